@@ -1,0 +1,183 @@
+//! Builds a policy crate into a WebAssembly component with nothing but cargo:
+//! a nested `cargo build` for wasm32-unknown-unknown, then the step from core
+//! module to component, by library.
+//!
+//! The operator's build script makes the default policy with it, and
+//! policy-testkit the component that a policy's tests run.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The target that policies are built for. Not one of the wasi targets: a policy
+/// may import nothing but its log, and a wasi standard library imports wasi.
+pub const TARGET: &str = "wasm32-unknown-unknown";
+
+/// Why there is no component.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The standard library for [`TARGET`] is not installed.
+    #[error("the Rust target {TARGET} is missing; install it with: rustup target add {TARGET}")]
+    TargetMissing,
+    /// A program could not be started.
+    #[error("{program} could not be started: {error}")]
+    Start {
+        /// The program.
+        program: String,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// cargo said no; its own messages went to stderr.
+    #[error("building {0} for {TARGET} failed; cargo's messages above say why")]
+    Cargo(PathBuf),
+    /// The crate built, but not into a module.
+    #[error("{0} built no .wasm file; its Cargo.toml needs [lib] with crate-type = [\"cdylib\", \"rlib\"]")]
+    NoModule(PathBuf),
+    /// A file could not be read.
+    #[error("{path}: {error}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The module is no policy.
+    #[error("the module could not be made a component: {0} (does the crate call policy_sdk::export_policy! ?)")]
+    Componentise(String),
+}
+
+/// Builds the policy crate in `dir` and returns its component.
+///
+/// `target_dir` is where the nested build works. It must not be the target
+/// folder of a cargo that waits for this one, or the two would wait for each other.
+///
+/// # Errors
+/// What failed, with what to do about it.
+pub fn build(dir: &Path, target_dir: &Path) -> Result<Vec<u8>, BuildError> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    target_installed(dir)?;
+    let mut command = Command::new(&cargo);
+    command
+        .current_dir(dir)
+        .args(["build", "--lib", "--release", "--target", TARGET])
+        .args(["--message-format", "json-render-diagnostics", "--target-dir"])
+        .arg(target_dir)
+        // A policy is small, is compiled again in every operator, and its trap is
+        // as good as its unwinding.
+        .args(["--config", "profile.release.lto=true"])
+        .args(["--config", "profile.release.codegen-units=1"])
+        .args(["--config", "profile.release.panic='abort'"])
+        .args(["--config", "profile.release.strip=true"])
+        .args(["--config", "profile.release.debug=false"])
+        .stderr(Stdio::inherit())
+        .stdout(Stdio::piped());
+    // What the outer cargo (or clippy) set for itself is not meant for this build.
+    for name in [
+        "RUSTFLAGS",
+        "RUSTC_WRAPPER",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "CARGO_BUILD_TARGET",
+        "CARGO_BUILD_RUSTFLAGS",
+        "CARGO_TARGET_DIR",
+        "CLIPPY_ARGS",
+    ] {
+        command.env_remove(name);
+    }
+    command.env("CARGO_ENCODED_RUSTFLAGS", remapped(dir).join("\x1f"));
+    let output = command.output().map_err(|error| BuildError::Start {
+        program: cargo,
+        error,
+    })?;
+    if !output.status.success() {
+        return Err(BuildError::Cargo(dir.to_owned()));
+    }
+    let module =
+        module_of(&output.stdout, dir).ok_or_else(|| BuildError::NoModule(dir.to_owned()))?;
+    let bytes = std::fs::read(&module).map_err(|error| BuildError::Read {
+        path: module,
+        error,
+    })?;
+    componentise(&bytes)
+}
+
+/// Makes a component of the core module that cargo built.
+///
+/// # Errors
+/// When the module does not carry, or does not fit, the type of its world.
+pub fn componentise(module: &[u8]) -> Result<Vec<u8>, BuildError> {
+    let said = |e: &dyn std::fmt::Display| BuildError::Componentise(format!("{e:#}"));
+    wit_component::ComponentEncoder::default()
+        .validate(true)
+        .module(module)
+        .map_err(|e| said(&e))?
+        .encode()
+        .map_err(|e| said(&e))
+}
+
+/// Whether the target's standard library is there; cargo's own complaint about
+/// it is long and does not name the command.
+fn target_installed(dir: &Path) -> Result<(), BuildError> {
+    let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
+    let output = Command::new(&rustc)
+        .current_dir(dir)
+        .args(["--print", "target-libdir", "--target", TARGET])
+        .output()
+        .map_err(|error| BuildError::Start {
+            program: rustc,
+            error,
+        })?;
+    let folder = String::from_utf8_lossy(&output.stdout);
+    if Path::new(folder.trim()).is_dir() {
+        Ok(())
+    } else {
+        Err(BuildError::TargetMissing)
+    }
+}
+
+/// Takes the builder's folders out of panic messages, so that the same source
+/// gives the same bytes, and so the same digest, wherever it is built.
+fn remapped(dir: &Path) -> Vec<String> {
+    let mut flags = Vec::new();
+    let mut remap = |from: PathBuf, to: &str| {
+        flags.push(format!("--remap-path-prefix={}={to}", from.display()));
+    };
+    if let Some(workspace) = dir.ancestors().filter(|a| a.join("Cargo.lock").exists()).last() {
+        remap(workspace.to_owned(), "");
+    }
+    let home = std::env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
+    if let Some(home) = home {
+        remap(home, "cargo");
+    }
+    flags
+}
+
+/// The module among the artefacts that cargo reports for the crate in `dir`.
+fn module_of(messages: &[u8], dir: &Path) -> Option<PathBuf> {
+    let manifest = dir.canonicalize().ok()?.join("Cargo.toml");
+    String::from_utf8_lossy(messages)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|m| m["reason"] == "compiler-artifact")
+        .filter(|m| m["manifest_path"].as_str().map(Path::new) == Some(&manifest))
+        .flat_map(|m| m["filenames"].as_array().cloned().unwrap_or_default())
+        .filter_map(|f| f.as_str().map(PathBuf::from))
+        .find(|f| f.extension().is_some_and(|e| e == "wasm"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_that_is_no_policy_is_refused_with_the_way_out() {
+        let error = componentise(b"\0asm\x01\0\0\0").map(|bytes| bytes.len());
+        match error {
+            // A module without exports fits the empty world.
+            Ok(size) => assert!(size > 0),
+            Err(error) => assert!(error.to_string().contains("export_policy")),
+        }
+        let error = componentise(b"not wasm").map(|bytes| bytes.len());
+        assert!(error.is_err_and(|e| e.to_string().contains("export_policy")));
+    }
+}

@@ -1,0 +1,36 @@
+//! The compiled component in the operator's own evaluator: it answers as the
+//! native function does.
+
+use policy_default::select;
+use policy_sdk::{Item, Request};
+use policy_testkit::strategy;
+use proptest::prelude::*;
+
+#[test]
+fn the_component_is_a_policy_of_modest_size() {
+    let policy = policy_testkit::component!();
+    assert!(policy.size() < 64 << 10, "{} bytes", policy.size());
+}
+
+#[test]
+fn two_thousand_items_are_decided_well_within_the_fuel() {
+    let policy = policy_testkit::component!();
+    let request = (0..2000).fold(Request::at(0), |request, i| {
+        request.with(Item::named(format!("item {i}")).every(1000))
+    });
+    let evaluation = policy.evaluate(&request);
+    assert_eq!(evaluation.answer, Ok(select(&request)));
+    assert!(evaluation.fuel < 21_000_000, "{}", evaluation.fuel);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn component_and_function_agree(request in strategy::request()) {
+        let policy = policy_testkit::component!();
+        let first = policy.evaluate(&request);
+        prop_assert_eq!(&first.answer, &Ok(select(&request)));
+        prop_assert_eq!(first.fuel, policy.evaluate(&request).fuel);
+    }
+}

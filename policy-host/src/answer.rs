@@ -1,0 +1,152 @@
+//! Checks a policy's answer against the contract.
+//!
+//! Everything behind this point may rely on it: an index is in range and names
+//! a startable item, verdicts are none or one for each item, lines are one line.
+
+use crate::contract::{Choice, Decision, Request};
+
+/// Longest note in bytes; more is cut.
+const NOTE: usize = 256;
+/// Longest state in bytes; more is a fault.
+const STATE: usize = 4096;
+
+/// Brings a decision into the form that the contract promises, or says what is
+/// wrong with it.
+pub(crate) fn check(request: &Request, mut decision: Decision) -> Result<Decision, String> {
+    if let Choice::Run(index) = decision.choice {
+        match request.items.get(index as usize) {
+            None => {
+                return Err(format!(
+                    "chose item {index}, but the request has {} items (0 to {})",
+                    request.items.len(),
+                    request.items.len().saturating_sub(1)
+                ));
+            }
+            Some(item) if !item.startable => {
+                return Err(format!(
+                    "chose item {index} ({:?}), which the operator holds (startable is false)",
+                    item.name
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    let (verdicts, items) = (decision.verdicts.len(), request.items.len());
+    if verdicts != 0 && verdicts != items {
+        return Err(format!(
+            "gave {verdicts} verdicts for {items} items; it must be none or one for each"
+        ));
+    }
+    if let Some(state) = &decision.state
+        && state.len() > STATE
+    {
+        return Err(format!(
+            "gave a state of {} bytes; at most {STATE} are kept",
+            state.len()
+        ));
+    }
+    one_line(&mut decision.note);
+    for verdict in &mut decision.verdicts {
+        one_line(&mut verdict.note);
+    }
+    Ok(decision)
+}
+
+/// Cuts a note to one line of bounded length, at a character boundary.
+fn one_line(note: &mut Option<String>) {
+    if let Some(text) = note {
+        text.truncate(text.floor_char_boundary(NOTE));
+        if text.chars().any(char::is_control) {
+            *text = text
+                .chars()
+                .map(|c| if c.is_control() { ' ' } else { c })
+                .collect();
+        }
+        if text.trim().is_empty() {
+            *note = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::{Item, Standing, Verdict};
+
+    fn request(startable: &[bool]) -> Request {
+        Request {
+            namespace: "n".into(),
+            group: "g".into(),
+            now: 0,
+            seed: 0,
+            settings: "{}".into(),
+            state: String::new(),
+            items: startable
+                .iter()
+                .map(|&startable| Item {
+                    name: "i".into(),
+                    frequency: None,
+                    cool_off: 0,
+                    settings: None,
+                    startable,
+                    last_success: None,
+                    last_failure: None,
+                    failures: 0,
+                    runs: 0,
+                    last_duration: None,
+                })
+                .collect(),
+            recent: vec![],
+            extra: "{}".into(),
+        }
+    }
+
+    fn run(index: u32) -> Decision {
+        Decision {
+            choice: Choice::Run(index),
+            note: None,
+            verdicts: vec![],
+            state: None,
+        }
+    }
+
+    #[test]
+    fn an_index_out_of_range_or_held_is_refused() {
+        assert!(check(&request(&[true]), run(0)).is_ok());
+        assert!(check(&request(&[true]), run(1)).is_err_and(|e| e.contains("1 items")));
+        assert!(check(&request(&[true, false]), run(1)).is_err_and(|e| e.contains("holds")));
+        assert!(check(&request(&[true]), run(u32::MAX)).is_err());
+    }
+
+    #[test]
+    fn verdicts_are_none_or_one_for_each_item() {
+        let verdict = Verdict {
+            standing: Standing::Ready,
+            until: None,
+            note: None,
+        };
+        for (given, fits) in [(0, true), (1, false), (2, true), (3, false)] {
+            let mut decision = run(0);
+            decision.verdicts = vec![verdict.clone(); given];
+            assert_eq!(check(&request(&[true, true]), decision).is_ok(), fits, "{given}");
+        }
+    }
+
+    #[test]
+    fn state_is_bounded() {
+        for (length, fits) in [(STATE, true), (STATE + 1, false)] {
+            let mut decision = run(0);
+            decision.state = Some("x".repeat(length));
+            assert_eq!(check(&request(&[true]), decision).is_ok(), fits, "{length}");
+        }
+    }
+
+    #[test]
+    fn notes_are_cut_to_one_line() {
+        let mut decision = run(0);
+        decision.note = Some(format!("a\nb{}", "ü".repeat(300)));
+        let note = check(&request(&[true]), decision).ok().and_then(|d| d.note);
+        let note = note.unwrap_or_default();
+        assert!(note.starts_with("a bü") && note.len() <= NOTE, "{note}");
+    }
+}

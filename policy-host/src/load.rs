@@ -1,0 +1,256 @@
+//! From bytes to a component that may serve: the checks, in order, and the
+//! reason when one fails.
+
+use crate::contract::CONTRACT;
+use sha2::{Digest, Sha256};
+use std::io::Read;
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+/// Why bytes did not become a policy. [`LoadError::reason`] is a token for
+/// machines, the display text says to people what to do.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum LoadError {
+    /// More bytes than a component may have, packed or unpacked.
+    #[error("the component is larger than {limit} bytes{}", if *.unpacked { " when unpacked" } else { "" })]
+    TooLarge {
+        /// The most that is accepted, in bytes.
+        limit: usize,
+        /// Whether the bytes were compressed.
+        unpacked: bool,
+    },
+    /// The bytes are not those that the pin names.
+    #[error("the component's sha256 is {found}, but {wanted} is asked for")]
+    DigestMismatch {
+        /// sha256 of the uncompressed component, in lower-case hex.
+        found: String,
+        /// The pin.
+        wanted: String,
+    },
+    /// Not a WebAssembly component at all.
+    #[error("this is not a WebAssembly component: {0}")]
+    Malformed(String),
+    /// It wants to call something that no policy may call.
+    #[error(
+        "the component imports {import:?}, and a policy may import nothing but oaat:policy/log{}",
+        if .import.starts_with("wasi:") {
+            " (components built for wasm32-wasip1 or wasip2 import wasi; build it for wasm32-unknown-unknown)"
+        } else { "" }
+    )]
+    ForbiddenImport {
+        /// The import's name.
+        import: String,
+    },
+    /// It speaks a newer contract than this host.
+    #[error("the component speaks contract {found}, newer than {CONTRACT}, the newest that this operator knows; update the operator or build the policy against {CONTRACT}")]
+    ContractTooNew {
+        /// The version it speaks.
+        found: String,
+    },
+    /// It lacks the export, or the export has another type.
+    #[error("the component does not fit contract oaat:policy@{CONTRACT}: {0}")]
+    InterfaceMismatch(String),
+    /// The compiler refused it.
+    #[error("the component does not compile: {0}")]
+    CompileFailed(String),
+    /// It could not answer a small request.
+    #[error("the component failed on a small trial request: {0}")]
+    ProbeFailed(String),
+}
+
+impl LoadError {
+    /// A CamelCase token for conditions and events.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "TooLarge",
+            Self::DigestMismatch { .. } => "DigestMismatch",
+            Self::Malformed(_) => "Malformed",
+            Self::ForbiddenImport { .. } => "ForbiddenImport",
+            Self::ContractTooNew { .. } => "ContractTooNew",
+            Self::InterfaceMismatch(_) => "InterfaceMismatch",
+            Self::CompileFailed(_) => "CompileFailed",
+            Self::ProbeFailed(_) => "ProbeFailed",
+        }
+    }
+}
+
+/// Undoes gzip where the bytes are gzip, never producing more than `limit` bytes.
+pub(crate) fn unpack(bytes: &[u8], limit: usize) -> Result<Vec<u8>, LoadError> {
+    let packed = bytes.starts_with(&[0x1f, 0x8b]);
+    let mut wasm = Vec::new();
+    if packed {
+        // One byte over the limit is enough to know that it is too large.
+        flate2::read::MultiGzDecoder::new(bytes)
+            .take(limit as u64 + 1)
+            .read_to_end(&mut wasm)
+            .map_err(|e| LoadError::Malformed(format!("it looks like gzip, but {e}")))?;
+    } else if bytes.len() <= limit {
+        wasm.extend_from_slice(bytes);
+    }
+    if wasm.len() > limit || (!packed && bytes.len() > limit) {
+        return Err(LoadError::TooLarge {
+            limit,
+            unpacked: packed,
+        });
+    }
+    Ok(wasm)
+}
+
+/// sha256 in lower-case hex.
+pub(crate) fn digest(wasm: &[u8]) -> String {
+    Sha256::digest(wasm)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// Compares a digest with the pin that a user gave (with or without `sha256:`,
+/// in either case).
+pub(crate) fn pinned(found: &str, pin: &str) -> Result<(), LoadError> {
+    let wanted = pin.trim().trim_start_matches("sha256:").to_lowercase();
+    if wanted == found {
+        return Ok(());
+    }
+    Err(LoadError::DigestMismatch {
+        found: found.to_owned(),
+        wanted,
+    })
+}
+
+/// What can be told from the first bytes, in words better than the compiler's.
+pub(crate) fn sniff(wasm: &[u8]) -> Result<(), LoadError> {
+    let malformed = |text: &str| Err(LoadError::Malformed(text.to_owned()));
+    match wasm {
+        [] => malformed("it is empty"),
+        [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(()),
+        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => malformed(
+            "it is a core module, as cargo builds it; a component is made from it in one more step",
+        ),
+        [0, b'a', b's', b'm', ..] => malformed("its format version is unknown"),
+        [0x7f, b'E', b'L', b'F', ..] => malformed(
+            "it is native code (a precompiled artefact or a program); give the .wasm itself",
+        ),
+        _ => malformed("it does not begin as WebAssembly does"),
+    }
+}
+
+/// Checks the names that a component imports and exports. Exactly, as strings:
+/// the linker would take a newer minor version for a compatible one, but a
+/// record that grew is another type.
+pub(crate) fn names(engine: &Engine, component: &Component) -> Result<(), LoadError> {
+    let types = component.component_type();
+    for (import, _) in types.imports(engine) {
+        match import.strip_prefix("oaat:policy/") {
+            Some(name) if name.starts_with("log@") || name.starts_with("types@") => {
+                version(import)?
+            }
+            _ => {
+                return Err(LoadError::ForbiddenImport {
+                    import: import.to_owned(),
+                });
+            }
+        }
+    }
+    let mut exports = types.exports(engine).map(|(name, _)| name);
+    match exports.find(|name| name.starts_with("oaat:policy/selector@")) {
+        Some(selector) => version(selector),
+        None => Err(LoadError::InterfaceMismatch(format!(
+            "it does not export oaat:policy/selector@{CONTRACT}"
+        ))),
+    }
+}
+
+/// Compares the version in an interface's name with the host's.
+fn version(name: &str) -> Result<(), LoadError> {
+    let found = name.rsplit('@').next().unwrap_or_default();
+    if found == CONTRACT {
+        return Ok(());
+    }
+    let newer = match (
+        semver::Version::parse(found),
+        semver::Version::parse(CONTRACT),
+    ) {
+        (Ok(found), Ok(ours)) => found > ours,
+        _ => false,
+    };
+    if newer {
+        return Err(LoadError::ContractTooNew {
+            found: found.to_owned(),
+        });
+    }
+    Err(LoadError::InterfaceMismatch(format!(
+        "it was built for version {found}"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        let written = out.write_all(bytes).and_then(|()| out.finish());
+        written.unwrap_or_default()
+    }
+
+    #[test]
+    fn a_gzip_bomb_stops_at_the_limit() {
+        let bomb = gzip(&vec![0; 20 << 20]);
+        assert!(bomb.len() < 1 << 20);
+        assert_eq!(
+            unpack(&bomb, 1000),
+            Err(LoadError::TooLarge {
+                limit: 1000,
+                unpacked: true
+            })
+        );
+    }
+
+    #[test]
+    fn plain_and_gzip_give_the_same_bytes() {
+        assert_eq!(unpack(b"abc", 3), Ok(b"abc".to_vec()));
+        assert_eq!(unpack(&gzip(b"abc"), 3), Ok(b"abc".to_vec()));
+        assert!(unpack(b"abcd", 3).is_err());
+        assert_eq!(
+            unpack(&[0x1f, 0x8b, 0, 1], 100).map_err(|e| e.reason()),
+            Err("Malformed")
+        );
+    }
+
+    #[test]
+    fn a_pin_may_carry_its_algorithm() {
+        assert_eq!(pinned("ab01", "sha256:AB01"), Ok(()));
+        assert_eq!(pinned("ab01", "ab01"), Ok(()));
+        assert_eq!(
+            pinned("ab01", "ff").map_err(|e| e.reason()),
+            Err("DigestMismatch")
+        );
+    }
+
+    #[test]
+    fn each_wrong_beginning_has_its_own_words() {
+        let cases: [(&[u8], &str); 5] = [
+            (b"", "empty"),
+            (b"\0asm\x01\0\0\0", "core module"),
+            (b"\x7fELF...", "native code"),
+            (b"\0asm\xff\0\0\0", "version"),
+            (b"hello", "begin"),
+        ];
+        for (bytes, words) in cases {
+            let error = sniff(bytes).map_err(|e| e.to_string());
+            assert!(error.is_err_and(|e| e.contains(words)), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_newer_contract_is_told_from_an_older_one() {
+        let reason = |name: &str| version(name).map_err(|e| e.reason());
+        assert_eq!(reason("oaat:policy/selector@1.0.0-rc.1"), Ok(()));
+        for newer in ["1.0.0", "1.0.0-rc.2", "1.1.0", "2.0.0"] {
+            let name = format!("oaat:policy/selector@{newer}");
+            assert_eq!(reason(&name), Err("ContractTooNew"), "{newer}");
+        }
+        assert_eq!(reason("oaat:policy/selector@0.9.0"), Err("InterfaceMismatch"));
+    }
+}

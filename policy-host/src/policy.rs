@@ -1,0 +1,297 @@
+//! The host, the policies it loaded, and one evaluation.
+
+use crate::answer;
+use crate::contract::{
+    CONTRACT, Choice, Decision, Item, ItemSettings, Level, PolicyPre, Request, World,
+};
+use crate::load::{self, LoadError};
+use crate::sandbox::{Limits, LogLine, Sandbox};
+use std::sync::Arc;
+use std::time::Duration;
+use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::{Config, Engine, Store, Trap};
+
+/// How often the clock that interrupts guests ticks. An evaluation may overrun
+/// its deadline by one tick.
+const TICK: Duration = Duration::from_millis(20);
+
+/// The host could not be set up: a fault of this program or of its machine, never
+/// of a policy.
+#[derive(Debug, thiserror::Error)]
+#[error("the WebAssembly runtime could not be set up: {0:#}")]
+pub struct HostError(wasmtime::Error);
+
+/// Why an evaluation gave no decision.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum EvalError {
+    /// The policy itself said, in words, that it cannot decide.
+    #[error("the policy cannot decide: {0}")]
+    PolicyError(String),
+    /// The guest crashed.
+    #[error("the policy crashed: {0}")]
+    Trapped(String),
+    /// It executed more instructions than it may.
+    #[error("the policy used up its fuel of {0}")]
+    OutOfFuel(u64),
+    /// It ran longer than it may.
+    #[error("the policy was interrupted after {} ms", .0.as_millis())]
+    Deadline(Duration),
+    /// It wanted more memory than it may have.
+    #[error("the policy wanted more than {0} bytes of memory, or more tables than a policy may have")]
+    OutOfMemory(usize),
+    /// Its answer breaks the contract.
+    #[error("the policy's answer breaks the contract: it {0}")]
+    BadAnswer(String),
+}
+
+impl EvalError {
+    /// A CamelCase token for conditions and events.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::PolicyError(_) => "PolicyError",
+            Self::Trapped(_) => "Trapped",
+            Self::OutOfFuel(_) => "OutOfFuel",
+            Self::Deadline(_) => "Deadline",
+            Self::OutOfMemory(_) => "OutOfMemory",
+            Self::BadAnswer(_) => "BadAnswer",
+        }
+    }
+}
+
+/// What came of one call into a policy.
+#[derive(Debug)]
+pub struct Evaluation<T> {
+    /// The answer, checked, or why there is none.
+    pub answer: Result<T, EvalError>,
+    /// Fuel used: the same for the same request, everywhere.
+    pub fuel: u64,
+    /// What the policy logged.
+    pub log: Vec<LogLine>,
+    /// Lines of log that were dropped.
+    pub log_dropped: u64,
+}
+
+/// The runtime that all policies of a process share. Cheap to clone.
+#[derive(Clone)]
+pub struct Host {
+    engine: Engine,
+    linker: Arc<Linker<Sandbox>>,
+    limits: Arc<Limits>,
+}
+
+impl Host {
+    /// Sets the runtime up and starts the thread that interrupts runaway guests;
+    /// the thread ends with the last clone of the host and its policies.
+    ///
+    /// # Errors
+    /// When the machine cannot run the compiler or has no thread left.
+    pub fn new(limits: Limits) -> Result<Self, HostError> {
+        let mut config = Config::new();
+        config
+            .wasm_component_model(true)
+            .consume_fuel(true)
+            .epoch_interruption(true)
+            .max_wasm_stack(limits.stack)
+            // The same bits on every machine.
+            .cranelift_nan_canonicalization(true)
+            .wasm_relaxed_simd(false);
+        let engine = Engine::new(&config).map_err(HostError)?;
+        let mut linker = Linker::new(&engine);
+        World::add_to_linker::<_, HasSelf<_>>(&mut linker, |sandbox| sandbox).map_err(HostError)?;
+
+        // A thread of the system, not a task: tasks stand still when every worker
+        // of the runtime is busy evaluating, which is when this is needed.
+        let weak = engine.weak();
+        std::thread::Builder::new()
+            .name("policy-deadline".into())
+            .spawn(move || {
+                while let Some(engine) = weak.upgrade() {
+                    engine.increment_epoch();
+                    drop(engine);
+                    std::thread::sleep(TICK);
+                }
+            })
+            .map_err(|e| HostError(e.into()))?;
+        Ok(Self {
+            engine,
+            linker: Arc::new(linker),
+            limits: Arc::new(limits),
+        })
+    }
+
+    /// Checks and compiles a component (plain or gzip) and tries it on a small
+    /// request. `pin` is the sha256 that the uncompressed component must have.
+    ///
+    /// Takes milliseconds for an honest component and may take much longer for a
+    /// hostile one: keep it off every path that others wait on.
+    ///
+    /// # Errors
+    /// The first check that failed.
+    pub fn load(&self, bytes: &[u8], pin: Option<&str>) -> Result<Policy, LoadError> {
+        let wasm = load::unpack(bytes, self.limits.component)?;
+        let digest = load::digest(&wasm);
+        if let Some(pin) = pin {
+            load::pinned(&digest, pin)?;
+        }
+        load::sniff(&wasm)?;
+        let component = Component::from_binary(&self.engine, &wasm)
+            .map_err(|e| LoadError::CompileFailed(format!("{e:#}")))?;
+        load::names(&self.engine, &component)?;
+        let mismatch = |e: wasmtime::Error| LoadError::InterfaceMismatch(format!("{e:#}"));
+        let instance = self.linker.instantiate_pre(&component).map_err(mismatch)?;
+        let policy = Policy(Arc::new(Loaded {
+            host: self.clone(),
+            pre: PolicyPre::new(instance).map_err(mismatch)?,
+            digest,
+        }));
+        match policy.evaluate(&probe()).answer {
+            // A refusal in words is an answer; so is one that fails the checks, and
+            // both are told when a real request gets them.
+            Ok(_) | Err(EvalError::PolicyError(_) | EvalError::BadAnswer(_)) => Ok(policy),
+            Err(error) => Err(LoadError::ProbeFailed(error.to_string())),
+        }
+    }
+}
+
+struct Loaded {
+    host: Host,
+    pre: PolicyPre<Sandbox>,
+    digest: String,
+}
+
+/// A checked, compiled component, ready to be asked. Cheap to clone; may be asked
+/// from many threads at once.
+#[derive(Clone)]
+pub struct Policy(Arc<Loaded>);
+
+impl Policy {
+    /// sha256 of the uncompressed component, in lower-case hex.
+    pub fn digest(&self) -> &str {
+        &self.0.digest
+    }
+
+    /// The version of `oaat:policy` it speaks.
+    pub fn contract(&self) -> &'static str {
+        CONTRACT
+    }
+
+    /// Asks for a decision in a fresh sandbox. Blocks for as long as the guest
+    /// runs: microseconds as a rule, up to the deadline at worst.
+    pub fn evaluate(&self, request: &Request) -> Evaluation<Decision> {
+        let fuel = self.fuel(request.items.len());
+        let mut evaluation = self.call(fuel, |world, store| {
+            world.oaat_policy_selector().call_select(store, request)
+        });
+        evaluation.answer = evaluation.answer.and_then(|decision| {
+            answer::check(request, decision).map_err(EvalError::BadAnswer)
+        });
+        evaluation
+    }
+
+    /// Asks whether settings are right, in a fresh sandbox.
+    /// [`EvalError::PolicyError`] carries the policy's own words.
+    pub fn validate(&self, settings: &str, items: &[ItemSettings]) -> Evaluation<()> {
+        self.call(self.fuel(items.len()), |world, store| {
+            world
+                .oaat_policy_selector()
+                .call_validate(store, settings, items)
+        })
+    }
+
+    fn fuel(&self, items: usize) -> u64 {
+        let limits = &self.0.host.limits;
+        limits.fuel + limits.fuel_per_item.saturating_mul(items as u64)
+    }
+
+    fn call<T>(
+        &self,
+        fuel: u64,
+        call: impl FnOnce(&World, &mut Store<Sandbox>) -> wasmtime::Result<Result<T, String>>,
+    ) -> Evaluation<T> {
+        let limits = &*self.0.host.limits;
+        let mut store = Store::new(&self.0.host.engine, Sandbox::new(limits));
+        store.limiter(|sandbox| sandbox);
+        store.set_hostcall_fuel(limits.answer);
+        // All of it before instantiation, which may run code of the guest.
+        let ticks = limits.deadline.as_millis().div_ceil(TICK.as_millis()) as u64 + 1;
+        store.set_epoch_deadline(ticks);
+        let outcome = store
+            .set_fuel(fuel)
+            .and_then(|()| self.0.pre.instantiate(&mut store))
+            .and_then(|world| call(&world, &mut store));
+        let left = store.get_fuel().unwrap_or(0);
+        let sandbox = store.into_data();
+        let answer = match outcome {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(mut words)) => {
+                words.truncate(words.floor_char_boundary(1024));
+                Err(EvalError::PolicyError(words))
+            }
+            Err(error) => Err(self.explain(&error, &sandbox, fuel)),
+        };
+        Evaluation {
+            answer,
+            fuel: fuel - left,
+            log: sandbox.log,
+            log_dropped: sandbox.log_dropped,
+        }
+    }
+
+    fn explain(&self, error: &wasmtime::Error, sandbox: &Sandbox, fuel: u64) -> EvalError {
+        let limits = &self.0.host.limits;
+        if sandbox.refused {
+            return EvalError::OutOfMemory(limits.memory);
+        }
+        match error.downcast_ref::<Trap>() {
+            Some(Trap::OutOfFuel) => EvalError::OutOfFuel(fuel),
+            Some(Trap::Interrupt) => EvalError::Deadline(limits.deadline),
+            Some(trap) => {
+                // The panic hook of the sdk logs what a panic says.
+                let said = sandbox.log.iter().rev().find(|l| l.level == Level::Error);
+                EvalError::Trapped(match said {
+                    Some(line) => format!("{trap} ({})", line.text),
+                    None => trap.to_string(),
+                })
+            }
+            // Not a trap of the guest's code: its answer could not be taken over.
+            None => EvalError::BadAnswer(format!("could not be read: {}", error.root_cause())),
+        }
+    }
+}
+
+/// The trial request of [`Host::load`]: small, and of the plainest kind.
+fn probe() -> Request {
+    let item = |name: &str, last_success| Item {
+        name: name.into(),
+        frequency: Some(3_600_000),
+        cool_off: 0,
+        settings: None,
+        startable: true,
+        last_success,
+        last_failure: None,
+        failures: 0,
+        runs: u32::from(last_success.is_some()),
+        last_duration: last_success.map(|_| 1000),
+    };
+    Request {
+        namespace: "probe".into(),
+        group: "probe".into(),
+        now: 1_767_225_600_000,
+        seed: 1,
+        settings: "{}".into(),
+        state: String::new(),
+        items: vec![item("a", None), item("b", Some(1_767_225_000_000))],
+        recent: vec![],
+        extra: "{}".into(),
+    }
+}
+
+impl Decision {
+    /// The index of the item to start, if one is to be started.
+    pub fn chosen(&self) -> Option<usize> {
+        match self.choice {
+            Choice::Run(index) => Some(index as usize),
+            Choice::Wait(_) => None,
+        }
+    }
+}
