@@ -1,0 +1,130 @@
+//! Finds the programs of a Kubernetes control plane, or builds them.
+//!
+//! The tests and the demo run against real programs: etcd, kube-apiserver,
+//! kube-controller-manager, and kubectl to look at them with. They come from,
+//! in this order:
+//!
+//! 1. the folder that `KUBEBUILDER_ASSETS` names,
+//! 2. `PATH`,
+//! 3. our own cache, which [`ensure`] fills with the help of Go.
+//!
+//! The three servers always come from one and the same source, because an API
+//! server and a controller manager of different releases are a combination
+//! that nobody tests. kubectl talks to all of them and may come from elsewhere.
+
+mod build;
+mod cache;
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+/// Where the four programs are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tools {
+    /// The store behind the API server.
+    pub etcd: PathBuf,
+    /// The API server.
+    pub kube_apiserver: PathBuf,
+    /// Garbage collector, namespaces, service accounts and so on.
+    pub kube_controller_manager: PathBuf,
+    /// The command line client.
+    pub kubectl: PathBuf,
+}
+
+/// Finds the programs without building anything; `None` if any is missing.
+pub fn locate() -> Option<Tools> {
+    let assets: Vec<PathBuf> = env::var_os("KUBEBUILDER_ASSETS")
+        .filter(|folder| !folder.is_empty())
+        .map(PathBuf::from)
+        .into_iter()
+        .collect();
+    let path: Vec<PathBuf> = env::var_os("PATH")
+        .map(|path| env::split_paths(&path).collect())
+        .unwrap_or_default();
+    let cache: Vec<PathBuf> = cache::folder().into_iter().collect();
+    locate_in(&[assets, path, cache])
+}
+
+/// [`locate`], and if that finds nothing, builds the programs with Go and keeps
+/// them in the cache. `progress` receives a short line for each step.
+///
+/// # Errors
+/// If there is no Go, or if the build fails; the text says what to do.
+pub fn ensure(progress: &dyn Fn(&str)) -> Result<Tools> {
+    if let Some(tools) = locate() {
+        return Ok(tools);
+    }
+    if let Some(folder) = env::var_os("KUBEBUILDER_ASSETS").filter(|folder| !folder.is_empty()) {
+        // Else nobody would understand why something is built.
+        progress(&format!(
+            "KUBEBUILDER_ASSETS ({}) lacks etcd, kube-apiserver or kube-controller-manager",
+            folder.display()
+        ));
+    }
+    build::into_cache(progress)
+}
+
+/// The first source that has all three servers wins.
+fn locate_in(sources: &[Vec<PathBuf>]) -> Option<Tools> {
+    sources.iter().find_map(|source| {
+        Some(Tools {
+            etcd: find(source, "etcd")?,
+            kube_apiserver: find(source, "kube-apiserver")?,
+            kube_controller_manager: find(source, "kube-controller-manager")?,
+            kubectl: find(source, "kubectl")
+                .or_else(|| sources.iter().find_map(|other| find(other, "kubectl")))?,
+        })
+    })
+}
+
+fn find(folders: &[PathBuf], program: &str) -> Option<PathBuf> {
+    folders
+        .iter()
+        .map(|folder| folder.join(program))
+        .find(|file| is_executable(file))
+}
+
+fn is_executable(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    file.metadata()
+        .is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn folder(name: &str, programs: &[&str]) -> PathBuf {
+        let folder = env::temp_dir().join(format!("locate-{}-{name}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a temporary folder can be made");
+        for program in programs {
+            let file = folder.join(program);
+            fs::write(&file, "").expect("a file can be written");
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o755))
+                .expect("a file can be made executable");
+        }
+        folder
+    }
+
+    #[test]
+    fn servers_are_never_mixed_but_kubectl_may_come_from_elsewhere() {
+        let partial = folder("partial", &["etcd", "kubectl"]);
+        let servers = folder(
+            "servers",
+            &["etcd", "kube-apiserver", "kube-controller-manager"],
+        );
+        let tools = locate_in(&[vec![partial.clone()], vec![servers.clone()]])
+            .expect("the second source is complete but for kubectl");
+        assert_eq!(tools.etcd, servers.join("etcd"));
+        assert_eq!(tools.kubectl, partial.join("kubectl"));
+        assert_eq!(locate_in(&[vec![partial.clone()]]), None);
+        assert_eq!(locate_in(&[vec![servers.clone()]]), None);
+        for folder in [partial, servers] {
+            fs::remove_dir_all(folder).expect("our own folder can be removed");
+        }
+    }
+}

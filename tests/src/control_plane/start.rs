@@ -1,0 +1,146 @@
+//! Starting the servers in order, and telling when each is ready.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::{Api, Client};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use super::servers::Servers;
+use super::{ControlPlane, Options, eventually, load};
+use crate::process::{Supervised, ended_early};
+use crate::watchdog;
+
+/// A port that was free may be taken by the time a server wants it.
+const ATTEMPTS: u32 = 3;
+
+impl ControlPlane {
+    /// Starts a control plane and waits until pods can be created in the
+    /// namespace `default`. The programs are built first if there are none.
+    ///
+    /// # Errors
+    /// If a program cannot be had or does not start; with its last words.
+    pub async fn start(options: Options) -> Result<Self> {
+        let progress = options.progress;
+        // The build may take minutes, which would hold up the runtime.
+        let tools =
+            tokio::task::spawn_blocking(move || control_plane::ensure(&|line| progress(line)))
+                .await??;
+        let mut attempt = 1;
+        loop {
+            let folder = folder()?;
+            let servers = Servers::prepare(
+                tools.clone(),
+                folder.path(),
+                options.api_server_flags.clone(),
+            )?;
+            match run(servers, folder, &options).await {
+                Err(error)
+                    if attempt < ATTEMPTS
+                        && format!("{error:#}").contains("address already in use") =>
+                {
+                    attempt += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+}
+
+async fn run(servers: Servers, folder: TempDir, options: &Options) -> Result<ControlPlane> {
+    let etcd = servers.etcd()?;
+    eventually("etcd", async || {
+        running(&etcd, "etcd", &servers)?;
+        let port = ("127.0.0.1", servers.etcd_port);
+        Ok(TcpStream::connect(port).await.ok())
+    })
+    .await?;
+
+    let api_server = servers.api_server()?;
+    let admin = load(&servers.admin_kubeconfig).await?;
+    let client = Client::try_from(admin.clone())?;
+    api_server_ready(&servers, &client, &api_server).await?;
+
+    let plane = ControlPlane {
+        controller_manager: Mutex::new(None),
+        api_server: Mutex::new(Some(api_server)),
+        _etcd: etcd,
+        servers,
+        admin,
+        _folder: folder,
+    };
+    for manifest in &options.manifests {
+        plane
+            .kubectl(&["apply", "-f", &manifest.to_string_lossy()])
+            .await?;
+    }
+    if !options.manifests.is_empty() {
+        // The garbage collector must find them served when it first looks.
+        let wait = "wait crd --all --for condition=established --timeout 30s";
+        plane
+            .kubectl(&wait.split(' ').collect::<Vec<_>>())
+            .await
+            .or_else(
+                |error| match error.to_string().contains("no matching resources") {
+                    true => Ok(String::new()),
+                    false => Err(error),
+                },
+            )?;
+    }
+    if options.controllers {
+        plane.start_controllers()?;
+        default_service_account(&client, "default").await?;
+    }
+    Ok(plane)
+}
+
+/// Waits until the API server says that it is ready.
+pub(super) async fn api_server_ready(
+    servers: &Servers,
+    client: &Client,
+    server: &Supervised,
+) -> Result<()> {
+    eventually("kube-apiserver", async || {
+        running(server, "kube-apiserver", servers)?;
+        let ask = http::Request::get("/readyz").body(Vec::new())?;
+        // Refused connections and 500s are what a server says that is not ready.
+        Ok(client.request_text(ask).await.ok())
+    })
+    .await
+    .map(drop)
+}
+
+/// Waits for what the API server demands of a namespace before it admits pods.
+pub(super) async fn default_service_account(client: &Client, namespace: &str) -> Result<()> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    eventually("the default service account", async || {
+        Ok(accounts.get_opt("default").await?)
+    })
+    .await
+    .with_context(|| format!("namespace {namespace}"))
+    .map(drop)
+}
+
+fn running(server: &Supervised, name: &str, servers: &Servers) -> Result<()> {
+    match server.exit_status() {
+        None => Ok(()),
+        Some(status) => bail!(ended_early(name, status, &servers.log(name))),
+    }
+}
+
+/// In memory if possible: etcd is then as fast as it gets.
+fn folder() -> Result<TempDir> {
+    let memory = Path::new("/dev/shm");
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("control-plane-");
+    let folder = match memory.is_dir() {
+        true => builder.tempdir_in(memory).or_else(|_| builder.tempdir()),
+        false => builder.tempdir(),
+    }
+    .context("cannot create a temporary folder")?;
+    watchdog::folder(folder.path()).context("cannot start the watchdog")?;
+    Ok(folder)
+}

@@ -1,0 +1,13 @@
+//! A real control plane and a node of local processes, for the end-to-end tests
+//! and the demo.
+//!
+//! The README beside this crate says what of it is real and what is not.
+
+pub mod control_plane;
+pub mod node;
+pub mod process;
+mod watchdog;
+
+pub use control_plane::{ControlPlane, Options};
+pub use node::{Mode, Node, NodeOptions};
+pub use process::{Signal, Supervised};

@@ -1,0 +1,204 @@
+//! One container: a local process, or the reason why there is none.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::ResourceExt;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::unix::pipe::Receiver;
+use tokio::task::JoinHandle;
+
+use super::LogLine;
+use super::environment::{self, Variables, expand};
+use super::shared::Shared;
+use super::status::State;
+use crate::process::Supervised;
+
+/// A process that the container started may hold the log open for longer than
+/// this; the container has ended all the same.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// A container that was started.
+pub(super) struct Process {
+    supervised: Arc<Supervised>,
+    started: Timestamp,
+    log: JoinHandle<()>,
+}
+
+impl Process {
+    pub(super) fn supervised(&self) -> &Supervised {
+        &self.supervised
+    }
+
+    pub(super) fn running(&self) -> State {
+        State::Running {
+            started: self.started,
+        }
+    }
+
+    /// Waits for the end and for the rest of the log.
+    pub(super) async fn ended(&mut self, shared: &Shared) -> State {
+        let (status, at) = self.supervised.ended().await;
+        if !self.log.is_finished() {
+            // Out of time: the log stays as it is.
+            let _ = tokio::time::timeout(LAST_WORDS, &mut self.log).await;
+        }
+        State::ended(self.started, shared.skewed(at), exit_code(status))
+    }
+}
+
+/// Whether the test asks for an image that does not exist, by its name.
+pub(super) fn image_is_missing(container: &Container) -> bool {
+    let image = container.image.as_deref().unwrap_or_default();
+    image.starts_with("missing/") || image.starts_with("does-not-exist")
+}
+
+/// Starts the container's process.
+///
+/// # Errors
+/// The state that the container is in instead.
+pub(super) async fn start(
+    shared: &Shared,
+    pod: &Pod,
+    container: &Container,
+) -> Result<Process, State> {
+    let waiting = |reason, message: String| State::Waiting { reason, message };
+    if image_is_missing(container) {
+        let image = container.image.as_deref().unwrap_or_default();
+        let message = format!("failed to pull image \"{image}\": not found");
+        return Err(waiting("ErrImagePull", message));
+    }
+    let Some((program, rest)) = container
+        .command
+        .as_deref()
+        .and_then(<[String]>::split_first)
+    else {
+        let message = "the test node has no images, so a command is required".to_owned();
+        return Err(waiting("CreateContainerError", message));
+    };
+    let variables = environment::resolve(&shared.client, pod, container, &shared.name)
+        .await
+        .map_err(|message| waiting("CreateContainerConfigError", message))?;
+
+    let mut command = Command::new(expand(program, &variables));
+    command.args(
+        rest.iter()
+            .chain(container.args.iter().flatten())
+            .map(|argument| expand(argument, &variables)),
+    );
+    launch(shared, pod, container, command, variables).map_err(|error| {
+        let now = shared.now();
+        State::Terminated {
+            started: Some(now),
+            finished: Some(now),
+            code: 128,
+            reason: "StartError",
+            message: format!("cannot start {program}: {error}"),
+        }
+    })
+}
+
+fn launch(
+    shared: &Shared,
+    pod: &Pod,
+    container: &Container,
+    mut command: Command,
+    variables: Variables,
+) -> io::Result<Process> {
+    let namespace = pod.namespace().unwrap_or_default();
+    let log_file = shared.log_path(&namespace, &pod.name_any(), &container.name);
+    let log = open_log(&log_file)?;
+    let home = shared.scratch(pod);
+    fs::create_dir_all(&home)?;
+    let folder = container
+        .working_dir
+        .as_deref()
+        .map(Path::new)
+        .filter(|folder| folder.is_dir())
+        .unwrap_or(&home);
+
+    // One pipe for both, so that lines stay in the order they were written in.
+    let (output, input) = io::pipe()?;
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", &home)
+        .envs(variables)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(input.try_clone()?)
+        .stderr(input);
+    let supervised = shared.start_process(&mut command)?;
+    // It holds the writing end, without whose closing the log never ends.
+    drop(command);
+
+    let output = Receiver::from_owned_fd(OwnedFd::from(output))?;
+    let source = LogLine {
+        namespace,
+        pod: pod.name_any(),
+        container: container.name.clone(),
+        line: String::new(),
+    };
+    Ok(Process {
+        supervised,
+        started: shared.now(),
+        log: tokio::spawn(copy_log(output, log, source, shared.lines.clone())),
+    })
+}
+
+fn open_log(file: &Path) -> io::Result<File> {
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    File::options().create(true).append(true).open(file)
+}
+
+async fn copy_log(
+    output: Receiver,
+    mut file: File,
+    source: LogLine,
+    lines: tokio::sync::broadcast::Sender<LogLine>,
+) {
+    let mut output = BufReader::new(output);
+    let mut line = Vec::new();
+    while let Ok(1..) = output.read_until(b'\n', &mut line).await {
+        // A full disk must not stop the container.
+        let _ = file.write_all(&line);
+        let text = String::from_utf8_lossy(&line);
+        // Nobody needs to listen.
+        let _ = lines.send(LogLine {
+            line: text.trim_end_matches('\n').to_owned(),
+            ..source.clone()
+        });
+        line.clear();
+    }
+}
+
+/// As a container runtime counts: killed by signal n is 128 + n.
+fn exit_code(status: ExitStatus) -> i32 {
+    status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
+}
+
+impl Shared {
+    /// A time of this machine as this node's clock would have shown it.
+    pub(super) fn skewed(&self, time: SystemTime) -> Timestamp {
+        let time = Timestamp::try_from(time).unwrap_or_default();
+        let skew = self.skew.load(std::sync::atomic::Ordering::Relaxed);
+        time + k8s_openapi::jiff::SignedDuration::from_secs(skew)
+    }
+
+    /// What this node's clock shows.
+    pub(super) fn now(&self) -> Timestamp {
+        self.skewed(SystemTime::now())
+    }
+}

@@ -1,0 +1,250 @@
+//! What all parts of a node have in common.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
+use kube::api::ResourceExt;
+use tempfile::TempDir;
+use tokio::sync::{broadcast, watch};
+
+use super::signals::Line;
+use super::{LogLine, Mode, NodeOptions, Run};
+use crate::process::{Signal, Supervised};
+use crate::watchdog;
+
+/// Lines that a slow listener may be behind before it misses some.
+const LINES: usize = 4096;
+
+/// Between two tries of a request that did not get through.
+const PAUSE: Duration = Duration::from_millis(100);
+
+pub(super) struct Shared {
+    pub(super) client: Client,
+    pub(super) name: String,
+    pub(super) mode: Mode,
+    pub(super) namespace: Option<String>,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) held: watch::Sender<bool>,
+    pub(super) skew: AtomicI64,
+    pub(super) lines: broadcast::Sender<LogLine>,
+    log_dir: PathBuf,
+    folder: TempDir,
+    runs: Mutex<Runs>,
+    /// By uid, until the pod is gone from the API: an old event about a pod that
+    /// has ended must not start it again.
+    workers: Mutex<HashMap<String, Line>>,
+    scheduling: Mutex<HashSet<String>>,
+    processes: Mutex<Processes>,
+}
+
+/// In the order in which they started, and where each uid is in there.
+#[derive(Default)]
+struct Runs {
+    all: Vec<Run>,
+    places: HashMap<String, usize>,
+}
+
+#[derive(Default)]
+struct Processes {
+    stopped: bool,
+    started: Vec<Weak<Supervised>>,
+}
+
+impl Shared {
+    pub(super) fn new(client: Client, options: NodeOptions) -> Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("node-")
+            .tempdir()
+            .context("cannot create a temporary folder")?;
+        watchdog::folder(folder.path()).context("cannot start the watchdog")?;
+        let mut labels = options.labels;
+        labels.insert("kubernetes.io/hostname".to_owned(), options.name.clone());
+        Ok(Self {
+            client,
+            name: options.name,
+            mode: options.mode,
+            namespace: options.namespace,
+            labels,
+            held: watch::Sender::new(false),
+            skew: AtomicI64::new(0),
+            lines: broadcast::Sender::new(LINES),
+            log_dir: options
+                .log_dir
+                .unwrap_or_else(|| folder.path().join("logs")),
+            folder,
+            runs: Mutex::default(),
+            workers: Mutex::default(),
+            scheduling: Mutex::default(),
+            processes: Mutex::default(),
+        })
+    }
+
+    pub(super) fn log_path(&self, namespace: &str, pod: &str, container: &str) -> PathBuf {
+        let folder = self.log_dir.join(namespace).join(pod);
+        folder.join(format!("{container}.log"))
+    }
+
+    /// The home of a pod's processes.
+    pub(super) fn scratch(&self, pod: &Pod) -> PathBuf {
+        self.folder
+            .path()
+            .join("homes")
+            .join(pod.uid().unwrap_or_default())
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        *self.held.borrow()
+    }
+
+    /// Starts a process that does not outlive the node.
+    pub(super) fn start_process(&self, command: &mut Command) -> io::Result<Arc<Supervised>> {
+        // Held while it starts, so that none slips through while the node stops.
+        let mut processes = lock(&self.processes);
+        if processes.stopped {
+            return Err(io::Error::other("the node has stopped"));
+        }
+        let process = Arc::new(Supervised::spawn_as_is(command)?);
+        processes.started.retain(|one| one.strong_count() > 0);
+        processes.started.push(Arc::downgrade(&process));
+        Ok(process)
+    }
+
+    /// Kills everything.
+    pub(super) fn stop(&self) {
+        let mut processes = lock(&self.processes);
+        processes.stopped = true;
+        for process in processes.started.drain(..).filter_map(|one| one.upgrade()) {
+            process.signal_group(Signal::Kill);
+        }
+    }
+
+    pub(super) fn workers(&self) -> MutexGuard<'_, HashMap<String, Line>> {
+        lock(&self.workers)
+    }
+
+    /// The pod is gone, and so is whatever runs of it.
+    pub(super) fn forget(&self, uid: &str) {
+        self.workers().remove(uid);
+    }
+
+    pub(super) fn keep_only(&self, uids: &HashSet<String>) {
+        self.workers().retain(|uid, _| uids.contains(uid));
+    }
+
+    /// The pod's worker is done. If it was deleted meanwhile, nobody else will
+    /// see that through.
+    pub(super) fn pod_over(self: &Arc<Self>, pod: &Pod) -> Option<Arc<Pod>> {
+        // Best effort: it lies in a temporary folder anyway.
+        let _ = std::fs::remove_dir_all(self.scratch(pod));
+        let mut workers = self.workers();
+        let line = workers.get_mut(&pod.uid().unwrap_or_default())?;
+        line.over = true;
+        let latest = Arc::clone(&line.pod.borrow());
+        Self::awaits_deletion(&latest).then_some(latest)
+    }
+
+    /// Whether a pod is only there until its kubelet says that it is gone. (With
+    /// no grace left it has finalizers, which are not a kubelet's business.)
+    pub(super) fn awaits_deletion(pod: &Pod) -> bool {
+        pod.metadata.deletion_timestamp.is_some()
+            && pod.metadata.deletion_grace_period_seconds.unwrap_or(0) > 0
+    }
+
+    /// Tells a pod's worker to end it; the future is ready when it has.
+    pub(super) fn evict(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Option<impl Future<Output = ()> + use<>> {
+        let workers = self.workers();
+        let line = workers.values().find(|line| {
+            let pod = line.pod.borrow();
+            !line.over
+                && pod.metadata.namespace.as_deref() == Some(namespace)
+                && pod.metadata.name.as_deref() == Some(name)
+        })?;
+        line.evict.send_replace(true);
+        let over = line.evict.clone();
+        Some(async move { over.closed().await })
+    }
+
+    pub(super) fn begin_scheduling(&self, uid: &str) -> bool {
+        lock(&self.scheduling).insert(uid.to_owned())
+    }
+
+    pub(super) fn end_scheduling(&self, uid: &str) {
+        lock(&self.scheduling).remove(uid);
+    }
+
+    pub(super) fn runs(&self) -> Vec<Run> {
+        lock(&self.runs).all.clone()
+    }
+
+    /// A container of the pod starts; the first one counts.
+    pub(super) fn run_started(&self, pod: &Pod) {
+        let uid = pod.uid().unwrap_or_default();
+        let mut runs = lock(&self.runs);
+        if runs.places.contains_key(&uid) {
+            return;
+        }
+        let place = runs.all.len();
+        runs.places.insert(uid.clone(), place);
+        runs.all.push(Run {
+            namespace: pod.namespace().unwrap_or_default(),
+            pod: pod.name_any(),
+            uid,
+            started: SystemTime::now(),
+            ended: None,
+        });
+    }
+
+    pub(super) fn run_ended(&self, pod: &Pod) {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        let mut runs = lock(&self.runs);
+        if let Some(place) = runs.places.get(uid).copied() {
+            runs.all[place].ended = Some(SystemTime::now());
+        }
+    }
+
+    /// Repeats a request until the API server has understood it, through
+    /// restarts and overload. `None` if it said no.
+    pub(super) async fn insist<T, F>(&self, what: &str, request: impl Fn() -> F) -> Option<T>
+    where
+        F: Future<Output = kube::Result<T>>,
+    {
+        loop {
+            if lock(&self.processes).stopped {
+                // A node without power says nothing, also not that its
+                // processes have died just now.
+                return std::future::pending().await;
+            }
+            let error = match request().await {
+                Ok(done) => return Some(done),
+                Err(error) => error,
+            };
+            tracing::debug!(node = self.name, what, %error, "request failed");
+            if let kube::Error::Api(status) = &error {
+                // A conflict that asks for the latest version is one between
+                // writers; any other means that the object is not what it was.
+                let race = status.code == 409 && status.message.contains("latest version");
+                if (400..500).contains(&status.code) && status.code != 429 && !race {
+                    return None;
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing here is left half done by a panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
