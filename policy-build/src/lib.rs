@@ -30,7 +30,9 @@ pub enum BuildError {
     #[error("building {0} for {TARGET} failed; cargo's messages above say why")]
     Cargo(PathBuf),
     /// The crate built, but not into a module.
-    #[error("{0} built no .wasm file; its Cargo.toml needs [lib] with crate-type = [\"cdylib\", \"rlib\"]")]
+    #[error(
+        "{0} built no .wasm file; its Cargo.toml needs [lib] with crate-type = [\"cdylib\", \"rlib\"]"
+    )]
     NoModule(PathBuf),
     /// A file could not be read.
     #[error("{path}: {error}")]
@@ -41,7 +43,9 @@ pub enum BuildError {
         error: std::io::Error,
     },
     /// The module is no policy.
-    #[error("the module could not be made a component: {0} (does the crate call policy_sdk::export_policy! ?)")]
+    #[error(
+        "the module could not be made a component: {0} (does the crate call policy_sdk::export_policy! ?)"
+    )]
     Componentise(String),
 }
 
@@ -59,7 +63,11 @@ pub fn build(dir: &Path, target_dir: &Path) -> Result<Vec<u8>, BuildError> {
     command
         .current_dir(dir)
         .args(["build", "--lib", "--release", "--target", TARGET])
-        .args(["--message-format", "json-render-diagnostics", "--target-dir"])
+        .args([
+            "--message-format",
+            "json-render-diagnostics",
+            "--target-dir",
+        ])
         .arg(target_dir)
         // A policy is small, is compiled again in every operator, and its trap is
         // as good as its unwinding.
@@ -140,7 +148,11 @@ fn remapped(dir: &Path) -> Vec<String> {
     let mut remap = |from: PathBuf, to: &str| {
         flags.push(format!("--remap-path-prefix={}={to}", from.display()));
     };
-    if let Some(workspace) = dir.ancestors().filter(|a| a.join("Cargo.lock").exists()).last() {
+    if let Some(workspace) = dir
+        .ancestors()
+        .filter(|a| a.join("Cargo.lock").exists())
+        .last()
+    {
         remap(workspace.to_owned(), "");
     }
     let home = std::env::var_os("CARGO_HOME")

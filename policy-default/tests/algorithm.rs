@@ -149,11 +149,11 @@ fn items_that_never_ran_go_before_one_that_failed() {
 
 #[test]
 fn nothing_due_waits_for_the_earliest() {
-    let request = request([
-        item("a").succeeded(ago(3)),
-        item("b").succeeded(ago(7)),
-    ]);
-    assert_eq!(select(&request).choice, Choice::Wait(Some(NOW + 3 * MINUTE)));
+    let request = request([item("a").succeeded(ago(3)), item("b").succeeded(ago(7))]);
+    assert_eq!(
+        select(&request).choice,
+        Choice::Wait(Some(NOW + 3 * MINUTE))
+    );
 }
 
 #[test]
@@ -199,7 +199,9 @@ const DRAWN: [usize; 4] = [654, 549, 193, 889];
 fn settings_are_refused_with_the_way_out() {
     let policy = policy_testkit::component!();
     assert!(policy.validate("{ }", &[]).is_ok());
-    let refused = policy.validate(r#"{"base":"5m"}"#, &[]).map_err(|e| e.to_string());
+    let refused = policy
+        .validate(r#"{"base":"5m"}"#, &[])
+        .map_err(|e| e.to_string());
     assert!(refused.is_err_and(|e| e.contains("base") && e.contains("leave settings out")));
 }
 

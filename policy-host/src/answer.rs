@@ -128,7 +128,11 @@ mod tests {
         for (given, fits) in [(0, true), (1, false), (2, true), (3, false)] {
             let mut decision = run(0);
             decision.verdicts = vec![verdict.clone(); given];
-            assert_eq!(check(&request(&[true, true]), decision).is_ok(), fits, "{given}");
+            assert_eq!(
+                check(&request(&[true, true]), decision).is_ok(),
+                fits,
+                "{given}"
+            );
         }
     }
 

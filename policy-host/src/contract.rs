@@ -16,9 +16,9 @@ mod bindings {
 }
 
 pub use bindings::oaat::policy::log::Level;
-pub(crate) use bindings::oaat::policy::{log::Host as LogHost, types::Host as TypesHost};
 pub use bindings::oaat::policy::types::{
     Choice, Decision, Duration, Instant, Item, ItemSettings, Outcome, Request, Run, Standing,
     Verdict,
 };
+pub(crate) use bindings::oaat::policy::{log::Host as LogHost, types::Host as TypesHost};
 pub(crate) use bindings::{Policy as World, PolicyPre};

@@ -21,8 +21,8 @@ mod policy;
 mod sandbox;
 
 pub use contract::{
-    Choice, Decision, Duration, Instant, Item, ItemSettings, Level, Outcome, Request, Run,
-    Standing, Verdict, CONTRACT,
+    CONTRACT, Choice, Decision, Duration, Instant, Item, ItemSettings, Level, Outcome, Request,
+    Run, Standing, Verdict,
 };
 pub use load::LoadError;
 pub use policy::{EvalError, Evaluation, Host, HostError, Policy};

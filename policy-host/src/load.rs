@@ -42,7 +42,9 @@ pub enum LoadError {
         import: String,
     },
     /// It speaks a newer contract than this host.
-    #[error("the component speaks contract {found}, newer than {CONTRACT}, the newest that this operator knows; update the operator or build the policy against {CONTRACT}")]
+    #[error(
+        "the component speaks contract {found}, newer than {CONTRACT}, the newest that this operator knows; update the operator or build the policy against {CONTRACT}"
+    )]
     ContractTooNew {
         /// The version it speaks.
         found: String,
@@ -251,6 +253,9 @@ mod tests {
             let name = format!("oaat:policy/selector@{newer}");
             assert_eq!(reason(&name), Err("ContractTooNew"), "{newer}");
         }
-        assert_eq!(reason("oaat:policy/selector@0.9.0"), Err("InterfaceMismatch"));
+        assert_eq!(
+            reason("oaat:policy/selector@0.9.0"),
+            Err("InterfaceMismatch")
+        );
     }
 }

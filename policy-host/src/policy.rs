@@ -37,7 +37,9 @@ pub enum EvalError {
     #[error("the policy was interrupted after {} ms", .0.as_millis())]
     Deadline(Duration),
     /// It wanted more memory than it may have.
-    #[error("the policy wanted more than {0} bytes of memory, or more tables than a policy may have")]
+    #[error(
+        "the policy wanted more than {0} bytes of memory, or more tables than a policy may have"
+    )]
     OutOfMemory(usize),
     /// Its answer breaks the contract.
     #[error("the policy's answer breaks the contract: it {0}")]
@@ -182,9 +184,9 @@ impl Policy {
         let mut evaluation = self.call(fuel, |world, store| {
             world.oaat_policy_selector().call_select(store, request)
         });
-        evaluation.answer = evaluation.answer.and_then(|decision| {
-            answer::check(request, decision).map_err(EvalError::BadAnswer)
-        });
+        evaluation.answer = evaluation
+            .answer
+            .and_then(|decision| answer::check(request, decision).map_err(EvalError::BadAnswer));
         evaluation
     }
 

@@ -90,7 +90,7 @@ macro_rules! export_policy {
                     <$policy as $crate::Policy>::validate(&settings, &items)
                 }
             }
-            $crate::bindings::export_world!(Exported with_types_in $crate::bindings);
+    $crate::bindings::export_world!(Exported with_types_in $crate::bindings);
         };
     };
 }

@@ -5,9 +5,11 @@
 
 pub mod control_plane;
 pub mod node;
+pub mod operator;
 pub mod process;
 mod watchdog;
 
 pub use control_plane::{ControlPlane, Options};
 pub use node::{Mode, Node, NodeOptions};
+pub use operator::{Operator, OperatorOptions};
 pub use process::{Signal, Supervised};

@@ -5,6 +5,8 @@ use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::ListParams;
 use kube::{Api, Client};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -79,22 +81,33 @@ async fn run(servers: Servers, folder: TempDir, options: &Options) -> Result<Con
     }
     if !options.manifests.is_empty() {
         // The garbage collector must find them served when it first looks.
-        let wait = "wait crd --all --for condition=established --timeout 30s";
-        plane
-            .kubectl(&wait.split(' ').collect::<Vec<_>>())
-            .await
-            .or_else(
-                |error| match error.to_string().contains("no matching resources") {
-                    true => Ok(String::new()),
-                    false => Err(error),
-                },
-            )?;
+        crds_established(&client).await?;
     }
     if options.controllers {
         plane.start_controllers()?;
         default_service_account(&client, "default").await?;
     }
     Ok(plane)
+}
+
+/// Waits until every CRD is served. (`kubectl wait` fails on one that has no
+/// conditions yet.)
+async fn crds_established(client: &Client) -> Result<()> {
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    eventually("CRDs", async || {
+        let crds = crds.list(&ListParams::default()).await?;
+        let established = crds.iter().all(|crd| {
+            let conditions = crd
+                .status
+                .iter()
+                .flat_map(|s| s.conditions.iter().flatten());
+            conditions
+                .into_iter()
+                .any(|c| c.type_ == "Established" && c.status == "True")
+        });
+        Ok(established.then_some(()))
+    })
+    .await
 }
 
 /// Waits until the API server says that it is ready.

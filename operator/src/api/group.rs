@@ -1,0 +1,313 @@
+//! `OaatGroup`: the items, how often each must succeed, and what came of it.
+
+use crate::api::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Lists items of which one runs at a time.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "kawaja.net",
+    version = "v1",
+    kind = "OaatGroup",
+    plural = "oaatgroups",
+    singular = "oaatgroup",
+    shortname = "og",
+    category = "oaat",
+    namespaced,
+    status = "OaatGroupStatus",
+    doc = "Lists items of which one runs at a time.",
+    printcolumn = r#"{"name":"LastRun","type":"date","jsonPath":".status.lastRun"}"#,
+    printcolumn = r#"{"name":"State","type":"string","jsonPath":".status.state"}"#,
+    printcolumn = r#"{"name":"CurrentlyRunning","type":"string","jsonPath":".status.currentlyRunning"}"#,
+    printcolumn = r#"{"name":"Next","type":"string","jsonPath":".status.next"}"#,
+    printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.message"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Pod","type":"string","jsonPath":".status.pod","priority":1}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct OaatGroupSpec {
+    /// Name of the OaatType, in the same namespace, that says how an item is run.
+    #[schemars(length(min = 1, max = 253))]
+    pub oaat_type: String,
+
+    /// The items: names of 1 to 300 characters, each once, at most 2,000. Any text
+    /// without control characters will do, a path for instance.
+    #[serde(default)]
+    #[schemars(
+        length(max = 2000),
+        inner(length(min = 1, max = 300), pattern(r"^[^\x00-\x1f\x7f]*$")),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub oaat_items: Vec<String>,
+
+    /// How often each item must succeed, such as 5m, 1h 30m or 2days. Default 1h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = ("self.matches('^([0-9]+ *(ms|msecs?|millis|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|wks?|weeks?|M|months?|y|yrs?|years?) *)+$') && self.matches('[1-9]')", "frequency must be a duration longer than zero, such as 5m, 1h 30m or 2days"))]
+    pub frequency: Option<String>,
+
+    /// How long an item rests after a failure, such as 10m. Default: not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = ("self.matches('^([0-9]+ *(ms|msecs?|millis|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|wks?|weeks?|M|months?|y|yrs?|years?) *)+$')", "failureCoolOff must be a duration, such as 30s, 10m or 1h 30m"))]
+    pub failure_cool_off: Option<String>,
+
+    /// A pod of which no container has started after this time is deleted, and the
+    /// run has failed. Default 15m; 0s: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = ("self.matches('^([0-9]+ *(ms|msecs?|millis|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|wks?|weeks?|M|months?|y|yrs?|years?) *)+$')", "startTimeout must be a duration, such as 15m, or 0s for never"))]
+    pub start_timeout: Option<String>,
+
+    /// How long a finished pod is kept, for its log. Default 12h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = ("self.matches('^([0-9]+ *(ms|msecs?|millis|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|wks?|weeks?|M|months?|y|yrs?|years?) *)+$')", "podRetention must be a duration, such as 12h or 2days, or 0s to keep none"))]
+    pub pod_retention: Option<String>,
+
+    /// How many finished pods are kept, newest first. Default 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10000))]
+    pub pod_history_limit: Option<i32>,
+}
+
+/// What the operator knows of a group. Everything here is written by it alone.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct OaatGroupStatus {
+    /// The generation of the spec that the rest speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Running, Idle, Waiting, Invalid or Blocked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// What goes on, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The item that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub currently_running: Option<String>,
+    /// The pod of the item that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// When a run last started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run: Option<Timestamp>,
+    /// When the next item is due, where nothing runs and that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// `Ready`, `PolicyReady`, `Running`.
+    #[serde(default)]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// Number of the latest run. Only grows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<i64>,
+    /// The run in progress. Only the pod with this uid may ever run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<Current>,
+    /// Each item of the list, by its name.
+    #[serde(default)]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+    pub items: BTreeMap<String, ItemStatus>,
+    /// The latest runs, newest first.
+    #[serde(default)]
+    #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "atomic"))]
+    pub history: Vec<RunRecord>,
+    /// The policy that decided last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyInUse>,
+    /// What the policy keeps for itself between decisions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_state: Option<String>,
+    /// The decision that started the latest run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_decision: Option<LastDecision>,
+    /// Pods that the API server refused, one after the other; absent when the latest
+    /// was accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<Rejected>,
+}
+
+/// The run in progress.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Current {
+    /// Its number.
+    pub run: i64,
+    /// The item.
+    pub item: String,
+    /// The pod.
+    pub pod_name: String,
+    /// The pod's uid: a pod of the same name with another uid is another pod.
+    pub pod_uid: String,
+    /// When the pod was chosen to run.
+    pub claimed: Timestamp,
+    /// Set before the operator itself ends the run. Always written, as null where
+    /// there is none: a merge patch keeps what it does not name.
+    #[serde(default)]
+    pub stopping: Option<Stopping>,
+}
+
+/// Why the operator itself ends a run.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Stopping {
+    /// `StartTimeout`: no container had started in time.
+    pub reason: String,
+    /// The same in words.
+    pub message: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Where an item stands.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ItemState {
+    /// It runs.
+    Running,
+    /// It could run now.
+    #[default]
+    Ready,
+    /// It succeeded recently enough.
+    Fresh,
+    /// It failed recently and rests.
+    Cooling,
+    /// The policy puts it off.
+    Deferred,
+    /// The operator holds it.
+    Held,
+}
+
+impl fmt::Display for ItemState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// An item's history.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
+pub struct ItemStatus {
+    /// The exact name; kubectl describe shows the map's keys prettified.
+    #[serde(default)]
+    pub item: String,
+    /// Where it stands.
+    #[serde(default)]
+    pub state: ItemState,
+    /// The same in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// When it last succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_success: Option<Timestamp>,
+    /// When it last failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<Timestamp>,
+    /// Failures since the last success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<i32>,
+    /// Exit code of the last run, where a container exited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_exit_code: Option<i32>,
+    /// When it was last started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_started: Option<Timestamp>,
+    /// When its last run ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_finished: Option<Timestamp>,
+    /// Runs recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<i64>,
+    /// When its state changes by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Timestamp>,
+}
+
+/// How a run ended.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RunResult {
+    /// All containers exited with 0.
+    Succeeded,
+    /// Anything else.
+    Failed,
+    /// The operator ended it; neither of the two.
+    Stopped,
+}
+
+impl fmt::Display for RunResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// A run that is over.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RunRecord {
+    /// Its number.
+    pub run: i64,
+    /// The item.
+    pub item: String,
+    /// The pod; absent when none was created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// When it was started.
+    pub started: Timestamp,
+    /// When it ended.
+    pub finished: Timestamp,
+    /// How it ended.
+    pub result: RunResult,
+    /// A CamelCase token: Completed, Error, Evicted, PodDisappeared, …
+    pub reason: String,
+    /// The same in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The exit code that decided, where a container exited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+}
+
+/// The policy that decided last.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct PolicyInUse {
+    /// Where it comes from: `default`, the one built into the operator.
+    pub source: String,
+    /// sha256 of its component.
+    pub digest: String,
+    /// Version of the contract it speaks.
+    pub contract: String,
+}
+
+/// The decision that started the latest run.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct LastDecision {
+    /// When it was made.
+    pub time: Timestamp,
+    /// The seed that broke ties, as hex.
+    pub seed: String,
+    /// Fuel that the policy used.
+    pub fuel: i64,
+    /// The item it chose.
+    pub item: String,
+    /// Why, in the policy's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// Pods that the API server refused, one after the other.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct Rejected {
+    /// How many.
+    pub count: i32,
+    /// The group starts nothing before this.
+    pub until: Timestamp,
+    /// The server's words about the latest.
+    pub message: String,
+}

@@ -1,0 +1,52 @@
+//! The API `kawaja.net/v1`: what users write and what the operator answers.
+
+pub mod crd;
+mod group;
+mod oaat_type;
+mod time;
+
+pub use group::{
+    Current, ItemState, ItemStatus, LastDecision, OaatGroup, OaatGroupSpec, OaatGroupStatus,
+    PolicyInUse, Rejected, RunRecord, RunResult, Stopping,
+};
+pub use oaat_type::{OaatType, OaatTypeSpec, OaatTypeStatus, PodMetadata};
+pub use time::Timestamp;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff;
+
+/// Sets a condition after the rule of the Kubernetes API conventions: the
+/// transition time changes only when the status does.
+pub fn set_condition(
+    conditions: &mut Vec<Condition>,
+    now: Timestamp,
+    generation: Option<i64>,
+    (type_, status, reason, message): (&str, bool, &str, String),
+) {
+    let status = if status { "True" } else { "False" };
+    let time = Time(jiff::Timestamp::from_millisecond(now.0).unwrap_or_default());
+    let fresh = Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message,
+        last_transition_time: time,
+        observed_generation: generation,
+    };
+    match conditions.iter_mut().find(|c| c.type_ == type_) {
+        Some(old) => {
+            let since = old.last_transition_time.clone();
+            let changed = old.status != fresh.status;
+            *old = fresh;
+            if !changed {
+                old.last_transition_time = since;
+            }
+        }
+        None => conditions.push(fresh),
+    }
+}
+
+/// The condition of a type, if it is there.
+pub fn condition<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|c| c.type_ == type_)
+}

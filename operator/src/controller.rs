@@ -1,0 +1,326 @@
+//! Watches, and the queue of groups to look at.
+
+use crate::api::{OaatGroup, OaatType, Timestamp};
+use crate::cluster::ClusterError;
+use crate::cycle::Cycle;
+use crate::events::EventSink;
+use crate::kube_cluster::{Guarded, KubeCluster};
+use crate::metrics::Metrics;
+use crate::pod::names;
+use crate::sightings::Sightings;
+use crate::triggers::{GroupRef, Triggers};
+use crate::types::{self, TypeChecker};
+use futures::{FutureExt, Stream, StreamExt, future};
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::controller::{Action, Config, ReconcileRequest, applier};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::{WatchStreamExt, reflector::store::Writer};
+use kube::{Api, Client, Resource, ResourceExt};
+use policy_host::Policy;
+use rand::RngExt;
+use serde::de::DeserializeOwned;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tracing::{error, info, warn};
+
+/// Groups that are looked at side by side. Each waits for the API server most of the
+/// time; more of them only queue up there.
+const CONCURRENCY: u16 = 32;
+
+/// What the controllers of a process share.
+#[derive(Clone)]
+pub struct Shared {
+    /// The API; its own retries are off.
+    pub client: Client,
+    /// The policy that decides.
+    pub policy: Policy,
+    /// Where events go.
+    pub events: EventSink,
+    /// Figures.
+    pub metrics: Arc<Metrics>,
+    /// The least time between two starts of an item.
+    pub retry_floor: Duration,
+    /// Whether a lease is held. Without one other replicas may act as well.
+    pub leads: bool,
+}
+
+struct Context {
+    shared: Shared,
+    cluster: KubeCluster,
+    sightings: Arc<Sightings>,
+    triggers: Triggers,
+    failures: Mutex<HashMap<GroupRef, u32>>,
+}
+
+/// Runs the controllers for one namespace, or for all, until `stop` turns true; then
+/// finishes the cycles in hand.
+pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Receiver<bool>) {
+    let client = shared.client.clone();
+    let (groups, groups_writer) = reflector::store::<Guarded<OaatGroup>>();
+    let (types, types_writer) = reflector::store::<Guarded<OaatType>>();
+    let (group_queue, group_refs) = mpsc::unbounded_channel();
+    let (type_queue, type_refs) = mpsc::unbounded_channel();
+    let sightings = Arc::new(Sightings::default());
+    let triggers = Triggers::new(
+        group_queue.clone(),
+        groups.clone(),
+        sightings.clone(),
+        shared.metrics.clone(),
+    );
+    let cluster = KubeCluster::new(client.clone(), types.clone());
+
+    let scope = namespace.as_deref();
+    let watch_groups = {
+        let triggers = triggers.clone();
+        follow(api(&client, scope), groups_writer, move |event| {
+            triggers.group(event)
+        })
+    };
+    let watch_types = {
+        let groups = groups.clone();
+        follow(
+            api(&client, scope),
+            types_writer,
+            move |event: &Event<Guarded<OaatType>>| {
+                if let Event::Apply(type_) | Event::InitApply(type_) = event {
+                    let _ = type_queue.send(ObjectRef::from_obj(type_));
+                }
+                if let Event::Apply(type_) | Event::Delete(type_) = event {
+                    users(&groups, type_).into_iter().for_each(|group| {
+                        let _ = group_queue.send(group);
+                    });
+                }
+            },
+        )
+    };
+    let watch_pods = {
+        let triggers = triggers.clone();
+        let config = watcher::Config::default().labels(names::GROUP);
+        let pods = watcher(api::<Pod>(&client, scope), config).default_backoff();
+        each(pods, move |event| triggers.pod(event))
+    };
+
+    let context = Arc::new(Context {
+        cluster: cluster.clone(),
+        shared: shared.clone(),
+        sightings,
+        triggers,
+        failures: Mutex::default(),
+    });
+    let looks = applier(
+        |group, context| reconcile(group, context).boxed(),
+        back_off,
+        context,
+        groups,
+        queue(group_refs, stop.clone()),
+        Config::default().concurrency(CONCURRENCY),
+    );
+    let checker = Arc::new(TypeChecker {
+        client,
+        cluster,
+        events: shared.events.clone(),
+    });
+    let checks = applier(
+        |type_, checker| types::check(type_, checker).boxed(),
+        |_, error: &ClusterError, _| {
+            warn!(%error, "a type could not be checked; trying again");
+            Action::requeue(Duration::from_secs(2))
+        },
+        checker,
+        types,
+        queue(type_refs, stop),
+        Config::default().concurrency(4),
+    );
+    info!(
+        namespace = scope.unwrap_or("(all)"),
+        "watching groups, types and pods"
+    );
+    // The queues end when we stop, and the cycles in hand with them; the watches just
+    // go away.
+    let work = future::join(
+        looks.for_each(|_| future::ready(())),
+        checks.for_each(|_| future::ready(())),
+    );
+    let watches = future::join3(watch_groups, watch_types, watch_pods);
+    future::select(Box::pin(work), Box::pin(watches)).await;
+}
+
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// Watches objects, keeps them in a store, and hands every event on.
+async fn follow<K>(api: Api<K>, writer: Writer<K>, each_event: impl FnMut(&Event<K>))
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let stream = watcher(api, watcher::Config::default())
+        .default_backoff()
+        .modify(|object| object.managed_fields_mut().clear())
+        .reflect(writer);
+    each(stream, each_event).await;
+}
+
+async fn each<K: Resource<DynamicType = ()>>(
+    stream: impl Stream<Item = Result<Event<K>, watcher::Error>>,
+    mut each_event: impl FnMut(&Event<K>),
+) {
+    let kind = K::kind(&());
+    futures::pin_mut!(stream);
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(event) => each_event(&event),
+            Err(watcher::Error::InitialListFailed(kube::Error::Api(status)))
+                if status.code == 404 =>
+            {
+                error!(
+                    %kind,
+                    "the API server does not know this kind; install it with: \
+                     kubectl apply -f manifests/01-oaat-operator-crd.yaml"
+                );
+            }
+            Err(error) => warn!(%kind, %error, "the watch was interrupted; it is taken up again"),
+        }
+    }
+}
+
+/// The groups that name a type.
+fn users(groups: &Store<Guarded<OaatGroup>>, type_: &Guarded<OaatType>) -> Vec<GroupRef> {
+    let (namespace, name) = (type_.namespace(), type_.name_any());
+    let named = groups.state_filter(|group| match &group.0 {
+        Ok(group) => group.spec.oaat_type == name && group.namespace() == namespace,
+        Err(_) => false,
+    });
+    named
+        .iter()
+        .map(|group| ObjectRef::from_obj(group.as_ref()))
+        .collect()
+}
+
+/// A queue that ends when `stop` turns true.
+fn queue<K: Resource<DynamicType = ()>>(
+    receiver: mpsc::UnboundedReceiver<ObjectRef<K>>,
+    mut stop: watch::Receiver<bool>,
+) -> impl Stream<Item = Result<ReconcileRequest<K>, Infallible>> {
+    UnboundedReceiverStream::new(receiver)
+        .map(|object| Ok(ReconcileRequest::from(object)))
+        .take_until(async move {
+            // The sender going away means the same.
+            let _ = stop.wait_for(|stop| *stop).await;
+        })
+}
+
+async fn reconcile(
+    group: Arc<Guarded<OaatGroup>>,
+    context: Arc<Context>,
+) -> Result<Action, ClusterError> {
+    // A task of its own: cycles of different groups then use all cores.
+    let cycle = tokio::spawn(look(ObjectRef::from_obj(group.as_ref()), context));
+    match cycle.await {
+        Ok(result) => result,
+        Err(error) => Err(ClusterError::Unavailable(format!(
+            "the cycle broke off: {error}"
+        ))),
+    }
+}
+
+async fn look(group: GroupRef, context: Arc<Context>) -> Result<Action, ClusterError> {
+    let shared = &context.shared;
+    let (namespace, name) = (
+        group.namespace.clone().unwrap_or_default(),
+        group.name.clone(),
+    );
+    let cycle = Cycle {
+        cluster: &context.cluster,
+        sightings: &context.sightings,
+        policy: &shared.policy,
+        leads: shared.leads,
+        retry_floor: shared.retry_floor,
+        nonce,
+        now: Timestamp::now,
+    };
+    let started = Instant::now();
+    let outcome = match cycle.run(&namespace, &name).await {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            shared.metrics.cycle("error", started.elapsed());
+            return Err(error);
+        }
+    };
+    shared.metrics.cycle("ok", started.elapsed());
+    if let Some(took) = outcome.decided_in {
+        shared.metrics.decision(took);
+    }
+    if let Some(version) = &outcome.written {
+        context.triggers.wrote(&group, version);
+    }
+    for note in outcome.notes {
+        info!(
+            namespace,
+            group = name,
+            reason = note.reason,
+            "{}",
+            note.message
+        );
+        if let "Started" | "Succeeded" | "Failed" | "Stopped" = note.reason {
+            shared.metrics.run(note.reason);
+        }
+        shared.events.note(&namespace, &name, &outcome.uid, note);
+    }
+    context
+        .failures
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .remove(&group);
+    Ok(match outcome.again {
+        Some(at) => {
+            // A timer may fire a little before the clock that cycles read has come
+            // there; the policy would then ask for another second.
+            let wait = at.since(Timestamp::now()) + Duration::from_millis(3);
+            Action::requeue(wait)
+        }
+        None => Action::await_change(),
+    })
+}
+
+/// After an error: again soon, then ever more slowly, and not all groups at once.
+fn back_off(group: Arc<Guarded<OaatGroup>>, error: &ClusterError, context: Arc<Context>) -> Action {
+    let key = ObjectRef::from_obj(group.as_ref());
+    let (namespace, name) = (key.namespace.clone().unwrap_or_default(), key.name.clone());
+    let failures = {
+        let mut failures = context
+            .failures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let count = failures.entry(key).or_insert(0);
+        *count = count.saturating_add(1);
+        *count
+    };
+    let base = Duration::from_millis(100) * 2_u32.pow((failures - 1).min(9));
+    let wait = base
+        .min(Duration::from_secs(30))
+        .mul_f64(rand::random_range(0.75..1.25));
+    warn!(namespace, group = name, %error, failures, "the look at the group failed; again in {wait:?}");
+    Action::requeue(wait)
+}
+
+/// Ten random characters of a to z and 0 to 9.
+fn nonce() -> String {
+    const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    let mut random = rand::rng();
+    (0..10)
+        .map(|_| char::from(ALPHABET[random.random_range(0..36)]))
+        .collect()
+}

@@ -1,0 +1,244 @@
+//! One cycle of one group, from top to bottom: observe, validate, decide, act, record.
+
+use crate::act::{Actor, Done};
+use crate::api::{PolicyInUse, Timestamp, set_condition};
+use crate::cluster::{Cluster, ClusterError, TypeRead};
+use crate::decide::{self, Note};
+use crate::observe::{Circumstances, Observation, observe};
+use crate::sightings::Sightings;
+use crate::validate::validate;
+use policy_host::{Decision, Evaluation, Policy, Request};
+use serde_json::json;
+use std::time::Duration;
+use tracing::{debug, info, warn};
+
+/// What a cycle works with.
+pub struct Cycle<'a, C> {
+    /// The cluster.
+    pub cluster: &'a C,
+    /// What was seen of pods that are gone.
+    pub sightings: &'a Sightings,
+    /// The policy that decides.
+    pub policy: &'a Policy,
+    /// Whether this replica holds the lease.
+    pub leads: bool,
+    /// The least time between two starts of an item.
+    pub retry_floor: Duration,
+    /// Makes ten random characters of a to z and 0 to 9.
+    pub nonce: fn() -> String,
+    /// The time.
+    pub now: fn() -> Timestamp,
+}
+
+/// What came of a cycle.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Events for the group, with its uid.
+    pub notes: Vec<Note>,
+    /// Uid of the group, for the events.
+    pub uid: String,
+    /// When to look again.
+    pub again: Option<Timestamp>,
+    /// The group's resource version after our last write.
+    pub written: Option<String>,
+    /// A run was started.
+    pub started: bool,
+    /// How long the policy took to decide, if it was asked.
+    pub decided_in: Option<Duration>,
+}
+
+/// Cycles that may end in a conflict before the group is left to the next trigger.
+const ATTEMPTS: usize = 5;
+
+impl<C: Cluster> Cycle<'_, C> {
+    /// Runs one cycle, again from a fresh read for as long as someone else writes the
+    /// group in between.
+    ///
+    /// # Errors
+    /// When the cluster does not answer; the caller tries again later.
+    pub async fn run(&self, namespace: &str, name: &str) -> Result<Outcome, ClusterError> {
+        for _ in 0..ATTEMPTS {
+            if let Some(outcome) = self.once(namespace, name).await? {
+                return Ok(outcome);
+            }
+            debug!(
+                namespace,
+                group = name,
+                "the group changed meanwhile; looking again"
+            );
+        }
+        Err(ClusterError::Conflict(format!(
+            "{ATTEMPTS} attempts in a row"
+        )))
+    }
+
+    /// One attempt; `None` after a conflict.
+    async fn once(&self, namespace: &str, name: &str) -> Result<Option<Outcome>, ClusterError> {
+        let circumstances = Circumstances {
+            now: (self.now)(),
+            leads: self.leads,
+            retry_floor: self.retry_floor,
+        };
+        let observed = observe(
+            self.cluster,
+            self.sightings,
+            &circumstances,
+            namespace,
+            name,
+        )
+        .await?;
+        let seen = match observed {
+            Observation::Seen(seen) => seen,
+            Observation::Gone => {
+                self.sightings.forget(namespace, name);
+                return Ok(Some(Outcome::default()));
+            }
+            Observation::Undecodable {
+                error,
+                generation,
+                resource_version,
+            } => {
+                let written = self
+                    .report(namespace, name, &error, generation, &resource_version)
+                    .await?;
+                return Ok(Some(Outcome {
+                    written,
+                    ..Outcome::default()
+                }));
+            }
+        };
+        if seen.ends {
+            return Ok(Some(Outcome::default()));
+        }
+        let valid = validate(&seen.group.spec);
+        let mut plan = decide::settle(&seen, &valid);
+        let mut decided_in = None;
+        let mut spec = None;
+        if let (true, Ok(valid), TypeRead::Valid(type_)) = (plan.free, &valid, &seen.type_) {
+            let request = decide::request(&seen, valid, &plan);
+            let started = std::time::Instant::now();
+            let evaluation = self.ask(&request).await;
+            decided_in = Some(started.elapsed());
+            tell(namespace, name, self.policy, &request, &evaluation);
+            let policy = PolicyInUse {
+                source: "default".into(),
+                digest: self.policy.digest().into(),
+                contract: self.policy.contract().into(),
+            };
+            decide::choose(&seen, valid, &mut plan, &policy, &request, evaluation);
+            spec = Some(type_.clone());
+        }
+        let recorded = plan.status.current.is_none()
+            && seen
+                .group
+                .status
+                .as_ref()
+                .is_some_and(|s| s.current.is_some());
+        let actor = Actor {
+            cluster: self.cluster,
+            seen: &seen,
+            namespace,
+            name,
+            nonce: (self.nonce)(),
+        };
+        match actor.perform(plan, spec.as_deref()).await? {
+            Done::Conflict => Ok(None),
+            Done::Yes {
+                notes,
+                again,
+                written,
+                started,
+            } => {
+                if recorded {
+                    self.sightings.forget(namespace, name);
+                }
+                Ok(Some(Outcome {
+                    notes,
+                    uid: seen.uid,
+                    again,
+                    written,
+                    started,
+                    decided_in,
+                }))
+            }
+        }
+    }
+
+    /// A policy runs guest code for microseconds as a rule; one that does not must not
+    /// hold up the groups that share this thread.
+    async fn ask(&self, request: &Request) -> Evaluation<Decision> {
+        let (policy, copy) = (self.policy.clone(), request.clone());
+        match tokio::task::spawn_blocking(move || policy.evaluate(&copy)).await {
+            Ok(evaluation) => evaluation,
+            Err(error) => Evaluation {
+                answer: Err(policy_host::EvalError::Trapped(error.to_string())),
+                fuel: 0,
+                log: Vec::new(),
+                log_dropped: 0,
+            },
+        }
+    }
+
+    /// Says on the object that it cannot be decoded.
+    async fn report(
+        &self,
+        namespace: &str,
+        name: &str,
+        error: &str,
+        generation: Option<i64>,
+        version: &str,
+    ) -> Result<Option<String>, ClusterError> {
+        warn!(
+            namespace,
+            group = name,
+            error,
+            "the group cannot be decoded"
+        );
+        let message = format!("this operator cannot read the object: {error}");
+        let mut conditions = Vec::new();
+        let condition = ("Ready", false, "Undecodable", message.clone());
+        set_condition(&mut conditions, (self.now)(), generation, condition);
+        let status = json!({ "state": "Invalid", "message": message, "conditions": conditions });
+        match self
+            .cluster
+            .write_status(namespace, name, version, status)
+            .await
+        {
+            Ok(version) => Ok(Some(version)),
+            Err(ClusterError::Conflict(_) | ClusterError::NotFound) => Ok(None),
+            Err(other) => Err(other),
+        }
+    }
+}
+
+/// One structured line for each decision, and the policy's own lines.
+fn tell(
+    namespace: &str,
+    group: &str,
+    policy: &Policy,
+    request: &Request,
+    evaluation: &Evaluation<Decision>,
+) {
+    let digest = policy.digest();
+    for line in &evaluation.log {
+        info!(target: "oaat_operator::policy", namespace, group, digest, level = ?line.level, "{}", line.text);
+    }
+    if evaluation.log_dropped > 0 {
+        warn!(target: "oaat_operator::policy", namespace, group, digest, dropped = evaluation.log_dropped, "the policy logged more than is kept");
+    }
+    let seed = format!("{:016x}", request.seed);
+    let fuel = evaluation.fuel;
+    match &evaluation.answer {
+        Ok(decision) => {
+            let item = decision
+                .chosen()
+                .and_then(|i| request.items.get(i))
+                .map(|i| i.name.as_str());
+            let why = decision.note.as_deref();
+            info!(namespace, group, digest, seed, fuel, item, why, "decided");
+        }
+        Err(error) => {
+            warn!(namespace, group, digest, seed, fuel, reason = error.reason(), %error, "no decision");
+        }
+    }
+}

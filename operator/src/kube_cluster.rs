@@ -1,0 +1,270 @@
+//! The cluster as it is: every verb is one request to the API server.
+
+use crate::api::{OaatGroup, OaatType, condition};
+use crate::cluster::{Cluster, ClusterError, GroupRead, TypeRead};
+use crate::pod::names;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::{DeserializeGuard, Request as ApiRequest};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest wait for an answer. Whatever takes longer is looked into afresh.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Groups as the watch gives them: also those that cannot be decoded.
+pub type Guarded<K> = DeserializeGuard<K>;
+
+/// The real cluster.
+#[derive(Clone)]
+pub struct KubeCluster {
+    client: Client,
+    types: Store<Guarded<OaatType>>,
+}
+
+impl KubeCluster {
+    /// A cluster behind a client, whose own retries must be off. Types come from a
+    /// watch; nothing that the guarantee rests on does.
+    pub fn new(client: Client, types: Store<Guarded<OaatType>>) -> Self {
+        Self { client, types }
+    }
+
+    fn api<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// Creates a pod from JSON as it is, unknown fields included.
+    ///
+    /// # Errors
+    /// As any verb.
+    pub async fn post_pod(
+        &self,
+        namespace: &str,
+        pod: &Value,
+        trial: bool,
+    ) -> Result<Pod, ClusterError> {
+        let body = serde_json::to_vec(pod).map_err(|e| ClusterError::Unavailable(e.to_string()))?;
+        let params = PostParams {
+            dry_run: trial,
+            field_manager: Some(names::OPERATOR.into()),
+        };
+        let mut request = ApiRequest::new(Pod::url_path(&(), Some(namespace)))
+            .create(&params, body)
+            .map_err(|e| ClusterError::Unavailable(e.to_string()))?;
+        if trial {
+            // A field that this API server does not know is a slip of the pen.
+            let uri = format!("{}&fieldValidation=Strict", request.uri());
+            *request.uri_mut() = uri
+                .parse()
+                .map_err(|e| ClusterError::Unavailable(format!("{uri}: {e}")))?;
+        }
+        within(self.client.request(request)).await
+    }
+}
+
+/// Bounds a request in time and says what its failure means.
+async fn within<T>(
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, ClusterError> {
+    match tokio::time::timeout(TIMEOUT, request).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(meaning(error)),
+        Err(_) => Err(ClusterError::Unavailable(format!(
+            "no answer within {} seconds",
+            TIMEOUT.as_secs()
+        ))),
+    }
+}
+
+/// What an error of the API means.
+fn meaning(error: kube::Error) -> ClusterError {
+    let kube::Error::Api(status) = error else {
+        return ClusterError::Unavailable(error.to_string());
+    };
+    let causes = status
+        .details
+        .as_ref()
+        .map(|d| d.causes.as_slice())
+        .unwrap_or_default();
+    if causes
+        .iter()
+        .any(|cause| cause.reason == "NamespaceTerminating")
+    {
+        return ClusterError::NamespaceEnds;
+    }
+    match status.code {
+        404 => ClusterError::NotFound,
+        409 => ClusterError::Conflict(status.message),
+        code @ (400 | 403 | 413 | 422) => ClusterError::Rejected {
+            code,
+            message: status.message,
+        },
+        code => ClusterError::Unavailable(format!("{} ({code})", status.message)),
+    }
+}
+
+impl Cluster for KubeCluster {
+    async fn group(&self, namespace: &str, name: &str) -> Result<GroupRead, ClusterError> {
+        let api: Api<Guarded<OaatGroup>> = self.api(namespace);
+        match within(api.get(name)).await {
+            Ok(DeserializeGuard(Ok(group))) => Ok(GroupRead::Found(Box::new(group))),
+            Ok(DeserializeGuard(Err(error))) => Ok(GroupRead::Undecodable {
+                generation: error.metadata.generation,
+                resource_version: error.metadata.resource_version.clone().unwrap_or_default(),
+                error: error.error,
+            }),
+            Err(ClusterError::NotFound) => Ok(GroupRead::Gone),
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn pods(
+        &self,
+        namespace: &str,
+        group: &str,
+        historic: bool,
+    ) -> Result<Vec<Pod>, ClusterError> {
+        let api: Api<Pod> = self.api(namespace);
+        let selector = format!("{}={}", names::GROUP, names::group_label(group));
+        let mut pods = within(api.list(&ListParams::default().labels(&selector)))
+            .await?
+            .items;
+        // A label value ends at 63 characters, so there are none of longer names.
+        if historic && group.len() <= 63 {
+            let selector = format!("app=oaat-operator,parent-name={group}");
+            let old = within(api.list(&ListParams::default().labels(&selector)))
+                .await?
+                .items;
+            let known: Vec<_> = pods.iter().map(|pod| pod.metadata.uid.clone()).collect();
+            pods.extend(
+                old.into_iter()
+                    .filter(|pod| !known.contains(&pod.metadata.uid)),
+            );
+        }
+        Ok(pods)
+    }
+
+    async fn pod(&self, namespace: &str, name: &str) -> Result<Option<Pod>, ClusterError> {
+        let api: Api<Pod> = self.api(namespace);
+        match within(api.get(name)).await {
+            Ok(pod) => Ok(Some(pod)),
+            Err(ClusterError::NotFound) => Ok(None),
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn namespace_ends(&self, namespace: &str) -> Result<bool, ClusterError> {
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        match within(api.get_metadata(namespace)).await {
+            Ok(namespace) => Ok(namespace.metadata.deletion_timestamp.is_some()),
+            Err(ClusterError::NotFound) => Ok(true),
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn oaat_type(&self, namespace: &str, name: &str) -> Result<TypeRead, ClusterError> {
+        let key = ObjectRef::new(name).within(namespace);
+        Ok(match self.types.get(&key).as_deref() {
+            None => TypeRead::Missing,
+            Some(DeserializeGuard(Err(error))) => {
+                TypeRead::Invalid(format!("this operator cannot read it: {}", error.error))
+            }
+            Some(DeserializeGuard(Ok(type_))) => usable(type_),
+        })
+    }
+
+    async fn write_status(
+        &self,
+        namespace: &str,
+        name: &str,
+        resource_version: &str,
+        status: Value,
+    ) -> Result<String, ClusterError> {
+        // Only metadata of the answer is of interest, so that a large group costs no
+        // second decoding.
+        let api: Api<kube::core::PartialObjectMeta<OaatGroup>> = self.api(namespace);
+        let patch = json!({
+            "metadata": { "resourceVersion": resource_version },
+            "status": status,
+        });
+        let params = PatchParams {
+            field_manager: Some(names::OPERATOR.into()),
+            ..PatchParams::default()
+        };
+        let written = within(api.patch_status(name, &params, &Patch::Merge(&patch))).await?;
+        Ok(written.resource_version().unwrap_or_default())
+    }
+
+    async fn create_pod(&self, namespace: &str, pod: &Value) -> Result<Pod, ClusterError> {
+        self.post_pod(namespace, pod, false).await
+    }
+
+    async fn open_gate(&self, namespace: &str, name: &str, uid: &str) -> Result<(), ClusterError> {
+        let api: Api<kube::core::PartialObjectMeta<Pod>> = self.api(namespace);
+        // The uid makes the server refuse a pod of the same name that is another one;
+        // gates are merged by name, so those of others stay.
+        let patch = json!({
+            "metadata": { "uid": uid },
+            "spec": { "schedulingGates": [{ "name": names::GATE, "$patch": "delete" }] },
+        });
+        let params = PatchParams {
+            field_manager: Some(names::OPERATOR.into()),
+            ..PatchParams::default()
+        };
+        match within(api.patch(name, &params, &Patch::Strategic(&patch))).await {
+            Ok(_) => Ok(()),
+            Err(ClusterError::Conflict(words)) => match self.pod(namespace, name).await? {
+                Some(pod) if pod.metadata.uid.as_deref() == Some(uid) => {
+                    Err(ClusterError::Unavailable(words))
+                }
+                _ => Err(ClusterError::NotFound),
+            },
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn delete_pod(&self, namespace: &str, name: &str, uid: &str) -> Result<(), ClusterError> {
+        let api: Api<Pod> = self.api(namespace);
+        let params = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: Some(uid.into()),
+                resource_version: None,
+            }),
+            ..DeleteParams::default()
+        };
+        match within(api.delete(name, &params)).await {
+            // Gone, or another pod by now.
+            Ok(_) | Err(ClusterError::NotFound | ClusterError::Conflict(_)) => Ok(()),
+            Err(other) => Err(other),
+        }
+    }
+}
+
+/// Whether a type may be used, by what its own check said.
+fn usable(type_: &OaatType) -> TypeRead {
+    let problems = crate::validate::validate_type(&type_.spec);
+    if !problems.is_empty() {
+        return TypeRead::Invalid(problems.join("; "));
+    }
+    let conditions = type_
+        .status
+        .as_ref()
+        .map(|s| s.conditions.as_slice())
+        .unwrap_or_default();
+    match condition(conditions, "Valid") {
+        Some(valid) if valid.observed_generation == type_.metadata.generation => {
+            if valid.status == "True" {
+                TypeRead::Valid(Arc::new(type_.spec.clone()))
+            } else {
+                TypeRead::Invalid(valid.message.clone())
+            }
+        }
+        _ => TypeRead::Unchecked,
+    }
+}

@@ -1,0 +1,31 @@
+//! oaat-operator: runs the items of a group one at a time in pods, in the order that
+//! a WebAssembly policy decides.
+//!
+//! One cycle of one group reads from top to bottom in [`cycle`]: [`observe`],
+//! [`validate`], [`decide`], [`act`], [`record`]. `validate`, `decide`, `record` and
+//! [`pod`] are pure; `observe` and `act` reach the cluster through the verbs of
+//! [`cluster`], which [`kube_cluster`] implements. [`controller`] turns watch events
+//! into cycles, and [`run`] puts the process together.
+
+pub mod act;
+pub mod api;
+pub mod cluster;
+pub mod controller;
+pub mod cycle;
+pub mod decide;
+pub mod events;
+pub mod kube_cluster;
+pub mod lease;
+pub mod metrics;
+pub mod observe;
+pub mod pod;
+pub mod record;
+pub mod run;
+pub mod server;
+pub mod sightings;
+pub mod triggers;
+pub mod types;
+pub mod validate;
+
+/// The default policy's component, built from `policy-default` by the build script.
+pub const DEFAULT_POLICY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/policy_default.wasm"));

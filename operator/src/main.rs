@@ -1,0 +1,58 @@
+//! The one binary: the operator, and the tools around it.
+
+use clap::{Parser, Subcommand};
+use oaat_operator::run::{End, Settings, run};
+use std::process::ExitCode;
+
+/// Runs the items of a group one at a time in pods, in the order that a WebAssembly
+/// policy decides.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the operator against the cluster that kubectl would use.
+    Run(Settings),
+    /// Print the CustomResourceDefinitions as YAML.
+    Crd,
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Crd => match oaat_operator::api::crd::yaml() {
+            Ok(yaml) => {
+                print!("{yaml}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => failed(&error.into()),
+        },
+        Command::Run(settings) => operate(settings),
+    }
+}
+
+fn operate(settings: Settings) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into()),
+    };
+    let end = runtime.block_on(run(settings));
+    // Whatever still runs must not outlive the decision to stop.
+    runtime.shutdown_background();
+    match end {
+        Ok(End::Stopped) => ExitCode::SUCCESS,
+        Ok(End::LeaseLost) => ExitCode::from(1),
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("oaat-operator: {error:#}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,105 @@
+//! Reads everything that one cycle needs. No decisions but which reads are needed.
+
+use crate::api::Timestamp;
+use crate::cluster::{Cluster, ClusterError, GroupRead};
+use crate::decide::{CurrentPod, Observed};
+use crate::pod::PodView;
+use crate::sightings::Sightings;
+use std::time::Duration;
+
+/// What a cycle needs to know beside the cluster.
+#[derive(Clone, Debug)]
+pub struct Circumstances {
+    /// The time.
+    pub now: Timestamp,
+    /// Whether this replica holds the lease (true when there is no election).
+    pub leads: bool,
+    /// The least time between two starts of an item.
+    pub retry_floor: Duration,
+}
+
+/// A group that is there, and what it could not be read as.
+pub enum Observation {
+    /// All there is to know.
+    Seen(Box<Observed>),
+    /// The group is gone.
+    Gone,
+    /// The group cannot be decoded.
+    Undecodable {
+        /// Why not.
+        error: String,
+        /// Its generation.
+        generation: Option<i64>,
+        /// For a write of its status.
+        resource_version: String,
+    },
+}
+
+/// Reads the group and **then** lists its pods. The order is part of the guarantee: a
+/// pod that another replica claimed after our read makes our own claim fail, and one
+/// that it claimed before is in the list.
+pub async fn observe<C: Cluster>(
+    cluster: &C,
+    sightings: &Sightings,
+    circumstances: &Circumstances,
+    namespace: &str,
+    name: &str,
+) -> Result<Observation, ClusterError> {
+    let group = match cluster.group(namespace, name).await? {
+        GroupRead::Found(group) => *group,
+        GroupRead::Gone => return Ok(Observation::Gone),
+        GroupRead::Undecodable {
+            error,
+            generation,
+            resource_version,
+        } => {
+            return Ok(Observation::Undecodable {
+                error,
+                generation,
+                resource_version,
+            });
+        }
+    };
+    let status = group.status.clone().unwrap_or_default();
+    let historic = status.run.is_none();
+    let pods = cluster.pods(namespace, name, historic).await?;
+    let pods: Vec<_> = pods.iter().map(PodView::from).collect();
+
+    let current = match &status.current {
+        None => CurrentPod::None,
+        Some(current) => match pods.iter().find(|pod| pod.uid == current.pod_uid) {
+            Some(pod) => CurrentPod::Present(pod.clone()),
+            // That a list does not show it proves nothing (its label may have been
+            // taken away): only a read of its name does.
+            None => match cluster.pod(namespace, &current.pod_name).await? {
+                Some(pod) if pod.metadata.uid.as_ref() == Some(&current.pod_uid) => {
+                    CurrentPod::Present((&pod).into())
+                }
+                _ => CurrentPod::Absent(sightings.last(&current.pod_uid)),
+            },
+        },
+    };
+    let mut ends = group.metadata.deletion_timestamp.is_some();
+    // In a namespace that ends pods are deleted, and that is nobody's failure. Asked
+    // for only where it could be taken for one, or where a gate was left shut.
+    let suspicious = match &current {
+        CurrentPod::None => false,
+        CurrentPod::Present(pod) => pod.deletion.is_some() || pod.gated,
+        CurrentPod::Absent(_) => true,
+    };
+    if !ends && suspicious {
+        ends = cluster.namespace_ends(namespace).await?;
+    }
+    let type_ = cluster.oaat_type(namespace, &group.spec.oaat_type).await?;
+    Ok(Observation::Seen(Box::new(Observed {
+        now: circumstances.now,
+        uid: group.metadata.uid.clone().unwrap_or_default(),
+        group,
+        pods,
+        current,
+        ends,
+        type_,
+        leads: circumstances.leads,
+        retry_floor: circumstances.retry_floor,
+    })))
+}

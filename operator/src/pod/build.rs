@@ -1,0 +1,344 @@
+//! The pod of a run, as JSON: fields that this release does not know must reach the
+//! API server as the user wrote them.
+
+use crate::api::{OaatTypeSpec, PodMetadata};
+use crate::pod::names;
+use serde_json::{Map, Value, json};
+
+/// What a pod is made for.
+pub struct PodRequest<'a> {
+    /// Namespace of the group.
+    pub namespace: &'a str,
+    /// Name of the group.
+    pub group: &'a str,
+    /// Uid of the group.
+    pub group_uid: &'a str,
+    /// The item, exactly.
+    pub item: &'a str,
+    /// Number of the run.
+    pub run: i64,
+    /// Ten random characters of a to z and 0 to 9.
+    pub nonce: &'a str,
+}
+
+/// The gated candidate for a run.
+pub fn build(spec: &OaatTypeSpec, request: &PodRequest<'_>) -> Value {
+    let mut pod = skeleton(spec, request.item);
+    let metadata = &mut pod["metadata"];
+    metadata["namespace"] = json!(request.namespace);
+    metadata["name"] = json!(names::pod_name(request.group, request.item, request.nonce));
+    metadata["labels"][names::GROUP] = json!(names::group_label(request.group));
+    metadata["labels"][names::RUN] = json!(request.run.to_string());
+    metadata["annotations"][names::GROUP] = json!(request.group);
+    metadata["ownerReferences"] = json!([{
+        "apiVersion": "kawaja.net/v1",
+        "kind": "OaatGroup",
+        "name": request.group,
+        "uid": request.group_uid,
+        "controller": true,
+        "blockOwnerDeletion": true,
+    }]);
+    pod
+}
+
+/// A pod for a dry run that shows whether the API server would accept this type.
+pub fn trial(spec: &OaatTypeSpec) -> Value {
+    let mut pod = skeleton(spec, "item");
+    pod["metadata"]["generateName"] = json!("oaat-trial-");
+    pod
+}
+
+fn skeleton(spec: &OaatTypeSpec, item: &str) -> Value {
+    let default = PodMetadata::default();
+    let given = spec.pod_metadata.as_ref().unwrap_or(&default);
+    let mut labels = given.labels.clone();
+    let mut annotations = given.annotations.clone();
+    labels.insert(names::MANAGED_BY.into(), names::OPERATOR.into());
+    labels.insert(names::ITEM.into(), names::item_label(item));
+    annotations.insert(names::ITEM.into(), item.into());
+
+    let mut pod_spec = spec.podspec.clone().unwrap_or_default();
+    if let Some(container) = pod_spec.remove("container") {
+        pod_spec.insert("containers".into(), json!([container]));
+    }
+    pod_spec.insert("restartPolicy".into(), json!("Never"));
+    gate(&mut pod_spec);
+    pin_to_node(&mut pod_spec);
+    for list in ["initContainers", "containers"] {
+        for container in array(&mut pod_spec, list) {
+            substitute(container, item);
+        }
+    }
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "labels": labels, "annotations": annotations },
+        "spec": pod_spec,
+    })
+}
+
+/// Adds our gate to those that the user has.
+fn gate(spec: &mut Map<String, Value>) {
+    let gates = spec.entry("schedulingGates").or_insert_with(|| json!([]));
+    if let Value::Array(gates) = gates {
+        gates.retain(|gate| gate["name"] != names::GATE);
+        gates.push(json!({ "name": names::GATE }));
+    }
+}
+
+/// The API server refuses gates on a pod that names its node; the same wish as an
+/// affinity leaves the binding to the scheduler.
+fn pin_to_node(spec: &mut Map<String, Value>) {
+    let Some(Value::String(node)) = spec.remove("nodeName") else {
+        return;
+    };
+    let here = json!({ "key": "metadata.name", "operator": "In", "values": [node] });
+    let affinity = spec.entry("affinity").or_insert_with(|| json!({}));
+    let required = &mut affinity["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+    // Terms are alternatives, so each of them must ask for the node.
+    match required["nodeSelectorTerms"].as_array_mut() {
+        Some(terms) if !terms.is_empty() => {
+            for term in terms {
+                match term["matchFields"].as_array_mut() {
+                    Some(fields) => fields.push(here.clone()),
+                    None => term["matchFields"] = json!([here]),
+                }
+            }
+        }
+        _ => required["nodeSelectorTerms"] = json!([{ "matchFields": [here] }]),
+    }
+}
+
+fn array<'a>(spec: &'a mut Map<String, Value>, key: &str) -> impl Iterator<Item = &'a mut Value> {
+    spec.get_mut(key)
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+}
+
+/// Puts the item in place of `{{oaat_item}}` and `%%oaat_item%%` in a container's
+/// command, arguments and environment values, and sets OAAT_ITEM.
+fn substitute(container: &mut Value, item: &str) {
+    let Some(container) = container.as_object_mut() else {
+        return;
+    };
+    // Kubernetes expands $(NAME) in all these places, and reads $$ as a $.
+    let literal = item.replace('$', "$$");
+    for list in ["command", "args"] {
+        for text in array(container, list) {
+            replace(text, &literal);
+        }
+    }
+    for variable in array(container, "env") {
+        if let Some(value) = variable.get_mut("value") {
+            replace(value, &literal);
+        }
+    }
+    let ours = json!({ "name": ITEM_VARIABLE, "value": literal });
+    let env = container.entry("env").or_insert_with(|| json!([]));
+    if let Value::Array(env) = env {
+        env.retain(|variable| variable["name"] != ITEM_VARIABLE);
+        // First, so that the user's variables may refer to it.
+        env.insert(0, ours);
+    }
+}
+
+/// The variable that every container gets.
+const ITEM_VARIABLE: &str = "OAAT_ITEM";
+
+fn replace(text: &mut Value, item: &str) {
+    let Value::String(text) = text else { return };
+    let mut out = String::new();
+    let mut rest = text.as_str();
+    // In one pass: an item that looks like a placeholder is not replaced again.
+    loop {
+        let next = ["{{oaat_item}}", "%%oaat_item%%"]
+            .iter()
+            .filter_map(|placeholder| rest.find(placeholder).map(|at| (at, placeholder.len())))
+            .min();
+        let Some((at, length)) = next else { break };
+        out.push_str(&rest[..at]);
+        out.push_str(item);
+        rest = &rest[at + length..];
+    }
+    out.push_str(rest);
+    *text = out;
+}
+
+/// Names of the containers that set OAAT_ITEM themselves; the operator's value
+/// replaces theirs, and the user should know.
+pub fn overridden_env(spec: &OaatTypeSpec) -> Vec<String> {
+    let Some(pod) = &spec.podspec else {
+        return Vec::new();
+    };
+    let lists = ["initContainers", "containers"]
+        .into_iter()
+        .filter_map(|list| pod.get(list).and_then(Value::as_array))
+        .flatten();
+    lists
+        .chain(pod.get("container"))
+        .filter(|container| {
+            let env = container["env"].as_array();
+            env.is_some_and(|env| env.iter().any(|v| v["name"] == ITEM_VARIABLE))
+        })
+        .map(|container| container["name"].as_str().unwrap_or_default().to_owned())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(podspec: Value) -> OaatTypeSpec {
+        OaatTypeSpec {
+            type_: "pod".into(),
+            podspec: podspec.as_object().cloned(),
+            pod_metadata: None,
+        }
+    }
+
+    fn built(podspec: Value, item: &str) -> Value {
+        let request = PodRequest {
+            namespace: "ns",
+            group: "g",
+            group_uid: "uid",
+            item,
+            run: 7,
+            nonce: "0123456789",
+        };
+        build(&spec(podspec), &request)
+    }
+
+    #[test]
+    fn the_singular_container_becomes_the_only_one() {
+        let pod = built(
+            json!({"container": {"name": "a", "image": "b"}, "newField": 1}),
+            "i",
+        );
+        assert_eq!(pod["spec"]["containers"][0]["name"], "a");
+        assert!(pod["spec"].get("container").is_none());
+        assert_eq!(pod["spec"]["newField"], 1, "unknown fields pass through");
+        assert_eq!(pod["spec"]["restartPolicy"], "Never");
+        assert_eq!(pod["metadata"]["labels"][names::RUN], "7");
+        assert_eq!(pod["metadata"]["ownerReferences"][0]["uid"], "uid");
+    }
+
+    #[test]
+    fn all_placeholders_in_all_containers_are_replaced() {
+        let container = json!({
+            "name": "c",
+            "command": ["x{{oaat_item}}y%%oaat_item%%z", "{{oaat_item}}"],
+            "args": ["%%oaat_item%%%%oaat_item%%"],
+            "env": [
+                {"name": "A", "value": "-{{oaat_item}}-"},
+                {"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "{{oaat_item}}"}}},
+            ],
+            "image": "{{oaat_item}}",
+        });
+        let pod = built(
+            json!({"containers": [container.clone(), container.clone()], "initContainers": [container]}),
+            "it em",
+        );
+        for path in [
+            "/spec/containers/0",
+            "/spec/containers/1",
+            "/spec/initContainers/0",
+        ] {
+            let c = pod.pointer(path).cloned().unwrap_or_default();
+            assert_eq!(c["command"], json!(["xit emyit emz", "it em"]), "{path}");
+            assert_eq!(c["args"], json!(["it emit em"]));
+            assert_eq!(c["env"][0], json!({"name": "OAAT_ITEM", "value": "it em"}));
+            assert_eq!(c["env"][1]["value"], "-it em-");
+            assert_eq!(
+                c["env"][2]["valueFrom"]["fieldRef"]["fieldPath"],
+                "{{oaat_item}}"
+            );
+            assert_eq!(
+                c["image"], "{{oaat_item}}",
+                "only where the documentation says"
+            );
+        }
+    }
+
+    #[test]
+    fn an_item_is_neither_expanded_nor_replaced_twice() {
+        let pod = built(
+            json!({"container": {"name": "a", "args": ["{{oaat_item}}"]}}),
+            "$(PATH) {{oaat_item}}",
+        );
+        let container = &pod["spec"]["containers"][0];
+        assert_eq!(container["args"][0], "$$(PATH) {{oaat_item}}");
+        assert_eq!(container["env"][0]["value"], "$$(PATH) {{oaat_item}}");
+    }
+
+    #[test]
+    fn oaat_item_wins_over_a_users_own_and_is_reported() {
+        let podspec = json!({"container": {"name": "a", "env": [
+            {"name": "X", "value": "1"}, {"name": "OAAT_ITEM", "value": "mine"}]}});
+        assert_eq!(overridden_env(&spec(podspec.clone())), ["a"]);
+        let pod = built(podspec, "i");
+        let env = &pod["spec"]["containers"][0]["env"];
+        assert_eq!(
+            env,
+            &json!([{"name": "OAAT_ITEM", "value": "i"}, {"name": "X", "value": "1"}])
+        );
+    }
+
+    #[test]
+    fn our_gate_stands_beside_the_users() {
+        let pod = built(json!({"schedulingGates": [{"name": "mine"}]}), "i");
+        assert_eq!(
+            pod["spec"]["schedulingGates"],
+            json!([{"name": "mine"}, {"name": names::GATE}])
+        );
+    }
+
+    #[test]
+    fn a_node_name_becomes_an_affinity_in_every_term() {
+        let fields = "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
+        let here = json!({"key": "metadata.name", "operator": "In", "values": ["n1"]});
+        let pod = built(json!({"nodeName": "n1"}), "i");
+        assert!(pod["spec"].get("nodeName").is_none());
+        assert_eq!(
+            pod["spec"].pointer(fields),
+            Some(&json!([{"matchFields": [here]}]))
+        );
+
+        let terms = json!([{"matchExpressions": [1]}, {"matchFields": [2]}]);
+        let affinity = json!({"nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}});
+        let pod = built(json!({"nodeName": "n1", "affinity": affinity}), "i");
+        assert_eq!(
+            pod["spec"].pointer(fields),
+            Some(&json!([
+                {"matchExpressions": [1], "matchFields": [here]},
+                {"matchFields": [2, here]},
+            ]))
+        );
+    }
+
+    #[test]
+    fn labels_of_the_user_do_not_replace_ours() {
+        let mut spec = spec(json!({}));
+        spec.pod_metadata = Some(PodMetadata {
+            labels: [
+                (names::GROUP.into(), "x".into()),
+                ("team".into(), "a".into()),
+            ]
+            .into(),
+            annotations: [("note".into(), "b".into())].into(),
+        });
+        let request = PodRequest {
+            namespace: "ns",
+            group: "g",
+            group_uid: "u",
+            item: "i",
+            run: 1,
+            nonce: "n",
+        };
+        let pod = build(&spec, &request);
+        assert_eq!(pod["metadata"]["labels"][names::GROUP], "g");
+        assert_eq!(pod["metadata"]["labels"]["team"], "a");
+        assert_eq!(pod["metadata"]["annotations"]["note"], "b");
+    }
+}

@@ -1,0 +1,10 @@
+//! Pods: how one is made from a type and an item, and what one says of its run.
+
+mod build;
+pub mod names;
+mod outcome;
+mod view;
+
+pub use build::{PodRequest, build, overridden_env, trial};
+pub use outcome::{Finished, ended_at, outcome};
+pub use view::{ContainerState, ContainerView, Deletion, Phase, PodView};

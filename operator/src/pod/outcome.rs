@@ -1,0 +1,269 @@
+//! How a run ended, from what is left of its pod.
+
+use crate::api::{RunResult, Stopping, Timestamp};
+use crate::pod::{ContainerState, Phase, PodView};
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Finished {
+    /// The result.
+    pub result: RunResult,
+    /// A CamelCase token.
+    pub reason: String,
+    /// The same in words.
+    pub message: Option<String>,
+    /// The exit code that decided, where a container exited.
+    pub exit_code: Option<i32>,
+    /// When it ended, between the pod's creation and now.
+    pub finished: Timestamp,
+}
+
+/// How the run of a pod ended. `pod` is the pod once it is terminal, or as it was
+/// last seen before it disappeared, or nothing when nobody saw it. `stopping` is
+/// what the operator wrote before it ended the run itself.
+pub fn outcome(pod: Option<&PodView>, stopping: Option<&Stopping>, now: Timestamp) -> Finished {
+    let finished = pod.map_or(now, |pod| ended_at(pod, now));
+    let ended = |result, reason: &str, message: Option<String>, exit_code| Finished {
+        result,
+        reason: reason.to_owned(),
+        message,
+        exit_code,
+        finished,
+    };
+    if let Some(stopping) = stopping {
+        let message = Some(stopping.message.clone());
+        return ended(RunResult::Failed, &stopping.reason, message, None);
+    }
+    let Some(pod) = pod.filter(|pod| pod.terminal()) else {
+        return ended(
+            RunResult::Failed,
+            "PodDisappeared",
+            Some("the pod was deleted, or its node was lost, before it ended".into()),
+            None,
+        );
+    };
+    let worst = worst(pod);
+    let exit_code = worst.as_ref().map(|(_, code, _)| *code);
+    if deleted_before_the_end(pod) {
+        return ended(
+            RunResult::Failed,
+            "PodDeleted",
+            Some("the pod was deleted while it ran".into()),
+            exit_code,
+        );
+    }
+    if pod.phase == Phase::Succeeded {
+        let code = pod.containers.first().map(|_| 0);
+        return ended(RunResult::Succeeded, "Completed", None, code);
+    }
+    match (&pod.reason, worst) {
+        // Evicted, DeadlineExceeded, NodeLost, …: the pod's own reason says more than
+        // the exit codes that follow from it.
+        (Some(reason), _) if !reason.is_empty() => {
+            ended(RunResult::Failed, reason, pod.message.clone(), exit_code)
+        }
+        (_, Some((name, code, reason))) => {
+            let reason = if reason.is_empty() { "Error" } else { &reason };
+            let message = format!("container {name} exited with code {code}");
+            ended(RunResult::Failed, reason, Some(message), Some(code))
+        }
+        (_, None) => ended(
+            RunResult::Failed,
+            "PodFailed",
+            Some(
+                pod.message
+                    .clone()
+                    .unwrap_or_else(|| "the pod failed".into()),
+            ),
+            None,
+        ),
+    }
+}
+
+/// The container whose exit code decided: the first that ended with another than 0.
+fn worst(pod: &PodView) -> Option<(String, i32, String)> {
+    pod.containers.iter().find_map(|c| match &c.state {
+        ContainerState::Terminated {
+            exit_code, reason, ..
+        } if *exit_code != 0 => Some((c.name.clone(), *exit_code, reason.clone())),
+        _ => None,
+    })
+}
+
+/// The containers' last finish time.
+fn containers_finished(pod: &PodView) -> Option<Timestamp> {
+    let finished = |c: &crate::pod::ContainerView| match c.state {
+        ContainerState::Terminated { finished, .. } => finished,
+        _ => None,
+    };
+    pod.containers.iter().filter_map(finished).max()
+}
+
+/// Whether the deletion came first. Both times have whole seconds: within one second
+/// the deletion counts as first, since to run an item again is the smaller harm.
+fn deleted_before_the_end(pod: &PodView) -> bool {
+    let Some(deletion) = pod.deletion else {
+        return false;
+    };
+    containers_finished(pod).is_none_or(|finished| deletion.requested() <= finished)
+}
+
+/// When the run of a pod ended. Node clocks may be off by any amount, so the result is brought between the
+/// pod's creation and now.
+pub fn ended_at(pod: &PodView, now: Timestamp) -> Timestamp {
+    let said = containers_finished(pod)
+        .or(pod.ready_changed)
+        .or(pod.deletion.map(|deletion| deletion.requested()))
+        .unwrap_or(pod.created);
+    said.max(pod.created).min(now.max(pod.created))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pod::{ContainerView, Deletion};
+    use std::time::Duration;
+
+    const CREATED: Timestamp = Timestamp(1_000_000);
+    const NOW: Timestamp = Timestamp(2_000_000);
+
+    fn exited(name: &str, exit_code: i32, finished: i64) -> ContainerView {
+        ContainerView {
+            name: name.into(),
+            init: false,
+            state: ContainerState::Terminated {
+                exit_code,
+                reason: if exit_code == 0 { "Completed" } else { "Error" }.into(),
+                finished: Some(Timestamp(finished)),
+            },
+        }
+    }
+
+    fn pod(phase: Phase, containers: Vec<ContainerView>) -> PodView {
+        PodView {
+            created: CREATED,
+            phase,
+            containers,
+            ..PodView::default()
+        }
+    }
+
+    fn of(pod: &PodView) -> Finished {
+        outcome(Some(pod), None, NOW)
+    }
+
+    fn deleted(mut pod: PodView, requested: i64) -> PodView {
+        let grace = Duration::from_secs(30);
+        let deadline = Timestamp(requested).plus(grace);
+        pod.deletion = Some(Deletion { deadline, grace });
+        pod
+    }
+
+    #[test]
+    fn exit_0_succeeded_at_the_containers_finish() {
+        let got = of(&pod(
+            Phase::Succeeded,
+            vec![exited("a", 0, 1_500_000), exited("b", 0, 1_600_000)],
+        ));
+        assert_eq!(got.result, RunResult::Succeeded);
+        assert_eq!(got.exit_code, Some(0));
+        assert_eq!(got.finished, Timestamp(1_600_000));
+    }
+
+    #[test]
+    fn the_failing_container_is_named() {
+        let got = of(&pod(
+            Phase::Failed,
+            vec![exited("a", 0, 1_500_000), exited("b", 5, 1_400_000)],
+        ));
+        assert_eq!((got.result, got.exit_code), (RunResult::Failed, Some(5)));
+        assert!(
+            got.message
+                .is_some_and(|m| m.contains("container b") && m.contains('5'))
+        );
+    }
+
+    #[test]
+    fn an_evicted_pod_has_no_containers_and_is_one_failure() {
+        let mut evicted = pod(Phase::Failed, vec![]);
+        evicted.reason = Some("Evicted".into());
+        evicted.message = Some("low on memory".into());
+        let got = of(&evicted);
+        assert_eq!(
+            (got.result, got.reason.as_str()),
+            (RunResult::Failed, "Evicted")
+        );
+        assert_eq!(got.message.as_deref(), Some("low on memory"));
+        assert_eq!(got.finished, CREATED);
+        evicted.ready_changed = Some(Timestamp(1_700_000));
+        assert_eq!(of(&evicted).finished, Timestamp(1_700_000));
+    }
+
+    #[test]
+    fn a_deletion_before_the_end_is_a_failure_whatever_the_exit_code() {
+        let ended = || pod(Phase::Succeeded, vec![exited("a", 0, 1_500_000)]);
+        for (requested, reason) in [
+            (1_400_000, "PodDeleted"),
+            (1_500_000, "PodDeleted"),
+            (1_501_000, "Completed"),
+        ] {
+            assert_eq!(
+                of(&deleted(ended(), requested)).reason,
+                reason,
+                "{requested}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_pod_nobody_saw_end_has_disappeared() {
+        let gone = outcome(None, None, NOW);
+        assert_eq!(
+            (gone.reason.as_str(), gone.finished),
+            ("PodDisappeared", NOW)
+        );
+        let running = pod(Phase::Running, vec![]);
+        assert_eq!(of(&running).reason, "PodDisappeared");
+    }
+
+    #[test]
+    fn what_the_operator_wrote_before_it_stopped_a_run_is_the_reason() {
+        let stopping = Stopping {
+            reason: "StartTimeout".into(),
+            message: "not started within 15m".into(),
+            since: NOW,
+        };
+        let got = outcome(None, Some(&stopping), NOW);
+        assert_eq!(
+            (got.result, got.reason.as_str()),
+            (RunResult::Failed, "StartTimeout")
+        );
+    }
+
+    #[test]
+    fn a_skewed_clock_stays_between_creation_and_now() {
+        for (said, expected) in [
+            (0, CREATED),
+            (i64::MAX, NOW),
+            (1_500_000, Timestamp(1_500_000)),
+        ] {
+            let got = of(&pod(Phase::Succeeded, vec![exited("a", 0, said)]));
+            assert_eq!(got.finished, expected);
+        }
+        // The API server's clock is ahead of ours.
+        let early = outcome(Some(&pod(Phase::Succeeded, vec![])), None, Timestamp(0));
+        assert_eq!(early.finished, CREATED);
+    }
+
+    #[test]
+    fn a_failed_phase_with_a_running_container_is_not_over() {
+        let running = ContainerView {
+            name: "a".into(),
+            init: false,
+            state: ContainerState::Running,
+        };
+        assert!(!pod(Phase::Failed, vec![running]).terminal());
+        assert!(pod(Phase::Failed, vec![]).terminal());
+        assert!(!deleted(pod(Phase::Running, vec![]), 1_100_000).terminal());
+    }
+}

@@ -1,0 +1,233 @@
+//! `oaat-operator run`: puts the process together, and takes it apart.
+
+use crate::DEFAULT_POLICY;
+use crate::controller::{Shared, control};
+use crate::events::EventSink;
+use crate::lease::Election;
+use crate::metrics::Metrics;
+use crate::server;
+use anyhow::Context;
+use futures::future;
+use kube::client::ClientBuilder;
+use kube::{Client, Config};
+use policy_host::{Host, Limits};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+/// Name of the Lease.
+const LEASE: &str = "oaat-operator";
+/// How long the cycles in hand may take after SIGTERM. A pod of the operator is
+/// killed after 30 seconds by default.
+const LAST_WRITES: Duration = Duration::from_secs(20);
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Settings of `run`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Settings {
+    /// Address for /healthz, /readyz and /metrics; port 0 takes a free one.
+    #[arg(long, env = "OAAT_LISTEN", default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+
+    /// Whether replicas elect one that acts, by a Lease in the operator's namespace.
+    /// It saves work; that one item runs at a time does not depend on it.
+    #[arg(long, env = "OAAT_LEADER_ELECT", default_value_t = true, action = clap::ArgAction::Set)]
+    pub leader_elect: bool,
+
+    /// An item is not started twice within this time, unless it succeeded and its
+    /// frequency is shorter.
+    #[arg(long, env = "OAAT_RETRY_FLOOR", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub retry_floor: Duration,
+
+    /// Namespaces to watch, separated by commas. All when left out.
+    #[arg(long, env = "OAAT_NAMESPACES", value_delimiter = ',')]
+    pub namespaces: Vec<String>,
+
+    /// How log lines look. What is logged is set by RUST_LOG, `info` by default.
+    #[arg(long, env = "OAAT_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// Why the process ended.
+#[derive(Debug, PartialEq)]
+pub enum End {
+    /// It was asked to.
+    Stopped,
+    /// It no longer holds the lease. The process must exit, so that nothing of it
+    /// goes on.
+    LeaseLost,
+}
+
+/// Runs the operator until it is told to stop or has lost the lease.
+///
+/// # Errors
+/// When it cannot be set up: no access to a cluster, an address in use.
+pub async fn run(settings: Settings) -> anyhow::Result<End> {
+    start_log(settings.log_format);
+    info!(version = env!("CARGO_PKG_VERSION"), "oaat-operator starts");
+    let mut stopping = stop_signal()?;
+    let metrics = Arc::new(Metrics::default());
+    let ready = Arc::new(AtomicBool::new(false));
+    server::serve(settings.listen, metrics.clone(), ready.clone())
+        .await
+        .with_context(|| format!("--listen {}: the address cannot be used", settings.listen))?;
+    let client = connect(metrics.clone()).await?;
+    let policy = Host::new(Limits::default())?
+        .load(DEFAULT_POLICY, None)
+        .context("the built-in policy does not load; this build is broken")?;
+    info!(
+        digest = policy.digest(),
+        contract = policy.contract(),
+        "the default policy is loaded"
+    );
+
+    let instance = std::env::var("POD_NAME").ok();
+    let (events, told) = EventSink::start(client.clone(), instance.clone());
+    if tokio::select! { () = answering(&client) => false, () = stopped(&mut stopping) => true } {
+        return Ok(End::Stopped);
+    }
+    ready.store(true, Ordering::Relaxed);
+
+    let mut election = settings.leader_elect.then(|| {
+        let namespace = std::env::var("POD_NAMESPACE")
+            .unwrap_or_else(|_| client.default_namespace().to_owned());
+        // Unique even where two replicas claim the same name.
+        let host = instance.unwrap_or_else(|| "oaat-operator".into());
+        let identity = format!("{host}_{:016x}", rand::random::<u64>());
+        Election::new(client.clone(), &namespace, LEASE, identity)
+    });
+    if let Some(election) = &mut election {
+        if tokio::select! { () = election.acquire() => false, () = stopped(&mut stopping) => true }
+        {
+            return Ok(End::Stopped);
+        }
+    }
+    metrics.leading.set(1);
+
+    let shared = Shared {
+        client,
+        policy,
+        events,
+        metrics: metrics.clone(),
+        retry_floor: settings.retry_floor,
+        leads: election.is_some(),
+    };
+    let scopes: Vec<Option<String>> = match settings.namespaces.as_slice() {
+        [] => vec![None],
+        names => names
+            .iter()
+            .map(|name| Some(name.trim().to_owned()))
+            .collect(),
+    };
+    let (stop, stop_seen) = watch::channel(false);
+    let mut controllers = tokio::spawn({
+        let each = |scope| control(shared.clone(), scope, stop_seen.clone());
+        future::join_all(scopes.into_iter().map(each).collect::<Vec<_>>())
+    });
+    drop(shared);
+    let lost = async {
+        match &mut election {
+            Some(election) => election.hold().await,
+            None => future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = stopped(&mut stopping) => {}
+        () = lost => {
+            error!("the lease is lost; exiting so that nothing goes on under it");
+            return Ok(End::LeaseLost);
+        }
+        ended = &mut controllers => {
+            error!(?ended, "the controllers ended by themselves");
+            anyhow::bail!("the controllers ended by themselves");
+        }
+    }
+    info!("stopping: nothing new is started, and what is in hand is finished; pods run on");
+    metrics.leading.set(0);
+    let _ = stop.send(true);
+    if tokio::time::timeout(LAST_WRITES, controllers)
+        .await
+        .is_err()
+    {
+        warn!("some cycles did not end in time; they are taken up at the next start");
+    }
+    if let Some(election) = &election {
+        election.release().await;
+    }
+    // News may still be on its way; it is not worth waiting for long.
+    let _ = tokio::time::timeout(Duration::from_secs(2), told).await;
+    info!("stopped");
+    Ok(End::Stopped)
+}
+
+fn start_log(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // Fails when a log is there already, as in a test that runs two in one process.
+    let _ = match format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
+}
+
+/// Turns true at SIGTERM or SIGINT.
+fn stop_signal() -> std::io::Result<watch::Receiver<bool>> {
+    let (sender, receiver) = watch::channel(false);
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+        let _ = sender.send(true);
+    });
+    Ok(receiver)
+}
+
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+/// A client as kubectl would make it, with every request counted.
+async fn connect(metrics: Arc<Metrics>) -> anyhow::Result<Client> {
+    let mut config = Config::infer().await.context(
+        "no access to a cluster: KUBECONFIG, ~/.kube/config and the service account of a pod \
+         were tried",
+    )?;
+    // A write whose answer is lost is looked into, never repeated blindly.
+    config.default_retry = false;
+    let count = tower::util::MapRequestLayer::new(move |request: http::Request<_>| {
+        metrics.request(request.method(), request.uri().path());
+        request
+    });
+    Ok(ClientBuilder::try_from(config)?.with_layer(&count).build())
+}
+
+/// Returns once the API server answers.
+async fn answering(client: &Client) {
+    let mut wait = Duration::from_millis(100);
+    loop {
+        match client.apiserver_version().await {
+            Ok(version) => {
+                info!(kubernetes = version.git_version, "the API server answers");
+                return;
+            }
+            Err(error) => warn!(%error, "the API server does not answer; trying again in {wait:?}"),
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(Duration::from_secs(5));
+    }
+}

@@ -1,0 +1,240 @@
+//! From watch events to the groups that are worth a look. Most events are not: a pod
+//! that merely proceeds, or our own write of a status, changes nothing for its group.
+
+use crate::api::OaatGroup;
+use crate::kube_cluster::Guarded;
+use crate::metrics::Metrics;
+use crate::pod::{PodView, names};
+use crate::sightings::Sightings;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher::Event;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc::UnboundedSender;
+
+/// A group to look at.
+pub type GroupRef = ObjectRef<Guarded<OaatGroup>>;
+
+/// How long a gated pod may stand unclaimed before a look is worth while. Its creator
+/// opens it within milliseconds.
+const UNCLAIMED: Duration = Duration::from_millis(5200);
+/// How long the answer to our own write may come after its watch event.
+const OWN_WRITE: Duration = Duration::from_millis(500);
+
+/// What is remembered between events, and where triggers go.
+#[derive(Clone)]
+pub struct Triggers {
+    queue: UnboundedSender<GroupRef>,
+    groups: Store<Guarded<OaatGroup>>,
+    sightings: Arc<Sightings>,
+    metrics: Arc<Metrics>,
+    memory: Arc<Mutex<Memory>>,
+}
+
+#[derive(Default)]
+struct Memory {
+    /// What of each pod is of interest, by uid: hash, and whether it is gated.
+    pods: HashMap<String, (u64, bool)>,
+    /// What of each group is the user's, and the version of our own last write.
+    groups: HashMap<GroupRef, (u64, String)>,
+}
+
+fn hash(value: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Triggers {
+    /// Triggers that go into `queue`.
+    pub fn new(
+        queue: UnboundedSender<GroupRef>,
+        groups: Store<Guarded<OaatGroup>>,
+        sightings: Arc<Sightings>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            queue,
+            groups,
+            sightings,
+            metrics,
+            memory: Arc::default(),
+        }
+    }
+
+    fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn trigger(&self, group: GroupRef) {
+        // The receiver goes away at the end of the process only.
+        let _ = self.queue.send(group);
+    }
+
+    /// Remembers the version that our own write of a group's status made.
+    pub fn wrote(&self, group: &GroupRef, version: &str) {
+        if let Some(known) = self.memory().groups.get_mut(group) {
+            known.1 = version.to_owned();
+        }
+    }
+
+    /// An event of the watch on groups.
+    pub fn group(&self, event: &Event<Guarded<OaatGroup>>) {
+        let group = match event {
+            Event::Apply(group) | Event::InitApply(group) => group,
+            Event::Delete(group) => {
+                let key = ObjectRef::from_obj(group);
+                self.sightings
+                    .forget(&group.namespace().unwrap_or_default(), &group.name_any());
+                self.memory().groups.remove(&key);
+                return;
+            }
+            Event::Init | Event::InitDone => return,
+        };
+        if matches!(group, DeserializeGuard(Err(_))) {
+            self.metrics.undecodable.inc();
+        }
+        let key = ObjectRef::from_obj(group);
+        let meta = kube::Resource::meta(group);
+        let users = hash((
+            &meta.uid,
+            meta.generation,
+            meta.deletion_timestamp.is_some(),
+        ));
+        let version = meta.resource_version.clone().unwrap_or_default();
+        let known = {
+            let mut memory = self.memory();
+            let entry = memory.groups.entry(key.clone()).or_default();
+            let known = entry.0 == users;
+            entry.0 = users;
+            known
+        };
+        if !known || matches!(event, Event::InitApply(_)) {
+            self.trigger(key);
+            return;
+        }
+        // Only the status changed: by us as a rule, by hand rarely. The answer to our
+        // own write may come a moment after the event.
+        let triggers = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(OWN_WRITE).await;
+            let ours = {
+                let memory = triggers.memory();
+                let written = memory.groups.get(&key).map(|known| known.1.clone());
+                written.is_some_and(|written| !newer(&version, &written))
+            };
+            if !ours {
+                triggers.trigger(key);
+            }
+        });
+    }
+
+    /// An event of the watch on pods that carry a group's label.
+    pub fn pod(&self, event: &Event<Pod>) {
+        let (pod, deleted, listed) = match event {
+            Event::Apply(pod) => (pod, false, false),
+            Event::InitApply(pod) => (pod, false, true),
+            Event::Delete(pod) => (pod, true, false),
+            Event::Init => {
+                // What was deleted while the watch was down is not told; a fresh start
+                // makes every listed pod news, and groups whose pod is missing are found
+                // by the look that follows a relist.
+                self.memory().pods.clear();
+                return;
+            }
+            Event::InitDone => {
+                self.groups.state().iter().for_each(|group| {
+                    self.trigger(ObjectRef::from_obj(group.as_ref()));
+                });
+                return;
+            }
+        };
+        let view = PodView::from(pod);
+        let Some(group) = self.group_of(pod) else {
+            return;
+        };
+        let uid = view.uid.clone();
+        let gated = view.gated;
+        let interest = hash(view.interest());
+        if !listed {
+            self.sightings.saw(
+                &group.namespace.clone().unwrap_or_default(),
+                &group.name,
+                view,
+            );
+        }
+        if deleted {
+            self.memory().pods.remove(&uid);
+            self.trigger(group);
+            return;
+        }
+        let before = self.memory().pods.insert(uid.clone(), (interest, gated));
+        match before {
+            Some((same, _)) if same == interest => {}
+            None if gated && !listed => {
+                let triggers = self.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(UNCLAIMED).await;
+                    let still = triggers
+                        .memory()
+                        .pods
+                        .get(&uid)
+                        .is_some_and(|known| known.1);
+                    if still {
+                        triggers.trigger(group);
+                    }
+                });
+            }
+            // All groups are looked at once the list is complete.
+            None if listed => {}
+            _ => self.trigger(group),
+        }
+    }
+
+    /// The group that a pod's label speaks of. A long name is hashed in the label; then
+    /// the annotation has it, or else (on a foreigner's pod) one looks for it.
+    fn group_of(&self, pod: &Pod) -> Option<GroupRef> {
+        let namespace = pod.namespace()?;
+        let label = pod.labels().get(names::GROUP)?;
+        let fits = |name: &str| names::group_label(name) == *label;
+        let named = ObjectRef::new(label).within(&namespace);
+        if self.groups.get(&named).is_some() {
+            return Some(named);
+        }
+        if let Some(name) = pod
+            .annotations()
+            .get(names::GROUP)
+            .filter(|name| fits(name))
+        {
+            return Some(ObjectRef::new(name).within(&namespace));
+        }
+        let found = self.groups.find(|group| {
+            group.namespace().as_ref() == Some(&namespace) && fits(&group.name_any())
+        });
+        found.map(|group| ObjectRef::from_obj(group.as_ref()))
+    }
+}
+
+/// Whether one resource version is later than the other. They are decimal numbers of
+/// any length.
+fn newer(one: &str, other: &str) -> bool {
+    (one.len(), one) > (other.len(), other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resource_versions_are_compared_as_numbers() {
+        assert!(newer("10", "9"));
+        assert!(newer("9", ""));
+        assert!(!newer("9", "10"));
+        assert!(!newer("10", "10"));
+    }
+}

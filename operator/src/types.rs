@@ -1,0 +1,154 @@
+//! Checks types: would the API server accept a pod like this? A dry run tells, with
+//! unknown fields refused.
+
+use crate::api::{OaatType, Timestamp, condition, set_condition};
+use crate::cluster::ClusterError;
+use crate::events::{self, EventSink};
+use crate::kube_cluster::{Guarded, KubeCluster};
+use crate::pod::{names, overridden_env, trial};
+use crate::validate::validate_type;
+use kube::api::{Patch, PatchParams};
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::Action;
+use kube::{Api, Client, Resource, ResourceExt};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// How long until a type that the API server refuses is tried again: what it lacks
+/// (a priority class, say) may come to be.
+const AGAIN: Duration = Duration::from_secs(300);
+
+/// What the check of a type works with.
+pub struct TypeChecker {
+    /// The API.
+    pub client: Client,
+    /// For the dry run.
+    pub cluster: KubeCluster,
+    /// For events on types.
+    pub events: EventSink,
+}
+
+/// Checks one type if that has not been done for its generation.
+///
+/// # Errors
+/// When the API server does not answer.
+pub async fn check(
+    type_: Arc<Guarded<OaatType>>,
+    checker: Arc<TypeChecker>,
+) -> Result<Action, ClusterError> {
+    let (namespace, name) = (type_.namespace().unwrap_or_default(), type_.name_any());
+    let meta = type_.meta();
+    let mut conditions = Vec::new();
+    let (valid, reason, message) = match &type_.0 {
+        Err(error) => {
+            warn!(namespace, type = name, error = error.error, "the type cannot be decoded");
+            (
+                false,
+                "Undecodable",
+                format!("this operator cannot read the object: {}", error.error),
+            )
+        }
+        Ok(type_) => {
+            conditions = type_.status.clone().unwrap_or_default().conditions;
+            let done = condition(&conditions, "Valid")
+                .is_some_and(|c| c.observed_generation == meta.generation && c.status == "True");
+            if done || meta.deletion_timestamp.is_some() {
+                return Ok(Action::await_change());
+            }
+            verdict(type_, &checker.cluster, &namespace).await?
+        }
+    };
+    let before = conditions.clone();
+    let now = Timestamp::now();
+    set_condition(
+        &mut conditions,
+        now,
+        meta.generation,
+        ("Valid", valid, reason, message.clone()),
+    );
+    if conditions != before {
+        write(&checker.client, &type_, &namespace, &name, &conditions).await?;
+        info!(namespace, type = name, valid, reason, message, "type checked");
+        if !valid || reason == "EnvironmentOverridden" {
+            let reference = events::reference("OaatType", &namespace, &name, meta.uid.as_deref());
+            checker
+                .events
+                .send(reference, events::warning(reason, message));
+        }
+    }
+    Ok(if valid {
+        Action::await_change()
+    } else {
+        Action::requeue(AGAIN)
+    })
+}
+
+async fn verdict(
+    type_: &OaatType,
+    cluster: &KubeCluster,
+    namespace: &str,
+) -> Result<(bool, &'static str, String), ClusterError> {
+    let problems = validate_type(&type_.spec);
+    if !problems.is_empty() {
+        return Ok((false, "SpecInvalid", problems.join("; ")));
+    }
+    match cluster.post_pod(namespace, &trial(&type_.spec), true).await {
+        Ok(_) => Ok(match overridden_env(&type_.spec).as_slice() {
+            [] => (
+                true,
+                "Accepted",
+                "the API server accepts a pod of this type".into(),
+            ),
+            containers => (
+                true,
+                "EnvironmentOverridden",
+                format!(
+                    "container {} sets OAAT_ITEM itself; the operator's value, the item's name, replaces it",
+                    containers.join(", ")
+                ),
+            ),
+        }),
+        // A quota or a policy of the cluster, which may be another one by the time that
+        // an item runs.
+        Err(ClusterError::Rejected { code: 403, message }) => Ok((
+            true,
+            "NotAllowedNow",
+            format!("the API server would not admit a pod of this type now: {message}"),
+        )),
+        Err(ClusterError::NamespaceEnds) => {
+            Ok((true, "Accepted", "the namespace is being deleted".into()))
+        }
+        Err(ClusterError::Rejected { message, .. }) => Ok((
+            false,
+            "PodRefused",
+            format!("the API server refuses a pod of this type: {message}"),
+        )),
+        Err(other) => Err(other),
+    }
+}
+
+async fn write(
+    client: &Client,
+    type_: &Guarded<OaatType>,
+    namespace: &str,
+    name: &str,
+    conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition],
+) -> Result<(), ClusterError> {
+    let api: Api<DeserializeGuard<OaatType>> = Api::namespaced(client.clone(), namespace);
+    let patch = json!({
+        "metadata": { "resourceVersion": type_.resource_version() },
+        "status": { "observedGeneration": type_.meta().generation, "conditions": conditions },
+    });
+    let params = PatchParams {
+        field_manager: Some(names::OPERATOR.into()),
+        ..PatchParams::default()
+    };
+    match api.patch_status(name, &params, &Patch::Merge(&patch)).await {
+        Ok(_) => Ok(()),
+        // Changed or gone meanwhile; the watch brings the new one.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        Err(error) => Err(ClusterError::Unavailable(error.to_string())),
+    }
+}

@@ -1,0 +1,237 @@
+//! From a group as written to a group as meant, or all that is wrong with it.
+//!
+//! The API server checks most of this at admission. It is checked here again because
+//! an object may be older than the rule, and because a rule of the schema is a
+//! pattern where this is the parser itself.
+
+use crate::api::{OaatGroupSpec, OaatTypeSpec};
+use std::time::Duration;
+
+/// A spec, understood.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Valid {
+    /// How often each item must succeed.
+    pub frequency: Duration,
+    /// How long an item rests after a failure.
+    pub cool_off: Duration,
+    /// How long a pod may take to start; `None`: for ever.
+    pub start_timeout: Option<Duration>,
+    /// How long finished pods are kept.
+    pub pod_retention: Duration,
+    /// How many finished pods are kept.
+    pub pod_history_limit: usize,
+}
+
+/// Most items of a group.
+pub const MAX_ITEMS: usize = 2000;
+/// Longest item in characters.
+pub const MAX_ITEM: usize = 300;
+
+/// Understands a spec, or says in one sentence each what is wrong with it.
+///
+/// # Errors
+/// All problems, not only the first.
+pub fn validate(spec: &OaatGroupSpec) -> Result<Valid, Vec<String>> {
+    let mut problems = Vec::new();
+    let mut duration = |field: &str, given: &Option<String>, default: Duration, zero: bool| {
+        let Some(text) = given else { return default };
+        match humantime::parse_duration(text.trim()) {
+            Ok(parsed) if parsed >= Duration::from_millis(1) || (zero && parsed.is_zero()) => {
+                parsed
+            }
+            Ok(_) => {
+                problems.push(format!(
+                    "{field} is {text:?}; it must be at least 1ms, such as 5m"
+                ));
+                default
+            }
+            Err(error) => {
+                problems.push(format!(
+                    "{field} is {text:?}, which is no duration ({error}); write it like 5m, 1h 30m or 2days"
+                ));
+                default
+            }
+        }
+    };
+    let minutes = |n: u64| Duration::from_secs(60 * n);
+    let frequency = duration("frequency", &spec.frequency, minutes(60), false);
+    let cool_off = duration(
+        "failureCoolOff",
+        &spec.failure_cool_off,
+        Duration::ZERO,
+        true,
+    );
+    let start_timeout = duration("startTimeout", &spec.start_timeout, minutes(15), true);
+    let pod_retention = duration("podRetention", &spec.pod_retention, minutes(12 * 60), true);
+    items(&spec.oaat_items, &mut problems);
+    let limit = spec.pod_history_limit.unwrap_or(100);
+    let pod_history_limit = usize::try_from(limit).unwrap_or_else(|_| {
+        problems.push(format!("podHistoryLimit is {limit}; it must be 0 or more"));
+        100
+    });
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    Ok(Valid {
+        frequency,
+        cool_off,
+        start_timeout: Some(start_timeout).filter(|timeout| !timeout.is_zero()),
+        pod_retention,
+        pod_history_limit,
+    })
+}
+
+fn items(items: &[String], problems: &mut Vec<String>) {
+    if items.len() > MAX_ITEMS {
+        problems.push(format!(
+            "oaatItems has {} items; at most {MAX_ITEMS} are possible",
+            items.len()
+        ));
+    }
+    let mut seen = std::collections::HashSet::new();
+    for (index, item) in items.iter().enumerate() {
+        let length = item.chars().count();
+        if length == 0 || length > MAX_ITEM {
+            problems.push(format!(
+                "oaatItems[{index}] has {length} characters; an item has 1 to {MAX_ITEM}"
+            ));
+        } else if item.chars().any(char::is_control) {
+            problems.push(format!(
+                "oaatItems[{index}] ({item:?}) has a control character in it"
+            ));
+        } else if !seen.insert(item) {
+            problems.push(format!(
+                "oaatItems[{index}] ({item:?}) is there twice; an item may be listed once"
+            ));
+        }
+        if problems.len() >= 10 {
+            problems.push("and perhaps more".into());
+            return;
+        }
+    }
+}
+
+/// What is wrong with a type, as far as that can be told without an API server.
+pub fn validate_type(spec: &OaatTypeSpec) -> Vec<String> {
+    let mut problems = Vec::new();
+    if spec.type_ != "pod" {
+        problems.push(format!("type is {:?}; it must be pod", spec.type_));
+    }
+    let Some(pod) = &spec.podspec else {
+        problems.push("podspec is missing: say what to run".into());
+        return problems;
+    };
+    let listed = pod.get("containers").and_then(|list| list.as_array());
+    match (pod.get("container"), listed) {
+        (None, None) => problems.push("podspec needs a container".into()),
+        (None, Some(list)) if list.is_empty() => problems.push("podspec needs a container".into()),
+        (Some(_), Some(_)) => {
+            problems.push("podspec has both container and containers; keep one of them".into())
+        }
+        _ => {}
+    }
+    if let Some(policy) = pod.get("restartPolicy")
+        && policy != "Never"
+    {
+        problems.push(format!(
+            "restartPolicy is {policy}; it must be Never or left out"
+        ));
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn spec(more: serde_json::Value) -> OaatGroupSpec {
+        let mut whole = json!({"oaatType": "t", "oaatItems": ["a"]});
+        if let (Some(whole), Some(more)) = (whole.as_object_mut(), more.as_object()) {
+            whole.extend(more.clone());
+        }
+        serde_json::from_value(whole).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_default() {
+        let valid = validate(&spec(json!({})));
+        assert_eq!(
+            valid,
+            Ok(Valid {
+                frequency: Duration::from_secs(3600),
+                cool_off: Duration::ZERO,
+                start_timeout: Some(Duration::from_secs(900)),
+                pod_retention: Duration::from_secs(43200),
+                pod_history_limit: 100,
+            })
+        );
+    }
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        for (text, seconds) in [
+            ("5m", 300),
+            ("1h 30m", 5400),
+            ("2days", 172_800),
+            (" 90s ", 90),
+        ] {
+            let valid = validate(&spec(json!({"frequency": text})));
+            assert_eq!(
+                valid.map(|v| v.frequency),
+                Ok(Duration::from_secs(seconds)),
+                "{text}"
+            );
+        }
+        let never = validate(&spec(json!({"startTimeout": "0s"})));
+        assert_eq!(never.map(|v| v.start_timeout), Ok(None));
+    }
+
+    #[test]
+    fn every_problem_names_the_field_and_what_was_given() {
+        let cases = [
+            (
+                json!({"frequency": "banana"}),
+                vec!["frequency", "banana", "5m"],
+            ),
+            (json!({"frequency": "0s"}), vec!["frequency", "0s"]),
+            (
+                json!({"frequency": "99999999999999999999y"}),
+                vec!["frequency", "999"],
+            ),
+            (
+                json!({"failureCoolOff": "-5m"}),
+                vec!["failureCoolOff", "-5m"],
+            ),
+            (
+                json!({"podHistoryLimit": -1}),
+                vec!["podHistoryLimit", "-1"],
+            ),
+            (
+                json!({"oaatItems": ["a", "b", "a"]}),
+                vec!["oaatItems[2]", "twice"],
+            ),
+            (json!({"oaatItems": [""]}), vec!["oaatItems[0]", "1 to 300"]),
+            (
+                json!({"oaatItems": ["a\nb"]}),
+                vec!["oaatItems[0]", "control"],
+            ),
+            (json!({"oaatItems": vec!["x"; 2001]}), vec!["2001", "2000"]),
+        ];
+        for (more, words) in cases {
+            let problems = validate(&spec(more.clone()))
+                .err()
+                .unwrap_or_default()
+                .join("; ");
+            for word in words {
+                assert!(problems.contains(word), "{more}: {problems}");
+            }
+        }
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once() {
+        let problems = validate(&spec(json!({"frequency": "x", "podRetention": "y"})));
+        assert_eq!(problems.map_err(|p| p.len()), Err(2));
+    }
+}

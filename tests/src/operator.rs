@@ -1,0 +1,227 @@
+//! The operator as a process of its own, with the rights that manifests/02 gives it
+//! and no others.
+
+use crate::process::{Signal, Supervised, tail};
+use crate::{ControlPlane, Options};
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// How long the operator may take to come up. It takes milliseconds as a rule.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The root of the repository.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The CRDs, as shipped.
+pub fn crds() -> PathBuf {
+    root().join("manifests/01-oaat-operator-crd.yaml")
+}
+
+/// Builds the operator's binary if it is not up to date, and says where it is. The
+/// environment variable OAAT_OPERATOR_BINARY names another one to take as it is.
+///
+/// # Errors
+/// When it does not build; cargo's own messages are on stderr.
+pub fn binary(release: bool) -> Result<PathBuf> {
+    if let Some(binary) = std::env::var_os("OAAT_OPERATOR_BINARY") {
+        return Ok(binary.into());
+    }
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .current_dir(root())
+        .args([
+            "build",
+            "--quiet",
+            "--package",
+            "oaat-operator",
+            "--bin",
+            "oaat-operator",
+        ])
+        .args(["--message-format", "json-render-diagnostics"]);
+    if release {
+        command.arg("--release");
+    }
+    let output = command
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .context("cargo cannot be started")?;
+    if !output.status.success() {
+        bail!("the operator does not build; cargo's messages above say why");
+    }
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
+        .find(|path| path.ends_with("oaat-operator"))
+        .context("cargo built the operator and does not say where it is")
+}
+
+/// Starts a control plane with the shipped CRDs and the shipped RBAC, and gives the
+/// kubeconfig of the operator's service account.
+///
+/// # Errors
+/// When the control plane does not come up or refuses the manifests.
+pub async fn installed(mut options: Options) -> Result<(ControlPlane, PathBuf)> {
+    options.manifests.push(crds());
+    let plane = ControlPlane::start(options).await?;
+    let kubeconfig = install(&plane).await?;
+    Ok((plane, kubeconfig))
+}
+
+/// Applies manifests/02 and gives the kubeconfig of its service account.
+async fn install(plane: &ControlPlane) -> Result<PathBuf> {
+    let manifest = root().join("manifests/02-oaat-operator-deployment.yaml");
+    plane
+        .kubectl(&["apply", "-f", &manifest.to_string_lossy()])
+        .await?;
+    plane
+        .kubeconfig_for_service_account("oaat-operator", "oaat-operator")
+        .await
+}
+
+/// How an operator is started.
+#[derive(Clone, Debug)]
+pub struct OperatorOptions {
+    /// Its binary.
+    pub binary: PathBuf,
+    /// Who it is.
+    pub kubeconfig: PathBuf,
+    /// Namespaces it watches; all when empty.
+    pub namespaces: Vec<String>,
+    /// Whether it takes part in the election.
+    pub leader_elect: bool,
+    /// The least time between two starts of an item.
+    pub retry_floor: String,
+    /// Where its log goes.
+    pub log_dir: PathBuf,
+}
+
+/// A running operator; killed when dropped.
+#[derive(Debug)]
+pub struct Operator {
+    process: Supervised,
+    address: SocketAddr,
+    log: PathBuf,
+}
+
+impl Operator {
+    /// Starts one and waits until it serves its health endpoint (which it does before
+    /// it acts).
+    ///
+    /// # Errors
+    /// When it ends or does not answer; with the end of its log.
+    pub async fn start(options: &OperatorOptions) -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let log = options.log_dir.join(format!("operator-{number}.log"));
+        let mut command = Command::new(&options.binary);
+        command
+            .arg("run")
+            .args(["--listen", "127.0.0.1:0"])
+            .args([
+                "--leader-elect",
+                if options.leader_elect {
+                    "true"
+                } else {
+                    "false"
+                },
+            ])
+            .args(["--retry-floor", &options.retry_floor])
+            .env("KUBECONFIG", &options.kubeconfig)
+            .env_remove("OAAT_NAMESPACES")
+            .env("NO_COLOR", "1");
+        if !options.namespaces.is_empty() {
+            command.args(["--namespaces", &options.namespaces.join(",")]);
+        }
+        let process = Supervised::spawn(command, &log)?;
+        let start = Instant::now();
+        loop {
+            if let Some(address) = address(&log) {
+                return Ok(Self {
+                    process,
+                    address,
+                    log,
+                });
+            }
+            if !process.is_running() || start.elapsed() > PATIENCE {
+                bail!("the operator did not start:\n{}", tail(&log, 30));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Where it serves health and metrics.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its process.
+    pub fn process(&self) -> &Supervised {
+        &self.process
+    }
+
+    /// All it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// SIGKILL, and waits for its end.
+    pub async fn kill(self) -> ExitStatus {
+        self.process.kill().await
+    }
+
+    /// SIGTERM, and waits for its end.
+    pub async fn stop(self) -> ExitStatus {
+        self.process.signal(Signal::Term);
+        self.process.wait().await
+    }
+
+    /// Status code and body of one of its pages.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn page(&self, path: &str) -> Result<(u16, String)> {
+        let mut stream = TcpStream::connect(self.address).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        let code = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let body = answer
+            .split_once("\r\n\r\n")
+            .map(|(_, body)| body.to_owned());
+        Ok((code.context("no HTTP answer")?, body.unwrap_or_default()))
+    }
+
+    /// The sum of all samples of a metric whose labels contain all of `labels`.
+    ///
+    /// # Errors
+    /// When the operator does not answer.
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> Result<f64> {
+        let (_, text) = self.page("/metrics").await?;
+        Ok(text
+            .lines()
+            .filter(|line| line.starts_with(name) && labels.iter().all(|l| line.contains(l)))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum())
+    }
+}
+
+/// The address in the log, once it is there.
+fn address(log: &Path) -> Option<SocketAddr> {
+    let text = fs::read_to_string(log).ok()?;
+    let line = text
+        .lines()
+        .find(|line| line.contains("serving health and metrics"))?;
+    let (_, rest) = line.split_once("address=")?;
+    rest.split_whitespace().next()?.parse().ok()
+}

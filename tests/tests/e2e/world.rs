@@ -1,0 +1,322 @@
+//! The one control plane of this test binary, and worlds in it: a namespace with a node
+//! and an operator of its own.
+
+use anyhow::{Context, Result, anyhow};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams};
+use kube::core::GroupVersionKind;
+use kube::runtime::wait::await_condition;
+use kube::{Api, Client};
+use oaat_tests::{
+    ControlPlane, Mode, Node, NodeOptions, Operator, OperatorOptions, Options, operator,
+};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+
+/// How long anything may take. Most of it takes milliseconds; the machine may be busy.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Installed {
+    plane: ControlPlane,
+    kubeconfig: PathBuf,
+    binary: PathBuf,
+}
+
+async fn installed() -> Result<&'static Installed> {
+    static INSTALLED: OnceCell<Installed> = OnceCell::const_new();
+    INSTALLED
+        .get_or_try_init(async || {
+            let release = !cfg!(debug_assertions);
+            let binary = tokio::task::spawn_blocking(move || operator::binary(release)).await??;
+            let (plane, kubeconfig) = operator::installed(Options::default()).await?;
+            Ok(Installed {
+                plane,
+                kubeconfig,
+                binary,
+            })
+        })
+        .await
+}
+
+/// The control plane that all tests of this binary share.
+pub async fn plane() -> Result<&'static ControlPlane> {
+    Ok(&installed().await?.plane)
+}
+
+/// A namespace with a node of its own, and an operator that watches it alone.
+pub struct World {
+    pub plane: &'static ControlPlane,
+    pub namespace: String,
+    pub node: Node,
+    pub client: Client,
+    pub options: OperatorOptions,
+    operators: Vec<Operator>,
+}
+
+impl World {
+    /// With one operator, whose retry floor is short.
+    pub async fn new(name: &str) -> Result<Self> {
+        let mut world = Self::without_operator(name).await?;
+        world.start_operator().await?;
+        Ok(world)
+    }
+
+    /// With no operator yet.
+    pub async fn without_operator(name: &str) -> Result<Self> {
+        let installed = installed().await?;
+        let plane = &installed.plane;
+        plane.namespace(name).await?;
+        let client = plane.admin();
+        let node = NodeOptions {
+            name: format!("node-{name}"),
+            namespace: Some(name.to_owned()),
+            mode: Mode::Processes,
+            ..NodeOptions::default()
+        };
+        Ok(Self {
+            plane,
+            node: Node::start(client.clone(), node).await?,
+            namespace: name.to_owned(),
+            client,
+            options: OperatorOptions {
+                binary: installed.binary.clone(),
+                kubeconfig: installed.kubeconfig.clone(),
+                namespaces: vec![name.to_owned()],
+                leader_elect: false,
+                retry_floor: "300ms".into(),
+                log_dir: plane.folder().to_owned(),
+            },
+            operators: Vec::new(),
+        })
+    }
+
+    /// Starts one more operator, with the options of this world.
+    pub async fn start_operator(&mut self) -> Result<()> {
+        self.operators.push(Operator::start(&self.options).await?);
+        Ok(())
+    }
+
+    /// The latest operator.
+    pub fn operator(&self) -> &Operator {
+        self.operators
+            .last()
+            .expect("a world without an operator was asked for it")
+    }
+
+    /// Takes the latest operator out, to be stopped or killed.
+    pub fn take_operator(&mut self) -> Operator {
+        self.operators
+            .pop()
+            .expect("a world without an operator was asked for it")
+    }
+
+    /// kubectl in this namespace.
+    pub async fn kubectl(&self, args: &[&str]) -> Result<String> {
+        let mut all = vec!["--namespace", &self.namespace];
+        all.extend(args);
+        self.plane.kubectl(&all).await
+    }
+
+    /// `kubectl apply` in this namespace; the error is what kubectl says.
+    pub async fn apply(&self, yaml: &str) -> Result<String> {
+        let args = ["--namespace", &self.namespace, "apply", "-f", "-"];
+        self.plane
+            .kubectl_as(self.plane.admin_kubeconfig(), &args, yaml)
+            .await
+    }
+
+    /// An OaatType `work` whose only container runs a shell script (`$OAAT_ITEM` is the
+    /// item); `more` goes over its spec.
+    pub async fn work(&self, script: &str, more: Value) -> Result<()> {
+        let mut spec = json!({
+            "type": "pod",
+            "podspec": { "container": {
+                "name": "main", "image": "any", "command": ["sh", "-c", script],
+            } },
+        });
+        merge(&mut spec, &more);
+        let object = json!({
+            "apiVersion": "kawaja.net/v1", "kind": "OaatType",
+            "metadata": { "name": "work" }, "spec": spec,
+        });
+        self.apply(&object.to_string()).await?;
+        Ok(())
+    }
+
+    /// An OaatGroup `group` of type `work` with these items; `more` goes over its spec.
+    pub async fn group(&self, items: &[&str], more: Value) -> Result<()> {
+        let mut spec = json!({ "oaatType": "work", "oaatItems": items });
+        merge(&mut spec, &more);
+        let object = json!({
+            "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
+            "metadata": { "name": "group" }, "spec": spec,
+        });
+        self.apply(&object.to_string()).await?;
+        Ok(())
+    }
+
+    /// The API of a kind of ours.
+    pub fn api(&self, kind: &str) -> Api<DynamicObject> {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("kawaja.net", "v1", kind));
+        Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
+    }
+
+    /// The pods of this namespace.
+    pub fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// All pods of this namespace, oldest first.
+    pub async fn list_pods(&self) -> Result<Vec<Pod>> {
+        let mut pods = self.pods().list(&ListParams::default()).await?.items;
+        pods.sort_by_key(|pod| pod.metadata.creation_timestamp.clone().map(|t| t.0));
+        Ok(pods)
+    }
+
+    /// An OaatGroup as it is now.
+    pub async fn read(&self, name: &str) -> Result<Value> {
+        let group = self.api("OaatGroup").get(name).await?;
+        Ok(serde_json::to_value(group)?)
+    }
+
+    /// Waits until the OaatGroup `group` is as `what` says, and gives it.
+    pub async fn until(&self, words: &str, what: impl Fn(&Value) -> bool + Send) -> Result<Value> {
+        self.until_object("OaatGroup", "group", words, what).await
+    }
+
+    /// Waits until an object of ours is as `what` says, and gives it.
+    pub async fn until_object(
+        &self,
+        kind: &str,
+        name: &str,
+        words: &str,
+        what: impl Fn(&Value) -> bool + Send,
+    ) -> Result<Value> {
+        let json = |object: &DynamicObject| serde_json::to_value(object).unwrap_or_default();
+        let condition = await_condition(self.api(kind), name, |object: Option<&DynamicObject>| {
+            object.is_some_and(|object| what(&json(object)))
+        });
+        match timeout(PATIENCE, condition).await {
+            Ok(found) => Ok(found?.as_ref().map(json).unwrap_or_default()),
+            Err(_) => {
+                let now = self.api(kind).get_opt(name).await?.as_ref().map(json);
+                let log = self.operators.last().map(Operator::log).unwrap_or_default();
+                Err(anyhow!(
+                    "{words}: did not come about; {kind} {name} is {now:#?}\n{log}"
+                ))
+            }
+        }
+    }
+
+    /// Waits until a pod is as `what` says, and gives it.
+    pub async fn until_pod(
+        &self,
+        name: &str,
+        words: &str,
+        what: impl Fn(&Pod) -> bool + Send,
+    ) -> Result<Pod> {
+        let condition = await_condition(self.pods(), name, |pod: Option<&Pod>| {
+            pod.is_some_and(&what)
+        });
+        timeout(PATIENCE, condition)
+            .await
+            .with_context(|| format!("pod {name}: {words}: did not come about"))??
+            .with_context(|| format!("pod {name} is gone"))
+    }
+
+    /// Waits until no pod of this name is there.
+    pub async fn until_pod_gone(&self, name: &str) -> Result<()> {
+        let condition = await_condition(self.pods(), name, |pod: Option<&Pod>| pod.is_none());
+        timeout(PATIENCE, condition)
+            .await
+            .with_context(|| format!("pod {name} did not go away"))??;
+        Ok(())
+    }
+
+    /// Deletes a pod as `kubectl delete` does, without waiting.
+    pub async fn delete_pod(&self, name: &str) -> Result<()> {
+        self.pods().delete(name, &DeleteParams::default()).await?;
+        Ok(())
+    }
+
+    /// Reasons and notes of the events on an object, oldest first.
+    pub async fn events(&self, name: &str) -> Result<Vec<(String, String)>> {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        let mut events = api.list(&ListParams::default()).await?.items;
+        events.retain(|event| {
+            event
+                .regarding
+                .as_ref()
+                .is_some_and(|about| about.name.as_deref() == Some(name))
+        });
+        events.sort_by_key(|event| event.event_time.clone().map(|t| t.0));
+        Ok(events
+            .into_iter()
+            .map(|event| {
+                (
+                    event.reason.unwrap_or_default(),
+                    event.note.unwrap_or_default(),
+                )
+            })
+            .collect())
+    }
+
+    /// Waits for an event on an object with this reason, and gives its note.
+    pub async fn until_event(&self, name: &str, reason: &str) -> Result<String> {
+        let start = std::time::Instant::now();
+        loop {
+            let events = self.events(name).await?;
+            if let Some((_, note)) = events.iter().find(|(r, _)| r == reason) {
+                return Ok(note.clone());
+            }
+            if start.elapsed() > PATIENCE {
+                return Err(anyhow!(
+                    "no event {reason} on {name}; there are {events:#?}"
+                ));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// Lays one JSON value over another.
+fn merge(target: &mut Value, over: &Value) {
+    match (target, over) {
+        (Value::Object(target), Value::Object(over)) => {
+            for (key, value) in over {
+                merge(target.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (target, over) => *target = over.clone(),
+    }
+}
+
+/// The status of an item of a group.
+pub fn item<'a>(group: &'a Value, name: &str) -> &'a Value {
+    &group["status"]["items"][name]
+}
+
+/// A condition of an object of ours, as (status, reason, message).
+pub fn condition(object: &Value, type_: &str) -> (String, String, String) {
+    let conditions = object["status"]["conditions"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let found = conditions
+        .into_iter()
+        .find(|c| c["type"] == type_)
+        .unwrap_or_default();
+    let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+    (text("status"), text("reason"), text("message"))
+}
+
+/// Milliseconds since 1970 of a time in a status.
+pub fn millis(time: &Value) -> i64 {
+    let text = time.as_str().unwrap_or_default();
+    text.parse::<k8s_openapi::jiff::Timestamp>()
+        .map_or(0, |time| time.as_millisecond())
+}
