@@ -37,6 +37,9 @@ pub struct Actor<'a, C> {
     pub namespace: &'a str,
     /// Name of the group.
     pub name: &'a str,
+    /// The status as it was settled before the policy was asked: what is written when a
+    /// start does not come about.
+    pub settled: OaatGroupStatus,
     /// Ten random characters of a to z and 0 to 9, never used before.
     pub nonce: String,
 }
@@ -146,7 +149,14 @@ impl<C: Cluster> Actor<'_, C> {
                 self.refused(plan, &start, code, &message);
                 return Ok(Started::Refused);
             }
-            Err(other) => return Err(other),
+            Err(other) => {
+                // Whether there is a candidate now is unknown; the next cycle finds out.
+                // The end of the previous run must not wait for that.
+                let mut status = self.settled.clone();
+                decide::unavailable(self.seen, &mut status, &start, &other.to_string());
+                self.write(&status).await?;
+                return Err(other);
+            }
         };
         if !candidate.gated {
             // Something between us and the server took the gate away, so this pod may
@@ -220,18 +230,7 @@ impl<C: Cluster> Actor<'_, C> {
 
     /// The item has failed without a pod; the status says so instead of a start.
     fn refused(&self, plan: &mut Plan, start: &Start, code: u16, message: &str) {
-        // What was decided did not come about: only what was settled before remains.
-        let decided = std::mem::take(&mut plan.status);
-        plan.status = OaatGroupStatus {
-            last_decision: None,
-            policy_state: None,
-            ..decided
-        };
-        if let Some(before) = &self.seen.group.status {
-            plan.status.last_decision = before.last_decision.clone();
-            plan.status.policy_state = before.policy_state.clone();
-            plan.status.rejected = before.rejected.clone();
-        }
+        plan.status = self.settled.clone();
         decide::refuse(self.seen, plan, start, code, message);
     }
 

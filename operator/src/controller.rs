@@ -3,7 +3,7 @@
 use crate::api::{OaatGroup, OaatType, Timestamp};
 use crate::cluster::ClusterError;
 use crate::cycle::Cycle;
-use crate::events::EventSink;
+use crate::events::{self, EventSink};
 use crate::kube_cluster::{Guarded, KubeCluster};
 use crate::metrics::Metrics;
 use crate::pod::names;
@@ -32,6 +32,9 @@ use tracing::{error, info, warn};
 /// Groups that are looked at side by side. Each waits for the API server most of the
 /// time; more of them only queue up there.
 const CONCURRENCY: u16 = 32;
+
+/// Failures of a group's cycles in a row after which its user should hear of them.
+const NOTICEABLE: u32 = 4;
 
 /// What the controllers of a process share.
 #[derive(Clone)]
@@ -308,6 +311,16 @@ fn back_off(group: Arc<Guarded<OaatGroup>>, error: &ClusterError, context: Arc<C
         *count = count.saturating_add(1);
         *count
     };
+    if failures == NOTICEABLE {
+        let uid = group.meta().uid.clone();
+        let about = events::reference("OaatGroup", &namespace, &name, uid.as_deref());
+        let words =
+            format!("the group could not be looked after {failures} times in a row: {error}");
+        context
+            .shared
+            .events
+            .send(about, events::warning("CycleFailed", words));
+    }
     let base = Duration::from_millis(100) * 2_u32.pow((failures - 1).min(9));
     let wait = base
         .min(Duration::from_secs(30))

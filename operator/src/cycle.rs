@@ -112,6 +112,7 @@ impl<C: Cluster> Cycle<'_, C> {
         }
         let valid = validate(&seen.group.spec);
         let mut plan = decide::settle(&seen, &valid);
+        let settled = plan.status.clone();
         let mut decided_in = None;
         let mut spec = None;
         if let (true, Ok(valid), TypeRead::Valid(type_)) = (plan.free, &valid, &seen.type_) {
@@ -128,17 +129,16 @@ impl<C: Cluster> Cycle<'_, C> {
             decide::choose(&seen, valid, &mut plan, &policy, &request, evaluation);
             spec = Some(type_.clone());
         }
-        let recorded = plan.status.current.is_none()
-            && seen
-                .group
-                .status
-                .as_ref()
-                .is_some_and(|s| s.current.is_some());
+        let before = seen.group.status.as_ref().and_then(|s| s.current.as_ref());
+        let recorded = before
+            .filter(|_| settled.current.is_none())
+            .map(|current| current.pod_uid.clone());
         let actor = Actor {
             cluster: self.cluster,
             seen: &seen,
             namespace,
             name,
+            settled,
             nonce: (self.nonce)(),
         };
         match actor.perform(plan, spec.as_deref()).await? {
@@ -149,8 +149,8 @@ impl<C: Cluster> Cycle<'_, C> {
                 written,
                 started,
             } => {
-                if recorded {
-                    self.sightings.forget(namespace, name);
+                if let Some(uid) = recorded {
+                    self.sightings.recorded(namespace, name, &uid);
                 }
                 Ok(Some(Outcome {
                     notes,

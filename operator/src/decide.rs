@@ -338,12 +338,9 @@ pub fn next_run(seen: &Observed) -> i64 {
 /// start, in words.
 fn settle_others(seen: &Observed, plan: &mut Plan) -> Vec<String> {
     let current = plan.status.current.as_ref().map(|c| c.pod_uid.clone());
-    let before = seen.group.status.as_ref().and_then(|s| s.current.as_ref());
     let mut blockers = Vec::new();
     for pod in &seen.pods {
-        // The pod just recorded may only be listed as it was a moment ago.
-        let known = [current.as_deref(), before.map(|c| c.pod_uid.as_str())];
-        if pod.terminal() || known.contains(&Some(pod.uid.as_str())) {
+        if pod.terminal() || current.as_ref() == Some(&pod.uid) {
             continue;
         }
         if !owned(seen, pod) {
@@ -539,7 +536,12 @@ fn show(seen: &Observed, plan: &mut Plan, hindrance: Option<Hindrance>, trouble:
             if let Some(h) = hindrance {
                 status.state = Some(h.state.into());
                 status.next = (h.reason == "CreateRejected")
-                    .then(|| status.rejected.as_ref().map(|r| r.until.to_string()))
+                    .then(|| {
+                        status
+                            .rejected
+                            .as_ref()
+                            .map(|r| r.until.seconds().to_string())
+                    })
                     .flatten();
                 status.message = Some(h.message);
             }
@@ -800,7 +802,7 @@ fn idle(
         "Idle"
     };
     status.state = Some(state.into());
-    status.next = next.map(|t| t.to_string());
+    status.next = next.map(|t| t.seconds().to_string());
     let mut parts = Vec::new();
     for (count, what) in [
         (fresh, "succeeded recently enough"),
@@ -854,7 +856,9 @@ fn standings(
             .as_ref()
             .and_then(|s| s.items.get(&asked.name));
         let failed = item.failures.unwrap_or(0);
-        let at = next.map(|t| format!(" until {t}")).unwrap_or_default();
+        let at = next
+            .map(|t| format!(" until {}", t.seconds()))
+            .unwrap_or_default();
         let past = match failed {
             0 => String::new(),
             1 => "failed once".to_owned(),
@@ -911,8 +915,8 @@ fn overtaken(request: &Request, decision: &Decision, chosen: &Item) -> Option<St
         .count();
     (due > 0).then(|| {
         format!(
-            "{} has failed {} times, never succeeded, and goes before {due} items that are due again; \
-             set failureCoolOff so that they run in between",
+            "{} keeps failing ({} so far), has never succeeded, and goes before {due} items that \
+             are due again; set failureCoolOff so that they run in between",
             chosen.name, chosen.failures
         )
     })
@@ -950,17 +954,36 @@ pub fn refuse(seen: &Observed, plan: &mut Plan, start: &Start, code: u16, messag
         "the API server refused the pod of {} ({code}): {message}",
         start.item
     );
-    let status = &mut plan.status;
+    not_started(
+        seen,
+        &mut plan.status,
+        "CreateRejected",
+        &format!("waits until {}: {words}", until.seconds()),
+    );
+    plan.status.next = Some(until.seconds().to_string());
+    plan.note(true, "CreateRejected", words, None);
+    plan.look_again(until);
+}
+
+/// The pod could not be created for a reason that is nobody's fault: nothing is counted,
+/// and what had been settled before is written all the same.
+pub fn unavailable(seen: &Observed, status: &mut OaatGroupStatus, start: &Start, error: &str) {
+    let words = format!(
+        "the pod of {} could not be created for now: {error}",
+        start.item
+    );
+    not_started(seen, status, "CreateUnavailable", &words);
+}
+
+fn not_started(seen: &Observed, status: &mut OaatGroupStatus, reason: &str, words: &str) {
     status.state = Some("Waiting".into());
-    status.next = Some(until.to_string());
-    status.message = Some(format!("waits until {until}: {words}"));
-    let condition = ("Ready", false, "CreateRejected", words.clone());
+    status.next = None;
+    status.message = Some(words.to_owned());
+    let condition = ("Ready", false, reason, words.to_owned());
     set_condition(
         &mut status.conditions,
         seen.now,
         seen.group.metadata.generation,
         condition,
     );
-    plan.note(true, "CreateRejected", words, None);
-    plan.look_again(until);
 }

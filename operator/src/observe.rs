@@ -75,7 +75,7 @@ pub async fn observe<C: Cluster>(
                 Some(pod) if pod.metadata.uid.as_ref() == Some(&current.pod_uid) => {
                     CurrentPod::Present((&pod).into())
                 }
-                _ => CurrentPod::Absent(sightings.last(&current.pod_uid)),
+                _ => CurrentPod::Absent(sightings.last(namespace, name, &current.pod_uid)),
             },
         },
     };

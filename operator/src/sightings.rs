@@ -33,17 +33,26 @@ impl Sightings {
         }
     }
 
-    /// The pod with this uid, if it was seen at its end.
-    pub fn last(&self, uid: &str) -> Option<PodView> {
+    /// The pod of a group with this uid, if it was seen at its end.
+    pub fn last(&self, namespace: &str, group: &str, uid: &str) -> Option<PodView> {
         let groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        groups
-            .values()
-            .flatten()
-            .find(|pod| pod.uid == uid)
-            .cloned()
+        let pods = groups.get(&(namespace.to_owned(), group.to_owned()))?;
+        pods.iter().find(|pod| pod.uid == uid).cloned()
     }
 
-    /// Forgets a group's pods: their results are recorded, or the group is gone.
+    /// Forgets a pod: its result is recorded.
+    pub fn recorded(&self, namespace: &str, group: &str, uid: &str) {
+        let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (namespace.to_owned(), group.to_owned());
+        if let Some(pods) = groups.get_mut(&key) {
+            pods.retain(|pod| pod.uid != uid);
+            if pods.is_empty() {
+                groups.remove(&key);
+            }
+        }
+    }
+
+    /// Forgets a group's pods: it is gone.
     pub fn forget(&self, namespace: &str, group: &str) {
         let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         groups.remove(&(namespace.to_owned(), group.to_owned()));
@@ -67,13 +76,15 @@ mod tests {
     fn only_terminal_pods_are_remembered_and_only_a_few() {
         let sightings = Sightings::default();
         sightings.saw("n", "g", pod("running", Phase::Running));
-        assert_eq!(sightings.last("running"), None);
+        assert_eq!(sightings.last("n", "g", "running"), None);
         for uid in ["a", "b", "c", "d", "e"] {
             sightings.saw("n", "g", pod(uid, Phase::Failed));
         }
-        assert_eq!(sightings.last("a"), None);
-        assert!(sightings.last("e").is_some());
+        assert_eq!(sightings.last("n", "g", "a"), None);
+        assert!(sightings.last("n", "g", "e").is_some());
+        sightings.recorded("n", "g", "e");
+        assert_eq!(sightings.last("n", "g", "e"), None);
         sightings.forget("n", "g");
-        assert_eq!(sightings.last("e"), None);
+        assert_eq!(sightings.last("n", "g", "d"), None);
     }
 }

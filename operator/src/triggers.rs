@@ -159,7 +159,7 @@ impl Triggers {
             return;
         };
         let uid = view.uid.clone();
-        let gated = view.gated;
+        let (gated, terminal) = (view.gated, view.terminal());
         let interest = hash(view.interest());
         if !listed {
             self.sightings.saw(
@@ -169,8 +169,11 @@ impl Triggers {
             );
         }
         if deleted {
-            self.memory().pods.remove(&uid);
-            self.trigger(group);
+            let before = self.memory().pods.remove(&uid);
+            // One that was seen to have ended is a finished pod that was cleared away.
+            if !terminal || before.is_none_or(|(seen, _)| seen != interest) {
+                self.trigger(group);
+            }
             return;
         }
         let before = self.memory().pods.insert(uid.clone(), (interest, gated));

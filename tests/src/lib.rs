@@ -7,6 +7,8 @@ pub mod control_plane;
 pub mod node;
 pub mod operator;
 pub mod process;
+pub mod readme;
+pub mod table;
 mod watchdog;
 
 pub use control_plane::{ControlPlane, Options};

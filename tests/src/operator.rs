@@ -38,14 +38,9 @@ pub fn binary(release: bool) -> Result<PathBuf> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .current_dir(root())
-        .args([
-            "build",
-            "--quiet",
-            "--package",
-            "oaat-operator",
-            "--bin",
-            "oaat-operator",
-        ])
+        // The whole workspace: with a part of it, dependencies would have other features
+        // and be built again.
+        .args(["build", "--quiet", "--workspace", "--bin", "oaat-operator"])
         .args(["--message-format", "json-render-diagnostics"]);
     if release {
         command.arg("--release");

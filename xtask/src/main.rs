@@ -1,2 +1,166 @@
-//! placeholder
-fn main() {}
+//! The commands of this repository. `cargo xtask --help` lists them.
+
+mod image;
+mod progress;
+mod tools;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+/// The commands of this repository.
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Show the main job: a control plane, the operator, and the README's quick start.
+    Demo {
+        /// End with exit status 0 once every item has succeeded.
+        #[arg(long)]
+        once: bool,
+        /// Use this context of your kubeconfig, and the nodes of that cluster, instead
+        /// of a control plane of our own.
+        #[arg(long)]
+        context: Option<String>,
+    },
+    /// Run every test. What follows `--` goes to cargo test.
+    Test {
+        /// Arguments for cargo test.
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// Measure, in a release build, on this machine.
+    Bench {
+        /// Runs per group measurement.
+        #[arg(long, default_value_t = 300)]
+        runs: usize,
+    },
+    /// Write the generated manifests.
+    Manifests,
+    /// Write the operator's image as an archive that any container runtime loads.
+    Image {
+        /// Where to.
+        #[arg(long, default_value = "target/oaat-operator.tar")]
+        output: PathBuf,
+    },
+    /// Install or build what the other commands need, and nothing else.
+    Tools,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().task) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Demo { once, context } => {
+            let packages = [
+                "--package",
+                "oaat-operator",
+                "--package",
+                "oaat-tests",
+                "--bins",
+            ];
+            tools::side_by_side(context.is_none(), &[&["build"], &packages[..]].concat())?;
+            let mut demo = Command::new(built("debug", "demo"));
+            demo.env("OAAT_OPERATOR_BINARY", built("debug", "oaat-operator"));
+            demo.args(once.then_some("--once"));
+            if let Some(context) = context {
+                demo.args(["--context", &context]);
+            }
+            finish(&mut demo)
+        }
+        Task::Test { arguments } => {
+            tools::side_by_side(true, &["test", "--workspace", "--no-run"])?;
+            finish(cargo().args(["test", "--workspace"]).args(arguments))
+        }
+        Task::Bench { runs } => {
+            let packages = [
+                "--package",
+                "oaat-operator",
+                "--package",
+                "oaat-tests",
+                "--bins",
+            ];
+            tools::side_by_side(true, &[&["build", "--release"], &packages[..]].concat())?;
+            let mut bench = Command::new(built("release", "bench"));
+            bench.env("OAAT_OPERATOR_BINARY", built("release", "oaat-operator"));
+            finish(bench.args(["--runs", &runs.to_string()]))
+        }
+        Task::Manifests => manifests(),
+        Task::Image { output } => {
+            tools::wasm_target()?;
+            image::write(&output)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Tools => {
+            tools::side_by_side(true, &["fetch"])?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn manifests() -> Result<ExitCode> {
+    tools::wasm_target()?;
+    let printed = cargo()
+        .args(["run", "--quiet", "--package", "oaat-operator", "--", "crd"])
+        .stderr(std::process::Stdio::inherit())
+        .output()?;
+    if !printed.status.success() {
+        bail!("the operator did not print its CRDs");
+    }
+    let file = root().join("manifests/01-oaat-operator-crd.yaml");
+    std::fs::write(&file, printed.stdout).with_context(|| file.display().to_string())?;
+    println!("wrote {}", file.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The root of the repository.
+fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap_or(manifest).to_owned()
+}
+
+/// The cargo that runs this.
+fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root());
+    cargo
+}
+
+/// Where cargo puts a program.
+fn built(profile: &str, name: &str) -> PathBuf {
+    target().join(profile).join(name)
+}
+
+/// Cargo's target folder.
+fn target() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) => root().join(dir),
+        None => root().join("target"),
+    }
+}
+
+/// Runs a command to its end with our own screen, and takes over its exit status.
+fn finish(command: &mut Command) -> Result<ExitCode> {
+    let program = command.get_program().to_owned();
+    let status = command
+        .status()
+        .with_context(|| format!("{} cannot be started", program.display()))?;
+    Ok(match status.code() {
+        Some(0) => ExitCode::SUCCESS,
+        Some(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
+        None => ExitCode::FAILURE,
+    })
+}

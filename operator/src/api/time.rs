@@ -28,6 +28,16 @@ impl Timestamp {
         Self(self.0.saturating_sub_unsigned(millis))
     }
 
+    /// This instant in whole seconds, as people read it; never earlier than it is.
+    pub fn seconds(self) -> Self {
+        Self(
+            self.0
+                .saturating_add(999)
+                .div_euclid(1000)
+                .saturating_mul(1000),
+        )
+    }
+
     /// The time from `earlier` to this, zero if it is not earlier.
     pub fn since(self, earlier: Self) -> Duration {
         let millis = self.0.saturating_sub(earlier.0);

@@ -81,7 +81,8 @@ pub struct PodView {
     pub uid: String,
     /// Uid of the OaatGroup that controls it, if one does.
     pub owner: Option<String>,
-    /// The item in its annotation.
+    /// The item in its annotation, or in the label that the first implementation of these
+    /// groups gave its pods.
     pub item: Option<String>,
     /// The number in its run label.
     pub run: Option<i64>,
@@ -127,7 +128,13 @@ impl PodView {
     /// What of this pod makes a cycle worth while when it changes. A pod that merely
     /// proceeds (opened, bound, running) changes nothing for its group.
     pub fn interest(&self) -> (bool, bool, Option<String>) {
-        (self.terminal(), self.deletion.is_some(), self.trouble())
+        let terminal = self.terminal();
+        // That a finished pod is deleted concerns nobody.
+        (
+            terminal,
+            !terminal && self.deletion.is_some(),
+            self.trouble(),
+        )
     }
 
     /// What keeps it from starting, if something worth telling does.
@@ -201,7 +208,7 @@ impl From<&Pod> for PodView {
             name: metadata.name.clone().unwrap_or_default(),
             uid: metadata.uid.clone().unwrap_or_default(),
             owner: owner.map(|owner| owner.uid.clone()),
-            item: annotation(names::ITEM).cloned(),
+            item: annotation(names::ITEM).or(label("oaat-name")).cloned(),
             run: label(names::RUN).and_then(|run| run.parse().ok()),
             created: metadata
                 .creation_timestamp

@@ -2,5 +2,11 @@
 //! its own under the shipped RBAC, and a namespace, a node and an operator for each
 //! test.
 
+mod bad_input;
+mod by_hand;
+mod operating;
 mod quick_start;
+mod retention;
+mod running;
+mod selecting;
 mod world;

@@ -114,6 +114,11 @@ impl World {
             .expect("a world without an operator was asked for it")
     }
 
+    /// Takes the operator out that was started first.
+    pub fn take_first_operator(&mut self) -> Operator {
+        self.operators.remove(0)
+    }
+
     /// kubectl in this namespace.
     pub async fn kubectl(&self, args: &[&str]) -> Result<String> {
         let mut all = vec!["--namespace", &self.namespace];

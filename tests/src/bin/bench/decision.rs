@@ -1,0 +1,76 @@
+//! One decision of the default policy in a fresh sandbox, and its compilation.
+
+use crate::samples::{Samples, ms, us};
+use anyhow::{Result, anyhow};
+use oaat_operator::DEFAULT_POLICY;
+use policy_host::{Host, Item, Limits, Request};
+use std::time::Instant;
+
+/// Items, and the goal in microseconds.
+const SIZES: [(usize, u32); 4] = [(10, 25), (100, 45), (1000, 220), (2000, 500)];
+
+pub fn measure() -> Result<()> {
+    let host = Host::new(Limits::default())?;
+    let mut compiling = Samples::default();
+    for _ in 0..20 {
+        let start = Instant::now();
+        host.load(DEFAULT_POLICY, None)?;
+        compiling.0.push(start.elapsed());
+    }
+    println!(
+        "loading the default policy ({:.1} KB): p50 {} (goal 25 ms)",
+        DEFAULT_POLICY.len() as f64 / 1e3,
+        ms(compiling.quantile(0.5))
+    );
+    let policy = host.load(DEFAULT_POLICY, None)?;
+    println!("one decision, in a fresh sandbox:");
+    for (items, goal) in SIZES {
+        let request = request(items);
+        let mut samples = Samples::default();
+        let mut fuel = 0;
+        for round in 0..600 {
+            let start = Instant::now();
+            let evaluation = policy.evaluate(&request);
+            let took = start.elapsed();
+            fuel = evaluation.fuel;
+            evaluation.answer.map_err(|error| anyhow!("{error}"))?;
+            if round >= 100 {
+                samples.0.push(took);
+            }
+        }
+        println!(
+            "  {items:>5} items: p50 {:>7}, p99 {:>7} (goal {goal} µs), fuel {fuel}",
+            us(samples.quantile(0.5)),
+            us(samples.quantile(0.99))
+        );
+    }
+    Ok(())
+}
+
+/// Items with a history, a third of them due.
+fn request(count: usize) -> Request {
+    let now = 1_800_000_000_000;
+    let item = |index: usize| Item {
+        name: format!("home/user{index}/documents"),
+        frequency: Some(3_600_000),
+        cool_off: 60_000,
+        settings: None,
+        startable: true,
+        last_success: Some(now - (index as i64 * 7919) % 5_400_000),
+        last_failure: Some(now - 10_000_000 - index as i64),
+        failures: 0,
+        runs: 12,
+        last_duration: Some(90_000),
+    };
+    Request {
+        namespace: "default".into(),
+        group: "group".into(),
+        now,
+        seed: 42,
+        settings: "{}".into(),
+        state: String::new(),
+        items: (0..count).map(item).collect(),
+        recent: Vec::new(),
+        extra: "{}".into(),
+    }
+}

@@ -1,0 +1,303 @@
+//! From the end of a pod to the opening of the next, on a real API server: the operator,
+//! and two loops that do the same without its promise.
+
+use crate::samples::{Samples, ms};
+use anyhow::{Context, Result, bail};
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::core::GroupVersionKind;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, ResourceExt};
+use oaat_tests::{
+    ControlPlane, Mode, Node, NodeOptions, Operator, OperatorOptions, Options, operator,
+};
+use serde_json::{Value, json};
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Items of the measured group.
+const ITEMS: usize = 20;
+/// Hand-overs before the first that counts.
+const WARM_UP: usize = 20;
+/// Longest wait for the next event.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub async fn measure(runs: usize) -> Result<()> {
+    let options = Options {
+        progress: |line| eprintln!("{line}"),
+        ..Options::default()
+    };
+    let (plane, kubeconfig) = operator::installed(options).await?;
+    println!(
+        "pod finished → next pod's gate open, {runs} runs, {ITEMS} items, pods that end at once:"
+    );
+    let bare = naive(&plane, "naive", runs, false).await?;
+    line("naive loop, no gate", &bare, None);
+    let gated = naive(&plane, "gated", runs, true).await?;
+    line("naive loop, gated", &gated, Some(&bare));
+    let ours = ours(&plane, kubeconfig, runs).await?;
+    line("oaat-operator", &ours, Some(&gated));
+    println!("  (goal p50 12 ms, p99 45 ms)");
+    Ok(())
+}
+
+fn line(name: &str, samples: &Samples, against: Option<&Samples>) {
+    let (p50, p99) = (samples.quantile(0.5), samples.quantile(0.99));
+    let ratio = against.map_or(String::new(), |other| {
+        let ratio =
+            |ours: Duration, share| ours.as_secs_f64() / other.quantile(share).as_secs_f64();
+        format!(
+            "   × {:.2} and {:.2} of the line above",
+            ratio(p50, 0.5),
+            ratio(p99, 0.99)
+        )
+    });
+    println!(
+        "  {name:<20} p50 {:>8}   p99 {:>8}{ratio}",
+        ms(p50),
+        ms(p99)
+    );
+}
+
+async fn node(plane: &ControlPlane, namespace: &str) -> Result<Node> {
+    plane.namespace(namespace).await?;
+    let options = NodeOptions {
+        name: format!("node-{namespace}"),
+        mode: Mode::Instant { exit_code: 0 },
+        namespace: Some(namespace.to_owned()),
+        ..NodeOptions::default()
+    };
+    Node::start(plane.admin(), options).await
+}
+
+fn groups(client: &Client, namespace: &str) -> Api<DynamicObject> {
+    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("kawaja.net", "v1", "OaatGroup"));
+    Api::namespaced_with(client.clone(), namespace, &kind)
+}
+
+/// What the pods of a namespace do, as one watcher sees it.
+enum Step {
+    /// A pod has no gate (any more).
+    Open,
+    /// A pod has ended.
+    Over,
+}
+
+/// Each step of each pod once, with the time at which it was seen.
+fn steps(client: &Client, namespace: &str) -> impl Stream<Item = (Instant, Step)> + Send + use<> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let mut open = HashSet::new();
+    let mut over = HashSet::new();
+    watcher(pods, watcher::Config::default())
+        .default_backoff()
+        .flat_map(move |event| {
+            let now = Instant::now();
+            let mut steps = Vec::new();
+            if let Ok(Event::Apply(pod) | Event::InitApply(pod)) = event {
+                let uid = pod.uid().unwrap_or_default();
+                let gates = pod.spec.as_ref().and_then(|s| s.scheduling_gates.as_ref());
+                if gates.is_none_or(Vec::is_empty) && open.insert(uid.clone()) {
+                    steps.push((now, Step::Open));
+                }
+                let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+                if matches!(phase, Some("Succeeded" | "Failed")) && over.insert(uid) {
+                    steps.push((now, Step::Over));
+                }
+            }
+            futures::stream::iter(steps)
+        })
+}
+
+/// Hand-overs until there are enough.
+async fn collect(steps: impl Stream<Item = (Instant, Step)>, runs: usize) -> Result<Samples> {
+    let mut samples = Samples::default();
+    let mut ended = None;
+    futures::pin_mut!(steps);
+    while samples.0.len() < runs + WARM_UP {
+        let next = tokio::time::timeout(PATIENCE, steps.next()).await;
+        match next
+            .context("the pods stand still")?
+            .context("the watch ended")?
+        {
+            (at, Step::Over) => ended = Some(at),
+            (at, Step::Open) => samples.0.extend(ended.take().map(|ended| at - ended)),
+        }
+    }
+    samples.0.drain(..WARM_UP);
+    Ok(samples)
+}
+
+/// The operator itself, under the shipped RBAC.
+async fn ours(plane: &ControlPlane, kubeconfig: PathBuf, runs: usize) -> Result<Samples> {
+    let namespace = "ours";
+    let client = plane.admin();
+    let _node = node(plane, namespace).await?;
+    let items: Vec<_> = (0..ITEMS).map(|i| format!("item-{i}")).collect();
+    let type_ = json!({
+        "apiVersion": "kawaja.net/v1", "kind": "OaatType",
+        "metadata": { "name": "work", "namespace": namespace },
+        "spec": { "type": "pod", "podspec": { "container": { "name": "main", "image": "any", "command": ["true"] } } },
+    });
+    let group = json!({
+        "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
+        "metadata": { "name": "group", "namespace": namespace },
+        "spec": { "oaatType": "work", "oaatItems": items, "frequency": "1ms", "podHistoryLimit": 10 },
+    });
+    plane.apply(&type_.to_string()).await?;
+    plane.apply(&group.to_string()).await?;
+    let options = OperatorOptions {
+        binary: operator::binary(true)?,
+        kubeconfig,
+        namespaces: vec![namespace.to_owned()],
+        leader_elect: false,
+        retry_floor: "0s".into(),
+        log_dir: plane.folder().to_owned(),
+    };
+    let operator = Operator::start(&options).await?;
+    let samples = collect(steps(&client, namespace), runs).await?;
+
+    // Nothing is due any more: the last run ends, and then all must be quiet.
+    let quiet = json!({ "spec": { "frequency": "30days" } });
+    groups(&client, namespace)
+        .patch("group", &PatchParams::default(), &Patch::Merge(&quiet))
+        .await?;
+    let start = Instant::now();
+    loop {
+        let group = serde_json::to_value(groups(&client, namespace).get("group").await?)?;
+        if group["status"]["state"] == "Idle" {
+            break;
+        }
+        if start.elapsed() > PATIENCE {
+            bail!("the group does not come to rest: {:#}", group["status"]);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let requests =
+        async || -> Result<f64> { Ok(operator.metric("oaat_api_requests_total", &[]).await?) };
+    let runs = operator.metric("oaat_runs_total", &["Started"]).await?;
+    let count = async |verb: &str, resource: &str| {
+        let labels = [
+            format!("verb=\"{verb}\""),
+            format!("resource=\"{resource}\""),
+        ];
+        operator
+            .metric("oaat_api_requests_total", &[&labels[0], &labels[1]])
+            .await
+    };
+    println!("  API requests a run, over {runs} runs:");
+    for (verb, resource) in [
+        ("create", "pods"),
+        ("patch", "oaatgroups"),
+        ("patch", "pods"),
+        ("delete", "pods"),
+        ("get", "oaatgroups"),
+        ("get", "pods"),
+        ("create", "events"),
+        ("patch", "events"),
+    ] {
+        println!(
+            "    {verb:<7} {resource:<11} {:.2}",
+            count(verb, resource).await? / runs
+        );
+    }
+    let before = requests().await?;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    println!(
+        "  requests of the idle group in 10 s: {} (goal 0)",
+        requests().await? - before
+    );
+    println!(
+        "  RSS of the operator with one group: {:.1} MB (goal 40 MB)",
+        rss(operator.process().pid())?
+    );
+    Ok(samples)
+}
+
+/// Resident memory of a process in megabytes.
+fn rss(pid: u32) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .context("no VmRSS")?;
+    let kilobytes: f64 = line
+        .split_whitespace()
+        .nth(1)
+        .context("no figure")?
+        .parse()?;
+    Ok(kilobytes / 1024.0)
+}
+
+/// A loop that does what anyone would write first: at the end of a pod read the group, list
+/// the pods, create the next, write the status. With `gated` the pod is created with a
+/// gate that is opened last. It keeps no promise whatever.
+async fn naive(plane: &ControlPlane, namespace: &str, runs: usize, gated: bool) -> Result<Samples> {
+    let client = plane.admin();
+    let _node = node(plane, namespace).await?;
+    let group = json!({
+        "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
+        "metadata": { "name": "group", "namespace": namespace },
+        "spec": { "oaatType": "none", "oaatItems": ["a"] },
+    });
+    plane.apply(&group.to_string()).await?;
+    let looping = tokio::spawn(naive_loop(client.clone(), namespace.to_owned(), gated));
+    let samples = collect(steps(&client, namespace), runs).await;
+    looping.abort();
+    samples
+}
+
+async fn naive_loop(client: Client, namespace: String, gated: bool) -> Result<()> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+    let groups = groups(&client, &namespace);
+    let events = steps(&client, &namespace);
+    futures::pin_mut!(events);
+    let mut run = 0;
+    loop {
+        groups.get("group").await?;
+        let list = pods.list(&ListParams::default().labels("run")).await?;
+        run += 1;
+        let name = format!("pod-{run}");
+        pods.create(&PostParams::default(), &pod(&name, run, gated)?)
+            .await?;
+        let status = json!({ "status": { "run": run, "message": "runs" } });
+        groups
+            .patch_status("group", &PatchParams::default(), &Patch::Merge(&status))
+            .await?;
+        if gated {
+            let open = json!({ "spec": { "schedulingGates": [{ "name": "example.net/gate", "$patch": "delete" }] } });
+            pods.patch(&name, &PatchParams::default(), &Patch::Strategic(&open))
+                .await?;
+        }
+        for old in list.items.iter().filter(|pod| finished(pod)).rev().skip(10) {
+            pods.delete(&old.name_any(), &Default::default()).await?;
+        }
+        while let Some((_, step)) = events.next().await {
+            if let Step::Over = step {
+                break;
+            }
+        }
+    }
+}
+
+fn finished(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+fn pod(name: &str, run: i64, gated: bool) -> Result<Pod> {
+    let mut pod: Value = json!({
+        "metadata": { "name": name, "labels": { "run": run.to_string() } },
+        "spec": {
+            "restartPolicy": "Never",
+            "containers": [{ "name": "main", "image": "any", "command": ["true"] }],
+        },
+    });
+    if gated {
+        pod["spec"]["schedulingGates"] = json!([{ "name": "example.net/gate" }]);
+    }
+    Ok(serde_json::from_value(pod)?)
+}

@@ -1,0 +1,155 @@
+//! The demo: the README's quick start on a real control plane (or on your cluster), with
+//! the group's table and the pods' output on the screen. `cargo xtask demo` starts it.
+
+mod place;
+mod screen;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::ListParams;
+use oaat_tests::{Operator, OperatorOptions, operator, readme};
+use place::Place;
+use screen::Screen;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// How long `--once` waits for every item to succeed. Each run succeeds half the time
+/// and a failed item rests for the retry floor, so two minutes are rarely needed.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// The sleep in the quick start's script, and what the demo makes of it.
+const LONG: &str = "shuf -i 10-180 -n 1";
+const SHORT: &str = "shuf -i 2-5 -n 1";
+
+#[derive(Parser)]
+struct Cli {
+    /// End with exit status 0 once every item has succeeded.
+    #[arg(long)]
+    once: bool,
+    /// Use this context of your kubeconfig and the nodes of that cluster.
+    #[arg(long)]
+    context: Option<String>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tokio::select! {
+        done = demo(&cli) => match done {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("demo: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+        _ = tokio::signal::ctrl_c() => {
+            eprintln!("\nstopping");
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// True when every item has succeeded, false when that took too long. Without `--once`
+/// it goes on until it is interrupted.
+async fn demo(cli: &Cli) -> Result<bool> {
+    let (type_, group) = readme::quick_start()?;
+    let place = match &cli.context {
+        Some(context) => Place::existing(context).await?,
+        None => Place::own().await?,
+    };
+    println!(
+        "\nthe README's quick start, with a shorter sleep:\n  -  sleep $({LONG})\n  +  sleep $({SHORT})\n"
+    );
+    anyhow::ensure!(
+        type_.contains(LONG),
+        "the quick start's script has changed; so must the demo"
+    );
+    print!("{}", place.apply(&type_.replace(LONG, SHORT)).await?);
+    print!("{}", place.apply(&group).await?);
+
+    let log_dir = tempfile::tempdir()?;
+    let options = OperatorOptions {
+        binary: operator::binary(false)?,
+        kubeconfig: place.operator_kubeconfig().to_owned(),
+        namespaces: vec![place.namespace().to_owned()],
+        leader_elect: false,
+        retry_floor: "10s".into(),
+        log_dir: log_dir.path().to_owned(),
+    };
+    let operator = Operator::start(&options).await?;
+    println!(
+        "operator started as process {}, with the rights of manifests/02, log in {}\n",
+        operator.process().pid(),
+        log_dir.path().display()
+    );
+    println!(
+        "look around in another terminal:\n  {}\n",
+        place.invitation()
+    );
+
+    let mut screen = Screen::new(place.client()?, place.namespace(), place.lines());
+    let start = Instant::now();
+    let mut said = false;
+    loop {
+        screen.update().await?;
+        if !operator.process().is_running() {
+            anyhow::bail!("the operator ended:\n{}", operator.log());
+        }
+        if !said && all_succeeded(&place, &group).await? {
+            println!(
+                "\nevery item has succeeded ({} s)",
+                start.elapsed().as_secs()
+            );
+            if cli.once {
+                return Ok(true);
+            }
+            println!("each is due again 5 minutes after its success; Ctrl-C ends the demo\n");
+            said = true;
+        }
+        if cli.once && start.elapsed() > PATIENCE {
+            eprintln!(
+                "not every item has succeeded after {} s:\n{}",
+                PATIENCE.as_secs(),
+                operator.log()
+            );
+            return Ok(false);
+        }
+        // Never two: the demo says so if it ever sees otherwise.
+        let pods: Api<Pod> = Api::namespaced(place.client()?, place.namespace());
+        let live = pods
+            .list(&ListParams::default().labels("oaat.kawaja.net/group=testsimple-oaat"))
+            .await?;
+        let runnable = live.iter().filter(|pod| {
+            let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+            let gated = pod
+                .spec
+                .as_ref()
+                .is_some_and(|s| s.scheduling_gates.is_some());
+            !gated && !matches!(phase, Some("Succeeded" | "Failed"))
+        });
+        let runnable = runnable.count();
+        anyhow::ensure!(
+            runnable <= 1,
+            "{runnable} pods of one group could run at the same time"
+        );
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+}
+
+async fn all_succeeded(place: &Place, group: &str) -> Result<bool> {
+    let group: serde_json::Value = serde_norway::from_str(group)?;
+    let name = group["metadata"]["name"]
+        .as_str()
+        .context("the group has no name")?;
+    let items = group["spec"]["oaatItems"]
+        .as_array()
+        .context("the group has no items")?;
+    let status = place.group(name).await?["status"].clone();
+    Ok(items
+        .iter()
+        .filter_map(|item| item.as_str())
+        .all(|item| status["items"][item]["lastSuccess"].is_string()))
+}

@@ -1,0 +1,220 @@
+//! Where the demo runs: a control plane and node of our own, or an existing cluster.
+
+use anyhow::{Context, Result, bail};
+use kube::api::{ApiResource, DynamicObject};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::GroupVersionKind;
+use kube::{Api, Client, Config};
+use oaat_tests::node::LogLine;
+use oaat_tests::{ControlPlane, Node, NodeOptions, Options, operator};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+use tokio::sync::broadcast::Receiver;
+
+/// Where the demo runs.
+pub enum Place {
+    /// Everything is ours, and gone afterwards.
+    Own {
+        plane: Box<ControlPlane>,
+        kubeconfig: PathBuf,
+        node: Node,
+    },
+    /// A cluster of the user's.
+    Existing {
+        context: String,
+        config: Box<Config>,
+        kubeconfig: PathBuf,
+        _folder: TempDir,
+    },
+}
+
+impl Place {
+    /// A control plane and a node of our own.
+    pub async fn own() -> Result<Self> {
+        println!("starting etcd, kube-apiserver and kube-controller-manager …");
+        let options = Options {
+            progress: |line| println!("  {line}"),
+            ..Options::default()
+        };
+        let (plane, kubeconfig) = operator::installed(options).await?;
+        println!("  ready at {}", plane.api_server_url());
+        println!(
+            "starting a node (it runs each pod's command as a local process; images are not pulled)"
+        );
+        let node = Node::start(
+            plane.admin(),
+            NodeOptions {
+                name: "demo-node".into(),
+                ..NodeOptions::default()
+            },
+        )
+        .await?;
+        Ok(Self::Own {
+            plane: Box::new(plane),
+            kubeconfig,
+            node,
+        })
+    }
+
+    /// The cluster of a context: gets the CRDs and the operator's rights. The operator
+    /// itself runs here, not there, so its Deployment is left out.
+    pub async fn existing(context: &str) -> Result<Self> {
+        let options = KubeConfigOptions {
+            context: Some(context.to_owned()),
+            ..KubeConfigOptions::default()
+        };
+        let user = Kubeconfig::read().context("no kubeconfig to find the context in")?;
+        let mut config = Config::from_custom_kubeconfig(user.clone(), &options)
+            .await
+            .with_context(|| format!("context {context:?} of your kubeconfig cannot be used"))?;
+        config.default_retry = false;
+        config.default_namespace = "default".into();
+        let folder = tempfile::tempdir()?;
+        let kubeconfig = folder.path().join("operator.kubeconfig");
+        let place = Self::Existing {
+            context: context.to_owned(),
+            config: Box::new(config),
+            kubeconfig: kubeconfig.clone(),
+            _folder: folder,
+        };
+        print!(
+            "{}",
+            place
+                .kubectl(&["apply", "-f", &operator::crds().to_string_lossy()], "")
+                .await?
+        );
+        let manifest = std::fs::read_to_string(
+            operator::root().join("manifests/02-oaat-operator-deployment.yaml"),
+        )?;
+        let rights: Vec<_> = manifest
+            .split("\n---\n")
+            .filter(|doc| !doc.contains("kind: Deployment"))
+            .collect();
+        print!(
+            "{}",
+            place
+                .kubectl(&["apply", "-f", "-"], &rights.join("\n---\n"))
+                .await?
+        );
+        let token = [
+            "--namespace",
+            "oaat-operator",
+            "create",
+            "token",
+            "oaat-operator",
+            "--duration",
+            "24h",
+        ];
+        let token = place.kubectl(&token, "").await?.trim().to_owned();
+        write_kubeconfig(&user, context, &token, &kubeconfig)?;
+        Ok(place)
+    }
+
+    /// A client who may do what the user may.
+    pub fn client(&self) -> Result<Client> {
+        Ok(match self {
+            Self::Own { plane, .. } => plane.admin(),
+            Self::Existing { config, .. } => Client::try_from(config.as_ref().clone())?,
+        })
+    }
+
+    /// The namespace of the quick start's objects.
+    pub fn namespace(&self) -> &'static str {
+        "default"
+    }
+
+    /// Who the operator is.
+    pub fn operator_kubeconfig(&self) -> &Path {
+        match self {
+            Self::Own { kubeconfig, .. } | Self::Existing { kubeconfig, .. } => kubeconfig,
+        }
+    }
+
+    /// The pods' output, where the node is ours.
+    pub fn lines(&self) -> Option<Receiver<LogLine>> {
+        match self {
+            Self::Own { node, .. } => Some(node.lines()),
+            Self::Existing { .. } => None,
+        }
+    }
+
+    /// How to look at it with kubectl.
+    pub fn invitation(&self) -> String {
+        match self {
+            Self::Own { plane, .. } => format!(
+                "export KUBECONFIG={}\n  {} get oaatgroup -w",
+                plane.admin_kubeconfig().display(),
+                plane.kubectl_program().display()
+            ),
+            Self::Existing { context, .. } => format!(
+                "kubectl --context {context} get oaatgroup -w\n  kubectl --context {context} logs -f --prefix -l oaat.kawaja.net/group=testsimple-oaat"
+            ),
+        }
+    }
+
+    /// Applies YAML as the user would.
+    pub async fn apply(&self, yaml: &str) -> Result<String> {
+        match self {
+            Self::Own { plane, .. } => plane.apply(yaml).await,
+            Self::Existing { .. } => {
+                self.kubectl(&["--namespace", self.namespace(), "apply", "-f", "-"], yaml)
+                    .await
+            }
+        }
+    }
+
+    /// An OaatGroup.
+    pub async fn group(&self, name: &str) -> Result<Value> {
+        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("kawaja.net", "v1", "OaatGroup"));
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client()?, self.namespace(), &kind);
+        Ok(serde_json::to_value(api.get(name).await?)?)
+    }
+
+    async fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String> {
+        let Self::Existing { context, .. } = self else {
+            bail!("kubectl with a context is for existing clusters");
+        };
+        let mut child = Command::new("kubectl")
+            .args(["--context", context])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("--context needs kubectl on the PATH")?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(input.as_bytes()).await?;
+        }
+        let output = child.wait_with_output().await?;
+        anyhow::ensure!(
+            output.status.success(),
+            "kubectl {} failed",
+            arguments.join(" ")
+        );
+        Ok(String::from_utf8(output.stdout)?)
+    }
+}
+
+/// The user's cluster with the operator's token.
+fn write_kubeconfig(user: &Kubeconfig, context: &str, token: &str, file: &Path) -> Result<()> {
+    let user = serde_json::to_value(user)?;
+    let named = |list: &str, name: &Value| {
+        let all = user[list].as_array().cloned().unwrap_or_default();
+        all.into_iter().find(|entry| &entry["name"] == name)
+    };
+    let found = named("contexts", &json!(context)).context("the context has vanished")?;
+    let cluster = named("clusters", &found["context"]["cluster"])
+        .context("the context names no known cluster")?;
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "operator",
+        "clusters": [{ "name": "cluster", "cluster": cluster["cluster"] }],
+        "users": [{ "name": "operator", "user": { "token": token } }],
+        "contexts": [{ "name": "operator", "context": {
+            "cluster": "cluster", "user": "operator", "namespace": "oaat-operator" } }],
+    });
+    std::fs::write(file, config.to_string())?;
+    Ok(())
+}

@@ -1,0 +1,44 @@
+//! The README's own YAML: what the demo and the tests apply is what a newcomer copies.
+
+use crate::operator::root;
+use anyhow::{Context, Result, bail};
+
+/// The OaatType and the OaatGroup of the README's Quick Start, word for word.
+///
+/// # Errors
+/// When they are not there.
+pub fn quick_start() -> Result<(String, String)> {
+    let readme = root().join("README.md");
+    let text = std::fs::read_to_string(&readme).with_context(|| readme.display().to_string())?;
+    let (_, section) = text
+        .split_once("## Quick Start")
+        .context("the README has no Quick Start")?;
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let find = |kind: &str| {
+        blocks(section, "yaml")
+            .into_iter()
+            .find(|block| block.contains(&format!("kind: {kind}\n")))
+    };
+    match (find("OaatType"), find("OaatGroup")) {
+        (Some(type_), Some(group)) => Ok((type_, group)),
+        _ => bail!("the Quick Start lacks its OaatType or its OaatGroup"),
+    }
+}
+
+/// The fenced blocks of a language in a Markdown text.
+pub fn blocks(markdown: &str, language: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut open: Option<String> = None;
+    for line in markdown.lines() {
+        match &mut open {
+            None if line.trim() == format!("```{language}") => open = Some(String::new()),
+            None => {}
+            Some(_) if line.trim() == "```" => blocks.extend(open.take()),
+            Some(block) => {
+                block.push_str(line);
+                block.push('\n');
+            }
+        }
+    }
+    blocks
+}

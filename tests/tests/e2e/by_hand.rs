@@ -1,0 +1,195 @@
+//! What tests do and look at beside a user's ordinary steps: a run that lasts until the
+//! test says so, a look that the operator is made to take, pods and statuses written as
+//! an administrator would.
+
+use crate::world::World;
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams, PostParams};
+use oaat_tests::node::Run;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use tempfile::TempDir;
+
+/// The label by which pods belong to a group of this name.
+pub const GROUP_LABEL: &str = "oaat.kawaja.net/group";
+/// The gate that the operator puts on its pods.
+pub const GATE: &str = "oaat.kawaja.net/claim";
+
+/// A door that scripts wait at until the test opens it.
+pub struct Door {
+    file: PathBuf,
+    _folder: TempDir,
+}
+
+impl Door {
+    /// A shut one.
+    pub fn new() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        Ok(Self {
+            file: folder.path().join("open"),
+            _folder: folder,
+        })
+    }
+
+    /// A line of shell that waits until the door is open.
+    pub fn wait(&self) -> String {
+        format!("while [ ! -e {} ]; do sleep 0.1; done", self.file.display())
+    }
+
+    /// The same, and deaf to SIGTERM meanwhile.
+    pub fn wait_deaf(&self) -> String {
+        format!("trap '' TERM; {}", self.wait())
+    }
+
+    /// Lets everyone through, also those who come later.
+    pub fn open(&self) -> Result<()> {
+        Ok(std::fs::write(&self.file, "")?)
+    }
+}
+
+impl World {
+    /// Waits until the process of the group's current pod runs, and gives the pod.
+    pub async fn until_running(&self) -> Result<Pod> {
+        let group = self
+            .until("a run is in progress", |g| {
+                g["status"]["current"]["podName"].is_string()
+            })
+            .await?;
+        let name = text(&group["status"]["current"]["podName"]);
+        self.until_pod(&name, "runs", |pod| phase(pod) == "Running")
+            .await
+    }
+
+    /// Makes the operator look at the group, and waits until it has. Gives the group as
+    /// it was then.
+    pub async fn look(&self) -> Result<Value> {
+        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
+        let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        // A change of the spec that matters to nobody.
+        let patch = json!({ "spec": { "podHistoryLimit": 1000 + count } });
+        let patched = self
+            .api("OaatGroup")
+            .patch("group", &PatchParams::default(), &Patch::Merge(&patch))
+            .await?;
+        let generation = patched.metadata.generation;
+        self.until("the operator has looked", |g| {
+            g["status"]["observedGeneration"].as_i64() >= generation
+        })
+        .await
+    }
+
+    /// Writes into the status of the group, past the operator.
+    pub async fn write_status(&self, status: Value) -> Result<()> {
+        let patch = json!({ "status": status });
+        self.api("OaatGroup")
+            .patch_status("group", &PatchParams::default(), &Patch::Merge(&patch))
+            .await?;
+        Ok(())
+    }
+
+    /// Writes into the status of a pod, past its node.
+    pub async fn write_pod_status(&self, name: &str, status: Value) -> Result<()> {
+        let patch = json!({ "status": status });
+        self.pods()
+            .patch_status(name, &PatchParams::default(), &Patch::Strategic(&patch))
+            .await?;
+        Ok(())
+    }
+
+    /// A pod made by hand whose only container runs a shell script.
+    pub async fn pod_by_hand(&self, metadata: Value, script: &str, gated: bool) -> Result<Pod> {
+        let gates = if gated {
+            json!([{ "name": GATE }])
+        } else {
+            json!([])
+        };
+        let pod = serde_json::from_value(json!({
+            "metadata": metadata,
+            "spec": {
+                "restartPolicy": "Never",
+                "schedulingGates": gates,
+                "containers": [{ "name": "main", "image": "any", "command": ["sh", "-c", script] }],
+            },
+        }))?;
+        Ok(self.pods().create(&PostParams::default(), &pod).await?)
+    }
+
+    /// Waits until the item has been run, however it ended, and gives the group.
+    pub async fn until_recorded(&self, item: &str) -> Result<Value> {
+        self.until("the run is recorded", |g| {
+            g["status"]["items"][item]["runs"].as_i64() >= Some(1)
+        })
+        .await
+    }
+
+    /// That exactly one pod may run now, and that it is this one.
+    pub async fn ensure_alone(&self, name: &str) -> Result<()> {
+        let names: Vec<_> = self
+            .list_pods()
+            .await?
+            .iter()
+            .filter(|pod| runnable(pod))
+            .map(ResourceExt::name_any)
+            .collect();
+        ensure!(names == [name], "these may run: {names:?}");
+        Ok(())
+    }
+}
+
+/// A JSON string, or nothing.
+pub fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// A pod's phase.
+pub fn phase(pod: &Pod) -> &str {
+    let status = pod.status.as_ref();
+    status.and_then(|s| s.phase.as_deref()).unwrap_or_default()
+}
+
+/// Whether a pod has a scheduling gate.
+pub fn gated(pod: &Pod) -> bool {
+    let gates = pod.spec.as_ref().and_then(|s| s.scheduling_gates.as_ref());
+    gates.is_some_and(|gates| !gates.is_empty())
+}
+
+/// Whether a process of a pod runs, or may yet.
+pub fn runnable(pod: &Pod) -> bool {
+    !gated(pod) && !matches!(phase(pod), "Succeeded" | "Failed")
+}
+
+/// When the last container of a pod ended, in milliseconds since 1970.
+pub fn ended(pod: &Pod) -> Option<i64> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let ends = statuses.iter().filter_map(|status| {
+        let ended = status.state.as_ref()?.terminated.as_ref()?;
+        Some(ended.finished_at.as_ref()?.0.as_millisecond())
+    });
+    ends.max()
+}
+
+/// The group's history, newest run first.
+pub fn history(group: &Value) -> Vec<Value> {
+    let history = group["status"]["history"].as_array();
+    history.cloned().unwrap_or_default()
+}
+
+/// The latest run in a group's history.
+pub fn latest(group: &Value) -> Result<Value> {
+    let history = history(group);
+    history.first().cloned().context("no run is recorded")
+}
+
+/// That no two pods ran at the same time.
+pub fn ensure_apart(runs: &[Run]) -> Result<()> {
+    for pair in runs.windows(2) {
+        let [one, other] = pair else { continue };
+        ensure!(
+            one.ended.is_some_and(|ended| ended <= other.started),
+            "they overlap: {one:?} and {other:?}"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! Pods that the API server refuses: the item's failure, and a pause of the group.
+
+use crate::by_hand::{history, latest, text};
+use crate::world::{PATIENCE, World, condition, item, millis};
+use anyhow::{Result, bail, ensure};
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
+use kube::Api;
+use kube::api::PostParams;
+use kube::runtime::wait::await_condition;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use tokio::time::{sleep, timeout};
+
+/// Waits until the API server refuses a pod for this item.
+async fn until_refused(world: &World, named: &str) -> Result<()> {
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": {
+            "generateName": "trial-", "annotations": { "oaat.kawaja.net/item": named },
+        },
+        "spec": { "containers": [{ "name": "main", "image": "any" }] },
+    }))?;
+    let trial = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let start = Instant::now();
+    while world.pods().create(&trial, &pod).await.is_ok() {
+        ensure!(start.elapsed() < PATIENCE, "the API server still accepts it");
+        sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+async fn until_type_is_valid(world: &World) -> Result<()> {
+    world
+        .until_object("OaatType", "work", "the type is checked", |t| {
+            condition(t, "Valid").0 == "True"
+        })
+        .await?;
+    Ok(())
+}
+
+/// No pod may be created in the namespace.
+async fn no_pods(world: &World) -> Result<Api<ResourceQuota>> {
+    let quotas: Api<ResourceQuota> = Api::namespaced(world.client.clone(), &world.namespace);
+    let quota = serde_json::from_value(json!({
+        "metadata": { "name": "none" }, "spec": { "hard": { "pods": "0" } },
+    }))?;
+    quotas.create(&PostParams::default(), &quota).await?;
+    // Before it is counted once, pods are refused with other words.
+    let counted = await_condition(quotas.clone(), "none", |quota: Option<&ResourceQuota>| {
+        let status = quota.and_then(|quota| quota.status.as_ref());
+        status.is_some_and(|status| status.used.is_some())
+    });
+    timeout(PATIENCE, counted).await??;
+    until_refused(world, "any").await?;
+    Ok(quotas)
+}
+
+#[tokio::test]
+async fn a_quota_fails_the_item_with_the_servers_words_and_the_group_goes_on_later() -> Result<()> {
+    let world = World::new("quota").await?;
+    world.work("true", json!({})).await?;
+    until_type_is_valid(&world).await?;
+    let quotas = no_pods(&world).await?;
+    let items = ["a", "b", "c", "d", "e", "f"];
+    world
+        .group(&items, json!({"failureCoolOff": "1h"}))
+        .await?;
+    let group = world
+        .until("a pod is refused", |g| !history(g).is_empty())
+        .await?;
+    let run = latest(&group)?;
+    let name = text(&run["item"]);
+    assert_eq!(run["reason"], "CreateRejected");
+    assert!(text(&run["message"]).contains("exceeded quota: none"), "{run}");
+    assert!(text(&item(&group, &name)["message"]).contains("exceeded quota"));
+    assert_eq!(item(&group, &name)["failures"], 1);
+    assert_eq!(group["status"]["state"], "Waiting", "{group:#}");
+    assert!(text(&group["status"]["message"]).contains("exceeded quota"));
+    assert_eq!(condition(&group, "Ready").1, "CreateRejected");
+
+    quotas.delete("none", &Default::default()).await?;
+    let group = world
+        .until("an item succeeds", |g| {
+            items.iter().any(|i| item(g, i)["lastSuccess"].is_string())
+        })
+        .await?;
+    assert!(group["status"]["rejected"].is_null(), "{group:#}");
+    // One that was refused rests.
+    assert_eq!(item(&group, &name)["failures"], 1, "{group:#}");
+    assert!(item(&group, &name)["lastSuccess"].is_null(), "{group:#}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn refused_pods_make_the_group_wait_longer_each_time() -> Result<()> {
+    let world = World::new("quota-pauses").await?;
+    world.work("true", json!({})).await?;
+    until_type_is_valid(&world).await?;
+    no_pods(&world).await?;
+    world.group(&["a", "b"], json!({})).await?;
+    let group = world
+        .until("four pods are refused", |g| history(g).len() == 4)
+        .await?;
+    let mut times: Vec<_> = history(&group)
+        .iter()
+        .map(|run| millis(&run["started"]))
+        .collect();
+    times.reverse();
+    let pauses: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    // The floor of these tests is 300 ms.
+    for (pause, least) in pauses.iter().zip([300, 600, 1200]) {
+        assert!(*pause >= least, "{pauses:?}");
+    }
+    assert_eq!(world.list_pods().await?, []);
+    Ok(())
+}
+
+/// Refuses pods for the item `bad`, in this namespace.
+async fn refuse_bad(world: &World) -> Result<()> {
+    let name = &world.namespace;
+    let policy = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+        "metadata": { "name": name },
+        "spec": {
+            "failurePolicy": "Fail",
+            "matchConstraints": { "resourceRules": [{
+                "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"],
+                "resources": ["pods"],
+            }] },
+            "validations": [{
+                "expression": "object.metadata.?annotations['oaat.kawaja.net/item'].orValue('') != 'bad'",
+                "message": "this house takes no bad items",
+            }],
+        },
+    });
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": { "name": name },
+        "spec": {
+            "policyName": name, "validationActions": ["Deny"],
+            "matchResources": { "namespaceSelector": { "matchLabels": {
+                "kubernetes.io/metadata.name": name,
+            } } },
+        },
+    });
+    for object in [policy, binding] {
+        world.plane.apply(&object.to_string()).await?;
+    }
+    until_refused(world, "bad").await
+}
+
+#[tokio::test]
+async fn an_item_whose_pod_is_denied_fails_and_after_the_floor_the_next_one_runs() -> Result<()> {
+    let mut world = World::without_operator("denied").await?;
+    refuse_bad(&world).await?;
+    world.work("true", json!({})).await?;
+    world
+        .group(&["bad", "good"], json!({"failureCoolOff": "1h"}))
+        .await?;
+    // So that the other one, which never succeeded, is the first.
+    let long_ago = json!({ "item": "good", "lastSuccess": "2020-01-01T00:00:00Z" });
+    world
+        .write_status(json!({ "items": { "good": long_ago } }))
+        .await?;
+    world.start_operator().await?;
+    let group = world
+        .until("the good one runs", |g| item(g, "good")["runs"] == 1)
+        .await?;
+    let bad = item(&group, "bad");
+    assert_eq!(bad["failures"], 1, "{group:#}");
+    assert!(text(&bad["message"]).contains("this house takes no bad items"));
+    assert_eq!(bad["state"], "Cooling", "{group:#}");
+    let note = world.until_event("group", "CreateRejected").await?;
+    assert!(note.contains("this house takes no bad items"), "{note}");
+
+    let [good, refused] = &history(&group)[..] else {
+        bail!("not two runs: {group:#}");
+    };
+    assert_eq!((&refused["item"], &refused["pod"]), (&json!("bad"), &Value::Null));
+    let pause = millis(&good["started"]) - millis(&refused["finished"]);
+    assert!(pause >= 300, "{pause} ms");
+    Ok(())
+}
