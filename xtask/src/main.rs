@@ -65,14 +65,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<ExitCode> {
     match task {
         Task::Demo { once, context } => {
-            let packages = [
-                "--package",
-                "oaat-operator",
-                "--package",
-                "oaat-tests",
-                "--bins",
-            ];
-            tools::side_by_side(context.is_none(), &[&["build"], &packages[..]].concat())?;
+            tools::side_by_side(context.is_none(), &["build", "--workspace", "--bins"])?;
             let mut demo = Command::new(built("debug", "demo"));
             demo.env("OAAT_OPERATOR_BINARY", built("debug", "oaat-operator"));
             demo.args(once.then_some("--once"));
@@ -86,14 +79,7 @@ fn run(task: Task) -> Result<ExitCode> {
             finish(cargo().args(["test", "--workspace"]).args(arguments))
         }
         Task::Bench { runs } => {
-            let packages = [
-                "--package",
-                "oaat-operator",
-                "--package",
-                "oaat-tests",
-                "--bins",
-            ];
-            tools::side_by_side(true, &[&["build", "--release"], &packages[..]].concat())?;
+            tools::side_by_side(true, &["build", "--workspace", "--bins", "--release"])?;
             let mut bench = Command::new(built("release", "bench"));
             bench.env("OAAT_OPERATOR_BINARY", built("release", "oaat-operator"));
             finish(bench.args(["--runs", &runs.to_string()]))

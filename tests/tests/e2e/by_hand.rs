@@ -2,7 +2,7 @@
 //! test says so, a look that the operator is made to take, pods and statuses written as
 //! an administrator would.
 
-use crate::world::World;
+use crate::world::{PATIENCE, World};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -10,7 +10,9 @@ use kube::api::{Patch, PatchParams, PostParams};
 use oaat_tests::node::Run;
 use serde_json::{Value, json};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use tokio::time::sleep;
 
 /// The label by which pods belong to a group of this name.
 pub const GROUP_LABEL: &str = "oaat.kawaja.net/group";
@@ -136,6 +138,29 @@ impl World {
         ensure!(names == [name], "these may run: {names:?}");
         Ok(())
     }
+}
+
+/// Waits until the API server refuses a pod for this item.
+pub async fn until_refused(world: &World, named: &str) -> Result<()> {
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": {
+            "generateName": "trial-", "annotations": { "oaat.kawaja.net/item": named },
+        },
+        "spec": { "containers": [{ "name": "main", "image": "any" }] },
+    }))?;
+    let trial = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let start = Instant::now();
+    while world.pods().create(&trial, &pod).await.is_ok() {
+        ensure!(
+            start.elapsed() < PATIENCE,
+            "the API server still accepts it"
+        );
+        sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
 }
 
 /// A JSON string, or nothing.

@@ -12,7 +12,7 @@ use oaat_tests::{
     ControlPlane, Mode, Node, NodeOptions, Operator, OperatorOptions, Options, operator,
 };
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
@@ -67,8 +67,27 @@ impl World {
 
     /// With no operator yet.
     pub async fn without_operator(name: &str) -> Result<Self> {
-        let installed = installed().await?;
-        let plane = &installed.plane;
+        let shared = installed().await?;
+        Self::on(&shared.plane, &shared.kubeconfig, &shared.binary, name).await
+    }
+
+    /// With one operator, and a control plane of its own, to be stopped and started.
+    pub async fn with_own_plane(name: &str) -> Result<Self> {
+        let shared = installed().await?;
+        let (plane, kubeconfig) = operator::installed(Options::default()).await?;
+        // It is killed with the test binary, as the shared one is.
+        let plane = Box::leak(Box::new(plane));
+        let mut world = Self::on(plane, &kubeconfig, &shared.binary, name).await?;
+        world.start_operator().await?;
+        Ok(world)
+    }
+
+    async fn on(
+        plane: &'static ControlPlane,
+        kubeconfig: &Path,
+        binary: &Path,
+        name: &str,
+    ) -> Result<Self> {
         plane.namespace(name).await?;
         let client = plane.admin();
         let node = NodeOptions {
@@ -83,8 +102,8 @@ impl World {
             namespace: name.to_owned(),
             client,
             options: OperatorOptions {
-                binary: installed.binary.clone(),
-                kubeconfig: installed.kubeconfig.clone(),
+                binary: binary.to_owned(),
+                kubeconfig: kubeconfig.to_owned(),
                 namespaces: vec![name.to_owned()],
                 leader_elect: false,
                 retry_floor: "300ms".into(),

@@ -11,9 +11,7 @@ use serde_json::{Value, json};
 async fn running(namespace: &str, script: &str) -> Result<(World, String)> {
     let world = World::new(namespace).await?;
     world.work(script, json!({})).await?;
-    world
-        .group(&["a"], json!({"failureCoolOff": "1h"}))
-        .await?;
+    world.group(&["a"], json!({"failureCoolOff": "1h"})).await?;
     let pod = world.until_running().await?.name_any();
     Ok((world, pod))
 }
@@ -113,9 +111,7 @@ async fn a_pod_deleted_before_it_started_is_one_failure() -> Result<()> {
     let world = World::new("deleted-pending").await?;
     world.node.hold(true);
     world.work("true", json!({})).await?;
-    world
-        .group(&["a"], json!({"failureCoolOff": "1h"}))
-        .await?;
+    world.group(&["a"], json!({"failureCoolOff": "1h"})).await?;
     let group = world
         .until("it is started", |g| g["status"]["pod"].is_string())
         .await?;

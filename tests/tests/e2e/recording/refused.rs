@@ -1,35 +1,14 @@
 //! Pods that the API server refuses: the item's failure, and a pause of the group.
 
-use crate::by_hand::{history, latest, text};
+use crate::by_hand::{history, latest, text, until_refused};
 use crate::world::{PATIENCE, World, condition, item, millis};
-use anyhow::{Result, bail, ensure};
-use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
+use anyhow::{Result, bail};
+use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::Api;
 use kube::api::PostParams;
 use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
-use tokio::time::{sleep, timeout};
-
-/// Waits until the API server refuses a pod for this item.
-async fn until_refused(world: &World, named: &str) -> Result<()> {
-    let pod: Pod = serde_json::from_value(json!({
-        "metadata": {
-            "generateName": "trial-", "annotations": { "oaat.kawaja.net/item": named },
-        },
-        "spec": { "containers": [{ "name": "main", "image": "any" }] },
-    }))?;
-    let trial = PostParams {
-        dry_run: true,
-        ..PostParams::default()
-    };
-    let start = Instant::now();
-    while world.pods().create(&trial, &pod).await.is_ok() {
-        ensure!(start.elapsed() < PATIENCE, "the API server still accepts it");
-        sleep(Duration::from_millis(50)).await;
-    }
-    Ok(())
-}
+use tokio::time::timeout;
 
 async fn until_type_is_valid(world: &World) -> Result<()> {
     world
@@ -64,16 +43,17 @@ async fn a_quota_fails_the_item_with_the_servers_words_and_the_group_goes_on_lat
     until_type_is_valid(&world).await?;
     let quotas = no_pods(&world).await?;
     let items = ["a", "b", "c", "d", "e", "f"];
-    world
-        .group(&items, json!({"failureCoolOff": "1h"}))
-        .await?;
+    world.group(&items, json!({"failureCoolOff": "1h"})).await?;
     let group = world
         .until("a pod is refused", |g| !history(g).is_empty())
         .await?;
     let run = latest(&group)?;
     let name = text(&run["item"]);
     assert_eq!(run["reason"], "CreateRejected");
-    assert!(text(&run["message"]).contains("exceeded quota: none"), "{run}");
+    assert!(
+        text(&run["message"]).contains("exceeded quota: none"),
+        "{run}"
+    );
     assert!(text(&item(&group, &name)["message"]).contains("exceeded quota"));
     assert_eq!(item(&group, &name)["failures"], 1);
     assert_eq!(group["status"]["state"], "Waiting", "{group:#}");
@@ -179,7 +159,10 @@ async fn an_item_whose_pod_is_denied_fails_and_after_the_floor_the_next_one_runs
     let [good, refused] = &history(&group)[..] else {
         bail!("not two runs: {group:#}");
     };
-    assert_eq!((&refused["item"], &refused["pod"]), (&json!("bad"), &Value::Null));
+    assert_eq!(
+        (&refused["item"], &refused["pod"]),
+        (&json!("bad"), &Value::Null)
+    );
     let pause = millis(&good["started"]) - millis(&refused["finished"]);
     assert!(pause >= 300, "{pause} ms");
     Ok(())

@@ -21,7 +21,9 @@ async fn exit_0_is_a_success_at_the_time_the_container_ended() -> Result<()> {
     // The first time the door is shut.
     let failed_before = format!(
         "if {}; then exit 0; fi; exit 3",
-        door.wait().replace("while [ !", "[").replace("]; do sleep 0.1; done", "]")
+        door.wait()
+            .replace("while [ !", "[")
+            .replace("]; do sleep 0.1; done", "]")
     );
     world.work(&failed_before, json!({})).await?;
     world.group(&["a"], json!({"failureCoolOff": "1s"})).await?;
@@ -58,16 +60,17 @@ async fn another_exit_code_is_a_failure_that_shows_it() -> Result<()> {
     assert_eq!(latest(&group)?["result"], "Failed");
     assert!(text(&latest(&group)?["message"]).contains("code 5"));
     let note = world.until_event("group", "Failed").await?;
-    assert!(note.contains("run 1 of a") && note.contains("code 5"), "{note}");
+    assert!(
+        note.contains("run 1 of a") && note.contains("code 5"),
+        "{note}"
+    );
     Ok(())
 }
 
 #[tokio::test]
 async fn of_several_containers_the_one_that_failed_is_named() -> Result<()> {
     let world = World::new("one-of-three").await?;
-    let container = |name: &str, script: &str| {
-        json!({ "name": name, "image": "any", "command": ["sh", "-c", script] })
-    };
+    let container = |name: &str, script: &str| json!({ "name": name, "image": "any", "command": ["sh", "-c", script] });
     let several = json!({ "podspec": { "container": null, "containers": [
         container("first", "true"), container("second", "exit 7"), container("third", "true"),
     ] } });
@@ -125,7 +128,8 @@ async fn an_end_that_is_seen_ten_times_counts_once() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_run_that_ended_while_the_operator_was_down_is_recorded_with_its_true_end() -> Result<()> {
+async fn a_run_that_ended_while_the_operator_was_down_is_recorded_with_its_true_end() -> Result<()>
+{
     let mut world = World::new("ended-down").await?;
     let door = Door::new()?;
     world.work(&door.wait(), json!({})).await?;
@@ -188,7 +192,12 @@ async fn a_short_frequency_and_a_clock_that_is_years_behind_make_no_tight_loop()
     world
         .until("it runs four times", |g| item(g, "a")["runs"] == 4)
         .await?;
-    let starts: Vec<_> = world.node.runs().iter().map(|run: &Run| run.started).collect();
+    let starts: Vec<_> = world
+        .node
+        .runs()
+        .iter()
+        .map(|run: &Run| run.started)
+        .collect();
     for pair in starts.windows(2) {
         let apart = pair[1].duration_since(pair[0])?;
         // The retry floor of these tests, less what the pods took to start.

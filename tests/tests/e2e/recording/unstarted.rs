@@ -24,7 +24,10 @@ async fn shows_and_gives_up(world: &World, podspec: Value, words: &str) -> Resul
     world.until_pod_gone(&pod).await?;
     assert_eq!(item(&group, "a")["failures"], 1, "{group:#}");
     let run = latest(&group)?;
-    assert_eq!((&run["reason"], &run["result"]), (&json!("StartTimeout"), &json!("Failed")));
+    assert_eq!(
+        (&run["reason"], &run["result"]),
+        (&json!("StartTimeout"), &json!("Failed"))
+    );
     assert!(text(&run["message"]).contains(words), "{run}");
     let note = world.until_event("group", "StartTimeout").await?;
     assert!(note.contains(words), "{note}");
@@ -52,7 +55,10 @@ async fn a_pod_that_fits_no_node_shows_at_once_and_fails_after_the_timeout() -> 
 async fn a_deletion_for_the_timeout_is_seen_through_by_the_next_operator() -> Result<()> {
     let mut world = World::new("no-node-killed").await?;
     world
-        .work("true", json!({ "podspec": { "nodeSelector": { "disk": "golden" } } }))
+        .work(
+            "true",
+            json!({ "podspec": { "nodeSelector": { "disk": "golden" } } }),
+        )
         .await?;
     let patient = json!({"startTimeout": "1s", "failureCoolOff": "1h"});
     world.group(&["a"], patient).await?;

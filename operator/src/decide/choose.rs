@@ -1,0 +1,369 @@
+//! What the policy is asked, and what follows from its answer.
+
+use super::{Observed, Plan, Start, next_run};
+use crate::api::{
+    ItemState, ItemStatus, LastDecision, OaatGroupStatus, PolicyInUse, RunResult, Timestamp,
+    set_condition,
+};
+use crate::validate::Valid;
+use policy_host::{Choice, Decision, EvalError, Evaluation, Item, Outcome, Request, Run, Standing};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// The seed of a run: the same for every replica and every repetition, another for
+/// every run.
+pub fn seed(uid: &str, run: i64) -> u64 {
+    let digest = Sha256::new()
+        .chain_update(uid)
+        .chain_update(run.to_be_bytes())
+        .finalize();
+    digest
+        .iter()
+        .take(8)
+        .fold(0, |seed, byte| seed << 8 | u64::from(*byte))
+}
+
+/// Until when the operator itself holds an item: it is not started twice within the
+/// retry floor, unless it succeeded and is due again sooner.
+fn held_until(
+    item: &ItemStatus,
+    frequency: Duration,
+    floor: Duration,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let succeeded = item.failures.unwrap_or(0) == 0 && item.last_success.is_some();
+    if succeeded && frequency < floor {
+        return None;
+    }
+    item.last_started
+        .map(|at| at.plus(floor))
+        .filter(|until| now < *until)
+}
+
+/// What the policy is asked.
+pub fn request(seen: &Observed, valid: &Valid, plan: &Plan) -> Request {
+    let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let status = &plan.status;
+    let count = |n: i64| u32::try_from(n.max(0)).unwrap_or(u32::MAX);
+    let names = &seen.group.spec.oaat_items;
+    let items = names.iter().map(|name| {
+        let item = status.items.get(name).cloned().unwrap_or_default();
+        Item {
+            name: name.clone(),
+            frequency: Some(millis(valid.frequency)),
+            cool_off: millis(valid.cool_off),
+            settings: None,
+            startable: held_until(&item, valid.frequency, seen.retry_floor, seen.now).is_none(),
+            last_success: item.last_success.map(|t| t.0),
+            last_failure: item.last_failure.map(|t| t.0),
+            failures: count(item.failures.unwrap_or(0).into()),
+            runs: count(item.runs.unwrap_or(0)),
+            last_duration: match (item.last_started, item.last_finished) {
+                (Some(started), Some(finished)) => Some(millis(finished.since(started))),
+                _ => None,
+            },
+        }
+    });
+    let indices: HashMap<&String, usize> = names
+        .iter()
+        .enumerate()
+        .map(|(index, name)| (name, index))
+        .collect();
+    let recent = status.history.iter().filter_map(|run| {
+        Some(Run {
+            item: u32::try_from(*indices.get(&run.item)?).ok()?,
+            started: run.started.0,
+            finished: run.finished.0,
+            outcome: match run.result {
+                RunResult::Succeeded => Outcome::Succeeded,
+                RunResult::Failed => Outcome::Failed,
+                RunResult::Stopped => Outcome::Stopped,
+            },
+            exit_code: run.exit_code,
+        })
+    });
+    Request {
+        namespace: seen.group.metadata.namespace.clone().unwrap_or_default(),
+        group: seen.group.metadata.name.clone().unwrap_or_default(),
+        now: seen.now.0,
+        seed: seed(&seen.uid, next_run(seen)),
+        settings: "{}".into(),
+        state: status.policy_state.clone().unwrap_or_default(),
+        items: items.collect(),
+        recent: recent.collect(),
+        extra: "{}".into(),
+    }
+}
+
+/// How long to wait before a policy that gave no answer is asked again.
+const AFTER_AN_ERROR: Duration = Duration::from_secs(60);
+
+/// What follows from the policy's answer.
+pub fn choose(
+    seen: &Observed,
+    valid: &Valid,
+    plan: &mut Plan,
+    policy: &PolicyInUse,
+    request: &Request,
+    evaluation: Evaluation<Decision>,
+) {
+    let generation = seen.group.metadata.generation;
+    let ready = match &evaluation.answer {
+        Ok(_) => (
+            "PolicyReady",
+            true,
+            "Ready",
+            format!("the {} policy decides", policy.source),
+        ),
+        Err(error) => ("PolicyReady", false, error.reason(), error.to_string()),
+    };
+    set_condition(&mut plan.status.conditions, seen.now, generation, ready);
+    match evaluation.answer {
+        Ok(decision) => {
+            follow(
+                seen,
+                plan,
+                request,
+                &decision,
+                evaluation.fuel,
+                valid.start_timeout,
+            );
+            if plan.start.is_some() || plan.status.policy.is_none() {
+                plan.status.policy = Some(policy.clone());
+            }
+        }
+        Err(error) => hold(seen, plan, &error),
+    }
+}
+
+fn hold(seen: &Observed, plan: &mut Plan, error: &EvalError) {
+    let message = format!("nothing is started, because the policy gave no decision: {error}");
+    let ready = ("Ready", false, "PolicyNotReady", message.clone());
+    set_condition(
+        &mut plan.status.conditions,
+        seen.now,
+        seen.group.metadata.generation,
+        ready,
+    );
+    plan.status.state = Some("Waiting".into());
+    plan.status.next = None;
+    plan.status.message = Some(message);
+    plan.look_again(seen.now.plus(AFTER_AN_ERROR));
+}
+
+fn follow(
+    seen: &Observed,
+    plan: &mut Plan,
+    request: &Request,
+    decision: &Decision,
+    fuel: u64,
+    start_timeout: Option<Duration>,
+) {
+    let holds = standings(seen, &mut plan.status, request, decision);
+    match decision.choice {
+        Choice::Run(_) => {
+            let Some(chosen) = decision.chosen().and_then(|i| request.items.get(i)) else {
+                return;
+            };
+            let run = next_run(seen);
+            let hint = overtaken(request, decision, chosen);
+            let why = decision
+                .note
+                .as_ref()
+                .map(|note| format!(" ({note})"))
+                .unwrap_or_default();
+            plan.status.state = Some("Running".into());
+            plan.status.next = None;
+            plan.status.message = Some(match &hint {
+                Some(hint) => format!("runs {}; {hint}", chosen.name),
+                None => format!("runs {}{why}", chosen.name),
+            });
+            plan.status.rejected = None;
+            plan.status.run = Some(run);
+            if let Some(state) = &decision.state {
+                plan.status.policy_state = Some(state.clone());
+            }
+            plan.status.last_decision = Some(LastDecision {
+                time: seen.now,
+                seed: format!("{:016x}", request.seed),
+                fuel: i64::try_from(fuel).unwrap_or(i64::MAX),
+                item: chosen.name.clone(),
+                why: decision.note.clone(),
+            });
+            if let Some(item) = plan.status.items.get_mut(&chosen.name) {
+                item.last_started = Some(seen.now);
+            }
+            if let Some(hint) = hint {
+                plan.note(true, "OthersWait", hint, None);
+            }
+            plan.start = Some(Start {
+                item: chosen.name.clone(),
+                run,
+            });
+            if let Some(timeout) = start_timeout {
+                plan.look_again(seen.now.plus(timeout));
+            }
+        }
+        Choice::Wait(until) => {
+            let earliest = holds.into_iter().chain(until.map(Timestamp)).min();
+            let at = earliest.unwrap_or(Timestamp(i64::MAX));
+            let (soon, late) = (Duration::from_secs(1), Duration::from_secs(24 * 3600));
+            plan.look_again(at.max(seen.now.plus(soon)).min(seen.now.plus(late)));
+            idle(
+                &mut plan.status,
+                request,
+                decision,
+                earliest.map(|t| t.max(seen.now)),
+            );
+        }
+    }
+}
+
+/// Nothing is started for now.
+fn idle(
+    status: &mut OaatGroupStatus,
+    request: &Request,
+    decision: &Decision,
+    next: Option<Timestamp>,
+) {
+    let held = status
+        .items
+        .values()
+        .filter(|item| item.state == ItemState::Held)
+        .count();
+    let rests = decision
+        .verdicts
+        .iter()
+        .filter(|v| v.standing == Standing::Cooling)
+        .count();
+    let fresh = decision
+        .verdicts
+        .iter()
+        .filter(|v| v.standing == Standing::Fresh)
+        .count();
+    let state = if held + rests > 0 || fresh < decision.verdicts.len() {
+        "Waiting"
+    } else {
+        "Idle"
+    };
+    status.state = Some(state.into());
+    status.next = next.map(|t| t.seconds().to_string());
+    let mut parts = Vec::new();
+    for (count, what) in [
+        (fresh, "succeeded recently enough"),
+        (rests, "rest after a failure"),
+    ] {
+        if count > 0 {
+            parts.push(format!("{count} of {} {what}", request.items.len()));
+        }
+    }
+    if held > 0 {
+        parts.push(format!("{held} held by the retry floor"));
+    }
+    parts.extend(decision.note.clone());
+    if parts.is_empty() {
+        parts.push("no item is due".into());
+    }
+    status.message = Some(parts.join(", "));
+}
+
+/// Writes down where each item stands; gives the times at which the operator stops
+/// holding one.
+fn standings(
+    seen: &Observed,
+    status: &mut OaatGroupStatus,
+    request: &Request,
+    decision: &Decision,
+) -> Vec<Timestamp> {
+    let mut holds = Vec::new();
+    for (index, asked) in request.items.iter().enumerate() {
+        let Some(item) = status.items.get_mut(&asked.name) else {
+            continue;
+        };
+        let frequency = Duration::from_millis(asked.frequency.unwrap_or(u64::MAX));
+        let hold = held_until(item, frequency, seen.retry_floor, seen.now);
+        let verdict = decision.verdicts.get(index);
+        let standing = verdict.map_or(Standing::Ready, |v| v.standing);
+        let until = verdict.and_then(|v| v.until).map(Timestamp);
+        let (state, next) = match (standing, hold) {
+            (Standing::Ready, Some(hold)) => {
+                holds.push(hold);
+                (ItemState::Held, Some(hold))
+            }
+            (Standing::Ready, None) => (ItemState::Ready, until),
+            (Standing::Fresh, _) => (ItemState::Fresh, until),
+            (Standing::Cooling, _) => (ItemState::Cooling, until),
+            (Standing::Deferred, _) => (ItemState::Deferred, until),
+        };
+        let last = seen
+            .group
+            .status
+            .as_ref()
+            .and_then(|s| s.items.get(&asked.name));
+        let failed = item.failures.unwrap_or(0);
+        let at = next
+            .map(|t| format!(" until {}", t.seconds()))
+            .unwrap_or_default();
+        let past = match failed {
+            0 => String::new(),
+            1 => "failed once".to_owned(),
+            n => format!("failed {n} times since its last success"),
+        };
+        let why = status
+            .history
+            .iter()
+            .find(|run| run.item == asked.name)
+            .map(|run| run.message.clone().unwrap_or_else(|| run.reason.clone()));
+        let past = match (failed, why) {
+            (0, _) | (_, None) => past,
+            (_, Some(why)) => format!("{past} ({why})"),
+        };
+        let words = match state {
+            ItemState::Fresh => format!("succeeded; not due{at}"),
+            ItemState::Cooling => format!("{past}; rests{at}"),
+            ItemState::Held => format!(
+                "{past}{}held by the retry floor{at}",
+                if past.is_empty() { "" } else { "; " }
+            ),
+            ItemState::Deferred => format!("put off by the policy{at}"),
+            _ => past,
+        };
+        let words = match verdict.and_then(|v| v.note.as_ref()) {
+            Some(note) if words.is_empty() => note.clone(),
+            Some(note) => format!("{words}: {note}"),
+            None => words,
+        };
+        // A failure's words stay while nothing newer is known of the item.
+        let kept = last
+            .and_then(|l| l.message.clone())
+            .filter(|_| words.is_empty() && last.is_some_and(|l| l.state == state));
+        item.message = if words.is_empty() { kept } else { Some(words) };
+        item.state = state;
+        item.next = next;
+    }
+    holds
+}
+
+/// The documented order lets an item that never succeeded go before every item that
+/// is due again, each time. Where that happens, the user should know the way out.
+fn overtaken(request: &Request, decision: &Decision, chosen: &Item) -> Option<String> {
+    if chosen.last_success.is_some() || chosen.failures == 0 || chosen.cool_off > 0 {
+        return None;
+    }
+    let due = request
+        .items
+        .iter()
+        .zip(&decision.verdicts)
+        .filter(|(item, verdict)| {
+            verdict.standing == Standing::Ready && item.last_success.is_some()
+        })
+        .count();
+    (due > 0).then(|| {
+        format!(
+            "{} keeps failing ({} so far), has never succeeded, and goes before {due} items that \
+             are due again; set failureCoolOff so that they run in between",
+            chosen.name, chosen.failures
+        )
+    })
+}

@@ -1,0 +1,135 @@
+//! What to do about a group, from what was observed. Pure: time, seed, and the
+//! policy's answer come in as values.
+//!
+//! [`settle`] looks at the run in progress and at all other pods; where that leaves
+//! room for a run, [`request`] says what the policy is asked and [`choose`] what
+//! follows from its answer.
+
+mod choose;
+mod settle;
+mod show;
+#[cfg(test)]
+mod tests;
+
+pub use choose::{choose, request, seed};
+pub use settle::{next_run, settle};
+pub use show::{claim, refuse, unavailable};
+
+use crate::api::{OaatGroup, OaatGroupStatus, Timestamp};
+use crate::cluster::TypeRead;
+use crate::pod::PodView;
+use std::time::Duration;
+
+/// Everything that one cycle saw.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The time.
+    pub now: Timestamp,
+    /// The group, as read live.
+    pub group: OaatGroup,
+    /// Its uid.
+    pub uid: String,
+    /// All pods that carry its name label, listed live after the group was read.
+    pub pods: Vec<PodView>,
+    /// The pod of the run in progress.
+    pub current: CurrentPod,
+    /// The group or its namespace is being deleted.
+    pub ends: bool,
+    /// Its type.
+    pub type_: TypeRead,
+    /// Whether this replica holds the lease (true when there is no election).
+    pub leads: bool,
+    /// The least time between two starts of an item.
+    pub retry_floor: Duration,
+}
+
+/// The pod of the run in progress.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CurrentPod {
+    /// No run is in progress.
+    None,
+    /// There it is.
+    Present(PodView),
+    /// A live read of its name gave nothing, or a pod with another uid. With what it
+    /// was when it was last seen, if it was.
+    Absent(Option<PodView>),
+}
+
+/// A pod, by name and uid.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodId {
+    /// Name.
+    pub name: String,
+    /// Uid.
+    pub uid: String,
+}
+
+impl From<&PodView> for PodId {
+    fn from(pod: &PodView) -> Self {
+        Self {
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+        }
+    }
+}
+
+/// Something that happened, for an event on the group.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Note {
+    /// Whether a person should look at it.
+    pub warning: bool,
+    /// A CamelCase token.
+    pub reason: &'static str,
+    /// A sentence.
+    pub message: String,
+    /// The pod it is about.
+    pub pod: Option<PodId>,
+}
+
+/// The start of an item.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Start {
+    /// The item.
+    pub item: String,
+    /// Number of the run.
+    pub run: i64,
+}
+
+/// What is to be done, in the order of the fields.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Pods that must not run, and are deleted whatever else happens.
+    pub strays: Vec<PodId>,
+    /// The current pod, whose gate is still shut.
+    pub open: Option<PodId>,
+    /// The item to start.
+    pub start: Option<Start>,
+    /// The status to be written, if it differs from the one that was read. With a
+    /// start, `current` is added to it.
+    pub status: OaatGroupStatus,
+    /// The current pod, to be deleted once the status says why.
+    pub stop: Option<PodId>,
+    /// Finished pods that are kept no longer.
+    pub expired: Vec<PodId>,
+    /// Events.
+    pub notes: Vec<Note>,
+    /// When to look again if nothing happens before.
+    pub again: Option<Timestamp>,
+    /// Nothing runs, nothing blocks: the policy may be asked.
+    pub free: bool,
+}
+
+impl Plan {
+    fn look_again(&mut self, at: Timestamp) {
+        self.again = Some(self.again.map_or(at, |other| other.min(at)));
+    }
+
+    fn note(&mut self, warning: bool, reason: &'static str, message: String, pod: Option<PodId>) {
+        self.notes.push(Note {
+            warning,
+            reason,
+            message,
+            pod,
+        });
+    }
+}

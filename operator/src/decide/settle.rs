@@ -1,0 +1,278 @@
+//! The run in progress, and all other pods of the group.
+
+use super::show::{Hindrance, hindrance, show};
+use super::{CurrentPod, Observed, Plan, PodId};
+use crate::api::{Current, OaatGroupStatus, RunResult, Stopping};
+use crate::pod::{PodView, ended_at, outcome};
+use crate::record;
+use crate::validate::Valid;
+use std::time::Duration;
+
+/// How long another replica may take between creating a candidate and claiming it,
+/// before one that does not hold the lease removes it.
+const CANDIDATE_AGE: Duration = Duration::from_secs(5);
+
+/// Looks at the run in progress and at all other pods.
+pub fn settle(seen: &Observed, valid: &Result<Valid, Vec<String>>) -> Plan {
+    let mut plan = Plan {
+        status: seen.group.status.clone().unwrap_or_default(),
+        ..Plan::default()
+    };
+    if seen.ends {
+        return plan;
+    }
+    plan.status.observed_generation = seen.group.metadata.generation;
+    list_items(&mut plan.status, &seen.group.spec.oaat_items);
+    let trouble = settle_current(seen, valid.as_ref().ok(), &mut plan);
+    let blockers = settle_others(seen, &mut plan);
+    expire(seen, valid.as_ref().ok(), &mut plan);
+
+    let hindrance = hindrance(seen, valid, &blockers, &plan.status);
+    if let Some(Hindrance {
+        reason: "CreateRejected",
+        ..
+    }) = hindrance
+        && let Some(rejected) = plan.status.rejected.clone()
+    {
+        plan.look_again(rejected.until);
+    }
+    plan.free = hindrance.is_none() && plan.status.current.is_none();
+    show(seen, &mut plan, hindrance, trouble);
+    plan
+}
+
+/// Brings the map of items into line with the list.
+fn list_items(status: &mut OaatGroupStatus, items: &[String]) {
+    let listed: std::collections::HashSet<&String> = items.iter().collect();
+    status.items.retain(|name, _| listed.contains(name));
+    for name in items {
+        let item = status.items.entry(name.clone()).or_default();
+        if item.item != *name {
+            item.item.clone_from(name);
+        }
+    }
+}
+
+/// The run in progress: recorded if it is over, else looked after. Gives what keeps
+/// it from starting.
+fn settle_current(seen: &Observed, valid: Option<&Valid>, plan: &mut Plan) -> Option<String> {
+    let current = plan.status.current.clone();
+    match (&seen.current, current) {
+        (CurrentPod::None, _) | (_, None) => adopt(seen, plan),
+        (CurrentPod::Present(pod), Some(current)) if !pod.terminal() => {
+            look_after(seen, valid, plan, pod, current)
+        }
+        (CurrentPod::Present(pod), Some(current)) => {
+            finish(seen, plan, &current, Some(pod));
+            None
+        }
+        (CurrentPod::Absent(last), Some(current)) => {
+            finish(seen, plan, &current, last.as_ref());
+            None
+        }
+    }
+}
+
+fn finish(seen: &Observed, plan: &mut Plan, current: &Current, pod: Option<&PodView>) {
+    let finished = outcome(pod, current.stopping.as_ref(), seen.now);
+    record::finish(&mut plan.status, current, &finished);
+    let listed = plan.status.items.contains_key(&current.item);
+    let aside = if listed {
+        ""
+    } else {
+        " (it is no longer in the list of items)"
+    };
+    let reason = match finished.result {
+        RunResult::Succeeded => "Succeeded",
+        RunResult::Failed => "Failed",
+        RunResult::Stopped => "Stopped",
+    };
+    plan.note(
+        finished.result == RunResult::Failed,
+        reason,
+        format!(
+            "run {} of {}{aside} {}",
+            current.run,
+            current.item,
+            record::sentence(&finished)
+        ),
+        Some(PodId {
+            name: current.pod_name.clone(),
+            uid: current.pod_uid.clone(),
+        }),
+    );
+}
+
+/// A current pod that is not over.
+fn look_after(
+    seen: &Observed,
+    valid: Option<&Valid>,
+    plan: &mut Plan,
+    pod: &PodView,
+    current: Current,
+) -> Option<String> {
+    if pod.deletion.is_some() {
+        return pod.trouble();
+    }
+    if pod.gated {
+        plan.open = Some(pod.into());
+    }
+    if current.stopping.is_some() {
+        // Written, and then interrupted before the deletion.
+        plan.stop = Some(pod.into());
+    } else if let Some(timeout) = valid.and_then(|v| v.start_timeout)
+        && !pod.started()
+    {
+        // From the claim on: a candidate's creation is of no concern to the user, and
+        // both are on record.
+        let deadline = pod.created.max(current.claimed).plus(timeout);
+        if seen.now < deadline {
+            plan.look_again(deadline);
+        } else {
+            let why = pod.trouble().unwrap_or_else(|| "has not started".into());
+            let message = format!(
+                "no container had started after startTimeout ({}): the pod {why}",
+                humantime::format_duration(timeout)
+            );
+            plan.note(
+                true,
+                "StartTimeout",
+                format!("{}: {message}", current.item),
+                Some(pod.into()),
+            );
+            plan.open = None;
+            plan.stop = Some(pod.into());
+            plan.status.current = Some(Current {
+                stopping: Some(Stopping {
+                    reason: "StartTimeout".into(),
+                    message,
+                    since: seen.now,
+                }),
+                ..current
+            });
+        }
+    }
+    pod.trouble()
+}
+
+/// No run is in progress by the status, but a pod of ours that may run is there:
+/// somebody wiped the status. The pod was opened once, so it is the current one.
+fn adopt(seen: &Observed, plan: &mut Plan) -> Option<String> {
+    plan.status.current = None;
+    let ours = |pod: &&PodView| owned(seen, pod) && !pod.terminal() && !pod.gated;
+    let pod = seen.pods.iter().filter(ours).max_by_key(|pod| pod.run)?;
+    let run = next_run(seen);
+    let item = pod.item.clone().unwrap_or_default();
+    plan.note(
+        true,
+        "Adopted",
+        format!(
+            "pod {} runs {item} and is not in the status: taken as run {run}",
+            pod.name
+        ),
+        Some(pod.into()),
+    );
+    if let Some(item) = plan.status.items.get_mut(&item) {
+        item.last_started = Some(pod.created);
+    }
+    plan.status.run = Some(run);
+    plan.status.current = Some(Current {
+        run,
+        item,
+        pod_name: pod.name.clone(),
+        pod_uid: pod.uid.clone(),
+        claimed: pod.created,
+        stopping: None,
+    });
+    pod.trouble()
+}
+
+/// Whether this very group controls a pod; one of the same name does not count.
+fn owned(seen: &Observed, pod: &PodView) -> bool {
+    pod.owner.as_ref() == Some(&seen.uid)
+}
+
+/// The next run's number: above every number seen, so that it only grows even where
+/// the status was wiped.
+pub fn next_run(seen: &Observed) -> i64 {
+    let recorded = seen.group.status.as_ref().and_then(|status| status.run);
+    let labels = seen
+        .pods
+        .iter()
+        .filter(|pod| owned(seen, pod))
+        .filter_map(|pod| pod.run);
+    labels.chain(recorded).max().unwrap_or(0).saturating_add(1)
+}
+
+/// All pods but the current one. Gives those that must be gone before anything may
+/// start, in words.
+fn settle_others(seen: &Observed, plan: &mut Plan) -> Vec<String> {
+    let current = plan.status.current.as_ref().map(|c| c.pod_uid.clone());
+    let mut blockers = Vec::new();
+    for pod in &seen.pods {
+        if pod.terminal() || current.as_ref() == Some(&pod.uid) {
+            continue;
+        }
+        if !owned(seen, pod) {
+            blockers.push(format!(
+                "pod {} carries this group's label, is not of this group ({}), and may still run: \
+                 it must end or be deleted first",
+                pod.name,
+                match &pod.owner {
+                    Some(uid) => format!("it belongs to a group with uid {uid}"),
+                    None => "no group owns it".to_owned(),
+                }
+            ));
+            continue;
+        }
+        let what = if pod.gated {
+            "a candidate that was not chosen"
+        } else {
+            "not the current run"
+        };
+        blockers.push(format!(
+            "pod {} is {what}: it is deleted and waited for",
+            pod.name
+        ));
+        if pod.deletion.is_some() {
+            continue;
+        }
+        let age = seen.now.0.saturating_sub(pod.created.0);
+        // Another replica may be about to claim it. One from the future says that a
+        // clock is wrong; deleting is safe at any time, so it does not wait for ever.
+        let young = (0..CANDIDATE_AGE.as_millis() as i64).contains(&age);
+        if pod.gated && young && !seen.leads {
+            plan.look_again(pod.created.plus(CANDIDATE_AGE));
+        } else {
+            plan.strays.push(pod.into());
+        }
+    }
+    blockers
+}
+
+/// Finished pods beyond what the user wants kept.
+fn expire(seen: &Observed, valid: Option<&Valid>, plan: &mut Plan) {
+    let Some(valid) = valid else { return };
+    let current = plan.status.current.as_ref().map(|c| c.pod_uid.clone());
+    let mut finished: Vec<_> = seen
+        .pods
+        .iter()
+        .chain(match &seen.current {
+            // A historic pod may be missing from the list; the current one never is.
+            CurrentPod::Present(pod) if !seen.pods.iter().any(|p| p.uid == pod.uid) => Some(pod),
+            _ => None,
+        })
+        .filter(|pod| owned(seen, pod) && pod.terminal() && pod.deletion.is_none())
+        .filter(|pod| Some(&pod.uid) != current.as_ref())
+        .map(|pod| (ended_at(pod, seen.now), pod))
+        .collect();
+    finished.sort_by_key(|(ended, pod)| std::cmp::Reverse((*ended, pod.run)));
+    for (index, (ended, pod)) in finished.into_iter().enumerate() {
+        let until = ended.plus(valid.pod_retention);
+        if index >= valid.pod_history_limit || until <= seen.now {
+            plan.expired.push(pod.into());
+        } else {
+            plan.look_again(until);
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! What people read of it: state, message, conditions.
+
+use super::{Observed, Plan, Start};
+use crate::api::{Current, ItemState, OaatGroupStatus, set_condition};
+use crate::cluster::TypeRead;
+use crate::record;
+use crate::validate::Valid;
+
+/// Why nothing can start, for state, condition and message.
+pub(super) struct Hindrance {
+    pub state: &'static str,
+    pub reason: &'static str,
+    pub message: String,
+}
+
+/// The first reason why nothing can start, apart from a run in progress.
+pub(super) fn hindrance(
+    seen: &Observed,
+    valid: &Result<Valid, Vec<String>>,
+    blockers: &[String],
+    status: &OaatGroupStatus,
+) -> Option<Hindrance> {
+    let because = |state, reason, message| {
+        Some(Hindrance {
+            state,
+            reason,
+            message,
+        })
+    };
+    let type_name = &seen.group.spec.oaat_type;
+    if let Err(problems) = valid {
+        return because("Invalid", "SpecInvalid", problems.join("; "));
+    }
+    if let Some(blocker) = blockers.first() {
+        let others = match blockers.len() {
+            1 => String::new(),
+            n => format!(" (and {} more)", n - 1),
+        };
+        return because("Blocked", "ForeignPod", format!("{blocker}{others}"));
+    }
+    match &seen.type_ {
+        TypeRead::Missing => {
+            let message =
+                format!("waits for OaatType {type_name:?}, which does not exist in this namespace");
+            return because("Waiting", "TypeNotFound", message);
+        }
+        TypeRead::Unchecked => {
+            return because(
+                "Waiting",
+                "TypeNotChecked",
+                format!("OaatType {type_name:?} is being checked"),
+            );
+        }
+        TypeRead::Invalid(why) => {
+            return because(
+                "Invalid",
+                "TypeInvalid",
+                format!("OaatType {type_name:?} is invalid: {why}"),
+            );
+        }
+        TypeRead::Valid(_) => {}
+    }
+    if seen.group.spec.oaat_items.is_empty() {
+        return because(
+            "Waiting",
+            "NoItems",
+            "there are no items; add names to spec.oaatItems".into(),
+        );
+    }
+    match &status.rejected {
+        Some(rejected) if seen.now < rejected.until => {
+            let message = format!(
+                "waits until {} after a refused pod: {}",
+                rejected.until.seconds(),
+                rejected.message
+            );
+            because("Waiting", "CreateRejected", message)
+        }
+        _ => None,
+    }
+}
+
+/// Fills in what people read, for every case but a decision of the policy.
+pub(super) fn show(
+    seen: &Observed,
+    plan: &mut Plan,
+    hindrance: Option<Hindrance>,
+    trouble: Option<String>,
+) {
+    let status = &mut plan.status;
+    let generation = seen.group.metadata.generation;
+    let mut condition = |c| set_condition(&mut status.conditions, seen.now, generation, c);
+    match &hindrance {
+        Some(h) => condition(("Ready", false, h.reason, h.message.clone())),
+        None => condition((
+            "Ready",
+            true,
+            "Ready",
+            "an eligible item would be started".into(),
+        )),
+    }
+    match status.current.clone() {
+        Some(current) => {
+            condition((
+                "Running",
+                true,
+                if trouble.is_some() {
+                    "NotStarted"
+                } else {
+                    "PodActive"
+                },
+                format!(
+                    "{} as run {} in pod {}",
+                    current.item, current.run, current.pod_name
+                ),
+            ));
+            let reset = status.state.as_deref() != Some("Running");
+            status.state = Some("Running".into());
+            status.next = None;
+            if let Some(trouble) = trouble {
+                status.message = Some(format!(
+                    "{}: pod {} {trouble}",
+                    current.item, current.pod_name
+                ));
+            } else if let Some(h) = hindrance {
+                status.message = Some(format!("runs {}; after that: {}", current.item, h.message));
+            } else if reset
+                || status
+                    .message
+                    .as_deref()
+                    .is_some_and(|m| !m.starts_with("runs "))
+            {
+                status.message = Some(format!("runs {}", current.item));
+            }
+            running(status, &current);
+        }
+        None => {
+            condition(("Running", false, "NothingRuns", "nothing runs".into()));
+            status.currently_running = None;
+            status.pod = None;
+            for item in status
+                .items
+                .values_mut()
+                .filter(|i| i.state == ItemState::Running)
+            {
+                item.state = ItemState::Ready;
+            }
+            if let Some(h) = hindrance {
+                status.state = Some(h.state.into());
+                status.next = (h.reason == "CreateRejected")
+                    .then(|| {
+                        status
+                            .rejected
+                            .as_ref()
+                            .map(|r| r.until.seconds().to_string())
+                    })
+                    .flatten();
+                status.message = Some(h.message);
+            }
+        }
+    }
+}
+
+/// Shows an item as the one that runs.
+fn running(status: &mut OaatGroupStatus, current: &Current) {
+    status.currently_running = Some(current.item.clone());
+    status.pod = Some(current.pod_name.clone());
+    status.last_run = Some(current.claimed);
+    for (name, item) in &mut status.items {
+        if *name == current.item {
+            item.state = ItemState::Running;
+            item.message = Some(format!("run {} in pod {}", current.run, current.pod_name));
+            item.next = None;
+        } else if item.state == ItemState::Running {
+            item.state = ItemState::Ready;
+        }
+    }
+}
+
+/// Makes a candidate the run in progress.
+pub fn claim(seen: &Observed, status: &mut OaatGroupStatus, current: &Current) {
+    running(status, current);
+    let words = format!(
+        "{} as run {} in pod {}",
+        current.item, current.run, current.pod_name
+    );
+    let condition = ("Running", true, "PodActive", words);
+    set_condition(
+        &mut status.conditions,
+        seen.now,
+        seen.group.metadata.generation,
+        condition,
+    );
+    status.current = Some(current.clone());
+}
+
+/// The API server refused the pod of an item that was to be started.
+pub fn refuse(seen: &Observed, plan: &mut Plan, start: &Start, code: u16, message: &str) {
+    record::reject(
+        &mut plan.status,
+        &start.item,
+        start.run,
+        message,
+        seen.now,
+        seen.retry_floor,
+    );
+    let until = plan.status.rejected.as_ref().map_or(seen.now, |r| r.until);
+    let words = format!(
+        "the API server refused the pod of {} ({code}): {message}",
+        start.item
+    );
+    not_started(
+        seen,
+        &mut plan.status,
+        "CreateRejected",
+        &format!("waits until {}: {words}", until.seconds()),
+    );
+    plan.status.next = Some(until.seconds().to_string());
+    plan.note(true, "CreateRejected", words, None);
+    plan.look_again(until);
+}
+
+/// The pod could not be created for a reason that is nobody's fault: nothing is counted,
+/// and what had been settled before is written all the same.
+pub fn unavailable(seen: &Observed, status: &mut OaatGroupStatus, start: &Start, error: &str) {
+    let words = format!(
+        "the pod of {} could not be created for now: {error}",
+        start.item
+    );
+    not_started(seen, status, "CreateUnavailable", &words);
+}
+
+fn not_started(seen: &Observed, status: &mut OaatGroupStatus, reason: &str, words: &str) {
+    status.state = Some("Waiting".into());
+    status.next = None;
+    status.message = Some(words.to_owned());
+    let condition = ("Ready", false, reason, words.to_owned());
+    set_condition(
+        &mut status.conditions,
+        seen.now,
+        seen.group.metadata.generation,
+        condition,
+    );
+}
