@@ -9,20 +9,25 @@ use crate::record;
 use futures::future;
 use serde_json::{Value, json};
 
-/// What came of a plan.
-#[derive(Debug)]
-pub enum Done {
-    /// It was performed; the status is as planned, and so are the events.
-    Yes {
-        /// What happened, the plan's notes and more.
-        notes: Vec<Note>,
-        /// When to look again.
-        again: Option<Timestamp>,
-        /// The group's resource version after the last write, if there was one.
-        written: Option<String>,
-        /// A run was started.
-        started: bool,
-    },
+/// What was done of a plan, so far as it is known to have been done.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// What happened: the plan's notes once the status that they tell of is written, and
+    /// more.
+    pub notes: Vec<Note>,
+    /// When to look again.
+    pub again: Option<Timestamp>,
+    /// The group's resource version after the last write, if there was one.
+    pub written: Option<String>,
+    /// A gate was opened.
+    pub opened: bool,
+}
+
+/// How performing a plan ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// To its end.
+    Reached,
     /// The group is not what it was when it was read: look again at once.
     Conflict,
 }
@@ -45,65 +50,50 @@ pub struct Actor<'a, C> {
 }
 
 impl<C: Cluster> Actor<'_, C> {
-    /// Performs a plan. `spec` is the type's, and needed for a start.
+    /// Performs a plan. `spec` is the type's, and needed for a start. `done` says what
+    /// was done, also where that was not all.
     ///
     /// # Errors
-    /// When the cluster does not answer. How much of the plan took effect is then
+    /// When the cluster does not answer. How much more of the plan took effect is then
     /// unknown, and is found out by the next cycle, which looks first.
     pub async fn perform(
         self,
         mut plan: Plan,
         spec: Option<&OaatTypeSpec>,
-    ) -> Result<Done, ClusterError> {
+        done: &mut Done,
+    ) -> Result<End, ClusterError> {
         for stray in &plan.strays {
             self.delete(stray).await?;
         }
-        if let Some(pod) = &plan.open {
-            match self
-                .cluster
-                .open_gate(self.namespace, &pod.name, &pod.uid)
-                .await
-            {
+        if let (Some(pod), Some(current)) = (&plan.open, &plan.status.current) {
+            let open = self.cluster.open_gate(self.namespace, &pod.name, &pod.uid);
+            match open.await {
+                Ok(()) => self.opened(current, done),
                 // It is gone; the watch says so, and the next cycle records it.
                 Err(ClusterError::NotFound) => {}
-                other => other?,
+                Err(other) => return Err(other),
             }
         }
-        let mut started = false;
-        let mut written = None;
-        match (plan.start.take(), spec) {
-            (Some(start), Some(spec)) => match self.start(&mut plan, start, spec).await? {
-                Started::Yes(version) => {
-                    written = Some(version);
-                    started = true;
+        let started = match (plan.start.take(), spec) {
+            (Some(start), Some(spec)) => self.start(&mut plan, start, spec, done).await?,
+            _ => Started::No,
+        };
+        match started {
+            Started::Yes => {}
+            Started::No => {
+                if self.write(&plan.status, done).await? == End::Conflict {
+                    return Ok(End::Conflict);
                 }
-                Started::Refused => match self.write(&plan.status).await? {
-                    Written::Conflict => return Ok(Done::Conflict),
-                    Written::Yes(version) => written = version,
-                },
-                Started::Void => {
-                    return Ok(Done::Yes {
-                        notes: plan.notes,
-                        again: Some(self.seen.now),
-                        written,
-                        started,
-                    });
-                }
-                Started::Conflict => return Ok(Done::Conflict),
-                Started::Ending => {
-                    return Ok(Done::Yes {
-                        notes: vec![],
-                        again: None,
-                        written,
-                        started,
-                    });
-                }
-            },
-            _ => match self.write(&plan.status).await? {
-                Written::Conflict => return Ok(Done::Conflict),
-                Written::Yes(version) => written = version,
-            },
+                done.notes.append(&mut plan.notes);
+            }
+            Started::Void => {
+                done.again = Some(self.seen.now);
+                return Ok(End::Reached);
+            }
+            Started::Conflict => return Ok(End::Conflict),
+            Started::Ending => return Ok(End::Reached),
         }
+        done.again = plan.again;
         if let Some(pod) = &plan.stop {
             self.delete(pod).await?;
         }
@@ -113,12 +103,7 @@ impl<C: Cluster> Actor<'_, C> {
             deletions.push(self.delete(pod));
         }
         future::try_join_all(deletions).await?;
-        Ok(Done::Yes {
-            notes: plan.notes,
-            again: plan.again,
-            written,
-            started,
-        })
+        Ok(End::Reached)
     }
 
     /// Candidate, claim, opening.
@@ -127,6 +112,7 @@ impl<C: Cluster> Actor<'_, C> {
         plan: &mut Plan,
         start: Start,
         spec: &OaatTypeSpec,
+        done: &mut Done,
     ) -> Result<Started, ClusterError> {
         let pod = pod::build(
             spec,
@@ -147,14 +133,17 @@ impl<C: Cluster> Actor<'_, C> {
                     return Ok(Started::Ending);
                 }
                 self.refused(plan, &start, code, &message);
-                return Ok(Started::Refused);
+                return Ok(Started::No);
             }
             Err(other) => {
                 // Whether there is a candidate now is unknown; the next cycle finds out.
                 // The end of the previous run must not wait for that.
                 let mut status = self.settled.clone();
                 decide::unavailable(self.seen, &mut status, &start, &other.to_string());
-                self.write(&status).await?;
+                self.write(&status, done).await?;
+                if done.written.is_some() {
+                    done.notes.append(&mut plan.notes);
+                }
                 return Err(other);
             }
         };
@@ -165,7 +154,7 @@ impl<C: Cluster> Actor<'_, C> {
             let message = "the API server accepted the pod without its scheduling gate; an admission \
                            webhook that changes pods must leave spec.schedulingGates alone";
             self.refused(plan, &start, 200, message);
-            return Ok(Started::Refused);
+            return Ok(Started::No);
         }
         let current = Current {
             run: start.run,
@@ -176,34 +165,23 @@ impl<C: Cluster> Actor<'_, C> {
             stopping: None,
         };
         decide::claim(self.seen, &mut plan.status, &current);
-        let version = match self.write(&plan.status).await? {
-            Written::Yes(Some(version)) => version,
-            Written::Yes(None) | Written::Conflict => {
-                self.delete(&(&candidate).into()).await?;
-                return Ok(Started::Conflict);
-            }
-        };
-        match self
+        if self.write(&plan.status, done).await? == End::Conflict {
+            self.delete(&(&candidate).into()).await?;
+            return Ok(Started::Conflict);
+        }
+        done.notes.append(&mut plan.notes);
+        let open = self
             .cluster
-            .open_gate(self.namespace, &candidate.name, &candidate.uid)
-            .await
-        {
+            .open_gate(self.namespace, &candidate.name, &candidate.uid);
+        match open.await {
             Ok(()) => {
-                plan.notes.push(Note {
-                    warning: false,
-                    reason: "Started",
-                    message: format!(
-                        "run {} of {} in pod {}",
-                        current.run, current.item, current.pod_name
-                    ),
-                    pod: Some((&candidate).into()),
-                });
-                Ok(Started::Yes(version))
+                self.opened(&current, done);
+                Ok(Started::Yes)
             }
             Err(ClusterError::NotFound) => {
                 // The pod never ran: whoever deleted it took it for a candidate that
                 // nobody would claim.
-                plan.notes.push(Note {
+                done.notes.push(Note {
                     warning: true,
                     reason: "ClaimVoid",
                     message: format!(
@@ -212,20 +190,29 @@ impl<C: Cluster> Actor<'_, C> {
                     ),
                     pod: None,
                 });
-                let void = json!({ "current": null });
-                match self
-                    .cluster
-                    .write_status(self.namespace, self.name, &version, void)
-                    .await
-                {
-                    Ok(_) | Err(ClusterError::Conflict(_) | ClusterError::NotFound) => {
-                        Ok(Started::Void)
-                    }
-                    Err(other) => Err(other),
-                }
+                let version = done.written.clone().unwrap_or_default();
+                self.write_patch(&version, json!({ "current": null }), done)
+                    .await?;
+                Ok(Started::Void)
             }
             Err(other) => Err(other),
         }
+    }
+
+    fn opened(&self, current: &Current, done: &mut Done) {
+        done.opened = true;
+        done.notes.push(Note {
+            warning: false,
+            reason: "Started",
+            message: format!(
+                "run {} of {} in pod {}",
+                current.run, current.item, current.pod_name
+            ),
+            pod: Some(PodId {
+                name: current.pod_name.clone(),
+                uid: current.pod_uid.clone(),
+            }),
+        });
     }
 
     /// The item has failed without a pod; the status says so instead of a start.
@@ -234,34 +221,38 @@ impl<C: Cluster> Actor<'_, C> {
         decide::refuse(self.seen, plan, start, code, message);
     }
 
-    /// Writes the status if it differs from the one that was read.
-    async fn write(&self, status: &OaatGroupStatus) -> Result<Written, ClusterError> {
-        let json = |status: &Option<OaatGroupStatus>| {
+    /// Writes the status if it differs from the one that was read, and only if the group
+    /// is still what was read.
+    async fn write(&self, status: &OaatGroupStatus, done: &mut Done) -> Result<End, ClusterError> {
+        let json = |status: Option<&OaatGroupStatus>| {
             serde_json::to_value(status).map_err(|e| ClusterError::Unavailable(e.to_string()))
         };
-        let old = json(&self.seen.group.status)?;
-        let new = json(&Some(status.clone()))?;
+        let old = json(self.seen.group.status.as_ref())?;
+        let new = json(Some(status))?;
         let Some(patch) = record::merge_patch(&old, &new) else {
-            return Ok(Written::Yes(None));
+            return Ok(End::Reached);
         };
-        self.write_patch(patch).await
+        let version = self.seen.group.metadata.resource_version.clone();
+        self.write_patch(&version.unwrap_or_default(), patch, done)
+            .await
     }
 
-    async fn write_patch(&self, patch: Value) -> Result<Written, ClusterError> {
-        let version = self
-            .seen
-            .group
-            .metadata
-            .resource_version
-            .clone()
-            .unwrap_or_default();
-        match self
+    async fn write_patch(
+        &self,
+        version: &str,
+        patch: Value,
+        done: &mut Done,
+    ) -> Result<End, ClusterError> {
+        let write = self
             .cluster
-            .write_status(self.namespace, self.name, &version, patch)
-            .await
-        {
-            Ok(version) => Ok(Written::Yes(Some(version))),
-            Err(ClusterError::Conflict(_) | ClusterError::NotFound) => Ok(Written::Conflict),
+            .write_status(self.namespace, self.name, version, patch);
+        match write.await {
+            Ok(version) => {
+                done.written = Some(version);
+                Ok(End::Reached)
+            }
+            // A group that is gone is one that has changed.
+            Err(ClusterError::Conflict(_) | ClusterError::NotFound) => Ok(End::Conflict),
             Err(other) => Err(other),
         }
     }
@@ -274,16 +265,14 @@ impl<C: Cluster> Actor<'_, C> {
 }
 
 enum Started {
-    /// With the group's resource version after the claim.
-    Yes(String),
-    Refused,
+    /// Claimed and opened.
+    Yes,
+    /// Nothing was claimed; the plan's status is what is to be written.
+    No,
+    /// Claimed, but the pod is gone.
     Void,
+    /// The group changed meanwhile.
     Conflict,
+    /// The namespace is being deleted.
     Ending,
-}
-
-enum Written {
-    /// With the new resource version, if there was something to write.
-    Yes(Option<String>),
-    Conflict,
 }

@@ -262,7 +262,12 @@ async fn look(group: GroupRef, context: Arc<Context>) -> Result<Action, ClusterE
             return Err(error);
         }
     };
-    shared.metrics.cycle("ok", started.elapsed());
+    let result = if outcome.error.is_some() {
+        "error"
+    } else {
+        "ok"
+    };
+    shared.metrics.cycle(result, started.elapsed());
     if let Some(took) = outcome.decided_in {
         shared.metrics.decision(took);
     }
@@ -281,6 +286,9 @@ async fn look(group: GroupRef, context: Arc<Context>) -> Result<Action, ClusterE
             shared.metrics.run(note.reason);
         }
         shared.events.note(&namespace, &name, &outcome.uid, note);
+    }
+    if let Some(error) = outcome.error {
+        return Err(error);
     }
     context
         .failures

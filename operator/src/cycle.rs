@@ -1,6 +1,6 @@
 //! One cycle of one group, from top to bottom: observe, validate, decide, act, record.
 
-use crate::act::{Actor, Done};
+use crate::act::{Actor, Done, End};
 use crate::api::{PolicyInUse, Timestamp, set_condition};
 use crate::cluster::{Cluster, ClusterError, TypeRead};
 use crate::decide::{self, Note};
@@ -41,8 +41,9 @@ pub struct Outcome {
     pub again: Option<Timestamp>,
     /// The group's resource version after our last write.
     pub written: Option<String>,
-    /// A run was started.
-    pub started: bool,
+    /// What broke the cycle off, after part of it was done: that part is in the other
+    /// fields, and the caller tries again later.
+    pub error: Option<ClusterError>,
     /// How long the policy took to decide, if it was asked.
     pub decided_in: Option<Duration>,
 }
@@ -141,27 +142,25 @@ impl<C: Cluster> Cycle<'_, C> {
             settled,
             nonce: (self.nonce)(),
         };
-        match actor.perform(plan, spec.as_deref()).await? {
-            Done::Conflict => Ok(None),
-            Done::Yes {
-                notes,
-                again,
-                written,
-                started,
-            } => {
-                if let Some(uid) = recorded {
-                    self.sightings.recorded(namespace, name, &uid);
-                }
-                Ok(Some(Outcome {
-                    notes,
-                    uid: seen.uid,
-                    again,
-                    written,
-                    started,
-                    decided_in,
-                }))
-            }
+        let mut done = Done::default();
+        let end = actor.perform(plan, spec.as_deref(), &mut done).await;
+        if let (Some(uid), Some(_)) = (recorded, &done.written) {
+            self.sightings.recorded(namespace, name, &uid);
         }
+        let error = match end {
+            Ok(End::Conflict) => return Ok(None),
+            Ok(End::Reached) => None,
+            Err(error) if done.written.is_none() && done.notes.is_empty() => return Err(error),
+            Err(error) => Some(error),
+        };
+        Ok(Some(Outcome {
+            notes: done.notes,
+            uid: seen.uid,
+            again: done.again,
+            written: done.written,
+            error,
+            decided_in,
+        }))
     }
 
     /// A policy runs guest code for microseconds as a rule; one that does not must not

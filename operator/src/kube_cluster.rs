@@ -101,6 +101,10 @@ fn meaning(error: kube::Error) -> ClusterError {
     match status.code {
         404 => ClusterError::NotFound,
         409 => ClusterError::Conflict(status.message),
+        // A quota that was made a moment ago: the server does not know yet.
+        403 if status.message.contains("status unknown for quota") => {
+            ClusterError::Unavailable(status.message)
+        }
         code @ (400 | 403 | 413 | 422) => ClusterError::Rejected {
             code,
             message: status.message,
@@ -169,6 +173,13 @@ impl Cluster for KubeCluster {
     }
 
     async fn oaat_type(&self, namespace: &str, name: &str) -> Result<TypeRead, ClusterError> {
+        // At the start a type that has not been listed yet is not one that is missing.
+        let listed = tokio::time::timeout(TIMEOUT, self.types.wait_until_ready()).await;
+        if !matches!(listed, Ok(Ok(()))) {
+            return Err(ClusterError::Unavailable(
+                "the types could not be listed yet".into(),
+            ));
+        }
         let key = ObjectRef::new(name).within(namespace);
         Ok(match self.types.get(&key).as_deref() {
             None => TypeRead::Missing,
@@ -266,5 +277,63 @@ fn usable(type_: &OaatType) -> TypeRead {
             }
         }
         _ => TypeRead::Unchecked,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(value: Value) -> ClusterError {
+        let status = serde_json::from_value(value).unwrap_or_else(|e| panic!("{e}"));
+        meaning(kube::Error::Api(Box::new(status)))
+    }
+
+    #[test]
+    fn only_what_the_server_understood_and_refused_is_a_refusal() {
+        for code in [400, 403, 413, 422] {
+            let error = status(json!({ "code": code, "message": "no" }));
+            assert!(matches!(error, ClusterError::Rejected { .. }), "{code}");
+        }
+        for code in [401, 408, 429, 500, 502, 503, 504] {
+            let error = status(json!({ "code": code, "message": "later" }));
+            assert!(matches!(error, ClusterError::Unavailable(_)), "{code}");
+        }
+        assert_eq!(status(json!({ "code": 404 })), ClusterError::NotFound);
+        assert!(matches!(
+            status(json!({ "code": 409 })),
+            ClusterError::Conflict(_)
+        ));
+    }
+
+    #[test]
+    fn a_namespace_that_ends_is_no_refusal() {
+        let error = status(json!({
+            "code": 403, "reason": "Forbidden", "message": "forbidden",
+            "details": { "causes": [{ "reason": "NamespaceTerminating", "message": "x", "field": "y" }] },
+        }));
+        assert_eq!(error, ClusterError::NamespaceEnds);
+    }
+
+    #[test]
+    fn a_type_is_used_only_as_far_as_it_was_checked() {
+        let type_ = |status: Value| -> TypeRead {
+            let object = json!({
+                "metadata": { "name": "t", "generation": 2 },
+                "spec": { "type": "pod", "podspec": { "container": { "name": "a" } } },
+                "status": status,
+            });
+            usable(&serde_json::from_value(object).unwrap_or_else(|e| panic!("{e}")))
+        };
+        let valid = |status: &str, generation: i64| {
+            json!({ "conditions": [{
+                "type": "Valid", "status": status, "reason": "R", "message": "why",
+                "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": generation,
+            }] })
+        };
+        assert!(matches!(type_(valid("True", 2)), TypeRead::Valid(_)));
+        assert_eq!(type_(valid("True", 1)), TypeRead::Unchecked);
+        assert_eq!(type_(valid("False", 2)), TypeRead::Invalid("why".into()));
+        assert_eq!(type_(json!({})), TypeRead::Unchecked);
     }
 }

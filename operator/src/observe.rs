@@ -65,6 +65,10 @@ pub async fn observe<C: Cluster>(
     let pods = cluster.pods(namespace, name, historic).await?;
     let pods: Vec<_> = pods.iter().map(PodView::from).collect();
 
+    let sighting = status
+        .current
+        .as_ref()
+        .and_then(|current| sightings.last(namespace, name, &current.pod_uid));
     let current = match &status.current {
         None => CurrentPod::None,
         Some(current) => match pods.iter().find(|pod| pod.uid == current.pod_uid) {
@@ -75,7 +79,7 @@ pub async fn observe<C: Cluster>(
                 Some(pod) if pod.metadata.uid.as_ref() == Some(&current.pod_uid) => {
                     CurrentPod::Present((&pod).into())
                 }
-                _ => CurrentPod::Absent(sightings.last(namespace, name, &current.pod_uid)),
+                _ => CurrentPod::Absent(sighting.as_ref().map(|seen| seen.last.clone())),
             },
         },
     };
@@ -97,6 +101,7 @@ pub async fn observe<C: Cluster>(
         group,
         pods,
         current,
+        deleted_alive: sighting.is_some_and(|seen| seen.deleted_alive),
         ends,
         type_,
         leads: circumstances.leads,

@@ -24,9 +24,10 @@ pub fn finish(status: &mut OaatGroupStatus, current: &Current, finished: &Finish
             run: current.run,
             item: current.item.clone(),
             pod: Some(current.pod_name.clone()),
-            // A node's clock may put the end before our start.
-            started: current.claimed.min(finished.finished),
-            finished: finished.finished,
+            started: current.claimed,
+            // Containers' times have whole seconds, and node clocks may be wrong: the end
+            // may seem to come before the start.
+            finished: finished.finished.max(current.claimed),
             result: finished.result,
             reason: finished.reason.clone(),
             message: finished.message.clone(),
@@ -89,7 +90,7 @@ fn conclude(item: &mut ItemStatus, started: Timestamp, finished: &Finished) {
     item.state = ItemState::Ready;
     item.next = None;
     item.last_started.get_or_insert(started);
-    item.last_finished = Some(finished.finished);
+    item.last_finished = Some(finished.finished.max(started));
     item.last_exit_code = finished.exit_code;
     item.runs = Some(item.runs.unwrap_or(0).saturating_add(1));
     match finished.result {

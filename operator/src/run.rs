@@ -124,13 +124,16 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
         retry_floor: settings.retry_floor,
         leads: election.is_some(),
     };
-    let scopes: Vec<Option<String>> = match settings.namespaces.as_slice() {
-        [] => vec![None],
-        names => names
-            .iter()
-            .map(|name| Some(name.trim().to_owned()))
-            .collect(),
-    };
+    // An empty variable means the same as none.
+    let named = settings
+        .namespaces
+        .iter()
+        .map(|name| name.trim())
+        .filter(|name| !name.is_empty());
+    let mut scopes: Vec<Option<String>> = named.map(|name| Some(name.to_owned())).collect();
+    if scopes.is_empty() {
+        scopes.push(None);
+    }
     let (stop, stop_seen) = watch::channel(false);
     let mut controllers = tokio::spawn({
         let each = |scope| control(shared.clone(), scope, stop_seen.clone());

@@ -9,35 +9,52 @@ use std::sync::{Mutex, PoisonError};
 /// Pods remembered of one group. One runs at a time, so few are needed.
 const PER_GROUP: usize = 4;
 
-/// Terminal pods as last seen, by group.
+/// What was seen of a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sighting {
+    /// Its last state, or the first in which it was terminal.
+    pub last: PodView,
+    /// It was asked to go while it was not terminal: seen with our own eyes, and so surer
+    /// than a comparison of two machines' clocks.
+    pub deleted_alive: bool,
+}
+
+/// Pods as last seen, by group.
 #[derive(Debug, Default)]
-pub struct Sightings(Mutex<HashMap<(String, String), VecDeque<PodView>>>);
+pub struct Sightings(Mutex<HashMap<(String, String), VecDeque<Sighting>>>);
 
 impl Sightings {
-    /// Remembers a pod, if it is terminal.
+    /// Remembers a pod, if it is terminal or was asked to go while it was not.
     pub fn saw(&self, namespace: &str, group: &str, pod: PodView) {
-        if !pod.terminal() {
+        if !pod.terminal() && pod.deletion.is_none() {
             return;
         }
         let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let pods = groups
             .entry((namespace.to_owned(), group.to_owned()))
             .or_default();
-        // The first terminal sight is the result; a deletion that came later is not.
-        if pods.iter().any(|seen| seen.uid == pod.uid) {
-            return;
+        match pods.iter_mut().find(|seen| seen.last.uid == pod.uid) {
+            Some(seen) => {
+                // The first terminal sight is the result; a deletion that came later is not.
+                if !seen.last.terminal() {
+                    seen.last = pod;
+                }
+            }
+            None => pods.push_back(Sighting {
+                deleted_alive: !pod.terminal(),
+                last: pod,
+            }),
         }
-        pods.push_back(pod);
         if pods.len() > PER_GROUP {
             pods.pop_front();
         }
     }
 
     /// The pod of a group with this uid, if it was seen at its end.
-    pub fn last(&self, namespace: &str, group: &str, uid: &str) -> Option<PodView> {
+    pub fn last(&self, namespace: &str, group: &str, uid: &str) -> Option<Sighting> {
         let groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let pods = groups.get(&(namespace.to_owned(), group.to_owned()))?;
-        pods.iter().find(|pod| pod.uid == uid).cloned()
+        pods.iter().find(|pod| pod.last.uid == uid).cloned()
     }
 
     /// Forgets a pod: its result is recorded.
@@ -45,7 +62,7 @@ impl Sightings {
         let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (namespace.to_owned(), group.to_owned());
         if let Some(pods) = groups.get_mut(&key) {
-            pods.retain(|pod| pod.uid != uid);
+            pods.retain(|pod| pod.last.uid != uid);
             if pods.is_empty() {
                 groups.remove(&key);
             }
@@ -70,6 +87,22 @@ mod tests {
             phase,
             ..PodView::default()
         }
+    }
+
+    #[test]
+    fn a_deletion_that_came_before_the_end_is_remembered() {
+        let sightings = Sightings::default();
+        let mut alive = pod("a", Phase::Running);
+        alive.deletion = Some(crate::pod::Deletion {
+            deadline: crate::api::Timestamp(0),
+            grace: std::time::Duration::ZERO,
+        });
+        sightings.saw("n", "g", alive);
+        sightings.saw("n", "g", pod("a", Phase::Succeeded));
+        sightings.saw("n", "g", pod("a", Phase::Failed));
+        let seen = sightings.last("n", "g", "a");
+        let told = seen.map(|seen| (seen.deleted_alive, seen.last.phase));
+        assert_eq!(told, Some((true, Phase::Succeeded)));
     }
 
     #[test]

@@ -314,7 +314,10 @@ fn standings(
             .history
             .iter()
             .find(|run| run.item == asked.name)
-            .map(|run| run.message.clone().unwrap_or_else(|| run.reason.clone()));
+            .map(|run| match &run.message {
+                Some(message) => format!("{}: {message}", run.reason),
+                None => run.reason.clone(),
+            });
         let past = match (failed, why) {
             (0, _) | (_, None) => past,
             (_, Some(why)) => format!("{past} ({why})"),

@@ -33,6 +33,8 @@ pub struct Observed {
     pub pods: Vec<PodView>,
     /// The pod of the run in progress.
     pub current: CurrentPod,
+    /// The current pod was seen being deleted before it had ended.
+    pub deleted_alive: bool,
     /// The group or its namespace is being deleted.
     pub ends: bool,
     /// Its type.

@@ -1,6 +1,6 @@
 //! The run in progress, and all other pods of the group.
 
-use super::show::{Hindrance, hindrance, show};
+use super::show::{Blocker, Hindrance, hindrance, show};
 use super::{CurrentPod, Observed, Plan, PodId};
 use crate::api::{Current, OaatGroupStatus, RunResult, Stopping};
 use crate::pod::{PodView, ended_at, outcome};
@@ -11,6 +11,9 @@ use std::time::Duration;
 /// How long another replica may take between creating a candidate and claiming it,
 /// before one that does not hold the lease removes it.
 const CANDIDATE_AGE: Duration = Duration::from_secs(5);
+
+/// Between two looks at a pod that no watch shows.
+const UNWATCHED: Duration = Duration::from_secs(5);
 
 /// Looks at the run in progress and at all other pods.
 pub fn settle(seen: &Observed, valid: &Result<Valid, Vec<String>>) -> Plan {
@@ -74,7 +77,7 @@ fn settle_current(seen: &Observed, valid: Option<&Valid>, plan: &mut Plan) -> Op
 }
 
 fn finish(seen: &Observed, plan: &mut Plan, current: &Current, pod: Option<&PodView>) {
-    let finished = outcome(pod, current.stopping.as_ref(), seen.now);
+    let finished = outcome(pod, seen.deleted_alive, current.stopping.as_ref(), seen.now);
     record::finish(&mut plan.status, current, &finished);
     let listed = plan.status.items.contains_key(&current.item);
     let aside = if listed {
@@ -111,8 +114,17 @@ fn look_after(
     pod: &PodView,
     current: Current,
 ) -> Option<String> {
+    let listed = seen.pods.iter().any(|other| other.uid == pod.uid);
+    if !listed {
+        // Somebody took its label away, and with it our watch.
+        plan.look_again(seen.now.plus(UNWATCHED));
+    }
+    let trouble = pod.trouble().or_else(|| {
+        let lost = "has lost the label oaat.kawaja.net/group and is looked at every few seconds";
+        (!listed).then(|| lost.to_owned())
+    });
     if pod.deletion.is_some() {
-        return pod.trouble();
+        return trouble;
     }
     if pod.gated {
         plan.open = Some(pod.into());
@@ -152,7 +164,7 @@ fn look_after(
             });
         }
     }
-    pod.trouble()
+    trouble
 }
 
 /// No run is in progress by the status, but a pod of ours that may run is there:
@@ -206,7 +218,7 @@ pub fn next_run(seen: &Observed) -> i64 {
 
 /// All pods but the current one. Gives those that must be gone before anything may
 /// start, in words.
-fn settle_others(seen: &Observed, plan: &mut Plan) -> Vec<String> {
+fn settle_others(seen: &Observed, plan: &mut Plan) -> Vec<Blocker> {
     let current = plan.status.current.as_ref().map(|c| c.pod_uid.clone());
     let mut blockers = Vec::new();
     for pod in &seen.pods {
@@ -214,7 +226,7 @@ fn settle_others(seen: &Observed, plan: &mut Plan) -> Vec<String> {
             continue;
         }
         if !owned(seen, pod) {
-            blockers.push(format!(
+            blockers.push(Blocker::foreign(format!(
                 "pod {} carries this group's label, is not of this group ({}), and may still run: \
                  it must end or be deleted first",
                 pod.name,
@@ -222,7 +234,7 @@ fn settle_others(seen: &Observed, plan: &mut Plan) -> Vec<String> {
                     Some(uid) => format!("it belongs to a group with uid {uid}"),
                     None => "no group owns it".to_owned(),
                 }
-            ));
+            )));
             continue;
         }
         let what = if pod.gated {
@@ -230,10 +242,10 @@ fn settle_others(seen: &Observed, plan: &mut Plan) -> Vec<String> {
         } else {
             "not the current run"
         };
-        blockers.push(format!(
+        blockers.push(Blocker::ours(format!(
             "pod {} is {what}: it is deleted and waited for",
             pod.name
-        ));
+        )));
         if pod.deletion.is_some() {
             continue;
         }

@@ -13,11 +13,35 @@ pub(super) struct Hindrance {
     pub message: String,
 }
 
+/// A pod that must be gone before anything may start.
+pub(super) struct Blocker {
+    reason: &'static str,
+    message: String,
+}
+
+impl Blocker {
+    /// One that is not this group's.
+    pub fn foreign(message: String) -> Self {
+        Self {
+            reason: "ForeignPod",
+            message,
+        }
+    }
+
+    /// One of this group's own, which is being removed.
+    pub fn ours(message: String) -> Self {
+        Self {
+            reason: "PodBeingRemoved",
+            message,
+        }
+    }
+}
+
 /// The first reason why nothing can start, apart from a run in progress.
 pub(super) fn hindrance(
     seen: &Observed,
     valid: &Result<Valid, Vec<String>>,
-    blockers: &[String],
+    blockers: &[Blocker],
     status: &OaatGroupStatus,
 ) -> Option<Hindrance> {
     let because = |state, reason, message| {
@@ -36,7 +60,8 @@ pub(super) fn hindrance(
             1 => String::new(),
             n => format!(" (and {} more)", n - 1),
         };
-        return because("Blocked", "ForeignPod", format!("{blocker}{others}"));
+        let message = format!("{}{others}", blocker.message);
+        return because("Blocked", blocker.reason, message);
     }
     match &seen.type_ {
         TypeRead::Missing => {

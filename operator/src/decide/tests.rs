@@ -41,6 +41,7 @@ fn world(items: &[&str]) -> Observed {
         uid: "us".into(),
         pods: Vec::new(),
         current: CurrentPod::None,
+        deleted_alive: false,
         ends: false,
         type_: TypeRead::Valid(Arc::new(spec)),
         leads: false,

@@ -19,9 +19,15 @@ pub struct Finished {
 }
 
 /// How the run of a pod ended. `pod` is the pod once it is terminal, or as it was
-/// last seen before it disappeared, or nothing when nobody saw it. `stopping` is
-/// what the operator wrote before it ended the run itself.
-pub fn outcome(pod: Option<&PodView>, stopping: Option<&Stopping>, now: Timestamp) -> Finished {
+/// last seen before it disappeared, or nothing when nobody saw it. `deleted_alive`: it was
+/// seen being deleted before it had ended. `stopping` is what the operator wrote before it
+/// ended the run itself.
+pub fn outcome(
+    pod: Option<&PodView>,
+    deleted_alive: bool,
+    stopping: Option<&Stopping>,
+    now: Timestamp,
+) -> Finished {
     let finished = pod.map_or(now, |pod| ended_at(pod, now));
     let ended = |result, reason: &str, message: Option<String>, exit_code| Finished {
         result,
@@ -44,7 +50,7 @@ pub fn outcome(pod: Option<&PodView>, stopping: Option<&Stopping>, now: Timestam
     };
     let worst = worst(pod);
     let exit_code = worst.as_ref().map(|(_, code, _)| *code);
-    if deleted_before_the_end(pod) {
+    if deleted_alive || deleted_before_the_end(pod) {
         return ended(
             RunResult::Failed,
             "PodDeleted",
@@ -100,12 +106,14 @@ fn containers_finished(pod: &PodView) -> Option<Timestamp> {
 }
 
 /// Whether the deletion came first. Both times have whole seconds: within one second
-/// the deletion counts as first, since to run an item again is the smaller harm.
+/// the deletion counts as first, since to run an item again is the smaller harm. So it
+/// does where the node's clock is so far off that a comparison means nothing.
 fn deleted_before_the_end(pod: &PodView) -> bool {
     let Some(deletion) = pod.deletion else {
         return false;
     };
-    containers_finished(pod).is_none_or(|finished| deletion.requested() <= finished)
+    let first = |finished| deletion.requested() <= finished || finished < pod.created;
+    containers_finished(pod).is_none_or(first)
 }
 
 /// When the run of a pod ended. Node clocks may be off by any amount, so the result is brought between the
@@ -149,7 +157,7 @@ mod tests {
     }
 
     fn of(pod: &PodView) -> Finished {
-        outcome(Some(pod), None, NOW)
+        outcome(Some(pod), false, None, NOW)
     }
 
     fn deleted(mut pod: PodView, requested: i64) -> PodView {
@@ -216,8 +224,21 @@ mod tests {
     }
 
     #[test]
+    fn a_deletion_that_was_seen_first_counts_whatever_the_clocks_say() {
+        let ended = deleted(
+            pod(Phase::Succeeded, vec![exited("a", 0, 1_400_000)]),
+            1_500_000,
+        );
+        assert_eq!(of(&ended).reason, "Completed");
+        assert_eq!(outcome(Some(&ended), true, None, NOW).reason, "PodDeleted");
+        // A finish before the pod was created says that the node's clock is wrong.
+        let skewed = deleted(pod(Phase::Succeeded, vec![exited("a", 0, 0)]), 1_500_000);
+        assert_eq!(of(&skewed).reason, "PodDeleted");
+    }
+
+    #[test]
     fn a_pod_nobody_saw_end_has_disappeared() {
-        let gone = outcome(None, None, NOW);
+        let gone = outcome(None, false, None, NOW);
         assert_eq!(
             (gone.reason.as_str(), gone.finished),
             ("PodDisappeared", NOW)
@@ -233,7 +254,7 @@ mod tests {
             message: "not started within 15m".into(),
             since: NOW,
         };
-        let got = outcome(None, Some(&stopping), NOW);
+        let got = outcome(None, false, Some(&stopping), NOW);
         assert_eq!(
             (got.result, got.reason.as_str()),
             (RunResult::Failed, "StartTimeout")
@@ -251,7 +272,12 @@ mod tests {
             assert_eq!(got.finished, expected);
         }
         // The API server's clock is ahead of ours.
-        let early = outcome(Some(&pod(Phase::Succeeded, vec![])), None, Timestamp(0));
+        let early = outcome(
+            Some(&pod(Phase::Succeeded, vec![])),
+            false,
+            None,
+            Timestamp(0),
+        );
         assert_eq!(early.finished, CREATED);
     }
 

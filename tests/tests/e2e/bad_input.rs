@@ -1,1 +1,323 @@
+//! What is wrong is refused with words, or said on the object; nothing runs until it
+//! is mended, and then it goes on by itself.
 
+use crate::world::{World, condition, item, plane};
+use anyhow::Result;
+use serde_json::{Value, json};
+
+/// An OaatType with this spec.
+pub fn oaat_type(spec: &Value) -> String {
+    object("OaatType", "work", spec)
+}
+
+/// An OaatGroup with this over an otherwise good spec.
+pub fn oaat_group(name: &str, more: &Value) -> String {
+    let mut spec = json!({"oaatType": "work", "oaatItems": ["a"]});
+    if let (Some(spec), Some(more)) = (spec.as_object_mut(), more.as_object()) {
+        spec.extend(more.clone());
+    }
+    object("OaatGroup", name, &spec)
+}
+
+pub fn object(kind: &str, name: &str, spec: &Value) -> String {
+    json!({
+        "apiVersion": "kawaja.net/v1", "kind": kind,
+        "metadata": { "name": name }, "spec": spec,
+    })
+    .to_string()
+}
+
+/// Applies an object that must be refused with all of these words.
+pub async fn refused(world: &World, object: &str, words: &[&str]) {
+    match world.apply(object).await {
+        Ok(_) => panic!("this was accepted: {object:.300}"),
+        Err(error) => {
+            let error = error.to_string();
+            for word in words {
+                assert!(error.contains(word), "{word:?} is missing: {error:.1000}");
+            }
+        }
+    }
+}
+
+pub fn message(object: &Value) -> &str {
+    object["status"]["message"].as_str().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_type_that_cannot_work_is_refused_and_told_what_would() -> Result<()> {
+    let world = World::without_operator("bad-type").await?;
+    let main = json!({"name": "main", "image": "any"});
+    let pod = |podspec: Value| json!({"type": "pod", "podspec": podspec});
+    for (spec, words) in [
+        (
+            json!({"podspec": {"container": main}}),
+            vec!["spec.type", "Required"],
+        ),
+        (
+            json!({"type": "job", "podspec": {"container": main}}),
+            vec!["spec.type", "must be pod"],
+        ),
+        (
+            json!({"type": "pod"}),
+            vec!["podspec is missing", "container: {name: main"],
+        ),
+        (
+            pod(json!({})),
+            vec!["spec.podspec", "needs a container", "name: main"],
+        ),
+        (
+            pod(json!({"containers": []})),
+            vec!["spec.podspec", "needs a container"],
+        ),
+        (
+            pod(json!({"container": main, "containers": [main]})),
+            vec!["both container and containers", "keep one"],
+        ),
+        (
+            pod(json!({"container": main, "restartPolicy": "Always"})),
+            vec!["restartPolicy must be Never or left out"],
+        ),
+        (
+            pod(json!({"container": {"image": "any"}})),
+            vec!["spec.podspec.container.name", "Required"],
+        ),
+        (
+            pod(json!({"container": {"name": "main", "image": 5}})),
+            vec!["spec.podspec.container.image", "must be of type string"],
+        ),
+    ] {
+        refused(&world, &oaat_type(&spec), &words).await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_type_that_the_api_server_would_refuse_as_a_pod_is_invalid_in_its_words() -> Result<()> {
+    let world = World::new("bad-pod").await?;
+    world.group(&["a"], json!({})).await?;
+    // Neither is known to the schema of the type.
+    for (container, words) in [
+        (
+            json!({"name": "main", "image": "any", "comand": ["true"]}),
+            "comand",
+        ),
+        (json!({"name": "Main_", "image": "any"}), "lowercase"),
+    ] {
+        let spec = json!({"type": "pod", "podspec": {"container": container}});
+        world.apply(&oaat_type(&spec)).await?;
+        let invalid = |object: &Value, type_: &str| {
+            let (status, _, message) = condition(object, type_);
+            status == "False" && message.contains(words)
+        };
+        let type_ = world
+            .until_object("OaatType", "work", "it is invalid", |t| invalid(t, "Valid"))
+            .await?;
+        assert_eq!(condition(&type_, "Valid").1, "PodRefused");
+        let group = world
+            .until("the group says it as well", |g| {
+                invalid(g, "Ready") && g["status"]["state"] == "Invalid"
+            })
+            .await?;
+        assert_eq!(condition(&group, "Ready").1, "TypeInvalid");
+        assert!(
+            message(&group).contains("OaatType \"work\""),
+            "{}",
+            message(&group)
+        );
+        assert!(message(&group).contains(words), "{}", message(&group));
+    }
+    assert!(world.list_pods().await?.is_empty());
+
+    world.work("true", json!({})).await?;
+    let group = world
+        .until("once mended, it runs", |g| {
+            item(g, "a")["lastSuccess"].is_string()
+        })
+        .await?;
+    assert_eq!(item(&group, "a")["failures"], 0, "nothing was counted");
+    assert_eq!(group["status"]["run"], 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_group_without_items_says_so_and_starts_when_they_come() -> Result<()> {
+    let world = World::new("bad-itemless").await?;
+    world.work("true", json!({})).await?;
+    for items in [
+        json!({"oaatType": "work"}),
+        json!({"oaatType": "work", "oaatItems": []}),
+    ] {
+        world.apply(&object("OaatGroup", "group", &items)).await?;
+        let group = world
+            .until("it waits", |g| {
+                g["status"]["state"] == "Waiting"
+                    && g["status"]["observedGeneration"] == g["metadata"]["generation"]
+            })
+            .await?;
+        assert_eq!(condition(&group, "Ready").1, "NoItems");
+        assert!(
+            message(&group).contains("spec.oaatItems"),
+            "{}",
+            message(&group)
+        );
+    }
+    world.group(&["a"], json!({})).await?;
+    world
+        .until("a runs", |g| item(g, "a")["lastSuccess"].is_string())
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_group_waits_for_its_type_by_name_and_starts_when_it_comes() -> Result<()> {
+    let world = World::new("bad-typeless").await?;
+    world.group(&["a"], json!({})).await?;
+    let group = world
+        .until("it waits", |g| g["status"]["state"] == "Waiting")
+        .await?;
+    assert_eq!(condition(&group, "Ready").1, "TypeNotFound");
+    assert!(
+        message(&group).contains("OaatType \"work\""),
+        "{}",
+        message(&group)
+    );
+    world.work("true", json!({})).await?;
+    world
+        .until("a runs", |g| item(g, "a")["lastSuccess"].is_string())
+        .await?;
+
+    world.kubectl(&["delete", "ot", "work"]).await?;
+    world
+        .until("it waits again", |g| {
+            condition(g, "Ready").1 == "TypeNotFound"
+        })
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn items_and_numbers_that_cannot_be_are_refused_by_name() -> Result<()> {
+    let world = World::without_operator("bad-items").await?;
+    for (more, words) in [
+        (
+            json!({"oaatItems": ["a", "b", "a"]}),
+            vec!["spec.oaatItems[2]", "Duplicate", "\"a\""],
+        ),
+        (
+            json!({"oaatItems": ["a", ""]}),
+            vec!["spec.oaatItems[1]", "at least 1 char"],
+        ),
+        (
+            json!({"oaatItems": ["x".repeat(301)]}),
+            vec!["spec.oaatItems[0]", "300"],
+        ),
+        (json!({"oaatItems": ["a\nb"]}), vec!["spec.oaatItems[0]"]),
+        (json!({"oaatItems": "a"}), vec!["spec.oaatItems", "array"]),
+        (
+            json!({"oaatType": ""}),
+            vec!["spec.oaatType", "at least 1 char"],
+        ),
+        (
+            json!({"podHistoryLimit": -1}),
+            vec!["spec.podHistoryLimit", "greater than or equal to 0"],
+        ),
+    ] {
+        refused(&world, &oaat_group("group", &more), &words).await;
+    }
+    let typeless = object("OaatGroup", "group", &json!({"oaatItems": ["a"]}));
+    refused(&world, &typeless, &["spec.oaatType", "Required"]).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_may_look_odd_is_accepted() -> Result<()> {
+    let world = World::without_operator("good-groups").await?;
+    let long = "x".repeat(300);
+    for more in [
+        json!({"oaatItems": ["/srv/some path/ü", "it's \"quoted\"", "-", long]}),
+        json!({"startTimeout": "0s", "podRetention": "0s", "podHistoryLimit": 0}),
+        json!({"failureCoolOff": "0s"}),
+    ] {
+        world.apply(&oaat_group("group", &more)).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_thousand_items_work() -> Result<()> {
+    let world = World::new("many-items").await?;
+    world.work("sleep 0.5", json!({})).await?;
+    // As long as paths are.
+    let items = many(2000);
+    let items: Vec<&str> = items.iter().map(String::as_str).collect();
+    world.group(&items, json!({"frequency": "1y"})).await?;
+    let group = world
+        .until("a second one runs and all are in the status", |g| {
+            g["status"]["run"] == 2
+                && g["status"]["items"]
+                    .as_object()
+                    .is_some_and(|items| items.len() == 2000)
+        })
+        .await?;
+    let done = group["status"]["history"][0]["item"]
+        .as_str()
+        .unwrap_or_default();
+    assert!(item(&group, done)["lastSuccess"].is_string(), "{done}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_thousand_and_one_items_are_refused_with_the_limit() -> Result<()> {
+    let world = World::without_operator("too-many-items").await?;
+    let group = oaat_group("group", &json!({"oaatItems": many(2001)}));
+    refused(
+        &world,
+        &group,
+        &["spec.oaatItems", "2001", "at most 2000 items"],
+    )
+    .await;
+    Ok(())
+}
+
+fn many(count: usize) -> Vec<String> {
+    (0..count)
+        .map(|n| format!("/srv/data/photographs/of the year/{n:04}"))
+        .collect()
+}
+
+#[tokio::test]
+async fn the_crds_can_be_applied_from_the_client_side() -> Result<()> {
+    let file = oaat_tests::operator::crds();
+    let args = ["apply", "-f", &file.to_string_lossy()];
+    let said = plane().await?.kubectl(&args).await?;
+    for kind in ["oaattypes", "oaatgroups"] {
+        assert!(said.contains(kind), "{said}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn many_long_items_work_or_are_refused_but_never_leave_the_group_without_a_word() -> Result<()>
+{
+    let world = World::new("long-items").await?;
+    world.work("sleep 0.5", json!({})).await?;
+    let items: Vec<String> = (0..2000).map(|n| format!("{n:0300}")).collect();
+    let group = oaat_group("group", &json!({"oaatItems": items}));
+    // Not apply, whose annotation has a limit of its own.
+    let args = ["--namespace", &world.namespace, "create", "-f", "-"];
+    let admin = world.plane.admin_kubeconfig();
+    match world.plane.kubectl_as(admin, &args, &group).await {
+        Err(error) => {
+            let error = error.to_string();
+            assert!(error.contains("spec.oaatItems"), "{error:.1000}");
+        }
+        Ok(_) => {
+            let told = world
+                .until("told", |g| g["status"]["state"].is_string())
+                .await;
+            assert!(told.is_ok(), "it was accepted, and its status never came");
+        }
+    }
+    Ok(())
+}

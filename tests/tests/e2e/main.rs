@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod by_hand;
+mod durations;
 mod operating;
 mod quick_start;
 mod recording;
@@ -11,4 +12,5 @@ mod retention;
 mod running;
 mod selecting;
 mod substitution;
+mod undecodable;
 mod world;

@@ -1,7 +1,8 @@
-//! The thinnest slice of the whole: a group's items run one after the other.
+//! The thinnest slice of the whole, and the README's quick start as it stands there.
 
-use crate::world::World;
-use anyhow::Result;
+use crate::world::{World, condition, item};
+use anyhow::{Context, Result};
+use oaat_tests::{operator, readme};
 use serde_json::json;
 
 #[tokio::test]
@@ -15,12 +16,115 @@ async fn the_items_of_a_group_run_one_after_the_other() -> Result<()> {
         .until("both items succeed", |g| {
             ["a", "b"]
                 .iter()
-                .all(|i| g["status"]["items"][i]["lastSuccess"].is_string())
+                .all(|i| item(g, i)["lastSuccess"].is_string())
                 && g["status"]["state"] == "Idle"
         })
         .await?;
     assert_eq!(group["status"]["run"], 2, "{group:#}");
-    let runs = world.node.runs();
-    assert_eq!(runs.len(), 2);
+    assert_eq!(world.node.runs().len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_readmes_quick_start_works_as_it_stands_there() -> Result<()> {
+    let world = World::new("quick-start").await?;
+    let (type_, group) = readme::quick_start()?;
+    // Word for word it is accepted, and checked by the API server.
+    world.apply(&type_).await?;
+    world
+        .until_object("OaatType", "oaattest", "the type is valid", |t| {
+            condition(t, "Valid").0 == "True"
+        })
+        .await?;
+    // Only its patience is cut short here.
+    let hasty = type_.replace("shuf -i 10-180 -n 1", "echo 0");
+    assert_ne!(type_, hasty, "the quick start's script has changed");
+    world.apply(&hasty).await?;
+    world.apply(&group).await?;
+    world
+        .until_object("OaatGroup", "testsimple-oaat", "both items succeed", |g| {
+            ["item1", "item2"]
+                .iter()
+                .all(|i| item(g, i)["lastSuccess"].is_string())
+        })
+        .await?;
+
+    let table = world.kubectl(&["get", "oaatgroup"]).await?;
+    for column in [
+        "NAME",
+        "LASTRUN",
+        "STATE",
+        "CURRENTLYRUNNING",
+        "NEXT",
+        "MESSAGE",
+        "AGE",
+    ] {
+        assert!(table.contains(column), "{table}");
+    }
+    let described = world
+        .kubectl(&["describe", "og", "testsimple-oaat"])
+        .await?;
+    for word in ["item1", "Last Success", "History", "Succeeded", "Started"] {
+        assert!(described.contains(word), "{word} in {described}");
+    }
+    // The line by which the README finds an item's output.
+    let label = [
+        "get",
+        "pods",
+        "-l",
+        "oaat.kawaja.net/item=item1",
+        "-o",
+        "name",
+    ];
+    assert!(!world.kubectl(&label).await?.trim().is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_examples_are_accepted_and_their_types_are_valid() -> Result<()> {
+    let world = World::new("examples").await?;
+    let folder = operator::root().join("manifests/examples");
+    let mut types = 0;
+    for entry in std::fs::read_dir(&folder)? {
+        let text = std::fs::read_to_string(entry?.path())?;
+        world.apply(&text).await?;
+        for document in text.split("\n---\n") {
+            let object: serde_json::Value = serde_norway::from_str(document)?;
+            if object["kind"] != "OaatType" {
+                continue;
+            }
+            types += 1;
+            let name = object["metadata"]["name"]
+                .as_str()
+                .context("a type without a name")?;
+            world
+                .until_object("OaatType", name, "the type is valid", |t| {
+                    condition(t, "Valid").0 == "True"
+                })
+                .await?;
+        }
+    }
+    assert_eq!(types, 3);
+    Ok(())
+}
+
+#[test]
+fn the_example_file_is_the_readmes_quick_start() -> Result<()> {
+    let (type_, group) = readme::quick_start()?;
+    let file = operator::root().join("manifests/examples/quick-start.yaml");
+    let text = std::fs::read_to_string(file)?;
+    let (_, text) = text.split_once('\n').context("no comment on top")?;
+    assert_eq!(text, format!("{type_}---\n{group}"));
+    Ok(())
+}
+
+#[test]
+fn the_deployment_names_the_image_that_xtask_writes() -> Result<()> {
+    let file = operator::root().join("manifests/02-oaat-operator-deployment.yaml");
+    let image = format!(
+        "image: localhost/oaat-operator:{}\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    assert!(std::fs::read_to_string(file)?.contains(&image));
     Ok(())
 }

@@ -42,11 +42,6 @@ async fn installed() -> Result<&'static Installed> {
         .await
 }
 
-/// The control plane that all tests of this binary share.
-pub async fn plane() -> Result<&'static ControlPlane> {
-    Ok(&installed().await?.plane)
-}
-
 /// A namespace with a node of its own, and an operator that watches it alone.
 pub struct World {
     pub plane: &'static ControlPlane,

@@ -1,6 +1,6 @@
 //! Pods that do not end by themselves: evicted, on a lost node, deleted by hand.
 
-use crate::by_hand::{history, latest, runnable, text};
+use crate::by_hand::{Door, GROUP_LABEL, history, latest, runnable, text};
 use crate::world::{World, item};
 use anyhow::{Result, ensure};
 use kube::ResourceExt;
@@ -26,7 +26,8 @@ async fn ensure_one_failure(world: &World, reasons: &[&str]) -> Result<Value> {
     ensure!(history(&group).len() == 1, "{group:#}");
     let run = latest(&group)?;
     ensure!(reasons.contains(&&*text(&run["reason"])), "{run}");
-    ensure!(text(&item(&group, "a")["message"]).contains(&text(&run["reason"])));
+    let said = text(&item(&group, "a")["message"]);
+    ensure!(said.contains(&text(&run["message"])), "{said}");
     Ok(group)
 }
 
@@ -41,6 +42,16 @@ async fn an_eviction_is_one_failure_with_the_reason() -> Result<()> {
     world.node.evict(&world.namespace, &pod).await?;
     let group = ensure_one_failure(&world, &["Evicted"]).await?;
     assert!(text(&latest(&group)?["message"]).contains("low on resource"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_run_that_takes_longer_than_its_deadline_is_one_failure_with_the_reason() -> Result<()> {
+    let world = World::new("lost-deadline").await?;
+    let deadline = json!({ "podspec": { "activeDeadlineSeconds": 1 } });
+    world.work(LONG, deadline).await?;
+    world.group(&["a"], json!({"failureCoolOff": "1h"})).await?;
+    ensure_one_failure(&world, &["DeadlineExceeded"]).await?;
     Ok(())
 }
 
@@ -61,7 +72,7 @@ async fn a_pod_on_a_lost_node_is_one_failure_and_only_once_it_is_gone() -> Resul
 
 #[tokio::test]
 async fn a_running_pod_deleted_by_hand_is_one_failure() -> Result<()> {
-    let (world, pod) = running("deleted", LONG).await?;
+    let (world, pod) = running("lost", LONG).await?;
     world.delete_pod(&pod).await?;
     ensure_one_failure(&world, &["PodDisappeared", "PodDeleted"]).await?;
     Ok(())
@@ -69,7 +80,7 @@ async fn a_running_pod_deleted_by_hand_is_one_failure() -> Result<()> {
 
 #[tokio::test]
 async fn a_running_pod_deleted_by_force_has_disappeared() -> Result<()> {
-    let (world, pod) = running("deleted-force", LONG).await?;
+    let (world, pod) = running("lost-force", LONG).await?;
     let now = DeleteParams::default().grace_period(0);
     world.pods().delete(&pod, &now).await?;
     ensure_one_failure(&world, &["PodDisappeared"]).await?;
@@ -78,7 +89,7 @@ async fn a_running_pod_deleted_by_force_has_disappeared() -> Result<()> {
 
 #[tokio::test]
 async fn a_running_pod_deleted_while_the_operator_is_down_has_disappeared() -> Result<()> {
-    let (mut world, pod) = running("deleted-down", LONG).await?;
+    let (mut world, pod) = running("lost-down", LONG).await?;
     world.take_operator().kill().await;
     world.delete_pod(&pod).await?;
     world.until_pod_gone(&pod).await?;
@@ -89,7 +100,7 @@ async fn a_running_pod_deleted_while_the_operator_is_down_has_disappeared() -> R
 
 #[tokio::test]
 async fn exit_0_after_a_deletion_by_hand_is_a_failure() -> Result<()> {
-    let (world, pod) = running("deleted-exit-0", OBEDIENT).await?;
+    let (world, pod) = running("lost-exit-0", OBEDIENT).await?;
     world.delete_pod(&pod).await?;
     ensure_one_failure(&world, &["PodDisappeared", "PodDeleted"]).await?;
     Ok(())
@@ -97,7 +108,7 @@ async fn exit_0_after_a_deletion_by_hand_is_a_failure() -> Result<()> {
 
 #[tokio::test]
 async fn exit_0_after_a_deletion_by_hand_is_a_failure_when_the_operator_was_down() -> Result<()> {
-    let (mut world, pod) = running("deleted-exit-0-down", OBEDIENT).await?;
+    let (mut world, pod) = running("lost-exit-0-down", OBEDIENT).await?;
     world.take_operator().kill().await;
     world.delete_pod(&pod).await?;
     world.until_pod_gone(&pod).await?;
@@ -108,7 +119,7 @@ async fn exit_0_after_a_deletion_by_hand_is_a_failure_when_the_operator_was_down
 
 #[tokio::test]
 async fn a_pod_deleted_before_it_started_is_one_failure() -> Result<()> {
-    let world = World::new("deleted-pending").await?;
+    let world = World::new("lost-pending").await?;
     world.node.hold(true);
     world.work("true", json!({})).await?;
     world.group(&["a"], json!({"failureCoolOff": "1h"})).await?;
@@ -120,5 +131,42 @@ async fn a_pod_deleted_before_it_started_is_one_failure() -> Result<()> {
     world.delete_pod(&pod).await?;
     ensure_one_failure(&world, &["PodDisappeared", "PodDeleted"]).await?;
     assert_eq!(world.node.runs(), []);
+    Ok(())
+}
+
+#[tokio::test]
+async fn exit_0_after_a_deletion_by_hand_is_a_failure_whatever_the_nodes_clock_says() -> Result<()>
+{
+    let world = World::new("lost-clock-behind").await?;
+    world.node.set_clock_skew(-10 * 365 * 24 * 3600);
+    world.work(OBEDIENT, json!({})).await?;
+    world.group(&["a"], json!({"failureCoolOff": "1h"})).await?;
+    let pod = world.until_running().await?.name_any();
+    world.delete_pod(&pod).await?;
+    ensure_one_failure(&world, &["PodDisappeared", "PodDeleted"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_run_whose_pod_lost_its_labels_is_recorded_when_it_ends() -> Result<()> {
+    let world = World::new("lost-label").await?;
+    let door = Door::new()?;
+    world.work(&door.wait(), json!({})).await?;
+    world.group(&["a", "b"], json!({})).await?;
+    let pod = world.until_running().await?.name_any();
+    world
+        .kubectl(&["label", "pod", &pod, &format!("{GROUP_LABEL}-")])
+        .await?;
+    world.look().await?;
+    world.ensure_alone(&pod).await?;
+    door.open()?;
+    let group = world
+        .until("both succeed", |g| {
+            ["a", "b"]
+                .iter()
+                .all(|name| item(g, name)["lastSuccess"].is_string())
+        })
+        .await?;
+    assert_eq!(history(&group).len(), 2, "{group:#}");
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! When the API server, or a webhook that it asks, does not answer: nobody's fault, so
 //! nothing is counted, and all goes on by itself.
 
-use crate::by_hand::{Door, history};
-use crate::world::{PATIENCE, World, item};
+use crate::by_hand::{Door, history, text, until_refused};
+use crate::world::{PATIENCE, World, condition, item};
 use anyhow::{Result, ensure};
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use kube::Api;
@@ -49,15 +49,8 @@ async fn an_outage_of_the_api_server_counts_for_nothing() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_webhook_that_does_not_answer_counts_for_nothing() -> Result<()> {
-    let world = World::new("webhook").await?;
-    world.work("true", json!({})).await?;
-    world
-        .until_object("OaatType", "work", "the type is checked", |t| {
-            crate::world::condition(t, "Valid").0 == "True"
-        })
-        .await?;
+/// A webhook that every pod of the namespace depends on and that nobody serves.
+async fn silent_webhook(world: &World) -> Result<Api<ValidatingWebhookConfiguration>> {
     let webhook = json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingWebhookConfiguration",
@@ -80,13 +73,28 @@ async fn a_webhook_that_does_not_answer_counts_for_nothing() -> Result<()> {
         }],
     });
     world.plane.apply(&webhook.to_string()).await?;
-    crate::by_hand::until_refused(&world, "any").await?;
+    until_refused(world, "any").await?;
+    Ok(Api::all(world.client.clone()))
+}
+
+#[tokio::test]
+async fn a_webhook_that_does_not_answer_counts_for_nothing() -> Result<()> {
+    let world = World::new("webhook").await?;
+    world.work("true", json!({})).await?;
+    world
+        .until_object("OaatType", "work", "the type is checked", |t| {
+            condition(t, "Valid").0 == "True"
+        })
+        .await?;
+    let webhooks = silent_webhook(&world).await?;
     world.group(&["a", "b"], json!({})).await?;
-    until_logged(&world, "failed calling webhook").await?;
-    let group = world.read("group").await?;
+    let group = world
+        .until("the message says what is wrong", |g| {
+            text(&g["status"]["message"]).contains("nobody.example.com")
+        })
+        .await?;
     assert!(history(&group).is_empty(), "{group:#}");
 
-    let webhooks: Api<ValidatingWebhookConfiguration> = Api::all(world.client.clone());
     webhooks
         .delete(&world.namespace, &Default::default())
         .await?;
@@ -98,5 +106,24 @@ async fn a_webhook_that_does_not_answer_counts_for_nothing() -> Result<()> {
         assert_eq!(item(&group, name)["failures"], 0, "{group:#}");
         assert_eq!(item(&group, name)["runs"], 1, "{group:#}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_run_is_recorded_and_told_although_the_next_pod_cannot_be_created() -> Result<()> {
+    let world = World::new("webhook-record").await?;
+    let door = Door::new()?;
+    world.work(&door.wait(), json!({})).await?;
+    world.group(&["a", "b"], json!({})).await?;
+    world.until_running().await?;
+    silent_webhook(&world).await?;
+    door.open()?;
+    let group = world
+        .until("the run is recorded", |g| !history(g).is_empty())
+        .await?;
+    assert_eq!(history(&group)[0]["result"], "Succeeded", "{group:#}");
+    assert!(group["status"]["current"].is_null(), "{group:#}");
+    let note = world.until_event("group", "Succeeded").await?;
+    assert!(note.contains("run 1"), "{note}");
     Ok(())
 }

@@ -163,7 +163,9 @@ async fn an_item_whose_pod_is_denied_fails_and_after_the_floor_the_next_one_runs
         (&refused["item"], &refused["pod"]),
         (&json!("bad"), &Value::Null)
     );
-    let pause = millis(&good["started"]) - millis(&refused["finished"]);
+    assert_eq!(good["item"], "good", "{group:#}");
+    let started = millis(&item(&group, "good")["lastStarted"]);
+    let pause = started - millis(&refused["finished"]);
     assert!(pause >= 300, "{pause} ms");
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Groups of the same name in two namespaces, and types that name their node.
 
-use crate::by_hand::{Door, latest};
+use crate::by_hand::{Door, ensure_apart, history, latest};
 use crate::world::{World, item};
 use anyhow::Result;
 use k8s_openapi::api::core::v1::Pod;
@@ -10,9 +10,7 @@ use serde_json::json;
 async fn groups_of_the_same_name_in_two_namespaces_do_not_mix() -> Result<()> {
     let mut here = World::without_operator("same-name-here").await?;
     let there = World::without_operator("same-name-there").await?;
-    here.options
-        .namespaces
-        .clone_from(&vec![here.namespace.clone(), there.namespace.clone()]);
+    here.options.namespaces.push(there.namespace.clone());
     here.start_operator().await?;
     let door = Door::new()?;
     here.work(&door.wait(), json!({})).await?;
@@ -66,4 +64,23 @@ async fn a_pod_for_a_node_that_is_not_there_waits_and_says_so() -> Result<()> {
         .await?;
     assert_eq!(world.node.runs(), []);
     Ok(())
+}
+
+#[tokio::test]
+async fn a_group_whose_name_is_longer_than_a_label_runs_one_at_a_time_too() -> Result<()> {
+    let world = World::new("long-name").await?;
+    world.work("sleep 0.1", json!({})).await?;
+    let name = "long.".repeat(40) + "name";
+    let group = json!({
+        "apiVersion": "kawaja.net/v1", "kind": "OaatGroup", "metadata": { "name": name },
+        "spec": { "oaatType": "work", "oaatItems": ["a", "b", "c"] },
+    });
+    world.apply(&group.to_string()).await?;
+    let group = world
+        .until_object("OaatGroup", &name, "all are done", |g| {
+            g["status"]["state"] == "Idle"
+        })
+        .await?;
+    assert_eq!(history(&group).len(), 3, "{group:#}");
+    ensure_apart(&world.node.runs())
 }
