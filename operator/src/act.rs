@@ -2,7 +2,7 @@
 //! decisions but what an answer of the server means for the plan.
 
 use crate::api::{Current, OaatGroupStatus, OaatTypeSpec, Timestamp};
-use crate::cluster::{Cluster, ClusterError};
+use crate::cluster::{Cluster, ClusterError, GroupRead};
 use crate::decide::{self, Note, Observed, Plan, PodId, Start};
 use crate::pod::{self, PodRequest, PodView};
 use crate::record;
@@ -62,8 +62,16 @@ impl<C: Cluster> Actor<'_, C> {
         spec: Option<&OaatTypeSpec>,
         done: &mut Done,
     ) -> Result<End, ClusterError> {
-        for stray in &plan.strays {
-            self.delete(stray).await?;
+        if !plan.strays.is_empty() {
+            // Between our read of the group and our list of its pods another replica may
+            // have claimed and opened one, which then looks like a stray. If the group is
+            // still what was read, after the list, none has.
+            if !self.unchanged().await? {
+                return Ok(End::Conflict);
+            }
+            for stray in &plan.strays {
+                self.delete(stray).await?;
+            }
         }
         if let (Some(pod), Some(current)) = (&plan.open, &plan.status.current) {
             let open = self.cluster.open_gate(self.namespace, &pod.name, &pod.uid);
@@ -97,6 +105,11 @@ impl<C: Cluster> Actor<'_, C> {
         if let Some(pod) = &plan.stop {
             self.delete(pod).await?;
         }
+        // By the same token a finished pod may be one whose result another replica has yet
+        // to record. A write of ours has shown that it is not.
+        if !plan.expired.is_empty() && done.written.is_none() && !self.unchanged().await? {
+            return Ok(End::Conflict);
+        }
         // Whether these go now or a moment later matters to nobody.
         let mut deletions = Vec::new();
         for pod in &plan.expired {
@@ -104,6 +117,16 @@ impl<C: Cluster> Actor<'_, C> {
         }
         future::try_join_all(deletions).await?;
         Ok(End::Reached)
+    }
+
+    /// Whether the group is still what was read at the start of the cycle.
+    async fn unchanged(&self) -> Result<bool, ClusterError> {
+        Ok(match self.cluster.group(self.namespace, self.name).await? {
+            GroupRead::Found(now) => {
+                now.metadata.resource_version == self.seen.group.metadata.resource_version
+            }
+            GroupRead::Gone | GroupRead::Undecodable { .. } => false,
+        })
     }
 
     /// Candidate, claim, opening.

@@ -4,10 +4,14 @@ use crate::api::{OaatGroup, OaatType, condition};
 use crate::cluster::{Cluster, ClusterError, GroupRead, TypeRead};
 use crate::pod::names;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
+    Preconditions,
+};
 use kube::core::{DeserializeGuard, Request as ApiRequest};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +41,19 @@ impl KubeCluster {
         K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
     {
         Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// Which field of an object cannot be decoded, and why. Asked for only where the watch
+    /// or a read has shown that one cannot: the message of the decoder alone does not name it.
+    pub async fn undecodable<K>(&self, namespace: &str, name: &str) -> Option<String>
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned,
+    {
+        let kind = ApiResource::erase::<K>(&());
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
+        let object = serde_json::to_value(within(api.get(name)).await.ok()?).ok()?;
+        let error = serde_path_to_error::deserialize::<_, K>(object).err()?;
+        Some(format!("{}: {}", error.path(), error.inner()))
     }
 
     /// Creates a pod from JSON as it is, unknown fields included.
@@ -121,7 +138,10 @@ impl Cluster for KubeCluster {
             Ok(DeserializeGuard(Err(error))) => Ok(GroupRead::Undecodable {
                 generation: error.metadata.generation,
                 resource_version: error.metadata.resource_version.clone().unwrap_or_default(),
-                error: error.error,
+                error: self
+                    .undecodable::<OaatGroup>(namespace, name)
+                    .await
+                    .unwrap_or(error.error),
             }),
             Err(ClusterError::NotFound) => Ok(GroupRead::Gone),
             Err(other) => Err(other),

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// Runs kept in a group's history.
 pub const HISTORY: usize = 20;
+/// Longest message of a run in bytes; a server's words may have any length.
+const MESSAGE: usize = 1024;
 /// Longest wait after refused pods.
 const LONGEST_REJECTION: Duration = Duration::from_secs(15 * 60);
 
@@ -68,7 +70,7 @@ pub fn reject(
     status.rejected = Some(Rejected {
         count,
         until: now.plus(doubled.min(LONGEST_REJECTION.max(floor))),
-        message: message.to_owned(),
+        message: message[..message.floor_char_boundary(MESSAGE)].to_owned(),
     });
     remember(
         status,
@@ -104,7 +106,9 @@ fn conclude(item: &mut ItemStatus, started: Timestamp, finished: &Finished) {
         }
         RunResult::Stopped => {}
     }
-    item.message = Some(sentence(finished));
+    let mut message = sentence(finished);
+    message.truncate(message.floor_char_boundary(MESSAGE / 4));
+    item.message = Some(message);
 }
 
 /// How a run ended, as a sentence.
@@ -120,7 +124,10 @@ pub fn sentence(finished: &Finished) -> String {
     }
 }
 
-fn remember(status: &mut OaatGroupStatus, run: RunRecord) {
+fn remember(status: &mut OaatGroupStatus, mut run: RunRecord) {
+    if let Some(message) = &mut run.message {
+        message.truncate(message.floor_char_boundary(MESSAGE));
+    }
     status.history.insert(0, run);
     status.history.truncate(HISTORY);
 }

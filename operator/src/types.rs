@@ -43,12 +43,14 @@ pub async fn check(
     let mut conditions = Vec::new();
     let (valid, reason, message) = match &type_.0 {
         Err(error) => {
-            warn!(namespace, type = name, error = error.error, "the type cannot be decoded");
-            (
-                false,
-                "Undecodable",
-                format!("this operator cannot read the object: {}", error.error),
-            )
+            let field = checker
+                .cluster
+                .undecodable::<OaatType>(&namespace, &name)
+                .await;
+            let error = field.unwrap_or_else(|| error.error.clone());
+            warn!(namespace, type = name, error, "the type cannot be decoded");
+            let words = format!("this operator cannot read the object: {error}");
+            (false, "Undecodable", words)
         }
         Ok(type_) => {
             conditions = type_.status.clone().unwrap_or_default().conditions;

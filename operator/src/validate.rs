@@ -24,6 +24,10 @@ pub struct Valid {
 
 /// Most items of a group.
 pub const MAX_ITEMS: usize = 2000;
+/// Most bytes of all items of a group together. The API server keeps each name five times
+/// (spec, its managed fields, twice in the status, perhaps kubectl's annotation), the status
+/// says up to 450 bytes about each item, and an object may have 1.5 MiB in all.
+pub const MAX_BYTES: usize = 120_000;
 /// Longest item in characters.
 pub const MAX_ITEM: usize = 300;
 
@@ -86,6 +90,13 @@ fn items(items: &[String], problems: &mut Vec<String>) {
         problems.push(format!(
             "oaatItems has {} items; at most {MAX_ITEMS} are possible",
             items.len()
+        ));
+    }
+    let bytes: usize = items.iter().map(String::len).sum();
+    if bytes > MAX_BYTES {
+        problems.push(format!(
+            "the names in oaatItems have {bytes} bytes together; at most {MAX_BYTES} are possible, so that \
+             the status has room for each of them: use shorter names, or several groups"
         ));
     }
     let mut seen = std::collections::HashSet::new();
@@ -217,6 +228,10 @@ mod tests {
                 vec!["oaatItems[0]", "control"],
             ),
             (json!({"oaatItems": vec!["x"; 2001]}), vec!["2001", "2000"]),
+            (
+                json!({"oaatItems": (0..1200).map(|i| format!("{i:0300}")).collect::<Vec<_>>()}),
+                vec!["360000 bytes", "120000"],
+            ),
         ];
         for (more, words) in cases {
             let problems = validate(&spec(more.clone()))

@@ -169,6 +169,11 @@ impl Operator {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// The last lines of its log.
+    pub fn last_log(&self, lines: usize) -> String {
+        tail(&self.log, lines)
+    }
+
     /// SIGKILL, and waits for its end.
     pub async fn kill(self) -> ExitStatus {
         self.process.kill().await

@@ -38,6 +38,7 @@ pub struct OaatGroupSpec {
     /// The items: names of 1 to 300 characters, each once, at most 2,000. Any text
     /// without control characters will do, a path for instance.
     #[serde(default)]
+    #[x_kube(validation = ("self.map(item, size(item)).sum() <= 120000", "oaatItems is too long: all names together may have at most 120000 characters, so that the status has room for each of them; use shorter names, or several groups"))]
     #[schemars(
         length(max = 2000),
         inner(length(min = 1, max = 300), pattern(r"^[^\x00-\x1f\x7f]*$")),
@@ -48,26 +49,26 @@ pub struct OaatGroupSpec {
     /// How often each item must succeed, such as 5m, 1h 30m or 2days. Default 1h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
-    #[x_kube(validation = ("self.matches('^([0-9]+ *(ms|msecs?|millis|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|wks?|weeks?|M|months?|y|yrs?|years?) *)+$') && self.matches('[1-9]')", "frequency must be a duration longer than zero, such as 5m, 1h 30m or 2days"))]
+    #[x_kube(validation = ("self.matches('^([0-9]+ *(ms|msec|millis|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|wks?|weeks?|M|months?|y|yrs?|years?) *)+$') && self.matches('[1-9]')", "frequency must be a duration longer than zero, such as 5m, 1h 30m or 2days"))]
     pub frequency: Option<String>,
 
     /// How long an item rests after a failure, such as 10m. Default: not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
-    #[x_kube(validation = ("self.matches('^([0-9]+ *(ms|msecs?|millis|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|wks?|weeks?|M|months?|y|yrs?|years?) *)+$')", "failureCoolOff must be a duration, such as 30s, 10m or 1h 30m"))]
+    #[x_kube(validation = ("self.matches('^([0-9]+ *(ms|msec|millis|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|wks?|weeks?|M|months?|y|yrs?|years?) *)+$')", "failureCoolOff must be a duration, such as 30s, 10m or 1h 30m"))]
     pub failure_cool_off: Option<String>,
 
     /// A pod of which no container has started after this time is deleted, and the
     /// run has failed. Default 15m; 0s: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
-    #[x_kube(validation = ("self.matches('^([0-9]+ *(ms|msecs?|millis|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|wks?|weeks?|M|months?|y|yrs?|years?) *)+$')", "startTimeout must be a duration, such as 15m, or 0s for never"))]
+    #[x_kube(validation = ("self.matches('^([0-9]+ *(ms|msec|millis|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|wks?|weeks?|M|months?|y|yrs?|years?) *)+$')", "startTimeout must be a duration, such as 15m, or 0s for never"))]
     pub start_timeout: Option<String>,
 
     /// How long a finished pod is kept, for its log. Default 12h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
-    #[x_kube(validation = ("self.matches('^([0-9]+ *(ms|msecs?|millis|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|wks?|weeks?|M|months?|y|yrs?|years?) *)+$')", "podRetention must be a duration, such as 12h or 2days, or 0s to keep none"))]
+    #[x_kube(validation = ("self.matches('^([0-9]+ *(ms|msec|millis|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|wks?|weeks?|M|months?|y|yrs?|years?) *)+$')", "podRetention must be a duration, such as 12h or 2days, or 0s to keep none"))]
     pub pod_retention: Option<String>,
 
     /// How many finished pods are kept, newest first. Default 100.

@@ -252,7 +252,7 @@ fn idle(
     let mut parts = Vec::new();
     for (count, what) in [
         (fresh, "succeeded recently enough"),
-        (rests, "rest after a failure"),
+        (rests, "resting after a failure"),
     ] {
         if count > 0 {
             parts.push(format!("{count} of {} {what}", request.items.len()));
@@ -277,6 +277,8 @@ fn standings(
     decision: &Decision,
 ) -> Vec<Timestamp> {
     let mut holds = Vec::new();
+    // All of a large group's messages must fit into one object.
+    let longest = if request.items.len() > 200 { 100 } else { 512 };
     for (index, asked) in request.items.iter().enumerate() {
         let Some(item) = status.items.get_mut(&asked.name) else {
             continue;
@@ -324,11 +326,13 @@ fn standings(
         };
         let words = match state {
             ItemState::Fresh => format!("succeeded; not due{at}"),
-            ItemState::Cooling => format!("{past}; rests{at}"),
-            ItemState::Held => format!(
-                "{past}{}held by the retry floor{at}",
-                if past.is_empty() { "" } else { "; " }
-            ),
+            ItemState::Cooling => match (past.as_str(), item.last_failure) {
+                ("", Some(failed)) => format!("failed at {failed}; rests{at}"),
+                ("", None) => format!("rests{at}"),
+                (past, _) => format!("{past}; rests{at}"),
+            },
+            ItemState::Held if past.is_empty() => format!("held by the retry floor{at}"),
+            ItemState::Held => format!("{past}; held by the retry floor{at}"),
             ItemState::Deferred => format!("put off by the policy{at}"),
             _ => past,
         };
@@ -342,6 +346,9 @@ fn standings(
             .and_then(|l| l.message.clone())
             .filter(|_| words.is_empty() && last.is_some_and(|l| l.state == state));
         item.message = if words.is_empty() { kept } else { Some(words) };
+        if let Some(message) = &mut item.message {
+            message.truncate(message.floor_char_boundary(longest));
+        }
         item.state = state;
         item.next = next;
     }
@@ -364,8 +371,8 @@ fn overtaken(request: &Request, decision: &Decision, chosen: &Item) -> Option<St
         .count();
     (due > 0).then(|| {
         format!(
-            "{} keeps failing ({} so far), has never succeeded, and goes before {due} items that \
-             are due again; set failureCoolOff so that they run in between",
+            "{} has never succeeded (failures: {}) and goes before all that are due again, now {due}; \
+             set failureCoolOff to let them run in between",
             chosen.name, chosen.failures
         )
     })

@@ -172,7 +172,7 @@ async fn a_failed_item_rests_for_its_cool_off_and_says_why_and_until_when() -> R
     assert_eq!(millis(&item(&group, "a")["next"]), until);
     assert_eq!(shown(&group), whole_seconds(until));
     assert_eq!(group["status"]["state"], "Waiting");
-    assert_eq!(group["status"]["message"], "1 of 1 rest after a failure");
+    assert_eq!(group["status"]["message"], "1 of 1 resting after a failure");
 
     let described = world.kubectl(&["describe", "og", "group"]).await?;
     let next = item(&group, "a")["next"].as_str().unwrap_or_default();

@@ -223,7 +223,11 @@ impl World {
             Ok(found) => Ok(found?.as_ref().map(json).unwrap_or_default()),
             Err(_) => {
                 let now = self.api(kind).get_opt(name).await?.as_ref().map(json);
-                let log = self.operators.last().map(Operator::log).unwrap_or_default();
+                let log = self
+                    .operators
+                    .last()
+                    .map(|operator| operator.last_log(100))
+                    .unwrap_or_default();
                 Err(anyhow!(
                     "{words}: did not come about; {kind} {name} is {now:#?}\n{log}"
                 ))

@@ -205,9 +205,16 @@ async fn ours(plane: &ControlPlane, kubeconfig: PathBuf, runs: usize) -> Result<
         );
     }
     for name in ["cycle", "decision"] {
-        let sum = operator.metric(&format!("oaat_{name}_seconds_sum"), &[]).await?;
-        let count = operator.metric(&format!("oaat_{name}_seconds_count"), &[]).await?;
-        println!("  one {name} took {:.2} ms on average, over {count}", 1e3 * sum / count);
+        let sum = operator
+            .metric(&format!("oaat_{name}_seconds_sum"), &[])
+            .await?;
+        let count = operator
+            .metric(&format!("oaat_{name}_seconds_count"), &[])
+            .await?;
+        println!(
+            "  one {name} took {:.2} ms on average, over {count}",
+            1e3 * sum / count
+        );
     }
     let before = requests().await?;
     tokio::time::sleep(Duration::from_secs(10)).await;
