@@ -94,6 +94,11 @@ impl Host {
             .consume_fuel(true)
             .epoch_interruption(true)
             .max_wasm_stack(limits.stack)
+            // A fresh sandbox for every call: to copy a policy's few kilobytes of data is
+            // cheaper than to map them, and so is a small reservation (measured: 33
+            // against 41 µs for a decision about 10 items).
+            .memory_reservation(limits.memory as u64)
+            .memory_init_cow(false)
             // The same bits on every machine.
             .cranelift_nan_canonicalization(true)
             .wasm_relaxed_simd(false);

@@ -326,8 +326,8 @@ async fn an_item_that_never_succeeds_goes_before_due_ones_and_the_way_out_is_tol
     )
     .await?;
     let hint = |text: &str| {
-        text.contains("bad keeps failing")
-            && text.contains("2 items")
+        text.contains("bad has never succeeded")
+            && text.contains("now 2")
             && text.contains("failureCoolOff")
     };
     let group = world

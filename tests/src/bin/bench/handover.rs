@@ -18,6 +18,11 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+/// How long a pod runs, in seconds. Not at all would measure something else: events are
+/// then written in the very moment of the next hand-over, and after any write that is no
+/// pod's the API server answers a consistent list of pods only once its watch cache has been
+/// told how far etcd is, for which it asks every 100 ms.
+const PAUSE: &str = "0.15";
 /// Items of the measured group.
 const ITEMS: usize = 20;
 /// Hand-overs before the first that counts.
@@ -66,7 +71,7 @@ async fn node(plane: &ControlPlane, namespace: &str) -> Result<Node> {
     plane.namespace(namespace).await?;
     let options = NodeOptions {
         name: format!("node-{namespace}"),
-        mode: Mode::Instant { exit_code: 0 },
+        mode: Mode::Processes,
         namespace: Some(namespace.to_owned()),
         ..NodeOptions::default()
     };
@@ -139,7 +144,7 @@ async fn ours(plane: &ControlPlane, kubeconfig: PathBuf, runs: usize) -> Result<
     let type_ = json!({
         "apiVersion": "kawaja.net/v1", "kind": "OaatType",
         "metadata": { "name": "work", "namespace": namespace },
-        "spec": { "type": "pod", "podspec": { "container": { "name": "main", "image": "any", "command": ["true"] } } },
+        "spec": { "type": "pod", "podspec": { "container": { "name": "main", "image": "any", "command": ["sleep", PAUSE] } } },
     });
     let group = json!({
         "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
@@ -305,7 +310,7 @@ fn pod(name: &str, run: i64, gated: bool) -> Result<Pod> {
         "metadata": { "name": name, "labels": { "run": run.to_string() } },
         "spec": {
             "restartPolicy": "Never",
-            "containers": [{ "name": "main", "image": "any", "command": ["true"] }],
+            "containers": [{ "name": "main", "image": "any", "command": ["sleep", PAUSE] }],
         },
     });
     if gated {

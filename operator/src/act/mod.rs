@@ -299,3 +299,6 @@ enum Started {
     /// The namespace is being deleted.
     Ending,
 }
+
+#[cfg(test)]
+mod tests;
