@@ -73,6 +73,10 @@ pub trait Policy {
 #[macro_export]
 macro_rules! export_policy {
     ($policy:ty) => {
+        // Natively nothing calls it; that must not look like dead code.
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: fn(&$crate::Request) -> Result<$crate::Decision, String> =
+            <$policy as $crate::Policy>::select;
         #[cfg(target_arch = "wasm32")]
         #[allow(unsafe_code)]
         const _: () = {

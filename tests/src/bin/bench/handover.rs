@@ -181,8 +181,7 @@ async fn ours(plane: &ControlPlane, kubeconfig: PathBuf, runs: usize) -> Result<
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let requests =
-        async || -> Result<f64> { Ok(operator.metric("oaat_api_requests_total", &[]).await?) };
+    let requests = async || operator.metric("oaat_api_requests_total", &[]).await;
     let runs = operator.metric("oaat_runs_total", &["Started"]).await?;
     let count = async |verb: &str, resource: &str| {
         let labels = [
