@@ -2,6 +2,7 @@
 
 use crate::api::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::core::cel::Rule;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,9 +40,10 @@ pub struct OaatGroupSpec {
     /// without control characters will do, a path for instance.
     #[serde(default)]
     #[x_kube(validation = ("self.map(item, size(item)).sum() <= 120000", "oaatItems is too long: all names together may have at most 120000 characters, so that the status has room for each of them; use shorter names, or several groups"))]
+    #[x_kube(validation = (r"self.all(item, !item.matches(r'[\x00-\x1f\x7f]'))", "an item of oaatItems has a control character in it (a line break or a tab, say); names are one line of plain text"))]
     #[schemars(
         length(max = 2000),
-        inner(length(min = 1, max = 300), pattern(r"^[^\x00-\x1f\x7f]*$")),
+        inner(length(min = 1, max = 300)),
         extend("x-kubernetes-list-type" = "set")
     )]
     pub oaat_items: Vec<String>,
@@ -49,32 +51,39 @@ pub struct OaatGroupSpec {
     /// How often each item must succeed, such as 5m, 1h 30m or 2days. Default 1h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
-    #[x_kube(validation = ("self.matches('^([0-9]+ *(ms|msec|millis|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|wks?|weeks?|M|months?|y|yrs?|years?) *)+$') && self.matches('[1-9]')", "frequency must be a duration longer than zero, such as 5m, 1h 30m or 2days"))]
+    #[x_kube(validation = duration(" && self.matches('[1-9]')", "frequency must be a duration longer than zero, such as 5m, 1h 30m or 2days"))]
     pub frequency: Option<String>,
 
     /// How long an item rests after a failure, such as 10m. Default: not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
-    #[x_kube(validation = ("self.matches('^([0-9]+ *(ms|msec|millis|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|wks?|weeks?|M|months?|y|yrs?|years?) *)+$')", "failureCoolOff must be a duration, such as 30s, 10m or 1h 30m"))]
+    #[x_kube(validation = duration("", "failureCoolOff must be a duration, such as 30s, 10m or 1h 30m"))]
     pub failure_cool_off: Option<String>,
 
     /// A pod of which no container has started after this time is deleted, and the
     /// run has failed. Default 15m; 0s: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
-    #[x_kube(validation = ("self.matches('^([0-9]+ *(ms|msec|millis|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|wks?|weeks?|M|months?|y|yrs?|years?) *)+$')", "startTimeout must be a duration, such as 15m, or 0s for never"))]
+    #[x_kube(validation = duration("", "startTimeout must be a duration, such as 15m, or 0s for never"))]
     pub start_timeout: Option<String>,
 
     /// How long a finished pod is kept, for its log. Default 12h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
-    #[x_kube(validation = ("self.matches('^([0-9]+ *(ms|msec|millis|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|wks?|weeks?|M|months?|y|yrs?|years?) *)+$')", "podRetention must be a duration, such as 12h or 2days, or 0s to keep none"))]
+    #[x_kube(validation = duration("", "podRetention must be a duration, such as 12h or 2days, or 0s to keep none"))]
     pub pod_retention: Option<String>,
 
     /// How many finished pods are kept, newest first. Default 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10000))]
     pub pod_history_limit: Option<i32>,
+}
+
+/// The rule for a duration as humantime reads it, but for units below a millisecond, with
+/// `more` to it.
+fn duration(more: &str, message: &str) -> Rule {
+    const UNITS: &str = "ms|msec|millis|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|wks?|weeks?|M|months?|y|yrs?|years?";
+    Rule::new(format!("self.matches('^([0-9]+ *({UNITS}) *)+$'){more}")).message(message)
 }
 
 /// What the operator knows of a group. Everything here is written by it alone.
