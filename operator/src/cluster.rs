@@ -129,12 +129,13 @@ pub trait Cluster: Send + Sync + 'static {
         uid: &str,
     ) -> impl Future<Output = Result<(), ClusterError>> + Send;
 
-    /// Asks for the graceful deletion of the pod of this name and uid. No error when
-    /// it is gone already.
+    /// Asks for the graceful deletion of the pod of this name and uid, and of this resource
+    /// version if one is given. No error when it is gone or changed already.
     fn delete_pod(
         &self,
         namespace: &str,
         name: &str,
         uid: &str,
+        version: Option<&str>,
     ) -> impl Future<Output = Result<(), ClusterError>> + Send;
 }

@@ -128,6 +128,7 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
         client,
         cluster,
         events: shared.events.clone(),
+        tried: std::sync::Mutex::default(),
     });
     let checks = applier(
         |type_, checker| types::check(type_, checker).boxed(),

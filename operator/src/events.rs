@@ -12,6 +12,8 @@ use tracing::{debug, warn};
 /// Events that may wait to be told. Beyond that they are dropped: they are news, and
 /// what must be known is in the status.
 const BACKLOG: usize = 4096;
+/// Longest wait for an answer about one.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15);
 /// Longest note of an event in bytes, by the events API.
 const NOTE: usize = 1024;
 
@@ -30,8 +32,13 @@ impl EventSink {
         let recorder = Recorder::new(client, reporter);
         let task = tokio::spawn(async move {
             while let Some((reference, event)) = receiver.recv().await {
-                if let Err(error) = recorder.publish(&event, &reference).await {
-                    debug!(%error, reason = event.reason, "an event was not accepted");
+                let told = tokio::time::timeout(PATIENCE, recorder.publish(&event, &reference));
+                match told.await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        debug!(%error, reason = event.reason, "an event was not accepted");
+                    }
+                    Err(_) => debug!(reason = event.reason, "no answer about an event"),
                 }
             }
         });

@@ -86,7 +86,7 @@ impl KubeCluster {
 }
 
 /// Bounds a request in time and says what its failure means.
-async fn within<T>(
+pub(crate) async fn within<T>(
     request: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, ClusterError> {
     match tokio::time::timeout(TIMEOUT, request).await {
@@ -116,7 +116,9 @@ fn meaning(error: kube::Error) -> ClusterError {
         return ClusterError::NamespaceEnds;
     }
     match status.code {
-        404 => ClusterError::NotFound,
+        // Any other 404 comes from something between us and the API server, and says nothing
+        // about the object.
+        404 if status.reason == "NotFound" => ClusterError::NotFound,
         409 => ClusterError::Conflict(status.message),
         // A quota that was made a moment ago: the server does not know yet.
         403 if status.message.contains("status unknown for quota") => {
@@ -260,12 +262,18 @@ impl Cluster for KubeCluster {
         }
     }
 
-    async fn delete_pod(&self, namespace: &str, name: &str, uid: &str) -> Result<(), ClusterError> {
+    async fn delete_pod(
+        &self,
+        namespace: &str,
+        name: &str,
+        uid: &str,
+        version: Option<&str>,
+    ) -> Result<(), ClusterError> {
         let api: Api<Pod> = self.api(namespace);
         let params = DeleteParams {
             preconditions: Some(Preconditions {
                 uid: Some(uid.into()),
-                resource_version: None,
+                resource_version: version.map(Into::into),
             }),
             ..DeleteParams::default()
         };
@@ -319,7 +327,12 @@ mod tests {
             let error = status(json!({ "code": code, "message": "later" }));
             assert!(matches!(error, ClusterError::Unavailable(_)), "{code}");
         }
-        assert_eq!(status(json!({ "code": 404 })), ClusterError::NotFound);
+        assert_eq!(
+            status(json!({ "code": 404, "reason": "NotFound" })),
+            ClusterError::NotFound
+        );
+        let proxy = status(json!({ "code": 404, "message": "no such page" }));
+        assert!(matches!(proxy, ClusterError::Unavailable(_)));
         assert!(matches!(
             status(json!({ "code": 409 })),
             ClusterError::Conflict(_)

@@ -114,7 +114,8 @@ impl Election {
     }
 
     /// Takes or renews the lease if that is possible now. Every write carries the
-    /// resource version of the read before it, so that of two takers one fails.
+    /// resource version of the read before it, so that of two takers one fails: that is an
+    /// error, which says nothing yet about who holds it.
     async fn attempt(&mut self) -> Result<bool, kube::Error> {
         let Some(mut lease) = self.api.get_opt(&self.name).await? else {
             let lease = Lease {
@@ -124,7 +125,11 @@ impl Election {
                 },
                 spec: Some(self.ours(0)),
             };
-            return won(self.api.create(&PostParams::default(), &lease).await);
+            return self
+                .api
+                .create(&PostParams::default(), &lease)
+                .await
+                .map(|_| true);
         };
         let spec = lease.spec.clone().unwrap_or_default();
         let holder = spec.holder_identity.clone().unwrap_or_default();
@@ -149,10 +154,10 @@ impl Election {
             ours.acquire_time = spec.acquire_time;
         }
         lease.spec = Some(ours);
-        won(self
-            .api
+        self.api
             .replace(&self.name, &PostParams::default(), &lease)
-            .await)
+            .await
+            .map(|_| true)
     }
 
     fn ours(&self, transitions: i32) -> LeaseSpec {
@@ -169,13 +174,4 @@ impl Election {
 
 fn now() -> MicroTime {
     MicroTime(jiff::Timestamp::now())
-}
-
-/// A conflict means that another was faster.
-fn won(written: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
-    match written {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
-        Err(error) => Err(error),
-    }
 }

@@ -1,10 +1,11 @@
 //! Reads everything that one cycle needs. No decisions but which reads are needed.
 
-use crate::api::Timestamp;
+use crate::api::{Current, Timestamp};
 use crate::cluster::{Cluster, ClusterError, GroupRead};
 use crate::decide::{CurrentPod, Observed};
 use crate::pod::PodView;
 use crate::sightings::Sightings;
+use k8s_openapi::api::core::v1::Pod;
 use std::time::Duration;
 
 /// What a cycle needs to know beside the cluster.
@@ -35,6 +36,10 @@ pub enum Observation {
     },
 }
 
+fn views(pods: &[Pod]) -> Vec<PodView> {
+    pods.iter().map(PodView::from).collect()
+}
+
 /// Reads the group and **then** lists its pods. The order is part of the guarantee: a
 /// pod that another replica claimed after our read makes our own claim fail, and one
 /// that it claimed before is in the list.
@@ -61,9 +66,14 @@ pub async fn observe<C: Cluster>(
         }
     };
     let status = group.status.clone().unwrap_or_default();
-    let historic = status.run.is_none();
-    let pods = cluster.pods(namespace, name, historic).await?;
-    let pods: Vec<_> = pods.iter().map(PodView::from).collect();
+    // Pods that the first implementation of these groups left behind carry another label.
+    // They matter to a group that has not run yet, and for as long as something blocks it.
+    let historic = status.run.is_none() || status.state.as_deref() == Some("Blocked");
+    let mut pods = views(&cluster.pods(namespace, name, historic).await?);
+    let unlisted = |current: &Current| !pods.iter().any(|pod| pod.uid == current.pod_uid);
+    if !historic && status.current.as_ref().is_some_and(unlisted) {
+        pods = views(&cluster.pods(namespace, name, true).await?);
+    }
 
     let sighting = status
         .current

@@ -66,6 +66,8 @@ pub fn reject(
         .as_ref()
         .map_or(0, |r| r.count)
         .saturating_add(1);
+    // Also with a floor of nothing at all a refusal is not asked for again at once.
+    let floor = floor.max(Duration::from_secs(1));
     let doubled = floor.saturating_mul(1 << (count - 1).clamp(0, 20));
     status.rejected = Some(Rejected {
         count,

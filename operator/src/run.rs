@@ -13,6 +13,8 @@ use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ConfigExt};
 use kube::{Client, Config};
 use policy_host::{Host, Limits};
+use std::collections::BTreeSet;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -135,7 +137,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
         .iter()
         .map(|name| name.trim())
         .filter(|name| !name.is_empty());
-    let mut scopes: Vec<Option<String>> = named.map(|name| Some(name.to_owned())).collect();
+    let named: BTreeSet<&str> = named.collect();
+    let mut scopes: Vec<Option<String>> = named
+        .into_iter()
+        .map(|name| Some(name.to_owned()))
+        .collect();
     if scopes.is_empty() {
         scopes.push(None);
     }
@@ -185,6 +191,7 @@ fn start_log(format: LogFormat) {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     // Fails when a log is there already, as in a test that runs two in one process.
     let _ = match format {

@@ -38,10 +38,20 @@ pub struct Triggers {
 
 #[derive(Default)]
 struct Memory {
-    /// What of each pod is of interest, by uid: hash, and whether it is gated.
-    pods: HashMap<String, (u64, bool)>,
+    /// Each pod, by uid.
+    pods: HashMap<String, KnownPod>,
     /// What of each group is the user's, and the version of our own last write.
     groups: HashMap<GroupRef, (u64, String)>,
+}
+
+/// What is remembered of a pod.
+struct KnownPod {
+    /// Hash of what of it is of interest.
+    interest: u64,
+    gated: bool,
+    terminal: bool,
+    /// The group that its label speaks of.
+    group: GroupRef,
 }
 
 fn hash(value: impl Hash) -> u64 {
@@ -76,6 +86,12 @@ impl Triggers {
         let _ = self.queue.send(group);
     }
 
+    fn all(&self) {
+        for group in self.groups.state() {
+            self.trigger(ObjectRef::from_obj(group.as_ref()));
+        }
+    }
+
     /// Remembers the version that our own write of a group's status made.
     pub fn wrote(&self, group: &GroupRef, version: &str) {
         if let Some(known) = self.memory().groups.get_mut(group) {
@@ -94,7 +110,12 @@ impl Triggers {
                 self.memory().groups.remove(&key);
                 return;
             }
-            Event::Init | Event::InitDone => return,
+            Event::Init => return,
+            Event::InitDone => {
+                // A group of a long list may have been looked for before the store had it.
+                self.all();
+                return;
+            }
         };
         if matches!(group, DeserializeGuard(Err(_))) {
             self.metrics.undecodable.inc();
@@ -148,54 +169,61 @@ impl Triggers {
                 return;
             }
             Event::InitDone => {
-                self.groups.state().iter().for_each(|group| {
-                    self.trigger(ObjectRef::from_obj(group.as_ref()));
-                });
+                self.all();
                 return;
             }
         };
         let view = PodView::from(pod);
-        let Some(group) = self.group_of(pod) else {
-            return;
-        };
         let uid = view.uid.clone();
-        let (gated, terminal) = (view.gated, view.terminal());
-        let interest = hash(view.interest());
-        if !listed {
-            self.sightings.saw(
-                &group.namespace.clone().unwrap_or_default(),
-                &group.name,
-                view,
-            );
+        let before = self.memory().pods.remove(&uid);
+        let group = self.group_of(pod);
+        // Relabelled: it is the business of two groups.
+        if let Some(before) = &before
+            && Some(&before.group) != group.as_ref()
+        {
+            self.trigger(before.group.clone());
+        }
+        let Some(group) = group else { return };
+        let known = KnownPod {
+            interest: hash(view.interest()),
+            gated: view.gated,
+            terminal: view.terminal(),
+            group: group.clone(),
+        };
+        let moved = before.as_ref().is_none_or(|before| before.group != group);
+        let changed = before
+            .as_ref()
+            .is_none_or(|before| before.interest != known.interest);
+        let was_over = before.as_ref().is_some_and(|before| before.terminal);
+        // One that was seen to have ended before is a finished pod that is cleared away.
+        if !listed && !was_over && self.groups.get(&group).is_some() {
+            let namespace = group.namespace.clone().unwrap_or_default();
+            self.sightings.saw(&namespace, &group.name, view);
         }
         if deleted {
-            let before = self.memory().pods.remove(&uid);
-            // One that was seen to have ended is a finished pod that was cleared away.
-            if !terminal || before.is_none_or(|(seen, _)| seen != interest) {
+            if !(known.terminal && was_over) {
                 self.trigger(group);
             }
             return;
         }
-        let before = self.memory().pods.insert(uid.clone(), (interest, gated));
-        match before {
-            Some((same, _)) if same == interest => {}
-            None if gated && !listed => {
-                let triggers = self.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(UNCLAIMED).await;
-                    let still = triggers
-                        .memory()
-                        .pods
-                        .get(&uid)
-                        .is_some_and(|known| known.1);
-                    if still {
-                        triggers.trigger(group);
-                    }
-                });
-            }
-            // All groups are looked at once the list is complete.
-            None if listed => {}
-            _ => self.trigger(group),
+        let unclaimed = before.is_none() && known.gated && !listed;
+        self.memory().pods.insert(uid.clone(), known);
+        if unclaimed {
+            let triggers = self.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(UNCLAIMED).await;
+                let still = triggers
+                    .memory()
+                    .pods
+                    .get(&uid)
+                    .is_some_and(|known| known.gated);
+                if still {
+                    triggers.trigger(group);
+                }
+            });
+        } else if (changed || moved) && !listed {
+            // (All groups are looked at once a list is complete.)
+            self.trigger(group);
         }
     }
 

@@ -4,7 +4,7 @@
 use crate::api::{OaatType, Timestamp, condition, set_condition};
 use crate::cluster::ClusterError;
 use crate::events::{self, EventSink};
-use crate::kube_cluster::{Guarded, KubeCluster};
+use crate::kube_cluster::{Guarded, KubeCluster, within};
 use crate::pod::{names, overridden_env, trial};
 use crate::validate::validate_type;
 use kube::api::{Patch, PatchParams};
@@ -12,8 +12,9 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 /// How long until a type that the API server refuses is tried again: what it lacks
@@ -28,6 +29,29 @@ pub struct TypeChecker {
     pub cluster: KubeCluster,
     /// For events on types.
     pub events: EventSink,
+    /// The generation of each type, by uid, that was tried last, and when. Whatever a
+    /// server says, a type is not tried again at once because of what was written about it.
+    pub tried: Mutex<HashMap<String, (Option<i64>, Instant)>>,
+}
+
+/// The API server would not admit a pod now, for a reason that may pass.
+const NOT_NOW: &str = "NotAllowedNow";
+
+impl TypeChecker {
+    /// How long until this generation may be tried again, if it was tried not long ago.
+    fn tried_just_now(&self, uid: &str, generation: Option<i64>) -> Option<Duration> {
+        let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, at) = tried.get(uid).filter(|(tried, _)| *tried == generation)?;
+        // A little early is not too early: the timer is the one that this asks for.
+        let left = AGAIN.saturating_sub(at.elapsed());
+        (left > Duration::from_secs(1)).then_some(left)
+    }
+
+    fn tried(&self, uid: String, generation: Option<i64>) {
+        let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        tried.retain(|_, (_, at)| at.elapsed() < AGAIN);
+        tried.insert(uid, (generation, Instant::now()));
+    }
 }
 
 /// Checks one type if that has not been done for its generation.
@@ -54,12 +78,19 @@ pub async fn check(
         }
         Ok(type_) => {
             conditions = type_.status.clone().unwrap_or_default().conditions;
-            let done = condition(&conditions, "Valid")
-                .is_some_and(|c| c.observed_generation == meta.generation && c.status == "True");
-            if done || meta.deletion_timestamp.is_some() {
+            let told = condition(&conditions, "Valid")
+                .filter(|c| c.observed_generation == meta.generation);
+            let settled = told.is_some_and(|c| c.status == "True" && c.reason != NOT_NOW);
+            if settled || meta.deletion_timestamp.is_some() {
                 return Ok(Action::await_change());
             }
-            verdict(type_, &checker.cluster, &namespace).await?
+            let uid = meta.uid.clone().unwrap_or_default();
+            if let (Some(_), Some(wait)) = (told, checker.tried_just_now(&uid, meta.generation)) {
+                return Ok(Action::requeue(wait));
+            }
+            let verdict = verdict(type_, &checker.cluster, &namespace).await?;
+            checker.tried(uid, meta.generation);
+            verdict
         }
     };
     let before = conditions.clone();
@@ -80,7 +111,7 @@ pub async fn check(
                 .send(reference, events::warning(reason, message));
         }
     }
-    Ok(if valid {
+    Ok(if valid && reason != NOT_NOW {
         Action::await_change()
     } else {
         Action::requeue(AGAIN)
@@ -116,7 +147,7 @@ async fn verdict(
         // an item runs.
         Err(ClusterError::Rejected { code: 403, message }) => Ok((
             true,
-            "NotAllowedNow",
+            NOT_NOW,
             format!("the API server would not admit a pod of this type now: {message}"),
         )),
         Err(ClusterError::NamespaceEnds) => {
@@ -147,10 +178,9 @@ async fn write(
         field_manager: Some(names::OPERATOR.into()),
         ..PatchParams::default()
     };
-    match api.patch_status(name, &params, &Patch::Merge(&patch)).await {
-        Ok(_) => Ok(()),
+    match within(api.patch_status(name, &params, &Patch::Merge(&patch))).await {
         // Changed or gone meanwhile; the watch brings the new one.
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-        Err(error) => Err(ClusterError::Unavailable(error.to_string())),
+        Ok(_) | Err(ClusterError::NotFound | ClusterError::Conflict(_)) => Ok(()),
+        Err(other) => Err(other),
     }
 }

@@ -22,6 +22,9 @@ pub struct Valid {
     pub pod_history_limit: usize,
 }
 
+/// Longest duration: a hundred years, so that every time that follows from it can be
+/// written down.
+const LONGEST: Duration = Duration::from_secs(100 * 31_557_600);
 /// Most items of a group.
 pub const MAX_ITEMS: usize = 2000;
 /// Most bytes of all items of a group together. The API server keeps each name five times
@@ -40,6 +43,10 @@ pub fn validate(spec: &OaatGroupSpec) -> Result<Valid, Vec<String>> {
     let mut duration = |field: &str, given: &Option<String>, default: Duration, zero: bool| {
         let Some(text) = given else { return default };
         match humantime::parse_duration(text.trim()) {
+            Ok(parsed) if parsed > LONGEST => {
+                problems.push(format!("{field} is {text:?}; it must be at most 100years"));
+                default
+            }
             Ok(parsed) if parsed >= Duration::from_millis(1) || (zero && parsed.is_zero()) => {
                 parsed
             }
@@ -206,6 +213,10 @@ mod tests {
                 vec!["frequency", "banana", "5m"],
             ),
             (json!({"frequency": "0s"}), vec!["frequency", "0s"]),
+            (
+                json!({"frequency": "100000y"}),
+                vec!["frequency", "100000y", "at most 100years"],
+            ),
             (
                 json!({"frequency": "99999999999999999999y"}),
                 vec!["frequency", "999"],

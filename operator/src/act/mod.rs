@@ -79,6 +79,14 @@ impl<C: Cluster> Actor<'_, C> {
                 Ok(()) => self.opened(current, done),
                 // It is gone; the watch says so, and the next cycle records it.
                 Err(ClusterError::NotFound) => {}
+                Err(error @ ClusterError::Rejected { .. }) => {
+                    plan.status.message = Some(format!(
+                        "{}: the gate of pod {} cannot be opened: {error}",
+                        current.item, pod.name
+                    ));
+                    self.write(&plan.status, done).await?;
+                    return Err(error);
+                }
                 Err(other) => return Err(other),
             }
         }
@@ -234,6 +242,7 @@ impl<C: Cluster> Actor<'_, C> {
             pod: Some(PodId {
                 name: current.pod_name.clone(),
                 uid: current.pod_uid.clone(),
+                version: None,
             }),
         });
     }
@@ -282,7 +291,7 @@ impl<C: Cluster> Actor<'_, C> {
 
     async fn delete(&self, pod: &PodId) -> Result<(), ClusterError> {
         self.cluster
-            .delete_pod(self.namespace, &pod.name, &pod.uid)
+            .delete_pod(self.namespace, &pod.name, &pod.uid, pod.version.as_deref())
             .await
     }
 }

@@ -93,7 +93,13 @@ impl Cluster for Script {
         self.log(format!("open {name} {uid}"));
         self.open.clone()
     }
-    async fn delete_pod(&self, _: &str, name: &str, uid: &str) -> Result<(), ClusterError> {
+    async fn delete_pod(
+        &self,
+        _: &str,
+        name: &str,
+        uid: &str,
+        _: Option<&str>,
+    ) -> Result<(), ClusterError> {
         self.log(format!("delete {name} {uid}"));
         Ok(())
     }

@@ -47,7 +47,9 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match DateTime::<Utc>::from_timestamp_millis(self.0) {
+        // What RFC 3339 can write: the years 1 to 9999. A policy may name any time.
+        let writable = self.0.clamp(-62_135_596_800_000, 253_402_300_799_000);
+        match DateTime::<Utc>::from_timestamp_millis(writable) {
             // Whole seconds are shown as such: most times come from Kubernetes.
             Some(time) => f.write_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
             None => f.write_str("the end of time"),
@@ -94,6 +96,8 @@ mod tests {
         assert_eq!(time("1970-01-01T01:00:01.5+01:00"), Some(Timestamp(1500)));
         assert_eq!(time("yesterday"), None);
         assert_eq!(Timestamp(1500).to_string(), "1970-01-01T00:00:01.500Z");
+        assert_eq!(Timestamp(i64::MAX).to_string(), "9999-12-31T23:59:59Z");
+        assert_eq!(Timestamp(i64::MIN).to_string(), "0001-01-01T00:00:00Z");
         assert_eq!(Timestamp(1000).to_string(), "1970-01-01T00:00:01Z");
     }
 

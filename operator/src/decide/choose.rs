@@ -325,7 +325,12 @@ fn standings(
             (_, Some(why)) => format!("{past} ({why})"),
         };
         let words = match state {
-            ItemState::Fresh => format!("succeeded; not due{at}"),
+            ItemState::Fresh => match next {
+                Some(next) => format!("succeeded; due from {}", next.seconds()),
+                None => "succeeded".to_owned(),
+            },
+            ItemState::Ready if past.is_empty() => "due".to_owned(),
+            ItemState::Ready => format!("due; {past}"),
             ItemState::Cooling => match (past.as_str(), item.last_failure) {
                 ("", Some(failed)) => format!("failed at {failed}; rests{at}"),
                 ("", None) => format!("rests{at}"),

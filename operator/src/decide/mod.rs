@@ -64,6 +64,19 @@ pub struct PodId {
     pub name: String,
     /// Uid.
     pub uid: String,
+    /// The resource version it was seen at, where only exactly that pod is meant: one that
+    /// has been opened or has started since is another matter.
+    pub version: Option<String>,
+}
+
+impl PodId {
+    /// The pod as it was seen, and not as it may be by now.
+    fn exactly(pod: &PodView) -> Self {
+        Self {
+            version: Some(pod.version.clone()),
+            ..Self::from(pod)
+        }
+    }
 }
 
 impl From<&PodView> for PodId {
@@ -71,6 +84,7 @@ impl From<&PodView> for PodId {
         Self {
             name: pod.name.clone(),
             uid: pod.uid.clone(),
+            version: None,
         }
     }
 }

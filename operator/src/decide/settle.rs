@@ -102,6 +102,7 @@ fn finish(seen: &Observed, plan: &mut Plan, current: &Current, pod: Option<&PodV
         Some(PodId {
             name: current.pod_name.clone(),
             uid: current.pod_uid.clone(),
+            version: None,
         }),
     );
 }
@@ -129,15 +130,23 @@ fn look_after(
     if pod.gated {
         plan.open = Some(pod.into());
     }
-    if current.stopping.is_some() {
+    if current.stopping.is_some() && pod.started() {
+        // Written, and then interrupted for so long that the pod has started after all.
+        plan.status.current = Some(Current {
+            stopping: None,
+            ..current
+        });
+    } else if current.stopping.is_some() {
         // Written, and then interrupted before the deletion.
-        plan.stop = Some(pod.into());
+        plan.stop = Some(PodId::exactly(pod));
     } else if let Some(timeout) = valid.and_then(|v| v.start_timeout)
         && !pod.started()
     {
         // From the claim on: a candidate's creation is of no concern to the user, and
         // both are on record.
-        let deadline = pod.created.max(current.claimed).plus(timeout);
+        let since = pod.created.max(current.claimed);
+        let since = since.max(pod.initialized().unwrap_or(since)).min(seen.now);
+        let deadline = since.plus(timeout);
         if seen.now < deadline {
             plan.look_again(deadline);
         } else {
@@ -153,7 +162,7 @@ fn look_after(
                 Some(pod.into()),
             );
             plan.open = None;
-            plan.stop = Some(pod.into());
+            plan.stop = Some(PodId::exactly(pod));
             plan.status.current = Some(Current {
                 stopping: Some(Stopping {
                     reason: "StartTimeout".into(),
@@ -163,6 +172,10 @@ fn look_after(
                 ..current
             });
         }
+    }
+    if plan.stop.is_some() {
+        // Should it change in the moment of its deletion, it is looked at afresh.
+        plan.look_again(seen.now.plus(UNWATCHED));
     }
     trouble
 }
@@ -225,9 +238,12 @@ fn settle_others(seen: &Observed, plan: &mut Plan) -> Vec<Blocker> {
         if pod.terminal() || current.as_ref() == Some(&pod.uid) {
             continue;
         }
+        if !pod.labelled {
+            plan.look_again(seen.now.plus(UNWATCHED));
+        }
         if !owned(seen, pod) {
             blockers.push(Blocker::foreign(format!(
-                "pod {} carries this group's label, is not of this group ({}), and may still run: \
+                "pod {} carries this group's name, is not of this group ({}), and may still run: \
                  it must end or be deleted first",
                 pod.name,
                 match &pod.owner {
@@ -255,6 +271,10 @@ fn settle_others(seen: &Observed, plan: &mut Plan) -> Vec<Blocker> {
         let young = (0..CANDIDATE_AGE.as_millis() as i64).contains(&age);
         if pod.gated && young && !seen.leads {
             plan.look_again(pod.created.plus(CANDIDATE_AGE));
+        } else if pod.gated {
+            // Another replica may open it in this very moment: then it is not this one.
+            plan.strays.push(PodId::exactly(pod));
+            plan.look_again(seen.now.plus(UNWATCHED));
         } else {
             plan.strays.push(pod.into());
         }

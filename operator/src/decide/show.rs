@@ -105,6 +105,9 @@ pub(super) fn hindrance(
     }
 }
 
+/// Between what runs and what will hinder the next start.
+const AFTER: &str = "; after that: ";
+
 /// Fills in what people read, for every case but a decision of the policy.
 pub(super) fn show(
     seen: &Observed,
@@ -121,7 +124,7 @@ pub(super) fn show(
             "Ready",
             true,
             "Ready",
-            "an eligible item would be started".into(),
+            "nothing stands in the way of a start".into(),
         )),
     }
     match status.current.clone() {
@@ -139,24 +142,21 @@ pub(super) fn show(
                     current.item, current.run, current.pod_name
                 ),
             ));
-            let reset = status.state.as_deref() != Some("Running");
             status.state = Some("Running".into());
             status.next = None;
-            if let Some(trouble) = trouble {
-                status.message = Some(format!(
-                    "{}: pod {} {trouble}",
-                    current.item, current.pod_name
-                ));
-            } else if let Some(h) = hindrance {
-                status.message = Some(format!("runs {}; after that: {}", current.item, h.message));
-            } else if reset
-                || status
-                    .message
-                    .as_deref()
-                    .is_some_and(|m| !m.starts_with("runs "))
-            {
-                status.message = Some(format!("runs {}", current.item));
-            }
+            // The decision's own words, where nothing newer has to be said.
+            let decided = status
+                .message
+                .take()
+                .filter(|m| m.starts_with(&format!("runs {}", current.item)) && !m.contains(AFTER));
+            status.message = Some(match (trouble, hindrance, decided) {
+                (Some(trouble), ..) => {
+                    format!("{}: pod {} {trouble}", current.item, current.pod_name)
+                }
+                (None, Some(h), _) => format!("runs {}{AFTER}{}", current.item, h.message),
+                (None, None, Some(decided)) => decided,
+                (None, None, None) => format!("runs {}", current.item),
+            });
             running(status, &current);
         }
         None => {

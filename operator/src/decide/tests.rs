@@ -3,7 +3,8 @@
 
 use super::*;
 use crate::api::{
-    Current, ItemState, ItemStatus, OaatGroupSpec, OaatTypeSpec, PolicyInUse, RunResult, condition,
+    Current, ItemState, ItemStatus, OaatGroupSpec, OaatTypeSpec, PolicyInUse, RunResult, Stopping,
+    condition,
 };
 use crate::pod::{ContainerState, ContainerView, Deletion, Phase};
 use crate::validate::{Valid, validate};
@@ -57,6 +58,8 @@ fn pod(name: &str, phase: Phase) -> PodView {
     PodView {
         name: name.into(),
         uid: name.into(),
+        version: "1".into(),
+        labelled: true,
         owner: Some("us".into()),
         item: Some("a".into()),
         created: ago(60),
@@ -249,7 +252,7 @@ fn an_unclaimed_candidate_is_removed_at_once_by_the_leader_and_later_by_others()
         seen.leads = leads;
         let plan = settled(&seen);
         assert_eq!(!plan.strays.is_empty(), removed, "{leads} {age}");
-        assert_eq!(plan.again.is_some(), !removed);
+        assert!(plan.again.is_some());
         assert!(!plan.free, "it is waited for");
     }
 }
@@ -310,13 +313,7 @@ fn a_pod_that_runs_beside_the_current_one_is_deleted() {
     let mut seen = running(world(&["a"]), pod("p", Phase::Running));
     seen.pods.push(pod("second", Phase::Running));
     let plan = settled(&seen);
-    assert_eq!(
-        plan.strays,
-        [PodId {
-            name: "second".into(),
-            uid: "second".into()
-        }]
-    );
+    assert_eq!(plan.strays, [PodId::from(&pod("second", Phase::Running))]);
     assert_eq!(plan.status.current, Some(current("p", 7)));
 }
 
@@ -367,7 +364,7 @@ fn a_pod_that_does_not_start_in_time_is_stopped_with_the_reason_written_first() 
         current.claimed = ago(2000);
     }
     let plan = settled(&seen);
-    assert_eq!(plan.stop, Some(PodId::from(&waiting)));
+    assert_eq!(plan.stop, Some(PodId::exactly(&waiting)));
     let stopping = plan.status.current.clone().and_then(|c| c.stopping);
     assert!(
         stopping.is_some_and(|s| s.reason == "StartTimeout" && s.message.contains("0/3 nodes"))
@@ -375,11 +372,67 @@ fn a_pod_that_does_not_start_in_time_is_stopped_with_the_reason_written_first() 
 
     // Interrupted after the write: the deletion is made up for.
     status(&mut seen).current = plan.status.current;
-    assert_eq!(settled(&seen).stop, Some(PodId::from(&waiting)));
+    assert_eq!(settled(&seen).stop, Some(PodId::exactly(&waiting)));
     // And when it is gone, that is the reason.
     seen.pods.clear();
     seen.current = CurrentPod::Absent(None);
     assert_eq!(settled(&seen).status.history[0].reason, "StartTimeout");
+}
+
+#[test]
+fn a_pod_that_started_after_all_is_not_stopped() {
+    let stopping = Stopping {
+        reason: "StartTimeout".into(),
+        message: "late".into(),
+        since: ago(5),
+    };
+    let with = |pod: PodView| {
+        let mut seen = running(world(&["a"]), pod);
+        if let Some(current) = &mut status(&mut seen).current {
+            current.stopping = Some(stopping.clone());
+        }
+        seen
+    };
+    let plan = settled(&with(pod("p", Phase::Running)));
+    assert_eq!(plan.stop, None);
+    assert_eq!(plan.status.current.and_then(|c| c.stopping), None);
+    // And one that has come to its end meanwhile has its own result.
+    let mut ended = pod("p", Phase::Succeeded);
+    ended.containers.push(ContainerView {
+        name: "c".into(),
+        init: false,
+        state: ContainerState::Terminated {
+            exit_code: 0,
+            reason: "Completed".into(),
+            message: String::new(),
+            finished: Some(ago(1)),
+        },
+    });
+    assert_eq!(settled(&with(ended)).status.history[0].reason, "Completed");
+}
+
+#[test]
+fn the_time_to_start_begins_again_after_the_init_containers() {
+    let mut pulling = pod("p", Phase::Pending);
+    pulling.created = ago(5000);
+    let init = |finished| ContainerView {
+        name: "init".into(),
+        init: true,
+        state: ContainerState::Terminated {
+            exit_code: 0,
+            reason: "Completed".into(),
+            message: String::new(),
+            finished: Some(finished),
+        },
+    };
+    for (finished, stopped) in [(ago(100), false), (ago(1000), true)] {
+        let mut pod = pulling.clone();
+        pod.containers.push(init(finished));
+        assert_eq!(
+            settled(&running(world(&["a"]), pod)).stop.is_some(),
+            stopped
+        );
+    }
 }
 
 #[test]
@@ -466,6 +519,30 @@ fn what_hinders_a_start_is_said() {
         assert_eq!(ready(&plan), ("False".into(), reason.into()));
         assert!(plan.status.message.is_some_and(|m| !m.is_empty()));
     }
+}
+
+#[test]
+fn what_will_hinder_the_next_start_is_said_for_as_long_as_it_does() {
+    let mut seen = running(world(&["a"]), pod("p", Phase::Running));
+    seen.type_ = TypeRead::Missing;
+    let hindered = settled(&seen).status;
+    let message = hindered.message.clone().unwrap_or_default();
+    assert!(
+        message.starts_with("runs a; after that: waits for OaatType"),
+        "{message}"
+    );
+    seen.group.status = Some(hindered);
+    seen.type_ = TypeRead::Unchecked;
+    let checked = settled(&seen).status;
+    seen.group.status = Some(OaatGroupStatus {
+        message: Some("runs a (why)".into()),
+        ..checked
+    });
+    seen.type_ = world(&["a"]).type_;
+    assert_eq!(
+        settled(&seen).status.message.as_deref(),
+        Some("runs a (why)")
+    );
 }
 
 #[test]

@@ -44,7 +44,9 @@ pub fn build(spec: &OaatTypeSpec, request: &PodRequest<'_>) -> Value {
 /// A pod for a dry run that shows whether the API server would accept this type.
 pub fn trial(spec: &OaatTypeSpec) -> Value {
     let mut pod = skeleton(spec, "item");
-    pod["metadata"]["generateName"] = json!("oaat-trial-");
+    // Always the same name: the server's words about the pod, which go into the type's
+    // status, must not change from one trial to the next.
+    pod["metadata"]["name"] = json!("oaat-trial");
     pod
 }
 

@@ -28,7 +28,12 @@ pub fn outcome(
     stopping: Option<&Stopping>,
     now: Timestamp,
 ) -> Finished {
-    let finished = pod.map_or(now, |pod| ended_at(pod, now));
+    let finished = match (stopping, pod) {
+        // It was given up, and may never have begun.
+        (Some(stopping), pod) if !pod.is_some_and(|pod| pod.started()) => stopping.since.min(now),
+        (_, Some(pod)) => ended_at(pod, now),
+        (_, None) => now,
+    };
     let ended = |result, reason: &str, message: Option<String>, exit_code| Finished {
         result,
         reason: reason.to_owned(),
@@ -36,7 +41,10 @@ pub fn outcome(
         exit_code,
         finished,
     };
-    if let Some(stopping) = stopping {
+    // Written, and then interrupted for so long that the pod started and ended by itself.
+    let by_itself =
+        |pod: &PodView| pod.terminal() && pod.deletion.is_none() && pod.started() && !deleted_alive;
+    if let Some(stopping) = stopping.filter(|_| !pod.is_some_and(by_itself)) {
         let message = Some(stopping.message.clone());
         return ended(RunResult::Failed, &stopping.reason, message, None);
     }
@@ -49,7 +57,7 @@ pub fn outcome(
         );
     };
     let worst = worst(pod);
-    let exit_code = worst.as_ref().map(|(_, code, _)| *code);
+    let exit_code = worst.as_ref().map(|worst| worst.exit_code);
     if deleted_alive || deleted_before_the_end(pod) {
         return ended(
             RunResult::Failed,
@@ -68,10 +76,26 @@ pub fn outcome(
         (Some(reason), _) if !reason.is_empty() => {
             ended(RunResult::Failed, reason, pod.message.clone(), exit_code)
         }
-        (_, Some((name, code, reason))) => {
-            let reason = if reason.is_empty() { "Error" } else { &reason };
-            let message = format!("container {name} exited with code {code}");
-            ended(RunResult::Failed, reason, Some(message), Some(code))
+        (_, Some(worst)) => {
+            let mut message = format!(
+                "container {} exited with code {}",
+                worst.name, worst.exit_code
+            );
+            if let Some(line) = worst
+                .said
+                .lines()
+                .next()
+                .filter(|line| !line.trim().is_empty())
+            {
+                message.push_str(": ");
+                message.push_str(line[..line.floor_char_boundary(200)].trim());
+            }
+            let reason = if worst.reason.is_empty() {
+                "Error"
+            } else {
+                worst.reason
+            };
+            ended(RunResult::Failed, reason, Some(message), exit_code)
         }
         (_, None) => ended(
             RunResult::Failed,
@@ -86,12 +110,31 @@ pub fn outcome(
     }
 }
 
-/// The container whose exit code decided: the first that ended with another than 0.
-fn worst(pod: &PodView) -> Option<(String, i32, String)> {
-    pod.containers.iter().find_map(|c| match &c.state {
+/// The end of the container whose exit code decided.
+struct Worst<'a> {
+    name: &'a str,
+    exit_code: i32,
+    reason: &'a str,
+    said: &'a str,
+}
+
+/// The first container that ended with another code than 0. Init containers come last: one
+/// that failed leaves no other to fail, and one that goes along as a sidecar is stopped with
+/// a code of no interest.
+fn worst(pod: &PodView) -> Option<Worst<'_>> {
+    let (init, main): (Vec<_>, Vec<_>) = pod.containers.iter().partition(|c| c.init);
+    main.into_iter().chain(init).find_map(|c| match &c.state {
         ContainerState::Terminated {
-            exit_code, reason, ..
-        } if *exit_code != 0 => Some((c.name.clone(), *exit_code, reason.clone())),
+            exit_code,
+            reason,
+            message,
+            ..
+        } if *exit_code != 0 => Some(Worst {
+            name: &c.name,
+            exit_code: *exit_code,
+            reason,
+            said: message,
+        }),
         _ => None,
     })
 }
@@ -119,10 +162,13 @@ fn deleted_before_the_end(pod: &PodView) -> bool {
 /// When the run of a pod ended. Node clocks may be off by any amount, so the result is brought between the
 /// pod's creation and now.
 pub fn ended_at(pod: &PodView, now: Timestamp) -> Timestamp {
+    // Of a pod that was not seen to end, Ready changed when it began, not when it ended.
+    let over = pod.terminal();
     let said = containers_finished(pod)
-        .or(pod.ready_changed)
+        .filter(|_| over)
+        .or(pod.ready_changed.filter(|_| over))
         .or(pod.deletion.map(|deletion| deletion.requested()))
-        .unwrap_or(pod.created);
+        .unwrap_or(if over { pod.created } else { now });
     said.max(pod.created).min(now.max(pod.created))
 }
 
@@ -142,6 +188,7 @@ mod tests {
             state: ContainerState::Terminated {
                 exit_code,
                 reason: if exit_code == 0 { "Completed" } else { "Error" }.into(),
+                message: String::new(),
                 finished: Some(Timestamp(finished)),
             },
         }
@@ -188,6 +235,20 @@ mod tests {
         assert!(
             got.message
                 .is_some_and(|m| m.contains("container b") && m.contains('5'))
+        );
+    }
+
+    #[test]
+    fn what_the_kubelet_says_of_the_end_is_told() {
+        let mut ended = exited("a", 128, 1_500_000);
+        if let ContainerState::Terminated { message, .. } = &mut ended.state {
+            *message = "exec: \"restic\": not found\nmore".into();
+        }
+        let got = of(&pod(Phase::Failed, vec![ended]));
+        let words = got.message.unwrap_or_default();
+        assert_eq!(
+            words,
+            "container a exited with code 128: exec: \"restic\": not found"
         );
     }
 
@@ -252,9 +313,13 @@ mod tests {
         let stopping = Stopping {
             reason: "StartTimeout".into(),
             message: "not started within 15m".into(),
-            since: NOW,
+            since: Timestamp(1_900_000),
         };
         let got = outcome(None, false, Some(&stopping), NOW);
+        assert_eq!(
+            got.finished, stopping.since,
+            "the cool-off begins when it was given up"
+        );
         assert_eq!(
             (got.result, got.reason.as_str()),
             (RunResult::Failed, "StartTimeout")

@@ -56,6 +56,8 @@ pub enum ContainerState {
         exit_code: i32,
         /// The kubelet's token, such as OOMKilled.
         reason: String,
+        /// The kubelet's words, or what the container left as its termination message.
+        message: String,
         /// When, by the node's clock.
         finished: Option<Timestamp>,
     },
@@ -79,6 +81,10 @@ pub struct PodView {
     pub name: String,
     /// Uid.
     pub uid: String,
+    /// Resource version.
+    pub version: String,
+    /// Whether it carries a group's name label, and so is watched.
+    pub labelled: bool,
     /// Uid of the OaatGroup that controls it, if one does.
     pub owner: Option<String>,
     /// The item in its annotation, or in the label that the first implementation of these
@@ -119,10 +125,24 @@ impl PodView {
             .any(|c| c.state == ContainerState::Running)
     }
 
-    /// Whether any of its containers has started.
+    /// Whether any of its containers has started. An init container that has ended does not
+    /// count: what comes after it may still fail to start.
     pub fn started(&self) -> bool {
-        let started = |c: &ContainerView| !matches!(c.state, ContainerState::Waiting { .. });
+        let started = |c: &ContainerView| match c.state {
+            ContainerState::Waiting { .. } => false,
+            ContainerState::Running => true,
+            ContainerState::Terminated { exit_code, .. } => !c.init || exit_code != 0,
+        };
         self.phase == Phase::Running || self.containers.iter().any(started)
+    }
+
+    /// When its last init container ended: what comes next starts from there.
+    pub fn initialized(&self) -> Option<Timestamp> {
+        let ended = |c: &ContainerView| match c.state {
+            ContainerState::Terminated { finished, .. } if c.init => finished,
+            _ => None,
+        };
+        self.containers.iter().filter_map(ended).max()
     }
 
     /// What of this pod makes a cycle worth while when it changes. A pod that merely
@@ -207,6 +227,8 @@ impl From<&Pod> for PodView {
         Self {
             name: metadata.name.clone().unwrap_or_default(),
             uid: metadata.uid.clone().unwrap_or_default(),
+            version: metadata.resource_version.clone().unwrap_or_default(),
+            labelled: label(names::GROUP).is_some(),
             owner: owner.map(|owner| owner.uid.clone()),
             item: annotation(names::ITEM).or(label("oaat-name")).cloned(),
             run: label(names::RUN).and_then(|run| run.parse().ok()),
@@ -258,6 +280,7 @@ fn container(status: &ContainerStatus, init: bool) -> ContainerView {
         ContainerState::Terminated {
             exit_code: ended.exit_code,
             reason: ended.reason.unwrap_or_default(),
+            message: ended.message.unwrap_or_default(),
             finished: ended.finished_at.as_ref().map(timestamp),
         }
     } else if state.running.is_some() {

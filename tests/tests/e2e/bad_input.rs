@@ -212,7 +212,10 @@ async fn items_and_numbers_that_cannot_be_are_refused_by_name() -> Result<()> {
             json!({"oaatItems": ["x".repeat(301)]}),
             vec!["spec.oaatItems[0]", "300"],
         ),
-        (json!({"oaatItems": ["a\nb"]}), vec!["spec.oaatItems", "control character"]),
+        (
+            json!({"oaatItems": ["a\nb"]}),
+            vec!["spec.oaatItems", "control character"],
+        ),
         (json!({"oaatItems": "a"}), vec!["spec.oaatItems", "array"]),
         (
             json!({"oaatType": ""}),
