@@ -1,10 +1,12 @@
 //! Builds the default policy from source and hands its component to the crate,
 //! which embeds it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 fn main() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // As cargo says now, not as it was when this script was compiled.
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
+    let root = PathBuf::from(manifest).join("..");
     for watched in [
         "policy-default/src",
         "policy-default/Cargo.toml",

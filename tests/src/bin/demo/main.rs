@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 /// and a failed item rests for the retry floor, so two minutes are rarely needed.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// How often the operator is started again: it may be killed by hand, to see what happens.
+const RESTARTS: usize = 50;
+
 /// The sleep in the quick start's script, and what the demo makes of it.
 const LONG: &str = "shuf -i 10-180 -n 1";
 const SHORT: &str = "shuf -i 2-5 -n 1";
@@ -79,11 +82,11 @@ async fn demo(cli: &Cli) -> Result<bool> {
         retry_floor: "10s".into(),
         log_dir: log_dir.path().to_owned(),
     };
-    let operator = Operator::start(&options).await?;
+    let mut operator = Operator::start(&options).await?;
     println!(
-        "operator started as process {}, with the rights of manifests/02, log in {}\n",
-        operator.process().pid(),
-        log_dir.path().display()
+        "operator started as process {} with the rights of manifests/02; kill it if you like, it is \
+         started again\n",
+        operator.process().pid()
     );
     println!(
         "look around in another terminal:\n  {}\n",
@@ -93,10 +96,23 @@ async fn demo(cli: &Cli) -> Result<bool> {
     let mut screen = Screen::new(place.client()?, place.namespace(), place.lines());
     let start = Instant::now();
     let mut said = false;
+    let mut restarts = 0;
     loop {
         screen.update().await?;
         if !operator.process().is_running() {
-            anyhow::bail!("the operator ended:\n{}", operator.log());
+            let how = operator
+                .process()
+                .exit_status()
+                .map(|status| status.to_string());
+            println!("the operator ended ({})", how.unwrap_or_default());
+            restarts += 1;
+            anyhow::ensure!(
+                restarts <= RESTARTS,
+                "again and again:\n{}",
+                operator.last_log(30)
+            );
+            operator = Operator::start(&options).await?;
+            println!("started again as process {}", operator.process().pid());
         }
         if !said && all_succeeded(&place, &group).await? {
             println!(
@@ -113,7 +129,7 @@ async fn demo(cli: &Cli) -> Result<bool> {
             eprintln!(
                 "not every item has succeeded after {} s:\n{}",
                 PATIENCE.as_secs(),
-                operator.log()
+                operator.last_log(50)
             );
             return Ok(false);
         }

@@ -2,7 +2,9 @@
 //! pods' output in between.
 
 use anyhow::Result;
-use kube::Client;
+use kube::api::{ApiResource, DynamicObject, ListParams};
+use kube::core::GroupVersionKind;
+use kube::{Api, Client};
 use oaat_tests::node::LogLine;
 use oaat_tests::table::Table;
 use tokio::sync::broadcast::Receiver;
@@ -13,6 +15,8 @@ pub struct Screen {
     namespace: &'static str,
     lines: Option<Receiver<LogLine>>,
     shown: Vec<Vec<String>>,
+    /// Number of the latest run whose end is on the screen.
+    ended: i64,
     header: String,
 }
 
@@ -24,6 +28,7 @@ impl Screen {
             namespace,
             lines,
             shown: Vec::new(),
+            ended: 0,
             header: String::new(),
         }
     }
@@ -33,6 +38,31 @@ impl Screen {
         if let Some(lines) = &mut self.lines {
             while let Ok(line) = lines.try_recv() {
                 println!("    {} | {}", line.pod, line.line);
+            }
+        }
+        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("kawaja.net", "v1", "OaatGroup"));
+        let groups: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), self.namespace, &kind);
+        for group in groups.list(&ListParams::default()).await? {
+            let history = group.data["status"]["history"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
+            for run in history.iter().rev() {
+                let number = run["run"].as_i64().unwrap_or(0);
+                if number > self.ended {
+                    self.ended = number;
+                    let text = |key: &str| run[key].as_str().unwrap_or_default().to_owned();
+                    let why = match text("message") {
+                        message if message.is_empty() => text("reason"),
+                        message => message,
+                    };
+                    println!(
+                        "    run {number} of {} {}: {why}",
+                        text("item"),
+                        text("result").to_lowercase()
+                    );
+                }
             }
         }
         let table = Table::get(&self.client, self.namespace, "oaatgroups").await?;
