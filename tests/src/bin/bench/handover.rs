@@ -37,7 +37,7 @@ pub async fn measure(runs: usize) -> Result<()> {
     };
     let (plane, kubeconfig) = operator::installed(options).await?;
     println!(
-        "pod finished → next pod's gate open, {runs} runs, {ITEMS} items, pods that end at once:"
+        "pod finished → next pod's gate open, {runs} runs, {ITEMS} items, pods that run for a moment:"
     );
     let bare = naive(&plane, "naive", runs, false).await?;
     line("naive loop, no gate", &bare, None);
@@ -220,6 +220,7 @@ async fn ours(plane: &ControlPlane, kubeconfig: PathBuf, runs: usize) -> Result<
             1e3 * sum / count
         );
     }
+    profile(&client).await?;
     let before = requests().await?;
     tokio::time::sleep(Duration::from_secs(10)).await;
     println!(
@@ -231,6 +232,43 @@ async fn ours(plane: &ControlPlane, kubeconfig: PathBuf, runs: usize) -> Result<
         rss(operator.process().pid())?
     );
     Ok(samples)
+}
+
+/// What the API server itself spent on the requests of a hand-over, by its own metrics; they
+/// include those of the loops before.
+async fn profile(client: &Client) -> Result<()> {
+    let text = client
+        .request_text(http::Request::get("/metrics").body(Vec::new())?)
+        .await?;
+    println!("  the API server's own time, on average over all that was measured so far:");
+    for (verb, resource, subresource) in [
+        ("GET", "oaatgroups", ""),
+        ("LIST", "pods", ""),
+        ("POST", "pods", ""),
+        ("PATCH", "oaatgroups", "status"),
+        ("PATCH", "pods", ""),
+        ("DELETE", "pods", ""),
+        ("POST", "events", ""),
+    ] {
+        let value = |kind: &str| -> f64 {
+            let name = format!("apiserver_request_duration_seconds_{kind}{{");
+            let labels = [
+                format!("resource=\"{resource}\""),
+                format!("subresource=\"{subresource}\""),
+                format!("verb=\"{verb}\""),
+            ];
+            text.lines()
+                .filter(|l| l.starts_with(&name) && labels.iter().all(|label| l.contains(label)))
+                .filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok())
+                .sum()
+        };
+        let count = value("count");
+        println!(
+            "    {verb:<7} {resource}/{subresource:<7} {:>6.1} ms ({count})",
+            1e3 * value("sum") / count
+        );
+    }
+    Ok(())
 }
 
 /// Resident memory of a process in megabytes.
