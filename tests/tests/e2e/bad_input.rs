@@ -93,6 +93,27 @@ async fn a_type_that_cannot_work_is_refused_and_told_what_would() -> Result<()> 
 }
 
 #[tokio::test]
+async fn a_refused_type_is_told_once_and_not_again_and_again() -> Result<()> {
+    let world = World::new("bad-pod-once").await?;
+    // The server's words about this one name the pod.
+    let spec = json!({"type": "pod", "podspec": {"container": {"name": "main"}}});
+    world.apply(&oaat_type(&spec)).await?;
+    let told = world
+        .until_object("OaatType", "work", "it is invalid", |t| {
+            condition(t, "Valid").0 == "False"
+        })
+        .await?;
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    let later = world.api("OaatType").get("work").await?;
+    let version = later.metadata.resource_version;
+    assert_eq!(
+        version.as_deref(),
+        told["metadata"]["resourceVersion"].as_str()
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_type_that_the_api_server_would_refuse_as_a_pod_is_invalid_in_its_words() -> Result<()> {
     let world = World::new("bad-pod").await?;
     world.group(&["a"], json!({})).await?;

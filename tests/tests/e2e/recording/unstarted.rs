@@ -1,7 +1,7 @@
 //! Pods that do not get to start.
 
 use crate::by_hand::{history, latest, text};
-use crate::world::{World, condition, item};
+use crate::world::{World, condition, item, millis};
 use anyhow::Result;
 use serde_json::{Value, json};
 
@@ -29,6 +29,9 @@ async fn shows_and_gives_up(world: &World, podspec: Value, words: &str) -> Resul
         (&json!("StartTimeout"), &json!("Failed"))
     );
     assert!(text(&run["message"]).contains(words), "{run}");
+    // The rest after a failure begins when the pod was given up, not when it was made.
+    let waited = millis(&item(&group, "a")["lastFailure"]) - millis(&run["started"]);
+    assert!(waited >= 4000, "{waited} ms: {run}");
     let note = world.until_event("group", "StartTimeout").await?;
     assert!(note.contains(words), "{note}");
     let group = world.look().await?;

@@ -76,3 +76,23 @@ async fn a_foreign_pod_beside_the_current_one_does_that_one_no_harm() -> Result<
     assert_eq!(history(&group).len(), 2, "{group:#}");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_foreign_pod_that_is_relabelled_blocks_no_longer() -> Result<()> {
+    let world = World::new("foreign-relabelled").await?;
+    let door = Door::new()?;
+    world.pod_by_hand(stranger(), &door.wait(), false).await?;
+    world.work("true", json!({})).await?;
+    world.group(&["a"], json!({})).await?;
+    world
+        .until("the group is blocked", |g| {
+            g["status"]["state"] == "Blocked"
+        })
+        .await?;
+    let label = format!("{GROUP_LABEL}=elsewhere");
+    world
+        .kubectl(&["label", "--overwrite", "pod", "stranger", &label])
+        .await?;
+    world.until_recorded("a").await?;
+    door.open()
+}
