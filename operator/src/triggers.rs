@@ -247,7 +247,8 @@ impl Triggers {
         let found = self.groups.find(|group| {
             group.namespace().as_ref() == Some(&namespace) && fits(&group.name_any())
         });
-        found.map(|group| ObjectRef::from_obj(group.as_ref()))
+        // A group that is yet to come, as a rule.
+        Some(found.map_or(named, |group| ObjectRef::from_obj(group.as_ref())))
     }
 }
 

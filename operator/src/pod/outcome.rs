@@ -28,11 +28,17 @@ pub fn outcome(
     stopping: Option<&Stopping>,
     now: Timestamp,
 ) -> Finished {
-    let finished = match (stopping, pod) {
-        // It was given up, and may never have begun.
-        (Some(stopping), pod) if !pod.is_some_and(|pod| pod.started()) => stopping.since.min(now),
-        (_, Some(pod)) => ended_at(pod, now),
-        (_, None) => now,
+    // Written, and then interrupted for so long that the pod started and ended by itself.
+    let by_itself =
+        |pod: &PodView| pod.terminal() && pod.deletion.is_none() && pod.started() && !deleted_alive;
+    let stopping = stopping.filter(|_| !pod.is_some_and(by_itself));
+    let seen = pod.map_or(now, |pod| ended_at(pod, now));
+    let finished = match stopping {
+        // It was given up then, and may never have begun.
+        Some(stopping) => pod
+            .map_or(stopping.since, |_| seen.max(stopping.since))
+            .min(now),
+        None => seen,
     };
     let ended = |result, reason: &str, message: Option<String>, exit_code| Finished {
         result,
@@ -41,10 +47,7 @@ pub fn outcome(
         exit_code,
         finished,
     };
-    // Written, and then interrupted for so long that the pod started and ended by itself.
-    let by_itself =
-        |pod: &PodView| pod.terminal() && pod.deletion.is_none() && pod.started() && !deleted_alive;
-    if let Some(stopping) = stopping.filter(|_| !pod.is_some_and(by_itself)) {
+    if let Some(stopping) = stopping {
         let message = Some(stopping.message.clone());
         return ended(RunResult::Failed, &stopping.reason, message, None);
     }
