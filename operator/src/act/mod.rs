@@ -19,8 +19,6 @@ pub struct Done {
     pub again: Option<Timestamp>,
     /// The group's resource version after the last write, if there was one.
     pub written: Option<String>,
-    /// A gate was opened.
-    pub opened: bool,
 }
 
 /// How performing a plan ended.
@@ -230,8 +228,8 @@ impl<C: Cluster> Actor<'_, C> {
         }
     }
 
+    /// Tells that the current pod may run now.
     fn opened(&self, current: &Current, done: &mut Done) {
-        done.opened = true;
         done.notes.push(Note {
             warning: false,
             reason: "Started",

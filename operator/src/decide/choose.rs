@@ -298,11 +298,6 @@ fn standings(
             (Standing::Cooling, _) => (ItemState::Cooling, until),
             (Standing::Deferred, _) => (ItemState::Deferred, until),
         };
-        let last = seen
-            .group
-            .status
-            .as_ref()
-            .and_then(|s| s.items.get(&asked.name));
         let failed = item.failures.unwrap_or(0);
         let at = next
             .map(|t| format!(" until {}", t.seconds()))
@@ -341,19 +336,12 @@ fn standings(
             ItemState::Deferred => format!("put off by the policy{at}"),
             _ => past,
         };
-        let words = match verdict.and_then(|v| v.note.as_ref()) {
-            Some(note) if words.is_empty() => note.clone(),
+        let mut words = match verdict.and_then(|v| v.note.as_ref()) {
             Some(note) => format!("{words}: {note}"),
             None => words,
         };
-        // A failure's words stay while nothing newer is known of the item.
-        let kept = last
-            .and_then(|l| l.message.clone())
-            .filter(|_| words.is_empty() && last.is_some_and(|l| l.state == state));
-        item.message = if words.is_empty() { kept } else { Some(words) };
-        if let Some(message) = &mut item.message {
-            message.truncate(message.floor_char_boundary(longest));
-        }
+        words.truncate(words.floor_char_boundary(longest));
+        item.message = Some(words);
         item.state = state;
         item.next = next;
     }
