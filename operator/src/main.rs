@@ -19,6 +19,9 @@ enum Command {
     Run(Settings),
     /// Print the CustomResourceDefinitions as YAML.
     Crd,
+    /// Tools for the author of a selection policy.
+    #[command(subcommand)]
+    Policy(policy_tools::Command),
 }
 
 fn main() -> ExitCode {
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
             Err(error) => failed(&error.into()),
         },
         Command::Run(settings) => operate(settings),
+        Command::Policy(command) => policy_tools::run(command, oaat_operator::DEFAULT_POLICY),
     }
 }
 

@@ -4,7 +4,7 @@
 //! to the newest types, so that old components go on running.
 
 /// The version of `oaat:policy` that this host speaks.
-pub const CONTRACT: &str = "1.0.0-rc.1";
+pub const CONTRACT: &str = "1.0.0";
 
 mod bindings {
     #![allow(missing_docs)]

@@ -248,13 +248,13 @@ mod tests {
     #[test]
     fn a_newer_contract_is_told_from_an_older_one() {
         let reason = |name: &str| version(name).map_err(|e| e.reason());
-        assert_eq!(reason("oaat:policy/selector@1.0.0-rc.1"), Ok(()));
-        for newer in ["1.0.0", "1.0.0-rc.2", "1.1.0", "2.0.0"] {
+        assert_eq!(reason("oaat:policy/selector@1.0.0"), Ok(()));
+        for newer in ["1.0.1", "1.1.0-rc.1", "1.1.0", "2.0.0"] {
             let name = format!("oaat:policy/selector@{newer}");
             assert_eq!(reason(&name), Err("ContractTooNew"), "{newer}");
         }
         assert_eq!(
-            reason("oaat:policy/selector@0.9.0"),
+            reason("oaat:policy/selector@1.0.0-rc.1"),
             Err("InterfaceMismatch")
         );
     }

@@ -1,0 +1,1 @@
+//! Declarative cases for selection policies.

@@ -1,0 +1,1 @@
+//! Shares by weight.

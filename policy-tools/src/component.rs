@@ -1,0 +1,42 @@
+//! From what an author names to a policy in the operator's evaluator.
+
+use anyhow::{Context, Result, bail};
+use policy_host::{Host, Limits, Policy};
+use std::path::Path;
+
+/// A policy, and the bytes it was made of.
+pub(crate) struct Component {
+    /// Ready to be asked.
+    pub policy: Policy,
+    /// The component as the operator would be given it, unpacked.
+    pub wasm: Vec<u8>,
+}
+
+/// Reads a policy: a component, plain or gzip, or the core module that cargo builds, which is
+/// made a component here. The name `default` stands for the built-in one where there is no
+/// such file.
+pub(crate) fn load(file: &Path, built_in: &[u8]) -> Result<Component> {
+    let wasm = read(file, built_in)?;
+    let host = Host::new(Limits::default())?;
+    match host.load(&wasm, None) {
+        Ok(policy) => Ok(Component { policy, wasm }),
+        Err(error) => bail!(
+            "{}: the operator would refuse it, reason {}: {error}",
+            file.display(),
+            error.reason()
+        ),
+    }
+}
+
+/// The component's bytes, made from a core module where that is what the file holds.
+pub(crate) fn read(file: &Path, built_in: &[u8]) -> Result<Vec<u8>> {
+    if file == Path::new("default") && !file.exists() {
+        return Ok(built_in.to_vec());
+    }
+    let bytes = std::fs::read(file).with_context(|| format!("{}", file.display()))?;
+    // The header of a core module; a component's differs in the layer.
+    if bytes.starts_with(b"\0asm\x01\0\0\0") {
+        return policy_build::componentise(&bytes).with_context(|| format!("{}", file.display()));
+    }
+    Ok(bytes)
+}
