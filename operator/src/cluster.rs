@@ -2,6 +2,7 @@
 //! so that faults can be simulated behind this trait.
 
 use crate::api::{OaatGroup, OaatTypeSpec};
+use crate::policies::{PolicyRead, Source};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 use std::future::Future;
@@ -102,6 +103,12 @@ pub trait Cluster: Send + Sync + 'static {
         namespace: &str,
         name: &str,
     ) -> impl Future<Output = Result<TypeRead, ClusterError>> + Send;
+
+    /// The policy that a group names.
+    fn policy(
+        &self,
+        source: &Source,
+    ) -> impl Future<Output = Result<PolicyRead, ClusterError>> + Send;
 
     /// Merges `status` into the group's status if the group still has this resource
     /// version; gives the new one.

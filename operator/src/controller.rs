@@ -7,6 +7,8 @@ use crate::events::{self, EventSink};
 use crate::kube_cluster::{Guarded, KubeCluster};
 use crate::metrics::Metrics;
 use crate::pod::names;
+use crate::policies::{Adopted, Compiler, Sources};
+use crate::recorder::Recorder;
 use crate::sightings::Sightings;
 use crate::triggers::{GroupRef, Triggers};
 use crate::types::{self, TypeChecker};
@@ -41,8 +43,12 @@ const NOTICEABLE: u32 = 4;
 pub struct Shared {
     /// The API; its own retries are off.
     pub client: Client,
-    /// The policy that decides.
-    pub policy: Policy,
+    /// The policy that decides where a group names none.
+    pub default: Policy,
+    /// Compiles those that groups name.
+    pub compiler: Compiler,
+    /// Writes decisions down.
+    pub recorder: Recorder,
     /// Where events go.
     pub events: EventSink,
     /// Figures.
@@ -57,6 +63,7 @@ struct Context {
     shared: Shared,
     cluster: KubeCluster,
     sightings: Arc<Sightings>,
+    adopted: Arc<Adopted>,
     triggers: Triggers,
     failures: Mutex<HashMap<GroupRef, u32>>,
 }
@@ -70,13 +77,18 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
     let (group_queue, group_refs) = mpsc::unbounded_channel();
     let (type_queue, type_refs) = mpsc::unbounded_channel();
     let sightings = Arc::new(Sightings::default());
+    let adopted = Arc::new(Adopted::default());
+    let compiler = shared.compiler.clone();
+    let policies = Sources::new(client.clone(), compiler, group_queue.clone());
     let triggers = Triggers::new(
         group_queue.clone(),
         groups.clone(),
         sightings.clone(),
+        adopted.clone(),
+        policies.clone(),
         shared.metrics.clone(),
     );
-    let cluster = KubeCluster::new(client.clone(), types.clone());
+    let cluster = KubeCluster::new(client.clone(), types.clone(), policies);
 
     let scope = namespace.as_deref();
     let watch_groups = {
@@ -113,6 +125,7 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
         cluster: cluster.clone(),
         shared: shared.clone(),
         sightings,
+        adopted,
         triggers,
         failures: Mutex::default(),
     });
@@ -249,7 +262,9 @@ async fn look(group: GroupRef, context: Arc<Context>) -> Result<Action, ClusterE
     let cycle = Cycle {
         cluster: &context.cluster,
         sightings: &context.sightings,
-        policy: &shared.policy,
+        default: &shared.default,
+        adopted: &context.adopted,
+        recorder: &shared.recorder,
         leads: shared.leads,
         retry_floor: shared.retry_floor,
         nonce,

@@ -1,16 +1,18 @@
 //! One cycle of one group, from top to bottom: observe, validate, decide, act, record.
 
 use crate::act::{Actor, Done, End};
-use crate::api::{PolicyInUse, Timestamp, set_condition};
+use crate::api::{OnError, Timestamp, set_condition};
 use crate::cluster::{Cluster, ClusterError, TypeRead};
-use crate::decide::{self, Note};
+use crate::decide::{self, Answered, Note, Observed, Plan, Ruling};
 use crate::observe::{Circumstances, Observation, observe};
+use crate::policies::{Adopted, Source};
+use crate::recorder::Recorder;
 use crate::sightings::Sightings;
-use crate::validate::validate;
-use policy_host::{Decision, Evaluation, Policy, Request};
+use crate::validate::{Valid, validate};
+use policy_host::Policy;
 use serde_json::json;
 use std::time::Duration;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 /// What a cycle works with.
 pub struct Cycle<'a, C> {
@@ -18,8 +20,12 @@ pub struct Cycle<'a, C> {
     pub cluster: &'a C,
     /// What was seen of pods that are gone.
     pub sightings: &'a Sightings,
-    /// The policy that decides.
-    pub policy: &'a Policy,
+    /// The policy that decides where a group names none.
+    pub default: &'a Policy,
+    /// The policies that groups have adopted.
+    pub adopted: &'a Adopted,
+    /// Writes decisions down.
+    pub recorder: &'a Recorder,
     /// Whether this replica holds the lease.
     pub leads: bool,
     /// The least time between two starts of an item.
@@ -113,23 +119,24 @@ impl<C: Cluster> Cycle<'_, C> {
         }
         let valid = validate(&seen.group.spec);
         let mut plan = decide::settle(&seen, &valid);
+        let read = match Source::of(&seen.group) {
+            Some(source) => Some(self.cluster.policy(&source).await?),
+            None => None,
+        };
+        let (ruling, policy) = self.adopted.rule(&seen.group, read, self.default).await;
+        decide::rule(&seen, &mut plan, &ruling);
         let settled = plan.status.clone();
         let mut decided_in = None;
         let mut spec = None;
         if let (true, Ok(valid), TypeRead::Valid(type_)) = (plan.free, &valid, &seen.type_) {
-            let request = decide::request(&seen, valid, &plan);
             let started = std::time::Instant::now();
-            let evaluation = self.ask(&request).await;
-            decided_in = Some(started.elapsed());
-            tell(namespace, name, self.policy, &request, &evaluation);
-            let policy = PolicyInUse {
-                source: "default".into(),
-                digest: self.policy.digest().into(),
-                contract: self.policy.contract().into(),
-            };
-            decide::choose(&seen, valid, &mut plan, &policy, &request, evaluation);
+            let asked = self.consult(&seen, valid, &mut plan, &ruling, policy).await;
+            decided_in = asked.then(|| started.elapsed());
             spec = Some(type_.clone());
         }
+        let conditions = seen.group.status.as_ref().map(|s| s.conditions.as_slice());
+        let news = decide::news(conditions.unwrap_or_default(), &plan.status.conditions);
+        plan.notes.extend(news);
         let before = seen.group.status.as_ref().and_then(|s| s.current.as_ref());
         let recorded = before
             .filter(|_| settled.current.is_none())
@@ -163,19 +170,75 @@ impl<C: Cluster> Cycle<'_, C> {
         }))
     }
 
+    /// Has the group's policy decide, or the one that stands in for it. Says whether any was
+    /// asked.
+    async fn consult(
+        &self,
+        seen: &Observed,
+        valid: &Valid,
+        plan: &mut Plan,
+        ruling: &Ruling,
+        policy: Option<Policy>,
+    ) -> bool {
+        let policy = match policy {
+            Some(policy) => policy,
+            None if ruling.falls_back() => {
+                self.by_default(seen, valid, plan, ruling).await;
+                return true;
+            }
+            None => {
+                decide::nobody(seen, plan, ruling);
+                return false;
+            }
+        };
+        let Some(asked) = self.ask(seen, valid, plan, ruling, &policy).await else {
+            return false;
+        };
+        if let Err(error) = &asked.evaluation.answer {
+            decide::gave_none(seen, plan, ruling, error);
+            if ruling.on_error == OnError::UseDefault {
+                self.by_default(seen, valid, plan, ruling).await;
+                return true;
+            }
+        }
+        decide::choose(seen, valid, plan, ruling, asked);
+        true
+    }
+
+    /// The default policy decides instead.
+    async fn by_default(&self, seen: &Observed, valid: &Valid, plan: &mut Plan, ruling: &Ruling) {
+        let instead = Ruling::by_default(self.default, None);
+        if let Some(asked) = self.ask(seen, valid, plan, &instead, self.default).await {
+            decide::choose(seen, valid, plan, ruling, asked);
+        }
+    }
+
     /// A policy runs guest code for microseconds as a rule; one that does not must not
     /// hold up the groups that share this thread.
-    async fn ask(&self, request: &Request) -> Evaluation<Decision> {
-        let (policy, copy) = (self.policy.clone(), request.clone());
-        match tokio::task::spawn_blocking(move || policy.evaluate(&copy)).await {
-            Ok(evaluation) => evaluation,
-            Err(error) => Evaluation {
-                answer: Err(policy_host::EvalError::Trapped(error.to_string())),
-                fuel: 0,
-                log: Vec::new(),
-                log_dropped: 0,
-            },
-        }
+    async fn ask(
+        &self,
+        seen: &Observed,
+        valid: &Valid,
+        plan: &Plan,
+        ruling: &Ruling,
+        policy: &Policy,
+    ) -> Option<Answered> {
+        let in_use = ruling.in_use.clone()?;
+        let request = decide::request(seen, valid, plan, ruling);
+        let (policy, recorder) = (policy.clone(), self.recorder.clone());
+        let evaluated = tokio::task::spawn_blocking(move || {
+            let evaluation = policy.evaluate(&request);
+            let request_sha256 = recorder.record(&policy, &request, &evaluation);
+            (request, request_sha256, evaluation)
+        });
+        // Nothing in there panics; a cycle that was broken off asks again.
+        let (request, request_sha256, evaluation) = evaluated.await.ok()?;
+        Some(Answered {
+            policy: in_use,
+            request,
+            request_sha256,
+            evaluation,
+        })
     }
 
     /// Says on the object that it cannot be decoded.
@@ -206,38 +269,6 @@ impl<C: Cluster> Cycle<'_, C> {
             Ok(version) => Ok(Some(version)),
             Err(ClusterError::Conflict(_) | ClusterError::NotFound) => Ok(None),
             Err(other) => Err(other),
-        }
-    }
-}
-
-/// One structured line for each decision, and the policy's own lines.
-fn tell(
-    namespace: &str,
-    group: &str,
-    policy: &Policy,
-    request: &Request,
-    evaluation: &Evaluation<Decision>,
-) {
-    let digest = policy.digest();
-    for line in &evaluation.log {
-        info!(target: "oaat_operator::policy", namespace, group, digest, level = ?line.level, "{}", line.text);
-    }
-    if evaluation.log_dropped > 0 {
-        warn!(target: "oaat_operator::policy", namespace, group, digest, dropped = evaluation.log_dropped, "the policy logged more than is kept");
-    }
-    let seed = format!("{:016x}", request.seed);
-    let fuel = evaluation.fuel;
-    match &evaluation.answer {
-        Ok(decision) => {
-            let item = decision
-                .chosen()
-                .and_then(|i| request.items.get(i))
-                .map(|i| i.name.as_str());
-            let why = decision.note.as_deref();
-            info!(namespace, group, digest, seed, fuel, item, why, "decided");
-        }
-        Err(error) => {
-            warn!(namespace, group, digest, seed, fuel, reason = error.reason(), %error, "no decision");
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::api::{OaatGroup, OaatType, condition};
 use crate::cluster::{Cluster, ClusterError, GroupRead, TypeRead};
 use crate::pod::names;
+use crate::policies::{PolicyRead, Source, Sources};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{
     ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
@@ -27,13 +28,18 @@ pub type Guarded<K> = DeserializeGuard<K>;
 pub struct KubeCluster {
     client: Client,
     types: Store<Guarded<OaatType>>,
+    policies: Sources,
 }
 
 impl KubeCluster {
-    /// A cluster behind a client, whose own retries must be off. Types come from a
-    /// watch; nothing that the guarantee rests on does.
-    pub fn new(client: Client, types: Store<Guarded<OaatType>>) -> Self {
-        Self { client, types }
+    /// A cluster behind a client, whose own retries must be off. Types and policies come
+    /// from watches; nothing that the guarantee rests on does.
+    pub fn new(client: Client, types: Store<Guarded<OaatType>>, policies: Sources) -> Self {
+        Self {
+            client,
+            types,
+            policies,
+        }
     }
 
     fn api<K>(&self, namespace: &str) -> Api<K>
@@ -210,6 +216,10 @@ impl Cluster for KubeCluster {
             }
             Some(DeserializeGuard(Ok(type_))) => usable(type_),
         })
+    }
+
+    async fn policy(&self, source: &Source) -> Result<PolicyRead, ClusterError> {
+        Ok(self.policies.read(source))
     }
 
     async fn write_status(

@@ -135,6 +135,7 @@ impl Metrics {
             "oaatgroups",
             "oaattypes",
             "pods",
+            "configmaps",
             "events",
             "leases",
             "namespaces",

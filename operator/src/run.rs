@@ -5,6 +5,8 @@ use crate::controller::{Shared, control};
 use crate::events::EventSink;
 use crate::lease::Election;
 use crate::metrics::Metrics;
+use crate::policies::Compiler;
+use crate::recorder::Recorder;
 use crate::server;
 use anyhow::Context;
 use futures::future;
@@ -16,6 +18,7 @@ use policy_host::{Host, Limits};
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -61,6 +64,12 @@ pub struct Settings {
     #[arg(long, env = "OAAT_NAMESPACES", value_delimiter = ',')]
     pub namespaces: Vec<String>,
 
+    /// A folder for decisions: each goes into a file of its own there, whole, to be repeated by
+    /// `oaat-operator policy replay`. Nothing is ever removed. Those of up to 64 KiB are in the
+    /// log anyway.
+    #[arg(long, env = "OAAT_RECORD_DECISIONS", value_name = "DIR")]
+    pub record_decisions: Option<PathBuf>,
+
     /// How log lines look. What is logged is set by RUST_LOG, `info` by default.
     #[arg(long, env = "OAAT_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
@@ -90,12 +99,15 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
         .await
         .with_context(|| format!("--listen {}: the address cannot be used", settings.listen))?;
     let client = connect(metrics.clone()).await?;
-    let policy = Host::new(Limits::default())?
+    let recorder = Recorder::new(settings.record_decisions.clone())
+        .context("--record-decisions: the folder cannot be made")?;
+    let host = Host::new(Limits::default())?;
+    let default = host
         .load(DEFAULT_POLICY, None)
         .context("the built-in policy does not load; this build is broken")?;
     info!(
-        digest = policy.digest(),
-        contract = policy.contract(),
+        digest = default.digest(),
+        contract = default.contract(),
         "the default policy is loaded"
     );
 
@@ -125,7 +137,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
 
     let shared = Shared {
         client,
-        policy,
+        default,
+        compiler: Compiler::new(host),
+        recorder,
         events,
         metrics: metrics.clone(),
         retry_floor: settings.retry_floor,

@@ -5,12 +5,13 @@ use crate::api::OaatGroup;
 use crate::kube_cluster::Guarded;
 use crate::metrics::Metrics;
 use crate::pod::{PodView, names};
+use crate::policies::{Adopted, Source, Sources};
 use crate::sightings::Sightings;
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
+use kube::{Resource, ResourceExt};
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +33,8 @@ pub struct Triggers {
     queue: UnboundedSender<GroupRef>,
     groups: Store<Guarded<OaatGroup>>,
     sightings: Arc<Sightings>,
+    adopted: Arc<Adopted>,
+    policies: Sources,
     metrics: Arc<Metrics>,
     memory: Arc<Mutex<Memory>>,
 }
@@ -66,12 +69,16 @@ impl Triggers {
         queue: UnboundedSender<GroupRef>,
         groups: Store<Guarded<OaatGroup>>,
         sightings: Arc<Sightings>,
+        adopted: Arc<Adopted>,
+        policies: Sources,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             queue,
             groups,
             sightings,
+            adopted,
+            policies,
             metrics,
             memory: Arc::default(),
         }
@@ -107,6 +114,9 @@ impl Triggers {
                 let key = ObjectRef::from_obj(group);
                 self.sightings
                     .forget(&group.namespace().unwrap_or_default(), &group.name_any());
+                self.adopted
+                    .forget(group.meta().uid.as_deref().unwrap_or_default());
+                self.policies.used(&key, None);
                 self.memory().groups.remove(&key);
                 return;
             }
@@ -121,7 +131,9 @@ impl Triggers {
             self.metrics.undecodable.inc();
         }
         let key = ObjectRef::from_obj(group);
-        let meta = kube::Resource::meta(group);
+        let source = group.0.as_ref().ok().and_then(Source::of);
+        self.policies.used(&key, source);
+        let meta = group.meta();
         let users = hash((
             &meta.uid,
             meta.generation,

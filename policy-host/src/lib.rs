@@ -18,6 +18,7 @@ mod answer;
 mod contract;
 mod load;
 mod policy;
+mod record;
 mod sandbox;
 
 pub use contract::{
@@ -26,4 +27,5 @@ pub use contract::{
 };
 pub use load::LoadError;
 pub use policy::{EvalError, Evaluation, Host, HostError, Policy};
+pub use record::{DecisionRecord, RecordedAnswer, request_digest};
 pub use sandbox::{Limits, LogLine};

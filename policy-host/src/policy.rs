@@ -6,7 +6,8 @@ use crate::contract::{
 };
 use crate::load::{self, LoadError};
 use crate::sandbox::{Limits, LogLine, Sandbox};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, Engine, Store, Trap};
@@ -79,6 +80,8 @@ pub struct Host {
     engine: Engine,
     linker: Arc<Linker<Sandbox>>,
     limits: Arc<Limits>,
+    /// What is loaded, by digest: however many ask for a component, it is compiled once.
+    loaded: Arc<Mutex<HashMap<String, Weak<Loaded>>>>,
 }
 
 impl Host {
@@ -123,11 +126,14 @@ impl Host {
             engine,
             linker: Arc::new(linker),
             limits: Arc::new(limits),
+            loaded: Arc::default(),
         })
     }
 
     /// Checks and compiles a component (plain or gzip) and tries it on a small
     /// request. `pin` is the sha256 that the uncompressed component must have.
+    ///
+    /// Components of the same digest are one: a second load gives the policy that is there.
     ///
     /// Takes milliseconds for an honest component and may take much longer for a
     /// hostile one: keep it off every path that others wait on.
@@ -140,6 +146,9 @@ impl Host {
         if let Some(pin) = pin {
             load::pinned(&digest, pin)?;
         }
+        if let Some(there) = self.known(&digest) {
+            return Ok(Policy(there));
+        }
         load::sniff(&wasm)?;
         let component = Component::from_binary(&self.engine, &wasm)
             .map_err(|e| LoadError::CompileFailed(format!("{e:#}")))?;
@@ -147,21 +156,33 @@ impl Host {
         let mismatch = |e: wasmtime::Error| LoadError::InterfaceMismatch(format!("{e:#}"));
         let instance = self.linker.instantiate_pre(&component).map_err(mismatch)?;
         let policy = Policy(Arc::new(Loaded {
-            host: self.clone(),
+            engine: self.engine.clone(),
+            limits: self.limits.clone(),
             pre: PolicyPre::new(instance).map_err(mismatch)?,
             digest,
         }));
         match policy.evaluate(&probe()).answer {
             // A refusal in words is an answer; so is one that fails the checks, and
             // both are told when a real request gets them.
-            Ok(_) | Err(EvalError::PolicyError(_) | EvalError::BadAnswer(_)) => Ok(policy),
+            Ok(_) | Err(EvalError::PolicyError(_) | EvalError::BadAnswer(_)) => {
+                let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+                loaded.retain(|_, known| known.strong_count() > 0);
+                loaded.insert(policy.digest().to_owned(), Arc::downgrade(&policy.0));
+                Ok(policy)
+            }
             Err(error) => Err(LoadError::ProbeFailed(error.to_string())),
         }
+    }
+
+    fn known(&self, digest: &str) -> Option<Arc<Loaded>> {
+        let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.get(digest)?.upgrade()
     }
 }
 
 struct Loaded {
-    host: Host,
+    engine: Engine,
+    limits: Arc<Limits>,
     pre: PolicyPre<Sandbox>,
     digest: String,
 }
@@ -171,10 +192,24 @@ struct Loaded {
 #[derive(Clone)]
 pub struct Policy(Arc<Loaded>);
 
+impl std::fmt::Debug for Policy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Policy({})", self.digest())
+    }
+}
+
 impl Policy {
     /// sha256 of the uncompressed component, in lower-case hex.
     pub fn digest(&self) -> &str {
         &self.0.digest
+    }
+
+    /// Checks the digest against a pin, as [`Host::load`] does.
+    ///
+    /// # Errors
+    /// [`LoadError::DigestMismatch`].
+    pub fn is(&self, pin: &str) -> Result<(), LoadError> {
+        load::pinned(self.digest(), pin)
     }
 
     /// The version of `oaat:policy` it speaks.
@@ -206,7 +241,7 @@ impl Policy {
     }
 
     fn fuel(&self, items: usize) -> u64 {
-        let limits = &self.0.host.limits;
+        let limits = &self.0.limits;
         limits.fuel + limits.fuel_per_item.saturating_mul(items as u64)
     }
 
@@ -215,8 +250,8 @@ impl Policy {
         fuel: u64,
         call: impl FnOnce(&World, &mut Store<Sandbox>) -> wasmtime::Result<Result<T, String>>,
     ) -> Evaluation<T> {
-        let limits = &*self.0.host.limits;
-        let mut store = Store::new(&self.0.host.engine, Sandbox::new(limits));
+        let limits = &*self.0.limits;
+        let mut store = Store::new(&self.0.engine, Sandbox::new(limits));
         store.limiter(|sandbox| sandbox);
         store.set_hostcall_fuel(limits.answer);
         // All of it before instantiation, which may run code of the guest.
@@ -245,7 +280,7 @@ impl Policy {
     }
 
     fn explain(&self, error: &wasmtime::Error, sandbox: &Sandbox, fuel: u64) -> EvalError {
-        let limits = &self.0.host.limits;
+        let limits = &self.0.limits;
         if sandbox.refused {
             return EvalError::OutOfMemory(limits.memory);
         }

@@ -1,6 +1,6 @@
 //! `OaatGroup`: the items, how often each must succeed, and what came of it.
 
-use crate::api::Timestamp;
+use crate::api::{ItemOptions, PolicyInUse, PolicySpec, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::cel::Rule;
 use kube::{CustomResource, KubeSchema};
@@ -77,6 +77,15 @@ pub struct OaatGroupSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10000))]
     pub pod_history_limit: Option<i32>,
+
+    /// Another selection policy than the built-in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicySpec>,
+
+    /// What of single items is not as for the others, by the item's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 2000))]
+    pub item_options: BTreeMap<String, ItemOptions>,
 }
 
 /// The rule for a duration as humantime reads it, but for units below a millisecond, with
@@ -135,6 +144,9 @@ pub struct OaatGroupStatus {
     /// What the policy keeps for itself between decisions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_state: Option<String>,
+    /// The source of the policy that `policyState` belongs to; another one never sees it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_state_of: Option<String>,
     /// The decision that started the latest run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_decision: Option<LastDecision>,
@@ -284,17 +296,6 @@ pub struct RunRecord {
     pub exit_code: Option<i32>,
 }
 
-/// The policy that decided last.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-pub struct PolicyInUse {
-    /// Where it comes from: `default`, the one built into the operator.
-    pub source: String,
-    /// sha256 of its component.
-    pub digest: String,
-    /// Version of the contract it speaks.
-    pub contract: String,
-}
-
 /// The decision that started the latest run.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct LastDecision {
@@ -304,6 +305,12 @@ pub struct LastDecision {
     pub seed: String,
     /// Fuel that the policy used.
     pub fuel: i64,
+    /// sha256 of the policy's component.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// sha256 of the request, by which the decision is found in the operator's log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
     /// The item it chose.
     pub item: String,
     /// Why, in the policy's words.

@@ -3,13 +3,15 @@
 pub mod crd;
 mod group;
 mod oaat_type;
+mod policy;
 mod time;
 
 pub use group::{
     Current, ItemState, ItemStatus, LastDecision, OaatGroup, OaatGroupSpec, OaatGroupStatus,
-    PolicyInUse, Rejected, RunRecord, RunResult, Stopping,
+    Rejected, RunRecord, RunResult, Stopping,
 };
 pub use oaat_type::{OaatType, OaatTypeSpec, OaatTypeStatus, PodMetadata};
+pub use policy::{ItemOptions, OnError, PolicyInUse, PolicyKey, PolicySpec};
 pub use time::Timestamp;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};

@@ -1,6 +1,7 @@
 //! What the policy is asked, and what follows from its answer.
 
-use super::{Observed, Plan, Start, next_run};
+use super::ruling::gave_one;
+use super::{Observed, Plan, Ruling, Start, next_run};
 use crate::api::{
     ItemState, ItemStatus, LastDecision, OaatGroupStatus, PolicyInUse, RunResult, Timestamp,
     set_condition,
@@ -42,7 +43,7 @@ fn held_until(
 }
 
 /// What the policy is asked.
-pub fn request(seen: &Observed, valid: &Valid, plan: &Plan) -> Request {
+pub fn request(seen: &Observed, valid: &Valid, plan: &Plan, ruling: &Ruling) -> Request {
     let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let status = &plan.status;
     let count = |n: i64| u32::try_from(n.max(0)).unwrap_or(u32::MAX);
@@ -53,7 +54,7 @@ pub fn request(seen: &Observed, valid: &Valid, plan: &Plan) -> Request {
             name: name.clone(),
             frequency: Some(millis(valid.frequency)),
             cool_off: millis(valid.cool_off),
-            settings: None,
+            settings: ruling.items.get(name).cloned(),
             startable: held_until(&item, valid.frequency, seen.retry_floor, seen.now).is_none(),
             last_success: item.last_success.map(|t| t.0),
             last_failure: item.last_failure.map(|t| t.0),
@@ -88,8 +89,14 @@ pub fn request(seen: &Observed, valid: &Valid, plan: &Plan) -> Request {
         group: seen.group.metadata.name.clone().unwrap_or_default(),
         now: seen.now.0,
         seed: seed(&seen.uid, next_run(seen)),
-        settings: "{}".into(),
-        state: status.policy_state.clone().unwrap_or_default(),
+        settings: ruling.settings.clone(),
+        // The state of another policy is none of this one's business.
+        state: match &ruling.in_use {
+            Some(policy) if status.policy_state_of.as_ref() == Some(&policy.source) => {
+                status.policy_state.clone().unwrap_or_default()
+            }
+            _ => String::new(),
+        },
         items: items.collect(),
         recent: recent.collect(),
         extra: "{}".into(),
@@ -99,41 +106,29 @@ pub fn request(seen: &Observed, valid: &Valid, plan: &Plan) -> Request {
 /// How long to wait before a policy that gave no answer is asked again.
 const AFTER_AN_ERROR: Duration = Duration::from_secs(60);
 
+/// A policy's answer, and what it answers.
+pub struct Answered {
+    /// Who answered.
+    pub policy: PolicyInUse,
+    /// What was asked.
+    pub request: Request,
+    /// sha256 of it.
+    pub request_sha256: String,
+    /// What came of it.
+    pub evaluation: Evaluation<Decision>,
+}
+
 /// What follows from the policy's answer.
-pub fn choose(
-    seen: &Observed,
-    valid: &Valid,
-    plan: &mut Plan,
-    policy: &PolicyInUse,
-    request: &Request,
-    evaluation: Evaluation<Decision>,
-) {
-    let generation = seen.group.metadata.generation;
-    let ready = match &evaluation.answer {
-        Ok(_) => (
-            "PolicyReady",
-            true,
-            "Ready",
-            format!("the {} policy decides", policy.source),
-        ),
-        Err(error) => ("PolicyReady", false, error.reason(), error.to_string()),
-    };
-    set_condition(&mut plan.status.conditions, seen.now, generation, ready);
-    match evaluation.answer {
+pub fn choose(seen: &Observed, valid: &Valid, plan: &mut Plan, ruling: &Ruling, asked: Answered) {
+    match &asked.evaluation.answer {
         Ok(decision) => {
-            follow(
-                seen,
-                plan,
-                request,
-                &decision,
-                evaluation.fuel,
-                valid.start_timeout,
-            );
+            gave_one(seen, plan, ruling, &asked.policy);
+            follow(seen, plan, &asked, decision, valid.start_timeout);
             if plan.start.is_some() || plan.status.policy.is_none() {
-                plan.status.policy = Some(policy.clone());
+                plan.status.policy = Some(asked.policy);
             }
         }
-        Err(error) => hold(seen, plan, &error),
+        Err(error) => hold(seen, plan, error),
     }
 }
 
@@ -155,11 +150,11 @@ fn hold(seen: &Observed, plan: &mut Plan, error: &EvalError) {
 fn follow(
     seen: &Observed,
     plan: &mut Plan,
-    request: &Request,
+    asked: &Answered,
     decision: &Decision,
-    fuel: u64,
     start_timeout: Option<Duration>,
 ) {
+    let request = &asked.request;
     let holds = standings(seen, &mut plan.status, request, decision);
     match decision.choice {
         Choice::Run(_) => {
@@ -183,11 +178,14 @@ fn follow(
             plan.status.run = Some(run);
             if let Some(state) = &decision.state {
                 plan.status.policy_state = Some(state.clone());
+                plan.status.policy_state_of = Some(asked.policy.source.clone());
             }
             plan.status.last_decision = Some(LastDecision {
                 time: seen.now,
                 seed: format!("{:016x}", request.seed),
-                fuel: i64::try_from(fuel).unwrap_or(i64::MAX),
+                fuel: i64::try_from(asked.evaluation.fuel).unwrap_or(i64::MAX),
+                digest: Some(asked.policy.digest.clone()),
+                request: Some(asked.request_sha256.clone()),
                 item: chosen.name.clone(),
                 why: decision.note.clone(),
             });

@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::api::{
-    Current, ItemState, ItemStatus, OaatGroupSpec, OaatTypeSpec, PolicyInUse, RunResult, Stopping,
-    condition,
+    Current, ItemState, ItemStatus, OaatGroupSpec, OaatTypeSpec, OnError, PolicyInUse, RunResult,
+    Stopping, condition,
 };
 use crate::pod::{ContainerState, ContainerView, Deletion, Phase};
 use crate::validate::{Valid, validate};
@@ -107,19 +107,30 @@ fn decided(seen: &Observed, policy: impl Fn(&Request) -> Result<Decision, EvalEr
     let mut plan = settled(seen);
     assert!(plan.free, "{:?}", plan.status);
     let valid = valid(seen).unwrap_or_else(|e| panic!("{e:?}"));
-    let request = request(seen, &valid, &plan);
+    let in_use = PolicyInUse {
+        source: "default".into(),
+        digest: "d".into(),
+        contract: "c".into(),
+    };
+    let ruling = Ruling::by(in_use.clone(), None, OnError::Hold);
+    rule(seen, &mut plan, &ruling);
+    let request = request(seen, &valid, &plan, &ruling);
     let evaluation = Evaluation {
         answer: policy(&request),
         fuel: 1,
         log: Vec::new(),
         log_dropped: 0,
     };
-    let policy = PolicyInUse {
-        source: "default".into(),
-        digest: "d".into(),
-        contract: "c".into(),
+    if let Err(error) = &evaluation.answer {
+        gave_none(seen, &mut plan, &ruling, error);
+    }
+    let asked = Answered {
+        policy: in_use,
+        request,
+        request_sha256: "r".into(),
+        evaluation,
     };
-    choose(seen, &valid, &mut plan, &policy, &request, evaluation);
+    choose(seen, &valid, &mut plan, &ruling, asked);
     plan
 }
 

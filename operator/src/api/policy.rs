@@ -1,0 +1,83 @@
+//! `spec.policy`: which policy decides for a group, and `status.policy`: which one did.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Another policy than the built-in one.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicySpec {
+    /// Where its component is.
+    pub config_map: PolicyKey,
+
+    /// sha256 of the component (uncompressed): 64 hex digits. With it no other component ever
+    /// decides for this group. `oaat-operator policy check` prints it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = (r"self.matches('^(sha256:)?[0-9a-fA-F]{64}$')", "sha256 must be 64 hex digits, as sha256sum and `oaat-operator policy check` print them"))]
+    #[schemars(length(max = 71))]
+    pub sha256: Option<String>,
+
+    /// Settings for the policy; what it understands is the policy's own business.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "object")]
+    pub settings: Option<Map<String, Value>>,
+
+    /// What to do while the policy gives no decision and no earlier one is at hand: Hold
+    /// (start nothing, the default) or UseDefault (let the built-in policy decide).
+    #[serde(default)]
+    pub on_error: OnError,
+}
+
+/// A key of a ConfigMap in the group's namespace.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct PolicyKey {
+    /// Name of the ConfigMap.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Key in its binaryData: a component as .wasm, or gzip of it. Default policy.wasm.
+    #[serde(default = "policy_wasm")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+fn policy_wasm() -> String {
+    "policy.wasm".into()
+}
+
+/// What to do while a policy gives no decision.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// Start nothing.
+    #[default]
+    Hold,
+    /// Let the built-in policy decide.
+    UseDefault,
+}
+
+/// What of an item is not as for the others.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ItemOptions {
+    /// Settings of this item for the policy; what it understands is the policy's own business.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "object")]
+    pub settings: Option<Map<String, Value>>,
+}
+
+/// Any JSON object.
+fn object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
+
+/// The policy that decided last.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct PolicyInUse {
+    /// Where it comes from: `default`, the one built into the operator, or a ConfigMap's key.
+    pub source: String,
+    /// sha256 of its component.
+    pub digest: String,
+    /// Version of the contract it speaks.
+    pub contract: String,
+}

@@ -1,0 +1,242 @@
+//! Who decides for a group, and how that is told: the condition `PolicyReady` and its
+//! events.
+
+use super::{Note, Observed, Plan};
+use crate::api::{OnError, PolicyInUse, Timestamp, condition, set_condition};
+use crate::policies::{Problem, Source};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use policy_host::{EvalError, Policy};
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// How long a policy may be on its way before its group says so, where it had one before.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How soon a group whose policy is on its way is looked at again.
+const SOON: Duration = Duration::from_secs(4);
+
+/// Who decides for a group.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ruling {
+    /// The policy that decides; nobody does where there is none.
+    pub in_use: Option<PolicyInUse>,
+    /// The settings it is given, a JSON object.
+    pub settings: String,
+    /// Those of single items.
+    pub items: HashMap<String, String>,
+    /// Why another one than the group names decides, or nobody.
+    pub problem: Option<Problem>,
+    /// What to do where nobody decides.
+    pub on_error: OnError,
+    /// Since when the group's policy has been on its way, where nobody decides because of that.
+    pub loading: Option<Timestamp>,
+}
+
+impl Ruling {
+    /// This policy decides, if perhaps only because of a problem with another.
+    pub fn by(in_use: PolicyInUse, problem: Option<Problem>, on_error: OnError) -> Self {
+        Self {
+            in_use: Some(in_use),
+            problem,
+            on_error,
+            ..Self::nobody()
+        }
+    }
+
+    /// The built-in policy decides.
+    pub fn by_default(default: &Policy, problem: Option<Problem>) -> Self {
+        let in_use = PolicyInUse {
+            source: "default".into(),
+            digest: default.digest().into(),
+            contract: default.contract().into(),
+        };
+        Self::by(in_use, problem, OnError::Hold)
+    }
+
+    /// Nobody decides before the group's policy has been loaded.
+    pub fn loading(since: Timestamp, on_error: OnError) -> Self {
+        Self {
+            loading: Some(since),
+            on_error,
+            ..Self::nobody()
+        }
+    }
+
+    /// The group's policy cannot decide, and no earlier one is at hand.
+    pub fn by_nobody(problem: Problem, on_error: OnError) -> Self {
+        Self {
+            problem: Some(problem),
+            on_error,
+            ..Self::nobody()
+        }
+    }
+
+    fn nobody() -> Self {
+        Self {
+            in_use: None,
+            settings: "{}".into(),
+            items: HashMap::new(),
+            problem: None,
+            on_error: OnError::Hold,
+            loading: None,
+        }
+    }
+
+    /// Whether the built-in policy has to step in.
+    pub fn falls_back(&self) -> bool {
+        self.in_use.is_none() && self.problem.is_some() && self.on_error == OnError::UseDefault
+    }
+}
+
+/// How the built-in policy is called.
+const DEFAULT: &str = "the default policy";
+
+/// A policy in words.
+fn named(policy: &PolicyInUse) -> String {
+    let PolicyInUse {
+        source,
+        digest,
+        contract,
+    } = policy;
+    match source.as_str() {
+        "default" => format!("{DEFAULT} (contract {contract}, sha256 {digest})"),
+        _ => format!("the policy of {source} (contract {contract}, sha256 {digest})"),
+    }
+}
+
+/// Says in `PolicyReady` who decides, as far as that is known without asking the policy.
+pub fn rule(seen: &Observed, plan: &mut Plan, ruling: &Ruling) {
+    let before = condition(&plan.status.conditions, "PolicyReady").cloned();
+    let (ready, reason, message) = match (&ruling.in_use, &ruling.problem, ruling.loading) {
+        (Some(policy), None, _) => {
+            // How the last evaluation by the same policy went stands until the next.
+            if before.is_some_and(|c| c.status == "False" && c.message.contains(&about(policy))) {
+                return;
+            }
+            (true, "Ready", format!("{} decides", named(policy)))
+        }
+        (Some(policy), Some(problem), _) => (
+            false,
+            problem.reason,
+            format!(
+                "{}; until that is mended, {} decides as before",
+                problem.message,
+                named(policy)
+            ),
+        ),
+        (None, Some(problem), _) => (
+            false,
+            problem.reason,
+            without(seen, ruling, &problem.message),
+        ),
+        (None, None, since) => {
+            plan.look_again(seen.now.plus(SOON));
+            let recent = since.is_none_or(|since| seen.now < since.plus(PATIENCE));
+            if before.is_some() && recent {
+                return;
+            }
+            let message =
+                "the group's policy is being loaded; it is read from its ConfigMap and compiled";
+            (false, "Loading", message.to_owned())
+        }
+    };
+    let generation = seen.group.metadata.generation;
+    let ready = ("PolicyReady", ready, reason, message);
+    set_condition(&mut plan.status.conditions, seen.now, generation, ready);
+}
+
+/// How the condition names a policy that gave no decision.
+fn about(policy: &PolicyInUse) -> String {
+    format!("(sha256 {})", policy.digest)
+}
+
+/// A problem, what was lost by it, and what happens meanwhile.
+fn without(seen: &Observed, ruling: &Ruling, problem: &str) -> String {
+    let last = seen.group.status.as_ref().and_then(|s| s.policy.as_ref());
+    let wanted = Source::of(&seen.group).map(|source| source.to_string());
+    let lost = last
+        .filter(|last| Some(&last.source) == wanted.as_ref())
+        .map(|last| {
+            format!(
+                "; the policy with sha256 {} that decided last is not at hand any more",
+                last.digest
+            )
+        })
+        .unwrap_or_default();
+    format!("{problem}{lost}; {}", meanwhile(ruling.on_error))
+}
+
+fn meanwhile(on_error: OnError) -> &'static str {
+    match on_error {
+        OnError::Hold => "nothing is started until that is mended (onError: Hold)",
+        OnError::UseDefault => {
+            "the default policy decides until that is mended (onError: UseDefault)"
+        }
+    }
+}
+
+/// The policy gave no decision: what `PolicyReady` says of it, unless there is something wrong
+/// with an earlier step already.
+pub fn gave_none(seen: &Observed, plan: &mut Plan, ruling: &Ruling, error: &EvalError) {
+    if let (Some(policy), None) = (&ruling.in_use, &ruling.problem) {
+        let message = format!("{error} {}; {}", about(policy), meanwhile(ruling.on_error));
+        let ready = ("PolicyReady", false, error.reason(), message);
+        let generation = seen.group.metadata.generation;
+        set_condition(&mut plan.status.conditions, seen.now, generation, ready);
+    }
+}
+
+/// The policy gave a decision: whatever was wrong with it is so no longer.
+pub(super) fn gave_one(seen: &Observed, plan: &mut Plan, ruling: &Ruling, policy: &PolicyInUse) {
+    if ruling.in_use.as_ref() == Some(policy) && ruling.problem.is_none() {
+        let message = format!("{} decides", named(policy));
+        let ready = ("PolicyReady", true, "Ready", message);
+        let generation = seen.group.metadata.generation;
+        set_condition(&mut plan.status.conditions, seen.now, generation, ready);
+    }
+}
+
+/// Nobody decides: why nothing is started.
+pub fn nobody(seen: &Observed, plan: &mut Plan, ruling: &Ruling) {
+    let status = &mut plan.status;
+    let message = match &ruling.problem {
+        Some(problem) => format!(
+            "nothing is started, because the group's policy cannot decide: {}",
+            problem.message
+        ),
+        // It is only on its way, and nothing else has happened: not worth a write.
+        None if seen.group.status.as_ref() == Some(&*status) => return,
+        None => "nothing is started before the group's policy is loaded".to_owned(),
+    };
+    let ready = ("Ready", false, "PolicyNotReady", message.clone());
+    let generation = seen.group.metadata.generation;
+    set_condition(&mut status.conditions, seen.now, generation, ready);
+    status.state = Some("Waiting".into());
+    status.next = None;
+    status.message = Some(message);
+}
+
+/// What is new about who decides, for an event.
+pub fn news(before: &[Condition], after: &[Condition]) -> Option<Note> {
+    let before = condition(before, "PolicyReady");
+    let after = condition(after, "PolicyReady")?;
+    let told = |c: &Condition| (c.status.clone(), c.reason.clone(), c.message.clone());
+    if after.reason == "Loading" || before.map(told) == Some(told(after)) {
+        return None;
+    }
+    let note = |warning, reason, message| Note {
+        warning,
+        reason,
+        message,
+        pod: None,
+    };
+    if after.status != "True" {
+        let words = format!("{}: {}", after.reason, after.message);
+        return Some(note(true, "PolicyNotReady", words));
+    }
+    match before.filter(|before| before.reason != "Loading") {
+        Some(_) => Some(note(false, "PolicyChanged", after.message.clone())),
+        // A group that is new and names no policy: nothing to write home about.
+        None if after.message.starts_with(DEFAULT) => None,
+        None => Some(note(false, "PolicyLoaded", after.message.clone())),
+    }
+}

@@ -1,0 +1,26 @@
+//! Policies that groups name: read from ConfigMaps, compiled off everyone's path, and
+//! adopted by each group once they have passed every check.
+
+mod adopted;
+mod compiler;
+mod source;
+mod sources;
+
+pub use adopted::Adopted;
+pub use compiler::Compiler;
+pub use source::{Problem, Source};
+pub use sources::Sources;
+
+use crate::api::Timestamp;
+use policy_host::Policy;
+
+/// What is known of the policy in a ConfigMap's key.
+#[derive(Clone, Debug)]
+pub enum PolicyRead {
+    /// It is being read or compiled, since then.
+    Loading(Timestamp),
+    /// It may serve.
+    Loaded(Policy),
+    /// It may not, or it is not there.
+    Failed(Problem),
+}

@@ -1,0 +1,199 @@
+//! Where a policy comes from, and what can be wrong with it.
+
+use crate::api::{OaatGroup, PolicySpec};
+use k8s_openapi::api::core::v1::ConfigMap;
+use policy_host::{EvalError, LoadError};
+use std::fmt;
+
+/// A key of a ConfigMap.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Source {
+    /// Namespace of the ConfigMap, which is its group's.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The key.
+    pub key: String,
+}
+
+impl Source {
+    /// What a group names, if it names one.
+    pub fn of(group: &OaatGroup) -> Option<Self> {
+        let spec: &PolicySpec = group.spec.policy.as_ref()?;
+        Some(Self {
+            namespace: group.metadata.namespace.clone().unwrap_or_default(),
+            name: spec.config_map.name.clone(),
+            key: spec.config_map.key.clone(),
+        })
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ConfigMap {}, key {}", self.name, self.key)
+    }
+}
+
+/// Why a policy does not decide as it should.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Problem {
+    /// A CamelCase token.
+    pub reason: &'static str,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+impl Problem {
+    /// There is no such ConfigMap.
+    pub fn not_found(source: &Source) -> Self {
+        Self {
+            reason: "SourceNotFound",
+            message: format!(
+                "there is no ConfigMap {:?} in namespace {:?}; make it with: oaat-operator policy pack FILE --name {} | \
+                 kubectl apply -n {} --server-side -f -",
+                source.name, source.namespace, source.name, source.namespace
+            ),
+        }
+    }
+
+    /// The ConfigMap cannot be read.
+    pub fn unreadable(source: &Source, error: &str) -> Self {
+        Self {
+            reason: "SourceUnreadable",
+            message: format!("ConfigMap {:?} cannot be read: {error}", source.name),
+        }
+    }
+
+    /// The ConfigMap is there, the key is not.
+    fn no_key(source: &Source, map: &ConfigMap) -> Self {
+        let binary: Vec<&str> = map
+            .binary_data
+            .iter()
+            .flat_map(|data| data.keys().map(String::as_str))
+            .collect();
+        let key = &source.key;
+        let text = map.data.as_ref().is_some_and(|data| data.contains_key(key));
+        let more = if text {
+            "it has one under data, which is for text; a component belongs under binaryData, where \
+             `oaat-operator policy pack` puts it"
+                .to_owned()
+        } else if binary.is_empty() {
+            "it has no binaryData at all; `oaat-operator policy pack` writes one that has"
+                .to_owned()
+        } else {
+            format!(
+                "it has {}; name one of them in spec.policy.configMap.key",
+                binary.join(", ")
+            )
+        };
+        Self {
+            reason: "KeyNotFound",
+            message: format!(
+                "ConfigMap {:?} has no binaryData key {key:?}: {more}",
+                source.name
+            ),
+        }
+    }
+
+    /// It took longer to compile than anything may.
+    pub fn compile_timeout(limit: std::time::Duration) -> Self {
+        Self {
+            reason: "CompileTimeout",
+            message: format!(
+                "the component was not compiled within {} seconds; make it smaller, or its functions",
+                limit.as_secs()
+            ),
+        }
+    }
+
+    /// The policy did not accept the settings.
+    pub fn settings(error: &EvalError) -> Self {
+        let message = match error {
+            EvalError::PolicyError(words) => format!("the policy refuses its settings: {words}"),
+            other => format!("the settings could not be checked: {other}"),
+        };
+        Self {
+            reason: "SettingsRejected",
+            message,
+        }
+    }
+}
+
+impl From<&LoadError> for Problem {
+    fn from(error: &LoadError) -> Self {
+        Self {
+            reason: error.reason(),
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<&EvalError> for Problem {
+    fn from(error: &EvalError) -> Self {
+        Self {
+            reason: error.reason(),
+            message: error.to_string(),
+        }
+    }
+}
+
+/// The bytes of a policy in a ConfigMap that may not be there.
+///
+/// # Errors
+/// SourceNotFound or KeyNotFound.
+pub fn bytes<'a>(source: &Source, map: Option<&'a ConfigMap>) -> Result<&'a [u8], Problem> {
+    let map = map.ok_or_else(|| Problem::not_found(source))?;
+    map.binary_data
+        .as_ref()
+        .and_then(|data| data.get(&source.key))
+        .map(|bytes| bytes.0.as_slice())
+        .ok_or_else(|| Problem::no_key(source, map))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn source() -> Source {
+        Source {
+            namespace: "home".into(),
+            name: "mine".into(),
+            key: "policy.wasm".into(),
+        }
+    }
+
+    fn map(more: serde_json::Value) -> ConfigMap {
+        serde_json::from_value(more).unwrap()
+    }
+
+    #[test]
+    fn the_bytes_are_those_of_the_key() {
+        let map = map(json!({ "binaryData": { "policy.wasm": "AAE=" } }));
+        assert_eq!(bytes(&source(), Some(&map)), Ok(&[0, 1][..]));
+    }
+
+    #[test]
+    fn each_way_of_not_being_there_says_what_to_do() {
+        let cases = [
+            (None, "SourceNotFound", "policy pack FILE --name mine"),
+            (Some(json!({})), "KeyNotFound", "no binaryData at all"),
+            (
+                Some(json!({ "binaryData": { "a.wasm": "" } })),
+                "KeyNotFound",
+                "it has a.wasm; name",
+            ),
+            (
+                Some(json!({ "data": { "policy.wasm": "x" } })),
+                "KeyNotFound",
+                "under data, which is for text",
+            ),
+        ];
+        for (given, reason, words) in cases {
+            let map = given.map(map);
+            let problem = bytes(&source(), map.as_ref()).unwrap_err();
+            assert_eq!(problem.reason, reason);
+            assert!(problem.message.contains(words), "{}", problem.message);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Watches the ConfigMaps that groups name: each by its name, once however many groups use
+//! it, and not one more.
+
+use super::source::{Problem, Source, bytes};
+use super::{Compiler, PolicyRead};
+use crate::api::Timestamp;
+use crate::triggers::GroupRef;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+/// A ConfigMap: namespace and name.
+type MapName = (String, String);
+
+/// The policies in ConfigMaps, kept up to date. Cheap to clone.
+#[derive(Clone)]
+pub struct Sources {
+    client: Client,
+    compiler: Compiler,
+    queue: UnboundedSender<GroupRef>,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// What each group uses.
+    groups: HashMap<GroupRef, Source>,
+    /// What is known of each source in use.
+    sources: HashMap<Source, Entry>,
+    /// The watch on each ConfigMap in use.
+    watches: HashMap<MapName, JoinHandle<()>>,
+}
+
+struct Entry {
+    users: HashSet<GroupRef>,
+    read: PolicyRead,
+    /// Hash of the bytes that `read` speaks of.
+    bytes: Option<u64>,
+}
+
+impl Sources {
+    /// Sources that send the groups concerned to `queue` whenever one changes.
+    pub fn new(client: Client, compiler: Compiler, queue: UnboundedSender<GroupRef>) -> Self {
+        Self {
+            client,
+            compiler,
+            queue,
+            known: Arc::default(),
+        }
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of a source now. One that no group was seen to use yet is loading: the
+    /// watch event of that group is on its way.
+    pub fn read(&self, source: &Source) -> PolicyRead {
+        self.known().sources.get(source).map_or_else(
+            || PolicyRead::Loading(Timestamp::now()),
+            |entry| entry.read.clone(),
+        )
+    }
+
+    /// Notes which source a group uses; `None` for none, or when the group is gone.
+    pub fn used(&self, group: &GroupRef, source: Option<Source>) {
+        let mut known = self.known();
+        if known.groups.get(group) == source.as_ref() {
+            return;
+        }
+        if let Some(before) = known.groups.remove(group) {
+            known.leave(group, &before);
+        }
+        let Some(source) = source else { return };
+        let map = (source.namespace.clone(), source.name.clone());
+        let entry = known.sources.entry(source.clone());
+        let mut fresh = false;
+        let entry = entry.or_insert_with(|| {
+            fresh = true;
+            Entry {
+                users: HashSet::new(),
+                read: PolicyRead::Loading(Timestamp::now()),
+                bytes: None,
+            }
+        });
+        entry.users.insert(group.clone());
+        known.groups.insert(group.clone(), source);
+        if fresh {
+            // Anew also where another key is watched already: its list brings this one too.
+            let watch = tokio::spawn(self.clone().watch(map.clone()));
+            if let Some(before) = known.watches.insert(map, watch) {
+                before.abort();
+            }
+        }
+    }
+
+    async fn watch(self, map: MapName) {
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &map.0);
+        let objects = watcher::watch_object(api, &map.1).default_backoff();
+        futures::pin_mut!(objects);
+        while let Some(event) = objects.next().await {
+            match event {
+                Ok(object) => self.take(&map, object).await,
+                Err(error) => self.interrupted(&map, &error),
+            }
+        }
+    }
+
+    /// What there is to load in a ConfigMap, or in its absence.
+    async fn take(&self, map: &MapName, object: Option<ConfigMap>) {
+        let wanted: Vec<Source> = {
+            let known = self.known();
+            let of_map = |s: &&Source| (&s.namespace, &s.name) == (&map.0, &map.1);
+            known.sources.keys().filter(of_map).cloned().collect()
+        };
+        for source in wanted {
+            let (read, hashed) = match bytes(&source, object.as_ref()) {
+                Err(problem) => (PolicyRead::Failed(problem), None),
+                Ok(bytes) => {
+                    let mut hasher = DefaultHasher::new();
+                    bytes.hash(&mut hasher);
+                    let hashed = Some(hasher.finish());
+                    let unchanged = |entry: &Entry| entry.bytes == hashed;
+                    if self.known().sources.get(&source).is_some_and(unchanged) {
+                        continue;
+                    }
+                    let read = match self.compiler.load(bytes.to_vec()).await {
+                        Ok(policy) => PolicyRead::Loaded(policy),
+                        Err(problem) => PolicyRead::Failed(problem),
+                    };
+                    (read, hashed)
+                }
+            };
+            self.put(&source, read, hashed);
+        }
+    }
+
+    fn put(&self, source: &Source, read: PolicyRead, bytes: Option<u64>) {
+        let (namespace, configmap, key) = (&source.namespace, &source.name, &source.key);
+        match &read {
+            PolicyRead::Loaded(policy) => {
+                let (digest, contract) = (policy.digest(), policy.contract());
+                info!(namespace, configmap, key, digest, contract, "policy loaded");
+            }
+            PolicyRead::Failed(Problem { reason, message }) => {
+                warn!(
+                    namespace,
+                    configmap, key, reason, "policy not loaded: {message}"
+                );
+            }
+            PolicyRead::Loading(_) => {}
+        }
+        let mut known = self.known();
+        let Some(entry) = known.sources.get_mut(source) else {
+            return;
+        };
+        entry.bytes = bytes;
+        entry.read = read;
+        for group in &entry.users {
+            // The receiver goes away at the end of the process only.
+            let _ = self.queue.send(group.clone());
+        }
+    }
+
+    /// The watch broke; it is taken up again. Only what is not known yet suffers from it.
+    fn interrupted(&self, map: &MapName, error: &watcher::Error) {
+        let (namespace, configmap) = map;
+        warn!(namespace, configmap, %error, "the watch on a policy was interrupted; it is taken up again");
+        let forbidden = match error {
+            watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 403 => {
+                status.message.clone()
+            }
+            _ => return,
+        };
+        let loading: Vec<Source> = {
+            let known = self.known();
+            let of_map = |(s, entry): &(&Source, &Entry)| {
+                (&s.namespace, &s.name) == (&map.0, &map.1)
+                    && matches!(entry.read, PolicyRead::Loading(_))
+            };
+            let found = known.sources.iter().filter(of_map);
+            found.map(|(source, _)| source.clone()).collect()
+        };
+        for source in loading {
+            let problem = Problem::unreadable(&source, &forbidden);
+            self.put(&source, PolicyRead::Failed(problem), None);
+        }
+    }
+}
+
+impl Known {
+    /// A group uses a source no longer.
+    fn leave(&mut self, group: &GroupRef, source: &Source) {
+        let Some(entry) = self.sources.get_mut(source) else {
+            return;
+        };
+        entry.users.remove(group);
+        if !entry.users.is_empty() {
+            return;
+        }
+        self.sources.remove(source);
+        let map = (source.namespace.clone(), source.name.clone());
+        let of_map = |s: &Source| (&s.namespace, &s.name) == (&map.0, &map.1);
+        if !self.sources.keys().any(of_map)
+            && let Some(watch) = self.watches.remove(&map)
+        {
+            watch.abort();
+        }
+    }
+}
