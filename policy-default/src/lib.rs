@@ -9,83 +9,31 @@
 //!    older than any that did.
 //! 4. Among equals it is a matter of chance.
 //!
-//! [`select`] is the whole of it, a function of the request; the rest of this file
-//! exports it.
+//! [`select`] is the whole of it, a function of the request, made of the steps in
+//! [`policy_sdk::documented`]; the rest of this file exports it.
 
-use policy_sdk::{
-    Decision, Duration, Instant, Item, ItemSettings, Policy, Request, Standing, Verdict,
-};
-use rand::rngs::ChaCha8Rng;
-use rand::{RngExt, SeedableRng};
+use policy_sdk::documented::{by_lot, candidates, least, standing};
+use policy_sdk::{Decision, Item, ItemSettings, Policy, Request};
 
 /// Decides by the documented algorithm.
 pub fn select(request: &Request) -> Decision {
-    let verdicts: Vec<_> = request
-        .items
+    let items = &request.items;
+    let verdicts: Vec<_> = items
         .iter()
-        .map(|item| standing(item, request.now))
+        .map(|item| standing(item, item.cool_off, request.now))
         .collect();
-    let candidates = || {
-        request
-            .items
-            .iter()
-            .zip(&verdicts)
-            .enumerate()
-            .filter(|(_, (item, verdict))| item.startable && verdict.standing == Standing::Ready)
-            .map(|(index, (item, _))| (index, item))
-    };
-    let decision = match candidates().map(|(_, item)| age(item)).min() {
-        Some(oldest) => {
-            let equals: Vec<_> = candidates()
-                .filter(|(_, item)| age(item) == oldest)
-                .map(|(index, _)| index)
-                .collect();
-            let chosen = by_lot(&equals, request.seed);
-            Decision::run(chosen).with_note(why(
-                &request.items[chosen],
-                candidates().count(),
-                equals.len(),
-            ))
+    let candidates = candidates(items, &verdicts);
+    // `None` (never) is less than any time.
+    let oldest = least(&candidates, |i| {
+        (items[i].last_success, items[i].last_failure)
+    });
+    let decision = match by_lot(&oldest, request.seed) {
+        Some(chosen) => {
+            Decision::run(chosen).with_note(why(&items[chosen], candidates.len(), oldest.len()))
         }
         None => Decision::wait(verdicts.iter().filter_map(|verdict| verdict.until).min()),
     };
     decision.with_verdicts(verdicts)
-}
-
-/// Where an item stands. Where success and failure both keep it, the one that
-/// keeps it longer counts.
-fn standing(item: &Item, now: Instant) -> Verdict {
-    let cooling = item
-        .last_failure
-        .map(|at| later(at, item.cool_off))
-        .filter(|until| now < *until);
-    let fresh = match (item.last_success, item.frequency) {
-        (Some(_), None) => return Verdict::new(Standing::Fresh, None),
-        (Some(at), Some(frequency)) => Some(later(at, frequency)).filter(|until| now < *until),
-        (None, _) => None,
-    };
-    match (fresh, cooling) {
-        (None, None) => Verdict::new(Standing::Ready, None),
-        (fresh, cooling) if cooling > fresh => Verdict::new(Standing::Cooling, cooling),
-        (fresh, _) => Verdict::new(Standing::Fresh, fresh),
-    }
-}
-
-/// The rank of an item: less is older, and `None` (never) is less than any time.
-fn age(item: &Item) -> (Option<Instant>, Option<Instant>) {
-    (item.last_success, item.last_failure)
-}
-
-/// One of several equals. ChaCha is a published cipher: its output stays what it
-/// is, whatever release of a library computes it.
-fn by_lot(equals: &[usize], seed: u64) -> usize {
-    match equals {
-        [only] => *only,
-        several => {
-            let lot = ChaCha8Rng::seed_from_u64(seed).random_range(0..several.len() as u32);
-            several[lot as usize]
-        }
-    }
 }
 
 fn why(item: &Item, candidates: usize, equals: usize) -> String {
@@ -99,11 +47,6 @@ fn why(item: &Item, candidates: usize, equals: usize) -> String {
         (_, 1) => format!("of {candidates} items that are due, {rank}"),
         _ => format!("of {candidates} items that are due, {rank}; by lot among {equals} equals"),
     }
-}
-
-/// `at` and some time, as late as an instant can be if there is no such instant.
-fn later(at: Instant, duration: Duration) -> Instant {
-    at.saturating_add_unsigned(duration)
 }
 
 struct Documented;

@@ -41,6 +41,7 @@ pub mod bindings {
 }
 
 mod build;
+pub mod documented;
 pub mod log;
 
 pub use bindings::oaat::policy::types::{

@@ -1,0 +1,79 @@
+//! The compiled component in the operator's own evaluator: it answers as the
+//! native functions do.
+
+use policy_backoff::{select, validate};
+use policy_sdk::{Item, ItemSettings, Request};
+use policy_testkit::{EvalError, strategy};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+#[test]
+fn the_component_is_of_modest_size() {
+    let policy = policy_testkit::component!();
+    assert!(policy.size() < 120 << 10, "{} bytes", policy.size());
+}
+
+#[test]
+fn two_thousand_items_are_decided_well_within_the_fuel() {
+    let policy = policy_testkit::component!();
+    let mut request = (0..2000).fold(Request::at(1000), |request, i| {
+        let mut item = Item::named(format!("item {i}")).every(1000).failed(0);
+        item.settings = Some(r#"{"base": "1m", "factor": 1.5, "max": "1h 30m"}"#.into());
+        item.failures = 40;
+        request.with(item)
+    });
+    request.settings = r#"{"jitter": 0.1}"#.into();
+    let evaluation = policy.evaluate(&request);
+    assert_eq!(evaluation.answer.ok(), select(&request).ok());
+    // Of 210 million.
+    assert!(evaluation.fuel < 60_000_000, "{}", evaluation.fuel);
+}
+
+/// Settings of a group or of an item, some of them wrong.
+fn settings() -> impl Strategy<Value = String> {
+    prop_oneof![
+        5 => Just("{}".to_owned()),
+        5 => (0_u32..90, 1.0..3.0, 0.0..=1.0).prop_map(|(base, factor, jitter)| {
+            format!(r#"{{"base": "{base}s", "factor": {factor}, "jitter": {jitter}}}"#)
+        }),
+        5 => (0_u32..90).prop_map(|max| format!(r#"{{"max": "{max}m"}}"#)),
+        1 => "[a-z0-9.]{0,4}".prop_map(|text| format!(r#"{{"base": "{text}"}}"#)),
+        1 => any::<f64>().prop_map(|factor| format!(r#"{{"factor": {factor:e}}}"#)),
+        1 => ".{0,20}",
+    ]
+}
+
+fn words<T>(answer: Result<T, EvalError>) -> Result<T, String> {
+    answer.map_err(|error| match error {
+        EvalError::PolicyError(words) => words,
+        other => panic!("{other}"),
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn component_and_function_agree(
+        mut request in strategy::request(),
+        group in settings(),
+        own in vec(option::weighted(0.2, settings()), 12),
+    ) {
+        let policy = policy_testkit::component!();
+        request.settings = group;
+        for (item, own) in request.items.iter_mut().zip(own) {
+            item.settings = own;
+        }
+        let first = policy.evaluate(&request);
+        prop_assert_eq!(words(first.answer), select(&request));
+        prop_assert_eq!(first.fuel, policy.evaluate(&request).fuel);
+    }
+
+    #[test]
+    fn component_and_function_validate_alike(group in settings(), own in settings()) {
+        let policy = policy_testkit::component!();
+        let items = [ItemSettings { name: "a".into(), settings: own }];
+        prop_assert_eq!(words(policy.validate(&group, &items)), validate(&group, &items));
+    }
+}
