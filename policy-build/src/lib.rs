@@ -49,14 +49,31 @@ pub enum BuildError {
     Componentise(String),
 }
 
+/// A policy crate, built.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// Its name, as its files have it: `my_policy`.
+    pub name: String,
+    /// Its component.
+    pub component: Vec<u8>,
+}
+
 /// Builds the policy crate in `dir` and returns its component.
+///
+/// # Errors
+/// As [`build_crate`].
+pub fn build(dir: &Path, target_dir: &Path) -> Result<Vec<u8>, BuildError> {
+    build_crate(dir, target_dir).map(|built| built.component)
+}
+
+/// Builds the policy crate in `dir`.
 ///
 /// `target_dir` is where the nested build works. It must not be the target
 /// folder of a cargo that waits for this one, or the two would wait for each other.
 ///
 /// # Errors
 /// What failed, with what to do about it.
-pub fn build(dir: &Path, target_dir: &Path) -> Result<Vec<u8>, BuildError> {
+pub fn build_crate(dir: &Path, target_dir: &Path) -> Result<Built, BuildError> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     target_installed(dir)?;
     let mut command = Command::new(&cargo);
@@ -100,11 +117,14 @@ pub fn build(dir: &Path, target_dir: &Path) -> Result<Vec<u8>, BuildError> {
     }
     let module =
         module_of(&output.stdout, dir).ok_or_else(|| BuildError::NoModule(dir.to_owned()))?;
+    let stem = module.file_stem().unwrap_or_default();
+    let name = stem.to_string_lossy().into_owned();
     let bytes = std::fs::read(&module).map_err(|error| BuildError::Read {
         path: module,
         error,
     })?;
-    componentise(&bytes)
+    let component = componentise(&bytes)?;
+    Ok(Built { name, component })
 }
 
 /// Makes a component of the core module that cargo built.

@@ -161,7 +161,7 @@ impl Host {
             pre: PolicyPre::new(instance).map_err(mismatch)?,
             digest,
         }));
-        match policy.evaluate(&probe()).answer {
+        match policy.probe().answer {
             // A refusal in words is an answer; so is one that fails the checks, and
             // both are told when a real request gets them.
             Ok(_) | Err(EvalError::PolicyError(_) | EvalError::BadAnswer(_)) => {
@@ -228,6 +228,16 @@ impl Policy {
             .answer
             .and_then(|decision| answer::check(request, decision).map_err(EvalError::BadAnswer));
         evaluation
+    }
+
+    /// Asks for a decision about the small request that [`Host::load`] tries a component on.
+    pub fn probe(&self) -> Evaluation<Decision> {
+        self.evaluate(&probe())
+    }
+
+    /// The limits that hold for it.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
     }
 
     /// Asks whether settings are right, in a fresh sandbox.

@@ -3,7 +3,12 @@
 //! the operator's limits.
 
 mod bench;
+mod build;
+mod check;
 mod component;
+mod new;
+mod pack;
+mod replay;
 mod simulate;
 mod test;
 
@@ -13,12 +18,22 @@ use std::process::ExitCode;
 /// What to do with a policy.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Make a crate for a policy, which builds and passes its tests as it is.
+    New(new::Args),
+    /// Build a policy's crate into a component.
+    Build(build::Args),
+    /// Say whether the operator would take a component, and what it is.
+    Check(check::Args),
     /// Run declarative cases against a policy.
     Test(test::Args),
     /// Let a policy decide over days of virtual time, and show what came of it.
     Simulate(simulate::Args),
     /// Measure time and fuel of a decision.
     Bench(bench::Args),
+    /// Print the ConfigMap that ships a policy.
+    Pack(pack::Args),
+    /// Repeat decisions that the operator made, from its log or from records.
+    Replay(replay::Args),
 }
 
 /// Runs one of the tools. `built_in` is the component of the operator's default policy,
@@ -28,6 +43,11 @@ pub enum Command {
 /// failed case), 2 when the tool could not do its work (a file that cannot be read).
 pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
     let outcome = match command {
+        Command::New(args) => new::run(&args),
+        Command::Build(args) => build::run(&args),
+        Command::Check(args) => check::run(&args, built_in),
+        Command::Pack(args) => pack::run(&args, built_in),
+        Command::Replay(args) => replay::run(&args, built_in),
         Command::Test(args) => test::run(&args, built_in),
         Command::Simulate(args) => simulate::run(&args, built_in),
         Command::Bench(args) => bench::run(&args, built_in),
@@ -38,5 +58,13 @@ pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
             eprintln!("oaat-operator policy: {error:#}");
             ExitCode::from(2)
         }
+    }
+}
+
+/// A time as people read it.
+fn time(millis: policy_host::Instant) -> String {
+    match chrono::DateTime::from_timestamp_millis(millis) {
+        Some(time) => time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true),
+        None => format!("{millis} ms since 1970"),
     }
 }

@@ -6,6 +6,7 @@ mod bad_input;
 mod by_hand;
 mod durations;
 mod operating;
+mod policies;
 mod quick_start;
 mod recording;
 mod retention;

@@ -1,0 +1,20 @@
+//! The pure function, without any WebAssembly: fast, and easy to debug.
+
+use {crate}::select;
+use policy_sdk::{Item, Request};
+
+const MINUTE: i64 = 60_000;
+
+#[test]
+fn the_oldest_success_goes_first() {
+    let request = Request::at(100 * MINUTE)
+        .with(Item::named("newer").every(1000).succeeded(80 * MINUTE))
+        .with(Item::named("older").every(1000).succeeded(20 * MINUTE));
+    assert_eq!(select(&request).chosen(), Some(1));
+}
+
+#[test]
+fn what_the_operator_holds_is_never_chosen() {
+    let request = Request::at(0).with(Item::named("held").held());
+    assert_eq!(select(&request).chosen(), None);
+}

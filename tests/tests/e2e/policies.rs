@@ -1,0 +1,367 @@
+//! Policies in ConfigMaps: how they come to decide, and what happens when something is wrong
+//! with them.
+
+use crate::world::{World, condition};
+use anyhow::Result;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams};
+use oaat_operator::DEFAULT_POLICY;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The documented algorithm under another digest: a custom section changes nothing else.
+fn variant(name: &str) -> Vec<u8> {
+    let mut wasm = DEFAULT_POLICY.to_vec();
+    let name = name.as_bytes();
+    let length = u8::try_from(name.len()).unwrap();
+    wasm.extend([0, length + 1, length]);
+    wasm.extend(name);
+    wasm
+}
+
+fn digest(wasm: &[u8]) -> String {
+    let host = policy_host::Host::new(policy_host::Limits::default()).unwrap();
+    host.load(wasm, None).unwrap().digest().to_owned()
+}
+
+impl World {
+    /// Puts a policy into ConfigMap `mine`.
+    async fn policy(&self, wasm: &[u8]) -> Result<()> {
+        self.config_map("mine", "policy.wasm", wasm).await
+    }
+
+    async fn config_map(&self, name: &str, key: &str, wasm: &[u8]) -> Result<()> {
+        let map = ConfigMap {
+            metadata: ObjectMeta {
+                name: Some(name.into()),
+                ..ObjectMeta::default()
+            },
+            binary_data: Some(BTreeMap::from([(key.into(), ByteString(wasm.to_vec()))])),
+            ..ConfigMap::default()
+        };
+        let params = PatchParams::apply("test").force();
+        self.maps()
+            .patch(name, &params, &Patch::Apply(&map))
+            .await?;
+        Ok(())
+    }
+
+    fn maps(&self) -> Api<ConfigMap> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Waits until `PolicyReady` is as given, and gives its message.
+    async fn until_policy(&self, status: &str, reason: &str) -> Result<String> {
+        let group = self
+            .until(&format!("PolicyReady is {status}, {reason}"), |group| {
+                let (s, r, _) = condition(group, "PolicyReady");
+                (s.as_str(), r.as_str()) == (status, reason)
+            })
+            .await?;
+        Ok(condition(&group, "PolicyReady").2)
+    }
+
+    /// Waits until a run was decided by the policy with this digest.
+    async fn until_decided_by(&self, digest: &str) -> Result<Value> {
+        self.until(&format!("a run is decided by {digest}"), |group| {
+            group["status"]["lastDecision"]["digest"] == digest
+        })
+        .await
+    }
+}
+
+/// A world whose items succeed at once and are always due again.
+async fn busy(name: &str, policy: Value) -> Result<World> {
+    let world = World::new(name).await?;
+    world.work("exit 0", json!({})).await?;
+    let spec = json!({ "frequency": "100ms", "policy": policy });
+    world.group(&["a", "b"], spec).await?;
+    Ok(world)
+}
+
+#[tokio::test]
+async fn a_policy_decides_from_its_config_map_and_is_swapped_while_runs_go_on() -> Result<()> {
+    let world = busy("policy-swap", json!({ "configMap": { "name": "mine" } })).await?;
+    let message = world.until_policy("False", "SourceNotFound").await?;
+    assert!(message.contains("policy pack"), "{message}");
+    assert!(message.contains("onError: Hold"), "{message}");
+    let group = world.read("group").await?;
+    let (ready, reason, _) = condition(&group, "Ready");
+    assert_eq!(
+        (ready.as_str(), reason.as_str()),
+        ("False", "PolicyNotReady")
+    );
+
+    let (one, two) = (variant("one"), variant("two"));
+    world.policy(&one).await?;
+    let group = world.until_decided_by(&digest(&one)).await?;
+    assert_eq!(
+        group["status"]["policy"]["source"],
+        "ConfigMap mine, key policy.wasm"
+    );
+    assert_eq!(group["status"]["policy"]["contract"], "1.0.0");
+    let (status, _, message) = condition(&group, "PolicyReady");
+    assert_eq!(status, "True");
+    assert!(
+        message.contains(&digest(&one)) && message.contains("contract 1.0.0"),
+        "{message}"
+    );
+
+    world.policy(&two).await?;
+    let group = world.until_decided_by(&digest(&two)).await?;
+    let changed = world.until_event("group", "PolicyChanged").await?;
+    assert!(
+        changed.contains(&digest(&one)) || changed.contains(&digest(&two)),
+        "{changed}"
+    );
+    // No run was lost on the way: numbers without a gap, each of them ended well.
+    let history = group["status"]["history"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let runs: Vec<i64> = history
+        .iter()
+        .filter_map(|run| run["run"].as_i64())
+        .collect();
+    assert!(
+        runs.windows(2).all(|pair| pair[0] == pair[1] + 1),
+        "{runs:?}"
+    );
+    assert!(
+        history.iter().all(|run| run["result"] == "Succeeded"),
+        "{history:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_last_good_policy_decides_while_the_config_map_is_bad_or_gone() -> Result<()> {
+    let world = busy(
+        "policy-last-good",
+        json!({ "configMap": { "name": "mine" } }),
+    )
+    .await?;
+    let good = variant("good");
+    world.policy(&good).await?;
+    world.until_decided_by(&digest(&good)).await?;
+
+    world.policy(b"not a component").await?;
+    let message = world.until_policy("False", "Malformed").await?;
+    assert!(
+        message.contains(&digest(&good)) && message.contains("as before"),
+        "{message}"
+    );
+    world.until_event("group", "PolicyNotReady").await?;
+    let runs = |group: &Value| group["status"]["run"].as_i64().unwrap_or(0);
+    let now = runs(&world.read("group").await?);
+    let group = world
+        .until("more runs", |group| runs(group) > now + 2)
+        .await?;
+    assert_eq!(group["status"]["lastDecision"]["digest"], digest(&good));
+    assert_eq!(condition(&group, "Ready").0, "True");
+
+    world.config_map("mine", "other", &good).await?;
+    let message = world.until_policy("False", "KeyNotFound").await?;
+    assert!(message.contains("it has other"), "{message}");
+    world
+        .maps()
+        .delete("mine", &DeleteParams::default())
+        .await?;
+    world.until_policy("False", "SourceNotFound").await?;
+    let now = runs(&world.read("group").await?);
+    world
+        .until("more runs", |group| runs(group) > now + 2)
+        .await?;
+
+    world.policy(&good).await?;
+    world.until_policy("True", "Ready").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn after_a_restart_on_error_decides_and_the_lost_digest_is_named() -> Result<()> {
+    let mut world = busy("policy-lost", json!({ "configMap": { "name": "mine" } })).await?;
+    let good = variant("lost");
+    world.policy(&good).await?;
+    world.until_decided_by(&digest(&good)).await?;
+    world.take_operator().stop().await;
+    world
+        .maps()
+        .delete("mine", &DeleteParams::default())
+        .await?;
+    world.start_operator().await?;
+    let message = world.until_policy("False", "SourceNotFound").await?;
+    assert!(
+        message.contains(&digest(&good)) && message.contains("Hold"),
+        "{message}"
+    );
+    let held = world
+        .until("nothing runs", |group| group["status"]["current"].is_null())
+        .await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(
+        world.read("group").await?["status"]["run"],
+        held["status"]["run"]
+    );
+
+    let default = json!({ "policy": { "configMap": { "name": "mine" }, "onError": "UseDefault" } });
+    world
+        .group(
+            &["a", "b"],
+            merged(json!({ "frequency": "100ms" }), default),
+        )
+        .await?;
+    world.until_decided_by(&digest(DEFAULT_POLICY)).await?;
+    let message = world.until_policy("False", "SourceNotFound").await?;
+    assert!(message.contains("default policy decides"), "{message}");
+    Ok(())
+}
+
+fn merged(mut one: Value, other: Value) -> Value {
+    for (key, value) in other.as_object().into_iter().flatten() {
+        one[key] = value.clone();
+    }
+    one
+}
+
+#[tokio::test]
+async fn a_pin_admits_no_other_component() -> Result<()> {
+    let (one, two) = (variant("pin one"), variant("pin two"));
+    let pinned = |wasm: &[u8]| json!({ "configMap": { "name": "mine" }, "sha256": digest(wasm) });
+    let world = World::new("policy-pin").await?;
+    world.policy(&two).await?;
+    world.work("exit 0", json!({})).await?;
+    let spec = |wasm| json!({ "frequency": "100ms", "policy": pinned(wasm) });
+    world.group(&["a"], spec(&one)).await?;
+    let message = world.until_policy("False", "DigestMismatch").await?;
+    assert!(
+        message.contains(&digest(&one)) && message.contains(&digest(&two)),
+        "{message}"
+    );
+    assert!(world.list_pods().await?.is_empty());
+
+    world.policy(&one).await?;
+    world.until_decided_by(&digest(&one)).await?;
+    // What is not pinned does not come in; what was pinned and is known decides on.
+    world.policy(&two).await?;
+    world.until_policy("False", "DigestMismatch").await?;
+    let group = world.read("group").await?;
+    assert_eq!(group["status"]["lastDecision"]["digest"], digest(&one));
+    // Neither the old nor the new one is the one that the pin now names.
+    world.group(&["a"], spec(DEFAULT_POLICY)).await?;
+    world
+        .until("nothing decides", |group| {
+            condition(group, "Ready").1 == "PolicyNotReady"
+        })
+        .await?;
+    world.group(&["a"], spec(&two)).await?;
+    world.until_decided_by(&digest(&two)).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn refused_settings_are_told_and_the_last_accepted_ones_stay() -> Result<()> {
+    let settings = |settings: Value| json!({ "frequency": "100ms", "policy": { "configMap": { "name": "mine" }, "settings": settings } });
+    let world = World::new("policy-settings").await?;
+    world.policy(&variant("settings")).await?;
+    world.work("exit 0", json!({})).await?;
+    // The documented algorithm takes no settings.
+    world.group(&["a"], settings(json!({ "x": 1 }))).await?;
+    let message = world.until_policy("False", "SettingsRejected").await?;
+    assert!(message.contains(r#"{"x":1}"#), "{message}");
+    assert!(world.list_pods().await?.is_empty());
+    world.group(&["a"], settings(json!({}))).await?;
+    world.until_policy("True", "Ready").await?;
+    world
+        .until_decided_by(&digest(&variant("settings")))
+        .await?;
+    world.group(&["a"], settings(json!({ "y": 2 }))).await?;
+    let message = world.until_policy("False", "SettingsRejected").await?;
+    assert!(message.contains("as before"), "{message}");
+    let item = json!({ "itemOptions": { "a": { "settings": { "weight": 2 } } } });
+    world
+        .group(&["a"], merged(settings(json!({})), item))
+        .await?;
+    let group = world
+        .until("the item's settings are refused", |group| {
+            condition(group, "PolicyReady").2.contains("weight")
+        })
+        .await?;
+    assert_eq!(condition(&group, "PolicyReady").1, "SettingsRejected");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_config_map_is_watched_once_however_many_groups_use_it() -> Result<()> {
+    let world = World::new("policy-shared").await?;
+    world.policy(&variant("shared")).await?;
+    world.work("exit 0", json!({})).await?;
+    for number in 0..20 {
+        let group = json!({
+            "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
+            "metadata": { "name": format!("group-{number}") },
+            "spec": {
+                "oaatType": "work", "oaatItems": ["a"],
+                "policy": { "configMap": { "name": "mine" } },
+            },
+        });
+        world.apply(&group.to_string()).await?;
+    }
+    for number in 0..20 {
+        let name = format!("group-{number}");
+        world
+            .until_object("OaatGroup", &name, "it ran", |group| {
+                group["status"]["items"]["a"]["lastSuccess"].is_string()
+            })
+            .await?;
+    }
+    let labels = [r#"resource="configmaps""#];
+    let requests = world
+        .operator()
+        .metric("oaat_api_requests_total", &labels)
+        .await?;
+    // A list and a watch.
+    assert!(requests <= 4.0, "{requests}");
+    let loads = world.operator().log().matches("policy loaded").count();
+    assert_eq!(loads, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_bad_policy_is_told_also_while_an_item_runs() -> Result<()> {
+    let world = World::new("policy-meanwhile").await?;
+    world.policy(&variant("meanwhile")).await?;
+    world.work("sleep 600", json!({})).await?;
+    let spec = json!({ "policy": { "configMap": { "name": "mine" } } });
+    world.group(&["a"], spec).await?;
+    world
+        .until("it runs", |group| group["status"]["state"] == "Running")
+        .await?;
+    world.policy(&[]).await?;
+    world.until_policy("False", "Malformed").await?;
+    let group = world.read("group").await?;
+    assert_eq!(group["status"]["state"], "Running");
+    assert_eq!(group["status"]["run"], 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_gzipped_policy_under_another_key_serves_as_well() -> Result<()> {
+    let policy = json!({ "configMap": { "name": "mine", "key": "fast.wasm.gz" } });
+    let world = busy("policy-gzip", policy).await?;
+    let wasm = variant("gzip");
+    let file = world.plane.folder().join("fast.wasm");
+    std::fs::write(&file, &wasm)?;
+    let packed = std::process::Command::new("gzip")
+        .arg("-kf")
+        .arg(&file)
+        .status()?;
+    assert!(packed.success());
+    let gz = std::fs::read(file.with_extension("wasm.gz"))?;
+    world.config_map("mine", "fast.wasm.gz", &gz).await?;
+    world.until_decided_by(&digest(&wasm)).await?;
+    Ok(())
+}
