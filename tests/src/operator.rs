@@ -98,6 +98,8 @@ pub struct OperatorOptions {
     pub retry_floor: String,
     /// Where its log goes.
     pub log_dir: PathBuf,
+    /// More arguments.
+    pub more: Vec<String>,
 }
 
 /// A running operator; killed when dropped.
@@ -131,6 +133,7 @@ impl Operator {
                 },
             ])
             .args(["--retry-floor", &options.retry_floor])
+            .args(&options.more)
             .env("KUBECONFIG", &options.kubeconfig)
             .env_remove("OAAT_NAMESPACES")
             .env("NO_COLOR", "1");
@@ -167,6 +170,11 @@ impl Operator {
     /// All it has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The file that it logs to.
+    pub fn log_file(&self) -> &Path {
+        &self.log
     }
 
     /// The last lines of its log.

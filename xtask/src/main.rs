@@ -27,6 +27,10 @@ enum Task {
         /// of a control plane of our own.
         #[arg(long)]
         context: Option<String>,
+        /// Let this policy decide: a component, as `oaat-operator policy build` writes it. It is
+        /// shipped in a ConfigMap and swapped while the group runs.
+        #[arg(long)]
+        policy: Option<PathBuf>,
     },
     /// Run every test. What follows `--` goes to cargo test.
     Test {
@@ -64,13 +68,20 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<ExitCode> {
     match task {
-        Task::Demo { once, context } => {
+        Task::Demo {
+            once,
+            context,
+            policy,
+        } => {
             tools::side_by_side(context.is_none(), &["build", "--workspace", "--bins"])?;
             let mut demo = Command::new(built("debug", "demo"));
             demo.env("OAAT_OPERATOR_BINARY", built("debug", "oaat-operator"));
             demo.args(once.then_some("--once"));
             if let Some(context) = context {
                 demo.args(["--context", &context]);
+            }
+            if let Some(policy) = policy {
+                demo.arg("--policy").arg(policy);
             }
             finish(&mut demo)
         }

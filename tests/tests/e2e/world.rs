@@ -103,6 +103,7 @@ impl World {
                 leader_elect: false,
                 retry_floor: "300ms".into(),
                 log_dir: plane.folder().to_owned(),
+                more: Vec::new(),
             },
             operators: Vec::new(),
         })

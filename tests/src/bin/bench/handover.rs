@@ -160,6 +160,7 @@ async fn ours(plane: &ControlPlane, kubeconfig: PathBuf, runs: usize) -> Result<
         leader_elect: false,
         retry_floor: "0s".into(),
         log_dir: plane.folder().to_owned(),
+        more: Vec::new(),
     };
     let operator = Operator::start(&options).await?;
     let samples = collect(steps(&client, namespace), runs).await?;

@@ -3,6 +3,7 @@
 
 mod place;
 mod screen;
+mod swap;
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -12,8 +13,10 @@ use kube::api::ListParams;
 use oaat_tests::{Operator, OperatorOptions, operator, readme};
 use place::Place;
 use screen::Screen;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use swap::Swap;
 
 /// How long `--once` waits for every item to succeed. Each run succeeds half the time
 /// and a failed item rests for the retry floor, so two minutes are rarely needed.
@@ -34,6 +37,9 @@ struct Cli {
     /// Use this context of your kubeconfig and the nodes of that cluster.
     #[arg(long)]
     context: Option<String>,
+    /// A policy's component: it decides from a ConfigMap, and is swapped while the group runs.
+    #[arg(long)]
+    policy: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -58,7 +64,8 @@ async fn main() -> ExitCode {
 /// True when every item has succeeded, false when that took too long. Without `--once`
 /// it goes on until it is interrupted.
 async fn demo(cli: &Cli) -> Result<bool> {
-    let (type_, group) = readme::quick_start()?;
+    let (type_, mut group) = readme::quick_start()?;
+    let binary = operator::binary(false)?;
     let place = match &cli.context {
         Some(context) => Place::existing(context).await?,
         None => Place::own().await?,
@@ -70,17 +77,23 @@ async fn demo(cli: &Cli) -> Result<bool> {
         type_.contains(LONG),
         "the quick start's script has changed; so must the demo"
     );
+    let mut swap = None;
+    if let Some(file) = &cli.policy {
+        group = Swap::group(&group)?;
+        swap = Some(Swap::begin(&binary, file, &place).await?);
+    }
     print!("{}", place.apply(&type_.replace(LONG, SHORT)).await?);
     print!("{}", place.apply(&group).await?);
 
     let log_dir = tempfile::tempdir()?;
     let options = OperatorOptions {
-        binary: operator::binary(false)?,
+        binary,
         kubeconfig: place.operator_kubeconfig().to_owned(),
         namespaces: vec![place.namespace().to_owned()],
         leader_elect: false,
         retry_floor: "10s".into(),
         log_dir: log_dir.path().to_owned(),
+        more: Vec::new(),
     };
     let mut operator = Operator::start(&options).await?;
     println!(
@@ -114,7 +127,12 @@ async fn demo(cli: &Cli) -> Result<bool> {
             operator = Operator::start(&options).await?;
             println!("started again as process {}", operator.process().pid());
         }
-        if !said && all_succeeded(&place, &group).await? {
+        if let Some(swap) = &mut swap {
+            swap.look(&place, &place.group("testsimple-oaat").await?)
+                .await?;
+        }
+        let swapped = swap.as_ref().is_none_or(Swap::done);
+        if !said && swapped && all_succeeded(&place, &group).await? {
             println!(
                 "\nevery item has succeeded ({} s)",
                 start.elapsed().as_secs()
@@ -122,7 +140,7 @@ async fn demo(cli: &Cli) -> Result<bool> {
             if cli.once {
                 return Ok(true);
             }
-            println!("each is due again 5 minutes after its success; Ctrl-C ends the demo\n");
+            println!("each is due again some time after its success; Ctrl-C ends the demo\n");
             said = true;
         }
         if cli.once && start.elapsed() > PATIENCE {
