@@ -2,13 +2,14 @@
 
 use policy_sdk::Duration;
 use serde_json::Value;
+use std::fmt;
 
 /// The group's setting: how long nothing runs between two runs. Default none.
 ///
 /// # Errors
 /// Names the setting, what was given, and what would be right.
 pub fn gap(json: &str) -> Result<Duration, String> {
-    let Some(value) = only("gap", "", json)? else {
+    let Some(value) = only("gap", Whose(None), json)? else {
         return Ok(0);
     };
     let text = value.as_str().ok_or_else(|| {
@@ -30,8 +31,8 @@ const LONGEST: Duration = 24 * 60 * 60 * 1000;
 /// # Errors
 /// Names the item, the setting, what was given, and what would be right.
 pub fn weight(item: &str, json: Option<&str>) -> Result<f64, String> {
-    let whose = format!(" of item {item:?}");
-    let Some(value) = only("weight", &whose, json.unwrap_or("{}"))? else {
+    let whose = Whose(Some(item));
+    let Some(value) = only("weight", whose, json.unwrap_or("{}"))? else {
         return Ok(1.0);
     };
     value
@@ -41,7 +42,7 @@ pub fn weight(item: &str, json: Option<&str>) -> Result<f64, String> {
 }
 
 /// The value of the only setting that a JSON object may have.
-fn only(name: &str, whose: &str, json: &str) -> Result<Option<Value>, String> {
+fn only(name: &str, whose: Whose<'_>, json: &str) -> Result<Option<Value>, String> {
     let Ok(Value::Object(given)) = serde_json::from_str(json) else {
         return Err(format!(
             "the settings{whose} are {json}; they must be a JSON object, such as {{}}"
@@ -57,4 +58,17 @@ fn only(name: &str, whose: &str, json: &str) -> Result<Option<Value>, String> {
         found = Some(value);
     }
     Ok(found)
+}
+
+/// The item that a message speaks of, if any; written only where there is a message.
+#[derive(Clone, Copy)]
+struct Whose<'a>(Option<&'a str>);
+
+impl fmt::Display for Whose<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(name) => write!(f, " of item {name:?}"),
+            None => Ok(()),
+        }
+    }
 }
