@@ -49,9 +49,8 @@ pub fn select(request: &Request) -> Result<Decision, String> {
 /// Names the setting, what was given, and what would be right.
 pub fn validate(settings: &str, items: &[ItemSettings]) -> Result<(), String> {
     let group = Settings::of_group(settings)?;
-    group.backoff()?;
     for item in items {
-        group.of_item(&item.name, Some(&item.settings))?.backoff()?;
+        group.in_force(&item.name, Some(&item.settings))?;
     }
     Ok(())
 }
@@ -59,9 +58,7 @@ pub fn validate(settings: &str, items: &[ItemSettings]) -> Result<(), String> {
 /// How long an item rests after its latest failure. The history decides and nothing
 /// else, so that every decision until the end of the rest names the same end.
 fn rest(item: &Item, group: &Settings) -> Result<Duration, String> {
-    let backoff = group
-        .of_item(&item.name, item.settings.as_deref())?
-        .backoff()?;
+    let backoff = group.in_force(&item.name, item.settings.as_deref())?;
     // A success leaves the last failure where it is, but ends the count.
     Ok(match (item.failures, item.last_failure) {
         (0, _) | (_, None) => 0,

@@ -3,6 +3,7 @@
 use crate::Backoff;
 use policy_sdk::Duration;
 use serde_json::Value;
+use std::fmt;
 use std::ops::RangeInclusive;
 
 const BASE: Duration = 60 * 1000;
@@ -18,8 +19,6 @@ pub struct Settings {
     factor: Option<f64>,
     max: Option<Duration>,
     jitter: Option<f64>,
-    /// The item that they are of, if it gave any itself.
-    item: Option<String>,
 }
 
 impl Settings {
@@ -28,49 +27,42 @@ impl Settings {
     /// # Errors
     /// Names the setting, what was given, and what would be right.
     pub fn of_group(json: &str) -> Result<Self, String> {
-        Self::default().with(json)
+        let settings = Self::default().with(json, Whose(None))?;
+        settings.completed(Whose(None))?;
+        Ok(settings)
     }
 
-    /// The settings of an item: its own where it has some, the group's otherwise.
+    /// What is in force for an item of the group: its own settings where it has some,
+    /// the group's otherwise.
     ///
     /// # Errors
-    /// As for a group, and names the item.
-    pub fn of_item(&self, name: &str, json: Option<&str>) -> Result<Self, String> {
-        let Some(json) = json else {
-            return Ok(self.clone());
-        };
-        let item = Some(name.to_owned());
-        Self {
-            item,
-            ..self.clone()
+    /// As for a group; names the item.
+    pub fn in_force(&self, item: &str, json: Option<&str>) -> Result<Backoff, String> {
+        match json {
+            Some(json) => {
+                let whose = Whose(Some(item));
+                self.clone().with(json, whose)?.completed(whose)
+            }
+            None => self.completed(Whose(None)),
         }
-        .with(json)
     }
 
     /// Lays other settings over these.
-    fn with(mut self, json: &str) -> Result<Self, String> {
-        let whose = self.whose();
+    fn with(mut self, json: &str, whose: Whose<'_>) -> Result<Self, String> {
         let Ok(Value::Object(given)) = serde_json::from_str(json) else {
             return Err(format!(
                 "the settings{whose} are {json}; they must be a JSON object, such as {{\"base\": \"1m\"}}"
             ));
         };
         for (key, value) in &given {
-            let what = format!("{key}{whose}");
+            let setting = Setting { key, whose, value };
             match key.as_str() {
-                "base" => self.base = Some(duration(&what, value)?),
+                "base" => self.base = Some(setting.duration()?),
                 "factor" => {
-                    self.factor = Some(number(
-                        &what,
-                        value,
-                        1.0..=f64::MAX,
-                        "a number of at least 1",
-                    )?)
+                    self.factor = Some(setting.number(1.0..=f64::MAX, "of at least 1")?);
                 }
-                "max" => self.max = Some(duration(&what, value)?),
-                "jitter" => {
-                    self.jitter = Some(number(&what, value, 0.0..=1.0, "a number from 0 to 1")?)
-                }
+                "max" => self.max = Some(setting.duration()?),
+                "jitter" => self.jitter = Some(setting.number(0.0..=1.0, "from 0 to 1")?),
                 _ => {
                     return Err(format!(
                         "the setting {key:?}{whose} is unknown and was given {value}; the settings are base, factor, max and jitter"
@@ -83,21 +75,16 @@ impl Settings {
 
     /// Completes the settings by the defaults. Where only one of `base` and `max` was
     /// given, the default of the other gives way.
-    ///
-    /// # Errors
-    /// When `max` was given less than `base`.
-    pub fn backoff(&self) -> Result<Backoff, String> {
+    fn completed(&self, whose: Whose<'_>) -> Result<Backoff, String> {
         let base = self
             .base
             .unwrap_or_else(|| BASE.min(self.max.unwrap_or(MAX)));
         let max = self.max.unwrap_or_else(|| MAX.max(base));
         if max < base {
             let text = |ms| humantime::format_duration(std::time::Duration::from_millis(ms));
+            let (base, max) = (text(base), text(max));
             return Err(format!(
-                "max{} is {}, which is less than base, {}; max must be at least base",
-                self.whose(),
-                text(max),
-                text(base)
+                "max{whose} is {max}, which is less than base, {base}; max must be at least base"
             ));
         }
         Ok(Backoff {
@@ -107,38 +94,48 @@ impl Settings {
             jitter: self.jitter.unwrap_or(0.0),
         })
     }
+}
 
-    fn whose(&self) -> String {
-        match &self.item {
-            Some(name) => format!(" of item {name:?}"),
-            None => String::new(),
-        }
+/// One setting that was given.
+struct Setting<'a> {
+    key: &'a str,
+    whose: Whose<'a>,
+    value: &'a Value,
+}
+
+impl Setting<'_> {
+    fn duration(&self) -> Result<Duration, String> {
+        let Self { key, whose, value } = self;
+        let text = value.as_str().ok_or_else(|| {
+            format!("{key}{whose} is {value}; it must be a duration in quotes, such as \"5m\" or \"1h 30m\"")
+        })?;
+        let parsed = humantime::parse_duration(text).map_err(|error| {
+            format!("{key}{whose} is {text:?}, which is no duration ({error}); write it like 30s, 5m or 1h 30m")
+        })?;
+        Duration::try_from(parsed.as_millis())
+            .ok()
+            .filter(|millis| *millis <= LONGEST)
+            .ok_or_else(|| format!("{key}{whose} is {text:?}; it must be at most 100years"))
+    }
+
+    fn number(&self, range: RangeInclusive<f64>, right: &str) -> Result<f64, String> {
+        let Self { key, whose, value } = self;
+        value
+            .as_f64()
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| format!("{key}{whose} is {value}; it must be a number {right}"))
     }
 }
 
-fn duration(what: &str, value: &Value) -> Result<Duration, String> {
-    let text = value.as_str().ok_or_else(|| {
-        format!("{what} is {value}; it must be a duration in quotes, such as \"5m\" or \"1h 30m\"")
-    })?;
-    let parsed = humantime::parse_duration(text).map_err(|error| {
-        format!(
-            "{what} is {text:?}, which is no duration ({error}); write it like 30s, 5m or 1h 30m"
-        )
-    })?;
-    Duration::try_from(parsed.as_millis())
-        .ok()
-        .filter(|millis| *millis <= LONGEST)
-        .ok_or_else(|| format!("{what} is {text:?}; it must be at most 100years"))
-}
+/// The item that a message speaks of, if any; written only where there is a message.
+#[derive(Clone, Copy)]
+struct Whose<'a>(Option<&'a str>);
 
-fn number(
-    what: &str,
-    value: &Value,
-    range: RangeInclusive<f64>,
-    right: &str,
-) -> Result<f64, String> {
-    value
-        .as_f64()
-        .filter(|number| range.contains(number))
-        .ok_or_else(|| format!("{what} is {value}; it must be {right}"))
+impl fmt::Display for Whose<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(name) => write!(f, " of item {name:?}"),
+            None => Ok(()),
+        }
+    }
 }

@@ -6,7 +6,7 @@ use policy_sdk::{Item, ItemSettings, Request};
 const MINUTE: u64 = 60_000;
 
 fn of_group(json: &str) -> Result<Backoff, String> {
-    Settings::of_group(json)?.backoff()
+    Settings::of_group(json)?.in_force("b", None)
 }
 
 #[test]
@@ -40,11 +40,7 @@ fn what_is_not_given_has_a_default_that_gives_way() {
 
 #[test]
 fn an_items_settings_lie_over_those_of_its_group() {
-    let item = |json| {
-        Settings::of_group(r#"{"base": "5m", "factor": 3}"#)?
-            .of_item("b", json)?
-            .backoff()
-    };
+    let item = |json| Settings::of_group(r#"{"base": "5m", "factor": 3}"#)?.in_force("b", json);
     let group = Backoff {
         base: 5 * MINUTE,
         factor: 3.0,
@@ -63,6 +59,14 @@ fn an_items_settings_lie_over_those_of_its_group() {
         error,
         r#"max of item "b" is 1m, which is less than base, 5m; max must be at least base"#
     );
+}
+
+#[test]
+fn bad_settings_of_a_group_are_refused_although_each_item_has_its_own() {
+    let mut request = Request::at(0).with(Item::named("b"));
+    request.settings = r#"{"base": "5m", "max": "1m"}"#.into();
+    request.items[0].settings = Some(r#"{"max": "1h"}"#.into());
+    assert!(select(&request).is_err());
 }
 
 /// Settings, and what is said of them.

@@ -1,0 +1,277 @@
+//! Each rule in a few rows, on the native function.
+
+use policy_fair::{select, validate};
+use policy_sdk::{Choice, Decision, Item, ItemSettings, Outcome, Request, Run, Standing};
+
+const NOW: i64 = 1_800_000_000_000;
+const SECOND: i64 = 1000;
+const MINUTE: i64 = 60 * SECOND;
+
+/// An item that is always due.
+fn item(name: &str) -> Item {
+    Item::named(name).every(0)
+}
+
+fn weighing(name: &str, weight: &str) -> Item {
+    Item {
+        settings: Some(format!(r#"{{"weight": {weight}}}"#)),
+        ..item(name)
+    }
+}
+
+fn request(items: impl IntoIterator<Item = Item>) -> Request {
+    items.into_iter().fold(Request::at(NOW), Request::with)
+}
+
+/// A run of an item that started and ended so many seconds ago.
+fn run(item: u32, started: i64, finished: i64) -> Run {
+    Run {
+        item,
+        started: NOW - started * SECOND,
+        finished: NOW - finished * SECOND,
+        outcome: Outcome::Succeeded,
+        exit_code: Some(0),
+    }
+}
+
+fn decide(request: &Request) -> Decision {
+    select(request).expect("the settings are good")
+}
+
+/// The state of the decision, its time taken out.
+fn state(request: &Request) -> String {
+    let state = decide(request).state.unwrap_or_default();
+    state.replace(&NOW.to_string(), "NOW")
+}
+
+#[test]
+fn what_keeps_an_item_is_as_documented() {
+    let minutes = |n: i64| (n * MINUTE) as u64;
+    let fresh = item("fresh").every(minutes(9)).succeeded(NOW - MINUTE);
+    let cooling = item("cooling").resting(minutes(5)).failed(NOW - MINUTE);
+    let decision = decide(&request([fresh, cooling, item("held").held()]));
+    assert_eq!(decision.choice, Choice::Wait(Some(NOW + 4 * MINUTE)));
+    let standings: Vec<_> = decision.verdicts.iter().map(|v| v.standing).collect();
+    assert_eq!(
+        standings,
+        [Standing::Fresh, Standing::Cooling, Standing::Ready]
+    );
+}
+
+#[test]
+fn the_least_time_for_its_weight_goes_first() {
+    // weights of a and b, seconds that each ran, who is next
+    let cases = [
+        ("1", "1", 30, 20, 1),
+        ("1", "1", 20, 30, 0),
+        ("2", "1", 30, 20, 0),
+        ("3", "2", 30, 21, 0),
+        ("3", "2", 33, 21, 1),
+        ("0.5", "1", 15, 20, 1),
+    ];
+    for (a, b, ran_a, ran_b, next) in cases {
+        let mut request = request([weighing("a", a), weighing("b", b)]);
+        request.recent = vec![run(1, ran_b, 0), run(0, 100 + ran_a, 100)];
+        assert_eq!(decide(&request).chosen(), Some(next), "{a} {b}");
+    }
+}
+
+#[test]
+fn a_run_counts_whatever_its_outcome_and_for_a_second_at_least() {
+    for outcome in [Outcome::Succeeded, Outcome::Failed, Outcome::Stopped] {
+        let mut request = request([item("a"), item("b")]);
+        request.recent = vec![Run {
+            outcome,
+            ..run(0, 5, 5)
+        }];
+        let decision = decide(&request);
+        assert_eq!(decision.chosen(), Some(1));
+        let note = decision.verdicts[0].note.as_deref();
+        assert_eq!(note, Some("1s ahead of its share"));
+    }
+}
+
+#[test]
+fn among_equals_the_one_that_has_not_run_for_longest_goes_first() {
+    let request = request([
+        item("a").succeeded(NOW - 3 * MINUTE).failed(NOW - MINUTE),
+        item("b").succeeded(NOW - 2 * MINUTE),
+        item("c").failed(NOW - MINUTE),
+    ]);
+    assert_eq!(decide(&request).chosen(), Some(1));
+    let with_new = request.with(item("d"));
+    assert_eq!(decide(&with_new).chosen(), Some(3));
+}
+
+#[test]
+fn only_differences_are_kept_and_only_of_what_is_in_the_list() {
+    let mut request = request([item("a"), item("b"), item("c")]);
+    request.state =
+        r#"{"version":1,"seen":5,"ahead":{"a":9000,"b":4000,"c":6000,"gone":1}}"#.into();
+    assert_eq!(
+        state(&request),
+        r#"{"ahead":{"a":5000,"c":2000},"seen":5,"version":1}"#
+    );
+}
+
+#[test]
+fn the_level_is_that_of_the_candidates() {
+    // b has had nothing, but does not compete: its share is not saved up for it.
+    let fresh = item("b").every(MINUTE as u64).succeeded(NOW);
+    let mut request = request([item("a"), fresh, item("c")]);
+    request.state = r#"{"version":1,"seen":5,"ahead":{"a":9000,"c":6000}}"#.into();
+    assert_eq!(
+        state(&request),
+        r#"{"ahead":{"a":3000},"seen":5,"version":1}"#
+    );
+}
+
+#[test]
+fn each_run_is_charged_once() {
+    let mut request = request([item("a"), item("b")]);
+    request.recent = vec![run(0, 0, 0), run(1, 60, 50), run(0, 90, 60)];
+    assert_eq!(
+        state(&request),
+        r#"{"ahead":{"a":21000},"seen":NOW,"version":1}"#
+    );
+
+    // The same runs again, after the decision that charged them; then one more.
+    request.state = decide(&request).state.unwrap_or_default();
+    assert_eq!(decide(&request).state, Some(request.state.clone()));
+    request.recent.insert(0, run(1, -20, -50));
+    assert_eq!(
+        state(&request),
+        r#"{"ahead":{"b":9000},"seen":1800000020000,"version":1}"#
+    );
+}
+
+#[test]
+fn a_clock_that_was_set_back_costs_one_run() {
+    let mut request = request([item("a"), item("b")]);
+    request.state = r#"{"version":1,"seen":9900000000000,"ahead":{}}"#.into();
+    request.recent = vec![run(0, 30, 20)];
+    assert_eq!(
+        state(&request),
+        r#"{"ahead":{},"seen":1799999970000,"version":1}"#
+    );
+    request.state = decide(&request).state.unwrap_or_default();
+    request.recent.insert(0, run(0, 10, 0));
+    assert_eq!(
+        state(&request),
+        r#"{"ahead":{"a":10000},"seen":1799999990000,"version":1}"#
+    );
+}
+
+#[test]
+fn a_state_that_cannot_be_read_starts_afresh() {
+    for unreadable in [
+        "nonsense",
+        "[]",
+        "{}",
+        r#"{"version":0,"seen":5,"ahead":{"a":1}}"#,
+        r#"{"version":1,"seen":5,"ahead":{"a":-1}}"#,
+        r#"{"version":1,"seen":5,"ahead":["a"]}"#,
+    ] {
+        let mut request = request([item("a"), item("b")]);
+        request.recent = vec![run(0, 30, 20)];
+        let afresh = decide(&request);
+        request.state = unreadable.into();
+        assert_eq!(decide(&request), afresh, "{unreadable}");
+    }
+}
+
+#[test]
+fn a_gap_puts_off_what_is_ready() {
+    let mut request = request([item("a"), item("b").held()]);
+    request.settings = r#"{"gap": "30s"}"#.into();
+    assert_eq!(decide(&request).chosen(), Some(0), "nothing has run yet");
+
+    request.recent = vec![run(0, 60, 10)];
+    let decision = decide(&request);
+    let end = NOW + 20 * SECOND;
+    assert_eq!(decision.choice, Choice::Wait(Some(end)));
+    assert_eq!(decision.state, None);
+    for verdict in &decision.verdicts {
+        assert_eq!(verdict.standing, Standing::Deferred);
+        assert_eq!(verdict.until, Some(end));
+        assert_eq!(verdict.note.as_deref(), Some("30s between two runs"));
+    }
+
+    request.now = end;
+    assert_eq!(decide(&request).chosen(), Some(0));
+}
+
+#[test]
+fn without_a_gap_a_clock_that_is_ahead_is_no_reason_to_wait() {
+    let mut request = request([item("a")]);
+    request.recent = vec![run(0, 10, -60)];
+    assert_eq!(decide(&request).chosen(), Some(0));
+}
+
+#[test]
+fn bad_settings_are_refused_with_the_way_out() {
+    // of the group, of item b, what is said
+    let cases = [
+        ("{}", r#"{"weight": 3}"#, None),
+        (r#"{"gap": "30s"}"#, "{}", None),
+        (
+            r#"{"gap": 30}"#,
+            "{}",
+            Some(r#"gap is 30; it must be a duration in quotes, such as "30s""#),
+        ),
+        (
+            r#"{"gap": "soon"}"#,
+            "{}",
+            Some(
+                r#"gap is "soon", which is no duration (expected number at 0); write it like 30s or 5m"#,
+            ),
+        ),
+        (
+            r#"{"gap": "25h"}"#,
+            "{}",
+            Some(r#"gap is "25h"; it must be at most 24h"#),
+        ),
+        (
+            r#"{"weight": 3}"#,
+            "{}",
+            Some(
+                r#"the setting "weight" is unknown and was given 3; a group may set gap, and an item weight"#,
+            ),
+        ),
+        (
+            "{}",
+            r#"{"gap": "1m"}"#,
+            Some(
+                r#"the setting "gap" of item "b" is unknown and was given "1m"; a group may set gap, and an item weight"#,
+            ),
+        ),
+        (
+            "{}",
+            r#"{"weight": 0}"#,
+            Some(r#"weight of item "b" is 0; it must be a number from 0.01 to 100"#),
+        ),
+        (
+            "{}",
+            r#"{"weight": "3"}"#,
+            Some(r#"weight of item "b" is "3"; it must be a number from 0.01 to 100"#),
+        ),
+        (
+            "{}",
+            "3",
+            Some(r#"the settings of item "b" are 3; they must be a JSON object, such as {}"#),
+        ),
+    ];
+    for (group, own, words) in cases {
+        let items = [ItemSettings {
+            name: "b".into(),
+            settings: own.into(),
+        }];
+        let refused = validate(group, &items).err();
+        assert_eq!(refused.as_deref(), words, "{group} {own}");
+
+        let mut request = request([item("a"), item("b")]);
+        request.settings = group.into();
+        request.items[1].settings = Some(own.into());
+        assert_eq!(select(&request).err(), refused, "{group} {own}");
+    }
+}

@@ -1,0 +1,216 @@
+//! What many decisions in a row come to: a group, run natively for as long as a test
+//! likes, and what must hold of every such run.
+
+use policy_fair::select;
+use policy_sdk::{Choice, Item, Outcome, Request, Run};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+const SECOND: u64 = 1000;
+
+/// A group and its clock. What the operator does between two decisions, done here.
+struct Group {
+    request: Request,
+    /// How long each item's runs take.
+    takes: Vec<u64>,
+    /// How long each item has run in all, and how often.
+    ran: Vec<u64>,
+    runs: Vec<u32>,
+}
+
+impl Group {
+    /// Items that are always due, each with its weight and the length of its runs.
+    fn always_due(items: impl IntoIterator<Item = (f64, u64)>) -> Self {
+        let mut request = Request::at(1_800_000_000_000);
+        let mut takes = Vec::new();
+        for (i, (weight, length)) in items.into_iter().enumerate() {
+            request.items.push(Item {
+                settings: Some(format!(r#"{{"weight": {weight}}}"#)),
+                ..Item::named(format!("item {i}")).every(0)
+            });
+            takes.push(length);
+        }
+        Self {
+            request,
+            ran: vec![0; takes.len()],
+            runs: vec![0; takes.len()],
+            takes,
+        }
+    }
+
+    /// Makes the names so long that a state holds few of them.
+    fn with_long_names(mut self) -> Self {
+        for item in &mut self.request.items {
+            item.name.push_str(&"x".repeat(280));
+        }
+        self
+    }
+
+    /// One decision, and the run or the wait that follows. The item that ran.
+    fn step(&mut self) -> Option<usize> {
+        let decision = select(&self.request).expect("the settings are good");
+        self.request.seed = self.request.seed.wrapping_add(1);
+        let i = match decision.choice {
+            Choice::Wait(until) => {
+                self.request.now = until.expect("time changes something");
+                return None;
+            }
+            Choice::Run(i) => i as usize,
+        };
+        if let Some(state) = decision.state {
+            assert!(state.len() <= 4096, "{} bytes", state.len());
+            self.request.state = state;
+        }
+        let started = self.request.now;
+        // The operator takes its time as well: no two runs start in the same millisecond.
+        self.request.now += self.takes[i] as i64 + 1;
+        self.request.recent.insert(
+            0,
+            Run {
+                item: i as u32,
+                started,
+                finished: started + self.takes[i] as i64,
+                outcome: Outcome::Succeeded,
+                exit_code: Some(0),
+            },
+        );
+        self.request.recent.truncate(20);
+        self.request.items[i].last_success = Some(self.request.now);
+        self.ran[i] += self.takes[i];
+        self.runs[i] += 1;
+        Some(i)
+    }
+
+    /// Most steps in which some item did not run.
+    fn longest_wait(&mut self, steps: usize) -> usize {
+        let mut last = vec![0; self.takes.len()];
+        let mut longest = 0;
+        for step in 1..=steps {
+            if let Some(i) = self.step() {
+                last[i] = step;
+            }
+            longest = longest.max(last.iter().map(|at| step - at).max().unwrap_or(0));
+        }
+        longest
+    }
+}
+
+/// With equal weights and lengths nobody runs twice more often than another.
+fn takes_turns(mut group: Group, steps: usize) {
+    for _ in 0..steps {
+        group.step();
+        let (least, most) = (group.runs.iter().min(), group.runs.iter().max());
+        let apart = most.unwrap_or(&0) - least.unwrap_or(&0);
+        assert!(apart <= 1, "{:?}", group.runs);
+    }
+}
+
+#[test]
+fn more_items_than_a_state_holds_take_turns_as_well() {
+    takes_turns(
+        Group::always_due([(1.0, 30 * SECOND); 60]).with_long_names(),
+        400,
+    );
+}
+
+#[test]
+fn three_times_the_weight_is_three_times_the_time() {
+    let mut group = Group::always_due([(1.0, 60 * SECOND), (3.0, 20 * SECOND)]);
+    for _ in 0..1000 {
+        group.step();
+    }
+    let ratio = group.ran[1] as f64 / group.ran[0] as f64;
+    assert!((2.99..=3.01).contains(&ratio), "{ratio}");
+}
+
+#[test]
+fn an_item_that_was_away_claims_no_time_for_it() {
+    let mut group = Group::always_due([(1.0, 10 * SECOND); 3]);
+    let back = group.request.now + 3_600_000;
+    group.request.items[2].frequency = Some(3_600_000);
+    group.request.items[2].last_success = Some(group.request.now);
+    while group.request.now < back {
+        group.step();
+    }
+    group.request.items[2].frequency = Some(0);
+    let before = group.runs.clone();
+    for _ in 0..30 {
+        group.step();
+    }
+    let since: Vec<_> = (0..3).map(|i| group.runs[i] - before[i]).collect();
+    assert!(
+        since.iter().all(|runs| (9..=11).contains(runs)),
+        "{since:?}"
+    );
+}
+
+#[test]
+fn a_gap_lies_between_all_runs() {
+    let mut group = Group::always_due([(1.0, 10 * SECOND); 3]);
+    group.request.settings = r#"{"gap": "30s"}"#.into();
+    for _ in 0..50 {
+        group.step();
+    }
+    assert!(group.runs.iter().sum::<u32>() >= 25);
+    for pair in group.request.recent.windows(2) {
+        assert_eq!(pair[0].started - pair[1].finished, 30_000);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn equals_take_turns(items in 1_usize..12, seconds in 0_u64..100) {
+        takes_turns(Group::always_due(vec![(1.0, seconds * SECOND); items]), 60);
+    }
+
+    /// For any two items the time that they ran, each divided by its weight, differs by
+    /// one run at most.
+    #[test]
+    fn time_is_shared_by_weight(
+        items in vec((0.1_f64..10.0, 1_u64..100), 2..8),
+        steps in 1_usize..300,
+    ) {
+        let items: Vec<_> = items.into_iter().map(|(w, s)| (w, s * SECOND)).collect();
+        let mut group = Group::always_due(items.clone());
+        for _ in 0..steps {
+            group.step();
+        }
+        let share = |i: usize| group.ran[i] as f64 / items[i].0;
+        let longest = items.iter().map(|(w, took)| *took as f64 / w).fold(0.0, f64::max);
+        // Each charge drops a part of a millisecond.
+        let most = longest + steps as f64;
+        for a in 0..items.len() {
+            for b in 0..items.len() {
+                prop_assert!((share(a) - share(b)).abs() <= most, "{:?}", group.ran);
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_starves(items in vec(weight_and_length(), 1..10)) {
+        never_waits_longer_than_its_lead(Group::always_due(items));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4))]
+
+    #[test]
+    fn nobody_starves_where_a_state_does_not_hold_all(items in vec(weight_and_length(), 16..24)) {
+        never_waits_longer_than_its_lead(Group::always_due(items).with_long_names());
+    }
+}
+
+fn weight_and_length() -> impl Strategy<Value = (f64, u64)> {
+    (0.5..2.0, SECOND..8 * SECOND)
+}
+
+/// A run puts an item 8 s / 0.5 ahead at most, and any run of another costs that one
+/// 1 s / 2 at least: so often each other may run before it.
+fn never_waits_longer_than_its_lead(mut group: Group) {
+    let bound = (32 + 1) * group.takes.len();
+    let longest = group.longest_wait(2 * bound);
+    assert!(longest <= bound, "{longest} of {bound}");
+}
