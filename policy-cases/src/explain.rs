@@ -1,0 +1,188 @@
+//! A decision in words.
+
+use crate::time::format_both;
+use policy_host::{
+    Choice, Decision, EvalError, Evaluation, Instant, Level, LogLine, Request, Standing,
+};
+use std::fmt;
+
+/// What a policy answered, in words for people.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Explanation {
+    /// The choice, or why there is none.
+    pub answer: String,
+    /// The policy's note on it.
+    pub note: Option<String>,
+    /// The items of the request; empty where there is no decision.
+    pub items: Vec<ItemLine>,
+    /// The new state; `None` where the policy leaves it as it is.
+    pub state: Option<String>,
+    /// The policy's log.
+    pub log: Vec<String>,
+}
+
+/// One item of an [`Explanation`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct ItemLine {
+    /// Its name.
+    pub name: String,
+    /// Whether it is the one that is to run.
+    pub chosen: bool,
+    /// Where it stands, with `held` if the operator holds it; empty where the policy gave
+    /// no verdict.
+    pub standing: String,
+    /// Until when; empty where that is not known.
+    pub until: String,
+    /// The policy's note on it.
+    pub note: String,
+}
+
+/// Puts what came of a request into words.
+pub fn explain(request: &Request, evaluation: &Evaluation<Decision>) -> Explanation {
+    let log = log_lines(&evaluation.log, evaluation.log_dropped);
+    match &evaluation.answer {
+        Err(error) => Explanation {
+            answer: error_words(error),
+            note: None,
+            items: Vec::new(),
+            state: None,
+            log,
+        },
+        Ok(decision) => Explanation {
+            answer: choice_words(request, &decision.choice),
+            note: decision.note.clone(),
+            items: items(request, decision),
+            state: decision.state.clone(),
+            log,
+        },
+    }
+}
+
+fn items(request: &Request, decision: &Decision) -> Vec<ItemLine> {
+    let line = |(index, item): (usize, &policy_host::Item)| {
+        let verdict = decision.verdicts.get(index);
+        let standing = verdict.map(|verdict| standing_word(verdict.standing));
+        let held = (!item.startable).then_some("held");
+        let words: Vec<_> = standing.into_iter().chain(held).collect();
+        let until = verdict.and_then(|verdict| verdict.until);
+        ItemLine {
+            name: plain(&item.name),
+            chosen: decision.chosen() == Some(index),
+            standing: words.join(", "),
+            until: until.map_or_else(String::new, |at| format_both(at, request.now)),
+            note: verdict
+                .and_then(|verdict| verdict.note.clone())
+                .unwrap_or_default(),
+        }
+    };
+    request.items.iter().enumerate().map(line).collect()
+}
+
+/// `run a`, `wait until …`.
+pub(crate) fn choice_words(request: &Request, choice: &Choice) -> String {
+    match choice {
+        Choice::Run(index) => match request.items.get(*index as usize) {
+            Some(item) => format!("run {}", plain(&item.name)),
+            None => format!("run item {index}"),
+        },
+        Choice::Wait(until) => wait_words(*until, request.now),
+    }
+}
+
+pub(crate) fn wait_words(until: Option<Instant>, now: Instant) -> String {
+    match until {
+        Some(until) => format!("wait until {}", format_both(until, now)),
+        None => "wait, without a time".to_owned(),
+    }
+}
+
+pub(crate) fn error_words(error: &EvalError) -> String {
+    format!("{}: {error}", error.reason())
+}
+
+pub(crate) fn standing_word(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Ready => "ready",
+        Standing::Fresh => "fresh",
+        Standing::Cooling => "cooling",
+        Standing::Deferred => "deferred",
+    }
+}
+
+pub(crate) fn log_lines(log: &[LogLine], dropped: u64) -> Vec<String> {
+    let line = |line: &LogLine| {
+        let level = match line.level {
+            Level::Debug => "debug",
+            Level::Info => "info",
+            Level::Warn => "warn",
+            Level::Error => "error",
+        };
+        format!("{level}: {}", line.text)
+    };
+    let dropped = (dropped > 0).then(|| format!("({dropped} more lines were dropped)"));
+    log.iter().map(line).chain(dropped).collect()
+}
+
+/// A name that no terminal takes for a command; a raw request may hold any text.
+fn plain(name: &str) -> String {
+    name.replace(char::is_control, " ")
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.answer)?;
+        if let Some(note) = &self.note {
+            writeln!(f, "note: {note}")?;
+        }
+        if !self.items.is_empty() {
+            self.table(f)?;
+        }
+        if let Some(state) = &self.state {
+            writeln!(f, "state: {state:?}")?;
+        }
+        if !self.log.is_empty() {
+            writeln!(f, "log:")?;
+        }
+        for line in &self.log {
+            writeln!(f, "  {line}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Explanation {
+    fn table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let heads = ["ITEM", "STANDING", "UNTIL", "NOTE"];
+        let rows: Vec<_> = self
+            .items
+            .iter()
+            .map(|item| [&item.name, &item.standing, &item.until, &item.note])
+            .collect();
+        let length = |text: &str| text.chars().count();
+        let width = |column: usize| {
+            let longest = rows.iter().map(|row| length(row[column])).max();
+            // A column that nobody fills is not shown.
+            match longest {
+                Some(0) | None => 0,
+                Some(longest) => longest.max(length(heads[column])),
+            }
+        };
+        let widths: Vec<_> = (0..heads.len()).map(width).collect();
+        let mut line = |mark: &str, cells: &[&str]| {
+            let cells = cells.iter().zip(&widths).filter(|(_, width)| **width > 0);
+            let cells: Vec<_> = cells
+                .map(|(cell, &width)| format!("{cell:width$}"))
+                .collect();
+            writeln!(f, "{mark} {}", cells.join("  ").trim_end())
+        };
+        line(" ", &heads)?;
+        for (item, row) in self.items.iter().zip(rows) {
+            let mark = if item.chosen { ">" } else { " " };
+            line(mark, &row.map(String::as_str))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+use super::*;
+use policy_host::Verdict;
+
+fn evaluation(answer: Result<Decision, EvalError>) -> Evaluation<Decision> {
+    Evaluation {
+        answer,
+        fuel: 1,
+        log: vec![LogLine {
+            level: Level::Warn,
+            text: "two of them".into(),
+        }],
+        log_dropped: 3,
+    }
+}
+
+fn words(answer: Result<Decision, EvalError>) -> String {
+    let request = crate::request("items: [a, {name: long name, held: true}, ü]").unwrap();
+    explain(&request, &evaluation(answer)).to_string()
+}
+
+#[test]
+fn a_decision_reads_as_a_table() {
+    let verdict = |standing, minutes: Option<i64>, note: Option<&str>| Verdict {
+        standing,
+        until: minutes.map(|minutes| 1_767_268_800_000 + minutes * 60_000),
+        note: note.map(str::to_owned),
+    };
+    let said = words(Ok(Decision {
+        choice: Choice::Run(2),
+        note: Some("why".into()),
+        verdicts: vec![
+            verdict(Standing::Fresh, Some(10), None),
+            verdict(Standing::Ready, None, None),
+            verdict(Standing::Ready, None, Some("its turn")),
+        ],
+        state: Some("{\"n\":1}".into()),
+    }));
+    let expected = r#"run ü
+note: why
+  ITEM       STANDING     UNTIL                          NOTE
+  a          fresh        2026-01-01T12:10:00Z (in 10m)
+  long name  ready, held
+> ü          ready                                       its turn
+state: "{\"n\":1}"
+log:
+  warn: two of them
+  (3 more lines were dropped)
+"#;
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn columns_that_nobody_fills_are_not_shown() {
+    let wait = |until| Decision {
+        choice: Choice::Wait(until),
+        note: None,
+        verdicts: vec![],
+        state: None,
+    };
+    let said = words(Ok(wait(None)));
+    let table = "  ITEM       STANDING\n  a\n  long name  held\n  ü\n";
+    assert!(
+        said.starts_with(&format!("wait, without a time\n{table}log:")),
+        "{said}"
+    );
+    let said = words(Ok(wait(Some(1_767_268_800_000))));
+    assert!(
+        said.starts_with("wait until 2026-01-01T12:00:00Z (now)\n"),
+        "{said}"
+    );
+}
+
+#[test]
+fn no_decision_is_told_with_its_reason() {
+    let said = words(Err(EvalError::OutOfFuel(5)));
+    assert!(
+        said.starts_with("OutOfFuel: the policy used up its fuel of 5\nlog:\n"),
+        "{said}"
+    );
+}

@@ -1,0 +1,177 @@
+//! Times and durations as people write them.
+
+use chrono::{DateTime, SecondsFormat};
+use policy_host::{Duration, Instant};
+
+/// How a duration is written, for messages.
+pub(crate) const DURATION: &str = "a duration such as 30s, 10m or 1h 30m";
+/// How a time is written, for messages.
+pub(crate) const TIME: &str =
+    "a time such as \"2h ago\", \"in 10m\", \"now\" or 2026-01-01T12:00:00Z";
+
+/// A time, as the distance from the time of the decision or as such.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum When {
+    /// The time of the decision.
+    Now,
+    /// So long before it.
+    Ago(Duration),
+    /// So long after it.
+    In(Duration),
+    /// Wherever it is.
+    At(Instant),
+}
+
+impl When {
+    /// The time itself, where `now` is that of the decision. Times beyond the ends of
+    /// [`Instant`] become its ends.
+    pub fn at(self, now: Instant) -> Instant {
+        match self {
+            Self::Now => now,
+            Self::Ago(duration) => now.saturating_sub_unsigned(duration),
+            Self::In(duration) => now.saturating_add_unsigned(duration),
+            Self::At(instant) => instant,
+        }
+    }
+}
+
+impl std::str::FromStr for When {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        if text == "now" {
+            return Ok(Self::Now);
+        }
+        if let Some(length) = text.strip_suffix(" ago") {
+            return duration(length).map(Self::Ago);
+        }
+        if let Some(length) = text.strip_prefix("in ") {
+            return duration(length).map(Self::In);
+        }
+        match DateTime::parse_from_rfc3339(text) {
+            Ok(time) => Ok(Self::At(time.timestamp_millis())),
+            Err(_) => Err(format!("{text:?} is no time; write {TIME}")),
+        }
+    }
+}
+
+/// Reads a duration such as `1h 30m`.
+///
+/// # Errors
+/// What is wrong with it, and what would be right.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = |why: &str| Err(format!("{text:?} is no duration: {why}; write {DURATION}"));
+    let length = match humantime::parse_duration(text.trim()) {
+        Ok(length) => length,
+        Err(error) => return wrong(&error.to_string()),
+    };
+    if length.subsec_nanos() % 1_000_000 != 0 {
+        return wrong("it goes below a millisecond");
+    }
+    match Duration::try_from(length.as_millis()) {
+        Ok(millis) => Ok(millis),
+        Err(_) => wrong("it is too long"),
+    }
+}
+
+/// Writes a duration, `1h 30m`.
+pub fn format_duration(duration: Duration) -> String {
+    humantime::format_duration(std::time::Duration::from_millis(duration)).to_string()
+}
+
+/// Writes a time in RFC 3339, with milliseconds where it has any.
+pub fn format_instant(instant: Instant) -> String {
+    match DateTime::from_timestamp_millis(instant) {
+        Some(time) => time.to_rfc3339_opts(SecondsFormat::AutoSi, true),
+        None => format!("{instant} ms since 1970"),
+    }
+}
+
+/// Writes a time as its distance from `now`: `in 10m`, `2h ago`, `now`.
+pub fn format_distance(instant: Instant, now: Instant) -> String {
+    let distance = format_duration(instant.abs_diff(now));
+    match instant.cmp(&now) {
+        std::cmp::Ordering::Less => format!("{distance} ago"),
+        std::cmp::Ordering::Equal => "now".to_owned(),
+        std::cmp::Ordering::Greater => format!("in {distance}"),
+    }
+}
+
+/// Both ways to say a time: `2026-01-01T12:10:00Z (in 10m)`.
+pub fn format_both(instant: Instant, now: Instant) -> String {
+    let distance = format_distance(instant, now);
+    format!("{} ({distance})", format_instant(instant))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOON: Instant = 1_767_268_800_000;
+
+    #[test]
+    fn times_are_read_in_every_form() {
+        for (text, at) in [
+            ("now", NOON),
+            ("2h ago", NOON - 7_200_000),
+            ("1h 30m ago", NOON - 5_400_000),
+            ("in 10m", NOON + 600_000),
+            ("in 1500ms", NOON + 1500),
+            ("in 0s", NOON),
+            ("2026-01-01T12:00:00Z", NOON),
+            ("2026-01-01T13:00:00.250+01:00", NOON + 250),
+        ] {
+            assert_eq!(text.parse::<When>().unwrap().at(NOON), at, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_is_told_with_what_would_be() {
+        for (text, said) in [
+            (
+                "yesterday",
+                "\"yesterday\" is no time; write a time such as \"2h ago\"",
+            ),
+            ("2026-01-01", "2026-01-01T12:00:00Z"),
+            ("2h", "\"2h ago\""),
+            ("2 ago", "time unit needed"),
+            ("in a while", "is no duration"),
+            ("in 5us", "below a millisecond"),
+            ("in 584942417355y", "is no duration"),
+        ] {
+            let error = text.parse::<When>().unwrap_err();
+            assert!(error.contains(said), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn times_are_written_both_ways() {
+        assert_eq!(
+            format_both(NOON + 600_000, NOON),
+            "2026-01-01T12:10:00Z (in 10m)"
+        );
+        assert_eq!(
+            format_both(NOON - 1, NOON),
+            "2026-01-01T11:59:59.999Z (1ms ago)"
+        );
+        assert_eq!(format_distance(NOON, NOON), "now");
+        assert!(format_both(Instant::MAX, Instant::MIN).contains("ms since 1970"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(at in 0..4_102_444_800_000_i64, now in 0..4_102_444_800_000_i64) {
+            prop_assert_eq!(format_instant(at).parse(), Ok(When::At(at)));
+            let distance: When = format_distance(at, now).parse().unwrap();
+            prop_assert_eq!(distance.at(now), at);
+        }
+
+        #[test]
+        fn any_distance_from_any_time_is_some_time(now: i64, length: u64) {
+            prop_assert!(When::Ago(length).at(now) <= now);
+            prop_assert!(When::In(length).at(now) >= now);
+        }
+    }
+}
