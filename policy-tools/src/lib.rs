@@ -5,7 +5,10 @@
 mod bench;
 mod component;
 mod simulate;
+mod table;
 mod test;
+#[cfg(test)]
+mod testing;
 
 use clap::Subcommand;
 use std::process::ExitCode;
