@@ -11,7 +11,7 @@ mod world;
 
 use anyhow::{Context, Result, bail};
 use figures::Figures;
-use policy_host::Policy;
+use policy_host::{EvalError, Policy};
 use scenario::Scenario;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -76,8 +76,14 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
 /// Has the settings checked, as the operator would, and lives through the scenario.
 fn live(policy: &Policy, scenario: &Scenario) -> Result<History> {
     let checked = policy.validate(&scenario.settings, &scenario.item_settings());
-    if let Err(error) = checked.answer {
-        bail!("the policy was given the scenario's settings to check: {error}");
+    match checked.answer {
+        Ok(()) => {}
+        Err(EvalError::PolicyError(words)) => {
+            bail!("the policy refuses the scenario's settings: {words}")
+        }
+        Err(error) => {
+            bail!("the policy was asked whether the scenario's settings are right: {error}")
+        }
     }
     Ok(world::live(scenario, |request| policy.evaluate(request)))
 }

@@ -18,6 +18,8 @@ const TOP: f64 = 140.0;
 /// Of a row. Many items share the height that [`ROOMY`] of them have, down to the least.
 const HEIGHT: std::ops::RangeInclusive<f64> = 2.0..=26.0;
 const ROOMY: f64 = 60.0;
+/// Thinner rows are all bars.
+const THIN: f64 = 6.0;
 /// Rows with text are at least so far apart.
 const LINE: f64 = 13.0;
 /// A picture of more bars goes without their tooltips.
@@ -242,7 +244,8 @@ impl Sheet {
         tooltips: bool,
     ) -> String {
         let top = self.top(row);
-        let inset = (self.height / 8.0).min(1.0);
+        let thin = self.height < THIN;
+        let inset = if thin { 0.0 } else { 1.0 };
         let middle = top + self.height / 2.0;
         let mut svg = String::from("<g>\n");
         for (from, to) in bars::joined(&item.late, |at| self.x(at)) {
@@ -252,7 +255,7 @@ impl Sheet {
                 svg += &line("due", (from, from), (top + inset, top + inset + height));
             }
         }
-        if joins < self.end {
+        if joins < self.end && !thin {
             svg += &line("life", (self.x(joins), RIGHT), (middle, middle));
         }
         for bar in bars {

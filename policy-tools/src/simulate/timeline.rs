@@ -50,14 +50,15 @@ pub(crate) fn timeline(
     }
     let mut text = format!("{:name$}  {}\n", "", grid.axis());
     for (label, row) in names.iter().zip(rows) {
-        let row: String = row.into_iter().collect();
-        text.push_str(&format!("{label:name$}  {}\n", row.trim_end()));
+        let row = format!("{label:name$}  {}", row.into_iter().collect::<String>());
+        text.push_str(row.trim_end());
+        text.push('\n');
     }
     let bucket = brief(grid.end.abs_diff(grid.start) / columns as u64);
     text.push_str(&format!(
-        "\neach column is {bucket}: + ran and succeeded, x ran and failed, * both, - was due, . was not{}\n",
+        "\neach column is {bucket}: + succeeded  x failed  * both  - due  . not due{}\n",
         match history.runs.last() {
-            Some(run) if run.end == End::Unfinished => ", > was running at the end",
+            Some(run) if run.end == End::Unfinished => "  > running at the end",
             _ => "",
         }
     ));
