@@ -1,8 +1,8 @@
 //! From what an author names to a policy in the operator's evaluator.
 
-use anyhow::{Context, Result, bail};
-use policy_host::{Host, Limits, Policy};
-use std::path::Path;
+use anyhow::{Context, Result};
+use policy_host::{Host, Limits, LoadError, Policy};
+use std::path::{Path, PathBuf};
 
 /// A policy, and the bytes it was made of.
 pub(crate) struct Component {
@@ -20,12 +20,20 @@ pub(crate) fn load(file: &Path, built_in: &[u8]) -> Result<Component> {
     let host = Host::new(Limits::default())?;
     match host.load(&wasm, None) {
         Ok(policy) => Ok(Component { policy, wasm }),
-        Err(error) => bail!(
-            "{}: the operator would refuse it, reason {}: {error}",
-            file.display(),
-            error.reason()
-        ),
+        Err(error) => Err(Refused {
+            file: file.to_owned(),
+            error,
+        }
+        .into()),
     }
+}
+
+/// The operator would not take the component: that is an answer, not a failure of the tool.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: the operator would refuse it, {}: {error}", .file.display(), .error.reason())]
+pub(crate) struct Refused {
+    file: PathBuf,
+    error: LoadError,
 }
 
 /// The component's bytes, made from a core module where that is what the file holds.

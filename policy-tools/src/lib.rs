@@ -10,7 +10,10 @@ mod new;
 mod pack;
 mod replay;
 mod simulate;
+mod table;
 mod test;
+#[cfg(test)]
+mod testing;
 
 use clap::Subcommand;
 use std::process::ExitCode;
@@ -56,7 +59,10 @@ pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("oaat-operator policy: {error:#}");
-            ExitCode::from(2)
+            match error.is::<component::Refused>() {
+                true => ExitCode::FAILURE,
+                false => ExitCode::from(2),
+            }
         }
     }
 }

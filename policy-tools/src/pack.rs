@@ -5,7 +5,6 @@ use anyhow::{Context, Result, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flate2::{Compression, GzBuilder};
-use policy_host::{Host, Limits};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,15 +35,9 @@ pub struct Args {
 }
 
 pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
+    // As it is: what is gzip already stays so.
     let bytes = component::read(&args.file, built_in)?;
-    let policy = match Host::new(Limits::default())?.load(&bytes, None) {
-        Ok(policy) => policy,
-        Err(error) => bail!(
-            "{}: not packed, because the operator would refuse it, {}: {error}",
-            args.file.display(),
-            error.reason()
-        ),
-    };
+    let policy = component::load(&args.file, built_in)?.policy;
     named_well(&args.name, "--name", false)?;
     named_well(&args.key, "--key", true)?;
     if let Some(namespace) = &args.namespace {

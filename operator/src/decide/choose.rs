@@ -286,11 +286,13 @@ fn standings(
         let verdict = decision.verdicts.get(index);
         let standing = verdict.map_or(Standing::Ready, |v| v.standing);
         let until = verdict.and_then(|v| v.until).map(Timestamp);
+        // The end of a hold is news to a policy that would have started the item, or has put
+        // it off; what is fresh or rests does so for longer, or for reasons of its own.
+        if let (Standing::Ready | Standing::Deferred, Some(hold)) = (standing, hold) {
+            holds.push(hold);
+        }
         let (state, next) = match (standing, hold) {
-            (Standing::Ready, Some(hold)) => {
-                holds.push(hold);
-                (ItemState::Held, Some(hold))
-            }
+            (Standing::Ready, Some(hold)) => (ItemState::Held, Some(hold)),
             (Standing::Ready, None) => (ItemState::Ready, until),
             (Standing::Fresh, _) => (ItemState::Fresh, until),
             (Standing::Cooling, _) => (ItemState::Cooling, until),

@@ -1,0 +1,29 @@
+//! Tables for the terminal.
+
+/// Rows with a first column that is text and others that are figures, under one another.
+pub(crate) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.max().unwrap_or(0)
+    };
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(widths).enumerate();
+        let cells = cells.map(|(column, (cell, width))| match column {
+            0 => format!("{cell:<width$}"),
+            _ => format!("{cell:>width$}"),
+        });
+        let line = cells.collect::<Vec<_>>().join("  ");
+        format!("{}\n", line.trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn text_to_the_left_figures_to_the_right() {
+        let rows = [["", "µs"], ["ä", "1"], ["bcd", "1000"]].map(|row| row.map(str::to_owned));
+        assert_eq!(super::aligned(&rows), "       µs\nä       1\nbcd  1000\n");
+    }
+}
