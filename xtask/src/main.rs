@@ -46,6 +46,9 @@ enum Task {
     },
     /// Write the generated manifests.
     Manifests,
+    /// Keep the components of this release's policies, with their answers, as fixtures: once
+    /// for each version of the contract.
+    Freeze,
     /// Write the operator's image as an archive that any container runtime loads.
     Image {
         /// Where to.
@@ -96,6 +99,10 @@ fn run(task: Task) -> Result<ExitCode> {
             finish(bench.args(["--runs", &runs.to_string()]))
         }
         Task::Manifests => manifests(),
+        Task::Freeze => {
+            tools::wasm_target()?;
+            finish(cargo().args(["run", "--package", "oaat-tests", "--bin", "freeze"]))
+        }
         Task::Image { output } => {
             tools::wasm_target()?;
             image::write(&output)?;

@@ -240,3 +240,161 @@ pub fn news(before: &[Condition], after: &[Condition]) -> Option<Note> {
         None => Some(note(false, "PolicyLoaded", after.message.clone())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::OaatGroup;
+    use crate::cluster::TypeRead;
+    use crate::decide::CurrentPod;
+    use serde_json::json;
+
+    const NOW: Timestamp = Timestamp(1_000_000);
+
+    /// A group that names a policy, with what its status says.
+    fn seen(status: serde_json::Value) -> Observed {
+        let group: OaatGroup = serde_json::from_value(json!({
+            "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
+            "metadata": { "name": "g", "namespace": "n", "uid": "us" },
+            "spec": { "oaatType": "t", "policy": { "configMap": { "name": "mine" } } },
+            "status": status,
+        }))
+        .unwrap();
+        Observed {
+            now: NOW,
+            group,
+            uid: "us".into(),
+            pods: Vec::new(),
+            current: CurrentPod::None,
+            deleted_alive: false,
+            ends: false,
+            type_: TypeRead::Missing,
+            leads: false,
+            retry_floor: Duration::ZERO,
+        }
+    }
+
+    fn policy(digest: &str) -> PolicyInUse {
+        PolicyInUse {
+            source: "ConfigMap mine, key policy.wasm".into(),
+            digest: digest.into(),
+            contract: "1.0.0".into(),
+        }
+    }
+
+    fn problem() -> Problem {
+        Problem {
+            reason: "Malformed",
+            message: "it is empty".into(),
+        }
+    }
+
+    /// Status, reason and message of the condition, and the event.
+    fn told(seen: &Observed, ruling: &Ruling) -> (String, String, String, Option<Note>) {
+        let before = seen.group.status.clone().unwrap_or_default();
+        let mut plan = Plan {
+            status: before.clone(),
+            ..Plan::default()
+        };
+        rule(seen, &mut plan, ruling);
+        let news = news(&before.conditions, &plan.status.conditions);
+        let c = condition(&plan.status.conditions, "PolicyReady").cloned();
+        let (status, reason, message) = c
+            .map(|c| (c.status, c.reason, c.message))
+            .unwrap_or_default();
+        (status, reason, message, news)
+    }
+
+    fn condition_of(status: &str, reason: &str, message: &str) -> serde_json::Value {
+        json!({ "conditions": [{
+            "type": "PolicyReady", "status": status, "reason": reason, "message": message,
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }] })
+    }
+
+    #[test]
+    fn what_decides_is_named_with_digest_and_contract() {
+        let ruling = Ruling::by(policy("abc"), None, OnError::Hold);
+        let (status, reason, message, news) = told(&seen(json!({})), &ruling);
+        assert_eq!((status.as_str(), reason.as_str()), ("True", "Ready"));
+        for word in ["mine", "abc", "1.0.0"] {
+            assert!(message.contains(word), "{message}");
+        }
+        assert_eq!(news.map(|note| note.reason), Some("PolicyLoaded"));
+        let before = condition_of("True", "Ready", "the policy of x decides");
+        let (.., news) = told(&seen(before), &ruling);
+        assert_eq!(news.map(|note| note.reason), Some("PolicyChanged"));
+        let before = condition_of("True", "Ready", &message);
+        let (.., news) = told(&seen(before), &ruling);
+        assert_eq!(news, None);
+    }
+
+    #[test]
+    fn a_problem_says_what_happens_meanwhile_and_what_was_lost() {
+        let nobody = |on_error| Ruling::by_nobody(problem(), on_error);
+        let lost = json!({ "policy": policy("gone") });
+        let other = json!({ "policy": { "source": "default", "digest": "gone", "contract": "1" } });
+        let cases = [
+            (
+                Ruling::by(policy("old"), Some(problem()), OnError::Hold),
+                json!({}),
+                vec!["it is empty", "old", "as before"],
+                "",
+            ),
+            (
+                nobody(OnError::Hold),
+                json!({}),
+                vec!["nothing is started"],
+                "decided last",
+            ),
+            (
+                nobody(OnError::UseDefault),
+                json!({}),
+                vec!["default policy decides"],
+                "decided last",
+            ),
+            (
+                nobody(OnError::Hold),
+                lost,
+                vec!["sha256 gone that decided last", "Hold"],
+                "",
+            ),
+            (
+                nobody(OnError::Hold),
+                other,
+                vec!["nothing is started"],
+                "gone",
+            ),
+        ];
+        for (ruling, before, words, not) in cases {
+            let (status, reason, message, news) = told(&seen(before), &ruling);
+            assert_eq!((status.as_str(), reason.as_str()), ("False", "Malformed"));
+            assert!(words.iter().all(|word| message.contains(word)), "{message}");
+            assert!(not.is_empty() || !message.contains(not), "{message}");
+            assert_eq!(
+                news.map(|note| (note.warning, note.reason)),
+                Some((true, "PolicyNotReady"))
+            );
+        }
+    }
+
+    #[test]
+    fn a_policy_on_its_way_is_told_of_only_where_it_takes_long_or_is_the_first() {
+        let loading = |since| Ruling::loading(since, OnError::Hold);
+        let before = || seen(condition_of("True", "Ready", "it decides"));
+        let long_ago = NOW.minus(Duration::from_secs(60));
+        assert_eq!(told(&seen(json!({})), &loading(NOW)).1, "Loading");
+        assert_eq!(told(&before(), &loading(NOW)).1, "Ready");
+        assert_eq!(told(&before(), &loading(long_ago)).1, "Loading");
+    }
+
+    #[test]
+    fn how_the_last_evaluation_went_stands_until_the_next() {
+        let message = "the policy used up its fuel (sha256 abc); nothing is started";
+        let before = seen(condition_of("False", "OutOfFuel", message));
+        let same = Ruling::by(policy("abc"), None, OnError::Hold);
+        assert_eq!(told(&before, &same).1, "OutOfFuel");
+        let other = Ruling::by(policy("def"), None, OnError::Hold);
+        assert_eq!(told(&before, &other).1, "Ready");
+    }
+}

@@ -1,0 +1,42 @@
+//! Components of the releases that froze a contract still load, and answer as they did then,
+//! for the same fuel.
+
+use policy_host::{DecisionRecord, Host, Limits, RecordedAnswer};
+use std::path::{Path, PathBuf};
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap_or_else(|e| panic!("{}: {e}", folder.display()))
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn frozen_components_answer_as_they_did() {
+    let frozen = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/frozen");
+    let host = Host::new(Limits::default()).unwrap();
+    let mut repeated = 0;
+    for contract in files(&frozen) {
+        for wasm in files(&contract) {
+            if wasm.extension().is_none_or(|e| e != "wasm") {
+                continue;
+            }
+            let policy = host.load(&std::fs::read(&wasm).unwrap(), None).unwrap();
+            let records = std::fs::read(wasm.with_extension("json")).unwrap();
+            let records: Vec<DecisionRecord> = serde_json::from_slice(&records).unwrap();
+            let decisions = records
+                .iter()
+                .filter(|record| matches!(record.answer, RecordedAnswer::Decision(_)));
+            assert!(decisions.count() >= 20, "{}", wasm.display());
+            for record in &records {
+                let evaluation = policy.evaluate(&record.request);
+                let again = DecisionRecord::new(&policy, &record.request, &evaluation);
+                assert_eq!(again, *record, "{}", wasm.display());
+                repeated += 1;
+            }
+        }
+    }
+    assert!(repeated >= 90, "{repeated}");
+}
