@@ -4,6 +4,8 @@
 
 mod bench;
 mod component;
+mod place;
+mod run;
 mod simulate;
 mod test;
 
@@ -13,6 +15,8 @@ use std::process::ExitCode;
 /// What to do with a policy.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Ask a policy for one decision, and show it with its reasons.
+    Run(run::Args),
     /// Run declarative cases against a policy.
     Test(test::Args),
     /// Let a policy decide over days of virtual time, and show what came of it.
@@ -28,6 +32,7 @@ pub enum Command {
 /// failed case), 2 when the tool could not do its work (a file that cannot be read).
 pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
     let outcome = match command {
+        Command::Run(args) => run::run(&args, built_in),
         Command::Test(args) => test::run(&args, built_in),
         Command::Simulate(args) => simulate::run(&args, built_in),
         Command::Bench(args) => bench::run(&args, built_in),
