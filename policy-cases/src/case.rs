@@ -177,7 +177,7 @@ fn refused(policy: &impl Evaluator, request: &Request) -> Option<Failure> {
     };
     Some(Failure {
         reason,
-        answer: Some(explain_judgement(&judgement)),
+        answer: explain_judgement(&judgement),
         ..Failure::of(vec![Difference {
             what: "settings".to_owned(),
             expected: "settings that the policy's `validate` accepts".to_owned(),
@@ -202,7 +202,7 @@ fn validate(
     let differences: Vec<_> = difference.into_iter().chain(differs).collect();
     (!differences.is_empty()).then(|| Failure {
         reason,
-        answer: Some(explain_judgement(&evaluation)),
+        answer: explain_judgement(&evaluation),
         ..Failure::of(differences)
     })
 }

@@ -58,15 +58,15 @@ pub fn explain(request: &Request, evaluation: &Evaluation<Decision>) -> Explanat
     }
 }
 
-/// Puts a judgement of settings into words.
-pub(crate) fn explain_judgement(evaluation: &Evaluation<()>) -> Explanation {
-    Explanation {
+/// Puts a judgement of settings into words, where its log adds something to them.
+pub(crate) fn explain_judgement(evaluation: &Evaluation<()>) -> Option<Explanation> {
+    (!evaluation.log.is_empty() || evaluation.log_dropped > 0).then(|| Explanation {
         answer: judgement_words(&evaluation.answer),
         note: None,
         items: Vec::new(),
         state: None,
         log: log_lines(&evaluation.log, evaluation.log_dropped),
-    }
+    })
 }
 
 fn items(request: &Request, decision: &Decision) -> Vec<ItemLine> {
