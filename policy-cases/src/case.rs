@@ -2,7 +2,7 @@
 
 use crate::check;
 use crate::expect::{Expect, Judgement};
-use crate::explain::explain;
+use crate::explain::{explain, explain_judgement, judgement_words};
 use crate::given::item_settings;
 use crate::place::Place;
 use crate::report::{Difference, Failure, Report};
@@ -67,6 +67,9 @@ impl Case {
 
     /// Runs the case. Where it gives a number of seeds, at least `at_least` are tried; a list
     /// of seeds is tried as it is.
+    ///
+    /// Every request is asked twice, and both answers and their fuel must be the same. Settings
+    /// must be such as the policy accepts, unless the case expects an error.
     pub fn run(&self, policy: &impl Evaluator, at_least: u64) -> Report {
         let (tried, failure) = match &self.check {
             Check::Select {
@@ -167,17 +170,18 @@ impl Failure {
 /// What the policy has against the settings of the request.
 fn refused(policy: &impl Evaluator, request: &Request) -> Option<Failure> {
     let judgement = policy.validate(&request.settings, &item_settings(&request.items));
-    let error = judgement.answer.err()?;
-    let reason = match error {
-        EvalError::PolicyError(_) => "SettingsRejected",
-        _ => error.reason(),
+    let reason = match &judgement.answer {
+        Ok(()) => return None,
+        Err(EvalError::PolicyError(_)) => "SettingsRejected",
+        Err(error) => error.reason(),
     };
     Some(Failure {
         reason,
+        answer: explain_judgement(&judgement),
         ..Failure::of(vec![Difference {
             what: "settings".to_owned(),
             expected: "settings that the policy's `validate` accepts".to_owned(),
-            found: check::judgement_words(&Err(error)),
+            found: judgement_words(&judgement.answer),
         }])
     })
 }
@@ -198,6 +202,7 @@ fn validate(
     let differences: Vec<_> = difference.into_iter().chain(differs).collect();
     (!differences.is_empty()).then(|| Failure {
         reason,
+        answer: explain_judgement(&evaluation),
         ..Failure::of(differences)
     })
 }

@@ -1,7 +1,7 @@
 //! How an answer differs from what is expected of it.
 
 use crate::expect::{Answer, Expect, ExpectVerdict, Judgement};
-use crate::explain::{choice_words, error_words, standing_word, wait_words};
+use crate::explain::{choice_words, error_words, judgement_words, standing_word, wait_words};
 use crate::report::Difference;
 use crate::time::format_both;
 use policy_host::{Choice, Decision, EvalError, Evaluation, Instant, Request};
@@ -181,12 +181,4 @@ pub(crate) fn judgement(expect: &Judgement, found: &Result<(), EvalError>) -> Op
         (Judgement::Refused(words), _) => format!("refused with words that contain {words:?}"),
     };
     Some(difference("validate", expected, judgement_words(found)))
-}
-
-pub(crate) fn judgement_words(found: &Result<(), EvalError>) -> String {
-    match found {
-        Ok(()) => "accepted".to_owned(),
-        Err(EvalError::PolicyError(words)) => format!("refused: {words}"),
-        Err(error) => error_words(error),
-    }
 }

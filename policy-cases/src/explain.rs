@@ -58,6 +58,17 @@ pub fn explain(request: &Request, evaluation: &Evaluation<Decision>) -> Explanat
     }
 }
 
+/// Puts a judgement of settings into words, where its log adds something to them.
+pub(crate) fn explain_judgement(evaluation: &Evaluation<()>) -> Option<Explanation> {
+    (!evaluation.log.is_empty() || evaluation.log_dropped > 0).then(|| Explanation {
+        answer: judgement_words(&evaluation.answer),
+        note: None,
+        items: Vec::new(),
+        state: None,
+        log: log_lines(&evaluation.log, evaluation.log_dropped),
+    })
+}
+
 fn items(request: &Request, decision: &Decision) -> Vec<ItemLine> {
     let line = |(index, item): (usize, &policy_host::Item)| {
         let verdict = decision.verdicts.get(index);
@@ -100,6 +111,14 @@ pub(crate) fn error_words(error: &EvalError) -> String {
     format!("{}: {error}", error.reason())
 }
 
+pub(crate) fn judgement_words(found: &Result<(), EvalError>) -> String {
+    match found {
+        Ok(()) => "accepted".to_owned(),
+        Err(EvalError::PolicyError(words)) => format!("refused: {words}"),
+        Err(error) => error_words(error),
+    }
+}
+
 pub(crate) fn standing_word(standing: Standing) -> &'static str {
     match standing {
         Standing::Ready => "ready",
@@ -109,7 +128,7 @@ pub(crate) fn standing_word(standing: Standing) -> &'static str {
     }
 }
 
-pub(crate) fn log_lines(log: &[LogLine], dropped: u64) -> Vec<String> {
+fn log_lines(log: &[LogLine], dropped: u64) -> Vec<String> {
     let line = |line: &LogLine| {
         let level = match line.level {
             Level::Debug => "debug",

@@ -282,8 +282,8 @@ pub(crate) fn index_of(items: &[Item], name: &str) -> Result<usize, String> {
         })
 }
 
-/// The settings that the operator has a policy check before it asks for a decision.
-pub(crate) fn item_settings(items: &[Item]) -> Vec<ItemSettings> {
+/// The settings of items that a policy is to check before it is asked for a decision.
+pub fn item_settings(items: &[Item]) -> Vec<ItemSettings> {
     let own = |item: &Item| {
         Some(ItemSettings {
             name: item.name.clone(),

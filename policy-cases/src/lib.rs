@@ -34,6 +34,7 @@ mod yaml;
 pub use case::{Case, Evaluator};
 pub use explain::{Explanation, ItemLine, explain};
 pub use file::parse;
+pub use given::item_settings;
 pub use place::ReadError;
 pub use report::{Difference, Failure, Report};
 pub use request::request;

@@ -63,6 +63,12 @@ impl fmt::Display for Difference {
 const NAMED: usize = 10;
 
 impl Failure {
+    /// What differs, in one line.
+    pub fn summary(&self) -> String {
+        let words: Vec<_> = self.differences.iter().map(Difference::to_string).collect();
+        words.join("; ")
+    }
+
     /// At which seeds it failed, in words; empty where seeds do not matter.
     pub fn seeds(&self, tried: usize) -> String {
         let Some(seed) = self.seed else {

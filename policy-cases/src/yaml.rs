@@ -226,14 +226,44 @@ pub(crate) struct Settings(pub String);
 
 impl<'de> Deserialize<'de> for Settings {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // By way of YAML's own type, which refuses a key that is given twice.
-        let mapping = serde_norway::Mapping::deserialize(deserializer)?;
-        match serde_json::to_value(mapping) {
-            Ok(object) => Ok(Self(object.to_string())),
-            Err(error) => Err(D::Error::custom(format!(
-                "this cannot be written as a JSON object: {error}"
-            ))),
+        struct SettingsVisitor;
+        impl<'de> Visitor<'de> for SettingsVisitor {
+            type Value = Settings;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("settings, a mapping such as {base: 1m}")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Settings, A::Error> {
+                // By way of YAML's own type, which refuses a key that is given twice.
+                let map = MapAccessDeserializer::new(map);
+                let mapping = serde_norway::Mapping::deserialize(map)?;
+                if !mapping.values().all(finite) {
+                    return Err(A::Error::custom(
+                        "settings are JSON, which has no .nan and no .inf; write another number",
+                    ));
+                }
+                match serde_json::to_value(mapping) {
+                    Ok(object) => Ok(Settings(object.to_string())),
+                    Err(error) => Err(A::Error::custom(format!(
+                        "this cannot be written as a JSON object: {error}"
+                    ))),
+                }
+            }
         }
+        deserializer.deserialize_any(SettingsVisitor)
+    }
+}
+
+/// Whether every number in it is one in JSON too, where it would silently become null.
+fn finite(value: &serde_norway::Value) -> bool {
+    use serde_norway::Value;
+    match value {
+        Value::Number(number) => number.as_f64().is_none_or(f64::is_finite),
+        Value::Sequence(list) => list.iter().all(finite),
+        Value::Mapping(mapping) => mapping.values().all(finite),
+        Value::Tagged(tagged) => finite(&tagged.value),
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
     }
 }
 

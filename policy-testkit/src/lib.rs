@@ -10,11 +10,13 @@
 //! assert_eq!(policy.select(&request).unwrap().chosen(), Some(0));
 //! ```
 //!
+//! [`cases!`] runs the declarative cases of the crate's `cases.yaml`;
 //! [`strategy::request`] gives requests of every shape to property tests.
 
 mod convert;
 pub mod strategy;
 
+pub use policy_cases::{ReadError, Report};
 pub use policy_host::{EvalError, Evaluation};
 use policy_host::{Host, Limits, Policy};
 use policy_sdk::{Decision, ItemSettings, Request};
@@ -28,6 +30,30 @@ macro_rules! component {
         static COMPONENT: std::sync::OnceLock<$crate::TestPolicy> = std::sync::OnceLock::new();
         COMPONENT.get_or_init(|| $crate::TestPolicy::build(env!("CARGO_MANIFEST_DIR")))
     }};
+}
+
+/// Runs the cases in `cases.yaml`, beside the `Cargo.toml` of the crate whose tests this is
+/// called in, against its component; another file is given as a path from there. Panics,
+/// which fails the test, with all that differs in all cases that failed.
+///
+/// ```text
+/// #[test]
+/// fn cases() {
+///     policy_testkit::cases!();
+/// }
+/// ```
+#[macro_export]
+macro_rules! cases {
+    () => {
+        $crate::cases!("cases.yaml")
+    };
+    ($file:literal) => {
+        $crate::component!().check_cases(include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/",
+            $file
+        )))
+    };
 }
 
 /// A compiled policy in the operator's evaluator.
@@ -94,6 +120,38 @@ impl TestPolicy {
     pub fn validate(&self, settings: &str, items: &[ItemSettings]) -> Result<(), EvalError> {
         let items: Vec<_> = items.iter().map(convert::item_settings).collect();
         self.policy.validate(settings, &items).answer
+    }
+
+    /// Runs declarative cases: what came of each.
+    ///
+    /// # Errors
+    /// Where the text is wrong, and what would be right.
+    pub fn cases(&self, yaml: &str) -> Result<Vec<Report>, ReadError> {
+        let cases = policy_cases::parse(yaml)?;
+        Ok(cases.iter().map(|case| case.run(&self.policy, 0)).collect())
+    }
+
+    /// Runs declarative cases.
+    ///
+    /// # Panics
+    /// With all that differs in all cases that failed, or where the text is wrong.
+    pub fn check_cases(&self, yaml: &str) {
+        let reports = match self.cases(yaml) {
+            Ok(reports) => reports,
+            Err(error) => panic!("the cases cannot be read: {error}"),
+        };
+        let failed: Vec<_> = reports.iter().filter(|report| !report.passed()).collect();
+        let told: Vec<_> = failed
+            .iter()
+            .map(|report| format!("{}\n{report}", report.case))
+            .collect();
+        assert!(
+            failed.is_empty(),
+            "{} of {} cases failed\n\n{}",
+            failed.len(),
+            reports.len(),
+            told.join("\n")
+        );
     }
 }
 

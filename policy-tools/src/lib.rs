@@ -8,7 +8,9 @@ mod check;
 mod component;
 mod new;
 mod pack;
+mod place;
 mod replay;
+mod run;
 mod simulate;
 mod table;
 mod test;
@@ -27,6 +29,8 @@ pub enum Command {
     Build(build::Args),
     /// Say whether the operator would take a component, and what it is.
     Check(check::Args),
+    /// Ask a policy for one decision, and show it with its reasons.
+    Run(run::Args),
     /// Run declarative cases against a policy.
     Test(test::Args),
     /// Let a policy decide over days of virtual time, and show what came of it.
@@ -51,6 +55,7 @@ pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
         Command::Check(args) => check::run(&args, built_in),
         Command::Pack(args) => pack::run(&args, built_in),
         Command::Replay(args) => replay::run(&args, built_in),
+        Command::Run(args) => run::run(&args, built_in),
         Command::Test(args) => test::run(&args, built_in),
         Command::Simulate(args) => simulate::run(&args, built_in),
         Command::Bench(args) => bench::run(&args, built_in),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::expect::Answer;
+use crate::expect::{Answer, Expect};
 use policy_host::{Request, Standing};
 
 fn only(yaml: &str) -> (Request, Seeds, Expect) {
@@ -12,8 +12,6 @@ fn only(yaml: &str) -> (Request, Seeds, Expect) {
         Check::Validate { .. } => panic!("a case of validate"),
     }
 }
-
-use crate::expect::Expect;
 
 const ALL: &str = r#"
 given:
@@ -170,7 +168,12 @@ fn what_is_wrong_is_told_with_its_place() {
         (
             with("{settings: [1], items: [a]}", run),
             3,
-            "cases[0].given.settings: invalid type: sequence",
+            "cases[0].given.settings: invalid type: sequence, expected settings",
+        ),
+        (
+            with("{settings: {a: [{b: .inf}]}, items: [a]}", run),
+            3,
+            "cases[0].given.settings: settings are JSON, which has no .nan",
         ),
         (
             with("{settings: {a: 1, a: 2}, items: [a]}", run),

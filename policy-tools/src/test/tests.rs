@@ -1,0 +1,81 @@
+use super::*;
+use policy_cases::{Difference, Failure};
+
+fn ran() -> Vec<Ran> {
+    let report = |case: &str, failure| Report {
+        case: case.to_owned(),
+        tried: 5,
+        failure,
+    };
+    let failure = Failure {
+        reason: "Unexpected",
+        seed: Some(3),
+        others: vec![4],
+        differences: vec![Difference {
+            what: "run".to_owned(),
+            expected: "run <a> & \"b\"".to_owned(),
+            found: "run: c\n...".to_owned(),
+        }],
+        answer: None,
+    };
+    let of = |report, line| Ran {
+        report,
+        list: "cases",
+        line,
+        took: Duration::from_micros(1500),
+    };
+    vec![
+        of(report("good", None), None),
+        of(report("bad # <\u{1}>", Some(failure)), Some(7)),
+    ]
+}
+
+#[test]
+fn people_read_case_place_and_difference() {
+    let expected = "\
+ok    good
+FAIL  bad # <\u{1}>  (c.yaml:7)
+      Unexpected at seed 3, and at 4, of 5 tried
+        run: expected run <a> & \"b\", found run: c
+      ...
+
+2 cases: 1 passed, 1 failed
+";
+    assert_eq!(pretty::write("c.yaml", &ran()), expected);
+}
+
+#[test]
+fn tap_has_a_plan_and_diagnostics_that_are_yaml() {
+    let tap = tap::write("c.yaml", &ran()).unwrap();
+    let start = "TAP version 14\n1..2\nok 1 - good\nnot ok 2 - bad \\# <\u{1}>\n  ---\n";
+    assert!(tap.starts_with(start), "{tap}");
+    let yaml = tap
+        .strip_prefix(start)
+        .and_then(|rest| rest.strip_suffix("\n  ...\n"));
+    let yaml: serde_norway::Value = serde_norway::from_str(yaml.unwrap()).unwrap();
+    assert_eq!(yaml["at"]["line"], 7);
+    assert_eq!(yaml["seed"], 3);
+    assert_eq!(yaml["also_at_seeds"][0], 4);
+    assert_eq!(yaml["differences"][0]["found"], "run: c\n...");
+    // Nothing of it may look like a line of the protocol itself.
+    let inside = |line: &&str| line.starts_with("  ");
+    assert!(tap.lines().skip(4).all(|line| inside(&line)), "{tap}");
+}
+
+#[test]
+fn junit_is_xml_that_says_the_same() {
+    let xml = junit::write("c<.yaml", &ran());
+    let document = roxmltree::Document::parse(&xml).unwrap();
+    let suite = document.root_element().first_element_child().unwrap();
+    assert_eq!(suite.attribute("name"), Some("c<.yaml"));
+    assert_eq!(suite.attribute("tests"), Some("2"));
+    assert_eq!(suite.attribute("failures"), Some("1"));
+    let cases: Vec<_> = suite.children().filter(|node| node.is_element()).collect();
+    assert_eq!(cases[0].attribute("time"), Some("0.001500"));
+    assert!(cases[0].first_element_child().is_none());
+    assert_eq!(cases[1].attribute("name"), Some("bad # <\u{fffd}>"));
+    assert_eq!(cases[1].attribute("line"), Some("7"));
+    let failure = cases[1].first_element_child().unwrap();
+    assert_eq!(failure.attribute("type"), Some("Unexpected"));
+    assert!(failure.text().unwrap().contains("run <a> & \"b\""));
+}
