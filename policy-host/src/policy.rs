@@ -220,7 +220,7 @@ impl Policy {
     /// Asks for a decision in a fresh sandbox. Blocks for as long as the guest
     /// runs: microseconds as a rule, up to the deadline at worst.
     pub fn evaluate(&self, request: &Request) -> Evaluation<Decision> {
-        let fuel = self.fuel(request.items.len());
+        let fuel = self.fuel_limit(request.items.len());
         let mut evaluation = self.call(fuel, |world, store| {
             world.oaat_policy_selector().call_select(store, request)
         });
@@ -235,22 +235,18 @@ impl Policy {
         self.evaluate(&probe())
     }
 
-    /// The limits that hold for it.
-    pub fn limits(&self) -> &Limits {
-        &self.0.limits
-    }
-
     /// Asks whether settings are right, in a fresh sandbox.
     /// [`EvalError::PolicyError`] carries the policy's own words.
     pub fn validate(&self, settings: &str, items: &[ItemSettings]) -> Evaluation<()> {
-        self.call(self.fuel(items.len()), |world, store| {
+        self.call(self.fuel_limit(items.len()), |world, store| {
             world
                 .oaat_policy_selector()
                 .call_validate(store, settings, items)
         })
     }
 
-    fn fuel(&self, items: usize) -> u64 {
+    /// The fuel that a decision about so many items may take.
+    pub fn fuel_limit(&self, items: usize) -> u64 {
         let limits = &self.0.limits;
         limits.fuel + limits.fuel_per_item.saturating_mul(items as u64)
     }

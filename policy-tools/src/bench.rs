@@ -32,6 +32,9 @@ pub struct Args {
         value_parser = clap::value_parser!(u32).range(1..=2_000)
     )]
     pub items: Vec<u32>,
+    /// The settings to measure it with, a JSON object.
+    #[arg(long, value_name = "JSON", default_value = "{}")]
+    pub settings: String,
     /// Print the figures as JSON.
     #[arg(long)]
     pub json: bool,
@@ -71,7 +74,7 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
         decisions: args
             .items
             .iter()
-            .map(|items| decisions(&component.policy, *items))
+            .map(|items| decisions(&component.policy, *items, &args.settings))
             .collect::<Result<_>>()?,
     };
     let text = match args.json {
@@ -95,9 +98,11 @@ fn compile(wasm: &[u8]) -> Result<Duration> {
     Ok(quantile(&mut samples, 0.5))
 }
 
-fn decisions(policy: &Policy, items: u32) -> Result<Decisions> {
-    let request = request(items);
-    let limits = Limits::default();
+fn decisions(policy: &Policy, items: u32, settings: &str) -> Result<Decisions> {
+    let request = Request {
+        settings: settings.to_owned(),
+        ..request(items)
+    };
     let mut samples = vec![];
     let mut fuel = 0;
     let begin = Instant::now();
@@ -123,7 +128,7 @@ fn decisions(policy: &Policy, items: u32) -> Result<Decisions> {
         p50_us: micros(quantile(&mut samples, 0.5)),
         p99_us: micros(quantile(&mut samples, 0.99)),
         fuel,
-        fuel_limit: limits.fuel + limits.fuel_per_item * u64::from(items),
+        fuel_limit: policy.fuel_limit(request.items.len()),
     })
 }
 
@@ -297,8 +302,8 @@ mod tests {
         let wasm = crate::testing::default_policy();
         let component = crate::component::load("default".as_ref(), wasm).unwrap();
         let (small, large) = (
-            decisions(&component.policy, 10).unwrap(),
-            decisions(&component.policy, 100).unwrap(),
+            decisions(&component.policy, 10, "{}").unwrap(),
+            decisions(&component.policy, 100, "{}").unwrap(),
         );
         assert!(0 < small.fuel && small.fuel < large.fuel && large.fuel < large.fuel_limit);
         assert!(small.evaluations >= *ROUNDS.start() && small.p50_us <= small.p99_us);

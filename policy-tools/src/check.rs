@@ -72,11 +72,10 @@ fn accepted(policy: &Policy) {
     println!("sha256     {}", policy.digest());
     println!("contract   oaat:policy@{}", policy.contract());
     let probe = policy.probe();
-    let limits = policy.limits();
     println!(
         "fuel       {} of {} for the trial request of 2 items",
         probe.fuel,
-        limits.fuel + 2 * limits.fuel_per_item
+        policy.fuel_limit(2)
     );
     match probe.answer {
         Ok(_) => println!("verdict    the operator takes it"),

@@ -83,6 +83,10 @@ fn files(name: &str) -> Result<Vec<(PathBuf, String)>> {
             "tests/component.rs".into(),
             filled(include_str!("../template/tests/component.rs")),
         ),
+        (
+            "tests/cases.rs".into(),
+            include_str!("../template/tests/cases.rs").into(),
+        ),
         ("cases.yaml".into(), CASES.into()),
     ];
     let vendor = Path::new("vendor/oaat");

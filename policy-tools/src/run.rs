@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use policy_cases::{explain, item_settings};
-use policy_host::{EvalError, Limits, Policy, Request};
+use policy_host::{EvalError, Policy, Request};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -67,9 +67,7 @@ fn decide(policy: &Policy, request: &Request, json: bool) -> Result<Result<Strin
     let text = match &evaluation.answer {
         Ok(decision) if json => serde_json::to_string_pretty(decision)? + "\n",
         _ => {
-            let limits = Limits::default();
-            let items = request.items.len() as u64;
-            let limit = limits.fuel + limits.fuel_per_item * items;
+            let limit = policy.fuel_limit(request.items.len());
             let words = explain(request, &evaluation);
             format!(
                 "{words}fuel: {} of {limit}\ntime: {took} µs\n",

@@ -1,0 +1,6 @@
+//! What `cases.yaml` states, of the compiled component.
+
+#[test]
+fn cases() {
+    policy_testkit::cases!();
+}
