@@ -130,7 +130,7 @@ fn with_jitter_every_decision_of_a_rest_names_the_same_end() {
 }
 
 proptest! {
-    /// What is left when no item ever fails in a row is the documented algorithm.
+    /// Rests apart, the documented order.
     #[test]
     fn the_choice_is_the_first_of_the_ready_items(request in strategy::request()) {
         let decision = decide(&request);

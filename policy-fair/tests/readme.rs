@@ -1,0 +1,36 @@
+//! The README shows the code as it is.
+
+use std::fs;
+use std::path::Path;
+
+#[test]
+fn every_excerpt_is_in_the_sources() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &Path| fs::read_to_string(path).unwrap();
+    let sources: Vec<_> = ["src", "tests"]
+        .iter()
+        .flat_map(|folder| fs::read_dir(root.join(folder)).unwrap())
+        .map(|file| read(&file.unwrap().path()))
+        .chain([read(&root.join("cases.yaml"))])
+        .collect();
+    // Every second part lies between fences; its first line names the language.
+    let readme = read(&root.join("README.md"));
+    let mut seen = 0;
+    for block in readme.split("```").skip(1).step_by(2) {
+        let (language, excerpt) = block.split_once('\n').unwrap();
+        if language == "console" {
+            continue;
+        }
+        seen += 1;
+        // JSON is shown without the indentation and the quotes of the test around it.
+        let excerpt = match language {
+            "json" => excerpt.trim(),
+            _ => excerpt,
+        };
+        assert!(
+            sources.iter().any(|source| source.contains(excerpt)),
+            "in no file of this crate:\n{excerpt}"
+        );
+    }
+    assert!(seen > 5, "{seen} excerpts");
+}
