@@ -42,6 +42,10 @@ pub fn validate(spec: &OaatGroupSpec) -> Result<Valid, Vec<String>> {
     let mut problems = Vec::new();
     let mut duration = |field: &str, given: &Option<String>, default: Duration, zero: bool| {
         let Some(text) = given else { return default };
+        if too_long(text) {
+            problems.push(format!("{field} is {text:?}; it must be at most 100years"));
+            return default;
+        }
         match humantime::parse_duration(text.trim()) {
             Ok(parsed) if parsed > LONGEST => {
                 problems.push(format!("{field} is {text:?}; it must be at most 100years"));
@@ -90,6 +94,13 @@ pub fn validate(spec: &OaatGroupSpec) -> Result<Valid, Vec<String>> {
         pod_retention,
         pod_history_limit,
     })
+}
+
+/// Whether a duration is written with more digits than any sensible one has. The parser panics
+/// where a sum comes to the last second that it can count, which takes more than this.
+fn too_long(text: &str) -> bool {
+    let digits = text.split(|c: char| !c.is_ascii_digit()).map(str::len);
+    text.len() > 64 || digits.max().is_some_and(|digits| digits > 11)
 }
 
 fn items(items: &[String], problems: &mut Vec<String>) {
@@ -220,6 +231,10 @@ mod tests {
             (
                 json!({"frequency": "99999999999999999999y"}),
                 vec!["frequency", "999"],
+            ),
+            (
+                json!({"podRetention": "18446744073709551615s 1000ms"}),
+                vec!["podRetention", "at most 100years"],
             ),
             (
                 json!({"failureCoolOff": "-5m"}),

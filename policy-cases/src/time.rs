@@ -62,6 +62,15 @@ impl std::str::FromStr for When {
 /// What is wrong with it, and what would be right.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = |why: &str| Err(format!("{text:?} is no duration: {why}; write {DURATION}"));
+    // The parser panics where a sum comes to the last second that it can count, which
+    // takes more than this.
+    let digits = text
+        .split(|c: char| !c.is_ascii_digit())
+        .map(str::len)
+        .max();
+    if text.len() > 64 || digits.is_some_and(|digits| digits > 11) {
+        return wrong("it is too long");
+    }
     let length = match humantime::parse_duration(text.trim()) {
         Ok(length) => length,
         Err(error) => return wrong(&error.to_string()),

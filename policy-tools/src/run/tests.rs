@@ -1,15 +1,11 @@
 use super::*;
-use policy_host::Host;
+use policy_host::{Host, Limits};
 
 fn policy() -> &'static Policy {
     static POLICY: std::sync::OnceLock<Policy> = std::sync::OnceLock::new();
     POLICY.get_or_init(|| {
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let target = std::env::current_exe().unwrap();
-        let target = target.ancestors().nth(3).unwrap().join("policies");
-        let wasm = policy_build::build(&here.join("../policy-default"), &target).unwrap();
         let host = Host::new(Limits::default()).unwrap();
-        host.load(&wasm, None).unwrap()
+        host.load(crate::testing::default_policy(), None).unwrap()
     })
 }
 

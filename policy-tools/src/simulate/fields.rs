@@ -68,11 +68,8 @@ impl Took {
 }
 
 fn span(text: &str) -> Result<u64, String> {
-    let parsed = humantime::parse_duration(text).map_err(|error| {
-        format!("{text:?} is no duration ({error}); write it like 5m, 1h 30m or 2days")
-    })?;
-    match u64::try_from(parsed.as_millis()) {
-        Ok(millis) if millis <= LONGEST => Ok(millis),
+    match policy_cases::time::duration(text)? {
+        millis if millis <= LONGEST => Ok(millis),
         _ => Err(format!("{text} is too long; at most 100years are possible")),
     }
 }

@@ -49,7 +49,7 @@ fn main() -> Result<()> {
         let evaluation = policy.evaluate(&request);
         records.push(DecisionRecord::new(&policy, &request, &evaluation));
         write(&folder.join(format!("{name}.wasm")), &wasm)?;
-        let json = serde_json::to_vec_pretty(&records)?;
+        let json = serde_json::to_vec(&records)?;
         write(&folder.join(format!("{name}.json")), &json)?;
     }
     Ok(())
