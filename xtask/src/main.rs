@@ -43,6 +43,9 @@ enum Task {
         /// Runs per group measurement.
         #[arg(long, default_value_t = 300)]
         runs: usize,
+        /// Measure this alone: decision, handover, or policies.
+        #[arg(long)]
+        only: Option<String>,
     },
     /// Write the generated manifests.
     Manifests,
@@ -92,11 +95,15 @@ fn run(task: Task) -> Result<ExitCode> {
             tools::side_by_side(true, &["test", "--workspace", "--no-run"])?;
             finish(cargo().args(["test", "--workspace"]).args(arguments))
         }
-        Task::Bench { runs } => {
+        Task::Bench { runs, only } => {
             tools::side_by_side(true, &["build", "--workspace", "--bins", "--release"])?;
             let mut bench = Command::new(built("release", "bench"));
             bench.env("OAAT_OPERATOR_BINARY", built("release", "oaat-operator"));
-            finish(bench.args(["--runs", &runs.to_string()]))
+            bench.args(["--runs", &runs.to_string()]);
+            if let Some(only) = only {
+                bench.args(["--only", &only]);
+            }
+            finish(&mut bench)
         }
         Task::Manifests => manifests(),
         Task::Freeze => {

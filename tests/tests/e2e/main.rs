@@ -5,6 +5,7 @@
 mod bad_input;
 mod by_hand;
 mod durations;
+mod hostile;
 mod operating;
 mod policies;
 mod quick_start;

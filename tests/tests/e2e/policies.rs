@@ -38,7 +38,8 @@ impl World {
         self.config_map("mine", "policy.wasm", wasm).await
     }
 
-    async fn config_map(&self, name: &str, key: &str, wasm: &[u8]) -> Result<()> {
+    /// Puts a component into a key of a ConfigMap that has no other.
+    pub async fn config_map(&self, name: &str, key: &str, wasm: &[u8]) -> Result<()> {
         let map = ConfigMap {
             metadata: ObjectMeta {
                 name: Some(name.into()),

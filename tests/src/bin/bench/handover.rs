@@ -10,12 +10,10 @@ use kube::core::GroupVersionKind;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
-use oaat_tests::{
-    ControlPlane, Mode, Node, NodeOptions, Operator, OperatorOptions, Options, operator,
-};
+use oaat_tests::{ControlPlane, Mode, Node, NodeOptions, Operator, OperatorOptions, operator};
 use serde_json::{Value, json};
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long a pod runs, in seconds. Not at all would measure something else: events are
@@ -30,20 +28,15 @@ const WARM_UP: usize = 20;
 /// Longest wait for the next event.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub async fn measure(runs: usize) -> Result<()> {
-    let options = Options {
-        progress: |line| eprintln!("{line}"),
-        ..Options::default()
-    };
-    let (plane, kubeconfig) = operator::installed(options).await?;
+pub async fn measure(plane: &ControlPlane, kubeconfig: &Path, runs: usize) -> Result<()> {
     println!(
         "pod finished → next pod's gate open, {runs} runs, {ITEMS} items, pods that run for a moment:"
     );
-    let bare = naive(&plane, "naive", runs, false).await?;
+    let bare = naive(plane, "naive", runs, false).await?;
     line("naive loop, no gate", &bare, None);
-    let gated = naive(&plane, "gated", runs, true).await?;
+    let gated = naive(plane, "gated", runs, true).await?;
     line("naive loop, gated", &gated, Some(&bare));
-    let ours = ours(&plane, kubeconfig, runs).await?;
+    let ours = ours(plane, kubeconfig, runs).await?;
     line("oaat-operator", &ours, Some(&gated));
     println!("  (goal p50 12 ms, p99 45 ms)");
     Ok(())
@@ -67,7 +60,8 @@ fn line(name: &str, samples: &Samples, against: Option<&Samples>) {
     );
 }
 
-async fn node(plane: &ControlPlane, namespace: &str) -> Result<Node> {
+/// A namespace with a node.
+pub async fn node(plane: &ControlPlane, namespace: &str) -> Result<Node> {
     plane.namespace(namespace).await?;
     let options = NodeOptions {
         name: format!("node-{namespace}"),
@@ -78,25 +72,35 @@ async fn node(plane: &ControlPlane, namespace: &str) -> Result<Node> {
     Node::start(plane.admin(), options).await
 }
 
-fn groups(client: &Client, namespace: &str) -> Api<DynamicObject> {
+/// The groups of a namespace.
+pub fn groups(client: &Client, namespace: &str) -> Api<DynamicObject> {
     let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("kawaja.net", "v1", "OaatGroup"));
     Api::namespaced_with(client.clone(), namespace, &kind)
 }
 
 /// What the pods of a namespace do, as one watcher sees it.
-enum Step {
+pub enum Step {
     /// A pod has no gate (any more).
     Open,
     /// A pod has ended.
     Over,
 }
 
-/// Each step of each pod once, with the time at which it was seen.
-fn steps(client: &Client, namespace: &str) -> impl Stream<Item = (Instant, Step)> + Send + use<> {
+/// Each step of each pod once (of one group, unless its name is empty), with the time at
+/// which it was seen.
+pub fn steps(
+    client: &Client,
+    namespace: &str,
+    group: &str,
+) -> impl Stream<Item = (Instant, Step)> + Send + use<> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let mut open = HashSet::new();
     let mut over = HashSet::new();
-    watcher(pods, watcher::Config::default())
+    let mut config = watcher::Config::default();
+    if !group.is_empty() {
+        config = config.labels(&format!("oaat.kawaja.net/group={group}"));
+    }
+    watcher(pods, config)
         .default_backoff()
         .flat_map(move |event| {
             let now = Instant::now();
@@ -117,7 +121,7 @@ fn steps(client: &Client, namespace: &str) -> impl Stream<Item = (Instant, Step)
 }
 
 /// Hand-overs until there are enough.
-async fn collect(steps: impl Stream<Item = (Instant, Step)>, runs: usize) -> Result<Samples> {
+pub async fn collect(steps: impl Stream<Item = (Instant, Step)>, runs: usize) -> Result<Samples> {
     let mut samples = Samples::default();
     let mut ended = None;
     futures::pin_mut!(steps);
@@ -136,7 +140,7 @@ async fn collect(steps: impl Stream<Item = (Instant, Step)>, runs: usize) -> Res
 }
 
 /// The operator itself, under the shipped RBAC.
-async fn ours(plane: &ControlPlane, kubeconfig: PathBuf, runs: usize) -> Result<Samples> {
+async fn ours(plane: &ControlPlane, kubeconfig: &Path, runs: usize) -> Result<Samples> {
     let namespace = "ours";
     let client = plane.admin();
     let _node = node(plane, namespace).await?;
@@ -155,7 +159,7 @@ async fn ours(plane: &ControlPlane, kubeconfig: PathBuf, runs: usize) -> Result<
     plane.apply(&group.to_string()).await?;
     let options = OperatorOptions {
         binary: operator::binary(true)?,
-        kubeconfig,
+        kubeconfig: kubeconfig.to_owned(),
         namespaces: vec![namespace.to_owned()],
         leader_elect: false,
         retry_floor: "0s".into(),
@@ -163,7 +167,7 @@ async fn ours(plane: &ControlPlane, kubeconfig: PathBuf, runs: usize) -> Result<
         more: Vec::new(),
     };
     let operator = Operator::start(&options).await?;
-    let samples = collect(steps(&client, namespace), runs).await?;
+    let samples = collect(steps(&client, namespace, ""), runs).await?;
 
     // Nothing is due any more: the last run ends, and then all must be quiet.
     let quiet = json!({ "spec": { "frequency": "30days" } });
@@ -273,7 +277,7 @@ async fn profile(client: &Client) -> Result<()> {
 }
 
 /// Resident memory of a process in megabytes.
-fn rss(pid: u32) -> Result<f64> {
+pub fn rss(pid: u32) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status
         .lines()
@@ -300,7 +304,7 @@ async fn naive(plane: &ControlPlane, namespace: &str, runs: usize, gated: bool) 
     });
     plane.apply(&group.to_string()).await?;
     let looping = tokio::spawn(naive_loop(client.clone(), namespace.to_owned(), gated));
-    let samples = collect(steps(&client, namespace), runs).await;
+    let samples = collect(steps(&client, namespace, ""), runs).await;
     looping.abort();
     samples
 }
@@ -308,7 +312,7 @@ async fn naive(plane: &ControlPlane, namespace: &str, runs: usize, gated: bool) 
 async fn naive_loop(client: Client, namespace: String, gated: bool) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
     let groups = groups(&client, &namespace);
-    let events = steps(&client, &namespace);
+    let events = steps(&client, &namespace, "");
     futures::pin_mut!(events);
     let mut run = 0;
     loop {

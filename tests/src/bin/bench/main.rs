@@ -4,16 +4,31 @@
 
 mod decision;
 mod handover;
+mod policies;
 mod samples;
 
 use anyhow::Result;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use oaat_tests::{Options, operator};
 
 #[derive(Parser)]
 struct Cli {
     /// Runs in each measurement of hand-overs.
     #[arg(long, default_value_t = 300)]
     runs: usize,
+    /// Measure this alone.
+    #[arg(long)]
+    only: Option<Part>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Part {
+    /// One decision, and the compilation of the policies.
+    Decision,
+    /// From the end of a pod to the next.
+    Handover,
+    /// Policies in ConfigMaps.
+    Policies,
 }
 
 #[tokio::main]
@@ -22,6 +37,23 @@ async fn main() -> Result<()> {
         eprintln!("this is a debug build; its figures mean nothing (use cargo xtask bench)");
     }
     let cli = Cli::parse();
-    decision::measure()?;
-    handover::measure(cli.runs).await
+    let wanted = |part| cli.only.is_none_or(|only| only == part);
+    if wanted(Part::Decision) {
+        decision::measure()?;
+    }
+    if cli.only == Some(Part::Decision) {
+        return Ok(());
+    }
+    let options = Options {
+        progress: |line| eprintln!("{line}"),
+        ..Options::default()
+    };
+    let (plane, kubeconfig) = operator::installed(options).await?;
+    if wanted(Part::Handover) {
+        handover::measure(&plane, &kubeconfig, cli.runs).await?;
+    }
+    if wanted(Part::Policies) {
+        policies::measure(&plane, &kubeconfig, cli.runs).await?;
+    }
+    Ok(())
 }
