@@ -14,7 +14,7 @@ mod settings;
 pub use backoff::Backoff;
 pub use settings::Settings;
 
-use policy_sdk::documented::{by_lot, candidates, least, standing};
+use policy_sdk::documented::{by_lot, candidates, least, standing, why};
 use policy_sdk::{
     Decision, Duration, Instant, Item, ItemSettings, Policy, Request, Standing, Verdict,
 };
@@ -75,19 +75,6 @@ fn verdict(item: &Item, rest: Duration, now: Instant) -> Verdict {
         format!("failure {}: rests {rest}", item.failures)
     });
     Verdict { note, ..verdict }
-}
-
-fn why(item: &Item, candidates: usize, equals: usize) -> String {
-    let rank = match (item.last_success, item.last_failure) {
-        (None, None) => "it has never run",
-        (None, Some(_)) => "it has never succeeded",
-        (Some(_), _) => "its success is the oldest",
-    };
-    match (candidates, equals) {
-        (1, _) => "the only item that is due".to_owned(),
-        (_, 1) => format!("of {candidates} items that are due, {rank}"),
-        _ => format!("of {candidates} items that are due, {rank}; by lot among {equals} equals"),
-    }
 }
 
 struct ExponentialBackoff;

@@ -12,8 +12,8 @@
 //! [`select`] is the whole of it, a function of the request, made of the steps in
 //! [`policy_sdk::documented`]; the rest of this file exports it.
 
-use policy_sdk::documented::{by_lot, candidates, least, standing};
-use policy_sdk::{Decision, Item, ItemSettings, Policy, Request};
+use policy_sdk::documented::{by_lot, candidates, least, standing, why};
+use policy_sdk::{Decision, ItemSettings, Policy, Request};
 
 /// Decides by the documented algorithm.
 pub fn select(request: &Request) -> Decision {
@@ -34,19 +34,6 @@ pub fn select(request: &Request) -> Decision {
         None => Decision::wait(verdicts.iter().filter_map(|verdict| verdict.until).min()),
     };
     decision.with_verdicts(verdicts)
-}
-
-fn why(item: &Item, candidates: usize, equals: usize) -> String {
-    let rank = match (item.last_success, item.last_failure) {
-        (None, None) => "it has never run",
-        (None, Some(_)) => "it has never succeeded",
-        (Some(_), _) => "its success is the oldest",
-    };
-    match (candidates, equals) {
-        (1, _) => "the only item that is due".to_owned(),
-        (_, 1) => format!("of {candidates} items that are due, {rank}"),
-        _ => format!("of {candidates} items that are due, {rank}; by lot among {equals} equals"),
-    }
 }
 
 struct Documented;

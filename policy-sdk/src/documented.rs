@@ -77,3 +77,18 @@ pub fn by_lot(equals: &[usize], seed: u64) -> Option<usize> {
         }
     }
 }
+
+/// Why an item was chosen of so many candidates, so many of them its equals: a note for a
+/// decision.
+pub fn why(item: &Item, candidates: usize, equals: usize) -> String {
+    let rank = match (item.last_success, item.last_failure) {
+        (None, None) => "it has never run",
+        (None, Some(_)) => "it has never succeeded",
+        (Some(_), _) => "its success is the oldest",
+    };
+    match (candidates, equals) {
+        (1, _) => "the only item that is due".to_owned(),
+        (_, 1) => format!("of {candidates} items that are due, {rank}"),
+        _ => format!("of {candidates} items that are due, {rank}; by lot among {equals} equals"),
+    }
+}

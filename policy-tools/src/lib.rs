@@ -16,6 +16,7 @@ mod table;
 mod test;
 #[cfg(test)]
 mod testing;
+mod xml;
 
 use clap::Subcommand;
 use std::process::ExitCode;

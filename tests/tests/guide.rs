@@ -73,8 +73,53 @@ fn from_nothing_to_a_policy_at_work_in_five_commands() -> Result<()> {
     ] {
         assert!(text.contains(words), "{words}:\n{text}");
     }
+    // The change that the guide proposes makes a policy, and fails the documented cases.
+    let policy = folder.path().join("my-policy");
+    let source = std::fs::read_to_string(policy.join("src/lib.rs"))?;
+    let changed = source.replace(
+        "(items[i].last_success, items[i].last_failure)",
+        "items[i].last_duration",
+    );
+    assert_ne!(source, changed);
+    std::fs::write(policy.join("src/lib.rs"), changed)?;
+    let tried = type_in(
+        &[
+            "export PATH=\"$PWD/target/debug:$PATH\"".into(),
+            "oaat-operator policy build ../my-policy".into(),
+            "oaat-operator policy test ../my-policy/target/my_policy.wasm --cases ../my-policy/cases.yaml".into(),
+        ],
+        folder.path(),
+    );
+    let words = tried
+        .err()
+        .context("the documented cases pass")?
+        .to_string();
+    assert!(
+        words.contains("the operator takes it") && words.contains("expected"),
+        "{words}"
+    );
     // Nothing of the repository was needed but what `policy new` copied.
     let manifest = std::fs::read_to_string(folder.path().join("my-policy/Cargo.toml"))?;
     assert!(!manifest.contains(&root().display().to_string()));
+    Ok(())
+}
+
+#[test]
+fn the_picture_of_a_week_is_what_the_tools_draw() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let svg = folder.path().join("week.svg");
+    let drawn = Command::new(oaat_tests::operator::binary(false)?)
+        .args(["policy", "simulate", "default", "--scenario"])
+        .arg(root().join("policy-tools/examples/home-lab.yaml"))
+        .arg("--svg")
+        .arg(&svg)
+        .output()?;
+    assert!(drawn.status.success(), "{drawn:?}");
+    let kept = std::fs::read_to_string(root().join("docs/week.svg"))?;
+    assert!(
+        std::fs::read_to_string(svg)? == kept,
+        "docs/week.svg is out of date; run: oaat-operator policy simulate default \
+         --scenario policy-tools/examples/home-lab.yaml --svg docs/week.svg"
+    );
     Ok(())
 }

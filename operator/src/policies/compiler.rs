@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 
-/// Compilations at a time. More would only take the cores away from decisions.
-const AT_A_TIME: usize = 2;
+/// Compilations at a time. More would only take cores away from decisions, and each may take
+/// some 150 MB for the worst component that is accepted.
+const AT_A_TIME: usize = 1;
 /// Longest compilation. An honest policy takes a tenth of a second.
 const LONGEST: Duration = Duration::from_secs(30);
 /// How much a compiling thread stands back behind the others, as `nice` has it.

@@ -6,6 +6,7 @@ use super::figures::{Figures, ItemFigures};
 use super::scenario::Scenario;
 use super::timeline::{percent, short, starvation};
 use super::world::{History, Run};
+use crate::xml::escape;
 use policy_host::Instant;
 
 const WIDTH: f64 = 1280.0;
@@ -329,23 +330,6 @@ fn rect(class: &str, (from, to): (f64, f64), y: f64, height: f64, tooltip: &str)
         "" => format!("{open}/>\n"),
         words => format!("{open}><title>{}</title></rect>\n", escape(words)),
     }
-}
-
-/// Text as XML has it. What XML cannot hold at all becomes the replacement character.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\t' | '\n' | '\r' => out.push(' '),
-            '\0'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

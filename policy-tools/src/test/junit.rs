@@ -1,6 +1,7 @@
 //! JUnit XML, as build servers read it.
 
 use super::{Ran, failed};
+use crate::xml::escape;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -45,58 +46,4 @@ pub(super) fn write(file: &str, ran: &[Ran]) -> String {
 
 fn seconds(duration: Duration) -> String {
     format!("{:.6}", duration.as_secs_f64())
-}
-
-/// Text for an element or for an attribute in double quotes.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\n' | '\t' => out.push(c),
-            // These have no place in XML 1.0, not even as references.
-            '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
-            c if c.is_ascii_control() => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::escape;
-    use proptest::prelude::*;
-
-    #[test]
-    fn what_xml_cannot_say_is_replaced() {
-        assert_eq!(
-            escape("<a href=\"b\">&'\n\u{0}\u{1b}\r\u{ffff}ü"),
-            "&lt;a href=&quot;b&quot;&gt;&amp;'\n\u{fffd}\u{fffd}\u{fffd}\u{fffd}ü"
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_comes_back_from_a_reader(text: String) {
-            let xml = format!("<a b=\"{0}\">{0}</a>", escape(&text));
-            let read = roxmltree::Document::parse(&xml);
-            let read = read.map_err(|error| TestCaseError::fail(error.to_string()))?;
-            let element = read.root_element();
-            let allowed = |c: char| match c {
-                '\n' | '\t' => c,
-                '\u{fffe}' | '\u{ffff}' => '\u{fffd}',
-                c if c.is_ascii_control() => '\u{fffd}',
-                c => c,
-            };
-            let kept: String = text.chars().map(allowed).collect();
-            prop_assert_eq!(element.text().unwrap_or_default(), &kept);
-            // A reader makes spaces of the line ends of an attribute.
-            let kept = kept.replace(['\n', '\t'], " ");
-            prop_assert_eq!(element.attribute("b"), Some(kept.as_str()));
-        }
-    }
 }

@@ -4,6 +4,8 @@
 use crate::world::{World, condition};
 use anyhow::Result;
 use hostile_policies::{Expected, Hostile};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 /// Most bytes that the API server takes in a ConfigMap.
@@ -34,9 +36,6 @@ fn come_to(group: &Value, expected: Expected) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_hostile_policy_ends_in_its_own_condition_and_harms_nobody() -> Result<()> {
     let mut world = World::without_operator("hostile").await?;
-    // Long enough for a policy to choose an item that is held.
-    world.options.retry_floor = "2s".into();
-    world.start_operator().await?;
     let all = tokio::task::spawn_blocking(hostile_policies::all).await??;
     world.work("exit 0", json!({})).await?;
     world.apply(&group("honest", None).to_string()).await?;
@@ -54,7 +53,16 @@ async fn each_hostile_policy_ends_in_its_own_condition_and_harms_nobody() -> Res
             spec["settings"] = serde_json::from_str(settings)?;
         }
         world.apply(&group(&name, Some(spec)).to_string()).await?;
+        // The operator holds item b: the status says that it is started in a minute or two.
+        let soon = Timestamp::now() + SignedDuration::from_mins(2);
+        let item = json!({ "item": "b", "lastStarted": soon.to_string() });
+        let status = Patch::Merge(json!({ "status": { "items": { "b": item } } }));
+        world
+            .api("OaatGroup")
+            .patch_status(&name, &PatchParams::default(), &status)
+            .await?;
     }
+    world.start_operator().await?;
     let mut rows = Vec::new();
     for (number, policy) in small.iter().enumerate() {
         let name = format!("hostile-{number}");

@@ -1,7 +1,7 @@
 //! Policies in ConfigMaps: how they come to decide, and what happens when something is wrong
 //! with them.
 
-use crate::world::{World, condition};
+use crate::world::{World, condition, item};
 use anyhow::Result;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams};
 use oaat_operator::DEFAULT_POLICY;
+use oaat_tests::operator;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -438,5 +439,54 @@ async fn a_decision_is_repeated_from_the_log_and_from_its_record() -> Result<()>
     std::fs::write(&record, other)?;
     let (agrees, text) = replay(&record, &large, true).await?;
     assert!(!agrees && text.contains("was changed"), "{text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn weights_of_items_and_the_state_of_a_policy_come_to_it_in_a_cluster() -> Result<()> {
+    let target = std::env::current_exe()?;
+    let target = target
+        .ancestors()
+        .nth(3)
+        .map(|folder| folder.join("policies"));
+    let wasm = tokio::task::spawn_blocking(move || {
+        policy_build::build(
+            &operator::root().join("policy-fair"),
+            &target.unwrap_or_default(),
+        )
+    });
+    let wasm = wasm.await??;
+    let world = World::new("policy-fair").await?;
+    world.policy(&wasm).await?;
+    world.work("exit 0", json!({})).await?;
+    let spec = json!({
+        "frequency": "1ms",
+        "policy": { "configMap": { "name": "mine" } },
+        "itemOptions": { "heavy": { "settings": { "weight": 3 } } },
+    });
+    world.group(&["light", "heavy"], spec).await?;
+    let runs = |group: &Value, name: &str| item(group, name)["runs"].as_i64().unwrap_or(0);
+    let group = world
+        .until("24 runs", |group| {
+            group["status"]["run"].as_i64().unwrap_or(0) > 24
+        })
+        .await?;
+    // By its share one of four; a second at least is counted for each run.
+    let light = runs(&group, "light");
+    assert!(
+        (5..=8).contains(&light),
+        "{light} of {}",
+        group["status"]["run"]
+    );
+    assert_eq!(group["status"]["lastDecision"]["digest"], digest(&wasm));
+    assert_eq!(
+        group["status"]["policyStateOf"],
+        "ConfigMap mine, key policy.wasm"
+    );
+    assert!(
+        group["status"]["policyState"]
+            .as_str()
+            .is_some_and(|state| !state.is_empty())
+    );
     Ok(())
 }
