@@ -16,9 +16,11 @@
 
 mod answer;
 mod contract;
+mod inspect;
 mod load;
 mod policy;
 mod sandbox;
+mod text;
 
 pub use contract::{
     CONTRACT, Choice, Decision, Duration, Instant, Item, ItemSettings, Level, Outcome, Request,
