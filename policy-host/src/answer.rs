@@ -4,6 +4,7 @@
 //! a startable item, verdicts are none or one for each item, lines are one line.
 
 use crate::contract::{Choice, Decision, Request};
+use crate::text;
 
 /// Longest note in bytes; more is cut.
 const NOTE: usize = 256;
@@ -52,26 +53,21 @@ pub(crate) fn check(request: &Request, mut decision: Decision) -> Result<Decisio
     Ok(decision)
 }
 
-/// Cuts a note to one line of bounded length, at a character boundary.
+/// Makes a note one line of bounded length, and none where nothing is to be seen.
 fn one_line(note: &mut Option<String>) {
-    if let Some(text) = note {
-        text.truncate(text.floor_char_boundary(NOTE));
-        if text.chars().any(char::is_control) {
-            *text = text
-                .chars()
-                .map(|c| if c.is_control() { ' ' } else { c })
-                .collect();
-        }
-        if text.trim().is_empty() {
-            *note = None;
-        }
-    }
+    *note = note
+        .take()
+        .map(|text| text::one_line(&text, NOTE))
+        .filter(|line| !line.trim().is_empty());
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::contract::{Item, Standing, Verdict};
+    use proptest::collection::vec;
+    use proptest::option;
+    use proptest::prelude::*;
 
     fn request(startable: &[bool]) -> Request {
         Request {
@@ -152,5 +148,51 @@ mod tests {
         let note = check(&request(&[true]), decision).ok().and_then(|d| d.note);
         let note = note.unwrap_or_default();
         assert!(note.starts_with("a bü") && note.len() <= NOTE, "{note}");
+    }
+
+    fn text() -> impl Strategy<Value = Option<String>> {
+        let long = (any::<char>(), 0_usize..6000).prop_map(|(c, n)| c.to_string().repeat(n));
+        option::of(prop_oneof![any::<String>(), long])
+    }
+
+    fn decision() -> impl Strategy<Value = Decision> {
+        let choice = prop_oneof![
+            (0_u32..6).prop_map(Choice::Run),
+            any::<u32>().prop_map(Choice::Run),
+            any::<Option<i64>>().prop_map(Choice::Wait),
+        ];
+        let verdict = (any::<Option<i64>>(), text()).prop_map(|(until, note)| Verdict {
+            standing: Standing::Deferred,
+            until,
+            note,
+        });
+        (choice, text(), vec(verdict, 0..6), text()).prop_map(|(choice, note, verdicts, state)| {
+            Decision {
+                choice,
+                note,
+                verdicts,
+                state,
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_passes_keeps_to_the_contract(startable in vec(any::<bool>(), 1..5), decision in decision()) {
+            let request = request(&startable);
+            let honest = decision.chosen().is_none_or(|index| startable.get(index) == Some(&true))
+                && [0, startable.len()].contains(&decision.verdicts.len())
+                && decision.state.as_ref().is_none_or(|state| state.len() <= STATE);
+            let checked = check(&request, decision.clone());
+            prop_assert_eq!(checked.is_ok(), honest);
+            if let Ok(checked) = checked {
+                prop_assert_eq!(&checked.choice, &decision.choice);
+                prop_assert_eq!(&checked.state, &decision.state);
+                let notes = checked.verdicts.iter().map(|verdict| &verdict.note);
+                for note in notes.chain([&checked.note]).flatten() {
+                    prop_assert!(note.len() <= NOTE && !note.contains(char::is_control));
+                }
+            }
+        }
     }
 }

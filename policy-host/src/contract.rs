@@ -21,4 +21,4 @@ pub use bindings::oaat::policy::types::{
     Verdict,
 };
 pub(crate) use bindings::oaat::policy::{log::Host as LogHost, types::Host as TypesHost};
-pub(crate) use bindings::{Policy as World, PolicyPre};
+pub(crate) use bindings::{Policy as World, PolicyIndices, PolicyPre};

@@ -16,10 +16,12 @@
 
 mod answer;
 mod contract;
+mod inspect;
 mod load;
 mod policy;
 mod record;
 mod sandbox;
+mod text;
 
 pub use contract::{
     CONTRACT, Choice, Decision, Duration, Instant, Item, ItemSettings, Level, Outcome, Request,

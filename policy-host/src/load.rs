@@ -2,10 +2,14 @@
 //! reason when one fails.
 
 use crate::contract::CONTRACT;
+use crate::text;
 use sha2::{Digest, Sha256};
 use std::io::Read;
 use wasmtime::Engine;
 use wasmtime::component::Component;
+
+/// Bytes of a name or version that a message quotes.
+const NAME: usize = 200;
 
 /// Why bytes did not become a policy. [`LoadError::reason`] is a token for
 /// machines, the display text says to people what to do.
@@ -18,6 +22,16 @@ pub enum LoadError {
         limit: usize,
         /// Whether the bytes were compressed.
         unpacked: bool,
+    },
+    /// More of something than the compiler can be trusted with.
+    #[error("the component has {found} {what}; at most {limit} are accepted")]
+    TooComplex {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much there is, or how much had been seen when it was too much.
+        found: u64,
+        /// The most that is accepted.
+        limit: u64,
     },
     /// The bytes are not those that the pin names.
     #[error("the component's sha256 is {found}, but {wanted} is asked for")]
@@ -64,7 +78,7 @@ impl LoadError {
     /// A CamelCase token for conditions and events.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::TooLarge { .. } => "TooLarge",
+            Self::TooLarge { .. } | Self::TooComplex { .. } => "TooLarge",
             Self::DigestMismatch { .. } => "DigestMismatch",
             Self::Malformed(_) => "Malformed",
             Self::ForbiddenImport { .. } => "ForbiddenImport",
@@ -115,7 +129,7 @@ pub(crate) fn pinned(found: &str, pin: &str) -> Result<(), LoadError> {
     }
     Err(LoadError::DigestMismatch {
         found: found.to_owned(),
-        wanted,
+        wanted: text::one_line(&wanted, NAME),
     })
 }
 
@@ -148,7 +162,7 @@ pub(crate) fn names(engine: &Engine, component: &Component) -> Result<(), LoadEr
             }
             _ => {
                 return Err(LoadError::ForbiddenImport {
-                    import: import.to_owned(),
+                    import: text::one_line(import, NAME),
                 });
             }
         }
@@ -177,11 +191,12 @@ fn version(name: &str) -> Result<(), LoadError> {
     };
     if newer {
         return Err(LoadError::ContractTooNew {
-            found: found.to_owned(),
+            found: text::one_line(found, NAME),
         });
     }
     Err(LoadError::InterfaceMismatch(format!(
-        "it was built for version {found}"
+        "it was built for version {}",
+        text::one_line(found, NAME)
     )))
 }
 

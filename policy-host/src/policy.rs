@@ -2,11 +2,14 @@
 
 use crate::answer;
 use crate::contract::{
-    CONTRACT, Choice, Decision, Item, ItemSettings, Level, PolicyPre, Request, World,
+    CONTRACT, Choice, Decision, Item, ItemSettings, PolicyIndices, PolicyPre, Request, World,
 };
+use crate::inspect::inspect;
 use crate::load::{self, LoadError};
 use crate::sandbox::{Limits, LogLine, Sandbox};
+use crate::text;
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use wasmtime::component::{Component, HasSelf, Linker};
@@ -135,8 +138,9 @@ impl Host {
     ///
     /// Components of the same digest are one: a second load gives the policy that is there.
     ///
-    /// Takes milliseconds for an honest component and may take much longer for a
-    /// hostile one: keep it off every path that others wait on.
+    /// Takes milliseconds for an honest component, and some seconds and some 150 MB
+    /// for the worst that is accepted: keep it off every path that others wait on,
+    /// and load one at a time where memory is short.
     ///
     /// # Errors
     /// The first check that failed.
@@ -150,17 +154,18 @@ impl Host {
             return Ok(Policy(there));
         }
         load::sniff(&wasm)?;
-        let component = Component::from_binary(&self.engine, &wasm)
-            .map_err(|e| LoadError::CompileFailed(format!("{e:#}")))?;
-        load::names(&self.engine, &component)?;
-        let mismatch = |e: wasmtime::Error| LoadError::InterfaceMismatch(format!("{e:#}"));
-        let instance = self.linker.instantiate_pre(&component).map_err(mismatch)?;
+        inspect(&wasm, self.limits.table_elements)?;
+        // A compiler is a large program, and what it reads comes from strangers: a
+        // panic in it is a fault of the component that caused it.
+        let pre = catch_unwind(AssertUnwindSafe(|| self.compile(&wasm)))
+            .unwrap_or_else(|panic| Err(LoadError::CompileFailed(text::of_panic(&*panic))))?;
         let policy = Policy(Arc::new(Loaded {
             engine: self.engine.clone(),
             limits: self.limits.clone(),
-            pre: PolicyPre::new(instance).map_err(mismatch)?,
+            pre,
             digest,
         }));
+        policy.fits()?;
         match policy.probe().answer {
             // A refusal in words is an answer; so is one that fails the checks, and
             // both are told when a real request gets them.
@@ -177,6 +182,17 @@ impl Host {
     fn known(&self, digest: &str) -> Option<Arc<Loaded>> {
         let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         loaded.get(digest)?.upgrade()
+    }
+
+    fn compile(&self, wasm: &[u8]) -> Result<PolicyPre<Sandbox>, LoadError> {
+        let said = |e: wasmtime::Error| text::one_line(&format!("{e:#}"), text::ERROR);
+        let component = Component::from_binary(&self.engine, wasm)
+            .map_err(|e| LoadError::CompileFailed(said(e)))?;
+        load::names(&self.engine, &component)?;
+        self.linker
+            .instantiate_pre(&component)
+            .and_then(PolicyPre::new)
+            .map_err(|e| LoadError::InterfaceMismatch(said(e)))
     }
 }
 
@@ -251,31 +267,54 @@ impl Policy {
         limits.fuel + limits.fuel_per_item.saturating_mul(items as u64)
     }
 
+    /// A sandbox under all limits: before instantiation, which may run code of the
+    /// guest.
+    fn sandbox(&self, fuel: u64) -> Store<Sandbox> {
+        let limits = &*self.0.limits;
+        let mut store = Store::new(&self.0.engine, Sandbox::new(limits));
+        store.limiter(|sandbox| sandbox);
+        store.set_hostcall_fuel(limits.answer);
+        let ticks = limits.deadline.as_millis().div_ceil(TICK.as_millis()) as u64 + 1;
+        store.set_epoch_deadline(ticks);
+        // Fails only in an engine without fuel; with none the guest stops at once.
+        let _ = store.set_fuel(fuel);
+        store
+    }
+
+    /// Whether the functions have the contract's types, which the linker compares
+    /// in an instance only.
+    fn fits(&self) -> Result<(), LoadError> {
+        let pre = self.0.pre.instance_pre();
+        let mismatch = |e: wasmtime::Error| {
+            LoadError::InterfaceMismatch(text::one_line(&format!("{e:#}"), text::ERROR))
+        };
+        let indices = PolicyIndices::new(pre).map_err(mismatch)?;
+        let mut store = self.sandbox(self.fuel_limit(0));
+        match pre.instantiate(&mut store) {
+            Ok(instance) => indices
+                .load(&mut store, &instance)
+                .map(drop)
+                .map_err(mismatch),
+            // The trial request ends in the same way, and tells it better.
+            Err(_) => Ok(()),
+        }
+    }
+
     fn call<T>(
         &self,
         fuel: u64,
         call: impl FnOnce(&World, &mut Store<Sandbox>) -> wasmtime::Result<Result<T, String>>,
     ) -> Evaluation<T> {
-        let limits = &*self.0.limits;
-        let mut store = Store::new(&self.0.engine, Sandbox::new(limits));
-        store.limiter(|sandbox| sandbox);
-        store.set_hostcall_fuel(limits.answer);
-        // All of it before instantiation, which may run code of the guest.
-        let ticks = limits.deadline.as_millis().div_ceil(TICK.as_millis()) as u64 + 1;
-        store.set_epoch_deadline(ticks);
-        let outcome = store
-            .set_fuel(fuel)
-            .and_then(|()| self.0.pre.instantiate(&mut store))
-            .and_then(|world| call(&world, &mut store));
+        let mut store = self.sandbox(fuel);
+        let world = self.0.pre.instantiate(&mut store);
+        let started = world.is_ok();
+        let outcome = world.and_then(|world| call(&world, &mut store));
         let left = store.get_fuel().unwrap_or(0);
         let sandbox = store.into_data();
         let answer = match outcome {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(mut words)) => {
-                words.truncate(words.floor_char_boundary(1024));
-                Err(EvalError::PolicyError(words))
-            }
-            Err(error) => Err(self.explain(&error, &sandbox, fuel)),
+            Ok(Err(words)) => Err(EvalError::PolicyError(text::words(&words))),
+            Err(error) => Err(self.explain(&error, started, &sandbox, fuel)),
         };
         Evaluation {
             answer,
@@ -285,7 +324,13 @@ impl Policy {
         }
     }
 
-    fn explain(&self, error: &wasmtime::Error, sandbox: &Sandbox, fuel: u64) -> EvalError {
+    fn explain(
+        &self,
+        error: &wasmtime::Error,
+        started: bool,
+        sandbox: &Sandbox,
+        fuel: u64,
+    ) -> EvalError {
         let limits = &self.0.limits;
         if sandbox.refused {
             return EvalError::OutOfMemory(limits.memory);
@@ -293,16 +338,20 @@ impl Policy {
         match error.downcast_ref::<Trap>() {
             Some(Trap::OutOfFuel) => EvalError::OutOfFuel(fuel),
             Some(Trap::Interrupt) => EvalError::Deadline(limits.deadline),
-            Some(trap) => {
+            Some(trap) => EvalError::Trapped(match &sandbox.last_error {
                 // The panic hook of the sdk logs what a panic says.
-                let said = sandbox.log.iter().rev().find(|l| l.level == Level::Error);
-                EvalError::Trapped(match said {
-                    Some(line) => format!("{trap} ({})", line.text),
-                    None => trap.to_string(),
-                })
+                Some(line) => format!("{trap} ({line})"),
+                None => trap.to_string(),
+            }),
+            None => {
+                let cause = text::one_line(&error.root_cause().to_string(), text::ERROR);
+                if started {
+                    // Not a trap of its code: what it handed over could not be taken.
+                    EvalError::BadAnswer(format!("could not be read: {cause}"))
+                } else {
+                    EvalError::Trapped(format!("it could not be started: {cause}"))
+                }
             }
-            // Not a trap of the guest's code: its answer could not be taken over.
-            None => EvalError::BadAnswer(format!("could not be read: {}", error.root_cause())),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The sandbox of one evaluation: what a guest may use up, and its log lines.
 
 use crate::contract::{Level, LogHost, TypesHost};
+use crate::text;
 use wasmtime::ResourceLimiter;
 
 /// What one evaluation may use. Every limit has its own named outcome in
@@ -28,7 +29,8 @@ pub struct Limits {
     pub log_lines: usize,
     /// Bytes of log kept of one evaluation.
     pub log_bytes: usize,
-    /// Bytes of a component, after unpacking.
+    /// Bytes of a component, after unpacking. What it is made of has further
+    /// limits, which keep the compiler within some seconds and 200 MB.
     pub component: usize,
 }
 
@@ -44,7 +46,7 @@ impl Default for Limits {
             answer: 4 << 20,
             log_lines: 64,
             log_bytes: 16 << 10,
-            component: 8 << 20,
+            component: 4 << 20,
         }
     }
 }
@@ -66,6 +68,8 @@ pub(crate) struct Sandbox {
     pub refused: bool,
     log_lines: usize,
     log_bytes: usize,
+    /// The beginning of the latest error that was logged, kept when the log is full.
+    pub last_error: Option<String>,
     pub log: Vec<LogLine>,
     pub log_dropped: u64,
 }
@@ -78,6 +82,7 @@ impl Sandbox {
             refused: false,
             log_lines: limits.log_lines,
             log_bytes: limits.log_bytes,
+            last_error: None,
             log: Vec::new(),
             log_dropped: 0,
         }
@@ -143,15 +148,15 @@ impl TypesHost for Sandbox {}
 
 impl LogHost for Sandbox {
     fn write(&mut self, level: Level, line: String) {
+        if level == Level::Error {
+            self.last_error = Some(text::one_line(&line, text::ERROR));
+        }
         if self.log.len() >= self.log_lines || line.len() > self.log_bytes {
             self.log_dropped += 1;
             return;
         }
         self.log_bytes -= line.len();
-        let text = line
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
+        let text = text::one_line(&line, line.len());
         self.log.push(LogLine { level, text });
     }
 }
@@ -175,6 +180,9 @@ mod tests {
         let texts: Vec<_> = sandbox.log.iter().map(|l| l.text.as_str()).collect();
         assert_eq!(texts, ["a b", "1234567"]);
         assert_eq!(sandbox.log_dropped, 2);
+        sandbox.write(Level::Error, "why".into());
+        assert_eq!((sandbox.log.len(), sandbox.log_dropped), (2, 3));
+        assert_eq!(sandbox.last_error.as_deref(), Some("why"));
     }
 
     #[test]

@@ -1,0 +1,7 @@
+//! Hostile policies in the loader and the evaluator.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+mod ends;
+mod fuzz;
