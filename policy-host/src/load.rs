@@ -167,13 +167,15 @@ pub(crate) fn names(engine: &Engine, component: &Component) -> Result<(), LoadEr
             }
         }
     }
-    let mut exports = types.exports(engine).map(|(name, _)| name);
-    match exports.find(|name| name.starts_with("oaat:policy/selector@")) {
-        Some(selector) => version(selector),
-        None => Err(LoadError::InterfaceMismatch(format!(
+    let exports = types.exports(engine).map(|(name, _)| name);
+    let versions = exports.filter(|name| name.starts_with("oaat:policy/selector@"));
+    // One of several is enough: a policy may serve older and newer operators.
+    let fits = versions.map(version).reduce(Result::or);
+    fits.unwrap_or_else(|| {
+        Err(LoadError::InterfaceMismatch(format!(
             "it does not export oaat:policy/selector@{CONTRACT}"
-        ))),
-    }
+        )))
+    })
 }
 
 /// Compares the version in an interface's name with the host's.

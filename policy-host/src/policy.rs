@@ -154,7 +154,6 @@ impl Host {
             return Ok(Policy(there));
         }
         load::sniff(&wasm)?;
-        inspect(&wasm, self.limits.table_elements)?;
         // A compiler is a large program, and what it reads comes from strangers: a
         // panic in it is a fault of the component that caused it.
         let pre = catch_unwind(AssertUnwindSafe(|| self.compile(&wasm)))
@@ -185,6 +184,7 @@ impl Host {
     }
 
     fn compile(&self, wasm: &[u8]) -> Result<PolicyPre<Sandbox>, LoadError> {
+        inspect(wasm, self.limits.table_elements)?;
         let said = |e: wasmtime::Error| text::one_line(&format!("{e:#}"), text::ERROR);
         let component = Component::from_binary(&self.engine, wasm)
             .map_err(|e| LoadError::CompileFailed(said(e)))?;
@@ -264,7 +264,8 @@ impl Policy {
     /// The fuel that a decision about so many items may take.
     pub fn fuel_limit(&self, items: usize) -> u64 {
         let limits = &self.0.limits;
-        limits.fuel + limits.fuel_per_item.saturating_mul(items as u64)
+        let items = limits.fuel_per_item.saturating_mul(items as u64);
+        limits.fuel.saturating_add(items)
     }
 
     /// A sandbox under all limits: before instantiation, which may run code of the
@@ -318,7 +319,7 @@ impl Policy {
         };
         Evaluation {
             answer,
-            fuel: fuel - left,
+            fuel: fuel.saturating_sub(left),
             log: sandbox.log,
             log_dropped: sandbox.log_dropped,
         }
