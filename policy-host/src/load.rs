@@ -48,7 +48,7 @@ pub enum LoadError {
     #[error(
         "the component imports {import:?}, and a policy may import nothing but oaat:policy/log{}",
         if .import.starts_with("wasi:") {
-            " (components built for wasm32-wasip1 or wasip2 import wasi; build it for wasm32-unknown-unknown)"
+            " (was it built for wasm32-wasip1 or wasip2? `oaat-operator policy build` builds for wasm32-unknown-unknown)"
         } else { "" }
     )]
     ForbiddenImport {
@@ -140,7 +140,7 @@ pub(crate) fn sniff(wasm: &[u8]) -> Result<(), LoadError> {
         [] => malformed("it is empty"),
         [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(()),
         [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => malformed(
-            "it is a core module, as cargo builds it; a component is made from it in one more step",
+            "it is a core module, as cargo builds it; `oaat-operator policy build` and `policy pack` make a component of it",
         ),
         [0, b'a', b's', b'm', ..] => malformed("its format version is unknown"),
         [0x7f, b'E', b'L', b'F', ..] => malformed(
