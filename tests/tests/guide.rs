@@ -35,7 +35,8 @@ fn target() -> PathBuf {
 /// policy, is `beside`.
 fn type_in(commands: &[String], beside: &Path) -> Result<String> {
     let root = root().canonicalize()?;
-    let target = target();
+    std::fs::create_dir_all(target())?;
+    let target = target().canonicalize()?;
     let script = commands
         .join("\n")
         .replace(
@@ -109,8 +110,9 @@ fn the_picture_of_a_week_is_what_the_tools_draw() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let svg = folder.path().join("week.svg");
     let drawn = Command::new(oaat_tests::operator::binary(false)?)
+        .current_dir(root())
         .args(["policy", "simulate", "default", "--scenario"])
-        .arg(root().join("policy-tools/examples/home-lab.yaml"))
+        .arg("policy-tools/examples/home-lab.yaml")
         .arg("--svg")
         .arg(&svg)
         .output()?;

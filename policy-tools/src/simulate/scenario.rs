@@ -253,12 +253,12 @@ items:
             (item("fails: -1"), vec!["items[0].fails", "-1"]),
             (
                 item("frequency: often"),
-                vec!["items[0].frequency", "often", "5m", "line 5"],
+                vec!["items[0].frequency", "often", "30s", "line 5"],
             ),
             (item("frequency: 0s"), vec!["items[0].frequency", "1ms"]),
             (
                 item("coolOff: 5"),
-                vec!["items[0].coolOff", "\"5\"", "5m", "line 5"],
+                vec!["items[0].coolOff", "\"5\"", "30s", "line 5"],
             ),
             (item("wieght: 5"), vec!["items[0]", "wieght", "line 5"]),
             (item("count: 0"), vec!["items[0].count", "line 5"]),
