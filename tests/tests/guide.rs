@@ -105,6 +105,12 @@ fn from_nothing_to_a_policy_at_work_in_five_commands() -> Result<()> {
     Ok(())
 }
 
+/// A picture without the policy's sha256, which another compiler changes.
+fn picture(svg: &str) -> String {
+    let words = svg.split_inclusive(|c: char| !c.is_ascii_hexdigit());
+    words.filter(|word| word.len() < 12).collect()
+}
+
 #[test]
 fn the_picture_of_a_week_is_what_the_tools_draw() -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -119,7 +125,7 @@ fn the_picture_of_a_week_is_what_the_tools_draw() -> Result<()> {
     assert!(drawn.status.success(), "{drawn:?}");
     let kept = std::fs::read_to_string(root().join("docs/week.svg"))?;
     assert!(
-        std::fs::read_to_string(svg)? == kept,
+        picture(&std::fs::read_to_string(svg)?) == picture(&kept),
         "docs/week.svg is out of date; run: oaat-operator policy simulate default \
          --scenario policy-tools/examples/home-lab.yaml --svg docs/week.svg"
     );
