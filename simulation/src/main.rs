@@ -1,0 +1,79 @@
+//! `oaat-simulation`: many histories, or one.
+
+use anyhow::Context;
+use clap::Parser;
+use oaat_simulation::many::{many, one, shortest};
+use oaat_simulation::{Mutation, Setting, default_policy};
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// Run the operator's cycle on a simulated cluster with faults, and check every history.
+#[derive(Parser)]
+struct Options {
+    /// How many histories.
+    #[arg(long, default_value_t = 10_000)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Tell the history of this one seed, whole.
+    #[arg(long)]
+    replay: Option<u64>,
+    /// Switch a rule of the protocol off.
+    #[arg(long)]
+    mutation: Option<Mutation>,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let options = Options::parse();
+    let policy = default_policy()?;
+    if let Some(seed) = options.replay {
+        let setting = Setting {
+            seed,
+            mutation: options.mutation,
+            told: true,
+            ..Setting::default()
+        };
+        let verdict = one(&setting, &policy)?;
+        verdict.told.iter().for_each(|line| println!("{line}"));
+        return Ok(match verdict.violation {
+            Some(what) => {
+                println!("VIOLATION: {what}");
+                ExitCode::FAILURE
+            }
+            None => {
+                println!("nothing wrong: {} runs", verdict.runs);
+                ExitCode::SUCCESS
+            }
+        });
+    }
+    let end = options
+        .from
+        .checked_add(options.seeds)
+        .context("so many seeds there are not")?;
+    let started = Instant::now();
+    let sum = many(options.from..end, options.mutation, &policy, |seeds| {
+        if seeds.is_multiple_of(10_000) {
+            let took = started.elapsed().as_secs();
+            println!("{seeds} histories in {took} s");
+        }
+    })?;
+    println!(
+        "{} histories, {} runs, {} looks, {} faults in {:.1} s",
+        sum.seeds,
+        sum.runs,
+        sum.looks,
+        sum.faults,
+        started.elapsed().as_secs_f64()
+    );
+    let Some((seed, what)) = sum.wrong else {
+        println!("0 violations");
+        return Ok(ExitCode::SUCCESS);
+    };
+    println!("VIOLATION with seed {seed}: {what}\n\nshortened:");
+    let short = shortest(seed, options.mutation, &policy)?;
+    short.told.iter().for_each(|line| println!("{line}"));
+    println!("VIOLATION: {}", short.violation.unwrap_or_default());
+    println!("\nwhole: oaat-simulation --replay {seed}");
+    Ok(ExitCode::FAILURE)
+}

@@ -1,0 +1,506 @@
+//! The API server, as far as the cycle sees it, and beside each pod the truth about it, which
+//! only the oracle knows.
+
+use crate::cluster::{Answer, Reply, Verb};
+use crate::mutation::Mutation;
+use crate::oracle::Oracle;
+use k8s_openapi::api::core::v1::{Pod, PodSchedulingGate};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff;
+use oaat_operator::api::{OaatGroup, OaatGroupSpec};
+use oaat_operator::cluster::{ClusterError, GroupRead};
+use oaat_operator::pod::{PodView, names};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// Name of the one group.
+pub const GROUP: &str = "g";
+/// Its namespace.
+pub const NAMESPACE: &str = "n";
+
+/// What is so, whatever the API says.
+#[derive(Clone, Debug, Default)]
+pub struct Truth {
+    /// Name of the pod.
+    pub name: String,
+    /// Uid of the group that it was made for; none for a foreigner's.
+    pub group: Option<String>,
+    /// When it was created.
+    pub created: u64,
+    /// Our gate was taken away at some time.
+    pub opened: bool,
+    /// A node has it.
+    pub bound: bool,
+    /// Its container runs.
+    pub live: bool,
+    /// How its container ended, and when.
+    pub ended: Option<(i32, u64)>,
+    /// It was evicted.
+    pub evicted: bool,
+    /// The pod and its container are gone, or have ended for the server as well.
+    pub gone: bool,
+    /// When somebody asked for its deletion before its container had ended.
+    pub deleted_alive: Option<u64>,
+}
+
+/// The group.
+pub struct Group {
+    /// Everything but the status.
+    pub object: OaatGroup,
+    /// The status.
+    pub status: Value,
+}
+
+/// What has happened, for those who watch.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// The group's spec, or the whole group.
+    Group,
+    /// The group's status.
+    Status,
+    /// A pod, as it is now.
+    Pod(Box<PodView>),
+    /// A pod that is gone, as it was last.
+    PodGone(Box<PodView>),
+    /// A pod may be started by a node.
+    Opened(String),
+    /// A pod that a node has was asked to go, and so many seconds are left to it.
+    Going(String, u64),
+}
+
+/// The cluster.
+pub struct World {
+    /// Milliseconds since the history began.
+    pub now: u64,
+    counter: u64,
+    /// The group, while there is one.
+    pub group: Option<Group>,
+    /// The pods, by name.
+    pub pods: BTreeMap<String, Pod>,
+    /// The truth, by uid.
+    pub truth: BTreeMap<String, Truth>,
+    /// What has happened since the last look.
+    pub changes: Vec<Change>,
+    /// By how many milliseconds the node's clock is ahead.
+    pub node_clock: i64,
+    /// Somebody has written the group since this was last taken back.
+    pub written: bool,
+    /// A rule switched off.
+    pub mutation: Option<Mutation>,
+    /// Who knows better.
+    pub oracle: Oracle,
+}
+
+/// When histories begin: 2026-01-01.
+const EPOCH: i64 = 1_767_225_600_000;
+
+/// The time of day at a moment of the history.
+pub fn wall(now: u64) -> i64 {
+    EPOCH + now as i64
+}
+
+/// Whole seconds, as the API has them.
+pub fn time(now: u64) -> Time {
+    Time(jiff::Timestamp::from_second(wall(now).div_euclid(1000)).unwrap_or_default())
+}
+
+/// A pod's uid.
+pub fn uid(pod: &Pod) -> &str {
+    pod.metadata.uid.as_deref().unwrap_or_default()
+}
+
+fn gates(pod: &mut Pod) -> Option<&mut Vec<PodSchedulingGate>> {
+    pod.spec.as_mut()?.scheduling_gates.as_mut()
+}
+
+impl World {
+    /// A cluster with nothing in it.
+    pub fn new(mutation: Option<Mutation>) -> Self {
+        Self {
+            now: 0,
+            counter: 0,
+            group: None,
+            pods: BTreeMap::new(),
+            truth: BTreeMap::new(),
+            changes: Vec::new(),
+            node_clock: 0,
+            written: false,
+            mutation,
+            oracle: Oracle::default(),
+        }
+    }
+
+    fn count(&mut self) -> String {
+        self.counter += 1;
+        self.counter.to_string()
+    }
+
+    /// Creates the group.
+    pub fn create_group(&mut self, spec: OaatGroupSpec) {
+        let mut object = OaatGroup::new(GROUP, spec);
+        object.metadata.namespace = Some(NAMESPACE.into());
+        object.metadata.uid = Some(format!("group-{}", self.count()));
+        object.metadata.generation = Some(1);
+        self.group = Some(Group {
+            object,
+            status: json!({}),
+        });
+        self.touch_group(Change::Group);
+    }
+
+    /// Gives the group a new resource version.
+    pub fn touch_group(&mut self, change: Change) {
+        let version = self.count();
+        self.written = true;
+        if let Some(group) = &mut self.group {
+            group.object.metadata.resource_version = Some(version);
+            if let Change::Group = change {
+                let generation = group.object.metadata.generation.unwrap_or(0);
+                group.object.metadata.generation = Some(generation + 1);
+            }
+        }
+        self.changes.push(change);
+    }
+
+    /// Uid of the group that there is.
+    pub fn group_uid(&self) -> Option<String> {
+        let group = self.group.as_ref()?;
+        group.object.metadata.uid.clone()
+    }
+
+    /// Uid of the pod of the run in progress.
+    pub fn current(&self) -> Option<&str> {
+        self.group.as_ref()?.status["current"]["podUid"].as_str()
+    }
+
+    /// The name that a uid belongs to, if that pod still exists.
+    pub fn name_of(&self, uid_: &str) -> Option<String> {
+        let name = &self.truth.get(uid_)?.name;
+        let pod = self.pods.get(name)?;
+        (uid(pod) == uid_).then(|| name.clone())
+    }
+
+    /// Changes a pod.
+    pub fn change_pod(&mut self, uid: &str, change: impl FnOnce(&mut Pod)) {
+        let Some(name) = self.name_of(uid) else {
+            return;
+        };
+        let version = self.count();
+        if let Some(pod) = self.pods.get_mut(&name) {
+            change(pod);
+            pod.metadata.resource_version = Some(version);
+            let view = PodView::from(&*pod);
+            if let Some(truth) = self.truth.get_mut(uid) {
+                truth.gone = view.terminal() && !truth.live;
+            }
+            self.changes.push(Change::Pod(Box::new(view)));
+        }
+        self.check();
+    }
+
+    /// Takes a pod away.
+    pub fn remove_pod(&mut self, uid: &str) {
+        let Some(name) = self.name_of(uid) else {
+            return;
+        };
+        if let Some(pod) = self.pods.remove(&name) {
+            if let Some(truth) = self.truth.get_mut(uid) {
+                truth.gone = !truth.live;
+            }
+            self.changes.push(Change::PodGone(Box::new((&pod).into())));
+        }
+        self.check();
+    }
+
+    /// Puts a pod there. `foreign`: not by the operator.
+    pub fn put_pod(&mut self, mut pod: Pod, foreign: bool) -> Pod {
+        let uid = format!("pod-{}", self.count());
+        let name = pod.metadata.name.clone().unwrap_or_default();
+        pod.metadata.uid = Some(uid.clone());
+        pod.metadata.resource_version = Some(self.count());
+        pod.metadata.creation_timestamp = Some(time(self.now));
+        let owner = PodView::from(&pod).owner;
+        let gated = gates(&mut pod).is_some_and(|gates| !gates.is_empty());
+        self.truth.insert(
+            uid.clone(),
+            Truth {
+                name: name.clone(),
+                group: if foreign { None } else { owner },
+                created: self.now,
+                opened: !gated,
+                ..Truth::default()
+            },
+        );
+        self.changes.push(Change::Pod(Box::new((&pod).into())));
+        if !gated {
+            self.changes.push(Change::Opened(uid));
+        }
+        self.pods.insert(name, pod.clone());
+        self.check();
+        pod
+    }
+
+    /// Opens a pod's gate.
+    pub fn open(&mut self, uid: &str) {
+        let was = self.truth.get(uid).is_some_and(|truth| truth.opened);
+        if was || self.name_of(uid).is_none() {
+            return;
+        }
+        if let Some(truth) = self.truth.get_mut(uid) {
+            truth.opened = true;
+        }
+        self.change_pod(uid, |pod| {
+            if let Some(gates) = gates(pod) {
+                gates.retain(|gate| gate.name != names::GATE);
+            }
+        });
+        self.changes.push(Change::Opened(uid.to_owned()));
+    }
+
+    /// Asks for a pod's graceful deletion.
+    pub fn delete(&mut self, uid: &str) {
+        let Some(name) = self.name_of(uid) else {
+            return;
+        };
+        let Some(pod) = self.pods.get(&name) else {
+            return;
+        };
+        let (view, asked) = (
+            PodView::from(pod),
+            pod.metadata.deletion_timestamp.is_some(),
+        );
+        let Some(truth) = self.truth.get_mut(uid) else {
+            return;
+        };
+        if !view.terminal() && truth.ended.is_none() && !truth.evicted {
+            truth.deleted_alive.get_or_insert(self.now);
+        }
+        // What no node has goes at once.
+        if !truth.bound {
+            return self.remove_pod(uid);
+        }
+        if asked {
+            return;
+        }
+        let grace = 30;
+        let deadline = time(self.now + grace * 1000);
+        self.change_pod(uid, |pod| {
+            pod.metadata.deletion_timestamp = Some(deadline);
+            pod.metadata.deletion_grace_period_seconds = Some(grace as i64);
+        });
+        self.changes.push(Change::Going(uid.to_owned(), grace));
+    }
+
+    /// Deletes the group as the garbage collector leaves it: without it.
+    pub fn remove_group(&mut self) {
+        self.group = None;
+        self.changes.push(Change::Group);
+    }
+
+    /// Pods of the label that may run or do.
+    pub fn check(&mut self) {
+        let runnable = |(uid_, truth): (&String, &Truth)| {
+            if truth.live {
+                return true;
+            }
+            let there = self.pods.get(&truth.name).filter(|pod| uid(pod) == uid_);
+            there.is_some_and(|pod| !PodView::from(pod).terminal())
+        };
+        let ours = self
+            .truth
+            .iter()
+            .filter(|(_, truth)| truth.group.is_some() && truth.opened && !truth.gone);
+        let running: Vec<_> = ours
+            .filter(|one| runnable((one.0, one.1)))
+            .map(|(uid, truth)| format!("{} ({uid})", truth.name))
+            .collect();
+        if running.len() > 1 {
+            let words = format!("two at once: {}", running.join(" and "));
+            self.oracle.violated(words);
+        }
+    }
+
+    /// Does what a replica asks for. `listed` is what a list showed when its cycle began.
+    pub fn apply(&mut self, replica: usize, verb: &Verb, listed: &[Pod]) -> Reply {
+        match verb {
+            Verb::Group => Ok(Answer::Group(self.read())),
+            Verb::Pods { .. } => Ok(Answer::Pods(self.list(replica, listed))),
+            Verb::Pod(name) => Ok(Answer::Pod(self.get(name))),
+            Verb::NamespaceEnds => Ok(Answer::Ends(false)),
+            Verb::WriteStatus { version, status } => self.write(replica, version, status),
+            Verb::CreatePod(pod) => self.create(pod),
+            Verb::OpenGate { name, uid: uid_ } => {
+                let same = self.pods.get(name).is_some_and(|pod| uid(pod) == uid_);
+                if !same {
+                    return Err(ClusterError::NotFound);
+                }
+                self.open(uid_);
+                Ok(Answer::Done)
+            }
+            Verb::DeletePod { name, uid, version } => {
+                self.delete_by_operator(name, uid, version.as_deref());
+                Ok(Answer::Done)
+            }
+        }
+    }
+
+    fn read(&self) -> GroupRead {
+        let Some(group) = &self.group else {
+            return GroupRead::Gone;
+        };
+        let mut object = group.object.clone();
+        match serde_json::from_value(group.status.clone()) {
+            Ok(status) => {
+                object.status = Some(status);
+                GroupRead::Found(Box::new(object))
+            }
+            Err(error) => GroupRead::Undecodable {
+                error: error.to_string(),
+                generation: object.metadata.generation,
+                resource_version: object.metadata.resource_version.unwrap_or_default(),
+            },
+        }
+    }
+
+    /// All pods with the group's label.
+    pub fn labelled(&self) -> Vec<Pod> {
+        let label = |pod: &&Pod| {
+            let labels = pod.metadata.labels.as_ref();
+            labels.is_some_and(|labels| labels.contains_key(names::GROUP))
+        };
+        self.pods.values().filter(label).cloned().collect()
+    }
+
+    fn list(&mut self, replica: usize, listed: &[Pod]) -> Vec<Pod> {
+        self.oracle.listed(replica, self.now);
+        if self.mutation == Some(Mutation::OpenAnyGated) {
+            for pod in self.labelled() {
+                self.open(uid(&pod));
+            }
+        }
+        let mut pods = match self.mutation {
+            Some(Mutation::NoList) => Vec::new(),
+            Some(Mutation::ListBeforeRead) => listed.to_vec(),
+            _ => self.labelled(),
+        };
+        pods.iter_mut().for_each(|pod| self.shown(pod));
+        pods
+    }
+
+    fn get(&self, name: &str) -> Option<Box<Pod>> {
+        if self.mutation == Some(Mutation::AbsenceFromList) {
+            return None;
+        }
+        let mut pod = self.pods.get(name)?.clone();
+        self.shown(&mut pod);
+        Some(Box::new(pod))
+    }
+
+    /// A pod as a cycle takes it.
+    fn shown(&self, pod: &mut Pod) {
+        let going = pod.metadata.deletion_timestamp.is_some();
+        if going && self.mutation == Some(Mutation::TerminatingIsTerminal) {
+            let status = pod.status.get_or_insert_default();
+            status.phase = Some("Failed".into());
+            status.container_statuses = None;
+        }
+    }
+
+    fn create(&mut self, pod: &Pod) -> Reply {
+        let name = pod.metadata.name.clone().unwrap_or_default();
+        if self.pods.contains_key(&name) {
+            return Err(ClusterError::Conflict("already exists".into()));
+        }
+        let mut made = pod.clone();
+        let given = gates(&mut made).cloned();
+        if self.mutation == Some(Mutation::NoGate)
+            && let Some(gates) = gates(&mut made)
+        {
+            gates.clear();
+        }
+        let mut made = self.put_pod(made, false);
+        if let Some(spec) = &mut made.spec {
+            spec.scheduling_gates = given;
+        }
+        Ok(Answer::Created(Box::new(made)))
+    }
+
+    fn delete_by_operator(&mut self, name: &str, uid_: &str, version: Option<&str>) {
+        let Some(pod) = self.pods.get(name).filter(|pod| uid(pod) == uid_) else {
+            return;
+        };
+        if version.is_some() && version != pod.metadata.resource_version.as_deref() {
+            return;
+        }
+        let over = PodView::from(pod).terminal();
+        // One that has not been opened never ran: that claim is void, and nothing is counted.
+        let opened = self.truth.get(uid_).is_some_and(|truth| truth.opened);
+        if let Some(group) = &self.group
+            && opened
+            && group.status["current"]["podUid"] == uid_
+            && group.status["current"]["stopping"].is_null()
+        {
+            let state = if over { "unrecorded" } else { "legitimate" };
+            self.oracle
+                .violated(format!("the operator deleted the {state} run's pod {name}"));
+        }
+        if self.mutation == Some(Mutation::ForceDelete) {
+            self.remove_pod(uid_);
+        } else {
+            self.delete(uid_);
+        }
+    }
+
+    fn write(&mut self, replica: usize, version: &str, patch: &Value) -> Reply {
+        if self.mutation == Some(Mutation::OpenBeforeClaim)
+            && let Some(uid) = patch["current"]["podUid"].as_str()
+        {
+            self.open(uid);
+        }
+        let Some(group) = &mut self.group else {
+            return Err(ClusterError::NotFound);
+        };
+        let same = group.object.metadata.resource_version.as_deref() == Some(version);
+        if !same && self.mutation != Some(Mutation::ClaimWithoutVersion) {
+            return Err(ClusterError::Conflict(
+                "the object has been modified".into(),
+            ));
+        }
+        let mut patch = patch.clone();
+        if self.mutation == Some(Mutation::KeepOldPodUid)
+            && group.status["current"].is_object()
+            && let Some(current) = patch["current"].as_object_mut()
+        {
+            current.remove("podUid");
+        }
+        let before = group.status.clone();
+        merge(&mut group.status, &patch);
+        let after = group.status.clone();
+        self.touch_group(Change::Status);
+        Oracle::written(self, replica, &before, &after);
+        let group = self.group.as_ref();
+        let version = group.and_then(|group| group.object.metadata.resource_version.clone());
+        Ok(Answer::Written(version.unwrap_or_default()))
+    }
+}
+
+/// A JSON merge patch (RFC 7386).
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    let Value::Object(target) = target else {
+        return;
+    };
+    for (key, value) in patch {
+        if value.is_null() {
+            target.remove(key);
+        } else {
+            merge(target.entry(key.clone()).or_insert(Value::Null), value);
+        }
+    }
+}
