@@ -5,6 +5,7 @@ use crate::cluster::ClusterError;
 use crate::cycle::Cycle;
 use crate::events::{self, EventSink};
 use crate::kube_cluster::{Guarded, KubeCluster};
+use crate::lane::Lane;
 use crate::metrics::Metrics;
 use crate::pod::names;
 use crate::policies::{Adopted, Compiler, Sources};
@@ -65,6 +66,7 @@ struct Context {
     sightings: Arc<Sightings>,
     adopted: Arc<Adopted>,
     triggers: Triggers,
+    lane: Lane<GroupRef>,
     failures: Mutex<HashMap<GroupRef, u32>>,
 }
 
@@ -127,6 +129,7 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
         sightings,
         adopted,
         triggers,
+        lane: Lane::default(),
         failures: Mutex::default(),
     });
     let looks = applier(
@@ -243,8 +246,16 @@ async fn reconcile(
     group: Arc<Guarded<OaatGroup>>,
     context: Arc<Context>,
 ) -> Result<Action, ClusterError> {
+    let own_policy = group
+        .0
+        .as_ref()
+        .is_ok_and(|group| group.spec.policy.is_some());
     // A task of its own: cycles of different groups then use all cores.
-    let cycle = tokio::spawn(look(ObjectRef::from_obj(group.as_ref()), context));
+    let cycle = tokio::spawn(look(
+        ObjectRef::from_obj(group.as_ref()),
+        own_policy,
+        context,
+    ));
     match cycle.await {
         Ok(result) => result,
         Err(error) => Err(ClusterError::Unavailable(format!(
@@ -253,8 +264,17 @@ async fn reconcile(
     }
 }
 
-async fn look(group: GroupRef, context: Arc<Context>) -> Result<Action, ClusterError> {
+async fn look(
+    group: GroupRef,
+    own_policy: bool,
+    context: Arc<Context>,
+) -> Result<Action, ClusterError> {
     let shared = &context.shared;
+    let leave = match context.lane.enter(&group, own_policy, Instant::now()) {
+        Ok(leave) => leave,
+        // Not all of them at the same moment.
+        Err(wait) => return Ok(Action::requeue(wait.mul_f64(rand::random_range(1.0..2.0)))),
+    };
     let (namespace, name) = (
         group.namespace.clone().unwrap_or_default(),
         group.name.clone(),
@@ -286,6 +306,7 @@ async fn look(group: GroupRef, context: Arc<Context>) -> Result<Action, ClusterE
     shared.metrics.cycle(result, started.elapsed());
     if let Some(took) = outcome.decided_in {
         shared.metrics.decision(took);
+        leave.took(took, Instant::now());
     }
     if let Some(version) = &outcome.written {
         context.triggers.wrote(&group, version);

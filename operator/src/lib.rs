@@ -15,6 +15,7 @@ pub mod cycle;
 pub mod decide;
 pub mod events;
 pub mod kube_cluster;
+pub mod lane;
 pub mod lease;
 pub mod metrics;
 pub mod observe;

@@ -78,8 +78,10 @@ impl Recorder {
             }
         }
         if let Some(folder) = &self.folder {
-            // In the order of time, and never two of one name.
-            let name = format!("{}-{namespace}-{group}-{}.json", request.now, &sha256[..12]);
+            // In the order of time, and never two of one name; a group's name may be as long
+            // as a file's.
+            let short = &group[..group.floor_char_boundary(63)];
+            let name = format!("{}-{namespace}-{short}-{}.json", request.now, &sha256[..12]);
             if let Err(error) = std::fs::write(folder.join(&name), &json) {
                 warn!(namespace, group, file = name, %error, "a decision could not be recorded");
             }

@@ -133,6 +133,19 @@ impl Host {
         })
     }
 
+    /// How much work it would be to compile a component (plain or gzip), in steps of about one
+    /// instruction each; none for one that is refused before it is compiled.
+    pub fn effort(&self, bytes: &[u8]) -> u64 {
+        let read = || {
+            let wasm = load::unpack(bytes, self.limits.component).ok()?;
+            inspect(&wasm, self.limits.table_elements).ok()
+        };
+        catch_unwind(AssertUnwindSafe(read))
+            .ok()
+            .flatten()
+            .unwrap_or(0)
+    }
+
     /// Checks and compiles a component (plain or gzip) and tries it on a small
     /// request. `pin` is the sha256 that the uncompressed component must have.
     ///

@@ -80,4 +80,8 @@ pub struct PolicyInUse {
     pub digest: String,
     /// Version of the contract it speaks.
     pub contract: String,
+    /// sha256 of the group's own policy, which decided before and is not at hand any more, where
+    /// the built-in one stands in for it.
+    #[serde(default, rename = "insteadOf", skip_serializing_if = "Option::is_none")]
+    pub instead_of: Option<String>,
 }

@@ -1,6 +1,6 @@
 //! What the policy is asked, and what follows from its answer.
 
-use super::ruling::gave_one;
+use super::ruling::{gave_one, lost};
 use super::{Observed, Plan, Ruling, Start, next_run};
 use crate::api::{
     ItemState, ItemStatus, LastDecision, OaatGroupStatus, PolicyInUse, RunResult, Timestamp,
@@ -125,7 +125,11 @@ pub fn choose(seen: &Observed, valid: &Valid, plan: &mut Plan, ruling: &Ruling, 
             gave_one(seen, plan, ruling, &asked.policy);
             follow(seen, plan, &asked, decision, valid.start_timeout);
             if plan.start.is_some() || plan.status.policy.is_none() {
-                plan.status.policy = Some(asked.policy);
+                let instead_of = ruling.falls_back().then(|| lost(seen)).flatten();
+                plan.status.policy = Some(PolicyInUse {
+                    instead_of: instead_of.map(ToOwned::to_owned),
+                    ..asked.policy
+                });
             }
         }
         Err(error) => hold(seen, plan, error),
@@ -204,15 +208,21 @@ fn follow(
             }
         }
         Choice::Wait(until) => {
-            let earliest = holds.into_iter().chain(until.map(Timestamp)).min();
+            let until = until.map(Timestamp);
+            let held = holds.into_iter().min();
+            let earliest = held.into_iter().chain(until).min();
             let at = earliest.unwrap_or(Timestamp(i64::MAX));
             let (soon, late) = (Duration::from_secs(1), Duration::from_secs(24 * 3600));
             plan.look_again(at.max(seen.now.plus(soon)).min(seen.now.plus(late)));
+            // A policy that wants to be asked at once, again and again, says nothing about when
+            // anything is due; shown, it would be a write of the status every second.
+            let due = until.filter(|until| *until > seen.now.plus(soon));
+            let next = held.into_iter().chain(due).min();
             idle(
                 &mut plan.status,
                 request,
                 decision,
-                earliest.map(|t| t.max(seen.now)),
+                next.map(|t| t.max(seen.now)),
             );
         }
     }

@@ -48,6 +48,7 @@ impl Ruling {
             source: "default".into(),
             digest: default.digest().into(),
             contract: default.contract().into(),
+            instead_of: None,
         };
         Self::by(in_use, problem, OnError::Hold)
     }
@@ -96,6 +97,7 @@ fn named(policy: &PolicyInUse) -> String {
         source,
         digest,
         contract,
+        ..
     } = policy;
     match source.as_str() {
         "default" => format!("{DEFAULT} (contract {contract}, sha256 {digest})"),
@@ -151,18 +153,24 @@ fn about(policy: &PolicyInUse) -> String {
 
 /// A problem, what was lost by it, and what happens meanwhile.
 fn without(seen: &Observed, ruling: &Ruling, problem: &str) -> String {
-    let last = seen.group.status.as_ref().and_then(|s| s.policy.as_ref());
-    let wanted = Source::of(&seen.group).map(|source| source.to_string());
-    let lost = last
-        .filter(|last| Some(&last.source) == wanted.as_ref())
-        .map(|last| {
-            format!(
-                "; the policy with sha256 {} that decided last is not at hand any more",
-                last.digest
-            )
+    let lost = lost(seen)
+        .map(|digest| {
+            format!("; the policy with sha256 {digest} that decided last is not at hand any more")
         })
         .unwrap_or_default();
     format!("{problem}{lost}; {}", meanwhile(ruling.on_error))
+}
+
+/// The digest of the group's own policy that decided last, also where the built-in one has
+/// decided since.
+pub(super) fn lost(seen: &Observed) -> Option<&str> {
+    let last = seen.group.status.as_ref()?.policy.as_ref()?;
+    let wanted = Source::of(&seen.group)?.to_string();
+    if last.source == wanted {
+        Some(&last.digest)
+    } else {
+        last.instead_of.as_deref()
+    }
 }
 
 fn meanwhile(on_error: OnError) -> &'static str {
@@ -279,6 +287,7 @@ mod tests {
             source: "ConfigMap mine, key policy.wasm".into(),
             digest: digest.into(),
             contract: "1.0.0".into(),
+            instead_of: None,
         }
     }
 
@@ -357,6 +366,14 @@ mod tests {
                 nobody(OnError::Hold),
                 lost,
                 vec!["sha256 gone that decided last", "Hold"],
+                "",
+            ),
+            (
+                nobody(OnError::UseDefault),
+                json!({ "policy": {
+                    "source": "default", "digest": "d", "contract": "1", "insteadOf": "gone",
+                } }),
+                vec!["sha256 gone that decided last", "default policy decides"],
                 "",
             ),
             (

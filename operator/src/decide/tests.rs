@@ -111,6 +111,7 @@ fn decided(seen: &Observed, policy: impl Fn(&Request) -> Result<Decision, EvalEr
         source: "default".into(),
         digest: "d".into(),
         contract: "c".into(),
+        instead_of: None,
     };
     let ruling = Ruling::by(in_use.clone(), None, OnError::Hold);
     rule(seen, &mut plan, &ruling);

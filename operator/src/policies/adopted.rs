@@ -121,6 +121,7 @@ fn in_use(source: &Source, policy: &Policy) -> PolicyInUse {
         source: source.to_string(),
         digest: policy.digest().into(),
         contract: policy.contract().into(),
+        instead_of: None,
     }
 }
 

@@ -100,7 +100,7 @@ impl Problem {
         Self {
             reason: "CompileTimeout",
             message: format!(
-                "the component was not compiled within {} seconds; make it smaller, or its functions",
+                "the component was not compiled within {} seconds; it is used once it is ready, but better make it smaller, or its functions",
                 limit.as_secs()
             ),
         }

@@ -1,14 +1,16 @@
 //! Watches the ConfigMaps that groups name: each by its name, once however many groups use
 //! it, and not one more.
 
+use super::PolicyRead;
+use super::compiler::{Compiler, LONGEST};
 use super::source::{Problem, Source, bytes};
-use super::{Compiler, PolicyRead};
 use crate::api::Timestamp;
 use crate::triggers::GroupRef;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
+use policy_host::Policy;
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -131,7 +133,8 @@ impl Sources {
                     if self.known().sources.get(&source).is_some_and(unchanged) {
                         continue;
                     }
-                    let read = match self.compiler.load(bytes.to_vec()).await {
+                    let loaded = self.compile(&source, bytes.to_vec(), hashed).await;
+                    let read = match loaded {
                         Ok(policy) => PolicyRead::Loaded(policy),
                         Err(problem) => PolicyRead::Failed(problem),
                     };
@@ -139,6 +142,25 @@ impl Sources {
                 }
             };
             self.put(&source, read, hashed);
+        }
+    }
+
+    /// Compiles what a source holds. One that takes too long is reported as such, and taken all
+    /// the same once it is ready: on a machine that is busy enough an honest one may be late.
+    async fn compile(
+        &self,
+        source: &Source,
+        bytes: Vec<u8>,
+        hashed: Option<u64>,
+    ) -> Result<Policy, Problem> {
+        let mut compiling = self.compiler.begin(bytes).await?;
+        match tokio::time::timeout(LONGEST, compiling.ended()).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                let problem = Problem::compile_timeout(LONGEST);
+                self.put(source, PolicyRead::Failed(problem), hashed);
+                compiling.ended().await
+            }
         }
     }
 
