@@ -115,11 +115,11 @@ mod tests {
     #[test]
     fn groups_of_the_default_policy_never_wait() {
         let (lane, now) = (Lane::default(), Instant::now());
-        let slow = lane.enter(&"slow", OWN, now).map(|leave| {
-            leave.took(Duration::from_secs(1), now);
-            leave
-        });
+        let slow = lane.enter(&"slow", OWN, now);
         assert!(slow.is_ok());
+        if let Ok(leave) = &slow {
+            leave.took(Duration::from_secs(1), now);
+        }
         assert!(lane.enter(&"default", false, now).is_ok());
     }
 
