@@ -171,12 +171,12 @@ async fn a_group_without_items_says_so_and_starts_when_they_come() -> Result<()>
     ] {
         world.apply(&object("OaatGroup", "group", &items)).await?;
         let group = world
-            .until("it waits", |g| {
+            .until("it waits for items", |g| {
                 g["status"]["state"] == "Waiting"
                     && g["status"]["observedGeneration"] == g["metadata"]["generation"]
+                    && condition(g, "Ready").1 == "NoItems"
             })
             .await?;
-        assert_eq!(condition(&group, "Ready").1, "NoItems");
         assert!(
             message(&group).contains("spec.oaatItems"),
             "{}",

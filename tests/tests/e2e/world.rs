@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::OnceCell;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// How long anything may take. Most of it takes milliseconds; the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -217,11 +217,20 @@ impl World {
         what: impl Fn(&Value) -> bool + Send,
     ) -> Result<Value> {
         let json = |object: &DynamicObject| serde_json::to_value(object).unwrap_or_default();
-        let condition = await_condition(self.api(kind), name, |object: Option<&DynamicObject>| {
-            object.is_some_and(|object| what(&json(object)))
-        });
-        match timeout(PATIENCE, condition).await {
-            Ok(found) => Ok(found?.as_ref().map(json).unwrap_or_default()),
+        let found = async {
+            loop {
+                let is_so = |object: Option<&DynamicObject>| {
+                    object.is_some_and(|object| what(&json(object)))
+                };
+                match await_condition(self.api(kind), name, is_so).await {
+                    Ok(found) => return found,
+                    // An API server that has just been started may answer with 429.
+                    Err(_) => sleep(Duration::from_millis(200)).await,
+                }
+            }
+        };
+        match timeout(PATIENCE, found).await {
+            Ok(found) => Ok(found.as_ref().map(json).unwrap_or_default()),
             Err(_) => {
                 let now = self.api(kind).get_opt(name).await?.as_ref().map(json);
                 let log = self
@@ -302,7 +311,7 @@ impl World {
                     "no event {reason} on {name}; there are {events:#?}"
                 ));
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            sleep(Duration::from_millis(50)).await;
         }
     }
 }
