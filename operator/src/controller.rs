@@ -79,6 +79,7 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
     let (group_queue, group_refs) = mpsc::unbounded_channel();
     let (type_queue, type_refs) = mpsc::unbounded_channel();
     let sightings = Arc::new(Sightings::default());
+    let lane = Lane::default();
     let adopted = Arc::new(Adopted::default());
     let compiler = shared.compiler.clone();
     let policies = Sources::new(client.clone(), compiler, group_queue.clone());
@@ -94,9 +95,12 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
 
     let scope = namespace.as_deref();
     let watch_groups = {
-        let triggers = triggers.clone();
+        let (triggers, lane) = (triggers.clone(), lane.clone());
         follow(api(&client, scope), groups_writer, move |event| {
-            triggers.group(event)
+            if let Event::Delete(group) = event {
+                lane.forget(&ObjectRef::from_obj(group));
+            }
+            triggers.group(event);
         })
     };
     let watch_types = {
@@ -129,7 +133,7 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
         sightings,
         adopted,
         triggers,
-        lane: Lane::default(),
+        lane,
         failures: Mutex::default(),
     });
     let looks = applier(

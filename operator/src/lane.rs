@@ -3,10 +3,10 @@
 //! Every evaluation is bounded, and yet some dozens of groups whose policies use all they may
 //! would keep every core busy. So a group whose policy took long at its last decision, or has
 //! yet to show how long it takes, is looked at only while no other such group is, and after
-//! each such look the lane stays shut for as long as the policy took: at most one core is
-//! theirs, and half the time at that.
+//! each such look the gate stays shut for as long as the policy took: those that took long have
+//! half a core at most, and so have newcomers that do.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,18 +21,29 @@ const SHUT: Duration = Duration::from_secs(2);
 pub struct Lane<K>(Arc<Mutex<State<K>>>);
 
 struct State<K> {
-    /// Groups with a policy of their own that decided quickly the last time.
-    quick: HashSet<K>,
+    /// Groups with a policy of their own, and whether it decided quickly the last time.
+    quick: HashMap<K, bool>,
+    /// For those whose policy took long, and for those that have yet to show themselves: these
+    /// are not to wait behind the others.
+    gates: [Gate; 2],
+}
+
+#[derive(Default)]
+struct Gate {
     busy: bool,
     shut_until: Option<Instant>,
 }
 
+/// Number of the gate of those that took long.
+const SLOW: usize = 0;
+/// Number of the gate of the others.
+const NEW: usize = 1;
+
 impl<K> Default for Lane<K> {
     fn default() -> Self {
         Self(Arc::new(Mutex::new(State {
-            quick: HashSet::new(),
-            busy: false,
-            shut_until: None,
+            quick: HashMap::new(),
+            gates: Default::default(),
         })))
     }
 }
@@ -42,7 +53,7 @@ pub struct Leave<K: Eq + Hash + Clone> {
     lane: Lane<K>,
     group: K,
     own_policy: bool,
-    in_lane: bool,
+    gate: Option<usize>,
 }
 
 impl<K: Eq + Hash + Clone> Lane<K> {
@@ -57,22 +68,29 @@ impl<K: Eq + Hash + Clone> Lane<K> {
     /// How long to wait.
     pub fn enter(&self, group: &K, own_policy: bool, now: Instant) -> Result<Leave<K>, Duration> {
         let mut state = self.state();
-        let in_lane = own_policy && !state.quick.contains(group);
-        if in_lane {
-            let shut = state
-                .shut_until
-                .map(|until| until.saturating_duration_since(now));
-            match shut {
-                Some(left) if !left.is_zero() => return Err(left + LONG),
-                _ if state.busy => return Err(LONG * 5),
-                _ => state.busy = true,
+        let gate = match state.quick.get(group) {
+            _ if !own_policy => None,
+            Some(true) => None,
+            Some(false) => Some(SLOW),
+            None => Some(NEW),
+        };
+        if let Some(gate) = gate {
+            let gate = &mut state.gates[gate];
+            let shut = gate.shut_until;
+            let left = shut.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+            if !left.is_zero() {
+                return Err(left + LONG);
             }
+            if gate.busy {
+                return Err(LONG);
+            }
+            gate.busy = true;
         }
         Ok(Leave {
             lane: self.clone(),
             group: group.clone(),
             own_policy,
-            in_lane,
+            gate,
         })
     }
 
@@ -89,19 +107,19 @@ impl<K: Eq + Hash + Clone> Leave<K> {
             return;
         }
         let mut state = self.lane.state();
-        if time < LONG {
-            state.quick.insert(self.group.clone());
-        } else {
-            state.quick.remove(&self.group);
-            state.shut_until = Some(now + time.min(SHUT));
+        let quick = time < LONG;
+        state.quick.insert(self.group.clone(), quick);
+        if !quick {
+            let gate = self.gate.unwrap_or(SLOW);
+            state.gates[gate].shut_until = Some(now + time.min(SHUT));
         }
     }
 }
 
 impl<K: Eq + Hash + Clone> Drop for Leave<K> {
     fn drop(&mut self) {
-        if self.in_lane {
-            self.lane.state().busy = false;
+        if let Some(gate) = self.gate {
+            self.lane.state().gates[gate].busy = false;
         }
     }
 }
@@ -146,6 +164,20 @@ mod tests {
             leave.took(LONG, now);
         }
         assert!(lane.enter(&"quick", OWN, now).is_err());
+    }
+
+    #[test]
+    fn a_newcomer_does_not_wait_for_those_that_took_long() {
+        let (lane, now) = (Lane::default(), Instant::now());
+        let later = now + Duration::from_secs(10);
+        if let Ok(leave) = lane.enter(&"slow", OWN, now) {
+            leave.took(Duration::from_secs(1), now);
+        }
+        let slow = lane.enter(&"slow", OWN, later);
+        assert!(slow.is_ok());
+        assert!(lane.enter(&"slow", OWN, later).is_err());
+        assert!(lane.enter(&"new", OWN, later).is_ok());
+        lane.forget(&"slow");
     }
 
     #[test]
