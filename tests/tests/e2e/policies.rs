@@ -95,12 +95,12 @@ async fn a_policy_decides_from_its_config_map_and_is_swapped_while_runs_go_on() 
     let message = world.until_policy("False", "SourceNotFound").await?;
     assert!(message.contains("policy pack"), "{message}");
     assert!(message.contains("onError: Hold"), "{message}");
-    let group = world.read("group").await?;
-    let (ready, reason, _) = condition(&group, "Ready");
-    assert_eq!(
-        (ready.as_str(), reason.as_str()),
-        ("False", "PolicyNotReady")
-    );
+    world
+        .until("the group is not ready for want of its policy", |group| {
+            let (ready, reason, _) = condition(group, "Ready");
+            (ready.as_str(), reason.as_str()) == ("False", "PolicyNotReady")
+        })
+        .await?;
 
     let (one, two) = (variant("one"), variant("two"));
     world.policy(&one).await?;
