@@ -189,6 +189,7 @@ mod tests {
             pod_uid: "u".into(),
             claimed: Timestamp(1000),
             stopping: None,
+            resumed: None,
         }
     }
 

@@ -71,22 +71,10 @@ impl<C: Cluster> Actor<'_, C> {
                 self.delete(stray).await?;
             }
         }
-        if let (Some(pod), Some(current)) = (&plan.open, &plan.status.current) {
-            let open = self.cluster.open_gate(self.namespace, &pod.name, &pod.uid);
-            match open.await {
-                Ok(()) => self.opened(current, done),
-                // It is gone; the watch says so, and the next cycle records it.
-                Err(ClusterError::NotFound) => {}
-                Err(error @ ClusterError::Rejected { .. }) => {
-                    plan.status.message = Some(format!(
-                        "{}: the gate of pod {} cannot be opened: {error}",
-                        current.item, pod.name
-                    ));
-                    self.write(&plan.status, done).await?;
-                    return Err(error);
-                }
-                Err(other) => return Err(other),
-            }
+        if let Some(pod) = plan.open.take()
+            && self.resume(&mut plan, &pod, done).await? == End::Conflict
+        {
+            return Ok(End::Conflict);
         }
         let started = match (plan.start.take(), spec) {
             (Some(start), Some(spec)) => self.start(&mut plan, start, spec, done).await?,
@@ -94,6 +82,8 @@ impl<C: Cluster> Actor<'_, C> {
         };
         match started {
             Started::Yes => {}
+            // What was resumed is written already.
+            Started::No if done.written.is_some() => {}
             Started::No => {
                 if self.write(&plan.status, done).await? == End::Conflict {
                     return Ok(End::Conflict);
@@ -133,6 +123,47 @@ impl<C: Cluster> Actor<'_, C> {
             }
             GroupRead::Gone | GroupRead::Undecodable { .. } => false,
         })
+    }
+
+    /// Opens the gate of the run in progress.
+    async fn resume(
+        &self,
+        plan: &mut Plan,
+        pod: &PodId,
+        done: &mut Done,
+    ) -> Result<End, ClusterError> {
+        let before = self.seen.group.status.as_ref();
+        let before = before.and_then(|status| status.current.as_ref());
+        // Once is enough: it is the claimer's knowledge of the group that it makes out of date.
+        if before.is_none_or(|current| current.resumed.is_none()) {
+            if self.write(&plan.status, done).await? == End::Conflict {
+                return Ok(End::Conflict);
+            }
+            done.notes.append(&mut plan.notes);
+        }
+        let open = self.cluster.open_gate(self.namespace, &pod.name, &pod.uid);
+        match (open.await, &plan.status.current) {
+            (Ok(()), Some(current)) => self.opened(current, done),
+            // It is gone; the watch says so, and the next cycle records it.
+            (Ok(()) | Err(ClusterError::NotFound), _) => {}
+            (Err(error @ ClusterError::Rejected { .. }), current) => {
+                let item = current.as_ref().map_or("", |current| &current.item);
+                let message = format!(
+                    "{item}: the gate of pod {} cannot be opened: {error}",
+                    pod.name
+                );
+                if done.written.is_some() {
+                    let message = json!({ "message": message });
+                    self.write_patch(&self.version(done), message, done).await?;
+                } else {
+                    plan.status.message = Some(message);
+                    self.write(&plan.status, done).await?;
+                }
+                return Err(error);
+            }
+            (Err(other), _) => return Err(other),
+        }
+        Ok(End::Reached)
     }
 
     /// Candidate, claim, opening.
@@ -192,6 +223,7 @@ impl<C: Cluster> Actor<'_, C> {
             pod_uid: candidate.uid.clone(),
             claimed: self.seen.now,
             stopping: None,
+            resumed: None,
         };
         decide::claim(self.seen, &mut plan.status, &current);
         if self.write(&plan.status, done).await? == End::Conflict {
@@ -219,8 +251,7 @@ impl<C: Cluster> Actor<'_, C> {
                     ),
                     pod: None,
                 });
-                let version = done.written.clone().unwrap_or_default();
-                self.write_patch(&version, json!({ "current": null }), done)
+                self.write_patch(&self.version(done), json!({ "current": null }), done)
                     .await?;
                 Ok(Started::Void)
             }
@@ -265,6 +296,12 @@ impl<C: Cluster> Actor<'_, C> {
         let version = self.seen.group.metadata.resource_version.clone();
         self.write_patch(&version.unwrap_or_default(), patch, done)
             .await
+    }
+
+    /// The group's resource version, so far as it is known.
+    fn version(&self, done: &Done) -> String {
+        let read = || self.seen.group.metadata.resource_version.clone();
+        done.written.clone().or_else(read).unwrap_or_default()
     }
 
     async fn write_patch(

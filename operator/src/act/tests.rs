@@ -294,6 +294,7 @@ async fn a_stray_is_deleted_only_if_the_group_has_not_changed_since_it_was_read(
             pod_uid: "p".into(),
             claimed: Timestamp(0),
             stopping: None,
+            resumed: None,
         }),
         ..OaatGroupStatus::default()
     });
@@ -343,4 +344,49 @@ async fn a_finished_pod_is_cleared_away_only_when_its_result_is_surely_recorded(
             deleted
         );
     }
+}
+
+#[tokio::test]
+async fn who_opens_for_the_claimer_says_so_first() {
+    let mut seen = seen();
+    seen.group.status = Some(OaatGroupStatus {
+        current: Some(Current {
+            run: 1,
+            item: "a".into(),
+            pod_name: "s".into(),
+            pod_uid: "s".into(),
+            claimed: seen.now,
+            stopping: None,
+            resumed: None,
+        }),
+        ..OaatGroupStatus::default()
+    });
+    let gated = PodView {
+        gated: true,
+        ..stray()
+    };
+    seen.pods.push(gated.clone());
+    seen.current = CurrentPod::Present(gated);
+    let plan = |seen: &Observed| settle(seen, &validate(&seen.group.spec));
+
+    let first = script();
+    let (end, done) = perform(&first, &seen, plan(&seen)).await;
+    assert_eq!(end, Ok(End::Reached));
+    assert_eq!(first.requests(), ["write at 1, current s", "open s s"]);
+    assert_eq!(reasons(&done), ["Started"]);
+
+    let overtaken = Script {
+        write: Err(ClusterError::Conflict("changed".into())),
+        ..script()
+    };
+    let (end, _) = perform(&overtaken, &seen, plan(&seen)).await;
+    assert_eq!(end, Ok(End::Conflict));
+    assert_eq!(overtaken.requests(), ["write at 1, current s"]);
+
+    // It was said, and then the opening was interrupted.
+    seen.group.status = Some(plan(&seen).status);
+    let again = script();
+    let (end, _) = perform(&again, &seen, plan(&seen)).await;
+    assert_eq!(end, Ok(End::Reached));
+    assert_eq!(again.requests(), ["open s s"]);
 }

@@ -174,6 +174,10 @@ pub struct Current {
     /// there is none: a merge patch keeps what it does not name.
     #[serde(default)]
     pub stopping: Option<Stopping>,
+    /// When a cycle other than the one that chose the pod set about letting it run: the former
+    /// was slow, or interrupted. Always written, like `stopping`.
+    #[serde(default)]
+    pub resumed: Option<Timestamp>,
 }
 
 /// Why the operator itself ends a run.

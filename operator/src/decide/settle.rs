@@ -127,8 +127,8 @@ fn look_after(
     if pod.deletion.is_some() {
         return trouble;
     }
-    if pod.gated {
-        plan.open = Some(pod.into());
+    if pod.gated && current.stopping.is_none() {
+        resume(seen, plan, pod, &current);
     }
     if current.stopping.is_some() && pod.started() {
         // Written, and then interrupted for so long that the pod has started after all.
@@ -180,6 +180,18 @@ fn look_after(
     trouble
 }
 
+/// The run was claimed and its gate is still shut. The status says who opens it, and that from
+/// a write that comes before: whoever claimed it may be slow and not gone, and takes the claim
+/// back if the pod is not there to be opened. After that write it cannot, so that a run which
+/// began, and whose pod was gone at once, is not forgotten.
+fn resume(seen: &Observed, plan: &mut Plan, pod: &PodView, current: &Current) {
+    plan.open = Some(pod.into());
+    plan.status.current = Some(Current {
+        resumed: current.resumed.or(Some(seen.now)),
+        ..current.clone()
+    });
+}
+
 /// No run is in progress by the status, but a pod of ours that may run is there:
 /// somebody wiped the status. The pod was opened once, so it is the current one.
 fn adopt(seen: &Observed, plan: &mut Plan) -> Option<String> {
@@ -208,6 +220,7 @@ fn adopt(seen: &Observed, plan: &mut Plan) -> Option<String> {
         pod_uid: pod.uid.clone(),
         claimed: pod.created,
         stopping: None,
+        resumed: None,
     });
     pod.trouble()
 }

@@ -76,6 +76,7 @@ fn current(name: &str, run: i64) -> Current {
         pod_uid: name.into(),
         claimed: ago(60),
         stopping: None,
+        resumed: None,
     }
 }
 
