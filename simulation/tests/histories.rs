@@ -4,7 +4,7 @@ use oaat_simulation::many::{many, one, shortest};
 use oaat_simulation::{Mutation, Setting, default_policy};
 
 /// Histories in a test run; `cargo run --release -p oaat-simulation -- --seeds N` goes on.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 4_000;
 /// Each mutation is noticed within far fewer.
 const MUTATED: u64 = 500;
 
