@@ -8,6 +8,7 @@ pub mod node;
 pub mod operator;
 pub mod process;
 pub mod readme;
+pub mod real_node;
 pub mod table;
 mod watchdog;
 

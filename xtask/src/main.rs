@@ -1,5 +1,6 @@
 //! The commands of this repository. `cargo xtask --help` lists them.
 
+mod e2e;
 mod image;
 mod progress;
 mod tools;
@@ -37,6 +38,18 @@ enum Task {
         /// Arguments for cargo test.
         #[arg(last = true)]
         arguments: Vec<String>,
+    },
+    /// Run the cases on a real node (kubelet, containerd) as root on Linux, which installs the
+    /// Debian packages that are missing. Exit status 3: this machine cannot be a node.
+    E2e {
+        /// Only the cases with this in their name.
+        filter: Option<String>,
+        /// Where the machine cannot be a node, say so and exit with 0.
+        #[arg(long)]
+        if_possible: bool,
+        /// Keep the folder with the logs of containerd and kubelet.
+        #[arg(long)]
+        keep: bool,
     },
     /// Measure, in a release build, on this machine.
     Bench {
@@ -95,6 +108,15 @@ fn run(task: Task) -> Result<ExitCode> {
             tools::side_by_side(true, &["test", "--workspace", "--no-run"])?;
             finish(cargo().args(["test", "--workspace"]).args(arguments))
         }
+        Task::E2e {
+            filter,
+            if_possible,
+            keep,
+        } => e2e::run(&e2e::Options {
+            filter,
+            if_possible,
+            keep,
+        }),
         Task::Bench { runs, only } => {
             tools::side_by_side(true, &["build", "--workspace", "--bins", "--release"])?;
             let mut bench = Command::new(built("release", "bench"));

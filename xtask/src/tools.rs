@@ -38,6 +38,20 @@ pub fn rust_target(target: &str) -> Result<()> {
     }
 }
 
+/// Finds or builds kubelet and kube-scheduler, and shows how far that is.
+pub fn node() -> Result<()> {
+    let (sender, lines) = channel();
+    let go = thread::spawn(move || {
+        control_plane::ensure_node(&|line| {
+            let _ = sender.send(("real node", line.to_owned()));
+        })
+        .map(drop)
+    });
+    progress::show(&lines);
+    go.join()
+        .unwrap_or_else(|_| bail!("the thread that built kubelet and kube-scheduler broke off"))
+}
+
 /// Finds or builds the control plane while cargo works, and shows how far both are.
 /// With warm caches this takes seconds; the first time it takes minutes.
 pub fn side_by_side(control_plane: bool, arguments: &[&str]) -> Result<()> {

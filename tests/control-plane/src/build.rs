@@ -7,37 +7,70 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::{Tools, cache, locate};
+use crate::cache;
 
-/// etcd comes first: it is done soonest, so that there is something to see.
-const STEPS: &[(&str, &str)] = &[
-    ("etcd", "go.etcd.io/etcd/server/v3"),
-    ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
-    (
-        "kube-controller-manager",
-        "k8s.io/kubernetes/cmd/kube-controller-manager",
-    ),
-    ("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
-];
+/// Programs that are built and cached together.
+pub(crate) struct Set {
+    /// What they are, for people.
+    pub(crate) name: &'static str,
+    /// What the name of their folder in the cache ends with.
+    pub(crate) suffix: &'static str,
+    /// Each program and the package that it is built from.
+    steps: &'static [(&'static str, &'static str)],
+}
+
+/// What every test run needs. etcd comes first: it is done soonest, so that
+/// there is something to see.
+pub(crate) const CONTROL_PLANE: Set = Set {
+    name: "control plane",
+    suffix: "",
+    steps: &[
+        ("etcd", "go.etcd.io/etcd/server/v3"),
+        ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
+        (
+            "kube-controller-manager",
+            "k8s.io/kubernetes/cmd/kube-controller-manager",
+        ),
+        ("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
+    ],
+};
+
+/// What only `cargo xtask e2e` needs, so that nobody else waits for it.
+pub(crate) const NODE: Set = Set {
+    name: "real node",
+    suffix: "-node",
+    steps: &[
+        ("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler"),
+        ("kubelet", "k8s.io/kubernetes/cmd/kubelet"),
+    ],
+};
 
 /// How many lines of Go's output an error carries.
 const TAIL_LINES: usize = 30;
 
 /// Builds under a lock, so that two processes do not do the same work; the
 /// second waits and finds the result of the first.
-pub(crate) fn into_cache(progress: &dyn Fn(&str)) -> Result<Tools> {
+pub(crate) fn into_cache<T>(
+    set: &Set,
+    locate: impl Fn() -> Option<T>,
+    progress: &dyn Fn(&str),
+) -> Result<T> {
     let root = cache::root().context(
         "no place for the control plane's programs: set HOME, XDG_CACHE_HOME or OAAT_CACHE_DIR",
     )?;
+    let key = cache::key() + set.suffix;
     fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
 
-    let lock_file = root.join(format!("{}.lock", cache::key()));
+    let lock_file = root.join(format!("{key}.lock"));
     let lock = File::create(&lock_file)
         .with_context(|| format!("cannot create {}", lock_file.display()))?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            progress("waiting for another process that is building the control plane");
+            progress(&format!(
+                "waiting for another process that is building the {}",
+                set.name
+            ));
             lock.lock().context("cannot lock the cache folder")?;
         }
         Err(TryLockError::Error(error)) => {
@@ -48,8 +81,8 @@ pub(crate) fn into_cache(progress: &dyn Fn(&str)) -> Result<Tools> {
         return Ok(tools);
     }
 
-    let finished = root.join(cache::key());
-    let unfinished = root.join(format!("{}.unfinished", cache::key()));
+    let finished = root.join(&key);
+    let unfinished = root.join(format!("{key}.unfinished"));
     // Left over from a build that was interrupted: the lock is ours, so nobody
     // is using it. Go's own cache still has most of that work.
     for folder in [&unfinished, &finished] {
@@ -60,32 +93,33 @@ pub(crate) fn into_cache(progress: &dyn Fn(&str)) -> Result<Tools> {
             _ => {}
         }
     }
-    build_all(&unfinished, progress)?;
+    build_all(set, &unfinished, progress)?;
     // Complete only under its final name.
     fs::rename(&unfinished, &finished)
         .with_context(|| format!("cannot put {} in place", finished.display()))?;
     drop(lock);
     locate().ok_or_else(|| {
         anyhow!(
-            "the control plane was built into {} but not all of it is there",
+            "the {} was built into {} but not all of it is there",
+            set.name,
             finished.display()
         )
     })
 }
 
-fn build_all(folder: &Path, progress: &dyn Fn(&str)) -> Result<()> {
+fn build_all(set: &Set, folder: &Path, progress: &dyn Fn(&str)) -> Result<()> {
     // The module is copied, so that Go never writes beside our source, and so
     // that a compiled xtask works wherever the repository has gone since.
     let module = folder.join("module");
     fs::create_dir_all(&module).with_context(|| format!("cannot create {}", module.display()))?;
     fs::write(module.join("go.mod"), cache::GO_MOD)?;
     fs::write(module.join("go.sum"), cache::GO_SUM)?;
-    for (number, (program, package)) in STEPS.iter().enumerate() {
+    for (number, (program, package)) in set.steps.iter().enumerate() {
         progress(&format!(
             "building {program}{} ({} of {}; the first build takes some minutes in all)",
             release(program),
             number + 1,
-            STEPS.len()
+            set.steps.len()
         ));
         build_one(&module, &folder.join(program), program, package)?;
     }

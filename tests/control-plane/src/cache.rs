@@ -23,9 +23,10 @@ pub(crate) fn root() -> Option<PathBuf> {
     Some(base.join("control-plane"))
 }
 
-/// The folder of the build that belongs to this source.
-pub(crate) fn folder() -> Option<PathBuf> {
-    Some(root()?.join(key()))
+/// The folder of the build that belongs to this source; the suffix tells the
+/// sets of programs apart.
+pub(crate) fn folder(suffix: &str) -> Option<PathBuf> {
+    Some(root()?.join(key() + suffix))
 }
 
 /// Changes whenever a build would give other programs.

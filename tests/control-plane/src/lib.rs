@@ -33,8 +33,32 @@ pub struct Tools {
     pub kubectl: PathBuf,
 }
 
+/// Where the programs are that make a machine a node, and a cluster place pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeTools {
+    /// The agent that runs pods.
+    pub kubelet: PathBuf,
+    /// Decides which node a pod goes to.
+    pub kube_scheduler: PathBuf,
+}
+
 /// Finds the programs without building anything; `None` if any is missing.
 pub fn locate() -> Option<Tools> {
+    locate_in(&sources(build::CONTROL_PLANE.suffix))
+}
+
+/// [`locate`] for kubelet and kube-scheduler.
+pub fn locate_node() -> Option<NodeTools> {
+    sources(build::NODE.suffix).iter().find_map(|source| {
+        Some(NodeTools {
+            kubelet: find(source, "kubelet")?,
+            kube_scheduler: find(source, "kube-scheduler")?,
+        })
+    })
+}
+
+/// Where programs are looked for, in this order.
+fn sources(suffix: &str) -> [Vec<PathBuf>; 3] {
     let assets: Vec<PathBuf> = env::var_os("KUBEBUILDER_ASSETS")
         .filter(|folder| !folder.is_empty())
         .map(PathBuf::from)
@@ -43,8 +67,8 @@ pub fn locate() -> Option<Tools> {
     let path: Vec<PathBuf> = env::var_os("PATH")
         .map(|path| env::split_paths(&path).collect())
         .unwrap_or_default();
-    let cache: Vec<PathBuf> = cache::folder().into_iter().collect();
-    locate_in(&[assets, path, cache])
+    let cache: Vec<PathBuf> = cache::folder(suffix).into_iter().collect();
+    [assets, path, cache]
 }
 
 /// [`locate`], and if that finds nothing, builds the programs with Go and keeps
@@ -63,7 +87,19 @@ pub fn ensure(progress: &dyn Fn(&str)) -> Result<Tools> {
             folder.display()
         ));
     }
-    build::into_cache(progress)
+    build::into_cache(&build::CONTROL_PLANE, locate, progress)
+}
+
+/// [`ensure`] for kubelet and kube-scheduler, which are built and cached apart
+/// from the rest: only a real node needs them.
+///
+/// # Errors
+/// If there is no Go, or if the build fails; the text says what to do.
+pub fn ensure_node(progress: &dyn Fn(&str)) -> Result<NodeTools> {
+    match locate_node() {
+        Some(tools) => Ok(tools),
+        None => build::into_cache(&build::NODE, locate_node, progress),
+    }
 }
 
 /// The first source that has all three servers wins.

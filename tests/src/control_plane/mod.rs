@@ -35,6 +35,9 @@ pub struct Options {
     /// Whether kube-controller-manager runs. Without it there are no default
     /// service accounts, so that the API server refuses every pod.
     pub controllers: bool,
+    /// Whether the controllers for nodes run as well: they taint a node that does not
+    /// answer, and in the end delete its pods. A node that is played sends no heartbeats.
+    pub node_lifecycle: bool,
     /// Further flags for the API server.
     pub api_server_flags: Vec<String>,
     /// Receives a line for each step when the programs have to be built first.
@@ -46,6 +49,7 @@ impl Default for Options {
         Self {
             manifests: Vec::new(),
             controllers: true,
+            node_lifecycle: false,
             api_server_flags: Vec::new(),
             progress: |line| eprintln!("control plane: {line}"),
         }

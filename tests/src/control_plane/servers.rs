@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use control_plane::Tools;
 
+use super::Options;
 use super::credentials::Credentials;
 use crate::process::Supervised;
 
@@ -19,23 +20,24 @@ pub(super) struct Servers {
     pub(super) etcd_port: u16,
     etcd_peer_port: u16,
     pub(super) api_port: u16,
-    pub(super) api_server_flags: Vec<String>,
+    api_server_flags: Vec<String>,
+    node_lifecycle: bool,
 }
 
 /// The controllers that a namespace needs to work, and the garbage collector.
 ///
 /// Those left out would only be noise: there are no Deployments here, and nodes
-/// and finished pods belong to the tests.
+/// and finished pods belong to the tests, unless `Options::node_lifecycle` says otherwise.
 const CONTROLLERS: &str = "garbage-collector-controller,namespace-controller,\
     serviceaccount-controller,root-ca-certificate-publisher-controller,\
     resourcequota-controller,clusterrole-aggregation-controller";
 
+/// The controllers that watch over nodes, and over pods on nodes that are lost.
+const NODE_CONTROLLERS: &str =
+    ",node-lifecycle-controller,taint-eviction-controller,pod-garbage-collector-controller";
+
 impl Servers {
-    pub(super) fn prepare(
-        tools: Tools,
-        folder: &Path,
-        api_server_flags: Vec<String>,
-    ) -> Result<Self> {
+    pub(super) fn prepare(tools: Tools, folder: &Path, options: &Options) -> Result<Self> {
         let credentials = Credentials::create(folder)?;
         let [etcd_port, etcd_peer_port, api_port] = free_ports()?;
         let servers = Self {
@@ -46,7 +48,8 @@ impl Servers {
             etcd_port,
             etcd_peer_port,
             api_port,
-            api_server_flags,
+            api_server_flags: options.api_server_flags.clone(),
+            node_lifecycle: options.node_lifecycle,
         };
         servers.credentials.write_kubeconfig(
             &servers.admin_kubeconfig,
@@ -113,11 +116,20 @@ impl Servers {
     }
 
     pub(super) fn controller_manager(&self) -> Result<Supervised> {
+        let mut controllers = CONTROLLERS.to_owned();
         let mut command = Command::new(&self.tools.kube_controller_manager);
+        if self.node_lifecycle {
+            controllers.push_str(NODE_CONTROLLERS);
+            // Else a test of a lost node takes as long as a coffee break.
+            command.args([
+                "--node-monitor-period=1s",
+                "--node-monitor-grace-period=20s",
+            ]);
+        }
         command
             .arg(flag("--kubeconfig", &self.admin_kubeconfig))
             .arg(flag("--root-ca-file", &self.credentials.ca))
-            .arg(format!("--controllers={CONTROLLERS}"))
+            .arg(format!("--controllers={controllers}"))
             // It serves nothing that a test asks for, and there is only one.
             .args(["--secure-port=0", "--leader-elect=false"])
             // Tests make and delete many small things within seconds.

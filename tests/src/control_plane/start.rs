@@ -34,11 +34,7 @@ impl ControlPlane {
         let mut attempt = 1;
         loop {
             let folder = folder()?;
-            let servers = Servers::prepare(
-                tools.clone(),
-                folder.path(),
-                options.api_server_flags.clone(),
-            )?;
+            let servers = Servers::prepare(tools.clone(), folder.path(), &options)?;
             match run(servers, folder, &options).await {
                 Err(error)
                     if attempt < ATTEMPTS

@@ -1,0 +1,115 @@
+//! containerd with everything it writes in one folder, and the pods' network.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+
+use super::{eventually, find, images};
+use crate::process::{Supervised, ended_early};
+
+/// Where CNI plugins are: Debian's place, and everybody else's.
+const PLUGINS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
+
+/// Where containerd listens.
+pub(super) fn socket(folder: &Path) -> PathBuf {
+    folder.join("containerd.sock")
+}
+
+/// Starts containerd, waits until it answers, and gives it the images.
+pub(super) async fn start(folder: &Path) -> Result<Supervised> {
+    let network = folder.join("cni");
+    fs::create_dir_all(&network)?;
+    fs::write(
+        network.join("10-pods.conflist"),
+        serde_json::to_vec_pretty(&json!({
+            "cniVersion": "0.4.0",
+            "name": "pods",
+            "plugins": [{
+                "type": "ptp",
+                "ipam": {
+                    "type": "host-local",
+                    "dataDir": folder.join("cni-addresses"),
+                    "ranges": [[{ "subnet": "198.51.100.0/24" }]],
+                    "routes": [{ "dst": "0.0.0.0/0" }],
+                },
+            }],
+        }))?,
+    )?;
+    let config = folder.join("containerd.toml");
+    fs::write(&config, configuration(folder, &network)?)?;
+
+    let log = folder.join("containerd.log");
+    let mut command = Command::new(find("containerd")?);
+    command.arg("--config").arg(&config);
+    let containerd = Supervised::spawn(command, &log)?;
+    eventually("containerd", async || {
+        if let Some(status) = containerd.exit_status() {
+            bail!(ended_early("containerd", status, &log));
+        }
+        let answer = ctr(folder)?.arg("version").output()?;
+        Ok(answer.status.success().then_some(()))
+    })
+    .await?;
+
+    let archive = images::write(folder)?;
+    let imported = ctr(folder)?
+        .args([
+            "-n",
+            "k8s.io",
+            "images",
+            "import",
+            "--snapshotter",
+            "native",
+        ])
+        .arg(&archive)
+        .output()?;
+    if !imported.status.success() {
+        let said = String::from_utf8_lossy(&imported.stderr);
+        bail!("containerd does not take the images: {}", said.trim());
+    }
+    Ok(containerd)
+}
+
+fn configuration(folder: &Path, network: &Path) -> Result<String> {
+    let plugins = PLUGINS
+        .into_iter()
+        .find(|folder| Path::new(folder).join("ptp").exists())
+        .context("there are no CNI plugins")?;
+    let pause = images::PAUSE;
+    let [root, state, socket] = [
+        folder.join("containerd"),
+        folder.join("state"),
+        socket(folder),
+    ];
+    Ok(format!(
+        r#"version = 2
+root = {root:?}
+state = {state:?}
+[grpc]
+address = {socket:?}
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "{pause}"
+# Allows to run where only the machine's owner may lower it.
+restrict_oom_score_adj = true
+disable_apparmor = true
+[plugins."io.containerd.grpc.v1.cri".containerd]
+# Copies files, which is slow and works on every filesystem.
+snapshotter = "native"
+default_runtime_name = "runc"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "{plugins}"
+conf_dir = {network:?}
+"#
+    ))
+}
+
+fn ctr(folder: &Path) -> Result<Command> {
+    let mut command = Command::new(find("ctr")?);
+    command.arg("--address").arg(socket(folder));
+    Ok(command)
+}

@@ -1,0 +1,132 @@
+//! The walls around a real node: process, mount and network namespaces of its own.
+//!
+//! A node leaves a lot behind when it is killed: containers and their shims, mounts,
+//! network interfaces. Inside these walls all of that belongs to namespaces, so the kernel
+//! ends and removes it together with the first process in there, in whatever way that
+//! ends. What is left is a folder and some empty cgroups, which a shell outside removes.
+
+use std::ffi::OsStr;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+
+use anyhow::{Context, Result};
+
+/// Names the folder for everything that is written, inside the walls.
+const FOLDER: &str = "OAAT_REAL_NODE_FOLDER";
+/// What the names of the node's cgroups begin with.
+const CGROUP: &str = "oaat-e2e-";
+/// The address of the node, inside the walls; the range is for documentation.
+pub(super) const ADDRESS: &str = "192.0.2.1";
+
+/// Waits until all is over, however it ends, and clears away what is left then. Its
+/// parameters are the folder, whether it is kept, the script for the inside, and the program
+/// with its arguments.
+const OUTSIDE: &str = r#"
+folder=$1 keep=$2; shift 2
+mkdir -p "$folder/tmp" || exit 1
+# Some of the kubelet's paths cannot be chosen; the folder is a place to mount on.
+fixed=/var/lib/kubelet; [ -d $fixed ] && fixed= || mkdir $fixed || exit 1
+unshare --pid --fork --kill-child --mount-proc --mount --net -- sh -c "$@"
+code=$?
+name=${folder##*/}
+for attempt in 1 2 3 4 5; do
+  find /sys/fs/cgroup -depth -type d \( -path "*/$name" -o -path "*/$name/*" \) \
+    -exec rmdir {} + 2>/dev/null && break
+  sleep 0.2
+done
+[ "$fixed" ] && rmdir $fixed
+[ "$keep" ] || rm -rf --one-file-system -- "$folder"
+exit $code
+"#;
+
+/// The first process inside. Its standard input ends when its starter is gone; then it ends
+/// the program and itself, and with that everything.
+const INSIDE: &str = r#"
+set -e
+mount --make-rshared /
+# Sockets, network namespaces, shared memory, logs: none of it is seen outside.
+for place in /run /dev/shm /var/log /var/lib/kubelet; do mount -t tmpfs tmpfs $place; done
+# No network, so that names are unknown at once instead of after a while.
+[ ! -f /etc/resolv.conf ] || mount --bind /dev/null /etc/resolv.conf
+ip link set lo up
+ip link add node0 type veth peer name node1
+ip address add "$1/24" dev node0
+ip link set node0 up; ip link set node1 up
+# Leads nowhere, but servers ask for one to find their own address.
+ip route add default via "${1%.*}.254" dev node0
+shift
+exec 3<&0
+set +e
+"$@" 3<&- </dev/null &
+program=$!
+{ cat <&3 >/dev/null; kill -KILL $program; } &
+wait $program
+"#;
+
+/// The folder for everything that is written, if this process is inside the walls.
+pub fn inside() -> Option<PathBuf> {
+    std::env::var_os(FOLDER).map(PathBuf::from)
+}
+
+/// Runs this very program again, inside the walls, and waits for its end. If `keep`, the
+/// folder stays, for its logs.
+///
+/// # Errors
+/// If there is no shell.
+pub fn enter(arguments: &[String], keep: bool) -> Result<ExitStatus> {
+    let folder = std::env::temp_dir().join(format!("{CGROUP}{}", std::process::id()));
+    let program = std::env::current_exe().context("the own program is not to be found")?;
+    let mut shell = Command::new("/bin/sh");
+    shell
+        .args(["-c", OUTSIDE, "outside"])
+        .arg(&folder)
+        .arg(if keep { "keep" } else { "" })
+        .args([INSIDE, "inside", ADDRESS])
+        .arg(program)
+        .args(arguments)
+        .env(FOLDER, &folder)
+        .env("TMPDIR", folder.join("tmp"))
+        // Out of reach of the terminal's Ctrl-C: it has to clear away.
+        .process_group(0)
+        .stdin(Stdio::piped());
+    let mut shell = shell.spawn().context("cannot start /bin/sh")?;
+    // The other end of its input is held until here, or until we are killed.
+    let input = shell.stdin.take();
+    let status = shell.wait().context("cannot wait for the shell")?;
+    drop(input);
+    if keep {
+        eprintln!("everything that was written is in {}", folder.display());
+    }
+    Ok(status)
+}
+
+/// The cgroup that all pods' cgroups go under, made in every hierarchy that there is.
+pub(super) fn make_cgroup(folder: &Path) -> Result<String> {
+    let name = folder
+        .file_name()
+        .and_then(OsStr::to_str)
+        .context("the folder of the node has no name")?;
+    let root = Path::new("/sys/fs/cgroup");
+    let unified = root.join("cgroup.controllers").exists();
+    let mut hierarchies = vec![root.to_owned()];
+    if !unified {
+        hierarchies = std::fs::read_dir(root)?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            // The short names of controllers that share a hierarchy are links.
+            .filter(|path| path.is_dir() && !path.is_symlink())
+            .collect();
+    }
+    for hierarchy in hierarchies {
+        let folder = hierarchy.join(name);
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot make the cgroup {}", folder.display()))?;
+        // A cpuset without processors holds no process; children copy their parents.
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            if let Ok(all) = std::fs::read(hierarchy.join(file)) {
+                let _ = std::fs::write(folder.join(file), all);
+            }
+        }
+    }
+    Ok(format!("/{name}"))
+}

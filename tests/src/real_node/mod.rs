@@ -1,0 +1,169 @@
+//! A real node: kubelet, kube-scheduler, containerd, runc and a network, as root on Linux.
+//!
+//! Unlike [`crate::node`] nothing here is played: pods run in containers from images, and
+//! what their status says is the kubelet's word. It needs walls around it ([`enter`]), and a
+//! machine with the programs that `cargo xtask e2e` looks for.
+
+mod containerd;
+mod enclosure;
+mod images;
+mod kubelet;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::core::v1 as core;
+use kube::Api;
+
+pub use enclosure::{enter, inside};
+
+use crate::ControlPlane;
+use crate::process::{Signal, Supervised, ended_early, tail};
+use kubelet::Kubelet;
+
+/// The name of the node.
+pub const NAME: &str = "real-node";
+
+/// How long a part of the node may take to come up.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A running node.
+pub struct RealNode {
+    agent: Mutex<Option<Supervised>>,
+    kubelet: Kubelet,
+    folder: PathBuf,
+    _scheduler: Supervised,
+    _containerd: Supervised,
+}
+
+impl RealNode {
+    /// Starts all of it and waits until pods can be placed on the node. Everything is
+    /// written to `folder`.
+    ///
+    /// # Errors
+    /// If a part does not come up; with its last words.
+    pub async fn start(plane: &ControlPlane, folder: &Path) -> Result<Self> {
+        let tools = control_plane::locate_node()
+            .context("kubelet and kube-scheduler are missing: cargo xtask e2e builds them")?;
+        let containerd = containerd::start(folder).await?;
+        let kubelet = Kubelet::prepare(&tools, plane, folder)?;
+        let node = Self {
+            agent: Mutex::new(Some(kubelet.start()?)),
+            _scheduler: kubelet::scheduler(&tools, plane, folder)?,
+            _containerd: containerd,
+            folder: folder.to_owned(),
+            kubelet,
+        };
+        node.until_ready(plane).await?;
+        Ok(node)
+    }
+
+    /// Waits until the node is ready and takes pods.
+    ///
+    /// # Errors
+    /// If it does not become so; with the kubelet's last words.
+    pub async fn until_ready(&self, plane: &ControlPlane) -> Result<()> {
+        let nodes: Api<core::Node> = Api::all(plane.admin());
+        eventually("the node", async || {
+            if let Some(status) = self.agent().as_ref().and_then(Supervised::exit_status) {
+                bail!(ended_early("kubelet", status, &self.kubelet.log()));
+            }
+            let node = nodes.get_opt(NAME).await?;
+            Ok(node.filter(takes_pods).map(drop))
+        })
+        .await
+        .with_context(|| format!("kubelet said:\n{}", tail(&self.kubelet.log(), 20)))
+    }
+
+    /// A folder of this name that containers reach by a `hostPath`.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn shared_folder(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.folder.join("shared").join(name);
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot make {}", folder.display()))?;
+        Ok(folder)
+    }
+
+    /// Freezes the kubelet, or lets it go on. Containers run on meanwhile.
+    pub fn freeze(&self, frozen: bool) {
+        let signal = if frozen {
+            Signal::Stop
+        } else {
+            Signal::Continue
+        };
+        if let Some(agent) = self.agent().as_ref() {
+            agent.signal(signal);
+        }
+    }
+
+    /// Kills the kubelet, as a crash would. Containers run on.
+    pub async fn kill_kubelet(&self) {
+        let agent = self.agent().take();
+        if let Some(agent) = agent {
+            agent.kill().await;
+        }
+    }
+
+    /// Starts the kubelet after [`Self::kill_kubelet`].
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_kubelet(&self) -> Result<()> {
+        let started = self.kubelet.start()?;
+        *self.agent() = Some(started);
+        Ok(())
+    }
+
+    fn agent(&self) -> MutexGuard<'_, Option<Supervised>> {
+        self.agent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a node is ready and has no taint.
+fn takes_pods(node: &core::Node) -> bool {
+    let tainted = node
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.taints.as_ref())
+        .is_some_and(|taints| !taints.is_empty());
+    let conditions = node
+        .status
+        .iter()
+        .flat_map(|s| s.conditions.iter().flatten());
+    !tainted
+        && conditions
+            .into_iter()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// A program of this machine; services' programs are not on everybody's PATH.
+fn find(program: &str) -> Result<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+        .with_context(|| format!("the program {program} is missing"))
+}
+
+/// Repeats a look until it finds something.
+async fn eventually<T, F: Future<Output = Result<Option<T>>>>(
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> Result<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look().await? {
+            return Ok(found);
+        }
+        if start.elapsed() > PATIENCE {
+            bail!("{what} is not ready after {} s", PATIENCE.as_secs());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

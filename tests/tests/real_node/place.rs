@@ -1,0 +1,318 @@
+//! The one control plane and node, and for each case a namespace, an operator and a folder
+//! that its containers share with the test.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::core::GroupVersionKind;
+use kube::{Api, Client};
+use oaat_tests::real_node::RealNode;
+use oaat_tests::{ControlPlane, Operator, OperatorOptions, Options, operator};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::witness::Witness;
+
+/// How long anything may take; the machine may be slow.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// What all cases share.
+pub struct Shared {
+    pub node: RealNode,
+    pub plane: ControlPlane,
+    kubeconfig: PathBuf,
+    binary: PathBuf,
+}
+
+impl Shared {
+    pub async fn start(folder: &Path) -> Result<Self> {
+        let binary = operator::binary(false)?;
+        let options = Options {
+            node_lifecycle: true,
+            // For `kubectl logs`: nobody knows the node by its name.
+            api_server_flags: vec!["--kubelet-preferred-address-types=InternalIP".into()],
+            ..Options::default()
+        };
+        let (plane, kubeconfig) = operator::installed(options).await?;
+        Ok(Self {
+            node: RealNode::start(&plane, folder).await?,
+            plane,
+            kubeconfig,
+            binary,
+        })
+    }
+}
+
+/// A namespace with an operator that watches it alone, and a witness of its pods.
+pub struct Place {
+    pub shared: Arc<Shared>,
+    pub namespace: String,
+    pub client: Client,
+    pub witness: Witness,
+    /// What containers see as `/shared`.
+    pub folder: PathBuf,
+    options: OperatorOptions,
+    operator: Option<Operator>,
+}
+
+impl Place {
+    pub async fn new(shared: Arc<Shared>, name: &str) -> Result<Self> {
+        let namespace: String = name.replace('_', "-").chars().take(60).collect();
+        let namespace = namespace.trim_end_matches('-').to_owned();
+        shared.plane.namespace(&namespace).await?;
+        let client = shared.plane.admin();
+        let mut place = Self {
+            witness: Witness::start(Api::namespaced(client.clone(), &namespace)).await?,
+            folder: shared.node.shared_folder(name)?,
+            options: OperatorOptions {
+                binary: shared.binary.clone(),
+                kubeconfig: shared.kubeconfig.clone(),
+                namespaces: vec![namespace.clone()],
+                leader_elect: false,
+                retry_floor: "300ms".into(),
+                log_dir: shared.plane.folder().to_owned(),
+                more: Vec::new(),
+            },
+            operator: None,
+            namespace,
+            client,
+            shared,
+        };
+        place.start_operator().await?;
+        Ok(place)
+    }
+
+    pub async fn start_operator(&mut self) -> Result<()> {
+        self.operator = Some(Operator::start(&self.options).await?);
+        Ok(())
+    }
+
+    /// SIGKILL.
+    pub async fn kill_operator(&mut self) {
+        if let Some(operator) = self.operator.take() {
+            operator.kill().await;
+        }
+    }
+
+    pub async fn kubectl(&self, args: &[&str]) -> Result<String> {
+        let mut all = vec!["--namespace", &self.namespace];
+        all.extend(args);
+        self.shared.plane.kubectl(&all).await
+    }
+
+    pub async fn apply(&self, yaml: &str) -> Result<String> {
+        let plane = &self.shared.plane;
+        let args = ["--namespace", &self.namespace, "apply", "-f", "-"];
+        plane
+            .kubectl_as(plane.admin_kubeconfig(), &args, yaml)
+            .await
+    }
+
+    /// An OaatType `work` whose container `main` runs a shell script with `/shared` mounted;
+    /// `more` goes over its podspec.
+    pub async fn work(&self, script: &str, more: Value) -> Result<()> {
+        let mut podspec = json!({
+            "container": self.container("main", script),
+            "volumes": [{ "name": "shared", "hostPath": { "path": self.folder } }],
+        });
+        merge(&mut podspec, &more);
+        let spec = json!({ "type": "pod", "podspec": podspec });
+        self.apply(&object("OaatType", "work", &spec)).await?;
+        Ok(())
+    }
+
+    /// A container that runs a shell script with `/shared` mounted.
+    pub fn container(&self, name: &str, script: &str) -> Value {
+        json!({
+            "name": name, "image": "busybox", "imagePullPolicy": "IfNotPresent",
+            "command": ["sh", "-c", script],
+            "volumeMounts": [{ "name": "shared", "mountPath": "/shared" }],
+        })
+    }
+
+    /// An OaatGroup `group` of type `work`; `more` goes over its spec.
+    pub async fn group(&self, items: &[&str], more: Value) -> Result<()> {
+        let mut spec = json!({ "oaatType": "work", "oaatItems": items, "failureCoolOff": "1h" });
+        merge(&mut spec, &more);
+        self.apply(&object("OaatGroup", "group", &spec)).await?;
+        Ok(())
+    }
+
+    /// Changes the spec of the group.
+    pub async fn patch_group(&self, spec: Value) -> Result<()> {
+        let patch = json!({ "spec": spec });
+        self.api("OaatGroup")
+            .patch("group", &PatchParams::default(), &Patch::Merge(&patch))
+            .await?;
+        Ok(())
+    }
+
+    pub fn api(&self, kind: &str) -> Api<DynamicObject> {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("kawaja.net", "v1", kind));
+        Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
+    }
+
+    pub fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub async fn delete_pod(&self, name: &str) -> Result<()> {
+        self.pods().delete(name, &DeleteParams::default()).await?;
+        Ok(())
+    }
+
+    /// The group as it is now.
+    pub async fn read(&self, name: &str) -> Result<Value> {
+        Ok(serde_json::to_value(
+            self.api("OaatGroup").get(name).await?,
+        )?)
+    }
+
+    /// Waits until the OaatGroup `group` is as `what` says, and gives it.
+    pub async fn until(&self, words: &str, what: impl Fn(&Value) -> bool) -> Result<Value> {
+        self.until_group("group", words, what).await
+    }
+
+    /// Waits until an OaatGroup is as `what` says, and gives it.
+    pub async fn until_group(
+        &self,
+        name: &str,
+        words: &str,
+        what: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
+        let start = Instant::now();
+        loop {
+            let group = self.read(name).await?;
+            if what(&group) {
+                return Ok(group);
+            }
+            if start.elapsed() > PATIENCE {
+                let pods = self.kubectl(&["describe", "pods"]).await?;
+                let log = self.operator.as_ref().map(|o| o.last_log(30));
+                bail!(
+                    "{words}: did not come about; the group is {group:#}\n{pods}\n{}",
+                    log.unwrap_or_default()
+                );
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Waits until a run is in progress whose container runs, and gives its pod's name.
+    pub async fn until_running(&self) -> Result<String> {
+        let group = self
+            .until("a run is in progress", |g| {
+                g["status"]["current"]["podName"].is_string()
+            })
+            .await?;
+        let name = text(&group["status"]["current"]["podName"]);
+        self.until_pod(&name, "runs", |pod| phase(pod) == "Running")
+            .await?;
+        Ok(name)
+    }
+
+    /// Waits until a pod is as `what` says, and gives it.
+    pub async fn until_pod(
+        &self,
+        name: &str,
+        words: &str,
+        what: impl Fn(&Pod) -> bool,
+    ) -> Result<Pod> {
+        let start = Instant::now();
+        loop {
+            let pod = self.pods().get_opt(name).await?;
+            let pod = pod.with_context(|| format!("pod {name} is gone"))?;
+            if what(&pod) {
+                return Ok(pod);
+            }
+            if start.elapsed() > PATIENCE {
+                bail!("pod {name}: {words}: did not come about: {pod:#?}");
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Waits until an item has been run this many times, however it ended, and gives the
+    /// group.
+    pub async fn until_runs(&self, item: &str, runs: i64) -> Result<Value> {
+        let words = format!("{item} has {runs} runs");
+        self.until(&words, |g| {
+            g["status"]["items"][item]["runs"].as_i64() >= Some(runs)
+        })
+        .await
+    }
+
+    /// Lets those go on that wait at the door.
+    pub fn open_door(&self) -> Result<()> {
+        std::fs::write(self.folder.join("open"), "").context("the door does not open")
+    }
+
+    /// What containers have written, in the order in which they did.
+    pub fn journal(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.folder.join("journal")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+/// A line of shell that waits until the test opens the door.
+pub const AT_THE_DOOR: &str = "while [ ! -e /shared/open ]; do sleep 0.1; done";
+
+fn object(kind: &str, name: &str, spec: &Value) -> String {
+    json!({
+        "apiVersion": "kawaja.net/v1", "kind": kind, "metadata": { "name": name }, "spec": spec,
+    })
+    .to_string()
+}
+
+/// Lays one JSON value over another.
+fn merge(target: &mut Value, over: &Value) {
+    match (target, over) {
+        (Value::Object(target), Value::Object(over)) => {
+            for (key, value) in over {
+                merge(target.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (target, over) => *target = over.clone(),
+    }
+}
+
+/// The status of an item of a group.
+pub fn item<'a>(group: &'a Value, name: &str) -> &'a Value {
+    &group["status"]["items"][name]
+}
+
+/// The group's history, newest run first.
+pub fn history(group: &Value) -> Vec<Value> {
+    let history = group["status"]["history"].as_array();
+    history.cloned().unwrap_or_default()
+}
+
+/// The only run in a group's history.
+pub fn only_run(group: &Value) -> Result<Value> {
+    match history(group).as_slice() {
+        [run] => Ok(run.clone()),
+        runs => bail!("one run should be recorded: {runs:#?}"),
+    }
+}
+
+/// A JSON string, or nothing.
+pub fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// Milliseconds since 1970 of a time in a status.
+pub fn millis(time: &Value) -> i64 {
+    text(time)
+        .parse::<k8s_openapi::jiff::Timestamp>()
+        .map_or(0, |time| time.as_millisecond())
+}
+
+/// A pod's phase.
+pub fn phase(pod: &Pod) -> &str {
+    let status = pod.status.as_ref();
+    status.and_then(|s| s.phase.as_deref()).unwrap_or_default()
+}
