@@ -18,7 +18,7 @@ pub(super) fn socket(folder: &Path) -> PathBuf {
     folder.join("containerd.sock")
 }
 
-/// Starts containerd, waits until it answers, and gives it the images.
+/// Starts containerd and waits until it answers.
 pub(super) async fn start(folder: &Path) -> Result<Supervised> {
     let network = folder.join("cni");
     fs::create_dir_all(&network)?;
@@ -53,7 +53,11 @@ pub(super) async fn start(folder: &Path) -> Result<Supervised> {
         Ok(answer.status.success().then_some(()))
     })
     .await?;
+    Ok(containerd)
+}
 
+/// Gives a running containerd the images.
+pub(super) fn import_images(folder: &Path) -> Result<()> {
     let archive = images::write(folder)?;
     let imported = ctr(folder)?
         .args([
@@ -70,7 +74,7 @@ pub(super) async fn start(folder: &Path) -> Result<Supervised> {
         let said = String::from_utf8_lossy(&imported.stderr);
         bail!("containerd does not take the images: {}", said.trim());
     }
-    Ok(containerd)
+    Ok(())
 }
 
 fn configuration(folder: &Path, network: &Path) -> Result<String> {

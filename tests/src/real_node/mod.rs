@@ -36,7 +36,7 @@ pub struct RealNode {
     kubelet: Kubelet,
     folder: PathBuf,
     _scheduler: Supervised,
-    _containerd: Supervised,
+    runtime: Mutex<Option<Supervised>>,
 }
 
 impl RealNode {
@@ -49,11 +49,12 @@ impl RealNode {
         let tools = control_plane::locate_node()
             .context("kubelet and kube-scheduler are missing: cargo xtask e2e builds them")?;
         let containerd = containerd::start(folder).await?;
+        containerd::import_images(folder)?;
         let kubelet = Kubelet::prepare(&tools, plane, folder)?;
         let node = Self {
             agent: Mutex::new(Some(kubelet.start()?)),
             _scheduler: kubelet::scheduler(&tools, plane, folder)?,
-            _containerd: containerd,
+            runtime: Mutex::new(Some(containerd)),
             folder: folder.to_owned(),
             kubelet,
         };
@@ -68,7 +69,7 @@ impl RealNode {
     pub async fn until_ready(&self, plane: &ControlPlane) -> Result<()> {
         let nodes: Api<core::Node> = Api::all(plane.admin());
         eventually("the node", async || {
-            if let Some(status) = self.agent().as_ref().and_then(Supervised::exit_status) {
+            if let Some(status) = lock(&self.agent).as_ref().and_then(Supervised::exit_status) {
                 bail!(ended_early("kubelet", status, &self.kubelet.log()));
             }
             let node = nodes.get_opt(NAME).await?;
@@ -96,17 +97,14 @@ impl RealNode {
         } else {
             Signal::Continue
         };
-        if let Some(agent) = self.agent().as_ref() {
+        if let Some(agent) = lock(&self.agent).as_ref() {
             agent.signal(signal);
         }
     }
 
     /// Kills the kubelet, as a crash would. Containers run on.
     pub async fn kill_kubelet(&self) {
-        let agent = self.agent().take();
-        if let Some(agent) = agent {
-            agent.kill().await;
-        }
+        stop(&self.agent).await;
     }
 
     /// Starts the kubelet after [`Self::kill_kubelet`].
@@ -114,14 +112,36 @@ impl RealNode {
     /// # Errors
     /// If it cannot be started.
     pub fn start_kubelet(&self) -> Result<()> {
-        let started = self.kubelet.start()?;
-        *self.agent() = Some(started);
+        *lock(&self.agent) = Some(self.kubelet.start()?);
         Ok(())
     }
 
-    fn agent(&self) -> MutexGuard<'_, Option<Supervised>> {
-        self.agent.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Kills containerd, as a crash would. Containers run on.
+    pub async fn kill_runtime(&self) {
+        stop(&self.runtime).await;
     }
+
+    /// Starts containerd after [`Self::kill_runtime`].
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub async fn start_runtime(&self) -> Result<()> {
+        let started = containerd::start(&self.folder).await?;
+        *lock(&self.runtime) = Some(started);
+        Ok(())
+    }
+}
+
+async fn stop(server: &Mutex<Option<Supervised>>) {
+    // A statement of its own: the lock must not be held across the wait.
+    let running = lock(server).take();
+    if let Some(running) = running {
+        running.kill().await;
+    }
+}
+
+fn lock(server: &Mutex<Option<Supervised>>) -> MutexGuard<'_, Option<Supervised>> {
+    server.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether a node is ready and has no taint.

@@ -2,9 +2,13 @@
 //! operator that is killed again and again meanwhile. `cargo xtask e2e` runs this; it needs
 //! root on Linux and programs that few machines have.
 
+mod deletions;
+mod evictions;
+mod lost;
 mod place;
 mod quick_start;
 mod results;
+mod storm;
 mod unstarted;
 mod witness;
 
@@ -76,12 +80,26 @@ fn side_by_side() -> Vec<Case> {
         case!(unstarted::a_pod_that_fits_no_node_shows_and_times_out),
         case!(unstarted::a_pod_that_wants_too_much_shows_and_times_out),
         case!(unstarted::a_missing_volume_times_out),
+        case!(evictions::a_volume_that_grows_too_large_evicts),
+        case!(evictions::too_much_ephemeral_storage_evicts),
+        case!(evictions::the_eviction_api_is_one_failure),
+        case!(deletions::a_process_deaf_to_sigterm_keeps_the_next_one_out),
+        case!(deletions::a_deleted_pod_that_exits_with_0_is_a_failure),
+        case!(deletions::a_pod_deleted_while_the_operator_is_down_is_a_failure),
+        case!(deletions::a_replaced_group_waits_for_the_old_pods_end),
+        case!(storm::a_storm_of_kills_loses_nothing),
+        case!(storm::a_storm_of_kills_with_two_operators_loses_nothing),
     ]
 }
 
 /// Those that do something to the node.
 fn alone() -> Vec<Case> {
-    vec![]
+    vec![
+        case!(lost::a_frozen_kubelet_keeps_the_next_one_out),
+        case!(lost::a_killed_kubelet_keeps_the_next_one_out),
+        case!(lost::a_killed_runtime_loses_no_run),
+        case!(lost::a_node_that_is_given_up_keeps_the_next_one_out),
+    ]
 }
 
 fn main() -> ExitCode {

@@ -1,6 +1,7 @@
 //! The one control plane and node, and for each case a namespace, an operator and a folder
 //! that its containers share with the test.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -56,7 +57,8 @@ pub struct Place {
     /// What containers see as `/shared`.
     pub folder: PathBuf,
     options: OperatorOptions,
-    operator: Option<Operator>,
+    /// The oldest first.
+    operators: VecDeque<Operator>,
 }
 
 impl Place {
@@ -77,7 +79,7 @@ impl Place {
                 log_dir: shared.plane.folder().to_owned(),
                 more: Vec::new(),
             },
-            operator: None,
+            operators: VecDeque::new(),
             namespace,
             client,
             shared,
@@ -87,13 +89,14 @@ impl Place {
     }
 
     pub async fn start_operator(&mut self) -> Result<()> {
-        self.operator = Some(Operator::start(&self.options).await?);
+        self.operators
+            .push_back(Operator::start(&self.options).await?);
         Ok(())
     }
 
-    /// SIGKILL.
+    /// SIGKILL for the oldest operator.
     pub async fn kill_operator(&mut self) {
-        if let Some(operator) = self.operator.take() {
+        if let Some(operator) = self.operators.pop_front() {
             operator.kill().await;
         }
     }
@@ -192,7 +195,7 @@ impl Place {
             }
             if start.elapsed() > PATIENCE {
                 let pods = self.kubectl(&["describe", "pods"]).await?;
-                let log = self.operator.as_ref().map(|o| o.last_log(30));
+                let log = self.operators.back().map(|o| o.last_log(30));
                 bail!(
                     "{words}: did not come about; the group is {group:#}\n{pods}\n{}",
                     log.unwrap_or_default()
@@ -260,6 +263,24 @@ impl Place {
 
 /// A line of shell that waits until the test opens the door.
 pub const AT_THE_DOOR: &str = "while [ ! -e /shared/open ]; do sleep 0.1; done";
+
+/// Shell functions by which a container writes when it starts and ends.
+pub const JOURNAL: &str = "start() { echo start $HOSTNAME >> /shared/journal; }; \
+    end() { echo end $HOSTNAME >> /shared/journal; }";
+
+/// The pods that wrote a journal, in order. Fails unless each ended before the next started.
+pub fn alternating(journal: &[String]) -> Result<Vec<String>> {
+    let mut pods = Vec::new();
+    for pair in journal.chunks(2) {
+        match pair {
+            [start, end] if start.strip_prefix("start ") == end.strip_prefix("end ") => {
+                pods.push(start.trim_start_matches("start ").to_owned());
+            }
+            _ => bail!("containers ran at the same time, or one did not end: {journal:#?}"),
+        }
+    }
+    Ok(pods)
+}
 
 fn object(kind: &str, name: &str, spec: &Value) -> String {
     json!({
