@@ -51,11 +51,18 @@ pub fn outcome(
         let message = Some(stopping.message.clone());
         return ended(RunResult::Failed, &stopping.reason, message, None);
     }
+    // What the cluster said when it asked for the end.
+    let by_whom = match pod.and_then(|pod| pod.disruption.as_ref()) {
+        Some(disruption) => format!(" ({disruption})"),
+        None => String::new(),
+    };
     let Some(pod) = pod.filter(|pod| pod.terminal()) else {
         return ended(
             RunResult::Failed,
             "PodDisappeared",
-            Some("the pod was deleted, or its node was lost, before it ended".into()),
+            Some(format!(
+                "the pod was deleted, or its node was lost, before it ended{by_whom}"
+            )),
             None,
         );
     };
@@ -65,7 +72,7 @@ pub fn outcome(
         return ended(
             RunResult::Failed,
             "PodDeleted",
-            Some("the pod was deleted while it ran".into()),
+            Some(format!("the pod was deleted while it ran{by_whom}")),
             exit_code,
         );
     }
@@ -298,6 +305,34 @@ mod tests {
         // A finish before the pod was created says that the node's clock is wrong.
         let skewed = deleted(pod(Phase::Succeeded, vec![exited("a", 0, 0)]), 1_500_000);
         assert_eq!(of(&skewed).reason, "PodDeleted");
+    }
+
+    #[test]
+    fn a_deletion_by_the_cluster_names_who_asked_for_it() {
+        let api: k8s_openapi::api::core::v1::Pod = serde_json::from_value(serde_json::json!({
+            "status": { "phase": "Running", "conditions": [{
+                "type": "DisruptionTarget", "status": "True",
+                "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting",
+            }] },
+        }))
+        .expect("it is a pod");
+        let running = PodView::from(&api);
+        let words = "(EvictionByEvictionAPI: Eviction API: evicting)";
+        for (end, reason) in [
+            (running.clone(), "PodDisappeared"),
+            (
+                PodView {
+                    phase: Phase::Failed,
+                    containers: vec![exited("a", 143, 1_500_000)],
+                    ..deleted(running, 1_400_000)
+                },
+                "PodDeleted",
+            ),
+        ] {
+            let got = of(&end);
+            assert_eq!(got.reason, reason);
+            assert!(got.message.is_some_and(|m| m.ends_with(words)));
+        }
     }
 
     #[test]

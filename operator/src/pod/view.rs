@@ -112,6 +112,9 @@ pub struct PodView {
     pub ready_changed: Option<Timestamp>,
     /// Why it is not scheduled, in the scheduler's words.
     pub unscheduled: Option<String>,
+    /// By whom it is ended before its time, where the cluster says so: an eviction by the
+    /// API, a taint, a pod of higher priority.
+    pub disruption: Option<String>,
 }
 
 impl PodView {
@@ -270,6 +273,16 @@ impl From<&Pod> for PodView {
                         && c.reason.as_deref() == Some("Unschedulable")
                 })
                 .map(|c| c.message.clone().unwrap_or_default()),
+            disruption: conditions
+                .iter()
+                .find(|c| c.type_ == "DisruptionTarget" && c.status == "True")
+                .map(|c| {
+                    let reason = c.reason.as_deref().unwrap_or("DisruptionTarget");
+                    match c.message.as_deref().unwrap_or_default() {
+                        "" => reason.to_owned(),
+                        words => format!("{reason}: {words}"),
+                    }
+                }),
         }
     }
 }
