@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use oaat_tests::real_node;
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -13,6 +14,9 @@ use crate::place::{
 
 /// How long it is away: long enough for everyone to notice that nothing comes.
 const AWAY: Duration = Duration::from_secs(8);
+
+/// Pods that do not tolerate it are deleted.
+const TAINT: &str = "oaat.kawaja.net/given-up=true:NoExecute";
 
 /// The container ends while the kubelet is frozen: nothing new starts, and the end is
 /// recorded once, with its true time.
@@ -69,16 +73,16 @@ pub async fn a_killed_runtime_loses_no_run(place: Place) -> Result<()> {
 /// The cluster gives the node up and deletes its pods, while their containers run on: they
 /// are Terminating, and nothing new starts until the node is back and has ended them.
 pub async fn a_node_that_is_given_up_keeps_the_next_one_out(place: Place) -> Result<()> {
-    let tolerations = json!([{
-        "key": "node.kubernetes.io/unreachable", "operator": "Exists",
-        "effect": "NoExecute", "tolerationSeconds": 1,
-    }]);
-    let more = json!({ "tolerations": tolerations, "terminationGracePeriodSeconds": 1 });
+    let more = json!({ "terminationGracePeriodSeconds": 1 });
     let script = format!("{JOURNAL}; start; while true; do sleep 0.1; echo >> /shared/alive; done");
     place.work(&script, more).await?;
     place.group(&["a", "b"], json!({})).await?;
     let pod = place.until_running().await?;
     place.shared.node.freeze(true);
+    // What an administrator does, and the cluster itself where other nodes are left.
+    place
+        .kubectl(&["taint", "node", real_node::NAME, TAINT])
+        .await?;
     place
         .until_pod(&pod, "is deleted by the cluster", |pod| {
             pod.metadata.deletion_timestamp.is_some()
@@ -99,6 +103,10 @@ pub async fn a_node_that_is_given_up_keeps_the_next_one_out(place: Place) -> Res
     ensure!(place.witness.opened()? == [pod.clone()]);
 
     place.shared.node.freeze(false);
+    let untaint = format!("{TAINT}-");
+    place
+        .kubectl(&["taint", "node", real_node::NAME, &untaint])
+        .await?;
     let group = place
         .until("the next one starts", |g| {
             let next = text(&g["status"]["current"]["podName"]);

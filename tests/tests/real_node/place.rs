@@ -233,7 +233,8 @@ impl Place {
                 return Ok(pod);
             }
             if start.elapsed() > PATIENCE {
-                bail!("pod {name}: {words}: did not come about: {pod:#?}");
+                let pod = serde_json::to_string(&pod)?;
+                bail!("pod {name}: {words}: did not come about: {pod}");
             }
             sleep(Duration::from_millis(100)).await;
         }
