@@ -1,10 +1,13 @@
 //! Pods that the node or the cluster ends before their time. Each is one failure.
 
 use anyhow::{Result, ensure};
-use kube::api::EvictParams;
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use kube::api::{EvictParams, Patch, PatchParams};
+use oaat_tests::real_node;
 use serde_json::{Value, json};
 
-use crate::place::{AT_THE_DOOR, Place, item, only_run, text};
+use crate::place::{AT_THE_DOOR, Place, item, only_run, phase, text};
 
 /// A volume in which more is written than it may hold.
 pub async fn a_volume_that_grows_too_large_evicts(place: Place) -> Result<()> {
@@ -49,6 +52,51 @@ pub async fn the_eviction_api_is_one_failure(place: Place) -> Result<()> {
     let group = place.until_runs("a", 1).await?;
     deleted_by(&group, "EvictionByEvictionAPI")?;
     ensure!(place.witness.opened()?.len() == 1);
+    Ok(())
+}
+
+/// A pod of higher priority that needs the same thing: the scheduler deletes ours.
+pub async fn a_preempted_run_is_one_failure(place: Place) -> Result<()> {
+    // Something that the node has one of.
+    let slot =
+        json!({ "requests": { "oaat.example/slot": "1" }, "limits": { "oaat.example/slot": "1" } });
+    let nodes: Api<Node> = Api::all(place.client.clone());
+    let one = json!({ "status": { "capacity": { "oaat.example/slot": "1" } } });
+    nodes
+        .patch_status(
+            real_node::NAME,
+            &PatchParams::default(),
+            &Patch::Merge(&one),
+        )
+        .await?;
+    let mut container = place.container("main", AT_THE_DOOR);
+    container["resources"] = slot.clone();
+    let more = json!({ "container": container, "terminationGracePeriodSeconds": 1 });
+    place.work("", more).await?;
+    place.group(&["a"], json!({})).await?;
+    place.until_running().await?;
+
+    let class = json!({
+        "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
+        "metadata": { "name": "urgent" }, "value": 1000,
+    });
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "urgent" },
+        "spec": {
+            "priorityClassName": "urgent", "restartPolicy": "Never",
+            "containers": [{
+                "name": "main", "image": "busybox", "imagePullPolicy": "IfNotPresent",
+                "command": ["true"], "resources": slot,
+            }],
+        },
+    });
+    place.apply(&class.to_string()).await?;
+    place.apply(&pod.to_string()).await?;
+    let group = place.until_runs("a", 1).await?;
+    deleted_by(&group, "PreemptionByScheduler")?;
+    place
+        .until_pod("urgent", "ends", |pod| phase(pod) == "Succeeded")
+        .await?;
     Ok(())
 }
 

@@ -83,6 +83,7 @@ fn side_by_side() -> Vec<Case> {
         case!(evictions::a_volume_that_grows_too_large_evicts),
         case!(evictions::too_much_ephemeral_storage_evicts),
         case!(evictions::the_eviction_api_is_one_failure),
+        case!(evictions::a_preempted_run_is_one_failure),
         case!(deletions::a_process_deaf_to_sigterm_keeps_the_next_one_out),
         case!(deletions::a_deleted_pod_that_exits_with_0_is_a_failure),
         case!(deletions::a_pod_deleted_while_the_operator_is_down_is_a_failure),

@@ -54,7 +54,7 @@ pub struct Place {
     pub namespace: String,
     pub client: Client,
     pub witness: Witness,
-    /// What containers see as `/shared`.
+    /// What containers see as `/shared`; operators' logs are there as well.
     pub folder: PathBuf,
     options: OperatorOptions,
     /// The oldest first.
@@ -67,19 +67,20 @@ impl Place {
         let namespace = namespace.trim_end_matches('-').to_owned();
         shared.plane.namespace(&namespace).await?;
         let client = shared.plane.admin();
+        let folder = shared.node.shared_folder(name)?;
         let mut place = Self {
             witness: Witness::start(Api::namespaced(client.clone(), &namespace)).await?,
-            folder: shared.node.shared_folder(name)?,
             options: OperatorOptions {
                 binary: shared.binary.clone(),
                 kubeconfig: shared.kubeconfig.clone(),
                 namespaces: vec![namespace.clone()],
                 leader_elect: false,
                 retry_floor: "300ms".into(),
-                log_dir: shared.plane.folder().to_owned(),
+                log_dir: folder.clone(),
                 more: Vec::new(),
             },
             operators: VecDeque::new(),
+            folder,
             namespace,
             client,
             shared,
