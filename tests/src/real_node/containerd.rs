@@ -1,7 +1,7 @@
 //! containerd with everything it writes in one folder, and the pods' network.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -13,10 +13,9 @@ use crate::process::{Supervised, ended_early};
 /// Where CNI plugins are: Debian's place, and everybody else's.
 const PLUGINS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
 
-/// Where containerd listens.
-pub(super) fn socket(folder: &Path) -> PathBuf {
-    folder.join("containerd.sock")
-}
+/// Where containerd listens: inside the walls `/run` is ours, and a path in the folder might be
+/// longer than a socket's may be.
+pub(super) const SOCKET: &str = "/run/oaat-containerd.sock";
 
 /// Starts containerd and waits until it answers.
 pub(super) async fn start(folder: &Path) -> Result<Supervised> {
@@ -49,7 +48,7 @@ pub(super) async fn start(folder: &Path) -> Result<Supervised> {
         if let Some(status) = containerd.exit_status() {
             bail!(ended_early("containerd", status, &log));
         }
-        let answer = ctr(folder)?.arg("version").output()?;
+        let answer = ctr()?.arg("version").output()?;
         Ok(answer.status.success().then_some(()))
     })
     .await?;
@@ -59,7 +58,7 @@ pub(super) async fn start(folder: &Path) -> Result<Supervised> {
 /// Gives a running containerd the images.
 pub(super) fn import_images(folder: &Path) -> Result<()> {
     let archive = images::write(folder)?;
-    let imported = ctr(folder)?
+    let imported = ctr()?
         .args([
             "-n",
             "k8s.io",
@@ -83,17 +82,13 @@ fn configuration(folder: &Path, network: &Path) -> Result<String> {
         .find(|folder| Path::new(folder).join("ptp").exists())
         .context("there are no CNI plugins")?;
     let pause = images::PAUSE;
-    let [root, state, socket] = [
-        folder.join("containerd"),
-        folder.join("state"),
-        socket(folder),
-    ];
+    let [root, state] = [folder.join("containerd"), folder.join("state")];
     Ok(format!(
         r#"version = 2
 root = {root:?}
 state = {state:?}
 [grpc]
-address = {socket:?}
+address = "{SOCKET}"
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{pause}"
 # Allows to run where only the machine's owner may lower it.
@@ -112,8 +107,8 @@ conf_dir = {network:?}
     ))
 }
 
-fn ctr(folder: &Path) -> Result<Command> {
+fn ctr() -> Result<Command> {
     let mut command = Command::new(find("ctr")?);
-    command.arg("--address").arg(socket(folder));
+    command.arg("--address").arg(SOCKET);
     Ok(command)
 }

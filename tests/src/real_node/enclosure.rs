@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 /// Names the folder for everything that is written, inside the walls.
 const FOLDER: &str = "OAAT_REAL_NODE_FOLDER";
@@ -19,6 +19,9 @@ const CGROUP: &str = "oaat-e2e-";
 /// The address of the node, inside the walls; the range is for documentation.
 pub(super) const ADDRESS: &str = "192.0.2.1";
 
+/// Places of which there are others inside: sockets, network namespaces, shared memory, logs.
+const HIDDEN: [&str; 4] = ["/run", "/dev/shm", "/var/log", "/var/lib/kubelet"];
+
 /// Waits until all is over, however it ends, and clears away what is left then. Its
 /// parameters are the folder, whether it is kept, the script for the inside, and the program
 /// with its arguments.
@@ -26,7 +29,7 @@ const OUTSIDE: &str = r#"
 folder=$1 keep=$2; shift 2
 mkdir -p "$folder/tmp" || exit 1
 # Some of the kubelet's paths cannot be chosen; the folder is a place to mount on.
-fixed=/var/lib/kubelet; [ -d $fixed ] && fixed= || mkdir $fixed || exit 1
+mkdir -p /var/lib/kubelet || exit 1
 unshare --pid --fork --kill-child --mount-proc --mount --net -- sh -c "$@"
 code=$?
 name=${folder##*/}
@@ -35,18 +38,20 @@ for attempt in 1 2 3 4 5; do
     -exec rmdir {} + 2>/dev/null && break
   sleep 0.2
 done
-[ "$fixed" ] && rmdir $fixed
+# An empty one is nobody's, unless another run is mounted on it.
+ls -d /sys/fs/cgroup/oaat-e2e-* /sys/fs/cgroup/*/oaat-e2e-* >/dev/null 2>&1 ||
+  rmdir /var/lib/kubelet 2>/dev/null
 [ "$keep" ] || rm -rf --one-file-system -- "$folder"
 exit $code
 "#;
 
 /// The first process inside. Its standard input ends when its starter is gone; then it ends
-/// the program and itself, and with that everything.
+/// the program and itself, and with that everything. Its parameters are the node's address,
+/// the places to hide, and the program with its arguments.
 const INSIDE: &str = r#"
 set -e
 mount --make-rshared /
-# Sockets, network namespaces, shared memory, logs: none of it is seen outside.
-for place in /run /dev/shm /var/log /var/lib/kubelet; do mount -t tmpfs tmpfs $place; done
+for place in $2; do mount -t tmpfs tmpfs $place; done
 # No network, so that names are unknown at once instead of after a while.
 [ ! -f /etc/resolv.conf ] || mount --bind /dev/null /etc/resolv.conf
 ip link set lo up
@@ -55,7 +60,7 @@ ip address add "$1/24" dev node0
 ip link set node0 up; ip link set node1 up
 # Leads nowhere, but servers ask for one to find their own address.
 ip route add default via "${1%.*}.254" dev node0
-shift
+shift 2
 exec 3<&0
 set +e
 "$@" 3<&- </dev/null &
@@ -75,14 +80,24 @@ pub fn inside() -> Option<PathBuf> {
 /// # Errors
 /// If there is no shell.
 pub fn enter(arguments: &[String], keep: bool) -> Result<ExitStatus> {
-    let folder = std::env::temp_dir().join(format!("{CGROUP}{}", std::process::id()));
     let program = std::env::current_exe().context("the own program is not to be found")?;
+    if let Some(place) = hidden(&program) {
+        bail!(
+            "{} is not to be seen inside, where {place} is another one: build it elsewhere",
+            program.display()
+        );
+    }
+    let mut folder = std::env::temp_dir();
+    if hidden(&folder).is_some() {
+        folder = "/var/tmp".into();
+    }
+    let folder = folder.join(format!("{CGROUP}{}", std::process::id()));
     let mut shell = Command::new("/bin/sh");
     shell
         .args(["-c", OUTSIDE, "outside"])
         .arg(&folder)
         .arg(if keep { "keep" } else { "" })
-        .args([INSIDE, "inside", ADDRESS])
+        .args([INSIDE, "inside", ADDRESS, &HIDDEN.join(" ")])
         .arg(program)
         .args(arguments)
         .env(FOLDER, &folder)
@@ -99,6 +114,11 @@ pub fn enter(arguments: &[String], keep: bool) -> Result<ExitStatus> {
         eprintln!("everything that was written is in {}", folder.display());
     }
     Ok(status)
+}
+
+/// The hidden place that a path is in.
+fn hidden(path: &Path) -> Option<&'static str> {
+    HIDDEN.into_iter().find(|place| path.starts_with(place))
 }
 
 /// The cgroup that all pods' cgroups go under, made in every hierarchy that there is.

@@ -29,7 +29,7 @@ impl Kubelet {
         let configuration = json!({
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
-            "containerRuntimeEndpoint": format!("unix://{}", containerd::socket(folder).display()),
+            "containerRuntimeEndpoint": format!("unix://{}", containerd::SOCKET),
             "podLogsDir": folder.join("pod-logs"),
             "resolvConf": names,
             // Nobody else is within these walls, and the API server asks it for logs.

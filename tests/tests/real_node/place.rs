@@ -198,7 +198,8 @@ impl Place {
                 let pods = self.kubectl(&["describe", "pods"]).await?;
                 let log = self.operators.back().map(|o| o.last_log(30));
                 bail!(
-                    "{words}: did not come about; the group is {group:#}\n{pods}\n{}",
+                    "{words}: did not come about; the group's status is {:#}\n{pods}\n{}",
+                    group["status"],
                     log.unwrap_or_default()
                 );
             }
