@@ -7,10 +7,13 @@ pub mod control_plane;
 pub mod node;
 pub mod operator;
 pub mod process;
+pub mod proxy;
 pub mod readme;
 pub mod real_node;
+pub mod storm;
 pub mod table;
 mod watchdog;
+pub mod witness;
 
 pub use control_plane::{ControlPlane, Options};
 pub use node::{Mode, Node, NodeOptions};

@@ -60,6 +60,13 @@ enum Task {
         #[arg(long)]
         only: Option<String>,
     },
+    /// Kill and freeze operators, break their connections, and kill API server and etcd, for as
+    /// long as one likes; prints kills, runs, violations.
+    Chaos {
+        /// How long.
+        #[arg(long, default_value_t = 5)]
+        minutes: u64,
+    },
     /// Write the generated manifests.
     Manifests,
     /// Keep the components of this release's policies, with their answers, as fixtures: once
@@ -126,6 +133,12 @@ fn run(task: Task) -> Result<ExitCode> {
                 bench.args(["--only", &only]);
             }
             finish(&mut bench)
+        }
+        Task::Chaos { minutes } => {
+            tools::side_by_side(true, &["build", "--workspace", "--bins"])?;
+            let mut chaos = Command::new(built("debug", "chaos"));
+            chaos.env("OAAT_OPERATOR_BINARY", built("debug", "oaat-operator"));
+            finish(chaos.args(["--minutes", &minutes.to_string()]))
         }
         Task::Manifests => manifests(),
         Task::Freeze => {

@@ -65,7 +65,7 @@ pub struct ControlPlane {
     // In this order: programs are killed before their folder goes.
     controller_manager: Mutex<Option<Supervised>>,
     api_server: Mutex<Option<Supervised>>,
-    _etcd: Supervised,
+    etcd: Mutex<Option<Supervised>>,
     servers: Servers,
     admin: Config,
     _folder: TempDir,
@@ -191,6 +191,17 @@ impl ControlPlane {
     pub async fn restart_api_server(&self) -> Result<()> {
         self.stop_api_server().await;
         self.start_api_server().await
+    }
+
+    /// Kills etcd, as a crash would, and starts it again on its data. Until it answers, the API
+    /// server answers with errors; this waits until that is over.
+    ///
+    /// # Errors
+    /// If they do not become ready again.
+    pub async fn restart_etcd(&self) -> Result<()> {
+        stop(&self.etcd).await;
+        *lock(&self.etcd) = Some(self.servers.etcd()?);
+        start::answers(&self.admin()).await
     }
 
     /// Kills the controller manager: no garbage collection until it is back.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail};
-use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::ListParams;
 use kube::{Api, Client};
@@ -65,7 +65,7 @@ async fn run(servers: Servers, folder: TempDir, options: &Options) -> Result<Con
     let plane = ControlPlane {
         controller_manager: Mutex::new(None),
         api_server: Mutex::new(Some(api_server)),
-        _etcd: etcd,
+        etcd: Mutex::new(Some(etcd)),
         servers,
         admin,
         _folder: folder,
@@ -104,6 +104,13 @@ async fn crds_established(client: &Client) -> Result<()> {
         Ok(established.then_some(()))
     })
     .await
+}
+
+/// Waits until the API server serves what etcd keeps.
+pub(super) async fn answers(client: &Client) -> Result<()> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    eventually("etcd", async || Ok(namespaces.get("default").await.ok())).await?;
+    Ok(())
 }
 
 /// Waits until the API server says that it is ready.

@@ -5,6 +5,7 @@
 mod bad_input;
 mod by_hand;
 mod durations;
+mod faults;
 mod hostile;
 mod operating;
 mod policies;

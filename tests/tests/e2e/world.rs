@@ -42,6 +42,15 @@ async fn installed() -> Result<&'static Installed> {
         .await
 }
 
+/// There is one lease in a cluster, so tests with an election take turns.
+pub static THE_LEASE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// The shared control plane, the kubeconfig with the operator's rights, and its binary.
+pub async fn shared() -> Result<(&'static ControlPlane, &'static Path, &'static Path)> {
+    let shared = installed().await?;
+    Ok((&shared.plane, &shared.kubeconfig, &shared.binary))
+}
+
 /// A namespace with a node of its own, and an operator that watches it alone.
 pub struct World {
     pub plane: &'static ControlPlane,

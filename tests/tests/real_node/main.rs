@@ -10,7 +10,6 @@ mod quick_start;
 mod results;
 mod storm;
 mod unstarted;
-mod witness;
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;

@@ -16,7 +16,7 @@ use oaat_tests::{ControlPlane, Operator, OperatorOptions, Options, operator};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::witness::Witness;
+use oaat_tests::witness::Witness;
 
 /// How long anything may take; the machine may be slow.
 const PATIENCE: Duration = Duration::from_secs(180);

@@ -10,15 +10,32 @@ use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::{Api, ResourceExt};
 use tokio::task::JoinHandle;
 
-use crate::place::phase;
+/// A pod that was once without a gate, and so might run.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// Its name.
+    pub name: String,
+    /// The group whose label it carried.
+    pub group: String,
+    /// The number of the run, by its label.
+    pub run: Option<i64>,
+    /// Its last phase.
+    pub phase: String,
+}
+
+impl Opened {
+    fn ended(&self) -> bool {
+        matches!(self.phase.as_str(), "Succeeded" | "Failed")
+    }
+}
 
 /// Everything that was seen.
 #[derive(Default)]
 struct Seen {
-    /// The pods that might run just now, by uid, with their names.
-    runnable: BTreeMap<String, String>,
+    /// The pods that might run just now, by uid.
+    runnable: BTreeMap<String, Opened>,
     /// All pods that were ever without a gate, by uid.
-    opened: BTreeMap<String, String>,
+    opened: BTreeMap<String, Opened>,
     /// What must never be, in words.
     wrong: Vec<String>,
 }
@@ -30,6 +47,10 @@ pub struct Witness {
 }
 
 impl Witness {
+    /// Starts to watch.
+    ///
+    /// # Errors
+    /// When there are pods already.
     pub async fn start(pods: Api<Pod>) -> Result<Self> {
         let now = pods.list(&ListParams::default()).await?;
         ensure!(now.items.is_empty(), "the witness came too late");
@@ -45,13 +66,29 @@ impl Witness {
         Ok(Self { seen, task })
     }
 
-    /// The names of all pods that were ever without a gate. Fails if two were at the same
-    /// time before one of them had ended.
+    /// The names of all pods that were ever without a gate. Fails if two of a group were at the
+    /// same time before one of them had ended.
+    ///
+    /// # Errors
+    /// What was wrong, or that the watch ended.
     pub fn opened(&self) -> Result<Vec<String>> {
+        Ok(self.runs()?.into_iter().map(|pod| pod.name).collect())
+    }
+
+    /// The same, with what is known of them.
+    ///
+    /// # Errors
+    /// As for [`Witness::opened`].
+    pub fn runs(&self) -> Result<Vec<Opened>> {
         let seen = lock(&self.seen);
         ensure!(seen.wrong.is_empty(), "{}", seen.wrong.join("; "));
         ensure!(!self.task.is_finished(), "the witness lost sight");
         Ok(seen.opened.values().cloned().collect())
+    }
+
+    /// What must never be and was, so far.
+    pub fn wrong(&self) -> Vec<String> {
+        lock(&self.seen).wrong.clone()
     }
 }
 
@@ -80,7 +117,20 @@ async fn follow(pods: &Api<Pod>, seen: &Mutex<Seen>, version: &mut String) -> Re
                 *version = pod.resource_version().unwrap_or_default();
             }
             WatchEvent::Bookmark(mark) => *version = mark.metadata.resource_version,
-            WatchEvent::Error(error) => anyhow::bail!("{error}"),
+            // An API server that has just been started knows no more than what is.
+            WatchEvent::Error(error) if error.code == 410 => {
+                let Ok(now) = pods.list(&ListParams::default()).await else {
+                    return Ok(());
+                };
+                let mut seen = lock(seen);
+                seen.runnable.clear();
+                for pod in &now.items {
+                    seen.note(pod, false);
+                }
+                *version = now.metadata.resource_version.unwrap_or_default();
+                return Ok(());
+            }
+            WatchEvent::Error(_) => return Ok(()),
         }
     }
     Ok(())
@@ -88,23 +138,31 @@ async fn follow(pods: &Api<Pod>, seen: &Mutex<Seen>, version: &mut String) -> Re
 
 impl Seen {
     fn note(&mut self, pod: &Pod, gone: bool) {
-        let (uid, name) = (pod.uid().unwrap_or_default(), pod.name_any());
         let gates = pod.spec.as_ref().and_then(|s| s.scheduling_gates.as_ref());
         if gates.is_some_and(|gates| !gates.is_empty()) {
             return;
         }
-        self.opened.insert(uid.clone(), name.clone());
-        if gone || matches!(phase(pod), "Succeeded" | "Failed") {
+        let label = |name: &str| pod.labels().get(name).cloned();
+        let status = pod.status.as_ref();
+        let opened = Opened {
+            name: pod.name_any(),
+            group: label("oaat.kawaja.net/group").unwrap_or_default(),
+            run: label("oaat.kawaja.net/run").and_then(|run| run.parse().ok()),
+            phase: status.and_then(|s| s.phase.clone()).unwrap_or_default(),
+        };
+        let uid = pod.uid().unwrap_or_default();
+        self.opened.insert(uid.clone(), opened.clone());
+        if gone || opened.ended() {
             self.runnable.remove(&uid);
             return;
         }
-        self.runnable.insert(uid, name);
-        if self.runnable.len() > 1 {
-            let names: Vec<_> = self.runnable.values().cloned().collect();
-            self.wrong.push(format!(
-                "these might run at the same time: {}",
-                names.join(", ")
-            ));
+        let group = opened.group.clone();
+        self.runnable.insert(uid, opened);
+        let of_group = self.runnable.values().filter(|pod| pod.group == group);
+        let names: Vec<_> = of_group.map(|pod| pod.name.as_str()).collect();
+        if names.len() > 1 {
+            let wrong = format!("these might run at the same time: {}", names.join(", "));
+            self.wrong.push(wrong);
         }
     }
 }

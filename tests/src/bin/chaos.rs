@@ -1,0 +1,89 @@
+//! A storm over operators on a control plane of its own, for as long as one likes: see
+//! `oaat_tests::storm`. `cargo xtask chaos` starts it.
+
+use anyhow::Result;
+use clap::Parser;
+use oaat_tests::storm::{StormOptions, storm};
+use oaat_tests::{Options, operator};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// Kills and freezes operators, breaks their connections, and kills the API server and etcd,
+/// while groups run. Exits with 1 if two pods of a group might run at a time, or a run is lost,
+/// repeated, or recorded otherwise than it ended.
+#[derive(Parser)]
+struct Arguments {
+    /// How long, in minutes. Kinds of storms take turns.
+    #[arg(long, default_value_t = 5)]
+    minutes: u64,
+    /// Groups.
+    #[arg(long, default_value_t = 5)]
+    groups: usize,
+}
+
+/// A storm of one kind lasts so long at most.
+const TURN: Duration = Duration::from_secs(120);
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(&Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("VIOLATION: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: &Arguments) -> Result<()> {
+    let binary = operator::binary(false)?;
+    let (plane, kubeconfig) = operator::installed(Options::default()).await?;
+    let lasts = Duration::from_secs(arguments.minutes * 60);
+    let start = Instant::now();
+    let (mut kills, mut runs) = (0, 0);
+    let kinds = [(1, false), (2, false), (2, true), (3, false), (3, true)];
+    for (turn, (replicas, leader_elect)) in kinds.iter().cycle().enumerate() {
+        let left = lasts.saturating_sub(start.elapsed());
+        if left.is_zero() {
+            break;
+        }
+        let options = StormOptions {
+            binary: binary.clone(),
+            kubeconfig: kubeconfig.clone(),
+            namespace: format!("storm-{turn}"),
+            groups: arguments.groups,
+            replicas: *replicas,
+            leader_elect: *leader_elect,
+            kills: 0,
+            lasts: left.min(TURN),
+            pause: Duration::from_millis(if *leader_elect { 5000 } else { 700 }),
+            restarts: Some(Duration::from_secs(20)),
+        };
+        let election = if *leader_elect { "with" } else { "without" };
+        println!(
+            "{:>4} s: {replicas} operators {election} an election",
+            start.elapsed().as_secs()
+        );
+        let report = storm(&plane, options, |_| ()).await?;
+        kills += report.kills;
+        runs += report.runs;
+        println!(
+            "        {} kills, {} freezes, {} restarts of API server and etcd, {} requests late or \
+             broken, {} runs, 0 violations",
+            report.kills, report.freezes, report.restarts, report.broken, report.runs
+        );
+        plane
+            .kubectl(&[
+                "delete",
+                "namespace",
+                &format!("storm-{turn}"),
+                "--wait=false",
+            ])
+            .await?;
+    }
+    println!(
+        "{kills} kills, {runs} runs, 0 violations in {} s",
+        start.elapsed().as_secs()
+    );
+    Ok(())
+}

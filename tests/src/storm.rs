@@ -1,0 +1,376 @@
+//! Operators that are killed and frozen again and again, behind connections that break, while
+//! groups run on a real API server: nothing may run twice at a time, be lost, or count twice.
+
+use crate::proxy::{Fate, Proxy};
+use crate::witness::{Opened, Witness};
+use crate::{ControlPlane, Mode, Node, NodeOptions, Operator, OperatorOptions, Signal};
+use anyhow::{Context, Result, ensure};
+use http::Method;
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use kube::core::GroupVersionKind;
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::time::sleep;
+
+/// How long anything may take once it is calm.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// Items of a group, of which one always fails.
+const ITEMS: [&str; 4] = ["one", "two", "three", "bad"];
+
+/// Numbers without a pattern, the same ones for the same seed (splitmix64).
+struct Dice(AtomicU64);
+
+impl Dice {
+    /// A number below `limit`.
+    fn below(&self, limit: u64) -> u64 {
+        let mut z = self
+            .0
+            .fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
+            .wrapping_add(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % limit.max(1)
+    }
+
+    fn millis(&self, from: u64, to: u64) -> Duration {
+        Duration::from_millis(from + self.below(to - from))
+    }
+}
+
+/// What kind of storm.
+#[derive(Clone, Debug)]
+pub struct StormOptions {
+    /// The operator's binary.
+    pub binary: PathBuf,
+    /// With its rights.
+    pub kubeconfig: PathBuf,
+    /// A namespace to be made for it.
+    pub namespace: String,
+    /// Groups.
+    pub groups: usize,
+    /// Operators at a time.
+    pub replicas: usize,
+    /// Whether they elect a leader; else all of them act.
+    pub leader_elect: bool,
+    /// Operators are killed until there have been so many kills …
+    pub kills: usize,
+    /// … and it has lasted so long.
+    pub lasts: Duration,
+    /// The longest time between two deeds. After the death of a leader nothing happens for as
+    /// long as its lease holds, so with an election short ones would leave no time for runs.
+    pub pause: Duration,
+    /// How often the API server or etcd is killed and started again, if at all. The control
+    /// plane must be nobody else's.
+    pub restarts: Option<Duration>,
+}
+
+/// What came of a storm.
+#[derive(Clone, Copy, Debug)]
+pub struct Report {
+    /// SIGKILLs.
+    pub kills: usize,
+    /// SIGTERMs, by which a leader gives its lease back.
+    pub stops: usize,
+    /// Times that an operator was frozen.
+    pub freezes: usize,
+    /// Operators that ended by themselves, for want of the lease.
+    pub exits: usize,
+    /// Restarts of the API server and of etcd.
+    pub restarts: usize,
+    /// Requests that were late, lost or unheard.
+    pub broken: u64,
+    /// Runs, each recorded once.
+    pub runs: usize,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// A place in a deployment: an operator behind a proxy of its own, or none just now.
+struct Replica {
+    proxy: Proxy,
+    operator: Option<Operator>,
+}
+
+struct Storm<'a> {
+    plane: &'a ControlPlane,
+    options: StormOptions,
+    dice: Arc<Dice>,
+    calm: Arc<AtomicBool>,
+    broken: Arc<AtomicU64>,
+    witness: Witness,
+    node: Node,
+    replicas: Vec<Replica>,
+}
+
+/// Lets a storm rage over a control plane, waits for calm, and draws up the account.
+/// `progress` is told now and then how many kills there were.
+///
+/// # Errors
+/// What was wrong: two pods at a time, a run lost, recorded twice or otherwise than it ended; or
+/// that it does not come to an end.
+pub async fn storm(
+    plane: &ControlPlane,
+    options: StormOptions,
+    progress: impl Fn(usize),
+) -> Result<Report> {
+    let start = Instant::now();
+    let mut storm = Storm::new(plane, options).await?;
+    let (mut kills, mut stops, mut freezes, mut exits, mut restarts) = (0, 0, 0, 0, 0);
+    let mut restarted = Instant::now();
+    while kills < storm.options.kills || start.elapsed() < storm.options.lasts {
+        let longest = u64::try_from(storm.options.pause.as_millis())?;
+        sleep(storm.dice.millis(50, longest)).await;
+        if storm
+            .options
+            .restarts
+            .is_some_and(|every| restarted.elapsed() > every)
+        {
+            match storm.dice.below(2) {
+                0 => storm.plane.restart_api_server().await?,
+                _ => storm.plane.restart_etcd().await?,
+            }
+            restarts += 1;
+            restarted = Instant::now();
+        }
+        let at = storm.dice.below(storm.replicas.len() as u64) as usize;
+        if let Some(operator) = storm.replicas[at].operator.take() {
+            if !operator.process().is_running() {
+                exits += 1;
+            } else if storm.dice.below(8) == 0 {
+                operator.process().signal(Signal::Stop);
+                sleep(storm.dice.millis(200, 2500)).await;
+                operator.process().signal(Signal::Continue);
+                freezes += 1;
+                storm.replicas[at].operator = Some(operator);
+                continue;
+            } else if storm.options.leader_elect && storm.dice.below(2) == 0 {
+                operator.stop().await;
+                stops += 1;
+            } else {
+                operator.kill().await;
+                kills += 1;
+            }
+        }
+        storm.start(at).await?;
+        let wrong = storm.witness.wrong();
+        ensure!(wrong.is_empty(), "{}", wrong.join("; "));
+        progress(kills);
+    }
+    let runs = storm.account().await?;
+    Ok(Report {
+        kills,
+        stops,
+        freezes,
+        exits,
+        restarts,
+        broken: storm.broken.load(Ordering::Relaxed),
+        runs,
+        took: start.elapsed(),
+    })
+}
+
+impl<'a> Storm<'a> {
+    async fn new(plane: &'a ControlPlane, options: StormOptions) -> Result<Self> {
+        let namespace = &options.namespace;
+        plane.namespace(namespace).await?;
+        let client = plane.admin();
+        let witness = Witness::start(Api::namespaced(client.clone(), namespace)).await?;
+        let node = NodeOptions {
+            name: format!("node-{namespace}"),
+            namespace: Some(namespace.clone()),
+            mode: Mode::Processes,
+            ..NodeOptions::default()
+        };
+        let node = Node::start(client, node).await?;
+        let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+        let dice = Arc::new(Dice(AtomicU64::new(seed.as_nanos() as u64)));
+        let mut storm = Self {
+            plane,
+            options,
+            dice,
+            calm: Arc::default(),
+            broken: Arc::default(),
+            witness,
+            node,
+            replicas: Vec::new(),
+        };
+        storm.apply().await?;
+        for at in 0..storm.options.replicas {
+            let proxy = storm.proxy().await?;
+            let operator = None;
+            storm.replicas.push(Replica { proxy, operator });
+            storm.start(at).await?;
+        }
+        Ok(storm)
+    }
+
+    fn groups(&self) -> impl Iterator<Item = String> {
+        (0..self.options.groups).map(|number| format!("group-{number}"))
+    }
+
+    fn api(&self) -> Api<DynamicObject> {
+        let resource =
+            ApiResource::from_gvk(&GroupVersionKind::gvk("kawaja.net", "v1", "OaatGroup"));
+        Api::namespaced_with(self.plane.admin(), &self.options.namespace, &resource)
+    }
+
+    async fn apply(&self) -> Result<()> {
+        let script = "sleep 0.$((RANDOM % 4))$((RANDOM % 10)); [ $OAAT_ITEM != bad ]";
+        let object = |kind: &str, name: &str, spec: Value| {
+            json!({
+                "apiVersion": "kawaja.net/v1", "kind": kind, "spec": spec,
+                "metadata": { "name": name, "namespace": self.options.namespace },
+            })
+            .to_string()
+        };
+        let container =
+            json!({ "name": "main", "image": "any", "command": ["bash", "-c", script] });
+        let podspec = json!({ "container": container });
+        let spec = json!({ "type": "pod", "podspec": podspec });
+        self.plane.apply(&object("OaatType", "work", spec)).await?;
+        for name in self.groups() {
+            let spec = json!({
+                "oaatType": "work", "oaatItems": ITEMS,
+                "frequency": "1s", "failureCoolOff": "1s",
+            });
+            self.plane.apply(&object("OaatGroup", &name, spec)).await?;
+        }
+        Ok(())
+    }
+
+    async fn proxy(&self) -> Result<Proxy> {
+        let dice = Arc::clone(&self.dice);
+        let (calm, broken) = (Arc::clone(&self.calm), Arc::clone(&self.broken));
+        Proxy::start(&self.options.kubeconfig, move |seen| {
+            let roll = dice.below(1000);
+            // A lease that cannot be renewed ends the operator: that is for another test.
+            if calm.load(Ordering::Relaxed) || seen.uri.path().contains("/leases") {
+                return Fate::Passes;
+            }
+            let fate = match roll {
+                0..50 => Fate::Late(dice.millis(1, 400)),
+                50..70 => Fate::Breaks,
+                70..110 if seen.method != Method::GET => Fate::Unheard,
+                110..112 if seen.method != Method::GET => Fate::Silent,
+                _ => return Fate::Passes,
+            };
+            broken.fetch_add(1, Ordering::Relaxed);
+            fate
+        })
+        .await
+    }
+
+    /// Starts an operator in a place that has none. One that does not come up, because its
+    /// first requests met with an accident, is started again, as a kubelet would.
+    async fn start(&mut self, at: usize) -> Result<()> {
+        let replica = &mut self.replicas[at];
+        let options = OperatorOptions {
+            binary: self.options.binary.clone(),
+            kubeconfig: replica.proxy.kubeconfig().to_owned(),
+            namespaces: vec![self.options.namespace.clone()],
+            leader_elect: self.options.leader_elect,
+            retry_floor: "300ms".into(),
+            log_dir: self.plane.folder().to_owned(),
+            more: Vec::new(),
+        };
+        for _ in 0..10 {
+            match Operator::start(&options).await {
+                Ok(operator) => {
+                    replica.operator = Some(operator);
+                    return Ok(());
+                }
+                Err(error) => eprintln!("started again: {error:#}"),
+            }
+        }
+        anyhow::bail!("no operator comes up")
+    }
+
+    /// Waits until all is settled, and compares what the witness saw, what ran on the node, and
+    /// what the groups say. Gives the number of runs.
+    async fn account(&mut self) -> Result<usize> {
+        self.calm.store(true, Ordering::Relaxed);
+        let spec = json!({ "spec": { "frequency": "24h", "failureCoolOff": "24h" } });
+        for name in self.groups() {
+            let params = PatchParams::default();
+            self.api()
+                .patch(&name, &params, &Patch::Merge(&spec))
+                .await?;
+        }
+        let start = Instant::now();
+        let groups = loop {
+            for at in 0..self.replicas.len() {
+                let operator = self.replicas[at].operator.take();
+                match operator.filter(|operator| operator.process().is_running()) {
+                    Some(operator) => self.replicas[at].operator = Some(operator),
+                    None => self.start(at).await?,
+                }
+            }
+            let groups = self.settled().await?;
+            if groups.iter().all(|(_, _, settled)| *settled) {
+                break groups;
+            }
+            ensure!(
+                start.elapsed() < PATIENCE,
+                "it does not come to rest: {groups:#?}"
+            );
+            sleep(Duration::from_millis(250)).await;
+        };
+        let mut opened: BTreeMap<String, Vec<Opened>> = BTreeMap::new();
+        for pod in self.witness.runs()? {
+            opened.entry(pod.group.clone()).or_default().push(pod);
+        }
+        let mut runs = 0;
+        for (name, status, _) in groups {
+            let pods = opened.remove(&name).unwrap_or_default();
+            runs += pods.len();
+            check(&status, &pods).with_context(|| format!("{name}: {status:#}"))?;
+        }
+        ensure!(opened.is_empty(), "pods of no group: {opened:?}");
+        ensure!(
+            self.node.runs().len() == runs,
+            "a pod ran that was not seen"
+        );
+        Ok(runs)
+    }
+
+    /// Every group's status, and whether it has come to rest.
+    async fn settled(&self) -> Result<Vec<(String, Value, bool)>> {
+        let groups = self.api().list(&Default::default()).await?.items;
+        let judge = |group: DynamicObject| {
+            let status = group.data["status"].clone();
+            let seen = status["observedGeneration"].as_i64() == group.metadata.generation;
+            let ran = |item: &&str| status["items"][*item]["runs"].as_i64() > Some(0);
+            let settled = seen && status["current"].is_null() && ITEMS.iter().all(|i| ran(&i));
+            (group.name_any(), status, settled)
+        };
+        Ok(groups.into_iter().map(judge).collect())
+    }
+}
+
+/// Whether each run of a group is recorded once, and as it ended.
+fn check(status: &Value, pods: &[Opened]) -> Result<()> {
+    let count = |key: &str, item: &str| status["items"][item][key].as_i64().unwrap_or(0);
+    let recorded: i64 = ITEMS.iter().map(|item| count("runs", item)).sum();
+    ensure!(
+        recorded == i64::try_from(pods.len())?,
+        "{recorded} runs are recorded, {} pods were opened",
+        pods.len()
+    );
+    let failed = pods.iter().filter(|pod| pod.phase == "Failed").count();
+    ensure!(
+        count("runs", "bad") == i64::try_from(failed)?
+            && count("failures", "bad") == i64::try_from(failed)?,
+        "{failed} pods failed"
+    );
+    for item in ITEMS.iter().filter(|item| **item != "bad") {
+        ensure!(count("failures", item) == 0, "{item} never failed");
+    }
+    let numbers: BTreeSet<_> = pods.iter().filter_map(|pod| pod.run).collect();
+    ensure!(numbers.len() == pods.len(), "a number was given twice");
+    Ok(())
+}
