@@ -211,10 +211,11 @@ impl Protocol {
                     Some(pod) if pod.phase == Phase::Live => {
                         state = self.happen(&state, Action::Ends(place));
                     }
-                    Some(pod) if pod.phase != Phase::Done => {
-                        if pod.phase != Phase::Gated || pod.owner != owner {
-                            state = self.happen(&state, Action::Vanish(place));
-                        }
+                    Some(pod)
+                        if pod.phase != Phase::Done
+                            && (pod.phase != Phase::Gated || pod.owner != owner) =>
+                    {
+                        state = self.happen(&state, Action::Vanish(place));
                     }
                     _ => {}
                 }

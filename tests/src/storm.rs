@@ -345,7 +345,7 @@ impl<'a> Storm<'a> {
             let status = group.data["status"].clone();
             let seen = status["observedGeneration"].as_i64() == group.metadata.generation;
             let ran = |item: &&str| status["items"][*item]["runs"].as_i64() > Some(0);
-            let settled = seen && status["current"].is_null() && ITEMS.iter().all(|i| ran(&i));
+            let settled = seen && status["current"].is_null() && ITEMS.iter().all(ran);
             (group.name_any(), status, settled)
         };
         Ok(groups.into_iter().map(judge).collect())

@@ -19,7 +19,7 @@ const ITEMS: [&str; 3] = ["a", "b", "bad"];
 
 fn done(group: &Value) -> bool {
     let ran = |name: &&str| item(group, name)["runs"].as_i64() >= Some(1);
-    group["status"]["current"].is_null() && ITEMS.iter().all(|name| ran(&name))
+    group["status"]["current"].is_null() && ITEMS.iter().all(ran)
 }
 
 fn once_each(group: &Value) -> bool {

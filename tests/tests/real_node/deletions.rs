@@ -23,7 +23,7 @@ pub async fn a_process_deaf_to_sigterm_keeps_the_next_one_out(place: Place) -> R
             message.contains(&pod) && message.contains("being deleted")
         })
         .await?;
-    ensure!(place.witness.opened()? == [pod.clone()]);
+    ensure!(place.witness.opened()? == [pod.as_str()]);
     // Its grace runs out, the kubelet kills it, and the other item's turn comes.
     let group = place
         .until("the next one starts", |g| {

@@ -31,7 +31,7 @@ pub async fn a_frozen_kubelet_keeps_the_next_one_out(place: Place) -> Result<()>
         text(&group["status"]["current"]["podName"]) == pod,
         "{group:#}"
     );
-    ensure!(place.witness.opened()? == [pod.clone()]);
+    ensure!(place.witness.opened()? == [pod.as_str()]);
     place.shared.node.freeze(false);
     let away = both_end(&place).await?;
     ensure!(
@@ -48,7 +48,7 @@ pub async fn a_killed_kubelet_keeps_the_next_one_out(place: Place) -> Result<()>
     place.open_door()?;
     until_lines(&place, 2).await?;
     sleep(AWAY).await;
-    ensure!(place.witness.opened()? == [pod.clone()]);
+    ensure!(place.witness.opened()? == [pod.as_str()]);
     place.shared.node.start_kubelet()?;
     let away = both_end(&place).await?;
     ensure!(
@@ -100,7 +100,7 @@ pub async fn a_node_that_is_given_up_keeps_the_next_one_out(place: Place) -> Res
     let before = alive();
     sleep(Duration::from_secs(1)).await;
     ensure!(alive() > before, "the container should run on");
-    ensure!(place.witness.opened()? == [pod.clone()]);
+    ensure!(place.witness.opened()? == [pod.as_str()]);
 
     place.shared.node.freeze(false);
     let untaint = format!("{TAINT}-");
