@@ -43,6 +43,9 @@ pub mod bindings {
 mod build;
 pub mod documented;
 pub mod log;
+#[cfg(all(target_arch = "wasm32", feature = "allocator"))]
+#[allow(unsafe_code)]
+mod memory;
 
 pub use bindings::oaat::policy::types::{
     Choice, Decision, Duration, Instant, Item, ItemSettings, Outcome, Request, Run, Standing,
@@ -85,6 +88,8 @@ macro_rules! export_policy {
             impl $crate::bindings::exports::oaat::policy::selector::Guest for Exported {
                 fn select(request: $crate::Request) -> Result<$crate::Decision, String> {
                     $crate::log::panics();
+                    // The sandbox ends with this call: not worth taking apart.
+                    let request = ::std::mem::ManuallyDrop::new(request);
                     <$policy as $crate::Policy>::select(&request)
                 }
                 fn validate(
