@@ -19,6 +19,13 @@ use wasmtime::{Config, Engine, Store, Trap};
 /// its deadline by one tick.
 const TICK: Duration = Duration::from_millis(20);
 
+/// Threads that compile one component. More would take the machine, and each adds to the
+/// memory that the worst component takes.
+const COMPILERS: usize = 2;
+/// How much they stand back behind the threads that decide, as `nice` has it.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
+
 /// The host could not be set up: a fault of this program or of its machine, never
 /// of a policy.
 #[derive(Debug, thiserror::Error)]
@@ -83,13 +90,14 @@ pub struct Host {
     engine: Engine,
     linker: Arc<Linker<Sandbox>>,
     limits: Arc<Limits>,
+    compilers: Arc<rayon::ThreadPool>,
     /// What is loaded, by digest: however many ask for a component, it is compiled once.
     loaded: Arc<Mutex<HashMap<String, Weak<Loaded>>>>,
 }
 
 impl Host {
-    /// Sets the runtime up and starts the thread that interrupts runaway guests;
-    /// the thread ends with the last clone of the host and its policies.
+    /// Sets the runtime up and starts its threads: one that interrupts runaway guests, and
+    /// those that compile. They end with the last clone of the host and its policies.
     ///
     /// # Errors
     /// When the machine cannot run the compiler or has no thread left.
@@ -125,7 +133,14 @@ impl Host {
                 }
             })
             .map_err(|e| HostError(e.into()))?;
+        let compilers = rayon::ThreadPoolBuilder::new()
+            .num_threads(COMPILERS)
+            .thread_name(|number| format!("policy-compiler-{number}"))
+            .start_handler(|_| stand_back())
+            .build()
+            .map_err(|e| HostError(wasmtime::Error::msg(e.to_string())))?;
         Ok(Self {
+            compilers: Arc::new(compilers),
             engine,
             linker: Arc::new(linker),
             limits: Arc::new(limits),
@@ -153,11 +168,16 @@ impl Host {
     ///
     /// Takes milliseconds for an honest component, and some seconds and some 150 MB
     /// for the worst that is accepted: keep it off every path that others wait on,
-    /// and load one at a time where memory is short.
+    /// and load one at a time where memory is short. The work is done on threads of the
+    /// host's own that stand back behind all others; this one only waits.
     ///
     /// # Errors
     /// The first check that failed.
     pub fn load(&self, bytes: &[u8], pin: Option<&str>) -> Result<Policy, LoadError> {
+        self.compilers.install(|| self.load_here(bytes, pin))
+    }
+
+    fn load_here(&self, bytes: &[u8], pin: Option<&str>) -> Result<Policy, LoadError> {
         let wasm = load::unpack(bytes, self.limits.component)?;
         let digest = load::digest(&wasm);
         if let Some(pin) = pin {
@@ -209,6 +229,12 @@ impl Host {
     }
 }
 
+/// Lowers this thread's priority. Where that is refused or unknown it merely stands back less.
+fn stand_back() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
+}
+
 struct Loaded {
     engine: Engine,
     limits: Arc<Limits>,
@@ -249,8 +275,15 @@ impl Policy {
     /// Asks for a decision in a fresh sandbox. Blocks for as long as the guest
     /// runs: microseconds as a rule, up to the deadline at worst.
     pub fn evaluate(&self, request: &Request) -> Evaluation<Decision> {
+        self.evaluate_within(request, self.0.limits.deadline)
+    }
+
+    /// The same, with a deadline other than that of the limits. What it interrupts depends on
+    /// the machine, so [`EvalError::Deadline`] then says nothing about the policy but that it
+    /// has to be asked with more time.
+    pub fn evaluate_within(&self, request: &Request, deadline: Duration) -> Evaluation<Decision> {
         let fuel = self.fuel_limit(request.items.len());
-        let mut evaluation = self.call(fuel, |world, store| {
+        let mut evaluation = self.call(fuel, deadline, |world, store| {
             world.oaat_policy_selector().call_select(store, request)
         });
         evaluation.answer = evaluation
@@ -267,7 +300,8 @@ impl Policy {
     /// Asks whether settings are right, in a fresh sandbox.
     /// [`EvalError::PolicyError`] carries the policy's own words.
     pub fn validate(&self, settings: &str, items: &[ItemSettings]) -> Evaluation<()> {
-        self.call(self.fuel_limit(items.len()), |world, store| {
+        let (fuel, deadline) = (self.fuel_limit(items.len()), self.0.limits.deadline);
+        self.call(fuel, deadline, |world, store| {
             world
                 .oaat_policy_selector()
                 .call_validate(store, settings, items)
@@ -283,12 +317,12 @@ impl Policy {
 
     /// A sandbox under all limits: before instantiation, which may run code of the
     /// guest.
-    fn sandbox(&self, fuel: u64) -> Store<Sandbox> {
+    fn sandbox(&self, fuel: u64, deadline: Duration) -> Store<Sandbox> {
         let limits = &*self.0.limits;
         let mut store = Store::new(&self.0.engine, Sandbox::new(limits));
         store.limiter(|sandbox| sandbox);
         store.set_hostcall_fuel(limits.answer);
-        let ticks = limits.deadline.as_millis().div_ceil(TICK.as_millis()) as u64 + 1;
+        let ticks = deadline.as_millis().div_ceil(TICK.as_millis()) as u64 + 1;
         store.set_epoch_deadline(ticks);
         // Fails only in an engine without fuel; with none the guest stops at once.
         let _ = store.set_fuel(fuel);
@@ -303,7 +337,7 @@ impl Policy {
             LoadError::InterfaceMismatch(text::one_line(&format!("{e:#}"), text::ERROR))
         };
         let indices = PolicyIndices::new(pre).map_err(mismatch)?;
-        let mut store = self.sandbox(self.fuel_limit(0));
+        let mut store = self.sandbox(self.fuel_limit(0), self.0.limits.deadline);
         match pre.instantiate(&mut store) {
             Ok(instance) => indices
                 .load(&mut store, &instance)
@@ -317,9 +351,10 @@ impl Policy {
     fn call<T>(
         &self,
         fuel: u64,
+        deadline: Duration,
         call: impl FnOnce(&World, &mut Store<Sandbox>) -> wasmtime::Result<Result<T, String>>,
     ) -> Evaluation<T> {
-        let mut store = self.sandbox(fuel);
+        let mut store = self.sandbox(fuel, deadline);
         let world = self.0.pre.instantiate(&mut store);
         let started = world.is_ok();
         let outcome = world.and_then(|world| call(&world, &mut store));
@@ -328,7 +363,7 @@ impl Policy {
         let answer = match outcome {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(words)) => Err(EvalError::PolicyError(text::words(&words))),
-            Err(error) => Err(self.explain(&error, started, &sandbox, fuel)),
+            Err(error) => Err(self.explain(&error, started, &sandbox, (fuel, deadline))),
         };
         Evaluation {
             answer,
@@ -343,7 +378,7 @@ impl Policy {
         error: &wasmtime::Error,
         started: bool,
         sandbox: &Sandbox,
-        fuel: u64,
+        (fuel, deadline): (u64, Duration),
     ) -> EvalError {
         let limits = &self.0.limits;
         if sandbox.refused {
@@ -351,7 +386,7 @@ impl Policy {
         }
         match error.downcast_ref::<Trap>() {
             Some(Trap::OutOfFuel) => EvalError::OutOfFuel(fuel),
-            Some(Trap::Interrupt) => EvalError::Deadline(limits.deadline),
+            Some(Trap::Interrupt) => EvalError::Deadline(deadline),
             Some(trap) => EvalError::Trapped(match &sandbox.last_error {
                 // The panic hook of the sdk logs what a panic says.
                 Some(line) => format!("{trap} ({line})"),

@@ -10,8 +10,6 @@ use tokio::sync::oneshot;
 
 /// Longest compilation before its group hears of it. An honest policy takes a tenth of a second.
 pub const LONGEST: Duration = Duration::from_secs(30);
-/// How much a compiling thread stands back behind the others, as `nice` has it.
-const NICE: i32 = 10;
 
 /// Compiles components, one at a time: more would only take cores away from decisions, and
 /// each may take some 150 MB for the worst component that is accepted. Of those that wait the
@@ -95,8 +93,6 @@ impl Compiler {
         // One that takes too long keeps its turn until it ends, so that there are never two.
         let started = thread.spawn(move || {
             let _turn = turn;
-            let me = rustix::thread::gettid();
-            let _ = rustix::process::setpriority_process(Some(me), NICE);
             let _ = done.send(host.load(&bytes, None));
         });
         match started {
