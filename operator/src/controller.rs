@@ -66,7 +66,7 @@ struct Context {
     sightings: Arc<Sightings>,
     adopted: Arc<Adopted>,
     triggers: Triggers,
-    lane: Lane<GroupRef>,
+    lane: Lane,
     failures: Mutex<HashMap<GroupRef, u32>>,
 }
 
@@ -98,7 +98,7 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
         let (triggers, lane) = (triggers.clone(), lane.clone());
         follow(api(&client, scope), groups_writer, move |event| {
             if let Event::Delete(group) = event {
-                lane.forget(&ObjectRef::from_obj(group));
+                lane.forget(&(group.namespace().unwrap_or_default(), group.name_any()));
             }
             triggers.group(event);
         })
@@ -250,16 +250,8 @@ async fn reconcile(
     group: Arc<Guarded<OaatGroup>>,
     context: Arc<Context>,
 ) -> Result<Action, ClusterError> {
-    let own_policy = group
-        .0
-        .as_ref()
-        .is_ok_and(|group| group.spec.policy.is_some());
     // A task of its own: cycles of different groups then use all cores.
-    let cycle = tokio::spawn(look(
-        ObjectRef::from_obj(group.as_ref()),
-        own_policy,
-        context,
-    ));
+    let cycle = tokio::spawn(look(ObjectRef::from_obj(group.as_ref()), context));
     match cycle.await {
         Ok(result) => result,
         Err(error) => Err(ClusterError::Unavailable(format!(
@@ -268,17 +260,8 @@ async fn reconcile(
     }
 }
 
-async fn look(
-    group: GroupRef,
-    own_policy: bool,
-    context: Arc<Context>,
-) -> Result<Action, ClusterError> {
+async fn look(group: GroupRef, context: Arc<Context>) -> Result<Action, ClusterError> {
     let shared = &context.shared;
-    let leave = match context.lane.enter(&group, own_policy, Instant::now()) {
-        Ok(leave) => leave,
-        // Not all of them at the same moment.
-        Err(wait) => return Ok(Action::requeue(wait.mul_f64(rand::random_range(1.0..2.0)))),
-    };
     let (namespace, name) = (
         group.namespace.clone().unwrap_or_default(),
         group.name.clone(),
@@ -288,6 +271,7 @@ async fn look(
         sightings: &context.sightings,
         default: &shared.default,
         adopted: &context.adopted,
+        lane: &context.lane,
         recorder: &shared.recorder,
         leads: shared.leads,
         retry_floor: shared.retry_floor,
@@ -310,7 +294,6 @@ async fn look(
     shared.metrics.cycle(result, started.elapsed());
     if let Some(took) = outcome.decided_in {
         shared.metrics.decision(took);
-        leave.took(took, Instant::now());
     }
     if let Some(version) = &outcome.written {
         context.triggers.wrote(&group, version);

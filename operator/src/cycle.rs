@@ -1,17 +1,19 @@
 //! One cycle of one group, from top to bottom: observe, validate, decide, act, record.
 
 use crate::act::{Actor, Done, End};
-use crate::api::{OnError, Timestamp, set_condition};
+use crate::api::{OnError, PolicyInUse, Timestamp, set_condition};
 use crate::cluster::{Cluster, ClusterError, TypeRead};
 use crate::decide::{self, Answered, Note, Observed, Plan, Ruling};
+use crate::lane::{Lane, Leave};
 use crate::observe::{Circumstances, Observation, observe};
 use crate::policies::{Adopted, Source};
 use crate::recorder::Recorder;
 use crate::sightings::Sightings;
 use crate::validate::{Valid, validate};
-use policy_host::Policy;
+use policy_host::{Decision, EvalError, Evaluation, Policy, Request};
+use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing::{debug, warn};
 
 /// What a cycle works with.
@@ -24,6 +26,8 @@ pub struct Cycle<'a, C> {
     pub default: &'a Policy,
     /// The policies that groups have adopted.
     pub adopted: &'a Adopted,
+    /// When the policies of groups may be asked.
+    pub lane: &'a Lane,
     /// Writes decisions down.
     pub recorder: &'a Recorder,
     /// Whether this replica holds the lease.
@@ -52,6 +56,41 @@ pub struct Outcome {
     pub error: Option<ClusterError>,
     /// How long the policy took to decide, if it was asked.
     pub decided_in: Option<Duration>,
+}
+
+/// What a policy is to be asked about.
+struct Question<'a> {
+    seen: &'a Observed,
+    valid: &'a Valid,
+    ruling: &'a Ruling,
+    group: (String, String),
+    /// The end of a run is to be recorded in the same cycle.
+    records: bool,
+}
+
+/// A policy's answer.
+struct Asked {
+    request: Request,
+    request_sha256: String,
+    evaluation: Evaluation<Decision>,
+    took: Duration,
+}
+
+impl Asked {
+    fn by(self, policy: PolicyInUse) -> Answered {
+        Answered {
+            policy,
+            request: self.request,
+            request_sha256: self.request_sha256,
+            evaluation: self.evaluation,
+        }
+    }
+}
+
+/// How long this thread has had a core.
+fn core_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// Cycles that may end in a conflict before the group is left to the next trigger.
@@ -126,21 +165,26 @@ impl<C: Cluster> Cycle<'_, C> {
         let (ruling, policy) = self.adopted.rule(&seen.group, read, self.default).await;
         decide::rule(&seen, &mut plan, &ruling);
         let settled = plan.status.clone();
+        let before = seen.group.status.as_ref().and_then(|s| s.current.as_ref());
+        let recorded = before
+            .filter(|_| settled.current.is_none())
+            .map(|current| current.pod_uid.clone());
         let mut decided_in = None;
         let mut spec = None;
         if let (true, Ok(valid), TypeRead::Valid(type_)) = (plan.free, &valid, &seen.type_) {
-            let started = std::time::Instant::now();
-            let asked = self.consult(&seen, valid, &mut plan, &ruling, policy).await;
-            decided_in = asked.then(|| started.elapsed());
+            let question = Question {
+                seen: &seen,
+                valid,
+                ruling: &ruling,
+                group: (namespace.to_owned(), name.to_owned()),
+                records: recorded.is_some(),
+            };
+            decided_in = self.consult(&question, &mut plan, policy).await;
             spec = Some(type_.clone());
         }
         let conditions = seen.group.status.as_ref().map(|s| s.conditions.as_slice());
         let news = decide::news(conditions.unwrap_or_default(), &plan.status.conditions);
         plan.notes.extend(news);
-        let before = seen.group.status.as_ref().and_then(|s| s.current.as_ref());
-        let recorded = before
-            .filter(|_| settled.current.is_none())
-            .map(|current| current.pod_uid.clone());
         let actor = Actor {
             cluster: self.cluster,
             seen: &seen,
@@ -170,74 +214,131 @@ impl<C: Cluster> Cycle<'_, C> {
         }))
     }
 
-    /// Has the group's policy decide, or the one that stands in for it. Says whether any was
-    /// asked.
+    /// Has the group's policy decide, or the one that stands in for it, or puts the question off.
+    /// Gives how long it took, if any was asked.
     async fn consult(
         &self,
-        seen: &Observed,
-        valid: &Valid,
+        question: &Question<'_>,
         plan: &mut Plan,
-        ruling: &Ruling,
         policy: Option<Policy>,
-    ) -> bool {
+    ) -> Option<Duration> {
+        let Question { seen, ruling, .. } = question;
         let policy = match policy {
             Some(policy) => policy,
-            None if ruling.falls_back() => {
-                self.by_default(seen, valid, plan, ruling).await;
-                return true;
-            }
+            None if ruling.falls_back() => return self.by_default(question, plan).await,
             None => {
                 decide::nobody(seen, plan, ruling);
-                return false;
+                return None;
             }
         };
-        let Some(asked) = self.ask(seen, valid, plan, ruling, &policy).await else {
-            return false;
-        };
-        if let Err(error) = &asked.evaluation.answer {
-            decide::gave_none(seen, plan, ruling, error);
-            if ruling.on_error == OnError::UseDefault {
-                self.by_default(seen, valid, plan, ruling).await;
-                return true;
+        let mut leave = None;
+        if policy.digest() != self.default.digest() {
+            let entered = match Instant::now() {
+                // To record never waits for a policy: if it may take long, the record is
+                // written first and by itself.
+                now if question.records && !self.lane.quick(&question.group, now) => {
+                    Err(Duration::ZERO)
+                }
+                now => self.lane.enter(&question.group, now),
+            };
+            match entered {
+                Ok(entered) => leave = Some(entered),
+                Err(wait) => {
+                    decide::put_off(seen, plan, wait);
+                    return None;
+                }
             }
         }
-        decide::choose(seen, valid, plan, ruling, asked);
-        true
+        let in_use = ruling.in_use.clone()?;
+        let asked = self.ask(question, plan, ruling, &policy, leave).await;
+        let Some(Asked { evaluation, .. }) = &asked else {
+            decide::put_off(seen, plan, Duration::ZERO);
+            return None;
+        };
+        let took = asked.as_ref().map(|asked| asked.took);
+        if let Err(error) = &evaluation.answer {
+            decide::gave_none(seen, plan, ruling, error);
+            if ruling.on_error == OnError::UseDefault {
+                return self.by_default(question, plan).await;
+            }
+        }
+        decide::choose(seen, question.valid, plan, ruling, asked?.by(in_use));
+        took
     }
 
     /// The default policy decides instead.
-    async fn by_default(&self, seen: &Observed, valid: &Valid, plan: &mut Plan, ruling: &Ruling) {
+    async fn by_default(&self, question: &Question<'_>, plan: &mut Plan) -> Option<Duration> {
         let instead = Ruling::by_default(self.default, None);
-        if let Some(asked) = self.ask(seen, valid, plan, &instead, self.default).await {
-            decide::choose(seen, valid, plan, ruling, asked);
-        }
+        let in_use = instead.in_use.clone()?;
+        let asked = self.ask(question, plan, &instead, self.default, None);
+        let asked = asked.await?;
+        let took = asked.took;
+        let answered = asked.by(in_use);
+        decide::choose(
+            question.seen,
+            question.valid,
+            plan,
+            question.ruling,
+            answered,
+        );
+        Some(took)
     }
 
+    /// Asks a policy. `None`: what the lane allows was not enough, and it is to be asked again.
+    ///
     /// A policy runs guest code for microseconds as a rule; one that does not must not
     /// hold up the groups that share this thread.
     async fn ask(
         &self,
-        seen: &Observed,
-        valid: &Valid,
+        question: &Question<'_>,
         plan: &Plan,
         ruling: &Ruling,
         policy: &Policy,
-    ) -> Option<Answered> {
-        let in_use = ruling.in_use.clone()?;
-        let request = decide::request(seen, valid, plan, ruling);
+        leave: Option<Leave>,
+    ) -> Option<Asked> {
+        let request = decide::request(question.seen, question.valid, plan, ruling);
         let (policy, recorder) = (policy.clone(), self.recorder.clone());
+        let again = request.clone();
         let evaluated = tokio::task::spawn_blocking(move || {
-            let evaluation = policy.evaluate(&request);
+            let (started, used) = (Instant::now(), core_time());
+            let short = leave.as_ref().and_then(Leave::within);
+            let evaluation = match short {
+                Some(short) => policy.evaluate_within(&request, short),
+                None => policy.evaluate(&request),
+            };
+            let took = started.elapsed();
+            let cut_short =
+                short.is_some() && matches!(evaluation.answer, Err(EvalError::Deadline(_)));
+            if let Some(leave) = leave {
+                // Not by the clock: on a busy machine any policy seems to take long.
+                leave.took(core_time().saturating_sub(used), cut_short, Instant::now());
+            }
+            if cut_short {
+                return None;
+            }
             let request_sha256 = recorder.record(&policy, &request, &evaluation);
-            (request, request_sha256, evaluation)
+            Some(Asked {
+                request,
+                request_sha256,
+                evaluation,
+                took,
+            })
         });
-        // Nothing in there panics; a cycle that was broken off asks again.
-        let (request, request_sha256, evaluation) = evaluated.await.ok()?;
-        Some(Answered {
-            policy: in_use,
-            request,
-            request_sha256,
-            evaluation,
+        // Nothing in there panics by what is known; were it otherwise, it would be the policy's
+        // doing, and the group says so.
+        evaluated.await.unwrap_or_else(|broken| {
+            let words = format!("the evaluation broke off: {broken}");
+            Some(Asked {
+                request: again,
+                request_sha256: String::new(),
+                evaluation: Evaluation {
+                    answer: Err(EvalError::Trapped(words)),
+                    fuel: 0,
+                    log: Vec::new(),
+                    log_dropped: 0,
+                },
+                took: Duration::ZERO,
+            })
         })
     }
 

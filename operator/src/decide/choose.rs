@@ -1,6 +1,6 @@
 //! What the policy is asked, and what follows from its answer.
 
-use super::ruling::{gave_one, lost};
+use super::ruling::{BUILT_IN, gave_one, lost};
 use super::{Observed, Plan, Ruling, Start, next_run};
 use crate::api::{
     ItemState, ItemStatus, LastDecision, OaatGroupStatus, PolicyInUse, RunResult, Timestamp,
@@ -103,9 +103,6 @@ pub fn request(seen: &Observed, valid: &Valid, plan: &Plan, ruling: &Ruling) -> 
     }
 }
 
-/// How long to wait before a policy that gave no answer is asked again.
-const AFTER_AN_ERROR: Duration = Duration::from_secs(60);
-
 /// A policy's answer, and what it answers.
 pub struct Answered {
     /// Who answered.
@@ -124,13 +121,15 @@ pub fn choose(seen: &Observed, valid: &Valid, plan: &mut Plan, ruling: &Ruling, 
         Ok(decision) => {
             gave_one(seen, plan, ruling, &asked.policy);
             follow(seen, plan, &asked, decision, valid.start_timeout);
-            if plan.start.is_some() || plan.status.policy.is_none() {
-                let instead_of = ruling.falls_back().then(|| lost(seen)).flatten();
-                plan.status.policy = Some(PolicyInUse {
-                    instead_of: instead_of.map(ToOwned::to_owned),
-                    ..asked.policy
-                });
-            }
+            // What the built-in policy stands in for is remembered, however it came to do so.
+            let stands_in = asked.policy.source == BUILT_IN;
+            plan.status.policy = Some(PolicyInUse {
+                instead_of: stands_in
+                    .then(|| lost(seen))
+                    .flatten()
+                    .map(ToOwned::to_owned),
+                ..asked.policy
+            });
         }
         Err(error) => hold(seen, plan, error),
     }
@@ -148,7 +147,6 @@ fn hold(seen: &Observed, plan: &mut Plan, error: &EvalError) {
     plan.status.state = Some("Waiting".into());
     plan.status.next = None;
     plan.status.message = Some(message);
-    plan.look_again(seen.now.plus(AFTER_AN_ERROR));
 }
 
 fn follow(
@@ -331,7 +329,11 @@ fn standings(
         };
         let words = match state {
             ItemState::Fresh => match next {
+                Some(next) if item.last_success.is_none() => {
+                    format!("not due before {}, says the policy", next.seconds())
+                }
                 Some(next) => format!("succeeded; due from {}", next.seconds()),
+                None if item.last_success.is_none() => "not due, says the policy".to_owned(),
                 None => "succeeded".to_owned(),
             },
             ItemState::Ready if past.is_empty() => "due".to_owned(),

@@ -15,7 +15,7 @@ mod tests;
 pub use choose::{Answered, choose, request, seed};
 pub use ruling::{Ruling, gave_none, news, nobody, rule};
 pub use settle::{next_run, settle};
-pub use show::{claim, refuse, unavailable};
+pub use show::{claim, put_off, refuse, unavailable};
 
 use crate::api::{OaatGroup, OaatGroupStatus, Timestamp};
 use crate::cluster::TypeRead;
@@ -73,7 +73,7 @@ pub struct PodId {
 
 impl PodId {
     /// The pod as it was seen, and not as it may be by now.
-    fn exactly(pod: &PodView) -> Self {
+    pub fn exactly(pod: &PodView) -> Self {
         Self {
             version: Some(pod.version.clone()),
             ..Self::from(pod)

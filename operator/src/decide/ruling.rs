@@ -45,7 +45,7 @@ impl Ruling {
     /// The built-in policy decides.
     pub fn by_default(default: &Policy, problem: Option<Problem>) -> Self {
         let in_use = PolicyInUse {
-            source: "default".into(),
+            source: BUILT_IN.into(),
             digest: default.digest().into(),
             contract: default.contract().into(),
             instead_of: None,
@@ -88,7 +88,9 @@ impl Ruling {
     }
 }
 
-/// How the built-in policy is called.
+/// The built-in policy, as a source.
+pub(super) const BUILT_IN: &str = "default";
+/// How it is called.
 const DEFAULT: &str = "the default policy";
 
 /// A policy in words.
@@ -100,7 +102,7 @@ fn named(policy: &PolicyInUse) -> String {
         ..
     } = policy;
     match source.as_str() {
-        "default" => format!("{DEFAULT} (contract {contract}, sha256 {digest})"),
+        BUILT_IN => format!("{DEFAULT} (contract {contract}, sha256 {digest})"),
         _ => format!("the policy of {source} (contract {contract}, sha256 {digest})"),
     }
 }
@@ -182,9 +184,13 @@ fn meanwhile(on_error: OnError) -> &'static str {
     }
 }
 
+/// How long to wait before a policy that gave no answer is asked again, whoever decides meanwhile.
+const AFTER_AN_ERROR: Duration = Duration::from_secs(60);
+
 /// The policy gave no decision: what `PolicyReady` says of it, unless there is something wrong
 /// with an earlier step already.
 pub fn gave_none(seen: &Observed, plan: &mut Plan, ruling: &Ruling, error: &EvalError) {
+    plan.look_again(seen.now.plus(AFTER_AN_ERROR));
     if let (Some(policy), None) = (&ruling.in_use, &ruling.problem) {
         let message = format!("{error} {}; {}", about(policy), meanwhile(ruling.on_error));
         let ready = ("PolicyReady", false, error.reason(), message);

@@ -5,6 +5,7 @@ use crate::api::{Current, ItemState, OaatGroupStatus, set_condition};
 use crate::cluster::TypeRead;
 use crate::record;
 use crate::validate::Valid;
+use std::time::Duration;
 
 /// Why nothing can start, for state, condition and message.
 pub(super) struct Hindrance {
@@ -217,6 +218,17 @@ pub fn claim(seen: &Observed, status: &mut OaatGroupStatus, current: &Current) {
         condition,
     );
     status.current = Some(current.clone());
+}
+
+/// The policy is asked later, because others are asked first. Worth a word only where a run has
+/// just ended.
+pub fn put_off(seen: &Observed, plan: &mut Plan, wait: Duration) {
+    plan.look_again(seen.now.plus(wait));
+    if plan.status.state.as_deref() == Some("Running") {
+        plan.status.state = Some("Waiting".into());
+        plan.status.next = None;
+        plan.status.message = Some("the policy is about to decide what is next".into());
+    }
 }
 
 /// The API server refused the pod of an item that was to be started.
