@@ -5,7 +5,7 @@ use crate::api::{OaatType, Timestamp, condition, set_condition};
 use crate::cluster::ClusterError;
 use crate::events::{self, EventSink};
 use crate::kube_cluster::{Guarded, KubeCluster, within};
-use crate::pod::{names, overridden_env, trial};
+use crate::pod::{GATE_REMOVED, PodView, names, overridden_env, trial};
 use crate::validate::validate_type;
 use kube::api::{Patch, PatchParams};
 use kube::core::DeserializeGuard;
@@ -128,6 +128,7 @@ async fn verdict(
         return Ok((false, "SpecInvalid", problems.join("; ")));
     }
     match cluster.post_pod(namespace, &trial(&type_.spec), true).await {
+        Ok(pod) if !PodView::from(&pod).gated => Ok((false, "GateRemoved", GATE_REMOVED.into())),
         Ok(_) => Ok(match overridden_env(&type_.spec).as_slice() {
             [] => (
                 true,

@@ -1,10 +1,10 @@
 //! Performs a plan on the cluster, in the order that the guarantee demands. No
 //! decisions but what an answer of the server means for the plan.
 
-use crate::api::{Current, OaatGroupStatus, OaatTypeSpec, Timestamp};
+use crate::api::{Current, OaatGroupStatus, OaatTypeSpec, Stopping, Timestamp};
 use crate::cluster::{Cluster, ClusterError, GroupRead};
 use crate::decide::{self, Note, Observed, Plan, PodId, Start};
-use crate::pod::{self, PodRequest, PodView};
+use crate::pod::{self, GATE_REMOVED, PodRequest, PodView};
 use crate::record;
 use futures::future;
 use serde_json::{Value, json};
@@ -207,30 +207,34 @@ impl<C: Cluster> Actor<'_, C> {
                 return Err(other);
             }
         };
-        if !candidate.gated {
-            // Something between us and the server took the gate away, so this pod may
-            // run although nobody claimed it.
-            self.delete(&(&candidate).into()).await?;
-            let message = "the API server accepted the pod without its scheduling gate; an admission \
-                           webhook that changes pods must leave spec.schedulingGates alone";
-            self.refused(plan, &start, 200, message);
-            return Ok(Started::No);
-        }
         let current = Current {
             run: start.run,
             item: start.item,
             pod_name: candidate.name.clone(),
             pod_uid: candidate.uid.clone(),
             claimed: self.seen.now,
-            stopping: None,
+            // Something between us and the server took the gate away, so this pod may run
+            // already. It is claimed to be ended: so it blocks, and counts once.
+            stopping: (!candidate.gated).then(|| Stopping {
+                reason: "GateRemoved".into(),
+                message: GATE_REMOVED.into(),
+                since: self.seen.now,
+            }),
             resumed: None,
         };
         decide::claim(self.seen, &mut plan.status, &current);
+        let withdrawn = PodId::exactly(&candidate);
         if self.write(&plan.status, done).await? == End::Conflict {
-            self.delete(&(&candidate).into()).await?;
+            // Just as it was made: should the conflict be with ourselves, because a request
+            // was delivered twice, it may have been opened since.
+            self.delete(&withdrawn).await?;
             return Ok(Started::Conflict);
         }
         done.notes.append(&mut plan.notes);
+        if !candidate.gated {
+            self.delete(&(&candidate).into()).await?;
+            return Ok(Started::Yes);
+        }
         let open = self
             .cluster
             .open_gate(self.namespace, &candidate.name, &candidate.uid);
@@ -241,18 +245,24 @@ impl<C: Cluster> Actor<'_, C> {
             }
             Err(ClusterError::NotFound) => {
                 // The pod never ran: whoever deleted it took it for a candidate that
-                // nobody would claim.
-                done.notes.push(Note {
-                    warning: true,
-                    reason: "ClaimVoid",
-                    message: format!(
-                        "pod {} was deleted before it could start; nothing is counted",
-                        candidate.name
-                    ),
-                    pod: None,
-                });
-                self.write_patch(&self.version(done), json!({ "current": null }), done)
-                    .await?;
+                // nobody would claim. So all is as it was settled, but for the number.
+                let void = OaatGroupStatus {
+                    run: plan.status.run,
+                    ..self.settled.clone()
+                };
+                if let Some(patch) = patch(Some(&plan.status), &void)?
+                    && self.write_patch(&self.version(done), patch, done).await? == End::Reached
+                {
+                    done.notes.push(Note {
+                        warning: true,
+                        reason: "ClaimVoid",
+                        message: format!(
+                            "pod {} was deleted before it could start; nothing is counted",
+                            candidate.name
+                        ),
+                        pod: None,
+                    });
+                }
                 Ok(Started::Void)
             }
             Err(other) => Err(other),
@@ -285,12 +295,7 @@ impl<C: Cluster> Actor<'_, C> {
     /// Writes the status if it differs from the one that was read, and only if the group
     /// is still what was read.
     async fn write(&self, status: &OaatGroupStatus, done: &mut Done) -> Result<End, ClusterError> {
-        let json = |status: Option<&OaatGroupStatus>| {
-            serde_json::to_value(status).map_err(|e| ClusterError::Unavailable(e.to_string()))
-        };
-        let old = json(self.seen.group.status.as_ref())?;
-        let new = json(Some(status))?;
-        let Some(patch) = record::merge_patch(&old, &new) else {
+        let Some(patch) = patch(self.seen.group.status.as_ref(), status)? else {
             return Ok(End::Reached);
         };
         let version = self.seen.group.metadata.resource_version.clone();
@@ -331,8 +336,19 @@ impl<C: Cluster> Actor<'_, C> {
     }
 }
 
+/// What makes one status the other, if they differ.
+fn patch(
+    old: Option<&OaatGroupStatus>,
+    new: &OaatGroupStatus,
+) -> Result<Option<Value>, ClusterError> {
+    let json = |status: Option<&OaatGroupStatus>| {
+        serde_json::to_value(status).map_err(|e| ClusterError::Unavailable(e.to_string()))
+    };
+    Ok(record::merge_patch(&json(old)?, &json(Some(new))?))
+}
+
 enum Started {
-    /// Claimed and opened.
+    /// Claimed, and opened or to be ended.
     Yes,
     /// Nothing was claimed; the plan's status is what is to be written.
     No,

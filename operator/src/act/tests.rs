@@ -16,6 +16,7 @@ use std::time::Duration;
 struct Script {
     create: Result<bool, ClusterError>,
     write: Result<(), ClusterError>,
+    second_write: Result<(), ClusterError>,
     open: Result<(), ClusterError>,
     /// The group's resource version when it is read again.
     version: &'static str,
@@ -27,6 +28,7 @@ fn script() -> Script {
     Script {
         create: Ok(true),
         write: Ok(()),
+        second_write: Ok(()),
         open: Ok(()),
         version: "1",
         requests: Mutex::default(),
@@ -76,8 +78,18 @@ impl Cluster for Script {
             Value::Null => "none".to_owned(),
             current => current["podUid"].as_str().unwrap_or_default().to_owned(),
         };
-        self.log(format!("write at {version}, current {current}"));
-        self.write.clone().map(|()| "2".to_owned())
+        let stopping = match &status["current"]["stopping"]["reason"] {
+            Value::String(reason) => format!(", stopping for {reason}"),
+            _ => String::new(),
+        };
+        let first = !self.requests().iter().any(|r| r.starts_with("write"));
+        self.log(format!("write at {version}, current {current}{stopping}"));
+        let answer = if first {
+            &self.write
+        } else {
+            &self.second_write
+        };
+        answer.clone().map(|()| "2".to_owned())
     }
     async fn create_pod(&self, _: &str, _: &Value) -> Result<Pod, ClusterError> {
         self.log("create".into());
@@ -213,19 +225,36 @@ async fn a_claim_of_unknown_outcome_is_left_to_the_next_look() {
 }
 
 #[tokio::test]
-async fn a_candidate_that_lost_its_gate_is_removed_and_never_claimed() {
+async fn a_candidate_that_lost_its_gate_is_claimed_as_one_to_be_ended_and_never_opened() {
     let script = Script {
         create: Ok(false),
         ..script()
     };
     let seen = seen();
-    let (end, done) = perform(&script, &seen, starting(&seen)).await;
+    let (end, _) = perform(&script, &seen, starting(&seen)).await;
     assert_eq!(end, Ok(End::Reached));
     assert_eq!(
         script.requests(),
-        ["create", "delete p u", "write at 1, current none"]
+        [
+            "create",
+            "write at 1, current u, stopping for GateRemoved",
+            "delete p u"
+        ]
     );
-    assert!(reasons(&done).contains(&"CreateRejected"));
+}
+
+#[tokio::test]
+async fn a_claim_is_void_only_once_that_is_written() {
+    let script = Script {
+        open: Err(ClusterError::NotFound),
+        second_write: Err(ClusterError::Conflict("resumed by another".into())),
+        ..script()
+    };
+    let seen = seen();
+    let (end, done) = perform(&script, &seen, starting(&seen)).await;
+    assert_eq!(end, Ok(End::Reached));
+    assert_eq!(reasons(&done), ["Succeeded"]);
+    assert_eq!(done.again, Some(seen.now));
 }
 
 #[tokio::test]

@@ -79,6 +79,10 @@ fn skeleton(spec: &OaatTypeSpec, item: &str) -> Value {
     })
 }
 
+/// What is wrong where a pod comes without the gate it was made with.
+pub const GATE_REMOVED: &str = "the API server accepts a pod without its scheduling gate; an admission webhook that changes pods \
+     must leave spec.schedulingGates alone";
+
 /// Adds our gate to those that the user has.
 fn gate(spec: &mut Map<String, Value>) {
     let gates = spec.entry("schedulingGates").or_insert_with(|| json!([]));

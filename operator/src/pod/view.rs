@@ -108,6 +108,9 @@ pub struct PodView {
     pub deletion: Option<Deletion>,
     /// Containers, init containers first. Empty until a kubelet reports.
     pub containers: Vec<ContainerView>,
+    /// A container that somebody added to look around in it runs: it does not count for the
+    /// result, and the pod is not over.
+    pub visited: bool,
     /// When its Ready condition last changed.
     pub ready_changed: Option<Timestamp>,
     /// Why it is not scheduled, in the scheduler's words.
@@ -122,10 +125,11 @@ impl PodView {
     /// containers have ended they run.
     pub fn terminal(&self) -> bool {
         let over = matches!(self.phase, Phase::Succeeded | Phase::Failed);
-        over && !self
-            .containers
-            .iter()
-            .any(|c| c.state == ContainerState::Running)
+        over && !self.visited
+            && !self
+                .containers
+                .iter()
+                .any(|c| c.state == ContainerState::Running)
     }
 
     /// Whether any of its containers has started. An init container that has ended does not
@@ -260,6 +264,15 @@ impl From<&Pod> for PodView {
                 .map(|c| container(c, true))
                 .chain(main.iter().map(|c| container(c, false)))
                 .collect(),
+            visited: status
+                .ephemeral_container_statuses
+                .iter()
+                .flatten()
+                .any(|c| {
+                    c.state
+                        .as_ref()
+                        .is_some_and(|state| state.running.is_some())
+                }),
             ready_changed: conditions
                 .iter()
                 .find(|c| c.type_ == "Ready")
