@@ -4,6 +4,7 @@
 mod crashes;
 mod deletion;
 mod foreign;
+mod gates;
 mod phases;
 mod placement;
 mod replicas;
