@@ -227,7 +227,9 @@ impl<C: Cluster> Actor<'_, C> {
         };
         decide::claim(self.seen, &mut plan.status, &current);
         if self.write(&plan.status, done).await? == End::Conflict {
-            self.delete(&(&candidate).into()).await?;
+            // A request may be doubled on its way: then this is the answer to the second, the
+            // first has made the claim, and somebody else may have opened the gate since.
+            self.delete(&PodId::exactly(&candidate)).await?;
             return Ok(Started::Conflict);
         }
         done.notes.append(&mut plan.notes);
