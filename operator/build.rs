@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 fn main() {
+    println!("cargo::rustc-check-cfg=cfg(oaat_mutations)");
     // As cargo says now, not as it was when this script was compiled.
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
     let root = PathBuf::from(manifest).join("..");

@@ -18,6 +18,7 @@ pub mod kube_cluster;
 pub mod lane;
 pub mod lease;
 pub mod metrics;
+pub mod mutation;
 pub mod observe;
 pub mod pod;
 pub mod policies;

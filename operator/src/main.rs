@@ -4,6 +4,10 @@ use clap::{Parser, Subcommand};
 use oaat_operator::run::{End, Settings, run};
 use std::process::ExitCode;
 
+// What may be switched off for a test must not be in what is shipped.
+#[cfg(oaat_mutations)]
+compile_error!("rules of the protocol can be switched off in this build");
+
 /// Runs the items of a group one at a time in pods, in the order that a WebAssembly
 /// policy decides.
 #[derive(Parser)]

@@ -3,6 +3,7 @@
 use crate::api::{Current, Timestamp};
 use crate::cluster::{Cluster, ClusterError, GroupRead};
 use crate::decide::{CurrentPod, Observed};
+use crate::mutation::broken;
 use crate::pod::PodView;
 use crate::sightings::Sightings;
 use k8s_openapi::api::core::v1::Pod;
@@ -50,6 +51,10 @@ pub async fn observe<C: Cluster>(
     namespace: &str,
     name: &str,
 ) -> Result<Observation, ClusterError> {
+    let early = match broken!(ListBeforeRead) {
+        true => Some(cluster.pods(namespace, name, false).await?),
+        false => None,
+    };
     let group = match cluster.group(namespace, name).await? {
         GroupRead::Found(group) => *group,
         GroupRead::Gone => return Ok(Observation::Gone),
@@ -69,9 +74,14 @@ pub async fn observe<C: Cluster>(
     // Pods that the first implementation of these groups left behind carry another label.
     // They matter to a group that has not run yet, and for as long as something blocks it.
     let historic = status.run.is_none() || status.state.as_deref() == Some("Blocked");
-    let mut pods = views(&cluster.pods(namespace, name, historic).await?);
+    let mut pods = match early {
+        Some(early) => views(&early),
+        None if broken!(NoList) => Vec::new(),
+        None => views(&cluster.pods(namespace, name, historic).await?),
+    };
     let unlisted = |current: &Current| !pods.iter().any(|pod| pod.uid == current.pod_uid);
-    if !historic && status.current.as_ref().is_some_and(unlisted) {
+    let listed = !historic && !broken!(NoList);
+    if listed && status.current.as_ref().is_some_and(unlisted) {
         pods = views(&cluster.pods(namespace, name, true).await?);
     }
 
@@ -85,6 +95,7 @@ pub async fn observe<C: Cluster>(
             Some(pod) => CurrentPod::Present(pod.clone()),
             // That a list does not show it proves nothing (its label may have been
             // taken away): only a read of its name does.
+            None if broken!(AbsenceFromList) => CurrentPod::Absent(None),
             None => match cluster.pod(namespace, &current.pod_name).await? {
                 Some(pod) if pod.metadata.uid.as_ref() == Some(&current.pod_uid) => {
                     CurrentPod::Present((&pod).into())
@@ -101,7 +112,7 @@ pub async fn observe<C: Cluster>(
         CurrentPod::Present(pod) => pod.deletion.is_some() || pod.gated,
         CurrentPod::Absent(_) => true,
     };
-    if !ends && suspicious {
+    if !ends && suspicious && !broken!(NamespaceUnasked) {
         ends = cluster.namespace_ends(namespace).await?;
     }
     let type_ = cluster.oaat_type(namespace, &group.spec.oaat_type).await?;

@@ -3,6 +3,7 @@
 use crate::api::{
     Current, ItemState, ItemStatus, OaatGroupStatus, Rejected, RunRecord, RunResult, Timestamp,
 };
+use crate::mutation::broken;
 use crate::pod::Finished;
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -56,7 +57,9 @@ pub fn reject(
         exit_code: None,
         finished: now,
     };
-    status.run = Some(run);
+    if !broken!(RefusalWithoutNumber) {
+        status.run = Some(run);
+    }
     if let Some(item) = status.items.get_mut(item) {
         item.last_started = Some(now);
         conclude(item, now, &finished);
@@ -100,7 +103,9 @@ fn conclude(item: &mut ItemStatus, started: Timestamp, finished: &Finished) {
     match finished.result {
         RunResult::Succeeded => {
             item.last_success = Some(finished.finished);
-            item.failures = Some(0);
+            if !broken!(FailuresStay) {
+                item.failures = Some(0);
+            }
         }
         RunResult::Failed => {
             item.last_failure = Some(finished.finished);

@@ -1,14 +1,14 @@
 //! One history: replicas, a cluster and a node under faults, from a seed to a verdict.
 
-use crate::chance::{Chance, Fault};
-use crate::cluster::{Reply, Verb};
+use crate::chance::Chance;
+use crate::event::Event;
 use crate::mischief;
 use crate::mutation::Mutation;
-use crate::node::{self, Manner, Step};
+use crate::node::{self, Manner};
 use crate::replica::{self, Looked, Replica};
 use crate::world::{Change, World};
 use oaat_operator::api::{OaatGroupSpec, OaatGroupStatus, OaatTypeSpec};
-use oaat_operator::cluster::{ClusterError, TypeRead};
+use oaat_operator::cluster::TypeRead;
 use oaat_operator::pod::PodView;
 use policy_host::Policy;
 use serde_json::json;
@@ -43,39 +43,6 @@ pub struct Verdict {
     pub faults: Vec<u64>,
     /// What happened, if it was to be told.
     pub told: Vec<String>,
-}
-
-/// What happens at a moment.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// A replica is to look at the group.
-    Wake(usize, u64),
-    /// A request reaches the server; the answer comes back so much later, or never.
-    Arrives(usize, u64, u64, Box<Verb>, Option<u64>),
-    /// An answer reaches a replica.
-    Answers(usize, u64, u64, Box<Reply>),
-    /// A watch event reaches a replica.
-    Sees(usize, u64, Box<Change>),
-    /// A step of the node.
-    Node(String, Step),
-    /// Something may go wrong.
-    Mischief,
-    /// The garbage collector looks around.
-    Collect,
-    /// A replica is started again.
-    Restart(usize),
-    /// A stopped replica goes on.
-    Resume(usize, u64),
-    /// A replica's watch is taken up again.
-    Relist(usize, u64),
-    /// The group is created again.
-    Recreate,
-    /// The type is there again, for a replica.
-    Type(usize),
-    /// The faults end.
-    Calm,
-    /// What was under way when the faults ended has come to an end.
-    Quiet,
 }
 
 /// Everything of one history.
@@ -310,70 +277,6 @@ impl<'a> History<'a> {
         }
     }
 
-    /// A replica is to look at the group.
-    pub fn wake(&mut self, replica: usize, later: u64) {
-        let life = self.replicas[replica].life;
-        self.at(later, Event::Wake(replica, life));
-    }
-
-    /// A replica's process ends, and is started again later.
-    pub fn crash(&mut self, replica: usize, down: u64) {
-        let this = &mut self.replicas[replica];
-        this.alive = false;
-        this.leads &= !self.election;
-        self.tell(|| format!("replica {replica} is killed"));
-        self.at(down, Event::Restart(replica));
-        self.elect();
-    }
-
-    /// Another replica takes the lease that nobody holds.
-    fn elect(&mut self) {
-        if !self.election
-            || self
-                .replicas
-                .iter()
-                .any(|r| r.alive && !r.paused && r.leads)
-        {
-            return;
-        }
-        if let Some(next) =
-            (0..self.replicas.len()).find(|i| self.replicas[*i].alive && !self.replicas[*i].paused)
-        {
-            self.replicas[next].leads = true;
-            self.tell(|| format!("replica {next} leads"));
-            let wait = self.chance.number(0..15_000);
-            self.wake(next, wait);
-        }
-    }
-
-    /// A replica stops for a while; it goes on as if nothing had happened, and is then killed
-    /// if another leads by then.
-    pub fn pause(&mut self, replica: usize, mut fault: Fault) {
-        let long = fault.within(100..60_000);
-        let this = &mut self.replicas[replica];
-        if !this.alive || this.paused {
-            return;
-        }
-        this.paused = true;
-        let life = this.life;
-        self.tell(|| format!("replica {replica} stands still"));
-        self.at(long, Event::Resume(replica, life));
-        self.elect();
-    }
-
-    fn restart(&mut self, replica: usize) {
-        let this = &self.replicas[replica];
-        if this.alive {
-            return;
-        }
-        let (life, clock) = (this.life + 10, this.clock);
-        let leads = !self.election && self.replicas.iter().any(|r| r.leads);
-        self.tell(|| format!("replica {replica} is started"));
-        self.replicas[replica] = Replica::new(life, leads, clock);
-        self.at(0, Event::Type(replica));
-        self.elect();
-    }
-
     fn calm(&mut self) {
         self.tell(|| "the faults end".into());
         self.chance.calm = true;
@@ -406,115 +309,6 @@ impl<'a> History<'a> {
         }
     }
 
-    /// Decides what becomes of a request.
-    fn sets_out(&mut self, replica: usize, life: u64, call: u64, verb: Verb) {
-        let there = self.chance.number(1..10);
-        let back = self.chance.number(1..10);
-        let Some(mut fault) = self.chance.fault(25) else {
-            return self.at(
-                there,
-                Event::Arrives(replica, life, call, Box::new(verb), Some(back)),
-            );
-        };
-        let number = fault.number;
-        let broken = |words: &str| Box::new(Err(ClusterError::Unavailable(words.into())));
-        let kind = fault.within(0..7);
-        self.tell(|| {
-            format!(
-                "fault {number} (kind {kind}) on {} of {replica}",
-                name(&verb)
-            )
-        });
-        let verb = Box::new(verb);
-        match kind {
-            // Slow there, or slow back.
-            0 => {
-                let (there, back) = (fault.within(1..15_000), fault.within(1..15_000));
-                let event = Event::Arrives(replica, life, call, verb, Some(back));
-                self.at(there, event);
-            }
-            // Never arrives.
-            1 => {
-                let after = fault.within(1..15_000);
-                self.at(after, Event::Answers(replica, life, call, broken("lost")));
-            }
-            // Arrives after its sender has given up.
-            2 => {
-                let after = fault.within(1..15_000);
-                let there = after + fault.within(0..60_000);
-                self.at(
-                    after,
-                    Event::Answers(replica, life, call, broken("too late")),
-                );
-                self.at(there, Event::Arrives(replica, life, call, verb, None));
-            }
-            // The answer is lost.
-            3 => {
-                let after = there + fault.within(0..15_000);
-                self.at(there, Event::Arrives(replica, life, call, verb, None));
-                self.at(
-                    after,
-                    Event::Answers(replica, life, call, broken("no answer")),
-                );
-            }
-            // Arrives twice.
-            4 => {
-                let twice = there + fault.within(0..20_000);
-                let again = Event::Arrives(replica, life, call, verb.clone(), None);
-                self.at(there, Event::Arrives(replica, life, call, verb, Some(back)));
-                self.at(twice, again);
-            }
-            // The server is busy, or at fault.
-            5 => self.at(
-                there + back,
-                Event::Answers(replica, life, call, broken("429 or 500")),
-            ),
-            // The server refuses.
-            _ => {
-                let refusal = match *verb {
-                    Verb::CreatePod(_) => ClusterError::Rejected {
-                        code: 403,
-                        message: "exceeded quota".into(),
-                    },
-                    Verb::WriteStatus { .. } => ClusterError::Conflict("somebody else".into()),
-                    _ => ClusterError::Unavailable("503".into()),
-                };
-                let reply = Box::new(Err(refusal));
-                self.at(there + back, Event::Answers(replica, life, call, reply));
-            }
-        }
-    }
-
-    fn arrives(&mut self, replica: usize, life: u64, call: u64, verb: &Verb, back: Option<u64>) {
-        let this = &mut self.replicas[replica];
-        let second = self.world.mutation == Some(Mutation::NoSecondRead) && this.life == life;
-        let known = match verb {
-            Verb::Group if second => this.first_read.clone(),
-            Verb::WriteStatus { .. } => {
-                this.first_read = None;
-                None
-            }
-            _ => None,
-        };
-        let reply = match known {
-            Some(group) => Ok(crate::cluster::Answer::Group(group)),
-            None => self.world.apply(replica, verb, &this.listed),
-        };
-        if let Ok(crate::cluster::Answer::Group(group)) = &reply {
-            self.replicas[replica].first_read = Some(group.clone());
-        }
-        self.tell(|| {
-            let outcome = match &reply {
-                Ok(_) => String::new(),
-                Err(error) => format!(": {error}"),
-            };
-            format!("{} of {replica}{outcome}", name(verb))
-        });
-        if let Some(back) = back {
-            self.at(back, Event::Answers(replica, life, call, Box::new(reply)));
-        }
-    }
-
     /// Hands on what has happened to those who watch.
     fn spread(&mut self) {
         for change in std::mem::take(&mut self.world.changes) {
@@ -532,24 +326,6 @@ impl<'a> History<'a> {
                 let life = self.replicas[replica].life;
                 self.at(wait, Event::Sees(replica, life, Box::new(change.clone())));
             }
-        }
-    }
-
-    fn sees(&mut self, replica: usize, life: u64, change: &Change) {
-        let this = &mut self.replicas[replica];
-        if !this.alive || this.life != life || this.deaf {
-            return;
-        }
-        let wait = match change {
-            Change::Group => Some(1),
-            // The operator's own writes, as a rule, which it knows as such.
-            Change::Status => None,
-            Change::Pod(pod) => this.sees(pod, false),
-            Change::PodGone(pod) => this.sees(pod, true),
-            Change::Opened(_) | Change::Going(..) => None,
-        };
-        if let Some(wait) = wait {
-            self.at(wait, Event::Wake(replica, life));
         }
     }
 
@@ -581,33 +357,5 @@ impl<'a> History<'a> {
             let words = format!("candidate {} was left over", left.name);
             self.world.oracle.violated(words);
         }
-    }
-}
-
-/// A request in a few words.
-fn name(verb: &Verb) -> String {
-    match verb {
-        Verb::Group => "read group".into(),
-        Verb::Pods { .. } => "list pods".into(),
-        Verb::Pod(name) => format!("read pod {name}"),
-        Verb::NamespaceEnds => "read namespace".into(),
-        Verb::WriteStatus { version, status } => match &status["current"] {
-            serde_json::Value::Null if status.get("current").is_some() => {
-                format!("write at {version}: no run in progress")
-            }
-            serde_json::Value::Null => format!("write at {version}"),
-            current => format!(
-                "write at {version}: run {} in {}",
-                current["run"], current["podUid"]
-            ),
-        },
-        Verb::CreatePod(pod) => {
-            format!(
-                "create {}",
-                pod.metadata.name.as_deref().unwrap_or_default()
-            )
-        }
-        Verb::OpenGate { uid, .. } => format!("open {uid}"),
-        Verb::DeletePod { uid, .. } => format!("delete {uid}"),
     }
 }

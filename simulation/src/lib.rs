@@ -8,13 +8,17 @@
 
 pub mod chance;
 pub mod cluster;
+pub mod event;
 pub mod history;
 pub mod many;
 mod mischief;
 pub mod mutation;
+mod network;
 pub mod node;
 pub mod oracle;
+mod processes;
 pub mod replica;
+mod server;
 pub mod world;
 
 pub use history::{History, Setting, Verdict};

@@ -1,7 +1,8 @@
 //! What goes wrong beside the network: processes, clocks, and people.
 
 use crate::chance::Fault;
-use crate::history::{Event, History};
+use crate::event::Event;
+use crate::history::History;
 use crate::world::{Change, World, uid};
 use k8s_openapi::api::core::v1::Pod;
 use oaat_operator::cluster::TypeRead;

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use oaat_operator::api::Timestamp;
 use oaat_operator::cluster::{ClusterError, GroupRead};
 use oaat_operator::cycle::{Cycle, Outcome};
+use oaat_operator::lane::Lane;
 use oaat_operator::pod::PodView;
 use oaat_operator::policies::Adopted;
 use oaat_operator::recorder::Recorder;
@@ -131,6 +132,7 @@ impl Replica {
                 sightings: &sightings,
                 default: &default,
                 adopted: &adopted,
+                lane: &Lane::default(),
                 recorder: &Recorder::default(),
                 leads,
                 retry_floor: floor,

@@ -4,6 +4,7 @@
 use crate::api::{Current, OaatGroupStatus, OaatTypeSpec, Stopping, Timestamp};
 use crate::cluster::{Cluster, ClusterError, GroupRead};
 use crate::decide::{self, Note, Observed, Plan, PodId, Start};
+use crate::mutation::broken;
 use crate::pod::{self, GATE_REMOVED, PodRequest, PodView};
 use crate::record;
 use futures::future;
@@ -64,7 +65,7 @@ impl<C: Cluster> Actor<'_, C> {
             // Between our read of the group and our list of its pods another replica may
             // have claimed and opened one, which then looks like a stray. If the group is
             // still what was read, after the list, none has.
-            if !self.unchanged().await? {
+            if !broken!(NoSecondRead) && !self.unchanged().await? {
                 return Ok(End::Conflict);
             }
             for stray in &plan.strays {
@@ -103,7 +104,11 @@ impl<C: Cluster> Actor<'_, C> {
         }
         // By the same token a finished pod may be one whose result another replica has yet
         // to record. A write of ours has shown that it is not.
-        if !plan.expired.is_empty() && done.written.is_none() && !self.unchanged().await? {
+        if !plan.expired.is_empty()
+            && done.written.is_none()
+            && !broken!(NoSecondReadFinished)
+            && !self.unchanged().await?
+        {
             return Ok(End::Conflict);
         }
         // Whether these go now or a moment later matters to nobody.
@@ -135,7 +140,8 @@ impl<C: Cluster> Actor<'_, C> {
         let before = self.seen.group.status.as_ref();
         let before = before.and_then(|status| status.current.as_ref());
         // Once is enough: it is the claimer's knowledge of the group that it makes out of date.
-        if before.is_none_or(|current| current.resumed.is_none()) {
+        let announced = before.is_some_and(|current| current.resumed.is_some());
+        if !announced && !broken!(OpenUnannounced) {
             if self.write(&plan.status, done).await? == End::Conflict {
                 return Ok(End::Conflict);
             }
@@ -222,12 +228,15 @@ impl<C: Cluster> Actor<'_, C> {
             }),
             resumed: None,
         };
+        if broken!(OpenBeforeClaim) {
+            let (name, uid) = (&candidate.name, &candidate.uid);
+            self.cluster.open_gate(self.namespace, name, uid).await?;
+        }
         decide::claim(self.seen, &mut plan.status, &current);
-        let withdrawn = PodId::exactly(&candidate);
         if self.write(&plan.status, done).await? == End::Conflict {
             // Just as it was made: should the conflict be with ourselves, because a request
             // was delivered twice, it may have been opened since.
-            self.delete(&withdrawn).await?;
+            self.delete(&PodId::exactly(&candidate)).await?;
             return Ok(Started::Conflict);
         }
         done.notes.append(&mut plan.notes);
@@ -299,8 +308,10 @@ impl<C: Cluster> Actor<'_, C> {
             return Ok(End::Reached);
         };
         let version = self.seen.group.metadata.resource_version.clone();
-        self.write_patch(&version.unwrap_or_default(), patch, done)
-            .await
+        let version = version.unwrap_or_default();
+        #[cfg(oaat_mutations)]
+        let (version, patch) = crate::mutation::write(self, version, &old, patch).await?;
+        self.write_patch(&version, patch, done).await
     }
 
     /// The group's resource version, so far as it is known.

@@ -6,6 +6,7 @@ use crate::api::{
     ItemState, ItemStatus, LastDecision, OaatGroupStatus, PolicyInUse, RunResult, Timestamp,
     set_condition,
 };
+use crate::mutation::broken;
 use crate::validate::Valid;
 use policy_host::{Choice, Decision, EvalError, Evaluation, Item, Outcome, Request, Run, Standing};
 use sha2::{Digest, Sha256};
@@ -34,7 +35,7 @@ fn held_until(
     now: Timestamp,
 ) -> Option<Timestamp> {
     let succeeded = item.failures.unwrap_or(0) == 0 && item.last_success.is_some();
-    if succeeded && frequency < floor {
+    if succeeded && frequency < floor || broken!(NoFloor) {
         return None;
     }
     item.last_started

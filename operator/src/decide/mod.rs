@@ -73,7 +73,7 @@ pub struct PodId {
 
 impl PodId {
     /// The pod as it was seen, and not as it may be by now.
-    pub fn exactly(pod: &PodView) -> Self {
+    pub(crate) fn exactly(pod: &PodView) -> Self {
         Self {
             version: Some(pod.version.clone()),
             ..Self::from(pod)

@@ -3,6 +3,7 @@
 use super::show::{Blocker, Hindrance, hindrance, show};
 use super::{CurrentPod, Observed, Plan, PodId};
 use crate::api::{Current, OaatGroupStatus, RunResult, Stopping};
+use crate::mutation::broken;
 use crate::pod::{PodView, ended_at, outcome};
 use crate::record;
 use crate::validate::Valid;
@@ -127,7 +128,7 @@ fn look_after(
     if pod.deletion.is_some() {
         return trouble;
     }
-    if pod.gated && current.stopping.is_none() {
+    if pod.gated && current.stopping.is_none() && !broken!(OnlyClaimerOpens) {
         resume(seen, plan, pod, &current);
     }
     if current.stopping.is_some() && pod.started() {
@@ -196,6 +197,9 @@ fn resume(seen: &Observed, plan: &mut Plan, pod: &PodView, current: &Current) {
 /// somebody wiped the status. The pod was opened once, so it is the current one.
 fn adopt(seen: &Observed, plan: &mut Plan) -> Option<String> {
     plan.status.current = None;
+    if broken!(NoAdoption) {
+        return None;
+    }
     let ours = |pod: &&PodView| owned(seen, pod) && !pod.terminal() && !pod.gated;
     let pod = seen.pods.iter().filter(ours).max_by_key(|pod| pod.run)?;
     let run = next_run(seen);
@@ -238,6 +242,7 @@ pub fn next_run(seen: &Observed) -> i64 {
         .pods
         .iter()
         .filter(|pod| owned(seen, pod))
+        .filter(|_| !broken!(NumberFromStatus))
         .filter_map(|pod| pod.run);
     labels.chain(recorded).max().unwrap_or(0).saturating_add(1)
 }
@@ -282,9 +287,11 @@ fn settle_others(seen: &Observed, plan: &mut Plan) -> Vec<Blocker> {
         // Another replica may be about to claim it. One from the future says that a
         // clock is wrong; deleting is safe at any time, so it does not wait for ever.
         let young = (0..CANDIDATE_AGE.as_millis() as i64).contains(&age);
-        if pod.gated && young && !seen.leads {
+        if pod.gated && broken!(OpenAnyGated) {
+            plan.open = Some(pod.into());
+        } else if pod.gated && young && !seen.leads {
             plan.look_again(pod.created.plus(CANDIDATE_AGE));
-        } else if pod.gated {
+        } else if pod.gated && !broken!(DeleteAnyVersion) {
             // Another replica may open it in this very moment: then it is not this one.
             plan.strays.push(PodId::exactly(pod));
             plan.look_again(seen.now.plus(UNWATCHED));

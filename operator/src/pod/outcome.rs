@@ -1,6 +1,7 @@
 //! How a run ended, from what is left of its pod.
 
 use crate::api::{RunResult, Stopping, Timestamp};
+use crate::mutation::broken;
 use crate::pod::{ContainerState, Phase, PodView};
 
 /// How a run ended.
@@ -179,6 +180,9 @@ pub fn ended_at(pod: &PodView, now: Timestamp) -> Timestamp {
         .or(pod.ready_changed.filter(|_| over))
         .or(pod.deletion.map(|deletion| deletion.requested()))
         .unwrap_or(if over { pod.created } else { now });
+    if broken!(TimesBelieved) {
+        return said;
+    }
     said.max(pod.created).min(now.max(pod.created))
 }
 

@@ -1,6 +1,7 @@
 //! What the cycle needs to know of a pod, taken out of the API object.
 
 use crate::api::Timestamp;
+use crate::mutation::broken;
 use crate::pod::names;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -124,6 +125,9 @@ impl PodView {
     /// Whether it can never run again. Being deleted is not enough: until its
     /// containers have ended they run.
     pub fn terminal(&self) -> bool {
+        if broken!(TerminatingIsTerminal) && self.deletion.is_some() {
+            return true;
+        }
         let over = matches!(self.phase, Phase::Succeeded | Phase::Failed);
         over && !self.visited
             && !self

@@ -1,0 +1,23 @@
+//! As the operator's own build script, and with it the switches for its rules.
+
+use std::path::PathBuf;
+
+fn main() {
+    println!("cargo::rustc-check-cfg=cfg(oaat_mutations)");
+    println!("cargo::rustc-cfg=oaat_mutations");
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
+    let root = PathBuf::from(manifest).join("../..");
+    for watched in ["policy-default", "policy-sdk", "wit", "Cargo.lock"] {
+        println!("cargo::rerun-if-changed={}", root.join(watched).display());
+    }
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default());
+    let target = out.ancestors().nth(4).unwrap_or(&out).join("policies");
+    let built = policy_build::build(&root.join("policy-default"), &target)
+        .map_err(|error| error.to_string())
+        .and_then(|wasm| {
+            std::fs::write(out.join("policy_default.wasm"), wasm).map_err(|e| e.to_string())
+        });
+    if let Err(error) = built {
+        println!("cargo::error=the default policy was not built: {error}");
+    }
+}
