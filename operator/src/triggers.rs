@@ -12,7 +12,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -73,6 +73,7 @@ impl Triggers {
         policies: Sources,
         metrics: Arc<Metrics>,
     ) -> Self {
+        adopted.send_to(queue.clone());
         Self {
             queue,
             groups,
@@ -122,6 +123,7 @@ impl Triggers {
             }
             Event::Init => return,
             Event::InitDone => {
+                self.reconcile();
                 // A group of a long list may have been looked for before the store had it.
                 self.all();
                 return;
@@ -165,6 +167,30 @@ impl Triggers {
                 triggers.trigger(key);
             }
         });
+    }
+
+    /// Forgets the groups that went while the watch was down: of their going no event tells.
+    fn reconcile(&self) {
+        let (mut names, mut uids) = (HashSet::new(), HashSet::new());
+        for group in self.groups.state() {
+            names.insert(ObjectRef::from_obj(group.as_ref()));
+            uids.extend(group.meta().uid.clone());
+        }
+        self.adopted.retain(&uids);
+        self.policies.retain(&names);
+        let mut memory = self.memory();
+        let gone: Vec<GroupRef> = {
+            let known = memory.groups.keys();
+            known
+                .filter(|group| !names.contains(group))
+                .cloned()
+                .collect()
+        };
+        for group in gone {
+            memory.groups.remove(&group);
+            let namespace = group.namespace.as_deref().unwrap_or_default();
+            self.sightings.forget(namespace, &group.name);
+        }
     }
 
     /// An event of the watch on pods that carry a group's label.
