@@ -75,6 +75,12 @@ pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
     }
 }
 
+/// Whether a simulation asks again as soon as the operator would stop holding an item of this
+/// standing. Public for the test that compares it with what the operator does.
+pub fn awaits_release(standing: policy_host::Standing) -> bool {
+    simulate::awaited(standing)
+}
+
 /// A time as people read it.
 fn time(millis: policy_host::Instant) -> String {
     match chrono::DateTime::from_timestamp_millis(millis) {

@@ -19,6 +19,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use world::History;
 
+pub(crate) use world::awaited;
+
 /// Columns where neither the command line nor the terminal says.
 const WIDTH: usize = 100;
 
