@@ -299,6 +299,65 @@ fn newer(one: &str, other: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policies::{Compiler, PolicyRead};
+    use kube::runtime::reflector;
+    use policy_host::{Host, Limits};
+    use serde_json::json;
+
+    /// A group with a policy in a ConfigMap.
+    fn group(name: &str) -> Guarded<OaatGroup> {
+        serde_json::from_value(json!({
+            "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
+            "metadata": { "name": name, "namespace": "home", "uid": name, "resourceVersion": "1" },
+            "spec": {
+                "oaatType": "t", "oaatItems": ["a"],
+                "policy": { "configMap": { "name": "mine" } },
+            },
+        }))
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn groups_that_went_while_nobody_watched_are_forgotten() {
+        let (groups, mut writer) = reflector::store::<Guarded<OaatGroup>>();
+        let (queue, _triggered) = tokio::sync::mpsc::unbounded_channel();
+        let host = Host::new(Limits::default()).unwrap();
+        let policy = host.load(crate::DEFAULT_POLICY, None).unwrap();
+        let silent = tower::service_fn(|_: http::Request<kube::client::Body>| {
+            std::future::pending::<Result<http::Response<kube::client::Body>, std::io::Error>>()
+        });
+        let client = kube::Client::new(silent, "default");
+        let sources = Sources::new(client, Compiler::new(host), queue.clone());
+        let adopted = Arc::new(Adopted::default());
+        let triggers = Triggers::new(
+            queue,
+            groups,
+            Arc::default(),
+            adopted.clone(),
+            sources.clone(),
+            Arc::default(),
+        );
+        let mut list = |names: &[&str]| {
+            let listed = names.iter().map(|name| Event::InitApply(group(name)));
+            let events = std::iter::once(Event::Init).chain(listed);
+            for event in events.chain([Event::InitDone]) {
+                writer.apply_watcher_event(&event);
+                triggers.group(&event);
+            }
+        };
+        list(&["stays", "goes"]);
+        for name in ["stays", "goes"] {
+            let DeserializeGuard(Ok(group)) = group(name) else {
+                panic!("{name} is no group");
+            };
+            let read = Some(PolicyRead::Loaded(policy.clone()));
+            adopted.rule(&group, read, &policy).await;
+        }
+        list(&["stays"]);
+        assert_eq!(sources.users(), ["stays"]);
+        assert!(adopted.knows("stays") && !adopted.knows("goes"));
+        assert_eq!(triggers.memory().groups.len(), 1);
+    }
 
     #[test]
     fn resource_versions_are_compared_as_numbers() {

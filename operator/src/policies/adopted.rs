@@ -77,6 +77,12 @@ impl Adopted {
         let _ = self.queue.set(queue);
     }
 
+    /// Whether anything is remembered of a group.
+    #[cfg(test)]
+    pub(crate) fn knows(&self, uid: &str) -> bool {
+        self.memory().contains_key(uid)
+    }
+
     /// Forgets the groups whose uids are not among these.
     pub fn retain(&self, there: &HashSet<String>) {
         self.memory().retain(|uid, _| there.contains(uid));

@@ -139,6 +139,17 @@ impl Sources {
         }
     }
 
+    /// The groups that are known to use a source.
+    #[cfg(test)]
+    pub(crate) fn users(&self) -> Vec<String> {
+        let known = self.known();
+        known
+            .groups
+            .keys()
+            .map(|group| group.name.clone())
+            .collect()
+    }
+
     async fn watch(self, map: MapName) {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &map.0);
         let objects = watcher::watch_object(api, &map.1).default_backoff();
@@ -234,17 +245,24 @@ impl Sources {
     /// Notes what came of a source, and tells its groups. `load` is the load that it came of,
     /// where it came of one; another that was begun since knows better.
     fn put(&self, source: &Source, load: Option<u64>, read: PolicyRead) {
-        let mut known = self.known();
-        let Some(entry) = known.sources.get_mut(source) else {
-            return;
-        };
-        if load.is_none() {
-            entry.load = None;
-        } else if entry.load.as_ref().map(|load| load.number) != load {
-            return;
+        {
+            let mut known = self.known();
+            let Some(entry) = known.sources.get_mut(source) else {
+                return;
+            };
+            if load.is_none() {
+                entry.load = None;
+            } else if entry.load.as_ref().map(|load| load.number) != load {
+                return;
+            }
+            entry.read = read.clone();
+            for group in &entry.users {
+                // The receiver goes away at the end of the process only.
+                let _ = self.queue.send(group.clone());
+            }
         }
         let (namespace, configmap, key) = (&source.namespace, &source.name, &source.key);
-        match &read {
+        match read {
             PolicyRead::Loaded(policy) => {
                 let (digest, contract) = (policy.digest(), policy.contract());
                 info!(namespace, configmap, key, digest, contract, "policy loaded");
@@ -256,11 +274,6 @@ impl Sources {
                 );
             }
             PolicyRead::Loading(_) => {}
-        }
-        entry.read = read;
-        for group in &entry.users {
-            // The receiver goes away at the end of the process only.
-            let _ = self.queue.send(group.clone());
         }
     }
 

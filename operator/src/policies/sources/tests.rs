@@ -228,3 +228,28 @@ async fn who_may_not_read_is_told_so_only_where_nothing_is_known() {
     world.sources.interrupted(&map(), &error);
     assert_eq!(world.read("key"), digest);
 }
+
+#[tokio::test]
+async fn the_same_component_in_another_config_map_is_not_compiled_again() {
+    let mut world = world(Limits::default());
+    let heavy = hostile_policies::heavy().unwrap();
+    // Little to read, and much to compile.
+    let heavy = heavy.into_iter().find(|heavy| heavy.name == "heavy-joins");
+    let object = object(&[("key", &heavy.unwrap().bytes)]);
+    let mut took = Vec::new();
+    for name in ["mine", "other"] {
+        let source = Source {
+            name: name.into(),
+            ..source("key")
+        };
+        world.sources.used(&group(name), Some(source.clone()));
+        let begin = Instant::now();
+        let map = ("home".to_owned(), name.to_owned());
+        world.sources.take(&map, Some(&object));
+        world.told().await;
+        took.push(begin.elapsed());
+        let read = world.sources.read(&source);
+        assert!(matches!(read, PolicyRead::Loaded(_)), "{read:?}");
+    }
+    assert!(took[1] < took[0] / 3, "{took:?}");
+}
