@@ -12,7 +12,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -73,6 +73,7 @@ impl Triggers {
         policies: Sources,
         metrics: Arc<Metrics>,
     ) -> Self {
+        adopted.send_to(queue.clone());
         Self {
             queue,
             groups,
@@ -122,6 +123,7 @@ impl Triggers {
             }
             Event::Init => return,
             Event::InitDone => {
+                self.reconcile();
                 // A group of a long list may have been looked for before the store had it.
                 self.all();
                 return;
@@ -165,6 +167,30 @@ impl Triggers {
                 triggers.trigger(key);
             }
         });
+    }
+
+    /// Forgets the groups that went while the watch was down: of their going no event tells.
+    fn reconcile(&self) {
+        let (mut names, mut uids) = (HashSet::new(), HashSet::new());
+        for group in self.groups.state() {
+            names.insert(ObjectRef::from_obj(group.as_ref()));
+            uids.extend(group.meta().uid.clone());
+        }
+        self.adopted.retain(&uids);
+        self.policies.retain(&names);
+        let mut memory = self.memory();
+        let gone: Vec<GroupRef> = {
+            let known = memory.groups.keys();
+            known
+                .filter(|group| !names.contains(group))
+                .cloned()
+                .collect()
+        };
+        for group in gone {
+            memory.groups.remove(&group);
+            let namespace = group.namespace.as_deref().unwrap_or_default();
+            self.sightings.forget(namespace, &group.name);
+        }
     }
 
     /// An event of the watch on pods that carry a group's label.
@@ -273,6 +299,65 @@ fn newer(one: &str, other: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policies::{Compiler, PolicyRead};
+    use kube::runtime::reflector;
+    use policy_host::{Host, Limits};
+    use serde_json::json;
+
+    /// A group with a policy in a ConfigMap.
+    fn group(name: &str) -> Guarded<OaatGroup> {
+        serde_json::from_value(json!({
+            "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
+            "metadata": { "name": name, "namespace": "home", "uid": name, "resourceVersion": "1" },
+            "spec": {
+                "oaatType": "t", "oaatItems": ["a"],
+                "policy": { "configMap": { "name": "mine" } },
+            },
+        }))
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn groups_that_went_while_nobody_watched_are_forgotten() {
+        let (groups, mut writer) = reflector::store::<Guarded<OaatGroup>>();
+        let (queue, _triggered) = tokio::sync::mpsc::unbounded_channel();
+        let host = Host::new(Limits::default()).unwrap();
+        let policy = host.load(crate::DEFAULT_POLICY, None).unwrap();
+        let silent = tower::service_fn(|_: http::Request<kube::client::Body>| {
+            std::future::pending::<Result<http::Response<kube::client::Body>, std::io::Error>>()
+        });
+        let client = kube::Client::new(silent, "default");
+        let sources = Sources::new(client, Compiler::new(host), queue.clone());
+        let adopted = Arc::new(Adopted::default());
+        let triggers = Triggers::new(
+            queue,
+            groups,
+            Arc::default(),
+            adopted.clone(),
+            sources.clone(),
+            Arc::default(),
+        );
+        let mut list = |names: &[&str]| {
+            let listed = names.iter().map(|name| Event::InitApply(group(name)));
+            let events = std::iter::once(Event::Init).chain(listed);
+            for event in events.chain([Event::InitDone]) {
+                writer.apply_watcher_event(&event);
+                triggers.group(&event);
+            }
+        };
+        list(&["stays", "goes"]);
+        for name in ["stays", "goes"] {
+            let DeserializeGuard(Ok(group)) = group(name) else {
+                panic!("{name} is no group");
+            };
+            let read = Some(PolicyRead::Loaded(policy.clone()));
+            adopted.rule(&group, read, &policy).await;
+        }
+        list(&["stays"]);
+        assert_eq!(sources.users(), ["stays"]);
+        assert!(adopted.knows("stays") && !adopted.knows("goes"));
+        assert_eq!(triggers.memory().groups.len(), 1);
+    }
 
     #[test]
     fn resource_versions_are_compared_as_numbers() {

@@ -74,6 +74,13 @@ pub fn build(dir: &Path, target_dir: &Path) -> Result<Vec<u8>, BuildError> {
 /// # Errors
 /// What failed, with what to do about it.
 pub fn build_crate(dir: &Path, target_dir: &Path) -> Result<Built, BuildError> {
+    let (name, module) = build_module(dir, target_dir)?;
+    let component = componentise(&module)?;
+    Ok(Built { name, component })
+}
+
+/// Builds the crate in `dir` into a core module; gives its name, too.
+fn build_module(dir: &Path, target_dir: &Path) -> Result<(String, Vec<u8>), BuildError> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     target_installed(dir)?;
     let mut command = Command::new(&cargo);
@@ -107,7 +114,8 @@ pub fn build_crate(dir: &Path, target_dir: &Path) -> Result<Built, BuildError> {
     ] {
         command.env_remove(name);
     }
-    command.env("CARGO_ENCODED_RUSTFLAGS", remapped(dir).join("\x1f"));
+    let root = workspace(&cargo, dir);
+    command.env("CARGO_ENCODED_RUSTFLAGS", remapped(&root).join("\x1f"));
     let output = command.output().map_err(|error| BuildError::Start {
         program: cargo,
         error,
@@ -123,8 +131,7 @@ pub fn build_crate(dir: &Path, target_dir: &Path) -> Result<Built, BuildError> {
         path: module,
         error,
     })?;
-    let component = componentise(&bytes)?;
-    Ok(Built { name, component })
+    Ok((name, bytes))
 }
 
 /// Makes a component of the core module that cargo built.
@@ -161,20 +168,32 @@ fn target_installed(dir: &Path) -> Result<(), BuildError> {
     }
 }
 
+/// The folder of the workspace that the crate in `dir` belongs to, or else `dir` itself. Cargo
+/// says which: a Cargo.lock need not be there before the first build, and a folder further up may
+/// have one of its own.
+fn workspace(cargo: &str, dir: &Path) -> PathBuf {
+    let located = Command::new(cargo)
+        .current_dir(dir)
+        .args(["locate-project", "--workspace", "--message-format", "plain"])
+        .stderr(Stdio::null())
+        .output();
+    let manifest = located.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let root = manifest.ok().and_then(|manifest| {
+        let root = Path::new(manifest.trim()).parent()?;
+        root.is_dir().then(|| root.to_owned())
+    });
+    root.or_else(|| dir.canonicalize().ok())
+        .unwrap_or_else(|| dir.to_owned())
+}
+
 /// Takes the builder's folders out of panic messages, so that the same source
 /// gives the same bytes, and so the same digest, wherever it is built.
-fn remapped(dir: &Path) -> Vec<String> {
+fn remapped(root: &Path) -> Vec<String> {
     let mut flags = Vec::new();
     let mut remap = |from: PathBuf, to: &str| {
         flags.push(format!("--remap-path-prefix={}={to}", from.display()));
     };
-    if let Some(workspace) = dir
-        .ancestors()
-        .filter(|a| a.join("Cargo.lock").exists())
-        .last()
-    {
-        remap(workspace.to_owned(), "");
-    }
+    remap(root.to_owned(), "");
     let home = std::env::var_os("CARGO_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
@@ -200,6 +219,47 @@ fn module_of(messages: &[u8], dir: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A crate that names its own file in a panic, in a folder of some name.
+    fn krate(folder: &Path) -> std::io::Result<()> {
+        std::fs::create_dir_all(folder.join("src"))?;
+        std::fs::write(
+            folder.join("Cargo.toml"),
+            "[package]\nname = \"tiny\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\
+             [lib]\ncrate-type = [\"cdylib\"]\n[workspace]\n",
+        )?;
+        std::fs::write(
+            folder.join("src/lib.rs"),
+            "pub fn file() -> &'static str { std::panic::Location::caller().file() }\n\
+             #[unsafe(no_mangle)]\npub extern \"C\" fn first() -> u8 { file().as_bytes()[0] }\n",
+        )
+    }
+
+    #[test]
+    fn the_bytes_are_the_same_with_and_without_a_lock_wherever_it_is() {
+        let folder = std::env::temp_dir().join(format!("policy-build-{}", std::process::id()));
+        let built = |place: &str| {
+            let crate_ = folder.join(place);
+            krate(&crate_).unwrap_or_else(|e| panic!("{e}"));
+            let target = crate_.join("target");
+            let module = || {
+                let built = build_module(&crate_, &target);
+                built.unwrap_or_else(|e| panic!("{e}")).1
+            };
+            let without = module();
+            assert!(crate_.join("Cargo.lock").is_file());
+            let _ = std::fs::remove_dir_all(&target);
+            (without, module())
+        };
+        let (without, with) = built("one");
+        // A lock further up belongs to someone else.
+        let up = std::fs::write(folder.join("Cargo.lock"), "");
+        up.unwrap_or_else(|e| panic!("{e}"));
+        let elsewhere = built("other/longer");
+        let _ = std::fs::remove_dir_all(&folder);
+        assert!(without == with, "a lock makes a difference");
+        assert!(elsewhere == (without, with), "the place makes a difference");
+    }
 
     #[test]
     fn a_module_that_is_no_policy_is_refused_with_the_way_out() {

@@ -2,6 +2,7 @@
 //! reason when one fails.
 
 use crate::contract::CONTRACT;
+use crate::policy::EvalError;
 use crate::text;
 use sha2::{Digest, Sha256};
 use std::io::Read;
@@ -16,7 +17,10 @@ const NAME: usize = 200;
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum LoadError {
     /// More bytes than a component may have, packed or unpacked.
-    #[error("the component is larger than {limit} bytes{}", if *.unpacked { " when unpacked" } else { "" })]
+    #[error(
+        "the component is larger than {limit} bytes{}; build it without debug information, as `oaat-operator policy build` does, and leave out what it does not need",
+        if *.unpacked { " when unpacked" } else { "" }
+    )]
     TooLarge {
         /// The most that is accepted, in bytes.
         limit: usize,
@@ -24,7 +28,9 @@ pub enum LoadError {
         unpacked: bool,
     },
     /// More of something than the compiler can be trusted with.
-    #[error("the component has {found} {what}; at most {limit} are accepted")]
+    #[error(
+        "the component has {found} {what}; at most {limit} are accepted, so make it smaller: fewer or shorter functions, fewer dependencies"
+    )]
     TooComplex {
         /// What there is too much of.
         what: &'static str,
@@ -34,7 +40,9 @@ pub enum LoadError {
         limit: u64,
     },
     /// The bytes are not those that the pin names.
-    #[error("the component's sha256 is {found}, but {wanted} is asked for")]
+    #[error(
+        "the component's sha256 is {found}, but spec.policy.sha256 asks for {wanted}; change the pin, or put that component into the ConfigMap"
+    )]
     DigestMismatch {
         /// sha256 of the uncompressed component, in lower-case hex.
         found: String,
@@ -49,7 +57,7 @@ pub enum LoadError {
         "the component imports {import:?}, and a policy may import nothing but oaat:policy/log{}",
         if .import.starts_with("wasi:") {
             " (was it built for wasm32-wasip1 or wasip2? `oaat-operator policy build` builds for wasm32-unknown-unknown)"
-        } else { "" }
+        } else { "; take the import out: all that a policy may know is in the request" }
     )]
     ForbiddenImport {
         /// The import's name.
@@ -64,14 +72,18 @@ pub enum LoadError {
         found: String,
     },
     /// It lacks the export, or the export has another type.
-    #[error("the component does not fit contract oaat:policy@{CONTRACT}: {0}")]
+    #[error(
+        "the component does not fit contract oaat:policy@{CONTRACT}: {0}; build it against wit/{CONTRACT}/policy.wit as it is, in Rust with policy-sdk and policy_sdk::export_policy!"
+    )]
     InterfaceMismatch(String),
     /// The compiler refused it.
-    #[error("the component does not compile: {0}")]
+    #[error(
+        "the component does not compile: {0}; build it anew by `oaat-operator policy build`, and see what `oaat-operator policy check` says of it"
+    )]
     CompileFailed(String),
     /// It could not answer a small request.
-    #[error("the component failed on a small trial request: {0}")]
-    ProbeFailed(String),
+    #[error("the component failed on a small trial request: {error}; {way}", error = .0, way = way_out(.0))]
+    ProbeFailed(EvalError),
 }
 
 impl LoadError {
@@ -86,6 +98,30 @@ impl LoadError {
             Self::InterfaceMismatch(_) => "InterfaceMismatch",
             Self::CompileFailed(_) => "CompileFailed",
             Self::ProbeFailed(_) => "ProbeFailed",
+        }
+    }
+
+    /// Whether the same bytes may do at another time: it was the clock that stopped them, and
+    /// perhaps a busy machine that made them slow.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::ProbeFailed(EvalError::Deadline(_)))
+    }
+}
+
+/// What to do about a policy that failed on the trial request.
+fn way_out(error: &EvalError) -> &'static str {
+    match error {
+        EvalError::OutOfFuel(_) => {
+            "look for an endless loop; `oaat-operator policy check` repeats the trial"
+        }
+        EvalError::Deadline(_) => {
+            "the machine may have been busy; `oaat-operator policy bench` says how long the policy takes"
+        }
+        EvalError::OutOfMemory(_) => {
+            "let it keep less; `oaat-operator policy check` repeats the trial"
+        }
+        EvalError::PolicyError(_) | EvalError::Trapped(_) | EvalError::BadAnswer(_) => {
+            "no request may make it crash; `oaat-operator policy check` repeats the trial"
         }
     }
 }
@@ -160,7 +196,13 @@ pub(crate) fn names(engine: &Engine, component: &Component) -> Result<(), LoadEr
             Some(name) if name.starts_with("log@") || name.starts_with("types@") => {
                 version(import)?
             }
-            _ => {
+            ours => {
+                // A later contract may have more to import than this one.
+                if ours.is_some()
+                    && let Err(newer @ LoadError::ContractTooNew { .. }) = version(import)
+                {
+                    return Err(newer);
+                }
                 return Err(LoadError::ForbiddenImport {
                     import: text::one_line(import, NAME),
                 });
@@ -259,6 +301,68 @@ mod tests {
         for (bytes, words) in cases {
             let error = sniff(bytes).map_err(|e| e.to_string());
             assert!(error.is_err_and(|e| e.contains(words)), "{words}");
+        }
+    }
+
+    #[test]
+    fn each_refusal_says_what_to_do() {
+        let trial = |error| LoadError::ProbeFailed(error);
+        let what = "functions";
+        let cases = [
+            (
+                LoadError::TooLarge {
+                    limit: 1,
+                    unpacked: true,
+                },
+                "policy build",
+            ),
+            (
+                LoadError::TooComplex {
+                    what,
+                    found: 2,
+                    limit: 1,
+                },
+                "make it smaller",
+            ),
+            (
+                LoadError::DigestMismatch {
+                    found: "a".into(),
+                    wanted: "b".into(),
+                },
+                "change the pin",
+            ),
+            (
+                LoadError::ForbiddenImport {
+                    import: "wasi:cli/exit@0.2.0".into(),
+                },
+                "policy build",
+            ),
+            (
+                LoadError::ForbiddenImport {
+                    import: "now".into(),
+                },
+                "take the import out",
+            ),
+            (
+                LoadError::ContractTooNew {
+                    found: "2.0.0".into(),
+                },
+                "update the operator",
+            ),
+            (LoadError::InterfaceMismatch("x".into()), "export_policy!"),
+            (LoadError::CompileFailed("x".into()), "policy build"),
+            (trial(EvalError::OutOfFuel(1)), "endless loop"),
+            (
+                trial(EvalError::Deadline(std::time::Duration::from_secs(1))),
+                "policy bench",
+            ),
+            (trial(EvalError::OutOfMemory(1)), "keep less"),
+            (trial(EvalError::Trapped("x".into())), "policy check"),
+        ];
+        for (error, words) in cases {
+            let text = error.to_string();
+            assert!(text.contains(words), "{text}");
+            assert_eq!(error.may_pass(), words == "policy bench", "{text}");
         }
     }
 

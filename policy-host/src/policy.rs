@@ -207,7 +207,7 @@ impl Host {
                 loaded.insert(policy.digest().to_owned(), Arc::downgrade(&policy.0));
                 Ok(policy)
             }
-            Err(error) => Err(LoadError::ProbeFailed(error.to_string())),
+            Err(error) => Err(LoadError::ProbeFailed(error)),
         }
     }
 

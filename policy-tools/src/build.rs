@@ -34,5 +34,5 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         output.display(),
         built.component.len()
     );
-    Ok(crate::check::report(&output, &built.component))
+    crate::check::report(&output, &built.component)
 }

@@ -1,8 +1,10 @@
 //! `policy check`: what the operator would do with a file, and why.
 
 use crate::component;
-use anyhow::Result;
+use anyhow::{Context, Result};
+use flate2::read::MultiGzDecoder;
 use policy_host::{EvalError, Host, Limits, Policy};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use wasmparser::{Parser, Payload};
@@ -19,8 +21,12 @@ pub struct Args {
 }
 
 pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
+    if std::fs::read(&args.file).is_ok_and(|bytes| component::is_core_module(&bytes)) {
+        let made = component::read(&args.file, built_in)?;
+        return core_module(&args.file, &made).with_context(|| format!("{}", args.file.display()));
+    }
     let wasm = component::read(&args.file, built_in)?;
-    let code = report(&args.file, &wasm);
+    let code = report(&args.file, &wasm)?;
     let (Some(settings), true) = (&args.settings, code == ExitCode::SUCCESS) else {
         return Ok(code);
     };
@@ -38,55 +44,96 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
                 EvalError::PolicyError(words) => words,
                 other => other.to_string(),
             };
-            println!("settings   refused, SettingsRejected: {words}");
+            crate::print(&format!("settings   refused, SettingsRejected: {words}\n"))?;
             ExitCode::FAILURE
         }
     })
 }
 
+/// Says of cargo's core module what the operator would do with it, and with the component that
+/// the tools make of it.
+fn core_module(file: &Path, made: &[u8]) -> Result<ExitCode> {
+    let bytes = std::fs::metadata(file)?.len();
+    let (text, _) = examined(made);
+    crate::print(&format!(
+        "file       {}, {bytes} bytes: a core module, as cargo builds it\n\
+         verdict    refused as it is, Malformed: the operator takes components only. `oaat-operator policy pack` ships \
+         the component that it makes of this one, and `policy build` writes it down\n\
+         \nThat component:\nsize       {} bytes\n{text}",
+        file.display(),
+        made.len(),
+    ))?;
+    Ok(ExitCode::FAILURE)
+}
+
 /// Prints what there is to say about a component; success when the operator would take it.
-pub(crate) fn report(file: &Path, bytes: &[u8]) -> ExitCode {
-    println!("file       {}, {} bytes", file.display(), bytes.len());
+pub(crate) fn report(file: &Path, bytes: &[u8]) -> Result<ExitCode> {
+    let unpacked = match component::is_gzip(bytes) {
+        true => unpack(bytes),
+        false => None,
+    };
+    let size = match &unpacked {
+        Some(wasm) => format!("{} bytes packed, {} unpacked", bytes.len(), wasm.len()),
+        None => format!("{} bytes", bytes.len()),
+    };
+    let (text, code) = examined(unpacked.as_deref().unwrap_or(bytes));
+    crate::print(&format!("file       {}, {size}\n{text}", file.display()))?;
+    Ok(code)
+}
+
+/// What is in gzip, if it is not more than a component may be.
+fn unpack(bytes: &[u8]) -> Option<Vec<u8>> {
+    let limit = Limits::default().component;
+    let mut wasm = Vec::new();
+    let mut unpacked = MultiGzDecoder::new(bytes).take(limit as u64 + 1);
+    unpacked.read_to_end(&mut wasm).ok()?;
+    (wasm.len() <= limit).then_some(wasm)
+}
+
+/// All that there is to say about a component's inside.
+fn examined(bytes: &[u8]) -> (String, ExitCode) {
+    let mut text = String::new();
     if let Some((imports, exports)) = names(bytes) {
-        println!("imports    {}", listed(&imports));
-        println!("exports    {}", listed(&exports));
+        text += &format!("imports    {}\n", listed(&imports));
+        text += &format!("exports    {}\n", listed(&exports));
     }
     let outcome = Host::new(Limits::default()).map(|host| host.load(bytes, None));
     match outcome {
         Ok(Ok(policy)) => {
-            accepted(&policy);
-            ExitCode::SUCCESS
+            text += &accepted(&policy);
+            (text, ExitCode::SUCCESS)
         }
         Ok(Err(error)) => {
-            println!("verdict    refused, {}: {error}", error.reason());
-            ExitCode::FAILURE
+            text += &format!("verdict    refused, {}: {error}\n", error.reason());
+            (text, ExitCode::FAILURE)
         }
         Err(error) => {
-            println!("verdict    unknown: {error}");
-            ExitCode::from(2)
+            text += &format!("verdict    unknown: {error}\n");
+            (text, ExitCode::from(2))
         }
     }
 }
 
-fn accepted(policy: &Policy) {
-    println!("sha256     {}", policy.digest());
-    println!("contract   oaat:policy@{}", policy.contract());
+fn accepted(policy: &Policy) -> String {
     let probe = policy.probe();
-    println!(
-        "fuel       {} of {} for the trial request of 2 items",
-        probe.fuel,
-        policy.fuel_limit(2)
-    );
-    match probe.answer {
-        Ok(_) => println!("verdict    the operator takes it"),
-        Err(EvalError::PolicyError(words)) => println!(
-            "verdict    the operator takes it; to the trial request, which has no settings, it answered: {words}"
+    let verdict = match probe.answer {
+        Ok(_) => "the operator takes it".to_owned(),
+        Err(EvalError::PolicyError(words)) => format!(
+            "the operator takes it; to the trial request, which has no settings, it answered: {words}"
         ),
-        Err(error) => println!(
-            "verdict    the operator takes it, but its answer to the trial request was no good, {}: {error}",
+        Err(error) => format!(
+            "the operator takes it, but its answer to the trial request was no good, {}: {error}",
             error.reason()
         ),
-    }
+    };
+    format!(
+        "sha256     {}\ncontract   oaat:policy@{}\n\
+         fuel       {} of {} for the trial request of 2 items\nverdict    {verdict}\n",
+        policy.digest(),
+        policy.contract(),
+        probe.fuel,
+        policy.fuel_limit(2)
+    )
 }
 
 fn listed(names: &[String]) -> String {

@@ -42,9 +42,18 @@ pub(crate) fn read(file: &Path, built_in: &[u8]) -> Result<Vec<u8>> {
         return Ok(built_in.to_vec());
     }
     let bytes = std::fs::read(file).with_context(|| format!("{}", file.display()))?;
-    // The header of a core module; a component's differs in the layer.
-    if bytes.starts_with(b"\0asm\x01\0\0\0") {
+    if is_core_module(&bytes) {
         return policy_build::componentise(&bytes).with_context(|| format!("{}", file.display()));
     }
     Ok(bytes)
+}
+
+/// By the header of a core module; a component's differs in the layer.
+pub(crate) fn is_core_module(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\0asm\x01\0\0\0")
+}
+
+/// What gzip begins with.
+pub(crate) fn is_gzip(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0x1f, 0x8b])
 }

@@ -18,6 +18,8 @@ mod test;
 mod testing;
 mod xml;
 
+pub use replay::recorded;
+
 use clap::Subcommand;
 use std::process::ExitCode;
 
@@ -64,7 +66,7 @@ pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("oaat-operator policy: {error:#}");
+            eprintln!("oaat-operator policy: {}", plain(&format!("{error:#}")));
             match error.is::<component::Refused>() {
                 true => ExitCode::FAILURE,
                 false => ExitCode::from(2),
@@ -73,10 +75,51 @@ pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
     }
 }
 
+/// Whether a simulation asks again as soon as the operator would stop holding an item of this
+/// standing. Public for the test that compares it with what the operator does.
+pub fn awaits_release(standing: policy_host::Standing) -> bool {
+    simulate::awaited(standing)
+}
+
 /// A time as people read it.
 fn time(millis: policy_host::Instant) -> String {
     match chrono::DateTime::from_timestamp_millis(millis) {
         Some(time) => time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true),
         None => format!("{millis} ms since 1970"),
+    }
+}
+
+/// Text fit for a terminal: what it would act on, or what would change the order in which a line
+/// is read, is shown instead by its number. Lines stay lines.
+///
+/// Components, requests and records come from strangers, and say what they like.
+fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        let acts = c.is_control() && c != '\n'
+            || matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+        match acts {
+            true => out.extend(c.escape_unicode()),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
+/// Prints text of whatever origin.
+fn print(text: &str) -> std::io::Result<()> {
+    std::io::Write::write_all(&mut std::io::stdout(), plain(text).as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn nothing_is_left_that_a_terminal_acts_on() {
+        let text = "a\n\u{1b}[31mb\u{9b}c\r\u{202e}d ü";
+        assert_eq!(
+            super::plain(text),
+            r"a
+\u{1b}[31mb\u{9b}c\u{d}\u{202e}d ü"
+        );
     }
 }

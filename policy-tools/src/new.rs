@@ -35,6 +35,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
          such as my-policy",
         dir.display()
     );
+    if let Some(why) = taken(&name) {
+        bail!(
+            "{}: the folder's name becomes the policy's, and {name:?} {why}; use another, such as my-policy",
+            dir.display()
+        );
+    }
     if dir.exists()
         && dir
             .read_dir()
@@ -51,6 +57,30 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         dir = dir.display()
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// What cargo calls no crate, or rustc would take for something else.
+#[rustfmt::skip]
+const KEYWORDS: &[&str] = &[
+    "abstract", "alloc", "as", "async", "await", "become", "box", "break", "const", "continue", "core", "crate", "do",
+    "dyn", "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl", "in", "let", "loop", "macro",
+    "match", "mod", "move", "mut", "override", "priv", "proc-macro", "pub", "ref", "return", "self", "static", "std",
+    "struct", "super", "test", "trait", "true", "try", "type", "typeof", "unsafe", "unsized", "use", "virtual", "where",
+    "while", "yield",
+];
+
+/// Why a crate cannot have this name.
+fn taken(name: &str) -> Option<&'static str> {
+    if KEYWORDS.contains(&name) {
+        return Some("means something else to cargo or to Rust");
+    }
+    let mut built_with = LOCK.lines().filter_map(|line| {
+        let name = line.strip_prefix("name = \"")?.strip_suffix('"')?;
+        Some(name.replace('_', "-"))
+    });
+    built_with
+        .any(|other| other == name)
+        .then_some("is the name of a crate that it is built with")
 }
 
 /// All files of a new policy.
@@ -126,4 +156,29 @@ fn write(path: &Path, text: &str) -> Result<()> {
         std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
     }
     std::fs::write(path, text).with_context(|| format!("{}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_no_crate_can_have_is_refused() {
+        for name in [
+            "test",
+            "std",
+            "match",
+            "self",
+            "gen",
+            "policy-sdk",
+            "serde",
+            "policy-host",
+        ] {
+            assert!(taken(name).is_some(), "{name}");
+        }
+        for name in ["my-policy", "tests", "backoff", "p2", "oldest-first"] {
+            assert_eq!(taken(name), None, "{name}");
+        }
+        assert!(KEYWORDS.is_sorted());
+    }
 }

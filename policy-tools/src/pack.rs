@@ -35,15 +35,11 @@ pub struct Args {
 }
 
 pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
+    Names::check(args)?;
     // As it is: what is gzip already stays so.
     let bytes = component::read(&args.file, built_in)?;
     let policy = component::load(&args.file, built_in)?.policy;
-    named_well(&args.name, "--name", false)?;
-    named_well(&args.key, "--key", true)?;
-    if let Some(namespace) = &args.namespace {
-        named_well(namespace, "--namespace", false)?;
-    }
-    let packed = if args.gzip && !bytes.starts_with(&[0x1f, 0x8b]) {
+    let packed = if args.gzip && !component::is_gzip(&bytes) {
         gzip(&bytes).context("--gzip")?
     } else {
         bytes
@@ -62,9 +58,15 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     }
     let manifest = manifest(args, policy.digest(), &packed);
     print!("{manifest}");
+    let within = match &args.namespace {
+        Some(namespace) => format!(" -n {namespace}"),
+        None => String::new(),
+    };
     let apply = match manifest.len() > ANNOTATIONS - 4096 {
-        true => "kubectl apply --server-side -f - (it is too large for a plain kubectl apply)",
-        false => "kubectl apply -f -",
+        true => format!(
+            "kubectl apply{within} --server-side -f - (it is too large for a plain kubectl apply)"
+        ),
+        false => format!("kubectl apply{within} -f -"),
     };
     eprintln!(
         "{} bytes, sha256 {}; apply it with: {apply}\nin a group: spec.policy.configMap {{ name: {}, key: {} }}",
@@ -92,28 +94,64 @@ fn manifest(args: &Args, digest: &str, packed: &[u8]) -> String {
     )
 }
 
-/// The rules of the API server for names of objects, and of keys.
-fn named_well(name: &str, what: &str, key: bool) -> Result<()> {
-    let allowed = |c: char| {
-        c.is_ascii_lowercase()
-            || c.is_ascii_digit()
-            || "-.".contains(c)
-            || (key && (c.is_ascii_uppercase() || c == '_'))
-    };
-    let edges = |c: Option<char>| key || c.is_some_and(|c| c.is_ascii_alphanumeric());
-    let fits = (1..=253).contains(&name.len())
-        && name.chars().all(allowed)
-        && edges(name.chars().next())
-        && edges(name.chars().last());
-    if !fits {
-        let letters = if key {
-            "letters, digits, -, _ and ."
-        } else {
-            "lower-case letters, digits, - and ."
-        };
-        bail!("{what} is {name:?}; it must be 1 to 253 characters of {letters}, such as my-policy");
+/// The rules of the API server for the names in a manifest.
+enum Names {
+    /// A DNS subdomain: labels with dots between them.
+    Object,
+    /// A DNS label.
+    Namespace,
+    /// A key of a ConfigMap.
+    Key,
+}
+
+impl Names {
+    fn check(args: &Args) -> Result<()> {
+        Self::Object.named("--name", &args.name)?;
+        Self::Key.named("--key", &args.key)?;
+        if let Some(namespace) = &args.namespace {
+            Self::Namespace.named("--namespace", namespace)?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn fits(&self, name: &str) -> bool {
+        let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let label = |label: &str| {
+            label.chars().all(|c| letter(c) || c == '-')
+                && label.starts_with(letter)
+                && label.ends_with(letter)
+        };
+        match self {
+            Self::Object => name.len() <= 253 && name.split('.').all(label),
+            Self::Namespace => name.len() <= 63 && label(name),
+            Self::Key => {
+                let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+                (1..=253).contains(&name.len())
+                    && name.chars().all(allowed)
+                    && name != "."
+                    && !name.starts_with("..")
+            }
+        }
+    }
+
+    fn named(&self, what: &str, name: &str) -> Result<()> {
+        if self.fits(name) {
+            return Ok(());
+        }
+        let rule = match self {
+            Self::Object => {
+                "up to 253 lower-case letters, digits, - and ., with a letter or digit at both ends and on both \
+                 sides of each dot, such as my-policy"
+            }
+            Self::Namespace => {
+                "up to 63 lower-case letters, digits and -, with a letter or digit at both ends, such as backups"
+            }
+            Self::Key => {
+                "1 to 253 letters, digits, -, _ and ., not beginning with two dots, such as policy.wasm"
+            }
+        };
+        bail!("{what} is {name:?}; it must be {rule}");
+    }
 }
 
 /// The same bytes for the same component, whenever and wherever.
@@ -123,4 +161,46 @@ fn gzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
         .write(Vec::new(), Compression::best());
     writer.write_all(bytes)?;
     writer.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_that_the_api_server_takes() {
+        let long = |count: usize| "a".repeat(count);
+        let cases = [
+            (Names::Object, "a", true),
+            (Names::Object, "my-policy.v1", true),
+            (Names::Object, &long(253), true),
+            (Names::Object, &long(254), false),
+            (Names::Object, "", false),
+            (Names::Object, "My", false),
+            (Names::Object, "a_b", false),
+            (Names::Object, "-a", false),
+            (Names::Object, "a-", false),
+            (Names::Object, "a..b", false),
+            (Names::Object, "a.-b", false),
+            (Names::Object, "a.", false),
+            (Names::Namespace, "home-lab", true),
+            (Names::Namespace, &long(63), true),
+            (Names::Namespace, &long(64), false),
+            (Names::Namespace, "a.b", false),
+            (Names::Namespace, "", false),
+            (Names::Key, "Policy_1.wasm", true),
+            (Names::Key, "-", true),
+            (Names::Key, ".hidden", true),
+            (Names::Key, "", false),
+            (Names::Key, ".", false),
+            (Names::Key, "..", false),
+            (Names::Key, "..a", false),
+            (Names::Key, "a/b", false),
+            (Names::Key, &long(254), false),
+        ];
+        for (names, name, fits) in cases {
+            assert_eq!(names.fits(name), fits, "{name:?}");
+            assert_eq!(names.named("--x", name).is_ok(), fits, "{name:?}");
+        }
+    }
 }

@@ -26,7 +26,7 @@ pub struct Args {
 
 pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     let text = read(&args.file)?;
-    let mut records = records(&text);
+    let mut records = recorded(&text);
     if records.is_empty() {
         bail!(
             "{}: there is no recorded decision in it; give a file of --record-decisions, or the operator's log \
@@ -66,14 +66,7 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
             ),
         };
         counts[outcome as usize] += 1;
-        let request = &record.request;
-        let sha = record.request_sha256.get(..12).unwrap_or_default();
-        println!(
-            "{}/{} at {}, request {sha}: {words}",
-            request.namespace,
-            request.group,
-            crate::time(request.now)
-        );
+        println!("{}", told(record, &words));
     }
     let [agree, differ, unknown] = counts;
     println!("{agree} agree, {differ} differ, {unknown} could not be repeated");
@@ -82,6 +75,20 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
         [_, 0, _] => ExitCode::from(2),
         _ => ExitCode::FAILURE,
     })
+}
+
+/// One line about one record. Who wrote the record is not known: nothing of it may reach the
+/// terminal as it is.
+fn told(record: &DecisionRecord, words: &str) -> String {
+    let request = &record.request;
+    let sha = record.request_sha256.get(..12).unwrap_or_default();
+    let line = format!(
+        "{}/{} at {}, request {sha}: {words}",
+        request.namespace,
+        request.group,
+        crate::time(request.now)
+    );
+    crate::plain(&line).replace('\n', " ")
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -161,25 +168,47 @@ fn read(file: &Path) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// All records in a text: one by itself, or one in a line of log, of either format.
-fn records(text: &str) -> Vec<DecisionRecord> {
+/// All records in a text: one by itself, one on each line, or those in a log of either format.
+pub fn recorded(text: &str) -> Vec<DecisionRecord> {
     if let Ok(record) = serde_json::from_str(text) {
         return vec![record];
     }
-    text.lines().filter_map(in_line).collect()
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    let all: Result<Vec<_>, _> = lines.map(serde_json::from_str).collect();
+    all.unwrap_or_else(|_| text.lines().filter_map(in_line).collect())
 }
 
+/// Who writes decisions into the operator's log.
+const RECORDER: &str = "oaat_operator::recorder";
+/// What is written of them.
+const DECIDED: [&str; 2] = ["decided", "no decision"];
+
+/// The record in a line of the operator's log: in one that tells of a decision, and in its
+/// place. Other lines may quote anything, also what looks like a record.
 fn in_line(line: &str) -> Option<DecisionRecord> {
-    if let Ok(whole) = serde_json::from_str(line) {
-        return Some(whole);
-    }
-    // A line of JSON has it as a string, a line of text as it is, with more behind it.
     if let Ok(object) = serde_json::from_str::<serde_json::Value>(line) {
-        return serde_json::from_str(object.get("record")?.as_str()?).ok();
+        let text = |key: &str| object.get(key)?.as_str();
+        let decided = text("target")? == RECORDER && DECIDED.contains(&text("message")?);
+        return serde_json::from_str(text("record").filter(|_| decided)?).ok();
     }
-    let (_, rest) = line.split_once("record={").map(|(_, rest)| ((), rest))?;
-    let json = format!("{{{rest}");
-    let mut values = serde_json::Deserializer::from_str(&json).into_iter::<DecisionRecord>();
+    // TIME LEVEL TARGET: MESSAGE record={…} …, perhaps with the name of a pod before it.
+    let (mut rest, mut word);
+    rest = line;
+    loop {
+        (word, rest) = rest.trim_start().split_once(' ')?;
+        if matches!(word, "TRACE" | "DEBUG" | "INFO" | "WARN" | "ERROR") {
+            break;
+        }
+    }
+    let message = rest
+        .trim_start()
+        .strip_prefix(RECORDER)?
+        .strip_prefix(": ")?;
+    let fields = DECIDED
+        .iter()
+        .find_map(|words| message.strip_prefix(words))?;
+    let json = fields.strip_prefix(" record=")?;
+    let mut values = serde_json::Deserializer::from_str(json).into_iter::<DecisionRecord>();
     values.next()?.ok()
 }
 
@@ -216,19 +245,62 @@ mod tests {
     #[test]
     fn a_record_is_found_in_a_file_and_in_logs_of_either_format() {
         let json = serde_json::to_string(&record()).unwrap();
-        let lines = [
+        let logged = format!("INFO oaat_operator::recorder: decided record={json} more=2");
+        let one = [
             json.clone(),
             serde_json::to_string_pretty(&record()).unwrap(),
-            format!("2026 INFO decided fuel=1 record={json} more=2\nother line"),
+            format!("2026-01-01T00:00:00Z  {logged}\nother line"),
+            format!("[pod/oaat-operator-0/operator] 2026-01-01T00:00:00Z  {logged}"),
+            format!("2026 {}", logged.replace(": decided", ": no decision")),
             format!(
                 "other\n{}",
-                serde_json::json!({ "level": "INFO", "message": "decided", "record": json })
+                serde_json::json!({
+                    "level": "INFO", "target": RECORDER, "message": "decided", "record": json,
+                })
             ),
-            format!("pod/oaat-operator-0 \n{json}"),
         ];
-        for text in lines {
-            assert_eq!(records(&text), [record()], "{text}");
+        for text in one {
+            assert_eq!(recorded(&text), [record()], "{text}");
         }
-        assert!(records("nothing of that kind\n{}\n").is_empty());
+        assert_eq!(recorded(&format!("{json}\n\n{json}\n")).len(), 2);
+        assert!(recorded("nothing of that kind\n{}\n").is_empty());
+    }
+
+    #[test]
+    fn other_lines_have_no_records_whatever_they_quote() {
+        let json = serde_json::to_string(&record()).unwrap();
+        let decided = format!("INFO oaat_operator::recorder: decided record={json}");
+        let none = [
+            format!("x\n{json}"),
+            format!("2026  INFO oaat_operator::policy: {decided}"),
+            format!("2026  WARN kube_client: {decided}"),
+            format!("2026  INFO oaat_operator::recorder: decided why=\"{decided}\""),
+            format!("2026  INFO oaat_operator::recorder: decided why=x record={json}"),
+            serde_json::json!({ "target": RECORDER, "message": "x", "record": json }).to_string(),
+            serde_json::json!({ "target": "oaat_operator::policy", "message": "decided", "record": json })
+                .to_string(),
+        ];
+        for text in none {
+            assert!(
+                recorded(&format!("first line\n{text}")).is_empty(),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_record_of_strangers_sends_the_terminal_nothing_that_it_acts_on() {
+        let mut evil = record();
+        evil.request.namespace = "\u{1b}[2J\u{9b}31m\u{202e}".into();
+        evil.answer = RecordedAnswer::Error {
+            reason: "\u{1b}]0;x\u{7}".into(),
+            message: "two\nlines".into(),
+        };
+        let line = told(&evil, "x\u{1b}");
+        assert!(!line.contains(char::is_control), "{line:?}");
+        assert!(
+            line.contains("u{1b}[2J") && !line.contains('\u{202e}'),
+            "{line:?}"
+        );
     }
 }

@@ -35,11 +35,14 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     let policy = crate::component::load(&args.file, built_in)?.policy;
     Ok(match decide(&policy, &request, args.json)? {
         Ok(text) => {
-            std::io::stdout().write_all(text.as_bytes())?;
+            match args.json {
+                true => std::io::stdout().write_all(text.as_bytes())?,
+                false => crate::print(&text)?,
+            }
             ExitCode::SUCCESS
         }
         Err(text) => {
-            eprint!("{text}");
+            eprint!("{}", crate::plain(&text));
             ExitCode::from(1)
         }
     })

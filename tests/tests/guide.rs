@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use oaat_tests::operator::root;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -68,6 +69,7 @@ fn from_nothing_to_a_policy_at_work_in_five_commands() -> Result<()> {
     let text = type_in(&commands, folder.path())?;
     for words in [
         "the operator takes it",
+        "ConfigMap demo-policy has ",
         "was decided by the built-in policy",
         "my_policy.wasm again",
         "every item has succeeded",
@@ -129,5 +131,140 @@ fn the_picture_of_a_week_is_what_the_tools_draw() -> Result<()> {
         "docs/week.svg is out of date; run: oaat-operator policy simulate default \
          --scenario policy-tools/examples/home-lab.yaml --svg docs/week.svg"
     );
+    Ok(())
+}
+
+/// A file of this repository, without its tests.
+fn source(path: &str) -> Result<String> {
+    let text = std::fs::read_to_string(root().join(path)).with_context(|| path.to_owned())?;
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    Ok(code.to_owned())
+}
+
+/// What stands in quotes behind `before`, as often as it is there.
+fn quoted(code: &str, before: &str) -> BTreeSet<String> {
+    let behind = code.split(before).skip(1);
+    let words = behind.filter_map(|rest| rest.split_once('"'));
+    words.map(|(word, _)| word.to_owned()).collect()
+}
+
+/// The first column of the tables between two pieces of the guide, and the last.
+fn table(guide: &str, from: &str, to: &str) -> Result<Vec<(String, String)>> {
+    let (_, rest) = guide
+        .split_once(from)
+        .with_context(|| format!("no {from:?}"))?;
+    let (part, _) = rest.split_once(to).with_context(|| format!("no {to:?}"))?;
+    let rows = part.lines().filter(|line| line.starts_with("| "));
+    let cells = rows.map(|line| line.trim_matches('|').split(" | ").collect::<Vec<_>>());
+    let cells = cells.filter(|cells| cells.iter().any(|cell| !cell.trim().is_empty()));
+    Ok(cells
+        .map(|cells| {
+            let cell = |cell: Option<&&str>| cell.map_or("", |cell| cell.trim()).to_owned();
+            (cell(cells.first()), cell(cells.last()))
+        })
+        .collect())
+}
+
+/// The reasons of a table, each of which says what to do.
+fn reasons(guide: &str, from: &str, to: &str) -> Result<BTreeSet<String>> {
+    let rows = table(guide, from, to)?;
+    let rows = rows.into_iter().filter(|(name, _)| name.starts_with('`'));
+    Ok(rows
+        .map(|(name, what_to_do)| {
+            assert!(what_to_do.len() > 5, "{name}: {what_to_do:?}");
+            name.trim_matches('`').to_owned()
+        })
+        .collect())
+}
+
+#[test]
+fn the_guide_has_each_reason_that_the_operator_gives_and_no_other() -> Result<()> {
+    let guide = std::fs::read_to_string(root().join("docs/policies.md"))?;
+    let function = |code: &str| {
+        let (_, rest) = code.split_once("pub fn reason").unwrap_or_default();
+        rest.split("\n    }\n")
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let mut before = quoted(&function(&source("policy-host/src/load.rs")?), "=> \"");
+    for file in ["adopted", "compiler", "source", "sources"] {
+        let code = source(&format!("operator/src/policies/{file}.rs"))?;
+        before.extend(quoted(&code, "reason: \""));
+    }
+    assert!(before.contains("CompileTimeout") && before.contains("Malformed"));
+    assert_eq!(
+        reasons(&guide, "Before a component may decide:", "While it decides")?,
+        before
+    );
+    let while_it_decides = quoted(&function(&source("policy-host/src/policy.rs")?), "=> \"");
+    assert_eq!(
+        reasons(&guide, "While it decides", "Should a policy stumble")?,
+        while_it_decides
+    );
+    Ok(())
+}
+
+/// A number as the guide writes it.
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> = digits
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .filter_map(|group| std::str::from_utf8(group).ok())
+        .collect();
+    groups.join(",")
+}
+
+#[test]
+fn the_guide_has_the_limits_that_the_operator_has() -> Result<()> {
+    let guide = std::fs::read_to_string(root().join("docs/policies.md"))?;
+    let limits = policy_host::Limits::default();
+    let mib = |bytes: usize| format!("{} MiB", bytes >> 20);
+    let kib = |bytes: usize| format!("{} KiB", bytes >> 10);
+    let expected = [
+        ("component", vec![mib(limits.component)]),
+        (
+            "fuel",
+            vec![thousands(limits.fuel), thousands(limits.fuel_per_item)],
+        ),
+        (
+            "time",
+            vec![format!("{} second", limits.deadline.as_secs())],
+        ),
+        (
+            "memory",
+            vec![mib(limits.memory), thousands(limits.table_elements as u64)],
+        ),
+        ("stack", vec![kib(limits.stack)]),
+        ("answer", vec![mib(limits.answer)]),
+        (
+            "log",
+            vec![format!("{} lines", limits.log_lines), kib(limits.log_bytes)],
+        ),
+    ];
+    let rows = table(&guide, "\n## Limits\n", "A policy that takes longer")?;
+    for (name, figures) in expected {
+        let row = rows.iter().find(|(first, _)| first.starts_with(name));
+        let (_, says) = row.with_context(|| format!("no row {name}"))?;
+        for figure in figures {
+            assert!(says.contains(&figure), "{name}: {says} lacks {figure}");
+        }
+    }
+    // Those of an answer are constants of the host's own.
+    let answer = source("policy-host/src/answer.rs")?;
+    let (_, says) = rows
+        .iter()
+        .find(|(first, _)| first == "answer")
+        .context("no row answer")?;
+    for constant in ["NOTE", "STATE"] {
+        let (_, rest) = answer
+            .split_once(&format!("const {constant}: usize = "))
+            .context("no such constant")?;
+        let number: u64 = rest.split(';').next().unwrap_or_default().parse()?;
+        let figure = format!("{} bytes", thousands(number));
+        assert!(says.contains(&figure), "{says} lacks {figure}");
+    }
     Ok(())
 }

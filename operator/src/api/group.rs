@@ -144,7 +144,7 @@ pub struct OaatGroupStatus {
     /// What the policy keeps for itself between decisions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_state: Option<String>,
-    /// The source of the policy that `policyState` belongs to; another one never sees it.
+    /// The source that `policyState` belongs to. Whatever policy that source has next is given it, one of another source never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_state_of: Option<String>,
     /// The decision that started the latest run.

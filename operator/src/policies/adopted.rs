@@ -4,9 +4,13 @@
 use super::{PolicyRead, Problem, Source};
 use crate::api::{OaatGroup, PolicyInUse, PolicySpec};
 use crate::decide::Ruling;
+use crate::triggers::GroupRef;
+use kube::runtime::reflector::ObjectRef;
 use policy_host::{EvalError, ItemSettings, Policy};
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::UnboundedSender;
 
 /// A policy with settings that it accepted.
 #[derive(Clone)]
@@ -26,17 +30,62 @@ struct Settings {
 #[derive(Clone, Default)]
 struct Memory {
     good: Option<Good>,
-    /// The last that was refused for its settings: digest, settings, and the words.
-    refused: Option<(String, Settings, Problem)>,
+    /// The last that was refused for its settings.
+    refused: Option<Refusal>,
 }
 
+/// Settings that were not accepted.
+#[derive(Clone)]
+struct Refusal {
+    digest: String,
+    settings: Settings,
+    problem: Problem,
+    /// When to ask again, and how long to wait after that; where it was no answer of the policy's.
+    again: Option<(Instant, Duration)>,
+}
+
+/// How long to wait before a policy that did not come to an answer about settings is asked
+/// again: at first, and at most.
+const WAITS: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(600)];
+
 /// The policies that groups have adopted, by the groups' uids.
-#[derive(Default)]
-pub struct Adopted(Mutex<HashMap<String, Memory>>);
+pub struct Adopted {
+    groups: Mutex<HashMap<String, Memory>>,
+    /// Where groups go that are worth another look.
+    queue: OnceLock<UnboundedSender<GroupRef>>,
+    first_wait: Duration,
+}
+
+impl Default for Adopted {
+    fn default() -> Self {
+        Self {
+            groups: Mutex::default(),
+            queue: OnceLock::new(),
+            first_wait: WAITS[0],
+        }
+    }
+}
 
 impl Adopted {
     fn memory(&self) -> std::sync::MutexGuard<'_, HashMap<String, Memory>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has groups sent to `queue` when it is time to ask their policies about settings again.
+    pub fn send_to(&self, queue: UnboundedSender<GroupRef>) {
+        // There is one queue as long as the process lives.
+        let _ = self.queue.set(queue);
+    }
+
+    /// Whether anything is remembered of a group.
+    #[cfg(test)]
+    pub(crate) fn knows(&self, uid: &str) -> bool {
+        self.memory().contains_key(uid)
+    }
+
+    /// Forgets the groups whose uids are not among these.
+    pub fn retain(&self, there: &HashSet<String>) {
+        self.memory().retain(|uid, _| there.contains(uid));
     }
 
     /// Forgets a group that is gone.
@@ -68,27 +117,36 @@ impl Adopted {
             PolicyRead::Loading(since) if known.good.is_none() => {
                 return (Ruling::loading(since, spec.on_error), None);
             }
-            PolicyRead::Loading(_) => None,
+            PolicyRead::Loading(_) => {
+                let good = known.good.as_ref();
+                let changed = good.is_some_and(|good| good.settings != settings);
+                changed.then(|| Problem::settings_wait(&source))
+            }
             PolicyRead::Failed(problem) => Some(problem),
             PolicyRead::Loaded(policy) => match fits(&policy) {
                 Err(problem) => Some(problem),
                 Ok(()) => {
-                    let judged = accepts(&known, &policy, &settings).await;
-                    if let Err(problem) = &judged {
-                        let digest = policy.digest().to_owned();
-                        memory.refused = Some((digest, settings.clone(), problem.clone()));
+                    let judged = self.accepts(&known, &policy, &settings).await;
+                    if let Err(refusal) = &judged {
+                        let before = known.refused.as_ref().and_then(|refused| refused.again);
+                        if let Some((at, _)) = refusal.again
+                            && before.is_none_or(|(before, _)| before != at)
+                        {
+                            self.look_again(group, at);
+                        }
+                        memory.refused = Some(refusal.clone());
                     } else {
                         let good = Good {
                             source: source.clone(),
                             policy,
-                            settings,
+                            settings: settings.clone(),
                         };
                         memory = Memory {
                             good: Some(good),
                             refused: None,
                         };
                     }
-                    judged.err()
+                    judged.err().map(|refusal| refusal.problem)
                 }
             },
         };
@@ -96,6 +154,12 @@ impl Adopted {
         self.memory().insert(uid.to_owned(), memory);
         match good.filter(|good| fits(&good.policy).is_ok()) {
             Some(good) => {
+                let problem = match problem {
+                    // Those have words for it themselves.
+                    Some(p) if p.reason == "SettingsRejected" || p.reason == "Loading" => Some(p),
+                    Some(p) if good.settings != settings => Some(p.with_old_settings()),
+                    other => other,
+                };
                 let ruling = Ruling {
                     settings: good.settings.group,
                     items: good.settings.items.into_iter().collect(),
@@ -113,6 +177,72 @@ impl Adopted {
                 (Ruling::by_nobody(problem, spec.on_error), None)
             }
         }
+    }
+
+    /// Whether a policy accepts settings: asked when either has changed, or when it did not come to
+    /// an answer and some time has passed.
+    async fn accepts(
+        &self,
+        known: &Memory,
+        policy: &Policy,
+        settings: &Settings,
+    ) -> Result<(), Refusal> {
+        if let Some(good) = &known.good
+            && good.policy.digest() == policy.digest()
+            && good.settings == *settings
+        {
+            return Ok(());
+        }
+        let mut wait = self.first_wait;
+        if let Some(refused) = &known.refused
+            && refused.digest == policy.digest()
+            && refused.settings == *settings
+        {
+            match refused.again {
+                Some((at, next)) if at <= Instant::now() => wait = next,
+                _ => return Err(refused.clone()),
+            }
+        }
+        let (asked, given) = (policy.clone(), settings.clone());
+        let asked = tokio::task::spawn_blocking(move || {
+            let items = given.items.into_iter();
+            let items: Vec<ItemSettings> = items
+                .map(|(name, settings)| ItemSettings { name, settings })
+                .collect();
+            asked.validate(&given.group, &items).answer
+        });
+        let (error, passing) = match asked.await {
+            Ok(Ok(())) => return Ok(()),
+            // The clock, not the policy, has spoken.
+            Ok(Err(error @ EvalError::Deadline(_))) => (error, true),
+            Ok(Err(error)) => (error, false),
+            Err(error) => (EvalError::Trapped(error.to_string()), true),
+        };
+        let problem = Problem::settings(&error);
+        Err(Refusal {
+            digest: policy.digest().into(),
+            settings: settings.clone(),
+            problem: match passing {
+                true => problem.tried_again(wait),
+                false => problem,
+            },
+            again: passing.then(|| (Instant::now() + wait, WAITS[1].min(wait * 2))),
+        })
+    }
+
+    /// Has a group looked at again at some time.
+    fn look_again(&self, group: &OaatGroup, at: Instant) {
+        let Some(queue) = self.queue.get().cloned() else {
+            return;
+        };
+        let name = group.metadata.name.as_deref().unwrap_or_default();
+        let namespace = group.metadata.namespace.as_deref().unwrap_or_default();
+        let group = ObjectRef::new(name).within(namespace);
+        tokio::spawn(async move {
+            tokio::time::sleep_until(at.into()).await;
+            // The receiver goes away at the end of the process only.
+            let _ = queue.send(group);
+        });
     }
 }
 
@@ -140,31 +270,5 @@ fn settings(group: &OaatGroup, spec: &PolicySpec) -> Settings {
     }
 }
 
-/// Whether a policy accepts settings: asked when either has changed.
-async fn accepts(known: &Memory, policy: &Policy, settings: &Settings) -> Result<(), Problem> {
-    if let Some(good) = &known.good
-        && good.policy.digest() == policy.digest()
-        && good.settings == *settings
-    {
-        return Ok(());
-    }
-    if let Some((digest, refused, problem)) = &known.refused
-        && digest == policy.digest()
-        && refused == settings
-    {
-        return Err(problem.clone());
-    }
-    let (policy, settings) = (policy.clone(), settings.clone());
-    let asked = tokio::task::spawn_blocking(move || {
-        let items: Vec<ItemSettings> = settings
-            .items
-            .into_iter()
-            .map(|(name, settings)| ItemSettings { name, settings })
-            .collect();
-        policy.validate(&settings.group, &items).answer
-    });
-    let answer = asked
-        .await
-        .unwrap_or_else(|error| Err(EvalError::Trapped(error.to_string())));
-    answer.map_err(|error| Problem::settings(&error))
-}
+#[cfg(test)]
+mod tests;

@@ -60,7 +60,11 @@ impl Problem {
     pub fn unreadable(source: &Source, error: &str) -> Self {
         Self {
             reason: "SourceUnreadable",
-            message: format!("ConfigMap {:?} cannot be read: {error}", source.name),
+            message: format!(
+                "the operator may not read ConfigMap {:?}: {error}; give it the rights that \
+                 manifests/02-oaat-operator-deployment.yaml has (get, list and watch of configmaps)",
+                source.name
+            ),
         }
     }
 
@@ -104,6 +108,32 @@ impl Problem {
                 limit.as_secs()
             ),
         }
+    }
+
+    /// It was not the component's fault, and may go better next time.
+    pub fn tried_again(mut self, wait: std::time::Duration) -> Self {
+        let words = format!(
+            "; it is tried again in {} seconds",
+            wait.as_secs_f64().round()
+        );
+        self.message.push_str(&words);
+        self
+    }
+
+    /// The policy is the one that is asked for, but the settings that it decides with are not.
+    pub fn with_old_settings(mut self) -> Self {
+        self.message
+            .push_str("; the settings that the group has now are not in force yet");
+        self
+    }
+
+    /// The policy that the group names now is on its way, and its settings with it.
+    pub fn settings_wait(source: &Source) -> Self {
+        Self {
+            reason: "Loading",
+            message: format!("the policy in {source} is being loaded"),
+        }
+        .with_old_settings()
     }
 
     /// The policy did not accept the settings.

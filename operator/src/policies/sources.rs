@@ -2,7 +2,7 @@
 //! it, and not one more.
 
 use super::PolicyRead;
-use super::compiler::{Compiler, LONGEST};
+use super::compiler::{Compiler, Fault, LONGEST};
 use super::source::{Problem, Source, bytes};
 use crate::api::Timestamp;
 use crate::triggers::GroupRef;
@@ -14,12 +14,17 @@ use policy_host::Policy;
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tracing::{info, warn};
 
 /// A ConfigMap: namespace and name.
 type MapName = (String, String);
+
+/// How long to wait before what failed for no fault of the component's is tried again: at first,
+/// and at most.
+const WAITS: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(300)];
 
 /// The policies in ConfigMaps, kept up to date. Cheap to clone.
 #[derive(Clone)]
@@ -28,6 +33,7 @@ pub struct Sources {
     compiler: Compiler,
     queue: UnboundedSender<GroupRef>,
     known: Arc<Mutex<Known>>,
+    first_wait: Duration,
 }
 
 #[derive(Default)]
@@ -38,13 +44,30 @@ struct Known {
     sources: HashMap<Source, Entry>,
     /// The watch on each ConfigMap in use.
     watches: HashMap<MapName, JoinHandle<()>>,
+    /// Loads begun so far.
+    loads: u64,
 }
 
 struct Entry {
     users: HashSet<GroupRef>,
     read: PolicyRead,
-    /// Hash of the bytes that `read` speaks of.
-    bytes: Option<u64>,
+    /// What is being loaded, or was, as long as the ConfigMap has it.
+    load: Option<Load>,
+}
+
+/// The loading of some bytes, on a task of its own: the watch goes on meanwhile, and what it
+/// brings next takes the place of this. Ends when it is dropped.
+struct Load {
+    number: u64,
+    /// Hash of the bytes.
+    bytes: u64,
+    task: AbortHandle,
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl Sources {
@@ -55,6 +78,7 @@ impl Sources {
             compiler,
             queue,
             known: Arc::default(),
+            first_wait: WAITS[0],
         }
     }
 
@@ -89,7 +113,7 @@ impl Sources {
             Entry {
                 users: HashSet::new(),
                 read: PolicyRead::Loading(Timestamp::now()),
-                bytes: None,
+                load: None,
             }
         });
         entry.users.insert(group.clone());
@@ -103,45 +127,99 @@ impl Sources {
         }
     }
 
+    /// Forgets the groups that are not among these: those that went while nobody watched.
+    pub fn retain(&self, there: &HashSet<GroupRef>) {
+        let gone: Vec<GroupRef> = {
+            let known = self.known();
+            let gone = known.groups.keys().filter(|group| !there.contains(group));
+            gone.cloned().collect()
+        };
+        for group in gone {
+            self.used(&group, None);
+        }
+    }
+
+    /// The groups that are known to use a source.
+    #[cfg(test)]
+    pub(crate) fn users(&self) -> Vec<String> {
+        let known = self.known();
+        known
+            .groups
+            .keys()
+            .map(|group| group.name.clone())
+            .collect()
+    }
+
     async fn watch(self, map: MapName) {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &map.0);
         let objects = watcher::watch_object(api, &map.1).default_backoff();
         futures::pin_mut!(objects);
         while let Some(event) = objects.next().await {
             match event {
-                Ok(object) => self.take(&map, object).await,
+                Ok(object) => self.take(&map, object.as_ref()),
                 Err(error) => self.interrupted(&map, &error),
             }
         }
     }
 
     /// What there is to load in a ConfigMap, or in its absence.
-    async fn take(&self, map: &MapName, object: Option<ConfigMap>) {
+    fn take(&self, map: &MapName, object: Option<&ConfigMap>) {
         let wanted: Vec<Source> = {
             let known = self.known();
             let of_map = |s: &&Source| (&s.namespace, &s.name) == (&map.0, &map.1);
             known.sources.keys().filter(of_map).cloned().collect()
         };
         for source in wanted {
-            let (read, hashed) = match bytes(&source, object.as_ref()) {
-                Err(problem) => (PolicyRead::Failed(problem), None),
-                Ok(bytes) => {
-                    let mut hasher = DefaultHasher::new();
-                    bytes.hash(&mut hasher);
-                    let hashed = Some(hasher.finish());
-                    let unchanged = |entry: &Entry| entry.bytes == hashed;
-                    if self.known().sources.get(&source).is_some_and(unchanged) {
-                        continue;
-                    }
-                    let loaded = self.compile(&source, bytes.to_vec(), hashed).await;
-                    let read = match loaded {
-                        Ok(policy) => PolicyRead::Loaded(policy),
-                        Err(problem) => PolicyRead::Failed(problem),
-                    };
-                    (read, hashed)
+            match bytes(&source, object) {
+                Err(problem) => self.put(&source, None, PolicyRead::Failed(problem)),
+                Ok(bytes) => self.load(&source, bytes),
+            }
+        }
+    }
+
+    /// Begins to load these bytes, unless it has been begun; what was begun before is given up.
+    fn load(&self, source: &Source, bytes: &[u8]) {
+        let mut hasher = DefaultHasher::new();
+        bytes.hash(&mut hasher);
+        let hashed = hasher.finish();
+        let mut known = self.known();
+        known.loads += 1;
+        let number = known.loads;
+        let Some(entry) = known.sources.get_mut(source) else {
+            return;
+        };
+        if entry.load.as_ref().is_some_and(|load| load.bytes == hashed) {
+            return;
+        }
+        let loading = self.clone().loading(source.clone(), number, bytes.into());
+        entry.load = Some(Load {
+            number,
+            bytes: hashed,
+            task: tokio::spawn(loading).abort_handle(),
+        });
+    }
+
+    /// Loads a component, again and again while it is not the component that is at fault.
+    async fn loading(self, source: Source, number: u64, bytes: Arc<[u8]>) {
+        let mut wait = self.first_wait;
+        loop {
+            let (problem, passing) = match self.compile(&source, number, bytes.clone()).await {
+                Ok(policy) => {
+                    self.put(&source, Some(number), PolicyRead::Loaded(policy));
+                    return;
                 }
+                Err(Fault { problem, passing }) => (problem, passing),
             };
-            self.put(&source, read, hashed);
+            let problem = match passing {
+                true => problem.tried_again(wait),
+                false => problem,
+            };
+            self.put(&source, Some(number), PolicyRead::Failed(problem));
+            if !passing {
+                return;
+            }
+            tokio::time::sleep(wait).await;
+            wait = WAITS[1].min(wait * 2);
         }
     }
 
@@ -150,23 +228,41 @@ impl Sources {
     async fn compile(
         &self,
         source: &Source,
-        bytes: Vec<u8>,
-        hashed: Option<u64>,
-    ) -> Result<Policy, Problem> {
+        number: u64,
+        bytes: Arc<[u8]>,
+    ) -> Result<Policy, Fault> {
         let mut compiling = self.compiler.begin(bytes).await?;
         match tokio::time::timeout(LONGEST, compiling.ended()).await {
             Ok(outcome) => outcome,
             Err(_) => {
                 let problem = Problem::compile_timeout(LONGEST);
-                self.put(source, PolicyRead::Failed(problem), hashed);
+                self.put(source, Some(number), PolicyRead::Failed(problem));
                 compiling.ended().await
             }
         }
     }
 
-    fn put(&self, source: &Source, read: PolicyRead, bytes: Option<u64>) {
+    /// Notes what came of a source, and tells its groups. `load` is the load that it came of,
+    /// where it came of one; another that was begun since knows better.
+    fn put(&self, source: &Source, load: Option<u64>, read: PolicyRead) {
+        {
+            let mut known = self.known();
+            let Some(entry) = known.sources.get_mut(source) else {
+                return;
+            };
+            if load.is_none() {
+                entry.load = None;
+            } else if entry.load.as_ref().map(|load| load.number) != load {
+                return;
+            }
+            entry.read = read.clone();
+            for group in &entry.users {
+                // The receiver goes away at the end of the process only.
+                let _ = self.queue.send(group.clone());
+            }
+        }
         let (namespace, configmap, key) = (&source.namespace, &source.name, &source.key);
-        match &read {
+        match read {
             PolicyRead::Loaded(policy) => {
                 let (digest, contract) = (policy.digest(), policy.contract());
                 info!(namespace, configmap, key, digest, contract, "policy loaded");
@@ -178,16 +274,6 @@ impl Sources {
                 );
             }
             PolicyRead::Loading(_) => {}
-        }
-        let mut known = self.known();
-        let Some(entry) = known.sources.get_mut(source) else {
-            return;
-        };
-        entry.bytes = bytes;
-        entry.read = read;
-        for group in &entry.users {
-            // The receiver goes away at the end of the process only.
-            let _ = self.queue.send(group.clone());
         }
     }
 
@@ -212,7 +298,7 @@ impl Sources {
         };
         for source in loading {
             let problem = Problem::unreadable(&source, &forbidden);
-            self.put(&source, PolicyRead::Failed(problem), None);
+            self.put(&source, None, PolicyRead::Failed(problem));
         }
     }
 }
@@ -237,3 +323,6 @@ impl Known {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use world::History;
 
+pub(crate) use world::awaited;
+
 /// Columns where neither the command line nor the terminal says.
 const WIDTH: usize = 100;
 
@@ -55,8 +57,9 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
         let picture = svg::draw(&title, policy.digest(), &scenario, &history, &figures);
         std::fs::write(file, picture).with_context(|| format!("{}", file.display()))?;
     }
-    let text = if args.json {
-        format!("{:#}\n", report(&policy, &scenario, &history, &figures))
+    if args.json {
+        let report = report(&policy, &scenario, &history, &figures);
+        writeln!(std::io::stdout(), "{report:#}")?;
     } else {
         let columns = std::env::var("COLUMNS")
             .ok()
@@ -64,9 +67,8 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
         let width = args.width.or(columns).unwrap_or(WIDTH);
         let lines = timeline::timeline(&scenario, &history, &figures, width);
         let tables = timeline::tables(&scenario, &history, &figures);
-        format!("policy {}\n\n{lines}\n{tables}", policy.digest())
-    };
-    std::io::stdout().write_all(text.as_bytes())?;
+        crate::print(&format!("policy {}\n\n{lines}\n{tables}", policy.digest()))?;
+    }
     Ok(match history.cut_short {
         None => ExitCode::SUCCESS,
         Some(_) => ExitCode::FAILURE,

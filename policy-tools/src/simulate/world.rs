@@ -145,6 +145,12 @@ fn later(at: Instant, by: Duration) -> Instant {
     at.saturating_add_unsigned(by)
 }
 
+/// Whether the operator looks again as soon as it stops holding an item of this standing: the
+/// policy would have started it, or has put it off.
+pub(crate) fn awaited(standing: Standing) -> bool {
+    matches!(standing, Standing::Ready | Standing::Deferred)
+}
+
 /// The operator's host has checked this before; another function that decides may be wrong.
 fn in_range(request: &Request, decision: Decision) -> Result<Decision, EvalError> {
     match decision.chosen() {
@@ -267,7 +273,7 @@ impl<'a> World<'a> {
                 let verdict = |place: usize| decision.verdicts.get(place).map(|v| v.standing);
                 // The operator looks again when it stops holding an item that could run.
                 let released = (0..request.items.len())
-                    .filter(|place| verdict(*place).unwrap_or(Standing::Ready) == Standing::Ready)
+                    .filter(|place| awaited(verdict(*place).unwrap_or(Standing::Ready)))
                     .filter_map(|place| self.held_until(listed[place]));
                 let until = released.chain(until).min().unwrap_or(Instant::MAX);
                 let wait = until.saturating_sub(self.now);

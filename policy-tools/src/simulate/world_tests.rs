@@ -151,19 +151,24 @@ fn an_item_is_held_for_the_retry_floor_and_then_asked_about() {
     );
     // Succeeded, and due sooner than the floor: not held.
     assert_eq!(asked(&text("1s", 0), startable_or_wait).len(), 10);
-    // An item that rests anyway is not asked about for the sake of its hold.
-    let resting = |request: &Request| {
-        let mut evaluation = startable_or_wait(request);
-        if let Ok(decision) = &mut evaluation.answer {
-            decision.verdicts = vec![policy_host::Verdict {
-                standing: Standing::Fresh,
-                until: None,
-                note: None,
-            }];
-        }
-        evaluation
+    // An item that rests anyway is not asked about for the sake of its hold; one that the policy
+    // has put off is.
+    let standing = |standing: Standing| {
+        asked(&text("6m", 0), |request: &Request| {
+            let mut evaluation = startable_or_wait(request);
+            if let Ok(decision) = &mut evaluation.answer {
+                decision.verdicts = vec![policy_host::Verdict {
+                    standing,
+                    until: None,
+                    note: None,
+                }];
+            }
+            evaluation
+        })
     };
-    assert_eq!(asked(&text("6m", 0), resting), [0.0, 1.0]);
+    assert_eq!(standing(Standing::Fresh), [0.0, 1.0]);
+    assert_eq!(standing(Standing::Cooling), [0.0, 1.0]);
+    assert_eq!(standing(Standing::Deferred), [0.0, 1.0, 5.0, 6.0]);
 }
 
 #[test]

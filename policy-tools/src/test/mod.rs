@@ -53,7 +53,10 @@ struct Ran {
 
 pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     let (text, passed) = test(args, built_in)?;
-    std::io::stdout().write_all(text.as_bytes())?;
+    match args.format {
+        Format::Pretty => crate::print(&text)?,
+        Format::Tap | Format::Junit => std::io::stdout().write_all(text.as_bytes())?,
+    }
     Ok(match passed {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(1),

@@ -36,7 +36,15 @@ pub(crate) fn all() -> anyhow::Result<Vec<Hostile>> {
     push(
         "precompiled",
         malformed,
-        "machine code in an ELF file, as wasmtime precompiles it",
+        "machine code, as wasmtime precompiles it of an honest component",
+        wasmtime::Engine::default()
+            .precompile_component(&honest)
+            .map_err(|error| anyhow::anyhow!("{error:#}"))?,
+    );
+    push(
+        "precompiled-header",
+        malformed,
+        "nothing but the header of machine code",
         [b"\x7fELF\x02\x01\x01\xc8".as_slice(), &[0; 4096]].concat(),
     );
     push(

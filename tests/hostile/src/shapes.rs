@@ -82,6 +82,15 @@ const ROWS: &[Row] = &[
         &[("@1.0.0", "@2.0.0")],
     ),
     (
+        "contract-1.1.0-clock",
+        Load("ContractTooNew"),
+        "imports a clock that contract 1.1.0 has, and speaks 1.0.0 otherwise",
+        &[
+            ("import log;", "import log; import oaat:policy/clock@1.1.0;"),
+            ("interface types {", WASI),
+        ],
+    ),
+    (
         "contract-long",
         Load("ContractTooNew"),
         "speaks a contract whose version is very long",
@@ -143,6 +152,11 @@ pub(crate) fn all() -> anyhow::Result<Vec<Hostile>> {
             if contract.contains("wasi:") {
                 contract.push_str(
                     "package wasi:cli@0.2.0 { interface environment { get: func() -> string; } }",
+                );
+            }
+            if contract.contains("oaat:policy/clock@1.1.0") {
+                contract.push_str(
+                    "package oaat:policy@1.1.0 { interface clock { now: func() -> u64; } }",
                 );
             }
             Ok(Hostile {

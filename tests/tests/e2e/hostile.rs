@@ -7,6 +7,7 @@ use hostile_policies::{Expected, Hostile};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
+use std::io::Write;
 
 /// Most bytes that the API server takes in a ConfigMap.
 const CONFIG_MAP: usize = 1 << 20;
@@ -68,7 +69,8 @@ async fn each_hostile_policy_ends_in_its_own_condition_and_harms_nobody() -> Res
             .await?;
     }
     world.start_operator().await?;
-    let mut rows = Vec::new();
+    // Not by println!, whose text cargo shows of failed tests only: this list is for everyone.
+    let mut out = std::io::stdout();
     for (number, policy) in small.iter().enumerate() {
         let name = format!("hostile-{number}");
         let words = format!(
@@ -88,16 +90,20 @@ async fn each_hostile_policy_ends_in_its_own_condition_and_harms_nobody() -> Res
         if let Expected::Load(_) = policy.expected {
             assert_eq!(found["status"]["run"], Value::Null, "{words}");
         }
-        rows.push(format!("{:<28} {reason:<18} {message}", policy.name));
+        let shown = &message[..message.floor_char_boundary(100)];
+        writeln!(out, "hostile {:<20} {reason:<18} {shown}", policy.name)?;
     }
     for policy in &large {
         let refused = world
             .config_map("too-large", "policy.wasm", &policy.bytes)
             .await;
         assert!(refused.is_err(), "{}", policy.name);
-        rows.push(format!("{:<28} does not fit into a ConfigMap", policy.name));
+        writeln!(
+            out,
+            "hostile {:<20} does not fit into a ConfigMap",
+            policy.name
+        )?;
     }
-    println!("{}", rows.join("\n"));
 
     let runs = |group: &Value| group["status"]["run"].as_i64().unwrap_or(0);
     let before = world.read("honest").await?;

@@ -38,6 +38,11 @@ pub fn misbehave(name: &str, request: &Request) -> Result<Decision, String> {
         "wait-9999" => wait(253_402_300_799_000),
         "wait-max" => wait(Instant::MAX),
         "wait-min" => wait(Instant::MIN),
+        "until-moves" => wait(request.now + 1).with_verdicts(moving(request)),
+        "note-changes" => wait(request.now + 1).with_note(format!("it is {} now", request.now)),
+        "alternate" if request.now % 2 == 0 => Decision::run(0),
+        // Time, and hardly any fuel.
+        "alternate" => flood(40, &"x".repeat(4_000_000)),
         "until-extreme" => Decision::run(0).with_verdicts(extremes(items)),
         "note-control" => Decision::run(0).with_note(CONTROL),
         "note-long" => Decision::run(0).with_note("ü".repeat(1 << 19)),
@@ -133,6 +138,13 @@ fn verdicts(count: usize, note: Option<String>) -> Vec<Verdict> {
     let mut verdict = Verdict::new(Standing::Deferred, None);
     verdict.note = note;
     vec![verdict; count]
+}
+
+fn moving(request: &Request) -> Vec<Verdict> {
+    let until = |place: usize| request.now + 60_000 + place as Instant;
+    (0..request.items.len())
+        .map(|place| Verdict::new(Standing::Deferred, Some(until(place))))
+        .collect()
 }
 
 fn extremes(items: usize) -> Vec<Verdict> {

@@ -4,6 +4,7 @@
 
 mod decision;
 mod handover;
+mod hostile;
 mod policies;
 mod samples;
 
@@ -29,6 +30,8 @@ enum Part {
     Handover,
     /// Policies in ConfigMaps.
     Policies,
+    /// Hostile policies beside honest ones.
+    Hostile,
 }
 
 #[tokio::main]
@@ -53,7 +56,10 @@ async fn main() -> Result<()> {
         handover::measure(&plane, &kubeconfig, cli.runs).await?;
     }
     if wanted(Part::Policies) {
-        policies::measure(&plane, &kubeconfig, cli.runs).await?;
+        policies::measure(&plane, &kubeconfig).await?;
+    }
+    if wanted(Part::Hostile) {
+        hostile::measure(&plane, &kubeconfig, cli.runs).await?;
     }
     Ok(())
 }

@@ -1,10 +1,8 @@
-//! Policies in ConfigMaps: how soon a new one decides, what fifty of them weigh, and what twenty
-//! hostile ones cost the honest group beside them.
+//! Policies in ConfigMaps: how soon a new one decides, and what fifty of them weigh.
 
-use crate::handover::{collect, groups, node, rss, steps};
+use crate::handover::{groups, node, rss};
 use crate::samples::{Samples, ms};
 use anyhow::{Context, Result, bail};
-use hostile_policies::Expected;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{ObjectMeta, Patch, PatchParams};
@@ -23,17 +21,14 @@ const SWAPS: usize = 30;
 /// Groups and distinct policies of the memory measurement.
 const GROUPS: usize = 1000;
 const POLICIES: usize = 50;
-/// Hostile groups beside the honest one.
-const HOSTILE: usize = 20;
 
-pub async fn measure(plane: &ControlPlane, kubeconfig: &Path, runs: usize) -> Result<()> {
+pub async fn measure(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
     swap(plane, kubeconfig).await?;
-    memory(plane, kubeconfig).await?;
-    beside_hostile(plane, kubeconfig, runs).await
+    memory(plane, kubeconfig).await
 }
 
 /// The documented algorithm under as many digests as one likes.
-fn variant(number: usize) -> Vec<u8> {
+pub fn variant(number: usize) -> Vec<u8> {
     let name = format!("variant {number}");
     let mut wasm = DEFAULT_POLICY.to_vec();
     wasm.extend([0, name.len() as u8 + 1, name.len() as u8]);
@@ -41,7 +36,7 @@ fn variant(number: usize) -> Vec<u8> {
     wasm
 }
 
-async fn put(client: &Client, namespace: &str, name: &str, wasm: Vec<u8>) -> Result<()> {
+pub async fn put(client: &Client, namespace: &str, name: &str, wasm: Vec<u8>) -> Result<()> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let map = ConfigMap {
         metadata: ObjectMeta {
@@ -56,7 +51,7 @@ async fn put(client: &Client, namespace: &str, name: &str, wasm: Vec<u8>) -> Res
     Ok(())
 }
 
-async fn create(client: &Client, namespace: &str, name: &str, spec: Value) -> Result<()> {
+pub async fn create(client: &Client, namespace: &str, name: &str, spec: Value) -> Result<()> {
     let group = json!({
         "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
         "metadata": { "name": name }, "spec": spec,
@@ -68,7 +63,7 @@ async fn create(client: &Client, namespace: &str, name: &str, spec: Value) -> Re
     Ok(())
 }
 
-async fn start(plane: &ControlPlane, kubeconfig: &Path, namespace: &str) -> Result<Operator> {
+pub async fn start(plane: &ControlPlane, kubeconfig: &Path, namespace: &str) -> Result<Operator> {
     Operator::start(&OperatorOptions {
         binary: operator::binary(true)?,
         kubeconfig: kubeconfig.to_owned(),
@@ -92,26 +87,59 @@ fn policy_ready(group: &Value) -> &str {
     })
 }
 
-/// From the ConfigMap's change to the status of an idle group that says the new policy has
-/// decided: one write of the status more than the decision itself.
+/// An OaatType `work` whose pods run for so many seconds.
+pub async fn work(plane: &ControlPlane, namespace: &str, seconds: &str) -> Result<()> {
+    let type_ = json!({
+        "apiVersion": "kawaja.net/v1", "kind": "OaatType",
+        "metadata": { "name": "work", "namespace": namespace },
+        "spec": { "type": "pod", "podspec": { "container": { "name": "main", "image": "any", "command": ["sleep", seconds] } } },
+    });
+    plane.apply(&type_.to_string()).await?;
+    Ok(())
+}
+
+/// From the ConfigMap's change to the first decision of the new policy. The policy before it
+/// waits for ever, so that the group is idle and the run that follows is the new one's.
 async fn swap(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
     let (namespace, client) = ("swap", plane.admin());
-    plane.namespace(namespace).await?;
-    put(&client, namespace, "mine", variant(0)).await?;
-    // Of no type: nothing runs, and the policy is adopted all the same.
-    let spec = json!({ "oaatType": "none", "oaatItems": ["a"], "policy": { "configMap": { "name": "mine" } } });
+    let _node = node(plane, namespace).await?;
+    work(plane, namespace, "0").await?;
+    let all = tokio::task::spawn_blocking(hostile_policies::all).await??;
+    let waits = all.into_iter().find(|policy| policy.name == "wait-ever");
+    let waits = waits.context("no policy that waits")?.bytes;
+    put(&client, namespace, "mine", waits.clone()).await?;
+    let spec = json!({
+        "oaatType": "work", "oaatItems": ["a"], "frequency": "1ms", "podHistoryLimit": 5,
+        "policy": { "configMap": { "name": "mine" } },
+    });
     create(&client, namespace, "group", spec).await?;
     let operator = start(plane, kubeconfig, namespace).await?;
     let mut samples = Samples::default();
-    let mut before = until_message(&client, namespace, "").await?;
-    for number in 1..=SWAPS {
+    let digest = |group: &Value| {
+        let digest = &group["status"]["lastDecision"]["digest"];
+        digest.as_str().unwrap_or_default().to_owned()
+    };
+    let mut before = String::new();
+    let mut idle = String::new();
+    for number in 0..SWAPS {
+        // It says so, and nothing runs.
+        let group = until(&client, namespace, |group| {
+            let message = policy_ready(group);
+            let waits = idle.is_empty() || message == idle;
+            waits && message.ends_with("decides") && group["status"]["current"].is_null()
+        })
+        .await?;
+        idle = policy_ready(&group).to_owned();
+        tokio::time::sleep(Duration::from_millis(300)).await;
         let begin = Instant::now();
         put(&client, namespace, "mine", variant(number)).await?;
-        before = until_message(&client, namespace, &before).await?;
+        let group = until(&client, namespace, |group| digest(group) != before).await?;
         samples.0.push(begin.elapsed());
+        before = digest(&group);
+        put(&client, namespace, "mine", waits.clone()).await?;
     }
     println!(
-        "ConfigMap changed → the new policy is checked, compiled, adopted, and said so in the status: p50 {}, p99 {} (goal 100 ms)",
+        "ConfigMap changed → the first run that the new policy decided is claimed: p50 {}, p99 {} (goal 100 ms)",
         ms(samples.quantile(0.5)),
         ms(samples.quantile(0.99))
     );
@@ -119,18 +147,18 @@ async fn swap(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Polls until the message is another than `before`, and one of success.
-async fn until_message(client: &Client, namespace: &str, before: &str) -> Result<String> {
+/// Polls until the group is as `wanted` says.
+async fn until(client: &Client, namespace: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
     let begin = Instant::now();
+    let mut group = Value::Null;
     while begin.elapsed() < PATIENCE {
-        let group = serde_json::to_value(groups(client, namespace).get("group").await?)?;
-        let message = policy_ready(&group);
-        if message != before && message.ends_with("decides") {
-            return Ok(message.to_owned());
+        group = serde_json::to_value(groups(client, namespace).get("group").await?)?;
+        if wanted(&group) {
+            return Ok(group);
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    bail!("the policy was not swapped")
+    bail!("the policy was not swapped: {:#}", group["status"])
 }
 
 /// Memory of an operator with a thousand groups on one policy, and on fifty.
@@ -186,83 +214,5 @@ async fn memory(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
         "  {POLICIES} policies weigh {:.1} MB more than one (goal 60 MB)",
         fifty - one
     );
-    Ok(())
-}
-
-/// Hand-overs of an honest group by itself, and with hostile groups beside it that are asked
-/// again and again.
-async fn beside_hostile(plane: &ControlPlane, kubeconfig: &Path, runs: usize) -> Result<()> {
-    let client = plane.admin();
-    let hostile = tokio::task::spawn_blocking(hostile_policies::all).await??;
-    // Those that get to run, first of all those that use something up.
-    let mut running: Vec<_> = hostile
-        .into_iter()
-        .filter(|policy| {
-            !matches!(policy.expected, Expected::Load(_)) && policy.bytes.len() < 1 << 20
-        })
-        .collect();
-    running.sort_by_key(|policy| matches!(policy.expected, Expected::Legal));
-    running.truncate(HOSTILE);
-    let mut measured = Vec::new();
-    for (namespace, enemies) in [("alone", &[][..]), ("beside-hostile", &running[..])] {
-        let _node = node(plane, namespace).await?;
-        let type_ = json!({
-            "apiVersion": "kawaja.net/v1", "kind": "OaatType",
-            "metadata": { "name": "work", "namespace": namespace },
-            "spec": { "type": "pod", "podspec": { "container": { "name": "main", "image": "any", "command": ["sleep", "0.15"] } } },
-        });
-        plane.apply(&type_.to_string()).await?;
-        for (number, policy) in enemies.iter().enumerate() {
-            let name = format!("hostile-{number}");
-            put(&client, namespace, &name, policy.bytes.clone()).await?;
-            // Of a type that is refused would not be asked: these are, and start nothing for long.
-            let mut chosen = json!({ "configMap": { "name": name } });
-            if let Some(settings) = policy.settings {
-                chosen["settings"] = serde_json::from_str(settings)?;
-            }
-            let spec = json!({ "oaatType": "work", "oaatItems": ["a", "b"], "frequency": "1h", "policy": chosen });
-            create(&client, namespace, &name, spec).await?;
-        }
-        let items: Vec<_> = (0..20).map(|i| format!("item-{i}")).collect();
-        let spec = json!({ "oaatType": "work", "oaatItems": items, "frequency": "1ms", "podHistoryLimit": 10 });
-        create(&client, namespace, "honest", spec).await?;
-        let operator = start(plane, kubeconfig, namespace).await?;
-        // A change of the spec has the policy asked again: twenty times a second, in turn.
-        let names: Vec<_> = (0..enemies.len()).map(|i| format!("hostile-{i}")).collect();
-        let poke = tokio::spawn(poke(client.clone(), namespace.to_owned(), names));
-        let samples = collect(steps(&client, namespace, "honest"), runs).await;
-        poke.abort();
-        measured.push(samples?);
-        drop(operator);
-    }
-    let [alone, beside] = &measured[..] else {
-        return Ok(());
-    };
-    println!(
-        "hand-over of an honest group: alone p50 {}, p99 {}; beside {HOSTILE} hostile ones p50 {}, p99 {}: × {:.2} and {:.2} (goal p99 × 2)",
-        ms(alone.quantile(0.5)),
-        ms(alone.quantile(0.99)),
-        ms(beside.quantile(0.5)),
-        ms(beside.quantile(0.99)),
-        beside.quantile(0.5).as_secs_f64() / alone.quantile(0.5).as_secs_f64(),
-        beside.quantile(0.99).as_secs_f64() / alone.quantile(0.99).as_secs_f64(),
-    );
-    Ok(())
-}
-
-async fn poke(client: Client, namespace: String, names: Vec<String>) -> Result<()> {
-    for round in 0_u64.. {
-        for name in &names {
-            let spec = json!({ "spec": { "failureCoolOff": format!("{}ms", 1 + round % 1000) } });
-            groups(&client, &namespace)
-                .patch(name, &PatchParams::default(), &Patch::Merge(&spec))
-                .await
-                .context("poke")?;
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        if names.is_empty() {
-            break;
-        }
-    }
     Ok(())
 }

@@ -51,12 +51,7 @@ impl Swap {
                 file.display()
             );
         }
-        println!(
-            "ConfigMap {NAME} has {} (sha256 {}); x
-             change the file, and the group's next decision is the new policy's\n",
-            file.display(),
-            swap.mine
-        );
+        println!("{}\n", shipped(file, &swap.mine));
         Ok(swap)
     }
 
@@ -141,6 +136,11 @@ impl Swap {
     }
 }
 
+/// What is in the ConfigMap now.
+fn shipped(file: &Path, digest: &str) -> String {
+    format!("ConfigMap {NAME} has {} (sha256 {digest})", file.display())
+}
+
 fn modified(file: &Path) -> Option<SystemTime> {
     std::fs::metadata(file).ok()?.modified().ok()
 }
@@ -161,4 +161,17 @@ fn swap_digest(map: &ConfigMap) -> Result<String> {
     let annotations = map.metadata.annotations.as_ref();
     let digest = annotations.and_then(|a| a.get("oaat.kawaja.net/policy-sha256"));
     digest.cloned().context("policy pack named no sha256")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_the_config_map_is_one_plain_line() {
+        assert_eq!(
+            shipped(Path::new("my.wasm"), "3f2a"),
+            "ConfigMap demo-policy has my.wasm (sha256 3f2a)"
+        );
+    }
 }

@@ -1,0 +1,145 @@
+//! The commands of the guide and of the README that ship a policy, as they are printed there.
+
+use super::{component, digest};
+use crate::world::World;
+use anyhow::{Context, Result, bail};
+use oaat_tests::{operator::root, readme::blocks};
+use serde_json::{Value, json};
+use std::process::Stdio;
+
+/// The console commands of a text, without their prompts.
+fn commands(text: &str) -> Vec<String> {
+    let blocks = blocks(text, "console").join("");
+    let lines = blocks.lines().filter_map(|line| line.strip_prefix("$ "));
+    lines.map(str::to_owned).collect()
+}
+
+/// The one command that has these words.
+fn command(text: &str, words: &str) -> Result<String> {
+    let mut found = commands(text).into_iter().filter(|c| c.contains(words));
+    found
+        .next()
+        .with_context(|| format!("no command has {words:?}"))
+}
+
+fn guide() -> Result<String> {
+    Ok(std::fs::read_to_string(root().join("docs/policies.md"))?)
+}
+
+impl World {
+    /// Types a command into a shell, in the repository's folder: with this operator's binary
+    /// and this cluster's kubectl.
+    async fn type_in(&self, command: &str) -> Result<String> {
+        let binary = self.options.binary.parent().context("no folder")?;
+        let kubectl = format!(
+            "kubectl() {{ '{}' --kubeconfig '{}' --cache-dir '{}' --namespace '{}' \"$@\"; }}",
+            self.plane.kubectl_program().display(),
+            self.plane.admin_kubeconfig().display(),
+            self.plane.folder().join("kubectl-cache").display(),
+            self.namespace
+        );
+        // Built already, and with the features of the whole workspace.
+        let command = command.replace("cargo run -p oaat-operator --", "oaat-operator");
+        let script = format!(
+            "export PATH='{}':\"$PATH\"\n{kubectl}\n{command}",
+            binary.display()
+        );
+        let output = tokio::process::Command::new("bash")
+            .args(["-euo", "pipefail", "-c", &script])
+            .current_dir(root())
+            .stdin(Stdio::null())
+            .output()
+            .await?;
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        if !output.status.success() {
+            bail!("{command}\nended with {}:\n{text}", output.status);
+        }
+        Ok(text)
+    }
+}
+
+#[tokio::test]
+async fn the_guide_ships_a_policy_repeats_its_decision_and_clears_its_state() -> Result<()> {
+    let guide = guide()?;
+    let world = World::new("guide-shipping").await?;
+    let wasm = component("policy-fair").await?;
+    let file = world.plane.folder().join("guide-my_policy.wasm");
+    std::fs::write(&file, &wasm)?;
+    let file = file.display().to_string();
+    let ship = command(&guide, "policy pack")?;
+    assert!(ship.contains("kubectl apply --server-side"), "{ship}");
+    let ship = ship.replace("../my-policy/target/my_policy.wasm", &file);
+    world.type_in(&ship).await?;
+
+    // The group's part of it is in the guide, too.
+    let section = guide
+        .split_once("\n## Shipping\n")
+        .context("no Shipping")?
+        .1;
+    let spec = blocks(section, "yaml").into_iter().next();
+    let spec: Value = serde_norway::from_str(&spec.context("no YAML")?)?;
+    world.work("exit 0", json!({})).await?;
+    world.group(&["a", "b"], spec["spec"].clone()).await?;
+    let group = world.until_decided_by(&digest(&wasm)).await?;
+
+    let request = group["status"]["lastDecision"]["request"].as_str();
+    let replay = command(&guide, "policy replay")?
+        .replace(
+            "operator.log",
+            &world.operator().log_file().display().to_string(),
+        )
+        .replace("my_policy.wasm", &file)
+        .replace("3f2a…", request.context("no request")?);
+    let said = world.type_in(&replay).await?;
+    assert!(said.contains("1 agree, 0 differ"), "{said}");
+
+    let state = |group: &Value| group["status"]["policyState"].clone();
+    world
+        .until("both have run, and it has a state", |group| {
+            group["status"]["run"] == 2
+                && group["status"]["current"].is_null()
+                && state(group).is_string()
+        })
+        .await?;
+    let clear = command(&guide, "policyState")?.replace(" NAME ", " group ");
+    world.type_in(&clear).await?;
+    world
+        .until("the state is gone", |group| state(group).is_null())
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_readme_ships_a_policy_that_the_example_uses() -> Result<()> {
+    let readme = std::fs::read_to_string(root().join("README.md"))?;
+    let world = World::new("readme-policy").await?;
+    for words in ["policy build policy-backoff", "policy pack policy-backoff"] {
+        world.type_in(&command(&readme, words)?).await?;
+    }
+    let example = root().join("manifests/examples/own-policy.yaml");
+    let said = std::fs::read_to_string(&example)?;
+    for words in ["policy build policy-backoff", "policy pack policy-backoff"] {
+        assert!(
+            said.contains(words),
+            "the example says it otherwise: {words}"
+        );
+    }
+    world
+        .kubectl(&["apply", "-f", &example.display().to_string()])
+        .await?;
+    let wasm = std::fs::read(root().join("policy-backoff/target/policy_backoff.wasm"))?;
+    let group = world
+        .until_object(
+            "OaatGroup",
+            "fetch",
+            "the policy of the example decides",
+            |group| group["status"]["lastDecision"]["digest"] == digest(&wasm),
+        )
+        .await?;
+    assert_eq!(
+        group["status"]["policy"]["source"],
+        "ConfigMap backoff, key policy.wasm"
+    );
+    Ok(())
+}
