@@ -113,7 +113,12 @@ fn run(task: Task) -> Result<ExitCode> {
         }
         Task::Test { arguments } => {
             tools::side_by_side(true, &["test", "--workspace", "--no-run"])?;
-            finish(cargo().args(["test", "--workspace"]).args(arguments))
+            // One failure says little about the rest: all are told.
+            finish(
+                cargo()
+                    .args(["test", "--workspace", "--no-fail-fast"])
+                    .args(arguments),
+            )
         }
         Task::E2e {
             filter,
