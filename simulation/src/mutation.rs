@@ -20,9 +20,10 @@ pub fn breaks(rule: Mutation) -> Kind {
         | Mutation::NoList
         | Mutation::ForceDelete => Kind::TwoAtOnce,
         Mutation::KeepOldPodUid | Mutation::RecordApart => Kind::RecordedTwice,
-        Mutation::NoSecondRead | Mutation::DeleteAnyVersion | Mutation::NoAdoption => {
-            Kind::RunDeleted
-        }
+        Mutation::NoSecondRead
+        | Mutation::DeleteAnyVersion
+        | Mutation::WithdrawAnyVersion
+        | Mutation::NoAdoption => Kind::RunDeleted,
         Mutation::NoSecondReadFinished => Kind::ResultDeleted,
         Mutation::OnlyClaimerOpens => Kind::Stuck,
         Mutation::OpenUnannounced => Kind::Lost,

@@ -23,7 +23,10 @@ fn check(what: &str, count: u64, setting: impl Fn(u64) -> Setting + Sync) {
     tell(&format!("{what}: {}", summary(&sum)));
     if let Some((setting, what)) = sum.wrong {
         let (short, verdict) = shortest(&setting, &policy).unwrap();
-        panic!("{setting:?}: {what}\n{short:?}\n{}", verdict.told.join("\n"));
+        panic!(
+            "{setting:?}: {what}\n{short:?}\n{}",
+            verdict.told.join("\n")
+        );
     }
     assert_eq!(sum.histories, count);
     assert!(sum.runs > count, "{sum:?}");

@@ -239,7 +239,11 @@ impl<C: Cluster> Actor<'_, C> {
         if self.write(&plan.status, done).await? == End::Conflict {
             // A request may be doubled on its way: then this is the answer to the second, the
             // first has made the claim, and somebody else may have opened the gate since.
-            self.delete(&PodId::exactly(&candidate)).await?;
+            let mut exactly = PodId::exactly(&candidate);
+            if broken!(WithdrawAnyVersion) {
+                exactly.version = None;
+            }
+            self.delete(&exactly).await?;
             return Ok(Started::Conflict);
         }
         done.notes.append(&mut plan.notes);
