@@ -25,9 +25,13 @@ fn sketch(replica: &Replica) -> (Next, u32, u8, u8, u8, u32) {
         replica.free,
         replica.refused,
         replica.current.is_some(),
+        replica.stop_gated,
+        replica.stopping == Some(true),
+        replica.stopping == Some(false),
     ];
     let pods = [
         replica.open,
+        replica.stop,
         replica.record,
         replica.adopt,
         replica.candidate,
@@ -73,6 +77,9 @@ impl Protocol {
     /// - what the labels of a deleted group's pods say;
     /// - the order of pods, of replicas, and of requests.
     pub(crate) fn canonical(&self, mut state: State) -> State {
+        if self.whole {
+            return state;
+        }
         self.drop_pods(&mut state);
         if self.mutation.is_none() {
             drop_labels(&mut state.facts);
@@ -131,6 +138,9 @@ impl Protocol {
             if let Some(
                 Request::Open(PodRef::Gone)
                 | Request::Delete {
+                    pod: PodRef::Gone, ..
+                }
+                | Request::Stop {
                     pod: PodRef::Gone, ..
                 },
             ) = late
@@ -242,6 +252,7 @@ impl Facts {
             bit(has(replica.finished));
             bit(has(replica.listed));
             bit(replica.open == here);
+            bit(replica.stop == here);
             bit(replica.record == here);
             bit(replica.adopt == here);
             bit(replica.candidate == here);
@@ -249,7 +260,9 @@ impl Facts {
         for late in &self.late {
             bit(match late {
                 Some(Request::Status(write)) => write.record == here || write.current == here,
-                Some(Request::Open(pod) | Request::Delete { pod, .. }) => *pod == here,
+                Some(
+                    Request::Open(pod) | Request::Delete { pod, .. } | Request::Stop { pod, .. },
+                ) => *pod == here,
                 _ => false,
             });
         }

@@ -19,6 +19,8 @@ pub enum Action {
     Crash(usize),
     /// A request arrives that was on its way.
     Arrive(usize),
+    /// The API server hears that a pod's container has started.
+    Starts(usize),
     /// A pod's containers end; whether well or not is all the same to the protocol.
     Ends(usize),
     /// A pod is deleted by hand, or by the garbage collector.
@@ -82,6 +84,12 @@ impl Protocol {
             if let Some(pod) = facts.pods[place] {
                 match pod.phase {
                     Phase::Gated => actions.push(Action::Delete(place)),
+                    Phase::Live if !pod.started && state.watches_starts() => actions.extend([
+                        Action::Starts(place),
+                        Action::Ends(place),
+                        Action::Delete(place),
+                        Action::Vanish(place),
+                    ]),
                     Phase::Live => actions.extend([
                         Action::Ends(place),
                         Action::Delete(place),
@@ -138,9 +146,15 @@ impl Protocol {
                     self.apply(state, request, None);
                 }
             }
+            Action::Starts(place) => {
+                if let Some(pod) = &mut state.facts.pods[place] {
+                    pod.started = true;
+                }
+            }
             Action::Ends(place) => {
                 if let Some(pod) = &mut state.facts.pods[place] {
                     pod.phase = Phase::Done;
+                    pod.started = false;
                 }
             }
             Action::Delete(place) => self.remove_gracefully(state, place),
@@ -162,6 +176,7 @@ impl Protocol {
                         run,
                         item: 1,
                         labelled: true,
+                        started: false,
                         ledger: Ledger::Recorded,
                     });
                 }
@@ -223,7 +238,7 @@ impl Protocol {
             let calm = Choice {
                 strays: true,
                 finished: true,
-                refused: false,
+                ..Choice::default()
             };
             loop {
                 self.step(&mut state, 0, calm);

@@ -6,15 +6,18 @@
 
 mod canonical;
 mod environment;
+mod fault;
 mod mutation;
 mod properties;
 mod replica;
 mod report;
 mod server;
+mod settle;
 mod state;
 mod words;
 
 pub use environment::Action;
+pub use fault::{Budget, Fault};
 pub use mutation::Mutation;
 pub use properties::{AT_MOST_ONE, RECOVERS, violations};
 pub use replica::Choice;
@@ -37,6 +40,8 @@ pub struct Protocol {
     pub budget: Budget,
     /// The rule that is broken.
     pub mutation: Option<Mutation>,
+    /// Whether states that differ in nothing that matters are left apart.
+    pub whole: bool,
 }
 
 impl Default for Protocol {
@@ -50,8 +55,10 @@ impl Default for Protocol {
                 unanswered: 1,
                 tampering: 1,
                 refusals: 1,
+                timeouts: 0,
             },
             mutation: None,
+            whole: false,
         }
     }
 }

@@ -29,9 +29,15 @@ struct Options {
     /// Pods that the API server refuses.
     #[arg(long, default_value_t = 1)]
     refusals: u8,
+    /// Pods that do not start in time, and are deleted.
+    #[arg(long, default_value_t = 0)]
+    timeouts: u8,
     /// Break a rule of the protocol, and show what comes of it.
     #[arg(long)]
     mutation: Option<Mutation>,
+    /// Leave states apart that differ in nothing that matters: many times more of them.
+    #[arg(long)]
+    whole: bool,
     /// Threads.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..))]
     threads: u8,
@@ -48,8 +54,10 @@ fn main() -> ExitCode {
             unanswered: options.unanswered,
             tampering: options.tampering,
             refusals: options.refusals,
+            timeouts: options.timeouts,
         },
         mutation: options.mutation,
+        whole: options.whole,
     };
     let report = Report::of(protocol, options.threads.into());
     println!("{report}");

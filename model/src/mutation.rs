@@ -1,8 +1,8 @@
 //! Rules of the protocol that can be switched off, to show that each is needed and that the
 //! model would notice.
 
+use crate::fault::Fault;
 use crate::properties::{AT_MOST_ONE, RECOVERS};
-use crate::state::Fault;
 use clap::ValueEnum;
 
 /// A rule that is broken.
@@ -34,6 +34,8 @@ pub enum Mutation {
     NoRereadFinished,
     /// Gated strays are deleted also if they have been opened since.
     DeleteAnyVersion,
+    /// A pod that did not start in time is deleted also if it has started since.
+    StopAnyVersion,
     /// Nobody opens a claimed pod whose claimer has crashed.
     OnlyClaimerOpens,
     /// Who opens a gate that another has claimed does not say so in the status before.
@@ -60,7 +62,7 @@ impl Mutation {
             | Self::NoList
             | Self::ForceDelete => AT_MOST_ONE,
             Self::MergeKeepsUid => Fault::RecordedEarly.property(),
-            Self::NoReread | Self::DeleteAnyVersion | Self::NoAdoption => {
+            Self::NoReread | Self::DeleteAnyVersion | Self::StopAnyVersion | Self::NoAdoption => {
                 Fault::RunningDeleted.property()
             }
             Self::NoRereadFinished => Fault::ResultDeleted.property(),

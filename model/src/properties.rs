@@ -1,7 +1,8 @@
 //! What must always hold, and what must be possible.
 
 use crate::Protocol;
-use crate::state::{Fault, Ledger, Next, PodRef, Replica, Request, State};
+use crate::fault::Fault;
+use crate::state::{Ledger, Next, PodRef, Replica, Request, State};
 use stateright::{Expectation, Property};
 
 /// The promise that the operator exists for.
@@ -110,6 +111,9 @@ pub(crate) fn properties() -> Vec<Property<Protocol>> {
         }),
         P::sometimes("a finished pod is deleted", |_, s| {
             any(s, |r| r.next == Next::DeleteFinished)
+        }),
+        P::sometimes("a pod that has not started is deleted", |p, s| {
+            any(s, |r| r.next == Next::Stop) || p.budget.timeouts == 0
         }),
         P::sometimes("a refused pod is recorded", |_, s| {
             any(s, |r| r.refused && r.fresh)

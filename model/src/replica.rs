@@ -2,7 +2,7 @@
 //! (read, list, get), settle, act (strays, opening, candidate, claim, opening, finished pods).
 
 use crate::server::Answer;
-use crate::state::{Mask, Next, PODS, Phase, Pod, PodRef, Replica, Request, State, StatusWrite};
+use crate::state::{Mask, Next, PODS, Phase, PodRef, Replica, Request, State, StatusWrite};
 use crate::{Mutation, Protocol};
 
 /// What a replica may do either way: by time, by the user's settings, or by the policy.
@@ -12,12 +12,11 @@ pub struct Choice {
     pub strays: bool,
     /// When it lists: finished pods are beyond what the user wants kept.
     pub finished: bool,
+    /// When it lists: the current pod has not started in time.
+    pub timeout: bool,
     /// When it creates: the API server refuses the pod.
     pub refused: bool,
 }
-
-/// Pods as a list shows them, by their places.
-type View = [Option<Pod>; PODS];
 
 impl Replica {
     fn status_write(&self) -> StatusWrite {
@@ -36,6 +35,7 @@ impl Replica {
             } else {
                 0
             },
+            stopping: self.stopping,
             ..StatusWrite::default()
         }
     }
@@ -63,18 +63,22 @@ impl Replica {
             })),
             Next::Claim | Next::Write => Some(Request::Status(self.status_write())),
             Next::OpenOwn => Some(Request::Open(self.candidate)),
+            Next::Stop => Some(Request::Stop {
+                pod: self.stop,
+                gated: self.stop_gated,
+            }),
             Next::Void => Some(Request::Status(StatusWrite {
                 void: true,
                 ..StatusWrite::default()
             })),
-            Next::Withdraw => delete(self.candidate, false),
+            Next::Withdraw => delete(self.candidate, true),
             Next::DeleteFinished => delete(first(self.finished), false),
         }
     }
 }
 
 impl Protocol {
-    fn without(&self, rule: Mutation) -> bool {
+    pub(crate) fn without(&self, rule: Mutation) -> bool {
         self.mutation == Some(rule)
     }
 
@@ -87,15 +91,20 @@ impl Protocol {
                 let pods = || state.facts.pods.iter().flatten();
                 let gated = pods().any(|pod| pod.phase == Phase::Gated);
                 let finished = pods().any(|pod| pod.phase == Phase::Done);
+                let timeouts = match state.facts.budget.timeouts {
+                    0 => &[false][..],
+                    _ => &[false, true][..],
+                };
                 let mut choices = Vec::new();
                 for strays in [true, false] {
                     for finished_too in [false, true] {
                         if (gated || strays) && (finished || !finished_too) {
-                            choices.push(Choice {
+                            choices.extend(timeouts.iter().map(|timeout| Choice {
                                 strays,
                                 finished: finished_too,
+                                timeout: *timeout,
                                 ..choice
-                            });
+                            }));
                         }
                     }
                 }
@@ -223,11 +232,19 @@ impl Protocol {
                 replica.item = 0;
                 replica.run = 0;
                 replica.refused = false;
+                replica.stopping = None;
                 if apart {
                     replica.next = Next::Void;
+                } else if replica.stop != PodRef::Nobody {
+                    replica.next = Next::Stop;
                 } else {
                     after_writing(replica, true, self);
                 }
+            }
+            (Next::Stop, _) => {
+                replica.stop = PodRef::Nobody;
+                replica.stop_gated = false;
+                after_writing(replica, false, self);
             }
             (Next::DeleteFinished, _) => {
                 replica.finished &= replica.finished.wrapping_sub(1);
@@ -253,146 +270,7 @@ impl Protocol {
         }
     }
 
-    fn list(&self, state: &mut State, r: usize, choice: Choice) {
-        let earlier = state.facts.replicas[r].listed;
-        let view: View = std::array::from_fn(|place| {
-            let missed = (self.without(Mutation::ListBeforeRead) && earlier & (1 << place) == 0)
-                || self.without(Mutation::NoList);
-            let shown = |pod: &Pod| pod.labelled && pod.phase != Phase::Forced && !missed;
-            state.facts.pods[place].filter(shown)
-        });
-        state.facts.replicas[r].listed = 0;
-        self.settle_others(state, r, &view, choice);
-        let replica = &state.facts.replicas[r];
-        let Some(current) = replica.current else {
-            return self.settled(state, r);
-        };
-        let listed = match current.uid {
-            PodRef::Is(place) => view[usize::from(place)],
-            _ => None,
-        };
-        if listed.is_some() || self.without(Mutation::AbsenceFromList) {
-            self.settle_current(state, r, listed);
-            self.settled(state, r);
-        } else {
-            state.facts.replicas[r].next = Next::Get;
-        }
-    }
-
-    /// A live read of the current pod, by its name.
-    fn get(&self, state: &mut State, r: usize) {
-        let Some(current) = state.facts.replicas[r].current else {
-            return over(state, r);
-        };
-        let found = state
-            .pod(current.name)
-            .filter(|pod| pod.phase != Phase::Forced && current.name == current.uid)
-            .copied();
-        self.settle_current(state, r, found);
-        self.settled(state, r);
-    }
-
-    fn terminal(&self, pod: &Pod) -> bool {
-        let ending = pod.phase == Phase::Ending && self.without(Mutation::TerminatingIsTerminal);
-        pod.phase == Phase::Done || ending
-    }
-
-    /// The run in progress: recorded if it is over, else looked after.
-    fn settle_current(&self, state: &mut State, r: usize, pod: Option<Pod>) {
-        let replica = &mut state.facts.replicas[r];
-        let Some(current) = replica.current else {
-            return;
-        };
-        match pod {
-            Some(pod) if !self.terminal(&pod) => {
-                replica.free = false;
-                if pod.phase == Phase::Gated && !self.without(Mutation::OnlyClaimerOpens) {
-                    replica.open = current.uid;
-                    replica.resumed = current.resumed;
-                }
-            }
-            _ => replica.record = current.name,
-        }
-    }
-
-    /// All other pods, and the number of the next run. Where no run is in progress by the
-    /// status, a pod of ours that may run is taken for the current one.
-    fn settle_others(&self, state: &mut State, r: usize, view: &View, choice: Choice) {
-        let replica = &mut state.facts.replicas[r];
-        let group = replica.group;
-        let ours = |pod: &Pod| pod.owner == group;
-        let pods = || {
-            view.iter()
-                .enumerate()
-                .filter_map(|(place, pod)| pod.map(|pod| (place, pod)))
-        };
-        let labels = pods().filter(|(_, pod)| ours(pod)).map(|(_, pod)| pod.run);
-        let highest = match self.without(Mutation::NumberFromStatus) {
-            true => 0,
-            false => labels.max().unwrap_or(0),
-        };
-        replica.run = replica.run.max(highest) + 1;
-
-        let mut kept = replica
-            .current
-            .map_or(PodRef::Nobody, |current| current.uid);
-        if replica.current.is_none() && !self.without(Mutation::NoAdoption) {
-            let running = pods()
-                .filter(|(_, pod)| ours(pod) && !self.terminal(pod) && pod.phase != Phase::Gated)
-                .max_by_key(|(_, pod)| pod.run);
-            if let Some((place, pod)) = running {
-                kept = PodRef::Is(place as u8);
-                replica.adopt = kept;
-                replica.item = pod.item;
-            }
-        }
-        replica.free = replica.adopt == PodRef::Nobody && replica.run <= self.runs;
-        for (place, pod) in pods() {
-            let bit = 1 << place;
-            if self.terminal(&pod) {
-                if choice.finished && ours(&pod) && pod.phase == Phase::Done {
-                    replica.finished |= bit;
-                }
-                continue;
-            }
-            if kept == PodRef::Is(place as u8) {
-                continue;
-            }
-            replica.free = false;
-            if !ours(&pod) || pod.phase == Phase::Ending {
-                continue;
-            }
-            if pod.phase != Phase::Gated {
-                replica.strays |= bit;
-            } else if self.without(Mutation::OpenAnyGated) {
-                replica.open = PodRef::Is(place as u8);
-            } else if choice.strays && self.without(Mutation::DeleteAnyVersion) {
-                replica.strays |= bit;
-            } else if choice.strays {
-                replica.gated_strays |= bit;
-            }
-        }
-    }
-
-    /// Everything is decided: from here on it is done.
-    fn settled(&self, state: &mut State, r: usize) {
-        let replica = &mut state.facts.replicas[r];
-        replica.current = None;
-        if replica.free {
-            replica.item = (replica.run - 1) % self.items + 1;
-        } else if replica.adopt == PodRef::Nobody {
-            replica.run = 0;
-        }
-        if replica.strays | replica.gated_strays == 0 {
-            self.after_strays(replica);
-        } else if self.without(Mutation::NoReread) {
-            replica.next = Next::DeleteStray;
-        } else {
-            replica.next = Next::Reread;
-        }
-    }
-
-    fn after_strays(&self, replica: &mut Replica) {
+    pub(crate) fn after_strays(&self, replica: &mut Replica) {
         if replica.open == PodRef::Nobody {
             self.after_opening(replica);
         } else if replica.resumed || self.without(Mutation::OpenUnannounced) {
@@ -405,8 +283,13 @@ impl Protocol {
     fn after_opening(&self, replica: &mut Replica) {
         if replica.free {
             replica.next = Next::Create;
-        } else if replica.record != PodRef::Nobody || replica.adopt != PodRef::Nobody {
+        } else if replica.record != PodRef::Nobody
+            || replica.adopt != PodRef::Nobody
+            || replica.stopping.is_some()
+        {
             replica.next = Next::Write;
+        } else if replica.stop != PodRef::Nobody {
+            replica.next = Next::Stop;
         } else {
             after_writing(replica, false, self);
         }

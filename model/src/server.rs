@@ -1,6 +1,7 @@
 //! The API server: what a request does, whoever sent it and whenever it arrives.
 
-use crate::state::{Current, Fault, Ledger, Phase, Pod, PodRef, Request, State, StatusWrite};
+use crate::fault::Fault;
+use crate::state::{Current, Ledger, Phase, Pod, PodRef, Request, State, StatusWrite};
 use crate::{Mutation, Protocol};
 
 /// What a request is answered with.
@@ -27,6 +28,7 @@ impl Protocol {
                     run,
                     item,
                     labelled: true,
+                    started: false,
                     ledger: Ledger::Blank,
                 }))
             }
@@ -57,6 +59,10 @@ impl Protocol {
                 self.delete(state, pod, gated);
                 Answer::Done(PodRef::Nobody)
             }
+            Request::Stop { pod, gated } => {
+                self.stop(state, pod, gated);
+                Answer::Done(PodRef::Nobody)
+            }
         }
     }
 
@@ -83,6 +89,9 @@ impl Protocol {
         }
         if let (true, Some(current)) = (write.resume, &mut state.facts.group.current) {
             current.resumed = true;
+        }
+        if let (Some(stopping), Some(current)) = (write.stopping, &mut state.facts.group.current) {
+            current.stopping = stopping;
         }
         let before = state.facts.group.current;
         if write.record != PodRef::Nobody {
@@ -123,6 +132,7 @@ impl Protocol {
             uid,
             item: write.item,
             resumed: false,
+            stopping: false,
             ran,
         });
     }
@@ -177,6 +187,22 @@ impl Protocol {
                 self.blame(state, Fault::ResultDeleted)
             }
             _ => {}
+        }
+        self.remove_gracefully(state, usize::from(place));
+    }
+
+    /// A current pod that has not started in time is deleted as it was seen, or not at all.
+    fn stop(&self, state: &mut State, pod: PodRef, gated: bool) {
+        let (PodRef::Is(place), Some(found)) = (pod, state.pod(pod).copied()) else {
+            return;
+        };
+        let seen = if gated { Phase::Gated } else { Phase::Live };
+        let same = found.phase == seen && !found.started;
+        if !same && self.mutation != Some(Mutation::StopAnyVersion) {
+            return;
+        }
+        if found.phase == Phase::Live && found.started {
+            self.blame(state, Fault::RunningDeleted);
         }
         self.remove_gracefully(state, usize::from(place));
     }

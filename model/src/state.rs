@@ -10,6 +10,7 @@
 //! - **Order.** Pods, replicas and requests are sorted ([`State::canonical`]): which replica
 //!   does a thing is of no concern to the others.
 
+use crate::fault::{Budget, Fault};
 use std::hash::{Hash, Hasher};
 
 /// Pods that may exist at a time; [`Fault::NoRoom`] tells if that is ever too few.
@@ -60,6 +61,8 @@ pub struct Pod {
     pub item: u8,
     /// Whether it still has its group label, and so is listed.
     pub labelled: bool,
+    /// Whether the API server has heard that a container of it started.
+    pub started: bool,
     /// What the status has said about it.
     pub ledger: Ledger,
 }
@@ -94,6 +97,8 @@ pub struct Current {
     pub item: u8,
     /// Whether another cycle than the claimer's has said that it opens the gate.
     pub resumed: bool,
+    /// Whether the operator is about to end it, because it did not start in time.
+    pub stopping: bool,
     /// Whether its gate was ever opened. Known to the model alone.
     pub ran: bool,
 }
@@ -139,6 +144,8 @@ pub enum Next {
     Withdraw,
     /// Write the status without a claim.
     Write,
+    /// Delete the current pod, which has not started in time, if it is still as it was seen.
+    Stop,
     /// Read the group again, before finished pods are deleted.
     RereadFinished,
     /// Delete a finished pod.
@@ -172,6 +179,12 @@ pub struct Replica {
     pub open: PodRef,
     /// Whether the status says so already.
     pub resumed: bool,
+    /// The current pod, to be ended because it has not started in time.
+    pub stop: PodRef,
+    /// Whether that pod was gated when it was seen.
+    pub stop_gated: bool,
+    /// What the status is to say of that, if something else than it does.
+    pub stopping: Option<bool>,
     /// The pod whose end is to be recorded.
     pub record: PodRef,
     /// The pod to be taken for the current one again.
@@ -203,6 +216,8 @@ pub struct StatusWrite {
     pub void: bool,
     /// It says that another cycle than the claimer's opens the gate.
     pub resume: bool,
+    /// It says that the operator ends the current run, or that it does not after all.
+    pub stopping: Option<bool>,
 }
 
 /// A request that changes something.
@@ -228,56 +243,13 @@ pub enum Request {
         /// Only if it is still as it was seen: gated.
         gated: bool,
     },
-}
-
-/// What may still go wrong, or be done by hand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Budget {
-    /// Crashes of replicas.
-    pub crashes: u8,
-    /// Requests that are not answered.
-    pub unanswered: u8,
-    /// Changes by hand to the group or to a pod's labels.
-    pub tampering: u8,
-    /// Creations that the API server refuses.
-    pub refusals: u8,
-}
-
-/// What must never happen, found out in the moment in which it does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Fault {
-    /// A result was recorded that was recorded before, or whose run is not the current one.
-    RecordedTwice,
-    /// A result was recorded while the pod may still run.
-    RecordedEarly,
-    /// A result was credited to another item than the one that ran.
-    WrongItem,
-    /// A claim was taken back although the pod had been opened.
-    TakenBack,
-    /// A run's number was given before.
-    NumberRepeated,
-    /// The operator deleted a pod that may run.
-    RunningDeleted,
-    /// The operator deleted a finished pod whose result is not recorded.
-    ResultDeleted,
-    /// The model is too small for this behaviour.
-    NoRoom,
-}
-
-impl Fault {
-    /// The property that it breaks.
-    pub fn property(self) -> &'static str {
-        match self {
-            Self::RecordedTwice => "a result is recorded once",
-            Self::RecordedEarly => "a result is recorded when the pod has ended",
-            Self::WrongItem => "a result is recorded for the item that ran",
-            Self::TakenBack => "no run that began is taken back",
-            Self::NumberRepeated => "run numbers never repeat",
-            Self::RunningDeleted => "the operator deletes no pod that may run",
-            Self::ResultDeleted => "a finished pod is kept until it is recorded",
-            Self::NoRoom => "the model has room",
-        }
-    }
+    /// Delete the current pod gracefully, if it is still as it was seen: not started.
+    Stop {
+        /// The pod.
+        pod: PodRef,
+        /// Whether it was seen gated.
+        gated: bool,
+    },
 }
 
 /// All of it.
@@ -365,6 +337,18 @@ impl State {
         }
     }
 
+    /// Whether it matters to anybody that a pod has started: what must start in time is ended
+    /// if it does not.
+    pub(crate) fn watches_starts(&self) -> bool {
+        let facts = &self.facts;
+        let stops = |replica: &Replica| replica.stop != PodRef::Nobody;
+        let late = |request: &Request| matches!(request, Request::Stop { .. });
+        facts.budget.timeouts > 0
+            || facts.group.current.is_some_and(|current| current.stopping)
+            || facts.replicas.iter().any(stops)
+            || facts.late.iter().flatten().any(late)
+    }
+
     /// Adds a pod.
     pub fn add(&mut self, pod: Pod) -> PodRef {
         let Some(place) = self.facts.pods.iter().position(Option::is_none) else {
@@ -423,6 +407,7 @@ impl Facts {
             m(&mut replica.finished);
             m(&mut replica.listed);
             r(&mut replica.open);
+            r(&mut replica.stop);
             r(&mut replica.record);
             r(&mut replica.adopt);
             r(&mut replica.candidate);
@@ -434,7 +419,9 @@ impl Facts {
                     r(&mut write.record);
                     r(&mut write.current);
                 }
-                Request::Open(pod) | Request::Delete { pod, .. } => r(pod),
+                Request::Open(pod) | Request::Delete { pod, .. } | Request::Stop { pod, .. } => {
+                    r(pod)
+                }
             }
         }
     }

@@ -23,6 +23,12 @@ fn request(state: &State, request: Request) -> String {
         }
         Request::Open(which) => format!("opens the gate of {}", pod(state, which)),
         Request::Delete { pod: which, .. } => format!("deletes {}", pod(state, which)),
+        Request::Stop { pod: which, .. } => {
+            format!(
+                "deletes {}, which has not started in time",
+                pod(state, which)
+            )
+        }
         Request::Status(write) => {
             let mut parts = Vec::new();
             if write.record != PodRef::Nobody {
@@ -36,6 +42,11 @@ fn request(state: &State, request: Request) -> String {
             }
             if write.void {
                 parts.push("takes its claim back".into());
+            }
+            match write.stopping {
+                Some(true) => parts.push("says that the run is to be ended".into()),
+                Some(false) => parts.push("says that the run is not to be ended after all".into()),
+                None => {}
             }
             if write.resume {
                 parts.push("says that it opens the gate for the claimer".into());
@@ -75,6 +86,7 @@ pub fn sentence(state: &State, action: &Action) -> String {
             Some(late) => format!("late, a request {}", request(state, late)),
             None => "nothing arrives".into(),
         },
+        Action::Starts(place) => format!("{} has started", at(place)),
         Action::Ends(place) => format!("the containers of {} end", at(place)),
         Action::Delete(place) => format!("{} is deleted by hand", at(place)),
         Action::Vanish(place) => format!("{} is gone", at(place)),

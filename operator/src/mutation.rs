@@ -60,6 +60,8 @@ mod switches {
         NoSecondReadFinished,
         /// Gated strays are deleted also if they have been opened since.
         DeleteAnyVersion,
+        /// A candidate that could not be claimed is deleted also if it has been opened since.
+        WithdrawAnyVersion,
         /// Nobody opens a claimed pod whose claimer has crashed.
         OnlyClaimerOpens,
         /// Who opens a gate that another has claimed does not say so in the status before.

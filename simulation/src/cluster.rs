@@ -6,6 +6,7 @@ use oaat_operator::cluster::{Cluster, ClusterError, GroupRead, TypeRead};
 use oaat_operator::policies::{PolicyRead, Source};
 use serde_json::Value;
 use std::collections::HashMap;
+use std::fmt;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
@@ -58,6 +59,31 @@ impl Verb {
             self,
             Self::Group | Self::Pods { .. } | Self::Pod(_) | Self::NamespaceEnds
         )
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Group => f.write_str("read group"),
+            Self::Pods { .. } => f.write_str("list pods"),
+            Self::Pod(name) => write!(f, "read pod {name}"),
+            Self::NamespaceEnds => f.write_str("read namespace"),
+            Self::WriteStatus { version, status } => match status.get("current") {
+                None => write!(f, "write at {version}"),
+                Some(Value::Null) => write!(f, "write at {version}: no run in progress"),
+                Some(current) => {
+                    let (run, uid) = (&current["run"], &current["podUid"]);
+                    write!(f, "write at {version}: run {run} in {uid}")
+                }
+            },
+            Self::CreatePod(pod) => {
+                let name = pod.metadata.name.as_deref().unwrap_or_default();
+                write!(f, "create {name}")
+            }
+            Self::OpenGate { uid, .. } => write!(f, "open {uid}"),
+            Self::DeletePod { uid, .. } => write!(f, "delete {uid}"),
+        }
     }
 }
 

@@ -1,49 +1,23 @@
 //! One history: replicas, a cluster and a node under faults, from a seed to a verdict.
 
 use crate::chance::Chance;
-use crate::event::Event;
+use crate::event::{Event, Request};
 use crate::mischief;
-use crate::mutation::Mutation;
 use crate::node::{self, Manner};
+use crate::oracle::instant;
 use crate::replica::{self, Looked, Replica};
+use crate::setting::{Faults, Kill, Setting, Verdict};
+use crate::violation::Kind;
 use crate::world::{Change, World};
-use oaat_operator::api::{OaatGroupSpec, OaatGroupStatus, OaatTypeSpec};
+use oaat_operator::api::{OaatGroupSpec, OaatTypeSpec};
 use oaat_operator::cluster::TypeRead;
 use oaat_operator::pod::PodView;
 use policy_host::Policy;
 use serde_json::json;
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// How a history is made.
-#[derive(Clone, Debug, Default)]
-pub struct Setting {
-    /// The seed.
-    pub seed: u64,
-    /// A rule switched off.
-    pub mutation: Option<Mutation>,
-    /// Faults that are left out.
-    pub without: BTreeSet<u64>,
-    /// Whether to tell what happens.
-    pub told: bool,
-}
-
-/// What came of a history.
-#[derive(Debug, Default)]
-pub struct Verdict {
-    /// What was wrong, if something was.
-    pub violation: Option<String>,
-    /// Runs recorded.
-    pub runs: u64,
-    /// Looks at the group.
-    pub looks: u64,
-    /// The faults, by their numbers.
-    pub faults: Vec<u64>,
-    /// What happened, if it was to be told.
-    pub told: Vec<String>,
-}
 
 /// Everything of one history.
 pub struct History<'a> {
@@ -54,6 +28,12 @@ pub struct History<'a> {
     pub world: World,
     /// The operator.
     pub replicas: Vec<Replica>,
+    /// The faults that there are.
+    pub faults: Faults,
+    /// A write at which its replica is killed.
+    pub kill: Option<Kill>,
+    /// Writes that set out so far.
+    pub writes: u64,
     /// Whether one of them is elected.
     pub election: bool,
     /// The group's spec, to create it again.
@@ -85,6 +65,7 @@ impl<'a> History<'a> {
             violation: history.world.oracle.violation,
             runs: history.world.oracle.runs,
             looks: history.looks,
+            writes: history.writes,
             faults: history.chance.injected,
             told,
         }
@@ -92,6 +73,7 @@ impl<'a> History<'a> {
 
     fn new(setting: &Setting, default: &'a Policy) -> Self {
         let mut chance = Chance::new(setting.seed, &setting.without);
+        chance.calm = setting.faults == Faults::None;
         let names = ["a", "b", "c", "d"];
         let items = &names[..chance.number(1..5) as usize];
         let spec: OaatGroupSpec = serde_json::from_value(json!({
@@ -120,14 +102,18 @@ impl<'a> History<'a> {
             longest: chance.one_of(&[50, 2_000, 40_000]),
             failing: chance.one_of(&[0, 200, 600]),
         };
+        let floor = Duration::from_secs(chance.one_of(&[0, 1, 10]));
         let mut history = Self {
             default,
             world: World::new(setting.mutation),
             replicas,
+            faults: setting.faults,
+            kill: setting.kill,
+            writes: 0,
             election,
             spec,
             type_,
-            floor: Duration::from_secs(chance.one_of(&[0, 1, 10])),
+            floor,
             manner,
             queue: BinaryHeap::new(),
             events: std::collections::HashMap::new(),
@@ -140,6 +126,7 @@ impl<'a> History<'a> {
         for replica in 0..count {
             history.at(0, Event::Type(replica));
         }
+        history.world.oracle.floor = floor.as_millis() as i64;
         history.world.create_group(history.spec.clone());
         let length = history.chance.number(10_000..60_000);
         history.at(length, Event::Calm);
@@ -172,7 +159,7 @@ impl<'a> History<'a> {
             self.world.now = time;
             self.happens(event);
             self.spread();
-            if self.world.oracle.violation.is_some() {
+            if self.world.oracle.violation.is_some() || self.looks > LOOKS {
                 return;
             }
             let Some(quiet) = self.quiet else { continue };
@@ -182,12 +169,11 @@ impl<'a> History<'a> {
             if time > quiet + PATIENCE {
                 let status = self.world.group.as_ref().map(|group| group.status.clone());
                 let words = format!("nothing moves: {}", status.unwrap_or_default());
-                return self.world.oracle.violated(words);
+                return self.world.oracle.violated(Kind::Stuck, words);
             }
         }
-        self.world
-            .oracle
-            .violated("nothing is left to happen".into());
+        let words = "nothing is left to happen".to_owned();
+        self.world.oracle.violated(Kind::Stuck, words);
     }
 
     fn happens(&mut self, event: Event) {
@@ -200,16 +186,12 @@ impl<'a> History<'a> {
                 }
                 self.looks += 1;
                 if self.looks > LOOKS {
-                    self.world.oracle.violated("looks without end".into());
-                }
-                if self.world.mutation == Some(Mutation::ListBeforeRead) {
-                    self.replicas[replica].listed = self.world.labelled();
+                    let words = "looks without end".to_owned();
+                    self.world.oracle.violated(Kind::Stuck, words);
                 }
                 self.go_on(replica);
             }
-            Event::Arrives(replica, life, call, verb, back) => {
-                self.arrives(replica, life, call, &verb, back);
-            }
+            Event::Arrives(request, back) => self.arrives(&request, back),
             Event::Answers(replica, life, call, reply) => {
                 let this = &mut self.replicas[replica];
                 if !this.alive || this.life != life {
@@ -222,6 +204,12 @@ impl<'a> History<'a> {
                 self.go_on(replica);
             }
             Event::Sees(replica, life, change) => self.sees(replica, life, &change),
+            Event::Edited(replica, life, version) => {
+                let this = &self.replicas[replica];
+                if this.life == life && this.wrote < version {
+                    self.wake(replica, 0);
+                }
+            }
             Event::Node(uid, step) => {
                 self.tell(|| format!("node: {step:?} {uid}"));
                 let (world, chance) = (&mut self.world, &mut self.chance);
@@ -239,7 +227,7 @@ impl<'a> History<'a> {
                 }
             }
             Event::Collect => {
-                mischief::collect(&mut self.world);
+                mischief::collect(self);
                 self.at(1000, Event::Collect);
             }
             Event::Restart(replica) => self.restart(replica),
@@ -249,6 +237,13 @@ impl<'a> History<'a> {
                     this.paused = false;
                     self.tell(|| format!("replica {replica} goes on"));
                     self.wake(replica, 1);
+                    self.deposed(replica);
+                }
+            }
+            Event::Deposed(replica, life) => {
+                let this = &self.replicas[replica];
+                if this.life == life && this.alive {
+                    self.crash(replica, 1_000);
                 }
             }
             Event::Relist(replica, life) => {
@@ -258,7 +253,9 @@ impl<'a> History<'a> {
                 }
             }
             Event::Recreate => {
-                if self.world.group.is_none() {
+                if self.world.namespace_ends.is_some() {
+                    self.at(1_000, Event::Recreate);
+                } else if self.world.group.is_none() {
                     self.tell(|| "the group is created again".into());
                     self.world.create_group(self.spec.clone());
                 }
@@ -298,11 +295,24 @@ impl<'a> History<'a> {
     /// A replica goes on, and its new requests set out.
     fn go_on(&mut self, replica: usize) {
         let now = self.world.now;
-        let looked = self.replicas[replica].go_on(now, &mut self.chance);
+        let rule = self.world.mutation;
+        let looked = self.replicas[replica].go_on(now, rule, &mut self.chance);
         let this = &self.replicas[replica];
         let (life, made) = (this.life, std::mem::take(&mut this.wire.mailbox().made));
+        let clock = this.clocks;
         for (call, verb) in made {
-            self.sets_out(replica, life, call, verb);
+            // A request before this one may have been the end of its sender.
+            if !self.replicas[replica].alive {
+                return;
+            }
+            self.sets_out(Request {
+                replica,
+                life,
+                call,
+                verb: Box::new(verb),
+                clock,
+                fatal: None,
+            });
         }
         if let Looked::Over(Some(wait)) = looked {
             self.at(wait, Event::Wake(replica, life));
@@ -311,11 +321,14 @@ impl<'a> History<'a> {
 
     /// Hands on what has happened to those who watch.
     fn spread(&mut self) {
-        for change in std::mem::take(&mut self.world.changes) {
+        for change in std::mem::take(&mut self.world.changes)
+            .into_iter()
+            .map(Arc::new)
+        {
             for (wait, uid, step) in node::hears(&change, &mut self.chance) {
                 self.at(wait, Event::Node(uid, step));
             }
-            if let Change::Opened(_) | Change::Going(..) = change {
+            if let Change::Opened(_) | Change::Going(..) = *change {
                 continue;
             }
             for replica in 0..self.replicas.len() {
@@ -324,7 +337,7 @@ impl<'a> History<'a> {
                     None => self.chance.number(1..20),
                 };
                 let life = self.replicas[replica].life;
-                self.at(wait, Event::Sees(replica, life, Box::new(change.clone())));
+                self.at(wait, Event::Sees(replica, life, change.clone()));
             }
         }
     }
@@ -334,11 +347,12 @@ impl<'a> History<'a> {
         let Some(group) = &self.world.group else {
             return false;
         };
-        let status: OaatGroupStatus =
-            serde_json::from_value(group.status.clone()).unwrap_or_default();
+        let items = &group.status["items"];
         group.object.spec.oaat_items.iter().all(|item| {
-            let last = status.items.get(item).and_then(|item| item.last_success);
-            last.is_some_and(|last| last.0 > crate::world::wall(since))
+            let last = items
+                .get(item)
+                .and_then(|item| instant(&item["lastSuccess"]));
+            last.is_some_and(|last| last > crate::world::wall(since))
         })
     }
 
@@ -355,7 +369,7 @@ impl<'a> History<'a> {
         });
         if let Some(left) = left {
             let words = format!("candidate {} was left over", left.name);
-            self.world.oracle.violated(words);
+            self.world.oracle.violated(Kind::LeftOver, words);
         }
     }
 }

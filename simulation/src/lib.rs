@@ -19,10 +19,14 @@ pub mod oracle;
 mod processes;
 pub mod replica;
 mod server;
+pub mod setting;
+pub mod violation;
 pub mod world;
 
-pub use history::{History, Setting, Verdict};
+pub use history::History;
 pub use mutation::Mutation;
+pub use setting::{Faults, Kill, Setting, Verdict};
+pub use violation::{Kind, Violation};
 
 use oaat_operator::DEFAULT_POLICY;
 use policy_host::{Host, Limits, Policy};

@@ -47,12 +47,15 @@ fn main() -> anyhow::Result<ExitCode> {
             }
         });
     }
-    let end = options
-        .from
-        .checked_add(options.seeds)
-        .context("so many seeds there are not")?;
+    let last = options.from.checked_add(options.seeds);
+    last.context("so many seeds there are not")?;
     let started = Instant::now();
-    let sum = many(options.from..end, options.mutation, &policy, |seeds| {
+    let setting = |number| Setting {
+        seed: options.from + number,
+        mutation: options.mutation,
+        ..Setting::default()
+    };
+    let sum = many(options.seeds, setting, &policy, |seeds| {
         if seeds.is_multiple_of(10_000) {
             let took = started.elapsed().as_secs();
             println!("{seeds} histories in {took} s");
@@ -60,20 +63,23 @@ fn main() -> anyhow::Result<ExitCode> {
     })?;
     println!(
         "{} histories, {} runs, {} looks, {} faults in {:.1} s",
-        sum.seeds,
+        sum.histories,
         sum.runs,
         sum.looks,
         sum.faults,
         started.elapsed().as_secs_f64()
     );
-    let Some((seed, what)) = sum.wrong else {
+    let Some((setting, what)) = sum.wrong else {
         println!("0 violations");
         return Ok(ExitCode::SUCCESS);
     };
+    let seed = setting.seed;
     println!("VIOLATION with seed {seed}: {what}\n\nshortened:");
-    let short = shortest(seed, options.mutation, &policy)?;
+    let (_, short) = shortest(&setting, &policy)?;
     short.told.iter().for_each(|line| println!("{line}"));
-    println!("VIOLATION: {}", short.violation.unwrap_or_default());
+    if let Some(what) = short.violation {
+        println!("VIOLATION: {what}");
+    }
     println!("\nwhole: oaat-simulation --replay {seed}");
     Ok(ExitCode::FAILURE)
 }

@@ -1,9 +1,9 @@
 //! Many histories on all cores, and the shortest form of one that went wrong.
 
-use crate::history::{History, Setting, Verdict};
-use crate::mutation::Mutation;
+use crate::history::History;
+use crate::setting::{Faults, Kill, Setting, Verdict};
+use crate::violation::Violation;
 use policy_host::Policy;
-use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -13,15 +13,17 @@ use std::thread;
 #[derive(Debug, Default)]
 pub struct Sum {
     /// Histories.
-    pub seeds: u64,
+    pub histories: u64,
     /// Runs recorded.
     pub runs: u64,
     /// Looks at the group.
     pub looks: u64,
+    /// Writes that set out.
+    pub writes: u64,
     /// Faults.
     pub faults: u64,
-    /// The first that went wrong, by its seed.
-    pub wrong: Option<(u64, String)>,
+    /// The first that went wrong.
+    pub wrong: Option<(Setting, Violation)>,
 }
 
 /// Runs one history.
@@ -35,45 +37,43 @@ pub fn one(setting: &Setting, policy: &Policy) -> std::io::Result<Verdict> {
     Ok(History::run(setting, policy))
 }
 
-/// Runs the histories of these seeds until one goes wrong.
+/// Runs so many histories until one goes wrong; `setting` says how the n-th is made.
 ///
 /// # Errors
 /// When no thread can be had.
 pub fn many(
-    seeds: Range<u64>,
-    mutation: Option<Mutation>,
+    count: u64,
+    setting: impl Fn(u64) -> Setting + Sync,
     policy: &Policy,
     progress: impl Fn(u64) + Sync,
 ) -> std::io::Result<Sum> {
-    let (next, wrong) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
-    let sum = Mutex::new(Sum::default());
+    let (next, wrong) = (AtomicU64::new(0), AtomicBool::new(false));
+    let sum = Mutex::new((u64::MAX, Sum::default()));
     let work = || -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         let _inside = runtime.enter();
         loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if !seeds.contains(&seed) || wrong.load(Ordering::Relaxed) {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= count || wrong.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            let setting = Setting {
-                seed,
-                mutation,
-                ..Setting::default()
-            };
+            let setting = setting(number);
             let verdict = History::run(&setting, policy);
-            let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
-            sum.seeds += 1;
+            let (first, sum) = &mut *sum.lock().unwrap_or_else(PoisonError::into_inner);
+            sum.histories += 1;
             sum.runs += verdict.runs;
             sum.looks += verdict.looks;
+            sum.writes += verdict.writes;
             sum.faults += verdict.faults.len() as u64;
             if let Some(what) = verdict.violation {
                 wrong.store(true, Ordering::Relaxed);
-                // Of several at once the first seed, so that the answer is always the same.
-                if sum.wrong.as_ref().is_none_or(|(first, _)| seed < *first) {
-                    sum.wrong = Some((seed, what));
+                // Of several at once the first, so that the answer is always the same.
+                if number < *first {
+                    *first = number;
+                    sum.wrong = Some((setting, what));
                 }
             }
-            progress(sum.seeds);
+            progress(sum.histories);
         }
     };
     let cores = thread::available_parallelism()?.get();
@@ -86,42 +86,58 @@ pub fn many(
         }
         Ok::<_, std::io::Error>(())
     })?;
-    Ok(sum.into_inner().unwrap_or_else(PoisonError::into_inner))
+    let (_, sum) = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(sum)
 }
 
-/// Leaves out every fault without which the history of a seed goes wrong all the same, and
-/// tells what is left.
+/// The histories of these seeds with the replica killed that makes the n-th write, for each of
+/// their writes: just before it, and just after it took effect.
 ///
 /// # Errors
 /// When no thread for the policy can be had.
-pub fn shortest(
-    seed: u64,
-    mutation: Option<Mutation>,
+pub fn killed_at_every_write(
+    seeds: Range<u64>,
+    faults: Faults,
     policy: &Policy,
-) -> std::io::Result<Verdict> {
-    let mut setting = Setting {
-        seed,
-        mutation,
-        ..Setting::default()
-    };
-    let mut faults = one(&setting, policy)?.faults;
+) -> std::io::Result<Vec<Setting>> {
+    let mut settings = Vec::new();
+    for seed in seeds {
+        let setting = Setting {
+            seed,
+            faults,
+            ..Setting::default()
+        };
+        let writes = one(&setting, policy)?.writes;
+        for kill in (1..=writes).flat_map(|n| [Kill::Before(n), Kill::After(n)]) {
+            settings.push(Setting {
+                kill: Some(kill),
+                ..setting.clone()
+            });
+        }
+    }
+    Ok(settings)
+}
+
+/// Leaves out every fault without which a history goes wrong in the same way, and tells what is
+/// left.
+///
+/// # Errors
+/// When no thread for the policy can be had.
+pub fn shortest(setting: &Setting, policy: &Policy) -> std::io::Result<(Setting, Verdict)> {
+    let mut setting = setting.clone();
+    let whole = one(&setting, policy)?;
+    let kind = whole.violation.map(|violation| violation.kind);
+    let mut faults = whole.faults;
     // Halves first, then quarters, down to single faults.
     let mut size = faults.len().div_ceil(2).max(1);
     loop {
         let mut at = 0;
         while at < faults.len() {
-            let piece: BTreeSet<u64> = faults[at..(at + size).min(faults.len())]
-                .iter()
-                .copied()
-                .collect();
-            let mut without = setting.without.clone();
-            without.extend(&piece);
-            let attempt = Setting {
-                without,
-                ..setting.clone()
-            };
+            let piece = &faults[at..(at + size).min(faults.len())];
+            let mut attempt = setting.clone();
+            attempt.without.extend(piece);
             let verdict = one(&attempt, policy)?;
-            if verdict.violation.is_some() {
+            if verdict.violation.map(|violation| violation.kind) == kind {
                 setting = attempt;
                 faults = verdict.faults;
             } else {
@@ -134,5 +150,6 @@ pub fn shortest(
         size = size.div_ceil(2);
     }
     setting.told = true;
-    one(&setting, policy)
+    let verdict = one(&setting, policy)?;
+    Ok((setting, verdict))
 }

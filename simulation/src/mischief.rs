@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 pub fn happens(history: &mut History<'_>, mut fault: Fault) {
     let replica = fault.within(0..history.replicas.len() as u64) as usize;
     let number = fault.number;
-    let kind = fault.within(0..18);
+    let kind = fault.within(0..history.faults.mischief());
     history.tell(|| format!("fault {number}: mischief {kind}"));
     // Who takes a running pod's label away and then makes the group forget the pod hides it
     // for good: that is told in docs/guarantees.md, and left out here.
@@ -23,7 +23,7 @@ pub fn happens(history: &mut History<'_>, mut fault: Fault) {
         .values()
         .any(|pod| pod.metadata.labels.is_none() && !PodView::from(pod).terminal());
     match kind {
-        12 | 13 if hidden => {}
+        12 | 13 | 18 if hidden => {}
         0..=3 => {
             let down = fault.within(0..20_000);
             if history.replicas[replica].alive {
@@ -58,7 +58,17 @@ pub fn happens(history: &mut History<'_>, mut fault: Fault) {
             history.at(down, Event::Type(replica));
         }
         16 => respecify(history, &mut fault),
-        _ => relabel(&mut history.world),
+        17 => relabel(&mut history.world),
+        18 => delete_namespace(history),
+        // All at a time, as when the machine goes that they are on.
+        _ => {
+            let down = fault.within(0..20_000);
+            for replica in 0..history.replicas.len() {
+                if history.replicas[replica].alive {
+                    history.crash(replica, down);
+                }
+            }
+        }
     }
 }
 
@@ -91,7 +101,7 @@ fn wipe(world: &mut World, fault: &mut Fault) {
         }
     }
     world.oracle.wiped(&uid, &world.truth);
-    world.touch_group(Change::Status);
+    world.touch_group(None);
 }
 
 fn delete_group(history: &mut History<'_>, fault: &mut Fault) {
@@ -113,7 +123,7 @@ fn delete_group(history: &mut History<'_>, fault: &mut Fault) {
         // After its pods.
         _ => {
             group.object.metadata.deletion_timestamp = Some(crate::world::time(world.now));
-            world.touch_group(Change::Group);
+            world.touch_group(Some(Change::Group));
         }
     }
     let down = fault.within(0..3_000);
@@ -122,6 +132,9 @@ fn delete_group(history: &mut History<'_>, fault: &mut Fault) {
 
 /// A pod with the group's label that no operator made.
 fn foreigner(history: &mut History<'_>, fault: &mut Fault) {
+    if history.world.namespace_ends.is_some() {
+        return;
+    }
     let name = format!("foreign-{}", fault.number);
     let pod = json!({
         "metadata": { "name": name, "labels": { names::GROUP: crate::world::GROUP } },
@@ -142,7 +155,7 @@ fn respecify(history: &mut History<'_>, fault: &mut Fault) {
         1 => spec.frequency = Some("7s".into()),
         _ => spec.pod_history_limit = Some(0),
     }
-    history.world.touch_group(Change::Group);
+    history.world.touch_group(Some(Change::Group));
 }
 
 /// Somebody takes the label of the pod of the run in progress away.
@@ -152,9 +165,18 @@ fn relabel(world: &mut World) {
     }
 }
 
+/// Somebody deletes the namespace. What is in it goes after a while, in no special order, and
+/// then the namespace itself.
+fn delete_namespace(history: &mut History<'_>) {
+    history.tell(|| "the namespace is deleted".into());
+    let now = history.world.now;
+    history.world.namespace_ends.get_or_insert(now);
+}
+
 /// The garbage collector: pods go after their group, and a group that waits for its pods
-/// after them.
-pub fn collect(world: &mut World) {
+/// after them. And the namespace controller.
+pub fn collect(history: &mut History<'_>) {
+    let world = &mut history.world;
     let (group, ends) = match &world.group {
         Some(group) => (
             world.group_uid(),
@@ -162,18 +184,37 @@ pub fn collect(world: &mut World) {
         ),
         None => (None, false),
     };
-    let views: Vec<_> = world.pods.values().map(PodView::from).collect();
+    let namespace_ends = world.namespace_ends.is_some();
     let mut left = false;
-    for pod in views {
-        let Some(owner) = &pod.owner else { continue };
-        let its = Some(owner) == group.as_ref();
+    let mut going = Vec::new();
+    for pod in world.pods.values() {
+        let owner = pod.metadata.owner_references.iter().flatten().next();
+        let owner = owner.map(|owner| &owner.uid);
+        let its = owner.is_some() && owner == group.as_ref();
         left |= its;
-        if !its || ends {
-            world.delete(&pod.uid);
+        if namespace_ends || owner.is_some() && (!its || ends) {
+            going.push(uid(pod).to_owned());
+        }
+    }
+    for pod in going {
+        match namespace_ends {
+            true => world.delete_with_namespace(&pod),
+            false => world.delete(&pod),
         }
     }
     if ends && !left {
         world.remove_group();
+    }
+    if let Some(since) = world.namespace_ends {
+        // Custom objects go after pods as often as before them.
+        let late = since.is_multiple_of(2) && !world.pods.is_empty();
+        if world.group.is_some() && world.now > since + 2_000 && !late {
+            world.remove_group();
+        }
+        if world.pods.is_empty() && world.group.is_none() {
+            world.namespace_ends = None;
+            history.at(1_000, Event::Recreate);
+        }
     }
 }
 

@@ -1,48 +1,36 @@
-//! Rules of the protocol, each switched off: what the oracle must notice.
+//! Rules of the protocol, each switched off, and what the oracle must notice.
 //!
-//! The cycle under test is never changed. It reaches the cluster through its verbs only, so a
-//! rule is switched off there: each mutation has the verbs behave as if the cycle broke it.
+//! The switches are in the operator's own code, at the place of the rule, and are compiled for
+//! the simulation alone: see `operator/src/mutation.rs`.
 
-/// A rule switched off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Mutation {
-    /// Candidates are created without our gate.
-    NoGate,
-    /// The gate is opened before the claim is written.
-    OpenBeforeClaim,
-    /// Status writes do not carry the resource version.
-    ClaimWithoutVersion,
-    /// The pods are listed before the group is read.
-    ListBeforeRead,
-    /// A pod that the list does not show is taken to be gone.
-    AbsenceFromList,
-    /// A claim's patch leaves out `podUid` and so keeps the one before it.
-    KeepOldPodUid,
-    /// A pod that is being deleted is taken to have ended.
-    TerminatingIsTerminal,
-    /// Every gated pod that is seen is opened.
-    OpenAnyGated,
-    /// Pods are not listed at all.
-    NoList,
-    /// Pods are deleted without waiting for their containers.
-    ForceDelete,
-    /// Strays are deleted without another look at the group.
-    NoSecondRead,
-}
+use crate::violation::Kind;
 
-impl Mutation {
-    /// All of them.
-    pub const ALL: [Self; 11] = [
-        Self::NoGate,
-        Self::OpenBeforeClaim,
-        Self::ClaimWithoutVersion,
-        Self::ListBeforeRead,
-        Self::AbsenceFromList,
-        Self::KeepOldPodUid,
-        Self::TerminatingIsTerminal,
-        Self::OpenAnyGated,
-        Self::NoList,
-        Self::ForceDelete,
-        Self::NoSecondRead,
-    ];
+pub use oaat_operator::mutation::{Mutation, without};
+
+/// What comes of it when a rule is switched off.
+pub fn breaks(rule: Mutation) -> Kind {
+    match rule {
+        Mutation::NoGate
+        | Mutation::OpenBeforeClaim
+        | Mutation::ClaimWithoutVersion
+        | Mutation::ListBeforeRead
+        | Mutation::AbsenceFromList
+        | Mutation::TerminatingIsTerminal
+        | Mutation::OpenAnyGated
+        | Mutation::NoList
+        | Mutation::ForceDelete => Kind::TwoAtOnce,
+        Mutation::KeepOldPodUid | Mutation::RecordApart => Kind::RecordedTwice,
+        Mutation::NoSecondRead
+        | Mutation::DeleteAnyVersion
+        | Mutation::WithdrawAnyVersion
+        | Mutation::NoAdoption => Kind::RunDeleted,
+        Mutation::NoSecondReadFinished => Kind::ResultDeleted,
+        Mutation::OnlyClaimerOpens => Kind::Stuck,
+        Mutation::OpenUnannounced => Kind::Lost,
+        Mutation::NumberFromStatus | Mutation::RefusalWithoutNumber => Kind::NumberShared,
+        Mutation::NamespaceUnasked => Kind::NamespaceCounted,
+        Mutation::NoFloor => Kind::TooSoon,
+        Mutation::TimesBelieved => Kind::WrongTime,
+        Mutation::FailuresStay => Kind::WrongCounts,
+    }
 }

@@ -44,8 +44,8 @@ impl History<'_> {
         }
     }
 
-    /// A replica stops for a while; it goes on as if nothing had happened, and is then killed
-    /// if another leads by then.
+    /// A replica stops for a while, and goes on as if nothing had happened. If another leads
+    /// by then, it takes this one a moment to find out, and then its process ends.
     pub fn pause(&mut self, replica: usize, mut fault: Fault) {
         let long = fault.within(100..60_000);
         let this = &mut self.replicas[replica];
@@ -57,6 +57,18 @@ impl History<'_> {
         self.tell(|| format!("replica {replica} stands still"));
         self.at(long, Event::Resume(replica, life));
         self.elect();
+    }
+
+    /// A replica that led before it stood still no longer does, and is about to find out.
+    pub(crate) fn deposed(&mut self, replica: usize) {
+        let others = self.replicas.iter().enumerate();
+        let other = others
+            .filter(|(i, _)| *i != replica)
+            .any(|(_, r)| r.alive && r.leads);
+        if self.election && self.replicas[replica].leads && other {
+            let (wait, life) = (self.chance.number(0..5_000), self.replicas[replica].life);
+            self.at(wait, Event::Deposed(replica, life));
+        }
     }
 
     pub(crate) fn restart(&mut self, replica: usize) {
@@ -73,16 +85,20 @@ impl History<'_> {
     }
 
     pub(crate) fn sees(&mut self, replica: usize, life: u64, change: &Change) {
+        let rule = self.world.mutation;
         let this = &mut self.replicas[replica];
         if !this.alive || this.life != life || this.deaf {
             return;
         }
         let wait = match change {
             Change::Group => Some(1),
-            // The operator's own writes, as a rule, which it knows as such.
-            Change::Status => None,
-            Change::Pod(pod) => this.sees(pod, false),
-            Change::PodGone(pod) => this.sees(pod, true),
+            // By an operator as a rule, by hand rarely. The answer to its own write may come to
+            // a replica a moment after the event.
+            Change::Status(version) => {
+                return self.at(500, Event::Edited(replica, life, *version));
+            }
+            Change::Pod(pod) => this.sees(pod, false, rule),
+            Change::PodGone(pod) => this.sees(pod, true, rule),
             Change::Opened(_) | Change::Going(..) => None,
         };
         if let Some(wait) = wait {

@@ -2,11 +2,11 @@
 
 use crate::chance::Chance;
 use crate::cluster::Wire;
+use crate::mutation::{Mutation, without};
 use crate::world::{GROUP, NAMESPACE, wall};
 use futures::task::{ArcWake, waker};
-use k8s_openapi::api::core::v1::Pod;
 use oaat_operator::api::Timestamp;
-use oaat_operator::cluster::{ClusterError, GroupRead};
+use oaat_operator::cluster::ClusterError;
 use oaat_operator::cycle::{Cycle, Outcome};
 use oaat_operator::lane::Lane;
 use oaat_operator::pod::PodView;
@@ -51,10 +51,10 @@ pub struct Replica {
     again: bool,
     /// Failed looks in a row.
     failures: u32,
-    /// What the pods were when the look began, for a mutation.
-    pub listed: Vec<Pod>,
-    /// The group as this look read it first, for a mutation.
-    pub first_read: Option<GroupRead>,
+    /// What its clock has shown since its look began, earliest and latest.
+    pub clocks: (i64, i64),
+    /// The version of the group that its own last write made, as far as it knows.
+    pub wrote: u64,
 }
 
 /// What a look came to, for the replica's queue.
@@ -112,8 +112,8 @@ impl Replica {
             look: None,
             again: false,
             failures: 0,
-            listed: Vec::new(),
-            first_read: None,
+            clocks: (0, 0),
+            wrote: 0,
         }
     }
 
@@ -125,7 +125,7 @@ impl Replica {
         }
         let (wire, sightings) = (self.wire.clone(), self.sightings.clone());
         let (adopted, default, leads) = (self.adopted.clone(), default.clone(), self.leads);
-        self.first_read = None;
+        self.clocks = (i64::MAX, i64::MIN);
         self.look = Some(Box::pin(async move {
             let cycle = Cycle {
                 cluster: &wire,
@@ -150,15 +150,18 @@ impl Replica {
     }
 
     /// Goes on with the look until it waits for an answer of the cluster.
-    pub fn go_on(&mut self, at: u64, chance: &mut Chance) -> Looked {
+    /// `rule` is one that is switched off meanwhile.
+    pub fn go_on(&mut self, at: u64, rule: Option<Mutation>, chance: &mut Chance) -> Looked {
         let Some(look) = &mut self.look else {
             return Looked::Waiting;
         };
-        CLOCK.set(wall(at) + self.clock);
+        let clock = wall(at) + self.clock;
+        CLOCK.set(clock);
+        self.clocks = (self.clocks.0.min(clock), self.clocks.1.max(clock));
         let waker = waker(Arc::new(Unpark(thread::current())));
         let mut context = Context::from_waker(&waker);
         let outcome = loop {
-            match look.as_mut().poll(&mut context) {
+            match without(rule, || look.as_mut().poll(&mut context)) {
                 Poll::Ready(outcome) => break outcome,
                 Poll::Pending if self.wire.mailbox().open > 0 => return Looked::Waiting,
                 // The policy decides, on a thread of its own.
@@ -166,6 +169,13 @@ impl Replica {
             }
         };
         self.look = None;
+        if let Ok(Outcome {
+            written: Some(version),
+            ..
+        }) = &outcome
+        {
+            self.wrote = version.parse().unwrap_or(0).max(self.wrote);
+        }
         let wait = match outcome {
             Ok(outcome) if outcome.error.is_none() => {
                 self.failures = 0;
@@ -185,7 +195,11 @@ impl Replica {
 
     /// A watch event of a pod. Says after how many milliseconds a look is worth while, if one
     /// is.
-    pub fn sees(&mut self, pod: &PodView, gone: bool) -> Option<u64> {
+    pub fn sees(&mut self, pod: &PodView, gone: bool, rule: Option<Mutation>) -> Option<u64> {
+        without(rule, || self.remembers(pod, gone))
+    }
+
+    fn remembers(&mut self, pod: &PodView, gone: bool) -> Option<u64> {
         let before = self.known.remove(&pod.uid);
         let was_over = before.as_ref().is_some_and(|known| known.1);
         if !was_over {

@@ -1,8 +1,9 @@
 //! The API server, as far as the cycle sees it, and beside each pod the truth about it, which
 //! only the oracle knows.
 
-use crate::mutation::Mutation;
+use crate::mutation::{Mutation, breaks};
 use crate::oracle::Oracle;
+use crate::violation::Kind;
 use k8s_openapi::api::core::v1::{Pod, PodSchedulingGate};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff;
@@ -39,6 +40,10 @@ pub struct Truth {
     pub gone: bool,
     /// When somebody asked for its deletion before its container had ended.
     pub deleted_alive: Option<u64>,
+    /// And that was the namespace controller, and nobody before it.
+    pub with_namespace: bool,
+    /// Its claim has been written.
+    pub claimed: bool,
 }
 
 /// The group.
@@ -54,8 +59,8 @@ pub struct Group {
 pub enum Change {
     /// The group's spec, or the whole group.
     Group,
-    /// The group's status.
-    Status,
+    /// The group's status, which has this version now.
+    Status(u64),
     /// A pod, as it is now.
     Pod(Box<PodView>),
     /// A pod that is gone, as it was last.
@@ -79,6 +84,8 @@ pub struct World {
     pub truth: BTreeMap<String, Truth>,
     /// What has happened since the last look.
     pub changes: Vec<Change>,
+    /// When the namespace was deleted, while it is still there.
+    pub namespace_ends: Option<u64>,
     /// By how many milliseconds the node's clock is ahead.
     pub node_clock: i64,
     /// Somebody has written the group since this was last taken back.
@@ -121,16 +128,17 @@ impl World {
             pods: BTreeMap::new(),
             truth: BTreeMap::new(),
             changes: Vec::new(),
+            namespace_ends: None,
             node_clock: 0,
             written: false,
             mutation,
-            oracle: Oracle::default(),
+            oracle: Oracle::new(mutation.map(breaks)),
         }
     }
 
-    fn count(&mut self) -> String {
+    fn count(&mut self) -> u64 {
         self.counter += 1;
-        self.counter.to_string()
+        self.counter
     }
 
     /// Creates the group.
@@ -143,21 +151,22 @@ impl World {
             object,
             status: json!({}),
         });
-        self.touch_group(Change::Group);
+        self.touch_group(Some(Change::Group));
     }
 
-    /// Gives the group a new resource version.
-    pub fn touch_group(&mut self, change: Change) {
+    /// Gives the group a new resource version: somebody changed its status, or something else.
+    pub fn touch_group(&mut self, other: Option<Change>) -> u64 {
         let version = self.count();
         self.written = true;
         if let Some(group) = &mut self.group {
-            group.object.metadata.resource_version = Some(version);
-            if let Change::Group = change {
-                let generation = group.object.metadata.generation.unwrap_or(0);
-                group.object.metadata.generation = Some(generation + 1);
+            let meta = &mut group.object.metadata;
+            meta.resource_version = Some(version.to_string());
+            if other.is_some() {
+                meta.generation = Some(meta.generation.unwrap_or(0) + 1);
             }
         }
-        self.changes.push(change);
+        self.changes.push(other.unwrap_or(Change::Status(version)));
+        version
     }
 
     /// Uid of the group that there is.
@@ -186,7 +195,7 @@ impl World {
         let version = self.count();
         if let Some(pod) = self.pods.get_mut(&name) {
             change(pod);
-            pod.metadata.resource_version = Some(version);
+            pod.metadata.resource_version = Some(version.to_string());
             let view = PodView::from(&*pod);
             if let Some(truth) = self.truth.get_mut(uid) {
                 truth.gone = view.terminal() && !truth.live;
@@ -215,7 +224,7 @@ impl World {
         let uid = format!("pod-{}", self.count());
         let name = pod.metadata.name.clone().unwrap_or_default();
         pod.metadata.uid = Some(uid.clone());
-        pod.metadata.resource_version = Some(self.count());
+        pod.metadata.resource_version = Some(self.count().to_string());
         pod.metadata.creation_timestamp = Some(time(self.now));
         let owner = PodView::from(&pod).owner;
         let gated = gates(&mut pod).is_some_and(|gates| !gates.is_empty());
@@ -289,6 +298,17 @@ impl World {
         self.changes.push(Change::Going(uid.to_owned(), grace));
     }
 
+    /// The namespace controller asks for a pod's deletion.
+    pub fn delete_with_namespace(&mut self, uid: &str) {
+        let alive = |world: &Self| world.truth.get(uid)?.deleted_alive;
+        let before = alive(self).is_some();
+        self.delete(uid);
+        let after = alive(self).is_some();
+        if let Some(truth) = self.truth.get_mut(uid) {
+            truth.with_namespace |= after && !before;
+        }
+    }
+
     /// Deletes the group as the garbage collector leaves it: without it.
     pub fn remove_group(&mut self) {
         self.group = None;
@@ -314,16 +334,15 @@ impl World {
             .collect();
         if running.len() > 1 {
             let words = format!("two at once: {}", running.join(" and "));
-            self.oracle.violated(words);
+            self.oracle.violated(Kind::TwoAtOnce, words);
         }
     }
 
     /// All pods with the group's label.
-    pub fn labelled(&self) -> Vec<Pod> {
-        let label = |pod: &&Pod| {
+    pub fn labelled(&self) -> impl Iterator<Item = &Pod> {
+        self.pods.values().filter(|pod| {
             let labels = pod.metadata.labels.as_ref();
             labels.is_some_and(|labels| labels.contains_key(names::GROUP))
-        };
-        self.pods.values().filter(label).cloned().collect()
+        })
     }
 }

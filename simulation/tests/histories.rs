@@ -1,38 +1,53 @@
-//! Thousands of histories, and the proof that the oracle would notice.
+//! Thousands of histories, and none that goes wrong.
 
-use oaat_simulation::many::{many, one, shortest};
-use oaat_simulation::{Mutation, Setting, default_policy};
+mod telling;
+
+use oaat_simulation::many::{killed_at_every_write, many, one, shortest};
+use oaat_simulation::{Faults, Setting, default_policy};
+use telling::{summary, tell};
 
 /// Histories in a test run; `cargo run --release -p oaat-simulation -- --seeds N` goes on.
-const SEEDS: u64 = 4_000;
-/// Each mutation is noticed within far fewer.
-const MUTATED: u64 = 500;
+const SEEDS: u64 = 10_000;
 
-#[test]
-fn no_history_goes_wrong() {
-    let policy = default_policy().unwrap();
-    let sum = many(0..SEEDS, None, &policy, |_| ()).unwrap();
-    println!(
-        "{} histories, {} runs, {} looks, {} faults",
-        sum.seeds, sum.runs, sum.looks, sum.faults
-    );
-    if let Some((seed, what)) = sum.wrong {
-        let short = shortest(seed, None, &policy).unwrap();
-        panic!("seed {seed}: {what}\n{}", short.told.join("\n"));
+fn seed(seed: u64) -> Setting {
+    Setting {
+        seed,
+        ..Setting::default()
     }
-    assert_eq!(sum.seeds, SEEDS);
-    assert!(sum.runs > SEEDS && sum.faults > SEEDS, "{sum:?}");
+}
+
+/// Runs histories, none of which may go wrong.
+fn check(what: &str, count: u64, setting: impl Fn(u64) -> Setting + Sync) {
+    let policy = default_policy().unwrap();
+    let sum = many(count, setting, &policy, |_| ()).unwrap();
+    tell(&format!("{what}: {}", summary(&sum)));
+    if let Some((setting, what)) = sum.wrong {
+        let (short, verdict) = shortest(&setting, &policy).unwrap();
+        panic!(
+            "{setting:?}: {what}\n{short:?}\n{}",
+            verdict.told.join("\n")
+        );
+    }
+    assert_eq!(sum.histories, count);
+    assert!(sum.runs > count, "{sum:?}");
 }
 
 #[test]
-fn every_rule_that_is_switched_off_is_noticed() {
+fn no_history_goes_wrong() {
+    check("histories", SEEDS, seed);
+}
+
+/// A crash before and after every write of a whole history, one at a time: with nothing else
+/// that goes wrong, and amid all other faults.
+#[test]
+fn a_replica_may_be_killed_at_every_write() {
     let policy = default_policy().unwrap();
-    for mutation in Mutation::ALL {
-        let sum = many(0..MUTATED, Some(mutation), &policy, |_| ()).unwrap();
-        let (seed, what) = sum
-            .wrong
-            .unwrap_or_else(|| panic!("{mutation:?} was not noticed in {MUTATED} histories"));
-        println!("{mutation:?}: seed {seed}: {what}");
+    for (seeds, faults) in [(0..8, Faults::None), (100..108, Faults::Second)] {
+        let settings = killed_at_every_write(seeds, faults, &policy).unwrap();
+        let words = format!("killed at every write, other faults: {faults:?}");
+        check(&words, settings.len() as u64, |n| {
+            settings[n as usize].clone()
+        });
     }
 }
 

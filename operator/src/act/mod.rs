@@ -234,9 +234,13 @@ impl<C: Cluster> Actor<'_, C> {
         }
         decide::claim(self.seen, &mut plan.status, &current);
         if self.write(&plan.status, done).await? == End::Conflict {
-            // Just as it was made: should the conflict be with ourselves, because a request
-            // was delivered twice, it may have been opened since.
-            self.delete(&PodId::exactly(&candidate)).await?;
+            // A request may be doubled on its way: then this is the answer to the second, the
+            // first has made the claim, and somebody else may have opened the gate since.
+            let mut exactly = PodId::exactly(&candidate);
+            if broken!(WithdrawAnyVersion) {
+                exactly.version = None;
+            }
+            self.delete(&exactly).await?;
             return Ok(Started::Conflict);
         }
         done.notes.append(&mut plan.notes);

@@ -1,0 +1,84 @@
+//! How a history is made, and what came of it.
+
+use crate::mutation::Mutation;
+use crate::violation::Violation;
+use std::collections::BTreeSet;
+
+/// The faults that there are. A seed keeps its meaning only with the faults that it was drawn
+/// among: when kinds are added, they make a new set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Faults {
+    /// None at all.
+    None,
+    /// The first: requests slow, lost, late, unanswered, doubled, in vain, refused; replicas
+    /// killed and stopped, clocks, watches, people.
+    First,
+    /// And those that came later: replicas killed just before and just after a request took
+    /// effect, the second answer to a doubled request, namespaces deleted.
+    #[default]
+    Second,
+    /// And that of a doubled request to open a gate it is the second answer that is heard. One
+    /// case of that is beyond what is promised: see `docs/guarantees.md`.
+    Repeated,
+}
+
+impl Faults {
+    /// Kinds of what may become of a request.
+    pub fn on_the_way(self) -> u64 {
+        match self {
+            Self::None | Self::First => 7,
+            Self::Second | Self::Repeated => 10,
+        }
+    }
+
+    /// Kinds of mischief.
+    pub fn mischief(self) -> u64 {
+        match self {
+            Self::None | Self::First => 18,
+            Self::Second | Self::Repeated => 20,
+        }
+    }
+}
+
+/// At which write the replica that makes it is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kill {
+    /// Just as the n-th write of the history sets out: it never arrives.
+    Before(u64),
+    /// Just after the n-th write took effect: its answer is never read.
+    After(u64),
+}
+
+/// How a history is made.
+#[derive(Clone, Debug, Default)]
+pub struct Setting {
+    /// The seed.
+    pub seed: u64,
+    /// The faults that there are.
+    pub faults: Faults,
+    /// A write at which its replica is killed, beside all other faults.
+    pub kill: Option<Kill>,
+    /// A rule switched off. Then only what is to come of that counts as a violation.
+    pub mutation: Option<Mutation>,
+    /// Faults that are left out.
+    pub without: BTreeSet<u64>,
+    /// Whether to tell what happens.
+    pub told: bool,
+}
+
+/// What came of a history.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    /// What was wrong, if something was.
+    pub violation: Option<Violation>,
+    /// Runs recorded.
+    pub runs: u64,
+    /// Looks at the group.
+    pub looks: u64,
+    /// Writes that set out.
+    pub writes: u64,
+    /// The faults, by their numbers.
+    pub faults: Vec<u64>,
+    /// What happened, if it was to be told.
+    pub told: Vec<String>,
+}
