@@ -3,7 +3,7 @@
 use crate::DEFAULT_POLICY;
 use crate::controller::{Shared, control};
 use crate::events::EventSink;
-use crate::lease::Election;
+use crate::lease::{self, Election};
 use crate::metrics::Metrics;
 use crate::policies::Compiler;
 use crate::recorder::Recorder;
@@ -122,16 +122,15 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
     let mut election = settings.leader_elect.then(|| {
         let namespace = std::env::var("POD_NAMESPACE")
             .unwrap_or_else(|_| client.default_namespace().to_owned());
-        // Unique even where two replicas claim the same name.
-        let host = instance.unwrap_or_else(|| "oaat-operator".into());
-        let identity = format!("{host}_{:016x}", rand::random::<u64>());
+        let uid = std::env::var("POD_UID").ok();
+        let identity = lease::identity(instance.as_deref(), uid.as_deref());
         Election::new(client.clone(), &namespace, LEASE, identity)
     });
-    if let Some(election) = &mut election {
-        tokio::select! {
-            () = election.acquire() => {}
-            () = stopped(&mut stopping) => return Ok(End::Stopped),
-        }
+    if let Some(election) = &mut election
+        && !election.acquire(stopped(&mut stopping)).await
+    {
+        election.release().await;
+        return Ok(End::Stopped);
     }
     metrics.leading.set(1);
 
@@ -143,6 +142,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
         events,
         metrics: metrics.clone(),
         retry_floor: settings.retry_floor,
+        // Without an election others may act as well, and a candidate of theirs is not to be
+        // taken for one that was left behind.
         leads: election.is_some(),
     };
     // An empty variable means the same as none.
@@ -165,6 +166,26 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
         future::join_all(scopes.into_iter().map(each).collect::<Vec<_>>())
     });
     drop(shared);
+    let work = async {
+        tokio::select! {
+            () = stopped(&mut stopping) => {}
+            ended = &mut controllers => {
+                error!(?ended, "the controllers ended by themselves");
+                anyhow::bail!("the controllers ended by themselves");
+            }
+        }
+        info!("stopping: nothing new is started, and what is in hand is finished; pods run on");
+        metrics.leading.set(0);
+        let _ = stop.send(true);
+        if tokio::time::timeout(LAST_WRITES, controllers)
+            .await
+            .is_err()
+        {
+            warn!("some cycles did not end in time; they are taken up at the next start");
+        }
+        Ok(())
+    };
+    // Renewed to the end: the last writes may take longer than a lease holds.
     let lost = async {
         match &mut election {
             Some(election) => election.hold().await,
@@ -172,24 +193,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
         }
     };
     tokio::select! {
-        () = stopped(&mut stopping) => {}
+        worked = work => worked?,
         () = lost => {
             error!("the lease is lost; exiting so that nothing goes on under it");
             return Ok(End::LeaseLost);
         }
-        ended = &mut controllers => {
-            error!(?ended, "the controllers ended by themselves");
-            anyhow::bail!("the controllers ended by themselves");
-        }
-    }
-    info!("stopping: nothing new is started, and what is in hand is finished; pods run on");
-    metrics.leading.set(0);
-    let _ = stop.send(true);
-    if tokio::time::timeout(LAST_WRITES, controllers)
-        .await
-        .is_err()
-    {
-        warn!("some cycles did not end in time; they are taken up at the next start");
     }
     if let Some(election) = &election {
         election.release().await;
