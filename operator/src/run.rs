@@ -1,6 +1,7 @@
 //! `oaat-operator run`: puts the process together, and takes it apart.
 
 use crate::DEFAULT_POLICY;
+use crate::client::{answering, connect};
 use crate::controller::{Shared, control};
 use crate::events::EventSink;
 use crate::lease::{self, Election};
@@ -10,10 +11,6 @@ use crate::recorder::Recorder;
 use crate::server;
 use anyhow::Context;
 use futures::future;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use kube::client::{Body, ConfigExt};
-use kube::{Client, Config};
 use policy_host::{Host, Limits};
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
@@ -24,8 +21,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tower::util::MapRequestLayer;
-use tower::{BoxError, ServiceBuilder};
 use tracing::{error, info, warn};
 
 /// Name of the Lease.
@@ -236,51 +231,4 @@ fn stop_signal() -> std::io::Result<watch::Receiver<bool>> {
 
 async fn stopped(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stopping| *stopping).await;
-}
-
-/// A client as kubectl would make it, with every request counted.
-///
-/// Put together by hand for two reasons: kube's own leaves Nagle's algorithm on, under
-/// which a request whose head and body leave in two packets waits 40 ms for an
-/// acknowledgement; and it repeats writes, where a write whose answer is lost must be looked
-/// into.
-async fn connect(metrics: Arc<Metrics>) -> anyhow::Result<Client> {
-    let config = Config::infer().await.context(
-        "no access to a cluster: KUBECONFIG, ~/.kube/config and the service account of a pod \
-         were tried",
-    )?;
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(config.connect_timeout);
-    let tls = config.rustls_https_connector_with_connector(tcp)?;
-    let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(tls);
-    let count = MapRequestLayer::new(move |request: http::Request<Body>| {
-        metrics.request(request.method(), request.uri().path());
-        request
-    });
-    let service = ServiceBuilder::new()
-        .layer(config.base_uri_layer())
-        .layer(count)
-        .option_layer(config.auth_layer()?)
-        .layer(config.extra_headers_layer()?)
-        .map_err(BoxError::from)
-        .service(http);
-    Ok(Client::new(service, config.default_namespace))
-}
-
-/// Returns once the API server answers.
-async fn answering(client: &Client) {
-    let mut wait = Duration::from_millis(100);
-    loop {
-        match client.apiserver_version().await {
-            Ok(version) => {
-                info!(kubernetes = version.git_version, "the API server answers");
-                return;
-            }
-            Err(error) => warn!(%error, "the API server does not answer; trying again in {wait:?}"),
-        }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(Duration::from_secs(5));
-    }
 }
