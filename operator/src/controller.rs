@@ -140,10 +140,11 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
         |group, context| reconcile(group, context).boxed(),
         back_off,
         context,
-        groups,
+        groups.clone(),
         queue(group_refs, stop.clone()),
         Config::default().concurrency(CONCURRENCY),
-    );
+    )
+    .take_until(unlisted(groups, stop.clone()));
     let checker = Arc::new(TypeChecker {
         client,
         cluster,
@@ -157,10 +158,11 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
             Action::requeue(Duration::from_secs(2))
         },
         checker,
-        types,
-        queue(type_refs, stop),
+        types.clone(),
+        queue(type_refs, stop.clone()),
         Config::default().concurrency(4),
-    );
+    )
+    .take_until(unlisted(types, stop));
     info!(
         namespace = scope.unwrap_or("(all)"),
         "watching groups, types and pods"
@@ -244,6 +246,18 @@ fn queue<K: Resource<DynamicType = ()>>(
             // The sender going away means the same.
             let _ = stop.wait_for(|stop| *stop).await;
         })
+}
+
+/// Ready when `stop` turns true before the first list is there. Nothing is in hand then, and what
+/// is queued is held until that list has come, which may be never.
+async fn unlisted<K>(store: Store<K>, mut stop: watch::Receiver<bool>)
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let _ = stop.wait_for(|stop| *stop).await;
+    if store.wait_until_ready().now_or_never().is_some() {
+        future::pending::<()>().await;
+    }
 }
 
 async fn reconcile(

@@ -9,6 +9,7 @@
 
 pub mod act;
 pub mod api;
+pub mod client;
 pub mod cluster;
 pub mod controller;
 pub mod cycle;

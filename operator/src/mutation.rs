@@ -106,10 +106,11 @@ mod switches {
     pub(crate) async fn write<C: Cluster>(
         actor: &Actor<'_, C>,
         version: String,
-        old: &Value,
         mut patch: Value,
     ) -> Result<(String, Value), ClusterError> {
-        let moves = old["current"].is_object() && patch.get("current").is_some();
+        let before = actor.seen.group.status.as_ref();
+        let runs = before.is_some_and(|status| status.current.is_some());
+        let moves = runs && patch.get("current").is_some();
         if off(Mutation::ClaimWithoutVersion) {
             return Ok((String::new(), patch));
         }

@@ -14,7 +14,7 @@ use std::time::Duration;
 pub struct Circumstances {
     /// The time.
     pub now: Timestamp,
-    /// Whether this replica holds the lease (true when there is no election).
+    /// Whether this replica holds a lease. Without an election none does: others may act as well.
     pub leads: bool,
     /// The least time between two starts of an item.
     pub retry_floor: Duration,

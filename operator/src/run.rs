@@ -1,19 +1,16 @@
 //! `oaat-operator run`: puts the process together, and takes it apart.
 
 use crate::DEFAULT_POLICY;
+use crate::client::{answering, connect};
 use crate::controller::{Shared, control};
 use crate::events::EventSink;
-use crate::lease::Election;
+use crate::lease::{self, Election};
 use crate::metrics::Metrics;
 use crate::policies::Compiler;
 use crate::recorder::Recorder;
 use crate::server;
 use anyhow::Context;
 use futures::future;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use kube::client::{Body, ConfigExt};
-use kube::{Client, Config};
 use policy_host::{Host, Limits};
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
@@ -24,8 +21,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tower::util::MapRequestLayer;
-use tower::{BoxError, ServiceBuilder};
 use tracing::{error, info, warn};
 
 /// Name of the Lease.
@@ -122,16 +117,15 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
     let mut election = settings.leader_elect.then(|| {
         let namespace = std::env::var("POD_NAMESPACE")
             .unwrap_or_else(|_| client.default_namespace().to_owned());
-        // Unique even where two replicas claim the same name.
-        let host = instance.unwrap_or_else(|| "oaat-operator".into());
-        let identity = format!("{host}_{:016x}", rand::random::<u64>());
+        let uid = std::env::var("POD_UID").ok();
+        let identity = lease::identity(instance.as_deref(), uid.as_deref());
         Election::new(client.clone(), &namespace, LEASE, identity)
     });
-    if let Some(election) = &mut election {
-        tokio::select! {
-            () = election.acquire() => {}
-            () = stopped(&mut stopping) => return Ok(End::Stopped),
-        }
+    if let Some(election) = &mut election
+        && !election.acquire(stopped(&mut stopping)).await
+    {
+        election.release().await;
+        return Ok(End::Stopped);
     }
     metrics.leading.set(1);
 
@@ -143,6 +137,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
         events,
         metrics: metrics.clone(),
         retry_floor: settings.retry_floor,
+        // Without an election others may act as well, and a candidate of theirs is not to be
+        // taken for one that was left behind.
         leads: election.is_some(),
     };
     // An empty variable means the same as none.
@@ -165,6 +161,26 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
         future::join_all(scopes.into_iter().map(each).collect::<Vec<_>>())
     });
     drop(shared);
+    let work = async {
+        tokio::select! {
+            () = stopped(&mut stopping) => {}
+            ended = &mut controllers => {
+                error!(?ended, "the controllers ended by themselves");
+                anyhow::bail!("the controllers ended by themselves");
+            }
+        }
+        info!("stopping: nothing new is started, and what is in hand is finished; pods run on");
+        metrics.leading.set(0);
+        let _ = stop.send(true);
+        if tokio::time::timeout(LAST_WRITES, controllers)
+            .await
+            .is_err()
+        {
+            warn!("some cycles did not end in time; they are taken up at the next start");
+        }
+        Ok(())
+    };
+    // Renewed to the end: the last writes may take longer than a lease holds.
     let lost = async {
         match &mut election {
             Some(election) => election.hold().await,
@@ -172,24 +188,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
         }
     };
     tokio::select! {
-        () = stopped(&mut stopping) => {}
+        worked = work => worked?,
         () = lost => {
             error!("the lease is lost; exiting so that nothing goes on under it");
             return Ok(End::LeaseLost);
         }
-        ended = &mut controllers => {
-            error!(?ended, "the controllers ended by themselves");
-            anyhow::bail!("the controllers ended by themselves");
-        }
-    }
-    info!("stopping: nothing new is started, and what is in hand is finished; pods run on");
-    metrics.leading.set(0);
-    let _ = stop.send(true);
-    if tokio::time::timeout(LAST_WRITES, controllers)
-        .await
-        .is_err()
-    {
-        warn!("some cycles did not end in time; they are taken up at the next start");
     }
     if let Some(election) = &election {
         election.release().await;
@@ -228,51 +231,4 @@ fn stop_signal() -> std::io::Result<watch::Receiver<bool>> {
 
 async fn stopped(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stopping| *stopping).await;
-}
-
-/// A client as kubectl would make it, with every request counted.
-///
-/// Put together by hand for two reasons: kube's own leaves Nagle's algorithm on, under
-/// which a request whose head and body leave in two packets waits 40 ms for an
-/// acknowledgement; and it repeats writes, where a write whose answer is lost must be looked
-/// into.
-async fn connect(metrics: Arc<Metrics>) -> anyhow::Result<Client> {
-    let config = Config::infer().await.context(
-        "no access to a cluster: KUBECONFIG, ~/.kube/config and the service account of a pod \
-         were tried",
-    )?;
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(config.connect_timeout);
-    let tls = config.rustls_https_connector_with_connector(tcp)?;
-    let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(tls);
-    let count = MapRequestLayer::new(move |request: http::Request<Body>| {
-        metrics.request(request.method(), request.uri().path());
-        request
-    });
-    let service = ServiceBuilder::new()
-        .layer(config.base_uri_layer())
-        .layer(count)
-        .option_layer(config.auth_layer()?)
-        .layer(config.extra_headers_layer()?)
-        .map_err(BoxError::from)
-        .service(http);
-    Ok(Client::new(service, config.default_namespace))
-}
-
-/// Returns once the API server answers.
-async fn answering(client: &Client) {
-    let mut wait = Duration::from_millis(100);
-    loop {
-        match client.apiserver_version().await {
-            Ok(version) => {
-                info!(kubernetes = version.git_version, "the API server answers");
-                return;
-            }
-            Err(error) => warn!(%error, "the API server does not answer; trying again in {wait:?}"),
-        }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(Duration::from_secs(5));
-    }
 }

@@ -4,6 +4,7 @@
 use crate::process::{Signal, Supervised, tail};
 use crate::{ControlPlane, Options};
 use anyhow::{Context, Result, bail};
+use serde::Deserialize;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -83,6 +84,23 @@ async fn install(plane: &ControlPlane) -> Result<PathBuf> {
         .await
 }
 
+/// Lets operators elect a leader in another namespace than the shipped one, by the same rights, so
+/// that elections of several tests are no business of each other: POD_NAMESPACE says where.
+///
+/// # Errors
+/// When the manifest or the API server does not agree.
+pub async fn lease_in(plane: &ControlPlane, namespace: &str) -> Result<()> {
+    let manifest = root().join("manifests/02-oaat-operator-deployment.yaml");
+    for document in serde_norway::Deserializer::from_str(&fs::read_to_string(manifest)?) {
+        let mut object = serde_json::Value::deserialize(document)?;
+        if matches!(object["kind"].as_str(), Some("Role" | "RoleBinding")) {
+            object["metadata"]["namespace"] = namespace.into();
+            plane.apply(&object.to_string()).await?;
+        }
+    }
+    Ok(())
+}
+
 /// How an operator is started.
 #[derive(Clone, Debug)]
 pub struct OperatorOptions {
@@ -117,6 +135,14 @@ impl Operator {
     /// # Errors
     /// When it ends or does not answer; with the end of its log.
     pub async fn start(options: &OperatorOptions) -> Result<Self> {
+        Self::start_as(options, &[]).await
+    }
+
+    /// The same, with more in its environment: what tells a pod who it is.
+    ///
+    /// # Errors
+    /// As for [`Operator::start`].
+    pub async fn start_as(options: &OperatorOptions, more: &[(&str, &str)]) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let log = options.log_dir.join(format!("operator-{number}.log"));
@@ -136,7 +162,8 @@ impl Operator {
             .args(&options.more)
             .env("KUBECONFIG", &options.kubeconfig)
             .env_remove("OAAT_NAMESPACES")
-            .env("NO_COLOR", "1");
+            .env("NO_COLOR", "1")
+            .envs(more.iter().copied());
         if !options.namespaces.is_empty() {
             command.args(["--namespaces", &options.namespaces.join(",")]);
         }

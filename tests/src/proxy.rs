@@ -3,9 +3,10 @@
 //! number, so that the operator can be killed at any of them without a switch in the operator.
 
 use anyhow::{Context, Result};
+use futures::stream::{self, BoxStream, StreamExt};
 use http::{Method, Request, Response, Uri};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Either, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -33,6 +34,12 @@ pub enum Fate {
     Unheard,
     /// It is passed on, and no answer comes.
     Silent,
+    /// It is not passed on, and no answer comes.
+    Swallowed,
+    /// It is passed on, and the connection breaks in the middle of the answer.
+    Cut,
+    /// It is passed on, and after half of the answer nothing more comes.
+    Stalls,
     /// The operator is killed before it is passed on.
     KillsBefore,
     /// It is passed on, and the operator is killed instead of an answer.
@@ -58,6 +65,7 @@ struct Shared {
     decide: Box<Decide>,
     writes: AtomicU64,
     victim: Mutex<Option<u32>>,
+    killed_at: Mutex<Option<Seen>>,
 }
 
 /// A proxy; it ends when it is dropped.
@@ -93,6 +101,7 @@ impl Proxy {
             decide: Box::new(decide),
             writes: AtomicU64::new(0),
             victim: Mutex::new(None),
+            killed_at: Mutex::new(None),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -129,6 +138,11 @@ impl Proxy {
         *self.shared.victim() = Some(pid);
         self.shared.writes.store(0, Ordering::SeqCst);
     }
+
+    /// The write at which the last one was killed, once.
+    pub fn killed_at(&self) -> Option<Seen> {
+        self.shared.killed_at().take()
+    }
 }
 
 impl Shared {
@@ -136,7 +150,14 @@ impl Shared {
         self.victim.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn kill(&self) {
+    fn killed_at(&self) -> std::sync::MutexGuard<'_, Option<Seen>> {
+        self.killed_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn kill(&self, seen: Seen) {
+        *self.killed_at() = Some(seen);
         let victim = self.victim().take().and_then(|pid| i32::try_from(pid).ok());
         if let Some(pid) = victim.and_then(rustix::process::Pid::from_raw) {
             // One that has ended already is no matter.
@@ -153,16 +174,23 @@ impl Shared {
             .then(|| self.writes.fetch_add(1, Ordering::SeqCst) + 1)
     }
 
-    async fn pass(&self, request: Request<Incoming>) -> Result<Response<Body>> {
+    async fn pass(&self, request: Request<Incoming>) -> Result<Response<Answer>> {
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let write = self.number(&method, &uri);
-        let fate = (self.decide)(&Seen { method, uri, write });
+        let seen = Seen { method, uri, write };
+        let fate = (self.decide)(&seen);
         match fate {
-            Fate::Passes | Fate::Unheard | Fate::Silent | Fate::KillsAfter => {}
+            Fate::Passes
+            | Fate::Unheard
+            | Fate::Silent
+            | Fate::Cut
+            | Fate::Stalls
+            | Fate::KillsAfter => {}
+            Fate::Swallowed => std::future::pending().await,
             Fate::Late(time) => tokio::time::sleep(time).await,
             Fate::Breaks => anyhow::bail!("broken"),
             Fate::KillsBefore => {
-                self.kill();
+                self.kill(seen);
                 anyhow::bail!("killed");
             }
         }
@@ -179,13 +207,38 @@ impl Shared {
                 std::future::pending::<()>().await;
             }
             Fate::KillsAfter => {
-                self.kill();
+                self.kill(seen);
                 anyhow::bail!("killed");
             }
             _ => {}
         }
-        Ok(answer?)
+        Ok(answer?.map(|body| match fate {
+            Fate::Cut => half(body, true),
+            Fate::Stalls => half(body, false),
+            _ => Either::Left(body),
+        }))
     }
+}
+
+/// The body of an answer, whole or in part.
+type Answer = Either<Body, PartOfBody>;
+type PartOfBody = StreamBody<BoxStream<'static, Result<Frame<Bytes>, kube::Error>>>;
+
+/// Half of the first thing that a body brings, and then an error or nothing more.
+fn half(mut body: Body, breaks: bool) -> Answer {
+    let first = async move {
+        let frame = body.frame().await?.ok()?;
+        let bytes = frame.into_data().ok()?;
+        Some(Ok(Frame::data(bytes.slice(..bytes.len() / 2))))
+    };
+    let rest = async move {
+        if !breaks {
+            std::future::pending::<()>().await;
+        }
+        Err(kube::Error::Service("the connection breaks".into()))
+    };
+    let first = stream::once(first).filter_map(|frame| async { frame });
+    Either::Right(StreamBody::new(first.chain(stream::once(rest)).boxed()))
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
@@ -227,6 +280,7 @@ mod tests {
             decide: Box::new(|_| Fate::Passes),
             writes: AtomicU64::new(0),
             victim: Mutex::new(None),
+            killed_at: Mutex::new(None),
         };
         let number = |method, uri: &'static str| shared.number(&method, &Uri::from_static(uri));
         let group = "/apis/kawaja.net/v1/namespaces/n/oaatgroups/g/status";

@@ -2,8 +2,8 @@
 //! groups run on a real API server: nothing may run twice at a time, be lost, or count twice.
 
 use crate::proxy::{Fate, Proxy};
-use crate::witness::{Opened, Witness};
-use crate::{ControlPlane, Mode, Node, NodeOptions, Operator, OperatorOptions, Signal};
+use crate::witness::{Opened, Witness, overlaps};
+use crate::{ControlPlane, Mode, Node, NodeOptions, Operator, OperatorOptions, Signal, operator};
 use anyhow::{Context, Result, ensure};
 use http::Method;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
@@ -14,8 +14,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::time::sleep;
+
+mod report;
+
+pub use report::{Report, seed};
 
 /// How long anything may take once it is calm.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -67,33 +71,17 @@ pub struct StormOptions {
     /// How often the API server or etcd is killed and started again, if at all. The control
     /// plane must be nobody else's.
     pub restarts: Option<Duration>,
-}
-
-/// What came of a storm.
-#[derive(Clone, Copy, Debug)]
-pub struct Report {
-    /// SIGKILLs.
-    pub kills: usize,
-    /// SIGTERMs, by which a leader gives its lease back.
-    pub stops: usize,
-    /// Times that an operator was frozen.
-    pub freezes: usize,
-    /// Operators that ended by themselves, for want of the lease.
-    pub exits: usize,
-    /// Restarts of the API server and of etcd.
-    pub restarts: usize,
-    /// Requests that were late, lost or unheard.
-    pub broken: u64,
-    /// Runs, each recorded once.
-    pub runs: usize,
-    /// How long it took.
-    pub took: Duration,
+    /// What chance makes of it: the same seed throws the same dice in the same order. When they
+    /// are thrown is up to the machine, so it is not the same history.
+    pub seed: u64,
 }
 
 /// A place in a deployment: an operator behind a proxy of its own, or none just now.
 struct Replica {
     proxy: Proxy,
     operator: Option<Operator>,
+    /// The how manyth pod it is that has this place.
+    pod: u64,
 }
 
 struct Storm<'a> {
@@ -108,76 +96,85 @@ struct Storm<'a> {
 }
 
 /// Lets a storm rage over a control plane, waits for calm, and draws up the account.
-/// `progress` is told now and then how many kills there were.
-///
-/// # Errors
-/// What was wrong: two pods at a time, a run lost, recorded twice or otherwise than it ended; or
-/// that it does not come to an end.
-pub async fn storm(
-    plane: &ControlPlane,
-    options: StormOptions,
-    progress: impl Fn(usize),
-) -> Result<Report> {
+pub async fn storm(plane: &ControlPlane, options: StormOptions) -> Report {
     let start = Instant::now();
-    let mut storm = Storm::new(plane, options).await?;
-    let (mut kills, mut stops, mut freezes, mut exits, mut restarts) = (0, 0, 0, 0, 0);
-    let mut restarted = Instant::now();
-    while kills < storm.options.kills || start.elapsed() < storm.options.lasts {
-        let longest = u64::try_from(storm.options.pause.as_millis())?;
-        sleep(storm.dice.millis(50, longest)).await;
-        if storm
-            .options
-            .restarts
-            .is_some_and(|every| restarted.elapsed() > every)
-        {
-            match storm.dice.below(2) {
-                0 => storm.plane.restart_api_server().await?,
-                _ => storm.plane.restart_etcd().await?,
-            }
-            restarts += 1;
-            restarted = Instant::now();
-        }
-        let at = storm.dice.below(storm.replicas.len() as u64) as usize;
-        if let Some(operator) = storm.replicas[at].operator.take() {
-            if !operator.process().is_running() {
-                exits += 1;
-            } else if storm.dice.below(8) == 0 {
-                operator.process().signal(Signal::Stop);
-                sleep(storm.dice.millis(200, 2500)).await;
-                operator.process().signal(Signal::Continue);
-                freezes += 1;
-                storm.replicas[at].operator = Some(operator);
-                continue;
-            } else if storm.options.leader_elect && storm.dice.below(2) == 0 {
-                operator.stop().await;
-                stops += 1;
-            } else {
-                operator.kill().await;
-                kills += 1;
-            }
-        }
-        storm.start(at).await?;
-        let wrong = storm.witness.wrong();
-        ensure!(wrong.is_empty(), "{}", wrong.join("; "));
-        progress(kills);
+    let mut report = Report {
+        seed: options.seed,
+        ..Report::default()
+    };
+    if let Err(error) = rage(plane, options, &mut report).await {
+        report.violations.push(format!("{error:#}"));
     }
-    let runs = storm.account().await?;
-    Ok(Report {
-        kills,
-        stops,
-        freezes,
-        exits,
-        restarts,
-        broken: storm.broken.load(Ordering::Relaxed),
-        runs,
-        took: start.elapsed(),
-    })
+    report.took = start.elapsed();
+    report
+}
+
+async fn rage(plane: &ControlPlane, options: StormOptions, report: &mut Report) -> Result<()> {
+    let mut storm = Storm::new(plane, options).await?;
+    let outcome = storm.rage(report).await;
+    report.broken = storm.broken.load(Ordering::Relaxed);
+    report.violations = storm.witness.wrong();
+    if report.runs == 0 {
+        report.runs = storm.node.runs().len();
+    }
+    outcome
+}
+
+impl Storm<'_> {
+    async fn rage(&mut self, report: &mut Report) -> Result<()> {
+        let start = Instant::now();
+        let mut restarted = Instant::now();
+        while report.kills < self.options.kills || start.elapsed() < self.options.lasts {
+            let longest = u64::try_from(self.options.pause.as_millis())?;
+            sleep(self.dice.millis(50, longest)).await;
+            if self
+                .options
+                .restarts
+                .is_some_and(|every| restarted.elapsed() > every)
+            {
+                match self.dice.below(2) {
+                    0 => self.plane.restart_api_server().await?,
+                    _ => self.plane.restart_etcd().await?,
+                }
+                report.restarts += 1;
+                restarted = Instant::now();
+            }
+            let at = self.dice.below(self.replicas.len() as u64) as usize;
+            if let Some(operator) = self.replicas[at].operator.take() {
+                if !operator.process().is_running() {
+                    report.exits += 1;
+                } else if self.dice.below(8) == 0 {
+                    operator.process().signal(Signal::Stop);
+                    sleep(self.dice.millis(200, 2500)).await;
+                    operator.process().signal(Signal::Continue);
+                    report.freezes += 1;
+                    self.replicas[at].operator = Some(operator);
+                    continue;
+                } else if self.options.leader_elect && self.dice.below(2) == 0 {
+                    operator.stop().await;
+                    report.stops += 1;
+                } else {
+                    operator.kill().await;
+                    report.kills += 1;
+                }
+                // Now and then it is the same pod, whose container is started again.
+                self.replicas[at].pod += self.dice.below(2);
+            }
+            self.start(at).await?;
+            if !self.witness.wrong().is_empty() {
+                return Ok(());
+            }
+        }
+        report.runs = self.account().await?;
+        Ok(())
+    }
 }
 
 impl<'a> Storm<'a> {
     async fn new(plane: &'a ControlPlane, options: StormOptions) -> Result<Self> {
         let namespace = &options.namespace;
         plane.namespace(namespace).await?;
+        operator::lease_in(plane, namespace).await?;
         let client = plane.admin();
         let witness = Witness::start(Api::namespaced(client.clone(), namespace)).await?;
         let node = NodeOptions {
@@ -187,8 +184,7 @@ impl<'a> Storm<'a> {
             ..NodeOptions::default()
         };
         let node = Node::start(client, node).await?;
-        let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
-        let dice = Arc::new(Dice(AtomicU64::new(seed.as_nanos() as u64)));
+        let dice = Arc::new(Dice(AtomicU64::new(options.seed)));
         let mut storm = Self {
             plane,
             options,
@@ -202,8 +198,11 @@ impl<'a> Storm<'a> {
         storm.apply().await?;
         for at in 0..storm.options.replicas {
             let proxy = storm.proxy().await?;
-            let operator = None;
-            storm.replicas.push(Replica { proxy, operator });
+            storm.replicas.push(Replica {
+                proxy,
+                operator: None,
+                pod: 0,
+            });
             storm.start(at).await?;
         }
         Ok(storm)
@@ -278,8 +277,14 @@ impl<'a> Storm<'a> {
             log_dir: self.plane.folder().to_owned(),
             more: Vec::new(),
         };
+        let name = format!("replica-{at}-{}", replica.pod);
+        let pod = [
+            ("POD_NAME", name.as_str()),
+            ("POD_UID", name.as_str()),
+            ("POD_NAMESPACE", self.options.namespace.as_str()),
+        ];
         for _ in 0..10 {
-            match Operator::start(&options).await {
+            match Operator::start_as(&options, &pod).await {
                 Ok(operator) => {
                     replica.operator = Some(operator);
                     return Ok(());
@@ -320,8 +325,11 @@ impl<'a> Storm<'a> {
             );
             sleep(Duration::from_millis(250)).await;
         };
+        let seen = self.witness.runs()?;
+        let wrong = overlaps(&self.node.runs(), &seen);
+        ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
         let mut opened: BTreeMap<String, Vec<Opened>> = BTreeMap::new();
-        for pod in self.witness.runs()? {
+        for pod in seen {
             opened.entry(pod.group.clone()).or_default().push(pod);
         }
         let mut runs = 0;
@@ -333,7 +341,7 @@ impl<'a> Storm<'a> {
         ensure!(opened.is_empty(), "pods of no group: {opened:?}");
         ensure!(
             self.node.runs().len() == runs,
-            "a pod ran that was not seen"
+            "a pod was opened and did not run"
         );
         Ok(runs)
     }

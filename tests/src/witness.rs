@@ -10,9 +10,13 @@ use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::{Api, ResourceExt};
 use tokio::task::JoinHandle;
 
+use crate::node::Run;
+
 /// A pod that was once without a gate, and so might run.
 #[derive(Clone, Debug)]
 pub struct Opened {
+    /// Its uid.
+    pub uid: String,
     /// Its name.
     pub name: String,
     /// The group whose label it carried.
@@ -98,6 +102,35 @@ impl Drop for Witness {
     }
 }
 
+/// A second witness, which needs no API server: the node, by the processes that it ran. Says which
+/// pods of a group ran at the same time, and which ran that the first witness did not see.
+pub fn overlaps(ran: &[Run], opened: &[Opened]) -> Vec<String> {
+    let groups: BTreeMap<&str, &str> = opened
+        .iter()
+        .map(|pod| (pod.uid.as_str(), pod.group.as_str()))
+        .collect();
+    let mut wrong = Vec::new();
+    let mut of_group: BTreeMap<&str, Vec<&Run>> = BTreeMap::new();
+    for run in ran {
+        match groups.get(run.uid.as_str()) {
+            Some(group) => of_group.entry(group).or_default().push(run),
+            None => wrong.push(format!("pod {} ran and was not seen", run.pod)),
+        }
+    }
+    for (group, mut runs) in of_group {
+        runs.sort_by_key(|run| run.started);
+        for pair in runs.windows(2) {
+            if pair[0].ended.is_none_or(|ended| ended > pair[1].started) {
+                wrong.push(format!(
+                    "the processes of pods {} and {} of {group} ran at the same time",
+                    pair[0].pod, pair[1].pod
+                ));
+            }
+        }
+    }
+    wrong
+}
+
 async fn follow(pods: &Api<Pod>, seen: &Mutex<Seen>, version: &mut String) -> Result<()> {
     let events = pods.watch(&WatchParams::default(), version).await;
     let Ok(events) = events else {
@@ -144,13 +177,14 @@ impl Seen {
         }
         let label = |name: &str| pod.labels().get(name).cloned();
         let status = pod.status.as_ref();
+        let uid = pod.uid().unwrap_or_default();
         let opened = Opened {
+            uid: uid.clone(),
             name: pod.name_any(),
             group: label("oaat.kawaja.net/group").unwrap_or_default(),
             run: label("oaat.kawaja.net/run").and_then(|run| run.parse().ok()),
             phase: status.and_then(|s| s.phase.clone()).unwrap_or_default(),
         };
-        let uid = pod.uid().unwrap_or_default();
         self.opened.insert(uid.clone(), opened.clone());
         if gone || opened.ended() {
             self.runnable.remove(&uid);
@@ -169,4 +203,51 @@ impl Seen {
 
 fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, SystemTime};
+
+    fn opened(uid: &str, group: &str) -> Opened {
+        Opened {
+            uid: uid.into(),
+            name: uid.into(),
+            group: group.into(),
+            run: None,
+            phase: "Succeeded".into(),
+        }
+    }
+
+    fn ran(uid: &str, started: u64, ended: Option<u64>) -> Run {
+        let at = |second| SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+        Run {
+            namespace: "n".into(),
+            pod: uid.into(),
+            uid: uid.into(),
+            started: at(started),
+            ended: ended.map(at),
+        }
+    }
+
+    #[test]
+    fn two_processes_of_a_group_at_a_time_are_noticed() {
+        let known = [opened("a", "g"), opened("b", "g"), opened("c", "other")];
+        let fine = [
+            ran("a", 1, Some(3)),
+            ran("c", 2, Some(9)),
+            ran("b", 3, None),
+        ];
+        assert_eq!(overlaps(&fine, &known), Vec::<String>::new());
+        for (ended, started) in [(Some(3), 2), (None, 5)] {
+            let both = [ran("b", started, Some(9)), ran("a", 1, ended)];
+            assert_eq!(overlaps(&both, &known).len(), 1, "{both:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_of_a_pod_that_nobody_saw_is_noticed() {
+        assert_eq!(overlaps(&[ran("a", 1, Some(2))], &[]).len(), 1);
+    }
 }

@@ -56,7 +56,7 @@ enum Task {
         /// Runs per group measurement.
         #[arg(long, default_value_t = 300)]
         runs: usize,
-        /// Measure this alone: decision, handover, or policies.
+        /// Measure this alone: decision, handover, policies, election, or recovery.
         #[arg(long)]
         only: Option<String>,
     },
@@ -66,6 +66,9 @@ enum Task {
         /// How long.
         #[arg(long, default_value_t = 5)]
         minutes: u64,
+        /// Where chance begins.
+        #[arg(long)]
+        seed: Option<u64>,
     },
     /// Write the generated manifests.
     Manifests,
@@ -139,11 +142,15 @@ fn run(task: Task) -> Result<ExitCode> {
             }
             finish(&mut bench)
         }
-        Task::Chaos { minutes } => {
+        Task::Chaos { minutes, seed } => {
             tools::side_by_side(true, &["build", "--workspace", "--bins"])?;
             let mut chaos = Command::new(built("debug", "chaos"));
             chaos.env("OAAT_OPERATOR_BINARY", built("debug", "oaat-operator"));
-            finish(chaos.args(["--minutes", &minutes.to_string()]))
+            chaos.args(["--minutes", &minutes.to_string()]);
+            if let Some(seed) = seed {
+                chaos.args(["--seed", &seed.to_string()]);
+            }
+            finish(&mut chaos)
         }
         Task::Manifests => manifests(),
         Task::Freeze => {

@@ -314,7 +314,7 @@ impl<C: Cluster> Actor<'_, C> {
         let version = self.seen.group.metadata.resource_version.clone();
         let version = version.unwrap_or_default();
         #[cfg(oaat_mutations)]
-        let (version, patch) = crate::mutation::write(self, version, &old, patch).await?;
+        let (version, patch) = crate::mutation::write(self, version, patch).await?;
         self.write_patch(&version, patch, done).await
     }
 

@@ -41,7 +41,7 @@ pub struct Observed {
     pub ends: bool,
     /// Its type.
     pub type_: TypeRead,
-    /// Whether this replica holds the lease (true when there is no election).
+    /// Whether this replica holds a lease. Without an election none does: others may act as well.
     pub leads: bool,
     /// The least time between two starts of an item.
     pub retry_floor: Duration,

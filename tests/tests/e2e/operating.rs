@@ -1,7 +1,7 @@
 //! Running the operator: restarts, its end, replicas, changes under a running pod, and
 //! what it serves.
 
-use crate::world::{PATIENCE, THE_LEASE, World, condition, item};
+use crate::world::{PATIENCE, World, condition, item};
 use anyhow::{Context, Result, anyhow};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
@@ -171,10 +171,9 @@ async fn at_sigterm_it_ends_with_0_and_its_pods_run_on() -> Result<()> {
     Ok(())
 }
 
-/// The only test that takes part in the election: the Lease is one for all.
+/// The only test that takes part in the election by the shipped Lease, which is one for all.
 #[tokio::test]
 async fn one_of_two_replicas_acts_and_at_its_end_the_other_takes_over() -> Result<()> {
-    let _alone = THE_LEASE.lock().await;
     let mut world = World::without_operator("ops-lease").await?;
     world.options.leader_elect = true;
     let leases: Api<Lease> = Api::namespaced(world.client.clone(), "oaat-operator");

@@ -2,6 +2,7 @@
 //! and an operator of its own.
 
 use anyhow::{Context, Result, anyhow};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams};
@@ -12,6 +13,7 @@ use oaat_tests::{
     ControlPlane, Mode, Node, NodeOptions, Operator, OperatorOptions, Options, operator,
 };
 use serde_json::{Value, json};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::OnceCell;
@@ -42,9 +44,6 @@ async fn installed() -> Result<&'static Installed> {
         .await
 }
 
-/// There is one lease in a cluster, so tests with an election take turns.
-pub static THE_LEASE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-
 /// The shared control plane, the kubeconfig with the operator's rights, and its binary.
 pub async fn shared() -> Result<(&'static ControlPlane, &'static Path, &'static Path)> {
     let shared = installed().await?;
@@ -58,6 +57,8 @@ pub struct World {
     pub node: Node,
     pub client: Client,
     pub options: OperatorOptions,
+    /// More of the operators' environment.
+    pub environment: Vec<(&'static str, String)>,
     operators: Vec<Operator>,
 }
 
@@ -114,14 +115,28 @@ impl World {
                 log_dir: plane.folder().to_owned(),
                 more: Vec::new(),
             },
+            environment: Vec::new(),
             operators: Vec::new(),
         })
     }
 
     /// Starts one more operator, with the options of this world.
     pub async fn start_operator(&mut self) -> Result<()> {
-        self.operators.push(Operator::start(&self.options).await?);
+        let environment = self.environment.iter();
+        let environment: Vec<_> = environment
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let operator = Operator::start_as(&self.options, &environment).await?;
+        self.operators.push(operator);
         Ok(())
+    }
+
+    /// From now on operators elect a leader, by a lease in this namespace.
+    pub async fn elect(&mut self) -> Result<Api<Lease>> {
+        operator::lease_in(self.plane, &self.namespace).await?;
+        self.options.leader_elect = true;
+        self.environment = vec![("POD_NAMESPACE", self.namespace.clone())];
+        Ok(Api::namespaced(self.client.clone(), &self.namespace))
     }
 
     /// The latest operator.
@@ -323,6 +338,13 @@ impl World {
             sleep(Duration::from_millis(50)).await;
         }
     }
+}
+
+/// Says something that is of interest also where the test passes, and cargo swallows what is
+/// printed.
+pub fn say(words: &str) {
+    // Nobody who listens is no reason to fail.
+    let _ = writeln!(std::io::stdout(), "{words}");
 }
 
 /// Lays one JSON value over another.

@@ -1,0 +1,73 @@
+use crate::world::{say, shared};
+use anyhow::{Result, ensure};
+use oaat_tests::storm::{StormOptions, seed, storm};
+use oaat_tests::{Options, operator};
+use std::path::Path;
+use std::time::Duration;
+
+/// Three operators, all of which act.
+fn options(kubeconfig: &Path, binary: &Path, namespace: &str) -> Result<StormOptions> {
+    Ok(StormOptions {
+        binary: binary.to_owned(),
+        kubeconfig: kubeconfig.to_owned(),
+        namespace: namespace.into(),
+        groups: 3,
+        replicas: 3,
+        leader_elect: false,
+        kills: 100,
+        lasts: Duration::ZERO,
+        pause: Duration::from_millis(700),
+        restarts: None,
+        seed: seed()?,
+    })
+}
+
+#[tokio::test]
+async fn storms_over_operators_that_all_act_and_over_those_that_elect_a_leader() -> Result<()> {
+    let (plane, kubeconfig, binary) = shared().await?;
+    let of_two = StormOptions {
+        replicas: 2,
+        leader_elect: true,
+        kills: 15,
+        pause: Duration::from_secs(4),
+        ..options(kubeconfig, binary, "storm-two")?
+    };
+    let of_three = StormOptions {
+        replicas: 3,
+        namespace: "storm-three".into(),
+        seed: of_two.seed.wrapping_add(1),
+        ..of_two.clone()
+    };
+    // Those with an election wait for their leases most of the time.
+    let (all_act, two, three) = tokio::join!(
+        storm(plane, options(kubeconfig, binary, "storm")?),
+        storm(plane, of_two),
+        storm(plane, of_three),
+    );
+    say(&format!(
+        "storm over three operators that all act: {all_act}"
+    ));
+    say(&format!("storm over two that elect a leader: {two}"));
+    say(&format!("storm over three that elect a leader: {three}"));
+    for report in [all_act, two, three] {
+        report.judge()?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_storm_over_operators_and_over_the_servers() -> Result<()> {
+    let (_, _, binary) = shared().await?;
+    let (plane, kubeconfig) = operator::installed(Options::default()).await?;
+    let options = StormOptions {
+        replicas: 2,
+        kills: 80,
+        restarts: Some(Duration::from_secs(10)),
+        ..options(&kubeconfig, binary, "storm")?
+    };
+    let report = storm(&plane, options).await;
+    say(&format!("storm over operators and servers: {report}"));
+    report.judge()?;
+    ensure!(report.restarts > 0);
+    Ok(())
+}
