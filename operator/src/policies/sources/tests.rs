@@ -128,10 +128,9 @@ async fn the_watch_is_not_deaf_while_a_component_compiles_and_the_latest_object_
     world.bring(Some(object(&[("key", &heavy.bytes)])));
     // It has the compiler to itself by now.
     tokio::time::sleep(Duration::from_millis(50)).await;
-    let begin = Instant::now();
     world.bring(None);
+    // The first that is heard is not that the heavy one is loaded.
     world.told().await;
-    assert!(begin.elapsed() < Duration::from_millis(500));
     assert_eq!(world.read("key"), "SourceNotFound");
     world.bring(Some(object(&[("key", &variant(2))])));
     world.bring(Some(object(&[("key", &variant(3))])));
