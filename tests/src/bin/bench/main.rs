@@ -3,8 +3,10 @@
 //! goals are those of a machine with two cores.
 
 mod decision;
+mod election;
 mod handover;
 mod policies;
+mod recovery;
 mod samples;
 
 use anyhow::Result;
@@ -29,6 +31,10 @@ enum Part {
     Handover,
     /// Policies in ConfigMaps.
     Policies,
+    /// From the end of a leader to the next.
+    Election,
+    /// From the start of an operator to its next action, among many groups.
+    Recovery,
 }
 
 #[tokio::main]
@@ -54,6 +60,12 @@ async fn main() -> Result<()> {
     }
     if wanted(Part::Policies) {
         policies::measure(&plane, &kubeconfig, cli.runs).await?;
+    }
+    if wanted(Part::Election) {
+        election::measure(&plane, &kubeconfig).await?;
+    }
+    if wanted(Part::Recovery) {
+        recovery::measure(&plane, &kubeconfig).await?;
     }
     Ok(())
 }
