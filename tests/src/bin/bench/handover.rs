@@ -26,7 +26,7 @@ const ITEMS: usize = 20;
 /// Hand-overs before the first that counts.
 const WARM_UP: usize = 20;
 /// Longest wait for the next event.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub async fn measure(plane: &ControlPlane, kubeconfig: &Path, runs: usize) -> Result<()> {
     println!(

@@ -3,9 +3,11 @@
 //! goals are those of a machine with two cores.
 
 mod decision;
+mod election;
 mod handover;
 mod hostile;
 mod policies;
+mod recovery;
 mod samples;
 
 use anyhow::Result;
@@ -32,6 +34,10 @@ enum Part {
     Policies,
     /// Hostile policies beside honest ones.
     Hostile,
+    /// From the end of a leader to the next.
+    Election,
+    /// From the start of an operator to its next action, among many groups.
+    Recovery,
 }
 
 #[tokio::main]
@@ -60,6 +66,12 @@ async fn main() -> Result<()> {
     }
     if wanted(Part::Hostile) {
         hostile::measure(&plane, &kubeconfig, cli.runs).await?;
+    }
+    if wanted(Part::Election) {
+        election::measure(&plane, &kubeconfig).await?;
+    }
+    if wanted(Part::Recovery) {
+        recovery::measure(&plane, &kubeconfig).await?;
     }
     Ok(())
 }
