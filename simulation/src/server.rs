@@ -95,7 +95,11 @@ impl World {
         let group = self.group.as_ref()?;
         let current = &group.status["current"];
         let is_current = current["podUid"] == pod.uid;
-        let stopping = is_current && !current["stopping"].is_null();
+        // Somebody may have wiped the status between what it said and the deletion.
+        let stopping = match is_current {
+            true => !current["stopping"].is_null(),
+            false => self.oracle.stopping.contains(&pod.uid),
+        };
         match (pod.terminal(), is_current) {
             (true, true) if !stopping => Some((Kind::ResultDeleted, "whose run is not on record")),
             (true, _) => None,

@@ -22,6 +22,8 @@ pub struct Oracle {
     pub floor: i64,
     /// Runs recorded.
     pub runs: u64,
+    /// Pods of which the status has said that the operator ends them.
+    pub stopping: BTreeSet<String>,
     /// Pods whose run was recorded.
     recorded: BTreeSet<String>,
     /// Pods whose run may stay unrecorded: somebody wiped the status that spoke of it.
@@ -99,6 +101,10 @@ impl Oracle {
             after,
             new: new.collect(),
         };
+        if !after["current"]["stopping"].is_null() {
+            let uid = text(&after["current"], "podUid").to_owned();
+            world.oracle.stopping.insert(uid);
+        }
         let checks = [
             world.records(&write),
             world.moves(&write),
