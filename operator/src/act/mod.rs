@@ -258,11 +258,15 @@ impl<C: Cluster> Actor<'_, C> {
             }
             Err(ClusterError::NotFound) => {
                 // The pod never ran: whoever deleted it took it for a candidate that
-                // nobody would claim. So all is as it was settled, but for the number.
-                let void = OaatGroupStatus {
+                // nobody would claim. So all is as it was settled, but for the number, and for
+                // the floor: whoever deletes such pods is not to make us try without a pause.
+                let mut void = OaatGroupStatus {
                     run: plan.status.run,
                     ..self.settled.clone()
                 };
+                if let Some(item) = void.items.get_mut(&current.item) {
+                    item.last_started = Some(current.claimed);
+                }
                 if let Some(patch) = patch(Some(&plan.status), &void)?
                     && self.write_patch(&self.version(done), patch, done).await? == End::Reached
                 {
