@@ -218,7 +218,7 @@ impl<'a> History<'a> {
                 }
             }
             Event::Mischief => {
-                if let Some(fault) = self.chance.fault(80) {
+                if let Some(fault) = self.chance.fault(self.faults.beside()) {
                     mischief::happens(self, fault);
                 }
                 if !self.chance.calm {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 pub fn happens(history: &mut History<'_>, mut fault: Fault) {
     let replica = fault.within(0..history.replicas.len() as u64) as usize;
     let number = fault.number;
-    let kind = fault.within(0..history.faults.mischief());
+    let kind = history.faults.of_mischief(&mut fault);
     history.tell(|| format!("fault {number}: mischief {kind}"));
     // Who takes a running pod's label away and then makes the group forget the pod hides it
     // for good: that is told in docs/guarantees.md, and left out here.

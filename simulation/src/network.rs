@@ -12,7 +12,7 @@ impl History<'_> {
     pub(crate) fn sets_out(&mut self, request: Request) {
         let there = self.chance.number(1..10);
         let back = self.chance.number(1..10);
-        let fault = self.chance.fault(25);
+        let fault = self.chance.fault(self.faults.on_the_way());
         if request.verb.writes() {
             self.writes += 1;
             let (now, kill) = (self.writes, self.kill);
@@ -31,7 +31,7 @@ impl History<'_> {
 
     fn goes_wrong(&mut self, request: Request, there: u64, back: u64, mut fault: Fault) {
         let number = fault.number;
-        let kind = fault.within(0..self.faults.on_the_way());
+        let kind = self.faults.of_request(&mut fault);
         self.tell(|| format!("fault {number} (kind {kind}) on {request}"));
         match kind {
             // Slow there, or slow back.

@@ -1,5 +1,6 @@
 //! How a history is made, and what came of it.
 
+use crate::chance::Fault;
 use crate::mutation::Mutation;
 use crate::violation::Violation;
 use std::collections::BTreeSet;
@@ -20,22 +21,44 @@ pub enum Faults {
     /// And that of a doubled request to open a gate it is the second answer that is heard. One
     /// case of that is beyond what is promised: see `docs/guarantees.md`.
     Repeated,
+    /// Few kinds, but often: requests that are slow, replicas killed around them, people who delete
+    /// pods, wipe the status, and replace the group. For what goes wrong only where several of
+    /// these meet.
+    Meddling,
 }
 
 impl Faults {
-    /// Kinds of what may become of a request.
+    /// How many requests out of 1,000 go wrong.
     pub fn on_the_way(self) -> u64 {
         match self {
-            Self::None | Self::First => 7,
-            Self::Second | Self::Repeated => 10,
+            Self::Meddling => 150,
+            _ => 25,
         }
     }
 
-    /// Kinds of mischief.
-    pub fn mischief(self) -> u64 {
+    /// How often out of 1,000 times something else goes wrong.
+    pub fn beside(self) -> u64 {
         match self {
-            Self::None | Self::First => 18,
-            Self::Second | Self::Repeated => 20,
+            Self::Meddling => 400,
+            _ => 80,
+        }
+    }
+
+    /// A kind of what may become of a request.
+    pub fn of_request(self, fault: &mut Fault) -> u64 {
+        match self {
+            Self::None | Self::First => fault.within(0..7),
+            Self::Second | Self::Repeated => fault.within(0..10),
+            Self::Meddling => [0, 0, 0, 9][fault.within(0..4) as usize],
+        }
+    }
+
+    /// A kind of mischief.
+    pub fn of_mischief(self, fault: &mut Fault) -> u64 {
+        match self {
+            Self::None | Self::First => fault.within(0..18),
+            Self::Second | Self::Repeated => fault.within(0..20),
+            Self::Meddling => [9, 9, 12, 13][fault.within(0..4) as usize],
         }
     }
 }

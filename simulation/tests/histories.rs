@@ -37,6 +37,14 @@ fn no_history_goes_wrong() {
     check("histories", SEEDS, seed);
 }
 
+#[test]
+fn nor_does_one_amid_meddling() {
+    check("histories amid meddling", 1_000, |number| Setting {
+        faults: Faults::Meddling,
+        ..seed(number)
+    });
+}
+
 /// A crash before and after every write of a whole history, one at a time: with nothing else
 /// that goes wrong, and amid all other faults.
 #[test]

@@ -6,7 +6,7 @@ mod telling;
 use clap::ValueEnum;
 use oaat_simulation::many::{many, shortest};
 use oaat_simulation::mutation::breaks;
-use oaat_simulation::{Mutation, Setting, default_policy};
+use oaat_simulation::{Faults, Mutation, Setting, default_policy};
 use telling::tell;
 
 /// Most are noticed within a few dozen histories.
@@ -14,22 +14,26 @@ const SEEDS: u64 = 3_000;
 /// Lines of a history that are told: its end.
 const LINES: usize = 40;
 
-/// Rules that are missed only where several things coincide that each are rare: longer than a
-/// test may take. The model shows what comes of each; here it takes
-/// `cargo run --release -p oaat-simulation -- --seeds 1000000 --mutation …`.
-const RARE: [Mutation; 3] = [
-    Mutation::ListBeforeRead,
-    Mutation::NoSecondReadFinished,
-    Mutation::OpenUnannounced,
-];
+/// Missed only where several things coincide that each are rare among all faults.
+const RARE: [Mutation; 1] = [Mutation::ListBeforeRead];
+
+/// These take longer than a test may take: a run that begins and ends between a read and a list
+/// of another replica, which then is the first to look at its end; a claimer that is slow to open
+/// what another opens for it, and whose pod is gone at once. The model shows what comes of them.
+const RAREST: [Mutation; 2] = [Mutation::NoSecondReadFinished, Mutation::OpenUnannounced];
 
 #[test]
 fn each_rule_that_is_switched_off_is_noticed() {
     let policy = default_policy().unwrap();
     let all = Mutation::value_variants().iter();
-    for rule in all.filter(|rule| !RARE.contains(rule)) {
+    for rule in all.filter(|rule| !RAREST.contains(rule)) {
+        let faults = match RARE.contains(rule) {
+            true => Faults::Meddling,
+            false => Faults::default(),
+        };
         let setting = |number| Setting {
             seed: number,
+            faults,
             mutation: Some(*rule),
             ..Setting::default()
         };
