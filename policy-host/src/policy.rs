@@ -22,9 +22,10 @@ const TICK: Duration = Duration::from_millis(20);
 /// Threads that compile one component. More would take the machine, and each adds to the
 /// memory that the worst component takes.
 const COMPILERS: usize = 2;
-/// How much they stand back behind the threads that decide, as `nice` has it.
+/// How much they stand back behind the threads that decide, as `nice` has it: all the way, since
+/// a hostile component may keep them busy for ever.
 #[cfg(target_os = "linux")]
-const NICE: i32 = 10;
+const NICE: i32 = 19;
 
 /// The host could not be set up: a fault of this program or of its machine, never
 /// of a policy.
