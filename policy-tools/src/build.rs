@@ -8,7 +8,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Folder of the crate.
-    #[arg(default_value = ".")]
+    #[arg(default_value = ".", value_name = "CRATE")]
     krate: PathBuf,
     /// Where to write the component. By default `target/NAME.wasm` in the crate's folder.
     #[arg(long, short)]

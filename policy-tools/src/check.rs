@@ -21,13 +21,16 @@ pub struct Args {
 }
 
 pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
-    if std::fs::read(&args.file).is_ok_and(|bytes| component::is_core_module(&bytes)) {
-        let made = component::read(&args.file, built_in)?;
-        return core_module(&args.file, &made).with_context(|| format!("{}", args.file.display()));
-    }
     let wasm = component::read(&args.file, built_in)?;
-    let code = report(&args.file, &wasm)?;
-    let (Some(settings), true) = (&args.settings, code == ExitCode::SUCCESS) else {
+    let core = std::fs::read(&args.file).is_ok_and(|bytes| component::is_core_module(&bytes));
+    let (code, taken) = if core {
+        let said = core_module(&args.file, &wasm);
+        said.with_context(|| format!("{}", args.file.display()))?
+    } else {
+        let code = report(&args.file, &wasm)?;
+        (code, code == ExitCode::SUCCESS)
+    };
+    let (Some(settings), true) = (&args.settings, taken) else {
         return Ok(code);
     };
     let settings: serde_json::Map<String, serde_json::Value> = serde_json::from_str(settings)
@@ -36,8 +39,8 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     let settings = serde_json::to_string(&settings)?;
     Ok(match policy.validate(&settings, &[]).answer {
         Ok(()) => {
-            println!("settings   accepted: {settings}");
-            ExitCode::SUCCESS
+            crate::print(&format!("settings   accepted: {settings}\n"))?;
+            code
         }
         Err(error) => {
             let words = match error {
@@ -51,10 +54,10 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
 }
 
 /// Says of cargo's core module what the operator would do with it, and with the component that
-/// the tools make of it.
-fn core_module(file: &Path, made: &[u8]) -> Result<ExitCode> {
+/// the tools make of it, and whether it would take that.
+fn core_module(file: &Path, made: &[u8]) -> Result<(ExitCode, bool)> {
     let bytes = std::fs::metadata(file)?.len();
-    let (text, _) = examined(made);
+    let (text, code) = examined(made);
     crate::print(&format!(
         "file       {}, {bytes} bytes: a core module, as cargo builds it\n\
          verdict    refused as it is, Malformed: the operator takes components only. `oaat-operator policy pack` ships \
@@ -63,7 +66,7 @@ fn core_module(file: &Path, made: &[u8]) -> Result<ExitCode> {
         file.display(),
         made.len(),
     ))?;
-    Ok(ExitCode::FAILURE)
+    Ok((ExitCode::FAILURE, code == ExitCode::SUCCESS))
 }
 
 /// Prints what there is to say about a component; success when the operator would take it.

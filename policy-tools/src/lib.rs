@@ -108,7 +108,16 @@ fn plain(text: &str) -> String {
 
 /// Prints text of whatever origin.
 fn print(text: &str) -> std::io::Result<()> {
-    std::io::Write::write_all(&mut std::io::stdout(), plain(text).as_bytes())
+    use std::io::{ErrorKind, Write, stdout};
+    let mut out = stdout();
+    match out
+        .write_all(plain(text).as_bytes())
+        .and_then(|()| out.flush())
+    {
+        // `… | head`: whoever reads has read enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
 }
 
 #[cfg(test)]

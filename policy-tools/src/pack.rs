@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
         );
     }
     let manifest = manifest(args, policy.digest(), &packed);
-    print!("{manifest}");
+    crate::print(&manifest)?;
     let within = match &args.namespace {
         Some(namespace) => format!(" -n {namespace}"),
         None => String::new(),

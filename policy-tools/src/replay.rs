@@ -2,7 +2,7 @@
 
 use crate::component;
 use anyhow::{Context, Result, bail};
-use policy_host::{DecisionRecord, Policy, RecordedAnswer, request_digest};
+use policy_host::{Choice, DecisionRecord, Policy, RecordedAnswer, request_digest};
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -151,7 +151,13 @@ fn said(record: &DecisionRecord) -> String {
                 .unwrap_or_default();
             match (decision.chosen().and_then(name), &decision.choice) {
                 (Some(item), _) => format!("run {item:?}{note}"),
-                (None, choice) => format!("{choice:?}{note}"),
+                (None, Choice::Wait(Some(until))) => {
+                    format!(
+                        "wait until {}{note}",
+                        policy_cases::time::format_instant(*until)
+                    )
+                }
+                (None, _) => format!("wait{note}"),
             }
         }
     }
