@@ -166,7 +166,9 @@ mod tests {
     #[test]
     fn the_profiles_are_of_crates_that_it_is_built_with() {
         let files = files("mine").unwrap();
-        let manifest = files.iter().find(|(path, _)| path == Path::new("Cargo.toml"));
+        let manifest = files
+            .iter()
+            .find(|(path, _)| path == Path::new("Cargo.toml"));
         let (_, manifest) = manifest.unwrap();
         assert!(manifest.contains("[profile.dev.package.cranelift-codegen]"));
         for other in ["oaat-operator", "oaat-simulation", "stateright"] {

@@ -94,6 +94,9 @@ fn build_writes_a_component_and_check_tells_it_from_cargos_module() {
     }
     assert!(!verdict.contains("takes it"), "{verdict}");
     assert!(made.contains("the operator takes it"), "{made}");
+    let settings = r#"{"base": 1}"#;
+    let refused = policy(&["check", &module, "--settings", settings]);
+    assert!(refused.out.contains("SettingsRejected"), "{}", refused.out);
     // What pack ships of it is a component.
     let packed = policy(&["pack", &module, "--name", "a"]);
     assert_eq!(packed.code, 0, "{}", packed.err);
