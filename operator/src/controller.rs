@@ -23,7 +23,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use policy_host::Policy;
 use rand::RngExt;
 use serde::de::DeserializeOwned;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -95,10 +95,19 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
 
     let scope = namespace.as_deref();
     let watch_groups = {
-        let (triggers, lane) = (triggers.clone(), lane.clone());
+        let (triggers, lane, groups) = (triggers.clone(), lane.clone(), groups.clone());
         follow(api(&client, scope), groups_writer, move |event| {
-            if let Event::Delete(group) = event {
-                lane.forget(&(group.namespace().unwrap_or_default(), group.name_any()));
+            let key = |group: &Guarded<OaatGroup>| {
+                (group.namespace().unwrap_or_default(), group.name_any())
+            };
+            match event {
+                Event::Delete(group) => lane.forget(&key(group)),
+                // Of those that went while the watch was down no event tells.
+                Event::InitDone => {
+                    let there: HashSet<_> = groups.state().iter().map(|g| key(g)).collect();
+                    lane.keep(|group| there.contains(group));
+                }
+                _ => {}
             }
             triggers.group(event);
         })

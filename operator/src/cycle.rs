@@ -162,16 +162,28 @@ impl<C: Cluster> Cycle<'_, C> {
             Some(source) => Some(self.cluster.policy(&source).await?),
             None => None,
         };
-        let (ruling, policy) = self.adopted.rule(&seen.group, read, self.default).await;
-        decide::rule(&seen, &mut plan, &ruling);
-        let settled = plan.status.clone();
         let before = seen.group.status.as_ref().and_then(|s| s.current.as_ref());
         let recorded = before
-            .filter(|_| settled.current.is_none())
+            .filter(|_| plan.status.current.is_none())
             .map(|current| current.pod_uid.clone());
+        // What is to be done does not wait for a policy that has yet to say whether it accepts
+        // its settings.
+        let pressing = recorded.is_some() || plan.open.is_some() || plan.stop.is_some();
+        let later = pressing && !self.adopted.settled(&seen.group, read.as_ref());
+        let (ruling, policy) = match later {
+            true => (Ruling::by_default(self.default, None), None),
+            false => {
+                let ruled = self.adopted.rule(&seen.group, read, self.default).await;
+                decide::rule(&seen, &mut plan, &ruled.0);
+                ruled
+            }
+        };
+        let settled = plan.status.clone();
         let mut decided_in = None;
         let mut spec = None;
-        if let (true, Ok(valid), TypeRead::Valid(type_)) = (plan.free, &valid, &seen.type_) {
+        if later {
+            decide::put_off(&seen, &mut plan, Duration::ZERO);
+        } else if let (true, Ok(valid), TypeRead::Valid(type_)) = (plan.free, &valid, &seen.type_) {
             let question = Question {
                 seen: &seen,
                 valid,
@@ -236,10 +248,12 @@ impl<C: Cluster> Cycle<'_, C> {
             let entered = match Instant::now() {
                 // To record never waits for a policy: if it may take long, the record is
                 // written first and by itself.
-                now if question.records && !self.lane.quick(&question.group, now) => {
+                now if question.records
+                    && !self.lane.quick(&question.group, policy.digest(), now) =>
+                {
                     Err(Duration::ZERO)
                 }
-                now => self.lane.enter(&question.group, now),
+                now => self.lane.enter(&question.group, policy.digest(), now),
             };
             match entered {
                 Ok(entered) => leave = Some(entered),

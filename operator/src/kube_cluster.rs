@@ -130,12 +130,20 @@ fn meaning(error: kube::Error) -> ClusterError {
         403 if status.message.contains("status unknown for quota") => {
             ClusterError::Unavailable(status.message)
         }
+        // The operator itself has not the right, as with an API server that has just been started
+        // and knows no roles yet: that is about the operator and never about the object.
+        403 if unauthorized(&status.message) => ClusterError::Unavailable(status.message),
         code @ (400 | 403 | 413 | 422) => ClusterError::Rejected {
             code,
             message: status.message,
         },
         code => ClusterError::Unavailable(format!("{} ({code})", status.message)),
     }
+}
+
+/// Whether a 403 comes from the authorizer: admission names the object, and not who asked.
+fn unauthorized(message: &str) -> bool {
+    message.contains("is forbidden: User \"") && message.contains("\" cannot ")
 }
 
 impl Cluster for KubeCluster {
@@ -341,6 +349,13 @@ mod tests {
             status(json!({ "code": 404, "reason": "NotFound" })),
             ClusterError::NotFound
         );
+        let words = "pods is forbidden: User \"system:serviceaccount:o:o\" cannot create resource \
+                     \"pods\" in API group \"\" in the namespace \"n\"";
+        let rights = status(json!({ "code": 403, "message": words }));
+        assert!(matches!(rights, ClusterError::Unavailable(_)));
+        let words = "pods \"p\" is forbidden: exceeded quota: none, requested: pods=1";
+        let quota = status(json!({ "code": 403, "message": words }));
+        assert!(matches!(quota, ClusterError::Rejected { .. }));
         let proxy = status(json!({ "code": 404, "message": "no such page" }));
         assert!(matches!(proxy, ClusterError::Unavailable(_)));
         assert!(matches!(

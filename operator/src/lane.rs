@@ -27,6 +27,10 @@ const LONG: Duration = Duration::from_millis(20);
 const SLOW_FOR: u32 = 100;
 /// Longest time for which a gate stays shut after a decision.
 const SHUT: Duration = Duration::from_secs(2);
+/// What a decision may take at most, by the host's own limits.
+const LONGEST: Duration = Duration::from_secs(1);
+/// A turn is gone when nobody has come for so long.
+const NO_SHOW: Duration = Duration::from_secs(10);
 /// Between the turns of two that have yet to show themselves.
 const NEXT: Duration = Duration::from_millis(2);
 
@@ -39,53 +43,65 @@ pub struct Lane(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    /// Groups with a policy of their own that has shown itself.
-    known: HashMap<Group, Known>,
+    /// Groups with a policy of their own that has shown itself: which it was, and how.
+    known: HashMap<Group, (String, Known)>,
     slow: Gate,
     new: Gate,
 }
 
+#[derive(Clone, Copy)]
 enum Known {
     Quick,
-    Slow { until: Instant, took: Duration },
+    /// What it took, if it was seen to come to its end.
+    Slow {
+        until: Instant,
+        took: Option<Duration>,
+    },
 }
 
 #[derive(Default)]
 struct Gate {
-    busy: bool,
+    /// Until when at the latest whoever is in will be out.
+    busy_until: Option<Instant>,
     shut_until: Option<Instant>,
-    /// When those that were sent away may come again.
+    /// When those that were sent away are to come again.
     turns: HashMap<Group, Instant>,
     /// Up to when turns are given out.
     given: Option<Instant>,
 }
 
 impl Gate {
-    /// Lets a group in whose turn it is, or says how long to wait.
-    fn enter(&mut self, group: &Group, length: Duration, now: Instant) -> Result<(), Duration> {
-        let free = self.given.is_none_or(|given| given <= now);
-        let turn = self.turns.get(group).copied();
-        let turn = match turn {
-            Some(turn) => turn,
-            None if free => now,
-            None => self.given.unwrap_or(now),
-        };
-        if !self.turns.contains_key(group) {
-            self.given = Some(turn + length);
-        }
-        let opens = match self.shut_until {
-            Some(until) if until > now => until,
-            _ if self.busy => now + LONG,
-            _ => now,
-        };
-        let come = turn.max(opens);
-        if come > now {
-            // Whoever was there first keeps the better turn, however often it comes too early.
+    /// Lets a group in whose turn it is, or says how long to wait. Turns are `length` apart; who is
+    /// in is out again after `longest`.
+    fn enter(
+        &mut self,
+        group: &Group,
+        length: Duration,
+        longest: Duration,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        self.turns.retain(|_, turn| *turn + NO_SHOW > now);
+        let opens = [self.busy_until, self.shut_until, Some(now)];
+        let opens = opens.into_iter().flatten().max().unwrap_or(now);
+        let mine = self.turns.get(group).copied();
+        let before = |other: &&Instant| mine.is_none_or(|mine| **other < mine);
+        let before = self.turns.values().filter(before).count();
+        if opens > now || before > 0 {
+            let turn = match mine {
+                // It has come too early.
+                Some(mine) if mine > now && mine >= opens => mine,
+                // Others took longer than was thought: those that were before it still are.
+                Some(_) => opens + length.saturating_mul(u32::try_from(before).unwrap_or(u32::MAX)),
+                None => self.given.map_or(opens, |given| given.max(opens)),
+            };
+            // One whose turn is now comes again when that of the one before it is over.
+            let turn = turn.max(now + NEXT);
+            self.given = self.given.max(Some(turn + length));
             self.turns.insert(group.clone(), turn);
-            return Err(come - now);
+            return Err(turn - now);
         }
         self.turns.remove(group);
-        self.busy = true;
+        self.busy_until = Some(now + longest);
         Ok(())
     }
 }
@@ -94,6 +110,7 @@ impl Gate {
 pub struct Leave {
     lane: Lane,
     group: Group,
+    digest: String,
     gate: Option<Which>,
 }
 
@@ -111,12 +128,13 @@ impl State {
         }
     }
 
-    /// The gate that a group has to pass, and how long its turn is.
-    fn gate_of(&self, group: &Group, now: Instant) -> Option<(Which, Duration)> {
-        match self.known.get(group) {
-            None => Some((Which::New, NEXT)),
-            Some(Known::Slow { until, took }) if *until > now => Some((Which::Slow, *took * 2)),
-            Some(_) => None,
+    /// What is known of a group's policy.
+    fn known(&self, group: &Group, digest: &str, now: Instant) -> Option<Known> {
+        let (of, known) = self.known.get(group)?;
+        match known {
+            _ if of != digest => None,
+            Known::Slow { until, .. } if *until <= now => Some(Known::Quick),
+            known => Some(*known),
         }
     }
 }
@@ -126,34 +144,56 @@ impl Lane {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the policy of this group is known to decide at once.
-    pub fn quick(&self, group: &Group, now: Instant) -> bool {
-        self.state().gate_of(group, now).is_none()
+    /// Whether a group's policy, the one of this digest, is known to decide at once.
+    pub fn quick(&self, group: &Group, digest: &str, now: Instant) -> bool {
+        let known = self.state().known(group, digest, now);
+        matches!(known, Some(Known::Quick))
     }
 
     /// Asks for leave to ask the policy of a group that names one of its own.
     ///
     /// # Errors
     /// How long to wait before asking for leave again.
-    pub fn enter(&self, group: &Group, now: Instant) -> Result<Leave, Duration> {
+    pub fn enter(&self, group: &Group, digest: &str, now: Instant) -> Result<Leave, Duration> {
         let mut state = self.state();
-        let gate = state.gate_of(group, now);
-        if let Some((which, length)) = gate {
-            state.gate(which).enter(group, length, now)?;
+        let known = state.known(group, digest, now);
+        if !matches!(known, Some(Known::Slow { .. })) {
+            // It was another policy that was slow, or that is over.
+            state.slow.turns.remove(group);
         }
+        let gate = match known {
+            Some(Known::Quick) => None,
+            None => {
+                state.new.enter(group, NEXT, SHORT + LONG, now)?;
+                Some(Which::New)
+            }
+            Some(Known::Slow { until, took }) => {
+                let took = took.unwrap_or(LONGEST);
+                let entered = state.slow.enter(group, took * 2, LONGEST + LONG, now);
+                // After that it is not one of the slow any more.
+                entered.map_err(|wait| wait.min(until - now))?;
+                Some(Which::Slow)
+            }
+        };
         Ok(Leave {
             lane: self.clone(),
             group: group.clone(),
-            gate: gate.map(|(which, _)| which),
+            digest: digest.to_owned(),
+            gate,
         })
     }
 
     /// Forgets a group that is gone.
     pub fn forget(&self, group: &Group) {
+        self.keep(|other| other != group);
+    }
+
+    /// Forgets the groups that are not to be kept.
+    pub fn keep(&self, kept: impl Fn(&Group) -> bool) {
         let mut state = self.state();
-        state.known.remove(group);
-        state.slow.turns.remove(group);
-        state.new.turns.remove(group);
+        state.known.retain(|group, _| kept(group));
+        state.slow.turns.retain(|group, _| kept(group));
+        state.new.turns.retain(|group, _| kept(group));
     }
 }
 
@@ -167,25 +207,30 @@ impl Leave {
     /// Remembers how much of a core's time the policy took to decide; `cut_short` where it did not
     /// come to an end within [`Leave::within`].
     pub fn took(&self, time: Duration, cut_short: bool, now: Instant) {
-        let took = if cut_short { time.max(LONG) } else { time };
+        let long = if cut_short { time.max(LONG) } else { time };
         let mut state = self.lane.state();
-        if took >= LONG {
-            let until = now + took * SLOW_FOR;
-            let known = Known::Slow { until, took };
-            state.known.insert(self.group.clone(), known);
+        let known = if long >= LONG {
             let gate = state.gate(self.gate.unwrap_or(Which::Slow));
-            gate.shut_until = gate.shut_until.max(Some(now + took.min(SHUT)));
+            gate.shut_until = gate.shut_until.max(Some(now + long.min(SHUT)));
+            Known::Slow {
+                until: now + long * SLOW_FOR,
+                took: (!cut_short).then_some(time),
+            }
         } else if self.gate != Some(Which::Slow) {
+            Known::Quick
+        } else {
             // The slow have to sit their time out.
-            state.known.insert(self.group.clone(), Known::Quick);
-        }
+            return;
+        };
+        let known = (self.digest.clone(), known);
+        state.known.insert(self.group.clone(), known);
     }
 }
 
 impl Drop for Leave {
     fn drop(&mut self) {
         if let Some(which) = self.gate {
-            self.lane.state().gate(which).busy = false;
+            self.lane.state().gate(which).busy_until = None;
         }
     }
 }
@@ -200,7 +245,7 @@ mod tests {
 
     /// Shows this group's policy to take so long.
     fn show(lane: &Lane, name: &str, took: Duration, now: Instant) {
-        let leave = lane.enter(&group(name), now);
+        let leave = lane.enter(&group(name), "d", now);
         assert!(leave.is_ok(), "{name}");
         if let Ok(leave) = leave {
             leave.took(took, false, now);
@@ -213,29 +258,29 @@ mod tests {
     #[test]
     fn one_that_has_yet_to_show_itself_goes_alone() {
         let (lane, now) = (Lane::default(), Instant::now());
-        let first = lane.enter(&group("a"), now);
+        let first = lane.enter(&group("a"), "d", now);
         assert!(first.is_ok());
-        assert!(lane.enter(&group("b"), now).is_err());
+        assert!(lane.enter(&group("b"), "d", now).is_err());
         drop(first);
-        assert!(lane.enter(&group("b"), now + NEXT).is_ok());
+        assert!(lane.enter(&group("b"), "d", now + NEXT).is_ok());
     }
 
     #[test]
     fn who_has_to_wait_is_told_a_turn_of_its_own_and_keeps_it() {
         let (lane, now) = (Lane::default(), Instant::now());
-        let first = lane.enter(&group("first"), now);
+        let first = lane.enter(&group("first"), "d", now);
         let names: Vec<_> = (0..1000).map(|i| format!("group-{i}")).collect();
         let waits: Vec<_> = names
             .iter()
-            .map(|name| lane.enter(&group(name), now).err().unwrap_or_default())
+            .map(|name| lane.enter(&group(name), "d", now).err().unwrap_or_default())
             .collect();
         assert!(waits.iter().all(|wait| !wait.is_zero()));
-        assert!(waits[999] < NEXT * 1002, "{:?}", waits[999]);
+        assert!(waits[999] < SHORT * 2 + NEXT * 1002, "{:?}", waits[999]);
         drop(first);
         // Coming early changes nothing; coming when told lets each in at once.
-        assert!(lane.enter(&group(&names[500]), now + NEXT).is_err());
+        assert!(lane.enter(&group(&names[500]), "d", now + NEXT).is_err());
         for (name, wait) in names.iter().zip(&waits) {
-            show(&lane, name, QUICK, now + *wait + LONG);
+            show(&lane, name, QUICK, now + *wait);
         }
     }
 
@@ -243,26 +288,56 @@ mod tests {
     fn one_that_was_quick_waits_for_nobody_until_it_is_slow() {
         let (lane, now) = (Lane::default(), Instant::now());
         show(&lane, "quick", QUICK, now);
-        assert!(lane.quick(&group("quick"), now));
-        let other = lane.enter(&group("other"), now + NEXT);
-        let quick = lane.enter(&group("quick"), now + NEXT);
+        assert!(lane.quick(&group("quick"), "d", now));
+        let other = lane.enter(&group("other"), "d", now + NEXT);
+        let quick = lane.enter(&group("quick"), "d", now + NEXT);
         assert!(other.is_ok() && quick.is_ok());
         if let Ok(leave) = quick {
             assert_eq!(leave.within(), Some(SHORT));
             leave.took(LONG, false, now);
         }
-        assert!(!lane.quick(&group("quick"), now));
-        assert!(lane.enter(&group("quick"), now).is_err());
+        assert!(!lane.quick(&group("quick"), "d", now));
+        assert!(lane.enter(&group("quick"), "d", now).is_err());
     }
 
     #[test]
     fn one_that_was_cut_short_gets_all_its_time_in_the_lane() {
         let (lane, now) = (Lane::default(), Instant::now());
-        if let Ok(leave) = lane.enter(&group("slow"), now) {
+        if let Ok(leave) = lane.enter(&group("slow"), "d", now) {
             leave.took(QUICK, true, now);
         }
-        let leave = lane.enter(&group("slow"), now + LONG);
+        let leave = lane.enter(&group("slow"), "d", now + LONG);
         assert!(leave.is_ok_and(|leave| leave.within().is_none()));
+    }
+
+    #[test]
+    fn another_policy_of_the_same_group_has_yet_to_show_itself() {
+        let (lane, now) = (Lane::default(), Instant::now());
+        show(&lane, "mended", SECOND, now);
+        show(&lane, "mended", SECOND, now);
+        assert!(lane.enter(&group("mended"), "d", now).is_err());
+        let leave = lane.enter(&group("mended"), "another", now + SHUT);
+        assert!(leave.is_ok_and(|leave| leave.within() == Some(SHORT)));
+        assert!(lane.state().slow.turns.is_empty());
+    }
+
+    #[test]
+    fn who_was_preempted_once_waits_no_longer_than_it_counts_as_slow() {
+        let (lane, mut now) = (Lane::default(), Instant::now());
+        for number in 0..20 {
+            now += SECOND * 3;
+            show(&lane, &format!("hostile-{number}"), SECOND, now);
+        }
+        now += SECOND * 3;
+        let mut inside = Vec::new();
+        for number in 0..20 {
+            inside.extend(lane.enter(&group(&format!("hostile-{number}")), "d", now));
+        }
+        if let Ok(leave) = lane.enter(&group("honest"), "d", now) {
+            leave.took(QUICK, true, now);
+        }
+        let wait = lane.enter(&group("honest"), "d", now).err();
+        assert!(wait.is_some_and(|wait| wait <= LONG * SLOW_FOR), "{wait:?}");
     }
 
     #[test]
@@ -271,11 +346,11 @@ mod tests {
         show(&lane, "alternating", SECOND, now);
         for turn in 1..50 {
             let then = now + SECOND * 2 * turn;
-            assert!(!lane.quick(&group("alternating"), then));
+            assert!(!lane.quick(&group("alternating"), "d", then));
             show(&lane, "alternating", QUICK, then);
         }
         let sat_out = now + SECOND * (SLOW_FOR + 1);
-        assert!(lane.quick(&group("alternating"), sat_out));
+        assert!(lane.quick(&group("alternating"), "d", sat_out));
     }
 
     #[test]
@@ -283,10 +358,10 @@ mod tests {
         let (lane, now) = (Lane::default(), Instant::now());
         show(&lane, "slow", SECOND, now);
         let later = now + SECOND * 10;
-        let slow = lane.enter(&group("slow"), later);
+        let slow = lane.enter(&group("slow"), "d", later);
         assert!(slow.is_ok());
-        assert!(lane.enter(&group("slow"), later).is_err());
-        assert!(lane.enter(&group("new"), later).is_ok());
+        assert!(lane.enter(&group("slow"), "d", later).is_err());
+        assert!(lane.enter(&group("new"), "d", later).is_ok());
         lane.forget(&group("slow"));
         drop(slow);
         assert!(lane.state().slow.turns.is_empty());
@@ -300,7 +375,7 @@ mod tests {
             now += SECOND * 3;
             show(&lane, &name.1, SECOND, now);
         }
-        let (start, mut used) = (now + SECOND * 3, Duration::ZERO);
+        let (start, mut used, mut looks) = (now + SECOND * 3, Duration::ZERO, 0);
         now = start;
         let mut come: HashMap<&Group, Instant> = names.iter().map(|name| (name, now)).collect();
         while now < start + SECOND * 60 {
@@ -308,7 +383,8 @@ mod tests {
                 break;
             };
             now = now.max(at);
-            match lane.enter(name, now) {
+            looks += 1;
+            match lane.enter(name, "d", now) {
                 Ok(leave) => {
                     now += SECOND;
                     used += SECOND;
@@ -322,5 +398,6 @@ mod tests {
         }
         assert!(used >= SECOND * 25, "{used:?}");
         assert!(used <= SECOND * 31, "{used:?}");
+        assert!(looks <= 100, "{looks} looks for 30 decisions");
     }
 }

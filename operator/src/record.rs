@@ -39,6 +39,24 @@ pub fn finish(status: &mut OaatGroupStatus, current: &Current, finished: &Finish
     );
 }
 
+/// The group starts nothing for a while, and for longer each time, because a pod did not come
+/// about.
+pub fn pause(status: &mut OaatGroupStatus, message: &str, now: Timestamp, floor: Duration) {
+    let count = status
+        .rejected
+        .as_ref()
+        .map_or(0, |r| r.count)
+        .saturating_add(1);
+    // Also with a floor of nothing at all a refusal is not asked for again at once.
+    let floor = floor.max(Duration::from_secs(1));
+    let doubled = floor.saturating_mul(1 << (count - 1).clamp(0, 20));
+    status.rejected = Some(Rejected {
+        count,
+        until: now.plus(doubled.min(LONGEST_REJECTION.max(floor))),
+        message: message[..message.floor_char_boundary(MESSAGE)].to_owned(),
+    });
+}
+
 /// Records that the API server refused the pod of an item: a failure of the item,
 /// and a pause for the group that doubles while it goes on, so that a short outage
 /// of a quota does not fail every item within milliseconds.
@@ -64,19 +82,7 @@ pub fn reject(
         item.last_started = Some(now);
         conclude(item, now, &finished);
     }
-    let count = status
-        .rejected
-        .as_ref()
-        .map_or(0, |r| r.count)
-        .saturating_add(1);
-    // Also with a floor of nothing at all a refusal is not asked for again at once.
-    let floor = floor.max(Duration::from_secs(1));
-    let doubled = floor.saturating_mul(1 << (count - 1).clamp(0, 20));
-    status.rejected = Some(Rejected {
-        count,
-        until: now.plus(doubled.min(LONGEST_REJECTION.max(floor))),
-        message: message[..message.floor_char_boundary(MESSAGE)].to_owned(),
-    });
+    pause(status, message, now, floor);
     remember(
         status,
         RunRecord {

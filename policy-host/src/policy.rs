@@ -305,8 +305,17 @@ impl Policy {
     /// Asks whether settings are right, in a fresh sandbox.
     /// [`EvalError::PolicyError`] carries the policy's own words.
     pub fn validate(&self, settings: &str, items: &[ItemSettings]) -> Evaluation<()> {
-        let (fuel, deadline) = (self.fuel_limit(items.len()), self.0.limits.deadline);
-        self.call(fuel, deadline, |world, store| {
+        self.validate_within(settings, items, self.0.limits.deadline)
+    }
+
+    /// The same, with a deadline as in [`Policy::evaluate_within`].
+    pub fn validate_within(
+        &self,
+        settings: &str,
+        items: &[ItemSettings],
+        deadline: Duration,
+    ) -> Evaluation<()> {
+        self.call(self.fuel_limit(items.len()), deadline, |world, store| {
             world
                 .oaat_policy_selector()
                 .call_validate(store, settings, items)

@@ -258,8 +258,8 @@ impl<C: Cluster> Actor<'_, C> {
             }
             Err(ClusterError::NotFound) => {
                 // The pod never ran: whoever deleted it took it for a candidate that
-                // nobody would claim. So all is as it was settled, but for the number, and for
-                // the floor: whoever deletes such pods is not to make us try without a pause.
+                // nobody would claim. So all is as it was settled, but for the number, and the
+                // group pauses: whoever deletes such pods is not to make us try without end.
                 let mut void = OaatGroupStatus {
                     run: plan.status.run,
                     ..self.settled.clone()
@@ -267,16 +267,19 @@ impl<C: Cluster> Actor<'_, C> {
                 if let Some(item) = void.items.get_mut(&current.item) {
                     item.last_started = Some(current.claimed);
                 }
+                let message = format!(
+                    "pod {} was deleted before it could start; nothing is counted",
+                    candidate.name
+                );
+                let floor = self.seen.retry_floor;
+                record::pause(&mut void, &message, self.seen.now, floor);
                 if let Some(patch) = patch(Some(&plan.status), &void)?
                     && self.write_patch(&self.version(done), patch, done).await? == End::Reached
                 {
                     done.notes.push(Note {
                         warning: true,
                         reason: "ClaimVoid",
-                        message: format!(
-                            "pod {} was deleted before it could start; nothing is counted",
-                            candidate.name
-                        ),
+                        message,
                         pod: None,
                     });
                 }

@@ -26,6 +26,8 @@ pub fn seed(uid: &str, run: i64) -> u64 {
         .fold(0, |seed, byte| seed << 8 | u64::from(*byte))
 }
 
+const SECOND: Duration = Duration::from_secs(1);
+
 /// Until when the operator itself holds an item: it is not started twice within the
 /// retry floor, unless it succeeded and is due again sooner.
 fn held_until(
@@ -62,7 +64,10 @@ pub fn request(seen: &Observed, valid: &Valid, plan: &Plan, ruling: &Ruling) -> 
             failures: count(item.failures.unwrap_or(0).into()),
             runs: count(item.runs.unwrap_or(0)),
             last_duration: match (item.last_started, item.last_finished) {
-                (Some(started), Some(finished)) => Some(millis(finished.since(started))),
+                // A start that came to nothing has no end. Nodes tell whole seconds.
+                (Some(started), Some(finished)) if started <= finished.plus(SECOND) => {
+                    Some(millis(finished.since(started)))
+                }
                 _ => None,
             },
         }

@@ -224,7 +224,7 @@ pub fn claim(seen: &Observed, status: &mut OaatGroupStatus, current: &Current) {
 /// just ended.
 pub fn put_off(seen: &Observed, plan: &mut Plan, wait: Duration) {
     plan.look_again(seen.now.plus(wait));
-    if plan.status.state.as_deref() == Some("Running") {
+    if plan.status.current.is_none() && plan.status.state.as_deref() == Some("Running") {
         plan.status.state = Some("Waiting".into());
         plan.status.next = None;
         plan.status.message = Some("the policy is about to decide what is next".into());

@@ -4,11 +4,12 @@
 use super::{PolicyRead, Problem, Source};
 use crate::api::{OaatGroup, PolicyInUse, PolicySpec};
 use crate::decide::Ruling;
+use crate::lane::SHORT;
 use crate::triggers::GroupRef;
 use kube::runtime::reflector::ObjectRef;
 use policy_host::{EvalError, ItemSettings, Policy};
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -44,6 +45,56 @@ struct Refusal {
     again: Option<(Instant, Duration)>,
 }
 
+/// What is known of a policy with settings.
+enum Verdict {
+    Accepted,
+    Refused(Refusal),
+}
+
+impl Verdict {
+    /// It was no answer of the policy's, and it is time to ask again.
+    fn is_due(&self) -> bool {
+        let again = match self {
+            Self::Accepted => None,
+            Self::Refused(refusal) => refusal.again,
+        };
+        again.is_some_and(|(at, _)| at <= Instant::now())
+    }
+}
+
+impl From<Verdict> for Result<(), Refusal> {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Accepted => Ok(()),
+            Verdict::Refused(refusal) => Err(refusal),
+        }
+    }
+}
+
+impl Memory {
+    /// What the policy has said of these settings, if it was asked.
+    fn verdict(&self, policy: &Policy, settings: &Settings) -> Option<Verdict> {
+        let good = self.good.as_ref();
+        if good.is_some_and(|good| {
+            good.policy.digest() == policy.digest() && good.settings == *settings
+        }) {
+            return Some(Verdict::Accepted);
+        }
+        let refused = self.refused.as_ref();
+        let same =
+            |refused: &&Refusal| refused.digest == policy.digest() && refused.settings == *settings;
+        refused.filter(same).cloned().map(Verdict::Refused)
+    }
+}
+
+/// Between two tries of one that may not take long because another does.
+const BUSY: Duration = Duration::from_secs(2);
+
+/// A little more, each time another: not all are to come at the same moment.
+fn spread(wait: Duration) -> Duration {
+    wait.mul_f64(rand::random_range(1.0..1.5))
+}
+
 /// How long to wait before a policy that did not come to an answer about settings is asked
 /// again: at first, and at most.
 const WAITS: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(600)];
@@ -54,6 +105,8 @@ pub struct Adopted {
     /// Where groups go that are worth another look.
     queue: OnceLock<UnboundedSender<GroupRef>>,
     first_wait: Duration,
+    /// Who holds it may take long to say whether settings are right.
+    slow: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Default for Adopted {
@@ -62,6 +115,7 @@ impl Default for Adopted {
             groups: Mutex::default(),
             queue: OnceLock::new(),
             first_wait: WAITS[0],
+            slow: Arc::default(),
         }
     }
 }
@@ -91,6 +145,18 @@ impl Adopted {
     /// Forgets a group that is gone.
     pub fn forget(&self, uid: &str) {
         self.memory().remove(uid);
+    }
+
+    /// Whether it is known who decides for a group, without asking a policy about settings.
+    pub fn settled(&self, group: &OaatGroup, read: Option<&PolicyRead>) -> bool {
+        let (Some(spec), Some(PolicyRead::Loaded(policy))) = (&group.spec.policy, read) else {
+            return true;
+        };
+        let uid = group.metadata.uid.as_deref().unwrap_or_default();
+        let known = self.memory().get(uid).cloned().unwrap_or_default();
+        known
+            .verdict(policy, &settings(group, spec))
+            .is_some_and(|verdict| !verdict.is_due())
     }
 
     /// Who decides for a group; `read` is what is known of the policy that it names.
@@ -187,21 +253,22 @@ impl Adopted {
         policy: &Policy,
         settings: &Settings,
     ) -> Result<(), Refusal> {
-        if let Some(good) = &known.good
-            && good.policy.digest() == policy.digest()
-            && good.settings == *settings
-        {
-            return Ok(());
-        }
         let mut wait = self.first_wait;
-        if let Some(refused) = &known.refused
-            && refused.digest == policy.digest()
-            && refused.settings == *settings
-        {
-            match refused.again {
-                Some((at, next)) if at <= Instant::now() => wait = next,
-                _ => return Err(refused.clone()),
+        // At first it has the time that an honest policy needs a hundredth of. One that was cut
+        // short has all that its limits allow, but only one such policy at a time.
+        let mut slow = None;
+        match known.verdict(policy, settings) {
+            Some(verdict) if !verdict.is_due() => return verdict.into(),
+            Some(Verdict::Refused(refused)) => {
+                let Ok(turn) = self.slow.clone().try_lock_owned() else {
+                    let at = Instant::now() + spread(BUSY);
+                    let again = refused.again.map(|(_, next)| (at, next));
+                    return Err(Refusal { again, ..refused });
+                };
+                slow = Some(turn);
+                wait = refused.again.map_or(wait, |(_, next)| next);
             }
+            _ => {}
         }
         let (asked, given) = (policy.clone(), settings.clone());
         let asked = tokio::task::spawn_blocking(move || {
@@ -209,7 +276,10 @@ impl Adopted {
             let items: Vec<ItemSettings> = items
                 .map(|(name, settings)| ItemSettings { name, settings })
                 .collect();
-            asked.validate(&given.group, &items).answer
+            match slow {
+                Some(_turn) => asked.validate(&given.group, &items).answer,
+                None => asked.validate_within(&given.group, &items, SHORT).answer,
+            }
         });
         let (error, passing) = match asked.await {
             Ok(Ok(())) => return Ok(()),
@@ -226,7 +296,7 @@ impl Adopted {
                 true => problem.tried_again(wait),
                 false => problem,
             },
-            again: passing.then(|| (Instant::now() + wait, WAITS[1].min(wait * 2))),
+            again: passing.then(|| (Instant::now() + spread(wait), WAITS[1].min(wait * 2))),
         })
     }
 

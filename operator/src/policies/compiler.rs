@@ -54,16 +54,18 @@ struct Turn(Arc<Mutex<Queue>>);
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let next = {
-            let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let next = queue.next();
-            queue.busy = next.is_some();
-            next
-        };
-        if let Some(next) = next {
-            // One that waits no longer drops its turn at once, and so hands it on.
-            let _ = next.send(Turn(self.0.clone()));
+        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that wait no longer are passed over here, and not by dropping the turn that they
+        // do not take: there may be thousands.
+        while let Some(next) = queue.next() {
+            if !next.is_closed() {
+                queue.busy = true;
+                drop(queue);
+                let _ = next.send(Turn(self.0.clone()));
+                return;
+            }
         }
+        queue.busy = false;
     }
 }
 
