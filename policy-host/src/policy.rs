@@ -173,16 +173,12 @@ impl Host {
     ///
     /// Takes milliseconds for an honest component, and some seconds and some 150 MB
     /// for the worst that is accepted: keep it off every path that others wait on,
-    /// and load one at a time where memory is short. The work is done on threads of the
-    /// host's own that stand back behind all others; this one only waits.
+    /// and load one at a time where memory is short. Compiled it is on threads of the host's
+    /// own, which stand back behind all others; the trial, which a clock bounds, is done on this.
     ///
     /// # Errors
     /// The first check that failed.
     pub fn load(&self, bytes: &[u8], pin: Option<&str>) -> Result<Policy, LoadError> {
-        self.compilers.install(|| self.load_here(bytes, pin))
-    }
-
-    fn load_here(&self, bytes: &[u8], pin: Option<&str>) -> Result<Policy, LoadError> {
         let wasm = load::unpack(bytes, self.limits.component)?;
         let digest = load::digest(&wasm);
         if let Some(pin) = pin {
@@ -194,7 +190,8 @@ impl Host {
         load::sniff(&wasm)?;
         // A compiler is a large program, and what it reads comes from strangers: a
         // panic in it is a fault of the component that caused it.
-        let pre = catch_unwind(AssertUnwindSafe(|| self.compile(&wasm)))
+        let compile = || catch_unwind(AssertUnwindSafe(|| self.compile(&wasm)));
+        let pre = (self.compilers.install(compile))
             .unwrap_or_else(|panic| Err(LoadError::CompileFailed(text::of_panic(&*panic))))?;
         let policy = Policy(Arc::new(Loaded {
             engine: self.engine.clone(),

@@ -222,9 +222,11 @@ async fn lane_of_kills(meant: &'static str, after: bool) -> Result<u64> {
             sleep(Duration::from_millis(50)).await;
         };
         set(None);
+        let log = world.operator().log();
         world.take_operator().kill().await;
         if killed {
-            proxy.killed_at().context("it died by itself")?;
+            let by_us = proxy.killed_at();
+            by_us.with_context(|| format!("{name}: it died by itself:\n{log}"))?;
             kills += 1;
             world.start_operator().await?;
             let start = Instant::now();
