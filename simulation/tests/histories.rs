@@ -18,11 +18,11 @@ fn seed(seed: u64) -> Setting {
 
 /// Runs histories, none of which may go wrong.
 fn check(what: &str, count: u64, setting: impl Fn(u64) -> Setting + Sync) {
-    let policy = default_policy().unwrap();
-    let sum = many(count, setting, &policy, |_| ()).unwrap();
+    let policy = default_policy().expect("the built-in policy");
+    let sum = many(count, setting, &policy, |_| ()).expect("threads");
     tell(&format!("{what}: {}", summary(&sum)));
     if let Some((setting, what)) = sum.wrong {
-        let (short, verdict) = shortest(&setting, &policy).unwrap();
+        let (short, verdict) = shortest(&setting, &policy).expect("a shorter history");
         panic!(
             "{setting:?}: {what}\n{short:?}\n{}",
             verdict.told.join("\n")
