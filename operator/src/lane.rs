@@ -4,7 +4,7 @@
 //! would keep every core busy. So:
 //!
 //! - a policy of a group's own is given [`SHORT`] to decide in. Whoever needs more, or took more
-//!   than [`LONG`] of a core, belongs to the slow for a hundred times what it took: policies that
+//!   than 20 ms of a core, belongs to the slow for a hundred times what it took: policies that
 //!   are quick and slow by turns have a hundredth of a core each outside the lane;
 //! - the slow have all the time that the policy's own limits allow, but decide one at a time, and
 //!   after each the gate stays shut for as long as it took: they have half a core together;
