@@ -130,6 +130,10 @@ fn meaning(error: kube::Error) -> ClusterError {
         403 if status.message.contains("status unknown for quota") => {
             ClusterError::Unavailable(status.message)
         }
+        // An admission plugin that has not yet seen what it judges by.
+        403 if status.message.ends_with("not yet ready to handle request") => {
+            ClusterError::Unavailable(status.message)
+        }
         // The operator itself has not the right, as with an API server that has just been started
         // and knows no roles yet: that is about the operator and never about the object.
         403 if unauthorized(&status.message) => ClusterError::Unavailable(status.message),
@@ -349,10 +353,16 @@ mod tests {
             status(json!({ "code": 404, "reason": "NotFound" })),
             ClusterError::NotFound
         );
-        let words = "pods is forbidden: User \"system:serviceaccount:o:o\" cannot create resource \
-                     \"pods\" in API group \"\" in the namespace \"n\"";
-        let rights = status(json!({ "code": 403, "message": words }));
-        assert!(matches!(rights, ClusterError::Unavailable(_)));
+        // What a server says that has just been started, of itself.
+        for words in [
+            "pods is forbidden: User \"system:serviceaccount:o:o\" cannot create resource \
+             \"pods\" in API group \"\" in the namespace \"n\"",
+            "pods \"p\" is forbidden: not yet ready to handle request",
+            "pods \"p\" is forbidden: status unknown for quota: q, resources: pods",
+        ] {
+            let early = status(json!({ "code": 403, "message": words }));
+            assert!(matches!(early, ClusterError::Unavailable(_)), "{words}");
+        }
         let words = "pods \"p\" is forbidden: exceeded quota: none, requested: pods=1";
         let quota = status(json!({ "code": 403, "message": words }));
         assert!(matches!(quota, ClusterError::Rejected { .. }));

@@ -85,10 +85,7 @@ pub async fn observe<C: Cluster>(
         pods = views(&cluster.pods(namespace, name, true).await?);
     }
 
-    let sighting = status
-        .current
-        .as_ref()
-        .and_then(|current| sightings.last(namespace, name, &current.pod_uid));
+    let sighting = |current: &Current| sightings.last(namespace, name, &current.pod_uid);
     let current = match &status.current {
         None => CurrentPod::None,
         Some(current) => match pods.iter().find(|pod| pod.uid == current.pod_uid) {
@@ -100,10 +97,19 @@ pub async fn observe<C: Cluster>(
                 Some(pod) if pod.metadata.uid.as_ref() == Some(&current.pod_uid) => {
                     CurrentPod::Present((&pod).into())
                 }
-                _ => CurrentPod::Absent(sighting.as_ref().map(|seen| seen.last.clone())),
+                _ => CurrentPod::Absent(sighting(current).map(|seen| seen.last)),
             },
         },
     };
+    // The watch may be down, and the node's clock wrong: this look may be all there is to tell that
+    // it was to go before it ended.
+    if let CurrentPod::Present(pod) = &current
+        && pod.deletion.is_some()
+        && !pod.terminal()
+    {
+        sightings.saw(namespace, name, pod.clone());
+    }
+    let deleted_alive = status.current.as_ref().and_then(sighting);
     let mut ends = group.metadata.deletion_timestamp.is_some();
     // In a namespace that ends pods are deleted, and that is nobody's failure. Asked
     // for only where it could be taken for one, or where a gate was left shut.
@@ -122,10 +128,55 @@ pub async fn observe<C: Cluster>(
         group,
         pods,
         current,
-        deleted_alive: sighting.is_some_and(|seen| seen.deleted_alive),
+        deleted_alive: deleted_alive.is_some_and(|seen| seen.deleted_alive),
         ends,
         type_,
         leads: circumstances.leads,
         retry_floor: circumstances.retry_floor,
     })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::act::tests::script;
+    use serde_json::json;
+
+    /// A pod that is being deleted, and how it stands.
+    fn going(phase: &str) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {
+                "name": "p", "uid": "u", "deletionTimestamp": "2026-01-01T00:00:30Z",
+                "deletionGracePeriodSeconds": 30,
+            },
+            "spec": { "containers": [] },
+            "status": { "phase": phase },
+        }))
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_deletion_that_only_a_look_saw_is_remembered() {
+        let sightings = Sightings::default();
+        let circumstances = Circumstances {
+            now: Timestamp(0),
+            leads: true,
+            retry_floor: Duration::ZERO,
+        };
+        let status = json!({ "run": 1, "current": {
+            "run": 1, "item": "a", "podName": "p", "podUid": "u", "claimed": "2026-01-01T00:00:00Z",
+        } });
+        for (phase, deleted_alive) in [("Succeeded", false), ("Running", true), ("Succeeded", true)]
+        {
+            let mut cluster = script();
+            cluster.there = (
+                serde_json::from_value(status.clone()).unwrap(),
+                vec![going(phase)],
+            );
+            match observe(&cluster, &sightings, &circumstances, "n", "g").await {
+                Ok(Observation::Seen(seen)) => assert_eq!(seen.deleted_alive, deleted_alive),
+                _ => panic!("the group is there"),
+            }
+        }
+    }
 }

@@ -145,12 +145,13 @@ pub fn take(
         Step::End(code) if truth.live => {
             truth.live = false;
             truth.ended = Some((code, now));
+            truth.clock = clock;
             later(tell(chance), Step::TellEnd)
         }
         Step::TellEnd if !truth.evicted => {
             let (code, at) = truth.ended.unwrap_or((137, now));
             let phase = if code == 0 { "Succeeded" } else { "Failed" };
-            let state = terminated(code, at, clock);
+            let state = terminated(code, at, truth.clock);
             world.change_pod(uid, |pod| report(pod, phase, Some(state)));
             if going {
                 later(chance.number(0..500), Step::Remove)
@@ -162,6 +163,7 @@ pub fn take(
         Step::Kill(code) if truth.live => {
             truth.live = false;
             truth.ended = Some((code, now));
+            truth.clock = clock;
             later(tell(chance), Step::TellEnd)
         }
         // It was never started, and will not be.

@@ -34,6 +34,8 @@ pub struct Truth {
     pub live: bool,
     /// How its container ended, and when.
     pub ended: Option<(i32, u64)>,
+    /// By how many milliseconds the node's clock was ahead then.
+    pub clock: i64,
     /// It was evicted.
     pub evicted: bool,
     /// The pod and its container are gone, or have ended for the server as well.

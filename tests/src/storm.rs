@@ -300,13 +300,15 @@ impl<'a> Storm<'a> {
     async fn account(&mut self) -> Result<usize> {
         self.calm.store(true, Ordering::Relaxed);
         let spec = json!({ "spec": { "frequency": "24h", "failureCoolOff": "24h" } });
-        for name in self.groups() {
-            let params = PatchParams::default();
-            self.api()
-                .patch(&name, &params, &Patch::Merge(&spec))
-                .await?;
-        }
         let start = Instant::now();
+        let params = PatchParams::default();
+        for name in self.groups() {
+            // An API server that was started a moment ago may still stumble.
+            while let Err(error) = self.api().patch(&name, &params, &Patch::Merge(&spec)).await {
+                ensure!(start.elapsed() < PATIENCE, "the spec of {name}: {error}");
+                sleep(Duration::from_millis(250)).await;
+            }
+        }
         let groups = loop {
             for at in 0..self.replicas.len() {
                 let operator = self.replicas[at].operator.take();
@@ -315,14 +317,14 @@ impl<'a> Storm<'a> {
                     None => self.start(at).await?,
                 }
             }
-            let groups = self.settled().await?;
-            if groups.iter().all(|(_, _, settled)| *settled) {
-                break groups;
+            let groups = self.settled().await;
+            match groups {
+                Ok(groups) if groups.iter().all(|(_, _, settled)| *settled) => break groups,
+                groups => ensure!(
+                    start.elapsed() < PATIENCE,
+                    "it does not come to rest: {groups:#?}"
+                ),
             }
-            ensure!(
-                start.elapsed() < PATIENCE,
-                "it does not come to rest: {groups:#?}"
-            );
             sleep(Duration::from_millis(250)).await;
         };
         let seen = self.witness.runs()?;

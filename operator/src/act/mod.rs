@@ -383,4 +383,4 @@ enum Started {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 /// Answers, and the requests that were made.
-struct Script {
+pub(crate) struct Script {
     create: Result<bool, ClusterError>,
     write: Result<(), ClusterError>,
     second_write: Result<(), ClusterError>,
@@ -21,10 +21,12 @@ struct Script {
     /// The group's resource version when it is read again.
     version: &'static str,
     requests: Mutex<Vec<String>>,
+    /// The group's status, and its pods.
+    pub(crate) there: (Option<OaatGroupStatus>, Vec<Pod>),
 }
 
 /// Everything goes well.
-fn script() -> Script {
+pub(crate) fn script() -> Script {
     Script {
         create: Ok(true),
         write: Ok(()),
@@ -32,6 +34,7 @@ fn script() -> Script {
         open: Ok(()),
         version: "1",
         requests: Mutex::default(),
+        there: Default::default(),
     }
 }
 
@@ -50,10 +53,11 @@ impl Cluster for Script {
         self.log("read".into());
         let mut group = seen().group;
         group.metadata.resource_version = Some(self.version.into());
+        group.status.clone_from(&self.there.0);
         Ok(GroupRead::Found(Box::new(group)))
     }
     async fn pods(&self, _: &str, _: &str, _: bool) -> Result<Vec<Pod>, ClusterError> {
-        Ok(Vec::new())
+        Ok(self.there.1.clone())
     }
     async fn pod(&self, _: &str, _: &str) -> Result<Option<Pod>, ClusterError> {
         Ok(None)

@@ -47,7 +47,7 @@ impl World {
         // Which came first is seen by clocks of whole seconds.
         if let (true, Some(asked), Some((_, ended))) = (succeeded, truth.deleted_alive, truth.ended)
             && ended > asked + 2000
-            && self.node_clock == 0
+            && truth.clock == 0
         {
             return wrongly(format!("pod {name} was deleted while it ran, and {record}"));
         }

@@ -76,9 +76,6 @@ async fn run(arguments: &Arguments) -> Result<()> {
         runs += report.runs;
         violations += report.violations.len();
         if violations > 0 {
-            for violation in &report.violations {
-                println!("VIOLATION: {violation}");
-            }
             break;
         }
         plane

@@ -54,7 +54,7 @@ impl Report {
     /// The violations, and all the rest.
     pub fn judge(&self) -> Result<()> {
         if !self.violations.is_empty() {
-            bail!("{self}\n{}", self.violations.join("\n"));
+            bail!("{self}");
         }
         Ok(())
     }
@@ -81,6 +81,10 @@ impl fmt::Display for Report {
              {} violations in {} s (seed {seed})",
             violations.len(),
             took.as_secs()
-        )
+        )?;
+        for violation in violations {
+            write!(f, "\nVIOLATION: {violation}")?;
+        }
+        Ok(())
     }
 }
