@@ -7,10 +7,6 @@ use oaat_simulation::{Mutation, Setting, default_policy};
 use std::process::ExitCode;
 use std::time::Instant;
 
-// A history is mostly small values that come and go.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Run the operator's cycle on a simulated cluster with faults, and check every history.
 #[derive(Parser)]
 struct Options {

@@ -22,7 +22,7 @@ use crate::process::Supervised;
 use servers::Servers;
 
 /// How long anything of the control plane may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What may differ from one control plane to the next.
 #[derive(Clone, Debug)]

@@ -4,9 +4,11 @@
 
 mod deletions;
 mod evictions;
+mod hands;
 mod lost;
 mod place;
 mod quick_start;
+mod refusals;
 mod results;
 mod storm;
 mod unstarted;
@@ -87,6 +89,15 @@ fn side_by_side() -> Vec<Case> {
         case!(deletions::a_deleted_pod_that_exits_with_0_is_a_failure),
         case!(deletions::a_pod_deleted_while_the_operator_is_down_is_a_failure),
         case!(deletions::a_replaced_group_waits_for_the_old_pods_end),
+        case!(hands::a_foreign_pod_beside_a_run_blocks_the_next_one),
+        case!(hands::a_wiped_status_adopts_the_running_pod),
+        case!(hands::a_group_deleted_while_the_operator_is_down_takes_its_pod_along),
+        case!(hands::a_group_deleted_in_the_foreground_starts_nothing),
+        case!(hands::a_namespace_that_ends_starts_nothing_and_fails_nothing),
+        case!(hands::a_users_own_gate_is_left_to_the_user),
+        case!(refusals::a_quota_is_one_failure_with_the_servers_words),
+        case!(refusals::a_type_that_names_its_node_runs_there),
+        case!(refusals::a_deaf_process_past_its_deadline_keeps_the_next_one_out),
         case!(storm::a_storm_of_kills_loses_nothing),
         case!(storm::a_storm_of_kills_with_two_operators_loses_nothing),
     ]
@@ -98,6 +109,7 @@ fn alone() -> Vec<Case> {
         case!(lost::a_frozen_kubelet_keeps_the_next_one_out),
         case!(lost::a_killed_kubelet_keeps_the_next_one_out),
         case!(lost::a_killed_runtime_loses_no_run),
+        case!(refusals::an_api_server_that_is_away_counts_nothing),
         case!(lost::a_node_that_is_given_up_keeps_the_next_one_out),
     ]
 }

@@ -19,7 +19,7 @@ use tokio::time::sleep;
 use oaat_tests::witness::Witness;
 
 /// How long anything may take; the machine may be slow.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What all cases share.
 pub struct Shared {
@@ -100,6 +100,11 @@ impl Place {
         if let Some(operator) = self.operators.pop_front() {
             operator.kill().await;
         }
+    }
+
+    /// The newest operator.
+    pub fn operator(&self) -> Result<&Operator> {
+        self.operators.back().context("no operator runs")
     }
 
     pub async fn kubectl(&self, args: &[&str]) -> Result<String> {
