@@ -191,7 +191,9 @@ impl<C: Cluster> Cycle<'_, C> {
                 group: (namespace.to_owned(), name.to_owned()),
                 records: recorded.is_some(),
             };
-            decided_in = self.consult(&question, &mut plan, policy).await;
+            if !decide::asked_for(&seen, valid, &mut plan) {
+                decided_in = self.consult(&question, &mut plan, policy).await;
+            }
             spec = Some(type_.clone());
         }
         let conditions = seen.group.status.as_ref().map(|s| s.conditions.as_slice());

@@ -26,6 +26,7 @@ pub mod policies;
 pub mod record;
 pub mod recorder;
 pub mod run;
+pub mod run_now;
 pub mod server;
 pub mod sightings;
 pub mod triggers;

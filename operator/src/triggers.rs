@@ -7,7 +7,9 @@ use crate::metrics::Metrics;
 use crate::pod::{PodView, names};
 use crate::policies::{Adopted, Source, Sources};
 use crate::sightings::Sightings;
+use crate::{run_now, validate};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
@@ -140,6 +142,8 @@ impl Triggers {
             &meta.uid,
             meta.generation,
             meta.deletion_timestamp.is_some(),
+            // They are no part of the spec, so they make no generation.
+            annotations(meta),
         ));
         let version = meta.resource_version.clone().unwrap_or_default();
         let known = {
@@ -288,6 +292,12 @@ impl Triggers {
         // A group that is yet to come, as a rule.
         Some(found.map_or(named, |group| ObjectRef::from_obj(group.as_ref())))
     }
+}
+
+/// The annotations that the operator reads.
+fn annotations(meta: &ObjectMeta) -> [Option<&String>; 2] {
+    let read = |name| meta.annotations.as_ref()?.get(name);
+    [read(run_now::ANNOTATION), read(validate::PAUSED)]
 }
 
 /// Whether one resource version is later than the other. They are decimal numbers of

@@ -4,22 +4,56 @@
 //! an object may be older than the rule, and because a rule of the schema is a
 //! pattern where this is the parser itself.
 
-use crate::api::{OaatGroupSpec, OaatTypeSpec};
+use crate::api::{ItemOptions, OaatGroup, OaatGroupSpec, OaatTypeSpec};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A spec, understood.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Valid {
-    /// How often each item must succeed.
-    pub frequency: Duration,
-    /// How long an item rests after a failure.
-    pub cool_off: Duration,
     /// How long a pod may take to start; `None`: for ever.
     pub start_timeout: Option<Duration>,
     /// How long finished pods are kept.
     pub pod_retention: Duration,
     /// How many finished pods are kept.
     pub pod_history_limit: usize,
+    /// What holds for all items that have nothing of their own.
+    pub each: ItemRules,
+    /// What holds for single items.
+    pub items: BTreeMap<String, ItemRules>,
+}
+
+/// What holds for an item.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ItemRules {
+    /// How often it must succeed; `None`: once.
+    pub frequency: Option<Duration>,
+    /// How long it rests after a failure.
+    pub cool_off: Duration,
+    /// It is not to be started.
+    pub suspended: bool,
+}
+
+impl Valid {
+    /// What holds for an item.
+    pub fn rules(&self, item: &str) -> ItemRules {
+        self.items.get(item).copied().unwrap_or(self.each)
+    }
+}
+
+/// The annotation by which groups were paused before there was `spec.suspend`.
+pub const PAUSED: &str = "pause_new_jobs";
+
+/// Why nothing new is to be started, where the user wants it so.
+pub fn suspended(group: &OaatGroup) -> Option<&'static str> {
+    if group.spec.suspend {
+        return Some("spec.suspend is true; nothing new is started until it is false");
+    }
+    let paused = group.metadata.annotations.as_ref()?.get(PAUSED)?;
+    let no = ["", "no", "false", "off", "0"];
+    (!no.contains(&paused.trim().to_lowercase().as_str())).then_some(
+        "the annotation pause_new_jobs is set; nothing new is started until it is taken away (spec.suspend does the same)",
+    )
 }
 
 /// Longest duration: a hundred years, so that every time that follows from it can be
@@ -33,6 +67,8 @@ pub const MAX_ITEMS: usize = 2000;
 pub const MAX_BYTES: usize = 120_000;
 /// Longest item in characters.
 pub const MAX_ITEM: usize = 300;
+/// Most problems that are told.
+const MOST: usize = 10;
 
 /// Understands a spec, or says in one sentence each what is wrong with it.
 ///
@@ -40,45 +76,28 @@ pub const MAX_ITEM: usize = 300;
 /// All problems, not only the first.
 pub fn validate(spec: &OaatGroupSpec) -> Result<Valid, Vec<String>> {
     let mut problems = Vec::new();
-    let mut duration = |field: &str, given: &Option<String>, default: Duration, zero: bool| {
-        let Some(text) = given else { return default };
-        if too_long(text) {
-            problems.push(format!("{field} is {text:?}; it must be at most 100years"));
-            return default;
-        }
-        match humantime::parse_duration(text.trim()) {
-            Ok(parsed) if parsed > LONGEST => {
-                problems.push(format!("{field} is {text:?}; it must be at most 100years"));
-                default
-            }
-            Ok(parsed) if parsed >= Duration::from_millis(1) || (zero && parsed.is_zero()) => {
-                parsed
-            }
-            Ok(_) => {
-                problems.push(format!(
-                    "{field} is {text:?}; it must be at least 1ms, such as 5m"
-                ));
-                default
-            }
-            Err(error) => {
-                problems.push(format!(
-                    "{field} is {text:?}, which is no duration ({error}); write it like 5m, 1h 30m or 2days"
-                ));
-                default
-            }
-        }
-    };
     let minutes = |n: u64| Duration::from_secs(60 * n);
+    let mut duration = |field: &str, given: &Option<String>, default: Duration, zero: bool| {
+        understood(field, given, default, zero).unwrap_or_else(|problem| {
+            problems.push(problem);
+            default
+        })
+    };
     let frequency = duration("frequency", &spec.frequency, minutes(60), false);
-    let cool_off = duration(
-        "failureCoolOff",
-        &spec.failure_cool_off,
-        Duration::ZERO,
-        true,
-    );
+    let each = ItemRules {
+        frequency: Some(frequency).filter(|_| !spec.each_once),
+        cool_off: duration(
+            "failureCoolOff",
+            &spec.failure_cool_off,
+            Duration::ZERO,
+            true,
+        ),
+        suspended: false,
+    };
     let start_timeout = duration("startTimeout", &spec.start_timeout, minutes(15), true);
     let pod_retention = duration("podRetention", &spec.pod_retention, minutes(12 * 60), true);
-    items(&spec.oaat_items, &mut problems);
+    let items = item_options(&spec.item_options, each, &mut problems);
+    names(&spec.oaat_items, &mut problems);
     let limit = spec.pod_history_limit.unwrap_or(100);
     let pod_history_limit = usize::try_from(limit).unwrap_or_else(|_| {
         problems.push(format!("podHistoryLimit is {limit}; it must be 0 or more"));
@@ -88,12 +107,91 @@ pub fn validate(spec: &OaatGroupSpec) -> Result<Valid, Vec<String>> {
         return Err(problems);
     }
     Ok(Valid {
-        frequency,
-        cool_off,
         start_timeout: Some(start_timeout).filter(|timeout| !timeout.is_zero()),
         pod_retention,
         pod_history_limit,
+        each,
+        items,
     })
+}
+
+/// A duration as it is meant.
+fn understood(
+    field: &str,
+    given: &Option<String>,
+    default: Duration,
+    zero: bool,
+) -> Result<Duration, String> {
+    let Some(text) = given else {
+        return Ok(default);
+    };
+    let longest = || format!("{field} is {text:?}; it must be at most 100years");
+    if too_long(text) {
+        return Err(longest());
+    }
+    match humantime::parse_duration(text.trim()) {
+        Ok(parsed) if parsed > LONGEST => Err(longest()),
+        Ok(parsed) if parsed >= Duration::from_millis(1) || (zero && parsed.is_zero()) => {
+            Ok(parsed)
+        }
+        Ok(_) => Err(format!(
+            "{field} is {text:?}; it must be at least 1ms, such as 5m"
+        )),
+        Err(error) => Err(format!(
+            "{field} is {text:?}, which is no duration ({error}); write it like 5m, 1h 30m or 2days"
+        )),
+    }
+}
+
+fn item_options(
+    options: &BTreeMap<String, ItemOptions>,
+    each: ItemRules,
+    problems: &mut Vec<String>,
+) -> BTreeMap<String, ItemRules> {
+    let mut rules = BTreeMap::new();
+    for (name, options) in options {
+        let mut duration = |field: &str, given: &Option<String>, default: Duration, zero: bool| {
+            let field = format!("itemOptions[{name:?}].{field}");
+            understood(&field, given, default, zero).unwrap_or_else(|problem| {
+                if problems.len() < MOST {
+                    problems.push(problem);
+                }
+                default
+            })
+        };
+        let own = ItemRules {
+            frequency: each
+                .frequency
+                .map(|each| duration("frequency", &options.frequency, each, false)),
+            cool_off: duration(
+                "failureCoolOff",
+                &options.failure_cool_off,
+                each.cool_off,
+                true,
+            ),
+            suspended: options.suspend,
+        };
+        if own != each {
+            rules.insert(name.clone(), own);
+        }
+        for (index, variable) in options.env.iter().enumerate() {
+            let twice = options.env[..index].iter().any(|v| v.name == variable.name);
+            let wrong = match variable.name.as_str() {
+                "OAAT_ITEM" => "is set by the operator",
+                "" => "has no name",
+                name if name.contains(['=', '\0']) => "has a name that cannot be",
+                _ if twice => "is there twice",
+                _ => continue,
+            };
+            if problems.len() < MOST {
+                problems.push(format!(
+                    "itemOptions[{name:?}].env[{index}] ({:?}) {wrong}",
+                    variable.name
+                ));
+            }
+        }
+    }
+    rules
 }
 
 /// Whether a duration is written with more digits than any sensible one has. The parser panics
@@ -103,7 +201,7 @@ fn too_long(text: &str) -> bool {
     text.len() > 64 || digits.max().is_some_and(|digits| digits > 11)
 }
 
-fn items(items: &[String], problems: &mut Vec<String>) {
+fn names(items: &[String], problems: &mut Vec<String>) {
     if items.len() > MAX_ITEMS {
         problems.push(format!(
             "oaatItems has {} items; at most {MAX_ITEMS} are possible",
@@ -133,7 +231,7 @@ fn items(items: &[String], problems: &mut Vec<String>) {
                 "oaatItems[{index}] ({item:?}) is there twice; an item may be listed once"
             ));
         }
-        if problems.len() >= 10 {
+        if problems.len() >= MOST {
             problems.push("and perhaps more".into());
             return;
         }
@@ -188,11 +286,15 @@ mod tests {
         assert_eq!(
             valid,
             Ok(Valid {
-                frequency: Duration::from_secs(3600),
-                cool_off: Duration::ZERO,
                 start_timeout: Some(Duration::from_secs(900)),
                 pod_retention: Duration::from_secs(43200),
                 pod_history_limit: 100,
+                each: ItemRules {
+                    frequency: Some(Duration::from_secs(3600)),
+                    cool_off: Duration::ZERO,
+                    suspended: false,
+                },
+                items: BTreeMap::new(),
             })
         );
     }
@@ -207,8 +309,8 @@ mod tests {
         ] {
             let valid = validate(&spec(json!({"frequency": text})));
             assert_eq!(
-                valid.map(|v| v.frequency),
-                Ok(Duration::from_secs(seconds)),
+                valid.map(|v| v.each.frequency),
+                Ok(Some(Duration::from_secs(seconds))),
                 "{text}"
             );
         }
@@ -245,6 +347,18 @@ mod tests {
                 vec!["podHistoryLimit", "-1"],
             ),
             (
+                json!({"itemOptions": {"a": {"frequency": "soon"}}}),
+                vec![r#"itemOptions["a"].frequency"#, "soon", "5m"],
+            ),
+            (
+                json!({"itemOptions": {"a": {"env": [{"name": "OAAT_ITEM"}]}}}),
+                vec![r#"itemOptions["a"].env[0]"#, "set by the operator"],
+            ),
+            (
+                json!({"itemOptions": {"a": {"env": [{"name": "X"}, {"name": "X"}]}}}),
+                vec![r#"itemOptions["a"].env[1]"#, "there twice"],
+            ),
+            (
                 json!({"oaatItems": ["a", "b", "a"]}),
                 vec!["oaatItems[2]", "twice"],
             ),
@@ -267,6 +381,44 @@ mod tests {
             for word in words {
                 assert!(problems.contains(word), "{more}: {problems}");
             }
+        }
+    }
+
+    #[test]
+    fn what_an_item_has_of_its_own_goes_before_the_groups() {
+        let options = json!({
+            "frequency": "2h", "failureCoolOff": "1m",
+            "itemOptions": { "a": { "frequency": "5m" }, "b": { "suspend": true }, "c": {} },
+        });
+        let rules = |frequency: u64, suspended: bool| ItemRules {
+            frequency: Some(Duration::from_secs(frequency)),
+            cool_off: Duration::from_secs(60),
+            suspended,
+        };
+        let valid = validate(&spec(options.clone())).unwrap_or_else(|e| panic!("{e:?}"));
+        assert_eq!(valid.rules("a"), rules(300, false));
+        assert_eq!(valid.rules("b"), rules(7200, true));
+        assert_eq!(valid.rules("c"), rules(7200, false));
+        assert_eq!(valid.items.len(), 2);
+        let mut once = options;
+        once["eachOnce"] = json!(true);
+        let valid = validate(&spec(once)).unwrap_or_else(|e| panic!("{e:?}"));
+        assert_eq!(valid.rules("a").frequency, None);
+        assert_eq!(valid.each.frequency, None);
+    }
+
+    #[test]
+    fn a_group_is_suspended_by_its_spec_or_as_it_used_to_be() {
+        let group = |spec: serde_json::Value, annotation: Option<&str>| {
+            let mut group = OaatGroup::new("g", self::spec(spec));
+            group.metadata.annotations =
+                annotation.map(|value| [(PAUSED.to_owned(), value.to_owned())].into());
+            suspended(&group).is_some()
+        };
+        assert!(group(json!({"suspend": true}), None));
+        assert!(!group(json!({"suspend": false}), None));
+        for (value, paused) in [("yes", true), ("true", true), ("No", false), ("", false)] {
+            assert_eq!(group(json!({}), Some(value)), paused, "{value}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Performs a plan on the cluster, in the order that the guarantee demands. No
 //! decisions but what an answer of the server means for the plan.
 
-use crate::api::{Current, OaatGroupStatus, OaatTypeSpec, Stopping, Timestamp};
+use crate::api::{Current, OaatGroupStatus, OaatTypeSpec, Stopping, Timestamp, Variable};
 use crate::cluster::{Cluster, ClusterError, GroupRead};
 use crate::decide::{self, Note, Observed, Plan, PodId, Start};
 use crate::mutation::broken;
@@ -172,6 +172,12 @@ impl<C: Cluster> Actor<'_, C> {
         Ok(End::Reached)
     }
 
+    /// An item's own variables.
+    fn env(&self, item: &str) -> &[Variable] {
+        let options = self.seen.group.spec.item_options.get(item);
+        options.map_or(&[], |options| &options.env)
+    }
+
     /// Candidate, claim, opening.
     async fn start(
         &self,
@@ -187,6 +193,7 @@ impl<C: Cluster> Actor<'_, C> {
                 group: self.name,
                 group_uid: &self.seen.uid,
                 item: &start.item,
+                env: self.env(&start.item),
                 run: start.run,
                 nonce: &self.nonce,
             },

@@ -1,8 +1,7 @@
 //! `OaatGroup`: the items, how often each must succeed, and what came of it.
 
-use crate::api::{ItemOptions, PolicyInUse, PolicySpec, Timestamp};
+use super::{ItemOptions, PolicyInUse, PolicySpec, Timestamp, duration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::core::cel::Rule;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -48,6 +47,15 @@ pub struct OaatGroupSpec {
     )]
     pub oaat_items: Vec<String>,
 
+    /// While true nothing new is started. What runs is left to run.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub suspend: bool,
+
+    /// Each item is run until it has succeeded once, and then the group is complete. How often
+    /// (frequency) counts for nothing then.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub each_once: bool,
+
     /// How often each item must succeed, such as 5m, 1h 30m or 2days. Default 1h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
@@ -82,17 +90,11 @@ pub struct OaatGroupSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicySpec>,
 
-    /// What of single items is not as for the others, by the item's name.
+    /// What of single items is not as for the others, by the item's name. Names that are in no
+    /// list of items count for nothing.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 2000))]
     pub item_options: BTreeMap<String, ItemOptions>,
-}
-
-/// The rule for a duration as humantime reads it, but for units below a millisecond, with
-/// `more` to it.
-fn duration(more: &str, message: &str) -> Rule {
-    const UNITS: &str = "ms|msec|millis|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|wks?|weeks?|M|months?|y|yrs?|years?";
-    Rule::new(format!("self.matches('^([0-9]+ *({UNITS}) *)+$'){more}")).message(message)
 }
 
 /// What the operator knows of a group. Everything here is written by it alone.
@@ -102,7 +104,7 @@ pub struct OaatGroupStatus {
     /// The generation of the spec that the rest speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Running, Idle, Waiting, Invalid or Blocked.
+    /// Running, Idle, Waiting, Suspended, Complete, Invalid or Blocked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
     /// What goes on, in a sentence.
@@ -120,7 +122,7 @@ pub struct OaatGroupStatus {
     /// When the next item is due, where nothing runs and that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
-    /// `Ready`, `PolicyReady`, `Running`.
+    /// `Ready`, `PolicyReady`, `Running` and, with eachOnce, `Complete`.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -150,6 +152,9 @@ pub struct OaatGroupStatus {
     /// The decision that started the latest run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_decision: Option<LastDecision>,
+    /// What the annotation oaat.kawaja.net/run-now last asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_now: Option<RunNow>,
     /// Pods that the API server refused, one after the other; absent when the latest
     /// was accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -320,6 +325,21 @@ pub struct LastDecision {
     /// Why, in the policy's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+}
+
+/// What became of the annotation oaat.kawaja.net/run-now. An item that it names is still to be
+/// started if it was last started before `time`.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct RunNow {
+    /// The token of the latest request: the same token is not heeded again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// When that request was first seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Timestamp>,
+    /// What is wrong with the annotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// Pods that the API server refused, one after the other.

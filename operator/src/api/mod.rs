@@ -2,20 +2,35 @@
 
 pub mod crd;
 mod group;
+mod item_options;
 mod oaat_type;
 mod policy;
 mod time;
 
 pub use group::{
     Current, ItemState, ItemStatus, LastDecision, OaatGroup, OaatGroupSpec, OaatGroupStatus,
-    Rejected, RunRecord, RunResult, Stopping,
+    Rejected, RunNow, RunRecord, RunResult, Stopping,
 };
+pub use item_options::{ItemOptions, Variable};
 pub use oaat_type::{OaatType, OaatTypeSpec, OaatTypeStatus, PodMetadata};
-pub use policy::{ItemOptions, OnError, PolicyInUse, PolicyKey, PolicySpec};
+pub use policy::{OnError, PolicyInUse, PolicyKey, PolicySpec};
 pub use time::Timestamp;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff;
+use kube::core::cel::Rule;
+
+/// The rule for a duration as humantime reads it, but for units below a millisecond, with
+/// `more` to it.
+fn duration(more: &str, message: &str) -> Rule {
+    const UNITS: &str = "ms|msec|millis|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|wks?|weeks?|M|months?|y|yrs?|years?";
+    Rule::new(format!("self.matches('^([0-9]+ *({UNITS}) *)+$'){more}")).message(message)
+}
+
+/// Fields that are false as a rule are left out.
+fn is_false(value: &bool) -> bool {
+    !value
+}
 
 /// Sets a condition after the rule of the Kubernetes API conventions: the
 /// transition time changes only when the status does.

@@ -56,18 +56,8 @@ pub enum OnError {
     UseDefault,
 }
 
-/// What of an item is not as for the others.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct ItemOptions {
-    /// Settings of this item for the policy; what it understands is the policy's own business.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "object")]
-    pub settings: Option<Map<String, Value>>,
-}
-
 /// Any JSON object.
-fn object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+pub(super) fn object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
 }
 

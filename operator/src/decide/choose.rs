@@ -7,7 +7,8 @@ use crate::api::{
     set_condition,
 };
 use crate::mutation::broken;
-use crate::validate::Valid;
+use crate::run_now;
+use crate::validate::{ItemRules, Valid};
 use policy_host::{Choice, Decision, EvalError, Evaluation, Item, Outcome, Request, Run, Standing};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -28,21 +29,41 @@ pub fn seed(uid: &str, run: i64) -> u64 {
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Until when the operator itself holds an item: it is not started twice within the
-/// retry floor, unless it succeeded and is due again sooner.
-fn held_until(
-    item: &ItemStatus,
-    frequency: Duration,
-    floor: Duration,
-    now: Timestamp,
-) -> Option<Timestamp> {
+/// Where an item stands that is not to be started.
+const SUSPENDED: &str = "suspended by itemOptions";
+
+/// Why the operator itself keeps an item from being started, whatever the policy says.
+#[derive(Clone, Copy, PartialEq)]
+enum Hold {
+    /// Its options say so.
+    Suspended,
+    /// It has succeeded, and once is enough.
+    Done,
+    /// It is not started twice within the retry floor, unless it succeeded and is due again
+    /// sooner.
+    Until(Timestamp),
+}
+
+fn hold(seen: &Observed, rules: ItemRules, item: &ItemStatus) -> Option<Hold> {
+    if rules.suspended {
+        return Some(Hold::Suspended);
+    }
+    if rules.frequency.is_none() && item.last_success.is_some() {
+        return Some(Hold::Done);
+    }
+    held_until(seen, rules, item).map(Hold::Until)
+}
+
+fn held_until(seen: &Observed, rules: ItemRules, item: &ItemStatus) -> Option<Timestamp> {
+    let floor = seen.retry_floor;
     let succeeded = item.failures.unwrap_or(0) == 0 && item.last_success.is_some();
-    if succeeded && frequency < floor || broken!(NoFloor) {
+    let soon = rules.frequency.is_some_and(|frequency| frequency < floor);
+    if succeeded && soon || broken!(NoFloor) {
         return None;
     }
     item.last_started
         .map(|at| at.plus(floor))
-        .filter(|until| now < *until)
+        .filter(|until| seen.now < *until)
 }
 
 /// What the policy is asked.
@@ -53,12 +74,13 @@ pub fn request(seen: &Observed, valid: &Valid, plan: &Plan, ruling: &Ruling) -> 
     let names = &seen.group.spec.oaat_items;
     let items = names.iter().map(|name| {
         let item = status.items.get(name).cloned().unwrap_or_default();
+        let rules = valid.rules(name);
         Item {
             name: name.clone(),
-            frequency: Some(millis(valid.frequency)),
-            cool_off: millis(valid.cool_off),
+            frequency: rules.frequency.map(millis),
+            cool_off: millis(rules.cool_off),
             settings: ruling.items.get(name).cloned(),
-            startable: held_until(&item, valid.frequency, seen.retry_floor, seen.now).is_none(),
+            startable: hold(seen, rules, &item).is_none(),
             last_success: item.last_success.map(|t| t.0),
             last_failure: item.last_failure.map(|t| t.0),
             failures: count(item.failures.unwrap_or(0).into()),
@@ -126,7 +148,7 @@ pub fn choose(seen: &Observed, valid: &Valid, plan: &mut Plan, ruling: &Ruling, 
     match &asked.evaluation.answer {
         Ok(decision) => {
             gave_one(seen, plan, ruling, &asked.policy);
-            follow(seen, plan, &asked, decision, valid.start_timeout);
+            follow(seen, valid, plan, &asked, decision);
             // What the built-in policy stands in for is remembered, however it came to do so.
             let stands_in = asked.policy.source == BUILT_IN;
             plan.status.policy = Some(PolicyInUse {
@@ -137,11 +159,11 @@ pub fn choose(seen: &Observed, valid: &Valid, plan: &mut Plan, ruling: &Ruling, 
                 ..asked.policy
             });
         }
-        Err(error) => hold(seen, plan, error),
+        Err(error) => undecided(seen, plan, error),
     }
 }
 
-fn hold(seen: &Observed, plan: &mut Plan, error: &EvalError) {
+fn undecided(seen: &Observed, plan: &mut Plan, error: &EvalError) {
     let message = format!("nothing is started, because the policy gave no decision: {error}");
     let ready = ("Ready", false, "PolicyNotReady", message.clone());
     set_condition(
@@ -155,35 +177,21 @@ fn hold(seen: &Observed, plan: &mut Plan, error: &EvalError) {
     plan.status.message = Some(message);
 }
 
-fn follow(
-    seen: &Observed,
-    plan: &mut Plan,
-    asked: &Answered,
-    decision: &Decision,
-    start_timeout: Option<Duration>,
-) {
+fn follow(seen: &Observed, valid: &Valid, plan: &mut Plan, asked: &Answered, decision: &Decision) {
     let request = &asked.request;
-    let holds = standings(seen, &mut plan.status, request, decision);
+    let holds = standings(seen, valid, &mut plan.status, request, decision);
     match decision.choice {
         Choice::Run(_) => {
             let Some(chosen) = decision.chosen().and_then(|i| request.items.get(i)) else {
                 return;
             };
-            let run = next_run(seen);
             let hint = overtaken(request, decision, chosen);
-            let why = decision
-                .note
-                .as_ref()
-                .map(|note| format!(" ({note})"))
-                .unwrap_or_default();
-            plan.status.state = Some("Running".into());
-            plan.status.next = None;
-            plan.status.message = Some(match &hint {
-                Some(hint) => format!("runs {}; {hint}", chosen.name),
-                None => format!("runs {}{why}", chosen.name),
-            });
-            plan.status.rejected = None;
-            plan.status.run = Some(run);
+            let message = match (&hint, &decision.note) {
+                (Some(hint), _) => format!("runs {}; {hint}", chosen.name),
+                (None, Some(note)) => format!("runs {} ({note})", chosen.name),
+                (None, None) => format!("runs {}", chosen.name),
+            };
+            begin(seen, valid, plan, &chosen.name, message);
             if let Some(state) = &decision.state {
                 plan.status.policy_state = Some(state.clone());
                 plan.status.policy_state_of = Some(asked.policy.source.clone());
@@ -197,18 +205,8 @@ fn follow(
                 item: chosen.name.clone(),
                 why: decision.note.clone(),
             });
-            if let Some(item) = plan.status.items.get_mut(&chosen.name) {
-                item.last_started = Some(seen.now);
-            }
             if let Some(hint) = hint {
                 plan.note(true, "OthersWait", hint, None);
-            }
-            plan.start = Some(Start {
-                item: chosen.name.clone(),
-                run,
-            });
-            if let Some(timeout) = start_timeout {
-                plan.look_again(seen.now.plus(timeout));
             }
         }
         Choice::Wait(until) => {
@@ -223,6 +221,7 @@ fn follow(
             let due = until.filter(|until| *until > seen.now.plus(soon));
             let next = held.into_iter().chain(due).min();
             idle(
+                valid,
                 &mut plan.status,
                 request,
                 decision,
@@ -232,29 +231,90 @@ fn follow(
     }
 }
 
+/// An item is to be started.
+fn begin(seen: &Observed, valid: &Valid, plan: &mut Plan, item: &str, message: String) {
+    let run = next_run(seen);
+    plan.status.state = Some("Running".into());
+    plan.status.next = None;
+    plan.status.message = Some(message);
+    plan.status.rejected = None;
+    plan.status.run = Some(run);
+    // Clocks of replicas differ, and what was asked for must not be taken for still to be done.
+    let asked = plan.status.run_now.as_ref().and_then(|asked| asked.time);
+    if let Some(item) = plan.status.items.get_mut(item) {
+        item.last_started = Some(asked.map_or(seen.now, |asked| asked.max(seen.now)));
+    }
+    plan.start = Some(Start {
+        item: item.to_owned(),
+        run,
+    });
+    if let Some(timeout) = valid.start_timeout {
+        plan.look_again(seen.now.plus(timeout));
+    }
+}
+
+/// Starts the next of the items that somebody asked for, whatever is due and whatever the policy
+/// thinks of it. Says whether there is one that may be started.
+pub fn asked_for(seen: &Observed, valid: &Valid, plan: &mut Plan) -> bool {
+    let token = plan.status.run_now.as_ref().and_then(|r| r.token.clone());
+    for name in run_now::pending(&seen.group, &plan.status) {
+        let rules = valid.rules(&name);
+        let Some(item) = plan.status.items.get(&name) else {
+            continue;
+        };
+        if rules.suspended {
+            continue;
+        }
+        if let Some(until) = held_until(seen, rules, item) {
+            plan.look_again(until);
+            continue;
+        }
+        let why = format!("asked for, token {}", token.unwrap_or_default());
+        begin(seen, valid, plan, &name, format!("runs {name} ({why})"));
+        plan.status.last_decision = Some(LastDecision {
+            time: seen.now,
+            seed: format!("{:016x}", seed(&seen.uid, next_run(seen))),
+            fuel: 0,
+            digest: None,
+            request: None,
+            item: name,
+            why: Some(why),
+        });
+        return true;
+    }
+    false
+}
+
 /// Nothing is started for now.
 fn idle(
+    valid: &Valid,
     status: &mut OaatGroupStatus,
     request: &Request,
     decision: &Decision,
     next: Option<Timestamp>,
 ) {
+    let suspended = request
+        .items
+        .iter()
+        .filter(|item| valid.rules(&item.name).suspended)
+        .count();
     let held = status
         .items
         .values()
         .filter(|item| item.state == ItemState::Held)
-        .count();
+        .count()
+        .saturating_sub(suspended);
     let rests = decision
         .verdicts
         .iter()
         .filter(|v| v.standing == Standing::Cooling)
         .count();
-    let fresh = decision
-        .verdicts
-        .iter()
-        .filter(|v| v.standing == Standing::Fresh)
+    let fresh = status
+        .items
+        .values()
+        .filter(|item| item.state == ItemState::Fresh)
         .count();
-    let state = if held + rests > 0 || fresh < decision.verdicts.len() {
+    let state = if held + rests > 0 || fresh + suspended < decision.verdicts.len() {
         "Waiting"
     } else {
         "Idle"
@@ -263,7 +323,13 @@ fn idle(
     status.next = next.map(|t| t.seconds().to_string());
     let mut parts = Vec::new();
     for (count, what) in [
-        (fresh, "succeeded recently enough"),
+        (
+            fresh,
+            match valid.each.frequency {
+                Some(_) => "succeeded recently enough",
+                None => "succeeded",
+            },
+        ),
         (rests, "resting after a failure"),
     ] {
         if count > 0 {
@@ -272,6 +338,9 @@ fn idle(
     }
     if held > 0 {
         parts.push(format!("{held} held by the retry floor"));
+    }
+    if suspended > 0 {
+        parts.push(format!("{suspended} suspended"));
     }
     parts.extend(decision.note.clone());
     if parts.is_empty() {
@@ -284,6 +353,7 @@ fn idle(
 /// holding one.
 fn standings(
     seen: &Observed,
+    valid: &Valid,
     status: &mut OaatGroupStatus,
     request: &Request,
     decision: &Decision,
@@ -295,18 +365,19 @@ fn standings(
         let Some(item) = status.items.get_mut(&asked.name) else {
             continue;
         };
-        let frequency = Duration::from_millis(asked.frequency.unwrap_or(u64::MAX));
-        let hold = held_until(item, frequency, seen.retry_floor, seen.now);
+        let hold = hold(seen, valid.rules(&asked.name), item);
         let verdict = decision.verdicts.get(index);
         let standing = verdict.map_or(Standing::Ready, |v| v.standing);
         let until = verdict.and_then(|v| v.until).map(Timestamp);
         // The end of a hold is news to a policy that would have started the item, or has put
         // it off; what is fresh or rests does so for longer, or for reasons of its own.
-        if let (Standing::Ready | Standing::Deferred, Some(hold)) = (standing, hold) {
+        if let (Standing::Ready | Standing::Deferred, Some(Hold::Until(hold))) = (standing, hold) {
             holds.push(hold);
         }
         let (state, next) = match (standing, hold) {
-            (Standing::Ready, Some(hold)) => (ItemState::Held, Some(hold)),
+            (_, Some(Hold::Suspended)) => (ItemState::Held, None),
+            (_, Some(Hold::Done)) => (ItemState::Fresh, None),
+            (Standing::Ready, Some(Hold::Until(hold))) => (ItemState::Held, Some(hold)),
             (Standing::Ready, None) => (ItemState::Ready, until),
             (Standing::Fresh, _) => (ItemState::Fresh, until),
             (Standing::Cooling, _) => (ItemState::Cooling, until),
@@ -349,12 +420,14 @@ fn standings(
                 ("", None) => format!("rests{at}"),
                 (past, _) => format!("{past}; rests{at}"),
             },
+            ItemState::Held if hold == Some(Hold::Suspended) => SUSPENDED.to_owned(),
             ItemState::Held if past.is_empty() => format!("held by the retry floor{at}"),
             ItemState::Held => format!("{past}; held by the retry floor{at}"),
             ItemState::Deferred => format!("put off by the policy{at}"),
             _ => past,
         };
-        let mut words = match verdict.and_then(|v| v.note.as_ref()) {
+        let note = verdict.and_then(|v| v.note.as_ref());
+        let mut words = match note.filter(|_| hold != Some(Hold::Suspended)) {
             Some(note) => format!("{words}: {note}"),
             None => words,
         };

@@ -6,13 +6,14 @@
 //! follows from its answer.
 
 mod choose;
+mod complete;
 mod ruling;
 mod settle;
 mod show;
 #[cfg(test)]
 mod tests;
 
-pub use choose::{Answered, choose, request, seed};
+pub use choose::{Answered, asked_for, choose, request, seed};
 pub use ruling::{Ruling, gave_none, news, nobody, rule};
 pub use settle::{next_run, settle};
 pub use show::{claim, put_off, refuse, unavailable};

@@ -1,11 +1,13 @@
 //! The run in progress, and all other pods of the group.
 
+use super::complete::{self, complete};
 use super::show::{Blocker, Hindrance, hindrance, show};
 use super::{CurrentPod, Observed, Plan, PodId};
 use crate::api::{Current, OaatGroupStatus, RunResult, Stopping};
 use crate::mutation::broken;
 use crate::pod::{PodView, ended_at, outcome};
 use crate::record;
+use crate::run_now::{self, News};
 use crate::validate::Valid;
 use std::time::Duration;
 
@@ -40,9 +42,26 @@ pub fn settle(seen: &Observed, valid: &Result<Valid, Vec<String>>) -> Plan {
     {
         plan.look_again(rejected.until);
     }
-    plan.free = hindrance.is_none() && plan.status.current.is_none();
+    heed(seen, &mut plan);
+    let free = hindrance.is_none() && plan.status.current.is_none();
+    let rests = complete(seen, &mut plan) && run_now::waiting(&seen.group, &plan.status).is_none();
+    plan.free = free && !rests;
     show(seen, &mut plan, hindrance, trouble);
+    if free && rests {
+        complete::show(&mut plan);
+    }
     plan
+}
+
+/// Takes note of what people ask for by the annotation.
+fn heed(seen: &Observed, plan: &mut Plan) {
+    match run_now::heed(&seen.group, &mut plan.status, seen.now) {
+        None => {}
+        Some(News::Accepted(items)) => {
+            plan.note(false, "RunNow", format!("asked to run now: {items}"), None);
+        }
+        Some(News::Wrong(what)) => plan.note(true, "RunNowNotUnderstood", what, None),
+    }
 }
 
 /// Brings the map of items into line with the list.

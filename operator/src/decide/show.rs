@@ -4,7 +4,8 @@ use super::{Observed, Plan, Start};
 use crate::api::{Current, ItemState, OaatGroupStatus, set_condition};
 use crate::cluster::TypeRead;
 use crate::record;
-use crate::validate::Valid;
+use crate::run_now;
+use crate::validate::{Valid, suspended};
 use std::time::Duration;
 
 /// Why nothing can start, for state, condition and message.
@@ -55,6 +56,9 @@ pub(super) fn hindrance(
     let type_name = &seen.group.spec.oaat_type;
     if let Err(problems) = valid {
         return because("Invalid", "SpecInvalid", problems.join("; "));
+    }
+    if let Some(why) = suspended(&seen.group) {
+        return because("Suspended", "Suspended", why.into());
     }
     if let Some(blocker) = blockers.first() {
         let others = match blockers.len() {
@@ -117,6 +121,8 @@ pub(super) fn show(
     trouble: Option<String>,
 ) {
     let status = &mut plan.status;
+    let asked =
+        run_now::waiting(&seen.group, status).map(|items| format!("asked to run now: {items}"));
     let generation = seen.group.metadata.generation;
     let mut condition = |c| set_condition(&mut status.conditions, seen.now, generation, c);
     match &hindrance {
@@ -155,8 +161,11 @@ pub(super) fn show(
                     format!("{}: pod {} {trouble}", current.item, current.pod_name)
                 }
                 (None, Some(h), _) => format!("runs {}{AFTER}{}", current.item, h.message),
-                (None, None, Some(decided)) => decided,
-                (None, None, None) => format!("runs {}", current.item),
+                (None, None, decided) => match (asked, decided) {
+                    (Some(asked), _) => format!("runs {}{AFTER}{asked}", current.item),
+                    (None, Some(decided)) => decided,
+                    (None, None) => format!("runs {}", current.item),
+                },
             });
             running(status, &current);
         }
@@ -181,7 +190,10 @@ pub(super) fn show(
                             .map(|r| r.until.seconds().to_string())
                     })
                     .flatten();
-                status.message = Some(h.message);
+                status.message = Some(match asked {
+                    Some(asked) => format!("{}; {asked}", h.message),
+                    None => h.message,
+                });
             }
         }
     }

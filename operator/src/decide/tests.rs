@@ -1,6 +1,8 @@
 //! A group is put together in a few words, settled, and, where it is free, decided by a
 //! stand-in for a policy. What the real policy answers is tested where it lives.
 
+mod wishes;
+
 use super::*;
 use crate::api::{
     Current, ItemState, ItemStatus, OaatGroupSpec, OaatTypeSpec, OnError, PolicyInUse, RunResult,

@@ -1,7 +1,7 @@
 //! The pod of a run, as JSON: fields that this release does not know must reach the
 //! API server as the user wrote them.
 
-use crate::api::{OaatTypeSpec, PodMetadata};
+use crate::api::{OaatTypeSpec, PodMetadata, Variable};
 use crate::mutation::broken;
 use crate::pod::names;
 use serde_json::{Map, Value, json};
@@ -16,6 +16,8 @@ pub struct PodRequest<'a> {
     pub group_uid: &'a str,
     /// The item, exactly.
     pub item: &'a str,
+    /// The item's own variables.
+    pub env: &'a [Variable],
     /// Number of the run.
     pub run: i64,
     /// Ten random characters of a to z and 0 to 9.
@@ -24,7 +26,7 @@ pub struct PodRequest<'a> {
 
 /// The gated candidate for a run.
 pub fn build(spec: &OaatTypeSpec, request: &PodRequest<'_>) -> Value {
-    let mut pod = skeleton(spec, request.item);
+    let mut pod = skeleton(spec, request.item, request.env);
     let metadata = &mut pod["metadata"];
     metadata["namespace"] = json!(request.namespace);
     metadata["name"] = json!(names::pod_name(request.group, request.item, request.nonce));
@@ -44,14 +46,14 @@ pub fn build(spec: &OaatTypeSpec, request: &PodRequest<'_>) -> Value {
 
 /// A pod for a dry run that shows whether the API server would accept this type.
 pub fn trial(spec: &OaatTypeSpec) -> Value {
-    let mut pod = skeleton(spec, "item");
+    let mut pod = skeleton(spec, "item", &[]);
     // Always the same name: the server's words about the pod, which go into the type's
     // status, must not change from one trial to the next.
     pod["metadata"]["name"] = json!("oaat-trial");
     pod
 }
 
-fn skeleton(spec: &OaatTypeSpec, item: &str) -> Value {
+fn skeleton(spec: &OaatTypeSpec, item: &str, env: &[Variable]) -> Value {
     let default = PodMetadata::default();
     let given = spec.pod_metadata.as_ref().unwrap_or(&default);
     let mut labels = given.labels.clone();
@@ -71,6 +73,7 @@ fn skeleton(spec: &OaatTypeSpec, item: &str) -> Value {
     pin_to_node(&mut pod_spec);
     for list in ["initContainers", "containers"] {
         for container in array(&mut pod_spec, list) {
+            lay_over(container, env);
             substitute(container, item);
         }
     }
@@ -123,6 +126,23 @@ fn array<'a>(spec: &'a mut Map<String, Value>, key: &str) -> impl Iterator<Item 
         .and_then(Value::as_array_mut)
         .into_iter()
         .flatten()
+}
+
+/// Sets an item's own variables in a container. They come where those of the same name were, so
+/// that others that refer to them still do.
+fn lay_over(container: &mut Value, variables: &[Variable]) {
+    let Some(container) = container.as_object_mut().filter(|_| !variables.is_empty()) else {
+        return;
+    };
+    let env = container.entry("env").or_insert_with(|| json!([]));
+    let Value::Array(env) = env else { return };
+    for variable in variables {
+        let own = json!(variable);
+        match env.iter_mut().find(|there| there["name"] == variable.name) {
+            Some(there) => *there = own,
+            None => env.push(own),
+        }
+    }
 }
 
 /// Puts the item in place of `{{oaat_item}}` and `%%oaat_item%%` in a container's
@@ -212,6 +232,7 @@ mod tests {
             group: "g",
             group_uid: "uid",
             item,
+            env: &[],
             run: 7,
             nonce: "0123456789",
         };
@@ -230,6 +251,35 @@ mod tests {
         assert_eq!(pod["spec"]["restartPolicy"], "Never");
         assert_eq!(pod["metadata"]["labels"][names::RUN], "7");
         assert_eq!(pod["metadata"]["ownerReferences"][0]["uid"], "uid");
+    }
+
+    #[test]
+    fn an_items_own_variables_go_over_the_types() {
+        let podspec = json!({
+            "initContainers": [{"name": "first"}],
+            "container": {"name": "c", "env": [
+                {"name": "LEVEL", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                {"name": "PATHS", "value": "$(LEVEL)/x"},
+            ]},
+        });
+        let variable = |name: &str, value: &str| Variable {
+            name: name.into(),
+            value: value.into(),
+        };
+        let own = [variable("LEVEL", "3"), variable("WHO", "{{oaat_item}}")];
+        let pod = skeleton(&spec(podspec), "i", &own);
+        let level = json!({"name": "LEVEL", "value": "3"});
+        let who = json!({"name": "WHO", "value": "i"});
+        let item = json!({"name": "OAAT_ITEM", "value": "i"});
+        let paths = json!({"name": "PATHS", "value": "$(LEVEL)/x"});
+        assert_eq!(
+            pod["spec"]["containers"][0]["env"],
+            json!([item, level, paths, who])
+        );
+        assert_eq!(
+            pod["spec"]["initContainers"][0]["env"],
+            json!([item, level, who])
+        );
     }
 
     #[test]
@@ -342,6 +392,7 @@ mod tests {
             group: "g",
             group_uid: "u",
             item: "i",
+            env: &[],
             run: 1,
             nonce: "n",
         };

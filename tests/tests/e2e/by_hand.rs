@@ -40,7 +40,12 @@ impl Door {
         format!("while [ ! -e {} ]; do sleep 0.1; done", self.file.display())
     }
 
-    /// The same, and deaf to SIGTERM meanwhile.
+    /// A line of shell that succeeds if the door is open.
+    pub fn is_open(&self) -> String {
+        format!("[ -e {} ]", self.file.display())
+    }
+
+    /// The same as [`Self::wait`], and deaf to SIGTERM meanwhile.
     pub fn wait_deaf(&self) -> String {
         format!("trap '' TERM; {}", self.wait())
     }

@@ -16,4 +16,5 @@ mod running;
 mod selecting;
 mod substitution;
 mod undecodable;
+mod wishes;
 mod world;

@@ -1,0 +1,52 @@
+//! Groups whose items are to succeed once each.
+
+use super::{Observed, Plan};
+use crate::api::{ItemState, condition, set_condition};
+
+/// The condition's type, the group's state, and the event.
+const COMPLETE: &str = "Complete";
+
+/// Says in the condition `Complete` how far the group is; whether it is.
+pub(super) fn complete(seen: &Observed, plan: &mut Plan) -> bool {
+    let status = &mut plan.status;
+    if !seen.group.spec.each_once {
+        status.conditions.retain(|c| c.type_ != COMPLETE);
+        return false;
+    }
+    let all = status.items.len();
+    let done = status.items.values();
+    let done = done.filter(|item| item.last_success.is_some()).count();
+    let complete = all > 0 && done == all;
+    let was = condition(&status.conditions, COMPLETE).is_some_and(|c| c.status == "True");
+    let (reason, message) = match complete {
+        true => ("AllSucceeded", format!("all {all} items have succeeded")),
+        false => (
+            "InProgress",
+            format!("{done} of {all} items have succeeded"),
+        ),
+    };
+    let told = (COMPLETE, complete, reason, message.clone());
+    set_condition(
+        &mut status.conditions,
+        seen.now,
+        seen.group.metadata.generation,
+        told,
+    );
+    if complete && !was {
+        plan.note(false, COMPLETE, message, None);
+    }
+    complete
+}
+
+/// What people read of a group that is complete and at rest.
+pub(super) fn show(plan: &mut Plan) {
+    let status = &mut plan.status;
+    status.state = Some(COMPLETE.into());
+    status.next = None;
+    status.message = Some(format!("all {} items have succeeded", status.items.len()));
+    for item in status.items.values_mut() {
+        item.state = ItemState::Fresh;
+        item.message = Some("succeeded".into());
+        item.next = None;
+    }
+}

@@ -1,0 +1,239 @@
+//! What people may wish beyond items and frequency: suspended groups and items, each item once,
+//! items run now.
+
+use super::*;
+use crate::run_now::ANNOTATION;
+
+/// A group with this over its spec.
+fn group(items: &[&str], more: serde_json::Value) -> Observed {
+    let mut seen = world(items);
+    let mut spec = serde_json::to_value(&seen.group.spec).unwrap();
+    if let (Some(spec), Some(more)) = (spec.as_object_mut(), more.as_object()) {
+        spec.extend(more.clone());
+    }
+    seen.group.spec = serde_json::from_value(spec).unwrap();
+    seen
+}
+
+fn ask(seen: &mut Observed, annotation: &str) {
+    let annotations = [(ANNOTATION.to_owned(), annotation.to_owned())];
+    seen.group.metadata.annotations = Some(annotations.into());
+}
+
+fn item(seen: &mut Observed, name: &str, change: impl FnOnce(&mut ItemStatus)) {
+    change(status(seen).items.entry(name.to_owned()).or_default());
+}
+
+fn message(plan: &Plan) -> &str {
+    plan.status.message.as_deref().unwrap_or_default()
+}
+
+/// Settles, and starts what somebody asked for, if that may be.
+fn asked(seen: &Observed) -> (Plan, bool) {
+    let mut plan = settled(seen);
+    let valid = valid(seen).unwrap_or_else(|e| panic!("{e:?}"));
+    let started = plan.free && asked_for(seen, &valid, &mut plan);
+    (plan, started)
+}
+
+fn reasons(plan: &Plan) -> Vec<&'static str> {
+    plan.notes.iter().map(|note| note.reason).collect()
+}
+
+#[test]
+fn a_suspended_group_starts_nothing_and_lets_run_what_runs() {
+    let seen = group(&["a"], json!({ "suspend": true }));
+    let plan = settled(&seen);
+    assert!(!plan.free);
+    assert_eq!(plan.status.state.as_deref(), Some("Suspended"));
+    assert_eq!(ready(&plan), ("False".into(), "Suspended".into()));
+    assert!(
+        message(&plan).contains("spec.suspend"),
+        "{}",
+        message(&plan)
+    );
+
+    let seen = running(seen, pod("p", Phase::Running));
+    let plan = settled(&seen);
+    assert_eq!((plan.stop.clone(), plan.strays.len()), (None, 0));
+    assert_eq!(plan.status.state.as_deref(), Some("Running"));
+    assert!(
+        message(&plan).starts_with("runs a; after that: spec.suspend"),
+        "{}",
+        message(&plan)
+    );
+
+    let mut seen = running(seen, pod("p", Phase::Succeeded));
+    seen.pods.retain(|pod| pod.terminal());
+    let plan = settled(&seen);
+    assert_eq!(plan.status.items["a"].runs, Some(1));
+    assert!(!plan.free);
+}
+
+#[test]
+fn a_suspended_item_is_held_and_said_to_be() {
+    let options = json!({ "itemOptions": { "a": { "suspend": true } } });
+    let seen = group(&["a", "b"], options);
+    let plan = decided(&seen, |request| {
+        let startable: Vec<bool> = request.items.iter().map(|item| item.startable).collect();
+        assert_eq!(startable, [false, true]);
+        let verdicts = vec![verdict(Standing::Ready), verdict(Standing::Fresh)];
+        Ok(Decision {
+            verdicts,
+            ..wait(None)
+        })
+    });
+    let item = &plan.status.items["a"];
+    assert_eq!((item.state, item.next), (ItemState::Held, None));
+    assert_eq!(item.message.as_deref(), Some("suspended by itemOptions"));
+    assert_eq!(plan.status.state.as_deref(), Some("Idle"));
+    assert_eq!(
+        message(&plan),
+        "1 of 2 succeeded recently enough, 1 suspended"
+    );
+}
+
+#[test]
+fn the_policy_sees_what_an_item_has_of_its_own() {
+    let options = json!({ "frequency": "1h", "itemOptions": {
+        "a": { "frequency": "5m", "failureCoolOff": "30s" },
+    } });
+    decided(&group(&["a", "b"], options), |request| {
+        let rules = |at: usize| (request.items[at].frequency, request.items[at].cool_off);
+        assert_eq!(rules(0), (Some(300_000), 30_000));
+        assert_eq!(rules(1), (Some(3_600_000), 0));
+        Ok(run(0))
+    });
+}
+
+#[test]
+fn a_group_of_items_once_each_is_complete_when_all_have_succeeded() {
+    let mut seen = group(&["a", "b"], json!({ "eachOnce": true }));
+    item(&mut seen, "a", |a| a.last_success = Some(ago(9000)));
+    let plan = decided(&seen, |request| {
+        let told = |at: usize| (request.items[at].frequency, request.items[at].startable);
+        assert_eq!((told(0), told(1)), ((None, false), (None, true)));
+        Ok(run(1))
+    });
+    let complete = |plan: &Plan| {
+        let found = condition(&plan.status.conditions, "Complete").cloned();
+        found.map(|c| (c.status, c.message)).unwrap_or_default()
+    };
+    assert_eq!(
+        complete(&plan),
+        ("False".into(), "1 of 2 items have succeeded".into())
+    );
+
+    item(&mut seen, "b", |b| b.last_success = Some(ago(1)));
+    let plan = settled(&seen);
+    assert!(!plan.free);
+    assert_eq!(plan.status.state.as_deref(), Some("Complete"));
+    assert_eq!(
+        complete(&plan),
+        ("True".into(), "all 2 items have succeeded".into())
+    );
+    assert_eq!(reasons(&plan), ["Complete"]);
+    assert_eq!(plan.status.items["b"].state, ItemState::Fresh);
+
+    // It is told once; a new item makes it go on; and without eachOnce nothing is left of it.
+    seen.group.status = Some(plan.status);
+    assert_eq!(reasons(&settled(&seen)), [""; 0]);
+    seen.group.spec.oaat_items.push("c".into());
+    let plan = settled(&seen);
+    assert!(plan.free);
+    assert_eq!(complete(&plan).0, "False");
+    seen.group.spec.each_once = false;
+    assert_eq!(complete(&settled(&seen)).0, "");
+}
+
+#[test]
+fn what_is_asked_for_is_started_whatever_is_due_and_once() {
+    let mut seen = group(&["a", "b", "c"], json!({ "eachOnce": true }));
+    for name in ["a", "b", "c"] {
+        item(&mut seen, name, |item| {
+            item.last_success = Some(ago(60));
+            item.last_started = Some(ago(60));
+        });
+    }
+    ask(&mut seen, r#"{"token": "1", "items": ["b", "a"]}"#);
+    let (plan, started) = asked(&seen);
+    assert!(started);
+    assert_eq!(plan.start.as_ref().map(|s| s.item.as_str()), Some("b"));
+    assert_eq!(reasons(&plan)[0], "RunNow");
+    assert_eq!(message(&plan), "runs b (asked for, token 1)");
+    let why = plan
+        .status
+        .last_decision
+        .as_ref()
+        .and_then(|d| d.why.clone());
+    assert_eq!(why.as_deref(), Some("asked for, token 1"));
+
+    // The other one is next, and nothing after that.
+    seen.group.status = Some(plan.status);
+    let (plan, _) = asked(&seen);
+    assert_eq!(plan.start.as_ref().map(|s| s.item.as_str()), Some("a"));
+    seen.group.status = Some(plan.status);
+    let (plan, started) = asked(&seen);
+    assert!(!started, "{:?}", plan.start);
+    assert_eq!(plan.status.run_now.unwrap().token.as_deref(), Some("1"));
+}
+
+#[test]
+fn what_is_asked_for_is_not_started_again_by_a_clock_that_is_behind() {
+    let mut seen = group(&["a"], json!({}));
+    ask(&mut seen, r#"{"token": "1", "items": "*"}"#);
+    status(&mut seen).run_now = settled(&seen).status.run_now;
+    seen.now = ago(100);
+    let (plan, started) = asked(&seen);
+    assert!(started);
+    seen.group.status = Some(plan.status);
+    seen.retry_floor = Duration::ZERO;
+    assert!(!asked(&seen).1);
+}
+
+#[test]
+fn neither_the_floor_nor_a_suspension_nor_another_pod_gives_way_to_who_asks() {
+    let request = r#"{"token": "1", "items": ["a"]}"#;
+    let mut floor = group(&["a"], json!({}));
+    ask(&mut floor, request);
+    item(&mut floor, "a", |a| a.last_started = Some(ago(3)));
+    let (plan, started) = asked(&floor);
+    assert!(!started);
+    assert_eq!(plan.again, Some(later(7)));
+
+    let mut item_off = group(
+        &["a"],
+        json!({ "itemOptions": { "a": { "suspend": true } } }),
+    );
+    ask(&mut item_off, request);
+    assert!(!asked(&item_off).1);
+
+    let mut all_off = group(&["a"], json!({ "suspend": true }));
+    ask(&mut all_off, request);
+    let (plan, started) = asked(&all_off);
+    assert!(!started);
+    assert!(
+        message(&plan).ends_with("asked to run now: a"),
+        "{}",
+        message(&plan)
+    );
+
+    let mut busy = running(group(&["a", "b"], json!({})), pod("p", Phase::Running));
+    ask(&mut busy, r#"{"token": "1", "items": ["b"]}"#);
+    let (plan, started) = asked(&busy);
+    assert!(!started);
+    assert_eq!(message(&plan), "runs a; after that: asked to run now: b");
+}
+
+#[test]
+fn a_request_that_cannot_be_read_is_a_warning_once() {
+    let mut seen = group(&["a"], json!({}));
+    ask(&mut seen, "now!");
+    let (plan, started) = asked(&seen);
+    assert!(!started);
+    assert_eq!(reasons(&plan), ["RunNowNotUnderstood"]);
+    let noted = plan.status.run_now.clone().unwrap();
+    assert!(noted.problem.unwrap().contains(r#""token""#));
+    seen.group.status = Some(plan.status);
+    assert_eq!(reasons(&asked(&seen).0), [""; 0]);
+}

@@ -1,0 +1,293 @@
+//! The annotation `oaat.kawaja.net/run-now`, by which people ask for items to be run now. Pure.
+//!
+//! It belongs to the user and is never changed here. A request is known by its token, and the
+//! status keeps the latest one with the time at which it was first seen: an item that it names is
+//! to be started for as long as it was last started before that time. So nothing has to be kept of
+//! single items, and who takes the annotation away takes back what has not been started.
+
+use crate::api::{OaatGroup, OaatGroupStatus, RunNow, Timestamp};
+use serde::Deserialize;
+
+/// The annotation's name.
+pub const ANNOTATION: &str = "oaat.kawaja.net/run-now";
+/// Longest token in characters.
+const LONGEST_TOKEN: usize = 128;
+/// What a right value looks like.
+const RIGHT: &str =
+    r#"{"token": "any new text", "items": ["a", "b"]}, or "items": "*" for all of them"#;
+
+/// What the annotation says.
+#[derive(Debug, PartialEq, Eq)]
+struct Request {
+    token: String,
+    items: Wanted,
+}
+
+#[derive(Deserialize, Debug, PartialEq, Eq)]
+#[serde(untagged)]
+enum Wanted {
+    Named(Vec<String>),
+    Word(String),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    token: Option<String>,
+    items: Option<Wanted>,
+}
+
+fn read(text: &str) -> Result<Request, String> {
+    let wrong =
+        |what: &str| format!("the annotation {ANNOTATION} {what}; it is written like {RIGHT}");
+    let Written { token, items } = serde_json::from_str(text)
+        .map_err(|error| wrong(&format!("cannot be read as JSON of that kind ({error})")))?;
+    let token = token.filter(|token| !token.is_empty());
+    let token = token.ok_or_else(|| wrong("has no token"))?;
+    if token.chars().count() > LONGEST_TOKEN || token.chars().any(char::is_control) {
+        let what = format!(
+            "has a token that is longer than {LONGEST_TOKEN} characters or has control characters in it"
+        );
+        return Err(wrong(&what));
+    }
+    match items {
+        None => Err(wrong("has no items")),
+        Some(Wanted::Named(names)) if names.is_empty() => Err(wrong("has an empty list of items")),
+        Some(Wanted::Word(word)) if word != "*" => {
+            Err(wrong("has items that are neither a list nor \"*\""))
+        }
+        Some(items) => Ok(Request { token, items }),
+    }
+}
+
+fn asked(group: &OaatGroup) -> Option<Result<Request, String>> {
+    let annotations = group.metadata.annotations.as_ref()?;
+    annotations.get(ANNOTATION).map(|text| read(text))
+}
+
+/// What is new about a request, for an event.
+#[derive(Debug, PartialEq, Eq)]
+pub enum News {
+    /// There is a new one, for these items in words.
+    Accepted(String),
+    /// Something is wrong with it.
+    Wrong(String),
+}
+
+/// Takes note of what the annotation says.
+pub fn heed(group: &OaatGroup, status: &mut OaatGroupStatus, now: Timestamp) -> Option<News> {
+    let Some(request) = asked(group) else {
+        // The token stays, so that a request that is put back is not taken for a new one.
+        if let Some(noted) = &mut status.run_now {
+            noted.problem = None;
+        }
+        return None;
+    };
+    let before = status.run_now.clone().unwrap_or_default();
+    let mut noted = before.clone();
+    let mut accepted = None;
+    let problem = match request {
+        Err(problem) => Some(problem),
+        Ok(Request { token, items }) => {
+            if before.token.as_ref() != Some(&token) {
+                accepted = Some(match &items {
+                    Wanted::Named(names) => few(names.iter().map(String::as_str)),
+                    Wanted::Word(_) => "all items".to_owned(),
+                });
+                noted.token = Some(token);
+                noted.time = Some(now);
+            }
+            match items {
+                Wanted::Word(_) => None,
+                Wanted::Named(names) => unknown(&names, group),
+            }
+        }
+    };
+    let wrong = problem.clone().filter(|_| problem != before.problem);
+    noted.problem = problem;
+    if noted != RunNow::default() {
+        status.run_now = Some(noted);
+    }
+    match (wrong, accepted) {
+        (Some(wrong), _) => Some(News::Wrong(wrong)),
+        (None, Some(items)) => Some(News::Accepted(items)),
+        (None, None) => None,
+    }
+}
+
+fn unknown(names: &[String], group: &OaatGroup) -> Option<String> {
+    let listed: std::collections::HashSet<&String> = group.spec.oaat_items.iter().collect();
+    let mut unknown = names
+        .iter()
+        .filter(|name| !listed.contains(name))
+        .peekable();
+    unknown.peek()?;
+    let unknown = few(unknown.map(String::as_str));
+    Some(format!(
+        "the annotation {ANNOTATION} names what is no item of this group: {unknown}"
+    ))
+}
+
+/// Some names in words, and not hundreds of them.
+fn few<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    const MOST: usize = 5;
+    let names: Vec<&str> = names.collect();
+    let mut words = names
+        .iter()
+        .take(MOST)
+        .copied()
+        .collect::<Vec<_>>()
+        .join(", ");
+    words.truncate(words.floor_char_boundary(300));
+    match names.len().saturating_sub(MOST) {
+        0 => words,
+        more => format!("{words} and {more} more"),
+    }
+}
+
+/// The items that are asked for and have not been started since, in the order in which they are
+/// named: each is in the group's list, and there once.
+pub fn pending(group: &OaatGroup, status: &OaatGroupStatus) -> Vec<String> {
+    let (Some(Ok(request)), Some(noted)) = (asked(group), &status.run_now) else {
+        return Vec::new();
+    };
+    let Some(since) = noted.time.filter(|_| noted.token == Some(request.token)) else {
+        return Vec::new();
+    };
+    let names = match request.items {
+        Wanted::Named(names) => names,
+        Wanted::Word(_) => group.spec.oaat_items.clone(),
+    };
+    let mut seen = std::collections::HashSet::new();
+    let open = |name: &String| {
+        let item = status.items.get(name);
+        item.is_some_and(|item| item.last_started.is_none_or(|at| at < since))
+    };
+    names
+        .into_iter()
+        .filter(|name| open(name) && seen.insert(name.clone()))
+        .collect()
+}
+
+/// The same in words; `None` where there are none.
+pub fn waiting(group: &OaatGroup, status: &OaatGroupStatus) -> Option<String> {
+    let pending = pending(group, status);
+    (!pending.is_empty()).then(|| few(pending.iter().map(String::as_str)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::ItemStatus;
+    use serde_json::json;
+
+    const NOW: Timestamp = Timestamp(1_000_000);
+
+    fn group(annotation: Option<&str>) -> OaatGroup {
+        let mut group: OaatGroup = serde_json::from_value(json!({
+            "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
+            "metadata": { "name": "g" },
+            "spec": { "oaatType": "t", "oaatItems": ["a", "b, with a comma", "c"] },
+        }))
+        .unwrap();
+        group.metadata.annotations =
+            annotation.map(|text| [(ANNOTATION.to_owned(), text.to_owned())].into());
+        group
+    }
+
+    /// Where each item was last started so many milliseconds before now.
+    fn status(started: [Option<i64>; 3]) -> OaatGroupStatus {
+        let names = ["a", "b, with a comma", "c"].map(str::to_owned);
+        let item = |ago: Option<i64>| ItemStatus {
+            last_started: ago.map(|ago| Timestamp(NOW.0 - ago)),
+            ..ItemStatus::default()
+        };
+        OaatGroupStatus {
+            items: names.into_iter().zip(started.map(item)).collect(),
+            ..OaatGroupStatus::default()
+        }
+    }
+
+    #[test]
+    fn a_request_is_heeded_once_and_until_each_item_has_been_started() {
+        let group = group(Some(
+            r#"{"token": "1", "items": ["c", "b, with a comma", "c"]}"#,
+        ));
+        let mut status = status([None, Some(5), None]);
+        let news = heed(&group, &mut status, NOW);
+        assert_eq!(news, Some(News::Accepted("c, b, with a comma, c".into())));
+        assert_eq!(heed(&group, &mut status, Timestamp(NOW.0 + 9)), None);
+        assert_eq!(pending(&group, &status), ["c", "b, with a comma"]);
+        status.items.get_mut("c").unwrap().last_started = Some(NOW);
+        assert_eq!(pending(&group, &status), ["b, with a comma"]);
+        assert_eq!(waiting(&group, &status).as_deref(), Some("b, with a comma"));
+        let second = status.items.get_mut("b, with a comma").unwrap();
+        second.last_started = Some(Timestamp(NOW.0 + 1));
+        assert_eq!(pending(&group, &status), [""; 0]);
+    }
+
+    #[test]
+    fn a_new_token_is_a_new_request_and_an_annotation_taken_away_none() {
+        let all = |token: &str| group(Some(&format!(r#"{{"token": "{token}", "items": "*"}}"#)));
+        let mut status = status([Some(5); 3]);
+        assert_eq!(
+            heed(&all("1"), &mut status, Timestamp(NOW.0 - 9)),
+            Some(News::Accepted("all items".into()))
+        );
+        assert_eq!(pending(&all("1"), &status), [""; 0]);
+        assert!(heed(&all("2"), &mut status, NOW).is_some());
+        assert_eq!(pending(&all("2"), &status), ["a", "b, with a comma", "c"]);
+        assert_eq!(heed(&group(None), &mut status, NOW), None);
+        assert_eq!(pending(&group(None), &status), [""; 0]);
+        // Put back, it is not a new one.
+        assert_eq!(heed(&all("2"), &mut status, Timestamp(NOW.0 + 9)), None);
+        assert_eq!(status.run_now.unwrap().time, Some(NOW));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_once_and_takes_nothing_back() {
+        let mut status = status([None; 3]);
+        let good = group(Some(r#"{"token": "1", "items": ["a"]}"#));
+        heed(&good, &mut status, NOW);
+        for (text, words) in [
+            ("a", vec!["cannot be read", r#""items": "*""#]),
+            ("{}", vec!["has no token"]),
+            (r#"{"token": "", "items": 1}"#, vec!["cannot be read"]),
+            (r#"{"token": "2"}"#, vec!["has no items"]),
+            (r#"{"token": "2", "items": []}"#, vec!["empty list"]),
+            (r#"{"token": "2", "items": "a"}"#, vec!["neither a list"]),
+            (r#"{"token": "2", "items": ["a"], "when": 1}"#, vec!["when"]),
+        ] {
+            let bad = group(Some(text));
+            match heed(&bad, &mut status, NOW) {
+                Some(News::Wrong(wrong)) => {
+                    assert!(
+                        words.iter().all(|word| wrong.contains(word)),
+                        "{text}: {wrong}"
+                    );
+                }
+                other => panic!("{text}: {other:?}"),
+            }
+            assert_eq!(heed(&bad, &mut status, NOW), None, "{text}");
+            assert_eq!(status.run_now.as_ref().unwrap().token.as_deref(), Some("1"));
+        }
+        let long = format!(r#"{{"token": "{}", "items": "*"}}"#, "x".repeat(129));
+        assert!(matches!(
+            heed(&group(Some(&long)), &mut status, NOW),
+            Some(News::Wrong(_))
+        ));
+        heed(&good, &mut status, NOW);
+        assert_eq!(status.run_now.unwrap().problem, None);
+    }
+
+    #[test]
+    fn names_that_are_no_items_are_named_and_the_others_run() {
+        let some = group(Some(r#"{"token": "1", "items": ["nobody", "c"]}"#));
+        let mut status = status([None; 3]);
+        match heed(&some, &mut status, NOW) {
+            Some(News::Wrong(wrong)) => assert!(wrong.ends_with(": nobody"), "{wrong}"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(pending(&some, &status), ["c"]);
+    }
+}
