@@ -7,6 +7,7 @@
 
 use crate::api::{OaatGroup, OaatGroupStatus, RunNow, Timestamp};
 use serde::Deserialize;
+use std::time::Duration;
 
 /// The annotation's name.
 pub const ANNOTATION: &str = "oaat.kawaja.net/run-now";
@@ -95,7 +96,10 @@ pub fn heed(group: &OaatGroup, status: &mut OaatGroupStatus, now: Timestamp) -> 
                     Wanted::Word(_) => "all items".to_owned(),
                 });
                 noted.token = Some(token);
-                noted.time = Some(now);
+                // A replica whose clock is ahead may have started something later than now.
+                let starts = status.items.values().filter_map(|item| item.last_started);
+                let latest = starts.max().map(|at| at.plus(Duration::from_millis(1)));
+                noted.time = Some(latest.map_or(now, |latest| latest.max(now)));
             }
             match items {
                 Wanted::Word(_) => None,
@@ -242,6 +246,14 @@ mod tests {
         // Put back, it is not a new one.
         assert_eq!(heed(&all("2"), &mut status, Timestamp(NOW.0 + 9)), None);
         assert_eq!(status.run_now.unwrap().time, Some(NOW));
+    }
+
+    #[test]
+    fn what_was_started_by_a_clock_that_is_ahead_was_started_before() {
+        let group = group(Some(r#"{"token": "1", "items": ["a"]}"#));
+        let mut status = status([Some(-600_000), None, None]);
+        heed(&group, &mut status, NOW);
+        assert_eq!(pending(&group, &status), ["a"]);
     }
 
     #[test]

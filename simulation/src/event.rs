@@ -56,6 +56,8 @@ pub enum Event {
     Deposed(usize, u64),
     /// A replica's watch is taken up again.
     Relist(usize, u64),
+    /// The group and its items are suspended no longer.
+    Resumed,
     /// The group is created again.
     Recreate,
     /// The type is there again, for a replica.

@@ -8,10 +8,11 @@ use crate::oracle::instant;
 use crate::replica::{self, Looked, Replica};
 use crate::setting::{Faults, Kill, Setting, Verdict};
 use crate::violation::Kind;
-use crate::world::{Change, World};
+use crate::world::{Change, Group, World};
 use oaat_operator::api::{OaatGroupSpec, OaatTypeSpec};
 use oaat_operator::cluster::TypeRead;
 use oaat_operator::pod::PodView;
+use oaat_operator::run_now;
 use policy_host::Policy;
 use serde_json::json;
 use std::cmp::Reverse;
@@ -264,6 +265,7 @@ impl<'a> History<'a> {
                 self.replicas[replica].wire.mailbox().type_ = Some(self.type_.clone());
                 self.wake(replica, 1);
             }
+            Event::Resumed => mischief::resume(&mut self.world),
             Event::Calm => self.calm(),
             Event::Quiet => {
                 mischief::tidy(&mut self.world);
@@ -287,6 +289,9 @@ impl<'a> History<'a> {
             self.at(1, Event::Type(replica));
         }
         self.manner.failing = 0;
+        if self.faults == Faults::Wishes {
+            self.at(1, Event::Resumed);
+        }
         self.at(5_000, Event::Recreate);
         // Longer than the latest request, and than the node hangs.
         self.at(65_000, Event::Quiet);
@@ -348,11 +353,23 @@ impl<'a> History<'a> {
             return false;
         };
         let items = &group.status["items"];
+        if self.faults == Faults::Wishes && self.asked_for() {
+            return false;
+        }
         group.object.spec.oaat_items.iter().all(|item| {
             let last = items
                 .get(item)
                 .and_then(|item| instant(&item["lastSuccess"]));
             last.is_some_and(|last| last > crate::world::wall(since))
+        })
+    }
+
+    /// Whether somebody asked for an item to be run now, and it has not been started since.
+    fn asked_for(&self) -> bool {
+        let status = |group: &Group| serde_json::from_value(group.status.clone()).ok();
+        self.world.group.as_ref().is_some_and(|group| {
+            let status = status(group).unwrap_or_default();
+            !run_now::pending(&group.object, &status).is_empty()
         })
     }
 

@@ -7,6 +7,7 @@ use crate::world::{Change, World, uid};
 use k8s_openapi::api::core::v1::Pod;
 use oaat_operator::cluster::TypeRead;
 use oaat_operator::pod::{PodView, names};
+use oaat_operator::run_now;
 use serde_json::{Value, json};
 
 /// One thing goes wrong.
@@ -60,6 +61,27 @@ pub fn happens(history: &mut History<'_>, mut fault: Fault) {
         16 => respecify(history, &mut fault),
         17 => relabel(&mut history.world),
         18 => delete_namespace(history),
+        20 => {
+            if let Some(group) = &mut history.world.group {
+                group.object.spec.suspend = true;
+                let lasts = fault.within(0..20_000);
+                history.at(lasts, Event::Resumed);
+            }
+            history.world.touch_group(Some(Change::Group));
+        }
+        21 => {
+            if let Some(group) = &mut history.world.group {
+                let items = &group.object.spec.oaat_items;
+                let nth = fault.within(0..items.len() as u64) as usize;
+                let options = serde_json::from_value(json!({ "suspend": true }));
+                let options = options.map(|options| (items[nth].clone(), options));
+                group.object.spec.item_options.extend(options);
+                let lasts = fault.within(0..20_000);
+                history.at(lasts, Event::Resumed);
+            }
+            history.world.touch_group(Some(Change::Group));
+        }
+        22 => ask(&mut history.world, &mut fault),
         // All at a time, as when the machine goes that they are on.
         _ => {
             let down = fault.within(0..20_000);
@@ -156,6 +178,32 @@ fn respecify(history: &mut History<'_>, fault: &mut Fault) {
         _ => spec.pod_history_limit = Some(0),
     }
     history.world.touch_group(Some(Change::Group));
+}
+
+/// Somebody asks for items to be run now.
+fn ask(world: &mut World, fault: &mut Fault) {
+    let Some(group) = &mut world.group else {
+        return;
+    };
+    let items = &group.object.spec.oaat_items;
+    let nth = fault.within(0..items.len() as u64) as usize;
+    let items = match fault.within(0..3) {
+        0 => json!("*"),
+        _ => json!([items[nth], "nobody"]),
+    };
+    let request = json!({ "token": fault.number.to_string(), "items": items });
+    let annotations = group.object.metadata.annotations.get_or_insert_default();
+    annotations.insert(run_now::ANNOTATION.into(), request.to_string());
+    world.touch_group(Some(Change::Group));
+}
+
+/// What was suspended goes on.
+pub fn resume(world: &mut World) {
+    if let Some(group) = &mut world.group {
+        group.object.spec.suspend = false;
+        group.object.spec.item_options.clear();
+        world.touch_group(Some(Change::Group));
+    }
 }
 
 /// Somebody takes the label of the pod of the run in progress away.

@@ -25,6 +25,9 @@ pub enum Faults {
     /// pods, wipe the status, and replace the group. For what goes wrong only where several of
     /// these meet.
     Meddling,
+    /// As the second, and people who suspend the group or an item for a while, and ask for items to
+    /// be run now.
+    Wishes,
 }
 
 impl Faults {
@@ -48,7 +51,7 @@ impl Faults {
     pub fn of_request(self, fault: &mut Fault) -> u64 {
         match self {
             Self::None | Self::First => fault.within(0..7),
-            Self::Second | Self::Repeated => fault.within(0..10),
+            Self::Second | Self::Repeated | Self::Wishes => fault.within(0..10),
             Self::Meddling => [0, 0, 0, 9][fault.within(0..4) as usize],
         }
     }
@@ -58,6 +61,8 @@ impl Faults {
         match self {
             Self::None | Self::First => fault.within(0..18),
             Self::Second | Self::Repeated => fault.within(0..20),
+            // 19 is the last of the others.
+            Self::Wishes => [fault.within(0..20), 20, 21, 22][fault.within(0..4) as usize],
             Self::Meddling => [9, 9, 12, 13][fault.within(0..4) as usize],
         }
     }

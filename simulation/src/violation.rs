@@ -27,7 +27,8 @@ pub enum Kind {
     RunDeleted,
     /// The operator deleted a finished pod whose run was not on record.
     ResultDeleted,
-    /// A run was claimed beside a pod that blocks, or with a pod that is none of the group's.
+    /// A run was claimed beside a pod that blocks, with a pod that is none of the group's, or while
+    /// the group or the item is suspended.
     Blocked,
     /// A run that a namespace took along was counted as a failure.
     NamespaceCounted,

@@ -45,6 +45,14 @@ fn nor_does_one_amid_meddling() {
     });
 }
 
+#[test]
+fn nor_does_one_amid_people_who_suspend_and_ask() {
+    check("histories amid wishes", 1_000, |number| Setting {
+        faults: Faults::Wishes,
+        ..seed(number)
+    });
+}
+
 /// A crash before and after every write of a whole history, one at a time: with nothing else
 /// that goes wrong, and amid all other faults.
 #[test]

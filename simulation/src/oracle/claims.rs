@@ -47,6 +47,7 @@ impl World {
             self.oracle.starts.extend(at.map(|at| (key, at)));
         } else {
             self.in_time(text(is, "item"), at, write)?;
+            self.wanted(text(is, "item"))?;
             self.alone(write.request.replica, &name)?;
         }
         Ok(())
@@ -126,6 +127,22 @@ impl World {
         let (number, unit) = text.split_at(text.len().saturating_sub(1));
         let unit = if unit == "m" { 60_000 } else { 1_000 };
         number.parse::<i64>().unwrap_or(0) * unit
+    }
+
+    /// A claim while the user wants none: whoever wrote it has read this very spec.
+    fn wanted(&self, item: &str) -> Wrong {
+        let spec = self.group.as_ref().map(|group| &group.object.spec);
+        let suspended = spec.is_some_and(|spec| {
+            let options = spec.item_options.get(item);
+            spec.suspend || options.is_some_and(|options| options.suspend)
+        });
+        match suspended {
+            true => wrong(
+                Kind::Blocked,
+                format!("{item} was claimed while it is suspended"),
+            ),
+            false => Ok(()),
+        }
     }
 
     /// A claim beside a pod that blocks.
