@@ -32,6 +32,7 @@ pub mod sightings;
 pub mod triggers;
 pub mod types;
 pub mod validate;
+pub mod windows;
 
 /// The default policy's component, built from `policy-default` by the build script.
 pub const DEFAULT_POLICY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/policy_default.wasm"));

@@ -4,7 +4,8 @@
 //! an object may be older than the rule, and because a rule of the schema is a
 //! pattern where this is the parser itself.
 
-use crate::api::{ItemOptions, OaatGroup, OaatGroupSpec, OaatTypeSpec};
+use crate::api::{BlackoutWindow, ItemOptions, OaatGroup, OaatGroupSpec, OaatTypeSpec};
+use crate::windows::{self, Window};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ pub struct Valid {
     pub pod_retention: Duration,
     /// How many finished pods are kept.
     pub pod_history_limit: usize,
+    /// When nothing is started.
+    pub windows: Vec<Window>,
     /// What holds for all items that have nothing of their own.
     pub each: ItemRules,
     /// What holds for single items.
@@ -97,6 +100,7 @@ pub fn validate(spec: &OaatGroupSpec) -> Result<Valid, Vec<String>> {
     let start_timeout = duration("startTimeout", &spec.start_timeout, minutes(15), true);
     let pod_retention = duration("podRetention", &spec.pod_retention, minutes(12 * 60), true);
     let items = item_options(&spec.item_options, each, &mut problems);
+    let windows = blackout_windows(&spec.blackout_windows, &mut problems);
     names(&spec.oaat_items, &mut problems);
     let limit = spec.pod_history_limit.unwrap_or(100);
     let pod_history_limit = usize::try_from(limit).unwrap_or_else(|_| {
@@ -110,6 +114,7 @@ pub fn validate(spec: &OaatGroupSpec) -> Result<Valid, Vec<String>> {
         start_timeout: Some(start_timeout).filter(|timeout| !timeout.is_zero()),
         pod_retention,
         pod_history_limit,
+        windows,
         each,
         items,
     })
@@ -141,6 +146,35 @@ fn understood(
             "{field} is {text:?}, which is no duration ({error}); write it like 5m, 1h 30m or 2days"
         )),
     }
+}
+
+fn blackout_windows(given: &[BlackoutWindow], problems: &mut Vec<String>) -> Vec<Window> {
+    let mut windows = Vec::new();
+    for (index, window) in given.iter().enumerate() {
+        let field = format!("blackoutWindows[{index}]");
+        let duration = Some(window.duration.clone());
+        let read = understood(
+            &format!("{field}.duration"),
+            &duration,
+            Duration::ZERO,
+            false,
+        )
+        .and_then(|duration| {
+            if duration > windows::LONGEST {
+                return Err(format!(
+                    "{field}.duration is {:?}; it must be at most a year",
+                    window.duration
+                ));
+            }
+            Window::read(window, duration).map_err(|problem| format!("{field}.{problem}"))
+        });
+        match read {
+            Ok(window) => windows.push(window),
+            Err(problem) if problems.len() < MOST => problems.push(problem),
+            Err(_) => {}
+        }
+    }
+    windows
 }
 
 fn item_options(
@@ -289,6 +323,7 @@ mod tests {
                 start_timeout: Some(Duration::from_secs(900)),
                 pod_retention: Duration::from_secs(43200),
                 pod_history_limit: 100,
+                windows: Vec::new(),
                 each: ItemRules {
                     frequency: Some(Duration::from_secs(3600)),
                     cool_off: Duration::ZERO,
@@ -345,6 +380,18 @@ mod tests {
             (
                 json!({"podHistoryLimit": -1}),
                 vec!["podHistoryLimit", "-1"],
+            ),
+            (
+                json!({"blackoutWindows": [{"schedule": "0 0 * * *", "duration": "never"}]}),
+                vec!["blackoutWindows[0].duration", "never", "5m"],
+            ),
+            (
+                json!({"blackoutWindows": [{"schedule": "0 0 * * *", "duration": "2y"}]}),
+                vec!["blackoutWindows[0].duration", "2y", "at most a year"],
+            ),
+            (
+                json!({"blackoutWindows": [{"schedule": "0 25 * * *", "duration": "1h"}]}),
+                vec!["blackoutWindows[0].schedule", "0 25 * * *", "five fields"],
             ),
             (
                 json!({"itemOptions": {"a": {"frequency": "soon"}}}),

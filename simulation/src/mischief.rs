@@ -82,6 +82,22 @@ pub fn happens(history: &mut History<'_>, mut fault: Fault) {
             history.world.touch_group(Some(Change::Group));
         }
         22 => ask(&mut history.world, &mut fault),
+        23 => {
+            if let Some(group) = &mut history.world.group {
+                let running = ["Continue", "Stop"][fault.within(0..2) as usize];
+                // Open whatever a replica's clock says, until it is taken away.
+                let window =
+                    json!({ "schedule": "* * * * *", "duration": "1m", "running": running });
+                group
+                    .object
+                    .spec
+                    .blackout_windows
+                    .extend(serde_json::from_value(window));
+                let lasts = fault.within(0..20_000);
+                history.at(lasts, Event::Resumed);
+            }
+            history.world.touch_group(Some(Change::Group));
+        }
         // All at a time, as when the machine goes that they are on.
         _ => {
             let down = fault.within(0..20_000);
@@ -197,11 +213,12 @@ fn ask(world: &mut World, fault: &mut Fault) {
     world.touch_group(Some(Change::Group));
 }
 
-/// What was suspended goes on.
+/// What was suspended or blacked out goes on.
 pub fn resume(world: &mut World) {
     if let Some(group) = &mut world.group {
         group.object.spec.suspend = false;
         group.object.spec.item_options.clear();
+        group.object.spec.blackout_windows.clear();
         world.touch_group(Some(Change::Group));
     }
 }

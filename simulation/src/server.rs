@@ -81,6 +81,9 @@ impl World {
             let words = format!("the operator deleted pod {name}, {why}");
             self.oracle.violated(kind, words);
         }
+        if let Some(truth) = self.truth.get_mut(uid_) {
+            truth.removed |= !truth.opened && !truth.claimed;
+        }
         if self.mutation == Some(Mutation::ForceDelete) {
             self.remove_pod(uid_);
         } else {
@@ -103,6 +106,7 @@ impl World {
         match (pod.terminal(), is_current) {
             (true, true) if !stopping => Some((Kind::ResultDeleted, "whose run is not on record")),
             (true, _) => None,
+            (false, _) if stopping && self.oracle.windowed.contains(&pod.uid) => None,
             (false, _) if stopping && pod.started() => {
                 Some((Kind::RunDeleted, "which had started in time after all"))
             }

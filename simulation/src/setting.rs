@@ -25,8 +25,8 @@ pub enum Faults {
     /// pods, wipe the status, and replace the group. For what goes wrong only where several of
     /// these meet.
     Meddling,
-    /// As the second, and people who suspend the group or an item for a while, and ask for items to
-    /// be run now.
+    /// As the second, and people who suspend the group or an item for a while, black it out, and ask
+    /// for items to be run now.
     Wishes,
 }
 
@@ -62,7 +62,7 @@ impl Faults {
             Self::None | Self::First => fault.within(0..18),
             Self::Second | Self::Repeated => fault.within(0..20),
             // 19 is the last of the others.
-            Self::Wishes => [fault.within(0..20), 20, 21, 22][fault.within(0..4) as usize],
+            Self::Wishes => [fault.within(0..20), 20, 21, 22, 23][fault.within(0..5) as usize],
             Self::Meddling => [9, 9, 12, 13][fault.within(0..4) as usize],
         }
     }

@@ -1,6 +1,6 @@
 //! `OaatGroup`: the items, how often each must succeed, and what came of it.
 
-use super::{ItemOptions, PolicyInUse, PolicySpec, Timestamp, duration};
+use super::{BlackoutWindow, ItemOptions, PolicyInUse, PolicySpec, Timestamp, duration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -50,6 +50,11 @@ pub struct OaatGroupSpec {
     /// While true nothing new is started. What runs is left to run.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub suspend: bool,
+
+    /// Windows of time in which nothing is started.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "atomic"))]
+    pub blackout_windows: Vec<BlackoutWindow>,
 
     /// Each item is run until it has succeeded once, and then the group is complete. How often
     /// (frequency) counts for nothing then.
@@ -104,7 +109,7 @@ pub struct OaatGroupStatus {
     /// The generation of the spec that the rest speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Running, Idle, Waiting, Suspended, Complete, Invalid or Blocked.
+    /// Running, Idle, Waiting, Blackout, Suspended, Complete, Invalid or Blocked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
     /// What goes on, in a sentence.
@@ -189,7 +194,8 @@ pub struct Current {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Stopping {
-    /// `StartTimeout`: no container had started in time.
+    /// `StartTimeout`: no container had started in time; `Blackout`: a window opened that stops
+    /// what runs; `GateRemoved`: something took its scheduling gate away.
     pub reason: String,
     /// The same in words.
     pub message: String,

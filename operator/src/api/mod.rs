@@ -6,6 +6,7 @@ mod item_options;
 mod oaat_type;
 mod policy;
 mod time;
+mod window;
 
 pub use group::{
     Current, ItemState, ItemStatus, LastDecision, OaatGroup, OaatGroupSpec, OaatGroupStatus,
@@ -15,6 +16,7 @@ pub use item_options::{ItemOptions, Variable};
 pub use oaat_type::{OaatType, OaatTypeSpec, OaatTypeStatus, PodMetadata};
 pub use policy::{OnError, PolicyInUse, PolicyKey, PolicySpec};
 pub use time::Timestamp;
+pub use window::{BlackoutWindow, Running};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff;

@@ -3,12 +3,13 @@
 use super::ruling::{BUILT_IN, gave_one, lost};
 use super::{Observed, Plan, Ruling, Start, next_run};
 use crate::api::{
-    ItemState, ItemStatus, LastDecision, OaatGroupStatus, PolicyInUse, RunResult, Timestamp,
-    set_condition,
+    ItemState, ItemStatus, LastDecision, OaatGroupStatus, PolicyInUse, RunRecord, RunResult,
+    Timestamp, set_condition,
 };
 use crate::mutation::broken;
 use crate::run_now;
 use crate::validate::{ItemRules, Valid};
+use crate::windows;
 use policy_host::{Choice, Decision, EvalError, Evaluation, Item, Outcome, Request, Run, Standing};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -42,6 +43,54 @@ enum Hold {
     /// It is not started twice within the retry floor, unless it succeeded and is due again
     /// sooner.
     Until(Timestamp),
+    /// It would run into a blackout, which ends then.
+    NoTime(Timestamp),
+}
+
+/// What of a group holds its items.
+struct Holds<'a> {
+    seen: &'a Observed,
+    valid: &'a Valid,
+    /// The next window that wants items to fit, and when its blackout ends.
+    window: Option<(Timestamp, Timestamp)>,
+    /// The longest run of each item that the history has.
+    longest: HashMap<&'a str, Duration>,
+}
+
+impl<'a> Holds<'a> {
+    fn new(seen: &'a Observed, valid: &'a Valid, history: &'a [RunRecord]) -> Self {
+        let fits = valid.windows.iter().filter(|window| window.fits);
+        let window = windows::next(fits, seen.now)
+            .and_then(|opens| Some((opens, windows::blackout(&valid.windows, opens)?.until)));
+        let mut longest = HashMap::new();
+        if window.is_some() {
+            // A run that was stopped says nothing about how long it takes.
+            for run in history
+                .iter()
+                .filter(|run| run.result != RunResult::Stopped)
+            {
+                let took = run.finished.since(run.started);
+                let known = longest.entry(run.item.as_str()).or_insert(took);
+                *known = took.max(*known);
+            }
+        }
+        Self {
+            seen,
+            valid,
+            window,
+            longest,
+        }
+    }
+
+    fn of(&self, name: &str, item: &ItemStatus) -> Option<Hold> {
+        hold(self.seen, self.valid.rules(name), item).or_else(|| self.no_time(name))
+    }
+
+    fn no_time(&self, name: &str) -> Option<Hold> {
+        let (opens, ends) = self.window?;
+        let takes = self.longest.get(name)?;
+        (self.seen.now.plus(*takes) > opens).then_some(Hold::NoTime(ends))
+    }
 }
 
 fn hold(seen: &Observed, rules: ItemRules, item: &ItemStatus) -> Option<Hold> {
@@ -72,6 +121,7 @@ pub fn request(seen: &Observed, valid: &Valid, plan: &Plan, ruling: &Ruling) -> 
     let status = &plan.status;
     let count = |n: i64| u32::try_from(n.max(0)).unwrap_or(u32::MAX);
     let names = &seen.group.spec.oaat_items;
+    let holds = Holds::new(seen, valid, &status.history);
     let items = names.iter().map(|name| {
         let item = status.items.get(name).cloned().unwrap_or_default();
         let rules = valid.rules(name);
@@ -80,7 +130,7 @@ pub fn request(seen: &Observed, valid: &Valid, plan: &Plan, ruling: &Ruling) -> 
             frequency: rules.frequency.map(millis),
             cool_off: millis(rules.cool_off),
             settings: ruling.items.get(name).cloned(),
-            startable: hold(seen, rules, &item).is_none(),
+            startable: holds.of(name, &item).is_none(),
             last_success: item.last_success.map(|t| t.0),
             last_failure: item.last_failure.map(|t| t.0),
             failures: count(item.failures.unwrap_or(0).into()),
@@ -179,7 +229,7 @@ fn undecided(seen: &Observed, plan: &mut Plan, error: &EvalError) {
 
 fn follow(seen: &Observed, valid: &Valid, plan: &mut Plan, asked: &Answered, decision: &Decision) {
     let request = &asked.request;
-    let holds = standings(seen, valid, &mut plan.status, request, decision);
+    let held = standings(seen, valid, &mut plan.status, request, decision);
     match decision.choice {
         Choice::Run(_) => {
             let Some(chosen) = decision.chosen().and_then(|i| request.items.get(i)) else {
@@ -211,17 +261,20 @@ fn follow(seen: &Observed, valid: &Valid, plan: &mut Plan, asked: &Answered, dec
         }
         Choice::Wait(until) => {
             let until = until.map(Timestamp);
-            let held = holds.into_iter().min();
-            let earliest = held.into_iter().chain(until).min();
+            let ends = held.ends.iter().copied().min();
+            let earliest = ends.into_iter().chain(until).min();
             let at = earliest.unwrap_or(Timestamp(i64::MAX));
             let (soon, late) = (Duration::from_secs(1), Duration::from_secs(24 * 3600));
             plan.look_again(at.max(seen.now.plus(soon)).min(seen.now.plus(late)));
             // A policy that wants to be asked at once, again and again, says nothing about when
             // anything is due; shown, it would be a write of the status every second.
             let due = until.filter(|until| *until > seen.now.plus(soon));
-            let next = held.into_iter().chain(due).min();
+            let next = ends.into_iter().chain(due).min();
+            // What is due in a blackout is not started before its end.
+            let next = next.map(|at| windows::blackout(&valid.windows, at).map_or(at, |b| b.until));
             idle(
                 valid,
+                &held,
                 &mut plan.status,
                 request,
                 decision,
@@ -257,6 +310,8 @@ fn begin(seen: &Observed, valid: &Valid, plan: &mut Plan, item: &str, message: S
 /// thinks of it. Says whether there is one that may be started.
 pub fn asked_for(seen: &Observed, valid: &Valid, plan: &mut Plan) -> bool {
     let token = plan.status.run_now.as_ref().and_then(|r| r.token.clone());
+    let history = plan.status.history.clone();
+    let holds = Holds::new(seen, valid, &history);
     for name in run_now::pending(&seen.group, &plan.status) {
         let rules = valid.rules(&name);
         let Some(item) = plan.status.items.get(&name) else {
@@ -267,6 +322,9 @@ pub fn asked_for(seen: &Observed, valid: &Valid, plan: &mut Plan) -> bool {
         }
         if let Some(until) = held_until(seen, rules, item) {
             plan.look_again(until);
+            continue;
+        }
+        if holds.no_time(&name).is_some() {
             continue;
         }
         let why = format!("asked for, token {}", token.unwrap_or_default());
@@ -288,22 +346,18 @@ pub fn asked_for(seen: &Observed, valid: &Valid, plan: &mut Plan) -> bool {
 /// Nothing is started for now.
 fn idle(
     valid: &Valid,
+    held: &Held,
     status: &mut OaatGroupStatus,
     request: &Request,
     decision: &Decision,
     next: Option<Timestamp>,
 ) {
-    let suspended = request
-        .items
-        .iter()
-        .filter(|item| valid.rules(&item.name).suspended)
-        .count();
-    let held = status
-        .items
-        .values()
-        .filter(|item| item.state == ItemState::Held)
-        .count()
-        .saturating_sub(suspended);
+    let Held {
+        floor,
+        late,
+        suspended,
+        ..
+    } = *held;
     let rests = decision
         .verdicts
         .iter()
@@ -314,7 +368,7 @@ fn idle(
         .values()
         .filter(|item| item.state == ItemState::Fresh)
         .count();
-    let state = if held + rests > 0 || fresh + suspended < decision.verdicts.len() {
+    let state = if floor + late + rests > 0 || fresh + suspended < decision.verdicts.len() {
         "Waiting"
     } else {
         "Idle"
@@ -336,11 +390,14 @@ fn idle(
             parts.push(format!("{count} of {} {what}", request.items.len()));
         }
     }
-    if held > 0 {
-        parts.push(format!("{held} held by the retry floor"));
-    }
-    if suspended > 0 {
-        parts.push(format!("{suspended} suspended"));
+    for (count, what) in [
+        (floor, "held by the retry floor"),
+        (late, "would run into a blackout"),
+        (suspended, "suspended"),
+    ] {
+        if count > 0 {
+            parts.push(format!("{count} {what}"));
+        }
     }
     parts.extend(decision.note.clone());
     if parts.is_empty() {
@@ -349,35 +406,59 @@ fn idle(
     status.message = Some(parts.join(", "));
 }
 
-/// Writes down where each item stands; gives the times at which the operator stops
-/// holding one.
+/// The items that the operator holds.
+#[derive(Default)]
+struct Held {
+    /// When it stops holding one that the policy would start.
+    ends: Vec<Timestamp>,
+    /// How many the retry floor holds.
+    floor: usize,
+    /// How many would run into a blackout.
+    late: usize,
+    /// How many are suspended.
+    suspended: usize,
+}
+
+/// Writes down where each item stands.
 fn standings(
     seen: &Observed,
     valid: &Valid,
     status: &mut OaatGroupStatus,
     request: &Request,
     decision: &Decision,
-) -> Vec<Timestamp> {
-    let mut holds = Vec::new();
+) -> Held {
+    let mut held = Held::default();
+    let history = status.history.clone();
+    let holds = Holds::new(seen, valid, &history);
     // All of a large group's messages must fit into one object.
     let longest = if request.items.len() > 200 { 100 } else { 512 };
     for (index, asked) in request.items.iter().enumerate() {
         let Some(item) = status.items.get_mut(&asked.name) else {
             continue;
         };
-        let hold = hold(seen, valid.rules(&asked.name), item);
+        let hold = holds.of(&asked.name, item);
         let verdict = decision.verdicts.get(index);
         let standing = verdict.map_or(Standing::Ready, |v| v.standing);
         let until = verdict.and_then(|v| v.until).map(Timestamp);
         // The end of a hold is news to a policy that would have started the item, or has put
         // it off; what is fresh or rests does so for longer, or for reasons of its own.
-        if let (Standing::Ready | Standing::Deferred, Some(Hold::Until(hold))) = (standing, hold) {
-            holds.push(hold);
+        if let (Standing::Ready | Standing::Deferred, Some(Hold::Until(at) | Hold::NoTime(at))) =
+            (standing, hold)
+        {
+            held.ends.push(at);
+        }
+        match (standing, hold) {
+            (_, Some(Hold::Suspended)) => held.suspended += 1,
+            (Standing::Ready, Some(Hold::Until(_))) => held.floor += 1,
+            (Standing::Ready, Some(Hold::NoTime(_))) => held.late += 1,
+            _ => {}
         }
         let (state, next) = match (standing, hold) {
             (_, Some(Hold::Suspended)) => (ItemState::Held, None),
             (_, Some(Hold::Done)) => (ItemState::Fresh, None),
-            (Standing::Ready, Some(Hold::Until(hold))) => (ItemState::Held, Some(hold)),
+            (Standing::Ready, Some(Hold::Until(at) | Hold::NoTime(at))) => {
+                (ItemState::Held, Some(at))
+            }
             (Standing::Ready, None) => (ItemState::Ready, until),
             (Standing::Fresh, _) => (ItemState::Fresh, until),
             (Standing::Cooling, _) => (ItemState::Cooling, until),
@@ -421,6 +502,9 @@ fn standings(
                 (past, _) => format!("{past}; rests{at}"),
             },
             ItemState::Held if hold == Some(Hold::Suspended) => SUSPENDED.to_owned(),
+            ItemState::Held if matches!(hold, Some(Hold::NoTime(_))) => {
+                format!("would run into a blackout{at}")
+            }
             ItemState::Held if past.is_empty() => format!("held by the retry floor{at}"),
             ItemState::Held => format!("{past}; held by the retry floor{at}"),
             ItemState::Deferred => format!("put off by the policy{at}"),
@@ -436,7 +520,7 @@ fn standings(
         item.state = state;
         item.next = next;
     }
-    holds
+    held
 }
 
 /// The documented order lets an item that never succeeded go before every item that

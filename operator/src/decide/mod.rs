@@ -15,6 +15,7 @@ mod tests;
 
 pub use choose::{Answered, asked_for, choose, request, seed};
 pub use ruling::{Ruling, gave_none, news, nobody, rule};
+pub(crate) use settle::BLACKOUT;
 pub use settle::{next_run, settle};
 pub use show::{claim, put_off, refuse, unavailable};
 

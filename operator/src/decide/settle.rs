@@ -1,7 +1,7 @@
 //! The run in progress, and all other pods of the group.
 
 use super::complete::{self, complete};
-use super::show::{Blocker, Hindrance, hindrance, show};
+use super::show::{Blocker, hindrance, show};
 use super::{CurrentPod, Observed, Plan, PodId};
 use crate::api::{Current, OaatGroupStatus, RunResult, Stopping};
 use crate::mutation::broken;
@@ -9,6 +9,7 @@ use crate::pod::{PodView, ended_at, outcome};
 use crate::record;
 use crate::run_now::{self, News};
 use crate::validate::Valid;
+use crate::windows;
 use std::time::Duration;
 
 /// How long another replica may take between creating a candidate and claiming it,
@@ -17,6 +18,11 @@ const CANDIDATE_AGE: Duration = Duration::from_secs(5);
 
 /// Between two looks at a pod that no watch shows.
 const UNWATCHED: Duration = Duration::from_secs(5);
+
+/// The farthest that is looked ahead to a window.
+const FARTHEST: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Why a window ends a run.
+pub(crate) const BLACKOUT: &str = "Blackout";
 
 /// Looks at the run in progress and at all other pods.
 pub fn settle(seen: &Observed, valid: &Result<Valid, Vec<String>>) -> Plan {
@@ -34,14 +40,10 @@ pub fn settle(seen: &Observed, valid: &Result<Valid, Vec<String>>) -> Plan {
     expire(seen, valid.as_ref().ok(), &mut plan);
 
     let hindrance = hindrance(seen, valid, &blockers, &plan.status);
-    if let Some(Hindrance {
-        reason: "CreateRejected",
-        ..
-    }) = hindrance
-        && let Some(rejected) = plan.status.rejected.clone()
-    {
-        plan.look_again(rejected.until);
+    if let Some(until) = hindrance.as_ref().and_then(|h| h.until) {
+        plan.look_again(until);
     }
+    watch_windows(seen, valid.as_ref().ok(), &mut plan);
     heed(seen, &mut plan);
     let free = hindrance.is_none() && plan.status.current.is_none();
     let rests = complete(seen, &mut plan) && run_now::waiting(&seen.group, &plan.status).is_none();
@@ -51,6 +53,15 @@ pub fn settle(seen: &Observed, valid: &Result<Valid, Vec<String>>) -> Plan {
         complete::show(&mut plan);
     }
     plan
+}
+
+/// What runs may have to be ended when a window opens, and what people read changes with it.
+fn watch_windows(seen: &Observed, valid: Option<&Valid>, plan: &mut Plan) {
+    let Some(next) = valid.and_then(|valid| windows::next(&valid.windows, seen.now)) else {
+        return;
+    };
+    // No timer is good for years.
+    plan.look_again(next.min(seen.now.plus(FARTHEST)));
 }
 
 /// Takes note of what people ask for by the annotation.
@@ -150,12 +161,36 @@ fn look_after(
     if pod.gated && current.stopping.is_none() && !broken!(OnlyClaimerOpens) {
         resume(seen, plan, pod, &current);
     }
-    if current.stopping.is_some() && pod.started() {
-        // Written, and then interrupted for so long that the pod has started after all.
+    let windows = valid.map(|valid| valid.windows.as_slice());
+    let blackout = windows::blackout(windows.unwrap_or_default(), seen.now).filter(|b| b.stop);
+    let by_window = current
+        .stopping
+        .as_ref()
+        .is_some_and(|s| s.reason == BLACKOUT);
+    let outdated = match by_window {
+        // Written, and then interrupted until the window had closed.
+        true => blackout.is_none(),
+        // Or for so long that the pod has started after all.
+        false => current.stopping.is_some() && pod.started(),
+    };
+    if outdated {
         plan.status.current = Some(Current {
             stopping: None,
             ..current
         });
+    } else if let (None, Some(blackout)) = (&current.stopping, blackout) {
+        let message = format!(
+            "blackout until {} (window {}), which ends what runs",
+            blackout.until.seconds(),
+            blackout.window
+        );
+        plan.note(
+            false,
+            "Stopping",
+            format!("{}: {message}", current.item),
+            Some(pod.into()),
+        );
+        stop(seen, plan, pod, current, BLACKOUT, message);
     } else if current.stopping.is_some() {
         // Written, and then interrupted before the deletion.
         plan.stop = Some(PodId::exactly(pod));
@@ -181,16 +216,7 @@ fn look_after(
                 format!("{}: {message}", current.item),
                 Some(pod.into()),
             );
-            plan.open = None;
-            plan.stop = Some(PodId::exactly(pod));
-            plan.status.current = Some(Current {
-                stopping: Some(Stopping {
-                    reason: "StartTimeout".into(),
-                    message,
-                    since: seen.now,
-                }),
-                ..current
-            });
+            stop(seen, plan, pod, current, "StartTimeout", message);
         }
     }
     if plan.stop.is_some() {
@@ -198,6 +224,27 @@ fn look_after(
         plan.look_again(seen.now.plus(UNWATCHED));
     }
     trouble
+}
+
+/// The run is to be ended: the status says why, and then its pod is deleted.
+fn stop(
+    seen: &Observed,
+    plan: &mut Plan,
+    pod: &PodView,
+    current: Current,
+    reason: &str,
+    message: String,
+) {
+    plan.open = None;
+    plan.stop = Some(PodId::exactly(pod));
+    plan.status.current = Some(Current {
+        stopping: Some(Stopping {
+            reason: reason.into(),
+            message,
+            since: seen.now,
+        }),
+        ..current
+    });
 }
 
 /// The run was claimed and its gate is still shut. The status says who opens it, and that from

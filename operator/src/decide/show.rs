@@ -1,11 +1,12 @@
 //! What people read of it: state, message, conditions.
 
 use super::{Observed, Plan, Start};
-use crate::api::{Current, ItemState, OaatGroupStatus, set_condition};
+use crate::api::{Current, ItemState, OaatGroupStatus, Timestamp, set_condition};
 use crate::cluster::TypeRead;
 use crate::record;
 use crate::run_now;
 use crate::validate::{Valid, suspended};
+use crate::windows;
 use std::time::Duration;
 
 /// Why nothing can start, for state, condition and message.
@@ -13,6 +14,8 @@ pub(super) struct Hindrance {
     pub state: &'static str,
     pub reason: &'static str,
     pub message: String,
+    /// When it ends by itself.
+    pub until: Option<Timestamp>,
 }
 
 /// A pod that must be gone before anything may start.
@@ -51,6 +54,13 @@ pub(super) fn hindrance(
             state,
             reason,
             message,
+            until: None,
+        })
+    };
+    let until = |hindrance: Option<Hindrance>, at| {
+        hindrance.map(|hindrance| Hindrance {
+            until: Some(at),
+            ..hindrance
         })
     };
     let type_name = &seen.group.spec.oaat_type;
@@ -59,6 +69,15 @@ pub(super) fn hindrance(
     }
     if let Some(why) = suspended(&seen.group) {
         return because("Suspended", "Suspended", why.into());
+    }
+    let windows = valid.as_ref().map(|valid| valid.windows.as_slice());
+    if let Some(blackout) = windows::blackout(windows.unwrap_or_default(), seen.now) {
+        let message = format!(
+            "blackout until {} (window {})",
+            blackout.until.seconds(),
+            blackout.window
+        );
+        return until(because("Blackout", "Blackout", message), blackout.until);
     }
     if let Some(blocker) = blockers.first() {
         let others = match blockers.len() {
@@ -104,7 +123,10 @@ pub(super) fn hindrance(
                 rejected.until.seconds(),
                 rejected.message
             );
-            because("Waiting", "CreateRejected", message)
+            until(
+                because("Waiting", "CreateRejected", message),
+                rejected.until,
+            )
         }
         _ => None,
     }
@@ -182,14 +204,7 @@ pub(super) fn show(
             }
             if let Some(h) = hindrance {
                 status.state = Some(h.state.into());
-                status.next = (h.reason == "CreateRejected")
-                    .then(|| {
-                        status
-                            .rejected
-                            .as_ref()
-                            .map(|r| r.until.seconds().to_string())
-                    })
-                    .flatten();
+                status.next = h.until.map(|until| until.seconds().to_string());
                 status.message = Some(match asked {
                     Some(asked) => format!("{}; {asked}", h.message),
                     None => h.message,

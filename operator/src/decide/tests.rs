@@ -5,8 +5,8 @@ mod wishes;
 
 use super::*;
 use crate::api::{
-    Current, ItemState, ItemStatus, OaatGroupSpec, OaatTypeSpec, OnError, PolicyInUse, RunResult,
-    Stopping, condition,
+    Current, ItemState, ItemStatus, OaatGroupSpec, OaatTypeSpec, OnError, PolicyInUse, RunRecord,
+    RunResult, Stopping, condition,
 };
 use crate::pod::{ContainerState, ContainerView, Deletion, Phase};
 use crate::validate::{Valid, validate};

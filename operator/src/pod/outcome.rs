@@ -1,6 +1,7 @@
 //! How a run ended, from what is left of its pod.
 
 use crate::api::{RunResult, Stopping, Timestamp};
+use crate::decide::BLACKOUT;
 use crate::mutation::broken;
 use crate::pod::{ContainerState, Phase, PodView};
 
@@ -50,7 +51,11 @@ pub fn outcome(
     };
     if let Some(stopping) = stopping {
         let message = Some(stopping.message.clone());
-        return ended(RunResult::Failed, &stopping.reason, message, None);
+        let result = match stopping.reason.as_str() {
+            BLACKOUT => RunResult::Stopped,
+            _ => RunResult::Failed,
+        };
+        return ended(result, &stopping.reason, message, None);
     }
     // What the cluster said when it asked for the end.
     let by_whom = match pod.and_then(|pod| pod.disruption.as_ref()) {

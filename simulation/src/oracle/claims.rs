@@ -28,13 +28,17 @@ impl World {
         let Some(truth) = self.truth.get_mut(uid) else {
             return Ok(());
         };
-        let adopted = truth.opened;
+        let (adopted, removed) = (truth.opened, truth.removed);
         truth.claimed = true;
         let (name, owner) = (truth.name.clone(), truth.group.clone());
         let group = self.group_uid();
         if owner != group {
             let words = format!("claimed pod {name}, which is not of this group");
             return wrong(Kind::Blocked, words);
+        }
+        if removed {
+            let words = format!("claimed pod {name}, which an operator had removed");
+            return wrong(Kind::RunDeleted, words);
         }
         self.numbered(run(is), &name)?;
         if let Some(other) = self.taken(uid, run(is)) {
@@ -134,7 +138,8 @@ impl World {
         let spec = self.group.as_ref().map(|group| &group.object.spec);
         let suspended = spec.is_some_and(|spec| {
             let options = spec.item_options.get(item);
-            spec.suspend || options.is_some_and(|options| options.suspend)
+            let suspended = spec.suspend || options.is_some_and(|options| options.suspend);
+            suspended || !spec.blackout_windows.is_empty()
         });
         match suspended {
             true => wrong(

@@ -24,6 +24,8 @@ pub struct Oracle {
     pub runs: u64,
     /// Pods of which the status has said that the operator ends them.
     pub stopping: BTreeSet<String>,
+    /// Those of them that a window ends.
+    pub windowed: BTreeSet<String>,
     /// Pods whose run was recorded.
     recorded: BTreeSet<String>,
     /// Pods whose run may stay unrecorded: somebody wiped the status that spoke of it.
@@ -103,6 +105,9 @@ impl Oracle {
         };
         if !after["current"]["stopping"].is_null() {
             let uid = text(&after["current"], "podUid").to_owned();
+            if after["current"]["stopping"]["reason"] == "Blackout" {
+                world.oracle.windowed.insert(uid.clone());
+            }
             world.oracle.stopping.insert(uid);
         }
         let checks = [

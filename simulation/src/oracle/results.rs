@@ -38,6 +38,12 @@ impl World {
         let succeeded = text(record, "result") == "Succeeded";
         let may = matches!(truth.ended, Some((0, _))) && !truth.evicted;
         let wrongly = |words: String| wrong(Kind::WrongResult, words);
+        let stopped = text(record, "result") == "Stopped";
+        if stopped && !self.oracle.windowed.contains(uid) {
+            return wrongly(format!(
+                "no window stopped pod {name}, and {record} says so"
+            ));
+        }
         if succeeded && !may {
             return wrongly(format!("pod {name} did not succeed, and {record} says so"));
         }

@@ -16,5 +16,6 @@ mod running;
 mod selecting;
 mod substitution;
 mod undecodable;
+mod windows;
 mod wishes;
 mod world;

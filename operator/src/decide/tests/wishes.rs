@@ -237,3 +237,154 @@ fn a_request_that_cannot_be_read_is_a_warning_once() {
     seen.group.status = Some(plan.status);
     assert_eq!(reasons(&asked(&seen).0), [""; 0]);
 }
+
+/// Windows that are open now (NOW is at 13:46:40 of a day), for so long from the minute on.
+fn windows(duration: &str, running: &str) -> serde_json::Value {
+    json!({ "blackoutWindows": [{
+        "name": "w", "schedule": "46 13 * * *", "duration": duration, "running": running,
+    }] })
+}
+
+#[test]
+fn nothing_starts_in_a_window_and_its_end_is_looked_at() {
+    let seen = group(&["a"], windows("10m", "Continue"));
+    let plan = settled(&seen);
+    assert!(!plan.free);
+    assert_eq!(plan.status.state.as_deref(), Some("Blackout"));
+    let until = Timestamp(NOW.0 - 40_000 + 600_000);
+    assert_eq!(message(&plan), format!("blackout until {until} (window w)"));
+    assert_eq!(plan.status.next, Some(until.to_string()));
+    assert_eq!(plan.again, Some(until));
+    // A run goes on.
+    let plan = settled(&running(seen, pod("p", Phase::Running)));
+    assert_eq!(plan.stop, None);
+    let closed = group(&["a"], windows("30s", "Stop"));
+    assert!(settled(&closed).free);
+    assert_eq!(
+        settled(&closed).again,
+        Some(Timestamp(NOW.0 - 40_000 + 86_400_000))
+    );
+}
+
+#[test]
+fn a_window_ends_what_runs_with_the_reason_written_first() {
+    let seen = running(
+        group(&["a"], windows("10m", "Stop")),
+        pod("p", Phase::Running),
+    );
+    let plan = settled(&seen);
+    assert_eq!(plan.stop.as_ref().map(|pod| pod.name.as_str()), Some("p"));
+    let stopping = plan
+        .status
+        .current
+        .as_ref()
+        .and_then(|c| c.stopping.clone());
+    assert_eq!(stopping.map(|s| s.reason).as_deref(), Some("Blackout"));
+    assert_eq!(reasons(&plan), ["Stopping"]);
+
+    // However it ends then, it was stopped, and that is no failure.
+    let mut seen = seen;
+    seen.group.status = Some(plan.status.clone());
+    for phase in [Phase::Failed, Phase::Succeeded] {
+        let mut ended = pod("p", phase);
+        ended.deletion = Some(Deletion {
+            deadline: later(30),
+            grace: Duration::from_secs(30),
+        });
+        seen.current = CurrentPod::Present(ended);
+        seen.deleted_alive = true;
+        let plan = settled(&seen);
+        assert_eq!(plan.status.history[0].result, RunResult::Stopped);
+        let a = &plan.status.items["a"];
+        assert_eq!(
+            (a.failures, a.runs, a.last_failure, a.last_success),
+            (None, Some(1), None, None)
+        );
+        assert_eq!(reasons(&plan), ["Stopped"]);
+    }
+    // One that ended by itself before anybody deleted it has its own result.
+    seen.current = CurrentPod::Present({
+        let mut ended = pod("p", Phase::Succeeded);
+        ended.containers.push(ContainerView {
+            name: "c".into(),
+            init: false,
+            state: ContainerState::Terminated {
+                exit_code: 0,
+                reason: String::new(),
+                message: String::new(),
+                finished: Some(NOW),
+            },
+        });
+        ended
+    });
+    seen.deleted_alive = false;
+    assert_eq!(
+        settled(&seen).status.history[0].result,
+        RunResult::Succeeded
+    );
+}
+
+#[test]
+fn a_stop_that_was_written_and_not_done_is_done_while_the_window_is_open_and_not_after() {
+    let stopped = |duration: &str| {
+        let mut seen = running(
+            group(&["a"], windows(duration, "Stop")),
+            pod("p", Phase::Running),
+        );
+        let current = status(&mut seen).current.as_mut().unwrap();
+        current.stopping = Some(Stopping {
+            reason: "Blackout".into(),
+            message: "blackout".into(),
+            since: ago(5),
+        });
+        settled(&seen)
+    };
+    assert!(stopped("10m").stop.is_some());
+    let late = stopped("30s");
+    assert_eq!(late.stop, None);
+    assert_eq!(late.status.current.and_then(|c| c.stopping), None);
+}
+
+#[test]
+fn an_item_that_would_run_into_a_window_is_held_until_its_end() {
+    // It opens in 20 seconds.
+    let mut seen = group(
+        &["slow", "quick"],
+        json!({ "blackoutWindows": [{
+        "schedule": "47 13 * * *", "duration": "1h", "startIfFits": true,
+    }] }),
+    );
+    let run = |item: &str, took: u64| RunRecord {
+        run: 1,
+        item: item.into(),
+        pod: None,
+        started: ago(took),
+        finished: NOW,
+        result: RunResult::Succeeded,
+        reason: "Completed".into(),
+        message: None,
+        exit_code: Some(0),
+    };
+    status(&mut seen).history = vec![run("slow", 10), run("slow", 30), run("quick", 10)];
+    let plan = decided(&seen, |request| {
+        let startable: Vec<bool> = request.items.iter().map(|item| item.startable).collect();
+        assert_eq!(startable, [false, true]);
+        let verdicts = vec![verdict(Standing::Ready), verdict(Standing::Fresh)];
+        Ok(Decision {
+            verdicts,
+            ..wait(None)
+        })
+    });
+    let until = Timestamp(NOW.0 + 20_000 + 3_600_000);
+    let slow = &plan.status.items["slow"];
+    assert_eq!((slow.state, slow.next), (ItemState::Held, Some(until)));
+    let words = format!("would run into a blackout until {until}");
+    assert_eq!(slow.message.as_deref(), Some(words.as_str()));
+    assert_eq!(
+        message(&plan),
+        "1 of 2 succeeded recently enough, 1 would run into a blackout"
+    );
+    assert_eq!(plan.again, Some(later(20)));
+    ask(&mut seen, r#"{"token": "1", "items": ["slow"]}"#);
+    assert!(!asked(&seen).1);
+}
