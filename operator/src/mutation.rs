@@ -58,6 +58,8 @@ mod switches {
         NoSecondRead,
         /// Finished pods are deleted without another look at the group.
         NoSecondReadFinished,
+        /// Candidates of others are removed without making their claims fail before.
+        RemoveUnannounced,
         /// Gated strays are deleted also if they have been opened since.
         DeleteAnyVersion,
         /// A candidate that could not be claimed is deleted also if it has been opened since.

@@ -22,6 +22,7 @@ pub fn breaks(rule: Mutation) -> Kind {
         Mutation::KeepOldPodUid | Mutation::RecordApart => Kind::RecordedTwice,
         Mutation::NoSecondRead
         | Mutation::DeleteAnyVersion
+        | Mutation::RemoveUnannounced
         | Mutation::WithdrawAnyVersion
         | Mutation::NoAdoption => Kind::RunDeleted,
         Mutation::NoSecondReadFinished => Kind::ResultDeleted,

@@ -46,6 +46,8 @@ pub struct Truth {
     pub with_namespace: bool,
     /// Its claim has been written.
     pub claimed: bool,
+    /// An operator has had it deleted, shut as it was, before anybody claimed it.
+    pub removed: bool,
 }
 
 /// The group.

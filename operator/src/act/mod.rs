@@ -61,11 +61,20 @@ impl<C: Cluster> Actor<'_, C> {
         spec: Option<&OaatTypeSpec>,
         done: &mut Done,
     ) -> Result<End, ClusterError> {
+        let known = self.seen.group.status.as_ref().and_then(|s| s.run);
+        if !plan.strays.is_empty() && plan.status.run > known {
+            // A candidate is about to be removed whose creator may be slow and not gone. This
+            // write makes its claim fail; without it a pod might be claimed that is no more.
+            if self.write(&plan.status, done).await? == End::Conflict {
+                return Ok(End::Conflict);
+            }
+            done.notes.append(&mut plan.notes);
+        }
         if !plan.strays.is_empty() {
             // Between our read of the group and our list of its pods another replica may
             // have claimed and opened one, which then looks like a stray. If the group is
             // still what was read, after the list, none has.
-            if !broken!(NoSecondRead) && !self.unchanged().await? {
+            if done.written.is_none() && !broken!(NoSecondRead) && !self.unchanged().await? {
                 return Ok(End::Conflict);
             }
             for stray in &plan.strays {

@@ -358,6 +358,11 @@ fn settle_others(seen: &Observed, plan: &mut Plan) -> Vec<Blocker> {
         } else if pod.gated && young && !seen.leads {
             plan.look_again(pod.created.plus(CANDIDATE_AGE));
         } else if pod.gated && !broken!(DeleteAnyVersion) {
+            // Its number is used up. Once that is written, whoever has created it has read an
+            // older group, and claims it no more.
+            if !broken!(RemoveUnannounced) {
+                plan.status.run = plan.status.run.max(pod.run);
+            }
             // Another replica may open it in this very moment: then it is not this one.
             plan.strays.push(PodId::exactly(pod));
             plan.look_again(seen.now.plus(UNWATCHED));
