@@ -24,6 +24,7 @@ struct Found {
 ///   deleted its candidate, which another replica had opened on the strength of the first.
 /// - A stray was deleted that another replica opened in that very moment; the shortest history
 ///   for each rule about strays that came of it.
+/// - A candidate was claimed that another replica had just removed.
 /// - Not to be helped, and told in docs/guarantees.md: a request to open a gate is doubled, the pod
 ///   is gone before the second arrives, and its answer, that there is no such pod, is the one
 ///   that the claimer hears. It takes its claim back, and a run that began is forgotten.
@@ -44,6 +45,12 @@ const FOUND: &[Found] = &[
         seed: 8,
         faults: Faults::Second,
         without: Some(Mutation::DeleteAnyVersion),
+        shows: Kind::RunDeleted,
+    },
+    Found {
+        seed: 39,
+        faults: Faults::Second,
+        without: Some(Mutation::RemoveUnannounced),
         shows: Kind::RunDeleted,
     },
     Found {

@@ -1,14 +1,13 @@
 //! What the policy is asked, and what follows from its answer.
 
+use super::hold::{Hold, Holds, held_until};
 use super::ruling::{BUILT_IN, gave_one, lost};
 use super::{Observed, Plan, Ruling, Start, next_run};
 use crate::api::{
-    ItemState, ItemStatus, LastDecision, OaatGroupStatus, PolicyInUse, RunRecord, RunResult,
-    Timestamp, set_condition,
+    ItemState, LastDecision, OaatGroupStatus, PolicyInUse, RunResult, Timestamp, set_condition,
 };
-use crate::mutation::broken;
 use crate::run_now;
-use crate::validate::{ItemRules, Valid};
+use crate::validate::Valid;
 use crate::windows;
 use policy_host::{Choice, Decision, EvalError, Evaluation, Item, Outcome, Request, Run, Standing};
 use sha2::{Digest, Sha256};
@@ -32,88 +31,6 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Where an item stands that is not to be started.
 const SUSPENDED: &str = "suspended by itemOptions";
-
-/// Why the operator itself keeps an item from being started, whatever the policy says.
-#[derive(Clone, Copy, PartialEq)]
-enum Hold {
-    /// Its options say so.
-    Suspended,
-    /// It has succeeded, and once is enough.
-    Done,
-    /// It is not started twice within the retry floor, unless it succeeded and is due again
-    /// sooner.
-    Until(Timestamp),
-    /// It would run into a blackout, which ends then.
-    NoTime(Timestamp),
-}
-
-/// What of a group holds its items.
-struct Holds<'a> {
-    seen: &'a Observed,
-    valid: &'a Valid,
-    /// The next window that wants items to fit, and when its blackout ends.
-    window: Option<(Timestamp, Timestamp)>,
-    /// The longest run of each item that the history has.
-    longest: HashMap<&'a str, Duration>,
-}
-
-impl<'a> Holds<'a> {
-    fn new(seen: &'a Observed, valid: &'a Valid, history: &'a [RunRecord]) -> Self {
-        let fits = valid.windows.iter().filter(|window| window.fits);
-        let window = windows::next(fits, seen.now)
-            .and_then(|opens| Some((opens, windows::blackout(&valid.windows, opens)?.until)));
-        let mut longest = HashMap::new();
-        if window.is_some() {
-            // A run that was stopped says nothing about how long it takes.
-            for run in history
-                .iter()
-                .filter(|run| run.result != RunResult::Stopped)
-            {
-                let took = run.finished.since(run.started);
-                let known = longest.entry(run.item.as_str()).or_insert(took);
-                *known = took.max(*known);
-            }
-        }
-        Self {
-            seen,
-            valid,
-            window,
-            longest,
-        }
-    }
-
-    fn of(&self, name: &str, item: &ItemStatus) -> Option<Hold> {
-        hold(self.seen, self.valid.rules(name), item).or_else(|| self.no_time(name))
-    }
-
-    fn no_time(&self, name: &str) -> Option<Hold> {
-        let (opens, ends) = self.window?;
-        let takes = self.longest.get(name)?;
-        (self.seen.now.plus(*takes) > opens).then_some(Hold::NoTime(ends))
-    }
-}
-
-fn hold(seen: &Observed, rules: ItemRules, item: &ItemStatus) -> Option<Hold> {
-    if rules.suspended {
-        return Some(Hold::Suspended);
-    }
-    if rules.frequency.is_none() && item.last_success.is_some() {
-        return Some(Hold::Done);
-    }
-    held_until(seen, rules, item).map(Hold::Until)
-}
-
-fn held_until(seen: &Observed, rules: ItemRules, item: &ItemStatus) -> Option<Timestamp> {
-    let floor = seen.retry_floor;
-    let succeeded = item.failures.unwrap_or(0) == 0 && item.last_success.is_some();
-    let soon = rules.frequency.is_some_and(|frequency| frequency < floor);
-    if succeeded && soon || broken!(NoFloor) {
-        return None;
-    }
-    item.last_started
-        .map(|at| at.plus(floor))
-        .filter(|until| seen.now < *until)
-}
 
 /// What the policy is asked.
 pub fn request(seen: &Observed, valid: &Valid, plan: &Plan, ruling: &Ruling) -> Request {

@@ -7,6 +7,7 @@
 
 mod choose;
 mod complete;
+mod hold;
 mod ruling;
 mod settle;
 mod show;

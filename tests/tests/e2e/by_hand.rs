@@ -56,7 +56,36 @@ impl Door {
     }
 }
 
+/// A group's state.
+pub fn state(group: &Value) -> &str {
+    group["status"]["state"].as_str().unwrap_or_default()
+}
+
+/// A group's message.
+pub fn message(group: &Value) -> &str {
+    group["status"]["message"].as_str().unwrap_or_default()
+}
+
+/// The annotation by which people ask for items.
+pub const RUN_NOW: &str = "oaat.kawaja.net/run-now";
+
 impl World {
+    /// Changes the group by hand.
+    pub async fn change(&self, patch: Value) -> Result<()> {
+        self.api("OaatGroup")
+            .patch("group", &PatchParams::default(), &Patch::Merge(&patch))
+            .await?;
+        Ok(())
+    }
+
+    /// Asks for items to be run now, as a person does it: `kubectl annotate`.
+    pub async fn ask(&self, request: &str) -> Result<()> {
+        let annotation = format!("{RUN_NOW}={request}");
+        let args = ["annotate", "--overwrite", "oaatgroup", "group"];
+        self.kubectl(&[&args[..], &[&annotation]].concat()).await?;
+        Ok(())
+    }
+
     /// Waits until the process of the group's current pod runs, and gives the pod.
     pub async fn until_running(&self) -> Result<Pod> {
         let group = self

@@ -2,21 +2,13 @@
 //! the beginning of what waited.
 
 use crate::bad_input::{oaat_group, refused};
-use crate::by_hand::{Door, ensure_apart, history};
+use crate::by_hand::{Door, ensure_apart, history, message, state};
 use crate::world::{World, condition, item, millis};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
-
-fn state(group: &Value) -> &str {
-    group["status"]["state"].as_str().unwrap_or_default()
-}
-
-fn message(group: &Value) -> &str {
-    group["status"]["message"].as_str().unwrap_or_default()
-}
 
 /// A window that opens at the minute that is so many minutes from now, and for so many seconds.
 fn window(minutes: i64, seconds: i64, more: Value) -> Result<Value> {
@@ -38,11 +30,8 @@ fn second() -> i64 {
 
 impl World {
     async fn windows(&self, windows: Value) -> Result<()> {
-        let patch = json!({ "spec": { "blackoutWindows": windows } });
-        self.api("OaatGroup")
-            .patch("group", &PatchParams::default(), &Patch::Merge(&patch))
-            .await?;
-        Ok(())
+        self.change(json!({ "spec": { "blackoutWindows": windows } }))
+            .await
     }
 }
 
@@ -154,14 +143,7 @@ async fn what_runs_goes_on_where_a_window_says_nothing_else() -> Result<()> {
             state(g) == "Running" && message(g).contains("after that: blackout until")
         })
         .await?;
-    world
-        .kubectl(&[
-            "annotate",
-            "oaatgroup",
-            "group",
-            r#"oaat.kawaja.net/run-now={"token": "1", "items": "*"}"#,
-        ])
-        .await?;
+    world.ask(r#"{"token": "1", "items": "*"}"#).await?;
     door.open()?;
     let group = world
         .until("the run is recorded", |g| !history(g).is_empty())

@@ -2,42 +2,14 @@
 //! run now, items with options of their own.
 
 use crate::bad_input::{oaat_group, refused};
-use crate::by_hand::{Door, ensure_apart, history};
+use crate::by_hand::{Door, RUN_NOW, ensure_apart, history, message, state};
 use crate::world::{World, condition, item};
 use anyhow::{Result, ensure};
 use kube::ResourceExt;
-use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
-
-const RUN_NOW: &str = "oaat.kawaja.net/run-now";
-
-fn state(group: &Value) -> &str {
-    group["status"]["state"].as_str().unwrap_or_default()
-}
-
-fn message(group: &Value) -> &str {
-    group["status"]["message"].as_str().unwrap_or_default()
-}
 
 fn runs(group: &Value, name: &str) -> i64 {
     item(group, name)["runs"].as_i64().unwrap_or(0)
-}
-
-impl World {
-    async fn change(&self, patch: Value) -> Result<()> {
-        self.api("OaatGroup")
-            .patch("group", &PatchParams::default(), &Patch::Merge(&patch))
-            .await?;
-        Ok(())
-    }
-
-    /// As a person does it: `kubectl annotate`.
-    async fn ask(&self, request: &str) -> Result<()> {
-        let annotation = format!("{RUN_NOW}={request}");
-        self.kubectl(&["annotate", "--overwrite", "oaatgroup", "group", &annotation])
-            .await?;
-        Ok(())
-    }
 }
 
 #[tokio::test]
