@@ -61,11 +61,6 @@ pub fn state(group: &Value) -> &str {
     group["status"]["state"].as_str().unwrap_or_default()
 }
 
-/// A group's message.
-pub fn message(group: &Value) -> &str {
-    group["status"]["message"].as_str().unwrap_or_default()
-}
-
 /// The annotation by which people ask for items.
 pub const RUN_NOW: &str = "oaat.kawaja.net/run-now";
 

@@ -1,8 +1,8 @@
 //! Blackout windows: nothing starts in one, what runs may be ended by one, and the end of one is
 //! the beginning of what waited.
 
-use crate::bad_input::{oaat_group, refused};
-use crate::by_hand::{Door, ensure_apart, history, message, state};
+use crate::bad_input::{message, oaat_group, refused};
+use crate::by_hand::{Door, ensure_apart, history, state};
 use crate::world::{World, condition, item, millis};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};

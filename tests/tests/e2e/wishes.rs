@@ -1,8 +1,8 @@
 //! What people wish beyond items and frequency: suspended groups and items, each item once, items
 //! run now, items with options of their own.
 
-use crate::bad_input::{oaat_group, refused};
-use crate::by_hand::{Door, RUN_NOW, ensure_apart, history, message, state};
+use crate::bad_input::{message, oaat_group, refused};
+use crate::by_hand::{Door, RUN_NOW, ensure_apart, history, state};
 use crate::world::{World, condition, item};
 use anyhow::{Result, ensure};
 use kube::ResourceExt;
