@@ -18,6 +18,7 @@ pub mod events;
 pub mod kube_cluster;
 pub mod lane;
 pub mod lease;
+pub mod legacy;
 pub mod metrics;
 pub mod mutation;
 pub mod observe;

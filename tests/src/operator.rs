@@ -74,7 +74,10 @@ pub async fn installed(mut options: Options) -> Result<(ControlPlane, PathBuf)> 
 }
 
 /// Applies manifests/02 and gives the kubeconfig of its service account.
-async fn install(plane: &ControlPlane) -> Result<PathBuf> {
+///
+/// # Errors
+/// When the control plane refuses it.
+pub async fn install(plane: &ControlPlane) -> Result<PathBuf> {
     let manifest = root().join("manifests/02-oaat-operator-deployment.yaml");
     plane
         .kubectl(&["apply", "-f", &manifest.to_string_lossy()])

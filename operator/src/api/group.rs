@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -91,6 +92,11 @@ pub struct OaatGroupSpec {
     #[schemars(range(min = 0, max = 10000))]
     pub pod_history_limit: Option<i32>,
 
+    /// Of the first implementation of these kinds, and not heeded: see blackoutWindows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), schema_with = "anything")]
+    pub windows: Vec<Value>,
+
     /// Another selection policy than the built-in one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicySpec>,
@@ -100,6 +106,14 @@ pub struct OaatGroupSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 2000))]
     pub item_options: BTreeMap<String, ItemOptions>,
+}
+
+/// A list of whatever.
+fn anything(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "array",
+        "items": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
+    })
 }
 
 /// What the operator knows of a group. Everything here is written by it alone.
@@ -265,6 +279,30 @@ pub struct ItemStatus {
     /// When its state changes by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Timestamp>,
+    /// As the first implementation of these kinds wrote it, until it is read.
+    #[serde(
+        default,
+        rename = "last_success",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(skip)]
+    pub old_last_success: Option<Value>,
+    /// Likewise.
+    #[serde(
+        default,
+        rename = "last_failure",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(skip)]
+    pub old_last_failure: Option<Value>,
+    /// Likewise.
+    #[serde(
+        default,
+        rename = "failure_count",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(skip)]
+    pub old_failure_count: Option<Value>,
 }
 
 /// How a run ended.

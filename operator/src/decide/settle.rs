@@ -4,6 +4,7 @@ use super::complete::{self, complete};
 use super::show::{Blocker, hindrance, show};
 use super::{CurrentPod, Observed, Plan, PodId};
 use crate::api::{Current, OaatGroupStatus, RunResult, Stopping};
+use crate::legacy;
 use crate::mutation::broken;
 use crate::pod::{PodView, ended_at, outcome};
 use crate::record;
@@ -33,8 +34,15 @@ pub fn settle(seen: &Observed, valid: &Result<Valid, Vec<String>>) -> Plan {
     if seen.ends {
         return plan;
     }
+    let old = &seen.group.spec.windows;
+    if !old.is_empty() && plan.status.observed_generation != seen.group.metadata.generation {
+        plan.note(true, "WindowsNotHeeded", legacy::windows(old), None);
+    }
     plan.status.observed_generation = seen.group.metadata.generation;
-    list_items(&mut plan.status, &seen.group.spec.oaat_items);
+    if list_items(&mut plan.status, &seen.group.spec.oaat_items) {
+        let words = "the items' history was taken over from the operator before this one";
+        plan.note(false, "HistoryTakenOver", words.into(), None);
+    }
     let trouble = settle_current(seen, valid.as_ref().ok(), &mut plan);
     let blockers = settle_others(seen, &mut plan);
     expire(seen, valid.as_ref().ok(), &mut plan);
@@ -75,8 +83,9 @@ fn heed(seen: &Observed, plan: &mut Plan) {
     }
 }
 
-/// Brings the map of items into line with the list.
-fn list_items(status: &mut OaatGroupStatus, items: &[String]) {
+/// Brings the map of items into line with the list. Gives whether there was something of the
+/// first implementation of these kinds in it.
+fn list_items(status: &mut OaatGroupStatus, items: &[String]) -> bool {
     let listed: std::collections::HashSet<&String> = items.iter().collect();
     status.items.retain(|name, _| listed.contains(name));
     for name in items {
@@ -85,6 +94,10 @@ fn list_items(status: &mut OaatGroupStatus, items: &[String]) {
             item.item.clone_from(name);
         }
     }
+    let items = status.items.values_mut();
+    items
+        .map(legacy::inherit)
+        .fold(false, |some, one| some | one)
 }
 
 /// The run in progress: recorded if it is over, else looked after. Gives what keeps
@@ -147,8 +160,9 @@ fn look_after(
     current: Current,
 ) -> Option<String> {
     let listed = seen.pods.iter().any(|other| other.uid == pod.uid);
-    if !listed {
-        // Somebody took its label away, and with it our watch.
+    if !listed || !pod.labelled {
+        // Somebody took its label away, and with it our watch; or it never had one, as those of the
+        // first implementation of these kinds.
         plan.look_again(seen.now.plus(UNWATCHED));
     }
     let trouble = pod.trouble().or_else(|| {

@@ -324,6 +324,14 @@ fn a_wiped_status_adopts_the_pod_that_runs() {
 }
 
 #[test]
+fn a_current_pod_that_no_watch_shows_is_looked_at_again() {
+    let mut unseen = pod("p", Phase::Running);
+    unseen.labelled = false;
+    let plan = settled(&running(world(&["a"]), unseen));
+    assert_eq!(plan.again, Some(later(5)));
+}
+
+#[test]
 fn a_pod_that_runs_beside_the_current_one_is_deleted() {
     let mut seen = running(world(&["a"]), pod("p", Phase::Running));
     seen.pods.push(pod("second", Phase::Running));

@@ -87,6 +87,16 @@ impl World {
         Ok(world)
     }
 
+    /// With no operator yet, on another control plane.
+    pub async fn on_plane(
+        plane: &'static ControlPlane,
+        kubeconfig: &Path,
+        name: &str,
+    ) -> Result<Self> {
+        let shared = installed().await?;
+        Self::on(plane, kubeconfig, &shared.binary, name).await
+    }
+
     async fn on(
         plane: &'static ControlPlane,
         kubeconfig: &Path,

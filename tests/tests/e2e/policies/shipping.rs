@@ -29,7 +29,7 @@ fn guide() -> Result<String> {
 impl World {
     /// Types a command into a shell, in the repository's folder: with this operator's binary
     /// and this cluster's kubectl.
-    async fn type_in(&self, command: &str) -> Result<String> {
+    pub async fn type_in(&self, command: &str) -> Result<String> {
         let binary = self.options.binary.parent().context("no folder")?;
         let kubectl = format!(
             "kubectl() {{ '{}' --kubeconfig '{}' --cache-dir '{}' --namespace '{}' \"$@\"; }}",
