@@ -227,9 +227,13 @@ fn begin(seen: &Observed, valid: &Valid, plan: &mut Plan, item: &str, message: S
 /// thinks of it. Says whether there is one that may be started.
 pub fn asked_for(seen: &Observed, valid: &Valid, plan: &mut Plan) -> bool {
     let token = plan.status.run_now.as_ref().and_then(|r| r.token.clone());
+    let pending = run_now::pending(&seen.group, &plan.status);
+    if pending.is_empty() {
+        return false;
+    }
     let history = plan.status.history.clone();
     let holds = Holds::new(seen, valid, &history);
-    for name in run_now::pending(&seen.group, &plan.status) {
+    for name in pending {
         let rules = valid.rules(&name);
         let Some(item) = plan.status.items.get(&name) else {
             continue;

@@ -65,11 +65,17 @@ pub fn settle(seen: &Observed, valid: &Result<Valid, Vec<String>>) -> Plan {
 
 /// What runs may have to be ended when a window opens, and what people read changes with it.
 fn watch_windows(seen: &Observed, valid: Option<&Valid>, plan: &mut Plan) {
-    let Some(next) = valid.and_then(|valid| windows::next(&valid.windows, seen.now)) else {
-        return;
+    let Some(valid) = valid else { return };
+    let next = match windows::blackout(&valid.windows, seen.now) {
+        None => windows::next(&valid.windows, seen.now),
+        // One that opens in a blackout is no news, unless it ends what runs.
+        Some(_) if plan.status.current.is_none() => None,
+        Some(_) => windows::next(valid.windows.iter().filter(|window| window.stop), seen.now),
     };
-    // No timer is good for years.
-    plan.look_again(next.min(seen.now.plus(FARTHEST)));
+    if let Some(next) = next {
+        // No timer is good for years.
+        plan.look_again(next.min(seen.now.plus(FARTHEST)));
+    }
 }
 
 /// Takes note of what people ask for by the annotation.

@@ -36,7 +36,7 @@ pub struct Window {
     duration: SignedDuration,
     zone: TimeZone,
     /// What runs is ended when it opens.
-    stop: bool,
+    pub stop: bool,
     /// An item that would run into it is not started.
     pub fits: bool,
 }

@@ -267,6 +267,30 @@ fn nothing_starts_in_a_window_and_its_end_is_looked_at() {
 }
 
 #[test]
+fn windows_that_open_in_a_blackout_are_looked_at_only_if_they_end_what_runs() {
+    let always = |running: &str| {
+        let window = |running: &str| json!({ "schedule": "* * * * *", "duration": "2m", "running": running });
+        group(
+            &["a"],
+            json!({ "blackoutWindows": [window("Continue"), window(running)] }),
+        )
+    };
+    let soon = later(60);
+    assert!(
+        settled(&always("Stop"))
+            .again
+            .is_some_and(|again| again > soon)
+    );
+    let run = |running_: &str| running(always(running_), pod("p", Phase::Running));
+    assert!(
+        settled(&run("Continue"))
+            .again
+            .is_some_and(|again| again > soon)
+    );
+    assert!(settled(&run("Stop")).stop.is_some());
+}
+
+#[test]
 fn a_window_ends_what_runs_with_the_reason_written_first() {
     let seen = running(
         group(&["a"], windows("10m", "Stop")),
