@@ -51,7 +51,7 @@ fn window(old: &Value) -> Option<Value> {
         let time = old["noStartItem"][which]["time"].as_str()?;
         let mut parts = time.trim().split(':').map(str::parse::<u32>);
         let (hour, minute) = (parts.next()?.ok()?, parts.next()?.ok()?);
-        (hour < 24 && minute < 60).then_some(hour * 60 + minute)
+        (hour < 24 && minute < 60).then(|| hour * 60 + minute)
     };
     let (start, end) = (minute("start")?, minute("end")?);
     // Over midnight, where it ends before it starts.
@@ -104,7 +104,11 @@ mod tests {
             told.contains(r#"{"duration":"450m","schedule":"30 22 * * *"}"#),
             "{told}"
         );
-        let told = windows(&[old("10:00", "12:15"), old("soon", "later"), json!({})]);
+        let told = windows(&[
+            old("10:00", "12:15"),
+            old("99999999:00", "later"),
+            json!({}),
+        ]);
         assert!(
             told.contains(r#""135m""#) && told.contains("Of its 3 windows"),
             "{told}"

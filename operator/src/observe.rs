@@ -1,6 +1,6 @@
 //! Reads everything that one cycle needs. No decisions but which reads are needed.
 
-use crate::api::{Current, Timestamp};
+use crate::api::{Current, OaatGroupStatus, Timestamp};
 use crate::cluster::{Cluster, ClusterError, GroupRead};
 use crate::decide::{CurrentPod, Observed};
 use crate::mutation::broken;
@@ -41,6 +41,14 @@ fn views(pods: &[Pod]) -> Vec<PodView> {
     pods.iter().map(PodView::from).collect()
 }
 
+/// Whether pods that the first implementation of these groups left behind may matter: they carry
+/// another label. They do to a group that has not run yet, and for as long as something blocks it,
+/// also where the state tells of something else that keeps it from starting.
+fn historic(status: &OaatGroupStatus) -> bool {
+    let state = status.state.as_deref().unwrap_or_default();
+    status.run.is_none() || ["Blocked", "Suspended", "Blackout", "Invalid"].contains(&state)
+}
+
 /// Reads the group and **then** lists its pods. The order is part of the guarantee: a
 /// pod that another replica claimed after our read makes our own claim fail, and one
 /// that it claimed before is in the list.
@@ -71,9 +79,7 @@ pub async fn observe<C: Cluster>(
         }
     };
     let status = group.status.clone().unwrap_or_default();
-    // Pods that the first implementation of these groups left behind carry another label.
-    // They matter to a group that has not run yet, and for as long as something blocks it.
-    let historic = status.run.is_none() || status.state.as_deref() == Some("Blocked");
+    let historic = historic(&status);
     let mut pods = match early {
         Some(early) => views(&early),
         None if broken!(NoList) => Vec::new(),
@@ -153,6 +159,24 @@ mod tests {
             "status": { "phase": phase },
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn pods_of_the_first_implementation_are_looked_for_as_long_as_one_may_block() {
+        let of = |run, state: &str| {
+            historic(&OaatGroupStatus {
+                run,
+                state: Some(state.into()),
+                ..OaatGroupStatus::default()
+            })
+        };
+        assert!(of(None, "Running"));
+        for state in ["Blocked", "Suspended", "Blackout", "Invalid"] {
+            assert!(of(Some(1), state), "{state}");
+        }
+        for state in ["Running", "Idle", "Waiting", "Complete"] {
+            assert!(!of(Some(1), state), "{state}");
+        }
     }
 
     #[tokio::test]

@@ -41,8 +41,11 @@ struct Written {
 fn read(text: &str) -> Result<Request, String> {
     let wrong =
         |what: &str| format!("the annotation {ANNOTATION} {what}; it is written like {RIGHT}");
-    let Written { token, items } = serde_json::from_str(text)
-        .map_err(|error| wrong(&format!("cannot be read as JSON of that kind ({error})")))?;
+    let Written { token, items } = serde_json::from_str(text).map_err(|error| {
+        let mut error = error.to_string();
+        error.truncate(error.floor_char_boundary(200));
+        wrong(&format!("cannot be read as JSON of that kind ({error})"))
+    })?;
     let token = token.filter(|token| !token.is_empty());
     let token = token.ok_or_else(|| wrong("has no token"))?;
     if token.chars().count() > LONGEST_TOKEN || token.chars().any(char::is_control) {
@@ -81,12 +84,14 @@ pub fn heed(group: &OaatGroup, status: &mut OaatGroupStatus, now: Timestamp) -> 
         // The token stays, so that a request that is put back is not taken for a new one.
         if let Some(noted) = &mut status.run_now {
             noted.problem = None;
+            noted.done = true;
         }
         return None;
     };
     let before = status.run_now.clone().unwrap_or_default();
     let mut noted = before.clone();
     let mut accepted = None;
+    let readable = request.is_ok();
     let problem = match request {
         Err(problem) => Some(problem),
         Ok(Request { token, items }) => {
@@ -96,8 +101,14 @@ pub fn heed(group: &OaatGroup, status: &mut OaatGroupStatus, now: Timestamp) -> 
                     Wanted::Word(_) => "all items".to_owned(),
                 });
                 noted.token = Some(token);
-                // A replica whose clock is ahead may have started something later than now.
-                let starts = status.items.values().filter_map(|item| item.last_started);
+                noted.done = false;
+                // A replica whose clock is ahead may have started one of them later than now.
+                let wanted = |name: &String| match &items {
+                    Wanted::Named(names) => names.contains(name),
+                    Wanted::Word(_) => true,
+                };
+                let wanted = status.items.iter().filter(|(name, _)| wanted(name));
+                let starts = wanted.filter_map(|(_, item)| item.last_started);
                 let latest = starts.max().map(|at| at.plus(Duration::from_millis(1)));
                 noted.time = Some(latest.map_or(now, |latest| latest.max(now)));
             }
@@ -111,6 +122,11 @@ pub fn heed(group: &OaatGroup, status: &mut OaatGroupStatus, now: Timestamp) -> 
     noted.problem = problem;
     if noted != RunNow::default() {
         status.run_now = Some(noted);
+    }
+    // Once all have been started it is done with, whatever items come later.
+    let done = readable && pending(group, status).is_empty();
+    if let Some(noted) = &mut status.run_now {
+        noted.done |= done;
     }
     match (wrong, accepted) {
         (Some(wrong), _) => Some(News::Wrong(wrong)),
@@ -155,7 +171,8 @@ pub fn pending(group: &OaatGroup, status: &OaatGroupStatus) -> Vec<String> {
     let (Some(Ok(request)), Some(noted)) = (asked(group), &status.run_now) else {
         return Vec::new();
     };
-    let Some(since) = noted.time.filter(|_| noted.token == Some(request.token)) else {
+    let heeded = !noted.done && noted.token == Some(request.token);
+    let Some(since) = noted.time.filter(|_| heeded) else {
         return Vec::new();
     };
     let names = match request.items {
@@ -245,6 +262,27 @@ mod tests {
         // Put back, it is not a new one.
         assert_eq!(heed(&all("2"), &mut status, Timestamp(NOW.0 + 9)), None);
         assert_eq!(status.run_now.unwrap().time, Some(NOW));
+    }
+
+    #[test]
+    fn what_was_done_or_taken_back_stays_so() {
+        let all = group(Some(r#"{"token": "1", "items": "*"}"#));
+        let mut status = status([Some(5); 3]);
+        heed(&all, &mut status, NOW);
+        for item in status.items.values_mut() {
+            item.last_started = Some(NOW);
+        }
+        heed(&all, &mut status, Timestamp(NOW.0 + 1));
+        // An item that comes later was not meant.
+        status.items.get_mut("a").unwrap().last_started = None;
+        heed(&all, &mut status, Timestamp(NOW.0 + 2));
+        assert_eq!(pending(&all, &status), [""; 0]);
+        let again = group(Some(r#"{"token": "2", "items": "*"}"#));
+        heed(&again, &mut status, Timestamp(NOW.0 + 3));
+        assert_eq!(pending(&again, &status).len(), 3);
+        heed(&group(None), &mut status, Timestamp(NOW.0 + 4));
+        heed(&again, &mut status, Timestamp(NOW.0 + 5));
+        assert_eq!(pending(&again, &status), [""; 0]);
     }
 
     #[test]

@@ -150,7 +150,7 @@ impl<C: Cluster> Actor<'_, C> {
         let before = before.and_then(|status| status.current.as_ref());
         // Once is enough: it is the claimer's knowledge of the group that it makes out of date.
         let announced = before.is_some_and(|current| current.resumed.is_some());
-        if !announced && !broken!(OpenUnannounced) {
+        if !announced && done.written.is_none() && !broken!(OpenUnannounced) {
             if self.write(&plan.status, done).await? == End::Conflict {
                 return Ok(End::Conflict);
             }

@@ -372,7 +372,7 @@ pub struct LastDecision {
 }
 
 /// What became of the annotation oaat.kawaja.net/run-now. An item that it names is still to be
-/// started if it was last started before `time`.
+/// started if it was last started before `time`, and the request is not done with.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 pub struct RunNow {
     /// The token of the latest request: the same token is not heeded again.
@@ -381,6 +381,9 @@ pub struct RunNow {
     /// When that request was first seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<Timestamp>,
+    /// All items that it named have been started, or it was taken away.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub done: bool,
     /// What is wrong with the annotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,

@@ -38,7 +38,7 @@ pub struct BlackoutWindow {
     pub running: Running,
 
     /// Also hold an item for which there is not time enough before it opens, going by the longest of its
-    /// runs in the group's history.
+    /// successful runs in the group's history.
     #[serde(default, skip_serializing_if = "is_false")]
     pub start_if_fits: bool,
 }

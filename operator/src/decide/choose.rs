@@ -209,10 +209,8 @@ fn begin(seen: &Observed, valid: &Valid, plan: &mut Plan, item: &str, message: S
     plan.status.message = Some(message);
     plan.status.rejected = None;
     plan.status.run = Some(run);
-    // Clocks of replicas differ, and what was asked for must not be taken for still to be done.
-    let asked = plan.status.run_now.as_ref().and_then(|asked| asked.time);
     if let Some(item) = plan.status.items.get_mut(item) {
-        item.last_started = Some(asked.map_or(seen.now, |asked| asked.max(seen.now)));
+        item.last_started = Some(seen.now);
     }
     plan.start = Some(Start {
         item: item.to_owned(),
@@ -250,6 +248,11 @@ pub fn asked_for(seen: &Observed, valid: &Valid, plan: &mut Plan) -> bool {
         }
         let why = format!("asked for, token {}", token.unwrap_or_default());
         begin(seen, valid, plan, &name, format!("runs {name} ({why})"));
+        // Clocks of replicas differ, and it must not be taken for still to be done.
+        let since = plan.status.run_now.as_ref().and_then(|asked| asked.time);
+        if let (Some(item), Some(since)) = (plan.status.items.get_mut(&name), since) {
+            item.last_started = item.last_started.max(Some(since));
+        }
         plan.status.last_decision = Some(LastDecision {
             time: seen.now,
             seed: format!("{:016x}", seed(&seen.uid, next_run(seen))),

@@ -39,10 +39,10 @@ impl<'a> Holds<'a> {
             .and_then(|opens| Some((opens, windows::blackout(&valid.windows, opens)?.until)));
         let mut longest = HashMap::new();
         if window.is_some() {
-            // A run that was stopped says nothing about how long it takes.
+            // One that did not succeed says nothing about how long it takes.
             for run in history
                 .iter()
-                .filter(|run| run.result != RunResult::Stopped)
+                .filter(|run| run.result == RunResult::Succeeded)
             {
                 let took = run.finished.since(run.started);
                 let known = longest.entry(run.item.as_str()).or_insert(took);

@@ -187,23 +187,15 @@ fn look_after(
         .stopping
         .as_ref()
         .is_some_and(|s| s.reason == BLACKOUT);
-    let outdated = match by_window {
-        // Written, and then interrupted until the window had closed.
-        true => blackout.is_none(),
-        // Or for so long that the pod has started after all.
-        false => current.stopping.is_some() && pod.started(),
-    };
-    if outdated {
+    if current.stopping.is_some() && pod.started() && !by_window {
+        // Written, and then interrupted for so long that the pod has started after all. (A stop by
+        // a window is done also after that has closed: its deletion may be on its way.)
         plan.status.current = Some(Current {
             stopping: None,
             ..current
         });
     } else if let (None, Some(blackout)) = (&current.stopping, blackout) {
-        let message = format!(
-            "blackout until {} (window {}), which ends what runs",
-            blackout.until.seconds(),
-            blackout.window
-        );
+        let message = format!("{blackout}, which ends what runs");
         plan.note(
             false,
             "Stopping",

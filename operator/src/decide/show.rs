@@ -14,8 +14,10 @@ pub(super) struct Hindrance {
     pub state: &'static str,
     pub reason: &'static str,
     pub message: String,
-    /// When it ends by itself.
+    /// When it ends by itself, or is to be looked at again.
     pub until: Option<Timestamp>,
+    /// It does not end then.
+    pub endless: bool,
 }
 
 /// A pod that must be gone before anything may start.
@@ -55,6 +57,7 @@ pub(super) fn hindrance(
             reason,
             message,
             until: None,
+            endless: false,
         })
     };
     let until = |hindrance: Option<Hindrance>, at| {
@@ -72,12 +75,11 @@ pub(super) fn hindrance(
     }
     let windows = valid.as_ref().map(|valid| valid.windows.as_slice());
     if let Some(blackout) = windows::blackout(windows.unwrap_or_default(), seen.now) {
-        let message = format!(
-            "blackout until {} (window {})",
-            blackout.until.seconds(),
-            blackout.window
-        );
-        return until(because("Blackout", "Blackout", message), blackout.until);
+        let hindrance = because("Blackout", "Blackout", blackout.to_string());
+        return until(hindrance, blackout.until).map(|hindrance| Hindrance {
+            endless: blackout.endless,
+            ..hindrance
+        });
     }
     if let Some(blocker) = blockers.first() {
         let others = match blockers.len() {
@@ -204,7 +206,8 @@ pub(super) fn show(
             }
             if let Some(h) = hindrance {
                 status.state = Some(h.state.into());
-                status.next = h.until.map(|until| until.seconds().to_string());
+                let until = h.until.filter(|_| !h.endless);
+                status.next = until.map(|until| until.seconds().to_string());
                 status.message = Some(match asked {
                     Some(asked) => format!("{}; {asked}", h.message),
                     None => h.message,

@@ -31,8 +31,13 @@ pub fn outcome(
     now: Timestamp,
 ) -> Finished {
     // Written, and then interrupted for so long that the pod started and ended by itself.
-    let by_itself =
-        |pod: &PodView| pod.terminal() && pod.deletion.is_none() && pod.started() && !deleted_alive;
+    let by_window = stopping.is_some_and(|stopping| stopping.reason == BLACKOUT);
+    let by_itself = |pod: &PodView| {
+        // Or it had just succeeded when it was to be ended, and nobody had heard of that yet.
+        let in_time = by_window && pod.phase == Phase::Succeeded && !deleted_before_the_end(pod);
+        let untouched = pod.deletion.is_none() || in_time;
+        pod.terminal() && pod.started() && untouched && !deleted_alive
+    };
     let stopping = stopping.filter(|_| !pod.is_some_and(by_itself));
     let seen = pod.map_or(now, |pod| ended_at(pod, now));
     let finished = match stopping {

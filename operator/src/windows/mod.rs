@@ -15,6 +15,7 @@ use croner::parser::{CronParser, Seconds, Year};
 use k8s_openapi::jiff::civil::{DateTime, date};
 use k8s_openapi::jiff::tz::{Offset, TimeZone, TimeZoneDatabase};
 use k8s_openapi::jiff::{self, SignedDuration};
+use std::fmt;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -44,8 +45,10 @@ pub struct Window {
 /// A time in which nothing starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blackout {
-    /// Its end.
+    /// Its end; or, where it goes on for very long, when to look again.
     pub until: Timestamp,
+    /// It goes on beyond that.
+    pub endless: bool,
     /// The window that is open, by name or else by schedule.
     pub window: String,
     /// What runs is to be ended.
@@ -172,6 +175,17 @@ fn instant(at: Timestamp) -> Option<jiff::Timestamp> {
     jiff::Timestamp::from_millisecond(at.0).ok()
 }
 
+impl fmt::Display for Blackout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.endless {
+            // No time: it would be another one each time.
+            true => write!(f, "blackout with no end in sight")?,
+            false => write!(f, "blackout until {}", self.until.seconds())?,
+        }
+        write!(f, " (window {})", self.window)
+    }
+}
+
 /// The blackout at a time, if there is one.
 pub fn blackout(windows: &[Window], at: Timestamp) -> Option<Blackout> {
     let now = instant(at)?;
@@ -182,16 +196,21 @@ pub fn blackout(windows: &[Window], at: Timestamp) -> Option<Blackout> {
         closes.max_by_key(|(closes, _)| *closes)
     };
     let (mut until, longest) = open(now)?;
+    let mut endless = true;
     for _ in 0..PIECES {
         match open(until) {
             Some((later, _)) => until = later,
-            None => break,
+            None => {
+                endless = false;
+                break;
+            }
         }
     }
     let stops = |window: &&Window| window.stop && window.closes(now).is_some();
     let stop = windows.iter().find(stops);
     Some(Blackout {
         until: Timestamp(until.as_millisecond()),
+        endless,
         window: stop.unwrap_or(longest).name.clone(),
         stop: stop.is_some(),
     })

@@ -253,6 +253,8 @@ fn one_that_never_closes_ends_where_it_is_looked_at_again() {
     let now = at("2026-01-01T00:00:00Z");
     let until = blackout(&always, now).unwrap().until;
     assert!(until > now.plus(Duration::from_secs(3600)), "{until}");
+    let words = |at: Timestamp| blackout(&always, at).unwrap().to_string();
+    assert_eq!(words(now), words(now.plus(Duration::from_secs(60))));
 }
 
 #[test]
