@@ -1,6 +1,6 @@
 //! What the policy is asked, and what follows from its answer.
 
-use super::hold::{Hold, Holds, held_until};
+use super::hold::{Hold, Holds};
 use super::ruling::{BUILT_IN, gave_one, lost};
 use super::{Observed, Plan, Ruling, Start, next_run};
 use crate::api::{
@@ -229,22 +229,18 @@ pub fn asked_for(seen: &Observed, valid: &Valid, plan: &mut Plan) -> bool {
     if pending.is_empty() {
         return false;
     }
-    let history = plan.status.history.clone();
-    let holds = Holds::new(seen, valid, &history);
+    let holds = Holds::new(seen, valid, &plan.status.history);
     for name in pending {
-        let rules = valid.rules(&name);
         let Some(item) = plan.status.items.get(&name) else {
             continue;
         };
-        if rules.suspended {
-            continue;
-        }
-        if let Some(until) = held_until(seen, rules, item) {
-            plan.look_again(until);
-            continue;
-        }
-        if holds.no_time(&name).is_some() {
-            continue;
+        match holds.of_asked_for(&name, item) {
+            None => {}
+            Some(Hold::Until(until)) => {
+                plan.look_again(until);
+                continue;
+            }
+            Some(_) => continue,
         }
         let why = format!("asked for, token {}", token.unwrap_or_default());
         begin(seen, valid, plan, &name, format!("runs {name} ({why})"));
@@ -352,8 +348,7 @@ fn standings(
     decision: &Decision,
 ) -> Held {
     let mut held = Held::default();
-    let history = status.history.clone();
-    let holds = Holds::new(seen, valid, &history);
+    let holds = Holds::new(seen, valid, &status.history);
     // All of a large group's messages must fit into one object.
     let longest = if request.items.len() > 200 { 100 } else { 512 };
     for (index, asked) in request.items.iter().enumerate() {

@@ -29,11 +29,11 @@ pub(super) struct Holds<'a> {
     /// The next window that wants items to fit, and when its blackout ends.
     window: Option<(Timestamp, Timestamp)>,
     /// The longest run of each item that the history has.
-    longest: HashMap<&'a str, Duration>,
+    longest: HashMap<String, Duration>,
 }
 
 impl<'a> Holds<'a> {
-    pub(super) fn new(seen: &'a Observed, valid: &'a Valid, history: &'a [RunRecord]) -> Self {
+    pub(super) fn new(seen: &'a Observed, valid: &'a Valid, history: &[RunRecord]) -> Self {
         let fits = valid.windows.iter().filter(|window| window.fits);
         let window = windows::next(fits, seen.now)
             .and_then(|opens| Some((opens, windows::blackout(&valid.windows, opens)?.until)));
@@ -45,7 +45,7 @@ impl<'a> Holds<'a> {
                 .filter(|run| run.result == RunResult::Succeeded)
             {
                 let took = run.finished.since(run.started);
-                let known = longest.entry(run.item.as_str()).or_insert(took);
+                let known = longest.entry(run.item.clone()).or_insert(took);
                 *known = took.max(*known);
             }
         }
@@ -57,32 +57,34 @@ impl<'a> Holds<'a> {
         }
     }
 
+    /// Why an item is not to be started, if it is not.
     pub(super) fn of(&self, name: &str, item: &ItemStatus) -> Option<Hold> {
-        hold(self.seen, self.valid.rules(name), item).or_else(|| self.no_time(name))
+        let rules = self.valid.rules(name);
+        let done = rules.frequency.is_none() && item.last_success.is_some();
+        match done && !rules.suspended {
+            true => Some(Hold::Done),
+            false => self.of_asked_for(name, item),
+        }
     }
 
-    pub(super) fn no_time(&self, name: &str) -> Option<Hold> {
+    /// The same of one that somebody asked for: that it has succeeded is no reason then.
+    pub(super) fn of_asked_for(&self, name: &str, item: &ItemStatus) -> Option<Hold> {
+        let rules = self.valid.rules(name);
+        if rules.suspended {
+            return Some(Hold::Suspended);
+        }
+        let floor = held_until(self.seen, rules, item).map(Hold::Until);
+        floor.or_else(|| self.no_time(name))
+    }
+
+    fn no_time(&self, name: &str) -> Option<Hold> {
         let (opens, ends) = self.window?;
         let takes = self.longest.get(name)?;
         (self.seen.now.plus(*takes) > opens).then_some(Hold::NoTime(ends))
     }
 }
 
-fn hold(seen: &Observed, rules: ItemRules, item: &ItemStatus) -> Option<Hold> {
-    if rules.suspended {
-        return Some(Hold::Suspended);
-    }
-    if rules.frequency.is_none() && item.last_success.is_some() {
-        return Some(Hold::Done);
-    }
-    held_until(seen, rules, item).map(Hold::Until)
-}
-
-pub(super) fn held_until(
-    seen: &Observed,
-    rules: ItemRules,
-    item: &ItemStatus,
-) -> Option<Timestamp> {
+fn held_until(seen: &Observed, rules: ItemRules, item: &ItemStatus) -> Option<Timestamp> {
     let floor = seen.retry_floor;
     let succeeded = item.failures.unwrap_or(0) == 0 && item.last_success.is_some();
     let soon = rules.frequency.is_some_and(|frequency| frequency < floor);
