@@ -39,7 +39,8 @@ enum Ended {
     Passed,
     /// It makes no sense on this machine, for this reason.
     Skipped(String),
-    Failed,
+    /// With these words.
+    Failed(String),
 }
 
 /// The error of a case that makes no sense on this machine.
@@ -167,14 +168,18 @@ async fn all(folder: &std::path::Path, filter: &str) -> Result<bool> {
         let word = match how {
             Ended::Passed => "passed".to_owned(),
             Ended::Skipped(why) => format!("skipped: {why}"),
-            Ended::Failed => "FAILED".to_owned(),
+            Ended::Failed(_) => "FAILED".to_owned(),
         };
         println!("{seconds:>5} s  {name}: {word}");
     }
-    let failed = ended
-        .iter()
-        .filter(|(_, _, how)| matches!(how, Ended::Failed));
-    let failed = failed.count();
+    // Once more at the end, where they are found.
+    let mut failed = 0;
+    for (name, _, how) in &ended {
+        if let Ended::Failed(words) = how {
+            failed += 1;
+            println!("{name}: {words}");
+        }
+    }
     let seconds = start.elapsed().as_secs();
     println!("{} cases, {failed} failed, {seconds} s in all", ended.len());
     Ok(failed == 0)
@@ -197,16 +202,13 @@ async fn run(shared: &Arc<Shared>, case: Case) -> (&'static str, u64, Ended) {
         Ok(()) => Ended::Passed,
         Err(error) => match error.downcast_ref::<Skip>() {
             Some(why) => Ended::Skipped(why.to_string()),
-            None => {
-                println!("{}: FAILED after {seconds} s: {error:#}", case.name);
-                Ended::Failed
-            }
+            None => Ended::Failed(format!("{error:#}")),
         },
     };
     match &how {
         Ended::Passed => println!("{}: passed after {seconds} s", case.name),
         Ended::Skipped(why) => println!("{}: skipped: {why}", case.name),
-        Ended::Failed => {}
+        Ended::Failed(words) => println!("{}: FAILED after {seconds} s: {words}", case.name),
     }
     (case.name, seconds, how)
 }
