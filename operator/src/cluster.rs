@@ -1,7 +1,8 @@
 //! The cluster, as few verbs as one cycle needs. The cycle knows nothing else of it,
 //! so that faults can be simulated behind this trait.
 
-use crate::api::{OaatGroup, OaatTypeSpec};
+use crate::api::{ItemsFrom, OaatGroup, OaatTypeSpec, Timestamp};
+use crate::items::News;
 use crate::policies::{PolicyRead, Source};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
@@ -109,6 +110,26 @@ pub trait Cluster: Send + Sync + 'static {
         &self,
         source: &Source,
     ) -> impl Future<Output = Result<PolicyRead, ClusterError>> + Send;
+
+    /// What is new of a list of items in a ConfigMap or behind a URL. `due`: a web server is to be
+    /// asked now; an answer of one is news if it came after `since`.
+    fn items(
+        &self,
+        namespace: &str,
+        group: &str,
+        source: &ItemsFrom,
+        due: bool,
+        since: Option<Timestamp>,
+    ) -> impl Future<Output = News> + Send;
+
+    /// What a container of a pod has written to its standard output, up to a little more than
+    /// [`crate::items::MAX_TEXT`] bytes.
+    fn output(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+    ) -> impl Future<Output = Result<String, ClusterError>> + Send;
 
     /// Merges `status` into the group's status if the group still has this resource
     /// version; gives the new one.

@@ -4,6 +4,7 @@ use crate::api::{OaatGroup, OaatType, Timestamp};
 use crate::cluster::ClusterError;
 use crate::cycle::Cycle;
 use crate::events::{self, EventSink};
+use crate::items::{Allowed, Lists};
 use crate::kube_cluster::{Guarded, KubeCluster};
 use crate::lane::Lane;
 use crate::metrics::Metrics;
@@ -48,6 +49,8 @@ pub struct Shared {
     pub default: Policy,
     /// Compiles those that groups name.
     pub compiler: Compiler,
+    /// Who may be asked for lists of items.
+    pub allowed: Arc<Allowed>,
     /// Writes decisions down.
     pub recorder: Recorder,
     /// Where events go.
@@ -83,15 +86,16 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
     let adopted = Arc::new(Adopted::default());
     let compiler = shared.compiler.clone();
     let policies = Sources::new(client.clone(), compiler, group_queue.clone());
+    let lists = Lists::new(client.clone(), shared.allowed.clone(), group_queue.clone());
     let triggers = Triggers::new(
         group_queue.clone(),
         groups.clone(),
         sightings.clone(),
         adopted.clone(),
-        policies.clone(),
+        (policies.clone(), lists.clone()),
         shared.metrics.clone(),
     );
-    let cluster = KubeCluster::new(client.clone(), types.clone(), policies);
+    let cluster = KubeCluster::new(client.clone(), types.clone(), policies, lists);
 
     let scope = namespace.as_deref();
     let watch_groups = {
@@ -134,6 +138,13 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
         let config = watcher::Config::default().labels(names::GROUP);
         let pods = watcher(api::<Pod>(&client, scope), config).default_backoff();
         each(pods, move |event| triggers.pod(event))
+    };
+
+    let watch_listers = {
+        let triggers = triggers.clone();
+        let config = watcher::Config::default().labels(names::LISTER);
+        let pods = watcher(api::<Pod>(&client, scope), config).default_backoff();
+        each(pods, move |event| triggers.lister(event))
     };
 
     let context = Arc::new(Context {
@@ -182,7 +193,7 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
         looks.for_each(|_| future::ready(())),
         checks.for_each(|_| future::ready(())),
     );
-    let watches = future::join3(watch_groups, watch_types, watch_pods);
+    let watches = future::join4(watch_groups, watch_types, watch_pods, watch_listers);
     future::select(Box::pin(work), Box::pin(watches)).await;
 }
 

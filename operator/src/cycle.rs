@@ -4,6 +4,7 @@ use crate::act::{Actor, Done, End};
 use crate::api::{OnError, PolicyInUse, Timestamp, set_condition};
 use crate::cluster::{Cluster, ClusterError, TypeRead};
 use crate::decide::{self, Answered, Note, Observed, Plan, Ruling};
+use crate::items;
 use crate::lane::{Lane, Leave};
 use crate::observe::{Circumstances, Observation, observe};
 use crate::policies::{Adopted, Source};
@@ -133,7 +134,7 @@ impl<C: Cluster> Cycle<'_, C> {
             name,
         )
         .await?;
-        let seen = match observed {
+        let mut seen = match observed {
             Observation::Seen(seen) => seen,
             Observation::Gone => {
                 self.sightings.forget(namespace, name);
@@ -157,6 +158,7 @@ impl<C: Cluster> Cycle<'_, C> {
             return Ok(Some(Outcome::default()));
         }
         let valid = validate(&seen.group.spec);
+        items::look(self.cluster, &mut seen, valid.as_ref().ok()).await;
         let mut plan = decide::settle(&seen, &valid);
         let read = match Source::of(&seen.group) {
             Some(source) => Some(self.cluster.policy(&source).await?),

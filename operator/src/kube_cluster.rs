@@ -1,13 +1,14 @@
 //! The cluster as it is: every verb is one request to the API server.
 
-use crate::api::{OaatGroup, OaatType, condition};
+use crate::api::{ItemsFrom, OaatGroup, OaatType, Timestamp, condition};
 use crate::cluster::{Cluster, ClusterError, GroupRead, TypeRead};
+use crate::items::{Lists, MAX_TEXT, News};
 use crate::pod::names;
 use crate::policies::{PolicyRead, Source, Sources};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{
-    ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
-    Preconditions,
+    ApiResource, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams,
+    PostParams, Preconditions,
 };
 use kube::core::{DeserializeGuard, Request as ApiRequest};
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -20,6 +21,10 @@ use std::time::Duration;
 /// Longest wait for an answer. Whatever takes longer is looked into afresh.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Longest wait for a log: it comes by way of the pod's node, which may not answer, and the group
+/// waits for it.
+const LOG_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Groups as the watch gives them: also those that cannot be decoded.
 pub type Guarded<K> = DeserializeGuard<K>;
 
@@ -29,16 +34,23 @@ pub struct KubeCluster {
     client: Client,
     types: Store<Guarded<OaatType>>,
     policies: Sources,
+    lists: Lists,
 }
 
 impl KubeCluster {
     /// A cluster behind a client, whose own retries must be off. Types and policies come
     /// from watches; nothing that the guarantee rests on does.
-    pub fn new(client: Client, types: Store<Guarded<OaatType>>, policies: Sources) -> Self {
+    pub fn new(
+        client: Client,
+        types: Store<Guarded<OaatType>>,
+        policies: Sources,
+        lists: Lists,
+    ) -> Self {
         Self {
             client,
             types,
             policies,
+            lists,
         }
     }
 
@@ -232,6 +244,39 @@ impl Cluster for KubeCluster {
 
     async fn policy(&self, source: &Source) -> Result<PolicyRead, ClusterError> {
         Ok(self.policies.read(source))
+    }
+
+    async fn items(
+        &self,
+        namespace: &str,
+        group: &str,
+        source: &ItemsFrom,
+        due: bool,
+        since: Option<Timestamp>,
+    ) -> News {
+        let group = ObjectRef::new(group).within(namespace);
+        self.lists.read(&group, source, due, since)
+    }
+
+    async fn output(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+    ) -> Result<String, ClusterError> {
+        let api: Api<Pod> = self.api(namespace);
+        let params = LogParams {
+            container: Some(container.to_owned()),
+            limit_bytes: i64::try_from(MAX_TEXT + 1).ok(),
+            ..LogParams::default()
+        };
+        match tokio::time::timeout(LOG_TIMEOUT, api.logs(pod, &params)).await {
+            Ok(answer) => answer.map_err(meaning),
+            Err(_) => Err(ClusterError::Unavailable(format!(
+                "no answer within {} seconds",
+                LOG_TIMEOUT.as_secs()
+            ))),
+        }
     }
 
     async fn write_status(

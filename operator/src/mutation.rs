@@ -82,6 +82,10 @@ mod switches {
         NoFloor,
         /// The times that nodes tell are believed.
         TimesBelieved,
+        /// Each pod that prints a list of items has a name of its own.
+        ManyListers,
+        /// An item that is missing from its source is forgotten at once.
+        MissingForgotten,
         /// A success does not clear the failures before it.
         FailuresStay,
     }

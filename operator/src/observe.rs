@@ -3,6 +3,7 @@
 use crate::api::{Current, OaatGroupStatus, Timestamp};
 use crate::cluster::{Cluster, ClusterError, GroupRead};
 use crate::decide::{CurrentPod, Observed};
+use crate::items::Listing;
 use crate::mutation::broken;
 use crate::pod::PodView;
 use crate::sightings::Sightings;
@@ -132,6 +133,7 @@ pub async fn observe<C: Cluster>(
         now: circumstances.now,
         uid: group.metadata.uid.clone().unwrap_or_default(),
         group,
+        listing: Listing::default(),
         pods,
         current,
         deleted_alive: deleted_alive.is_some_and(|seen| seen.deleted_alive),

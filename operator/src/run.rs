@@ -4,6 +4,7 @@ use crate::DEFAULT_POLICY;
 use crate::client::{answering, connect};
 use crate::controller::{Shared, control};
 use crate::events::EventSink;
+use crate::items::Allowed;
 use crate::lease::{self, Election};
 use crate::metrics::Metrics;
 use crate::policies::Compiler;
@@ -59,6 +60,17 @@ pub struct Settings {
     #[arg(long, env = "OAAT_NAMESPACES", value_delimiter = ',')]
     pub namespaces: Vec<String>,
 
+    /// Who may be asked for lists of items (itemsFrom.http), separated by commas: hosts
+    /// (lists.example.com), domains (*.example.com), and, where a host has an address that is not
+    /// public, that address or its network too (10.1.2.0/24). None when left out.
+    #[arg(
+        long,
+        env = "OAAT_ALLOW_ITEMS_FROM",
+        value_name = "HOST",
+        value_delimiter = ','
+    )]
+    pub allow_items_from: Vec<String>,
+
     /// A folder for decisions: each goes into a file of its own there, whole, to be repeated by
     /// `oaat-operator policy replay`. Nothing is ever removed. Those of up to 64 KiB are in the
     /// log anyway.
@@ -93,6 +105,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
     server::serve(settings.listen, metrics.clone(), ready.clone())
         .await
         .with_context(|| format!("--listen {}: the address cannot be used", settings.listen))?;
+    let allowed = Allowed::read(&settings.allow_items_from)
+        .map_err(|error| anyhow::anyhow!("--allow-items-from: {error}"))?;
     let client = connect(metrics.clone()).await?;
     let recorder = Recorder::new(settings.record_decisions.clone())
         .context("--record-decisions: the folder cannot be made")?;
@@ -141,6 +155,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
         client,
         default,
         compiler: Compiler::new(host),
+        allowed: Arc::new(allowed),
         recorder,
         events,
         metrics: metrics.clone(),

@@ -2,6 +2,7 @@
 //! that merely proceeds, or our own write of a status, changes nothing for its group.
 
 use crate::api::OaatGroup;
+use crate::items::Lists;
 use crate::kube_cluster::Guarded;
 use crate::metrics::Metrics;
 use crate::pod::{PodView, names};
@@ -37,6 +38,7 @@ pub struct Triggers {
     sightings: Arc<Sightings>,
     adopted: Arc<Adopted>,
     policies: Sources,
+    lists: Lists,
     metrics: Arc<Metrics>,
     memory: Arc<Mutex<Memory>>,
 }
@@ -72,7 +74,7 @@ impl Triggers {
         groups: Store<Guarded<OaatGroup>>,
         sightings: Arc<Sightings>,
         adopted: Arc<Adopted>,
-        policies: Sources,
+        (policies, lists): (Sources, Lists),
         metrics: Arc<Metrics>,
     ) -> Self {
         adopted.send_to(queue.clone());
@@ -82,6 +84,7 @@ impl Triggers {
             sightings,
             adopted,
             policies,
+            lists,
             metrics,
             memory: Arc::default(),
         }
@@ -120,6 +123,7 @@ impl Triggers {
                 self.adopted
                     .forget(group.meta().uid.as_deref().unwrap_or_default());
                 self.policies.used(&key, None);
+                self.lists.used(&key, &[]);
                 self.memory().groups.remove(&key);
                 return;
             }
@@ -137,6 +141,11 @@ impl Triggers {
         let key = ObjectRef::from_obj(group);
         let source = group.0.as_ref().ok().and_then(Source::of);
         self.policies.used(&key, source);
+        let lists = group
+            .0
+            .as_ref()
+            .map(|group| group.spec.items_from.as_slice());
+        self.lists.used(&key, lists.unwrap_or_default());
         let meta = group.meta();
         let users = hash((
             &meta.uid,
@@ -182,6 +191,7 @@ impl Triggers {
         }
         self.adopted.retain(&uids);
         self.policies.retain(&names);
+        self.lists.retain(&names);
         let mut memory = self.memory();
         let gone: Vec<GroupRef> = {
             let known = memory.groups.keys();
@@ -218,7 +228,7 @@ impl Triggers {
         let view = PodView::from(pod);
         let uid = view.uid.clone();
         let before = self.memory().pods.remove(&uid);
-        let group = self.group_of(pod);
+        let group = self.group_of(pod, names::GROUP);
         // Relabelled: it is the business of two groups.
         if let Some(before) = &before
             && Some(&before.group) != group.as_ref()
@@ -269,21 +279,33 @@ impl Triggers {
         }
     }
 
+    /// An event of the watch on pods that print lists of items. What comes of them is of interest,
+    /// and what keeps them from it.
+    pub fn lister(&self, event: &Event<Pod>) {
+        let (pod, deleted) = match event {
+            Event::Apply(pod) => (pod, false),
+            Event::Delete(pod) => (pod, true),
+            // All groups are looked at when the pods of their runs are listed.
+            Event::Init | Event::InitApply(_) | Event::InitDone => return,
+        };
+        let view = PodView::from(pod);
+        let news = deleted || view.terminal() || view.trouble().is_some();
+        if let Some(group) = self.group_of(pod, names::LISTER).filter(|_| news) {
+            self.trigger(group);
+        }
+    }
+
     /// The group that a pod's label speaks of. A long name is hashed in the label; then
     /// the annotation has it, or else (on a foreigner's pod) one looks for it.
-    fn group_of(&self, pod: &Pod) -> Option<GroupRef> {
+    fn group_of(&self, pod: &Pod, by: &str) -> Option<GroupRef> {
         let namespace = pod.namespace()?;
-        let label = pod.labels().get(names::GROUP)?;
+        let label = pod.labels().get(by)?;
         let fits = |name: &str| names::group_label(name) == *label;
         let named = ObjectRef::new(label).within(&namespace);
         if self.groups.get(&named).is_some() {
             return Some(named);
         }
-        if let Some(name) = pod
-            .annotations()
-            .get(names::GROUP)
-            .filter(|name| fits(name))
-        {
+        if let Some(name) = pod.annotations().get(by).filter(|name| fits(name)) {
             return Some(ObjectRef::new(name).within(&namespace));
         }
         let found = self.groups.find(|group| {
@@ -337,6 +359,7 @@ mod tests {
             std::future::pending::<Result<http::Response<kube::client::Body>, std::io::Error>>()
         });
         let client = kube::Client::new(silent, "default");
+        let lists = Lists::new(client.clone(), Arc::default(), queue.clone());
         let sources = Sources::new(client, Compiler::new(host), queue.clone());
         let adopted = Arc::new(Adopted::default());
         let triggers = Triggers::new(
@@ -344,7 +367,7 @@ mod tests {
             groups,
             Arc::default(),
             adopted.clone(),
-            sources.clone(),
+            (sources.clone(), lists),
             Arc::default(),
         );
         let mut list = |names: &[&str]| {

@@ -4,7 +4,8 @@
 //! an object may be older than the rule, and because a rule of the schema is a
 //! pattern where this is the parser itself.
 
-use crate::api::{BlackoutWindow, ItemOptions, OaatGroup, OaatGroupSpec, OaatTypeSpec};
+use crate::api::{BlackoutWindow, ItemOptions, ItemsFrom, OaatGroup, OaatGroupSpec, OaatTypeSpec};
+use crate::items::{self, SourceRules};
 use crate::windows::{self, Window};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,6 +21,8 @@ pub struct Valid {
     pub pod_history_limit: usize,
     /// When nothing is started.
     pub windows: Vec<Window>,
+    /// How each source of items is read, in the order of the spec.
+    pub sources: Vec<SourceRules>,
     /// What holds for all items that have nothing of their own.
     pub each: ItemRules,
     /// What holds for single items.
@@ -102,6 +105,7 @@ pub fn validate(spec: &OaatGroupSpec) -> Result<Valid, Vec<String>> {
     let items = item_options(&spec.item_options, each, &mut problems);
     let windows = blackout_windows(&spec.blackout_windows, &mut problems);
     names(&spec.oaat_items, &mut problems);
+    let sources = items_from(&spec.items_from, &mut problems);
     let limit = spec.pod_history_limit.unwrap_or(100);
     let pod_history_limit = usize::try_from(limit).unwrap_or_else(|_| {
         problems.push(format!("podHistoryLimit is {limit}; it must be 0 or more"));
@@ -115,6 +119,7 @@ pub fn validate(spec: &OaatGroupSpec) -> Result<Valid, Vec<String>> {
         pod_retention,
         pod_history_limit,
         windows,
+        sources,
         each,
         items,
     })
@@ -175,6 +180,94 @@ fn blackout_windows(given: &[BlackoutWindow], problems: &mut Vec<String>) -> Vec
         }
     }
     windows
+}
+
+/// Shortest time between two readings of a source.
+const SHORTEST_REFRESH: Duration = Duration::from_secs(10);
+/// Longest time that a web server may take.
+const LONGEST_ANSWER: Duration = Duration::from_secs(60);
+
+fn items_from(given: &[ItemsFrom], problems: &mut Vec<String>) -> Vec<SourceRules> {
+    let mut rules = Vec::new();
+    for (index, source) in given.iter().enumerate() {
+        match source_rules(source) {
+            Ok(understood) => rules.push(understood),
+            Err(wrong) if problems.len() < MOST => {
+                problems.extend(wrong.iter().map(|w| format!("itemsFrom[{index}].{w}")));
+            }
+            Err(_) => {}
+        }
+        if given[..index].iter().any(|other| other.name == source.name) {
+            problems.push(format!(
+                "itemsFrom[{index}].name ({:?}) is there twice; each source has a name of its own",
+                source.name
+            ));
+        }
+    }
+    rules
+}
+
+/// How a source of items is read.
+///
+/// # Errors
+/// All that is wrong with it; each names the field first.
+pub fn source_rules(source: &ItemsFrom) -> Result<SourceRules, Vec<String>> {
+    let mut problems = Vec::new();
+    let kinds = [
+        source.config_map.is_some(),
+        source.container.is_some(),
+        source.http.is_some(),
+    ];
+    if kinds.iter().filter(|there| **there).count() != 1 {
+        return Err(vec![format!(
+            "name ({:?}) has {} of configMap, container and http; it must have exactly one",
+            source.name,
+            kinds.iter().filter(|there| **there).count()
+        )]);
+    }
+    let none = (&None, &None);
+    let (kind, (refresh, timeout), usual) = match (&source.container, &source.http) {
+        (Some(container), _) => {
+            let wrong = items::problems(container);
+            problems.extend(wrong.iter().map(|w| format!("container.podspec: {w}")));
+            ("container", (&container.refresh, &container.timeout), 300)
+        }
+        (_, Some(http)) => {
+            problems.extend(items::http_problems(http));
+            ("http", (&http.refresh, &http.timeout), 30)
+        }
+        _ => ("configMap", none, 30),
+    };
+    let mut duration = |field: &str, given: &Option<String>, usual: u64| {
+        let usual = Duration::from_secs(usual);
+        let field = format!("{kind}.{field}");
+        understood(&field, given, usual, false).unwrap_or_else(|problem| {
+            problems.push(problem);
+            usual
+        })
+    };
+    let rules = SourceRules {
+        refresh: duration("refresh", refresh, 600),
+        timeout: duration("timeout", timeout, usual),
+    };
+    if let Some(given) = refresh
+        && rules.refresh < SHORTEST_REFRESH
+    {
+        problems.push(format!(
+            "{kind}.refresh is {given:?}; it must be at least 10s"
+        ));
+    }
+    if let (Some(given), "http") = (timeout, kind)
+        && rules.timeout > LONGEST_ANSWER
+    {
+        problems.push(format!(
+            "{kind}.timeout is {given:?}; it must be at most 1m"
+        ));
+    }
+    match problems.as_slice() {
+        [] => Ok(rules),
+        _ => Err(problems),
+    }
 }
 
 fn item_options(
@@ -324,6 +417,7 @@ mod tests {
                 pod_retention: Duration::from_secs(43200),
                 pod_history_limit: 100,
                 windows: Vec::new(),
+                sources: Vec::new(),
                 each: ItemRules {
                     frequency: Some(Duration::from_secs(3600)),
                     cool_off: Duration::ZERO,

@@ -2,7 +2,9 @@
 //! whether it does, and what becomes of the answer.
 
 use k8s_openapi::api::core::v1::Pod;
+use oaat_operator::api::{ItemsFrom, Timestamp};
 use oaat_operator::cluster::{Cluster, ClusterError, GroupRead, TypeRead};
+use oaat_operator::items::News;
 use oaat_operator::policies::{PolicyRead, Source};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -23,6 +25,8 @@ pub enum Verb {
     },
     /// Read a pod.
     Pod(String),
+    /// Read what a pod has printed.
+    Output(String),
     /// Read the namespace.
     NamespaceEnds,
     /// Write the group's status.
@@ -57,7 +61,7 @@ impl Verb {
     pub fn writes(&self) -> bool {
         !matches!(
             self,
-            Self::Group | Self::Pods { .. } | Self::Pod(_) | Self::NamespaceEnds
+            Self::Group | Self::Pods { .. } | Self::Pod(_) | Self::Output(_) | Self::NamespaceEnds
         )
     }
 }
@@ -68,6 +72,7 @@ impl fmt::Display for Verb {
             Self::Group => f.write_str("read group"),
             Self::Pods { .. } => f.write_str("list pods"),
             Self::Pod(name) => write!(f, "read pod {name}"),
+            Self::Output(name) => write!(f, "read output of {name}"),
             Self::NamespaceEnds => f.write_str("read namespace"),
             Self::WriteStatus { version, status } => match status.get("current") {
                 None => write!(f, "write at {version}"),
@@ -96,6 +101,8 @@ pub enum Answer {
     Pods(Vec<Pod>),
     /// To [`Verb::Pod`].
     Pod(Option<Box<Pod>>),
+    /// To [`Verb::Output`].
+    Output(String),
     /// To [`Verb::NamespaceEnds`].
     Ends(bool),
     /// To [`Verb::WriteStatus`]: the new resource version.
@@ -202,6 +209,18 @@ impl Cluster for Wire {
 
     async fn policy(&self, _: &Source) -> Result<PolicyRead, ClusterError> {
         Err(ClusterError::Unavailable("no group names a policy".into()))
+    }
+
+    async fn items(&self, _: &str, _: &str, _: &ItemsFrom, _: bool, _: Option<Timestamp>) -> News {
+        // No group here has a source that is not a pod.
+        News::Nothing
+    }
+
+    async fn output(&self, _: &str, pod: &str, _: &str) -> Result<String, ClusterError> {
+        match self.call(Verb::Output(pod.into())).await? {
+            Answer::Output(text) => Ok(text),
+            _ => odd(),
+        }
     }
 
     async fn write_status(

@@ -77,7 +77,7 @@ impl<'a> History<'a> {
         chance.calm = setting.faults == Faults::None;
         let names = ["a", "b", "c", "d"];
         let items = &names[..chance.number(1..5) as usize];
-        let spec: OaatGroupSpec = serde_json::from_value(json!({
+        let mut spec: OaatGroupSpec = serde_json::from_value(json!({
             "oaatType": "t",
             "oaatItems": items,
             "frequency": chance.one_of(&["10s", "1m", "3m"]),
@@ -87,6 +87,14 @@ impl<'a> History<'a> {
             "podHistoryLimit": chance.one_of(&[0, 1, 3, 10]),
         }))
         .unwrap_or_else(|error| panic!("the spec of a history: {error}"));
+        if setting.faults == Faults::Lists {
+            let container = json!({
+                "podspec": { "container": { "name": "main", "image": "busybox" } },
+                "refresh": "10s", "timeout": "20s",
+            });
+            let source = json!({ "name": "disks", "container": container });
+            spec.items_from.extend(serde_json::from_value(source));
+        }
         let type_: OaatTypeSpec = serde_json::from_value(json!({
             "type": "pod",
             "podspec": { "container": { "name": "main", "image": "busybox" } },
@@ -356,12 +364,22 @@ impl<'a> History<'a> {
         if self.faults == Faults::Wishes && self.asked_for() {
             return false;
         }
-        group.object.spec.oaat_items.iter().all(|item| {
-            let last = items
-                .get(item)
-                .and_then(|item| instant(&item["lastSuccess"]));
-            last.is_some_and(|last| last > crate::world::wall(since))
-        })
+        let listed = match self.faults {
+            Faults::Lists => self.world.listed.as_slice(),
+            _ => &[],
+        };
+        group
+            .object
+            .spec
+            .oaat_items
+            .iter()
+            .chain(listed)
+            .all(|item| {
+                let last = items
+                    .get(item)
+                    .and_then(|item| instant(&item["lastSuccess"]));
+                last.is_some_and(|last| last > crate::world::wall(since))
+            })
     }
 
     /// Whether somebody asked for an item to be run now, and it has not been started since.

@@ -98,6 +98,11 @@ pub fn happens(history: &mut History<'_>, mut fault: Fault) {
             }
             history.world.touch_group(Some(Change::Group));
         }
+        24 => {
+            let names = ["a", "x", "y", "z"];
+            let listed = names.iter().filter(|_| fault.within(0..2) == 0);
+            history.world.listed = listed.map(|name| (*name).to_owned()).collect();
+        }
         // All at a time, as when the machine goes that they are on.
         _ => {
             let down = fault.within(0..20_000);

@@ -18,6 +18,7 @@ pub fn breaks(rule: Mutation) -> Kind {
         | Mutation::TerminatingIsTerminal
         | Mutation::OpenAnyGated
         | Mutation::NoList
+        | Mutation::ManyListers
         | Mutation::ForceDelete => Kind::TwoAtOnce,
         Mutation::KeepOldPodUid | Mutation::RecordApart => Kind::RecordedTwice,
         Mutation::NoSecondRead
@@ -33,5 +34,6 @@ pub fn breaks(rule: Mutation) -> Kind {
         Mutation::NoFloor => Kind::TooSoon,
         Mutation::TimesBelieved => Kind::WrongTime,
         Mutation::FailuresStay => Kind::WrongCounts,
+        Mutation::MissingForgotten => Kind::Forgotten,
     }
 }

@@ -123,8 +123,18 @@ pub fn take(
         }
         Step::Start if name.is_some() && !going && !over && !truth.live => {
             truth.live = true;
+            if truth.lister {
+                let list = serde_json::to_string(&world.listed).unwrap_or_default();
+                truth.printed = Some(list);
+            }
+            let lister = truth.lister;
             world.check();
-            let run = chance.number(10..manner.longest);
+            // Within its timeout as a rule: some time each list must be read.
+            let longest = match lister {
+                true => manner.longest.min(5_000),
+                false => manner.longest,
+            };
+            let run = chance.number(10..longest);
             let code = i32::from(chance.of_1000(manner.failing));
             let mut steps = later(tell(chance), Step::TellRunning);
             let fate = match chance.fault(40) {

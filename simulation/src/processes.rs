@@ -97,6 +97,7 @@ impl History<'_> {
             Change::Status(version) => {
                 return self.at(500, Event::Edited(replica, life, *version));
             }
+            Change::Pod(pod) | Change::PodGone(pod) if self.world.lister(&pod.uid) => Some(1),
             Change::Pod(pod) => this.sees(pod, false, rule),
             Change::PodGone(pod) => this.sees(pod, true, rule),
             Change::Opened(_) | Change::Going(..) => None,

@@ -23,6 +23,7 @@ impl World {
                 Ok(Answer::Pods(self.labelled().cloned().collect()))
             }
             Verb::Pod(name) => Ok(Answer::Pod(self.pods.get(name).cloned().map(Box::new))),
+            Verb::Output(name) => self.output(name),
             Verb::NamespaceEnds => Ok(Answer::Ends(self.namespace_ends.is_some())),
             Verb::WriteStatus { version, status } => self.write(request, version, status),
             Verb::CreatePod(pod) => self.create(pod),
@@ -57,6 +58,15 @@ impl World {
                 resource_version: object.metadata.resource_version.unwrap_or_default(),
             },
         }
+    }
+
+    fn output(&self, name: &str) -> Reply {
+        let pod = self.pods.get(name).ok_or(ClusterError::NotFound)?;
+        let truth = self.truth.get(uid(pod));
+        let printed = truth.and_then(|truth| truth.printed.clone());
+        printed
+            .map(Answer::Output)
+            .ok_or_else(|| ClusterError::Unavailable("its container has not started".into()))
     }
 
     fn create(&mut self, pod: &Pod) -> Reply {
@@ -94,7 +104,10 @@ impl World {
     /// Why the operator must not delete a pod, if it must not. One that was never opened never
     /// ran: its claim is void, and nothing is counted.
     fn has_a_right_to_stay(&self, pod: &PodView) -> Option<(Kind, &'static str)> {
-        let truth = self.truth.get(&pod.uid).filter(|truth| truth.opened)?;
+        let truth = self
+            .truth
+            .get(&pod.uid)
+            .filter(|truth| truth.opened && !truth.lister)?;
         let group = self.group.as_ref()?;
         let current = &group.status["current"];
         let is_current = current["podUid"] == pod.uid;

@@ -28,6 +28,8 @@ pub enum Faults {
     /// As the second, and people who suspend the group or an item for a while, black it out, and ask
     /// for items to be run now.
     Wishes,
+    /// As the second, and some of the items come from a list that a pod prints, which changes.
+    Lists,
 }
 
 impl Faults {
@@ -51,7 +53,7 @@ impl Faults {
     pub fn of_request(self, fault: &mut Fault) -> u64 {
         match self {
             Self::None | Self::First => fault.within(0..7),
-            Self::Second | Self::Repeated | Self::Wishes => fault.within(0..10),
+            Self::Second | Self::Repeated | Self::Wishes | Self::Lists => fault.within(0..10),
             Self::Meddling => [0, 0, 0, 9][fault.within(0..4) as usize],
         }
     }
@@ -63,6 +65,7 @@ impl Faults {
             Self::Second | Self::Repeated => fault.within(0..20),
             // 19 is the last of the others.
             Self::Wishes => [fault.within(0..20), 20, 21, 22, 23][fault.within(0..5) as usize],
+            Self::Lists => [fault.within(0..20), 24, 24][fault.within(0..3) as usize],
             Self::Meddling => [9, 9, 12, 13][fault.within(0..4) as usize],
         }
     }

@@ -32,6 +32,8 @@ pub enum Kind {
     Blocked,
     /// A run that a namespace took along was counted as a failure.
     NamespaceCounted,
+    /// The history of an item is gone that its source had not long ago.
+    Forgotten,
     /// Something was to happen, and does not any more.
     Stuck,
     /// A candidate that nobody chose was left lying.

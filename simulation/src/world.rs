@@ -44,6 +44,10 @@ pub struct Truth {
     pub deleted_alive: Option<u64>,
     /// And that was the namespace controller, and nobody before it.
     pub with_namespace: bool,
+    /// It prints a list of items, and is no run.
+    pub lister: bool,
+    /// What it has printed.
+    pub printed: Option<String>,
     /// Its claim has been written.
     pub claimed: bool,
     /// An operator has had it deleted, shut as it was, before anybody claimed it.
@@ -92,6 +96,8 @@ pub struct World {
     pub namespace_ends: Option<u64>,
     /// By how many milliseconds the node's clock is ahead.
     pub node_clock: i64,
+    /// The items that pods print the list of.
+    pub listed: Vec<String>,
     /// Somebody has written the group since this was last taken back.
     pub written: bool,
     /// A rule switched off.
@@ -134,6 +140,7 @@ impl World {
             changes: Vec::new(),
             namespace_ends: None,
             node_clock: 0,
+            listed: vec!["x".into(), "y".into()],
             written: false,
             mutation,
             oracle: Oracle::new(mutation.map(breaks)),
@@ -184,6 +191,11 @@ impl World {
         self.group.as_ref()?.status["current"]["podUid"].as_str()
     }
 
+    /// Whether a pod prints a list of items.
+    pub fn lister(&self, uid: &str) -> bool {
+        self.truth.get(uid).is_some_and(|truth| truth.lister)
+    }
+
     /// The name that a uid belongs to, if that pod still exists.
     pub fn name_of(&self, uid_: &str) -> Option<String> {
         let name = &self.truth.get(uid_)?.name;
@@ -231,6 +243,8 @@ impl World {
         pod.metadata.resource_version = Some(self.count().to_string());
         pod.metadata.creation_timestamp = Some(time(self.now));
         let owner = PodView::from(&pod).owner;
+        let labels = pod.metadata.labels.as_ref();
+        let lister = labels.is_some_and(|labels| labels.contains_key(names::LISTER));
         let gated = gates(&mut pod).is_some_and(|gates| !gates.is_empty());
         self.truth.insert(
             uid.clone(),
@@ -239,6 +253,7 @@ impl World {
                 group: if foreign { None } else { owner },
                 created: self.now,
                 opened: !gated,
+                lister,
                 ..Truth::default()
             },
         );
@@ -332,13 +347,18 @@ impl World {
             .truth
             .iter()
             .filter(|(_, truth)| truth.group.is_some() && truth.opened && !truth.gone);
-        let running: Vec<_> = ours
-            .filter(|one| runnable((one.0, one.1)))
-            .map(|(uid, truth)| format!("{} ({uid})", truth.name))
-            .collect();
-        if running.len() > 1 {
-            let words = format!("two at once: {}", running.join(" and "));
-            self.oracle.violated(Kind::TwoAtOnce, words);
+        let running = ours.filter(|one| runnable((one.0, one.1)));
+        // A pod that prints a list goes beside a run, and never beside another.
+        let (listers, running): (Vec<_>, Vec<_>) = running.partition(|(_, truth)| truth.lister);
+        for together in [running, listers] {
+            let names = together
+                .iter()
+                .map(|(uid, truth)| format!("{} ({uid})", truth.name));
+            let names: Vec<_> = names.collect();
+            if names.len() > 1 {
+                let words = format!("two at once: {}", names.join(" and "));
+                self.oracle.violated(Kind::TwoAtOnce, words);
+            }
         }
     }
 

@@ -53,6 +53,14 @@ fn nor_does_one_amid_people_who_suspend_and_ask() {
     });
 }
 
+#[test]
+fn nor_does_one_with_items_from_a_list() {
+    check("histories with a list", 1_000, |number| Setting {
+        faults: Faults::Lists,
+        ..seed(number)
+    });
+}
+
 /// A crash before and after every write of a whole history, one at a time: with nothing else
 /// that goes wrong, and amid all other faults.
 #[test]

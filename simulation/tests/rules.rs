@@ -27,9 +27,10 @@ fn each_rule_that_is_switched_off_is_noticed() {
     let policy = default_policy().unwrap();
     let all = Mutation::value_variants().iter();
     for rule in all.filter(|rule| !RAREST.contains(rule)) {
-        let faults = match RARE.contains(rule) {
-            true => Faults::Meddling,
-            false => Faults::default(),
+        let faults = match rule {
+            rule if RARE.contains(rule) => Faults::Meddling,
+            Mutation::ManyListers | Mutation::MissingForgotten => Faults::Lists,
+            _ => Faults::default(),
         };
         let setting = |number| Setting {
             seed: number,

@@ -2,9 +2,10 @@
 //! cluster is a script of answers here; what a real one does is tested end to end.
 
 use super::*;
-use crate::api::{OaatGroup, OaatGroupSpec};
+use crate::api::{ItemsFrom, OaatGroup, OaatGroupSpec};
 use crate::cluster::TypeRead;
 use crate::decide::{CurrentPod, settle};
+use crate::items::News;
 use crate::pod::names;
 use crate::policies::{PolicyRead, Source};
 use crate::validate::validate;
@@ -71,6 +72,12 @@ impl Cluster for Script {
     async fn policy(&self, _: &Source) -> Result<PolicyRead, ClusterError> {
         Ok(PolicyRead::Loading(Timestamp(0)))
     }
+    async fn items(&self, _: &str, _: &str, _: &ItemsFrom, _: bool, _: Option<Timestamp>) -> News {
+        News::Nothing
+    }
+    async fn output(&self, _: &str, _: &str, _: &str) -> Result<String, ClusterError> {
+        Err(ClusterError::NotFound)
+    }
     async fn write_status(
         &self,
         _: &str,
@@ -135,6 +142,7 @@ fn seen() -> Observed {
     Observed {
         now: Timestamp(1_000_000),
         group,
+        listing: crate::items::Listing::default(),
         uid: "us".into(),
         pods: Vec::new(),
         current: CurrentPod::None,

@@ -1,6 +1,9 @@
 //! `OaatGroup`: the items, how often each must succeed, and what came of it.
 
-use super::{BlackoutWindow, ItemOptions, PolicyInUse, PolicySpec, Timestamp, duration};
+use super::{
+    BlackoutWindow, ItemOptions, ItemSource, ItemsFrom, PolicyInUse, PolicySpec, Timestamp,
+    duration,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -47,6 +50,15 @@ pub struct OaatGroupSpec {
         extend("x-kubernetes-list-type" = "set")
     )]
     pub oaat_items: Vec<String>,
+
+    /// More items, from lists that are kept elsewhere: they come after oaatItems, in the order of
+    /// these sources. A name that is there twice counts once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 10),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub items_from: Vec<ItemsFrom>,
 
     /// While true nothing new is started. What runs is left to run.
     #[serde(default, skip_serializing_if = "super::is_false")]
@@ -141,7 +153,7 @@ pub struct OaatGroupStatus {
     /// When the next item is due, where nothing runs and that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
-    /// `Ready`, `PolicyReady`, `Running` and, with eachOnce, `Complete`.
+    /// `Ready`, `PolicyReady`, `Running`, with itemsFrom `ItemsReady`, and with eachOnce `Complete`.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -151,7 +163,11 @@ pub struct OaatGroupStatus {
     /// The run in progress. Only the pod with this uid may ever run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<Current>,
-    /// Each item of the list, by its name.
+    /// What the sources of spec.itemsFrom last gave.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub item_sources: Vec<ItemSource>,
+    /// Each item that is in force, by its name, and those that are missing from a source for less than a day.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub items: BTreeMap<String, ItemStatus>,
@@ -279,6 +295,9 @@ pub struct ItemStatus {
     /// When its state changes by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Timestamp>,
+    /// Since when no source has had it any more. It is not run, and after a day it is forgotten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_since: Option<Timestamp>,
     /// As the first implementation of these kinds wrote it, until it is read.
     #[serde(
         default,

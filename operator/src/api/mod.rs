@@ -3,6 +3,7 @@
 pub mod crd;
 mod group;
 mod item_options;
+mod items_from;
 mod oaat_type;
 mod policy;
 mod time;
@@ -13,6 +14,7 @@ pub use group::{
     Rejected, RunNow, RunRecord, RunResult, Stopping,
 };
 pub use item_options::{ItemOptions, Variable};
+pub use items_from::{ItemSource, ItemsContainer, ItemsFrom, ItemsHttp, ItemsKey};
 pub use oaat_type::{OaatType, OaatTypeSpec, OaatTypeStatus, PodMetadata};
 pub use policy::{OnError, PolicyInUse, PolicyKey, PolicySpec};
 pub use time::Timestamp;

@@ -1,7 +1,7 @@
 //! Groups whose items are to succeed once each.
 
 use super::{Observed, Plan};
-use crate::api::{ItemState, condition, set_condition};
+use crate::api::{ItemState, ItemStatus, condition, set_condition};
 
 /// The condition's type, the group's state, and the event.
 const COMPLETE: &str = "Complete";
@@ -13,8 +13,9 @@ pub(super) fn complete(seen: &Observed, plan: &mut Plan) -> bool {
         status.conditions.retain(|c| c.type_ != COMPLETE);
         return false;
     }
-    let all = status.items.len();
-    let done = status.items.values();
+    let listed = |item: &&ItemStatus| item.missing_since.is_none();
+    let all = status.items.values().filter(listed).count();
+    let done = status.items.values().filter(listed);
     let done = done.filter(|item| item.last_success.is_some()).count();
     let complete = all > 0 && done == all;
     let was = condition(&status.conditions, COMPLETE).is_some_and(|c| c.status == "True");
@@ -43,8 +44,10 @@ pub(super) fn show(plan: &mut Plan) {
     let status = &mut plan.status;
     status.state = Some(COMPLETE.into());
     status.next = None;
-    status.message = Some(format!("all {} items have succeeded", status.items.len()));
-    for item in status.items.values_mut() {
+    let listed = status.items.values_mut();
+    let listed: Vec<_> = listed.filter(|item| item.missing_since.is_none()).collect();
+    status.message = Some(format!("all {} items have succeeded", listed.len()));
+    for item in listed {
         item.state = ItemState::Fresh;
         item.message = Some("succeeded".into());
         item.next = None;

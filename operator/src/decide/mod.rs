@@ -22,6 +22,7 @@ pub use show::{claim, put_off, refuse, unavailable};
 
 use crate::api::{OaatGroup, OaatGroupStatus, Timestamp};
 use crate::cluster::TypeRead;
+use crate::items::Listing;
 use crate::pod::PodView;
 use std::time::Duration;
 
@@ -30,8 +31,10 @@ use std::time::Duration;
 pub struct Observed {
     /// The time.
     pub now: Timestamp,
-    /// The group, as read live.
+    /// The group, as read live; its spec lists the items in force, those of its sources as well.
     pub group: OaatGroup,
+    /// What the sources of its items gave.
+    pub listing: Listing,
     /// Its uid.
     pub uid: String,
     /// All pods that carry its name label, listed live after the group was read.

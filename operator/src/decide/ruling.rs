@@ -277,6 +277,7 @@ mod tests {
         Observed {
             now: NOW,
             group,
+            listing: crate::items::Listing::default(),
             uid: "us".into(),
             pods: Vec::new(),
             current: CurrentPod::None,

@@ -3,7 +3,8 @@
 use super::complete::{self, complete};
 use super::show::{Blocker, hindrance, show};
 use super::{CurrentPod, Observed, Plan, PodId};
-use crate::api::{Current, OaatGroupStatus, RunResult, Stopping};
+use crate::api::{Current, RunResult, Stopping};
+use crate::items;
 use crate::legacy;
 use crate::mutation::broken;
 use crate::pod::{PodView, ended_at, outcome};
@@ -39,7 +40,7 @@ pub fn settle(seen: &Observed, valid: &Result<Valid, Vec<String>>) -> Plan {
         plan.note(true, "WindowsNotHeeded", legacy::windows(old), None);
     }
     plan.status.observed_generation = seen.group.metadata.generation;
-    if list_items(&mut plan.status, &seen.group.spec.oaat_items) {
+    if list_items(seen, &mut plan) {
         let words = "the items' history was taken over from the operator before this one";
         plan.note(false, "HistoryTakenOver", words.into(), None);
     }
@@ -91,16 +92,15 @@ fn heed(seen: &Observed, plan: &mut Plan) {
 
 /// Brings the map of items into line with the list. Gives whether there was something of the
 /// first implementation of these kinds in it.
-fn list_items(status: &mut OaatGroupStatus, items: &[String]) -> bool {
-    let listed: std::collections::HashSet<&String> = items.iter().collect();
-    status.items.retain(|name, _| listed.contains(name));
-    for name in items {
-        let item = status.items.entry(name.clone()).or_default();
-        if item.item != *name {
-            item.item.clone_from(name);
-        }
+fn list_items(seen: &Observed, plan: &mut Plan) -> bool {
+    let items = &seen.group.spec.oaat_items;
+    let before = &seen.listing.before;
+    plan.status.item_sources.clone_from(&seen.listing.sources);
+    let forgotten = items::put_in_force(&mut plan.status, items, before, seen.now);
+    for again in seen.listing.again.into_iter().chain(forgotten) {
+        plan.look_again(again);
     }
-    let items = status.items.values_mut();
+    let items = plan.status.items.values_mut();
     items
         .map(legacy::inherit)
         .fold(false, |some, one| some | one)

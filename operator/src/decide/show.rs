@@ -1,12 +1,14 @@
 //! What people read of it: state, message, conditions.
 
-use super::{Observed, Plan, Start};
-use crate::api::{Current, ItemState, OaatGroupStatus, Timestamp, set_condition};
+use super::{Note, Observed, Plan, Start};
+use crate::api::{Current, ItemState, OaatGroupStatus, Timestamp, condition, set_condition};
 use crate::cluster::TypeRead;
+use crate::items::{self, Listing};
 use crate::record;
 use crate::run_now;
 use crate::validate::{Valid, suspended};
 use crate::windows;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use std::time::Duration;
 
 /// Why nothing can start, for state, condition and message.
@@ -112,11 +114,11 @@ pub(super) fn hindrance(
         TypeRead::Valid(_) => {}
     }
     if seen.group.spec.oaat_items.is_empty() {
-        return because(
-            "Waiting",
-            "NoItems",
-            "there are no items; add names to spec.oaatItems".into(),
-        );
+        let message = match &seen.listing.ready {
+            Some((_, _, sources)) => format!("there are no items; {sources}"),
+            None => "there are no items; add names to spec.oaatItems".into(),
+        };
+        return because("Waiting", "NoItems", message);
     }
     match &status.rejected {
         Some(rejected) if seen.now < rejected.until => {
@@ -134,6 +136,33 @@ pub(super) fn hindrance(
     }
 }
 
+/// The condition that speaks of the sources of items.
+const ITEMS_READY: &str = "ItemsReady";
+
+/// Which of the sources had trouble, and what; and whether anything was known at all.
+fn items_ready(conditions: &[Condition]) -> Option<bool> {
+    condition(conditions, ITEMS_READY).map(|ready| ready.status == "True")
+}
+
+/// What is new of the sources of items, for an event.
+fn news_of_items(before: Option<bool>, listing: &Listing) -> Option<Note> {
+    let (ready, reason, message) = listing.ready.as_ref()?;
+    let note = |warning, reason| {
+        Some(Note {
+            warning,
+            reason,
+            message: message.clone(),
+            pod: None,
+        })
+    };
+    match (before, ready) {
+        (Some(true), true) => None,
+        (_, true) => note(false, ITEMS_READY),
+        (Some(true) | None, false) if *reason == "SourceFailed" => note(true, "ItemsNotReady"),
+        (_, false) => None,
+    }
+}
+
 /// Between what runs and what will hinder the next start.
 const AFTER: &str = "; after that: ";
 
@@ -148,6 +177,15 @@ pub(super) fn show(
     let asked =
         run_now::waiting(&seen.group, status).map(|items| format!("asked to run now: {items}"));
     let generation = seen.group.metadata.generation;
+    let before = items_ready(&status.conditions);
+    match &seen.listing.ready {
+        Some((ready, reason, message)) => {
+            let told = (ITEMS_READY, *ready, *reason, message.clone());
+            set_condition(&mut status.conditions, seen.now, generation, told);
+        }
+        None => status.conditions.retain(|c| c.type_ != ITEMS_READY),
+    }
+    plan.notes.extend(news_of_items(before, &seen.listing));
     let mut condition = |c| set_condition(&mut status.conditions, seen.now, generation, c);
     match &hindrance {
         Some(h) => condition(("Ready", false, h.reason, h.message.clone())),
@@ -203,6 +241,9 @@ pub(super) fn show(
                 .filter(|i| i.state == ItemState::Running)
             {
                 item.state = ItemState::Ready;
+                if let Some(since) = item.missing_since {
+                    items::held(item, since);
+                }
             }
             if let Some(h) = hindrance {
                 status.state = Some(h.state.into());

@@ -41,6 +41,7 @@ fn world(items: &[&str]) -> Observed {
     Observed {
         now: NOW,
         group,
+        listing: crate::items::Listing::default(),
         uid: "us".into(),
         pods: Vec::new(),
         current: CurrentPod::None,

@@ -33,14 +33,7 @@ pub fn build(spec: &OaatTypeSpec, request: &PodRequest<'_>) -> Value {
     metadata["labels"][names::GROUP] = json!(names::group_label(request.group));
     metadata["labels"][names::RUN] = json!(request.run.to_string());
     metadata["annotations"][names::GROUP] = json!(request.group);
-    metadata["ownerReferences"] = json!([{
-        "apiVersion": "kawaja.net/v1",
-        "kind": "OaatGroup",
-        "name": request.group,
-        "uid": request.group_uid,
-        "controller": true,
-        "blockOwnerDeletion": true,
-    }]);
+    metadata["ownerReferences"] = names::owner(request.group, request.group_uid);
     pod
 }
 
@@ -62,11 +55,7 @@ fn skeleton(spec: &OaatTypeSpec, item: &str, env: &[Variable]) -> Value {
     labels.insert(names::ITEM.into(), names::item_label(item));
     annotations.insert(names::ITEM.into(), item.into());
 
-    let mut pod_spec = spec.podspec.clone().unwrap_or_default();
-    if let Some(container) = pod_spec.remove("container") {
-        pod_spec.insert("containers".into(), json!([container]));
-    }
-    pod_spec.insert("restartPolicy".into(), json!("Never"));
+    let mut pod_spec = plain(spec);
     if !broken!(NoGate) {
         gate(&mut pod_spec);
     }
@@ -83,6 +72,17 @@ fn skeleton(spec: &OaatTypeSpec, item: &str, env: &[Variable]) -> Value {
         "metadata": { "labels": labels, "annotations": annotations },
         "spec": pod_spec,
     })
+}
+
+/// The pod spec of a type, as the API server knows such: with `containers`, and what is the same
+/// for all.
+pub fn plain(spec: &OaatTypeSpec) -> Map<String, Value> {
+    let mut pod_spec = spec.podspec.clone().unwrap_or_default();
+    if let Some(container) = pod_spec.remove("container") {
+        pod_spec.insert("containers".into(), json!([container]));
+    }
+    pod_spec.insert("restartPolicy".into(), json!("Never"));
+    pod_spec
 }
 
 /// What is wrong where a pod comes without the gate it was made with.

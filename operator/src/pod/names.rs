@@ -1,6 +1,7 @@
 //! Names and labels of pods: valid for Kubernetes whatever an item is called, and
 //! different for different items.
 
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 /// Label: the group. Pods of a group are found by it, and a pod that bears it
@@ -10,6 +11,11 @@ pub const GROUP: &str = "oaat.kawaja.net/group";
 pub const ITEM: &str = "oaat.kawaja.net/item";
 /// Label: the number of the run.
 pub const RUN: &str = "oaat.kawaja.net/run";
+/// Label: the group whose list of items the pod prints. It is no run, so it bears not [`GROUP`].
+/// Annotation: the exact name.
+pub const LISTER: &str = "oaat.kawaja.net/lists-items-of";
+/// Annotation: the definition of the source that a pod prints the list of.
+pub const DEFINITION: &str = "oaat.kawaja.net/definition";
 /// The scheduling gate that keeps a pod from running until it is the group's
 /// current one.
 pub const GATE: &str = "oaat.kawaja.net/claim";
@@ -63,6 +69,29 @@ pub fn pod_name(group: &str, item: &str, nonce: &str) -> String {
     let group = sanitised(&group.to_lowercase(), fits, 28);
     let item = sanitised(&item.to_lowercase(), fits, 22);
     join(&join(&group, &item), nonce)
+}
+
+/// The name of the pod that prints the list of a source: always the same, so that there is one at
+/// a time, and a valid DNS label.
+pub fn lister_name(group: &str, source: &str) -> String {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let head = sanitised(&group.to_lowercase(), fits, 28);
+    let tail = sanitised(&source.to_lowercase(), fits, 16);
+    // Neither part may be cut where another begins.
+    let both = hash(&format!("{group}/{source}"), 10);
+    join(&join(&head, &join("items", &tail)), &both)
+}
+
+/// That a group controls a pod: it goes when the group does.
+pub fn owner(group: &str, uid: &str) -> Value {
+    json!([{
+        "apiVersion": "kawaja.net/v1",
+        "kind": "OaatGroup",
+        "name": group,
+        "uid": uid,
+        "controller": true,
+        "blockOwnerDeletion": true,
+    }])
 }
 
 /// What is allowed of a text, anything else as dashes, cut to a length, without
@@ -142,6 +171,8 @@ mod tests {
             prop_assert!(label_value(&name), "{name}");
             prop_assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
             prop_assert!(label_value(&group_label(&group)));
+            let lister = lister_name(&group, &item);
+            prop_assert!(label_value(&lister) && !lister.contains(['_', '.']), "{lister}");
         }
     }
 }

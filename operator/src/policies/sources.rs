@@ -5,11 +5,11 @@ use super::PolicyRead;
 use super::compiler::{Compiler, Fault, LONGEST};
 use super::source::{Problem, Source, bytes};
 use crate::api::Timestamp;
+use crate::config_maps;
 use crate::triggers::GroupRef;
-use futures::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client};
+use kube::Client;
+use kube::runtime::watcher;
 use policy_host::Policy;
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -151,15 +151,12 @@ impl Sources {
     }
 
     async fn watch(self, map: MapName) {
-        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &map.0);
-        let objects = watcher::watch_object(api, &map.1).default_backoff();
-        futures::pin_mut!(objects);
-        while let Some(event) = objects.next().await {
-            match event {
-                Ok(object) => self.take(&map, object.as_ref()),
-                Err(error) => self.interrupted(&map, &error),
-            }
-        }
+        let client = self.client.clone();
+        config_maps::follow(client, &map.0, &map.1, |event| match event {
+            Ok(object) => self.take(&map, object),
+            Err(error) => self.interrupted(&map, error),
+        })
+        .await;
     }
 
     /// What there is to load in a ConfigMap, or in its absence.
@@ -281,11 +278,8 @@ impl Sources {
     fn interrupted(&self, map: &MapName, error: &watcher::Error) {
         let (namespace, configmap) = map;
         warn!(namespace, configmap, %error, "the watch on a policy was interrupted; it is taken up again");
-        let forbidden = match error {
-            watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 403 => {
-                status.message.clone()
-            }
-            _ => return,
+        let Some(forbidden) = config_maps::forbidden(error) else {
+            return;
         };
         let loading: Vec<Source> = {
             let known = self.known();
@@ -297,7 +291,7 @@ impl Sources {
             found.map(|(source, _)| source.clone()).collect()
         };
         for source in loading {
-            let problem = Problem::unreadable(&source, &forbidden);
+            let problem = Problem::unreadable(&source, forbidden);
             self.put(&source, None, PolicyRead::Failed(problem));
         }
     }

@@ -3,6 +3,7 @@
 use oaat_operator::api::{OaatGroup, OnError, Timestamp};
 use oaat_operator::cluster::TypeRead;
 use oaat_operator::decide::{Answered, CurrentPod, Observed, Ruling, choose, request, settle};
+use oaat_operator::items::Listing;
 use oaat_operator::validate::validate;
 use policy_host::{Choice, Decision, Evaluation, Standing, Verdict};
 use serde_json::json;
@@ -29,6 +30,7 @@ fn looks(standing: Standing) -> bool {
     let seen = Observed {
         now: NOW,
         group,
+        listing: Listing::default(),
         uid: "us".into(),
         pods: Vec::new(),
         current: CurrentPod::None,

@@ -150,6 +150,53 @@ impl World {
         }
     }
 
+    /// Items that a source had keep their history for a day, and are not run unless one has them.
+    pub(super) fn kept(&mut self, write: &Write<'_>) -> Wrong {
+        // One that was taken off the list, and comes back, starts afresh.
+        let items = write.before["items"].as_object().into_iter().flatten();
+        for (item, _) in items.filter(|(item, _)| write.after["items"].get(item.as_str()).is_none())
+        {
+            let key = self.item(item);
+            self.oracle.starts.remove(&key);
+        }
+        let lists = |status: &Value| -> Vec<String> {
+            let sources = status["itemSources"].as_array();
+            let items = sources
+                .into_iter()
+                .flatten()
+                .filter_map(|source| source["items"].as_array());
+            let items = items.flatten().filter_map(Value::as_str);
+            items.map(ToOwned::to_owned).collect()
+        };
+        let before = lists(write.before);
+        if let Some(gone) = before.iter().find(|item| {
+            let there = |status: &Value| status["items"].get(item.as_str()).is_some();
+            there(write.before) && !there(write.after)
+        }) {
+            return wrong(Kind::Forgotten, format!("the history of {gone} is gone"));
+        }
+        let (was, is) = (&write.before["current"], &write.after["current"]);
+        let claimed = text(is, "item");
+        let started = !claimed.is_empty() && text(is, "podUid") != text(was, "podUid");
+        let adopted = self
+            .truth
+            .get(text(is, "podUid"))
+            .is_some_and(|truth| truth.opened);
+        let spec = self
+            .group
+            .as_ref()
+            .map(|group| &group.object.spec.oaat_items);
+        let listed = spec.into_iter().flatten().any(|item| item == claimed)
+            || lists(write.after).iter().any(|item| item == claimed);
+        match started && !adopted && !listed {
+            true => wrong(
+                Kind::Blocked,
+                format!("{claimed} was claimed, which no list has"),
+            ),
+            false => Ok(()),
+        }
+    }
+
     /// A claim beside a pod that blocks.
     fn alone(&self, replica: usize, name: &str) -> Wrong {
         let group = self.group_uid();

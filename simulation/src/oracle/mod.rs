@@ -114,6 +114,7 @@ impl Oracle {
             world.records(&write),
             world.moves(&write),
             world.claims(&write),
+            world.kept(&write),
             write.counts(),
         ];
         for (kind, words) in checks.into_iter().filter_map(Result::err) {
@@ -125,6 +126,7 @@ impl Oracle {
     pub fn complete(&mut self, truth: &BTreeMap<String, Truth>, group: &str, current: &str) {
         let lost = truth.iter().find(|(uid, truth)| {
             truth.opened
+                && !truth.lister
                 && truth.group.as_deref() == Some(group)
                 && *uid != current
                 && !self.recorded.contains(*uid)

@@ -12,11 +12,12 @@
 //! activeDeadlineSeconds. What it does not do: it never restarts a container,
 //! whatever restartPolicy says, mounts no volumes, runs no probes or lifecycle
 //! hooks, treats sidecars like any other init container, ignores taints and
-//! resources, and serves no logs to `kubectl logs` ([`Node::log_path`] has
-//! them).
+//! resources, and serves `kubectl logs` what was written so far, and no more
+//! of it as it comes ([`Node::lines`] has that).
 
 mod container;
 mod environment;
+mod logs;
 mod scheduler;
 mod shared;
 mod signals;
@@ -116,6 +117,7 @@ pub struct Run {
 pub struct Node {
     shared: Arc<Shared>,
     task: JoinHandle<()>,
+    logs: JoinHandle<()>,
 }
 
 impl std::fmt::Debug for Node {
@@ -135,9 +137,11 @@ impl Node {
     /// If the Node object cannot be written.
     pub async fn start(client: Client, options: NodeOptions) -> Result<Self> {
         let shared = Arc::new(Shared::new(client, options)?);
-        register(&shared).await?;
+        let logs = logs::Logs::new().await?;
+        register(&shared, logs.port()?).await?;
         let task = tokio::spawn(watch::pods(Arc::clone(&shared)));
-        Ok(Self { shared, task })
+        let logs = tokio::spawn(logs.serve(Arc::downgrade(&shared)));
+        Ok(Self { shared, task, logs })
     }
 
     /// The name of its Node object.
@@ -172,7 +176,7 @@ impl Node {
         self.shared.skew.store(seconds, Ordering::Relaxed);
     }
 
-    /// Where the output of a container is. Pods of the same name share it.
+    /// Where the output of a container is. Of pods of the same name it is the last one's.
     pub fn log_path(&self, namespace: &str, pod: &str, container: &str) -> PathBuf {
         self.shared.log_path(namespace, pod, container)
     }
@@ -191,13 +195,14 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         self.task.abort();
+        self.logs.abort();
         // The tasks end whenever the runtime gets to it, the processes now.
         self.shared.stop();
     }
 }
 
 /// Creates the Node object, or takes over the one there is.
-async fn register(shared: &Shared) -> Result<()> {
+async fn register(shared: &Shared, port: u16) -> Result<()> {
     let nodes: Api<core::Node> = Api::all(shared.client.clone());
     let node: core::Node = serde_json::from_value(json!({
         "metadata": {"name": shared.name, "labels": shared.labels},
@@ -223,8 +228,8 @@ async fn register(shared: &Shared) -> Result<()> {
         "allocatable": resources,
         "addresses": [
             {"type": "InternalIP", "address": status::ADDRESS},
-            {"type": "Hostname", "address": shared.name},
         ],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
         "conditions": [{
             "type": "Ready", "status": "True", "reason": "TestNode",
             "message": "runs pods as local processes",

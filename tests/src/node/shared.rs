@@ -92,6 +92,12 @@ impl Shared {
         folder.join(format!("{container}.log"))
     }
 
+    /// Removes what a pod of the same name wrote before.
+    pub(super) fn forget_log(&self, pod: &Pod) {
+        let folder = self.log_dir.join(pod.namespace().unwrap_or_default());
+        let _ = std::fs::remove_dir_all(folder.join(pod.name_any()));
+    }
+
     /// The home of a pod's processes.
     pub(super) fn scratch(&self, pod: &Pod) -> PathBuf {
         self.folder

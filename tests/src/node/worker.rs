@@ -25,6 +25,9 @@ struct Gone;
 /// Runs a pod until it is over, and reports on it.
 pub(super) async fn run(shared: Arc<Shared>, mut signals: Signals) {
     let mut worker = Worker::new(shared, signals.pod());
+    if !worker.was_running_before() {
+        worker.shared.forget_log(&worker.pod);
+    }
     let stop = if worker.was_running_before() {
         worker.lose().await.err().map(|Gone| Stop::Gone)
     } else {

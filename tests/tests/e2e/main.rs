@@ -7,6 +7,7 @@ mod by_hand;
 mod durations;
 mod faults;
 mod hostile;
+mod items;
 mod moving;
 mod operating;
 mod policies;

@@ -104,7 +104,7 @@ async fn the_examples_are_accepted_and_their_types_are_valid() -> Result<()> {
                 .await?;
         }
     }
-    assert_eq!(types, 6);
+    assert_eq!(types, 7);
     Ok(())
 }
 

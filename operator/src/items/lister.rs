@@ -1,0 +1,284 @@
+//! The pod that prints a list of items. It is no run of an item, and nothing of the group waits
+//! for it but its list.
+//!
+//! It never runs beside itself: its name is always the same, and the API server gives a name to
+//! one pod at a time, until that pod has ended and is gone.
+
+use super::{Look, MAX_TEXT, News, SourceRules, parse};
+use crate::api::{ItemSource, ItemsContainer, OaatTypeSpec, Timestamp};
+use crate::cluster::{Cluster, ClusterError};
+use crate::mutation::broken;
+use crate::pod::{Phase, PodView, names, outcome, plain};
+use crate::record;
+use crate::validate::validate_type;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Between two looks at what may change without anybody telling.
+pub const UNWATCHED: Duration = Duration::from_secs(5);
+
+/// Who looks after the pods that print a group's lists.
+pub struct Lister<'a, C> {
+    /// The cluster.
+    pub cluster: &'a C,
+    /// Namespace of the group.
+    pub namespace: &'a str,
+    /// Its name.
+    pub group: &'a str,
+    /// Its uid.
+    pub uid: &'a str,
+    /// The time.
+    pub now: Timestamp,
+    /// Why no pod is to be started, in words.
+    pub held: Option<String>,
+}
+
+/// The type of a pod that prints a list, as far as it is one.
+pub fn type_of(container: &ItemsContainer) -> OaatTypeSpec {
+    OaatTypeSpec {
+        type_: "pod".into(),
+        podspec: Some(container.podspec.clone()),
+        pod_metadata: None,
+    }
+}
+
+/// What is wrong with the pod of a source, as far as that can be told without an API server.
+pub fn problems(container: &ItemsContainer) -> Vec<String> {
+    validate_type(&type_of(container))
+}
+
+/// The pod that prints a list.
+pub fn build(
+    (namespace, group, uid): (&str, &str, &str),
+    look: &Look,
+    container: &ItemsContainer,
+    rules: SourceRules,
+) -> Value {
+    let mut spec = plain(&type_of(container));
+    let seconds = rules.timeout.as_secs().max(1);
+    let given = spec.get("activeDeadlineSeconds").and_then(Value::as_u64);
+    // So that it ends also while no operator is there.
+    let deadline = given.map_or(seconds, |given| given.min(seconds));
+    spec.insert("activeDeadlineSeconds".into(), json!(deadline));
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "namespace": namespace,
+            "name": look.pod,
+            "labels": {
+                names::MANAGED_BY: names::OPERATOR,
+                names::LISTER: names::group_label(group),
+            },
+            "annotations": { names::LISTER: group, names::DEFINITION: look.definition },
+            "ownerReferences": names::owner(group, uid),
+        },
+        "spec": spec,
+    })
+}
+
+impl<C: Cluster> Lister<'_, C> {
+    /// The name of the pod of a source.
+    pub fn pod_name(&self, source: &str) -> String {
+        let name = names::lister_name(self.group, source);
+        if broken!(ManyListers) {
+            return format!("{name}-{}", self.now.0);
+        }
+        name
+    }
+
+    /// Goes one step towards the next list, of a source that is to be read: has the last pod
+    /// removed, makes a new one, waits for it, or reads what it has printed.
+    pub async fn look(
+        &self,
+        look: &mut Look,
+        container: &ItemsContainer,
+        rules: SourceRules,
+        known: Option<&ItemSource>,
+    ) {
+        let step = self.step(look, container, rules, known).await;
+        match step {
+            Ok(()) => {}
+            // Nobody's fault: again soon.
+            Err(error) => self.busy(look, error.to_string()),
+        }
+    }
+
+    fn busy(&self, look: &mut Look, words: String) {
+        look.news = News::Busy(words);
+        look.again = Some(self.now.plus(UNWATCHED));
+    }
+
+    async fn step(
+        &self,
+        look: &mut Look,
+        container: &ItemsContainer,
+        rules: SourceRules,
+        known: Option<&ItemSource>,
+    ) -> Result<(), ClusterError> {
+        let name = look.pod.clone().unwrap_or_default();
+        let Some(pod) = self.cluster.pod(self.namespace, &name).await? else {
+            return self.start(look, container, rules).await;
+        };
+        let view = PodView::from(&pod);
+        let read = known.and_then(|known| known.pod_uid.as_ref()) == Some(&view.uid);
+        let former = view.owner.as_deref() != Some(self.uid);
+        // Left by a group of the same name, and of no use any more.
+        let left = former && annotation(&pod, names::LISTER) == Some(self.group);
+        let other = annotation(&pod, names::DEFINITION) != Some(&look.definition);
+        if former && !(left && view.terminal()) {
+            self.busy(
+                look,
+                format!("pod {name} is there and not of this group: it must be gone first"),
+            );
+        } else if view.deletion.is_some() && !view.terminal() {
+            self.busy(look, format!("waits for the end of pod {name}"));
+        } else if former || read || other {
+            self.cluster
+                .delete_pod(self.namespace, &name, &view.uid, None)
+                .await?;
+            self.busy(look, format!("pod {name} makes room for the next one"));
+        } else if view.terminal() {
+            self.read(look, &pod, &view).await?;
+        } else {
+            self.wait(look, &view, rules).await?;
+        }
+        Ok(())
+    }
+
+    async fn start(
+        &self,
+        look: &mut Look,
+        container: &ItemsContainer,
+        rules: SourceRules,
+    ) -> Result<(), ClusterError> {
+        if let Some(held) = &self.held {
+            // The end of that is another's business to look at.
+            look.news = News::Busy(format!("nothing is started: {held}"));
+            return Ok(());
+        }
+        let pod = build(
+            (self.namespace, self.group, self.uid),
+            look,
+            container,
+            rules,
+        );
+        match self.cluster.create_pod(self.namespace, &pod).await {
+            Ok(pod) => {
+                let name = pod.metadata.name.unwrap_or_default();
+                look.news = News::Busy(format!("pod {name} prints it"));
+                look.again = Some(self.now.plus(rules.timeout));
+            }
+            Err(ClusterError::NamespaceEnds) => {}
+            Err(ClusterError::Rejected { code, message }) => {
+                let words = format!("the API server refused its pod ({code}): {message}");
+                look.news = News::Read(self.now, Err(words));
+                look.again = Some(self.now.plus(UNWATCHED));
+            }
+            // Another replica was faster, as a rule.
+            Err(other) => return Err(other),
+        }
+        Ok(())
+    }
+
+    /// A pod that has not ended.
+    async fn wait(
+        &self,
+        look: &mut Look,
+        pod: &PodView,
+        rules: SourceRules,
+    ) -> Result<(), ClusterError> {
+        let trouble = pod
+            .trouble()
+            .map(|trouble| format!("pod {} {trouble}", pod.name));
+        let deadline = pod.created.plus(rules.timeout);
+        if self.now < deadline {
+            look.news =
+                News::Busy(trouble.unwrap_or_else(|| format!("pod {} prints it", pod.name)));
+            look.again = Some(deadline);
+            return Ok(());
+        }
+        self.cluster
+            .delete_pod(self.namespace, &pod.name, &pod.uid, None)
+            .await?;
+        let timeout = humantime::format_duration(rules.timeout);
+        let why = trouble
+            .map(|trouble| format!(": {trouble}"))
+            .unwrap_or_default();
+        let words = format!("it had not ended after its timeout ({timeout}){why}");
+        look.news = News::Read(self.now, Err(words));
+        look.pod_uid = Some(pod.uid.clone());
+        look.again = Some(self.now.plus(UNWATCHED));
+        Ok(())
+    }
+
+    /// A pod that has ended.
+    async fn read(&self, look: &mut Look, pod: &Pod, view: &PodView) -> Result<(), ClusterError> {
+        look.pod_uid = Some(view.uid.clone());
+        look.again = Some(self.now.plus(UNWATCHED));
+        if view.phase != Phase::Succeeded {
+            let finished = outcome(Some(view), false, None, self.now);
+            let words = format!("pod {} {}", view.name, record::sentence(&finished));
+            look.news = News::Read(self.now, Err(words));
+            return Ok(());
+        }
+        let containers = pod.spec.as_ref().map(|spec| spec.containers.as_slice());
+        let first = containers.unwrap_or_default().first();
+        let container = first.map(|c| c.name.as_str()).unwrap_or_default();
+        let output = self
+            .cluster
+            .output(self.namespace, &view.name, container)
+            .await;
+        // A log is asked for by name: that it is this pod's is sure only if it is still there.
+        let still = self.cluster.pod(self.namespace, &view.name).await?;
+        if still.and_then(|pod| pod.metadata.uid).as_deref() != Some(&view.uid) {
+            look.pod_uid = None;
+            self.busy(
+                look,
+                format!("pod {} has gone before its output was read", view.name),
+            );
+            return Ok(());
+        }
+        let list = match output {
+            Ok(text) if text.len() > MAX_TEXT => {
+                Err(format!("it printed more than {MAX_TEXT} bytes"))
+            }
+            Ok(text) => parse::list(&text),
+            Err(error) => Err(format!(
+                "what pod {} printed cannot be read: {error}",
+                view.name
+            )),
+        };
+        look.news = News::Read(self.now, list);
+        Ok(())
+    }
+
+    /// Whether the pod of a source that the spec has no more is gone; asks for that.
+    pub async fn removed(&self, source: &ItemSource) -> bool {
+        let name = source.pod.as_deref().unwrap_or_default();
+        match self.cluster.pod(self.namespace, name).await {
+            Ok(None) => true,
+            Ok(Some(pod)) => {
+                let view = PodView::from(&pod);
+                if view.owner.as_deref() != Some(self.uid) {
+                    return true;
+                }
+                if view.deletion.is_none() {
+                    // Tried again at the next look.
+                    let _ = self
+                        .cluster
+                        .delete_pod(self.namespace, name, &view.uid, None)
+                        .await;
+                }
+                false
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+fn annotation<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
+    let annotations = pod.metadata.annotations.as_ref()?;
+    annotations.get(name).map(String::as_str)
+}

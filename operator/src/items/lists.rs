@@ -1,0 +1,308 @@
+//! Follows the ConfigMaps that groups take items from, each once however many groups do, and
+//! asks web servers when it is time.
+
+use super::http::{Allowed, Answer, fetch};
+use super::{News, parse, words};
+use crate::api::{ItemsFrom, ItemsHttp, ItemsKey, Timestamp};
+use crate::config_maps;
+use crate::triggers::GroupRef;
+use crate::validate::source_rules;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Client;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::JoinHandle;
+use tracing::{debug, warn};
+
+/// A ConfigMap: namespace and name.
+type MapName = (String, String);
+
+/// The sources of items that are not pods. Cheap to clone.
+#[derive(Clone)]
+pub struct Lists {
+    client: Client,
+    allowed: Arc<Allowed>,
+    queue: UnboundedSender<GroupRef>,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// What each group has in its spec.
+    groups: HashMap<GroupRef, Vec<ItemsFrom>>,
+    maps: HashMap<MapName, Map>,
+    /// Web servers that are being asked or have answered, by group and name of the source.
+    asked: HashMap<(GroupRef, String), Asked>,
+}
+
+/// A ConfigMap that is followed.
+struct Map {
+    users: HashSet<GroupRef>,
+    watch: JoinHandle<()>,
+    /// Since when it is as it is, and its texts; or why it cannot be read. Nothing before that is
+    /// known.
+    state: Option<(Timestamp, Result<Texts, String>)>,
+    /// Lists that have been read from it as it is.
+    lists: HashMap<String, Result<Vec<String>, String>>,
+}
+
+/// The texts of a ConfigMap; `None` where there is none of its name.
+type Texts = Option<BTreeMap<String, String>>;
+
+/// A web server that was asked.
+#[derive(Default)]
+struct Asked {
+    source: ItemsFrom,
+    task: Option<JoinHandle<()>>,
+    /// What came of it, and when.
+    news: Option<(Timestamp, Result<Vec<String>, String>)>,
+    /// The last good answer, by which the server can tell that nothing has changed.
+    answer: Option<Answer>,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+impl Lists {
+    /// Lists that send the groups concerned to `queue` whenever there is something new.
+    pub fn new(client: Client, allowed: Arc<Allowed>, queue: UnboundedSender<GroupRef>) -> Self {
+        Self {
+            client,
+            allowed,
+            queue,
+            known: Arc::default(),
+        }
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes the sources of a group; none, when it is gone.
+    pub fn used(&self, group: &GroupRef, sources: &[ItemsFrom]) {
+        let mut known = self.known();
+        if known.groups.get(group).map_or(&[][..], Vec::as_slice) == sources {
+            return;
+        }
+        let namespace = group.namespace.clone().unwrap_or_default();
+        let wanted: HashSet<MapName> = sources
+            .iter()
+            .filter_map(|source| source.config_map.as_ref())
+            .map(|map| (namespace.clone(), map.name.clone()))
+            .collect();
+        known.maps.retain(|name, map| {
+            if !wanted.contains(name) {
+                map.users.remove(group);
+            }
+            if map.users.is_empty() {
+                map.watch.abort();
+            }
+            !map.users.is_empty()
+        });
+        for name in wanted {
+            let map = known.maps.entry(name.clone());
+            let map = map.or_insert_with(|| Map {
+                users: HashSet::new(),
+                watch: tokio::spawn(self.clone().follow(name)),
+                state: None,
+                lists: HashMap::new(),
+            });
+            map.users.insert(group.clone());
+        }
+        known
+            .asked
+            .retain(|(of, _), asked| of != group || sources.contains(&asked.source));
+        match sources {
+            [] => known.groups.remove(group),
+            _ => known.groups.insert(group.clone(), sources.to_vec()),
+        };
+    }
+
+    /// Forgets the groups that are not among these: those that went while nobody watched.
+    pub fn retain(&self, there: &HashSet<GroupRef>) {
+        let gone: Vec<GroupRef> = {
+            let known = self.known();
+            let gone = known.groups.keys().filter(|group| !there.contains(group));
+            gone.cloned().collect()
+        };
+        for group in gone {
+            self.used(&group, &[]);
+        }
+    }
+
+    async fn follow(self, name: MapName) {
+        let client = self.client.clone();
+        config_maps::follow(client, &name.0, &name.1, |event| match event {
+            Ok(map) => self.put(&name, Ok(map.map(texts))),
+            Err(error) => {
+                let (namespace, configmap) = &name;
+                warn!(namespace, configmap, %error, "the watch on a list of items was interrupted; it is taken up again");
+                if let Some(forbidden) = config_maps::forbidden(error) {
+                    let words = format!(
+                        "the operator may not read it: {forbidden}; give it the rights that \
+                         manifests/02-oaat-operator-deployment.yaml has (get, list and watch of configmaps)"
+                    );
+                    self.put(&name, Err(words));
+                }
+            }
+        })
+        .await;
+    }
+
+    fn put(&self, name: &MapName, state: Result<Texts, String>) {
+        let mut known = self.known();
+        let Some(map) = known.maps.get_mut(name) else {
+            return;
+        };
+        if map.state.as_ref().is_some_and(|(_, known)| *known == state) {
+            return;
+        }
+        map.state = Some((Timestamp::now(), state));
+        map.lists.clear();
+        for group in &map.users {
+            // The receiver goes away at the end of the process only.
+            let _ = self.queue.send(group.clone());
+        }
+    }
+
+    /// What is new of a source of a group. A web server is asked if that is `due`; of one that was
+    /// asked the answer is news if it came after `since`.
+    pub fn read(
+        &self,
+        group: &GroupRef,
+        source: &ItemsFrom,
+        due: bool,
+        since: Option<Timestamp>,
+    ) -> News {
+        match (&source.config_map, &source.http) {
+            (Some(key), _) => self.in_map(group, key),
+            (_, Some(http)) => self.behind(group, source, http, due, since),
+            _ => News::Nothing,
+        }
+    }
+
+    fn in_map(&self, group: &GroupRef, key: &ItemsKey) -> News {
+        let name = (
+            group.namespace.clone().unwrap_or_default(),
+            key.name.clone(),
+        );
+        let mut known = self.known();
+        // One that is not followed yet: the watch event of its group is on its way.
+        let Some(map) = known.maps.get_mut(&name) else {
+            return News::Nothing;
+        };
+        let Some((since, state)) = &map.state else {
+            return News::Nothing;
+        };
+        let list = map.lists.entry(key.key.clone());
+        let list = list.or_insert_with(|| match state {
+            Ok(texts) => in_texts(&key.key, texts.as_ref()),
+            Err(problem) => Err(problem.clone()),
+        });
+        News::Followed(*since, list.clone())
+    }
+
+    fn behind(
+        &self,
+        group: &GroupRef,
+        source: &ItemsFrom,
+        http: &ItemsHttp,
+        due: bool,
+        since: Option<Timestamp>,
+    ) -> News {
+        let mut known = self.known();
+        // Of a group that is gone, or has changed, the watch event comes after this at times.
+        if !known
+            .groups
+            .get(group)
+            .is_some_and(|sources| sources.contains(source))
+        {
+            return News::Nothing;
+        }
+        let key = (group.clone(), source.name.clone());
+        let asked = known.asked.entry(key).or_default();
+        if asked.source != *source {
+            *asked = Asked::default();
+            asked.source = source.clone();
+        }
+        if let Some((at, list)) = &asked.news
+            && since.is_none_or(|since| *at > since)
+        {
+            return News::Read(*at, list.clone());
+        }
+        let free = asked.task.as_ref().is_none_or(JoinHandle::is_finished);
+        if due && free {
+            let task = self.clone().ask(
+                group.clone(),
+                source.clone(),
+                http.clone(),
+                asked.answer.clone(),
+            );
+            asked.task = Some(tokio::spawn(task));
+        }
+        News::Nothing
+    }
+
+    async fn ask(
+        self,
+        group: GroupRef,
+        source: ItemsFrom,
+        http: ItemsHttp,
+        before: Option<Answer>,
+    ) {
+        let answer = match source_rules(&source) {
+            Ok(rules) => fetch(&http, rules.timeout, &self.allowed, before).await,
+            Err(problems) => Err(problems.join("; ")),
+        };
+        debug!(
+            group = group.name,
+            source = words(&source),
+            ok = answer.is_ok(),
+            "asked for a list of items"
+        );
+        {
+            let mut known = self.known();
+            let key = (group.clone(), source.name.clone());
+            let Some(asked) = known
+                .asked
+                .get_mut(&key)
+                .filter(|asked| asked.source == source)
+            else {
+                return;
+            };
+            let list = answer.as_ref().map(|answer| answer.items.clone());
+            asked.news = Some((Timestamp::now(), list.map_err(Clone::clone)));
+            if let Ok(answer) = answer {
+                asked.answer = Some(answer);
+            }
+        }
+        let _ = self.queue.send(group);
+    }
+}
+
+fn texts(map: &ConfigMap) -> BTreeMap<String, String> {
+    map.data.clone().unwrap_or_default()
+}
+
+fn in_texts(key: &str, texts: Option<&BTreeMap<String, String>>) -> Result<Vec<String>, String> {
+    let Some(texts) = texts else {
+        return Err("there is no such ConfigMap in this namespace".into());
+    };
+    match texts.get(key) {
+        Some(text) => parse::list(text),
+        None if texts.is_empty() => Err("it has no texts at all under data".into()),
+        None => {
+            let keys: Vec<&str> = texts.keys().map(String::as_str).take(10).collect();
+            Err(format!(
+                "it has no such key under data, but {}",
+                keys.join(", ")
+            ))
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! One look at all sources of a group.
+
+use super::lister::{Lister, UNWATCHED};
+use super::merge::{definition, due, merge, retry};
+use super::{Look, News, words};
+use crate::api::{ItemSource, ItemsFrom, OaatGroup};
+use crate::cluster::Cluster;
+use crate::decide::{CurrentPod, Observed};
+use crate::validate::{Valid, suspended};
+use crate::windows;
+
+/// Looks at the sources of a group, if it has any, and puts their items in force: after this the
+/// group as seen lists them like those of its spec.
+///
+/// Trouble with a source is told on the group and holds nothing else up.
+pub async fn look<C: Cluster>(cluster: &C, seen: &mut Observed, valid: Option<&Valid>) {
+    let status = seen.group.status.clone().unwrap_or_default();
+    if seen.group.spec.items_from.is_empty() && status.item_sources.is_empty() {
+        return;
+    }
+    let known = status.item_sources;
+    let mut looks = Vec::new();
+    for (index, source) in seen.group.spec.items_from.iter().enumerate() {
+        let known = known.iter().find(|known| known.name == source.name);
+        let mut look = Look {
+            name: source.name.clone(),
+            source: words(source),
+            definition: definition(source),
+            ..Look::default()
+        };
+        // Of a spec that is wrong nothing new is read; what is in force stays so.
+        if let Some(rules) = valid.and_then(|valid| valid.sources.get(index)).copied() {
+            let due = due(known, &look.definition, rules, seen.now);
+            if let Some(container) = &source.container {
+                let lister = lister(cluster, seen, valid);
+                look.pod = Some(lister.pod_name(&source.name));
+                if seen.now < due {
+                    look.again = Some(due);
+                } else if pressing(seen) {
+                    look.again = Some(seen.now);
+                } else {
+                    lister.look(&mut look, container, rules, known).await;
+                }
+            } else {
+                let (namespace, name) = place(&seen.group);
+                let since = known.and_then(|known| known.tried);
+                let due_now = seen.now >= due;
+                look.news = cluster.items(namespace, name, source, due_now, since).await;
+                if source.http.is_some() && look.news == News::Nothing {
+                    look.again = Some(due.max(seen.now.plus(UNWATCHED)));
+                }
+            }
+            if let News::Read(at, list) = &look.news {
+                look.again = Some(at.plus(retry(rules, list.is_err())));
+            }
+        }
+        looks.push(look);
+    }
+    let listed = &seen.group.spec.oaat_items;
+    let (items, mut listing) = merge(listed, &known, &looks);
+    for source in left(&known, &seen.group.spec.items_from) {
+        // Its pod goes before what is known of it does.
+        let lister = lister(cluster, seen, valid);
+        if !pressing(seen) && lister.removed(source).await {
+            continue;
+        }
+        let again = seen.now.plus(UNWATCHED);
+        listing.again = Some(listing.again.map_or(again, |other| other.min(again)));
+        listing.sources.push(ItemSource {
+            items: Vec::new(),
+            problem: None,
+            ..source.clone()
+        });
+    }
+    seen.group.spec.oaat_items = items;
+    seen.listing = listing;
+}
+
+/// What has a pod by the status, and none by the spec.
+fn left<'a>(
+    known: &'a [ItemSource],
+    spec: &'a [ItemsFrom],
+) -> impl Iterator<Item = &'a ItemSource> {
+    known.iter().filter(|known| {
+        let there = |source: &ItemsFrom| source.name == known.name && source.container.is_some();
+        known.pod.is_some() && !spec.iter().any(there)
+    })
+}
+
+fn place(group: &OaatGroup) -> (&str, &str) {
+    let meta = &group.metadata;
+    let namespace = meta.namespace.as_deref().unwrap_or_default();
+    (namespace, meta.name.as_deref().unwrap_or_default())
+}
+
+fn lister<'a, C: Cluster>(
+    cluster: &'a C,
+    seen: &'a Observed,
+    valid: Option<&Valid>,
+) -> Lister<'a, C> {
+    let (namespace, group) = place(&seen.group);
+    let blackout = valid.and_then(|valid| windows::blackout(&valid.windows, seen.now));
+    Lister {
+        cluster,
+        namespace,
+        group,
+        uid: &seen.uid,
+        now: seen.now,
+        held: match (suspended(&seen.group), blackout) {
+            (Some(_), _) => Some("the group is suspended".into()),
+            (None, Some(blackout)) => Some(blackout.to_string()),
+            (None, None) => None,
+        },
+    }
+}
+
+/// Whether something is to be done about a run that shall not wait for a list.
+fn pressing(seen: &Observed) -> bool {
+    match &seen.current {
+        CurrentPod::None => false,
+        CurrentPod::Present(pod) => pod.terminal() || pod.gated,
+        CurrentPod::Absent(_) => true,
+    }
+}

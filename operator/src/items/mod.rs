@@ -1,0 +1,72 @@
+//! Items that are listed elsewhere: read from ConfigMaps, from what containers print, and from
+//! web servers, and put in force beside those of the spec. What was read last is in the group's
+//! status, so it stays in force whatever becomes of its source, and over restarts.
+
+mod http;
+mod lister;
+mod lists;
+mod look;
+mod merge;
+mod parse;
+
+pub use http::{Allowed, problems as http_problems};
+pub use lister::problems;
+pub use lists::Lists;
+pub use look::look;
+pub use merge::{KEPT, Listing, held, put_in_force, retry};
+pub use parse::MAX_TEXT;
+
+use crate::api::{ItemsFrom, Timestamp};
+use std::time::Duration;
+
+/// How a source is read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SourceRules {
+    /// How long after it was last tried it is tried again.
+    pub refresh: Duration,
+    /// How long that may take.
+    pub timeout: Duration,
+}
+
+/// What is new of a source.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum News {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// It is being read, with words about that.
+    Busy(String),
+    /// What is there now, of a source that is followed as it changes, and since when it is there.
+    Followed(Timestamp, Result<Vec<String>, String>),
+    /// What came of reading it, and when.
+    Read(Timestamp, Result<Vec<String>, String>),
+}
+
+/// What a look at a source found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Look {
+    /// Its name in the spec.
+    pub name: String,
+    /// Where its list comes from, in words.
+    pub source: String,
+    /// What tells its definition from another.
+    pub definition: String,
+    /// What is new.
+    pub news: News,
+    /// Name of the pod that prints the list.
+    pub pod: Option<String>,
+    /// Uid of the pod that the news are about.
+    pub pod_uid: Option<String>,
+    /// When to look again.
+    pub again: Option<Timestamp>,
+}
+
+/// Where a source's list comes from, in words.
+fn words(source: &ItemsFrom) -> String {
+    match (&source.config_map, &source.http) {
+        (Some(map), _) => format!("ConfigMap {}, key {}", map.name, map.key),
+        // What comes after a question mark may be no business of everybody.
+        (_, Some(http)) => http.url.split('?').next().unwrap_or_default().to_owned(),
+        _ => "what a container prints".to_owned(),
+    }
+}

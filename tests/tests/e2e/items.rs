@@ -1,0 +1,488 @@
+//! Items that are listed elsewhere: in ConfigMaps, by containers, behind URLs.
+
+use crate::bad_input::message;
+use crate::by_hand::{history, state, text};
+use crate::world::{World, condition, item, millis};
+use anyhow::{Context, Result, ensure};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use tokio::net::TcpListener;
+
+/// What the condition ItemsReady says: its reason and message.
+fn ready(group: &Value) -> (String, String) {
+    let (_, reason, message) = condition(group, "ItemsReady");
+    (reason, message)
+}
+
+fn runs(group: &Value, name: &str) -> i64 {
+    item(group, name)["runs"].as_i64().unwrap_or(0)
+}
+
+fn has(group: &Value, name: &str) -> bool {
+    !item(group, name).is_null()
+}
+
+/// Writes the text under a key of a ConfigMap.
+async fn list(world: &World, name: &str, key: &str, text: &str) -> Result<()> {
+    let maps: Api<ConfigMap> = Api::namespaced(world.client.clone(), &world.namespace);
+    let map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": { key: text },
+    });
+    maps.patch(
+        name,
+        &PatchParams::apply("test").force(),
+        &Patch::Apply(&map),
+    )
+    .await?;
+    Ok(())
+}
+
+fn from_map() -> Value {
+    json!([{ "name": "disks", "configMap": { "name": "disks" } }])
+}
+
+#[tokio::test]
+async fn a_list_in_a_configmap_is_followed() -> Result<()> {
+    let world = World::new("items-map").await?;
+    world.work("true", json!({})).await?;
+    world
+        .group(&["own"], json!({ "itemsFrom": from_map() }))
+        .await?;
+    // What is listed in the spec does not wait for a list that is not there.
+    let group = world
+        .until("what is there runs", |g| {
+            runs(g, "own") == 1 && ready(g).0 == "SourceFailed"
+        })
+        .await?;
+    ensure!(ready(&group).1.contains("no such ConfigMap"), "{group:#}");
+    ensure!(ready(&group).1.contains("no list yet"), "{group:#}");
+    let words = world.until_event("group", "ItemsNotReady").await?;
+    ensure!(words.contains("ConfigMap disks, key items"), "{words}");
+
+    list(&world, "disks", "items", "# mine\n\n/home\nown\n/var\n").await?;
+    let group = world
+        .until("all have run", |g| {
+            runs(g, "/home") == 1 && runs(g, "/var") == 1
+        })
+        .await?;
+    ensure!(runs(&group, "own") == 1, "{group:#}");
+    ensure!(ready(&group).0 == "Listed", "{group:#}");
+    ensure!(
+        ready(&group).1.contains("3 items from ConfigMap disks"),
+        "{group:#}"
+    );
+    let source = &group["status"]["itemSources"][0];
+    ensure!(
+        source["items"] == json!(["/home", "own", "/var"]),
+        "{group:#}"
+    );
+    world.until_event("group", "ItemsReady").await?;
+
+    list(&world, "disks", "items", "[\"/home\", \"/srv\"]").await?;
+    let group = world
+        .until("the new one has run", |g| runs(g, "/srv") == 1)
+        .await?;
+    let gone = item(&group, "/var");
+    ensure!(
+        gone["state"] == "Held" && gone["missingSince"].is_string(),
+        "{group:#}"
+    );
+    ensure!(
+        text(&gone["message"]).contains("kept for a day"),
+        "{group:#}"
+    );
+    ensure!(
+        gone["lastSuccess"].is_string() && runs(&group, "own") == 1,
+        "{group:#}"
+    );
+    let described = world.kubectl(&["describe", "og", "group"]).await?;
+    ensure!(
+        described.contains("2 items from ConfigMap disks"),
+        "{described}"
+    );
+
+    // It comes back with its history, and so is not due yet.
+    list(&world, "disks", "items", "/home\n/srv\n/var\n").await?;
+    let group = world
+        .until("it is back", |g| {
+            item(g, "/var")["missingSince"].is_null() && state(g) == "Idle"
+        })
+        .await?;
+    ensure!(
+        runs(&group, "/var") == 1 && history(&group).len() == 4,
+        "{group:#}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_list_that_goes_bad_leaves_the_last_good_one_in_force() -> Result<()> {
+    let mut world = World::new("items-bad").await?;
+    world.work("true", json!({})).await?;
+    list(&world, "disks", "items", "a\nb\n").await?;
+    world
+        .group(&[], json!({ "itemsFrom": from_map(), "frequency": "2s" }))
+        .await?;
+    world
+        .until("both have run", |g| runs(g, "a") > 0 && runs(g, "b") > 0)
+        .await?;
+    let bad = [
+        ("items", "", "write []"),
+        ("items", "[1]", "entry 1 is a number"),
+        ("other", "a", "no such key under data, but other"),
+    ];
+    for (key, words, said) in bad {
+        list(&world, "disks", key, words).await?;
+        let group = world
+            .until("it says what is wrong", |g| {
+                ready(g).0 == "SourceFailed" && ready(g).1.contains(said)
+            })
+            .await?;
+        ensure!(
+            ready(&group).1.contains("stays in force, with 2 items"),
+            "{group:#}"
+        );
+    }
+    let maps: Api<ConfigMap> = Api::namespaced(world.client.clone(), &world.namespace);
+    maps.delete("disks", &DeleteParams::default()).await?;
+    world
+        .until("it says that it is gone", |g| {
+            ready(g).1.contains("no such ConfigMap")
+        })
+        .await?;
+    // Over a restart as well: what is in force is in the status.
+    world.take_operator().kill().await;
+    world.start_operator().await?;
+    let before = world.read("group").await?;
+    let group = world
+        .until("they go on", |g| {
+            runs(g, "a") > runs(&before, "a") && runs(g, "b") > runs(&before, "b")
+        })
+        .await?;
+    ensure!(item(&group, "a")["missingSince"].is_null(), "{group:#}");
+
+    list(&world, "disks", "items", "[]").await?;
+    let group = world
+        .until("it says that there is none", |g| {
+            state(g) == "Waiting" && message(g).contains("there are no items; disks: 0 items")
+        })
+        .await?;
+    ensure!(condition(&group, "Ready").1 == "NoItems", "{group:#}");
+    ensure!(item(&group, "a")["missingSince"].is_string(), "{group:#}");
+    Ok(())
+}
+
+/// A source that is a container with this script.
+fn printed(script: &str) -> Value {
+    let container = json!({ "name": "main", "image": "any", "command": ["sh", "-c", script] });
+    json!([{ "name": "disks", "container": {
+        "podspec": { "container": container }, "refresh": "10s", "timeout": "20s",
+    } }])
+}
+
+/// The pods that print lists.
+async fn listers(world: &World) -> Result<Vec<k8s_openapi::api::core::v1::Pod>> {
+    let params = ListParams::default().labels("oaat.kawaja.net/lists-items-of=group");
+    Ok(world.pods().list(&params).await?.items)
+}
+
+#[tokio::test]
+async fn a_container_prints_the_list_and_is_no_run() -> Result<()> {
+    let world = World::new("items-container").await?;
+    world.work("true", json!({})).await?;
+    let group = json!({ "itemsFrom": printed("echo a; echo b"), "frequency": "1h" });
+    world.group(&[], group).await?;
+    let group = world
+        .until("what it printed has run", |g| {
+            runs(g, "a") == 1 && runs(g, "b") == 1
+        })
+        .await?;
+    ensure!(
+        group["status"]["run"] == 2 && history(&group).len() == 2,
+        "{group:#}"
+    );
+    ensure!(ready(&group).0 == "Listed", "{group:#}");
+    let first = listers(&world).await?;
+    ensure!(first.len() == 1, "{first:#?}");
+    ensure!(
+        !first[0].labels().contains_key("oaat.kawaja.net/group"),
+        "{first:#?}"
+    );
+    let log = world.kubectl(&["logs", &first[0].name_any()]).await?;
+    ensure!(log == "a\nb\n", "{log:?}");
+
+    // It is run again in time, and what it prints then counts.
+    let tried = |g: &Value| millis(&g["status"]["itemSources"][0]["tried"]);
+    let before = tried(&group);
+    let group = world
+        .until("it is read again", |g| tried(g) > before)
+        .await?;
+    ensure!(tried(&group) - before >= 10_000, "{group:#}");
+    let second = listers(&world).await?;
+    ensure!(
+        second[0].uid() != first[0].uid(),
+        "the same pod was read twice"
+    );
+    ensure!(group["status"]["run"] == 2, "{group:#}");
+
+    // Another definition is not waited for.
+    world
+        .change(json!({ "spec": { "itemsFrom": printed("echo a; echo c") } }))
+        .await?;
+    let group = world
+        .until("the new one has run", |g| runs(g, "c") == 1)
+        .await?;
+    ensure!(item(&group, "b")["missingSince"].is_string(), "{group:#}");
+
+    world
+        .change(json!({ "spec": { "itemsFrom": printed("echo no such list >&2; exit 3") } }))
+        .await?;
+    let group = world
+        .until("it says what went wrong", |g| {
+            ready(g).0 == "SourceFailed" && ready(g).1.contains("exited with code 3")
+        })
+        .await?;
+    ensure!(
+        ready(&group).1.contains("stays in force, with 2 items"),
+        "{group:#}"
+    );
+
+    // Without the source its pod goes as well, and its items are missing.
+    world
+        .change(json!({ "spec": { "itemsFrom": null, "oaatItems": ["own"] } }))
+        .await?;
+    let group = world
+        .until("nothing is left of it", |g| {
+            g["status"]["itemSources"].is_null() && runs(g, "own") == 1
+        })
+        .await?;
+    ensure!(listers(&world).await?.is_empty(), "{group:#}");
+    ensure!(
+        has(&group, "c") && condition(&group, "ItemsReady").0.is_empty(),
+        "{group:#}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_container_that_does_not_end_or_start_is_ended_and_told() -> Result<()> {
+    let world = World::new("items-slow").await?;
+    world.work("true", json!({})).await?;
+    let mut sources = printed("sleep 600");
+    sources[0]["container"]["timeout"] = json!("2s");
+    world
+        .group(&["own"], json!({ "itemsFrom": sources }))
+        .await?;
+    let group = world
+        .until("it says that it took too long", |g| {
+            ready(g).0 == "SourceFailed"
+        })
+        .await?;
+    let (_, words) = ready(&group);
+    ensure!(
+        words.contains("its timeout (2s)") || words.contains("DeadlineExceeded"),
+        "{group:#}"
+    );
+    world.until_recorded("own").await?;
+
+    let mut refused = printed("true");
+    refused[0]["container"]["podspec"]["priorityClassName"] = json!("nowhere");
+    world
+        .change(json!({ "spec": { "itemsFrom": refused } }))
+        .await?;
+    let group = world
+        .until("it says why it was refused", |g| {
+            ready(g).1.contains("refused its pod")
+        })
+        .await?;
+    ensure!(ready(&group).1.contains("nowhere"), "{group:#}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_container_is_started_while_the_group_is_suspended() -> Result<()> {
+    let world = World::new("items-suspended").await?;
+    world.work("true", json!({})).await?;
+    let group = json!({ "itemsFrom": printed("echo a"), "suspend": true });
+    world.group(&[], group).await?;
+    let group = world
+        .until("it is suspended", |g| state(g) == "Suspended")
+        .await?;
+    ensure!(ready(&group).1.contains("nothing is started"), "{group:#}");
+    world.look().await?;
+    ensure!(listers(&world).await?.is_empty(), "{group:#}");
+    world
+        .change(json!({ "spec": { "suspend": false } }))
+        .await?;
+    world.until_recorded("a").await?;
+    Ok(())
+}
+
+/// A web server: what it says, and the requests that it had.
+#[derive(Default)]
+struct Web {
+    /// Status, headers, and text.
+    says: (u16, Vec<(&'static str, String)>, String),
+    had: Vec<http::request::Parts>,
+}
+
+/// Starts one; gives what it says, to be changed, and its port.
+async fn web() -> Result<(Arc<Mutex<Web>>, u16)> {
+    let web: Arc<Mutex<Web>> = Arc::default();
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
+    let shared = web.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let shared = shared.clone();
+            let service = service_fn(move |request: Request<Incoming>| {
+                let mut web = shared.lock().unwrap();
+                let (parts, _) = request.into_parts();
+                let (status, headers, text) = web.says.clone();
+                let known = headers.iter().find(|(name, _)| *name == "etag");
+                let same = known.is_some_and(|(_, tag)| {
+                    parts
+                        .headers
+                        .get("if-none-match")
+                        .is_some_and(|t| t.as_bytes() == tag.as_bytes())
+                });
+                web.had.push(parts);
+                let mut response = Response::builder().status(if same { 304 } else { status });
+                for (name, value) in headers {
+                    response = response.header(name, value);
+                }
+                let body = if same { String::new() } else { text };
+                let response = response.body(body).unwrap();
+                async move { Ok::<_, Infallible>(response) }
+            });
+            tokio::spawn(async move {
+                let _ = http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+            });
+        }
+    });
+    Ok((web, port))
+}
+
+#[tokio::test]
+async fn a_web_server_is_asked_for_the_list_if_that_is_permitted() -> Result<()> {
+    let mut world = World::new("items-http").await?;
+    world.work("true", json!({})).await?;
+    let (web, port) = web().await?;
+    let disks = r#"{"disks": [{"name": "a"}, {"name": "b"}]}"#;
+    let tag = ("etag", "\"1\"".to_owned());
+    web.lock().unwrap().says = (200, vec![tag], disks.into());
+    let source = json!([{ "name": "disks", "http": {
+        "url": format!("http://localhost:{port}/disks?secret=1"), "refresh": "10s",
+        "jsonPath": "$.disks[*].name", "headers": { "Accept": "application/json" },
+    } }]);
+    world.group(&[], json!({ "itemsFrom": source })).await?;
+    let said = async |words: &'static str| {
+        world
+            .until(words, move |g| {
+                ready(g).0 == "SourceFailed" && ready(g).1.contains(words)
+            })
+            .await
+    };
+    let group = said("--allow-items-from localhost").await?;
+    ensure!(!ready(&group).1.contains("secret"), "{group:#}");
+    // The name alone does not permit an address within.
+    world.take_operator().kill().await;
+    world.options.more = vec!["--allow-items-from".into(), "localhost".into()];
+    world.start_operator().await?;
+    world
+        .until("the address is refused", |g| {
+            ready(g).1.contains("not public")
+        })
+        .await?;
+    ensure!(
+        web.lock().unwrap().had.is_empty(),
+        "it was asked all the same"
+    );
+
+    world.take_operator().kill().await;
+    let both = "localhost,127.0.0.0/8,::1".to_owned();
+    world.options.more = vec!["--allow-items-from".into(), both];
+    world.start_operator().await?;
+    let group = world
+        .until("what it lists has run", |g| {
+            runs(g, "a") == 1 && runs(g, "b") == 1
+        })
+        .await?;
+    ensure!(ready(&group).0 == "Listed", "{group:#}");
+    let first = web
+        .lock()
+        .unwrap()
+        .had
+        .first()
+        .map(|had| had.headers.clone());
+    let first = first.context("it was not asked")?;
+    ensure!(first["accept"] == "application/json", "{first:?}");
+
+    let asked = || {
+        web.lock()
+            .unwrap()
+            .had
+            .iter()
+            .any(|had| had.headers.contains_key("if-none-match"))
+    };
+    let time = |g: &Value| millis(&g["status"]["itemSources"][0]["time"]);
+    let before = time(&group);
+    world
+        .until("it is asked again", move |g| time(g) > before)
+        .await?;
+    ensure!(asked(), "it was not asked whether there is anything new");
+
+    for (status, headers, text, words) in [
+        (503, vec![], "", "it answered 503"),
+        (200, vec![], "<html>", "no JSON"),
+        (
+            302,
+            vec![("location", "http://10.0.0.1/".to_owned())],
+            "",
+            "is not followed",
+        ),
+    ] {
+        web.lock().unwrap().says = (status, headers, text.into());
+        let group = world
+            .until(words, |g| {
+                ready(g).0 == "SourceFailed" && ready(g).1.contains(words)
+            })
+            .await?;
+        ensure!(
+            ready(&group).1.contains("stays in force, with 2 items"),
+            "{group:#}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_example_of_lists_is_followed_to_its_end() -> Result<()> {
+    let world = World::new("items-example").await?;
+    world
+        .apply(include_str!("../../../manifests/examples/lists.yaml"))
+        .await?;
+    let group = world
+        .until_object("OaatGroup", "archive", "all have run", |g| {
+            ["/srv/fixed", "customers", "orders", "invoices"]
+                .iter()
+                .all(|name| runs(g, name) == 1)
+        })
+        .await?;
+    ensure!(
+        group["status"]["itemSources"][1]["items"] == json!(["orders", "invoices"]),
+        "{group:#}"
+    );
+    Ok(())
+}
