@@ -9,6 +9,7 @@ mod hostile;
 mod policies;
 mod recovery;
 mod samples;
+mod wishes;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
@@ -38,6 +39,8 @@ enum Part {
     Election,
     /// From the start of an operator to its next action, among many groups.
     Recovery,
+    /// Blackout windows, and lists of items.
+    Wishes,
 }
 
 #[tokio::main]
@@ -49,6 +52,9 @@ async fn main() -> Result<()> {
     let wanted = |part| cli.only.is_none_or(|only| only == part);
     if wanted(Part::Decision) {
         decision::measure()?;
+    }
+    if wanted(Part::Wishes) {
+        wishes::look_ahead()?;
     }
     if cli.only == Some(Part::Decision) {
         return Ok(());
@@ -72,6 +78,9 @@ async fn main() -> Result<()> {
     }
     if wanted(Part::Recovery) {
         recovery::measure(&plane, &kubeconfig).await?;
+    }
+    if wanted(Part::Wishes) {
+        wishes::measure(&plane, &kubeconfig).await?;
     }
     Ok(())
 }

@@ -1,0 +1,172 @@
+//! What blackout windows and lists of items cost: a look ahead, ten thousand groups that wait, and a list
+//! that changes.
+
+use crate::handover::{PATIENCE, groups, node};
+use crate::policies::{create, start, work};
+use crate::samples::{Samples, ms, us};
+use anyhow::{Context, Result, bail};
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use oaat_operator::api::{OaatGroupSpec, Timestamp};
+use oaat_operator::validate::validate;
+use oaat_operator::windows;
+use oaat_tests::{ControlPlane, Operator};
+use serde_json::{Value, json};
+use std::hint::black_box;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
+
+/// Groups that wait.
+const GROUPS: usize = 10_000;
+/// For how long their requests are counted.
+const IDLE: Duration = Duration::from_secs(30);
+/// Changes of the list.
+const CHANGES: usize = 50;
+/// Looks ahead, an hour and some minutes apart.
+const LOOKS: usize = 5_000;
+
+/// The pure part.
+pub fn look_ahead() -> Result<()> {
+    println!("next opening of a window, and the blackout then (goal 50 µs):");
+    for (words, schedule, zone) in [
+        ("each weekday at 8", "0 8 * * 1-5", "Europe/Berlin"),
+        ("every minute", "* * * * *", "UTC"),
+        ("the 1st of each month", "30 2 1 * *", "America/New_York"),
+        ("New Year", "0 0 1 1 *", "Asia/Tokyo"),
+        ("each 29th of February", "0 0 29 2 *", "UTC"),
+    ] {
+        let window = json!({ "schedule": schedule, "duration": "2h", "timeZone": zone });
+        let spec: OaatGroupSpec =
+            serde_json::from_value(json!({ "oaatType": "t", "blackoutWindows": [window] }))?;
+        let valid = validate(&spec).ok().context("the spec of the bench")?;
+        let mut samples = Samples::default();
+        for look in 0..LOOKS {
+            let now = Timestamp(1_767_225_600_000 + look as i64 * 4_019_000);
+            let begun = Instant::now();
+            black_box(windows::blackout(&valid.windows, now));
+            black_box(windows::next(&valid.windows, now));
+            samples.0.push(begun.elapsed());
+        }
+        println!(
+            "  {words:<24} p50 {:>8}   p99 {:>8}",
+            us(samples.quantile(0.5)),
+            us(samples.quantile(0.99))
+        );
+    }
+    Ok(())
+}
+
+pub async fn measure(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
+    change(plane, kubeconfig).await?;
+    wait(plane, kubeconfig).await
+}
+
+async fn write_list(client: &Client, namespace: &str, text: &str) -> Result<()> {
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "list" }, "data": { "items": text },
+    });
+    let params = PatchParams::apply("bench").force();
+    maps.patch("list", &params, &Patch::Apply(&map)).await?;
+    Ok(())
+}
+
+/// From the change of a ConfigMap to the claim of the item that it brought.
+async fn change(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
+    let (namespace, client) = ("list", plane.admin());
+    let _node = node(plane, namespace).await?;
+    work(plane, namespace, "0").await?;
+    write_list(&client, namespace, "item-first").await?;
+    let spec = json!({
+        "oaatType": "work", "podHistoryLimit": 5,
+        "itemsFrom": [{ "name": "list", "configMap": { "name": "list" } }],
+    });
+    create(&client, namespace, "group", spec).await?;
+    let operator = start(plane, kubeconfig, namespace).await?;
+    let mut samples = Samples::default();
+    let until = async |wanted: &dyn Fn(&Value) -> bool| {
+        let begun = Instant::now();
+        loop {
+            let group = serde_json::to_value(groups(&client, namespace).get("group").await?)?;
+            if wanted(&group["status"]) {
+                return Ok(());
+            }
+            if begun.elapsed() > PATIENCE {
+                bail!("the list did not take effect: {:#}", group["status"]);
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let mut list = "item-first".to_owned();
+    for number in 0..CHANGES {
+        until(&|status| status["state"] == "Idle").await?;
+        let name = format!("item-{number}");
+        list.push('\n');
+        list.push_str(&name);
+        let begun = Instant::now();
+        write_list(&client, namespace, &list).await?;
+        until(&|status| status["lastDecision"]["item"] == name).await?;
+        samples.0.push(begun.elapsed());
+    }
+    println!(
+        "ConfigMap with a list changed → the new item is claimed: p50 {}, p99 {} (goal 100 ms)",
+        ms(samples.quantile(0.5)),
+        ms(samples.quantile(0.99))
+    );
+    drop(operator);
+    Ok(())
+}
+
+/// Groups with windows, half of them in a blackout: what they ask for while nothing happens.
+async fn wait(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
+    let (namespace, client) = ("windows", plane.admin());
+    plane.namespace(namespace).await?;
+    let made = stream::iter(0..GROUPS).map(|number| {
+        let client = client.clone();
+        async move {
+            let window = match number % 2 {
+                0 => json!({ "schedule": "0 0 * * *", "duration": "2days" }),
+                _ => json!({ "schedule": "0 0 29 2 *", "duration": "1h" }),
+            };
+            let spec = json!({
+                "oaatType": "none", "oaatItems": ["a", "b"], "blackoutWindows": [window],
+            });
+            create(&client, namespace, &format!("group-{number}"), spec).await
+        }
+    });
+    made.buffer_unordered(8).try_collect::<Vec<_>>().await?;
+    let operator = start(plane, kubeconfig, namespace).await?;
+    let begun = Instant::now();
+    let mut before = requests(&operator).await?;
+    // Until it has looked at all of them, and what it wrote has come back to it.
+    loop {
+        sleep(Duration::from_secs(5)).await;
+        let now = requests(&operator).await?;
+        let looked = operator.metric("oaat_cycles_total", &[]).await?;
+        if now == before && looked >= GROUPS as f64 {
+            break;
+        }
+        if begun.elapsed() > PATIENCE * 5 {
+            bail!(
+                "{looked} looks at {GROUPS} groups, and still {} requests in 5 s",
+                now - before
+            );
+        }
+        before = now;
+    }
+    sleep(IDLE).await;
+    println!(
+        "{GROUPS} groups with windows, half of them in a blackout: {} requests in {} s (goal 0)",
+        requests(&operator).await? - before,
+        IDLE.as_secs()
+    );
+    Ok(())
+}
+
+/// Requests so far.
+async fn requests(operator: &Operator) -> Result<f64> {
+    operator.metric("oaat_api_requests_total", &[]).await
+}
