@@ -58,6 +58,51 @@ pub fn pod_spec(_: &mut SchemaGenerator) -> Schema {
     Schema::from(pod)
 }
 
+/// The schema of `podMetadata.labels`: what the API server takes as labels of a pod.
+pub fn labels(_: &mut SchemaGenerator) -> Schema {
+    let mut labels = keyed("label");
+    labels.insert(
+        "additionalProperties".into(),
+        json!({
+            "type": "string",
+            "maxLength": 63,
+            "x-kubernetes-validations": [{
+                "rule": "self.matches('^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$')",
+                "message": "the value of a label has letters, digits, '-', '_' and '.', with a letter or digit at both ends, such as nightly"
+            }]
+        }),
+    );
+    Schema::from(labels)
+}
+
+/// The schema of `podMetadata.annotations`: what the API server takes as annotations of a pod.
+pub fn annotations(_: &mut SchemaGenerator) -> Schema {
+    let mut annotations = keyed("annotation");
+    annotations.insert("additionalProperties".into(), json!({ "type": "string" }));
+    Schema::from(annotations)
+}
+
+/// A map whose keys are qualified names. Their number is limited for the cost of the rule alone.
+fn keyed(of: &str) -> Map<String, Value> {
+    let mut map = Map::new();
+    map.insert("type".into(), json!("object"));
+    map.insert("maxProperties".into(), json!(100));
+    map.insert(
+        "x-kubernetes-validations".into(),
+        json!([{
+            "rule": format!("self.all(key, key.matches('{QUALIFIED}'))"),
+            "message": format!(
+                "the key of a {of} is a name of up to 63 letters, digits, '-', '_' and '.', perhaps after a domain and '/', such as team or example.com/team"
+            )
+        }]),
+    );
+    map
+}
+
+/// A name after an optional domain, as the keys of labels and annotations are.
+const QUALIFIED: &str =
+    "^([a-z0-9][-a-z0-9.]{0,251}[a-z0-9]?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
+
 /// The schema of a Kubernetes type with everything inlined, as a structural schema
 /// must be, and the parts left out that only cost room.
 fn inlined<T: JsonSchema>() -> Map<String, Value> {
