@@ -25,9 +25,8 @@ pub struct Files {
 }
 
 /// What no file says.
-const NOT_HERE: &str = "not checked here: whether the API server accepts the pods of a type (the operator asks it by a dry run \
-     once the type is applied, and the condition Valid has the answer), and what a policy makes of its settings \
-     (condition PolicyReady)";
+const NOT_HERE: &str = "only the API server can tell whether it accepts the pods of a type (the operator asks it by a dry run once the \
+     type is applied, and the condition Valid has the answer), and only a policy whether it accepts its settings (condition PolicyReady)";
 
 /// What became of looking at files.
 #[derive(Debug, Default, PartialEq)]

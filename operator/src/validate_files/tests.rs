@@ -7,7 +7,7 @@ fn report(text: &str) -> Report {
 }
 
 const GROUP: &str =
-    "apiVersion: kawaja.net/v1\nkind: OaatGroup\nmetadata: {name: g, namespace: n}\n";
+    "apiVersion: kawaja.net/v1\nkind: OaatGroup\nmetadata: {name: g, namespace: ns}\n";
 
 fn group(spec: &str) -> Report {
     report(&format!("{GROUP}spec: {spec}\n"))
@@ -16,7 +16,7 @@ fn group(spec: &str) -> Report {
 #[test]
 fn one_line_for_each_object_that_is_right() {
     let report = group("{oaatType: t, oaatItems: [a]}");
-    assert_eq!(report.lines, ["f.yaml: OaatGroup n/g: ok"]);
+    assert_eq!(report.lines, ["f.yaml: OaatGroup ns/g: ok"]);
     assert_eq!(report.status(), 0);
 }
 
@@ -38,7 +38,7 @@ fn all_problems_of_an_object_are_told_at_once_by_their_fields() {
         "spec.itemOptions[\"a b\"].suspend: must be true or false",
     ] {
         assert!(
-            told.contains(&format!("f.yaml: OaatGroup n/g: {field}")),
+            told.contains(&format!("f.yaml: OaatGroup ns/g: {field}")),
             "{field}: {told}"
         );
     }
@@ -66,7 +66,7 @@ fn null_is_as_if_it_were_not_there() {
     let report = group(
         "{oaatType: t, oaatItems: null, frequency: null, suspend: null, itemOptions: {a: null}}",
     );
-    assert_eq!(report.lines, ["f.yaml: OaatGroup n/g: ok"]);
+    assert_eq!(report.lines, ["f.yaml: OaatGroup ns/g: ok"]);
     let report = group("{oaatType: null}");
     assert!(
         report.lines[0].contains("spec.oaatType: is missing"),
