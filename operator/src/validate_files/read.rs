@@ -312,7 +312,8 @@ mod tests {
             ("a: .nan", "line 1"),
             ("? [a]\n: b", "no text"),
             ("<<: 5", "<< takes a map"),
-            (&"[".repeat(100_000), "more than 100 deep"),
+            (&"- ".repeat(150), "more than 100 deep"),
+            (&"[".repeat(100_000), "recursion limit"),
             (&bomb, "more than 5000000 values"),
             (&chain, "more than 100 deep"),
         ] {

@@ -208,3 +208,13 @@ fn whatever_is_in_a_file_there_is_no_panic() {
         prop_assert!(report.objects == 1 && !report.lines.is_empty());
     });
 }
+
+#[test]
+fn whatever_a_file_is_there_is_no_panic() {
+    use proptest::prelude::*;
+    proptest!(ProptestConfig::with_cases(2000), |(text in "([-:?&*!|>'\"%@#,~<= \t\n]|[\\[\\]{}]|[a-c0-2]|---\n|: |- |é){0,60}")| {
+        let mut report = Report::default();
+        report.file("f", &text);
+        prop_assert!(report.lines.iter().all(|line| !line.contains('\n')));
+    });
+}

@@ -141,7 +141,7 @@ async fn the_api_server_and_validate_are_of_one_mind() -> Result<()> {
                     // `FILE: KIND NAME: FIELD: WORDS`
                     && status == 1
                     && said.lines().any(|line| {
-                        let named = line.splitn(4, ": ").nth(2);
+                        let named = line.split(": ").nth(2);
                         named.is_some_and(|named| named.contains(field.as_str()))
                     })
             }
