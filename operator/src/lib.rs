@@ -35,6 +35,7 @@ pub mod sightings;
 pub mod triggers;
 pub mod types;
 pub mod validate;
+pub mod validate_files;
 pub mod windows;
 
 /// The default policy's component, built from `policy-default` by the build script.

@@ -24,6 +24,12 @@ enum Command {
     Run(Settings),
     /// Print the CustomResourceDefinitions as YAML.
     Crd,
+    /// Check OaatGroups and OaatTypes in files, without a cluster.
+    ///
+    /// Says about each whether the API server would take it and the operator understand it: one
+    /// line per problem. Exits with 0 where there is none, 1 where there are some, 2 where a file
+    /// cannot be read or there is neither OaatGroup nor OaatType in any.
+    Validate(oaat_operator::validate_files::Files),
     /// Tools for the author of a selection policy.
     #[command(subcommand)]
     Policy(policy_tools::Command),
@@ -39,6 +45,7 @@ fn main() -> ExitCode {
             }
             Err(error) => failed(&error.into()),
         },
+        Command::Validate(files) => oaat_operator::validate_files::run(&files),
         Command::Run(settings) => operate(settings),
         Command::Policy(command) => policy_tools::run(command, oaat_operator::DEFAULT_POLICY),
     }

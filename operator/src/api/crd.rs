@@ -58,6 +58,51 @@ pub fn pod_spec(_: &mut SchemaGenerator) -> Schema {
     Schema::from(pod)
 }
 
+/// The schema of `podMetadata.labels`: what the API server takes as labels of a pod.
+pub fn labels(_: &mut SchemaGenerator) -> Schema {
+    let mut labels = keyed("a label", "a-z");
+    labels.insert(
+        "additionalProperties".into(),
+        json!({
+            "type": "string",
+            "maxLength": 63,
+            "x-kubernetes-validations": [{
+                "rule": "self.matches('^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$')",
+                "message": "the value of a label has letters, digits, '-', '_' and '.', with a letter or digit at both ends, such as nightly"
+            }]
+        }),
+    );
+    Schema::from(labels)
+}
+
+/// The schema of `podMetadata.annotations`: what the API server takes as annotations of a pod.
+pub fn annotations(_: &mut SchemaGenerator) -> Schema {
+    let mut annotations = keyed("an annotation", "A-Za-z");
+    annotations.insert("additionalProperties".into(), json!({ "type": "string" }));
+    Schema::from(annotations)
+}
+
+/// A map whose keys are names after an optional domain, in which there may be these letters. The
+/// number of keys is limited for the cost of the rule alone.
+fn keyed(of: &str, letters: &str) -> Map<String, Value> {
+    let part = format!("[{letters}0-9]([-{letters}0-9]*[{letters}0-9])?");
+    let domain = format!(r"{part}(\\.{part})*/");
+    let name = "[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?";
+    let mut map = Map::new();
+    map.insert("type".into(), json!("object"));
+    map.insert("maxProperties".into(), json!(100));
+    map.insert(
+        "x-kubernetes-validations".into(),
+        json!([{
+            "rule": format!("self.all(key, key.matches('^({domain})?{name}$'))"),
+            "message": format!(
+                "the key of {of} is a name of up to 63 letters, digits, '-', '_' and '.', perhaps after a domain and '/', such as team or example.com/team"
+            )
+        }]),
+    );
+    map
+}
+
 /// The schema of a Kubernetes type with everything inlined, as a structural schema
 /// must be, and the parts left out that only cost room.
 fn inlined<T: JsonSchema>() -> Map<String, Value> {

@@ -45,7 +45,7 @@ pub struct ItemOptions {
 pub struct Variable {
     /// Its name.
     #[schemars(length(min = 1, max = 128))]
-    #[x_kube(validation = ("self != 'OAAT_ITEM' && !self.contains('=')", "a variable of itemOptions has a name without '=' in it, and not OAAT_ITEM: that is the item's name in every container"))]
+    #[x_kube(validation = ("self != 'OAAT_ITEM' && self.matches('^[ -<>-~]+$')", "a variable of itemOptions has a name of ASCII characters without '=', such as LEVEL, and not OAAT_ITEM: that is the item's name in every container"))]
     pub name: String,
     /// Its value. `{{oaat_item}}` is replaced in it, as in the OaatType.
     #[serde(default)]

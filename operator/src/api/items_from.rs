@@ -31,15 +31,17 @@ pub struct ItemsFrom {
 }
 
 /// A key of a ConfigMap in the group's namespace.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct ItemsKey {
     /// Name of the ConfigMap.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = super::object_name("configMap.name must be the name of a ConfigMap, such as disks: lower case letters, digits, '-' and '.', with a letter or digit at both ends"))]
     pub name: String,
     /// Key in its data: one item a line (blank lines, and those that begin with #, count for
     /// nothing), or a JSON or YAML list of texts. Default items.
     #[serde(default = "items")]
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = ("self.matches('^[-._a-zA-Z0-9]+$')", "configMap.key must be a key of a ConfigMap, such as items: letters, digits, '-', '_' and '.'"))]
     pub key: String,
 }
 

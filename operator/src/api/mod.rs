@@ -31,6 +31,12 @@ fn duration(more: &str, message: &str) -> Rule {
     Rule::new(format!("self.matches('^([0-9]+ *({UNITS}) *)+$'){more}")).message(message)
 }
 
+/// The rule for the name of another object.
+fn object_name(message: &str) -> Rule {
+    const NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+    Rule::new(format!("self.matches('{NAME}')")).message(message)
+}
+
 /// Fields that are false as a rule are left out.
 fn is_false(value: &bool) -> bool {
     !value

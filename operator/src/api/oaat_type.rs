@@ -51,9 +51,11 @@ pub struct OaatTypeSpec {
 pub struct PodMetadata {
     /// Labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "crd::labels")]
     pub labels: BTreeMap<String, String>,
     /// Annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "crd::annotations")]
     pub annotations: BTreeMap<String, String>,
 }
 

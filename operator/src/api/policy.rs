@@ -31,14 +31,16 @@ pub struct PolicySpec {
 }
 
 /// A key of a ConfigMap in the group's namespace.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct PolicyKey {
     /// Name of the ConfigMap.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = super::object_name("configMap.name must be the name of a ConfigMap, such as backoff: lower case letters, digits, '-' and '.', with a letter or digit at both ends"))]
     pub name: String,
     /// Key in its binaryData: a component as .wasm, or gzip of it. Default policy.wasm.
     #[serde(default = "policy_wasm")]
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = ("self.matches('^[-._a-zA-Z0-9]+$')", "configMap.key must be a key of a ConfigMap, such as policy.wasm: letters, digits, '-', '_' and '.'"))]
     pub key: String,
 }
 

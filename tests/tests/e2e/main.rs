@@ -18,6 +18,7 @@ mod running;
 mod selecting;
 mod substitution;
 mod undecodable;
+mod verdicts;
 mod windows;
 mod wishes;
 mod world;

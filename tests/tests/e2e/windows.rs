@@ -1,7 +1,7 @@
 //! Blackout windows: nothing starts in one, what runs may be ended by one, and the end of one is
 //! the beginning of what waited.
 
-use crate::bad_input::{message, oaat_group, refused};
+use crate::bad_input::message;
 use crate::by_hand::{Door, ensure_apart, history, state};
 use crate::world::{World, condition, item, millis};
 use anyhow::{Context, Result, ensure};
@@ -239,86 +239,5 @@ async fn the_example_with_windows_runs_between_them() -> Result<()> {
             state(g) == "Idle"
         })
         .await?;
-    Ok(())
-}
-
-#[tokio::test]
-async fn windows_that_cannot_be_are_refused_or_said_to_be_wrong() -> Result<()> {
-    let world = World::new("bad-windows").await?;
-    world.work("true", json!({})).await?;
-    let of = |window: Value| json!({ "blackoutWindows": [window] });
-    for (window, words) in [
-        (json!({ "duration": "1h" }), vec!["schedule", "Required"]),
-        (
-            json!({ "schedule": "0 0 * * *" }),
-            vec!["duration", "Required"],
-        ),
-        (
-            json!({ "schedule": "0 0 * *", "duration": "1h" }),
-            vec!["five fields", "0 22 * * 1-5"],
-        ),
-        (
-            json!({ "schedule": "@daily now", "duration": "1h" }),
-            vec!["five fields"],
-        ),
-        (
-            json!({ "schedule": "0 0 * * *", "duration": "0s" }),
-            vec!["duration", "such as 30m"],
-        ),
-        (
-            json!({ "schedule": "0 0 * * *", "duration": "x" }),
-            vec!["duration", "such as 30m"],
-        ),
-        (
-            json!({ "schedule": "0 0 * * *", "duration": "1h", "timeZone": "Berlin!" }),
-            vec!["timeZone", "Europe/Berlin"],
-        ),
-        (
-            json!({ "schedule": "0 0 * * *", "duration": "1h", "running": "Kill" }),
-            vec!["running", "Continue", "Stop"],
-        ),
-    ] {
-        refused(&world, &oaat_group("group", &of(window)), &words).await;
-    }
-    let many: Vec<_> = (0..21)
-        .map(|_| json!({ "schedule": "0 0 * * *", "duration": "1h" }))
-        .collect();
-    let many = json!({ "blackoutWindows": many });
-    refused(
-        &world,
-        &oaat_group("group", &many),
-        &["blackoutWindows", "20"],
-    )
-    .await;
-
-    // What only a calendar and a list of zones can tell is said on the object.
-    for (window, words) in [
-        (
-            json!({ "schedule": "0 0 * * *", "duration": "1h", "timeZone": "Europe/Nowhere" }),
-            "blackoutWindows[0].timeZone is \"Europe/Nowhere\"",
-        ),
-        (
-            json!({ "schedule": "0 0 30 2 *", "duration": "1h" }),
-            "there is no such day",
-        ),
-        (
-            json!({ "schedule": "0 99 * * *", "duration": "1h" }),
-            "blackoutWindows[0].schedule",
-        ),
-        (
-            json!({ "schedule": "0 0 * * *", "duration": "2y" }),
-            "at most a year",
-        ),
-    ] {
-        world.apply(&oaat_group("group", &of(window))).await?;
-        let group = world
-            .until("it says what is wrong", |g| {
-                state(g) == "Invalid" && message(g).contains(words)
-            })
-            .await?;
-        ensure!(condition(&group, "Ready").1 == "SpecInvalid", "{group:#}");
-    }
-    world.apply(&oaat_group("group", &json!({}))).await?;
-    world.until_recorded("a").await?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What people wish beyond items and frequency: suspended groups and items, each item once, items
 //! run now, items with options of their own.
 
-use crate::bad_input::{message, oaat_group, refused};
+use crate::bad_input::message;
 use crate::by_hand::{Door, RUN_NOW, ensure_apart, history, state};
 use crate::world::{World, condition, item};
 use anyhow::{Result, ensure};
@@ -287,52 +287,5 @@ async fn items_have_options_of_their_own() -> Result<()> {
         .change(json!({ "spec": { "itemOptions": { "never": null } } }))
         .await?;
     world.until_recorded("never").await?;
-    Ok(())
-}
-
-#[tokio::test]
-async fn options_that_cannot_be_are_refused_with_what_would_be_right() -> Result<()> {
-    let world = World::without_operator("bad-options").await?;
-    let of = |options: Value| json!({ "itemOptions": { "a": options } });
-    for (more, words) in [
-        (
-            of(json!({ "frequency": "banana" })),
-            vec!["spec.itemOptions", "frequency", "such as 5m"],
-        ),
-        (
-            of(json!({ "frequency": "0s" })),
-            vec!["spec.itemOptions", "longer than zero"],
-        ),
-        (
-            of(json!({ "failureCoolOff": "-1m" })),
-            vec!["spec.itemOptions", "failureCoolOff must be"],
-        ),
-        (
-            of(json!({ "suspend": "yes" })),
-            vec!["spec.itemOptions", "suspend", "boolean"],
-        ),
-        (
-            of(json!({ "env": [{ "name": "OAAT_ITEM", "value": "x" }] })),
-            vec!["spec.itemOptions", "OAAT_ITEM", "the item's name"],
-        ),
-        (
-            of(json!({ "env": [{ "name": "A" }, { "name": "A" }] })),
-            vec!["spec.itemOptions", "Duplicate"],
-        ),
-        (
-            of(json!({ "env": [{ "value": "x" }] })),
-            vec!["name", "Required"],
-        ),
-        (json!({ "suspend": "yes" }), vec!["spec.suspend", "boolean"]),
-        (json!({ "eachOnce": 1 }), vec!["spec.eachOnce", "boolean"]),
-    ] {
-        refused(&world, &oaat_group("group", &more), &words).await;
-    }
-    world.work("true", json!({})).await?;
-    let good = json!({ "eachOnce": true, "frequency": "1h", "suspend": true, "itemOptions": {
-        "a": { "frequency": "1h 30m", "failureCoolOff": "0s", "settings": { "weight": 3 } },
-        "who knows": { "env": [{ "name": "A.b-c", "value": "" }] },
-    } });
-    world.apply(&oaat_group("group", &good)).await?;
     Ok(())
 }

@@ -1,0 +1,412 @@
+//! One table of objects, right and wrong (verdicts.yaml), and two that judge them: the API server
+//! with the shipped CRDs, and `oaat-operator validate`. They are of one mind.
+
+use crate::bad_input::message;
+use crate::world::{World, condition, shared};
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    group: Option<Map<String, Value>>,
+    #[serde(rename = "type")]
+    type_: Option<Map<String, Value>>,
+    object: Option<Value>,
+    /// What is refused.
+    field: Option<String>,
+    #[serde(default)]
+    says: Vec<String>,
+    #[serde(default)]
+    told: Vec<String>,
+}
+
+impl Row {
+    fn object(&self, name: &str) -> Value {
+        let over = |mut spec: Value, more: &Map<String, Value>| {
+            for (key, value) in more {
+                spec[key] = full(value.clone());
+            }
+            spec
+        };
+        let metadata = json!({ "name": name });
+        if let Some(more) = &self.group {
+            let spec = over(json!({ "oaatType": "work", "oaatItems": ["a"] }), more);
+            return json!({ "apiVersion": "kawaja.net/v1", "kind": "OaatGroup", "metadata": metadata, "spec": spec });
+        }
+        if let Some(more) = &self.type_ {
+            let pod = json!({ "container": { "name": "main", "image": "any" } });
+            let spec = over(json!({ "type": "pod", "podspec": pod }), more);
+            return json!({ "apiVersion": "kawaja.net/v1", "kind": "OaatType", "metadata": metadata, "spec": spec });
+        }
+        let mut object = self.object.clone().unwrap_or_default();
+        object["apiVersion"] = json!("kawaja.net/v1");
+        object["kind"] = json!("OaatGroup");
+        object
+    }
+}
+
+/// With what the table abbreviates.
+fn full(value: Value) -> Value {
+    match value {
+        Value::String(text) => match text.split_once("@x") {
+            Some((before, count)) if !before.contains('@') => {
+                let count = count.parse().unwrap_or(0);
+                Value::String(before.to_owned() + &"x".repeat(count))
+            }
+            _ => Value::String(text),
+        },
+        Value::Array(list) => {
+            let times = list.first().and_then(Value::as_str);
+            let times = times.and_then(|text| text.strip_prefix('@')?.parse::<usize>().ok());
+            match times {
+                Some(times) => {
+                    let one = full(list[1].clone()).to_string();
+                    let each = |n: usize| serde_json::from_str(&one.replace('#', &n.to_string()));
+                    Value::Array((0..times).map(|n| each(n).unwrap_or_default()).collect())
+                }
+                None => Value::Array(list.into_iter().map(full).collect()),
+            }
+        }
+        Value::Object(map) => Value::Object(map.into_iter().map(|(k, v)| (k, full(v))).collect()),
+        other => other,
+    }
+}
+
+fn table() -> Result<Vec<Row>> {
+    Ok(serde_norway::from_str(include_str!("verdicts.yaml"))?)
+}
+
+/// What the API server says about an object: nothing, where it takes it.
+async fn by_server(world: &World, object: &Value) -> Result<Option<String>> {
+    let plural = format!(
+        "{}s",
+        object["kind"].as_str().unwrap_or_default().to_lowercase()
+    );
+    let path = format!(
+        "/apis/kawaja.net/v1/namespaces/{}/{plural}?dryRun=All&fieldValidation=Strict",
+        world.namespace
+    );
+    let request = http::Request::post(path)
+        .header("content-type", "application/json")
+        .body(serde_json::to_vec(object)?)?;
+    match world.client.request::<Value>(request).await {
+        Ok(_) => Ok(None),
+        Err(kube::Error::Api(status)) => Ok(Some(status.message)),
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// What `oaat-operator validate -f -` says: exit status and words.
+async fn offline(text: &str) -> Result<(i32, String)> {
+    let (_, _, binary) = shared().await?;
+    let mut child = Command::new(binary)
+        .args(["validate", "-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    child
+        .stdin
+        .take()
+        .context("no stdin")?
+        .write_all(text.as_bytes())?;
+    let output = child.wait_with_output()?;
+    ensure!(
+        output.stderr.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let words = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok((output.status.code().unwrap_or(-1), words))
+}
+
+/// All rows of the table: what one of them has wrong does not hide another.
+#[tokio::test]
+async fn the_api_server_and_validate_are_of_one_mind() -> Result<()> {
+    let world = World::without_operator("verdicts").await?;
+    let mut wrong = Vec::new();
+    for (index, row) in table()?.iter().enumerate() {
+        let object = row.object(&format!("row-{index}"));
+        let server = by_server(&world, &object).await?;
+        let (status, said) = offline(&object.to_string()).await?;
+        let is_so = match &row.field {
+            Some(field) => {
+                let words = row.says.iter().chain([field]);
+                let server = server.as_deref().unwrap_or_default();
+                words.into_iter().all(|word| server.contains(word.as_str()))
+                    // `FILE: KIND NAME: FIELD: WORDS`
+                    && status == 1
+                    && said.lines().any(|line| {
+                        let named = line.split(": ").nth(2);
+                        named.is_some_and(|named| named.contains(field.as_str()))
+                    })
+            }
+            None if row.told.is_empty() => {
+                server.is_none() && status == 0 && said.contains(": ok\n")
+            }
+            None => {
+                server.is_none()
+                    && status == 1
+                    && row.told.iter().all(|word| said.contains(word.as_str()))
+            }
+        };
+        if !is_so {
+            wrong.push(format!(
+                "{:.300}\n  wanted {:?} {:?} {:?}\n  the API server: {:.600}\n  validate ({status}): {said:.600}",
+                object.to_string(),
+                row.field,
+                row.says,
+                row.told,
+                server.unwrap_or_default(),
+            ));
+        }
+    }
+    ensure!(
+        wrong.is_empty(),
+        "{} rows:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    Ok(())
+}
+
+#[test]
+fn the_table_has_every_field() -> Result<()> {
+    let rows = table()?;
+    let (bad, good): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.field.is_some());
+    ensure!(
+        bad.len() >= 60 && good.len() >= 30,
+        "{} {}",
+        bad.len(),
+        good.len()
+    );
+    for (kind, fields) in [
+        (
+            "group",
+            [
+                "oaatType",
+                "oaatItems",
+                "suspend",
+                "blackoutWindows",
+                "eachOnce",
+                "frequency",
+                "failureCoolOff",
+                "startTimeout",
+                "podRetention",
+                "podHistoryLimit",
+                "windows",
+                "policy",
+                "itemOptions",
+            ]
+            .as_slice(),
+        ),
+        ("type", &["type", "podspec", "podMetadata"]),
+    ] {
+        for field in fields {
+            let has = |row: &&Row| {
+                let spec = if kind == "group" {
+                    &row.group
+                } else {
+                    &row.type_
+                };
+                spec.as_ref().is_some_and(|spec| spec.contains_key(*field))
+            };
+            ensure!(bad.iter().any(has), "no bad row has {kind}.{field}");
+            // The only way there is.
+            ensure!(
+                *field == "type" || good.iter().any(has),
+                "no good row has {kind}.{field}"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_no_schema_can_tell_is_said_on_the_group() -> Result<()> {
+    let world = World::new("verdicts-told").await?;
+    world.work("true", json!({})).await?;
+    let rows: Vec<Row> = table()?
+        .into_iter()
+        .filter(|row| !row.told.is_empty())
+        .collect();
+    let admin = world.plane.admin_kubeconfig();
+    for (index, row) in rows.iter().enumerate() {
+        let object = row.object(&format!("row-{index}")).to_string();
+        // Not apply, whose annotation has a limit of its own.
+        let args = ["--namespace", &world.namespace, "create", "-f", "-"];
+        world.plane.kubectl_as(admin, &args, &object).await?;
+    }
+    for (index, row) in rows.iter().enumerate() {
+        let group = world
+            .until_object(
+                "OaatGroup",
+                &format!("row-{index}"),
+                "it says what is wrong",
+                |g| {
+                    g["status"]["state"] == "Invalid"
+                        && row
+                            .told
+                            .iter()
+                            .all(|word| message(g).contains(word.as_str()))
+                },
+            )
+            .await?;
+        ensure!(condition(&group, "Ready").1 == "SpecInvalid", "{group:#}");
+    }
+    ensure!(world.list_pods().await?.is_empty());
+    // Once mended it runs.
+    world
+        .group(&["a"], json!({ "frequency": "100000y" }))
+        .await?;
+    world
+        .until("it is invalid", |g| g["status"]["state"] == "Invalid")
+        .await?;
+    world.group(&["a"], json!({ "frequency": "1y" })).await?;
+    world.until_recorded("a").await?;
+    Ok(())
+}
+
+/// kubectl reads YAML 1.1.
+#[tokio::test]
+async fn yaml_is_read_as_kubectl_reads_it() -> Result<()> {
+    let world = World::without_operator("verdicts-yaml").await?;
+    let head =
+        "apiVersion: kawaja.net/v1\nkind: OaatGroup\nmetadata: {name: g}\nspec:\n  oaatType: t\n";
+    let mut wrong = Vec::new();
+    for (spec, right) in [
+        ("suspend: yes", true),
+        ("suspend: 'yes'", false),
+        ("suspend: Off", true),
+        ("suspend: y", true),
+        ("oaatItems: [n]", false),
+        ("oaatItems: [on]", false),
+        ("oaatItems: ['on', on time]", true),
+        ("oaatItems: [2026-01-02]", true),
+        ("oaatItems: [1e3]", false),
+        ("podHistoryLimit: 5.0", true),
+        ("podHistoryLimit: 0x10", true),
+        ("podHistoryLimit: 0777", true),
+        ("podHistoryLimit: 1_000", true),
+        ("podHistoryLimit: 5.5", false),
+        ("podHistoryLimit: ~", true),
+        ("frequency: 1:30", false),
+        (
+            "oaatItems: &a [x]\n  itemOptions: {x: &o {suspend: true}, y: {<<: *o, frequency: 5m}}",
+            true,
+        ),
+    ] {
+        let text = format!("{head}  {spec}\n");
+        let args = [
+            "--namespace",
+            &world.namespace,
+            "create",
+            "--dry-run=server",
+            "--validate=strict",
+            "-f",
+            "-",
+        ];
+        let admin = world.plane.admin_kubeconfig();
+        let server = world.plane.kubectl_as(admin, &args, &text).await;
+        let (status, said) = offline(&text).await?;
+        if server.is_ok() != right || (status == 0) != right {
+            wrong.push(format!("{spec}\n  {server:?}\n  {status}: {said}"));
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_exit_status_tells_problems_from_what_cannot_be_read() -> Result<()> {
+    let (_, _, binary) = shared().await?;
+    let folder = tempfile::tempdir()?;
+    let file = |name: &str, text: &str| -> Result<String> {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text)?;
+        Ok(path.to_string_lossy().into_owned())
+    };
+    let head =
+        "apiVersion: kawaja.net/v1\nkind: OaatGroup\nmetadata: {name: g, namespace: ns}\nspec: ";
+    let good = file("good.yaml", &format!("{head}{{oaatType: t}}\n"))?;
+    let bad = file(
+        "bad.yaml",
+        &format!("{head}{{oaatType: t, frequency: 5, podRetention: x}}\n"),
+    )?;
+    let broken = file("broken.yaml", "a: [")?;
+    let other = file(
+        "other.yaml",
+        "{apiVersion: v1, kind: Secret, metadata: {name: s}}",
+    )?;
+    let binary_file = folder.path().join("binary");
+    std::fs::write(&binary_file, [0xff, 0xfe])?;
+    let binary_file = binary_file.to_string_lossy().into_owned();
+    let missing = folder.path().join("none").to_string_lossy().into_owned();
+    for (files, status, words) in [
+        (
+            vec![&good, &other],
+            0,
+            vec![
+                "good.yaml: OaatGroup ns/g: ok\n",
+                "Secret s: passed over",
+                "only the API server can tell",
+                "dry run",
+            ],
+        ),
+        (
+            vec![&good, &bad],
+            1,
+            vec![
+                "bad.yaml: OaatGroup ns/g: spec.frequency: ",
+                "bad.yaml: OaatGroup ns/g: spec.podRetention: ",
+            ],
+        ),
+        (
+            vec![&bad, &broken],
+            2,
+            vec!["broken.yaml: is neither YAML nor JSON", "spec.frequency"],
+        ),
+        (
+            vec![&good, &missing],
+            2,
+            vec!["none: cannot be read", "ns/g: ok"],
+        ),
+        (vec![&binary_file], 2, vec!["UTF-8"]),
+        (vec![&other], 2, vec!["no OaatGroup and no OaatType"]),
+    ] {
+        let mut command = Command::new(binary);
+        command.arg("validate");
+        for file in &files {
+            command.args(["-f", file]);
+        }
+        let output = command.output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        if output.status.code() != Some(status) || !words.iter().all(|word| said.contains(word)) {
+            bail!("{files:?}: {:?}, {said}", output.status);
+        }
+        ensure!(said.ends_with("(condition PolicyReady)\n"), "{said}");
+    }
+    Ok(())
+}
+
+/// What this repository gives as an example is right, by the command that the README names.
+#[tokio::test]
+async fn the_examples_are_right() -> Result<()> {
+    let (_, _, binary) = shared().await?;
+    let mut command = Command::new(binary);
+    command.arg("validate");
+    for entry in std::fs::read_dir(oaat_tests::operator::root().join("manifests/examples"))? {
+        command.arg("-f").arg(entry?.path());
+    }
+    let output = command.output()?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    Ok(())
+}
