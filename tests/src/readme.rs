@@ -3,13 +3,21 @@
 use crate::operator::root;
 use anyhow::{Context, Result, bail};
 
+/// The README.
+///
+/// # Errors
+/// When it is not there.
+pub fn text() -> Result<String> {
+    let readme = root().join("README.md");
+    std::fs::read_to_string(&readme).with_context(|| readme.display().to_string())
+}
+
 /// The OaatType and the OaatGroup of the README's Quick Start, word for word.
 ///
 /// # Errors
 /// When they are not there.
 pub fn quick_start() -> Result<(String, String)> {
-    let readme = root().join("README.md");
-    let text = std::fs::read_to_string(&readme).with_context(|| readme.display().to_string())?;
+    let text = text()?;
     let (_, section) = text
         .split_once("## Quick Start")
         .context("the README has no Quick Start")?;

@@ -77,6 +77,76 @@ async fn the_readmes_quick_start_works_as_it_stands_there() -> Result<()> {
         "name",
     ];
     assert!(!world.kubectl(&label).await?.trim().is_empty());
+    the_readmes_request_is_heeded(&world).await
+}
+
+/// The command by which the README has items run now, and what is read of it the day after.
+async fn the_readmes_request_is_heeded(world: &World) -> Result<()> {
+    let command = readme::text()?;
+    let command = command
+        .lines()
+        .find_map(|line| line.strip_prefix("$ kubectl annotate"))
+        .context("the README has no such command any more")?;
+    let (words, value) = command.split_once('=').context("no annotation in it")?;
+    let annotation = format!(
+        "{}={}",
+        words.split_whitespace().last().unwrap_or_default(),
+        value.trim_matches('\'')
+    );
+    let mut args: Vec<&str> = words.split_whitespace().collect();
+    args.pop();
+    args.insert(0, "annotate");
+    args.push(&annotation);
+    // (Items of the quick start fail by chance, and may run again by themselves before.)
+    let before = world.read("testsimple-oaat").await?["status"]["run"].as_i64();
+    world.kubectl(&args).await?;
+    let group = world
+        .until_object("OaatGroup", "testsimple-oaat", "both run again", |g| {
+            g["status"]["runNow"]["done"] == true && g["status"]["current"].is_null()
+        })
+        .await?;
+    let history = group["status"]["history"].as_array().cloned();
+    let history = history.unwrap_or_default();
+    let since = history.iter().filter(|run| run["run"].as_i64() > before);
+    let mut since: Vec<_> = since.map(|run| run["item"].clone()).collect();
+    since.reverse();
+    assert_eq!(since[..2], [json!("item2"), json!("item1")], "{group:#}");
+
+    // Newest first, each run with all that is known of it.
+    let described = world
+        .kubectl(&["describe", "og", "testsimple-oaat"])
+        .await?;
+    let mut rest = described.as_str();
+    for run in &history {
+        for (title, key) in [
+            ("Exit Code", "exitCode"),
+            ("Finished", "finished"),
+            ("Item", "item"),
+            ("Pod", "pod"),
+            ("Reason", "reason"),
+            ("Result", "result"),
+            ("Run", "run"),
+            ("Started", "started"),
+        ] {
+            let value = run[key]
+                .as_str()
+                .map_or_else(|| run[key].to_string(), str::to_owned);
+            let line = rest
+                .find(&format!("{title}: "))
+                .with_context(|| format!("no {title} of {run} in {described}"))?;
+            rest = &rest[line..];
+            let told = rest.lines().next().unwrap_or_default();
+            assert!(told.ends_with(&value), "{told}: {run} in {described}");
+        }
+    }
+    // And the events tell it in sentences.
+    for words in [
+        "run 1 of item",
+        "run 2 of item",
+        "asked to run now: item2, item1",
+    ] {
+        assert!(rest.contains(words), "{words}: {described}");
+    }
     Ok(())
 }
 

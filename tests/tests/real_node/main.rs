@@ -77,6 +77,7 @@ fn side_by_side() -> Vec<Case> {
         case!(results::the_memory_limit_is_named),
         case!(results::the_active_deadline_ends_a_run),
         case!(results::an_end_that_nobody_saw_is_recorded_once),
+        case!(results::a_list_of_items_is_read_from_a_containers_log),
         case!(unstarted::an_image_that_cannot_be_pulled_shows_and_times_out),
         case!(unstarted::an_image_that_is_never_pulled_shows_and_times_out),
         case!(unstarted::a_pod_that_fits_no_node_shows_and_times_out),

@@ -170,6 +170,45 @@ pub async fn an_end_that_nobody_saw_is_recorded_once(mut place: Place) -> Result
     Ok(())
 }
 
+/// A container prints the list of items, which is read from its log by way of the kubelet; it is
+/// no run, and one that does not end is ended.
+pub async fn a_list_of_items_is_read_from_a_containers_log(place: Place) -> Result<()> {
+    place.work("true", json!({})).await?;
+    let source = |script: &str, timeout: &str| {
+        let container = place.container("list", script);
+        let mut podspec = json!({ "container": container });
+        podspec["volumes"] = json!([{ "name": "shared", "hostPath": { "path": place.folder } }]);
+        let list = json!({ "podspec": podspec, "refresh": "10s", "timeout": timeout });
+        json!([{ "name": "list", "container": list }])
+    };
+    let list = source("echo '# mine'; echo a; echo /b; echo noise >&2", "2m");
+    place.group(&[], json!({ "itemsFrom": list })).await?;
+    place.until_runs("a", 1).await?;
+    let group = place.until_runs("/b", 1).await?;
+    let listed = &group["status"]["itemSources"][0]["items"];
+    // Standard error comes along, and in no certain order.
+    ensure!(listed.as_array().is_some_and(|l| l.len() == 3), "{group:#}");
+    place.until_runs("noise", 1).await?;
+    ensure!(
+        history(&group)
+            .iter()
+            .all(|run| text(&run["pod"]).contains("group-")),
+        "{group:#}"
+    );
+
+    let endless = source("sleep 600", "3s");
+    place.patch_group(json!({ "itemsFrom": endless })).await?;
+    let group = place
+        .until("it says that it took too long", |g| {
+            let problem = text(&g["status"]["itemSources"][0]["problem"]);
+            problem.contains("timeout") || problem.contains("DeadlineExceeded")
+        })
+        .await?;
+    ensure!(item(&group, "a")["missingSince"].is_null(), "{group:#}");
+    place.witness.opened()?;
+    Ok(())
+}
+
 /// Whether a run is recorded as finished when its pod's last container ended. That is told in
 /// whole seconds, and no run ends before it was started.
 fn has_its_time(run: &Value, pod: &Pod) -> bool {
