@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
@@ -25,7 +26,11 @@ pub struct Lists {
     allowed: Arc<Allowed>,
     queue: UnboundedSender<GroupRef>,
     known: Arc<Mutex<Known>>,
+    turns: Arc<Semaphore>,
 }
+
+/// Web servers that are asked at a time: each answer may have a megabyte.
+const AT_A_TIME: usize = 32;
 
 #[derive(Default)]
 struct Known {
@@ -77,6 +82,7 @@ impl Lists {
             allowed,
             queue,
             known: Arc::default(),
+            turns: Arc::new(Semaphore::new(AT_A_TIME)),
         }
     }
 
@@ -231,8 +237,11 @@ impl Lists {
             *asked = Asked::default();
             asked.source = source.clone();
         }
+        // A time from the future is one of another operator, whose clock was wrong.
+        let new =
+            |at: &Timestamp| since.is_none_or(|since| *at > since || since > Timestamp::now());
         if let Some((at, list)) = &asked.news
-            && since.is_none_or(|since| *at > since)
+            && new(at)
         {
             return News::Read(*at, list.clone());
         }
@@ -256,6 +265,8 @@ impl Lists {
         http: ItemsHttp,
         before: Option<Answer>,
     ) {
+        // Nobody closes it.
+        let _turn = self.turns.acquire().await;
         let answer = match source_rules(&source) {
             Ok(rules) => fetch(&http, rules.timeout, &self.allowed, before).await,
             Err(problems) => Err(problems.join("; ")),

@@ -37,7 +37,7 @@ pub async fn look<C: Cluster>(cluster: &C, seen: &mut Observed, valid: Option<&V
                 if seen.now < due {
                     look.again = Some(due);
                 } else if pressing(seen) {
-                    look.again = Some(seen.now);
+                    look.again = Some(seen.now.plus(UNWATCHED));
                 } else {
                     lister.look(&mut look, container, rules, known).await;
                 }
@@ -118,7 +118,7 @@ fn lister<'a, C: Cluster>(
 fn pressing(seen: &Observed) -> bool {
     match &seen.current {
         CurrentPod::None => false,
-        CurrentPod::Present(pod) => pod.terminal() || pod.gated,
+        CurrentPod::Present(pod) => pod.terminal() || (pod.gated && pod.deletion.is_none()),
         CurrentPod::Absent(_) => true,
     }
 }

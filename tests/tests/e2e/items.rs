@@ -3,7 +3,7 @@
 use crate::bad_input::message;
 use crate::by_hand::{history, state, text};
 use crate::world::{World, condition, item, millis};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::{self, pki_types::PrivateKeyDer};
 
 /// What the condition ItemsReady says: its reason and message.
 fn ready(group: &Value) -> (String, String) {
@@ -335,8 +337,8 @@ struct Web {
     had: Vec<http::request::Parts>,
 }
 
-/// Starts one; gives what it says, to be changed, and its port.
-async fn web() -> Result<(Arc<Mutex<Web>>, u16)> {
+/// Starts one; gives what it says, to be changed, and its port. With a certificate it speaks TLS.
+async fn web(tls: Option<TlsAcceptor>) -> Result<(Arc<Mutex<Web>>, u16)> {
     let web: Arc<Mutex<Web>> = Arc::default();
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let port = listener.local_addr()?.port();
@@ -364,10 +366,17 @@ async fn web() -> Result<(Arc<Mutex<Web>>, u16)> {
                 let response = response.body(body).unwrap();
                 async move { Ok::<_, Infallible>(response) }
             });
+            let tls = tls.clone();
             tokio::spawn(async move {
-                let _ = http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
+                let http = http1::Builder::new();
+                match tls {
+                    None => drop(http.serve_connection(TokioIo::new(stream), service).await),
+                    Some(tls) => {
+                        if let Ok(stream) = tls.accept(stream).await {
+                            let _ = http.serve_connection(TokioIo::new(stream), service).await;
+                        }
+                    }
+                }
             });
         }
     });
@@ -378,7 +387,7 @@ async fn web() -> Result<(Arc<Mutex<Web>>, u16)> {
 async fn a_web_server_is_asked_for_the_list_if_that_is_permitted() -> Result<()> {
     let mut world = World::new("items-http").await?;
     world.work("true", json!({})).await?;
-    let (web, port) = web().await?;
+    let (web, port) = web(None).await?;
     let disks = r#"{"disks": [{"name": "a"}, {"name": "b"}]}"#;
     let tag = ("etag", "\"1\"".to_owned());
     web.lock().unwrap().says = (200, vec![tag], disks.into());
@@ -464,6 +473,51 @@ async fn a_web_server_is_asked_for_the_list_if_that_is_permitted() -> Result<()>
             "{group:#}"
         );
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_web_servers_certificate_is_verified() -> Result<()> {
+    let mut world = World::without_operator("items-https").await?;
+    world.options.more = vec![
+        "--allow-items-from".into(),
+        "localhost,127.0.0.1,::1".into(),
+    ];
+    world.start_operator().await?;
+    world.work("true", json!({})).await?;
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+    let key = PrivateKeyDer::try_from(own.signing_key.serialize_der());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![own.cert.der().clone()],
+            key.map_err(|e| anyhow!("{e}"))?,
+        )?;
+    let (web, port) = web(Some(TlsAcceptor::from(Arc::new(config)))).await?;
+    web.lock().unwrap().says = (200, vec![], "a".into());
+    let source = |more: Value| {
+        let mut http = json!({ "url": format!("https://localhost:{port}/"), "refresh": "10s" });
+        if let (Some(http), Some(more)) = (http.as_object_mut(), more.as_object()) {
+            http.extend(more.clone());
+        }
+        json!([{ "name": "disks", "http": http }])
+    };
+    world
+        .group(&[], json!({ "itemsFrom": source(json!({})) }))
+        .await?;
+    let group = world
+        .until("it is not believed", |g| ready(g).0 == "SourceFailed")
+        .await?;
+    ensure!(ready(&group).1.contains("certificate"), "{group:#}");
+    let trusted = source(json!({ "caBundle": own.cert.pem() }));
+    world
+        .change(json!({ "spec": { "itemsFrom": trusted } }))
+        .await?;
+    world
+        .until("what it lists has run", |g| runs(g, "a") == 1)
+        .await?;
     Ok(())
 }
 
