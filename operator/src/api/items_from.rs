@@ -90,7 +90,7 @@ pub struct ItemsHttp {
     #[schemars(length(max = 64))]
     #[x_kube(validation = duration(" && self.matches('[1-9]')", "timeout must be a duration longer than zero, such as 10s"))]
     pub timeout: Option<String>,
-    /// Where in a JSON answer the list is, as JSONPath (RFC 9535), such as $.items[*].name.
+    /// Where in a JSON answer the list is, as JSONPath (RFC 9535), such as `$.items[*].name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub json_path: Option<String>,

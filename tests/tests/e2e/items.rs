@@ -13,8 +13,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{self, pki_types::PrivateKeyDer};
@@ -347,7 +346,7 @@ async fn web(tls: Option<TlsAcceptor>) -> Result<(Arc<Mutex<Web>>, u16)> {
         while let Ok((stream, _)) = listener.accept().await {
             let shared = shared.clone();
             let service = service_fn(move |request: Request<Incoming>| {
-                let mut web = shared.lock().unwrap();
+                let mut web = shared.lock().unwrap_or_else(PoisonError::into_inner);
                 let (parts, _) = request.into_parts();
                 let (status, headers, text) = web.says.clone();
                 let known = headers.iter().find(|(name, _)| *name == "etag");
@@ -363,8 +362,8 @@ async fn web(tls: Option<TlsAcceptor>) -> Result<(Arc<Mutex<Web>>, u16)> {
                     response = response.header(name, value);
                 }
                 let body = if same { String::new() } else { text };
-                let response = response.body(body).unwrap();
-                async move { Ok::<_, Infallible>(response) }
+                let response = response.body(body);
+                async move { response }
             });
             let tls = tls.clone();
             tokio::spawn(async move {
