@@ -11,7 +11,7 @@ pub struct Budget {
     pub tampering: u8,
     /// Creations that the API server refuses.
     pub refusals: u8,
-    /// Pods that have not started in time.
+    /// Pods that have not started in time, or that a window ends.
     pub timeouts: u8,
 }
 

@@ -38,6 +38,9 @@ pub struct Protocol {
     pub runs: u8,
     /// What may go wrong.
     pub budget: Budget,
+    /// Runs are ended because a window opens, in place of pods that do not start in time: whether or
+    /// not they have started.
+    pub windows: bool,
     /// The rule that is broken.
     pub mutation: Option<Mutation>,
     /// Whether states that differ in nothing that matters are left apart.
@@ -57,6 +60,7 @@ impl Default for Protocol {
                 refusals: 1,
                 timeouts: 0,
             },
+            windows: false,
             mutation: None,
             whole: false,
         }

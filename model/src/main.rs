@@ -32,6 +32,9 @@ struct Options {
     /// Pods that do not start in time, and are deleted.
     #[arg(long, default_value_t = 0)]
     timeouts: u8,
+    /// The timeouts are windows that open: what runs is deleted, started or not.
+    #[arg(long)]
+    windows: bool,
     /// Break a rule of the protocol, and show what comes of it.
     #[arg(long)]
     mutation: Option<Mutation>,
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
             refusals: options.refusals,
             timeouts: options.timeouts,
         },
+        windows: options.windows,
         mutation: options.mutation,
         whole: options.whole,
     };

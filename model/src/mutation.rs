@@ -36,6 +36,8 @@ pub enum Mutation {
     DeleteAnyVersion,
     /// A pod that did not start in time is deleted also if it has started since.
     StopAnyVersion,
+    /// What a window ends is deleted before the status says so.
+    StopUnannounced,
     /// Nobody opens a claimed pod whose claimer has crashed.
     OnlyClaimerOpens,
     /// Who opens a gate that another has claimed does not say so in the status before.
@@ -62,9 +64,11 @@ impl Mutation {
             | Self::NoList
             | Self::ForceDelete => AT_MOST_ONE,
             Self::MergeKeepsUid => Fault::RecordedEarly.property(),
-            Self::NoReread | Self::DeleteAnyVersion | Self::StopAnyVersion | Self::NoAdoption => {
-                Fault::RunningDeleted.property()
-            }
+            Self::NoReread
+            | Self::DeleteAnyVersion
+            | Self::StopAnyVersion
+            | Self::StopUnannounced
+            | Self::NoAdoption => Fault::RunningDeleted.property(),
             Self::NoRereadFinished => Fault::ResultDeleted.property(),
             Self::OnlyClaimerOpens => RECOVERS,
             Self::OpenUnannounced => Fault::TakenBack.property(),

@@ -191,17 +191,22 @@ impl Protocol {
         self.remove_gracefully(state, usize::from(place));
     }
 
-    /// A current pod that has not started in time is deleted as it was seen, or not at all.
+    /// A current pod that has not started in time, or that a window ends, is deleted as it was seen,
+    /// or not at all. (That it has started since counts for nothing where a window ends it: the
+    /// operator deletes less than that.)
     fn stop(&self, state: &mut State, pod: PodRef, gated: bool) {
         let (PodRef::Is(place), Some(found)) = (pod, state.pod(pod).copied()) else {
             return;
         };
         let seen = if gated { Phase::Gated } else { Phase::Live };
-        let same = found.phase == seen && !found.started;
+        let same = found.phase == seen && (self.windows || !found.started);
         if !same && self.mutation != Some(Mutation::StopAnyVersion) {
             return;
         }
-        if found.phase == Phase::Live && found.started {
+        let current = state.facts.group.current;
+        let told = current.is_some_and(|current| current.uid == pod && current.stopping);
+        let wanted = if self.windows { told } else { !found.started };
+        if found.phase == Phase::Live && !wanted {
             self.blame(state, Fault::RunningDeleted);
         }
         self.remove_gracefully(state, usize::from(place));

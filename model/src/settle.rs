@@ -67,10 +67,12 @@ impl Protocol {
                     replica.open = current.uid;
                     replica.resumed = current.resumed;
                 }
-                let waits = matches!(pod.phase, Phase::Gated | Phase::Live) && !pod.started;
+                let started = pod.started && !self.windows;
+                let waits = matches!(pod.phase, Phase::Gated | Phase::Live) && !started;
                 if current.stopping {
                     replica.open = PodRef::Nobody;
-                    replica.stopping = pod.started.then_some(false);
+                    // A stop by a window is never taken back: its deletion may be on its way.
+                    replica.stopping = started.then_some(false);
                 }
                 if waits && (current.stopping || timeout && *budget > 0) {
                     *budget -= u8::from(!current.stopping);
@@ -78,6 +80,9 @@ impl Protocol {
                     replica.stop = current.uid;
                     replica.stop_gated = pod.phase == Phase::Gated;
                     replica.stopping = (!current.stopping).then_some(true);
+                    if self.without(Mutation::StopUnannounced) {
+                        replica.stopping = None;
+                    }
                 }
             }
             _ => replica.record = current.name,

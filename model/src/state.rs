@@ -97,7 +97,7 @@ pub struct Current {
     pub item: u8,
     /// Whether another cycle than the claimer's has said that it opens the gate.
     pub resumed: bool,
-    /// Whether the operator is about to end it, because it did not start in time.
+    /// Whether the operator is about to end it, because it did not start in time or a window opened.
     pub stopping: bool,
     /// Whether its gate was ever opened. Known to the model alone.
     pub ran: bool,

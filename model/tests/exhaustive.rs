@@ -18,8 +18,15 @@ const START_TIMEOUT: Protocol = Protocol {
         refusals: 0,
         timeouts: 2,
     },
+    windows: false,
     mutation: None,
     whole: false,
+};
+
+/// Two replicas and two runs that a window ends.
+const WINDOWS: Protocol = Protocol {
+    windows: true,
+    ..START_TIMEOUT
 };
 
 /// Says on the standard output of the test itself what was found: what `println!` says in a test
@@ -70,6 +77,7 @@ fn each_rule_that_is_broken_is_noticed() {
     for mutation in Mutation::value_variants() {
         let protocol = match mutation {
             Mutation::StopAnyVersion => START_TIMEOUT,
+            Mutation::StopUnannounced => WINDOWS,
             _ => Protocol::default(),
         };
         let protocol = Protocol {
@@ -94,6 +102,16 @@ fn each_rule_that_is_broken_is_noticed() {
 fn a_pod_that_does_not_start_in_time_is_ended() {
     let report = Report::of(START_TIMEOUT, THREADS);
     tell(&format!("with startTimeout: {report}"));
+    for property in violations() {
+        assert!(!report.found(property), "{property}\n{report}");
+    }
+}
+
+/// A run that a window ends: the status says so, and then its pod is deleted, started or not.
+#[test]
+fn a_run_that_a_window_ends_is_recorded_as_any_other() {
+    let report = Report::of(WINDOWS, THREADS);
+    tell(&format!("with windows: {report}"));
     for property in violations() {
         assert!(!report.found(property), "{property}\n{report}");
     }
