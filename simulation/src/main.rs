@@ -1,9 +1,9 @@
 //! `oaat-simulation`: many histories, or one.
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use oaat_simulation::many::{many, one, shortest};
-use oaat_simulation::{Mutation, Setting, default_policy};
+use oaat_simulation::{Faults, Mutation, Setting, default_policy};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -19,6 +19,9 @@ struct Options {
     /// Tell the history of this one seed, whole.
     #[arg(long)]
     replay: Option<u64>,
+    /// The faults that there are, and what else happens.
+    #[arg(long, default_value = "second")]
+    faults: Faults,
     /// Switch a rule of the protocol off.
     #[arg(long)]
     mutation: Option<Mutation>,
@@ -31,6 +34,7 @@ fn main() -> anyhow::Result<ExitCode> {
         let setting = Setting {
             seed,
             mutation: options.mutation,
+            faults: options.faults,
             told: true,
             ..Setting::default()
         };
@@ -53,6 +57,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let setting = |number| Setting {
         seed: options.from + number,
         mutation: options.mutation,
+        faults: options.faults,
         ..Setting::default()
     };
     let sum = many(options.seeds, setting, &policy, |seeds| {
@@ -80,6 +85,8 @@ fn main() -> anyhow::Result<ExitCode> {
     if let Some(what) = short.violation {
         println!("VIOLATION: {what}");
     }
-    println!("\nwhole: oaat-simulation --replay {seed}");
+    let faults = options.faults.to_possible_value();
+    let faults = faults.as_ref().map_or("second", |value| value.get_name());
+    println!("\nwhole: oaat-simulation --faults {faults} --replay {seed}");
     Ok(ExitCode::FAILURE)
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 /// The faults that there are. A seed keeps its meaning only with the faults that it was drawn
 /// among: when kinds are added, they make a new set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Faults {
     /// None at all.
     None,
