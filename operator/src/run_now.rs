@@ -124,7 +124,7 @@ pub fn heed(group: &OaatGroup, status: &mut OaatGroupStatus, now: Timestamp) -> 
         status.run_now = Some(noted);
     }
     // Once all have been started it is done with, whatever items come later.
-    let done = readable && pending(group, status).is_empty();
+    let done = readable && pending(group, status).is_empty() && all_known(group, status);
     if let Some(noted) = &mut status.run_now {
         noted.done |= done;
     }
@@ -132,6 +132,26 @@ pub fn heed(group: &OaatGroup, status: &mut OaatGroupStatus, now: Timestamp) -> 
         (Some(wrong), _) => Some(News::Wrong(wrong)),
         (None, Some(items)) => Some(News::Accepted(items)),
         (None, None) => None,
+    }
+}
+
+/// Whether no item that is meant may yet come from a list that has not been read, or not as it
+/// is by now.
+fn all_known(group: &OaatGroup, status: &OaatGroupStatus) -> bool {
+    let read = |name: &String| {
+        let sources = status.item_sources.iter();
+        sources
+            .filter(|source| source.time.is_some())
+            .any(|source| source.name == *name)
+    };
+    let sources = &group.spec.items_from;
+    match asked(group) {
+        _ if sources.is_empty() => true,
+        Some(Ok(Request {
+            items: Wanted::Named(names),
+            ..
+        })) => unknown(&names, group).is_none(),
+        _ => sources.iter().all(|source| read(&source.name)),
     }
 }
 
@@ -182,6 +202,7 @@ pub fn pending(group: &OaatGroup, status: &OaatGroupStatus) -> Vec<String> {
     let mut seen = std::collections::HashSet::new();
     let open = |name: &String| {
         let item = status.items.get(name);
+        let item = item.filter(|item| item.missing_since.is_none());
         item.is_some_and(|item| item.last_started.is_none_or(|at| at < since))
     };
     names

@@ -283,10 +283,9 @@ impl Triggers {
     /// and what keeps them from it.
     pub fn lister(&self, event: &Event<Pod>) {
         let (pod, deleted) = match event {
-            Event::Apply(pod) => (pod, false),
+            Event::Apply(pod) | Event::InitApply(pod) => (pod, false),
             Event::Delete(pod) => (pod, true),
-            // All groups are looked at when the pods of their runs are listed.
-            Event::Init | Event::InitApply(_) | Event::InitDone => return,
+            Event::Init | Event::InitDone => return,
         };
         let view = PodView::from(pod);
         let news = deleted || view.terminal() || view.trouble().is_some();

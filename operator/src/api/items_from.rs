@@ -114,15 +114,19 @@ pub struct ItemSource {
     /// Where its list comes from, in words.
     #[serde(default)]
     pub source: String,
-    /// When the list in force was read: of a ConfigMap, when it last changed.
+    /// When the list in force was read; of a ConfigMap or a web server, when it was first read as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<Timestamp>,
-    /// When it was last tried to read it.
+    /// When it was last tried to read it, and something came of that: of a web server that has nothing
+    /// new, and of a ConfigMap, no time is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tried: Option<Timestamp>,
     /// Why that failed. The list before it stays in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// How many of its items are left out, because a group may have no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<i32>,
     /// The list in force.
     #[serde(default)]
     #[schemars(length(max = 2000), extend("x-kubernetes-list-type" = "atomic"))]

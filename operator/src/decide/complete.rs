@@ -17,10 +17,17 @@ pub(super) fn complete(seen: &Observed, plan: &mut Plan) -> bool {
     let all = status.items.values().filter(listed).count();
     let done = status.items.values().filter(listed);
     let done = done.filter(|item| item.last_success.is_some()).count();
-    let complete = all > 0 && done == all;
+    let unread = seen.listing.unread.join(", ");
+    let complete = all > 0 && done == all && unread.is_empty();
     let was = condition(&status.conditions, COMPLETE).is_some_and(|c| c.status == "True");
     let (reason, message) = match complete {
         true => ("AllSucceeded", format!("all {all} items have succeeded")),
+        false if !unread.is_empty() => (
+            "InProgress",
+            format!(
+                "{done} of {all} items have succeeded, and the list of {unread} has not been read yet"
+            ),
+        ),
         false => (
             "InProgress",
             format!("{done} of {all} items have succeeded"),

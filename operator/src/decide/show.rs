@@ -139,13 +139,13 @@ pub(super) fn hindrance(
 /// The condition that speaks of the sources of items.
 const ITEMS_READY: &str = "ItemsReady";
 
-/// Which of the sources had trouble, and what; and whether anything was known at all.
-fn items_ready(conditions: &[Condition]) -> Option<bool> {
-    condition(conditions, ITEMS_READY).map(|ready| ready.status == "True")
+/// Why all of the sources were ready or not.
+fn items_ready(conditions: &[Condition]) -> Option<String> {
+    condition(conditions, ITEMS_READY).map(|ready| ready.reason.clone())
 }
 
 /// What is new of the sources of items, for an event.
-fn news_of_items(before: Option<bool>, listing: &Listing) -> Option<Note> {
+fn news_of_items(before: Option<String>, listing: &Listing) -> Option<Note> {
     let (ready, reason, message) = listing.ready.as_ref()?;
     let note = |warning, reason| {
         Some(Note {
@@ -155,11 +155,11 @@ fn news_of_items(before: Option<bool>, listing: &Listing) -> Option<Note> {
             pod: None,
         })
     };
-    match (before, ready) {
-        (Some(true), true) => None,
-        (_, true) => note(false, ITEMS_READY),
-        (Some(true) | None, false) if *reason == "SourceFailed" => note(true, "ItemsNotReady"),
-        (_, false) => None,
+    match (ready, *reason) {
+        _ if before.as_deref() == Some(reason) => None,
+        (true, _) => note(false, ITEMS_READY),
+        (false, "Listing") => None,
+        (false, _) => note(true, "ItemsNotReady"),
     }
 }
 
@@ -241,6 +241,8 @@ pub(super) fn show(
                 .filter(|i| i.state == ItemState::Running)
             {
                 item.state = ItemState::Ready;
+            }
+            for item in status.items.values_mut() {
                 if let Some(since) = item.missing_since {
                     items::held(item, since);
                 }

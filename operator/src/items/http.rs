@@ -309,6 +309,10 @@ pub async fn fetch(
         }
         (status, _) => return Err(format!("it answered {status}")),
     }
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/html")) {
+        return Err("it answered with a page of HTML, which is no list of items".into());
+    }
     let tag = response.headers().get(header::ETAG).cloned();
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| in_words(&error))? {

@@ -32,6 +32,9 @@ pub struct Lister<'a, C> {
     pub now: Timestamp,
     /// Why no pod is to be started, in words.
     pub held: Option<String>,
+    /// What a pod has printed may be read: once in a look, since a node that does not answer takes
+    /// its time.
+    pub may_read: bool,
 }
 
 /// The type of a pod that prints a list, as far as it is one.
@@ -139,8 +142,11 @@ impl<C: Cluster> Lister<'_, C> {
                 .delete_pod(self.namespace, &name, &view.uid, None)
                 .await?;
             self.busy(look, format!("pod {name} makes room for the next one"));
+        } else if view.terminal() && !self.may_read {
+            self.busy(look, format!("pod {name} has printed it"));
+            look.again = Some(self.now);
         } else if view.terminal() {
-            self.read(look, &pod, &view).await?;
+            self.read(look, container, &view).await?;
         } else {
             self.wait(look, &view, rules).await?;
         }
@@ -214,7 +220,12 @@ impl<C: Cluster> Lister<'_, C> {
     }
 
     /// A pod that has ended.
-    async fn read(&self, look: &mut Look, pod: &Pod, view: &PodView) -> Result<(), ClusterError> {
+    async fn read(
+        &self,
+        look: &mut Look,
+        source: &ItemsContainer,
+        view: &PodView,
+    ) -> Result<(), ClusterError> {
         look.pod_uid = Some(view.uid.clone());
         look.again = Some(self.now.plus(UNWATCHED));
         if view.phase != Phase::Succeeded {
@@ -223,9 +234,9 @@ impl<C: Cluster> Lister<'_, C> {
             look.news = News::Read(self.now, Err(words));
             return Ok(());
         }
-        let containers = pod.spec.as_ref().map(|spec| spec.containers.as_slice());
-        let first = containers.unwrap_or_default().first();
-        let container = first.map(|c| c.name.as_str()).unwrap_or_default();
+        // By the spec: something on the pod's way may have put another one first.
+        let spec = Value::Object(plain(&type_of(source)));
+        let container = spec["containers"][0]["name"].as_str().unwrap_or_default();
         let output = self
             .cluster
             .output(self.namespace, &view.name, container)
@@ -244,11 +255,16 @@ impl<C: Cluster> Lister<'_, C> {
             Ok(text) if text.len() > MAX_TEXT => {
                 Err(format!("it printed more than {MAX_TEXT} bytes"))
             }
-            Ok(text) => parse::list(&text),
-            Err(error) => Err(format!(
-                "what pod {} printed cannot be read: {error}",
-                view.name
-            )),
+            Ok(text) => match lost(&text) {
+                Some(words) => Err(format!("the node has not got what it printed: {words}")),
+                None => parse::list(&text),
+            },
+            Err(error) => {
+                // What it has printed is still there, and is asked for again.
+                look.pod_uid = None;
+                let name = &view.name;
+                Err(format!("what pod {name} printed cannot be read: {error}"))
+            }
         };
         look.news = News::Read(self.now, list);
         Ok(())
@@ -276,6 +292,19 @@ impl<C: Cluster> Lister<'_, C> {
             Err(_) => false,
         }
     }
+}
+
+/// A kubelet that has lost a log answers with its trouble in place of the log, as if that were it.
+fn lost(text: &str) -> Option<&str> {
+    const WORDS: [&str; 4] = [
+        "unable to retrieve container logs for ",
+        "failed to try resolving symlinks in path ",
+        "failed to open log file ",
+        "rpc error: ",
+    ];
+    let line = text.trim_end();
+    let said = !line.contains('\n') && WORDS.iter().any(|words| line.starts_with(words));
+    said.then_some(line)
 }
 
 fn annotation<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {

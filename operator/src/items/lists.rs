@@ -2,7 +2,7 @@
 //! asks web servers when it is time.
 
 use super::http::{Allowed, Answer, fetch};
-use super::{News, parse, words};
+use super::{News, parse, retry, words};
 use crate::api::{ItemsFrom, ItemsHttp, ItemsKey, Timestamp};
 use crate::config_maps;
 use crate::triggers::GroupRef;
@@ -31,6 +31,8 @@ pub struct Lists {
 
 /// Web servers that are asked at a time: each answer may have a megabyte.
 const AT_A_TIME: usize = 32;
+/// Requests to one of them at a time.
+const OF_ONE_HOST: usize = 4;
 
 #[derive(Default)]
 struct Known {
@@ -39,6 +41,8 @@ struct Known {
     maps: HashMap<MapName, Map>,
     /// Web servers that are being asked or have answered, by group and name of the source.
     asked: HashMap<(GroupRef, String), Asked>,
+    /// Turns to ask each server that is being asked.
+    hosts: HashMap<String, Arc<Semaphore>>,
 }
 
 /// A ConfigMap that is followed.
@@ -62,6 +66,8 @@ struct Asked {
     task: Option<JoinHandle<()>>,
     /// What came of it, and when.
     news: Option<(Timestamp, Result<Vec<String>, String>)>,
+    /// What the status said of the last try when that was first offered.
+    offered: Option<Option<Timestamp>>,
     /// The last good answer, by which the server can tell that nothing has changed.
     answer: Option<Answer>,
 }
@@ -237,16 +243,13 @@ impl Lists {
             *asked = Asked::default();
             asked.source = source.clone();
         }
-        // A time from the future is one of another operator, whose clock was wrong.
-        let new =
-            |at: &Timestamp| since.is_none_or(|since| *at > since || since > Timestamp::now());
-        if let Some((at, list)) = &asked.news
-            && new(at)
-        {
-            return News::Read(*at, list.clone());
-        }
         let free = asked.task.as_ref().is_none_or(JoinHandle::is_finished);
-        if due && free {
+        // What has nothing new is not written down, so the status does not know of it.
+        let late = asked.news.as_ref().is_none_or(|(at, list)| {
+            let wait = source_rules(source).map(|rules| retry(rules, list.is_err()));
+            at.plus(wait.unwrap_or_default()) <= Timestamp::now()
+        });
+        if due && free && late {
             let task = self.clone().ask(
                 group.clone(),
                 source.clone(),
@@ -255,7 +258,33 @@ impl Lists {
             );
             asked.task = Some(tokio::spawn(task));
         }
-        News::Nothing
+        // News are for the status as it was when they were first offered: once it has changed, here
+        // or by another operator, they are none, whatever the clocks say.
+        let Some((at, list)) = &asked.news else {
+            return News::Nothing;
+        };
+        match asked.offered {
+            Some(offered) if offered != since => News::Nothing,
+            _ => {
+                asked.offered = Some(since);
+                News::Read(*at, list.clone())
+            }
+        }
+    }
+
+    /// The turns of those who ask one server.
+    fn turns_of(&self, url: &str) -> Arc<Semaphore> {
+        let host = reqwest::Url::parse(url).ok();
+        let host = host
+            .as_ref()
+            .and_then(|url| url.host_str())
+            .unwrap_or_default();
+        let mut known = self.known();
+        known.hosts.retain(|_, turns| Arc::strong_count(turns) > 1);
+        let turns = known.hosts.entry(host.to_owned());
+        turns
+            .or_insert_with(|| Arc::new(Semaphore::new(OF_ONE_HOST)))
+            .clone()
     }
 
     async fn ask(
@@ -265,7 +294,9 @@ impl Lists {
         http: ItemsHttp,
         before: Option<Answer>,
     ) {
-        // Nobody closes it.
+        // Nobody closes them. One server that hangs holds up those who ask it.
+        let host = self.turns_of(&http.url);
+        let _of_host = host.acquire().await;
         let _turn = self.turns.acquire().await;
         let answer = match source_rules(&source) {
             Ok(rules) => fetch(&http, rules.timeout, &self.allowed, before).await,
@@ -289,6 +320,7 @@ impl Lists {
             };
             let list = answer.as_ref().map(|answer| answer.items.clone());
             asked.news = Some((Timestamp::now(), list.map_err(Clone::clone)));
+            asked.offered = None;
             if let Ok(answer) = answer {
                 asked.answer = Some(answer);
             }

@@ -8,6 +8,7 @@ use crate::cluster::Cluster;
 use crate::decide::{CurrentPod, Observed};
 use crate::validate::{Valid, suspended};
 use crate::windows;
+use std::time::Duration;
 
 /// Looks at the sources of a group, if it has any, and puts their items in force: after this the
 /// group as seen lists them like those of its spec.
@@ -19,7 +20,7 @@ pub async fn look<C: Cluster>(cluster: &C, seen: &mut Observed, valid: Option<&V
         return;
     }
     let known = status.item_sources;
-    let mut looks = Vec::new();
+    let mut looks: Vec<Look> = Vec::new();
     for (index, source) in seen.group.spec.items_from.iter().enumerate() {
         let known = known.iter().find(|known| known.name == source.name);
         let mut look = Look {
@@ -28,16 +29,25 @@ pub async fn look<C: Cluster>(cluster: &C, seen: &mut Observed, valid: Option<&V
             definition: definition(source),
             ..Look::default()
         };
+        if source.container.is_some() {
+            look.pod = known.and_then(|known| known.pod.clone());
+        }
         // Of a spec that is wrong nothing new is read; what is in force stays so.
         if let Some(rules) = valid.and_then(|valid| valid.sources.get(index)).copied() {
             let due = due(known, &look.definition, rules, seen.now);
             if let Some(container) = &source.container {
-                let lister = lister(cluster, seen, valid);
+                let mut lister = lister(cluster, seen, valid);
+                lister.may_read = !looks
+                    .iter()
+                    .any(|look| look.pod_uid.is_some() || failed(look));
                 look.pod = Some(lister.pod_name(&source.name));
                 if seen.now < due {
                     look.again = Some(due);
                 } else if pressing(seen) {
-                    look.again = Some(seen.now.plus(UNWATCHED));
+                    let shut = matches!(&seen.current, CurrentPod::Present(pod) if pod.gated);
+                    // What has ended is recorded in this very cycle.
+                    let wait = if shut { UNWATCHED } else { Duration::ZERO };
+                    look.again = Some(seen.now.plus(wait));
                 } else {
                     lister.look(&mut look, container, rules, known).await;
                 }
@@ -46,12 +56,13 @@ pub async fn look<C: Cluster>(cluster: &C, seen: &mut Observed, valid: Option<&V
                 let since = known.and_then(|known| known.tried);
                 let due_now = seen.now >= due;
                 look.news = cluster.items(namespace, name, source, due_now, since).await;
-                if source.http.is_some() && look.news == News::Nothing {
+                if source.http.is_some() {
                     look.again = Some(due.max(seen.now.plus(UNWATCHED)));
                 }
             }
             if let News::Read(at, list) = &look.news {
-                look.again = Some(at.plus(retry(rules, list.is_err())));
+                let next = at.plus(retry(rules, list.is_err()));
+                look.again = Some(next.max(seen.now.plus(UNWATCHED)));
             }
         }
         looks.push(look);
@@ -111,7 +122,13 @@ fn lister<'a, C: Cluster>(
             (None, Some(blackout)) => Some(blackout.to_string()),
             (None, None) => None,
         },
+        may_read: true,
     }
+}
+
+/// A pod was read, or could not be.
+fn failed(look: &Look) -> bool {
+    matches!(look.news, News::Read(_, Err(_)))
 }
 
 /// Whether something is to be done about a run that shall not wait for a list.

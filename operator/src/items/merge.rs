@@ -27,6 +27,8 @@ pub struct Listing {
     /// The condition ItemsReady, where there are sources: whether it is true, its reason, and
     /// its words.
     pub ready: Option<(bool, &'static str, String)>,
+    /// Names of the sources of which no list has been read yet.
+    pub unread: Vec<String>,
     /// When to look again.
     pub again: Option<Timestamp>,
 }
@@ -81,12 +83,8 @@ fn told(known: Option<&ItemSource>, look: &Look) -> ItemSource {
     match &look.news {
         News::Nothing | News::Busy(_) => return told,
         News::Followed(at, Ok(items)) => {
-            let same = told.items == *items && told.problem.is_none() && told.time.is_some();
-            if !same {
-                told.time = Some(*at);
-                told.items.clone_from(items);
-            }
-            (told.tried, told.problem) = (None, None);
+            (told.time, told.tried, told.problem) = (Some(*at), None, None);
+            told.items.clone_from(items);
         }
         News::Followed(_, Err(problem)) => {
             (told.tried, told.problem) = (None, Some(short(problem)));
@@ -121,9 +119,10 @@ pub fn merge(listed: &[String], before: &[ItemSource], looks: &[Look]) -> (Vec<S
     let mut kept = 0;
     let mut sources = Vec::new();
     let mut said = Vec::new();
-    let (mut failed, mut waits) = (false, false);
+    let (mut failed, mut waits, mut crowded) = (false, false, false);
     for look in looks {
-        let mut source = told(before.iter().find(|s| s.name == look.name), look);
+        let known_source = before.iter().find(|s| s.name == look.name);
+        let mut source = told(known_source, look);
         let all = source.items.len();
         source.items.retain(|name| {
             let new = !known.contains(name);
@@ -139,27 +138,33 @@ pub fn merge(listed: &[String], before: &[ItemSource], looks: &[Look]) -> (Vec<S
             }
             fits
         });
-        if source.items.len() < all {
-            source.problem = Some(format!(
-                "there is no room for {} of its {all} items: a group may have {MAX_ITEMS} items with \
-                 {MAX_BYTES} bytes together; use several groups",
-                all - source.items.len()
-            ));
+        let over = i32::try_from(all - source.items.len()).unwrap_or(i32::MAX);
+        match look.news {
+            // Of what was left out before nothing is known but the number.
+            News::Nothing | News::Busy(_) if over == 0 => {}
+            _ => source.left_out = (over > 0).then_some(over),
+        }
+        if let Some(before) = known_source {
+            unchanged(&mut source, before, look);
         }
         failed |= source.problem.is_some();
+        crowded |= source.left_out.is_some();
         waits |= source.time.is_none();
         said.push(sentence(&source, &look.news));
         sources.push(source);
     }
     let ready = (!looks.is_empty()).then(|| {
-        let reason = match (failed, waits) {
-            (true, _) => "SourceFailed",
-            (false, true) => "Listing",
-            (false, false) => "Listed",
+        let reason = match (failed, crowded, waits) {
+            (true, ..) => "SourceFailed",
+            (false, true, _) => "TooManyItems",
+            (false, false, true) => "Listing",
+            (false, false, false) => "Listed",
         };
-        (!failed && !waits, reason, said.join("; "))
+        (reason == "Listed", reason, said.join("; "))
     });
+    let unread = sources.iter().filter(|source| source.time.is_none());
     let listing = Listing {
+        unread: unread.map(|source| source.name.clone()).collect(),
         sources,
         before: before
             .iter()
@@ -171,15 +176,34 @@ pub fn merge(listed: &[String], before: &[ItemSource], looks: &[Look]) -> (Vec<S
     (items, listing)
 }
 
+/// Where nothing is new but a time, nothing is written. (A pod that was read is news.)
+fn unchanged(source: &mut ItemSource, before: &ItemSource, look: &Look) {
+    let same = source.items == before.items
+        && source.problem == before.problem
+        && source.left_out == before.left_out
+        && source.definition == before.definition
+        && source.time.is_some() == before.time.is_some();
+    let written = look.pod.is_some() || look.news == News::Nothing;
+    if same && !written {
+        (source.time, source.tried) = (before.time, before.tried);
+    }
+}
+
 /// What people read of a source.
 fn sentence(source: &ItemSource, news: &News) -> String {
     let ItemSource {
         name, source: from, ..
     } = source;
-    let items = match source.items.len() {
+    let mut items = match source.items.len() {
         1 => "1 item".to_owned(),
         count => format!("{count} items"),
     };
+    if let Some(more) = source.left_out {
+        items.push_str(&format!(
+            " (and {more} for which there is no room: a group may have {MAX_ITEMS} items with {MAX_BYTES} \
+             bytes together, so use several groups)"
+        ));
+    }
     // While all is well nobody needs to know.
     let busy = match news {
         News::Busy(words) if source.time.is_none() || source.problem.is_some() => {

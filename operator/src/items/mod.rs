@@ -13,7 +13,7 @@ pub use http::{Allowed, problems as http_problems};
 pub use lister::problems;
 pub use lists::Lists;
 pub use look::look;
-pub use merge::{KEPT, Listing, held, put_in_force, retry};
+pub use merge::{Listing, held, put_in_force, retry};
 pub use parse::MAX_TEXT;
 
 use crate::api::{ItemsFrom, Timestamp};

@@ -2,8 +2,12 @@
 
 use crate::validate::{MAX_BYTES, MAX_ITEM, MAX_ITEMS};
 use jsonpath_rust::JsonPath;
+use jsonpath_rust::parser::model::Segment;
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use std::collections::HashSet;
+use std::fmt;
 
 /// Most bytes of a text with a list in it.
 pub const MAX_TEXT: usize = 1 << 20;
@@ -29,11 +33,14 @@ pub fn list(text: &str) -> Result<Vec<String>, String> {
     };
     if first.starts_with('[') || first.starts_with("- ") || first == "-" || first == "---" {
         return match serde_norway::from_str(text) {
-            Ok(value) => of_value(&value),
+            Ok(Names(names)) => checked(names.into_iter()),
             Err(error) => Err(format!(
-                "the list begins like one of JSON or YAML and cannot be read as such: {error}"
+                "the list, which begins like one of JSON or YAML, cannot be read: {error}"
             )),
         };
+    }
+    if first.starts_with('<') {
+        return Err("it begins with <, like a page of HTML or XML, and is no list of items".into());
     }
     if first.starts_with('{') && serde_json::from_str::<Value>(text).is_ok() {
         return Err(
@@ -43,13 +50,126 @@ pub fn list(text: &str) -> Result<Vec<String>, String> {
     checked(lines().map(str::to_owned))
 }
 
-/// Whether a path is one.
+/// A list of texts. Read entry by entry: what is no such list ends at its first wrong entry, so
+/// that a short text whose aliases stand for millions of entries is no more than a wrong one.
+struct Names(Vec<String>);
+
+/// Most entries of a list, with those that are there twice.
+const MOST: usize = 10 * MAX_ITEMS;
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+
+        impl<'de> Visitor<'de> for List {
+            type Value = Names;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list, such as [\"one\", \"two\"]")
+            }
+
+            fn visit_unit<E: Error>(self) -> Result<Names, E> {
+                Err(E::custom(format!("the list is empty; {EMPTY}")))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Names, A::Error> {
+                let mut names = Vec::new();
+                while let Some(name) = list.next_element_seed(Entry(names.len() + 1))? {
+                    names.push(name);
+                    if names.len() > MOST {
+                        return Err(A::Error::custom(format!(
+                            "it has more than {MOST} entries; at most {MAX_ITEMS} items are possible"
+                        )));
+                    }
+                }
+                Ok(Names(names))
+            }
+        }
+
+        deserializer.deserialize_any(List)
+    }
+}
+
+/// An entry of a list, by its number.
+struct Entry(usize);
+
+impl Entry {
+    fn wrong<T, E: Error>(self, what: &str) -> Result<T, E> {
+        Err(E::custom(format!(
+            "entry {} is {what} and no text; write names in quotes",
+            self.0
+        )))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Entry {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Entry {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<String, E> {
+        // Long enough to be told that it is too long.
+        Ok(name.chars().take(MAX_ITEM + 1).collect())
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<String, E> {
+        self.wrong("true or false")
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<String, E> {
+        self.wrong("a number")
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<String, E> {
+        self.wrong("a number")
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<String, E> {
+        self.wrong("a number")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<String, E> {
+        self.wrong("empty")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<String, A::Error> {
+        self.wrong("a list")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<String, A::Error> {
+        self.wrong("an object")
+    }
+}
+
+/// Whether a path is one, and one that is followed in a time that grows with the answer alone: not
+/// one that goes everywhere more than once, or takes the same node again and again.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn path(path: &str) -> Result<(), String> {
-    let parsed = jsonpath_rust::parser::parse_json_path(path);
-    parsed.map(drop).map_err(|error| error.to_string())
+    let parsed = jsonpath_rust::parser::parse_json_path(path).map_err(|error| error.to_string())?;
+    let several = |segment: &Segment| match segment {
+        Segment::Selectors(_) => true,
+        Segment::Descendant(inner) => matches!(**inner, Segment::Selectors(_)),
+        Segment::Selector(_) => false,
+    };
+    let (everywhere, filters) = (path.matches("..").count(), path.matches('?').count());
+    if parsed.segments.iter().any(several) || everywhere + filters > 1 {
+        return Err(
+            "it may take one name, number, range, * or filter in each step, and has at most one filter or .. in it".into(),
+        );
+    }
+    Ok(())
 }
 
 /// Reads the list that a JSON text has at a path (RFC 9535): the nodes that the path leads to, or
@@ -58,6 +178,7 @@ pub fn path(path: &str) -> Result<(), String> {
 /// # Errors
 /// As [`list`]. A path that leads nowhere is no empty list.
 pub fn at_path(text: &str, path: &str) -> Result<Vec<String>, String> {
+    self::path(path).map_err(|error| format!("jsonPath {path:?}: {error}"))?;
     let value: Value =
         serde_json::from_str(text).map_err(|error| format!("the answer is no JSON: {error}"))?;
     let nodes = value
@@ -76,7 +197,6 @@ pub fn at_path(text: &str, path: &str) -> Result<Vec<String>, String> {
 fn of_value(value: &Value) -> Result<Vec<String>, String> {
     match value {
         Value::Array(entries) => texts(entries.iter()),
-        Value::Null => Err(format!("the list is empty; {EMPTY}")),
         _ => Err("a list is expected, such as [\"one\", \"two\"]".into()),
     }
 }
@@ -174,7 +294,8 @@ mod tests {
             ("[1]", "entry 1 is a number"),
             ("- a\n- true\n", "entry 2 is true or false"),
             ("- [a]", "entry 1 is a list"),
-            ("[\"a\"", "cannot be read as such"),
+            ("[\"a\"", "cannot be read"),
+            ("<html>\n<body>", "like a page of HTML"),
             ("{\"items\": []}", "JSON object where a list"),
             ("[\"\"]", "entry 1 has 0 characters"),
             ("[\"a\\nb\"]", "control character"),
@@ -185,6 +306,42 @@ mod tests {
         for (text, words) in cases {
             let error = list(text).unwrap_err();
             assert!(error.contains(words), "{text:?}: {error}");
+        }
+    }
+
+    /// Each `*a` stands for ten thousand entries: whoever built them all would want gigabytes.
+    #[test]
+    fn a_short_text_that_stands_for_a_long_list_is_refused() {
+        let xs = "x,".repeat(10_000);
+        let aliases = "*a,".repeat(10_000);
+        let nested = list(&format!("[&a [{xs}], {aliases}]")).unwrap_err();
+        assert!(nested.contains("entry 1 is a list"), "{nested}");
+        let long = "y".repeat(300_000);
+        let same = list(&format!("[&a {long}, {aliases}]")).unwrap_err();
+        assert!(same.contains("entry 1 has 301 characters"), "{same}");
+        let many = list(&format!("[{}]", "x,".repeat(30_000))).unwrap_err();
+        assert!(many.contains("more than 20000 entries"), "{many}");
+    }
+
+    #[test]
+    fn a_path_may_not_multiply() {
+        for good in [
+            "$.a[*].b",
+            "$..name",
+            "$.a[?@.on==true].b",
+            "$[1:3]",
+            "$['a b']",
+        ] {
+            assert_eq!(path(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "$..*..*",
+            "$['a','a']['b','b']",
+            "$..a[?@.b]",
+            "$[?@[?@.a]]",
+            "$..['a','a']",
+        ] {
+            assert!(path(bad).is_err(), "{bad}");
         }
     }
 
@@ -199,7 +356,7 @@ mod tests {
             ("$.nothing", "leads to nothing"),
             ("$.none[*]", "leads to nothing"),
             ("$.disks", "entry 1 is an object"),
-            ("$[", "cannot be followed"),
+            ("$[", "jsonPath"),
         ] {
             let error = of(path).unwrap_err();
             assert!(error.contains(words), "{path}: {error}");

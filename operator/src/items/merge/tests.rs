@@ -96,6 +96,24 @@ fn a_list_that_is_followed_has_the_time_of_its_last_change() {
     let (_, first) = merge(&[], &[], &[followed(NOW, &["a"])]);
     let (_, same) = merge(&[], &first.sources, &[followed(NOW.plus(KEPT), &["a"])]);
     assert_eq!(same.sources, first.sources);
+    // Also one of which a part is left out.
+    let many: Vec<String> = (0..MAX_ITEMS).map(|i| format!("i{i}")).collect();
+    let (_, first_of_many) = merge(&many, &[], &[followed(NOW, &["a", "i1"])]);
+    let (_, same) = merge(
+        &many,
+        &first_of_many.sources,
+        &[followed(NOW.plus(KEPT), &["a", "i1"])],
+    );
+    assert_eq!(same.sources, first_of_many.sources);
+    // And one behind a URL.
+    let asked = |at, list| look("one", News::Read(at, Ok(names(list))));
+    let (_, read) = merge(&[], &[], &[asked(NOW, &["a"])]);
+    let (_, same) = merge(&[], &read.sources, &[asked(NOW.plus(KEPT), &["a"])]);
+    assert_eq!(same.sources, read.sources);
+    let mut printed = asked(NOW.plus(KEPT), &["a"]);
+    printed.pod = Some("p".into());
+    let (_, printed) = merge(&[], &read.sources, &[printed]);
+    assert_eq!(printed.sources[0].tried, Some(NOW.plus(KEPT)));
     let (_, other) = merge(&[], &first.sources, &[followed(NOW.plus(KEPT), &["b"])]);
     assert_eq!(other.sources[0].time, Some(NOW.plus(KEPT)));
 }
@@ -106,11 +124,17 @@ fn what_there_is_no_room_for_is_left_out_and_told() {
     let (items, listing) = merge(&many, &[], &[read("one", &["i0", "more", "i1"])]);
     assert_eq!(items, many);
     assert_eq!(listing.sources[0].items, names(&["i0", "i1"]));
-    let problem = listing.sources[0].problem.clone().unwrap();
+    let (ready, reason, words) = listing.ready.clone().unwrap();
+    assert!(!ready && reason == "TooManyItems", "{words}");
     assert!(
-        problem.contains("no room for 1 of its 3 items"),
-        "{problem}"
+        words.contains("2 items (and 1 for which there is no room"),
+        "{words}"
     );
+    // That is no failure: it is not tried again before its time, and stays as it was told.
+    let again = super::due(listing.sources.first(), "d", RULES, NOW);
+    assert_eq!(again, NOW.plus(RULES.refresh));
+    let (_, later) = merge(&many, &listing.sources, &[look("one", News::Nothing)]);
+    assert_eq!(later.sources, listing.sources);
 }
 
 #[test]
