@@ -313,10 +313,60 @@ async fn a_container_that_does_not_end_or_start_is_ended_and_told() -> Result<()
         .await?;
     let group = world
         .until("it says why it was refused", |g| {
-            ready(g).1.contains("refused its pod")
+            ready(g).1.contains("nowhere")
         })
         .await?;
-    ensure!(ready(&group).1.contains("nowhere"), "{group:#}");
+    ensure!(ready(&group).1.contains("refused its pod"), "{group:#}");
+    Ok(())
+}
+
+/// What is asked for, and what is complete, may depend on a list that has not been read yet.
+#[tokio::test]
+async fn a_list_that_is_not_read_yet_is_waited_for() -> Result<()> {
+    let world = World::new("items-unread").await?;
+    world.work("true", json!({})).await?;
+    let more = json!({ "itemsFrom": from_map(), "eachOnce": true });
+    world.group(&["own"], more).await?;
+    world
+        .ask(r#"{"token": "1", "items": ["later", "own"]}"#)
+        .await?;
+    let group = world
+        .until("what is there has run", |g| runs(g, "own") > 0)
+        .await?;
+    ensure!(group["status"]["runNow"]["done"].is_null(), "{group:#}");
+    let (complete, _, words) = condition(&group, "Complete");
+    ensure!(complete == "False", "{group:#}");
+    world
+        .until("it says what it waits for", |g| {
+            condition(g, "Complete")
+                .2
+                .contains("the list of disks has not been read yet")
+        })
+        .await
+        .map_err(|error| error.context(words))?;
+    list(&world, "disks", "items", "later\n").await?;
+    let group = world
+        .until("all is done", |g| {
+            g["status"]["runNow"]["done"] == true && condition(g, "Complete").0 == "True"
+        })
+        .await?;
+    ensure!(runs(&group, "later") == 1, "{group:#}");
+
+    // One that no source has any more is not run, whoever asks for it.
+    list(&world, "disks", "items", "other\n").await?;
+    world
+        .until("it is missing", |g| {
+            item(g, "later")["missingSince"].is_string() && runs(g, "other") == 1
+        })
+        .await?;
+    world.ask(r#"{"token": "2", "items": ["later"]}"#).await?;
+    let group = world
+        .until("it is told", |g| {
+            text(&g["status"]["runNow"]["problem"]).contains("no item of this group: later")
+        })
+        .await?;
+    world.look().await?;
+    ensure!(runs(&world.read("group").await?, "later") == 1, "{group:#}");
     Ok(())
 }
 
