@@ -111,8 +111,8 @@ pub trait Cluster: Send + Sync + 'static {
         source: &Source,
     ) -> impl Future<Output = Result<PolicyRead, ClusterError>> + Send;
 
-    /// What is new of a list of items in a ConfigMap or behind a URL. `due`: a web server is to be
-    /// asked now; an answer of one is news if it came after `since`.
+    /// What is new of a list of items in a ConfigMap or behind a URL. `due`: by the
+    /// status a web server is to be asked again; `since`: when the status says that it was tried last.
     fn items(
         &self,
         namespace: &str,
@@ -122,7 +122,7 @@ pub trait Cluster: Send + Sync + 'static {
         since: Option<Timestamp>,
     ) -> impl Future<Output = News> + Send;
 
-    /// What a container of a pod has written to its standard output, up to a little more than
+    /// What a container of a pod has printed, up to a little more than
     /// [`crate::items::MAX_TEXT`] bytes.
     fn output(
         &self,

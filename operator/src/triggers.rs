@@ -61,6 +61,17 @@ struct KnownPod {
     group: GroupRef,
 }
 
+/// Those of the known groups that are not there any more.
+pub fn gone<'a>(
+    known: impl Iterator<Item = &'a GroupRef>,
+    there: &HashSet<GroupRef>,
+) -> Vec<GroupRef> {
+    known
+        .filter(|group| !there.contains(group))
+        .cloned()
+        .collect()
+}
+
 fn hash(value: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
@@ -193,14 +204,7 @@ impl Triggers {
         self.policies.retain(&names);
         self.lists.retain(&names);
         let mut memory = self.memory();
-        let gone: Vec<GroupRef> = {
-            let known = memory.groups.keys();
-            known
-                .filter(|group| !names.contains(group))
-                .cloned()
-                .collect()
-        };
-        for group in gone {
+        for group in gone(memory.groups.keys(), &names) {
             memory.groups.remove(&group);
             let namespace = group.namespace.as_deref().unwrap_or_default();
             self.sightings.forget(namespace, &group.name);

@@ -180,7 +180,6 @@ impl<C: Cluster> Lister<'_, C> {
             Err(ClusterError::Rejected { code, message }) => {
                 let words = format!("the API server refused its pod ({code}): {message}");
                 look.news = News::Read(self.now, Err(words));
-                look.again = Some(self.now.plus(UNWATCHED));
             }
             // Another replica was faster, as a rule.
             Err(other) => return Err(other),
@@ -215,7 +214,6 @@ impl<C: Cluster> Lister<'_, C> {
         let words = format!("it had not ended after its timeout ({timeout}){why}");
         look.news = News::Read(self.now, Err(words));
         look.pod_uid = Some(pod.uid.clone());
-        look.again = Some(self.now.plus(UNWATCHED));
         Ok(())
     }
 
@@ -227,7 +225,6 @@ impl<C: Cluster> Lister<'_, C> {
         view: &PodView,
     ) -> Result<(), ClusterError> {
         look.pod_uid = Some(view.uid.clone());
-        look.again = Some(self.now.plus(UNWATCHED));
         if view.phase != Phase::Succeeded {
             let finished = outcome(Some(view), false, None, self.now);
             let words = format!("pod {} {}", view.name, record::sentence(&finished));

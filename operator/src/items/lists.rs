@@ -5,7 +5,7 @@ use super::http::{Allowed, Answer, fetch};
 use super::{News, parse, retry, words};
 use crate::api::{ItemsFrom, ItemsHttp, ItemsKey, Timestamp};
 use crate::config_maps;
-use crate::triggers::GroupRef;
+use crate::triggers::{GroupRef, gone};
 use crate::validate::source_rules;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
@@ -138,11 +138,7 @@ impl Lists {
 
     /// Forgets the groups that are not among these: those that went while nobody watched.
     pub fn retain(&self, there: &HashSet<GroupRef>) {
-        let gone: Vec<GroupRef> = {
-            let known = self.known();
-            let gone = known.groups.keys().filter(|group| !there.contains(group));
-            gone.cloned().collect()
-        };
+        let gone = gone(self.known().groups.keys(), there);
         for group in gone {
             self.used(&group, &[]);
         }
@@ -183,8 +179,8 @@ impl Lists {
         }
     }
 
-    /// What is new of a source of a group. A web server is asked if that is `due`; of one that was
-    /// asked the answer is news if it came after `since`.
+    /// What is new of a source of a group. A web server is asked again if that is `due` by the status
+    /// and by what is known here; `since` is when the status says that it was tried last.
     pub fn read(
         &self,
         group: &GroupRef,

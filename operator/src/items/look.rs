@@ -15,11 +15,12 @@ use std::time::Duration;
 ///
 /// Trouble with a source is told on the group and holds nothing else up.
 pub async fn look<C: Cluster>(cluster: &C, seen: &mut Observed, valid: Option<&Valid>) {
-    let status = seen.group.status.clone().unwrap_or_default();
-    if seen.group.spec.items_from.is_empty() && status.item_sources.is_empty() {
+    let status = seen.group.status.as_ref();
+    let known = status.map_or(&[][..], |status| &status.item_sources);
+    if seen.group.spec.items_from.is_empty() && known.is_empty() {
         return;
     }
-    let known = status.item_sources;
+    let mut lister = lister(cluster, seen, valid);
     let mut looks: Vec<Look> = Vec::new();
     for (index, source) in seen.group.spec.items_from.iter().enumerate() {
         let known = known.iter().find(|known| known.name == source.name);
@@ -36,7 +37,6 @@ pub async fn look<C: Cluster>(cluster: &C, seen: &mut Observed, valid: Option<&V
         if let Some(rules) = valid.and_then(|valid| valid.sources.get(index)).copied() {
             let due = due(known, &look.definition, rules, seen.now);
             if let Some(container) = &source.container {
-                let mut lister = lister(cluster, seen, valid);
                 lister.may_read = !looks
                     .iter()
                     .any(|look| look.pod_uid.is_some() || failed(look));
@@ -68,10 +68,9 @@ pub async fn look<C: Cluster>(cluster: &C, seen: &mut Observed, valid: Option<&V
         looks.push(look);
     }
     let listed = &seen.group.spec.oaat_items;
-    let (items, mut listing) = merge(listed, &known, &looks);
-    for source in left(&known, &seen.group.spec.items_from) {
+    let (items, mut listing) = merge(listed, known, &looks);
+    for source in left(known, &seen.group.spec.items_from) {
         // Its pod goes before what is known of it does.
-        let lister = lister(cluster, seen, valid);
         if !pressing(seen) && lister.removed(source).await {
             continue;
         }

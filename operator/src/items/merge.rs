@@ -3,8 +3,8 @@
 use super::{Look, News, SourceRules};
 use crate::api::{ItemSource, ItemState, ItemStatus, ItemsFrom, OaatGroupStatus, Timestamp};
 use crate::mutation::broken;
+use crate::pod::names;
 use crate::validate::{MAX_BYTES, MAX_ITEMS};
-use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -36,11 +36,7 @@ pub struct Listing {
 /// Tells one definition of a source from another.
 pub fn definition(source: &ItemsFrom) -> String {
     let text = serde_json::to_string(source).unwrap_or_default();
-    let digest = Sha256::digest(text.as_bytes());
-    digest[..8]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    names::hash(&text, 16)
 }
 
 /// How long after a source was tried it is tried again.

@@ -28,7 +28,7 @@ pub const OPERATOR: &str = "oaat-operator";
 const LABEL: usize = 63;
 
 /// The first `digits` hex digits of the sha256 of a text.
-fn hash(text: &str, digits: usize) -> String {
+pub(crate) fn hash(text: &str, digits: usize) -> String {
     let digest = Sha256::digest(text.as_bytes());
     let mut hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     hex.truncate(digits);

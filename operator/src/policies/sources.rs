@@ -6,7 +6,7 @@ use super::compiler::{Compiler, Fault, LONGEST};
 use super::source::{Problem, Source, bytes};
 use crate::api::Timestamp;
 use crate::config_maps;
-use crate::triggers::GroupRef;
+use crate::triggers::{GroupRef, gone};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
 use kube::runtime::watcher;
@@ -129,11 +129,7 @@ impl Sources {
 
     /// Forgets the groups that are not among these: those that went while nobody watched.
     pub fn retain(&self, there: &HashSet<GroupRef>) {
-        let gone: Vec<GroupRef> = {
-            let known = self.known();
-            let gone = known.groups.keys().filter(|group| !there.contains(group));
-            gone.cloned().collect()
-        };
+        let gone = gone(self.known().groups.keys(), there);
         for group in gone {
             self.used(&group, None);
         }
