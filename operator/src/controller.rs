@@ -2,14 +2,16 @@
 
 use crate::api::{OaatGroup, OaatType, Timestamp};
 use crate::cluster::ClusterError;
+use crate::config_maps::ConfigMaps;
 use crate::cycle::Cycle;
 use crate::events::{self, EventSink};
+use crate::fair_limiter::FairLimiter;
 use crate::items::{Allowed, Lists};
 use crate::kube_cluster::{Guarded, KubeCluster};
-use crate::lane::Lane;
 use crate::metrics::Metrics;
 use crate::pod::names;
-use crate::policies::{Adopted, Compiler, Sources};
+use crate::policies::{Compiler, PolicyCache, Sources};
+use crate::policy_limiter::PolicyLimiter;
 use crate::recorder::Recorder;
 use crate::sightings::Sightings;
 use crate::triggers::{GroupRef, Triggers};
@@ -24,7 +26,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use policy_host::Policy;
 use rand::RngExt;
 use serde::de::DeserializeOwned;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -49,6 +51,10 @@ pub struct Shared {
     pub default: Policy,
     /// Compiles those that groups name.
     pub compiler: Compiler,
+    /// Limits evaluations of those policies.
+    pub evaluations: FairLimiter,
+    /// Reads ConfigMaps.
+    pub config_maps: ConfigMaps,
     /// Who may be asked for lists of items.
     pub allowed: Arc<Allowed>,
     /// Writes decisions down.
@@ -67,9 +73,9 @@ struct Context {
     shared: Shared,
     cluster: KubeCluster,
     sightings: Arc<Sightings>,
-    adopted: Arc<Adopted>,
+    policies: Arc<PolicyCache>,
     triggers: Triggers,
-    lane: Lane,
+    limiter: PolicyLimiter,
     failures: Mutex<HashMap<GroupRef, u32>>,
 }
 
@@ -82,16 +88,16 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
     let (group_queue, group_refs) = mpsc::unbounded_channel();
     let (type_queue, type_refs) = mpsc::unbounded_channel();
     let sightings = Arc::new(Sightings::default());
-    let lane = Lane::default();
-    let adopted = Arc::new(Adopted::default());
-    let compiler = shared.compiler.clone();
-    let policies = Sources::new(client.clone(), compiler, group_queue.clone());
-    let lists = Lists::new(client.clone(), shared.allowed.clone(), group_queue.clone());
+    let limiter = PolicyLimiter::new(shared.evaluations.clone(), group_queue.clone());
+    let cache = Arc::new(PolicyCache::default());
+    let (config_maps, compiler) = (shared.config_maps.clone(), shared.compiler.clone());
+    let policies = Sources::new(config_maps.clone(), compiler, group_queue.clone());
+    let lists = Lists::new(config_maps, shared.allowed.clone(), group_queue.clone());
     let triggers = Triggers::new(
         group_queue.clone(),
         groups.clone(),
         sightings.clone(),
-        adopted.clone(),
+        cache.clone(),
         (policies.clone(), lists.clone()),
         shared.metrics.clone(),
     );
@@ -99,20 +105,8 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
 
     let scope = namespace.as_deref();
     let watch_groups = {
-        let (triggers, lane, groups) = (triggers.clone(), lane.clone(), groups.clone());
+        let triggers = triggers.clone();
         follow(api(&client, scope), groups_writer, move |event| {
-            let key = |group: &Guarded<OaatGroup>| {
-                (group.namespace().unwrap_or_default(), group.name_any())
-            };
-            match event {
-                Event::Delete(group) => lane.forget(&key(group)),
-                // Of those that went while the watch was down no event tells.
-                Event::InitDone => {
-                    let there: HashSet<_> = groups.state().iter().map(|g| key(g)).collect();
-                    lane.keep(|group| there.contains(group));
-                }
-                _ => {}
-            }
             triggers.group(event);
         })
     };
@@ -151,9 +145,9 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
         cluster: cluster.clone(),
         shared: shared.clone(),
         sightings,
-        adopted,
+        policies: cache,
         triggers,
-        lane,
+        limiter,
         failures: Mutex::default(),
     });
     let looks = applier(
@@ -304,8 +298,8 @@ async fn look(group: GroupRef, context: Arc<Context>) -> Result<Action, ClusterE
         cluster: &context.cluster,
         sightings: &context.sightings,
         default: &shared.default,
-        adopted: &context.adopted,
-        lane: &context.lane,
+        policies: &context.policies,
+        limiter: &context.limiter,
         recorder: &shared.recorder,
         leads: shared.leads,
         retry_floor: shared.retry_floor,

@@ -4,15 +4,17 @@ use crate::act::{Actor, Done, End};
 use crate::api::{OnError, PolicyInUse, Timestamp, set_condition};
 use crate::cluster::{Cluster, ClusterError, TypeRead};
 use crate::decide::{self, Answered, Note, Observed, Plan, Ruling};
+use crate::fair_limiter::Permit;
 use crate::items;
-use crate::lane::{Lane, Leave};
 use crate::observe::{Circumstances, Observation, observe};
-use crate::policies::{Adopted, Source};
+use crate::policies::{PolicyCache, Source};
+use crate::policy_limiter::{PolicyLimiter, finish};
 use crate::recorder::Recorder;
 use crate::sightings::Sightings;
+use crate::triggers::GroupRef;
 use crate::validate::{Valid, validate};
+use kube::runtime::reflector::ObjectRef;
 use policy_host::{Decision, EvalError, Evaluation, Policy, Request};
-use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 use std::time::{Duration, Instant};
 use tracing::{debug, warn};
@@ -25,10 +27,10 @@ pub struct Cycle<'a, C> {
     pub sightings: &'a Sightings,
     /// The policy that decides where a group names none.
     pub default: &'a Policy,
-    /// The policies that groups have adopted.
-    pub adopted: &'a Adopted,
-    /// When the policies of groups may be asked.
-    pub lane: &'a Lane,
+    /// The policies that groups use.
+    pub policies: &'a PolicyCache,
+    /// Limits evaluations of those policies.
+    pub limiter: &'a PolicyLimiter,
     /// Writes decisions down.
     pub recorder: &'a Recorder,
     /// Whether this replica holds the lease.
@@ -64,7 +66,7 @@ struct Question<'a> {
     seen: &'a Observed,
     valid: &'a Valid,
     ruling: &'a Ruling,
-    group: (String, String),
+    group: GroupRef,
     /// The end of a run is to be recorded in the same cycle.
     records: bool,
 }
@@ -88,11 +90,11 @@ impl Asked {
     }
 }
 
-/// How long this thread has had a core.
-fn core_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::try_from(time).unwrap_or_default()
-}
+/// How long a policy may take to decide while the end of a run waits to be recorded. The default
+/// policy takes about a millisecond for 2,000 items.
+const WHILE_RECORDING: Duration = Duration::from_millis(40);
+/// A group that waits for the limiter is reconciled when its turn comes; if not, after this.
+const FALLBACK: Duration = Duration::from_secs(60);
 
 /// Cycles that may end in a conflict before the group is left to the next trigger.
 const ATTEMPTS: usize = 5;
@@ -171,32 +173,42 @@ impl<C: Cluster> Cycle<'_, C> {
         // What is to be done does not wait for a policy that has yet to say whether it accepts
         // its settings.
         let pressing = recorded.is_some() || plan.open.is_some() || plan.stop.is_some();
-        let later = pressing && !self.adopted.settled(&seen.group, read.as_ref());
-        let (ruling, policy) = match later {
-            true => (Ruling::by_default(self.default, None), None),
+        let later = pressing && !self.policies.settled(&seen.group, read.as_ref());
+        let ruled = match later {
+            true => None,
             false => {
-                let ruled = self.adopted.rule(&seen.group, read, self.default).await;
-                decide::rule(&seen, &mut plan, &ruled.0);
-                ruled
+                let (policies, default) = (self.policies, self.default);
+                let ruled = policies.rule(&seen.group, read, default, self.limiter);
+                ruled.await
             }
         };
+        if let Some((ruling, _)) = &ruled {
+            decide::rule(&seen, &mut plan, ruling);
+        }
         let settled = plan.status.clone();
         let mut decided_in = None;
         let mut spec = None;
-        if later {
-            decide::put_off(&seen, &mut plan, Duration::ZERO);
-        } else if let (true, Ok(valid), TypeRead::Valid(type_)) = (plan.free, &valid, &seen.type_) {
-            let question = Question {
-                seen: &seen,
-                valid,
-                ruling: &ruling,
-                group: (namespace.to_owned(), name.to_owned()),
-                records: recorded.is_some(),
-            };
-            if !decide::asked_for(&seen, valid, &mut plan) {
-                decided_in = self.consult(&question, &mut plan, policy).await;
+        match ruled {
+            None => {
+                let wait = if later { Duration::ZERO } else { FALLBACK };
+                decide::put_off(&seen, &mut plan, wait);
             }
-            spec = Some(type_.clone());
+            Some((ruling, policy)) => {
+                if let (true, Ok(valid), TypeRead::Valid(type_)) = (plan.free, &valid, &seen.type_)
+                {
+                    let question = Question {
+                        seen: &seen,
+                        valid,
+                        ruling: &ruling,
+                        group: ObjectRef::new(name).within(namespace),
+                        records: recorded.is_some(),
+                    };
+                    if !decide::asked_for(&seen, valid, &mut plan) {
+                        decided_in = self.consult(&question, &mut plan, policy).await;
+                    }
+                    spec = Some(type_.clone());
+                }
+            }
         }
         let conditions = seen.group.status.as_ref().map(|s| s.conditions.as_slice());
         let news = decide::news(conditions.unwrap_or_default(), &plan.status.conditions);
@@ -247,28 +259,22 @@ impl<C: Cluster> Cycle<'_, C> {
                 return None;
             }
         };
-        let mut leave = None;
+        let mut permit = None;
         if policy.digest() != self.default.digest() {
-            let entered = match Instant::now() {
-                // To record never waits for a policy: if it may take long, the record is
-                // written first and by itself.
-                now if question.records
-                    && !self.lane.quick(&question.group, policy.digest(), now) =>
-                {
-                    Err(Duration::ZERO)
-                }
-                now => self.lane.enter(&question.group, policy.digest(), now),
-            };
-            match entered {
-                Ok(entered) => leave = Some(entered),
-                Err(wait) => {
-                    decide::put_off(seen, plan, wait);
-                    return None;
-                }
+            permit = self.limiter.acquire(&question.group);
+            if permit.is_none() {
+                // The end of a run is recorded meanwhile.
+                let wait = if question.records {
+                    Duration::ZERO
+                } else {
+                    FALLBACK
+                };
+                decide::put_off(seen, plan, wait);
+                return None;
             }
         }
         let in_use = ruling.in_use.clone()?;
-        let asked = self.ask(question, plan, ruling, &policy, leave).await;
+        let asked = self.ask(question, plan, ruling, &policy, permit).await;
         let Some(Asked { evaluation, .. }) = &asked else {
             decide::put_off(seen, plan, Duration::ZERO);
             return None;
@@ -302,7 +308,8 @@ impl<C: Cluster> Cycle<'_, C> {
         Some(took)
     }
 
-    /// Asks a policy. `None`: what the lane allows was not enough, and it is to be asked again.
+    /// Asks a policy. `None` if the end of a run is to be recorded first, because the policy takes
+    /// long.
     ///
     /// A policy runs guest code for microseconds as a rule; one that does not must not
     /// hold up the groups that share this thread.
@@ -312,39 +319,40 @@ impl<C: Cluster> Cycle<'_, C> {
         plan: &Plan,
         ruling: &Ruling,
         policy: &Policy,
-        leave: Option<Leave>,
+        permit: Option<Permit>,
     ) -> Option<Asked> {
         let request = decide::request(question.seen, question.valid, plan, ruling);
         let (policy, recorder) = (policy.clone(), self.recorder.clone());
         let again = request.clone();
+        let hurry = question.records && permit.is_some();
         let evaluated = tokio::task::spawn_blocking(move || {
-            let (started, used) = (Instant::now(), core_time());
-            let short = leave.as_ref().and_then(Leave::within);
-            let evaluation = match short {
-                Some(short) => policy.evaluate_within(&request, short),
-                None => policy.evaluate(&request),
+            let started = Instant::now();
+            let evaluation = match hurry {
+                true => policy.evaluate_within(&request, WHILE_RECORDING),
+                false => policy.evaluate(&request),
             };
             let took = started.elapsed();
-            let cut_short =
-                short.is_some() && matches!(evaluation.answer, Err(EvalError::Deadline(_)));
-            if let Some(leave) = leave {
-                // Not by the clock: on a busy machine any policy seems to take long.
-                leave.took(core_time().saturating_sub(used), cut_short, Instant::now());
-            }
-            if cut_short {
-                return None;
+            if hurry && matches!(evaluation.answer, Err(EvalError::Deadline(_))) {
+                return (None, took, permit);
             }
             let request_sha256 = recorder.record(&policy, &request, &evaluation);
-            Some(Asked {
+            let asked = Asked {
                 request,
                 request_sha256,
                 evaluation,
                 took,
-            })
+            };
+            (Some(asked), took, permit)
+        });
+        let evaluated = evaluated.await.map(|(asked, took, permit)| {
+            if let Some(permit) = permit {
+                finish(permit, took);
+            }
+            asked
         });
         // Nothing in there panics by what is known; were it otherwise, it would be the policy's
         // doing, and the group says so.
-        evaluated.await.unwrap_or_else(|broken| {
+        evaluated.unwrap_or_else(|broken| {
             let words = format!("the evaluation broke off: {broken}");
             Some(Asked {
                 request: again,

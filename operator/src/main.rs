@@ -30,6 +30,9 @@ enum Command {
     /// line per problem. Exits with 0 where there is none, 1 where there are some, 2 where a file
     /// cannot be read or there is neither OaatGroup nor OaatType in any.
     Validate(oaat_operator::validate_files::Files),
+    /// Compile the policy on standard input. The operator starts this itself, once per policy.
+    #[command(hide = true)]
+    CompilePolicy,
     /// Tools for the author of a selection policy.
     #[command(subcommand)]
     Policy(policy_tools::Command),
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
             Err(error) => failed(&error.into()),
         },
         Command::Validate(files) => oaat_operator::validate_files::run(&files),
+        Command::CompilePolicy => policy_host::run_compile_child(policy_host::Limits::default()),
         Command::Run(settings) => operate(settings),
         Command::Policy(command) => policy_tools::run(command, oaat_operator::DEFAULT_POLICY),
     }

@@ -2,17 +2,19 @@
 
 use crate::DEFAULT_POLICY;
 use crate::client::{answering, connect};
+use crate::config_maps::ConfigMaps;
 use crate::controller::{Shared, control};
 use crate::events::EventSink;
 use crate::items::Allowed;
 use crate::lease::{self, Election};
 use crate::metrics::Metrics;
 use crate::policies::Compiler;
+use crate::policy_limiter;
 use crate::recorder::Recorder;
 use crate::server;
 use anyhow::Context;
 use futures::future;
-use policy_host::{Host, Limits};
+use policy_host::{CompileProcess, Host, Landlock, Limits, Policy};
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -110,23 +112,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
     let client = connect(metrics.clone()).await?;
     let recorder = Recorder::new(settings.record_decisions.clone())
         .context("--record-decisions: the folder cannot be made")?;
-    let host = Host::new(Limits::default())?;
-    let default = loop {
-        match host.load(DEFAULT_POLICY, None) {
-            // A machine that stands still for longer than the trial may take.
-            Err(error) if error.may_pass() => {
-                warn!(%error, "the built-in policy is loaded again");
-            }
-            loaded => {
-                break loaded.context("the built-in policy does not load; this build is broken")?;
-            }
-        }
-    };
-    info!(
-        digest = default.digest(),
-        contract = default.contract(),
-        "the default policy is loaded"
-    );
+    let (compiler, default) = policies().await?;
 
     let instance = std::env::var("POD_NAME").ok();
     let (events, told) = EventSink::start(client.clone(), instance.clone());
@@ -152,9 +138,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
     metrics.leading.set(1);
 
     let shared = Shared {
+        config_maps: ConfigMaps::new(client.clone()),
         client,
         default,
-        compiler: Compiler::new(host),
+        compiler,
+        evaluations: policy_limiter::permits(),
         allowed: Arc::new(allowed),
         recorder,
         events,
@@ -224,6 +212,43 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
     let _ = tokio::time::timeout(Duration::from_secs(2), told).await;
     info!("stopped");
     Ok(End::Stopped)
+}
+
+/// Starts the compiler, and compiles the default policy.
+async fn policies() -> anyhow::Result<(Compiler, Policy)> {
+    let process = CompileProcess::of_this_program(Host::new(Limits::default())?);
+    let compile = process.clone();
+    let compiler =
+        Compiler::new(move |bytes| compile.compile(bytes).map(|compiled| compiled.policy));
+    let default = loop {
+        let process = process.clone();
+        let compiled = tokio::task::spawn_blocking(move || process.compile(DEFAULT_POLICY)).await?;
+        match compiled {
+            // A machine that stands still for longer than the trial may take.
+            Err(error) if error.may_pass() => {
+                warn!(%error, "the default policy could not be loaded; trying again");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            compiled => {
+                break compiled
+                    .context("the default policy does not load; this build is broken")?;
+            }
+        }
+    };
+    match default.landlock {
+        Landlock::Full => {}
+        Landlock::Partial => info!("this kernel enforces a part of Landlock on the compiler"),
+        Landlock::None => warn!(
+            "this kernel has no Landlock: the compiler process is kept from files by its descriptor limit alone"
+        ),
+    }
+    let default = default.policy;
+    info!(
+        digest = default.digest(),
+        contract = default.contract(),
+        "the default policy is loaded"
+    );
+    Ok((compiler, default))
 }
 
 fn start_log(format: LogFormat) {

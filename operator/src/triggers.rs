@@ -6,7 +6,7 @@ use crate::items::Lists;
 use crate::kube_cluster::Guarded;
 use crate::metrics::Metrics;
 use crate::pod::{PodView, names};
-use crate::policies::{Adopted, Source, Sources};
+use crate::policies::{PolicyCache, Source, Sources};
 use crate::sightings::Sightings;
 use crate::{run_now, validate};
 use k8s_openapi::api::core::v1::Pod;
@@ -36,7 +36,7 @@ pub struct Triggers {
     queue: UnboundedSender<GroupRef>,
     groups: Store<Guarded<OaatGroup>>,
     sightings: Arc<Sightings>,
-    adopted: Arc<Adopted>,
+    cache: Arc<PolicyCache>,
     policies: Sources,
     lists: Lists,
     metrics: Arc<Metrics>,
@@ -84,16 +84,15 @@ impl Triggers {
         queue: UnboundedSender<GroupRef>,
         groups: Store<Guarded<OaatGroup>>,
         sightings: Arc<Sightings>,
-        adopted: Arc<Adopted>,
+        cache: Arc<PolicyCache>,
         (policies, lists): (Sources, Lists),
         metrics: Arc<Metrics>,
     ) -> Self {
-        adopted.send_to(queue.clone());
         Self {
             queue,
             groups,
             sightings,
-            adopted,
+            cache,
             policies,
             lists,
             metrics,
@@ -131,9 +130,9 @@ impl Triggers {
                 let key = ObjectRef::from_obj(group);
                 self.sightings
                     .forget(&group.namespace().unwrap_or_default(), &group.name_any());
-                self.adopted
+                self.cache
                     .forget(group.meta().uid.as_deref().unwrap_or_default());
-                self.policies.used(&key, None);
+                self.policies.used(&key, None, None);
                 self.lists.used(&key, &[]);
                 self.memory().groups.remove(&key);
                 return;
@@ -151,7 +150,13 @@ impl Triggers {
         }
         let key = ObjectRef::from_obj(group);
         let source = group.0.as_ref().ok().and_then(Source::of);
-        self.policies.used(&key, source);
+        let status = group
+            .0
+            .as_ref()
+            .ok()
+            .and_then(|group| group.status.as_ref());
+        let rejected = status.and_then(|status| status.rejected_policy.clone());
+        self.policies.used(&key, source, rejected);
         let lists = group
             .0
             .as_ref()
@@ -200,7 +205,7 @@ impl Triggers {
             names.insert(ObjectRef::from_obj(group.as_ref()));
             uids.extend(group.meta().uid.clone());
         }
-        self.adopted.retain(&uids);
+        self.cache.retain(&uids);
         self.policies.retain(&names);
         self.lists.retain(&names);
         let mut memory = self.memory();
@@ -334,7 +339,9 @@ fn newer(one: &str, other: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config_maps::ConfigMaps;
     use crate::policies::{Compiler, PolicyRead};
+    use crate::policy_limiter::{self, PolicyLimiter};
     use kube::runtime::reflector;
     use policy_host::{Host, Limits};
     use serde_json::json;
@@ -362,14 +369,17 @@ mod tests {
             std::future::pending::<Result<http::Response<kube::client::Body>, std::io::Error>>()
         });
         let client = kube::Client::new(silent, "default");
-        let lists = Lists::new(client.clone(), Arc::default(), queue.clone());
-        let sources = Sources::new(client, Compiler::new(host), queue.clone());
-        let adopted = Arc::new(Adopted::default());
+        let config_maps = ConfigMaps::new(client);
+        let lists = Lists::new(config_maps.clone(), Arc::default(), queue.clone());
+        let compiler = Compiler::new(move |bytes| host.load(bytes, None));
+        let sources = Sources::new(config_maps, compiler, queue.clone());
+        let cache = Arc::new(PolicyCache::default());
+        let limiter = PolicyLimiter::new(policy_limiter::permits(), queue.clone());
         let triggers = Triggers::new(
             queue,
             groups,
             Arc::default(),
-            adopted.clone(),
+            cache.clone(),
             (sources.clone(), lists),
             Arc::default(),
         );
@@ -387,11 +397,11 @@ mod tests {
                 panic!("{name} is no group");
             };
             let read = Some(PolicyRead::Loaded(policy.clone()));
-            adopted.rule(&group, read, &policy).await;
+            cache.rule(&group, read, &policy, &limiter).await;
         }
         list(&["stays"]);
         assert_eq!(sources.users(), ["stays"]);
-        assert!(adopted.knows("stays") && !adopted.knows("goes"));
+        assert!(cache.knows("stays") && !cache.knows("goes"));
         assert_eq!(triggers.memory().groups.len(), 1);
     }
 

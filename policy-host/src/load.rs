@@ -4,7 +4,9 @@
 use crate::contract::CONTRACT;
 use crate::policy::EvalError;
 use crate::text;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::fmt;
 use std::io::Read;
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -14,7 +16,7 @@ const NAME: usize = 200;
 
 /// Why bytes did not become a policy. [`LoadError::reason`] is a token for
 /// machines, the display text says to people what to do.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
 pub enum LoadError {
     /// More bytes than a component may have, packed or unpacked.
     #[error(
@@ -26,18 +28,6 @@ pub enum LoadError {
         limit: usize,
         /// Whether the bytes were compressed.
         unpacked: bool,
-    },
-    /// More of something than the compiler can be trusted with.
-    #[error(
-        "the component has {found} {what}; at most {limit} are accepted, so make it smaller: fewer or shorter functions, fewer dependencies"
-    )]
-    TooComplex {
-        /// What there is too much of.
-        what: &'static str,
-        /// How much there is, or how much had been seen when it was too much.
-        found: u64,
-        /// The most that is accepted.
-        limit: u64,
     },
     /// The bytes are not those that the pin names.
     #[error(
@@ -76,35 +66,98 @@ pub enum LoadError {
         "the component does not fit contract oaat:policy@{CONTRACT}: {0}; build it against wit/{CONTRACT}/policy.wit as it is, in Rust with policy-sdk and policy_sdk::export_policy!"
     )]
     InterfaceMismatch(String),
-    /// The compiler refused it.
+    /// The compiler refused it, or crashed.
     #[error(
-        "the component does not compile: {0}; build it anew by `oaat-operator policy build`, and see what `oaat-operator policy check` says of it"
+        "the component does not compile: {0}; build it again with `oaat-operator policy build`, and see what `oaat-operator policy check` reports"
     )]
     CompileFailed(String),
+    /// Compiling it took longer than it may.
+    #[error(
+        "compiling the component took more than {} seconds {}; make it smaller: fewer or shorter functions, fewer dependencies",
+        .limit.as_secs(), if *.cpu { "of CPU time" } else { "in all" }
+    )]
+    CompileTimeout {
+        /// The most that is allowed.
+        limit: std::time::Duration,
+        /// Whether CPU time was measured, or elapsed time.
+        cpu: bool,
+    },
+    /// Compiling it took more memory than it may.
+    #[error(
+        "the component is too large to compile: {what} takes more than {} MiB; make it smaller: fewer or shorter functions, fewer types, fewer dependencies",
+        .limit >> 20
+    )]
+    CompileTooLarge {
+        /// What is too large.
+        what: CompileMemory,
+        /// The most that is allowed, in bytes.
+        limit: usize,
+    },
+    /// The compiler could not be run: not the component's fault.
+    #[error("the compiler process could not be run: {0}")]
+    CompilerUnavailable(String),
     /// It could not answer a small request.
     #[error("the component failed on a small trial request: {error}; {way}", error = .0, way = way_out(.0))]
     ProbeFailed(EvalError),
 }
 
+/// What of a compilation has a limit in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CompileMemory {
+    /// The memory of the compiler process.
+    Compiler,
+    /// What it produced.
+    MachineCode,
+}
+
+impl fmt::Display for CompileMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Compiler => "the compiler process",
+            Self::MachineCode => "its machine code",
+        })
+    }
+}
+
 impl LoadError {
+    /// Every token that [`LoadError::reason`] returns.
+    pub const REASONS: [&'static str; 11] = [
+        "TooLarge",
+        "DigestMismatch",
+        "Malformed",
+        "ForbiddenImport",
+        "ContractTooNew",
+        "InterfaceMismatch",
+        "CompileFailed",
+        "CompileTimeout",
+        "CompileTooLarge",
+        "CompilerUnavailable",
+        "ProbeFailed",
+    ];
+
     /// A CamelCase token for conditions and events.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::TooLarge { .. } | Self::TooComplex { .. } => "TooLarge",
+            Self::TooLarge { .. } => "TooLarge",
             Self::DigestMismatch { .. } => "DigestMismatch",
             Self::Malformed(_) => "Malformed",
             Self::ForbiddenImport { .. } => "ForbiddenImport",
             Self::ContractTooNew { .. } => "ContractTooNew",
             Self::InterfaceMismatch(_) => "InterfaceMismatch",
             Self::CompileFailed(_) => "CompileFailed",
+            Self::CompileTimeout { .. } => "CompileTimeout",
+            Self::CompileTooLarge { .. } => "CompileTooLarge",
+            Self::CompilerUnavailable(_) => "CompilerUnavailable",
             Self::ProbeFailed(_) => "ProbeFailed",
         }
     }
 
-    /// Whether the same bytes may do at another time: it was the clock that stopped them, and
-    /// perhaps a busy machine that made them slow.
+    /// Whether the same bytes may pass later: a busy machine, not the component, is the reason.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::ProbeFailed(EvalError::Deadline(_)))
+        matches!(
+            self,
+            Self::ProbeFailed(EvalError::Deadline(_)) | Self::CompilerUnavailable(_)
+        )
     }
 }
 
@@ -148,9 +201,9 @@ pub(crate) fn unpack(bytes: &[u8], limit: usize) -> Result<Vec<u8>, LoadError> {
     Ok(wasm)
 }
 
-/// sha256 in lower-case hex.
-pub(crate) fn digest(wasm: &[u8]) -> String {
-    Sha256::digest(wasm)
+/// Returns the sha256 of bytes in lower-case hex.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
@@ -307,7 +360,6 @@ mod tests {
     #[test]
     fn each_refusal_says_what_to_do() {
         let trial = |error| LoadError::ProbeFailed(error);
-        let what = "functions";
         let cases = [
             (
                 LoadError::TooLarge {
@@ -317,12 +369,18 @@ mod tests {
                 "policy build",
             ),
             (
-                LoadError::TooComplex {
-                    what,
-                    found: 2,
-                    limit: 1,
+                LoadError::CompileTimeout {
+                    limit: std::time::Duration::from_secs(30),
+                    cpu: false,
                 },
                 "make it smaller",
+            ),
+            (
+                LoadError::CompileTooLarge {
+                    what: CompileMemory::Compiler,
+                    limit: 1 << 20,
+                },
+                "more than 1 MiB; make it smaller",
             ),
             (
                 LoadError::DigestMismatch {
@@ -362,6 +420,7 @@ mod tests {
         for (error, words) in cases {
             let text = error.to_string();
             assert!(text.contains(words), "{text}");
+            assert!(LoadError::REASONS.contains(&error.reason()), "{text}");
             assert_eq!(error.may_pass(), words == "policy bench", "{text}");
         }
     }

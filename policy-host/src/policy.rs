@@ -4,12 +4,11 @@ use crate::answer;
 use crate::contract::{
     CONTRACT, Choice, Decision, Item, ItemSettings, PolicyIndices, PolicyPre, Request, World,
 };
-use crate::inspect::inspect;
-use crate::load::{self, LoadError};
+use crate::load::{self, CompileMemory, LoadError};
 use crate::sandbox::{Limits, LogLine, Sandbox};
 use crate::text;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use wasmtime::component::{Component, HasSelf, Linker};
@@ -19,14 +18,6 @@ use wasmtime::{Config, Engine, OptLevel, Store, Trap};
 /// its deadline by one tick.
 const TICK: Duration = Duration::from_millis(20);
 
-/// Threads that compile one component. More would take the machine, and each adds to the
-/// memory that the worst component takes.
-const COMPILERS: usize = 2;
-/// How much they stand back behind the threads that decide, as `nice` has it: all the way, since
-/// a hostile component may keep them busy for ever.
-#[cfg(target_os = "linux")]
-const NICE: i32 = 19;
-
 /// The host could not be set up: a fault of this program or of its machine, never
 /// of a policy.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +25,7 @@ const NICE: i32 = 19;
 pub struct HostError(wasmtime::Error);
 
 /// Why an evaluation gave no decision.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
 pub enum EvalError {
     /// The policy itself said, in words, that it cannot decide.
     #[error("the policy cannot decide: {0}")]
@@ -85,23 +76,30 @@ pub struct Evaluation<T> {
     pub log_dropped: u64,
 }
 
-/// The runtime that all policies of a process share. Cheap to clone.
+/// The WebAssembly runtime that all policies of a process share. Cheap to clone.
 #[derive(Clone)]
 pub struct Host {
     engine: Engine,
     linker: Arc<Linker<Sandbox>>,
     limits: Arc<Limits>,
-    compilers: Arc<rayon::ThreadPool>,
-    /// What is loaded, by digest: however many ask for a component, it is compiled once.
+    /// Loaded policies by digest, so that the same component is held in memory once.
     loaded: Arc<Mutex<HashMap<String, Weak<Loaded>>>>,
 }
 
+/// A component that passed every check, as machine code for this machine and release.
+pub struct CompiledPolicy {
+    /// sha256 of the uncompressed component, in lower-case hex.
+    pub digest: String,
+    /// What [`Host::deserialize`] turns into a policy.
+    pub artifact: Vec<u8>,
+}
+
 impl Host {
-    /// Sets the runtime up and starts its threads: one that interrupts runaway guests, and
-    /// those that compile. They end with the last clone of the host and its policies.
+    /// Sets up the runtime and starts the thread that interrupts runaway guests, which ends with
+    /// the last clone of the host and its policies.
     ///
     /// # Errors
-    /// When the machine cannot run the compiler or has no thread left.
+    /// If the machine cannot run the compiler or has no thread left.
     pub fn new(limits: Limits) -> Result<Self, HostError> {
         let mut config = Config::new();
         config
@@ -114,13 +112,15 @@ impl Host {
             // against 41 µs for a decision about 10 items).
             .memory_reservation(limits.memory as u64)
             .memory_init_cow(false)
-            // A policy's compiler has optimised it already: to do so again makes loading a fifth
+            // A policy's compiler has optimized it already: to do so again makes loading a fifth
             // longer and decisions no shorter (measured: 70 against 89 ms for 118 KB, 210 µs
             // either way for 1,000 items).
             .cranelift_opt_level(OptLevel::None)
             // The same bits on every machine.
             .cranelift_nan_canonicalization(true)
-            .wasm_relaxed_simd(false);
+            .wasm_relaxed_simd(false)
+            // One compilation stays on one thread, within the stack that its thread was given.
+            .parallel_compilation(false);
         let engine = Engine::new(&config).map_err(HostError)?;
         let mut linker = Linker::new(&engine);
         World::add_to_linker::<_, HasSelf<_>>(&mut linker, |sandbox| sandbox).map_err(HostError)?;
@@ -138,14 +138,7 @@ impl Host {
                 }
             })
             .map_err(|e| HostError(e.into()))?;
-        let compilers = rayon::ThreadPoolBuilder::new()
-            .num_threads(COMPILERS)
-            .thread_name(|number| format!("policy-compiler-{number}"))
-            .start_handler(|_| stand_back())
-            .build()
-            .map_err(|e| HostError(wasmtime::Error::msg(e.to_string())))?;
         Ok(Self {
-            compilers: Arc::new(compilers),
             engine,
             linker: Arc::new(linker),
             limits: Arc::new(limits),
@@ -153,88 +146,123 @@ impl Host {
         })
     }
 
-    /// How much work it would be to compile a component (plain or gzip), in steps of about one
-    /// instruction each; none for one that is refused before it is compiled.
-    pub fn effort(&self, bytes: &[u8]) -> u64 {
-        let read = || {
-            let wasm = load::unpack(bytes, self.limits.component).ok()?;
-            inspect(&wasm, self.limits.table_elements).ok()
-        };
-        catch_unwind(AssertUnwindSafe(read))
-            .ok()
-            .flatten()
-            .unwrap_or(0)
-    }
-
-    /// Checks and compiles a component (plain or gzip) and tries it on a small
+    /// Checks and compiles a component (plain or gzip) in this process, and tries it on a small
     /// request. `pin` is the sha256 that the uncompressed component must have.
     ///
-    /// Components of the same digest are one: a second load gives the policy that is there.
-    ///
-    /// Takes milliseconds for an honest component, and some seconds and some 150 MB
-    /// for the worst that is accepted: keep it off every path that others wait on,
-    /// and load one at a time where memory is short. Compiled it is on threads of the host's
-    /// own, which stand back behind all others; the trial, which a clock bounds, is done on this.
+    /// Only for components that the caller trusts, such as those of its own tests: a component
+    /// made for the purpose keeps the compiler busy for minutes, takes gigabytes, or overflows the
+    /// stack, which ends the process. [`CompileProcess`](crate::CompileProcess) is for all others.
     ///
     /// # Errors
     /// The first check that failed.
     pub fn load(&self, bytes: &[u8], pin: Option<&str>) -> Result<Policy, LoadError> {
-        let wasm = load::unpack(bytes, self.limits.component)?;
-        let digest = load::digest(&wasm);
+        let (wasm, digest) = self.unpack(bytes)?;
         if let Some(pin) = pin {
             load::pinned(&digest, pin)?;
         }
-        if let Some(there) = self.known(&digest) {
-            return Ok(Policy(there));
+        match self.known(&digest) {
+            Some(policy) => Ok(policy),
+            None => Ok(self.keep(self.check(&wasm, digest)?)),
         }
-        load::sniff(&wasm)?;
-        // A compiler is a large program, and what it reads comes from strangers: a
-        // panic in it is a fault of the component that caused it.
-        let compile = || catch_unwind(AssertUnwindSafe(|| self.compile(&wasm)));
-        let pre = (self.compilers.install(compile))
-            .unwrap_or_else(|panic| Err(LoadError::CompileFailed(text::of_panic(&*panic))))?;
-        let policy = Policy(Arc::new(Loaded {
-            engine: self.engine.clone(),
-            limits: self.limits.clone(),
-            pre,
-            digest,
-        }));
+    }
+
+    /// Checks and compiles as [`Host::load`] does, for another process to use.
+    ///
+    /// # Errors
+    /// The first check that failed.
+    pub fn compile(&self, bytes: &[u8]) -> Result<CompiledPolicy, LoadError> {
+        let (wasm, digest) = self.unpack(bytes)?;
+        let policy = self.check(&wasm, digest)?;
+        let artifact = policy.component().serialize();
+        let artifact = artifact.map_err(|e| LoadError::CompileFailed(sentence(&e)))?;
+        if artifact.len() > self.limits.artifact {
+            return Err(LoadError::CompileTooLarge {
+                what: CompileMemory::MachineCode,
+                limit: self.limits.artifact,
+            });
+        }
+        Ok(CompiledPolicy {
+            digest: policy.digest().to_owned(),
+            artifact,
+        })
+    }
+
+    /// Takes over what [`Host::compile`] made. wasmtime refuses an artifact of another release, of
+    /// other settings, or for a processor with other features.
+    ///
+    /// The artifact is machine code that runs with the rights of this process. It must come from a
+    /// process that the caller started from its own program; nothing in it is checked beyond that.
+    ///
+    /// # Errors
+    /// [`LoadError::CompileFailed`] if the artifact does not fit this host.
+    #[allow(unsafe_code)]
+    pub(crate) fn deserialize(&self, compiled: &CompiledPolicy) -> Result<Policy, LoadError> {
+        if let Some(policy) = self.known(&compiled.digest) {
+            return Ok(policy);
+        }
+        // SAFETY: crate-private, and its only caller is `CompileProcess::compile`, which read the
+        // artifact from the pipe of a child that it started from this program's own file and that
+        // ended with success. No bytes of a tenant get here, and none that were stored anywhere.
+        let component = unsafe { Component::deserialize(&self.engine, &compiled.artifact) };
+        let component = component.map_err(|e| LoadError::CompileFailed(sentence(&e)))?;
+        let policy = self.prepare(&component, compiled.digest.clone())?;
+        Ok(self.keep(policy))
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    fn unpack(&self, bytes: &[u8]) -> Result<(Vec<u8>, String), LoadError> {
+        let wasm = load::unpack(bytes, self.limits.component)?;
+        let digest = load::sha256(&wasm);
+        Ok((wasm, digest))
+    }
+
+    /// The loaded policy with this digest, if any is in use.
+    pub fn known(&self, digest: &str) -> Option<Policy> {
+        let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(Policy(loaded.get(digest)?.upgrade()?))
+    }
+
+    fn keep(&self, policy: Policy) -> Policy {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.retain(|_, known| known.strong_count() > 0);
+        loaded.insert(policy.digest().to_owned(), Arc::downgrade(&policy.0));
+        policy
+    }
+
+    fn check(&self, wasm: &[u8], digest: String) -> Result<Policy, LoadError> {
+        load::sniff(wasm)?;
+        let component = Component::from_binary(&self.engine, wasm)
+            .map_err(|e| LoadError::CompileFailed(sentence(&e)))?;
+        load::names(&self.engine, &component)?;
+        let policy = self.prepare(&component, digest)?;
         policy.fits()?;
         match policy.probe().answer {
             // A refusal in words is an answer; so is one that fails the checks, and
-            // both are told when a real request gets them.
-            Ok(_) | Err(EvalError::PolicyError(_) | EvalError::BadAnswer(_)) => {
-                let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-                loaded.retain(|_, known| known.strong_count() > 0);
-                loaded.insert(policy.digest().to_owned(), Arc::downgrade(&policy.0));
-                Ok(policy)
-            }
+            // both are reported when a real request gets them.
+            Ok(_) | Err(EvalError::PolicyError(_) | EvalError::BadAnswer(_)) => Ok(policy),
             Err(error) => Err(LoadError::ProbeFailed(error)),
         }
     }
 
-    fn known(&self, digest: &str) -> Option<Arc<Loaded>> {
-        let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        loaded.get(digest)?.upgrade()
-    }
-
-    fn compile(&self, wasm: &[u8]) -> Result<PolicyPre<Sandbox>, LoadError> {
-        inspect(wasm, self.limits.table_elements)?;
-        let said = |e: wasmtime::Error| text::one_line(&format!("{e:#}"), text::ERROR);
-        let component = Component::from_binary(&self.engine, wasm)
-            .map_err(|e| LoadError::CompileFailed(said(e)))?;
-        load::names(&self.engine, &component)?;
-        self.linker
-            .instantiate_pre(&component)
+    fn prepare(&self, component: &Component, digest: String) -> Result<Policy, LoadError> {
+        let pre = self.linker.instantiate_pre(component);
+        let pre = pre
             .and_then(PolicyPre::new)
-            .map_err(|e| LoadError::InterfaceMismatch(said(e)))
+            .map_err(|e| LoadError::InterfaceMismatch(sentence(&e)))?;
+        Ok(Policy(Arc::new(Loaded {
+            engine: self.engine.clone(),
+            limits: self.limits.clone(),
+            pre,
+            digest,
+        })))
     }
 }
 
-/// Lowers this thread's priority. Where that is refused or unknown it merely stands back less.
-fn stand_back() {
-    #[cfg(target_os = "linux")]
-    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
+fn sentence(error: &wasmtime::Error) -> String {
+    text::one_line(&format!("{error:#}"), text::ERROR)
 }
 
 struct Loaded {
@@ -249,6 +277,25 @@ struct Loaded {
 #[derive(Clone)]
 pub struct Policy(Arc<Loaded>);
 
+/// A policy that may have been dropped from memory.
+#[derive(Clone)]
+pub struct WeakPolicy {
+    digest: String,
+    policy: Weak<Loaded>,
+}
+
+impl WeakPolicy {
+    /// sha256 of the uncompressed component, in lower-case hex.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The policy, if it is still in memory.
+    pub fn upgrade(&self) -> Option<Policy> {
+        self.policy.upgrade().map(Policy)
+    }
+}
+
 impl std::fmt::Debug for Policy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Policy({})", self.digest())
@@ -259,6 +306,24 @@ impl Policy {
     /// sha256 of the uncompressed component, in lower-case hex.
     pub fn digest(&self) -> &str {
         &self.0.digest
+    }
+
+    /// Size of its machine code and tables, in bytes.
+    pub fn size(&self) -> usize {
+        let image = self.component().image_range();
+        image.end as usize - image.start as usize
+    }
+
+    /// A reference that does not keep the policy in memory.
+    pub fn downgrade(&self) -> WeakPolicy {
+        WeakPolicy {
+            digest: self.digest().to_owned(),
+            policy: Arc::downgrade(&self.0),
+        }
+    }
+
+    fn component(&self) -> &Component {
+        self.0.pre.instance_pre().component()
     }
 
     /// Checks the digest against a pin, as [`Host::load`] does.
@@ -302,17 +367,8 @@ impl Policy {
     /// Asks whether settings are right, in a fresh sandbox.
     /// [`EvalError::PolicyError`] carries the policy's own words.
     pub fn validate(&self, settings: &str, items: &[ItemSettings]) -> Evaluation<()> {
-        self.validate_within(settings, items, self.0.limits.deadline)
-    }
-
-    /// The same, with a deadline as in [`Policy::evaluate_within`].
-    pub fn validate_within(
-        &self,
-        settings: &str,
-        items: &[ItemSettings],
-        deadline: Duration,
-    ) -> Evaluation<()> {
-        self.call(self.fuel_limit(items.len()), deadline, |world, store| {
+        let fuel = self.fuel_limit(items.len());
+        self.call(fuel, self.0.limits.deadline, |world, store| {
             world
                 .oaat_policy_selector()
                 .call_validate(store, settings, items)
@@ -344,9 +400,7 @@ impl Policy {
     /// in an instance only.
     fn fits(&self) -> Result<(), LoadError> {
         let pre = self.0.pre.instance_pre();
-        let mismatch = |e: wasmtime::Error| {
-            LoadError::InterfaceMismatch(text::one_line(&format!("{e:#}"), text::ERROR))
-        };
+        let mismatch = |e: wasmtime::Error| LoadError::InterfaceMismatch(sentence(&e));
         let indices = PolicyIndices::new(pre).map_err(mismatch)?;
         let mut store = self.sandbox(self.fuel_limit(0), self.0.limits.deadline);
         match pre.instantiate(&mut store) {

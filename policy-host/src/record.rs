@@ -64,5 +64,5 @@ impl DecisionRecord {
 /// the contract.
 pub fn request_digest(request: &Request) -> String {
     // Plain numbers, strings and lists: there is nothing in it that JSON cannot say.
-    load::digest(&serde_json::to_vec(request).unwrap_or_default())
+    load::sha256(&serde_json::to_vec(request).unwrap_or_default())
 }

@@ -29,17 +29,18 @@ pub struct Limits {
     pub log_lines: usize,
     /// Bytes of log kept of one evaluation.
     pub log_bytes: usize,
-    /// Bytes of a component, after unpacking. What it is made of has further
-    /// limits, which keep the compiler within some seconds and 200 MB.
+    /// Bytes of a component, after unpacking.
     pub component: usize,
+    /// Bytes of its machine code.
+    pub artifact: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             fuel: 10_000_000,
-            fuel_per_item: 100_000,
-            deadline: std::time::Duration::from_millis(1000),
+            fuel_per_item: 50_000,
+            deadline: std::time::Duration::from_millis(500),
             memory: 32 << 20,
             table_elements: 100_000,
             stack: 512 << 10,
@@ -47,6 +48,7 @@ impl Default for Limits {
             log_lines: 64,
             log_bytes: 16 << 10,
             component: 4 << 20,
+            artifact: 8 << 20,
         }
     }
 }
@@ -128,6 +130,16 @@ impl ResourceLimiter for Sandbox {
     ) -> wasmtime::Result<bool> {
         let grown = desired.saturating_sub(current);
         Self::take(&mut self.table_left, &mut self.refused, grown, "table")
+    }
+
+    // Memory or tables that the machine refuses end the guest as well: were the refusal visible to
+    // it, its answer would depend on how much memory this machine had left.
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        Err(error)
+    }
+
+    fn table_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        Err(error)
     }
 
     // A component is a handful of core instances: the guest itself and the

@@ -6,6 +6,8 @@
 
 /// Longest message of an error in bytes.
 pub(crate) const ERROR: usize = 1024;
+/// Longest quotation of another program's words in bytes.
+pub(crate) const QUOTE: usize = 200;
 
 /// Cuts text to one line of at most `most` bytes, at a character boundary.
 pub(crate) fn one_line(text: &str, most: usize) -> String {
@@ -26,16 +28,6 @@ pub(crate) fn words(text: &str) -> String {
     }
 }
 
-/// What a panic of the compiler says.
-pub(crate) fn of_panic(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("a panic without a message");
-    format!("the compiler crashed: {}", one_line(text, ERROR))
-}
-
 fn harmless(c: char) -> bool {
     !c.is_control()
         // Marks, embeddings, overrides and isolates of direction; separators of
@@ -53,13 +45,6 @@ mod tests {
         let line = one_line("a\nb\x1b[31mc\u{9b}d\u{202e}e\u{2028}f\0ü", 100);
         assert_eq!(line, "a b [31mc d e f ü");
         assert_eq!(words(" \n "), "it does not say why");
-    }
-
-    #[test]
-    fn a_panic_of_any_kind_has_words() {
-        assert!(of_panic(&"static").contains("static"));
-        assert!(of_panic(&"owned".to_owned()).contains("owned"));
-        assert!(of_panic(&1).contains("without a message"));
     }
 
     proptest! {

@@ -8,9 +8,9 @@ use futures::task::{ArcWake, waker};
 use oaat_operator::api::Timestamp;
 use oaat_operator::cluster::ClusterError;
 use oaat_operator::cycle::{Cycle, Outcome};
-use oaat_operator::lane::Lane;
 use oaat_operator::pod::PodView;
-use oaat_operator::policies::Adopted;
+use oaat_operator::policies::PolicyCache;
+use oaat_operator::policy_limiter::{PolicyLimiter, permits};
 use oaat_operator::recorder::Recorder;
 use oaat_operator::sightings::Sightings;
 use policy_host::Policy;
@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::thread::{self, Thread};
 use std::time::Duration;
+use tokio::sync::mpsc::unbounded_channel;
 
 type Look = Pin<Box<dyn Future<Output = Result<Outcome, ClusterError>>>>;
 
@@ -45,7 +46,7 @@ pub struct Replica {
     pub sightings: Arc<Sightings>,
     /// Whether its watch is down.
     pub deaf: bool,
-    adopted: Arc<Adopted>,
+    policies: Arc<PolicyCache>,
     known: HashMap<String, Known>,
     look: Option<Look>,
     again: bool,
@@ -107,7 +108,7 @@ impl Replica {
             wire: Wire::default(),
             sightings: Arc::default(),
             deaf: false,
-            adopted: Arc::default(),
+            policies: Arc::default(),
             known: HashMap::new(),
             look: None,
             again: false,
@@ -124,15 +125,15 @@ impl Replica {
             return false;
         }
         let (wire, sightings) = (self.wire.clone(), self.sightings.clone());
-        let (adopted, default, leads) = (self.adopted.clone(), default.clone(), self.leads);
+        let (policies, default, leads) = (self.policies.clone(), default.clone(), self.leads);
         self.clocks = (i64::MAX, i64::MIN);
         self.look = Some(Box::pin(async move {
             let cycle = Cycle {
                 cluster: &wire,
                 sightings: &sightings,
                 default: &default,
-                adopted: &adopted,
-                lane: &Lane::default(),
+                policies: &policies,
+                limiter: &PolicyLimiter::new(permits(), unbounded_channel().0),
                 recorder: &Recorder::default(),
                 leads,
                 retry_floor: floor,

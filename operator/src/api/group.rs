@@ -1,8 +1,8 @@
 //! `OaatGroup`: the items, how often each must succeed, and what came of it.
 
 use super::{
-    BlackoutWindow, ItemOptions, ItemSource, ItemsFrom, PolicyInUse, PolicySpec, Timestamp,
-    duration,
+    BlackoutWindow, ItemOptions, ItemSource, ItemsFrom, PolicyInUse, PolicySpec, RejectedPolicy,
+    Timestamp, duration,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -179,6 +179,9 @@ pub struct OaatGroupStatus {
     /// The policy that decided last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicyInUse>,
+    /// The component in the group's policy ConfigMap, if the operator refused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected_policy: Option<RejectedPolicy>,
     /// What the policy keeps for itself between decisions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_state: Option<String>,

@@ -16,7 +16,7 @@ pub use group::{
 pub use item_options::{ItemOptions, Variable};
 pub use items_from::{ItemSource, ItemsContainer, ItemsFrom, ItemsHttp, ItemsKey};
 pub use oaat_type::{OaatType, OaatTypeSpec, OaatTypeStatus, PodMetadata};
-pub use policy::{OnError, PolicyInUse, PolicyKey, PolicySpec};
+pub use policy::{OnError, PolicyInUse, PolicyKey, PolicySpec, RejectedPolicy};
 pub use time::Timestamp;
 pub use window::{BlackoutWindow, Running};
 

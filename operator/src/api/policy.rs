@@ -77,3 +77,17 @@ pub struct PolicyInUse {
     #[serde(default, rename = "insteadOf", skip_serializing_if = "Option::is_none")]
     pub instead_of: Option<String>,
 }
+
+/// A component that the operator refused. It is compiled again only if the value in the ConfigMap
+/// or the operator's version changes, so that a restart does not repeat what went wrong.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct RejectedPolicy {
+    /// sha256 of the value in the ConfigMap, in lower-case hex.
+    pub sha256: String,
+    /// The reason, as in the condition PolicyReady.
+    pub reason: String,
+    /// The reason in a sentence.
+    pub message: String,
+    /// Version of the operator that refused it.
+    pub operator: String,
+}

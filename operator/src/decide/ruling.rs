@@ -110,6 +110,24 @@ fn named(policy: &PolicyInUse) -> String {
 /// Says in `PolicyReady` who decides, as far as that is known without asking the policy.
 pub fn rule(seen: &Observed, plan: &mut Plan, ruling: &Ruling) {
     let before = condition(&plan.status.conditions, "PolicyReady").cloned();
+    match &ruling.problem {
+        // Kept while the component is out of reach: it may come back unchanged.
+        Some(problem) if problem.rejected.is_none() => {}
+        None if ruling.in_use.is_none() => {}
+        problem => {
+            let rejected = problem
+                .as_ref()
+                .and_then(|problem| problem.rejected.clone());
+            plan.status.rejected_policy = rejected;
+        }
+    }
+    if ruling
+        .problem
+        .as_ref()
+        .is_some_and(|problem| problem.passing)
+    {
+        plan.look_again(seen.now.plus(AFTER_AN_ERROR));
+    }
     let (ready, reason, message) = match (&ruling.in_use, &ruling.problem, ruling.loading) {
         (Some(policy), None, _) => {
             // How the last evaluation by the same policy went stands until the next.
@@ -302,6 +320,8 @@ mod tests {
         Problem {
             reason: "Malformed",
             message: "it is empty".into(),
+            rejected: None,
+            passing: false,
         }
     }
 

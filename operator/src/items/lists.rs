@@ -4,17 +4,16 @@
 use super::http::{Allowed, Answer, fetch};
 use super::{News, parse, retry, words};
 use crate::api::{ItemsFrom, ItemsHttp, ItemsKey, Timestamp};
-use crate::config_maps;
+use crate::config_maps::ConfigMaps;
 use crate::triggers::{GroupRef, gone};
 use crate::validate::source_rules;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::Client;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
-use tracing::{debug, warn};
+use tracing::debug;
 
 /// A ConfigMap: namespace and name.
 type MapName = (String, String);
@@ -22,7 +21,7 @@ type MapName = (String, String);
 /// The sources of items that are not pods. Cheap to clone.
 #[derive(Clone)]
 pub struct Lists {
-    client: Client,
+    config_maps: ConfigMaps,
     allowed: Arc<Allowed>,
     queue: UnboundedSender<GroupRef>,
     known: Arc<Mutex<Known>>,
@@ -82,9 +81,13 @@ impl Drop for Asked {
 
 impl Lists {
     /// Lists that send the groups concerned to `queue` whenever there is something new.
-    pub fn new(client: Client, allowed: Arc<Allowed>, queue: UnboundedSender<GroupRef>) -> Self {
+    pub fn new(
+        config_maps: ConfigMaps,
+        allowed: Arc<Allowed>,
+        queue: UnboundedSender<GroupRef>,
+    ) -> Self {
         Self {
-            client,
+            config_maps,
             allowed,
             queue,
             known: Arc::default(),
@@ -145,22 +148,20 @@ impl Lists {
     }
 
     async fn follow(self, name: MapName) {
-        let client = self.client.clone();
-        config_maps::follow(client, &name.0, &name.1, |event| match event {
-            Ok(map) => self.put(&name, Ok(map.map(texts))),
-            Err(error) => {
-                let (namespace, configmap) = &name;
-                warn!(namespace, configmap, %error, "the watch on a list of items was interrupted; it is taken up again");
-                if let Some(forbidden) = config_maps::forbidden(error) {
+        let config_maps = self.config_maps.clone();
+        let (namespace, configmap) = name.clone();
+        config_maps
+            .follow(&namespace, &configmap, move |read| match read {
+                Ok(map) => self.put(&name, Ok(map.as_ref().map(texts))),
+                Err(forbidden) => {
                     let words = format!(
-                        "the operator may not read it: {forbidden}; give it the rights that \
-                         manifests/02-oaat-operator-deployment.yaml has (get, list and watch of configmaps)"
+                        "the operator may not read it: {forbidden}; give it the rights in \
+                         manifests/02-oaat-operator-deployment.yaml (get, list, and watch configmaps)"
                     );
                     self.put(&name, Err(words));
                 }
-            }
-        })
-        .await;
+            })
+            .await;
     }
 
     fn put(&self, name: &MapName, state: Result<Texts, String>) {

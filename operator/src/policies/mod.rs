@@ -1,12 +1,13 @@
-//! Policies that groups name: read from ConfigMaps, compiled off everyone's path, and
-//! adopted by each group once they have passed every check.
+//! Policies that groups name: read from ConfigMaps, compiled in a process of their own, and
+//! used by each group once they have passed every check.
 
-mod adopted;
+mod cache;
 mod compiler;
+mod memory;
 mod source;
 mod sources;
 
-pub use adopted::Adopted;
+pub use cache::PolicyCache;
 pub use compiler::Compiler;
 pub use source::{Problem, Source};
 pub use sources::Sources;

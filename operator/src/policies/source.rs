@@ -1,6 +1,6 @@
 //! Where a policy comes from, and what can be wrong with it.
 
-use crate::api::{OaatGroup, PolicySpec};
+use crate::api::{OaatGroup, PolicySpec, RejectedPolicy};
 use k8s_openapi::api::core::v1::ConfigMap;
 use policy_host::{EvalError, LoadError};
 use std::fmt;
@@ -41,31 +41,84 @@ pub struct Problem {
     pub reason: &'static str,
     /// What is wrong, and what to do.
     pub message: String,
+    /// For the group's status, if it is a verdict on the component.
+    pub rejected: Option<RejectedPolicy>,
+    /// A busy machine, not the policy, is the reason: the policy is asked again later.
+    pub passing: bool,
 }
 
+/// Verdicts of another release are not believed: it may have had other limits.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 impl Problem {
+    fn new(reason: &'static str, message: String) -> Self {
+        Self {
+            reason,
+            message,
+            rejected: None,
+            passing: false,
+        }
+    }
+
+    /// The component in a ConfigMap cannot be used; `sha256` is that of the ConfigMap's value.
+    pub fn rejected(error: &LoadError, sha256: String) -> Self {
+        let problem = Self::from(error);
+        let rejected = RejectedPolicy {
+            sha256,
+            reason: problem.reason.to_owned(),
+            message: problem.message.clone(),
+            operator: VERSION.to_owned(),
+        };
+        Self {
+            rejected: Some(rejected),
+            ..problem
+        }
+    }
+
+    /// A verdict from a group's status, unless another release made it.
+    pub fn remembered(rejected: &RejectedPolicy) -> Option<Self> {
+        let reason = LoadError::REASONS
+            .into_iter()
+            .find(|reason| *reason == rejected.reason && rejected.operator == VERSION)?;
+        Some(Self {
+            rejected: Some(rejected.clone()),
+            ..Self::new(reason, rejected.message.clone())
+        })
+    }
+
+    /// The ConfigMap could not be read just now.
+    pub fn unavailable(source: &Source, error: &str) -> Self {
+        Self::new(
+            "SourceUnreadable",
+            format!("{source} could not be read: {error}"),
+        )
+    }
+
     /// There is no such ConfigMap.
     pub fn not_found(source: &Source) -> Self {
-        Self {
-            reason: "SourceNotFound",
-            message: format!(
-                "there is no ConfigMap {:?} in namespace {:?}; make it with: oaat-operator policy pack FILE --name {} | \
-                 kubectl apply -n {} --server-side -f -",
-                source.name, source.namespace, source.name, source.namespace
+        let Source {
+            namespace, name, ..
+        } = source;
+        Self::new(
+            "SourceNotFound",
+            format!(
+                "there is no ConfigMap {name:?} in namespace {namespace:?}; create it with: \
+                 oaat-operator policy pack FILE --name {name} | \
+                 kubectl apply -n {namespace} --server-side -f -"
             ),
-        }
+        )
     }
 
     /// The ConfigMap cannot be read.
     pub fn unreadable(source: &Source, error: &str) -> Self {
-        Self {
-            reason: "SourceUnreadable",
-            message: format!(
-                "the operator may not read ConfigMap {:?}: {error}; give it the rights that \
-                 manifests/02-oaat-operator-deployment.yaml has (get, list and watch of configmaps)",
+        Self::new(
+            "SourceUnreadable",
+            format!(
+                "the operator may not read ConfigMap {:?}: {error}; give it the rights in \
+                 manifests/02-oaat-operator-deployment.yaml (get, list, and watch configmaps)",
                 source.name
             ),
-        }
+        )
     }
 
     /// The ConfigMap is there, the key is not.
@@ -90,24 +143,13 @@ impl Problem {
                 binary.join(", ")
             )
         };
-        Self {
-            reason: "KeyNotFound",
-            message: format!(
+        Self::new(
+            "KeyNotFound",
+            format!(
                 "ConfigMap {:?} has no binaryData key {key:?}: {more}",
                 source.name
             ),
-        }
-    }
-
-    /// It took longer to compile than anything may.
-    pub fn compile_timeout(limit: std::time::Duration) -> Self {
-        Self {
-            reason: "CompileTimeout",
-            message: format!(
-                "the component was not compiled within {} seconds; it is used once it is ready, but better make it smaller, or its functions",
-                limit.as_secs()
-            ),
-        }
+        )
     }
 
     /// It was not the component's fault, and may go better next time.
@@ -129,11 +171,14 @@ impl Problem {
 
     /// The policy that the group names now is on its way, and its settings with it.
     pub fn settings_wait(source: &Source) -> Self {
-        Self {
-            reason: "Loading",
-            message: format!("the policy in {source} is being loaded"),
-        }
-        .with_old_settings()
+        let message = format!("the policy in {source} is being loaded");
+        Self::new("Loading", message).with_old_settings()
+    }
+
+    /// The policy that the group used is not the one that its pin names now.
+    pub fn pinned(source: &Source) -> Self {
+        let message = format!("the policy that {source} had is not the one that sha256 names");
+        Self::new("DigestMismatch", message)
     }
 
     /// The policy did not accept the settings.
@@ -143,27 +188,21 @@ impl Problem {
             other => format!("the settings could not be checked: {other}"),
         };
         Self {
-            reason: "SettingsRejected",
-            message,
+            passing: matches!(error, EvalError::Deadline(_)),
+            ..Self::new("SettingsRejected", message)
         }
     }
 }
 
 impl From<&LoadError> for Problem {
     fn from(error: &LoadError) -> Self {
-        Self {
-            reason: error.reason(),
-            message: error.to_string(),
-        }
+        Self::new(error.reason(), error.to_string())
     }
 }
 
 impl From<&EvalError> for Problem {
     fn from(error: &EvalError) -> Self {
-        Self {
-            reason: error.reason(),
-            message: error.to_string(),
-        }
+        Self::new(error.reason(), error.to_string())
     }
 }
 

@@ -1,18 +1,15 @@
-//! Watches the ConfigMaps that groups name: each by its name, once however many groups use
-//! it, and not one more.
+//! The policies in the ConfigMaps that groups name, each ConfigMap watched once however many groups
+//! use it.
 
 use super::PolicyRead;
-use super::compiler::{Compiler, Fault, LONGEST};
+use super::compiler::Compiler;
 use super::source::{Problem, Source, bytes};
-use crate::api::Timestamp;
-use crate::config_maps;
+use crate::api::{RejectedPolicy, Timestamp};
+use crate::config_maps::ConfigMaps;
 use crate::triggers::{GroupRef, gone};
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::Client;
-use kube::runtime::watcher;
-use policy_host::Policy;
+use policy_host::{WeakPolicy, sha256};
 use std::collections::{HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
@@ -22,14 +19,14 @@ use tracing::{info, warn};
 /// A ConfigMap: namespace and name.
 type MapName = (String, String);
 
-/// How long to wait before what failed for no fault of the component's is tried again: at first,
-/// and at most.
+/// How long to wait before a failure that is not the component's fault is retried: at first, and at
+/// most.
 const WAITS: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(300)];
 
 /// The policies in ConfigMaps, kept up to date. Cheap to clone.
 #[derive(Clone)]
 pub struct Sources {
-    client: Client,
+    config_maps: ConfigMaps,
     compiler: Compiler,
     queue: UnboundedSender<GroupRef>,
     known: Arc<Mutex<Known>>,
@@ -40,27 +37,38 @@ pub struct Sources {
 struct Known {
     /// What each group uses.
     groups: HashMap<GroupRef, Source>,
+    /// What the status of a group says about a component that was refused.
+    rejected: HashMap<GroupRef, RejectedPolicy>,
     /// What is known of each source in use.
     sources: HashMap<Source, Entry>,
     /// The watch on each ConfigMap in use.
     watches: HashMap<MapName, JoinHandle<()>>,
+    /// Policies by the sha256 of the value that they were loaded from.
+    loaded: HashMap<String, WeakPolicy>,
     /// Loads begun so far.
     loads: u64,
 }
 
 struct Entry {
     users: HashSet<GroupRef>,
-    read: PolicyRead,
-    /// What is being loaded, or was, as long as the ConfigMap has it.
+    state: State,
+    /// sha256 of the value in the ConfigMap, if it has the key.
+    value: Option<String>,
     load: Option<Load>,
 }
 
-/// The loading of some bytes, on a task of its own: the watch goes on meanwhile, and what it
-/// brings next takes the place of this. Ends when it is dropped.
+#[derive(Clone)]
+enum State {
+    Loading(Timestamp),
+    /// Loaded; it may have been dropped from memory since.
+    Ready(WeakPolicy),
+    Failed(Problem),
+}
+
+/// A load in progress, in a task: meanwhile the watch goes on, and a newer value replaces this load.
+/// Ends when it is dropped.
 struct Load {
     number: u64,
-    /// Hash of the bytes.
-    bytes: u64,
     task: AbortHandle,
 }
 
@@ -72,9 +80,13 @@ impl Drop for Load {
 
 impl Sources {
     /// Sources that send the groups concerned to `queue` whenever one changes.
-    pub fn new(client: Client, compiler: Compiler, queue: UnboundedSender<GroupRef>) -> Self {
+    pub fn new(
+        config_maps: ConfigMaps,
+        compiler: Compiler,
+        queue: UnboundedSender<GroupRef>,
+    ) -> Self {
         Self {
-            client,
+            config_maps,
             compiler,
             queue,
             known: Arc::default(),
@@ -86,23 +98,47 @@ impl Sources {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is known of a source now. One that no group was seen to use yet is loading: the
-    /// watch event of that group is on its way.
+    /// What is known of a source now. A source that no group was seen to use yet is loading: the
+    /// watch event of that group is on its way. So is one whose policy was dropped from memory.
     pub fn read(&self, source: &Source) -> PolicyRead {
-        self.known().sources.get(source).map_or_else(
-            || PolicyRead::Loading(Timestamp::now()),
-            |entry| entry.read.clone(),
-        )
+        let mut known = self.known();
+        let Some(entry) = known.sources.get_mut(source) else {
+            return PolicyRead::Loading(Timestamp::now());
+        };
+        match &entry.state {
+            State::Loading(since) => PolicyRead::Loading(*since),
+            State::Failed(problem) => PolicyRead::Failed(problem.clone()),
+            State::Ready(policy) => {
+                if let Some(policy) = policy.upgrade() {
+                    let mut memory = self.compiler.memory();
+                    memory.touch(&source.namespace, policy.digest());
+                    return PolicyRead::Loaded(policy);
+                }
+                let since = Timestamp::now();
+                entry.state = State::Loading(since);
+                self.load(&mut known, source);
+                PolicyRead::Loading(since)
+            }
+        }
     }
 
-    /// Notes which source a group uses; `None` for none, or when the group is gone.
-    pub fn used(&self, group: &GroupRef, source: Option<Source>) {
+    /// Notes which source a group uses, and what its status says about a refused component. `None`
+    /// for none, or when the group is gone.
+    pub fn used(&self, group: &GroupRef, source: Option<Source>, rejected: Option<RejectedPolicy>) {
         let mut known = self.known();
+        match rejected.filter(|_| source.is_some()) {
+            Some(rejected) => known.rejected.insert(group.clone(), rejected),
+            None => known.rejected.remove(group),
+        };
         if known.groups.get(group) == source.as_ref() {
             return;
         }
         if let Some(before) = known.groups.remove(group) {
             known.leave(group, &before);
+            let same_namespace = |s: &Source| s.namespace == before.namespace;
+            if source.is_none() && !known.sources.keys().any(same_namespace) {
+                self.compiler.memory().forget(&before.namespace);
+            }
         }
         let Some(source) = source else { return };
         let map = (source.namespace.clone(), source.name.clone());
@@ -112,7 +148,8 @@ impl Sources {
             fresh = true;
             Entry {
                 users: HashSet::new(),
-                read: PolicyRead::Loading(Timestamp::now()),
+                state: State::Loading(Timestamp::now()),
+                value: None,
                 load: None,
             }
         });
@@ -127,11 +164,11 @@ impl Sources {
         }
     }
 
-    /// Forgets the groups that are not among these: those that went while nobody watched.
+    /// Forgets the groups that are not among these: those deleted while the watch was disconnected.
     pub fn retain(&self, there: &HashSet<GroupRef>) {
         let gone = gone(self.known().groups.keys(), there);
         for group in gone {
-            self.used(&group, None);
+            self.used(&group, None, None);
         }
     }
 
@@ -147,67 +184,78 @@ impl Sources {
     }
 
     async fn watch(self, map: MapName) {
-        let client = self.client.clone();
-        config_maps::follow(client, &map.0, &map.1, |event| match event {
-            Ok(object) => self.take(&map, object),
-            Err(error) => self.interrupted(&map, error),
-        })
-        .await;
+        let config_maps = self.config_maps.clone();
+        let (namespace, name) = map.clone();
+        config_maps
+            .follow(&namespace, &name, move |read| match read {
+                Ok(object) => self.take(&map, object.as_ref()),
+                Err(forbidden) => self.forbidden(&map, &forbidden),
+            })
+            .await;
     }
 
-    /// What there is to load in a ConfigMap, or in its absence.
+    /// The sources in use that a ConfigMap has.
+    fn sources_in(&self, map: &MapName) -> Vec<Source> {
+        let known = self.known();
+        let of_map = |s: &&Source| (&s.namespace, &s.name) == (&map.0, &map.1);
+        known.sources.keys().filter(of_map).cloned().collect()
+    }
+
+    /// Takes over what a ConfigMap holds, or that it does not exist.
     fn take(&self, map: &MapName, object: Option<&ConfigMap>) {
-        let wanted: Vec<Source> = {
-            let known = self.known();
-            let of_map = |s: &&Source| (&s.namespace, &s.name) == (&map.0, &map.1);
-            known.sources.keys().filter(of_map).cloned().collect()
-        };
-        for source in wanted {
+        for source in self.sources_in(map) {
             match bytes(&source, object) {
-                Err(problem) => self.put(&source, None, PolicyRead::Failed(problem)),
-                Ok(bytes) => self.load(&source, bytes),
+                Err(problem) => self.put(&source, None, State::Failed(problem)),
+                Ok(bytes) => self.found(&source, sha256(bytes)),
             }
         }
     }
 
-    /// Begins to load these bytes, unless it has been begun; what was begun before is given up.
-    fn load(&self, source: &Source, bytes: &[u8]) {
-        let mut hasher = DefaultHasher::new();
-        bytes.hash(&mut hasher);
-        let hashed = hasher.finish();
+    /// Loads a value, unless that has begun or its result is known.
+    fn found(&self, source: &Source, value: String) {
         let mut known = self.known();
-        known.loads += 1;
-        let number = known.loads;
+        let verdict = known.verdict(source, &value);
         let Some(entry) = known.sources.get_mut(source) else {
             return;
         };
-        if entry.load.as_ref().is_some_and(|load| load.bytes == hashed) {
+        if entry.value.as_ref() == Some(&value) {
             return;
         }
-        let loading = self.clone().loading(source.clone(), number, bytes.into());
-        entry.load = Some(Load {
-            number,
-            bytes: hashed,
-            task: tokio::spawn(loading).abort_handle(),
-        });
+        entry.value = Some(value);
+        match verdict {
+            Some(state) => {
+                entry.load = None;
+                drop(known);
+                self.publish(source, state);
+            }
+            None => self.load(&mut known, source),
+        }
     }
 
-    /// Loads a component, again and again while it is not the component that is at fault.
-    async fn loading(self, source: Source, number: u64, bytes: Arc<[u8]>) {
+    /// Begins to load what a source holds; a load in progress is given up.
+    fn load(&self, known: &mut Known, source: &Source) {
+        known.loads += 1;
+        let number = known.loads;
+        if let Some(entry) = known.sources.get_mut(source) {
+            let loading = self.clone().loading(source.clone(), number);
+            let task = tokio::spawn(loading).abort_handle();
+            entry.load = Some(Load { number, task });
+        }
+    }
+
+    /// Loads a component, again and again as long as the component is not at fault.
+    async fn loading(self, source: Source, number: u64) {
         let mut wait = self.first_wait;
         loop {
-            let (problem, passing) = match self.compile(&source, number, bytes.clone()).await {
-                Ok(policy) => {
-                    self.put(&source, Some(number), PolicyRead::Loaded(policy));
-                    return;
-                }
-                Err(Fault { problem, passing }) => (problem, passing),
+            let (problem, passing) = match self.compile(&source).await {
+                Ok(state) => return self.put(&source, Some(number), state),
+                Err(failed) => failed,
             };
             let problem = match passing {
                 true => problem.tried_again(wait),
                 false => problem,
             };
-            self.put(&source, Some(number), PolicyRead::Failed(problem));
+            self.put(&source, Some(number), State::Failed(problem));
             if !passing {
                 return;
             }
@@ -216,84 +264,116 @@ impl Sources {
         }
     }
 
-    /// Compiles what a source holds. One that takes too long is reported as such, and taken all
-    /// the same once it is ready: on a machine that is busy enough an honest one may be late.
-    async fn compile(
-        &self,
-        source: &Source,
-        number: u64,
-        bytes: Arc<[u8]>,
-    ) -> Result<Policy, Fault> {
-        let mut compiling = self.compiler.begin(bytes).await?;
-        match tokio::time::timeout(LONGEST, compiling.ended()).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                let problem = Problem::compile_timeout(LONGEST);
-                self.put(source, Some(number), PolicyRead::Failed(problem));
-                compiling.ended().await
+    /// Reads and compiles what a source holds; or what is wrong, and whether that may pass.
+    ///
+    /// The component is read when it is next, and not before: there may be thousands that wait.
+    async fn compile(&self, source: &Source) -> Result<State, (Problem, bool)> {
+        let Source {
+            namespace, name, ..
+        } = source;
+        let turn = self.compiler.turn(namespace).await;
+        let map = self.config_maps.get(namespace, name).await;
+        let map = map.map_err(|error| (Problem::unavailable(source, &error.to_string()), true))?;
+        let bytes = bytes(source, map.as_ref()).map_err(|problem| (problem, false))?;
+        let bytes = bytes.to_vec();
+        drop(map);
+        let hashed = tokio::task::spawn_blocking(move || (sha256(&bytes), bytes)).await;
+        let (value, bytes) =
+            hashed.map_err(|error| (Problem::unavailable(source, &error.to_string()), true))?;
+        match self.compiler.compile(turn, bytes).await {
+            Ok(policy) => {
+                self.compiler.memory().keep(namespace, &policy);
+                let mut known = self.known();
+                known.loaded.retain(|_, policy| policy.upgrade().is_some());
+                known.loaded.insert(value, policy.downgrade());
+                drop(known);
+                Ok(State::Ready(policy.downgrade()))
             }
+            Err(error) if error.may_pass() => Err((Problem::from(&error), true)),
+            Err(error) => Err((Problem::rejected(&error, value), false)),
         }
     }
 
-    /// Notes what came of a source, and tells its groups. `load` is the load that it came of,
-    /// where it came of one; another that was begun since knows better.
-    fn put(&self, source: &Source, load: Option<u64>, read: PolicyRead) {
+    /// Notes what came of a source. `load` is the load that it came of, if any; another that was begun
+    /// since knows better.
+    fn put(&self, source: &Source, load: Option<u64>, state: State) {
         {
             let mut known = self.known();
             let Some(entry) = known.sources.get_mut(source) else {
                 return;
             };
-            if load.is_none() {
-                entry.load = None;
-            } else if entry.load.as_ref().map(|load| load.number) != load {
-                return;
+            match load {
+                None => (entry.load, entry.value) = (None, None),
+                Some(number) if entry.load.as_ref().is_none_or(|load| load.number != number) => {
+                    return;
+                }
+                Some(_) => {}
             }
-            entry.read = read.clone();
+        }
+        self.publish(source, state);
+    }
+
+    /// Notes the state of a source, and has its groups reconciled.
+    fn publish(&self, source: &Source, state: State) {
+        {
+            let mut known = self.known();
+            let Some(entry) = known.sources.get_mut(source) else {
+                return;
+            };
+            entry.state = state.clone();
             for group in &entry.users {
                 // The receiver goes away at the end of the process only.
                 let _ = self.queue.send(group.clone());
             }
         }
         let (namespace, configmap, key) = (&source.namespace, &source.name, &source.key);
-        match read {
-            PolicyRead::Loaded(policy) => {
-                let (digest, contract) = (policy.digest(), policy.contract());
-                info!(namespace, configmap, key, digest, contract, "policy loaded");
+        match state {
+            State::Ready(policy) => {
+                let digest = policy.digest();
+                info!(namespace, configmap, key, digest, "policy loaded");
             }
-            PolicyRead::Failed(Problem { reason, message }) => {
+            State::Failed(Problem {
+                reason, message, ..
+            }) => {
                 warn!(
                     namespace,
                     configmap, key, reason, "policy not loaded: {message}"
                 );
             }
-            PolicyRead::Loading(_) => {}
+            State::Loading(_) => {}
         }
     }
 
-    /// The watch broke; it is taken up again. Only what is not known yet suffers from it.
-    fn interrupted(&self, map: &MapName, error: &watcher::Error) {
-        let (namespace, configmap) = map;
-        warn!(namespace, configmap, %error, "the watch on a policy was interrupted; it is taken up again");
-        let Some(forbidden) = config_maps::forbidden(error) else {
-            return;
-        };
-        let loading: Vec<Source> = {
-            let known = self.known();
-            let of_map = |(s, entry): &(&Source, &Entry)| {
-                (&s.namespace, &s.name) == (&map.0, &map.1)
-                    && matches!(entry.read, PolicyRead::Loading(_))
+    /// The operator may not read a ConfigMap. Only what is not known yet is affected.
+    fn forbidden(&self, map: &MapName, words: &str) {
+        for source in self.sources_in(map) {
+            let loading = {
+                let known = self.known();
+                let entry = known.sources.get(&source);
+                entry.is_some_and(|entry| matches!(entry.state, State::Loading(_)))
             };
-            let found = known.sources.iter().filter(of_map);
-            found.map(|(source, _)| source.clone()).collect()
-        };
-        for source in loading {
-            let problem = Problem::unreadable(&source, forbidden);
-            self.put(&source, None, PolicyRead::Failed(problem));
+            if loading {
+                let problem = Problem::unreadable(&source, words);
+                self.put(&source, None, State::Failed(problem));
+            }
         }
     }
 }
 
 impl Known {
+    /// What is known of a value without compiling it: it is loaded, or it was refused before, as the
+    /// status of a group in the same namespace says.
+    fn verdict(&self, source: &Source, value: &str) -> Option<State> {
+        if let Some(policy) = self.loaded.get(value).and_then(WeakPolicy::upgrade) {
+            return Some(State::Ready(policy.downgrade()));
+        }
+        // Not of another namespace: a status says what its owner wants it to say.
+        let mut rejected = self.rejected.iter().filter(|(group, rejected)| {
+            group.namespace.as_ref() == Some(&source.namespace) && rejected.sha256 == value
+        });
+        rejected.find_map(|(_, rejected)| Problem::remembered(rejected).map(State::Failed))
+    }
+
     /// A group uses a source no longer.
     fn leave(&mut self, group: &GroupRef, source: &Source) {
         let Some(entry) = self.sources.get_mut(source) else {

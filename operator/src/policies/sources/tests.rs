@@ -1,29 +1,73 @@
 use super::*;
 use crate::api::OaatGroup;
 use crate::kube_cluster::Guarded;
+use http::{Request, Response};
+use kube::Client;
+use kube::client::Body;
 use kube::runtime::reflector::ObjectRef;
 use policy_host::{Host, Limits};
 use serde_json::json;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The ConfigMap that there is.
+type Stored = Arc<Mutex<Option<ConfigMap>>>;
+
 struct World {
     sources: Sources,
     queue: UnboundedReceiver<GroupRef>,
+    stored: Stored,
+    compilations: Arc<AtomicUsize>,
 }
 
-/// Sources whose watches hear nothing: the tests bring the objects themselves.
+/// Answers a read of the ConfigMap, and leaves watches without an answer.
+async fn answer(request: Request<Body>, stored: Stored) -> Result<Response<Body>, std::io::Error> {
+    if request
+        .uri()
+        .query()
+        .is_some_and(|query| query.contains("fieldSelector"))
+    {
+        return std::future::pending().await;
+    }
+    let stored = stored.lock().unwrap().clone();
+    let (code, body) = match stored {
+        Some(map) => (200, serde_json::to_vec(&map)?),
+        None => {
+            let missing = json!({
+                "kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404, "message": "",
+            });
+            (404, serde_json::to_vec(&missing)?)
+        }
+    };
+    let response = Response::builder().status(code).body(Body::from(body));
+    response.map_err(std::io::Error::other)
+}
+
+/// Sources whose watches stay silent: the tests bring the objects themselves.
 fn world(limits: Limits) -> World {
-    let silent = tower::service_fn(|_: http::Request<kube::client::Body>| {
-        std::future::pending::<Result<http::Response<kube::client::Body>, std::io::Error>>()
-    });
+    let stored = Stored::default();
+    let served = stored.clone();
+    let server = tower::service_fn(move |request| answer(request, served.clone()));
     let (sender, queue) = unbounded_channel();
-    let compiler = Compiler::new(Host::new(limits).unwrap());
-    let mut sources = Sources::new(Client::new(silent, "default"), compiler, sender);
+    let host = Host::new(limits).unwrap();
+    let compilations = Arc::new(AtomicUsize::new(0));
+    let counted = compilations.clone();
+    let compiler = Compiler::new(move |bytes| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        host.load(bytes, None)
+    });
+    let config_maps = ConfigMaps::new(Client::new(server, "default"));
+    let mut sources = Sources::new(config_maps, compiler, sender);
     sources.first_wait = Duration::from_millis(10);
-    World { sources, queue }
+    World {
+        sources,
+        queue,
+        stored,
+        compilations,
+    }
 }
 
 fn map() -> MapName {
@@ -68,7 +112,17 @@ fn hostile(name: &str) -> Vec<u8> {
 impl World {
     /// Brings an object, as the watch would.
     fn bring(&self, object: Option<ConfigMap>) {
+        self.stored.lock().unwrap().clone_from(&object);
         self.sources.take(&map(), object.as_ref());
+    }
+
+    /// Notes that a group uses a source.
+    fn used(&self, name: &str, source: Option<Source>) {
+        self.sources.used(&group(name), source, None);
+    }
+
+    fn compilations(&self) -> usize {
+        self.compilations.load(Ordering::SeqCst)
     }
 
     /// Waits until a group is told.
@@ -107,8 +161,8 @@ impl World {
 #[tokio::test]
 async fn each_key_has_its_own_fate_and_its_own_groups_hear_of_it() {
     let mut world = world(Limits::default());
-    world.sources.used(&group("a"), Some(source("one")));
-    world.sources.used(&group("b"), Some(source("two")));
+    world.used("a", Some(source("one")));
+    world.used("b", Some(source("two")));
     assert_eq!(world.read("one"), "Loading");
     world.bring(None);
     let told = HashSet::from([world.told().await, world.told().await]);
@@ -123,7 +177,7 @@ async fn each_key_has_its_own_fate_and_its_own_groups_hear_of_it() {
 #[tokio::test]
 async fn the_watch_is_not_deaf_while_a_component_compiles_and_the_latest_object_wins() {
     let mut world = world(Limits::default());
-    world.sources.used(&group("a"), Some(source("key")));
+    world.used("a", Some(source("key")));
     let heavy = hostile_policies::heavy().unwrap().swap_remove(0);
     world.bring(Some(object(&[("key", &heavy.bytes)])));
     // It has the compiler to itself by now.
@@ -144,7 +198,7 @@ async fn the_watch_is_not_deaf_while_a_component_compiles_and_the_latest_object_
 #[tokio::test]
 async fn the_same_bytes_are_loaded_once_and_again_after_they_were_gone() {
     let mut world = world(Limits::default());
-    world.sources.used(&group("a"), Some(source("key")));
+    world.used("a", Some(source("key")));
     let good = object(&[("key", &variant(4))]);
     world.bring(Some(good.clone()));
     world.told().await;
@@ -167,7 +221,7 @@ async fn a_trial_that_the_clock_broke_off_is_tried_again_and_no_other() {
         ..Limits::default()
     };
     let mut slow = world(limits);
-    slow.sources.used(&group("a"), Some(source("key")));
+    slow.used("a", Some(source("key")));
     slow.bring(Some(object(&[("key", &endless)])));
     for _ in 0..3 {
         slow.told().await;
@@ -182,7 +236,7 @@ async fn a_trial_that_the_clock_broke_off_is_tried_again_and_no_other() {
         );
     }
     let mut world = world(Limits::default());
-    world.sources.used(&group("a"), Some(source("key")));
+    world.used("a", Some(source("key")));
     world.bring(Some(object(&[("key", &endless)])));
     world.until("key", "ProbeFailed").await;
     world.told().await;
@@ -193,9 +247,9 @@ async fn a_trial_that_the_clock_broke_off_is_tried_again_and_no_other() {
 #[tokio::test]
 async fn what_no_group_uses_any_more_is_forgotten() {
     let world = world(Limits::default());
-    world.sources.used(&group("a"), Some(source("one")));
-    world.sources.used(&group("b"), Some(source("one")));
-    world.sources.used(&group("c"), Some(source("two")));
+    world.used("a", Some(source("one")));
+    world.used("b", Some(source("one")));
+    world.used("c", Some(source("two")));
     let kept = |sources: &Sources| {
         let known = sources.known();
         (known.groups.len(), known.sources.len(), known.watches.len())
@@ -203,52 +257,85 @@ async fn what_no_group_uses_any_more_is_forgotten() {
     assert_eq!(kept(&world.sources), (3, 2, 1));
     world.sources.retain(&HashSet::from([group("b")]));
     assert_eq!(kept(&world.sources), (1, 1, 1));
-    world.sources.used(&group("b"), Some(source("two")));
+    world.used("b", Some(source("two")));
     assert_eq!(kept(&world.sources), (1, 1, 1));
-    world.sources.used(&group("b"), None);
+    world.used("b", None);
     assert_eq!(kept(&world.sources), (0, 0, 0));
 }
 
 #[tokio::test]
 async fn who_may_not_read_is_told_so_only_where_nothing_is_known() {
     let mut world = world(Limits::default());
-    world.sources.used(&group("a"), Some(source("key")));
-    let status = serde_json::from_value(json!({
-        "status": "Failure", "message": "configmaps is forbidden", "reason": "Forbidden", "code": 403,
-    }));
-    let error = kube::Error::Api(Box::new(status.unwrap()));
-    let error = watcher::Error::InitialListFailed(error);
-    world.sources.interrupted(&map(), &error);
+    world.used("a", Some(source("key")));
+    let forbidden = "configmaps is forbidden";
+    world.sources.forbidden(&map(), forbidden);
     world.told().await;
     assert_eq!(world.read("key"), "SourceUnreadable");
     world.bring(Some(object(&[("key", &variant(5))])));
     let digest = world.digest(&variant(5));
     world.until("key", &digest).await;
-    world.sources.interrupted(&map(), &error);
+    world.sources.forbidden(&map(), forbidden);
     assert_eq!(world.read("key"), digest);
 }
 
 #[tokio::test]
-async fn the_same_component_in_another_config_map_is_not_compiled_again() {
+async fn a_value_that_is_loaded_is_not_compiled_again_for_another_source() {
     let mut world = world(Limits::default());
-    let heavy = hostile_policies::heavy().unwrap();
-    // Little to read, and much to compile.
-    let heavy = heavy.into_iter().find(|heavy| heavy.name == "heavy-joins");
-    let object = object(&[("key", &heavy.unwrap().bytes)]);
-    let mut took = Vec::new();
-    for name in ["mine", "other"] {
-        let source = Source {
-            name: name.into(),
-            ..source("key")
-        };
-        world.sources.used(&group(name), Some(source.clone()));
-        let begin = Instant::now();
-        let map = ("home".to_owned(), name.to_owned());
-        world.sources.take(&map, Some(&object));
-        world.told().await;
-        took.push(begin.elapsed());
-        let read = world.sources.read(&source);
-        assert!(matches!(read, PolicyRead::Loaded(_)), "{read:?}");
+    let object = object(&[("one", &variant(6)), ("two", &variant(6))]);
+    let digest = world.digest(&variant(6));
+    for (name, key) in [("a", "one"), ("b", "two")] {
+        world.used(name, Some(source(key)));
+        world.bring(Some(object.clone()));
+        world.until(key, &digest).await;
     }
-    assert!(took[1] < took[0] / 3, "{took:?}");
+    assert_eq!(world.compilations(), 1);
+}
+
+#[tokio::test]
+async fn a_policy_that_was_dropped_from_memory_is_compiled_again() {
+    let mut world = world(Limits::default());
+    let digest = world.digest(&variant(7));
+    world.used("a", Some(source("key")));
+    world.bring(Some(object(&[("key", &variant(7))])));
+    world.until("key", &digest).await;
+    world.sources.compiler.memory().forget("home");
+    assert_eq!(world.read("key"), "Loading");
+    world.until("key", &digest).await;
+    assert_eq!(world.compilations(), 2);
+}
+
+#[tokio::test]
+async fn a_refused_value_is_not_compiled_again_after_a_restart() {
+    let broken = object(&[("key", b"\0asm\x0d\0\x01\0broken")]);
+    let mut first = world(Limits::default());
+    first.used("a", Some(source("key")));
+    first.bring(Some(broken.clone()));
+    first.until("key", "CompileFailed").await;
+    let PolicyRead::Failed(problem) = first.sources.read(&source("key")) else {
+        panic!("it is loaded");
+    };
+    let rejected = problem.rejected.unwrap();
+    // The same status in another namespace, or of another release, says nothing.
+    let older = RejectedPolicy {
+        operator: "0.0.1".into(),
+        ..rejected.clone()
+    };
+    let elsewhere = ObjectRef::<Guarded<OaatGroup>>::new("a").within("elsewhere");
+    let cases = [
+        (group("a"), rejected.clone(), 0),
+        (elsewhere, rejected, 1),
+        (group("a"), older, 1),
+    ];
+    for (owner, status, compilations) in cases {
+        let mut world = world(Limits::default());
+        world.used("user", Some(source("key")));
+        let of_owner = Source {
+            namespace: owner.namespace.clone().unwrap(),
+            ..source("other")
+        };
+        world.sources.used(&owner, Some(of_owner), Some(status));
+        world.bring(Some(broken.clone()));
+        world.until("key", "CompileFailed").await;
+        assert_eq!(world.compilations(), compilations);
+    }
 }

@@ -1,8 +1,10 @@
 use super::*;
 use crate::DEFAULT_POLICY;
 use crate::api::{OnError, Timestamp};
+use crate::policy_limiter::permits;
 use policy_host::{Host, Limits};
 use serde_json::{Value, json};
+use std::time::Duration;
 use tokio::sync::mpsc::unbounded_channel;
 
 fn host() -> Host {
@@ -39,9 +41,18 @@ fn group(more: Value) -> OaatGroup {
     .unwrap()
 }
 
+fn limiter() -> PolicyLimiter {
+    PolicyLimiter::new(permits(), unbounded_channel().0)
+}
+
 /// Reason and message of what is wrong, and the digest of what decides.
-async fn ruled(adopted: &Adopted, group: &OaatGroup, read: PolicyRead) -> (String, String, String) {
-    let (ruling, policy) = adopted.rule(group, Some(read), &default()).await;
+async fn ruled(
+    cache: &PolicyCache,
+    group: &OaatGroup,
+    read: PolicyRead,
+) -> (String, String, String) {
+    let ruled = cache.rule(group, Some(read), &default(), &limiter()).await;
+    let (ruling, policy) = ruled.unwrap();
     let (reason, message) = ruling
         .problem
         .map(|problem| (problem.reason.to_owned(), problem.message))
@@ -59,54 +70,56 @@ fn failed() -> PolicyRead {
     PolicyRead::Failed(Problem {
         reason: "Malformed",
         message: "it is empty".into(),
+        rejected: None,
+        passing: false,
     })
 }
 
 #[tokio::test]
 async fn the_last_good_one_decides_until_the_next_has_passed() {
-    let (adopted, group) = (Adopted::default(), group(json!({})));
+    let (cache, group) = (PolicyCache::default(), group(json!({})));
     let (one, two) = (variant(1), variant(2));
-    let nobody = ruled(&adopted, &group, failed()).await;
+    let nobody = ruled(&cache, &group, failed()).await;
     assert_eq!((nobody.0.as_str(), nobody.2.as_str()), ("Malformed", ""));
-    assert_eq!(ruled(&adopted, &group, loaded(&one)).await.2, one.digest());
-    let bad = ruled(&adopted, &group, failed()).await;
+    assert_eq!(ruled(&cache, &group, loaded(&one)).await.2, one.digest());
+    let bad = ruled(&cache, &group, failed()).await;
     assert_eq!(
         (bad.0.as_str(), bad.2.as_str()),
         ("Malformed", one.digest())
     );
     let loading = PolicyRead::Loading(Timestamp(0));
-    let meanwhile = ruled(&adopted, &group, loading).await;
+    let meanwhile = ruled(&cache, &group, loading).await;
     assert_eq!(
         (meanwhile.0.as_str(), meanwhile.2.as_str()),
         ("", one.digest())
     );
-    assert_eq!(ruled(&adopted, &group, loaded(&two)).await.2, two.digest());
+    assert_eq!(ruled(&cache, &group, loaded(&two)).await.2, two.digest());
 }
 
 #[tokio::test]
 async fn a_group_that_is_gone_is_forgotten() {
-    let (adopted, group) = (Adopted::default(), group(json!({})));
-    ruled(&adopted, &group, loaded(&variant(1))).await;
-    adopted.retain(&HashSet::from(["us".to_owned()]));
-    assert_eq!(adopted.memory().len(), 1);
-    adopted.retain(&HashSet::from(["them".to_owned()]));
-    assert!(adopted.memory().is_empty());
-    ruled(&adopted, &group, loaded(&variant(1))).await;
-    adopted.forget("us");
-    assert!(adopted.memory().is_empty());
+    let (cache, group) = (PolicyCache::default(), group(json!({})));
+    ruled(&cache, &group, loaded(&variant(1))).await;
+    cache.retain(&HashSet::from(["us".to_owned()]));
+    assert_eq!(cache.memory().len(), 1);
+    cache.retain(&HashSet::from(["them".to_owned()]));
+    assert!(cache.memory().is_empty());
+    ruled(&cache, &group, loaded(&variant(1))).await;
+    cache.forget("us");
+    assert!(cache.memory().is_empty());
 }
 
 #[tokio::test]
 async fn a_pin_binds_the_last_good_one_as_well() {
-    let adopted = Adopted::default();
+    let cache = PolicyCache::default();
     let (one, two) = (variant(1), variant(2));
-    ruled(&adopted, &group(json!({})), loaded(&one)).await;
+    ruled(&cache, &group(json!({})), loaded(&one)).await;
     let pinned = group(json!({ "sha256": two.digest() }));
     for read in [loaded(&one), failed()] {
-        assert_eq!(ruled(&adopted, &pinned, read).await.2, "");
+        assert_eq!(ruled(&cache, &pinned, read).await.2, "");
     }
     let pinned = group(json!({ "sha256": one.digest() }));
-    let (reason, _, digest) = ruled(&adopted, &pinned, loaded(&two)).await;
+    let (reason, _, digest) = ruled(&cache, &pinned, loaded(&two)).await;
     assert_eq!(
         (reason.as_str(), digest.as_str()),
         ("DigestMismatch", one.digest())
@@ -115,13 +128,13 @@ async fn a_pin_binds_the_last_good_one_as_well() {
 
 #[tokio::test]
 async fn settings_that_are_not_in_force_are_never_passed_over_in_silence() {
-    let adopted = Adopted::default();
+    let cache = PolicyCache::default();
     // It accepts all settings.
     let policy = hostile(&host(), "settings-panic");
     let with = |settings: Value| group(json!({ "settings": settings }));
     let old = with(json!({ "a": 1 }));
     let new = with(json!({ "a": 2 }));
-    ruled(&adopted, &old, loaded(&policy)).await;
+    ruled(&cache, &old, loaded(&policy)).await;
     let pinned = {
         let mut group = new.clone();
         group.spec.policy.as_mut().unwrap().sha256 = Some(policy.digest().into());
@@ -133,7 +146,7 @@ async fn settings_that_are_not_in_force_are_never_passed_over_in_silence() {
         (&pinned, loaded(&variant(1)), "DigestMismatch"),
     ];
     for (group, read, expected) in cases {
-        let (reason, message, digest) = ruled(&adopted, group, read).await;
+        let (reason, message, digest) = ruled(&cache, group, read).await;
         assert_eq!(
             (reason.as_str(), digest.as_str()),
             (expected, policy.digest())
@@ -141,61 +154,75 @@ async fn settings_that_are_not_in_force_are_never_passed_over_in_silence() {
         assert!(message.contains("not in force"), "{message}");
     }
     // And not a word of it where they are the same.
-    let (_, message, _) = ruled(&adopted, &old, failed()).await;
+    let (_, message, _) = ruled(&cache, &old, failed()).await;
     assert!(!message.contains("not in force"), "{message}");
-    let (ruling, _) = adopted.rule(&new, Some(failed()), &default()).await;
+    let ruled = cache
+        .rule(&new, Some(failed()), &default(), &limiter())
+        .await;
+    let (ruling, _) = ruled.unwrap();
     assert_eq!(ruling.settings, r#"{"a":1}"#);
 }
 
 #[tokio::test]
-async fn a_refusal_in_words_stays_and_one_by_the_clock_is_asked_again() {
-    let (sender, mut queue) = unbounded_channel();
-    let adopted = Adopted {
-        first_wait: Duration::from_millis(20),
-        ..Adopted::default()
-    };
-    adopted.send_to(sender);
-    let group = group(json!({}));
-    let again = |adopted: &Adopted| {
-        let memory = adopted.memory();
-        let refused = memory.get("us").and_then(|memory| memory.refused.as_ref());
-        refused.and_then(|refused| refused.again)
-    };
+async fn a_refusal_in_words_is_remembered_and_a_deadline_is_not() {
+    let (cache, group) = (PolicyCache::default(), group(json!({})));
     let refused = hostile(&host(), "validate-err");
-    for _ in 0..2 {
-        let (reason, message, _) = ruled(&adopted, &group, loaded(&refused)).await;
-        assert_eq!(reason, "SettingsRejected");
-        assert!(!message.contains("tried again"), "{message}");
-        assert_eq!(again(&adopted), None);
-    }
+    let (reason, ..) = ruled(&cache, &group, loaded(&refused)).await;
+    assert_eq!(reason, "SettingsRejected");
+    assert!(cache.settled(&group, Some(&loaded(&refused))));
     let slow = Host::new(Limits {
         fuel: u64::MAX / 2,
         deadline: Duration::from_millis(1),
         ..Limits::default()
     });
     let endless = hostile(&slow.unwrap(), "validate-loop");
-    let (reason, message, _) = ruled(&adopted, &group, loaded(&endless)).await;
-    assert_eq!(reason, "SettingsRejected");
-    assert!(message.contains("tried again"), "{message}");
-    let (at, next) = again(&adopted).unwrap();
-    assert_eq!(next, Duration::from_millis(40));
-    // Its group comes to be looked at again by itself, and the policy is asked then.
-    let told = tokio::time::timeout(Duration::from_secs(60), queue.recv()).await;
-    assert_eq!(told.unwrap().unwrap().name, "g");
-    ruled(&adopted, &group, loaded(&endless)).await;
-    let (later, next) = again(&adopted).unwrap();
-    assert!(later > at);
-    assert_eq!(next, Duration::from_millis(80));
+    let read = Some(loaded(&endless));
+    let ruled = cache.rule(&group, read, &default(), &limiter()).await;
+    let problem = ruled.unwrap().0.problem.unwrap();
+    assert_eq!(
+        (problem.reason, problem.passing),
+        ("SettingsRejected", true)
+    );
+    assert!(!cache.settled(&group, Some(&loaded(&endless))));
+}
+
+#[tokio::test]
+async fn settings_wait_while_others_are_evaluated() {
+    let (cache, group, limiter) = (PolicyCache::default(), group(json!({})), limiter());
+    let policy = variant(1);
+    let other = ObjectRef::new("other").within("n");
+    let held = [limiter.acquire(&other), limiter.acquire(&other)];
+    let read = Some(loaded(&policy));
+    let ruled = cache.rule(&group, read, &default(), &limiter).await;
+    assert!(ruled.is_none());
+    drop(held);
+}
+
+#[tokio::test]
+async fn a_policy_that_was_dropped_from_memory_decides_no_more() {
+    let (cache, group) = (PolicyCache::default(), group(json!({})));
+    let policy = variant(1);
+    assert_eq!(
+        ruled(&cache, &group, loaded(&policy)).await.2,
+        policy.digest()
+    );
+    drop(policy);
+    let loading = PolicyRead::Loading(Timestamp(0));
+    let ruled = cache
+        .rule(&group, Some(loading), &default(), &limiter())
+        .await;
+    assert!(ruled.unwrap().1.is_none());
 }
 
 #[tokio::test]
 async fn a_group_without_a_policy_of_its_own_goes_by_the_default() {
-    let adopted = Adopted::default();
-    ruled(&adopted, &group(json!({})), loaded(&variant(1))).await;
+    let cache = PolicyCache::default();
+    ruled(&cache, &group(json!({})), loaded(&variant(1))).await;
     let mut plain = group(json!({}));
     plain.spec.policy = None;
-    let (ruling, policy) = adopted.rule(&plain, None, &default()).await;
+    let ruled = cache.rule(&plain, None, &default(), &limiter()).await;
+    let (ruling, policy) = ruled.unwrap();
     assert_eq!((ruling.problem, ruling.on_error), (None, OnError::Hold));
     assert_eq!(policy.unwrap().digest(), default().digest());
-    assert!(adopted.memory().is_empty());
+    assert!(cache.memory().is_empty());
 }

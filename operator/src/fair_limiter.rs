@@ -1,0 +1,267 @@
+//! Limits work that runs at the same time, fairly between namespaces: of those that wait, the
+//! namespace that has used the least time recently is next.
+//!
+//! A tenant decides how long its policies take to compile and to decide. Whatever it decides, its
+//! own work waits, and other namespaces wait for what is running and nothing else.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// The time after which used time counts half.
+const HALF_LIFE: Duration = Duration::from_secs(10);
+/// A namespace that used more than this recently is *heavy*. One thousand decisions of an honest
+/// policy about 10 items take about 50 ms.
+const HEAVY: Duration = Duration::from_millis(200);
+/// Less than this is forgotten.
+const NEGLIGIBLE: Duration = Duration::from_millis(1);
+
+/// The limiter. Cheap to clone.
+#[derive(Clone)]
+pub struct FairLimiter(Arc<Mutex<State>>);
+
+struct State {
+    free: usize,
+    /// Of several permits one is kept free of heavy namespaces.
+    heavy_free: usize,
+    /// In the order of arrival.
+    waiting: Vec<Waiter>,
+    used: HashMap<String, (Duration, Instant)>,
+}
+
+struct Waiter {
+    namespace: String,
+    permit: oneshot::Sender<Permit>,
+}
+
+/// The right to work for a namespace. Passes to the next one when it is dropped.
+pub struct Permit {
+    limiter: FairLimiter,
+    namespace: String,
+    heavy: bool,
+}
+
+impl State {
+    fn used(&self, namespace: &str, now: Instant) -> Duration {
+        self.used
+            .get(namespace)
+            .map_or(Duration::ZERO, |(used, at)| faded(*used, *at, now))
+    }
+
+    /// Whether a namespace may work now; if so, whether it is heavy.
+    fn admits(&self, namespace: &str, now: Instant) -> Option<bool> {
+        let heavy = self.used(namespace, now) > HEAVY;
+        (self.free > 0 && (!heavy || self.heavy_free > 0)).then_some(heavy)
+    }
+
+    fn grant(&mut self, limiter: &FairLimiter, namespace: &str, heavy: bool) -> Permit {
+        self.free -= 1;
+        self.heavy_free -= usize::from(heavy);
+        Permit {
+            limiter: limiter.clone(),
+            namespace: namespace.to_owned(),
+            heavy,
+        }
+    }
+
+    /// Takes the waiter out whose turn it is, if there is one that may work now.
+    fn next(&mut self, now: Instant) -> Option<(Waiter, bool)> {
+        self.waiting.retain(|waiter| !waiter.permit.is_closed());
+        let candidates = self.waiting.iter().enumerate();
+        let (index, heavy, _) = candidates
+            .filter_map(|(index, waiter)| {
+                let heavy = self.admits(&waiter.namespace, now)?;
+                Some((index, heavy, self.used(&waiter.namespace, now)))
+            })
+            .min_by_key(|(index, _, used)| (*used, *index))?;
+        Some((self.waiting.remove(index), heavy))
+    }
+}
+
+fn faded(used: Duration, at: Instant, now: Instant) -> Duration {
+    let half_lives = now.saturating_duration_since(at).as_secs_f64() / HALF_LIFE.as_secs_f64();
+    used.mul_f64(0.5_f64.powf(half_lives))
+}
+
+impl FairLimiter {
+    /// Lets `permits` pieces of work run at the same time.
+    pub fn new(permits: usize) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            free: permits,
+            heavy_free: permits.saturating_sub(1).max(1),
+            waiting: Vec::new(),
+            used: HashMap::new(),
+        })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A permit, if one is free for this namespace now.
+    pub fn try_acquire(&self, namespace: &str) -> Option<Permit> {
+        let mut state = self.state();
+        let heavy = state.admits(namespace, Instant::now())?;
+        Some(state.grant(self, namespace, heavy))
+    }
+
+    /// Waits for a permit.
+    pub async fn acquire(&self, namespace: &str) -> Permit {
+        loop {
+            if let Some(permit) = self.try_acquire(namespace) {
+                return permit;
+            }
+            let (permit, granted) = oneshot::channel();
+            self.state().waiting.push(Waiter {
+                namespace: namespace.to_owned(),
+                permit,
+            });
+            // One may have become free between the two locks.
+            self.hand_out();
+            if let Ok(permit) = granted.await {
+                return permit;
+            }
+        }
+    }
+
+    fn hand_out(&self) {
+        loop {
+            let granted = {
+                let mut state = self.state();
+                let Some((waiter, heavy)) = state.next(Instant::now()) else {
+                    return;
+                };
+                let permit = state.grant(self, &waiter.namespace, heavy);
+                (waiter.permit, permit)
+            };
+            // Without the lock: a permit that nobody waits for any more comes back at once.
+            let _ = granted.0.send(granted.1);
+        }
+    }
+}
+
+impl Permit {
+    /// Counts time that the namespace used.
+    pub fn charge(&mut self, time: Duration) {
+        let (mut state, now) = (self.limiter.state(), Instant::now());
+        let used = state.used(&self.namespace, now) + time;
+        state
+            .used
+            .retain(|_, (used, at)| faded(*used, *at, now) > NEGLIGIBLE);
+        state.used.insert(self.namespace.clone(), (used, now));
+        if used > HEAVY && !self.heavy && state.heavy_free > 0 {
+            self.heavy = true;
+            state.heavy_free -= 1;
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        {
+            let mut state = self.limiter.state();
+            state.free += 1;
+            state.heavy_free += usize::from(self.heavy);
+        }
+        self.limiter.hand_out();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::task::yield_now;
+
+    fn charge(limiter: &FairLimiter, namespace: &str, used: Duration) {
+        let permit = limiter.try_acquire(namespace);
+        permit.unwrap_or_else(|| panic!("{namespace}")).charge(used);
+    }
+
+    /// Lets namespaces wait in this order, and returns the order in which they got their turn.
+    async fn order(limiter: &FairLimiter, namespaces: &[&'static str]) -> Vec<&'static str> {
+        let held: Vec<_> = std::iter::from_fn(|| limiter.try_acquire("holder")).collect();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = Vec::new();
+        for namespace in namespaces.iter().copied() {
+            let (limiter, order) = (limiter.clone(), order.clone());
+            tasks.push(tokio::spawn(async move {
+                let mut permit = limiter.acquire(namespace).await;
+                permit.charge(Duration::from_secs(1));
+                order.lock().unwrap().push(namespace);
+            }));
+            yield_now().await;
+        }
+        drop(held);
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let order = order.lock().unwrap();
+        order.clone()
+    }
+
+    #[tokio::test]
+    async fn the_namespace_that_used_least_is_next() {
+        let limiter = FairLimiter::new(1);
+        charge(&limiter, "busy", Duration::from_secs(60));
+        let order = order(&limiter, &["busy", "a", "a", "b"]).await;
+        assert_eq!(order, ["a", "b", "a", "busy"]);
+    }
+
+    #[tokio::test]
+    async fn arrival_decides_between_equals() {
+        let order = order(&FairLimiter::new(1), &["c", "a", "b"]).await;
+        assert_eq!(order, ["c", "a", "b"]);
+    }
+
+    #[tokio::test]
+    async fn heavy_namespaces_leave_one_permit_to_others() {
+        let limiter = FairLimiter::new(2);
+        for namespace in ["heavy-1", "heavy-2"] {
+            charge(&limiter, namespace, HEAVY * 3);
+        }
+        let heavy = limiter.try_acquire("heavy-1");
+        assert!(heavy.is_some());
+        assert!(limiter.try_acquire("heavy-2").is_none());
+        let light = limiter.try_acquire("light");
+        assert!(light.is_some());
+        assert!(limiter.try_acquire("light").is_none());
+        drop(heavy);
+        assert!(limiter.try_acquire("heavy-2").is_some());
+    }
+
+    #[tokio::test]
+    async fn a_single_permit_is_for_everyone() {
+        let limiter = FairLimiter::new(1);
+        charge(&limiter, "heavy", HEAVY * 3);
+        assert!(limiter.try_acquire("heavy").is_some());
+    }
+
+    #[tokio::test]
+    async fn a_waiter_that_gave_up_blocks_nobody() {
+        let limiter = FairLimiter::new(1);
+        let held = limiter.try_acquire("a");
+        let (waiting, other) = (limiter.clone(), limiter.clone());
+        let waiting = tokio::spawn(async move { drop(waiting.acquire("a").await) });
+        let other = tokio::spawn(async move { drop(other.acquire("b").await) });
+        yield_now().await;
+        waiting.abort();
+        yield_now().await;
+        drop(held);
+        other.await.unwrap();
+        assert!(limiter.try_acquire("c").is_some());
+    }
+
+    #[test]
+    fn used_time_fades() {
+        let (limiter, now) = (FairLimiter::new(1), Instant::now());
+        charge(&limiter, "a", Duration::from_secs(8));
+        let later = |seconds| {
+            let state = limiter.state();
+            state.used("a", now + Duration::from_secs(seconds))
+        };
+        assert!(later(0) > later(10) && later(10) > later(20));
+        assert!(later(10) < Duration::from_secs(5));
+        assert!(later(1000) < NEGLIGIBLE);
+    }
+}

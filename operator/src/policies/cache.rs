@@ -1,0 +1,249 @@
+//! Which policy each group uses: the last that passed every check, with the settings that it
+//! accepted. It decides until the next one has passed them too.
+
+use super::{PolicyRead, Problem, Source};
+use crate::api::{OaatGroup, PolicyInUse, PolicySpec};
+use crate::decide::Ruling;
+use crate::policy_limiter::{PolicyLimiter, finish};
+use kube::runtime::reflector::ObjectRef;
+use policy_host::{EvalError, ItemSettings, Policy, WeakPolicy};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+/// A policy with settings that it accepted.
+#[derive(Clone)]
+struct Accepted {
+    source: Source,
+    policy: WeakPolicy,
+    settings: Settings,
+}
+
+#[derive(Clone, PartialEq)]
+struct Settings {
+    group: String,
+    items: Vec<(String, String)>,
+}
+
+/// What is remembered of a group.
+#[derive(Clone, Default)]
+struct Memory {
+    accepted: Option<Accepted>,
+    /// The last that was refused for its settings.
+    refused: Option<Refusal>,
+}
+
+/// Settings that a policy refused.
+#[derive(Clone)]
+struct Refusal {
+    digest: String,
+    settings: Settings,
+    problem: Problem,
+}
+
+impl Memory {
+    /// What the policy has said of these settings, if it was asked.
+    fn verdict(&self, policy: &Policy, settings: &Settings) -> Option<Result<(), Problem>> {
+        let same = |digest: &str, known: &Settings| digest == policy.digest() && known == settings;
+        if let Some(accepted) = &self.accepted
+            && same(accepted.policy.digest(), &accepted.settings)
+        {
+            return Some(Ok(()));
+        }
+        let refused = self.refused.as_ref();
+        let refused = refused.filter(|refused| same(&refused.digest, &refused.settings));
+        refused.map(|refused| Err(refused.problem.clone()))
+    }
+
+    /// The accepted policy, unless it was dropped from memory.
+    fn in_use(&self) -> Option<(&Accepted, Policy)> {
+        let accepted = self.accepted.as_ref()?;
+        Some((accepted, accepted.policy.upgrade()?))
+    }
+}
+
+/// The policies that groups use, by the groups' uids.
+#[derive(Default)]
+pub struct PolicyCache {
+    groups: Mutex<HashMap<String, Memory>>,
+}
+
+impl PolicyCache {
+    fn memory(&self) -> std::sync::MutexGuard<'_, HashMap<String, Memory>> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self, group: &OaatGroup) -> Memory {
+        let uid = group.metadata.uid.as_deref().unwrap_or_default();
+        self.memory().get(uid).cloned().unwrap_or_default()
+    }
+
+    /// Whether anything is remembered of a group.
+    #[cfg(test)]
+    pub(crate) fn knows(&self, uid: &str) -> bool {
+        self.memory().contains_key(uid)
+    }
+
+    /// Forgets the groups whose uids are not among these.
+    pub fn retain(&self, there: &HashSet<String>) {
+        self.memory().retain(|uid, _| there.contains(uid));
+    }
+
+    /// Forgets a group that is gone.
+    pub fn forget(&self, uid: &str) {
+        self.memory().remove(uid);
+    }
+
+    /// Whether it is known who decides for a group, without asking a policy about settings.
+    pub fn settled(&self, group: &OaatGroup, read: Option<&PolicyRead>) -> bool {
+        let (Some(spec), Some(PolicyRead::Loaded(policy))) = (&group.spec.policy, read) else {
+            return true;
+        };
+        let verdict = self.known(group).verdict(policy, &settings(group, spec));
+        verdict.is_some()
+    }
+
+    /// Who decides for a group; `read` is what is known of the policy that it names. `None` if its
+    /// settings must be checked first, and other policies are evaluated now.
+    pub async fn rule(
+        &self,
+        group: &OaatGroup,
+        read: Option<PolicyRead>,
+        default: &Policy,
+        limiter: &PolicyLimiter,
+    ) -> Option<(Ruling, Option<Policy>)> {
+        let uid = group.metadata.uid.as_deref().unwrap_or_default();
+        let (Some(spec), Some(source), Some(read)) = (&group.spec.policy, Source::of(group), read)
+        else {
+            self.forget(uid);
+            return Some((Ruling::by_default(default, None), Some(default.clone())));
+        };
+        let settings = settings(group, spec);
+        let mut memory = self.known(group);
+        let fits = |policy: &Policy| match &spec.sha256 {
+            Some(pin) => policy.is(pin).map_err(|error| Problem::from(&error)),
+            None => Ok(()),
+        };
+        let problem = match read {
+            PolicyRead::Loading(since) => match memory.in_use() {
+                None => return Some((Ruling::loading(since, spec.on_error), None)),
+                Some((accepted, _)) => {
+                    let changed = accepted.settings != settings;
+                    changed.then(|| Problem::settings_wait(&source))
+                }
+            },
+            PolicyRead::Failed(problem) => Some(problem),
+            PolicyRead::Loaded(policy) => match fits(&policy) {
+                Err(problem) => Some(problem),
+                Ok(()) => {
+                    let verdict = match memory.verdict(&policy, &settings) {
+                        Some(verdict) => verdict,
+                        None => accepts(group, &policy, &settings, limiter).await?,
+                    };
+                    match verdict {
+                        Ok(()) => {
+                            memory.accepted = Some(Accepted {
+                                source: source.clone(),
+                                policy: policy.downgrade(),
+                                settings: settings.clone(),
+                            });
+                            memory.refused = None;
+                            None
+                        }
+                        Err(problem) => {
+                            // What the clock said is no verdict of the policy: it is asked again.
+                            memory.refused = (!problem.passing).then(|| Refusal {
+                                digest: policy.digest().into(),
+                                settings: settings.clone(),
+                                problem: problem.clone(),
+                            });
+                            Some(problem)
+                        }
+                    }
+                }
+            },
+        };
+        self.memory().insert(uid.to_owned(), memory.clone());
+        let in_use = memory.in_use();
+        match in_use.filter(|(_, policy)| fits(policy).is_ok()) {
+            Some((accepted, policy)) => {
+                let problem = match problem {
+                    // Those mention it themselves.
+                    Some(p) if p.reason == "SettingsRejected" || p.reason == "Loading" => Some(p),
+                    Some(p) if accepted.settings != settings => Some(p.with_old_settings()),
+                    other => other,
+                };
+                let ruling = Ruling {
+                    settings: accepted.settings.group.clone(),
+                    items: accepted.settings.items.iter().cloned().collect(),
+                    ..Ruling::by(in_use_of(&accepted.source, &policy), problem, spec.on_error)
+                };
+                Some((ruling, Some(policy)))
+            }
+            None => {
+                let problem = problem.unwrap_or_else(|| Problem::pinned(&source));
+                Some((Ruling::by_nobody(problem, spec.on_error), None))
+            }
+        }
+    }
+}
+
+/// Asks a policy whether it accepts settings; `None` if others are evaluated now.
+async fn accepts(
+    group: &OaatGroup,
+    policy: &Policy,
+    settings: &Settings,
+    limiter: &PolicyLimiter,
+) -> Option<Result<(), Problem>> {
+    let name = group.metadata.name.as_deref().unwrap_or_default();
+    let namespace = group.metadata.namespace.as_deref().unwrap_or_default();
+    let permit = limiter.acquire(&ObjectRef::new(name).within(namespace))?;
+    let (policy, settings) = (policy.clone(), settings.clone());
+    let asked = tokio::task::spawn_blocking(move || {
+        let items = settings.items.into_iter();
+        let items: Vec<ItemSettings> = items
+            .map(|(name, settings)| ItemSettings { name, settings })
+            .collect();
+        let started = Instant::now();
+        let answer = policy.validate(&settings.group, &items).answer;
+        (answer, started.elapsed(), permit)
+    });
+    let error = match asked.await {
+        Ok((answer, took, permit)) => {
+            finish(permit, took);
+            match answer {
+                Ok(()) => return Some(Ok(())),
+                Err(error) => error,
+            }
+        }
+        Err(error) => EvalError::Trapped(error.to_string()),
+    };
+    Some(Err(Problem::settings(&error)))
+}
+
+fn in_use_of(source: &Source, policy: &Policy) -> PolicyInUse {
+    PolicyInUse {
+        source: source.to_string(),
+        digest: policy.digest().into(),
+        contract: policy.contract().into(),
+        instead_of: None,
+    }
+}
+
+/// The settings that a group gives its policy.
+fn settings(group: &OaatGroup, spec: &PolicySpec) -> Settings {
+    let text = |object: &serde_json::Map<_, _>| serde_json::to_string(object).unwrap_or_default();
+    let listed = group.spec.oaat_items.iter();
+    Settings {
+        group: spec.settings.as_ref().map_or_else(|| "{}".into(), text),
+        items: listed
+            .filter_map(|name| {
+                let settings = group.spec.item_options.get(name)?.settings.as_ref()?;
+                Some((name.clone(), text(settings)))
+            })
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

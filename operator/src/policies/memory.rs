@@ -1,0 +1,146 @@
+//! How much memory the machine code of policies may take, in total and for each namespace.
+
+use policy_host::Policy;
+use std::collections::HashMap;
+
+/// The maximum for all policies, in bytes.
+const TOTAL: usize = 64 << 20;
+/// The maximum for the policies of one namespace, in bytes. The machine code of one policy has at
+/// most half of that.
+const NAMESPACE: usize = 16 << 20;
+
+/// The policies that are kept in memory. One that is dropped is compiled again when it is needed.
+#[derive(Default)]
+pub struct PolicyMemory {
+    held: HashMap<(String, String), Held>,
+    uses: u64,
+}
+
+struct Held {
+    policy: Policy,
+    last_use: u64,
+}
+
+impl PolicyMemory {
+    /// Keeps a policy of a namespace, and drops others until all fit: the least recently used of that
+    /// namespace first if it has too much, then that of the namespace that has most.
+    pub fn keep(&mut self, namespace: &str, policy: &Policy) {
+        self.keep_within(namespace, policy, NAMESPACE, TOTAL);
+    }
+
+    fn keep_within(&mut self, namespace: &str, policy: &Policy, each: usize, total: usize) {
+        self.uses += 1;
+        let key = (namespace.to_owned(), policy.digest().to_owned());
+        let held = Held {
+            policy: policy.clone(),
+            last_use: self.uses,
+        };
+        self.held.insert(key, held);
+        while self.size_of(namespace) > each && self.drop_oldest(namespace) {}
+        while self.size() > total {
+            let sizes = self
+                .held
+                .keys()
+                .map(|(owner, _)| (self.size_of(owner), owner));
+            let Some((_, largest)) = sizes.max() else {
+                return;
+            };
+            let largest = largest.clone();
+            self.drop_oldest(&largest);
+        }
+    }
+
+    /// Notes that a policy of a namespace is in use.
+    pub fn touch(&mut self, namespace: &str, digest: &str) {
+        self.uses += 1;
+        let key = (namespace.to_owned(), digest.to_owned());
+        if let Some(held) = self.held.get_mut(&key) {
+            held.last_use = self.uses;
+        }
+    }
+
+    /// Drops the policies of a namespace.
+    pub fn forget(&mut self, namespace: &str) {
+        self.held.retain(|(owner, _), _| owner != namespace);
+    }
+
+    fn size(&self) -> usize {
+        self.held.values().map(|held| held.policy.size()).sum()
+    }
+
+    fn size_of(&self, namespace: &str) -> usize {
+        let of_namespace = self
+            .held
+            .iter()
+            .filter(|((owner, _), _)| owner == namespace);
+        of_namespace.map(|(_, held)| held.policy.size()).sum()
+    }
+
+    fn drop_oldest(&mut self, namespace: &str) -> bool {
+        let of_namespace = self
+            .held
+            .iter()
+            .filter(|((owner, _), _)| owner == namespace);
+        let oldest = of_namespace.min_by_key(|(_, held)| held.last_use);
+        let oldest = oldest.map(|(key, _)| key.clone());
+        oldest.is_some_and(|key| self.held.remove(&key).is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use policy_host::{Host, Limits};
+
+    fn policies() -> Vec<Policy> {
+        let host = Host::new(Limits::default()).unwrap();
+        (0..4_u8)
+            .map(|name| {
+                // The same component under another digest.
+                let wasm = [crate::DEFAULT_POLICY, &[0, 2, 1, name]].concat();
+                host.load(&wasm, None).unwrap()
+            })
+            .collect()
+    }
+
+    fn held(memory: &PolicyMemory, policies: &[Policy]) -> Vec<(String, usize)> {
+        let index = |digest: &str| policies.iter().position(|policy| policy.digest() == digest);
+        let held = memory.held.keys();
+        let mut held: Vec<_> = held
+            .map(|(namespace, digest)| (namespace.clone(), index(digest).unwrap()))
+            .collect();
+        held.sort();
+        held
+    }
+
+    #[test]
+    fn the_least_recently_used_policy_of_the_namespace_goes_first() {
+        let (policies, mut memory) = (policies(), PolicyMemory::default());
+        let size = policies.iter().map(Policy::size).max().unwrap();
+        let keep = |memory: &mut PolicyMemory, namespace, index: usize| {
+            memory.keep_within(namespace, &policies[index], 2 * size, 3 * size);
+        };
+        for index in 0..3 {
+            keep(&mut memory, "a", index);
+        }
+        assert_eq!(held(&memory, &policies), [("a".into(), 1), ("a".into(), 2)]);
+        memory.touch("a", policies[1].digest());
+        keep(&mut memory, "a", 3);
+        assert_eq!(held(&memory, &policies), [("a".into(), 1), ("a".into(), 3)]);
+        // In total, the namespace that has most gives way.
+        keep(&mut memory, "b", 0);
+        keep(&mut memory, "c", 0);
+        let expected = [("a".into(), 3), ("b".into(), 0), ("c".into(), 0)];
+        assert_eq!(held(&memory, &policies), expected);
+    }
+
+    #[test]
+    fn the_policies_of_a_namespace_are_dropped_together() {
+        let (policies, mut memory) = (policies(), PolicyMemory::default());
+        for namespace in ["a", "b"] {
+            memory.keep(namespace, &policies[0]);
+        }
+        memory.forget("a");
+        assert_eq!(held(&memory, &policies), [("b".into(), 0)]);
+    }
+}

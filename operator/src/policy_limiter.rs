@@ -1,0 +1,175 @@
+//! Limits evaluations of policies that groups bring along.
+//!
+//! Two run at a time, so together they use at most twice the memory that one sandbox may have, and
+//! one of the two is kept for namespaces whose policies were quick. A group that must wait is
+//! reconciled again when its turn comes; nothing but the question to its policy waits.
+
+use crate::fair_limiter::{FairLimiter, Permit};
+use crate::triggers::GroupRef;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc::UnboundedSender;
+
+/// Evaluations at the same time.
+const PERMITS: usize = 2;
+/// An evaluation that took longer is followed by a pause of the same length, so that slow policies
+/// together use half a core.
+const LONG: Duration = Duration::from_millis(20);
+/// The time within which a group uses its turn.
+const TURN: Duration = Duration::from_secs(5);
+
+/// The limiter. Cheap to clone.
+#[derive(Clone)]
+pub struct PolicyLimiter {
+    limiter: FairLimiter,
+    waiting: Arc<Mutex<HashMap<GroupRef, Turn>>>,
+    queue: UnboundedSender<GroupRef>,
+    turn: Duration,
+}
+
+/// The turn of a group that waits, or has been told to come.
+struct Turn {
+    number: u64,
+    permit: Option<Permit>,
+}
+
+/// The permits of a process: shared by all its limiters.
+pub fn permits() -> FairLimiter {
+    FairLimiter::new(PERMITS)
+}
+
+impl PolicyLimiter {
+    /// Sends groups whose turn it is to `queue`.
+    pub fn new(permits: FairLimiter, queue: UnboundedSender<GroupRef>) -> Self {
+        Self {
+            limiter: permits,
+            waiting: Arc::default(),
+            queue,
+            turn: TURN,
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<GroupRef, Turn>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A permit to evaluate the policy of a group. If there is none, the group is reconciled again
+    /// when it has its turn.
+    pub fn acquire(&self, group: &GroupRef) -> Option<Permit> {
+        let namespace = group.namespace.as_deref().unwrap_or_default();
+        let mut waiting = self.waiting();
+        match waiting.remove(group) {
+            Some(Turn {
+                permit: None,
+                number,
+            }) => {
+                let permit = None;
+                waiting.insert(group.clone(), Turn { number, permit });
+                None
+            }
+            Some(turn) => turn.permit,
+            None => {
+                let permit = self.limiter.try_acquire(namespace);
+                if permit.is_none() {
+                    let number = rand::random();
+                    let turn = Turn {
+                        number,
+                        permit: None,
+                    };
+                    waiting.insert(group.clone(), turn);
+                    tokio::spawn(self.clone().wait(group.clone(), number));
+                }
+                permit
+            }
+        }
+    }
+
+    async fn wait(self, group: GroupRef, number: u64) {
+        let namespace = group.namespace.as_deref().unwrap_or_default();
+        let permit = self.limiter.acquire(namespace).await;
+        if let Some(turn) = self.waiting().get_mut(&group) {
+            turn.permit = Some(permit);
+        }
+        // The receiver goes away at the end of the process only.
+        let _ = self.queue.send(group.clone());
+        tokio::time::sleep(self.turn).await;
+        let mut waiting = self.waiting();
+        let unused = waiting
+            .get(&group)
+            .is_some_and(|turn| turn.number == number);
+        let unused = unused.then(|| waiting.remove(&group));
+        // A permit that comes back asks for the lock of the limiter, not for this one; still, the
+        // fewer the better.
+        drop(waiting);
+        drop(unused);
+    }
+}
+
+/// Charges an evaluation that took so long, and returns the permit, after a pause if it was long.
+pub fn finish(mut permit: Permit, took: Duration) {
+    permit.charge(took);
+    if took > LONG {
+        tokio::spawn(async move {
+            tokio::time::sleep(took).await;
+            drop(permit);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::runtime::reflector::ObjectRef;
+    use tokio::sync::mpsc::unbounded_channel;
+
+    fn group(namespace: &str, name: &str) -> GroupRef {
+        ObjectRef::new(name).within(namespace)
+    }
+
+    #[tokio::test]
+    async fn a_group_that_waits_is_called_when_its_turn_comes() {
+        let (sender, mut queue) = unbounded_channel();
+        let limiter = PolicyLimiter::new(permits(), sender);
+        let held = ["a", "b"].map(|name| limiter.acquire(&group("n", name)));
+        assert!(held.iter().all(Option::is_some));
+        let waiting = group("n", "waiting");
+        for _ in 0..3 {
+            assert!(limiter.acquire(&waiting).is_none());
+        }
+        drop(held);
+        assert_eq!(queue.recv().await.as_ref(), Some(&waiting));
+        assert!(limiter.acquire(&waiting).is_some());
+        assert!(queue.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_is_not_used_goes_to_the_next() {
+        let (sender, mut queue) = unbounded_channel();
+        let mut limiter = PolicyLimiter::new(permits(), sender);
+        limiter.turn = Duration::from_millis(20);
+        let held = ["a", "b"].map(|name| limiter.acquire(&group("n", name)));
+        let gone = ["gone-1", "gone-2"].map(|name| group("n", name));
+        let last = group("n", "last");
+        assert!(gone.iter().all(|group| limiter.acquire(group).is_none()));
+        assert!(limiter.acquire(&last).is_none());
+        drop(held);
+        let called = [queue.recv().await, queue.recv().await, queue.recv().await];
+        assert_eq!(called.last(), Some(&Some(last.clone())));
+        assert!(limiter.acquire(&last).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_long_evaluation_is_followed_by_a_pause() {
+        let limiter = PolicyLimiter::new(permits(), unbounded_channel().0);
+        let (one, other) = (group("n", "one"), group("n", "other"));
+        let permit = limiter.acquire(&one).unwrap();
+        finish(permit, Duration::from_millis(500));
+        // The namespace is heavy now, and the pause is not over.
+        assert!(limiter.acquire(&other).is_none());
+        assert!(limiter.acquire(&group("another", "one")).is_some());
+        while limiter.acquire(&other).is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The process that compiles one component, and nothing else.
+//!
+//! No check in front of a compiler can tell which components keep it busy for minutes, take
+//! gigabytes, or overflow its stack. So the compiler runs in a child process that is given
+//! hard limits before it reads anything; a component can end that process and no other.
+
+use crate::load::{CompileMemory, LoadError};
+use crate::policy::{CompiledPolicy, Host};
+use crate::sandbox::Limits;
+use crate::text;
+use serde::{Deserialize, Serialize};
+use std::io::{Read, Write};
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+/// Name of the subcommand that runs [`run`].
+pub(crate) const SUBCOMMAND: &str = "compile-policy";
+
+/// The maximum elapsed time of a compilation, kept by the parent.
+pub(crate) const ELAPSED: Duration = Duration::from_secs(30);
+/// The maximum CPU time of a compilation. An honest policy of 1 MB takes less than a second.
+pub(crate) const CPU: Duration = Duration::from_secs(20);
+/// The maximum resident memory of the process. Together with the operator's own it fits into the
+/// shipped memory limit of 256 MiB.
+pub(crate) const MEMORY: usize = 112 << 20;
+/// The maximum address space, for what grows faster than [`WATCH`] notices. It includes the
+/// program itself, its stacks, and memory that is reserved and never used.
+#[cfg(target_os = "linux")]
+const ADDRESS_SPACE: u64 = 1 << 30;
+/// Stack for the compiler, which recurses with the nesting of its input.
+const STACK: usize = 16 << 20;
+/// How often the limits on resident memory and CPU time are checked.
+const WATCH: Duration = Duration::from_millis(5);
+
+/// What the child writes first: one line of JSON. After `Compiled` follows the artifact.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Answer {
+    Compiled {
+        /// sha256 of the uncompressed component.
+        digest: String,
+        /// Bytes of the artifact.
+        size: usize,
+        landlock: Landlock,
+    },
+    Refused(LoadError),
+}
+
+/// How much of Landlock the kernel enforces on the compiler process: with it the process can open
+/// no file and no connection, even if a component takes control of the compiler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Landlock {
+    /// All that this release asks for.
+    Full,
+    /// Files, but not all of the newer restrictions.
+    Partial,
+    /// Nothing: the kernel has no Landlock, or it is disabled.
+    None,
+}
+
+/// Limits this process, compiles the component on standard input, and writes the result to
+/// standard output. The program must do nothing else before or after.
+pub fn run(limits: Limits) -> ExitCode {
+    let landlock = match confine() {
+        Ok(landlock) => landlock,
+        Err(error) => {
+            let words = format!("it could not limit itself: {error}");
+            return answer(&Answer::Refused(LoadError::CompilerUnavailable(words)), &[]);
+        }
+    };
+    let watcher = thread::current();
+    let compiler = thread::Builder::new()
+        .name("compiler".into())
+        .stack_size(STACK)
+        .spawn(move || {
+            let compiled = compile(limits);
+            watcher.unpark();
+            compiled
+        });
+    let compiler = match compiler {
+        Ok(compiler) => compiler,
+        Err(error) => {
+            let words = format!("no thread for it: {error}");
+            return answer(&Answer::Refused(LoadError::CompilerUnavailable(words)), &[]);
+        }
+    };
+    while !compiler.is_finished() {
+        if let Err(error) = within_limits() {
+            // The compiler cannot be interrupted; the end of the process ends it.
+            answer(&Answer::Refused(error), &[]);
+            std::process::exit(0);
+        }
+        thread::park_timeout(WATCH);
+    }
+    match compiler.join() {
+        Ok(Ok(CompiledPolicy { digest, artifact })) => {
+            let size = artifact.len();
+            let compiled = Answer::Compiled {
+                digest,
+                size,
+                landlock,
+            };
+            answer(&compiled, &artifact)
+        }
+        Ok(Err(error)) => answer(&Answer::Refused(error), &[]),
+        Err(panic) => {
+            let words = panic.downcast_ref::<String>().map(String::as_str);
+            let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
+            let words = text::one_line(words.unwrap_or_default(), text::ERROR);
+            let error = LoadError::CompileFailed(format!("the compiler panicked: {words}"));
+            answer(&Answer::Refused(error), &[])
+        }
+    }
+}
+
+fn compile(limits: Limits) -> Result<CompiledPolicy, LoadError> {
+    let unavailable = |words: String| LoadError::CompilerUnavailable(words);
+    let most = limits.component as u64 + 1;
+    let host = Host::new(limits).map_err(|error| unavailable(error.to_string()))?;
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().take(most).read_to_end(&mut bytes);
+    read.map_err(|error| unavailable(format!("the component could not be read: {error}")))?;
+    host.compile(&bytes)
+}
+
+fn answer(answer: &Answer, artifact: &[u8]) -> ExitCode {
+    let written = serde_json::to_vec(answer).map_err(Into::into);
+    let written = written.and_then(|mut line| {
+        line.push(b'\n');
+        let mut out = std::io::stdout();
+        out.write_all(&line)?;
+        out.write_all(artifact)?;
+        out.flush()
+    });
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Checks what this process has used so far.
+#[cfg(target_os = "linux")]
+fn within_limits() -> Result<(), LoadError> {
+    use nix::sys::resource::{UsageWho, getrusage};
+    let Ok(used) = getrusage(UsageWho::RUSAGE_SELF) else {
+        return Ok(());
+    };
+    // In kilobytes, and never less than it was: good enough, as exceeding it once is final.
+    if usize::try_from(used.max_rss()).unwrap_or_default() > MEMORY >> 10 {
+        return Err(LoadError::CompileTooLarge {
+            what: CompileMemory::Compiler,
+            limit: MEMORY,
+        });
+    }
+    let seconds = used.user_time().tv_sec() + used.system_time().tv_sec();
+    if u64::try_from(seconds).unwrap_or_default() >= CPU.as_secs() {
+        return Err(LoadError::CompileTimeout {
+            limit: CPU,
+            cpu: true,
+        });
+    }
+    Ok(())
+}
+
+/// Gives up what a compiler does not need. Whoever takes control of it finds no environment, no
+/// descriptor but the three pipes, and no way to open another.
+#[cfg(target_os = "linux")]
+fn confine() -> Result<Landlock, String> {
+    use nix::sys::prctl::set_pdeathsig;
+    use nix::sys::resource::{Resource, setrlimit};
+    use nix::sys::signal::Signal;
+
+    set_pdeathsig(Signal::SIGKILL).map_err(|error| error.to_string())?;
+    // If memory is short this process is the first to go. Without /proc that is not possible, and
+    // the other limits still hold.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    close_inherited();
+    let landlock = landlock().map_err(|error| format!("Landlock: {error}"))?;
+    let cpu = CPU.as_secs();
+    for (resource, soft, hard) in [
+        (Resource::RLIMIT_CORE, 0, 0),
+        (Resource::RLIMIT_FSIZE, 0, 0),
+        // A second later than the check in `within_limits`, which says why.
+        (Resource::RLIMIT_CPU, cpu + 1, cpu + 2),
+        (Resource::RLIMIT_AS, ADDRESS_SPACE, ADDRESS_SPACE),
+        // No new descriptor of any kind: the service account token stays shut on every kernel.
+        (Resource::RLIMIT_NOFILE, 0, 0),
+    ] {
+        setrlimit(resource, soft, hard).map_err(|error| format!("{resource:?}: {error}"))?;
+    }
+    Ok(landlock)
+}
+
+/// Closes descriptors that a parent of our parent left open for its children.
+#[cfg(target_os = "linux")]
+fn close_inherited() {
+    let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten();
+    let open: Vec<i32> = open
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2) {
+        // The one that listed the folder is closed already.
+        let _ = nix::unistd::close(descriptor);
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn landlock() -> Result<Landlock, landlock::RulesetError> {
+    use landlock::{ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetStatus, Scope};
+    let newest = ABI::V6;
+    // No rule: nothing is allowed of what is handled.
+    let status = Ruleset::default()
+        .handle_access(AccessFs::from_all(newest))?
+        .handle_access(AccessNet::from_all(newest))?
+        .scope(Scope::from_all(newest))?
+        .create()?
+        .restrict_self()?;
+    Ok(match status.ruleset {
+        RulesetStatus::FullyEnforced => Landlock::Full,
+        RulesetStatus::PartiallyEnforced => Landlock::Partial,
+        RulesetStatus::NotEnforced => Landlock::None,
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn confine() -> Result<Landlock, String> {
+    Ok(Landlock::None)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn within_limits() -> Result<(), LoadError> {
+    Ok(())
+}
