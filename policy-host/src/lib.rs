@@ -33,5 +33,5 @@ pub use contract::{
 };
 pub use load::{CompileMemory, LoadError, sha256};
 pub use policy::{CompiledPolicy, EvalError, Evaluation, Host, HostError, Policy, WeakPolicy};
-pub use record::{DecisionRecord, RecordedAnswer, request_digest};
+pub use record::{DecisionRecord, Engine, RecordedAnswer, request_digest};
 pub use sandbox::{Limits, LogLine};

@@ -322,6 +322,10 @@ impl Policy {
         }
     }
 
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
     fn component(&self) -> &Component {
         self.0.pre.instance_pre().component()
     }

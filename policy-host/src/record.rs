@@ -6,8 +6,11 @@ use crate::load;
 use crate::policy::{Evaluation, Policy};
 use serde::{Deserialize, Serialize};
 
-/// A decision, whole. The same policy gives the same answer to the same request, for the same
-/// fuel, on every machine; so a record can be checked anywhere.
+/// A decision with everything that it depends on.
+///
+/// The same policy gives the same answer to the same request, for the same fuel, on every machine
+/// with the same [`Engine`]. Two things depend on the machine as well: an evaluation that its
+/// deadline interrupts, and how deep a policy may recurse before its stack is full.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DecisionRecord {
@@ -15,6 +18,9 @@ pub struct DecisionRecord {
     pub digest: String,
     /// Version of the contract it speaks.
     pub contract: String,
+    /// What evaluated it; absent in records of releases that did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<Engine>,
     /// [`request_digest`] of the request.
     pub request_sha256: String,
     /// What was asked.
@@ -23,6 +29,25 @@ pub struct DecisionRecord {
     pub fuel: u64,
     /// The answer.
     pub answer: RecordedAnswer,
+}
+
+/// The version of wasmtime that is linked, on which the fuel of a decision depends.
+const WASMTIME: &str = "48.0.8";
+
+/// What an evaluation depends on besides policy and request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Engine {
+    /// Version of wasmtime.
+    pub wasmtime: String,
+    /// The processor architecture, such as `x86_64`.
+    pub arch: String,
+    /// [`Limits::fuel`](crate::Limits::fuel) and the share of the request's items.
+    pub fuel: u64,
+    /// [`Limits::memory`](crate::Limits::memory).
+    pub memory: usize,
+    /// [`Limits::stack`](crate::Limits::stack).
+    pub stack: usize,
 }
 
 /// An answer, as it is written down.
@@ -46,6 +71,7 @@ impl DecisionRecord {
         Self {
             digest: policy.digest().to_owned(),
             contract: policy.contract().to_owned(),
+            engine: Some(policy.engine(request.items.len())),
             request_sha256: request_digest(request),
             request: request.clone(),
             fuel: evaluation.fuel,
@@ -60,9 +86,36 @@ impl DecisionRecord {
     }
 }
 
+impl Policy {
+    /// What an evaluation of this policy about so many items depends on.
+    pub fn engine(&self, items: usize) -> Engine {
+        let limits = self.limits();
+        Engine {
+            wasmtime: WASMTIME.to_owned(),
+            arch: std::env::consts::ARCH.to_owned(),
+            fuel: self.fuel_limit(items),
+            memory: limits.memory,
+            stack: limits.stack,
+        }
+    }
+}
+
 /// sha256, in lower-case hex, of the request as compact JSON with its fields in the order of
 /// the contract.
 pub fn request_digest(request: &Request) -> String {
     // Plain numbers, strings and lists: there is nothing in it that JSON cannot say.
     load::sha256(&serde_json::to_vec(request).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_of_wasmtime_is_the_one_that_is_linked() {
+        let lock = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock");
+        let lock = std::fs::read_to_string(lock).unwrap();
+        let linked = format!("name = \"wasmtime\"\nversion = \"{WASMTIME}\"\n");
+        assert!(lock.contains(&linked), "Cargo.lock has another version");
+    }
 }

@@ -3,7 +3,7 @@
 use crate::component;
 use anyhow::{Context, Result};
 use flate2::read::MultiGzDecoder;
-use policy_host::{EvalError, Host, Limits, Policy};
+use policy_host::{CompileProcess, Compiled, EvalError, Host, Limits, Policy};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -93,16 +93,17 @@ fn unpack(bytes: &[u8]) -> Option<Vec<u8>> {
     (wasm.len() <= limit).then_some(wasm)
 }
 
-/// All that there is to say about a component's inside.
+/// All that there is to say about a component's inside: compiled by the operator's own compiler
+/// process, under its limits.
 fn examined(bytes: &[u8]) -> (String, ExitCode) {
     let mut text = String::new();
     if let Some((imports, exports)) = names(bytes) {
         text += &format!("imports    {}\n", listed(&imports));
         text += &format!("exports    {}\n", listed(&exports));
     }
-    let outcome = Host::new(Limits::default()).map(|host| host.load(bytes, None));
-    match outcome {
-        Ok(Ok(policy)) => {
+    let process = Host::new(Limits::default()).map(CompileProcess::of_this_program);
+    match process.map(|process| process.compile(bytes)) {
+        Ok(Ok(Compiled { policy, .. })) => {
             text += &accepted(&policy);
             (text, ExitCode::SUCCESS)
         }

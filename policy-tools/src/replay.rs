@@ -117,6 +117,18 @@ fn repeat(policy: &Policy, record: &DecisionRecord) -> (Outcome, String) {
         return (Outcome::Unknown, words.into());
     }
     let again = DecisionRecord::new(policy, &record.request, &policy.evaluate(&record.request));
+    let same = again.answer == record.answer && again.fuel == record.fuel;
+    if let (Some(then), Some(now)) = (&record.engine, &again.engine)
+        && then != now
+        && !same
+    {
+        let words = format!(
+            "cannot be repeated here: recorded with wasmtime {} on {} and a fuel limit of {}, and this is \
+             wasmtime {} on {} with {}",
+            then.wasmtime, then.arch, then.fuel, now.wasmtime, now.arch, now.fuel
+        );
+        return (Outcome::Unknown, words);
+    }
     if again.answer != record.answer {
         return (
             Outcome::Differs,
@@ -237,6 +249,7 @@ mod tests {
         };
         DecisionRecord {
             digest: "d".into(),
+            engine: None,
             contract: "1.0.0".into(),
             request_sha256: request_digest(&request),
             request,

@@ -229,10 +229,7 @@ fn the_guide_has_the_limits_that_the_operator_has() -> Result<()> {
             "fuel",
             vec![thousands(limits.fuel), thousands(limits.fuel_per_item)],
         ),
-        (
-            "time",
-            vec![format!("{} second", limits.deadline.as_secs())],
-        ),
+        ("time", vec![format!("{} ms", limits.deadline.as_millis())]),
         (
             "memory",
             vec![mib(limits.memory), thousands(limits.table_elements as u64)],
@@ -244,7 +241,11 @@ fn the_guide_has_the_limits_that_the_operator_has() -> Result<()> {
             vec![format!("{} lines", limits.log_lines), kib(limits.log_bytes)],
         ),
     ];
-    let rows = table(&guide, "\n## Limits\n", "A policy that takes longer")?;
+    let rows = table(
+        &guide,
+        "\n## Limits\n",
+        "Two policies other than the default",
+    )?;
     for (name, figures) in expected {
         let row = rows.iter().find(|(first, _)| first.starts_with(name));
         let (_, says) = row.with_context(|| format!("no row {name}"))?;
