@@ -42,8 +42,9 @@ pub enum LogFormat {
 /// Settings of `run`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Settings {
-    /// Address for /healthz, /readyz and /metrics; port 0 takes a free one.
-    #[arg(long, env = "OAAT_LISTEN", default_value = "0.0.0.0:8080")]
+    /// The address for /healthz, /readyz, and /metrics. Port 0 takes a free one. `[::]` also
+    /// accepts IPv4, and becomes 0.0.0.0 if the kernel has no IPv6.
+    #[arg(long, env = "OAAT_LISTEN", default_value = "[::]:8080")]
     pub listen: SocketAddr,
 
     /// Whether replicas elect one that acts, by a Lease in the operator's namespace.
