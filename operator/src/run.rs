@@ -8,7 +8,7 @@ use crate::items::Allowed;
 use crate::lease::{self, Election};
 use crate::metrics::Metrics;
 use crate::policies::Compiler;
-use crate::recorder::Recorder;
+use crate::recorder::{LogDecisions, Recorder};
 use crate::server;
 use anyhow::Context;
 use futures::future;
@@ -72,9 +72,13 @@ pub struct Settings {
     )]
     pub allow_items_from: Vec<String>,
 
+    /// What the log has of each decision: its digests, or the whole request as well, to be
+    /// repeated by `oaat-operator policy replay`.
+    #[arg(long, env = "OAAT_LOG_DECISIONS", default_value = "digest")]
+    pub log_decisions: LogDecisions,
+
     /// A folder for decisions: each goes into a file of its own there, whole, to be repeated by
-    /// `oaat-operator policy replay`. Nothing is ever removed. Those of up to 64 KiB are in the
-    /// log anyway.
+    /// `oaat-operator policy replay`. The newest 1,000 are kept, and 256 MiB of them at most.
     #[arg(long, env = "OAAT_RECORD_DECISIONS", value_name = "DIR")]
     pub record_decisions: Option<PathBuf>,
 
@@ -109,8 +113,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
     let allowed = Allowed::read(&settings.allow_items_from)
         .map_err(|error| anyhow::anyhow!("--allow-items-from: {error}"))?;
     let client = connect(metrics.clone()).await?;
-    let recorder = Recorder::new(settings.record_decisions.clone())
-        .context("--record-decisions: the folder cannot be made")?;
+    let recorder = Recorder::new(settings.log_decisions, settings.record_decisions.clone())
+        .context("--record-decisions: the folder cannot be used")?;
     let host = Host::new(Limits::default())?;
     let default = loop {
         match host.load(DEFAULT_POLICY, None) {
