@@ -9,6 +9,7 @@
 
 pub mod act;
 pub mod api;
+pub mod bounded_read;
 pub mod client;
 pub mod cluster;
 pub mod config_maps;
@@ -34,6 +35,7 @@ pub mod server;
 pub mod sightings;
 pub mod triggers;
 pub mod types;
+pub mod uses;
 pub mod validate;
 pub mod validate_files;
 pub mod windows;

@@ -1,7 +1,4 @@
 use super::*;
-use crate::api::OaatGroup;
-use crate::kube_cluster::Guarded;
-use kube::runtime::reflector::ObjectRef;
 use policy_host::{Host, Limits};
 use serde_json::json;
 use std::time::Instant;
@@ -40,7 +37,7 @@ fn source(key: &str) -> Source {
 }
 
 fn group(name: &str) -> GroupRef {
-    ObjectRef::<Guarded<OaatGroup>>::new(name).within("home")
+    GroupRef::new(name).within("home")
 }
 
 fn object(keys: &[(&str, &[u8])]) -> ConfigMap {
