@@ -14,7 +14,6 @@ use kube::core::Request as ApiRequest;
 use kube::{Client, Resource};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -86,7 +85,7 @@ impl BoundedReader {
         let request = ApiRequest::new(K::url_path(&(), Some(namespace)))
             .get(name, &GetParams::default())
             .map_err(|error| ClusterError::Unavailable(error.to_string()))?;
-        let (text, permit) = within(self.answer(request, OBJECT)).await?;
+        let (text, permit) = self.answer(request, OBJECT).await?;
         if permit.is_some() {
             *self.held() = permit;
         }
@@ -123,7 +122,7 @@ impl BoundedReader {
             } else {
                 LIST
             };
-            let (text, _permit) = within(self.answer(request, most)).await?;
+            let (text, _permit) = self.answer(request, most).await?;
             let Some(text) = text else {
                 match params.limit {
                     Some(1) => {
@@ -152,38 +151,62 @@ impl BoundedReader {
         &self,
         request: http::Request<Vec<u8>>,
         most: u64,
-    ) -> Result<(Option<Vec<u8>>, Option<OwnedSemaphorePermit>), kube::Error> {
-        let body = self.client.request_stream(request).await?;
-        let permit = async {
-            let held = self.held().is_some();
-            match held {
-                true => None,
-                // Nobody closes it.
-                false => self.permits.clone().acquire_owned().await.ok(),
+    ) -> Result<(Option<Vec<u8>>, Option<OwnedSemaphorePermit>), ClusterError> {
+        let holds = self.held().is_some();
+        let mut permit = None;
+        loop {
+            let attempt = async {
+                let body = self.client.request_stream(request.clone()).await?;
+                let may = || {
+                    if !holds && permit.is_none() {
+                        permit = self.permits.clone().try_acquire_owned().ok();
+                    }
+                    holds || permit.is_some()
+                };
+                read(body, most, may).await.map_err(kube::Error::ReadEvents)
+            };
+            match within(attempt).await? {
+                Part::Whole(bytes) => return Ok((Some(bytes), permit)),
+                Part::TooLarge => return Ok((None, permit)),
+                // No connection is held meanwhile, and the wait is no fault of the API server's.
+                // Nobody closes the semaphore.
+                Part::NotNow => permit = self.permits.clone().acquire_owned().await.ok(),
             }
-        };
-        read(body, most, permit)
-            .await
-            .map_err(kube::Error::ReadEvents)
+        }
     }
 }
 
-/// Reads up to `most` bytes, and waits for a permit before it holds more than a few.
-async fn read<P>(
+/// What was read of an answer.
+#[derive(Debug, PartialEq)]
+enum Part {
+    Whole(Vec<u8>),
+    /// There is more than was asked for.
+    TooLarge,
+    /// It is large, and no permit is free.
+    NotNow,
+}
+
+/// Reads up to `most` bytes, if it `may` hold more than a few.
+async fn read(
     body: impl AsyncRead,
     most: u64,
-    permit: impl Future<Output = Option<P>>,
-) -> std::io::Result<(Option<Vec<u8>>, Option<P>)> {
+    may: impl FnOnce() -> bool,
+) -> std::io::Result<Part> {
     futures::pin_mut!(body);
     let mut bytes = Vec::new();
     let small = body.as_mut().take(SMALL).read_to_end(&mut bytes).await?;
     if (small as u64) < SMALL {
-        return Ok((Some(bytes), None));
+        return Ok(Part::Whole(bytes));
     }
-    let permit = permit.await;
+    if !may() {
+        return Ok(Part::NotNow);
+    }
     let rest = most.saturating_sub(SMALL);
     let more = body.take(rest + 1).read_to_end(&mut bytes).await?;
-    Ok(((more as u64 <= rest).then_some(bytes), permit))
+    if more as u64 > rest {
+        return Ok(Part::TooLarge);
+    }
+    Ok(Part::Whole(bytes))
 }
 
 /// Decodes an object, or says which field of it cannot be decoded.
@@ -210,20 +233,25 @@ fn decode<K: DeserializeOwned>(text: &[u8]) -> Result<Result<K, Undecodable>, Cl
 mod tests {
     use super::*;
     use futures::io::Cursor;
-    use std::future::ready;
 
-    async fn reads(len: u64, most: u64) -> (Option<usize>, bool) {
+    async fn reads(len: u64, may: bool) -> (Part, bool) {
         let body = Cursor::new(vec![b'x'; usize::try_from(len).unwrap()]);
-        let (bytes, permit) = read(body, most, ready(Some(()))).await.unwrap();
-        (bytes.map(|bytes| bytes.len()), permit.is_some())
+        let mut asked = false;
+        let ask = || {
+            asked = true;
+            may
+        };
+        let part = read(body, LIST, ask).await.unwrap();
+        (part, asked)
     }
 
     #[tokio::test]
     async fn large_answers_take_a_permit_and_larger_ones_are_given_up() {
-        assert_eq!(reads(0, LIST).await, (Some(0), false));
-        assert_eq!(reads(SMALL - 1, LIST).await.1, false);
-        let large = usize::try_from(LIST).unwrap();
-        assert_eq!(reads(LIST, LIST).await, (Some(large), true));
-        assert_eq!(reads(LIST + 1, LIST).await, (None, true));
+        let whole = |len: u64| Part::Whole(vec![b'x'; usize::try_from(len).unwrap()]);
+        assert_eq!(reads(0, false).await, (whole(0), false));
+        assert_eq!(reads(SMALL - 1, false).await, (whole(SMALL - 1), false));
+        assert_eq!(reads(SMALL, false).await, (Part::NotNow, true));
+        assert_eq!(reads(LIST, true).await, (whole(LIST), true));
+        assert_eq!(reads(LIST + 1, true).await, (Part::TooLarge, true));
     }
 }
