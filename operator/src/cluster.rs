@@ -3,6 +3,7 @@
 
 use crate::api::{ItemsFrom, OaatGroup, OaatTypeSpec, Timestamp};
 use crate::items::News;
+use crate::pod::PodView;
 use crate::policies::{PolicyRead, Source};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
@@ -83,7 +84,7 @@ pub trait Cluster: Send + Sync + 'static {
         namespace: &str,
         group: &str,
         historic: bool,
-    ) -> impl Future<Output = Result<Vec<Pod>, ClusterError>> + Send;
+    ) -> impl Future<Output = Result<Vec<PodView>, ClusterError>> + Send;
 
     /// Reads one pod, live. `None` when there is none of this name.
     fn pod(

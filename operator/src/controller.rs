@@ -1,23 +1,25 @@
 //! Watches, and the queue of groups to look at.
 
-use crate::api::{OaatGroup, OaatType, Timestamp};
+use crate::api::Timestamp;
 use crate::cluster::ClusterError;
 use crate::config_maps::ConfigMaps;
 use crate::cycle::Cycle;
 use crate::events::{self, EventSink};
 use crate::fair_limiter::FairLimiter;
 use crate::items::{Allowed, Lists};
-use crate::kube_cluster::{Guarded, KubeCluster};
+use crate::kube_cluster::{KubeCluster, WatchedType};
 use crate::metrics::Metrics;
 use crate::pod::names;
 use crate::policies::{Compiler, PolicyCache, Sources};
 use crate::policy_limiter::PolicyLimiter;
 use crate::recorder::Recorder;
 use crate::sightings::Sightings;
-use crate::triggers::{GroupRef, Triggers};
+use crate::triggers::{self, GroupRef, Triggers, WatchedGroup};
 use crate::types::{self, TypeChecker};
+use crate::uses::Uses;
 use futures::{FutureExt, Stream, StreamExt, future};
 use k8s_openapi::api::core::v1::Pod;
+use kube::core::PartialObjectMeta;
 use kube::runtime::controller::{Action, Config, ReconcileRequest, applier};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
@@ -38,6 +40,9 @@ use tracing::{error, info, warn};
 /// Groups that are looked at side by side. Each waits for the API server most of the
 /// time; more of them only queue up there.
 const CONCURRENCY: u16 = 32;
+
+/// Objects in a page, where a list comes in pages: 15 MiB, if each is as large as can be.
+const PAGE: u32 = 10;
 
 /// Failures of a group's cycles in a row after which its user should hear of them.
 const NOTICEABLE: u32 = 4;
@@ -83,8 +88,8 @@ struct Context {
 /// finishes the cycles in hand.
 pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Receiver<bool>) {
     let client = shared.client.clone();
-    let (groups, groups_writer) = reflector::store::<Guarded<OaatGroup>>();
-    let (types, types_writer) = reflector::store::<Guarded<OaatType>>();
+    let (groups, groups_writer) = reflector::store::<WatchedGroup>();
+    let (types, types_writer) = reflector::store::<WatchedType>();
     let (group_queue, group_refs) = mpsc::unbounded_channel();
     let (type_queue, type_refs) = mpsc::unbounded_channel();
     let sightings = Arc::new(Sightings::default());
@@ -93,15 +98,20 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
     let (config_maps, compiler) = (shared.config_maps.clone(), shared.compiler.clone());
     let policies = Sources::new(config_maps.clone(), compiler, group_queue.clone());
     let lists = Lists::new(config_maps, shared.allowed.clone(), group_queue.clone());
+    let uses = Uses::new(groups.clone(), policies, lists);
     let triggers = Triggers::new(
         group_queue.clone(),
         groups.clone(),
         sightings.clone(),
         cache.clone(),
-        (policies.clone(), lists.clone()),
+        uses.clone(),
+    );
+    let cluster = KubeCluster::new(
+        client.clone(),
+        types.clone(),
+        uses.clone(),
         shared.metrics.clone(),
     );
-    let cluster = KubeCluster::new(client.clone(), types.clone(), policies, lists);
 
     let scope = namespace.as_deref();
     let watch_groups = {
@@ -110,35 +120,32 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
             triggers.group(event);
         })
     };
-    let watch_types = {
-        let groups = groups.clone();
-        follow(
-            api(&client, scope),
-            types_writer,
-            move |event: &Event<Guarded<OaatType>>| {
-                if let Event::Apply(type_) | Event::InitApply(type_) = event {
-                    let _ = type_queue.send(ObjectRef::from_obj(type_));
-                }
-                if let Event::Apply(type_) | Event::Delete(type_) = event {
-                    users(&groups, type_).into_iter().for_each(|group| {
-                        let _ = group_queue.send(group);
-                    });
-                }
-            },
-        )
-    };
+    let watch_types = follow(
+        api(&client, scope),
+        types_writer,
+        move |event: &Event<WatchedType>| {
+            if let Event::Apply(type_) | Event::InitApply(type_) = event {
+                let _ = type_queue.send(ObjectRef::from_obj(type_));
+            }
+            if let Event::Apply(type_) | Event::Delete(type_) = event {
+                let users = uses.of_type(type_.namespace().as_deref(), &type_.name_any());
+                users.into_iter().for_each(|group| {
+                    let _ = group_queue.send(group);
+                });
+            }
+        },
+    );
     let watch_pods = {
         let triggers = triggers.clone();
-        let config = watcher::Config::default().labels(names::GROUP);
-        let pods = watcher(api::<Pod>(&client, scope), config).default_backoff();
-        each(pods, move |event| triggers.pod(event))
+        each(pods(&client, scope, names::GROUP), move |event| {
+            triggers.pod(event);
+        })
     };
-
     let watch_listers = {
         let triggers = triggers.clone();
-        let config = watcher::Config::default().labels(names::LISTER);
-        let pods = watcher(api::<Pod>(&client, scope), config).default_backoff();
-        each(pods, move |event| triggers.lister(event))
+        each(pods(&client, scope, names::LISTER), move |event| {
+            triggers.lister(event);
+        })
     };
 
     let context = Arc::new(Context {
@@ -201,16 +208,54 @@ where
     }
 }
 
-/// Watches objects, keeps them in a store, and hands every event on.
-async fn follow<K>(api: Api<K>, writer: Writer<K>, each_event: impl FnMut(&Event<K>))
-where
+/// Watches the metadata of objects, keeps what triggers need of it in a store, and hands every
+/// event on.
+async fn follow<K>(
+    api: Api<PartialObjectMeta<K>>,
+    writer: Writer<PartialObjectMeta<K>>,
+    each_event: impl FnMut(&Event<PartialObjectMeta<K>>),
+) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let stream = watcher(api, watcher::Config::default())
+    let stream = listed_in_parts(watcher::Config::default(), move |config| {
+        watcher(api.clone(), config)
+    });
+    let stream = stream
         .default_backoff()
-        .modify(|object| object.managed_fields_mut().clear())
+        .modify(triggers::strip)
         .reflect(writer);
     each(stream, each_event).await;
+}
+
+/// Watches pods with a label.
+fn pods(
+    client: &Client,
+    namespace: Option<&str>,
+    label: &str,
+) -> impl Stream<Item = Result<Event<Pod>, watcher::Error>> + use<> {
+    let api = api::<Pod>(client, namespace);
+    let config = watcher::Config::default().labels(label);
+    listed_in_parts(config, move |config| watcher(api.clone(), config)).default_backoff()
+}
+
+/// Starts a watch whose first list comes one object at a time, so that only one is held. An API
+/// server that cannot do that (by default those of 1.30, 1.31 and 1.33) refuses, and is asked for
+/// small pages instead.
+fn listed_in_parts<K, S>(
+    config: watcher::Config,
+    start: impl Fn(watcher::Config) -> S,
+) -> impl Stream<Item = Result<Event<K>, watcher::Error>>
+where
+    S: Stream<Item = Result<Event<K>, watcher::Error>>,
+{
+    let paged = start(config.clone().page_size(PAGE));
+    let refused = |event: &Result<Event<K>, watcher::Error>| {
+        matches!(event, Err(watcher::Error::WatchStartFailed(kube::Error::Api(status)))
+            if [400, 422].contains(&status.code))
+    };
+    start(config.streaming_lists())
+        .take_while(move |event| future::ready(!refused(event)))
+        .chain(paged)
 }
 
 async fn each<K: Resource<DynamicType = ()>>(
@@ -222,9 +267,10 @@ async fn each<K: Resource<DynamicType = ()>>(
     while let Some(event) = stream.next().await {
         match event {
             Ok(event) => each_event(&event),
-            Err(watcher::Error::InitialListFailed(kube::Error::Api(status)))
-                if status.code == 404 =>
-            {
+            Err(
+                watcher::Error::InitialListFailed(kube::Error::Api(status))
+                | watcher::Error::WatchStartFailed(kube::Error::Api(status)),
+            ) if status.code == 404 => {
                 error!(
                     %kind,
                     "the API server does not know this kind; install it with: \
@@ -234,19 +280,6 @@ async fn each<K: Resource<DynamicType = ()>>(
             Err(error) => warn!(%kind, %error, "the watch was interrupted; it is taken up again"),
         }
     }
-}
-
-/// The groups that name a type.
-fn users(groups: &Store<Guarded<OaatGroup>>, type_: &Guarded<OaatType>) -> Vec<GroupRef> {
-    let (namespace, name) = (type_.namespace(), type_.name_any());
-    let named = groups.state_filter(|group| match &group.0 {
-        Ok(group) => group.spec.oaat_type == name && group.namespace() == namespace,
-        Err(_) => false,
-    });
-    named
-        .iter()
-        .map(|group| ObjectRef::from_obj(group.as_ref()))
-        .collect()
 }
 
 /// A queue that ends when `stop` turns true.
@@ -275,7 +308,7 @@ where
 }
 
 async fn reconcile(
-    group: Arc<Guarded<OaatGroup>>,
+    group: Arc<WatchedGroup>,
     context: Arc<Context>,
 ) -> Result<Action, ClusterError> {
     // A task of its own: cycles of different groups then use all cores.
@@ -294,8 +327,9 @@ async fn look(group: GroupRef, context: Arc<Context>) -> Result<Action, ClusterE
         group.namespace.clone().unwrap_or_default(),
         group.name.clone(),
     );
+    let cluster = context.cluster.for_cycle();
     let cycle = Cycle {
-        cluster: &context.cluster,
+        cluster: &cluster,
         sightings: &context.sightings,
         default: &shared.default,
         policies: &context.policies,
@@ -359,7 +393,7 @@ async fn look(group: GroupRef, context: Arc<Context>) -> Result<Action, ClusterE
 }
 
 /// After an error: again soon, then ever more slowly, and not all groups at once.
-fn back_off(group: Arc<Guarded<OaatGroup>>, error: &ClusterError, context: Arc<Context>) -> Action {
+fn back_off(group: Arc<WatchedGroup>, error: &ClusterError, context: Arc<Context>) -> Action {
     let key = ObjectRef::from_obj(group.as_ref());
     let (namespace, name) = (key.namespace.clone().unwrap_or_default(), key.name.clone());
     let failures = {

@@ -1,21 +1,21 @@
 //! The cluster as it is: every verb is one request to the API server.
 
 use crate::api::{ItemsFrom, OaatGroup, OaatType, Timestamp, condition};
+use crate::bounded_read::BoundedReader;
 use crate::cluster::{Cluster, ClusterError, GroupRead, TypeRead};
-use crate::items::{Lists, MAX_TEXT, News};
-use crate::pod::names;
-use crate::policies::{PolicyRead, Source, Sources};
+use crate::items::{MAX_TEXT, News};
+use crate::metrics::Metrics;
+use crate::pod::{PodView, names};
+use crate::policies::{PolicyRead, Source};
+use crate::uses::Uses;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::api::{
-    ApiResource, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams,
-    PostParams, Preconditions,
-};
-use kube::core::{DeserializeGuard, Request as ApiRequest};
+use kube::api::{DeleteParams, LogParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::{PartialObjectMeta, Request as ApiRequest};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt};
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Longest wait for an answer. Whatever takes longer is looked into afresh.
@@ -25,33 +25,61 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// waits for it.
 const LOG_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Groups as the watch gives them: also those that cannot be decoded.
-pub type Guarded<K> = DeserializeGuard<K>;
+/// The maximum number of pods that may carry a group's label. A group keeps at most 10,000
+/// finished ones.
+const MAX_PODS: usize = 12_000;
+
+/// The maximum size of a type, as JSON, that is kept between cycles. Larger ones are read again
+/// for every start.
+const KEPT_TYPE: usize = 64 << 10;
+/// The maximum size of all types that are kept.
+const KEPT_TYPES: usize = 4 << 20;
+
+/// Types as the watch reports them: their metadata.
+pub type WatchedType = PartialObjectMeta<OaatType>;
+type TypeRef = ObjectRef<WatchedType>;
 
 /// The real cluster.
 #[derive(Clone)]
 pub struct KubeCluster {
     client: Client,
-    types: Store<Guarded<OaatType>>,
-    policies: Sources,
-    lists: Lists,
+    reader: BoundedReader,
+    types: Store<WatchedType>,
+    kept: Arc<Mutex<KeptTypes>>,
+    uses: Uses,
+    metrics: Arc<Metrics>,
 }
 
 impl KubeCluster {
-    /// A cluster behind a client, whose own retries must be off. Types and policies come
-    /// from watches; nothing that the guarantee rests on does.
+    /// A cluster behind a client, whose own retries must be off. Policies and lists come from
+    /// watches, and so does whether a type has changed; nothing that the guarantee rests on does.
     pub fn new(
         client: Client,
-        types: Store<Guarded<OaatType>>,
-        policies: Sources,
-        lists: Lists,
+        types: Store<WatchedType>,
+        uses: Uses,
+        metrics: Arc<Metrics>,
     ) -> Self {
         Self {
+            reader: BoundedReader::new(client.clone()),
             client,
             types,
-            policies,
-            lists,
+            kept: Arc::default(),
+            uses,
+            metrics,
         }
+    }
+
+    /// The cluster for one cycle. Dropping it releases the memory permit of what the cycle read.
+    pub fn for_cycle(&self) -> Self {
+        Self {
+            reader: self.reader.for_cycle(),
+            ..self.clone()
+        }
+    }
+
+    /// Reads single objects.
+    pub fn reader(&self) -> &BoundedReader {
+        &self.reader
     }
 
     fn api<K>(&self, namespace: &str) -> Api<K>
@@ -61,17 +89,8 @@ impl KubeCluster {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// Which field of an object cannot be decoded, and why. Asked for only where the watch
-    /// or a read has shown that one cannot: the message of the decoder alone does not name it.
-    pub async fn undecodable<K>(&self, namespace: &str, name: &str) -> Option<String>
-    where
-        K: Resource<DynamicType = ()> + DeserializeOwned,
-    {
-        let kind = ApiResource::erase::<K>(&());
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
-        let object = serde_json::to_value(within(api.get(name)).await.ok()?).ok()?;
-        let error = serde_path_to_error::deserialize::<_, K>(object).err()?;
-        Some(format!("{}: {}", error.path(), error.inner()))
+    fn kept(&self) -> std::sync::MutexGuard<'_, KeptTypes> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Creates a pod from JSON as it is, unknown fields included.
@@ -166,17 +185,22 @@ fn unauthorized(message: &str) -> bool {
 
 impl Cluster for KubeCluster {
     async fn group(&self, namespace: &str, name: &str) -> Result<GroupRead, ClusterError> {
-        let api: Api<Guarded<OaatGroup>> = self.api(namespace);
-        match within(api.get(name)).await {
-            Ok(DeserializeGuard(Ok(group))) => Ok(GroupRead::Found(Box::new(group))),
-            Ok(DeserializeGuard(Err(error))) => Ok(GroupRead::Undecodable {
-                generation: error.metadata.generation,
-                resource_version: error.metadata.resource_version.clone().unwrap_or_default(),
-                error: self
-                    .undecodable::<OaatGroup>(namespace, name)
-                    .await
-                    .unwrap_or(error.error),
-            }),
+        let key = ObjectRef::new(name).within(namespace);
+        match self.reader.object::<OaatGroup>(namespace, name).await {
+            Ok(Ok(group)) => {
+                self.uses.note(&key, Some(&group));
+                Ok(GroupRead::Found(Box::new(group)))
+            }
+            Ok(Err(undecodable)) => {
+                self.uses.note(&key, None);
+                self.metrics.undecodable.inc();
+                let metadata = undecodable.metadata;
+                Ok(GroupRead::Undecodable {
+                    error: undecodable.error,
+                    generation: metadata.generation,
+                    resource_version: metadata.resource_version.unwrap_or_default(),
+                })
+            }
             Err(ClusterError::NotFound) => Ok(GroupRead::Gone),
             Err(other) => Err(other),
         }
@@ -187,25 +211,28 @@ impl Cluster for KubeCluster {
         namespace: &str,
         group: &str,
         historic: bool,
-    ) -> Result<Vec<Pod>, ClusterError> {
-        let api: Api<Pod> = self.api(namespace);
+    ) -> Result<Vec<PodView>, ClusterError> {
+        let mut views = Vec::new();
+        let mut known = HashSet::new();
+        let mut add = |pods: Vec<Pod>| {
+            let pods = pods.iter().map(PodView::from);
+            views.extend(pods.filter(|pod| known.insert(pod.uid.clone())));
+            match views.len() > MAX_PODS {
+                true => Err(ClusterError::Unavailable(format!(
+                    "more than {MAX_PODS} pods carry the label of this group ({}); delete some of them",
+                    names::GROUP
+                ))),
+                false => Ok(()),
+            }
+        };
         let selector = format!("{}={}", names::GROUP, names::group_label(group));
-        let mut pods = within(api.list(&ListParams::default().labels(&selector)))
-            .await?
-            .items;
+        self.reader.list(namespace, &selector, &mut add).await?;
         // A label value ends at 63 characters, so there are none of longer names.
         if historic && group.len() <= 63 {
             let selector = format!("app=oaat-operator,parent-name={group}");
-            let old = within(api.list(&ListParams::default().labels(&selector)))
-                .await?
-                .items;
-            let known: Vec<_> = pods.iter().map(|pod| pod.metadata.uid.clone()).collect();
-            pods.extend(
-                old.into_iter()
-                    .filter(|pod| !known.contains(&pod.metadata.uid)),
-            );
+            self.reader.list(namespace, &selector, &mut add).await?;
         }
-        Ok(pods)
+        Ok(views)
     }
 
     async fn pod(&self, namespace: &str, name: &str) -> Result<Option<Pod>, ClusterError> {
@@ -227,25 +254,34 @@ impl Cluster for KubeCluster {
     }
 
     async fn oaat_type(&self, namespace: &str, name: &str) -> Result<TypeRead, ClusterError> {
-        // At the start a type that has not been listed yet is not one that is missing.
-        let listed = tokio::time::timeout(TIMEOUT, self.types.wait_until_ready()).await;
-        if !matches!(listed, Ok(Ok(()))) {
-            return Err(ClusterError::Unavailable(
-                "the types could not be listed yet".into(),
-            ));
-        }
         let key = ObjectRef::new(name).within(namespace);
-        Ok(match self.types.get(&key).as_deref() {
-            None => TypeRead::Missing,
-            Some(DeserializeGuard(Err(error))) => {
-                TypeRead::Invalid(format!("this operator cannot read it: {}", error.error))
+        let version = self
+            .types
+            .get(&key)
+            .and_then(|type_| type_.resource_version());
+        if let Some(version) = version
+            && let Some(kept) = self.kept().get(&key, &version)
+        {
+            return Ok(kept);
+        }
+        match self.reader.object::<OaatType>(namespace, name).await {
+            Ok(Ok(type_)) => {
+                let read = usable(&type_);
+                let version = type_.resource_version().unwrap_or_default();
+                self.kept().keep(key, version, &read);
+                Ok(read)
             }
-            Some(DeserializeGuard(Ok(type_))) => usable(type_),
-        })
+            Ok(Err(undecodable)) => Ok(TypeRead::Invalid(format!(
+                "this operator cannot read it: {}",
+                undecodable.error
+            ))),
+            Err(ClusterError::NotFound) => Ok(TypeRead::Missing),
+            Err(other) => Err(other),
+        }
     }
 
     async fn policy(&self, source: &Source) -> Result<PolicyRead, ClusterError> {
-        Ok(self.policies.read(source))
+        Ok(self.uses.policies().read(source))
     }
 
     async fn items(
@@ -257,7 +293,7 @@ impl Cluster for KubeCluster {
         since: Option<Timestamp>,
     ) -> News {
         let group = ObjectRef::new(group).within(namespace);
-        self.lists.read(&group, source, due, since)
+        self.uses.lists().read(&group, source, due, since)
     }
 
     async fn output(
@@ -290,7 +326,7 @@ impl Cluster for KubeCluster {
     ) -> Result<String, ClusterError> {
         // Only metadata of the answer is of interest, so that a large group costs no
         // second decoding.
-        let api: Api<kube::core::PartialObjectMeta<OaatGroup>> = self.api(namespace);
+        let api: Api<PartialObjectMeta<OaatGroup>> = self.api(namespace);
         let patch = json!({
             "metadata": { "resourceVersion": resource_version },
             "status": status,
@@ -308,7 +344,7 @@ impl Cluster for KubeCluster {
     }
 
     async fn open_gate(&self, namespace: &str, name: &str, uid: &str) -> Result<(), ClusterError> {
-        let api: Api<kube::core::PartialObjectMeta<Pod>> = self.api(namespace);
+        let api: Api<PartialObjectMeta<Pod>> = self.api(namespace);
         // The uid makes the server refuse a pod of the same name that is another one;
         // gates are merged by name, so those of others stay.
         let patch = json!({
@@ -350,6 +386,63 @@ impl Cluster for KubeCluster {
             // Gone, or another pod by now.
             Ok(_) | Err(ClusterError::NotFound | ClusterError::Conflict(_)) => Ok(()),
             Err(other) => Err(other),
+        }
+    }
+}
+
+/// Types as they were read last, up to a total size.
+#[derive(Default)]
+struct KeptTypes {
+    types: HashMap<TypeRef, KeptType>,
+    size: usize,
+}
+
+struct KeptType {
+    version: String,
+    size: usize,
+    read: TypeRead,
+}
+
+impl KeptTypes {
+    /// A type, if it was read in this version.
+    fn get(&self, key: &TypeRef, version: &str) -> Option<TypeRead> {
+        let kept = self.types.get(key)?;
+        (kept.version == version).then(|| kept.read.clone())
+    }
+
+    /// Keeps a type. Others make room for it, in no particular order.
+    fn keep(&mut self, key: TypeRef, version: String, read: &TypeRead) {
+        self.remove(&key);
+        let size = match read {
+            TypeRead::Valid(spec) => serde_json::to_vec(spec).map_or(usize::MAX, |json| json.len()),
+            TypeRead::Invalid(message) => message.len(),
+            TypeRead::Missing | TypeRead::Unchecked => 0,
+        };
+        if size > KEPT_TYPE {
+            return;
+        }
+        // Small ones take something as well.
+        let size = size + 1024;
+        while self.size + size > KEPT_TYPES
+            && let Some(other) = self.types.keys().next().cloned()
+        {
+            self.remove(&other);
+        }
+        self.size += size;
+        let read = read.clone();
+        self.types.insert(
+            key,
+            KeptType {
+                version,
+                size,
+                read,
+            },
+        );
+    }
+
+    fn remove(&mut self, key: &TypeRef) {
+        if let Some(kept) = self.types.remove(key) {
+            self.size -= kept.size;
         }
     }
 }

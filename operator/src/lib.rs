@@ -9,6 +9,7 @@
 
 pub mod act;
 pub mod api;
+pub mod bounded_read;
 pub mod client;
 pub mod cluster;
 pub mod config_maps;
@@ -35,6 +36,7 @@ pub mod server;
 pub mod sightings;
 pub mod triggers;
 pub mod types;
+pub mod uses;
 pub mod validate;
 pub mod validate_files;
 pub mod windows;

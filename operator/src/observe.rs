@@ -5,9 +5,7 @@ use crate::cluster::{Cluster, ClusterError, GroupRead};
 use crate::decide::{CurrentPod, Observed};
 use crate::items::Listing;
 use crate::mutation::broken;
-use crate::pod::PodView;
 use crate::sightings::Sightings;
-use k8s_openapi::api::core::v1::Pod;
 use std::time::Duration;
 
 /// What a cycle needs to know beside the cluster.
@@ -36,10 +34,6 @@ pub enum Observation {
         /// For a write of its status.
         resource_version: String,
     },
-}
-
-fn views(pods: &[Pod]) -> Vec<PodView> {
-    pods.iter().map(PodView::from).collect()
 }
 
 /// Whether pods that the first implementation of these groups left behind may matter: they carry
@@ -79,17 +73,18 @@ pub async fn observe<C: Cluster>(
             });
         }
     };
-    let status = group.status.clone().unwrap_or_default();
-    let historic = historic(&status);
+    let none = OaatGroupStatus::default();
+    let status = group.status.as_ref().unwrap_or(&none);
+    let historic = historic(status);
     let mut pods = match early {
-        Some(early) => views(&early),
+        Some(early) => early,
         None if broken!(NoList) => Vec::new(),
-        None => views(&cluster.pods(namespace, name, historic).await?),
+        None => cluster.pods(namespace, name, historic).await?,
     };
     let unlisted = |current: &Current| !pods.iter().any(|pod| pod.uid == current.pod_uid);
     let listed = !historic && !broken!(NoList);
     if listed && status.current.as_ref().is_some_and(unlisted) {
-        pods = views(&cluster.pods(namespace, name, true).await?);
+        pods = cluster.pods(namespace, name, true).await?;
     }
 
     let sighting = |current: &Current| sightings.last(namespace, name, &current.pod_uid);
@@ -148,6 +143,7 @@ pub async fn observe<C: Cluster>(
 mod tests {
     use super::*;
     use crate::act::tests::script;
+    use k8s_openapi::api::core::v1::Pod;
     use serde_json::json;
 
     /// A pod that is being deleted, and how it stands.

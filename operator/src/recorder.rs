@@ -1,31 +1,56 @@
-//! Writes decisions down: one line of the log each, with all that is needed to repeat it, and
-//! files where that is asked for.
+//! The decision log: one line for each decision, with the digests by which it is found again, and
+//! the whole request only where that is asked for, in the line or in a file.
 
-use policy_host::{Decision, DecisionRecord, Evaluation, Level, Policy, Request};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use policy_host::{Decision, DecisionRecord, Evaluation, Level, Policy, Request, request_digest};
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tracing::{debug, error, info, warn};
 
-/// Longest record in bytes that goes into the log.
-const IN_THE_LOG: usize = 64 << 10;
+/// The maximum number of files in the folder of decisions.
+const FILES: usize = 1000;
+/// The maximum bytes of all of them.
+const BYTES: u64 = 256 << 20;
+/// The maximum number of lines that the policy of one group may log in [`WINDOW`].
+const LINES: usize = 256;
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// What the log has of each decision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogDecisions {
+    /// Its digests, the choice, and the fuel.
+    #[default]
+    Digest,
+    /// The whole request and answer as well.
+    Full,
+}
 
 /// Writes decisions down. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Recorder {
-    folder: Option<Arc<Path>>,
+    log: LogDecisions,
+    folder: Option<Arc<Folder>>,
+    said: Arc<Mutex<Said>>,
+}
+
+/// How much policies have logged in this window of time, by namespace and group.
+#[derive(Debug, Default)]
+struct Said {
+    since: Option<Instant>,
+    lines: HashMap<(String, String), usize>,
 }
 
 impl Recorder {
-    /// Also writes each decision into a file of its own in `folder`.
+    /// Writes into the log, and each decision into a file of its own in `folder`.
     ///
     /// # Errors
-    /// When the folder cannot be made.
-    pub fn new(folder: Option<PathBuf>) -> std::io::Result<Self> {
-        if let Some(folder) = &folder {
-            std::fs::create_dir_all(folder)?;
-        }
+    /// When the folder cannot be made or read.
+    pub fn new(log: LogDecisions, folder: Option<PathBuf>) -> std::io::Result<Self> {
         Ok(Self {
-            folder: folder.map(Into::into),
+            log,
+            folder: folder.map(Folder::open).transpose()?.map(Arc::new),
+            said: Arc::default(),
         })
     }
 
@@ -36,37 +61,22 @@ impl Recorder {
         request: &Request,
         evaluation: &Evaluation<Decision>,
     ) -> String {
+        self.quote(policy, request, evaluation);
         let (namespace, group) = (request.namespace.as_str(), request.group.as_str());
         let digest = policy.digest();
-        for line in &evaluation.log {
-            // In quotes, as a field: a policy's words must not pass for a line of the operator's.
-            let text = line.text.as_str();
-            match line.level {
-                Level::Debug => {
-                    debug!(target: "oaat_operator::policy", namespace, group, digest, line = text, "the policy says")
-                }
-                Level::Info => {
-                    info!(target: "oaat_operator::policy", namespace, group, digest, line = text, "the policy says")
-                }
-                Level::Warn => {
-                    warn!(target: "oaat_operator::policy", namespace, group, digest, line = text, "the policy says")
-                }
-                Level::Error => {
-                    error!(target: "oaat_operator::policy", namespace, group, digest, line = text, "the policy says")
-                }
-            }
-        }
-        let dropped = evaluation.log_dropped;
-        if dropped > 0 {
-            warn!(target: "oaat_operator::policy", namespace, group, digest, dropped, "the policy logged more than is kept");
-        }
-        let record = DecisionRecord::new(policy, request, evaluation);
-        let json = serde_json::to_string(&record).unwrap_or_default();
+        let json = || {
+            let record = DecisionRecord::new(policy, request, evaluation);
+            serde_json::to_string(&record).unwrap_or_default()
+        };
+        let full = self.log == LogDecisions::Full;
+        let json = (full || self.folder.is_some()).then(json);
         // As it is, not quoted, so that it can be cut out of a line of text; and first of all, so
         // that nothing that anyone else has a say in stands before it.
-        let whole = (json.len() <= IN_THE_LOG).then(|| tracing::field::display(&json));
+        let whole = json.as_ref().filter(|_| full);
+        let whole = whole.map(tracing::field::display);
         let seed = format!("{:016x}", request.seed);
-        let (fuel, sha256) = (evaluation.fuel, &record.request_sha256);
+        let sha256 = request_digest(request);
+        let fuel = evaluation.fuel;
         match &evaluation.answer {
             Ok(decision) => {
                 let chosen = decision.chosen().and_then(|i| request.items.get(i));
@@ -90,16 +100,147 @@ impl Recorder {
                 );
             }
         }
-        if let Some(folder) = &self.folder {
+        if let (Some(folder), Some(json)) = (&self.folder, &json) {
             // In the order of time, and never two of one name; a group's name may be as long
             // as a file's.
             let short = &group[..group.floor_char_boundary(63)];
             let name = format!("{}-{namespace}-{short}-{}.json", request.now, &sha256[..12]);
-            if let Err(error) = std::fs::write(folder.join(&name), &json) {
-                warn!(namespace, group, file = name, %error, "a decision could not be recorded");
+            if let Err(error) = folder.add(name, json) {
+                warn!(namespace, group, %error, "a decision could not be recorded");
             }
         }
-        record.request_sha256
+        sha256
+    }
+
+    /// Quotes what a policy logged, up to a number of lines for each group and minute.
+    fn quote(&self, policy: &Policy, request: &Request, evaluation: &Evaluation<Decision>) {
+        let (namespace, group) = (request.namespace.as_str(), request.group.as_str());
+        let digest = policy.digest();
+        let quoted = self.may_quote(namespace, group, evaluation.log.len());
+        for line in &evaluation.log[..quoted] {
+            // In quotes, as a field: a policy's words must not pass for a line of the operator's.
+            let text = line.text.as_str();
+            match line.level {
+                Level::Debug => {
+                    debug!(target: "oaat_operator::policy", namespace, group, digest, line = text, "the policy says")
+                }
+                Level::Info => {
+                    info!(target: "oaat_operator::policy", namespace, group, digest, line = text, "the policy says")
+                }
+                Level::Warn => {
+                    warn!(target: "oaat_operator::policy", namespace, group, digest, line = text, "the policy says")
+                }
+                Level::Error => {
+                    error!(target: "oaat_operator::policy", namespace, group, digest, line = text, "the policy says")
+                }
+            }
+        }
+        let dropped = evaluation.log_dropped + (evaluation.log.len() - quoted) as u64;
+        // One who may say nothing more is not complained about again and again.
+        if dropped > 0 && (quoted > 0 || evaluation.log.is_empty()) {
+            warn!(target: "oaat_operator::policy", namespace, group, digest, dropped, "the policy logged more than is kept");
+        }
+    }
+
+    /// How many of these lines of a group's policy may be logged.
+    fn may_quote(&self, namespace: &str, group: &str, lines: usize) -> usize {
+        if lines == 0 {
+            return 0;
+        }
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.since.is_none_or(|since| since.elapsed() >= WINDOW) {
+            *said = Said {
+                since: Some(Instant::now()),
+                lines: HashMap::new(),
+            };
+        }
+        let before = said.lines.entry((namespace.to_owned(), group.to_owned()));
+        let before = before.or_default();
+        let quoted = lines.min(LINES - *before);
+        *before += quoted;
+        quoted
+    }
+}
+
+/// A folder of decisions, of which the oldest go when there are too many. What is in it is read
+/// once.
+#[derive(Debug)]
+struct Folder {
+    path: PathBuf,
+    files: Mutex<Files>,
+}
+
+/// Files by name, which begins with their time, and their sizes.
+#[derive(Debug, Default)]
+struct Files {
+    sizes: BTreeMap<String, u64>,
+    bytes: u64,
+}
+
+impl Folder {
+    fn open(path: PathBuf) -> std::io::Result<Self> {
+        std::fs::create_dir_all(&path)?;
+        let mut files = Files::default();
+        for entry in std::fs::read_dir(&path)? {
+            let entry = entry?;
+            // Other files are none of our business.
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            let time = name.split('-').next().unwrap_or_default();
+            if time.parse::<u64>().is_ok() && name.ends_with(".json") {
+                files.add(name, entry.metadata()?.len());
+            }
+        }
+        let folder = Self {
+            path,
+            files: Mutex::default(),
+        };
+        folder.remove(files.excess());
+        *folder.files() = files;
+        Ok(folder)
+    }
+
+    fn files(&self) -> MutexGuard<'_, Files> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, name: String, json: &str) -> std::io::Result<()> {
+        std::fs::write(self.path.join(&name), json)?;
+        let excess = {
+            let mut files = self.files();
+            files.add(name, json.len() as u64);
+            files.excess()
+        };
+        self.remove(excess);
+        Ok(())
+    }
+
+    fn remove(&self, names: Vec<String>) {
+        for name in names {
+            if let Err(error) = std::fs::remove_file(self.path.join(&name)) {
+                warn!(file = name, %error, "an old record of a decision could not be removed");
+            }
+        }
+    }
+}
+
+impl Files {
+    fn add(&mut self, name: String, size: u64) {
+        let before = self.sizes.insert(name, size);
+        self.bytes = self.bytes + size - before.unwrap_or_default();
+    }
+
+    /// Takes out the oldest until the rest is within the limits.
+    fn excess(&mut self) -> Vec<String> {
+        let mut names = Vec::new();
+        while (self.sizes.len() > FILES || self.bytes > BYTES)
+            && let Some((name, size)) = self.sizes.pop_first()
+        {
+            self.bytes -= size;
+            names.push(name);
+        }
+        names
     }
 }
 
@@ -128,6 +269,7 @@ mod tests {
 
     /// What the log has after an evaluation was written down, as text and as JSON.
     fn logged(
+        mode: LogDecisions,
         policy: &Policy,
         request: &Request,
         evaluation: &Evaluation<Decision>,
@@ -139,7 +281,8 @@ mod tests {
                 .with_ansi(false)
                 .with_writer(move || writer.clone());
             let write = || {
-                Recorder::default().record(policy, request, evaluation);
+                let recorder = Recorder::new(mode, None).unwrap();
+                recorder.record(policy, request, evaluation);
             };
             match json {
                 false => tracing::subscriber::with_default(format.finish(), write),
@@ -201,11 +344,69 @@ mod tests {
                 evaluation.log.push(LogLine { level, text });
             }
             let expected = DecisionRecord::new(&policy, &request, &evaluation);
-            for log in logged(&policy, &request, &evaluation) {
+            for log in logged(LogDecisions::Full, &policy, &request, &evaluation) {
                 assert!(log.lines().count() >= 4, "{log}");
                 let found = policy_tools::recorded(&log);
                 assert_eq!(found, std::slice::from_ref(&expected), "{log}");
             }
         }
+    }
+
+    #[test]
+    fn without_being_asked_the_log_has_one_line_of_digests() {
+        let host = Host::new(Limits::default()).unwrap();
+        let policy = host.load(crate::DEFAULT_POLICY, None).unwrap();
+        let request = Request {
+            settings: "{\"secret\":\"of the group\"}".into(),
+            ..request()
+        };
+        let evaluation = policy.evaluate(&request);
+        for log in logged(LogDecisions::Digest, &policy, &request, &evaluation) {
+            assert_eq!(log.lines().count(), 1, "{log}");
+            assert!(log.contains(policy.digest()), "{log}");
+            assert!(log.contains(&request_digest(&request)), "{log}");
+            assert!(!log.contains("of the group"), "{log}");
+            assert!(policy_tools::recorded(&log).is_empty(), "{log}");
+        }
+    }
+
+    #[test]
+    fn a_policy_that_logs_in_every_decision_is_cut_short() {
+        let recorder = Recorder::default();
+        let quoted: usize = (0..10).map(|_| recorder.may_quote("n", "g", 64)).sum();
+        assert_eq!(quoted, LINES);
+        assert_eq!(recorder.may_quote("n", "other", 64), 64);
+        recorder.said.lock().unwrap().since = None;
+        assert_eq!(recorder.may_quote("n", "g", 64), 64);
+    }
+
+    #[test]
+    fn the_oldest_records_go_and_others_files_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_owned();
+        std::fs::write(path.join("notes.json"), "mine").unwrap();
+        let name = |number: usize| format!("{}-n-g-0.json", 1_800_000_000_000 + number);
+        let decisions = Folder::open(path.clone()).unwrap();
+        for number in 0..FILES + 2 {
+            decisions.add(name(number), "{}").unwrap();
+        }
+        // What was written before a restart counts as well.
+        let decisions = Folder::open(path.clone()).unwrap();
+        decisions.add(name(FILES + 2), "{}").unwrap();
+        assert_eq!(std::fs::read_dir(&path).unwrap().count(), FILES + 1);
+        assert!(!path.join(name(2)).exists() && path.join(name(3)).exists());
+        assert!(path.join("notes.json").exists());
+    }
+
+    #[test]
+    fn records_have_a_total_size() {
+        let mut files = Files::default();
+        files.add("1".into(), BYTES / 2);
+        files.add("2".into(), BYTES / 2);
+        assert!(files.excess().is_empty());
+        files.add("2".into(), BYTES / 4);
+        files.add("3".into(), BYTES / 2);
+        assert_eq!(files.excess(), ["1"]);
+        assert_eq!(files.bytes, BYTES / 4 * 3);
     }
 }

@@ -10,7 +10,7 @@ use crate::lease::{self, Election};
 use crate::metrics::Metrics;
 use crate::policies::Compiler;
 use crate::policy_limiter;
-use crate::recorder::Recorder;
+use crate::recorder::{LogDecisions, Recorder};
 use crate::server;
 use anyhow::Context;
 use futures::future;
@@ -44,8 +44,9 @@ pub enum LogFormat {
 /// Settings of `run`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Settings {
-    /// Address for /healthz, /readyz and /metrics; port 0 takes a free one.
-    #[arg(long, env = "OAAT_LISTEN", default_value = "0.0.0.0:8080")]
+    /// The address for /healthz, /readyz, and /metrics. Port 0 takes a free one. `[::]` also
+    /// accepts IPv4, and becomes 0.0.0.0 if the kernel has no IPv6.
+    #[arg(long, env = "OAAT_LISTEN", default_value = "[::]:8080")]
     pub listen: SocketAddr,
 
     /// Whether replicas elect one that acts, by a Lease in the operator's namespace.
@@ -73,9 +74,13 @@ pub struct Settings {
     )]
     pub allow_items_from: Vec<String>,
 
+    /// What the log has of each decision: its digests, or the whole request as well, to be
+    /// repeated by `oaat-operator policy replay`.
+    #[arg(long, env = "OAAT_LOG_DECISIONS", default_value = "digest")]
+    pub log_decisions: LogDecisions,
+
     /// A folder for decisions: each goes into a file of its own there, whole, to be repeated by
-    /// `oaat-operator policy replay`. Nothing is ever removed. Those of up to 64 KiB are in the
-    /// log anyway.
+    /// `oaat-operator policy replay`. The newest 1,000 are kept, and 256 MiB of them at most.
     #[arg(long, env = "OAAT_RECORD_DECISIONS", value_name = "DIR")]
     pub record_decisions: Option<PathBuf>,
 
@@ -110,8 +115,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
     let allowed = Allowed::read(&settings.allow_items_from)
         .map_err(|error| anyhow::anyhow!("--allow-items-from: {error}"))?;
     let client = connect(metrics.clone()).await?;
-    let recorder = Recorder::new(settings.record_decisions.clone())
-        .context("--record-decisions: the folder cannot be made")?;
+    let recorder = Recorder::new(settings.log_decisions, settings.record_decisions.clone())
+        .context("--record-decisions: the folder cannot be used")?;
     let (compiler, default) = policies().await?;
 
     let instance = std::env::var("POD_NAME").ok();

@@ -1,14 +1,32 @@
-//! `/healthz`, `/readyz` and `/metrics`.
+//! `/healthz`, `/readyz` and `/metrics`, for anyone who reaches the port: what a client costs is
+//! bounded, and one that is slow keeps no other from being served.
 
 use crate::metrics::Metrics;
-use axum::Router;
-use axum::http::{StatusCode, header};
-use axum::routing::get;
-use std::net::SocketAddr;
+use http::{Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::net::TcpListener;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
+
+/// Open connections. The oldest is closed for a new one: a request is answered within
+/// milliseconds, so an old connection is one of a slow client.
+const CONNECTIONS: usize = 64;
+/// How long a connection may be open, from its first byte to the last of its one answer.
+const LIFETIME: Duration = Duration::from_secs(10);
+/// The maximum bytes of a request's head. There is no body that is read.
+const HEAD: usize = 16 << 10;
+/// The pause after a failed accept, such as where the process has no file descriptors left.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Starts to serve, and gives the address in use (the port may have been 0).
 ///
@@ -22,36 +40,189 @@ pub async fn serve(
     metrics: Arc<Metrics>,
     ready: Arc<AtomicBool>,
 ) -> std::io::Result<SocketAddr> {
-    let listener = TcpListener::bind(listen).await?;
+    let listener = bind(listen).await?;
     let address = listener.local_addr()?;
-    let text = [(
-        header::CONTENT_TYPE,
-        "application/openmetrics-text; version=1.0.0; charset=utf-8",
-    )];
-    let app = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route(
-            "/readyz",
-            get(move || async move {
-                if ready.load(Ordering::Relaxed) {
-                    (StatusCode::OK, "ok\n")
-                } else {
-                    (
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        "the API server has not answered yet\n",
-                    )
-                }
-            }),
-        )
-        .route(
-            "/metrics",
-            get(move || async move { (text, metrics.text()) }),
-        );
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, app).await {
-            warn!(%error, "health and metrics are no longer served");
-        }
-    });
+    let answer = move |request: &Request<Incoming>| answer(request.uri().path(), &metrics, &ready);
+    tokio::spawn(accept(listener, Arc::new(answer)));
     info!(%address, "serving health and metrics");
     Ok(address)
+}
+
+/// Binds an address; where it is `[::]` and the kernel has no IPv6, `0.0.0.0`.
+async fn bind(listen: SocketAddr) -> std::io::Result<TcpListener> {
+    match TcpListener::bind(listen).await {
+        Err(error)
+            if listen.ip() == Ipv6Addr::UNSPECIFIED
+                && error.kind() != std::io::ErrorKind::AddrInUse =>
+        {
+            warn!(%listen, %error, "no IPv6; listening on IPv4 alone");
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, listen.port())).await
+        }
+        bound => bound,
+    }
+}
+
+async fn accept<F>(listener: TcpListener, answer: Arc<F>)
+where
+    F: Fn(&Request<Incoming>) -> Response<String> + Send + Sync + 'static,
+{
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
+    loop {
+        let connection = match listener.accept().await {
+            Ok((connection, _)) => connection,
+            Err(error) => {
+                warn!(%error, "a connection for health or metrics was not accepted");
+                sleep(PAUSE).await;
+                continue;
+            }
+        };
+        open.retain(|connection| !connection.is_finished());
+        if open.len() >= CONNECTIONS
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
+        }
+        let task = tokio::spawn(timeout(LIFETIME, converse(connection, answer.clone())));
+        open.push_back(task.abort_handle());
+    }
+}
+
+/// Answers one request.
+async fn converse<F>(connection: TcpStream, answer: Arc<F>)
+where
+    F: Fn(&Request<Incoming>) -> Response<String> + Send + Sync + 'static,
+{
+    let service = service_fn(move |request| {
+        let response = answer(&request);
+        async { Ok::<_, Infallible>(response) }
+    });
+    // What becomes of it is the client's business.
+    let _ = http1::Builder::new()
+        .keep_alive(false)
+        .max_buf_size(HEAD)
+        .serve_connection(TokioIo::new(connection), service)
+        .await;
+}
+
+fn answer(path: &str, metrics: &Metrics, ready: &AtomicBool) -> Response<String> {
+    let text = "text/plain; charset=utf-8";
+    let (status, content_type, body) = match path {
+        "/healthz" => (StatusCode::OK, text, "ok\n".to_owned()),
+        "/readyz" if ready.load(Ordering::Relaxed) => (StatusCode::OK, text, "ok\n".to_owned()),
+        "/readyz" => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            text,
+            "the API server has not answered yet\n".to_owned(),
+        ),
+        "/metrics" => (
+            StatusCode::OK,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            metrics.text(),
+        ),
+        _ => (StatusCode::NOT_FOUND, text, "not found\n".to_owned()),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let content_type = header::HeaderValue::from_static(content_type);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, content_type);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::IpAddr;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    async fn started(listen: &str) -> SocketAddr {
+        let listen = listen.parse().unwrap();
+        serve(listen, Arc::default(), Arc::default()).await.unwrap()
+    }
+
+    async fn get(address: impl Into<SocketAddr>, path: &str) -> String {
+        let asked = async {
+            let mut connection = TcpStream::connect(address.into()).await?;
+            let request = format!("GET {path} HTTP/1.1\r\nHost: operator\r\n\r\n");
+            connection.write_all(request.as_bytes()).await?;
+            let mut answer = String::new();
+            connection.read_to_string(&mut answer).await?;
+            std::io::Result::Ok(answer)
+        };
+        timeout(PATIENCE, asked).await.unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn every_path_has_its_answer() {
+        let address = started("127.0.0.1:0").await;
+        for (path, status, body) in [
+            ("/healthz", "200", "ok\n"),
+            ("/readyz", "503", "has not answered yet\n"),
+            ("/metrics", "200", "# EOF\n"),
+            ("/other", "404", "not found\n"),
+        ] {
+            let answer = get(address, path).await;
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{answer}"
+            );
+            assert!(answer.ends_with(body), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn clients_of_both_families_reach_the_unspecified_address() {
+        // A machine without IPv6 shows that the fallback works.
+        let port = started("[::]:0").await.port();
+        let mut reached = vec![IpAddr::from(Ipv4Addr::LOCALHOST)];
+        if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.is_ok() {
+            reached.push(Ipv6Addr::LOCALHOST.into());
+        }
+        for host in reached {
+            let answer = get((host, port), "/healthz").await;
+            assert!(answer.ends_with("ok\n"), "{host}: {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn slow_clients_keep_nobody_from_an_answer_and_are_closed() {
+        let address = started("127.0.0.1:0").await;
+        let mut slow = Vec::new();
+        for number in 0..CONNECTIONS * 3 {
+            let mut connection = TcpStream::connect(address).await.unwrap();
+            let begun: &[u8] = match number % 3 {
+                0 => b"",
+                1 => b"GET /healthz HTTP/1.1\r\n",
+                _ => b"POST /metrics HTTP/1.1\r\nContent-Length: 1000000\r\n",
+            };
+            connection.write_all(begun).await.unwrap();
+            slow.push(connection);
+        }
+        let answer = get(address, "/healthz").await;
+        assert!(answer.ends_with("ok\n"), "{answer}");
+        for mut connection in slow {
+            // Closed or reset, once their time is over.
+            let ended = timeout(PATIENCE, connection.read_to_end(&mut Vec::new())).await;
+            assert!(ended.is_ok(), "a slow client is still connected");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_without_end_is_refused() {
+        let address = started("127.0.0.1:0").await;
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        let head = format!("GET /healthz HTTP/1.1\r\nX: {}", "x".repeat(HEAD * 4));
+        let talk = async {
+            // The server may hang up before all of it is written.
+            let _ = connection.write_all(head.as_bytes()).await;
+            let mut answer = Vec::new();
+            let _ = connection.read_to_end(&mut answer).await;
+            String::from_utf8_lossy(&answer).into_owned()
+        };
+        let answer = timeout(PATIENCE, talk).await.unwrap();
+        assert!(!answer.contains("200 OK"), "{answer}");
+    }
 }

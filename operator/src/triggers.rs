@@ -2,16 +2,14 @@
 //! that merely proceeds, or our own write of a status, changes nothing for its group.
 
 use crate::api::OaatGroup;
-use crate::items::Lists;
-use crate::kube_cluster::Guarded;
-use crate::metrics::Metrics;
 use crate::pod::{PodView, names};
-use crate::policies::{PolicyCache, Source, Sources};
+use crate::policies::PolicyCache;
 use crate::sightings::Sightings;
+use crate::uses::Uses;
 use crate::{run_now, validate};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::DeserializeGuard;
+use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt};
@@ -21,8 +19,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
+/// Groups as the watch reports them: their metadata. Each cycle reads its group live.
+pub type WatchedGroup = PartialObjectMeta<OaatGroup>;
+
 /// A group to look at.
-pub type GroupRef = ObjectRef<Guarded<OaatGroup>>;
+pub type GroupRef = ObjectRef<WatchedGroup>;
 
 /// How long a gated pod may stand unclaimed before a look is worth while. Its creator
 /// opens it within milliseconds.
@@ -34,12 +35,10 @@ const OWN_WRITE: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub struct Triggers {
     queue: UnboundedSender<GroupRef>,
-    groups: Store<Guarded<OaatGroup>>,
+    groups: Store<WatchedGroup>,
     sightings: Arc<Sightings>,
     cache: Arc<PolicyCache>,
-    policies: Sources,
-    lists: Lists,
-    metrics: Arc<Metrics>,
+    uses: Uses,
     memory: Arc<Mutex<Memory>>,
 }
 
@@ -82,20 +81,17 @@ impl Triggers {
     /// Triggers that go into `queue`.
     pub fn new(
         queue: UnboundedSender<GroupRef>,
-        groups: Store<Guarded<OaatGroup>>,
+        groups: Store<WatchedGroup>,
         sightings: Arc<Sightings>,
         cache: Arc<PolicyCache>,
-        (policies, lists): (Sources, Lists),
-        metrics: Arc<Metrics>,
+        uses: Uses,
     ) -> Self {
         Self {
             queue,
             groups,
             sightings,
             cache,
-            policies,
-            lists,
-            metrics,
+            uses,
             memory: Arc::default(),
         }
     }
@@ -123,7 +119,7 @@ impl Triggers {
     }
 
     /// An event of the watch on groups.
-    pub fn group(&self, event: &Event<Guarded<OaatGroup>>) {
+    pub fn group(&self, event: &Event<WatchedGroup>) {
         let group = match event {
             Event::Apply(group) | Event::InitApply(group) => group,
             Event::Delete(group) => {
@@ -132,8 +128,7 @@ impl Triggers {
                     .forget(&group.namespace().unwrap_or_default(), &group.name_any());
                 self.cache
                     .forget(group.meta().uid.as_deref().unwrap_or_default());
-                self.policies.used(&key, None, None);
-                self.lists.used(&key, &[]);
+                self.uses.forget(&key);
                 self.memory().groups.remove(&key);
                 return;
             }
@@ -145,30 +140,14 @@ impl Triggers {
                 return;
             }
         };
-        if matches!(group, DeserializeGuard(Err(_))) {
-            self.metrics.undecodable.inc();
-        }
         let key = ObjectRef::from_obj(group);
-        let source = group.0.as_ref().ok().and_then(Source::of);
-        let status = group
-            .0
-            .as_ref()
-            .ok()
-            .and_then(|group| group.status.as_ref());
-        let rejected = status.and_then(|status| status.rejected_policy.clone());
-        self.policies.used(&key, source, rejected);
-        let lists = group
-            .0
-            .as_ref()
-            .map(|group| group.spec.items_from.as_slice());
-        self.lists.used(&key, lists.unwrap_or_default());
         let meta = group.meta();
         let users = hash((
             &meta.uid,
             meta.generation,
             meta.deletion_timestamp.is_some(),
             // They are no part of the spec, so they make no generation.
-            annotations(meta),
+            &meta.annotations,
         ));
         let version = meta.resource_version.clone().unwrap_or_default();
         let known = {
@@ -206,8 +185,7 @@ impl Triggers {
             uids.extend(group.meta().uid.clone());
         }
         self.cache.retain(&uids);
-        self.policies.retain(&names);
-        self.lists.retain(&names);
+        self.uses.retain(&names);
         let mut memory = self.memory();
         for group in gone(memory.groups.keys(), &names) {
             memory.groups.remove(&group);
@@ -324,10 +302,24 @@ impl Triggers {
     }
 }
 
-/// The annotations that the operator reads.
-fn annotations(meta: &ObjectMeta) -> [Option<&String>; 2] {
-    let read = |name| meta.annotations.as_ref()?.get(name);
-    [read(run_now::ANNOTATION), read(validate::PAUSED)]
+/// Strips a watched object of all that triggers have no use for. Of the annotations that the
+/// operator reads a hash stays, by which a change shows; each cycle reads them live.
+pub fn strip<K>(object: &mut PartialObjectMeta<K>) {
+    let all = std::mem::take(&mut object.metadata);
+    let read = all.annotations.into_iter().flatten();
+    let read = read.filter(|(name, _)| [run_now::ANNOTATION, validate::PAUSED].contains(&&**name));
+    let annotations = read.map(|(name, value)| (name, format!("{:x}", hash(value))));
+    object.types = None;
+    object.metadata = ObjectMeta {
+        name: all.name,
+        namespace: all.namespace,
+        uid: all.uid,
+        generation: all.generation,
+        resource_version: all.resource_version,
+        deletion_timestamp: all.deletion_timestamp,
+        annotations: Some(annotations.collect()),
+        ..ObjectMeta::default()
+    };
 }
 
 /// Whether one resource version is later than the other. They are decimal numbers of
@@ -340,14 +332,16 @@ fn newer(one: &str, other: &str) -> bool {
 mod tests {
     use super::*;
     use crate::config_maps::ConfigMaps;
-    use crate::policies::{Compiler, PolicyRead};
+    use crate::items::Lists;
+    use crate::policies::{Compiler, PolicyRead, Sources};
     use crate::policy_limiter::{self, PolicyLimiter};
+    use kube::core::PartialObjectMetaExt;
     use kube::runtime::reflector;
     use policy_host::{Host, Limits};
     use serde_json::json;
 
     /// A group with a policy in a ConfigMap.
-    fn group(name: &str) -> Guarded<OaatGroup> {
+    fn group(name: &str) -> OaatGroup {
         serde_json::from_value(json!({
             "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
             "metadata": { "name": name, "namespace": "home", "uid": name, "resourceVersion": "1" },
@@ -359,12 +353,15 @@ mod tests {
         .unwrap()
     }
 
-    #[tokio::test]
-    async fn groups_that_went_while_nobody_watched_are_forgotten() {
-        let (groups, mut writer) = reflector::store::<Guarded<OaatGroup>>();
-        let (queue, _triggered) = tokio::sync::mpsc::unbounded_channel();
+    fn watched(group: &OaatGroup) -> WatchedGroup {
+        let mut watched = group.metadata.clone().into_response_partial();
+        strip(&mut watched);
+        watched
+    }
+
+    /// What groups use, before any was read.
+    fn nothing_used(groups: Store<WatchedGroup>, queue: UnboundedSender<GroupRef>) -> Uses {
         let host = Host::new(Limits::default()).unwrap();
-        let policy = host.load(crate::DEFAULT_POLICY, None).unwrap();
         let silent = tower::service_fn(|_: http::Request<kube::client::Body>| {
             std::future::pending::<Result<http::Response<kube::client::Body>, std::io::Error>>()
         });
@@ -372,19 +369,23 @@ mod tests {
         let config_maps = ConfigMaps::new(client);
         let lists = Lists::new(config_maps.clone(), Arc::default(), queue.clone());
         let compiler = Compiler::new(move |bytes| host.load(bytes, None));
-        let sources = Sources::new(config_maps, compiler, queue.clone());
+        Uses::new(groups, Sources::new(config_maps, compiler, queue), lists)
+    }
+
+    #[tokio::test]
+    async fn groups_that_went_while_nobody_watched_are_forgotten() {
+        let (groups, mut writer) = reflector::store::<WatchedGroup>();
+        let (queue, _triggered) = tokio::sync::mpsc::unbounded_channel();
+        let host = Host::new(Limits::default()).unwrap();
+        let policy = host.load(crate::DEFAULT_POLICY, None).unwrap();
+        let uses = nothing_used(groups.clone(), queue.clone());
         let cache = Arc::new(PolicyCache::default());
         let limiter = PolicyLimiter::new(policy_limiter::permits(), queue.clone());
-        let triggers = Triggers::new(
-            queue,
-            groups,
-            Arc::default(),
-            cache.clone(),
-            (sources.clone(), lists),
-            Arc::default(),
-        );
+        let triggers = Triggers::new(queue, groups, Arc::default(), cache.clone(), uses.clone());
         let mut list = |names: &[&str]| {
-            let listed = names.iter().map(|name| Event::InitApply(group(name)));
+            let listed = names
+                .iter()
+                .map(|name| Event::InitApply(watched(&group(name))));
             let events = std::iter::once(Event::Init).chain(listed);
             for event in events.chain([Event::InitDone]) {
                 writer.apply_watcher_event(&event);
@@ -393,16 +394,44 @@ mod tests {
         };
         list(&["stays", "goes"]);
         for name in ["stays", "goes"] {
-            let DeserializeGuard(Ok(group)) = group(name) else {
-                panic!("{name} is no group");
-            };
+            let group = group(name);
+            uses.note(&ObjectRef::from_obj(&watched(&group)), Some(&group));
             let read = Some(PolicyRead::Loaded(policy.clone()));
             cache.rule(&group, read, &policy, &limiter).await;
         }
         list(&["stays"]);
-        assert_eq!(sources.users(), ["stays"]);
+        assert_eq!(uses.policies().users(), ["stays"]);
+        let of_type = |name| uses.of_type(Some("home"), name).len();
+        assert_eq!((of_type("t"), of_type("u")), (1, 0));
         assert!(cache.knows("stays") && !cache.knows("goes"));
         assert_eq!(triggers.memory().groups.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_group_that_was_deleted_while_it_was_read_uses_nothing() {
+        let (groups, _writer) = reflector::store::<WatchedGroup>();
+        let (queue, _triggered) = tokio::sync::mpsc::unbounded_channel();
+        let uses = nothing_used(groups, queue);
+        let group = group("gone");
+        uses.note(&ObjectRef::from_obj(&watched(&group)), Some(&group));
+        assert!(uses.policies().users().is_empty());
+        assert!(uses.of_type(Some("home"), "t").is_empty());
+    }
+
+    #[test]
+    fn of_an_object_only_what_triggers_need_is_kept() {
+        let mut group = group("g");
+        let annotate = |group: &mut OaatGroup, value: String| {
+            let annotations = [(run_now::ANNOTATION, value), ("of-no-interest", "x".into())];
+            let annotations = annotations.map(|(name, value)| (name.to_owned(), value));
+            group.metadata.annotations = Some(annotations.into());
+            watched(group).metadata.annotations.unwrap_or_default()
+        };
+        let before = annotate(&mut group, "x".repeat(200_000));
+        let after = annotate(&mut group, "y".repeat(200_000));
+        assert_ne!(before, after);
+        assert_eq!(after.len(), 1);
+        assert!(after.values().all(|value| value.len() <= 16), "{after:?}");
     }
 
     #[test]

@@ -1,16 +1,18 @@
 //! Checks types: would the API server accept a pod like this? A dry run tells, with
 //! unknown fields refused.
 
-use crate::api::{OaatType, Timestamp, condition, set_condition};
+use crate::api::{OaatType, OaatTypeSpec, Timestamp, condition, set_condition};
+use crate::bounded_read::Undecodable;
 use crate::cluster::ClusterError;
 use crate::events::{self, EventSink};
-use crate::kube_cluster::{Guarded, KubeCluster, within};
+use crate::kube_cluster::{KubeCluster, WatchedType, within};
 use crate::pod::{GATE_REMOVED, PodView, names, overridden_env, trial};
 use crate::validate::validate_type;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams};
-use kube::core::DeserializeGuard;
+use kube::core::PartialObjectMeta;
 use kube::runtime::controller::Action;
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,25 +61,26 @@ impl TypeChecker {
 /// # Errors
 /// When the API server does not answer.
 pub async fn check(
-    type_: Arc<Guarded<OaatType>>,
+    type_: Arc<WatchedType>,
     checker: Arc<TypeChecker>,
 ) -> Result<Action, ClusterError> {
     let (namespace, name) = (type_.namespace().unwrap_or_default(), type_.name_any());
-    let meta = type_.meta();
+    let cluster = checker.cluster.for_cycle();
     let mut conditions = Vec::new();
-    let (valid, reason, message) = match &type_.0 {
-        Err(error) => {
-            let field = checker
-                .cluster
-                .undecodable::<OaatType>(&namespace, &name)
-                .await;
-            let error = field.unwrap_or_else(|| error.error.clone());
+    let (meta, (valid, reason, message)) = match cluster.reader().object(&namespace, &name).await {
+        Err(ClusterError::NotFound) => return Ok(Action::await_change()),
+        Err(error) => return Err(error),
+        Ok(Err(Undecodable { error, metadata })) => {
             warn!(namespace, type = name, error, "the type cannot be decoded");
             let words = format!("this operator cannot read the object: {error}");
-            (false, "Undecodable", words)
+            (metadata, (false, "Undecodable", words))
         }
-        Ok(type_) => {
-            conditions = type_.status.clone().unwrap_or_default().conditions;
+        Ok(Ok(OaatType {
+            metadata: meta,
+            spec,
+            status,
+        })) => {
+            conditions = status.unwrap_or_default().conditions;
             let told = condition(&conditions, "Valid")
                 .filter(|c| c.observed_generation == meta.generation);
             let settled = told.is_some_and(|c| c.status == "True" && c.reason != NOT_NOW);
@@ -88,9 +91,9 @@ pub async fn check(
             if let (Some(_), Some(wait)) = (told, checker.tried_just_now(&uid, meta.generation)) {
                 return Ok(Action::requeue(wait));
             }
-            let verdict = verdict(type_, &checker.cluster, &namespace).await?;
+            let verdict = verdict(&spec, &cluster, &namespace).await?;
             checker.tried(uid, meta.generation);
-            verdict
+            (meta, verdict)
         }
     };
     let before = conditions.clone();
@@ -102,7 +105,7 @@ pub async fn check(
         ("Valid", valid, reason, message.clone()),
     );
     if conditions != before {
-        write(&checker.client, &type_, &namespace, &name, &conditions).await?;
+        write(&checker.client, &meta, &namespace, &name, &conditions).await?;
         info!(namespace, type = name, valid, reason, message, "type checked");
         if !valid || reason == "EnvironmentOverridden" {
             let reference = events::reference("OaatType", &namespace, &name, meta.uid.as_deref());
@@ -119,17 +122,17 @@ pub async fn check(
 }
 
 async fn verdict(
-    type_: &OaatType,
+    spec: &OaatTypeSpec,
     cluster: &KubeCluster,
     namespace: &str,
 ) -> Result<(bool, &'static str, String), ClusterError> {
-    let problems = validate_type(&type_.spec);
+    let problems = validate_type(spec);
     if !problems.is_empty() {
         return Ok((false, "SpecInvalid", problems.join("; ")));
     }
-    match cluster.post_pod(namespace, &trial(&type_.spec), true).await {
+    match cluster.post_pod(namespace, &trial(spec), true).await {
         Ok(pod) if !PodView::from(&pod).gated => Ok((false, "GateRemoved", GATE_REMOVED.into())),
-        Ok(_) => Ok(match overridden_env(&type_.spec).as_slice() {
+        Ok(_) => Ok(match overridden_env(spec).as_slice() {
             [] => (
                 true,
                 "Accepted",
@@ -165,15 +168,15 @@ async fn verdict(
 
 async fn write(
     client: &Client,
-    type_: &Guarded<OaatType>,
+    meta: &ObjectMeta,
     namespace: &str,
     name: &str,
     conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition],
 ) -> Result<(), ClusterError> {
-    let api: Api<DeserializeGuard<OaatType>> = Api::namespaced(client.clone(), namespace);
+    let api: Api<PartialObjectMeta<OaatType>> = Api::namespaced(client.clone(), namespace);
     let patch = json!({
-        "metadata": { "resourceVersion": type_.resource_version() },
-        "status": { "observedGeneration": type_.meta().generation, "conditions": conditions },
+        "metadata": { "resourceVersion": meta.resource_version },
+        "status": { "observedGeneration": meta.generation, "conditions": conditions },
     });
     let params = PatchParams {
         field_manager: Some(names::OPERATOR.into()),

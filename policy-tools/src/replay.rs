@@ -28,10 +28,16 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     let text = read(&args.file)?;
     let mut records = recorded(&text);
     if records.is_empty() {
+        let file = args.file.display();
+        if text.lines().any(|line| in_line(line).is_some()) {
+            bail!(
+                "{file}: this log has only the digests of decisions; to repeat them, start the operator with \
+                 --log-decisions full or --record-decisions DIR"
+            );
+        }
         bail!(
-            "{}: there is no recorded decision in it; give a file of --record-decisions, or the operator's log \
-             (where decisions of more than 64 KiB are not whole)",
-            args.file.display()
+            "{file}: there is no recorded decision in it; give a file of --record-decisions, or the log of an operator \
+             with --log-decisions full"
         );
     }
     if let Some(wanted) = &args.request {
@@ -193,7 +199,7 @@ pub fn recorded(text: &str) -> Vec<DecisionRecord> {
     }
     let lines = text.lines().filter(|line| !line.trim().is_empty());
     let all: Result<Vec<_>, _> = lines.map(serde_json::from_str).collect();
-    all.unwrap_or_else(|_| text.lines().filter_map(in_line).collect())
+    all.unwrap_or_else(|_| text.lines().filter_map(in_line).flatten().collect())
 }
 
 /// Who writes decisions into the operator's log.
@@ -202,12 +208,13 @@ const RECORDER: &str = "oaat_operator::recorder";
 const DECIDED: [&str; 2] = ["decided", "no decision"];
 
 /// The record in a line of the operator's log: in one that tells of a decision, and in its
-/// place. Other lines may quote anything, also what looks like a record.
-fn in_line(line: &str) -> Option<DecisionRecord> {
+/// place. Other lines may quote anything, also what looks like a record; `None` for those.
+fn in_line(line: &str) -> Option<Option<DecisionRecord>> {
     if let Ok(object) = serde_json::from_str::<serde_json::Value>(line) {
         let text = |key: &str| object.get(key)?.as_str();
         let decided = text("target")? == RECORDER && DECIDED.contains(&text("message")?);
-        return serde_json::from_str(text("record").filter(|_| decided)?).ok();
+        let record = || serde_json::from_str(text("record")?).ok();
+        return decided.then(record);
     }
     // TIME LEVEL TARGET: MESSAGE record={…} …, perhaps with the name of a pod before it.
     let (mut rest, mut word);
@@ -225,9 +232,12 @@ fn in_line(line: &str) -> Option<DecisionRecord> {
     let fields = DECIDED
         .iter()
         .find_map(|words| message.strip_prefix(words))?;
-    let json = fields.strip_prefix(" record=")?;
-    let mut values = serde_json::Deserializer::from_str(json).into_iter::<DecisionRecord>();
-    values.next()?.ok()
+    let record = || {
+        let json = fields.strip_prefix(" record=")?;
+        let mut values = serde_json::Deserializer::from_str(json).into_iter::<DecisionRecord>();
+        values.next()?.ok()
+    };
+    Some(record())
 }
 
 #[cfg(test)]
@@ -305,6 +315,29 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn a_log_of_digests_is_known_as_such() {
+        let digests = [
+            "2026  INFO oaat_operator::recorder: decided namespace=\"n\" group=\"g\" digest=\"d\""
+                .into(),
+            serde_json::json!({ "target": RECORDER, "message": "no decision", "digest": "d" })
+                .to_string(),
+        ];
+        for line in digests {
+            assert_eq!(in_line(&line), Some(None), "{line}");
+        }
+        assert_eq!(in_line("2026  INFO oaat_operator::run: stopped"), None);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), digests.join("\n")).unwrap();
+        let args = Args {
+            file: file.path().to_owned(),
+            policy: Vec::new(),
+            request: None,
+        };
+        let error = run(&args, &[]).unwrap_err().to_string();
+        assert!(error.contains("--log-decisions full"), "{error}");
     }
 
     #[test]

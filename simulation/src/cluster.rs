@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use oaat_operator::api::{ItemsFrom, Timestamp};
 use oaat_operator::cluster::{Cluster, ClusterError, GroupRead, TypeRead};
 use oaat_operator::items::News;
+use oaat_operator::pod::PodView;
 use oaat_operator::policies::{PolicyRead, Source};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -182,9 +183,9 @@ impl Cluster for Wire {
         }
     }
 
-    async fn pods(&self, _: &str, _: &str, historic: bool) -> Result<Vec<Pod>, ClusterError> {
+    async fn pods(&self, _: &str, _: &str, historic: bool) -> Result<Vec<PodView>, ClusterError> {
         match self.call(Verb::Pods { historic }).await? {
-            Answer::Pods(pods) => Ok(pods),
+            Answer::Pods(pods) => Ok(pods.iter().map(PodView::from).collect()),
             _ => odd(),
         }
     }

@@ -57,8 +57,8 @@ impl Cluster for Script {
         group.status.clone_from(&self.there.0);
         Ok(GroupRead::Found(Box::new(group)))
     }
-    async fn pods(&self, _: &str, _: &str, _: bool) -> Result<Vec<Pod>, ClusterError> {
-        Ok(self.there.1.clone())
+    async fn pods(&self, _: &str, _: &str, _: bool) -> Result<Vec<PodView>, ClusterError> {
+        Ok(self.there.1.iter().map(PodView::from).collect())
     }
     async fn pod(&self, _: &str, _: &str) -> Result<Option<Pod>, ClusterError> {
         Ok(None)

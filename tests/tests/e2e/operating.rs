@@ -5,7 +5,7 @@ use crate::world::{PATIENCE, World, condition, item};
 use anyhow::{Context, Result, anyhow};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
-use oaat_tests::Operator;
+use oaat_tests::{Operator, Options, operator};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
@@ -361,4 +361,40 @@ async fn without_an_api_server_it_is_healthy_and_not_ready_and_ends_when_told_to
         (503, "the API server has not answered yet")
     );
     stop(operator).await
+}
+
+#[tokio::test]
+async fn an_api_server_that_streams_no_lists_is_asked_for_pages() -> Result<()> {
+    let options = Options {
+        api_server_flags: vec!["--feature-gates=WatchList=false".into()],
+        ..Options::default()
+    };
+    let (plane, kubeconfig) = operator::installed(options).await?;
+    // It is killed with the test binary.
+    let plane = Box::leak(Box::new(plane));
+    let mut world = World::on_plane(plane, &kubeconfig, "ops-pages").await?;
+    world.work("true", json!({})).await?;
+    // More than two pages.
+    let names: Vec<String> = (0..25).map(|number| format!("group-{number}")).collect();
+    for name in &names {
+        let group = json!({
+            "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
+            "metadata": { "name": name }, "spec": { "oaatType": "work", "oaatItems": ["a"] },
+        });
+        world.apply(&group.to_string()).await?;
+    }
+    world.start_operator().await?;
+    for name in &names {
+        world
+            .until_object("OaatGroup", name, "it has run", |group| {
+                runs(group, "a") == 1
+            })
+            .await?;
+    }
+    // Later changes come as events.
+    world.group(&["b"], json!({})).await?;
+    world
+        .until("it has run", |group| runs(group, "b") == 1)
+        .await?;
+    Ok(())
 }

@@ -1,10 +1,7 @@
 use super::*;
-use crate::api::OaatGroup;
-use crate::kube_cluster::Guarded;
 use http::{Request, Response};
 use kube::Client;
 use kube::client::Body;
-use kube::runtime::reflector::ObjectRef;
 use policy_host::{Host, Limits};
 use serde_json::json;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -84,7 +81,7 @@ fn source(key: &str) -> Source {
 }
 
 fn group(name: &str) -> GroupRef {
-    ObjectRef::<Guarded<OaatGroup>>::new(name).within("home")
+    GroupRef::new(name).within("home")
 }
 
 fn object(keys: &[(&str, &[u8])]) -> ConfigMap {
@@ -320,7 +317,7 @@ async fn a_refused_value_is_not_compiled_again_after_a_restart() {
         operator: "0.0.1".into(),
         ..rejected.clone()
     };
-    let elsewhere = ObjectRef::<Guarded<OaatGroup>>::new("a").within("elsewhere");
+    let elsewhere = GroupRef::new("a").within("elsewhere");
     let cases = [
         (group("a"), rejected.clone(), 0),
         (elsewhere, rejected, 1),

@@ -1,0 +1,257 @@
+//! Reads from the API server whose cost in memory is bounded, whatever tenants write into their
+//! objects.
+//!
+//! An object may have megabytes, and a decoded one is several times its text. Small answers are
+//! read as they come. For the rest of a large one a cycle waits for one of a few permits, so
+//! that the sum over all cycles has a ceiling.
+
+use crate::cluster::ClusterError;
+use crate::kube_cluster::within;
+use futures::{AsyncRead, AsyncReadExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{GetParams, ListParams, ObjectList};
+use kube::core::Request as ApiRequest;
+use kube::{Client, Resource};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The bytes of an answer that are read without a permit: a group of 500 items with a full
+/// status, or a page of forty pods.
+const SMALL: u64 = 256 << 10;
+/// Large answers that are held at a time. A group of 2,000 items with a full status takes some
+/// 10 MB while it is reconciled, and no object can take much more.
+const LARGE: usize = 4;
+/// The maximum bytes of one object. etcd takes 1.5 MiB; escapes make more of it in JSON.
+const OBJECT: u64 = 12 << 20;
+/// The maximum bytes of a list that is read in one piece: some 500 ordinary pods.
+const LIST: u64 = 4 << 20;
+/// The page size of a list that is larger. It is divided by 8 whenever a page is too large.
+const PAGE: u32 = 64;
+
+/// An object that cannot be decoded.
+#[derive(Debug)]
+pub struct Undecodable {
+    /// The field, and what is wrong with it.
+    pub error: String,
+    /// The object's metadata.
+    pub metadata: ObjectMeta,
+}
+
+/// Reads for one cycle.
+#[derive(Clone)]
+pub struct BoundedReader {
+    client: Client,
+    permits: Arc<Semaphore>,
+    /// The permit that this cycle holds for what it has read.
+    held: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+}
+
+impl BoundedReader {
+    /// A reader behind a client.
+    pub fn new(client: Client) -> Self {
+        Self {
+            client,
+            permits: Arc::new(Semaphore::new(LARGE)),
+            held: Arc::default(),
+        }
+    }
+
+    /// The reader of another cycle. It shares the permits, and keeps its own until it is dropped.
+    pub fn for_cycle(&self) -> Self {
+        Self {
+            held: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    fn held(&self) -> std::sync::MutexGuard<'_, Option<OwnedSemaphorePermit>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads one object, and keeps the permit for a large one.
+    ///
+    /// # Errors
+    /// As any request.
+    pub async fn object<K>(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Result<K, Undecodable>, ClusterError>
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned,
+    {
+        let request = ApiRequest::new(K::url_path(&(), Some(namespace)))
+            .get(name, &GetParams::default())
+            .map_err(|error| ClusterError::Unavailable(error.to_string()))?;
+        let (text, permit) = self.answer(request, OBJECT).await?;
+        if permit.is_some() {
+            *self.held() = permit;
+        }
+        let Some(text) = text else {
+            return Err(ClusterError::Unavailable(format!(
+                "{} {name} has more than {} MiB",
+                K::kind(&()),
+                OBJECT >> 20
+            )));
+        };
+        decode(&text)
+    }
+
+    /// Hands on each page of a list: one, unless it is very large.
+    ///
+    /// # Errors
+    /// As any request, and those of `each`.
+    pub async fn list<K>(
+        &self,
+        namespace: &str,
+        labels: &str,
+        mut each: impl FnMut(Vec<K>) -> Result<(), ClusterError>,
+    ) -> Result<(), ClusterError>
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned + Clone,
+    {
+        let mut params = ListParams::default().labels(labels);
+        loop {
+            let request = ApiRequest::new(K::url_path(&(), Some(namespace)))
+                .list(&params)
+                .map_err(|error| ClusterError::Unavailable(error.to_string()))?;
+            let most = if params.limit == Some(1) {
+                OBJECT
+            } else {
+                LIST
+            };
+            let (text, _permit) = self.answer(request, most).await?;
+            let Some(text) = text else {
+                match params.limit {
+                    Some(1) => {
+                        return Err(ClusterError::Unavailable(format!(
+                            "a {} with the label {labels} has more than {} MiB",
+                            K::kind(&()),
+                            OBJECT >> 20
+                        )));
+                    }
+                    limit => params.limit = Some(limit.map_or(PAGE, |limit| (limit / 8).max(1))),
+                }
+                continue;
+            };
+            let list: ObjectList<K> = serde_json::from_slice(&text)
+                .map_err(|error| ClusterError::Unavailable(format!("a list: {error}")))?;
+            params.continue_token = list.metadata.continue_.filter(|token| !token.is_empty());
+            each(list.items)?;
+            if params.continue_token.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// An answer's bytes, if there are no more than `most`, and the permit for them.
+    async fn answer(
+        &self,
+        request: http::Request<Vec<u8>>,
+        most: u64,
+    ) -> Result<(Option<Vec<u8>>, Option<OwnedSemaphorePermit>), ClusterError> {
+        let holds = self.held().is_some();
+        let mut permit = None;
+        loop {
+            let attempt = async {
+                let body = self.client.request_stream(request.clone()).await?;
+                let may = || {
+                    if !holds && permit.is_none() {
+                        permit = self.permits.clone().try_acquire_owned().ok();
+                    }
+                    holds || permit.is_some()
+                };
+                read(body, most, may).await.map_err(kube::Error::ReadEvents)
+            };
+            match within(attempt).await? {
+                Part::Whole(bytes) => return Ok((Some(bytes), permit)),
+                Part::TooLarge => return Ok((None, permit)),
+                // No connection is held meanwhile, and the wait is no fault of the API server's.
+                // Nobody closes the semaphore.
+                Part::NotNow => permit = self.permits.clone().acquire_owned().await.ok(),
+            }
+        }
+    }
+}
+
+/// What was read of an answer.
+#[derive(Debug, PartialEq)]
+enum Part {
+    Whole(Vec<u8>),
+    /// There is more than was asked for.
+    TooLarge,
+    /// It is large, and no permit is free.
+    NotNow,
+}
+
+/// Reads up to `most` bytes, if it `may` hold more than a few.
+async fn read(
+    body: impl AsyncRead,
+    most: u64,
+    may: impl FnOnce() -> bool,
+) -> std::io::Result<Part> {
+    futures::pin_mut!(body);
+    let mut bytes = Vec::new();
+    let small = body.as_mut().take(SMALL).read_to_end(&mut bytes).await?;
+    if (small as u64) < SMALL {
+        return Ok(Part::Whole(bytes));
+    }
+    if !may() {
+        return Ok(Part::NotNow);
+    }
+    let rest = most.saturating_sub(SMALL);
+    let more = body.take(rest + 1).read_to_end(&mut bytes).await?;
+    if more as u64 > rest {
+        return Ok(Part::TooLarge);
+    }
+    Ok(Part::Whole(bytes))
+}
+
+/// Decodes an object, or says which field of it cannot be decoded.
+fn decode<K: DeserializeOwned>(text: &[u8]) -> Result<Result<K, Undecodable>, ClusterError> {
+    #[derive(Deserialize)]
+    struct Meta {
+        metadata: ObjectMeta,
+    }
+    if let Ok(object) = serde_json::from_slice(text) {
+        return Ok(Ok(object));
+    }
+    // Once more, slowly: the decoder's own message does not name the field.
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let error = match serde_path_to_error::deserialize::<_, K>(&mut json) {
+        Ok(object) => return Ok(Ok(object)),
+        Err(error) => format!("{}: {}", error.path(), error.inner()),
+    };
+    let Meta { metadata } = serde_json::from_slice(text)
+        .map_err(|error| ClusterError::Unavailable(format!("not an object: {error}")))?;
+    Ok(Err(Undecodable { error, metadata }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::io::Cursor;
+
+    async fn reads(len: u64, may: bool) -> (Part, bool) {
+        let body = Cursor::new(vec![b'x'; usize::try_from(len).unwrap()]);
+        let mut asked = false;
+        let ask = || {
+            asked = true;
+            may
+        };
+        let part = read(body, LIST, ask).await.unwrap();
+        (part, asked)
+    }
+
+    #[tokio::test]
+    async fn large_answers_take_a_permit_and_larger_ones_are_given_up() {
+        let whole = |len: u64| Part::Whole(vec![b'x'; usize::try_from(len).unwrap()]);
+        assert_eq!(reads(0, false).await, (whole(0), false));
+        assert_eq!(reads(SMALL - 1, false).await, (whole(SMALL - 1), false));
+        assert_eq!(reads(SMALL, false).await, (Part::NotNow, true));
+        assert_eq!(reads(LIST, true).await, (whole(LIST), true));
+        assert_eq!(reads(LIST + 1, true).await, (Part::TooLarge, true));
+    }
+}

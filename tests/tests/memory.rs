@@ -1,0 +1,225 @@
+//! The operator's memory has a ceiling. A test binary and a control plane for this alone: what
+//! it fills would slow other tests down.
+
+// The peak comes from /proc.
+#![cfg(target_os = "linux")]
+
+use anyhow::{Context, Result, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::core::{GroupVersionKind, ObjectList};
+use kube::{Api, Client};
+use oaat_tests::{ControlPlane, Operator, OperatorOptions, Options, operator};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+
+const GROUPS: usize = 200;
+const ITEMS: usize = 2000;
+/// Those of which the status is written.
+const WRITTEN: usize = 12;
+const NAMESPACE: &str = "crowded";
+/// Some 20 seconds on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// The shipped limit is 256 MiB. A child that compiles a policy has the rest.
+const CEILING: usize = 192 << 20;
+
+fn groups(client: Client) -> Api<DynamicObject> {
+    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("kawaja.net", "v1", "OaatGroup"));
+    Api::namespaced_with(client, NAMESPACE, &kind)
+}
+
+fn item(number: usize) -> String {
+    format!("server-{number:04}.example.com/var/lib/data")
+}
+
+/// A status as it is after some days: every field of every item is there.
+fn status() -> Value {
+    let items = (0..ITEMS).map(|number| {
+        let status = json!({
+            "item": item(number), "state": "Cooling",
+            "message": "failed 3 times in a row, last with exit code 17; it rests until then",
+            "lastSuccess": "2026-01-01T00:00:00Z", "lastFailure": "2026-01-02T00:00:00Z",
+            "failures": 3, "lastExitCode": 17, "lastStarted": "2026-01-01T23:59:00Z",
+            "lastFinished": "2026-01-02T00:00:00Z", "runs": 1234, "next": "2099-01-01T00:00:00Z",
+        });
+        (item(number), status)
+    });
+    let history = (0..20).map(|number| {
+        json!({
+            "run": number, "item": item(number), "pod": format!("pod-{number}"),
+            "started": "2026-01-01T00:00:00Z", "finished": "2026-01-01T00:01:00Z",
+            "result": "Failed", "reason": "Error", "message": "x".repeat(1000), "exitCode": 17,
+        })
+    });
+    json!({ "status": {
+        "run": 2_000_000, "items": items.collect::<serde_json::Map<_, _>>(),
+        "history": history.collect::<Vec<_>>(), "conditions": [],
+    } })
+}
+
+async fn create(groups: &Api<DynamicObject>, number: usize, status: &Value) -> Result<()> {
+    let name = format!("group-{number}");
+    let items: Vec<String> = (0..ITEMS).map(item).collect();
+    let group = serde_json::from_value(json!({
+        "apiVersion": "kawaja.net/v1", "kind": "OaatGroup", "metadata": { "name": name },
+        "spec": { "oaatType": "work", "oaatItems": items, "suspend": true },
+    }))?;
+    groups.create(&PostParams::default(), &group).await?;
+    let patch = Patch::Merge(status);
+    groups
+        .patch_status(&name, &PatchParams::default(), &patch)
+        .await?;
+    Ok(())
+}
+
+/// A call of etcd.
+async fn etcd(port: u16, method: &str, body: &Value) -> Result<Value> {
+    let body = body.to_string();
+    let head = format!(
+        "POST /v3/kv/{method} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(body.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+    ensure!(head.contains(" 200 "), "{method}: {head}");
+    Ok(serde_json::from_str(body)?)
+}
+
+/// Copies a group in etcd. By way of the API server each would take it seconds.
+async fn copy(plane: &ControlPlane, from: &str, names: impl Iterator<Item = String>) -> Result<()> {
+    let port = plane.etcd_port();
+    let key = |name: &str| {
+        BASE64.encode(format!(
+            "/registry/kawaja.net/oaatgroups/{NAMESPACE}/{name}"
+        ))
+    };
+    let found = etcd(port, "range", &json!({ "key": key(from) })).await?;
+    let value = found["kvs"][0]["value"].as_str().context("no such key")?;
+    let mut group: Value = serde_json::from_slice(&BASE64.decode(value)?)?;
+    for name in names {
+        group["metadata"]["uid"] = format!("uid-of-{name}").into();
+        group["metadata"]["name"] = name.as_str().into();
+        let value = BASE64.encode(group.to_string());
+        etcd(port, "put", &json!({ "key": key(&name), "value": value })).await?;
+    }
+    Ok(())
+}
+
+/// As much of a group as shows that the operator has dealt with it.
+#[derive(Clone, Debug, Deserialize)]
+struct Seen {
+    status: SeenStatus,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct SeenStatus {
+    state: Option<String>,
+    items: std::collections::HashMap<String, serde::de::IgnoredAny>,
+}
+
+/// All groups are suspended by their status, with all of their items in it.
+async fn all_seen(client: &Client) -> Result<()> {
+    let mut params = ListParams::default().limit(20);
+    let mut count = 0;
+    loop {
+        let url = format!("/apis/kawaja.net/v1/namespaces/{NAMESPACE}/oaatgroups");
+        let request = kube::core::Request::new(url).list(&params)?;
+        let page: ObjectList<Seen> = client.request(request).await?;
+        for group in &page.items {
+            ensure!(group.status.state.as_deref() == Some("Suspended"));
+            ensure!(group.status.items.len() == ITEMS);
+        }
+        count += page.items.len();
+        params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+        if params.continue_token.is_none() {
+            ensure!(count == GROUPS, "{count} groups");
+            return Ok(());
+        }
+    }
+}
+
+/// The most memory that a process has had resident.
+fn peak(operator: &Operator) -> Result<usize> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", operator.process().pid()))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    let kib: usize = kib.context("no VmHWM")?.trim().parse()?;
+    Ok(kib << 10)
+}
+
+/// Starts an operator, waits until it has looked at so many groups, and gives its peak.
+async fn run(
+    plane: &ControlPlane,
+    binary: &Path,
+    kubeconfig: &Path,
+    groups: usize,
+) -> Result<usize> {
+    let operator = Operator::start(&OperatorOptions {
+        binary: binary.to_owned(),
+        kubeconfig: kubeconfig.to_owned(),
+        namespaces: Vec::new(),
+        leader_elect: false,
+        retry_floor: "10s".into(),
+        log_dir: plane.folder().to_owned(),
+        more: Vec::new(),
+    })
+    .await?;
+    let begun = Instant::now();
+    #[allow(clippy::cast_precision_loss)]
+    while operator.metric("oaat_cycles_total", &["ok"]).await? < groups as f64 {
+        ensure!(
+            operator.process().is_running() && begun.elapsed() < PATIENCE,
+            "the groups have not been seen:\n{}",
+            operator.last_log(20)
+        );
+        sleep(Duration::from_millis(200)).await;
+    }
+    let peak = peak(&operator)?;
+    println!(
+        "{groups} groups of {ITEMS} items: {} MiB after {:?}",
+        peak >> 20,
+        begun.elapsed()
+    );
+    operator.stop().await;
+    Ok(peak)
+}
+
+#[tokio::test]
+async fn two_hundred_groups_of_two_thousand_items_fit() -> Result<()> {
+    let binary: PathBuf =
+        tokio::task::spawn_blocking(|| operator::binary(!cfg!(debug_assertions))).await??;
+    let (plane, kubeconfig) = operator::installed(Options::default()).await?;
+    plane.namespace(NAMESPACE).await?;
+    let api = groups(plane.admin());
+    let status = status();
+    // Of the first ones the operator writes the status, which takes the API server seconds each;
+    // with the copies of one of them it has nothing to do but read.
+    create(&api, 0, &status).await?;
+    copy(
+        &plane,
+        "group-0",
+        (1..WRITTEN).map(|n| format!("group-{n}")),
+    )
+    .await?;
+    let peak = run(&plane, &binary, &kubeconfig, WRITTEN).await?;
+    ensure!(peak < CEILING, "{} MiB", peak >> 20);
+    copy(
+        &plane,
+        "group-0",
+        (WRITTEN..GROUPS).map(|n| format!("group-{n}")),
+    )
+    .await?;
+    let peak = run(&plane, &binary, &kubeconfig, GROUPS).await?;
+    ensure!(peak < CEILING, "{} MiB", peak >> 20);
+    all_seen(&plane.admin()).await
+}
