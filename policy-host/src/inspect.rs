@@ -275,7 +275,7 @@ fn plain(code: &[u8]) -> (u64, u64) {
 }
 
 fn malformed(error: BinaryReaderError) -> LoadError {
-    let words = text::one_line(error.message(), text::ERROR);
+    let words = text::clean(error.message(), text::ERROR);
     LoadError::Malformed(format!("{words} (at byte {})", error.offset()))
 }
 

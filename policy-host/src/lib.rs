@@ -21,7 +21,7 @@ mod load;
 mod policy;
 mod record;
 mod sandbox;
-mod text;
+pub mod text;
 
 pub use contract::{
     CONTRACT, Choice, Decision, Duration, Instant, Item, ItemSettings, Level, Outcome, Request,

@@ -220,7 +220,7 @@ impl Host {
 
     fn compile(&self, wasm: &[u8]) -> Result<PolicyPre<Sandbox>, LoadError> {
         inspect(wasm, self.limits.table_elements)?;
-        let said = |e: wasmtime::Error| text::one_line(&format!("{e:#}"), text::ERROR);
+        let said = |e: wasmtime::Error| text::clean(&format!("{e:#}"), text::ERROR);
         let component = Component::from_binary(&self.engine, wasm)
             .map_err(|e| LoadError::CompileFailed(said(e)))?;
         load::names(&self.engine, &component)?;
@@ -345,7 +345,7 @@ impl Policy {
     fn fits(&self) -> Result<(), LoadError> {
         let pre = self.0.pre.instance_pre();
         let mismatch = |e: wasmtime::Error| {
-            LoadError::InterfaceMismatch(text::one_line(&format!("{e:#}"), text::ERROR))
+            LoadError::InterfaceMismatch(text::clean(&format!("{e:#}"), text::ERROR))
         };
         let indices = PolicyIndices::new(pre).map_err(mismatch)?;
         let mut store = self.sandbox(self.fuel_limit(0), self.0.limits.deadline);
@@ -404,7 +404,7 @@ impl Policy {
                 None => trap.to_string(),
             }),
             None => {
-                let cause = text::one_line(&error.root_cause().to_string(), text::ERROR);
+                let cause = text::clean(&error.root_cause().to_string(), text::ERROR);
                 if started {
                     // Not a trap of its code: what it handed over could not be taken.
                     EvalError::BadAnswer(format!("could not be read: {cause}"))
