@@ -2,19 +2,23 @@
 
 use crate::api::{ItemsFrom, OaatGroup, OaatType, Timestamp, condition};
 use crate::cluster::{Cluster, ClusterError, GroupRead, TypeRead};
+use crate::guarded::Guarded;
 use crate::items::{Lists, MAX_TEXT, News};
 use crate::pod::names;
 use crate::policies::{PolicyRead, Source, Sources};
+use crate::text;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{
     ApiResource, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams,
     PostParams, Preconditions,
 };
-use kube::core::{DeserializeGuard, Request as ApiRequest};
+use kube::core::{PartialObjectMeta, Request as ApiRequest};
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, Resource};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,9 +28,6 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest wait for a log: it comes by way of the pod's node, which may not answer, and the group
 /// waits for it.
 const LOG_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Groups as the watch gives them: also those that cannot be decoded.
-pub type Guarded<K> = DeserializeGuard<K>;
 
 /// The real cluster.
 #[derive(Clone)]
@@ -71,7 +72,8 @@ impl KubeCluster {
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
         let object = serde_json::to_value(within(api.get(name)).await.ok()?).ok()?;
         let error = serde_path_to_error::deserialize::<_, K>(object).err()?;
-        Some(format!("{}: {}", error.path(), error.inner()))
+        let words = format!("{}: {}", error.path(), error.inner());
+        Some(text::clean(&words, text::MESSAGE))
     }
 
     /// Creates a pod from JSON as it is, unknown fields included.
@@ -105,6 +107,19 @@ impl KubeCluster {
     }
 }
 
+/// What is of interest of a group that has been written: a large one costs no second decoding, and
+/// one that is nested too deep is no hindrance.
+#[derive(Deserialize)]
+struct Written {
+    metadata: WrittenMetadata,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WrittenMetadata {
+    resource_version: String,
+}
+
 /// Bounds a request in time and says what its failure means.
 pub(crate) async fn within<T>(
     request: impl Future<Output = Result<T, kube::Error>>,
@@ -122,7 +137,7 @@ pub(crate) async fn within<T>(
 /// What an error of the API means.
 fn meaning(error: kube::Error) -> ClusterError {
     let kube::Error::Api(status) = error else {
-        return ClusterError::Unavailable(error.to_string());
+        return ClusterError::Unavailable(text::clean(&error.to_string(), text::MESSAGE));
     };
     let causes = status
         .details
@@ -135,27 +150,25 @@ fn meaning(error: kube::Error) -> ClusterError {
     {
         return ClusterError::NamespaceEnds;
     }
+    let message = text::clean(&status.message, text::MESSAGE);
     match status.code {
         // Any other 404 comes from something between us and the API server, and says nothing
         // about the object.
         404 if status.reason == "NotFound" => ClusterError::NotFound,
-        409 => ClusterError::Conflict(status.message),
+        409 => ClusterError::Conflict(message),
         // A quota that was made a moment ago: the server does not know yet.
         403 if status.message.contains("status unknown for quota") => {
-            ClusterError::Unavailable(status.message)
+            ClusterError::Unavailable(message)
         }
         // An admission plugin that has not yet seen what it judges by.
         403 if status.message.ends_with("not yet ready to handle request") => {
-            ClusterError::Unavailable(status.message)
+            ClusterError::Unavailable(message)
         }
         // The operator itself has not the right, as with an API server that has just been started
         // and knows no roles yet: that is about the operator and never about the object.
-        403 if unauthorized(&status.message) => ClusterError::Unavailable(status.message),
-        code @ (400 | 403 | 413 | 422) => ClusterError::Rejected {
-            code,
-            message: status.message,
-        },
-        code => ClusterError::Unavailable(format!("{} ({code})", status.message)),
+        403 if unauthorized(&status.message) => ClusterError::Unavailable(message),
+        code @ (400 | 403 | 413 | 422) => ClusterError::Rejected { code, message },
+        code => ClusterError::Unavailable(format!("{message} ({code})")),
     }
 }
 
@@ -168,8 +181,8 @@ impl Cluster for KubeCluster {
     async fn group(&self, namespace: &str, name: &str) -> Result<GroupRead, ClusterError> {
         let api: Api<Guarded<OaatGroup>> = self.api(namespace);
         match within(api.get(name)).await {
-            Ok(DeserializeGuard(Ok(group))) => Ok(GroupRead::Found(Box::new(group))),
-            Ok(DeserializeGuard(Err(error))) => Ok(GroupRead::Undecodable {
+            Ok(Guarded(Ok(group))) => Ok(GroupRead::Found(Box::new(group))),
+            Ok(Guarded(Err(error))) => Ok(GroupRead::Undecodable {
                 generation: error.metadata.generation,
                 resource_version: error.metadata.resource_version.clone().unwrap_or_default(),
                 error: self
@@ -199,7 +212,7 @@ impl Cluster for KubeCluster {
             let old = within(api.list(&ListParams::default().labels(&selector)))
                 .await?
                 .items;
-            let known: Vec<_> = pods.iter().map(|pod| pod.metadata.uid.clone()).collect();
+            let known: HashSet<_> = pods.iter().map(|pod| pod.metadata.uid.clone()).collect();
             pods.extend(
                 old.into_iter()
                     .filter(|pod| !known.contains(&pod.metadata.uid)),
@@ -237,10 +250,10 @@ impl Cluster for KubeCluster {
         let key = ObjectRef::new(name).within(namespace);
         Ok(match self.types.get(&key).as_deref() {
             None => TypeRead::Missing,
-            Some(DeserializeGuard(Err(error))) => {
+            Some(Guarded(Err(error))) => {
                 TypeRead::Invalid(format!("this operator cannot read it: {}", error.error))
             }
-            Some(DeserializeGuard(Ok(type_))) => usable(type_),
+            Some(Guarded(Ok(type_))) => usable(type_),
         })
     }
 
@@ -288,9 +301,6 @@ impl Cluster for KubeCluster {
         resource_version: &str,
         status: Value,
     ) -> Result<String, ClusterError> {
-        // Only metadata of the answer is of interest, so that a large group costs no
-        // second decoding.
-        let api: Api<kube::core::PartialObjectMeta<OaatGroup>> = self.api(namespace);
         let patch = json!({
             "metadata": { "resourceVersion": resource_version },
             "status": status,
@@ -299,8 +309,11 @@ impl Cluster for KubeCluster {
             field_manager: Some(names::OPERATOR.into()),
             ..PatchParams::default()
         };
-        let written = within(api.patch_status(name, &params, &Patch::Merge(&patch))).await?;
-        Ok(written.resource_version().unwrap_or_default())
+        let request = ApiRequest::new(OaatGroup::url_path(&(), Some(namespace)))
+            .patch_subresource("status", name, &params, &Patch::Merge(&patch))
+            .map_err(|e| ClusterError::Unavailable(e.to_string()))?;
+        let written: Written = within(self.client.request(request)).await?;
+        Ok(written.metadata.resource_version)
     }
 
     async fn create_pod(&self, namespace: &str, pod: &Value) -> Result<Pod, ClusterError> {
@@ -308,7 +321,7 @@ impl Cluster for KubeCluster {
     }
 
     async fn open_gate(&self, namespace: &str, name: &str, uid: &str) -> Result<(), ClusterError> {
-        let api: Api<kube::core::PartialObjectMeta<Pod>> = self.api(namespace);
+        let api: Api<PartialObjectMeta<Pod>> = self.api(namespace);
         // The uid makes the server refuse a pod of the same name that is another one;
         // gates are merged by name, so those of others stay.
         let patch = json!({
@@ -358,7 +371,7 @@ impl Cluster for KubeCluster {
 fn usable(type_: &OaatType) -> TypeRead {
     let problems = crate::validate::validate_type(&type_.spec);
     if !problems.is_empty() {
-        return TypeRead::Invalid(problems.join("; "));
+        return TypeRead::Invalid(text::list(&problems, "; ", text::PROBLEM));
     }
     let conditions = type_
         .status

@@ -2,8 +2,8 @@
 //! that merely proceeds, or our own write of a status, changes nothing for its group.
 
 use crate::api::OaatGroup;
+use crate::guarded::Guarded;
 use crate::items::Lists;
-use crate::kube_cluster::Guarded;
 use crate::metrics::Metrics;
 use crate::pod::{PodView, names};
 use crate::policies::{Adopted, Source, Sources};
@@ -11,7 +11,6 @@ use crate::sightings::Sightings;
 use crate::{run_now, validate};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt};
@@ -146,7 +145,7 @@ impl Triggers {
                 return;
             }
         };
-        if matches!(group, DeserializeGuard(Err(_))) {
+        if matches!(group, Guarded(Err(_))) {
             self.metrics.undecodable.inc();
         }
         let key = ObjectRef::from_obj(group);
@@ -383,7 +382,7 @@ mod tests {
         };
         list(&["stays", "goes"]);
         for name in ["stays", "goes"] {
-            let DeserializeGuard(Ok(group)) = group(name) else {
+            let Guarded(Ok(group)) = group(name) else {
                 panic!("{name} is no group");
             };
             let read = Some(PolicyRead::Loaded(policy.clone()));

@@ -1,6 +1,6 @@
 use super::*;
 use crate::api::OaatGroup;
-use crate::kube_cluster::Guarded;
+use crate::guarded::Guarded;
 use kube::runtime::reflector::ObjectRef;
 use policy_host::{Host, Limits};
 use serde_json::json;
