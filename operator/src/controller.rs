@@ -4,8 +4,9 @@ use crate::api::{OaatGroup, OaatType, Timestamp};
 use crate::cluster::ClusterError;
 use crate::cycle::Cycle;
 use crate::events::{self, EventSink};
+use crate::guarded::Guarded;
 use crate::items::{Allowed, Lists};
-use crate::kube_cluster::{Guarded, KubeCluster};
+use crate::kube_cluster::KubeCluster;
 use crate::lane::Lane;
 use crate::metrics::Metrics;
 use crate::pod::names;
@@ -333,13 +334,6 @@ async fn look(group: GroupRef, context: Arc<Context>) -> Result<Action, ClusterE
         context.triggers.wrote(&group, version);
     }
     for note in outcome.notes {
-        info!(
-            namespace,
-            group = name,
-            reason = note.reason,
-            "{}",
-            note.message
-        );
         if let "Started" | "Succeeded" | "Failed" | "Stopped" = note.reason {
             shared.metrics.run(note.reason);
         }

@@ -10,6 +10,7 @@ use crate::observe::{Circumstances, Observation, observe};
 use crate::policies::{Adopted, Source};
 use crate::recorder::Recorder;
 use crate::sightings::Sightings;
+use crate::text;
 use crate::validate::{Valid, validate};
 use policy_host::{Decision, EvalError, Evaluation, Policy, Request};
 use rustix::time::{ClockId, clock_gettime};
@@ -376,6 +377,7 @@ impl<C: Cluster> Cycle<'_, C> {
             "the group cannot be decoded"
         );
         let message = format!("this operator cannot read the object: {error}");
+        let message = text::clean(&message, text::MESSAGE);
         let mut conditions = Vec::new();
         let condition = ("Ready", false, "Undecodable", message.clone());
         set_condition(&mut conditions, (self.now)(), generation, condition);

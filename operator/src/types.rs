@@ -4,11 +4,12 @@
 use crate::api::{OaatType, Timestamp, condition, set_condition};
 use crate::cluster::ClusterError;
 use crate::events::{self, EventSink};
-use crate::kube_cluster::{Guarded, KubeCluster, within};
+use crate::guarded::Guarded;
+use crate::kube_cluster::{KubeCluster, within};
 use crate::pod::{GATE_REMOVED, PodView, names, overridden_env, trial};
+use crate::text;
 use crate::validate::validate_type;
 use kube::api::{Patch, PatchParams};
-use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
@@ -93,6 +94,7 @@ pub async fn check(
             verdict
         }
     };
+    let message = text::clean(&message, text::CONDITION);
     let before = conditions.clone();
     let now = Timestamp::now();
     set_condition(
@@ -125,7 +127,11 @@ async fn verdict(
 ) -> Result<(bool, &'static str, String), ClusterError> {
     let problems = validate_type(&type_.spec);
     if !problems.is_empty() {
-        return Ok((false, "SpecInvalid", problems.join("; ")));
+        return Ok((
+            false,
+            "SpecInvalid",
+            text::list(&problems, "; ", text::PROBLEM),
+        ));
     }
     match cluster.post_pod(namespace, &trial(&type_.spec), true).await {
         Ok(pod) if !PodView::from(&pod).gated => Ok((false, "GateRemoved", GATE_REMOVED.into())),
@@ -140,7 +146,7 @@ async fn verdict(
                 "EnvironmentOverridden",
                 format!(
                     "container {} sets OAAT_ITEM itself; the operator's value, the item's name, replaces it",
-                    containers.join(", ")
+                    text::list(containers, ", ", text::NAME)
                 ),
             ),
         }),
@@ -170,7 +176,7 @@ async fn write(
     name: &str,
     conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition],
 ) -> Result<(), ClusterError> {
-    let api: Api<DeserializeGuard<OaatType>> = Api::namespaced(client.clone(), namespace);
+    let api: Api<Guarded<OaatType>> = Api::namespaced(client.clone(), namespace);
     let patch = json!({
         "metadata": { "resourceVersion": type_.resource_version() },
         "status": { "observedGeneration": type_.meta().generation, "conditions": conditions },
