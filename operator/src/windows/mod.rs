@@ -32,7 +32,7 @@ static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundl
 /// at again where that ends.
 const PIECES: usize = 100;
 /// How far ahead the end of a blackout is looked for.
-const FARTHEST: Duration = Duration::from_secs(4 * 366 * 24 * 3600);
+const FARTHEST: Duration = LONGEST.saturating_mul(2);
 
 /// The longest schedule in bytes, as in the schema.
 const LONGEST_SCHEDULE: usize = 100;

@@ -26,7 +26,7 @@ fn group(spec: Value, annotations: Value) -> OaatGroup {
         .extend(spec.as_object().unwrap().clone());
     serde_json::from_value(json!({
         "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
-        "metadata": { "name": "g", "namespace": "n", "uid": "u", "annotations": annotations },
+        "metadata": { "name": "g", "namespace": "n", "uid": "u", "generation": 1, "annotations": annotations },
         "spec": whole, "status": {},
     }))
     .unwrap()
@@ -110,7 +110,7 @@ const CASES: [Case; 20] = [
         let rare = window("0 0 29 2 +1", 60).unwrap();
         let mut all = vec![rare; 19];
         all.push(window("* * * * *", 61).unwrap());
-        for minute in 0..1000 {
+        for minute in 0..100 {
             let at = NOW.plus(Duration::from_secs(60 * minute));
             assert!(blackout(&all, at).is_some_and(|blackout| blackout.endless));
             assert_eq!(next(&all[..19], at), None);
@@ -121,7 +121,7 @@ const CASES: [Case; 20] = [
         let rare = window("0 0 29 2 +1", 366 * DAY).unwrap();
         let mut all = vec![rare; 19];
         all.push(year);
-        for day in 0..1000 {
+        for day in 0..100 {
             let at = NOW.plus(Duration::from_secs(DAY * day));
             assert!(blackout(&all, at).is_some_and(|blackout| blackout.endless));
         }
@@ -190,7 +190,7 @@ const CASES: [Case; 20] = [
     (
         "as many items as a request may name, none of them there",
         || {
-            let names: Vec<_> = (0..5000).map(|n| n.to_string()).collect();
+            let names: Vec<_> = (0..4000).map(|n| n.to_string()).collect();
             let text = json!({ "token": "1", "items": names }).to_string();
             let group = group(
                 json!({ "oaatItems": items(2000) }),
@@ -205,7 +205,7 @@ const CASES: [Case; 20] = [
                 assert!(
                     plan.notes
                         .iter()
-                        .all(|note| note.message.ends_with("and 4990 more"))
+                        .all(|note| note.message.ends_with("and 3990 more"))
                 );
                 seen.group.status = Some(plan.status);
             }
@@ -236,7 +236,11 @@ const CASES: [Case; 20] = [
             &seen(group(json!({ "windows": all }), json!({})), Vec::new()),
             &Err(Vec::new()),
         );
-        assert!(plan.notes.is_empty() || plan.notes[0].message.len() < 10_000);
+        assert!(
+            plan.notes[0].message.contains("Of its 100 windows"),
+            "{:?}",
+            plan.notes
+        );
     }),
     ("5,000 pods that carry the group's name", || {
         let pod = |n: usize| PodView {
