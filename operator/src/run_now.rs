@@ -330,7 +330,7 @@ mod tests {
                     r#"{{"token": "2", "items": [{}"a"]}}"#,
                     r#""a","#.repeat(9000)
                 ),
-                vec!["36036 bytes", "fewer"],
+                vec!["36030 bytes", "fewer"],
             ),
             (&"[".repeat(30_000), vec!["cannot be read"]),
             (

@@ -195,16 +195,21 @@ fn replace(text: &mut Value, item: &str, room: &mut usize) -> Option<()> {
     let mut out = String::new();
     let mut rest = text.as_str();
     // In one pass: an item that looks like a placeholder is not replaced again.
-    loop {
-        let next = ["{{oaat_item}}", "%%oaat_item%%"]
+    while let Some(at) = rest.find(['{', '%']) {
+        let (before, found) = rest.split_at(at);
+        out.push_str(before);
+        let placeholders = ["{{oaat_item}}", "%%oaat_item%%"];
+        let behind = placeholders
             .iter()
-            .filter_map(|placeholder| rest.find(placeholder).map(|at| (at, placeholder.len())))
-            .min();
-        let Some((at, length)) = next else { break };
-        *room = room.checked_sub(item.len())?;
-        out.push_str(&rest[..at]);
-        out.push_str(item);
-        rest = &rest[at + length..];
+            .find_map(|text| found.strip_prefix(text));
+        rest = if let Some(behind) = behind {
+            *room = room.checked_sub(item.len())?;
+            out.push_str(item);
+            behind
+        } else {
+            out.push_str(&found[..1]);
+            &found[1..]
+        };
     }
     out.push_str(rest);
     *text = out;
