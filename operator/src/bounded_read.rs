@@ -7,12 +7,13 @@
 
 use crate::cluster::ClusterError;
 use crate::kube_cluster::within;
+use crate::text;
+use crate::watched::Watched;
 use futures::{AsyncRead, AsyncReadExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{GetParams, ListParams, ObjectList};
 use kube::core::Request as ApiRequest;
 use kube::{Client, Resource};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -210,22 +211,19 @@ async fn read(
 }
 
 /// Decodes an object, or says which field of it cannot be decoded.
-fn decode<K: DeserializeOwned>(text: &[u8]) -> Result<Result<K, Undecodable>, ClusterError> {
-    #[derive(Deserialize)]
-    struct Meta {
-        metadata: ObjectMeta,
-    }
-    if let Ok(object) = serde_json::from_slice(text) {
+fn decode<K: DeserializeOwned>(json: &[u8]) -> Result<Result<K, Undecodable>, ClusterError> {
+    if let Ok(object) = serde_json::from_slice(json) {
         return Ok(Ok(object));
     }
     // Once more, slowly: the decoder's own message does not name the field.
-    let mut json = serde_json::Deserializer::from_slice(text);
-    let error = match serde_path_to_error::deserialize::<_, K>(&mut json) {
+    let mut slow = serde_json::Deserializer::from_slice(json);
+    let error = match serde_path_to_error::deserialize::<_, K>(&mut slow) {
         Ok(object) => return Ok(Ok(object)),
         Err(error) => format!("{}: {}", error.path(), error.inner()),
     };
-    let Meta { metadata } = serde_json::from_slice(text)
+    let Watched { metadata, .. } = serde_json::from_slice::<Watched<K>>(json)
         .map_err(|error| ClusterError::Unavailable(format!("not an object: {error}")))?;
+    let error = text::clean(&error, text::MESSAGE);
     Ok(Err(Undecodable { error, metadata }))
 }
 

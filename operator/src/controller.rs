@@ -17,9 +17,9 @@ use crate::sightings::Sightings;
 use crate::triggers::{self, GroupRef, Triggers, WatchedGroup};
 use crate::types::{self, TypeChecker};
 use crate::uses::Uses;
+use crate::watched::Watched;
 use futures::{FutureExt, Stream, StreamExt, future};
 use k8s_openapi::api::core::v1::Pod;
-use kube::core::PartialObjectMeta;
 use kube::runtime::controller::{Action, Config, ReconcileRequest, applier};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
@@ -211,9 +211,9 @@ where
 /// Watches the metadata of objects, keeps what triggers need of it in a store, and hands every
 /// event on.
 async fn follow<K>(
-    api: Api<PartialObjectMeta<K>>,
-    writer: Writer<PartialObjectMeta<K>>,
-    each_event: impl FnMut(&Event<PartialObjectMeta<K>>),
+    api: Api<Watched<K>>,
+    writer: Writer<Watched<K>>,
+    each_event: impl FnMut(&Event<Watched<K>>),
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
@@ -361,13 +361,6 @@ async fn look(group: GroupRef, context: Arc<Context>) -> Result<Action, ClusterE
         context.triggers.wrote(&group, version);
     }
     for note in outcome.notes {
-        info!(
-            namespace,
-            group = name,
-            reason = note.reason,
-            "{}",
-            note.message
-        );
         if let "Started" | "Succeeded" | "Failed" | "Stopped" = note.reason {
             shared.metrics.run(note.reason);
         }

@@ -11,6 +11,7 @@ use crate::policies::{PolicyCache, Source};
 use crate::policy_limiter::{PolicyLimiter, finish};
 use crate::recorder::Recorder;
 use crate::sightings::Sightings;
+use crate::text;
 use crate::triggers::GroupRef;
 use crate::validate::{Valid, validate};
 use kube::runtime::reflector::ObjectRef;
@@ -384,6 +385,7 @@ impl<C: Cluster> Cycle<'_, C> {
             "the group cannot be decoded"
         );
         let message = format!("this operator cannot read the object: {error}");
+        let message = text::clean(&message, text::MESSAGE);
         let mut conditions = Vec::new();
         let condition = ("Ready", false, "Undecodable", message.clone());
         set_condition(&mut conditions, (self.now)(), generation, condition);

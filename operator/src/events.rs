@@ -3,19 +3,18 @@
 
 use crate::decide::Note;
 use crate::pod::names;
+use crate::text;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::mpsc;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 /// Events that may wait to be told. Beyond that they are dropped: they are news, and
 /// what must be known is in the status.
 const BACKLOG: usize = 4096;
 /// Longest wait for an answer about one.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15);
-/// Longest note of an event in bytes, by the events API.
-const NOTE: usize = 1024;
 
 /// Where events go.
 #[derive(Clone)]
@@ -52,8 +51,10 @@ impl EventSink {
         }
     }
 
-    /// Tells a note of a cycle as an event on the group.
+    /// Publishes a note of a cycle as a line of the log and as an event on the group.
     pub fn note(&self, namespace: &str, group: &str, uid: &str, note: Note) {
+        let message = text::clean(&note.message, text::EVENT);
+        info!(namespace, group, reason = note.reason, "{message}");
         let pod = note.pod.map(|pod| ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("Pod".into()),
@@ -71,7 +72,7 @@ impl EventSink {
             // The pod as secondary object keeps the recorder from folding the events of
             // different runs into one.
             secondary: pod,
-            ..plain(note.reason, note.message)
+            ..plain(note.reason, message)
         };
         self.send(reference("OaatGroup", namespace, group, Some(uid)), event);
     }
@@ -85,12 +86,11 @@ pub fn warning(reason: &str, message: String) -> Event {
     }
 }
 
-fn plain(reason: &str, mut message: String) -> Event {
-    message.truncate(message.floor_char_boundary(NOTE));
+fn plain(reason: &str, message: String) -> Event {
     Event {
         type_: EventType::Normal,
         reason: reason.into(),
-        note: Some(message),
+        note: Some(text::clean(&message, text::EVENT)),
         action: reason.into(),
         secondary: None,
     }

@@ -7,7 +7,9 @@ use crate::items::{MAX_TEXT, News};
 use crate::metrics::Metrics;
 use crate::pod::{PodView, names};
 use crate::policies::{PolicyRead, Source};
+use crate::text;
 use crate::uses::Uses;
+use crate::watched::Watched;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{DeleteParams, LogParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{PartialObjectMeta, Request as ApiRequest};
@@ -36,7 +38,7 @@ const KEPT_TYPE: usize = 64 << 10;
 const KEPT_TYPES: usize = 4 << 20;
 
 /// Types as the watch reports them: their metadata.
-pub type WatchedType = PartialObjectMeta<OaatType>;
+pub type WatchedType = Watched<OaatType>;
 type TypeRef = ObjectRef<WatchedType>;
 
 /// The real cluster.
@@ -141,7 +143,7 @@ pub(crate) async fn within<T>(
 /// What an error of the API means.
 fn meaning(error: kube::Error) -> ClusterError {
     let kube::Error::Api(status) = error else {
-        return ClusterError::Unavailable(error.to_string());
+        return ClusterError::Unavailable(text::clean(&error.to_string(), text::MESSAGE));
     };
     let causes = status
         .details
@@ -154,27 +156,25 @@ fn meaning(error: kube::Error) -> ClusterError {
     {
         return ClusterError::NamespaceEnds;
     }
+    let message = text::clean(&status.message, text::MESSAGE);
     match status.code {
         // Any other 404 comes from something between us and the API server, and says nothing
         // about the object.
         404 if status.reason == "NotFound" => ClusterError::NotFound,
-        409 => ClusterError::Conflict(status.message),
+        409 => ClusterError::Conflict(message),
         // A quota that was made a moment ago: the server does not know yet.
         403 if status.message.contains("status unknown for quota") => {
-            ClusterError::Unavailable(status.message)
+            ClusterError::Unavailable(message)
         }
         // An admission plugin that has not yet seen what it judges by.
         403 if status.message.ends_with("not yet ready to handle request") => {
-            ClusterError::Unavailable(status.message)
+            ClusterError::Unavailable(message)
         }
         // The operator itself has not the right, as with an API server that has just been started
         // and knows no roles yet: that is about the operator and never about the object.
-        403 if unauthorized(&status.message) => ClusterError::Unavailable(status.message),
-        code @ (400 | 403 | 413 | 422) => ClusterError::Rejected {
-            code,
-            message: status.message,
-        },
-        code => ClusterError::Unavailable(format!("{} ({code})", status.message)),
+        403 if unauthorized(&status.message) => ClusterError::Unavailable(message),
+        code @ (400 | 403 | 413 | 422) => ClusterError::Rejected { code, message },
+        code => ClusterError::Unavailable(format!("{message} ({code})")),
     }
 }
 
@@ -326,7 +326,7 @@ impl Cluster for KubeCluster {
     ) -> Result<String, ClusterError> {
         // Only metadata of the answer is of interest, so that a large group costs no
         // second decoding.
-        let api: Api<PartialObjectMeta<OaatGroup>> = self.api(namespace);
+        let api: Api<Watched<OaatGroup>> = self.api(namespace);
         let patch = json!({
             "metadata": { "resourceVersion": resource_version },
             "status": status,
@@ -451,7 +451,7 @@ impl KeptTypes {
 fn usable(type_: &OaatType) -> TypeRead {
     let problems = crate::validate::validate_type(&type_.spec);
     if !problems.is_empty() {
-        return TypeRead::Invalid(problems.join("; "));
+        return TypeRead::Invalid(text::list(&problems, "; ", text::PROBLEM));
     }
     let conditions = type_
         .status

@@ -34,11 +34,13 @@ pub mod run;
 pub mod run_now;
 pub mod server;
 pub mod sightings;
+pub mod text;
 pub mod triggers;
 pub mod types;
 pub mod uses;
 pub mod validate;
 pub mod validate_files;
+pub mod watched;
 pub mod windows;
 
 /// The default policy's component, built from `policy-default` by the build script.

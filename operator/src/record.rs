@@ -10,8 +10,6 @@ use std::time::Duration;
 
 /// Runs kept in a group's history.
 pub const HISTORY: usize = 20;
-/// Longest message of a run in bytes; a server's words may have any length.
-const MESSAGE: usize = 1024;
 /// Longest wait after refused pods.
 const LONGEST_REJECTION: Duration = Duration::from_secs(15 * 60);
 
@@ -53,7 +51,7 @@ pub fn pause(status: &mut OaatGroupStatus, message: &str, now: Timestamp, floor:
     status.rejected = Some(Rejected {
         count,
         until: now.plus(doubled.min(LONGEST_REJECTION.max(floor))),
-        message: message[..message.floor_char_boundary(MESSAGE)].to_owned(),
+        message: message.to_owned(),
     });
 }
 
@@ -119,9 +117,7 @@ fn conclude(item: &mut ItemStatus, started: Timestamp, finished: &Finished) {
         }
         RunResult::Stopped => {}
     }
-    let mut message = sentence(finished);
-    message.truncate(message.floor_char_boundary(MESSAGE / 4));
-    item.message = Some(message);
+    item.message = Some(sentence(finished));
 }
 
 /// How a run ended, as a sentence.
@@ -137,10 +133,7 @@ pub fn sentence(finished: &Finished) -> String {
     }
 }
 
-fn remember(status: &mut OaatGroupStatus, mut run: RunRecord) {
-    if let Some(message) = &mut run.message {
-        message.truncate(message.floor_char_boundary(MESSAGE));
-    }
+fn remember(status: &mut OaatGroupStatus, run: RunRecord) {
     status.history.insert(0, run);
     status.history.truncate(HISTORY);
 }

@@ -12,11 +12,11 @@ use crate::policies::Compiler;
 use crate::policy_limiter;
 use crate::recorder::{LogDecisions, Recorder};
 use crate::server;
+use crate::text::LogWriter;
 use anyhow::Context;
 use futures::future;
 use policy_host::{CompileProcess, Host, Landlock, Limits, Policy};
 use std::collections::BTreeSet;
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -261,8 +261,8 @@ fn start_log(format: LogFormat) {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
+        .with_ansi(false)
+        .with_writer(|| LogWriter(std::io::stderr()));
     // Fails when a log is there already, as in a test that runs two in one process.
     let _ = match format {
         LogFormat::Text => log.try_init(),

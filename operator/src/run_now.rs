@@ -6,12 +6,15 @@
 //! single items, and who takes the annotation away takes back what has not been started.
 
 use crate::api::{OaatGroup, OaatGroupStatus, RunNow, Timestamp};
+use crate::text::{MESSAGE, NAME, clean, is_unprintable, list};
 use serde::Deserialize;
 use std::time::Duration;
 
 /// The annotation's name.
 pub const ANNOTATION: &str = "oaat.kawaja.net/run-now";
-/// Longest token in characters.
+/// The longest value of the annotation in bytes. It is read several times in a cycle.
+const LONGEST: usize = 32 << 10;
+/// The longest token in characters.
 const LONGEST_TOKEN: usize = 128;
 /// What a right value looks like.
 const RIGHT: &str =
@@ -41,16 +44,23 @@ struct Written {
 fn read(text: &str) -> Result<Request, String> {
     let wrong =
         |what: &str| format!("the annotation {ANNOTATION} {what}; it is written like {RIGHT}");
+    if text.len() > LONGEST {
+        let what = format!(
+            "has {} bytes, at most {LONGEST} are read: name fewer items",
+            text.len()
+        );
+        return Err(wrong(&what));
+    }
     let Written { token, items } = serde_json::from_str(text).map_err(|error| {
-        let mut error = error.to_string();
-        error.truncate(error.floor_char_boundary(200));
+        let error = clean(&error.to_string(), 200);
         wrong(&format!("cannot be read as JSON of that kind ({error})"))
     })?;
     let token = token.filter(|token| !token.is_empty());
     let token = token.ok_or_else(|| wrong("has no token"))?;
-    if token.chars().count() > LONGEST_TOKEN || token.chars().any(char::is_control) {
+    if token.chars().count() > LONGEST_TOKEN || token.contains(is_unprintable) {
         let what = format!(
-            "has a token that is longer than {LONGEST_TOKEN} characters or has control characters in it"
+            "has a token that is longer than {LONGEST_TOKEN} characters or has control or invisible \
+             characters in it"
         );
         return Err(wrong(&what));
     }
@@ -93,22 +103,24 @@ pub fn heed(group: &OaatGroup, status: &mut OaatGroupStatus, now: Timestamp) -> 
     let mut accepted = None;
     let readable = request.is_ok();
     let problem = match request {
-        Err(problem) => Some(problem),
+        // As it is written, so that it is compared with what was.
+        Err(problem) => Some(clean(&problem, MESSAGE)),
         Ok(Request { token, items }) => {
             if before.token.as_ref() != Some(&token) {
                 accepted = Some(match &items {
-                    Wanted::Named(names) => few(names.iter().map(String::as_str)),
+                    Wanted::Named(names) => list(names, ", ", NAME),
                     Wanted::Word(_) => "all items".to_owned(),
                 });
                 noted.token = Some(token);
                 noted.done = false;
                 // A replica whose clock is ahead may have started one of them later than now.
-                let wanted = |name: &String| match &items {
-                    Wanted::Named(names) => names.contains(name),
-                    Wanted::Word(_) => true,
+                let wanted: Vec<_> = match &items {
+                    Wanted::Named(names) => {
+                        names.iter().filter_map(|n| status.items.get(n)).collect()
+                    }
+                    Wanted::Word(_) => status.items.values().collect(),
                 };
-                let wanted = status.items.iter().filter(|(name, _)| wanted(name));
-                let starts = wanted.filter_map(|(_, item)| item.last_started);
+                let starts = wanted.iter().filter_map(|item| item.last_started);
                 let latest = starts.max().map(|at| at.plus(Duration::from_millis(1)));
                 noted.time = Some(latest.map_or(now, |latest| latest.max(now)));
             }
@@ -162,27 +174,9 @@ fn unknown(names: &[String], group: &OaatGroup) -> Option<String> {
         .filter(|name| !listed.contains(name))
         .peekable();
     unknown.peek()?;
-    let unknown = few(unknown.map(String::as_str));
-    Some(format!(
-        "the annotation {ANNOTATION} names what is no item of this group: {unknown}"
-    ))
-}
-
-/// Some names in words, and not hundreds of them.
-fn few<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    const MOST: usize = 5;
-    let names: Vec<&str> = names.collect();
-    let mut words = names
-        .iter()
-        .take(MOST)
-        .copied()
-        .collect::<Vec<_>>()
-        .join(", ");
-    words.truncate(words.floor_char_boundary(300));
-    match names.len().saturating_sub(MOST) {
-        0 => words,
-        more => format!("{words} and {more} more"),
-    }
+    let unknown = list(unknown, ", ", NAME);
+    let words = format!("the annotation {ANNOTATION} names unknown items: {unknown}");
+    Some(clean(&words, MESSAGE))
 }
 
 /// The items that are asked for and have not been started since, in the order in which they are
@@ -214,7 +208,7 @@ pub fn pending(group: &OaatGroup, status: &OaatGroupStatus) -> Vec<String> {
 /// The same in words; `None` where there are none.
 pub fn waiting(group: &OaatGroup, status: &OaatGroupStatus) -> Option<String> {
     let pending = pending(group, status);
-    (!pending.is_empty()).then(|| few(pending.iter().map(String::as_str)))
+    (!pending.is_empty()).then(|| list(&pending, ", ", NAME))
 }
 
 #[cfg(test)]
@@ -327,6 +321,22 @@ mod tests {
             (r#"{"token": "2", "items": []}"#, vec!["empty list"]),
             (r#"{"token": "2", "items": "a"}"#, vec!["neither a list"]),
             (r#"{"token": "2", "items": ["a"], "when": 1}"#, vec!["when"]),
+            (
+                "{\"token\": \"a\u{202e}b\", \"items\": \"*\"}",
+                vec!["invisible"],
+            ),
+            (
+                &format!(
+                    r#"{{"token": "2", "items": [{}"a"]}}"#,
+                    r#""a","#.repeat(9000)
+                ),
+                vec!["36030 bytes", "fewer"],
+            ),
+            (&"[".repeat(30_000), vec!["cannot be read"]),
+            (
+                &format!(r#"{{"token": "2", "items": {}1"#, r#"[{"a":"#.repeat(5_000)),
+                vec!["cannot be read"],
+            ),
         ] {
             let bad = group(Some(text));
             match heed(&bad, &mut status, NOW) {
@@ -347,7 +357,19 @@ mod tests {
             Some(News::Wrong(_))
         ));
         heed(&good, &mut status, NOW);
-        assert_eq!(status.run_now.unwrap().problem, None);
+        assert_eq!(status.run_now.as_ref().unwrap().problem, None);
+        let names = (0..3000)
+            .map(|n| format!("\u{202e}{n}"))
+            .collect::<Vec<_>>();
+        let many = json!({ "token": "3", "items": names }).to_string();
+        match heed(&group(Some(&many)), &mut status, NOW) {
+            Some(News::Wrong(wrong)) => {
+                assert!(
+                    wrong.ends_with("unknown items: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, and 2990 more")
+                );
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

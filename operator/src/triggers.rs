@@ -6,10 +6,10 @@ use crate::pod::{PodView, names};
 use crate::policies::PolicyCache;
 use crate::sightings::Sightings;
 use crate::uses::Uses;
+use crate::watched::Watched;
 use crate::{run_now, validate};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt};
@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
 /// Groups as the watch reports them: their metadata. Each cycle reads its group live.
-pub type WatchedGroup = PartialObjectMeta<OaatGroup>;
+pub type WatchedGroup = Watched<OaatGroup>;
 
 /// A group to look at.
 pub type GroupRef = ObjectRef<WatchedGroup>;
@@ -302,24 +302,14 @@ impl Triggers {
     }
 }
 
-/// Strips a watched object of all that triggers have no use for. Of the annotations that the
-/// operator reads a hash stays, by which a change shows; each cycle reads them live.
-pub fn strip<K>(object: &mut PartialObjectMeta<K>) {
-    let all = std::mem::take(&mut object.metadata);
-    let read = all.annotations.into_iter().flatten();
+/// Keeps a hash of each annotation that the operator reads, by which a change shows, and none of the
+/// others; each cycle reads them live.
+pub fn strip<K>(object: &mut Watched<K>) {
+    let all = object.metadata.annotations.take();
+    let read = all.into_iter().flatten();
     let read = read.filter(|(name, _)| [run_now::ANNOTATION, validate::PAUSED].contains(&&**name));
-    let annotations = read.map(|(name, value)| (name, format!("{:x}", hash(value))));
-    object.types = None;
-    object.metadata = ObjectMeta {
-        name: all.name,
-        namespace: all.namespace,
-        uid: all.uid,
-        generation: all.generation,
-        resource_version: all.resource_version,
-        deletion_timestamp: all.deletion_timestamp,
-        annotations: Some(annotations.collect()),
-        ..ObjectMeta::default()
-    };
+    let hashed = read.map(|(name, value)| (name, format!("{:x}", hash(value))));
+    object.metadata.annotations = Some(hashed.collect());
 }
 
 /// Whether one resource version is later than the other. They are decimal numbers of
@@ -335,7 +325,6 @@ mod tests {
     use crate::items::Lists;
     use crate::policies::{Compiler, PolicyRead, Sources};
     use crate::policy_limiter::{self, PolicyLimiter};
-    use kube::core::PartialObjectMetaExt;
     use kube::runtime::reflector;
     use policy_host::{Host, Limits};
     use serde_json::json;
@@ -354,7 +343,7 @@ mod tests {
     }
 
     fn watched(group: &OaatGroup) -> WatchedGroup {
-        let mut watched = group.metadata.clone().into_response_partial();
+        let mut watched = Watched::from(group.metadata.clone());
         strip(&mut watched);
         watched
     }

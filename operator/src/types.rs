@@ -7,10 +7,11 @@ use crate::cluster::ClusterError;
 use crate::events::{self, EventSink};
 use crate::kube_cluster::{KubeCluster, WatchedType, within};
 use crate::pod::{GATE_REMOVED, PodView, names, overridden_env, trial};
+use crate::text;
 use crate::validate::validate_type;
+use crate::watched::Watched;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams};
-use kube::core::PartialObjectMeta;
 use kube::runtime::controller::Action;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
@@ -96,6 +97,7 @@ pub async fn check(
             (meta, verdict)
         }
     };
+    let message = text::clean(&message, text::CONDITION);
     let before = conditions.clone();
     let now = Timestamp::now();
     set_condition(
@@ -128,7 +130,11 @@ async fn verdict(
 ) -> Result<(bool, &'static str, String), ClusterError> {
     let problems = validate_type(spec);
     if !problems.is_empty() {
-        return Ok((false, "SpecInvalid", problems.join("; ")));
+        return Ok((
+            false,
+            "SpecInvalid",
+            text::list(&problems, "; ", text::PROBLEM),
+        ));
     }
     match cluster.post_pod(namespace, &trial(spec), true).await {
         Ok(pod) if !PodView::from(&pod).gated => Ok((false, "GateRemoved", GATE_REMOVED.into())),
@@ -143,7 +149,7 @@ async fn verdict(
                 "EnvironmentOverridden",
                 format!(
                     "container {} sets OAAT_ITEM itself; the operator's value, the item's name, replaces it",
-                    containers.join(", ")
+                    text::list(containers, ", ", text::NAME)
                 ),
             ),
         }),
@@ -173,7 +179,7 @@ async fn write(
     name: &str,
     conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition],
 ) -> Result<(), ClusterError> {
-    let api: Api<PartialObjectMeta<OaatType>> = Api::namespaced(client.clone(), namespace);
+    let api: Api<Watched<OaatType>> = Api::namespaced(client.clone(), namespace);
     let patch = json!({
         "metadata": { "resourceVersion": meta.resource_version },
         "status": { "observedGeneration": meta.generation, "conditions": conditions },

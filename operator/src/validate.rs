@@ -6,8 +6,9 @@
 
 use crate::api::{BlackoutWindow, ItemOptions, ItemsFrom, OaatGroup, OaatGroupSpec, OaatTypeSpec};
 use crate::items::{self, SourceRules};
+use crate::text::{self, clean};
 use crate::windows::{self, Window};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 /// A spec, understood.
@@ -57,7 +58,9 @@ pub fn suspended(group: &OaatGroup) -> Option<&'static str> {
     }
     let paused = group.metadata.annotations.as_ref()?.get(PAUSED)?;
     let no = ["", "no", "false", "off", "0"];
-    (!no.contains(&paused.trim().to_lowercase().as_str())).then_some(
+    // Of a long text only its beginning is looked at.
+    let paused = clean(paused, 16);
+    (!no.iter().any(|no| no.eq_ignore_ascii_case(&paused))).then_some(
         "the annotation pause_new_jobs is set; nothing new is started until it is taken away (spec.suspend does the same)",
     )
 }
@@ -65,11 +68,12 @@ pub fn suspended(group: &OaatGroup) -> Option<&'static str> {
 /// Longest duration: a hundred years, so that every time that follows from it can be
 /// written down.
 const LONGEST: Duration = Duration::from_secs(100 * 31_557_600);
+/// The longest text of a duration in bytes, as in the schema.
+const LONGEST_TEXT: usize = 64;
 /// Most items of a group.
 pub const MAX_ITEMS: usize = 2000;
-/// Most bytes of all items of a group together. The API server keeps each name five times
-/// (spec, its managed fields, twice in the status, perhaps kubectl's annotation), the status
-/// says up to 450 bytes about each item, and an object may have 1.5 MiB in all.
+/// Most bytes of all items of a group together, so that its status fits into an object:
+/// [`crate::text`] has the sum.
 pub const MAX_BYTES: usize = 120_000;
 /// Longest item in characters.
 pub const MAX_ITEM: usize = 300;
@@ -135,7 +139,10 @@ fn understood(
     let Some(text) = given else {
         return Ok(default);
     };
-    let longest = || format!("{field} is {text:?}; it must be at most 100years");
+    let longest = || {
+        let text = clean(text, LONGEST_TEXT);
+        format!("{field} is {text:?}; it must be at most 100years")
+    };
     if too_long(text) {
         return Err(longest());
     }
@@ -278,10 +285,9 @@ fn item_options(
     let mut rules = BTreeMap::new();
     for (name, options) in options {
         let mut duration = |field: &str, given: &Option<String>, default: Duration, zero: bool| {
-            let field = format!("itemOptions[{name:?}].{field}");
-            understood(&field, given, default, zero).unwrap_or_else(|problem| {
+            understood(field, given, default, zero).unwrap_or_else(|problem| {
                 if problems.len() < MOST {
-                    problems.push(problem);
+                    problems.push(format!("itemOptions[{:?}].{problem}", text::name(name)));
                 }
                 default
             })
@@ -301,8 +307,9 @@ fn item_options(
         if own != each {
             rules.insert(name.clone(), own);
         }
+        let mut seen = HashSet::new();
         for (index, variable) in options.env.iter().enumerate() {
-            let twice = options.env[..index].iter().any(|v| v.name == variable.name);
+            let twice = !seen.insert(&variable.name);
             let wrong = match variable.name.as_str() {
                 "OAAT_ITEM" => "is set by the operator",
                 "" => "has no name",
@@ -312,8 +319,9 @@ fn item_options(
             };
             if problems.len() < MOST {
                 problems.push(format!(
-                    "itemOptions[{name:?}].env[{index}] ({:?}) {wrong}",
-                    variable.name
+                    "itemOptions[{:?}].env[{index}] ({:?}) {wrong}",
+                    text::name(name),
+                    text::name(&variable.name)
                 ));
             }
         }
@@ -325,7 +333,7 @@ fn item_options(
 /// where a sum comes to the last second that it can count, which takes more than this.
 fn too_long(text: &str) -> bool {
     let digits = text.split(|c: char| !c.is_ascii_digit()).map(str::len);
-    text.len() > 64 || digits.max().is_some_and(|digits| digits > 11)
+    text.len() > LONGEST_TEXT || digits.max().is_some_and(|digits| digits > 11)
 }
 
 fn names(items: &[String], problems: &mut Vec<String>) {
@@ -342,7 +350,7 @@ fn names(items: &[String], problems: &mut Vec<String>) {
              the status has room for each of them: use shorter names, or several groups"
         ));
     }
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     for (index, item) in items.iter().enumerate() {
         let length = item.chars().count();
         if length == 0 || length > MAX_ITEM {
@@ -351,15 +359,16 @@ fn names(items: &[String], problems: &mut Vec<String>) {
             ));
         } else if item.chars().any(char::is_control) {
             problems.push(format!(
-                "oaatItems[{index}] ({item:?}) has a control character in it"
+                "oaatItems[{index}] ({:?}) has a control character in it",
+                text::name(item)
             ));
         } else if !seen.insert(item) {
             problems.push(format!(
-                "oaatItems[{index}] ({item:?}) is there twice; an item may be listed once"
+                "oaatItems[{index}] ({:?}) is there twice; an item may be listed once",
+                text::name(item)
             ));
         }
         if problems.len() >= MOST {
-            problems.push("and perhaps more".into());
             return;
         }
     }
@@ -369,7 +378,8 @@ fn names(items: &[String], problems: &mut Vec<String>) {
 pub fn validate_type(spec: &OaatTypeSpec) -> Vec<String> {
     let mut problems = Vec::new();
     if spec.type_ != "pod" {
-        problems.push(format!("type is {:?}; it must be pod", spec.type_));
+        let type_ = text::name(&spec.type_);
+        problems.push(format!("type is {type_:?}; it must be pod"));
     }
     let Some(pod) = &spec.podspec else {
         problems.push("podspec is missing: say what to run".into());
@@ -387,6 +397,7 @@ pub fn validate_type(spec: &OaatTypeSpec) -> Vec<String> {
     if let Some(policy) = pod.get("restartPolicy")
         && policy != "Never"
     {
+        let policy = text::name(&policy.to_string());
         problems.push(format!(
             "restartPolicy is {policy}; it must be Never or left out"
         ));

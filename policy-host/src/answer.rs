@@ -57,8 +57,8 @@ pub(crate) fn check(request: &Request, mut decision: Decision) -> Result<Decisio
 fn one_line(note: &mut Option<String>) {
     *note = note
         .take()
-        .map(|text| text::one_line(&text, NOTE))
-        .filter(|line| !line.trim().is_empty());
+        .map(|text| text::clean(&text, NOTE))
+        .filter(|line| !line.is_empty());
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ pub fn run(limits: Limits) -> ExitCode {
         Err(panic) => {
             let words = panic.downcast_ref::<String>().map(String::as_str);
             let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
-            let words = text::one_line(words.unwrap_or_default(), text::ERROR);
+            let words = text::clean(words.unwrap_or_default(), text::ERROR);
             let error = LoadError::CompileFailed(format!("the compiler panicked: {words}"));
             answer(&Answer::Refused(error), &[])
         }

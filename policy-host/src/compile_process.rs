@@ -172,7 +172,7 @@ fn crashed(status: ExitStatus, last_words: &[u8]) -> LoadError {
     }
     let words = String::from_utf8_lossy(last_words);
     let words = words.lines().map(str::trim).find(|line| !line.is_empty());
-    let words = words.map(|words| format!(": {}", text::one_line(words, text::QUOTE)));
+    let words = words.map(|words| format!(": {}", text::clean(words, text::QUOTE)));
     LoadError::CompileFailed(format!(
         "it crashed the compiler ({status}{})",
         words.unwrap_or_default()

@@ -23,7 +23,7 @@ mod load;
 mod policy;
 mod record;
 mod sandbox;
-mod text;
+pub mod text;
 
 pub use compile_child::{Landlock, run as run_compile_child};
 pub use compile_process::{CompileProcess, Compiled};

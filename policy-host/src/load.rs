@@ -218,7 +218,7 @@ pub(crate) fn pinned(found: &str, pin: &str) -> Result<(), LoadError> {
     }
     Err(LoadError::DigestMismatch {
         found: found.to_owned(),
-        wanted: text::one_line(&wanted, NAME),
+        wanted: text::clean(&wanted, NAME),
     })
 }
 
@@ -257,7 +257,7 @@ pub(crate) fn names(engine: &Engine, component: &Component) -> Result<(), LoadEr
                     return Err(newer);
                 }
                 return Err(LoadError::ForbiddenImport {
-                    import: text::one_line(import, NAME),
+                    import: text::clean(import, NAME),
                 });
             }
         }
@@ -288,12 +288,12 @@ fn version(name: &str) -> Result<(), LoadError> {
     };
     if newer {
         return Err(LoadError::ContractTooNew {
-            found: text::one_line(found, NAME),
+            found: text::clean(found, NAME),
         });
     }
     Err(LoadError::InterfaceMismatch(format!(
         "it was built for version {}",
-        text::one_line(found, NAME)
+        text::clean(found, NAME)
     )))
 }
 

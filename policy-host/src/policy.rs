@@ -262,7 +262,7 @@ impl Host {
 }
 
 fn sentence(error: &wasmtime::Error) -> String {
-    text::one_line(&format!("{error:#}"), text::ERROR)
+    text::clean(&format!("{error:#}"), text::ERROR)
 }
 
 struct Loaded {
@@ -462,7 +462,7 @@ impl Policy {
                 None => trap.to_string(),
             }),
             None => {
-                let cause = text::one_line(&error.root_cause().to_string(), text::ERROR);
+                let cause = text::clean(&error.root_cause().to_string(), text::ERROR);
                 if started {
                     // Not a trap of its code: what it handed over could not be taken.
                     EvalError::BadAnswer(format!("could not be read: {cause}"))

@@ -161,14 +161,14 @@ impl TypesHost for Sandbox {}
 impl LogHost for Sandbox {
     fn write(&mut self, level: Level, line: String) {
         if level == Level::Error {
-            self.last_error = Some(text::one_line(&line, text::ERROR));
+            self.last_error = Some(text::clean(&line, text::ERROR));
         }
         if self.log.len() >= self.log_lines || line.len() > self.log_bytes {
             self.log_dropped += 1;
             return;
         }
         self.log_bytes -= line.len();
-        let text = text::one_line(&line, line.len());
+        let text = text::clean(&line, line.len());
         self.log.push(LogLine { level, text });
     }
 }

@@ -1,59 +1,194 @@
-//! Text of a guest's, made fit to be shown.
+//! Text from outside, made fit to be shown.
 //!
-//! It ends up in the status of objects and in terminals: one line, of bounded
-//! length, without anything that a terminal acts on or that changes the order in
-//! which a line is read.
+//! Names, messages of containers and servers, and the words of policies end up in the status of
+//! objects, in events, in logs, and in terminals. All of it goes through [`clean`].
 
-/// Longest message of an error in bytes.
+/// The longest error message in bytes.
 pub(crate) const ERROR: usize = 1024;
-/// Longest quotation of another program's words in bytes.
+/// The longest quotation of another program's words in bytes.
 pub(crate) const QUOTE: usize = 200;
+/// The number of entries that [`list`] names.
+const LISTED: usize = 10;
+/// Marks where text was cut.
+const CUT: &str = "…";
 
-/// Cuts text to one line of at most `most` bytes, at a character boundary.
-pub(crate) fn one_line(text: &str, most: usize) -> String {
-    let cut = text
-        .get(..text.floor_char_boundary(most))
-        .unwrap_or_default();
-    cut.chars()
-        .map(|c| if harmless(c) { c } else { ' ' })
-        .collect()
+/// Returns text as one line of at most `max` bytes that shows all it contains.
+///
+/// Characters that [`is_unprintable`] are removed. Each run of white space and control characters
+/// becomes one space, without any at the ends. Longer text is cut at a character boundary and ends
+/// in `…`. Cleaning clean text changes nothing.
+pub fn clean(text: &str, max: usize) -> String {
+    let mut out = String::new();
+    let mut gap = false;
+    for c in text.chars() {
+        if c.is_whitespace() || c.is_control() {
+            gap = true;
+        } else if !is_unprintable(c) {
+            if std::mem::take(&mut gap) && !out.is_empty() {
+                out.push(' ');
+            }
+            out.push(c);
+            if out.len() > max {
+                out.truncate(out.floor_char_boundary(max.saturating_sub(CUT.len())));
+                out.truncate(out.trim_end().len());
+                out.push_str(if max < CUT.len() { "" } else { CUT });
+                break;
+            }
+        }
+    }
+    out
+}
+
+/// Joins entries of which each is cleaned and at most `max` bytes long. Names ten of them and the
+/// number of the others: `a, b, and 37 more`.
+pub fn list<S: AsRef<str>>(
+    entries: impl IntoIterator<Item = S>,
+    separator: &str,
+    max: usize,
+) -> String {
+    let mut entries = entries.into_iter();
+    let named = entries.by_ref().take(LISTED);
+    let mut named: Vec<String> = named.map(|entry| clean(entry.as_ref(), max)).collect();
+    match entries.count() {
+        0 => {}
+        more => named.push(format!("and {more} more")),
+    }
+    named.join(separator)
+}
+
+/// Whether a character is not to be shown as it is: a terminal acts on it, it changes the order in
+/// which a line is read, or nothing is seen of it.
+///
+/// In the terms of Unicode: the general categories Cc (control), Zl and Zp (separators of lines and
+/// paragraphs), the property Default_Ignorable_Code_Point (bidirectional controls, what has no
+/// width, fillers, variation selectors, tags), and the marks of interlinear annotation.
+pub fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Returns text in which each unprintable character is escaped as in JSON, so that JSON keeps its
+/// meaning.
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_unprintable(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// What a policy says when it cannot decide.
 pub(crate) fn words(text: &str) -> String {
-    let line = one_line(text, ERROR);
-    match line.trim() {
-        "" => "it does not say why".to_owned(),
-        words => words.to_owned(),
+    match clean(text, ERROR) {
+        words if words.is_empty() => "it does not say why".to_owned(),
+        words => words,
     }
-}
-
-fn harmless(c: char) -> bool {
-    !c.is_control()
-        // Marks, embeddings, overrides and isolates of direction; separators of
-        // lines and paragraphs; what has no width.
-        && !matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::HashSet;
 
     #[test]
-    fn nothing_is_left_that_a_terminal_acts_on() {
-        let line = one_line("a\nb\x1b[31mc\u{9b}d\u{202e}e\u{2028}f\0ü", 100);
-        assert_eq!(line, "a b [31mc d e f ü");
-        assert_eq!(words(" \n "), "it does not say why");
+    fn text_is_cleaned_and_cut() {
+        let cases = [
+            ("plain text, ünchanged", 100, "plain text, ünchanged"),
+            ("", 100, ""),
+            (" \r\n\t ", 100, ""),
+            (
+                "a\nb\x1b[31mc\u{9b}d\u{202e}e\u{2028}f\0ü",
+                100,
+                "a b [31mc de f ü",
+            ),
+            ("\u{200b} a \u{feff}\n\u{200b}b \u{2060}", 100, "a b"),
+            (
+                "a\u{ad}b\u{61c}c\u{180e}d\u{fe0f}e\u{fff9}f\u{e0041}g\u{3164}h",
+                100,
+                "abcdefgh",
+            ),
+            ("\x1b]0;title\x07\x1b[2J", 100, "]0;title [2J"),
+            ("abcdef", 6, "abcdef"),
+            ("abcdefg", 6, "abc…"),
+            ("ab cdefg", 6, "ab…"),
+            ("üüüü", 7, "üü…"),
+            ("abc", 3, "abc"),
+            ("abcd", 3, "…"),
+            ("abcd", 2, ""),
+            // What follows is not seen, so nothing is cut.
+            ("abc\u{200b}\n", 3, "abc"),
+        ];
+        for (text, max, expected) in cases {
+            assert_eq!(clean(text, max), expected, "{text:?}, {max}");
+        }
+        assert_eq!(words(" \n\u{200b} "), "it does not say why");
+    }
+
+    #[test]
+    fn ten_entries_are_named() {
+        let names = |n: usize| (0..n).map(|n| n.to_string());
+        assert_eq!(list(names(0), ", ", 9), "");
+        assert_eq!(list(names(2), "; ", 9), "0; 1");
+        assert_eq!(list(names(10), ", ", 9), "0, 1, 2, 3, 4, 5, 6, 7, 8, 9");
+        assert!(list(names(47), ", ", 9).ends_with("8, 9, and 37 more"));
+        assert_eq!(list(["a\u{202e}b", "long name"], ", ", 8), "ab, long…");
+    }
+
+    #[test]
+    fn escapes_keep_the_meaning_of_json() {
+        let text = "a\u{202e}b\u{e0041}ü\n\"\\";
+        let json = serde_json::to_string(text).unwrap();
+        let escaped = escape(&json);
+        assert_eq!(escaped, r#""a\u202eb\udb40\udc41ü\n\"\\""#);
+        assert_eq!(serde_json::from_str::<String>(&escaped).unwrap(), text);
+    }
+
+    #[test]
+    fn unprintable_is_what_unicode_calls_so() {
+        let property = r"[\p{Cc}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u{fff9}-\u{fffb}]";
+        let property = regex_syntax::parse(property).unwrap().into_kind();
+        let regex_syntax::hir::HirKind::Class(regex_syntax::hir::Class::Unicode(class)) = property
+        else {
+            panic!("it is a class of characters");
+        };
+        let listed: HashSet<char> = class
+            .ranges()
+            .iter()
+            .flat_map(|r| r.start()..=r.end())
+            .collect();
+        for c in '\0'..=char::MAX {
+            assert_eq!(is_unprintable(c), listed.contains(&c), "{c:?}");
+        }
+    }
+
+    /// Any text, in which what is to be removed is not rare.
+    fn any_text() -> impl Strategy<Value = String> {
+        let hostile =
+            proptest::sample::select(vec!['\u{202e}', '\u{200b}', '\x1b', '\n', ' ', 'a', '…']);
+        let any_char = prop_oneof![any::<char>(), hostile];
+        proptest::collection::vec(any_char, 0..200).prop_map(|chars| chars.into_iter().collect())
     }
 
     proptest! {
         #[test]
-        fn any_text_becomes_a_line_within_bounds(text in any::<String>(), most in 0_usize..300) {
-            let line = one_line(&text, most);
-            // A space is never longer than what it stands for.
-            prop_assert!(line.len() <= most);
-            prop_assert!(line.chars().all(harmless));
+        fn any_text_becomes_a_line_within_bounds(text in any_text(), max in 0_usize..300) {
+            let line = clean(&text, max);
+            prop_assert!(line.len() <= max);
+            prop_assert!(!line.contains(is_unprintable));
+            prop_assert_eq!(clean(&line, max), line);
+            prop_assert!(!escape(&text).contains(is_unprintable));
         }
     }
 }

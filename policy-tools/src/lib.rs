@@ -21,6 +21,7 @@ mod xml;
 pub use replay::recorded;
 
 use clap::Subcommand;
+use policy_host::text::is_unprintable;
 use std::process::ExitCode;
 
 /// What to do with a policy.
@@ -96,11 +97,10 @@ fn time(millis: policy_host::Instant) -> String {
 fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        let acts = c.is_control() && c != '\n'
-            || matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
-        match acts {
-            true => out.extend(c.escape_unicode()),
-            false => out.push(c),
+        if c != '\n' && is_unprintable(c) {
+            out.extend(c.escape_unicode());
+        } else {
+            out.push(c);
         }
     }
     out

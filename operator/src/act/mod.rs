@@ -7,6 +7,7 @@ use crate::decide::{self, Note, Observed, Plan, PodId, Start};
 use crate::mutation::broken;
 use crate::pod::{self, GATE_REMOVED, PodRequest, PodView};
 use crate::record;
+use crate::text;
 use futures::future;
 use serde_json::{Value, json};
 
@@ -65,7 +66,7 @@ impl<C: Cluster> Actor<'_, C> {
         if !plan.strays.is_empty() && plan.status.run > known {
             // A candidate is about to be removed whose creator may be slow and not gone. This
             // write makes its claim fail; without it a pod might be claimed that is no more.
-            if self.write(&plan.status, done).await? == End::Conflict {
+            if self.write(&mut plan.status, done).await? == End::Conflict {
                 return Ok(End::Conflict);
             }
             done.notes.append(&mut plan.notes);
@@ -95,7 +96,7 @@ impl<C: Cluster> Actor<'_, C> {
             // What was resumed is written already.
             Started::No if done.written.is_some() => {}
             Started::No => {
-                if self.write(&plan.status, done).await? == End::Conflict {
+                if self.write(&mut plan.status, done).await? == End::Conflict {
                     return Ok(End::Conflict);
                 }
                 done.notes.append(&mut plan.notes);
@@ -151,7 +152,7 @@ impl<C: Cluster> Actor<'_, C> {
         // Once is enough: it is the claimer's knowledge of the group that it makes out of date.
         let announced = before.is_some_and(|current| current.resumed.is_some());
         if !announced && done.written.is_none() && !broken!(OpenUnannounced) {
-            if self.write(&plan.status, done).await? == End::Conflict {
+            if self.write(&mut plan.status, done).await? == End::Conflict {
                 return Ok(End::Conflict);
             }
             done.notes.append(&mut plan.notes);
@@ -164,15 +165,16 @@ impl<C: Cluster> Actor<'_, C> {
             (Err(error @ ClusterError::Rejected { .. }), current) => {
                 let item = current.as_ref().map_or("", |current| &current.item);
                 let message = format!(
-                    "{item}: the gate of pod {} cannot be opened: {error}",
+                    "{}: the gate of pod {} cannot be opened: {error}",
+                    text::name(item),
                     pod.name
                 );
                 if done.written.is_some() {
-                    let message = json!({ "message": message });
+                    let message = json!({ "message": text::clean(&message, text::MESSAGE) });
                     self.write_patch(&self.version(done), message, done).await?;
                 } else {
                     plan.status.message = Some(message);
-                    self.write(&plan.status, done).await?;
+                    self.write(&mut plan.status, done).await?;
                 }
                 return Err(error);
             }
@@ -207,6 +209,10 @@ impl<C: Cluster> Actor<'_, C> {
                 nonce: &self.nonce,
             },
         );
+        let Some(pod) = pod else {
+            self.refused(plan, &start, 413, pod::TOO_LARGE);
+            return Ok(Started::No);
+        };
         let candidate = match self.cluster.create_pod(self.namespace, &pod).await {
             Ok(pod) => PodView::from(&pod),
             Err(ClusterError::NamespaceEnds) => return Ok(Started::Ending),
@@ -222,7 +228,7 @@ impl<C: Cluster> Actor<'_, C> {
                 // The end of the previous run must not wait for that.
                 let mut status = self.settled.clone();
                 decide::unavailable(self.seen, &mut status, &start, &other.to_string());
-                self.write(&status, done).await?;
+                self.write(&mut status, done).await?;
                 if done.written.is_some() {
                     done.notes.append(&mut plan.notes);
                 }
@@ -249,7 +255,7 @@ impl<C: Cluster> Actor<'_, C> {
             self.cluster.open_gate(self.namespace, name, uid).await?;
         }
         decide::claim(self.seen, &mut plan.status, &current);
-        if self.write(&plan.status, done).await? == End::Conflict {
+        if self.write(&mut plan.status, done).await? == End::Conflict {
             // A request may be doubled on its way: then this is the answer to the second, the
             // first has made the claim, and somebody else may have opened the gate since.
             let mut exactly = PodId::exactly(&candidate);
@@ -289,7 +295,7 @@ impl<C: Cluster> Actor<'_, C> {
                 );
                 let floor = self.seen.retry_floor;
                 record::pause(&mut void, &message, self.seen.now, floor);
-                if let Some(patch) = patch(Some(&plan.status), &void)?
+                if let Some(patch) = patch(Some(&plan.status), &mut void)?
                     && self.write_patch(&self.version(done), patch, done).await? == End::Reached
                 {
                     done.notes.push(Note {
@@ -312,7 +318,9 @@ impl<C: Cluster> Actor<'_, C> {
             reason: "Started",
             message: format!(
                 "run {} of {} in pod {}",
-                current.run, current.item, current.pod_name
+                current.run,
+                text::name(&current.item),
+                current.pod_name
             ),
             pod: Some(PodId {
                 name: current.pod_name.clone(),
@@ -328,9 +336,13 @@ impl<C: Cluster> Actor<'_, C> {
         decide::refuse(self.seen, plan, start, code, message);
     }
 
-    /// Writes the status if it differs from the one that was read, and only if the group
-    /// is still what was read.
-    async fn write(&self, status: &OaatGroupStatus, done: &mut Done) -> Result<End, ClusterError> {
+    /// Cleans the status, and writes it if it differs from the one that was read, and only if the
+    /// group is still what was read.
+    async fn write(
+        &self,
+        status: &mut OaatGroupStatus,
+        done: &mut Done,
+    ) -> Result<End, ClusterError> {
         let Some(patch) = patch(self.seen.group.status.as_ref(), status)? else {
             return Ok(End::Reached);
         };
@@ -374,11 +386,12 @@ impl<C: Cluster> Actor<'_, C> {
     }
 }
 
-/// What makes one status the other, if they differ.
+/// Cleans the new status. Returns what makes one status the other, if they differ.
 fn patch(
     old: Option<&OaatGroupStatus>,
-    new: &OaatGroupStatus,
+    new: &mut OaatGroupStatus,
 ) -> Result<Option<Value>, ClusterError> {
+    text::clean_status(new);
     let json = |status: Option<&OaatGroupStatus>| {
         serde_json::to_value(status).map_err(|e| ClusterError::Unavailable(e.to_string()))
     };

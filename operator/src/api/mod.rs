@@ -20,6 +20,7 @@ pub use policy::{OnError, PolicyInUse, PolicyKey, PolicySpec, RejectedPolicy};
 pub use time::Timestamp;
 pub use window::{BlackoutWindow, Running};
 
+use crate::text;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff;
 use kube::core::cel::Rule;
@@ -43,7 +44,7 @@ fn is_false(value: &bool) -> bool {
 }
 
 /// Sets a condition after the rule of the Kubernetes API conventions: the
-/// transition time changes only when the status does.
+/// transition time changes only when the status does. The message is cleaned.
 pub fn set_condition(
     conditions: &mut Vec<Condition>,
     now: Timestamp,
@@ -56,7 +57,7 @@ pub fn set_condition(
         type_: type_.to_owned(),
         status: status.to_owned(),
         reason: reason.to_owned(),
-        message,
+        message: text::clean(&message, text::CONDITION),
         last_transition_time: time,
         observed_generation: generation,
     };

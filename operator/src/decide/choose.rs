@@ -7,6 +7,7 @@ use crate::api::{
     ItemState, LastDecision, OaatGroupStatus, PolicyInUse, RunResult, Timestamp, set_condition,
 };
 use crate::run_now;
+use crate::text;
 use crate::validate::Valid;
 use crate::windows;
 use policy_host::{Choice, Decision, EvalError, Evaluation, Item, Outcome, Request, Run, Standing};
@@ -153,10 +154,11 @@ fn follow(seen: &Observed, valid: &Valid, plan: &mut Plan, asked: &Answered, dec
                 return;
             };
             let hint = overtaken(request, decision, chosen);
+            let name = text::name(&chosen.name);
             let message = match (&hint, &decision.note) {
-                (Some(hint), _) => format!("runs {}; {hint}", chosen.name),
-                (None, Some(note)) => format!("runs {} ({note})", chosen.name),
-                (None, None) => format!("runs {}", chosen.name),
+                (Some(hint), _) => format!("runs {name}; {hint}"),
+                (None, Some(note)) => format!("runs {name} ({note})"),
+                (None, None) => format!("runs {name}"),
             };
             begin(seen, valid, plan, &chosen.name, message);
             if let Some(state) = &decision.state {
@@ -243,7 +245,13 @@ pub fn asked_for(seen: &Observed, valid: &Valid, plan: &mut Plan) -> bool {
             Some(_) => continue,
         }
         let why = format!("asked for, token {}", token.unwrap_or_default());
-        begin(seen, valid, plan, &name, format!("runs {name} ({why})"));
+        begin(
+            seen,
+            valid,
+            plan,
+            &name,
+            format!("runs {} ({why})", text::name(&name)),
+        );
         // Clocks of replicas differ, and it must not be taken for still to be done.
         let since = plan.status.run_now.as_ref().and_then(|asked| asked.time);
         if let (Some(item), Some(since)) = (plan.status.items.get_mut(&name), since) {
@@ -349,8 +357,6 @@ fn standings(
 ) -> Held {
     let mut held = Held::default();
     let holds = Holds::new(seen, valid, &status.history);
-    // All of a large group's messages must fit into one object.
-    let longest = if request.items.len() > 200 { 100 } else { 512 };
     for (index, asked) in request.items.iter().enumerate() {
         let Some(item) = status.items.get_mut(&asked.name) else {
             continue;
@@ -430,12 +436,10 @@ fn standings(
             _ => past,
         };
         let note = verdict.and_then(|v| v.note.as_ref());
-        let mut words = match note.filter(|_| hold != Some(Hold::Suspended)) {
+        item.message = Some(match note.filter(|_| hold != Some(Hold::Suspended)) {
             Some(note) => format!("{words}: {note}"),
             None => words,
-        };
-        words.truncate(words.floor_char_boundary(longest));
-        item.message = Some(words);
+        });
         item.state = state;
         item.next = next;
     }
@@ -460,7 +464,8 @@ fn overtaken(request: &Request, decision: &Decision, chosen: &Item) -> Option<St
         format!(
             "{} has never succeeded (failures: {}) and goes before all that are due again, now {due}; \
              set failureCoolOff to let them run in between",
-            chosen.name, chosen.failures
+            text::name(&chosen.name),
+            chosen.failures
         )
     })
 }

@@ -2,6 +2,7 @@
 
 use super::{Observed, Plan};
 use crate::api::{ItemState, ItemStatus, condition, set_condition};
+use crate::text;
 
 /// The condition's type, the group's state, and the event.
 const COMPLETE: &str = "Complete";
@@ -17,7 +18,7 @@ pub(super) fn complete(seen: &Observed, plan: &mut Plan) -> bool {
     let all = status.items.values().filter(listed).count();
     let done = status.items.values().filter(listed);
     let done = done.filter(|item| item.last_success.is_some()).count();
-    let unread = seen.listing.unread.join(", ");
+    let unread = text::list(&seen.listing.unread, ", ", text::NAME);
     let complete = all > 0 && done == all && unread.is_empty();
     let was = condition(&status.conditions, COMPLETE).is_some_and(|c| c.status == "True");
     let (reason, message) = match complete {

@@ -10,6 +10,7 @@ use crate::mutation::broken;
 use crate::pod::{PodView, ended_at, outcome};
 use crate::record;
 use crate::run_now::{self, News};
+use crate::text;
 use crate::validate::Valid;
 use crate::windows;
 use std::time::Duration;
@@ -146,7 +147,7 @@ fn finish(seen: &Observed, plan: &mut Plan, current: &Current, pod: Option<&PodV
         format!(
             "run {} of {}{aside} {}",
             current.run,
-            current.item,
+            text::name(&current.item),
             record::sentence(&finished)
         ),
         Some(PodId {
@@ -199,7 +200,7 @@ fn look_after(
         plan.note(
             false,
             "Stopping",
-            format!("{}: {message}", current.item),
+            format!("{}: {message}", text::name(&current.item)),
             Some(pod.into()),
         );
         stop(seen, plan, pod, current, BLACKOUT, message);
@@ -225,7 +226,7 @@ fn look_after(
             plan.note(
                 true,
                 "StartTimeout",
-                format!("{}: {message}", current.item),
+                format!("{}: {message}", text::name(&current.item)),
                 Some(pod.into()),
             );
             stop(seen, plan, pod, current, "StartTimeout", message);
@@ -286,8 +287,9 @@ fn adopt(seen: &Observed, plan: &mut Plan) -> Option<String> {
         true,
         "Adopted",
         format!(
-            "pod {} runs {item} and is not in the status: taken as run {run}",
-            pod.name
+            "pod {} runs {} and is not in the status: taken as run {run}",
+            pod.name,
+            text::name(&item)
         ),
         Some(pod.into()),
     );

@@ -6,6 +6,7 @@ use crate::cluster::TypeRead;
 use crate::items::{self, Listing};
 use crate::record;
 use crate::run_now;
+use crate::text;
 use crate::validate::{Valid, suspended};
 use crate::windows;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -70,7 +71,11 @@ pub(super) fn hindrance(
     };
     let type_name = &seen.group.spec.oaat_type;
     if let Err(problems) = valid {
-        return because("Invalid", "SpecInvalid", problems.join("; "));
+        return because(
+            "Invalid",
+            "SpecInvalid",
+            text::list(problems, "; ", text::PROBLEM),
+        );
     }
     if let Some(why) = suspended(&seen.group) {
         return because("Suspended", "Suspended", why.into());
@@ -206,27 +211,23 @@ pub(super) fn show(
                 } else {
                     "PodActive"
                 },
-                format!(
-                    "{} as run {} in pod {}",
-                    current.item, current.run, current.pod_name
-                ),
+                words(&current),
             ));
             status.state = Some("Running".into());
             status.next = None;
+            let item = text::name(&current.item);
             // The decision's own words, where nothing newer has to be said.
             let decided = status
                 .message
                 .take()
-                .filter(|m| m.starts_with(&format!("runs {}", current.item)) && !m.contains(AFTER));
+                .filter(|m| m.starts_with(&format!("runs {item}")) && !m.contains(AFTER));
             status.message = Some(match (trouble, hindrance, decided) {
-                (Some(trouble), ..) => {
-                    format!("{}: pod {} {trouble}", current.item, current.pod_name)
-                }
-                (None, Some(h), _) => format!("runs {}{AFTER}{}", current.item, h.message),
+                (Some(trouble), ..) => format!("{item}: pod {} {trouble}", current.pod_name),
+                (None, Some(h), _) => format!("runs {item}{AFTER}{}", h.message),
                 (None, None, decided) => match (asked, decided) {
-                    (Some(asked), _) => format!("runs {}{AFTER}{asked}", current.item),
+                    (Some(asked), _) => format!("runs {item}{AFTER}{asked}"),
                     (None, Some(decided)) => decided,
-                    (None, None) => format!("runs {}", current.item),
+                    (None, None) => format!("runs {item}"),
                 },
             });
             running(status, &current);
@@ -276,14 +277,21 @@ fn running(status: &mut OaatGroupStatus, current: &Current) {
     }
 }
 
+/// The run in progress, in words.
+fn words(current: &Current) -> String {
+    let Current {
+        item,
+        run,
+        pod_name,
+        ..
+    } = current;
+    format!("{} as run {run} in pod {pod_name}", text::name(item))
+}
+
 /// Makes a candidate the run in progress.
 pub fn claim(seen: &Observed, status: &mut OaatGroupStatus, current: &Current) {
     running(status, current);
-    let words = format!(
-        "{} as run {} in pod {}",
-        current.item, current.run, current.pod_name
-    );
-    let condition = ("Running", true, "PodActive", words);
+    let condition = ("Running", true, "PodActive", words(current));
     set_condition(
         &mut status.conditions,
         seen.now,
@@ -316,8 +324,8 @@ pub fn refuse(seen: &Observed, plan: &mut Plan, start: &Start, code: u16, messag
     );
     let until = plan.status.rejected.as_ref().map_or(seen.now, |r| r.until);
     let words = format!(
-        "the API server refused the pod of {} ({code}): {message}",
-        start.item
+        "the pod of {} was refused ({code}): {message}",
+        text::name(&start.item)
     );
     not_started(
         seen,
@@ -335,7 +343,7 @@ pub fn refuse(seen: &Observed, plan: &mut Plan, start: &Start, code: u16, messag
 pub fn unavailable(seen: &Observed, status: &mut OaatGroupStatus, start: &Start, error: &str) {
     let words = format!(
         "the pod of {} could not be created for now: {error}",
-        start.item
+        text::name(&start.item)
     );
     not_started(seen, status, "CreateUnavailable", &words);
 }

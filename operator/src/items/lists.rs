@@ -5,6 +5,7 @@ use super::http::{Allowed, Answer, fetch};
 use super::{News, parse, retry, words};
 use crate::api::{ItemsFrom, ItemsHttp, ItemsKey, Timestamp};
 use crate::config_maps::ConfigMaps;
+use crate::text;
 use crate::triggers::{GroupRef, gone};
 use crate::validate::source_rules;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -297,7 +298,7 @@ impl Lists {
         let _turn = self.turns.acquire().await;
         let answer = match source_rules(&source) {
             Ok(rules) => fetch(&http, rules.timeout, &self.allowed, before).await,
-            Err(problems) => Err(problems.join("; ")),
+            Err(problems) => Err(text::list(problems, "; ", text::PROBLEM)),
         };
         debug!(
             group = group.name,
@@ -335,14 +336,11 @@ fn in_texts(key: &str, texts: Option<&BTreeMap<String, String>>) -> Result<Vec<S
         return Err("there is no such ConfigMap in this namespace".into());
     };
     match texts.get(key) {
-        Some(text) => parse::list(text),
+        Some(list) => parse::list(list),
         None if texts.is_empty() => Err("it has no texts at all under data".into()),
         None => {
-            let keys: Vec<&str> = texts.keys().map(String::as_str).take(10).collect();
-            Err(format!(
-                "it has no such key under data, but {}",
-                keys.join(", ")
-            ))
+            let keys = text::list(texts.keys(), ", ", text::NAME);
+            Err(format!("it has no such key under data, but {keys}"))
         }
     }
 }

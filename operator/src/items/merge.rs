@@ -4,6 +4,7 @@ use super::{Look, News, SourceRules};
 use crate::api::{ItemSource, ItemState, ItemStatus, ItemsFrom, OaatGroupStatus, Timestamp};
 use crate::mutation::broken;
 use crate::pod::names;
+use crate::text::{PROBLEM, clean, list};
 use crate::validate::{MAX_BYTES, MAX_ITEMS};
 use std::collections::HashSet;
 use std::time::Duration;
@@ -13,9 +14,6 @@ pub const KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// Longest wait before what failed is tried again.
 const RETRY: Duration = Duration::from_secs(60);
-
-/// Longest problem in characters, so that no server can fill the status.
-const LONGEST: usize = 400;
 
 /// The lists of the sources, and what there is to say about them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -83,26 +81,18 @@ fn told(known: Option<&ItemSource>, look: &Look) -> ItemSource {
             told.items.clone_from(items);
         }
         News::Followed(_, Err(problem)) => {
-            (told.tried, told.problem) = (None, Some(short(problem)));
+            (told.tried, told.problem) = (None, Some(clean(problem, PROBLEM)));
         }
         News::Read(at, Ok(items)) => {
             (told.time, told.tried, told.problem) = (Some(*at), Some(*at), None);
             told.items.clone_from(items);
         }
         News::Read(at, Err(problem)) => {
-            (told.tried, told.problem) = (Some(*at), Some(short(problem)));
+            (told.tried, told.problem) = (Some(*at), Some(clean(problem, PROBLEM)));
         }
     }
     told.definition.clone_from(&look.definition);
     told
-}
-
-fn short(problem: &str) -> String {
-    let mut words: String = problem.chars().take(LONGEST).collect();
-    if words.len() < problem.len() {
-        words.push('…');
-    }
-    words
 }
 
 /// The items in force: those of the spec, and then those of the sources, in order, each once. What
@@ -156,7 +146,7 @@ pub fn merge(listed: &[String], before: &[ItemSource], looks: &[Look]) -> (Vec<S
             (false, false, true) => "Listing",
             (false, false, false) => "Listed",
         };
-        (reason == "Listed", reason, said.join("; "))
+        (reason == "Listed", reason, list(said, "; ", PROBLEM))
     });
     let unread = sources.iter().filter(|source| source.time.is_none());
     let listing = Listing {

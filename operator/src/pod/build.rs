@@ -24,9 +24,16 @@ pub struct PodRequest<'a> {
     pub nonce: &'a str,
 }
 
-/// The gated candidate for a run.
-pub fn build(spec: &OaatTypeSpec, request: &PodRequest<'_>) -> Value {
-    let mut pod = skeleton(spec, request.item, request.env);
+/// The most bytes that items and their variables may add to a pod: one of 1.5 MiB is more than
+/// etcd accepts.
+const ADDED: usize = 1 << 20;
+/// Why there is no pod with more.
+pub const TOO_LARGE: &str = "the pod is larger than 1 MiB once the item and its variables are put in; use fewer placeholders \
+     in the OaatType, or smaller itemOptions.env";
+
+/// The gated candidate for a run; `None` if it would be [`TOO_LARGE`].
+pub fn build(spec: &OaatTypeSpec, request: &PodRequest<'_>) -> Option<Value> {
+    let mut pod = skeleton(spec, request.item, request.env)?;
     let metadata = &mut pod["metadata"];
     metadata["namespace"] = json!(request.namespace);
     metadata["name"] = json!(names::pod_name(request.group, request.item, request.nonce));
@@ -34,19 +41,19 @@ pub fn build(spec: &OaatTypeSpec, request: &PodRequest<'_>) -> Value {
     metadata["labels"][names::RUN] = json!(request.run.to_string());
     metadata["annotations"][names::GROUP] = json!(request.group);
     metadata["ownerReferences"] = names::owner(request.group, request.group_uid);
-    pod
+    Some(pod)
 }
 
 /// A pod for a dry run that shows whether the API server would accept this type.
 pub fn trial(spec: &OaatTypeSpec) -> Value {
-    let mut pod = skeleton(spec, "item", &[]);
+    let mut pod = skeleton(spec, "item", &[]).unwrap_or_default();
     // Always the same name: the server's words about the pod, which go into the type's
     // status, must not change from one trial to the next.
     pod["metadata"]["name"] = json!("oaat-trial");
     pod
 }
 
-fn skeleton(spec: &OaatTypeSpec, item: &str, env: &[Variable]) -> Value {
+fn skeleton(spec: &OaatTypeSpec, item: &str, env: &[Variable]) -> Option<Value> {
     let default = PodMetadata::default();
     let given = spec.pod_metadata.as_ref().unwrap_or(&default);
     let mut labels = given.labels.clone();
@@ -60,18 +67,19 @@ fn skeleton(spec: &OaatTypeSpec, item: &str, env: &[Variable]) -> Value {
         gate(&mut pod_spec);
     }
     pin_to_node(&mut pod_spec);
+    let mut room = ADDED;
     for list in ["initContainers", "containers"] {
         for container in array(&mut pod_spec, list) {
-            lay_over(container, env);
-            substitute(container, item);
+            lay_over(container, env, &mut room)?;
+            substitute(container, item, &mut room)?;
         }
     }
-    json!({
+    Some(json!({
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": { "labels": labels, "annotations": annotations },
         "spec": pod_spec,
-    })
+    }))
 }
 
 /// The pod spec of a type, as the API server knows such: with `containers`, and what is the same
@@ -129,38 +137,42 @@ fn array<'a>(spec: &'a mut Map<String, Value>, key: &str) -> impl Iterator<Item 
 }
 
 /// Sets an item's own variables in a container. They come where those of the same name were, so
-/// that others that refer to them still do.
-fn lay_over(container: &mut Value, variables: &[Variable]) {
+/// that others that refer to them still do. `None` if there is no room for them.
+fn lay_over(container: &mut Value, variables: &[Variable], room: &mut usize) -> Option<()> {
     let Some(container) = container.as_object_mut().filter(|_| !variables.is_empty()) else {
-        return;
+        return Some(());
     };
     let env = container.entry("env").or_insert_with(|| json!([]));
-    let Value::Array(env) = env else { return };
+    let Value::Array(env) = env else {
+        return Some(());
+    };
     for variable in variables {
+        *room = room.checked_sub(variable.name.len() + variable.value.len())?;
         let own = json!(variable);
         match env.iter_mut().find(|there| there["name"] == variable.name) {
             Some(there) => *there = own,
             None => env.push(own),
         }
     }
+    Some(())
 }
 
 /// Puts the item in place of `{{oaat_item}}` and `%%oaat_item%%` in a container's
-/// command, arguments and environment values, and sets OAAT_ITEM.
-fn substitute(container: &mut Value, item: &str) {
+/// command, arguments and environment values, and sets OAAT_ITEM. `None` if there is no room.
+fn substitute(container: &mut Value, item: &str, room: &mut usize) -> Option<()> {
     let Some(container) = container.as_object_mut() else {
-        return;
+        return Some(());
     };
     // Kubernetes expands $(NAME) in all these places, and reads $$ as a $.
     let literal = item.replace('$', "$$");
     for list in ["command", "args"] {
         for text in array(container, list) {
-            replace(text, &literal);
+            replace(text, &literal, room)?;
         }
     }
     for variable in array(container, "env") {
         if let Some(value) = variable.get_mut("value") {
-            replace(value, &literal);
+            replace(value, &literal, room)?;
         }
     }
     let ours = json!({ "name": ITEM_VARIABLE, "value": literal });
@@ -170,28 +182,38 @@ fn substitute(container: &mut Value, item: &str) {
         // First, so that the user's variables may refer to it.
         env.insert(0, ours);
     }
+    Some(())
 }
 
 /// The variable that every container gets.
 const ITEM_VARIABLE: &str = "OAAT_ITEM";
 
-fn replace(text: &mut Value, item: &str) {
-    let Value::String(text) = text else { return };
+fn replace(text: &mut Value, item: &str, room: &mut usize) -> Option<()> {
+    let Value::String(text) = text else {
+        return Some(());
+    };
     let mut out = String::new();
     let mut rest = text.as_str();
     // In one pass: an item that looks like a placeholder is not replaced again.
-    loop {
-        let next = ["{{oaat_item}}", "%%oaat_item%%"]
+    while let Some(at) = rest.find(['{', '%']) {
+        let (before, found) = rest.split_at(at);
+        out.push_str(before);
+        let placeholders = ["{{oaat_item}}", "%%oaat_item%%"];
+        let behind = placeholders
             .iter()
-            .filter_map(|placeholder| rest.find(placeholder).map(|at| (at, placeholder.len())))
-            .min();
-        let Some((at, length)) = next else { break };
-        out.push_str(&rest[..at]);
-        out.push_str(item);
-        rest = &rest[at + length..];
+            .find_map(|text| found.strip_prefix(text));
+        rest = if let Some(behind) = behind {
+            *room = room.checked_sub(item.len())?;
+            out.push_str(item);
+            behind
+        } else {
+            out.push_str(&found[..1]);
+            &found[1..]
+        };
     }
     out.push_str(rest);
     *text = out;
+    Some(())
 }
 
 /// Names of the containers that set OAAT_ITEM themselves; the operator's value
@@ -236,7 +258,7 @@ mod tests {
             run: 7,
             nonce: "0123456789",
         };
-        build(&spec(podspec), &request)
+        build(&spec(podspec), &request).unwrap()
     }
 
     #[test]
@@ -267,7 +289,7 @@ mod tests {
             value: value.into(),
         };
         let own = [variable("LEVEL", "3"), variable("WHO", "{{oaat_item}}")];
-        let pod = skeleton(&spec(podspec), "i", &own);
+        let pod = skeleton(&spec(podspec), "i", &own).unwrap();
         let level = json!({"name": "LEVEL", "value": "3"});
         let who = json!({"name": "WHO", "value": "i"});
         let item = json!({"name": "OAAT_ITEM", "value": "i"});
@@ -317,6 +339,21 @@ mod tests {
                 "only where the documentation says"
             );
         }
+    }
+
+    #[test]
+    fn a_pod_that_grows_without_measure_is_not_built() {
+        let item = "ü".repeat(300);
+        let long = json!({"container": {"name": "a", "args": ["{{oaat_item}}".repeat(100_000)]}});
+        let many = json!({"containers": vec![json!({"name": "a"}); 100]});
+        let large = Variable {
+            name: "LARGE".into(),
+            value: "x".repeat(32_768),
+        };
+        assert!(skeleton(&spec(long.clone()), &item, &[]).is_none());
+        assert!(skeleton(&spec(long), "a", &[]).is_some());
+        assert!(skeleton(&spec(many.clone()), &item, &[large]).is_none());
+        assert!(skeleton(&spec(many), &item, &[]).is_some());
     }
 
     #[test]
@@ -396,7 +433,7 @@ mod tests {
             run: 1,
             nonce: "n",
         };
-        let pod = build(&spec, &request);
+        let pod = build(&spec, &request).unwrap();
         assert_eq!(pod["metadata"]["labels"][names::GROUP], "g");
         assert_eq!(pod["metadata"]["labels"]["team"], "a");
         assert_eq!(pod["metadata"]["annotations"]["note"], "b");

@@ -5,6 +5,6 @@ pub mod names;
 mod outcome;
 mod view;
 
-pub use build::{GATE_REMOVED, PodRequest, build, overridden_env, plain, trial};
+pub use build::{GATE_REMOVED, PodRequest, TOO_LARGE, build, overridden_env, plain, trial};
 pub use outcome::{Finished, ended_at, outcome};
 pub use view::{ContainerState, ContainerView, Deletion, Phase, PodView};

@@ -4,6 +4,7 @@ use crate::api::{RunResult, Stopping, Timestamp};
 use crate::decide::BLACKOUT;
 use crate::mutation::broken;
 use crate::pod::{ContainerState, Phase, PodView};
+use crate::text;
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -102,14 +103,10 @@ pub fn outcome(
                 "container {} exited with code {}",
                 worst.name, worst.exit_code
             );
-            if let Some(line) = worst
-                .said
-                .lines()
-                .next()
-                .filter(|line| !line.trim().is_empty())
-            {
-                message.push_str(": ");
-                message.push_str(line[..line.floor_char_boundary(200)].trim());
+            let said = worst.said.lines().next().unwrap_or_default();
+            match text::clean(said, text::LAST_WORDS) {
+                said if said.is_empty() => {}
+                said => message.push_str(&format!(": {said}")),
             }
             let reason = if worst.reason.is_empty() {
                 "Error"

@@ -3,6 +3,7 @@
 use crate::api::Timestamp;
 use crate::mutation::broken;
 use crate::pod::names;
+use crate::text;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::time::Duration;
@@ -180,7 +181,7 @@ impl PodView {
             return Some("is on a node that does not answer".into());
         }
         if !self.other_gates.is_empty() {
-            let gates = self.other_gates.join(", ");
+            let gates = text::list(&self.other_gates, ", ", text::NAME);
             return Some(format!("waits for other scheduling gates: {gates}"));
         }
         if let Some(words) = &self.unscheduled {

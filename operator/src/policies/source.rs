@@ -1,6 +1,7 @@
 //! Where a policy comes from, and what can be wrong with it.
 
 use crate::api::{OaatGroup, PolicySpec, RejectedPolicy};
+use crate::text;
 use k8s_openapi::api::core::v1::ConfigMap;
 use policy_host::{EvalError, LoadError};
 use std::fmt;
@@ -123,14 +124,11 @@ impl Problem {
 
     /// The ConfigMap is there, the key is not.
     fn no_key(source: &Source, map: &ConfigMap) -> Self {
-        let binary: Vec<&str> = map
-            .binary_data
-            .iter()
-            .flat_map(|data| data.keys().map(String::as_str))
-            .collect();
+        let binary = map.binary_data.iter().flat_map(|data| data.keys());
+        let binary = text::list(binary, ", ", text::NAME);
         let key = &source.key;
-        let text = map.data.as_ref().is_some_and(|data| data.contains_key(key));
-        let more = if text {
+        let as_text = map.data.as_ref().is_some_and(|data| data.contains_key(key));
+        let more = if as_text {
             "it has one under data, which is for text; a component belongs under binaryData, where \
              `oaat-operator policy pack` puts it"
                 .to_owned()
@@ -138,10 +136,7 @@ impl Problem {
             "it has no binaryData at all; `oaat-operator policy pack` writes one that has"
                 .to_owned()
         } else {
-            format!(
-                "it has {}; name one of them in spec.policy.configMap.key",
-                binary.join(", ")
-            )
+            format!("it has {binary}; name one of them in spec.policy.configMap.key")
         };
         Self::new(
             "KeyNotFound",

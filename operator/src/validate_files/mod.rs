@@ -7,6 +7,7 @@ mod rules;
 mod schema;
 
 use crate::api::{OaatGroupSpec, OaatTypeSpec};
+use crate::text;
 use crate::validate::{validate, validate_type};
 use clap::Args;
 use schema::Told;
@@ -75,11 +76,7 @@ impl Report {
 
     /// Whatever is in a file, each is one line.
     fn say(&mut self, line: String) {
-        let escaped = |c: char| match c.is_control() {
-            true => c.escape_default().collect::<String>(),
-            false => c.into(),
-        };
-        self.lines.push(line.chars().map(escaped).collect());
+        self.lines.push(text::escape(&line));
     }
 
     fn document(&mut self, file: &str, document: Value) {
@@ -262,8 +259,8 @@ fn field_of(sentence: &str) -> &str {
         ends
     });
     match &sentence[..end.unwrap_or(sentence.len())] {
-        // "the names in oaatItems …", "and perhaps more"
-        "the" | "and" => "oaatItems",
+        // "the names in oaatItems …"
+        "the" => "oaatItems",
         field => field,
     }
 }

@@ -84,7 +84,7 @@ fn lists_are_unpacked_and_other_kinds_are_passed_over() {
     assert_eq!(
         report.lines,
         [
-            "f.yaml: Secret s\\n: passed over, as it is of another kind than OaatGroup and OaatType",
+            "f.yaml: Secret s\\u000a: passed over, as it is of another kind than OaatGroup and OaatType",
             "f.yaml: OaatGroup g: ok",
         ]
     );

@@ -10,12 +10,15 @@
 mod tests;
 
 use crate::api::{BlackoutWindow, Running, Timestamp};
+use crate::text::clean;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
-use k8s_openapi::jiff::civil::{DateTime, date};
+use croner::time::Weekday;
+use k8s_openapi::jiff::civil::{Date, DateTime, date};
 use k8s_openapi::jiff::tz::{Offset, TimeZone, TimeZoneDatabase};
 use k8s_openapi::jiff::{self, SignedDuration};
 use std::fmt;
+use std::iter::successors;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -28,12 +31,19 @@ static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundl
 /// Pieces of windows that one blackout is put together from; one that goes on for longer is looked
 /// at again where that ends.
 const PIECES: usize = 100;
+/// How far ahead the end of a blackout is looked for.
+const FARTHEST: Duration = LONGEST.saturating_mul(2);
+
+/// The longest schedule in bytes, as in the schema.
+const LONGEST_SCHEDULE: usize = 100;
 
 /// A window, understood.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Window {
     name: String,
     schedule: Cron,
+    /// The minutes of a day that the schedule names, in order.
+    minutes: Vec<u16>,
     duration: SignedDuration,
     zone: TimeZone,
     /// What runs is ended when it opens.
@@ -63,7 +73,11 @@ impl Window {
     pub fn read(spec: &BlackoutWindow, duration: Duration) -> Result<Self, String> {
         let text = spec.schedule.trim();
         let right = "it has five fields (minute, hour, day of the month, month, day of the week), such as \"0 22 * * 1-5\"";
-        if text.starts_with('@') || text.split_whitespace().count() != 5 {
+        if text.len() > LONGEST_SCHEDULE
+            || text.starts_with('@')
+            || text.split_whitespace().count() != 5
+        {
+            let text = clean(text, LONGEST_SCHEDULE);
             return Err(format!("schedule is {text:?}; {right}"));
         }
         let parser = CronParser::builder()
@@ -73,15 +87,21 @@ impl Window {
         let schedule = parser.parse(text).map_err(|error| {
             format!("schedule is {text:?}, which cannot be read ({error}); {right}")
         })?;
-        // From a leap year's first day on, so that the 29th of February is found soon.
-        if schedule
-            .find_next_occurrence(&date(2028, 1, 1).at(0, 0, 0, 0), true)
-            .is_err()
-        {
+        // In these 28 years each kind of year occurs: each weekday that one may begin with, with
+        // and without a leap day. A day that is in none of them does not exist.
+        let days = successors(Some(date(2001, 1, 1)), |day| day.tomorrow().ok());
+        let pattern = &schedule.pattern;
+        let minutes = (0..24 * 60).filter(|minute: &u16| {
+            pattern.hour_match((minute / 60).into()).unwrap_or(false)
+                && pattern.minute_match((minute % 60).into()).unwrap_or(false)
+        });
+        let minutes: Vec<u16> = minutes.collect();
+        if minutes.is_empty() || !days.take(28 * 366).any(|day| names(&schedule, day)) {
             return Err(format!("schedule is {text:?}; there is no such day"));
         }
         let zone = spec.time_zone.as_deref().unwrap_or("UTC");
         let zone = ZONES.get(zone).map_err(|_| {
+            let zone = clean(zone, 64);
             format!(
                 "timeZone is {zone:?}, which is not known; it is written like Europe/Berlin or UTC"
             )
@@ -89,11 +109,46 @@ impl Window {
         Ok(Self {
             name: spec.name.clone().unwrap_or_else(|| format!("{text:?}")),
             schedule,
+            minutes,
             duration: SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX),
             zone,
             stop: spec.running == Running::Stop,
             fits: spec.start_if_fits,
         })
+    }
+
+    /// The latest minute of the schedule up to `at`, and on no day before `first`.
+    fn before(&self, at: DateTime, first: Date) -> Option<DateTime> {
+        let days = successors(Some(at.date()), |day| day.yesterday().ok());
+        let day = |day: &Date| {
+            let of_day = match *day == at.date() {
+                true => self.minutes.partition_point(|m| *m <= minute_of(at)),
+                false => self.minutes.len(),
+            };
+            names(&self.schedule, *day).then_some(())?;
+            self.minutes
+                .get(of_day.checked_sub(1)?)
+                .map(|m| minute(*day, *m))
+        };
+        days.take_while(|day| *day >= first).find_map(|d| day(&d))
+    }
+
+    /// The earliest minute of the schedule after `after`, or from then on, and on no day after
+    /// `last`.
+    fn after(&self, after: DateTime, inclusive: bool, last: Date) -> Option<DateTime> {
+        let days = successors(Some(after.date()), |day| day.tomorrow().ok());
+        let inclusive = inclusive && after.second() == 0 && after.subsec_nanosecond() == 0;
+        let day = |day: &Date| {
+            let of_day = match *day == after.date() {
+                true => self.minutes.partition_point(|m| {
+                    *m < minute_of(after) || (!inclusive && *m == minute_of(after))
+                }),
+                false => 0,
+            };
+            names(&self.schedule, *day).then_some(())?;
+            self.minutes.get(of_day).map(|m| minute(*day, *m))
+        };
+        days.take_while(|day| *day <= last).find_map(|d| day(&d))
     }
 
     /// The latest time up to `at`, and not before `since`, at which it opens.
@@ -105,18 +160,14 @@ impl Window {
             // Where this offset began.
             let began = self.zone.preceding(at.checked_add(MOMENT).ok()?).next();
             let began = began.map(|transition| transition.timestamp());
-            let local = offset.to_datetime(at);
-            let found = self.schedule.find_previous_occurrence(&local, true).ok();
+            let bound = began.map_or(since, |began| began.max(since));
+            let first = offset.to_datetime(bound).date();
+            let found = self.before(offset.to_datetime(at), first);
             let found = found.and_then(|local| offset.to_timestamp(local).ok());
-            let Some(began) = began else {
-                return found.filter(|found| *found >= since);
-            };
-            if let Some(found) = found.filter(|found| *found >= began) {
-                return Some(found).filter(|found| *found >= since);
+            if let Some(found) = found.filter(|found| *found >= bound) {
+                return Some(found);
             }
-            if began < since {
-                return None;
-            }
+            let began = began.filter(|began| *began >= since)?;
             let before = began.checked_sub(MOMENT).ok()?;
             if self.skipped(began, self.zone.to_offset(before), offset) {
                 return Some(began);
@@ -130,45 +181,61 @@ impl Window {
         let (mut from, mut inclusive) = (after, false);
         loop {
             let offset = self.zone.to_offset(from);
-            let ends = self.zone.following(from).next();
-            let local = offset.to_datetime(from);
-            let found = self.schedule.find_next_occurrence(&local, inclusive).ok();
+            let next = self.zone.following(from).next();
+            let ends = next.as_ref().map(|next| next.timestamp());
+            let bound = ends.map_or(until, |ends| ends.min(until));
+            let last = offset.to_datetime(bound).date();
+            let found = self.after(offset.to_datetime(from), inclusive, last);
             let found = found.and_then(|local| offset.to_timestamp(local).ok());
-            let Some(ends) = ends else {
-                return found.filter(|found| *found <= until);
-            };
-            if let Some(found) = found.filter(|found| *found < ends.timestamp()) {
-                return Some(found).filter(|found| *found <= until);
+            let in_time = |at: &jiff::Timestamp| *at <= until && ends.is_none_or(|ends| *at < ends);
+            if let Some(found) = found.filter(in_time) {
+                return Some(found);
             }
-            if ends.timestamp() > until {
-                return None;
+            let ends = ends.filter(|ends| *ends <= until)?;
+            if self.skipped(ends, offset, next?.offset()) {
+                return Some(ends);
             }
-            if self.skipped(ends.timestamp(), offset, ends.offset()) {
-                return Some(ends.timestamp());
-            }
-            (from, inclusive) = (ends.timestamp(), true);
+            (from, inclusive) = (ends, true);
         }
     }
 
     /// Whether the clocks skip a minute at `when` that the schedule names, going from one offset
     /// to another.
     fn skipped(&self, when: jiff::Timestamp, from: Offset, to: Offset) -> bool {
-        if to <= from {
-            return false;
-        }
         let (first, end): (DateTime, DateTime) = (from.to_datetime(when), to.to_datetime(when));
-        let next = self.schedule.find_next_occurrence(&first, true);
-        next.is_ok_and(|next| next < end)
+        let next = self.after(first, true, end.date());
+        next.is_some_and(|next| next < end)
     }
 
-    /// When it closes that is open at this time.
-    fn closes(&self, at: jiff::Timestamp) -> Option<jiff::Timestamp> {
-        let since = at
-            .checked_sub(self.duration)
-            .unwrap_or(jiff::Timestamp::MIN);
-        let closes = self.opened(at, since)?.checked_add(self.duration);
+    /// When it closes that is open at this time, and opened at `since` or later.
+    fn closes(&self, at: jiff::Timestamp, since: jiff::Timestamp) -> Option<jiff::Timestamp> {
+        let first = at.checked_sub(self.duration).unwrap_or(since).max(since);
+        let closes = self.opened(at, first)?.checked_add(self.duration);
         Some(closes.unwrap_or(jiff::Timestamp::MAX)).filter(|closes| *closes > at)
     }
+}
+
+/// Whether a schedule names a day.
+fn names(schedule: &Cron, day: Date) -> bool {
+    let (year, month) = (day.year().into(), day.month().unsigned_abs().into());
+    let weekday = day.weekday().to_sunday_zero_offset().unsigned_abs();
+    let weekday = Weekday::from_days_from_sunday(weekday.into());
+    let day = day.day().unsigned_abs().into();
+    let pattern = &schedule.pattern;
+    pattern.month_match(month).unwrap_or(false)
+        && pattern
+            .day_match(year, month, day, weekday)
+            .unwrap_or(false)
+}
+
+/// The minute of the day.
+fn minute_of(at: DateTime) -> u16 {
+    u16::from(at.hour().unsigned_abs()) * 60 + u16::from(at.minute().unsigned_abs())
+}
+
+/// A minute of a day.
+fn minute(day: Date, minute: u16) -> DateTime {
+    day.at((minute / 60) as i8, (minute % 60) as i8, 0, 0)
 }
 
 fn instant(at: Timestamp) -> Option<jiff::Timestamp> {
@@ -189,24 +256,31 @@ impl fmt::Display for Blackout {
 /// The blackout at a time, if there is one.
 pub fn blackout(windows: &[Window], at: Timestamp) -> Option<Blackout> {
     let now = instant(at)?;
-    let open = |at| {
+    let open = |at, since| {
         let closes = windows
             .iter()
-            .filter_map(move |window| Some((window.closes(at)?, window)));
+            .filter_map(move |window| Some((window.closes(at, since)?, window)));
         closes.max_by_key(|(closes, _)| *closes)
     };
-    let (mut until, longest) = open(now)?;
-    let mut endless = true;
+    let (mut until, longest) = open(now, jiff::Timestamp::MIN)?;
+    let farthest = now.checked_add(SignedDuration::try_from(FARTHEST).ok()?);
+    let farthest = farthest.unwrap_or(jiff::Timestamp::MAX);
+    let (mut endless, mut before) = (true, now);
     for _ in 0..PIECES {
-        match open(until) {
-            Some((later, _)) => until = later,
+        if until > farthest {
+            break;
+        }
+        // Whatever opened up to `before` has closed by `until`.
+        match open(until, before) {
+            Some((later, _)) => (before, until) = (until, later),
             None => {
                 endless = false;
                 break;
             }
         }
     }
-    let stops = |window: &&Window| window.stop && window.closes(now).is_some();
+    let min = jiff::Timestamp::MIN;
+    let stops = |window: &&Window| window.stop && window.closes(now, min).is_some();
     let stop = windows.iter().find(stops);
     Some(Blackout {
         until: Timestamp(until.as_millisecond()),

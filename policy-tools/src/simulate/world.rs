@@ -2,6 +2,7 @@
 //! function, and all chance comes from the scenario's seed.
 
 use super::scenario::{Item, Scenario};
+use policy_host::text::clean;
 use policy_host::{
     Choice, Decision, Duration, EvalError, Evaluation, Instant, Outcome, Request, Standing,
 };
@@ -120,7 +121,7 @@ fn live_within(
                 if errors_in_a_row == ERRORS_IN_A_ROW {
                     return world.cut_short(format!(
                         "the policy gave no decision {ERRORS_IN_A_ROW} times in a row: {}",
-                        one_line(&error.to_string())
+                        clean(&error.to_string(), 1024)
                     ));
                 }
                 world.now = later(world.now, AFTER_AN_ERROR).min(world.change());
@@ -159,11 +160,6 @@ fn in_range(request: &Request, decision: Decision) -> Result<Decision, EvalError
         ),
         _ => Ok(decision),
     }
-}
-
-/// A policy's own words may have any form, and go to a terminal.
-fn one_line(text: &str) -> String {
-    text.replace(char::is_control, " ")
 }
 
 struct World<'a> {

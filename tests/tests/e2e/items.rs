@@ -362,7 +362,7 @@ async fn a_list_that_is_not_read_yet_is_waited_for() -> Result<()> {
     world.ask(r#"{"token": "2", "items": ["later"]}"#).await?;
     let group = world
         .until("it is told", |g| {
-            text(&g["status"]["runNow"]["problem"]).contains("no item of this group: later")
+            text(&g["status"]["runNow"]["problem"]).contains("unknown items: later")
         })
         .await?;
     world.look().await?;

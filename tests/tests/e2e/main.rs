@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod by_hand;
+mod clean_text;
 mod durations;
 mod faults;
 mod hostile;

@@ -4,7 +4,8 @@
 use crate::bad_input::{message, oaat_type, object};
 use crate::world::{PATIENCE, World, condition, item};
 use anyhow::Result;
-use kube::api::{Patch, PatchParams};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::core::Request;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
@@ -114,5 +115,45 @@ async fn an_object_that_cannot_be_decoded_is_reported_and_others_are_unaffected(
 
     // Which field it is has been said as well.
     assert!(words.contains("oaatItems"), "{words}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_object_that_is_nested_too_deep_is_reported_and_others_are_unaffected() -> Result<()> {
+    let mut world = World::new("nested").await?;
+    world.work("true", json!({})).await?;
+    world.group(&["a"], json!({"frequency": "2s"})).await?;
+    let levels = 1000;
+    let body = format!(
+        r#"{{"apiVersion":"kawaja.net/v1","kind":"OaatGroup","metadata":{{"name":"deep"}},"spec":{{
+        "oaatType":"work","oaatItems":["a"],"policy":{{"configMap":{{"name":"p"}},"settings":{}1{}}}}}}}"#,
+        r#"{"a":"#.repeat(levels),
+        "}".repeat(levels)
+    );
+    let uri = format!(
+        "/apis/kawaja.net/v1/namespaces/{}/oaatgroups",
+        world.namespace
+    );
+    let create = Request::new(uri).create(&PostParams::default(), body.into_bytes())?;
+    // The answer is as deep, and not to be read here.
+    world.client.request_text(create).await?;
+    let start = Instant::now();
+    let path = "-ojsonpath={.status.conditions[0].message}";
+    loop {
+        let message = world.kubectl(&["get", "oaatgroup", "deep", path]).await?;
+        if message.contains("cannot read the object") {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "it is not reported: {message}");
+        sleep(Duration::from_millis(200)).await;
+    }
+    let runs = |g: &Value| item(g, "a")["runs"].as_i64().unwrap_or(0);
+    for words in ["the other runs on", "so it does after a restart"] {
+        let before = runs(&world.read("group").await?);
+        world.until(words, |g| runs(g) > before + 1).await?;
+        world.take_operator().kill().await;
+        world.start_operator().await?;
+    }
+    world.kubectl(&["delete", "oaatgroup", "deep"]).await?;
     Ok(())
 }

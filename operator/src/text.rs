@@ -1,0 +1,254 @@
+//! Text that leaves the operator: how long it may be, and where it is cleaned.
+//!
+//! All of it goes through [`clean`]: conditions in [`crate::api::set_condition`], the other words
+//! of a status in [`clean_status`] before it is written, events in [`crate::events::EventSink`],
+//! the server's words where they come in (`kube_cluster`), and the log in [`LogWriter`]. What is
+//! data and no sentence (the names of items) is kept unchanged.
+
+use crate::api::OaatGroupStatus;
+pub use policy_host::text::{clean, escape, is_unprintable, list};
+use std::io::Write;
+
+/// The longest message of a condition in bytes. The API allows 32 KiB.
+pub const CONDITION: usize = 2048;
+/// The longest note of an event in bytes, by the events API.
+pub const EVENT: usize = 1024;
+/// The longest sentence elsewhere in a status in bytes: the message, what is known of a run, an
+/// error of the API server.
+pub const MESSAGE: usize = 1024;
+/// The longest problem of a source of items, or of a spec with several problems, in bytes.
+pub const PROBLEM: usize = 400;
+/// The longest message of an item in bytes, in a group of few items.
+const ITEM: usize = 512;
+/// The most bytes of the messages of all items of a group together. The names of 2,000 items take
+/// up to 120,000 bytes, and the API server keeps each of them five times (spec, managed fields,
+/// twice in the status, perhaps kubectl's annotation). Their times and counters take up to 310
+/// bytes each. With these messages and the rest of a status (70,000) that is less than the 1.5 MiB
+/// that etcd accepts.
+const ITEMS: usize = 200_000;
+/// The longest name of an item or another object in a sentence, in bytes.
+pub const NAME: usize = 128;
+/// The longest of a container's last words in bytes.
+pub const LAST_WORDS: usize = 200;
+/// The longest line of the log in bytes. Decisions of up to 64 KiB are one line, escaped.
+const LOG: usize = 256 << 10;
+
+/// The name of an item or another object in a sentence.
+pub fn name(name: &str) -> String {
+    clean(name, NAME)
+}
+
+/// Cleans all sentences of a status.
+pub fn clean_status(status: &mut OaatGroupStatus) {
+    let tidy = |text: &mut String, max| *text = clean(text, max);
+    let each = ITEM.min(ITEMS / status.items.len().max(1));
+    let items = status.items.values_mut();
+    for message in items.filter_map(|item| item.message.as_mut()) {
+        tidy(message, each);
+    }
+    for run in &mut status.history {
+        tidy(&mut run.reason, NAME);
+        run.message.iter_mut().for_each(|text| tidy(text, MESSAGE));
+    }
+    for source in &mut status.item_sources {
+        tidy(&mut source.source, PROBLEM);
+        source
+            .problem
+            .iter_mut()
+            .for_each(|text| tidy(text, PROBLEM));
+    }
+    let texts = [
+        status.message.as_mut(),
+        status
+            .current
+            .as_mut()
+            .and_then(|c| Some(&mut c.stopping.as_mut()?.message)),
+        status.last_decision.as_mut().and_then(|d| d.why.as_mut()),
+        status.run_now.as_mut().and_then(|r| r.problem.as_mut()),
+        status.rejected.as_mut().map(|r| &mut r.message),
+    ];
+    for text in texts.into_iter().flatten() {
+        tidy(text, MESSAGE);
+    }
+}
+
+/// Writes lines of the log. Unprintable characters are escaped and not removed: a decision in the
+/// log must stay what it was, to be replayed.
+pub struct LogWriter<W>(pub W);
+
+impl<W: Write> Write for LogWriter<W> {
+    // The log gives each line whole.
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        let mut text = escape(text.trim_end_matches('\n'));
+        text.truncate(text.floor_char_boundary(LOG));
+        text.push('\n');
+        self.0.write_all(text.as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{OaatGroup, Timestamp, set_condition};
+    use kube::CustomResourceExt;
+    use serde_json::{Map, Value, json};
+    use std::collections::BTreeSet;
+
+    /// A value that the schema allows, in which every text is hostile.
+    fn hostile(schema: &Value) -> Value {
+        let text = format!("\x1b[2Ja\u{202e}b\u{200b}\n{}", "ü".repeat(3000));
+        match schema["type"].as_str().unwrap_or_default() {
+            "string" => match (&schema["enum"][0], schema["format"].as_str()) {
+                (_, Some("date-time")) => json!("2026-01-01T00:00:00Z"),
+                (Value::Null, _) => json!(text),
+                (first, _) => first.clone(),
+            },
+            "integer" => json!(1),
+            "boolean" => json!(true),
+            "array" => json!([hostile(&schema["items"])]),
+            _ => {
+                let none = Map::new();
+                let fields = schema["properties"].as_object().unwrap_or(&none);
+                let mut map: Map<_, _> = fields
+                    .iter()
+                    .map(|(name, field)| (name.clone(), hostile(field)))
+                    .collect();
+                if schema["additionalProperties"].is_object() {
+                    map.insert(text, hostile(&schema["additionalProperties"]));
+                }
+                Value::Object(map)
+            }
+        }
+    }
+
+    /// The fields with unprintable characters, or with more bytes than a sentence may have.
+    fn unclean(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+        match value {
+            Value::String(text) if text.contains(is_unprintable) || text.len() > CONDITION => {
+                found.insert(path.to_owned());
+            }
+            Value::Array(list) => list.iter().for_each(|each| unclean(each, path, found)),
+            Value::Object(map) => {
+                for (key, value) in map {
+                    let key = if key.contains(is_unprintable) {
+                        "*"
+                    } else {
+                        key
+                    };
+                    unclean(value, &format!("{path}.{key}"), found);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_sentence_of_a_status_is_cleaned_and_data_is_kept() {
+        let crd = serde_json::to_value(OaatGroup::crd()).unwrap();
+        let schema = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/status");
+        let mut status: OaatGroupStatus = serde_json::from_value(hostile(schema.unwrap())).unwrap();
+        let before = serde_json::to_value(&status).unwrap();
+        clean_status(&mut status);
+        let after = serde_json::to_value(&status).unwrap();
+        let mut found = BTreeSet::new();
+        unclean(&after, "", &mut found);
+        // Names of items, what the policy keeps for itself, and what the API server or this operator
+        // has made. Conditions are cleaned as they are set.
+        let data = [
+            ".conditions.message",
+            ".conditions.reason",
+            ".conditions.status",
+            ".conditions.type",
+            ".current.item",
+            ".current.podName",
+            ".current.podUid",
+            ".current.stopping.reason",
+            ".currentlyRunning",
+            ".history.item",
+            ".history.pod",
+            ".itemSources.definition",
+            ".itemSources.items",
+            ".itemSources.name",
+            ".itemSources.pod",
+            ".itemSources.podUid",
+            ".items.*.item",
+            ".lastDecision.digest",
+            ".lastDecision.item",
+            ".lastDecision.request",
+            ".lastDecision.seed",
+            ".next",
+            ".pod",
+            ".policy.contract",
+            ".policy.digest",
+            ".policy.insteadOf",
+            ".policy.source",
+            ".policyState",
+            ".policyStateOf",
+            ".runNow.token",
+            ".state",
+        ];
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), data);
+        assert_eq!(before["currentlyRunning"], after["currentlyRunning"]);
+        let mut again = status.clone();
+        clean_status(&mut again);
+        assert_eq!(again, status);
+    }
+
+    #[test]
+    fn conditions_are_cleaned_as_they_are_set() {
+        let mut conditions = Vec::new();
+        let message = format!("a\u{202e}b\n{}", "x".repeat(9000));
+        set_condition(
+            &mut conditions,
+            Timestamp(0),
+            None,
+            ("Ready", false, "R", message),
+        );
+        assert!(conditions[0].message.starts_with("ab x"));
+        assert_eq!(conditions[0].message.len(), CONDITION);
+    }
+
+    #[test]
+    fn the_messages_of_all_items_fit_into_one_object() {
+        let mut status = OaatGroupStatus::default();
+        for count in [1, 300, 2000] {
+            for n in 0..count {
+                let item = status.items.entry(n.to_string()).or_default();
+                item.message = Some("x".repeat(9000));
+            }
+            clean_status(&mut status);
+            let messages = status
+                .items
+                .values()
+                .filter_map(|item| item.message.as_ref());
+            let bytes: usize = messages.map(String::len).sum();
+            assert!((1..=ITEMS).contains(&bytes), "{bytes}");
+            assert!(bytes >= count * 100);
+        }
+    }
+
+    #[test]
+    fn lines_of_the_log_are_escaped_and_one_line_each() {
+        let mut log = LogWriter(Vec::new());
+        log.write_all("{\"item\":\"a\u{202e}b\"}\n".as_bytes())
+            .unwrap();
+        log.write_all(b"two\nlines \x1b[2J \xff\n").unwrap();
+        log.write_all("ü".repeat(LOG).as_bytes()).unwrap();
+        let text = String::from_utf8(log.0).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[..2],
+            [
+                r#"{"item":"a\u202eb"}"#,
+                "two\\u000alines \\u001b[2J \u{fffd}"
+            ]
+        );
+        assert_eq!((lines.len(), lines[2].len()), (3, LOG));
+    }
+}
