@@ -168,6 +168,11 @@ impl ControlPlane {
         start::default_service_account(&client, name).await
     }
 
+    /// The port of etcd, which speaks HTTP without TLS, with JSON below `/v3/`.
+    pub fn etcd_port(&self) -> u16 {
+        self.servers.etcd_port
+    }
+
     /// Kills the API server, as a crash would. etcd keeps the data.
     pub async fn stop_api_server(&self) {
         stop(&self.api_server).await;
