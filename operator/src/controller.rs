@@ -4,7 +4,7 @@ use crate::api::{OaatGroup, OaatType, Timestamp};
 use crate::cluster::ClusterError;
 use crate::cycle::Cycle;
 use crate::events::{self, EventSink};
-use crate::items::{Allowed, Lists};
+use crate::items::Lists;
 use crate::kube_cluster::{Guarded, KubeCluster};
 use crate::lane::Lane;
 use crate::metrics::Metrics;
@@ -49,8 +49,8 @@ pub struct Shared {
     pub default: Policy,
     /// Compiles those that groups name.
     pub compiler: Compiler,
-    /// Who may be asked for lists of items.
-    pub allowed: Arc<Allowed>,
+    /// The operator's own image.
+    pub image: Option<String>,
     /// Writes decisions down.
     pub recorder: Recorder,
     /// Where events go.
@@ -86,7 +86,7 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
     let adopted = Arc::new(Adopted::default());
     let compiler = shared.compiler.clone();
     let policies = Sources::new(client.clone(), compiler, group_queue.clone());
-    let lists = Lists::new(client.clone(), shared.allowed.clone(), group_queue.clone());
+    let lists = Lists::new(client.clone(), group_queue.clone());
     let triggers = Triggers::new(
         group_queue.clone(),
         groups.clone(),
@@ -307,6 +307,7 @@ async fn look(group: GroupRef, context: Arc<Context>) -> Result<Action, ClusterE
         adopted: &context.adopted,
         lane: &context.lane,
         recorder: &shared.recorder,
+        image: shared.image.as_deref(),
         leads: shared.leads,
         retry_floor: shared.retry_floor,
         nonce,

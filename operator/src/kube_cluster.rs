@@ -1,6 +1,6 @@
 //! The cluster as it is: every verb is one request to the API server.
 
-use crate::api::{ItemsFrom, OaatGroup, OaatType, Timestamp, condition};
+use crate::api::{ItemsKey, OaatGroup, OaatType, condition};
 use crate::cluster::{Cluster, ClusterError, GroupRead, TypeRead};
 use crate::items::{Lists, MAX_TEXT, News};
 use crate::pod::names;
@@ -248,16 +248,8 @@ impl Cluster for KubeCluster {
         Ok(self.policies.read(source))
     }
 
-    async fn items(
-        &self,
-        namespace: &str,
-        group: &str,
-        source: &ItemsFrom,
-        due: bool,
-        since: Option<Timestamp>,
-    ) -> News {
-        let group = ObjectRef::new(group).within(namespace);
-        self.lists.read(&group, source, due, since)
+    async fn items(&self, namespace: &str, key: &ItemsKey) -> News {
+        self.lists.read(namespace, key)
     }
 
     async fn output(

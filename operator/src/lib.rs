@@ -16,6 +16,7 @@ pub mod controller;
 pub mod cycle;
 pub mod decide;
 pub mod events;
+pub mod fetch_items;
 pub mod items;
 pub mod kube_cluster;
 pub mod lane;

@@ -30,6 +30,9 @@ enum Command {
     /// line per problem. Exits with 0 where there is none, 1 where there are some, 2 where a file
     /// cannot be read or there is neither OaatGroup nor OaatType in any.
     Validate(oaat_operator::validate_files::Files),
+    /// Ask a web server for a list of items. The operator runs this in pods.
+    #[command(hide = true)]
+    FetchItems,
     /// Tools for the author of a selection policy.
     #[command(subcommand)]
     Policy(policy_tools::Command),
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         },
         Command::Validate(files) => oaat_operator::validate_files::run(&files),
         Command::Run(settings) => operate(settings),
+        Command::FetchItems => oaat_operator::fetch_items::run(),
         Command::Policy(command) => policy_tools::run(command, oaat_operator::DEFAULT_POLICY),
     }
 }

@@ -4,7 +4,6 @@ use crate::DEFAULT_POLICY;
 use crate::client::{answering, connect};
 use crate::controller::{Shared, control};
 use crate::events::EventSink;
-use crate::items::Allowed;
 use crate::lease::{self, Election};
 use crate::metrics::Metrics;
 use crate::policies::Compiler;
@@ -60,16 +59,10 @@ pub struct Settings {
     #[arg(long, env = "OAAT_NAMESPACES", value_delimiter = ',')]
     pub namespaces: Vec<String>,
 
-    /// Who may be asked for lists of items (itemsFrom.http), separated by commas: hosts
-    /// (lists.example.com), domains (*.example.com), and, where a host has an address that is not
-    /// public, that address or its network too (10.1.2.0/24). None when left out.
-    #[arg(
-        long,
-        env = "OAAT_ALLOW_ITEMS_FROM",
-        value_name = "HOST",
-        value_delimiter = ','
-    )]
-    pub allow_items_from: Vec<String>,
+    /// The image of this operator, for the pods that ask web servers for lists of items
+    /// (itemsFrom.http). Without it those lists are not read.
+    #[arg(long, env = "OAAT_IMAGE")]
+    pub image: Option<String>,
 
     /// A folder for decisions: each goes into a file of its own there, whole, to be repeated by
     /// `oaat-operator policy replay`. Nothing is ever removed. Those of up to 64 KiB are in the
@@ -105,8 +98,6 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
     server::serve(settings.listen, metrics.clone(), ready.clone())
         .await
         .with_context(|| format!("--listen {}: the address cannot be used", settings.listen))?;
-    let allowed = Allowed::read(&settings.allow_items_from)
-        .map_err(|error| anyhow::anyhow!("--allow-items-from: {error}"))?;
     let client = connect(metrics.clone()).await?;
     let recorder = Recorder::new(settings.record_decisions.clone())
         .context("--record-decisions: the folder cannot be made")?;
@@ -155,7 +146,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
         client,
         default,
         compiler: Compiler::new(host),
-        allowed: Arc::new(allowed),
+        image: settings.image.filter(|image| !image.trim().is_empty()),
         recorder,
         events,
         metrics: metrics.clone(),

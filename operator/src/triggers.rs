@@ -362,7 +362,7 @@ mod tests {
             std::future::pending::<Result<http::Response<kube::client::Body>, std::io::Error>>()
         });
         let client = kube::Client::new(silent, "default");
-        let lists = Lists::new(client.clone(), Arc::default(), queue.clone());
+        let lists = Lists::new(client.clone(), queue.clone());
         let sources = Sources::new(client, Compiler::new(host), queue.clone());
         let adopted = Arc::new(Adopted::default());
         let triggers = Triggers::new(

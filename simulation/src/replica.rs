@@ -134,6 +134,7 @@ impl Replica {
                 adopted: &adopted,
                 lane: &Lane::default(),
                 recorder: &Recorder::default(),
+                image: Some("oaat-operator"),
                 leads,
                 retry_floor: floor,
                 nonce,
