@@ -2,7 +2,7 @@
 
 use crate::bad_input::message;
 use crate::by_hand::{history, state, text};
-use crate::world::{PATIENCE, World, condition, item, millis};
+use crate::world::{World, condition, item, millis};
 use anyhow::{Context, Result, anyhow, ensure};
 use http::{Request, Response};
 use hyper::body::Incoming;
