@@ -1,7 +1,7 @@
 //! The cluster, as few verbs as one cycle needs. The cycle knows nothing else of it,
 //! so that faults can be simulated behind this trait.
 
-use crate::api::{ItemsFrom, OaatGroup, OaatTypeSpec, Timestamp};
+use crate::api::{ItemsKey, OaatGroup, OaatTypeSpec};
 use crate::items::News;
 use crate::pod::PodView;
 use crate::policies::{PolicyRead, Source};
@@ -112,16 +112,8 @@ pub trait Cluster: Send + Sync + 'static {
         source: &Source,
     ) -> impl Future<Output = Result<PolicyRead, ClusterError>> + Send;
 
-    /// What is new of a list of items in a ConfigMap or behind a URL. `due`: by the
-    /// status a web server is to be asked again; `since`: when the status says that it was tried last.
-    fn items(
-        &self,
-        namespace: &str,
-        group: &str,
-        source: &ItemsFrom,
-        due: bool,
-        since: Option<Timestamp>,
-    ) -> impl Future<Output = News> + Send;
+    /// The list of items in a ConfigMap.
+    fn items(&self, namespace: &str, key: &ItemsKey) -> impl Future<Output = News> + Send;
 
     /// What a container of a pod has printed, up to a little more than
     /// [`crate::items::MAX_TEXT`] bytes.

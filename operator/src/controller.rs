@@ -6,7 +6,7 @@ use crate::config_maps::ConfigMaps;
 use crate::cycle::Cycle;
 use crate::events::{self, EventSink};
 use crate::fair_limiter::FairLimiter;
-use crate::items::{Allowed, Lists};
+use crate::items::Lists;
 use crate::kube_cluster::{KubeCluster, WatchedType};
 use crate::metrics::Metrics;
 use crate::pod::names;
@@ -60,8 +60,8 @@ pub struct Shared {
     pub evaluations: FairLimiter,
     /// Reads ConfigMaps.
     pub config_maps: ConfigMaps,
-    /// Who may be asked for lists of items.
-    pub allowed: Arc<Allowed>,
+    /// The operator's own image.
+    pub image: Option<String>,
     /// Writes decisions down.
     pub recorder: Recorder,
     /// Where events go.
@@ -97,7 +97,7 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
     let cache = Arc::new(PolicyCache::default());
     let (config_maps, compiler) = (shared.config_maps.clone(), shared.compiler.clone());
     let policies = Sources::new(config_maps.clone(), compiler, group_queue.clone());
-    let lists = Lists::new(config_maps, shared.allowed.clone(), group_queue.clone());
+    let lists = Lists::new(config_maps, group_queue.clone());
     let uses = Uses::new(groups.clone(), policies, lists);
     let triggers = Triggers::new(
         group_queue.clone(),
@@ -335,6 +335,7 @@ async fn look(group: GroupRef, context: Arc<Context>) -> Result<Action, ClusterE
         policies: &context.policies,
         limiter: &context.limiter,
         recorder: &shared.recorder,
+        image: shared.image.as_deref(),
         leads: shared.leads,
         retry_floor: shared.retry_floor,
         nonce,

@@ -34,6 +34,8 @@ pub struct Cycle<'a, C> {
     pub limiter: &'a PolicyLimiter,
     /// Writes decisions down.
     pub recorder: &'a Recorder,
+    /// The operator's own image, for pods that ask web servers for lists of items.
+    pub image: Option<&'a str>,
     /// Whether this replica holds the lease.
     pub leads: bool,
     /// The least time between two starts of an item.
@@ -161,7 +163,7 @@ impl<C: Cluster> Cycle<'_, C> {
             return Ok(Some(Outcome::default()));
         }
         let valid = validate(&seen.group.spec);
-        items::look(self.cluster, &mut seen, valid.as_ref().ok()).await;
+        items::look(self.cluster, &mut seen, valid.as_ref().ok(), self.image).await;
         let mut plan = decide::settle(&seen, &valid);
         let read = match Source::of(&seen.group) {
             Some(source) => Some(self.cluster.policy(&source).await?),

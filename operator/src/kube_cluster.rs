@@ -1,6 +1,6 @@
 //! The cluster as it is: every verb is one request to the API server.
 
-use crate::api::{ItemsFrom, OaatGroup, OaatType, Timestamp, condition};
+use crate::api::{ItemsKey, OaatGroup, OaatType, condition};
 use crate::bounded_read::BoundedReader;
 use crate::cluster::{Cluster, ClusterError, GroupRead, TypeRead};
 use crate::items::{MAX_TEXT, News};
@@ -284,16 +284,8 @@ impl Cluster for KubeCluster {
         Ok(self.uses.policies().read(source))
     }
 
-    async fn items(
-        &self,
-        namespace: &str,
-        group: &str,
-        source: &ItemsFrom,
-        due: bool,
-        since: Option<Timestamp>,
-    ) -> News {
-        let group = ObjectRef::new(group).within(namespace);
-        self.uses.lists().read(&group, source, due, since)
+    async fn items(&self, namespace: &str, key: &ItemsKey) -> News {
+        self.uses.lists().read(namespace, key)
     }
 
     async fn output(

@@ -18,6 +18,7 @@ pub mod cycle;
 pub mod decide;
 pub mod events;
 pub mod fair_limiter;
+pub mod fetch_items;
 pub mod items;
 pub mod kube_cluster;
 pub mod lease;

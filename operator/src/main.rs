@@ -33,6 +33,9 @@ enum Command {
     /// Compile the policy on standard input. The operator starts this itself, once per policy.
     #[command(hide = true)]
     CompilePolicy,
+    /// Ask a web server for a list of items. The operator runs this in pods.
+    #[command(hide = true)]
+    FetchItems,
     /// Tools for the author of a selection policy.
     #[command(subcommand)]
     Policy(policy_tools::Command),
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Validate(files) => oaat_operator::validate_files::run(&files),
         Command::CompilePolicy => policy_host::run_compile_child(policy_host::Limits::default()),
         Command::Run(settings) => operate(settings),
+        Command::FetchItems => oaat_operator::fetch_items::run(),
         Command::Policy(command) => policy_tools::run(command, oaat_operator::DEFAULT_POLICY),
     }
 }

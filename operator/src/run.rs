@@ -5,7 +5,6 @@ use crate::client::{answering, connect};
 use crate::config_maps::ConfigMaps;
 use crate::controller::{Shared, control};
 use crate::events::EventSink;
-use crate::items::Allowed;
 use crate::lease::{self, Election};
 use crate::metrics::Metrics;
 use crate::policies::Compiler;
@@ -63,16 +62,10 @@ pub struct Settings {
     #[arg(long, env = "OAAT_NAMESPACES", value_delimiter = ',')]
     pub namespaces: Vec<String>,
 
-    /// Who may be asked for lists of items (itemsFrom.http), separated by commas: hosts
-    /// (lists.example.com), domains (*.example.com), and, where a host has an address that is not
-    /// public, that address or its network too (10.1.2.0/24). None when left out.
-    #[arg(
-        long,
-        env = "OAAT_ALLOW_ITEMS_FROM",
-        value_name = "HOST",
-        value_delimiter = ','
-    )]
-    pub allow_items_from: Vec<String>,
+    /// The image of this operator, for the pods that ask web servers for lists of items
+    /// (itemsFrom.http). Without it those lists are not read.
+    #[arg(long, env = "OAAT_IMAGE")]
+    pub image: Option<String>,
 
     /// What the log has of each decision: its digests, or the whole request as well, to be
     /// repeated by `oaat-operator policy replay`.
@@ -112,8 +105,6 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
     server::serve(settings.listen, metrics.clone(), ready.clone())
         .await
         .with_context(|| format!("--listen {}: the address cannot be used", settings.listen))?;
-    let allowed = Allowed::read(&settings.allow_items_from)
-        .map_err(|error| anyhow::anyhow!("--allow-items-from: {error}"))?;
     let client = connect(metrics.clone()).await?;
     let recorder = Recorder::new(settings.log_decisions, settings.record_decisions.clone())
         .context("--record-decisions: the folder cannot be used")?;
@@ -148,7 +139,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
         default,
         compiler,
         evaluations: policy_limiter::permits(),
-        allowed: Arc::new(allowed),
+        image: settings.image.filter(|image| !image.trim().is_empty()),
         recorder,
         events,
         metrics: metrics.clone(),

@@ -66,6 +66,7 @@ pub fn clean_status(status: &mut OaatGroupStatus) {
         status.last_decision.as_mut().and_then(|d| d.why.as_mut()),
         status.run_now.as_mut().and_then(|r| r.problem.as_mut()),
         status.rejected.as_mut().map(|r| &mut r.message),
+        status.rejected_policy.as_mut().map(|r| &mut r.message),
     ];
     for text in texts.into_iter().flatten() {
         tidy(text, MESSAGE);

@@ -356,7 +356,7 @@ mod tests {
         });
         let client = kube::Client::new(silent, "default");
         let config_maps = ConfigMaps::new(client);
-        let lists = Lists::new(config_maps.clone(), Arc::default(), queue.clone());
+        let lists = Lists::new(config_maps.clone(), queue.clone());
         let compiler = Compiler::new(move |bytes| host.load(bytes, None));
         Uses::new(groups, Sources::new(config_maps, compiler, queue), lists)
     }

@@ -4,7 +4,9 @@
 //! an object may be older than the rule, and because a rule of the schema is a
 //! pattern where this is the parser itself.
 
-use crate::api::{BlackoutWindow, ItemOptions, ItemsFrom, OaatGroup, OaatGroupSpec, OaatTypeSpec};
+use crate::api::{
+    BlackoutWindow, ItemOptions, ItemsFrom, ItemsHttp, OaatGroup, OaatGroupSpec, OaatTypeSpec,
+};
 use crate::items::{self, SourceRules};
 use crate::text::{self, clean};
 use crate::windows::{self, Window};
@@ -233,17 +235,17 @@ pub fn source_rules(source: &ItemsFrom) -> Result<SourceRules, Vec<String>> {
         )]);
     }
     let none = (&None, &None);
-    let (kind, (refresh, timeout), usual) = match (&source.container, &source.http) {
+    let (kind, (refresh, timeout)) = match (&source.container, &source.http) {
         (Some(container), _) => {
             let wrong = items::problems(container);
             problems.extend(wrong.iter().map(|w| format!("container.podspec: {w}")));
-            ("container", (&container.refresh, &container.timeout), 300)
+            ("container", (&container.refresh, &container.timeout))
         }
         (_, Some(http)) => {
             problems.extend(items::http_problems(http));
-            ("http", (&http.refresh, &http.timeout), 30)
+            ("http", (&http.refresh, &None))
         }
-        _ => ("configMap", none, 30),
+        _ => ("configMap", none),
     };
     let mut duration = |field: &str, given: &Option<String>, usual: u64| {
         let usual = Duration::from_secs(usual);
@@ -253,9 +255,9 @@ pub fn source_rules(source: &ItemsFrom) -> Result<SourceRules, Vec<String>> {
             usual
         })
     };
-    let rules = SourceRules {
+    let mut rules = SourceRules {
         refresh: duration("refresh", refresh, 600),
-        timeout: duration("timeout", timeout, usual),
+        timeout: duration("timeout", timeout, 300),
     };
     if let Some(given) = refresh
         && rules.refresh < SHORTEST_REFRESH
@@ -264,16 +266,30 @@ pub fn source_rules(source: &ItemsFrom) -> Result<SourceRules, Vec<String>> {
             "{kind}.refresh is {given:?}; it must be at least 10s"
         ));
     }
-    if let (Some(given), "http") = (timeout, kind)
-        && rules.timeout > LONGEST_ANSWER
-    {
-        problems.push(format!(
-            "{kind}.timeout is {given:?}; it must be at most 1m"
-        ));
+    if let Some(http) = &source.http {
+        match answer_timeout(http) {
+            Ok(timeout) => rules.timeout = timeout + items::POD_START,
+            Err(problem) => problems.push(problem),
+        }
     }
     match problems.as_slice() {
         [] => Ok(rules),
         _ => Err(problems),
+    }
+}
+
+/// How long a web server may take to answer.
+///
+/// # Errors
+/// What is wrong with `http.timeout`.
+pub fn answer_timeout(http: &ItemsHttp) -> Result<Duration, String> {
+    let usual = Duration::from_secs(30);
+    let timeout = understood("http.timeout", &http.timeout, usual, false)?;
+    match &http.timeout {
+        Some(given) if timeout > LONGEST_ANSWER => {
+            Err(format!("http.timeout is {given:?}; it must be at most 1m"))
+        }
+        _ => Ok(timeout),
     }
 }
 

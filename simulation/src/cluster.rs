@@ -2,7 +2,7 @@
 //! whether it does, and what becomes of the answer.
 
 use k8s_openapi::api::core::v1::Pod;
-use oaat_operator::api::{ItemsFrom, Timestamp};
+use oaat_operator::api::ItemsKey;
 use oaat_operator::cluster::{Cluster, ClusterError, GroupRead, TypeRead};
 use oaat_operator::items::News;
 use oaat_operator::pod::PodView;
@@ -212,7 +212,7 @@ impl Cluster for Wire {
         Err(ClusterError::Unavailable("no group names a policy".into()))
     }
 
-    async fn items(&self, _: &str, _: &str, _: &ItemsFrom, _: bool, _: Option<Timestamp>) -> News {
+    async fn items(&self, _: &str, _: &ItemsKey) -> News {
         // No group here has a source that is not a pod.
         News::Nothing
     }

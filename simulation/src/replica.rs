@@ -135,6 +135,7 @@ impl Replica {
                 policies: &policies,
                 limiter: &PolicyLimiter::new(permits(), unbounded_channel().0),
                 recorder: &Recorder::default(),
+                image: Some("oaat-operator"),
                 leads,
                 retry_floor: floor,
                 nonce,

@@ -104,6 +104,9 @@ pub async fn lease_in(plane: &ControlPlane, namespace: &str) -> Result<()> {
     Ok(())
 }
 
+/// The name of the operator's image, for nodes that run its binary for it.
+pub const IMAGE: &str = "oaat-operator:test";
+
 /// How an operator is started.
 #[derive(Clone, Debug)]
 pub struct OperatorOptions {
@@ -165,6 +168,7 @@ impl Operator {
             .args(&options.more)
             .env("KUBECONFIG", &options.kubeconfig)
             .env_remove("OAAT_NAMESPACES")
+            .env("OAAT_IMAGE", IMAGE)
             .env("NO_COLOR", "1")
             .envs(more.iter().copied());
         if !options.namespaces.is_empty() {

@@ -2,7 +2,7 @@
 //! cluster is a script of answers here; what a real one does is tested end to end.
 
 use super::*;
-use crate::api::{ItemsFrom, OaatGroup, OaatGroupSpec};
+use crate::api::{ItemsKey, OaatGroup, OaatGroupSpec};
 use crate::cluster::TypeRead;
 use crate::decide::{CurrentPod, settle};
 use crate::items::News;
@@ -72,7 +72,7 @@ impl Cluster for Script {
     async fn policy(&self, _: &Source) -> Result<PolicyRead, ClusterError> {
         Ok(PolicyRead::Loading(Timestamp(0)))
     }
-    async fn items(&self, _: &str, _: &str, _: &ItemsFrom, _: bool, _: Option<Timestamp>) -> News {
+    async fn items(&self, _: &str, _: &ItemsKey) -> News {
         News::Nothing
     }
     async fn output(&self, _: &str, _: &str, _: &str) -> Result<String, ClusterError> {

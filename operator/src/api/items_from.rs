@@ -25,7 +25,7 @@ pub struct ItemsFrom {
     /// What a container prints, which is run from time to time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<ItemsContainer>,
-    /// What a web server answers, which is asked from time to time.
+    /// What a web server answers, which a pod asks from time to time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<ItemsHttp>,
 }
@@ -71,8 +71,8 @@ pub struct ItemsContainer {
     pub timeout: Option<String>,
 }
 
-/// A web server that is asked for the list, by the operator itself. Its host must be among those
-/// that the operator was given as --allow-items-from.
+/// A web server that is asked for the list, by a pod in the group's namespace that runs the
+/// operator's image.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ItemsHttp {
@@ -85,24 +85,64 @@ pub struct ItemsHttp {
     #[schemars(length(max = 64))]
     #[x_kube(validation = duration(" && self.matches('[1-9]')", "refresh must be a duration of at least 10s, such as 10m or 1h 30m"))]
     pub refresh: Option<String>,
-    /// How long an answer may take as a whole, such as 10s; at most 1m. Default 30s.
+    /// How long an answer may take as a whole, such as 10s; at most 1m. The pod has a minute more,
+    /// to start. Default 30s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     #[x_kube(validation = duration(" && self.matches('[1-9]')", "timeout must be a duration longer than zero, such as 10s"))]
     pub timeout: Option<String>,
-    /// Where in a JSON answer the list is, as JSONPath (RFC 9535), such as `$.items[*].name`.
+    /// Where in a JSON answer the list is, such as `$.items[*].name`: members (`.name`,
+    /// `['name']`), indexes (`[0]`, `[-1]`), and wildcards (`[*]`, `.*`) of JSONPath.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub json_path: Option<String>,
-    /// Headers of the request. They are read by whoever may read the group: no place for
-    /// secrets.
+    /// Headers of the request. Everyone who can read the group can read them; take secret values
+    /// from headersFrom.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 20))]
     pub headers: BTreeMap<String, String>,
+    /// Headers of the request whose values are in Secrets of the group's namespace. The operator
+    /// does not read them; the pod gets them as environment variables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub headers_from: Vec<HeaderFrom>,
     /// Certificates in PEM that the server's is verified with, instead of the public ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 65536))]
     pub ca_bundle: Option<String>,
+}
+
+/// A header whose value is in a Secret.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct HeaderFrom {
+    /// Name of the header, such as Authorization.
+    #[schemars(length(min = 1, max = 256))]
+    #[x_kube(validation = ("self.matches('^[-_.a-zA-Z0-9]+$')", "the name of a header has letters, digits, '-', '_' and '.', such as Authorization"))]
+    pub name: String,
+    /// Where its value is.
+    pub value_from: HeaderSource,
+}
+
+/// Where the value of a header is.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct HeaderSource {
+    /// A key of a Secret in the group's namespace.
+    pub secret_key_ref: SecretKeyRef,
+}
+
+/// A key of a Secret in the group's namespace.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct SecretKeyRef {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = super::object_name("secretKeyRef.name must be the name of a Secret, such as lists: lower case letters, digits, '-' and '.', with a letter or digit at both ends"))]
+    pub name: String,
+    /// Key in its data. Whitespace around the value is ignored.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = ("self.matches('^[-._a-zA-Z0-9]+$')", "secretKeyRef.key must be a key of a Secret, such as token: letters, digits, '-', '_' and '.'"))]
+    pub key: String,
 }
 
 /// What a source of items last gave.
@@ -114,11 +154,11 @@ pub struct ItemSource {
     /// Where its list comes from, in words.
     #[serde(default)]
     pub source: String,
-    /// When the list in force was read; of a ConfigMap or a web server, when it was first read as it is.
+    /// When the list in force was read; of a ConfigMap, when it was first read as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<Timestamp>,
-    /// When it was last tried to read it, and something came of that: of a web server that has nothing
-    /// new, and of a ConfigMap, no time is kept.
+    /// When it was last tried to read it, and something came of that. Not set for a ConfigMap, which
+    /// is followed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tried: Option<Timestamp>,
     /// Why that failed. The list before it stays in force.

@@ -14,7 +14,10 @@ pub use group::{
     Rejected, RunNow, RunRecord, RunResult, Stopping,
 };
 pub use item_options::{ItemOptions, Variable};
-pub use items_from::{ItemSource, ItemsContainer, ItemsFrom, ItemsHttp, ItemsKey};
+pub use items_from::{
+    HeaderFrom, HeaderSource, ItemSource, ItemsContainer, ItemsFrom, ItemsHttp, ItemsKey,
+    SecretKeyRef,
+};
 pub use oaat_type::{OaatType, OaatTypeSpec, OaatTypeStatus, PodMetadata};
 pub use policy::{OnError, PolicyInUse, PolicyKey, PolicySpec, RejectedPolicy};
 pub use time::Timestamp;

@@ -8,12 +8,13 @@ use super::{Look, MAX_TEXT, News, SourceRules, parse};
 use crate::api::{ItemSource, ItemsContainer, OaatTypeSpec, Timestamp};
 use crate::cluster::{Cluster, ClusterError};
 use crate::mutation::broken;
-use crate::pod::{Phase, PodView, names, outcome, plain};
+use crate::pod::{Phase, PodView, names, outcome};
 use crate::record;
 use crate::validate::validate_type;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use std::time::Duration;
+use tokio::task::spawn_blocking;
 
 /// Between two looks at what may change without anybody telling.
 pub const UNWATCHED: Duration = Duration::from_secs(5);
@@ -55,15 +56,15 @@ pub fn problems(container: &ItemsContainer) -> Vec<String> {
 pub fn build(
     (namespace, group, uid): (&str, &str, &str),
     look: &Look,
-    container: &ItemsContainer,
+    spec: &Value,
     rules: SourceRules,
 ) -> Value {
-    let mut spec = plain(&type_of(container));
+    let mut spec = spec.clone();
     let seconds = rules.timeout.as_secs().max(1);
     let given = spec.get("activeDeadlineSeconds").and_then(Value::as_u64);
     // So that it ends also while no operator is there.
     let deadline = given.map_or(seconds, |given| given.min(seconds));
-    spec.insert("activeDeadlineSeconds".into(), json!(deadline));
+    spec["activeDeadlineSeconds"] = json!(deadline);
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -96,11 +97,11 @@ impl<C: Cluster> Lister<'_, C> {
     pub async fn look(
         &self,
         look: &mut Look,
-        container: &ItemsContainer,
+        spec: &Value,
         rules: SourceRules,
         known: Option<&ItemSource>,
     ) {
-        let step = self.step(look, container, rules, known).await;
+        let step = self.step(look, spec, rules, known).await;
         match step {
             Ok(()) => {}
             // Nobody's fault: again soon.
@@ -116,13 +117,13 @@ impl<C: Cluster> Lister<'_, C> {
     async fn step(
         &self,
         look: &mut Look,
-        container: &ItemsContainer,
+        spec: &Value,
         rules: SourceRules,
         known: Option<&ItemSource>,
     ) -> Result<(), ClusterError> {
         let name = look.pod.clone().unwrap_or_default();
         let Some(pod) = self.cluster.pod(self.namespace, &name).await? else {
-            return self.start(look, container, rules).await;
+            return self.start(look, spec, rules).await;
         };
         let view = PodView::from(&pod);
         let read = known.and_then(|known| known.pod_uid.as_ref()) == Some(&view.uid);
@@ -146,7 +147,7 @@ impl<C: Cluster> Lister<'_, C> {
             self.busy(look, format!("pod {name} has printed it"));
             look.again = Some(self.now);
         } else if view.terminal() {
-            self.read(look, container, &view).await?;
+            self.read(look, spec, &view).await?;
         } else {
             self.wait(look, &view, rules).await?;
         }
@@ -156,7 +157,7 @@ impl<C: Cluster> Lister<'_, C> {
     async fn start(
         &self,
         look: &mut Look,
-        container: &ItemsContainer,
+        spec: &Value,
         rules: SourceRules,
     ) -> Result<(), ClusterError> {
         if let Some(held) = &self.held {
@@ -164,12 +165,7 @@ impl<C: Cluster> Lister<'_, C> {
             look.news = News::Busy(format!("nothing is started: {held}"));
             return Ok(());
         }
-        let pod = build(
-            (self.namespace, self.group, self.uid),
-            look,
-            container,
-            rules,
-        );
+        let pod = build((self.namespace, self.group, self.uid), look, spec, rules);
         match self.cluster.create_pod(self.namespace, &pod).await {
             Ok(pod) => {
                 let name = pod.metadata.name.unwrap_or_default();
@@ -211,7 +207,7 @@ impl<C: Cluster> Lister<'_, C> {
         let why = trouble
             .map(|trouble| format!(": {trouble}"))
             .unwrap_or_default();
-        let words = format!("it had not ended after its timeout ({timeout}){why}");
+        let words = format!("pod {} did not end within {timeout}{why}", pod.name);
         look.news = News::Read(self.now, Err(words));
         look.pod_uid = Some(pod.uid.clone());
         Ok(())
@@ -221,7 +217,7 @@ impl<C: Cluster> Lister<'_, C> {
     async fn read(
         &self,
         look: &mut Look,
-        source: &ItemsContainer,
+        spec: &Value,
         view: &PodView,
     ) -> Result<(), ClusterError> {
         look.pod_uid = Some(view.uid.clone());
@@ -232,7 +228,6 @@ impl<C: Cluster> Lister<'_, C> {
             return Ok(());
         }
         // By the spec: something on the pod's way may have put another one first.
-        let spec = Value::Object(plain(&type_of(source)));
         let container = spec["containers"][0]["name"].as_str().unwrap_or_default();
         let output = self
             .cluster
@@ -254,7 +249,9 @@ impl<C: Cluster> Lister<'_, C> {
             }
             Ok(text) => match lost(&text) {
                 Some(words) => Err(format!("the node has not got what it printed: {words}")),
-                None => parse::list(&text),
+                None => spawn_blocking(move || parse::list(&text))
+                    .await
+                    .unwrap_or_else(|error| Err(error.to_string())),
             },
             Err(error) => {
                 // What it has printed is still there, and is asked for again.

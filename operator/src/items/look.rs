@@ -1,20 +1,29 @@
 //! One look at all sources of a group.
 
-use super::lister::{Lister, UNWATCHED};
+use super::http::{NO_IMAGE, pod_spec};
+use super::lister::{Lister, UNWATCHED, type_of};
 use super::merge::{definition, due, merge, retry};
 use super::{Look, News, words};
 use crate::api::{ItemSource, ItemsFrom, OaatGroup};
 use crate::cluster::Cluster;
 use crate::decide::{CurrentPod, Observed};
+use crate::pod::plain;
 use crate::validate::{Valid, suspended};
 use crate::windows;
+use serde_json::Value;
 use std::time::Duration;
 
 /// Looks at the sources of a group, if it has any, and puts their items in force: after this the
 /// group as seen lists them like those of its spec.
 ///
-/// Trouble with a source is told on the group and holds nothing else up.
-pub async fn look<C: Cluster>(cluster: &C, seen: &mut Observed, valid: Option<&Valid>) {
+/// A problem with a source is reported on the group and holds nothing else up. `image` is the
+/// operator's own image, which the pods run that ask web servers.
+pub async fn look<C: Cluster>(
+    cluster: &C,
+    seen: &mut Observed,
+    valid: Option<&Valid>,
+    image: Option<&str>,
+) {
     let status = seen.group.status.as_ref();
     let known = status.map_or(&[][..], |status| &status.item_sources);
     if seen.group.spec.items_from.is_empty() && known.is_empty() {
@@ -30,13 +39,15 @@ pub async fn look<C: Cluster>(cluster: &C, seen: &mut Observed, valid: Option<&V
             definition: definition(source),
             ..Look::default()
         };
-        if source.container.is_some() {
+        if has_pod(source) {
             look.pod = known.and_then(|known| known.pod.clone());
         }
         // Of a spec that is wrong nothing new is read; what is in force stays so.
         if let Some(rules) = valid.and_then(|valid| valid.sources.get(index)).copied() {
             let due = due(known, &look.definition, rules, seen.now);
-            if let Some(container) = &source.container {
+            if let Some(key) = &source.config_map {
+                look.news = cluster.items(place(&seen.group).0, key).await;
+            } else if let Some(spec) = lister_spec(source, image) {
                 lister.may_read = !looks
                     .iter()
                     .any(|look| look.pod_uid.is_some() || failed(look));
@@ -49,16 +60,10 @@ pub async fn look<C: Cluster>(cluster: &C, seen: &mut Observed, valid: Option<&V
                     let wait = if shut { UNWATCHED } else { Duration::ZERO };
                     look.again = Some(seen.now.plus(wait));
                 } else {
-                    lister.look(&mut look, container, rules, known).await;
+                    lister.look(&mut look, &spec, rules, known).await;
                 }
             } else {
-                let (namespace, name) = place(&seen.group);
-                let since = known.and_then(|known| known.tried);
-                let due_now = seen.now >= due;
-                look.news = cluster.items(namespace, name, source, due_now, since).await;
-                if source.http.is_some() {
-                    look.again = Some(due.max(seen.now.plus(UNWATCHED)));
-                }
+                look.news = News::Read(seen.now, Err(NO_IMAGE.into()));
             }
             if let News::Read(at, list) = &look.news {
                 let next = at.plus(retry(rules, list.is_err()));
@@ -86,13 +91,28 @@ pub async fn look<C: Cluster>(cluster: &C, seen: &mut Observed, valid: Option<&V
     seen.listing = listing;
 }
 
+/// Whether a pod prints the list of a source.
+fn has_pod(source: &ItemsFrom) -> bool {
+    source.container.is_some() || source.http.is_some()
+}
+
+/// The spec of the pod that prints the list of a source. `None` if that takes the operator's image,
+/// and that is not known.
+fn lister_spec(source: &ItemsFrom, image: Option<&str>) -> Option<Value> {
+    match (&source.container, &source.http) {
+        (Some(container), _) => Some(Value::Object(plain(&type_of(container)))),
+        (_, Some(http)) => image.map(|image| pod_spec(http, image)),
+        _ => None,
+    }
+}
+
 /// What has a pod by the status, and none by the spec.
 fn left<'a>(
     known: &'a [ItemSource],
     spec: &'a [ItemsFrom],
 ) -> impl Iterator<Item = &'a ItemSource> {
     known.iter().filter(|known| {
-        let there = |source: &ItemsFrom| source.name == known.name && source.container.is_some();
+        let there = |source: &ItemsFrom| source.name == known.name && has_pod(source);
         known.pod.is_some() && !spec.iter().any(there)
     })
 }

@@ -1,20 +1,22 @@
-//! Items that are listed elsewhere: read from ConfigMaps, from what containers print, and from
-//! web servers, and put in force beside those of the spec. What was read last is in the group's
-//! status, so it stays in force whatever becomes of its source, and over restarts.
+//! Items that are listed elsewhere: read from ConfigMaps, and from what pods print, and put in
+//! force beside those of the spec. What was read last is in the group's status, so it stays in
+//! force whatever becomes of its source, and over restarts.
 
-mod http;
+pub(crate) mod http;
 mod lister;
 mod lists;
 mod look;
 mod merge;
 mod parse;
+mod path;
 
-pub use http::{Allowed, problems as http_problems};
+pub use http::{POD_START, problems as http_problems};
 pub use lister::problems;
 pub use lists::Lists;
 pub use look::look;
 pub use merge::{Listing, held, put_in_force, retry};
 pub use parse::MAX_TEXT;
+pub(crate) use parse::{at_path, list};
 
 use crate::api::{ItemsFrom, Timestamp};
 use std::time::Duration;
@@ -24,7 +26,7 @@ use std::time::Duration;
 pub struct SourceRules {
     /// How long after it was last tried it is tried again.
     pub refresh: Duration,
-    /// How long that may take.
+    /// How long its pod may take, from its creation to its end.
     pub timeout: Duration,
 }
 

@@ -1,26 +1,34 @@
 //! From text to a list of items.
+//!
+//! Lists are read entry by entry, and reading stops at the first entry that is not a text or is one
+//! too many. So neither nesting, nor aliases, nor the number of entries costs more than the length
+//! of the text.
 
+use super::path::JsonPath;
 use crate::validate::{MAX_BYTES, MAX_ITEM, MAX_ITEMS};
-use jsonpath_rust::JsonPath;
-use jsonpath_rust::parser::model::Segment;
-use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use std::collections::HashSet;
 use std::fmt;
 
-/// Most bytes of a text with a list in it.
+/// The maximum length of a text with a list in it, in bytes.
 pub const MAX_TEXT: usize = 1 << 20;
 
-/// How an empty list is told from one that is not there.
+/// The maximum number of entries of a list, repeated ones included.
+const MAX_ENTRIES: usize = 10 * MAX_ITEMS;
+
+/// The maximum length of what is given to a YAML parser at once, in bytes.
+const MAX_YAML: usize = 16 << 10;
+
+/// How an empty list differs from one that is missing.
 const EMPTY: &str = "to say that there are no items, write []";
 
-/// Reads a list of items: one a line (blank lines, and those that begin with `#`, count for
-/// nothing), or, where the first line that counts begins with `[`, `- ` or `---`, JSON or YAML. A
-/// name that is there twice counts once.
+/// Reads a list of items: one item a line (blank lines, and lines that begin with `#`, are
+/// ignored), or, if the first other line begins with `[`, `- `, or `---`, a JSON or YAML list of
+/// texts. Repeated names count once.
 ///
 /// # Errors
-/// What is wrong with the text, and what would be right. Also when nothing is in it: an empty list
+/// What is wrong with the text, and what would be right. An empty text is an error: an empty list
 /// is `[]`.
 pub fn list(text: &str) -> Result<Vec<String>, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -31,62 +39,107 @@ pub fn list(text: &str) -> Result<Vec<String>, String> {
     let Some(first) = lines().next() else {
         return Err(format!("the list is empty; {EMPTY}"));
     };
-    if first.starts_with('[') || first.starts_with("- ") || first == "-" || first == "---" {
-        return match serde_norway::from_str(text) {
-            Ok(Names(names)) => checked(names.into_iter()),
-            Err(error) => Err(format!(
-                "the list, which begins like one of JSON or YAML, cannot be read: {error}"
-            )),
+    if first.starts_with('[') {
+        return match json(text) {
+            // YAML has the same brackets, and needs no quotes.
+            Err(error) if !error.is_data() && text.len() <= MAX_YAML => {
+                let names = serde_norway::Deserializer::from_str(text).deserialize_seq(Names);
+                checked(names.map_err(|error| unreadable(&error))?)
+            }
+            names => checked(names.map_err(|error| unreadable(&error))?),
         };
     }
-    if first.starts_with('<') {
-        return Err("it begins with <, like a page of HTML or XML, and is no list of items".into());
+    if first.starts_with("- ") || first == "-" || first == "---" {
+        return checked(yaml_lines(text).map_err(|error| unreadable(&error))?);
     }
-    if first.starts_with('{') && serde_json::from_str::<Value>(text).is_ok() {
+    if first.starts_with('<') {
         return Err(
-            "there is a JSON object where a list is expected, such as [\"one\", \"two\"]".into(),
+            "it begins with <, like a page of HTML or XML, and is not a list of items".into(),
         );
+    }
+    if first.starts_with('{') && serde_json::from_str::<IgnoredAny>(text).is_ok() {
+        return Err("it is a JSON object; a list is expected, such as [\"one\", \"two\"]".into());
     }
     checked(lines().map(str::to_owned))
 }
 
-/// A list of texts. Read entry by entry: what is no such list ends at its first wrong entry, so
-/// that a short text whose aliases stand for millions of entries is no more than a wrong one.
-struct Names(Vec<String>);
+fn unreadable(error: &dyn fmt::Display) -> String {
+    format!("the list begins like JSON or YAML and cannot be read: {error}")
+}
 
-/// Most entries of a list, with those that are there twice.
-const MOST: usize = 10 * MAX_ITEMS;
+/// What is wrong with an entry that is not a text, such as `a number`.
+fn not_a_text(entry: usize, what: &str) -> String {
+    format!("entry {entry} is {what}, not a text; write names in quotes")
+}
 
-impl<'de> Deserialize<'de> for Names {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct List;
+fn too_many() -> String {
+    format!("it has more than {MAX_ENTRIES} entries; at most {MAX_ITEMS} items are possible")
+}
 
-        impl<'de> Visitor<'de> for List {
-            type Value = Names;
+/// As much of a name as tells that it is too long.
+fn start_of(name: &str) -> String {
+    name.chars().take(MAX_ITEM + 1).collect()
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list, such as [\"one\", \"two\"]")
-            }
-
-            fn visit_unit<E: Error>(self) -> Result<Names, E> {
-                Err(E::custom(format!("the list is empty; {EMPTY}")))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Names, A::Error> {
-                let mut names = Vec::new();
-                while let Some(name) = list.next_element_seed(Entry(names.len() + 1))? {
-                    names.push(name);
-                    if names.len() > MOST {
-                        return Err(A::Error::custom(format!(
-                            "it has more than {MOST} entries; at most {MAX_ITEMS} items are possible"
-                        )));
-                    }
-                }
-                Ok(Names(names))
-            }
+/// Reads a YAML list of texts, each on its own line after `- `.
+///
+/// Lines are read one by one, because a YAML parser may buffer all that it is given.
+fn yaml_lines(text: &str) -> Result<Vec<String>, String> {
+    let mut names = Vec::new();
+    let mut first_indent = None;
+    for (number, line) in (1..).zip(text.lines()) {
+        let entry = line.trim();
+        if entry.is_empty() || entry.starts_with('#') || (names.is_empty() && entry == "---") {
+            continue;
         }
+        let indent = line.len() - line.trim_start().len();
+        let same = *first_indent.get_or_insert(indent) == indent;
+        let value = entry
+            .strip_prefix('-')
+            .filter(|value| same && (value.is_empty() || value.starts_with(char::is_whitespace)));
+        let Some(value) = value.filter(|value| value.len() <= MAX_YAML) else {
+            return Err(format!(
+                "line {number} is not an entry such as - name; all entries begin in the same column"
+            ));
+        };
+        if names.len() == MAX_ENTRIES {
+            return Err(too_many());
+        }
+        let value = serde_norway::Deserializer::from_str(value);
+        let name = Entry(names.len() + 1).deserialize(value);
+        names.push(name.map_err(|error| format!("line {number}: {error}"))?);
+    }
+    match names.is_empty() {
+        true => Err(format!("the list is empty; {EMPTY}")),
+        false => Ok(names),
+    }
+}
 
-        deserializer.deserialize_any(List)
+/// Reads a JSON list of texts.
+fn json(text: &str) -> serde_json::Result<Vec<String>> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let names = reader.deserialize_seq(Names)?;
+    reader.end().map(|()| names)
+}
+
+struct Names;
+
+impl<'de> Visitor<'de> for Names {
+    type Value = Vec<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list, such as [\"one\", \"two\"]")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<String>, A::Error> {
+        let mut names = Vec::new();
+        while let Some(name) = list.next_element_seed(Entry(names.len() + 1))? {
+            if names.len() == MAX_ENTRIES {
+                return Err(A::Error::custom(too_many()));
+            }
+            names.push(name);
+        }
+        Ok(names)
     }
 }
 
@@ -95,10 +148,7 @@ struct Entry(usize);
 
 impl Entry {
     fn wrong<T, E: Error>(self, what: &str) -> Result<T, E> {
-        Err(E::custom(format!(
-            "entry {} is {what} and no text; write names in quotes",
-            self.0
-        )))
+        Err(E::custom(not_a_text(self.0, what)))
     }
 }
 
@@ -118,8 +168,7 @@ impl<'de> Visitor<'de> for Entry {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<String, E> {
-        // Long enough to be told that it is too long.
-        Ok(name.chars().take(MAX_ITEM + 1).collect())
+        Ok(start_of(name))
     }
 
     fn visit_bool<E: Error>(self, _: bool) -> Result<String, E> {
@@ -142,6 +191,10 @@ impl<'de> Visitor<'de> for Entry {
         self.wrong("empty")
     }
 
+    fn visit_none<E: Error>(self) -> Result<String, E> {
+        self.wrong("empty")
+    }
+
     fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<String, A::Error> {
         self.wrong("a list")
     }
@@ -151,84 +204,44 @@ impl<'de> Visitor<'de> for Entry {
     }
 }
 
-/// Whether a path is one, and one that is followed in a time that grows with the answer alone: not
-/// one that goes everywhere more than once, or takes the same node again and again.
+/// Reads the list that a JSON answer has at a path: the values that the path leads to, or the
+/// elements of the one list that it leads to.
 ///
 /// # Errors
-/// What is wrong with it.
-pub fn path(path: &str) -> Result<(), String> {
-    let parsed = jsonpath_rust::parser::parse_json_path(path).map_err(|error| error.to_string())?;
-    let several = |segment: &Segment| match segment {
-        Segment::Selectors(_) => true,
-        Segment::Descendant(inner) => matches!(**inner, Segment::Selectors(_)),
-        Segment::Selector(_) => false,
-    };
-    let (everywhere, filters) = (path.matches("..").count(), path.matches('?').count());
-    if parsed.segments.iter().any(several) || everywhere + filters > 1 {
-        return Err(
-            "it may take one name, number, range, * or filter in each step, and has at most one filter or .. in it".into(),
-        );
-    }
-    Ok(())
-}
-
-/// Reads the list that a JSON text has at a path (RFC 9535): the nodes that the path leads to, or
-/// the elements of the one list that it leads to.
-///
-/// # Errors
-/// As [`list`]. A path that leads nowhere is no empty list.
-pub fn at_path(text: &str, path: &str) -> Result<Vec<String>, String> {
-    self::path(path).map_err(|error| format!("jsonPath {path:?}: {error}"))?;
-    let value: Value =
-        serde_json::from_str(text).map_err(|error| format!("the answer is no JSON: {error}"))?;
-    let nodes = value
-        .query(path)
-        .map_err(|error| format!("jsonPath {path:?} cannot be followed: {error}"))?;
-    match nodes.as_slice() {
-        [] => Err(format!(
-            "jsonPath {path:?} leads to nothing in the answer; an empty list is believed only where the \
-             path leads to []"
-        )),
-        [one @ Value::Array(_)] => of_value(one),
-        nodes => texts(nodes.iter().copied()),
-    }
-}
-
-fn of_value(value: &Value) -> Result<Vec<String>, String> {
-    match value {
-        Value::Array(entries) => texts(entries.iter()),
-        _ => Err("a list is expected, such as [\"one\", \"two\"]".into()),
-    }
-}
-
-fn texts<'a>(entries: impl Iterator<Item = &'a Value>) -> Result<Vec<String>, String> {
-    let mut names = Vec::new();
-    for (index, entry) in entries.enumerate() {
-        match entry {
-            Value::String(name) => names.push(name.clone()),
-            other => {
-                let what = match other {
-                    Value::Null => "empty",
-                    Value::Bool(_) => "true or false",
-                    Value::Number(_) => "a number",
-                    Value::Array(_) => "a list",
-                    _ => "an object",
-                };
-                return Err(format!(
-                    "entry {} is {what} and no text; write names in quotes",
-                    index + 1
-                ));
-            }
+/// As [`list`]. A path that leads to nothing is not an empty list.
+pub fn at_path(answer: &str, path: &JsonPath) -> Result<Vec<String>, String> {
+    let answer: Value =
+        serde_json::from_str(answer).map_err(|error| format!("the answer is not JSON: {error}"))?;
+    let values = path.follow(&answer);
+    let entries = match values.as_slice() {
+        [] => {
+            return Err("jsonPath leads to nothing in the answer; an empty list is accepted only if it leads to []".into());
         }
-    }
-    checked(names.into_iter())
+        [Value::Array(list)] => list.iter().collect(),
+        _ => values,
+    };
+    let names = entries.into_iter().enumerate().map(|(index, entry)| {
+        let what = match entry {
+            Value::String(name) => return Ok(name.clone()),
+            Value::Null => "empty",
+            Value::Bool(_) => "true or false",
+            Value::Number(_) => "a number",
+            Value::Array(_) => "a list",
+            Value::Object(_) => "an object",
+        };
+        Err(not_a_text(index + 1, what))
+    });
+    checked(names.collect::<Result<Vec<_>, _>>()?)
 }
 
-fn checked(names: impl Iterator<Item = String>) -> Result<Vec<String>, String> {
+fn checked(names: impl IntoIterator<Item = String>) -> Result<Vec<String>, String> {
     let (mut seen, mut bytes) = (HashSet::new(), 0);
     let mut list = Vec::new();
-    for (index, name) in names.enumerate() {
+    for (index, name) in names.into_iter().enumerate() {
         let entry = index + 1;
+        if entry > MAX_ENTRIES {
+            return Err(too_many());
+        }
         let length = name.chars().count();
         if length == 0 || length > MAX_ITEM {
             return Err(format!(
@@ -240,10 +253,11 @@ fn checked(names: impl Iterator<Item = String>) -> Result<Vec<String>, String> {
                 "entry {entry} ({name:?}) has a control character in it; names are one line of plain text"
             ));
         }
-        if !seen.insert(name.clone()) {
+        if seen.contains(&name) {
             continue;
         }
         bytes += name.len();
+        seen.insert(name.clone());
         list.push(name);
         if list.len() > MAX_ITEMS || bytes > MAX_BYTES {
             return Err(format!(
@@ -262,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_list_may_be_lines_or_json_or_yaml() {
-        let cases: [(&str, &[&str]); 9] = [
+        let cases: [(&str, &[&str]); 14] = [
             ("a\nb\n", &["a", "b"]),
             ("\u{feff}# head\r\n\r\n  a b  \r\n#c\nb", &["a b", "b"]),
             (r#"["a", "b, c"]"#, &["a", "b, c"]),
@@ -272,6 +286,14 @@ mod tests {
             ("b\na\nb\n", &["b", "a"]),
             ("[]", &[]),
             ("{a}\n", &["{a}"]),
+            ("  - a # first\n  - 'b: c'\n", &["a", "b: c"]),
+            (
+                "[\n  a, # first\n  'it''s', b#c\n]\n",
+                &["a", "it's", "b#c"],
+            ),
+            (r#"["\u00e9\ud83d\ude00\/"]"#, &["é😀/"]),
+            ("--- [a]", &["--- [a]"]),
+            ("- -a\n- 1.2.3\n- yes\n", &["-a", "1.2.3", "yes"]),
         ];
         for (text, items) in cases {
             assert_eq!(
@@ -293,10 +315,24 @@ mod tests {
             ("---\n", "write []"),
             ("[1]", "entry 1 is a number"),
             ("- a\n- true\n", "entry 2 is true or false"),
+            ("- .5", "entry 1 is a number"),
+            ("- a\n-\n", "entry 2 is empty"),
+            ("[a, ~]", "entry 2 is empty"),
+            ("- a: b", "entry 1 is an object"),
+            ("[{}]", "entry 1 is an object"),
+            ("- &a b\n- *a", "line 2"),
+            ("- a\n  - b", "line 2 is not an entry"),
+            ("- 'a' b", "line 1"),
+            ("-\n- a", "entry 1 is empty"),
+            ("[a] b", "cannot be read"),
+            ("[a\nb", "cannot be read"),
+            ("- a: b\n", "entry 1 is an object"),
+            ("---\na: b", "line 2 is not an entry"),
             ("- [a]", "entry 1 is a list"),
             ("[\"a\"", "cannot be read"),
+            ("[a", "cannot be read"),
             ("<html>\n<body>", "like a page of HTML"),
-            ("{\"items\": []}", "JSON object where a list"),
+            ("{\"items\": []}", "JSON object; a list"),
             ("[\"\"]", "entry 1 has 0 characters"),
             ("[\"a\\nb\"]", "control character"),
             (&long, "entry 1 has 301 characters"),
@@ -309,46 +345,56 @@ mod tests {
         }
     }
 
-    /// Each `*a` stands for ten thousand entries: whoever built them all would want gigabytes.
+    /// What would be expensive to build, or deep, is refused at the first entry that is not a text.
     #[test]
-    fn a_short_text_that_stands_for_a_long_list_is_refused() {
+    fn a_hostile_text_is_refused_at_its_first_wrong_entry() {
         let xs = "x,".repeat(10_000);
         let aliases = "*a,".repeat(10_000);
-        let nested = list(&format!("[&a [{xs}], {aliases}]")).unwrap_err();
-        assert!(nested.contains("entry 1 is a list"), "{nested}");
         let long = "y".repeat(300_000);
-        let same = list(&format!("[&a {long}, {aliases}]")).unwrap_err();
-        assert!(same.contains("entry 1 has 301 characters"), "{same}");
-        let many = list(&format!("[{}]", "x,".repeat(30_000))).unwrap_err();
-        assert!(many.contains("more than 20000 entries"), "{many}");
-    }
-
-    #[test]
-    fn a_path_may_not_multiply() {
-        for good in [
-            "$.a[*].b",
-            "$..name",
-            "$.a[?@.on==true].b",
-            "$[1:3]",
-            "$['a b']",
+        let of = |text: &str| text.repeat(MAX_TEXT / text.len());
+        for (text, words) in [
+            (format!("[&a [{xs}], {aliases}]"), "cannot be read"),
+            (format!("[&a [{}], *a]", &xs[..8000]), "entry 1 is a list"),
+            (
+                format!("[&a '{}',{}]", &long[..8000], &aliases[..6000]),
+                "entry 1 has 301 characters",
+            ),
+            (format!("- &a [{}]\n- *a", &xs[..8000]), "entry 1 is a list"),
+            (format!("[\"{long}\"]"), "entry 1 has 301 characters"),
+            (of("["), "entry 1 is a list"),
+            (of("- "), "line 1 is not an entry"),
+            ("- ".repeat(8000), "cannot be read"),
+            ("[".repeat(16_000), "entry 1 is a list"),
+            (format!("- a\n- {}", of("[")), "line 2 is not an entry"),
+            (format!("- [{}", &xs[..8000]), "entry 1 is a list"),
+            (format!("[{}", "{a: ".repeat(4000)), "entry 1 is an object"),
+            (format!("[{}", of("{\"a\":")), "entry 1 is an object"),
+            (of("[\"a\","), "entry 2 is a list"),
+            (format!("- {}", "? ".repeat(4000)), "entry 1 is an object"),
+            (format!("[{}]", of("x,")), "cannot be read"),
+            (
+                format!("[\"x\"{}]", of(",\"x\"")),
+                "more than 20000 entries",
+            ),
+            (of("- x\n"), "more than 20000 entries"),
+            (of("x\n"), "more than 20000 entries"),
+            (format!("[{}", of(" ")), "cannot be read"),
+            (format!("[\"{}", of("a")), "cannot be read"),
+            (format!("- {}", "!!".repeat(4000)), "entry 1 has 0"),
+            (of("- x\n-\n"), "line 2: entry 2 is empty"),
+            (format!("- |\n{}", of(" x\n")), "line 2 is not an entry"),
+            (format!("- {}", of("a\n  ")), "line 2 is not an entry"),
+            (of("a"), "characters; an item has 1 to 300"),
         ] {
-            assert_eq!(path(good), Ok(()), "{good}");
-        }
-        for bad in [
-            "$..*..*",
-            "$['a','a']['b','b']",
-            "$..a[?@.b]",
-            "$[?@[?@.a]]",
-            "$..['a','a']",
-        ] {
-            assert!(path(bad).is_err(), "{bad}");
+            let error = list(&text).unwrap_err();
+            assert!(error.contains(words), "{}: {error}", &text[..20]);
         }
     }
 
     #[test]
     fn a_path_leads_to_the_list() {
         let text = r#"{"disks": [{"name": "a"}, {"name": "b"}], "none": [], "one": "x"}"#;
-        let of = |path| at_path(text, path);
+        let of = |path: &str| at_path(text, &path.parse()?);
         assert_eq!(of("$.disks[*].name"), Ok(vec!["a".into(), "b".into()]));
         assert_eq!(of("$.none"), Ok(vec![]));
         assert_eq!(of("$.one"), Ok(vec!["x".into()]));
@@ -356,12 +402,12 @@ mod tests {
             ("$.nothing", "leads to nothing"),
             ("$.none[*]", "leads to nothing"),
             ("$.disks", "entry 1 is an object"),
-            ("$[", "jsonPath"),
         ] {
             let error = of(path).unwrap_err();
             assert!(error.contains(words), "{path}: {error}");
         }
-        assert!(at_path("<html>", "$").unwrap_err().contains("no JSON"));
+        let html = at_path("<html>", &"$".parse().unwrap());
+        assert!(html.unwrap_err().contains("not JSON"));
     }
 
     proptest! {

@@ -268,3 +268,21 @@ fn ungzip(bytes: &[u8]) -> Vec<u8> {
     unpacked.read_to_end(&mut wasm).unwrap();
     wasm
 }
+
+#[test]
+fn fetch_items_is_hidden_and_needs_the_environment_of_its_pod() {
+    let operator = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_oaat-operator"));
+        command.args(args).env_clear().output().unwrap()
+    };
+    let help = operator(&["--help"]).stdout;
+    assert!(!String::from_utf8_lossy(&help).contains("fetch-items"));
+    let fetched = operator(&["fetch-items"]);
+    let said = String::from_utf8_lossy(&fetched.stderr);
+    assert_eq!(fetched.status.code(), Some(1));
+    assert!(fetched.stdout.is_empty());
+    assert!(
+        said.starts_with("OAAT_ITEMS_HTTP is not set") && said.lines().count() == 1,
+        "{said}"
+    );
+}

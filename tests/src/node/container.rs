@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -26,11 +26,16 @@ use crate::process::Supervised;
 /// this; the container has ended all the same.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// How much of a log a kubelet takes for a message (FallbackToLogsOnError).
+const MESSAGE: usize = 2048;
+
 /// A container that was started.
 pub(super) struct Process {
     supervised: Arc<Supervised>,
     started: Timestamp,
     log: JoinHandle<()>,
+    /// The log whose end becomes the message if the container fails.
+    last_words: Option<PathBuf>,
 }
 
 impl Process {
@@ -51,7 +56,19 @@ impl Process {
             // Out of time: the log stays as it is.
             let _ = tokio::time::timeout(LAST_WORDS, &mut self.log).await;
         }
-        State::ended(self.started, shared.skewed(at), exit_code(status))
+        let mut state = State::ended(self.started, shared.skewed(at), exit_code(status));
+        if let (
+            State::Terminated {
+                code: 1.., message, ..
+            },
+            Some(log),
+        ) = (&mut state, &self.last_words)
+        {
+            let log = fs::read(log).unwrap_or_default();
+            let end = &log[log.len().saturating_sub(MESSAGE)..];
+            *message = String::from_utf8_lossy(end).into_owned();
+        }
+        state
     }
 }
 
@@ -76,24 +93,25 @@ pub(super) async fn start(
         let message = format!("failed to pull image \"{image}\": not found");
         return Err(waiting("ErrImagePull", message));
     }
-    let Some((program, rest)) = container
-        .command
-        .as_deref()
-        .and_then(<[String]>::split_first)
-    else {
-        let message = "the test node has no images, so a command is required".to_owned();
+    let image = container.image.as_deref().unwrap_or_default();
+    let entry_point = shared.entry_points.get(image);
+    let entry_point = entry_point.map(|program| vec![program.to_string_lossy().into_owned()]);
+    let command = container.command.clone().filter(|c| !c.is_empty());
+    let Some(command) = command.or(entry_point) else {
+        let message = format!("the test node has no image {image:?}, so a command is required");
         return Err(waiting("CreateContainerError", message));
     };
     let variables = environment::resolve(&shared.client, pod, container, &shared.name)
         .await
         .map_err(|message| waiting("CreateContainerConfigError", message))?;
 
-    let mut command = Command::new(expand(program, &variables));
-    command.args(
-        rest.iter()
-            .chain(container.args.iter().flatten())
-            .map(|argument| expand(argument, &variables)),
-    );
+    let mut words = command
+        .iter()
+        .chain(container.args.iter().flatten())
+        .map(|word| expand(word, &variables));
+    let program = words.next().unwrap_or_default();
+    let mut command = Command::new(&program);
+    command.args(words);
     launch(shared, pod, container, command, variables).map_err(|error| {
         let now = shared.now();
         State::Terminated {
@@ -147,8 +165,10 @@ fn launch(
         container: container.name.clone(),
         line: String::new(),
     };
+    let policy = container.termination_message_policy.as_deref();
     Ok(Process {
         supervised,
+        last_words: (policy == Some("FallbackToLogsOnError")).then_some(log_file),
         started: shared.now(),
         log: tokio::spawn(copy_log(output, log, source, shared.lines.clone())),
     })

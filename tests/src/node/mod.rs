@@ -4,7 +4,8 @@
 //! it binds pods to itself and runs their containers as local processes, with
 //! nothing around them. Images are never pulled; `command` and `args` run with
 //! the programs of this machine (`sh`, `sleep`, `echo`, …), with its files and
-//! with the rights of whoever started the test. So never point it at a cluster
+//! with the rights of whoever started the test. A container without a command
+//! runs the program that [`NodeOptions::entry_points`] has for its image. So never point it at a cluster
 //! whose pods you would not run in your own shell.
 //!
 //! What it reports through the pods' status follows the kubelet: phases,
@@ -66,6 +67,8 @@ pub struct NodeOptions {
     pub namespace: Option<String>,
     /// Further labels for the Node object.
     pub labels: BTreeMap<String, String>,
+    /// The programs that images run, by the name of the image.
+    pub entry_points: BTreeMap<String, PathBuf>,
     /// Where the logs go; `None` for a folder that goes with the node.
     pub log_dir: Option<PathBuf>,
 }
@@ -77,6 +80,7 @@ impl Default for NodeOptions {
             mode: Mode::Processes,
             namespace: None,
             labels: BTreeMap::new(),
+            entry_points: BTreeMap::new(),
             log_dir: None,
         }
     }

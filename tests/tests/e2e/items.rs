@@ -2,7 +2,7 @@
 
 use crate::bad_input::message;
 use crate::by_hand::{history, state, text};
-use crate::world::{PATIENCE, World, condition, item, millis};
+use crate::world::{World, condition, item, millis};
 use anyhow::{Context, Result, anyhow, ensure};
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -290,7 +290,7 @@ async fn a_container_that_does_not_end_or_start_is_ended_and_told() -> Result<()
         .await?;
     let (_, words) = ready(&group);
     ensure!(
-        words.contains("its timeout (2s)") || words.contains("DeadlineExceeded"),
+        words.contains("did not end within 2s") || words.contains("DeadlineExceeded"),
         "{group:#}"
     );
     world.until_recorded("own").await?;
@@ -410,20 +410,12 @@ async fn web(tls: Option<TlsAcceptor>) -> Result<(Arc<Mutex<Web>>, u16)> {
                 let mut web = shared.lock().unwrap_or_else(PoisonError::into_inner);
                 let (parts, _) = request.into_parts();
                 let (status, headers, text) = web.says.clone();
-                let known = headers.iter().find(|(name, _)| *name == "etag");
-                let same = known.is_some_and(|(_, tag)| {
-                    parts
-                        .headers
-                        .get("if-none-match")
-                        .is_some_and(|t| t.as_bytes() == tag.as_bytes())
-                });
                 web.had.push(parts);
-                let mut response = Response::builder().status(if same { 304 } else { status });
+                let mut response = Response::builder().status(status);
                 for (name, value) in headers {
                     response = response.header(name, value);
                 }
-                let body = if same { String::new() } else { text };
-                let response = response.body(body);
+                let response = response.body(text);
                 async move { response }
             });
             let tls = tls.clone();
@@ -443,121 +435,192 @@ async fn web(tls: Option<TlsAcceptor>) -> Result<(Arc<Mutex<Web>>, u16)> {
     Ok((web, port))
 }
 
-#[tokio::test]
-async fn a_web_server_is_asked_for_the_list_if_that_is_permitted() -> Result<()> {
-    let mut world = World::new("items-http").await?;
-    world.work("true", json!({})).await?;
-    let (web, port) = web(None).await?;
-    let disks = r#"{"disks": [{"name": "a"}, {"name": "b"}]}"#;
-    let tag = ("etag", "\"1\"".to_owned());
-    web.lock().unwrap().says = (200, vec![tag], disks.into());
-    let source = json!([{ "name": "disks", "http": {
-        "url": format!("http://localhost:{port}/disks?secret=1"), "refresh": "10s",
-        "jsonPath": "$.disks[*].name", "headers": { "Accept": "application/json" },
-    } }]);
-    world.group(&[], json!({ "itemsFrom": source })).await?;
-    let said = async |words: &'static str| {
-        world
-            .until(words, move |g| {
-                ready(g).0 == "SourceFailed" && ready(g).1.contains(words)
-            })
-            .await
-    };
-    let group = said("--allow-items-from localhost").await?;
-    ensure!(!ready(&group).1.contains("secret"), "{group:#}");
-    // The name alone does not permit an address within.
-    world.take_operator().kill().await;
-    world.options.more = vec!["--allow-items-from".into(), "localhost".into()];
-    world.start_operator().await?;
+/// Waits until the source has failed with these words.
+async fn until_failed(world: &World, words: &str) -> Result<Value> {
     world
-        .until("the address is refused", |g| {
-            ready(g).1.contains("not public")
+        .until(words, |g| {
+            ready(g).0 == "SourceFailed" && ready(g).1.contains(words)
+        })
+        .await
+}
+
+/// What the Pod Security Standard `restricted` asks of a type.
+fn restricted() -> Value {
+    let container = json!({
+        "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] },
+    });
+    json!({ "podspec": {
+        "securityContext": { "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } },
+        "container": { "securityContext": container },
+    } })
+}
+
+#[tokio::test]
+async fn a_pod_asks_the_web_server_with_a_header_from_a_secret() -> Result<()> {
+    let world = World::new("items-http").await?;
+    let enforced = "pod-security.kubernetes.io/enforce=restricted";
+    world
+        .kubectl(&["label", "namespace", &world.namespace, enforced])
+        .await?;
+    world.work("true", restricted()).await?;
+    let (web, port) = web(None).await?;
+    let disks = r#"{"disks": [{"name": "a"}, {"name": "b$(HOME)"}]}"#;
+    web.lock().unwrap().says = (200, vec![], disks.into());
+    let secret = json!({ "secretKeyRef": { "name": "lists", "key": "token" } });
+    let source = json!([{ "name": "disks", "http": {
+        "url": format!("http://localhost:{port}/disks?secret=$(HOME)$$"), "refresh": "10s",
+        "jsonPath": "$.disks[*].name", "headers": { "Accept": "$(OAAT_HEADER_0)" },
+        "headersFrom": [{ "name": "Authorization", "valueFrom": secret }],
+    } }]);
+    let spec = json!({ "itemsFrom": source, "suspend": true, "frequency": "1h" });
+    world.group(&[], spec).await?;
+    let group = world
+        .until("it is suspended", |g| state(g) == "Suspended")
+        .await?;
+    ensure!(listers(&world).await?.is_empty(), "{group:#}");
+
+    // Only the kubelet reads the Secret.
+    world
+        .change(json!({ "spec": { "suspend": false } }))
+        .await?;
+    let group = world
+        .until("the Secret is missing", |g| {
+            ready(g).1.contains("secret \"lists\" not found")
         })
         .await?;
-    ensure!(
-        web.lock().unwrap().had.is_empty(),
-        "it was asked all the same"
-    );
-
-    world.take_operator().kill().await;
-    let both = "localhost,127.0.0.0/8,::1".to_owned();
-    world.options.more = vec!["--allow-items-from".into(), both];
-    world.start_operator().await?;
+    ensure!(!ready(&group).1.contains("secret="), "{group:#}");
+    let token = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "lists" },
+        "stringData": { "token": "Bearer $(HOME)\n" },
+    });
+    world.apply(&token.to_string()).await?;
     let group = world
         .until("what it lists has run", |g| {
-            runs(g, "a") == 1 && runs(g, "b") == 1
+            runs(g, "a") == 1 && runs(g, "b$(HOME)") == 1
         })
         .await?;
     ensure!(ready(&group).0 == "Listed", "{group:#}");
-    let first = web
-        .lock()
-        .unwrap()
-        .had
-        .first()
-        .map(|had| had.headers.clone());
-    let first = first.context("it was not asked")?;
-    ensure!(first["accept"] == "application/json", "{first:?}");
-
-    let asked = || {
-        web.lock()
-            .unwrap()
-            .had
-            .iter()
-            .any(|had| had.headers.contains_key("if-none-match"))
-    };
-    let start = std::time::Instant::now();
-    while !asked() {
-        ensure!(
-            start.elapsed() < PATIENCE,
-            "it is not asked whether there is anything new"
-        );
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
-    // Nothing is, so nothing is written.
-    let now = world.read("group").await?;
     ensure!(
-        now["status"] == group["status"] || state(&group) != "Idle",
-        "{now:#}"
+        ready(&group)
+            .1
+            .contains(&format!("2 items from http://localhost:{port}/disks, read")),
+        "{group:#}"
+    );
+    let asked = web.lock().unwrap().had.pop().context("it was not asked")?;
+    ensure!(
+        asked.headers["authorization"] == "Bearer $(HOME)",
+        "{asked:?}"
+    );
+    ensure!(asked.headers["accept"] == "$(OAAT_HEADER_0)", "{asked:?}");
+    ensure!(asked.uri == "/disks?secret=$(HOME)$$", "{asked:?}");
+    let pods = listers(&world).await?;
+    ensure!(pods.len() == 1, "{pods:#?}");
+    let log = world.kubectl(&["logs", &pods[0].name_any()]).await?;
+    ensure!(
+        serde_json::from_str::<Value>(&log)? == json!(["a", "b$(HOME)"]),
+        "{log}"
     );
 
-    for (status, headers, text, words) in [
-        (503, vec![], "", "it answered 503"),
-        (200, vec![], "<html>", "no JSON"),
+    // It is asked again in time.
+    web.lock().unwrap().says.2 = r#"{"disks": [{"name": "c"}]}"#.into();
+    let group = world
+        .until("the new one has run", |g| runs(g, "c") == 1)
+        .await?;
+    ensure!(item(&group, "a")["missingSince"].is_string(), "{group:#}");
+    ensure!(listers(&world).await?.len() == 1, "{group:#}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_group_says_why_a_web_server_gave_no_list() -> Result<()> {
+    let mut world = World::without_operator("items-http-bad").await?;
+    world.environment = vec![("OAAT_IMAGE", String::new())];
+    world.start_operator().await?;
+    world.work("true", json!({})).await?;
+    let (web, port) = web(None).await?;
+    let source = |more: Value| {
+        let mut http = json!({ "url": format!("http://localhost:{port}/"), "refresh": "10s" });
+        if let (Some(http), Some(more)) = (http.as_object_mut(), more.as_object()) {
+            http.extend(more.clone());
+        }
+        json!([{ "name": "disks", "http": http }])
+    };
+    web.lock().unwrap().says = (200, vec![], r#"["a", "b"]"#.into());
+    world
+        .group(&["own"], json!({ "itemsFrom": source(json!({})) }))
+        .await?;
+    let group = until_failed(&world, "set the environment variable OAAT_IMAGE").await?;
+    ensure!(listers(&world).await?.is_empty(), "{group:#}");
+    // Nothing else waits for it, and it is not written again and again.
+    world.until_recorded("own").await?;
+    world.look().await?;
+    let tried = |g: &Value| g["status"]["itemSources"][0]["tried"].clone();
+    ensure!(
+        tried(&world.read("group").await?) == tried(&group),
+        "{group:#}"
+    );
+
+    world.take_operator().kill().await;
+    world.environment.clear();
+    world.start_operator().await?;
+    world
+        .until("it is read", |g| runs(g, "a") == 1 && runs(g, "b") == 1)
+        .await?;
+
+    let object = r#"{"a": ["x"]}"#;
+    let html = vec![("content-type", "text/html; charset=utf-8".to_owned())];
+    let away = vec![("location", "http://10.0.0.1/".to_owned())];
+    let long = "x\n".repeat(1 << 20);
+    for (path, status, headers, text, words) in [
+        ("$", 503, vec![], "", "it answered 503 Service Unavailable"),
+        ("$", 200, vec![], "<html>", "the answer is not JSON"),
+        ("$", 200, html, "a", "a page of HTML"),
         (
+            "$",
+            302,
+            away,
+            "",
+            "redirects to http://10.0.0.1/, which is not followed",
+        ),
+        ("$.b", 200, vec![], object, "jsonPath leads to nothing"),
+        (
+            "$.a[0]",
             200,
-            vec![("content-type", "text/html; charset=utf-8".to_owned())],
-            "a",
-            "a page of HTML",
+            vec![],
+            r#"{"a": [5]}"#,
+            "entry 1 is a number",
         ),
         (
-            302,
-            vec![("location", "http://10.0.0.1/".to_owned())],
-            "",
-            "is not followed",
+            "$.a",
+            200,
+            vec![],
+            long.as_str(),
+            "longer than 1048576 bytes",
         ),
     ] {
         web.lock().unwrap().says = (status, headers, text.into());
-        let group = world
-            .until(words, |g| {
-                ready(g).0 == "SourceFailed" && ready(g).1.contains(words)
-            })
+        let sources = source(json!({ "jsonPath": path }));
+        world
+            .change(json!({ "spec": { "itemsFrom": sources } }))
             .await?;
+        let group = until_failed(&world, words).await?;
         ensure!(
             ready(&group).1.contains("stays in force, with 2 items"),
             "{group:#}"
         );
     }
+    let nowhere = json!([{ "name": "disks", "http": { "url": "http://127.0.0.1:1/" } }]);
+    world
+        .change(json!({ "spec": { "itemsFrom": nowhere } }))
+        .await?;
+    let group = until_failed(&world, "it cannot be asked").await?;
+    ensure!(ready(&group).1.contains("refused"), "{group:#}");
     Ok(())
 }
 
 #[tokio::test]
 async fn a_web_servers_certificate_is_verified() -> Result<()> {
-    let mut world = World::without_operator("items-https").await?;
-    world.options.more = vec![
-        "--allow-items-from".into(),
-        "localhost,127.0.0.1,::1".into(),
-    ];
-    world.start_operator().await?;
+    let world = World::new("items-https").await?;
     world.work("true", json!({})).await?;
     let own = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
     let key = PrivateKeyDer::try_from(own.signing_key.serialize_der());

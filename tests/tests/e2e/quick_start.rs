@@ -3,7 +3,8 @@
 use crate::world::{World, condition, item};
 use anyhow::{Context, Result};
 use oaat_tests::{operator, readme};
-use serde_json::json;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn the_items_of_a_group_run_one_after_the_other() -> Result<()> {
@@ -188,13 +189,20 @@ fn the_example_file_is_the_readmes_quick_start() -> Result<()> {
     Ok(())
 }
 
+/// The pods that ask web servers run the same image as the operator.
 #[test]
 fn the_deployment_names_the_image_that_xtask_writes() -> Result<()> {
     let file = operator::root().join("manifests/02-oaat-operator-deployment.yaml");
-    let image = format!(
-        "image: localhost/oaat-operator:{}\n",
-        env!("CARGO_PKG_VERSION")
-    );
-    assert!(std::fs::read_to_string(file)?.contains(&image));
+    let text = std::fs::read_to_string(file)?;
+    let objects = serde_norway::Deserializer::from_str(&text).map(Value::deserialize);
+    let objects = objects.collect::<Result<Vec<_>, _>>()?;
+    let deployment = objects.iter().find(|object| object["kind"] == "Deployment");
+    let container =
+        &deployment.context("no Deployment")?["spec"]["template"]["spec"]["containers"][0];
+    let image = format!("localhost/oaat-operator:{}", env!("CARGO_PKG_VERSION"));
+    let env = container["env"].as_array().context("no environment")?;
+    let variable = env.iter().find(|variable| variable["name"] == "OAAT_IMAGE");
+    assert_eq!(container["image"], image);
+    assert_eq!(variable.context("no OAAT_IMAGE")?["value"], image);
     Ok(())
 }

@@ -109,6 +109,7 @@ impl World {
             name: format!("node-{name}"),
             namespace: Some(name.to_owned()),
             mode: Mode::Processes,
+            entry_points: [(operator::IMAGE.to_owned(), binary.to_owned())].into(),
             ..NodeOptions::default()
         };
         Ok(Self {

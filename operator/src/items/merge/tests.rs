@@ -105,14 +105,15 @@ fn a_list_that_is_followed_has_the_time_of_its_last_change() {
         &[followed(NOW.plus(KEPT), &["a", "i1"])],
     );
     assert_eq!(same.sources, first_of_many.sources);
-    // And one behind a URL.
-    let asked = |at, list| look("one", News::Read(at, Ok(names(list))));
-    let (_, read) = merge(&[], &[], &[asked(NOW, &["a"])]);
-    let (_, same) = merge(&[], &read.sources, &[asked(NOW.plus(KEPT), &["a"])]);
-    assert_eq!(same.sources, read.sources);
-    let mut printed = asked(NOW.plus(KEPT), &["a"]);
+    // Nor is a problem that no pod had written down again.
+    let failed = |at| look("one", News::Read(at, Err("no image".into())));
+    let (_, first_failure) = merge(&[], &[], &[failed(NOW)]);
+    let (_, same) = merge(&[], &first_failure.sources, &[failed(NOW.plus(KEPT))]);
+    assert_eq!(same.sources, first_failure.sources);
+    // Of a pod that was read the uid is, and so is the time.
+    let mut printed = look("one", News::Read(NOW.plus(KEPT), Ok(names(&["a"]))));
     printed.pod = Some("p".into());
-    let (_, printed) = merge(&[], &read.sources, &[printed]);
+    let (_, printed) = merge(&[], &first.sources, &[printed]);
     assert_eq!(printed.sources[0].tried, Some(NOW.plus(KEPT)));
     let (_, other) = merge(&[], &first.sources, &[followed(NOW.plus(KEPT), &["b"])]);
     assert_eq!(other.sources[0].time, Some(NOW.plus(KEPT)));

@@ -1,0 +1,288 @@
+//! `oaat-operator fetch-items`: asks a web server for a list of items and prints it as JSON. It
+//! runs in a pod of the group's namespace ([`crate::items`]), never in the operator's process.
+
+use crate::api::ItemsHttp;
+use crate::items::http::{DEFINITION, certificates, header_variable, problems};
+use crate::items::{MAX_TEXT, at_path, list};
+use crate::validate::answer_timeout;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Url};
+use rustls::{ClientConfig, RootCertStore};
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// The maximum number of redirections, all within the same server.
+const MAX_REDIRECTS: usize = 3;
+
+/// Prints the list, or one line on standard error that says why there is none.
+pub fn run() -> ExitCode {
+    let fetched = definition().and_then(|(http, headers)| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime.map_err(|error| format!("no runtime can be started: {error}"))?;
+        runtime.block_on(fetch(&http, headers))
+    });
+    let printed = fetched.and_then(|items| {
+        let text = serde_json::to_string_pretty(&items).map_err(|error| error.to_string())?;
+        writeln!(std::io::stdout(), "{text}").map_err(|error| format!("standard output: {error}"))
+    });
+    match printed {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("{}", problem.replace(char::is_control, " "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Reads the environment that the operator gave the pod.
+fn definition() -> Result<(ItemsHttp, HeaderMap), String> {
+    let text = std::env::var(DEFINITION).map_err(|_| {
+        format!("{DEFINITION} is not set; the operator sets it in the pods it starts")
+    })?;
+    let http: ItemsHttp =
+        serde_json::from_str(&text).map_err(|error| format!("{DEFINITION}: {error}"))?;
+    let problems = problems(&http);
+    if !problems.is_empty() {
+        return Err(problems.join("; "));
+    }
+    let secrets =
+        (0..http.headers_from.len()).map(|index| std::env::var_os(header_variable(index)));
+    let headers = headers(
+        &http,
+        secrets.map(|value| value.map(|value| value.into_encoded_bytes())),
+    )?;
+    Ok((http, headers))
+}
+
+/// The headers of the request. The values from Secrets never appear in an error.
+fn headers(
+    http: &ItemsHttp,
+    secrets: impl Iterator<Item = Option<Vec<u8>>>,
+) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    let named = |name: &str| {
+        name.parse::<HeaderName>()
+            .map_err(|error| error.to_string())
+    };
+    for (name, value) in &http.headers {
+        let value: HeaderValue = value
+            .parse()
+            .map_err(|_| format!("http.headers[{name:?}]"))?;
+        headers.insert(named(name)?, value);
+    }
+    for (header, secret) in http.headers_from.iter().zip(secrets) {
+        // A newline at the end is how most files end that Secrets are made from.
+        let secret = secret.unwrap_or_default();
+        let value = HeaderValue::from_bytes(secret.trim_ascii());
+        let mut value = value.map_err(|_| {
+            let key = &header.value_from.secret_key_ref;
+            format!(
+                "key {} of Secret {} cannot be sent as header {}: it must be one line of text",
+                key.key, key.name, header.name
+            )
+        })?;
+        value.set_sensitive(true);
+        headers.insert(named(&header.name)?, value);
+    }
+    Ok(headers)
+}
+
+fn tls(ca_bundle: Option<&str>) -> Result<ClientConfig, String> {
+    let mut roots = RootCertStore::empty();
+    match ca_bundle {
+        Some(pem) => {
+            for certificate in certificates(pem)? {
+                let added = roots.add(certificate);
+                added.map_err(|error| format!("caBundle: {error}"))?;
+            }
+        }
+        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Asks a web server for a list.
+async fn fetch(http: &ItemsHttp, headers: HeaderMap) -> Result<Vec<String>, String> {
+    let url = Url::parse(&http.url).map_err(|error| format!("url: {error}"))?;
+    let client = Client::builder()
+        .use_preconfigured_tls(tls(http.ca_bundle.as_deref())?)
+        .no_proxy()
+        .redirect(within_the_server())
+        .timeout(answer_timeout(http)?)
+        .user_agent(concat!("oaat-operator/", env!("CARGO_PKG_VERSION")))
+        .default_headers(headers)
+        .build()
+        .map_err(|error| with_sources(&error))?;
+    let mut response = client
+        .get(url)
+        .send()
+        .await
+        .map_err(|error| with_sources(&error))?;
+    match response.status() {
+        StatusCode::OK => {}
+        status if status.is_redirection() => {
+            let target = response.headers().get(header::LOCATION);
+            let target = target.and_then(|target| target.to_str().ok());
+            return Err(format!(
+                "it redirects to {}, which is not followed; put the final URL into the group",
+                target.unwrap_or("another place")
+            ));
+        }
+        status => return Err(format!("it answered {status}")),
+    }
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/html")) {
+        return Err("it answered with a page of HTML, which is not a list of items".into());
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(|error| with_sources(&error))?
+    {
+        body.extend_from_slice(&chunk);
+        if body.len() > MAX_TEXT {
+            return Err(format!("its answer is longer than {MAX_TEXT} bytes"));
+        }
+    }
+    let text = String::from_utf8(body).map_err(|_| "its answer is not UTF-8 text".to_owned())?;
+    match &http.json_path {
+        Some(path) => at_path(&text, &path.parse()?),
+        None => list(&text),
+    }
+}
+
+/// Follows a few redirections that stay with the same server, which alone is to see the headers.
+fn within_the_server() -> Policy {
+    let server = |url: &Url| url.origin();
+    Policy::custom(move |attempt| {
+        let first = attempt.previous().first().map(server);
+        if attempt.previous().len() > MAX_REDIRECTS || first != Some(server(attempt.url())) {
+            attempt.stop()
+        } else {
+            attempt.follow()
+        }
+    })
+}
+
+/// An error with all that is behind it.
+fn with_sources(error: &reqwest::Error) -> String {
+    let mut words = if error.is_timeout() {
+        "it did not answer in time".to_owned()
+    } else {
+        "it cannot be asked".to_owned()
+    };
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        let _ = write!(words, ": {error}");
+        source = error.source();
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn headers_come_from_the_spec_and_from_secrets() {
+        let header = |name: &str, key: &str| {
+            let secret = json!({ "name": "lists", "key": key });
+            json!({ "name": name, "valueFrom": { "secretKeyRef": secret } })
+        };
+        let http: ItemsHttp = serde_json::from_value(json!({
+            "url": "http://a.example/", "headers": { "Accept": "text/plain" },
+            "headersFrom": [header("Authorization", "token"), header("X-Other", "other")],
+        }))
+        .unwrap();
+        let with = |other: &[u8]| {
+            let secrets = [b"Bearer abc\n".to_vec(), other.to_vec()];
+            headers(&http, secrets.into_iter().map(Some))
+        };
+        let headers = with(b"x").unwrap();
+        assert_eq!(headers["accept"], "text/plain");
+        assert_eq!(headers["authorization"], "Bearer abc");
+        assert!(headers["authorization"].is_sensitive());
+        let error = with(b"se\ncret").unwrap_err();
+        assert!(
+            error.contains("key other of Secret lists") && error.contains("X-Other"),
+            "{error}"
+        );
+        assert!(!error.contains("cret"), "{error}");
+    }
+
+    /// A server that answers each connection with the next of these texts.
+    async fn server(answers: Vec<String>) -> String {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 4096]).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+            // Further requests are accepted and never answered.
+            let _waits = listener.accept().await;
+            std::future::pending::<()>().await;
+        });
+        format!("http://{address}/")
+    }
+
+    async fn ask(answers: Vec<String>, timeout: &str) -> Result<Vec<String>, String> {
+        let http = ItemsHttp {
+            url: server(answers).await,
+            timeout: Some(timeout.into()),
+            ..ItemsHttp::default()
+        };
+        fetch(&http, HeaderMap::new()).await
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_bounded_in_size_and_time() {
+        let answer = |body: &str| {
+            format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            )
+        };
+        let items = ask(vec![answer("a\nb\n")], "20s").await;
+        assert_eq!(items, Ok(vec!["a".to_owned(), "b".to_owned()]));
+        let large = ask(vec![answer(&"a\n".repeat(MAX_TEXT))], "20s").await;
+        assert!(large.unwrap_err().contains("longer than"));
+        let silent = ask(vec![], "300ms").await;
+        assert!(silent.unwrap_err().contains("in time"));
+    }
+
+    #[tokio::test]
+    async fn redirections_are_followed_only_within_the_server() {
+        let moved = |to: &str| {
+            format!(
+                "HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            )
+        };
+        let good = "HTTP/1.1 200 OK\r\ncontent-length: 1\r\nconnection: close\r\n\r\na".to_owned();
+        let within = ask(vec![moved("/there"), good.clone()], "20s").await;
+        assert_eq!(within, Ok(vec!["a".to_owned()]));
+        let away = ask(vec![moved("http://127.0.0.1:1/"), good], "20s")
+            .await
+            .unwrap_err();
+        assert!(
+            away.contains("http://127.0.0.1:1/") && away.contains("not followed"),
+            "{away}"
+        );
+        let round = ["/a", "/b", "/c", "/d", "/e"].map(moved).to_vec();
+        let round = ask(round, "20s").await;
+        assert!(round.unwrap_err().contains("not followed"));
+    }
+}
