@@ -1,11 +1,12 @@
 //! What must hold, seen from outside: a real API server, the operator as a process of
-//! its own under the shipped RBAC, and a namespace, a node and an operator for each
+//! its own under the shipped RBAC and guard, and a namespace, a node and an operator for each
 //! test.
 
 mod bad_input;
 mod by_hand;
 mod durations;
 mod faults;
+mod guard;
 mod hostile;
 mod items;
 mod moving;
