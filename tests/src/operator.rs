@@ -1,9 +1,12 @@
-//! The operator as a process of its own, with the rights that manifests/02 gives it
-//! and no others.
+//! The operator as a separate process, with the rights that manifests/02 gives it and no others,
+//! under the guard of manifests/03.
 
 use crate::process::{Signal, Supervised, tail};
 use crate::{ControlPlane, Options};
 use anyhow::{Context, Result, bail};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{DeleteParams, PostParams};
 use serde::Deserialize;
 use std::fs;
 use std::net::SocketAddr;
@@ -16,6 +19,9 @@ use tokio::net::TcpStream;
 
 /// How long the operator may take to come up. It takes milliseconds as a rule.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The operator's namespace and its service account, as shipped.
+const NAME: &str = "oaat-operator";
 
 /// The root of the repository.
 pub fn root() -> PathBuf {
@@ -61,8 +67,8 @@ pub fn binary(release: bool) -> Result<PathBuf> {
         .context("cargo built the operator and does not say where it is")
 }
 
-/// Starts a control plane with the shipped CRDs and the shipped RBAC, and gives the
-/// kubeconfig of the operator's service account.
+/// Starts a control plane with the shipped CRDs, RBAC, and guard, and gives the kubeconfig of the
+/// operator's service account.
 ///
 /// # Errors
 /// When the control plane does not come up or refuses the manifests.
@@ -73,18 +79,66 @@ pub async fn installed(mut options: Options) -> Result<(ControlPlane, PathBuf)> 
     Ok((plane, kubeconfig))
 }
 
-/// Applies manifests/02 and gives the kubeconfig of its service account.
+/// Applies manifests/02 and the guard, and gives the kubeconfig of the operator's service account.
+///
+/// # Errors
+/// When the control plane refuses them.
+pub async fn install(plane: &ControlPlane) -> Result<PathBuf> {
+    apply(plane, "02-oaat-operator-deployment.yaml").await?;
+    guard(plane, "default").await?;
+    plane.kubeconfig_for_service_account(NAME, NAME).await
+}
+
+/// Applies one of the shipped manifests.
 ///
 /// # Errors
 /// When the control plane refuses it.
-pub async fn install(plane: &ControlPlane) -> Result<PathBuf> {
-    let manifest = root().join("manifests/02-oaat-operator-deployment.yaml");
+pub async fn apply(plane: &ControlPlane, manifest: &str) -> Result<()> {
+    let file = root().join("manifests").join(manifest);
     plane
-        .kubectl(&["apply", "-f", &manifest.to_string_lossy()])
+        .kubectl(&["apply", "-f", &file.to_string_lossy()])
         .await?;
-    plane
-        .kubeconfig_for_service_account("oaat-operator", "oaat-operator")
-        .await
+    Ok(())
+}
+
+/// Applies manifests/03 and waits until the API server enforces it. The operator needs the right to
+/// create pods in `namespace`.
+///
+/// # Errors
+/// When the control plane refuses the manifest or does not enforce it.
+pub async fn guard(plane: &ControlPlane, namespace: &str) -> Result<()> {
+    apply(plane, "03-oaat-operator-guard.yaml").await?;
+    let operator = plane.client_for_service_account(NAME, NAME).await?;
+    let operator: Api<Pod> = Api::namespaced(operator, namespace);
+    let admin: Api<Pod> = Api::namespaced(plane.admin(), namespace);
+    // It has a gate, so it does not run even if it is created.
+    let probe: Pod = serde_json::from_value(serde_json::json!({
+        "metadata": { "name": "guard-probe" },
+        "spec": {
+            "containers": [{ "name": "main", "image": "any" }],
+            "schedulingGates": [{ "name": "example.com/never" }],
+        },
+    }))?;
+    let start = Instant::now();
+    loop {
+        let answer = operator.create(&PostParams::default(), &probe).await;
+        match answer {
+            Err(kube::Error::Api(status)) if status.message.contains("oaat-operator-guard") => {
+                return Ok(());
+            }
+            _ if start.elapsed() > PATIENCE => {
+                bail!("the guard is not enforced; the operator's pod was answered with {answer:?}");
+            }
+            Ok(_) => drop(
+                admin
+                    .delete("guard-probe", &DeleteParams::default())
+                    .await?,
+            ),
+            // The API server may not know the operator's rights yet.
+            Err(_) => {}
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Lets operators elect a leader in another namespace than the shipped one, by the same rights, so

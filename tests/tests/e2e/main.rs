@@ -1,5 +1,5 @@
 //! What must hold, seen from outside: a real API server, the operator as a process of
-//! its own under the shipped RBAC, and a namespace, a node and an operator for each
+//! its own under the shipped RBAC and guard, and a namespace, a node and an operator for each
 //! test.
 
 mod bad_input;
@@ -7,6 +7,7 @@ mod by_hand;
 mod clean_text;
 mod durations;
 mod faults;
+mod guard;
 mod hostile;
 mod items;
 mod moving;

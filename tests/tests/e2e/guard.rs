@@ -1,0 +1,687 @@
+//! What manifests/03 (the guard) denies to the operator's service account, and what it allows; and
+//! how far the rights of the namespaced manifest reach. All other tests run under the guard as well.
+
+use crate::by_hand::{GATE, GROUP_LABEL, history, latest, text};
+use crate::world::{PATIENCE, World, condition, item};
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::PostParams;
+use kube::{Api, Client, ResourceExt};
+use oaat_operator::api::OaatTypeSpec;
+use oaat_operator::pod::{self, PodRequest, names};
+use oaat_tests::{ControlPlane, Options, operator};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::time::Instant;
+use tokio::time::sleep;
+
+/// The operator's namespace and its service account.
+const OPERATOR: &str = "oaat-operator";
+
+/// Gives the operator every right on the core API in a namespace, so that what is denied there is denied by
+/// the guard and not by RBAC.
+async fn grant_everything(world: &World) -> Result<()> {
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+        "metadata": { "name": "too-much" },
+        "rules": [{ "apiGroups": [""], "resources": ["*"], "verbs": ["*"] }],
+    });
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": { "name": "too-much" },
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "too-much",
+        },
+        "subjects": [{ "kind": "ServiceAccount", "name": OPERATOR, "namespace": OPERATOR }],
+    });
+    world.apply(&role.to_string()).await?;
+    world.apply(&binding.to_string()).await?;
+    Ok(())
+}
+
+/// A candidate as the operator makes it, with a further gate.
+fn candidate(namespace: &str, uid: &str, nonce: &str) -> Result<Value> {
+    let spec: OaatTypeSpec = serde_json::from_value(json!({
+        "type": "pod",
+        "podspec": {
+            "container": { "name": "main", "image": "any", "command": ["true"] },
+            "schedulingGates": [{ "name": "example.com/other" }],
+        },
+    }))?;
+    Ok(pod::build(
+        &spec,
+        &PodRequest {
+            namespace,
+            group: "group",
+            group_uid: uid,
+            item: "a",
+            env: &[],
+            run: 1,
+            nonce,
+        },
+    ))
+}
+
+/// A pod that lists items. The tests of lists show that those of the operator are allowed.
+fn lister(uid: &str, source: &str) -> Value {
+    json!({
+        "metadata": {
+            "name": names::lister_name("group", source),
+            "labels": { names::MANAGED_BY: names::OPERATOR, names::LISTER: "group" },
+            "annotations": { names::LISTER: "group", names::DEFINITION: "any" },
+            "ownerReferences": names::owner("group", uid),
+        },
+        "spec": {
+            "activeDeadlineSeconds": 60,
+            "restartPolicy": "Never",
+            "containers": [{ "name": "main", "image": "any", "command": ["true"] }],
+        },
+    })
+}
+
+/// Applies a JSON merge patch (RFC 7386).
+fn merged(mut target: Value, patch: &Value) -> Value {
+    let Value::Object(patch) = patch else {
+        return patch.clone();
+    };
+    if !target.is_object() {
+        target = json!({});
+    }
+    for (key, value) in patch {
+        let before = target[key].take();
+        if !value.is_null() {
+            target[key] = merged(before, value);
+        } else if let Some(fields) = target.as_object_mut() {
+            fields.remove(key);
+        }
+    }
+    target
+}
+
+/// Sends a request, and gives the API server's message if it refuses.
+async fn refusal(
+    client: &Client,
+    method: &str,
+    path: &str,
+    body: &Value,
+) -> Result<Option<String>> {
+    let kind = match method {
+        "PATCH" => "application/strategic-merge-patch+json",
+        _ => "application/json",
+    };
+    let body = if body.is_null() {
+        Vec::new()
+    } else {
+        serde_json::to_vec(body)?
+    };
+    let request = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header("content-type", kind)
+        .body(body)?;
+    match client.request::<Value>(request).await {
+        Ok(_) => Ok(None),
+        Err(kube::Error::Api(status)) => Ok(Some(status.message)),
+        Err(other) => bail!("{method} {path}: {other}"),
+    }
+}
+
+/// Requests that the guard must deny with these words.
+async fn ensure_denied(client: &Client, cases: &[(&str, &str, String, Value, &str)]) -> Result<()> {
+    for (what, method, path, body, words) in cases {
+        let answer = refusal(client, method, path, body).await?;
+        let message = answer.with_context(|| format!("{what}: is allowed"))?;
+        ensure!(
+            message.contains("'oaat-operator-guard' denied request: oaat-operator may")
+                && message.contains(words),
+            "{what}: {message}"
+        );
+    }
+    Ok(())
+}
+
+/// Requests that must be allowed, in this order.
+async fn ensure_allowed(client: &Client, cases: &[(&str, &str, String, Value)]) -> Result<()> {
+    for (what, method, path, body) in cases {
+        let answer = refusal(client, method, path, body).await?;
+        ensure!(answer.is_none(), "{what}: {answer:?}");
+    }
+    Ok(())
+}
+
+/// A namespace with a group, no operator, and a client with the operator's token and too many
+/// rights; with the group's uid and the path of pods.
+async fn prepared(name: &str) -> Result<(World, Client, String, String)> {
+    let world = World::without_operator(name).await?;
+    world.group(&["a"], json!({})).await?;
+    grant_everything(&world).await?;
+    let group = world.api("OaatGroup").get("group").await?;
+    let uid = group.uid().context("the group has no uid")?;
+    let plane = world.plane;
+    let client = plane.client_for_service_account(OPERATOR, OPERATOR).await?;
+    let start = Instant::now();
+    let status = format!("/api/v1/namespaces/{name}/pods/none/status");
+    // The authorizer learns of a role a moment after it was created.
+    while let Some(words) = refusal(&client, "GET", &status, &Value::Null).await? {
+        if !words.contains("cannot get resource") {
+            break;
+        }
+        ensure!(start.elapsed() < PATIENCE, "{words}");
+        sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let pods = format!("/api/v1/namespaces/{name}/pods");
+    Ok((world, client, uid, pods))
+}
+
+#[tokio::test]
+async fn the_guard_denies_pods_that_the_operator_does_not_create() -> Result<()> {
+    let (world, client, uid, pods) = prepared("guard-create").await?;
+    let good = candidate(&world.namespace, &uid, "0000000000")?;
+    let owner = |change: Value| {
+        let owner = merged(names::owner("group", &uid)[0].clone(), &change);
+        json!({ "metadata": { "ownerReferences": [owner] } })
+    };
+    let two = json!([
+        names::owner("group", &uid)[0],
+        { "apiVersion": "v1", "kind": "ConfigMap", "name": "any", "uid": uid },
+    ]);
+    let owned = "single owner is an OaatGroup";
+    let named = "name the OaatGroup that owns them";
+    let gated = "only with the scheduling gate oaat.kawaja.net/claim";
+    let group = |value: Value| json!({ "metadata": { "labels": { GROUP_LABEL: value } } });
+    let changes = [
+        (
+            "no gates",
+            json!({ "spec": { "schedulingGates": null } }),
+            gated,
+        ),
+        (
+            "the gate of another",
+            json!({ "spec": { "schedulingGates": [{ "name": "example.com/other" }] } }),
+            gated,
+        ),
+        (
+            "no owner",
+            json!({ "metadata": { "ownerReferences": null } }),
+            owned,
+        ),
+        (
+            "two owners",
+            json!({ "metadata": { "ownerReferences": two } }),
+            owned,
+        ),
+        (
+            "owned by an OaatType",
+            owner(json!({ "kind": "OaatType" })),
+            owned,
+        ),
+        (
+            "owned by a ReplicaSet",
+            owner(json!({ "kind": "ReplicaSet", "apiVersion": "apps/v1" })),
+            owned,
+        ),
+        (
+            "an OaatGroup of another API group",
+            owner(json!({ "apiVersion": "example.com/v1" })),
+            owned,
+        ),
+        (
+            "not controlled",
+            owner(json!({ "controller": null })),
+            owned,
+        ),
+        ("no label", group(Value::Null), named),
+        ("the label of another group", group(json!("other")), named),
+        (
+            "no annotation",
+            json!({ "metadata": { "annotations": { GROUP_LABEL: null } } }),
+            named,
+        ),
+        (
+            "the annotation of another group",
+            json!({ "metadata": { "annotations": { GROUP_LABEL: "other" } } }),
+            named,
+        ),
+    ];
+    let mut cases = Vec::new();
+    for (what, change, words) in changes {
+        let pod = merged(good.clone(), &change);
+        cases.push((what, "POST", pods.clone(), pod, words));
+    }
+    let listing = "only under their fixed name, with spec.activeDeadlineSeconds";
+    let list = lister(&uid, "source");
+    let changes = [
+        (
+            "a lister without a deadline",
+            json!({ "spec": { "activeDeadlineSeconds": null } }),
+            listing,
+        ),
+        (
+            "a lister that restarts",
+            json!({ "spec": { "restartPolicy": "Always" } }),
+            listing,
+        ),
+        (
+            "a lister of any name",
+            json!({ "metadata": { "name": "group-items-source" } }),
+            listing,
+        ),
+        (
+            "a lister that counts as a run",
+            group(json!("group")),
+            listing,
+        ),
+        (
+            "a lister of an unknown source",
+            json!({ "metadata": { "annotations": { names::DEFINITION: null } } }),
+            listing,
+        ),
+        (
+            "a lister of another group",
+            json!({ "metadata": { "annotations": { names::LISTER: "other" } } }),
+            named,
+        ),
+        (
+            "a lister without an owner",
+            json!({ "metadata": { "ownerReferences": null } }),
+            owned,
+        ),
+    ];
+    for (what, change, words) in changes {
+        let pod = merged(list.clone(), &change);
+        cases.push((what, "POST", pods.clone(), pod, words));
+    }
+    let system = merged(
+        good.clone(),
+        &json!({ "metadata": { "namespace": "kube-system" } }),
+    );
+    cases.push((
+        "a namespace of Kubernetes",
+        "POST",
+        "/api/v1/namespaces/kube-system/pods".into(),
+        system,
+        "in namespaces whose name starts with kube-",
+    ));
+    ensure_denied(&client, &cases).await?;
+
+    let plain = json!({
+        "metadata": { "name": "oaat-trial" },
+        "spec": { "containers": [{ "name": "main", "image": "any" }] },
+    });
+    let long = "g".repeat(100);
+    let label = json!({ "metadata": {
+        "name": "long",
+        "labels": { GROUP_LABEL: names::group_label(&long) },
+        "annotations": { GROUP_LABEL: long },
+        "ownerReferences": names::owner(&long, &uid),
+    } });
+    let allowed = [
+        ("a candidate", "POST", pods.clone(), good.clone()),
+        (
+            "of a group with a long name",
+            "POST",
+            pods.clone(),
+            merged(good, &label),
+        ),
+        ("a lister", "POST", pods.clone(), list),
+        (
+            "of a source without a plain name",
+            "POST",
+            pods.clone(),
+            lister(&uid, "ä"),
+        ),
+        (
+            "a trial",
+            "POST",
+            format!("{pods}?dryRun=All"),
+            plain.clone(),
+        ),
+    ];
+    ensure_allowed(&client, &allowed).await?;
+    // Others are not concerned.
+    let pod: Pod = serde_json::from_value(plain)?;
+    world.pods().create(&PostParams::default(), &pod).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_guard_denies_all_changes_of_pods_but_the_removal_of_its_gate() -> Result<()> {
+    let (world, client, uid, pods) = prepared("guard-change").await?;
+    let pod = candidate(&world.namespace, &uid, "0000000000")?;
+    let created = serde_json::from_value(pod.clone())?;
+    let created = world
+        .pods()
+        .create(&PostParams::default(), &created)
+        .await?;
+    let pod = format!("{pods}/{}", created.name_any());
+    let of = |subresource: &str| format!("{pod}/{subresource}");
+    let open = json!({ "spec": { "schedulingGates": [{ "name": GATE, "$patch": "delete" }] } });
+    let with = |more: Value| merged(open.clone(), &more);
+    let metadata = "may not change a pod's metadata";
+    let spec = "nothing in a pod's spec but spec.schedulingGates";
+    let gate = "remove only the scheduling gate oaat.kawaja.net/claim";
+    let subresources = "may not write to subresources of pods";
+    let node = json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": {
+        "nodeSelectorTerms": [{ "matchFields": [
+            { "key": "metadata.name", "operator": "In", "values": ["n"] },
+        ] }],
+    } } });
+    let object = serde_json::to_value(&created)?;
+    let mut tolerations = object["spec"]["tolerations"].clone();
+    let list = tolerations.as_array_mut().context("no tolerations")?;
+    list.push(json!({ "operator": "Exists" }));
+    let changes = [
+        (
+            "a label",
+            json!({ "metadata": { "labels": { "x": "y" } } }),
+            metadata,
+        ),
+        (
+            "the group's label",
+            json!({ "metadata": { "labels": { GROUP_LABEL: null } } }),
+            metadata,
+        ),
+        (
+            "an annotation",
+            json!({ "metadata": { "annotations": { "x": "y" } } }),
+            metadata,
+        ),
+        (
+            "a finalizer",
+            json!({ "metadata": { "finalizers": ["example.com/stay"] } }),
+            metadata,
+        ),
+        (
+            "no owner",
+            json!({ "metadata": { "ownerReferences": [{ "uid": uid, "$patch": "delete" }] } }),
+            metadata,
+        ),
+        (
+            "the gate and a label",
+            with(json!({ "metadata": { "labels": { "x": "y" } } })),
+            metadata,
+        ),
+        (
+            "an image",
+            json!({ "spec": { "containers": [{ "name": "main", "image": "other" }] } }),
+            spec,
+        ),
+        (
+            "the gate and an image",
+            with(json!({ "spec": { "containers": [{ "name": "main", "image": "other" }] } })),
+            spec,
+        ),
+        (
+            "a toleration",
+            json!({ "spec": { "tolerations": tolerations } }),
+            spec,
+        ),
+        (
+            "a deadline",
+            json!({ "spec": { "activeDeadlineSeconds": 1 } }),
+            spec,
+        ),
+        (
+            "a node selector",
+            json!({ "spec": { "nodeSelector": { "a": "b" } } }),
+            spec,
+        ),
+        ("a node", json!({ "spec": { "affinity": node } }), spec),
+        (
+            "the gate of another",
+            json!({ "spec": { "schedulingGates": [
+                { "name": "example.com/other", "$patch": "delete" },
+            ] } }),
+            gate,
+        ),
+        (
+            "both gates",
+            json!({ "spec": { "schedulingGates": [{ "$patch": "replace" }] } }),
+            gate,
+        ),
+    ];
+    let mut cases = Vec::new();
+    for (what, change, words) in changes {
+        cases.push((what, "PATCH", pod.clone(), change, words));
+    }
+    // A whole object.
+    let change = json!({ "metadata": { "labels": { "x": "y" } } });
+    let object = merged(object, &change);
+    cases.push(("an update", "PUT", pod.clone(), object, metadata));
+    let ephemeral = json!({ "spec": { "ephemeralContainers": [{ "name": "e", "image": "any" }] } });
+    let name = created.name_any();
+    let eviction = json!({
+        "apiVersion": "policy/v1", "kind": "Eviction", "metadata": { "name": name },
+    });
+    let binding = json!({
+        "apiVersion": "v1", "kind": "Binding", "metadata": { "name": name },
+        "target": { "apiVersion": "v1", "kind": "Node", "name": "n" },
+    });
+    let succeeded = json!({ "status": { "phase": "Succeeded" } });
+    let exec = of("exec?command=true&container=main");
+    let attach = of("attach?container=main");
+    for (what, method, path, body) in [
+        (
+            "an ephemeral container",
+            "PATCH",
+            of("ephemeralcontainers"),
+            ephemeral,
+        ),
+        ("an eviction", "POST", of("eviction"), eviction),
+        ("a binding", "POST", of("binding"), binding),
+        ("a status", "PATCH", of("status"), succeeded),
+        ("a command in a container", "POST", exec, Value::Null),
+        ("an attached console", "POST", attach, Value::Null),
+    ] {
+        cases.push((what, method, path, body, subresources));
+    }
+    ensure_denied(&client, &cases).await?;
+
+    // The API server itself allows nobody to add a gate.
+    let add = with(json!({ "spec": { "schedulingGates": [{ "name": "example.com/new" }] } }));
+    let answer = refusal(&client, "PATCH", &pod, &add).await?;
+    ensure!(answer.is_some_and(|words| words.contains("schedulingGates")));
+
+    let uid = json!({ "metadata": { "uid": created.uid() } });
+    let with_uid = with(uid);
+    let allowed = [
+        ("its own gate", "PATCH", pod.clone(), with_uid.clone()),
+        ("once more", "PATCH", pod.clone(), with_uid),
+        ("its own pod", "DELETE", pod.clone(), Value::Null),
+    ];
+    ensure_allowed(&client, &allowed).await
+}
+
+#[tokio::test]
+async fn the_guard_denies_the_deletion_of_pods_of_others() -> Result<()> {
+    let (world, client, uid, pods) = prepared("guard-delete").await?;
+    let with = |name: &str, more: Value| merged(json!({ "name": name }), &more);
+    // One that exists: else the garbage collector removes the pod.
+    world.kubectl(&["create", "configmap", "other"]).await?;
+    let maps: Api<ConfigMap> = Api::namespaced(world.client.clone(), &world.namespace);
+    let other = json!([{
+        "apiVersion": "v1", "kind": "ConfigMap", "name": "other",
+        "uid": maps.get("other").await?.uid(), "controller": true,
+    }]);
+    let original = json!({ "app": "oaat-operator", "parent-name": "group" });
+    for metadata in [
+        with("plain", json!({})),
+        with("of-another", json!({ "ownerReferences": other })),
+        // Labels of the original operator, without an owner.
+        with("looks-old", json!({ "labels": original })),
+        with(
+            "owned",
+            json!({ "ownerReferences": names::owner("group", &uid) }),
+        ),
+        with("labelled", json!({ "labels": { GROUP_LABEL: "group" } })),
+        with("lists", json!({ "labels": { names::LISTER: "group" } })),
+    ] {
+        world.pod_by_hand(metadata, "true", true).await?;
+    }
+    let of = |name: &str| format!("{pods}/{name}");
+    let words = "delete only pods of an OaatGroup";
+    let denied = [
+        ("any pod", "DELETE", of("plain"), Value::Null, words),
+        (
+            "a pod of another owner",
+            "DELETE",
+            of("of-another"),
+            Value::Null,
+            words,
+        ),
+        ("looks old", "DELETE", of("looks-old"), Value::Null, words),
+    ];
+    ensure_denied(&client, &denied).await?;
+    let allowed =
+        ["owned", "labelled", "lists"].map(|name| (name, "DELETE", of(name), Value::Null));
+    ensure_allowed(&client, &allowed).await
+}
+
+#[tokio::test]
+async fn what_the_guard_says_is_shown_in_the_group() -> Result<()> {
+    let world = World::new("kube-guarded").await?;
+    world.work("true", json!({})).await?;
+    world
+        .group(&["a"], json!({ "failureCoolOff": "1h" }))
+        .await?;
+    let group = world
+        .until("a pod is refused", |g| !history(g).is_empty())
+        .await?;
+    let run = latest(&group)?;
+    let words = "oaat-operator may not create pods in namespaces whose name starts with kube-";
+    assert_eq!(run["reason"], "CreateRejected", "{group:#}");
+    assert!(text(&run["message"]).contains(words), "{group:#}");
+    assert!(
+        text(&item(&group, "a")["message"]).contains(words),
+        "{group:#}"
+    );
+    assert!(
+        text(&group["status"]["message"]).contains(words),
+        "{group:#}"
+    );
+    assert_eq!(condition(&group, "Ready").1, "CreateRejected", "{group:#}");
+    assert_eq!(world.list_pods().await?, []);
+    Ok(())
+}
+
+/// The documents of a manifest.
+fn documents(manifest: &str) -> Result<Vec<Value>> {
+    let text = std::fs::read_to_string(operator::root().join("manifests").join(manifest))?;
+    serde_norway::Deserializer::from_str(&text)
+        .map(|document| Ok(Value::deserialize(document)?))
+        .collect()
+}
+
+#[test]
+fn the_namespaced_manifest_has_the_same_rules_and_deployment_and_no_cluster_role() -> Result<()> {
+    let mut expected = Vec::new();
+    for mut object in documents("02-oaat-operator-deployment.yaml")? {
+        let kind = text(&object["kind"]);
+        if kind.starts_with("ClusterRole") {
+            if object["metadata"]["name"] != OPERATOR {
+                continue;
+            }
+            object["kind"] = json!(kind.trim_start_matches("Cluster"));
+            object["metadata"]["namespace"] = json!("team-a");
+            if kind == "ClusterRoleBinding" {
+                object["roleRef"]["kind"] = json!("Role");
+            }
+        }
+        if kind == "Deployment" {
+            let env = &mut object["spec"]["template"]["spec"]["containers"][0]["env"];
+            let env = env.as_array_mut().context("no environment")?;
+            env.insert(0, json!({ "name": "OAAT_NAMESPACES", "value": "team-a" }));
+        }
+        expected.push(object);
+    }
+    assert_eq!(documents("02-oaat-operator-namespaced.yaml")?, expected);
+    Ok(())
+}
+
+#[test]
+fn the_guard_names_the_shipped_service_account() -> Result<()> {
+    let guard = documents("03-oaat-operator-guard.yaml")?;
+    let expression = text(&guard[0]["spec"]["matchConditions"][0]["expression"]);
+    for manifest in [
+        "02-oaat-operator-deployment.yaml",
+        "02-oaat-operator-namespaced.yaml",
+    ] {
+        let all = documents(manifest)?;
+        let accounts: Vec<_> = all
+            .iter()
+            .filter(|o| o["kind"] == "ServiceAccount")
+            .collect();
+        ensure!(accounts.len() == 1, "{manifest}");
+        let metadata = &accounts[0]["metadata"];
+        let (namespace, name) = (text(&metadata["namespace"]), text(&metadata["name"]));
+        let user = format!("\"system:serviceaccount:{namespace}:{name}\"");
+        ensure!(expression.ends_with(&user), "{manifest}: {expression}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn with_the_namespaced_manifest_it_runs_groups_there_and_can_reach_nothing_elsewhere()
+-> Result<()> {
+    let options = Options {
+        manifests: vec![operator::crds()],
+        ..Options::default()
+    };
+    let plane = Box::leak(Box::new(ControlPlane::start(options).await?));
+    let mut world = World::on_plane(plane, plane.admin_kubeconfig(), "team-a").await?;
+    plane.namespace("team-b").await?;
+    operator::apply(plane, "02-oaat-operator-namespaced.yaml").await?;
+    operator::guard(plane, "team-a").await?;
+    world.options.kubeconfig = plane
+        .kubeconfig_for_service_account(OPERATOR, OPERATOR)
+        .await?;
+    world.options.leader_elect = true;
+    world.environment = vec![("POD_NAMESPACE", OPERATOR.into())];
+    world.start_operator().await?;
+    world.work("true", json!({})).await?;
+    let list =
+        json!({ "itemsFrom": [{ "name": "l", "configMap": { "name": "list", "key": "k" } }] });
+    world
+        .kubectl(&["create", "configmap", "list", "--from-literal=k=b"])
+        .await?;
+    world.group(&["a"], list).await?;
+    let group = world
+        .until("both items have succeeded", |g| {
+            ["a", "b"]
+                .iter()
+                .all(|i| item(g, i)["lastSuccess"].is_string())
+        })
+        .await?;
+    ensure!(condition(&group, "Ready").0 == "True", "{group:#}");
+    world.until_event("group", "Succeeded").await?;
+
+    let client = plane.client_for_service_account(OPERATOR, OPERATOR).await?;
+    for path in [
+        "/api/v1/namespaces/team-b",
+        "/api/v1/namespaces",
+        "/api/v1/pods",
+        "/api/v1/namespaces/team-b/pods",
+        "/api/v1/namespaces/team-b/configmaps/kube-root-ca.crt",
+        "/api/v1/namespaces/team-a/secrets",
+        "/api/v1/namespaces/oaat-operator/pods",
+        "/apis/kawaja.net/v1/oaatgroups",
+        "/apis/kawaja.net/v1/namespaces/team-b/oaatgroups",
+    ] {
+        let answer = refusal(&client, "GET", path, &Value::Null).await?;
+        ensure!(
+            answer
+                .as_ref()
+                .is_some_and(|words| words.contains("is forbidden: User")),
+            "{path}: {answer:?}"
+        );
+    }
+    let pod = candidate("team-b", "any", "0000000000")?;
+    let answer = refusal(&client, "POST", "/api/v1/namespaces/team-b/pods", &pod).await?;
+    ensure!(answer.is_some_and(|words| words.contains("cannot create resource \"pods\"")));
+    let team: Api<Pod> = Api::namespaced(plane.admin(), "team-b");
+    ensure!(team.list(&Default::default()).await?.items.is_empty());
+    // Whether its own namespace is being deleted it may ask by the same Role.
+    let answer = refusal(&client, "GET", "/api/v1/namespaces/team-a", &Value::Null).await?;
+    ensure!(answer.is_none(), "{answer:?}");
+    Ok(())
+}
