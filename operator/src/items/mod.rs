@@ -14,7 +14,7 @@ pub use lister::problems;
 pub use lists::Lists;
 pub use look::look;
 pub use merge::{Listing, held, put_in_force, retry};
-pub use parse::MAX_TEXT;
+pub use parse::{MAX_TEXT, at_path, list, path};
 
 use crate::api::{ItemsFrom, Timestamp};
 use std::time::Duration;

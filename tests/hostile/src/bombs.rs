@@ -256,7 +256,7 @@ fn conversions(f: &mut InstructionSink<'_>, count: u32) {
 }
 
 /// A function of one parameter with further variables and this body.
-fn function(locals: u32, body: impl FnOnce(&mut InstructionSink<'_>)) -> Function {
+pub(crate) fn function(locals: u32, body: impl FnOnce(&mut InstructionSink<'_>)) -> Function {
     let mut function = Function::new([(locals, ValType::I32)]);
     body(&mut function.instructions());
     function.instructions().end();
@@ -265,7 +265,7 @@ fn function(locals: u32, body: impl FnOnce(&mut InstructionSink<'_>)) -> Functio
 
 /// A core module with a function many times over. The first function has `width`
 /// parameters and results, and no code, where `width` is not 0.
-fn module(count: u32, body: &Function, width: usize) -> Vec<u8> {
+pub(crate) fn module(count: u32, body: &Function, width: usize) -> Vec<u8> {
     let mut types = TypeSection::new();
     let mut functions = FunctionSection::new();
     let mut code = CodeSection::new();
@@ -362,11 +362,13 @@ fn composed(depth: u32, width: usize) -> anyhow::Result<Vec<u8>> {
     Ok(extend(&honest, more))
 }
 
-fn with_module(module: &[u8]) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn with_module(module: &[u8]) -> anyhow::Result<Vec<u8>> {
     with_sections([(1, module.to_vec())])
 }
 
-fn with_sections(sections: impl IntoIterator<Item = (u8, Vec<u8>)>) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn with_sections(
+    sections: impl IntoIterator<Item = (u8, Vec<u8>)>,
+) -> anyhow::Result<Vec<u8>> {
     let mut more = Component::new();
     for (id, data) in sections {
         more.section(&RawSection { id, data: &data });
