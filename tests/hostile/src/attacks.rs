@@ -40,7 +40,7 @@ const LIMITED: &[&str] = &[
     "CompileTooLarge",
 ];
 /// Valid, and as much work as the machine makes of it.
-const HEAVY: &[&str] = &[
+pub(crate) const HEAVY: &[&str] = &[
     COMPILED,
     "TooLarge",
     "CompileFailed",
@@ -64,7 +64,7 @@ const FOREIGN: &[&str] = &[
     "ProbeFailed",
 ];
 
-type Row = (&'static str, &'static [&'static str], &'static str, Vec<u8>);
+pub(crate) type Row = (&'static str, &'static [&'static str], &'static str, Vec<u8>);
 
 /// Every attack.
 ///
@@ -76,6 +76,7 @@ pub fn attacks() -> anyhow::Result<Vec<Attack>> {
     rows.extend(linking()?);
     rows.extend(floods()?);
     rows.extend(code()?);
+    rows.extend(crate::bombs::all()?);
     rows.extend(proposals()?);
     rows.extend(disguises()?);
     let named = rows.into_iter().map(|(name, ends, what, bytes)| Attack {
@@ -392,7 +393,7 @@ fn linking() -> anyhow::Result<Vec<Row>> {
     };
     let crossing = |count: usize| {
         let mut text = format!(
-            "{deep}(component $a (alias outer 1 $v9 (type $v))
+            "{deep}(component $a (alias outer 1 $v20 (type $v))
             {HELPER}(type $f (func (param \"a\" $v) (result $v)))
             (func $l (type $f) (canon lift (core func $g) (memory $m) (realloc (func $r))))"
         );
@@ -409,7 +410,7 @@ fn linking() -> anyhow::Result<Vec<Row>> {
         }
         text += "(core module $u ";
         for n in 0..count {
-            let _ = write!(text, "(import \"\" \"f{n}\" (func (param i32 i32 i32)))");
+            let _ = write!(text, "(import \"\" \"f{n}\" (func (param i32 i32)))");
         }
         text += ")(core instance (instantiate $u (with \"\" (instance ";
         for n in 0..count {
@@ -440,7 +441,7 @@ fn linking() -> anyhow::Result<Vec<Row>> {
         (
             "variant-crossings",
             HEAVY,
-            "500 calls of a variant 10 deep between two components",
+            "500 calls of a variant 20 deep between two components",
             crossing(500),
         ),
         (
@@ -1373,7 +1374,7 @@ fn with_texts(
 /// What a function needs to be lifted.
 const HELPER: &str = r#"(core module $hm (memory (export "m") 1)
     (func (export "r") (param i32 i32 i32 i32) (result i32) i32.const 0)
-    (func (export "g") (param i32 i32 i32) (result i32) i32.const 0)
+    (func (export "g") (param i32) (result i32) i32.const 0)
     (func (export "h") (param i32)))
     (core instance $hi (instantiate $hm))
     (alias core export $hi "m" (core memory $m)) (alias core export $hi "r" (core func $r))

@@ -20,7 +20,6 @@ mod shapes;
 mod texts;
 
 pub use attacks::{Attack, COMPILED, attacks};
-pub use bombs::{bombs, heavy};
 pub use component::honest;
 pub use mutation::{mutated, mutated_text, soup};
 pub use objects::{Object, objects};
@@ -67,6 +66,5 @@ pub fn all() -> anyhow::Result<Vec<Hostile>> {
     all.extend(modules::all()?);
     all.extend(shapes::all()?);
     all.extend(bytes::all()?);
-    all.extend(bombs()?);
     Ok(all)
 }

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::PostParams;
 use kube::{Api, Client};
 use serde_json::{Value, json};
+use oaat_tests::compiling::children_cpu;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -22,6 +23,8 @@ use tokio::time::{sleep, timeout};
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How long the operator may take to say that it is well, on a busy machine.
 const HEALTHY: Duration = Duration::from_secs(20);
+/// CPU time of compile processes that honest policies do not use, and repeated attacks do.
+const SPENT: Duration = Duration::from_secs(8);
 const POLICIES: &str = "attack-policies";
 const LISTS: &str = "attack-lists";
 const TEXTS: &str = "attack-texts";
@@ -350,5 +353,18 @@ async fn attacks_of_all_kinds_at_once_harm_nobody() -> Result<()> {
     assert!(!health.is_finished(), "{:?}", health.await);
     assert!(answers.load(Ordering::Relaxed) > 10);
     health.abort();
+
+    // After a restart the verdicts are in the status, and no attack is repeated.
+    let spent = children_cpu(&pid.to_string());
+    assert!(spent > SPENT, "the attacks took only {spent:?}");
+    world.take_operator().stop().await;
+    world.start_operator().await?;
+    let before = runs(&world.read("group").await?);
+    world
+        .until("it runs after a restart", |group| runs(group) >= before + 3)
+        .await?;
+    sleep(2 * SPENT).await;
+    let again = children_cpu(&world.operator().process().pid().to_string());
+    assert!(again < SPENT, "{again:?} after a restart, {spent:?} before");
     Ok(())
 }

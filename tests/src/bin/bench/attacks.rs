@@ -3,6 +3,7 @@
 
 use crate::samples::ms;
 use anyhow::Result;
+use hostile_policies::Attack;
 use oaat_tests::compiling::{Compiler, memory};
 use oaat_tests::operator;
 use std::time::Duration;
@@ -14,22 +15,13 @@ const GROWTH: f64 = 10.0;
 
 pub fn measure() -> Result<()> {
     let compiler = Compiler::new(operator::binary(true)?)?;
-    let mut all: Vec<_> = hostile_policies::attacks()?
-        .into_iter()
-        .map(|attack| (attack.name, attack.bytes))
-        .collect();
-    let older = [hostile_policies::bombs()?, hostile_policies::heavy()?].concat();
-    all.extend(
-        older
-            .into_iter()
-            .map(|hostile| (hostile.name.to_owned(), hostile.bytes)),
-    );
+    let all = hostile_policies::attacks()?;
     println!("components made against the compiler:");
     let megabytes = || anyhow::Ok(memory("self", "VmRSS")? as f64 / f64::from(1 << 20));
     let before = megabytes()?;
     let (mut longest, mut most, mut late) = (Duration::ZERO, 0.0_f64, 0);
-    for (name, bytes) in &all {
-        let verdict = compiler.verdict(bytes)?;
+    for Attack { name, bytes, .. } in &all {
+        let verdict = compiler.verdict(bytes);
         let grown = megabytes()? - before;
         println!(
             "  {name:26} {:17} {:>10}, child {:>5} MB, this process {grown:+.1} MB",
