@@ -2,9 +2,9 @@
 //! and what stays behind in the process that asked.
 
 use anyhow::{Context, Result};
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use hostile_policies::COMPILED;
+use policy_host::{CompileProcess, Host, Limits, LoadError, Policy};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug)]
 pub struct Verdict {
     /// The reason, or `Compiled`.
-    pub reason: String,
+    pub reason: &'static str,
     /// The words.
     pub message: String,
     /// How long it took.
@@ -22,80 +22,43 @@ pub struct Verdict {
     pub peak: u64,
 }
 
-/// Compiles components in child processes of the operator's binary.
-#[derive(Clone, Debug)]
-pub struct Compiler {
-    binary: PathBuf,
-}
+/// Compiles components in child processes of the operator's binary, as the operator does.
+#[derive(Clone)]
+pub struct Compiler(CompileProcess);
 
 impl Compiler {
-    /// Whose children compile.
+    /// Uses the `compile-policy` of this binary, which must be of this build.
     ///
     /// # Errors
-    /// When the machine cannot run what they compile.
+    /// When the machine cannot run policies.
     pub fn new(binary: PathBuf) -> Result<Self> {
-        Ok(Self { binary })
+        let host = Host::new(Limits::default())?;
+        Ok(Self(CompileProcess::new(binary, host)))
     }
 
     /// A policy that can be asked.
     ///
     /// # Errors
     /// When it is refused.
-    pub fn load(&self, bytes: &[u8]) -> Result<policy_host::Policy> {
-        let host = policy_host::Host::new(policy_host::Limits::default())?;
-        Ok(host.load(bytes, None)?)
+    pub fn load(&self, bytes: &[u8]) -> Result<Policy, LoadError> {
+        self.0.compile(bytes).map(|compiled| compiled.policy)
     }
 
     /// How a component ends.
-    ///
-    /// # Errors
-    /// When the child cannot be started.
-    pub fn verdict(&self, bytes: &[u8]) -> Result<Verdict> {
-        compile(&self.binary, bytes)
-    }
-}
-
-fn compile(binary: &Path, bytes: &[u8]) -> Result<Verdict> {
-    let begin = Instant::now();
-    let mut child = Command::new("sh")
-        .arg("-c")
-        .arg("ulimit -v 1500000; ulimit -c 0; exec timeout -s KILL 30 $0 compile-policy")
-        .arg(binary)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let mut stdin = child.stdin.take().context("no stdin")?;
-    let peaks = Peaks::watch();
-    let bytes = bytes.to_vec();
-    let writer = std::thread::spawn(move || {
-        let _ = stdin.write_all(&bytes);
-    });
-    let out = child.wait_with_output()?;
-    let _ = writer.join();
-    let first = out.stdout.split(|b| *b == b'\n').next().unwrap_or_default();
-    let line = String::from_utf8_lossy(first).into_owned();
-    let (reason, message) = match line.split_once(' ') {
-        Some((reason, message)) => (reason.to_owned(), message.to_owned()),
-        None => {
-            let err = String::from_utf8_lossy(&out.stderr);
-            (
-                format!("{}", out.status).replace(' ', "_"),
-                err.lines()
-                    .find(|l| {
-                        l.contains("panicked") || l.contains("overflow") || l.contains("alloc")
-                    })
-                    .unwrap_or_default()
-                    .to_owned(),
-            )
+    pub fn verdict(&self, bytes: &[u8]) -> Verdict {
+        let begin = Instant::now();
+        let peaks = Peaks::watch();
+        let (reason, message) = match self.load(bytes) {
+            Ok(_) => (COMPILED, String::new()),
+            Err(error) => (error.reason(), error.to_string()),
+        };
+        Verdict {
+            reason,
+            message,
+            took: begin.elapsed(),
+            peak: peaks.end(),
         }
-    };
-    Ok(Verdict {
-        reason,
-        message,
-        took: begin.elapsed(),
-        peak: peaks.end(),
-    })
+    }
 }
 
 /// A line of a process's status, in bytes.
@@ -123,7 +86,7 @@ impl Peaks {
         let (seen, stop) = (most.clone(), done.clone());
         let thread = std::thread::spawn(move || {
             while !stop.load(Ordering::Relaxed) {
-                for child in children() {
+                for child in children("self") {
                     let peak = memory(&child, "VmHWM").unwrap_or(0);
                     seen.fetch_max(peak, Ordering::Relaxed);
                 }
@@ -140,18 +103,38 @@ impl Peaks {
     }
 }
 
-/// The children of this process, by the threads that started them.
-fn children() -> Vec<String> {
-    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten();
-    let files = tasks.flatten().map(|task| task.path().join("children"));
-    let lists = files.filter_map(|file| std::fs::read_to_string(file).ok());
-    lists
-        .flat_map(|list| {
-            list.split_whitespace()
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        })
-        .collect()
+/// The children of a process, by the threads that started them.
+fn children(process: &str) -> Vec<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task"));
+    let files = tasks.into_iter().flatten().flatten();
+    let lists = files.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    let children = lists.map(|list| {
+        list.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    });
+    children.flatten().collect()
+}
+
+/// The CPU time that the children of a process have used so far.
+pub fn children_cpu(process: &str) -> Duration {
+    // Fields 14 to 17 of proc(5), counted from the name's end: its own, and that of children that
+    // have ended, each in ticks of 10 ms.
+    let ticks = |process: &str, fields: std::ops::Range<usize>| -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        let rest = stat.rsplit(')').next().unwrap_or_default();
+        let fields = rest
+            .split_whitespace()
+            .skip(fields.start)
+            .take(fields.len());
+        fields.filter_map(|field| field.parse::<u64>().ok()).sum()
+    };
+    let running = children(process);
+    let running = running
+        .iter()
+        .map(|child| ticks(child, 11..13))
+        .sum::<u64>();
+    Duration::from_millis(10 * (running + ticks(process, 13..15)))
 }
 
 /// The operator's binary.

@@ -62,9 +62,7 @@ fn request() -> Request {
 }
 
 fn survives(compiler: &Compiler, bytes: &[u8]) -> Result<(), TestCaseError> {
-    let verdict = compiler
-        .verdict(bytes)
-        .map_err(|error| TestCaseError::fail(format!("{error:#}")))?;
+    let verdict = compiler.verdict(bytes);
     prop_assert!(verdict.took < LONGEST, "{verdict:?}");
     let named = verdict.reason.chars().all(|c| c.is_ascii_alphabetic());
     prop_assert!(named && !verdict.reason.is_empty(), "{verdict:?}");
@@ -73,7 +71,7 @@ fn survives(compiler: &Compiler, bytes: &[u8]) -> Result<(), TestCaseError> {
     if verdict.reason == COMPILED {
         let policy = compiler
             .load(bytes)
-            .map_err(|error| TestCaseError::fail(format!("{error:#}")))?;
+            .map_err(|error| TestCaseError::fail(error.to_string()))?;
         let request = request();
         if let Ok(decision) = policy.evaluate(&request).answer {
             let startable = |index: usize| request.items[index].startable;
