@@ -37,7 +37,7 @@ fn used() -> Value {
                 "b": { "item": "b", "lastSuccess": "2027-01-15T06:00:00Z", "runs": 2, "failures": 0 },
             },
             "current": { "run": 7, "item": "a", "podName": "g-7", "podUid": "p7", "claimed": "2027-01-15T07:59:00Z" },
-            "history": [{ "run": 6, "item": "b", "result": "Succeeded", "pod": "g-6", "started": "2027-01-15T06:00:00Z", "ended": "2027-01-15T06:00:09Z" }],
+            "history": [{ "run": 6, "item": "b", "result": "Succeeded", "pod": "g-6", "started": "2027-01-15T06:00:00Z", "finished": "2027-01-15T06:00:09Z", "reason": "Completed" }],
             "runNow": { "token": "s", "time": "2027-01-15T05:00:00Z" },
             "itemSources": [{ "name": "s", "items": ["c"] }],
             "conditions": [{ "type": "Ready", "status": "True", "reason": "Ready", "message": "", "lastTransitionTime": "2027-01-15T05:00:00Z" }],
