@@ -9,7 +9,6 @@ use crate::uses::Uses;
 use crate::watched::Watched;
 use crate::{run_now, validate};
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt};

@@ -3,6 +3,7 @@
 //!
 //! The README beside this crate says what of it is real and what is not.
 
+pub mod compiling;
 pub mod control_plane;
 pub mod node;
 pub mod operator;

@@ -1,6 +1,7 @@
 //! The commands of this repository. `cargo xtask --help` lists them.
 
 mod e2e;
+mod fuzz;
 mod image;
 mod progress;
 mod tools;
@@ -56,7 +57,8 @@ enum Task {
         /// Runs per group measurement.
         #[arg(long, default_value_t = 300)]
         runs: usize,
-        /// Measure this alone: decision, handover, policies, election, or recovery.
+        /// Measure this alone: decision, attacks, handover, policies, hostile, election, recovery,
+        /// or wishes.
         #[arg(long)]
         only: Option<String>,
     },
@@ -67,6 +69,20 @@ enum Task {
         #[arg(long, default_value_t = 5)]
         minutes: u64,
         /// Where chance begins.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// Give what users write, changed at random, to whatever reads it: components, lists, JSON
+    /// paths, schedules, annotations, and objects, one after the other.
+    Fuzz {
+        /// How long in all.
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+        /// This target alone: attacks (all components made against the compiler), components,
+        /// lists, paths, schedules, annotations, or objects.
+        #[arg(long)]
+        target: Option<String>,
+        /// Repeat the cases of this seed, which a failure names.
         #[arg(long)]
         seed: Option<u64>,
     },
@@ -152,6 +168,11 @@ fn run(task: Task) -> Result<ExitCode> {
             }
             finish(&mut chaos)
         }
+        Task::Fuzz {
+            minutes,
+            target,
+            seed,
+        } => fuzz::run(minutes, target.as_deref(), seed),
         Task::Manifests => manifests(),
         Task::Freeze => {
             tools::wasm_target()?;

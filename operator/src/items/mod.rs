@@ -15,8 +15,8 @@ pub use lister::problems;
 pub use lists::Lists;
 pub use look::look;
 pub use merge::{Listing, held, put_in_force, retry};
-pub use parse::MAX_TEXT;
-pub(crate) use parse::{at_path, list};
+pub use parse::{MAX_TEXT, at_path, list};
+pub use path::JsonPath;
 
 use crate::api::{ItemsFrom, Timestamp};
 use std::time::Duration;

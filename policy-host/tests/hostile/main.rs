@@ -4,4 +4,3 @@
 
 mod common;
 mod ends;
-mod fuzz;

@@ -1,8 +1,7 @@
 //! Components that are a lot of work to compile: honest ones with a core module
 //! beside theirs that nobody instantiates, and that is compiled all the same.
 
-use crate::Expected::{self, Legal, Load};
-use crate::Hostile;
+use crate::attacks::{HEAVY, Row};
 use crate::component::{extend, honest, sections};
 use wasm_encoder::{
     BlockType, CodeSection, Component, ComponentExportKind, ComponentInstanceSection, ConstExpr,
@@ -11,94 +10,83 @@ use wasm_encoder::{
     ValType,
 };
 
-const TOO_LARGE: Expected = Load("TooLarge");
-
-/// What a small component can ask of a compiler. Without limits each of these
-/// takes from ten seconds to minutes, or from half a gigabyte to many. They are a
-/// part of [`all`](crate::all).
-///
-/// # Errors
-/// When a description here is wrong.
-pub fn bombs() -> anyhow::Result<Vec<Hostile>> {
+/// What a small component can ask of a compiler. Without limits each of the bombs takes from ten
+/// seconds to minutes, or from half a gigabyte to many; the heavy ones take seconds.
+pub(crate) fn all() -> anyhow::Result<Vec<Row>> {
     let mut all = Vec::new();
-    let mut push = |name, expected, what, bytes| all.push(new(name, expected, what, bytes));
+    let mut push = |name, ends, what, bytes| all.push((name, ends, what, bytes));
     let code = |count, body: Function| with_module(&module(count, &body, 0));
 
     push(
         "bomb-functions",
-        TOO_LARGE,
+        HEAVY,
         "200,000 empty functions",
         code(200_000, function(0, |_| ()))?,
     );
     push(
         "bomb-locals",
-        TOO_LARGE,
+        HEAVY,
         "2,000 functions of 50,000 local variables, in 20 kB",
         code(2_000, function(49_999, |_| ()))?,
     );
     push(
         "bomb-loops",
-        TOO_LARGE,
+        HEAVY,
         "one function of 10,000 loops, in 30 kB",
         code(1, function(0, |f| loops(f, 10_000)))?,
     );
     push(
         "bomb-loops-spread",
-        TOO_LARGE,
+        HEAVY,
         "1,000 functions of 300 loops each",
         code(1_000, function(0, |f| loops(f, 300)))?,
     );
     push(
         "bomb-branches",
-        TOO_LARGE,
+        HEAVY,
         "100 functions of 8,000 branches each",
         code(100, function(0, |f| branches(f, 8_000)))?,
     );
     push(
         "bomb-joins",
-        TOO_LARGE,
+        HEAVY,
         "one function of 550 loops and 1,900 variables",
         code(1, function(1_900, |f| joins(f, 1_900, 550)))?,
     );
     push(
         "bomb-switch",
-        TOO_LARGE,
+        HEAVY,
         "a jump table of 4,000 equal targets where 100 variables arrive, in 5 kB",
         code(1, function(100, |f| switch(f, 100, 4_000)))?,
     );
     push(
         "bomb-calls",
-        TOO_LARGE,
+        HEAVY,
         "10,000 calls with 1,000 parameters and results each, in 25 kB",
         with_module(&module(1, &function(0, calls), 1000))?,
     );
     push(
         "bomb-blocks",
-        TOO_LARGE,
+        HEAVY,
         "900 nested loops with 50 parameters each, in 5 kB",
         with_module(&module(1, &function(0, blocks), 50))?,
     );
-    push(
-        "bomb-types",
-        TOO_LARGE,
-        "40,000 types",
-        with_module(&types())?,
-    );
+    push("bomb-types", HEAVY, "40,000 types", with_module(&types())?);
     push(
         "bomb-tables",
-        TOO_LARGE,
+        HEAVY,
         "100 tables of a million elements whose last element is set, in 2 kB",
         with_module(&tables())?,
     );
     push(
         "bomb-modules",
-        TOO_LARGE,
+        HEAVY,
         "900 empty core modules",
         with_sections(vec![(1, Module::new().finish()); 900])?,
     );
     push(
         "bomb-names",
-        TOO_LARGE,
+        HEAVY,
         "2 MiB of debug information",
         with_module(
             Module::new()
@@ -111,62 +99,41 @@ pub fn bombs() -> anyhow::Result<Vec<Hostile>> {
     );
     push(
         "bomb-composed",
-        Load("CompileFailed"),
+        HEAVY,
         "components that instantiate each other, 100,000 times in all, in 3 kB",
         composed(5, 10)?,
     );
+    push(
+        "heavy-loops",
+        HEAVY,
+        "many loops",
+        code(42, function(0, |f| loops(f, 900)))?,
+    );
+    push(
+        "heavy-branches",
+        HEAVY,
+        "many branches",
+        code(42, function(0, |f| branches(f, 2_200)))?,
+    );
+    push(
+        "heavy-loads",
+        HEAVY,
+        "many loads",
+        code(43, function(0, |f| loads(f, 12_000)))?,
+    );
+    push(
+        "heavy-joins",
+        HEAVY,
+        "many loops and variables",
+        code(3, function(1_000, |f| joins(f, 1_000, 200)))?,
+    );
+    push(
+        "heavy-conversions",
+        HEAVY,
+        "many conversions that may trap",
+        code(43, function(0, |f| conversions(f, 7_000)))?,
+    );
     Ok(all)
-}
-
-/// Policies that are accepted, and that are about as much work to compile as is
-/// accepted. No part of [`all`](crate::all): each takes seconds.
-///
-/// # Errors
-/// When a description here is wrong.
-pub fn heavy() -> anyhow::Result<Vec<Hostile>> {
-    let code = |count, body: Function| with_module(&module(count, &body, 0));
-    Ok(vec![
-        new(
-            "heavy-loops",
-            Legal,
-            "as many loops as are accepted",
-            code(42, function(0, |f| loops(f, 900)))?,
-        ),
-        new(
-            "heavy-branches",
-            Legal,
-            "as many branches as are accepted",
-            code(42, function(0, |f| branches(f, 2_200)))?,
-        ),
-        new(
-            "heavy-loads",
-            Legal,
-            "as many loads as the size allows",
-            code(43, function(0, |f| loads(f, 12_000)))?,
-        ),
-        new(
-            "heavy-joins",
-            Legal,
-            "as many loops and variables as are accepted",
-            code(3, function(1_000, |f| joins(f, 1_000, 200)))?,
-        ),
-        new(
-            "heavy-conversions",
-            Legal,
-            "as many conversions that may trap as are accepted",
-            code(43, function(0, |f| conversions(f, 7_000)))?,
-        ),
-    ])
-}
-
-fn new(name: &'static str, expected: Expected, what: &'static str, bytes: Vec<u8>) -> Hostile {
-    Hostile {
-        name,
-        what,
-        bytes,
-        settings: None,
-        expected,
-    }
 }
 
 fn loops(f: &mut InstructionSink<'_>, count: u32) {
@@ -256,7 +223,7 @@ fn conversions(f: &mut InstructionSink<'_>, count: u32) {
 }
 
 /// A function of one parameter with further variables and this body.
-fn function(locals: u32, body: impl FnOnce(&mut InstructionSink<'_>)) -> Function {
+pub(crate) fn function(locals: u32, body: impl FnOnce(&mut InstructionSink<'_>)) -> Function {
     let mut function = Function::new([(locals, ValType::I32)]);
     body(&mut function.instructions());
     function.instructions().end();
@@ -265,7 +232,7 @@ fn function(locals: u32, body: impl FnOnce(&mut InstructionSink<'_>)) -> Functio
 
 /// A core module with a function many times over. The first function has `width`
 /// parameters and results, and no code, where `width` is not 0.
-fn module(count: u32, body: &Function, width: usize) -> Vec<u8> {
+pub(crate) fn module(count: u32, body: &Function, width: usize) -> Vec<u8> {
     let mut types = TypeSection::new();
     let mut functions = FunctionSection::new();
     let mut code = CodeSection::new();
@@ -362,11 +329,13 @@ fn composed(depth: u32, width: usize) -> anyhow::Result<Vec<u8>> {
     Ok(extend(&honest, more))
 }
 
-fn with_module(module: &[u8]) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn with_module(module: &[u8]) -> anyhow::Result<Vec<u8>> {
     with_sections([(1, module.to_vec())])
 }
 
-fn with_sections(sections: impl IntoIterator<Item = (u8, Vec<u8>)>) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn with_sections(
+    sections: impl IntoIterator<Item = (u8, Vec<u8>)>,
+) -> anyhow::Result<Vec<u8>> {
     let mut more = Component::new();
     for (id, data) in sections {
         more.section(&RawSection { id, data: &data });

@@ -156,7 +156,7 @@ fn longest_section(component: &[u8]) -> usize {
     at.saturating_sub(3)
 }
 
-fn flip(bytes: &[u8], at: usize, bits: u8) -> Vec<u8> {
+pub(crate) fn flip(bytes: &[u8], at: usize, bits: u8) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     if let Some(byte) = bytes.get_mut(at) {
         *byte ^= bits;
@@ -164,7 +164,7 @@ fn flip(bytes: &[u8], at: usize, bits: u8) -> Vec<u8> {
     bytes
 }
 
-fn gzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+pub(crate) fn gzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut out = GzEncoder::new(Vec::new(), Compression::best());
     out.write_all(bytes)?;
     out.finish()

@@ -8,15 +8,22 @@
 //! }
 //! ```
 
+mod attacks;
 mod bombs;
 mod bytes;
 mod component;
 mod guest;
 mod modules;
+mod mutation;
+mod objects;
 mod shapes;
+mod texts;
 
-pub use bombs::{bombs, heavy};
+pub use attacks::{Attack, COMPILED, attacks};
 pub use component::honest;
+pub use mutation::{mutated, mutated_text, soup};
+pub use objects::{Object, objects};
+pub use texts::{Text, durations, lists, paths, run_now, schedules, time_zones};
 
 /// A policy that misbehaves.
 #[derive(Clone)]
@@ -59,6 +66,5 @@ pub fn all() -> anyhow::Result<Vec<Hostile>> {
     all.extend(modules::all()?);
     all.extend(shapes::all()?);
     all.extend(bytes::all()?);
-    all.extend(bombs()?);
     Ok(all)
 }

@@ -2,6 +2,7 @@
 //! its own under the shipped RBAC and guard, and a namespace, a node and an operator for each
 //! test.
 
+mod attacks;
 mod bad_input;
 mod by_hand;
 mod clean_text;

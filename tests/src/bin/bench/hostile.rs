@@ -1,22 +1,21 @@
-//! What twenty hostile policies cost the honest groups beside them: one that goes by the built-in
-//! policy, and one with a policy of its own. Groups that are asked twenty times a second cost
-//! something whoever decides for them, on a machine that the API server shares; so the same is
-//! measured beside twenty honest ones.
+//! What ten hostile namespaces cost the honest groups of another: one that uses the built-in
+//! policy, and one with its own. Groups that are asked twenty times a second cost something
+//! whoever decides for them, on a machine that the API server shares; so the same is measured
+//! beside ten honest namespaces.
 
 use crate::handover::{collect, groups, node, steps};
-use crate::policies::{create, put, start, variant, work};
+use crate::policies::{create, put, start_in, variant, work};
 use crate::samples::{Samples, ms};
 use anyhow::{Context, Result, ensure};
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use hostile_policies::Hostile;
 use kube::Client;
 use kube::api::{Patch, PatchParams};
 use oaat_tests::ControlPlane;
 use serde_json::json;
-use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
+
+/// Hostile namespaces.
+const NAMESPACES: usize = 10;
 
 /// Those that cost the most: time, memory, log, writes of the status.
 const WORST: [&str; 20] = [
@@ -44,114 +43,136 @@ const WORST: [&str; 20] = [
 
 /// The honest groups that are measured.
 const HONEST: [&str; 2] = ["honest", "honest-own-policy"];
-
-pub async fn measure(plane: &ControlPlane, kubeconfig: &Path, runs: usize) -> Result<()> {
-    let client = plane.admin();
-    let (all, heavy) = tokio::task::spawn_blocking(|| {
-        anyhow::Ok((hostile_policies::all()?, hostile_policies::heavy()?))
-    })
-    .await??;
-    let worst: Vec<Hostile> = all
-        .into_iter()
-        .filter(|policy| WORST.contains(&policy.name))
-        .collect();
-    ensure!(worst.len() == WORST.len(), "{} are there", worst.len());
-    let mut measured = Vec::new();
-    let honest: Vec<_> = (0..WORST.len())
-        .map(|number| Neighbour {
-            name: format!("neighbour-{number}"),
-            bytes: variant(1 + number),
-        })
-        .collect();
-    let worst: Vec<_> = worst.into_iter().map(Neighbour::from).collect();
-    let places = [
-        ("alone", &[][..]),
-        ("beside-honest", &honest[..]),
-        ("beside-hostile", &worst[..]),
-    ];
-    for (namespace, enemies) in places {
-        let _node = node(plane, namespace).await?;
-        work(plane, namespace, "0.15").await?;
-        for policy in enemies {
-            put(&client, namespace, &policy.name, policy.bytes.clone()).await?;
-            neighbour(&client, namespace, &policy.name).await?;
-        }
-        put(&client, namespace, "own", variant(0)).await?;
-        let items: Vec<_> = (0..20).map(|i| format!("item-{i}")).collect();
-        for name in HONEST {
-            let mut spec = json!({ "oaatType": "work", "oaatItems": items, "frequency": "1ms", "podHistoryLimit": 10 });
-            if name == "honest-own-policy" {
-                spec["policy"] = json!({ "configMap": { "name": "own" } });
-            }
-            create(&client, namespace, name, spec).await?;
-        }
-        let operator = start(plane, kubeconfig, namespace).await?;
-        let names = enemies.iter().map(|policy| policy.name.clone());
-        let poke = tokio::spawn(poke(client.clone(), namespace.to_owned(), names.collect()));
-        let bombs = match namespace {
-            "beside-hostile" => {
-                tokio::spawn(upload(client.clone(), namespace.to_owned(), heavy.clone()))
-            }
-            _ => tokio::spawn(async { Ok(()) }),
-        };
-        // At the same time, as they would run.
-        let (default, own) = tokio::join!(
-            collect(steps(&client, namespace, HONEST[0]), runs),
-            collect(steps(&client, namespace, HONEST[1]), runs)
-        );
-        poke.abort();
-        bombs.abort();
-        measured.push([default?, own?]);
-        drop(operator);
-    }
-    let [alone, honest, hostile] = &measured[..] else {
-        return Ok(());
-    };
-    for (place, name) in ["the built-in policy", "a policy of its own"]
-        .iter()
-        .enumerate()
-    {
-        println!("hand-over of an honest group with {name}:");
-        let figures = |words: &str, samples: &Samples| {
-            let (half, most) = (samples.quantile(0.5), samples.quantile(0.99));
-            println!(
-                "  {words:<52} p50 {:>8}, p99 {:>8}: × {:.2} and {:.2}",
-                ms(half),
-                ms(most),
-                half.as_secs_f64() / alone[place].quantile(0.5).as_secs_f64(),
-                most.as_secs_f64() / alone[place].quantile(0.99).as_secs_f64(),
-            );
-        };
-        let beside = WORST.len();
-        figures("alone", &alone[place]);
-        figures(&format!("beside {beside} honest ones"), &honest[place]);
-        figures(
-            &format!("beside {beside} hostile ones and bombs for the compiler"),
-            &hostile[place],
-        );
-        println!("  (goal: p99 beside hostile ones × 2)");
-    }
-    Ok(())
-}
+/// How much longer the slowest hand-overs may take beside hostile namespaces.
+const GOAL: f64 = 1.5;
 
 /// A group beside the honest ones, and its policy.
-struct Neighbour {
+struct Neighbor {
+    namespace: String,
     name: String,
     bytes: Vec<u8>,
 }
 
-impl From<Hostile> for Neighbour {
-    fn from(policy: Hostile) -> Self {
-        Self {
-            name: format!("hostile-{}", policy.name),
-            bytes: policy.bytes,
-        }
+/// Groups with these policies, spread over so many namespaces as there are to be.
+fn neighbors(place: &str, policies: impl Iterator<Item = (String, Vec<u8>)>) -> Vec<Neighbor> {
+    let numbered = policies.enumerate();
+    numbered
+        .map(|(number, (name, bytes))| Neighbor {
+            namespace: format!("{place}-{}", number % NAMESPACES),
+            name,
+            bytes,
+        })
+        .collect()
+}
+
+pub async fn measure(plane: &ControlPlane, kubeconfig: &Path, runs: usize) -> Result<()> {
+    let all = tokio::task::spawn_blocking(hostile_policies::all).await??;
+    let worst = all
+        .into_iter()
+        .filter(|policy| WORST.contains(&policy.name));
+    let worst: Vec<_> = worst.map(|p| (p.name.to_owned(), p.bytes)).collect();
+    ensure!(worst.len() == WORST.len(), "{} are there", worst.len());
+    let honest = (0..WORST.len()).map(|n| (format!("neighbor-{n}"), variant(1 + n)));
+    let places = [
+        ("alone", Vec::new()),
+        ("honest", neighbors("honest", honest)),
+        ("hostile", neighbors("hostile", worst.into_iter())),
+    ];
+    let mut measured = Vec::new();
+    for (place, neighbors) in places {
+        measured.push(beside(plane, kubeconfig, place, neighbors, runs).await?);
     }
+    let [alone, honest, hostile] = &measured[..] else {
+        return Ok(());
+    };
+    for (group, name) in ["the built-in policy", "its own policy"].iter().enumerate() {
+        println!("hand-over of an honest group with {name}:");
+        let alone = &alone[group];
+        for (words, samples) in [
+            ("alone", alone),
+            ("beside ten honest namespaces", &honest[group]),
+            ("beside ten hostile namespaces", &hostile[group]),
+        ] {
+            let (half, most) = (samples.quantile(0.5), samples.quantile(0.99));
+            println!(
+                "  {words:<30} p50 {:>8}, p99 {:>8}: × {:.2} and {:.2}",
+                ms(half),
+                ms(most),
+                half.as_secs_f64() / alone.quantile(0.5).as_secs_f64(),
+                most.as_secs_f64() / alone.quantile(0.99).as_secs_f64(),
+            );
+        }
+        println!("  (goal: p99 beside hostile namespaces × {GOAL})");
+    }
+    Ok(())
+}
+
+/// Hand-overs of the two honest groups beside these neighbors.
+async fn beside(
+    plane: &ControlPlane,
+    kubeconfig: &Path,
+    place: &str,
+    neighbors: Vec<Neighbor>,
+    runs: usize,
+) -> Result<[Samples; 2]> {
+    let client = plane.admin();
+    let namespace = format!("beside-{place}");
+    let _node = node(plane, &namespace).await?;
+    work(plane, &namespace, "0.15").await?;
+    let mut namespaces: Vec<_> = neighbors.iter().map(|n| n.namespace.clone()).collect();
+    namespaces.sort();
+    namespaces.dedup();
+    for namespace in &namespaces {
+        plane.namespace(namespace).await?;
+        work(plane, namespace, "0.15").await?;
+    }
+    for neighbor in &neighbors {
+        put(
+            &client,
+            &neighbor.namespace,
+            &neighbor.name,
+            neighbor.bytes.clone(),
+        )
+        .await?;
+        with_policy(&client, &neighbor.namespace, &neighbor.name).await?;
+    }
+    put(&client, &namespace, "own", variant(0)).await?;
+    let items: Vec<_> = (0..20).map(|i| format!("item-{i}")).collect();
+    for name in HONEST {
+        let mut spec = json!({ "oaatType": "work", "oaatItems": items, "frequency": "1ms", "podHistoryLimit": 10 });
+        if name == "honest-own-policy" {
+            spec["policy"] = json!({ "configMap": { "name": "own" } });
+        }
+        create(&client, &namespace, name, spec).await?;
+    }
+    let attacked = if place == "hostile" {
+        namespaces.clone()
+    } else {
+        Vec::new()
+    };
+    namespaces.push(namespace.clone());
+    let operator = start_in(plane, kubeconfig, namespaces).await?;
+    let poke = tokio::spawn(poke(client.clone(), neighbors));
+    let attack = tokio::spawn(attack(client.clone(), attacked));
+    // At the same time, as they would run.
+    let (default, own) = tokio::join!(
+        collect(steps(&client, &namespace, HONEST[0]), runs),
+        collect(steps(&client, &namespace, HONEST[1]), runs)
+    );
+    // Had one of them ended, the figures would say nothing.
+    ensure!(
+        !poke.is_finished() && !attack.is_finished(),
+        "the neighbors stopped trying"
+    );
+    poke.abort();
+    attack.abort();
+    drop(operator);
+    Ok([default?, own?])
 }
 
 /// A group with the policy in a ConfigMap of the same name.
-async fn neighbour(client: &Client, namespace: &str, name: &str) -> Result<()> {
-    // Of a type that is refused would not be asked: these are, and start nothing for long.
+async fn with_policy(client: &Client, namespace: &str, name: &str) -> Result<()> {
+    // A group whose type is refused would not be asked: these are, and start nothing for long.
     let policy = json!({ "configMap": { "name": name } });
     let spec =
         json!({ "oaatType": "work", "oaatItems": ["a", "b"], "frequency": "1h", "policy": policy });
@@ -159,41 +180,71 @@ async fn neighbour(client: &Client, namespace: &str, name: &str) -> Result<()> {
 }
 
 /// A change of the spec has the policy asked again: twenty times a second, in turn.
-async fn poke(client: Client, namespace: String, names: Vec<String>) -> Result<()> {
+async fn poke(client: Client, neighbors: Vec<Neighbor>) -> Result<()> {
     for round in 0_u64.. {
-        for name in &names {
+        for neighbor in &neighbors {
             let spec = json!({ "spec": { "failureCoolOff": format!("{}ms", 1 + round % 1000) } });
-            groups(&client, &namespace)
-                .patch(name, &PatchParams::default(), &Patch::Merge(&spec))
+            groups(&client, &neighbor.namespace)
+                .patch(
+                    &neighbor.name,
+                    &PatchParams::default(),
+                    &Patch::Merge(&spec),
+                )
                 .await
                 .context("poke")?;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        if names.is_empty() {
-            break;
+        if neighbors.is_empty() {
+            std::future::pending::<()>().await;
         }
     }
     Ok(())
 }
 
-/// Uploads components that are as much work to compile as is accepted, a new one each second, so
-/// that the compiler is never idle.
-async fn upload(client: Client, namespace: String, heavy: Vec<Hostile>) -> Result<()> {
-    let name = "hostile-bombs";
-    let mut known = false;
-    for number in 0_u64.. {
-        let bomb = &heavy[number as usize % heavy.len()];
-        let mut wasm = bomb.bytes.clone();
-        // Another digest each time.
+/// Uploads components made against the compiler, a new one each second and to each namespace in
+/// turn, so that the compiler is never idle; and lists and annotations, which are parsed anew.
+async fn attack(client: Client, namespaces: Vec<String>) -> Result<()> {
+    if namespaces.is_empty() {
+        std::future::pending::<()>().await;
+    }
+    let attacks = tokio::task::spawn_blocking(hostile_policies::attacks).await??;
+    // Not packed, so that bytes at the end make another component, and one that fits.
+    let attacks = attacks
+        .iter()
+        .filter(|a| a.bytes.starts_with(b"\0asm") && a.bytes.len() < 500_000);
+    let attacks: Vec<_> = attacks.collect();
+    let lists = hostile_policies::lists();
+    let lists: Vec<_> = lists
+        .iter()
+        .filter(|list| list.text.len() < 200_000)
+        .collect();
+    let annotations = hostile_policies::run_now();
+    let name = "attack";
+    for number in 0_usize.. {
+        let namespace = &namespaces[number % namespaces.len()];
+        let mut wasm = attacks[number * 7 % attacks.len()].bytes.clone();
         wasm.extend([0, 10, 1, b'n']);
         wasm.extend(number.to_le_bytes());
-        let mut gz = GzEncoder::new(Vec::new(), Compression::fast());
-        gz.write_all(&wasm)?;
-        put(&client, &namespace, name, gz.finish()?).await?;
-        if !known {
-            neighbour(&client, &namespace, name).await?;
-            known = true;
+        put(&client, namespace, name, wasm).await?;
+        let map = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "lists" },
+            "data": { "items": lists[number % lists.len()].text },
+        });
+        let maps: kube::Api<k8s_openapi::api::core::v1::ConfigMap> =
+            kube::Api::namespaced(client.clone(), namespace);
+        let params = PatchParams::apply("bench").force();
+        maps.patch("lists", &params, &Patch::Apply(&map)).await?;
+        if number < namespaces.len() {
+            with_policy(&client, namespace, name).await?;
         }
+        let annotation = &annotations[number % annotations.len()].text;
+        let change = json!({
+            "metadata": { "annotations": { "oaat.kawaja.net/run-now": annotation } },
+            "spec": { "itemsFrom": [{ "name": "s", "configMap": { "name": "lists" } }] },
+        });
+        groups(&client, namespace)
+            .patch(name, &PatchParams::default(), &Patch::Merge(&change))
+            .await?;
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     Ok(())

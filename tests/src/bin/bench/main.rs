@@ -2,6 +2,7 @@
 //! shared, so what counts is a ratio to a naive loop measured in the same run; the
 //! goals are those of a machine with two cores.
 
+mod attacks;
 mod decision;
 mod election;
 mod handover;
@@ -29,11 +30,13 @@ struct Cli {
 enum Part {
     /// One decision, and the compilation of the policies.
     Decision,
+    /// Components made against the compiler: how soon each ends, and what it leaves behind.
+    Attacks,
     /// From the end of a pod to the next.
     Handover,
     /// Policies in ConfigMaps.
     Policies,
-    /// Hostile policies beside honest ones.
+    /// Hostile namespaces beside an honest one.
     Hostile,
     /// From the end of a leader to the next.
     Election,
@@ -56,7 +59,10 @@ async fn main() -> Result<()> {
     if wanted(Part::Wishes) {
         wishes::look_ahead()?;
     }
-    if cli.only == Some(Part::Decision) {
+    if wanted(Part::Attacks) {
+        attacks::measure()?;
+    }
+    if matches!(cli.only, Some(Part::Decision | Part::Attacks)) {
         return Ok(());
     }
     let options = Options {

@@ -64,10 +64,19 @@ pub async fn create(client: &Client, namespace: &str, name: &str, spec: Value) -
 }
 
 pub async fn start(plane: &ControlPlane, kubeconfig: &Path, namespace: &str) -> Result<Operator> {
+    start_in(plane, kubeconfig, vec![namespace.to_owned()]).await
+}
+
+/// The same, in several namespaces.
+pub async fn start_in(
+    plane: &ControlPlane,
+    kubeconfig: &Path,
+    namespaces: Vec<String>,
+) -> Result<Operator> {
     Operator::start(&OperatorOptions {
         binary: operator::binary(true)?,
         kubeconfig: kubeconfig.to_owned(),
-        namespaces: vec![namespace.to_owned()],
+        namespaces,
         leader_elect: false,
         retry_floor: "0s".into(),
         log_dir: plane.folder().to_owned(),

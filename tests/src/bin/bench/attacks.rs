@@ -1,0 +1,44 @@
+//! Components made against the compiler, in the operator's compile process: how soon each ends,
+//! and by how much the process that asked has grown.
+
+use crate::samples::ms;
+use anyhow::Result;
+use hostile_policies::Attack;
+use oaat_tests::compiling::{Compiler, memory};
+use oaat_tests::operator;
+use std::time::Duration;
+
+/// The longest that one may take.
+const LONGEST: Duration = Duration::from_secs(35);
+/// Megabytes by which this process may grow.
+const GROWTH: f64 = 10.0;
+
+pub fn measure() -> Result<()> {
+    let compiler = Compiler::new(operator::binary(true)?)?;
+    let all = hostile_policies::attacks()?;
+    println!("components made against the compiler:");
+    let megabytes = || anyhow::Ok(memory("self", "VmRSS")? as f64 / f64::from(1 << 20));
+    let before = megabytes()?;
+    let (mut longest, mut most, mut late) = (Duration::ZERO, 0.0_f64, 0);
+    for Attack { name, bytes, .. } in &all {
+        let verdict = compiler.verdict(bytes);
+        let grown = megabytes()? - before;
+        println!(
+            "  {name:26} {:17} {:>10}, child {:>5} MB, this process {grown:+.1} MB",
+            verdict.reason,
+            ms(verdict.took),
+            verdict.peak >> 20,
+        );
+        longest = longest.max(verdict.took);
+        most = most.max(grown);
+        late += usize::from(verdict.took > LONGEST);
+    }
+    println!(
+        "  {} of {} took longer than {LONGEST:?} (goal 0)",
+        late,
+        all.len()
+    );
+    println!("  the longest took {} (goal {})", ms(longest), ms(LONGEST));
+    println!("  this process grew by {most:.1} MB (goal {GROWTH} MB)");
+    Ok(())
+}

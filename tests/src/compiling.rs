@@ -1,0 +1,146 @@
+//! The operator's compile process, seen from outside: how components end in it, what that takes,
+//! and what stays behind in the process that asked.
+
+use anyhow::{Context, Result};
+use hostile_policies::COMPILED;
+use policy_host::{CompileProcess, Host, Limits, LoadError, Policy};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// How a component ended.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// The reason, or `Compiled`.
+    pub reason: &'static str,
+    /// The words.
+    pub message: String,
+    /// How long it took.
+    pub took: Duration,
+    /// The most resident memory of the child, in bytes, as far as it was seen.
+    pub peak: u64,
+}
+
+/// Compiles components in child processes of the operator's binary, as the operator does.
+#[derive(Clone)]
+pub struct Compiler(CompileProcess);
+
+impl Compiler {
+    /// Uses the `compile-policy` of this binary, which must be of this build.
+    ///
+    /// # Errors
+    /// When the machine cannot run policies.
+    pub fn new(binary: PathBuf) -> Result<Self> {
+        let host = Host::new(Limits::default())?;
+        Ok(Self(CompileProcess::new(binary, host)))
+    }
+
+    /// A policy that can be asked.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn load(&self, bytes: &[u8]) -> Result<Policy, LoadError> {
+        self.0.compile(bytes).map(|compiled| compiled.policy)
+    }
+
+    /// How a component ends.
+    pub fn verdict(&self, bytes: &[u8]) -> Verdict {
+        let begin = Instant::now();
+        let peaks = Peaks::watch();
+        let (reason, message) = match self.load(bytes) {
+            Ok(_) => (COMPILED, String::new()),
+            Err(error) => (error.reason(), error.to_string()),
+        };
+        Verdict {
+            reason,
+            message,
+            took: begin.elapsed(),
+            peak: peaks.end(),
+        }
+    }
+}
+
+/// A line of a process's status, in bytes.
+///
+/// # Errors
+/// When there is no such process, or no such line.
+pub fn memory(process: &str, line: &str) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let found = status.lines().find_map(|l| l.strip_prefix(line));
+    let kilobytes = found.and_then(|rest| rest.split_whitespace().nth(1));
+    let kilobytes: u64 = kilobytes.context("no such line")?.parse()?;
+    Ok(kilobytes << 10)
+}
+
+/// Looks at the memory of the children of this process until it is told to stop.
+struct Peaks {
+    most: Arc<AtomicU64>,
+    done: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Peaks {
+    fn watch() -> Self {
+        let (most, done) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
+        let (seen, stop) = (most.clone(), done.clone());
+        let thread = std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                for child in children("self") {
+                    let peak = memory(&child, "VmHWM").unwrap_or(0);
+                    seen.fetch_max(peak, Ordering::Relaxed);
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        Self { most, done, thread }
+    }
+
+    fn end(self) -> u64 {
+        self.done.store(true, Ordering::Relaxed);
+        let _ = self.thread.join();
+        self.most.load(Ordering::Relaxed)
+    }
+}
+
+/// The children of a process, by the threads that started them.
+fn children(process: &str) -> Vec<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task"));
+    let files = tasks.into_iter().flatten().flatten();
+    let lists = files.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    let children = lists.map(|list| {
+        list.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    });
+    children.flatten().collect()
+}
+
+/// The CPU time that the children of a process have used so far.
+pub fn children_cpu(process: &str) -> Duration {
+    // Fields 14 to 17 of proc(5), counted from the name's end: its own, and that of children that
+    // have ended, each in ticks of 10 ms.
+    let ticks = |process: &str, fields: std::ops::Range<usize>| -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        let rest = stat.rsplit(')').next().unwrap_or_default();
+        let fields = rest
+            .split_whitespace()
+            .skip(fields.start)
+            .take(fields.len());
+        fields.filter_map(|field| field.parse::<u64>().ok()).sum()
+    };
+    let running = children(process);
+    let running = running
+        .iter()
+        .map(|child| ticks(child, 11..13))
+        .sum::<u64>();
+    Duration::from_millis(10 * (running + ticks(process, 13..15)))
+}
+
+/// The operator's binary.
+///
+/// # Errors
+/// When it does not build.
+pub fn binary() -> Result<PathBuf> {
+    crate::operator::binary(!cfg!(debug_assertions))
+}

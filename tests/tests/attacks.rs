@@ -1,0 +1,76 @@
+//! Components made against the compiler, in the operator's compile process: each ends in a named
+//! reason, and leaves nothing behind in the process that asked. A program of its own, because its
+//! memory is measured. `cargo xtask fuzz --target attacks` gives it all of them, which takes some
+//! minutes; without that it takes those that end soon, and one for each way not to.
+
+#![allow(clippy::unwrap_used)]
+
+use hostile_policies::Attack;
+use oaat_tests::compiling::{Compiler, binary, memory};
+use std::io::Write;
+use std::time::Duration;
+
+/// The longest that one may take.
+const LONGEST: Duration = Duration::from_secs(35);
+/// The most bytes by which this process may grow.
+const GROWTH: u64 = 10 << 20;
+/// The beginnings of the names of those that are always tried.
+const CHOSEN: [&str; 16] = [
+    "artifact",
+    "core-count-",
+    "count-",
+    "cut-",
+    "deep-lists",
+    "doubling-imports",
+    "float-chain",
+    "gzip-",
+    "nested-",
+    "adapter-chain",
+    "operand-stacks",
+    "bomb-calls",
+    "size-",
+    "self-instance",
+    "threads",
+    "variant-lifts",
+];
+
+#[test]
+fn attacks_end_in_a_named_reason() {
+    let compiler = Compiler::new(binary().unwrap()).unwrap();
+    let mut attacks = hostile_policies::attacks().unwrap();
+    if std::env::var_os("OAAT_FUZZ_SECONDS").is_none() {
+        attacks.retain(|attack| CHOSEN.iter().any(|begin| attack.name.starts_with(begin)));
+    }
+    // Not by println!, whose text cargo shows of failed tests only: this list is for everyone.
+    let mut out = std::io::stdout();
+    let mut wrong = Vec::new();
+    compiler.verdict(&hostile_policies::honest().unwrap());
+    let before = memory("self", "VmRSS").unwrap();
+    for Attack {
+        name,
+        what,
+        bytes,
+        ends,
+    } in &attacks
+    {
+        let verdict = compiler.verdict(bytes);
+        let grown = memory("self", "VmRSS").unwrap().saturating_sub(before);
+        let shown = &verdict.message[..verdict.message.floor_char_boundary(100)];
+        writeln!(
+            out,
+            "attack {name:26} {:17} {:6} ms, child {:4} MB, here {:+} KB  {shown}",
+            verdict.reason,
+            verdict.took.as_millis(),
+            verdict.peak >> 20,
+            grown >> 10,
+        )
+        .unwrap();
+        let named = ends.contains(&verdict.reason);
+        if !named || verdict.took > LONGEST || grown > GROWTH {
+            wrong.push(format!(
+                "{name} ({what}), {grown} bytes here: {verdict:?}, not {ends:?}"
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

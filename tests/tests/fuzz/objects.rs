@@ -1,0 +1,183 @@
+//! Annotations, and whole objects: decoded, checked, and settled as in a reconciliation.
+
+use crate::runner::fuzz;
+use hostile_policies::{mutated, mutated_text, soup};
+use oaat_operator::api::{OaatGroup, OaatType, Timestamp};
+use oaat_operator::cluster::TypeRead;
+use oaat_operator::decide::{CurrentPod, Observed, settle};
+use oaat_operator::items::Listing;
+use oaat_operator::run_now;
+use oaat_operator::validate::{PAUSED, suspended, validate};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const NOW: Timestamp = Timestamp(1_800_000_000_000);
+/// The most bytes of a message.
+const WORDS: usize = 8 << 10;
+
+/// A group with a status that has seen something.
+fn used() -> Value {
+    json!({
+        "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
+        "metadata": { "name": "g", "namespace": "n", "uid": "u", "generation": 3, "annotations": {
+            run_now::ANNOTATION: "{\"token\": \"t\", \"items\": [\"a\"]}", PAUSED: "no",
+        } },
+        "spec": {
+            "oaatType": "work", "oaatItems": ["a", "b", "c"], "frequency": "1h", "failureCoolOff": "5m",
+            "itemOptions": { "b": { "suspend": true, "frequency": "2h" } },
+            "blackoutWindows": [{ "schedule": "0 22 * * 1-5", "duration": "8h", "timeZone": "Europe/Berlin" }],
+            "itemsFrom": [{ "name": "s", "configMap": { "name": "m" } }],
+            "policy": { "configMap": { "name": "p" }, "settings": { "a": [1, 2.5, "x"] } },
+        },
+        "status": {
+            "observedGeneration": 2, "state": "Running", "message": "runs a", "run": 7,
+            "items": {
+                "a": { "item": "a", "state": "Running", "lastStarted": "2027-01-15T07:59:00Z", "runs": 3, "failures": 1 },
+                "b": { "item": "b", "lastSuccess": "2027-01-15T06:00:00Z", "runs": 2, "failures": 0 },
+            },
+            "current": { "run": 7, "item": "a", "podName": "g-7", "podUid": "p7", "claimed": "2027-01-15T07:59:00Z" },
+            "history": [{ "run": 6, "item": "b", "result": "Succeeded", "pod": "g-6", "started": "2027-01-15T06:00:00Z", "finished": "2027-01-15T06:00:09Z", "reason": "Completed" }],
+            "runNow": { "token": "s", "time": "2027-01-15T05:00:00Z" },
+            "itemSources": [{ "name": "s", "items": ["c"] }],
+            "conditions": [{ "type": "Ready", "status": "True", "reason": "Ready", "message": "", "lastTransitionTime": "2027-01-15T05:00:00Z" }],
+        },
+    })
+}
+
+fn observed(group: OaatGroup) -> Observed {
+    Observed {
+        now: NOW,
+        group,
+        listing: Listing::default(),
+        uid: "u".into(),
+        pods: Vec::new(),
+        current: CurrentPod::None,
+        deleted_alive: false,
+        ends: false,
+        type_: TypeRead::Missing,
+        leads: false,
+        retry_floor: Duration::from_secs(10),
+    }
+}
+
+/// What a reconciliation makes of a group.
+fn settled(group: OaatGroup) -> Result<(), TestCaseError> {
+    let valid = validate(&group.spec);
+    if let Err(problems) = &valid {
+        prop_assert!(problems.iter().all(|words| words.len() < WORDS));
+    }
+    let plan = settle(&observed(group), &valid);
+    for condition in &plan.status.conditions {
+        prop_assert!(!condition.reason.is_empty());
+        // What the API server takes of a message.
+        prop_assert!(
+            condition.message.len() <= 32_768,
+            "{}",
+            condition.message.len()
+        );
+    }
+    Ok(())
+}
+
+/// What the operator makes of an object's JSON.
+fn survives(json: &[u8]) -> Result<(), TestCaseError> {
+    if let Ok(group) = serde_json::from_slice::<OaatGroup>(json) {
+        settled(group)?;
+    }
+    let _ = serde_json::from_slice::<OaatType>(json);
+    Ok(())
+}
+
+#[test]
+fn objects_made_by_hand() {
+    for object in hostile_policies::objects() {
+        survives(object.value().to_string().as_bytes()).unwrap();
+    }
+    let used: OaatGroup = serde_json::from_value(used()).unwrap();
+    settled(used).unwrap();
+}
+
+#[test]
+fn objects() {
+    let small = hostile_policies::objects()
+        .into_iter()
+        .map(|object| object.value().to_string());
+    let small = small
+        .map(String::into_bytes)
+        .filter(|json| json.len() < 4_096);
+    let used = mutated(vec![used().to_string().into_bytes()]);
+    let strategy = prop_oneof![3 => used, 1 => mutated(small.collect())];
+    fuzz("objects", 5_000, &strategy, |json| survives(&json));
+}
+
+#[test]
+fn annotations_made_by_hand() {
+    for text in hostile_policies::run_now() {
+        let problem = noted(&text.text).unwrap();
+        if let Some(refused) = text.refused {
+            assert_eq!(problem, refused, "{}", text.name);
+        }
+    }
+}
+
+#[test]
+fn annotations() {
+    const PIECES: &[&str] = &[
+        "{",
+        "}",
+        "[",
+        "]",
+        "\"token\": ",
+        "\"items\": ",
+        "\"t\"",
+        "\"*\"",
+        "\"a\"",
+        ",",
+        ":",
+        "\"",
+        "\\",
+        "\\u0041",
+        "\\ud800",
+        "1",
+        "-",
+        "e9",
+        "null",
+        "true",
+        " ",
+        "\u{1b}",
+        "\u{202e}",
+        "x",
+    ];
+    let short = hostile_policies::run_now()
+        .into_iter()
+        .map(|text| text.text);
+    let short = short.filter(|text| text.len() < 10_000).collect();
+    let strategy = prop_oneof![mutated_text(short), soup(PIECES, 30), ".*"];
+    fuzz("annotations", 5_000, &strategy, |text| {
+        noted(&text).map(drop)
+    });
+}
+
+/// Whether something is wrong with a request to run items now; told once, and in few words.
+fn noted(text: &str) -> Result<bool, TestCaseError> {
+    let mut group: OaatGroup = serde_json::from_value(used()).unwrap();
+    let annotations = [run_now::ANNOTATION, PAUSED].map(|name| (name.to_owned(), text.to_owned()));
+    group.metadata.annotations = Some(annotations.into());
+    let _ = suspended(&group);
+    let mut status = group.status.clone().unwrap_or_default();
+    run_now::heed(&group, &mut status, NOW);
+    let problem = status
+        .run_now
+        .as_ref()
+        .and_then(|noted| noted.problem.clone());
+    prop_assert!(
+        problem.as_ref().is_none_or(|words| words.len() < 2_048),
+        "{problem:?}"
+    );
+    let once = status.clone();
+    prop_assert_eq!(run_now::heed(&group, &mut status, NOW), None);
+    prop_assert_eq!(&once, &status);
+    prop_assert!(run_now::waiting(&group, &status).is_none_or(|words| words.len() < 2_048));
+    Ok(problem.is_some())
+}

@@ -1,0 +1,52 @@
+//! `cargo xtask fuzz`: the property tests of `tests/tests/fuzz`, for as long as one likes.
+
+use crate::{built, cargo, tools};
+use anyhow::{Result, bail};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Each target, the test binary it is in, and the name of its test there.
+const TARGETS: [(&str, &str, &str); 7] = [
+    ("attacks", "attacks", "attacks_end_in_a_named_reason"),
+    ("components", "fuzz", "components::components"),
+    ("lists", "fuzz", "texts::lists"),
+    ("paths", "fuzz", "texts::paths"),
+    ("schedules", "fuzz", "texts::schedules"),
+    ("annotations", "fuzz", "objects::annotations"),
+    ("objects", "fuzz", "objects::objects"),
+];
+
+/// Runs one target or all of them, each in a process of its own: a fault may end it.
+pub fn run(minutes: u64, only: Option<&str>, seed: Option<u64>) -> Result<ExitCode> {
+    let chosen = |name| only.is_none_or(|only| only == name);
+    let targets: Vec<_> = TARGETS.iter().filter(|(name, ..)| chosen(*name)).collect();
+    if targets.is_empty() {
+        let names = TARGETS.map(|(name, ..)| name).join(", ");
+        bail!("no target {}; there are {names}", only.unwrap_or_default());
+    }
+    tools::side_by_side(false, &["build", "--workspace", "--bins"])?;
+    let share = Duration::from_secs(60 * minutes) / targets.len() as u32;
+    let mut failed = Vec::new();
+    for (target, binary, test) in targets {
+        let mut command = cargo();
+        command
+            .args(["test", "--quiet", "--workspace", "--test", binary, "--"])
+            .args(["--exact", test, "--nocapture"])
+            .env("OAAT_OPERATOR_BINARY", built("debug", "oaat-operator"));
+        match seed {
+            Some(seed) => command.env("OAAT_FUZZ_SEED", seed.to_string()),
+            None => command.env("OAAT_FUZZ_SECONDS", share.as_secs().to_string()),
+        };
+        if !command.status()?.success() {
+            failed.push(*target);
+        }
+    }
+    if failed.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!(
+        "failed: {}; the lines above say with which seed",
+        failed.join(", ")
+    );
+    Ok(ExitCode::FAILURE)
+}
