@@ -48,7 +48,7 @@ fn candidate(namespace: &str, uid: &str, nonce: &str) -> Result<Value> {
             "schedulingGates": [{ "name": "example.com/other" }],
         },
     }))?;
-    Ok(pod::build(
+    pod::build(
         &spec,
         &PodRequest {
             namespace,
@@ -59,7 +59,8 @@ fn candidate(namespace: &str, uid: &str, nonce: &str) -> Result<Value> {
             run: 1,
             nonce,
         },
-    ))
+    )
+    .context("the pod is too large")
 }
 
 /// A pod that lists items. The tests of lists show that those of the operator are allowed.

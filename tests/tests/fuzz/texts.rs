@@ -137,12 +137,15 @@ fn paths() {
         2 => soup(PIECES, 20),
         2 => soup(PIECES, 20).prop_map(|text| format!("$.items[*]{text}")),
     ];
-    fuzz("paths", 3_000, &(strategy, answers), |(text, answer)| {
-        match text.parse::<JsonPath>() {
+    fuzz(
+        "paths",
+        3_000,
+        &(strategy, answers),
+        |(text, answer)| match text.parse::<JsonPath>() {
             Ok(path) => is_list(&at_path(&answer, &path)),
             Err(error) => refused(&Err(error)),
-        }
-    });
+        },
+    );
 }
 
 fn window(schedule: &str, duration: &str, zone: Option<&str>) -> OaatGroupSpec {
