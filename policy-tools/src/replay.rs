@@ -325,8 +325,8 @@ mod tests {
             serde_json::json!({ "target": RECORDER, "message": "no decision", "digest": "d" })
                 .to_string(),
         ];
-        for line in digests {
-            assert_eq!(in_line(&line), Some(None), "{line}");
+        for line in &digests {
+            assert_eq!(in_line(line), Some(None), "{line}");
         }
         assert_eq!(in_line("2026  INFO oaat_operator::run: stopped"), None);
         let file = tempfile::NamedTempFile::new().unwrap();

@@ -143,7 +143,7 @@ fn paths() {
         &(strategy, answers),
         |(text, answer)| match text.parse::<JsonPath>() {
             Ok(path) => is_list(&at_path(&answer, &path)),
-            Err(error) => refused(&Err(error)),
+            Err(error) => refused::<JsonPath>(&Err(error)),
         },
     );
 }
