@@ -191,6 +191,9 @@ mod tests {
             ".policy.source",
             ".policyState",
             ".policyStateOf",
+            ".rejectedPolicy.operator",
+            ".rejectedPolicy.reason",
+            ".rejectedPolicy.sha256",
             ".runNow.token",
             ".state",
         ];

@@ -115,10 +115,8 @@ pub fn rule(seen: &Observed, plan: &mut Plan, ruling: &Ruling) {
         Some(problem) if problem.rejected.is_none() => {}
         None if ruling.in_use.is_none() => {}
         problem => {
-            let rejected = problem
-                .as_ref()
-                .and_then(|problem| problem.rejected.clone());
-            plan.status.rejected_policy = rejected;
+            let rejected = problem.as_ref().and_then(|p| p.rejected.as_deref());
+            plan.status.rejected_policy = rejected.cloned();
         }
     }
     if ruling

@@ -43,7 +43,7 @@ pub struct Problem {
     /// What is wrong, and what to do.
     pub message: String,
     /// For the group's status, if it is a verdict on the component.
-    pub rejected: Option<RejectedPolicy>,
+    pub rejected: Option<Box<RejectedPolicy>>,
     /// A busy machine, not the policy, is the reason: the policy is asked again later.
     pub passing: bool,
 }
@@ -71,7 +71,7 @@ impl Problem {
             operator: VERSION.to_owned(),
         };
         Self {
-            rejected: Some(rejected),
+            rejected: Some(Box::new(rejected)),
             ..problem
         }
     }
@@ -82,7 +82,7 @@ impl Problem {
             .into_iter()
             .find(|reason| *reason == rejected.reason && rejected.operator == VERSION)?;
         Some(Self {
-            rejected: Some(rejected.clone()),
+            rejected: Some(Box::new(rejected.clone())),
             ..Self::new(reason, rejected.message.clone())
         })
     }

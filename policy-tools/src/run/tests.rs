@@ -30,7 +30,7 @@ note: the only item that is due
   c     ready, held
 fuel: ";
     assert!(said.starts_with(expected), "{said}");
-    assert!(said.contains(" of 10300000\ntime: "), "{said}");
+    assert!(said.contains(" of 10150000\ntime: "), "{said}");
 }
 
 #[test]

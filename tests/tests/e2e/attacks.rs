@@ -303,8 +303,25 @@ async fn settled(world: &World, mut waiting: Vec<Enemy>) -> Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn attacks_of_all_kinds_at_once_harm_nobody() -> Result<()> {
+/// Stack for the test: it holds, writes, and drops objects that are nested thousands of levels deep.
+const STACK: usize = 256 << 20;
+
+#[test]
+fn attacks_of_all_kinds_at_once_harm_nobody() -> Result<()> {
+    let test = || {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .thread_stack_size(STACK)
+            .build()?;
+        runtime.block_on(harm_nobody())
+    };
+    let thread = std::thread::Builder::new().stack_size(STACK).spawn(test)?;
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+async fn harm_nobody() -> Result<()> {
     let mut world = World::without_operator("attack-neighbor").await?;
     for namespace in [POLICIES, LISTS, TEXTS, OBJECTS] {
         world.plane.namespace(namespace).await?;

@@ -315,7 +315,7 @@ async fn a_refused_value_is_not_compiled_again_after_a_restart() {
     let PolicyRead::Failed(problem) = first.sources.read(&source("key")) else {
         panic!("it is loaded");
     };
-    let rejected = problem.rejected.unwrap();
+    let rejected = *problem.rejected.unwrap();
     // The same status in another namespace, or of another release, says nothing.
     let older = RejectedPolicy {
         operator: "0.0.1".into(),
