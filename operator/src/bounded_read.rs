@@ -6,6 +6,7 @@
 //! that the sum over all cycles has a ceiling.
 
 use crate::cluster::ClusterError;
+use crate::fair_limiter::{FairLimiter, Permit};
 use crate::kube_cluster::within;
 use crate::text;
 use crate::watched::Watched;
@@ -16,7 +17,7 @@ use kube::core::Request as ApiRequest;
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::time::Duration;
 
 /// The bytes of an answer that are read without a permit: a group of 500 items with a full
 /// status, or a page of forty pods.
@@ -24,6 +25,8 @@ const SMALL: u64 = 256 << 10;
 /// Large answers that are held at a time. A group of 2,000 items with a full status takes some
 /// 10 MB while it is reconciled, and no object can take much more.
 const LARGE: usize = 4;
+/// What a cycle with a large answer takes, roughly: by this the permits are shared fairly.
+const CYCLE: Duration = Duration::from_millis(50);
 /// The maximum bytes of one object. etcd takes 1.5 MiB; escapes make more of it in JSON.
 const OBJECT: u64 = 12 << 20;
 /// The maximum bytes of a list that is read in one piece: some 500 ordinary pods.
@@ -44,9 +47,9 @@ pub struct Undecodable {
 #[derive(Clone)]
 pub struct BoundedReader {
     client: Client,
-    permits: Arc<Semaphore>,
+    permits: FairLimiter,
     /// The permit that this cycle holds for what it has read.
-    held: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+    held: Arc<Mutex<Option<Permit>>>,
 }
 
 impl BoundedReader {
@@ -54,7 +57,7 @@ impl BoundedReader {
     pub fn new(client: Client) -> Self {
         Self {
             client,
-            permits: Arc::new(Semaphore::new(LARGE)),
+            permits: FairLimiter::new(LARGE),
             held: Arc::default(),
         }
     }
@@ -67,7 +70,7 @@ impl BoundedReader {
         }
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, Option<OwnedSemaphorePermit>> {
+    fn held(&self) -> std::sync::MutexGuard<'_, Option<Permit>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -86,7 +89,7 @@ impl BoundedReader {
         let request = ApiRequest::new(K::url_path(&(), Some(namespace)))
             .get(name, &GetParams::default())
             .map_err(|error| ClusterError::Unavailable(error.to_string()))?;
-        let (text, permit) = self.answer(request, OBJECT).await?;
+        let (text, permit) = self.answer(namespace, request, OBJECT).await?;
         if permit.is_some() {
             *self.held() = permit;
         }
@@ -123,7 +126,7 @@ impl BoundedReader {
             } else {
                 LIST
             };
-            let (text, _permit) = self.answer(request, most).await?;
+            let (text, _permit) = self.answer(namespace, request, most).await?;
             let Some(text) = text else {
                 match params.limit {
                     Some(1) => {
@@ -150,9 +153,10 @@ impl BoundedReader {
     /// An answer's bytes, if there are no more than `most`, and the permit for them.
     async fn answer(
         &self,
+        namespace: &str,
         request: http::Request<Vec<u8>>,
         most: u64,
-    ) -> Result<(Option<Vec<u8>>, Option<OwnedSemaphorePermit>), ClusterError> {
+    ) -> Result<(Option<Vec<u8>>, Option<Permit>), ClusterError> {
         let holds = self.held().is_some();
         let mut permit = None;
         loop {
@@ -160,18 +164,22 @@ impl BoundedReader {
                 let body = self.client.request_stream(request.clone()).await?;
                 let may = || {
                     if !holds && permit.is_none() {
-                        permit = self.permits.clone().try_acquire_owned().ok();
+                        permit = self.permits.try_acquire(namespace);
                     }
                     holds || permit.is_some()
                 };
                 read(body, most, may).await.map_err(kube::Error::ReadEvents)
             };
             match within(attempt).await? {
-                Part::Whole(bytes) => return Ok((Some(bytes), permit)),
+                Part::Whole(bytes) => {
+                    if let Some(permit) = &mut permit {
+                        permit.charge(CYCLE);
+                    }
+                    return Ok((Some(bytes), permit));
+                }
                 Part::TooLarge => return Ok((None, permit)),
                 // No connection is held meanwhile, and the wait is no fault of the API server's.
-                // Nobody closes the semaphore.
-                Part::NotNow => permit = self.permits.clone().acquire_owned().await.ok(),
+                Part::NotNow => permit = Some(self.permits.acquire(namespace).await),
             }
         }
     }

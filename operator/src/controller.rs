@@ -17,7 +17,7 @@ use crate::sightings::Sightings;
 use crate::triggers::{self, GroupRef, Triggers, WatchedGroup};
 use crate::types::{self, TypeChecker};
 use crate::uses::Uses;
-use crate::watched::Watched;
+use crate::watched::{Watched, WatchedPod};
 use futures::{FutureExt, Stream, StreamExt, future};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::controller::{Action, Config, ReconcileRequest, applier};
@@ -31,7 +31,7 @@ use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -43,6 +43,11 @@ const CONCURRENCY: u16 = 32;
 
 /// Objects in a page, where a list comes in pages: 15 MiB, if each is as large as can be.
 const PAGE: u32 = 10;
+
+/// Reconciles that a namespace may have in progress when few places are left.
+const SHARE: usize = 8;
+/// The time after which a group that found no place is looked at again.
+const SHARE_WAIT: Duration = Duration::from_millis(50);
 
 /// Failures of a group's cycles in a row after which its user should hear of them.
 const NOTICEABLE: u32 = 4;
@@ -80,8 +85,40 @@ struct Context {
     sightings: Arc<Sightings>,
     policies: Arc<PolicyCache>,
     triggers: Triggers,
+    groups: Store<WatchedGroup>,
     limiter: PolicyLimiter,
     failures: Mutex<HashMap<GroupRef, u32>>,
+    /// Reconciles in progress of each namespace.
+    running: Mutex<HashMap<String, usize>>,
+}
+
+impl Context {
+    fn running(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a reconcile, unless the namespace has more than its share while places are few: what
+    /// its cycles wait for must not keep other namespaces waiting.
+    fn enter(&self, namespace: &str) -> bool {
+        let mut running = self.running();
+        let all: usize = running.values().sum();
+        let own = running.get(namespace).copied().unwrap_or_default();
+        let enters = own < SHARE || all < usize::from(CONCURRENCY) - SHARE;
+        if enters {
+            running.insert(namespace.to_owned(), own + 1);
+        }
+        enters
+    }
+
+    fn leave(&self, namespace: &str) {
+        let mut running = self.running();
+        if let Some(own) = running.get_mut(namespace) {
+            *own -= 1;
+            if *own == 0 {
+                running.remove(namespace);
+            }
+        }
+    }
 }
 
 /// Runs the controllers for one namespace, or for all, until `stop` turns true; then
@@ -154,8 +191,10 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
         sightings,
         policies: cache,
         triggers,
+        groups: groups.clone(),
         limiter,
         failures: Mutex::default(),
+        running: Mutex::default(),
     });
     let looks = applier(
         |group, context| reconcile(group, context).boxed(),
@@ -233,9 +272,18 @@ fn pods(
     namespace: Option<&str>,
     label: &str,
 ) -> impl Stream<Item = Result<Event<Pod>, watcher::Error>> + use<> {
-    let api = api::<Pod>(client, namespace);
+    let api = api::<WatchedPod>(client, namespace);
     let config = watcher::Config::default().labels(label);
-    listed_in_parts(config, move |config| watcher(api.clone(), config)).default_backoff()
+    let pods = listed_in_parts(config, move |config| watcher(api.clone(), config));
+    pods.default_backoff().map(|event| {
+        event.map(|event| match event {
+            Event::Apply(pod) => Event::Apply(pod.0),
+            Event::Delete(pod) => Event::Delete(pod.0),
+            Event::Init => Event::Init,
+            Event::InitApply(pod) => Event::InitApply(pod.0),
+            Event::InitDone => Event::InitDone,
+        })
+    })
 }
 
 /// Starts a watch whose first list comes one object at a time, so that only one is held. An API
@@ -311,9 +359,14 @@ async fn reconcile(
     group: Arc<WatchedGroup>,
     context: Arc<Context>,
 ) -> Result<Action, ClusterError> {
+    let namespace = group.namespace().unwrap_or_default();
+    if !context.enter(&namespace) {
+        return Ok(Action::requeue(SHARE_WAIT));
+    }
     // A task of its own: cycles of different groups then use all cores.
-    let cycle = tokio::spawn(look(ObjectRef::from_obj(group.as_ref()), context));
-    match cycle.await {
+    let cycle = tokio::spawn(look(ObjectRef::from_obj(group.as_ref()), context.clone())).await;
+    context.leave(&namespace);
+    match cycle {
         Ok(result) => result,
         Err(error) => Err(ClusterError::Unavailable(format!(
             "the cycle broke off: {error}"
@@ -370,11 +423,15 @@ async fn look(group: GroupRef, context: Arc<Context>) -> Result<Action, ClusterE
     if let Some(error) = outcome.error {
         return Err(error);
     }
-    context
-        .failures
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .remove(&group);
+    {
+        let mut failures = context
+            .failures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        failures.remove(&group);
+        // A group that is deleted while it fails is not looked at again.
+        failures.retain(|group, _| context.groups.get(group).is_some());
+    }
     Ok(match outcome.again {
         Some(at) => {
             // A timer may fire a little before the clock that cycles read has come

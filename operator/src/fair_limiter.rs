@@ -67,6 +67,9 @@ impl State {
 
     /// Takes the waiter out whose turn it is, if there is one that may work now.
     fn next(&mut self, now: Instant) -> Option<(Waiter, bool)> {
+        if self.free == 0 {
+            return None;
+        }
         self.waiting.retain(|waiter| !waiter.permit.is_closed());
         let candidates = self.waiting.iter().enumerate();
         let (index, heavy, _) = candidates

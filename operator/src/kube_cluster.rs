@@ -9,7 +9,7 @@ use crate::pod::{PodView, names};
 use crate::policies::{PolicyRead, Source};
 use crate::text;
 use crate::uses::Uses;
-use crate::watched::Watched;
+use crate::watched::{Watched, WatchedPod};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{DeleteParams, LogParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{PartialObjectMeta, Request as ApiRequest};
@@ -214,8 +214,8 @@ impl Cluster for KubeCluster {
     ) -> Result<Vec<PodView>, ClusterError> {
         let mut views = Vec::new();
         let mut known = HashSet::new();
-        let mut add = |pods: Vec<Pod>| {
-            let pods = pods.iter().map(PodView::from);
+        let mut add = |pods: Vec<WatchedPod>| {
+            let pods = pods.iter().map(|pod| PodView::from(&pod.0));
             views.extend(pods.filter(|pod| known.insert(pod.uid.clone())));
             match views.len() > MAX_PODS {
                 true => Err(ClusterError::Unavailable(format!(
@@ -236,9 +236,9 @@ impl Cluster for KubeCluster {
     }
 
     async fn pod(&self, namespace: &str, name: &str) -> Result<Option<Pod>, ClusterError> {
-        let api: Api<Pod> = self.api(namespace);
+        let api: Api<WatchedPod> = self.api(namespace);
         match within(api.get(name)).await {
-            Ok(pod) => Ok(Some(pod)),
+            Ok(pod) => Ok(Some(pod.0)),
             Err(ClusterError::NotFound) => Ok(None),
             Err(other) => Err(other),
         }

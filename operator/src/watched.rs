@@ -1,6 +1,7 @@
 //! What is kept of an object that is watched: metadata, without managed fields.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::Resource;
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
@@ -36,29 +37,97 @@ impl<'de, K> Deserialize<'de> for Watched<K> {
             metadata: Metadata,
         }
 
-        #[derive(Default, Deserialize)]
-        #[serde(default, rename_all = "camelCase")]
-        struct Metadata {
-            name: Option<String>,
-            namespace: Option<String>,
-            uid: Option<String>,
-            generation: Option<i64>,
-            resource_version: Option<String>,
-            deletion_timestamp: Option<Time>,
-            annotations: Option<BTreeMap<String, String>>,
-        }
-
         let Object { metadata } = Object::deserialize(deserializer)?;
-        Ok(Self::from(ObjectMeta {
+        Ok(Self::from(ObjectMeta::from(metadata)))
+    }
+}
+
+/// Metadata without managed fields.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Metadata {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    generation: Option<i64>,
+    resource_version: Option<String>,
+    creation_timestamp: Option<Time>,
+    deletion_timestamp: Option<Time>,
+    deletion_grace_period_seconds: Option<i64>,
+    labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
+    owner_references: Option<Vec<OwnerReference>>,
+}
+
+impl From<Metadata> for ObjectMeta {
+    fn from(metadata: Metadata) -> Self {
+        Self {
             name: metadata.name,
             namespace: metadata.namespace,
             uid: metadata.uid,
             generation: metadata.generation,
             resource_version: metadata.resource_version,
+            creation_timestamp: metadata.creation_timestamp,
             deletion_timestamp: metadata.deletion_timestamp,
+            deletion_grace_period_seconds: metadata.deletion_grace_period_seconds,
+            labels: metadata.labels,
             annotations: metadata.annotations,
-            ..ObjectMeta::default()
+            owner_references: metadata.owner_references,
+            ..Self::default()
+        }
+    }
+}
+
+/// A pod without managed fields, whose times clients may set: one that is beyond the year 9999 would
+/// make the list of all pods fail.
+#[derive(Clone, Debug)]
+pub struct WatchedPod(pub Pod);
+
+impl<'de> Deserialize<'de> for WatchedPod {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Object {
+            #[serde(default)]
+            metadata: Metadata,
+            spec: Option<PodSpec>,
+            status: Option<PodStatus>,
+        }
+
+        let object = Object::deserialize(deserializer)?;
+        Ok(Self(Pod {
+            metadata: object.metadata.into(),
+            spec: object.spec,
+            status: object.status,
         }))
+    }
+}
+
+impl Resource for WatchedPod {
+    type DynamicType = ();
+    type Scope = <Pod as Resource>::Scope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        Pod::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        Pod::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        Pod::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        Pod::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.0.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.0.metadata
     }
 }
 
@@ -101,6 +170,22 @@ mod tests {
     use crate::api::OaatGroup;
     use kube::ResourceExt;
     use kube::core::ObjectList;
+
+    #[test]
+    fn a_time_that_cannot_be_decoded_makes_no_list_of_pods_fail() {
+        let list = r#"{"kind":"PodList","apiVersion":"v1","metadata":{},"items":[
+            {"metadata":{"name":"p","labels":{"a":"b"},"managedFields":[{"time":"10000-01-01T23:58:59Z"}]},
+             "spec":{"containers":[]},"status":{"phase":"Running"}}]}"#;
+        let list: ObjectList<WatchedPod> = serde_json::from_str(list).unwrap();
+        let pod = &list.items[0].0;
+        assert_eq!(pod.name_any(), "p");
+        assert_eq!(pod.labels()["a"], "b");
+        let phase = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.as_deref());
+        assert_eq!(phase, Some("Running"));
+    }
 
     #[test]
     fn deeply_nested_managed_fields_make_no_list_fail() {

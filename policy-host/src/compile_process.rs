@@ -63,7 +63,10 @@ impl CompileProcess {
         let unavailable = |error: std::io::Error| {
             LoadError::CompilerUnavailable(format!("{}: {error}", self.program.display()))
         };
-        let mut child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut child = command
             .arg(SUBCOMMAND)
             .env_clear()
             .current_dir("/")
@@ -92,6 +95,12 @@ impl CompileProcess {
                 // Without its pipes it would wait for ever.
                 _ => child.kill().and_then(|()| child.wait()).map(Some),
             };
+            // Whatever it started goes with it, so that its pipes end.
+            #[cfg(target_os = "linux")]
+            if let Ok(group) = i32::try_from(child.id()) {
+                use nix::sys::signal::{Signal, killpg};
+                let _ = killpg(nix::unistd::Pid::from_raw(group), Signal::SIGKILL);
+            }
             let written = written.map(|thread| thread.join().unwrap_or_default());
             let last_words = last_words.map(|thread| thread.join().unwrap_or_default());
             (ended, written, last_words)
@@ -112,11 +121,16 @@ impl CompileProcess {
                 Answer::Compiled {
                     digest,
                     size,
+                    descriptions,
                     landlock,
                 },
                 artifact,
             )) if status.success() && artifact.len() == size => {
-                let compiled = CompiledPolicy { digest, artifact };
+                let compiled = CompiledPolicy {
+                    digest,
+                    artifact,
+                    descriptions,
+                };
                 let policy = self.host.deserialize(&compiled)?;
                 Ok(Compiled { policy, landlock })
             }

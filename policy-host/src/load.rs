@@ -84,8 +84,8 @@ pub enum LoadError {
     },
     /// Compiling it took more memory than it may.
     #[error(
-        "the component is too large to compile: {what} takes more than {} MiB; make it smaller: fewer or shorter functions, fewer types, fewer dependencies",
-        .limit >> 20
+        "the component is too large to compile: {what} takes more than {} KiB; make it smaller: fewer or shorter functions, fewer types, fewer dependencies",
+        .limit >> 10
     )]
     CompileTooLarge {
         /// What is too large.
@@ -106,6 +106,8 @@ pub enum LoadError {
 pub enum CompileMemory {
     /// The memory of the compiler process.
     Compiler,
+    /// Types, imports, exports, and other descriptions.
+    Descriptions,
     /// What it produced.
     MachineCode,
 }
@@ -114,6 +116,7 @@ impl fmt::Display for CompileMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Compiler => "the compiler process",
+            Self::Descriptions => "the description of its types, imports, and exports",
             Self::MachineCode => "its machine code",
         })
     }
@@ -237,6 +240,35 @@ pub(crate) fn sniff(wasm: &[u8]) -> Result<(), LoadError> {
         ),
         _ => malformed("it does not begin as WebAssembly does"),
     }
+}
+
+/// Counts the bytes of a component, and of what is inside it, that are neither code nor data nor
+/// custom sections. They take many times their size once they are decoded.
+pub(crate) fn descriptions(wasm: &[u8], limit: usize) -> Result<usize, LoadError> {
+    use wasmparser::{Parser, Payload};
+    let mut bytes = 0;
+    for payload in Parser::new(0).parse_all(wasm) {
+        // What is wrong with it, the compiler tells better.
+        let Ok(payload) = payload else { break };
+        match payload {
+            Payload::CodeSectionStart { .. }
+            | Payload::CodeSectionEntry(_)
+            | Payload::DataSection(_)
+            | Payload::CustomSection(_)
+            | Payload::ModuleSection { .. }
+            | Payload::ComponentSection { .. } => {}
+            payload => {
+                bytes += payload.as_section().map_or(0, |(_, range)| range.len());
+            }
+        }
+    }
+    if bytes > limit {
+        return Err(LoadError::CompileTooLarge {
+            what: CompileMemory::Descriptions,
+            limit,
+        });
+    }
+    Ok(bytes)
 }
 
 /// Checks the names that a component imports and exports. Exactly, as strings:
@@ -380,7 +412,7 @@ mod tests {
                     what: CompileMemory::Compiler,
                     limit: 1 << 20,
                 },
-                "more than 1 MiB; make it smaller",
+                "more than 1024 KiB; make it smaller",
             ),
             (
                 LoadError::DigestMismatch {

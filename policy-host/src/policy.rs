@@ -92,6 +92,8 @@ pub struct CompiledPolicy {
     pub digest: String,
     /// What [`Host::deserialize`] turns into a policy.
     pub artifact: Vec<u8>,
+    /// Bytes of the component's types, imports, exports, and other descriptions.
+    pub descriptions: usize,
 }
 
 impl Host {
@@ -184,6 +186,7 @@ impl Host {
         Ok(CompiledPolicy {
             digest: policy.digest().to_owned(),
             artifact,
+            descriptions: policy.0.descriptions,
         })
     }
 
@@ -205,7 +208,8 @@ impl Host {
         // ended with success. No bytes of a tenant get here, and none that were stored anywhere.
         let component = unsafe { Component::deserialize(&self.engine, &compiled.artifact) };
         let component = component.map_err(|e| LoadError::CompileFailed(sentence(&e)))?;
-        let policy = self.prepare(&component, compiled.digest.clone())?;
+        let (digest, descriptions) = (compiled.digest.clone(), compiled.descriptions);
+        let policy = self.prepare(&component, digest, descriptions)?;
         Ok(self.keep(policy))
     }
 
@@ -234,10 +238,11 @@ impl Host {
 
     fn check(&self, wasm: &[u8], digest: String) -> Result<Policy, LoadError> {
         load::sniff(wasm)?;
+        let descriptions = load::descriptions(wasm, self.limits.descriptions)?;
         let component = Component::from_binary(&self.engine, wasm)
             .map_err(|e| LoadError::CompileFailed(sentence(&e)))?;
         load::names(&self.engine, &component)?;
-        let policy = self.prepare(&component, digest)?;
+        let policy = self.prepare(&component, digest, descriptions)?;
         policy.fits()?;
         match policy.probe().answer {
             // A refusal in words is an answer; so is one that fails the checks, and
@@ -247,7 +252,12 @@ impl Host {
         }
     }
 
-    fn prepare(&self, component: &Component, digest: String) -> Result<Policy, LoadError> {
+    fn prepare(
+        &self,
+        component: &Component,
+        digest: String,
+        descriptions: usize,
+    ) -> Result<Policy, LoadError> {
         let pre = self.linker.instantiate_pre(component);
         let pre = pre
             .and_then(PolicyPre::new)
@@ -257,6 +267,7 @@ impl Host {
             limits: self.limits.clone(),
             pre,
             digest,
+            descriptions,
         })))
     }
 }
@@ -270,6 +281,7 @@ struct Loaded {
     limits: Arc<Limits>,
     pre: PolicyPre<Sandbox>,
     digest: String,
+    descriptions: usize,
 }
 
 /// A checked, compiled component, ready to be asked. Cheap to clone; may be asked
@@ -308,10 +320,12 @@ impl Policy {
         &self.0.digest
     }
 
-    /// Size of its machine code and tables, in bytes.
+    /// An estimate of the memory that it takes, in bytes.
     pub fn size(&self) -> usize {
+        /// Memory for each byte of a description (measured: 100,000 exports of 7 bytes take 14 MB).
+        const EACH: usize = 24;
         let image = self.component().image_range();
-        image.end as usize - image.start as usize
+        (image.end as usize - image.start as usize) + self.0.descriptions * EACH
     }
 
     /// A reference that does not keep the policy in memory.

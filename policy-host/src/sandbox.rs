@@ -31,6 +31,8 @@ pub struct Limits {
     pub log_bytes: usize,
     /// Bytes of a component, after unpacking.
     pub component: usize,
+    /// Bytes of its types, imports, exports, and everything else but code, data, and custom sections.
+    pub descriptions: usize,
     /// Bytes of its machine code.
     pub artifact: usize,
 }
@@ -48,7 +50,8 @@ impl Default for Limits {
             log_lines: 64,
             log_bytes: 16 << 10,
             component: 4 << 20,
-            artifact: 8 << 20,
+            descriptions: 128 << 10,
+            artifact: 4 << 20,
         }
     }
 }

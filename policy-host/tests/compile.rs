@@ -47,6 +47,12 @@ fn honest() {
     let here = Host::new(Limits::default()).unwrap();
     let here = here.load(&wasm, None).unwrap();
     assert_eq!(compiled.policy.digest(), here.digest());
+    assert_eq!(compiled.policy.size(), here.size());
+    // A parent that is larger than the compiler may be changes nothing.
+    let mut large = vec![0_u8; 200 << 20];
+    large.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
+    assert_eq!(reason(compiler().compile(&wasm)).0, "compiled");
+    drop(large);
     assert_eq!(compiled.policy.probe().fuel, here.probe().fuel);
     assert_eq!(reason(compiler().compile(b"")).0, "Malformed");
 }
@@ -131,7 +137,8 @@ fn descriptors() {
     let open = fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap();
     let mut open: Vec<_> = open.map(|entry| entry.unwrap().file_name()).collect();
     open.sort();
-    assert_eq!(open, ["0", "1", "2"]);
+    // The last one is /proc/self/status of the compiler.
+    assert_eq!(open, ["0", "1", "2", "3"]);
     child.kill().unwrap();
     child.wait().unwrap();
 }
@@ -139,8 +146,8 @@ fn descriptors() {
 fn ends() {
     let folder = std::env::temp_dir().join(format!("compile-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
-    let compiled = r#"{"compiled":{"digest":"d","size":4,"landlock":"full"}}"#;
-    let forged = format!("cat >&-; printf '%s\\nAAAA' '{compiled}'");
+    let compiled = r#"{"compiled":{"digest":"d","size":4,"descriptions":1,"landlock":"full"}}"#;
+    let forged = format!("printf '%s\\nAAAA' '{compiled}'");
     let short = format!("printf '%s\\nA' '{compiled}'");
     let cases = [
         ("kill -SEGV $$", "CompileFailed", "SIGSEGV"),
@@ -159,7 +166,7 @@ fn ends() {
         (
             r#"echo '{"refused":{"CompileTooLarge":{"what":"Compiler","limit":1048576}}}'"#,
             "CompileTooLarge",
-            "more than 1 MiB",
+            "more than 1024 KiB",
         ),
     ];
     for (script, expected, words) in cases {

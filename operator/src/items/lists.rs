@@ -40,6 +40,18 @@ struct Followed {
 /// A list, or why there is none.
 type List = Result<Vec<String>, String>;
 
+/// The maximum size of all lists of a namespace in memory, in bytes: some 35 lists of the maximum
+/// size.
+const NAMESPACE: usize = 4 << 20;
+/// The maximum number of keys that are followed in a namespace: each is a connection.
+const FOLLOWED: usize = 200;
+
+/// What a list takes in memory, roughly.
+fn size(list: &List) -> usize {
+    let names = list.as_ref().map_or(&[][..], Vec::as_slice);
+    names.iter().map(|name| name.len() + 32).sum()
+}
+
 impl Lists {
     /// Lists that send the groups concerned to `queue` whenever there is something new.
     pub fn new(config_maps: ConfigMaps, queue: UnboundedSender<GroupRef>) -> Self {
@@ -75,11 +87,20 @@ impl Lists {
             }
         }
         for key in wanted {
+            let of_namespace = known.lists.keys().filter(|(of, ..)| *of == key.0);
+            let full = of_namespace.count() >= FOLLOWED;
             let followed = known.lists.entry(key.clone());
-            let followed = followed.or_insert_with(|| Followed {
-                users: HashSet::new(),
-                watch: tokio::spawn(self.clone().follow(key)),
-                list: None,
+            let followed = followed.or_insert_with(|| match full {
+                false => Followed {
+                    users: HashSet::new(),
+                    watch: tokio::spawn(self.clone().follow(key)),
+                    list: None,
+                },
+                true => Followed {
+                    users: HashSet::new(),
+                    watch: tokio::spawn(async {}),
+                    list: Some((Timestamp::now(), Arc::new(too_many()))),
+                },
             });
             followed.users.insert(group.clone());
         }
@@ -112,8 +133,21 @@ impl Lists {
             .await;
     }
 
-    fn put(&self, key: &MapKey, list: List) {
+    fn put(&self, key: &MapKey, mut list: List) {
         let mut known = self.known();
+        let others = known
+            .lists
+            .iter()
+            .filter(|(of, _)| of.0 == key.0 && *of != key);
+        let others: usize = others
+            .filter_map(|(_, followed)| Some(size(followed.list.as_ref()?.1.as_ref())))
+            .sum();
+        if others + size(&list) > NAMESPACE {
+            list = Err(format!(
+                "the lists in ConfigMaps of this namespace have more than {} MiB together; remove some",
+                NAMESPACE >> 20
+            ));
+        }
         let Some(followed) = known.lists.get_mut(key) else {
             return;
         };
@@ -137,6 +171,12 @@ impl Lists {
             None => News::Nothing,
         }
     }
+}
+
+fn too_many() -> List {
+    Err(format!(
+        "more than {FOLLOWED} keys of ConfigMaps are listed in this namespace; remove some"
+    ))
 }
 
 fn map_key(namespace: &str, key: &ItemsKey) -> MapKey {

@@ -4,10 +4,10 @@ use policy_host::Policy;
 use std::collections::HashMap;
 
 /// The maximum for all policies, in bytes.
-const TOTAL: usize = 64 << 20;
+const TOTAL: usize = 32 << 20;
 /// The maximum for the policies of one namespace, in bytes. The machine code of one policy has at
 /// most half of that.
-const NAMESPACE: usize = 16 << 20;
+const NAMESPACE: usize = 8 << 20;
 
 /// The policies that are kept in memory. One that is dropped is compiled again when it is needed.
 #[derive(Default)]

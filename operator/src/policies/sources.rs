@@ -23,6 +23,10 @@ type MapName = (String, String);
 /// most.
 const WAITS: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(300)];
 
+/// The maximum number of ConfigMaps with policies that are watched in a namespace: each is a
+/// connection.
+const WATCHES: usize = 100;
+
 /// The policies in ConfigMaps, kept up to date. Cheap to clone.
 #[derive(Clone)]
 pub struct Sources {
@@ -154,8 +158,13 @@ impl Sources {
             }
         });
         entry.users.insert(group.clone());
+        let of_namespace = known.watches.keys().filter(|(of, _)| *of == map.0).count();
+        let full = fresh && of_namespace >= WATCHES && !known.watches.contains_key(&map);
+        if full && let Some(entry) = known.sources.get_mut(&source) {
+            entry.state = State::Failed(Problem::too_many(WATCHES));
+        }
         known.groups.insert(group.clone(), source);
-        if fresh {
+        if fresh && !full {
             // Anew also where another key is watched already: its list brings this one too.
             let watch = tokio::spawn(self.clone().watch(map.clone()));
             if let Some(before) = known.watches.insert(map, watch) {
@@ -247,15 +256,16 @@ impl Sources {
     async fn loading(self, source: Source, number: u64) {
         let mut wait = self.first_wait;
         loop {
-            let (problem, passing) = match self.compile(&source).await {
-                Ok(state) => return self.put(&source, Some(number), state),
+            let mut value = None;
+            let (problem, passing) = match self.compile(&source, &mut value).await {
+                Ok(state) => return self.put(&source, Some((number, value)), state),
                 Err(failed) => failed,
             };
             let problem = match passing {
                 true => problem.tried_again(wait),
                 false => problem,
             };
-            self.put(&source, Some(number), State::Failed(problem));
+            self.put(&source, Some((number, value)), State::Failed(problem));
             if !passing {
                 return;
             }
@@ -267,7 +277,11 @@ impl Sources {
     /// Reads and compiles what a source holds; or what is wrong, and whether that may pass.
     ///
     /// The component is read when it is next, and not before: there may be thousands that wait.
-    async fn compile(&self, source: &Source) -> Result<State, (Problem, bool)> {
+    async fn compile(
+        &self,
+        source: &Source,
+        read: &mut Option<String>,
+    ) -> Result<State, (Problem, bool)> {
         let Source {
             namespace, name, ..
         } = source;
@@ -280,6 +294,7 @@ impl Sources {
         let hashed = tokio::task::spawn_blocking(move || (sha256(&bytes), bytes)).await;
         let (value, bytes) =
             hashed.map_err(|error| (Problem::unavailable(source, &error.to_string()), true))?;
+        *read = Some(value.clone());
         match self.compiler.compile(turn, bytes).await {
             Ok(policy) => {
                 self.compiler.memory().keep(namespace, &policy);
@@ -294,9 +309,10 @@ impl Sources {
         }
     }
 
-    /// Notes what came of a source. `load` is the load that it came of, if any; another that was begun
-    /// since knows better.
-    fn put(&self, source: &Source, load: Option<u64>, state: State) {
+    /// Notes what came of a source. `load` is the load that it came of, if any, with the value that it
+    /// read, which may be newer than the one that it was begun for. Another load that was begun since
+    /// knows better.
+    fn put(&self, source: &Source, load: Option<(u64, Option<String>)>, state: State) {
         {
             let mut known = self.known();
             let Some(entry) = known.sources.get_mut(source) else {
@@ -304,10 +320,10 @@ impl Sources {
             };
             match load {
                 None => (entry.load, entry.value) = (None, None),
-                Some(number) if entry.load.as_ref().is_none_or(|load| load.number != number) => {
+                Some((number, _)) if entry.load.as_ref().is_none_or(|l| l.number != number) => {
                     return;
                 }
-                Some(_) => {}
+                Some((_, value)) => entry.value = value,
             }
         }
         self.publish(source, state);
