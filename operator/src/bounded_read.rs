@@ -1,9 +1,9 @@
 //! Reads from the API server whose cost in memory is bounded, whatever tenants write into their
 //! objects.
 //!
-//! An object may have megabytes, and a decoded one is several times its text. Small answers are
-//! read as they come. For the rest of a large one a cycle waits for one of a few permits, so
-//! that the sum over all cycles has a ceiling.
+//! An object may have megabytes, and takes several times its size once decoded. Small responses are
+//! read at once. To read the rest of a large response, a reconcile waits for one of a few permits,
+//! which limits the sum over all reconciles.
 
 use crate::cluster::ClusterError;
 use crate::fair_limiter::{FairLimiter, Permit};
@@ -19,19 +19,19 @@ use serde::de::DeserializeOwned;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// The bytes of an answer that are read without a permit: a group of 500 items with a full
-/// status, or a page of forty pods.
+/// The bytes of a response that are read without a permit: a group of 500 items with a full status,
+/// or a page of 40 pods.
 const SMALL: u64 = 256 << 10;
-/// Large answers that are held at a time. A group of 2,000 items with a full status takes some
-/// 10 MB while it is reconciled, and no object can take much more.
+/// The maximum number of large responses in memory. A group of 2,000 items with a full status takes
+/// about 10 MB while it is reconciled, and no object can take much more.
 const LARGE: usize = 4;
-/// What a cycle with a large answer takes, roughly: by this the permits are shared fairly.
+/// The approximate time of a reconcile with a large response, which is charged to its namespace.
 const CYCLE: Duration = Duration::from_millis(50);
-/// The maximum bytes of one object. etcd takes 1.5 MiB; escapes make more of it in JSON.
+/// The maximum bytes of one object. etcd accepts 1.5 MiB, which JSON escapes can expand.
 const OBJECT: u64 = 12 << 20;
-/// The maximum bytes of a list that is read in one piece: some 500 ordinary pods.
+/// The maximum bytes of a list that is read in one piece: about 500 ordinary pods.
 const LIST: u64 = 4 << 20;
-/// The page size of a list that is larger. It is divided by 8 whenever a page is too large.
+/// The initial page size of larger lists. It is divided by 8 whenever a page is too large.
 const PAGE: u32 = 64;
 
 /// An object that cannot be decoded.
@@ -43,17 +43,17 @@ pub struct Undecodable {
     pub metadata: ObjectMeta,
 }
 
-/// Reads for one cycle.
+/// A reader for one reconcile.
 #[derive(Clone)]
 pub struct BoundedReader {
     client: Client,
     permits: FairLimiter,
-    /// The permit that this cycle holds for what it has read.
+    /// The permit that this reconcile holds for what it has read.
     held: Arc<Mutex<Option<Permit>>>,
 }
 
 impl BoundedReader {
-    /// A reader behind a client.
+    /// Creates a reader that uses a client.
     pub fn new(client: Client) -> Self {
         Self {
             client,
@@ -62,7 +62,8 @@ impl BoundedReader {
         }
     }
 
-    /// The reader of another cycle. It shares the permits, and keeps its own until it is dropped.
+    /// Returns a reader for another reconcile. It shares the permits, and holds its own until
+    /// dropped.
     pub fn for_cycle(&self) -> Self {
         Self {
             held: Arc::default(),
@@ -74,7 +75,7 @@ impl BoundedReader {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads one object, and keeps the permit for a large one.
+    /// Reads one object. Holds the permit for a large one.
     ///
     /// # Errors
     /// As any request.
@@ -103,7 +104,7 @@ impl BoundedReader {
         decode(&text)
     }
 
-    /// Hands on each page of a list: one, unless it is very large.
+    /// Passes each page of a list to `each`: one page, unless the list is very large.
     ///
     /// # Errors
     /// As any request, and those of `each`.
@@ -150,7 +151,7 @@ impl BoundedReader {
         }
     }
 
-    /// An answer's bytes, if there are no more than `most`, and the permit for them.
+    /// Returns a response's bytes, if there are at most `most`, and the permit for them.
     async fn answer(
         &self,
         namespace: &str,
@@ -178,24 +179,25 @@ impl BoundedReader {
                     return Ok((Some(bytes), permit));
                 }
                 Part::TooLarge => return Ok((None, permit)),
-                // No connection is held meanwhile, and the wait is no fault of the API server's.
+                // No connection is held during the wait, and the wait is not the API server's
+                // fault.
                 Part::NotNow => permit = Some(self.permits.acquire(namespace).await),
             }
         }
     }
 }
 
-/// What was read of an answer.
+/// The part of a response that was read.
 #[derive(Debug, PartialEq)]
 enum Part {
     Whole(Vec<u8>),
-    /// There is more than was asked for.
+    /// The response is larger than the maximum.
     TooLarge,
-    /// It is large, and no permit is free.
+    /// The response is large, and no permit is free.
     NotNow,
 }
 
-/// Reads up to `most` bytes, if it `may` hold more than a few.
+/// Reads up to `most` bytes. Reads more than [`SMALL`] only if `may` returns true.
 async fn read(
     body: impl AsyncRead,
     most: u64,
@@ -218,12 +220,12 @@ async fn read(
     Ok(Part::Whole(bytes))
 }
 
-/// Decodes an object, or says which field of it cannot be decoded.
+/// Decodes an object, or returns the field that cannot be decoded.
 fn decode<K: DeserializeOwned>(json: &[u8]) -> Result<Result<K, Undecodable>, ClusterError> {
     if let Ok(object) = serde_json::from_slice(json) {
         return Ok(Ok(object));
     }
-    // Once more, slowly: the decoder's own message does not name the field.
+    // Decode again, slowly: the decoder's own message does not name the field.
     let mut slow = serde_json::Deserializer::from_slice(json);
     let error = match serde_path_to_error::deserialize::<_, K>(&mut slow) {
         Ok(object) => return Ok(Ok(object)),
@@ -252,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn large_answers_take_a_permit_and_larger_ones_are_given_up() {
+    async fn large_responses_take_a_permit_and_too_large_ones_are_rejected() {
         let whole = |len: u64| Part::Whole(vec![b'x'; usize::try_from(len).unwrap()]);
         assert_eq!(reads(0, false).await, (whole(0), false));
         assert_eq!(reads(SMALL - 1, false).await, (whole(SMALL - 1), false));

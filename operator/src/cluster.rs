@@ -112,7 +112,7 @@ pub trait Cluster: Send + Sync + 'static {
         source: &Source,
     ) -> impl Future<Output = Result<PolicyRead, ClusterError>> + Send;
 
-    /// The list of items in a ConfigMap.
+    /// Returns the list of items in a ConfigMap.
     fn items(&self, namespace: &str, key: &ItemsKey) -> impl Future<Output = News> + Send;
 
     /// What a container of a pod has printed, up to a little more than

@@ -1,7 +1,7 @@
-//! Reads ConfigMaps that groups name, each by its name.
+//! Reads the ConfigMaps that groups refer to, each by name.
 //!
-//! The watch brings metadata only. What a ConfigMap holds is read when it has changed, and of all
-//! ConfigMaps only a few at a time, so that memory does not grow with their number and size.
+//! The watch delivers only metadata. The data of a ConfigMap is read when it changes, and only a
+//! few ConfigMaps are read at a time, so memory does not grow with their number and size.
 
 use crate::cluster::ClusterError;
 use crate::fair_limiter::FairLimiter;
@@ -15,9 +15,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::warn;
 
-/// ConfigMaps in memory at the same time: each has up to 1 MiB, and twice that while it is decoded.
+/// The maximum number of ConfigMaps in memory. Each has up to 1 MiB, and twice that during
+/// decoding.
 const AT_A_TIME: usize = 4;
-/// The time after which a ConfigMap that could not be read is read again.
+/// The delay before a failed read of a ConfigMap is retried.
 const RETRY: Duration = Duration::from_secs(2);
 
 /// Reads ConfigMaps. Cheap to clone.
@@ -28,7 +29,7 @@ pub struct ConfigMaps {
 }
 
 impl ConfigMaps {
-    /// Reads with this client.
+    /// Creates a reader that uses this client.
     pub fn new(client: Client) -> Self {
         Self {
             client,
@@ -36,8 +37,8 @@ impl ConfigMaps {
         }
     }
 
-    /// Follows a ConfigMap forever: calls `each` with what it is now (`None`: it does not exist), or
-    /// with the API server's reason why the operator may not read it. `each` may block.
+    /// Watches a ConfigMap indefinitely. Calls `each` with its current state (`None` if it does not
+    /// exist), or with the API server's reason if the operator may not read it. `each` may block.
     pub async fn follow(
         &self,
         namespace: &str,
@@ -54,7 +55,7 @@ impl ConfigMaps {
                 Ok(None) => each(Ok(None)),
                 Ok(Some(_)) => self.read(namespace, name, each.clone()).await,
                 Err(error) => {
-                    warn!(namespace, configmap = name, %error, "the watch on a ConfigMap was interrupted; it is resumed");
+                    warn!(namespace, configmap = name, %error, "the watch on a ConfigMap was interrupted; resuming it");
                     if let watcher::Error::InitialListFailed(kube::Error::Api(status)) = error
                         && status.code == 403
                     {
@@ -75,7 +76,7 @@ impl ConfigMaps {
             match self.get(namespace, name).await {
                 Ok(map) => {
                     let each = each.clone();
-                    // Not on a thread of the runtime: there may be a megabyte to hash or to parse.
+                    // Not on a runtime thread: there may be a megabyte to hash or parse.
                     let _ = tokio::task::spawn_blocking(move || each(Ok(map))).await;
                     permit.charge(started.elapsed());
                     return;
@@ -83,7 +84,7 @@ impl ConfigMaps {
                 Err(error) => {
                     permit.charge(started.elapsed());
                     drop(permit);
-                    warn!(namespace, configmap = name, %error, "a ConfigMap could not be read; it is read again");
+                    warn!(namespace, configmap = name, %error, "failed to read a ConfigMap; retrying");
                     tokio::time::sleep(RETRY).await;
                 }
             }

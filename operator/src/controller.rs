@@ -41,7 +41,7 @@ use tracing::{error, info, warn};
 /// time; more of them only queue up there.
 const CONCURRENCY: u16 = 32;
 
-/// Objects in a page, where a list comes in pages: 15 MiB, if each is as large as can be.
+/// The page size of lists that are read in pages: 15 MiB if each object has the maximum size.
 const PAGE: u32 = 10;
 
 /// Reconciles that a namespace may have in progress when few places are left.
@@ -247,8 +247,7 @@ where
     }
 }
 
-/// Watches the metadata of objects, keeps what triggers need of it in a store, and hands every
-/// event on.
+/// Watches the metadata of objects, stores what triggers need, and forwards every event.
 async fn follow<K>(
     api: Api<Watched<K>>,
     writer: Writer<Watched<K>>,
@@ -286,9 +285,9 @@ fn pods(
     })
 }
 
-/// Starts a watch whose first list comes one object at a time, so that only one is held. An API
-/// server that cannot do that (by default those of 1.30, 1.31 and 1.33) refuses, and is asked for
-/// small pages instead.
+/// Starts a watch that streams its initial list, so only one object is in memory at a time. If the
+/// API server does not support streaming lists (by default 1.30, 1.31, and 1.33), small pages are
+/// requested instead.
 fn listed_in_parts<K, S>(
     config: watcher::Config,
     start: impl Fn(watcher::Config) -> S,

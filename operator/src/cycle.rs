@@ -34,7 +34,7 @@ pub struct Cycle<'a, C> {
     pub limiter: &'a PolicyLimiter,
     /// Writes decisions down.
     pub recorder: &'a Recorder,
-    /// The operator's own image, for pods that ask web servers for lists of items.
+    /// The operator's own image, for pods that fetch lists of items from web servers.
     pub image: Option<&'a str>,
     /// Whether this replica holds the lease.
     pub leads: bool,
@@ -93,10 +93,10 @@ impl Asked {
     }
 }
 
-/// How long a policy may take to decide while the end of a run waits to be recorded. The default
-/// policy takes about a millisecond for 2,000 items.
+/// The time that a policy may take to decide while the end of a run waits to be recorded. The
+/// default policy takes about a millisecond for 2,000 items.
 const WHILE_RECORDING: Duration = Duration::from_millis(40);
-/// A group that waits for the limiter is reconciled when its turn comes; if not, after this.
+/// The requeue delay of a group that waits for the limiter, in case its turn is not reported.
 const FALLBACK: Duration = Duration::from_secs(60);
 
 /// Cycles that may end in a conflict before the group is left to the next trigger.
@@ -266,7 +266,7 @@ impl<C: Cluster> Cycle<'_, C> {
         if policy.digest() != self.default.digest() {
             permit = self.limiter.acquire(&question.group);
             if permit.is_none() {
-                // The end of a run is recorded meanwhile.
+                // The end of a run is recorded in the meantime.
                 let wait = if question.records {
                     Duration::ZERO
                 } else {
@@ -311,8 +311,8 @@ impl<C: Cluster> Cycle<'_, C> {
         Some(took)
     }
 
-    /// Asks a policy. `None` if the end of a run is to be recorded first, because the policy takes
-    /// long.
+    /// Asks a policy. Returns `None` if the policy takes long and the end of a run must be recorded
+    /// first.
     ///
     /// A policy runs guest code for microseconds as a rule; one that does not must not
     /// hold up the groups that share this thread.

@@ -51,7 +51,7 @@ impl EventSink {
         }
     }
 
-    /// Publishes a note of a cycle as a line of the log and as an event on the group.
+    /// Publishes a note of a reconcile as a log line and as an event on the group.
     pub fn note(&self, namespace: &str, group: &str, uid: &str, note: Note) {
         let message = text::clean(&note.message, text::EVENT);
         info!(namespace, group, reason = note.reason, "{message}");

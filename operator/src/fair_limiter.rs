@@ -1,20 +1,20 @@
-//! Limits work that runs at the same time, fairly between namespaces: of those that wait, the
-//! namespace that has used the least time recently is next.
+//! Limits concurrent work fairly between namespaces: of those that wait, the namespace that has
+//! used the least time recently goes first.
 //!
-//! A tenant decides how long its policies take to compile and to decide. Whatever it decides, its
-//! own work waits, and other namespaces wait for what is running and nothing else.
+//! A tenant controls how long its policies take to compile and to decide. Slow policies delay the
+//! tenant's own work; other namespaces wait only for work that is already running.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// The time after which used time counts half.
+/// The time after which past usage counts half.
 const HALF_LIFE: Duration = Duration::from_secs(10);
-/// A namespace that used more than this recently is *heavy*. One thousand decisions of an honest
-/// policy about 10 items take about 50 ms.
+/// A namespace that has recently used more than this is *heavy*. One thousand decisions of an
+/// ordinary policy about 10 items take about 50 ms.
 const HEAVY: Duration = Duration::from_millis(200);
-/// Less than this is forgotten.
+/// Usage below this is dropped.
 const NEGLIGIBLE: Duration = Duration::from_millis(1);
 
 /// The limiter. Cheap to clone.
@@ -23,7 +23,7 @@ pub struct FairLimiter(Arc<Mutex<State>>);
 
 struct State {
     free: usize,
-    /// Of several permits one is kept free of heavy namespaces.
+    /// The permits that heavy namespaces may take: if there are several, all but one.
     heavy_free: usize,
     /// In the order of arrival.
     waiting: Vec<Waiter>,
@@ -35,7 +35,7 @@ struct Waiter {
     permit: oneshot::Sender<Permit>,
 }
 
-/// The right to work for a namespace. Passes to the next one when it is dropped.
+/// A permit for a namespace. Dropping it passes it to the next waiter.
 pub struct Permit {
     limiter: FairLimiter,
     namespace: String,
@@ -49,7 +49,7 @@ impl State {
             .map_or(Duration::ZERO, |(used, at)| faded(*used, *at, now))
     }
 
-    /// Whether a namespace may work now; if so, whether it is heavy.
+    /// Returns whether the namespace is heavy; `None` if it must wait.
     fn admits(&self, namespace: &str, now: Instant) -> Option<bool> {
         let heavy = self.used(namespace, now) > HEAVY;
         (self.free > 0 && (!heavy || self.heavy_free > 0)).then_some(heavy)
@@ -65,7 +65,7 @@ impl State {
         }
     }
 
-    /// Takes the waiter out whose turn it is, if there is one that may work now.
+    /// Removes and returns the next waiter that may work now.
     fn next(&mut self, now: Instant) -> Option<(Waiter, bool)> {
         if self.free == 0 {
             return None;
@@ -88,7 +88,7 @@ fn faded(used: Duration, at: Instant, now: Instant) -> Duration {
 }
 
 impl FairLimiter {
-    /// Lets `permits` pieces of work run at the same time.
+    /// Creates a limiter with this number of permits.
     pub fn new(permits: usize) -> Self {
         Self(Arc::new(Mutex::new(State {
             free: permits,
@@ -102,7 +102,7 @@ impl FairLimiter {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A permit, if one is free for this namespace now.
+    /// Returns a permit if one is free for this namespace now.
     pub fn try_acquire(&self, namespace: &str) -> Option<Permit> {
         let mut state = self.state();
         let heavy = state.admits(namespace, Instant::now())?;
@@ -138,14 +138,14 @@ impl FairLimiter {
                 let permit = state.grant(self, &waiter.namespace, heavy);
                 (waiter.permit, permit)
             };
-            // Without the lock: a permit that nobody waits for any more comes back at once.
+            // Not under the lock: a permit for a waiter that has gone is dropped at once.
             let _ = granted.0.send(granted.1);
         }
     }
 }
 
 impl Permit {
-    /// Counts time that the namespace used.
+    /// Adds to the time that the namespace has used.
     pub fn charge(&mut self, time: Duration) {
         let (mut state, now) = (self.limiter.state(), Instant::now());
         let used = state.used(&self.namespace, now) + time;

@@ -1,4 +1,4 @@
-//! `oaat-operator fetch-items`: asks a web server for a list of items and prints it as JSON. It
+//! `oaat-operator fetch-items`: fetches a list of items from a web server and prints it as JSON. It
 //! runs in a pod of the group's namespace ([`crate::items`]), never in the operator's process.
 
 use crate::api::ItemsHttp;
@@ -14,7 +14,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// The maximum number of redirections, all within the same server.
+/// The maximum number of redirects, all to the same server.
 const MAX_REDIRECTS: usize = 3;
 
 /// Prints the list, or one line on standard error that says why there is none.
@@ -23,7 +23,7 @@ pub fn run() -> ExitCode {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
-        let runtime = runtime.map_err(|error| format!("no runtime can be started: {error}"))?;
+        let runtime = runtime.map_err(|error| format!("failed to start the runtime: {error}"))?;
         runtime.block_on(fetch(&http, headers))
     });
     let printed = fetched.and_then(|items| {
@@ -76,7 +76,7 @@ fn headers(
         headers.insert(named(name)?, value);
     }
     for (header, secret) in http.headers_from.iter().zip(secrets) {
-        // A newline at the end is how most files end that Secrets are made from.
+        // Most files that Secrets are created from end with a newline.
         let secret = secret.unwrap_or_default();
         let value = HeaderValue::from_bytes(secret.trim_ascii());
         let mut value = value.map_err(|_| {
@@ -110,7 +110,7 @@ fn tls(ca_bundle: Option<&str>) -> Result<ClientConfig, String> {
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// Asks a web server for a list.
+/// Fetches a list from a web server.
 async fn fetch(http: &ItemsHttp, headers: HeaderMap) -> Result<Vec<String>, String> {
     let url = Url::parse(&http.url).map_err(|error| format!("url: {error}"))?;
     let client = Client::builder()
@@ -133,15 +133,15 @@ async fn fetch(http: &ItemsHttp, headers: HeaderMap) -> Result<Vec<String>, Stri
             let target = response.headers().get(header::LOCATION);
             let target = target.and_then(|target| target.to_str().ok());
             return Err(format!(
-                "it redirects to {}, which is not followed; put the final URL into the group",
-                target.unwrap_or("another place")
+                "it redirects to {}, which is not followed; set http.url to the final URL",
+                target.unwrap_or("another URL")
             ));
         }
         status => return Err(format!("it answered {status}")),
     }
     let kind = response.headers().get(header::CONTENT_TYPE);
     if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/html")) {
-        return Err("it answered with a page of HTML, which is not a list of items".into());
+        return Err("it answered with an HTML page, not a list of items".into());
     }
     let mut body = Vec::new();
     while let Some(chunk) = response
@@ -151,17 +151,17 @@ async fn fetch(http: &ItemsHttp, headers: HeaderMap) -> Result<Vec<String>, Stri
     {
         body.extend_from_slice(&chunk);
         if body.len() > MAX_TEXT {
-            return Err(format!("its answer is longer than {MAX_TEXT} bytes"));
+            return Err(format!("its response is longer than {MAX_TEXT} bytes"));
         }
     }
-    let text = String::from_utf8(body).map_err(|_| "its answer is not UTF-8 text".to_owned())?;
+    let text = String::from_utf8(body).map_err(|_| "its response is not UTF-8 text".to_owned())?;
     match &http.json_path {
         Some(path) => at_path(&text, &path.parse()?),
         None => list(&text),
     }
 }
 
-/// Follows a few redirections that stay with the same server, which alone is to see the headers.
+/// Follows a few redirects to the same server. No other server may receive the headers.
 fn within_the_server() -> Policy {
     let server = |url: &Url| url.origin();
     Policy::custom(move |attempt| {
@@ -174,7 +174,7 @@ fn within_the_server() -> Policy {
     })
 }
 
-/// An error with all that is behind it.
+/// Formats an error with its chain of causes.
 fn with_sources(error: &reqwest::Error) -> String {
     let mut words = if error.is_timeout() {
         "it did not answer in time".to_owned()

@@ -27,17 +27,16 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// waits for it.
 const LOG_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The maximum number of pods that may carry a group's label. A group keeps at most 10,000
-/// finished ones.
+/// The maximum number of pods with a group's label. A group keeps at most 10,000 finished pods.
 const MAX_PODS: usize = 12_000;
 
-/// The maximum size of a type, as JSON, that is kept between cycles. Larger ones are read again
-/// for every start.
+/// The maximum size, as JSON, of a type that is cached between reconciles. Larger types are read
+/// again for every start.
 const KEPT_TYPE: usize = 64 << 10;
-/// The maximum size of all types that are kept.
+/// The maximum size of all cached types.
 const KEPT_TYPES: usize = 4 << 20;
 
-/// Types as the watch reports them: their metadata.
+/// Metadata of types, as the watch delivers it.
 pub type WatchedType = Watched<OaatType>;
 type TypeRef = ObjectRef<WatchedType>;
 
@@ -71,7 +70,8 @@ impl KubeCluster {
         }
     }
 
-    /// The cluster for one cycle. Dropping it releases the memory permit of what the cycle read.
+    /// Returns the cluster for one reconcile. Dropping it releases the memory permit for what was
+    /// read.
     pub fn for_cycle(&self) -> Self {
         Self {
             reader: self.reader.for_cycle(),
@@ -219,7 +219,7 @@ impl Cluster for KubeCluster {
             views.extend(pods.filter(|pod| known.insert(pod.uid.clone())));
             match views.len() > MAX_PODS {
                 true => Err(ClusterError::Unavailable(format!(
-                    "more than {MAX_PODS} pods carry the label of this group ({}); delete some of them",
+                    "more than {MAX_PODS} pods have the label of this group ({}); delete some of them",
                     names::GROUP
                 ))),
                 false => Ok(()),
@@ -382,7 +382,7 @@ impl Cluster for KubeCluster {
     }
 }
 
-/// Types as they were read last, up to a total size.
+/// A cache of types, up to a total size.
 #[derive(Default)]
 struct KeptTypes {
     types: HashMap<TypeRef, KeptType>,
@@ -396,13 +396,13 @@ struct KeptType {
 }
 
 impl KeptTypes {
-    /// A type, if it was read in this version.
+    /// Returns a type if this version of it is cached.
     fn get(&self, key: &TypeRef, version: &str) -> Option<TypeRead> {
         let kept = self.types.get(key)?;
         (kept.version == version).then(|| kept.read.clone())
     }
 
-    /// Keeps a type. Others make room for it, in no particular order.
+    /// Caches a type. Evicts others in no particular order to make room.
     fn keep(&mut self, key: TypeRef, version: String, read: &TypeRead) {
         self.remove(&key);
         let size = match read {
@@ -413,7 +413,7 @@ impl KeptTypes {
         if size > KEPT_TYPE {
             return;
         }
-        // Small ones take something as well.
+        // Small types have a cost, too.
         let size = size + 1024;
         while self.size + size > KEPT_TYPES
             && let Some(other) = self.types.keys().next().cloned()

@@ -33,7 +33,7 @@ enum Command {
     /// Compile the policy on standard input. The operator starts this itself, once per policy.
     #[command(hide = true)]
     CompilePolicy,
-    /// Ask a web server for a list of items. The operator runs this in pods.
+    /// Fetch a list of items from a web server. The operator runs this in pods.
     #[command(hide = true)]
     FetchItems,
     /// Tools for the author of a selection policy.

@@ -1,8 +1,8 @@
-//! Limits evaluations of policies that groups bring along.
+//! Limits evaluations of policies other than the default one.
 //!
-//! Two run at a time, so together they use at most twice the memory that one sandbox may have, and
-//! one of the two is kept for namespaces whose policies were quick. A group that must wait is
-//! reconciled again when its turn comes; nothing but the question to its policy waits.
+//! Two run at a time, so together they use at most twice the memory limit of a sandbox. One of the
+//! two permits is reserved for namespaces whose policies were fast. A group that must wait is
+//! reconciled again when its turn comes; only the call to its policy waits.
 
 use crate::fair_limiter::{FairLimiter, Permit};
 use crate::triggers::GroupRef;
@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
-/// Evaluations at the same time.
+/// The number of concurrent evaluations.
 const PERMITS: usize = 2;
-/// An evaluation that took longer is followed by a pause of the same length, so that slow policies
-/// together use half a core.
+/// An evaluation that takes longer is followed by a pause of the same length, so that each permit
+/// is in use at most half of the time.
 const LONG: Duration = Duration::from_millis(20);
-/// The time within which a group uses its turn.
+/// The time within which a group must use its turn.
 const TURN: Duration = Duration::from_secs(5);
 
 /// The limiter. Cheap to clone.
@@ -28,19 +28,19 @@ pub struct PolicyLimiter {
     turn: Duration,
 }
 
-/// The turn of a group that waits, or has been told to come.
+/// The turn of a group that waits, or that has been queued because its turn has come.
 struct Turn {
     number: u64,
     permit: Option<Permit>,
 }
 
-/// The permits of a process: shared by all its limiters.
+/// Creates the permits that all limiters of a process share.
 pub fn permits() -> FairLimiter {
     FairLimiter::new(PERMITS)
 }
 
 impl PolicyLimiter {
-    /// Sends groups whose turn it is to `queue`.
+    /// Creates a limiter that sends groups to `queue` when their turn comes.
     pub fn new(permits: FairLimiter, queue: UnboundedSender<GroupRef>) -> Self {
         Self {
             limiter: permits,
@@ -54,8 +54,8 @@ impl PolicyLimiter {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A permit to evaluate the policy of a group. If there is none, the group is reconciled again
-    /// when it has its turn.
+    /// Returns a permit to evaluate the policy of a group. If none is free, the group is reconciled
+    /// again when its turn comes.
     pub fn acquire(&self, group: &GroupRef) -> Option<Permit> {
         let namespace = group.namespace.as_deref().unwrap_or_default();
         let mut waiting = self.waiting();
@@ -91,7 +91,7 @@ impl PolicyLimiter {
         if let Some(turn) = self.waiting().get_mut(&group) {
             turn.permit = Some(permit);
         }
-        // The receiver goes away at the end of the process only.
+        // The receiver is dropped only when the process ends.
         let _ = self.queue.send(group.clone());
         tokio::time::sleep(self.turn).await;
         let mut waiting = self.waiting();
@@ -99,14 +99,13 @@ impl PolicyLimiter {
             .get(&group)
             .is_some_and(|turn| turn.number == number);
         let unused = unused.then(|| waiting.remove(&group));
-        // A permit that comes back asks for the lock of the limiter, not for this one; still, the
-        // fewer the better.
+        // Dropping the permit takes the limiter's lock, so this lock is released first.
         drop(waiting);
         drop(unused);
     }
 }
 
-/// Charges an evaluation that took so long, and returns the permit, after a pause if it was long.
+/// Charges the time of an evaluation and releases the permit, after a pause if the time was long.
 pub fn finish(mut permit: Permit, took: Duration) {
     permit.charge(took);
     if took > LONG {

@@ -1,5 +1,5 @@
-//! The decision log: one line for each decision, with the digests by which it is found again, and
-//! the whole request only where that is asked for, in the line or in a file.
+//! The decision log: one line for each decision, with the digests that identify it. The whole
+//! request is written only on request, to the line or to a file.
 
 use policy_host::{Decision, DecisionRecord, Evaluation, Level, Policy, Request, request_digest};
 use std::collections::{BTreeMap, HashMap};
@@ -8,21 +8,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tracing::{debug, error, info, warn};
 
-/// The maximum number of files in the folder of decisions.
+/// The maximum number of files in the directory of decisions.
 const FILES: usize = 1000;
-/// The maximum bytes of all of them.
+/// The maximum bytes of all these files.
 const BYTES: u64 = 256 << 20;
 /// The maximum number of lines that the policy of one group may log in [`WINDOW`].
 const LINES: usize = 256;
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// What the log has of each decision.
+/// What to log for each decision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogDecisions {
-    /// Its digests, the choice, and the fuel.
+    /// Log digests, the choice, and the fuel.
     #[default]
     Digest,
-    /// The whole request and answer as well.
+    /// Also log the whole request and answer.
     Full,
 }
 
@@ -34,7 +34,7 @@ pub struct Recorder {
     said: Arc<Mutex<Said>>,
 }
 
-/// How much policies have logged in this window of time, by namespace and group.
+/// The number of lines that policies have logged in this window, by namespace and group.
 #[derive(Debug, Default)]
 struct Said {
     since: Option<Instant>,
@@ -42,10 +42,10 @@ struct Said {
 }
 
 impl Recorder {
-    /// Writes into the log, and each decision into a file of its own in `folder`.
+    /// Creates a recorder that writes to the log, and each decision to a separate file in `folder`.
     ///
     /// # Errors
-    /// When the folder cannot be made or read.
+    /// If the directory cannot be created or read.
     pub fn new(log: LogDecisions, folder: Option<PathBuf>) -> std::io::Result<Self> {
         Ok(Self {
             log,
@@ -106,19 +106,20 @@ impl Recorder {
             let short = &group[..group.floor_char_boundary(63)];
             let name = format!("{}-{namespace}-{short}-{}.json", request.now, &sha256[..12]);
             if let Err(error) = folder.add(name, json) {
-                warn!(namespace, group, %error, "a decision could not be recorded");
+                warn!(namespace, group, %error, "failed to record a decision");
             }
         }
         sha256
     }
 
-    /// Quotes what a policy logged, up to a number of lines for each group and minute.
+    /// Logs what a policy logged, up to a number of lines per group and minute.
     fn quote(&self, policy: &Policy, request: &Request, evaluation: &Evaluation<Decision>) {
         let (namespace, group) = (request.namespace.as_str(), request.group.as_str());
         let digest = policy.digest();
         let quoted = self.may_quote(namespace, group, evaluation.log.len());
         for line in &evaluation.log[..quoted] {
-            // In quotes, as a field: a policy's words must not pass for a line of the operator's.
+            // Quoted, as a field: a policy's text must not be mistaken for a line of the
+            // operator's.
             let text = line.text.as_str();
             match line.level {
                 Level::Debug => {
@@ -142,7 +143,7 @@ impl Recorder {
         }
     }
 
-    /// How many of these lines of a group's policy may be logged.
+    /// Returns the number of these lines that may be logged for a group's policy.
     fn may_quote(&self, namespace: &str, group: &str, lines: usize) -> usize {
         if lines == 0 {
             return 0;
@@ -162,15 +163,15 @@ impl Recorder {
     }
 }
 
-/// A folder of decisions, of which the oldest go when there are too many. What is in it is read
-/// once.
+/// A directory of decisions that removes the oldest when there are too many. Its content is listed
+/// once, at startup.
 #[derive(Debug)]
 struct Folder {
     path: PathBuf,
     files: Mutex<Files>,
 }
 
-/// Files by name, which begins with their time, and their sizes.
+/// The sizes of files by name. A name begins with the time.
 #[derive(Debug, Default)]
 struct Files {
     sizes: BTreeMap<String, u64>,
@@ -183,7 +184,7 @@ impl Folder {
         let mut files = Files::default();
         for entry in std::fs::read_dir(&path)? {
             let entry = entry?;
-            // Other files are none of our business.
+            // Other files are left alone.
             let Ok(name) = entry.file_name().into_string() else {
                 continue;
             };
@@ -219,7 +220,7 @@ impl Folder {
     fn remove(&self, names: Vec<String>) {
         for name in names {
             if let Err(error) = std::fs::remove_file(self.path.join(&name)) {
-                warn!(file = name, %error, "an old record of a decision could not be removed");
+                warn!(file = name, %error, "failed to remove an old record of a decision");
             }
         }
     }
@@ -231,7 +232,7 @@ impl Files {
         self.bytes = self.bytes + size - before.unwrap_or_default();
     }
 
-    /// Takes out the oldest until the rest is within the limits.
+    /// Removes and returns the oldest until the rest is within the limits.
     fn excess(&mut self) -> Vec<String> {
         let mut names = Vec::new();
         while (self.sizes.len() > FILES || self.bytes > BYTES)
@@ -390,7 +391,7 @@ mod tests {
         for number in 0..FILES + 2 {
             decisions.add(name(number), "{}").unwrap();
         }
-        // What was written before a restart counts as well.
+        // Files from before a restart count as well.
         let decisions = Folder::open(path.clone()).unwrap();
         decisions.add(name(FILES + 2), "{}").unwrap();
         assert_eq!(std::fs::read_dir(&path).unwrap().count(), FILES + 1);

@@ -62,18 +62,19 @@ pub struct Settings {
     #[arg(long, env = "OAAT_NAMESPACES", value_delimiter = ',')]
     pub namespaces: Vec<String>,
 
-    /// The image of this operator, for the pods that ask web servers for lists of items
-    /// (itemsFrom.http). Without it those lists are not read.
+    /// The image of this operator, for the pods that fetch lists of items from web servers
+    /// (itemsFrom.http). If it is not set, those lists are not read.
     #[arg(long, env = "OAAT_IMAGE")]
     pub image: Option<String>,
 
-    /// What the log has of each decision: its digests, or the whole request as well, to be
-    /// repeated by `oaat-operator policy replay`.
+    /// What to log for each decision: only digests, or also the whole request, so that
+    /// `oaat-operator policy replay` can repeat it.
     #[arg(long, env = "OAAT_LOG_DECISIONS", default_value = "digest")]
     pub log_decisions: LogDecisions,
 
-    /// A folder for decisions: each goes into a file of its own there, whole, to be repeated by
-    /// `oaat-operator policy replay`. The newest 1,000 are kept, and 256 MiB of them at most.
+    /// A directory for decisions. Each is written in full to a separate file, so that
+    /// `oaat-operator policy replay` can repeat it. The newest 1,000 files are kept, and at most
+    /// 256 MiB.
     #[arg(long, env = "OAAT_RECORD_DECISIONS", value_name = "DIR")]
     pub record_decisions: Option<PathBuf>,
 
@@ -220,22 +221,24 @@ async fn policies() -> anyhow::Result<(Compiler, Policy)> {
         let process = process.clone();
         let compiled = tokio::task::spawn_blocking(move || process.compile(DEFAULT_POLICY)).await?;
         match compiled {
-            // A machine that stands still for longer than the trial may take.
+            // The machine was stalled for longer than the trial may take.
             Err(error) if error.may_pass() => {
                 warn!(%error, "the default policy could not be loaded; trying again");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             compiled => {
                 break compiled
-                    .context("the default policy does not load; this build is broken")?;
+                    .context("failed to load the default policy; this build is broken")?;
             }
         }
     };
     match default.landlock {
         Landlock::Full => {}
-        Landlock::Partial => info!("this kernel enforces a part of Landlock on the compiler"),
+        Landlock::Partial => {
+            info!("this kernel enforces Landlock on the compiler process only in part")
+        }
         Landlock::None => warn!(
-            "this kernel has no Landlock: the compiler process is kept from files by its descriptor limit alone"
+            "this kernel does not support Landlock; only the descriptor limit keeps the compiler process from opening files"
         ),
     }
     let default = default.policy;

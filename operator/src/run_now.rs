@@ -12,9 +12,10 @@ use std::time::Duration;
 
 /// The annotation's name.
 pub const ANNOTATION: &str = "oaat.kawaja.net/run-now";
-/// The longest value of the annotation in bytes. It is read several times in a cycle.
+/// The maximum length of the annotation's value in bytes. It is parsed several times in a
+/// reconcile.
 const LONGEST: usize = 32 << 10;
-/// The longest token in characters.
+/// The maximum length of a token in characters.
 const LONGEST_TOKEN: usize = 128;
 /// What a right value looks like.
 const RIGHT: &str =
@@ -46,7 +47,7 @@ fn read(text: &str) -> Result<Request, String> {
         |what: &str| format!("the annotation {ANNOTATION} {what}; it is written like {RIGHT}");
     if text.len() > LONGEST {
         let what = format!(
-            "has {} bytes, at most {LONGEST} are read: name fewer items",
+            "has {} bytes; it must have at most {LONGEST}: name fewer items",
             text.len()
         );
         return Err(wrong(&what));
@@ -59,8 +60,8 @@ fn read(text: &str) -> Result<Request, String> {
     let token = token.ok_or_else(|| wrong("has no token"))?;
     if token.chars().count() > LONGEST_TOKEN || token.contains(is_unprintable) {
         let what = format!(
-            "has a token that is longer than {LONGEST_TOKEN} characters or has control or invisible \
-             characters in it"
+            "has a token that is longer than {LONGEST_TOKEN} characters or contains control or invisible \
+             characters"
         );
         return Err(wrong(&what));
     }

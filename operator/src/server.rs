@@ -1,5 +1,5 @@
-//! `/healthz`, `/readyz` and `/metrics`, for anyone who reaches the port: what a client costs is
-//! bounded, and one that is slow keeps no other from being served.
+//! Serves `/healthz`, `/readyz`, and `/metrics` to anyone who can reach the port. The cost of a
+//! client is bounded, and a slow client does not block others.
 
 use crate::metrics::Metrics;
 use http::{Request, Response, StatusCode, header};
@@ -18,14 +18,14 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-/// Open connections. The oldest is closed for a new one: a request is answered within
-/// milliseconds, so an old connection is one of a slow client.
+/// The maximum number of open connections. The oldest is closed for a new one: a request is
+/// answered within milliseconds, so an old connection belongs to a slow client.
 const CONNECTIONS: usize = 64;
-/// How long a connection may be open, from its first byte to the last of its one answer.
+/// How long a connection may be open, from its first byte to the last byte of its only response.
 const LIFETIME: Duration = Duration::from_secs(10);
-/// The maximum bytes of a request's head. There is no body that is read.
+/// The maximum bytes of a request's head. Bodies are not read.
 const HEAD: usize = 16 << 10;
-/// The pause after a failed accept, such as where the process has no file descriptors left.
+/// The pause after a failed accept, for example if the process has no file descriptors left.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Starts to serve, and gives the address in use (the port may have been 0).
@@ -48,14 +48,14 @@ pub async fn serve(
     Ok(address)
 }
 
-/// Binds an address; where it is `[::]` and the kernel has no IPv6, `0.0.0.0`.
+/// Binds an address. Uses `0.0.0.0` instead of `[::]` if the kernel has no IPv6.
 async fn bind(listen: SocketAddr) -> std::io::Result<TcpListener> {
     match TcpListener::bind(listen).await {
         Err(error)
             if listen.ip() == Ipv6Addr::UNSPECIFIED
                 && error.kind() != std::io::ErrorKind::AddrInUse =>
         {
-            warn!(%listen, %error, "no IPv6; listening on IPv4 alone");
+            warn!(%listen, %error, "no IPv6; listening on IPv4 only");
             TcpListener::bind((Ipv4Addr::UNSPECIFIED, listen.port())).await
         }
         bound => bound,
@@ -71,7 +71,7 @@ where
         let connection = match listener.accept().await {
             Ok((connection, _)) => connection,
             Err(error) => {
-                warn!(%error, "a connection for health or metrics was not accepted");
+                warn!(%error, "failed to accept a connection for health or metrics");
                 sleep(PAUSE).await;
                 continue;
             }
@@ -96,7 +96,7 @@ where
         let response = answer(&request);
         async { Ok::<_, Infallible>(response) }
     });
-    // What becomes of it is the client's business.
+    // A failed response only affects the client.
     let _ = http1::Builder::new()
         .keep_alive(false)
         .max_buf_size(HEAD)

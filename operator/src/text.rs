@@ -1,44 +1,44 @@
 //! Text that leaves the operator: how long it may be, and where it is cleaned.
 //!
-//! All of it goes through [`clean`]: conditions in [`crate::api::set_condition`], the other words
-//! of a status in [`clean_status`] before it is written, events in [`crate::events::EventSink`],
-//! the server's words where they come in (`kube_cluster`), and the log in [`LogWriter`]. What is
-//! data and no sentence (the names of items) is kept unchanged.
+//! Conditions are cleaned by [`clean`] in [`crate::api::set_condition`], other messages of a status
+//! in [`clean_status`] before it is written, events in [`crate::events::EventSink`], and the API
+//! server's messages when they are received (`kube_cluster`). [`LogWriter`] escapes the log. Data,
+//! such as the names of items, is kept unchanged.
 
 use crate::api::OaatGroupStatus;
 pub use policy_host::text::{clean, escape, is_unprintable, list};
 use std::io::Write;
 
-/// The longest message of a condition in bytes. The API allows 32 KiB.
+/// The maximum length of a condition's message in bytes. The API allows 32 KiB.
 pub const CONDITION: usize = 2048;
-/// The longest note of an event in bytes, by the events API.
+/// The maximum length of an event's note in bytes, set by the events API.
 pub const EVENT: usize = 1024;
-/// The longest sentence elsewhere in a status in bytes: the message, what is known of a run, an
-/// error of the API server.
+/// The maximum length of other messages in a status in bytes: of the group, a run, or an API server
+/// error.
 pub const MESSAGE: usize = 1024;
-/// The longest problem of a source of items, or of a spec with several problems, in bytes.
+/// The maximum length of one problem of a source of items or of a spec, in bytes.
 pub const PROBLEM: usize = 400;
-/// The longest message of an item in bytes, in a group of few items.
+/// The maximum length of an item's message in bytes, in a group with few items.
 const ITEM: usize = 512;
-/// The most bytes of the messages of all items of a group together. The names of 2,000 items take
-/// up to 120,000 bytes, and the API server keeps each of them five times (spec, managed fields,
-/// twice in the status, perhaps kubectl's annotation). Their times and counters take up to 310
-/// bytes each. With these messages and the rest of a status (70,000) that is less than the 1.5 MiB
-/// that etcd accepts.
+/// The maximum bytes of the messages of all items of a group in total. The names of 2,000 items
+/// take up to 120,000 bytes, and the API server stores each of them five times (spec, managed
+/// fields, twice in the status, and possibly kubectl's annotation). The times and counters of an
+/// item take up to 310 bytes. With these messages and the rest of a status (70,000 bytes), the
+/// total is below the 1.5 MiB that etcd accepts.
 const ITEMS: usize = 200_000;
-/// The longest name of an item or another object in a sentence, in bytes.
+/// The maximum length of the name of an item or another object in a message, in bytes.
 pub const NAME: usize = 128;
-/// The longest of a container's last words in bytes.
+/// The maximum length of a container's termination message in bytes.
 pub const LAST_WORDS: usize = 200;
-/// The longest line of the log in bytes. Decisions of up to 64 KiB are one line, escaped.
+/// The maximum length of a log line in bytes. Decisions of up to 64 KiB are one line, escaped.
 const LOG: usize = 256 << 10;
 
-/// The name of an item or another object in a sentence.
+/// Cleans the name of an item or another object for a message.
 pub fn name(name: &str) -> String {
     clean(name, NAME)
 }
 
-/// Cleans all sentences of a status.
+/// Cleans all messages of a status.
 pub fn clean_status(status: &mut OaatGroupStatus) {
     let tidy = |text: &mut String, max| *text = clean(text, max);
     let each = ITEM.min(ITEMS / status.items.len().max(1));
@@ -73,8 +73,8 @@ pub fn clean_status(status: &mut OaatGroupStatus) {
     }
 }
 
-/// Writes lines of the log. Unprintable characters are escaped and not removed: a decision in the
-/// log must stay what it was, to be replayed.
+/// Writes log lines. Unprintable characters are escaped instead of removed, because a logged
+/// decision must stay unchanged to be replayed.
 pub struct LogWriter<W>(pub W);
 
 impl<W: Write> Write for LogWriter<W> {

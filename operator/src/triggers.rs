@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
-/// Groups as the watch reports them: their metadata. Each cycle reads its group live.
+/// Metadata of groups, as the watch delivers it. Each reconcile reads its group live.
 pub type WatchedGroup = Watched<OaatGroup>;
 
 /// A group to look at.
@@ -301,8 +301,8 @@ impl Triggers {
     }
 }
 
-/// Keeps a hash of each annotation that the operator reads, by which a change shows, and none of the
-/// others; each cycle reads them live.
+/// Keeps only a hash of each annotation that the operator reads, to detect changes. Each reconcile
+/// reads the annotations live.
 pub fn strip<K>(object: &mut Watched<K>) {
     let all = object.metadata.annotations.take();
     let read = all.into_iter().flatten();

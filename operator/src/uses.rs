@@ -1,5 +1,5 @@
-//! What groups use besides their pods: a type, a policy, lists of items. Known from the read of
-//! each cycle, so that no watch has to keep a group's spec.
+//! What groups use besides their pods: a type, a policy, and lists of items. Recorded in each
+//! reconcile, so that no watch has to cache a group's spec.
 
 use crate::api::OaatGroup;
 use crate::items::Lists;
@@ -19,7 +19,7 @@ pub struct Uses {
 }
 
 impl Uses {
-    /// Nothing is used yet. `groups` are those that there are.
+    /// Creates an empty record. `groups` are the groups that exist.
     pub fn new(groups: Store<WatchedGroup>, policies: Sources, lists: Lists) -> Self {
         Self {
             groups,
@@ -43,8 +43,8 @@ impl Uses {
         self.types.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what a group uses; nothing, if it cannot be decoded. Called before what it uses is
-    /// read, so that no change in between goes unnoticed.
+    /// Records what a group uses; nothing if the group cannot be decoded. Call this before reading
+    /// what it uses, so that no change in between is missed.
     pub fn note(&self, key: &GroupRef, group: Option<&OaatGroup>) {
         let lists = group.map(|group| group.spec.items_from.as_slice());
         let rejected = group.and_then(|group| group.status.as_ref()?.rejected_policy.clone());
@@ -57,18 +57,18 @@ impl Uses {
                 .insert(key.clone(), group.spec.oaat_type.clone()),
             None => self.types().remove(key),
         };
-        // Deleted meanwhile: its event may have come before this.
+        // Deleted in the meantime: its event may have arrived before this call.
         if group.is_some() && self.groups.get(key).is_none() {
             self.forget(key);
         }
     }
 
-    /// Forgets a group that was deleted.
+    /// Removes a group that was deleted.
     pub fn forget(&self, key: &GroupRef) {
         self.note(key, None);
     }
 
-    /// Forgets all groups but these.
+    /// Removes all groups except these.
     pub fn retain(&self, there: &HashSet<GroupRef>) {
         self.policies.retain(there);
         self.lists.retain(there);
@@ -78,7 +78,7 @@ impl Uses {
         }
     }
 
-    /// The groups that name a type.
+    /// Returns the groups that refer to a type.
     pub fn of_type(&self, namespace: Option<&str>, name: &str) -> Vec<GroupRef> {
         let types = self.types();
         let users = types

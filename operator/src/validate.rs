@@ -60,7 +60,7 @@ pub fn suspended(group: &OaatGroup) -> Option<&'static str> {
     }
     let paused = group.metadata.annotations.as_ref()?.get(PAUSED)?;
     let no = ["", "no", "false", "off", "0"];
-    // Of a long text only its beginning is looked at.
+    // Only the beginning of a long text matters.
     let paused = clean(paused, 16);
     (!no.iter().any(|no| no.eq_ignore_ascii_case(&paused))).then_some(
         "the annotation pause_new_jobs is set; nothing new is started until it is taken away (spec.suspend does the same)",
@@ -70,12 +70,12 @@ pub fn suspended(group: &OaatGroup) -> Option<&'static str> {
 /// Longest duration: a hundred years, so that every time that follows from it can be
 /// written down.
 const LONGEST: Duration = Duration::from_secs(100 * 31_557_600);
-/// The longest text of a duration in bytes, as in the schema.
+/// The maximum length of a duration in bytes, as in the schema.
 const LONGEST_TEXT: usize = 64;
 /// Most items of a group.
 pub const MAX_ITEMS: usize = 2000;
-/// Most bytes of all items of a group together, so that its status fits into an object:
-/// [`crate::text`] has the sum.
+/// The maximum bytes of all item names of a group in total, so that its status fits into an object.
+/// [`crate::text`] explains the sum.
 pub const MAX_BYTES: usize = 120_000;
 /// Longest item in characters.
 pub const MAX_ITEM: usize = 300;
@@ -278,7 +278,7 @@ pub fn source_rules(source: &ItemsFrom) -> Result<SourceRules, Vec<String>> {
     }
 }
 
-/// How long a web server may take to answer.
+/// Returns the time that a web server may take to answer.
 ///
 /// # Errors
 /// What is wrong with `http.timeout`.

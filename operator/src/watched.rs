@@ -1,4 +1,4 @@
-//! What is kept of an object that is watched: metadata, without managed fields.
+//! The cached part of a watched object: its metadata, without managed fields.
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
@@ -8,11 +8,11 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
-/// Metadata of an object of kind `K`. The API server is asked for nothing else.
+/// Metadata of an object of kind `K`. Nothing else is requested from the API server.
 ///
-/// Managed fields are skipped without being decoded. They are nested as deeply as the object, and
-/// the API server accepts 10,000 levels in settings, of which `serde_json` decodes 128: one such
-/// object would make the list of all objects fail.
+/// Managed fields are skipped without being decoded. They are nested as deeply as the object: the
+/// API server accepts 10,000 levels in settings, but `serde_json` decodes at most 128. One such
+/// object would fail the list of all objects.
 #[derive(Clone, Debug)]
 pub struct Watched<K> {
     /// The metadata.

@@ -1,8 +1,8 @@
 //! The process that compiles one component, and nothing else.
 //!
-//! No check in front of a compiler can tell which components keep it busy for minutes, take
-//! gigabytes, or overflow its stack. So the compiler runs in a child process that is given
-//! hard limits before it reads anything; a component can end that process and no other.
+//! No check before compilation can detect every component that keeps a compiler busy for minutes,
+//! takes gigabytes, or overflows its stack. Therefore the compiler runs in a child process, which
+//! sets hard limits before it reads anything. A component can crash that process, but no other.
 
 use crate::load::{CompileMemory, LoadError};
 use crate::policy::{CompiledPolicy, Host};
@@ -17,9 +17,9 @@ use std::time::Duration;
 /// Name of the subcommand that runs [`run`].
 pub(crate) const SUBCOMMAND: &str = "compile-policy";
 
-/// The maximum elapsed time of a compilation, kept by the parent.
+/// The maximum elapsed time of a compilation, enforced by the parent.
 pub(crate) const ELAPSED: Duration = Duration::from_secs(30);
-/// The maximum CPU time of a compilation. An honest policy of 1 MB takes less than a second.
+/// The maximum CPU time of a compilation. An ordinary policy of 1 MB takes less than a second.
 pub(crate) const CPU: Duration = Duration::from_secs(20);
 /// The maximum resident memory of the process. With it the limits add up to the shipped memory limit
 /// of 256 MiB: 32 MiB for policies in memory, 64 MiB for two evaluations, 40 MiB for four large
@@ -29,19 +29,19 @@ pub(crate) const MEMORY: usize = 80 << 20;
 /// program itself, its stacks, and memory that is reserved and never used.
 #[cfg(target_os = "linux")]
 const ADDRESS_SPACE: u64 = 1 << 30;
-/// Stack for the compiler, which recurses with the nesting of its input.
+/// The stack size of the compiler, which recurses with the nesting of its input.
 const STACK: usize = 16 << 20;
 /// How often the limits on resident memory and CPU time are checked.
 const WATCH: Duration = Duration::from_millis(5);
 
-/// What the child writes first: one line of JSON. After `Compiled` follows the artifact.
+/// The first output of the child: one line of JSON. After `Compiled`, the artifact follows.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Answer {
     Compiled {
         /// sha256 of the uncompressed component.
         digest: String,
-        /// Bytes of the artifact.
+        /// Size of the artifact in bytes.
         size: usize,
         /// [`CompiledPolicy::descriptions`].
         descriptions: usize,
@@ -50,16 +50,16 @@ pub(crate) enum Answer {
     Refused(LoadError),
 }
 
-/// How much of Landlock the kernel enforces on the compiler process: with it the process can open
-/// no file and no connection, even if a component takes control of the compiler.
+/// The part of Landlock that the kernel enforces on the compiler process. With Landlock, the
+/// process cannot open files or connections, even if a component takes control of the compiler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Landlock {
-    /// All that this release asks for.
+    /// All restrictions that this release requests.
     Full,
-    /// Files, but not all of the newer restrictions.
+    /// Restrictions on files, but not all of the newer ones.
     Partial,
-    /// Nothing: the kernel has no Landlock, or it is disabled.
+    /// None: the kernel does not support Landlock, or it is disabled.
     None,
 }
 
@@ -69,7 +69,7 @@ pub fn run(limits: Limits) -> ExitCode {
     let (usage, landlock) = match confine() {
         Ok(confined) => confined,
         Err(error) => {
-            let words = format!("it could not limit itself: {error}");
+            let words = format!("it failed to set its limits: {error}");
             return answer(&Answer::Refused(LoadError::CompilerUnavailable(words)), &[]);
         }
     };
@@ -85,7 +85,7 @@ pub fn run(limits: Limits) -> ExitCode {
     let compiler = match compiler {
         Ok(compiler) => compiler,
         Err(error) => {
-            let words = format!("no thread for it: {error}");
+            let words = format!("it failed to start a thread: {error}");
             return answer(&Answer::Refused(LoadError::CompilerUnavailable(words)), &[]);
         }
     };
@@ -129,7 +129,7 @@ fn compile(limits: Limits) -> Result<CompiledPolicy, LoadError> {
     let host = Host::new(limits).map_err(|error| unavailable(error.to_string()))?;
     let mut bytes = Vec::new();
     let read = std::io::stdin().take(most).read_to_end(&mut bytes);
-    read.map_err(|error| unavailable(format!("the component could not be read: {error}")))?;
+    read.map_err(|error| unavailable(format!("it failed to read the component: {error}")))?;
     host.compile(&bytes)
 }
 
@@ -202,8 +202,8 @@ fn confine() -> Result<(Usage, Landlock), String> {
     use nix::sys::signal::Signal;
 
     set_pdeathsig(Signal::SIGKILL).map_err(|error| error.to_string())?;
-    // If memory is short this process is the first to go. Without /proc that is not possible, and
-    // the other limits still hold.
+    // If memory is short, the kernel kills this process first. Without /proc this fails, and the
+    // other limits still apply.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     close_inherited();
     let usage = Usage(std::fs::File::open("/proc/self/status").ok());
@@ -212,10 +212,10 @@ fn confine() -> Result<(Usage, Landlock), String> {
     for (resource, soft, hard) in [
         (Resource::RLIMIT_CORE, 0, 0),
         (Resource::RLIMIT_FSIZE, 0, 0),
-        // A second later than the check in `within_limits`, which says why.
+        // One second later than the check in `within_limits`, which reports the reason.
         (Resource::RLIMIT_CPU, cpu + 1, cpu + 2),
         (Resource::RLIMIT_AS, ADDRESS_SPACE, ADDRESS_SPACE),
-        // No new descriptor of any kind: the service account token stays shut on every kernel.
+        // No new descriptors of any kind: the service account token cannot be opened on any kernel.
         (Resource::RLIMIT_NOFILE, 0, 0),
     ] {
         setrlimit(resource, soft, hard).map_err(|error| format!("{resource:?}: {error}"))?;
@@ -223,7 +223,7 @@ fn confine() -> Result<(Usage, Landlock), String> {
     Ok((usage, landlock))
 }
 
-/// Closes descriptors that a parent of our parent left open for its children.
+/// Closes descriptors that were inherited from the parent's own parents.
 #[cfg(target_os = "linux")]
 fn close_inherited() {
     let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten();
@@ -232,7 +232,7 @@ fn close_inherited() {
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect();
     for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2) {
-        // The one that listed the folder is closed already.
+        // The descriptor that listed the directory is closed already.
         let _ = nix::unistd::close(descriptor);
     }
 }
@@ -241,7 +241,7 @@ fn close_inherited() {
 fn landlock() -> Result<Landlock, landlock::RulesetError> {
     use landlock::{ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetStatus, Scope};
     let newest = ABI::V6;
-    // No rule: nothing is allowed of what is handled.
+    // No rules: every handled access is denied.
     let status = Ruleset::default()
         .handle_access(AccessFs::from_all(newest))?
         .handle_access(AccessNet::from_all(newest))?

@@ -1,4 +1,4 @@
-//! Runs the compiler in a child process, and takes over what it made.
+//! Runs the compiler in a child process and loads the result.
 
 use crate::compile_child::{Answer, CPU, ELAPSED, Landlock, SUBCOMMAND};
 use crate::load::LoadError;
@@ -10,11 +10,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The longest first line of an answer, in bytes.
+/// The maximum length of the first line of an answer, in bytes.
 const LINE: u64 = 64 << 10;
-/// How much of what the child writes to standard error is read, in bytes.
+/// The maximum bytes that are read from the child's standard error.
 const LAST_WORDS: u64 = 4 << 10;
-/// How often the child is checked for its end.
+/// How often the parent checks whether the child has exited.
 const POLL: Duration = Duration::from_millis(1);
 
 /// Compiles components in child processes of this program. Cheap to clone.
@@ -26,15 +26,15 @@ pub struct CompileProcess {
 
 /// A policy that a child process compiled.
 pub struct Compiled {
-    /// Ready to be asked.
+    /// The policy, ready for evaluation.
     pub policy: Policy,
-    /// How far the kernel confined the child.
+    /// The part of Landlock that the kernel enforced on the child.
     pub landlock: Landlock,
 }
 
 impl CompileProcess {
     /// Uses `program`, which runs [`run_compile_child`](crate::run_compile_child) when its only
-    /// argument is `compile-policy`. It must be this very program or one of the same build: machine
+    /// argument is `compile-policy`. It must be this program or one from the same build: machine
     /// code from it runs in this process.
     pub fn new(program: impl Into<PathBuf>, host: Host) -> Self {
         Self {
@@ -43,19 +43,19 @@ impl CompileProcess {
         }
     }
 
-    /// Uses the running program itself, also if its file has been replaced since.
+    /// Uses the running program itself, even if its file has been replaced since.
     pub fn of_this_program(host: Host) -> Self {
-        // In the child this names the same program: it is looked up after the fork.
+        // In the child, this path refers to the same program: it is resolved after the fork.
         Self::new("/proc/self/exe", host)
     }
 
-    /// The host that its policies run in.
+    /// Returns the host that its policies run in.
     pub fn host(&self) -> &Host {
         &self.host
     }
 
     /// Checks and compiles a component (plain or gzip), and tries it on a small request. Blocks for
-    /// tens of milliseconds for an honest component, and for 30 seconds at most.
+    /// tens of milliseconds for an ordinary component, and for at most 30 seconds.
     ///
     /// # Errors
     /// The first check that failed, or the limit that the compiler exceeded.
@@ -82,7 +82,7 @@ impl CompileProcess {
         let artifact = self.host.limits().artifact;
         let (ended, written, last_words) = thread::scope(|scope| {
             let thread = || thread::Builder::new().name("policy-compile-pipe".into());
-            // A child that ends before it has read everything says why itself.
+            // A child that exits before it has read everything reports the reason itself.
             let feed = thread().spawn_scoped(scope, move || drop(stdin.write_all(bytes)));
             let written = thread().spawn_scoped(scope, move || read(stdout, artifact));
             let last_words = thread().spawn_scoped(scope, move || {
@@ -92,7 +92,7 @@ impl CompileProcess {
             });
             let ended = match (&feed, &written, &last_words) {
                 (Ok(_), Ok(_), Ok(_)) => wait(&mut child),
-                // Without its pipes it would wait for ever.
+                // Without its pipes it would wait indefinitely.
                 _ => child.kill().and_then(|()| child.wait()).map(Some),
             };
             // Whatever it started goes with it, so that its pipes end.
@@ -139,7 +139,7 @@ impl CompileProcess {
     }
 }
 
-/// Reads the child's answer and the artifact after it, of at most so many bytes.
+/// Reads the child's answer and the artifact after it, of at most `artifact` bytes.
 fn read(pipe: impl Read, artifact: usize) -> Option<(Answer, Vec<u8>)> {
     let mut pipe = BufReader::new(pipe);
     let mut line = Vec::new();
@@ -148,7 +148,7 @@ fn read(pipe: impl Read, artifact: usize) -> Option<(Answer, Vec<u8>)> {
     let mut bytes = Vec::new();
     if let Answer::Compiled { size, .. } = &answer {
         bytes.reserve_exact((*size).min(artifact));
-        // One byte more shows that the size is not true.
+        // One more byte shows that the size is wrong.
         pipe.take(artifact as u64 + 1)
             .read_to_end(&mut bytes)
             .ok()?;
@@ -156,7 +156,7 @@ fn read(pipe: impl Read, artifact: usize) -> Option<(Answer, Vec<u8>)> {
     Some((answer, bytes))
 }
 
-/// Waits for the end of the child; `None` if it had to be killed.
+/// Waits for the child to exit. Returns `None` if it had to be killed.
 fn wait(child: &mut Child) -> std::io::Result<Option<ExitStatus>> {
     let deadline = Instant::now() + ELAPSED;
     while Instant::now() < deadline {
@@ -170,7 +170,7 @@ fn wait(child: &mut Child) -> std::io::Result<Option<ExitStatus>> {
     Ok(None)
 }
 
-/// What is known of a child that ended without an answer.
+/// Returns the error for a child that exited without an answer.
 fn crashed(status: ExitStatus, last_words: &[u8]) -> LoadError {
     #[cfg(unix)]
     {

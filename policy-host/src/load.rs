@@ -66,12 +66,12 @@ pub enum LoadError {
         "the component does not fit contract oaat:policy@{CONTRACT}: {0}; build it against wit/{CONTRACT}/policy.wit as it is, in Rust with policy-sdk and policy_sdk::export_policy!"
     )]
     InterfaceMismatch(String),
-    /// The compiler refused it, or crashed.
+    /// The compiler rejected it, or crashed.
     #[error(
         "the component does not compile: {0}; build it again with `oaat-operator policy build`, and see what `oaat-operator policy check` reports"
     )]
     CompileFailed(String),
-    /// Compiling it took longer than it may.
+    /// Compiling it exceeded a time limit.
     #[error(
         "compiling the component took more than {} seconds {}; make it smaller: fewer or shorter functions, fewer dependencies",
         .limit.as_secs(), if *.cpu { "of CPU time" } else { "in all" }
@@ -82,7 +82,7 @@ pub enum LoadError {
         /// Whether CPU time was measured, or elapsed time.
         cpu: bool,
     },
-    /// Compiling it took more memory than it may.
+    /// Compiling it exceeded a memory limit.
     #[error(
         "the component is too large to compile: {what} takes more than {} KiB; make it smaller: fewer or shorter functions, fewer types, fewer dependencies",
         .limit >> 10
@@ -93,7 +93,7 @@ pub enum LoadError {
         /// The most that is allowed, in bytes.
         limit: usize,
     },
-    /// The compiler could not be run: not the component's fault.
+    /// The compiler could not be run, which is not the component's fault.
     #[error("the compiler process could not be run: {0}")]
     CompilerUnavailable(String),
     /// It could not answer a small request.
@@ -101,14 +101,14 @@ pub enum LoadError {
     ProbeFailed(EvalError),
 }
 
-/// What of a compilation has a limit in bytes.
+/// The parts of a compilation that have a limit in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CompileMemory {
     /// The memory of the compiler process.
     Compiler,
     /// Types, imports, exports, and other descriptions.
     Descriptions,
-    /// What it produced.
+    /// The machine code that it produced.
     MachineCode,
 }
 
@@ -155,7 +155,8 @@ impl LoadError {
         }
     }
 
-    /// Whether the same bytes may pass later: a busy machine, not the component, is the reason.
+    /// Returns whether the same bytes may load later, because a busy machine is the cause, not the
+    /// component.
     pub fn may_pass(&self) -> bool {
         matches!(
             self,

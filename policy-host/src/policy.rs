@@ -90,7 +90,7 @@ pub struct Host {
 pub struct CompiledPolicy {
     /// sha256 of the uncompressed component, in lower-case hex.
     pub digest: String,
-    /// What [`Host::deserialize`] turns into a policy.
+    /// The machine code that [`Host::deserialize`] turns into a policy.
     pub artifact: Vec<u8>,
     /// Bytes of the component's types, imports, exports, and other descriptions.
     pub descriptions: usize,
@@ -101,7 +101,7 @@ impl Host {
     /// the last clone of the host and its policies.
     ///
     /// # Errors
-    /// If the machine cannot run the compiler or has no thread left.
+    /// If the machine cannot run the compiler or cannot start a thread.
     pub fn new(limits: Limits) -> Result<Self, HostError> {
         let mut config = Config::new();
         config
@@ -114,14 +114,14 @@ impl Host {
             // against 41 µs for a decision about 10 items).
             .memory_reservation(limits.memory as u64)
             .memory_init_cow(false)
-            // A policy's compiler has optimized it already: to do so again makes loading a fifth
-            // longer and decisions no shorter (measured: 70 against 89 ms for 118 KB, 210 µs
-            // either way for 1,000 items).
+            // The policy's own compiler has already optimized it. Optimizing again makes loading
+            // slower by a fifth and decisions no faster (measured: 70 against 89 ms for 118 KB, 210
+            // µs either way for 1,000 items).
             .cranelift_opt_level(OptLevel::None)
             // The same bits on every machine.
             .cranelift_nan_canonicalization(true)
             .wasm_relaxed_simd(false)
-            // One compilation stays on one thread, within the stack that its thread was given.
+            // A compilation stays on one thread, within the stack of that thread.
             .parallel_compilation(false);
         let engine = Engine::new(&config).map_err(HostError)?;
         let mut linker = Linker::new(&engine);
@@ -151,9 +151,9 @@ impl Host {
     /// Checks and compiles a component (plain or gzip) in this process, and tries it on a small
     /// request. `pin` is the sha256 that the uncompressed component must have.
     ///
-    /// Only for components that the caller trusts, such as those of its own tests: a component
-    /// made for the purpose keeps the compiler busy for minutes, takes gigabytes, or overflows the
-    /// stack, which ends the process. [`CompileProcess`](crate::CompileProcess) is for all others.
+    /// Use this only for trusted components, such as those of your own tests: a malicious component
+    /// can keep the compiler busy for minutes, take gigabytes, or overflow the stack, which ends
+    /// the process. Use [`CompileProcess`](crate::CompileProcess) for all others.
     ///
     /// # Errors
     /// The first check that failed.
@@ -190,7 +190,7 @@ impl Host {
         })
     }
 
-    /// Takes over what [`Host::compile`] made. wasmtime refuses an artifact of another release, of
+    /// Loads the result of [`Host::compile`]. wasmtime rejects artifacts from another release, with
     /// other settings, or for a processor with other features.
     ///
     /// The artifact is machine code that runs with the rights of this process. It must come from a
@@ -223,7 +223,7 @@ impl Host {
         Ok((wasm, digest))
     }
 
-    /// The loaded policy with this digest, if any is in use.
+    /// Returns the loaded policy with this digest, if it is in use.
     pub fn known(&self, digest: &str) -> Option<Policy> {
         let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         Some(Policy(loaded.get(digest)?.upgrade()?))

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 /// A decision with everything that it depends on.
 ///
-/// The same policy gives the same answer to the same request, for the same fuel, on every machine
-/// with the same [`Engine`]. Two things depend on the machine as well: an evaluation that its
-/// deadline interrupts, and how deep a policy may recurse before its stack is full.
+/// The same policy gives the same answer to the same request, with the same fuel, on every machine
+/// with the same [`Engine`]. Two outcomes also depend on the machine: an evaluation that its
+/// deadline interrupts, and the depth of recursion at which the stack is exhausted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DecisionRecord {
@@ -18,7 +18,7 @@ pub struct DecisionRecord {
     pub digest: String,
     /// Version of the contract it speaks.
     pub contract: String,
-    /// What evaluated it; absent in records of releases that did not note it.
+    /// The engine that evaluated it. Absent in records of older releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<Engine>,
     /// [`request_digest`] of the request.
@@ -31,10 +31,10 @@ pub struct DecisionRecord {
     pub answer: RecordedAnswer,
 }
 
-/// The version of wasmtime that is linked, on which the fuel of a decision depends.
+/// The linked version of wasmtime, on which the fuel of a decision depends.
 const WASMTIME: &str = "48.0.8";
 
-/// What an evaluation depends on besides policy and request.
+/// What an evaluation depends on besides the policy and the request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Engine {
@@ -87,7 +87,7 @@ impl DecisionRecord {
 }
 
 impl Policy {
-    /// What an evaluation of this policy about so many items depends on.
+    /// Returns the engine for an evaluation of this policy with this number of items.
     pub fn engine(&self, items: usize) -> Engine {
         let limits = self.limits();
         Engine {

@@ -135,8 +135,8 @@ impl ResourceLimiter for Sandbox {
         Self::take(&mut self.table_left, &mut self.refused, grown, "table")
     }
 
-    // Memory or tables that the machine refuses end the guest as well: were the refusal visible to
-    // it, its answer would depend on how much memory this machine had left.
+    // If the machine cannot provide memory or tables, the guest traps as well. If the failure were
+    // visible to the guest, its answer would depend on the free memory of this machine.
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
         Err(error)
     }

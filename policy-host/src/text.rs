@@ -1,22 +1,22 @@
-//! Text from outside, made fit to be shown.
+//! Cleans untrusted text for display.
 //!
-//! Names, messages of containers and servers, and the words of policies end up in the status of
-//! objects, in events, in logs, and in terminals. All of it goes through [`clean`].
+//! Names, messages of containers and servers, and messages of policies appear in the status of
+//! objects, in events, in logs, and in terminals. All of them go through [`clean`].
 
-/// The longest error message in bytes.
+/// The maximum length of an error message in bytes.
 pub(crate) const ERROR: usize = 1024;
-/// The longest quotation of another program's words in bytes.
+/// The maximum length of a quotation of another program's output in bytes.
 pub(crate) const QUOTE: usize = 200;
-/// The number of entries that [`list`] names.
+/// The maximum number of entries that [`list`] names.
 const LISTED: usize = 10;
-/// Marks where text was cut.
+/// Marks truncated text.
 const CUT: &str = "…";
 
-/// Returns text as one line of at most `max` bytes that shows all it contains.
+/// Returns text as one line of at most `max` bytes without invisible characters.
 ///
-/// Characters that [`is_unprintable`] are removed. Each run of white space and control characters
-/// becomes one space, without any at the ends. Longer text is cut at a character boundary and ends
-/// in `…`. Cleaning clean text changes nothing.
+/// Characters that [`is_unprintable`] are removed. Each run of whitespace and control characters
+/// becomes one space; leading and trailing ones are removed. Longer text is truncated at a
+/// character boundary and ends in `…`. Cleaning clean text changes nothing.
 pub fn clean(text: &str, max: usize) -> String {
     let mut out = String::new();
     let mut gap = false;
@@ -39,7 +39,7 @@ pub fn clean(text: &str, max: usize) -> String {
     out
 }
 
-/// Joins entries of which each is cleaned and at most `max` bytes long. Names ten of them and the
+/// Joins entries, each cleaned and truncated to `max` bytes. Names at most ten entries and the
 /// number of the others: `a, b, and 37 more`.
 pub fn list<S: AsRef<str>>(
     entries: impl IntoIterator<Item = S>,
@@ -56,12 +56,12 @@ pub fn list<S: AsRef<str>>(
     named.join(separator)
 }
 
-/// Whether a character is not to be shown as it is: a terminal acts on it, it changes the order in
-/// which a line is read, or nothing is seen of it.
+/// Returns whether a character must not be displayed: a terminal interprets it, it changes the
+/// display order of a line, or it is invisible.
 ///
-/// In the terms of Unicode: the general categories Cc (control), Zl and Zp (separators of lines and
-/// paragraphs), the property Default_Ignorable_Code_Point (bidirectional controls, what has no
-/// width, fillers, variation selectors, tags), and the marks of interlinear annotation.
+/// In Unicode terms: the general categories Cc (control), Zl, and Zp (line and paragraph
+/// separators), the property Default_Ignorable_Code_Point (bidirectional controls, zero-width
+/// characters, fillers, variation selectors, tags), and interlinear annotation characters.
 pub fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -72,8 +72,7 @@ pub fn is_unprintable(c: char) -> bool {
             | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Returns text in which each unprintable character is escaped as in JSON, so that JSON keeps its
-/// meaning.
+/// Escapes each unprintable character as in JSON, so that JSON keeps its meaning.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -88,7 +87,7 @@ pub fn escape(text: &str) -> String {
     out
 }
 
-/// What a policy says when it cannot decide.
+/// Cleans the message of a policy that cannot decide.
 pub(crate) fn words(text: &str) -> String {
     match clean(text, ERROR) {
         words if words.is_empty() => "it does not say why".to_owned(),
@@ -127,7 +126,7 @@ mod tests {
             ("abc", 3, "abc"),
             ("abcd", 3, "…"),
             ("abcd", 2, ""),
-            // What follows is not seen, so nothing is cut.
+            // The rest is invisible, so nothing is truncated.
             ("abc\u{200b}\n", 3, "abc"),
         ];
         for (text, max, expected) in cases {

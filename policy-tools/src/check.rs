@@ -93,8 +93,8 @@ fn unpack(bytes: &[u8]) -> Option<Vec<u8>> {
     (wasm.len() <= limit).then_some(wasm)
 }
 
-/// All that there is to say about a component's inside: compiled by the operator's own compiler
-/// process, under its limits.
+/// Reports on a component's content. It is compiled by the operator's own compiler process, under
+/// its limits.
 fn examined(bytes: &[u8]) -> (String, ExitCode) {
     let mut text = String::new();
     if let Some((imports, exports)) = names(bytes) {

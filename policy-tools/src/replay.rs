@@ -31,12 +31,12 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
         let file = args.file.display();
         if text.lines().any(|line| in_line(line).is_some()) {
             bail!(
-                "{file}: this log has only the digests of decisions; to repeat them, start the operator with \
+                "{file}: this log contains only digests of decisions; to repeat decisions, start the operator with \
                  --log-decisions full or --record-decisions DIR"
             );
         }
         bail!(
-            "{file}: there is no recorded decision in it; give a file of --record-decisions, or the log of an operator \
+            "{file}: no recorded decision found; use a file from --record-decisions, or the log of an operator \
              with --log-decisions full"
         );
     }
@@ -129,8 +129,8 @@ fn repeat(policy: &Policy, record: &DecisionRecord) -> (Outcome, String) {
         && !same
     {
         let words = format!(
-            "cannot be repeated here: recorded with wasmtime {} on {} and a fuel limit of {}, and this is \
-             wasmtime {} on {} with {}",
+            "cannot be repeated here: recorded with wasmtime {} on {} and a fuel limit of {}; this is \
+             wasmtime {} on {} with a fuel limit of {}",
             then.wasmtime, then.arch, then.fuel, now.wasmtime, now.arch, now.fuel
         );
         return (Outcome::Unknown, words);

@@ -1,5 +1,5 @@
-//! The operator's compile process, seen from outside: how components end in it, what that takes,
-//! and what stays behind in the process that asked.
+//! The operator's compile process, seen from outside: the result of each component, its cost, and
+//! what remains in the parent process.
 
 use anyhow::{Context, Result};
 use hostile_policies::COMPILED;
@@ -9,16 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// How a component ended.
+/// The result of a component.
 #[derive(Clone, Debug)]
 pub struct Verdict {
     /// The reason, or `Compiled`.
     pub reason: &'static str,
-    /// The words.
+    /// The message.
     pub message: String,
     /// How long it took.
     pub took: Duration,
-    /// The most resident memory of the child, in bytes, as far as it was seen.
+    /// The peak resident memory of the child that was observed, in bytes.
     pub peak: u64,
 }
 
@@ -73,7 +73,7 @@ pub fn memory(process: &str, line: &str) -> Result<u64> {
     Ok(kilobytes << 10)
 }
 
-/// Looks at the memory of the children of this process until it is told to stop.
+/// Samples the memory of this process's children until it is stopped.
 struct Peaks {
     most: Arc<AtomicU64>,
     done: Arc<AtomicBool>,

@@ -1,7 +1,7 @@
-//! Components made against the compiler, in the operator's compile process: each ends in a named
-//! reason, and leaves nothing behind in the process that asked. A program of its own, because its
-//! memory is measured. `cargo xtask fuzz --target attacks` gives it all of them, which takes some
-//! minutes; without that it takes those that end soon, and one for each way not to.
+//! Components that attack the compiler, in the operator's compile process: each results in a named
+//! reason and leaves nothing behind in the parent process. A separate program, because its memory
+//! is measured. `cargo xtask fuzz --target attacks` runs all of them, which takes some minutes. By
+//! default, only those that end soon run, and one for each other kind.
 
 #![allow(clippy::unwrap_used)]
 

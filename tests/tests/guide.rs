@@ -244,7 +244,7 @@ fn the_guide_has_the_limits_that_the_operator_has() -> Result<()> {
     let rows = table(
         &guide,
         "\n## Limits\n",
-        "Two policies other than the default",
+        "At most two policies other than the default",
     )?;
     for (name, figures) in expected {
         let row = rows.iter().find(|(first, _)| first.starts_with(name));

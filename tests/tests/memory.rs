@@ -1,5 +1,5 @@
-//! The operator's memory has a ceiling. A test binary and a control plane for this alone: what
-//! it fills would slow other tests down.
+//! The operator's memory is limited. This test has its own binary and control plane, because its
+//! objects would slow down other tests.
 
 // The peak comes from /proc.
 #![cfg(target_os = "linux")]
@@ -95,7 +95,7 @@ async fn etcd(port: u16, method: &str, body: &Value) -> Result<Value> {
     Ok(serde_json::from_str(body)?)
 }
 
-/// Copies a group in etcd. By way of the API server each would take it seconds.
+/// Copies a group in etcd. Through the API server, each copy would take seconds.
 async fn copy(plane: &ControlPlane, from: &str, names: impl Iterator<Item = String>) -> Result<()> {
     let port = plane.etcd_port();
     let key = |name: &str| {
@@ -115,7 +115,7 @@ async fn copy(plane: &ControlPlane, from: &str, names: impl Iterator<Item = Stri
     Ok(())
 }
 
-/// As much of a group as shows that the operator has dealt with it.
+/// The part of a group that shows whether the operator has reconciled it.
 #[derive(Clone, Debug, Deserialize)]
 struct Seen {
     status: SeenStatus,
@@ -148,7 +148,7 @@ async fn all_seen(client: &Client) -> Result<()> {
     }
 }
 
-/// The most memory that a process has had resident.
+/// Returns the peak resident memory of a process.
 fn peak(operator: &Operator) -> Result<usize> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", operator.process().pid()))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -157,7 +157,8 @@ fn peak(operator: &Operator) -> Result<usize> {
     Ok(kib << 10)
 }
 
-/// Starts an operator, waits until it has looked at so many groups, and gives its peak.
+/// Starts an operator, waits until it has reconciled the given number of groups, and returns its
+/// peak memory.
 async fn run(
     plane: &ControlPlane,
     binary: &Path,

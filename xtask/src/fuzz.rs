@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: the property tests of `tests/tests/fuzz`, for as long as one likes.
+//! `cargo xtask fuzz`: runs the property tests of `tests/tests/fuzz` for a given time.
 
 use crate::{built, cargo, tools};
 use anyhow::{Result, bail};
@@ -16,7 +16,7 @@ const TARGETS: [(&str, &str, &str); 7] = [
     ("objects", "fuzz", "objects::objects"),
 ];
 
-/// Runs one target or all of them, each in a process of its own: a fault may end it.
+/// Runs one target or all of them, each in a separate process, because a failure may end it.
 pub fn run(minutes: u64, only: Option<&str>, seed: Option<u64>) -> Result<ExitCode> {
     let chosen = |name| only.is_none_or(|only| only == name);
     let targets: Vec<_> = TARGETS.iter().filter(|(name, ..)| chosen(*name)).collect();

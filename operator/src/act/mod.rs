@@ -165,7 +165,7 @@ impl<C: Cluster> Actor<'_, C> {
             (Err(error @ ClusterError::Rejected { .. }), current) => {
                 let item = current.as_ref().map_or("", |current| &current.item);
                 let message = format!(
-                    "{}: the gate of pod {} cannot be opened: {error}",
+                    "{}: the scheduling gate of pod {} cannot be removed: {error}",
                     text::name(item),
                     pod.name
                 );
@@ -336,8 +336,8 @@ impl<C: Cluster> Actor<'_, C> {
         decide::refuse(self.seen, plan, start, code, message);
     }
 
-    /// Cleans the status, and writes it if it differs from the one that was read, and only if the
-    /// group is still what was read.
+    /// Cleans the status. Writes it if it differs from the one that was read, and only if the group
+    /// has not changed since.
     async fn write(
         &self,
         status: &mut OaatGroupStatus,
@@ -386,7 +386,7 @@ impl<C: Cluster> Actor<'_, C> {
     }
 }
 
-/// Cleans the new status. Returns what makes one status the other, if they differ.
+/// Cleans the new status. Returns the patch from the old status to the new one, if they differ.
 fn patch(
     old: Option<&OaatGroupStatus>,
     new: &mut OaatGroupStatus,

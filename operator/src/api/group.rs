@@ -179,7 +179,7 @@ pub struct OaatGroupStatus {
     /// The policy that decided last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicyInUse>,
-    /// The component in the group's policy ConfigMap, if the operator refused it.
+    /// The component in the group's policy ConfigMap, if the operator rejected it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected_policy: Option<RejectedPolicy>,
     /// What the policy keeps for itself between decisions.

@@ -25,7 +25,7 @@ pub struct ItemsFrom {
     /// What a container prints, which is run from time to time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<ItemsContainer>,
-    /// What a web server answers, which a pod asks from time to time.
+    /// The response of a web server, which a pod fetches periodically.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<ItemsHttp>,
 }
@@ -71,8 +71,8 @@ pub struct ItemsContainer {
     pub timeout: Option<String>,
 }
 
-/// A web server that is asked for the list, by a pod in the group's namespace that runs the
-/// operator's image.
+/// A web server that provides the list. A pod in the group's namespace that runs the operator's
+/// image fetches it.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ItemsHttp {
@@ -85,24 +85,24 @@ pub struct ItemsHttp {
     #[schemars(length(max = 64))]
     #[x_kube(validation = duration(" && self.matches('[1-9]')", "refresh must be a duration of at least 10s, such as 10m or 1h 30m"))]
     pub refresh: Option<String>,
-    /// How long an answer may take as a whole, such as 10s; at most 1m. The pod has a minute more,
-    /// to start. Default 30s.
+    /// Timeout of the whole response, such as 10s; at most 1m. The pod has one more minute to start.
+    /// Default 30s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     #[x_kube(validation = duration(" && self.matches('[1-9]')", "timeout must be a duration longer than zero, such as 10s"))]
     pub timeout: Option<String>,
-    /// Where in a JSON answer the list is, such as `$.items[*].name`: members (`.name`,
-    /// `['name']`), indexes (`[0]`, `[-1]`), and wildcards (`[*]`, `.*`) of JSONPath.
+    /// Path of the list in a JSON response, such as `$.items[*].name`. Supports members (`.name`,
+    /// `['name']`), indexes (`[0]`, `[-1]`), and wildcards (`[*]`, `.*`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub json_path: Option<String>,
-    /// Headers of the request. Everyone who can read the group can read them; take secret values
-    /// from headersFrom.
+    /// Headers of the request. Everyone who can read the group can read them; use headersFrom for
+    /// secret values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 20))]
     pub headers: BTreeMap<String, String>,
     /// Headers of the request whose values are in Secrets of the group's namespace. The operator
-    /// does not read them; the pod gets them as environment variables.
+    /// does not read the Secrets; the pod receives the values as environment variables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub headers_from: Vec<HeaderFrom>,
@@ -154,11 +154,10 @@ pub struct ItemSource {
     /// Where its list comes from, in words.
     #[serde(default)]
     pub source: String,
-    /// When the list in force was read; of a ConfigMap, when it was first read as it is.
+    /// When the list in effect was read. For a ConfigMap, when its current value was first read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<Timestamp>,
-    /// When it was last tried to read it, and something came of that. Not set for a ConfigMap, which
-    /// is followed.
+    /// When reading it last succeeded or failed. Not set for a ConfigMap, which is watched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tried: Option<Timestamp>,
     /// Why that failed. The list before it stays in force.

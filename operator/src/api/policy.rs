@@ -78,16 +78,16 @@ pub struct PolicyInUse {
     pub instead_of: Option<String>,
 }
 
-/// A component that the operator refused. It is compiled again only if the value in the ConfigMap
-/// or the operator's version changes, so that a restart does not repeat what went wrong.
+/// A component that the operator rejected. It is compiled again only if the value in the ConfigMap
+/// or the operator's version changes, so a restart does not repeat the failure.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct RejectedPolicy {
     /// sha256 of the value in the ConfigMap, in lower-case hex.
     pub sha256: String,
     /// The reason, as in the condition PolicyReady.
     pub reason: String,
-    /// The reason in a sentence.
+    /// The message, as in the condition PolicyReady.
     pub message: String,
-    /// Version of the operator that refused it.
+    /// Version of the operator that rejected it.
     pub operator: String,
 }

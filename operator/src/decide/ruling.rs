@@ -111,7 +111,7 @@ fn named(policy: &PolicyInUse) -> String {
 pub fn rule(seen: &Observed, plan: &mut Plan, ruling: &Ruling) {
     let before = condition(&plan.status.conditions, "PolicyReady").cloned();
     match &ruling.problem {
-        // Kept while the component is out of reach: it may come back unchanged.
+        // Kept while the component cannot be read: it may come back unchanged.
         Some(problem) if problem.rejected.is_none() => {}
         None if ruling.in_use.is_none() => {}
         problem => {

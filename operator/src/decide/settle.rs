@@ -287,7 +287,7 @@ fn adopt(seen: &Observed, plan: &mut Plan) -> Option<String> {
         true,
         "Adopted",
         format!(
-            "pod {} runs {} and is not in the status: taken as run {run}",
+            "pod {} runs {} and is not in the status; adopted as run {run}",
             pod.name,
             text::name(&item)
         ),

@@ -1,5 +1,5 @@
-//! The pod that asks a web server for a list: it runs `oaat-operator fetch-items` in the group's
-//! namespace, with that namespace's network and without any rights of the operator.
+//! The pod that fetches a list from a web server: it runs `oaat-operator fetch-items` in the
+//! group's namespace, with that namespace's network and without any rights of the operator.
 
 use super::path::JsonPath;
 use crate::api::ItemsHttp;
@@ -14,21 +14,20 @@ use std::time::Duration;
 /// The subcommand that the pod runs, and the name of its container.
 pub const FETCH_ITEMS: &str = "fetch-items";
 
-/// The environment variable that has `itemsFrom[].http` as JSON.
+/// The environment variable that contains `itemsFrom[].http` as JSON.
 pub const DEFINITION: &str = "OAAT_ITEMS_HTTP";
 
-/// How long the pod may take beyond the answer's own timeout: it has to be scheduled, and its image
-/// to be pulled.
+/// How much longer the pod may take than the response: it must be scheduled, and its image pulled.
 pub const POD_START: Duration = Duration::from_secs(60);
 
-/// The maximum size of a definition in bytes. The kernel takes at most 128 KiB for a variable.
+/// The maximum size of a definition in bytes. The kernel limits an environment variable to 128 KiB.
 const MAX_DEFINITION: usize = 100_000;
 
-/// What to do if the operator does not know its own image.
-pub const NO_IMAGE: &str = "the operator does not know the image for the pod that asks the web server; set the environment \
-     variable OAAT_IMAGE in the operator's Deployment to the image of its container";
+/// The error if the operator's own image is not set.
+pub const NO_IMAGE: &str = "the operator's image is not set, so no pod can fetch the list; set the environment variable \
+     OAAT_IMAGE in the operator's Deployment to the image of its container";
 
-/// The environment variable that has the value of an entry of `headersFrom`.
+/// Returns the environment variable for the value of an entry in `headersFrom`.
 pub fn header_variable(index: usize) -> String {
     format!("OAAT_HEADER_{index}")
 }
@@ -56,7 +55,7 @@ pub fn pod_spec(http: &ItemsHttp, image: &str) -> Value {
             "imagePullPolicy": "IfNotPresent",
             "args": [FETCH_ITEMS],
             "env": env,
-            // What it says on failure becomes the container's message.
+            // Standard error becomes the container's message on failure.
             "terminationMessagePolicy": "FallbackToLogsOnError",
             "resources": {
                 "requests": { "cpu": "10m", "memory": "32Mi" },
@@ -84,7 +83,7 @@ pub fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
-/// What is wrong with how a web server is to be asked, if that can be said without asking it.
+/// Validates the definition of a web server without sending a request.
 pub fn problems(http: &ItemsHttp) -> Vec<String> {
     let mut problems = Vec::new();
     match Url::parse(&http.url) {
@@ -98,7 +97,7 @@ pub fn problems(http: &ItemsHttp) -> Vec<String> {
             }
             if !url.username().is_empty() || url.password().is_some() {
                 problems.push(
-                    "http.url has a user or a password in it, which everyone can read who can read the group; \
+                    "http.url contains a user or a password, which everyone who can read the group can read; \
                      use http.headersFrom"
                         .into(),
                 );
@@ -110,7 +109,7 @@ pub fn problems(http: &ItemsHttp) -> Vec<String> {
         && let Err(error) = path.parse::<JsonPath>()
     {
         problems.push(format!(
-            "http.jsonPath is {path:?}: {error}; one is for example $.items[*].name"
+            "http.jsonPath is {path:?}: {error}; use for example $.items[*].name"
         ));
     }
     if let Some(pem) = &http.ca_bundle
@@ -121,7 +120,7 @@ pub fn problems(http: &ItemsHttp) -> Vec<String> {
     let size = serde_json::to_string(http).map_or(0, |text| text.replace('$', "$$").len());
     if size > MAX_DEFINITION {
         problems.push(format!(
-            "http has {size} bytes as JSON; at most {MAX_DEFINITION} are possible"
+            "http has {size} bytes as JSON; it must have at most {MAX_DEFINITION}"
         ));
     }
     problems
@@ -132,7 +131,7 @@ fn header_problems(http: &ItemsHttp, problems: &mut Vec<String>) {
     for (name, value) in &http.headers {
         if !sendable(name) || HeaderValue::from_str(value).is_err() {
             problems.push(format!(
-                "http.headers[{name:?}] is not a header that can be sent; one is for example Accept: text/plain"
+                "http.headers[{name:?}] is not a header that can be sent; use for example Accept: text/plain"
             ));
         }
     }
@@ -141,7 +140,7 @@ fn header_problems(http: &ItemsHttp, problems: &mut Vec<String>) {
         let name = &header.name;
         if !sendable(name) {
             problems.push(format!(
-                "http.headersFrom[{index}].name is {name:?}, which is not a header that can be sent; one is \
+                "http.headersFrom[{index}].name is {name:?}, which is not a header that can be sent; use \
                  for example Authorization"
             ));
         }

@@ -207,7 +207,7 @@ impl<C: Cluster> Lister<'_, C> {
         let why = trouble
             .map(|trouble| format!(": {trouble}"))
             .unwrap_or_default();
-        let words = format!("pod {} did not end within {timeout}{why}", pod.name);
+        let words = format!("pod {} did not finish within {timeout}{why}", pod.name);
         look.news = News::Read(self.now, Err(words));
         look.pod_uid = Some(pod.uid.clone());
         Ok(())

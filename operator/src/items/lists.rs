@@ -1,4 +1,5 @@
-//! Follows the ConfigMaps that groups take items from, each key once however many groups use it.
+//! Watches the ConfigMaps that groups take items from. Each key is watched once, however many
+//! groups use it.
 
 use super::{News, parse};
 use crate::api::{ItemsFrom, ItemsKey, Timestamp};
@@ -29,15 +30,15 @@ struct Known {
     lists: HashMap<MapKey, Followed>,
 }
 
-/// A key that is followed.
+/// A watched key.
 struct Followed {
     users: HashSet<GroupRef>,
     watch: JoinHandle<()>,
-    /// The list and since when it is as it is, once it was read.
+    /// The list and the time of its last change, once it was read.
     list: Option<(Timestamp, Arc<List>)>,
 }
 
-/// A list, or why there is none.
+/// A list, or why it cannot be read.
 type List = Result<Vec<String>, String>;
 
 /// The maximum size of all lists of a namespace in memory, in bytes: some 35 lists of the maximum
@@ -66,7 +67,7 @@ impl Lists {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers the sources of a group; none, when it is gone.
+    /// Records the sources of a group; empty if the group was deleted.
     pub fn used(&self, group: &GroupRef, sources: &[ItemsFrom]) {
         let namespace = group.namespace.as_deref().unwrap_or_default();
         let maps = sources.iter().filter_map(|s| s.config_map.as_ref());
@@ -161,10 +162,10 @@ impl Lists {
         }
     }
 
-    /// What is new of a list; nothing before it was read once.
+    /// Returns what changed in a list; nothing until it has been read once.
     pub fn read(&self, namespace: &str, key: &ItemsKey) -> News {
         let key = map_key(namespace, key);
-        // One that is not followed yet: the watch event of its group is on its way.
+        // Not watched yet: the watch event of its group has not arrived.
         let list = self.known().lists.get(&key).and_then(|f| f.list.clone());
         match list {
             Some((since, list)) => News::Followed(since, list.as_ref().clone()),
@@ -183,14 +184,14 @@ fn map_key(namespace: &str, key: &ItemsKey) -> MapKey {
     (namespace.to_owned(), key.name.clone(), key.key.clone())
 }
 
-/// The text under a key of a ConfigMap, or why there is none.
+/// Returns the text under a key of a ConfigMap, or why it is missing.
 fn text(map: Option<&ConfigMap>, key: &str) -> Result<String, String> {
     let Some(map) = map else {
         return Err("there is no such ConfigMap in this namespace".into());
     };
     let texts = map.data.as_ref().filter(|texts| !texts.is_empty());
     let Some(texts) = texts else {
-        return Err("it has no texts at all under data".into());
+        return Err("it has no keys under data".into());
     };
     texts.get(key).cloned().ok_or_else(|| {
         let keys = message::list(texts.keys(), ", ", message::NAME);
@@ -244,7 +245,7 @@ mod tests {
         lists.put(&key("b"), Ok(vec!["x".into()]));
         assert!(matches!(read("b"), News::Followed(_, Ok(list)) if list == ["x"]));
         assert_eq!(triggered.try_recv().unwrap(), group("two"));
-        // The same list again is no news.
+        // The same list again is not a change.
         lists.put(&key("b"), Ok(vec!["x".into()]));
         assert!(triggered.try_recv().is_err());
 
@@ -268,7 +269,7 @@ mod tests {
             "{missing}"
         );
         let empty = text(Some(&map(json!({}))), "a").unwrap_err();
-        assert!(empty.contains("no texts at all"), "{empty}");
+        assert!(empty.contains("no keys under data"), "{empty}");
         assert!(text(None, "a").unwrap_err().contains("no such ConfigMap"));
     }
 }

@@ -16,8 +16,8 @@ use std::time::Duration;
 /// Looks at the sources of a group, if it has any, and puts their items in force: after this the
 /// group as seen lists them like those of its spec.
 ///
-/// A problem with a source is reported on the group and holds nothing else up. `image` is the
-/// operator's own image, which the pods run that ask web servers.
+/// A problem with a source is reported on the group and does not block anything else. `image` is
+/// the operator's own image, which the pods that fetch lists from web servers run.
 pub async fn look<C: Cluster>(
     cluster: &C,
     seen: &mut Observed,
@@ -96,8 +96,8 @@ fn has_pod(source: &ItemsFrom) -> bool {
     source.container.is_some() || source.http.is_some()
 }
 
-/// The spec of the pod that prints the list of a source. `None` if that takes the operator's image,
-/// and that is not known.
+/// Returns the spec of the pod that prints the list of a source. `None` if it needs the operator's
+/// image, which is not set.
 fn lister_spec(source: &ItemsFrom, image: Option<&str>) -> Option<Value> {
     match (&source.container, &source.http) {
         (Some(container), _) => Some(Value::Object(plain(&type_of(container)))),

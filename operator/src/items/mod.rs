@@ -1,6 +1,6 @@
-//! Items that are listed elsewhere: read from ConfigMaps, and from what pods print, and put in
-//! force beside those of the spec. What was read last is in the group's status, so it stays in
-//! force whatever becomes of its source, and over restarts.
+//! Items that are listed elsewhere: read from ConfigMaps and from the output of pods, and added to
+//! those of the spec. The last good list is stored in the group's status, so it stays in effect if
+//! its source fails, and across restarts.
 
 pub(crate) mod http;
 mod lister;
@@ -26,7 +26,7 @@ use std::time::Duration;
 pub struct SourceRules {
     /// How long after it was last tried it is tried again.
     pub refresh: Duration,
-    /// How long its pod may take, from its creation to its end.
+    /// The time that its pod may take, from creation to completion.
     pub timeout: Duration,
 }
 

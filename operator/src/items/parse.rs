@@ -1,8 +1,8 @@
 //! From text to a list of items.
 //!
-//! Lists are read entry by entry, and reading stops at the first entry that is not a text or is one
-//! too many. So neither nesting, nor aliases, nor the number of entries costs more than the length
-//! of the text.
+//! Lists are read entry by entry, and reading stops at the first entry that is not a string or
+//! exceeds the maximum number. The cost is proportional to the length of the text, whatever its
+//! nesting, aliases, or number of entries.
 
 use super::path::JsonPath;
 use crate::validate::{MAX_BYTES, MAX_ITEM, MAX_ITEMS};
@@ -11,13 +11,13 @@ use serde_json::Value;
 use std::collections::HashSet;
 use std::fmt;
 
-/// The maximum length of a text with a list in it, in bytes.
+/// The maximum length of the text of a list, in bytes.
 pub const MAX_TEXT: usize = 1 << 20;
 
-/// The maximum number of entries of a list, repeated ones included.
+/// The maximum number of entries in a list, including repeated ones.
 const MAX_ENTRIES: usize = 10 * MAX_ITEMS;
 
-/// The maximum length of what is given to a YAML parser at once, in bytes.
+/// The maximum length of the text that is passed to the YAML parser at once, in bytes.
 const MAX_YAML: usize = 16 << 10;
 
 /// How an empty list differs from one that is missing.
@@ -53,9 +53,7 @@ pub fn list(text: &str) -> Result<Vec<String>, String> {
         return checked(yaml_lines(text).map_err(|error| unreadable(&error))?);
     }
     if first.starts_with('<') {
-        return Err(
-            "it begins with <, like a page of HTML or XML, and is not a list of items".into(),
-        );
+        return Err("it begins with <, like HTML or XML, and is not a list of items".into());
     }
     if first.starts_with('{') && serde_json::from_str::<IgnoredAny>(text).is_ok() {
         return Err("it is a JSON object; a list is expected, such as [\"one\", \"two\"]".into());
@@ -67,16 +65,16 @@ fn unreadable(error: &dyn fmt::Display) -> String {
     format!("the list begins like JSON or YAML and cannot be read: {error}")
 }
 
-/// What is wrong with an entry that is not a text, such as `a number`.
+/// Formats the error for an entry that is not a string, such as `a number`.
 fn not_a_text(entry: usize, what: &str) -> String {
-    format!("entry {entry} is {what}, not a text; write names in quotes")
+    format!("entry {entry} is {what}, not a string; write names in quotes")
 }
 
 fn too_many() -> String {
-    format!("it has more than {MAX_ENTRIES} entries; at most {MAX_ITEMS} items are possible")
+    format!("it has more than {MAX_ENTRIES} entries; it must have at most {MAX_ITEMS} items")
 }
 
-/// As much of a name as tells that it is too long.
+/// The part of a name that is enough to see that it is too long.
 fn start_of(name: &str) -> String {
     name.chars().take(MAX_ITEM + 1).collect()
 }
@@ -208,14 +206,14 @@ impl<'de> Visitor<'de> for Entry {
 /// elements of the one list that it leads to.
 ///
 /// # Errors
-/// As [`list`]. A path that leads to nothing is not an empty list.
+/// As [`list`]. A path that selects nothing is not an empty list.
 pub fn at_path(answer: &str, path: &JsonPath) -> Result<Vec<String>, String> {
     let answer: Value =
         serde_json::from_str(answer).map_err(|error| format!("the answer is not JSON: {error}"))?;
     let values = path.follow(&answer);
     let entries = match values.as_slice() {
         [] => {
-            return Err("jsonPath leads to nothing in the answer; an empty list is accepted only if it leads to []".into());
+            return Err("jsonPath selects nothing in the response; an empty list is accepted only if it selects []".into());
         }
         [Value::Array(list)] => list.iter().collect(),
         _ => values,
@@ -331,7 +329,7 @@ mod tests {
             ("- [a]", "entry 1 is a list"),
             ("[\"a\"", "cannot be read"),
             ("[a", "cannot be read"),
-            ("<html>\n<body>", "like a page of HTML"),
+            ("<html>\n<body>", "like HTML"),
             ("{\"items\": []}", "JSON object; a list"),
             ("[\"\"]", "entry 1 has 0 characters"),
             ("[\"a\\nb\"]", "control character"),
@@ -345,7 +343,7 @@ mod tests {
         }
     }
 
-    /// What would be expensive to build, or deep, is refused at the first entry that is not a text.
+    /// Expensive or deeply nested lists are rejected at the first entry that is not a string.
     #[test]
     fn a_hostile_text_is_refused_at_its_first_wrong_entry() {
         let xs = "x,".repeat(10_000);
@@ -399,8 +397,8 @@ mod tests {
         assert_eq!(of("$.none"), Ok(vec![]));
         assert_eq!(of("$.one"), Ok(vec!["x".into()]));
         for (path, words) in [
-            ("$.nothing", "leads to nothing"),
-            ("$.none[*]", "leads to nothing"),
+            ("$.nothing", "selects nothing"),
+            ("$.none[*]", "selects nothing"),
             ("$.disks", "entry 1 is an object"),
         ] {
             let error = of(path).unwrap_err();

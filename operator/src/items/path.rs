@@ -1,7 +1,7 @@
-//! `jsonPath`: the members, indexes, and wildcards of JSONPath, and nothing else of it.
+//! `jsonPath`: the subset of JSONPath with members, indexes, and wildcards.
 //!
-//! A path is read from left to right in one pass, and each of its steps goes one level deeper into
-//! the answer, so following it looks at each value of the answer once at most.
+//! A path is parsed from left to right in one pass. Each step goes one level deeper into the
+//! response, so evaluating a path visits each value at most once.
 
 use serde_json::Value;
 use std::fmt;
@@ -67,13 +67,13 @@ impl FromStr for JsonPath {
     fn from_str(text: &str) -> Result<Self, String> {
         if text.len() > MAX_PATH {
             return Err(format!(
-                "it has {} bytes; at most {MAX_PATH} are possible",
+                "it has {} bytes; it must have at most {MAX_PATH}",
                 text.len()
             ));
         }
         let mut rest = text.strip_prefix('$').unwrap_or(text);
         if text.is_empty() {
-            return Err("it is empty; $ is the whole answer".into());
+            return Err("it is empty; use $ for the whole response".into());
         }
         let mut steps = Vec::new();
         while !rest.is_empty() {
@@ -104,7 +104,7 @@ fn step(text: &str) -> Option<(Step, &str)> {
         }
         _ => {
             let (index, after) = inner.split_at(inner.find(']')?);
-            // A sign of its own is no part of JSONPath.
+            // JSONPath does not allow a plus sign.
             let index = Some(index).filter(|index| !index.starts_with('+'));
             (Step::Index(index?.parse().ok()?), after)
         }
@@ -112,7 +112,7 @@ fn step(text: &str) -> Option<(Step, &str)> {
     Some((step, after.strip_prefix(']')?))
 }
 
-/// Reads a name up to its closing quote. A backslash stands before a quote or a backslash only.
+/// Reads a name up to its closing quote. A backslash escapes only a quote or a backslash.
 fn quoted(text: &str, quote: char) -> Option<(String, &str)> {
     let mut name = String::new();
     let mut chars = text.char_indices();

@@ -24,14 +24,14 @@ pub struct PodRequest<'a> {
     pub nonce: &'a str,
 }
 
-/// The most bytes that items and their variables may add to a pod: one of 1.5 MiB is more than
-/// etcd accepts.
+/// The maximum bytes that an item and its variables may add to a pod. etcd rejects objects of 1.5
+/// MiB.
 const ADDED: usize = 1 << 20;
-/// Why there is no pod with more.
-pub const TOO_LARGE: &str = "the pod is larger than 1 MiB once the item and its variables are put in; use fewer placeholders \
+/// The error if they would add more.
+pub const TOO_LARGE: &str = "the pod is larger than 1 MiB with the item and its variables filled in; use fewer placeholders \
      in the OaatType, or smaller itemOptions.env";
 
-/// The gated candidate for a run; `None` if it would be [`TOO_LARGE`].
+/// Returns the gated candidate for a run; `None` if it would be [`TOO_LARGE`].
 pub fn build(spec: &OaatTypeSpec, request: &PodRequest<'_>) -> Option<Value> {
     let mut pod = skeleton(spec, request.item, request.env)?;
     let metadata = &mut pod["metadata"];

@@ -1,5 +1,5 @@
-//! Which policy each group uses: the last that passed every check, with the settings that it
-//! accepted. It decides until the next one has passed them too.
+//! The policy that each group uses: the last one that passed every check, with the settings that it
+//! accepted. It stays in use until the next one has passed the checks.
 
 use super::{PolicyRead, Problem, Source};
 use crate::api::{OaatGroup, PolicyInUse, PolicySpec};
@@ -25,15 +25,15 @@ struct Settings {
     items: Vec<(String, String)>,
 }
 
-/// What is remembered of a group.
+/// The policy state of a group.
 #[derive(Clone, Default)]
 struct Memory {
     accepted: Option<Accepted>,
-    /// The last that was refused for its settings.
+    /// The last rejected settings.
     refused: Option<Refusal>,
 }
 
-/// Settings that a policy refused.
+/// Settings that a policy rejected.
 #[derive(Clone)]
 struct Refusal {
     digest: String,
@@ -42,7 +42,7 @@ struct Refusal {
 }
 
 impl Memory {
-    /// What the policy has said of these settings, if it was asked.
+    /// Returns the policy's verdict on these settings, if it was asked.
     fn verdict(&self, policy: &Policy, settings: &Settings) -> Option<Result<(), Problem>> {
         let same = |digest: &str, known: &Settings| digest == policy.digest() && known == settings;
         if let Some(accepted) = &self.accepted
@@ -55,7 +55,7 @@ impl Memory {
         refused.map(|refused| Err(refused.problem.clone()))
     }
 
-    /// The accepted policy, unless it was dropped from memory.
+    /// Returns the accepted policy, unless it was evicted from memory.
     fn in_use(&self) -> Option<(&Accepted, Policy)> {
         let accepted = self.accepted.as_ref()?;
         Some((accepted, accepted.policy.upgrade()?))
@@ -78,23 +78,23 @@ impl PolicyCache {
         self.memory().get(uid).cloned().unwrap_or_default()
     }
 
-    /// Whether anything is remembered of a group.
+    /// Returns whether there is state for a group.
     #[cfg(test)]
     pub(crate) fn knows(&self, uid: &str) -> bool {
         self.memory().contains_key(uid)
     }
 
-    /// Forgets the groups whose uids are not among these.
+    /// Removes the groups whose uids are not in `there`.
     pub fn retain(&self, there: &HashSet<String>) {
         self.memory().retain(|uid, _| there.contains(uid));
     }
 
-    /// Forgets a group that is gone.
+    /// Removes a group that was deleted.
     pub fn forget(&self, uid: &str) {
         self.memory().remove(uid);
     }
 
-    /// Whether it is known who decides for a group, without asking a policy about settings.
+    /// Returns whether the policy of a group is known without asking a policy about settings.
     pub fn settled(&self, group: &OaatGroup, read: Option<&PolicyRead>) -> bool {
         let (Some(spec), Some(PolicyRead::Loaded(policy))) = (&group.spec.policy, read) else {
             return true;
@@ -103,8 +103,8 @@ impl PolicyCache {
         verdict.is_some()
     }
 
-    /// Who decides for a group; `read` is what is known of the policy that it names. `None` if its
-    /// settings must be checked first, and other policies are evaluated now.
+    /// Returns the policy that decides for a group. `read` is the state of the policy that the
+    /// group refers to. Returns `None` if its settings must be checked first and no permit is free.
     pub async fn rule(
         &self,
         group: &OaatGroup,
@@ -151,7 +151,7 @@ impl PolicyCache {
                             None
                         }
                         Err(problem) => {
-                            // What the clock said is no verdict of the policy: it is asked again.
+                            // A deadline is not a verdict of the policy: it is asked again.
                             memory.refused = (!problem.passing).then(|| Refusal {
                                 digest: policy.digest().into(),
                                 settings: settings.clone(),
@@ -168,7 +168,7 @@ impl PolicyCache {
         match in_use.filter(|(_, policy)| fits(policy).is_ok()) {
             Some((accepted, policy)) => {
                 let problem = match problem {
-                    // Those mention it themselves.
+                    // These messages mention it already.
                     Some(p) if p.reason == "SettingsRejected" || p.reason == "Loading" => Some(p),
                     Some(p) if accepted.settings != settings => Some(p.with_old_settings()),
                     other => other,
@@ -188,7 +188,7 @@ impl PolicyCache {
     }
 }
 
-/// Asks a policy whether it accepts settings; `None` if others are evaluated now.
+/// Asks a policy whether it accepts settings. Returns `None` if no permit is free.
 async fn accepts(
     group: &OaatGroup,
     policy: &Policy,

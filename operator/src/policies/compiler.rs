@@ -1,4 +1,4 @@
-//! Compiles components, one at a time, fairly between namespaces, and holds what was compiled.
+//! Compiles components, one at a time and fairly between namespaces, and keeps the results.
 
 use super::memory::PolicyMemory;
 use crate::fair_limiter::{FairLimiter, Permit};
@@ -34,7 +34,7 @@ impl Compiler {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until a component of this namespace is next.
+    /// Waits until it is this namespace's turn.
     pub async fn turn(&self, namespace: &str) -> Permit {
         self.limiter.acquire(namespace).await
     }
@@ -45,7 +45,7 @@ impl Compiler {
     /// The first check that failed.
     pub async fn compile(&self, mut turn: Permit, bytes: Vec<u8>) -> Result<Policy, LoadError> {
         let compile = self.compile.clone();
-        // The turn ends with the compilation, also if nobody waits for the result any more.
+        // The turn ends with the compilation, even if the caller no longer waits for the result.
         let compiled = tokio::task::spawn_blocking(move || {
             let started = Instant::now();
             let compiled = compile(&bytes);

@@ -1,15 +1,15 @@
-//! How much memory the machine code of policies may take, in total and for each namespace.
+//! The memory budget for the machine code of policies, in total and for each namespace.
 
 use policy_host::Policy;
 use std::collections::HashMap;
 
 /// The maximum for all policies, in bytes.
 const TOTAL: usize = 32 << 20;
-/// The maximum for the policies of one namespace, in bytes. The machine code of one policy has at
-/// most half of that.
+/// The maximum for the policies of one namespace, in bytes. The machine code of one policy is
+/// limited to half of it.
 const NAMESPACE: usize = 8 << 20;
 
-/// The policies that are kept in memory. One that is dropped is compiled again when it is needed.
+/// The policies in memory. An evicted policy is compiled again when needed.
 #[derive(Default)]
 pub struct PolicyMemory {
     held: HashMap<(String, String), Held>,
@@ -22,8 +22,9 @@ struct Held {
 }
 
 impl PolicyMemory {
-    /// Keeps a policy of a namespace, and drops others until all fit: the least recently used of that
-    /// namespace first if it has too much, then that of the namespace that has most.
+    /// Keeps a policy of a namespace, and evicts others until all fit: first the least recently
+    /// used of this namespace if it exceeds its budget, then of the namespace that uses the most
+    /// memory.
     pub fn keep(&mut self, namespace: &str, policy: &Policy) {
         self.keep_within(namespace, policy, NAMESPACE, TOTAL);
     }
@@ -50,7 +51,7 @@ impl PolicyMemory {
         }
     }
 
-    /// Notes that a policy of a namespace is in use.
+    /// Marks a policy of a namespace as recently used.
     pub fn touch(&mut self, namespace: &str, digest: &str) {
         self.uses += 1;
         let key = (namespace.to_owned(), digest.to_owned());
@@ -127,7 +128,7 @@ mod tests {
         memory.touch("a", policies[1].digest());
         keep(&mut memory, "a", 3);
         assert_eq!(held(&memory, &policies), [("a".into(), 1), ("a".into(), 3)]);
-        // In total, the namespace that has most gives way.
+        // Over the total, the largest namespace loses a policy.
         keep(&mut memory, "b", 0);
         keep(&mut memory, "c", 0);
         let expected = [("a".into(), 3), ("b".into(), 0), ("c".into(), 0)];

@@ -1,5 +1,5 @@
-//! Policies that groups name: read from ConfigMaps, compiled in a process of their own, and
-//! used by each group once they have passed every check.
+//! Policies that groups refer to: read from ConfigMaps, compiled in a separate process, and used by
+//! each group once they have passed every check.
 
 mod cache;
 mod compiler;

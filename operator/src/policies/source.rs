@@ -42,13 +42,13 @@ pub struct Problem {
     pub reason: &'static str,
     /// What is wrong, and what to do.
     pub message: String,
-    /// For the group's status, if it is a verdict on the component.
+    /// The entry for the group's status, if the component was rejected.
     pub rejected: Option<Box<RejectedPolicy>>,
-    /// A busy machine, not the policy, is the reason: the policy is asked again later.
+    /// Whether a busy machine, not the policy, is the cause. The policy is asked again later.
     pub passing: bool,
 }
 
-/// Verdicts of another release are not believed: it may have had other limits.
+/// Verdicts of other releases are ignored, because their limits may differ.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl Problem {
@@ -61,7 +61,7 @@ impl Problem {
         }
     }
 
-    /// The component in a ConfigMap cannot be used; `sha256` is that of the ConfigMap's value.
+    /// Returns the problem of a rejected component. `sha256` is that of the ConfigMap's value.
     pub fn rejected(error: &LoadError, sha256: String) -> Self {
         let problem = Self::from(error);
         let rejected = RejectedPolicy {
@@ -76,7 +76,7 @@ impl Problem {
         }
     }
 
-    /// A verdict from a group's status, unless another release made it.
+    /// Returns the problem that is stored in a group's status, unless another release wrote it.
     pub fn remembered(rejected: &RejectedPolicy) -> Option<Self> {
         let reason = LoadError::REASONS
             .into_iter()
@@ -95,7 +95,7 @@ impl Problem {
         Self::new("TooManySources", message)
     }
 
-    /// The ConfigMap could not be read just now.
+    /// The ConfigMap could not be read this time.
     pub fn unavailable(source: &Source, error: &str) -> Self {
         Self::new(
             "SourceUnreadable",
@@ -178,9 +178,9 @@ impl Problem {
         Self::new("Loading", message).with_old_settings()
     }
 
-    /// The policy that the group used is not the one that its pin names now.
+    /// The policy that the group used does not match its current pin.
     pub fn pinned(source: &Source) -> Self {
-        let message = format!("the policy that {source} had is not the one that sha256 names");
+        let message = format!("the last policy from {source} does not match spec.policy.sha256");
         Self::new("DigestMismatch", message)
     }
 

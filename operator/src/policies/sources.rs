@@ -1,5 +1,5 @@
-//! The policies in the ConfigMaps that groups name, each ConfigMap watched once however many groups
-//! use it.
+//! The policies in the ConfigMaps that groups refer to. Each ConfigMap is watched once, however
+//! many groups use it.
 
 use super::PolicyRead;
 use super::compiler::Compiler;
@@ -19,8 +19,7 @@ use tracing::{info, warn};
 /// A ConfigMap: namespace and name.
 type MapName = (String, String);
 
-/// How long to wait before a failure that is not the component's fault is retried: at first, and at
-/// most.
+/// The initial and the maximum backoff for failures that are not the component's fault.
 const WAITS: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(300)];
 
 /// The maximum number of ConfigMaps with policies that are watched in a namespace: each is a
@@ -41,7 +40,7 @@ pub struct Sources {
 struct Known {
     /// What each group uses.
     groups: HashMap<GroupRef, Source>,
-    /// What the status of a group says about a component that was refused.
+    /// The rejected component in the status of each group.
     rejected: HashMap<GroupRef, RejectedPolicy>,
     /// What is known of each source in use.
     sources: HashMap<Source, Entry>,
@@ -64,13 +63,13 @@ struct Entry {
 #[derive(Clone)]
 enum State {
     Loading(Timestamp),
-    /// Loaded; it may have been dropped from memory since.
+    /// Loaded, and possibly evicted from memory since.
     Ready(WeakPolicy),
     Failed(Problem),
 }
 
-/// A load in progress, in a task: meanwhile the watch goes on, and a newer value replaces this load.
-/// Ends when it is dropped.
+/// A load in progress, in a task. The watch continues, and a newer value replaces this load.
+/// Dropping it aborts the task.
 struct Load {
     number: u64,
     task: AbortHandle,
@@ -102,8 +101,8 @@ impl Sources {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is known of a source now. A source that no group was seen to use yet is loading: the
-    /// watch event of that group is on its way. So is one whose policy was dropped from memory.
+    /// Returns the state of a source. A source that is not known yet counts as loading, because the
+    /// watch event of its group has not arrived. So does one whose policy was evicted from memory.
     pub fn read(&self, source: &Source) -> PolicyRead {
         let mut known = self.known();
         let Some(entry) = known.sources.get_mut(source) else {
@@ -126,8 +125,8 @@ impl Sources {
         }
     }
 
-    /// Notes which source a group uses, and what its status says about a refused component. `None`
-    /// for none, or when the group is gone.
+    /// Records the source that a group uses, and the rejected component in its status. `None` if it
+    /// uses none, or if the group was deleted.
     pub fn used(&self, group: &GroupRef, source: Option<Source>, rejected: Option<RejectedPolicy>) {
         let mut known = self.known();
         match rejected.filter(|_| source.is_some()) {
@@ -165,7 +164,7 @@ impl Sources {
         }
         known.groups.insert(group.clone(), source);
         if fresh && !full {
-            // Anew also where another key is watched already: its list brings this one too.
+            // Restarted even if another key is watched already: the initial list includes this key.
             let watch = tokio::spawn(self.clone().watch(map.clone()));
             if let Some(before) = known.watches.insert(map, watch) {
                 before.abort();
@@ -173,7 +172,7 @@ impl Sources {
         }
     }
 
-    /// Forgets the groups that are not among these: those deleted while the watch was disconnected.
+    /// Removes the groups that are not in `there`: those deleted while the watch was disconnected.
     pub fn retain(&self, there: &HashSet<GroupRef>) {
         let gone = gone(self.known().groups.keys(), there);
         for group in gone {
@@ -203,14 +202,14 @@ impl Sources {
             .await;
     }
 
-    /// The sources in use that a ConfigMap has.
+    /// Returns the sources in use from a ConfigMap.
     fn sources_in(&self, map: &MapName) -> Vec<Source> {
         let known = self.known();
         let of_map = |s: &&Source| (&s.namespace, &s.name) == (&map.0, &map.1);
         known.sources.keys().filter(of_map).cloned().collect()
     }
 
-    /// Takes over what a ConfigMap holds, or that it does not exist.
+    /// Processes the current state of a ConfigMap; `None` if it does not exist.
     fn take(&self, map: &MapName, object: Option<&ConfigMap>) {
         for source in self.sources_in(map) {
             match bytes(&source, object) {
@@ -220,7 +219,7 @@ impl Sources {
         }
     }
 
-    /// Loads a value, unless that has begun or its result is known.
+    /// Loads a value, unless a load is in progress or its result is known.
     fn found(&self, source: &Source, value: String) {
         let mut known = self.known();
         let verdict = known.verdict(source, &value);
@@ -241,7 +240,7 @@ impl Sources {
         }
     }
 
-    /// Begins to load what a source holds; a load in progress is given up.
+    /// Starts to load the value of a source. Aborts a load in progress.
     fn load(&self, known: &mut Known, source: &Source) {
         known.loads += 1;
         let number = known.loads;
@@ -252,7 +251,7 @@ impl Sources {
         }
     }
 
-    /// Loads a component, again and again as long as the component is not at fault.
+    /// Loads a component. Retries with backoff while the component is not at fault.
     async fn loading(self, source: Source, number: u64) {
         let mut wait = self.first_wait;
         loop {
@@ -274,9 +273,10 @@ impl Sources {
         }
     }
 
-    /// Reads and compiles what a source holds; or what is wrong, and whether that may pass.
+    /// Reads and compiles the value of a source. On failure, returns the problem and whether to
+    /// retry.
     ///
-    /// The component is read when it is next, and not before: there may be thousands that wait.
+    /// The component is read only when its turn comes, because thousands may be waiting.
     async fn compile(
         &self,
         source: &Source,
@@ -329,7 +329,7 @@ impl Sources {
         self.publish(source, state);
     }
 
-    /// Notes the state of a source, and has its groups reconciled.
+    /// Records the state of a source, and requeues its groups.
     fn publish(&self, source: &Source, state: State) {
         {
             let mut known = self.known();
@@ -338,7 +338,7 @@ impl Sources {
             };
             entry.state = state.clone();
             for group in &entry.users {
-                // The receiver goes away at the end of the process only.
+                // The receiver is dropped only when the process ends.
                 let _ = self.queue.send(group.clone());
             }
         }
@@ -360,7 +360,8 @@ impl Sources {
         }
     }
 
-    /// The operator may not read a ConfigMap. Only what is not known yet is affected.
+    /// Records that the operator may not read a ConfigMap. Only sources that are still loading are
+    /// affected.
     fn forbidden(&self, map: &MapName, words: &str) {
         for source in self.sources_in(map) {
             let loading = {
@@ -377,20 +378,20 @@ impl Sources {
 }
 
 impl Known {
-    /// What is known of a value without compiling it: it is loaded, or it was refused before, as the
-    /// status of a group in the same namespace says.
+    /// Returns the state of a value that need not be compiled: it is loaded, or the status of a
+    /// group in the same namespace records that it was rejected.
     fn verdict(&self, source: &Source, value: &str) -> Option<State> {
         if let Some(policy) = self.loaded.get(value).and_then(WeakPolicy::upgrade) {
             return Some(State::Ready(policy.downgrade()));
         }
-        // Not of another namespace: a status says what its owner wants it to say.
+        // Only from the same namespace: a tenant may be able to forge the status of its own groups.
         let mut rejected = self.rejected.iter().filter(|(group, rejected)| {
             group.namespace.as_ref() == Some(&source.namespace) && rejected.sha256 == value
         });
         rejected.find_map(|(_, rejected)| Problem::remembered(rejected).map(State::Failed))
     }
 
-    /// A group uses a source no longer.
+    /// Removes a group from the users of a source.
     fn leave(&mut self, group: &GroupRef, source: &Source) {
         let Some(entry) = self.sources.get_mut(source) else {
             return;

@@ -31,10 +31,10 @@ static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundl
 /// Pieces of windows that one blackout is put together from; one that goes on for longer is looked
 /// at again where that ends.
 const PIECES: usize = 100;
-/// How far ahead the end of a blackout is looked for.
+/// How far ahead the end of a blackout is searched for.
 const FARTHEST: Duration = LONGEST.saturating_mul(2);
 
-/// The longest schedule in bytes, as in the schema.
+/// The maximum length of a schedule in bytes, as in the schema.
 const LONGEST_SCHEDULE: usize = 100;
 
 /// A window, understood.
@@ -42,7 +42,7 @@ const LONGEST_SCHEDULE: usize = 100;
 pub struct Window {
     name: String,
     schedule: Cron,
-    /// The minutes of a day that the schedule names, in order.
+    /// The minutes of a day that match the schedule, in order.
     minutes: Vec<u16>,
     duration: SignedDuration,
     zone: TimeZone,
@@ -87,8 +87,8 @@ impl Window {
         let schedule = parser.parse(text).map_err(|error| {
             format!("schedule is {text:?}, which cannot be read ({error}); {right}")
         })?;
-        // In these 28 years each kind of year occurs: each weekday that one may begin with, with
-        // and without a leap day. A day that is in none of them does not exist.
+        // These 28 years contain every kind of year: each first weekday, with and without a leap
+        // day. A day that does not occur in them never occurs.
         let days = successors(Some(date(2001, 1, 1)), |day| day.tomorrow().ok());
         let pattern = &schedule.pattern;
         let minutes = (0..24 * 60).filter(|minute: &u16| {
@@ -117,7 +117,7 @@ impl Window {
         })
     }
 
-    /// The latest minute of the schedule up to `at`, and on no day before `first`.
+    /// Returns the latest minute of the schedule up to `at`, on day `first` or later.
     fn before(&self, at: DateTime, first: Date) -> Option<DateTime> {
         let days = successors(Some(at.date()), |day| day.yesterday().ok());
         let day = |day: &Date| {
@@ -207,7 +207,7 @@ impl Window {
         next.is_some_and(|next| next < end)
     }
 
-    /// When it closes that is open at this time, and opened at `since` or later.
+    /// Returns when the window closes that is open at this time and opened at `since` or later.
     fn closes(&self, at: jiff::Timestamp, since: jiff::Timestamp) -> Option<jiff::Timestamp> {
         let first = at.checked_sub(self.duration).unwrap_or(since).max(since);
         let closes = self.opened(at, first)?.checked_add(self.duration);
@@ -215,7 +215,7 @@ impl Window {
     }
 }
 
-/// Whether a schedule names a day.
+/// Returns whether a day matches a schedule.
 fn names(schedule: &Cron, day: Date) -> bool {
     let (year, month) = (day.year().into(), day.month().unsigned_abs().into());
     let weekday = day.weekday().to_sunday_zero_offset().unsigned_abs();
@@ -228,7 +228,7 @@ fn names(schedule: &Cron, day: Date) -> bool {
             .unwrap_or(false)
 }
 
-/// The minute of the day.
+/// Returns the minute of the day.
 fn minute_of(at: DateTime) -> u16 {
     u16::from(at.hour().unsigned_abs()) * 60 + u16::from(at.minute().unsigned_abs())
 }
@@ -270,7 +270,7 @@ pub fn blackout(windows: &[Window], at: Timestamp) -> Option<Blackout> {
         if until > farthest {
             break;
         }
-        // Whatever opened up to `before` has closed by `until`.
+        // Every window that opened by `before` has closed by `until`.
         match open(until, before) {
             Some((later, _)) => (before, until) = (until, later),
             None => {

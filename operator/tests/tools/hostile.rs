@@ -1,5 +1,5 @@
-//! Objects that are written to keep the operator busy. Each answer must be there, and within ten
-//! seconds, where a quadratic or unbounded search takes minutes.
+//! Objects that are designed to keep the operator busy. Each result must be available within ten
+//! seconds; a quadratic or unbounded search takes minutes.
 
 use oaat_operator::api::{BlackoutWindow, OaatGroup, OaatTypeSpec, Timestamp};
 use oaat_operator::cluster::TypeRead;
@@ -49,7 +49,7 @@ fn seen(group: OaatGroup, pods: Vec<PodView>) -> Observed {
     }
 }
 
-/// What is said of a spec that is invalid; it must be bounded.
+/// Returns the message for an invalid spec, which must be bounded.
 fn problems(spec: Value) -> String {
     let problems = validate(&group(spec, json!({})).spec).unwrap_err();
     assert!(problems.len() <= 20, "{}", problems.len());

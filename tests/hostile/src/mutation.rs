@@ -1,4 +1,4 @@
-//! Small changes of bytes, for property tests that start from something that is nearly right.
+//! Small mutations of bytes, for property tests that start from almost valid input.
 
 use crate::component::sections;
 use proptest::collection::vec;

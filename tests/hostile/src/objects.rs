@@ -1,8 +1,8 @@
-//! OaatGroups and OaatTypes made against whatever decodes and checks them.
+//! OaatGroups and OaatTypes that attack the code that decodes and checks them.
 
 use serde_json::{Value, json};
 
-/// An object made against the operator.
+/// An object that attacks the operator.
 #[derive(Clone, Debug)]
 pub struct Object {
     /// A unique name, which is a name of an object as well.

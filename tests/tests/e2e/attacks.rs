@@ -1,7 +1,7 @@
-//! Everything hostile that users can write, in several namespaces at once: components made against
-//! the compiler, lists, JSON paths, annotations, schedules, and objects. Each ends in a named
-//! condition or is refused by the API server, the operator stays up, and a group in another
-//! namespace runs on.
+//! Everything hostile that users can write, in several namespaces at once: components that attack
+//! the compiler, lists, JSON paths, annotations, schedules, and objects. Each results in a named
+//! condition or is rejected by the API server. The operator stays up, and a group in another
+//! namespace keeps running.
 
 use crate::world::{World, condition, say};
 use anyhow::{Context, Result, bail};
@@ -19,18 +19,18 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-/// How long all of it may take. One component may take half a minute, and they take turns.
+/// The timeout of the test. One component may take half a minute, and they take turns.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// How long the operator may take to say that it is well, on a busy machine.
+/// How long a health check of the operator may take on a busy machine.
 const HEALTHY: Duration = Duration::from_secs(20);
-/// CPU time of compile processes that honest policies do not use, and repeated attacks do.
+/// The CPU time of compile processes that ordinary policies stay below and repeated attacks exceed.
 const SPENT: Duration = Duration::from_secs(8);
 const POLICIES: &str = "attack-policies";
 const LISTS: &str = "attack-lists";
 const TEXTS: &str = "attack-texts";
 const OBJECTS: &str = "attack-objects";
 
-/// A hostile object that the API server took, and the condition that it must have in the end.
+/// A hostile object that the API server accepted, and the condition that it must eventually have.
 struct Enemy {
     namespace: &'static str,
     kind: &'static str,
@@ -243,7 +243,7 @@ async fn read(world: &World, enemy: &Enemy) -> Result<Value> {
     Ok(json!({ "status": { "conditions": conditions } }))
 }
 
-/// Asks the operator again and again whether it is well; counts the answers.
+/// Checks the operator's health repeatedly and counts the responses.
 async fn watch_health(address: std::net::SocketAddr, answers: Arc<AtomicU64>) -> Result<()> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     loop {

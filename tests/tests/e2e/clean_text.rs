@@ -1,11 +1,11 @@
-//! What tenants write is shown to people without what deceives a terminal or a reader.
+//! Text from tenants is shown without characters that deceive a terminal or a reader.
 
 use crate::by_hand::{history, latest, text};
 use crate::world::{World, item};
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-/// Escape sequences, bidirectional controls, and characters of no width.
+/// Escape sequences, bidirectional controls, and zero-width characters.
 const HOSTILE: &str = "\u{1b}[2J\u{202e}\u{2066}\u{200b}\u{200d}\u{ad}\u{feff}\u{9b}\u{e0041}";
 
 /// A name with what the API allows of these.
@@ -54,8 +54,8 @@ fn hostile(text: &str) -> bool {
     text.contains(|c| c != '\n' && (HOSTILE.contains(c) && !"[2J".contains(c)))
 }
 
-/// That no sentence of an object has any of these characters, and none is endless. Names of items
-/// are data, and stay as they are.
+/// Checks that no message of an object contains these characters or is too long. Names of items are
+/// data and stay unchanged.
 fn ensure_clean(value: &Value, path: &str) -> Result<()> {
     match value {
         Value::String(text) => {

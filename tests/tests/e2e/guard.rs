@@ -1,5 +1,5 @@
-//! What manifests/03 (the guard) denies to the operator's service account, and what it allows; and
-//! how far the rights of the namespaced manifest reach. All other tests run under the guard as well.
+//! What manifests/03 (the guard) denies and allows the operator's service account, and the scope of
+//! the rights in the namespaced manifest. All other tests run under the guard as well.
 
 use crate::by_hand::{GATE, GROUP_LABEL, history, latest, text};
 use crate::world::{PATIENCE, World, condition, item};
@@ -39,7 +39,7 @@ async fn grant_everything(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// A candidate as the operator makes it, with a further gate.
+/// A candidate as the operator creates it, with an additional gate.
 fn candidate(namespace: &str, uid: &str, nonce: &str) -> Result<Value> {
     let spec: OaatTypeSpec = serde_json::from_value(json!({
         "type": "pod",
@@ -99,7 +99,7 @@ fn merged(mut target: Value, patch: &Value) -> Value {
     target
 }
 
-/// Sends a request, and gives the API server's message if it refuses.
+/// Sends a request. Returns the API server's message if it is rejected.
 async fn refusal(
     client: &Client,
     method: &str,

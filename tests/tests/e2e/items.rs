@@ -290,7 +290,7 @@ async fn a_container_that_does_not_end_or_start_is_ended_and_told() -> Result<()
         .await?;
     let (_, words) = ready(&group);
     ensure!(
-        words.contains("did not end within 2s") || words.contains("DeadlineExceeded"),
+        words.contains("did not finish within 2s") || words.contains("DeadlineExceeded"),
         "{group:#}"
     );
     world.until_recorded("own").await?;
@@ -574,7 +574,7 @@ async fn the_group_says_why_a_web_server_gave_no_list() -> Result<()> {
     for (path, status, headers, text, words) in [
         ("$", 503, vec![], "", "it answered 503 Service Unavailable"),
         ("$", 200, vec![], "<html>", "the answer is not JSON"),
-        ("$", 200, html, "a", "a page of HTML"),
+        ("$", 200, html, "a", "an HTML page"),
         (
             "$",
             302,
@@ -582,7 +582,7 @@ async fn the_group_says_why_a_web_server_gave_no_list() -> Result<()> {
             "",
             "redirects to http://10.0.0.1/, which is not followed",
         ),
-        ("$.b", 200, vec![], object, "jsonPath leads to nothing"),
+        ("$.b", 200, vec![], object, "jsonPath selects nothing"),
         (
             "$.a[0]",
             200,

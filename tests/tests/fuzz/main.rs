@@ -1,6 +1,6 @@
-//! What users write, in whatever reads it: changed at random, it is accepted or refused in words,
-//! and nothing crashes or hangs. Without more, each test runs a fixed number of cases, the same
-//! ones each time; `cargo xtask fuzz --minutes N` runs for as long as one likes.
+//! Mutates what users write and passes it to the code that reads it: it must be accepted or
+//! rejected with a message, without a crash or a hang. By default, each test runs a fixed number of
+//! cases, the same ones each time; `cargo xtask fuzz --minutes N` runs for longer.
 
 #![allow(clippy::unwrap_used)]
 

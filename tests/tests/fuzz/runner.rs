@@ -1,5 +1,5 @@
-//! Runs a property: a fixed number of cases, the same each time, or for as long as the environment
-//! says, from a seed that is printed.
+//! Runs a property: a fixed number of cases, the same each time, or for the time set in the
+//! environment, from a seed that is printed.
 
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 const SECONDS: &str = "OAAT_FUZZ_SECONDS";
 /// The seed of the first batch of cases. Set by `cargo xtask fuzz --seed`.
 const SEED: &str = "OAAT_FUZZ_SEED";
-/// The longest that one case may take before it counts as one that does not end. All but
-/// components take milliseconds; the machine may be busy.
+/// The timeout of one case. All cases except components take milliseconds, but the machine may be
+/// busy.
 const LONGEST: Duration = Duration::from_secs(120);
 
 fn given<T: FromStr>(name: &str) -> Option<T> {

@@ -167,7 +167,7 @@ async fn a_gate_that_the_guard_keeps_shut_is_shown_with_its_words() -> Result<()
         })
         .await?;
     let message = text(&group["status"]["message"]);
-    assert!(message.contains("cannot be opened"), "{message}");
+    assert!(message.contains("cannot be removed"), "{message}");
     assert_eq!(world.node.runs(), []);
 
     let policy = ["delete", "mutatingadmissionpolicybinding", &world.namespace];
