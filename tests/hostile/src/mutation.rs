@@ -80,7 +80,12 @@ fn mutate(bytes: &mut Vec<u8>, mutation: &Mutation) {
         Mutation::Section(from, to) => {
             let ends: Vec<usize> = sections(bytes)
                 .iter()
-                .map(|part| part.data.as_ptr() as usize - bytes.as_ptr() as usize + part.data.len())
+                .map(|part| {
+                    let begin = part.data.as_ptr() as usize;
+                    // What is not a part of the bytes has no place in them.
+                    let begin = begin.saturating_sub(bytes.as_ptr() as usize);
+                    (begin + part.data.len()).min(length)
+                })
                 .collect();
             if ends.is_empty() {
                 return;

@@ -363,7 +363,7 @@ pub fn run_now() -> Vec<Text> {
             format!("{{\"{}\": 1}}", "f".repeat(size)),
         ),
         ("spaces", NO, " ".repeat(size)),
-        ("spaces-before", YES, " ".repeat(size) + &items("\"*\"")),
+        ("spaces-before", NO, " ".repeat(size) + &items("\"*\"")),
         ("garbage-behind", NO, items("\"*\"") + &"x".repeat(size)),
         ("empty", NO, String::new()),
         ("word", NO, "now".into()),

@@ -91,6 +91,10 @@ fn survives(json: &[u8]) -> Result<(), TestCaseError> {
 
 #[test]
 fn objects_made_by_hand() {
+    with_large_stack(each_object);
+}
+
+fn each_object() {
     for object in hostile_policies::objects() {
         survives(object.value().to_string().as_bytes()).unwrap();
     }
@@ -98,8 +102,22 @@ fn objects_made_by_hand() {
     settled(used).unwrap();
 }
 
+/// Runs a test that holds and drops objects that are nested thousands of levels deep.
+fn with_large_stack(test: fn()) {
+    let thread = std::thread::Builder::new()
+        .stack_size(256 << 20)
+        .spawn(test);
+    if let Err(panic) = thread.unwrap().join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
 #[test]
 fn objects() {
+    with_large_stack(mutated_objects);
+}
+
+fn mutated_objects() {
     let small = hostile_policies::objects()
         .into_iter()
         .map(|object| object.value().to_string());
