@@ -106,7 +106,8 @@ pub(crate) fn sections(mut component: &[u8]) -> Vec<RawSection<'_>> {
         for byte in rest {
             size |= usize::from(byte & 0x7f) << (7 * digits);
             digits += 1;
-            if byte & 0x80 == 0 {
+            // A size has five bytes at most; more is no section.
+            if byte & 0x80 == 0 || digits == 5 {
                 break;
             }
         }

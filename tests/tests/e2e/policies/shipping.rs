@@ -62,7 +62,9 @@ impl World {
 #[tokio::test]
 async fn the_guide_ships_a_policy_repeats_its_decision_and_clears_its_state() -> Result<()> {
     let guide = guide()?;
-    let world = World::new("guide-shipping").await?;
+    let mut world = World::without_operator("guide-shipping").await?;
+    world.options.more = ["--log-decisions", "full"].map(Into::into).to_vec();
+    world.start_operator().await?;
     let wasm = component("policy-fair").await?;
     let file = world.plane.folder().join("guide-my_policy.wasm");
     std::fs::write(&file, &wasm)?;
