@@ -90,7 +90,7 @@ pub struct Host {
 pub struct CompiledPolicy {
     /// sha256 of the uncompressed component, in lower-case hex.
     pub digest: String,
-    /// The machine code that [`Host::deserialize`] turns into a policy.
+    /// The machine code, as wasmtime serializes it.
     pub artifact: Vec<u8>,
     /// Bytes of the component's types, imports, exports, and other descriptions.
     pub descriptions: usize,
