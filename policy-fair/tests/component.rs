@@ -58,8 +58,7 @@ fn settings() -> impl Strategy<Value = String> {
         8 => Just("{}".to_owned()),
         8 => (0.01..10.0).prop_map(|weight| format!(r#"{{"weight": {weight}}}"#)),
         1 => (0_u32..90).prop_map(|gap| format!(r#"{{"gap": "{gap}s"}}"#)),
-        // What the host takes out of words is not what is compared here.
-        1 => r"[^\p{C}\p{Zl}\p{Zp}]{0,20}",
+        1 => ".{0,20}",
     ]
 }
 
@@ -98,6 +97,11 @@ fn words<T>(answer: Result<T, EvalError>) -> Result<T, String> {
     })
 }
 
+/// The host cleans the message of a policy; the native function does not.
+fn cleaned(message: String) -> String {
+    policy_testkit::clean(&message)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
@@ -117,7 +121,7 @@ proptest! {
             item.settings = own;
         }
         let first = policy.evaluate(&request);
-        prop_assert_eq!(words(first.answer), select(&request));
+        prop_assert_eq!(words(first.answer), select(&request).map_err(cleaned));
         prop_assert_eq!(first.fuel, policy.evaluate(&request).fuel);
     }
 
@@ -125,6 +129,7 @@ proptest! {
     fn component_and_function_validate_alike(group in group_settings(), own in settings()) {
         let policy = policy_testkit::component!();
         let items = [ItemSettings { name: "a".into(), settings: own }];
-        prop_assert_eq!(words(policy.validate(&group, &items)), validate(&group, &items));
+        let native = validate(&group, &items).map_err(cleaned);
+        prop_assert_eq!(words(policy.validate(&group, &items)), native);
     }
 }

@@ -249,8 +249,7 @@ pub(crate) fn descriptions(wasm: &[u8], limit: usize) -> Result<usize, LoadError
     use wasmparser::{Parser, Payload};
     let mut bytes = 0;
     for payload in Parser::new(0).parse_all(wasm) {
-        // What is wrong with it, the compiler tells better.
-        let Ok(payload) = payload else { break };
+        let payload = payload.map_err(|e| LoadError::Malformed(e.to_string()))?;
         match payload {
             Payload::CodeSectionStart { .. }
             | Payload::CodeSectionEntry(_)

@@ -56,6 +56,12 @@ macro_rules! cases {
     };
 }
 
+/// Returns a policy's message as the host shows it: on one line of at most 1,024 bytes, without
+/// characters that cannot be seen.
+pub fn clean(message: &str) -> String {
+    policy_host::text::clean(message, 1024)
+}
+
 /// A compiled policy in the operator's evaluator.
 pub struct TestPolicy {
     policy: Policy,

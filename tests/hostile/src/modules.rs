@@ -64,7 +64,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         name: "table-initial",
-        expected: Load("TooLarge"),
+        expected: Load("ProbeFailed"),
         what: "declares a table of ten million elements",
         more: "(table 10000000 funcref)",
         ..HONEST
