@@ -6,6 +6,7 @@ use crate::witness::{Opened, Witness, overlaps};
 use crate::{ControlPlane, Mode, Node, NodeOptions, Operator, OperatorOptions, Signal, operator};
 use anyhow::{Context, Result, ensure};
 use http::Method;
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, ResourceExt};
@@ -322,7 +323,8 @@ impl<'a> Storm<'a> {
                 Ok(groups) if groups.iter().all(|(_, _, settled)| *settled) => break groups,
                 groups => ensure!(
                     start.elapsed() < PATIENCE,
-                    "it does not come to rest: {groups:#?}"
+                    "it does not come to rest: {}",
+                    self.unsettled(groups).await
                 ),
             }
             sleep(Duration::from_millis(250)).await;
@@ -346,6 +348,39 @@ impl<'a> Storm<'a> {
             "a pod was opened and did not run"
         );
         Ok(runs)
+    }
+
+    /// Describes the groups that have not come to rest, all pods, and the ends of the logs.
+    async fn unsettled(&self, groups: Result<Vec<(String, Value, bool)>>) -> String {
+        let mut groups = match groups {
+            Ok(groups) => groups,
+            Err(error) => return format!("{error:#}"),
+        };
+        groups.retain(|(_, _, settled)| !settled);
+        let mut out = String::new();
+        for (name, mut status, _) in groups {
+            if let Some(status) = status.as_object_mut() {
+                status.remove("history");
+            }
+            out.push_str(&format!("{name}: {status:#}\n"));
+        }
+        let pods: Api<Pod> = Api::namespaced(self.plane.admin(), &self.options.namespace);
+        for pod in pods.list(&Default::default()).await.into_iter().flatten() {
+            let phase = pod.status.as_ref().and_then(|status| status.phase.clone());
+            let gates = pod
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.scheduling_gates.as_ref());
+            let deleted = &pod.metadata.deletion_timestamp;
+            out.push_str(&format!(
+                "pod {}: {phase:?}, gates {gates:?}, deleted {deleted:?}\n",
+                pod.name_any()
+            ));
+        }
+        for operator in self.replicas.iter().flat_map(|replica| &replica.operator) {
+            out.push_str(&operator.last_log(40));
+        }
+        out
     }
 
     /// Every group's status, and whether it has come to rest.

@@ -30,12 +30,16 @@ struct Known {
     lists: HashMap<MapKey, Followed>,
 }
 
-/// A watched key.
+/// A key in use.
+#[derive(Default)]
 struct Followed {
     users: HashSet<GroupRef>,
-    watch: JoinHandle<()>,
+    /// `None` while the namespace has too many.
+    watch: Option<JoinHandle<()>>,
     /// The list and the time of its last change, once it was read.
     list: Option<(Timestamp, Arc<List>)>,
+    /// The size of the list that was read, if the namespace has no room for it.
+    refused: usize,
 }
 
 /// A list, or why it cannot be read.
@@ -83,27 +87,47 @@ impl Lists {
             };
             followed.users.remove(group);
             if followed.users.is_empty() {
-                followed.watch.abort();
+                if let Some(watch) = &followed.watch {
+                    watch.abort();
+                }
                 known.lists.remove(key);
             }
         }
         for key in wanted {
-            let of_namespace = known.lists.keys().filter(|(of, ..)| *of == key.0);
-            let full = of_namespace.count() >= FOLLOWED;
-            let followed = known.lists.entry(key.clone());
-            let followed = followed.or_insert_with(|| match full {
-                false => Followed {
-                    users: HashSet::new(),
-                    watch: tokio::spawn(self.clone().follow(key)),
-                    list: None,
-                },
-                true => Followed {
-                    users: HashSet::new(),
-                    watch: tokio::spawn(async {}),
-                    list: Some((Timestamp::now(), Arc::new(too_many()))),
-                },
-            });
+            let followed = known.lists.entry(key).or_default();
             followed.users.insert(group.clone());
+        }
+        self.follow_more(&mut known, namespace);
+    }
+
+    /// Follows the keys of a namespace that wait for a watch or for memory, as far as the limits
+    /// allow.
+    fn follow_more(&self, known: &mut Known, namespace: &str) {
+        let of_namespace = |(key, _): &(&MapKey, _)| key.0 == namespace;
+        let lists = known.lists.iter().filter(of_namespace);
+        let (mut watched, mut bytes) = lists.fold((0, 0), |(watched, bytes), (_, followed)| {
+            let size = followed.list.as_ref().map_or(0, |(_, list)| size(list));
+            (
+                watched + usize::from(followed.watch.is_some()),
+                bytes + size,
+            )
+        });
+        for (key, followed) in &mut known.lists {
+            let waits = followed.watch.is_none() || followed.refused > 0;
+            if key.0 != namespace || !waits {
+                continue;
+            }
+            let (place, room) = (usize::from(followed.watch.is_none()), followed.refused);
+            if watched + place <= FOLLOWED && bytes + room <= NAMESPACE {
+                (watched, bytes) = (watched + place, bytes + room);
+                followed.refused = 0;
+                let watch = tokio::spawn(self.clone().follow(key.clone()));
+                if let Some(before) = followed.watch.replace(watch) {
+                    before.abort();
+                }
+            } else if followed.list.is_none() {
+                followed.list = Some((Timestamp::now(), Arc::new(too_many())));
+            }
         }
     }
 
@@ -143,7 +167,11 @@ impl Lists {
         let others: usize = others
             .filter_map(|(_, followed)| Some(size(followed.list.as_ref()?.1.as_ref())))
             .sum();
-        if others + size(&list) > NAMESPACE {
+        let refused = match others + size(&list) > NAMESPACE {
+            true => size(&list),
+            false => 0,
+        };
+        if refused > 0 {
             list = Err(format!(
                 "the lists in ConfigMaps of this namespace have more than {} MiB together; remove some",
                 NAMESPACE >> 20
@@ -152,6 +180,7 @@ impl Lists {
         let Some(followed) = known.lists.get_mut(key) else {
             return;
         };
+        followed.refused = refused;
         if followed.list.as_ref().is_some_and(|(_, l)| **l == list) {
             return;
         }
@@ -160,6 +189,7 @@ impl Lists {
             // The receiver goes away at the end of the process only.
             let _ = self.queue.send(group.clone());
         }
+        self.follow_more(&mut known, &key.0);
     }
 
     /// Returns what changed in a list; nothing until it has been read once.
@@ -254,6 +284,34 @@ mod tests {
         assert_eq!(read("b"), News::Nothing);
         lists.used(&group("one"), &[]);
         assert!(lists.known().lists.is_empty() && lists.known().groups.is_empty());
+    }
+
+    #[tokio::test]
+    async fn keys_beyond_a_limit_are_followed_once_there_is_room() {
+        let (lists, _triggered) = lists();
+        let names: Vec<_> = (0..=FOLLOWED).map(|number| number.to_string()).collect();
+        for name in &names {
+            lists.used(&group(name), &sources(&[name]));
+        }
+        let watched = || {
+            let known = lists.known();
+            known.lists.values().filter(|l| l.watch.is_some()).count()
+        };
+        assert_eq!(
+            (watched(), lists.known().lists.len()),
+            (FOLLOWED, FOLLOWED + 1)
+        );
+        lists.used(&group("0"), &[]);
+        assert_eq!((watched(), lists.known().lists.len()), (FOLLOWED, FOLLOWED));
+
+        let key = |name: &str| ("home".to_owned(), "disks".to_owned(), name.to_owned());
+        let refused = |name: &str| lists.known().lists[&key(name)].refused > 0;
+        let long = || Ok(vec!["x".repeat(NAMESPACE / 2)]);
+        lists.put(&key("1"), long());
+        lists.put(&key("2"), long());
+        assert!(!refused("1") && refused("2"));
+        lists.put(&key("1"), Ok(Vec::new()));
+        assert!(!refused("2"));
     }
 
     #[test]

@@ -142,6 +142,7 @@ impl Sources {
             if source.is_none() && !known.sources.keys().any(same_namespace) {
                 self.compiler.memory().forget(&before.namespace);
             }
+            self.watch_more(&mut known, &before.namespace);
         }
         let Some(source) = source else { return };
         let map = (source.namespace.clone(), source.name.clone());
@@ -157,18 +158,31 @@ impl Sources {
             }
         });
         entry.users.insert(group.clone());
-        let of_namespace = known.watches.keys().filter(|(of, _)| *of == map.0).count();
-        let full = fresh && of_namespace >= WATCHES && !known.watches.contains_key(&map);
-        if full && let Some(entry) = known.sources.get_mut(&source) {
-            entry.state = State::Failed(Problem::too_many(WATCHES));
-        }
         known.groups.insert(group.clone(), source);
-        if fresh && !full {
-            // Restarted even if another key is watched already: the initial list includes this key.
-            let watch = tokio::spawn(self.clone().watch(map.clone()));
-            if let Some(before) = known.watches.insert(map, watch) {
-                before.abort();
+        if fresh && let Some(watch) = known.watches.get_mut(&map) {
+            // Restarted for this key: only the initial list is sure to include it.
+            std::mem::replace(watch, tokio::spawn(self.clone().watch(map.clone()))).abort();
+        }
+        self.watch_more(&mut known, &map.0);
+    }
+
+    /// Watches the ConfigMaps of a namespace that are in use and not watched yet, as far as the
+    /// limit allows.
+    fn watch_more(&self, known: &mut Known, namespace: &str) {
+        let watched = known.watches.keys().filter(|(of, _)| of == namespace);
+        let mut free = WATCHES.saturating_sub(watched.count());
+        for (source, entry) in &mut known.sources {
+            let map = (source.namespace.clone(), source.name.clone());
+            if source.namespace != namespace || known.watches.contains_key(&map) {
+                continue;
             }
+            if free == 0 {
+                entry.state = State::Failed(Problem::too_many(WATCHES));
+                continue;
+            }
+            free -= 1;
+            let watch = tokio::spawn(self.clone().watch(map.clone()));
+            known.watches.insert(map, watch);
         }
     }
 

@@ -69,10 +69,22 @@ async fn write(client: &Client, namespace: &str, object: &Value) -> Result<bool>
     let request = http::Request::post(path)
         .header(http::header::CONTENT_TYPE, "application/json")
         .body(object.to_string().into_bytes())?;
-    match client.request_text(request).await {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.code < 500 => Ok(false),
-        Err(error) => Err(error.into()),
+    accepted(async || client.request_text(request.clone()).await).await
+}
+
+/// Returns whether the API server accepts an object. It is asked again if it runs out of time:
+/// deeply nested objects keep it busy as well.
+async fn accepted<T>(create: impl AsyncFn() -> kube::Result<T>) -> Result<bool> {
+    let begin = Instant::now();
+    loop {
+        match create().await {
+            Ok(_) => return Ok(true),
+            // It was created by a request whose answer did not arrive in time.
+            Err(kube::Error::Api(status)) if status.code == 409 => return Ok(true),
+            Err(kube::Error::Api(status)) if status.code < 500 => return Ok(false),
+            Err(error) if begin.elapsed() > PATIENCE => return Err(error.into()),
+            Err(_) => sleep(Duration::from_secs(1)).await,
+        }
     }
 }
 
@@ -80,11 +92,7 @@ async fn config_map(client: &Client, namespace: &str, name: &str, map: Value) ->
     let mut map: ConfigMap = serde_json::from_value(map)?;
     map.metadata.name = Some(name.to_owned());
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    match maps.create(&PostParams::default(), &map).await {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.code < 500 => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+    accepted(async || maps.create(&PostParams::default(), &map).await).await
 }
 
 fn group(name: &str, more: Value) -> Value {

@@ -265,6 +265,27 @@ async fn what_no_group_uses_any_more_is_forgotten() {
 }
 
 #[tokio::test]
+async fn a_source_beyond_the_limit_is_watched_once_another_is_not_used_any_more() {
+    let world = world(Limits::default());
+    let in_map = |number: usize| Source {
+        name: format!("map-{number}"),
+        ..source("key")
+    };
+    for number in 0..=WATCHES {
+        world.used(&number.to_string(), Some(in_map(number)));
+    }
+    let last = |world: &World| world.sources.read(&in_map(WATCHES));
+    let PolicyRead::Failed(problem) = last(&world) else {
+        panic!("it is watched");
+    };
+    assert_eq!(problem.reason, "TooManySources");
+    assert_eq!(world.sources.known().watches.len(), WATCHES);
+    world.used("0", None);
+    let watched = (in_map(WATCHES).namespace, in_map(WATCHES).name);
+    assert!(world.sources.known().watches.contains_key(&watched));
+}
+
+#[tokio::test]
 async fn who_may_not_read_is_told_so_only_where_nothing_is_known() {
     let mut world = world(Limits::default());
     world.used("a", Some(source("key")));
@@ -311,7 +332,7 @@ async fn a_refused_value_is_not_compiled_again_after_a_restart() {
     let mut first = world(Limits::default());
     first.used("a", Some(source("key")));
     first.bring(Some(broken.clone()));
-    first.until("key", "CompileFailed").await;
+    first.until("key", "Malformed").await;
     let PolicyRead::Failed(problem) = first.sources.read(&source("key")) else {
         panic!("it is loaded");
     };
@@ -336,7 +357,7 @@ async fn a_refused_value_is_not_compiled_again_after_a_restart() {
         };
         world.sources.used(&owner, Some(of_owner), Some(status));
         world.bring(Some(broken.clone()));
-        world.until("key", "CompileFailed").await;
+        world.until("key", "Malformed").await;
         assert_eq!(world.compilations(), compilations);
     }
 }
