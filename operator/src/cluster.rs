@@ -112,8 +112,14 @@ pub trait Cluster: Send + Sync + 'static {
         source: &Source,
     ) -> impl Future<Output = Result<PolicyRead, ClusterError>> + Send;
 
-    /// Returns the list of items in a ConfigMap.
-    fn items(&self, namespace: &str, key: &ItemsKey) -> impl Future<Output = News> + Send;
+    /// Returns the list of items in a ConfigMap. `stored` says that the group's status has the
+    /// list that was read last.
+    fn items(
+        &self,
+        namespace: &str,
+        key: &ItemsKey,
+        stored: bool,
+    ) -> impl Future<Output = News> + Send;
 
     /// What a container of a pod has printed, up to a little more than
     /// [`crate::items::MAX_TEXT`] bytes.

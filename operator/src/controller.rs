@@ -1,6 +1,7 @@
 //! Watches, and the queue of groups to look at.
 
 use crate::api::Timestamp;
+use crate::bounded_read::BoundedReader;
 use crate::cluster::ClusterError;
 use crate::config_maps::ConfigMaps;
 use crate::cycle::Cycle;
@@ -17,7 +18,7 @@ use crate::sightings::Sightings;
 use crate::triggers::{self, GroupRef, Triggers, WatchedGroup};
 use crate::types::{self, TypeChecker};
 use crate::uses::Uses;
-use crate::watched::{Watched, WatchedPod};
+use crate::watched::{Watched, WatchedPod, listed_in_parts};
 use futures::{FutureExt, Stream, StreamExt, future};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::controller::{Action, Config, ReconcileRequest, applier};
@@ -41,9 +42,6 @@ use tracing::{error, info, warn};
 /// time; more of them only queue up there.
 const CONCURRENCY: u16 = 32;
 
-/// The page size of lists that are read in pages: 15 MiB if each object has the maximum size.
-const PAGE: u32 = 10;
-
 /// Reconciles that a namespace may have in progress when few places are left.
 const SHARE: usize = 8;
 /// The time after which a group that found no place is looked at again.
@@ -63,6 +61,8 @@ pub struct Shared {
     pub compiler: Compiler,
     /// Limits evaluations of those policies.
     pub evaluations: FairLimiter,
+    /// Reads single groups and types.
+    pub reader: BoundedReader,
     /// Reads ConfigMaps.
     pub config_maps: ConfigMaps,
     /// The operator's own image.
@@ -145,6 +145,7 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
     );
     let cluster = KubeCluster::new(
         client.clone(),
+        shared.reader.for_cycle(),
         types.clone(),
         uses.clone(),
         shared.metrics.clone(),
@@ -283,26 +284,6 @@ fn pods(
             Event::InitDone => Event::InitDone,
         })
     })
-}
-
-/// Starts a watch that streams its initial list, so only one object is in memory at a time. If the
-/// API server does not support streaming lists (by default 1.30, 1.31, and 1.33), small pages are
-/// requested instead.
-fn listed_in_parts<K, S>(
-    config: watcher::Config,
-    start: impl Fn(watcher::Config) -> S,
-) -> impl Stream<Item = Result<Event<K>, watcher::Error>>
-where
-    S: Stream<Item = Result<Event<K>, watcher::Error>>,
-{
-    let paged = start(config.clone().page_size(PAGE));
-    let refused = |event: &Result<Event<K>, watcher::Error>| {
-        matches!(event, Err(watcher::Error::WatchStartFailed(kube::Error::Api(status)))
-            if [400, 422].contains(&status.code))
-    };
-    start(config.streaming_lists())
-        .take_while(move |event| future::ready(!refused(event)))
-        .chain(paged)
 }
 
 async fn each<K: Resource<DynamicType = ()>>(

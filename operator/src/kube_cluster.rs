@@ -56,12 +56,13 @@ impl KubeCluster {
     /// watches, and so does whether a type has changed; nothing that the guarantee rests on does.
     pub fn new(
         client: Client,
+        reader: BoundedReader,
         types: Store<WatchedType>,
         uses: Uses,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
-            reader: BoundedReader::new(client.clone()),
+            reader,
             client,
             types,
             kept: Arc::default(),
@@ -284,8 +285,8 @@ impl Cluster for KubeCluster {
         Ok(self.uses.policies().read(source))
     }
 
-    async fn items(&self, namespace: &str, key: &ItemsKey) -> News {
-        self.uses.lists().read(namespace, key)
+    async fn items(&self, namespace: &str, key: &ItemsKey, stored: bool) -> News {
+        self.uses.lists().read(namespace, key, stored)
     }
 
     async fn output(

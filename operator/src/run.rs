@@ -1,6 +1,7 @@
 //! `oaat-operator run`: puts the process together, and takes it apart.
 
 use crate::DEFAULT_POLICY;
+use crate::bounded_read::BoundedReader;
 use crate::client::{answering, connect};
 use crate::config_maps::ConfigMaps;
 use crate::controller::{Shared, control};
@@ -14,7 +15,7 @@ use crate::server;
 use crate::text::LogWriter;
 use anyhow::Context;
 use futures::future;
-use policy_host::{CompileProcess, Host, Landlock, Limits, Policy};
+use policy_host::{CompileProcess, Host, Landlock, Limits, LoadError, Policy};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -135,6 +136,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
     metrics.leading.set(1);
 
     let shared = Shared {
+        reader: BoundedReader::new(client.clone()),
         config_maps: ConfigMaps::new(client.clone()),
         client,
         default,
@@ -221,8 +223,8 @@ async fn policies() -> anyhow::Result<(Compiler, Policy)> {
         let process = process.clone();
         let compiled = tokio::task::spawn_blocking(move || process.compile(DEFAULT_POLICY)).await?;
         match compiled {
-            // The machine was stalled for longer than the trial may take.
-            Err(error) if error.may_pass() => {
+            // The machine was stalled for longer than a compilation may take.
+            Err(error) if error.may_pass() || matches!(error, LoadError::CompileTimeout { .. }) => {
                 warn!(%error, "the default policy could not be loaded; trying again");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }

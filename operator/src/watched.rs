@@ -1,12 +1,17 @@
-//! The cached part of a watched object: its metadata, without managed fields.
+//! Watches: the part of an object that is decoded, and how the initial list is read.
 
+use futures::{Stream, StreamExt, future};
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::Resource;
+use kube::runtime::watcher::{self, Event};
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
+
+/// The page size of lists that are read in pages: 15 MiB if each object has the maximum size.
+const PAGE: u32 = 10;
 
 /// Metadata of an object of kind `K`. Nothing else is requested from the API server.
 ///
@@ -162,6 +167,26 @@ impl<K: Resource<DynamicType = ()>> Resource for Watched<K> {
     fn meta_mut(&mut self) -> &mut ObjectMeta {
         &mut self.metadata
     }
+}
+
+/// Starts a watch that streams its initial list, so only one object is in memory at a time. If the
+/// API server does not support streaming lists (by default 1.30, 1.31, and 1.33), small pages are
+/// requested instead.
+pub(crate) fn listed_in_parts<K, S>(
+    config: watcher::Config,
+    start: impl Fn(watcher::Config) -> S,
+) -> impl Stream<Item = Result<Event<K>, watcher::Error>>
+where
+    S: Stream<Item = Result<Event<K>, watcher::Error>>,
+{
+    let paged = start(config.clone().page_size(PAGE));
+    let refused = |event: &Result<Event<K>, watcher::Error>| {
+        matches!(event, Err(watcher::Error::WatchStartFailed(kube::Error::Api(status)))
+            if [400, 422].contains(&status.code))
+    };
+    start(config.streaming_lists())
+        .take_while(move |event| future::ready(!refused(event)))
+        .chain(paged)
 }
 
 #[cfg(test)]

@@ -212,7 +212,7 @@ impl Cluster for Wire {
         Err(ClusterError::Unavailable("no group names a policy".into()))
     }
 
-    async fn items(&self, _: &str, _: &ItemsKey) -> News {
+    async fn items(&self, _: &str, _: &ItemsKey, _: bool) -> News {
         // No group here has a source that is not a pod.
         News::Nothing
     }

@@ -42,7 +42,7 @@ pub fn binary(release: bool) -> Result<PathBuf> {
     if let Some(binary) = std::env::var_os("OAAT_OPERATOR_BINARY") {
         return Ok(binary.into());
     }
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = ::control_plane::cargo();
     command
         .current_dir(root())
         // The whole workspace: with a part of it, dependencies would have other features

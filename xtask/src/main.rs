@@ -215,7 +215,7 @@ fn root() -> PathBuf {
 
 /// The cargo that runs this.
 fn cargo() -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = control_plane::cargo();
     cargo.current_dir(root());
     cargo
 }

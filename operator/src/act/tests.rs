@@ -72,7 +72,7 @@ impl Cluster for Script {
     async fn policy(&self, _: &Source) -> Result<PolicyRead, ClusterError> {
         Ok(PolicyRead::Loading(Timestamp(0)))
     }
-    async fn items(&self, _: &str, _: &ItemsKey) -> News {
+    async fn items(&self, _: &str, _: &ItemsKey, _: bool) -> News {
         News::Nothing
     }
     async fn output(&self, _: &str, _: &str, _: &str) -> Result<String, ClusterError> {

@@ -1,16 +1,14 @@
-//! Watches the ConfigMaps that groups take items from. Each key is watched once, however many
-//! groups use it.
+//! The lists of items in the ConfigMaps that groups refer to.
 
 use super::{News, parse};
 use crate::api::{ItemsFrom, ItemsKey, Timestamp};
-use crate::config_maps::ConfigMaps;
+use crate::config_maps::{ConfigMaps, Reading, Subscription};
 use crate::text as message;
 use crate::triggers::{GroupRef, gone};
 use k8s_openapi::api::core::v1::ConfigMap;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::JoinHandle;
 
 /// A key of a ConfigMap: namespace, name, and key.
 type MapKey = (String, String, String);
@@ -27,38 +25,45 @@ pub struct Lists {
 struct Known {
     /// The keys that each group uses.
     groups: HashMap<GroupRef, HashSet<MapKey>>,
-    lists: HashMap<MapKey, Followed>,
+    lists: HashMap<MapKey, InUse>,
 }
 
 /// A key in use.
-#[derive(Default)]
-struct Followed {
+struct InUse {
     users: HashSet<GroupRef>,
-    /// `None` while the namespace has too many.
-    watch: Option<JoinHandle<()>>,
-    /// The list and the time of its last change, once it was read.
-    list: Option<(Timestamp, Arc<List>)>,
-    /// The size of the list that was read, if the namespace has no room for it.
-    refused: usize,
+    subscription: Subscription,
+    state: State,
+}
+
+enum State {
+    Unread,
+    /// The list and the time of its last change.
+    Read(Timestamp, Arc<List>),
+    /// Removed from memory after its groups were queued. Groups keep the list in their status.
+    Evicted,
+}
+
+impl State {
+    /// Returns the approximate size in memory, in bytes.
+    fn size(&self) -> usize {
+        match self {
+            Self::Read(_, list) => {
+                let names = list.as_ref().as_ref().map_or(&[][..], Vec::as_slice);
+                names.iter().map(|name| name.len() + 32).sum()
+            }
+            Self::Unread | Self::Evicted => 0,
+        }
+    }
 }
 
 /// A list, or why it cannot be read.
 type List = Result<Vec<String>, String>;
 
-/// The maximum size of all lists of a namespace in memory, in bytes: some 35 lists of the maximum
-/// size.
-const NAMESPACE: usize = 4 << 20;
-/// The maximum number of keys that are followed in a namespace: each is a connection.
-const FOLLOWED: usize = 200;
-
-/// What a list takes in memory, roughly.
-fn size(list: &List) -> usize {
-    let names = list.as_ref().map_or(&[][..], Vec::as_slice);
-    names.iter().map(|name| name.len() + 32).sum()
-}
+/// The maximum size of all lists in memory, in bytes: some 100 lists of the maximum size.
+const TOTAL: usize = 12 << 20;
 
 impl Lists {
-    /// Lists that send the groups concerned to `queue` whenever there is something new.
+    /// Creates lists that send the groups concerned to `queue` whenever one changes.
     pub fn new(config_maps: ConfigMaps, queue: UnboundedSender<GroupRef>) -> Self {
         Self {
             config_maps,
@@ -77,61 +82,30 @@ impl Lists {
         let maps = sources.iter().filter_map(|s| s.config_map.as_ref());
         let wanted: HashSet<MapKey> = maps.map(|key| map_key(namespace, key)).collect();
         let mut known = self.known();
-        let before = match wanted.is_empty() {
-            true => known.groups.remove(group),
-            false => known.groups.insert(group.clone(), wanted.clone()),
+        let before = if wanted.is_empty() {
+            known.groups.remove(group)
+        } else {
+            known.groups.insert(group.clone(), wanted.clone())
         };
         for key in before.unwrap_or_default().difference(&wanted) {
-            let Some(followed) = known.lists.get_mut(key) else {
-                continue;
-            };
-            followed.users.remove(group);
-            if followed.users.is_empty() {
-                if let Some(watch) = &followed.watch {
-                    watch.abort();
+            if let Some(list) = known.lists.get_mut(key) {
+                list.users.remove(group);
+                if list.users.is_empty() {
+                    known.lists.remove(key);
                 }
-                known.lists.remove(key);
             }
         }
         for key in wanted {
-            let followed = known.lists.entry(key).or_default();
-            followed.users.insert(group.clone());
-        }
-        self.follow_more(&mut known, namespace);
-    }
-
-    /// Follows the keys of a namespace that wait for a watch or for memory, as far as the limits
-    /// allow.
-    fn follow_more(&self, known: &mut Known, namespace: &str) {
-        let of_namespace = |(key, _): &(&MapKey, _)| key.0 == namespace;
-        let lists = known.lists.iter().filter(of_namespace);
-        let (mut watched, mut bytes) = lists.fold((0, 0), |(watched, bytes), (_, followed)| {
-            let size = followed.list.as_ref().map_or(0, |(_, list)| size(list));
-            (
-                watched + usize::from(followed.watch.is_some()),
-                bytes + size,
-            )
-        });
-        for (key, followed) in &mut known.lists {
-            let waits = followed.watch.is_none() || followed.refused > 0;
-            if key.0 != namespace || !waits {
-                continue;
-            }
-            let (place, room) = (usize::from(followed.watch.is_none()), followed.refused);
-            if watched + place <= FOLLOWED && bytes + room <= NAMESPACE {
-                (watched, bytes) = (watched + place, bytes + room);
-                followed.refused = 0;
-                let watch = tokio::spawn(self.clone().follow(key.clone()));
-                if let Some(before) = followed.watch.replace(watch) {
-                    before.abort();
-                }
-            } else if followed.list.is_none() {
-                followed.list = Some((Timestamp::now(), Arc::new(too_many())));
-            }
+            let list = known.lists.entry(key.clone()).or_insert_with(|| InUse {
+                users: HashSet::new(),
+                subscription: self.subscribe(key),
+                state: State::Unread,
+            });
+            list.users.insert(group.clone());
         }
     }
 
-    /// Forgets the groups that are not among these: those that went while nobody watched.
+    /// Removes the groups that are not in `there`: those deleted while the watch was disconnected.
     pub fn retain(&self, there: &HashSet<GroupRef>) {
         let gone = gone(self.known().groups.keys(), there);
         for group in gone {
@@ -139,75 +113,87 @@ impl Lists {
         }
     }
 
-    async fn follow(self, key: MapKey) {
-        let config_maps = self.config_maps.clone();
-        let (namespace, configmap, data_key) = key.clone();
-        config_maps
-            .follow(&namespace, &configmap, move |read| {
-                let list = match read {
-                    Ok(map) => {
-                        text(map.as_ref(), &data_key).and_then(|text| parse::list(&text))
-                    }
-                    Err(forbidden) => Err(format!(
-                        "the operator may not read it: {forbidden}; give it the rights in \
-                         manifests/02-oaat-operator-deployment.yaml (get, list, and watch configmaps)"
-                    )),
-                };
-                self.put(&key, list);
-            })
-            .await;
+    fn subscribe(&self, key: MapKey) -> Subscription {
+        let (lists, (namespace, configmap, data_key)) = (self.clone(), key.clone());
+        let receive = move |reading: &Reading| {
+            let list = match reading {
+                Ok(map) => text(map.as_ref(), &data_key).and_then(|text| parse::list(&text)),
+                Err(forbidden) => Err(format!(
+                    "the operator may not read it: {forbidden}; give it the rights in \
+                     manifests/02-oaat-operator-deployment.yaml (get, list, and watch configmaps)"
+                )),
+            };
+            lists.put(&key, list, TOTAL);
+        };
+        self.config_maps.subscribe(&namespace, &configmap, receive)
     }
 
-    fn put(&self, key: &MapKey, mut list: List) {
+    fn put(&self, key: &MapKey, list: List, total: usize) {
         let mut known = self.known();
-        let others = known
-            .lists
-            .iter()
-            .filter(|(of, _)| of.0 == key.0 && *of != key);
-        let others: usize = others
-            .filter_map(|(_, followed)| Some(size(followed.list.as_ref()?.1.as_ref())))
-            .sum();
-        let refused = match others + size(&list) > NAMESPACE {
-            true => size(&list),
-            false => 0,
-        };
-        if refused > 0 {
-            list = Err(format!(
-                "the lists in ConfigMaps of this namespace have more than {} MiB together; remove some",
-                NAMESPACE >> 20
-            ));
-        }
-        let Some(followed) = known.lists.get_mut(key) else {
+        let Some(in_use) = known.lists.get_mut(key) else {
             return;
         };
-        followed.refused = refused;
-        if followed.list.as_ref().is_some_and(|(_, l)| **l == list) {
+        if let State::Read(_, known) = &in_use.state
+            && **known == list
+        {
             return;
         }
-        followed.list = Some((Timestamp::now(), Arc::new(list)));
-        for group in &followed.users {
-            // The receiver goes away at the end of the process only.
+        in_use.state = State::Read(Timestamp::now(), Arc::new(list));
+        for group in &in_use.users {
+            // The receiver is dropped only when the process ends.
             let _ = self.queue.send(group.clone());
         }
-        self.follow_more(&mut known, &key.0);
+        known.evict(key, total);
     }
 
-    /// Returns what changed in a list; nothing until it has been read once.
-    pub fn read(&self, namespace: &str, key: &ItemsKey) -> News {
+    /// Returns what changed in a list; nothing until it has been read once. `stored` says that the
+    /// group's status has the list.
+    pub fn read(&self, namespace: &str, key: &ItemsKey, stored: bool) -> News {
         let key = map_key(namespace, key);
-        // Not watched yet: the watch event of its group has not arrived.
-        let list = self.known().lists.get(&key).and_then(|f| f.list.clone());
-        match list {
-            Some((since, list)) => News::Followed(since, list.as_ref().clone()),
-            None => News::Nothing,
+        let known = self.known();
+        // Not in use yet: the watch event of its group has not arrived.
+        let Some(in_use) = known.lists.get(&key) else {
+            return News::Nothing;
+        };
+        match &in_use.state {
+            State::Read(since, list) => News::Followed(*since, list.as_ref().clone()),
+            State::Evicted if !stored => {
+                in_use.subscription.refresh();
+                News::Nothing
+            }
+            State::Unread | State::Evicted => News::Nothing,
         }
     }
 }
 
-fn too_many() -> List {
-    Err(format!(
-        "more than {FOLLOWED} keys of ConfigMaps are listed in this namespace; remove some"
-    ))
+impl Known {
+    /// Evicts lists until all fit into `total` bytes: of the namespace that uses the most memory,
+    /// the one that changed first, but not `newest`.
+    fn evict(&mut self, newest: &MapKey, total: usize) {
+        let mut sizes: HashMap<String, usize> = HashMap::new();
+        for ((namespace, ..), in_use) in &self.lists {
+            *sizes.entry(namespace.clone()).or_default() += in_use.state.size();
+        }
+        while sizes.values().sum::<usize>() > total {
+            let Some((namespace, size)) = sizes.iter_mut().max_by_key(|(_, size)| **size) else {
+                return;
+            };
+            let lists = self.lists.iter_mut();
+            let read = lists.filter_map(|(key, in_use)| match in_use.state {
+                State::Read(since, _) if key.0 == *namespace && key != newest => {
+                    Some((since, in_use))
+                }
+                _ => None,
+            });
+            match read.min_by_key(|(since, _)| *since) {
+                Some((_, in_use)) => {
+                    *size -= in_use.state.size();
+                    in_use.state = State::Evicted;
+                }
+                None => *size = 0,
+            }
+        }
+    }
 }
 
 fn map_key(namespace: &str, key: &ItemsKey) -> MapKey {
@@ -268,15 +254,15 @@ mod tests {
 
         let key = |name: &str| ("home".to_owned(), "disks".to_owned(), name.to_owned());
         let read = |name: &str| match sources(&[name])[0].config_map.as_ref() {
-            Some(key) => lists.read("home", key),
+            Some(key) => lists.read("home", key, false),
             None => News::Nothing,
         };
         assert_eq!(read("b"), News::Nothing);
-        lists.put(&key("b"), Ok(vec!["x".into()]));
+        lists.put(&key("b"), Ok(vec!["x".into()]), TOTAL);
         assert!(matches!(read("b"), News::Followed(_, Ok(list)) if list == ["x"]));
         assert_eq!(triggered.try_recv().unwrap(), group("two"));
         // The same list again is not a change.
-        lists.put(&key("b"), Ok(vec!["x".into()]));
+        lists.put(&key("b"), Ok(vec!["x".into()]), TOTAL);
         assert!(triggered.try_recv().is_err());
 
         lists.retain(&HashSet::from([group("one")]));
@@ -287,31 +273,36 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn keys_beyond_a_limit_are_followed_once_there_is_room() {
+    async fn the_namespace_with_the_largest_lists_loses_the_oldest() {
         let (lists, _triggered) = lists();
-        let names: Vec<_> = (0..=FOLLOWED).map(|number| number.to_string()).collect();
-        for name in &names {
-            lists.used(&group(name), &sources(&[name]));
-        }
-        let watched = || {
-            let known = lists.known();
-            known.lists.values().filter(|l| l.watch.is_some()).count()
+        lists.used(&group("one"), &sources(&["a", "b", "c"]));
+        let other = ObjectRef::new("other").within("elsewhere");
+        lists.used(&other, &sources(&["a"]));
+        let key = |namespace: &str, name: &str| {
+            (namespace.to_owned(), "disks".to_owned(), name.to_owned())
         };
-        assert_eq!(
-            (watched(), lists.known().lists.len()),
-            (FOLLOWED, FOLLOWED + 1)
-        );
-        lists.used(&group("0"), &[]);
-        assert_eq!((watched(), lists.known().lists.len()), (FOLLOWED, FOLLOWED));
-
-        let key = |name: &str| ("home".to_owned(), "disks".to_owned(), name.to_owned());
-        let refused = |name: &str| lists.known().lists[&key(name)].refused > 0;
-        let long = || Ok(vec!["x".repeat(NAMESPACE / 2)]);
-        lists.put(&key("1"), long());
-        lists.put(&key("2"), long());
-        assert!(!refused("1") && refused("2"));
-        lists.put(&key("1"), Ok(Vec::new()));
-        assert!(!refused("2"));
+        let put = |namespace: &str, name: &str| {
+            lists.put(&key(namespace, name), Ok(vec!["x".repeat(1000)]), 3500);
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        };
+        let read = |namespace: &str, name: &str| {
+            lists.read(
+                namespace,
+                sources(&[name])[0].config_map.as_ref().unwrap(),
+                true,
+            )
+        };
+        put("elsewhere", "a");
+        put("home", "b");
+        put("home", "a");
+        put("home", "c");
+        assert_eq!(read("home", "b"), News::Nothing);
+        for (namespace, name) in [("home", "a"), ("home", "c"), ("elsewhere", "a")] {
+            assert!(
+                matches!(read(namespace, name), News::Followed(_, Ok(_))),
+                "{namespace} {name}"
+            );
+        }
     }
 
     #[test]

@@ -87,14 +87,6 @@ impl Problem {
         })
     }
 
-    /// The namespace has more ConfigMaps with policies than are watched.
-    pub fn too_many(limit: usize) -> Self {
-        let message = format!(
-            "more than {limit} ConfigMaps are named by spec.policy in this namespace; use fewer"
-        );
-        Self::new("TooManySources", message)
-    }
-
     /// The ConfigMap could not be read this time.
     pub fn unavailable(source: &Source, error: &str) -> Self {
         Self::new(

@@ -1,11 +1,10 @@
-//! The policies in the ConfigMaps that groups refer to. Each ConfigMap is watched once, however
-//! many groups use it.
+//! The policies in the ConfigMaps that groups refer to.
 
 use super::PolicyRead;
 use super::compiler::Compiler;
 use super::source::{Problem, Source, bytes};
 use crate::api::{RejectedPolicy, Timestamp};
-use crate::config_maps::ConfigMaps;
+use crate::config_maps::{ConfigMaps, Reading, Subscription};
 use crate::triggers::{GroupRef, gone};
 use k8s_openapi::api::core::v1::ConfigMap;
 use policy_host::{WeakPolicy, sha256};
@@ -13,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
 /// A ConfigMap: namespace and name.
@@ -21,10 +20,6 @@ type MapName = (String, String);
 
 /// The initial and the maximum backoff for failures that are not the component's fault.
 const WAITS: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(300)];
-
-/// The maximum number of ConfigMaps with policies that are watched in a namespace: each is a
-/// connection.
-const WATCHES: usize = 100;
 
 /// The policies in ConfigMaps, kept up to date. Cheap to clone.
 #[derive(Clone)]
@@ -44,8 +39,8 @@ struct Known {
     rejected: HashMap<GroupRef, RejectedPolicy>,
     /// What is known of each source in use.
     sources: HashMap<Source, Entry>,
-    /// The watch on each ConfigMap in use.
-    watches: HashMap<MapName, JoinHandle<()>>,
+    /// The subscription to each ConfigMap in use.
+    subscriptions: HashMap<MapName, Subscription>,
     /// Policies by the sha256 of the value that they were loaded from.
     loaded: HashMap<String, WeakPolicy>,
     /// Loads begun so far.
@@ -142,7 +137,6 @@ impl Sources {
             if source.is_none() && !known.sources.keys().any(same_namespace) {
                 self.compiler.memory().forget(&before.namespace);
             }
-            self.watch_more(&mut known, &before.namespace);
         }
         let Some(source) = source else { return };
         let map = (source.namespace.clone(), source.name.clone());
@@ -159,31 +153,20 @@ impl Sources {
         });
         entry.users.insert(group.clone());
         known.groups.insert(group.clone(), source);
-        if fresh && let Some(watch) = known.watches.get_mut(&map) {
-            // Restarted for this key: only the initial list is sure to include it.
-            std::mem::replace(watch, tokio::spawn(self.clone().watch(map.clone()))).abort();
+        if !fresh {
+            return;
         }
-        self.watch_more(&mut known, &map.0);
-    }
-
-    /// Watches the ConfigMaps of a namespace that are in use and not watched yet, as far as the
-    /// limit allows.
-    fn watch_more(&self, known: &mut Known, namespace: &str) {
-        let watched = known.watches.keys().filter(|(of, _)| of == namespace);
-        let mut free = WATCHES.saturating_sub(watched.count());
-        for (source, entry) in &mut known.sources {
-            let map = (source.namespace.clone(), source.name.clone());
-            if source.namespace != namespace || known.watches.contains_key(&map) {
-                continue;
-            }
-            if free == 0 {
-                entry.state = State::Failed(Problem::too_many(WATCHES));
-                continue;
-            }
-            free -= 1;
-            let watch = tokio::spawn(self.clone().watch(map.clone()));
-            known.watches.insert(map, watch);
+        if let Some(subscription) = known.subscriptions.get(&map) {
+            subscription.refresh();
+            return;
         }
+        let (sources, of_map) = (self.clone(), map.clone());
+        let receive = move |reading: &Reading| match reading {
+            Ok(object) => sources.take(&of_map, object.as_ref()),
+            Err(forbidden) => sources.forbidden(&of_map, forbidden),
+        };
+        let subscription = self.config_maps.subscribe(&map.0, &map.1, receive);
+        known.subscriptions.insert(map, subscription);
     }
 
     /// Removes the groups that are not in `there`: those deleted while the watch was disconnected.
@@ -203,17 +186,6 @@ impl Sources {
             .keys()
             .map(|group| group.name.clone())
             .collect()
-    }
-
-    async fn watch(self, map: MapName) {
-        let config_maps = self.config_maps.clone();
-        let (namespace, name) = map.clone();
-        config_maps
-            .follow(&namespace, &name, move |read| match read {
-                Ok(object) => self.take(&map, object.as_ref()),
-                Err(forbidden) => self.forbidden(&map, &forbidden),
-            })
-            .await;
     }
 
     /// Returns the sources in use from a ConfigMap.
@@ -417,10 +389,8 @@ impl Known {
         self.sources.remove(source);
         let map = (source.namespace.clone(), source.name.clone());
         let of_map = |s: &Source| (&s.namespace, &s.name) == (&map.0, &map.1);
-        if !self.sources.keys().any(of_map)
-            && let Some(watch) = self.watches.remove(&map)
-        {
-            watch.abort();
+        if !self.sources.keys().any(of_map) {
+            self.subscriptions.remove(&map);
         }
     }
 }

@@ -128,6 +128,32 @@ fn is_executable(file: &Path) -> bool {
         .is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
 }
 
+/// Returns a command for the cargo that runs this process, in an environment like the user's.
+///
+/// Cargo describes the running package in variables such as `CARGO_PKG_NAME`. Build scripts that
+/// depend on them (ring's does) would run again for each package that starts cargo, and with them
+/// everything above would be compiled again.
+pub fn cargo() -> std::process::Command {
+    const OF_A_PACKAGE: [&str; 7] = [
+        "CARGO_PKG_",
+        "CARGO_MANIFEST_",
+        "CARGO_BIN_",
+        "CARGO_CRATE_NAME",
+        "CARGO_PRIMARY_PACKAGE",
+        "CARGO_TARGET_TMPDIR",
+        "CARGO_RUSTC_CURRENT_DIR",
+    ];
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut cargo = std::process::Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if OF_A_PACKAGE.iter().any(|prefix| text.starts_with(prefix)) {
+            cargo.env_remove(&name);
+        }
+    }
+    cargo
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
