@@ -7,6 +7,7 @@
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{GroupVersionKind, ObjectList};
 use kube::{Api, Client};
@@ -23,6 +24,8 @@ const GROUPS: usize = 200;
 const ITEMS: usize = 2000;
 /// Those of which the status is written.
 const WRITTEN: usize = 12;
+/// Groups with a policy each.
+const POLICIES: u8 = 50;
 const NAMESPACE: &str = "crowded";
 /// Some 20 seconds on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -157,15 +160,8 @@ fn peak(operator: &Operator) -> Result<usize> {
     Ok(kib << 10)
 }
 
-/// Starts an operator, waits until it has reconciled the given number of groups, and returns its
-/// peak memory.
-async fn run(
-    plane: &ControlPlane,
-    binary: &Path,
-    kubeconfig: &Path,
-    groups: usize,
-) -> Result<usize> {
-    let operator = Operator::start(&OperatorOptions {
+async fn start(plane: &ControlPlane, binary: &Path, kubeconfig: &Path) -> Result<Operator> {
+    Operator::start(&OperatorOptions {
         binary: binary.to_owned(),
         kubeconfig: kubeconfig.to_owned(),
         namespaces: Vec::new(),
@@ -174,7 +170,18 @@ async fn run(
         log_dir: plane.folder().to_owned(),
         more: Vec::new(),
     })
-    .await?;
+    .await
+}
+
+/// Starts an operator, waits until it has reconciled the given number of groups, and returns its
+/// peak memory.
+async fn run(
+    plane: &ControlPlane,
+    binary: &Path,
+    kubeconfig: &Path,
+    groups: usize,
+) -> Result<usize> {
+    let operator = start(plane, binary, kubeconfig).await?;
     let begun = Instant::now();
     #[allow(clippy::cast_precision_loss)]
     while operator.metric("oaat_cycles_total", &["ok"]).await? < groups as f64 {
@@ -193,6 +200,70 @@ async fn run(
     );
     operator.stop().await;
     Ok(peak)
+}
+
+/// Writes a group with its own policy: a component of ordinary size, different from all others.
+async fn with_policy(client: &Client, wasm: &[u8], number: u8) -> Result<()> {
+    let name = format!("policy-{number}");
+    let wasm = [wasm, &[0, 2, 1, number]].concat();
+    let map = serde_json::from_value(json!({
+        "metadata": { "name": name }, "binaryData": { "policy.wasm": BASE64.encode(&wasm) },
+    }))?;
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
+    maps.create(&PostParams::default(), &map).await?;
+    let group = serde_json::from_value(json!({
+        "apiVersion": "kawaja.net/v1", "kind": "OaatGroup", "metadata": { "name": name },
+        "spec": { "oaatType": "work", "oaatItems": ["a"], "policy": { "configMap": { "name": name } } },
+    }))?;
+    groups(client.clone())
+        .create(&PostParams::default(), &group)
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn fifty_policies_fit() -> Result<()> {
+    let binary: PathBuf =
+        tokio::task::spawn_blocking(|| operator::binary(!cfg!(debug_assertions))).await??;
+    let (plane, kubeconfig) = operator::installed(Options::default()).await?;
+    plane.namespace(NAMESPACE).await?;
+    let client = plane.admin();
+    let wasm = operator::root().join("policy-host/tests/frozen/1.0.0/policy-default.wasm");
+    let wasm = std::fs::read(wasm)?;
+    for number in 0..POLICIES {
+        with_policy(&client, &wasm, number).await?;
+    }
+    let operator = start(&plane, &binary, &kubeconfig).await?;
+    let begun = Instant::now();
+    loop {
+        let all = groups(client.clone()).list(&ListParams::default()).await?;
+        let ready = |group: &&DynamicObject| {
+            let conditions = group.data["status"]["conditions"].as_array();
+            conditions.into_iter().flatten().any(|condition| {
+                condition["type"] == "PolicyReady" && condition["status"] == "True"
+            })
+        };
+        let ready = all.items.iter().filter(ready).count();
+        if ready == usize::from(POLICIES) {
+            break;
+        }
+        ensure!(
+            operator.process().is_running() && begun.elapsed() < PATIENCE,
+            "{ready} policies are ready:\n{}",
+            operator.last_log(20)
+        );
+        sleep(Duration::from_millis(200)).await;
+    }
+    let peak = peak(&operator)?;
+    println!(
+        "{POLICIES} policies of {} KiB: {} MiB after {:?}",
+        wasm.len() >> 10,
+        peak >> 20,
+        begun.elapsed()
+    );
+    operator.stop().await;
+    ensure!(peak < CEILING, "{} MiB", peak >> 20);
+    Ok(())
 }
 
 #[tokio::test]
