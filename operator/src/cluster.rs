@@ -112,13 +112,13 @@ pub trait Cluster: Send + Sync + 'static {
         source: &Source,
     ) -> impl Future<Output = Result<PolicyRead, ClusterError>> + Send;
 
-    /// Returns the list of items in a ConfigMap. `stored` says that the group's status has the
-    /// list that was read last.
+    /// Returns the list of items in a ConfigMap. `in_status` is true if the group's status already
+    /// holds the last list read.
     fn items(
         &self,
         namespace: &str,
         key: &ItemsKey,
-        stored: bool,
+        in_status: bool,
     ) -> impl Future<Output = News> + Send;
 
     /// What a container of a pod has printed, up to a little more than

@@ -1,8 +1,8 @@
-//! Reads the ConfigMaps that groups refer to.
+//! Reads the ConfigMaps that groups reference.
 //!
-//! One watch for each namespace with such groups delivers metadata only. A ConfigMap is read when it
-//! changes, and only a few are read at a time, so neither connections nor memory grow with the
-//! number and size of ConfigMaps that a tenant refers to.
+//! Opens one metadata-only watch for each namespace that has such groups. Reads a ConfigMap when it
+//! changes, and only a few at a time. The number of connections and the memory for reads therefore
+//! do not grow with the number or size of the referenced ConfigMaps.
 
 use crate::cluster::ClusterError;
 use crate::fair_limiter::FairLimiter;
@@ -22,47 +22,46 @@ use tracing::warn;
 /// The maximum number of ConfigMaps in memory. Each has up to 1 MiB, and twice that during
 /// decoding.
 const AT_A_TIME: usize = 4;
-/// The initial and the maximum delay before a failed read of a ConfigMap is retried.
-const RETRY: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(60)];
+/// The initial and the maximum backoff between failed reads of a ConfigMap.
+const BACKOFF: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(60)];
 
-/// A ConfigMap (`None` if it does not exist), or the API server's reason if the operator may not
-/// read it.
-pub type Reading = Result<Option<ConfigMap>, String>;
+/// The ConfigMap, `None` if it does not exist, or the API server's message if access is forbidden.
+pub type ReadResult = Result<Option<ConfigMap>, String>;
 
-type Receiver = Arc<dyn Fn(&Reading) + Send + Sync>;
+type Callback = Arc<dyn Fn(&ReadResult) + Send + Sync>;
 
-/// The ConfigMaps in use. Cheap to clone.
+/// Watches and reads the ConfigMaps with subscriptions. Cheap to clone.
 #[derive(Clone)]
 pub struct ConfigMaps {
     client: Client,
     limiter: FairLimiter,
-    namespaces: Arc<Mutex<HashMap<String, Namespace>>>,
+    namespaces: Arc<Mutex<HashMap<String, WatchedNamespace>>>,
 }
 
-/// A namespace with ConfigMaps in use.
-struct Namespace {
-    in_use: HashMap<String, Arc<Mutex<InUse>>>,
+struct WatchedNamespace {
+    config_maps: HashMap<String, Arc<Mutex<Subscribed>>>,
     watch: AbortHandle,
 }
 
-/// A ConfigMap in use.
+/// A ConfigMap with at least one subscription.
 #[derive(Default)]
-struct InUse {
-    receivers: HashMap<u64, Receiver>,
-    next: u64,
-    /// Whether a task reads it, and whether it changed since that task began.
+struct Subscribed {
+    callbacks: HashMap<u64, Callback>,
+    last_id: u64,
+    /// Whether a task is reading the ConfigMap.
     reading: bool,
-    changed: bool,
-    /// The resource version that was read last.
-    version: Option<String>,
+    /// Whether the ConfigMap must be read again.
+    read_pending: bool,
+    /// The last resource version read.
+    resource_version: Option<String>,
 }
 
-/// A subscription to a ConfigMap. Dropping it ends it.
+/// A subscription to a ConfigMap. Dropping the value cancels the subscription.
 pub struct Subscription {
     config_maps: ConfigMaps,
     namespace: String,
     name: String,
-    in_use: Arc<Mutex<InUse>>,
+    subscribed: Arc<Mutex<Subscribed>>,
     id: u64,
 }
 
@@ -74,23 +73,23 @@ impl Subscription {
     /// Reads the ConfigMap again, even if it has not changed.
     pub fn refresh(&self) {
         self.config_maps
-            .read(&self.namespace, &self.name, &self.in_use);
+            .request_read(&self.namespace, &self.name, &self.subscribed);
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut namespaces = lock(&self.config_maps.namespaces);
-        let mut in_use = lock(&self.in_use);
-        in_use.receivers.remove(&self.id);
-        if !in_use.receivers.is_empty() {
+        let mut subscribed = lock(&self.subscribed);
+        subscribed.callbacks.remove(&self.id);
+        if !subscribed.callbacks.is_empty() {
             return;
         }
         let Some(namespace) = namespaces.get_mut(&self.namespace) else {
             return;
         };
-        namespace.in_use.remove(&self.name);
-        if namespace.in_use.is_empty() {
+        namespace.config_maps.remove(&self.name);
+        if namespace.config_maps.is_empty() {
             namespace.watch.abort();
             namespaces.remove(&self.namespace);
         }
@@ -98,7 +97,7 @@ impl Drop for Subscription {
 }
 
 impl ConfigMaps {
-    /// Creates a registry that uses this client.
+    /// Creates a registry without subscriptions.
     pub fn new(client: Client) -> Self {
         Self {
             client,
@@ -107,45 +106,48 @@ impl ConfigMaps {
         }
     }
 
-    /// Calls `receiver` with the current state of a ConfigMap, and again whenever it changes.
-    /// `receiver` may block.
+    /// Calls `callback` with the current ConfigMap, and again after each change or refresh.
+    /// `callback` may block.
     pub fn subscribe(
         &self,
         namespace: &str,
         name: &str,
-        receiver: impl Fn(&Reading) + Send + Sync + 'static,
+        callback: impl Fn(&ReadResult) + Send + Sync + 'static,
     ) -> Subscription {
         let mut namespaces = lock(&self.namespaces);
-        let in_namespace = namespaces.entry(namespace.to_owned());
-        let in_namespace = in_namespace.or_insert_with(|| Namespace {
-            in_use: HashMap::new(),
+        let watched = namespaces.entry(namespace.to_owned());
+        let watched = watched.or_insert_with(|| WatchedNamespace {
+            config_maps: HashMap::new(),
             watch: tokio::spawn(self.clone().watch(namespace.to_owned())).abort_handle(),
         });
-        let in_use = in_namespace.in_use.entry(name.to_owned()).or_default();
-        let in_use = in_use.clone();
+        let subscribed = watched.config_maps.entry(name.to_owned()).or_default();
+        let subscribed = subscribed.clone();
         let id = {
-            let mut in_use = lock(&in_use);
-            in_use.next += 1;
-            let id = in_use.next;
-            in_use.receivers.insert(id, Arc::new(receiver));
+            let mut subscribed = lock(&subscribed);
+            subscribed.last_id += 1;
+            let id = subscribed.last_id;
+            subscribed.callbacks.insert(id, Arc::new(callback));
             id
         };
-        // Not before: whoever drops the last receiver removes the ConfigMap.
+        // The lock is held until the callback is registered, so that a concurrent drop cannot
+        // remove the entry.
         drop(namespaces);
-        self.read(namespace, name, &in_use);
+        self.request_read(namespace, name, &subscribed);
         Subscription {
             config_maps: self.clone(),
             namespace: namespace.to_owned(),
             name: name.to_owned(),
-            in_use,
+            subscribed,
             id,
         }
     }
 
-    fn in_use(&self, namespace: &str) -> HashMap<String, Arc<Mutex<InUse>>> {
+    fn subscribed(&self, namespace: &str) -> HashMap<String, Arc<Mutex<Subscribed>>> {
         let namespaces = lock(&self.namespaces);
-        let found = namespaces.get(namespace);
-        found.map(|found| found.in_use.clone()).unwrap_or_default()
+        let watched = namespaces.get(namespace);
+        watched
+            .map(|watched| watched.config_maps.clone())
+            .unwrap_or_default()
     }
 
     async fn watch(self, namespace: String) {
@@ -163,31 +165,33 @@ impl ConfigMaps {
                     | Event::Delete(ref map)),
                 ) => {
                     let name = map.name_any();
-                    let Some(in_use) = self.in_use(&namespace).remove(&name) else {
+                    let Some(subscribed) = self.subscribed(&namespace).remove(&name) else {
                         continue;
                     };
-                    let known = lock(&in_use).version == map.resource_version();
-                    if !known || matches!(event, Event::Delete(_)) {
-                        self.read(&namespace, &name, &in_use);
+                    let already_read = lock(&subscribed).resource_version == map.resource_version();
+                    if !already_read || matches!(event, Event::Delete(_)) {
+                        self.request_read(&namespace, &name, &subscribed);
                     }
                     listed.insert(name);
                 }
                 Ok(Event::InitDone) => {
                     // No event is delivered for objects deleted while the watch was disconnected.
-                    for (name, in_use) in self.in_use(&namespace) {
+                    for (name, subscribed) in self.subscribed(&namespace) {
                         if !listed.contains(&name) {
-                            self.read(&namespace, &name, &in_use);
+                            self.request_read(&namespace, &name, &subscribed);
                         }
                     }
                 }
                 Err(error) => {
-                    warn!(namespace, %error, "the watch on ConfigMaps was interrupted; resuming it");
+                    warn!(namespace, %error, "ConfigMap watch interrupted; resuming");
                     if let watcher::Error::InitialListFailed(kube::Error::Api(status))
                     | watcher::Error::WatchStartFailed(kube::Error::Api(status)) = error
                         && status.code == 403
                     {
-                        for in_use in self.in_use(&namespace).values() {
-                            deliver(in_use, Err(status.message.clone())).await;
+                        for subscribed in self.subscribed(&namespace).values() {
+                            // Read again once access is granted.
+                            lock(subscribed).resource_version = None;
+                            deliver(subscribed, Err(status.message.clone())).await;
                         }
                     }
                 }
@@ -195,25 +199,31 @@ impl ConfigMaps {
         }
     }
 
-    /// Starts to read a ConfigMap, or lets the task that reads it do so once more.
-    fn read(&self, namespace: &str, name: &str, in_use: &Arc<Mutex<InUse>>) {
-        let mut state = lock(in_use);
-        state.changed = true;
+    /// Starts a task that reads the ConfigMap. If one is running, it reads the ConfigMap again.
+    fn request_read(&self, namespace: &str, name: &str, subscribed: &Arc<Mutex<Subscribed>>) {
+        let mut state = lock(subscribed);
+        state.read_pending = true;
         if !std::mem::replace(&mut state.reading, true) {
-            let reading =
+            let (namespace, name) = (namespace.to_owned(), name.to_owned());
+            tokio::spawn(
                 self.clone()
-                    .reading(namespace.to_owned(), name.to_owned(), in_use.clone());
-            tokio::spawn(reading);
+                    .read_until_current(namespace, name, subscribed.clone()),
+            );
         }
     }
 
-    async fn reading(self, namespace: String, name: String, in_use: Arc<Mutex<InUse>>) {
-        let mut wait = RETRY[0];
+    async fn read_until_current(
+        self,
+        namespace: String,
+        name: String,
+        subscribed: Arc<Mutex<Subscribed>>,
+    ) {
+        let mut backoff = BACKOFF[0];
         loop {
             {
-                let mut state = lock(&in_use);
-                let changed = std::mem::take(&mut state.changed);
-                state.reading = changed && !state.receivers.is_empty();
+                let mut state = lock(&subscribed);
+                let pending = std::mem::take(&mut state.read_pending);
+                state.reading = pending && !state.callbacks.is_empty();
                 if !state.reading {
                     return;
                 }
@@ -221,20 +231,22 @@ impl ConfigMaps {
             let mut permit = self.limiter.acquire(&namespace).await;
             let started = Instant::now();
             let read = self.get(&namespace, &name).await;
-            permit.charge(started.elapsed());
             match read {
                 Ok(map) => {
-                    lock(&in_use).version = map.as_ref().and_then(ResourceExt::resource_version);
-                    deliver(&in_use, Ok(map)).await;
-                    wait = RETRY[0];
+                    let version = map.as_ref().and_then(ResourceExt::resource_version);
+                    lock(&subscribed).resource_version = version;
+                    deliver(&subscribed, Ok(map)).await;
+                    permit.charge(started.elapsed());
+                    backoff = BACKOFF[0];
                 }
                 Err(error) => {
+                    permit.charge(started.elapsed());
                     drop(permit);
                     let configmap = &name;
                     warn!(namespace, configmap, %error, "failed to read a ConfigMap; retrying");
-                    tokio::time::sleep(wait).await;
-                    wait = RETRY[1].min(wait * 2);
-                    lock(&in_use).changed = true;
+                    tokio::time::sleep(backoff).await;
+                    backoff = BACKOFF[1].min(backoff * 2);
+                    lock(&subscribed).read_pending = true;
                 }
             }
         }
@@ -258,12 +270,12 @@ impl ConfigMaps {
     }
 }
 
-/// Passes a reading to all receivers. Not on a runtime thread: there may be a megabyte to hash or
-/// parse.
-async fn deliver(in_use: &Mutex<InUse>, reading: Reading) {
-    let receivers: Vec<Receiver> = lock(in_use).receivers.values().cloned().collect();
-    let deliver = move || receivers.iter().for_each(|receiver| receiver(&reading));
+/// Passes a result to all callbacks. Runs them on a blocking thread because they may hash or parse
+/// up to 1 MiB.
+async fn deliver(subscribed: &Mutex<Subscribed>, result: ReadResult) {
+    let callbacks: Vec<Callback> = lock(subscribed).callbacks.values().cloned().collect();
+    let deliver = move || callbacks.iter().for_each(|callback| callback(&result));
     if let Err(error) = tokio::task::spawn_blocking(deliver).await {
-        warn!(%error, "failed to process a ConfigMap");
+        warn!(%error, "panic while processing a ConfigMap");
     }
 }

@@ -61,7 +61,7 @@ pub struct Shared {
     pub compiler: Compiler,
     /// Limits evaluations of those policies.
     pub evaluations: FairLimiter,
-    /// Reads single groups and types.
+    /// Reads individual groups and types.
     pub reader: BoundedReader,
     /// Reads ConfigMaps.
     pub config_maps: ConfigMaps,

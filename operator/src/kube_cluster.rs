@@ -285,8 +285,8 @@ impl Cluster for KubeCluster {
         Ok(self.uses.policies().read(source))
     }
 
-    async fn items(&self, namespace: &str, key: &ItemsKey, stored: bool) -> News {
-        self.uses.lists().read(namespace, key, stored)
+    async fn items(&self, namespace: &str, key: &ItemsKey, in_status: bool) -> News {
+        self.uses.lists().read(namespace, key, in_status)
     }
 
     async fn output(

@@ -223,7 +223,7 @@ async fn policies() -> anyhow::Result<(Compiler, Policy)> {
         let process = process.clone();
         let compiled = tokio::task::spawn_blocking(move || process.compile(DEFAULT_POLICY)).await?;
         match compiled {
-            // The machine was stalled for longer than a compilation may take.
+            // A slow machine can exceed the time limits.
             Err(error) if error.may_pass() || matches!(error, LoadError::CompileTimeout { .. }) => {
                 warn!(%error, "the default policy could not be loaded; trying again");
                 tokio::time::sleep(Duration::from_secs(1)).await;

@@ -1,4 +1,4 @@
-//! Watches: the part of an object that is decoded, and how the initial list is read.
+//! Partially decoded objects, and watches whose initial list is streamed or paged.
 
 use futures::{Stream, StreamExt, future};
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
-/// The page size of lists that are read in pages: 15 MiB if each object has the maximum size.
+/// The page size of paginated lists: at most 15 MiB if every object has the maximum size.
 const PAGE: u32 = 10;
 
 /// Metadata of an object of kind `K`. Nothing else is requested from the API server.

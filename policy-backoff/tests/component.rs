@@ -51,7 +51,7 @@ fn words<T>(answer: Result<T, EvalError>) -> Result<T, String> {
     })
 }
 
-/// The host cleans the message of a policy; the native function does not.
+/// Cleans a message as the host does, because the native function does not.
 fn cleaned(message: String) -> String {
     policy_testkit::clean(&message)
 }

@@ -32,11 +32,11 @@ fn frozen_components_answer_as_they_did() {
             assert!(decisions.count() >= 20, "{}", wasm.display());
             for record in &records {
                 let evaluation = policy.evaluate(&record.request);
-                let mut again = DecisionRecord::new(&policy, &record.request, &evaluation);
-                // These records are older than the field.
+                let mut replayed = DecisionRecord::new(&policy, &record.request, &evaluation);
+                // These records predate the field.
                 assert_eq!(record.engine, None);
-                again.engine = None;
-                assert_eq!(again, *record, "{}", wasm.display());
+                replayed.engine = None;
+                assert_eq!(replayed, *record, "{}", wasm.display());
                 repeated += 1;
             }
         }

@@ -56,8 +56,8 @@ macro_rules! cases {
     };
 }
 
-/// Returns a policy's message as the host shows it: on one line of at most 1,024 bytes, without
-/// characters that cannot be seen.
+/// Returns a policy's message as the host displays it: one line of at most 1,024 bytes, without
+/// invisible characters.
 pub fn clean(message: &str) -> String {
     policy_host::text::clean(message, 1024)
 }

@@ -323,7 +323,7 @@ impl<'a> Storm<'a> {
                 Ok(groups) if groups.iter().all(|(_, _, settled)| *settled) => break groups,
                 groups => ensure!(
                     start.elapsed() < PATIENCE,
-                    "it does not come to rest: {}",
+                    "the groups did not settle: {}",
                     self.unsettled(groups).await
                 ),
             }
@@ -350,7 +350,7 @@ impl<'a> Storm<'a> {
         Ok(runs)
     }
 
-    /// Describes the groups that have not come to rest, all pods, and the ends of the logs.
+    /// Describes the groups that have not settled, all pods, and the last log lines.
     async fn unsettled(&self, groups: Result<Vec<(String, Value, bool)>>) -> String {
         let mut groups = match groups {
             Ok(groups) => groups,

@@ -24,7 +24,7 @@ const GROUPS: usize = 200;
 const ITEMS: usize = 2000;
 /// Those of which the status is written.
 const WRITTEN: usize = 12;
-/// Groups with a policy each.
+/// The number of groups that each have their own policy.
 const POLICIES: u8 = 50;
 const NAMESPACE: &str = "crowded";
 /// Some 20 seconds on an idle machine.
@@ -202,7 +202,7 @@ async fn run(
     Ok(peak)
 }
 
-/// Writes a group with its own policy: a component of ordinary size, different from all others.
+/// Creates a group with its own policy: a component of typical size with unique content.
 async fn with_policy(client: &Client, wasm: &[u8], number: u8) -> Result<()> {
     let name = format!("policy-{number}");
     let wasm = [wasm, &[0, 2, 1, number]].concat();
@@ -249,7 +249,7 @@ async fn fifty_policies_fit() -> Result<()> {
         }
         ensure!(
             operator.process().is_running() && begun.elapsed() < PATIENCE,
-            "{ready} policies are ready:\n{}",
+            "only {ready} policies became ready:\n{}",
             operator.last_log(20)
         );
         sleep(Duration::from_millis(200)).await;

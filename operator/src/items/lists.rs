@@ -1,8 +1,8 @@
-//! The lists of items in the ConfigMaps that groups refer to.
+//! Caches the item lists in the ConfigMaps that groups reference.
 
 use super::{News, parse};
 use crate::api::{ItemsFrom, ItemsKey, Timestamp};
-use crate::config_maps::{ConfigMaps, Reading, Subscription};
+use crate::config_maps::{ConfigMaps, ReadResult, Subscription};
 use crate::text as message;
 use crate::triggers::{GroupRef, gone};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -25,26 +25,26 @@ pub struct Lists {
 struct Known {
     /// The keys that each group uses.
     groups: HashMap<GroupRef, HashSet<MapKey>>,
-    lists: HashMap<MapKey, InUse>,
+    lists: HashMap<MapKey, CachedList>,
 }
 
-/// A key in use.
-struct InUse {
+/// A ConfigMap key that at least one group uses.
+struct CachedList {
     users: HashSet<GroupRef>,
     subscription: Subscription,
-    state: State,
+    state: ListState,
 }
 
-enum State {
+enum ListState {
     Unread,
     /// The list and the time of its last change.
     Read(Timestamp, Arc<List>),
-    /// Removed from memory after its groups were queued. Groups keep the list in their status.
+    /// Evicted from memory. The groups were queued first and keep the list in their status.
     Evicted,
 }
 
-impl State {
-    /// Returns the approximate size in memory, in bytes.
+impl ListState {
+    /// Returns the approximate memory use in bytes.
     fn size(&self) -> usize {
         match self {
             Self::Read(_, list) => {
@@ -59,11 +59,12 @@ impl State {
 /// A list, or why it cannot be read.
 type List = Result<Vec<String>, String>;
 
-/// The maximum size of all lists in memory, in bytes: some 100 lists of the maximum size.
-const TOTAL: usize = 12 << 20;
+/// The memory budget for all lists, in bytes: about 100 lists of the maximum size.
+const MEMORY_BUDGET: usize = 12 << 20;
 
 impl Lists {
-    /// Creates lists that send the groups concerned to `queue` whenever one changes.
+    /// Creates an empty cache that sends the groups that use a list to `queue` when the list
+    /// changes.
     pub fn new(config_maps: ConfigMaps, queue: UnboundedSender<GroupRef>) -> Self {
         Self {
             config_maps,
@@ -96,18 +97,22 @@ impl Lists {
             }
         }
         for key in wanted {
-            let list = known.lists.entry(key.clone()).or_insert_with(|| InUse {
-                users: HashSet::new(),
-                subscription: self.subscribe(key),
-                state: State::Unread,
-            });
+            let list = known
+                .lists
+                .entry(key.clone())
+                .or_insert_with(|| CachedList {
+                    users: HashSet::new(),
+                    subscription: self.subscribe(key),
+                    state: ListState::Unread,
+                });
             list.users.insert(group.clone());
         }
     }
 
-    /// Removes the groups that are not in `there`: those deleted while the watch was disconnected.
-    pub fn retain(&self, there: &HashSet<GroupRef>) {
-        let gone = gone(self.known().groups.keys(), there);
+    /// Removes groups that are not in `existing`, such as those deleted while the watch was
+    /// disconnected.
+    pub fn retain(&self, existing: &HashSet<GroupRef>) {
+        let gone = gone(self.known().groups.keys(), existing);
         for group in gone {
             self.used(&group, &[]);
         }
@@ -115,80 +120,80 @@ impl Lists {
 
     fn subscribe(&self, key: MapKey) -> Subscription {
         let (lists, (namespace, configmap, data_key)) = (self.clone(), key.clone());
-        let receive = move |reading: &Reading| {
-            let list = match reading {
+        let callback = move |result: &ReadResult| {
+            let list = match result {
                 Ok(map) => text(map.as_ref(), &data_key).and_then(|text| parse::list(&text)),
-                Err(forbidden) => Err(format!(
-                    "the operator may not read it: {forbidden}; give it the rights in \
-                     manifests/02-oaat-operator-deployment.yaml (get, list, and watch configmaps)"
+                Err(message) => Err(format!(
+                    "access to the ConfigMap is forbidden: {message}; grant the operator get, \
+                     list, and watch on configmaps (see manifests/02-oaat-operator-deployment.yaml)"
                 )),
             };
-            lists.put(&key, list, TOTAL);
+            lists.put(&key, list, MEMORY_BUDGET);
         };
-        self.config_maps.subscribe(&namespace, &configmap, receive)
+        self.config_maps.subscribe(&namespace, &configmap, callback)
     }
 
-    fn put(&self, key: &MapKey, list: List, total: usize) {
+    fn put(&self, key: &MapKey, list: List, budget: usize) {
         let mut known = self.known();
-        let Some(in_use) = known.lists.get_mut(key) else {
+        let Some(cached) = known.lists.get_mut(key) else {
             return;
         };
-        if let State::Read(_, known) = &in_use.state
-            && **known == list
+        if let ListState::Read(_, current) = &cached.state
+            && **current == list
         {
             return;
         }
-        in_use.state = State::Read(Timestamp::now(), Arc::new(list));
-        for group in &in_use.users {
+        cached.state = ListState::Read(Timestamp::now(), Arc::new(list));
+        for group in &cached.users {
             // The receiver is dropped only when the process ends.
             let _ = self.queue.send(group.clone());
         }
-        known.evict(key, total);
+        known.evict(key, budget);
     }
 
-    /// Returns what changed in a list; nothing until it has been read once. `stored` says that the
-    /// group's status has the list.
-    pub fn read(&self, namespace: &str, key: &ItemsKey, stored: bool) -> News {
+    /// Returns the list, or `News::Nothing` if it is not in memory. `in_status` is true if the
+    /// group's status holds the list. If it is false, an evicted list is read again.
+    pub fn read(&self, namespace: &str, key: &ItemsKey, in_status: bool) -> News {
         let key = map_key(namespace, key);
         let known = self.known();
-        // Not in use yet: the watch event of its group has not arrived.
-        let Some(in_use) = known.lists.get(&key) else {
+        // The key is not registered yet because the watch event for the group has not arrived.
+        let Some(cached) = known.lists.get(&key) else {
             return News::Nothing;
         };
-        match &in_use.state {
-            State::Read(since, list) => News::Followed(*since, list.as_ref().clone()),
-            State::Evicted if !stored => {
-                in_use.subscription.refresh();
+        match &cached.state {
+            ListState::Read(since, list) => News::Followed(*since, list.as_ref().clone()),
+            ListState::Evicted if !in_status => {
+                cached.subscription.refresh();
                 News::Nothing
             }
-            State::Unread | State::Evicted => News::Nothing,
+            ListState::Unread | ListState::Evicted => News::Nothing,
         }
     }
 }
 
 impl Known {
-    /// Evicts lists until all fit into `total` bytes: of the namespace that uses the most memory,
-    /// the one that changed first, but not `newest`.
-    fn evict(&mut self, newest: &MapKey, total: usize) {
+    /// Evicts lists until the rest fit into `budget` bytes. Takes the least recently changed list
+    /// of the namespace that uses the most memory, but never `newest`.
+    fn evict(&mut self, newest: &MapKey, budget: usize) {
         let mut sizes: HashMap<String, usize> = HashMap::new();
-        for ((namespace, ..), in_use) in &self.lists {
-            *sizes.entry(namespace.clone()).or_default() += in_use.state.size();
+        for ((namespace, ..), cached) in &self.lists {
+            *sizes.entry(namespace.clone()).or_default() += cached.state.size();
         }
-        while sizes.values().sum::<usize>() > total {
+        while sizes.values().sum::<usize>() > budget {
             let Some((namespace, size)) = sizes.iter_mut().max_by_key(|(_, size)| **size) else {
                 return;
             };
             let lists = self.lists.iter_mut();
-            let read = lists.filter_map(|(key, in_use)| match in_use.state {
-                State::Read(since, _) if key.0 == *namespace && key != newest => {
-                    Some((since, in_use))
+            let read = lists.filter_map(|(key, cached)| match cached.state {
+                ListState::Read(since, _) if key.0 == *namespace && key != newest => {
+                    Some((since, cached))
                 }
                 _ => None,
             });
             match read.min_by_key(|(since, _)| *since) {
-                Some((_, in_use)) => {
-                    *size -= in_use.state.size();
-                    in_use.state = State::Evicted;
+                Some((_, cached)) => {
+                    *size -= cached.state.size();
+                    cached.state = ListState::Evicted;
                 }
                 None => *size = 0,
             }
@@ -258,11 +263,11 @@ mod tests {
             None => News::Nothing,
         };
         assert_eq!(read("b"), News::Nothing);
-        lists.put(&key("b"), Ok(vec!["x".into()]), TOTAL);
+        lists.put(&key("b"), Ok(vec!["x".into()]), MEMORY_BUDGET);
         assert!(matches!(read("b"), News::Followed(_, Ok(list)) if list == ["x"]));
         assert_eq!(triggered.try_recv().unwrap(), group("two"));
         // The same list again is not a change.
-        lists.put(&key("b"), Ok(vec!["x".into()]), TOTAL);
+        lists.put(&key("b"), Ok(vec!["x".into()]), MEMORY_BUDGET);
         assert!(triggered.try_recv().is_err());
 
         lists.retain(&HashSet::from([group("one")]));
@@ -273,7 +278,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_namespace_with_the_largest_lists_loses_the_oldest() {
+    async fn eviction_removes_the_oldest_list_of_the_largest_namespace() {
         let (lists, _triggered) = lists();
         lists.used(&group("one"), &sources(&["a", "b", "c"]));
         let other = ObjectRef::new("other").within("elsewhere");

@@ -46,11 +46,11 @@ pub async fn look<C: Cluster>(
         if let Some(rules) = valid.and_then(|valid| valid.sources.get(index)).copied() {
             let due = due(known, &look.definition, rules, seen.now);
             if let Some(key) = &source.config_map {
-                let stored = known.is_some_and(|known| {
-                    let current = known.definition == look.definition;
-                    current && known.time.is_some() && known.problem.is_none()
+                let in_status = known.is_some_and(|known| {
+                    let definition_unchanged = known.definition == look.definition;
+                    definition_unchanged && known.time.is_some() && known.problem.is_none()
                 });
-                look.news = cluster.items(place(&seen.group).0, key, stored).await;
+                look.news = cluster.items(place(&seen.group).0, key, in_status).await;
             } else if let Some(spec) = lister_spec(source, image) {
                 lister.may_read = !looks
                     .iter()

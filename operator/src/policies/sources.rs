@@ -1,10 +1,10 @@
-//! The policies in the ConfigMaps that groups refer to.
+//! Loads the policies in the ConfigMaps that groups reference.
 
 use super::PolicyRead;
 use super::compiler::Compiler;
 use super::source::{Problem, Source, bytes};
 use crate::api::{RejectedPolicy, Timestamp};
-use crate::config_maps::{ConfigMaps, Reading, Subscription};
+use crate::config_maps::{ConfigMaps, ReadResult, Subscription};
 use crate::triggers::{GroupRef, gone};
 use k8s_openapi::api::core::v1::ConfigMap;
 use policy_host::{WeakPolicy, sha256};
@@ -39,7 +39,7 @@ struct Known {
     rejected: HashMap<GroupRef, RejectedPolicy>,
     /// What is known of each source in use.
     sources: HashMap<Source, Entry>,
-    /// The subscription to each ConfigMap in use.
+    /// The subscriptions to the ConfigMaps in use.
     subscriptions: HashMap<MapName, Subscription>,
     /// Policies by the sha256 of the value that they were loaded from.
     loaded: HashMap<String, WeakPolicy>,
@@ -141,9 +141,9 @@ impl Sources {
         let Some(source) = source else { return };
         let map = (source.namespace.clone(), source.name.clone());
         let entry = known.sources.entry(source.clone());
-        let mut fresh = false;
+        let mut is_new = false;
         let entry = entry.or_insert_with(|| {
-            fresh = true;
+            is_new = true;
             Entry {
                 users: HashSet::new(),
                 state: State::Loading(Timestamp::now()),
@@ -153,19 +153,19 @@ impl Sources {
         });
         entry.users.insert(group.clone());
         known.groups.insert(group.clone(), source);
-        if !fresh {
+        if !is_new {
             return;
         }
         if let Some(subscription) = known.subscriptions.get(&map) {
             subscription.refresh();
             return;
         }
-        let (sources, of_map) = (self.clone(), map.clone());
-        let receive = move |reading: &Reading| match reading {
-            Ok(object) => sources.take(&of_map, object.as_ref()),
-            Err(forbidden) => sources.forbidden(&of_map, forbidden),
+        let (sources, map_name) = (self.clone(), map.clone());
+        let callback = move |result: &ReadResult| match result {
+            Ok(object) => sources.take(&map_name, object.as_ref()),
+            Err(message) => sources.forbidden(&map_name, message),
         };
-        let subscription = self.config_maps.subscribe(&map.0, &map.1, receive);
+        let subscription = self.config_maps.subscribe(&map.0, &map.1, callback);
         known.subscriptions.insert(map, subscription);
     }
 

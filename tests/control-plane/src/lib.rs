@@ -128,13 +128,13 @@ fn is_executable(file: &Path) -> bool {
         .is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
 }
 
-/// Returns a command for the cargo that runs this process, in an environment like the user's.
+/// Returns a command that runs the current `cargo` without the variables that Cargo sets for a
+/// package.
 ///
-/// Cargo describes the running package in variables such as `CARGO_PKG_NAME`. Build scripts that
-/// depend on them (ring's does) would run again for each package that starts cargo, and with them
-/// everything above would be compiled again.
+/// If they were inherited, build scripts that depend on them (such as the one in `ring`) would rerun
+/// for each calling package, and all dependents would be rebuilt.
 pub fn cargo() -> std::process::Command {
-    const OF_A_PACKAGE: [&str; 7] = [
+    const PACKAGE_VARIABLES: [&str; 7] = [
         "CARGO_PKG_",
         "CARGO_MANIFEST_",
         "CARGO_BIN_",
@@ -146,8 +146,11 @@ pub fn cargo() -> std::process::Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut cargo = std::process::Command::new(program);
     for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        if OF_A_PACKAGE.iter().any(|prefix| text.starts_with(prefix)) {
+        let name_text = name.to_string_lossy();
+        if PACKAGE_VARIABLES
+            .iter()
+            .any(|prefix| name_text.starts_with(prefix))
+        {
             cargo.env_remove(&name);
         }
     }

@@ -69,17 +69,17 @@ async fn write(client: &Client, namespace: &str, object: &Value) -> Result<bool>
     let request = http::Request::post(path)
         .header(http::header::CONTENT_TYPE, "application/json")
         .body(object.to_string().into_bytes())?;
-    accepted(async || client.request_text(request.clone()).await).await
+    create_with_retries(async || client.request_text(request.clone()).await).await
 }
 
-/// Returns whether the API server accepts an object. It is asked again if it runs out of time:
-/// deeply nested objects keep it busy as well.
-async fn accepted<T>(create: impl AsyncFn() -> kube::Result<T>) -> Result<bool> {
+/// Returns whether the API server accepts an object. Retries server errors and timeouts, which
+/// deeply nested objects can cause.
+async fn create_with_retries<T>(create: impl AsyncFn() -> kube::Result<T>) -> Result<bool> {
     let begin = Instant::now();
     loop {
         match create().await {
             Ok(_) => return Ok(true),
-            // It was created by a request whose answer did not arrive in time.
+            // An earlier request that timed out created the object.
             Err(kube::Error::Api(status)) if status.code == 409 => return Ok(true),
             Err(kube::Error::Api(status)) if status.code < 500 => return Ok(false),
             Err(error) if begin.elapsed() > PATIENCE => return Err(error.into()),
@@ -92,7 +92,7 @@ async fn config_map(client: &Client, namespace: &str, name: &str, map: Value) ->
     let mut map: ConfigMap = serde_json::from_value(map)?;
     map.metadata.name = Some(name.to_owned());
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    accepted(async || maps.create(&PostParams::default(), &map).await).await
+    create_with_retries(async || maps.create(&PostParams::default(), &map).await).await
 }
 
 fn group(name: &str, more: Value) -> Value {

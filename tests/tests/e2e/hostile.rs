@@ -5,7 +5,7 @@ use crate::world::{PATIENCE, World, condition};
 use anyhow::{Result, ensure};
 use hostile_policies::{Expected, Hostile};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -73,9 +73,12 @@ async fn each_hostile_policy_ends_in_its_own_condition_and_harms_nobody() -> Res
     world.start_operator().await?;
     let runs = |group: &Value| group["status"]["run"].as_i64().unwrap_or(0);
     let after = world
-        .until_object("OaatGroup", "honest", "it runs beside them", |group| {
-            runs(group) >= 3
-        })
+        .until_object(
+            "OaatGroup",
+            "honest",
+            "it completes runs alongside the hostile policies",
+            |group| runs(group) >= 3,
+        )
         .await?;
     let history = after["status"]["history"].as_array().cloned();
     assert!(
@@ -87,20 +90,20 @@ async fn each_hostile_policy_ends_in_its_own_condition_and_harms_nobody() -> Res
     );
     // Not by println!, whose text cargo shows of failed tests only: this list is for everyone.
     let mut out = std::io::stdout();
-    let mut left: Vec<_> = small.iter().enumerate().collect();
+    let mut remaining: Vec<_> = small.iter().enumerate().collect();
     let mut progress = Instant::now();
-    while let Some((number, policy)) = left.first() {
+    while let Some((number, policy)) = remaining.first() {
         let name = format!("hostile-{number}");
         ensure!(
             progress.elapsed() < PATIENCE,
-            "{} ({}) does not come to {:?}: {:#}",
+            "{} ({}) did not reach {:?}: {:#}",
             policy.name,
             policy.what,
             policy.expected,
             world.read(&name).await?
         );
         let mut waiting = Vec::new();
-        for (number, policy) in left {
+        for (number, policy) in remaining {
             let name = format!("hostile-{number}");
             let found = world.read(&name).await?;
             if !come_to(&found, policy.expected) {
@@ -117,15 +120,9 @@ async fn each_hostile_policy_ends_in_its_own_condition_and_harms_nobody() -> Res
             }
             let shown = &message[..message.floor_char_boundary(100)];
             writeln!(out, "hostile {:<20} {reason:<18} {shown}", policy.name)?;
-            // There are more of them than ConfigMaps are watched in a namespace: some wait until
-            // others have gone.
-            world
-                .api("OaatGroup")
-                .delete(&name, &DeleteParams::default())
-                .await?;
             progress = Instant::now();
         }
-        left = waiting;
+        remaining = waiting;
         sleep(Duration::from_millis(200)).await;
     }
     for policy in &large {

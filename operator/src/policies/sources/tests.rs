@@ -22,11 +22,11 @@ struct World {
     compilations: Arc<AtomicUsize>,
 }
 
-/// Answers a read of the ConfigMap, and leaves watches without an answer, as well as reads before
-/// there is anything to read.
+/// Responds to reads of the ConfigMap. Never responds to watches, or to reads before a ConfigMap
+/// is stored.
 async fn answer(request: Request<Body>, stored: Stored) -> Result<Response<Body>, std::io::Error> {
-    let watch = request.uri().path().ends_with("/configmaps");
-    if watch || stored.lock().unwrap().is_none() {
+    let is_watch = request.uri().path().ends_with("/configmaps");
+    if is_watch || stored.lock().unwrap().is_none() {
         return std::future::pending().await;
     }
     let stored = stored.lock().unwrap().clone();
