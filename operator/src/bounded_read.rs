@@ -22,9 +22,13 @@ use std::time::Duration;
 /// The bytes of a response that are read without a permit: a group of 500 items with a full status,
 /// or a page of 40 pods.
 const SMALL: u64 = 256 << 10;
-/// The maximum number of large responses in memory. A group of 2,000 items with a full status takes
-/// about 10 MB while it is reconciled, and no object can take much more.
-const LARGE: usize = 4;
+/// The decoded size in bytes up to which an object needs no permit.
+const SMALL_DECODED: usize = 2 << 20;
+/// The maximum decoded size of an object in bytes. A group of 2,000 items with a full status and
+/// options for every item is estimated at 16 MB.
+const DECODED: usize = 24 << 20;
+/// The maximum number of large objects in memory.
+const LARGE: usize = 3;
 /// The approximate time of a reconcile with a large response, which is charged to its namespace.
 const CYCLE: Duration = Duration::from_millis(50);
 /// The maximum bytes of one object. etcd accepts 1.5 MiB, which JSON escapes can expand.
@@ -90,7 +94,13 @@ impl BoundedReader {
         let request = ApiRequest::new(K::url_path(&(), Some(namespace)))
             .get(name, &GetParams::default())
             .map_err(|error| ClusterError::Unavailable(error.to_string()))?;
-        let (text, permit) = self.answer(namespace, request, OBJECT).await?;
+        let (text, mut permit) = self.answer(namespace, request, OBJECT).await?;
+        let size = decoded_size(text.as_deref().unwrap_or_default());
+        if size > SMALL_DECODED && permit.is_none() && self.held().is_none() {
+            let mut acquired = self.permits.acquire(namespace).await;
+            acquired.charge(CYCLE);
+            permit = Some(acquired);
+        }
         if permit.is_some() {
             *self.held() = permit;
         }
@@ -101,6 +111,14 @@ impl BoundedReader {
                 OBJECT >> 20
             )));
         };
+        if size > DECODED {
+            let error = format!(
+                "the object would take more than {} MiB of memory; shorten its free-form fields \
+                 (settings, podspec, and containers)",
+                DECODED >> 20
+            );
+            return undecodable::<K>(&text, error).map(Err);
+        }
         decode(&text)
     }
 
@@ -231,16 +249,33 @@ fn decode<K: DeserializeOwned>(json: &[u8]) -> Result<Result<K, Undecodable>, Cl
         Ok(object) => return Ok(Ok(object)),
         Err(error) => format!("{}: {}", error.path(), error.inner()),
     };
+    undecodable::<K>(json, text::clean(&error, text::MESSAGE)).map(Err)
+}
+
+fn undecodable<K>(json: &[u8], error: String) -> Result<Undecodable, ClusterError> {
     let Watched { metadata, .. } = serde_json::from_slice::<Watched<K>>(json)
         .map_err(|error| ClusterError::Unavailable(format!("not an object: {error}")))?;
-    let error = text::clean(&error, text::MESSAGE);
-    Ok(Err(Undecodable { error, metadata }))
+    Ok(Undecodable { error, metadata })
+}
+
+/// Estimates the memory that an object takes once decoded, in bytes.
+///
+/// Free-form fields become trees of [`serde_json::Value`], in which a map with one entry takes some
+/// 700 bytes.
+fn decoded_size(json: &[u8]) -> usize {
+    let values = json.iter().map(|byte| match byte {
+        b'{' => 700,
+        b'[' | b',' => 150,
+        _ => 1,
+    });
+    values.sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use futures::io::Cursor;
+    use serde_json::json;
 
     async fn reads(len: u64, may: bool) -> (Part, bool) {
         let body = Cursor::new(vec![b'x'; usize::try_from(len).unwrap()]);
@@ -251,6 +286,14 @@ mod tests {
         };
         let part = read(body, LIST, ask).await.unwrap();
         (part, asked)
+    }
+
+    #[test]
+    fn free_form_fields_count_many_times_their_size() {
+        let maps = json!({ "a": vec![json!({ "b": 0 }); 1000] }).to_string();
+        assert!(maps.len() < 10_000 && decoded_size(maps.as_bytes()) > 700_000);
+        let text = json!({ "a": "x".repeat(10_000) }).to_string();
+        assert!(decoded_size(text.as_bytes()) < 12_000);
     }
 
     #[tokio::test]

@@ -9,19 +9,26 @@ use crate::fair_limiter::FairLimiter;
 use crate::kube_cluster::within;
 use crate::watched::{Watched, listed_in_parts};
 use futures::StreamExt;
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::GetParams;
+use kube::core::Request;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client, ResourceExt};
-use std::collections::{HashMap, HashSet};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
 use tracing::warn;
 
-/// The maximum number of ConfigMaps in memory. Each has up to 1 MiB, and twice that during
-/// decoding.
-const AT_A_TIME: usize = 4;
+/// The maximum number of ConfigMaps in memory. Each takes about 4 MB during decoding, and up to
+/// 20 MB if it has nothing but short keys.
+const AT_A_TIME: usize = 2;
+/// The delay before a watch that was forbidden is started again.
+const FORBIDDEN: Duration = Duration::from_secs(10);
 /// The initial and the maximum backoff between failed reads of a ConfigMap.
 const BACKOFF: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(60)];
 
@@ -151,7 +158,15 @@ impl ConfigMaps {
     }
 
     async fn watch(self, namespace: String) {
-        let api: Api<Watched<ConfigMap>> = Api::namespaced(self.client.clone(), &namespace);
+        loop {
+            self.watch_while_allowed(&namespace).await;
+            tokio::time::sleep(FORBIDDEN).await;
+        }
+    }
+
+    /// Watches the ConfigMaps of a namespace until that is forbidden.
+    async fn watch_while_allowed(&self, namespace: &str) {
+        let api: Api<Watched<ConfigMap>> = Api::namespaced(self.client.clone(), namespace);
         let start = move |config| watcher(api.clone(), config);
         let events = listed_in_parts(watcher::Config::default(), start).default_backoff();
         futures::pin_mut!(events);
@@ -165,20 +180,23 @@ impl ConfigMaps {
                     | Event::Delete(ref map)),
                 ) => {
                     let name = map.name_any();
-                    let Some(subscribed) = self.subscribed(&namespace).remove(&name) else {
+                    let subscribed = lock(&self.namespaces)
+                        .get(namespace)
+                        .and_then(|watched| watched.config_maps.get(&name).cloned());
+                    let Some(subscribed) = subscribed else {
                         continue;
                     };
                     let already_read = lock(&subscribed).resource_version == map.resource_version();
                     if !already_read || matches!(event, Event::Delete(_)) {
-                        self.request_read(&namespace, &name, &subscribed);
+                        self.request_read(namespace, &name, &subscribed);
                     }
                     listed.insert(name);
                 }
                 Ok(Event::InitDone) => {
                     // No event is delivered for objects deleted while the watch was disconnected.
-                    for (name, subscribed) in self.subscribed(&namespace) {
+                    for (name, subscribed) in self.subscribed(namespace) {
                         if !listed.contains(&name) {
-                            self.request_read(&namespace, &name, &subscribed);
+                            self.request_read(namespace, &name, &subscribed);
                         }
                     }
                 }
@@ -188,11 +206,12 @@ impl ConfigMaps {
                     | watcher::Error::WatchStartFailed(kube::Error::Api(status)) = error
                         && status.code == 403
                     {
-                        for subscribed in self.subscribed(&namespace).values() {
+                        for subscribed in self.subscribed(namespace).values() {
                             // Read again once access is granted.
                             lock(subscribed).resource_version = None;
                             deliver(subscribed, Err(status.message.clone())).await;
                         }
+                        return;
                     }
                 }
             }
@@ -261,11 +280,42 @@ impl ConfigMaps {
         namespace: &str,
         name: &str,
     ) -> Result<Option<ConfigMap>, ClusterError> {
-        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
-        match within(api.get(name)).await {
-            Ok(map) => Ok(Some(map)),
+        let request = Request::new(ConfigMap::url_path(&(), Some(namespace)))
+            .get(name, &GetParams::default())
+            .map_err(|error| ClusterError::Unavailable(error.to_string()))?;
+        match within(self.client.request::<Data>(request)).await {
+            Ok(map) => Ok(Some(map.into())),
             Err(ClusterError::NotFound) => Ok(None),
             Err(other) => Err(other),
+        }
+    }
+}
+
+/// The part of a ConfigMap that is decoded: no managed fields, which take many times their size.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Data {
+    metadata: Metadata,
+    data: Option<BTreeMap<String, String>>,
+    binary_data: Option<BTreeMap<String, ByteString>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    resource_version: Option<String>,
+}
+
+impl From<Data> for ConfigMap {
+    fn from(map: Data) -> Self {
+        Self {
+            metadata: ObjectMeta {
+                resource_version: map.metadata.resource_version,
+                ..ObjectMeta::default()
+            },
+            data: map.data,
+            binary_data: map.binary_data,
+            immutable: None,
         }
     }
 }

@@ -44,8 +44,11 @@ const CONCURRENCY: u16 = 32;
 
 /// Reconciles that a namespace may have in progress when few places are left.
 const SHARE: usize = 8;
-/// The time after which a group that found no place is looked at again.
+/// The initial delay before a group that found no place is requeued. It grows with the number of
+/// such groups, so that thousands of them do not keep the queue busy.
 const SHARE_WAIT: Duration = Duration::from_millis(50);
+/// The number of refused groups for which the delay grows by its initial value.
+const SHARE_STEP: u32 = 32;
 
 /// Failures of a group's cycles in a row after which its user should hear of them.
 const NOTICEABLE: u32 = 4;
@@ -88,33 +91,44 @@ struct Context {
     groups: Store<WatchedGroup>,
     limiter: PolicyLimiter,
     failures: Mutex<HashMap<GroupRef, u32>>,
-    /// Reconciles in progress of each namespace.
-    running: Mutex<HashMap<String, usize>>,
+    /// Reconciles of each namespace.
+    running: Mutex<HashMap<String, Running>>,
+}
+
+/// The reconciles of a namespace.
+#[derive(Default)]
+struct Running {
+    in_progress: usize,
+    /// Groups that found no place since the last reconcile began.
+    refused: u32,
 }
 
 impl Context {
-    fn running(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+    fn running(&self) -> MutexGuard<'_, HashMap<String, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins a reconcile, unless the namespace has more than its share while places are few: what
-    /// its cycles wait for must not keep other namespaces waiting.
-    fn enter(&self, namespace: &str) -> bool {
+    /// its cycles wait for must not keep other namespaces waiting. Returns the delay before the
+    /// group is requeued otherwise.
+    fn enter(&self, namespace: &str) -> Result<(), Duration> {
         let mut running = self.running();
-        let all: usize = running.values().sum();
-        let own = running.get(namespace).copied().unwrap_or_default();
-        let enters = own < SHARE || all < usize::from(CONCURRENCY) - SHARE;
-        if enters {
-            running.insert(namespace.to_owned(), own + 1);
+        let all: usize = running.values().map(|running| running.in_progress).sum();
+        let own = running.entry(namespace.to_owned()).or_default();
+        if own.in_progress >= SHARE && all >= usize::from(CONCURRENCY) - SHARE {
+            own.refused = own.refused.saturating_add(1);
+            return Err(SHARE_WAIT * (1 + own.refused / SHARE_STEP).min(100));
         }
-        enters
+        own.in_progress += 1;
+        own.refused /= 2;
+        Ok(())
     }
 
     fn leave(&self, namespace: &str) {
         let mut running = self.running();
         if let Some(own) = running.get_mut(namespace) {
-            *own -= 1;
-            if *own == 0 {
+            own.in_progress -= 1;
+            if own.in_progress == 0 {
                 running.remove(namespace);
             }
         }
@@ -340,8 +354,8 @@ async fn reconcile(
     context: Arc<Context>,
 ) -> Result<Action, ClusterError> {
     let namespace = group.namespace().unwrap_or_default();
-    if !context.enter(&namespace) {
-        return Ok(Action::requeue(SHARE_WAIT));
+    if let Err(wait) = context.enter(&namespace) {
+        return Ok(Action::requeue(wait));
     }
     // A task of its own: cycles of different groups then use all cores.
     let cycle = tokio::spawn(look(ObjectRef::from_obj(group.as_ref()), context.clone())).await;

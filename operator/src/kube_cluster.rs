@@ -237,9 +237,9 @@ impl Cluster for KubeCluster {
     }
 
     async fn pod(&self, namespace: &str, name: &str) -> Result<Option<Pod>, ClusterError> {
-        let api: Api<WatchedPod> = self.api(namespace);
-        match within(api.get(name)).await {
-            Ok(pod) => Ok(Some(pod.0)),
+        match self.reader.object::<WatchedPod>(namespace, name).await {
+            Ok(Ok(pod)) => Ok(Some(pod.0)),
+            Ok(Err(undecodable)) => Err(ClusterError::Unavailable(undecodable.error)),
             Err(ClusterError::NotFound) => Ok(None),
             Err(other) => Err(other),
         }

@@ -98,10 +98,13 @@ impl PolicyLimiter {
         let unused = waiting
             .get(&group)
             .is_some_and(|turn| turn.number == number);
-        let unused = unused.then(|| waiting.remove(&group));
-        // Dropping the permit takes the limiter's lock, so this lock is released first.
+        let unused = unused.then(|| waiting.remove(&group)).flatten();
+        // The permit takes the limiter's lock, so this lock is released first.
         drop(waiting);
-        drop(unused);
+        if let Some(permit) = unused.and_then(|turn| turn.permit).as_mut() {
+            // An unused turn keeps others waiting as well.
+            permit.charge(self.turn);
+        }
     }
 }
 

@@ -302,8 +302,10 @@ impl Triggers {
 }
 
 /// Keeps only a hash of each annotation that the operator reads, to detect changes. Each reconcile
-/// reads the annotations live.
+/// reads the annotations live. Labels and owner references are not needed.
 pub fn strip<K>(object: &mut Watched<K>) {
+    object.metadata.labels = None;
+    object.metadata.owner_references = None;
     let all = object.metadata.annotations.take();
     let read = all.into_iter().flatten();
     let read = read.filter(|(name, _)| [run_now::ANNOTATION, validate::PAUSED].contains(&&**name));

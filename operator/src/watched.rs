@@ -1,13 +1,17 @@
 //! Partially decoded objects, and watches whose initial list is streamed or paged.
 
+use crate::pod::names;
+use crate::{run_now, validate};
 use futures::{Stream, StreamExt, future};
-use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{Pod, PodSchedulingGate, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::Resource;
 use kube::runtime::watcher::{self, Event};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::marker::PhantomData;
 
 /// The page size of paginated lists: at most 15 MiB if every object has the maximum size.
@@ -59,9 +63,57 @@ struct Metadata {
     creation_timestamp: Option<Time>,
     deletion_timestamp: Option<Time>,
     deletion_grace_period_seconds: Option<i64>,
+    #[serde(deserialize_with = "known")]
     labels: Option<BTreeMap<String, String>>,
+    #[serde(deserialize_with = "known")]
     annotations: Option<BTreeMap<String, String>>,
     owner_references: Option<Vec<OwnerReference>>,
+}
+
+/// The labels and annotations that the operator reads. Others are skipped: a tenant may write any
+/// number of them.
+const KNOWN: [&str; 8] = [
+    names::GROUP,
+    names::ITEM,
+    names::RUN,
+    names::LISTER,
+    names::DEFINITION,
+    names::ORIGINAL_ITEM,
+    run_now::ANNOTATION,
+    validate::PAUSED,
+];
+
+/// Decodes the labels or annotations in [`KNOWN`].
+fn known<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<BTreeMap<String, String>>, D::Error> {
+    struct Map;
+
+    impl<'de> Visitor<'de> for Map {
+        type Value = Option<BTreeMap<String, String>>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a map of strings")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut entries = BTreeMap::new();
+            while let Some(key) = map.next_key::<String>()? {
+                if KNOWN.contains(&key.as_str()) {
+                    entries.insert(key, map.next_value()?);
+                } else {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+            Ok(Some(entries))
+        }
+    }
+
+    deserializer.deserialize_any(Map)
 }
 
 impl From<Metadata> for ObjectMeta {
@@ -83,8 +135,11 @@ impl From<Metadata> for ObjectMeta {
     }
 }
 
-/// A pod without managed fields, whose times clients may set: one that is beyond the year 9999 would
-/// make the list of all pods fail.
+/// The part of a pod that the operator reads: known labels and annotations, scheduling gates, and
+/// the status.
+///
+/// A decoded container takes many times its size as JSON. Managed fields have times that clients
+/// may set: one that is beyond the year 9999 would make the list of all pods fail.
 #[derive(Clone, Debug)]
 pub struct WatchedPod(pub Pod);
 
@@ -94,14 +149,23 @@ impl<'de> Deserialize<'de> for WatchedPod {
         struct Object {
             #[serde(default)]
             metadata: Metadata,
-            spec: Option<PodSpec>,
+            spec: Option<Spec>,
             status: Option<PodStatus>,
+        }
+
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Spec {
+            scheduling_gates: Option<Vec<PodSchedulingGate>>,
         }
 
         let object = Object::deserialize(deserializer)?;
         Ok(Self(Pod {
             metadata: object.metadata.into(),
-            spec: object.spec,
+            spec: object.spec.map(|spec| PodSpec {
+                scheduling_gates: spec.scheduling_gates,
+                ..PodSpec::default()
+            }),
             status: object.status,
         }))
     }
@@ -199,12 +263,18 @@ mod tests {
     #[test]
     fn a_time_that_cannot_be_decoded_makes_no_list_of_pods_fail() {
         let list = r#"{"kind":"PodList","apiVersion":"v1","metadata":{},"items":[
-            {"metadata":{"name":"p","labels":{"a":"b"},"managedFields":[{"time":"10000-01-01T23:58:59Z"}]},
-             "spec":{"containers":[]},"status":{"phase":"Running"}}]}"#;
+            {"metadata":{"name":"p","labels":{"a":"b","oaat.kawaja.net/group":"g"},"annotations":null,
+                "managedFields":[{"time":"10000-01-01T23:58:59Z"}]},
+             "spec":{"containers":[{"name":"c"}],"schedulingGates":[{"name":"x"}]},
+             "status":{"phase":"Running"}}]}"#;
         let list: ObjectList<WatchedPod> = serde_json::from_str(list).unwrap();
         let pod = &list.items[0].0;
         assert_eq!(pod.name_any(), "p");
-        assert_eq!(pod.labels()["a"], "b");
+        let labels: Vec<_> = pod.labels().iter().collect();
+        assert_eq!(labels, [(&names::GROUP.to_owned(), &"g".to_owned())]);
+        let spec = pod.spec.as_ref().unwrap();
+        assert!(spec.containers.is_empty());
+        assert_eq!(spec.scheduling_gates.as_ref().unwrap()[0].name, "x");
         let phase = pod
             .status
             .as_ref()

@@ -1,6 +1,6 @@
 //! `cargo xtask e2e`: the cases on a real node, after making sure that this machine can be one.
 
-use crate::{built, cargo, finish, tools};
+use crate::{build, built, cargo, finish, tools};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -39,7 +39,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             false => ExitCode::from(CANNOT),
         });
     }
-    tools::side_by_side(true, &["build", "--workspace", "--bins"])?;
+    tools::side_by_side(true, &build(&[]))?;
     tools::node()?;
     let test = test_program()?;
     let mut command = Command::new(test);

@@ -1,6 +1,6 @@
 //! `cargo xtask fuzz`: runs the property tests of `tests/tests/fuzz` for a given time.
 
-use crate::{built, cargo, tools};
+use crate::{build, built, cargo, tools};
 use anyhow::{Result, bail};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub fn run(minutes: u64, only: Option<&str>, seed: Option<u64>) -> Result<ExitCo
         let names = TARGETS.map(|(name, ..)| name).join(", ");
         bail!("no target {}; there are {names}", only.unwrap_or_default());
     }
-    tools::side_by_side(false, &["build", "--workspace", "--bins"])?;
+    tools::side_by_side(false, &build(&[]))?;
     let share = Duration::from_secs(60 * minutes) / targets.len() as u32;
     let mut failed = Vec::new();
     for (target, binary, test) in targets {

@@ -118,7 +118,7 @@ fn run(task: Task) -> Result<ExitCode> {
             context,
             policy,
         } => {
-            tools::side_by_side(context.is_none(), &["build", "--workspace", "--bins"])?;
+            tools::side_by_side(context.is_none(), &build(&["demo"]))?;
             let mut demo = Command::new(built("debug", "demo"));
             demo.env("OAAT_OPERATOR_BINARY", built("debug", "oaat-operator"));
             demo.args(once.then_some("--once"));
@@ -149,7 +149,7 @@ fn run(task: Task) -> Result<ExitCode> {
             keep,
         }),
         Task::Bench { runs, only } => {
-            tools::side_by_side(true, &["build", "--workspace", "--bins", "--release"])?;
+            tools::side_by_side(true, &[&build(&["bench"])[..], &["--release"]].concat())?;
             let mut bench = Command::new(built("release", "bench"));
             bench.env("OAAT_OPERATOR_BINARY", built("release", "oaat-operator"));
             bench.args(["--runs", &runs.to_string()]);
@@ -159,7 +159,7 @@ fn run(task: Task) -> Result<ExitCode> {
             finish(&mut bench)
         }
         Task::Chaos { minutes, seed } => {
-            tools::side_by_side(true, &["build", "--workspace", "--bins"])?;
+            tools::side_by_side(true, &build(&["chaos"]))?;
             let mut chaos = Command::new(built("debug", "chaos"));
             chaos.env("OAAT_OPERATOR_BINARY", built("debug", "oaat-operator"));
             chaos.args(["--minutes", &minutes.to_string()]);
@@ -203,6 +203,17 @@ fn manifests() -> Result<ExitCode> {
     std::fs::write(&file, printed.stdout).with_context(|| file.display().to_string())?;
     println!("wrote {}", file.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the arguments with which cargo builds the operator and other programs.
+fn build<'a>(programs: &[&'a str]) -> Vec<&'a str> {
+    // The whole workspace decides on the features of dependencies. With a part of it, they would
+    // be built again.
+    let mut arguments = vec!["build", "--workspace", "--bin", "oaat-operator"];
+    for program in programs {
+        arguments.extend(["--bin", program]);
+    }
+    arguments
 }
 
 /// The root of the repository.

@@ -26,6 +26,8 @@ struct Known {
     /// The keys that each group uses.
     groups: HashMap<GroupRef, HashSet<MapKey>>,
     lists: HashMap<MapKey, CachedList>,
+    /// The memory use of all lists, in bytes.
+    bytes: usize,
 }
 
 /// A ConfigMap key that at least one group uses.
@@ -49,7 +51,8 @@ impl ListState {
         match self {
             Self::Read(_, list) => {
                 let names = list.as_ref().as_ref().map_or(&[][..], Vec::as_slice);
-                names.iter().map(|name| name.len() + 32).sum()
+                let problem = list.as_ref().as_ref().map_or_else(String::len, |_| 0);
+                names.iter().map(|name| name.len() + 32).sum::<usize>() + problem + 200
             }
             Self::Unread | Self::Evicted => 0,
         }
@@ -91,8 +94,10 @@ impl Lists {
         for key in before.unwrap_or_default().difference(&wanted) {
             if let Some(list) = known.lists.get_mut(key) {
                 list.users.remove(group);
-                if list.users.is_empty() {
-                    known.lists.remove(key);
+                if list.users.is_empty()
+                    && let Some(list) = known.lists.remove(key)
+                {
+                    known.bytes -= list.state.size();
                 }
             }
         }
@@ -134,7 +139,9 @@ impl Lists {
     }
 
     fn put(&self, key: &MapKey, list: List, budget: usize) {
+        let list = list.map_err(|problem| message::clean(&problem, message::PROBLEM));
         let mut known = self.known();
+        let known = &mut *known;
         let Some(cached) = known.lists.get_mut(key) else {
             return;
         };
@@ -143,7 +150,9 @@ impl Lists {
         {
             return;
         }
+        known.bytes -= cached.state.size();
         cached.state = ListState::Read(Timestamp::now(), Arc::new(list));
+        known.bytes += cached.state.size();
         for group in &cached.users {
             // The receiver is dropped only when the process ends.
             let _ = self.queue.send(group.clone());
@@ -172,30 +181,34 @@ impl Lists {
 }
 
 impl Known {
-    /// Evicts lists until the rest fit into `budget` bytes. Takes the least recently changed list
-    /// of the namespace that uses the most memory, but never `newest`.
+    /// If all lists exceed `budget` bytes, evicts some: of the namespace that uses the most memory
+    /// first, and of those the least recently changed, but never `newest`.
     fn evict(&mut self, newest: &MapKey, budget: usize) {
-        let mut sizes: HashMap<String, usize> = HashMap::new();
-        for ((namespace, ..), cached) in &self.lists {
-            *sizes.entry(namespace.clone()).or_default() += cached.state.size();
+        if self.bytes <= budget {
+            return;
         }
-        while sizes.values().sum::<usize>() > budget {
-            let Some((namespace, size)) = sizes.iter_mut().max_by_key(|(_, size)| **size) else {
+        let mut sizes: HashMap<&str, usize> = HashMap::new();
+        let mut oldest = Vec::new();
+        for (key, cached) in &self.lists {
+            *sizes.entry(&key.0).or_default() += cached.state.size();
+            if let ListState::Read(since, _) = cached.state
+                && key != newest
+            {
+                oldest.push((since, key.clone()));
+            }
+        }
+        let largest = sizes.into_iter().max_by_key(|(_, size)| *size);
+        let largest = largest.map(|(namespace, _)| namespace.to_owned());
+        // The largest namespace first, so that others lose nothing while it has lists to lose.
+        oldest.sort_by_key(|(since, key)| (Some(&key.0) != largest.as_ref(), *since));
+        for (_, key) in oldest {
+            // To three quarters, so that not every change scans all lists.
+            if self.bytes <= budget / 4 * 3 {
                 return;
-            };
-            let lists = self.lists.iter_mut();
-            let read = lists.filter_map(|(key, cached)| match cached.state {
-                ListState::Read(since, _) if key.0 == *namespace && key != newest => {
-                    Some((since, cached))
-                }
-                _ => None,
-            });
-            match read.min_by_key(|(since, _)| *since) {
-                Some((_, cached)) => {
-                    *size -= cached.state.size();
-                    cached.state = ListState::Evicted;
-                }
-                None => *size = 0,
+            }
+            if let Some(cached) = self.lists.get_mut(&key) {
+                self.bytes -= cached.state.size();
+                cached.state = ListState::Evicted;
             }
         }
     }
@@ -287,7 +300,7 @@ mod tests {
             (namespace.to_owned(), "disks".to_owned(), name.to_owned())
         };
         let put = |namespace: &str, name: &str| {
-            lists.put(&key(namespace, name), Ok(vec!["x".repeat(1000)]), 3500);
+            lists.put(&key(namespace, name), Ok(vec!["x".repeat(1000)]), 4500);
             std::thread::sleep(std::time::Duration::from_millis(2));
         };
         let read = |namespace: &str, name: &str| {
@@ -301,8 +314,11 @@ mod tests {
         put("home", "b");
         put("home", "a");
         put("home", "c");
-        assert_eq!(read("home", "b"), News::Nothing);
-        for (namespace, name) in [("home", "a"), ("home", "c"), ("elsewhere", "a")] {
+        // Down to three quarters of the budget.
+        for name in ["b", "a"] {
+            assert_eq!(read("home", name), News::Nothing);
+        }
+        for (namespace, name) in [("home", "c"), ("elsewhere", "a")] {
             assert!(
                 matches!(read(namespace, name), News::Followed(_, Ok(_))),
                 "{namespace} {name}"

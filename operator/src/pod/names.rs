@@ -16,6 +16,8 @@ pub const RUN: &str = "oaat.kawaja.net/run";
 pub const LISTER: &str = "oaat.kawaja.net/lists-items-of";
 /// Annotation: the definition of the source that a pod prints the list of.
 pub const DEFINITION: &str = "oaat.kawaja.net/definition";
+/// Label for the item on pods of the original operator.
+pub const ORIGINAL_ITEM: &str = "oaat-name";
 /// The scheduling gate that keeps a pod from running until it is the group's
 /// current one.
 pub const GATE: &str = "oaat.kawaja.net/claim";

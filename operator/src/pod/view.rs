@@ -8,6 +8,12 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::time::Duration;
 
+/// The maximum length in bytes of an item on a pod. The names of items are shorter, so a longer one
+/// belongs to no item.
+const ITEM: usize = 2048;
+/// The maximum number of foreign gates that are kept.
+const GATES: usize = 20;
+
 /// A pod's phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Phase {
@@ -221,12 +227,9 @@ impl From<&Pod> for PodView {
                 && owner.kind == "OaatGroup"
                 && owner.api_version.starts_with("kawaja.net/")
         });
-        let (gates, other_gates): (Vec<_>, Vec<_>) = spec
-            .and_then(|spec| spec.scheduling_gates.as_deref())
-            .unwrap_or_default()
-            .iter()
-            .map(|gate| gate.name.clone())
-            .partition(|name| name == names::GATE);
+        let gates = spec.and_then(|spec| spec.scheduling_gates.as_deref());
+        let gates = gates.unwrap_or_default().iter().map(|gate| &gate.name);
+        let (own, others): (Vec<_>, Vec<_>) = gates.partition(|name| *name == names::GATE);
         let deadline = metadata.deletion_timestamp.as_ref().map(timestamp);
         let grace = metadata.deletion_grace_period_seconds.unwrap_or(0);
         let init = status
@@ -242,15 +245,17 @@ impl From<&Pod> for PodView {
             version: metadata.resource_version.clone().unwrap_or_default(),
             labelled: label(names::GROUP).is_some(),
             owner: owner.map(|owner| owner.uid.clone()),
-            item: annotation(names::ITEM).or(label("oaat-name")).cloned(),
+            item: annotation(names::ITEM)
+                .or(label(names::ORIGINAL_ITEM))
+                .map(|item| item[..item.floor_char_boundary(ITEM)].to_owned()),
             run: label(names::RUN).and_then(|run| run.parse().ok()),
             created: metadata
                 .creation_timestamp
                 .as_ref()
                 .map(timestamp)
                 .unwrap_or_default(),
-            gated: !gates.is_empty(),
-            other_gates,
+            gated: !own.is_empty(),
+            other_gates: others.into_iter().take(GATES).cloned().collect(),
             phase: match status.phase.as_deref() {
                 Some("Running") => Phase::Running,
                 Some("Succeeded") => Phase::Succeeded,
