@@ -7,18 +7,36 @@ use crate::text;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
 /// Events that may wait to be told. Beyond that they are dropped: they are news, and
 /// what must be known is in the status.
 const BACKLOG: usize = 4096;
+/// The maximum number of those from one namespace.
+const SHARE: usize = BACKLOG / 8;
+/// The number of events after which a new recorder is used. A recorder keeps each distinct event for
+/// six minutes, about 2 KB.
+const RECORDED: usize = 2000;
 /// Longest wait for an answer about one.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// Where events go.
 #[derive(Clone)]
-pub struct EventSink(mpsc::Sender<(ObjectReference, Event)>);
+pub struct EventSink {
+    queue: mpsc::Sender<(ObjectReference, Event)>,
+    /// The number of queued events from each namespace.
+    queued: Queued,
+}
+
+type Queued = Arc<Mutex<HashMap<String, usize>>>;
+
+fn lock(queued: &Queued) -> MutexGuard<'_, HashMap<String, usize>> {
+    queued.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl EventSink {
     /// Starts the task that tells them. It ends, once all is told, with the last sink.
@@ -28,9 +46,23 @@ impl EventSink {
             controller: names::OPERATOR.into(),
             instance,
         };
-        let recorder = Recorder::new(client, reporter);
+        let queued = Queued::default();
+        let counts = queued.clone();
         let task = tokio::spawn(async move {
+            let new = || Recorder::new(client.clone(), reporter.clone());
+            let (mut recorder, mut recorded) = (new(), 0);
             while let Some((reference, event)) = receiver.recv().await {
+                let namespace = reference.namespace.as_deref().unwrap_or_default();
+                if let Entry::Occupied(mut count) = lock(&counts).entry(namespace.to_owned()) {
+                    *count.get_mut() -= 1;
+                    if *count.get() == 0 {
+                        count.remove();
+                    }
+                }
+                recorded += 1;
+                if recorded % RECORDED == 0 {
+                    recorder = new();
+                }
                 let told = tokio::time::timeout(PATIENCE, recorder.publish(&event, &reference));
                 match told.await {
                     Ok(Ok(())) => {}
@@ -41,13 +73,19 @@ impl EventSink {
                 }
             }
         });
-        (Self(sender), task)
+        let queue = sender;
+        (Self { queue, queued }, task)
     }
 
     /// Tells an event about an object.
     pub fn send(&self, about: ObjectReference, event: Event) {
-        if self.0.try_send((about, event)).is_err() {
-            warn!("too many events at once; one was dropped");
+        let namespace = about.namespace.clone().unwrap_or_default();
+        let mut queued = lock(&self.queued);
+        let count = queued.entry(namespace.clone()).or_default();
+        if *count >= SHARE || self.queue.try_send((about, event)).is_err() {
+            warn!(namespace, "too many events at once; one was dropped");
+        } else {
+            *count += 1;
         }
     }
 
@@ -105,5 +143,28 @@ pub fn reference(kind: &str, namespace: &str, name: &str, uid: Option<&str>) -> 
         name: Some(name.into()),
         uid: uid.map(Into::into),
         ..ObjectReference::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_namespace_fills_only_its_share_of_the_queue() {
+        let silent = tower::service_fn(|_: http::Request<kube::client::Body>| {
+            std::future::pending::<Result<http::Response<kube::client::Body>, std::io::Error>>()
+        });
+        let (sink, _task) = EventSink::start(Client::new(silent, "default"), None);
+        let send = |namespace: &str| {
+            let about = reference("OaatGroup", namespace, "group", None);
+            sink.send(about, warning("Reason", "message".into()));
+        };
+        for _ in 0..2 * SHARE {
+            send("busy");
+        }
+        send("quiet");
+        let queued = lock(&sink.queued);
+        assert_eq!((queued["busy"], queued["quiet"]), (SHARE, 1));
     }
 }
