@@ -249,7 +249,8 @@ pub(crate) fn descriptions(wasm: &[u8], limit: usize) -> Result<usize, LoadError
     use wasmparser::{Parser, Payload};
     let mut bytes = 0;
     for payload in Parser::new(0).parse_all(wasm) {
-        let payload = payload.map_err(|e| LoadError::Malformed(e.to_string()))?;
+        let payload = payload
+            .map_err(|error| LoadError::Malformed(text::clean(&error.to_string(), text::ERROR)))?;
         match payload {
             Payload::CodeSectionStart { .. }
             | Payload::CodeSectionEntry(_)
