@@ -201,7 +201,7 @@ pub async fn a_list_of_items_is_read_from_a_containers_log(place: Place) -> Resu
     let group = place
         .until("it says that it took too long", |g| {
             let problem = text(&g["status"]["itemSources"][0]["problem"]);
-            problem.contains("timeout") || problem.contains("DeadlineExceeded")
+            problem.contains("did not finish within 3s") || problem.contains("DeadlineExceeded")
         })
         .await?;
     ensure!(item(&group, "a")["missingSince"].is_null(), "{group:#}");
