@@ -25,7 +25,7 @@ const SMALL: u64 = 256 << 10;
 /// The decoded size in bytes up to which an object needs no permit.
 const SMALL_DECODED: usize = 2 << 20;
 /// The maximum decoded size of an object in bytes. A group of 2,000 items with a full status and
-/// options for every item is estimated at 16 MB.
+/// options for every item is smaller.
 const DECODED: usize = 24 << 20;
 /// The maximum number of large objects in memory.
 const LARGE: usize = 3;
@@ -274,6 +274,7 @@ fn decoded_size(json: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validate::MAX_ITEMS;
     use futures::io::Cursor;
     use serde_json::json;
 
@@ -294,6 +295,33 @@ mod tests {
         assert!(maps.len() < 10_000 && decoded_size(maps.as_bytes()) > 700_000);
         let text = json!({ "a": "x".repeat(10_000) }).to_string();
         assert!(decoded_size(text.as_bytes()) < 12_000);
+    }
+
+    #[test]
+    fn a_group_of_the_maximum_size_is_decoded() {
+        let per_item = |value: serde_json::Value| -> serde_json::Map<_, _> {
+            (0..MAX_ITEMS)
+                .map(|n| (format!("{n:060}"), value.clone()))
+                .collect()
+        };
+        let group = json!({
+            "spec": {
+                "oaatItems": per_item(json!(0)).keys().collect::<Vec<_>>(),
+                "itemOptions": per_item(json!({
+                    "frequency": "1h", "failureCoolOff": "5m", "suspend": false,
+                    "env": [{ "name": "A", "value": "a" }, { "name": "B", "value": "b" }],
+                    "settings": { "base": "1m", "factor": 2, "max": "1h" },
+                })),
+            },
+            "status": { "items": per_item(json!({
+                "item": "x".repeat(60), "state": "Cooling", "message": "failed 3 times in a row",
+                "lastSuccess": "2026-01-01T00:00:00Z", "lastFailure": "2026-01-02T00:00:00Z",
+                "failures": 3, "lastExitCode": 17, "lastStarted": "2026-01-01T23:59:00Z",
+                "lastFinished": "2026-01-02T00:00:00Z", "runs": 1234, "next": "2099-01-01T00:00:00Z",
+            })) },
+        });
+        let size = decoded_size(group.to_string().as_bytes());
+        assert!((SMALL_DECODED..DECODED).contains(&size), "{size}");
     }
 
     #[tokio::test]

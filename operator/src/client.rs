@@ -205,6 +205,15 @@ where
     }
 }
 
+/// A client that never gets a response.
+#[cfg(test)]
+pub(crate) fn silent() -> Client {
+    let server = tower::service_fn(|_: http::Request<Body>| {
+        std::future::pending::<Result<http::Response<Body>, std::io::Error>>()
+    });
+    Client::new(server, "default")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -24,15 +24,15 @@ use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
 use tracing::warn;
 
-/// The maximum number of ConfigMaps in memory. Each takes about 4 MB during decoding, and up to
-/// 20 MB if it has nothing but short keys.
+/// The maximum number of ConfigMaps in memory. Each has up to 1 MiB of values, and takes several
+/// times its size if it has many short keys.
 const AT_A_TIME: usize = 2;
 /// The delay before a watch that was forbidden is started again.
 const FORBIDDEN: Duration = Duration::from_secs(10);
 /// The initial and the maximum backoff between failed reads of a ConfigMap.
 const BACKOFF: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(60)];
 
-/// The ConfigMap, `None` if it does not exist, or the API server's message if access is forbidden.
+/// The ConfigMap, `None` if it does not exist, or what to do if access is forbidden.
 pub type ReadResult = Result<Option<ConfigMap>, String>;
 
 type Callback = Arc<dyn Fn(&ReadResult) + Send + Sync>;
@@ -206,10 +206,15 @@ impl ConfigMaps {
                     | watcher::Error::WatchStartFailed(kube::Error::Api(status)) = error
                         && status.code == 403
                     {
+                        let forbidden = format!(
+                            "{}; grant the operator get, list, and watch on configmaps (see \
+                             manifests/02-oaat-operator-deployment.yaml)",
+                            status.message
+                        );
                         for subscribed in self.subscribed(namespace).values() {
                             // Read again once access is granted.
                             lock(subscribed).resource_version = None;
-                            deliver(subscribed, Err(status.message.clone())).await;
+                            deliver(subscribed, Err(forbidden.clone())).await;
                         }
                         return;
                     }

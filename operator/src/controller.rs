@@ -64,7 +64,7 @@ pub struct Shared {
     pub compiler: Compiler,
     /// Limits evaluations of those policies.
     pub evaluations: FairLimiter,
-    /// Reads individual groups and types.
+    /// Reads individual objects.
     pub reader: BoundedReader,
     /// Reads ConfigMaps.
     pub config_maps: ConfigMaps,

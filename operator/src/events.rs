@@ -16,10 +16,10 @@ use tracing::{debug, info, warn};
 /// Events that may wait to be told. Beyond that they are dropped: they are news, and
 /// what must be known is in the status.
 const BACKLOG: usize = 4096;
-/// The maximum number of those from one namespace.
+/// The maximum number of queued events from one namespace.
 const SHARE: usize = BACKLOG / 8;
 /// The number of events after which a new recorder is used. A recorder keeps each distinct event for
-/// six minutes, about 2 KB.
+/// six minutes.
 const RECORDED: usize = 2000;
 /// Longest wait for an answer about one.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15);
@@ -152,10 +152,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_namespace_fills_only_its_share_of_the_queue() {
-        let silent = tower::service_fn(|_: http::Request<kube::client::Body>| {
-            std::future::pending::<Result<http::Response<kube::client::Body>, std::io::Error>>()
-        });
-        let (sink, _task) = EventSink::start(Client::new(silent, "default"), None);
+        let (sink, _task) = EventSink::start(crate::client::silent(), None);
         let send = |namespace: &str| {
             let about = reference("OaatGroup", namespace, "group", None);
             sink.send(about, warning("Reason", "message".into()));

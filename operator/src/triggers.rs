@@ -352,11 +352,7 @@ mod tests {
     /// What groups use, before any was read.
     fn nothing_used(groups: Store<WatchedGroup>, queue: UnboundedSender<GroupRef>) -> Uses {
         let host = Host::new(Limits::default()).unwrap();
-        let silent = tower::service_fn(|_: http::Request<kube::client::Body>| {
-            std::future::pending::<Result<http::Response<kube::client::Body>, std::io::Error>>()
-        });
-        let client = kube::Client::new(silent, "default");
-        let config_maps = ConfigMaps::new(client);
+        let config_maps = ConfigMaps::new(crate::client::silent());
         let lists = Lists::new(config_maps.clone(), queue.clone());
         let compiler = Compiler::new(move |bytes| host.load(bytes, None));
         Uses::new(groups, Sources::new(config_maps, compiler, queue), lists)

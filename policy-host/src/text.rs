@@ -4,7 +4,7 @@
 //! objects, in events, in logs, and in terminals. All of them go through [`clean`].
 
 /// The maximum length of an error message in bytes.
-pub(crate) const ERROR: usize = 1024;
+pub const ERROR: usize = 1024;
 /// The maximum length of a quotation of another program's output in bytes.
 pub(crate) const QUOTE: usize = 200;
 /// The maximum number of entries that [`list`] names.

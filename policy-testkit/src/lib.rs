@@ -59,7 +59,7 @@ macro_rules! cases {
 /// Returns a policy's message as the host displays it: one line of at most 1,024 bytes, without
 /// invisible characters.
 pub fn clean(message: &str) -> String {
-    policy_host::text::clean(message, 1024)
+    policy_host::text::clean(message, policy_host::text::ERROR)
 }
 
 /// A compiled policy in the operator's evaluator.

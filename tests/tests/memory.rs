@@ -160,6 +160,24 @@ fn peak(operator: &Operator) -> Result<usize> {
     Ok(kib << 10)
 }
 
+struct Setup {
+    binary: PathBuf,
+    plane: ControlPlane,
+    kubeconfig: PathBuf,
+}
+
+async fn setup() -> Result<Setup> {
+    let binary =
+        tokio::task::spawn_blocking(|| operator::binary(!cfg!(debug_assertions))).await??;
+    let (plane, kubeconfig) = operator::installed(Options::default()).await?;
+    plane.namespace(NAMESPACE).await?;
+    Ok(Setup {
+        binary,
+        plane,
+        kubeconfig,
+    })
+}
+
 async fn start(plane: &ControlPlane, binary: &Path, kubeconfig: &Path) -> Result<Operator> {
     Operator::start(&OperatorOptions {
         binary: binary.to_owned(),
@@ -173,14 +191,9 @@ async fn start(plane: &ControlPlane, binary: &Path, kubeconfig: &Path) -> Result
     .await
 }
 
-/// Starts an operator, waits until it has reconciled the given number of groups, and returns its
-/// peak memory.
-async fn run(
-    plane: &ControlPlane,
-    binary: &Path,
-    kubeconfig: &Path,
-    groups: usize,
-) -> Result<usize> {
+/// Starts an operator, waits until it has reconciled the given number of groups, and checks its peak
+/// memory.
+async fn run(plane: &ControlPlane, binary: &Path, kubeconfig: &Path, groups: usize) -> Result<()> {
     let operator = start(plane, binary, kubeconfig).await?;
     let begun = Instant::now();
     #[allow(clippy::cast_precision_loss)]
@@ -192,14 +205,21 @@ async fn run(
         );
         sleep(Duration::from_millis(200)).await;
     }
+    check_peak(
+        operator,
+        &format!("{groups} groups of {ITEMS} items"),
+        begun,
+    )
+    .await
+}
+
+/// Stops an operator, and checks its peak memory.
+async fn check_peak(operator: Operator, what: &str, begun: Instant) -> Result<()> {
     let peak = peak(&operator)?;
-    println!(
-        "{groups} groups of {ITEMS} items: {} MiB after {:?}",
-        peak >> 20,
-        begun.elapsed()
-    );
+    println!("{what}: {} MiB after {:?}", peak >> 20, begun.elapsed());
     operator.stop().await;
-    Ok(peak)
+    ensure!(peak < CEILING, "{what}: {} MiB", peak >> 20);
+    Ok(())
 }
 
 /// Creates a group with its own policy: a component of typical size with unique content.
@@ -223,10 +243,11 @@ async fn with_policy(client: &Client, wasm: &[u8], number: u8) -> Result<()> {
 
 #[tokio::test]
 async fn fifty_policies_fit() -> Result<()> {
-    let binary: PathBuf =
-        tokio::task::spawn_blocking(|| operator::binary(!cfg!(debug_assertions))).await??;
-    let (plane, kubeconfig) = operator::installed(Options::default()).await?;
-    plane.namespace(NAMESPACE).await?;
+    let Setup {
+        binary,
+        plane,
+        kubeconfig,
+    } = setup().await?;
     let client = plane.admin();
     let wasm = operator::root().join("policy-host/tests/frozen/1.0.0/policy-default.wasm");
     let wasm = std::fs::read(wasm)?;
@@ -254,24 +275,17 @@ async fn fifty_policies_fit() -> Result<()> {
         );
         sleep(Duration::from_millis(200)).await;
     }
-    let peak = peak(&operator)?;
-    println!(
-        "{POLICIES} policies of {} KiB: {} MiB after {:?}",
-        wasm.len() >> 10,
-        peak >> 20,
-        begun.elapsed()
-    );
-    operator.stop().await;
-    ensure!(peak < CEILING, "{} MiB", peak >> 20);
-    Ok(())
+    let what = format!("{POLICIES} policies of {} KiB", wasm.len() >> 10);
+    check_peak(operator, &what, begun).await
 }
 
 #[tokio::test]
 async fn two_hundred_groups_of_two_thousand_items_fit() -> Result<()> {
-    let binary: PathBuf =
-        tokio::task::spawn_blocking(|| operator::binary(!cfg!(debug_assertions))).await??;
-    let (plane, kubeconfig) = operator::installed(Options::default()).await?;
-    plane.namespace(NAMESPACE).await?;
+    let Setup {
+        binary,
+        plane,
+        kubeconfig,
+    } = setup().await?;
     let api = groups(plane.admin());
     let status = status();
     // Of the first ones the operator writes the status, which takes the API server seconds each;
@@ -283,15 +297,13 @@ async fn two_hundred_groups_of_two_thousand_items_fit() -> Result<()> {
         (1..WRITTEN).map(|n| format!("group-{n}")),
     )
     .await?;
-    let peak = run(&plane, &binary, &kubeconfig, WRITTEN).await?;
-    ensure!(peak < CEILING, "{} MiB", peak >> 20);
+    run(&plane, &binary, &kubeconfig, WRITTEN).await?;
     copy(
         &plane,
         "group-0",
         (WRITTEN..GROUPS).map(|n| format!("group-{n}")),
     )
     .await?;
-    let peak = run(&plane, &binary, &kubeconfig, GROUPS).await?;
-    ensure!(peak < CEILING, "{} MiB", peak >> 20);
+    run(&plane, &binary, &kubeconfig, GROUPS).await?;
     all_seen(&plane.admin()).await
 }

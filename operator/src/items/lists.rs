@@ -50,19 +50,24 @@ impl ListState {
     fn size(&self) -> usize {
         match self {
             Self::Read(_, list) => {
-                let names = list.as_ref().as_ref().map_or(&[][..], Vec::as_slice);
-                let problem = list.as_ref().as_ref().map_or_else(String::len, |_| 0);
-                names.iter().map(|name| name.len() + 32).sum::<usize>() + problem + 200
+                let text = match list.as_ref() {
+                    Ok(names) => names.iter().map(|name| name.len() + 32).sum(),
+                    Err(problem) => problem.len(),
+                };
+                text + ENTRY
             }
             Self::Unread | Self::Evicted => 0,
         }
     }
 }
 
+/// The approximate memory use of an entry without its list, in bytes.
+const ENTRY: usize = 200;
+
 /// A list, or why it cannot be read.
 type List = Result<Vec<String>, String>;
 
-/// The memory budget for all lists, in bytes: about 100 lists of the maximum size.
+/// The memory budget for all lists, in bytes: some 65 lists of the maximum size.
 const MEMORY_BUDGET: usize = 12 << 20;
 
 impl Lists {
@@ -128,10 +133,7 @@ impl Lists {
         let callback = move |result: &ReadResult| {
             let list = match result {
                 Ok(map) => text(map.as_ref(), &data_key).and_then(|text| parse::list(&text)),
-                Err(message) => Err(format!(
-                    "access to the ConfigMap is forbidden: {message}; grant the operator get, \
-                     list, and watch on configmaps (see manifests/02-oaat-operator-deployment.yaml)"
-                )),
+                Err(forbidden) => Err(forbidden.clone()),
             };
             lists.put(&key, list, MEMORY_BUDGET);
         };
@@ -236,16 +238,12 @@ fn text(map: Option<&ConfigMap>, key: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kube::Client;
     use kube::runtime::reflector::ObjectRef;
     use serde_json::json;
 
     fn lists() -> (Lists, tokio::sync::mpsc::UnboundedReceiver<GroupRef>) {
-        let silent = tower::service_fn(|_: http::Request<kube::client::Body>| {
-            std::future::pending::<Result<http::Response<kube::client::Body>, std::io::Error>>()
-        });
         let (queue, triggered) = tokio::sync::mpsc::unbounded_channel();
-        let config_maps = ConfigMaps::new(Client::new(silent, "default"));
+        let config_maps = ConfigMaps::new(crate::client::silent());
         (Lists::new(config_maps, queue), triggered)
     }
 

@@ -87,7 +87,7 @@ impl Problem {
         })
     }
 
-    /// The ConfigMap could not be read this time.
+    /// The ConfigMap could not be read.
     pub fn unavailable(source: &Source, error: &str) -> Self {
         Self::new(
             "SourceUnreadable",
@@ -106,18 +106,6 @@ impl Problem {
                 "there is no ConfigMap {name:?} in namespace {namespace:?}; create it with: \
                  oaat-operator policy pack FILE --name {name} | \
                  kubectl apply -n {namespace} --server-side -f -"
-            ),
-        )
-    }
-
-    /// The ConfigMap cannot be read.
-    pub fn unreadable(source: &Source, error: &str) -> Self {
-        Self::new(
-            "SourceUnreadable",
-            format!(
-                "the operator may not read ConfigMap {:?}: {error}; give it the rights in \
-                 manifests/02-oaat-operator-deployment.yaml (get, list, and watch configmaps)",
-                source.name
             ),
         )
     }

@@ -356,7 +356,7 @@ impl Sources {
                 entry.is_some_and(|entry| matches!(entry.state, State::Loading(_)))
             };
             if loading {
-                let problem = Problem::unreadable(&source, words);
+                let problem = Problem::unavailable(&source, words);
                 self.put(&source, None, State::Failed(problem));
             }
         }
