@@ -13,9 +13,11 @@ use tokio::sync::mpsc::UnboundedSender;
 
 /// The number of concurrent evaluations.
 const PERMITS: usize = 2;
-/// An evaluation that takes longer is followed by a pause of the same length, so that each permit
-/// is in use at most half of the time.
+/// An evaluation that takes longer is followed by a pause of [`PAUSE`] times its length, so that
+/// slow policies keep each permit in use for at most a fifth of the time.
 const LONG: Duration = Duration::from_millis(20);
+/// The length of the pause, in multiples of the evaluation.
+const PAUSE: u32 = 4;
 /// The time within which a group must use its turn.
 const TURN: Duration = Duration::from_secs(5);
 
@@ -113,7 +115,7 @@ pub fn finish(mut permit: Permit, took: Duration) {
     permit.charge(took);
     if took > LONG {
         tokio::spawn(async move {
-            tokio::time::sleep(took).await;
+            tokio::time::sleep(took * PAUSE).await;
             drop(permit);
         });
     }

@@ -31,6 +31,9 @@ pub(crate) const MEMORY: usize = 80 << 20;
 const ADDRESS_SPACE: u64 = 1 << 30;
 /// The stack size of the compiler, which recurses with the nesting of its input.
 const STACK: usize = 16 << 20;
+/// The lowest CPU priority.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 19;
 /// How often the limits on resident memory and CPU time are checked.
 const WATCH: Duration = Duration::from_millis(5);
 
@@ -205,6 +208,9 @@ fn confine() -> Result<(Usage, Landlock), String> {
     // If memory is short, the kernel kills this process first. Without /proc this fails, and the
     // other limits still apply.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    // Compilation takes only the CPU time that nothing else needs. Where this fails, the process
+    // competes with others as an equal.
+    let _ = rustix::process::nice(NICE);
     close_inherited();
     let usage = Usage(std::fs::File::open("/proc/self/status").ok());
     let landlock = landlock().map_err(|error| format!("Landlock: {error}"))?;

@@ -1,7 +1,8 @@
 //! What ten hostile namespaces cost the honest groups of another: one that uses the built-in
 //! policy, and one with its own. Groups that are asked twenty times a second cost something
 //! whoever decides for them, on a machine that the API server shares; so the same is measured
-//! beside ten honest namespaces.
+//! beside ten honest namespaces, and beside hostile namespaces that the operator does not watch:
+//! what their writes cost the API server, whoever reads them.
 
 use crate::handover::{collect, groups, node, steps};
 use crate::policies::{create, put, start_in, variant, work};
@@ -11,8 +12,9 @@ use kube::Client;
 use kube::api::{Patch, PatchParams};
 use oaat_tests::ControlPlane;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Hostile namespaces.
 const NAMESPACES: usize = 10;
@@ -76,13 +78,14 @@ pub async fn measure(plane: &ControlPlane, kubeconfig: &Path, runs: usize) -> Re
     let places = [
         ("alone", Vec::new()),
         ("honest", neighbors("honest", honest)),
+        ("unwatched", neighbors("unwatched", worst.clone().into_iter())),
         ("hostile", neighbors("hostile", worst.into_iter())),
     ];
     let mut measured = Vec::new();
     for (place, neighbors) in places {
         measured.push(beside(plane, kubeconfig, place, neighbors, runs).await?);
     }
-    let [alone, honest, hostile] = &measured[..] else {
+    let [alone, honest, unwatched, hostile] = &measured[..] else {
         return Ok(());
     };
     for (group, name) in ["the built-in policy", "its own policy"].iter().enumerate() {
@@ -91,11 +94,12 @@ pub async fn measure(plane: &ControlPlane, kubeconfig: &Path, runs: usize) -> Re
         for (words, samples) in [
             ("alone", alone),
             ("beside ten honest namespaces", &honest[group]),
+            ("beside the hostile writes alone", &unwatched[group]),
             ("beside ten hostile namespaces", &hostile[group]),
         ] {
             let (half, most) = (samples.quantile(0.5), samples.quantile(0.99));
             println!(
-                "  {words:<30} p50 {:>8}, p99 {:>8}: × {:.2} and {:.2}",
+                "  {words:<31} p50 {:>8}, p99 {:>8}: × {:.2} and {:.2}",
                 ms(half),
                 ms(most),
                 half.as_secs_f64() / alone.quantile(0.5).as_secs_f64(),
@@ -105,6 +109,34 @@ pub async fn measure(plane: &ControlPlane, kubeconfig: &Path, runs: usize) -> Re
         println!("  (goal: p99 beside hostile namespaces × {GOAL})");
     }
     Ok(())
+}
+
+/// Returns the CPU time of the processes that take part, with that of their children.
+fn cpu_seconds() -> BTreeMap<String, f64> {
+    const TICKS: f64 = 100.0;
+    let mut seconds = BTreeMap::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else {
+            continue;
+        };
+        let Some((head, fields)) = stat.rsplit_once(") ") else {
+            continue;
+        };
+        let Some((_, name)) = head.split_once('(') else {
+            continue;
+        };
+        if !["bench", "etcd", "kube-apiserver", "oaat-operator"].contains(&name) {
+            continue;
+        }
+        // utime, stime, cutime, and cstime: fields 14 to 17 of proc_pid_stat(5).
+        let times: Vec<f64> = fields.split(' ').skip(11).take(4).flat_map(str::parse).collect();
+        if let [user, system, child_user, child_system] = times[..] {
+            *seconds.entry(name.to_owned()).or_default() += (user + system) / TICKS;
+            let children = seconds.entry(format!("{name} children")).or_default();
+            *children += (child_user + child_system) / TICKS;
+        }
+    }
+    seconds
 }
 
 /// Hand-overs of the two honest groups beside these neighbors.
@@ -145,15 +177,18 @@ async fn beside(
         }
         create(&client, &namespace, name, spec).await?;
     }
-    let attacked = if place == "hostile" {
-        namespaces.clone()
-    } else {
-        Vec::new()
+    let attacked = match place {
+        "hostile" | "unwatched" => namespaces.clone(),
+        _ => Vec::new(),
     };
+    if place == "unwatched" {
+        namespaces.clear();
+    }
     namespaces.push(namespace.clone());
     let operator = start_in(plane, kubeconfig, namespaces).await?;
     let poke = tokio::spawn(poke(client.clone(), neighbors));
     let attack = tokio::spawn(attack(client.clone(), attacked));
+    let (before, started) = (cpu_seconds(), Instant::now());
     // At the same time, as they would run.
     let (default, own) = tokio::join!(
         collect(steps(&client, &namespace, HONEST[0]), runs),
@@ -164,6 +199,12 @@ async fn beside(
         !poke.is_finished() && !attack.is_finished(),
         "the neighbors stopped trying"
     );
+    let elapsed = started.elapsed().as_secs_f64();
+    println!("cores in use, {place}:");
+    for (name, seconds) in cpu_seconds() {
+        let before = before.get(&name).copied().unwrap_or_default();
+        println!("  {name:<31} {:.2}", (seconds - before) / elapsed);
+    }
     poke.abort();
     attack.abort();
     drop(operator);
