@@ -1,33 +1,5 @@
-//! Builds the default policy from source and hands its component to the crate,
-//! which embeds it.
-
-use std::path::PathBuf;
+//! Declares the switch for rules of the protocol, which only the simulation sets.
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(oaat_mutations)");
-    // As cargo says now, not as it was when this script was compiled.
-    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
-    let root = PathBuf::from(manifest).join("..");
-    for watched in [
-        "policy-default/src",
-        "policy-default/Cargo.toml",
-        "policy-sdk/src",
-        "policy-sdk/Cargo.toml",
-        "wit",
-        "Cargo.lock",
-    ] {
-        println!("cargo::rerun-if-changed={}", root.join(watched).display());
-    }
-    let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default());
-    // OUT_DIR is <target>/<profile>/build/<package>/out. A folder beside the
-    // profiles serves all of them, and is not the one that cargo holds locked now.
-    let target = out.ancestors().nth(4).unwrap_or(&out).join("policies");
-    let built = policy_build::build(&root.join("policy-default"), &target)
-        .map_err(|error| error.to_string())
-        .and_then(|wasm| {
-            std::fs::write(out.join("policy_default.wasm"), wasm).map_err(|e| e.to_string())
-        });
-    if let Err(error) = built {
-        println!("cargo::error=the default policy was not built: {error}");
-    }
 }

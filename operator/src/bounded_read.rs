@@ -8,13 +8,13 @@
 use crate::cluster::ClusterError;
 use crate::fair_limiter::{FairLimiter, Permit};
 use crate::kube_cluster::within;
-use crate::text;
 use crate::watched::Watched;
 use futures::{AsyncRead, AsyncReadExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{GetParams, ListParams, ObjectList};
 use kube::core::Request as ApiRequest;
 use kube::{Client, Resource};
+use oaat_api::text;
 use serde::de::DeserializeOwned;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -274,8 +274,8 @@ fn decoded_size(json: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::validate::MAX_ITEMS;
     use futures::io::Cursor;
+    use oaat_api::validate::MAX_ITEMS;
     use serde_json::json;
 
     async fn reads(len: u64, may: bool) -> (Part, bool) {

@@ -1,11 +1,11 @@
 //! The cluster, as few verbs as one cycle needs. The cycle knows nothing else of it,
 //! so that faults can be simulated behind this trait.
 
-use crate::api::{ItemsKey, OaatGroup, OaatTypeSpec};
 use crate::items::News;
 use crate::pod::PodView;
 use crate::policies::{PolicyRead, Source};
 use k8s_openapi::api::core::v1::Pod;
+use oaat_api::{ItemsKey, OaatGroup, OaatTypeSpec};
 use serde_json::Value;
 use std::future::Future;
 use std::sync::Arc;

@@ -1,6 +1,5 @@
 //! Watches, and the queue of groups to look at.
 
-use crate::api::Timestamp;
 use crate::bounded_read::BoundedReader;
 use crate::cluster::ClusterError;
 use crate::config_maps::ConfigMaps;
@@ -26,6 +25,7 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt, reflector::store::Writer};
 use kube::{Api, Client, Resource, ResourceExt};
+use oaat_api::Timestamp;
 use policy_host::Policy;
 use rand::RngExt;
 use serde::de::DeserializeOwned;

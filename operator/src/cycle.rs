@@ -1,7 +1,6 @@
 //! One cycle of one group, from top to bottom: observe, validate, decide, act, record.
 
 use crate::act::{Actor, Done, End};
-use crate::api::{OnError, PolicyInUse, Timestamp, set_condition};
 use crate::cluster::{Cluster, ClusterError, TypeRead};
 use crate::decide::{self, Answered, Note, Observed, Plan, Ruling};
 use crate::fair_limiter::Permit;
@@ -11,10 +10,11 @@ use crate::policies::{PolicyCache, Source};
 use crate::policy_limiter::{PolicyLimiter, finish};
 use crate::recorder::Recorder;
 use crate::sightings::Sightings;
-use crate::text;
 use crate::triggers::GroupRef;
-use crate::validate::{Valid, validate};
 use kube::runtime::reflector::ObjectRef;
+use oaat_api::text;
+use oaat_api::validate::{ValidatedGroup, validate};
+use oaat_api::{OnError, PolicyInUse, Timestamp, set_condition};
 use policy_host::{Decision, EvalError, Evaluation, Policy, Request};
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -67,7 +67,7 @@ pub struct Outcome {
 /// What a policy is to be asked about.
 struct Question<'a> {
     seen: &'a Observed,
-    valid: &'a Valid,
+    valid: &'a ValidatedGroup,
     ruling: &'a Ruling,
     group: GroupRef,
     /// The end of a run is to be recorded in the same cycle.

@@ -11,8 +11,7 @@ use tokio::sync::oneshot;
 
 /// The time after which past usage counts half.
 const HALF_LIFE: Duration = Duration::from_secs(10);
-/// A namespace that has recently used more than this is *heavy*. One thousand decisions of an
-/// ordinary policy about 10 items take about 50 ms.
+/// A namespace that has recently used more than this is *heavy*.
 const HEAVY: Duration = Duration::from_millis(200);
 /// Usage below this is dropped.
 const NEGLIGIBLE: Duration = Duration::from_millis(1);
@@ -158,6 +157,19 @@ impl Permit {
             state.heavy_free -= 1;
         }
     }
+
+    /// Releases the permit. If the namespace is heavy, heavy namespaces have one permit less until
+    /// `pause` has passed, so that they leave time to others.
+    pub fn release_after(mut self, pause: Duration) {
+        if std::mem::take(&mut self.heavy) {
+            let limiter = self.limiter.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(pause).await;
+                limiter.state().heavy_free += 1;
+                limiter.hand_out();
+            });
+        }
+    }
 }
 
 impl Drop for Permit {
@@ -253,6 +265,18 @@ mod tests {
         drop(held);
         other.await.unwrap();
         assert!(limiter.try_acquire("c").is_some());
+    }
+
+    #[tokio::test]
+    async fn heavy_namespaces_wait_for_the_pause_and_others_do_not() {
+        let limiter = FairLimiter::new(1);
+        let mut permit = limiter.acquire("heavy").await;
+        permit.charge(HEAVY * 3);
+        permit.release_after(Duration::from_millis(300));
+        assert!(limiter.try_acquire("heavy").is_none());
+        assert!(limiter.try_acquire("light").is_some());
+        // It ends.
+        limiter.acquire("heavy").await;
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! `oaat-operator fetch-items`: fetches a list of items from a web server and prints it as JSON. It
 //! runs in a pod of the group's namespace ([`crate::items`]), never in the operator's process.
 
-use crate::api::ItemsHttp;
-use crate::items::http::{DEFINITION, certificates, header_variable, problems};
+use crate::items::http::{DEFINITION, header_variable};
 use crate::items::{MAX_TEXT, at_path, list};
-use crate::validate::answer_timeout;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use oaat_api::ItemsHttp;
+use oaat_api::validate::{answer_timeout, certificates, http_errors, summary};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
 use rustls::{ClientConfig, RootCertStore};
@@ -46,9 +46,9 @@ fn definition() -> Result<(ItemsHttp, HeaderMap), String> {
     })?;
     let http: ItemsHttp =
         serde_json::from_str(&text).map_err(|error| format!("{DEFINITION}: {error}"))?;
-    let problems = problems(&http);
-    if !problems.is_empty() {
-        return Err(problems.join("; "));
+    let errors = http_errors(&http);
+    if !errors.is_empty() {
+        return Err(summary(&errors));
     }
     let secrets =
         (0..http.headers_from.len()).map(|index| std::env::var_os(header_variable(index)));
@@ -117,7 +117,7 @@ async fn fetch(http: &ItemsHttp, headers: HeaderMap) -> Result<Vec<String>, Stri
         .use_preconfigured_tls(tls(http.ca_bundle.as_deref())?)
         .no_proxy()
         .redirect(within_the_server())
-        .timeout(answer_timeout(http)?)
+        .timeout(answer_timeout(http).map_err(|e| e.to_string())?)
         .user_agent(concat!("oaat-operator/", env!("CARGO_PKG_VERSION")))
         .default_headers(headers)
         .build()

@@ -1,13 +1,11 @@
 //! The cluster as it is: every verb is one request to the API server.
 
-use crate::api::{ItemsKey, OaatGroup, OaatType, condition};
 use crate::bounded_read::BoundedReader;
 use crate::cluster::{Cluster, ClusterError, GroupRead, TypeRead};
 use crate::items::{MAX_TEXT, News};
 use crate::metrics::Metrics;
 use crate::pod::{PodView, names};
 use crate::policies::{PolicyRead, Source};
-use crate::text;
 use crate::uses::Uses;
 use crate::watched::{Watched, WatchedPod};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -15,6 +13,8 @@ use kube::api::{DeleteParams, LogParams, Patch, PatchParams, PostParams, Precond
 use kube::core::{PartialObjectMeta, Request as ApiRequest};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt};
+use oaat_api::text;
+use oaat_api::{ItemsKey, OaatGroup, OaatType, condition};
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -442,9 +442,9 @@ impl KeptTypes {
 
 /// Whether a type may be used, by what its own check said.
 fn usable(type_: &OaatType) -> TypeRead {
-    let problems = crate::validate::validate_type(&type_.spec);
+    let problems = oaat_api::validate::validate_type(&type_.spec);
     if !problems.is_empty() {
-        return TypeRead::Invalid(text::list(&problems, "; ", text::PROBLEM));
+        return TypeRead::Invalid(oaat_api::validate::summary(&problems));
     }
     let conditions = type_
         .status

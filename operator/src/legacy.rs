@@ -1,9 +1,9 @@
 //! What the first implementation of these kinds left on the objects. Pure.
 //!
 //! Its pods are the business of [`crate::observe`]; its annotation `pause_new_jobs` that of
-//! [`crate::validate`].
+//! [`oaat_api::validate`].
 
-use crate::api::{ItemStatus, Timestamp};
+use oaat_api::{ItemStatus, Timestamp};
 use serde_json::{Value, json};
 
 /// Takes over an item's history once, so that a move does not run everything again. Gives whether

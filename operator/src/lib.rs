@@ -2,13 +2,12 @@
 //! a WebAssembly policy decides.
 //!
 //! One cycle of one group reads from top to bottom in [`cycle`]: [`observe`],
-//! [`validate`], [`decide`], [`act`], [`record`]. `validate`, `decide`, `record` and
+//! [`oaat_api::validate`], [`decide`], [`act`], [`record`]. `validate`, `decide`, `record` and
 //! [`pod`] are pure; `observe` and `act` reach the cluster through the verbs of
 //! [`cluster`], which [`kube_cluster`] implements. [`controller`] turns watch events
 //! into cycles, and [`run`] puts the process together.
 
 pub mod act;
-pub mod api;
 pub mod bounded_read;
 pub mod client;
 pub mod cluster;
@@ -23,6 +22,7 @@ pub mod items;
 pub mod kube_cluster;
 pub mod lease;
 pub mod legacy;
+pub mod log_writer;
 pub mod metrics;
 pub mod mutation;
 pub mod observe;
@@ -35,14 +35,7 @@ pub mod run;
 pub mod run_now;
 pub mod server;
 pub mod sightings;
-pub mod text;
 pub mod triggers;
 pub mod types;
 pub mod uses;
-pub mod validate;
-pub mod validate_files;
 pub mod watched;
-pub mod windows;
-
-/// The default policy's component, built from `policy-default` by the build script.
-pub const DEFAULT_POLICY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/policy_default.wasm"));

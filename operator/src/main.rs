@@ -1,4 +1,4 @@
-//! The one binary: the operator, and the tools around it.
+//! What runs in the cluster: the operator, and the processes that it starts itself.
 
 use clap::{Parser, Subcommand};
 use oaat_operator::run::{End, Settings, run};
@@ -24,26 +24,17 @@ enum Command {
     Run(Settings),
     /// Print the CustomResourceDefinitions as YAML.
     Crd,
-    /// Check OaatGroups and OaatTypes in files, without a cluster.
-    ///
-    /// Says about each whether the API server would take it and the operator understand it: one
-    /// line per problem. Exits with 0 where there is none, 1 where there are some, 2 where a file
-    /// cannot be read or there is neither OaatGroup nor OaatType in any.
-    Validate(oaat_operator::validate_files::Files),
     /// Compile the policy on standard input. The operator starts this itself, once per policy.
     #[command(hide = true)]
     CompilePolicy,
     /// Fetch a list of items from a web server. The operator runs this in pods.
     #[command(hide = true)]
     FetchItems,
-    /// Tools for the author of a selection policy.
-    #[command(subcommand)]
-    Policy(policy_tools::Command),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Crd => match oaat_operator::api::crd::yaml() {
+        Command::Crd => match oaat_api::crd::yaml() {
             Ok(yaml) => {
                 // Whoever reads may have read enough (`… | head`).
                 let _ = std::io::stdout().write_all(yaml.as_bytes());
@@ -51,11 +42,9 @@ fn main() -> ExitCode {
             }
             Err(error) => failed(&error.into()),
         },
-        Command::Validate(files) => oaat_operator::validate_files::run(&files),
         Command::CompilePolicy => policy_host::run_compile_child(policy_host::Limits::default()),
         Command::Run(settings) => operate(settings),
         Command::FetchItems => oaat_operator::fetch_items::run(),
-        Command::Policy(command) => policy_tools::run(command, oaat_operator::DEFAULT_POLICY),
     }
 }
 

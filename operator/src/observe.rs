@@ -1,11 +1,11 @@
 //! Reads everything that one cycle needs. No decisions but which reads are needed.
 
-use crate::api::{Current, OaatGroupStatus, Timestamp};
 use crate::cluster::{Cluster, ClusterError, GroupRead};
 use crate::decide::{CurrentPod, Observed};
 use crate::items::Listing;
 use crate::mutation::broken;
 use crate::sightings::Sightings;
+use oaat_api::{Current, OaatGroupStatus, Timestamp};
 use std::time::Duration;
 
 /// What a cycle needs to know beside the cluster.

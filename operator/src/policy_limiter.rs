@@ -13,10 +13,11 @@ use tokio::sync::mpsc::UnboundedSender;
 
 /// The number of concurrent evaluations.
 const PERMITS: usize = 2;
-/// An evaluation that takes longer is followed by a pause of [`PAUSE`] times its length, so that
-/// slow policies keep each permit in use for at most a fifth of the time.
-const LONG: Duration = Duration::from_millis(20);
-/// The length of the pause, in multiples of the evaluation.
+/// The part of an evaluation beyond this counts as used by its namespace. The documented algorithm
+/// takes a millisecond for 2,000 items.
+const ORDINARY: Duration = Duration::from_millis(20);
+/// After each evaluation of a heavy namespace, heavy namespaces pause for this many times its
+/// length, so that they use at most a fifth of one core.
 const PAUSE: u32 = 4;
 /// The time within which a group must use its turn.
 const TURN: Duration = Duration::from_secs(5);
@@ -110,15 +111,10 @@ impl PolicyLimiter {
     }
 }
 
-/// Charges the time of an evaluation and releases the permit, after a pause if the time was long.
+/// Charges the time of an evaluation and releases the permit.
 pub fn finish(mut permit: Permit, took: Duration) {
-    permit.charge(took);
-    if took > LONG {
-        tokio::spawn(async move {
-            tokio::time::sleep(took * PAUSE).await;
-            drop(permit);
-        });
-    }
+    permit.charge(took.saturating_sub(ORDINARY));
+    permit.release_after(took * PAUSE);
 }
 
 #[cfg(test)]

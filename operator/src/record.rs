@@ -1,10 +1,10 @@
 //! History: how a result changes a group's status. Pure.
 
-use crate::api::{
-    Current, ItemState, ItemStatus, OaatGroupStatus, Rejected, RunRecord, RunResult, Timestamp,
-};
 use crate::mutation::broken;
 use crate::pod::Finished;
+use oaat_api::{
+    Current, ItemState, ItemStatus, OaatGroupStatus, Rejected, RunRecord, RunResult, Timestamp,
+};
 use serde_json::{Map, Value};
 use std::time::Duration;
 

@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn a_policy_can_neither_forge_a_record_nor_hide_its_own() {
         let host = Host::new(Limits::default()).unwrap();
-        let policy = host.load(crate::DEFAULT_POLICY, None).unwrap();
+        let policy = host.load(default_component::DEFAULT_POLICY, None).unwrap();
         let request = request();
         let refused = |words: &str| Evaluation::<Decision> {
             answer: Err(EvalError::PolicyError(words.into())),
@@ -347,7 +347,7 @@ mod tests {
             let expected = DecisionRecord::new(&policy, &request, &evaluation);
             for log in logged(LogDecisions::Full, &policy, &request, &evaluation) {
                 assert!(log.lines().count() >= 4, "{log}");
-                let found = policy_tools::recorded(&log);
+                let found = kubectl_oaat::policy::recorded(&log);
                 assert_eq!(found, std::slice::from_ref(&expected), "{log}");
             }
         }
@@ -356,7 +356,7 @@ mod tests {
     #[test]
     fn without_being_asked_the_log_has_one_line_of_digests() {
         let host = Host::new(Limits::default()).unwrap();
-        let policy = host.load(crate::DEFAULT_POLICY, None).unwrap();
+        let policy = host.load(default_component::DEFAULT_POLICY, None).unwrap();
         let request = Request {
             settings: "{\"secret\":\"of the group\"}".into(),
             ..request()
@@ -367,7 +367,7 @@ mod tests {
             assert!(log.contains(policy.digest()), "{log}");
             assert!(log.contains(&request_digest(&request)), "{log}");
             assert!(!log.contains("of the group"), "{log}");
-            assert!(policy_tools::recorded(&log).is_empty(), "{log}");
+            assert!(kubectl_oaat::policy::recorded(&log).is_empty(), "{log}");
         }
     }
 

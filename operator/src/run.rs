@@ -1,19 +1,19 @@
 //! `oaat-operator run`: puts the process together, and takes it apart.
 
-use crate::DEFAULT_POLICY;
 use crate::bounded_read::BoundedReader;
 use crate::client::{answering, connect};
 use crate::config_maps::ConfigMaps;
 use crate::controller::{Shared, control};
 use crate::events::EventSink;
 use crate::lease::{self, Election};
+use crate::log_writer::LogWriter;
 use crate::metrics::Metrics;
 use crate::policies::Compiler;
 use crate::policy_limiter;
 use crate::recorder::{LogDecisions, Recorder};
 use crate::server;
-use crate::text::LogWriter;
 use anyhow::Context;
+use default_component::DEFAULT_POLICY;
 use futures::future;
 use policy_host::{CompileProcess, Host, Landlock, Limits, LoadError, Policy};
 use std::collections::BTreeSet;
@@ -69,12 +69,12 @@ pub struct Settings {
     pub image: Option<String>,
 
     /// What to log for each decision: only digests, or also the whole request, so that
-    /// `oaat-operator policy replay` can repeat it.
+    /// `kubectl-oaat policy replay` can repeat it.
     #[arg(long, env = "OAAT_LOG_DECISIONS", default_value = "digest")]
     pub log_decisions: LogDecisions,
 
     /// A directory for decisions. Each is written in full to a separate file, so that
-    /// `oaat-operator policy replay` can repeat it. The newest 1,000 files are kept, and at most
+    /// `kubectl-oaat policy replay` can repeat it. The newest 1,000 files are kept, and at most
     /// 256 MiB.
     #[arg(long, env = "OAAT_RECORD_DECISIONS", value_name = "DIR")]
     pub record_decisions: Option<PathBuf>,

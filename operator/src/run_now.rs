@@ -5,8 +5,8 @@
 //! to be started for as long as it was last started before that time. So nothing has to be kept of
 //! single items, and who takes the annotation away takes back what has not been started.
 
-use crate::api::{OaatGroup, OaatGroupStatus, RunNow, Timestamp};
-use crate::text::{MESSAGE, NAME, clean, is_unprintable, list};
+use oaat_api::text::{MESSAGE, NAME, clean, is_unprintable, list};
+use oaat_api::{OaatGroup, OaatGroupStatus, RunNow, Timestamp};
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -215,7 +215,7 @@ pub fn waiting(group: &OaatGroup, status: &OaatGroupStatus) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::ItemStatus;
+    use oaat_api::ItemStatus;
     use serde_json::json;
 
     const NOW: Timestamp = Timestamp(1_000_000);

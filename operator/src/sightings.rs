@@ -94,7 +94,7 @@ mod tests {
         let sightings = Sightings::default();
         let mut alive = pod("a", Phase::Running);
         alive.deletion = Some(crate::pod::Deletion {
-            deadline: crate::api::Timestamp(0),
+            deadline: oaat_api::Timestamp(0),
             grace: std::time::Duration::ZERO,
         });
         sightings.saw("n", "g", alive);

@@ -1,17 +1,18 @@
 //! From watch events to the groups that are worth a look. Most events are not: a pod
 //! that merely proceeds, or our own write of a status, changes nothing for its group.
 
-use crate::api::OaatGroup;
 use crate::pod::{PodView, names};
 use crate::policies::PolicyCache;
+use crate::run_now;
 use crate::sightings::Sightings;
 use crate::uses::Uses;
 use crate::watched::Watched;
-use crate::{run_now, validate};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt};
+use oaat_api::OaatGroup;
+use oaat_api::validate;
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -363,7 +364,7 @@ mod tests {
         let (groups, mut writer) = reflector::store::<WatchedGroup>();
         let (queue, _triggered) = tokio::sync::mpsc::unbounded_channel();
         let host = Host::new(Limits::default()).unwrap();
-        let policy = host.load(crate::DEFAULT_POLICY, None).unwrap();
+        let policy = host.load(default_component::DEFAULT_POLICY, None).unwrap();
         let uses = nothing_used(groups.clone(), queue.clone());
         let cache = Arc::new(PolicyCache::default());
         let limiter = PolicyLimiter::new(policy_limiter::permits(), queue.clone());

@@ -1,19 +1,19 @@
 //! Checks types: would the API server accept a pod like this? A dry run tells, with
 //! unknown fields refused.
 
-use crate::api::{OaatType, OaatTypeSpec, Timestamp, condition, set_condition};
 use crate::bounded_read::Undecodable;
 use crate::cluster::ClusterError;
 use crate::events::{self, EventSink};
 use crate::kube_cluster::{KubeCluster, WatchedType, within};
 use crate::pod::{GATE_REMOVED, PodView, names, overridden_env, trial};
-use crate::text;
-use crate::validate::validate_type;
 use crate::watched::Watched;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::{Api, Client, ResourceExt};
+use oaat_api::text;
+use oaat_api::validate::{summary, validate_type};
+use oaat_api::{OaatType, OaatTypeSpec, Timestamp, condition, set_condition};
 use serde_json::json;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -130,11 +130,7 @@ async fn verdict(
 ) -> Result<(bool, &'static str, String), ClusterError> {
     let problems = validate_type(spec);
     if !problems.is_empty() {
-        return Ok((
-            false,
-            "SpecInvalid",
-            text::list(&problems, "; ", text::PROBLEM),
-        ));
+        return Ok((false, "SpecInvalid", summary(&problems)));
     }
     match cluster.post_pod(namespace, &trial(spec), true).await {
         Ok(pod) if !PodView::from(&pod).gated => Ok((false, "GateRemoved", GATE_REMOVED.into())),

@@ -1,11 +1,11 @@
 //! What groups use besides their pods: a type, a policy, and lists of items. Recorded in each
 //! reconcile, so that no watch has to cache a group's spec.
 
-use crate::api::OaatGroup;
 use crate::items::Lists;
 use crate::policies::{Source, Sources};
 use crate::triggers::{GroupRef, WatchedGroup, gone};
 use kube::runtime::reflector::Store;
+use oaat_api::OaatGroup;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,12 +1,13 @@
 //! Partially decoded objects, and watches whose initial list is streamed or paged.
 
 use crate::pod::names;
-use crate::{run_now, validate};
+use crate::run_now;
 use futures::{Stream, StreamExt, future};
 use k8s_openapi::api::core::v1::{Pod, PodSchedulingGate, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::Resource;
 use kube::runtime::watcher::{self, Event};
+use oaat_api::validate;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
@@ -256,9 +257,9 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::OaatGroup;
     use kube::ResourceExt;
     use kube::core::ObjectList;
+    use oaat_api::OaatGroup;
 
     #[test]
     fn a_time_that_cannot_be_decoded_makes_no_list_of_pods_fail() {

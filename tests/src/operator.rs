@@ -33,21 +33,33 @@ pub fn crds() -> PathBuf {
     root().join("manifests/01-oaat-operator-crd.yaml")
 }
 
-/// Builds the operator's binary if it is not up to date, and says where it is. The
-/// environment variable OAAT_OPERATOR_BINARY names another one to take as it is.
+/// Returns the operator's binary, built if it is out of date. The environment variable
+/// OAAT_OPERATOR_BINARY names another one.
 ///
 /// # Errors
 /// When it does not build; cargo's own messages are on stderr.
 pub fn binary(release: bool) -> Result<PathBuf> {
-    if let Some(binary) = std::env::var_os("OAAT_OPERATOR_BINARY") {
-        return Ok(binary.into());
+    match std::env::var_os("OAAT_OPERATOR_BINARY") {
+        Some(binary) => Ok(binary.into()),
+        None => built("oaat-operator", release),
     }
+}
+
+/// Returns the binary of the command line, built if it is out of date.
+///
+/// # Errors
+/// When it does not build; cargo's own messages are on stderr.
+pub fn command_line() -> Result<PathBuf> {
+    built("kubectl-oaat", false)
+}
+
+fn built(name: &str, release: bool) -> Result<PathBuf> {
     let mut command = ::control_plane::cargo();
     command
         .current_dir(root())
         // The whole workspace: with a part of it, dependencies would have other features
         // and be built again.
-        .args(["build", "--quiet", "--workspace", "--bin", "oaat-operator"])
+        .args(["build", "--quiet", "--workspace", "--bin", name])
         .args(["--message-format", "json-render-diagnostics"]);
     if release {
         command.arg("--release");
@@ -57,14 +69,14 @@ pub fn binary(release: bool) -> Result<PathBuf> {
         .output()
         .context("cargo cannot be started")?;
     if !output.status.success() {
-        bail!("the operator does not build; cargo's messages above say why");
+        bail!("{name} does not build; cargo's messages above say why");
     }
     String::from_utf8_lossy(&output.stdout)
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
         .filter_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
-        .find(|path| path.ends_with("oaat-operator"))
-        .context("cargo built the operator and does not say where it is")
+        .find(|path| path.ends_with(name))
+        .with_context(|| format!("cargo built {name} and does not report where it is"))
 }
 
 /// Starts a control plane with the shipped CRDs, RBAC, and guard, and gives the kubeconfig of the

@@ -88,8 +88,8 @@ fn from_nothing_to_a_policy_at_work_in_five_commands() -> Result<()> {
     let tried = type_in(
         &[
             "export PATH=\"$PWD/target/debug:$PATH\"".into(),
-            "oaat-operator policy build ../my-policy".into(),
-            "oaat-operator policy test ../my-policy/target/my_policy.wasm --cases ../my-policy/cases.yaml".into(),
+            "kubectl-oaat policy build ../my-policy".into(),
+            "kubectl-oaat policy test ../my-policy/target/my_policy.wasm --cases ../my-policy/cases.yaml".into(),
         ],
         folder.path(),
     );
@@ -117,10 +117,10 @@ fn picture(svg: &str) -> String {
 fn the_picture_of_a_week_is_what_the_tools_draw() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let svg = folder.path().join("week.svg");
-    let drawn = Command::new(oaat_tests::operator::binary(false)?)
+    let drawn = Command::new(oaat_tests::operator::command_line()?)
         .current_dir(root())
         .args(["policy", "simulate", "default", "--scenario"])
-        .arg("policy-tools/examples/home-lab.yaml")
+        .arg("cli/examples/home-lab.yaml")
         .arg("--svg")
         .arg(&svg)
         .output()?;
@@ -128,8 +128,8 @@ fn the_picture_of_a_week_is_what_the_tools_draw() -> Result<()> {
     let kept = std::fs::read_to_string(root().join("docs/week.svg"))?;
     assert!(
         picture(&std::fs::read_to_string(svg)?) == picture(&kept),
-        "docs/week.svg is out of date; run: oaat-operator policy simulate default \
-         --scenario policy-tools/examples/home-lab.yaml --svg docs/week.svg"
+        "docs/week.svg is out of date; run: kubectl-oaat policy simulate default \
+         --scenario cli/examples/home-lab.yaml --svg docs/week.svg"
     );
     Ok(())
 }
@@ -187,7 +187,10 @@ fn the_guide_has_each_reason_that_the_operator_gives_and_no_other() -> Result<()
             .unwrap_or_default()
             .to_owned()
     };
-    let mut before = quoted(&function(&source("policy-host/src/load.rs")?), "=> \"");
+    let mut before = quoted(
+        &function(&source("crates/policy-host/src/load.rs")?),
+        "=> \"",
+    );
     let code = source("operator/src/policies/source.rs")?;
     let one_line = code.split_whitespace().collect::<Vec<_>>().join(" ");
     for constructor in ["Self::new(\"", "Self::new( \""] {
@@ -195,12 +198,23 @@ fn the_guide_has_each_reason_that_the_operator_gives_and_no_other() -> Result<()
     }
     assert!(before.contains("CompileTimeout") && before.contains("Malformed"));
     assert_eq!(
-        reasons(&guide, "Before a component may decide:", "While it decides")?,
+        reasons(
+            &guide,
+            "### Before a component may decide",
+            "### While a component decides",
+        )?,
         before
     );
-    let while_it_decides = quoted(&function(&source("policy-host/src/policy.rs")?), "=> \"");
+    let while_it_decides = quoted(
+        &function(&source("crates/policy-host/src/policy.rs")?),
+        "=> \"",
+    );
     assert_eq!(
-        reasons(&guide, "While it decides", "Should a policy stumble")?,
+        reasons(
+            &guide,
+            "### While a component decides",
+            "### Clear the state",
+        )?,
         while_it_decides
     );
     Ok(())
@@ -255,7 +269,7 @@ fn the_guide_has_the_limits_that_the_operator_has() -> Result<()> {
         }
     }
     // Those of an answer are constants of the host's own.
-    let answer = source("policy-host/src/answer.rs")?;
+    let answer = source("crates/policy-host/src/answer.rs")?;
     let (_, says) = rows
         .iter()
         .find(|(first, _)| first == "answer")

@@ -249,7 +249,7 @@ async fn fifty_policies_fit() -> Result<()> {
         kubeconfig,
     } = setup().await?;
     let client = plane.admin();
-    let wasm = operator::root().join("policy-host/tests/frozen/1.0.0/policy-default.wasm");
+    let wasm = operator::root().join("crates/policy-host/tests/frozen/1.0.0/policy-default.wasm");
     let wasm = std::fs::read(wasm)?;
     for number in 0..POLICIES {
         with_policy(&client, &wasm, number).await?;

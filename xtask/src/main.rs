@@ -29,7 +29,7 @@ enum Task {
         /// of a control plane of our own.
         #[arg(long)]
         context: Option<String>,
-        /// Let this policy decide: a component, as `oaat-operator policy build` writes it. It is
+        /// Let this policy decide: a component, as `kubectl-oaat policy build` writes it. It is
         /// shipped in a ConfigMap and swapped while the group runs.
         #[arg(long)]
         policy: Option<PathBuf>,

@@ -1,14 +1,14 @@
 //! Performs a plan on the cluster, in the order that the guarantee demands. No
 //! decisions but what an answer of the server means for the plan.
 
-use crate::api::{Current, OaatGroupStatus, OaatTypeSpec, Stopping, Timestamp, Variable};
 use crate::cluster::{Cluster, ClusterError, GroupRead};
 use crate::decide::{self, Note, Observed, Plan, PodId, Start};
 use crate::mutation::broken;
 use crate::pod::{self, GATE_REMOVED, PodRequest, PodView};
 use crate::record;
-use crate::text;
 use futures::future;
+use oaat_api::text;
+use oaat_api::{Current, OaatGroupStatus, OaatTypeSpec, Stopping, Timestamp, Variable};
 use serde_json::{Value, json};
 
 /// What was done of a plan, so far as it is known to have been done.

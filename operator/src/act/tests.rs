@@ -2,14 +2,14 @@
 //! cluster is a script of answers here; what a real one does is tested end to end.
 
 use super::*;
-use crate::api::{ItemsKey, OaatGroup, OaatGroupSpec};
 use crate::cluster::TypeRead;
 use crate::decide::{CurrentPod, settle};
 use crate::items::News;
 use crate::pod::names;
 use crate::policies::{PolicyRead, Source};
-use crate::validate::validate;
 use k8s_openapi::api::core::v1::Pod;
+use oaat_api::validate::validate;
+use oaat_api::{ItemsKey, OaatGroup, OaatGroupSpec};
 use std::sync::Mutex;
 use std::time::Duration;
 

@@ -3,13 +3,13 @@
 use super::hold::{Hold, Holds};
 use super::ruling::{BUILT_IN, gave_one, lost};
 use super::{Observed, Plan, Ruling, Start, next_run};
-use crate::api::{
+use crate::run_now;
+use oaat_api::text;
+use oaat_api::validate::ValidatedGroup;
+use oaat_api::windows;
+use oaat_api::{
     ItemState, LastDecision, OaatGroupStatus, PolicyInUse, RunResult, Timestamp, set_condition,
 };
-use crate::run_now;
-use crate::text;
-use crate::validate::Valid;
-use crate::windows;
 use policy_host::{Choice, Decision, EvalError, Evaluation, Item, Outcome, Request, Run, Standing};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -34,7 +34,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const SUSPENDED: &str = "suspended by itemOptions";
 
 /// What the policy is asked.
-pub fn request(seen: &Observed, valid: &Valid, plan: &Plan, ruling: &Ruling) -> Request {
+pub fn request(seen: &Observed, valid: &ValidatedGroup, plan: &Plan, ruling: &Ruling) -> Request {
     let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let status = &plan.status;
     let count = |n: i64| u32::try_from(n.max(0)).unwrap_or(u32::MAX);
@@ -112,7 +112,13 @@ pub struct Answered {
 }
 
 /// What follows from the policy's answer.
-pub fn choose(seen: &Observed, valid: &Valid, plan: &mut Plan, ruling: &Ruling, asked: Answered) {
+pub fn choose(
+    seen: &Observed,
+    valid: &ValidatedGroup,
+    plan: &mut Plan,
+    ruling: &Ruling,
+    asked: Answered,
+) {
     match &asked.evaluation.answer {
         Ok(decision) => {
             gave_one(seen, plan, ruling, &asked.policy);
@@ -145,7 +151,13 @@ fn undecided(seen: &Observed, plan: &mut Plan, error: &EvalError) {
     plan.status.message = Some(message);
 }
 
-fn follow(seen: &Observed, valid: &Valid, plan: &mut Plan, asked: &Answered, decision: &Decision) {
+fn follow(
+    seen: &Observed,
+    valid: &ValidatedGroup,
+    plan: &mut Plan,
+    asked: &Answered,
+    decision: &Decision,
+) {
     let request = &asked.request;
     let held = standings(seen, valid, &mut plan.status, request, decision);
     match decision.choice {
@@ -204,7 +216,7 @@ fn follow(seen: &Observed, valid: &Valid, plan: &mut Plan, asked: &Answered, dec
 }
 
 /// An item is to be started.
-fn begin(seen: &Observed, valid: &Valid, plan: &mut Plan, item: &str, message: String) {
+fn begin(seen: &Observed, valid: &ValidatedGroup, plan: &mut Plan, item: &str, message: String) {
     let run = next_run(seen);
     plan.status.state = Some("Running".into());
     plan.status.next = None;
@@ -225,7 +237,7 @@ fn begin(seen: &Observed, valid: &Valid, plan: &mut Plan, item: &str, message: S
 
 /// Starts the next of the items that somebody asked for, whatever is due and whatever the policy
 /// thinks of it. Says whether there is one that may be started.
-pub fn asked_for(seen: &Observed, valid: &Valid, plan: &mut Plan) -> bool {
+pub fn asked_for(seen: &Observed, valid: &ValidatedGroup, plan: &mut Plan) -> bool {
     let token = plan.status.run_now.as_ref().and_then(|r| r.token.clone());
     let pending = run_now::pending(&seen.group, &plan.status);
     if pending.is_empty() {
@@ -273,7 +285,7 @@ pub fn asked_for(seen: &Observed, valid: &Valid, plan: &mut Plan) -> bool {
 
 /// Nothing is started for now.
 fn idle(
-    valid: &Valid,
+    valid: &ValidatedGroup,
     held: &Held,
     status: &mut OaatGroupStatus,
     request: &Request,
@@ -307,7 +319,7 @@ fn idle(
     for (count, what) in [
         (
             fresh,
-            match valid.each.frequency {
+            match valid.defaults.frequency {
                 Some(_) => "succeeded recently enough",
                 None => "succeeded",
             },
@@ -350,7 +362,7 @@ struct Held {
 /// Writes down where each item stands.
 fn standings(
     seen: &Observed,
-    valid: &Valid,
+    valid: &ValidatedGroup,
     status: &mut OaatGroupStatus,
     request: &Request,
     decision: &Decision,

@@ -1,8 +1,8 @@
 //! Groups whose items are to succeed once each.
 
 use super::{Observed, Plan};
-use crate::api::{ItemState, ItemStatus, condition, set_condition};
-use crate::text;
+use oaat_api::text;
+use oaat_api::{ItemState, ItemStatus, condition, set_condition};
 
 /// The condition's type, the group's state, and the event.
 const COMPLETE: &str = "Complete";

@@ -1,10 +1,10 @@
 //! What the operator itself keeps from being started, whatever the policy says.
 
 use super::Observed;
-use crate::api::{ItemStatus, RunRecord, RunResult, Timestamp};
 use crate::mutation::broken;
-use crate::validate::{ItemRules, Valid};
-use crate::windows;
+use oaat_api::validate::{ItemRules, ValidatedGroup};
+use oaat_api::windows;
+use oaat_api::{ItemStatus, RunRecord, RunResult, Timestamp};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub(super) enum Hold {
 /// What of a group holds its items.
 pub(super) struct Holds<'a> {
     seen: &'a Observed,
-    valid: &'a Valid,
+    valid: &'a ValidatedGroup,
     /// The next window that wants items to fit, and when its blackout ends.
     window: Option<(Timestamp, Timestamp)>,
     /// The longest run of each item that the history has.
@@ -33,7 +33,11 @@ pub(super) struct Holds<'a> {
 }
 
 impl<'a> Holds<'a> {
-    pub(super) fn new(seen: &'a Observed, valid: &'a Valid, history: &[RunRecord]) -> Self {
+    pub(super) fn new(
+        seen: &'a Observed,
+        valid: &'a ValidatedGroup,
+        history: &[RunRecord],
+    ) -> Self {
         let fits = valid.windows.iter().filter(|window| window.fits);
         let window = windows::next(fits, seen.now)
             .and_then(|opens| Some((opens, windows::blackout(&valid.windows, opens)?.until)));

@@ -20,10 +20,10 @@ pub(crate) use settle::BLACKOUT;
 pub use settle::{next_run, settle};
 pub use show::{claim, put_off, refuse, unavailable};
 
-use crate::api::{OaatGroup, OaatGroupStatus, Timestamp};
 use crate::cluster::TypeRead;
 use crate::items::Listing;
 use crate::pod::PodView;
+use oaat_api::{OaatGroup, OaatGroupStatus, Timestamp};
 use std::time::Duration;
 
 /// Everything that one cycle saw.

@@ -2,9 +2,9 @@
 //! events.
 
 use super::{Note, Observed, Plan};
-use crate::api::{OnError, PolicyInUse, Timestamp, condition, set_condition};
 use crate::policies::{Problem, Source};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use oaat_api::{OnError, PolicyInUse, Timestamp, condition, set_condition};
 use policy_host::{EvalError, Policy};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -274,9 +274,9 @@ pub fn news(before: &[Condition], after: &[Condition]) -> Option<Note> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::OaatGroup;
     use crate::cluster::TypeRead;
     use crate::decide::CurrentPod;
+    use oaat_api::OaatGroup;
     use serde_json::json;
 
     const NOW: Timestamp = Timestamp(1_000_000);

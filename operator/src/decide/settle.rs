@@ -3,16 +3,16 @@
 use super::complete::{self, complete};
 use super::show::{Blocker, hindrance, show};
 use super::{CurrentPod, Observed, Plan, PodId};
-use crate::api::{Current, RunResult, Stopping};
 use crate::items;
 use crate::legacy;
 use crate::mutation::broken;
 use crate::pod::{PodView, ended_at, outcome};
 use crate::record;
 use crate::run_now::{self, News};
-use crate::text;
-use crate::validate::Valid;
-use crate::windows;
+use oaat_api::text;
+use oaat_api::validate::{FieldError, ValidatedGroup};
+use oaat_api::windows;
+use oaat_api::{Current, RunResult, Stopping};
 use std::time::Duration;
 
 /// How long another replica may take between creating a candidate and claiming it,
@@ -28,7 +28,7 @@ const FARTHEST: Duration = Duration::from_secs(30 * 24 * 3600);
 pub(crate) const BLACKOUT: &str = "Blackout";
 
 /// Looks at the run in progress and at all other pods.
-pub fn settle(seen: &Observed, valid: &Result<Valid, Vec<String>>) -> Plan {
+pub fn settle(seen: &Observed, valid: &Result<ValidatedGroup, Vec<FieldError>>) -> Plan {
     let mut plan = Plan {
         status: seen.group.status.clone().unwrap_or_default(),
         ..Plan::default()
@@ -66,7 +66,7 @@ pub fn settle(seen: &Observed, valid: &Result<Valid, Vec<String>>) -> Plan {
 }
 
 /// What runs may have to be ended when a window opens, and what people read changes with it.
-fn watch_windows(seen: &Observed, valid: Option<&Valid>, plan: &mut Plan) {
+fn watch_windows(seen: &Observed, valid: Option<&ValidatedGroup>, plan: &mut Plan) {
     let Some(valid) = valid else { return };
     let next = match windows::blackout(&valid.windows, seen.now) {
         None => windows::next(&valid.windows, seen.now),
@@ -109,7 +109,11 @@ fn list_items(seen: &Observed, plan: &mut Plan) -> bool {
 
 /// The run in progress: recorded if it is over, else looked after. Gives what keeps
 /// it from starting.
-fn settle_current(seen: &Observed, valid: Option<&Valid>, plan: &mut Plan) -> Option<String> {
+fn settle_current(
+    seen: &Observed,
+    valid: Option<&ValidatedGroup>,
+    plan: &mut Plan,
+) -> Option<String> {
     let current = plan.status.current.clone();
     match (&seen.current, current) {
         (CurrentPod::None, _) | (_, None) => adopt(seen, plan),
@@ -161,7 +165,7 @@ fn finish(seen: &Observed, plan: &mut Plan, current: &Current, pod: Option<&PodV
 /// A current pod that is not over.
 fn look_after(
     seen: &Observed,
-    valid: Option<&Valid>,
+    valid: Option<&ValidatedGroup>,
     plan: &mut Plan,
     pod: &PodView,
     current: Current,
@@ -388,7 +392,7 @@ fn settle_others(seen: &Observed, plan: &mut Plan) -> Vec<Blocker> {
 }
 
 /// Finished pods beyond what the user wants kept.
-fn expire(seen: &Observed, valid: Option<&Valid>, plan: &mut Plan) {
+fn expire(seen: &Observed, valid: Option<&ValidatedGroup>, plan: &mut Plan) {
     let Some(valid) = valid else { return };
     let current = plan.status.current.as_ref().map(|c| c.pod_uid.clone());
     let mut finished: Vec<_> = seen

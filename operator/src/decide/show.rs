@@ -1,15 +1,15 @@
 //! What people read of it: state, message, conditions.
 
 use super::{Note, Observed, Plan, Start};
-use crate::api::{Current, ItemState, OaatGroupStatus, Timestamp, condition, set_condition};
 use crate::cluster::TypeRead;
 use crate::items::{self, Listing};
 use crate::record;
 use crate::run_now;
-use crate::text;
-use crate::validate::{Valid, suspended};
-use crate::windows;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use oaat_api::text;
+use oaat_api::validate::{self, FieldError, ValidatedGroup, suspended};
+use oaat_api::windows;
+use oaat_api::{Current, ItemState, OaatGroupStatus, Timestamp, condition, set_condition};
 use std::time::Duration;
 
 /// Why nothing can start, for state, condition and message.
@@ -50,7 +50,7 @@ impl Blocker {
 /// The first reason why nothing can start, apart from a run in progress.
 pub(super) fn hindrance(
     seen: &Observed,
-    valid: &Result<Valid, Vec<String>>,
+    valid: &Result<ValidatedGroup, Vec<FieldError>>,
     blockers: &[Blocker],
     status: &OaatGroupStatus,
 ) -> Option<Hindrance> {
@@ -71,11 +71,7 @@ pub(super) fn hindrance(
     };
     let type_name = &seen.group.spec.oaat_type;
     if let Err(problems) = valid {
-        return because(
-            "Invalid",
-            "SpecInvalid",
-            text::list(problems, "; ", text::PROBLEM),
-        );
+        return because("Invalid", "SpecInvalid", validate::summary(problems));
     }
     if let Some(why) = suspended(&seen.group) {
         return because("Suspended", "Suspended", why.into());

@@ -4,12 +4,12 @@
 mod wishes;
 
 use super::*;
-use crate::api::{
+use crate::pod::{ContainerState, ContainerView, Deletion, Phase};
+use oaat_api::validate::{ValidatedGroup, validate};
+use oaat_api::{
     Current, ItemState, ItemStatus, OaatGroupSpec, OaatTypeSpec, OnError, PolicyInUse, RunRecord,
     RunResult, Stopping, condition,
 };
-use crate::pod::{ContainerState, ContainerView, Deletion, Phase};
-use crate::validate::{Valid, validate};
 use policy_host::{Choice, Decision, EvalError, Evaluation, Request, Standing, Verdict};
 use serde_json::json;
 use std::sync::Arc;
@@ -93,7 +93,7 @@ fn running(mut seen: Observed, pod: PodView) -> Observed {
     seen
 }
 
-fn valid(seen: &Observed) -> Result<Valid, Vec<String>> {
+fn valid(seen: &Observed) -> Result<ValidatedGroup, Vec<oaat_api::validate::FieldError>> {
     validate(&seen.group.spec)
 }
 
@@ -525,7 +525,7 @@ fn what_hinders_a_start_is_said() {
         ),
         (
             |seen| {
-                status(seen).rejected = Some(crate::api::Rejected {
+                status(seen).rejected = Some(oaat_api::Rejected {
                     count: 1,
                     until: later(5),
                     message: "quota".into(),

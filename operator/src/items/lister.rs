@@ -4,14 +4,14 @@
 //! It never runs beside itself: its name is always the same, and the API server gives a name to
 //! one pod at a time, until that pod has ended and is gone.
 
-use super::{Look, MAX_TEXT, News, SourceRules, parse};
-use crate::api::{ItemSource, ItemsContainer, OaatTypeSpec, Timestamp};
+use super::{Look, MAX_TEXT, News, parse};
 use crate::cluster::{Cluster, ClusterError};
 use crate::mutation::broken;
 use crate::pod::{Phase, PodView, names, outcome};
 use crate::record;
-use crate::validate::validate_type;
 use k8s_openapi::api::core::v1::Pod;
+use oaat_api::validate::SourceRules;
+use oaat_api::{ItemSource, Timestamp};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::task::spawn_blocking;
@@ -36,20 +36,6 @@ pub struct Lister<'a, C> {
     /// What a pod has printed may be read: once in a look, since a node that does not answer takes
     /// its time.
     pub may_read: bool,
-}
-
-/// The type of a pod that prints a list, as far as it is one.
-pub fn type_of(container: &ItemsContainer) -> OaatTypeSpec {
-    OaatTypeSpec {
-        type_: "pod".into(),
-        podspec: Some(container.podspec.clone()),
-        pod_metadata: None,
-    }
-}
-
-/// What is wrong with the pod of a source, as far as that can be told without an API server.
-pub fn problems(container: &ItemsContainer) -> Vec<String> {
-    validate_type(&type_of(container))
 }
 
 /// The pod that prints a list.

@@ -1,11 +1,11 @@
 //! Caches the item lists in the ConfigMaps that groups reference.
 
 use super::{News, parse};
-use crate::api::{ItemsFrom, ItemsKey, Timestamp};
 use crate::config_maps::{ConfigMaps, ReadResult, Subscription};
-use crate::text as message;
 use crate::triggers::{GroupRef, gone};
 use k8s_openapi::api::core::v1::ConfigMap;
+use oaat_api::text as message;
+use oaat_api::{ItemsFrom, ItemsKey, Timestamp};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc::UnboundedSender;

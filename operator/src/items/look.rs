@@ -1,15 +1,15 @@
 //! One look at all sources of a group.
 
 use super::http::{NO_IMAGE, pod_spec};
-use super::lister::{Lister, UNWATCHED, type_of};
+use super::lister::{Lister, UNWATCHED};
 use super::merge::{definition, due, merge, retry};
 use super::{Look, News, words};
-use crate::api::{ItemSource, ItemsFrom, OaatGroup};
 use crate::cluster::Cluster;
 use crate::decide::{CurrentPod, Observed};
 use crate::pod::plain;
-use crate::validate::{Valid, suspended};
-use crate::windows;
+use oaat_api::validate::{ValidatedGroup, suspended, type_of};
+use oaat_api::windows;
+use oaat_api::{ItemSource, ItemsFrom, OaatGroup};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use std::time::Duration;
 pub async fn look<C: Cluster>(
     cluster: &C,
     seen: &mut Observed,
-    valid: Option<&Valid>,
+    valid: Option<&ValidatedGroup>,
     image: Option<&str>,
 ) {
     let status = seen.group.status.as_ref();
@@ -130,7 +130,7 @@ fn place(group: &OaatGroup) -> (&str, &str) {
 fn lister<'a, C: Cluster>(
     cluster: &'a C,
     seen: &'a Observed,
-    valid: Option<&Valid>,
+    valid: Option<&ValidatedGroup>,
 ) -> Lister<'a, C> {
     let (namespace, group) = place(&seen.group);
     let blackout = valid.and_then(|valid| windows::blackout(&valid.windows, seen.now));

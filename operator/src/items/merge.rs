@@ -1,11 +1,11 @@
 //! Which items are in force, from the lists of the spec and of the sources. Pure.
 
-use super::{Look, News, SourceRules};
-use crate::api::{ItemSource, ItemState, ItemStatus, ItemsFrom, OaatGroupStatus, Timestamp};
+use super::{Look, News};
 use crate::mutation::broken;
 use crate::pod::names;
-use crate::text::{PROBLEM, clean, list};
-use crate::validate::{MAX_BYTES, MAX_ITEMS};
+use oaat_api::text::{PROBLEM, clean, list};
+use oaat_api::validate::{MAX_BYTES, MAX_ITEMS, SourceRules};
+use oaat_api::{ItemSource, ItemState, ItemStatus, ItemsFrom, OaatGroupStatus, Timestamp};
 use std::collections::HashSet;
 use std::time::Duration;
 

@@ -8,27 +8,13 @@ mod lists;
 mod look;
 mod merge;
 mod parse;
-mod path;
 
-pub use http::{POD_START, problems as http_problems};
-pub use lister::problems;
 pub use lists::Lists;
 pub use look::look;
 pub use merge::{Listing, held, put_in_force, retry};
 pub use parse::{MAX_TEXT, at_path, list};
-pub use path::JsonPath;
 
-use crate::api::{ItemsFrom, Timestamp};
-use std::time::Duration;
-
-/// How a source is read.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct SourceRules {
-    /// How long after it was last tried it is tried again.
-    pub refresh: Duration,
-    /// The time that its pod may take, from creation to completion.
-    pub timeout: Duration,
-}
+use oaat_api::{ItemsFrom, Timestamp};
 
 /// What is new of a source.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -4,8 +4,8 @@
 //! exceeds the maximum number. The cost is proportional to the length of the text, whatever its
 //! nesting, aliases, or number of entries.
 
-use super::path::JsonPath;
-use crate::validate::{MAX_BYTES, MAX_ITEM, MAX_ITEMS};
+use oaat_api::json_path::JsonPath;
+use oaat_api::validate::{MAX_BYTES, MAX_ITEM, MAX_ITEMS};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use std::collections::HashSet;

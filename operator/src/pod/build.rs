@@ -1,9 +1,9 @@
 //! The pod of a run, as JSON: fields that this release does not know must reach the
 //! API server as the user wrote them.
 
-use crate::api::{OaatTypeSpec, PodMetadata, Variable};
 use crate::mutation::broken;
 use crate::pod::names;
+use oaat_api::{OaatTypeSpec, PodMetadata, Variable};
 use serde_json::{Map, Value, json};
 
 /// What a pod is made for.

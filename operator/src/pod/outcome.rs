@@ -1,10 +1,10 @@
 //! How a run ended, from what is left of its pod.
 
-use crate::api::{RunResult, Stopping, Timestamp};
 use crate::decide::BLACKOUT;
 use crate::mutation::broken;
 use crate::pod::{ContainerState, Phase, PodView};
-use crate::text;
+use oaat_api::text;
+use oaat_api::{RunResult, Stopping, Timestamp};
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,11 +1,11 @@
 //! What the cycle needs to know of a pod, taken out of the API object.
 
-use crate::api::Timestamp;
 use crate::mutation::broken;
 use crate::pod::names;
-use crate::text;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use oaat_api::Timestamp;
+use oaat_api::text;
 use std::time::Duration;
 
 /// The maximum length in bytes of an item on a pod. The names of items are shorter, so a longer one

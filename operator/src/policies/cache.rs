@@ -2,10 +2,10 @@
 //! accepted. It stays in use until the next one has passed the checks.
 
 use super::{PolicyRead, Problem, Source};
-use crate::api::{OaatGroup, PolicyInUse, PolicySpec};
 use crate::decide::Ruling;
 use crate::policy_limiter::{PolicyLimiter, finish};
 use kube::runtime::reflector::ObjectRef;
+use oaat_api::{OaatGroup, PolicyInUse, PolicySpec};
 use policy_host::{EvalError, ItemSettings, Policy, WeakPolicy};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};

@@ -98,7 +98,7 @@ mod tests {
         (0..4_u8)
             .map(|name| {
                 // The same component under another digest.
-                let wasm = [crate::DEFAULT_POLICY, &[0, 2, 1, name]].concat();
+                let wasm = [default_component::DEFAULT_POLICY, &[0, 2, 1, name]].concat();
                 host.load(&wasm, None).unwrap()
             })
             .collect()

@@ -12,7 +12,7 @@ pub use compiler::Compiler;
 pub use source::{Problem, Source};
 pub use sources::Sources;
 
-use crate::api::Timestamp;
+use oaat_api::Timestamp;
 use policy_host::Policy;
 
 /// What is known of the policy in a ConfigMap's key.

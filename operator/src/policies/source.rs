@@ -1,8 +1,8 @@
 //! Where a policy comes from, and what can be wrong with it.
 
-use crate::api::{OaatGroup, PolicySpec, RejectedPolicy};
-use crate::text;
 use k8s_openapi::api::core::v1::ConfigMap;
+use oaat_api::text;
+use oaat_api::{OaatGroup, PolicySpec, RejectedPolicy};
 use policy_host::{EvalError, LoadError};
 use std::fmt;
 
@@ -104,7 +104,7 @@ impl Problem {
             "SourceNotFound",
             format!(
                 "there is no ConfigMap {name:?} in namespace {namespace:?}; create it with: \
-                 oaat-operator policy pack FILE --name {name} | \
+                 kubectl-oaat policy pack FILE --name {name} | \
                  kubectl apply -n {namespace} --server-side -f -"
             ),
         )
@@ -118,11 +118,10 @@ impl Problem {
         let as_text = map.data.as_ref().is_some_and(|data| data.contains_key(key));
         let more = if as_text {
             "it has one under data, which is for text; a component belongs under binaryData, where \
-             `oaat-operator policy pack` puts it"
+             `kubectl-oaat policy pack` puts it"
                 .to_owned()
         } else if binary.is_empty() {
-            "it has no binaryData at all; `oaat-operator policy pack` writes one that has"
-                .to_owned()
+            "it has no binaryData at all; `kubectl-oaat policy pack` writes one that has".to_owned()
         } else {
             format!("it has {binary}; name one of them in spec.policy.configMap.key")
         };

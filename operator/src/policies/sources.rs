@@ -3,10 +3,10 @@
 use super::PolicyRead;
 use super::compiler::Compiler;
 use super::source::{Problem, Source, bytes};
-use crate::api::{RejectedPolicy, Timestamp};
 use crate::config_maps::{ConfigMaps, ReadResult, Subscription};
 use crate::triggers::{GroupRef, gone};
 use k8s_openapi::api::core::v1::ConfigMap;
+use oaat_api::{RejectedPolicy, Timestamp};
 use policy_host::{WeakPolicy, sha256};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};

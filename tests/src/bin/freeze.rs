@@ -23,7 +23,9 @@ const POLICIES: [(&str, &str, Option<&str>); 3] = [
 ];
 
 fn main() -> Result<()> {
-    let folder = root().join("policy-host/tests/frozen").join(CONTRACT);
+    let folder = root()
+        .join("crates/policy-host/tests/frozen")
+        .join(CONTRACT);
     ensure!(
         !folder.exists(),
         "{} is there: what is frozen does not change",
@@ -32,7 +34,11 @@ fn main() -> Result<()> {
     std::fs::create_dir_all(&folder)?;
     let host = Host::new(Limits::default())?;
     for (name, settings, second) in POLICIES {
-        let wasm = policy_build::build(&root().join(name), &root().join("target/policies"))?;
+        let krate = match name.strip_prefix("policy-") {
+            Some("default") | None => root().join(name),
+            Some(other) => root().join("policies").join(other),
+        };
+        let wasm = policy_build::build(&krate, &root().join("target/policies"))?;
         let policy = host.load(&wasm, None)?;
         let mut request = first(settings, second);
         let mut records = Vec::new();

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
-use oaat_operator::api::OaatTypeSpec;
+use oaat_api::OaatTypeSpec;
 use oaat_operator::pod::{self, PodRequest, names};
 use oaat_tests::{ControlPlane, Options, operator};
 use serde::Deserialize;

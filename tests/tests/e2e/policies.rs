@@ -8,11 +8,11 @@ mod shipping;
 
 use crate::world::{World, condition};
 use anyhow::Result;
+use default_component::DEFAULT_POLICY;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{ObjectMeta, Patch, PatchParams};
-use oaat_operator::DEFAULT_POLICY;
 use oaat_tests::operator;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};

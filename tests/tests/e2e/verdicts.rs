@@ -1,5 +1,5 @@
 //! One table of objects, right and wrong (verdicts.yaml), and two that judge them: the API server
-//! with the shipped CRDs, and `oaat-operator validate`. They are of one mind.
+//! with the shipped CRDs, and `kubectl-oaat validate`. They are of one mind.
 
 use crate::bad_input::message;
 use crate::world::{World, condition, shared};
@@ -100,7 +100,7 @@ async fn by_server(world: &World, object: &Value) -> Result<Option<String>> {
     }
 }
 
-/// What `oaat-operator validate -f -` says: exit status and words.
+/// What `kubectl-oaat validate -f -` says: exit status and words.
 async fn offline(text: &str) -> Result<(i32, String)> {
     let (_, _, binary) = shared().await?;
     let mut child = Command::new(binary)

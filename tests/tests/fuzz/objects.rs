@@ -2,12 +2,12 @@
 
 use crate::runner::fuzz;
 use hostile_policies::{mutated, mutated_text, soup};
-use oaat_operator::api::{OaatGroup, OaatType, Timestamp};
+use oaat_api::validate::{PAUSED, suspended, validate};
+use oaat_api::{OaatGroup, OaatType, Timestamp};
 use oaat_operator::cluster::TypeRead;
 use oaat_operator::decide::{CurrentPod, Observed, settle};
 use oaat_operator::items::Listing;
 use oaat_operator::run_now;
-use oaat_operator::validate::{PAUSED, suspended, validate};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -65,7 +65,7 @@ fn observed(group: OaatGroup) -> Observed {
 fn settled(group: OaatGroup) -> Result<(), TestCaseError> {
     let valid = validate(&group.spec);
     if let Err(problems) = &valid {
-        prop_assert!(problems.iter().all(|words| words.len() < WORDS));
+        prop_assert!(problems.iter().all(|error| error.to_string().len() < WORDS));
     }
     let plan = settle(&observed(group), &valid);
     for condition in &plan.status.conditions {

@@ -2,10 +2,11 @@
 
 use crate::runner::fuzz;
 use hostile_policies::{Text, mutated_text, soup};
-use oaat_operator::api::{BlackoutWindow, OaatGroupSpec, Timestamp};
-use oaat_operator::items::{JsonPath, at_path, list};
-use oaat_operator::validate::{MAX_BYTES, MAX_ITEM, MAX_ITEMS, validate};
-use oaat_operator::windows;
+use oaat_api::json_path::JsonPath;
+use oaat_api::validate::{MAX_BYTES, MAX_ITEM, MAX_ITEMS, validate};
+use oaat_api::windows;
+use oaat_api::{BlackoutWindow, OaatGroupSpec, Timestamp};
+use oaat_operator::items::{at_path, list};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -170,7 +171,7 @@ fn window_refused(schedule: &str, duration: &str, zone: Option<&str>) -> bool {
         }
         Err(problems) => {
             assert!(
-                problems.iter().all(|words| words.len() < WORDS),
+                problems.iter().all(|error| error.to_string().len() < WORDS),
                 "{problems:?}"
             );
             true

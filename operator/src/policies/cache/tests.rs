@@ -1,7 +1,7 @@
 use super::*;
-use crate::DEFAULT_POLICY;
-use crate::api::{OnError, Timestamp};
 use crate::policy_limiter::permits;
+use default_component::DEFAULT_POLICY;
+use oaat_api::{OnError, Timestamp};
 use policy_host::{Host, Limits};
 use serde_json::{Value, json};
 use std::time::Duration;

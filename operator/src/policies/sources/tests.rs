@@ -100,7 +100,7 @@ fn object(keys: &[(&str, &[u8])]) -> ConfigMap {
 
 /// The documented algorithm under another digest.
 fn variant(name: u8) -> Vec<u8> {
-    [crate::DEFAULT_POLICY, &[0, 2, 1, name]].concat()
+    [default_component::DEFAULT_POLICY, &[0, 2, 1, name]].concat()
 }
 
 fn hostile(name: &str) -> Vec<u8> {

@@ -3,7 +3,7 @@
 
 use crate::samples::{Samples, ms, us};
 use anyhow::{Result, anyhow};
-use oaat_operator::DEFAULT_POLICY;
+use default_component::DEFAULT_POLICY;
 use oaat_tests::compiling::Compiler;
 use oaat_tests::operator::{self, root};
 use policy_host::{Item, Request};
@@ -59,8 +59,11 @@ pub fn measure() -> Result<()> {
 /// The policies of this repository.
 fn shipped() -> Result<Vec<(&'static str, Vec<u8>)>> {
     let mut shipped = vec![("policy-default", DEFAULT_POLICY.to_vec())];
-    for name in ["policy-backoff", "policy-fair"] {
-        let wasm = policy_build::build(&root().join(name), &root().join("target/policies"))?;
+    for name in ["backoff", "fair"] {
+        let wasm = policy_build::build(
+            &root().join("policies").join(name),
+            &root().join("target/policies"),
+        )?;
         shipped.push((name, wasm));
     }
     Ok(shipped)

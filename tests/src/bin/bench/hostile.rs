@@ -78,7 +78,10 @@ pub async fn measure(plane: &ControlPlane, kubeconfig: &Path, runs: usize) -> Re
     let places = [
         ("alone", Vec::new()),
         ("honest", neighbors("honest", honest)),
-        ("unwatched", neighbors("unwatched", worst.clone().into_iter())),
+        (
+            "unwatched",
+            neighbors("unwatched", worst.clone().into_iter()),
+        ),
         ("hostile", neighbors("hostile", worst.into_iter())),
     ];
     let mut measured = Vec::new();
@@ -129,7 +132,12 @@ fn cpu_seconds() -> BTreeMap<String, f64> {
             continue;
         }
         // utime, stime, cutime, and cstime: fields 14 to 17 of proc_pid_stat(5).
-        let times: Vec<f64> = fields.split(' ').skip(11).take(4).flat_map(str::parse).collect();
+        let times: Vec<f64> = fields
+            .split(' ')
+            .skip(11)
+            .take(4)
+            .flat_map(str::parse)
+            .collect();
         if let [user, system, child_user, child_system] = times[..] {
             *seconds.entry(name.to_owned()).or_default() += (user + system) / TICKS;
             let children = seconds.entry(format!("{name} children")).or_default();

@@ -3,11 +3,11 @@
 use crate::handover::{groups, node, rss};
 use crate::samples::{Samples, ms};
 use anyhow::{Context, Result, bail};
+use default_component::DEFAULT_POLICY;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{ObjectMeta, Patch, PatchParams};
 use kube::{Api, Client};
-use oaat_operator::DEFAULT_POLICY;
 use oaat_tests::{ControlPlane, Operator, OperatorOptions, operator};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

@@ -3,8 +3,8 @@
 use super::{busy, digest, merged, variant};
 use crate::world::{World, condition};
 use anyhow::Result;
+use default_component::DEFAULT_POLICY;
 use kube::api::DeleteParams;
-use oaat_operator::DEFAULT_POLICY;
 use serde_json::{Value, json};
 use std::time::Duration;
 

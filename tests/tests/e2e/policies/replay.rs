@@ -36,9 +36,10 @@ async fn a_decision_is_repeated_from_the_log_and_from_its_record() -> Result<()>
         })
         .await?;
 
+    let command_line = oaat_tests::operator::command_line()?;
     let replay =
         async |file: &std::path::Path, decided: &Value, known: bool| -> Result<(bool, String)> {
-            let mut command = tokio::process::Command::new(&world.options.binary);
+            let mut command = tokio::process::Command::new(&command_line);
             let request = decided["status"]["lastDecision"]["request"]
                 .as_str()
                 .unwrap_or_default();

@@ -113,7 +113,7 @@ async fn a_gzipped_policy_under_another_key_serves_as_well() -> Result<()> {
 
 #[tokio::test]
 async fn weights_of_items_and_the_state_of_a_policy_come_to_it_in_a_cluster() -> Result<()> {
-    let wasm = component("policy-fair").await?;
+    let wasm = component("policies/fair").await?;
     let world = World::new("policy-fair").await?;
     world.policy(&wasm).await?;
     world.work("exit 0", json!({})).await?;

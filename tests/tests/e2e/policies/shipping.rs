@@ -65,7 +65,7 @@ async fn the_guide_ships_a_policy_repeats_its_decision_and_clears_its_state() ->
     let mut world = World::without_operator("guide-shipping").await?;
     world.options.more = ["--log-decisions", "full"].map(Into::into).to_vec();
     world.start_operator().await?;
-    let wasm = component("policy-fair").await?;
+    let wasm = component("policies/fair").await?;
     let file = world.plane.folder().join("guide-my_policy.wasm");
     std::fs::write(&file, &wasm)?;
     let file = file.display().to_string();
@@ -116,12 +116,18 @@ async fn the_guide_ships_a_policy_repeats_its_decision_and_clears_its_state() ->
 async fn the_readme_ships_a_policy_that_the_example_uses() -> Result<()> {
     let readme = std::fs::read_to_string(root().join("README.md"))?;
     let world = World::new("readme-policy").await?;
-    for words in ["policy build policy-backoff", "policy pack policy-backoff"] {
+    for words in [
+        "policy build policies/backoff",
+        "policy pack policies/backoff",
+    ] {
         world.type_in(&command(&readme, words)?).await?;
     }
     let example = root().join("manifests/examples/own-policy.yaml");
     let said = std::fs::read_to_string(&example)?;
-    for words in ["policy build policy-backoff", "policy pack policy-backoff"] {
+    for words in [
+        "policy build policies/backoff",
+        "policy pack policies/backoff",
+    ] {
         assert!(
             said.contains(words),
             "the example says it otherwise: {words}"
@@ -130,7 +136,7 @@ async fn the_readme_ships_a_policy_that_the_example_uses() -> Result<()> {
     world
         .kubectl(&["apply", "-f", &example.display().to_string()])
         .await?;
-    let wasm = std::fs::read(root().join("policy-backoff/target/policy_backoff.wasm"))?;
+    let wasm = std::fs::read(root().join("policies/backoff/target/policy_backoff.wasm"))?;
     let group = world
         .until_object(
             "OaatGroup",

@@ -1,0 +1,4 @@
+//! `kubectl-oaat`: validates objects in files, and builds, tests, and ships selection policies.
+
+pub mod policy;
+pub mod validate;

@@ -1,0 +1,37 @@
+//! The command line: what people type. kubectl finds it as `kubectl oaat`.
+
+use clap::{Parser, Subcommand};
+use kubectl_oaat::{policy, validate};
+use std::process::ExitCode;
+
+/// Validates OaatGroups and OaatTypes, and builds, tests, and ships selection policies.
+#[derive(Parser)]
+#[command(name = "kubectl-oaat", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check OaatGroups and OaatTypes in files, without a cluster.
+    ///
+    /// Reports whether the API server would accept each object and the operator understand it, one
+    /// line per problem. Exits with 0 if there is no problem, 1 if there is one, and 2 if a file
+    /// cannot be read or no file contains an OaatGroup or OaatType.
+    Validate(validate::Files),
+    /// Build, test, and ship a selection policy.
+    #[command(subcommand)]
+    Policy(policy::Command),
+    /// Compile the policy on standard input. This program starts it itself, once per policy.
+    #[command(hide = true)]
+    CompilePolicy,
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Validate(files) => validate::run(&files),
+        Command::Policy(command) => policy::run(command, default_component::DEFAULT_POLICY),
+        Command::CompilePolicy => policy_host::run_compile_child(policy_host::Limits::default()),
+    }
+}

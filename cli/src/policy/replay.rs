@@ -1,0 +1,358 @@
+//! `policy replay`: repeats recorded decisions, and says whether they come out the same.
+
+use crate::policy::component;
+use anyhow::{Context, Result, bail};
+use policy_host::{Choice, DecisionRecord, Policy, RecordedAnswer, request_digest};
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What to repeat, and with which policies.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A recorded decision (of --record-decisions), or the operator's log, of which every
+    /// decision that it holds whole is repeated; `-` is standard input.
+    file: PathBuf,
+    /// The policy that decided, unless it was the built-in one. May be given several times:
+    /// each decision is repeated by the one with its sha256.
+    #[arg(long, value_name = "FILE")]
+    policy: Vec<PathBuf>,
+    /// Only decisions about the request with this sha256 (or the beginning of it), as a group's
+    /// status.lastDecision.request names it.
+    #[arg(long, value_name = "SHA256")]
+    request: Option<String>,
+}
+
+pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
+    let text = read(&args.file)?;
+    let mut records = recorded(&text);
+    if records.is_empty() {
+        let file = args.file.display();
+        if text.lines().any(|line| in_line(line).is_some()) {
+            bail!(
+                "{file}: this log contains only digests of decisions; to repeat decisions, start the operator with \
+                 --log-decisions full or --record-decisions DIR"
+            );
+        }
+        bail!(
+            "{file}: no recorded decision found; use a file from --record-decisions, or the log of an operator \
+             with --log-decisions full"
+        );
+    }
+    if let Some(wanted) = &args.request {
+        records.retain(|record| record.request_sha256.starts_with(wanted));
+        if records.is_empty() {
+            bail!(
+                "--request {wanted}: {} has no such decision",
+                args.file.display()
+            );
+        }
+    }
+    let mut policies = HashMap::new();
+    for file in args
+        .policy
+        .iter()
+        .map(PathBuf::as_path)
+        .chain([Path::new("default")])
+    {
+        let policy = component::load(file, built_in)?.policy;
+        policies.insert(policy.digest().to_owned(), policy);
+    }
+    let mut counts = [0_usize; 3];
+    for record in &records {
+        let (outcome, words) = match policies.get(&record.digest) {
+            Some(policy) => repeat(policy, record),
+            None => (
+                Outcome::Unknown,
+                format!(
+                    "was decided by sha256 {}; name that component by --policy",
+                    record.digest
+                ),
+            ),
+        };
+        counts[outcome as usize] += 1;
+        println!("{}", told(record, &words));
+    }
+    let [agree, differ, unknown] = counts;
+    println!("{agree} agree, {differ} differ, {unknown} could not be repeated");
+    Ok(match counts {
+        [_, 0, 0] => ExitCode::SUCCESS,
+        [_, 0, _] => ExitCode::from(2),
+        _ => ExitCode::FAILURE,
+    })
+}
+
+/// One line about one record. Who wrote the record is not known: nothing of it may reach the
+/// terminal as it is.
+fn told(record: &DecisionRecord, words: &str) -> String {
+    let request = &record.request;
+    let sha = record.request_sha256.get(..12).unwrap_or_default();
+    let line = format!(
+        "{}/{} at {}, request {sha}: {words}",
+        request.namespace,
+        request.group,
+        crate::policy::time(request.now)
+    );
+    crate::policy::plain(&line).replace('\n', " ")
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Outcome {
+    Agrees,
+    Differs,
+    Unknown,
+}
+
+/// Repeats one decision.
+fn repeat(policy: &Policy, record: &DecisionRecord) -> (Outcome, String) {
+    let digest = request_digest(&record.request);
+    if digest != record.request_sha256 {
+        return (
+            Outcome::Differs,
+            format!(
+                "the record was changed: its request has sha256 {digest}, and it says {}",
+                record.request_sha256
+            ),
+        );
+    }
+    if let RecordedAnswer::Error { reason, .. } = &record.answer
+        && reason == "Deadline"
+    {
+        let words = "was interrupted by the clock, which cannot be repeated";
+        return (Outcome::Unknown, words.into());
+    }
+    let again = DecisionRecord::new(policy, &record.request, &policy.evaluate(&record.request));
+    let same = again.answer == record.answer && again.fuel == record.fuel;
+    if let (Some(then), Some(now)) = (&record.engine, &again.engine)
+        && then != now
+        && !same
+    {
+        let words = format!(
+            "cannot be repeated here: recorded with wasmtime {} on {} and a fuel limit of {}; this is \
+             wasmtime {} on {} with a fuel limit of {}",
+            then.wasmtime, then.arch, then.fuel, now.wasmtime, now.arch, now.fuel
+        );
+        return (Outcome::Unknown, words);
+    }
+    if again.answer != record.answer {
+        return (
+            Outcome::Differs,
+            format!("differs: recorded {}, now {}", said(record), said(&again)),
+        );
+    }
+    if again.fuel != record.fuel {
+        return (
+            Outcome::Differs,
+            format!(
+                "differs in fuel: recorded {}, now {}",
+                record.fuel, again.fuel
+            ),
+        );
+    }
+    (
+        Outcome::Agrees,
+        format!("agrees: {}, fuel {}", said(record), record.fuel),
+    )
+}
+
+/// An answer in a few words.
+fn said(record: &DecisionRecord) -> String {
+    match &record.answer {
+        RecordedAnswer::Error { reason, message } => format!("{reason} ({message})"),
+        RecordedAnswer::Decision(decision) => {
+            let name = |i: usize| record.request.items.get(i).map(|item| item.name.as_str());
+            let note = decision
+                .note
+                .as_ref()
+                .map(|n| format!(" ({n})"))
+                .unwrap_or_default();
+            match (decision.chosen().and_then(name), &decision.choice) {
+                (Some(item), _) => format!("run {item:?}{note}"),
+                (None, Choice::Wait(Some(until))) => {
+                    format!(
+                        "wait until {}{note}",
+                        policy_cases::time::format_instant(*until)
+                    )
+                }
+                (None, _) => format!("wait{note}"),
+            }
+        }
+    }
+}
+
+fn read(file: &Path) -> Result<String> {
+    let mut bytes = Vec::new();
+    if file == Path::new("-") {
+        std::io::stdin().read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut bytes))
+    }
+    .with_context(|| format!("{}", file.display()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// All records in a text: one by itself, one on each line, or those in a log of either format.
+pub fn recorded(text: &str) -> Vec<DecisionRecord> {
+    if let Ok(record) = serde_json::from_str(text) {
+        return vec![record];
+    }
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    let all: Result<Vec<_>, _> = lines.map(serde_json::from_str).collect();
+    all.unwrap_or_else(|_| text.lines().filter_map(in_line).flatten().collect())
+}
+
+/// Who writes decisions into the operator's log.
+const RECORDER: &str = "oaat_operator::recorder";
+/// What is written of them.
+const DECIDED: [&str; 2] = ["decided", "no decision"];
+
+/// The record in a line of the operator's log: in one that tells of a decision, and in its
+/// place. Other lines may quote anything, also what looks like a record; `None` for those.
+fn in_line(line: &str) -> Option<Option<DecisionRecord>> {
+    if let Ok(object) = serde_json::from_str::<serde_json::Value>(line) {
+        let text = |key: &str| object.get(key)?.as_str();
+        let decided = text("target")? == RECORDER && DECIDED.contains(&text("message")?);
+        let record = || serde_json::from_str(text("record")?).ok();
+        return decided.then(record);
+    }
+    // TIME LEVEL TARGET: MESSAGE record={…} …, perhaps with the name of a pod before it.
+    let (mut rest, mut word);
+    rest = line;
+    loop {
+        (word, rest) = rest.trim_start().split_once(' ')?;
+        if matches!(word, "TRACE" | "DEBUG" | "INFO" | "WARN" | "ERROR") {
+            break;
+        }
+    }
+    let message = rest
+        .trim_start()
+        .strip_prefix(RECORDER)?
+        .strip_prefix(": ")?;
+    let fields = DECIDED
+        .iter()
+        .find_map(|words| message.strip_prefix(words))?;
+    let record = || {
+        let json = fields.strip_prefix(" record=")?;
+        let mut values = serde_json::Deserializer::from_str(json).into_iter::<DecisionRecord>();
+        values.next()?.ok()
+    };
+    Some(record())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use policy_host::Request;
+
+    fn record() -> DecisionRecord {
+        let request = Request {
+            namespace: "n".into(),
+            group: "record={".into(),
+            now: 0,
+            seed: u64::MAX,
+            settings: "{}".into(),
+            state: String::new(),
+            items: Vec::new(),
+            recent: Vec::new(),
+            extra: "{}".into(),
+        };
+        DecisionRecord {
+            digest: "d".into(),
+            engine: None,
+            contract: "1.0.0".into(),
+            request_sha256: request_digest(&request),
+            request,
+            fuel: 1,
+            answer: RecordedAnswer::Error {
+                reason: "PolicyError".into(),
+                message: "no \"more\"\n".into(),
+            },
+        }
+    }
+
+    #[test]
+    fn a_record_is_found_in_a_file_and_in_logs_of_either_format() {
+        let json = serde_json::to_string(&record()).unwrap();
+        let logged = format!("INFO oaat_operator::recorder: decided record={json} more=2");
+        let one = [
+            json.clone(),
+            serde_json::to_string_pretty(&record()).unwrap(),
+            format!("2026-01-01T00:00:00Z  {logged}\nother line"),
+            format!("[pod/oaat-operator-0/operator] 2026-01-01T00:00:00Z  {logged}"),
+            format!("2026 {}", logged.replace(": decided", ": no decision")),
+            format!(
+                "other\n{}",
+                serde_json::json!({
+                    "level": "INFO", "target": RECORDER, "message": "decided", "record": json,
+                })
+            ),
+        ];
+        for text in one {
+            assert_eq!(recorded(&text), [record()], "{text}");
+        }
+        assert_eq!(recorded(&format!("{json}\n\n{json}\n")).len(), 2);
+        assert!(recorded("nothing of that kind\n{}\n").is_empty());
+    }
+
+    #[test]
+    fn other_lines_have_no_records_whatever_they_quote() {
+        let json = serde_json::to_string(&record()).unwrap();
+        let decided = format!("INFO oaat_operator::recorder: decided record={json}");
+        let none = [
+            format!("x\n{json}"),
+            format!("2026  INFO oaat_operator::policy: {decided}"),
+            format!("2026  WARN kube_client: {decided}"),
+            format!("2026  INFO oaat_operator::recorder: decided why=\"{decided}\""),
+            format!("2026  INFO oaat_operator::recorder: decided why=x record={json}"),
+            serde_json::json!({ "target": RECORDER, "message": "x", "record": json }).to_string(),
+            serde_json::json!({ "target": "oaat_operator::policy", "message": "decided", "record": json })
+                .to_string(),
+        ];
+        for text in none {
+            assert!(
+                recorded(&format!("first line\n{text}")).is_empty(),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_log_of_digests_is_known_as_such() {
+        let digests = [
+            "2026  INFO oaat_operator::recorder: decided namespace=\"n\" group=\"g\" digest=\"d\""
+                .into(),
+            serde_json::json!({ "target": RECORDER, "message": "no decision", "digest": "d" })
+                .to_string(),
+        ];
+        for line in &digests {
+            assert_eq!(in_line(line), Some(None), "{line}");
+        }
+        assert_eq!(in_line("2026  INFO oaat_operator::run: stopped"), None);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), digests.join("\n")).unwrap();
+        let args = Args {
+            file: file.path().to_owned(),
+            policy: Vec::new(),
+            request: None,
+        };
+        let error = run(&args, &[]).unwrap_err().to_string();
+        assert!(error.contains("--log-decisions full"), "{error}");
+    }
+
+    #[test]
+    fn a_record_of_strangers_sends_the_terminal_nothing_that_it_acts_on() {
+        let mut evil = record();
+        evil.request.namespace = "\u{1b}[2J\u{9b}31m\u{202e}".into();
+        evil.answer = RecordedAnswer::Error {
+            reason: "\u{1b}]0;x\u{7}".into(),
+            message: "two\nlines".into(),
+        };
+        let line = told(&evil, "x\u{1b}");
+        assert!(!line.contains(char::is_control), "{line:?}");
+        assert!(
+            line.contains("u{1b}[2J") && !line.contains('\u{202e}'),
+            "{line:?}"
+        );
+    }
+}

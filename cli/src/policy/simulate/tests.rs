@@ -1,0 +1,102 @@
+use super::*;
+use crate::policy::testing::default_policy;
+use std::path::Path;
+
+const DIR: &str = env!("CARGO_MANIFEST_DIR");
+
+fn home_lab() -> (Scenario, History, Figures) {
+    let policy = crate::policy::component::load(Path::new("default"), default_policy())
+        .unwrap()
+        .policy;
+    let scenario = Scenario::read(&Path::new(DIR).join("examples/home-lab.yaml")).unwrap();
+    let history = live(&policy, &scenario).unwrap();
+    let figures = Figures::of(&scenario, &history);
+    (scenario, history, figures)
+}
+
+#[test]
+fn a_week_in_the_home_lab() {
+    let (scenario, history, figures) = home_lab();
+    assert_eq!((history.cut_short.clone(), history.errors), (None, 0));
+    assert_eq!(history, home_lab().1, "one seed, one history");
+    let figure = |name: &str| {
+        let found = figures.items.iter().find(|item| item.name == name);
+        found.unwrap_or_else(|| panic!("no {name}"))
+    };
+    let (mail, nas, photos) = (figure("mail"), figure("nas"), figure("photos-offsite"));
+    assert!(
+        (20..=28).contains(&mail.succeeded) && mail.failed == 0,
+        "{mail:?}"
+    );
+    assert!(photos.failed > 0 && photos.succeeded >= 5, "{photos:?}");
+    assert!(
+        nas.failed >= 3,
+        "it is tried again while it is broken: {nas:?}"
+    );
+    assert!(nas.longest_gap_ms > 36 * 3_600_000, "{nas:?}");
+    assert!(!figures.items.iter().any(|item| item.starved));
+
+    let text = timeline::timeline(&scenario, &history, &figures, 100);
+    let rows: Vec<_> = text.lines().collect();
+    assert!(rows.iter().all(|row| row.chars().count() <= 100), "{text}");
+    assert!(rows[0].contains("|Fri 2 Jan"), "{text}");
+    let nas = rows.iter().find(|row| row.starts_with("nas")).unwrap();
+    assert!(nas.contains("x-") || nas.contains("xx"), "{text}");
+    let laptop = rows.iter().find(|row| row.starts_with("laptop")).unwrap();
+    assert!(
+        laptop.starts_with(&format!("laptop{}", " ".repeat(30))),
+        "{text}"
+    );
+    let tables = timeline::tables(&scenario, &history, &figures);
+    assert!(
+        tables.contains("virtual-machine-2") && tables.contains("busy"),
+        "{tables}"
+    );
+}
+
+#[test]
+fn settings_that_the_policy_refuses_end_it_before_it_begins() {
+    let policy = crate::policy::component::load(Path::new("default"), default_policy())
+        .unwrap()
+        .policy;
+    let text = "{length: 1h, settings: {a: 1}, items: [{name: a, duration: 1m}]}";
+    let error = live(&policy, &Scenario::parse(text).unwrap())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error
+            .starts_with("the policy refuses the scenario's settings: the default policy takes no"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_command_writes_a_picture_and_its_figures() {
+    let folder = tempfile::tempdir().unwrap();
+    let svg = folder.path().join("week.svg");
+    let args = Args {
+        file: "default".into(),
+        scenario: Path::new(DIR).join("examples/home-lab.yaml"),
+        svg: Some(svg.clone()),
+        json: true,
+        width: None,
+        seed: Some(7),
+    };
+    assert_eq!(run(&args, default_policy()).unwrap(), ExitCode::SUCCESS);
+    let picture = std::fs::read_to_string(svg).unwrap();
+    roxmltree::Document::parse(&picture).unwrap();
+    assert!(picture.contains("seed 7"));
+
+    let (scenario, history, figures) = home_lab();
+    let policy = crate::policy::component::load(Path::new("default"), default_policy())
+        .unwrap()
+        .policy;
+    let report = report(&policy, &scenario, &history, &figures);
+    assert_eq!(
+        report["runs"].as_array().map(Vec::len),
+        Some(history.runs.len())
+    );
+    assert_eq!(report["figures"]["items"][0]["name"], "mail");
+    assert_eq!(report["runs"][0]["outcome"], "succeeded");
+    assert_eq!(report["cutShort"], Value::Null);
+}

@@ -1,0 +1,427 @@
+//! `OaatGroup`: items, how often each must succeed, and their status.
+
+use super::{
+    BlackoutWindow, ItemOptions, ItemSource, ItemsFrom, PolicyInUse, PolicySpec, RejectedPolicy,
+    Timestamp, duration,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A group of items that run one at a time.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "kawaja.net",
+    version = "v1",
+    kind = "OaatGroup",
+    plural = "oaatgroups",
+    singular = "oaatgroup",
+    shortname = "og",
+    category = "oaat",
+    namespaced,
+    status = "OaatGroupStatus",
+    doc = "A group of items that run one at a time.",
+    printcolumn = r#"{"name":"LastRun","type":"date","jsonPath":".status.lastRun"}"#,
+    printcolumn = r#"{"name":"State","type":"string","jsonPath":".status.state"}"#,
+    printcolumn = r#"{"name":"CurrentlyRunning","type":"string","jsonPath":".status.currentlyRunning"}"#,
+    printcolumn = r#"{"name":"Next","type":"string","jsonPath":".status.next"}"#,
+    printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.message"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Pod","type":"string","jsonPath":".status.pod","priority":1}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct OaatGroupSpec {
+    /// Name of the OaatType, in the same namespace, that defines how items run.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = super::object_name("oaatType must be the name of an OaatType, such as backup: lowercase letters, digits, '-', and '.', with a letter or digit at both ends"))]
+    pub oaat_type: String,
+
+    /// The items to run: up to 2,000 unique names of 1 to 300 characters. A name is any text
+    /// without control characters, such as a path.
+    #[serde(default)]
+    #[x_kube(validation = ("self.map(item, size(item)).sum() <= 120000", "oaatItems must have at most 120000 characters in all names together; use shorter names, or several groups"))]
+    #[x_kube(validation = (r"self.all(item, !item.matches(r'[\x00-\x1f\x7f]'))", "an item of oaatItems must not contain a control character, such as a line break or a tab; use one line of plain text, such as /srv/backup"))]
+    #[schemars(
+        length(max = 2000),
+        inner(length(min = 1, max = 300)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub oaat_items: Vec<String>,
+
+    /// Sources of more items. Their items follow those in oaatItems, in the order of the sources.
+    /// Duplicate names are ignored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 10),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub items_from: Vec<ItemsFrom>,
+
+    /// Suspends the group: while true, no item starts. A run in progress continues.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub suspend: bool,
+
+    /// Recurring time windows in which no item starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "atomic"))]
+    pub blackout_windows: Vec<BlackoutWindow>,
+
+    /// Runs each item until it succeeds once. The group is then complete. While true, frequency is
+    /// ignored.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub each_once: bool,
+
+    /// How often each item must succeed, such as 5m, 1h 30m, or 2days. Defaults to 1h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = duration(" && self.matches('[1-9]')", "frequency must be a duration longer than zero, such as 5m, 1h 30m, or 2days"))]
+    pub frequency: Option<String>,
+
+    /// The cool-off period of an item after a failure, such as 10m. Defaults to 0s: no cool-off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = duration("", "failureCoolOff must be a duration, such as 30s, 10m, or 1h 30m"))]
+    pub failure_cool_off: Option<String>,
+
+    /// How long a pod may take to start its first container, such as 15m. After that, the operator
+    /// deletes the pod and the run fails. Defaults to 15m; 0s disables the timeout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = duration("", "startTimeout must be a duration, such as 15m, or 0s for no timeout"))]
+    pub start_timeout: Option<String>,
+
+    /// How long finished pods are kept, so that their logs can be read. Defaults to 12h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = duration("", "podRetention must be a duration, such as 12h or 2days, or 0s to keep no finished pods"))]
+    pub pod_retention: Option<String>,
+
+    /// The maximum number of finished pods that are kept. The oldest are deleted first. Defaults to
+    /// 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10000))]
+    pub pod_history_limit: Option<i32>,
+
+    /// Ignored. This field of the original operator is replaced by blackoutWindows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), schema_with = "objects")]
+    pub windows: Vec<Value>,
+
+    /// The selection policy. Defaults to the built-in policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicySpec>,
+
+    /// Per-item settings by item name. Entries for unknown items are ignored.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 2000))]
+    pub item_options: BTreeMap<String, ItemOptions>,
+}
+
+/// The schema of a list of any objects.
+fn objects(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "array",
+        "items": { "type": "object", "x-kubernetes-preserve-unknown-fields": true },
+    })
+}
+
+/// The observed state of a group. Only the operator writes it.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct OaatGroupStatus {
+    /// The generation of the spec that this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// One of Running, Idle, Waiting, Blackout, Suspended, Complete, Invalid, and Blocked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// A human-readable description of the state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The item that is running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub currently_running: Option<String>,
+    /// The pod of the item that is running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// When a run last started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run: Option<Timestamp>,
+    /// When the next item is due, if no item is running and the time is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// `Ready`, `PolicyReady`, and `Running`. Also `ItemsReady` with itemsFrom, and `Complete` with
+    /// eachOnce.
+    #[serde(default)]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// The number of the latest run. It never decreases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<i64>,
+    /// The run in progress. Only the pod with its UID may run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<Current>,
+    /// The latest result of each source in spec.itemsFrom.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub item_sources: Vec<ItemSource>,
+    /// The status of each item, by name. Items that are missing from their source are kept for a
+    /// day.
+    #[serde(default)]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+    pub items: BTreeMap<String, ItemStatus>,
+    /// The latest runs, newest first.
+    #[serde(default)]
+    #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "atomic"))]
+    pub history: Vec<RunRecord>,
+    /// The policy that made the latest decision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyInUse>,
+    /// The component in the group's policy ConfigMap, if the operator rejected it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected_policy: Option<RejectedPolicy>,
+    /// The state that the policy keeps between decisions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_state: Option<String>,
+    /// The source that `policyState` belongs to. Later policies from the same source receive the
+    /// state. Policies from other sources do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_state_of: Option<String>,
+    /// The decision that started the latest run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_decision: Option<LastDecision>,
+    /// The latest request in the annotation oaat.kawaja.net/run-now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_now: Option<RunNow>,
+    /// Consecutive pods that the API server rejected. Absent if the latest pod was accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<Rejected>,
+}
+
+/// The run in progress.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Current {
+    /// The number of the run.
+    pub run: i64,
+    /// The item that is running.
+    pub item: String,
+    /// The name of the pod.
+    pub pod_name: String,
+    /// The UID of the pod. A pod with the same name and another UID is a different pod.
+    pub pod_uid: String,
+    /// When the operator claimed the pod.
+    pub claimed: Timestamp,
+    /// Why the operator is ending the run. Set before it ends the run. Always written, as null if
+    /// unset, because a merge patch keeps omitted fields.
+    #[serde(default)]
+    pub stopping: Option<Stopping>,
+    /// When a later reconcile took over releasing the pod, because the one that claimed it was slow
+    /// or interrupted. Always written, as `stopping` is.
+    #[serde(default)]
+    pub resumed: Option<Timestamp>,
+}
+
+/// Why the operator is ending a run.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Stopping {
+    /// `StartTimeout`: no container started in time. `Blackout`: a window that stops runs opened.
+    /// `GateRemoved`: the pod's scheduling gate was removed, but not by the operator.
+    pub reason: String,
+    /// A human-readable description of the reason.
+    pub message: String,
+    /// When the operator decided to end the run.
+    pub since: Timestamp,
+}
+
+/// The state of an item.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ItemState {
+    /// It is running.
+    Running,
+    /// It can run now.
+    #[default]
+    Ready,
+    /// It succeeded recently and is not due.
+    Fresh,
+    /// It failed recently and is in its cool-off period.
+    Cooling,
+    /// The policy defers it.
+    Deferred,
+    /// The operator does not allow it to start now.
+    Held,
+}
+
+impl fmt::Display for ItemState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// The status and the history of an item.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
+pub struct ItemStatus {
+    /// The exact name. `kubectl describe` reformats the keys of the map.
+    #[serde(default)]
+    pub item: String,
+    /// The state of the item.
+    #[serde(default)]
+    pub state: ItemState,
+    /// A human-readable description of the state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// When the item last succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_success: Option<Timestamp>,
+    /// When the item last failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<Timestamp>,
+    /// The number of failures since the last success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<i32>,
+    /// The exit code of the last run, if a container exited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_exit_code: Option<i32>,
+    /// When the item last started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_started: Option<Timestamp>,
+    /// When the last run of the item ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_finished: Option<Timestamp>,
+    /// The number of recorded runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<i64>,
+    /// When the state is next expected to change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Timestamp>,
+    /// When the item went missing from all sources. It does not start, and its history is deleted
+    /// after a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_since: Option<Timestamp>,
+    /// The last success as the original operator wrote it, until it is migrated.
+    #[serde(
+        default,
+        rename = "last_success",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(skip)]
+    pub old_last_success: Option<Value>,
+    /// The last failure as the original operator wrote it, until it is migrated.
+    #[serde(
+        default,
+        rename = "last_failure",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(skip)]
+    pub old_last_failure: Option<Value>,
+    /// The failure count as the original operator wrote it, until it is migrated.
+    #[serde(
+        default,
+        rename = "failure_count",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(skip)]
+    pub old_failure_count: Option<Value>,
+}
+
+/// The result of a run.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RunResult {
+    /// All containers exited with 0.
+    Succeeded,
+    /// The run failed.
+    Failed,
+    /// The operator stopped the run. It counts as neither a success nor a failure.
+    Stopped,
+}
+
+impl fmt::Display for RunResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// A finished run.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RunRecord {
+    /// The number of the run.
+    pub run: i64,
+    /// The item that ran.
+    pub item: String,
+    /// The name of the pod. Absent if no pod was created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// When the run started.
+    pub started: Timestamp,
+    /// When the run ended.
+    pub finished: Timestamp,
+    /// The result of the run.
+    pub result: RunResult,
+    /// A CamelCase reason, such as Completed, Error, Evicted, or PodDisappeared.
+    pub reason: String,
+    /// A human-readable description of the reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The exit code that determined the result, if a container exited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+}
+
+/// The decision that started the latest run.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct LastDecision {
+    /// When the decision was made.
+    pub time: Timestamp,
+    /// The seed that broke ties, in hexadecimal.
+    pub seed: String,
+    /// The fuel that the policy used.
+    pub fuel: i64,
+    /// The sha256 of the policy's component.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// The sha256 of the request. It identifies the decision in the operator's log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    /// The item that the policy chose.
+    pub item: String,
+    /// The explanation that the policy gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// The latest request in the annotation oaat.kawaja.net/run-now. Until the request is done, its
+/// items that last started before `time` are pending.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct RunNow {
+    /// The token of the latest request. Each token is processed once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// When the operator first saw the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Timestamp>,
+    /// Whether all items of the request have started, or the annotation was removed.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub done: bool,
+    /// What is wrong with the annotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// Consecutive pods that the API server rejected.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct Rejected {
+    /// The number of rejected pods.
+    pub count: i32,
+    /// The group starts no item before this time.
+    pub until: Timestamp,
+    /// The API server's message about the latest rejection.
+    pub message: String,
+}

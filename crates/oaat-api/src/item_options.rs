@@ -1,0 +1,54 @@
+//! `spec.itemOptions`: per-item settings.
+
+use super::{duration, policy};
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Settings of an item that override those of the group.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ItemOptions {
+    /// How often this item must succeed. Overrides the group's frequency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = duration(" && self.matches('[1-9]')", "frequency must be a duration longer than zero, such as 5m, 1h 30m, or 2days"))]
+    pub frequency: Option<String>,
+
+    /// The cool-off period of this item after a failure. Overrides the group's failureCoolOff.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = duration("", "failureCoolOff must be a duration, such as 30s, 10m, or 1h 30m"))]
+    pub failure_cool_off: Option<String>,
+
+    /// Suspends this item: while true, it does not start.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub suspend: bool,
+
+    /// Environment variables for every container of this item's pods. They override variables of
+    /// the same name in the OaatType.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 20),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub env: Vec<Variable>,
+
+    /// Settings of this item for the policy. The policy defines which settings it supports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "policy::object")]
+    pub settings: Option<Map<String, Value>>,
+}
+
+/// An environment variable of a container.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct Variable {
+    /// Name of the variable.
+    #[schemars(length(min = 1, max = 128))]
+    #[x_kube(validation = ("self != 'OAAT_ITEM' && self.matches('^[ -<>-~]+$')", "a variable of itemOptions must have a name of ASCII characters without '=', such as LEVEL; OAAT_ITEM is reserved for the item's name"))]
+    pub name: String,
+    /// Value of the variable. `{{oaat_item}}` is replaced with the item's name, as in the OaatType.
+    #[serde(default)]
+    #[schemars(length(max = 32768))]
+    pub value: String,
+}

@@ -1,0 +1,86 @@
+//! The API `kawaja.net/v1`: what users write and what the operator answers.
+
+pub mod crd;
+mod group;
+mod item_options;
+mod items_from;
+pub mod json_path;
+mod oaat_type;
+mod policy;
+pub mod text;
+mod time;
+pub mod validate;
+mod window;
+pub mod windows;
+
+pub use group::{
+    Current, ItemState, ItemStatus, LastDecision, OaatGroup, OaatGroupSpec, OaatGroupStatus,
+    Rejected, RunNow, RunRecord, RunResult, Stopping,
+};
+pub use item_options::{ItemOptions, Variable};
+pub use items_from::{
+    HeaderFrom, HeaderSource, ItemSource, ItemsContainer, ItemsFrom, ItemsHttp, ItemsKey,
+    SecretKeyRef,
+};
+pub use oaat_type::{OaatType, OaatTypeSpec, OaatTypeStatus, PodMetadata};
+pub use policy::{OnError, PolicyInUse, PolicyKey, PolicySpec, RejectedPolicy};
+pub use time::Timestamp;
+pub use window::{BlackoutWindow, Running};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff;
+use kube::core::cel::Rule;
+
+/// The rule for a duration as humantime reads it, but for units below a millisecond, with
+/// `more` to it.
+fn duration(more: &str, message: &str) -> Rule {
+    const UNITS: &str = "ms|msec|millis|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|wks?|weeks?|M|months?|y|yrs?|years?";
+    Rule::new(format!("self.matches('^([0-9]+ *({UNITS}) *)+$'){more}")).message(message)
+}
+
+/// The rule for the name of another object.
+fn object_name(message: &str) -> Rule {
+    const NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+    Rule::new(format!("self.matches('{NAME}')")).message(message)
+}
+
+/// Fields that are false as a rule are left out.
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// Sets a condition after the rule of the Kubernetes API conventions: the
+/// transition time changes only when the status does. The message is cleaned.
+pub fn set_condition(
+    conditions: &mut Vec<Condition>,
+    now: Timestamp,
+    generation: Option<i64>,
+    (type_, status, reason, message): (&str, bool, &str, String),
+) {
+    let status = if status { "True" } else { "False" };
+    let time = Time(jiff::Timestamp::from_millisecond(now.0).unwrap_or_default());
+    let fresh = Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: text::clean(&message, text::CONDITION),
+        last_transition_time: time,
+        observed_generation: generation,
+    };
+    match conditions.iter_mut().find(|c| c.type_ == type_) {
+        Some(old) => {
+            let since = old.last_transition_time.clone();
+            let changed = old.status != fresh.status;
+            *old = fresh;
+            if !changed {
+                old.last_transition_time = since;
+            }
+        }
+        None => conditions.push(fresh),
+    }
+}
+
+/// The condition of a type, if it is there.
+pub fn condition<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|c| c.type_ == type_)
+}

@@ -1,0 +1,73 @@
+//! `OaatType`: how to run an item.
+
+use crate::crd;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Defines how to run the items of the groups that reference it.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "kawaja.net",
+    version = "v1",
+    kind = "OaatType",
+    plural = "oaattypes",
+    singular = "oaattype",
+    shortname = "ot",
+    category = "oaat",
+    namespaced,
+    status = "OaatTypeStatus",
+    doc = "Defines how to run the items of the groups that reference it.",
+    printcolumn = r#"{"name":"Valid","type":"string","jsonPath":".status.conditions[?(@.type==\"Valid\")].status"}"#,
+    printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.conditions[?(@.type==\"Valid\")].message"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[x_kube(validation = ("has(self.podspec)", "podspec is missing; set the pod to run, such as podspec: {container: {name: main, image: busybox, command: [\"true\"]}}"))]
+#[serde(rename_all = "camelCase")]
+pub struct OaatTypeSpec {
+    /// How items run. The only supported value is `pod`.
+    #[serde(rename = "type")]
+    #[x_kube(validation = ("self == 'pod'", "type must be pod, which is the only supported value"))]
+    #[schemars(length(max = 64))]
+    pub type_: String,
+
+    /// The pod of a run: a PodSpec with `containers`, or with a single `container`. In commands,
+    /// arguments, and environment values, {{oaat_item}} is replaced with the item's name. Every
+    /// container also gets the name in the environment variable OAAT_ITEM. restartPolicy must be
+    /// Never or omitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crd::pod_spec")]
+    pub podspec: Option<serde_json::Map<String, serde_json::Value>>,
+
+    /// Labels and annotations of the pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_metadata: Option<PodMetadata>,
+}
+
+/// Labels and annotations of pods. Those that the operator sets take precedence.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct PodMetadata {
+    /// Labels of the pods.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "crd::labels")]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of the pods.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "crd::annotations")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// The observed state of an OaatType.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct OaatTypeStatus {
+    /// The generation of the spec that the conditions describe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Valid`: whether the API server accepts pods of this type.
+    #[serde(default)]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}

@@ -1,0 +1,95 @@
+//! `spec.policy`: the selection policy of a group. `status.policy`: the policy that made the latest
+//! decision.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// A selection policy that replaces the built-in one.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicySpec {
+    /// The key of a ConfigMap that contains the policy's component.
+    pub config_map: PolicyKey,
+
+    /// The sha256 of the uncompressed component, as 64 hexadecimal digits. If set, no other
+    /// component decides for this group. `kubectl-oaat policy check` prints it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = (r"self.matches('^(sha256:)?[0-9a-fA-F]{64}$')", "sha256 must be 64 hex digits, as sha256sum and `kubectl-oaat policy check` print them"))]
+    #[schemars(length(max = 71))]
+    pub sha256: Option<String>,
+
+    /// Settings for the policy. The policy defines which settings it supports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "object")]
+    pub settings: Option<Map<String, Value>>,
+
+    /// What to do while the policy makes no decision and no earlier policy is available. Hold (the
+    /// default) starts no item. UseDefault lets the built-in policy decide.
+    #[serde(default)]
+    pub on_error: OnError,
+}
+
+/// A key of a ConfigMap in the group's namespace.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct PolicyKey {
+    /// Name of the ConfigMap.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = super::object_name("configMap.name must be the name of a ConfigMap, such as backoff: lowercase letters, digits, '-', and '.', with a letter or digit at both ends"))]
+    pub name: String,
+    /// Key in its `binaryData`. The value is a WebAssembly component, plain or compressed with
+    /// gzip. Defaults to policy.wasm.
+    #[serde(default = "default_key")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = ("self.matches('^[-._a-zA-Z0-9]+$')", "configMap.key must be a key of a ConfigMap, such as policy.wasm: letters, digits, '-', '_', and '.'"))]
+    pub key: String,
+}
+
+fn default_key() -> String {
+    "policy.wasm".into()
+}
+
+/// What to do while a policy makes no decision.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// Start no item.
+    #[default]
+    Hold,
+    /// Let the built-in policy decide.
+    UseDefault,
+}
+
+/// The schema of any JSON object.
+pub(super) fn object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
+
+/// The policy that made the latest decision.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct PolicyInUse {
+    /// Where the policy comes from: `default` for the built-in policy, or a key of a ConfigMap.
+    pub source: String,
+    /// The sha256 of its component.
+    pub digest: String,
+    /// The contract version that it implements.
+    pub contract: String,
+    /// The sha256 of the group's previous policy, if the built-in policy replaces it because it is
+    /// no longer available.
+    #[serde(default, rename = "insteadOf", skip_serializing_if = "Option::is_none")]
+    pub instead_of: Option<String>,
+}
+
+/// A component that the operator rejected. It is compiled again only if the value in the ConfigMap
+/// or the operator's version changes, so a restart does not repeat the failure.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct RejectedPolicy {
+    /// The sha256 of the value in the ConfigMap, in lowercase hexadecimal.
+    pub sha256: String,
+    /// The reason, as in the PolicyReady condition.
+    pub reason: String,
+    /// The message, as in the PolicyReady condition.
+    pub message: String,
+    /// The version of the operator that rejected it.
+    pub operator: String,
+}

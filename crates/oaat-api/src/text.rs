@@ -1,0 +1,215 @@
+//! Text that leaves the operator: how long it may be, and where it is cleaned.
+//!
+//! Conditions are cleaned by [`clean`] in [`crate::set_condition`], other messages of a status
+//! in [`clean_status`] before it is written, events by the operator when it sends them, and the API
+//! server's messages when they are received. The operator escapes its log. Data,
+//! such as the names of items, is kept unchanged.
+
+use crate::OaatGroupStatus;
+pub use plain_text::{clean, escape, is_unprintable, list};
+
+/// The maximum length of a condition's message in bytes. The API allows 32 KiB.
+pub const CONDITION: usize = 2048;
+/// The maximum length of an event's note in bytes, set by the events API.
+pub const EVENT: usize = 1024;
+/// The maximum length of other messages in a status in bytes: of the group, a run, or an API server
+/// error.
+pub const MESSAGE: usize = 1024;
+/// The maximum length of one problem of a source of items or of a spec, in bytes.
+pub const PROBLEM: usize = 400;
+/// The maximum length of an item's message in bytes, in a group with few items.
+const ITEM: usize = 512;
+/// The maximum bytes of the messages of all items of a group in total. The names of 2,000 items
+/// take up to 120,000 bytes, and the API server stores each of them five times (spec, managed
+/// fields, twice in the status, and possibly kubectl's annotation). The times and counters of an
+/// item take up to 310 bytes. With these messages and the rest of a status (70,000 bytes), the
+/// total is below the 1.5 MiB that etcd accepts.
+const ITEMS: usize = 200_000;
+/// The maximum length of the name of an item or another object in a message, in bytes.
+pub const NAME: usize = 128;
+/// The maximum length of a container's termination message in bytes.
+pub const LAST_WORDS: usize = 200;
+/// Cleans the name of an item or another object for a message.
+pub fn name(name: &str) -> String {
+    clean(name, NAME)
+}
+
+/// Cleans all messages of a status.
+pub fn clean_status(status: &mut OaatGroupStatus) {
+    let tidy = |text: &mut String, max| *text = clean(text, max);
+    let each = ITEM.min(ITEMS / status.items.len().max(1));
+    let items = status.items.values_mut();
+    for message in items.filter_map(|item| item.message.as_mut()) {
+        tidy(message, each);
+    }
+    for run in &mut status.history {
+        tidy(&mut run.reason, NAME);
+        run.message.iter_mut().for_each(|text| tidy(text, MESSAGE));
+    }
+    for source in &mut status.item_sources {
+        tidy(&mut source.source, PROBLEM);
+        source
+            .problem
+            .iter_mut()
+            .for_each(|text| tidy(text, PROBLEM));
+    }
+    let texts = [
+        status.message.as_mut(),
+        status
+            .current
+            .as_mut()
+            .and_then(|c| Some(&mut c.stopping.as_mut()?.message)),
+        status.last_decision.as_mut().and_then(|d| d.why.as_mut()),
+        status.run_now.as_mut().and_then(|r| r.problem.as_mut()),
+        status.rejected.as_mut().map(|r| &mut r.message),
+        status.rejected_policy.as_mut().map(|r| &mut r.message),
+    ];
+    for text in texts.into_iter().flatten() {
+        tidy(text, MESSAGE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{OaatGroup, Timestamp, set_condition};
+    use kube::CustomResourceExt;
+    use serde_json::{Map, Value, json};
+    use std::collections::BTreeSet;
+
+    /// A value that the schema allows, in which every text is hostile.
+    fn hostile(schema: &Value) -> Value {
+        let text = format!("\x1b[2Ja\u{202e}b\u{200b}\n{}", "ü".repeat(3000));
+        match schema["type"].as_str().unwrap_or_default() {
+            "string" => match (&schema["enum"][0], schema["format"].as_str()) {
+                (_, Some("date-time")) => json!("2026-01-01T00:00:00Z"),
+                (Value::Null, _) => json!(text),
+                (first, _) => first.clone(),
+            },
+            "integer" => json!(1),
+            "boolean" => json!(true),
+            "array" => json!([hostile(&schema["items"])]),
+            _ => {
+                let none = Map::new();
+                let fields = schema["properties"].as_object().unwrap_or(&none);
+                let mut map: Map<_, _> = fields
+                    .iter()
+                    .map(|(name, field)| (name.clone(), hostile(field)))
+                    .collect();
+                if schema["additionalProperties"].is_object() {
+                    map.insert(text, hostile(&schema["additionalProperties"]));
+                }
+                Value::Object(map)
+            }
+        }
+    }
+
+    /// The fields with unprintable characters, or with more bytes than a sentence may have.
+    fn unclean(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+        match value {
+            Value::String(text) if text.contains(is_unprintable) || text.len() > CONDITION => {
+                found.insert(path.to_owned());
+            }
+            Value::Array(list) => list.iter().for_each(|each| unclean(each, path, found)),
+            Value::Object(map) => {
+                for (key, value) in map {
+                    let key = if key.contains(is_unprintable) {
+                        "*"
+                    } else {
+                        key
+                    };
+                    unclean(value, &format!("{path}.{key}"), found);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_sentence_of_a_status_is_cleaned_and_data_is_kept() {
+        let crd = serde_json::to_value(OaatGroup::crd()).unwrap();
+        let schema = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/status");
+        let mut status: OaatGroupStatus = serde_json::from_value(hostile(schema.unwrap())).unwrap();
+        let before = serde_json::to_value(&status).unwrap();
+        clean_status(&mut status);
+        let after = serde_json::to_value(&status).unwrap();
+        let mut found = BTreeSet::new();
+        unclean(&after, "", &mut found);
+        // Names of items, what the policy keeps for itself, and what the API server or this operator
+        // has made. Conditions are cleaned as they are set.
+        let data = [
+            ".conditions.message",
+            ".conditions.reason",
+            ".conditions.status",
+            ".conditions.type",
+            ".current.item",
+            ".current.podName",
+            ".current.podUid",
+            ".current.stopping.reason",
+            ".currentlyRunning",
+            ".history.item",
+            ".history.pod",
+            ".itemSources.definition",
+            ".itemSources.items",
+            ".itemSources.name",
+            ".itemSources.pod",
+            ".itemSources.podUid",
+            ".items.*.item",
+            ".lastDecision.digest",
+            ".lastDecision.item",
+            ".lastDecision.request",
+            ".lastDecision.seed",
+            ".next",
+            ".pod",
+            ".policy.contract",
+            ".policy.digest",
+            ".policy.insteadOf",
+            ".policy.source",
+            ".policyState",
+            ".policyStateOf",
+            ".rejectedPolicy.operator",
+            ".rejectedPolicy.reason",
+            ".rejectedPolicy.sha256",
+            ".runNow.token",
+            ".state",
+        ];
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), data);
+        assert_eq!(before["currentlyRunning"], after["currentlyRunning"]);
+        let mut again = status.clone();
+        clean_status(&mut again);
+        assert_eq!(again, status);
+    }
+
+    #[test]
+    fn conditions_are_cleaned_as_they_are_set() {
+        let mut conditions = Vec::new();
+        let message = format!("a\u{202e}b\n{}", "x".repeat(9000));
+        set_condition(
+            &mut conditions,
+            Timestamp(0),
+            None,
+            ("Ready", false, "R", message),
+        );
+        assert!(conditions[0].message.starts_with("ab x"));
+        assert_eq!(conditions[0].message.len(), CONDITION);
+    }
+
+    #[test]
+    fn the_messages_of_all_items_fit_into_one_object() {
+        let mut status = OaatGroupStatus::default();
+        for count in [1, 300, 2000] {
+            for n in 0..count {
+                let item = status.items.entry(n.to_string()).or_default();
+                item.message = Some("x".repeat(9000));
+            }
+            clean_status(&mut status);
+            let messages = status
+                .items
+                .values()
+                .filter_map(|item| item.message.as_ref());
+            let bytes: usize = messages.map(String::len).sum();
+            assert!((1..=ITEMS).contains(&bytes), "{bytes}");
+            assert!(bytes >= count * 100);
+        }
+    }
+}

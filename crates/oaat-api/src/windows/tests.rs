@@ -1,0 +1,288 @@
+//! The rule, against a reference that goes from minute to minute and matches patterns by itself.
+
+use super::*;
+use proptest::prelude::*;
+use serde_json::json;
+use std::collections::BTreeSet;
+
+const MINUTE: i64 = 60_000;
+
+fn window(schedule: &str, minutes: i64, zone: &str, more: serde_json::Value) -> Window {
+    let mut spec = json!({ "schedule": schedule, "duration": "1m", "timeZone": zone });
+    if let (Some(spec), Some(more)) = (spec.as_object_mut(), more.as_object()) {
+        spec.extend(more.clone());
+    }
+    let spec: BlackoutWindow = serde_json::from_value(spec).unwrap();
+    Window::read(&spec, Duration::from_secs(60 * minutes as u64)).unwrap()
+}
+
+fn at(text: &str) -> Timestamp {
+    Timestamp(text.parse::<jiff::Timestamp>().unwrap().as_millisecond())
+}
+
+/// Whether a field of a pattern names a number.
+fn names(field: &str, number: i64, highest: i64) -> bool {
+    field.split(',').any(|part| {
+        let (range, step) = part.split_once('/').unwrap_or((part, "1"));
+        let step: i64 = step.parse().unwrap();
+        let (low, high) = match range.split_once('-') {
+            _ if range == "*" => (0, highest),
+            Some((low, high)) => (low.parse().unwrap(), high.parse().unwrap()),
+            None => (range.parse().unwrap(), range.parse().unwrap()),
+        };
+        let first = if range == "*" && highest < 32 && highest != 23 && highest != 6 {
+            1
+        } else {
+            low
+        };
+        (low..=high).contains(&number) && (number - first) % step == 0
+    })
+}
+
+fn matches(schedule: &str, local: DateTime) -> bool {
+    let fields: Vec<&str> = schedule.split(' ').collect();
+    let day = names(fields[2], local.day().into(), 31);
+    let weekday = names(fields[4], local.weekday().to_sunday_zero_offset().into(), 6);
+    // As cron has it: where both are given, either will do.
+    let days = match (fields[2] == "*", fields[4] == "*") {
+        (false, false) => day || weekday,
+        _ => day && weekday,
+    };
+    names(fields[0], local.minute().into(), 59)
+        && names(fields[1], local.hour().into(), 23)
+        && days
+        && names(fields[3], local.month().into(), 12)
+}
+
+/// All minutes between two at which a window opens, one after the other.
+fn openings(schedule: &str, zone: &TimeZone, from: i64, to: i64) -> BTreeSet<i64> {
+    let local =
+        |minute: i64| zone.to_datetime(jiff::Timestamp::from_millisecond(minute * MINUTE).unwrap());
+    let mut found = BTreeSet::new();
+    let mut before = local(from - 1);
+    for minute in from..=to {
+        let now = local(minute);
+        if matches(schedule, now) {
+            found.insert(minute);
+        }
+        // What the clocks skip in between.
+        let mut skipped = before.checked_add(SignedDuration::from_mins(1)).unwrap();
+        while skipped < now {
+            if matches(schedule, skipped) {
+                found.insert(minute);
+            }
+            skipped = skipped.checked_add(SignedDuration::from_mins(1)).unwrap();
+        }
+        before = now;
+    }
+    found
+}
+
+const SCHEDULES: [&str; 14] = [
+    "0 1 * * *",
+    "30 2 * * *",
+    "59 23 * * *",
+    "0 0 1 * *",
+    "15 3 31 * *",
+    "0 22 * * 1-5",
+    "30 1 * * 0",
+    "*/20 * * * *",
+    "5-10 2 * * *",
+    "0 */6 * 3,10,11 *",
+    "0 4 29 2 *",
+    "0 12 13 * 5",
+    "45 0-3 * * *",
+    "* 2 * * *",
+];
+
+const ZONES_TRIED: [&str; 8] = [
+    "UTC",
+    "Europe/Berlin",
+    "America/New_York",
+    "Australia/Lord_Howe",
+    "Asia/Kolkata",
+    "America/St_Johns",
+    "Africa/Casablanca",
+    "Pacific/Apia",
+];
+
+/// Moments of which a few days around are of interest: changes of the clocks, ends of months,
+/// leap days, the day that Samoa left out.
+fn moments() -> impl Strategy<Value = i64> {
+    let special = [
+        "2024-02-28T12:00:00Z",
+        "2025-03-30T00:00:00Z",
+        "2025-10-26T00:00:00Z",
+        "2026-03-08T06:00:00Z",
+        "2026-11-01T05:00:00Z",
+        "2026-04-04T15:00:00Z",
+        "2026-10-03T15:30:00Z",
+        "2025-03-02T02:00:00Z",
+        "2011-12-30T10:00:00Z",
+        "2027-12-31T22:00:00Z",
+    ];
+    let special = special.map(|text| at(text).0 / MINUTE);
+    let near = (0..special.len(), -2000..2000_i64).prop_map(move |(n, off)| special[n] + off);
+    let (from, to) = (at("2008-01-01T00:00:00Z").0, at("2039-12-31T00:00:00Z").0);
+    prop_oneof![near, (from / MINUTE..to / MINUTE)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn windows_open_and_close_as_the_clock_on_the_wall_says(
+        which in prop::collection::vec((0..SCHEDULES.len(), 1..3000_i64), 1..4),
+        zone in 0..ZONES_TRIED.len(),
+        now in moments(),
+        second in 0..60_000_i64,
+    ) {
+        let name = ZONES_TRIED[zone];
+        let zone = ZONES.get(name).unwrap();
+        let windows: Vec<Window> = which
+            .iter()
+            .map(|(n, minutes)| window(SCHEDULES[*n], *minutes, name, json!({})))
+            .collect();
+        let instant = Timestamp(now * MINUTE + second);
+        // By the reference, for long enough that a blackout comes to its end.
+        let (from, to) = (now - 3000, now + 4000);
+        let mut open = vec![false; (to - from + 1) as usize];
+        let mut opens = BTreeSet::new();
+        for (n, minutes) in &which {
+            for opening in openings(SCHEDULES[*n], &zone, from, to) {
+                opens.insert(opening);
+                for minute in opening..(opening + minutes).min(to + 1) {
+                    open[(minute - from) as usize] = true;
+                }
+            }
+        }
+        let is_open = |minute: i64| open[(minute - from) as usize];
+        let expected = is_open(now).then(|| (now..=to).find(|minute| !is_open(*minute)));
+        let found = blackout(&windows, instant);
+        match expected {
+            None => prop_assert_eq!(found, None),
+            // It goes on for longer than was looked.
+            Some(None) => prop_assert!(found.is_some_and(|found| found.until > instant)),
+            Some(Some(end)) => {
+                let until = found.map(|found| found.until);
+                // One of very many pieces may be given up before, to be looked at again.
+                let pieces = opens.iter().filter(|o| **o > now && **o <= end).count();
+                if pieces < PIECES {
+                    prop_assert_eq!(until, Some(Timestamp(end * MINUTE)));
+                } else {
+                    prop_assert!(until.is_some_and(|until| until > instant && until.0 <= end * MINUTE));
+                }
+            }
+        }
+        let expected = opens.range(now + 1..).next().map(|minute| minute * MINUTE);
+        if let Some(expected) = expected {
+            prop_assert_eq!(next(&windows, instant), Some(Timestamp(expected)));
+        }
+    }
+}
+
+#[test]
+fn what_people_expect_of_the_days_on_which_clocks_change() {
+    for (schedule, minutes, zone, open, until) in [
+        // Forward: half past two is left out, and the window opens in that moment.
+        (
+            "30 2 * * *",
+            60,
+            "Europe/Berlin",
+            "2026-03-29T01:00:00Z",
+            "2026-03-29T02:00:00Z",
+        ),
+        // Back: from one to three by the clock on the wall are three hours.
+        (
+            "0 1 * * *",
+            120,
+            "America/New_York",
+            "2026-11-01T06:30:00Z",
+            "2026-11-01T08:00:00Z",
+        ),
+        // Over midnight, and over the end of a month.
+        (
+            "0 22 * * *",
+            480,
+            "UTC",
+            "2026-02-28T23:00:00Z",
+            "2026-03-01T06:00:00Z",
+        ),
+        // Two that touch are one.
+        (
+            "0 0,8 * * *",
+            480,
+            "UTC",
+            "2026-05-05T07:59:59.999Z",
+            "2026-05-05T16:00:00Z",
+        ),
+        // Where the clocks go by half an hour.
+        (
+            "0 2 * * *",
+            30,
+            "Australia/Lord_Howe",
+            "2026-10-03T15:30:00Z",
+            "2026-10-03T16:00:00Z",
+        ),
+    ] {
+        let windows = [window(schedule, minutes, zone, json!({}))];
+        let found = blackout(&windows, at(open)).map(|found| found.until);
+        assert_eq!(found, Some(at(until)), "{schedule} {zone}");
+        assert_eq!(blackout(&windows, at(until)), None, "{schedule} {zone}");
+    }
+}
+
+#[test]
+fn a_window_that_stops_what_runs_says_so_while_it_is_open() {
+    let windows = [
+        window("0 0 * * *", 600, "UTC", json!({ "name": "night" })),
+        window("0 2 * * *", 60, "UTC", json!({ "running": "Stop" })),
+    ];
+    let of = |text: &str| blackout(&windows, at(text)).map(|b| (b.stop, b.window));
+    assert_eq!(of("2026-01-01T01:00:00Z"), Some((false, "night".into())));
+    assert_eq!(
+        of("2026-01-01T02:30:00Z"),
+        Some((true, "\"0 2 * * *\"".into()))
+    );
+    assert_eq!(of("2026-01-01T03:00:00Z"), Some((false, "night".into())));
+    assert_eq!(of("2026-01-01T10:00:00Z"), None);
+}
+
+#[test]
+fn one_that_never_closes_ends_where_it_is_looked_at_again() {
+    let always = [window("* * * * *", 2, "UTC", json!({}))];
+    let now = at("2026-01-01T00:00:00Z");
+    let until = blackout(&always, now).unwrap().until;
+    assert!(until > now.plus(Duration::from_secs(3600)), "{until}");
+    let words = |at: Timestamp| blackout(&always, at).unwrap().to_string();
+    assert_eq!(words(now), words(now.plus(Duration::from_secs(60))));
+}
+
+#[test]
+fn what_cannot_be_is_said_in_words() {
+    let read = |schedule: &str, zone: &str| {
+        let spec = json!({ "schedule": schedule, "duration": "1m", "timeZone": zone });
+        Window::read(
+            &serde_json::from_value(spec).unwrap(),
+            Duration::from_secs(60),
+        )
+    };
+    for (schedule, zone, words) in [
+        ("* * * *", "UTC", "five fields"),
+        ("@daily", "UTC", "five fields"),
+        ("0 0 1 1 * 2027", "UTC", "five fields"),
+        ("61 * * * *", "UTC", "61 * * * *"),
+        ("0 0 30 2 *", "UTC", "never occurs"),
+        ("0 0 * * *", "Europe/Nowhere", "Europe/Berlin"),
+    ] {
+        let error = read(schedule, zone).unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    for schedule in [
+        "0 22 * * MON-FRI",
+        "0 0 29 2 *",
+        "0 0 L * *",
+        " */5 1,2 * JAN 7 ",
+    ] {
+        assert!(read(schedule, "Europe/Berlin").is_ok(), "{schedule}");
+    }
+}

@@ -1,0 +1,198 @@
+//! Checks a policy's answer against the contract.
+//!
+//! Everything behind this point may rely on it: an index is in range and names
+//! a startable item, verdicts are none or one for each item, lines are one line.
+
+use crate::contract::{Choice, Decision, Request};
+use plain_text as text;
+
+/// Longest note in bytes; more is cut.
+const NOTE: usize = 256;
+/// Longest state in bytes; more is a fault.
+const STATE: usize = 4096;
+
+/// Brings a decision into the form that the contract promises, or says what is
+/// wrong with it.
+pub(crate) fn check(request: &Request, mut decision: Decision) -> Result<Decision, String> {
+    if let Choice::Run(index) = decision.choice {
+        match request.items.get(index as usize) {
+            None => {
+                return Err(format!(
+                    "chose item {index}, but the request has {} items (0 to {})",
+                    request.items.len(),
+                    request.items.len().saturating_sub(1)
+                ));
+            }
+            Some(item) if !item.startable => {
+                return Err(format!(
+                    "chose item {index} ({:?}), which the operator holds (startable is false)",
+                    item.name
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    let (verdicts, items) = (decision.verdicts.len(), request.items.len());
+    if verdicts != 0 && verdicts != items {
+        return Err(format!(
+            "gave {verdicts} verdicts for {items} items; it must be none or one for each"
+        ));
+    }
+    if let Some(state) = &decision.state
+        && state.len() > STATE
+    {
+        return Err(format!(
+            "gave a state of {} bytes; at most {STATE} are kept",
+            state.len()
+        ));
+    }
+    one_line(&mut decision.note);
+    for verdict in &mut decision.verdicts {
+        one_line(&mut verdict.note);
+    }
+    Ok(decision)
+}
+
+/// Makes a note one line of bounded length, and none where nothing is to be seen.
+fn one_line(note: &mut Option<String>) {
+    *note = note
+        .take()
+        .map(|text| text::clean(&text, NOTE))
+        .filter(|line| !line.is_empty());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::{Item, Standing, Verdict};
+    use proptest::collection::vec;
+    use proptest::option;
+    use proptest::prelude::*;
+
+    fn request(startable: &[bool]) -> Request {
+        Request {
+            namespace: "n".into(),
+            group: "g".into(),
+            now: 0,
+            seed: 0,
+            settings: "{}".into(),
+            state: String::new(),
+            items: startable
+                .iter()
+                .map(|&startable| Item {
+                    name: "i".into(),
+                    frequency: None,
+                    cool_off: 0,
+                    settings: None,
+                    startable,
+                    last_success: None,
+                    last_failure: None,
+                    failures: 0,
+                    runs: 0,
+                    last_duration: None,
+                })
+                .collect(),
+            recent: vec![],
+            extra: "{}".into(),
+        }
+    }
+
+    fn run(index: u32) -> Decision {
+        Decision {
+            choice: Choice::Run(index),
+            note: None,
+            verdicts: vec![],
+            state: None,
+        }
+    }
+
+    #[test]
+    fn an_index_out_of_range_or_held_is_refused() {
+        assert!(check(&request(&[true]), run(0)).is_ok());
+        assert!(check(&request(&[true]), run(1)).is_err_and(|e| e.contains("1 items")));
+        assert!(check(&request(&[true, false]), run(1)).is_err_and(|e| e.contains("holds")));
+        assert!(check(&request(&[true]), run(u32::MAX)).is_err());
+    }
+
+    #[test]
+    fn verdicts_are_none_or_one_for_each_item() {
+        let verdict = Verdict {
+            standing: Standing::Ready,
+            until: None,
+            note: None,
+        };
+        for (given, fits) in [(0, true), (1, false), (2, true), (3, false)] {
+            let mut decision = run(0);
+            decision.verdicts = vec![verdict.clone(); given];
+            assert_eq!(
+                check(&request(&[true, true]), decision).is_ok(),
+                fits,
+                "{given}"
+            );
+        }
+    }
+
+    #[test]
+    fn state_is_bounded() {
+        for (length, fits) in [(STATE, true), (STATE + 1, false)] {
+            let mut decision = run(0);
+            decision.state = Some("x".repeat(length));
+            assert_eq!(check(&request(&[true]), decision).is_ok(), fits, "{length}");
+        }
+    }
+
+    #[test]
+    fn notes_are_cut_to_one_line() {
+        let mut decision = run(0);
+        decision.note = Some(format!("a\nb{}", "ü".repeat(300)));
+        let note = check(&request(&[true]), decision).ok().and_then(|d| d.note);
+        let note = note.unwrap_or_default();
+        assert!(note.starts_with("a bü") && note.len() <= NOTE, "{note}");
+    }
+
+    fn text() -> impl Strategy<Value = Option<String>> {
+        let long = (any::<char>(), 0_usize..6000).prop_map(|(c, n)| c.to_string().repeat(n));
+        option::of(prop_oneof![any::<String>(), long])
+    }
+
+    fn decision() -> impl Strategy<Value = Decision> {
+        let choice = prop_oneof![
+            (0_u32..6).prop_map(Choice::Run),
+            any::<u32>().prop_map(Choice::Run),
+            any::<Option<i64>>().prop_map(Choice::Wait),
+        ];
+        let verdict = (any::<Option<i64>>(), text()).prop_map(|(until, note)| Verdict {
+            standing: Standing::Deferred,
+            until,
+            note,
+        });
+        (choice, text(), vec(verdict, 0..6), text()).prop_map(|(choice, note, verdicts, state)| {
+            Decision {
+                choice,
+                note,
+                verdicts,
+                state,
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_passes_keeps_to_the_contract(startable in vec(any::<bool>(), 1..5), decision in decision()) {
+            let request = request(&startable);
+            let honest = decision.chosen().is_none_or(|index| startable.get(index) == Some(&true))
+                && [0, startable.len()].contains(&decision.verdicts.len())
+                && decision.state.as_ref().is_none_or(|state| state.len() <= STATE);
+            let checked = check(&request, decision.clone());
+            prop_assert_eq!(checked.is_ok(), honest);
+            if let Ok(checked) = checked {
+                prop_assert_eq!(&checked.choice, &decision.choice);
+                prop_assert_eq!(&checked.state, &decision.state);
+                let notes = checked.verdicts.iter().map(|verdict| &verdict.note);
+                for note in notes.chain([&checked.note]).flatten() {
+                    prop_assert!(note.len() <= NOTE && !note.contains(char::is_control));
+                }
+            }
+        }
+    }
+}

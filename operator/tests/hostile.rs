@@ -1,0 +1,334 @@
+//! Objects that are designed to keep the operator busy. Each result must be available within ten
+//! seconds; a quadratic or unbounded search takes minutes.
+
+use oaat_api::text;
+use oaat_api::validate::{FieldError, summary, suspended, validate, validate_type};
+use oaat_api::windows::{Window, blackout, next};
+use oaat_api::{BlackoutWindow, OaatGroup, OaatTypeSpec, Timestamp};
+use oaat_operator::cluster::TypeRead;
+use oaat_operator::decide::{CurrentPod, Observed, settle};
+use oaat_operator::items::Listing;
+use oaat_operator::pod::PodView;
+use oaat_operator::run_now;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+/// 2026-11-26.
+const NOW: Timestamp = Timestamp(1_795_651_200_000);
+const DAY: u64 = 24 * 3600;
+
+fn group(spec: Value, annotations: Value) -> OaatGroup {
+    let mut whole = json!({ "oaatType": "t" });
+    whole
+        .as_object_mut()
+        .unwrap()
+        .extend(spec.as_object().unwrap().clone());
+    serde_json::from_value(json!({
+        "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
+        "metadata": { "name": "g", "namespace": "n", "uid": "u", "generation": 1, "annotations": annotations },
+        "spec": whole, "status": {},
+    }))
+    .unwrap()
+}
+
+fn seen(group: OaatGroup, pods: Vec<PodView>) -> Observed {
+    let type_: OaatTypeSpec = serde_json::from_value(json!({ "type": "pod" })).unwrap();
+    Observed {
+        now: NOW,
+        group,
+        listing: Listing::default(),
+        uid: "u".into(),
+        pods,
+        current: CurrentPod::None,
+        deleted_alive: false,
+        ends: false,
+        type_: TypeRead::Valid(Arc::new(type_)),
+        leads: false,
+        retry_floor: Duration::ZERO,
+    }
+}
+
+/// Returns the message for an invalid spec, which must be bounded.
+fn problems(spec: Value) -> String {
+    let problems = validate(&group(spec, json!({})).spec).unwrap_err();
+    assert!(problems.len() <= 20, "{}", problems.len());
+    assert!(
+        problems
+            .iter()
+            .all(|problem| problem.to_string().len() < 1000),
+        "{problems:?}"
+    );
+    summary(&problems)
+}
+
+fn window(schedule: &str, duration: u64) -> Result<Window, FieldError> {
+    let spec: BlackoutWindow =
+        serde_json::from_value(json!({ "schedule": schedule, "duration": "1m" })).unwrap();
+    Window::read(&spec, Duration::from_secs(duration))
+}
+
+fn windows(schedule: &str, duration: &str) -> Value {
+    json!({ "blackoutWindows": vec![json!({ "schedule": schedule, "duration": duration }); 20] })
+}
+
+fn items(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("item {n}")).collect()
+}
+
+type Case = (&'static str, fn());
+
+const CASES: [Case; 20] = [
+    ("days that do not exist", || {
+        for schedule in [
+            "0 0 30 2 *",
+            "0 0 31 4,6,9,11 *",
+            "0 0 1-7 * +1#5",
+            "0 0 30,31 2 +*/2",
+            "* * 8-14 * +5#1",
+            "0 0 29 2 +1#1",
+            "0 0 15 * +0L",
+        ] {
+            let said = problems(windows(schedule, "1h"));
+            assert!(said.contains("there is no such day"), "{schedule}: {said}");
+        }
+    }),
+    ("no minute, no hour, no day, no month at all", || {
+        for schedule in [
+            ", 0 * * *",
+            "0 , * * *",
+            "0 0 , * *",
+            "0 0 1 , *",
+            "0 0 1 1 ,",
+        ] {
+            let read = window(schedule, 60);
+            assert!(
+                read.is_err() || schedule == "0 0 1 1 ,",
+                "{schedule}: {read:?}"
+            );
+        }
+    }),
+    ("a day every 28 years, asked for at every cycle", || {
+        let rare = window("0 0 29 2 +1", 60).unwrap();
+        let mut all = vec![rare; 19];
+        all.push(window("* * * * *", 61).unwrap());
+        for minute in 0..100 {
+            let at = NOW.plus(Duration::from_secs(60 * minute));
+            assert!(blackout(&all, at).is_some_and(|blackout| blackout.endless));
+            assert_eq!(next(&all[..19], at), None);
+        }
+    }),
+    ("windows of a year that go on for centuries", || {
+        let year = window("0 0 1 1 *", 366 * DAY).unwrap();
+        let rare = window("0 0 29 2 +1", 366 * DAY).unwrap();
+        let mut all = vec![rare; 19];
+        all.push(year);
+        for day in 0..100 {
+            let at = NOW.plus(Duration::from_secs(DAY * day));
+            assert!(blackout(&all, at).is_some_and(|blackout| blackout.endless));
+        }
+    }),
+    ("schedules that are long", || {
+        for schedule in [
+            "0 ".repeat(500_000),
+            format!("0{} 0 1 1 *", ",1".repeat(500_000)),
+        ] {
+            let said = problems(windows(&schedule, "1h"));
+            assert!(said.contains("five fields"), "{said}");
+        }
+    }),
+    ("time zones that are long", || {
+        let zone = "Europe/".repeat(150_000);
+        let window = json!({ "schedule": "0 0 * * *", "duration": "1h", "timeZone": zone });
+        let said = problems(json!({ "blackoutWindows": [window] }));
+        assert!(said.contains("…\", which is not known"), "{said}");
+    }),
+    ("durations that are long", || {
+        for text in [
+            "9".repeat(1 << 20),
+            "1h".repeat(1 << 19),
+            " ".repeat(1 << 20),
+        ] {
+            let said = problems(json!({ "frequency": text, "failureCoolOff": text }));
+            assert!(said.contains("at most 100years"), "{said}");
+        }
+    }),
+    ("durations of 2,000 items that are no durations", || {
+        let options = |n| {
+            (
+                format!("{n}{}", "x".repeat(700)),
+                json!({ "frequency": "often" }),
+            )
+        };
+        let options: serde_json::Map<_, _> = (0..2000).map(options).collect();
+        let said = problems(json!({ "itemOptions": options }));
+        assert!(said.contains("…\"].frequency is \"often\""), "{said}");
+    }),
+    ("variables of 2,000 items, all of one name", || {
+        let name = "V".repeat(30);
+        let env = vec![json!({ "name": name, "value": "" }); 20];
+        let options = |n: usize| (n.to_string(), json!({ "env": env }));
+        let options: serde_json::Map<_, _> = (0..2000).map(options).collect();
+        let said = problems(json!({ "itemOptions": options }));
+        assert!(said.contains("is there twice"), "{said}");
+    }),
+    ("2,000 items that are all wrong", || {
+        for name in ["", "\u{7}", &"y".repeat(301), "twice"] {
+            problems(json!({ "oaatItems": vec![name; 2000] }));
+        }
+    }),
+    ("a request for 64,000 items", || {
+        let names = vec!["a"; 64_000];
+        let text = json!({ "token": "1", "items": names }).to_string();
+        let group = group(
+            json!({ "oaatItems": items(2000) }),
+            json!({ run_now::ANNOTATION: text }),
+        );
+        match run_now::heed(&group, &mut group.status.clone().unwrap(), NOW) {
+            Some(run_now::News::Wrong(words)) => assert!(words.contains("fewer items"), "{words}"),
+            other => panic!("{other:?}"),
+        }
+    }),
+    (
+        "as many items as a request may name, none of them there",
+        || {
+            let names: Vec<_> = (0..4000).map(|n| n.to_string()).collect();
+            let text = json!({ "token": "1", "items": names }).to_string();
+            let group = group(
+                json!({ "oaatItems": items(2000) }),
+                json!({ run_now::ANNOTATION: text }),
+            );
+            let mut seen = seen(group, Vec::new());
+            for run in 0..20 {
+                let valid = validate(&seen.group.spec);
+                let plan = settle(&seen, &valid);
+                assert_eq!(plan.status.items.len(), 2000);
+                assert_eq!(plan.notes.len(), usize::from(run == 0), "{:?}", plan.notes);
+                assert!(
+                    plan.notes
+                        .iter()
+                        .all(|note| note.message.ends_with("and 3990 more"))
+                );
+                seen.group.status = Some(plan.status);
+            }
+        },
+    ),
+    ("a request that is nested deep", || {
+        for text in ["[".repeat(32_000), r#"{"items":"#.repeat(3_000)] {
+            let group = group(json!({}), json!({ run_now::ANNOTATION: text }));
+            let news = run_now::heed(&group, &mut group.status.clone().unwrap(), NOW);
+            assert!(matches!(news, Some(run_now::News::Wrong(_))), "{news:?}");
+        }
+    }),
+    ("a pause of 256 KiB", || {
+        for (text, paused) in [
+            (" ".repeat(256 << 10), false),
+            ("no".repeat(128 << 10), true),
+        ] {
+            let group = group(json!({}), json!({ "pause_new_jobs": text }));
+            assert_eq!(suspended(&group).is_some(), paused);
+        }
+    }),
+    ("windows of the original operator", || {
+        let time = |text: &str| json!({ "time": text });
+        let old = |text: &str| json!({ "noStartItem": { "start": time(text), "end": time(text) } });
+        let mut all = vec![old(&"9".repeat(10_000)); 50];
+        all.extend(vec![old("22:00"); 50]);
+        let plan = settle(
+            &seen(group(json!({ "windows": all }), json!({})), Vec::new()),
+            &Err(Vec::new()),
+        );
+        assert!(
+            plan.notes[0].message.contains("Of its 100 windows"),
+            "{:?}",
+            plan.notes
+        );
+    }),
+    ("5,000 pods that carry the group's name", || {
+        let pod = |n: usize| PodView {
+            name: format!("pod-{n}"),
+            uid: n.to_string(),
+            labelled: true,
+            ..PodView::default()
+        };
+        let seen = seen(
+            group(json!({ "oaatItems": ["a"] }), json!({})),
+            (0..5000).map(pod).collect(),
+        );
+        let plan = settle(&seen, &validate(&seen.group.spec));
+        let message = plan.status.message.unwrap();
+        assert!(
+            message.contains("(and 4999 more)") && message.len() < 500,
+            "{message}"
+        );
+    }),
+    ("a pod with 10,000 scheduling gates", || {
+        let pod = PodView {
+            other_gates: (0..10_000).map(|n| format!("example.com/{n}")).collect(),
+            ..PodView::default()
+        };
+        let trouble = pod.trouble().unwrap();
+        assert!(
+            trouble.ends_with("example.com/9, and 9990 more"),
+            "{trouble}"
+        );
+    }),
+    ("text of which nothing is seen", || {
+        assert_eq!(text::clean(&"\u{200b}\n".repeat(1 << 20), 100), "");
+        assert_eq!(
+            text::list(vec!["\u{202e}"; 1 << 20], "", 9),
+            "and 1048566 more"
+        );
+    }),
+    ("policies of pods that are not pods", || {
+        let spec = json!({ "type": "x".repeat(1 << 20), "podspec": { "restartPolicy": vec!["y"; 100_000] } });
+        let problems = validate_type(&serde_json::from_value(spec).unwrap());
+        assert!(
+            problems
+                .iter()
+                .all(|problem| problem.to_string().len() < 300),
+            "{problems:?}"
+        );
+    }),
+    ("everything at once, as large as a group may be", || {
+        let options = |name: &String| {
+            (
+                name.clone(),
+                json!({ "frequency": "1h 30m", "failureCoolOff": "10m" }),
+            )
+        };
+        let mut spec = windows("*/7 3 29 2 +1", "366d");
+        spec["oaatItems"] = json!(items(2000));
+        spec["itemOptions"] = items(2000).iter().map(options).collect();
+        let seen = seen(
+            group(
+                spec,
+                json!({ run_now::ANNOTATION: r#"{"token": "1", "items": "*"}"# }),
+            ),
+            Vec::new(),
+        );
+        for _ in 0..20 {
+            let valid = validate(&seen.group.spec);
+            let plan = settle(&seen, &valid);
+            assert!(valid.is_ok_and(|valid| valid.items.len() == 2000));
+            assert_eq!(plan.status.items.len(), 2000);
+        }
+    }),
+];
+
+#[test]
+fn hostile_objects_are_answered_in_time() {
+    for (name, case) in CASES {
+        let (done, ended) = channel();
+        let thread = std::thread::spawn(move || {
+            case();
+            let _ = done.send(());
+        });
+        // The sender goes away without a word where the case panics.
+        let in_time = ended.recv_timeout(Duration::from_secs(10));
+        let late = in_time == Err(std::sync::mpsc::RecvTimeoutError::Timeout);
+        assert!(!late, "{name}: no answer within ten seconds");
+        assert!(thread.join().is_ok(), "{name}");
+    }
+}
