@@ -1,11 +1,11 @@
-//! Lists the files that `policy new` copies into an author's folder: what a policy and its
-//! tests are built with, as long as none of it is published.
+//! Lists the files that `policy new` copies into a new crate: the crates that a policy and its
+//! tests depend on. They are copied because they are not published.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-/// Folders of the repository.
-const COPIED: [&str; 7] = [
+/// The folders to copy, relative to the root of the repository.
+const VENDORED: [&str; 7] = [
     "wit",
     "crates/plain-text",
     "crates/policy-sdk",
@@ -19,7 +19,7 @@ fn main() {
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
     let root = PathBuf::from(manifest).join("..");
     let mut files = Vec::new();
-    for folder in COPIED {
+    for folder in VENDORED {
         println!("cargo::rerun-if-changed={}", root.join(folder).display());
         collect(&root.join(folder), &mut files);
     }
@@ -31,12 +31,12 @@ fn main() {
     }
     code.push(']');
     let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default());
-    if let Err(error) = std::fs::write(out.join("copied.rs"), code) {
-        println!("cargo::error=the list of files was not written: {error}");
+    if let Err(error) = std::fs::write(out.join("vendored.rs"), code) {
+        println!("cargo::error=failed to write the list of vendored files: {error}");
     }
 }
 
-/// Sources and manifests below a folder; not its tests, which need more than is copied.
+/// Collects the sources and manifests in a folder. Skips tests, which depend on other files.
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();

@@ -1,4 +1,4 @@
-//! The command line: what people type. kubectl finds it as `kubectl oaat`.
+//! The command line of `kubectl-oaat`. kubectl runs it as `kubectl oaat`.
 
 use clap::{Parser, Subcommand};
 use kubectl_oaat::{policy, validate};
@@ -14,16 +14,16 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Check OaatGroups and OaatTypes in files, without a cluster.
+    /// Validate OaatGroups and OaatTypes in files, without a cluster.
     ///
-    /// Reports whether the API server would accept each object and the operator understand it, one
-    /// line per problem. Exits with 0 if there is no problem, 1 if there is one, and 2 if a file
-    /// cannot be read or no file contains an OaatGroup or OaatType.
+    /// Checks the rules of the API server and of the operator, and prints one line per problem.
+    /// Exits with 0 if all objects are valid, 1 if there are problems, and 2 if a file cannot be
+    /// read or no file contains an OaatGroup or OaatType.
     Validate(validate::Files),
     /// Build, test, and ship a selection policy.
     #[command(subcommand)]
     Policy(policy::Command),
-    /// Compile the policy on standard input. This program starts it itself, once per policy.
+    /// Compile the policy on standard input. `kubectl-oaat` starts this child process itself.
     #[command(hide = true)]
     CompilePolicy,
 }

@@ -1,5 +1,4 @@
-//! `policy test` and `policy run` as a person starts them, with the built-in policy: what
-//! the exit status says.
+//! The exit status of `policy test` and `policy run` with the built-in policy.
 
 #![allow(clippy::unwrap_used)]
 
@@ -13,22 +12,21 @@ struct Cli {
     command: kubectl_oaat::policy::Command,
 }
 
-/// The built-in policy.
 fn built_in() -> &'static [u8] {
     static WASM: OnceLock<Vec<u8>> = OnceLock::new();
     WASM.get_or_init(|| {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        // The folder of policy-testkit, so that a policy is built once for all tests.
+        // The folder that policy-testkit uses, so that all tests share one build.
         let test = std::env::current_exe().unwrap();
         let target = test.ancestors().nth(3).unwrap().join("policies");
         policy_build::build(&here.join("../policy-default"), &target).unwrap()
     })
 }
 
-/// The exit status of a command line.
-fn status(line: &[&str]) -> String {
-    let line = std::iter::once("policy").chain(line.iter().copied());
-    let command = Cli::try_parse_from(line).unwrap().command;
+/// Runs a command and returns its exit status.
+fn status(args: &[&str]) -> String {
+    let args = std::iter::once("policy").chain(args.iter().copied());
+    let command = Cli::try_parse_from(args).unwrap().command;
     format!("{:?}", kubectl_oaat::policy::run(command, built_in()))
 }
 
@@ -53,11 +51,11 @@ cases:
       run: b
       note: its success is the oldest
       verdicts: {a: ready, b: ready, c: {standing: fresh, until: in 59m}}
-  - name: equals are drawn by lot
+  - name: ties are broken at random
     seeds: 40
     given: {items: [a, b, c]}
     expect: {run: [a, b, c], everyOneOf: [a, b, c], state: null}
-  - name: a failure rests
+  - name: a failure starts the cool-off
     given: {items: [{name: a, lastFailure: 1m ago}]}
     expect: {wait: in 9m, verdicts: {a: cooling}}
   - name: one success is enough
@@ -69,7 +67,7 @@ validate:
 ";
 
 #[test]
-fn the_exit_status_says_whether_cases_passed() {
+fn policy_test_exits_with_1_if_a_case_fails_and_with_2_if_it_cannot_run() {
     let folder = tempfile::tempdir().unwrap();
     let good = file(&folder, "good.yaml", CASES);
     let bad = file(&folder, "bad.yaml", &CASES.replace("run: b\n", "run: a\n"));
@@ -88,7 +86,7 @@ fn the_exit_status_says_whether_cases_passed() {
         status(&[&["test", "default", "--cases", cases], more].concat())
     };
     assert_eq!(test(&good, &["--seeds", "100"]), code(0));
-    assert_eq!(test(&bad, &["--filter", "by lot"]), code(0));
+    assert_eq!(test(&bad, &["--filter", "at random"]), code(0));
     assert_eq!(test(&good, &["--filter", "no such case"]), code(2));
     assert_eq!(test(&broken, &[]), code(2));
     assert_eq!(test(&empty, &[]), code(2));
@@ -97,7 +95,7 @@ fn the_exit_status_says_whether_cases_passed() {
 }
 
 #[test]
-fn the_exit_status_says_whether_there_is_a_decision() {
+fn policy_run_exits_with_1_without_a_decision_and_with_2_if_it_cannot_run() {
     let folder = tempfile::tempdir().unwrap();
     let good = file(&folder, "good.yaml", "items: [a, b]\n");
     let refused = file(&folder, "refused.yaml", "items: [a]\nsettings: {a: 1}\n");

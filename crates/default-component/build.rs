@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 fn main() {
-    // As cargo says now, not as it was when this script was compiled.
+    // Read at run time: the value may have changed since this script was compiled.
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
     let root = PathBuf::from(manifest).join("../..");
     for watched in [
@@ -17,8 +17,8 @@ fn main() {
         println!("cargo::rerun-if-changed={}", root.join(watched).display());
     }
     let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default());
-    // OUT_DIR is <target>/<profile>/build/<package>/out. A folder beside the profiles serves all
-    // of them, and is not locked by the cargo that runs this script.
+    // OUT_DIR is <target>/<profile>/build/<package>/out. A directory next to the profiles is shared
+    // by all of them, and the cargo process that runs this script does not lock it.
     let target = out.ancestors().nth(4).unwrap_or(&out).join("policies");
     let built = policy_build::build(&root.join("policy-default"), &target)
         .map_err(|error| error.to_string())

@@ -68,7 +68,7 @@ impl BoundedReader {
 
     /// Returns a reader for another reconcile. It shares the permits, and holds its own until
     /// dropped.
-    pub fn for_cycle(&self) -> Self {
+    pub fn for_reconcile(&self) -> Self {
         Self {
             held: Arc::default(),
             ..self.clone()

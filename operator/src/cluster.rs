@@ -1,7 +1,7 @@
 //! The cluster, as few verbs as one cycle needs. The cycle knows nothing else of it,
 //! so that faults can be simulated behind this trait.
 
-use crate::items::News;
+use crate::item_sources::SourceUpdate;
 use crate::pod::PodView;
 use crate::policies::{PolicyRead, Source};
 use k8s_openapi::api::core::v1::Pod;
@@ -119,10 +119,10 @@ pub trait Cluster: Send + Sync + 'static {
         namespace: &str,
         key: &ItemsKey,
         in_status: bool,
-    ) -> impl Future<Output = News> + Send;
+    ) -> impl Future<Output = SourceUpdate> + Send;
 
     /// What a container of a pod has printed, up to a little more than
-    /// [`crate::items::MAX_TEXT`] bytes.
+    /// [`crate::item_sources::MAX_TEXT`] bytes.
     fn output(
         &self,
         namespace: &str,

@@ -3,20 +3,20 @@
 use crate::bounded_read::BoundedReader;
 use crate::cluster::ClusterError;
 use crate::config_maps::ConfigMaps;
-use crate::cycle::Cycle;
+use crate::decision_log::DecisionLog;
 use crate::events::{self, EventSink};
 use crate::fair_limiter::FairLimiter;
-use crate::items::Lists;
+use crate::item_sources::ConfigMapLists;
 use crate::kube_cluster::{KubeCluster, WatchedType};
+use crate::last_seen_pods::LastSeenPods;
 use crate::metrics::Metrics;
+use crate::oaat_type_controller::{self, OaatTypeReconciler};
 use crate::pod::names;
 use crate::policies::{Compiler, PolicyCache, Sources};
 use crate::policy_limiter::PolicyLimiter;
-use crate::recorder::Recorder;
-use crate::sightings::Sightings;
+use crate::reconciler::Reconciler;
+use crate::references::References;
 use crate::triggers::{self, GroupRef, Triggers, WatchedGroup};
-use crate::types::{self, TypeChecker};
-use crate::uses::Uses;
 use crate::watched::{Watched, WatchedPod, listed_in_parts};
 use futures::{FutureExt, Stream, StreamExt, future};
 use k8s_openapi::api::core::v1::Pod;
@@ -71,7 +71,7 @@ pub struct Shared {
     /// The operator's own image.
     pub image: Option<String>,
     /// Writes decisions down.
-    pub recorder: Recorder,
+    pub recorder: DecisionLog,
     /// Where events go.
     pub events: EventSink,
     /// Figures.
@@ -85,7 +85,7 @@ pub struct Shared {
 struct Context {
     shared: Shared,
     cluster: KubeCluster,
-    sightings: Arc<Sightings>,
+    last_seen_pods: Arc<LastSeenPods>,
     policies: Arc<PolicyCache>,
     triggers: Triggers,
     groups: Store<WatchedGroup>,
@@ -143,25 +143,25 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
     let (types, types_writer) = reflector::store::<WatchedType>();
     let (group_queue, group_refs) = mpsc::unbounded_channel();
     let (type_queue, type_refs) = mpsc::unbounded_channel();
-    let sightings = Arc::new(Sightings::default());
+    let last_seen_pods = Arc::new(LastSeenPods::default());
     let limiter = PolicyLimiter::new(shared.evaluations.clone(), group_queue.clone());
     let cache = Arc::new(PolicyCache::default());
     let (config_maps, compiler) = (shared.config_maps.clone(), shared.compiler.clone());
     let policies = Sources::new(config_maps.clone(), compiler, group_queue.clone());
-    let lists = Lists::new(config_maps, group_queue.clone());
-    let uses = Uses::new(groups.clone(), policies, lists);
+    let lists = ConfigMapLists::new(config_maps, group_queue.clone());
+    let references = References::new(groups.clone(), policies, lists);
     let triggers = Triggers::new(
         group_queue.clone(),
         groups.clone(),
-        sightings.clone(),
+        last_seen_pods.clone(),
         cache.clone(),
-        uses.clone(),
+        references.clone(),
     );
     let cluster = KubeCluster::new(
         client.clone(),
-        shared.reader.for_cycle(),
+        shared.reader.for_reconcile(),
         types.clone(),
-        uses.clone(),
+        references.clone(),
         shared.metrics.clone(),
     );
 
@@ -180,7 +180,7 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
                 let _ = type_queue.send(ObjectRef::from_obj(type_));
             }
             if let Event::Apply(type_) | Event::Delete(type_) = event {
-                let users = uses.of_type(type_.namespace().as_deref(), &type_.name_any());
+                let users = references.of_type(type_.namespace().as_deref(), &type_.name_any());
                 users.into_iter().for_each(|group| {
                     let _ = group_queue.send(group);
                 });
@@ -203,7 +203,7 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
     let context = Arc::new(Context {
         cluster: cluster.clone(),
         shared: shared.clone(),
-        sightings,
+        last_seen_pods,
         policies: cache,
         triggers,
         groups: groups.clone(),
@@ -220,14 +220,14 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
         Config::default().concurrency(CONCURRENCY),
     )
     .take_until(unlisted(groups, stop.clone()));
-    let checker = Arc::new(TypeChecker {
+    let checker = Arc::new(OaatTypeReconciler {
         client,
         cluster,
         events: shared.events.clone(),
         tried: std::sync::Mutex::default(),
     });
     let checks = applier(
-        |type_, checker| types::check(type_, checker).boxed(),
+        |type_, checker| oaat_type_controller::check(type_, checker).boxed(),
         |_, error: &ClusterError, _| {
             warn!(%error, "a type could not be checked; trying again");
             Action::requeue(Duration::from_secs(2))
@@ -374,10 +374,10 @@ async fn look(group: GroupRef, context: Arc<Context>) -> Result<Action, ClusterE
         group.namespace.clone().unwrap_or_default(),
         group.name.clone(),
     );
-    let cluster = context.cluster.for_cycle();
-    let cycle = Cycle {
+    let cluster = context.cluster.for_reconcile();
+    let cycle = Reconciler {
         cluster: &cluster,
-        sightings: &context.sightings,
+        last_seen_pods: &context.last_seen_pods,
         default: &shared.default,
         policies: &context.policies,
         limiter: &context.limiter,
@@ -408,7 +408,7 @@ async fn look(group: GroupRef, context: Arc<Context>) -> Result<Action, ClusterE
     if let Some(version) = &outcome.written {
         context.triggers.wrote(&group, version);
     }
-    for note in outcome.notes {
+    for note in outcome.events {
         if let "Started" | "Succeeded" | "Failed" | "Stopped" = note.reason {
             shared.metrics.run(note.reason);
         }
@@ -426,7 +426,7 @@ async fn look(group: GroupRef, context: Arc<Context>) -> Result<Action, ClusterE
         // A group that is deleted while it fails is not looked at again.
         failures.retain(|group, _| context.groups.get(group).is_some());
     }
-    Ok(match outcome.again {
+    Ok(match outcome.requeue_at {
         Some(at) => {
             // A timer may fire a little before the clock that cycles read has come
             // there; the policy would then ask for another second.

@@ -1,7 +1,7 @@
 //! Events, off the path of the cycle: they are told one after the other by a task of
 //! their own, and a cycle never waits for one.
 
-use crate::decide::Note;
+use crate::plan::PendingEvent;
 use crate::pod::names;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
@@ -90,7 +90,7 @@ impl EventSink {
     }
 
     /// Publishes a note of a reconcile as a log line and as an event on the group.
-    pub fn note(&self, namespace: &str, group: &str, uid: &str, note: Note) {
+    pub fn note(&self, namespace: &str, group: &str, uid: &str, note: PendingEvent) {
         let message = text::clean(&note.message, text::EVENT);
         info!(namespace, group, reason = note.reason, "{message}");
         let pod = note.pod.map(|pod| ObjectReference {

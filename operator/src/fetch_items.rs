@@ -1,8 +1,8 @@
 //! `oaat-operator fetch-items`: fetches a list of items from a web server and prints it as JSON. It
-//! runs in a pod of the group's namespace ([`crate::items`]), never in the operator's process.
+//! runs in a pod of the group's namespace ([`crate::item_sources`]), never in the operator's process.
 
-use crate::items::http::{DEFINITION, header_variable};
-use crate::items::{MAX_TEXT, at_path, list};
+use crate::item_sources::http::{DEFINITION, header_variable};
+use crate::item_sources::{MAX_TEXT, at_path, list};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use oaat_api::ItemsHttp;
 use oaat_api::validate::{answer_timeout, certificates, http_errors, summary};

@@ -2,11 +2,11 @@
 
 use crate::bounded_read::BoundedReader;
 use crate::cluster::{Cluster, ClusterError, GroupRead, TypeRead};
-use crate::items::{MAX_TEXT, News};
+use crate::item_sources::{MAX_TEXT, SourceUpdate};
 use crate::metrics::Metrics;
 use crate::pod::{PodView, names};
 use crate::policies::{PolicyRead, Source};
-use crate::uses::Uses;
+use crate::references::References;
 use crate::watched::{Watched, WatchedPod};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{DeleteParams, LogParams, Patch, PatchParams, PostParams, Preconditions};
@@ -47,7 +47,7 @@ pub struct KubeCluster {
     reader: BoundedReader,
     types: Store<WatchedType>,
     kept: Arc<Mutex<KeptTypes>>,
-    uses: Uses,
+    references: References,
     metrics: Arc<Metrics>,
 }
 
@@ -58,7 +58,7 @@ impl KubeCluster {
         client: Client,
         reader: BoundedReader,
         types: Store<WatchedType>,
-        uses: Uses,
+        references: References,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
@@ -66,16 +66,16 @@ impl KubeCluster {
             client,
             types,
             kept: Arc::default(),
-            uses,
+            references,
             metrics,
         }
     }
 
     /// Returns the cluster for one reconcile. Dropping it releases the memory permit for what was
     /// read.
-    pub fn for_cycle(&self) -> Self {
+    pub fn for_reconcile(&self) -> Self {
         Self {
-            reader: self.reader.for_cycle(),
+            reader: self.reader.for_reconcile(),
             ..self.clone()
         }
     }
@@ -189,11 +189,11 @@ impl Cluster for KubeCluster {
         let key = ObjectRef::new(name).within(namespace);
         match self.reader.object::<OaatGroup>(namespace, name).await {
             Ok(Ok(group)) => {
-                self.uses.note(&key, Some(&group));
+                self.references.note(&key, Some(&group));
                 Ok(GroupRead::Found(Box::new(group)))
             }
             Ok(Err(undecodable)) => {
-                self.uses.note(&key, None);
+                self.references.note(&key, None);
                 self.metrics.undecodable.inc();
                 let metadata = undecodable.metadata;
                 Ok(GroupRead::Undecodable {
@@ -282,11 +282,11 @@ impl Cluster for KubeCluster {
     }
 
     async fn policy(&self, source: &Source) -> Result<PolicyRead, ClusterError> {
-        Ok(self.uses.policies().read(source))
+        Ok(self.references.policies().read(source))
     }
 
-    async fn items(&self, namespace: &str, key: &ItemsKey, in_status: bool) -> News {
-        self.uses.lists().read(namespace, key, in_status)
+    async fn items(&self, namespace: &str, key: &ItemsKey, in_status: bool) -> SourceUpdate {
+        self.references.lists().read(namespace, key, in_status)
     }
 
     async fn output(
@@ -407,7 +407,9 @@ impl KeptTypes {
     fn keep(&mut self, key: TypeRef, version: String, read: &TypeRead) {
         self.remove(&key);
         let size = match read {
-            TypeRead::Valid(spec) => serde_json::to_vec(spec).map_or(usize::MAX, |json| json.len()),
+            TypeRead::Valid(spec) => {
+                serde_json::to_vec(spec.as_ref()).map_or(usize::MAX, |json| json.len())
+            }
             TypeRead::Invalid(message) => message.len(),
             TypeRead::Missing | TypeRead::Unchecked => 0,
         };

@@ -1,6 +1,6 @@
 //! What the first implementation of these kinds left on the objects. Pure.
 //!
-//! Its pods are the business of [`crate::observe`]; its annotation `pause_new_jobs` that of
+//! Its pods are the business of [`crate::snapshot`]; its annotation `pause_new_jobs` that of
 //! [`oaat_api::validate`].
 
 use oaat_api::{ItemStatus, Timestamp};

@@ -7,35 +7,35 @@
 //! [`cluster`], which [`kube_cluster`] implements. [`controller`] turns watch events
 //! into cycles, and [`run`] puts the process together.
 
-pub mod act;
+pub mod apply;
 pub mod bounded_read;
 pub mod client;
 pub mod cluster;
 pub mod config_maps;
 pub mod controller;
-pub mod cycle;
-pub mod decide;
+pub mod decision_log;
 pub mod events;
 pub mod fair_limiter;
 pub mod fetch_items;
-pub mod items;
+pub mod item_sources;
 pub mod kube_cluster;
+pub mod last_seen_pods;
 pub mod lease;
 pub mod legacy;
 pub mod log_writer;
 pub mod metrics;
 pub mod mutation;
-pub mod observe;
+pub mod oaat_type_controller;
+pub mod plan;
 pub mod pod;
 pub mod policies;
 pub mod policy_limiter;
-pub mod record;
-pub mod recorder;
+pub mod reconciler;
+pub mod references;
 pub mod run;
+pub mod run_history;
 pub mod run_now;
 pub mod server;
-pub mod sightings;
+pub mod snapshot;
 pub mod triggers;
-pub mod types;
-pub mod uses;
 pub mod watched;

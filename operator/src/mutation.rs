@@ -25,7 +25,7 @@ pub use switches::*;
 
 #[cfg(oaat_mutations)]
 mod switches {
-    use crate::act::Actor;
+    use crate::apply::Applier;
     use crate::cluster::{Cluster, ClusterError};
     use serde_json::Value;
     use std::cell::Cell;
@@ -110,7 +110,7 @@ mod switches {
     /// What is written of the status, and under which resource version, with a rule of
     /// writing switched off.
     pub(crate) async fn write<C: Cluster>(
-        actor: &Actor<'_, C>,
+        actor: &Applier<'_, C>,
         version: String,
         mut patch: Value,
     ) -> Result<(String, Value), ClusterError> {

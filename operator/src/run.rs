@@ -4,13 +4,13 @@ use crate::bounded_read::BoundedReader;
 use crate::client::{answering, connect};
 use crate::config_maps::ConfigMaps;
 use crate::controller::{Shared, control};
+use crate::decision_log::{DecisionLog, LogDecisions};
 use crate::events::EventSink;
 use crate::lease::{self, Election};
 use crate::log_writer::LogWriter;
 use crate::metrics::Metrics;
 use crate::policies::Compiler;
 use crate::policy_limiter;
-use crate::recorder::{LogDecisions, Recorder};
 use crate::server;
 use anyhow::Context;
 use default_component::DEFAULT_POLICY;
@@ -108,7 +108,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
         .await
         .with_context(|| format!("--listen {}: the address cannot be used", settings.listen))?;
     let client = connect(metrics.clone()).await?;
-    let recorder = Recorder::new(settings.log_decisions, settings.record_decisions.clone())
+    let recorder = DecisionLog::new(settings.log_decisions, settings.record_decisions.clone())
         .context("--record-decisions: the folder cannot be used")?;
     let (compiler, default) = policies().await?;
 
@@ -224,7 +224,9 @@ async fn policies() -> anyhow::Result<(Compiler, Policy)> {
         let compiled = tokio::task::spawn_blocking(move || process.compile(DEFAULT_POLICY)).await?;
         match compiled {
             // A slow machine can exceed the time limits.
-            Err(error) if error.may_pass() || matches!(error, LoadError::CompileTimeout { .. }) => {
+            Err(error)
+                if error.is_transient() || matches!(error, LoadError::CompileTimeout { .. }) =>
+            {
                 warn!(%error, "the default policy could not be loaded; trying again");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }

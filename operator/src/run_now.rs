@@ -82,7 +82,7 @@ fn asked(group: &OaatGroup) -> Option<Result<Request, String>> {
 
 /// What is new about a request, for an event.
 #[derive(Debug, PartialEq, Eq)]
-pub enum News {
+pub enum RunNowUpdate {
     /// There is a new one, for these items in words.
     Accepted(String),
     /// Something is wrong with it.
@@ -90,7 +90,11 @@ pub enum News {
 }
 
 /// Takes note of what the annotation says.
-pub fn heed(group: &OaatGroup, status: &mut OaatGroupStatus, now: Timestamp) -> Option<News> {
+pub fn process(
+    group: &OaatGroup,
+    status: &mut OaatGroupStatus,
+    now: Timestamp,
+) -> Option<RunNowUpdate> {
     let Some(request) = asked(group) else {
         // The token stays, so that a request that is put back is not taken for a new one.
         if let Some(noted) = &mut status.run_now {
@@ -142,8 +146,8 @@ pub fn heed(group: &OaatGroup, status: &mut OaatGroupStatus, now: Timestamp) -> 
         noted.done |= done;
     }
     match (wrong, accepted) {
-        (Some(wrong), _) => Some(News::Wrong(wrong)),
-        (None, Some(items)) => Some(News::Accepted(items)),
+        (Some(wrong), _) => Some(RunNowUpdate::Wrong(wrong)),
+        (None, Some(items)) => Some(RunNowUpdate::Accepted(items)),
         (None, None) => None,
     }
 }
@@ -251,9 +255,12 @@ mod tests {
             r#"{"token": "1", "items": ["c", "b, with a comma", "c"]}"#,
         ));
         let mut status = status([None, Some(5), None]);
-        let news = heed(&group, &mut status, NOW);
-        assert_eq!(news, Some(News::Accepted("c, b, with a comma, c".into())));
-        assert_eq!(heed(&group, &mut status, Timestamp(NOW.0 + 9)), None);
+        let news = process(&group, &mut status, NOW);
+        assert_eq!(
+            news,
+            Some(RunNowUpdate::Accepted("c, b, with a comma, c".into()))
+        );
+        assert_eq!(process(&group, &mut status, Timestamp(NOW.0 + 9)), None);
         assert_eq!(pending(&group, &status), ["c", "b, with a comma"]);
         status.items.get_mut("c").unwrap().last_started = Some(NOW);
         assert_eq!(pending(&group, &status), ["b, with a comma"]);
@@ -268,15 +275,15 @@ mod tests {
         let all = |token: &str| group(Some(&format!(r#"{{"token": "{token}", "items": "*"}}"#)));
         let mut status = status([Some(5); 3]);
         assert_eq!(
-            heed(&all("1"), &mut status, Timestamp(NOW.0 - 9)),
-            Some(News::Accepted("all items".into()))
+            process(&all("1"), &mut status, Timestamp(NOW.0 - 9)),
+            Some(RunNowUpdate::Accepted("all items".into()))
         );
-        assert!(heed(&all("2"), &mut status, NOW).is_some());
+        assert!(process(&all("2"), &mut status, NOW).is_some());
         assert_eq!(pending(&all("2"), &status), ["a", "b, with a comma", "c"]);
-        assert_eq!(heed(&group(None), &mut status, NOW), None);
+        assert_eq!(process(&group(None), &mut status, NOW), None);
         assert_eq!(pending(&group(None), &status), [""; 0]);
         // Put back, it is not a new one.
-        assert_eq!(heed(&all("2"), &mut status, Timestamp(NOW.0 + 9)), None);
+        assert_eq!(process(&all("2"), &mut status, Timestamp(NOW.0 + 9)), None);
         assert_eq!(status.run_now.unwrap().time, Some(NOW));
     }
 
@@ -284,20 +291,20 @@ mod tests {
     fn what_was_done_or_taken_back_stays_so() {
         let all = group(Some(r#"{"token": "1", "items": "*"}"#));
         let mut status = status([Some(5); 3]);
-        heed(&all, &mut status, NOW);
+        process(&all, &mut status, NOW);
         for item in status.items.values_mut() {
             item.last_started = Some(NOW);
         }
-        heed(&all, &mut status, Timestamp(NOW.0 + 1));
+        process(&all, &mut status, Timestamp(NOW.0 + 1));
         // An item that comes later was not meant.
         status.items.get_mut("a").unwrap().last_started = None;
-        heed(&all, &mut status, Timestamp(NOW.0 + 2));
+        process(&all, &mut status, Timestamp(NOW.0 + 2));
         assert_eq!(pending(&all, &status), [""; 0]);
         let again = group(Some(r#"{"token": "2", "items": "*"}"#));
-        heed(&again, &mut status, Timestamp(NOW.0 + 3));
+        process(&again, &mut status, Timestamp(NOW.0 + 3));
         assert_eq!(pending(&again, &status).len(), 3);
-        heed(&group(None), &mut status, Timestamp(NOW.0 + 4));
-        heed(&again, &mut status, Timestamp(NOW.0 + 5));
+        process(&group(None), &mut status, Timestamp(NOW.0 + 4));
+        process(&again, &mut status, Timestamp(NOW.0 + 5));
         assert_eq!(pending(&again, &status), [""; 0]);
     }
 
@@ -305,7 +312,7 @@ mod tests {
     fn what_was_started_by_a_clock_that_is_ahead_was_started_before() {
         let group = group(Some(r#"{"token": "1", "items": ["a"]}"#));
         let mut status = status([Some(-600_000), None, None]);
-        heed(&group, &mut status, NOW);
+        process(&group, &mut status, NOW);
         assert_eq!(pending(&group, &status), ["a"]);
     }
 
@@ -313,7 +320,7 @@ mod tests {
     fn what_is_wrong_is_told_once_and_takes_nothing_back() {
         let mut status = status([None; 3]);
         let good = group(Some(r#"{"token": "1", "items": ["a"]}"#));
-        heed(&good, &mut status, NOW);
+        process(&good, &mut status, NOW);
         for (text, words) in [
             ("a", vec!["cannot be read", r#""items": "*""#]),
             ("{}", vec!["has no token"]),
@@ -340,8 +347,8 @@ mod tests {
             ),
         ] {
             let bad = group(Some(text));
-            match heed(&bad, &mut status, NOW) {
-                Some(News::Wrong(wrong)) => {
+            match process(&bad, &mut status, NOW) {
+                Some(RunNowUpdate::Wrong(wrong)) => {
                     assert!(
                         words.iter().all(|word| wrong.contains(word)),
                         "{text}: {wrong}"
@@ -349,22 +356,22 @@ mod tests {
                 }
                 other => panic!("{text}: {other:?}"),
             }
-            assert_eq!(heed(&bad, &mut status, NOW), None, "{text}");
+            assert_eq!(process(&bad, &mut status, NOW), None, "{text}");
             assert_eq!(status.run_now.as_ref().unwrap().token.as_deref(), Some("1"));
         }
         let long = format!(r#"{{"token": "{}", "items": "*"}}"#, "x".repeat(129));
         assert!(matches!(
-            heed(&group(Some(&long)), &mut status, NOW),
-            Some(News::Wrong(_))
+            process(&group(Some(&long)), &mut status, NOW),
+            Some(RunNowUpdate::Wrong(_))
         ));
-        heed(&good, &mut status, NOW);
+        process(&good, &mut status, NOW);
         assert_eq!(status.run_now.as_ref().unwrap().problem, None);
         let names = (0..3000)
             .map(|n| format!("\u{202e}{n}"))
             .collect::<Vec<_>>();
         let many = json!({ "token": "3", "items": names }).to_string();
-        match heed(&group(Some(&many)), &mut status, NOW) {
-            Some(News::Wrong(wrong)) => {
+        match process(&group(Some(&many)), &mut status, NOW) {
+            Some(RunNowUpdate::Wrong(wrong)) => {
                 assert!(
                     wrong.ends_with("unknown items: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, and 2990 more")
                 );
@@ -377,8 +384,8 @@ mod tests {
     fn names_that_are_no_items_are_named_and_the_others_run() {
         let some = group(Some(r#"{"token": "1", "items": ["nobody", "c"]}"#));
         let mut status = status([None; 3]);
-        match heed(&some, &mut status, NOW) {
-            Some(News::Wrong(wrong)) => assert!(wrong.ends_with(": nobody"), "{wrong}"),
+        match process(&some, &mut status, NOW) {
+            Some(RunNowUpdate::Wrong(wrong)) => assert!(wrong.ends_with(": nobody"), "{wrong}"),
             other => panic!("{other:?}"),
         }
         assert_eq!(pending(&some, &status), ["c"]);

@@ -1,11 +1,11 @@
 //! From watch events to the groups that are worth a look. Most events are not: a pod
 //! that merely proceeds, or our own write of a status, changes nothing for its group.
 
+use crate::last_seen_pods::LastSeenPods;
 use crate::pod::{PodView, names};
 use crate::policies::PolicyCache;
+use crate::references::References;
 use crate::run_now;
-use crate::sightings::Sightings;
-use crate::uses::Uses;
 use crate::watched::Watched;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -36,9 +36,9 @@ const OWN_WRITE: Duration = Duration::from_millis(500);
 pub struct Triggers {
     queue: UnboundedSender<GroupRef>,
     groups: Store<WatchedGroup>,
-    sightings: Arc<Sightings>,
+    last_seen_pods: Arc<LastSeenPods>,
     cache: Arc<PolicyCache>,
-    uses: Uses,
+    references: References,
     memory: Arc<Mutex<Memory>>,
 }
 
@@ -82,16 +82,16 @@ impl Triggers {
     pub fn new(
         queue: UnboundedSender<GroupRef>,
         groups: Store<WatchedGroup>,
-        sightings: Arc<Sightings>,
+        last_seen_pods: Arc<LastSeenPods>,
         cache: Arc<PolicyCache>,
-        uses: Uses,
+        references: References,
     ) -> Self {
         Self {
             queue,
             groups,
-            sightings,
+            last_seen_pods,
             cache,
-            uses,
+            references,
             memory: Arc::default(),
         }
     }
@@ -124,11 +124,11 @@ impl Triggers {
             Event::Apply(group) | Event::InitApply(group) => group,
             Event::Delete(group) => {
                 let key = ObjectRef::from_obj(group);
-                self.sightings
+                self.last_seen_pods
                     .forget(&group.namespace().unwrap_or_default(), &group.name_any());
                 self.cache
                     .forget(group.meta().uid.as_deref().unwrap_or_default());
-                self.uses.forget(&key);
+                self.references.forget(&key);
                 self.memory().groups.remove(&key);
                 return;
             }
@@ -185,12 +185,12 @@ impl Triggers {
             uids.extend(group.meta().uid.clone());
         }
         self.cache.retain(&uids);
-        self.uses.retain(&names);
+        self.references.retain(&names);
         let mut memory = self.memory();
         for group in gone(memory.groups.keys(), &names) {
             memory.groups.remove(&group);
             let namespace = group.namespace.as_deref().unwrap_or_default();
-            self.sightings.forget(namespace, &group.name);
+            self.last_seen_pods.forget(namespace, &group.name);
         }
     }
 
@@ -237,7 +237,7 @@ impl Triggers {
         // One that was seen to have ended before is a finished pod that is cleared away.
         if !listed && !was_over && self.groups.get(&group).is_some() {
             let namespace = group.namespace.clone().unwrap_or_default();
-            self.sightings.saw(&namespace, &group.name, view);
+            self.last_seen_pods.record(&namespace, &group.name, view);
         }
         if deleted {
             if !(known.terminal && was_over) {
@@ -275,7 +275,7 @@ impl Triggers {
             Event::Init | Event::InitDone => return,
         };
         let view = PodView::from(pod);
-        let news = deleted || view.terminal() || view.trouble().is_some();
+        let news = deleted || view.terminal() || view.problem().is_some();
         if let Some(group) = self.group_of(pod, names::LISTER).filter(|_| news) {
             self.trigger(group);
         }
@@ -324,7 +324,7 @@ fn newer(one: &str, other: &str) -> bool {
 mod tests {
     use super::*;
     use crate::config_maps::ConfigMaps;
-    use crate::items::Lists;
+    use crate::item_sources::ConfigMapLists;
     use crate::policies::{Compiler, PolicyRead, Sources};
     use crate::policy_limiter::{self, PolicyLimiter};
     use kube::runtime::reflector;
@@ -351,12 +351,12 @@ mod tests {
     }
 
     /// What groups use, before any was read.
-    fn nothing_used(groups: Store<WatchedGroup>, queue: UnboundedSender<GroupRef>) -> Uses {
+    fn nothing_used(groups: Store<WatchedGroup>, queue: UnboundedSender<GroupRef>) -> References {
         let host = Host::new(Limits::default()).unwrap();
         let config_maps = ConfigMaps::new(crate::client::silent());
-        let lists = Lists::new(config_maps.clone(), queue.clone());
+        let lists = ConfigMapLists::new(config_maps.clone(), queue.clone());
         let compiler = Compiler::new(move |bytes| host.load(bytes, None));
-        Uses::new(groups, Sources::new(config_maps, compiler, queue), lists)
+        References::new(groups, Sources::new(config_maps, compiler, queue), lists)
     }
 
     #[tokio::test]
@@ -365,10 +365,16 @@ mod tests {
         let (queue, _triggered) = tokio::sync::mpsc::unbounded_channel();
         let host = Host::new(Limits::default()).unwrap();
         let policy = host.load(default_component::DEFAULT_POLICY, None).unwrap();
-        let uses = nothing_used(groups.clone(), queue.clone());
+        let references = nothing_used(groups.clone(), queue.clone());
         let cache = Arc::new(PolicyCache::default());
         let limiter = PolicyLimiter::new(policy_limiter::permits(), queue.clone());
-        let triggers = Triggers::new(queue, groups, Arc::default(), cache.clone(), uses.clone());
+        let triggers = Triggers::new(
+            queue,
+            groups,
+            Arc::default(),
+            cache.clone(),
+            references.clone(),
+        );
         let mut list = |names: &[&str]| {
             let listed = names
                 .iter()
@@ -382,13 +388,13 @@ mod tests {
         list(&["stays", "goes"]);
         for name in ["stays", "goes"] {
             let group = group(name);
-            uses.note(&ObjectRef::from_obj(&watched(&group)), Some(&group));
+            references.note(&ObjectRef::from_obj(&watched(&group)), Some(&group));
             let read = Some(PolicyRead::Loaded(policy.clone()));
-            cache.rule(&group, read, &policy, &limiter).await;
+            cache.select(&group, read, &policy, &limiter).await;
         }
         list(&["stays"]);
-        assert_eq!(uses.policies().users(), ["stays"]);
-        let of_type = |name| uses.of_type(Some("home"), name).len();
+        assert_eq!(references.policies().users(), ["stays"]);
+        let of_type = |name| references.of_type(Some("home"), name).len();
         assert_eq!((of_type("t"), of_type("u")), (1, 0));
         assert!(cache.knows("stays") && !cache.knows("goes"));
         assert_eq!(triggers.memory().groups.len(), 1);
@@ -398,11 +404,11 @@ mod tests {
     async fn a_group_that_was_deleted_while_it_was_read_uses_nothing() {
         let (groups, _writer) = reflector::store::<WatchedGroup>();
         let (queue, _triggered) = tokio::sync::mpsc::unbounded_channel();
-        let uses = nothing_used(groups, queue);
+        let references = nothing_used(groups, queue);
         let group = group("gone");
-        uses.note(&ObjectRef::from_obj(&watched(&group)), Some(&group));
-        assert!(uses.policies().users().is_empty());
-        assert!(uses.of_type(Some("home"), "t").is_empty());
+        references.note(&ObjectRef::from_obj(&watched(&group)), Some(&group));
+        assert!(references.policies().users().is_empty());
+        assert!(references.of_type(Some("home"), "t").is_empty());
     }
 
     #[test]

@@ -6,8 +6,8 @@ use oaat_api::validate::{FieldError, summary, suspended, validate, validate_type
 use oaat_api::windows::{Window, blackout, next};
 use oaat_api::{BlackoutWindow, OaatGroup, OaatTypeSpec, Timestamp};
 use oaat_operator::cluster::TypeRead;
-use oaat_operator::decide::{CurrentPod, Observed, settle};
-use oaat_operator::items::Listing;
+use oaat_operator::item_sources::SourceLists;
+use oaat_operator::plan::{CurrentPod, GroupSnapshot, plan_group};
 use oaat_operator::pod::PodView;
 use oaat_operator::run_now;
 use serde_json::{Value, json};
@@ -33,16 +33,16 @@ fn group(spec: Value, annotations: Value) -> OaatGroup {
     .unwrap()
 }
 
-fn seen(group: OaatGroup, pods: Vec<PodView>) -> Observed {
+fn snapshot(group: OaatGroup, pods: Vec<PodView>) -> GroupSnapshot {
     let type_: OaatTypeSpec = serde_json::from_value(json!({ "type": "pod" })).unwrap();
-    Observed {
+    GroupSnapshot {
         now: NOW,
         group,
-        listing: Listing::default(),
+        listing: SourceLists::default(),
         uid: "u".into(),
         pods,
         current: CurrentPod::None,
-        deleted_alive: false,
+        deleted_while_running: false,
         ends: false,
         type_: TypeRead::Valid(Arc::new(type_)),
         leads: false,
@@ -185,7 +185,7 @@ const CASES: [Case; 20] = [
             json!({ "oaatItems": items(2000) }),
             json!({ run_now::ANNOTATION: text }),
         );
-        match run_now::heed(&group, &mut group.status.clone().unwrap(), NOW) {
+        match run_now::process(&group, &mut group.status.clone().unwrap(), NOW) {
             Some(run_now::News::Wrong(words)) => assert!(words.contains("fewer items"), "{words}"),
             other => panic!("{other:?}"),
         }
@@ -199,10 +199,10 @@ const CASES: [Case; 20] = [
                 json!({ "oaatItems": items(2000) }),
                 json!({ run_now::ANNOTATION: text }),
             );
-            let mut seen = seen(group, Vec::new());
+            let mut snapshot = snapshot(group, Vec::new());
             for run in 0..20 {
-                let valid = validate(&seen.group.spec);
-                let plan = settle(&seen, &valid);
+                let valid = validate(&snapshot.group.spec);
+                let plan = plan_group(&snapshot, &valid);
                 assert_eq!(plan.status.items.len(), 2000);
                 assert_eq!(plan.notes.len(), usize::from(run == 0), "{:?}", plan.notes);
                 assert!(
@@ -210,14 +210,14 @@ const CASES: [Case; 20] = [
                         .iter()
                         .all(|note| note.message.ends_with("and 3990 more"))
                 );
-                seen.group.status = Some(plan.status);
+                snapshot.group.status = Some(plan.status);
             }
         },
     ),
     ("a request that is nested deep", || {
         for text in ["[".repeat(32_000), r#"{"items":"#.repeat(3_000)] {
             let group = group(json!({}), json!({ run_now::ANNOTATION: text }));
-            let news = run_now::heed(&group, &mut group.status.clone().unwrap(), NOW);
+            let news = run_now::process(&group, &mut group.status.clone().unwrap(), NOW);
             assert!(matches!(news, Some(run_now::News::Wrong(_))), "{news:?}");
         }
     }),
@@ -235,8 +235,8 @@ const CASES: [Case; 20] = [
         let old = |text: &str| json!({ "noStartItem": { "start": time(text), "end": time(text) } });
         let mut all = vec![old(&"9".repeat(10_000)); 50];
         all.extend(vec![old("22:00"); 50]);
-        let plan = settle(
-            &seen(group(json!({ "windows": all }), json!({})), Vec::new()),
+        let plan = plan_group(
+            &snapshot(group(json!({ "windows": all }), json!({})), Vec::new()),
             &Err(Vec::new()),
         );
         assert!(
@@ -252,11 +252,11 @@ const CASES: [Case; 20] = [
             labelled: true,
             ..PodView::default()
         };
-        let seen = seen(
+        let snapshot = snapshot(
             group(json!({ "oaatItems": ["a"] }), json!({})),
             (0..5000).map(pod).collect(),
         );
-        let plan = settle(&seen, &validate(&seen.group.spec));
+        let plan = plan_group(&snapshot, &validate(&snapshot.group.spec));
         let message = plan.status.message.unwrap();
         assert!(
             message.contains("(and 4999 more)") && message.len() < 500,
@@ -268,10 +268,10 @@ const CASES: [Case; 20] = [
             other_gates: (0..10_000).map(|n| format!("example.com/{n}")).collect(),
             ..PodView::default()
         };
-        let trouble = pod.trouble().unwrap();
+        let problem = pod.problem().unwrap();
         assert!(
-            trouble.ends_with("example.com/9, and 9990 more"),
-            "{trouble}"
+            problem.ends_with("example.com/9, and 9990 more"),
+            "{problem}"
         );
     }),
     ("text of which nothing is seen", || {
@@ -301,7 +301,7 @@ const CASES: [Case; 20] = [
         let mut spec = windows("*/7 3 29 2 +1", "366d");
         spec["oaatItems"] = json!(items(2000));
         spec["itemOptions"] = items(2000).iter().map(options).collect();
-        let seen = seen(
+        let snapshot = snapshot(
             group(
                 spec,
                 json!({ run_now::ANNOTATION: r#"{"token": "1", "items": "*"}"# }),
@@ -309,8 +309,8 @@ const CASES: [Case; 20] = [
             Vec::new(),
         );
         for _ in 0..20 {
-            let valid = validate(&seen.group.spec);
-            let plan = settle(&seen, &valid);
+            let valid = validate(&snapshot.group.spec);
+            let plan = plan_group(&snapshot, &valid);
             assert!(valid.is_ok_and(|valid| valid.items.len() == 2000));
             assert_eq!(plan.status.items.len(), 2000);
         }

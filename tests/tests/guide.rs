@@ -68,7 +68,7 @@ fn from_nothing_to_a_policy_at_work_in_five_commands() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let text = type_in(&commands, folder.path())?;
     for words in [
-        "the operator takes it",
+        "the operator accepts it",
         "ConfigMap demo-policy has ",
         "was decided by the built-in policy",
         "my_policy.wasm again",
@@ -98,7 +98,7 @@ fn from_nothing_to_a_policy_at_work_in_five_commands() -> Result<()> {
         .context("the documented cases pass")?
         .to_string();
     assert!(
-        words.contains("the operator takes it") && words.contains("expected"),
+        words.contains("the operator accepts it") && words.contains("expected"),
         "{words}"
     );
     // Nothing of the repository was needed but what `policy new` copied.

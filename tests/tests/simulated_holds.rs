@@ -3,8 +3,8 @@
 use oaat_api::validate::validate;
 use oaat_api::{OaatGroup, OnError, Timestamp};
 use oaat_operator::cluster::TypeRead;
-use oaat_operator::decide::{Answered, CurrentPod, Observed, Ruling, choose, request, settle};
-use oaat_operator::items::Listing;
+use oaat_operator::plan::{Answered, CurrentPod, GroupSnapshot, PolicySelection, plan_decision, request, plan_group};
+use oaat_operator::item_sources::SourceLists;
 use policy_host::{Choice, Decision, Evaluation, Standing, Verdict};
 use serde_json::json;
 use std::sync::Arc;
@@ -27,31 +27,31 @@ fn looks(standing: Standing) -> bool {
     }))
     .unwrap();
     let type_ = serde_json::from_value(json!({ "type": "pod" })).unwrap();
-    let seen = Observed {
+    let snapshot = GroupSnapshot {
         now: NOW,
         group,
-        listing: Listing::default(),
+        listing: SourceLists::default(),
         uid: "us".into(),
         pods: Vec::new(),
         current: CurrentPod::None,
-        deleted_alive: false,
+        deleted_while_running: false,
         ends: false,
         type_: TypeRead::Valid(Arc::new(type_)),
         leads: false,
         retry_floor: FLOOR,
     };
-    let valid = validate(&seen.group.spec);
-    let mut plan = settle(&seen, &valid);
+    let valid = validate(&snapshot.group.spec);
+    let mut plan = plan_group(&snapshot, &valid);
     let valid = valid.unwrap();
     let default = policy_host::Host::new(policy_host::Limits::default())
         .unwrap()
         .load(default_component::DEFAULT_POLICY, None)
         .unwrap();
-    let ruling = Ruling {
+    let selection = PolicySelection {
         on_error: OnError::Hold,
-        ..Ruling::by_default(&default, None)
+        ..PolicySelection::by_default(&default, None)
     };
-    let asked = request(&seen, &valid, &plan, &ruling);
+    let asked = request(&snapshot, &valid, &plan, &selection);
     assert!(!asked.items[0].startable, "the item is not held");
     let decision = Decision {
         choice: Choice::Wait(None),
@@ -64,7 +64,7 @@ fn looks(standing: Standing) -> bool {
         state: None,
     };
     let asked = Answered {
-        policy: ruling.in_use.clone().unwrap(),
+        policy: selection.in_use.clone().unwrap(),
         request: asked,
         request_sha256: "r".into(),
         evaluation: Evaluation {
@@ -74,7 +74,7 @@ fn looks(standing: Standing) -> bool {
             log_dropped: 0,
         },
     };
-    choose(&seen, &valid, &mut plan, &ruling, asked);
+    plan_decision(&snapshot, &valid, &mut plan, &selection, asked);
     let release = Timestamp(NOW.0 - 1000).plus(FLOOR);
     plan.again.is_some_and(|again| again <= release)
 }

@@ -1,4 +1,4 @@
-//! Measures what one decision of a policy takes, and what is left of its limits.
+//! `policy bench`: measures the time and the fuel of a decision.
 
 use anyhow::{Result, anyhow};
 use policy_host::{Host, Item, Limits, Outcome, Policy, Request, Run};
@@ -8,23 +8,23 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// Evaluations before those that count.
+/// The number of evaluations before measuring.
 const WARM_UP: usize = 50;
-/// Evaluations that count: as many as fit into the time, but not fewer than the least,
-/// from which there is a 99th percentile.
+/// The number of measured evaluations. A 99th percentile needs the minimum; more are measured until
+/// [`TIME`] is over.
 const ROUNDS: std::ops::RangeInclusive<usize> = 100..=1_000;
 const TIME: Duration = Duration::from_secs(3);
-/// Loads, each of which compiles.
+/// The number of measured compilations.
 const LOADS: usize = 11;
 /// The time of the requests.
 const NOW: i64 = 1_800_000_000_000;
 
-/// Settings.
+/// Arguments of `policy bench`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The policy.
+    /// The policy: a component, the core module that cargo builds, or `default`.
     pub file: PathBuf,
-    /// Numbers of items to decide about, each from 1 to 2000.
+    /// The numbers of items in the requests, each from 1 to 2000.
     #[arg(
         long,
         value_delimiter = ',',
@@ -32,30 +32,30 @@ pub struct Args {
         value_parser = clap::value_parser!(u32).range(1..=2_000)
     )]
     pub items: Vec<u32>,
-    /// The settings to measure it with, a JSON object.
+    /// The settings of the group, a JSON object.
     #[arg(long, value_name = "JSON", default_value = "{}")]
     pub settings: String,
-    /// Print the figures as JSON.
+    /// Print the results as JSON.
     #[arg(long)]
     pub json: bool,
 }
 
-/// All figures.
+/// The results.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Figures {
+struct Results {
     policy: String,
     bytes: usize,
     compile_p50_us: u64,
-    /// This program itself is a debug build, and slow.
+    /// Whether this program is a debug build, which is slow.
     debug_build: bool,
-    decisions: Vec<Decisions>,
+    decisions: Vec<DecisionResults>,
 }
 
-/// Those of decisions about one number of items.
+/// The results for one number of items.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Decisions {
+struct DecisionResults {
     items: u32,
     evaluations: usize,
     p50_us: u64,
@@ -66,27 +66,28 @@ struct Decisions {
 
 pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     let component = crate::policy::component::load(&args.file, built_in)?;
-    let figures = Figures {
+    let results = Results {
         policy: component.policy.digest().to_owned(),
         bytes: component.wasm.len(),
-        compile_p50_us: micros(compile(&component.wasm)?),
+        compile_p50_us: micros(measure_load(&component.wasm)?),
         debug_build: cfg!(debug_assertions),
         decisions: args
             .items
             .iter()
-            .map(|items| decisions(&component.policy, *items, &args.settings))
+            .map(|items| measure_decisions(&component.policy, *items, &args.settings))
             .collect::<Result<_>>()?,
     };
-    let text = match args.json {
-        true => format!("{}\n", serde_json::to_string_pretty(&figures)?),
-        false => table(&figures),
+    let text = if args.json {
+        format!("{}\n", serde_json::to_string_pretty(&results)?)
+    } else {
+        format_results(&results)
     };
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Loading is compiling, and one decision about two items.
-fn compile(wasm: &[u8]) -> Result<Duration> {
+/// Measures loading, which includes compilation and a trial request of two items.
+fn measure_load(wasm: &[u8]) -> Result<Duration> {
     let host = Host::new(Limits::default())?;
     let mut samples = vec![];
     for _ in 0..LOADS {
@@ -98,7 +99,7 @@ fn compile(wasm: &[u8]) -> Result<Duration> {
     Ok(quantile(&mut samples, 0.5))
 }
 
-fn decisions(policy: &Policy, items: u32, settings: &str) -> Result<Decisions> {
+fn measure_decisions(policy: &Policy, items: u32, settings: &str) -> Result<DecisionResults> {
     let request = Request {
         settings: settings.to_owned(),
         ..request(items)
@@ -110,11 +111,11 @@ fn decisions(policy: &Policy, items: u32, settings: &str) -> Result<Decisions> {
         let start = Instant::now();
         let evaluation = policy.evaluate(&request);
         let took = start.elapsed();
-        // The same each time.
+        // The fuel is the same in each round.
         fuel = evaluation.fuel;
         evaluation
             .answer
-            .map_err(|error| anyhow!("with {items} items there is nothing to measure: {error}"))?;
+            .map_err(|error| anyhow!("no decision with {items} items: {error}"))?;
         if round >= WARM_UP {
             samples.push(took);
         }
@@ -122,7 +123,7 @@ fn decisions(policy: &Policy, items: u32, settings: &str) -> Result<Decisions> {
             break;
         }
     }
-    Ok(Decisions {
+    Ok(DecisionResults {
         items,
         evaluations: samples.len(),
         p50_us: micros(quantile(&mut samples, 0.5)),
@@ -136,61 +137,60 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The duration that this share (0 to 1) of the samples does not exceed.
-fn quantile(samples: &mut [Duration], share: f64) -> Duration {
+/// Returns a quantile of the samples; `q` is from 0 to 1.
+fn quantile(samples: &mut [Duration], q: f64) -> Duration {
     samples.sort();
-    let index = (share * samples.len().saturating_sub(1) as f64).round() as usize;
+    let index = (q * samples.len().saturating_sub(1) as f64).round() as usize;
     samples.get(index).copied().unwrap_or_default()
 }
 
-fn table(figures: &Figures) -> String {
+fn format_results(results: &Results) -> String {
     let head = ["items", "p50", "p99", "fuel", "limit", "left"];
     let mut rows = vec![head.map(str::to_owned)];
-    rows.extend(figures.decisions.iter().map(|d| {
+    rows.extend(results.decisions.iter().map(|d| {
         [
             d.items.to_string(),
             format!("{} µs", d.p50_us),
             format!("{} µs", d.p99_us),
             d.fuel.to_string(),
             d.fuel_limit.to_string(),
-            left(d),
+            remaining_fuel(d),
         ]
     }));
-    let slow = match figures.debug_build {
-        true => {
-            "\nThis is a debug build of the program, which is slow: times say little. Fuel is exact.\n"
-        }
-        false => "",
+    let warning = if results.debug_build {
+        "\nwarning: this program is a debug build; the times are not meaningful, the fuel is exact\n"
+    } else {
+        ""
     };
     format!(
         "policy {}\n{} bytes, compiled in {:.1} ms (p50 of {LOADS})\n\n\
-         one decision, in a fresh sandbox:\n{}{slow}",
-        figures.policy,
-        figures.bytes,
-        figures.compile_p50_us as f64 / 1e3,
+         time and fuel of a decision:\n{}{warning}",
+        results.policy,
+        results.bytes,
+        results.compile_p50_us as f64 / 1e3,
         crate::policy::table::aligned(&rows),
     )
 }
 
-/// Rounded down, so that little left is never shown as more.
-fn left(decisions: &Decisions) -> String {
-    let left = decisions.fuel_limit.saturating_sub(decisions.fuel);
-    let permille = u128::from(left) * 1_000 / u128::from(decisions.fuel_limit.max(1));
+/// Formats the remaining fuel as a percentage, rounded down.
+fn remaining_fuel(results: &DecisionResults) -> String {
+    let remaining = results.fuel_limit.saturating_sub(results.fuel);
+    let permille = u128::from(remaining) * 1_000 / u128::from(results.fuel_limit.max(1));
     format!("{}.{} %", permille / 10, permille % 10)
 }
 
-/// A group in the middle of its life: of each four items one succeeded lately, one is due
-/// again, one rests after a failure, and one has never run or failed long ago.
+/// Returns the request of a typical group. Of each four items, one succeeded recently, one is due
+/// again, one is in its cool-off, and one has never run or failed long ago.
 fn request(items: u32) -> Request {
     let item = |index: u32| {
-        let some = i64::from(index) * 7_919 % 600_000;
+        let offset = i64::from(index) * 7_919 % 600_000;
         let (last_success, last_failure) = match index % 8 {
-            0 | 4 => (Some(NOW - 60_000 - some), None),
-            1 => (Some(NOW - 4_000_000 - some), None),
-            5 => (Some(NOW - 4_000_000 - some), Some(NOW - 9_000_000 - some)),
-            2 | 6 => (Some(NOW - 8_000_000 - some), Some(NOW - some)),
+            0 | 4 => (Some(NOW - 60_000 - offset), None),
+            1 => (Some(NOW - 4_000_000 - offset), None),
+            5 => (Some(NOW - 4_000_000 - offset), Some(NOW - 9_000_000 - offset)),
+            2 | 6 => (Some(NOW - 8_000_000 - offset), Some(NOW - offset)),
             3 => (None, None),
-            _ => (None, Some(NOW - 2_000_000 - some)),
+            _ => (None, Some(NOW - 2_000_000 - offset)),
         };
         let failures = u32::from(last_failure > last_success);
         let runs = u32::from(last_success.is_some()) * 12 + failures;
@@ -221,7 +221,7 @@ fn request(items: u32) -> Request {
     }
 }
 
-/// The latest run of each of the items that ran last.
+/// Returns the latest runs, at most one for each item.
 fn recent(items: &[Item]) -> Vec<Run> {
     let run = |(index, item): (usize, &Item)| {
         let finished = item.last_success.max(item.last_failure)?;
@@ -249,15 +249,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_that_of_a_group_in_the_middle_of_its_life() {
+    fn request_has_fresh_cooling_and_new_items() {
         let r = request(1_000);
         let since = |at: Option<i64>| at.map(|at| NOW - at);
-        let count = |of: fn(Option<i64>, Option<i64>) -> bool| {
-            let seen = r
+        let count = |matches: fn(Option<i64>, Option<i64>) -> bool| {
+            let ages = r
                 .items
                 .iter()
                 .map(|i| (since(i.last_success), since(i.last_failure)));
-            seen.filter(|(success, failure)| of(*success, *failure))
+            ages.filter(|(success, failure)| matches(*success, *failure))
                 .count()
         };
         let fresh = count(|success, _| success.is_some_and(|s| s < 3_600_000));
@@ -274,18 +274,18 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_and_what_is_left() {
+    fn quantiles_and_remaining_fuel_are_rounded() {
         let mut samples: Vec<_> = (0..=100).rev().map(Duration::from_micros).collect();
         assert_eq!(micros(quantile(&mut samples, 0.5)), 50);
         assert_eq!(micros(quantile(&mut samples, 0.99)), 99);
         assert_eq!(quantile(&mut [], 0.5), Duration::ZERO);
-        for (fuel, words) in [
+        for (fuel, remaining) in [
             (0, "100.0 %"),
             (1, "99.9 %"),
             (9_999, "0.0 %"),
             (10_000, "0.0 %"),
         ] {
-            let d = Decisions {
+            let d = DecisionResults {
                 items: 1,
                 evaluations: 1,
                 p50_us: 0,
@@ -293,21 +293,21 @@ mod tests {
                 fuel,
                 fuel_limit: 10_000,
             };
-            assert_eq!(left(&d), words);
+            assert_eq!(remaining_fuel(&d), remaining);
         }
     }
 
     #[test]
-    fn the_default_policy_is_measured() {
-        let wasm = crate::policy::testing::default_policy();
+    fn bench_measures_the_default_policy() {
+        let wasm = crate::policy::test_fixtures::default_policy();
         let component = crate::policy::component::load("default".as_ref(), wasm).unwrap();
         let (small, large) = (
-            decisions(&component.policy, 10, "{}").unwrap(),
-            decisions(&component.policy, 100, "{}").unwrap(),
+            measure_decisions(&component.policy, 10, "{}").unwrap(),
+            measure_decisions(&component.policy, 100, "{}").unwrap(),
         );
         assert!(0 < small.fuel && small.fuel < large.fuel && large.fuel < large.fuel_limit);
         assert!(small.evaluations >= *ROUNDS.start() && small.p50_us <= small.p99_us);
-        let text = table(&Figures {
+        let text = format_results(&Results {
             policy: component.policy.digest().to_owned(),
             bytes: component.wasm.len(),
             compile_p50_us: 1_500,

@@ -1,16 +1,16 @@
-//! `policy build`: from a crate to a component, with nothing but cargo.
+//! `policy build`: builds a crate into a component. Requires only cargo.
 
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// What to build, and where to.
+/// Arguments of `policy build`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Folder of the crate.
+    /// The folder of the crate.
     #[arg(default_value = ".", value_name = "CRATE")]
     krate: PathBuf,
-    /// Where to write the component. By default `target/NAME.wasm` in the crate's folder.
+    /// The file to write the component to. The default is `target/NAME.wasm` in the crate's folder.
     #[arg(long, short)]
     output: Option<PathBuf>,
 }
@@ -19,7 +19,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let krate = &args.krate;
     anyhow::ensure!(
         krate.join("Cargo.toml").is_file(),
-        "{}: there is no Cargo.toml in it; name the folder of a policy's crate (`policy new` makes one)",
+        "{}: no Cargo.toml found; use the folder of a policy's crate (`policy new` creates one)",
         krate.display()
     );
     let built = policy_build::build_crate(krate, &krate.canonicalize()?.join("target/policies"))?;
@@ -28,7 +28,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         .clone()
         .unwrap_or_else(|| krate.join("target").join(format!("{}.wasm", built.name)));
     std::fs::write(&output, &built.component)
-        .with_context(|| format!("{} cannot be written", output.display()))?;
+        .with_context(|| format!("failed to write {}", output.display()))?;
     println!(
         "wrote {} ({} bytes)",
         output.display(),

@@ -1,4 +1,4 @@
-//! `policy check`: what the operator would do with a file, and why.
+//! `policy check`: reports whether the operator accepts a file as a policy, and why not.
 
 use crate::policy::component;
 use anyhow::{Context, Result};
@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use wasmparser::{Parser, Payload};
 
-/// The file to check.
+/// Arguments of `policy check`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A component (plain or gzip), or the core module that cargo builds; `default` is the
     /// built-in policy.
     file: PathBuf,
-    /// The settings that a group would give it, a JSON object: would it accept them?
+    /// Also check whether the policy accepts these settings of a group, a JSON object.
     #[arg(long, value_name = "JSON")]
     settings: Option<String>,
 }
@@ -23,18 +23,20 @@ pub struct Args {
 pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     let wasm = component::read(&args.file, built_in)?;
     let core = std::fs::read(&args.file).is_ok_and(|bytes| component::is_core_module(&bytes));
-    let (code, taken) = if core {
-        let said = core_module(&args.file, &wasm);
-        said.with_context(|| format!("{}", args.file.display()))?
+    let (code, accepted) = if core {
+        let outcome = report_core_module(&args.file, &wasm);
+        outcome.with_context(|| format!("{}", args.file.display()))?
     } else {
         let code = report(&args.file, &wasm)?;
         (code, code == ExitCode::SUCCESS)
     };
-    let (Some(settings), true) = (&args.settings, taken) else {
+    let (Some(settings), true) = (&args.settings, accepted) else {
         return Ok(code);
     };
     let settings: serde_json::Map<String, serde_json::Value> = serde_json::from_str(settings)
-        .map_err(|error| anyhow::anyhow!("--settings: {settings:?} is no JSON object: {error}"))?;
+        .map_err(|error| {
+            anyhow::anyhow!("--settings: {settings:?} is not a JSON object: {error}")
+        })?;
     let policy = component::load(&args.file, built_in)?.policy;
     let settings = serde_json::to_string(&settings)?;
     Ok(match policy.validate(&settings, &[]).answer {
@@ -43,48 +45,51 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
             code
         }
         Err(error) => {
-            let words = match error {
-                EvalError::PolicyError(words) => words,
+            let message = match error {
+                EvalError::PolicyError(message) => message,
                 other => other.to_string(),
             };
-            crate::policy::print(&format!("settings   refused, SettingsRejected: {words}\n"))?;
+            crate::policy::print(&format!(
+                "settings   rejected, SettingsRejected: {message}\n"
+            ))?;
             ExitCode::FAILURE
         }
     })
 }
 
-/// Says of cargo's core module what the operator would do with it, and with the component that
-/// the tools make of it, and whether it would take that.
-fn core_module(file: &Path, made: &[u8]) -> Result<(ExitCode, bool)> {
+/// Prints a report on a core module and on the component that `pack` converts it to. Also returns
+/// whether the operator accepts that component.
+fn report_core_module(file: &Path, converted: &[u8]) -> Result<(ExitCode, bool)> {
     let bytes = std::fs::metadata(file)?.len();
-    let (text, code) = examined(made);
+    let (text, code) = inspect(converted);
     crate::policy::print(&format!(
-        "file       {}, {bytes} bytes: a core module, as cargo builds it\n\
-         verdict    refused as it is, Malformed: the operator takes components only. `kubectl-oaat policy pack` ships \
-         the component that it makes of this one, and `policy build` writes it down\n\
-         \nThat component:\nsize       {} bytes\n{text}",
+        "file       {}, {bytes} bytes, a core module\n\
+         verdict    rejected, Malformed: the operator accepts only components; `kubectl-oaat policy pack` converts \
+         this module to a component, and `policy build` also writes the component to a file\n\
+         \nconverted component:\nsize       {} bytes\n{text}",
         file.display(),
-        made.len(),
+        converted.len(),
     ))?;
     Ok((ExitCode::FAILURE, code == ExitCode::SUCCESS))
 }
 
-/// Prints what there is to say about a component; success when the operator would take it.
+/// Prints a report on a component. Returns success if the operator accepts the component.
 pub(crate) fn report(file: &Path, bytes: &[u8]) -> Result<ExitCode> {
-    let unpacked = match component::is_gzip(bytes) {
-        true => unpack(bytes),
-        false => None,
+    let unpacked = if component::is_gzip(bytes) {
+        unpack(bytes)
+    } else {
+        None
     };
     let size = match &unpacked {
         Some(wasm) => format!("{} bytes packed, {} unpacked", bytes.len(), wasm.len()),
         None => format!("{} bytes", bytes.len()),
     };
-    let (text, code) = examined(unpacked.as_deref().unwrap_or(bytes));
+    let (text, code) = inspect(unpacked.as_deref().unwrap_or(bytes));
     crate::policy::print(&format!("file       {}, {size}\n{text}", file.display()))?;
     Ok(code)
 }
 
-/// What is in gzip, if it is not more than a component may be.
+/// Decompresses gzip. Returns `None` if the content exceeds the maximum size of a component.
 fn unpack(bytes: &[u8]) -> Option<Vec<u8>> {
     let limit = Limits::default().component;
     let mut wasm = Vec::new();
@@ -93,22 +98,21 @@ fn unpack(bytes: &[u8]) -> Option<Vec<u8>> {
     (wasm.len() <= limit).then_some(wasm)
 }
 
-/// Reports on a component's content. It is compiled by the operator's own compiler process, under
-/// its limits.
-fn examined(bytes: &[u8]) -> (String, ExitCode) {
+/// Describes a component. Compiles it in a child process with the operator's limits.
+fn inspect(bytes: &[u8]) -> (String, ExitCode) {
     let mut text = String::new();
-    if let Some((imports, exports)) = names(bytes) {
-        text += &format!("imports    {}\n", listed(&imports));
-        text += &format!("exports    {}\n", listed(&exports));
+    if let Some(names) = Names::of(bytes) {
+        text += &format!("imports    {}\n", join(&names.imports));
+        text += &format!("exports    {}\n", join(&names.exports));
     }
     let process = Host::new(Limits::default()).map(CompileProcess::of_this_program);
     match process.map(|process| process.compile(bytes)) {
         Ok(Ok(Compiled { policy, .. })) => {
-            text += &accepted(&policy);
+            text += &describe_accepted(&policy);
             (text, ExitCode::SUCCESS)
         }
         Ok(Err(error)) => {
-            text += &format!("verdict    refused, {}: {error}\n", error.reason());
+            text += &format!("verdict    rejected, {}: {error}\n", error.reason());
             (text, ExitCode::FAILURE)
         }
         Err(error) => {
@@ -118,15 +122,16 @@ fn examined(bytes: &[u8]) -> (String, ExitCode) {
     }
 }
 
-fn accepted(policy: &Policy) -> String {
+fn describe_accepted(policy: &Policy) -> String {
     let probe = policy.probe();
     let verdict = match probe.answer {
-        Ok(_) => "the operator takes it".to_owned(),
-        Err(EvalError::PolicyError(words)) => format!(
-            "the operator takes it; to the trial request, which has no settings, it answered: {words}"
+        Ok(_) => "the operator accepts it".to_owned(),
+        Err(EvalError::PolicyError(message)) => format!(
+            "the operator accepts it; the policy answered the trial request, which has no settings, with the error: \
+             {message}"
         ),
         Err(error) => format!(
-            "the operator takes it, but its answer to the trial request was no good, {}: {error}",
+            "the operator accepts it, but the trial request failed: {}: {error}",
             error.reason()
         ),
     };
@@ -140,33 +145,42 @@ fn accepted(policy: &Policy) -> String {
     )
 }
 
-fn listed(names: &[String]) -> String {
+fn join(names: &[String]) -> String {
     match names {
         [] => "none".into(),
         names => names.join(", "),
     }
 }
 
-/// The names that a component imports and exports. Not to be had where it is no component.
-fn names(bytes: &[u8]) -> Option<(Vec<String>, Vec<String>)> {
-    let (mut imports, mut exports) = (Vec::new(), Vec::new());
-    let mut depth = 0;
-    for payload in Parser::new(0).parse_all(bytes) {
-        match payload.ok()? {
-            Payload::ComponentSection { .. } | Payload::ModuleSection { .. } => depth += 1,
-            Payload::End(_) => depth -= 1,
-            Payload::ComponentImportSection(section) if depth == 0 => {
-                for import in section {
-                    imports.push(import.ok()?.name.name.to_owned());
+/// The names that a component imports and exports.
+#[derive(Default)]
+struct Names {
+    imports: Vec<String>,
+    exports: Vec<String>,
+}
+
+impl Names {
+    /// Parses a component. Returns `None` if the bytes are malformed.
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let mut names = Self::default();
+        let mut depth = 0;
+        for payload in Parser::new(0).parse_all(bytes) {
+            match payload.ok()? {
+                Payload::ComponentSection { .. } | Payload::ModuleSection { .. } => depth += 1,
+                Payload::End(_) => depth -= 1,
+                Payload::ComponentImportSection(section) if depth == 0 => {
+                    for import in section {
+                        names.imports.push(import.ok()?.name.name.to_owned());
+                    }
                 }
-            }
-            Payload::ComponentExportSection(section) if depth == 0 => {
-                for export in section {
-                    exports.push(export.ok()?.name.name.to_owned());
+                Payload::ComponentExportSection(section) if depth == 0 => {
+                    for export in section {
+                        names.exports.push(export.ok()?.name.name.to_owned());
+                    }
                 }
+                _ => {}
             }
-            _ => {}
         }
+        Some(names)
     }
-    Some((imports, exports))
 }

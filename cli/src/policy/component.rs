@@ -1,26 +1,24 @@
-//! From what an author names to a policy in the operator's evaluator.
+//! Loads policies from files into the operator's evaluator.
 
 use anyhow::{Context, Result};
 use policy_host::{Host, Limits, LoadError, Policy};
 use std::path::{Path, PathBuf};
 
-/// A policy, and the bytes it was made of.
+/// A loaded policy and its bytes.
 pub(crate) struct Component {
-    /// Ready to be asked.
     pub policy: Policy,
-    /// The component as the operator would be given it, unpacked.
+    /// The bytes of the component as read from the file, or as converted from a core module.
     pub wasm: Vec<u8>,
 }
 
-/// Reads a policy: a component, plain or gzip, or the core module that cargo builds, which is
-/// made a component here. The name `default` stands for the built-in one where there is no
-/// such file.
+/// Loads a policy from a component (plain or gzip) or from the core module that cargo builds. The
+/// name `default` is the built-in policy unless there is a file with this name.
 pub(crate) fn load(file: &Path, built_in: &[u8]) -> Result<Component> {
     let wasm = read(file, built_in)?;
     let host = Host::new(Limits::default())?;
     match host.load(&wasm, None) {
         Ok(policy) => Ok(Component { policy, wasm }),
-        Err(error) => Err(Refused {
+        Err(error) => Err(Rejected {
             file: file.to_owned(),
             error,
         }
@@ -28,15 +26,15 @@ pub(crate) fn load(file: &Path, built_in: &[u8]) -> Result<Component> {
     }
 }
 
-/// The operator would not take the component: that is an answer, not a failure of the tool.
+/// A component that the operator rejects. This is a result, not a failure of the command.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: the operator would refuse it, {}: {error}", .file.display(), .error.reason())]
-pub(crate) struct Refused {
+#[error("{}: the operator rejects this component: {}: {error}", .file.display(), .error.reason())]
+pub(crate) struct Rejected {
     file: PathBuf,
     error: LoadError,
 }
 
-/// The component's bytes, made from a core module where that is what the file holds.
+/// Reads the bytes of a component. Converts a core module to a component.
 pub(crate) fn read(file: &Path, built_in: &[u8]) -> Result<Vec<u8>> {
     if file == Path::new("default") && !file.exists() {
         return Ok(built_in.to_vec());
@@ -48,12 +46,12 @@ pub(crate) fn read(file: &Path, built_in: &[u8]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// By the header of a core module; a component's differs in the layer.
+/// Checks for the header of a core module. The header of a component has another layer field.
 pub(crate) fn is_core_module(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\0asm\x01\0\0\0")
 }
 
-/// What gzip begins with.
+/// Checks for the magic number of gzip.
 pub(crate) fn is_gzip(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x1f, 0x8b])
 }

@@ -1,6 +1,5 @@
-//! The tools of a policy's author, as subcommands of the operator's binary
-//! (`kubectl-oaat policy …`). All of them evaluate on the operator's own host, under
-//! the operator's limits.
+//! `kubectl-oaat policy …`: the commands for authors of policies. All of them evaluate policies
+//! with the operator's host, under the operator's limits.
 
 mod bench;
 mod build;
@@ -8,14 +7,14 @@ mod check;
 mod component;
 mod new;
 mod pack;
-mod place;
+mod read_error;
 mod replay;
 mod run;
 mod simulate;
 mod table;
 mod test;
 #[cfg(test)]
-mod testing;
+mod test_fixtures;
 mod xml;
 
 pub use replay::recorded;
@@ -24,34 +23,34 @@ use clap::Subcommand;
 use policy_host::text::is_unprintable;
 use std::process::ExitCode;
 
-/// What to do with a policy.
+/// The subcommands of `policy`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make a crate for a policy, which builds and passes its tests as it is.
+    /// Create the crate of a new policy, which builds and passes its tests.
     New(new::Args),
-    /// Build a policy's crate into a component.
+    /// Build the crate of a policy into a component.
     Build(build::Args),
-    /// Say whether the operator would take a component, and what it is.
+    /// Check whether the operator accepts a component, and describe it.
     Check(check::Args),
-    /// Ask a policy for one decision, and show it with its reasons.
+    /// Evaluate a policy once, and explain its decision.
     Run(run::Args),
-    /// Run declarative cases against a policy.
+    /// Run declarative test cases against a policy.
     Test(test::Args),
-    /// Let a policy decide over days of virtual time, and show what came of it.
+    /// Simulate a group over days of virtual time, and show a timeline and metrics.
     Simulate(simulate::Args),
-    /// Measure time and fuel of a decision.
+    /// Measure the time and the fuel of a decision.
     Bench(bench::Args),
-    /// Print the ConfigMap that ships a policy.
+    /// Print a ConfigMap that contains a policy.
     Pack(pack::Args),
-    /// Repeat decisions that the operator made, from its log or from records.
+    /// Replay decisions of the operator from its log or from recorded files.
     Replay(replay::Args),
 }
 
-/// Runs one of the tools. `built_in` is the component of the operator's default policy,
-/// which goes by the name `default`.
+/// Runs a command. `built_in` is the component of the default policy, whose name on the command
+/// line is `default`.
 ///
-/// The exit status is 0 when all is well, 1 when the policy is not (a refused component, a
-/// failed case), 2 when the tool could not do its work (a file that cannot be read).
+/// The exit status is 0 for success, 1 for a problem with the policy (a rejected component, a
+/// failed case), and 2 if the command could not be run (an unreadable file).
 pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
     let outcome = match command {
         Command::New(args) => new::run(&args),
@@ -68,32 +67,32 @@ pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("kubectl-oaat policy: {}", plain(&format!("{error:#}")));
-            match error.is::<component::Refused>() {
-                true => ExitCode::FAILURE,
-                false => ExitCode::from(2),
+            if error.is::<component::Rejected>() {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::from(2)
             }
         }
     }
 }
 
-/// Whether a simulation asks again as soon as the operator would stop holding an item of this
-/// standing. Public for the test that compares it with what the operator does.
+/// Reports whether a simulation asks the policy again when the retry floor of an item with this
+/// standing ends. Public for a test that compares it with the operator.
 pub fn awaits_release(standing: policy_host::Standing) -> bool {
-    simulate::awaited(standing)
+    simulate::awaits_release(standing)
 }
 
-/// A time as people read it.
-fn time(millis: policy_host::Instant) -> String {
+/// Formats a time as RFC 3339.
+fn format_time(millis: policy_host::Instant) -> String {
     match chrono::DateTime::from_timestamp_millis(millis) {
         Some(time) => time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true),
         None => format!("{millis} ms since 1970"),
     }
 }
 
-/// Text fit for a terminal: what it would act on, or what would change the order in which a line
-/// is read, is shown instead by its number. Lines stay lines.
+/// Escapes the characters that control a terminal or reorder a line. Keeps line ends.
 ///
-/// Components, requests and records come from strangers, and say what they like.
+/// Components, requests, and records are untrusted.
 fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -106,7 +105,7 @@ fn plain(text: &str) -> String {
     out
 }
 
-/// Prints text of whatever origin.
+/// Prints untrusted text to standard output.
 fn print(text: &str) -> std::io::Result<()> {
     use std::io::{ErrorKind, Write, stdout};
     let mut out = stdout();
@@ -114,7 +113,7 @@ fn print(text: &str) -> std::io::Result<()> {
         .write_all(plain(text).as_bytes())
         .and_then(|()| out.flush())
     {
-        // `… | head`: whoever reads has read enough.
+        // The reader may close the pipe early (`… | head`).
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         printed => printed,
     }
@@ -123,7 +122,7 @@ fn print(text: &str) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn nothing_is_left_that_a_terminal_acts_on() {
+    fn plain_escapes_terminal_control_characters() {
         let text = "a\n\u{1b}[31mb\u{9b}c\r\u{202e}d ü";
         assert_eq!(
             super::plain(text),

@@ -1,24 +1,24 @@
-//! `policy new`: a policy's crate that builds and passes its tests as it is.
+//! `policy new`: creates the crate of a policy, which builds and passes its tests.
 
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// The parts of this repository that a policy is built with: path and text.
-const COPIED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/copied.rs"));
-/// The manifest of the workspace that they are members of.
+/// The files of the crates that a policy depends on: path and text.
+const VENDORED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/vendored.rs"));
+/// The manifest of this workspace.
 const WORKSPACE: &str = include_str!("../../../Cargo.toml");
-/// The versions that they were tested with.
+/// The versions of all dependencies that this workspace is tested with.
 const LOCK: &str = include_str!("../../../Cargo.lock");
-/// The documented algorithm, which a new policy starts from.
+/// The documented algorithm, which is the initial source of a new policy.
 const ALGORITHM: &str = include_str!("../../../policy-default/src/lib.rs");
-/// What it must do.
+/// The test cases of the documented algorithm.
 const CASES: &str = include_str!("../../../policy-default/cases.yaml");
 
-/// Where to put it.
+/// Arguments of `policy new`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A folder that does not exist yet, or is empty. Its name is the policy's.
+    /// A folder that does not exist or is empty. Its name becomes the name of the policy.
     dir: PathBuf,
 }
 
@@ -31,13 +31,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     ensure!(
         name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(letters),
-        "{}: the folder's name becomes the policy's, and {name:?} cannot; use lower-case letters, digits and -, \
-         such as my-policy",
+        "{}: the folder is named after the policy, and {name:?} is not a valid name; use lower case letters, \
+         digits, and -, starting with a letter, for example my-policy",
         dir.display()
     );
-    if let Some(why) = taken(&name) {
+    if let Some(why) = reserved(&name) {
         bail!(
-            "{}: the folder's name becomes the policy's, and {name:?} {why}; use another, such as my-policy",
+            "{}: the folder is named after the policy, and {name:?} {why}; use another name, for example my-policy",
             dir.display()
         );
     }
@@ -46,20 +46,21 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             .read_dir()
             .is_ok_and(|mut entries| entries.next().is_some())
     {
-        bail!("{}: it is there already, and not empty", dir.display());
+        bail!("{}: the folder is not empty; use a new folder", dir.display());
     }
     for (path, text) in files(&name)? {
         write(&dir.join(path), &text)?;
     }
     println!(
-        "made {dir}: a policy with the documented algorithm, its tests, and cases.yaml\n\
-         next: cargo test --manifest-path {dir}/Cargo.toml, and: kubectl-oaat policy build {dir}",
+        "created {dir}: a policy with the documented algorithm, its tests, and cases.yaml\n\
+         test it with:  cargo test --manifest-path {dir}/Cargo.toml\n\
+         build it with: kubectl-oaat policy build {dir}",
         dir = dir.display()
     );
     Ok(ExitCode::SUCCESS)
 }
 
-/// What cargo calls no crate, or rustc would take for something else.
+/// Names that cargo rejects for a crate, or that rustc interprets differently.
 #[rustfmt::skip]
 const KEYWORDS: &[&str] = &[
     "abstract", "alloc", "as", "async", "await", "become", "box", "break", "const", "continue", "core", "crate", "do",
@@ -69,37 +70,37 @@ const KEYWORDS: &[&str] = &[
     "while", "yield",
 ];
 
-/// Why a crate cannot have this name.
-fn taken(name: &str) -> Option<&'static str> {
+/// Returns why a crate cannot have this name; `None` if it can.
+fn reserved(name: &str) -> Option<&'static str> {
     if KEYWORDS.contains(&name) {
-        return Some("means something else to cargo or to Rust");
+        return Some("is reserved by cargo or Rust");
     }
-    let mut built_with = LOCK.lines().filter_map(|line| {
+    let mut dependencies = LOCK.lines().filter_map(|line| {
         let name = line.strip_prefix("name = \"")?.strip_suffix('"')?;
         Some(name.replace('_', "-"))
     });
-    built_with
+    dependencies
         .any(|other| other == name)
-        .then_some("is the name of a crate that it is built with")
+        .then_some("is the name of a dependency")
 }
 
-/// All files of a new policy.
+/// Returns the files of a new policy: path and text.
 fn files(name: &str) -> Result<Vec<(PathBuf, String)>> {
     let krate = name.replace('-', "_");
-    let filled = |text: &str| {
+    let fill = |text: &str| {
         text.replace("{name}", name)
             .replace("{crate}", &krate)
             .replace("{version}", env!("CARGO_PKG_VERSION"))
     };
     let (workspace, profiles) = workspace()?;
-    let manifest = filled(include_str!("../../template/Cargo.toml"));
+    let manifest = fill(include_str!("../../template/Cargo.toml"));
     let mut files = vec![
         ("Cargo.toml".into(), format!("{manifest}{profiles}")),
         ("Cargo.lock".into(), LOCK.into()),
         (".gitignore".into(), "/target\n".into()),
         (
             "README.md".into(),
-            filled(include_str!("../../template/README.md")),
+            fill(include_str!("../../template/README.md")),
         ),
         (
             "src/lib.rs".into(),
@@ -107,11 +108,11 @@ fn files(name: &str) -> Result<Vec<(PathBuf, String)>> {
         ),
         (
             "tests/native.rs".into(),
-            filled(include_str!("../../template/tests/native.rs")),
+            fill(include_str!("../../template/tests/native.rs")),
         ),
         (
             "tests/component.rs".into(),
-            filled(include_str!("../../template/tests/component.rs")),
+            fill(include_str!("../../template/tests/component.rs")),
         ),
         (
             "tests/cases.rs".into(),
@@ -121,17 +122,17 @@ fn files(name: &str) -> Result<Vec<(PathBuf, String)>> {
     ];
     let vendor = Path::new("vendor/oaat");
     files.push((vendor.join("Cargo.toml"), workspace));
-    for (path, text) in COPIED {
+    for (path, text) in VENDORED {
         files.push((vendor.join(path), (*text).to_owned()));
     }
     Ok(files)
 }
 
-/// The manifest of a workspace of the copied crates alone, and the profiles, which belong to
-/// the policy's own manifest.
+/// Returns the manifest of a workspace with the vendored crates, and the profiles, which belong in
+/// the manifest of the policy.
 fn workspace() -> Result<(String, String)> {
     let mut members = String::new();
-    for (path, _) in COPIED {
+    for (path, _) in VENDORED {
         if let Some(member) = path.strip_suffix("/Cargo.toml") {
             members.push_str(&format!("    {member:?},\n"));
         }
@@ -143,7 +144,7 @@ fn workspace() -> Result<(String, String)> {
         Ok(rest.split_once(to).with_context(|| format!("no {to:?}"))?.0)
     };
     let shared = cut("\n]\n", "# A debug build of the compiler")?;
-    // Those that come after it are of crates that a policy does not depend on.
+    // The profiles after these are for crates that a policy does not depend on.
     let profiles = cut("# A debug", "# Thousands of histories")?;
     Ok((
         format!("[workspace]\nresolver = \"3\"\nmembers = [\n{members}]\n{shared}"),
@@ -162,9 +163,9 @@ fn write(path: &Path, text: &str) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// Cargo warns of each profile of a crate that is not there.
+    /// Cargo warns about each profile of a crate that is not a dependency.
     #[test]
-    fn the_profiles_are_of_crates_that_it_is_built_with() {
+    fn manifest_has_profiles_of_dependencies_only() {
         let files = files("mine").unwrap();
         let manifest = files
             .iter()
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_no_crate_can_have_is_refused() {
+    fn reserved_names_are_keywords_and_dependencies() {
         for name in [
             "test",
             "std",
@@ -188,10 +189,10 @@ mod tests {
             "serde",
             "policy-host",
         ] {
-            assert!(taken(name).is_some(), "{name}");
+            assert!(reserved(name).is_some(), "{name}");
         }
         for name in ["my-policy", "tests", "backoff", "p2", "oldest-first"] {
-            assert_eq!(taken(name), None, "{name}");
+            assert_eq!(reserved(name), None, "{name}");
         }
         assert!(KEYWORDS.is_sorted());
     }

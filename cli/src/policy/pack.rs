@@ -1,4 +1,4 @@
-//! `policy pack`: the ConfigMap that ships a policy.
+//! `policy pack`: prints a ConfigMap that contains a policy.
 
 use crate::policy::component;
 use anyhow::{Context, Result, bail};
@@ -9,34 +9,35 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Most bytes that the API server takes in one ConfigMap, keys and values together.
-const CONFIG_MAP: usize = 1 << 20;
-/// Most bytes of all annotations of an object. `kubectl apply` keeps the whole manifest in one,
-/// unless it works on the server's side.
-const ANNOTATIONS: usize = 256 << 10;
+/// The maximum size of a ConfigMap, keys and values together.
+const MAX_CONFIG_MAP: usize = 1 << 20;
+/// The maximum size of all annotations of an object. A client-side `kubectl apply` stores the whole
+/// manifest in an annotation.
+const MAX_ANNOTATIONS: usize = 256 << 10;
 
-/// What to pack, and how.
+/// Arguments of `policy pack`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A component (plain or gzip), or the core module that cargo builds.
     file: PathBuf,
-    /// Name of the ConfigMap.
+    /// The name of the ConfigMap.
     #[arg(long)]
     name: String,
-    /// Namespace of the ConfigMap: that of the groups that use it. By default kubectl's.
+    /// The namespace of the ConfigMap and of the groups that use it. The default is the namespace
+    /// of the current kubectl context.
     #[arg(long, short)]
     namespace: Option<String>,
-    /// The key.
+    /// The key under `binaryData`.
     #[arg(long, default_value = "policy.wasm")]
     key: String,
-    /// Compress it.
+    /// Compress the component with gzip.
     #[arg(long)]
     gzip: bool,
 }
 
 pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
-    Names::check(args)?;
-    // As it is: what is gzip already stays so.
+    NameRule::check_all(args)?;
+    // A file that is already compressed is packed unchanged.
     let bytes = component::read(&args.file, built_in)?;
     let policy = component::load(&args.file, built_in)?.policy;
     let packed = if args.gzip && !component::is_gzip(&bytes) {
@@ -44,32 +45,31 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     } else {
         bytes
     };
-    if packed.len() + args.key.len() > CONFIG_MAP {
+    if packed.len() + args.key.len() > MAX_CONFIG_MAP {
         let hint = if args.gzip {
-            "make it smaller"
+            "reduce its size"
         } else {
             "try --gzip"
         };
         bail!(
-            "{}: {} bytes do not fit into a ConfigMap, which holds at most {CONFIG_MAP}; {hint}",
+            "{}: {} bytes exceed the maximum size of a ConfigMap, {MAX_CONFIG_MAP} bytes; {hint}",
             args.file.display(),
             packed.len()
         );
     }
     let manifest = manifest(args, policy.digest(), &packed);
     crate::policy::print(&manifest)?;
-    let within = match &args.namespace {
+    let namespace = match &args.namespace {
         Some(namespace) => format!(" -n {namespace}"),
         None => String::new(),
     };
-    let apply = match manifest.len() > ANNOTATIONS - 4096 {
-        true => format!(
-            "kubectl apply{within} --server-side -f - (it is too large for a plain kubectl apply)"
-        ),
-        false => format!("kubectl apply{within} -f -"),
+    let apply = if manifest.len() > MAX_ANNOTATIONS - 4096 {
+        format!("kubectl apply{namespace} --server-side -f - (too large for a client-side apply)")
+    } else {
+        format!("kubectl apply{namespace} -f -")
     };
     eprintln!(
-        "{} bytes, sha256 {}; apply it with: {apply}\nin a group: spec.policy.configMap {{ name: {}, key: {} }}",
+        "{} bytes, sha256 {}\napply with: {apply}\nuse in a group: spec.policy.configMap: {{name: {}, key: {}}}",
         packed.len(),
         policy.digest(),
         args.name,
@@ -78,8 +78,7 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The manifest, as YAML. Names were checked, so they need no quotes but for those that YAML
-/// would take for something else.
+/// Formats the manifest as YAML. Valid names need no escapes in double quotes.
 fn manifest(args: &Args, digest: &str, packed: &[u8]) -> String {
     let namespace = match &args.namespace {
         Some(namespace) => format!("\n  namespace: {namespace:?}"),
@@ -95,7 +94,7 @@ fn manifest(args: &Args, digest: &str, packed: &[u8]) -> String {
 }
 
 /// The rules of the API server for the names in a manifest.
-enum Names {
+enum NameRule {
     /// A DNS subdomain: labels with dots between them.
     Object,
     /// A DNS label.
@@ -104,17 +103,17 @@ enum Names {
     Key,
 }
 
-impl Names {
-    fn check(args: &Args) -> Result<()> {
-        Self::Object.named("--name", &args.name)?;
-        Self::Key.named("--key", &args.key)?;
+impl NameRule {
+    fn check_all(args: &Args) -> Result<()> {
+        Self::Object.check("--name", &args.name)?;
+        Self::Key.check("--key", &args.key)?;
         if let Some(namespace) = &args.namespace {
-            Self::Namespace.named("--namespace", namespace)?;
+            Self::Namespace.check("--namespace", namespace)?;
         }
         Ok(())
     }
 
-    fn fits(&self, name: &str) -> bool {
+    fn accepts(&self, name: &str) -> bool {
         let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
         let label = |label: &str| {
             label.chars().all(|c| letter(c) || c == '-')
@@ -134,27 +133,31 @@ impl Names {
         }
     }
 
-    fn named(&self, what: &str, name: &str) -> Result<()> {
-        if self.fits(name) {
+    fn check(&self, option: &str, name: &str) -> Result<()> {
+        if self.accepts(name) {
             return Ok(());
         }
-        let rule = match self {
-            Self::Object => {
-                "up to 253 lower-case letters, digits, - and ., with a letter or digit at both ends and on both \
-                 sides of each dot, such as my-policy"
-            }
-            Self::Namespace => {
-                "up to 63 lower-case letters, digits and -, with a letter or digit at both ends, such as backups"
-            }
-            Self::Key => {
-                "1 to 253 letters, digits, -, _ and ., not beginning with two dots, such as policy.wasm"
-            }
+        let (kind, fix) = match self {
+            Self::Object => (
+                "the name of a ConfigMap",
+                "at most 253 lower case letters, digits, -, and ., with a letter or digit at both ends and on both \
+                 sides of each dot, for example my-policy",
+            ),
+            Self::Namespace => (
+                "a namespace",
+                "at most 63 lower case letters, digits, and -, with a letter or digit at both ends, for example \
+                 backups",
+            ),
+            Self::Key => (
+                "a key of a ConfigMap",
+                "1 to 253 letters, digits, -, _, and ., not starting with two dots, for example policy.wasm",
+            ),
         };
-        bail!("{what} is {name:?}; it must be {rule}");
+        bail!("{option}: {name:?} is not {kind}; use {fix}");
     }
 }
 
-/// The same bytes for the same component, whenever and wherever.
+/// Compresses reproducibly: the header has no timestamp.
 fn gzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut writer = GzBuilder::new()
         .mtime(0)
@@ -168,39 +171,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_those_that_the_api_server_takes() {
+    fn name_rules_match_the_api_server() {
         let long = |count: usize| "a".repeat(count);
         let cases = [
-            (Names::Object, "a", true),
-            (Names::Object, "my-policy.v1", true),
-            (Names::Object, &long(253), true),
-            (Names::Object, &long(254), false),
-            (Names::Object, "", false),
-            (Names::Object, "My", false),
-            (Names::Object, "a_b", false),
-            (Names::Object, "-a", false),
-            (Names::Object, "a-", false),
-            (Names::Object, "a..b", false),
-            (Names::Object, "a.-b", false),
-            (Names::Object, "a.", false),
-            (Names::Namespace, "home-lab", true),
-            (Names::Namespace, &long(63), true),
-            (Names::Namespace, &long(64), false),
-            (Names::Namespace, "a.b", false),
-            (Names::Namespace, "", false),
-            (Names::Key, "Policy_1.wasm", true),
-            (Names::Key, "-", true),
-            (Names::Key, ".hidden", true),
-            (Names::Key, "", false),
-            (Names::Key, ".", false),
-            (Names::Key, "..", false),
-            (Names::Key, "..a", false),
-            (Names::Key, "a/b", false),
-            (Names::Key, &long(254), false),
+            (NameRule::Object, "a", true),
+            (NameRule::Object, "my-policy.v1", true),
+            (NameRule::Object, &long(253), true),
+            (NameRule::Object, &long(254), false),
+            (NameRule::Object, "", false),
+            (NameRule::Object, "My", false),
+            (NameRule::Object, "a_b", false),
+            (NameRule::Object, "-a", false),
+            (NameRule::Object, "a-", false),
+            (NameRule::Object, "a..b", false),
+            (NameRule::Object, "a.-b", false),
+            (NameRule::Object, "a.", false),
+            (NameRule::Namespace, "home-lab", true),
+            (NameRule::Namespace, &long(63), true),
+            (NameRule::Namespace, &long(64), false),
+            (NameRule::Namespace, "a.b", false),
+            (NameRule::Namespace, "", false),
+            (NameRule::Key, "Policy_1.wasm", true),
+            (NameRule::Key, "-", true),
+            (NameRule::Key, ".hidden", true),
+            (NameRule::Key, "", false),
+            (NameRule::Key, ".", false),
+            (NameRule::Key, "..", false),
+            (NameRule::Key, "..a", false),
+            (NameRule::Key, "a/b", false),
+            (NameRule::Key, &long(254), false),
         ];
-        for (names, name, fits) in cases {
-            assert_eq!(names.fits(name), fits, "{name:?}");
-            assert_eq!(names.named("--x", name).is_ok(), fits, "{name:?}");
+        for (rule, name, accepted) in cases {
+            assert_eq!(rule.accepts(name), accepted, "{name:?}");
+            assert_eq!(rule.check("--x", name).is_ok(), accepted, "{name:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `policy replay`: repeats recorded decisions, and says whether they come out the same.
+//! `policy replay`: replays recorded decisions, and reports whether the answers are the same.
 
 use crate::policy::component;
 use anyhow::{Context, Result, bail};
@@ -8,18 +8,18 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// What to repeat, and with which policies.
+/// Arguments of `policy replay`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A recorded decision (of --record-decisions), or the operator's log, of which every
-    /// decision that it holds whole is repeated; `-` is standard input.
+    /// A file from `--record-decisions`, or the log of an operator with `--log-decisions full`;
+    /// `-` is standard input.
     file: PathBuf,
-    /// The policy that decided, unless it was the built-in one. May be given several times:
-    /// each decision is repeated by the one with its sha256.
+    /// The policy that decided, unless it was the built-in policy. Can be repeated: each decision
+    /// is replayed with the policy that has the recorded sha256.
     #[arg(long, value_name = "FILE")]
     policy: Vec<PathBuf>,
-    /// Only decisions about the request with this sha256 (or the beginning of it), as a group's
-    /// status.lastDecision.request names it.
+    /// Replay only decisions whose request has this sha256, or a prefix of it. See
+    /// `status.lastDecision.request` of a group.
     #[arg(long, value_name = "SHA256")]
     request: Option<String>,
 }
@@ -29,9 +29,9 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     let mut records = recorded(&text);
     if records.is_empty() {
         let file = args.file.display();
-        if text.lines().any(|line| in_line(line).is_some()) {
+        if text.lines().any(|line| parse_log_line(line).is_some()) {
             bail!(
-                "{file}: this log contains only digests of decisions; to repeat decisions, start the operator with \
+                "{file}: this log contains only digests of decisions; to replay decisions, start the operator with \
                  --log-decisions full or --record-decisions DIR"
             );
         }
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
         records.retain(|record| record.request_sha256.starts_with(wanted));
         if records.is_empty() {
             bail!(
-                "--request {wanted}: {} has no such decision",
+                "--request: no decision in {} has a request with sha256 {wanted}",
                 args.file.display()
             );
         }
@@ -61,21 +61,21 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     }
     let mut counts = [0_usize; 3];
     for record in &records {
-        let (outcome, words) = match policies.get(&record.digest) {
-            Some(policy) => repeat(policy, record),
+        let (outcome, detail) = match policies.get(&record.digest) {
+            Some(policy) => replay(policy, record),
             None => (
                 Outcome::Unknown,
                 format!(
-                    "was decided by sha256 {}; name that component by --policy",
+                    "decided by a policy with sha256 {}; add this policy with --policy",
                     record.digest
                 ),
             ),
         };
         counts[outcome as usize] += 1;
-        println!("{}", told(record, &words));
+        println!("{}", format_line(record, &detail));
     }
     let [agree, differ, unknown] = counts;
-    println!("{agree} agree, {differ} differ, {unknown} could not be repeated");
+    println!("{agree} agree, {differ} differ, {unknown} could not be replayed");
     Ok(match counts {
         [_, 0, 0] => ExitCode::SUCCESS,
         [_, 0, _] => ExitCode::from(2),
@@ -83,16 +83,15 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     })
 }
 
-/// One line about one record. Who wrote the record is not known: nothing of it may reach the
-/// terminal as it is.
-fn told(record: &DecisionRecord, words: &str) -> String {
+/// Formats one line about a record. Escapes control characters, because records are untrusted.
+fn format_line(record: &DecisionRecord, detail: &str) -> String {
     let request = &record.request;
     let sha = record.request_sha256.get(..12).unwrap_or_default();
     let line = format!(
-        "{}/{} at {}, request {sha}: {words}",
+        "{}/{} at {}, request {sha}: {detail}",
         request.namespace,
         request.group,
-        crate::policy::time(request.now)
+        crate::policy::format_time(request.now)
     );
     crate::policy::plain(&line).replace('\n', " ")
 }
@@ -104,14 +103,14 @@ enum Outcome {
     Unknown,
 }
 
-/// Repeats one decision.
-fn repeat(policy: &Policy, record: &DecisionRecord) -> (Outcome, String) {
+/// Replays a decision. Returns the outcome and a description of it.
+fn replay(policy: &Policy, record: &DecisionRecord) -> (Outcome, String) {
     let digest = request_digest(&record.request);
     if digest != record.request_sha256 {
         return (
             Outcome::Differs,
             format!(
-                "the record was changed: its request has sha256 {digest}, and it says {}",
+                "the record was modified: its request has sha256 {digest}, not {}",
                 record.request_sha256
             ),
         );
@@ -119,8 +118,8 @@ fn repeat(policy: &Policy, record: &DecisionRecord) -> (Outcome, String) {
     if let RecordedAnswer::Error { reason, .. } = &record.answer
         && reason == "Deadline"
     {
-        let words = "was interrupted by the clock, which cannot be repeated";
-        return (Outcome::Unknown, words.into());
+        let detail = "interrupted by its deadline, which cannot be replayed";
+        return (Outcome::Unknown, detail.into());
     }
     let again = DecisionRecord::new(policy, &record.request, &policy.evaluate(&record.request));
     let same = again.answer == record.answer && again.fuel == record.fuel;
@@ -128,17 +127,21 @@ fn repeat(policy: &Policy, record: &DecisionRecord) -> (Outcome, String) {
         && then != now
         && !same
     {
-        let words = format!(
-            "cannot be repeated here: recorded with wasmtime {} on {} and a fuel limit of {}; this is \
-             wasmtime {} on {} with a fuel limit of {}",
+        let detail = format!(
+            "cannot be replayed here: recorded with wasmtime {} on {} and a fuel limit of {}, replayed with \
+             wasmtime {} on {} and a fuel limit of {}",
             then.wasmtime, then.arch, then.fuel, now.wasmtime, now.arch, now.fuel
         );
-        return (Outcome::Unknown, words);
+        return (Outcome::Unknown, detail);
     }
     if again.answer != record.answer {
         return (
             Outcome::Differs,
-            format!("differs: recorded {}, now {}", said(record), said(&again)),
+            format!(
+                "differs: recorded {}, now {}",
+                describe_answer(record),
+                describe_answer(&again)
+            ),
         );
     }
     if again.fuel != record.fuel {
@@ -152,12 +155,11 @@ fn repeat(policy: &Policy, record: &DecisionRecord) -> (Outcome, String) {
     }
     (
         Outcome::Agrees,
-        format!("agrees: {}, fuel {}", said(record), record.fuel),
+        format!("agrees: {}, fuel {}", describe_answer(record), record.fuel),
     )
 }
 
-/// An answer in a few words.
-fn said(record: &DecisionRecord) -> String {
+fn describe_answer(record: &DecisionRecord) -> String {
     match &record.answer {
         RecordedAnswer::Error { reason, message } => format!("{reason} ({message})"),
         RecordedAnswer::Decision(decision) => {
@@ -192,31 +194,32 @@ fn read(file: &Path) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// All records in a text: one by itself, one on each line, or those in a log of either format.
+/// Returns all records in a text: a single record, one record per line, or a log of the operator in
+/// either format.
 pub fn recorded(text: &str) -> Vec<DecisionRecord> {
     if let Ok(record) = serde_json::from_str(text) {
         return vec![record];
     }
     let lines = text.lines().filter(|line| !line.trim().is_empty());
     let all: Result<Vec<_>, _> = lines.map(serde_json::from_str).collect();
-    all.unwrap_or_else(|_| text.lines().filter_map(in_line).flatten().collect())
+    all.unwrap_or_else(|_| text.lines().filter_map(parse_log_line).flatten().collect())
 }
 
-/// Who writes decisions into the operator's log.
+/// The target of the operator's log lines about decisions.
 const RECORDER: &str = "oaat_operator::recorder";
-/// What is written of them.
-const DECIDED: [&str; 2] = ["decided", "no decision"];
+/// The messages of those lines.
+const MESSAGES: [&str; 2] = ["decided", "no decision"];
 
-/// The record in a line of the operator's log: in one that tells of a decision, and in its
-/// place. Other lines may quote anything, also what looks like a record; `None` for those.
-fn in_line(line: &str) -> Option<Option<DecisionRecord>> {
+/// Parses a line of the operator's log. Returns `None` for other lines, even if they quote a
+/// record, and `Some(None)` for a decision that was logged without its record.
+fn parse_log_line(line: &str) -> Option<Option<DecisionRecord>> {
     if let Ok(object) = serde_json::from_str::<serde_json::Value>(line) {
         let text = |key: &str| object.get(key)?.as_str();
-        let decided = text("target")? == RECORDER && DECIDED.contains(&text("message")?);
+        let decided = text("target")? == RECORDER && MESSAGES.contains(&text("message")?);
         let record = || serde_json::from_str(text("record")?).ok();
         return decided.then(record);
     }
-    // TIME LEVEL TARGET: MESSAGE record={…} …, perhaps with the name of a pod before it.
+    // TIME LEVEL TARGET: MESSAGE record={…} …, optionally with the name of a pod before it.
     let (mut rest, mut word);
     rest = line;
     loop {
@@ -229,9 +232,9 @@ fn in_line(line: &str) -> Option<Option<DecisionRecord>> {
         .trim_start()
         .strip_prefix(RECORDER)?
         .strip_prefix(": ")?;
-    let fields = DECIDED
+    let fields = MESSAGES
         .iter()
-        .find_map(|words| message.strip_prefix(words))?;
+        .find_map(|known| message.strip_prefix(known))?;
     let record = || {
         let json = fields.strip_prefix(" record=")?;
         let mut values = serde_json::Deserializer::from_str(json).into_iter::<DecisionRecord>();
@@ -272,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_found_in_a_file_and_in_logs_of_either_format() {
+    fn recorded_finds_records_in_files_and_in_logs_of_either_format() {
         let json = serde_json::to_string(&record()).unwrap();
         let logged = format!("INFO oaat_operator::recorder: decided record={json} more=2");
         let one = [
@@ -296,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn other_lines_have_no_records_whatever_they_quote() {
+    fn recorded_ignores_records_quoted_in_other_lines() {
         let json = serde_json::to_string(&record()).unwrap();
         let decided = format!("INFO oaat_operator::recorder: decided record={json}");
         let none = [
@@ -318,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_of_digests_is_known_as_such() {
+    fn log_of_digests_is_reported_with_the_flag_to_set() {
         let digests = [
             "2026  INFO oaat_operator::recorder: decided namespace=\"n\" group=\"g\" digest=\"d\""
                 .into(),
@@ -326,9 +329,9 @@ mod tests {
                 .to_string(),
         ];
         for line in &digests {
-            assert_eq!(in_line(line), Some(None), "{line}");
+            assert_eq!(parse_log_line(line), Some(None), "{line}");
         }
-        assert_eq!(in_line("2026  INFO oaat_operator::run: stopped"), None);
+        assert_eq!(parse_log_line("2026  INFO oaat_operator::run: stopped"), None);
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), digests.join("\n")).unwrap();
         let args = Args {
@@ -341,14 +344,14 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_strangers_sends_the_terminal_nothing_that_it_acts_on() {
+    fn format_line_escapes_terminal_control_characters() {
         let mut evil = record();
         evil.request.namespace = "\u{1b}[2J\u{9b}31m\u{202e}".into();
         evil.answer = RecordedAnswer::Error {
             reason: "\u{1b}]0;x\u{7}".into(),
             message: "two\nlines".into(),
         };
-        let line = told(&evil, "x\u{1b}");
+        let line = format_line(&evil, "x\u{1b}");
         assert!(!line.contains(char::is_control), "{line:?}");
         assert!(
             line.contains("u{1b}[2J") && !line.contains('\u{202e}'),

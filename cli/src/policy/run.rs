@@ -1,4 +1,4 @@
-//! `policy run`: one decision, explained.
+//! `policy run`: evaluates a policy once and explains the decision.
 
 use anyhow::{Context, Result};
 use policy_cases::{explain, item_settings};
@@ -8,19 +8,19 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// Settings.
+/// Arguments of `policy run`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The policy: a component, a core module as cargo builds it, or `default`.
+    /// The policy: a component, the core module that cargo builds, or `default`.
     pub file: PathBuf,
-    /// The request: YAML or JSON as under `given` of a case, the contract's record as JSON,
-    /// or the record of a decision; `-` for standard input.
+    /// The request: YAML or JSON as under `given` in a test case, the `request` record of the
+    /// contract as JSON, or a recorded decision; `-` is standard input.
     #[arg(long, value_name = "FILE")]
     pub request: PathBuf,
-    /// Another seed than the request's.
+    /// Override the seed of the request.
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Print the contract's record of the decision, as JSON.
+    /// Print the `decision` record of the contract as JSON.
     #[arg(long)]
     pub json: bool,
 }
@@ -28,16 +28,17 @@ pub struct Args {
 pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     let (name, text) = read(&args.request)?;
     let mut request =
-        policy_cases::request(&text).map_err(|error| crate::policy::place::of(&name, &error))?;
+        policy_cases::request(&text).map_err(|error| crate::policy::read_error::in_file(&name, &error))?;
     if let Some(seed) = args.seed {
         request.seed = seed;
     }
     let policy = crate::policy::component::load(&args.file, built_in)?.policy;
-    Ok(match decide(&policy, &request, args.json)? {
+    Ok(match evaluate(&policy, &request, args.json)? {
         Ok(text) => {
-            match args.json {
-                true => std::io::stdout().write_all(text.as_bytes())?,
-                false => crate::policy::print(&text)?,
+            if args.json {
+                std::io::stdout().write_all(text.as_bytes())?;
+            } else {
+                crate::policy::print(&text)?;
             }
             ExitCode::SUCCESS
         }
@@ -48,19 +49,21 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     })
 }
 
-/// The decision in words or as JSON; or, as `Err`, in words why there is none.
-fn decide(policy: &Policy, request: &Request, json: bool) -> Result<Result<String, String>> {
-    let judgement = policy.validate(&request.settings, &item_settings(&request.items));
-    // The operator would ask the policy for no decision by settings that it refuses.
-    match judgement.answer {
+/// Evaluates the request. Returns the decision as text or JSON, or as `Err` why there is none.
+fn evaluate(policy: &Policy, request: &Request, json: bool) -> Result<Result<String, String>> {
+    let validation = policy.validate(&request.settings, &item_settings(&request.items));
+    // The operator does not evaluate a policy with settings that the policy rejects.
+    match validation.answer {
         Ok(()) => {}
-        Err(EvalError::PolicyError(words)) => {
-            return Ok(Err(format!("SettingsRejected: the policy says: {words}\n")));
+        Err(EvalError::PolicyError(message)) => {
+            return Ok(Err(format!(
+                "SettingsRejected: the policy rejected the settings: {message}\n"
+            )));
         }
         Err(error) => {
             let reason = error.reason();
             return Ok(Err(format!(
-                "{reason}, when the settings were checked: {error}\n"
+                "{reason}: validating the settings failed: {error}\n"
             )));
         }
     }
@@ -71,9 +74,9 @@ fn decide(policy: &Policy, request: &Request, json: bool) -> Result<Result<Strin
         Ok(decision) if json => serde_json::to_string_pretty(decision)? + "\n",
         _ => {
             let limit = policy.fuel_limit(request.items.len());
-            let words = explain(request, &evaluation);
+            let explanation = explain(request, &evaluation);
             format!(
-                "{words}fuel: {} of {limit}\ntime: {took} µs\n",
+                "{explanation}fuel: {} of {limit}\ntime: {took} µs\n",
                 evaluation.fuel
             )
         }
@@ -84,7 +87,7 @@ fn decide(policy: &Policy, request: &Request, json: bool) -> Result<Result<Strin
     })
 }
 
-/// The text of the request, and what to call its file in messages.
+/// Reads the request. Returns the name of the file for messages, and its text.
 fn read(file: &Path) -> Result<(String, String)> {
     if file == Path::new("-") {
         let name = "standard input".to_owned();

@@ -1,6 +1,6 @@
 //! Tables for the terminal.
 
-/// Rows with a first column that is text and others that are figures, under one another.
+/// Formats rows as a table: the first column is aligned left, the others right.
 pub(crate) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
@@ -22,7 +22,7 @@ pub(crate) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn text_to_the_left_figures_to_the_right() {
+    fn aligned_pads_the_first_column_left_and_the_others_right() {
         let rows = [["", "µs"], ["ä", "1"], ["bcd", "1000"]].map(|row| row.map(str::to_owned));
         assert_eq!(super::aligned(&rows), "       µs\nä       1\nbcd  1000\n");
     }

@@ -1,13 +1,13 @@
-//! What the tests of several tools need.
+//! Fixtures that several tests share.
 
 use std::path::Path;
 use std::sync::OnceLock;
 
-/// The default policy, compiled as the operator's own.
+/// Returns the component of the default policy.
 pub(crate) fn default_policy() -> &'static [u8] {
     static WASM: OnceLock<Vec<u8>> = OnceLock::new();
     WASM.get_or_init(|| {
-        // A folder of its own below the target folder, which cargo holds no lock of.
+        // A separate target folder: the cargo that runs this test may hold the lock of its own.
         let test = std::env::current_exe().unwrap();
         let target = test.ancestors().nth(3).unwrap().join("policies");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policy-default");

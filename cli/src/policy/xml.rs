@@ -1,6 +1,6 @@
-//! Text in XML.
+//! Escapes text for XML.
 
-/// Text for an element or for an attribute in double quotes.
+/// Escapes text for an element or for an attribute in double quotes.
 pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -10,7 +10,7 @@ pub(crate) fn escape(text: &str) -> String {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\n' | '\t' => out.push(c),
-            // These have no place in XML 1.0, not even as references.
+            // XML 1.0 does not allow these characters, not even as references.
             '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
             c if c.is_ascii_control() => out.push('\u{fffd}'),
             c => out.push(c),
@@ -25,7 +25,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn what_xml_cannot_say_is_replaced() {
+    fn escape_replaces_characters_that_xml_does_not_allow() {
         assert_eq!(
             escape("<a href=\"b\">&'\n\u{0}\u{1b}\r\u{ffff}ü"),
             "&lt;a href=&quot;b&quot;&gt;&amp;'\n\u{fffd}\u{fffd}\u{fffd}\u{fffd}ü"
@@ -34,7 +34,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_comes_back_from_a_reader(text: String) {
+        fn escape_round_trips_through_a_parser(text: String) {
             let xml = format!("<a b=\"{0}\">{0}</a>", escape(&text));
             let read = roxmltree::Document::parse(&xml);
             let read = read.map_err(|error| TestCaseError::fail(error.to_string()))?;
@@ -47,7 +47,7 @@ mod tests {
             };
             let kept: String = text.chars().map(allowed).collect();
             prop_assert_eq!(element.text().unwrap_or_default(), &kept);
-            // A reader makes spaces of the line ends of an attribute.
+            // A parser replaces line ends and tabs in attributes with spaces.
             let kept = kept.replace(['\n', '\t'], " ");
             prop_assert_eq!(element.attribute("b"), Some(kept.as_str()));
         }

@@ -1,87 +1,91 @@
-//! `kubectl-oaat validate`: what the API server and the operator would say about the OaatGroups
-//! and OaatTypes in files, without either of them.
+//! `kubectl-oaat validate`: validates the OaatGroups and OaatTypes in files as the API server and
+//! the operator do, without a cluster.
 
+mod cel_rules;
+mod documents;
 mod metadata;
-mod read;
-mod rules;
 mod schema;
 
 use clap::Args;
 use oaat_api::text;
 use oaat_api::validate::{FieldError, validate, validate_type};
 use oaat_api::{OaatGroupSpec, OaatTypeSpec};
-use schema::Told;
+use schema::{FieldReport, Severity};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::io::{Read, Write};
 use std::process::ExitCode;
 
-/// What to look at.
+/// Arguments of `validate`.
 #[derive(Args)]
 pub struct Files {
-    /// A file of YAML or JSON, with one document or several; `-` is standard input. May be given
-    /// several times.
+    /// A YAML or JSON file with one or more documents; `-` is standard input. Can be repeated.
     #[arg(short, long = "filename", value_name = "FILE", required = true)]
     filenames: Vec<String>,
 }
 
-/// What no file says.
-const NOT_HERE: &str = "only the API server can tell whether it accepts the pods of a type (the operator asks it by a dry run once the \
-     type is applied, and the condition Valid has the answer), and only a policy whether it accepts its settings (condition PolicyReady)";
+/// The last line of the output.
+const NOT_CHECKED: &str = "not checked: whether the API server accepts the pods of an OaatType (the operator tries it with a dry run \
+     and sets the condition Valid), and whether a policy accepts its settings (condition PolicyReady)";
 
-/// What became of looking at files.
+/// The results of validating files.
 #[derive(Debug, Default, PartialEq)]
-pub struct Report {
-    /// What there is to say, one line each.
+pub(crate) struct Report {
+    /// The lines to print.
     pub lines: Vec<String>,
-    /// OaatGroups and OaatTypes that there were.
+    /// The number of OaatGroups and OaatTypes.
     pub objects: usize,
-    /// Problems in them.
+    /// The number of problems in the files.
     pub problems: usize,
-    /// Files that could not be read.
-    pub unread: usize,
+    /// The number of files that could not be read.
+    pub unreadable: usize,
 }
 
 impl Report {
-    /// The exit status: 0, 1 (there are problems) or 2 (a file cannot be read, or there is nothing
-    /// of ours in any).
+    /// Returns the exit status: 2 if a file could not be read, else 1 if there are problems, else 2
+    /// if no file contains an OaatGroup or OaatType, else 0.
     pub fn status(&self) -> u8 {
         match self {
-            Self { unread: 1.., .. } => 2,
+            Self {
+                unreadable: 1.., ..
+            } => 2,
             Self { problems: 1.., .. } => 1,
             Self { objects: 0, .. } => 2,
             _ => 0,
         }
     }
 
-    /// Looks at a file's text.
+    /// Validates the text of a file.
     pub fn file(&mut self, name: &str, text: &str) {
-        match read::documents(text) {
+        match documents::parse(text) {
             Ok(documents) => documents
                 .into_iter()
                 .for_each(|document| self.document(name, document)),
-            Err(error) => self.unread(name, &format!("is neither YAML nor JSON: {error}")),
+            Err(error) => self.unreadable(name, &format!("not valid YAML or JSON: {error}")),
         }
     }
 
-    fn unread(&mut self, name: &str, words: &str) {
-        self.unread += 1;
-        self.say(format!("{name}: {words}"));
+    fn unreadable(&mut self, name: &str, message: &str) {
+        self.unreadable += 1;
+        self.push(format!("{name}: {message}"));
     }
 
     fn problem(&mut self, line: String) {
         self.problems += 1;
-        self.say(line);
+        self.push(line);
     }
 
-    /// Whatever is in a file, each is one line.
-    fn say(&mut self, line: String) {
+    /// Appends a line. Line ends and control characters from a file are escaped.
+    fn push(&mut self, line: String) {
         self.lines.push(text::escape(&line));
     }
 
     fn document(&mut self, file: &str, document: Value) {
         let Value::Object(mut object) = document else {
-            self.problem(format!("{file}: a document is no object of Kubernetes: it must be a map with apiVersion, kind, metadata and spec"));
+            self.problem(format!(
+                "{file}: a document is not a Kubernetes object; write a map with apiVersion, kind, \
+                 metadata, and spec"
+            ));
             return;
         };
         let text = |key: &str| object.get(key).and_then(Value::as_str).map(str::to_owned);
@@ -92,63 +96,59 @@ impl Report {
             items.into_iter().for_each(|item| self.document(file, item));
             return;
         }
-        let name = title(&kind, &object);
-        let ours = schema::of(&kind);
+        let name = object_name(&kind, &object);
+        let schema = schema::of_kind(&kind);
         let group = version
             .as_deref()
             .map(|version| version.split('/').next().unwrap_or_default());
-        match (version.as_deref(), ours) {
+        match (version.as_deref(), schema) {
             (Some("kawaja.net/v1"), Some(schema)) => {
                 self.objects += 1;
                 self.object(&format!("{file}: {name}"), &kind, object, schema);
             }
             (Some(version), Some(_)) if group == Some("kawaja.net") => {
                 self.problem(format!(
-                    "{file}: {name}: apiVersion: is {version:?}; it must be kawaja.net/v1"
+                    "{file}: {name}: apiVersion: {version:?} is not supported; use kawaja.net/v1"
                 ));
             }
             (None, Some(_)) => self.problem(format!(
-                "{file}: {name}: apiVersion: is missing; it must be kawaja.net/v1"
+                "{file}: {name}: apiVersion: is missing; use kawaja.net/v1"
             )),
-            (_, None) if group == Some("kawaja.net") => {
-                let words = "kinds of kawaja.net/v1 are OaatGroup and OaatType";
-                self.problem(format!("{file}: {name}: kind: is {kind:?}; {words}"));
-            }
+            (_, None) if group == Some("kawaja.net") => self.problem(format!(
+                "{file}: {name}: kind: {kind:?} is not a kind of kawaja.net/v1; use OaatGroup or \
+                 OaatType"
+            )),
             _ if kind.is_empty() => self.problem(format!(
-                "{file}: {name}: kind: is missing; it says what the object is, such as OaatGroup"
+                "{file}: {name}: kind: is missing; use for example OaatGroup"
             )),
-            _ => self.say(format!(
-                "{file}: {name}: passed over, as it is of another kind than OaatGroup and OaatType"
+            _ => self.push(format!(
+                "{file}: {name}: skipped; the kind is neither OaatGroup nor OaatType"
             )),
         }
     }
 
     fn object(&mut self, name: &str, kind: &str, object: Map<String, Value>, schema: &Value) {
-        let told = told(kind, object, schema);
-        let mut fine = true;
-        for Told {
-            field,
-            words,
-            wrong,
-        } in told
-        {
-            let line = format!("{name}: {field}: {words}");
-            fine &= !wrong;
-            match wrong {
-                true => self.problem(line),
-                false => self.say(format!(
-                    "{line} (perhaps of another release: only the API server can tell)"
+        let mut is_valid = true;
+        for report in check_object(kind, object, schema) {
+            let line = format!("{name}: {}: {}", report.field, report.message);
+            match report.severity {
+                Severity::Error => {
+                    is_valid = false;
+                    self.problem(line);
+                }
+                Severity::Warning => self.push(format!(
+                    "{line} (warning; another version of Kubernetes may have this field)"
                 )),
             }
         }
-        if fine {
-            self.say(format!("{name}: ok"));
+        if is_valid {
+            self.push(format!("{name}: ok"));
         }
     }
 }
 
-/// How an object is called.
-fn title(kind: &str, object: &Map<String, Value>) -> String {
+/// Formats the kind, namespace, and name of an object.
+fn object_name(kind: &str, object: &Map<String, Value>) -> String {
     let text = |key: &str| {
         let value = object
             .get("metadata")
@@ -158,65 +158,64 @@ fn title(kind: &str, object: &Map<String, Value>) -> String {
             .filter(|text| !text.is_empty())
     };
     let kind = if kind.is_empty() { "object" } else { kind };
-    let name = text("name").unwrap_or("(without a name)");
+    let name = text("name").unwrap_or("(unnamed)");
     match text("namespace") {
         Some(namespace) => format!("{kind} {namespace}/{name}"),
         None => format!("{kind} {name}"),
     }
 }
 
-/// All that there is to say about an object of ours.
-fn told(kind: &str, mut object: Map<String, Value>, schema: &Value) -> Vec<Told> {
-    let mut told = metadata::check(&object);
-    // The API server takes a status from nobody but by its own door.
+/// Validates an OaatGroup or OaatType: its metadata, its schema, and the rules of the operator.
+fn check_object(kind: &str, mut object: Map<String, Value>, schema: &Value) -> Vec<FieldReport> {
+    let mut reports = metadata::check(&object);
+    // The API server ignores a status unless it is written to the status subresource.
     for other in ["metadata", "status"] {
         object.remove(other);
     }
     let mut value = Value::Object(object);
-    schema::without_nulls(&mut value, schema);
-    let mut found = Vec::new();
-    schema::check(&value, schema, "", &mut found);
-    // apiVersion and kind are in no schema and have been looked at.
-    let known = ["apiVersion", "kind"];
-    found.retain(|told| !known.contains(&told.field.trim_start_matches('.')));
-    for told in &mut found {
-        told.field = told.field.trim_start_matches('.').to_owned();
+    schema::drop_nulls(&mut value, schema);
+    let mut violations = Vec::new();
+    schema::check(&value, schema, "", &mut violations);
+    // The schema lacks apiVersion and kind, which have been checked before.
+    let checked = ["apiVersion", "kind"];
+    violations.retain(|report| !checked.contains(&report.field.trim_start_matches('.')));
+    for report in &mut violations {
+        report.field = report.field.trim_start_matches('.').to_owned();
     }
-    told.append(&mut found);
+    reports.append(&mut violations);
 
     let Some(Value::Object(spec)) = value.get_mut("spec").map(Value::take) else {
-        return told;
+        return reports;
     };
     let errors = match kind {
         "OaatType" => {
-            let spec = decoded::<OaatTypeSpec>(spec, &mut told);
+            let spec = decode_spec::<OaatTypeSpec>(spec, &mut reports);
             spec.map(|spec| validate_type(&spec)).unwrap_or_default()
         }
         _ => {
-            let spec = decoded::<OaatGroupSpec>(spec, &mut told);
+            let spec = decode_spec::<OaatGroupSpec>(spec, &mut reports);
             spec.and_then(|spec| validate(&spec).err())
                 .unwrap_or_default()
         }
     };
     for FieldError { field, problem } in errors {
-        // The schema may have reported this field, or one in it, already.
-        let reported = |told: &Told| {
-            told.wrong && (told.field.starts_with(&field) || field.starts_with(&told.field))
+        // The schema may have reported this field, or a field in it, already.
+        let overlaps = |report: &FieldReport| {
+            report.is_error()
+                && (report.field.starts_with(&field) || field.starts_with(&report.field))
         };
-        if !told.iter().any(reported) {
-            let words = problem.to_string();
-            told.push(Told {
-                field,
-                words,
-                wrong: true,
-            });
+        if !reports.iter().any(overlaps) {
+            reports.push(FieldReport::error(field, problem.to_string()));
         }
     }
-    told
+    reports
 }
 
-/// The spec, without the fields that are wrong beyond reading; those are told.
-fn decoded<T: DeserializeOwned>(mut spec: Map<String, Value>, told: &mut Vec<Told>) -> Option<T> {
+/// Decodes a spec without the fields that cannot be decoded. Those are reported.
+fn decode_spec<T: DeserializeOwned>(
+    mut spec: Map<String, Value>,
+    reports: &mut Vec<FieldReport>,
+) -> Option<T> {
     loop {
         let error = match serde_path_to_error::deserialize(Value::Object(spec.clone())) {
             Ok(spec) => return Some(spec),
@@ -225,31 +224,25 @@ fn decoded<T: DeserializeOwned>(mut spec: Map<String, Value>, told: &mut Vec<Tol
         let path = error.path().to_string();
         let first: String = path.chars().take_while(|c| !".[".contains(*c)).collect();
         let field = format!("spec.{first}");
-        if !told
+        if !reports
             .iter()
-            .any(|told| told.wrong && told.field.starts_with(&field))
+            .any(|report| report.is_error() && report.field.starts_with(&field))
         {
             let field = if path == "." {
                 "spec".into()
             } else {
                 format!("spec.{path}")
             };
-            let words = error.inner().to_string();
-            told.push(Told {
-                field,
-                words,
-                wrong: true,
-            });
+            reports.push(FieldReport::error(field, error.inner().to_string()));
         }
-        // With the rest the next problem can be found. What must be there has been missed.
+        // The next iteration decodes the rest. A missing required field gets a placeholder.
         if spec.remove(&first).is_none() && spec.insert("oaatType".into(), "x".into()).is_some() {
             return None;
         }
     }
 }
 
-/// Looks at files, says what is wrong with them on standard output, and gives the exit status that
-/// [`Report::status`] says.
+/// Validates files, prints a report to standard output, and returns the exit status.
 pub fn run(files: &Files) -> ExitCode {
     let mut report = Report::default();
     for name in &files.filenames {
@@ -260,19 +253,17 @@ pub fn run(files: &Files) -> ExitCode {
         };
         match read.map(String::from_utf8) {
             Ok(Ok(text)) => report.file(name, &text),
-            Ok(Err(_)) => report.unread(name, "is no text in UTF-8"),
-            Err(error) => report.unread(name, &format!("cannot be read: {error}")),
+            Ok(Err(_)) => report.unreadable(name, "not valid UTF-8"),
+            Err(error) => report.unreadable(name, &format!("cannot read the file: {error}")),
         }
     }
     if report.objects == 0 {
-        report.say(
-            "there is no OaatGroup and no OaatType of kawaja.net/v1 that could be checked".into(),
-        );
+        report.push("no OaatGroup or OaatType of kawaja.net/v1 found".into());
     }
-    report.say(NOT_HERE.into());
+    report.push(NOT_CHECKED.into());
     let mut text = report.lines.join("\n");
     text.push('\n');
-    // Whoever reads may have read enough (`… | head`).
+    // The reader may close the pipe early (`… | head`).
     let _ = std::io::stdout().write_all(text.as_bytes());
     ExitCode::from(report.status())
 }

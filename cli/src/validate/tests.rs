@@ -14,40 +14,40 @@ fn group(spec: &str) -> Report {
 }
 
 #[test]
-fn one_line_for_each_object_that_is_right() {
+fn valid_object_is_reported_in_one_line() {
     let report = group("{oaatType: t, oaatItems: [a]}");
     assert_eq!(report.lines, ["f.yaml: OaatGroup ns/g: ok"]);
     assert_eq!(report.status(), 0);
 }
 
 #[test]
-fn all_problems_of_an_object_are_told_at_once_by_their_fields() {
+fn all_problems_of_an_object_are_reported_by_field() {
     let report = group(
         "{frequency: 5, podRetention: ever, podHistoryLimit: -1, oaatItems: [a, a], sudo: true, \
          blackoutWindows: [{schedule: 0 25 * * *, duration: 1h}], itemOptions: {a b: {suspend: 1}}}",
     );
-    let told = report.lines.join("\n");
+    let lines = report.lines.join("\n");
     for field in [
         "spec.oaatType: is missing",
         "spec.frequency: must be a string",
-        "spec.podRetention: is \"ever\"; podRetention must be a duration",
-        "spec.podHistoryLimit: is -1; it must be 0",
-        "spec.oaatItems[1]: \"a\" is there twice",
-        "spec.sudo: unknown field \"sudo\"; there",
-        "spec.blackoutWindows[0].schedule: blackoutWindows[0].schedule is \"0 25 * * *\"",
+        "spec.podRetention: \"ever\" is invalid; podRetention must be a duration",
+        "spec.podHistoryLimit: -1 must be 0 or more",
+        "spec.oaatItems[1]: \"a\" is listed twice",
+        "spec.sudo: unknown field \"sudo\"; use one of",
+        "spec.blackoutWindows[0].schedule: \"0 25 * * *\"",
         "spec.itemOptions[\"a b\"].suspend: must be true or false",
     ] {
         assert!(
-            told.contains(&format!("f.yaml: OaatGroup ns/g: {field}")),
-            "{field}: {told}"
+            lines.contains(&format!("f.yaml: OaatGroup ns/g: {field}")),
+            "{field}: {lines}"
         );
     }
-    assert_eq!((report.lines.len(), report.problems), (8, 8), "{told}");
+    assert_eq!((report.lines.len(), report.problems), (8, 8), "{lines}");
     assert_eq!(report.status(), 1);
 }
 
 #[test]
-fn what_the_schema_and_the_operator_both_refuse_is_told_once() {
+fn field_that_schema_and_operator_reject_is_reported_once() {
     for spec in [
         "{oaatType: t, frequency: banana}",
         "{oaatType: t, oaatItems: ['']}",
@@ -62,7 +62,7 @@ fn what_the_schema_and_the_operator_both_refuse_is_told_once() {
 }
 
 #[test]
-fn null_is_as_if_it_were_not_there() {
+fn null_is_treated_as_absent() {
     let report = group(
         "{oaatType: t, oaatItems: null, frequency: null, suspend: null, itemOptions: {a: null}}",
     );
@@ -76,7 +76,7 @@ fn null_is_as_if_it_were_not_there() {
 }
 
 #[test]
-fn lists_are_unpacked_and_other_kinds_are_passed_over() {
+fn lists_are_expanded_and_other_kinds_are_skipped() {
     let report = report(&format!(
         "apiVersion: v1\nkind: List\nitems:\n- {{apiVersion: v1, kind: Secret, metadata: {{name: \"s\\n\"}}}}\n- {{{}}}\n",
         "apiVersion: kawaja.net/v1, kind: OaatGroup, metadata: {name: g}, spec: {oaatType: t}"
@@ -84,7 +84,7 @@ fn lists_are_unpacked_and_other_kinds_are_passed_over() {
     assert_eq!(
         report.lines,
         [
-            "f.yaml: Secret s\\u000a: passed over, as it is of another kind than OaatGroup and OaatType",
+            "f.yaml: Secret s\\u000a: skipped; the kind is neither OaatGroup nor OaatType",
             "f.yaml: OaatGroup g: ok",
         ]
     );
@@ -92,20 +92,20 @@ fn lists_are_unpacked_and_other_kinds_are_passed_over() {
 }
 
 #[test]
-fn what_is_no_object_of_ours_by_a_slip_is_a_problem() {
+fn mistyped_kind_or_version_is_a_problem() {
     for (text, words) in [
         (
             "{apiVersion: kawaja.net/v2, kind: OaatGroup}",
-            "apiVersion: is \"kawaja.net/v2\"",
+            "apiVersion: \"kawaja.net/v2\" is not supported",
         ),
         ("{kind: OaatType}", "apiVersion: is missing"),
         (
             "{apiVersion: kawaja.net/v1, kind: OaatGroups}",
-            "kind: is \"OaatGroups\"",
+            "kind: \"OaatGroups\" is not a kind",
         ),
-        ("{apiVersion: kawaja.net/v1}", "kind: is \"\""),
+        ("{apiVersion: kawaja.net/v1}", "kind: \"\" is not a kind"),
         ("{a: b}", "kind: is missing"),
-        ("just text", "no object of Kubernetes"),
+        ("just text", "not a Kubernetes object"),
         (
             "{apiVersion: kawaja.net/v1, kind: OaatGroup, metadata: {name: g}}",
             "spec: is missing",
@@ -116,7 +116,7 @@ fn what_is_no_object_of_ours_by_a_slip_is_a_problem() {
         ),
         (
             "{apiVersion: kawaja.net/v1, kind: OaatType, metadata: {name: g}, sepc: {}}",
-            "there is \"spec\"",
+            "did you mean \"spec\"?",
         ),
     ] {
         let report = report(text);
@@ -130,19 +130,19 @@ fn what_is_no_object_of_ours_by_a_slip_is_a_problem() {
 }
 
 #[test]
-fn files_that_cannot_be_read_or_have_nothing_of_ours_are_another_status() {
+fn unreadable_files_and_files_without_our_kinds_exit_with_2() {
     assert_eq!(report("").status(), 2);
     assert_eq!(report("{apiVersion: v1, kind: Secret}").status(), 2);
     let bad = report("a: [");
     assert_eq!(bad.status(), 2);
     assert!(
-        bad.lines[0].starts_with("f.yaml: is neither YAML nor JSON"),
+        bad.lines[0].starts_with("f.yaml: not valid YAML or JSON"),
         "{bad:?}"
     );
 }
 
 #[test]
-fn a_field_of_a_pod_that_is_not_known_here_is_told_and_is_no_problem() {
+fn unknown_pod_field_is_a_warning() {
     let report = report(
         "{apiVersion: kawaja.net/v1, kind: OaatType, metadata: {name: t}, spec: {type: pod, podspec: \
          {container: {name: main, comand: [x]}}}}",
@@ -153,14 +153,14 @@ fn a_field_of_a_pod_that_is_not_known_here_is_told_and_is_no_problem() {
         "{report:?}"
     );
     assert!(
-        report.lines[0].contains("there is \"command\""),
+        report.lines[0].contains("did you mean \"command\"?"),
         "{report:?}"
     );
     assert_eq!(report.lines[1], "f.yaml: OaatType t: ok");
 }
 
 #[test]
-fn whatever_is_in_a_file_there_is_no_panic() {
+fn validate_never_panics_on_random_specs() {
     use proptest::prelude::*;
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -210,7 +210,7 @@ fn whatever_is_in_a_file_there_is_no_panic() {
 }
 
 #[test]
-fn whatever_a_file_is_there_is_no_panic() {
+fn validate_never_panics_on_random_text() {
     use proptest::prelude::*;
     proptest!(ProptestConfig::with_cases(2000), |(text in "([-:?&*!|>'\"%@#,~<= \t\n]|[\\[\\]{}]|[a-c0-2]|---\n|: |- |é){0,60}")| {
         let mut report = Report::default();

@@ -1,10 +1,10 @@
-//! The compiled component, in the operator's own evaluator and under its limits.
+//! Tests the compiled component in the operator's evaluator, under the operator's limits.
 
 use {crate}::select;
 use policy_sdk::{Item, Request};
 
 #[test]
-fn the_component_answers_as_the_function_does() {
+fn component_answers_like_the_function() {
     let policy = policy_testkit::component!();
     for seed in 0..50 {
         let request = Request::at(0)
@@ -16,7 +16,7 @@ fn the_component_answers_as_the_function_does() {
 }
 
 #[test]
-fn two_thousand_items_are_no_trouble() {
+fn component_decides_about_two_thousand_items() {
     let request = (0..2000).fold(Request::at(0), |request, i| {
         request.with(Item::named(format!("item {i}")))
     });

@@ -1,4 +1,4 @@
-//! The pure function, without any WebAssembly: fast, and easy to debug.
+//! Tests the function natively, without WebAssembly, which is fast and easy to debug.
 
 use {crate}::select;
 use policy_sdk::{Item, Request};
@@ -6,7 +6,7 @@ use policy_sdk::{Item, Request};
 const MINUTE: i64 = 60_000;
 
 #[test]
-fn the_oldest_success_goes_first() {
+fn oldest_success_goes_first() {
     let request = Request::at(100 * MINUTE)
         .with(Item::named("newer").every(1000).succeeded(80 * MINUTE))
         .with(Item::named("older").every(1000).succeeded(20 * MINUTE));
@@ -14,7 +14,7 @@ fn the_oldest_success_goes_first() {
 }
 
 #[test]
-fn what_the_operator_holds_is_never_chosen() {
+fn held_item_is_never_chosen() {
     let request = Request::at(0).with(Item::named("held").held());
     assert_eq!(select(&request).chosen(), None);
 }

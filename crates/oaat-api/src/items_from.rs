@@ -16,7 +16,7 @@ pub struct ItemsFrom {
     /// Name of the source in the status and in messages. The last good list is stored under this
     /// name. It stays in effect until a newer one is read, even if other fields change.
     #[schemars(length(min = 1, max = 40))]
-    #[x_kube(validation = ("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')", "the name of a source must have only lowercase letters, digits, and '-', with a letter or digit at both ends, such as disks"))]
+    #[x_kube(validation = ("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')", "the name of a source must have only lower case letters, digits, and '-', with a letter or digit at both ends, such as disks"))]
     pub name: String,
     /// A key of a ConfigMap in the group's namespace. The operator watches the ConfigMap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -34,7 +34,7 @@ pub struct ItemsFrom {
 pub struct ItemsKey {
     /// Name of the ConfigMap.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = super::object_name("configMap.name must be the name of a ConfigMap, such as disks: lowercase letters, digits, '-', and '.', with a letter or digit at both ends"))]
+    #[x_kube(validation = super::object_name("configMap.name must be the name of a ConfigMap, such as disks: lower case letters, digits, '-', and '.', with a letter or digit at both ends"))]
     pub name: String,
     /// Key in its `data`. The value has one item per line, or is a JSON or YAML list of strings.
     /// Blank lines and lines that begin with # are ignored. Defaults to items.
@@ -137,7 +137,7 @@ pub struct HeaderSource {
 pub struct SecretKeyRef {
     /// Name of the Secret.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = super::object_name("secretKeyRef.name must be the name of a Secret, such as lists: lowercase letters, digits, '-', and '.', with a letter or digit at both ends"))]
+    #[x_kube(validation = super::object_name("secretKeyRef.name must be the name of a Secret, such as lists: lower case letters, digits, '-', and '.', with a letter or digit at both ends"))]
     pub name: String,
     /// Key in its `data`. Whitespace around the value is ignored.
     #[schemars(length(min = 1, max = 253))]

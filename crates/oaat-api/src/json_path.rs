@@ -14,26 +14,25 @@ const MAX_PATH: usize = 1024;
 #[derive(Clone, Debug, PartialEq)]
 pub struct JsonPath(Vec<Step>);
 
-/// One step of a path.
 #[derive(Clone, Debug, PartialEq)]
 enum Step {
-    /// `.name`, `['name']`, `["name"]`: a member of an object.
+    /// A member of an object: `.name`, `['name']`, or `["name"]`.
     Member(String),
-    /// `[0]`, `[-1]`: an element of a list, from its end if negative.
+    /// An element of a list: `[0]`, or `[-1]` from the end.
     Index(i64),
-    /// `[*]`, `.*`: all elements of a list, or all members of an object.
+    /// All elements of a list or all members of an object: `[*]` or `.*`.
     All,
 }
 
-/// Whether a character may be part of a name without quotes.
-fn plain(c: char) -> bool {
+/// Returns whether a character may be part of an unquoted name.
+fn is_unquoted(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '-') || (!c.is_ascii() && !c.is_whitespace())
 }
 
 impl JsonPath {
     /// Returns the values that the path leads to.
-    pub fn follow<'a>(&self, answer: &'a Value) -> Vec<&'a Value> {
-        self.0.iter().fold(vec![answer], |values, step| {
+    pub fn follow<'a>(&self, response: &'a Value) -> Vec<&'a Value> {
+        self.0.iter().fold(vec![response], |values, step| {
             values.into_iter().flat_map(|v| step.follow(v)).collect()
         })
     }
@@ -45,12 +44,12 @@ impl Step {
             (Self::Member(name), Value::Object(members)) => members.get(name).into_iter().collect(),
             (Self::Index(index), Value::Array(list)) => {
                 let distance = usize::try_from(index.unsigned_abs()).ok();
-                let place = match index {
+                let position = match index {
                     ..0 => distance.and_then(|distance| list.len().checked_sub(distance)),
                     _ => distance,
                 };
-                place
-                    .and_then(|place| list.get(place))
+                position
+                    .and_then(|position| list.get(position))
                     .into_iter()
                     .collect()
             }
@@ -67,7 +66,7 @@ impl FromStr for JsonPath {
     fn from_str(text: &str) -> Result<Self, String> {
         if text.len() > MAX_PATH {
             return Err(format!(
-                "it has {} bytes; it must have at most {MAX_PATH}",
+                "it has {} bytes; the maximum is {MAX_PATH}",
                 text.len()
             ));
         }
@@ -77,7 +76,7 @@ impl FromStr for JsonPath {
         }
         let mut steps = Vec::new();
         while !rest.is_empty() {
-            let (step, after) = step(rest).ok_or_else(|| unexpected(text, rest))?;
+            let (step, after) = parse_step(rest).ok_or_else(|| unexpected(text, rest))?;
             steps.push(step);
             rest = after;
         }
@@ -85,13 +84,13 @@ impl FromStr for JsonPath {
     }
 }
 
-/// Reads one step; returns it with what follows.
-fn step(text: &str) -> Option<(Step, &str)> {
+/// Parses one step. Returns it and the rest of the text.
+fn parse_step(text: &str) -> Option<(Step, &str)> {
     if let Some(name) = text.strip_prefix('.') {
         if let Some(after) = name.strip_prefix('*') {
             return Some((Step::All, after));
         }
-        let end = name.find(|c| !plain(c)).unwrap_or(name.len());
+        let end = name.find(|c| !is_unquoted(c)).unwrap_or(name.len());
         let (name, after) = name.split_at(end);
         return (!name.is_empty()).then(|| (Step::Member(name.into()), after));
     }
@@ -112,7 +111,7 @@ fn step(text: &str) -> Option<(Step, &str)> {
     Some((step, after.strip_prefix(']')?))
 }
 
-/// Reads a name up to its closing quote. A backslash escapes only a quote or a backslash.
+/// Parses a name up to its closing quote. A backslash escapes only a quote or a backslash.
 fn quoted(text: &str, quote: char) -> Option<(String, &str)> {
     let mut name = String::new();
     let mut chars = text.char_indices();
@@ -135,8 +134,8 @@ fn unexpected(text: &str, rest: &str) -> String {
     let position = text[..text.len() - rest.len()].chars().count() + 1;
     let shown: String = rest.chars().take(10).collect();
     format!(
-        "at character {position} ({shown:?}) it is none of .name, ['name'], [0], [*] and .*; filters, \
-         slices, unions, .. and functions are not possible"
+        "at character {position} ({shown:?}): expected .name, ['name'], [0], [*], or .*; filters, \
+         slices, unions, .., and functions are not supported"
     )
 }
 
@@ -145,7 +144,7 @@ impl fmt::Display for JsonPath {
         f.write_str("$")?;
         for step in &self.0 {
             match step {
-                Step::Member(name) if !name.is_empty() && name.chars().all(plain) => {
+                Step::Member(name) if !name.is_empty() && name.chars().all(is_unquoted) => {
                     write!(f, ".{name}")?;
                 }
                 Step::Member(name) => {
@@ -166,18 +165,18 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    fn followed(path: &str, answer: &Value) -> Vec<Value> {
+    fn followed(path: &str, response: &Value) -> Vec<Value> {
         let path: JsonPath = path.parse().unwrap_or_else(|e| panic!("{path}: {e}"));
-        path.follow(answer).into_iter().cloned().collect()
+        path.follow(response).into_iter().cloned().collect()
     }
 
     #[test]
     fn members_indexes_and_wildcards_are_followed() {
-        let answer = json!({
+        let response = json!({
             "a b": {"it's": [1, 2, 3]}, "disks": [{"name": "x"}, {}, {"name": "y"}, 5], "é-1": 7,
         });
         let cases: [(&str, Value); 14] = [
-            ("$", json!([answer])),
+            ("$", json!([response])),
             ("$.disks[*].name", json!(["x", "y"])),
             (".disks[0].name", json!(["x"])),
             ("['disks'][2][\"name\"]", json!(["y"])),
@@ -193,12 +192,12 @@ mod tests {
             ("$.disks[-9223372036854775808]", json!([])),
         ];
         for (path, values) in cases {
-            assert_eq!(json!(followed(path, &answer)), values, "{path}");
+            assert_eq!(json!(followed(path, &response)), values, "{path}");
         }
     }
 
     #[test]
-    fn anything_else_is_refused_with_its_position() {
+    fn unsupported_syntax_is_rejected_with_its_position() {
         for (path, position) in [
             ("disks", 1),
             ("$..name", 2),
@@ -238,7 +237,7 @@ mod tests {
         ]
     }
 
-    fn answer() -> impl Strategy<Value = Value> {
+    fn response() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![Just(Value::Null), any::<i32>().prop_map(Value::from)];
         leaf.prop_recursive(4, 40, 4, |inner| {
             prop_oneof![
@@ -249,11 +248,12 @@ mod tests {
         })
     }
 
-    /// Every value of an answer with the way to it; the last of a list also from its end.
-    fn all<'a>(answer: &'a Value, way: &[Step], found: &mut Vec<(Vec<Step>, &'a Value)>) {
-        found.push((way.to_vec(), answer));
-        let mut below = |step: Step, value: &'a Value| all(value, &[way, &[step]].concat(), found);
-        match answer {
+    /// Collects every value of a response with its path.
+    fn collect<'a>(response: &'a Value, path: &[Step], found: &mut Vec<(Vec<Step>, &'a Value)>) {
+        found.push((path.to_vec(), response));
+        let mut below =
+            |step: Step, value: &'a Value| collect(value, &[path, &[step]].concat(), found);
+        match response {
             Value::Array(list) => (0..).zip(list).for_each(|(i, v)| below(Step::Index(i), v)),
             Value::Object(members) => members
                 .iter()
@@ -262,27 +262,31 @@ mod tests {
         }
     }
 
-    fn fits(path: &[Step], way: &[Step]) -> bool {
-        path.len() == way.len() && path.iter().zip(way).all(|(p, w)| *p == Step::All || p == w)
+    fn matches(pattern: &[Step], path: &[Step]) -> bool {
+        pattern.len() == path.len()
+            && pattern
+                .iter()
+                .zip(path)
+                .all(|(p, s)| *p == Step::All || p == s)
     }
 
     proptest! {
         #[test]
-        fn no_text_makes_the_parser_panic(text in "\\PC{0,40}|[$.\\[\\]'\"*?@a0\\\\\\-]{0,40}") {
+        fn parser_does_not_panic_on_any_text(text in "\\PC{0,40}|[$.\\[\\]'\"*?@a0\\\\\\-]{0,40}") {
             if let Ok(path) = text.parse::<JsonPath>() {
                 prop_assert_eq!(path.to_string().parse::<JsonPath>(), Ok(path));
             }
         }
 
         #[test]
-        fn a_path_is_read_as_it_is_written(steps in proptest::collection::vec(step(), 0..8)) {
+        fn paths_survive_a_round_trip(steps in proptest::collection::vec(step(), 0..8)) {
             let path = JsonPath(steps);
             prop_assert_eq!(path.to_string().parse::<JsonPath>(), Ok(path));
         }
 
         #[test]
-        fn following_finds_the_values_whose_way_fits(
-            answer in answer(),
+        fn paths_lead_to_all_matching_values(
+            response in response(),
             steps in proptest::collection::vec(
                 prop_oneof![
                     "[a-c]".prop_map(Step::Member),
@@ -292,11 +296,11 @@ mod tests {
                 0..5,
             ),
         ) {
-            let mut every = Vec::new();
-            all(&answer, &[], &mut every);
-            let expected: Vec<&Value> =
-                every.iter().filter(|(way, _)| fits(&steps, way)).map(|(_, value)| *value).collect();
-            prop_assert_eq!(JsonPath(steps).follow(&answer), expected);
+            let mut all = Vec::new();
+            collect(&response, &[], &mut all);
+            let matching = all.iter().filter(|(path, _)| matches(&steps, path));
+            let expected: Vec<&Value> = matching.map(|(_, value)| *value).collect();
+            prop_assert_eq!(JsonPath(steps).follow(&response), expected);
         }
     }
 }

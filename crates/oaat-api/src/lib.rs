@@ -1,4 +1,4 @@
-//! The API `kawaja.net/v1`: what users write and what the operator answers.
+//! The API `kawaja.net/v1`: its types, their schemas, and their validation.
 
 pub mod crd;
 mod group;
@@ -31,26 +31,26 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff;
 use kube::core::cel::Rule;
 
-/// The rule for a duration as humantime reads it, but for units below a millisecond, with
-/// `more` to it.
-fn duration(more: &str, message: &str) -> Rule {
+/// Returns the rule for a duration as humantime parses it, without units below a millisecond.
+/// `extra` is appended to the expression.
+fn duration(extra: &str, message: &str) -> Rule {
     const UNITS: &str = "ms|msec|millis|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|wks?|weeks?|M|months?|y|yrs?|years?";
-    Rule::new(format!("self.matches('^([0-9]+ *({UNITS}) *)+$'){more}")).message(message)
+    Rule::new(format!("self.matches('^([0-9]+ *({UNITS}) *)+$'){extra}")).message(message)
 }
 
-/// The rule for the name of another object.
+/// Returns the rule for the name of another object.
 fn object_name(message: &str) -> Rule {
     const NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
     Rule::new(format!("self.matches('{NAME}')")).message(message)
 }
 
-/// Fields that are false as a rule are left out.
+/// Returns whether a field is omitted because it is false.
 fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// Sets a condition after the rule of the Kubernetes API conventions: the
-/// transition time changes only when the status does. The message is cleaned.
+/// Sets a condition according to the Kubernetes API conventions: the transition time changes only if
+/// the status changes. Cleans the message.
 pub fn set_condition(
     conditions: &mut Vec<Condition>,
     now: Timestamp,
@@ -80,7 +80,7 @@ pub fn set_condition(
     }
 }
 
-/// The condition of a type, if it is there.
+/// Returns the condition of a type, if it is set.
 pub fn condition<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
     conditions.iter().find(|c| c.type_ == type_)
 }

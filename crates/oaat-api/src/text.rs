@@ -1,9 +1,9 @@
 //! Text that leaves the operator: how long it may be, and where it is cleaned.
 //!
-//! Conditions are cleaned by [`clean`] in [`crate::set_condition`], other messages of a status
-//! in [`clean_status`] before it is written, events by the operator when it sends them, and the API
-//! server's messages when they are received. The operator escapes its log. Data,
-//! such as the names of items, is kept unchanged.
+//! [`crate::set_condition`] cleans conditions. [`clean_status`] cleans the other messages of a
+//! status before it is written. The operator cleans events when it sends them, cleans the API
+//! server's messages when it receives them, and escapes its log. Data, such as the names of items, is
+//! kept unchanged.
 
 use crate::OaatGroupStatus;
 pub use plain_text::{clean, escape, is_unprintable, list};
@@ -12,23 +12,25 @@ pub use plain_text::{clean, escape, is_unprintable, list};
 pub const CONDITION: usize = 2048;
 /// The maximum length of an event's note in bytes, set by the events API.
 pub const EVENT: usize = 1024;
-/// The maximum length of other messages in a status in bytes: of the group, a run, or an API server
-/// error.
+/// The maximum length of other messages in a status, in bytes: of the group, of a run, or of an API
+/// server error.
 pub const MESSAGE: usize = 1024;
 /// The maximum length of one problem of a source of items or of a spec, in bytes.
 pub const PROBLEM: usize = 400;
 /// The maximum length of an item's message in bytes, in a group with few items.
 const ITEM: usize = 512;
-/// The maximum bytes of the messages of all items of a group in total. The names of 2,000 items
-/// take up to 120,000 bytes, and the API server stores each of them five times (spec, managed
-/// fields, twice in the status, and possibly kubectl's annotation). The times and counters of an
-/// item take up to 310 bytes. With these messages and the rest of a status (70,000 bytes), the
-/// total is below the 1.5 MiB that etcd accepts.
+/// The maximum length of the messages of all items of a group together, in bytes.
+///
+/// The names of 2,000 items take up to 120,000 bytes. The API server stores each of them five times:
+/// in the spec, in managed fields, twice in the status, and possibly in kubectl's annotation. The
+/// times and counters of an item take up to 310 bytes. With these messages and the rest of a status
+/// (70,000 bytes), the total is below the 1.5 MiB that etcd accepts.
 const ITEMS: usize = 200_000;
 /// The maximum length of the name of an item or another object in a message, in bytes.
 pub const NAME: usize = 128;
 /// The maximum length of a container's termination message in bytes.
-pub const LAST_WORDS: usize = 200;
+pub const TERMINATION_MESSAGE: usize = 200;
+
 /// Cleans the name of an item or another object for a message.
 pub fn name(name: &str) -> String {
     clean(name, NAME)
@@ -36,22 +38,24 @@ pub fn name(name: &str) -> String {
 
 /// Cleans all messages of a status.
 pub fn clean_status(status: &mut OaatGroupStatus) {
-    let tidy = |text: &mut String, max| *text = clean(text, max);
-    let each = ITEM.min(ITEMS / status.items.len().max(1));
+    let clean_in_place = |text: &mut String, max| *text = clean(text, max);
+    let per_item = ITEM.min(ITEMS / status.items.len().max(1));
     let items = status.items.values_mut();
     for message in items.filter_map(|item| item.message.as_mut()) {
-        tidy(message, each);
+        clean_in_place(message, per_item);
     }
     for run in &mut status.history {
-        tidy(&mut run.reason, NAME);
-        run.message.iter_mut().for_each(|text| tidy(text, MESSAGE));
+        clean_in_place(&mut run.reason, NAME);
+        run.message
+            .iter_mut()
+            .for_each(|text| clean_in_place(text, MESSAGE));
     }
     for source in &mut status.item_sources {
-        tidy(&mut source.source, PROBLEM);
+        clean_in_place(&mut source.source, PROBLEM);
         source
             .problem
             .iter_mut()
-            .for_each(|text| tidy(text, PROBLEM));
+            .for_each(|text| clean_in_place(text, PROBLEM));
     }
     let texts = [
         status.message.as_mut(),
@@ -65,7 +69,7 @@ pub fn clean_status(status: &mut OaatGroupStatus) {
         status.rejected_policy.as_mut().map(|r| &mut r.message),
     ];
     for text in texts.into_iter().flatten() {
-        tidy(text, MESSAGE);
+        clean_in_place(text, MESSAGE);
     }
 }
 
@@ -77,7 +81,7 @@ mod tests {
     use serde_json::{Map, Value, json};
     use std::collections::BTreeSet;
 
-    /// A value that the schema allows, in which every text is hostile.
+    /// Returns a value that the schema allows, with hostile text in every string.
     fn hostile(schema: &Value) -> Value {
         let text = format!("\x1b[2Ja\u{202e}b\u{200b}\n{}", "ü".repeat(3000));
         match schema["type"].as_str().unwrap_or_default() {
@@ -104,13 +108,13 @@ mod tests {
         }
     }
 
-    /// The fields with unprintable characters, or with more bytes than a sentence may have.
+    /// Finds the fields with unprintable characters or with more bytes than a message may have.
     fn unclean(value: &Value, path: &str, found: &mut BTreeSet<String>) {
         match value {
             Value::String(text) if text.contains(is_unprintable) || text.len() > CONDITION => {
                 found.insert(path.to_owned());
             }
-            Value::Array(list) => list.iter().for_each(|each| unclean(each, path, found)),
+            Value::Array(list) => list.iter().for_each(|value| unclean(value, path, found)),
             Value::Object(map) => {
                 for (key, value) in map {
                     let key = if key.contains(is_unprintable) {
@@ -126,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn every_sentence_of_a_status_is_cleaned_and_data_is_kept() {
+    fn status_messages_are_cleaned_and_data_is_kept() {
         let crd = serde_json::to_value(OaatGroup::crd()).unwrap();
         let schema = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/status");
         let mut status: OaatGroupStatus = serde_json::from_value(hostile(schema.unwrap())).unwrap();
@@ -135,8 +139,8 @@ mod tests {
         let after = serde_json::to_value(&status).unwrap();
         let mut found = BTreeSet::new();
         unclean(&after, "", &mut found);
-        // Names of items, what the policy keeps for itself, and what the API server or this operator
-        // has made. Conditions are cleaned as they are set.
+        // Names of items, the state of the policy, and values that the API server or the operator
+        // created. `set_condition` cleans conditions.
         let data = [
             ".conditions.message",
             ".conditions.reason",
@@ -181,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_are_cleaned_as_they_are_set() {
+    fn conditions_are_cleaned_when_they_are_set() {
         let mut conditions = Vec::new();
         let message = format!("a\u{202e}b\n{}", "x".repeat(9000));
         set_condition(
@@ -195,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_messages_of_all_items_fit_into_one_object() {
+    fn item_messages_fit_into_one_object() {
         let mut status = OaatGroupStatus::default();
         for count in [1, 300, 2000] {
             for n in 0..count {

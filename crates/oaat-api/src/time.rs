@@ -1,34 +1,34 @@
-//! Points in time as the API shows them.
+//! Points in time in the API.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use std::fmt;
 use std::time::Duration;
 
-/// A point in time in milliseconds since 1970-01-01T00:00:00Z; in JSON an RFC 3339
-/// text in UTC.
+/// A point in time, in milliseconds since 1970-01-01T00:00:00Z. In JSON, it is an RFC 3339 string in
+/// UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// The time of this machine.
+    /// Returns the current time of this machine.
     pub fn now() -> Self {
         Self(Utc::now().timestamp_millis())
     }
 
-    /// This much later; the last instant there is if there is no such instant.
+    /// Returns the time that is later by `duration`, saturating at the maximum.
     pub fn plus(self, duration: Duration) -> Self {
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add_unsigned(millis))
     }
 
-    /// This much earlier.
+    /// Returns the time that is earlier by `duration`, saturating at the minimum.
     pub fn minus(self, duration: Duration) -> Self {
         let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self(self.0.saturating_sub_unsigned(millis))
     }
 
-    /// This instant in whole seconds, as people read it; never earlier than it is.
+    /// Rounds up to whole seconds, for display.
     pub fn seconds(self) -> Self {
         Self(
             self.0
@@ -38,7 +38,7 @@ impl Timestamp {
         )
     }
 
-    /// The time from `earlier` to this, zero if it is not earlier.
+    /// Returns the time since `earlier`, or zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         let millis = self.0.saturating_sub(earlier.0);
         Duration::from_millis(u64::try_from(millis).unwrap_or(0))
@@ -47,10 +47,10 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What RFC 3339 can write: the years 1 to 9999. A policy may name any time.
+        // RFC 3339 supports the years 1 to 9999. A policy may return any time.
         let writable = self.0.clamp(-62_135_596_800_000, 253_402_300_799_000);
         match DateTime::<Utc>::from_timestamp_millis(writable) {
-            // Whole seconds are shown as such: most times come from Kubernetes.
+            // Whole seconds are shown without a fraction: most times come from Kubernetes.
             Some(time) => f.write_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
             None => f.write_str("the end of time"),
         }
@@ -68,7 +68,9 @@ impl<'de> Deserialize<'de> for Timestamp {
         let text = String::deserialize(deserializer)?;
         match DateTime::parse_from_rfc3339(&text) {
             Ok(time) => Ok(Self(time.timestamp_millis())),
-            Err(error) => Err(D::Error::custom(format!("{text:?} is no time: {error}"))),
+            Err(error) => Err(D::Error::custom(format!(
+                "{text:?} is not an RFC 3339 time ({error}); use for example 2026-01-01T00:00:00Z"
+            ))),
         }
     }
 }
@@ -102,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn arithmetic_stops_at_the_ends() {
+    fn arithmetic_saturates() {
         assert_eq!(Timestamp(i64::MAX).plus(Duration::MAX), Timestamp(i64::MAX));
         assert_eq!(Timestamp(0).minus(Duration::MAX), Timestamp(i64::MIN));
         assert_eq!(Timestamp(0).since(Timestamp(5)), Duration::ZERO);

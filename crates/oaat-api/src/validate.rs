@@ -1,8 +1,7 @@
 //! Validates the specs of groups and types.
 //!
-//! The API server checks most of this at admission. It is checked again because an object may be
-//! older than the rule, and because some rules of the schema are patterns that only approximate
-//! the parser used here.
+//! The API server checks most of this at admission. The operator checks it again because an object
+//! may be older than the rule, and because some schema rules only approximate the parser used here.
 
 mod http;
 
@@ -18,30 +17,30 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
-/// A field of a spec that is invalid.
+/// An invalid field of a spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
     /// Path of the field, such as `spec.itemsFrom[0].http.url`.
     pub field: String,
-    /// What is wrong with it.
+    /// What is wrong with the field.
     pub problem: FieldProblem,
 }
 
-/// What is wrong with a field, and what would be right.
+/// What is wrong with a field, and how to fix it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FieldProblem {
     /// A required field is missing.
     Missing {
-        /// What to add.
+        /// What to add: an imperative without a period.
         fix: &'static str,
     },
-    /// The value cannot be read.
+    /// The value cannot be parsed.
     Invalid {
         /// The value, cleaned and truncated.
         value: String,
-        /// Why: completes "is …".
+        /// The reason: completes "is …".
         why: String,
-        /// What would be right: an imperative without a full stop.
+        /// What to use instead: an imperative without a period.
         fix: String,
     },
     /// The value is outside its range.
@@ -55,7 +54,7 @@ pub enum FieldProblem {
     TooLong {
         /// Its size, with the unit.
         size: String,
-        /// The maximum, with what to do about it.
+        /// The maximum, and how to stay below it.
         most: String,
     },
     /// An entry occurs twice.
@@ -63,7 +62,7 @@ pub enum FieldProblem {
         /// The entry, cleaned and truncated.
         value: String,
     },
-    /// Fields that exclude each other are set, or none of them is.
+    /// Mutually exclusive fields are set, or none of them is.
     Conflict {
         /// What is wrong, as a clause.
         why: String,
@@ -128,47 +127,47 @@ impl fmt::Display for FieldError {
     }
 }
 
-/// Joins errors for a condition. Names at most ten.
+/// Joins errors for the message of a condition. Lists at most ten.
 pub fn summary(errors: &[FieldError]) -> String {
     text::list(errors.iter().map(ToString::to_string), "; ", text::PROBLEM)
 }
 
-/// A validated spec of a group, with its defaults.
+/// A validated spec of a group, with defaults applied.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValidatedGroup {
-    /// The time that a pod may take to start; `None` if there is no limit.
+    /// How long a pod may take to start; `None` if there is no limit.
     pub start_timeout: Option<Duration>,
     /// How long finished pods are kept.
     pub pod_retention: Duration,
     /// The maximum number of finished pods that are kept.
     pub pod_history_limit: usize,
-    /// When no item starts.
+    /// The windows in which no item starts.
     pub windows: Vec<Window>,
-    /// How each source of items is read, in the order of the spec.
+    /// The rules for each source of items, in the order of the spec.
     pub sources: Vec<SourceRules>,
-    /// The rules for items without their own.
+    /// The rules for items without per-item options.
     pub defaults: ItemRules,
-    /// Per-item rules.
+    /// The rules for items whose options differ from the defaults.
     pub items: BTreeMap<String, ItemRules>,
 }
 
 /// The rules for an item.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ItemRules {
-    /// How often it must succeed; `None` for once.
+    /// How often the item must succeed; `None` if once is enough.
     pub frequency: Option<Duration>,
-    /// How long it is not eligible after a failure.
+    /// The cool-off period after a failure.
     pub cool_off: Duration,
-    /// Whether it must not start.
+    /// Whether the item is suspended.
     pub suspended: bool,
 }
 
-/// How a source of items is read.
+/// The rules for reading a source of items.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SourceRules {
     /// The time from one attempt to the next.
     pub refresh: Duration,
-    /// The time that its pod may take, from creation to completion.
+    /// How long its pod may take from creation to completion.
     pub timeout: Duration,
 }
 
@@ -182,39 +181,39 @@ impl ValidatedGroup {
 /// The annotation that paused a group before `spec.suspend` existed.
 pub const PAUSED: &str = "pause_new_jobs";
 
-/// Returns why no item may start, if the user suspended the group.
+/// Returns the reason if the user suspended the group.
 pub fn suspended(group: &OaatGroup) -> Option<&'static str> {
     if group.spec.suspend {
         return Some("spec.suspend is true; no item starts until it is false");
     }
     let paused = group.metadata.annotations.as_ref()?.get(PAUSED)?;
-    let no = ["", "no", "false", "off", "0"];
-    // Only the beginning of a long text matters.
+    let off = ["", "no", "false", "off", "0"];
+    // Only the beginning of a long value matters.
     let paused = clean(paused, 16);
-    (!no.iter().any(|no| no.eq_ignore_ascii_case(&paused))).then_some(
+    (!off.iter().any(|off| off.eq_ignore_ascii_case(&paused))).then_some(
         "the annotation pause_new_jobs is set; no item starts until it is removed (spec.suspend does the same)",
     )
 }
 
-/// The maximum duration: a hundred years, so that every time derived from one can be written.
-const LONGEST: Duration = Duration::from_secs(100 * 31_557_600);
+/// The maximum duration: 100 years, so that every time derived from one can be represented.
+const MAX_DURATION: Duration = Duration::from_secs(100 * 31_557_600);
 /// The maximum length of a duration in bytes, as in the schema.
-const LONGEST_TEXT: usize = 64;
+const MAX_DURATION_TEXT: usize = 64;
 /// The maximum number of items of a group.
 pub const MAX_ITEMS: usize = 2000;
-/// The maximum bytes of all item names of a group in total, so that its status fits into an object.
-/// [`crate::text`] explains the sum.
+/// The maximum length of all item names of a group together, in bytes, so that its status fits into
+/// an object. See [`crate::text`] for the calculation.
 pub const MAX_BYTES: usize = 120_000;
-/// The maximum length of an item in characters.
+/// The maximum length of an item name in characters.
 pub const MAX_ITEM: usize = 300;
 /// The maximum number of errors that are collected.
 const MAX_ERRORS: usize = 10;
-/// The minimum time between two readings of a source.
-const SHORTEST_REFRESH: Duration = Duration::from_secs(10);
-/// The maximum time that a web server may take to respond.
-const LONGEST_ANSWER: Duration = Duration::from_secs(60);
+/// The minimum refresh interval of a source.
+const MIN_REFRESH: Duration = Duration::from_secs(10);
+/// The maximum timeout of a response from a web server.
+const MAX_RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Collects errors, up to a maximum.
+/// Collects at most [`MAX_ERRORS`] errors.
 #[derive(Default)]
 struct Errors(Vec<FieldError>);
 
@@ -225,7 +224,7 @@ impl Errors {
         }
     }
 
-    /// Returns the value, or the default after an error.
+    /// Returns the value. On an error, records it and returns the default.
     fn or<T>(&mut self, default: T, value: Result<T, FieldError>) -> T {
         value.unwrap_or_else(|error| {
             self.add(error);
@@ -237,7 +236,7 @@ impl Errors {
 /// Validates the spec of a group.
 ///
 /// # Errors
-/// Up to ten errors, not only the first.
+/// Returns up to ten errors, not only the first.
 pub fn validate(spec: &OaatGroupSpec) -> Result<ValidatedGroup, Vec<FieldError>> {
     let mut errors = Errors::default();
     let minutes = |n: u64| Duration::from_secs(60 * n);
@@ -279,7 +278,7 @@ fn below(path: &str, errors: Vec<FieldError>) -> Vec<FieldError> {
     errors.into_iter().map(|error| error.below(path)).collect()
 }
 
-/// Reads a duration. `zero` allows 0.
+/// Parses a duration of a field, or returns the default. `zero` allows 0.
 fn duration(
     field: &str,
     given: &Option<String>,
@@ -290,12 +289,12 @@ fn duration(
         return Ok(default);
     };
     let too_long =
-        || FieldError::out_of_range(field, &clean(text, LONGEST_TEXT), "at most 100years");
+        || FieldError::out_of_range(field, &clean(text, MAX_DURATION_TEXT), "at most 100years");
     if has_too_many_digits(text) {
         return Err(too_long());
     }
     match humantime::parse_duration(text.trim()) {
-        Ok(parsed) if parsed > LONGEST => Err(too_long()),
+        Ok(parsed) if parsed > MAX_DURATION => Err(too_long()),
         Ok(parsed) if parsed >= Duration::from_millis(1) || (zero && parsed.is_zero()) => {
             Ok(parsed)
         }
@@ -314,10 +313,10 @@ fn duration(
 }
 
 /// Returns whether a duration has more digits than any useful one. The parser panics if the sum
-/// exceeds what it can count, which takes more digits than this.
+/// overflows, which takes more digits than this.
 fn has_too_many_digits(text: &str) -> bool {
     let digits = text.split(|c: char| !c.is_ascii_digit()).map(str::len);
-    text.len() > LONGEST_TEXT || digits.max().is_some_and(|digits| digits > 11)
+    text.len() > MAX_DURATION_TEXT || digits.max().is_some_and(|digits| digits > 11)
 }
 
 fn blackout_windows(given: &[BlackoutWindow], errors: &mut Errors) -> Vec<Window> {
@@ -325,8 +324,8 @@ fn blackout_windows(given: &[BlackoutWindow], errors: &mut Errors) -> Vec<Window
     for (index, window) in given.iter().enumerate() {
         let open = Some(window.duration.clone());
         let read = duration("duration", &open, Duration::ZERO, false).and_then(|open| {
-            if open > windows::LONGEST {
-                let range = "at most a year";
+            if open > windows::MAX_DURATION {
+                let range = "at most one year";
                 return Err(FieldError::out_of_range(
                     "duration",
                     &window.duration,
@@ -349,7 +348,7 @@ fn items_from(given: &[ItemsFrom], errors: &mut Errors) -> Vec<SourceRules> {
         let path = format!("itemsFrom[{index}]");
         match source_rules(source) {
             Ok(source) => rules.push(source),
-            Err(wrong) => wrong
+            Err(invalid) => invalid
                 .into_iter()
                 .for_each(|error| errors.add(error.below(&path))),
         }
@@ -360,11 +359,11 @@ fn items_from(given: &[ItemsFrom], errors: &mut Errors) -> Vec<SourceRules> {
     rules
 }
 
-/// Returns how a source of items is read.
+/// Validates a source of items and returns its rules.
 ///
 /// # Errors
-/// What is wrong with it; paths are relative to the source.
-pub fn source_rules(source: &ItemsFrom) -> Result<SourceRules, Vec<FieldError>> {
+/// Returns the invalid fields. Their paths are relative to the source.
+fn source_rules(source: &ItemsFrom) -> Result<SourceRules, Vec<FieldError>> {
     let mut errors = Errors::default();
     let kinds = [
         source.config_map.is_some(),
@@ -405,7 +404,7 @@ pub fn source_rules(source: &ItemsFrom) -> Result<SourceRules, Vec<FieldError>> 
         timeout: or_default("timeout", timeout, 300),
     };
     if let Some(given) = refresh
-        && rules.refresh < SHORTEST_REFRESH
+        && rules.refresh < MIN_REFRESH
     {
         let field = format!("{kind}.refresh");
         errors.add(FieldError::out_of_range(field, given, "at least 10s"));
@@ -414,16 +413,17 @@ pub fn source_rules(source: &ItemsFrom) -> Result<SourceRules, Vec<FieldError>> 
         let timeout = answer_timeout(http).map(|timeout| timeout + POD_START);
         rules.timeout = errors.or(rules.timeout, timeout);
     }
-    match errors.0.is_empty() {
-        true => Ok(rules),
-        false => Err(errors.0),
+    if errors.0.is_empty() {
+        Ok(rules)
+    } else {
+        Err(errors.0)
     }
 }
 
-/// Returns the time that a web server may take to respond.
+/// Returns the timeout of a response from a web server.
 ///
 /// # Errors
-/// What is wrong with `http.timeout`.
+/// Returns an error if `http.timeout` is not a duration of 1ms to 1m.
 pub fn answer_timeout(http: &ItemsHttp) -> Result<Duration, FieldError> {
     let timeout = duration(
         "http.timeout",
@@ -432,7 +432,7 @@ pub fn answer_timeout(http: &ItemsHttp) -> Result<Duration, FieldError> {
         false,
     )?;
     match &http.timeout {
-        Some(given) if timeout > LONGEST_ANSWER => Err(FieldError::out_of_range(
+        Some(given) if timeout > MAX_RESPONSE_TIMEOUT => Err(FieldError::out_of_range(
             "http.timeout",
             given,
             "at most 1m",
@@ -473,7 +473,7 @@ fn item_options(
             let field = format!("{path}.env[{index}].name");
             let name = &variable.name;
             if name == "OAAT_ITEM" {
-                let fix = "use another name";
+                let fix = "use another name, for example LEVEL";
                 errors.add(FieldError::invalid(field, name, "set by the operator", fix));
             } else if name.is_empty() || name.contains(['=', '\0']) {
                 let (why, fix) = ("not a name of a variable", "use for example LEVEL");
@@ -496,9 +496,7 @@ fn item_names(items: &[String], errors: &mut Errors) {
     }
     let bytes: usize = items.iter().map(String::len).sum();
     if bytes > MAX_BYTES {
-        let most = format!(
-            "{MAX_BYTES}, so that the status has room for each item: use shorter names, or several groups"
-        );
+        let most = format!("{MAX_BYTES}; use shorter names, or several groups");
         too_long(format!("{bytes} bytes in all names together"), most);
     }
     let mut seen = HashSet::new();
@@ -506,16 +504,12 @@ fn item_names(items: &[String], errors: &mut Errors) {
         let field = || format!("oaatItems[{index}]");
         let length = item.chars().count();
         if length == 0 || length > MAX_ITEM {
-            let size = format!("{length} characters");
-            let most = format!("{MAX_ITEM}, and the minimum is 1");
-            errors.add(FieldError::new(
-                field(),
-                FieldProblem::TooLong { size, most },
-            ));
+            let range = format!("1 to {MAX_ITEM} characters long, but has {length}");
+            errors.add(FieldError::out_of_range(field(), item, range));
         } else if item.chars().any(char::is_control) {
             let (why, fix) = (
-                "not usable, because it contains a control character",
-                "remove it",
+                "not a name, because it contains a control character",
+                "use one line of plain text",
             );
             errors.add(FieldError::invalid(field(), item, why, fix));
         } else if !seen.insert(item) {
@@ -527,7 +521,7 @@ fn item_names(items: &[String], errors: &mut Errors) {
     }
 }
 
-/// The type of a pod that prints a list of items.
+/// Returns the type of a pod that prints a list of items.
 pub fn type_of(container: &ItemsContainer) -> OaatTypeSpec {
     OaatTypeSpec {
         type_: "pod".into(),
@@ -538,7 +532,7 @@ pub fn type_of(container: &ItemsContainer) -> OaatTypeSpec {
 
 /// Validates the pod of a source of items, as far as possible without an API server. Paths are
 /// relative to `container`.
-pub fn pod_errors(container: &ItemsContainer) -> Vec<FieldError> {
+fn pod_errors(container: &ItemsContainer) -> Vec<FieldError> {
     type_errors(&type_of(container))
 }
 
@@ -556,7 +550,7 @@ fn type_errors(spec: &OaatTypeSpec) -> Vec<FieldError> {
         errors.push(FieldError::out_of_range("type", &spec.type_, "\"pod\""));
     }
     let Some(pod) = &spec.podspec else {
-        let fix = "set what to run";
+        let fix = "add for example podspec: {container: {name: main, image: busybox, command: [\"true\"]}}";
         errors.push(FieldError::new("podspec", FieldProblem::Missing { fix }));
         return errors;
     };
@@ -567,7 +561,7 @@ fn type_errors(spec: &OaatTypeSpec) -> Vec<FieldError> {
             errors.push(FieldError::new("podspec.container", CONTAINER));
         }
         (Some(_), Some(_)) => {
-            let why = "has both container and containers; keep one of them";
+            let why = "has both container and containers; remove one of them";
             errors.push(FieldError::conflict("podspec", why));
         }
         _ => {}
@@ -578,7 +572,7 @@ fn type_errors(spec: &OaatTypeSpec) -> Vec<FieldError> {
         let policy = policy
             .as_str()
             .map_or_else(|| policy.to_string(), Into::into);
-        let range = "Never, or left out";
+        let range = "Never or omitted";
         errors.push(FieldError::out_of_range(
             "podspec.restartPolicy",
             &policy,
@@ -675,7 +669,7 @@ mod tests {
             ),
             (
                 json!({"blackoutWindows": [{"schedule": "0 0 * * *", "duration": "2y"}]}),
-                vec!["blackoutWindows[0].duration", "2y", "at most a year"],
+                vec!["blackoutWindows[0].duration", "2y", "at most one year"],
             ),
             (
                 json!({"blackoutWindows": [{"schedule": "0 25 * * *", "duration": "1h"}]}),
@@ -697,7 +691,10 @@ mod tests {
                 json!({"oaatItems": ["a", "b", "a"]}),
                 vec!["oaatItems[2]", "twice"],
             ),
-            (json!({"oaatItems": [""]}), vec!["oaatItems[0]", "300"]),
+            (
+                json!({"oaatItems": [""]}),
+                vec!["oaatItems[0]", "1 to 300 characters"],
+            ),
             (
                 json!({"oaatItems": ["a\nb"]}),
                 vec!["oaatItems[0]", "control"],
@@ -755,7 +752,7 @@ mod tests {
     }
 
     #[test]
-    fn all_errors_are_reported_at_once() {
+    fn errors_are_reported_together() {
         let problems = validate(&spec(json!({"frequency": "x", "podRetention": "y"})));
         assert_eq!(problems.map_err(|p| p.len()), Err(2));
     }

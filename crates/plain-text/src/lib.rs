@@ -1,13 +1,13 @@
 //! Cleans untrusted text for display.
 //!
-//! Names, messages of containers and servers, and messages of policies appear in the status of
-//! objects, in events, in logs, and in terminals. All of them go through [`clean`].
+//! Names, and messages of containers, servers, and policies, appear in the status of objects, in
+//! events, in logs, and in terminals. [`clean`] processes all of them.
 
 /// The maximum length of an error message in bytes.
 pub const ERROR: usize = 1024;
 /// The maximum length of a quotation of another program's output in bytes.
 pub const QUOTE: usize = 200;
-/// The maximum number of entries that [`list`] names.
+/// The maximum number of entries that [`list`] includes.
 const LISTED: usize = 10;
 /// Marks truncated text.
 const CUT: &str = "…";
@@ -39,7 +39,7 @@ pub fn clean(text: &str, max: usize) -> String {
     out
 }
 
-/// Joins entries, each cleaned and truncated to `max` bytes. Names at most ten entries and the
+/// Joins entries, each cleaned and truncated to `max` bytes. Includes at most ten entries and the
 /// number of the others: `a, b, and 37 more`.
 pub fn list<S: AsRef<str>>(
     entries: impl IntoIterator<Item = S>,
@@ -47,13 +47,13 @@ pub fn list<S: AsRef<str>>(
     max: usize,
 ) -> String {
     let mut entries = entries.into_iter();
-    let named = entries.by_ref().take(LISTED);
-    let mut named: Vec<String> = named.map(|entry| clean(entry.as_ref(), max)).collect();
+    let listed = entries.by_ref().take(LISTED);
+    let mut listed: Vec<String> = listed.map(|entry| clean(entry.as_ref(), max)).collect();
     match entries.count() {
         0 => {}
-        more => named.push(format!("and {more} more")),
+        more => listed.push(format!("and {more} more")),
     }
-    named.join(separator)
+    listed.join(separator)
 }
 
 /// Returns whether a character must not be displayed: a terminal interprets it, it changes the
@@ -72,7 +72,7 @@ pub fn is_unprintable(c: char) -> bool {
             | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Escapes each unprintable character as in JSON, so that JSON keeps its meaning.
+/// Escapes each unprintable character as in JSON, so that JSON text keeps its meaning.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -87,11 +87,13 @@ pub fn escape(text: &str) -> String {
     out
 }
 
-/// Cleans the message of a policy that cannot decide.
-pub fn words(text: &str) -> String {
-    match clean(text, ERROR) {
-        words if words.is_empty() => "it does not say why".to_owned(),
-        words => words,
+/// Cleans the error message of a policy.
+pub fn policy_error(text: &str) -> String {
+    let message = clean(text, ERROR);
+    if message.is_empty() {
+        "it gave no reason".to_owned()
+    } else {
+        message
     }
 }
 
@@ -102,7 +104,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn text_is_cleaned_and_cut() {
+    fn text_is_cleaned_and_truncated() {
         let cases = [
             ("plain text, ünchanged", 100, "plain text, ünchanged"),
             ("", 100, ""),
@@ -132,11 +134,11 @@ mod tests {
         for (text, max, expected) in cases {
             assert_eq!(clean(text, max), expected, "{text:?}, {max}");
         }
-        assert_eq!(words(" \n\u{200b} "), "it does not say why");
+        assert_eq!(policy_error(" \n\u{200b} "), "it gave no reason");
     }
 
     #[test]
-    fn ten_entries_are_named() {
+    fn list_includes_ten_entries() {
         let names = |n: usize| (0..n).map(|n| n.to_string());
         assert_eq!(list(names(0), ", ", 9), "");
         assert_eq!(list(names(2), "; ", 9), "0; 1");
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_keep_the_meaning_of_json() {
+    fn escaping_preserves_the_meaning_of_json() {
         let text = "a\u{202e}b\u{e0041}ü\n\"\\";
         let json = serde_json::to_string(text).unwrap();
         let escaped = escape(&json);
@@ -155,12 +157,12 @@ mod tests {
     }
 
     #[test]
-    fn unprintable_is_what_unicode_calls_so() {
+    fn unprintable_characters_match_the_unicode_properties() {
         let property = r"[\p{Cc}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u{fff9}-\u{fffb}]";
         let property = regex_syntax::parse(property).unwrap().into_kind();
         let regex_syntax::hir::HirKind::Class(regex_syntax::hir::Class::Unicode(class)) = property
         else {
-            panic!("it is a class of characters");
+            panic!("the pattern must be a character class");
         };
         let listed: HashSet<char> = class
             .ranges()
@@ -172,7 +174,7 @@ mod tests {
         }
     }
 
-    /// Any text, in which what is to be removed is not rare.
+    /// Any text, in which characters to remove are frequent.
     fn any_text() -> impl Strategy<Value = String> {
         let hostile =
             proptest::sample::select(vec!['\u{202e}', '\u{200b}', '\x1b', '\n', ' ', 'a', '…']);
@@ -182,7 +184,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_becomes_a_line_within_bounds(text in any_text(), max in 0_usize..300) {
+        fn clean_text_is_one_line_within_the_limit(text in any_text(), max in 0_usize..300) {
             let line = clean(&text, max);
             prop_assert!(line.len() <= max);
             prop_assert!(!line.contains(is_unprintable));

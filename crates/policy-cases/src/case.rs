@@ -1,20 +1,20 @@
-//! A case, and how it is run.
+//! Runs cases.
 
 use crate::check;
-use crate::expect::{Expect, Judgement};
-use crate::explain::{explain, explain_judgement, judgement_words};
+use crate::expect::{Expect, ExpectedValidation};
+use crate::explain::{describe_validation, explain, explain_validation};
 use crate::given::item_settings;
-use crate::place::Place;
+use crate::field_path::FieldPath;
 use crate::report::{Difference, Failure, Report};
 use crate::yaml::Seeds;
 use policy_host::{Decision, EvalError, Evaluation, ItemSettings, Policy, Request};
 use std::collections::HashSet;
 
-/// Who answers the requests of cases.
+/// A policy under test.
 pub trait Evaluator {
-    /// Asks for a decision, each time afresh.
+    /// Evaluates `select` in a new sandbox.
     fn select(&self, request: &Request) -> Evaluation<Decision>;
-    /// Asks whether settings are right, each time afresh.
+    /// Evaluates `validate` in a new sandbox.
     fn validate(&self, settings: &str, items: &[ItemSettings]) -> Evaluation<()>;
 }
 
@@ -28,12 +28,12 @@ impl Evaluator for Policy {
     }
 }
 
-/// A case that was read without fault.
+/// A parsed case.
 #[derive(Debug, Clone)]
 pub struct Case {
-    /// Its name.
+    /// The name, which is unique in its list.
     pub name: String,
-    pub(crate) place: Place,
+    pub(crate) path: FieldPath,
     pub(crate) check: Check,
 }
 
@@ -47,17 +47,17 @@ pub(crate) enum Check {
     Validate {
         settings: String,
         items: Vec<ItemSettings>,
-        expect: Judgement,
+        expect: ExpectedValidation,
     },
 }
 
 impl Case {
-    /// The line of the case in the text that it was read from.
+    /// Returns the line of the case in the file that it was parsed from.
     pub fn line(&self, yaml: &str) -> Option<usize> {
-        self.place.position(yaml).map(|(line, _)| line)
+        self.path.position(yaml).map(|(line, _)| line)
     }
 
-    /// The list of the file that it stands in: `cases` or `validate`.
+    /// Returns the list that contains the case: `cases` or `validate`.
     pub fn list(&self) -> &'static str {
         match self.check {
             Check::Select { .. } => "cases",
@@ -65,12 +65,12 @@ impl Case {
         }
     }
 
-    /// Runs the case. Where it gives a number of seeds, at least `at_least` are tried; a list
-    /// of seeds is tried as it is.
+    /// Runs the case with its seeds. A case with a number of seeds is run with at least `min_seeds`;
+    /// a case with a list of seeds is run with exactly these.
     ///
-    /// Every request is asked twice, and both answers and their fuel must be the same. Settings
-    /// must be such as the policy accepts, unless the case expects an error.
-    pub fn run(&self, policy: &impl Evaluator, at_least: u64) -> Report {
+    /// Each request is evaluated twice, and the answers and their fuel must be equal. The policy
+    /// must accept the settings unless the case expects an error.
+    pub fn run(&self, policy: &impl Evaluator, min_seeds: u64) -> Report {
         let (tried, failure) = match &self.check {
             Check::Select {
                 request,
@@ -78,7 +78,7 @@ impl Case {
                 expect,
             } => {
                 let seeds = match seeds {
-                    Seeds::Count(count) => (0..(*count).max(at_least)).collect(),
+                    Seeds::Count(count) => (0..(*count).max(min_seeds)).collect(),
                     Seeds::List(list) => list.clone(),
                 };
                 select(policy, request, &seeds, expect)
@@ -97,17 +97,17 @@ impl Case {
     }
 }
 
-/// The number of requests tried, and what is wrong.
+/// Runs a case of `cases`. Returns the number of seeds tried and the failure, if any.
 fn select(
     policy: &impl Evaluator,
     request: &Request,
     seeds: &[u64],
     expect: &Expect,
 ) -> (usize, Option<Failure>) {
-    // The operator asks no policy to decide by settings that it refuses. A case that
-    // expects an error may be about just such a policy.
+    // The operator does not evaluate a policy with settings that it rejects. A case that expects
+    // an error may test such settings.
     if !matches!(expect.answer, crate::expect::Answer::Error(_))
-        && let Some(failure) = refused(policy, request)
+        && let Some(failure) = settings_rejected(policy, request)
     {
         return (0, Some(failure));
     }
@@ -118,14 +118,14 @@ fn select(
     for &seed in seeds {
         request.seed = seed;
         tried += 1;
-        let (evaluation, differs) = twice(|| policy.select(&request));
+        let (evaluation, nondeterminism) = evaluate_twice(|| policy.select(&request));
         let mut differences = check::answer(expect, &request, &evaluation);
-        let reason = match (&evaluation.answer, &differs) {
+        let reason = match (&evaluation.answer, &nondeterminism) {
             (_, Some(_)) => "NotDeterministic",
             (Err(error), None) => error.reason(),
             (Ok(_), None) => "Unexpected",
         };
-        differences.extend(differs);
+        differences.extend(nondeterminism);
         chosen.extend(evaluation.answer.as_ref().ok().and_then(Decision::chosen));
         match &mut failure {
             _ if differences.is_empty() => {}
@@ -140,14 +140,14 @@ fn select(
                 });
             }
         }
-        // It takes its time, and would for every seed.
+        // Each further seed would probably also take the whole deadline.
         if matches!(evaluation.answer, Err(EvalError::Deadline(_))) {
             return (tried, failure);
         }
     }
-    if let Some(difference) = check::together(expect, &request, &chosen, tried) {
+    if let Some(difference) = check::every_one_of(expect, &request, &chosen, tried) {
         failure
-            .get_or_insert_with(|| Failure::of(Vec::new()))
+            .get_or_insert_with(|| Failure::without_seed(Vec::new()))
             .differences
             .push(difference);
     }
@@ -155,8 +155,8 @@ fn select(
 }
 
 impl Failure {
-    /// One in which seeds do not matter.
-    fn of(differences: Vec<Difference>) -> Self {
+    /// Creates a failure that does not depend on a seed.
+    fn without_seed(differences: Vec<Difference>) -> Self {
         Self {
             reason: "Unexpected",
             seed: None,
@@ -167,69 +167,69 @@ impl Failure {
     }
 }
 
-/// What the policy has against the settings of the request.
-fn refused(policy: &impl Evaluator, request: &Request) -> Option<Failure> {
-    let judgement = policy.validate(&request.settings, &item_settings(&request.items));
-    let reason = match &judgement.answer {
+/// Returns a failure if the policy rejects the settings of the request.
+fn settings_rejected(policy: &impl Evaluator, request: &Request) -> Option<Failure> {
+    let validation = policy.validate(&request.settings, &item_settings(&request.items));
+    let reason = match &validation.answer {
         Ok(()) => return None,
         Err(EvalError::PolicyError(_)) => "SettingsRejected",
         Err(error) => error.reason(),
     };
     Some(Failure {
         reason,
-        answer: explain_judgement(&judgement),
-        ..Failure::of(vec![Difference {
+        answer: explain_validation(&validation),
+        ..Failure::without_seed(vec![Difference {
             what: "settings".to_owned(),
-            expected: "settings that the policy's `validate` accepts".to_owned(),
-            found: judgement_words(&judgement.answer),
+            expected: "settings that the policy accepts".to_owned(),
+            found: describe_validation(&validation.answer),
         }])
     })
 }
 
+/// Runs a case of `validate`.
 fn validate(
     policy: &impl Evaluator,
     settings: &str,
     items: &[ItemSettings],
-    expect: &Judgement,
+    expect: &ExpectedValidation,
 ) -> Option<Failure> {
-    let (evaluation, differs) = twice(|| policy.validate(settings, items));
-    let difference = check::judgement(expect, &evaluation.answer);
-    let reason = match (&evaluation.answer, &differs) {
+    let (evaluation, nondeterminism) = evaluate_twice(|| policy.validate(settings, items));
+    let difference = check::validation(expect, &evaluation.answer);
+    let reason = match (&evaluation.answer, &nondeterminism) {
         (_, Some(_)) => "NotDeterministic",
         (Ok(()) | Err(EvalError::PolicyError(_)), None) => "Unexpected",
         (Err(error), None) => error.reason(),
     };
-    let differences: Vec<_> = difference.into_iter().chain(differs).collect();
+    let differences: Vec<_> = difference.into_iter().chain(nondeterminism).collect();
     (!differences.is_empty()).then(|| Failure {
         reason,
-        answer: explain_judgement(&evaluation),
-        ..Failure::of(differences)
+        answer: explain_validation(&evaluation),
+        ..Failure::without_seed(differences)
     })
 }
 
-/// Evaluates the same twice, and says how the second time differs from the first.
-fn twice<T: PartialEq>(
+/// Evaluates twice. Returns the first evaluation, and how the second one differs from it.
+fn evaluate_twice<T: PartialEq>(
     evaluate: impl Fn() -> Evaluation<T>,
 ) -> (Evaluation<T>, Option<Difference>) {
     let (first, second) = (evaluate(), evaluate());
     let interrupted = |of: &Evaluation<T>| matches!(of.answer, Err(EvalError::Deadline(_)));
     let found = if interrupted(&first) || interrupted(&second) {
-        // By the clock, and so never at the same instruction.
+        // The deadline depends on the clock, so the fuel differs.
         None
     } else if first.answer != second.answer {
-        Some("two answers".to_owned())
+        Some("two different answers".to_owned())
     } else if first.fuel != second.fuel {
-        let fuel = (first.fuel, second.fuel);
         Some(format!(
-            "the same answer with {} and with {} of fuel",
-            fuel.0, fuel.1
+            "the same answer with {} and {} fuel",
+            first.fuel, second.fuel
         ))
     } else {
         None
     };
     let difference = found.map(|found| Difference {
-        what: "asked twice".to_owned(),
-        expected: "the same answer with the same fuel, as a pure function gives".to_owned(),
+        what: "determinism".to_owned(),
+        expected: "the same answer and fuel in two evaluations".to_owned(),
         found,
     });
     (first, difference)

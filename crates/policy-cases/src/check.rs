@@ -1,7 +1,7 @@
-//! How an answer differs from what is expected of it.
+//! Compares answers with expectations.
 
-use crate::expect::{Answer, Expect, ExpectVerdict, Judgement};
-use crate::explain::{choice_words, error_words, judgement_words, standing_word, wait_words};
+use crate::expect::{Answer, Expect, ExpectedValidation, ExpectedVerdict};
+use crate::explain::{describe_choice, describe_error, describe_standing, describe_validation, describe_wait};
 use crate::report::Difference;
 use crate::time::format_both;
 use policy_host::{Choice, Decision, EvalError, Evaluation, Instant, Request};
@@ -19,7 +19,7 @@ fn difference(
     }
 }
 
-/// All that differs in one answer.
+/// Returns the differences between an answer and the expectation.
 pub(crate) fn answer(
     expect: &Expect,
     request: &Request,
@@ -27,7 +27,7 @@ pub(crate) fn answer(
 ) -> Vec<Difference> {
     let decision = match &evaluation.answer {
         Ok(decision) => decision,
-        Err(error) => return Vec::from_iter(refusal(expect, request, error)),
+        Err(error) => return Vec::from_iter(unexpected_error(expect, request, error)),
     };
     let mut differences = Vec::from_iter(choice(&expect.answer, request, &decision.choice));
     differences.extend(note("note".to_owned(), &expect.note, &decision.note));
@@ -36,15 +36,15 @@ pub(crate) fn answer(
     {
         differences.push(difference(
             "state",
-            state_words(state),
-            state_words(&decision.state),
+            describe_state(state),
+            describe_state(&decision.state),
         ));
     }
     if decision.verdicts.is_empty() && !expect.verdicts.is_empty() {
         differences.push(difference(
             "verdicts",
-            "a verdict for each item",
-            "no verdicts at all",
+            "one verdict per item",
+            "no verdicts",
         ));
         return differences;
     }
@@ -58,15 +58,15 @@ pub(crate) fn answer(
     differences
 }
 
-/// What differs where there is no decision.
-fn refusal(expect: &Expect, request: &Request, error: &EvalError) -> Option<Difference> {
-    if let (Answer::Error(words), EvalError::PolicyError(said)) = (&expect.answer, error)
-        && said.contains(words)
+/// Returns the difference for an answer that is an error.
+fn unexpected_error(expect: &Expect, request: &Request, error: &EvalError) -> Option<Difference> {
+    if let (Answer::Error(part), EvalError::PolicyError(message)) = (&expect.answer, error)
+        && message.contains(part)
     {
         return None;
     }
     let (what, expected) = expected(&expect.answer, request);
-    Some(difference(what, expected, error_words(error)))
+    Some(difference(what, expected, describe_error(error)))
 }
 
 fn choice(expect: &Answer, request: &Request, choice: &Choice) -> Option<Difference> {
@@ -77,16 +77,16 @@ fn choice(expect: &Answer, request: &Request, choice: &Choice) -> Option<Differe
         _ => false,
     };
     let (what, expected) = expected(expect, request);
-    (!as_expected).then(|| difference(what, expected, choice_words(request, choice)))
+    (!as_expected).then(|| difference(what, expected, describe_choice(request, choice)))
 }
 
-/// The field of an expected answer, and the answer in words.
+/// Returns the field of an expected answer and a description of the answer.
 fn expected(answer: &Answer, request: &Request) -> (&'static str, String) {
     match answer {
         Answer::Run(any) => ("run", format!("run {}", names(request, any).join(" or "))),
         Answer::Wait(None) => ("wait", "wait".to_owned()),
-        Answer::Wait(Some(until)) => ("wait", wait_words(*until, request.now)),
-        Answer::Error(words) => ("error", format!("an error that contains {words:?}")),
+        Answer::Wait(Some(until)) => ("wait", describe_wait(*until, request.now)),
+        Answer::Error(part) => ("error", format!("an error that contains {part:?}")),
     }
 }
 
@@ -97,7 +97,7 @@ fn names<'a>(request: &'a Request, indices: &[usize]) -> Vec<&'a str> {
 
 fn note(what: String, expected: &Option<String>, found: &Option<String>) -> Option<Difference> {
     let part = expected.as_ref()?;
-    let words = match found {
+    let found = match found {
         Some(note) if note.contains(part) => return None,
         Some(note) => format!("{note:?}"),
         None => "no note".to_owned(),
@@ -105,11 +105,11 @@ fn note(what: String, expected: &Option<String>, found: &Option<String>) -> Opti
     Some(difference(
         what,
         format!("a note that contains {part:?}"),
-        words,
+        found,
     ))
 }
 
-fn state_words(state: &Option<String>) -> String {
+fn describe_state(state: &Option<String>) -> String {
     match state {
         Some(text) => format!("{text:?}"),
         None => "none".to_owned(),
@@ -118,7 +118,7 @@ fn state_words(state: &Option<String>) -> String {
 
 fn verdict(
     name: &str,
-    expected: &ExpectVerdict,
+    expected: &ExpectedVerdict,
     found: &policy_host::Verdict,
     now: Instant,
 ) -> Vec<Difference> {
@@ -128,11 +128,11 @@ fn verdict(
     {
         differences.push(difference(
             format!("verdicts.{name}"),
-            standing_word(standing),
-            standing_word(found.standing),
+            describe_standing(standing),
+            describe_standing(found.standing),
         ));
     }
-    let words = |until: Option<Instant>| match until {
+    let describe = |until: Option<Instant>| match until {
         Some(until) => format_both(until, now),
         None => "none".to_owned(),
     };
@@ -140,15 +140,15 @@ fn verdict(
         && until != found.until
     {
         let what = format!("verdicts.{name}.until");
-        differences.push(difference(what, words(until), words(found.until)));
+        differences.push(difference(what, describe(until), describe(found.until)));
     }
     let what = format!("verdicts.{name}.note");
     differences.extend(note(what, &expected.note, &found.note));
     differences
 }
 
-/// What differs over all seeds together.
-pub(crate) fn together(
+/// Returns the difference if an item of `everyOneOf` was not chosen with any seed.
+pub(crate) fn every_one_of(
     expect: &Expect,
     request: &Request,
     chosen: &HashSet<usize>,
@@ -170,15 +170,22 @@ pub(crate) fn together(
     ))
 }
 
-/// How a judgement of settings differs.
-pub(crate) fn judgement(expect: &Judgement, found: &Result<(), EvalError>) -> Option<Difference> {
+/// Compares the result of `validate` with the expectation.
+pub(crate) fn validation(
+    expect: &ExpectedValidation,
+    found: &Result<(), EvalError>,
+) -> Option<Difference> {
     let expected = match (expect, found) {
-        (Judgement::Accepted, Ok(())) => return None,
-        (Judgement::Refused(words), Err(EvalError::PolicyError(said))) if said.contains(words) => {
+        (ExpectedValidation::Accepted, Ok(())) => return None,
+        (ExpectedValidation::Refused(part), Err(EvalError::PolicyError(message)))
+            if message.contains(part) =>
+        {
             return None;
         }
-        (Judgement::Accepted, _) => "accepted".to_owned(),
-        (Judgement::Refused(words), _) => format!("refused with words that contain {words:?}"),
+        (ExpectedValidation::Accepted, _) => "accepted".to_owned(),
+        (ExpectedValidation::Refused(part), _) => {
+            format!("rejected with a message that contains {part:?}")
+        }
     };
-    Some(difference("validate", expected, judgement_words(found)))
+    Some(difference("validate", expected, describe_validation(found)))
 }

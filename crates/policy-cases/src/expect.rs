@@ -1,15 +1,15 @@
-//! What a case expects, as written and as indices and times of its request.
+//! Expectations of cases: as written, and resolved against the request of the case.
 
 use crate::given::index_of;
-use crate::place::Step;
-use crate::yaml::{Entries, Name, Names, Short, Until, Wait};
+use crate::field_path::Step;
+use crate::yaml::{Entries, Name, Names, ScalarOrMap, Until, Wait};
 use policy_host::{Instant, Request, Standing};
 use serde::{Deserialize, Deserializer};
 
-/// What a person writes under `expect`.
+/// The value of `expect` in a case of `cases`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(crate) struct GivenExpect {
+pub(crate) struct RawExpect {
     run: Option<Names>,
     wait: Option<Wait>,
     error: Option<String>,
@@ -17,10 +17,10 @@ pub(crate) struct GivenExpect {
     note: Option<String>,
     #[serde(default, deserialize_with = "null_or_text")]
     state: Option<Option<String>>,
-    verdicts: Option<Entries<GivenVerdict>>,
+    verdicts: Option<Entries<RawVerdict>>,
 }
 
-/// Tells `state: null` from no `state` at all.
+/// Distinguishes `state: null` from an absent `state`.
 fn null_or_text<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<String>>, D::Error> {
@@ -28,92 +28,93 @@ fn null_or_text<'de, D: Deserializer<'de>>(
 }
 
 #[derive(Debug, Clone)]
-struct GivenVerdict(LongVerdict);
+struct RawVerdict(VerdictMap);
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct LongVerdict {
-    standing: Option<GivenStanding>,
+struct VerdictMap {
+    standing: Option<RawStanding>,
     until: Option<Until>,
     note: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "camelCase")]
-enum GivenStanding {
+enum RawStanding {
     Ready,
     Fresh,
     Cooling,
     Deferred,
 }
 
-impl From<LongVerdict> for GivenVerdict {
-    fn from(verdict: LongVerdict) -> Self {
+impl From<VerdictMap> for RawVerdict {
+    fn from(verdict: VerdictMap) -> Self {
         Self(verdict)
     }
 }
 
-impl<'de> Short<'de> for GivenVerdict {
+impl<'de> ScalarOrMap<'de> for RawVerdict {
     const EXPECTING: &'static str =
-        "ready, fresh, cooling or deferred, or a mapping with standing, until, note";
-    type Long = LongVerdict;
+        "ready, fresh, cooling, or deferred, or a mapping with standing, until, and note";
+    type Map = VerdictMap;
 
-    fn short(text: &str) -> Result<Self, String> {
+    fn from_scalar(text: &str) -> Result<Self, String> {
         let deserializer = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(text);
-        match GivenStanding::deserialize(deserializer) {
-            Ok(standing) => Ok(Self(LongVerdict {
+        match RawStanding::deserialize(deserializer) {
+            Ok(standing) => Ok(Self(VerdictMap {
                 standing: Some(standing),
                 until: None,
                 note: None,
             })),
             Err(_) => Err(format!(
-                "{text:?} is no standing; write {}",
+                "{text:?} is not a standing; use {}",
                 Self::EXPECTING
             )),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for GivenVerdict {
+impl<'de> Deserialize<'de> for RawVerdict {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::either(deserializer)
+        Self::deserialize_either(deserializer)
     }
 }
 
-/// What a case expects of every answer, and of all of them together.
+/// The resolved expectation of a case of `cases`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Expect {
     pub answer: Answer,
-    /// Indices of items each of which is chosen at least once.
+    /// The indices of items that must each be chosen with at least one seed.
     pub every_one_of: Vec<usize>,
     pub note: Option<String>,
     pub state: Option<Option<String>>,
-    pub verdicts: Vec<(usize, ExpectVerdict)>,
+    pub verdicts: Vec<(usize, ExpectedVerdict)>,
 }
 
+/// An expected answer.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Answer {
-    /// One of these items.
+    /// Run one of the items with these indices.
     Run(Vec<usize>),
-    /// To wait; until when, if that matters.
+    /// Wait. `None` for any wait, `Some(None)` for a wait without a time.
     Wait(Option<Option<Instant>>),
-    /// A refusal whose words contain these.
+    /// An error whose message contains this text.
     Error(String),
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ExpectVerdict {
+pub(crate) struct ExpectedVerdict {
     pub standing: Option<Standing>,
     pub until: Option<Option<Instant>>,
     pub note: Option<String>,
 }
 
-/// A place below `expect`, and what is wrong there.
-type Problem = (Vec<Step>, String);
+/// A path relative to `expect`, and a message.
+type ResolveError = (Vec<Step>, String);
 
-impl GivenExpect {
-    /// The same in terms of the case's request.
-    pub fn resolve(self, request: &Request) -> Result<Expect, Problem> {
+impl RawExpect {
+    /// Resolves names of items and relative times.
+    pub fn resolve(self, request: &Request) -> Result<Expect, ResolveError> {
         let now = request.now;
         let indices = |field: &str, names: Names| {
             let index = |Name(name)| index_of(&request.items, &name);
@@ -125,33 +126,32 @@ impl GivenExpect {
             (None, Some(Wait(until)), None) => {
                 Answer::Wait(until.map(|Until(when)| when.map(|when| when.at(now))))
             }
-            (None, None, Some(words)) => Answer::Error(words),
+            (None, None, Some(part)) => Answer::Error(part),
             _ => {
-                let message = "write exactly one of `run`, `wait` and `error`".to_owned();
+                let message = "set exactly one of `run`, `wait`, and `error`".to_owned();
                 return Err((vec![], message));
             }
         };
         let verdicts = self.verdicts.unwrap_or(Entries(Vec::new()));
-        let without = |field: &str, given: bool, what: &str| match given {
-            true => Err((vec![field.into()], format!("leave this out: {what}"))),
-            false => Ok(()),
+        let forbid = |field: &str, is_set: bool, why: &str| {
+            if is_set {
+                Err((vec![field.into()], format!("{why}; remove this field")))
+            } else {
+                Ok(())
+            }
         };
         if let Answer::Error(_) = answer {
-            for (field, given) in [
+            for (field, is_set) in [
                 ("note", self.note.is_some()),
                 ("state", self.state.is_some()),
                 ("verdicts", !verdicts.0.is_empty()),
             ] {
-                without(field, given, "an answer that is an error has nothing else")?;
+                forbid(field, is_set, "an error has no note, state, or verdicts")?;
             }
         }
         if !matches!(answer, Answer::Run(_)) {
-            let given = self.every_one_of.is_some();
-            without(
-                "everyOneOf",
-                given,
-                "nothing is chosen unless `run` is expected",
-            )?;
+            let is_set = self.every_one_of.is_some();
+            forbid("everyOneOf", is_set, "`everyOneOf` requires `run`")?;
         }
         let every_one_of = match self.every_one_of {
             Some(names) => indices("everyOneOf", names)?,
@@ -160,10 +160,10 @@ impl GivenExpect {
         let verdicts = verdicts
             .0
             .into_iter()
-            .map(|(Name(name), GivenVerdict(verdict))| {
+            .map(|(Name(name), RawVerdict(verdict))| {
                 let index = index_of(&request.items, &name)
                     .map_err(|message| (vec!["verdicts".into(), name.as_str().into()], message))?;
-                let verdict = ExpectVerdict {
+                let verdict = ExpectedVerdict {
                     standing: verdict.standing.map(Standing::from),
                     until: verdict
                         .until
@@ -177,59 +177,59 @@ impl GivenExpect {
             every_one_of,
             note: self.note,
             state: self.state,
-            verdicts: verdicts.collect::<Result<_, Problem>>()?,
+            verdicts: verdicts.collect::<Result<_, ResolveError>>()?,
         })
     }
 }
 
-impl From<GivenStanding> for Standing {
-    fn from(standing: GivenStanding) -> Self {
+impl From<RawStanding> for Standing {
+    fn from(standing: RawStanding) -> Self {
         match standing {
-            GivenStanding::Ready => Self::Ready,
-            GivenStanding::Fresh => Self::Fresh,
-            GivenStanding::Cooling => Self::Cooling,
-            GivenStanding::Deferred => Self::Deferred,
+            RawStanding::Ready => Self::Ready,
+            RawStanding::Fresh => Self::Fresh,
+            RawStanding::Cooling => Self::Cooling,
+            RawStanding::Deferred => Self::Deferred,
         }
     }
 }
 
-/// What a case of `validate` expects.
+/// The value of `expect` in a case of `validate`.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Judgement {
+pub(crate) enum ExpectedValidation {
     Accepted,
-    /// With words that contain these.
+    /// Rejected with a message that contains this text.
     Refused(String),
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Refused {
+pub(crate) struct RefusedMap {
     refused: String,
 }
 
-impl From<Refused> for Judgement {
-    fn from(refused: Refused) -> Self {
-        Self::Refused(refused.refused)
+impl From<RefusedMap> for ExpectedValidation {
+    fn from(map: RefusedMap) -> Self {
+        Self::Refused(map.refused)
     }
 }
 
-impl Short<'_> for Judgement {
-    const EXPECTING: &'static str = "accepted, or a mapping {refused: part of the words}";
-    type Long = Refused;
+impl ScalarOrMap<'_> for ExpectedValidation {
+    const EXPECTING: &'static str = "accepted, or a mapping {refused: part of the message}";
+    type Map = RefusedMap;
 
-    fn short(text: &str) -> Result<Self, String> {
+    fn from_scalar(text: &str) -> Result<Self, String> {
         match text {
             "accepted" => Ok(Self::Accepted),
             _ => Err(format!(
-                "{text:?} is no judgement; write {}",
+                "{text:?} is not an expectation; use {}",
                 Self::EXPECTING
             )),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Judgement {
+impl<'de> Deserialize<'de> for ExpectedValidation {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::either(deserializer)
+        Self::deserialize_either(deserializer)
     }
 }

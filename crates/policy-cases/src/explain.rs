@@ -1,4 +1,4 @@
-//! A decision in words.
+//! Describes decisions for people.
 
 use crate::time::format_both;
 use policy_host::{
@@ -6,50 +6,49 @@ use policy_host::{
 };
 use std::fmt;
 
-/// What a policy answered, in words for people.
+/// The description of an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Explanation {
-    /// The choice, or why there is none.
+    /// The choice or the error.
     pub answer: String,
-    /// The policy's note on it.
+    /// The policy's note on the choice.
     pub note: Option<String>,
-    /// The items of the request; empty where there is no decision.
+    /// The items of the request; empty for an error.
     pub items: Vec<ItemLine>,
-    /// The new state; `None` where the policy leaves it as it is.
+    /// The new state; `None` if the policy does not change it.
     pub state: Option<String>,
     /// The policy's log.
     pub log: Vec<String>,
 }
 
-/// One item of an [`Explanation`].
+/// An item of an [`Explanation`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct ItemLine {
-    /// Its name.
+    /// The name of the item.
     pub name: String,
-    /// Whether it is the one that is to run.
+    /// Whether the item was chosen.
     pub chosen: bool,
-    /// Where it stands, with `held` if the operator holds it; empty where the policy gave
-    /// no verdict.
+    /// The standing, with `held` if the operator holds the item; empty if there is no verdict.
     pub standing: String,
-    /// Until when; empty where that is not known.
+    /// The end of the standing; empty if it is unknown.
     pub until: String,
-    /// The policy's note on it.
+    /// The policy's note on the item.
     pub note: String,
 }
 
-/// Puts what came of a request into words.
+/// Describes the answer to a request.
 pub fn explain(request: &Request, evaluation: &Evaluation<Decision>) -> Explanation {
     let log = log_lines(&evaluation.log, evaluation.log_dropped);
     match &evaluation.answer {
         Err(error) => Explanation {
-            answer: error_words(error),
+            answer: describe_error(error),
             note: None,
             items: Vec::new(),
             state: None,
             log,
         },
         Ok(decision) => Explanation {
-            answer: choice_words(request, &decision.choice),
+            answer: describe_choice(request, &decision.choice),
             note: decision.note.clone(),
             items: items(request, decision),
             state: decision.state.clone(),
@@ -58,10 +57,10 @@ pub fn explain(request: &Request, evaluation: &Evaluation<Decision>) -> Explanat
     }
 }
 
-/// Puts a judgement of settings into words, where its log adds something to them.
-pub(crate) fn explain_judgement(evaluation: &Evaluation<()>) -> Option<Explanation> {
+/// Describes the result of `validate`. Returns `None` if the policy logged nothing.
+pub(crate) fn explain_validation(evaluation: &Evaluation<()>) -> Option<Explanation> {
     (!evaluation.log.is_empty() || evaluation.log_dropped > 0).then(|| Explanation {
-        answer: judgement_words(&evaluation.answer),
+        answer: describe_validation(&evaluation.answer),
         note: None,
         items: Vec::new(),
         state: None,
@@ -72,7 +71,7 @@ pub(crate) fn explain_judgement(evaluation: &Evaluation<()>) -> Option<Explanati
 fn items(request: &Request, decision: &Decision) -> Vec<ItemLine> {
     let line = |(index, item): (usize, &policy_host::Item)| {
         let verdict = decision.verdicts.get(index);
-        let standing = verdict.map(|verdict| standing_word(verdict.standing));
+        let standing = verdict.map(|verdict| describe_standing(verdict.standing));
         let held = (!item.startable).then_some("held");
         let words: Vec<_> = standing.into_iter().chain(held).collect();
         let until = verdict.and_then(|verdict| verdict.until);
@@ -89,37 +88,37 @@ fn items(request: &Request, decision: &Decision) -> Vec<ItemLine> {
     request.items.iter().enumerate().map(line).collect()
 }
 
-/// `run a`, `wait until …`.
-pub(crate) fn choice_words(request: &Request, choice: &Choice) -> String {
+/// Formats a choice as `run a` or `wait until …`.
+pub(crate) fn describe_choice(request: &Request, choice: &Choice) -> String {
     match choice {
         Choice::Run(index) => match request.items.get(*index as usize) {
             Some(item) => format!("run {}", plain(&item.name)),
             None => format!("run item {index}"),
         },
-        Choice::Wait(until) => wait_words(*until, request.now),
+        Choice::Wait(until) => describe_wait(*until, request.now),
     }
 }
 
-pub(crate) fn wait_words(until: Option<Instant>, now: Instant) -> String {
+pub(crate) fn describe_wait(until: Option<Instant>, now: Instant) -> String {
     match until {
         Some(until) => format!("wait until {}", format_both(until, now)),
-        None => "wait, without a time".to_owned(),
+        None => "wait (no time given)".to_owned(),
     }
 }
 
-pub(crate) fn error_words(error: &EvalError) -> String {
+pub(crate) fn describe_error(error: &EvalError) -> String {
     format!("{}: {error}", error.reason())
 }
 
-pub(crate) fn judgement_words(found: &Result<(), EvalError>) -> String {
+pub(crate) fn describe_validation(found: &Result<(), EvalError>) -> String {
     match found {
         Ok(()) => "accepted".to_owned(),
-        Err(EvalError::PolicyError(words)) => format!("refused: {words}"),
-        Err(error) => error_words(error),
+        Err(EvalError::PolicyError(message)) => format!("rejected: {message}"),
+        Err(error) => describe_error(error),
     }
 }
 
-pub(crate) fn standing_word(standing: Standing) -> &'static str {
+pub(crate) fn describe_standing(standing: Standing) -> &'static str {
     match standing {
         Standing::Ready => "ready",
         Standing::Fresh => "fresh",
@@ -142,7 +141,7 @@ fn log_lines(log: &[LogLine], dropped: u64) -> Vec<String> {
     log.iter().map(line).chain(dropped).collect()
 }
 
-/// A name that no terminal takes for a command; a raw request may hold any text.
+/// Replaces control characters in a name. A raw request may contain any text.
 fn plain(name: &str) -> String {
     name.replace(char::is_control, " ")
 }
@@ -180,7 +179,7 @@ impl Explanation {
         let length = |text: &str| text.chars().count();
         let width = |column: usize| {
             let longest = rows.iter().map(|row| length(row[column])).max();
-            // A column that nobody fills is not shown.
+            // An empty column has no width and is not shown.
             match longest {
                 Some(0) | None => 0,
                 Some(longest) => longest.max(length(heads[column])),

@@ -1,28 +1,28 @@
-//! Where in a file something stands: as a path of fields, and as line and column.
+//! Paths of fields, and their positions in a file.
 
 use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 use std::fmt;
 
-/// A file that cannot be used, with the place where it is wrong.
+/// An error in a file, with its position.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReadError {
-    /// Line and column, counted from 1, where they are known.
+    /// The line and the column, counted from 1, if they are known.
     pub position: Option<(usize, usize)>,
-    /// The path of fields to the place, what was given, and what would be right.
+    /// The path of the field, the problem, and the fix.
     pub message: String,
 }
 
 impl ReadError {
-    pub(crate) fn of_yaml(error: &serde_norway::Error) -> Self {
+    pub(crate) fn from_yaml(error: &serde_norway::Error) -> Self {
         let position = error.location().map(|at| (at.line(), at.column()));
-        let said = error.to_string();
+        let text = error.to_string();
         let message = position
             .and_then(|(line, column)| {
-                said.strip_suffix(&format!(" at line {line} column {column}"))
+                text.strip_suffix(&format!(" at line {line} column {column}"))
             })
-            .unwrap_or(&said);
+            .unwrap_or(&text);
         Self {
             position,
             message: message.to_owned(),
@@ -41,7 +41,7 @@ impl fmt::Display for ReadError {
 
 impl std::error::Error for ReadError {}
 
-/// One step of a path.
+/// A step of a path.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Step {
     Field(String),
@@ -60,19 +60,19 @@ impl From<usize> for Step {
     }
 }
 
-/// A path of fields from the top of a file.
+/// A path of fields from the root of a file.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(crate) struct Place(pub Vec<Step>);
+pub(crate) struct FieldPath(pub Vec<Step>);
 
-impl Place {
-    /// The place of a part of this one.
-    pub fn of(&self, step: impl Into<Step>) -> Self {
+impl FieldPath {
+    /// Returns the path with another step.
+    pub fn child(&self, step: impl Into<Step>) -> Self {
         let mut steps = self.0.clone();
         steps.push(step.into());
         Self(steps)
     }
 
-    /// An error at this place of `text`.
+    /// Creates an error at the position of this path in `text`.
     pub fn error(&self, text: &str, message: &str) -> ReadError {
         ReadError {
             position: self.position(text),
@@ -80,16 +80,17 @@ impl Place {
         }
     }
 
-    /// Line and column of this place, or of the innermost part of it that there is.
+    /// Returns the line and the column of this path in `text`. If the path does not exist, returns
+    /// those of its longest existing prefix.
     pub fn position(&self, text: &str) -> Option<(usize, usize)> {
-        // The reader says where it is when it fails, so it is made to fail at the place.
+        // Errors of the deserializer have a position, so this provokes an error at the path.
         let document = serde_norway::Deserializer::from_str(text);
-        let error = Find(&self.0).deserialize(document).err()?;
+        let error = FailAt(&self.0).deserialize(document).err()?;
         error.location().map(|at| (at.line(), at.column()))
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for FieldPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, step) in self.0.iter().enumerate() {
             match step {
@@ -102,10 +103,10 @@ impl fmt::Display for Place {
     }
 }
 
-/// Reads up to a place and fails there.
-struct Find<'a>(&'a [Step]);
+/// Deserializes up to a path and fails there.
+struct FailAt<'a>(&'a [Step]);
 
-impl<'de> DeserializeSeed<'de> for Find<'_> {
+impl<'de> DeserializeSeed<'de> for FailAt<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -113,24 +114,24 @@ impl<'de> DeserializeSeed<'de> for Find<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Find<'_> {
+impl<'de> Visitor<'de> for FailAt<'_> {
     type Value = ();
 
-    // Whatever is not visited below fails by itself, at its place.
+    // A value of any other type fails by default, at its own position.
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a place to fail at")
+        f.write_str("a map or a list")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         if let Some((Step::Field(wanted), rest)) = self.0.split_first() {
             while let Some(name) = map.next_key::<String>()? {
                 if name == *wanted {
-                    return map.next_value_seed(Find(rest));
+                    return map.next_value_seed(FailAt(rest));
                 }
                 map.next_value::<IgnoredAny>()?;
             }
         }
-        Err(A::Error::custom("here"))
+        Err(A::Error::custom("end of path"))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
@@ -138,11 +139,11 @@ impl<'de> Visitor<'de> for Find<'_> {
             for _ in 0..*wanted {
                 list.next_element::<IgnoredAny>()?;
             }
-            if list.next_element_seed(Find(rest))?.is_some() {
+            if list.next_element_seed(FailAt(rest))?.is_some() {
                 return Ok(());
             }
         }
-        Err(A::Error::custom("here"))
+        Err(A::Error::custom("end of path"))
     }
 }
 
@@ -151,23 +152,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_found_or_the_innermost_part_of_it() {
+    fn position_falls_back_to_the_longest_existing_prefix() {
         let text =
             "given: {now: x}\ncases:\n  - name: a\n  - name: b\n    expect:\n      run: [c, d]\n";
-        let case = Place::default().of("cases").of(1);
-        for (place, found) in [
-            (Place::default(), (1, 1)),
+        let case = FieldPath::default().child("cases").child(1);
+        for (path, position) in [
+            (FieldPath::default(), (1, 1)),
             (case.clone(), (4, 5)),
-            (case.of("name"), (4, 11)),
-            (case.of("expect").of("run"), (6, 12)),
-            (case.of("expect").of("run").of(1), (6, 16)),
-            (case.of("expect").of("wait").of("until"), (6, 7)),
-            (Place::default().of("given").of("now"), (1, 14)),
+            (case.child("name"), (4, 11)),
+            (case.child("expect").child("run"), (6, 12)),
+            (case.child("expect").child("run").child(1), (6, 16)),
+            (case.child("expect").child("wait").child("until"), (6, 7)),
+            (FieldPath::default().child("given").child("now"), (1, 14)),
         ] {
-            assert_eq!(place.position(text), Some(found), "{place}");
+            assert_eq!(path.position(text), Some(position), "{path}");
         }
         assert_eq!(
-            case.of("expect").of("run").to_string(),
+            case.child("expect").child("run").to_string(),
             "cases[1].expect.run"
         );
     }

@@ -1,20 +1,20 @@
-//! The file of cases.
+//! Parses files of cases.
 
 use crate::case::{Case, Check};
-use crate::expect::{GivenExpect, Judgement};
-use crate::given::Given;
-use crate::place::{Place, ReadError};
+use crate::expect::{ExpectedValidation, RawExpect};
+use crate::given::RawRequest;
+use crate::field_path::{FieldPath, ReadError};
 use crate::yaml::{Entries, Name, Seeds, Settings};
 use policy_host::ItemSettings;
 use serde::Deserialize;
 
-/// Seeds of a case that names none.
-const SEEDS: u64 = 5;
+/// The default number of seeds of a case.
+const DEFAULT_SEEDS: u64 = 5;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct File {
-    given: Option<Given>,
+    given: Option<RawRequest>,
     cases: Option<Vec<SelectCase>>,
     validate: Option<Vec<ValidateCase>>,
 }
@@ -23,9 +23,9 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct SelectCase {
     name: Name,
-    given: Option<Given>,
+    given: Option<RawRequest>,
     seeds: Option<Seeds>,
-    expect: GivenExpect,
+    expect: RawExpect,
 }
 
 #[derive(Debug, Deserialize)]
@@ -34,80 +34,90 @@ struct ValidateCase {
     name: Name,
     settings: Option<Settings>,
     items: Option<Entries<Settings>>,
-    expect: Judgement,
+    expect: ExpectedValidation,
 }
 
-/// Reads a file of cases: those of `select` in the order of the file, then those of
-/// `validate`.
+/// Parses a file of cases. Returns those of `cases` first, then those of `validate`.
 ///
 /// # Errors
-/// Where the file is wrong, and what would be right. A file without a case is none: it
-/// would be green and test nothing.
+/// Returns the position, the problem, and the fix. A file without cases is an error, because it
+/// would pass and test nothing.
 pub fn parse(yaml: &str) -> Result<Vec<Case>, ReadError> {
-    // An empty document is null to the reader, and a file of no cases to people.
+    // An empty document is null.
     let file: Option<File> =
         serde_norway::from_str(yaml).map_err(|error| ReadError::of_yaml(&error))?;
     let file = file.unwrap_or_default();
-    let below = file.given.unwrap_or_default();
-    let top = Place::default();
-    if below.seed.is_some() {
-        return Err(no_seed(&top.of("given"), yaml));
+    let defaults = file.given.unwrap_or_default();
+    let root = FieldPath::default();
+    if defaults.seed.is_some() {
+        return Err(seed_not_allowed(&root.child("given"), yaml));
     }
     let mut cases = Vec::new();
-    let given = file.cases.unwrap_or_default();
-    unique(given.iter().map(|case| &case.name), "cases", yaml)?;
-    for (index, case) in given.into_iter().enumerate() {
-        cases.push(select(case, &below, top.of("cases").of(index), yaml)?);
+    let select_cases = file.cases.unwrap_or_default();
+    check_unique(select_cases.iter().map(|case| &case.name), "cases", yaml)?;
+    for (index, case) in select_cases.into_iter().enumerate() {
+        let path = root.child("cases").child(index);
+        cases.push(select(case, &defaults, path, yaml)?);
     }
-    let given = file.validate.unwrap_or_default();
-    unique(given.iter().map(|case| &case.name), "validate", yaml)?;
-    for (index, case) in given.into_iter().enumerate() {
-        cases.push(validate(case, top.of("validate").of(index)));
+    let validate_cases = file.validate.unwrap_or_default();
+    let names = validate_cases.iter().map(|case| &case.name);
+    check_unique(names, "validate", yaml)?;
+    for (index, case) in validate_cases.into_iter().enumerate() {
+        cases.push(validate(case, root.child("validate").child(index)));
     }
     if cases.is_empty() {
         return Err(ReadError {
             position: None,
-            message: "there is no case in it; write at least one under `cases` or `validate`"
+            message: "the file has no cases; add at least one under `cases` or `validate`"
                 .to_owned(),
         });
     }
     Ok(cases)
 }
 
-fn select(case: SelectCase, below: &Given, place: Place, yaml: &str) -> Result<Case, ReadError> {
+fn select(
+    case: SelectCase,
+    defaults: &RawRequest,
+    path: FieldPath,
+    yaml: &str,
+) -> Result<Case, ReadError> {
     let own = case.given.unwrap_or_default();
     if own.seed.is_some() {
-        return Err(no_seed(&place.of("given"), yaml));
+        return Err(seed_not_allowed(&path.child("given"), yaml));
     }
-    let request = own.clone().over(below).request().map_err(|problem| {
-        let below = Place::default().of("given");
-        let at = own.place(problem.steps, &place.of("given"), &below);
-        at.error(yaml, &problem.message)
-    })?;
+    let request = own
+        .clone()
+        .with_defaults(defaults)
+        .request()
+        .map_err(|error| {
+            let default_path = FieldPath::default().child("given");
+            let at = own.locate(error.steps, &path.child("given"), &default_path);
+            at.error(yaml, &error.message)
+        })?;
     let expect = case.expect.resolve(&request).map_err(|(steps, message)| {
-        let mut at = place.of("expect");
+        let mut at = path.child("expect");
         at.0.extend(steps);
         at.error(yaml, &message)
     })?;
     Ok(Case {
         name: case.name.0,
-        place,
+        path,
         check: Check::Select {
             request: Box::new(request),
-            seeds: case.seeds.unwrap_or(Seeds::Count(SEEDS)),
+            seeds: case.seeds.unwrap_or(Seeds::Count(DEFAULT_SEEDS)),
             expect: Box::new(expect),
         },
     })
 }
 
-fn validate(case: ValidateCase, place: Place) -> Case {
+fn validate(case: ValidateCase, path: FieldPath) -> Case {
     let items = case.items.unwrap_or(Entries(Vec::new())).0;
     let items = items
         .into_iter()
         .map(|(Name(name), Settings(settings))| ItemSettings { name, settings });
     Case {
         name: case.name.0,
-        place,
+        path,
         check: Check::Validate {
             settings: case
                 .settings
@@ -118,13 +128,13 @@ fn validate(case: ValidateCase, place: Place) -> Case {
     }
 }
 
-fn no_seed(given: &Place, yaml: &str) -> ReadError {
-    let message = "a case is tried with several seeds; write `seeds: [7]` beside `given`";
-    given.of("seed").error(yaml, message)
+fn seed_not_allowed(given: &FieldPath, yaml: &str) -> ReadError {
+    let message = "`seed` is not allowed in a case; use `seeds: [7]` next to `given`";
+    given.child("seed").error(yaml, message)
 }
 
-/// Names tell cases apart in reports.
-fn unique<'a>(
+/// Checks that names are unique, because reports identify cases by their names.
+fn check_unique<'a>(
     names: impl Iterator<Item = &'a Name>,
     list: &str,
     yaml: &str,
@@ -132,9 +142,9 @@ fn unique<'a>(
     let mut seen = std::collections::HashSet::new();
     for (index, Name(name)) in names.enumerate() {
         if !seen.insert(name) {
-            let place = Place::default().of(list).of(index).of("name");
-            let message = format!("another case is named {name:?} too; give each its own name");
-            return Err(place.error(yaml, &message));
+            let path = FieldPath::default().child(list).child(index).child("name");
+            let message = format!("{name:?} is the name of another case; use a unique name");
+            return Err(path.error(yaml, &message));
         }
     }
     Ok(())

@@ -1,45 +1,45 @@
-//! From what a person writes down to the request that a policy is asked.
+//! Converts requests as people write them to requests of the contract.
 
-use crate::place::{Place, Step};
+use crate::field_path::{FieldPath, Step};
 use crate::time::When;
-use crate::yaml::{Frequency, Name, Settings, Short, Span};
+use crate::yaml::{DurationMs, Frequency, Name, ScalarOrMap, Settings};
 use policy_host::{Duration, Instant, Item, ItemSettings, Outcome, Request, Run};
 use serde::{Deserialize, Deserializer};
 
-/// The time of a decision where none is given: 2026-01-01T12:00:00Z. Always the same,
-/// so that a case answers tomorrow as it does today.
+/// The default time of a decision: 2026-01-01T12:00:00Z. It is fixed, so that results do not change
+/// from day to day.
 const NOW: Instant = 1_767_268_800_000;
-/// The frequency where none is given.
+/// The default frequency.
 const FREQUENCY: Option<Duration> = Some(3_600_000);
-/// What the operator sends at most.
-const MOST_ITEMS: usize = 2000;
-const MOST_RECENT: usize = 20;
+/// The maximum number of items and recent runs in a request of the operator.
+const MAX_ITEMS: usize = 2000;
+const MAX_RECENT: usize = 20;
 
-/// A request as people write it: whatever is left out has a default.
+/// The value of `given`. All fields have defaults.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub(crate) struct Given {
+pub(crate) struct RawRequest {
     now: Option<When>,
     pub seed: Option<u64>,
     frequency: Option<Frequency>,
-    cool_off: Option<Span>,
+    cool_off: Option<DurationMs>,
     settings: Option<Settings>,
     state: Option<String>,
     namespace: Option<String>,
     group: Option<String>,
-    pub items: Option<Vec<GivenItem>>,
-    recent: Option<Vec<GivenRun>>,
+    pub items: Option<Vec<RawItem>>,
+    recent: Option<Vec<RawRun>>,
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct GivenItem(LongItem);
+pub(crate) struct RawItem(ItemMap);
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(crate) struct LongItem {
+pub(crate) struct ItemMap {
     name: Name,
     frequency: Option<Frequency>,
-    cool_off: Option<Span>,
+    cool_off: Option<DurationMs>,
     settings: Option<Settings>,
     #[serde(default)]
     held: bool,
@@ -47,45 +47,45 @@ pub(crate) struct LongItem {
     last_failure: Option<When>,
     failures: Option<u32>,
     runs: Option<u32>,
-    last_duration: Option<Span>,
+    last_duration: Option<DurationMs>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct GivenRun {
+struct RawRun {
     item: Name,
     started: Option<When>,
     finished: When,
-    outcome: GivenOutcome,
+    outcome: RawOutcome,
     exit_code: Option<i32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-enum GivenOutcome {
+enum RawOutcome {
     Succeeded,
     Failed,
     Stopped,
 }
 
-impl<'de> Deserialize<'de> for GivenItem {
+impl<'de> Deserialize<'de> for RawItem {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::either(deserializer)
+        Self::deserialize_either(deserializer)
     }
 }
 
-impl From<LongItem> for GivenItem {
-    fn from(item: LongItem) -> Self {
+impl From<ItemMap> for RawItem {
+    fn from(item: ItemMap) -> Self {
         Self(item)
     }
 }
 
-impl Short<'_> for GivenItem {
-    const EXPECTING: &'static str = "an item: its name, or a mapping with a name; a name that YAML takes for a number, a bool or null goes in quotes, \"1\"";
-    type Long = LongItem;
+impl ScalarOrMap<'_> for RawItem {
+    const EXPECTING: &'static str = "an item: its name, or a mapping with a name; put a name that looks like a number, a boolean, or null in quotes: \"1\"";
+    type Map = ItemMap;
 
-    fn short(text: &str) -> Result<Self, String> {
-        Ok(Self(LongItem {
+    fn from_scalar(text: &str) -> Result<Self, String> {
+        Ok(Self(ItemMap {
             name: Name::new(text)?,
             frequency: None,
             cool_off: None,
@@ -100,15 +100,15 @@ impl Short<'_> for GivenItem {
     }
 }
 
-/// Something that does not fit, at a place below the request.
+/// An invalid value in a request.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Problem {
-    /// The path from the request to it.
+pub(crate) struct RequestError {
+    /// The path of the value, relative to the request.
     pub steps: Vec<Step>,
     pub message: String,
 }
 
-impl Problem {
+impl RequestError {
     fn new(steps: impl IntoIterator<Item = Step>, message: impl Into<String>) -> Self {
         Self {
             steps: steps.into_iter().collect(),
@@ -117,52 +117,57 @@ impl Problem {
     }
 }
 
-impl Given {
-    /// This, with every field that it leaves out taken from `below`.
-    pub fn over(self, below: &Given) -> Given {
-        let below = below.clone();
-        Given {
-            now: self.now.or(below.now),
-            seed: self.seed.or(below.seed),
-            frequency: self.frequency.or(below.frequency),
-            cool_off: self.cool_off.or(below.cool_off),
-            settings: self.settings.or(below.settings),
-            state: self.state.or(below.state),
-            namespace: self.namespace.or(below.namespace),
-            group: self.group.or(below.group),
-            items: self.items.or(below.items),
-            recent: self.recent.or(below.recent),
+impl RawRequest {
+    /// Takes absent fields from `defaults`.
+    pub fn with_defaults(self, defaults: &Self) -> Self {
+        let defaults = defaults.clone();
+        Self {
+            now: self.now.or(defaults.now),
+            seed: self.seed.or(defaults.seed),
+            frequency: self.frequency.or(defaults.frequency),
+            cool_off: self.cool_off.or(defaults.cool_off),
+            settings: self.settings.or(defaults.settings),
+            state: self.state.or(defaults.state),
+            namespace: self.namespace.or(defaults.namespace),
+            group: self.group.or(defaults.group),
+            items: self.items.or(defaults.items),
+            recent: self.recent.or(defaults.recent),
         }
     }
 
-    /// Where a problem of this stands: at `place`, or in `below` if the field comes from
-    /// there.
-    pub fn place(&self, steps: Vec<Step>, place: &Place, below: &Place) -> Place {
-        let own = match steps.first() {
+    /// Returns the path of a value: below `own_path`, or below `default_path` if this request does
+    /// not set the field.
+    pub fn locate(
+        &self,
+        steps: Vec<Step>,
+        own_path: &FieldPath,
+        default_path: &FieldPath,
+    ) -> FieldPath {
+        let is_own = match steps.first() {
             Some(Step::Field(name)) => match name.as_str() {
                 "now" => self.now.is_some(),
                 "seed" => self.seed.is_some(),
                 "recent" => self.recent.is_some(),
-                // Where there are no items at all, the case is to have them.
+                // If neither sets items, the case should set them.
                 "items" => self.items.is_some() || steps.len() == 1,
                 _ => true,
             },
             _ => true,
         };
-        let mut place = if own { place.clone() } else { below.clone() };
-        place.0.extend(steps);
-        place
+        let mut path = if is_own { own_path } else { default_path }.clone();
+        path.0.extend(steps);
+        path
     }
 
-    /// The request, with defaults filled in, if it is one that the operator could send.
-    pub fn request(&self) -> Result<Request, Problem> {
+    /// Returns the request with all defaults. Rejects requests that the operator would not send.
+    pub fn request(&self) -> Result<Request, RequestError> {
         let now = match self.now {
             None => NOW,
             Some(When::At(now)) => now,
             Some(_) => {
-                return Err(Problem::new(
+                return Err(RequestError::new(
                     ["now".into()],
-                    "this is what other times are counted from, so it must not be relative; write a time such as 2026-01-01T12:00:00Z",
+                    "a relative time is not allowed here, because other times are relative to `now`; use for example 2026-01-01T12:00:00Z",
                 ));
             }
         };
@@ -182,56 +187,56 @@ impl Given {
         })
     }
 
-    fn items(&self, now: Instant) -> Result<Vec<Item>, Problem> {
+    fn items(&self, now: Instant) -> Result<Vec<Item>, RequestError> {
         let given = self.items.as_deref().unwrap_or_default();
-        if !(1..=MOST_ITEMS).contains(&given.len()) {
+        if !(1..=MAX_ITEMS).contains(&given.len()) {
             let message = format!(
-                "there are {} items; a request has 1 to {MOST_ITEMS}",
+                "the list has {} items; use 1 to {MAX_ITEMS} items",
                 given.len()
             );
-            return Err(Problem::new(["items".into()], message));
+            return Err(RequestError::new(["items".into()], message));
         }
         let frequency = self.frequency.map_or(FREQUENCY, |frequency| frequency.0);
         let cool_off = self.cool_off.map_or(0, |length| length.0);
         let mut items: Vec<Item> = Vec::with_capacity(given.len());
-        for (index, GivenItem(item)) in given.iter().enumerate() {
+        for (index, RawItem(item)) in given.iter().enumerate() {
             if items.iter().any(|earlier| earlier.name == item.name.0) {
                 let message = format!(
-                    "the name {:?} is given twice; names of items are unique",
+                    "{:?} is the name of another item; use a unique name",
                     item.name.0
                 );
-                return Err(Problem::new(["items".into(), index.into()], message));
+                return Err(RequestError::new(["items".into(), index.into()], message));
             }
             items.push(item.item(now, frequency, cool_off));
         }
         Ok(items)
     }
 
-    fn recent(&self, now: Instant, items: &[Item]) -> Result<Vec<Run>, Problem> {
+    fn recent(&self, now: Instant, items: &[Item]) -> Result<Vec<Run>, RequestError> {
         let given = self.recent.as_deref().unwrap_or_default();
-        if given.len() > MOST_RECENT {
+        if given.len() > MAX_RECENT {
             let message = format!(
-                "there are {} runs; the operator shows the latest {MOST_RECENT} at most",
+                "the list has {} runs; use at most {MAX_RECENT} runs",
                 given.len()
             );
-            return Err(Problem::new(["recent".into()], message));
+            return Err(RequestError::new(["recent".into()], message));
         }
-        let run = |(index, run): (usize, &GivenRun)| {
+        let run = |(index, run): (usize, &RawRun)| {
             let at = |field: &str| ["recent".into(), index.into(), field.into()];
             let item = index_of(items, &run.item.0)
-                .map_err(|message| Problem::new(at("item"), message))?;
+                .map_err(|message| RequestError::new(at("item"), message))?;
             let finished = run.finished.at(now);
             let started = run.started.map_or(finished, |started| started.at(now));
             if started > finished {
-                return Err(Problem::new(
+                return Err(RequestError::new(
                     at("started"),
-                    "this is later than `finished`; a run starts before it finishes",
+                    "later than `finished`; use an earlier time",
                 ));
             }
             let (outcome, exit_code) = match run.outcome {
-                GivenOutcome::Succeeded => (Outcome::Succeeded, Some(0)),
-                GivenOutcome::Failed => (Outcome::Failed, None),
-                GivenOutcome::Stopped => (Outcome::Stopped, None),
+                RawOutcome::Succeeded => (Outcome::Succeeded, Some(0)),
+                RawOutcome::Failed => (Outcome::Failed, None),
+                RawOutcome::Stopped => (Outcome::Stopped, None),
             };
             Ok(Run {
                 item: item as u32,
@@ -245,14 +250,14 @@ impl Given {
     }
 }
 
-impl LongItem {
+impl ItemMap {
     fn item(&self, now: Instant, frequency: Option<Duration>, cool_off: Duration) -> Item {
         let last_success = self.last_success.map(|at| at.at(now));
         let last_failure = self.last_failure.map(|at| at.at(now));
-        // None is less than any time.
+        // `None` is less than any time.
         let failing = last_failure.is_some() && last_failure >= last_success;
         let failures = self.failures.unwrap_or(u32::from(failing));
-        let seen = u32::from(last_success.is_some()) + u32::from(last_failure.is_some());
+        let known_runs = u32::from(last_success.is_some()) + u32::from(last_failure.is_some());
         Item {
             name: self.name.0.clone(),
             frequency: self.frequency.map_or(frequency, |own| own.0),
@@ -262,13 +267,13 @@ impl LongItem {
             last_success,
             last_failure,
             failures,
-            runs: self.runs.unwrap_or(seen.max(failures)),
+            runs: self.runs.unwrap_or(known_runs.max(failures)),
             last_duration: self.last_duration.map(|length| length.0),
         }
     }
 }
 
-/// The index of the item with this name.
+/// Returns the index of the item with this name.
 pub(crate) fn index_of(items: &[Item], name: &str) -> Result<usize, String> {
     items
         .iter()
@@ -276,13 +281,13 @@ pub(crate) fn index_of(items: &[Item], name: &str) -> Result<usize, String> {
         .ok_or_else(|| {
             let names: Vec<_> = items.iter().map(|item| item.name.as_str()).collect();
             format!(
-                "there is no item {name:?}; the items are {}",
+                "{name:?} is not an item; use one of {}",
                 names.join(", ")
             )
         })
 }
 
-/// The settings of items that a policy is to check before it is asked for a decision.
+/// Returns the per-item settings in the form that `validate` of a policy takes.
 pub fn item_settings(items: &[Item]) -> Vec<ItemSettings> {
     let own = |item: &Item| {
         Some(ItemSettings {

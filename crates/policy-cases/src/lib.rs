@@ -1,23 +1,23 @@
-//! Declarative cases for selection policies: what is given, what is expected, and how
-//! an answer differs from it.
+//! Declarative test cases for selection policies. A case consists of a request and the expected
+//! answer.
 //!
 //! ```
 //! let cases = policy_cases::parse("
 //! cases:
-//!   - name: what never ran goes first
+//!   - name: an item that never ran goes first
 //!     given:
 //!       items: [a, {name: b, lastSuccess: 2h ago}]
 //!     expect: {run: a}
 //! ").unwrap();
-//! assert_eq!(cases[0].name, "what never ran goes first");
+//! assert_eq!(cases[0].name, "an item that never ran goes first");
 //! ```
 //!
-//! - [`parse`] reads a file of cases, [`request`] the request of a single decision.
-//! - [`Case::run`] evaluates a case over its seeds and gives a [`Report`].
-//! - [`explain`] puts a decision into words.
-//! - [`time`] reads and writes times and durations as people write them.
+//! - [`parse`] parses a file of cases; [`request`] parses a single request.
+//! - [`Case::run`] evaluates a case with each of its seeds and returns a [`Report`].
+//! - [`explain`] describes a decision.
+//! - [`time`] parses and formats times and durations.
 //!
-//! Everything here is a function of text and values; only an [`Evaluator`] evaluates.
+//! All of this is pure, except for the [`Evaluator`].
 
 mod case;
 mod check;
@@ -25,7 +25,7 @@ mod expect;
 mod explain;
 mod file;
 mod given;
-mod place;
+mod field_path;
 mod report;
 mod request;
 pub mod time;
@@ -35,6 +35,6 @@ pub use case::{Case, Evaluator};
 pub use explain::{Explanation, ItemLine, explain};
 pub use file::parse;
 pub use given::item_settings;
-pub use place::ReadError;
+pub use field_path::ReadError;
 pub use report::{Difference, Failure, Report};
 pub use request::request;

@@ -1,21 +1,21 @@
-//! What came of a case, and how it reads.
+//! Reports the results of cases.
 
 use crate::explain::Explanation;
 use std::fmt;
 
-/// What came of a case.
+/// The result of a case.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
-    /// The case's name.
+    /// The name of the case.
     pub case: String,
-    /// How many requests were tried.
+    /// The number of seeds that were tried.
     pub tried: usize,
-    /// What is wrong; `None`: it passed.
+    /// The failure; `None` if the case passed.
     pub failure: Option<Failure>,
 }
 
 impl Report {
-    /// Whether all was as expected.
+    /// Reports whether the case passed.
     pub fn passed(&self) -> bool {
         self.failure.is_none()
     }
@@ -24,28 +24,27 @@ impl Report {
 /// Why a case failed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failure {
-    /// A CamelCase token: `Unexpected` for an answer that is not as expected,
-    /// `NotDeterministic`, `SettingsRejected`, or the reason of an evaluation that gave no
-    /// decision (`Trapped`, `OutOfFuel`, …).
+    /// The reason in CamelCase: `Unexpected` for an unexpected answer, `NotDeterministic`,
+    /// `SettingsRejected`, or the reason of a failed evaluation (`Trapped`, `OutOfFuel`, …).
     pub reason: &'static str,
-    /// The first seed at which it failed; `None` where seeds do not matter.
+    /// The first seed that failed; `None` if the failure does not depend on a seed.
     pub seed: Option<u64>,
-    /// The other seeds at which it failed.
+    /// The other seeds that failed.
     pub others: Vec<u64>,
-    /// What differs, at that seed.
+    /// The differences for the first seed that failed.
     pub differences: Vec<Difference>,
-    /// What the policy answered, at that seed.
+    /// The answer for the first seed that failed.
     pub answer: Option<Explanation>,
 }
 
-/// Something that is not as expected.
+/// A difference between an answer and the expectation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Difference {
-    /// What it is about, as the field of `expect` is called: `run`, `verdicts.a.until`.
+    /// The field of `expect`, such as `run` or `verdicts.a.until`.
     pub what: String,
-    /// What should have come.
+    /// The expected value.
     pub expected: String,
-    /// What came.
+    /// The actual value.
     pub found: String,
 }
 
@@ -59,35 +58,35 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Seeds named in a report; more are counted.
-const NAMED: usize = 10;
+/// The maximum number of further seeds that a report lists.
+const MAX_LISTED_SEEDS: usize = 10;
 
 impl Failure {
-    /// What differs, in one line.
+    /// Formats the differences in one line.
     pub fn summary(&self) -> String {
-        let words: Vec<_> = self.differences.iter().map(Difference::to_string).collect();
-        words.join("; ")
+        let texts: Vec<_> = self.differences.iter().map(Difference::to_string).collect();
+        texts.join("; ")
     }
 
-    /// At which seeds it failed, in words; empty where seeds do not matter.
+    /// Describes the seeds that failed. Empty if the failure does not depend on a seed.
     pub fn seeds(&self, tried: usize) -> String {
         let Some(seed) = self.seed else {
             return String::new();
         };
         if self.others.is_empty() {
-            return format!("at seed {seed} of {tried} tried");
+            return format!("at seed {seed} ({tried} seeds tried)");
         }
-        let named: Vec<_> = self.others.iter().take(NAMED).map(u64::to_string).collect();
-        let more = match self.others.len().saturating_sub(NAMED) {
+        let listed = self.others.iter().take(MAX_LISTED_SEEDS);
+        let listed = listed.map(u64::to_string).collect::<Vec<_>>().join(", ");
+        let more = match self.others.len().saturating_sub(MAX_LISTED_SEEDS) {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        let named = named.join(", ");
-        format!("at seed {seed}, and at {named}{more}, of {tried} tried")
+        format!("at seed {seed}, also at {listed}{more} ({tried} seeds tried)")
     }
 }
 
-/// The failure in several lines; nothing for a case that passed.
+/// Formats the failure in several lines. Empty for a case that passed.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(failure) = &self.failure else {

@@ -1,32 +1,34 @@
-//! The file of a single request.
+//! Parses files with a single request.
 
-use crate::given::Given;
-use crate::place::{Place, ReadError};
+use crate::given::RawRequest;
+use crate::field_path::{FieldPath, ReadError};
 use policy_host::Request;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-/// Reads the request of one decision. It may be written as under `given` of a case, with
-/// `seed` beside the rest; or be the contract's own record as JSON; or be a JSON object
-/// whose field `request` holds that, as the record of a decision does.
+/// Parses a request in one of these forms:
+///
+/// - YAML or JSON as under `given` in a case, optionally with `seed`
+/// - the `request` record of the contract as JSON
+/// - a JSON object with that record in the field `request`, such as a recorded decision
 ///
 /// # Errors
-/// Where the text is wrong, and what would be right.
+/// Returns the position, the problem, and the fix.
 pub fn request(text: &str) -> Result<Request, ReadError> {
     if let Ok(serde_json::Value::Object(object)) = serde_json::from_str(text) {
         if object.contains_key("request") {
-            return json::<Recorded>(text).and_then(|recorded| sound(recorded.request, "request."));
+            return parse_json::<Recorded>(text).and_then(|recorded| check(recorded.request, "request."));
         }
-        // What people write has no such field, and writes times as text.
+        // The form for people has no `extra`, and its times are strings.
         if object.contains_key("extra") || object.get("now").is_some_and(|now| now.is_number()) {
-            return json(text).and_then(|request| sound(request, ""));
+            return parse_json(text).and_then(|request| check(request, ""));
         }
     }
-    let given: Option<Given> =
-        serde_norway::from_str(text).map_err(|error| ReadError::of_yaml(&error))?;
-    given.unwrap_or_default().request().map_err(|problem| {
-        let place = Place(problem.steps);
-        place.error(text, &problem.message)
+    let given: Option<RawRequest> =
+        serde_norway::from_str(text).map_err(|error| ReadError::from_yaml(&error))?;
+    given.unwrap_or_default().request().map_err(|error| {
+        let path = FieldPath(error.steps);
+        path.error(text, &error.message)
     })
 }
 
@@ -35,38 +37,38 @@ struct Recorded {
     request: Request,
 }
 
-fn json<T: DeserializeOwned>(text: &str) -> Result<T, ReadError> {
+fn parse_json<T: DeserializeOwned>(text: &str) -> Result<T, ReadError> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let at = error.inner();
         let position = (at.line(), at.column());
-        let said = at.to_string();
-        let said = said
+        let message = at.to_string();
+        let message = message
             .strip_suffix(&format!(" at line {} column {}", position.0, position.1))
-            .unwrap_or(&said);
+            .unwrap_or(&message);
         ReadError {
             position: (position.0 > 0).then_some(position),
-            message: format!("{}: {said}", error.path()),
+            message: format!("{}: {message}", error.path()),
         }
     })
 }
 
-/// What the types of a raw request do not say.
-fn sound(request: Request, prefix: &str) -> Result<Request, ReadError> {
+/// Checks what the types of the request do not guarantee.
+fn check(request: Request, prefix: &str) -> Result<Request, ReadError> {
     let items = request.items.len();
-    let wrong = |message: String| {
+    let error = |message: String| {
         Err(ReadError {
             position: None,
             message: format!("{prefix}{message}"),
         })
     };
     if items == 0 {
-        return wrong("items: the list is empty; a request has at least one item".to_owned());
+        return error("items: the list is empty; add at least one item".to_owned());
     }
-    let beyond = |run: &policy_host::Run| run.item as usize >= items;
-    match request.recent.iter().position(beyond) {
-        Some(index) => wrong(format!(
-            "recent[{index}].item: {} is no index of an item; there are {items} items, 0 to {}",
+    let out_of_range = |run: &policy_host::Run| run.item as usize >= items;
+    match request.recent.iter().position(out_of_range) {
+        Some(index) => error(format!(
+            "recent[{index}].item: {} is not the index of an item; use 0 to {}",
             request.recent[index].item,
             items - 1
         )),

@@ -1,30 +1,29 @@
-//! Times and durations as people write them.
+//! Parses and formats times and durations as people write them.
 
 use chrono::{DateTime, SecondsFormat};
 use policy_host::{Duration, Instant};
 
-/// How a duration is written, for messages.
-pub(crate) const DURATION: &str = "a duration such as 30s, 10m or 1h 30m";
-/// How a time is written, for messages.
+/// The form of a duration, for messages.
+pub(crate) const DURATION: &str = "a duration such as 30s, 10m, or 1h 30m";
+/// The form of a time, for messages.
 pub(crate) const TIME: &str =
-    "a time such as \"2h ago\", \"in 10m\", \"now\" or 2026-01-01T12:00:00Z";
+    "a time such as \"2h ago\", \"in 10m\", \"now\", or 2026-01-01T12:00:00Z";
 
-/// A time, as the distance from the time of the decision or as such.
+/// A time, absolute or relative to the time of the decision.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum When {
     /// The time of the decision.
     Now,
-    /// So long before it.
+    /// This long before the decision.
     Ago(Duration),
-    /// So long after it.
+    /// This long after the decision.
     In(Duration),
-    /// Wherever it is.
+    /// An absolute time.
     At(Instant),
 }
 
 impl When {
-    /// The time itself, where `now` is that of the decision. Times beyond the ends of
-    /// [`Instant`] become its ends.
+    /// Returns the absolute time, for a decision at `now`. Saturates at the limits of [`Instant`].
     pub fn at(self, now: Instant) -> Instant {
         match self {
             Self::Now => now,
@@ -51,45 +50,44 @@ impl std::str::FromStr for When {
         }
         match DateTime::parse_from_rfc3339(text) {
             Ok(time) => Ok(Self::At(time.timestamp_millis())),
-            Err(_) => Err(format!("{text:?} is no time; write {TIME}")),
+            Err(_) => Err(format!("{text:?} is not a time; use {TIME}")),
         }
     }
 }
 
-/// Reads a duration such as `1h 30m`.
+/// Parses a duration such as `1h 30m`.
 ///
 /// # Errors
-/// What is wrong with it, and what would be right.
+/// Returns the value, the problem, and the fix.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = |why: &str| Err(format!("{text:?} is no duration: {why}; write {DURATION}"));
-    // The parser panics where a sum comes to the last second that it can count, which
-    // takes more than this.
+    let error = |why: &str| Err(format!("{text:?} is not a duration: {why}; use {DURATION}"));
+    // humantime panics if the sum overflows. These limits exclude such durations.
     let digits = text
         .split(|c: char| !c.is_ascii_digit())
         .map(str::len)
         .max();
     if text.len() > 64 || digits.is_some_and(|digits| digits > 11) {
-        return wrong("it is too long");
+        return error("it is too long");
     }
     let length = match humantime::parse_duration(text.trim()) {
         Ok(length) => length,
-        Err(error) => return wrong(&error.to_string()),
+        Err(cause) => return error(&cause.to_string()),
     };
     if length.subsec_nanos() % 1_000_000 != 0 {
-        return wrong("it goes below a millisecond");
+        return error("it has fractions of a millisecond");
     }
     match Duration::try_from(length.as_millis()) {
         Ok(millis) => Ok(millis),
-        Err(_) => wrong("it is too long"),
+        Err(_) => error("it is too long"),
     }
 }
 
-/// Writes a duration, `1h 30m`.
+/// Formats a duration: `1h 30m`.
 pub fn format_duration(duration: Duration) -> String {
     humantime::format_duration(std::time::Duration::from_millis(duration)).to_string()
 }
 
-/// Writes a time in RFC 3339, with milliseconds where it has any.
+/// Formats a time as RFC 3339, with milliseconds if there are any.
 pub fn format_instant(instant: Instant) -> String {
     match DateTime::from_timestamp_millis(instant) {
         Some(time) => time.to_rfc3339_opts(SecondsFormat::AutoSi, true),
@@ -97,7 +95,7 @@ pub fn format_instant(instant: Instant) -> String {
     }
 }
 
-/// Writes a time as its distance from `now`: `in 10m`, `2h ago`, `now`.
+/// Formats a time relative to `now`: `in 10m`, `2h ago`, or `now`.
 pub fn format_distance(instant: Instant, now: Instant) -> String {
     let distance = format_duration(instant.abs_diff(now));
     match instant.cmp(&now) {
@@ -107,7 +105,7 @@ pub fn format_distance(instant: Instant, now: Instant) -> String {
     }
 }
 
-/// Both ways to say a time: `2026-01-01T12:10:00Z (in 10m)`.
+/// Formats a time both ways: `2026-01-01T12:10:00Z (in 10m)`.
 pub fn format_both(instant: Instant, now: Instant) -> String {
     let distance = format_distance(instant, now);
     format!("{} ({distance})", format_instant(instant))
@@ -121,7 +119,7 @@ mod tests {
     const NOON: Instant = 1_767_268_800_000;
 
     #[test]
-    fn times_are_read_in_every_form() {
+    fn when_parses_all_forms() {
         for (text, at) in [
             ("now", NOON),
             ("2h ago", NOON - 7_200_000),
@@ -137,26 +135,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_told_with_what_would_be() {
-        for (text, said) in [
+    fn when_parse_errors_name_the_fix() {
+        for (text, expected) in [
             (
                 "yesterday",
-                "\"yesterday\" is no time; write a time such as \"2h ago\"",
+                "\"yesterday\" is not a time; use a time such as \"2h ago\"",
             ),
             ("2026-01-01", "2026-01-01T12:00:00Z"),
             ("2h", "\"2h ago\""),
             ("2 ago", "time unit needed"),
-            ("in a while", "is no duration"),
-            ("in 5us", "below a millisecond"),
-            ("in 584942417355y", "is no duration"),
+            ("in a while", "is not a duration"),
+            ("in 5us", "fractions of a millisecond"),
+            ("in 584942417355y", "is not a duration"),
         ] {
             let error = text.parse::<When>().unwrap_err();
-            assert!(error.contains(said), "{text}: {error}");
+            assert!(error.contains(expected), "{text}: {error}");
         }
     }
 
     #[test]
-    fn times_are_written_both_ways() {
+    fn times_are_formatted_both_ways() {
         assert_eq!(
             format_both(NOON + 600_000, NOON),
             "2026-01-01T12:10:00Z (in 10m)"
@@ -171,14 +169,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(at in 0..4_102_444_800_000_i64, now in 0..4_102_444_800_000_i64) {
+        fn formatted_times_round_trip(at in 0..4_102_444_800_000_i64, now in 0..4_102_444_800_000_i64) {
             prop_assert_eq!(format_instant(at).parse(), Ok(When::At(at)));
             let distance: When = format_distance(at, now).parse().unwrap();
             prop_assert_eq!(distance.at(now), at);
         }
 
         #[test]
-        fn any_distance_from_any_time_is_some_time(now: i64, length: u64) {
+        fn when_saturates_at_the_limits(now: i64, length: u64) {
             prop_assert!(When::Ago(length).at(now) <= now);
             prop_assert!(When::In(length).at(now) >= now);
         }

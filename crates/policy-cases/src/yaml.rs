@@ -1,5 +1,4 @@
-//! The small forms that the files are made of, each with a message of its own when
-//! something else is given.
+//! The types of the values in files, with specific error messages.
 
 use crate::time::{DURATION, TIME, When, duration};
 use policy_host::Duration;
@@ -8,13 +7,13 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 use std::fmt;
 use std::marker::PhantomData;
 
-/// Text with a form: anything but text is refused, a number or a bool too.
-struct Text<T> {
+/// Visits a string and parses it. Rejects values of other types, including numbers and booleans.
+struct ParseVisitor<T> {
     expecting: &'static str,
     parse: fn(&str) -> Result<T, String>,
 }
 
-impl<T> Visitor<'_> for Text<T> {
+impl<T> Visitor<'_> for ParseVisitor<T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -26,12 +25,12 @@ impl<T> Visitor<'_> for Text<T> {
     }
 }
 
-macro_rules! text {
+macro_rules! deserialize_by_parsing {
     ($type:ty, $expecting:expr, $parse:expr) => {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                // Not deserialize_str: to that a YAML reader gives numbers as text.
-                deserializer.deserialize_any(Text {
+                // `deserialize_str` would also accept numbers, as strings.
+                deserializer.deserialize_any(ParseVisitor {
                     expecting: $expecting,
                     parse: $parse,
                 })
@@ -40,47 +39,47 @@ macro_rules! text {
     };
 }
 
-/// A name, within the bounds that the contract has for those of items.
+/// A name that is valid for an item.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Name(pub String);
 
 const NAME: &str =
-    "a name, which is text; what YAML takes for a number, a bool or null goes in quotes, \"1\"";
+    "a name, which is a string; put a name that looks like a number, a boolean, or null in quotes: \"1\"";
 
-text!(Name, NAME, Name::new);
+deserialize_by_parsing!(Name, NAME, Name::new);
 
 impl Name {
     pub fn new(text: &str) -> Result<Self, String> {
         let length = text.chars().count();
         if text.chars().any(char::is_control) {
             return Err(format!(
-                "the name {text:?} has a control character; leave it out"
+                "the name {text:?} has a control character; remove it"
             ));
         }
         if !(1..=300).contains(&length) {
             return Err(format!(
-                "the name has {length} characters; it must have 1 to 300"
+                "the name has {length} characters; use 1 to 300 characters"
             ));
         }
         Ok(Self(text.to_owned()))
     }
 }
 
-text!(When, TIME, str::parse);
+deserialize_by_parsing!(When, TIME, str::parse);
 
-/// A length of time.
+/// A duration in milliseconds.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Span(pub Duration);
+pub(crate) struct DurationMs(pub Duration);
 
-text!(Span, DURATION, |text| duration(text).map(Span));
+deserialize_by_parsing!(DurationMs, DURATION, |text| duration(text).map(DurationMs));
 
-/// How often an item must succeed; `None`: once is enough.
+/// How often an item must succeed; `None` for once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Frequency(pub Option<Duration>);
 
-text!(
+deserialize_by_parsing!(
     Frequency,
-    "a duration such as 30s, 10m or 1h 30m, or \"once\"",
+    "a duration such as 30s, 10m, or 1h 30m, or \"once\"",
     |text| match text {
         "once" => Ok(Frequency(None)),
         _ => duration(text)
@@ -89,11 +88,11 @@ text!(
     }
 );
 
-/// A time that may be absent, as an answer has it.
+/// The optional time of a wait or a verdict; `None` for `none`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Until(pub Option<When>);
 
-text!(Until, "\"none\" or a time", Until::new);
+deserialize_by_parsing!(Until, "\"none\" or a time", Until::new);
 
 impl Until {
     fn new(text: &str) -> Result<Self, String> {
@@ -107,7 +106,7 @@ impl Until {
     }
 }
 
-/// Which waiting is expected; `None`: any.
+/// An expected wait; `None` for any wait.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wait(pub Option<Until>);
 
@@ -122,11 +121,12 @@ impl<'de> Deserialize<'de> for Wait {
             }
 
             fn visit_bool<E: Error>(self, any: bool) -> Result<Wait, E> {
-                match any {
-                    true => Ok(Wait(None)),
-                    false => Err(E::custom(
-                        "false says nothing; write `run` for what is to run, or `wait: true`",
-                    )),
+                if any {
+                    Ok(Wait(None))
+                } else {
+                    Err(E::custom(
+                        "false is not supported; set `run` instead, or use true",
+                    ))
                 }
             }
 
@@ -140,7 +140,7 @@ impl<'de> Deserialize<'de> for Wait {
     }
 }
 
-/// One name, or a list of at least one.
+/// A name, or a list of at least one name.
 #[derive(Debug, Clone)]
 pub(crate) struct Names(pub Vec<Name>);
 
@@ -164,7 +164,7 @@ impl<'de> Deserialize<'de> for Names {
                 let names = Vec::deserialize(SeqAccessDeserializer::new(list))?;
                 if names.is_empty() {
                     return Err(A::Error::custom(
-                        "the list is empty; name at least one item",
+                        "the list is empty; add at least one item",
                     ));
                 }
                 Ok(Names(names))
@@ -174,15 +174,15 @@ impl<'de> Deserialize<'de> for Names {
     }
 }
 
-/// The most seeds that one case may ask for.
-const SEEDS: u64 = 100_000;
+/// The maximum number of seeds of a case.
+const MAX_SEEDS: u64 = 100_000;
 
 /// The seeds of a case.
 #[derive(Debug, Clone)]
 pub(crate) enum Seeds {
-    /// 0 up to, and without, this number.
+    /// The seeds from 0 up to this number, exclusive.
     Count(u64),
-    /// These.
+    /// Exactly these seeds.
     List(Vec<u64>),
 }
 
@@ -193,12 +193,12 @@ impl<'de> Deserialize<'de> for Seeds {
             type Value = Seeds;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "a number of seeds from 1 to {SEEDS}, or a list of seeds")
+                write!(f, "a number of seeds from 1 to {MAX_SEEDS}, or a list of seeds")
             }
 
             fn visit_u64<E: Error>(self, count: u64) -> Result<Seeds, E> {
                 match count {
-                    1..=SEEDS => Ok(Seeds::Count(count)),
+                    1..=MAX_SEEDS => Ok(Seeds::Count(count)),
                     _ => Err(E::invalid_value(
                         serde::de::Unexpected::Unsigned(count),
                         &self,
@@ -210,7 +210,7 @@ impl<'de> Deserialize<'de> for Seeds {
                 let seeds = Vec::<u64>::deserialize(SeqAccessDeserializer::new(list))?;
                 if seeds.is_empty() {
                     return Err(A::Error::custom(
-                        "the list is empty; give at least one seed",
+                        "the list is empty; add at least one seed",
                     ));
                 }
                 Ok(Seeds::List(seeds))
@@ -220,7 +220,7 @@ impl<'de> Deserialize<'de> for Seeds {
     }
 }
 
-/// Settings: a YAML mapping, kept as the JSON object that a policy is given.
+/// Settings: a YAML mapping, converted to the JSON object that a policy receives.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings(pub String);
 
@@ -235,18 +235,18 @@ impl<'de> Deserialize<'de> for Settings {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Settings, A::Error> {
-                // By way of YAML's own type, which refuses a key that is given twice.
+                // `serde_norway::Mapping` rejects duplicate keys.
                 let map = MapAccessDeserializer::new(map);
                 let mapping = serde_norway::Mapping::deserialize(map)?;
                 if !mapping.values().all(finite) {
                     return Err(A::Error::custom(
-                        "settings are JSON, which has no .nan and no .inf; write another number",
+                        "settings are JSON, which has no .nan or .inf; use a finite number",
                     ));
                 }
                 match serde_json::to_value(mapping) {
                     Ok(object) => Ok(Settings(object.to_string())),
                     Err(error) => Err(A::Error::custom(format!(
-                        "this cannot be written as a JSON object: {error}"
+                        "cannot convert the settings to JSON: {error}"
                     ))),
                 }
             }
@@ -255,7 +255,7 @@ impl<'de> Deserialize<'de> for Settings {
     }
 }
 
-/// Whether every number in it is one in JSON too, where it would silently become null.
+/// Reports whether all numbers are finite. JSON would silently replace other numbers with null.
 fn finite(value: &serde_norway::Value) -> bool {
     use serde_norway::Value;
     match value {
@@ -267,7 +267,7 @@ fn finite(value: &serde_norway::Value) -> bool {
     }
 }
 
-/// A mapping from names, in order; a name given twice is refused.
+/// A mapping from names, in order. Duplicate names are rejected.
 #[derive(Debug, Clone)]
 pub(crate) struct Entries<T>(pub Vec<(Name, T)>);
 
@@ -278,7 +278,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
             type Value = Entries<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a mapping from names of items")
+                f.write_str("a mapping whose keys are names of items")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<T>, A::Error> {
@@ -286,7 +286,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
                 while let Some((name, value)) = map.next_entry::<Name, T>()? {
                     if entries.iter().any(|(earlier, _)| *earlier == name) {
                         return Err(A::Error::custom(format!(
-                            "{:?} is given twice; give it once",
+                            "{:?} is listed twice; remove one of them",
                             name.0
                         )));
                     }
@@ -299,20 +299,20 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
     }
 }
 
-/// A word, or a mapping that says more.
-pub(crate) trait Short<'de>: Sized {
-    /// What is expected, for messages.
+/// A value that is written as a string or as a mapping with more fields.
+pub(crate) trait ScalarOrMap<'de>: Sized {
+    /// The expected value, for messages.
     const EXPECTING: &'static str;
     /// The type of the mapping.
-    type Long: Deserialize<'de> + Into<Self>;
+    type Map: Deserialize<'de> + Into<Self>;
 
-    /// From the word alone.
-    fn short(text: &str) -> Result<Self, String>;
+    /// Converts the string form.
+    fn from_scalar(text: &str) -> Result<Self, String>;
 
-    /// Reads either.
-    fn either<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    /// Deserializes either form.
+    fn deserialize_either<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Either<S>(PhantomData<S>);
-        impl<'de, S: Short<'de>> Visitor<'de> for Either<S> {
+        impl<'de, S: ScalarOrMap<'de>> Visitor<'de> for Either<S> {
             type Value = S;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -320,11 +320,11 @@ pub(crate) trait Short<'de>: Sized {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<S, E> {
-                S::short(text).map_err(E::custom)
+                S::from_scalar(text).map_err(E::custom)
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<S, A::Error> {
-                S::Long::deserialize(MapAccessDeserializer::new(map)).map(Into::into)
+                S::Map::deserialize(MapAccessDeserializer::new(map)).map(Into::into)
             }
         }
         deserializer.deserialize_any(Either::<Self>(PhantomData))

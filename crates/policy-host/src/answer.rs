@@ -1,18 +1,20 @@
 //! Checks a policy's answer against the contract.
 //!
-//! Everything behind this point may rely on it: an index is in range and names
-//! a startable item, verdicts are none or one for each item, lines are one line.
+//! Callers may rely on these properties: the index of an item is in range and the item is
+//! startable, there are no verdicts or one for each item, and notes are one line.
 
 use crate::contract::{Choice, Decision, Request};
 use plain_text as text;
 
-/// Longest note in bytes; more is cut.
+/// The maximum length of a note in bytes. Longer notes are truncated.
 const NOTE: usize = 256;
-/// Longest state in bytes; more is a fault.
+/// The maximum length of the state in bytes. A longer state is an error.
 const STATE: usize = 4096;
 
-/// Brings a decision into the form that the contract promises, or says what is
-/// wrong with it.
+/// Checks a decision and truncates its notes.
+///
+/// # Errors
+/// Returns how the decision breaks the contract, as a predicate: "chose item 7, but …".
 pub(crate) fn check(request: &Request, mut decision: Decision) -> Result<Decision, String> {
     if let Choice::Run(index) = decision.choice {
         match request.items.get(index as usize) {
@@ -35,26 +37,26 @@ pub(crate) fn check(request: &Request, mut decision: Decision) -> Result<Decisio
     let (verdicts, items) = (decision.verdicts.len(), request.items.len());
     if verdicts != 0 && verdicts != items {
         return Err(format!(
-            "gave {verdicts} verdicts for {items} items; it must be none or one for each"
+            "returned {verdicts} verdicts for {items} items; it must return none, or one for each item"
         ));
     }
     if let Some(state) = &decision.state
         && state.len() > STATE
     {
         return Err(format!(
-            "gave a state of {} bytes; at most {STATE} are kept",
+            "returned a state of {} bytes; the maximum is {STATE}",
             state.len()
         ));
     }
-    one_line(&mut decision.note);
+    clean_note(&mut decision.note);
     for verdict in &mut decision.verdicts {
-        one_line(&mut verdict.note);
+        clean_note(&mut verdict.note);
     }
     Ok(decision)
 }
 
-/// Makes a note one line of bounded length, and none where nothing is to be seen.
-fn one_line(note: &mut Option<String>) {
+/// Makes a note one line of bounded length. Removes it if nothing visible remains.
+fn clean_note(note: &mut Option<String>) {
     *note = note
         .take()
         .map(|text| text::clean(&text, NOTE))
@@ -107,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_out_of_range_or_held_is_refused() {
+    fn index_out_of_range_or_of_a_held_item_is_rejected() {
         assert!(check(&request(&[true]), run(0)).is_ok());
         assert!(check(&request(&[true]), run(1)).is_err_and(|e| e.contains("1 items")));
         assert!(check(&request(&[true, false]), run(1)).is_err_and(|e| e.contains("holds")));
@@ -121,28 +123,32 @@ mod tests {
             until: None,
             note: None,
         };
-        for (given, fits) in [(0, true), (1, false), (2, true), (3, false)] {
+        for (count, valid) in [(0, true), (1, false), (2, true), (3, false)] {
             let mut decision = run(0);
-            decision.verdicts = vec![verdict.clone(); given];
+            decision.verdicts = vec![verdict.clone(); count];
             assert_eq!(
                 check(&request(&[true, true]), decision).is_ok(),
-                fits,
-                "{given}"
+                valid,
+                "{count}"
             );
         }
     }
 
     #[test]
-    fn state_is_bounded() {
-        for (length, fits) in [(STATE, true), (STATE + 1, false)] {
+    fn state_has_a_maximum_length() {
+        for (length, valid) in [(STATE, true), (STATE + 1, false)] {
             let mut decision = run(0);
             decision.state = Some("x".repeat(length));
-            assert_eq!(check(&request(&[true]), decision).is_ok(), fits, "{length}");
+            assert_eq!(
+                check(&request(&[true]), decision).is_ok(),
+                valid,
+                "{length}"
+            );
         }
     }
 
     #[test]
-    fn notes_are_cut_to_one_line() {
+    fn notes_are_truncated_to_one_line() {
         let mut decision = run(0);
         decision.note = Some(format!("a\nb{}", "ü".repeat(300)));
         let note = check(&request(&[true]), decision).ok().and_then(|d| d.note);
@@ -178,13 +184,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_passes_keeps_to_the_contract(startable in vec(any::<bool>(), 1..5), decision in decision()) {
+        fn checked_decisions_satisfy_the_contract(startable in vec(any::<bool>(), 1..5), decision in decision()) {
             let request = request(&startable);
-            let honest = decision.chosen().is_none_or(|index| startable.get(index) == Some(&true))
+            let valid = decision.chosen().is_none_or(|index| startable.get(index) == Some(&true))
                 && [0, startable.len()].contains(&decision.verdicts.len())
                 && decision.state.as_ref().is_none_or(|state| state.len() <= STATE);
             let checked = check(&request, decision.clone());
-            prop_assert_eq!(checked.is_ok(), honest);
+            prop_assert_eq!(checked.is_ok(), valid);
             if let Ok(checked) = checked {
                 prop_assert_eq!(&checked.choice, &decision.choice);
                 prop_assert_eq!(&checked.state, &decision.state);

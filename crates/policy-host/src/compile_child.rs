@@ -1,7 +1,7 @@
-//! The process that compiles one component, and nothing else.
+//! The child process that compiles one component.
 //!
 //! No check before compilation can detect every component that keeps a compiler busy for minutes,
-//! takes gigabytes, or overflows its stack. Therefore the compiler runs in a child process, which
+//! takes gigabytes, or overflows its stack. Therefore, the compiler runs in a child process, which
 //! sets hard limits before it reads anything. A component can crash that process, but no other.
 
 use crate::load::{CompileMemory, LoadError};
@@ -14,55 +14,55 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-/// Name of the subcommand that runs [`run`].
+/// The name of the subcommand that calls [`run`].
 pub(crate) const SUBCOMMAND: &str = "compile-policy";
 
 /// The maximum elapsed time of a compilation, enforced by the parent.
 pub(crate) const ELAPSED: Duration = Duration::from_secs(30);
 /// The maximum CPU time of a compilation. An ordinary policy of 1 MB takes less than a second.
 pub(crate) const CPU: Duration = Duration::from_secs(20);
-/// The maximum resident memory of the process. With it the limits add up to the shipped memory limit
-/// of 256 MiB: 32 MiB for policies in memory, 64 MiB for two evaluations, 40 MiB for four large
-/// groups, 12 MiB for ConfigMaps that are read, and some 25 MiB for everything else.
+/// The maximum resident memory of the process, in bytes. It fits into the default memory limit of
+/// 256 MiB together with 32 MiB for policies in memory, 64 MiB for two evaluations, 40 MiB for
+/// four large groups, 12 MiB for ConfigMaps, and about 25 MiB for everything else.
 pub(crate) const MEMORY: usize = 80 << 20;
-/// The maximum address space, for what grows faster than [`WATCH`] notices. It includes the
-/// program itself, its stacks, and memory that is reserved and never used.
+/// The maximum address space in bytes, for memory that grows faster than [`CHECK_INTERVAL`] detects.
+/// It includes the program, its stacks, and memory that is reserved but not used.
 #[cfg(target_os = "linux")]
 const ADDRESS_SPACE: u64 = 1 << 30;
-/// The stack size of the compiler, which recurses with the nesting of its input.
+/// The stack size of the compiler in bytes. Its recursion depth depends on the nesting of its input.
 const STACK: usize = 16 << 20;
 /// The lowest CPU priority.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 19;
 /// How often the limits on resident memory and CPU time are checked.
-const WATCH: Duration = Duration::from_millis(5);
+const CHECK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// The first output of the child: one line of JSON. After `Compiled`, the artifact follows.
+/// The first line of the child's output, as JSON. After `Compiled`, the artifact follows.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) enum Answer {
+pub(crate) enum CompileResult {
     Compiled {
-        /// sha256 of the uncompressed component.
+        /// The sha256 of the uncompressed component.
         digest: String,
-        /// Size of the artifact in bytes.
+        /// The size of the artifact in bytes.
         size: usize,
         /// [`CompiledPolicy::descriptions`].
         descriptions: usize,
         landlock: Landlock,
     },
-    Refused(LoadError),
+    Failed(LoadError),
 }
 
-/// The part of Landlock that the kernel enforces on the compiler process. With Landlock, the
-/// process cannot open files or connections, even if a component takes control of the compiler.
+/// How much of Landlock the kernel enforces on the compiler process. With Landlock, the process
+/// cannot open files or connections, even if a component takes control of the compiler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Landlock {
-    /// All restrictions that this release requests.
+    /// Everything that this release requests.
     Full,
-    /// Restrictions on files, but not all of the newer ones.
+    /// Restrictions on files, but not all newer restrictions.
     Partial,
-    /// None: the kernel does not support Landlock, or it is disabled.
+    /// Nothing, because the kernel does not support Landlock or it is disabled.
     None,
 }
 
@@ -72,8 +72,9 @@ pub fn run(limits: Limits) -> ExitCode {
     let (usage, landlock) = match confine() {
         Ok(confined) => confined,
         Err(error) => {
-            let words = format!("it failed to set its limits: {error}");
-            return answer(&Answer::Refused(LoadError::CompilerUnavailable(words)), &[]);
+            let message = format!("failed to set its limits: {error}");
+            let error = LoadError::CompilerUnavailable(message);
+            return write_result(&CompileResult::Failed(error), &[]);
         }
     };
     let watcher = thread::current();
@@ -88,17 +89,18 @@ pub fn run(limits: Limits) -> ExitCode {
     let compiler = match compiler {
         Ok(compiler) => compiler,
         Err(error) => {
-            let words = format!("it failed to start a thread: {error}");
-            return answer(&Answer::Refused(LoadError::CompilerUnavailable(words)), &[]);
+            let message = format!("failed to start a thread: {error}");
+            let error = LoadError::CompilerUnavailable(message);
+            return write_result(&CompileResult::Failed(error), &[]);
         }
     };
     while !compiler.is_finished() {
-        if let Err(error) = within_limits(&usage) {
-            // The compiler cannot be interrupted; the end of the process ends it.
-            answer(&Answer::Refused(error), &[]);
+        if let Err(error) = check_limits(&usage) {
+            // The compiler thread cannot be interrupted, so the process exits.
+            write_result(&CompileResult::Failed(error), &[]);
             std::process::exit(0);
         }
-        thread::park_timeout(WATCH);
+        thread::park_timeout(CHECK_INTERVAL);
     }
     match compiler.join() {
         Ok(Ok(CompiledPolicy {
@@ -107,37 +109,38 @@ pub fn run(limits: Limits) -> ExitCode {
             descriptions,
         })) => {
             let size = artifact.len();
-            let compiled = Answer::Compiled {
+            let compiled = CompileResult::Compiled {
                 digest,
                 size,
                 descriptions,
                 landlock,
             };
-            answer(&compiled, &artifact)
+            write_result(&compiled, &artifact)
         }
-        Ok(Err(error)) => answer(&Answer::Refused(error), &[]),
+        Ok(Err(error)) => write_result(&CompileResult::Failed(error), &[]),
         Err(panic) => {
-            let words = panic.downcast_ref::<String>().map(String::as_str);
-            let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
-            let words = text::clean(words.unwrap_or_default(), text::ERROR);
-            let error = LoadError::CompileFailed(format!("the compiler panicked: {words}"));
-            answer(&Answer::Refused(error), &[])
+            let message = panic.downcast_ref::<String>().map(String::as_str);
+            let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
+            let message = text::clean(message.unwrap_or_default(), text::ERROR);
+            let error = LoadError::CompileFailed(format!("the compiler panicked: {message}"));
+            write_result(&CompileResult::Failed(error), &[])
         }
     }
 }
 
 fn compile(limits: Limits) -> Result<CompiledPolicy, LoadError> {
-    let unavailable = |words: String| LoadError::CompilerUnavailable(words);
-    let most = limits.component as u64 + 1;
+    let unavailable = |message: String| LoadError::CompilerUnavailable(message);
+    // One more byte shows that the component is too large.
+    let max = limits.component as u64 + 1;
     let host = Host::new(limits).map_err(|error| unavailable(error.to_string()))?;
     let mut bytes = Vec::new();
-    let read = std::io::stdin().take(most).read_to_end(&mut bytes);
-    read.map_err(|error| unavailable(format!("it failed to read the component: {error}")))?;
+    let read = std::io::stdin().take(max).read_to_end(&mut bytes);
+    read.map_err(|error| unavailable(format!("failed to read the component: {error}")))?;
     host.compile(&bytes)
 }
 
-fn answer(answer: &Answer, artifact: &[u8]) -> ExitCode {
-    let written = serde_json::to_vec(answer).map_err(Into::into);
+fn write_result(result: &CompileResult, artifact: &[u8]) -> ExitCode {
+    let written = serde_json::to_vec(result).map_err(Into::into);
     let written = written.and_then(|mut line| {
         line.push(b'\n');
         let mut out = std::io::stdout();
@@ -145,19 +148,21 @@ fn answer(answer: &Answer, artifact: &[u8]) -> ExitCode {
         out.write_all(artifact)?;
         out.flush()
     });
-    match written {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+    if written.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 
-/// Where this process reads what it uses.
+/// The open file /proc/self/status, which reports the memory of this process.
 #[cfg(target_os = "linux")]
 struct Usage(Option<std::fs::File>);
 
 #[cfg(target_os = "linux")]
 impl Usage {
-    /// Resident memory in bytes. Not `ru_maxrss`, which begins with the peak of the parent.
+    /// Returns the resident memory in bytes. `ru_maxrss` is not suitable: it starts at the peak of
+    /// the parent.
     fn resident(&self) -> usize {
         use std::os::unix::fs::FileExt;
         let mut text = [0; 4096];
@@ -173,9 +178,9 @@ impl Usage {
     }
 }
 
-/// Checks what this process uses.
+/// Checks the memory and the CPU time of this process.
 #[cfg(target_os = "linux")]
-fn within_limits(usage: &Usage) -> Result<(), LoadError> {
+fn check_limits(usage: &Usage) -> Result<(), LoadError> {
     use nix::sys::resource::{UsageWho, getrusage};
     let Ok(used) = getrusage(UsageWho::RUSAGE_SELF) else {
         return Ok(());
@@ -196,8 +201,8 @@ fn within_limits(usage: &Usage) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// Gives up what a compiler does not need. An attacker who takes control of it finds no environment,
-/// no descriptor but the three pipes and the figures of its own status, and no way to open another.
+/// Drops the privileges that a compiler does not need. An attacker who takes control of it finds no
+/// environment, only the descriptors of three pipes and of its own status, and cannot open others.
 #[cfg(target_os = "linux")]
 fn confine() -> Result<(Usage, Landlock), String> {
     use nix::sys::prctl::set_pdeathsig;
@@ -205,11 +210,10 @@ fn confine() -> Result<(Usage, Landlock), String> {
     use nix::sys::signal::Signal;
 
     set_pdeathsig(Signal::SIGKILL).map_err(|error| error.to_string())?;
-    // If memory is short, the kernel kills this process first. Without /proc this fails, and the
+    // If memory runs out, the kernel kills this process first. Without /proc this fails, but the
     // other limits still apply.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
-    // Compilation takes only the CPU time that nothing else needs. Where this fails, the process
-    // competes with others as an equal.
+    // Compilation uses only idle CPU time. If this fails, the process keeps the default priority.
     let _ = rustix::process::nice(NICE);
     close_inherited();
     let usage = Usage(std::fs::File::open("/proc/self/status").ok());
@@ -218,10 +222,10 @@ fn confine() -> Result<(Usage, Landlock), String> {
     for (resource, soft, hard) in [
         (Resource::RLIMIT_CORE, 0, 0),
         (Resource::RLIMIT_FSIZE, 0, 0),
-        // One second later than the check in `within_limits`, which reports the reason.
+        // One second later than in `check_limits`, which reports the reason.
         (Resource::RLIMIT_CPU, cpu + 1, cpu + 2),
         (Resource::RLIMIT_AS, ADDRESS_SPACE, ADDRESS_SPACE),
-        // No new descriptors of any kind: the service account token cannot be opened on any kernel.
+        // No new descriptors: the service account token cannot be opened, even without Landlock.
         (Resource::RLIMIT_NOFILE, 0, 0),
     ] {
         setrlimit(resource, soft, hard).map_err(|error| format!("{resource:?}: {error}"))?;
@@ -229,7 +233,7 @@ fn confine() -> Result<(Usage, Landlock), String> {
     Ok((usage, landlock))
 }
 
-/// Closes descriptors that were inherited from the parent's own parents.
+/// Closes descriptors that the parent inherited from its own parents.
 #[cfg(target_os = "linux")]
 fn close_inherited() {
     let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten();
@@ -238,7 +242,7 @@ fn close_inherited() {
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect();
     for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2) {
-        // The descriptor that listed the directory is closed already.
+        // The descriptor of the directory itself is already closed.
         let _ = nix::unistd::close(descriptor);
     }
 }
@@ -270,6 +274,6 @@ fn confine() -> Result<(Usage, Landlock), String> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn within_limits(_: &Usage) -> Result<(), LoadError> {
+fn check_limits(_: &Usage) -> Result<(), LoadError> {
     Ok(())
 }

@@ -1,9 +1,9 @@
-//! The contract's types on the host's side, generated from `wit/`.
+//! The host-side types of the contract, generated from `wit/`.
 //!
-//! A later contract gets a module of its own beside this one, with conversions
-//! to the newest types, so that old components go on running.
+//! A later contract gets its own module next to this one, with conversions to the newest types, so
+//! that old components continue to run.
 
-/// The version of `oaat:policy` that this host speaks.
+/// The version of `oaat:policy` that this host implements.
 pub const CONTRACT: &str = "1.0.0";
 
 mod bindings {
@@ -21,4 +21,4 @@ pub use bindings::oaat::policy::types::{
     Verdict,
 };
 pub(crate) use bindings::oaat::policy::{log::Host as LogHost, types::Host as TypesHost};
-pub(crate) use bindings::{Policy as World, PolicyIndices, PolicyPre};
+pub(crate) use bindings::{Policy as PolicyWorld, PolicyIndices, PolicyPre};

@@ -1,19 +1,16 @@
-//! Runs selection policies: WebAssembly components that decide which item of a
-//! group is next.
+//! Runs selection policies: WebAssembly components that decide which item of a group runs next.
 //!
-//! This crate takes bytes and gives decisions. It knows WebAssembly and the
-//! contract in `wit/`; it knows nothing of Kubernetes.
+//! This crate depends on WebAssembly and on the contract in `wit/`, but not on Kubernetes.
 //!
-//! - [`Host`] is made once in a process: the engine, the limits, the clock
-//!   that interrupts runaway guests.
-//! - [`CompileProcess`] turns the bytes of anyone into a [`Policy`], or returns a [`LoadError`]
-//!   with the step that failed and why. The compiler runs in a child process with hard limits.
-//! - [`Host::load`] does the same in this process, for components that the caller trusts.
-//! - [`Policy::evaluate`] makes a fresh sandbox, asks for one decision, checks the
-//!   answer against the contract, and throws the sandbox away.
+//! - [`Host`] contains the engine, the limits, and the clock that interrupts runaway guests. Create
+//!   one per process.
+//! - [`CompileProcess`] compiles untrusted bytes to a [`Policy`], or returns a [`LoadError`] with the
+//!   check that failed. The compiler runs in a child process with hard limits.
+//! - [`Host::load`] does the same in this process, for trusted components.
+//! - [`Policy::evaluate`] requests one decision in a fresh sandbox and checks the answer against the
+//!   contract.
 //!
-//! Nothing here panics on what a component does, and no answer is handed on
-//! unchecked.
+//! No behavior of a component makes this crate panic, and every answer is checked.
 
 mod answer;
 mod compile_child;

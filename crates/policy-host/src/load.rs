@@ -1,5 +1,4 @@
-//! From bytes to a component that may serve: the checks, in order, and the
-//! reason when one fails.
+//! The checks of a component, in order, and the errors that they return.
 
 use crate::contract::CONTRACT;
 use crate::policy::EvalError;
@@ -11,104 +10,104 @@ use std::io::Read;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-/// Bytes of a name or version that a message quotes.
+/// The maximum length of a quoted name or version in a message, in bytes.
 const NAME: usize = 200;
 
-/// Why bytes did not become a policy. [`LoadError::reason`] is a token for
-/// machines, the display text says to people what to do.
+/// Why a component was rejected. [`LoadError::reason`] returns a token for conditions. The display
+/// text says what is wrong and how to fix it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
 pub enum LoadError {
-    /// More bytes than a component may have, packed or unpacked.
+    /// The component is larger than the maximum.
     #[error(
-        "the component is larger than {limit} bytes{}; build it without debug information, as `kubectl-oaat policy build` does, and leave out what it does not need",
-        if *.unpacked { " when unpacked" } else { "" }
+        "the component is larger than {limit} bytes{}; build it without debug information, as `kubectl-oaat policy build` does, and remove unused dependencies",
+        if *.unpacked { " after decompression" } else { "" }
     )]
     TooLarge {
-        /// The most that is accepted, in bytes.
+        /// The maximum size in bytes.
         limit: usize,
-        /// Whether the bytes were compressed.
+        /// Whether the component was compressed.
         unpacked: bool,
     },
-    /// The bytes are not those that the pin names.
+    /// The sha256 of the component differs from the pinned one.
     #[error(
-        "the component's sha256 is {found}, but spec.policy.sha256 asks for {wanted}; change the pin, or put that component into the ConfigMap"
+        "the component's sha256 is {found}, but spec.policy.sha256 is {wanted}; change spec.policy.sha256, or put the pinned component into the ConfigMap"
     )]
     DigestMismatch {
-        /// sha256 of the uncompressed component, in lower-case hex.
+        /// The sha256 of the uncompressed component, in lowercase hexadecimal.
         found: String,
-        /// The pin.
+        /// The pinned sha256.
         wanted: String,
     },
-    /// Not a WebAssembly component at all.
-    #[error("this is not a WebAssembly component: {0}")]
+    /// The data is not a WebAssembly component.
+    #[error("the data is not a WebAssembly component: {0}")]
     Malformed(String),
-    /// It wants to call something that no policy may call.
+    /// The component imports an interface that policies must not import.
     #[error(
-        "the component imports {import:?}, and a policy may import nothing but oaat:policy/log{}",
+        "the component imports {import:?}, but a policy may import only oaat:policy/log; {}",
         if .import.starts_with("wasi:") {
-            " (was it built for wasm32-wasip1 or wasip2? `kubectl-oaat policy build` builds for wasm32-unknown-unknown)"
-        } else { "; take the import out: all that a policy may know is in the request" }
+            "build it for wasm32-unknown-unknown, as `kubectl-oaat policy build` does, not for wasm32-wasip1 or wasm32-wasip2"
+        } else { "remove the import, and use only the data in the request" }
     )]
     ForbiddenImport {
-        /// The import's name.
+        /// The name of the import.
         import: String,
     },
-    /// It speaks a newer contract than this host.
+    /// The component uses a newer contract than this host supports.
     #[error(
-        "the component speaks contract {found}, newer than {CONTRACT}, the newest that this operator knows; update the operator or build the policy against {CONTRACT}"
+        "the component uses contract {found}, but the newest contract that this operator supports is {CONTRACT}; update the operator, or build the policy against contract {CONTRACT}"
     )]
     ContractTooNew {
-        /// The version it speaks.
+        /// The contract version that the component uses.
         found: String,
     },
-    /// It lacks the export, or the export has another type.
+    /// The required export is missing or has another type.
     #[error(
-        "the component does not fit contract oaat:policy@{CONTRACT}: {0}; build it against wit/{CONTRACT}/policy.wit as it is, in Rust with policy-sdk and policy_sdk::export_policy!"
+        "the component does not implement contract oaat:policy@{CONTRACT}: {0}; build it against an unmodified wit/{CONTRACT}/policy.wit, in Rust with policy_sdk::export_policy!"
     )]
     InterfaceMismatch(String),
-    /// The compiler rejected it, or crashed.
+    /// The compiler rejected the component, or crashed.
     #[error(
-        "the component does not compile: {0}; build it again with `kubectl-oaat policy build`, and see what `kubectl-oaat policy check` reports"
+        "the component does not compile: {0}; rebuild it with `kubectl-oaat policy build`, and check it with `kubectl-oaat policy check`"
     )]
     CompileFailed(String),
-    /// Compiling it exceeded a time limit.
+    /// Compiling the component exceeded a time limit.
     #[error(
-        "compiling the component took more than {} seconds {}; make it smaller: fewer or shorter functions, fewer dependencies",
-        .limit.as_secs(), if *.cpu { "of CPU time" } else { "in all" }
+        "compiling the component took more than {} seconds {}; make it smaller: use fewer or shorter functions, and fewer dependencies",
+        .limit.as_secs(), if *.cpu { "of CPU time" } else { "in total" }
     )]
     CompileTimeout {
-        /// The most that is allowed.
+        /// The time limit.
         limit: std::time::Duration,
-        /// Whether CPU time was measured, or elapsed time.
+        /// Whether the limit applies to CPU time, not to elapsed time.
         cpu: bool,
     },
-    /// Compiling it exceeded a memory limit.
+    /// Compiling the component exceeded a memory limit.
     #[error(
-        "the component is too large to compile: {what} takes more than {} KiB; make it smaller: fewer or shorter functions, fewer types, fewer dependencies",
+        "the component is too large to compile: {what} takes more than {} KiB; make it smaller: use fewer or shorter functions, fewer types, and fewer dependencies",
         .limit >> 10
     )]
     CompileTooLarge {
         /// What is too large.
         what: CompileMemory,
-        /// The most that is allowed, in bytes.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// The compiler could not be run, which is not the component's fault.
-    #[error("the compiler process could not be run: {0}")]
+    /// The compiler process failed to run. The component is not the cause.
+    #[error("failed to run the compiler process: {0}")]
     CompilerUnavailable(String),
-    /// It could not answer a small request.
-    #[error("the component failed on a small trial request: {error}; {way}", error = .0, way = way_out(.0))]
+    /// The component failed on a small trial request.
+    #[error("the component failed on a small trial request: {error}; {advice}", error = .0, advice = advice(.0))]
     ProbeFailed(EvalError),
 }
 
-/// The parts of a compilation that have a limit in bytes.
+/// The parts of a compilation that have a memory limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CompileMemory {
     /// The memory of the compiler process.
     Compiler,
     /// Types, imports, exports, and other descriptions.
     Descriptions,
-    /// The machine code that it produced.
+    /// The machine code that the compiler produced.
     MachineCode,
 }
 
@@ -138,7 +137,7 @@ impl LoadError {
         "ProbeFailed",
     ];
 
-    /// A CamelCase token for conditions and events.
+    /// Returns the CamelCase reason for conditions and events.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::TooLarge { .. } => "TooLarge",
@@ -155,9 +154,8 @@ impl LoadError {
         }
     }
 
-    /// Returns whether the same bytes may load later, because a busy machine is the cause, not the
-    /// component.
-    pub fn may_pass(&self) -> bool {
+    /// Returns whether the same component may load later, because a busy machine is the cause.
+    pub fn is_transient(&self) -> bool {
         matches!(
             self,
             Self::ProbeFailed(EvalError::Deadline(_)) | Self::CompilerUnavailable(_)
@@ -165,47 +163,47 @@ impl LoadError {
     }
 }
 
-/// What to do about a policy that failed on the trial request.
-fn way_out(error: &EvalError) -> &'static str {
+/// Returns what to do about a policy that failed on the trial request.
+fn advice(error: &EvalError) -> &'static str {
     match error {
         EvalError::OutOfFuel(_) => {
             "look for an endless loop; `kubectl-oaat policy check` repeats the trial"
         }
         EvalError::Deadline(_) => {
-            "the machine may have been busy; `kubectl-oaat policy bench` says how long the policy takes"
+            "the machine may have been busy; `kubectl-oaat policy bench` shows how long the policy takes"
         }
         EvalError::OutOfMemory(_) => {
-            "let it keep less; `kubectl-oaat policy check` repeats the trial"
+            "reduce its memory use; `kubectl-oaat policy check` repeats the trial"
         }
         EvalError::PolicyError(_) | EvalError::Trapped(_) | EvalError::BadAnswer(_) => {
-            "no request may make it crash; `kubectl-oaat policy check` repeats the trial"
+            "it must not crash on any request; `kubectl-oaat policy check` repeats the trial"
         }
     }
 }
 
-/// Undoes gzip where the bytes are gzip, never producing more than `limit` bytes.
-pub(crate) fn unpack(bytes: &[u8], limit: usize) -> Result<Vec<u8>, LoadError> {
-    let packed = bytes.starts_with(&[0x1f, 0x8b]);
+/// Decompresses the bytes if they are gzip. Never produces more than `limit` bytes.
+pub(crate) fn decompress(bytes: &[u8], limit: usize) -> Result<Vec<u8>, LoadError> {
+    let compressed = bytes.starts_with(&[0x1f, 0x8b]);
     let mut wasm = Vec::new();
-    if packed {
-        // One byte over the limit is enough to know that it is too large.
+    if compressed {
+        // One byte over the limit shows that the component is too large.
         flate2::read::MultiGzDecoder::new(bytes)
             .take(limit as u64 + 1)
             .read_to_end(&mut wasm)
-            .map_err(|e| LoadError::Malformed(format!("it looks like gzip, but {e}")))?;
+            .map_err(|e| LoadError::Malformed(format!("it is damaged gzip data ({e})")))?;
     } else if bytes.len() <= limit {
         wasm.extend_from_slice(bytes);
     }
-    if wasm.len() > limit || (!packed && bytes.len() > limit) {
+    if wasm.len() > limit || (!compressed && bytes.len() > limit) {
         return Err(LoadError::TooLarge {
             limit,
-            unpacked: packed,
+            unpacked: compressed,
         });
     }
     Ok(wasm)
 }
 
-/// Returns the sha256 of bytes in lower-case hex.
+/// Returns the sha256 of bytes in lowercase hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes)
         .iter()
@@ -213,9 +211,9 @@ pub fn sha256(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// Compares a digest with the pin that a user gave (with or without `sha256:`,
-/// in either case).
-pub(crate) fn pinned(found: &str, pin: &str) -> Result<(), LoadError> {
+/// Compares a digest with the one that the user pinned. The prefix `sha256:` and the case of letters
+/// are ignored.
+pub(crate) fn check_pin(found: &str, pin: &str) -> Result<(), LoadError> {
     let wanted = pin.trim().trim_start_matches("sha256:").to_lowercase();
     if wanted == found {
         return Ok(());
@@ -226,26 +224,26 @@ pub(crate) fn pinned(found: &str, pin: &str) -> Result<(), LoadError> {
     })
 }
 
-/// What can be told from the first bytes, in words better than the compiler's.
-pub(crate) fn sniff(wasm: &[u8]) -> Result<(), LoadError> {
-    let malformed = |text: &str| Err(LoadError::Malformed(text.to_owned()));
+/// Checks the first bytes, to return a better error than the compiler.
+pub(crate) fn check_header(wasm: &[u8]) -> Result<(), LoadError> {
+    let malformed = |why: &str| Err(LoadError::Malformed(why.to_owned()));
     match wasm {
         [] => malformed("it is empty"),
         [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(()),
         [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => malformed(
-            "it is a core module, as cargo builds it; `kubectl-oaat policy build` and `policy pack` make a component of it",
+            "it is a core module, as cargo builds it; convert it to a component with `kubectl-oaat policy build` or `kubectl-oaat policy pack`",
         ),
-        [0, b'a', b's', b'm', ..] => malformed("its format version is unknown"),
-        [0x7f, b'E', b'L', b'F', ..] => malformed(
-            "it is native code (a precompiled artefact or a program); give the .wasm itself",
-        ),
-        _ => malformed("it does not begin as WebAssembly does"),
+        [0, b'a', b's', b'm', ..] => malformed("its format version is not supported"),
+        [0x7f, b'E', b'L', b'F', ..] => {
+            malformed("it is native code (a precompiled artifact or a program); use the .wasm file")
+        }
+        _ => malformed("it does not begin with a WebAssembly header"),
     }
 }
 
-/// Counts the bytes of a component, and of what is inside it, that are neither code nor data nor
-/// custom sections. They take many times their size once they are decoded.
-pub(crate) fn descriptions(wasm: &[u8], limit: usize) -> Result<usize, LoadError> {
+/// Returns the number of bytes of a component, including nested components, that are not in code,
+/// data, or custom sections. Decoded, they take many times this size.
+pub(crate) fn descriptions_size(wasm: &[u8], limit: usize) -> Result<usize, LoadError> {
     use wasmparser::{Parser, Payload};
     let mut bytes = 0;
     for payload in Parser::new(0).parse_all(wasm) {
@@ -272,20 +270,19 @@ pub(crate) fn descriptions(wasm: &[u8], limit: usize) -> Result<usize, LoadError
     Ok(bytes)
 }
 
-/// Checks the names that a component imports and exports. Exactly, as strings:
-/// the linker would take a newer minor version for a compatible one, but a
-/// record that grew is another type.
-pub(crate) fn names(engine: &Engine, component: &Component) -> Result<(), LoadError> {
+/// Checks the names of imports and exports. Compares versions exactly: the linker treats a newer
+/// minor version as compatible, but a record with more fields is another type.
+pub(crate) fn check_interfaces(engine: &Engine, component: &Component) -> Result<(), LoadError> {
     let types = component.component_type();
     for (import, _) in types.imports(engine) {
         match import.strip_prefix("oaat:policy/") {
             Some(name) if name.starts_with("log@") || name.starts_with("types@") => {
-                version(import)?
+                check_version(import)?
             }
             ours => {
-                // A later contract may have more to import than this one.
+                // A later contract may have more imports than this one.
                 if ours.is_some()
-                    && let Err(newer @ LoadError::ContractTooNew { .. }) = version(import)
+                    && let Err(newer @ LoadError::ContractTooNew { .. }) = check_version(import)
                 {
                     return Err(newer);
                 }
@@ -297,17 +294,17 @@ pub(crate) fn names(engine: &Engine, component: &Component) -> Result<(), LoadEr
     }
     let exports = types.exports(engine).map(|(name, _)| name);
     let versions = exports.filter(|name| name.starts_with("oaat:policy/selector@"));
-    // One of several is enough: a policy may serve older and newer operators.
-    let fits = versions.map(version).reduce(Result::or);
-    fits.unwrap_or_else(|| {
+    // One matching version is enough: a policy may support older and newer operators.
+    let matching = versions.map(check_version).reduce(Result::or);
+    matching.unwrap_or_else(|| {
         Err(LoadError::InterfaceMismatch(format!(
             "it does not export oaat:policy/selector@{CONTRACT}"
         )))
     })
 }
 
-/// Compares the version in an interface's name with the host's.
-fn version(name: &str) -> Result<(), LoadError> {
+/// Compares the version in the name of an interface with the host's contract version.
+fn check_version(name: &str) -> Result<(), LoadError> {
     let found = name.rsplit('@').next().unwrap_or_default();
     if found == CONTRACT {
         return Ok(());
@@ -342,11 +339,11 @@ mod tests {
     }
 
     #[test]
-    fn a_gzip_bomb_stops_at_the_limit() {
+    fn gzip_bomb_is_rejected_at_the_limit() {
         let bomb = gzip(&vec![0; 20 << 20]);
         assert!(bomb.len() < 1 << 20);
         assert_eq!(
-            unpack(&bomb, 1000),
+            decompress(&bomb, 1000),
             Err(LoadError::TooLarge {
                 limit: 1000,
                 unpacked: true
@@ -355,28 +352,28 @@ mod tests {
     }
 
     #[test]
-    fn plain_and_gzip_give_the_same_bytes() {
-        assert_eq!(unpack(b"abc", 3), Ok(b"abc".to_vec()));
-        assert_eq!(unpack(&gzip(b"abc"), 3), Ok(b"abc".to_vec()));
-        assert!(unpack(b"abcd", 3).is_err());
+    fn plain_and_gzip_components_are_equal() {
+        assert_eq!(decompress(b"abc", 3), Ok(b"abc".to_vec()));
+        assert_eq!(decompress(&gzip(b"abc"), 3), Ok(b"abc".to_vec()));
+        assert!(decompress(b"abcd", 3).is_err());
         assert_eq!(
-            unpack(&[0x1f, 0x8b, 0, 1], 100).map_err(|e| e.reason()),
+            decompress(&[0x1f, 0x8b, 0, 1], 100).map_err(|e| e.reason()),
             Err("Malformed")
         );
     }
 
     #[test]
-    fn a_pin_may_carry_its_algorithm() {
-        assert_eq!(pinned("ab01", "sha256:AB01"), Ok(()));
-        assert_eq!(pinned("ab01", "ab01"), Ok(()));
+    fn pin_may_have_the_prefix_sha256() {
+        assert_eq!(check_pin("ab01", "sha256:AB01"), Ok(()));
+        assert_eq!(check_pin("ab01", "ab01"), Ok(()));
         assert_eq!(
-            pinned("ab01", "ff").map_err(|e| e.reason()),
+            check_pin("ab01", "ff").map_err(|e| e.reason()),
             Err("DigestMismatch")
         );
     }
 
     #[test]
-    fn each_wrong_beginning_has_its_own_words() {
+    fn wrong_headers_have_specific_errors() {
         let cases: [(&[u8], &str); 5] = [
             (b"", "empty"),
             (b"\0asm\x01\0\0\0", "core module"),
@@ -385,13 +382,13 @@ mod tests {
             (b"hello", "begin"),
         ];
         for (bytes, words) in cases {
-            let error = sniff(bytes).map_err(|e| e.to_string());
+            let error = check_header(bytes).map_err(|e| e.to_string());
             assert!(error.is_err_and(|e| e.contains(words)), "{words}");
         }
     }
 
     #[test]
-    fn each_refusal_says_what_to_do() {
+    fn errors_say_what_to_do() {
         let trial = |error| LoadError::ProbeFailed(error);
         let cases = [
             (
@@ -420,7 +417,7 @@ mod tests {
                     found: "a".into(),
                     wanted: "b".into(),
                 },
-                "change the pin",
+                "change spec.policy.sha256",
             ),
             (
                 LoadError::ForbiddenImport {
@@ -432,7 +429,7 @@ mod tests {
                 LoadError::ForbiddenImport {
                     import: "now".into(),
                 },
-                "take the import out",
+                "remove the import",
             ),
             (
                 LoadError::ContractTooNew {
@@ -447,20 +444,20 @@ mod tests {
                 trial(EvalError::Deadline(std::time::Duration::from_secs(1))),
                 "policy bench",
             ),
-            (trial(EvalError::OutOfMemory(1)), "keep less"),
+            (trial(EvalError::OutOfMemory(1)), "reduce its memory use"),
             (trial(EvalError::Trapped("x".into())), "policy check"),
         ];
         for (error, words) in cases {
             let text = error.to_string();
             assert!(text.contains(words), "{text}");
             assert!(LoadError::REASONS.contains(&error.reason()), "{text}");
-            assert_eq!(error.may_pass(), words == "policy bench", "{text}");
+            assert_eq!(error.is_transient(), words == "policy bench", "{text}");
         }
     }
 
     #[test]
-    fn a_newer_contract_is_told_from_an_older_one() {
-        let reason = |name: &str| version(name).map_err(|e| e.reason());
+    fn newer_contract_has_its_own_reason() {
+        let reason = |name: &str| check_version(name).map_err(|e| e.reason());
         assert_eq!(reason("oaat:policy/selector@1.0.0"), Ok(()));
         for newer in ["1.0.1", "1.1.0-rc.1", "1.1.0", "2.0.0"] {
             let name = format!("oaat:policy/selector@{newer}");

@@ -1,8 +1,8 @@
-//! The host, the policies it loaded, and one evaluation.
+//! The host, its loaded policies, and evaluations.
 
 use crate::answer;
 use crate::contract::{
-    CONTRACT, Choice, Decision, Item, ItemSettings, PolicyIndices, PolicyPre, Request, World,
+    CONTRACT, Choice, Decision, Item, ItemSettings, PolicyIndices, PolicyPre, PolicyWorld, Request,
 };
 use crate::load::{self, CompileMemory, LoadError};
 use crate::sandbox::{Limits, LogLine, Sandbox};
@@ -14,43 +14,40 @@ use std::time::Duration;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, Engine, OptLevel, Store, Trap};
 
-/// How often the clock that interrupts guests ticks. An evaluation may overrun
-/// its deadline by one tick.
+/// The interval of the clock that interrupts guests. An evaluation may exceed its deadline by one
+/// tick.
 const TICK: Duration = Duration::from_millis(20);
 
-/// The host could not be set up: a fault of this program or of its machine, never
-/// of a policy.
+/// The host could not be set up. The cause is this program or its machine, never a policy.
 #[derive(Debug, thiserror::Error)]
-#[error("the WebAssembly runtime could not be set up: {0:#}")]
+#[error("failed to set up the WebAssembly runtime: {0:#}")]
 pub struct HostError(wasmtime::Error);
 
-/// Why an evaluation gave no decision.
+/// Why an evaluation returned no decision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
 pub enum EvalError {
-    /// The policy itself said, in words, that it cannot decide.
+    /// The policy returned an error with a message.
     #[error("the policy cannot decide: {0}")]
     PolicyError(String),
-    /// The guest crashed.
+    /// The policy crashed.
     #[error("the policy crashed: {0}")]
     Trapped(String),
-    /// It executed more instructions than it may.
+    /// The policy used up its fuel, a limit on executed instructions.
     #[error("the policy used up its fuel of {0}")]
     OutOfFuel(u64),
-    /// It ran longer than it may.
+    /// The policy exceeded its deadline.
     #[error("the policy was interrupted after {} ms", .0.as_millis())]
     Deadline(Duration),
-    /// It wanted more memory than it may have.
-    #[error(
-        "the policy wanted more than {0} bytes of memory, or more tables than a policy may have"
-    )]
+    /// The policy exceeded its limit on memory, in bytes, or on tables.
+    #[error("the policy exceeded its limit of {0} bytes of memory, or its limit on tables")]
     OutOfMemory(usize),
-    /// Its answer breaks the contract.
+    /// The answer breaks the contract.
     #[error("the policy's answer breaks the contract: it {0}")]
     BadAnswer(String),
 }
 
 impl EvalError {
-    /// A CamelCase token for conditions and events.
+    /// Returns the CamelCase reason for conditions and events.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::PolicyError(_) => "PolicyError",
@@ -63,16 +60,16 @@ impl EvalError {
     }
 }
 
-/// What came of one call into a policy.
+/// The result of one call of a policy.
 #[derive(Debug)]
 pub struct Evaluation<T> {
-    /// The answer, checked, or why there is none.
+    /// The checked answer, or why there is none.
     pub answer: Result<T, EvalError>,
-    /// Fuel used: the same for the same request, everywhere.
+    /// The fuel used. The same request uses the same fuel on every machine.
     pub fuel: u64,
-    /// What the policy logged.
+    /// The lines that the policy logged.
     pub log: Vec<LogLine>,
-    /// Lines of log that were dropped.
+    /// The number of log lines that were dropped.
     pub log_dropped: u64,
 }
 
@@ -88,20 +85,20 @@ pub struct Host {
 
 /// A component that passed every check, as machine code for this machine and release.
 pub struct CompiledPolicy {
-    /// sha256 of the uncompressed component, in lower-case hex.
+    /// The sha256 of the uncompressed component, in lowercase hexadecimal.
     pub digest: String,
     /// The machine code, as wasmtime serializes it.
     pub artifact: Vec<u8>,
-    /// Bytes of the component's types, imports, exports, and other descriptions.
+    /// The size of the component's types, imports, exports, and other descriptions, in bytes.
     pub descriptions: usize,
 }
 
 impl Host {
-    /// Sets up the runtime and starts the thread that interrupts runaway guests, which ends with
-    /// the last clone of the host and its policies.
+    /// Sets up the runtime and starts the thread that interrupts runaway guests. The thread exits
+    /// when the last clone of the host and its policies is dropped.
     ///
     /// # Errors
-    /// If the machine cannot run the compiler or cannot start a thread.
+    /// Returns an error if the machine does not support the runtime or cannot start a thread.
     pub fn new(limits: Limits) -> Result<Self, HostError> {
         let mut config = Config::new();
         config
@@ -109,26 +106,25 @@ impl Host {
             .consume_fuel(true)
             .epoch_interruption(true)
             .max_wasm_stack(limits.stack)
-            // A fresh sandbox for every call: to copy a policy's few kilobytes of data is
-            // cheaper than to map them, and so is a small reservation (measured: 33
-            // against 41 µs for a decision about 10 items).
+            // Every call gets a fresh sandbox. Copying a few kilobytes of data and reserving little
+            // memory is cheaper than mapping (measured: 33 instead of 41 µs for 10 items).
             .memory_reservation(limits.memory as u64)
             .memory_init_cow(false)
-            // The policy's own compiler has already optimized it. Optimizing again makes loading
-            // slower by a fifth and decisions no faster (measured: 70 against 89 ms for 118 KB, 210
-            // µs either way for 1,000 items).
+            // The component is already optimized. Optimizing it again makes loading slower (measured:
+            // 89 instead of 70 ms for 118 KB) and decisions no faster (210 µs for 1,000 items).
             .cranelift_opt_level(OptLevel::None)
-            // The same bits on every machine.
+            // Results must be identical on every machine.
             .cranelift_nan_canonicalization(true)
             .wasm_relaxed_simd(false)
-            // A compilation stays on one thread, within the stack of that thread.
+            // Each compilation uses one thread, whose stack size is limited.
             .parallel_compilation(false);
         let engine = Engine::new(&config).map_err(HostError)?;
         let mut linker = Linker::new(&engine);
-        World::add_to_linker::<_, HasSelf<_>>(&mut linker, |sandbox| sandbox).map_err(HostError)?;
+        PolicyWorld::add_to_linker::<_, HasSelf<_>>(&mut linker, |sandbox| sandbox)
+            .map_err(HostError)?;
 
-        // A thread of the system, not a task: tasks stand still when every worker
-        // of the runtime is busy evaluating, which is when this is needed.
+        // An operating system thread, not a task: if evaluations block every worker of the async
+        // runtime, tasks do not run, but this clock must.
         let weak = engine.weak();
         std::thread::Builder::new()
             .name("policy-deadline".into())
@@ -151,32 +147,32 @@ impl Host {
     /// Checks and compiles a component (plain or gzip) in this process, and tries it on a small
     /// request. `pin` is the sha256 that the uncompressed component must have.
     ///
-    /// Use this only for trusted components, such as those of your own tests: a malicious component
-    /// can keep the compiler busy for minutes, take gigabytes, or overflow the stack, which ends
-    /// the process. Use [`CompileProcess`](crate::CompileProcess) for all others.
+    /// Use this only for trusted components, such as those of your own tests. A malicious component
+    /// can keep the compiler busy for minutes, take gigabytes, or crash the process by overflowing
+    /// the stack. Use [`CompileProcess`](crate::CompileProcess) for all others.
     ///
     /// # Errors
-    /// The first check that failed.
+    /// Returns the first check that failed.
     pub fn load(&self, bytes: &[u8], pin: Option<&str>) -> Result<Policy, LoadError> {
-        let (wasm, digest) = self.unpack(bytes)?;
+        let (wasm, digest) = self.decompress(bytes)?;
         if let Some(pin) = pin {
-            load::pinned(&digest, pin)?;
+            load::check_pin(&digest, pin)?;
         }
         match self.known(&digest) {
             Some(policy) => Ok(policy),
-            None => Ok(self.keep(self.check(&wasm, digest)?)),
+            None => Ok(self.register(self.check(&wasm, digest)?)),
         }
     }
 
-    /// Checks and compiles as [`Host::load`] does, for another process to use.
+    /// Checks and compiles a component as [`Host::load`] does, for use in another process.
     ///
     /// # Errors
-    /// The first check that failed.
+    /// Returns the first check that failed.
     pub fn compile(&self, bytes: &[u8]) -> Result<CompiledPolicy, LoadError> {
-        let (wasm, digest) = self.unpack(bytes)?;
+        let (wasm, digest) = self.decompress(bytes)?;
         let policy = self.check(&wasm, digest)?;
         let artifact = policy.component().serialize();
-        let artifact = artifact.map_err(|e| LoadError::CompileFailed(sentence(&e)))?;
+        let artifact = artifact.map_err(|e| LoadError::CompileFailed(message(&e)))?;
         if artifact.len() > self.limits.artifact {
             return Err(LoadError::CompileTooLarge {
                 what: CompileMemory::MachineCode,
@@ -193,32 +189,32 @@ impl Host {
     /// Loads the result of [`Host::compile`]. wasmtime rejects artifacts from another release, with
     /// other settings, or for a processor with other features.
     ///
-    /// The artifact is machine code that runs with the rights of this process. It must come from a
-    /// process that the caller started from its own program; nothing in it is checked beyond that.
+    /// The artifact is machine code that runs with the privileges of this process, and its content
+    /// is not checked. It must come from a process that the caller started from its own program.
     ///
     /// # Errors
-    /// [`LoadError::CompileFailed`] if the artifact does not fit this host.
+    /// Returns [`LoadError::CompileFailed`] if the artifact is not compatible with this host.
     #[allow(unsafe_code)]
     pub(crate) fn deserialize(&self, compiled: &CompiledPolicy) -> Result<Policy, LoadError> {
         if let Some(policy) = self.known(&compiled.digest) {
             return Ok(policy);
         }
-        // SAFETY: crate-private, and its only caller is `CompileProcess::compile`, which read the
-        // artifact from the pipe of a child that it started from this program's own file and that
-        // ended with success. No bytes of a tenant get here, and none that were stored anywhere.
+        // SAFETY: The only caller is `CompileProcess::compile`. It reads the artifact from the pipe
+        // of a child that it started from this program's own file and that exited with success. The
+        // artifact never contains bytes of a tenant and is never stored.
         let component = unsafe { Component::deserialize(&self.engine, &compiled.artifact) };
-        let component = component.map_err(|e| LoadError::CompileFailed(sentence(&e)))?;
+        let component = component.map_err(|e| LoadError::CompileFailed(message(&e)))?;
         let (digest, descriptions) = (compiled.digest.clone(), compiled.descriptions);
         let policy = self.prepare(&component, digest, descriptions)?;
-        Ok(self.keep(policy))
+        Ok(self.register(policy))
     }
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    fn unpack(&self, bytes: &[u8]) -> Result<(Vec<u8>, String), LoadError> {
-        let wasm = load::unpack(bytes, self.limits.component)?;
+    fn decompress(&self, bytes: &[u8]) -> Result<(Vec<u8>, String), LoadError> {
+        let wasm = load::decompress(bytes, self.limits.component)?;
         let digest = load::sha256(&wasm);
         Ok((wasm, digest))
     }
@@ -229,7 +225,8 @@ impl Host {
         Some(Policy(loaded.get(digest)?.upgrade()?))
     }
 
-    fn keep(&self, policy: Policy) -> Policy {
+    /// Adds a policy to the loaded ones and removes entries of dropped policies.
+    fn register(&self, policy: Policy) -> Policy {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         loaded.retain(|_, known| known.strong_count() > 0);
         loaded.insert(policy.digest().to_owned(), Arc::downgrade(&policy.0));
@@ -237,16 +234,16 @@ impl Host {
     }
 
     fn check(&self, wasm: &[u8], digest: String) -> Result<Policy, LoadError> {
-        load::sniff(wasm)?;
-        let descriptions = load::descriptions(wasm, self.limits.descriptions)?;
+        load::check_header(wasm)?;
+        let descriptions = load::descriptions_size(wasm, self.limits.descriptions)?;
         let component = Component::from_binary(&self.engine, wasm)
-            .map_err(|e| LoadError::CompileFailed(sentence(&e)))?;
-        load::names(&self.engine, &component)?;
+            .map_err(|e| LoadError::CompileFailed(message(&e)))?;
+        load::check_interfaces(&self.engine, &component)?;
         let policy = self.prepare(&component, digest, descriptions)?;
-        policy.fits()?;
+        policy.check_types()?;
         match policy.probe().answer {
-            // A refusal in words is an answer; so is one that fails the checks, and
-            // both are reported when a real request gets them.
+            // An error that the policy returns is an answer, as is an invalid decision. Both are
+            // reported when they occur for a real request.
             Ok(_) | Err(EvalError::PolicyError(_) | EvalError::BadAnswer(_)) => Ok(policy),
             Err(error) => Err(LoadError::ProbeFailed(error)),
         }
@@ -261,7 +258,7 @@ impl Host {
         let pre = self.linker.instantiate_pre(component);
         let pre = pre
             .and_then(PolicyPre::new)
-            .map_err(|e| LoadError::InterfaceMismatch(sentence(&e)))?;
+            .map_err(|e| LoadError::InterfaceMismatch(message(&e)))?;
         Ok(Policy(Arc::new(Loaded {
             engine: self.engine.clone(),
             limits: self.limits.clone(),
@@ -272,8 +269,15 @@ impl Host {
     }
 }
 
-fn sentence(error: &wasmtime::Error) -> String {
+fn message(error: &wasmtime::Error) -> String {
     text::clean(&format!("{error:#}"), text::ERROR)
+}
+
+/// What one evaluation may use.
+#[derive(Clone, Copy)]
+struct Budget {
+    fuel: u64,
+    deadline: Duration,
 }
 
 struct Loaded {
@@ -284,8 +288,7 @@ struct Loaded {
     descriptions: usize,
 }
 
-/// A checked, compiled component, ready to be asked. Cheap to clone; may be asked
-/// from many threads at once.
+/// A checked and compiled component. Cheap to clone. Many threads can evaluate it at once.
 #[derive(Clone)]
 pub struct Policy(Arc<Loaded>);
 
@@ -297,12 +300,12 @@ pub struct WeakPolicy {
 }
 
 impl WeakPolicy {
-    /// sha256 of the uncompressed component, in lower-case hex.
+    /// Returns the sha256 of the uncompressed component, in lowercase hexadecimal.
     pub fn digest(&self) -> &str {
         &self.digest
     }
 
-    /// The policy, if it is still in memory.
+    /// Returns the policy, if it is still in memory.
     pub fn upgrade(&self) -> Option<Policy> {
         self.policy.upgrade().map(Policy)
     }
@@ -315,20 +318,20 @@ impl std::fmt::Debug for Policy {
 }
 
 impl Policy {
-    /// sha256 of the uncompressed component, in lower-case hex.
+    /// Returns the sha256 of the uncompressed component, in lowercase hexadecimal.
     pub fn digest(&self) -> &str {
         &self.0.digest
     }
 
-    /// An estimate of the memory that it takes, in bytes.
+    /// Estimates the memory that the policy takes, in bytes.
     pub fn size(&self) -> usize {
-        /// Memory for each byte of a description (measured: 100,000 exports of 7 bytes take 14 MB).
-        const EACH: usize = 24;
+        /// The memory per byte of descriptions (measured: 100,000 exports of 7 bytes take 14 MB).
+        const PER_BYTE: usize = 24;
         let image = self.component().image_range();
-        (image.end as usize - image.start as usize) + self.0.descriptions * EACH
+        (image.end as usize - image.start as usize) + self.0.descriptions * PER_BYTE
     }
 
-    /// A reference that does not keep the policy in memory.
+    /// Returns a reference that does not keep the policy in memory.
     pub fn downgrade(&self) -> WeakPolicy {
         WeakPolicy {
             digest: self.digest().to_owned(),
@@ -344,31 +347,33 @@ impl Policy {
         self.0.pre.instance_pre().component()
     }
 
-    /// Checks the digest against a pin, as [`Host::load`] does.
+    /// Compares the digest with a pin, as [`Host::load`] does.
     ///
     /// # Errors
-    /// [`LoadError::DigestMismatch`].
-    pub fn is(&self, pin: &str) -> Result<(), LoadError> {
-        load::pinned(self.digest(), pin)
+    /// Returns [`LoadError::DigestMismatch`] if they differ.
+    pub fn check_pin(&self, pin: &str) -> Result<(), LoadError> {
+        load::check_pin(self.digest(), pin)
     }
 
-    /// The version of `oaat:policy` it speaks.
+    /// Returns the version of `oaat:policy` that the policy implements.
     pub fn contract(&self) -> &'static str {
         CONTRACT
     }
 
-    /// Asks for a decision in a fresh sandbox. Blocks for as long as the guest
-    /// runs: microseconds as a rule, up to the deadline at worst.
+    /// Requests a decision in a fresh sandbox. Blocks while the guest runs: microseconds as a rule,
+    /// and at most until the deadline.
     pub fn evaluate(&self, request: &Request) -> Evaluation<Decision> {
         self.evaluate_within(request, self.0.limits.deadline)
     }
 
-    /// The same, with a deadline other than that of the limits. What it interrupts depends on
-    /// the machine, so [`EvalError::Deadline`] then says nothing about the policy but that it
-    /// has to be asked with more time.
+    /// Requests a decision with a deadline other than [`Limits::deadline`]. With a shorter one,
+    /// [`EvalError::Deadline`] is not a fault of the policy: call it again with more time.
     pub fn evaluate_within(&self, request: &Request, deadline: Duration) -> Evaluation<Decision> {
-        let fuel = self.fuel_limit(request.items.len());
-        let mut evaluation = self.call(fuel, deadline, |world, store| {
+        let budget = Budget {
+            deadline,
+            ..self.budget(request.items.len())
+        };
+        let mut evaluation = self.call(budget, |world, store| {
             world.oaat_policy_selector().call_select(store, request)
         });
         evaluation.answer = evaluation
@@ -377,67 +382,72 @@ impl Policy {
         evaluation
     }
 
-    /// Asks for a decision about the small request that [`Host::load`] tries a component on.
+    /// Requests a decision about the trial request of [`Host::load`].
     pub fn probe(&self) -> Evaluation<Decision> {
-        self.evaluate(&probe())
+        self.evaluate(&trial_request())
     }
 
-    /// Asks whether settings are right, in a fresh sandbox.
-    /// [`EvalError::PolicyError`] carries the policy's own words.
+    /// Validates settings in a fresh sandbox. If the policy rejects them,
+    /// [`EvalError::PolicyError`] contains its message.
     pub fn validate(&self, settings: &str, items: &[ItemSettings]) -> Evaluation<()> {
-        let fuel = self.fuel_limit(items.len());
-        self.call(fuel, self.0.limits.deadline, |world, store| {
+        self.call(self.budget(items.len()), |world, store| {
             world
                 .oaat_policy_selector()
                 .call_validate(store, settings, items)
         })
     }
 
-    /// The fuel that a decision about so many items may take.
+    /// Returns the fuel limit of a decision about this number of items.
     pub fn fuel_limit(&self, items: usize) -> u64 {
         let limits = &self.0.limits;
         let items = limits.fuel_per_item.saturating_mul(items as u64);
         limits.fuel.saturating_add(items)
     }
 
-    /// A sandbox under all limits: before instantiation, which may run code of the
-    /// guest.
-    fn sandbox(&self, fuel: u64, deadline: Duration) -> Store<Sandbox> {
+    fn budget(&self, items: usize) -> Budget {
+        Budget {
+            fuel: self.fuel_limit(items),
+            deadline: self.0.limits.deadline,
+        }
+    }
+
+    /// Creates a sandbox with all limits. They also apply to instantiation, which may run code of
+    /// the guest.
+    fn sandbox(&self, budget: Budget) -> Store<Sandbox> {
         let limits = &*self.0.limits;
         let mut store = Store::new(&self.0.engine, Sandbox::new(limits));
         store.limiter(|sandbox| sandbox);
         store.set_hostcall_fuel(limits.answer);
-        let ticks = deadline.as_millis().div_ceil(TICK.as_millis()) as u64 + 1;
+        let ticks = budget.deadline.as_millis().div_ceil(TICK.as_millis()) as u64 + 1;
         store.set_epoch_deadline(ticks);
-        // Fails only in an engine without fuel; with none the guest stops at once.
-        let _ = store.set_fuel(fuel);
+        // Fails only in an engine without fuel. Without fuel, the guest stops at once.
+        let _ = store.set_fuel(budget.fuel);
         store
     }
 
-    /// Whether the functions have the contract's types, which the linker compares
-    /// in an instance only.
-    fn fits(&self) -> Result<(), LoadError> {
+    /// Checks that the functions have the types of the contract. The linker compares them only in an
+    /// instance.
+    fn check_types(&self) -> Result<(), LoadError> {
         let pre = self.0.pre.instance_pre();
-        let mismatch = |e: wasmtime::Error| LoadError::InterfaceMismatch(sentence(&e));
+        let mismatch = |e: wasmtime::Error| LoadError::InterfaceMismatch(message(&e));
         let indices = PolicyIndices::new(pre).map_err(mismatch)?;
-        let mut store = self.sandbox(self.fuel_limit(0), self.0.limits.deadline);
+        let mut store = self.sandbox(self.budget(0));
         match pre.instantiate(&mut store) {
             Ok(instance) => indices
                 .load(&mut store, &instance)
                 .map(drop)
                 .map_err(mismatch),
-            // The trial request ends in the same way, and tells it better.
+            // The trial request fails in the same way and returns a better error.
             Err(_) => Ok(()),
         }
     }
 
     fn call<T>(
         &self,
-        fuel: u64,
-        deadline: Duration,
-        call: impl FnOnce(&World, &mut Store<Sandbox>) -> wasmtime::Result<Result<T, String>>,
+        budget: Budget,
+        call: impl FnOnce(&PolicyWorld, &mut Store<Sandbox>) -> wasmtime::Result<Result<T, String>>,
     ) -> Evaluation<T> {
-        let mut store = self.sandbox(fuel, deadline);
+        let mut store = self.sandbox(budget);
         let world = self.0.pre.instantiate(&mut store);
         let started = world.is_ok();
         let outcome = world.and_then(|world| call(&world, &mut store));
@@ -445,51 +455,51 @@ impl Policy {
         let sandbox = store.into_data();
         let answer = match outcome {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(words)) => Err(EvalError::PolicyError(text::words(&words))),
-            Err(error) => Err(self.explain(&error, started, &sandbox, (fuel, deadline))),
+            Ok(Err(message)) => Err(EvalError::PolicyError(text::policy_error(&message))),
+            Err(error) => Err(self.classify_error(&error, started, &sandbox, budget)),
         };
         Evaluation {
             answer,
-            fuel: fuel.saturating_sub(left),
+            fuel: budget.fuel.saturating_sub(left),
             log: sandbox.log,
             log_dropped: sandbox.log_dropped,
         }
     }
 
-    fn explain(
+    fn classify_error(
         &self,
         error: &wasmtime::Error,
         started: bool,
         sandbox: &Sandbox,
-        (fuel, deadline): (u64, Duration),
+        budget: Budget,
     ) -> EvalError {
         let limits = &self.0.limits;
-        if sandbox.refused {
+        if sandbox.limit_reached {
             return EvalError::OutOfMemory(limits.memory);
         }
         match error.downcast_ref::<Trap>() {
-            Some(Trap::OutOfFuel) => EvalError::OutOfFuel(fuel),
-            Some(Trap::Interrupt) => EvalError::Deadline(deadline),
+            Some(Trap::OutOfFuel) => EvalError::OutOfFuel(budget.fuel),
+            Some(Trap::Interrupt) => EvalError::Deadline(budget.deadline),
             Some(trap) => EvalError::Trapped(match &sandbox.last_error {
-                // The panic hook of the sdk logs what a panic says.
+                // The panic hook of the SDK logs the panic message.
                 Some(line) => format!("{trap} ({line})"),
                 None => trap.to_string(),
             }),
             None => {
                 let cause = text::clean(&error.root_cause().to_string(), text::ERROR);
                 if started {
-                    // Not a trap of its code: what it handed over could not be taken.
-                    EvalError::BadAnswer(format!("could not be read: {cause}"))
+                    // The guest did not trap, but its answer could not be decoded.
+                    EvalError::BadAnswer(format!("could not be decoded: {cause}"))
                 } else {
-                    EvalError::Trapped(format!("it could not be started: {cause}"))
+                    EvalError::Trapped(format!("it failed to start: {cause}"))
                 }
             }
         }
     }
 }
 
-/// The trial request of [`Host::load`]: small, and of the plainest kind.
-fn probe() -> Request {
+/// Returns the trial request of [`Host::load`]: two ready items without settings.
+fn trial_request() -> Request {
     let item = |name: &str, last_success| Item {
         name: name.into(),
         frequency: Some(3_600_000),
@@ -516,7 +526,7 @@ fn probe() -> Request {
 }
 
 impl Decision {
-    /// The index of the item to start, if one is to be started.
+    /// Returns the index of the item to start, if the policy chose one.
     pub fn chosen(&self) -> Option<usize> {
         match self.choice {
             Choice::Run(index) => Some(index as usize),

@@ -1,5 +1,4 @@
-//! A decision written down so that it can be repeated: what was asked, of which policy,
-//! and what came of it.
+//! Records of decisions that make them repeatable: the request, the policy, and the answer.
 
 use crate::contract::{Decision, Request};
 use crate::load;
@@ -8,24 +7,24 @@ use serde::{Deserialize, Serialize};
 
 /// A decision with everything that it depends on.
 ///
-/// The same policy gives the same answer to the same request, with the same fuel, on every machine
-/// with the same [`Engine`]. Two outcomes also depend on the machine: an evaluation that its
-/// deadline interrupts, and the depth of recursion at which the stack is exhausted.
+/// The same policy returns the same answer to the same request, with the same fuel, on every machine
+/// with the same [`Engine`]. Two outcomes also depend on the machine: whether the deadline interrupts
+/// an evaluation, and at which depth recursion exhausts the stack.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DecisionRecord {
-    /// sha256 of the policy's component.
+    /// The sha256 of the policy's component.
     pub digest: String,
-    /// Version of the contract it speaks.
+    /// The contract version that the policy implements.
     pub contract: String,
     /// The engine that evaluated it. Absent in records of older releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<Engine>,
     /// [`request_digest`] of the request.
     pub request_sha256: String,
-    /// What was asked.
+    /// The request.
     pub request: Request,
-    /// Fuel that the answer took.
+    /// The fuel that the evaluation used.
     pub fuel: u64,
     /// The answer.
     pub answer: RecordedAnswer,
@@ -38,35 +37,35 @@ const WASMTIME: &str = "48.0.8";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Engine {
-    /// Version of wasmtime.
+    /// The version of wasmtime.
     pub wasmtime: String,
     /// The processor architecture, such as `x86_64`.
     pub arch: String,
-    /// [`Limits::fuel`](crate::Limits::fuel) and the share of the request's items.
+    /// The fuel limit for this number of items, as [`Policy::fuel_limit`] returns it.
     pub fuel: u64,
-    /// [`Limits::memory`](crate::Limits::memory).
+    /// The memory limit in bytes, [`Limits::memory`](crate::Limits::memory).
     pub memory: usize,
-    /// [`Limits::stack`](crate::Limits::stack).
+    /// The stack limit in bytes, [`Limits::stack`](crate::Limits::stack).
     pub stack: usize,
 }
 
-/// An answer, as it is written down.
+/// A recorded answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RecordedAnswer {
-    /// A decision that kept to the contract.
+    /// A decision that satisfies the contract.
     Decision(Decision),
-    /// No decision.
+    /// The policy made no decision.
     Error {
-        /// The token, as in conditions: `OutOfFuel`, say.
+        /// The reason, such as `OutOfFuel`, as in conditions.
         reason: String,
-        /// The same in words.
+        /// A human-readable description of the reason.
         message: String,
     },
 }
 
 impl DecisionRecord {
-    /// Writes an evaluation down.
+    /// Creates the record of an evaluation.
     pub fn new(policy: &Policy, request: &Request, evaluation: &Evaluation<Decision>) -> Self {
         Self {
             digest: policy.digest().to_owned(),
@@ -100,10 +99,10 @@ impl Policy {
     }
 }
 
-/// sha256, in lower-case hex, of the request as compact JSON with its fields in the order of
-/// the contract.
+/// Returns the sha256, in lowercase hexadecimal, of the request as compact JSON with its fields in
+/// the order of the contract.
 pub fn request_digest(request: &Request) -> String {
-    // Plain numbers, strings and lists: there is nothing in it that JSON cannot say.
+    // A request contains only numbers, strings, and lists, which JSON can represent.
     load::sha256(&serde_json::to_vec(request).unwrap_or_default())
 }
 
@@ -112,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_of_wasmtime_is_the_one_that_is_linked() {
+    fn wasmtime_version_matches_the_lock_file() {
         let lock = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock");
         let lock = std::fs::read_to_string(lock).unwrap();
         let linked = format!("name = \"wasmtime\"\nversion = \"{WASMTIME}\"\n");

@@ -1,39 +1,40 @@
-//! The sandbox of one evaluation: what a guest may use up, and its log lines.
+//! The sandbox of one evaluation: resource limits and log lines of a guest.
 
 use crate::contract::{Level, LogHost, TypesHost};
 use plain_text as text;
 use wasmtime::ResourceLimiter;
 
-/// What one evaluation may use. Every limit has its own named outcome in
-/// [`EvalError`](crate::EvalError) or [`LoadError`](crate::LoadError).
+/// The limits of a component and of one evaluation. An exceeded limit is reported as an
+/// [`EvalError`](crate::EvalError) or a [`LoadError`](crate::LoadError).
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Instructions, roughly, that any evaluation may execute. Deterministic:
-    /// the same request uses the same fuel on every machine.
+    /// The fuel, roughly the number of instructions, of every evaluation. Deterministic: the same
+    /// request uses the same fuel on every machine.
     pub fuel: u64,
-    /// Fuel added for each item of the request.
+    /// The additional fuel for each item of the request.
     pub fuel_per_item: u64,
-    /// Wall-clock time after which an evaluation is interrupted, whatever fuel it
-    /// has left. A backstop: fuel should run out first.
+    /// The elapsed time after which an evaluation is interrupted, even if it has fuel left. Fuel
+    /// should run out first.
     pub deadline: std::time::Duration,
-    /// Linear memory in bytes, over all memories of the component.
+    /// The maximum total size of the component's linear memories, in bytes.
     pub memory: usize,
-    /// Elements over all tables of the component.
+    /// The maximum total number of elements in the component's tables.
     pub table_elements: usize,
-    /// Bytes of native stack for guest frames.
+    /// The maximum size of the native stack for guest frames, in bytes.
     pub stack: usize,
-    /// Bytes that the host allocates at most for strings and lists that the guest
-    /// hands over in one evaluation.
+    /// The maximum memory that the host allocates for strings and lists from the guest in one
+    /// evaluation, in bytes.
     pub answer: usize,
-    /// Lines of log kept of one evaluation.
+    /// The maximum number of log lines that are kept from one evaluation.
     pub log_lines: usize,
-    /// Bytes of log kept of one evaluation.
+    /// The maximum total length of log lines that are kept from one evaluation, in bytes.
     pub log_bytes: usize,
-    /// Bytes of a component, after unpacking.
+    /// The maximum size of an uncompressed component, in bytes.
     pub component: usize,
-    /// Bytes of its types, imports, exports, and everything else but code, data, and custom sections.
+    /// The maximum size of a component's types, imports, exports, and other sections, in bytes. Code,
+    /// data, and custom sections do not count.
     pub descriptions: usize,
-    /// Bytes of its machine code.
+    /// The maximum size of a component's machine code, in bytes.
     pub artifact: usize,
 }
 
@@ -59,18 +60,18 @@ impl Default for Limits {
 /// A line that a policy wrote to its log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogLine {
-    /// How much it matters.
+    /// The severity.
     pub level: Level,
-    /// The text, control characters replaced.
+    /// The text as one line, without unprintable characters.
     pub text: String,
 }
 
-/// The data of a guest's store: how much it used, and what it said.
+/// The data of a guest's store: its remaining resources and its log.
 pub(crate) struct Sandbox {
     memory_left: usize,
     table_left: usize,
-    /// A growth was refused: tells "out of memory" from other traps.
-    pub refused: bool,
+    /// Whether a memory or table could not grow because of its limit.
+    pub limit_reached: bool,
     log_lines: usize,
     log_bytes: usize,
     /// The beginning of the latest error that was logged, kept when the log is full.
@@ -84,7 +85,7 @@ impl Sandbox {
         Self {
             memory_left: limits.memory,
             table_left: limits.table_elements,
-            refused: false,
+            limit_reached: false,
             log_lines: limits.log_lines,
             log_bytes: limits.log_bytes,
             last_error: None,
@@ -93,11 +94,11 @@ impl Sandbox {
         }
     }
 
-    /// Takes `grown` from `left`, or refuses. A refusal ends the guest: one that
-    /// is merely told "no" may go on asking until its fuel is gone.
+    /// Subtracts `grown` from `left`. If the limit is reached, returns an error, which ends the
+    /// guest: otherwise, it could retry until its fuel is used up.
     fn take(
         left: &mut usize,
-        refused: &mut bool,
+        limit_reached: &mut bool,
         grown: usize,
         what: &str,
     ) -> wasmtime::Result<bool> {
@@ -107,7 +108,7 @@ impl Sandbox {
                 Ok(true)
             }
             None => {
-                *refused = true;
+                *limit_reached = true;
                 Err(wasmtime::Error::msg(format!("{what} limit reached")))
             }
         }
@@ -122,7 +123,12 @@ impl ResourceLimiter for Sandbox {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let grown = desired.saturating_sub(current);
-        Self::take(&mut self.memory_left, &mut self.refused, grown, "memory")
+        Self::take(
+            &mut self.memory_left,
+            &mut self.limit_reached,
+            grown,
+            "memory",
+        )
     }
 
     fn table_growing(
@@ -132,11 +138,16 @@ impl ResourceLimiter for Sandbox {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let grown = desired.saturating_sub(current);
-        Self::take(&mut self.table_left, &mut self.refused, grown, "table")
+        Self::take(
+            &mut self.table_left,
+            &mut self.limit_reached,
+            grown,
+            "table",
+        )
     }
 
-    // If the machine cannot provide memory or tables, the guest traps as well. If the failure were
-    // visible to the guest, its answer would depend on the free memory of this machine.
+    // If the machine cannot provide memory or tables, the guest traps as well. If the guest could
+    // observe the failure, its answer would depend on the free memory of this machine.
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
         Err(error)
     }
@@ -145,8 +156,8 @@ impl ResourceLimiter for Sandbox {
         Err(error)
     }
 
-    // A component is a handful of core instances: the guest itself and the
-    // adapters around it. More than this is an attempt to use the host up.
+    // An ordinary component has a few core instances: the guest and its adapters. The limits
+    // protect the resources of the host.
     fn instances(&self) -> usize {
         16
     }
@@ -158,7 +169,7 @@ impl ResourceLimiter for Sandbox {
     }
 }
 
-// Types only: the bindings ask for the impl all the same.
+// The interface has no functions, but the bindings require the implementation.
 impl TypesHost for Sandbox {}
 
 impl LogHost for Sandbox {
@@ -181,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_log_is_bounded_and_says_what_it_dropped() {
+    fn log_is_bounded_and_counts_dropped_lines() {
         let limits = Limits {
             log_lines: 2,
             log_bytes: 10,
@@ -201,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_counted_over_all_memories() {
+    fn memory_limit_applies_to_all_memories_together() {
         let limits = Limits {
             memory: 100,
             ..Limits::default()
@@ -209,8 +220,8 @@ mod tests {
         let mut sandbox = Sandbox::new(&limits);
         assert!(sandbox.memory_growing(0, 60, None).unwrap_or(false));
         assert!(sandbox.memory_growing(0, 40, None).unwrap_or(false));
-        assert!(!sandbox.refused);
+        assert!(!sandbox.limit_reached);
         assert!(sandbox.memory_growing(0, 1, None).is_err());
-        assert!(sandbox.refused);
+        assert!(sandbox.limit_reached);
     }
 }

@@ -1,4 +1,4 @@
-//! The compiler process: what it is denied, and what its parent makes of every way it can end.
+//! The compiler process: its restrictions, and the errors for every way in which it can exit.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
@@ -15,11 +15,11 @@ fn main() -> ExitCode {
         return run_compile_child(Limits::default());
     }
     let tests: [(&str, fn()); 5] = [
-        ("an_honest_component_compiles", honest),
-        ("a_component_can_end_the_compiler_only", deep),
-        ("the_compiler_has_limits_before_it_reads", limits),
+        ("honest_component_compiles", honest),
+        ("stack_overflow_crashes_only_the_compiler", deep),
+        ("limits_are_set_before_input_is_read", limits),
         ("inherited_descriptors_are_closed", descriptors),
-        ("each_end_of_a_compiler_has_a_reason", ends),
+        ("compiler_exits_have_reasons", exits),
     ];
     for (name, test) in tests {
         println!("test {name} ...");
@@ -48,7 +48,7 @@ fn honest() {
     let here = here.load(&wasm, None).unwrap();
     assert_eq!(compiled.policy.digest(), here.digest());
     assert_eq!(compiled.policy.size(), here.size());
-    // A parent that is larger than the compiler may be changes nothing.
+    // The size of the parent does not count toward the limit of the compiler.
     let mut large = vec![0_u8; 200 << 20];
     large.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
     assert_eq!(reason(compiler().compile(&wasm)).0, "compiled");
@@ -57,7 +57,7 @@ fn honest() {
     assert_eq!(reason(compiler().compile(b"")).0, "Malformed");
 }
 
-/// Component types inside component types, 40,000 deep.
+/// Returns a component with types that are nested 40,000 levels deep.
 fn nested_types() -> Vec<u8> {
     const DEPTH: usize = 40_000;
     let mut body = vec![1];
@@ -82,7 +82,7 @@ fn deep() {
     assert!(words.contains("overflowed its stack"), "{words}");
 }
 
-/// A compiler that waits for its input, once it has limited itself.
+/// Starts a compiler and waits until it has set its limits.
 fn waiting(command: &mut Command) -> Child {
     let child = command
         .stdin(Stdio::piped())
@@ -143,7 +143,7 @@ fn descriptors() {
     child.wait().unwrap();
 }
 
-fn ends() {
+fn exits() {
     let folder = std::env::temp_dir().join(format!("compile-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     let compiled = r#"{"compiled":{"digest":"d","size":4,"descriptions":1,"landlock":"full"}}"#;
@@ -164,7 +164,7 @@ fn ends() {
         (&forged, "CompileFailed", "does not compile"),
         (&short, "CompileFailed", "does not compile"),
         (
-            r#"echo '{"refused":{"CompileTooLarge":{"what":"Compiler","limit":1048576}}}'"#,
+            r#"echo '{"failed":{"CompileTooLarge":{"what":"Compiler","limit":1048576}}}'"#,
             "CompileTooLarge",
             "more than 1024 KiB",
         ),
@@ -179,7 +179,7 @@ fn ends() {
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let host = Host::new(Limits::default()).unwrap();
         let process = CompileProcess::new(&program, host);
-        // More than a pipe holds, which none of them reads.
+        // The input is larger than a pipe's buffer, and none of these programs reads it.
         let (reason, message) = reason(process.compile(&vec![0; 1 << 20]));
         assert_eq!(reason, expected, "{script}: {message}");
         assert!(message.contains(words), "{script}: {message}");

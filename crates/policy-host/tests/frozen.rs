@@ -1,5 +1,5 @@
-//! Components of the releases that froze a contract still load, and answer as they did then,
-//! for the same fuel.
+//! Components from the releases that froze a contract still load, return the same answers, and use
+//! the same fuel.
 
 use policy_host::{DecisionRecord, Host, Limits, RecordedAnswer};
 use std::path::{Path, PathBuf};
@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .unwrap_or_else(|e| panic!("{}: {e}", folder.display()))
-        .map(|entry| entry.expect("a readable folder").path())
+        .map(|entry| entry.expect("a readable directory").path())
         .collect();
     files.sort();
     files
 }
 
 #[test]
-fn frozen_components_answer_as_they_did() {
+fn frozen_components_return_the_recorded_answers() {
     let frozen = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/frozen");
     let host = Host::new(Limits::default()).unwrap();
     let mut repeated = 0;

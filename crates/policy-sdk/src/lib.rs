@@ -40,12 +40,12 @@ pub mod bindings {
     });
 }
 
-mod build;
+mod builders;
 pub mod documented;
 pub mod log;
 #[cfg(all(target_arch = "wasm32", feature = "allocator"))]
 #[allow(unsafe_code)]
-mod memory;
+mod bump_allocator;
 
 pub use bindings::oaat::policy::types::{
     Choice, Decision, Duration, Instant, Item, ItemSettings, Outcome, Request, Run, Standing,

@@ -1,7 +1,7 @@
 //! How a run ended, from what is left of its pod.
 
-use crate::decide::BLACKOUT;
 use crate::mutation::broken;
+use crate::plan::BLACKOUT;
 use crate::pod::{ContainerState, Phase, PodView};
 use oaat_api::text;
 use oaat_api::{RunResult, Stopping, Timestamp};
@@ -27,7 +27,7 @@ pub struct Finished {
 /// ended the run itself.
 pub fn outcome(
     pod: Option<&PodView>,
-    deleted_alive: bool,
+    deleted_while_running: bool,
     stopping: Option<&Stopping>,
     now: Timestamp,
 ) -> Finished {
@@ -37,7 +37,7 @@ pub fn outcome(
         // Or it had just succeeded when it was to be ended, and nobody had heard of that yet.
         let in_time = by_window && pod.phase == Phase::Succeeded && !deleted_before_the_end(pod);
         let untouched = pod.deletion.is_none() || in_time;
-        pod.terminal() && pod.started() && untouched && !deleted_alive
+        pod.terminal() && pod.started() && untouched && !deleted_while_running
     };
     let stopping = stopping.filter(|_| !pod.is_some_and(by_itself));
     let seen = pod.map_or(now, |pod| ended_at(pod, now));
@@ -80,7 +80,7 @@ pub fn outcome(
     };
     let worst = worst(pod);
     let exit_code = worst.as_ref().map(|worst| worst.exit_code);
-    if deleted_alive || deleted_before_the_end(pod) {
+    if deleted_while_running || deleted_before_the_end(pod) {
         return ended(
             RunResult::Failed,
             "PodDeleted",
@@ -104,7 +104,7 @@ pub fn outcome(
                 worst.name, worst.exit_code
             );
             let said = worst.said.lines().next().unwrap_or_default();
-            match text::clean(said, text::LAST_WORDS) {
+            match text::clean(said, text::TERMINATION_MESSAGE) {
                 said if said.is_empty() => {}
                 said => message.push_str(&format!(": {said}")),
             }

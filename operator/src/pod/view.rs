@@ -171,12 +171,12 @@ impl PodView {
         (
             terminal,
             !terminal && self.deletion.is_some(),
-            self.trouble(),
+            self.problem(),
         )
     }
 
     /// What keeps it from starting, if something worth telling does.
-    pub fn trouble(&self) -> Option<String> {
+    pub fn problem(&self) -> Option<String> {
         if self.gated || self.terminal() {
             return None;
         }

@@ -2,7 +2,7 @@
 //! accepted. It stays in use until the next one has passed the checks.
 
 use super::{PolicyRead, Problem, Source};
-use crate::decide::Ruling;
+use crate::plan::PolicySelection;
 use crate::policy_limiter::{PolicyLimiter, finish};
 use kube::runtime::reflector::ObjectRef;
 use oaat_api::{OaatGroup, PolicyInUse, PolicySpec};
@@ -105,28 +105,31 @@ impl PolicyCache {
 
     /// Returns the policy that decides for a group. `read` is the state of the policy that the
     /// group refers to. Returns `None` if its settings must be checked first and no permit is free.
-    pub async fn rule(
+    pub async fn select(
         &self,
         group: &OaatGroup,
         read: Option<PolicyRead>,
         default: &Policy,
         limiter: &PolicyLimiter,
-    ) -> Option<(Ruling, Option<Policy>)> {
+    ) -> Option<(PolicySelection, Option<Policy>)> {
         let uid = group.metadata.uid.as_deref().unwrap_or_default();
         let (Some(spec), Some(source), Some(read)) = (&group.spec.policy, Source::of(group), read)
         else {
             self.forget(uid);
-            return Some((Ruling::by_default(default, None), Some(default.clone())));
+            return Some((
+                PolicySelection::by_default(default, None),
+                Some(default.clone()),
+            ));
         };
         let settings = settings(group, spec);
         let mut memory = self.known(group);
         let fits = |policy: &Policy| match &spec.sha256 {
-            Some(pin) => policy.is(pin).map_err(|error| Problem::from(&error)),
+            Some(pin) => policy.check_pin(pin).map_err(|error| Problem::from(&error)),
             None => Ok(()),
         };
         let problem = match read {
             PolicyRead::Loading(since) => match memory.in_use() {
-                None => return Some((Ruling::loading(since, spec.on_error), None)),
+                None => return Some((PolicySelection::loading(since, spec.on_error), None)),
                 Some((accepted, _)) => {
                     let changed = accepted.settings != settings;
                     changed.then(|| Problem::settings_wait(&source))
@@ -173,16 +176,23 @@ impl PolicyCache {
                     Some(p) if accepted.settings != settings => Some(p.with_old_settings()),
                     other => other,
                 };
-                let ruling = Ruling {
+                let selection = PolicySelection {
                     settings: accepted.settings.group.clone(),
                     items: accepted.settings.items.iter().cloned().collect(),
-                    ..Ruling::by(in_use_of(&accepted.source, &policy), problem, spec.on_error)
+                    ..PolicySelection::by(
+                        in_use_of(&accepted.source, &policy),
+                        problem,
+                        spec.on_error,
+                    )
                 };
-                Some((ruling, Some(policy)))
+                Some((selection, Some(policy)))
             }
             None => {
                 let problem = problem.unwrap_or_else(|| Problem::pinned(&source));
-                Some((Ruling::by_nobody(problem, spec.on_error), None))
+                Some((
+                    PolicySelection::unavailable_selection(problem, spec.on_error),
+                    None,
+                ))
             }
         }
     }

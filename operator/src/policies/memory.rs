@@ -13,7 +13,7 @@ const NAMESPACE: usize = 8 << 20;
 #[derive(Default)]
 pub struct PolicyMemory {
     held: HashMap<(String, String), Held>,
-    uses: u64,
+    references: u64,
 }
 
 struct Held {
@@ -30,11 +30,11 @@ impl PolicyMemory {
     }
 
     fn keep_within(&mut self, namespace: &str, policy: &Policy, each: usize, total: usize) {
-        self.uses += 1;
+        self.references += 1;
         let key = (namespace.to_owned(), policy.digest().to_owned());
         let held = Held {
             policy: policy.clone(),
-            last_use: self.uses,
+            last_use: self.references,
         };
         self.held.insert(key, held);
         while self.size_of(namespace) > each && self.drop_oldest(namespace) {}
@@ -53,10 +53,10 @@ impl PolicyMemory {
 
     /// Marks a policy of a namespace as recently used.
     pub fn touch(&mut self, namespace: &str, digest: &str) {
-        self.uses += 1;
+        self.references += 1;
         let key = (namespace.to_owned(), digest.to_owned());
         if let Some(held) = self.held.get_mut(&key) {
-            held.last_use = self.uses;
+            held.last_use = self.references;
         }
     }
 

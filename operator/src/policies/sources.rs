@@ -290,7 +290,7 @@ impl Sources {
                 drop(known);
                 Ok(State::Ready(policy.downgrade()))
             }
-            Err(error) if error.may_pass() => Err((Problem::from(&error), true)),
+            Err(error) if error.is_transient() => Err((Problem::from(&error), true)),
             Err(error) => Err((Problem::rejected(&error, value), false)),
         }
     }

@@ -4,7 +4,7 @@
 use k8s_openapi::api::core::v1::Pod;
 use oaat_api::ItemsKey;
 use oaat_operator::cluster::{Cluster, ClusterError, GroupRead, TypeRead};
-use oaat_operator::items::News;
+use oaat_operator::item_sources::News;
 use oaat_operator::pod::PodView;
 use oaat_operator::policies::{PolicyRead, Source};
 use serde_json::Value;

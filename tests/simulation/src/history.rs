@@ -361,7 +361,7 @@ impl<'a> History<'a> {
             return false;
         };
         let items = &group.status["items"];
-        if self.faults == Faults::Wishes && self.asked_for() {
+        if self.faults == Faults::Wishes && self.plan_requested_item() {
             return false;
         }
         let listed = match self.faults {
@@ -383,7 +383,7 @@ impl<'a> History<'a> {
     }
 
     /// Whether somebody asked for an item to be run now, and it has not been started since.
-    fn asked_for(&self) -> bool {
+    fn plan_requested_item(&self) -> bool {
         let status = |group: &Group| serde_json::from_value(group.status.clone()).ok();
         self.world.group.as_ref().is_some_and(|group| {
             let status = status(group).unwrap_or_default();

@@ -7,12 +7,12 @@ use crate::world::{GROUP, NAMESPACE, wall};
 use futures::task::{ArcWake, waker};
 use oaat_api::Timestamp;
 use oaat_operator::cluster::ClusterError;
-use oaat_operator::cycle::{Cycle, Outcome};
+use oaat_operator::reconciler::{Reconciler, Outcome};
 use oaat_operator::pod::PodView;
 use oaat_operator::policies::PolicyCache;
 use oaat_operator::policy_limiter::{PolicyLimiter, permits};
-use oaat_operator::recorder::Recorder;
-use oaat_operator::sightings::Sightings;
+use oaat_operator::decision_log::DecisionLog;
+use oaat_operator::last_seen_pods::LastSeenPods;
 use policy_host::Policy;
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -43,7 +43,7 @@ pub struct Replica {
     /// Its requests.
     pub wire: Wire,
     /// What it remembers of pods that ended.
-    pub sightings: Arc<Sightings>,
+    pub last_seen_pods: Arc<LastSeenPods>,
     /// Whether its watch is down.
     pub deaf: bool,
     policies: Arc<PolicyCache>,
@@ -106,7 +106,7 @@ impl Replica {
             leads,
             clock,
             wire: Wire::default(),
-            sightings: Arc::default(),
+            last_seen_pods: Arc::default(),
             deaf: false,
             policies: Arc::default(),
             known: HashMap::new(),
@@ -124,17 +124,17 @@ impl Replica {
             self.again = true;
             return false;
         }
-        let (wire, sightings) = (self.wire.clone(), self.sightings.clone());
+        let (wire, last_seen_pods) = (self.wire.clone(), self.last_seen_pods.clone());
         let (policies, default, leads) = (self.policies.clone(), default.clone(), self.leads);
         self.clocks = (i64::MAX, i64::MIN);
         self.look = Some(Box::pin(async move {
-            let cycle = Cycle {
+            let cycle = Reconciler {
                 cluster: &wire,
-                sightings: &sightings,
+                last_seen_pods: &last_seen_pods,
                 default: &default,
                 policies: &policies,
                 limiter: &PolicyLimiter::new(permits(), unbounded_channel().0),
-                recorder: &Recorder::default(),
+                recorder: &DecisionLog::default(),
                 image: Some("oaat-operator"),
                 leads,
                 retry_floor: floor,
@@ -205,7 +205,7 @@ impl Replica {
         let before = self.known.remove(&pod.uid);
         let was_over = before.as_ref().is_some_and(|known| known.1);
         if !was_over {
-            self.sightings.saw(NAMESPACE, GROUP, pod.clone());
+            self.last_seen_pods.saw(NAMESPACE, GROUP, pod.clone());
         }
         if gone {
             return (!was_over).then_some(1);

@@ -41,7 +41,7 @@ pub struct Truth {
     /// The pod and its container are gone, or have ended for the server as well.
     pub gone: bool,
     /// When somebody asked for its deletion before its container had ended.
-    pub deleted_alive: Option<u64>,
+    pub deleted_while_running: Option<u64>,
     /// And that was the namespace controller, and nobody before it.
     pub with_namespace: bool,
     /// It prints a list of items, and is no run.
@@ -299,7 +299,7 @@ impl World {
             return;
         };
         if !view.terminal() && truth.ended.is_none() && !truth.evicted {
-            truth.deleted_alive.get_or_insert(self.now);
+            truth.deleted_while_running.get_or_insert(self.now);
         }
         // What no node has goes at once.
         if !truth.bound {
@@ -319,7 +319,7 @@ impl World {
 
     /// The namespace controller asks for a pod's deletion.
     pub fn delete_with_namespace(&mut self, uid: &str) {
-        let alive = |world: &Self| world.truth.get(uid)?.deleted_alive;
+        let alive = |world: &Self| world.truth.get(uid)?.deleted_while_running;
         let before = alive(self).is_some();
         self.delete(uid);
         let after = alive(self).is_some();

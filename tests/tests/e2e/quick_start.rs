@@ -78,16 +78,16 @@ async fn the_readmes_quick_start_works_as_it_stands_there() -> Result<()> {
         "name",
     ];
     assert!(!world.kubectl(&label).await?.trim().is_empty());
-    the_readmes_request_is_heeded(&world).await
+    the_request_of_the_reference_is_processed(&world).await
 }
 
-/// The command by which the README has items run now, and what is read of it the day after.
-async fn the_readmes_request_is_heeded(world: &World) -> Result<()> {
-    let command = readme::text()?;
-    let command = command
+/// Runs the command for a request to run items now from docs/reference.md.
+async fn the_request_of_the_reference_is_processed(world: &World) -> Result<()> {
+    let reference = std::fs::read_to_string(operator::root().join("docs/reference.md"))?;
+    let command = reference
         .lines()
         .find_map(|line| line.strip_prefix("$ kubectl annotate"))
-        .context("the README has no such command any more")?;
+        .context("docs/reference.md has no such command")?;
     let (words, value) = command.split_once('=').context("no annotation in it")?;
     let annotation = format!(
         "{}={}",

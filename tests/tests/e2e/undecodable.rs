@@ -88,7 +88,7 @@ async fn an_object_that_cannot_be_decoded_is_reported_and_others_are_unaffected(
         })
         .await?;
     assert!(
-        message(&reported).contains("\"soon\" is no time"),
+        message(&reported).contains("\"soon\" is not an RFC 3339 time"),
         "{}",
         message(&reported)
     );

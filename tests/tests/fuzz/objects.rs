@@ -5,8 +5,8 @@ use hostile_policies::{mutated, mutated_text, soup};
 use oaat_api::validate::{PAUSED, suspended, validate};
 use oaat_api::{OaatGroup, OaatType, Timestamp};
 use oaat_operator::cluster::TypeRead;
-use oaat_operator::decide::{CurrentPod, Observed, settle};
-use oaat_operator::items::Listing;
+use oaat_operator::plan::{CurrentPod, GroupSnapshot, plan_group};
+use oaat_operator::item_sources::SourceLists;
 use oaat_operator::run_now;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -45,15 +45,15 @@ fn used() -> Value {
     })
 }
 
-fn observed(group: OaatGroup) -> Observed {
-    Observed {
+fn observed(group: OaatGroup) -> GroupSnapshot {
+    GroupSnapshot {
         now: NOW,
         group,
-        listing: Listing::default(),
+        listing: SourceLists::default(),
         uid: "u".into(),
         pods: Vec::new(),
         current: CurrentPod::None,
-        deleted_alive: false,
+        deleted_while_running: false,
         ends: false,
         type_: TypeRead::Missing,
         leads: false,
@@ -67,7 +67,7 @@ fn settled(group: OaatGroup) -> Result<(), TestCaseError> {
     if let Err(problems) = &valid {
         prop_assert!(problems.iter().all(|error| error.to_string().len() < WORDS));
     }
-    let plan = settle(&observed(group), &valid);
+    let plan = plan_group(&observed(group), &valid);
     for condition in &plan.status.conditions {
         prop_assert!(!condition.reason.is_empty());
         // What the API server takes of a message.
@@ -184,7 +184,7 @@ fn noted(text: &str) -> Result<bool, TestCaseError> {
     group.metadata.annotations = Some(annotations.into());
     let _ = suspended(&group);
     let mut status = group.status.clone().unwrap_or_default();
-    run_now::heed(&group, &mut status, NOW);
+    run_now::process(&group, &mut status, NOW);
     let problem = status
         .run_now
         .as_ref()
@@ -194,7 +194,7 @@ fn noted(text: &str) -> Result<bool, TestCaseError> {
         "{problem:?}"
     );
     let once = status.clone();
-    prop_assert_eq!(run_now::heed(&group, &mut status, NOW), None);
+    prop_assert_eq!(run_now::process(&group, &mut status, NOW), None);
     prop_assert_eq!(&once, &status);
     prop_assert!(run_now::waiting(&group, &status).is_none_or(|words| words.len() < 2_048));
     Ok(problem.is_some())

@@ -6,7 +6,7 @@ use oaat_api::json_path::JsonPath;
 use oaat_api::validate::{MAX_BYTES, MAX_ITEM, MAX_ITEMS, validate};
 use oaat_api::windows;
 use oaat_api::{BlackoutWindow, OaatGroupSpec, Timestamp};
-use oaat_operator::items::{at_path, list};
+use oaat_operator::item_sources::{at_path, list};
 use proptest::prelude::*;
 use serde_json::json;
 

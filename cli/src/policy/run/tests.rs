@@ -5,23 +5,23 @@ fn policy() -> &'static Policy {
     static POLICY: std::sync::OnceLock<Policy> = std::sync::OnceLock::new();
     POLICY.get_or_init(|| {
         let host = Host::new(Limits::default()).unwrap();
-        host.load(crate::policy::testing::default_policy(), None)
+        host.load(crate::policy::test_fixtures::default_policy(), None)
             .unwrap()
     })
 }
 
-fn decided(request: &str, json: bool) -> Result<String, String> {
+fn output(request: &str, json: bool) -> Result<String, String> {
     let request = policy_cases::request(request).unwrap();
-    decide(policy(), &request, json).unwrap()
+    evaluate(policy(), &request, json).unwrap()
 }
 
 #[test]
-fn a_decision_is_explained_item_by_item() {
-    let said = decided(
+fn evaluate_explains_the_decision_per_item() {
+    let text = output(
         "items: [{name: a, lastSuccess: 50m ago}, {name: b, lastSuccess: 2h ago}, {name: c, held: true}]",
         false,
     );
-    let said = said.unwrap();
+    let text = text.unwrap();
     let expected = "\
 run b
 note: the only item that is due
@@ -30,39 +30,39 @@ note: the only item that is due
 > b     ready
   c     ready, held
 fuel: ";
-    assert!(said.starts_with(expected), "{said}");
-    assert!(said.contains(" of 10150000\ntime: "), "{said}");
+    assert!(text.starts_with(expected), "{text}");
+    assert!(text.contains(" of 10150000\ntime: "), "{text}");
 }
 
 #[test]
-fn waiting_is_explained_too() {
-    let said = decided("items: [{name: a, lastSuccess: 50m ago}]", false).unwrap();
+fn evaluate_explains_a_wait() {
+    let text = output("items: [{name: a, lastSuccess: 50m ago}]", false).unwrap();
     assert!(
-        said.starts_with("wait until 2026-01-01T12:10:00Z (in 10m)\n"),
-        "{said}"
+        text.starts_with("wait until 2026-01-01T12:10:00Z (in 10m)\n"),
+        "{text}"
     );
 }
 
 #[test]
-fn the_raw_decision_is_json() {
-    let json = decided("items: [{name: a, lastSuccess: 1s ago}, b]", true).unwrap();
+fn evaluate_prints_the_decision_as_json() {
+    let json = output("items: [{name: a, lastSuccess: 1s ago}, b]", true).unwrap();
     let decision: policy_host::Decision = serde_json::from_str(&json).unwrap();
     assert_eq!(decision.chosen(), Some(1));
     assert_eq!(decision.verdicts.len(), 2);
 }
 
 #[test]
-fn refused_settings_are_told_and_nothing_is_decided() {
+fn evaluate_reports_rejected_settings_without_a_decision() {
     for request in [
         "{settings: {base: 1m}, items: [a]}",
         "items: [{name: a, settings: {w: 1}}]",
     ] {
-        let said = decided(request, false).unwrap_err();
+        let text = output(request, false).unwrap_err();
         assert!(
-            said.starts_with(
-                "SettingsRejected: the policy says: the default policy takes no settings"
+            text.starts_with(
+                "SettingsRejected: the policy rejected the settings: the default policy takes no settings"
             ),
-            "{said}"
+            "{text}"
         );
     }
 }

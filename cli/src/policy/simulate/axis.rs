@@ -1,4 +1,4 @@
-//! Times and durations as people read them, and where a time axis has its ticks.
+//! Formats times and durations for people, and computes the ticks of a time axis.
 
 use chrono::{DateTime, Datelike, Months, Timelike, Utc};
 use policy_host::Instant;
@@ -6,17 +6,17 @@ use policy_host::Instant;
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
-/// The first Monday after the time that instants are counted from.
+/// The first Monday after the epoch.
 const MONDAY: i64 = 4 * DAY;
 
-/// A place on the axis that has a name.
+/// A labelled tick of the axis.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Tick {
     pub at: Instant,
     pub label: String,
 }
 
-/// Distances between ticks: milliseconds up to two weeks, months beyond.
+/// The distances between ticks up to two weeks, in milliseconds.
 const STEPS: [i64; 17] = [
     1_000,
     5_000,
@@ -36,13 +36,14 @@ const STEPS: [i64; 17] = [
     7 * DAY,
     14 * DAY,
 ];
+/// The distances between ticks beyond two weeks, in months.
 const MONTHS: [u32; 6] = [1, 3, 6, 12, 60, 120];
 
-/// Ticks at round times (UTC) from `start` to before `end`, about `most` at most.
-pub(crate) fn ticks(start: Instant, end: Instant, most: usize) -> Vec<Tick> {
-    let most = most.max(1) as i64;
+/// Returns about `max` ticks at round times (UTC), from `start` to before `end`.
+pub(crate) fn ticks(start: Instant, end: Instant, max: usize) -> Vec<Tick> {
+    let max = max.max(1) as i64;
     let length = end.saturating_sub(start);
-    if let Some(step) = STEPS.into_iter().find(|step| length / step <= most) {
+    if let Some(step) = STEPS.into_iter().find(|step| length / step <= max) {
         let origin = if step % (7 * DAY) == 0 { MONDAY } else { 0 };
         let first = start + (origin - start).rem_euclid(step);
         let all = std::iter::successors(Some(first), |at| Some(at + step));
@@ -56,12 +57,12 @@ pub(crate) fn ticks(start: Instant, end: Instant, most: usize) -> Vec<Tick> {
     }
     let months = MONTHS
         .into_iter()
-        .find(|months| length / (i64::from(*months) * 30 * DAY) <= most)
+        .find(|months| length / (i64::from(*months) * 30 * DAY) <= max)
         .unwrap_or(120);
-    by_months(start, end, months)
+    monthly_ticks(start, end, months)
 }
 
-fn by_months(start: Instant, end: Instant, months: u32) -> Vec<Tick> {
+fn monthly_ticks(start: Instant, end: Instant, months: u32) -> Vec<Tick> {
     let beginning = |at: DateTime<Utc>| {
         let year = at.date_naive().with_day(1)?.with_month(1)?;
         let year = match months {
@@ -99,24 +100,24 @@ fn time(at: Instant) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_millis(at)
 }
 
-/// A time to the minute, for people.
-pub(crate) fn minute(at: Instant) -> String {
+/// Formats a time to the minute.
+pub(crate) fn format_minute(at: Instant) -> String {
     time(at).map_or_else(
         || at.to_string(),
         |at| at.format("%Y-%m-%d %H:%M").to_string(),
     )
 }
 
-/// A time in the form of RFC 3339.
-pub(crate) fn exact(at: Instant) -> String {
+/// Formats a time as RFC 3339.
+pub(crate) fn format_exact(at: Instant) -> String {
     time(at).map_or_else(
         || at.to_string(),
         |at| at.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true),
     )
 }
 
-/// A duration by its two largest units, rounded down.
-pub(crate) fn brief(millis: u64) -> String {
+/// Formats a duration with its two largest units, rounded down.
+pub(crate) fn format_brief(millis: u64) -> String {
     let seconds = millis / 1_000;
     let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
     let Some(first) = units.iter().position(|(_, unit)| seconds >= *unit) else {
@@ -150,7 +151,7 @@ mod tests {
 
     #[test]
     fn ticks_are_at_round_times() {
-        for (from, to, most, expected) in [
+        for (from, to, max, expected) in [
             (
                 "2026-01-01T00:00:00Z",
                 "2026-01-03T00:00:00Z",
@@ -194,7 +195,7 @@ mod tests {
                 "2030, 2040, 2050, 2060, 2070, 2080, 2090, 2100, 2110, 2120",
             ),
         ] {
-            let ticks = ticks(at(from), at(to), most);
+            let ticks = ticks(at(from), at(to), max);
             let labels: Vec<_> = ticks.into_iter().map(|tick| tick.label).collect();
             assert_eq!(labels.join(", "), expected);
         }
@@ -205,18 +206,18 @@ mod tests {
         fn ticks_are_in_order_in_range_and_few(
             start in -4_000_000_000_000_i64..4_000_000_000_000,
             length in 1_i64..3_155_760_000_000,
-            most in 1_usize..20,
+            max in 1_usize..20,
         ) {
             let end = start + length;
-            let ticks = ticks(start, end, most);
+            let ticks = ticks(start, end, max);
             prop_assert!(ticks.iter().all(|tick| (start..end).contains(&tick.at)));
             prop_assert!(ticks.windows(2).all(|pair| pair[0].at < pair[1].at));
-            prop_assert!(ticks.len() <= most + 2 || length > 110 * 365 * DAY / 12 * most as i64);
+            prop_assert!(ticks.len() <= max + 2 || length > 110 * 365 * DAY / 12 * max as i64);
         }
     }
 
     #[test]
-    fn durations_are_brief() {
+    fn durations_are_formatted_with_two_units() {
         for (millis, text) in [
             (0, "0"),
             (999, "999ms"),
@@ -226,9 +227,9 @@ mod tests {
             (90_000_000, "1d 1h"),
             (10 * 86_400_000 + 59_000, "10d"),
         ] {
-            assert_eq!(brief(millis), text);
+            assert_eq!(format_brief(millis), text);
         }
-        assert_eq!(minute(0), "1970-01-01 00:00");
-        assert_eq!(exact(1500), "1970-01-01T00:00:01.500Z");
+        assert_eq!(format_minute(0), "1970-01-01 00:00");
+        assert_eq!(format_exact(1500), "1970-01-01T00:00:01.500Z");
     }
 }

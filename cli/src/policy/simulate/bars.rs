@@ -1,26 +1,33 @@
-//! Which bars a picture of runs has: what is too close to tell apart becomes one, so that
-//! their number is bounded by the width of the picture and not by that of the runs.
+//! Computes the bars of a timeline. Runs that are too close to be told apart share a bar, so the
+//! width of the timeline bounds the number of bars.
 
-use super::world::{End, Run};
+use super::simulator::{Run, RunOutcome};
 use policy_host::Instant;
 
-/// The narrowest bar.
-const NARROWEST: f64 = 1.5;
-/// Bars with less between them become one.
-const GAP: f64 = 0.4;
+/// The minimum width of a bar.
+const MIN_WIDTH: f64 = 1.5;
+/// The minimum gap between bars. Closer bars are merged.
+const MIN_GAP: f64 = 0.4;
 
-/// What a bar stands for.
+/// The horizontal extent of a shape.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Extent {
+    pub left: f64,
+    pub right: f64,
+}
+
+/// The outcome of the runs that a bar represents.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Kind {
     Succeeded,
     Failed,
-    /// Runs of which some succeeded and some failed.
+    /// Some runs succeeded and some failed.
     Both,
     Unfinished,
 }
 
 impl Kind {
-    /// The name of its style.
+    /// The CSS class.
     pub fn class(self) -> &'static str {
         match self {
             Self::Succeeded => "succeeded",
@@ -30,8 +37,8 @@ impl Kind {
         }
     }
 
-    /// What it says of a run.
-    pub fn words(self) -> &'static str {
+    /// The text for the tooltip.
+    pub fn description(self) -> &'static str {
         match self {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
@@ -41,47 +48,46 @@ impl Kind {
     }
 }
 
-/// One or several runs of an item.
+/// A bar that represents one or more runs of an item.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Bar {
-    /// Left edge.
-    pub from: f64,
-    /// Right edge.
-    pub to: f64,
+    pub extent: Extent,
     pub kind: Kind,
     pub runs: usize,
     pub started: Instant,
     pub finished: Instant,
 }
 
-/// The bars of an item's runs, which come in the order of time.
+/// Returns the bars for the runs of an item. The runs must be in order.
 pub(crate) fn bars(runs: &[&Run], x: impl Fn(Instant) -> f64) -> Vec<Bar> {
     let mut bars: Vec<Bar> = vec![];
     for run in runs {
-        let from = x(run.started);
-        let to = x(run.finished).max(from + NARROWEST);
-        let kind = match run.end {
-            End::Succeeded => Kind::Succeeded,
-            End::Failed => Kind::Failed,
-            End::Unfinished => Kind::Unfinished,
+        let left = x(run.started);
+        let right = x(run.finished).max(left + MIN_WIDTH);
+        let kind = match run.outcome {
+            RunOutcome::Succeeded => Kind::Succeeded,
+            RunOutcome::Failed => Kind::Failed,
+            RunOutcome::Unfinished => Kind::Unfinished,
         };
-        // Different ones may touch each other, but not be upon each other.
-        let close = |bar: &Bar| match bar.kind == kind {
-            true => from < bar.to + GAP,
-            false => from + GAP < bar.to && kind != Kind::Unfinished,
+        // Bars of different kinds may touch, but must not overlap.
+        let is_close = |bar: &Bar| {
+            if bar.kind == kind {
+                left < bar.extent.right + MIN_GAP
+            } else {
+                left + MIN_GAP < bar.extent.right && kind != Kind::Unfinished
+            }
         };
-        match bars.last_mut().filter(|bar| close(bar)) {
+        match bars.last_mut().filter(|bar| is_close(bar)) {
             Some(bar) => {
                 if bar.kind != kind {
                     bar.kind = Kind::Both;
                 }
-                bar.to = bar.to.max(to);
+                bar.extent.right = bar.extent.right.max(right);
                 bar.runs += 1;
                 bar.finished = run.finished;
             }
             None => bars.push(Bar {
-                from,
-                to,
+                extent: Extent { left, right },
                 kind,
                 runs: 1,
                 started: run.started,
@@ -92,20 +98,25 @@ pub(crate) fn bars(runs: &[&Run], x: impl Fn(Instant) -> f64) -> Vec<Bar> {
     bars
 }
 
-/// Periods, which come in the order of time, without those that cannot be seen.
-pub(crate) fn joined(
+/// Merges adjacent periods, and drops those that are too short to be seen. The periods must be in
+/// order.
+pub(crate) fn merged_periods(
     periods: &[(Instant, Instant)],
     x: impl Fn(Instant) -> f64,
-) -> Vec<(f64, f64)> {
-    let mut joined: Vec<(f64, f64)> = vec![];
-    let seen = periods.iter().map(|(from, to)| (x(*from), x(*to)));
-    for (from, to) in seen.filter(|(from, to)| to - from >= GAP) {
-        match joined.last_mut().filter(|last| from < last.1 + GAP) {
-            Some(last) => last.1 = last.1.max(to),
-            None => joined.push((from, to)),
+) -> Vec<Extent> {
+    let mut merged: Vec<Extent> = vec![];
+    let extents = periods.iter().map(|(from, to)| Extent {
+        left: x(*from),
+        right: x(*to),
+    });
+    for extent in extents.filter(|extent| extent.right - extent.left >= MIN_GAP) {
+        let last = merged.last_mut();
+        match last.filter(|last| extent.left < last.right + MIN_GAP) {
+            Some(last) => last.right = last.right.max(extent.right),
+            None => merged.push(extent),
         }
     }
-    joined
+    merged
 }
 
 #[cfg(test)]
@@ -113,12 +124,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn run(started: i64, finished: i64, end: End) -> Run {
+    fn run(started: i64, finished: i64, outcome: RunOutcome) -> Run {
         Run {
             item: 0,
             started,
             finished,
-            end,
+            outcome,
             note: None,
         }
     }
@@ -128,8 +139,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_close_becomes_one() {
-        use End::*;
+    fn runs_that_are_too_close_share_a_bar() {
+        use RunOutcome::*;
         let runs = [
             run(0, 10, Succeeded),
             run(10, 20, Succeeded),
@@ -156,30 +167,31 @@ mod tests {
     }
 
     #[test]
-    fn periods_that_cannot_be_seen_are_left_out() {
+    fn invisible_periods_are_dropped() {
         let periods = [(0, 0), (10, 20), (20, 30), (50, 51), (60, 90)];
+        let extent = |left, right| Extent { left, right };
         assert_eq!(
-            joined(&periods, |at| at as f64 / 10.0),
-            [(1.0, 3.0), (6.0, 9.0)]
+            merged_periods(&periods, |at| at as f64 / 10.0),
+            [extent(1.0, 3.0), extent(6.0, 9.0)]
         );
     }
 
     proptest! {
         #[test]
-        fn bars_are_few_and_stand_for_all_runs(
+        fn bars_are_few_and_represent_all_runs(
             steps in proptest::collection::vec((0_i64..50, 0_i64..50, any::<bool>()), 0..500),
         ) {
             let mut at = 0;
             let mut runs = vec![];
-            for (gap, took, well) in steps {
-                let end = if well { End::Succeeded } else { End::Failed };
-                runs.push(run(at + gap, at + gap + took, end));
+            for (gap, took, succeeded) in steps {
+                let outcome = if succeeded { RunOutcome::Succeeded } else { RunOutcome::Failed };
+                runs.push(run(at + gap, at + gap + took, outcome));
                 at += gap + took;
             }
             let bars = drawn(&runs, 100.0 / (at + 1) as f64);
             prop_assert_eq!(bars.iter().map(|bar| bar.runs).sum::<usize>(), runs.len());
-            prop_assert!(bars.len() as f64 <= 100.0 / (NARROWEST - GAP) + 1.0, "{}", bars.len());
-            prop_assert!(bars.windows(2).all(|pair| pair[0].from < pair[1].from));
+            prop_assert!(bars.len() as f64 <= 100.0 / (MIN_WIDTH - MIN_GAP) + 1.0, "{}", bars.len());
+            prop_assert!(bars.windows(2).all(|pair| pair[0].extent.left < pair[1].extent.left));
         }
     }
 }

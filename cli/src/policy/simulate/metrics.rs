@@ -1,70 +1,67 @@
-//! What a history comes to, in figures.
+//! Computes the metrics of a simulation.
 
 use super::scenario::{Item, Scenario};
-use super::world::{End, History, Run};
+use super::simulator::{History, Run, RunOutcome};
 use policy_host::Instant;
 use serde::Serialize;
 
-/// An item starves when it is due for more than so many times its frequency without being
-/// started.
-const STARVES: u64 = 3;
+/// An item starves if its longest wait exceeds this multiple of its frequency.
+const STARVATION_FACTOR: u64 = 3;
 
-/// All figures of a simulation. Durations are in milliseconds.
+/// The metrics of a simulation. Durations are in milliseconds.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Figures {
-    /// The share of the time in which an item ran.
+pub(crate) struct Metrics {
+    /// The fraction of the time in which an item ran.
     pub utilisation: f64,
-    /// The time in which none did.
+    /// The time in which no item ran.
     pub idle_ms: u64,
-    /// How often the policy was asked.
+    /// The number of evaluations.
     pub decisions: u64,
-    /// How often it gave no decision.
+    /// The number of evaluations without a decision.
     pub errors: u64,
-    /// Fuel of an evaluation, on average.
+    /// The mean fuel of an evaluation.
     pub fuel_mean: u64,
-    /// Fuel of the hungriest evaluation.
+    /// The maximum fuel of an evaluation.
     pub fuel_max: u64,
     /// The items, in the order of the list.
-    pub items: Vec<ItemFigures>,
+    pub items: Vec<ItemMetrics>,
 }
 
-/// The figures of one item.
+/// The metrics of an item.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct ItemFigures {
+pub(crate) struct ItemMetrics {
     pub name: String,
-    /// Starts.
+    /// The number of starts.
     pub runs: usize,
     pub succeeded: usize,
     pub failed: usize,
-    /// 1 if it was running at the end.
+    /// 1 if it was running at the end, else 0.
     pub unfinished: usize,
-    /// The longest time without a success: between the time it joined, the ends of its
-    /// successful runs, and the end.
+    /// The longest time without a success, from when it joins to the end of the simulation.
     pub longest_gap_ms: u64,
-    /// How late it was, each time that it was due: from then to the start of the run that
-    /// next succeeded, or to the end where none did; 0 where that run started before.
+    /// The mean lateness: the time from when it is due to the start of the next run that succeeds,
+    /// or to the end. 0 if that run started earlier.
     pub late_mean_ms: u64,
-    /// The same, at worst.
+    /// The maximum lateness.
     pub late_max_ms: u64,
     /// The time for which it ran.
     pub busy_ms: u64,
-    /// Its share of the time in which an item ran.
+    /// Its fraction of the time in which any item ran.
     pub busy_share: f64,
-    /// The longest time for which it could have been started and was not: due, and its
-    /// cool-off over.
+    /// The longest time for which it was due, not in its cool-off, and not started.
     pub longest_wait_ms: u64,
-    /// That was more than three times its frequency (or it is needed once and was never
-    /// started).
+    /// Whether the longest wait exceeds three times its frequency. An item that is needed once
+    /// starves if it was never started.
     pub starved: bool,
-    /// The periods behind the lateness, from when it was due.
+    /// The periods in which it was late.
     #[serde(skip)]
     pub late: Vec<(Instant, Instant)>,
 }
 
-impl Figures {
-    /// Works them out.
+impl Metrics {
+    /// Computes the metrics of a history.
     pub fn of(scenario: &Scenario, history: &History) -> Self {
         let mut runs: Vec<Vec<&Run>> = vec![vec![]; scenario.items.len()];
         for run in &history.runs {
@@ -74,25 +71,25 @@ impl Figures {
         let busy: u64 = runs.iter().map(|runs| lengths(runs)).sum();
         let length = history.end.abs_diff(scenario.start);
         let item = |(item, runs): (&Item, &Vec<&Run>)| {
-            let count = |end| runs.iter().filter(|run| run.end == end).count();
-            let late = late(item, runs, history.end);
-            let each = late.iter().map(|(due, until)| until.abs_diff(*due));
+            let count = |outcome| runs.iter().filter(|run| run.outcome == outcome).count();
+            let late = late_periods(item, runs, history.end);
+            let lateness = late.iter().map(|(due, until)| until.abs_diff(*due));
             let longest_wait_ms = longest_wait(item, runs, history.end);
             let busy_ms = lengths(runs);
-            ItemFigures {
+            ItemMetrics {
                 name: item.name.clone(),
                 runs: runs.len(),
-                succeeded: count(End::Succeeded),
-                failed: count(End::Failed),
-                unfinished: count(End::Unfinished),
+                succeeded: count(RunOutcome::Succeeded),
+                failed: count(RunOutcome::Failed),
+                unfinished: count(RunOutcome::Unfinished),
                 longest_gap_ms: longest_gap(item, runs, history.end),
-                late_mean_ms: each.clone().sum::<u64>() / (late.len() as u64).max(1),
-                late_max_ms: each.max().unwrap_or(0),
+                late_mean_ms: lateness.clone().sum::<u64>() / (late.len() as u64).max(1),
+                late_max_ms: lateness.max().unwrap_or(0),
                 busy_ms,
                 busy_share: ratio(busy_ms, busy),
                 longest_wait_ms,
                 starved: match item.frequency {
-                    Some(frequency) => longest_wait_ms > frequency.saturating_mul(STARVES),
+                    Some(frequency) => longest_wait_ms > frequency.saturating_mul(STARVATION_FACTOR),
                     None => longest_wait_ms > 0 && runs.is_empty(),
                 },
                 late,
@@ -114,19 +111,19 @@ fn ratio(part: u64, whole: u64) -> f64 {
     part as f64 / whole.max(1) as f64
 }
 
-/// From one time to another, or nothing where the other comes first.
+/// Returns the time between two instants, or 0 if `to` is earlier.
 fn between(from: Instant, to: Instant) -> u64 {
     u64::try_from(to.saturating_sub(from)).unwrap_or(0)
 }
 
-/// When an item is due again after a success.
+/// Returns when an item is due again after a success.
 fn due_after(item: &Item, success: Instant) -> Instant {
-    let again = |frequency| success.saturating_add_unsigned(frequency);
-    item.frequency.map_or(Instant::MAX, again)
+    let next = |frequency| success.saturating_add_unsigned(frequency);
+    item.frequency.map_or(Instant::MAX, next)
 }
 
 fn longest_gap(item: &Item, runs: &[&Run], end: Instant) -> u64 {
-    let successes = runs.iter().filter(|run| run.end == End::Succeeded);
+    let successes = runs.iter().filter(|run| run.outcome == RunOutcome::Succeeded);
     let mut longest = 0;
     let mut last = item.joins;
     for at in successes.map(|run| run.finished).chain([end]) {
@@ -136,15 +133,15 @@ fn longest_gap(item: &Item, runs: &[&Run], end: Instant) -> u64 {
     longest
 }
 
-/// The periods from when an item was due to the start of the run that next succeeded; empty
-/// ones where that start came before. A run that is not at its end may yet succeed.
-fn late(item: &Item, runs: &[&Run], end: Instant) -> Vec<(Instant, Instant)> {
+/// Returns the periods from when an item was due to the start of the next run that succeeded. A
+/// period is empty if that run started earlier. An unfinished run is assumed to succeed.
+fn late_periods(item: &Item, runs: &[&Run], end: Instant) -> Vec<(Instant, Instant)> {
     let mut due = item.joins;
     let mut late = vec![];
-    for run in runs.iter().filter(|run| run.end != End::Failed) {
+    for run in runs.iter().filter(|run| run.outcome != RunOutcome::Failed) {
         late.push((due, run.started.max(due)));
-        due = match run.end {
-            End::Succeeded => due_after(item, run.finished),
+        due = match run.outcome {
+            RunOutcome::Succeeded => due_after(item, run.finished),
             _ => Instant::MAX,
         };
     }
@@ -157,19 +154,19 @@ fn late(item: &Item, runs: &[&Run], end: Instant) -> Vec<(Instant, Instant)> {
 
 fn longest_wait(item: &Item, runs: &[&Run], end: Instant) -> u64 {
     let mut longest = 0;
-    let (mut due, mut could) = (item.joins, item.joins);
+    let (mut due, mut eligible) = (item.joins, item.joins);
     for run in runs {
-        longest = longest.max(between(could, run.started));
-        could = match run.end {
-            End::Succeeded => {
+        longest = longest.max(between(eligible, run.started));
+        eligible = match run.outcome {
+            RunOutcome::Succeeded => {
                 due = due_after(item, run.finished);
                 due
             }
-            End::Failed => due.max(run.finished.saturating_add_unsigned(item.cool_off)),
-            End::Unfinished => Instant::MAX,
+            RunOutcome::Failed => due.max(run.finished.saturating_add_unsigned(item.cool_off)),
+            RunOutcome::Unfinished => Instant::MAX,
         };
     }
-    longest.max(between(could, end))
+    longest.max(between(eligible, end))
 }
 
 #[cfg(test)]
@@ -178,16 +175,16 @@ mod tests {
 
     const MINUTE: i64 = 60_000;
 
-    /// Figures of item `a`, whose runs are given in minutes from the start.
-    fn figures(more: &str, runs: &[(i64, i64, End)]) -> ItemFigures {
-        let text = format!("{{length: 100m, items: [{{name: a, duration: 1m, {more}}}]}}");
+    /// Returns the metrics of item `a`. Its runs are given in minutes from the start.
+    fn item_metrics(fields: &str, runs: &[(i64, i64, RunOutcome)]) -> ItemMetrics {
+        let text = format!("{{length: 100m, items: [{{name: a, duration: 1m, {fields}}}]}}");
         let scenario = Scenario::parse(&text).unwrap();
         let at = |minutes| scenario.start + minutes * MINUTE;
-        let runs = runs.iter().map(|(started, finished, end)| Run {
+        let runs = runs.iter().map(|(started, finished, outcome)| Run {
             item: 0,
             started: at(*started),
             finished: at(*finished),
-            end: *end,
+            outcome: *outcome,
             note: None,
         });
         let history = History {
@@ -195,14 +192,14 @@ mod tests {
             end: scenario.end,
             ..History::default()
         };
-        Figures::of(&scenario, &history).items.remove(0)
+        Metrics::of(&scenario, &history).items.remove(0)
     }
 
     #[test]
-    fn gaps_lateness_and_waits() {
-        use End::*;
-        // (item, runs, [longest gap, mean and most lateness, longest wait] in minutes, starved)
-        for (more, runs, minutes, starved) in [
+    fn metrics_have_gaps_lateness_and_waits() {
+        use RunOutcome::*;
+        // (item, runs, [longest gap, mean lateness, maximum lateness, longest wait] in minutes, starved)
+        for (fields, runs, minutes, starved) in [
             // Never ran.
             ("frequency: 10m", &[][..], [100, 100, 100, 100], true),
             ("frequency: 50m", &[][..], [100, 100, 100, 100], false),
@@ -221,14 +218,14 @@ mod tests {
                 [50, 15, 30, 30],
                 false,
             ),
-            // Before it was due: not late.
+            // Started before it was due: not late.
             (
                 "frequency: 90m",
                 &[(0, 10, Succeeded), (50, 60, Succeeded)][..],
                 [50, 0, 0, 0],
                 false,
             ),
-            // Failures: late until the run that succeeds, but the wait ends with each start.
+            // Failures: late until the run that succeeds, but each start ends the wait.
             (
                 "frequency: 60m, coolOff: 5m",
                 &[
@@ -240,7 +237,7 @@ mod tests {
                 [61, 12, 25, 10],
                 false,
             ),
-            // A failure of an item that was not due leaves its due time.
+            // A failure of an item that is not due does not change when it is due.
             (
                 "frequency: 60m",
                 &[(0, 10, Succeeded), (20, 30, Failed)][..],
@@ -254,7 +251,7 @@ mod tests {
                 [100, 60, 60, 60],
                 true,
             ),
-            // Once is enough.
+            // One success is enough.
             (
                 "frequency: once",
                 &[(4, 10, Succeeded)][..],
@@ -262,36 +259,36 @@ mod tests {
                 false,
             ),
         ] {
-            let f = figures(more, runs);
-            let given = [
+            let f = item_metrics(fields, runs);
+            let actual = [
                 f.longest_gap_ms,
                 f.late_mean_ms,
                 f.late_max_ms,
                 f.longest_wait_ms,
             ];
-            assert_eq!(given.map(|ms| ms / 60_000), minutes, "{more} {runs:?}");
-            assert_eq!(f.starved, starved, "{more} {runs:?}");
+            assert_eq!(actual.map(|ms| ms / 60_000), minutes, "{fields} {runs:?}");
+            assert_eq!(f.starved, starved, "{fields} {runs:?}");
         }
     }
 
     #[test]
-    fn shares_of_the_time() {
+    fn metrics_have_fractions_of_the_time() {
         let scenario = Scenario::parse(
             "{length: 100m, items: [{name: a, duration: 1m}, {name: b, duration: 1m}]}",
         )
         .unwrap();
-        let run = |item, from: i64, to: i64, end| Run {
+        let run = |item, from: i64, to: i64, outcome| Run {
             item,
             started: scenario.start + from * MINUTE,
             finished: scenario.start + to * MINUTE,
-            end,
+            outcome,
             note: None,
         };
         let history = History {
             runs: vec![
-                run(0, 0, 10, End::Succeeded),
-                run(1, 10, 20, End::Failed),
-                run(0, 80, 100, End::Unfinished),
+                run(0, 0, 10, RunOutcome::Succeeded),
+                run(1, 10, 20, RunOutcome::Failed),
+                run(0, 80, 100, RunOutcome::Unfinished),
             ],
             end: scenario.end,
             decisions: 4,
@@ -299,7 +296,7 @@ mod tests {
             fuel_max: 7,
             ..History::default()
         };
-        let f = Figures::of(&scenario, &history);
+        let f = Metrics::of(&scenario, &history);
         assert_eq!((f.utilisation, f.idle_ms), (0.4, 60 * 60_000));
         assert_eq!((f.fuel_mean, f.fuel_max), (2, 7));
         assert_eq!((f.items[0].busy_share, f.items[1].busy_share), (0.75, 0.25));

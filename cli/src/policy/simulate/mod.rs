@@ -1,47 +1,49 @@
-//! Lets a policy decide over days of virtual time, and shows what came of it.
+//! `policy simulate`: simulates a group over days of virtual time, and shows a timeline and
+//! metrics.
 
 mod axis;
 mod bars;
 mod fields;
-mod figures;
+mod metrics;
 mod scenario;
 mod svg;
 mod timeline;
-mod world;
+mod simulator;
 
 use anyhow::{Context, Result, bail};
-use figures::Figures;
+use metrics::Metrics;
 use policy_host::{EvalError, Policy};
 use scenario::Scenario;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use world::History;
+use simulator::History;
 
-pub(crate) use world::awaited;
+pub(crate) use simulator::awaits_release;
 
-/// Columns where neither the command line nor the terminal says.
+/// The default width of the output in columns.
 const WIDTH: usize = 100;
 
-/// Settings.
+/// Arguments of `policy simulate`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The policy.
+    /// The policy: a component, the core module that cargo builds, or `default`.
     pub file: PathBuf,
-    /// The scenario: a YAML file with the group's items, how long they take and when they fail.
+    /// The scenario: a YAML file with the items of the group, how long they run, and how often they
+    /// fail.
     #[arg(long)]
     pub scenario: PathBuf,
-    /// Write a picture, too.
+    /// Also draw the timeline to this SVG file.
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
-    /// Print all runs and figures as JSON.
+    /// Print all runs and metrics as JSON.
     #[arg(long)]
     pub json: bool,
-    /// Columns of the output; those of the terminal (COLUMNS) if left out, or 100.
+    /// The width of the output in columns. The default is $COLUMNS, or 100 if it is not set.
     #[arg(long)]
     pub width: Option<usize>,
-    /// Another seed than the scenario's.
+    /// Override the seed of the scenario.
     #[arg(long)]
     pub seed: Option<u64>,
 }
@@ -50,23 +52,23 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     let mut scenario = Scenario::read(&args.scenario)?;
     scenario.seed = args.seed.unwrap_or(scenario.seed);
     let policy = crate::policy::component::load(&args.file, built_in)?.policy;
-    let history = live(&policy, &scenario)?;
-    let figures = Figures::of(&scenario, &history);
+    let history = validate_and_simulate(&policy, &scenario)?;
+    let metrics = Metrics::of(&scenario, &history);
     if let Some(file) = &args.svg {
         let title = format!("{} in {}", args.file.display(), args.scenario.display());
-        let picture = svg::draw(&title, policy.digest(), &scenario, &history, &figures);
+        let picture = svg::draw(&title, policy.digest(), &scenario, &history, &metrics);
         std::fs::write(file, picture).with_context(|| format!("{}", file.display()))?;
     }
     if args.json {
-        let report = report(&policy, &scenario, &history, &figures);
+        let report = report(&policy, &scenario, &history, &metrics);
         writeln!(std::io::stdout(), "{report:#}")?;
     } else {
         let columns = std::env::var("COLUMNS")
             .ok()
             .and_then(|text| text.parse().ok());
         let width = args.width.or(columns).unwrap_or(WIDTH);
-        let lines = timeline::timeline(&scenario, &history, &figures, width);
-        let tables = timeline::tables(&scenario, &history, &figures);
+        let lines = timeline::timeline(&scenario, &history, &metrics, width);
+        let tables = timeline::tables(&scenario, &history, &metrics);
         crate::policy::print(&format!("policy {}\n\n{lines}\n{tables}", policy.digest()))?;
     }
     Ok(match history.cut_short {
@@ -75,39 +77,41 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     })
 }
 
-/// Has the settings checked, as the operator would, and lives through the scenario.
-fn live(policy: &Policy, scenario: &Scenario) -> Result<History> {
-    let checked = policy.validate(&scenario.settings, &scenario.item_settings());
-    match checked.answer {
+/// Validates the settings, as the operator does, and simulates the scenario.
+fn validate_and_simulate(policy: &Policy, scenario: &Scenario) -> Result<History> {
+    let validation = policy.validate(&scenario.settings, &scenario.item_settings());
+    match validation.answer {
         Ok(()) => {}
-        Err(EvalError::PolicyError(words)) => {
-            bail!("the policy refuses the scenario's settings: {words}")
+        Err(EvalError::PolicyError(message)) => {
+            bail!("the policy rejected the settings of the scenario: {message}")
         }
         Err(error) => {
-            bail!("the policy was asked whether the scenario's settings are right: {error}")
+            bail!("validating the settings of the scenario failed: {error}")
         }
     }
-    Ok(world::live(scenario, |request| policy.evaluate(request)))
+    Ok(simulator::simulate(scenario, |request| {
+        policy.evaluate(request)
+    }))
 }
 
-/// Everything, for programs.
-fn report(policy: &Policy, scenario: &Scenario, history: &History, figures: &Figures) -> Value {
-    let run = |run: &world::Run| {
+/// Returns all runs and metrics as JSON.
+fn report(policy: &Policy, scenario: &Scenario, history: &History, metrics: &Metrics) -> Value {
+    let run = |run: &simulator::Run| {
         json!({
             "item": scenario.items[run.item].name,
-            "started": axis::exact(run.started),
-            "finished": axis::exact(run.finished),
-            "outcome": run.end,
+            "started": axis::format_exact(run.started),
+            "finished": axis::format_exact(run.finished),
+            "outcome": run.outcome,
             "note": run.note,
         })
     };
     json!({
         "policy": policy.digest(),
         "seed": scenario.seed,
-        "start": axis::exact(scenario.start),
-        "end": axis::exact(history.end),
+        "start": axis::format_exact(scenario.start),
+        "end": axis::format_exact(history.end),
         "cutShort": history.cut_short,
-        "figures": figures,
+        "figures": metrics,
         "runs": history.runs.iter().map(run).collect::<Vec<_>>(),
     })
 }

@@ -1,6 +1,6 @@
-//! A scenario: the items of a group, how long their runs take, and when they fail.
+//! Scenarios: the items of a group, how long their runs take, and when they fail.
 
-use super::fields::{Checked, Frequency, Moment, Name, Positive, Share, Span, Spell, Took};
+use super::fields::{DurationMs, Frequency, Name, Period, PositiveDurationMs, Probability, RunDuration, Timestamp, ValidateVisitor};
 use anyhow::{Context, Result};
 use policy_host::{Duration, Instant, ItemSettings};
 use serde::{Deserialize, Deserializer};
@@ -10,54 +10,56 @@ use std::marker::PhantomData;
 use std::num::NonZeroU32;
 use std::path::Path;
 
-/// The items that a group may have.
+/// The maximum number of items in a group.
 const MAX_ITEMS: usize = 2_000;
 const HOUR: u64 = 3_600_000;
 
-/// A scenario, ready to be lived through: all instants absolute, all defaults filled in.
+/// A scenario with absolute times and with all defaults applied.
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
-    /// When it begins.
+    /// The start, inclusive.
     pub start: Instant,
-    /// When it ends: the first instant that is no part of it.
+    /// The end, exclusive.
     pub end: Instant,
-    /// What all chance comes from.
+    /// The seed of all random numbers.
     pub seed: u64,
-    /// The least time between two starts of an item.
+    /// The minimum time between two starts of an item.
     pub retry_floor: Duration,
-    /// The policy's settings, as a JSON object.
+    /// The settings of the policy, a JSON object.
     pub settings: String,
     /// The items in the order of the list.
     pub items: Vec<Item>,
 }
 
-/// An item, and what becomes of its runs.
+/// An item and the behavior of its runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Item {
     pub name: String,
     pub frequency: Option<Duration>,
     pub cool_off: Duration,
-    /// A JSON object.
+    /// The settings of the item, a JSON object.
     pub settings: Option<String>,
-    pub took: Took,
-    pub fails: Share,
-    /// From (included) and to (excluded): all runs that start in between fail.
+    /// How long its runs take.
+    pub run_duration: RunDuration,
+    /// The probability that a run fails.
+    pub fails: Probability,
+    /// Periods in which all runs that start fail: from (inclusive), to (exclusive).
     pub fails_between: Vec<(Instant, Instant)>,
-    /// From when on it is on the list.
+    /// The time at which the item is added to the list.
     pub joins: Instant,
 }
 
 impl Scenario {
-    /// Reads a file.
+    /// Reads a scenario from a file.
     pub fn read(file: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(file).with_context(|| format!("{}", file.display()))?;
         Self::parse(&text).with_context(|| format!("{}", file.display()))
     }
 
-    /// Reads YAML (and so JSON too).
+    /// Parses a scenario from YAML or JSON.
     pub fn parse(text: &str) -> Result<Self> {
         let file: File = serde_norway::from_str(text)?;
-        let start = file.start.map_or(1_767_225_600_000, |moment| moment.0);
+        let start = file.start.map_or(1_767_225_600_000, |start| start.0);
         let at = |after: u64| start.saturating_add_unsigned(after);
         let items = file.items.0.iter().flat_map(|entry| {
             let item = Item {
@@ -66,16 +68,16 @@ impl Scenario {
                     .frequency
                     .or(file.frequency)
                     .map_or(Some(HOUR), |f| f.0),
-                cool_off: entry.cool_off.or(file.cool_off).map_or(0, |span| span.0),
+                cool_off: entry.cool_off.or(file.cool_off).map_or(0, |duration| duration.0),
                 settings: entry.settings.as_ref().map(json),
-                took: entry.duration,
+                run_duration: entry.duration,
                 fails: entry.fails,
                 fails_between: entry
                     .fails_between
                     .iter()
-                    .map(|spell| (at(spell.from), at(spell.to)))
+                    .map(|period| (at(period.from), at(period.to)))
                     .collect(),
-                joins: at(entry.joins.map_or(0, |span| span.0)),
+                joins: at(entry.joins.map_or(0, |duration| duration.0)),
             };
             entry.names().map(move |name| Item {
                 name,
@@ -86,21 +88,21 @@ impl Scenario {
             start,
             end: at(file.length.0),
             seed: file.seed.unwrap_or(1),
-            retry_floor: file.retry_floor.map_or(10_000, |span| span.0),
+            retry_floor: file.retry_floor.map_or(10_000, |duration| duration.0),
             settings: json(&file.settings),
             items: items.collect(),
         })
     }
 
-    /// The settings of single items, as the policy's `validate` takes them.
+    /// Returns the per-item settings in the form that `validate` of a policy takes.
     pub fn item_settings(&self) -> Vec<ItemSettings> {
-        let with = |item: &Item| {
+        let settings_of = |item: &Item| {
             item.settings.clone().map(|settings| ItemSettings {
                 name: item.name.clone(),
                 settings,
             })
         };
-        self.items.iter().filter_map(with).collect()
+        self.items.iter().filter_map(settings_of).collect()
     }
 }
 
@@ -111,12 +113,12 @@ fn json(settings: &Map<String, Value>) -> String {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct File {
-    start: Option<Moment>,
-    length: Positive,
+    start: Option<Timestamp>,
+    length: PositiveDurationMs,
     seed: Option<u64>,
     frequency: Option<Frequency>,
-    cool_off: Option<Span>,
-    retry_floor: Option<Span>,
+    cool_off: Option<DurationMs>,
+    retry_floor: Option<DurationMs>,
     #[serde(default)]
     settings: Map<String, Value>,
     items: Entries,
@@ -126,15 +128,15 @@ struct File {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Entry {
     name: Name,
-    duration: Took,
+    duration: RunDuration,
     #[serde(default)]
-    fails: Share,
+    fails: Probability,
     frequency: Option<Frequency>,
-    cool_off: Option<Span>,
+    cool_off: Option<DurationMs>,
     settings: Option<Map<String, Value>>,
     #[serde(default)]
-    fails_between: Vec<Spell>,
-    joins: Option<Span>,
+    fails_between: Vec<Period>,
+    joins: Option<DurationMs>,
     count: Option<NonZeroU32>,
 }
 
@@ -152,29 +154,29 @@ struct Entries(Vec<Entry>);
 
 impl<'de> Deserialize<'de> for Entries {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        d.deserialize_seq(Checked {
+        d.deserialize_seq(ValidateVisitor {
             expecting: "a list of items",
-            check: entries,
-            plain: PhantomData,
+            validate: validate_entries,
+            raw: PhantomData,
         })
     }
 }
 
-fn entries(entries: Vec<Entry>) -> Result<Entries, String> {
+fn validate_entries(entries: Vec<Entry>) -> Result<Entries, String> {
     let count: usize = entries
         .iter()
         .map(|entry| entry.count.map_or(1, |count| count.get() as usize))
         .sum();
     if !(1..=MAX_ITEMS).contains(&count) {
         return Err(format!(
-            "there are {count} items; a group has 1 to {MAX_ITEMS}"
+            "the list has {count} items; use 1 to {MAX_ITEMS} items"
         ));
     }
     let mut seen = HashSet::new();
     for (index, entry) in entries.iter().enumerate() {
-        if let Some(twice) = entry.names().find(|name| !seen.insert(name.clone())) {
+        if let Some(duplicate) = entry.names().find(|name| !seen.insert(name.clone())) {
             return Err(format!(
-                "entry {index} makes an item {twice:?}, which is there already; an item may be listed once"
+                "entry {index} repeats the name {duplicate:?}; give each item a unique name"
             ));
         }
     }
@@ -187,7 +189,7 @@ mod tests {
     use rand::SeedableRng;
     use rand::rngs::ChaCha8Rng;
 
-    fn refusal(text: &str) -> String {
+    fn parse_error(text: &str) -> String {
         match Scenario::parse(text) {
             Ok(_) => panic!("accepted: {text}"),
             Err(error) => format!("{error:#}"),
@@ -195,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_those_of_a_group() {
+    fn scenario_has_the_defaults_of_a_group() {
         let s = Scenario::parse("{length: 1h, items: [{name: a, duration: 1m}]}").unwrap();
         assert_eq!((s.start, s.end), (1_767_225_600_000, 1_767_229_200_000));
         assert_eq!((s.seed, s.retry_floor), (1, 10_000));
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_goes_before_the_group() {
+    fn values_of_an_entry_override_those_of_the_group() {
         let s = Scenario::parse(
             "start: 2026-02-01T00:00:00+01:00
 length: 2days
@@ -237,13 +239,13 @@ items:
         assert_eq!(s.item_settings().len(), 2);
         let mut random = ChaCha8Rng::seed_from_u64(0);
         for _ in 0..100 {
-            assert!((60_000..=120_000).contains(&s.items[0].took.draw(&mut random)));
+            assert!((60_000..=120_000).contains(&s.items[0].run_duration.draw(&mut random)));
             assert!(s.items[0].fails.draw(&mut random) && !b.fails.draw(&mut random));
         }
     }
 
     #[test]
-    fn refusals_say_where_what_and_what_would_be_right() {
+    fn parse_errors_name_the_path_the_value_and_the_fix() {
         let item = |more: &str| format!("length: 1h\nitems:\n- name: a\n  duration: 1m\n  {more}");
         for (text, words) in [
             (
@@ -278,7 +280,7 @@ items:
             ),
             (
                 item("\n- {name: a, duration: 1m}"),
-                vec!["items", "entry 1", "\"a\"", "once"],
+                vec!["items", "entry 1", "\"a\"", "unique"],
             ),
             (
                 item("\n- {name: \"\", duration: 1m}"),
@@ -307,9 +309,9 @@ items:
             ),
             ("items: []".into(), vec!["items"]),
         ] {
-            let said = refusal(&text);
+            let error = parse_error(&text);
             for word in words {
-                assert!(said.contains(word), "{word:?} is missing in: {said}");
+                assert!(error.contains(word), "{word:?} is missing in: {error}");
             }
         }
     }

@@ -1,5 +1,5 @@
-//! A group's life in virtual time, by the operator's own rules. Pure: who decides is a
-//! function, and all chance comes from the scenario's seed.
+//! Simulates a group in virtual time, by the rules of the operator. Pure: the policy is a function,
+//! and all random numbers come from the seed of the scenario.
 
 use super::scenario::{Item, Scenario};
 use policy_host::text::clean;
@@ -11,128 +11,126 @@ use rand::rngs::ChaCha8Rng;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-/// Runs that the operator keeps in a group's history.
+/// The number of runs in the history of a group.
 const RECENT: usize = 20;
-/// The range that the operator brings a wait into.
+/// The range of waits, in milliseconds. The operator clamps waits to this range.
 const WAITS: std::ops::RangeInclusive<i64> = 1_000..=24 * 3_600_000;
-/// How long the operator waits after a policy gave no decision.
-const AFTER_AN_ERROR: u64 = 60_000;
-/// So many errors in a row end the simulation.
-const ERRORS_IN_A_ROW: u32 = 20;
-/// So many decisions end it too.
+/// How long the operator waits after an evaluation without a decision, in milliseconds.
+const RETRY_AFTER_ERROR: u64 = 60_000;
+/// The number of consecutive errors that ends a simulation.
+const MAX_CONSECUTIVE_ERRORS: u32 = 20;
+/// The maximum number of decisions in a simulation.
 const MAX_DECISIONS: u64 = 1_000_000;
 
-/// How a run ended.
+/// The outcome of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) enum End {
-    /// Well.
+pub(crate) enum RunOutcome {
     Succeeded,
-    /// Not well.
     Failed,
-    /// Not before the simulation did.
+    /// The run was not finished at the end of the simulation.
     Unfinished,
 }
 
 /// A run.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Run {
-    /// Index into the scenario's items.
+    /// The index of the item in the scenario.
     pub item: usize,
     pub started: Instant,
-    /// Where it is unfinished, the end of the simulation.
+    /// The end of the run; for an unfinished run, the end of the simulation.
     pub finished: Instant,
-    pub end: End,
-    /// Why the policy chose it.
+    pub outcome: RunOutcome,
+    /// The note of the policy on its decision.
     pub note: Option<String>,
 }
 
-/// What happened.
+/// The history of a simulated group.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct History {
     /// The runs, oldest first.
     pub runs: Vec<Run>,
-    /// When the simulation came to its end, which is the scenario's end unless it was cut short.
+    /// When the simulation ended: the end of the scenario unless it was cut short.
     pub end: Instant,
-    /// Why it was cut short.
+    /// Why the simulation was cut short.
     pub cut_short: Option<String>,
-    /// How often the policy was asked.
+    /// The number of evaluations.
     pub decisions: u64,
-    /// How often it gave no decision.
+    /// The number of evaluations without a decision.
     pub errors: u64,
-    /// Fuel of all evaluations together.
+    /// The fuel of all evaluations.
     pub fuel: u64,
-    /// Fuel of the hungriest evaluation.
+    /// The maximum fuel of an evaluation.
     pub fuel_max: u64,
 }
 
-/// What the group's status would hold of an item.
-struct Past {
+/// The history of an item, as in the status of a group.
+struct ItemHistory {
     last_started: Option<Instant>,
     last_finished: Option<Instant>,
     last_success: Option<Instant>,
     last_failure: Option<Instant>,
     failures: u32,
     runs: u32,
-    chance: ChaCha8Rng,
+    rng: ChaCha8Rng,
 }
 
-/// Lives through a scenario.
-pub(crate) fn live(
+/// Simulates a scenario.
+pub(crate) fn simulate(
     scenario: &Scenario,
     decide: impl FnMut(&Request) -> Evaluation<Decision>,
 ) -> History {
-    live_within(scenario, decide, MAX_DECISIONS)
+    simulate_with_limit(scenario, decide, MAX_DECISIONS)
 }
 
-fn live_within(
+fn simulate_with_limit(
     scenario: &Scenario,
     mut decide: impl FnMut(&Request) -> Evaluation<Decision>,
-    most: u64,
+    max_decisions: u64,
 ) -> History {
-    let mut world = World::new(scenario);
-    let mut errors_in_a_row = 0;
-    while world.now < scenario.end {
-        let listed = world.listed();
+    let mut group = SimulatedGroup::new(scenario);
+    let mut consecutive_errors = 0;
+    while group.now < scenario.end {
+        let listed = group.listed();
         if listed.is_empty() {
-            world.now = world.change();
+            group.now = group.next_join();
             continue;
         }
-        if world.history.decisions == most {
-            return world.cut_short(format!(
-                "the policy was asked {most} times, which is as often as a simulation asks: \
-                 make the scenario shorter, or its runs and waits longer"
+        if group.history.decisions == max_decisions {
+            return group.cut_short(format!(
+                "the simulation reached its limit of {max_decisions} decisions; use a shorter \
+                 scenario, or longer runs and waits"
             ));
         }
-        let request = world.request(&listed);
+        let request = group.request(&listed);
         let evaluation = decide(&request);
-        world.count(evaluation.fuel);
+        group.record_fuel(evaluation.fuel);
         match evaluation
             .answer
-            .and_then(|decision| in_range(&request, decision))
+            .and_then(|decision| check_choice(&request, decision))
         {
             Ok(decision) => {
-                errors_in_a_row = 0;
-                world.follow(&listed, &request, decision);
+                consecutive_errors = 0;
+                group.apply(&listed, &request, decision);
             }
             Err(error) => {
-                world.history.errors += 1;
-                errors_in_a_row += 1;
-                if errors_in_a_row == ERRORS_IN_A_ROW {
-                    return world.cut_short(format!(
-                        "the policy gave no decision {ERRORS_IN_A_ROW} times in a row: {}",
+                group.history.errors += 1;
+                consecutive_errors += 1;
+                if consecutive_errors == MAX_CONSECUTIVE_ERRORS {
+                    return group.cut_short(format!(
+                        "the policy failed {MAX_CONSECUTIVE_ERRORS} times in a row: {}",
                         clean(&error.to_string(), 1024)
                     ));
                 }
-                world.now = later(world.now, AFTER_AN_ERROR).min(world.change());
+                group.now = later(group.now, RETRY_AFTER_ERROR).min(group.next_join());
             }
         }
     }
-    world.now = scenario.end;
-    world.done()
+    group.now = scenario.end;
+    group.finish()
 }
 
-/// The seed of a run, as the operator derives it from a group's uid.
+/// Returns the seed of a run, as the operator derives it from the uid of a group.
 fn seed(uid: &str, run: i64) -> u64 {
     let digest = Sha256::new()
         .chain_update(uid)
@@ -146,53 +144,54 @@ fn later(at: Instant, by: Duration) -> Instant {
     at.saturating_add_unsigned(by)
 }
 
-/// Whether the operator looks again as soon as it stops holding an item of this standing: the
-/// policy would have started it, or has put it off.
-pub(crate) fn awaited(standing: Standing) -> bool {
+/// Reports whether the operator asks the policy again when the retry floor of an item with this
+/// standing ends. The policy might then start the item.
+pub(crate) fn awaits_release(standing: Standing) -> bool {
     matches!(standing, Standing::Ready | Standing::Deferred)
 }
 
-/// The operator's host has checked this before; another function that decides may be wrong.
-fn in_range(request: &Request, decision: Decision) -> Result<Decision, EvalError> {
+/// Rejects the choice of an item that is not startable. The host checks this too, but tests pass
+/// other functions.
+fn check_choice(request: &Request, decision: Decision) -> Result<Decision, EvalError> {
     match decision.chosen() {
         Some(index) if request.items.get(index).is_none_or(|item| !item.startable) => Err(
-            EvalError::BadAnswer(format!("chose item {index}, which cannot be started")),
+            EvalError::BadAnswer(format!("chose item {index}, which is not startable")),
         ),
         _ => Ok(decision),
     }
 }
 
-struct World<'a> {
+struct SimulatedGroup<'a> {
     scenario: &'a Scenario,
     uid: String,
     now: Instant,
     state: String,
-    pasts: Vec<Past>,
+    items: Vec<ItemHistory>,
     history: History,
 }
 
-impl<'a> World<'a> {
+impl<'a> SimulatedGroup<'a> {
     fn new(scenario: &'a Scenario) -> Self {
-        let past = |item: &Item| Past {
+        let item_history = |item: &Item| ItemHistory {
             last_started: None,
             last_finished: None,
             last_success: None,
             last_failure: None,
             failures: 0,
             runs: 0,
-            chance: chance(scenario.seed, &item.name),
+            rng: item_rng(scenario.seed, &item.name),
         };
         Self {
             scenario,
             uid: scenario.seed.to_string(),
             now: scenario.start,
             state: String::new(),
-            pasts: scenario.items.iter().map(past).collect(),
+            items: scenario.items.iter().map(item_history).collect(),
             history: History::default(),
         }
     }
 
-    /// The items that are on the list now.
+    /// Returns the indices of the items that have joined.
     fn listed(&self) -> Vec<usize> {
         let items = self.scenario.items.iter().enumerate();
         items
@@ -201,8 +200,8 @@ impl<'a> World<'a> {
             .collect()
     }
 
-    /// When the list changes next, of which the operator takes notice at once.
-    fn change(&self) -> Instant {
+    /// Returns when the next item joins. The operator reconciles a changed list immediately.
+    fn next_join(&self) -> Instant {
         let joins = self.scenario.items.iter().map(|item| item.joins);
         joins
             .filter(|at| self.now < *at)
@@ -210,10 +209,10 @@ impl<'a> World<'a> {
             .unwrap_or(Instant::MAX)
     }
 
-    /// Until when the operator holds an item: it is not started twice within the retry
-    /// floor, unless it succeeded and is due again sooner.
+    /// Returns until when the retry floor holds an item. The floor does not apply if the item
+    /// succeeded and its frequency is shorter.
     fn held_until(&self, index: usize) -> Option<Instant> {
-        let (past, floor) = (&self.pasts[index], self.scenario.retry_floor);
+        let (past, floor) = (&self.items[index], self.scenario.retry_floor);
         let succeeded = past.failures == 0 && past.last_success.is_some();
         let frequency = self.scenario.items[index].frequency;
         if succeeded && frequency.is_some_and(|frequency| frequency < floor) {
@@ -226,7 +225,7 @@ impl<'a> World<'a> {
 
     fn request(&self, listed: &[usize]) -> Request {
         let item = |&index: &usize| {
-            let (item, past) = (&self.scenario.items[index], &self.pasts[index]);
+            let (item, past) = (&self.scenario.items[index], &self.items[index]);
             policy_host::Item {
                 name: item.name.clone(),
                 frequency: item.frequency,
@@ -252,12 +251,13 @@ impl<'a> World<'a> {
             settings: self.scenario.settings.clone(),
             state: self.state.clone(),
             items: listed.iter().map(item).collect(),
-            recent: recent.filter_map(|run| shown(run, listed)).collect(),
+            recent: recent.filter_map(|run| request_run(run, listed)).collect(),
             extra: "{}".into(),
         }
     }
 
-    fn follow(&mut self, listed: &[usize], request: &Request, decision: Decision) {
+    /// Applies a decision: runs the item, or advances the time to the end of the wait.
+    fn apply(&mut self, listed: &[usize], request: &Request, decision: Decision) {
         match decision.choice {
             Choice::Run(index) => {
                 if let Some(state) = decision.state {
@@ -266,33 +266,35 @@ impl<'a> World<'a> {
                 self.start(listed[index as usize], decision.note);
             }
             Choice::Wait(until) => {
-                let verdict = |place: usize| decision.verdicts.get(place).map(|v| v.standing);
-                // The operator looks again when it stops holding an item that could run.
+                let standing = |index: usize| decision.verdicts.get(index).map(|v| v.standing);
+                // The operator reconciles when the retry floor of an item that could run ends.
                 let released = (0..request.items.len())
-                    .filter(|place| awaited(verdict(*place).unwrap_or(Standing::Ready)))
-                    .filter_map(|place| self.held_until(listed[place]));
+                    .filter(|index| awaits_release(standing(*index).unwrap_or(Standing::Ready)))
+                    .filter_map(|index| self.held_until(listed[index]));
                 let until = released.chain(until).min().unwrap_or(Instant::MAX);
                 let wait = until.saturating_sub(self.now);
                 let wait = wait.clamp(*WAITS.start(), *WAITS.end());
-                self.now = self.now.saturating_add(wait).min(self.change());
+                self.now = self.now.saturating_add(wait).min(self.next_join());
             }
         }
     }
 
-    /// Runs an item to its end.
+    /// Runs an item and advances the time to the end of the run.
     fn start(&mut self, index: usize, note: Option<String>) {
-        let (item, past) = (&self.scenario.items[index], &mut self.pasts[index]);
-        // Both drawn in every run: what befalls an item's next run does not depend on
-        // what the policy chose, so that policies can be compared.
-        let took = item.took.draw(&mut past.chance);
-        let unlucky = item.fails.draw(&mut past.chance);
-        let broken = |(from, to): &(Instant, Instant)| (*from..*to).contains(&self.now);
-        let failed = unlucky || item.fails_between.iter().any(broken);
+        let (item, past) = (&self.scenario.items[index], &mut self.items[index]);
+        // Each run draws both numbers. The n-th run of an item is then the same for all policies,
+        // so that policies can be compared.
+        let took = item.run_duration.draw(&mut past.rng);
+        let random_failure = item.fails.draw(&mut past.rng);
+        let contains_now = |(from, to): &(Instant, Instant)| (*from..*to).contains(&self.now);
+        let failed = random_failure || item.fails_between.iter().any(contains_now);
         let finished = later(self.now, took);
-        let end = match failed {
-            _ if finished > self.scenario.end => End::Unfinished,
-            true => End::Failed,
-            false => End::Succeeded,
+        let outcome = if finished > self.scenario.end {
+            RunOutcome::Unfinished
+        } else if failed {
+            RunOutcome::Failed
+        } else {
+            RunOutcome::Succeeded
         };
         past.last_started = Some(self.now);
         past.last_finished = Some(finished);
@@ -308,13 +310,13 @@ impl<'a> World<'a> {
             item: index,
             started: self.now,
             finished: finished.min(self.scenario.end),
-            end,
+            outcome,
             note,
         });
         self.now = finished;
     }
 
-    fn count(&mut self, fuel: u64) {
+    fn record_fuel(&mut self, fuel: u64) {
         self.history.decisions += 1;
         self.history.fuel = self.history.fuel.saturating_add(fuel);
         self.history.fuel_max = self.history.fuel_max.max(fuel);
@@ -322,17 +324,17 @@ impl<'a> World<'a> {
 
     fn cut_short(mut self, why: String) -> History {
         self.history.cut_short = Some(why);
-        self.done()
+        self.finish()
     }
 
-    fn done(mut self) -> History {
+    fn finish(mut self) -> History {
         self.history.end = self.now;
         self.history
     }
 }
 
-/// The chance of one item, whatever else is on the list.
-fn chance(seed: u64, name: &str) -> ChaCha8Rng {
+/// Returns the random number generator of an item. It does not depend on other items.
+fn item_rng(seed: u64, name: &str) -> ChaCha8Rng {
     let digest = Sha256::new()
         .chain_update(seed.to_be_bytes())
         .chain_update(name)
@@ -340,16 +342,16 @@ fn chance(seed: u64, name: &str) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(digest.into())
 }
 
-/// A run as the policy sees it.
-fn shown(run: &Run, listed: &[usize]) -> Option<policy_host::Run> {
-    let (outcome, exit_code) = match run.end {
-        End::Succeeded => (Outcome::Succeeded, 0),
-        End::Failed => (Outcome::Failed, 1),
-        End::Unfinished => return None,
+/// Converts a run to the form in a request.
+fn request_run(run: &Run, listed: &[usize]) -> Option<policy_host::Run> {
+    let (outcome, exit_code) = match run.outcome {
+        RunOutcome::Succeeded => (Outcome::Succeeded, 0),
+        RunOutcome::Failed => (Outcome::Failed, 1),
+        RunOutcome::Unfinished => return None,
     };
-    let place = listed.binary_search(&run.item).ok()?;
+    let index = listed.binary_search(&run.item).ok()?;
     Some(policy_host::Run {
-        item: u32::try_from(place).ok()?,
+        item: u32::try_from(index).ok()?,
         started: run.started,
         finished: run.finished,
         outcome,
@@ -358,5 +360,5 @@ fn shown(run: &Run, listed: &[usize]) -> Option<policy_host::Run> {
 }
 
 #[cfg(test)]
-#[path = "world_tests.rs"]
+#[path = "simulator_tests.rs"]
 mod tests;

@@ -22,14 +22,14 @@ fn answer(choice: Choice) -> Evaluation<Decision> {
     }
 }
 
-fn no_answer() -> Evaluation<Decision> {
+fn policy_error() -> Evaluation<Decision> {
     Evaluation {
         answer: Err(EvalError::PolicyError("no\nidea".into())),
         ..answer(Choice::Wait(None))
     }
 }
 
-/// The first item that is due and may be started.
+/// Chooses the first item that is due and startable.
 fn first_due(request: &Request) -> Evaluation<Decision> {
     let due = |item: &policy_host::Item| {
         let due = |at| item.frequency.is_some_and(|f| request.now >= later(at, f));
@@ -41,13 +41,13 @@ fn first_due(request: &Request) -> Evaluation<Decision> {
     })
 }
 
-/// Minutes from the start at which it was asked.
-fn asked(
+/// Returns the times of the decisions, in minutes from the start.
+fn decision_times(
     scenario: &Scenario,
     mut decide: impl FnMut(&Request) -> Evaluation<Decision>,
 ) -> Vec<f64> {
     let mut times = vec![];
-    live(scenario, |request| {
+    simulate(scenario, |request| {
         times.push((request.now - scenario.start) as f64 / MINUTE as f64);
         decide(request)
     });
@@ -55,12 +55,12 @@ fn asked(
 }
 
 #[test]
-fn a_run_becomes_history() {
+fn simulate_adds_runs_to_the_request() {
     let s = scenario(
         "{length: 10m, items: [{name: a, duration: 1m}, {name: b, duration: 2m, fails: 1}]}",
     );
     let mut requests = vec![];
-    let history = live(&s, |request| {
+    let history = simulate(&s, |request| {
         requests.push(request.clone());
         answer(match requests.len() {
             1 | 3 => Choice::Run(0),
@@ -93,14 +93,14 @@ fn a_run_becomes_history() {
 }
 
 #[test]
-fn the_operators_rule_gives_each_run_its_seed() {
+fn simulate_derives_seeds_as_the_operator_does() {
     // printf '1\0\0\0\0\0\0\0\1' | sha256sum
     assert_eq!(seed("1", 1), 0x42db_430b_5147_bb68);
     let s = scenario("{length: 5m, retryFloor: 0s, items: [{name: a, duration: 1m}]}");
     let mut seeds = vec![];
-    live(&s, |request| {
+    simulate(&s, |request| {
         seeds.push(request.seed);
-        // Asked again without a run: the same seed.
+        // A wait does not change the seed.
         match seeds.len() {
             2 => answer(Choice::Wait(Some(request.now + MINUTE))),
             _ => answer(Choice::Run(0)),
@@ -112,49 +112,49 @@ fn the_operators_rule_gives_each_run_its_seed() {
 }
 
 #[test]
-fn waits_are_brought_into_the_range() {
+fn simulate_clamps_waits() {
     let s = scenario("{length: 3days, items: [{name: a, duration: 1m}]}");
-    let hours = |wait: fn(Instant) -> Option<Instant>| {
-        asked(&s, |request| answer(Choice::Wait(wait(request.now))))
+    let times = |wait: fn(Instant) -> Option<Instant>| {
+        decision_times(&s, |request| answer(Choice::Wait(wait(request.now))))
     };
-    assert_eq!(hours(|_| None), [0.0, 1440.0, 2880.0]);
-    assert_eq!(hours(|_| Some(Instant::MAX)), [0.0, 1440.0, 2880.0]);
-    assert_eq!(hours(|now| Some(now + 36 * 60 * MINUTE)).len(), 3);
-    assert_eq!(hours(|now| Some(now - 5)).len(), 3 * 24 * 3600);
-    assert_eq!(hours(|_| Some(Instant::MIN)).len(), 3 * 24 * 3600);
-    assert_eq!(hours(|now| Some(now + 90 * MINUTE)).len(), 48);
+    assert_eq!(times(|_| None), [0.0, 1440.0, 2880.0]);
+    assert_eq!(times(|_| Some(Instant::MAX)), [0.0, 1440.0, 2880.0]);
+    assert_eq!(times(|now| Some(now + 36 * 60 * MINUTE)).len(), 3);
+    assert_eq!(times(|now| Some(now - 5)).len(), 3 * 24 * 3600);
+    assert_eq!(times(|_| Some(Instant::MIN)).len(), 3 * 24 * 3600);
+    assert_eq!(times(|now| Some(now + 90 * MINUTE)).len(), 48);
 }
 
 #[test]
-fn an_item_is_held_for_the_retry_floor_and_then_asked_about() {
+fn simulate_holds_items_for_the_retry_floor() {
     let text = |frequency: &str, fails: u8| {
         scenario(&format!(
             "{{length: 10m, retryFloor: 5m, items: [{{name: a, duration: 1m, \
              frequency: {frequency}, fails: {fails}}}]}}"
         ))
     };
-    // Failed, and succeeded with a long frequency: held until five minutes after the start.
-    assert_eq!(asked(&text("1s", 1), first_due), [0.0, 1.0, 5.0, 6.0]);
+    // Failed, or succeeded with a long frequency: held until five minutes after the start.
+    assert_eq!(decision_times(&text("1s", 1), first_due), [0.0, 1.0, 5.0, 6.0]);
     let startable_or_wait = |request: &Request| {
-        answer(match request.items[0].startable {
-            true => Choice::Run(0),
-            false => Choice::Wait(None),
+        answer(if request.items[0].startable {
+            Choice::Run(0)
+        } else {
+            Choice::Wait(None)
         })
     };
     assert_eq!(
-        asked(&text("6m", 0), startable_or_wait),
+        decision_times(&text("6m", 0), startable_or_wait),
         [0.0, 1.0, 5.0, 6.0]
     );
     assert_eq!(
-        asked(&text("once", 0), startable_or_wait),
+        decision_times(&text("once", 0), startable_or_wait),
         [0.0, 1.0, 5.0, 6.0]
     );
     // Succeeded, and due sooner than the floor: not held.
-    assert_eq!(asked(&text("1s", 0), startable_or_wait).len(), 10);
-    // An item that rests anyway is not asked about for the sake of its hold; one that the policy
-    // has put off is.
-    let standing = |standing: Standing| {
-        asked(&text("6m", 0), |request: &Request| {
+    assert_eq!(decision_times(&text("1s", 0), startable_or_wait).len(), 10);
+    // The end of the retry floor matters only for items that are ready or deferred.
+    let times_with_standing = |standing: Standing| {
+        decision_times(&text("6m", 0), |request: &Request| {
             let mut evaluation = startable_or_wait(request);
             if let Ok(decision) = &mut evaluation.answer {
                 decision.verdicts = vec![policy_host::Verdict {
@@ -166,15 +166,15 @@ fn an_item_is_held_for_the_retry_floor_and_then_asked_about() {
             evaluation
         })
     };
-    assert_eq!(standing(Standing::Fresh), [0.0, 1.0]);
-    assert_eq!(standing(Standing::Cooling), [0.0, 1.0]);
-    assert_eq!(standing(Standing::Deferred), [0.0, 1.0, 5.0, 6.0]);
+    assert_eq!(times_with_standing(Standing::Fresh), [0.0, 1.0]);
+    assert_eq!(times_with_standing(Standing::Cooling), [0.0, 1.0]);
+    assert_eq!(times_with_standing(Standing::Deferred), [0.0, 1.0, 5.0, 6.0]);
 }
 
 #[test]
-fn an_error_is_followed_by_a_pause_and_many_in_a_row_end_it() {
+fn simulate_pauses_after_an_error_and_stops_after_20_in_a_row() {
     let s = scenario("{length: 1d, items: [{name: a, duration: 1m}]}");
-    let history = live(&s, |_| no_answer());
+    let history = simulate(&s, |_| policy_error());
     assert_eq!((history.errors, history.decisions), (20, 20));
     assert_eq!(history.end, s.start + 19 * MINUTE);
     let why = history.cut_short.unwrap();
@@ -184,39 +184,39 @@ fn an_error_is_followed_by_a_pause_and_many_in_a_row_end_it() {
     );
 
     let mut turn = 0;
-    let history = live(&s, |_| {
+    let history = simulate(&s, |_| {
         turn += 1;
         match turn % 20 {
             0 => answer(Choice::Wait(None)),
-            _ => no_answer(),
+            _ => policy_error(),
         }
     });
     assert_eq!((history.cut_short, history.errors), (None, 19));
 }
 
 #[test]
-fn a_choice_of_what_is_not_there_is_an_error() {
+fn choice_out_of_range_is_an_error() {
     let s = scenario("{length: 5m, items: [{name: a, duration: 1m}]}");
-    assert_eq!(live(&s, |_| answer(Choice::Run(1))).errors, 5);
+    assert_eq!(simulate(&s, |_| answer(Choice::Run(1))).errors, 5);
 }
 
 #[test]
-fn decisions_are_bounded() {
+fn simulate_stops_at_the_limit_of_decisions() {
     let s = scenario("{length: 100years, items: [{name: a, duration: 1m}]}");
-    let history = live_within(&s, first_due, 1000);
+    let history = simulate_with_limit(&s, first_due, 1000);
     assert_eq!(history.decisions, 1000);
-    assert!(history.cut_short.unwrap().contains("1000 times"));
+    assert!(history.cut_short.unwrap().contains("1000 decisions"));
     assert!(history.end < s.end);
 }
 
 #[test]
-fn an_item_is_shown_from_when_it_joins() {
+fn items_are_in_the_request_after_they_join() {
     let s = scenario(
         "{length: 1h, items: [{name: late, duration: 1m, joins: 30m}, \
          {name: a, duration: 1m, joins: 10m}]}",
     );
     let mut seen = vec![];
-    live(&s, |request| {
+    simulate(&s, |request| {
         seen.push((
             (request.now - s.start) / MINUTE,
             request
@@ -249,10 +249,10 @@ fn an_item_is_shown_from_when_it_joins() {
 }
 
 #[test]
-fn state_is_handed_back_and_survives_a_wait() {
+fn state_is_passed_to_the_next_decision_and_survives_a_wait() {
     let s = scenario("{length: 4m, retryFloor: 0s, items: [{name: a, duration: 1m}]}");
     let mut states = vec![];
-    live(&s, |request| {
+    simulate(&s, |request| {
         states.push(request.state.clone());
         let mut evaluation = match states.len() {
             3 => answer(Choice::Wait(Some(request.now + MINUTE))),
@@ -268,34 +268,34 @@ fn state_is_handed_back_and_survives_a_wait() {
 }
 
 #[test]
-fn runs_that_start_in_a_spell_fail_and_the_last_may_not_end() {
+fn runs_fail_in_fails_between_and_the_last_is_unfinished() {
     let s = scenario(
         "{length: 5m30s, retryFloor: 0s, items: [{name: a, duration: 1m, frequency: 1ms, \
          failsBetween: [{from: 1m, to: 2m}, {from: 3m, to: 4m}]}]}",
     );
-    let ends: Vec<_> = live(&s, |_| answer(Choice::Run(0)))
+    let outcomes: Vec<_> = simulate(&s, |_| answer(Choice::Run(0)))
         .runs
         .iter()
-        .map(|r| r.end)
+        .map(|r| r.outcome)
         .collect();
-    use End::*;
+    use RunOutcome::*;
     assert_eq!(
-        ends,
+        outcomes,
         [Succeeded, Failed, Succeeded, Failed, Succeeded, Unfinished]
     );
 }
 
-/// What a seed draws stays what it is: a change here changes every scenario's outcome.
+/// Pins the random numbers: a change here changes the result of every scenario.
 #[test]
-fn one_seed_is_one_history_on_every_machine() {
+fn seed_gives_the_same_history_on_every_machine() {
     let s = |seed: u64, more: &str| {
         scenario(&format!(
             "{{length: 1d, seed: {seed}, frequency: 2h, items: [{more}\
              {{name: a, duration: {{min: 1m, max: 1h}}, fails: 0.5}}]}}"
         ))
     };
-    let drawn = |s: &Scenario| -> Vec<(i64, End)> {
-        let runs = live(s, |request| {
+    let drawn = |s: &Scenario| -> Vec<(i64, RunOutcome)> {
+        let runs = simulate(s, |request| {
             answer(
                 match request
                     .items
@@ -310,32 +310,31 @@ fn one_seed_is_one_history_on_every_machine() {
         runs.runs
             .iter()
             .take(4)
-            .map(|r| (r.finished - r.started, r.end))
+            .map(|r| (r.finished - r.started, r.outcome))
             .collect()
     };
     let one = drawn(&s(1, ""));
     assert_eq!(one, DRAWN);
     assert_ne!(one, drawn(&s(2, "")));
-    // What befalls an item does not depend on the other items.
+    // The runs of an item do not depend on other items.
     assert_eq!(
         one,
         drawn(&s(1, "{name: b, duration: {min: 1s, max: 9s}},"))
     );
 }
 
-const DRAWN: [(i64, End); 4] = [
-    (2_903_331, End::Failed),
-    (950_361, End::Succeeded),
-    (263_357, End::Failed),
-    (1_426_653, End::Failed),
+const DRAWN: [(i64, RunOutcome); 4] = [
+    (2_903_331, RunOutcome::Failed),
+    (950_361, RunOutcome::Succeeded),
+    (263_357, RunOutcome::Failed),
+    (1_426_653, RunOutcome::Failed),
 ];
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Whatever a policy answers, the operator's own rules hold.
     #[test]
-    fn the_operators_rules_hold(
+    fn operator_rules_hold_for_any_policy(
         answers in proptest::collection::vec((0_u32..6, -5_i64..200), 1..50),
         seed in 0_u64..1000,
         floor in 0_u64..20,
@@ -349,13 +348,13 @@ proptest! {
         let mut turn = 0;
         let mut last = s.start - 1;
         let mut decide = |request: &Request| {
-            assert!(last <= request.now && request.now < s.end, "time goes on");
+            assert!(last <= request.now && request.now < s.end, "time advances");
             last = request.now;
             assert!(request.recent.len() <= RECENT);
             assert!(request.recent.is_sorted_by_key(|run| -run.finished), "newest first");
-            for (place, item) in request.items.iter().enumerate() {
+            for (index, item) in request.items.iter().enumerate() {
                 assert!(item.failures <= item.runs);
-                let newest = request.recent.iter().find(|run| run.item as usize == place);
+                let newest = request.recent.iter().find(|run| run.item as usize == index);
                 assert!(newest.is_none_or(|run| match run.outcome {
                     Outcome::Succeeded => item.last_success == Some(run.finished) && item.failures == 0,
                     _ => item.last_failure == Some(run.finished) && item.failures > 0,
@@ -365,21 +364,21 @@ proptest! {
             let (choice, wait) = answers[turn % answers.len()];
             match request.items.get(choice as usize) {
                 Some(item) if item.startable => answer(Choice::Run(choice)),
-                Some(_) => no_answer(),
+                Some(_) => policy_error(),
                 None => answer(Choice::Wait(Some(request.now + wait * 10_000))),
             }
         };
-        let history = live_within(&s, &mut decide, 2000);
+        let history = simulate_with_limit(&s, &mut decide, 2000);
         for pair in history.runs.windows(2) {
             prop_assert!(pair[0].finished <= pair[1].started, "one at a time");
         }
         for (index, item) in s.items.iter().enumerate() {
             let runs: Vec<_> = history.runs.iter().filter(|run| run.item == index).collect();
             for pair in runs.windows(2) {
-                let soon = item.frequency.is_some_and(|f| f < s.retry_floor);
+                let exempt = item.frequency.is_some_and(|f| f < s.retry_floor);
                 prop_assert!(
                     pair[1].started >= pair[0].started + s.retry_floor as i64
-                        || pair[0].end == End::Succeeded && soon
+                        || pair[0].outcome == RunOutcome::Succeeded && exempt
                 );
             }
             prop_assert!(runs.first().is_none_or(|run| run.started >= item.joins));

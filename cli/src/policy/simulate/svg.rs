@@ -1,42 +1,42 @@
-//! A simulation as a picture: a row for each item, time from left to right.
+//! Draws a simulation as an SVG: one row per item, time from left to right.
 
-use super::axis::{brief, minute, ticks};
-use super::bars::{self, Bar, Kind};
-use super::figures::{Figures, ItemFigures};
+use super::axis::{format_brief, format_minute, ticks};
+use super::bars::{self, Bar, Extent, Kind};
+use super::metrics::{ItemMetrics, Metrics};
 use super::scenario::Scenario;
-use super::timeline::{percent, short, starvation};
-use super::world::{History, Run};
+use super::simulator::{History, Run};
+use super::timeline::{format_percent, format_starvation, truncated};
 use crate::policy::xml::escape;
 use policy_host::Instant;
 
 const WIDTH: f64 = 1280.0;
-/// Where the time axis begins and ends.
+/// The left and right ends of the time axis.
 const LEFT: f64 = 196.0;
 const RIGHT: f64 = 1000.0;
 const MARGIN: f64 = 24.0;
-/// Where the first row begins.
+/// The top of the first row.
 const TOP: f64 = 140.0;
-/// Of a row. Many items share the height that [`ROOMY`] of them have, down to the least.
-const HEIGHT: std::ops::RangeInclusive<f64> = 2.0..=26.0;
-const ROOMY: f64 = 60.0;
-/// Thinner rows are all bars.
-const THIN: f64 = 6.0;
-/// Rows with text are at least so far apart.
-const LINE: f64 = 13.0;
-/// A picture of more bars goes without their tooltips.
-const TOOLTIPS: usize = 5_000;
-/// Items that starved, in words, at most.
-const STARVED: usize = 5;
-/// The right edges of the figures, and what they are.
-const FIGURES: [(f64, &str); 4] = [
+/// The height of a row. More than [`FULL_HEIGHT_ROWS`] rows share the height of that number of rows.
+const ROW_HEIGHT: std::ops::RangeInclusive<f64> = 2.0..=26.0;
+const FULL_HEIGHT_ROWS: f64 = 60.0;
+/// Rows below this height have only bars.
+const MIN_DETAILED_ROW: f64 = 6.0;
+/// The minimum distance between rows with labels.
+const MIN_LABEL_DISTANCE: f64 = 13.0;
+/// The maximum number of bars with tooltips.
+const MAX_TOOLTIPS: usize = 5_000;
+/// The maximum number of starved items in the footer.
+const MAX_STARVED: usize = 5;
+/// The columns with metrics: right edge and heading.
+const COLUMNS: [(f64, &str); 4] = [
     (1050.0, "runs"),
     (1105.0, "failed"),
     (1180.0, "late max"),
     (1256.0, "longest gap"),
 ];
 
-/// Colours that people with any kind of colour vision tell apart (Okabe and Ito's, lighter on
-/// dark ground). Failures are taller, too.
+/// The style chart. The colors suit color blindness (Okabe and Ito's palette, lighter on a dark
+/// background). Failures are also taller.
 const STYLE: &str = "\
 text{font:12px system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif;fill:#1f2328}
 .title{font-size:18px;font-weight:600}
@@ -73,26 +73,26 @@ text{fill:#e6edf3}
 }
 ";
 
-/// Draws it.
+/// Draws a simulation.
 pub(crate) fn draw(
     title: &str,
     digest: &str,
     scenario: &Scenario,
     history: &History,
-    figures: &Figures,
+    metrics: &Metrics,
 ) -> String {
-    let sheet = Sheet::new(scenario, history);
+    let chart = Chart::new(scenario, history);
     let mut runs: Vec<Vec<&Run>> = vec![vec![]; scenario.items.len()];
     for run in &history.runs {
         runs[run.item].push(run);
     }
     let bars: Vec<Vec<Bar>> = runs
         .iter()
-        .map(|runs| bars::bars(runs, |at| sheet.x(at)))
+        .map(|runs| bars::bars(runs, |at| chart.x(at)))
         .collect();
-    let tooltips = bars.iter().map(Vec::len).sum::<usize>() <= TOOLTIPS;
-    let foot = foot(scenario, history, figures);
-    let height = sheet.bottom() + 28.0 + 18.0 * foot.len() as f64;
+    let tooltips = bars.iter().map(Vec::len).sum::<usize>() <= MAX_TOOLTIPS;
+    let footer = footer(scenario, history, metrics);
+    let height = chart.bottom() + 28.0 + 18.0 * footer.len() as f64;
 
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height:.1}\" \
@@ -100,53 +100,53 @@ pub(crate) fn draw(
          <title id=\"t\">{}</title>\n<desc id=\"d\">{}</desc>\n<style>\n{STYLE}</style>\n\
          <rect class=\"ground\" width=\"100%\" height=\"100%\"/>\n",
         escape(title),
-        escape(&summary(scenario, history, figures)),
+        escape(&summary(scenario, history, metrics)),
     );
-    svg += &text(MARGIN, 36.0, "title", &short(title, 120));
+    svg += &text(MARGIN, 36.0, "title", &truncated(title, 120));
     svg += &text(
         MARGIN,
         58.0,
         "muted small mono",
         &format!("sha256:{digest}"),
     );
-    svg += &text(MARGIN, 78.0, "muted", &summary(scenario, history, figures));
+    svg += &text(MARGIN, 78.0, "muted", &summary(scenario, history, metrics));
     svg += &legend(&bars);
-    svg += &sheet.axis();
-    for (row, item) in figures.items.iter().enumerate() {
-        svg += &sheet.row(row, scenario.items[row].joins, item, &bars[row], tooltips);
+    svg += &chart.axis();
+    for (row, item) in metrics.items.iter().enumerate() {
+        svg += &chart.row(row, scenario.items[row].joins, item, &bars[row], tooltips);
     }
-    for (line, words) in foot.iter().enumerate() {
-        let y = sheet.bottom() + 28.0 + 18.0 * line as f64;
+    for (line, words) in footer.iter().enumerate() {
+        let y = chart.bottom() + 28.0 + 18.0 * line as f64;
         svg += &text(MARGIN, y, "bad", words);
     }
     svg + "</svg>\n"
 }
 
-fn summary(scenario: &Scenario, history: &History, figures: &Figures) -> String {
+fn summary(scenario: &Scenario, history: &History, metrics: &Metrics) -> String {
     format!(
         "{} to {} UTC · seed {} · busy {} of the time · {} runs · {} decisions, {} errors · \
          fuel mean {}, max {}",
-        minute(scenario.start),
-        minute(history.end),
+        format_minute(scenario.start),
+        format_minute(history.end),
         scenario.seed,
-        percent(figures.utilisation),
+        format_percent(metrics.utilisation),
         history.runs.len(),
-        figures.decisions,
-        figures.errors,
-        figures.fuel_mean,
-        figures.fuel_max,
+        metrics.decisions,
+        metrics.errors,
+        metrics.fuel_mean,
+        metrics.fuel_max,
     )
 }
 
-/// What a person should not overlook.
-fn foot(scenario: &Scenario, history: &History, figures: &Figures) -> Vec<String> {
-    let starved: Vec<_> = figures.items.iter().filter(|item| item.starved).collect();
+/// Returns the lines of the footer: starved items, and why the simulation ended early.
+fn footer(scenario: &Scenario, history: &History, metrics: &Metrics) -> Vec<String> {
+    let starved: Vec<_> = metrics.items.iter().filter(|item| item.starved).collect();
     let mut lines: Vec<_> = starved
         .iter()
-        .take(STARVED)
-        .map(|item| format!("starved: {}", starvation(scenario, item)))
+        .take(MAX_STARVED)
+        .map(|item| format!("starved: {}", format_starvation(scenario, item)))
         .collect();
-    if let Some(more) = starved.len().checked_sub(STARVED).filter(|more| *more > 0) {
+    if let Some(more) = starved.len().checked_sub(MAX_STARVED).filter(|more| *more > 0) {
         lines.push(format!("and {more} more starved"));
     }
     lines.extend(
@@ -155,7 +155,7 @@ fn foot(scenario: &Scenario, history: &History, figures: &Figures) -> Vec<String
             .as_ref()
             .map(|why| format!("ended early: {why}")),
     );
-    lines.iter().map(|line| short(line, 180)).collect()
+    lines.iter().map(|line| truncated(line, 180)).collect()
 }
 
 fn legend(bars: &[Vec<Bar>]) -> String {
@@ -171,34 +171,43 @@ fn legend(bars: &[Vec<Bar>]) -> String {
     let mut svg = String::new();
     let mut x = MARGIN;
     for (class, words) in entries {
-        svg += &rect(class, (x, x + 14.0), 89.0, 10.0, "");
+        let swatch = Rect {
+            extent: Extent {
+                left: x,
+                right: x + 14.0,
+            },
+            top: 89.0,
+            height: 10.0,
+        };
+        svg += &swatch.draw(class, "");
         svg += &text(x + 20.0, 98.0, "small", words);
-        // As wide as the text is likely to be.
+        // An estimate of the width of the text.
         x += 44.0 + 6.0 * words.chars().count() as f64;
     }
     svg
 }
 
-struct Sheet {
+/// The layout of the rows.
+struct Chart {
     start: Instant,
     end: Instant,
     rows: usize,
-    height: f64,
-    /// Every so many rows have text.
-    labelled: usize,
+    row_height: f64,
+    /// The number of rows from one label to the next.
+    label_interval: usize,
 }
 
-impl Sheet {
+impl Chart {
     fn new(scenario: &Scenario, history: &History) -> Self {
         let rows = scenario.items.len();
-        let height = HEIGHT.end() * ROOMY / rows as f64;
-        let height = height.clamp(*HEIGHT.start(), *HEIGHT.end());
+        let height = ROW_HEIGHT.end() * FULL_HEIGHT_ROWS / rows as f64;
+        let row_height = height.clamp(*ROW_HEIGHT.start(), *ROW_HEIGHT.end());
         Self {
             start: scenario.start,
             end: history.end.max(scenario.start + 1),
             rows,
-            height,
-            labelled: (LINE / height).ceil() as usize,
+            row_height,
+            label_interval: (MIN_LABEL_DISTANCE / row_height).ceil() as usize,
         }
     }
 
@@ -208,30 +217,36 @@ impl Sheet {
     }
 
     fn top(&self, row: usize) -> f64 {
-        TOP + self.height * row as f64
+        TOP + self.row_height * row as f64
     }
 
     fn bottom(&self) -> f64 {
         self.top(self.rows)
     }
 
-    /// What is behind the rows: bands that lead the eye from a name to its figures, and
-    /// the time axis.
+    /// Draws the background: a band on every second row, the headings, and the time axis.
     fn axis(&self) -> String {
         let mut svg = String::new();
-        if self.labelled == 1 {
+        if self.label_interval == 1 {
             for row in (1..self.rows).step_by(2) {
-                let sides = (MARGIN / 2.0, WIDTH - MARGIN / 2.0);
-                svg += &rect("band", sides, self.top(row), self.height, "");
+                let band = Rect {
+                    extent: Extent {
+                        left: MARGIN / 2.0,
+                        right: WIDTH - MARGIN / 2.0,
+                    },
+                    top: self.top(row),
+                    height: self.row_height,
+                };
+                svg += &band.draw("band", "");
             }
         }
-        for (x, words) in FIGURES {
-            svg += &text(x, TOP - 10.0, "muted small end", words);
+        for (x, heading) in COLUMNS {
+            svg += &text(x, TOP - 10.0, "muted small end", heading);
         }
         for tick in ticks(self.start, self.end, 10) {
             let x = self.x(tick.at);
             svg += &text(x, TOP - 10.0, "muted small middle", &tick.label);
-            svg += &line("grid", (x, x), (TOP - 5.0, self.bottom()));
+            svg += &vertical_line("grid", x, TOP - 5.0, self.bottom());
         }
         svg
     }
@@ -240,56 +255,60 @@ impl Sheet {
         &self,
         row: usize,
         joins: Instant,
-        item: &ItemFigures,
+        item: &ItemMetrics,
         bars: &[Bar],
         tooltips: bool,
     ) -> String {
         let top = self.top(row);
-        let thin = self.height < THIN;
-        let inset = if thin { 0.0 } else { 1.0 };
-        let middle = top + self.height / 2.0;
+        let is_thin = self.row_height < MIN_DETAILED_ROW;
+        let inset = if is_thin { 0.0 } else { 1.0 };
+        let middle = top + self.row_height / 2.0;
         let mut svg = String::from("<g>\n");
-        for (from, to) in bars::joined(&item.late, |at| self.x(at)) {
-            let height = self.height - 2.0 * inset;
-            svg += &rect("late", (from, to), top + inset, height, "");
-            if self.labelled == 1 {
-                svg += &line("due", (from, from), (top + inset, top + inset + height));
+        for extent in bars::merged_periods(&item.late, |at| self.x(at)) {
+            let late = Rect {
+                extent,
+                top: top + inset,
+                height: self.row_height - 2.0 * inset,
+            };
+            svg += &late.draw("late", "");
+            if self.label_interval == 1 {
+                svg += &vertical_line("due", extent.left, late.top, late.top + late.height);
             }
         }
-        if joins < self.end && !thin {
-            svg += &line("life", (self.x(joins), RIGHT), (middle, middle));
+        if joins < self.end && !is_thin {
+            svg += &horizontal_line("life", self.x(joins), RIGHT, middle);
         }
         for bar in bars {
-            let share = if bar.kind == Kind::Succeeded {
+            let fraction = if bar.kind == Kind::Succeeded {
                 0.5
             } else {
                 0.75
             };
-            let height = self.height * share;
-            let words = match tooltips {
-                true => tooltip(&item.name, bar),
-                false => String::new(),
-            };
-            svg += &rect(
-                bar.kind.class(),
-                (bar.from, bar.to),
-                middle - height / 2.0,
+            let height = self.row_height * fraction;
+            let rect = Rect {
+                extent: bar.extent,
+                top: middle - height / 2.0,
                 height,
-                &words,
-            );
+            };
+            let tooltip = if tooltips {
+                tooltip(&item.name, bar)
+            } else {
+                String::new()
+            };
+            svg += &rect.draw(bar.kind.class(), &tooltip);
         }
-        if row.is_multiple_of(self.labelled) {
+        if row.is_multiple_of(self.label_interval) {
             let y = middle + 4.0;
             let class = if item.starved { "bad" } else { "" };
-            svg += &text(MARGIN, y, class, &short(&item.name, 24));
-            let figures = [
+            svg += &text(MARGIN, y, class, &truncated(&item.name, 24));
+            let cells = [
                 item.runs.to_string(),
                 item.failed.to_string(),
-                brief(item.late_max_ms),
-                brief(item.longest_gap_ms),
+                format_brief(item.late_max_ms),
+                format_brief(item.longest_gap_ms),
             ];
-            for ((x, _), figure) in FIGURES.iter().zip(figures) {
-                svg += &text(*x, y, "small end", &figure);
+            for ((x, _), cell) in COLUMNS.iter().zip(cells) {
+                svg += &text(*x, y, "small end", &cell);
             }
         }
         svg + "</g>\n"
@@ -297,14 +316,12 @@ impl Sheet {
 }
 
 fn tooltip(name: &str, bar: &Bar) -> String {
-    let (from, to) = (minute(bar.started), minute(bar.finished));
-    let took = brief(bar.finished.abs_diff(bar.started));
+    let (from, to) = (format_minute(bar.started), format_minute(bar.finished));
+    let took = format_brief(bar.finished.abs_diff(bar.started));
+    let outcome = bar.kind.description();
     match bar.runs {
-        1 => format!("{name}: {}, {from} to {to} ({took})", bar.kind.words()),
-        n => format!(
-            "{name}: {n} runs, {}, {from} to {to} ({took})",
-            bar.kind.words()
-        ),
+        1 => format!("{name}: {outcome}, {from} to {to} ({took})"),
+        n => format!("{name}: {n} runs, {outcome}, {from} to {to} ({took})"),
     }
 }
 
@@ -315,20 +332,34 @@ fn text(x: f64, y: f64, class: &str, words: &str) -> String {
     )
 }
 
-fn line(class: &str, (x1, x2): (f64, f64), (y1, y2): (f64, f64)) -> String {
-    format!(
-        "<line class=\"{class}\" x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\"/>\n"
-    )
+fn vertical_line(class: &str, x: f64, y1: f64, y2: f64) -> String {
+    format!("<line class=\"{class}\" x1=\"{x:.1}\" y1=\"{y1:.1}\" x2=\"{x:.1}\" y2=\"{y2:.1}\"/>\n")
 }
 
-fn rect(class: &str, (from, to): (f64, f64), y: f64, height: f64, tooltip: &str) -> String {
-    let open = format!(
-        "<rect class=\"{class}\" x=\"{from:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{height:.1}\"",
-        to - from
-    );
-    match tooltip {
-        "" => format!("{open}/>\n"),
-        words => format!("{open}><title>{}</title></rect>\n", escape(words)),
+fn horizontal_line(class: &str, x1: f64, x2: f64, y: f64) -> String {
+    format!("<line class=\"{class}\" x1=\"{x1:.1}\" y1=\"{y:.1}\" x2=\"{x2:.1}\" y2=\"{y:.1}\"/>\n")
+}
+
+struct Rect {
+    extent: Extent,
+    top: f64,
+    height: f64,
+}
+
+impl Rect {
+    fn draw(&self, class: &str, tooltip: &str) -> String {
+        let Extent { left, right } = self.extent;
+        let open = format!(
+            "<rect class=\"{class}\" x=\"{left:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\"",
+            self.top,
+            right - left,
+            self.height
+        );
+        if tooltip.is_empty() {
+            format!("{open}/>\n")
+        } else {
+            format!("{open}><title>{}</title></rect>\n", escape(tooltip))
+        }
     }
 }
 

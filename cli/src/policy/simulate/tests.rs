@@ -1,29 +1,29 @@
 use super::*;
-use crate::policy::testing::default_policy;
+use crate::policy::test_fixtures::default_policy;
 use std::path::Path;
 
 const DIR: &str = env!("CARGO_MANIFEST_DIR");
 
-fn home_lab() -> (Scenario, History, Figures) {
+fn home_lab() -> (Scenario, History, Metrics) {
     let policy = crate::policy::component::load(Path::new("default"), default_policy())
         .unwrap()
         .policy;
     let scenario = Scenario::read(&Path::new(DIR).join("examples/home-lab.yaml")).unwrap();
-    let history = live(&policy, &scenario).unwrap();
-    let figures = Figures::of(&scenario, &history);
-    (scenario, history, figures)
+    let history = validate_and_simulate(&policy, &scenario).unwrap();
+    let metrics = Metrics::of(&scenario, &history);
+    (scenario, history, metrics)
 }
 
 #[test]
-fn a_week_in_the_home_lab() {
-    let (scenario, history, figures) = home_lab();
+fn home_lab_scenario_has_the_expected_timeline() {
+    let (scenario, history, metrics) = home_lab();
     assert_eq!((history.cut_short.clone(), history.errors), (None, 0));
-    assert_eq!(history, home_lab().1, "one seed, one history");
-    let figure = |name: &str| {
-        let found = figures.items.iter().find(|item| item.name == name);
+    assert_eq!(history, home_lab().1, "the same seed gives the same history");
+    let item = |name: &str| {
+        let found = metrics.items.iter().find(|item| item.name == name);
         found.unwrap_or_else(|| panic!("no {name}"))
     };
-    let (mail, nas, photos) = (figure("mail"), figure("nas"), figure("photos-offsite"));
+    let (mail, nas, photos) = (item("mail"), item("nas"), item("photos-offsite"));
     assert!(
         (20..=28).contains(&mail.succeeded) && mail.failed == 0,
         "{mail:?}"
@@ -31,12 +31,12 @@ fn a_week_in_the_home_lab() {
     assert!(photos.failed > 0 && photos.succeeded >= 5, "{photos:?}");
     assert!(
         nas.failed >= 3,
-        "it is tried again while it is broken: {nas:?}"
+        "it is retried while it is broken: {nas:?}"
     );
     assert!(nas.longest_gap_ms > 36 * 3_600_000, "{nas:?}");
-    assert!(!figures.items.iter().any(|item| item.starved));
+    assert!(!metrics.items.iter().any(|item| item.starved));
 
-    let text = timeline::timeline(&scenario, &history, &figures, 100);
+    let text = timeline::timeline(&scenario, &history, &metrics, 100);
     let rows: Vec<_> = text.lines().collect();
     assert!(rows.iter().all(|row| row.chars().count() <= 100), "{text}");
     assert!(rows[0].contains("|Fri 2 Jan"), "{text}");
@@ -47,7 +47,7 @@ fn a_week_in_the_home_lab() {
         laptop.starts_with(&format!("laptop{}", " ".repeat(30))),
         "{text}"
     );
-    let tables = timeline::tables(&scenario, &history, &figures);
+    let tables = timeline::tables(&scenario, &history, &metrics);
     assert!(
         tables.contains("virtual-machine-2") && tables.contains("busy"),
         "{tables}"
@@ -55,23 +55,23 @@ fn a_week_in_the_home_lab() {
 }
 
 #[test]
-fn settings_that_the_policy_refuses_end_it_before_it_begins() {
+fn settings_rejected_by_the_policy_are_an_error() {
     let policy = crate::policy::component::load(Path::new("default"), default_policy())
         .unwrap()
         .policy;
     let text = "{length: 1h, settings: {a: 1}, items: [{name: a, duration: 1m}]}";
-    let error = live(&policy, &Scenario::parse(text).unwrap())
+    let error = validate_and_simulate(&policy, &Scenario::parse(text).unwrap())
         .unwrap_err()
         .to_string();
     assert!(
         error
-            .starts_with("the policy refuses the scenario's settings: the default policy takes no"),
+            .starts_with("the policy rejected the settings of the scenario: the default policy takes no"),
         "{error}"
     );
 }
 
 #[test]
-fn the_command_writes_a_picture_and_its_figures() {
+fn run_writes_an_svg_and_a_json_report() {
     let folder = tempfile::tempdir().unwrap();
     let svg = folder.path().join("week.svg");
     let args = Args {
@@ -87,11 +87,11 @@ fn the_command_writes_a_picture_and_its_figures() {
     roxmltree::Document::parse(&picture).unwrap();
     assert!(picture.contains("seed 7"));
 
-    let (scenario, history, figures) = home_lab();
+    let (scenario, history, metrics) = home_lab();
     let policy = crate::policy::component::load(Path::new("default"), default_policy())
         .unwrap()
         .policy;
-    let report = report(&policy, &scenario, &history, &figures);
+    let report = report(&policy, &scenario, &history, &metrics);
     assert_eq!(
         report["runs"].as_array().map(Vec::len),
         Some(history.runs.len())

@@ -1,31 +1,31 @@
-//! A simulation in the terminal: a line of symbols for each item, and a table.
+//! Draws a simulation in the terminal: one line of symbols per item, and a table of metrics.
 
-use super::axis::{self, brief, minute, ticks};
-use super::figures::{Figures, ItemFigures};
+use super::axis::{format_brief, format_exact, format_minute, ticks};
+use super::metrics::{ItemMetrics, Metrics};
 use super::scenario::Scenario;
-use super::world::{End, History};
+use super::simulator::{History, RunOutcome};
 use policy_host::Instant;
 use std::collections::BTreeMap;
 
-/// Columns of an item's name at most.
-const NAME: usize = 24;
-/// Columns that the timeline has at least, however narrow the terminal.
-const NARROWEST: usize = 20;
+/// The maximum width of a name in columns.
+const MAX_NAME_WIDTH: usize = 24;
+/// The minimum width of the timeline in columns.
+const MIN_WIDTH: usize = 20;
 
-/// The timeline with its legend.
+/// Draws the timeline and its legend.
 pub(crate) fn timeline(
     scenario: &Scenario,
     history: &History,
-    figures: &Figures,
+    metrics: &Metrics,
     width: usize,
 ) -> String {
     let names: Vec<_> = scenario
         .items
         .iter()
-        .map(|i| short(&i.name, NAME))
+        .map(|i| truncated(&i.name, MAX_NAME_WIDTH))
         .collect();
     let name = names.iter().map(|n| n.chars().count()).max().unwrap_or(0);
-    let columns = width.saturating_sub(name + 2).max(NARROWEST);
+    let columns = width.saturating_sub(name + 2).max(MIN_WIDTH);
     let grid = Grid {
         start: scenario.start,
         end: history.end.max(scenario.start + 1),
@@ -34,17 +34,17 @@ pub(crate) fn timeline(
     let mut rows: Vec<_> = scenario
         .items
         .iter()
-        .zip(&figures.items)
-        .map(|(item, figures)| grid.background(item.joins, &figures.late))
+        .zip(&metrics.items)
+        .map(|(item, metrics)| grid.background(item.joins, &metrics.late))
         .collect();
     for run in &history.runs {
         for column in grid.columns(run.started, run.finished) {
             let cell = &mut rows[run.item][column];
-            *cell = match (*cell, run.end) {
-                ('+' | '*', End::Failed) | ('x' | '*', End::Succeeded) => '*',
-                (_, End::Succeeded) => '+',
-                (_, End::Failed) => 'x',
-                (_, End::Unfinished) => '>',
+            *cell = match (*cell, run.outcome) {
+                ('+' | '*', RunOutcome::Failed) | ('x' | '*', RunOutcome::Succeeded) => '*',
+                (_, RunOutcome::Succeeded) => '+',
+                (_, RunOutcome::Failed) => 'x',
+                (_, RunOutcome::Unfinished) => '>',
             };
         }
     }
@@ -54,11 +54,11 @@ pub(crate) fn timeline(
         text.push_str(row.trim_end());
         text.push('\n');
     }
-    let bucket = brief(grid.end.abs_diff(grid.start) / columns as u64);
+    let bucket = format_brief(grid.end.abs_diff(grid.start) / columns as u64);
     text.push_str(&format!(
         "\neach column is {bucket}: + succeeded  x failed  * both  - due  . not due{}\n",
         match history.runs.last() {
-            Some(run) if run.end == End::Unfinished => "  > running at the end",
+            Some(run) if run.outcome == RunOutcome::Unfinished => "  > running at the end",
             _ => "",
         }
     ));
@@ -77,7 +77,7 @@ impl Grid {
         ((share * self.columns as f64) as usize).min(self.columns - 1)
     }
 
-    /// The columns that a period touches; one at least.
+    /// Returns the columns that a period overlaps, at least one.
     fn columns(&self, from: Instant, to: Instant) -> std::ops::RangeInclusive<usize> {
         self.column(from)..=self.column((to - 1).max(from))
     }
@@ -96,8 +96,7 @@ impl Grid {
         row
     }
 
-    /// The names of the ticks, each above the column it is in; those for which there is no
-    /// room are left out.
+    /// Draws the labels of the ticks above their columns. Skips labels that do not fit.
     fn axis(&self) -> String {
         let mut line = String::new();
         for tick in ticks(self.start, self.end, self.columns / 11) {
@@ -111,16 +110,16 @@ impl Grid {
     }
 }
 
-/// A name that is cut to a number of characters.
-pub(crate) fn short(name: &str, most: usize) -> String {
-    match name.char_indices().nth(most) {
-        None => name.to_owned(),
-        Some(_) => name.chars().take(most - 1).chain(['…']).collect(),
+/// Truncates text to a number of characters.
+pub(crate) fn truncated(text: &str, max: usize) -> String {
+    match text.char_indices().nth(max) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(max - 1).chain(['…']).collect(),
     }
 }
 
-/// The table of figures, and what the group as a whole comes to.
-pub(crate) fn tables(scenario: &Scenario, history: &History, figures: &Figures) -> String {
+/// Formats the metrics of the items as a table, followed by the metrics of the group.
+pub(crate) fn tables(scenario: &Scenario, history: &History, metrics: &Metrics) -> String {
     let head = [
         "",
         "runs",
@@ -132,56 +131,56 @@ pub(crate) fn tables(scenario: &Scenario, history: &History, figures: &Figures) 
         "busy",
     ];
     let mut rows = vec![head.map(str::to_owned)];
-    rows.extend(figures.items.iter().map(|item| {
+    rows.extend(metrics.items.iter().map(|item| {
         [
-            short(&item.name, NAME),
+            truncated(&item.name, MAX_NAME_WIDTH),
             item.runs.to_string(),
             item.succeeded.to_string(),
             item.failed.to_string(),
-            brief(item.longest_gap_ms),
-            brief(item.late_mean_ms),
-            brief(item.late_max_ms),
-            percent(item.busy_share),
+            format_brief(item.longest_gap_ms),
+            format_brief(item.late_mean_ms),
+            format_brief(item.late_max_ms),
+            format_percent(item.busy_share),
         ]
     }));
     let mut text = crate::policy::table::aligned(&rows);
     text.push('\n');
-    text.push_str(&overall(scenario, history, figures));
+    text.push_str(&group_metrics(scenario, history, metrics));
     text
 }
 
-fn overall(scenario: &Scenario, history: &History, figures: &Figures) -> String {
+fn group_metrics(scenario: &Scenario, history: &History, metrics: &Metrics) -> String {
     let mut lines = vec![
         format!(
             "{} to {} UTC, seed {}",
-            minute(scenario.start),
-            minute(history.end),
+            format_minute(scenario.start),
+            format_minute(history.end),
             scenario.seed
         ),
         format!(
             "busy {} of the time, idle {}",
-            percent(figures.utilisation),
-            brief(figures.idle_ms)
+            format_percent(metrics.utilisation),
+            format_brief(metrics.idle_ms)
         ),
         format!(
-            "decisions {}, fuel of one: mean {}, max {}, errors {}",
-            figures.decisions, figures.fuel_mean, figures.fuel_max, figures.errors
+            "{} decisions, {} errors, fuel per decision: mean {}, max {}",
+            metrics.decisions, metrics.errors, metrics.fuel_mean, metrics.fuel_max
         ),
     ];
-    for item in figures.items.iter().filter(|item| item.starved) {
-        lines.push(format!("starved: {}", starvation(scenario, item)));
+    for item in metrics.items.iter().filter(|item| item.starved) {
+        lines.push(format!("starved: {}", format_starvation(scenario, item)));
     }
     if let Some(why) = &history.cut_short {
         lines.push(format!(
-            "ended early, at {}: {why}",
-            axis::exact(history.end)
+            "ended early at {}: {why}",
+            format_exact(history.end)
         ));
     }
     lines.join("\n") + "\n"
 }
 
-/// What befell an item that starved, as a sentence.
-pub(crate) fn starvation(scenario: &Scenario, item: &ItemFigures) -> String {
+/// Describes how an item starved.
+pub(crate) fn format_starvation(scenario: &Scenario, item: &ItemMetrics) -> String {
     // Names are unique.
     let frequencies: BTreeMap<_, _> = scenario
         .items
@@ -189,16 +188,16 @@ pub(crate) fn starvation(scenario: &Scenario, item: &ItemFigures) -> String {
         .map(|item| (&item.name, item.frequency))
         .collect();
     let name = &item.name;
-    let waited = brief(item.longest_wait_ms);
+    let waited = format_brief(item.longest_wait_ms);
     match frequencies.get(name).copied().flatten() {
         Some(frequency) => format!(
-            "{name} was due for {waited} without being started; its frequency is {}",
-            brief(frequency)
+            "{name} was due for {waited} but not started; its frequency is {}",
+            format_brief(frequency)
         ),
         None => format!("{name} was never started in {waited}"),
     }
 }
 
-pub(crate) fn percent(share: f64) -> String {
-    format!("{:.0} %", share * 100.0)
+pub(crate) fn format_percent(fraction: f64) -> String {
+    format!("{:.0} %", fraction * 100.0)
 }

@@ -1,4 +1,4 @@
-//! `policy test`: declarative cases against a policy.
+//! `policy test`: runs declarative cases against a policy.
 
 mod junit;
 mod pretty;
@@ -11,26 +11,27 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// Settings.
+/// Arguments of `policy test`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The policy: a component, a core module as cargo builds it, or `default`.
+    /// The policy: a component, the core module that cargo builds, or `default`.
     pub file: PathBuf,
-    /// The file of cases, YAML.
+    /// The YAML file with the cases.
     #[arg(long, value_name = "FILE")]
     pub cases: PathBuf,
-    /// Try at least this many seeds for each case; lists of seeds are tried as they are.
+    /// Try at least this number of seeds for each case. Does not apply to cases with a list of
+    /// seeds.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub seeds: Option<u64>,
-    /// How to report.
+    /// The format of the report.
     #[arg(long, value_enum, default_value_t = Format::Pretty)]
     pub format: Format,
-    /// Run only the cases whose name contains this.
+    /// Run only the cases whose name contains this text.
     #[arg(long, value_name = "TEXT")]
     pub filter: Option<String>,
 }
 
-/// A form of report.
+/// A format of the report.
 #[derive(Debug, Clone, Copy, PartialEq, clap::ValueEnum)]
 pub enum Format {
     /// For people.
@@ -41,12 +42,12 @@ pub enum Format {
     Junit,
 }
 
-/// A case that was run.
-struct Ran {
+/// The result of a case.
+struct CaseResult {
     report: Report,
-    /// `cases` or `validate`.
+    /// The list that contains the case: `cases` or `validate`.
     list: &'static str,
-    /// Where it stands; found for the failed ones only.
+    /// The line of the case; only set if it failed.
     line: Option<usize>,
     took: Duration,
 }
@@ -57,23 +58,24 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
         Format::Pretty => crate::policy::print(&text)?,
         Format::Tap | Format::Junit => std::io::stdout().write_all(text.as_bytes())?,
     }
-    Ok(match passed {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::from(1),
+    Ok(if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
     })
 }
 
-/// The report, and whether all cases passed.
+/// Runs the cases. Returns the report and whether all cases passed.
 fn test(args: &Args, built_in: &[u8]) -> Result<(String, bool)> {
     let file = args.cases.display().to_string();
     let yaml = std::fs::read_to_string(&args.cases).with_context(|| file.clone())?;
     let cases =
-        policy_cases::parse(&yaml).map_err(|error| crate::policy::place::of(&file, &error))?;
+        policy_cases::parse(&yaml).map_err(|error| crate::policy::read_error::in_file(&file, &error))?;
     let filter = args.filter.as_deref().unwrap_or_default();
-    let wanted: Vec<_> = cases.iter().filter(|c| c.name.contains(filter)).collect();
-    if wanted.is_empty() {
+    let selected: Vec<_> = cases.iter().filter(|c| c.name.contains(filter)).collect();
+    if selected.is_empty() {
         bail!(
-            "{file}: none of its {} cases has {filter:?} in its name, so nothing was tested",
+            "--filter: none of the {} cases in {file} has {filter:?} in its name",
             cases.len()
         );
     }
@@ -81,7 +83,7 @@ fn test(args: &Args, built_in: &[u8]) -> Result<(String, bool)> {
     let run = |case: &policy_cases::Case| {
         let start = Instant::now();
         let report = case.run(&policy, args.seeds.unwrap_or(0));
-        Ran {
+        CaseResult {
             list: case.list(),
             took: start.elapsed(),
             line: if report.passed() {
@@ -92,17 +94,19 @@ fn test(args: &Args, built_in: &[u8]) -> Result<(String, bool)> {
             report,
         }
     };
-    let ran: Vec<_> = wanted.into_iter().map(run).collect();
+    let results: Vec<_> = selected.into_iter().map(run).collect();
     let text = match args.format {
-        Format::Pretty => pretty::write(&file, &ran),
-        Format::Tap => tap::write(&file, &ran)?,
-        Format::Junit => junit::write(&file, &ran),
+        Format::Pretty => pretty::write(&file, &results),
+        Format::Tap => tap::write(&file, &results)?,
+        Format::Junit => junit::write(&file, &results),
     };
-    Ok((text, failed(&ran) == 0))
+    Ok((text, failed(&results) == 0))
 }
 
-fn failed(ran: &[Ran]) -> usize {
-    ran.iter().filter(|ran| !ran.report.passed()).count()
+/// Returns the number of failed cases.
+fn failed(results: &[CaseResult]) -> usize {
+    let failed = results.iter().filter(|result| !result.report.passed());
+    failed.count()
 }
 
 #[cfg(test)]

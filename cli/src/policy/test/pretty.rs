@@ -1,25 +1,25 @@
-//! The report for people.
+//! Reports for people.
 
-use super::{Ran, failed};
+use super::{CaseResult, failed};
 use std::fmt::Write;
 
-pub(super) fn write(file: &str, ran: &[Ran]) -> String {
+pub(super) fn write(file: &str, results: &[CaseResult]) -> String {
     let mut out = String::new();
-    for Ran { report, line, .. } in ran {
-        let place = match line {
+    for CaseResult { report, line, .. } in results {
+        let position = match line {
             Some(line) => format!("  ({file}:{line})"),
             None => String::new(),
         };
         let mark = if report.passed() { "ok  " } else { "FAIL" };
         // Writing to a string does not fail.
-        let _ = writeln!(out, "{mark}  {}{place}", report.case);
+        let _ = writeln!(out, "{mark}  {}{position}", report.case);
         for line in report.to_string().lines() {
             let _ = writeln!(out, "      {line}");
         }
     }
-    let failed = failed(ran);
-    let passed = ran.len() - failed;
-    let cases = match ran.len() {
+    let failed = failed(results);
+    let passed = results.len() - failed;
+    let cases = match results.len() {
         1 => "1 case".to_owned(),
         several => format!("{several} cases"),
     };

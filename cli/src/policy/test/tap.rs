@@ -1,6 +1,6 @@
-//! The Test Anything Protocol, version 14, with YAML diagnostics.
+//! Reports in TAP (Test Anything Protocol), version 14, with YAML diagnostics.
 
-use super::Ran;
+use super::CaseResult;
 use anyhow::Result;
 use serde::Serialize;
 use std::fmt::Write;
@@ -35,10 +35,10 @@ struct Difference<'a> {
     found: &'a str,
 }
 
-pub(super) fn write(file: &str, ran: &[Ran]) -> Result<String> {
-    let mut out = format!("TAP version 14\n1..{}\n", ran.len());
-    for (index, ran) in ran.iter().enumerate() {
-        let report = &ran.report;
+pub(super) fn write(file: &str, results: &[CaseResult]) -> Result<String> {
+    let mut out = format!("TAP version 14\n1..{}\n", results.len());
+    for (index, result) in results.iter().enumerate() {
+        let report = &result.report;
         let mark = if report.passed() { "ok" } else { "not ok" };
         writeln!(out, "{mark} {} - {}", index + 1, escape(&report.case))?;
         let Some(failure) = &report.failure else {
@@ -50,7 +50,7 @@ pub(super) fn write(file: &str, ran: &[Ran]) -> Result<String> {
             reason: failure.reason,
             at: At {
                 file,
-                line: ran.line,
+                line: result.line,
             },
             seed: failure.seed,
             also_at_seeds: &failure.others,
@@ -76,7 +76,7 @@ pub(super) fn write(file: &str, ran: &[Ran]) -> Result<String> {
     Ok(out)
 }
 
-/// A `#` would begin a directive.
+/// Escapes `#`, which starts a directive.
 fn escape(name: &str) -> String {
     name.replace('\\', "\\\\").replace('#', "\\#")
 }
@@ -84,7 +84,7 @@ fn escape(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn a_name_is_no_directive() {
+    fn escape_prevents_directives_in_names() {
         assert_eq!(super::escape(r"a # SKIP \ b"), r"a \# SKIP \\ b");
     }
 }

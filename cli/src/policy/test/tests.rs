@@ -1,7 +1,7 @@
 use super::*;
 use policy_cases::{Difference, Failure};
 
-fn ran() -> Vec<Ran> {
+fn results() -> Vec<CaseResult> {
     let report = |case: &str, failure| Report {
         case: case.to_owned(),
         tried: 5,
@@ -18,35 +18,35 @@ fn ran() -> Vec<Ran> {
         }],
         answer: None,
     };
-    let of = |report, line| Ran {
+    let result = |report, line| CaseResult {
         report,
         list: "cases",
         line,
         took: Duration::from_micros(1500),
     };
     vec![
-        of(report("good", None), None),
-        of(report("bad # <\u{1}>", Some(failure)), Some(7)),
+        result(report("good", None), None),
+        result(report("bad # <\u{1}>", Some(failure)), Some(7)),
     ]
 }
 
 #[test]
-fn people_read_case_place_and_difference() {
+fn pretty_shows_name_position_and_difference() {
     let expected = "\
 ok    good
 FAIL  bad # <\u{1}>  (c.yaml:7)
-      Unexpected at seed 3, and at 4, of 5 tried
+      Unexpected at seed 3, also at 4 (5 seeds tried)
         run: expected run <a> & \"b\", found run: c
       ...
 
 2 cases: 1 passed, 1 failed
 ";
-    assert_eq!(pretty::write("c.yaml", &ran()), expected);
+    assert_eq!(pretty::write("c.yaml", &results()), expected);
 }
 
 #[test]
-fn tap_has_a_plan_and_diagnostics_that_are_yaml() {
-    let tap = tap::write("c.yaml", &ran()).unwrap();
+fn tap_has_a_plan_and_yaml_diagnostics() {
+    let tap = tap::write("c.yaml", &results()).unwrap();
     let start = "TAP version 14\n1..2\nok 1 - good\nnot ok 2 - bad \\# <\u{1}>\n  ---\n";
     assert!(tap.starts_with(start), "{tap}");
     let yaml = tap
@@ -57,14 +57,14 @@ fn tap_has_a_plan_and_diagnostics_that_are_yaml() {
     assert_eq!(yaml["seed"], 3);
     assert_eq!(yaml["also_at_seeds"][0], 4);
     assert_eq!(yaml["differences"][0]["found"], "run: c\n...");
-    // Nothing of it may look like a line of the protocol itself.
+    // No line of a diagnostic may look like a line of the protocol.
     let inside = |line: &&str| line.starts_with("  ");
     assert!(tap.lines().skip(4).all(|line| inside(&line)), "{tap}");
 }
 
 #[test]
-fn junit_is_xml_that_says_the_same() {
-    let xml = junit::write("c<.yaml", &ran());
+fn junit_is_well_formed_and_complete() {
+    let xml = junit::write("c<.yaml", &results());
     let document = roxmltree::Document::parse(&xml).unwrap();
     let suite = document.root_element().first_element_child().unwrap();
     assert_eq!(suite.attribute("name"), Some("c<.yaml"));

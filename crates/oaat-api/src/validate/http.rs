@@ -10,22 +10,24 @@ use std::str::FromStr;
 use std::time::Duration;
 use url::Url;
 
-/// How much longer than the response the pod may take: it must be scheduled, and its image pulled.
+/// The time that the pod has in addition to the response timeout, to be scheduled and to pull its
+/// image.
 pub const POD_START: Duration = Duration::from_secs(60);
 
-/// The maximum size of a definition in bytes. The kernel limits an environment variable to 128 KiB.
+/// The maximum size of a definition in bytes. The pod receives it in an environment variable, which
+/// the kernel limits to 128 KiB.
 const MAX_DEFINITION: usize = 100_000;
 
-/// Reads certificates in PEM.
+/// Parses certificates in PEM format.
 ///
 /// # Errors
-/// Why it contains none.
+/// Returns the reason, which completes "is …", if the text contains no valid certificate.
 pub fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     match read {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        Ok(_) => Err("no certificate in PEM".into()),
-        Err(error) => Err(format!("not PEM ({error})")),
+        Ok(_) => Err("not a certificate in PEM format".into()),
+        Err(error) => Err(format!("not in PEM format ({error})")),
     }
 }
 
@@ -40,11 +42,11 @@ pub fn errors(http: &ItemsHttp) -> Vec<FieldError> {
         }
         Ok(url) => {
             if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-                let why = "not a URL with http or https";
+                let why = "not an http or https URL";
                 errors.push(FieldError::invalid("url", &http.url, why, example));
             }
             if !url.username().is_empty() || url.password().is_some() {
-                let why = "contains a user or a password, which everyone who can read the group can read; use headersFrom";
+                let why = "contains a user name or password, which anyone who can read the group can read; use headersFrom";
                 errors.push(FieldError::conflict("url", why));
             }
         }
@@ -60,12 +62,13 @@ pub fn errors(http: &ItemsHttp) -> Vec<FieldError> {
     if let Some(pem) = &http.ca_bundle
         && let Err(why) = certificates(pem)
     {
-        let fix = "use certificates such as -----BEGIN CERTIFICATE----- …";
+        let fix = "use for example -----BEGIN CERTIFICATE----- …";
         errors.push(FieldError::invalid("caBundle", pem, why, fix));
     }
     let size = serde_json::to_string(http).map_or(0, |text| text.replace('$', "$$").len());
     if size > MAX_DEFINITION {
-        let (size, most) = (format!("{size} bytes as JSON"), MAX_DEFINITION.to_string());
+        let size = format!("{size} bytes together with the other fields of http, as JSON");
+        let most = format!("{MAX_DEFINITION}; shorten headers or caBundle");
         let problem = FieldProblem::TooLong { size, most };
         errors.push(FieldError::new("url", problem));
     }
@@ -73,10 +76,10 @@ pub fn errors(http: &ItemsHttp) -> Vec<FieldError> {
 }
 
 fn header_errors(http: &ItemsHttp, errors: &mut Vec<FieldError>) {
-    let sendable = |name: &str| HeaderName::from_str(name).is_ok_and(|name| name != header::HOST);
-    let why = "not a header that can be sent";
+    let is_allowed = |name: &str| HeaderName::from_str(name).is_ok_and(|name| name != header::HOST);
+    let why = "not a valid header";
     for (name, value) in &http.headers {
-        if !sendable(name) || HeaderValue::from_str(value).is_err() {
+        if !is_allowed(name) || HeaderValue::from_str(value).is_err() {
             let field = format!("headers[{:?}]", crate::text::name(name));
             let fix = "use for example Accept: text/plain";
             errors.push(FieldError::invalid(field, value, why, fix));
@@ -85,7 +88,7 @@ fn header_errors(http: &ItemsHttp, errors: &mut Vec<FieldError>) {
     let mut seen: HashSet<String> = http.headers.keys().map(|n| n.to_lowercase()).collect();
     for (index, header) in http.headers_from.iter().enumerate() {
         let (field, name) = (format!("headersFrom[{index}].name"), &header.name);
-        if !sendable(name) {
+        if !is_allowed(name) {
             let fix = "use for example Authorization";
             errors.push(FieldError::invalid(&field, name, why, fix));
         }
@@ -100,7 +103,7 @@ mod tests {
     use super::*;
     use crate::{HeaderFrom, HeaderSource, SecretKeyRef};
 
-    fn with(url: &str) -> ItemsHttp {
+    fn http(url: &str) -> ItemsHttp {
         ItemsHttp {
             url: url.into(),
             ..ItemsHttp::default()
@@ -119,20 +122,20 @@ mod tests {
     }
 
     #[test]
-    fn definitions_are_validated_without_a_request() {
+    fn definitions_are_validated() {
         let wrong = |http: ItemsHttp| super::super::summary(&errors(&http));
-        assert_eq!(wrong(with("https://a.example/x?y")), "");
-        assert!(wrong(with("ftp://a.example/")).contains("http or https"));
-        assert!(wrong(with("nonsense")).contains("url: "));
-        assert!(wrong(with("https://me:secret@a.example/")).contains("a password"));
+        assert_eq!(wrong(http("https://a.example/x?y")), "");
+        assert!(wrong(http("ftp://a.example/")).contains("http or https"));
+        assert!(wrong(http("nonsense")).contains("url: "));
+        assert!(wrong(http("https://me:secret@a.example/")).contains("password"));
         let header = |name: &str, value: &str| ItemsHttp {
             headers: [(name.to_owned(), value.to_owned())].into(),
-            ..with("https://a.example/")
+            ..http("https://a.example/")
         };
         assert_eq!(wrong(header("Accept", "text/plain")), "");
         for (name, value) in [("no name", "x"), ("Accept", "a\nb"), ("host", "b.example")] {
             assert!(
-                wrong(header(name, value)).contains("not a header"),
+                wrong(header(name, value)).contains("not a valid header"),
                 "{name}"
             );
         }
@@ -145,12 +148,12 @@ mod tests {
         assert!(wrong(secret("accept")).contains("listed twice"));
         let path = ItemsHttp {
             json_path: Some("$[?@.a]".into()),
-            ..with("https://a.example/")
+            ..http("https://a.example/")
         };
         assert!(wrong(path).contains("at character 2"));
         let bundle = ItemsHttp {
             ca_bundle: Some("hello".into()),
-            ..with("https://a.example/")
+            ..http("https://a.example/")
         };
         assert!(wrong(bundle).contains("BEGIN CERTIFICATE"));
         assert!(wrong(header("Accept", &"$".repeat(60_000))).contains("the maximum is 100000"));

@@ -1,4 +1,4 @@
-//! The rule, against a reference that goes from minute to minute and matches patterns by itself.
+//! Blackouts, compared with a reference that steps through every minute and has its own matcher.
 
 use super::*;
 use proptest::prelude::*;
@@ -20,8 +20,8 @@ fn at(text: &str) -> Timestamp {
     Timestamp(text.parse::<jiff::Timestamp>().unwrap().as_millisecond())
 }
 
-/// Whether a field of a pattern names a number.
-fn names(field: &str, number: i64, highest: i64) -> bool {
+/// Returns whether a number matches a field of a schedule.
+fn matches_field(field: &str, number: i64, highest: i64) -> bool {
     field.split(',').any(|part| {
         let (range, step) = part.split_once('/').unwrap_or((part, "1"));
         let step: i64 = step.parse().unwrap();
@@ -41,20 +41,20 @@ fn names(field: &str, number: i64, highest: i64) -> bool {
 
 fn matches(schedule: &str, local: DateTime) -> bool {
     let fields: Vec<&str> = schedule.split(' ').collect();
-    let day = names(fields[2], local.day().into(), 31);
-    let weekday = names(fields[4], local.weekday().to_sunday_zero_offset().into(), 6);
-    // As cron has it: where both are given, either will do.
+    let day = matches_field(fields[2], local.day().into(), 31);
+    let weekday = matches_field(fields[4], local.weekday().to_sunday_zero_offset().into(), 6);
+    // As in cron: if both are restricted, either may match.
     let days = match (fields[2] == "*", fields[4] == "*") {
         (false, false) => day || weekday,
         _ => day && weekday,
     };
-    names(fields[0], local.minute().into(), 59)
-        && names(fields[1], local.hour().into(), 23)
+    matches_field(fields[0], local.minute().into(), 59)
+        && matches_field(fields[1], local.hour().into(), 23)
         && days
-        && names(fields[3], local.month().into(), 12)
+        && matches_field(fields[3], local.month().into(), 12)
 }
 
-/// All minutes between two at which a window opens, one after the other.
+/// Returns all minutes from `from` to `to` at which a window opens.
 fn openings(schedule: &str, zone: &TimeZone, from: i64, to: i64) -> BTreeSet<i64> {
     let local =
         |minute: i64| zone.to_datetime(jiff::Timestamp::from_millisecond(minute * MINUTE).unwrap());
@@ -65,7 +65,7 @@ fn openings(schedule: &str, zone: &TimeZone, from: i64, to: i64) -> BTreeSet<i64
         if matches(schedule, now) {
             found.insert(minute);
         }
-        // What the clocks skip in between.
+        // The minutes that the clocks skip in between.
         let mut skipped = before.checked_add(SignedDuration::from_mins(1)).unwrap();
         while skipped < now {
             if matches(schedule, skipped) {
@@ -95,7 +95,7 @@ const SCHEDULES: [&str; 14] = [
     "* 2 * * *",
 ];
 
-const ZONES_TRIED: [&str; 8] = [
+const TEST_ZONES: [&str; 8] = [
     "UTC",
     "Europe/Berlin",
     "America/New_York",
@@ -106,9 +106,9 @@ const ZONES_TRIED: [&str; 8] = [
     "Pacific/Apia",
 ];
 
-/// Moments of which a few days around are of interest: changes of the clocks, ends of months,
-/// leap days, the day that Samoa left out.
-fn moments() -> impl Strategy<Value = i64> {
+/// Times around clock changes, ends of months, leap days, and the day that Samoa skipped; and any
+/// others.
+fn times() -> impl Strategy<Value = i64> {
     let special = [
         "2024-02-28T12:00:00Z",
         "2025-03-30T00:00:00Z",
@@ -130,20 +130,20 @@ fn moments() -> impl Strategy<Value = i64> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
-    fn windows_open_and_close_as_the_clock_on_the_wall_says(
+    fn windows_follow_the_wall_clock(
         which in prop::collection::vec((0..SCHEDULES.len(), 1..3000_i64), 1..4),
-        zone in 0..ZONES_TRIED.len(),
-        now in moments(),
+        zone in 0..TEST_ZONES.len(),
+        now in times(),
         second in 0..60_000_i64,
     ) {
-        let name = ZONES_TRIED[zone];
+        let name = TEST_ZONES[zone];
         let zone = ZONES.get(name).unwrap();
         let windows: Vec<Window> = which
             .iter()
             .map(|(n, minutes)| window(SCHEDULES[*n], *minutes, name, json!({})))
             .collect();
         let instant = Timestamp(now * MINUTE + second);
-        // By the reference, for long enough that a blackout comes to its end.
+        // The reference covers a period in which most blackouts end.
         let (from, to) = (now - 3000, now + 4000);
         let mut open = vec![false; (to - from + 1) as usize];
         let mut opens = BTreeSet::new();
@@ -160,13 +160,13 @@ proptest! {
         let found = blackout(&windows, instant);
         match expected {
             None => prop_assert_eq!(found, None),
-            // It goes on for longer than was looked.
+            // The blackout is longer than the period of the reference.
             Some(None) => prop_assert!(found.is_some_and(|found| found.until > instant)),
             Some(Some(end)) => {
                 let until = found.map(|found| found.until);
-                // One of very many pieces may be given up before, to be looked at again.
-                let pieces = opens.iter().filter(|o| **o > now && **o <= end).count();
-                if pieces < PIECES {
+                // A blackout of very many windows may be calculated again before its end.
+                let merged = opens.iter().filter(|o| **o > now && **o <= end).count();
+                if merged < MAX_MERGED {
                     prop_assert_eq!(until, Some(Timestamp(end * MINUTE)));
                 } else {
                     prop_assert!(until.is_some_and(|until| until > instant && until.0 <= end * MINUTE));
@@ -181,9 +181,9 @@ proptest! {
 }
 
 #[test]
-fn what_people_expect_of_the_days_on_which_clocks_change() {
+fn clock_changes_have_the_documented_effect() {
     for (schedule, minutes, zone, open, until) in [
-        // Forward: half past two is left out, and the window opens in that moment.
+        // Forward: 2:30 is skipped, and the window opens at that moment.
         (
             "30 2 * * *",
             60,
@@ -191,7 +191,7 @@ fn what_people_expect_of_the_days_on_which_clocks_change() {
             "2026-03-29T01:00:00Z",
             "2026-03-29T02:00:00Z",
         ),
-        // Back: from one to three by the clock on the wall are three hours.
+        // Back: from 1:00 to 3:00 by the wall clock takes three hours.
         (
             "0 1 * * *",
             120,
@@ -199,7 +199,7 @@ fn what_people_expect_of_the_days_on_which_clocks_change() {
             "2026-11-01T06:30:00Z",
             "2026-11-01T08:00:00Z",
         ),
-        // Over midnight, and over the end of a month.
+        // Across midnight and the end of a month.
         (
             "0 22 * * *",
             480,
@@ -207,7 +207,7 @@ fn what_people_expect_of_the_days_on_which_clocks_change() {
             "2026-02-28T23:00:00Z",
             "2026-03-01T06:00:00Z",
         ),
-        // Two that touch are one.
+        // Two windows that touch form one blackout.
         (
             "0 0,8 * * *",
             480,
@@ -215,7 +215,7 @@ fn what_people_expect_of_the_days_on_which_clocks_change() {
             "2026-05-05T07:59:59.999Z",
             "2026-05-05T16:00:00Z",
         ),
-        // Where the clocks go by half an hour.
+        // A clock change by half an hour.
         (
             "0 2 * * *",
             30,
@@ -232,7 +232,7 @@ fn what_people_expect_of_the_days_on_which_clocks_change() {
 }
 
 #[test]
-fn a_window_that_stops_what_runs_says_so_while_it_is_open() {
+fn blackout_stops_runs_only_while_a_stopping_window_is_open() {
     let windows = [
         window("0 0 * * *", 600, "UTC", json!({ "name": "night" })),
         window("0 2 * * *", 60, "UTC", json!({ "running": "Stop" })),
@@ -248,7 +248,7 @@ fn a_window_that_stops_what_runs_says_so_while_it_is_open() {
 }
 
 #[test]
-fn one_that_never_closes_ends_where_it_is_looked_at_again() {
+fn endless_blackout_has_a_constant_message() {
     let always = [window("* * * * *", 2, "UTC", json!({}))];
     let now = at("2026-01-01T00:00:00Z");
     let until = blackout(&always, now).unwrap().until;
@@ -258,7 +258,7 @@ fn one_that_never_closes_ends_where_it_is_looked_at_again() {
 }
 
 #[test]
-fn what_cannot_be_is_said_in_words() {
+fn invalid_windows_have_helpful_errors() {
     let read = |schedule: &str, zone: &str| {
         let spec = json!({ "schedule": schedule, "duration": "1m", "timeZone": zone });
         Window::read(

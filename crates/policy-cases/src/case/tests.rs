@@ -4,13 +4,18 @@ use std::cell::Cell;
 
 type Answer = Result<Decision, EvalError>;
 
-/// A policy written as a function, with the fuel and the number of the call.
-struct Fake<F>(F, Cell<u64>, Result<(), EvalError>);
+/// A policy that is a function of the request and the number of the call.
+struct FakePolicy<F> {
+    /// Returns the answer and the fuel.
+    answer: F,
+    calls: Cell<u64>,
+    validation: Result<(), EvalError>,
+}
 
-impl<F: Fn(&Request, u64) -> (Answer, u64)> Evaluator for Fake<F> {
+impl<F: Fn(&Request, u64) -> (Answer, u64)> Evaluator for FakePolicy<F> {
     fn select(&self, request: &Request) -> Evaluation<Decision> {
-        self.1.set(self.1.get() + 1);
-        let (answer, fuel) = (self.0)(request, self.1.get());
+        self.calls.set(self.calls.get() + 1);
+        let (answer, fuel) = (self.answer)(request, self.calls.get());
         Evaluation {
             answer,
             fuel,
@@ -24,7 +29,7 @@ impl<F: Fn(&Request, u64) -> (Answer, u64)> Evaluator for Fake<F> {
 
     fn validate(&self, _: &str, _: &[ItemSettings]) -> Evaluation<()> {
         Evaluation {
-            answer: self.2.clone(),
+            answer: self.validation.clone(),
             fuel: 1,
             log: vec![],
             log_dropped: 0,
@@ -32,8 +37,12 @@ impl<F: Fn(&Request, u64) -> (Answer, u64)> Evaluator for Fake<F> {
     }
 }
 
-fn fake<F: Fn(&Request, u64) -> (Answer, u64)>(answer: F) -> Fake<F> {
-    Fake(answer, Cell::new(0), Ok(()))
+fn fake<F: Fn(&Request, u64) -> (Answer, u64)>(answer: F) -> FakePolicy<F> {
+    FakePolicy {
+        answer,
+        calls: Cell::new(0),
+        validation: Ok(()),
+    }
 }
 
 fn case(expect: &str) -> Case {
@@ -59,29 +68,29 @@ fn decision(choice: Choice) -> Decision {
     }
 }
 
-/// What a policy that always answers so is told.
-fn told(expect: &str, answer: &Answer) -> Vec<String> {
+/// Returns the differences for a policy that always gives this answer.
+fn differences(expect: &str, answer: &Answer) -> Vec<String> {
     let report = case(expect).run(&fake(|_, _| (answer.clone(), 1)), 0);
     let differences = report.failure.map(|failure| failure.differences);
-    let words = differences.iter().flatten().map(Difference::to_string);
-    words.collect()
+    let lines = differences.iter().flatten().map(Difference::to_string);
+    lines.collect()
 }
 
 #[test]
-fn each_expectation_holds_or_says_what_differs() {
+fn expectations_hold_or_report_the_difference() {
     let run = Ok(decision(Choice::Run(0)));
     let wait = Ok(decision(Choice::Wait(Some(1_767_270_600_000))));
     let wait_on = Ok(decision(Choice::Wait(None)));
-    let refusal = Err(EvalError::PolicyError("no base".into()));
+    let policy_error = Err(EvalError::PolicyError("no base".into()));
     let trap = Err(EvalError::Trapped("unreachable".into()));
-    for (expect, answer, said) in [
+    for (expect, answer, expected) in [
         ("run: a", &run, ""),
         ("run: [b, a]", &run, ""),
         ("run: b", &run, "run: expected run b, found run a"),
         (
             "run: [a, b]",
             &wait_on,
-            "run: expected run a or b, found wait, without a time",
+            "run: expected run a or b, found wait (no time given)",
         ),
         (
             "run: a",
@@ -100,12 +109,12 @@ fn each_expectation_holds_or_says_what_differs() {
         (
             "wait: none",
             &wait,
-            "wait: expected wait, without a time, found wait until 2026-01-01T12:30:00Z (in 30m)",
+            "wait: expected wait (no time given), found wait until 2026-01-01T12:30:00Z (in 30m)",
         ),
-        ("error: base", &refusal, ""),
+        ("error: base", &policy_error, ""),
         (
             "error: factor",
-            &refusal,
+            &policy_error,
             "error: expected an error that contains \"factor\", found PolicyError: the policy cannot decide: no base",
         ),
         (
@@ -158,18 +167,18 @@ fn each_expectation_holds_or_says_what_differs() {
             "everyOneOf: expected each of a, b chosen at least once in 4 seeds, found never b",
         ),
     ] {
-        assert_eq!(told(expect, answer).join("; "), said, "{expect}");
+        assert_eq!(differences(expect, answer).join("; "), expected, "{expect}");
     }
 }
 
 #[test]
-fn all_that_differs_is_told() {
+fn all_differences_are_reported() {
     let run = Ok(decision(Choice::Run(0)));
-    let told = told(
+    let differences = differences(
         "run: b, note: age, everyOneOf: [b], verdicts: {a: fresh, b: ready}",
         &run,
     );
-    let fields: Vec<_> = told
+    let fields: Vec<_> = differences
         .iter()
         .filter_map(|line| line.split(':').next())
         .collect();
@@ -180,22 +189,22 @@ fn all_that_differs_is_told() {
 }
 
 #[test]
-fn verdicts_that_are_not_given_are_told_as_such() {
+fn missing_verdicts_are_reported() {
     let mut bare = decision(Choice::Run(0));
     bare.verdicts.clear();
-    let told = told("run: a, verdicts: {a: ready}", &Ok(bare));
+    let differences = differences("run: a, verdicts: {a: ready}", &Ok(bare));
     assert_eq!(
-        told,
-        ["verdicts: expected a verdict for each item, found no verdicts at all"]
+        differences,
+        ["verdicts: expected one verdict per item, found no verdicts"]
     );
 }
 
 #[test]
-fn a_failure_is_readable_at_a_glance() {
+fn report_shows_seeds_differences_and_answer() {
     let policy = fake(|request, _| (Ok(decision(Choice::Run((request.seed % 2) as u32))), 1));
     let report = case("run: a").run(&policy, 6);
     let expected = "\
-Unexpected at seed 1, and at 3, 5, of 6 tried
+Unexpected at seed 1, also at 3, 5 (6 seeds tried)
   run: expected run a, found run b
   the policy answered:
     run b
@@ -216,46 +225,46 @@ Unexpected at seed 1, and at 3, 5, of 6 tried
 }
 
 #[test]
-fn a_policy_that_is_no_function_of_the_request_fails() {
+fn nondeterministic_policy_fails() {
     let by_call = fake(|_, call| (Ok(decision(Choice::Run((call % 2) as u32))), 1));
     let failure = case("run: [a, b]").run(&by_call, 0).failure.unwrap();
     assert_eq!(failure.reason, "NotDeterministic");
-    assert!(failure.differences[0].found.contains("two answers"));
+    assert!(failure.differences[0].found.contains("two different answers"));
 
     let by_fuel = fake(|_, call| (Ok(decision(Choice::Run(0))), 100 + call));
     let report = case("run: a").run(&by_fuel, 0);
     assert!(
-        report.to_string().contains("with 101 and with 102 of fuel"),
+        report.to_string().contains("with 101 and 102 fuel"),
         "{report}"
     );
 }
 
 #[test]
-fn a_policy_that_is_interrupted_is_not_asked_for_every_seed() {
+fn deadline_stops_further_seeds() {
     let late = EvalError::Deadline(std::time::Duration::from_secs(1));
     let policy = fake(|_, call| (Err(late.clone()), call));
     let report = case("run: a").run(&policy, 0);
-    assert_eq!((report.tried, policy.1.get()), (1, 2));
+    assert_eq!((report.tried, policy.calls.get()), (1, 2));
     assert_eq!(report.failure.unwrap().reason, "Deadline");
 }
 
 #[test]
-fn settings_that_the_policy_refuses_are_not_decided_by() {
+fn rejected_settings_fail_without_a_decision() {
     let mut policy = fake(|_, _| (Ok(decision(Choice::Run(0))), 1));
-    policy.2 = Err(EvalError::PolicyError("no base".into()));
+    policy.validation = Err(EvalError::PolicyError("no base".into()));
     let report = case("run: a").run(&policy, 0);
-    assert_eq!((report.tried, policy.1.get()), (0, 0));
+    assert_eq!((report.tried, policy.calls.get()), (0, 0));
     assert!(
         report
             .to_string()
             .contains("SettingsRejected\n  settings: expected"),
         "{report}"
     );
-    assert!(report.to_string().contains("refused: no base"), "{report}");
+    assert!(report.to_string().contains("rejected: no base"), "{report}");
 }
 
 #[test]
-fn judgements_are_compared() {
+fn validations_are_compared() {
     let refused = Err(EvalError::PolicyError("factor 0.5".into()));
     let trapped = Err(EvalError::Trapped("x".into()));
     for (expect, found, reason) in [
@@ -268,7 +277,7 @@ fn judgements_are_compared() {
         ("{refused: x}", &trapped, Some("Trapped")),
     ] {
         let mut policy = fake(|_, _| (Ok(decision(Choice::Run(0))), 1));
-        policy.2 = found.clone();
+        policy.validation = found.clone();
         let case = crate::parse(&format!("validate: [{{name: n, expect: {expect}}}]"));
         let report = case.unwrap()[0].run(&policy, 0);
         assert_eq!(

@@ -13,19 +13,19 @@ fn evaluation(answer: Result<Decision, EvalError>) -> Evaluation<Decision> {
     }
 }
 
-fn words(answer: Result<Decision, EvalError>) -> String {
+fn explanation(answer: Result<Decision, EvalError>) -> String {
     let request = crate::request("items: [a, {name: long name, held: true}, ü]").unwrap();
     explain(&request, &evaluation(answer)).to_string()
 }
 
 #[test]
-fn a_decision_reads_as_a_table() {
+fn decision_is_formatted_as_a_table() {
     let verdict = |standing, minutes: Option<i64>, note: Option<&str>| Verdict {
         standing,
         until: minutes.map(|minutes| 1_767_268_800_000 + minutes * 60_000),
         note: note.map(str::to_owned),
     };
-    let said = words(Ok(Decision {
+    let text = explanation(Ok(Decision {
         choice: Choice::Run(2),
         note: Some("why".into()),
         verdicts: vec![
@@ -46,35 +46,35 @@ log:
   warn: two of them
   (3 more lines were dropped)
 "#;
-    assert_eq!(said, expected);
+    assert_eq!(text, expected);
 }
 
 #[test]
-fn columns_that_nobody_fills_are_not_shown() {
+fn empty_columns_are_not_shown() {
     let wait = |until| Decision {
         choice: Choice::Wait(until),
         note: None,
         verdicts: vec![],
         state: None,
     };
-    let said = words(Ok(wait(None)));
+    let text = explanation(Ok(wait(None)));
     let table = "  ITEM       STANDING\n  a\n  long name  held\n  ü\n";
     assert!(
-        said.starts_with(&format!("wait, without a time\n{table}log:")),
-        "{said}"
+        text.starts_with(&format!("wait (no time given)\n{table}log:")),
+        "{text}"
     );
-    let said = words(Ok(wait(Some(1_767_268_800_000))));
+    let text = explanation(Ok(wait(Some(1_767_268_800_000))));
     assert!(
-        said.starts_with("wait until 2026-01-01T12:00:00Z (now)\n"),
-        "{said}"
+        text.starts_with("wait until 2026-01-01T12:00:00Z (now)\n"),
+        "{text}"
     );
 }
 
 #[test]
-fn no_decision_is_told_with_its_reason() {
-    let said = words(Err(EvalError::OutOfFuel(5)));
+fn error_is_formatted_with_its_reason() {
+    let text = explanation(Err(EvalError::OutOfFuel(5)));
     assert!(
-        said.starts_with("OutOfFuel: the policy used up its fuel of 5\nlog:\n"),
-        "{said}"
+        text.starts_with("OutOfFuel: the policy used up its fuel of 5\nlog:\n"),
+        "{text}"
     );
 }

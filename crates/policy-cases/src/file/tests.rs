@@ -2,7 +2,7 @@ use super::*;
 use crate::expect::{Answer, Expect};
 use policy_host::{Request, Standing};
 
-fn only(yaml: &str) -> (Request, Seeds, Expect) {
+fn parse_one(yaml: &str) -> (Request, Seeds, Expect) {
     match parse(yaml).unwrap().remove(0).check {
         Check::Select {
             request,
@@ -43,8 +43,8 @@ validate:
 "#;
 
 #[test]
-fn a_whole_file_is_read() {
-    let (request, seeds, expect) = only(ALL);
+fn parse_reads_all_fields() {
+    let (request, seeds, expect) = parse_one(ALL);
     assert_eq!(
         request.settings,
         r#"{"base":"1m","deep":{"list":[1,2.5,null]}}"#
@@ -62,12 +62,12 @@ fn a_whole_file_is_read() {
     );
 
     let cases = parse(ALL).unwrap();
-    let read: Vec<_> = cases
+    let parsed: Vec<_> = cases
         .iter()
         .map(|case| (case.list(), case.name.as_str(), case.line(ALL)))
         .collect();
     assert_eq!(
-        read,
+        parsed,
         [
             ("cases", "everything", Some(8)),
             ("validate", "bad factor", Some(22)),
@@ -82,14 +82,14 @@ fn a_whole_file_is_read() {
         } => {
             assert_eq!(settings, r#"{"factor":0.5}"#);
             assert_eq!(items[0].settings, r#"{"weight":-1}"#);
-            assert_eq!(*expect, Judgement::Refused("factor".into()));
+            assert_eq!(*expect, ExpectedValidation::Refused("factor".into()));
         }
         Check::Select { .. } => panic!("a case of select"),
     }
 }
 
 #[test]
-fn every_form_of_waiting_is_read() {
+fn parse_reads_all_forms_of_wait() {
     for (text, answer) in [
         ("true", Answer::Wait(None)),
         ("none", Answer::Wait(Some(None))),
@@ -102,224 +102,224 @@ fn every_form_of_waiting_is_read() {
         let case =
             format!("cases: [{{name: n, given: {{items: [a]}}, expect: {{wait: '{text}'}}}}]");
         let case = case.replace("'true'", "true");
-        assert_eq!(only(&case).2.answer, answer, "{text}");
+        assert_eq!(parse_one(&case).2.answer, answer, "{text}");
     }
 }
 
-/// A case with these parts, whose `given` begins on line 3 and whose `expect` on line 4.
-fn with(given: &str, expect: &str) -> String {
+/// Returns a case with `given` on line 3 and `expect` on line 4.
+fn case_yaml(given: &str, expect: &str) -> String {
     format!("cases:\n  - name: n\n    given: {given}\n    expect: {expect}\n")
 }
 
 #[test]
-fn what_is_wrong_is_told_with_its_place() {
+fn parse_errors_name_the_path_the_line_and_the_fix() {
     let run = "{run: a}";
     let items = "{items: [a]}";
-    for (yaml, line, said) in [
-        // Fields and types.
+    for (yaml, line, expected) in [
+        // Fields and types
         (
-            with("{item: [a]}", run),
+            case_yaml("{item: [a]}", run),
             3,
             "cases[0].given: unknown field `item`, expected one of `now`",
         ),
         (
-            with("{items: [{name: a, last: 1h ago}]}", run),
+            case_yaml("{items: [{name: a, last: 1h ago}]}", run),
             3,
             "cases[0].given.items[0]: unknown field `last`",
         ),
         (
-            with("{items: [1]}", run),
+            case_yaml("{items: [1]}", run),
             3,
             "cases[0].given.items[0]: invalid type: integer `1`, expected an item",
         ),
-        (with("{items: [true]}", run), 3, "in quotes"),
+        (case_yaml("{items: [true]}", run), 3, "in quotes"),
         (
-            with("{items: [{name: 1.5}]}", run),
+            case_yaml("{items: [{name: 1.5}]}", run),
             3,
-            "cases[0].given.items[0].name: invalid type: floating point `1.5`, expected a name, which is text",
+            "cases[0].given.items[0].name: invalid type: floating point `1.5`, expected a name, which is a string",
         ),
         (
-            with("{items: [{name: ~}]}", run),
+            case_yaml("{items: [{name: ~}]}", run),
             3,
             "invalid type: unit value, expected a name",
         ),
         (
-            with("{items: [{held: true}]}", run),
+            case_yaml("{items: [{held: true}]}", run),
             3,
             "missing field `name`",
         ),
-        (with("{items: [\"a\\nb\"]}", run), 3, "control character"),
-        (with("{items: ['']}", run), 3, "0 characters"),
+        (case_yaml("{items: [\"a\\nb\"]}", run), 3, "control character"),
+        (case_yaml("{items: ['']}", run), 3, "0 characters"),
         (
-            with("{items: [{name: a, lastSuccess: 2 hrs agoo}]}", run),
+            case_yaml("{items: [{name: a, lastSuccess: 2 hrs agoo}]}", run),
             3,
-            "cases[0].given.items[0].lastSuccess: \"2 hrs agoo\" is no time",
+            "cases[0].given.items[0].lastSuccess: \"2 hrs agoo\" is not a time",
         ),
         (
-            with("{frequency: 30, items: [a]}", run),
+            case_yaml("{frequency: 30, items: [a]}", run),
             3,
             "cases[0].given.frequency: invalid type: integer `30`, expected a duration such as 30s",
         ),
         (
-            with("{coolOff: soon, items: [a]}", run),
+            case_yaml("{coolOff: soon, items: [a]}", run),
             3,
-            "cases[0].given.coolOff: \"soon\" is no duration",
+            "cases[0].given.coolOff: \"soon\" is not a duration",
         ),
         (
-            with("{settings: [1], items: [a]}", run),
+            case_yaml("{settings: [1], items: [a]}", run),
             3,
             "cases[0].given.settings: invalid type: sequence, expected settings",
         ),
         (
-            with("{settings: {a: [{b: .inf}]}, items: [a]}", run),
+            case_yaml("{settings: {a: [{b: .inf}]}, items: [a]}", run),
             3,
             "cases[0].given.settings: settings are JSON, which has no .nan",
         ),
         (
-            with("{settings: {a: 1, a: 2}, items: [a]}", run),
+            case_yaml("{settings: {a: 1, a: 2}, items: [a]}", run),
             3,
             "duplicate entry with key \"a\"",
         ),
         (
-            with("{items: [a], items: [b]}", run),
+            case_yaml("{items: [a], items: [b]}", run),
             3,
             "duplicate field `items`",
         ),
-        // Requests that the operator could not send.
+        // Requests that the operator would not send
         (
-            with("{}", run),
+            case_yaml("{}", run),
             3,
-            "cases[0].given.items: there are 0 items",
+            "cases[0].given.items: the list has 0 items",
         ),
         (
-            with("{items: [a, b, {name: a}]}", run),
+            case_yaml("{items: [a, b, {name: a}]}", run),
             3,
-            "cases[0].given.items[2]: the name \"a\" is given twice",
+            "cases[0].given.items[2]: \"a\" is the name of another item",
         ),
         (
-            with("{now: 2h ago, items: [a]}", run),
+            case_yaml("{now: 2h ago, items: [a]}", run),
             3,
-            "cases[0].given.now: this is what other times are counted from",
+            "cases[0].given.now: a relative time is not allowed here",
         ),
         (
-            with("{seed: 1, items: [a]}", run),
+            case_yaml("{seed: 1, items: [a]}", run),
             3,
-            "cases[0].given.seed: a case is tried with several seeds",
+            "cases[0].given.seed: `seed` is not allowed in a case",
         ),
         (
-            with(
+            case_yaml(
                 "{items: [a], recent: [{item: c, finished: now, outcome: failed}]}",
                 run,
             ),
             3,
-            "cases[0].given.recent[0].item: there is no item \"c\"; the items are a",
+            "cases[0].given.recent[0].item: \"c\" is not an item; use one of a",
         ),
         (
-            with(
+            case_yaml(
                 "{items: [a], recent: [{item: a, started: now, finished: 1h ago, outcome: failed}]}",
                 run,
             ),
             3,
-            "cases[0].given.recent[0].started: this is later",
+            "cases[0].given.recent[0].started: later than",
         ),
         (
-            with(
+            case_yaml(
                 "{items: [a], recent: [{item: a, finished: now, outcome: ended}]}",
                 run,
             ),
             3,
             "unknown variant `ended`, expected one of `succeeded`, `failed`, `stopped`",
         ),
-        // Expectations.
+        // Expectations
         (
-            with(items, "{}"),
+            case_yaml(items, "{}"),
             4,
-            "cases[0].expect: write exactly one of `run`, `wait` and `error`",
+            "cases[0].expect: set exactly one of `run`, `wait`, and `error`",
         ),
-        (with(items, "{run: a, wait: true}"), 4, "exactly one"),
+        (case_yaml(items, "{run: a, wait: true}"), 4, "exactly one"),
         (
-            with(items, "{run: c}"),
+            case_yaml(items, "{run: c}"),
             4,
-            "cases[0].expect.run: there is no item \"c\"",
+            "cases[0].expect.run: \"c\" is not an item",
         ),
         (
-            with(items, "{run: []}"),
+            case_yaml(items, "{run: []}"),
             4,
             "cases[0].expect.run: the list is empty",
         ),
         (
-            with(items, "{run: [1]}"),
+            case_yaml(items, "{run: [1]}"),
             4,
             "cases[0].expect.run[0]: invalid type: integer `1`, expected a name",
         ),
         (
-            with(items, "{wait: false}"),
+            case_yaml(items, "{wait: false}"),
             4,
-            "cases[0].expect.wait: false says nothing",
+            "cases[0].expect.wait: false is not supported",
         ),
-        (with(items, "{wait: 5}"), 4, "expected true for any wait"),
-        (with(items, "{wait: later}"), 4, "or \"none\""),
+        (case_yaml(items, "{wait: 5}"), 4, "expected true for any wait"),
+        (case_yaml(items, "{wait: later}"), 4, "or \"none\""),
         (
-            with(items, "{error: x, note: y}"),
+            case_yaml(items, "{error: x, note: y}"),
             4,
-            "cases[0].expect.note: leave this out",
-        ),
-        (
-            with(items, "{wait: true, everyOneOf: [a]}"),
-            4,
-            "cases[0].expect.everyOneOf: leave this out",
+            "cases[0].expect.note: an error has no note",
         ),
         (
-            with(items, "{run: a, verdicts: {c: ready}}"),
+            case_yaml(items, "{wait: true, everyOneOf: [a]}"),
             4,
-            "cases[0].expect.verdicts.c: there is no item \"c\"",
+            "cases[0].expect.everyOneOf: `everyOneOf` requires `run`",
         ),
         (
-            with(items, "{run: a, verdicts: {a: redy}}"),
+            case_yaml(items, "{run: a, verdicts: {c: ready}}"),
             4,
-            "cases[0].expect.verdicts.a: \"redy\" is no standing; write ready, fresh",
+            "cases[0].expect.verdicts.c: \"c\" is not an item",
         ),
         (
-            with(items, "{run: a, verdicts: {a: ready, a: fresh}}"),
+            case_yaml(items, "{run: a, verdicts: {a: redy}}"),
             4,
-            "cases[0].expect.verdicts: \"a\" is given twice",
+            "cases[0].expect.verdicts.a: \"redy\" is not a standing; use ready, fresh",
         ),
         (
-            with(items, "{run: a, verdicts: {1: ready}}"),
+            case_yaml(items, "{run: a, verdicts: {a: ready, a: fresh}}"),
+            4,
+            "cases[0].expect.verdicts: \"a\" is listed twice",
+        ),
+        (
+            case_yaml(items, "{run: a, verdicts: {1: ready}}"),
             4,
             "expected a name",
         ),
         (
-            with(items, "{run: a}\n    seeds: 0"),
+            case_yaml(items, "{run: a}\n    seeds: 0"),
             5,
             "cases[0].seeds: invalid value: integer `0`, expected a number of seeds from 1",
         ),
         (
-            with(items, "{run: a}\n    seeds: []"),
+            case_yaml(items, "{run: a}\n    seeds: []"),
             5,
             "the list is empty",
         ),
         (
-            with(
+            case_yaml(
                 items,
                 "{run: a}\n  - name: n\n    given: {items: [a]}\n    expect: {run: a}",
             ),
             5,
-            "cases[1].name: another case is named \"n\"",
+            "cases[1].name: \"n\" is the name of another case",
         ),
         (
             "validate: [{name: n, expect: refused}]".into(),
             1,
-            "validate[0].expect: \"refused\" is no judgement; write accepted, or",
+            "validate[0].expect: \"refused\" is not an expectation; use accepted, or",
         ),
-        // What comes from the top is told there.
+        // Errors in the defaults are located in the defaults
         (
             "given:\n  items: [a, a]\ncases: [{name: n, expect: {run: a}}]".into(),
             2,
-            "given.items[1]: the name \"a\" is given twice",
+            "given.items[1]: \"a\" is the name of another item",
         ),
         ("given: {seed: 1}\ncases: []".into(), 1, "given.seed: "),
-        // The text itself.
+        // Syntax
         ("cases: [\n".into(), 2, "did not find expected node content"),
         (
             "case: []".into(),
@@ -329,13 +329,13 @@ fn what_is_wrong_is_told_with_its_place() {
     ] {
         let error = parse(&yaml).unwrap_err();
         let at = error.position.map(|(line, _)| line);
-        assert!(error.message.contains(said), "{yaml}\n{error}");
+        assert!(error.message.contains(expected), "{yaml}\n{error}");
         assert_eq!(at, Some(line), "{yaml}\n{error}");
     }
 }
 
 #[test]
-fn a_file_without_a_case_is_none() {
+fn file_without_cases_is_an_error() {
     for yaml in [
         "",
         "# nothing\n",
@@ -345,7 +345,7 @@ fn a_file_without_a_case_is_none() {
     ] {
         let error = parse(yaml).unwrap_err();
         assert!(
-            error.message.contains("there is no case"),
+            error.message.contains("the file has no cases"),
             "{yaml}: {error}"
         );
     }

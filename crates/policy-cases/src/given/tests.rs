@@ -1,7 +1,7 @@
 use super::*;
 
 fn request(yaml: &str) -> Request {
-    let given: Given = serde_norway::from_str(yaml).unwrap();
+    let given: RawRequest = serde_norway::from_str(yaml).unwrap();
     given.request().unwrap()
 }
 
@@ -12,7 +12,7 @@ fn item(yaml: &str) -> Item {
 }
 
 #[test]
-fn what_is_left_out_has_a_default() {
+fn absent_fields_have_defaults() {
     let request = request("items: [a]");
     let expected = Request {
         namespace: "default".into(),
@@ -41,7 +41,7 @@ fn what_is_left_out_has_a_default() {
 }
 
 #[test]
-fn failures_and_runs_follow_from_the_times() {
+fn failures_and_runs_are_derived_from_the_times() {
     for (yaml, failures, runs) in [
         ("held: true", 0, 0),
         ("lastSuccess: 2h ago", 0, 1),
@@ -59,7 +59,7 @@ fn failures_and_runs_follow_from_the_times() {
 }
 
 #[test]
-fn an_item_has_its_own_before_that_of_all() {
+fn values_of_an_item_override_those_of_the_request() {
     let request = request(
         "{frequency: once, coolOff: 10m, items: [a, {name: b, frequency: 30m, coolOff: 5m, \
          settings: {w: 3}, held: true, lastDuration: 30s}, {name: c, frequency: once}]}",
@@ -83,7 +83,7 @@ fn an_item_has_its_own_before_that_of_all() {
 }
 
 #[test]
-fn past_runs_name_their_item() {
+fn recent_runs_refer_to_items_by_name() {
     let request = request(
         "{items: [a, b], recent: [{item: b, started: 3h ago, finished: 2h ago, outcome: succeeded},
           {item: a, finished: 4h ago, outcome: failed, exitCode: 3},
@@ -108,11 +108,11 @@ fn past_runs_name_their_item() {
 }
 
 #[test]
-fn a_field_replaces_the_one_below() {
-    let given = |yaml: &str| -> Given { serde_norway::from_str(yaml).unwrap() };
-    let below = given("{settings: {a: 1}, state: x, items: [a, b], frequency: 1m}");
-    let over = given("{settings: {b: 2}, items: [c]}").over(&below);
-    let request = over.request().unwrap();
+fn fields_override_the_defaults() {
+    let given = |yaml: &str| -> RawRequest { serde_norway::from_str(yaml).unwrap() };
+    let defaults = given("{settings: {a: 1}, state: x, items: [a, b], frequency: 1m}");
+    let raw = given("{settings: {b: 2}, items: [c]}").with_defaults(&defaults);
+    let request = raw.request().unwrap();
     assert_eq!(request.settings, "{\"b\":2}");
     assert_eq!(request.state, "x");
     assert_eq!(request.items.len(), 1);

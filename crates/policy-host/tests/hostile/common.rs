@@ -1,4 +1,4 @@
-//! A host, a request, and what must hold of whatever comes back.
+//! A host, a request, and checks of the result.
 
 use hostile_policies::Hostile;
 use policy_host::{Decision, Evaluation, Host, Item, Limits, Policy, Request};
@@ -8,14 +8,15 @@ use std::time::Duration;
 /// Built once for all tests.
 pub static ALL: LazyLock<Vec<Hostile>> = LazyLock::new(|| hostile_policies::all().unwrap());
 
-/// The hostile policy of this name.
+/// Returns the hostile policy with this name.
 pub fn named(name: &str) -> &'static Hostile {
     ALL.iter().find(|hostile| hostile.name == name).unwrap()
 }
 
 const NOW: i64 = 1_800_000_000_000;
 
-/// Three items: ready, failed just now, held. The request is not the loader's.
+/// Returns a request with three items: ready, just failed, and held. It differs from the trial
+/// request.
 fn request(settings: &str, state: &str) -> Request {
     let item = |name: &str, failed: bool, startable: bool| Item {
         name: name.into(),
@@ -48,27 +49,27 @@ fn request(settings: &str, state: &str) -> Request {
 
 pub fn host() -> Host {
     Host::new(Limits {
-        // Long for a policy whose fuel is used up at first, on a busy machine.
+        // Long enough for fuel to run out first, even on a busy machine.
         deadline: Duration::from_secs(3),
         ..Limits::default()
     })
     .unwrap()
 }
 
-/// One evaluation, whose answer is within the contract whatever the policy did.
-pub fn ask(policy: &Policy, settings: &str, state: &str) -> Evaluation<Decision> {
+/// Evaluates a policy and checks that the result satisfies the contract.
+pub fn evaluate(policy: &Policy, settings: &str, state: &str) -> Evaluation<Decision> {
     let request = request(settings, state);
     let evaluation = policy.evaluate(&request);
     let log: usize = evaluation.log.iter().map(|line| line.text.len()).sum();
     assert!(evaluation.log.len() <= 64 && log <= 16 << 10);
     assert!(evaluation.log.iter().all(|line| one_line(&line.text)));
     if let Ok(decision) = &evaluation.answer {
-        within_the_contract(&request, decision);
+        check_contract(&request, decision);
     }
     evaluation
 }
 
-fn within_the_contract(request: &Request, decision: &Decision) {
+fn check_contract(request: &Request, decision: &Decision) {
     if let Some(index) = decision.chosen() {
         assert!(request.items[index].startable);
     }

@@ -3,4 +3,4 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
-mod ends;
+mod outcomes;

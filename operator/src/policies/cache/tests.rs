@@ -51,14 +51,16 @@ async fn ruled(
     group: &OaatGroup,
     read: PolicyRead,
 ) -> (String, String, String) {
-    let ruled = cache.rule(group, Some(read), &default(), &limiter()).await;
-    let (ruling, policy) = ruled.unwrap();
-    let (reason, message) = ruling
+    let ruled = cache
+        .select(group, Some(read), &default(), &limiter())
+        .await;
+    let (selection, policy) = ruled.unwrap();
+    let (reason, message) = selection
         .problem
         .map(|problem| (problem.reason.to_owned(), problem.message))
         .unwrap_or_default();
     let digest = policy.map(|policy| policy.digest().to_owned());
-    assert_eq!(ruling.in_use.map(|in_use| in_use.digest), digest);
+    assert_eq!(selection.in_use.map(|in_use| in_use.digest), digest);
     (reason, message, digest.unwrap_or_default())
 }
 
@@ -157,10 +159,10 @@ async fn settings_that_are_not_in_force_are_never_passed_over_in_silence() {
     let (_, message, _) = ruled(&cache, &old, failed()).await;
     assert!(!message.contains("not in force"), "{message}");
     let ruled = cache
-        .rule(&new, Some(failed()), &default(), &limiter())
+        .select(&new, Some(failed()), &default(), &limiter())
         .await;
-    let (ruling, _) = ruled.unwrap();
-    assert_eq!(ruling.settings, r#"{"a":1}"#);
+    let (selection, _) = ruled.unwrap();
+    assert_eq!(selection.settings, r#"{"a":1}"#);
 }
 
 #[tokio::test]
@@ -177,7 +179,7 @@ async fn a_refusal_in_words_is_remembered_and_a_deadline_is_not() {
     });
     let endless = hostile(&slow.unwrap(), "validate-loop");
     let read = Some(loaded(&endless));
-    let ruled = cache.rule(&group, read, &default(), &limiter()).await;
+    let ruled = cache.select(&group, read, &default(), &limiter()).await;
     let problem = ruled.unwrap().0.problem.unwrap();
     assert_eq!(
         (problem.reason, problem.passing),
@@ -193,7 +195,7 @@ async fn settings_wait_while_others_are_evaluated() {
     let other = ObjectRef::new("other").within("n");
     let held = [limiter.acquire(&other), limiter.acquire(&other)];
     let read = Some(loaded(&policy));
-    let ruled = cache.rule(&group, read, &default(), &limiter).await;
+    let ruled = cache.select(&group, read, &default(), &limiter).await;
     assert!(ruled.is_none());
     drop(held);
 }
@@ -209,7 +211,7 @@ async fn a_policy_that_was_dropped_from_memory_decides_no_more() {
     drop(policy);
     let loading = PolicyRead::Loading(Timestamp(0));
     let ruled = cache
-        .rule(&group, Some(loading), &default(), &limiter())
+        .select(&group, Some(loading), &default(), &limiter())
         .await;
     assert!(ruled.unwrap().1.is_none());
 }
@@ -220,9 +222,12 @@ async fn a_group_without_a_policy_of_its_own_goes_by_the_default() {
     ruled(&cache, &group(json!({})), loaded(&variant(1))).await;
     let mut plain = group(json!({}));
     plain.spec.policy = None;
-    let ruled = cache.rule(&plain, None, &default(), &limiter()).await;
-    let (ruling, policy) = ruled.unwrap();
-    assert_eq!((ruling.problem, ruling.on_error), (None, OnError::Hold));
+    let ruled = cache.select(&plain, None, &default(), &limiter()).await;
+    let (selection, policy) = ruled.unwrap();
+    assert_eq!(
+        (selection.problem, selection.on_error),
+        (None, OnError::Hold)
+    );
     assert_eq!(policy.unwrap().digest(), default().digest());
     assert!(cache.memory().is_empty());
 }

@@ -47,11 +47,11 @@ impl World {
         if succeeded && !may {
             return wrongly(format!("pod {name} did not succeed, and {record} says so"));
         }
-        if !succeeded && may && untouched && truth.deleted_alive.is_none() {
+        if !succeeded && may && untouched && truth.deleted_while_running.is_none() {
             return wrongly(format!("pod {name} succeeded, and {record} denies it"));
         }
         // Which came first is seen by clocks of whole seconds.
-        if let (true, Some(asked), Some((_, ended))) = (succeeded, truth.deleted_alive, truth.ended)
+        if let (true, Some(asked), Some((_, ended))) = (succeeded, truth.deleted_while_running, truth.ended)
             && ended > asked + 2000
             && truth.clock == 0
         {

@@ -1,4 +1,4 @@
-//! The commands of the guide and of the README that ship a policy, as they are printed there.
+//! The commands of the guide and of the reference that ship a policy, as they are printed there.
 
 use super::{component, digest};
 use crate::world::World;
@@ -39,7 +39,7 @@ impl World {
             self.namespace
         );
         // Built already, and with the features of the whole workspace.
-        let command = command.replace("cargo run -p oaat-operator --", "oaat-operator");
+        let command = command.replace("cargo run -p kubectl-oaat --", "kubectl-oaat");
         let script = format!(
             "export PATH='{}':\"$PATH\"\n{kubectl}\n{command}",
             binary.display()
@@ -113,14 +113,14 @@ async fn the_guide_ships_a_policy_repeats_its_decision_and_clears_its_state() ->
 }
 
 #[tokio::test]
-async fn the_readme_ships_a_policy_that_the_example_uses() -> Result<()> {
-    let readme = std::fs::read_to_string(root().join("README.md"))?;
-    let world = World::new("readme-policy").await?;
+async fn the_reference_ships_a_policy_that_the_example_uses() -> Result<()> {
+    let reference = std::fs::read_to_string(root().join("docs/reference.md"))?;
+    let world = World::new("reference-policy").await?;
     for words in [
         "policy build policies/backoff",
         "policy pack policies/backoff",
     ] {
-        world.type_in(&command(&readme, words)?).await?;
+        world.type_in(&command(&reference, words)?).await?;
     }
     let example = root().join("manifests/examples/own-policy.yaml");
     let said = std::fs::read_to_string(&example)?;

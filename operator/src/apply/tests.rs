@@ -1,0 +1,433 @@
+//! Which requests a plan makes, in which order, and what an answer does to the rest. The
+//! cluster is a script of answers here; what a real one does is tested end to end.
+
+use super::*;
+use crate::cluster::TypeRead;
+use crate::item_sources::SourceUpdate;
+use crate::plan::{CurrentPod, plan_group};
+use crate::pod::names;
+use crate::policies::{PolicyRead, Source};
+use k8s_openapi::api::core::v1::Pod;
+use oaat_api::validate::validate;
+use oaat_api::{ItemsKey, OaatGroup, OaatGroupSpec};
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// Answers, and the requests that were made.
+pub(crate) struct Script {
+    create: Result<bool, ClusterError>,
+    write: Result<(), ClusterError>,
+    second_write: Result<(), ClusterError>,
+    open: Result<(), ClusterError>,
+    /// The group's resource version when it is read again.
+    version: &'static str,
+    requests: Mutex<Vec<String>>,
+    /// The group's status, and its pods.
+    pub(crate) there: (Option<OaatGroupStatus>, Vec<Pod>),
+}
+
+/// Everything goes well.
+pub(crate) fn script() -> Script {
+    Script {
+        create: Ok(true),
+        write: Ok(()),
+        second_write: Ok(()),
+        open: Ok(()),
+        version: "1",
+        requests: Mutex::default(),
+        there: Default::default(),
+    }
+}
+
+impl Script {
+    fn log(&self, request: String) {
+        self.requests.lock().unwrap().push(request);
+    }
+
+    fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+impl Cluster for Script {
+    async fn group(&self, _: &str, _: &str) -> Result<crate::cluster::GroupRead, ClusterError> {
+        self.log("read".into());
+        let mut group = snapshot().group;
+        group.metadata.resource_version = Some(self.version.into());
+        group.status.clone_from(&self.there.0);
+        Ok(GroupRead::Found(Box::new(group)))
+    }
+    async fn pods(&self, _: &str, _: &str, _: bool) -> Result<Vec<PodView>, ClusterError> {
+        Ok(self.there.1.iter().map(PodView::from).collect())
+    }
+    async fn pod(&self, _: &str, _: &str) -> Result<Option<Pod>, ClusterError> {
+        Ok(None)
+    }
+    async fn namespace_ends(&self, _: &str) -> Result<bool, ClusterError> {
+        Ok(false)
+    }
+    async fn oaat_type(&self, _: &str, _: &str) -> Result<TypeRead, ClusterError> {
+        Ok(TypeRead::Missing)
+    }
+    async fn policy(&self, _: &Source) -> Result<PolicyRead, ClusterError> {
+        Ok(PolicyRead::Loading(Timestamp(0)))
+    }
+    async fn items(&self, _: &str, _: &ItemsKey, _: bool) -> SourceUpdate {
+        SourceUpdate::Nothing
+    }
+    async fn output(&self, _: &str, _: &str, _: &str) -> Result<String, ClusterError> {
+        Err(ClusterError::NotFound)
+    }
+    async fn write_status(
+        &self,
+        _: &str,
+        _: &str,
+        version: &str,
+        status: Value,
+    ) -> Result<String, ClusterError> {
+        let current = match &status["current"] {
+            Value::Null => "none".to_owned(),
+            current => current["podUid"].as_str().unwrap_or_default().to_owned(),
+        };
+        let stopping = match &status["current"]["stopping"]["reason"] {
+            Value::String(reason) => format!(", stopping for {reason}"),
+            _ => String::new(),
+        };
+        let first = !self.requests().iter().any(|r| r.starts_with("write"));
+        self.log(format!("write at {version}, current {current}{stopping}"));
+        let answer = if first {
+            &self.write
+        } else {
+            &self.second_write
+        };
+        answer.clone().map(|()| "2".to_owned())
+    }
+    async fn create_pod(&self, _: &str, _: &Value) -> Result<Pod, ClusterError> {
+        self.log("create".into());
+        let gated = self.create.clone()?;
+        let gates = json!(if gated {
+            vec![json!({ "name": names::GATE })]
+        } else {
+            vec![]
+        });
+        let pod = json!({
+            "metadata": { "name": "p", "uid": "u" },
+            "spec": { "containers": [], "schedulingGates": gates },
+        });
+        Ok(serde_json::from_value(pod).unwrap())
+    }
+    async fn open_gate(&self, _: &str, name: &str, uid: &str) -> Result<(), ClusterError> {
+        self.log(format!("open {name} {uid}"));
+        self.open.clone()
+    }
+    async fn delete_pod(
+        &self,
+        _: &str,
+        name: &str,
+        uid: &str,
+        _: Option<&str>,
+    ) -> Result<(), ClusterError> {
+        self.log(format!("delete {name} {uid}"));
+        Ok(())
+    }
+}
+
+/// A free group at resource version 1.
+fn snapshot() -> GroupSnapshot {
+    let spec: OaatGroupSpec =
+        serde_json::from_value(json!({ "oaatType": "t", "oaatItems": ["a"] })).unwrap();
+    let mut group = OaatGroup::new("g", spec);
+    group.metadata.resource_version = Some("1".into());
+    group.status = Some(OaatGroupStatus::default());
+    GroupSnapshot {
+        now: Timestamp(1_000_000),
+        group,
+        listing: crate::item_sources::SourceLists::default(),
+        uid: "us".into(),
+        pods: Vec::new(),
+        current: CurrentPod::None,
+        deleted_while_running: false,
+        ends: false,
+        type_: TypeRead::Unchecked,
+        leads: true,
+        retry_floor: Duration::from_secs(10),
+    }
+}
+
+fn type_() -> OaatTypeSpec {
+    serde_json::from_value(json!({ "type": "pod", "podspec": { "container": { "name": "c" } } }))
+        .unwrap()
+}
+
+fn starting(snapshot: &GroupSnapshot) -> Plan {
+    let mut plan = plan_group(snapshot, &validate(&snapshot.group.spec));
+    plan.events.push(PendingEvent {
+        warning: false,
+        reason: "Succeeded",
+        message: "the run before".into(),
+        pod: None,
+    });
+    plan.start = Some(Start {
+        item: "a".into(),
+        run: 1,
+    });
+    plan
+}
+
+async fn perform(
+    script: &Script,
+    snapshot: &GroupSnapshot,
+    plan: Plan,
+) -> (Result<End, ClusterError>, Done) {
+    let actor = Applier {
+        cluster: script,
+        snapshot,
+        namespace: "n",
+        name: "g",
+        settled: plan.status.clone(),
+        nonce: "0123456789".into(),
+    };
+    let mut done = Done::default();
+    let end = actor.perform(plan, Some(&type_()), &mut done).await;
+    (end, done)
+}
+
+fn reasons(done: &Done) -> Vec<&'static str> {
+    done.events.iter().map(|note| note.reason).collect()
+}
+
+#[tokio::test]
+async fn a_start_is_candidate_claim_opening() {
+    let (script, snapshot) = (script(), snapshot());
+    let (end, done) = perform(&script, &snapshot, starting(&snapshot)).await;
+    assert_eq!(end, Ok(End::Reached));
+    assert_eq!(
+        script.requests(),
+        ["create", "write at 1, current u", "open p u"]
+    );
+    assert_eq!(reasons(&done), ["Succeeded", "Started"]);
+}
+
+#[tokio::test]
+async fn a_claim_that_fails_removes_its_candidate_and_opens_nothing() {
+    let script = Script {
+        write: Err(ClusterError::Conflict("changed".into())),
+        ..script()
+    };
+    let snapshot = snapshot();
+    let (end, done) = perform(&script, &snapshot, starting(&snapshot)).await;
+    assert_eq!(end, Ok(End::Conflict));
+    assert_eq!(
+        script.requests(),
+        ["create", "write at 1, current u", "delete p u"]
+    );
+    assert!(done.events.is_empty());
+}
+
+#[tokio::test]
+async fn a_claim_of_unknown_outcome_is_left_to_the_next_look() {
+    let script = Script {
+        write: Err(ClusterError::Unavailable("timeout".into())),
+        ..script()
+    };
+    let snapshot = snapshot();
+    let (end, _) = perform(&script, &snapshot, starting(&snapshot)).await;
+    assert!(end.is_err());
+    assert_eq!(script.requests(), ["create", "write at 1, current u"]);
+}
+
+#[tokio::test]
+async fn a_candidate_that_lost_its_gate_is_claimed_as_one_to_be_ended_and_never_opened() {
+    let script = Script {
+        create: Ok(false),
+        ..script()
+    };
+    let snapshot = snapshot();
+    let (end, _) = perform(&script, &snapshot, starting(&snapshot)).await;
+    assert_eq!(end, Ok(End::Reached));
+    assert_eq!(
+        script.requests(),
+        [
+            "create",
+            "write at 1, current u, stopping for GateRemoved",
+            "delete p u"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_claim_is_void_only_once_that_is_written() {
+    let script = Script {
+        open: Err(ClusterError::NotFound),
+        second_write: Err(ClusterError::Conflict("resumed by another".into())),
+        ..script()
+    };
+    let snapshot = snapshot();
+    let (end, done) = perform(&script, &snapshot, starting(&snapshot)).await;
+    assert_eq!(end, Ok(End::Reached));
+    assert_eq!(reasons(&done), ["Succeeded"]);
+    assert_eq!(done.requeue_at, Some(snapshot.now));
+}
+
+#[tokio::test]
+async fn what_was_settled_is_written_and_told_although_the_create_fails() {
+    let script = Script {
+        create: Err(ClusterError::Unavailable("webhook".into())),
+        ..script()
+    };
+    let snapshot = snapshot();
+    let (end, done) = perform(&script, &snapshot, starting(&snapshot)).await;
+    assert!(end.is_err());
+    assert_eq!(script.requests(), ["create", "write at 1, current none"]);
+    assert_eq!(reasons(&done), ["Succeeded"]);
+}
+
+#[tokio::test]
+async fn a_refused_create_is_recorded_in_the_same_write() {
+    let script = Script {
+        create: Err(ClusterError::Rejected {
+            code: 403,
+            message: "exceeded quota".into(),
+        }),
+        ..script()
+    };
+    let snapshot = snapshot();
+    let (end, done) = perform(&script, &snapshot, starting(&snapshot)).await;
+    assert_eq!(end, Ok(End::Reached));
+    assert_eq!(script.requests(), ["create", "write at 1, current none"]);
+    assert_eq!(reasons(&done), ["Succeeded", "CreateRejected"]);
+    assert!(done.requeue_at.is_some());
+}
+
+#[tokio::test]
+async fn a_claimed_pod_that_is_gone_makes_the_claim_void() {
+    let script = Script {
+        open: Err(ClusterError::NotFound),
+        ..script()
+    };
+    let snapshot = snapshot();
+    let (end, done) = perform(&script, &snapshot, starting(&snapshot)).await;
+    assert_eq!(end, Ok(End::Reached));
+    let requests = script.requests();
+    assert_eq!(requests[2..], ["open p u", "write at 2, current none"]);
+    assert_eq!(reasons(&done), ["Succeeded", "ClaimVoid"]);
+    assert_eq!(done.requeue_at, Some(snapshot.now));
+}
+
+/// A pod of ours that may run and is not current.
+fn stale_pod() -> PodView {
+    PodView {
+        name: "s".into(),
+        uid: "s".into(),
+        owner: Some("us".into()),
+        ..PodView::default()
+    }
+}
+
+#[tokio::test]
+async fn a_stray_is_deleted_only_if_the_group_has_not_changed_since_it_was_read() {
+    let mut snapshot = snapshot();
+    snapshot.group.status = Some(OaatGroupStatus {
+        current: Some(Current {
+            run: 1,
+            item: "a".into(),
+            pod_name: "p".into(),
+            pod_uid: "p".into(),
+            claimed: Timestamp(0),
+            stopping: None,
+            resumed: None,
+        }),
+        ..OaatGroupStatus::default()
+    });
+    snapshot.current = CurrentPod::Present(PodView {
+        uid: "p".into(),
+        ..stale_pod()
+    });
+    snapshot.pods.push(stale_pod());
+    for (version, end, deleted) in [("1", End::Reached, true), ("2", End::Conflict, false)] {
+        let script = Script {
+            version,
+            ..script()
+        };
+        let plan = plan_group(&snapshot, &validate(&snapshot.group.spec));
+        assert_eq!(plan.stale_pods.len(), 1);
+        let (got, _) = perform(&script, &snapshot, plan).await;
+        assert_eq!(got, Ok(end));
+        let requests = script.requests();
+        assert_eq!(
+            requests.contains(&"delete s s".to_owned()),
+            deleted,
+            "{requests:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_finished_pod_is_cleared_away_only_when_its_result_is_surely_recorded() {
+    let mut snapshot = snapshot();
+    snapshot.group.spec.pod_history_limit = Some(0);
+    snapshot.pods.push(PodView {
+        phase: crate::pod::Phase::Succeeded,
+        ..stale_pod()
+    });
+    // As it stands after the cycle before: nothing is left to be written.
+    snapshot.group.status = Some(plan_group(&snapshot, &validate(&snapshot.group.spec)).status);
+    for (version, end, deleted) in [("1", End::Reached, true), ("2", End::Conflict, false)] {
+        let script = Script {
+            version,
+            ..script()
+        };
+        let plan = plan_group(&snapshot, &validate(&snapshot.group.spec));
+        let (got, _) = perform(&script, &snapshot, plan).await;
+        assert_eq!(got, Ok(end));
+        assert_eq!(
+            script.requests().contains(&"delete s s".to_owned()),
+            deleted
+        );
+    }
+}
+
+#[tokio::test]
+async fn who_opens_for_the_claimer_says_so_first() {
+    let mut snapshot = snapshot();
+    snapshot.group.status = Some(OaatGroupStatus {
+        current: Some(Current {
+            run: 1,
+            item: "a".into(),
+            pod_name: "s".into(),
+            pod_uid: "s".into(),
+            claimed: snapshot.now,
+            stopping: None,
+            resumed: None,
+        }),
+        ..OaatGroupStatus::default()
+    });
+    let gated = PodView {
+        gated: true,
+        ..stale_pod()
+    };
+    snapshot.pods.push(gated.clone());
+    snapshot.current = CurrentPod::Present(gated);
+    let plan = |snapshot: &GroupSnapshot| plan_group(snapshot, &validate(&snapshot.group.spec));
+
+    let first = script();
+    let (end, done) = perform(&first, &snapshot, plan(&snapshot)).await;
+    assert_eq!(end, Ok(End::Reached));
+    assert_eq!(first.requests(), ["write at 1, current s", "open s s"]);
+    assert_eq!(reasons(&done), ["Started"]);
+
+    let overtaken = Script {
+        write: Err(ClusterError::Conflict("changed".into())),
+        ..script()
+    };
+    let (end, _) = perform(&overtaken, &snapshot, plan(&snapshot)).await;
+    assert_eq!(end, Ok(End::Conflict));
+    assert_eq!(overtaken.requests(), ["write at 1, current s"]);
+
+    // It was said, and then the opening was interrupted.
+    snapshot.group.status = Some(plan(&snapshot).status);
+    let again = script();
+    let (end, _) = perform(&again, &snapshot, plan(&snapshot)).await;
+    assert_eq!(end, Ok(End::Reached));
+    assert_eq!(again.requests(), ["open s s"]);
+}

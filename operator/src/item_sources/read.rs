@@ -1,0 +1,166 @@
+//! One look at all sources of a group.
+
+use super::container::{Lister, UNWATCHED};
+use super::http::{NO_IMAGE, pod_spec};
+use super::merge::{definition, due, merge, retry};
+use super::{SourceReading, SourceUpdate, words};
+use crate::cluster::Cluster;
+use crate::plan::{CurrentPod, GroupSnapshot};
+use crate::pod::plain;
+use oaat_api::validate::{ValidatedGroup, suspended, type_of};
+use oaat_api::windows;
+use oaat_api::{ItemSource, ItemsFrom, OaatGroup};
+use serde_json::Value;
+use std::time::Duration;
+
+/// Looks at the sources of a group, if it has any, and puts their items in force: after this the
+/// group as seen lists them like those of its spec.
+///
+/// A problem with a source is reported on the group and does not block anything else. `image` is
+/// the operator's own image, which the pods that fetch lists from web servers run.
+pub async fn read_item_sources<C: Cluster>(
+    cluster: &C,
+    snapshot: &mut GroupSnapshot,
+    valid: Option<&ValidatedGroup>,
+    image: Option<&str>,
+) {
+    let status = snapshot.group.status.as_ref();
+    let known = status.map_or(&[][..], |status| &status.item_sources);
+    if snapshot.group.spec.items_from.is_empty() && known.is_empty() {
+        return;
+    }
+    let mut lister = lister(cluster, snapshot, valid);
+    let mut readings: Vec<SourceReading> = Vec::new();
+    for (index, source) in snapshot.group.spec.items_from.iter().enumerate() {
+        let known = known.iter().find(|known| known.name == source.name);
+        let mut reading = SourceReading {
+            name: source.name.clone(),
+            source: words(source),
+            definition: definition(source),
+            ..SourceReading::default()
+        };
+        if has_pod(source) {
+            reading.pod = known.and_then(|known| known.pod.clone());
+        }
+        // Of a spec that is wrong nothing new is read; what is in force stays so.
+        if let Some(rules) = valid.and_then(|valid| valid.sources.get(index)).copied() {
+            let due = due(known, &reading.definition, rules, snapshot.now);
+            if let Some(key) = &source.config_map {
+                let in_status = known.is_some_and(|known| {
+                    let definition_unchanged = known.definition == reading.definition;
+                    definition_unchanged && known.time.is_some() && known.problem.is_none()
+                });
+                reading.news = cluster
+                    .items(place(&snapshot.group).0, key, in_status)
+                    .await;
+            } else if let Some(spec) = lister_spec(source, image) {
+                lister.may_read = !readings
+                    .iter()
+                    .any(|reading| reading.pod_uid.is_some() || failed(reading));
+                reading.pod = Some(lister.pod_name(&source.name));
+                if snapshot.now < due {
+                    reading.requeue_at = Some(due);
+                } else if pressing(snapshot) {
+                    let shut = matches!(&snapshot.current, CurrentPod::Present(pod) if pod.gated);
+                    // What has ended is recorded in this very cycle.
+                    let wait = if shut { UNWATCHED } else { Duration::ZERO };
+                    reading.requeue_at = Some(snapshot.now.plus(wait));
+                } else {
+                    lister.advance(&mut reading, &spec, rules, known).await;
+                }
+            } else {
+                reading.news = SourceUpdate::Read(snapshot.now, Err(NO_IMAGE.into()));
+            }
+            if let SourceUpdate::Read(at, list) = &reading.news {
+                let next = at.plus(retry(rules, list.is_err()));
+                reading.requeue_at = Some(next.max(snapshot.now.plus(UNWATCHED)));
+            }
+        }
+        readings.push(reading);
+    }
+    let listed = &snapshot.group.spec.oaat_items;
+    let (items, mut listing) = merge(listed, known, &readings);
+    for source in left(known, &snapshot.group.spec.items_from) {
+        // Its pod goes before what is known of it does.
+        if !pressing(snapshot) && lister.removed(source).await {
+            continue;
+        }
+        let again = snapshot.now.plus(UNWATCHED);
+        listing.requeue_at = Some(listing.requeue_at.map_or(again, |other| other.min(again)));
+        listing.sources.push(ItemSource {
+            items: Vec::new(),
+            problem: None,
+            ..source.clone()
+        });
+    }
+    snapshot.group.spec.oaat_items = items;
+    snapshot.listing = listing;
+}
+
+/// Whether a pod prints the list of a source.
+fn has_pod(source: &ItemsFrom) -> bool {
+    source.container.is_some() || source.http.is_some()
+}
+
+/// Returns the spec of the pod that prints the list of a source. `None` if it needs the operator's
+/// image, which is not set.
+fn lister_spec(source: &ItemsFrom, image: Option<&str>) -> Option<Value> {
+    match (&source.container, &source.http) {
+        (Some(container), _) => Some(Value::Object(plain(&type_of(container)))),
+        (_, Some(http)) => image.map(|image| pod_spec(http, image)),
+        _ => None,
+    }
+}
+
+/// What has a pod by the status, and none by the spec.
+fn left<'a>(
+    known: &'a [ItemSource],
+    spec: &'a [ItemsFrom],
+) -> impl Iterator<Item = &'a ItemSource> {
+    known.iter().filter(|known| {
+        let there = |source: &ItemsFrom| source.name == known.name && has_pod(source);
+        known.pod.is_some() && !spec.iter().any(there)
+    })
+}
+
+fn place(group: &OaatGroup) -> (&str, &str) {
+    let meta = &group.metadata;
+    let namespace = meta.namespace.as_deref().unwrap_or_default();
+    (namespace, meta.name.as_deref().unwrap_or_default())
+}
+
+fn lister<'a, C: Cluster>(
+    cluster: &'a C,
+    snapshot: &'a GroupSnapshot,
+    valid: Option<&ValidatedGroup>,
+) -> Lister<'a, C> {
+    let (namespace, group) = place(&snapshot.group);
+    let blackout = valid.and_then(|valid| windows::blackout(&valid.windows, snapshot.now));
+    Lister {
+        cluster,
+        namespace,
+        group,
+        uid: &snapshot.uid,
+        now: snapshot.now,
+        held: match (suspended(&snapshot.group), blackout) {
+            (Some(_), _) => Some("the group is suspended".into()),
+            (None, Some(blackout)) => Some(blackout.to_string()),
+            (None, None) => None,
+        },
+        may_read: true,
+    }
+}
+
+/// A pod was read, or could not be.
+fn failed(reading: &SourceReading) -> bool {
+    matches!(reading.news, SourceUpdate::Read(_, Err(_)))
+}
+
+/// Whether something is to be done about a run that shall not wait for a list.
+fn pressing(snapshot: &GroupSnapshot) -> bool {
+    match &snapshot.current {
+        CurrentPod::None => false,
+        CurrentPod::Present(pod) => pod.terminal() || (pod.gated && pod.deletion.is_none()),
+        CurrentPod::Absent(_) => true,
+    }
+}

@@ -1,0 +1,89 @@
+//! What groups use besides their pods: a type, a policy, and lists of items. Recorded in each
+//! reconcile, so that no watch has to cache a group's spec.
+
+use crate::item_sources::ConfigMapLists;
+use crate::policies::{Source, Sources};
+use crate::triggers::{GroupRef, WatchedGroup, gone};
+use kube::runtime::reflector::Store;
+use oaat_api::OaatGroup;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What each group uses. Cheap to clone.
+#[derive(Clone)]
+pub struct References {
+    groups: Store<WatchedGroup>,
+    types: Arc<Mutex<HashMap<GroupRef, String>>>,
+    policies: Sources,
+    lists: ConfigMapLists,
+}
+
+impl References {
+    /// Creates an empty record. `groups` are the groups that exist.
+    pub fn new(groups: Store<WatchedGroup>, policies: Sources, lists: ConfigMapLists) -> Self {
+        Self {
+            groups,
+            types: Arc::default(),
+            policies,
+            lists,
+        }
+    }
+
+    /// The policies in use.
+    pub fn policies(&self) -> &Sources {
+        &self.policies
+    }
+
+    /// The lists of items in use.
+    pub fn lists(&self) -> &ConfigMapLists {
+        &self.lists
+    }
+
+    fn types(&self) -> std::sync::MutexGuard<'_, HashMap<GroupRef, String>> {
+        self.types.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records what a group uses; nothing if the group cannot be decoded. Call this before reading
+    /// what it uses, so that no change in between is missed.
+    pub fn note(&self, key: &GroupRef, group: Option<&OaatGroup>) {
+        let lists = group.map(|group| group.spec.items_from.as_slice());
+        let rejected = group.and_then(|group| group.status.as_ref()?.rejected_policy.clone());
+        self.policies
+            .used(key, group.and_then(Source::of), rejected);
+        self.lists.used(key, lists.unwrap_or_default());
+        match group {
+            Some(group) => self
+                .types()
+                .insert(key.clone(), group.spec.oaat_type.clone()),
+            None => self.types().remove(key),
+        };
+        // Deleted in the meantime: its event may have arrived before this call.
+        if group.is_some() && self.groups.get(key).is_none() {
+            self.forget(key);
+        }
+    }
+
+    /// Removes a group that was deleted.
+    pub fn forget(&self, key: &GroupRef) {
+        self.note(key, None);
+    }
+
+    /// Removes all groups except these.
+    pub fn retain(&self, there: &HashSet<GroupRef>) {
+        self.policies.retain(there);
+        self.lists.retain(there);
+        let mut types = self.types();
+        for group in gone(types.keys(), there) {
+            types.remove(&group);
+        }
+    }
+
+    /// Returns the groups that refer to a type.
+    pub fn of_type(&self, namespace: Option<&str>, name: &str) -> Vec<GroupRef> {
+        let types = self.types();
+        let users = types
+            .iter()
+            .filter(|(group, type_)| group.namespace.as_deref() == namespace && *type_ == name);
+        users.map(|(group, _)| group.clone()).collect()
+    }
+}
