@@ -97,7 +97,11 @@ fn build_writes_a_component_and_check_rejects_the_core_module() {
     assert!(converted.contains("the operator accepts it"), "{converted}");
     let settings = r#"{"base": 1}"#;
     let rejected = policy(&["check", &module, "--settings", settings]);
-    assert!(rejected.out.contains("SettingsRejected"), "{}", rejected.out);
+    assert!(
+        rejected.out.contains("SettingsRejected"),
+        "{}",
+        rejected.out
+    );
     // `pack` converts it to a component.
     let packed = policy(&["pack", &module, "--name", "a"]);
     assert_eq!(packed.code, 0, "{}", packed.err);
@@ -251,7 +255,11 @@ fn new_creates_a_crate_and_rejects_reserved_names() {
     for name in ["test", "match", "policy-sdk", "Mine", "1st", "a_b"] {
         let rejected = policy(&["new", &at(name)]);
         assert_eq!(rejected.code, 2, "{name}");
-        assert!(rejected.err.contains("for example my-policy"), "{}", rejected.err);
+        assert!(
+            rejected.err.contains("for example my-policy"),
+            "{}",
+            rejected.err
+        );
         assert!(!folder.path().join(name).exists(), "{name}");
     }
 }

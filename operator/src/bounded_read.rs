@@ -5,9 +5,9 @@
 //! read at once. To read the rest of a large response, a reconcile waits for one of a few permits,
 //! which limits the sum over all reconciles.
 
+use crate::api_request::with_timeout;
 use crate::cluster::ClusterError;
 use crate::fair_limiter::{FairLimiter, Permit};
-use crate::kube_cluster::within;
 use crate::watched::Watched;
 use futures::{AsyncRead, AsyncReadExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -189,7 +189,7 @@ impl BoundedReader {
                 };
                 read(body, most, may).await.map_err(kube::Error::ReadEvents)
             };
-            match within(attempt).await? {
+            match with_timeout(attempt).await? {
                 Part::Whole(bytes) => {
                     if let Some(permit) = &mut permit {
                         permit.charge(CYCLE);

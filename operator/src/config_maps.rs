@@ -4,9 +4,9 @@
 //! changes, and only a few at a time. The number of connections and the memory for reads therefore
 //! do not grow with the number or size of the referenced ConfigMaps.
 
+use crate::api_request::with_timeout;
 use crate::cluster::ClusterError;
 use crate::fair_limiter::FairLimiter;
-use crate::kube_cluster::within;
 use crate::watched::{Watched, listed_in_parts};
 use futures::StreamExt;
 use k8s_openapi::ByteString;
@@ -288,7 +288,7 @@ impl ConfigMaps {
         let request = Request::new(ConfigMap::url_path(&(), Some(namespace)))
             .get(name, &GetParams::default())
             .map_err(|error| ClusterError::Unavailable(error.to_string()))?;
-        match within(self.client.request::<Data>(request)).await {
+        match with_timeout(self.client.request::<Data>(request)).await {
             Ok(map) => Ok(Some(map.into())),
             Err(ClusterError::NotFound) => Ok(None),
             Err(other) => Err(other),

@@ -6,6 +6,7 @@ use crate::config_maps::ConfigMaps;
 use crate::decision_log::DecisionLog;
 use crate::events::{self, EventSink};
 use crate::fair_limiter::FairLimiter;
+use crate::group_ref::{GroupRef, WatchedGroup};
 use crate::item_sources::ConfigMapLists;
 use crate::kube_cluster::{KubeCluster, WatchedType};
 use crate::last_seen_pods::LastSeenPods;
@@ -16,7 +17,7 @@ use crate::policies::{Compiler, PolicyCache, Sources};
 use crate::policy_limiter::PolicyLimiter;
 use crate::reconciler::Reconciler;
 use crate::references::References;
-use crate::triggers::{self, GroupRef, Triggers, WatchedGroup};
+use crate::triggers::{self, Triggers};
 use crate::watched::{Watched, WatchedPod, listed_in_parts};
 use futures::{FutureExt, Stream, StreamExt, future};
 use k8s_openapi::api::core::v1::Pod;
@@ -375,7 +376,7 @@ async fn look(group: GroupRef, context: Arc<Context>) -> Result<Action, ClusterE
         group.name.clone(),
     );
     let cluster = context.cluster.for_reconcile();
-    let cycle = Reconciler {
+    let reconciler = Reconciler {
         cluster: &cluster,
         last_seen_pods: &context.last_seen_pods,
         default: &shared.default,
@@ -389,7 +390,7 @@ async fn look(group: GroupRef, context: Arc<Context>) -> Result<Action, ClusterE
         now: Timestamp::now,
     };
     let started = Instant::now();
-    let outcome = match cycle.run(&namespace, &name).await {
+    let outcome = match reconciler.reconcile(&namespace, &name).await {
         Ok(outcome) => outcome,
         Err(error) => {
             shared.metrics.cycle("error", started.elapsed());

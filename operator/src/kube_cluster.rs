@@ -1,5 +1,6 @@
 //! The cluster as it is: every verb is one request to the API server.
 
+use crate::api_request::{classify_error, with_timeout};
 use crate::bounded_read::BoundedReader;
 use crate::cluster::{Cluster, ClusterError, GroupRead, TypeRead};
 use crate::item_sources::{MAX_TEXT, SourceUpdate};
@@ -13,15 +14,11 @@ use kube::api::{DeleteParams, LogParams, Patch, PatchParams, PostParams, Precond
 use kube::core::{PartialObjectMeta, Request as ApiRequest};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt};
-use oaat_api::text;
 use oaat_api::{ItemsKey, OaatGroup, OaatType, condition};
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-/// Longest wait for an answer. Whatever takes longer is looked into afresh.
-const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Longest wait for a log: it comes by way of the pod's node, which may not answer, and the group
 /// waits for it.
@@ -123,65 +120,8 @@ impl KubeCluster {
                 .parse()
                 .map_err(|e| ClusterError::Unavailable(format!("{uri}: {e}")))?;
         }
-        within(self.client.request(request)).await
+        with_timeout(self.client.request(request)).await
     }
-}
-
-/// Bounds a request in time and says what its failure means.
-pub(crate) async fn within<T>(
-    request: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, ClusterError> {
-    match tokio::time::timeout(TIMEOUT, request).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(meaning(error)),
-        Err(_) => Err(ClusterError::Unavailable(format!(
-            "no answer within {} seconds",
-            TIMEOUT.as_secs()
-        ))),
-    }
-}
-
-/// What an error of the API means.
-fn meaning(error: kube::Error) -> ClusterError {
-    let kube::Error::Api(status) = error else {
-        return ClusterError::Unavailable(text::clean(&error.to_string(), text::MESSAGE));
-    };
-    let causes = status
-        .details
-        .as_ref()
-        .map(|d| d.causes.as_slice())
-        .unwrap_or_default();
-    if causes
-        .iter()
-        .any(|cause| cause.reason == "NamespaceTerminating")
-    {
-        return ClusterError::NamespaceEnds;
-    }
-    let message = text::clean(&status.message, text::MESSAGE);
-    match status.code {
-        // Any other 404 comes from something between us and the API server, and says nothing
-        // about the object.
-        404 if status.reason == "NotFound" => ClusterError::NotFound,
-        409 => ClusterError::Conflict(message),
-        // A quota that was made a moment ago: the server does not know yet.
-        403 if status.message.contains("status unknown for quota") => {
-            ClusterError::Unavailable(message)
-        }
-        // An admission plugin that has not yet seen what it judges by.
-        403 if status.message.ends_with("not yet ready to handle request") => {
-            ClusterError::Unavailable(message)
-        }
-        // The operator itself has not the right, as with an API server that has just been started
-        // and knows no roles yet: that is about the operator and never about the object.
-        403 if unauthorized(&status.message) => ClusterError::Unavailable(message),
-        code @ (400 | 403 | 413 | 422) => ClusterError::Rejected { code, message },
-        code => ClusterError::Unavailable(format!("{message} ({code})")),
-    }
-}
-
-/// Whether a 403 comes from the authorizer: admission names the object, and not who asked.
-fn unauthorized(message: &str) -> bool {
-    message.contains("is forbidden: User \"") && message.contains("\" cannot ")
 }
 
 impl Cluster for KubeCluster {
@@ -247,7 +187,7 @@ impl Cluster for KubeCluster {
 
     async fn namespace_ends(&self, namespace: &str) -> Result<bool, ClusterError> {
         let api: Api<Namespace> = Api::all(self.client.clone());
-        match within(api.get_metadata(namespace)).await {
+        match with_timeout(api.get_metadata(namespace)).await {
             Ok(namespace) => Ok(namespace.metadata.deletion_timestamp.is_some()),
             Err(ClusterError::NotFound) => Ok(true),
             Err(other) => Err(other),
@@ -302,7 +242,7 @@ impl Cluster for KubeCluster {
             ..LogParams::default()
         };
         match tokio::time::timeout(LOG_TIMEOUT, api.logs(pod, &params)).await {
-            Ok(answer) => answer.map_err(meaning),
+            Ok(answer) => answer.map_err(classify_error),
             Err(_) => Err(ClusterError::Unavailable(format!(
                 "no answer within {} seconds",
                 LOG_TIMEOUT.as_secs()
@@ -328,7 +268,7 @@ impl Cluster for KubeCluster {
             field_manager: Some(names::OPERATOR.into()),
             ..PatchParams::default()
         };
-        let written = within(api.patch_status(name, &params, &Patch::Merge(&patch))).await?;
+        let written = with_timeout(api.patch_status(name, &params, &Patch::Merge(&patch))).await?;
         Ok(written.resource_version().unwrap_or_default())
     }
 
@@ -348,7 +288,7 @@ impl Cluster for KubeCluster {
             field_manager: Some(names::OPERATOR.into()),
             ..PatchParams::default()
         };
-        match within(api.patch(name, &params, &Patch::Strategic(&patch))).await {
+        match with_timeout(api.patch(name, &params, &Patch::Strategic(&patch))).await {
             Ok(_) => Ok(()),
             Err(ClusterError::Conflict(words)) => match self.pod(namespace, name).await? {
                 Some(pod) if pod.metadata.uid.as_deref() == Some(uid) => {
@@ -375,7 +315,7 @@ impl Cluster for KubeCluster {
             }),
             ..DeleteParams::default()
         };
-        match within(api.delete(name, &params)).await {
+        match with_timeout(api.delete(name, &params)).await {
             // Gone, or another pod by now.
             Ok(_) | Err(ClusterError::NotFound | ClusterError::Conflict(_)) => Ok(()),
             Err(other) => Err(other),
@@ -471,7 +411,7 @@ mod tests {
 
     fn status(value: Value) -> ClusterError {
         let status = serde_json::from_value(value).unwrap_or_else(|e| panic!("{e}"));
-        meaning(kube::Error::Api(Box::new(status)))
+        classify_error(kube::Error::Api(Box::new(status)))
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! [`cluster`], which [`kube_cluster`] implements. [`controller`] turns watch events
 //! into cycles, and [`run`] puts the process together.
 
+pub mod api_request;
 pub mod apply;
 pub mod bounded_read;
 pub mod client;
@@ -17,6 +18,7 @@ pub mod decision_log;
 pub mod events;
 pub mod fair_limiter;
 pub mod fetch_items;
+pub mod group_ref;
 pub mod item_sources;
 pub mod kube_cluster;
 pub mod last_seen_pods;

@@ -110,11 +110,11 @@ mod switches {
     /// What is written of the status, and under which resource version, with a rule of
     /// writing switched off.
     pub(crate) async fn write<C: Cluster>(
-        actor: &Applier<'_, C>,
+        applier: &Applier<'_, C>,
         version: String,
         mut patch: Value,
     ) -> Result<(String, Value), ClusterError> {
-        let before = actor.seen.group.status.as_ref();
+        let before = applier.snapshot.group.status.as_ref();
         let runs = before.is_some_and(|status| status.current.is_some());
         let moves = runs && patch.get("current").is_some();
         if off(Mutation::ClaimWithoutVersion) {
@@ -129,9 +129,9 @@ mod switches {
             if let Some(record) = record.as_object_mut() {
                 record.remove("current");
             }
-            let (cluster, namespace) = (actor.cluster, actor.namespace);
+            let (cluster, namespace) = (applier.cluster, applier.namespace);
             let version = cluster
-                .write_status(namespace, actor.name, &version, record)
+                .write_status(namespace, applier.name, &version, record)
                 .await?;
             let current = patch["current"].take();
             return Ok((version, serde_json::json!({ "current": current })));

@@ -1,10 +1,11 @@
 //! Checks types: would the API server accept a pod like this? A dry run tells, with
 //! unknown fields refused.
 
+use crate::api_request::with_timeout;
 use crate::bounded_read::Undecodable;
 use crate::cluster::ClusterError;
 use crate::events::{self, EventSink};
-use crate::kube_cluster::{KubeCluster, WatchedType, within};
+use crate::kube_cluster::{KubeCluster, WatchedType};
 use crate::pod::{GATE_REMOVED, PodView, names, overridden_env, trial};
 use crate::watched::Watched;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -184,7 +185,7 @@ async fn write(
         field_manager: Some(names::OPERATOR.into()),
         ..PatchParams::default()
     };
-    match within(api.patch_status(name, &params, &Patch::Merge(&patch))).await {
+    match with_timeout(api.patch_status(name, &params, &Patch::Merge(&patch))).await {
         // Changed or gone meanwhile; the watch brings the new one.
         Ok(_) | Err(ClusterError::NotFound | ClusterError::Conflict(_)) => Ok(()),
         Err(other) => Err(other),

@@ -5,7 +5,7 @@
 //! reconciled again when its turn comes; only the call to its policy waits.
 
 use crate::fair_limiter::{FairLimiter, Permit};
-use crate::triggers::GroupRef;
+use crate::group_ref::GroupRef;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

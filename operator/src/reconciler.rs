@@ -1,16 +1,16 @@
 //! One cycle of one group, from top to bottom: observe, validate, decide, act, record.
 
-use crate::apply::{Applier, Done, End};
+use crate::apply::{Applied, Applier, ApplyResult};
 use crate::cluster::{Cluster, ClusterError, TypeRead};
 use crate::decision_log::DecisionLog;
 use crate::fair_limiter::Permit;
+use crate::group_ref::GroupRef;
 use crate::item_sources;
 use crate::last_seen_pods::LastSeenPods;
 use crate::plan::{self, Answered, GroupSnapshot, PendingEvent, Plan, PolicySelection};
 use crate::policies::{PolicyCache, Source};
 use crate::policy_limiter::{PolicyLimiter, finish};
-use crate::snapshot::{ReconcileInputs, SnapshotRead, observe};
-use crate::triggers::GroupRef;
+use crate::snapshot::{ReconcileInputs, SnapshotRead, read_snapshot};
 use kube::runtime::reflector::ObjectRef;
 use oaat_api::text;
 use oaat_api::validate::{ValidatedGroup, validate};
@@ -48,7 +48,7 @@ pub struct Reconciler<'a, C> {
 
 /// What came of a cycle.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct ReconcileOutcome {
     /// Events for the group, with its uid.
     pub events: Vec<PendingEvent>,
     /// Uid of the group, for the events.
@@ -108,9 +108,13 @@ impl<C: Cluster> Reconciler<'_, C> {
     ///
     /// # Errors
     /// When the cluster does not answer; the caller tries again later.
-    pub async fn run(&self, namespace: &str, name: &str) -> Result<Outcome, ClusterError> {
+    pub async fn reconcile(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<ReconcileOutcome, ClusterError> {
         for _ in 0..ATTEMPTS {
-            if let Some(outcome) = self.once(namespace, name).await? {
+            if let Some(outcome) = self.try_reconcile(namespace, name).await? {
                 return Ok(outcome);
             }
             debug!(
@@ -125,25 +129,23 @@ impl<C: Cluster> Reconciler<'_, C> {
     }
 
     /// One attempt; `None` after a conflict.
-    async fn once(&self, namespace: &str, name: &str) -> Result<Option<Outcome>, ClusterError> {
-        let circumstances = ReconcileInputs {
+    async fn try_reconcile(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<ReconcileOutcome>, ClusterError> {
+        let inputs = ReconcileInputs {
             now: (self.now)(),
             leads: self.leads,
             retry_floor: self.retry_floor,
         };
-        let observed = observe(
-            self.cluster,
-            self.last_seen_pods,
-            &circumstances,
-            namespace,
-            name,
-        )
-        .await?;
+        let observed =
+            read_snapshot(self.cluster, self.last_seen_pods, &inputs, namespace, name).await?;
         let mut snapshot = match observed {
-            SnapshotRead::Seen(snapshot) => snapshot,
+            SnapshotRead::Found(snapshot) => snapshot,
             SnapshotRead::Gone => {
                 self.last_seen_pods.forget(namespace, name);
-                return Ok(Some(Outcome::default()));
+                return Ok(Some(ReconcileOutcome::default()));
             }
             SnapshotRead::Undecodable {
                 error,
@@ -153,14 +155,14 @@ impl<C: Cluster> Reconciler<'_, C> {
                 let written = self
                     .report(namespace, name, &error, generation, &resource_version)
                     .await?;
-                return Ok(Some(Outcome {
+                return Ok(Some(ReconcileOutcome {
                     written,
-                    ..Outcome::default()
+                    ..ReconcileOutcome::default()
                 }));
             }
         };
-        if snapshot.ends {
-            return Ok(Some(Outcome::default()));
+        if snapshot.terminating {
+            return Ok(Some(ReconcileOutcome::default()));
         }
         let valid = validate(&snapshot.group.spec);
         item_sources::read_item_sources(
@@ -186,12 +188,21 @@ impl<C: Cluster> Reconciler<'_, C> {
         // What is to be done does not wait for a policy that has yet to say whether it accepts
         // its settings.
         let pressing = recorded.is_some() || plan.open.is_some() || plan.stop.is_some();
-        let later = pressing && !self.policies.settled(&snapshot.group, read.as_ref());
+        let later = pressing
+            && !self
+                .policies
+                .settled(&snapshot.group, &snapshot.items, read.as_ref());
         let ruled = match later {
             true => None,
             false => {
                 let (policies, default) = (self.policies, self.default);
-                let ruled = policies.select(&snapshot.group, read, default, self.limiter);
+                let ruled = policies.select(
+                    &snapshot.group,
+                    &snapshot.items,
+                    read,
+                    default,
+                    self.limiter,
+                );
                 ruled.await
             }
         };
@@ -208,7 +219,7 @@ impl<C: Cluster> Reconciler<'_, C> {
             }
             Some((selection, policy)) => {
                 if let (true, Ok(valid), TypeRead::Valid(type_)) =
-                    (plan.free, &valid, &snapshot.type_)
+                    (plan.may_start, &valid, &snapshot.type_)
                 {
                     let question = Question {
                         snapshot: &snapshot,
@@ -218,7 +229,7 @@ impl<C: Cluster> Reconciler<'_, C> {
                         records: recorded.is_some(),
                     };
                     if !plan::plan_requested_item(&snapshot, valid, &mut plan) {
-                        decided_in = self.consult(&question, &mut plan, policy).await;
+                        decided_in = self.ask_policy(&question, &mut plan, policy).await;
                     }
                     spec = Some(type_.clone());
                 }
@@ -231,7 +242,7 @@ impl<C: Cluster> Reconciler<'_, C> {
             .map(|s| s.conditions.as_slice());
         let news = plan::news(conditions.unwrap_or_default(), &plan.status.conditions);
         plan.events.extend(news);
-        let actor = Applier {
+        let applier = Applier {
             cluster: self.cluster,
             snapshot: &snapshot,
             namespace,
@@ -239,22 +250,24 @@ impl<C: Cluster> Reconciler<'_, C> {
             settled,
             nonce: (self.nonce)(),
         };
-        let mut done = Done::default();
-        let end = actor.perform(plan, spec.as_deref(), &mut done).await;
-        if let (Some(uid), Some(_)) = (recorded, &done.written) {
+        let mut applied = Applied::default();
+        let end = applier.apply(plan, spec.as_deref(), &mut applied).await;
+        if let (Some(uid), Some(_)) = (recorded, &applied.written) {
             self.last_seen_pods.recorded(namespace, name, &uid);
         }
         let error = match end {
-            Ok(End::Conflict) => return Ok(None),
-            Ok(End::Reached) => None,
-            Err(error) if done.written.is_none() && done.events.is_empty() => return Err(error),
+            Ok(ApplyResult::Conflict) => return Ok(None),
+            Ok(ApplyResult::Completed) => None,
+            Err(error) if applied.written.is_none() && applied.events.is_empty() => {
+                return Err(error);
+            }
             Err(error) => Some(error),
         };
-        Ok(Some(Outcome {
-            events: done.events,
+        Ok(Some(ReconcileOutcome {
+            events: applied.events,
             uid: snapshot.uid,
-            requeue_at: done.requeue_at,
-            written: done.written,
+            requeue_at: applied.requeue_at,
+            written: applied.written,
             error,
             decided_in,
         }))
@@ -262,7 +275,7 @@ impl<C: Cluster> Reconciler<'_, C> {
 
     /// Has the group's policy decide, or the one that stands in for it, or puts the question off.
     /// Gives how long it took, if any was asked.
-    async fn consult(
+    async fn ask_policy(
         &self,
         question: &Question<'_>,
         plan: &mut Plan,

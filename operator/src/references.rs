@@ -1,9 +1,9 @@
 //! What groups use besides their pods: a type, a policy, and lists of items. Recorded in each
 //! reconcile, so that no watch has to cache a group's spec.
 
+use crate::group_ref::{GroupRef, WatchedGroup, gone};
 use crate::item_sources::ConfigMapLists;
 use crate::policies::{Source, Sources};
-use crate::triggers::{GroupRef, WatchedGroup, gone};
 use kube::runtime::reflector::Store;
 use oaat_api::OaatGroup;
 use std::collections::{HashMap, HashSet};

@@ -89,9 +89,10 @@ pub enum RunNowUpdate {
     Wrong(String),
 }
 
-/// Takes note of what the annotation says.
+/// Records what the annotation requests. `listed` are the items in effect.
 pub fn process(
     group: &OaatGroup,
+    listed: &[String],
     status: &mut OaatGroupStatus,
     now: Timestamp,
 ) -> Option<RunNowUpdate> {
@@ -131,7 +132,7 @@ pub fn process(
             }
             match items {
                 Wanted::Word(_) => None,
-                Wanted::Named(names) => unknown(&names, group),
+                Wanted::Named(names) => unknown(&names, listed),
             }
         }
     };
@@ -141,7 +142,8 @@ pub fn process(
         status.run_now = Some(noted);
     }
     // Once all have been started it is done with, whatever items come later.
-    let done = readable && pending(group, status).is_empty() && all_known(group, status);
+    let done =
+        readable && pending(group, listed, status).is_empty() && all_known(group, listed, status);
     if let Some(noted) = &mut status.run_now {
         noted.done |= done;
     }
@@ -154,7 +156,7 @@ pub fn process(
 
 /// Whether no item that is meant may yet come from a list that has not been read, or not as it
 /// is by now.
-fn all_known(group: &OaatGroup, status: &OaatGroupStatus) -> bool {
+fn all_known(group: &OaatGroup, listed: &[String], status: &OaatGroupStatus) -> bool {
     let read = |name: &String| {
         let sources = status.item_sources.iter();
         sources
@@ -167,13 +169,13 @@ fn all_known(group: &OaatGroup, status: &OaatGroupStatus) -> bool {
         Some(Ok(Request {
             items: Wanted::Named(names),
             ..
-        })) => unknown(&names, group).is_none(),
+        })) => unknown(&names, listed).is_none(),
         _ => sources.iter().all(|source| read(&source.name)),
     }
 }
 
-fn unknown(names: &[String], group: &OaatGroup) -> Option<String> {
-    let listed: std::collections::HashSet<&String> = group.spec.oaat_items.iter().collect();
+fn unknown(names: &[String], listed: &[String]) -> Option<String> {
+    let listed: std::collections::HashSet<&String> = listed.iter().collect();
     let mut unknown = names
         .iter()
         .filter(|name| !listed.contains(name))
@@ -186,7 +188,7 @@ fn unknown(names: &[String], group: &OaatGroup) -> Option<String> {
 
 /// The items that are asked for and have not been started since, in the order in which they are
 /// named: each is in the group's list, and there once.
-pub fn pending(group: &OaatGroup, status: &OaatGroupStatus) -> Vec<String> {
+pub fn pending(group: &OaatGroup, listed: &[String], status: &OaatGroupStatus) -> Vec<String> {
     let (Some(Ok(request)), Some(noted)) = (asked(group), &status.run_now) else {
         return Vec::new();
     };
@@ -196,7 +198,7 @@ pub fn pending(group: &OaatGroup, status: &OaatGroupStatus) -> Vec<String> {
     };
     let names = match request.items {
         Wanted::Named(names) => names,
-        Wanted::Word(_) => group.spec.oaat_items.clone(),
+        Wanted::Word(_) => listed.to_vec(),
     };
     let mut seen = std::collections::HashSet::new();
     let open = |name: &String| {
@@ -211,8 +213,8 @@ pub fn pending(group: &OaatGroup, status: &OaatGroupStatus) -> Vec<String> {
 }
 
 /// The same in words; `None` where there are none.
-pub fn waiting(group: &OaatGroup, status: &OaatGroupStatus) -> Option<String> {
-    let pending = pending(group, status);
+pub fn waiting(group: &OaatGroup, listed: &[String], status: &OaatGroupStatus) -> Option<String> {
+    let pending = pending(group, listed, status);
     (!pending.is_empty()).then(|| list(&pending, ", ", NAME))
 }
 
@@ -223,6 +225,22 @@ mod tests {
     use serde_json::json;
 
     const NOW: Timestamp = Timestamp(1_000_000);
+
+    fn process(
+        group: &OaatGroup,
+        status: &mut OaatGroupStatus,
+        now: Timestamp,
+    ) -> Option<RunNowUpdate> {
+        super::process(group, &group.spec.oaat_items, status, now)
+    }
+
+    fn pending(group: &OaatGroup, status: &OaatGroupStatus) -> Vec<String> {
+        super::pending(group, &group.spec.oaat_items, status)
+    }
+
+    fn waiting(group: &OaatGroup, status: &OaatGroupStatus) -> Option<String> {
+        super::waiting(group, &group.spec.oaat_items, status)
+    }
 
     fn group(annotation: Option<&str>) -> OaatGroup {
         let mut group: OaatGroup = serde_json::from_value(json!({

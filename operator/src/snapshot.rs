@@ -22,7 +22,7 @@ pub struct ReconcileInputs {
 /// A group that is there, and what it could not be read as.
 pub enum SnapshotRead {
     /// All there is to know.
-    Seen(Box<GroupSnapshot>),
+    Found(Box<GroupSnapshot>),
     /// The group is gone.
     Gone,
     /// The group cannot be decoded.
@@ -47,10 +47,10 @@ fn historic(status: &OaatGroupStatus) -> bool {
 /// Reads the group and **then** lists its pods. The order is part of the guarantee: a
 /// pod that another replica claimed after our read makes our own claim fail, and one
 /// that it claimed before is in the list.
-pub async fn observe<C: Cluster>(
+pub async fn read_snapshot<C: Cluster>(
     cluster: &C,
     last_seen_pods: &LastSeenPods,
-    circumstances: &ReconcileInputs,
+    inputs: &ReconcileInputs,
     namespace: &str,
     name: &str,
 ) -> Result<SnapshotRead, ClusterError> {
@@ -112,7 +112,7 @@ pub async fn observe<C: Cluster>(
         last_seen_pods.record(namespace, name, pod.clone());
     }
     let deleted_while_running = status.current.as_ref().and_then(sighting);
-    let mut ends = group.metadata.deletion_timestamp.is_some();
+    let mut terminating = group.metadata.deletion_timestamp.is_some();
     // In a namespace that ends pods are deleted, and that is nobody's failure. Asked
     // for only where it could be taken for one, or where a gate was left shut.
     let suspicious = match &current {
@@ -120,22 +120,23 @@ pub async fn observe<C: Cluster>(
         CurrentPod::Present(pod) => pod.deletion.is_some() || pod.gated,
         CurrentPod::Absent(_) => true,
     };
-    if !ends && suspicious && !broken!(NamespaceUnasked) {
-        ends = cluster.namespace_ends(namespace).await?;
+    if !terminating && suspicious && !broken!(NamespaceUnasked) {
+        terminating = cluster.namespace_ends(namespace).await?;
     }
     let type_ = cluster.oaat_type(namespace, &group.spec.oaat_type).await?;
-    Ok(SnapshotRead::Seen(Box::new(GroupSnapshot {
-        now: circumstances.now,
+    Ok(SnapshotRead::Found(Box::new(GroupSnapshot {
+        now: inputs.now,
         uid: group.metadata.uid.clone().unwrap_or_default(),
+        items: group.spec.oaat_items.clone(),
         group,
         listing: SourceLists::default(),
         pods,
         current,
         deleted_while_running: deleted_while_running.is_some_and(|seen| seen.deleted_while_running),
-        ends,
+        terminating,
         type_,
-        leads: circumstances.leads,
-        retry_floor: circumstances.retry_floor,
+        leads: inputs.leads,
+        retry_floor: inputs.retry_floor,
     })))
 }
 
@@ -180,7 +181,7 @@ mod tests {
     #[tokio::test]
     async fn a_deletion_that_only_a_look_saw_is_remembered() {
         let last_seen_pods = LastSeenPods::default();
-        let circumstances = ReconcileInputs {
+        let inputs = ReconcileInputs {
             now: Timestamp(0),
             leads: true,
             retry_floor: Duration::ZERO,
@@ -196,8 +197,8 @@ mod tests {
                 serde_json::from_value(status.clone()).unwrap(),
                 vec![going(phase)],
             );
-            match observe(&cluster, &last_seen_pods, &circumstances, "n", "g").await {
-                Ok(SnapshotRead::Seen(seen)) => {
+            match read_snapshot(&cluster, &last_seen_pods, &inputs, "n", "g").await {
+                Ok(SnapshotRead::Found(seen)) => {
                     assert_eq!(seen.deleted_while_running, deleted_while_running)
                 }
                 _ => panic!("the group is there"),

@@ -1,6 +1,7 @@
 //! From watch events to the groups that are worth a look. Most events are not: a pod
 //! that merely proceeds, or our own write of a status, changes nothing for its group.
 
+use crate::group_ref::{GroupRef, WatchedGroup, gone};
 use crate::last_seen_pods::LastSeenPods;
 use crate::pod::{PodView, names};
 use crate::policies::PolicyCache;
@@ -11,19 +12,12 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt};
-use oaat_api::OaatGroup;
 use oaat_api::validate;
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
-
-/// Metadata of groups, as the watch delivers it. Each reconcile reads its group live.
-pub type WatchedGroup = Watched<OaatGroup>;
-
-/// A group to look at.
-pub type GroupRef = ObjectRef<WatchedGroup>;
 
 /// How long a gated pod may stand unclaimed before a look is worth while. Its creator
 /// opens it within milliseconds.
@@ -58,17 +52,6 @@ struct KnownPod {
     terminal: bool,
     /// The group that its label speaks of.
     group: GroupRef,
-}
-
-/// Those of the known groups that are not there any more.
-pub fn gone<'a>(
-    known: impl Iterator<Item = &'a GroupRef>,
-    there: &HashSet<GroupRef>,
-) -> Vec<GroupRef> {
-    known
-        .filter(|group| !there.contains(group))
-        .cloned()
-        .collect()
 }
 
 fn hash(value: impl Hash) -> u64 {
@@ -328,6 +311,7 @@ mod tests {
     use crate::policies::{Compiler, PolicyRead, Sources};
     use crate::policy_limiter::{self, PolicyLimiter};
     use kube::runtime::reflector;
+    use oaat_api::OaatGroup;
     use policy_host::{Host, Limits};
     use serde_json::json;
 
@@ -390,7 +374,9 @@ mod tests {
             let group = group(name);
             references.note(&ObjectRef::from_obj(&watched(&group)), Some(&group));
             let read = Some(PolicyRead::Loaded(policy.clone()));
-            cache.select(&group, read, &policy, &limiter).await;
+            cache
+                .select(&group, &group.spec.oaat_items, read, &policy, &limiter)
+                .await;
         }
         list(&["stays"]);
         assert_eq!(references.policies().users(), ["stays"]);

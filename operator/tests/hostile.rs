@@ -37,13 +37,14 @@ fn snapshot(group: OaatGroup, pods: Vec<PodView>) -> GroupSnapshot {
     let type_: OaatTypeSpec = serde_json::from_value(json!({ "type": "pod" })).unwrap();
     GroupSnapshot {
         now: NOW,
+        items: group.spec.oaat_items.clone(),
         group,
         listing: SourceLists::default(),
         uid: "u".into(),
         pods,
         current: CurrentPod::None,
         deleted_while_running: false,
-        ends: false,
+        terminating: false,
         type_: TypeRead::Valid(Arc::new(type_)),
         leads: false,
         retry_floor: Duration::ZERO,

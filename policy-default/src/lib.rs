@@ -1,21 +1,19 @@
 //! The documented selection algorithm.
 //!
-//! 1. Candidates are all items, less those that succeeded within their frequency,
-//!    less those that failed within their cool-off, less those that the operator
-//!    holds.
-//! 2. Among the candidates the oldest success goes first; an item that never
-//!    succeeded is older than any that did.
-//! 3. Among equals the oldest failure goes first; an item that never failed is
-//!    older than any that did.
-//! 4. Among equals it is a matter of chance.
+//! 1. The candidates are all items except those that succeeded within their frequency, those that
+//!    failed within their cool-off, and those that the operator holds.
+//! 2. The candidate with the oldest success is chosen. An item that never succeeded goes before
+//!    items that did.
+//! 3. Ties are broken by the oldest failure. An item that never failed goes before items that did.
+//! 4. Remaining ties are broken at random.
 //!
-//! [`select`] is the whole of it, a function of the request, made of the steps in
-//! [`policy_sdk::documented`]; the rest of this file exports it.
+//! [`select`] implements this with the steps in [`policy_sdk::documented`]. The rest of this file
+//! exports it.
 
 use policy_sdk::documented::{by_lot, candidates, least, standing, why};
 use policy_sdk::{Decision, ItemSettings, Policy, Request};
 
-/// Decides by the documented algorithm.
+/// Decides with the documented algorithm.
 pub fn select(request: &Request) -> Decision {
     let items = &request.items;
     let verdicts: Vec<_> = items
@@ -47,12 +45,12 @@ impl Policy for Documented {
         let empty = |json: &str| json.split_whitespace().collect::<String>() == "{}";
         if !empty(settings) {
             return Err(format!(
-                "the default policy takes no settings, and {settings} was given; leave settings out"
+                "the default policy takes no settings, but got {settings}; remove the settings"
             ));
         }
         match items.iter().find(|item| !empty(&item.settings)) {
             Some(item) => Err(format!(
-                "the default policy takes no settings, and item {:?} has {}; leave them out",
+                "the default policy takes no settings, but item {:?} has {}; remove them",
                 item.name, item.settings
             )),
             None => Ok(()),

@@ -1,4 +1,4 @@
-//! The documented algorithm, row by row and as properties, on the native function.
+//! Tests the native function with examples and properties.
 
 use policy_default::select;
 use policy_sdk::{Choice, Item, Request, Standing};
@@ -20,7 +20,7 @@ fn request(items: impl IntoIterator<Item = Item>) -> Request {
     items.into_iter().fold(Request::at(NOW), Request::with)
 }
 
-/// The name of the chosen item.
+/// Returns the name of the chosen item.
 fn choice(request: &Request) -> Option<&str> {
     select(request)
         .chosen()
@@ -28,12 +28,12 @@ fn choice(request: &Request) -> Option<&str> {
 }
 
 #[test]
-fn an_item_that_never_ran_is_started() {
+fn new_item_is_chosen() {
     assert_eq!(choice(&request([item("a")])), Some("a"));
 }
 
 #[test]
-fn a_success_counts_for_the_frequency_and_not_a_millisecond_longer() {
+fn item_is_fresh_for_exactly_its_frequency() {
     let at = |success| request([item("a").succeeded(success)]);
     assert_eq!(choice(&at(ago(9))), None);
     assert_eq!(choice(&at(ago(10) + 1)), None);
@@ -41,7 +41,7 @@ fn a_success_counts_for_the_frequency_and_not_a_millisecond_longer() {
 }
 
 #[test]
-fn without_a_frequency_one_success_is_enough() {
+fn item_without_frequency_stays_fresh() {
     let request = request([Item::named("a").succeeded(0)]);
     let decision = select(&request);
     assert_eq!(decision.choice, Choice::Wait(None));
@@ -49,12 +49,12 @@ fn without_a_frequency_one_success_is_enough() {
 }
 
 #[test]
-fn without_a_cool_off_a_failure_does_not_keep_an_item() {
+fn item_without_cool_off_is_ready_after_a_failure() {
     assert_eq!(choice(&request([item("a").failed(NOW)])), Some("a"));
 }
 
 #[test]
-fn cool_off_and_frequency() {
+fn item_is_ready_after_cool_off_and_frequency() {
     let minutes = |n: i64| (n * MINUTE) as u64;
     // cool-off, frequency, failed, succeeded (minutes ago), expected
     let cases = [
@@ -76,7 +76,7 @@ fn cool_off_and_frequency() {
 }
 
 #[test]
-fn a_cooling_item_says_until_when() {
+fn cooling_item_has_the_end_of_its_cool_off() {
     let request = request([item("a").resting(5 * MINUTE as u64).failed(ago(1))]);
     let decision = select(&request);
     assert_eq!(decision.choice, Choice::Wait(Some(NOW + 4 * MINUTE)));
@@ -85,7 +85,7 @@ fn a_cooling_item_says_until_when() {
 }
 
 #[test]
-fn of_success_and_failure_the_one_that_keeps_longer_is_shown() {
+fn verdict_is_the_standing_that_lasts_longer() {
     let both = |success, cool_off: i64| {
         let item = item("a").resting((cool_off * MINUTE) as u64);
         select(&request([item.succeeded(ago(success)).failed(ago(1))])).verdicts[0].clone()
@@ -96,7 +96,7 @@ fn of_success_and_failure_the_one_that_keeps_longer_is_shown() {
 }
 
 #[test]
-fn the_oldest_success_goes_first() {
+fn oldest_success_goes_first() {
     let request = request([
         item("a").succeeded(ago(20)),
         item("b").succeeded(ago(40)),
@@ -106,7 +106,7 @@ fn the_oldest_success_goes_first() {
 }
 
 #[test]
-fn never_succeeded_is_older_than_any_success() {
+fn item_that_never_succeeded_goes_before_any_success() {
     let request = request([
         item("a").succeeded(ago(4000)),
         item("b").failed(ago(1)),
@@ -116,7 +116,7 @@ fn never_succeeded_is_older_than_any_success() {
 }
 
 #[test]
-fn among_equal_successes_the_oldest_failure_goes_first() {
+fn equal_successes_are_ordered_by_the_oldest_failure() {
     let base = || item("").succeeded(ago(60));
     let named = |name: &str, item: Item| Item {
         name: name.into(),
@@ -128,11 +128,15 @@ fn among_equal_successes_the_oldest_failure_goes_first() {
     ]);
     assert_eq!(choice(&two), Some("b"));
     let three = two.with(named("c", base()));
-    assert_eq!(choice(&three), Some("c"), "never failed is the oldest");
+    assert_eq!(
+        choice(&three),
+        Some("c"),
+        "an item that never failed goes first"
+    );
 }
 
 #[test]
-fn items_that_never_ran_go_before_one_that_failed() {
+fn new_items_go_before_a_failed_item() {
     let mut failing = item("failing").failed(ago(1));
     let mut seen = Vec::new();
     let mut rest: Vec<_> = ["a", "b", "c"].map(item).into();
@@ -148,7 +152,7 @@ fn items_that_never_ran_go_before_one_that_failed() {
 }
 
 #[test]
-fn nothing_due_waits_for_the_earliest() {
+fn wait_ends_when_the_first_item_is_due() {
     let request = request([item("a").succeeded(ago(3)), item("b").succeeded(ago(7))]);
     assert_eq!(
         select(&request).choice,
@@ -157,7 +161,7 @@ fn nothing_due_waits_for_the_earliest() {
 }
 
 #[test]
-fn a_held_item_is_seen_but_not_chosen() {
+fn held_item_has_a_verdict_but_is_not_chosen() {
     let request = request([item("a").held(), item("b").succeeded(ago(20))]);
     let decision = select(&request);
     assert_eq!(decision.chosen(), Some(1));
@@ -165,7 +169,7 @@ fn a_held_item_is_seen_but_not_chosen() {
 }
 
 #[test]
-fn equals_are_chosen_about_equally_often() {
+fn equal_items_are_chosen_equally_often() {
     for n in [2_usize, 5, 7] {
         let mut request = request((0..n).map(|i| item(&i.to_string())));
         let rounds = 4000 * n;
@@ -175,16 +179,16 @@ fn equals_are_chosen_about_equally_often() {
             let index = select(&request).chosen().unwrap_or(usize::MAX);
             counts[index] += 1;
         }
-        // 4,000 expected each, standard deviation below 64: six of them.
+        // The mean is 4,000 and the standard deviation is less than 64. Allows six of them.
         for count in &counts {
             assert!((3616..=4384).contains(count), "{counts:?}");
         }
     }
 }
 
-/// What the generator gives for these seeds in this release, for ever.
+/// Pins the random choices, which must never change between releases.
 #[test]
-fn the_lot_does_not_change_between_releases() {
+fn random_choice_is_the_same_in_every_release() {
     let mut request = request((0..1000).map(|i| item(&i.to_string())));
     let drawn = [0, 1, 2, u64::MAX].map(|seed| {
         request.seed = seed;
@@ -196,18 +200,18 @@ fn the_lot_does_not_change_between_releases() {
 const DRAWN: [usize; 4] = [654, 549, 193, 889];
 
 #[test]
-fn settings_are_refused_with_the_way_out() {
+fn settings_are_rejected_with_the_fix() {
     let policy = policy_testkit::component!();
     assert!(policy.validate("{ }", &[]).is_ok());
-    let refused = policy
+    let rejected = policy
         .validate(r#"{"base":"5m"}"#, &[])
         .map_err(|e| e.to_string());
-    assert!(refused.is_err_and(|e| e.contains("base") && e.contains("leave settings out")));
+    assert!(rejected.is_err_and(|e| e.contains("base") && e.contains("remove the settings")));
 }
 
 proptest! {
     #[test]
-    fn the_choice_is_always_a_candidate(request in strategy::request()) {
+    fn choice_is_the_first_candidate(request in strategy::request()) {
         let decision = select(&request);
         let candidate = |i: usize| {
             let item = &request.items[i];
@@ -233,12 +237,12 @@ proptest! {
     }
 
     #[test]
-    fn the_same_request_gives_the_same_answer(request in strategy::request()) {
+    fn select_is_deterministic(request in strategy::request()) {
         prop_assert_eq!(select(&request), select(&request.clone()));
     }
 
     #[test]
-    fn every_item_has_a_verdict_and_a_wait_ends_with_the_first_of_them(
+    fn every_item_has_a_verdict_and_a_wait_ends_with_the_first(
         request in strategy::request()
     ) {
         let decision = select(&request);

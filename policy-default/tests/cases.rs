@@ -1,4 +1,4 @@
-//! What `cases.yaml` states, of the compiled component.
+//! Runs `cases.yaml` against the compiled component.
 
 #[test]
 fn cases() {

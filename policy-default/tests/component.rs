@@ -1,5 +1,4 @@
-//! The compiled component in the operator's own evaluator: it answers as the
-//! native function does.
+//! Tests that the compiled component answers like the native function.
 
 use policy_default::select;
 use policy_sdk::{Item, Request};
@@ -7,13 +6,13 @@ use policy_testkit::strategy;
 use proptest::prelude::*;
 
 #[test]
-fn the_component_is_a_policy_of_modest_size() {
+fn component_is_smaller_than_64_kib() {
     let policy = policy_testkit::component!();
     assert!(policy.size() < 64 << 10, "{} bytes", policy.size());
 }
 
 #[test]
-fn two_thousand_items_are_decided_well_within_the_fuel() {
+fn two_thousand_items_use_a_fraction_of_the_fuel() {
     let policy = policy_testkit::component!();
     let request = (0..2000).fold(Request::at(0), |request, i| {
         request.with(Item::named(format!("item {i}")).every(1000))

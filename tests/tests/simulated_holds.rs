@@ -3,8 +3,10 @@
 use oaat_api::validate::validate;
 use oaat_api::{OaatGroup, OnError, Timestamp};
 use oaat_operator::cluster::TypeRead;
-use oaat_operator::plan::{Answered, CurrentPod, GroupSnapshot, PolicySelection, plan_decision, request, plan_group};
 use oaat_operator::item_sources::SourceLists;
+use oaat_operator::plan::{
+    Answered, CurrentPod, GroupSnapshot, PolicySelection, plan_decision, plan_group, request,
+};
 use policy_host::{Choice, Decision, Evaluation, Standing, Verdict};
 use serde_json::json;
 use std::sync::Arc;
@@ -29,13 +31,14 @@ fn looks(standing: Standing) -> bool {
     let type_ = serde_json::from_value(json!({ "type": "pod" })).unwrap();
     let snapshot = GroupSnapshot {
         now: NOW,
+        items: group.spec.oaat_items.clone(),
         group,
         listing: SourceLists::default(),
         uid: "us".into(),
         pods: Vec::new(),
         current: CurrentPod::None,
         deleted_while_running: false,
-        ends: false,
+        terminating: false,
         type_: TypeRead::Valid(Arc::new(type_)),
         leads: false,
         retry_floor: FLOOR,
@@ -76,7 +79,7 @@ fn looks(standing: Standing) -> bool {
     };
     plan_decision(&snapshot, &valid, &mut plan, &selection, asked);
     let release = Timestamp(NOW.0 - 1000).plus(FLOOR);
-    plan.again.is_some_and(|again| again <= release)
+    plan.requeue_at.is_some_and(|at| at <= release)
 }
 
 #[test]

@@ -187,7 +187,10 @@ fn request(items: u32) -> Request {
         let (last_success, last_failure) = match index % 8 {
             0 | 4 => (Some(NOW - 60_000 - offset), None),
             1 => (Some(NOW - 4_000_000 - offset), None),
-            5 => (Some(NOW - 4_000_000 - offset), Some(NOW - 9_000_000 - offset)),
+            5 => (
+                Some(NOW - 4_000_000 - offset),
+                Some(NOW - 9_000_000 - offset),
+            ),
             2 | 6 => (Some(NOW - 8_000_000 - offset), Some(NOW - offset)),
             3 => (None, None),
             _ => (None, Some(NOW - 2_000_000 - offset)),

@@ -46,7 +46,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             .read_dir()
             .is_ok_and(|mut entries| entries.next().is_some())
     {
-        bail!("{}: the folder is not empty; use a new folder", dir.display());
+        bail!(
+            "{}: the folder is not empty; use a new folder",
+            dir.display()
+        );
     }
     for (path, text) in files(&name)? {
         write(&dir.join(path), &text)?;

@@ -206,7 +206,7 @@ pub fn recorded(text: &str) -> Vec<DecisionRecord> {
 }
 
 /// The target of the operator's log lines about decisions.
-const RECORDER: &str = "oaat_operator::recorder";
+const DECISION_LOG: &str = "oaat_operator::decision_log";
 /// The messages of those lines.
 const MESSAGES: [&str; 2] = ["decided", "no decision"];
 
@@ -215,7 +215,7 @@ const MESSAGES: [&str; 2] = ["decided", "no decision"];
 fn parse_log_line(line: &str) -> Option<Option<DecisionRecord>> {
     if let Ok(object) = serde_json::from_str::<serde_json::Value>(line) {
         let text = |key: &str| object.get(key)?.as_str();
-        let decided = text("target")? == RECORDER && MESSAGES.contains(&text("message")?);
+        let decided = text("target")? == DECISION_LOG && MESSAGES.contains(&text("message")?);
         let record = || serde_json::from_str(text("record")?).ok();
         return decided.then(record);
     }
@@ -230,7 +230,7 @@ fn parse_log_line(line: &str) -> Option<Option<DecisionRecord>> {
     }
     let message = rest
         .trim_start()
-        .strip_prefix(RECORDER)?
+        .strip_prefix(DECISION_LOG)?
         .strip_prefix(": ")?;
     let fields = MESSAGES
         .iter()
@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn recorded_finds_records_in_files_and_in_logs_of_either_format() {
         let json = serde_json::to_string(&record()).unwrap();
-        let logged = format!("INFO oaat_operator::recorder: decided record={json} more=2");
+        let logged = format!("INFO oaat_operator::decision_log: decided record={json} more=2");
         let one = [
             json.clone(),
             serde_json::to_string_pretty(&record()).unwrap(),
@@ -287,7 +287,7 @@ mod tests {
             format!(
                 "other\n{}",
                 serde_json::json!({
-                    "level": "INFO", "target": RECORDER, "message": "decided", "record": json,
+                    "level": "INFO", "target": DECISION_LOG, "message": "decided", "record": json,
                 })
             ),
         ];
@@ -301,14 +301,14 @@ mod tests {
     #[test]
     fn recorded_ignores_records_quoted_in_other_lines() {
         let json = serde_json::to_string(&record()).unwrap();
-        let decided = format!("INFO oaat_operator::recorder: decided record={json}");
+        let decided = format!("INFO oaat_operator::decision_log: decided record={json}");
         let none = [
             format!("x\n{json}"),
             format!("2026  INFO oaat_operator::policy: {decided}"),
             format!("2026  WARN kube_client: {decided}"),
-            format!("2026  INFO oaat_operator::recorder: decided why=\"{decided}\""),
-            format!("2026  INFO oaat_operator::recorder: decided why=x record={json}"),
-            serde_json::json!({ "target": RECORDER, "message": "x", "record": json }).to_string(),
+            format!("2026  INFO oaat_operator::decision_log: decided why=\"{decided}\""),
+            format!("2026  INFO oaat_operator::decision_log: decided why=x record={json}"),
+            serde_json::json!({ "target": DECISION_LOG, "message": "x", "record": json }).to_string(),
             serde_json::json!({ "target": "oaat_operator::policy", "message": "decided", "record": json })
                 .to_string(),
         ];
@@ -323,15 +323,18 @@ mod tests {
     #[test]
     fn log_of_digests_is_reported_with_the_flag_to_set() {
         let digests = [
-            "2026  INFO oaat_operator::recorder: decided namespace=\"n\" group=\"g\" digest=\"d\""
+            "2026  INFO oaat_operator::decision_log: decided namespace=\"n\" group=\"g\" digest=\"d\""
                 .into(),
-            serde_json::json!({ "target": RECORDER, "message": "no decision", "digest": "d" })
+            serde_json::json!({ "target": DECISION_LOG, "message": "no decision", "digest": "d" })
                 .to_string(),
         ];
         for line in &digests {
             assert_eq!(parse_log_line(line), Some(None), "{line}");
         }
-        assert_eq!(parse_log_line("2026  INFO oaat_operator::run: stopped"), None);
+        assert_eq!(
+            parse_log_line("2026  INFO oaat_operator::run: stopped"),
+            None
+        );
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), digests.join("\n")).unwrap();
         let args = Args {

@@ -27,8 +27,8 @@ pub struct Args {
 
 pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     let (name, text) = read(&args.request)?;
-    let mut request =
-        policy_cases::request(&text).map_err(|error| crate::policy::read_error::in_file(&name, &error))?;
+    let mut request = policy_cases::request(&text)
+        .map_err(|error| crate::policy::read_error::in_file(&name, &error))?;
     if let Some(seed) = args.seed {
         request.seed = seed;
     }

@@ -25,7 +25,10 @@ pub(crate) fn holds(rule: &str, value: &Value) -> Option<bool> {
             kinds.into_iter().filter(|kind| has(kind)).count() == 1
         }
         "self.map(item, size(item)).sum() <= 120000" => {
-            strings(value).map(|text| text.chars().count()).sum::<usize>() <= 120_000
+            strings(value)
+                .map(|text| text.chars().count())
+                .sum::<usize>()
+                <= 120_000
         }
         r"self.all(item, !item.matches(r'[\x00-\x1f\x7f]'))" => {
             !strings(value).any(|text| text.chars().any(|c| c.is_ascii_control()))
@@ -112,7 +115,11 @@ mod tests {
         let name = r"self.matches('^[a-z](\\.[a-z])*$')";
         assert_eq!(holds(name, &json!("a.b")), Some(true));
         assert_eq!(holds(name, &json!("a-b")), Some(false));
-        assert_eq!(holds(name, &json!("a\n")), Some(false), "$ matches only the end of the text");
+        assert_eq!(
+            holds(name, &json!("a\n")),
+            Some(false),
+            "$ matches only the end of the text"
+        );
         let both = "self != 'no' && self.matches('^[a-z]+$')";
         assert_eq!(holds(both, &json!("no")), Some(false));
         assert_eq!(holds(both, &json!("yes")), Some(true));

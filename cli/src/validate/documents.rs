@@ -114,11 +114,9 @@ impl DocumentBuilder {
 
     fn count(&mut self, more: usize) -> Result<(), String> {
         self.values = self.values.saturating_add(more);
-        (self.values <= MAX_VALUES)
-            .then_some(())
-            .ok_or_else(|| {
-                format!("more than {MAX_VALUES} values, including those that aliases repeat")
-            })
+        (self.values <= MAX_VALUES).then_some(()).ok_or_else(|| {
+            format!("more than {MAX_VALUES} values, including those that aliases repeat")
+        })
     }
 
     fn finish(&mut self, value: Value, anchor: usize) -> Result<(), String> {
@@ -223,7 +221,9 @@ fn plain_scalar(text: &str) -> Result<Value, String> {
         }
         ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" | "-.inf" | "-.Inf" | "-.INF"
         | ".nan" | ".NaN" | ".NAN" => {
-            return Err(format!("{text} is not a number in JSON; use a finite number"));
+            return Err(format!(
+                "{text} is not a number in JSON; use a finite number"
+            ));
         }
         _ if text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) => {
             number(text).map_or_else(|| Value::String(text.into()), Value::Number)

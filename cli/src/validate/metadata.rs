@@ -53,10 +53,9 @@ pub(crate) fn check(object: &Map<String, Value>) -> Vec<FieldReport> {
         }
     };
     match metadata.get("name") {
-        None | Some(Value::Null) => error(
-            ".name",
-            "is missing; use a name, for example backup".into(),
-        ),
+        None | Some(Value::Null) => {
+            error(".name", "is missing; use a name, for example backup".into())
+        }
         Some(Value::String(name)) if name.len() > 253 => {
             error(
                 ".name",

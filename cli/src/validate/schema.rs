@@ -312,9 +312,7 @@ fn type_mismatch(value: &Value, type_: &str) -> String {
         (Value::Bool(_), "string") => {
             "; put it in quotes (without quotes, yes, no, on, and off are booleans)"
         }
-        (Value::Number(_), "string") => {
-            "; put it in quotes, and add the unit if it is a duration"
-        }
+        (Value::Number(_), "string") => "; put it in quotes, and add the unit if it is a duration",
         (Value::String(_), "boolean" | "integer") => "; write it without quotes",
         _ => "",
     };

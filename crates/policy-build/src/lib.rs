@@ -1,37 +1,36 @@
-//! Builds a policy crate into a WebAssembly component with nothing but cargo:
-//! a nested `cargo build` for wasm32-unknown-unknown, then the step from core
-//! module to component, by library.
+//! Builds a policy crate into a WebAssembly component. Runs a nested `cargo build` for
+//! wasm32-unknown-unknown, then converts the core module to a component. Requires only cargo.
 //!
-//! The operator's build script makes the default policy with it, and
-//! policy-testkit the component that a policy's tests run.
+//! `default-component` builds the default policy with this crate, and `policy-testkit` the
+//! components that it tests.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The target that policies are built for. Not one of the wasi targets: a policy
-/// may import nothing but its log, and a wasi standard library imports wasi.
+/// The target that policies are built for. A policy may import only its log, but the standard
+/// libraries of the wasi targets import wasi.
 pub const TARGET: &str = "wasm32-unknown-unknown";
 
-/// Why there is no component.
+/// The reason why a build failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The standard library for [`TARGET`] is not installed.
-    #[error("the Rust target {TARGET} is missing; install it with: rustup target add {TARGET}")]
+    #[error("the Rust target {TARGET} is not installed; run: rustup target add {TARGET}")]
     TargetMissing,
     /// A program could not be started.
-    #[error("{program} could not be started: {error}")]
+    #[error("failed to start {program}: {error}")]
     Start {
         /// The program.
         program: String,
-        /// What the system said.
+        /// The error of the system.
         error: std::io::Error,
     },
-    /// cargo said no; its own messages went to stderr.
-    #[error("building {0} for {TARGET} failed; cargo's messages above say why")]
+    /// cargo failed. It printed its errors to standard error.
+    #[error("building {0} for {TARGET} failed; see the errors of cargo above")]
     Cargo(PathBuf),
-    /// The crate built, but not into a module.
+    /// cargo did not build a module.
     #[error(
-        "{0} built no .wasm file; its Cargo.toml needs [lib] with crate-type = [\"cdylib\", \"rlib\"]"
+        "building {0} produced no .wasm file; set crate-type = [\"cdylib\", \"rlib\"] in [lib] of its Cargo.toml"
     )]
     NoModule(PathBuf),
     /// A file could not be read.
@@ -39,50 +38,50 @@ pub enum BuildError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         error: std::io::Error,
     },
-    /// The module is no policy.
+    /// The module is not a policy.
     #[error(
-        "the module could not be made a component: {0} (does the crate call policy_sdk::export_policy! ?)"
+        "failed to convert the module to a component: {0} (check that the crate calls policy_sdk::export_policy!)"
     )]
     Componentise(String),
 }
 
-/// A policy crate, built.
+/// The result of a build.
 #[derive(Clone, Debug)]
 pub struct Built {
-    /// Its name, as its files have it: `my_policy`.
+    /// The name of the library target, such as `my_policy`.
     pub name: String,
-    /// Its component.
+    /// The bytes of the component.
     pub component: Vec<u8>,
 }
 
 /// Builds the policy crate in `dir` and returns its component.
 ///
 /// # Errors
-/// As [`build_crate`].
+/// See [`build_crate`].
 pub fn build(dir: &Path, target_dir: &Path) -> Result<Vec<u8>, BuildError> {
     build_crate(dir, target_dir).map(|built| built.component)
 }
 
 /// Builds the policy crate in `dir`.
 ///
-/// `target_dir` is where the nested build works. It must not be the target
-/// folder of a cargo that waits for this one, or the two would wait for each other.
+/// `target_dir` is the target folder of the nested build. It must not be the target folder of a
+/// cargo that waits for this build, because cargo locks its target folder.
 ///
 /// # Errors
-/// What failed, with what to do about it.
+/// Returns what failed and how to fix it.
 pub fn build_crate(dir: &Path, target_dir: &Path) -> Result<Built, BuildError> {
     let (name, module) = build_module(dir, target_dir)?;
     let component = componentise(&module)?;
     Ok(Built { name, component })
 }
 
-/// Builds the crate in `dir` into a core module; gives its name, too.
+/// Builds the crate in `dir` into a core module. Returns its name and its bytes.
 fn build_module(dir: &Path, target_dir: &Path) -> Result<(String, Vec<u8>), BuildError> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    target_installed(dir)?;
+    check_target(dir)?;
     let mut command = Command::new(&cargo);
     command
         .current_dir(dir)
@@ -93,8 +92,8 @@ fn build_module(dir: &Path, target_dir: &Path) -> Result<(String, Vec<u8>), Buil
             "--target-dir",
         ])
         .arg(target_dir)
-        // A policy is small, is compiled again in every operator, and its trap is
-        // as good as its unwinding.
+        // Optimizes for size: each operator compiles the component again. A panic need not unwind,
+        // because a trap ends the sandbox.
         .args(["--config", "profile.release.lto=true"])
         .args(["--config", "profile.release.codegen-units=1"])
         .args(["--config", "profile.release.panic='abort'"])
@@ -102,7 +101,7 @@ fn build_module(dir: &Path, target_dir: &Path) -> Result<(String, Vec<u8>), Buil
         .args(["--config", "profile.release.debug=false"])
         .stderr(Stdio::inherit())
         .stdout(Stdio::piped());
-    // What the outer cargo (or clippy) set for itself is not meant for this build.
+    // Removes the variables that an outer cargo or clippy sets for its own build.
     for name in [
         "RUSTFLAGS",
         "RUSTC_WRAPPER",
@@ -114,8 +113,8 @@ fn build_module(dir: &Path, target_dir: &Path) -> Result<(String, Vec<u8>), Buil
     ] {
         command.env_remove(name);
     }
-    let root = workspace(&cargo, dir);
-    command.env("CARGO_ENCODED_RUSTFLAGS", remapped(&root).join("\x1f"));
+    let root = workspace_root(&cargo, dir);
+    command.env("CARGO_ENCODED_RUSTFLAGS", remap_flags(&root).join("\x1f"));
     let output = command.output().map_err(|error| BuildError::Start {
         program: cargo,
         error,
@@ -124,7 +123,7 @@ fn build_module(dir: &Path, target_dir: &Path) -> Result<(String, Vec<u8>), Buil
         return Err(BuildError::Cargo(dir.to_owned()));
     }
     let module =
-        module_of(&output.stdout, dir).ok_or_else(|| BuildError::NoModule(dir.to_owned()))?;
+        find_module(&output.stdout, dir).ok_or_else(|| BuildError::NoModule(dir.to_owned()))?;
     let stem = module.file_stem().unwrap_or_default();
     let name = stem.to_string_lossy().into_owned();
     let bytes = std::fs::read(&module).map_err(|error| BuildError::Read {
@@ -134,23 +133,23 @@ fn build_module(dir: &Path, target_dir: &Path) -> Result<(String, Vec<u8>), Buil
     Ok((name, bytes))
 }
 
-/// Makes a component of the core module that cargo built.
+/// Converts the core module that cargo built to a component.
 ///
 /// # Errors
-/// When the module does not carry, or does not fit, the type of its world.
+/// Returns an error if the module does not embed the type of its world, or does not match it.
 pub fn componentise(module: &[u8]) -> Result<Vec<u8>, BuildError> {
-    let said = |e: &dyn std::fmt::Display| BuildError::Componentise(format!("{e:#}"));
+    let error = |e: &dyn std::fmt::Display| BuildError::Componentise(format!("{e:#}"));
     wit_component::ComponentEncoder::default()
         .validate(true)
         .module(module)
-        .map_err(|e| said(&e))?
+        .map_err(|e| error(&e))?
         .encode()
-        .map_err(|e| said(&e))
+        .map_err(|e| error(&e))
 }
 
-/// Whether the target's standard library is there; cargo's own complaint about
-/// it is long and does not name the command.
-fn target_installed(dir: &Path) -> Result<(), BuildError> {
+/// Checks that the target is installed, because the error of cargo does not name the command that
+/// installs it.
+fn check_target(dir: &Path) -> Result<(), BuildError> {
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
     let output = Command::new(&rustc)
         .current_dir(dir)
@@ -168,10 +167,9 @@ fn target_installed(dir: &Path) -> Result<(), BuildError> {
     }
 }
 
-/// The folder of the workspace that the crate in `dir` belongs to, or else `dir` itself. Cargo
-/// says which: a Cargo.lock need not be there before the first build, and a folder further up may
-/// have one of its own.
-fn workspace(cargo: &str, dir: &Path) -> PathBuf {
+/// Returns the root of the workspace of the crate in `dir`, or `dir` itself. Asks cargo, because the
+/// nearest Cargo.lock may belong to another crate, or not exist before the first build.
+fn workspace_root(cargo: &str, dir: &Path) -> PathBuf {
     let located = Command::new(cargo)
         .current_dir(dir)
         .args(["locate-project", "--workspace", "--message-format", "plain"])
@@ -186,9 +184,9 @@ fn workspace(cargo: &str, dir: &Path) -> PathBuf {
         .unwrap_or_else(|| dir.to_owned())
 }
 
-/// Takes the builder's folders out of panic messages, so that the same source
-/// gives the same bytes, and so the same digest, wherever it is built.
-fn remapped(root: &Path) -> Vec<String> {
+/// Returns flags that remove local folders from panic messages. The same source then gives the same
+/// bytes, and so the same digest, on every machine.
+fn remap_flags(root: &Path) -> Vec<String> {
     let mut flags = Vec::new();
     let mut remap = |from: PathBuf, to: &str| {
         flags.push(format!("--remap-path-prefix={}={to}", from.display()));
@@ -203,8 +201,8 @@ fn remapped(root: &Path) -> Vec<String> {
     flags
 }
 
-/// The module among the artefacts that cargo reports for the crate in `dir`.
-fn module_of(messages: &[u8], dir: &Path) -> Option<PathBuf> {
+/// Finds the module among the artifacts that cargo reports for the crate in `dir`.
+fn find_module(messages: &[u8], dir: &Path) -> Option<PathBuf> {
     let manifest = dir.canonicalize().ok()?.join("Cargo.toml");
     String::from_utf8_lossy(messages)
         .lines()
@@ -220,8 +218,8 @@ fn module_of(messages: &[u8], dir: &Path) -> Option<PathBuf> {
 mod tests {
     use super::*;
 
-    /// A crate that names its own file in a panic, in a folder of some name.
-    fn krate(folder: &Path) -> std::io::Result<()> {
+    /// Writes a crate whose module contains the path of its source.
+    fn write_crate(folder: &Path) -> std::io::Result<()> {
         std::fs::create_dir_all(folder.join("src"))?;
         std::fs::write(
             folder.join("Cargo.toml"),
@@ -236,11 +234,11 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_are_the_same_with_and_without_a_lock_wherever_it_is() {
+    fn build_is_reproducible_in_any_folder_with_and_without_a_lock() {
         let folder = std::env::temp_dir().join(format!("policy-build-{}", std::process::id()));
-        let built = |place: &str| {
-            let crate_ = folder.join(place);
-            krate(&crate_).unwrap_or_else(|e| panic!("{e}"));
+        let built = |path: &str| {
+            let crate_ = folder.join(path);
+            write_crate(&crate_).unwrap_or_else(|e| panic!("{e}"));
             let target = crate_.join("target");
             let module = || {
                 let built = build_module(&crate_, &target);
@@ -252,20 +250,20 @@ mod tests {
             (without, module())
         };
         let (without, with) = built("one");
-        // A lock further up belongs to someone else.
+        // A lock in a parent folder belongs to another crate.
         let up = std::fs::write(folder.join("Cargo.lock"), "");
         up.unwrap_or_else(|e| panic!("{e}"));
         let elsewhere = built("other/longer");
         let _ = std::fs::remove_dir_all(&folder);
-        assert!(without == with, "a lock makes a difference");
-        assert!(elsewhere == (without, with), "the place makes a difference");
+        assert!(without == with, "a Cargo.lock changes the bytes");
+        assert!(elsewhere == (without, with), "the folder changes the bytes");
     }
 
     #[test]
-    fn a_module_that_is_no_policy_is_refused_with_the_way_out() {
+    fn componentise_rejects_other_modules_with_the_fix() {
         let error = componentise(b"\0asm\x01\0\0\0").map(|bytes| bytes.len());
         match error {
-            // A module without exports fits the empty world.
+            // A module without exports matches the empty world.
             Ok(size) => assert!(size > 0),
             Err(error) => assert!(error.to_string().contains("export_policy")),
         }

@@ -3,8 +3,8 @@
 use crate::check;
 use crate::expect::{Expect, ExpectedValidation};
 use crate::explain::{describe_validation, explain, explain_validation};
-use crate::given::item_settings;
 use crate::field_path::FieldPath;
+use crate::given::item_settings;
 use crate::report::{Difference, Failure, Report};
 use crate::yaml::Seeds;
 use policy_host::{Decision, EvalError, Evaluation, ItemSettings, Policy, Request};

@@ -1,7 +1,9 @@
 //! Compares answers with expectations.
 
 use crate::expect::{Answer, Expect, ExpectedValidation, ExpectedVerdict};
-use crate::explain::{describe_choice, describe_error, describe_standing, describe_validation, describe_wait};
+use crate::explain::{
+    describe_choice, describe_error, describe_standing, describe_validation, describe_wait,
+};
 use crate::report::Difference;
 use crate::time::format_both;
 use policy_host::{Choice, Decision, EvalError, Evaluation, Instant, Request};

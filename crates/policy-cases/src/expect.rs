@@ -1,7 +1,7 @@
 //! Expectations of cases: as written, and resolved against the request of the case.
 
-use crate::given::index_of;
 use crate::field_path::Step;
+use crate::given::index_of;
 use crate::yaml::{Entries, Name, Names, ScalarOrMap, Until, Wait};
 use policy_host::{Instant, Request, Standing};
 use serde::{Deserialize, Deserializer};

@@ -2,8 +2,8 @@
 
 use crate::case::{Case, Check};
 use crate::expect::{ExpectedValidation, RawExpect};
-use crate::given::RawRequest;
 use crate::field_path::{FieldPath, ReadError};
+use crate::given::RawRequest;
 use crate::yaml::{Entries, Name, Seeds, Settings};
 use policy_host::ItemSettings;
 use serde::Deserialize;
@@ -45,7 +45,7 @@ struct ValidateCase {
 pub fn parse(yaml: &str) -> Result<Vec<Case>, ReadError> {
     // An empty document is null.
     let file: Option<File> =
-        serde_norway::from_str(yaml).map_err(|error| ReadError::of_yaml(&error))?;
+        serde_norway::from_str(yaml).map_err(|error| ReadError::from_yaml(&error))?;
     let file = file.unwrap_or_default();
     let defaults = file.given.unwrap_or_default();
     let root = FieldPath::default();

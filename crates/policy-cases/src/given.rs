@@ -280,10 +280,7 @@ pub(crate) fn index_of(items: &[Item], name: &str) -> Result<usize, String> {
         .position(|item| item.name == name)
         .ok_or_else(|| {
             let names: Vec<_> = items.iter().map(|item| item.name.as_str()).collect();
-            format!(
-                "{name:?} is not an item; use one of {}",
-                names.join(", ")
-            )
+            format!("{name:?} is not an item; use one of {}", names.join(", "))
         })
 }
 

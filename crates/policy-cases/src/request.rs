@@ -1,7 +1,7 @@
 //! Parses files with a single request.
 
-use crate::given::RawRequest;
 use crate::field_path::{FieldPath, ReadError};
+use crate::given::RawRequest;
 use policy_host::Request;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -17,7 +17,8 @@ use serde::de::DeserializeOwned;
 pub fn request(text: &str) -> Result<Request, ReadError> {
     if let Ok(serde_json::Value::Object(object)) = serde_json::from_str(text) {
         if object.contains_key("request") {
-            return parse_json::<Recorded>(text).and_then(|recorded| check(recorded.request, "request."));
+            return parse_json::<Recorded>(text)
+                .and_then(|recorded| check(recorded.request, "request."));
         }
         // The form for people has no `extra`, and its times are strings.
         if object.contains_key("extra") || object.get("now").is_some_and(|now| now.is_number()) {

@@ -43,8 +43,7 @@ macro_rules! deserialize_by_parsing {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Name(pub String);
 
-const NAME: &str =
-    "a name, which is a string; put a name that looks like a number, a boolean, or null in quotes: \"1\"";
+const NAME: &str = "a name, which is a string; put a name that looks like a number, a boolean, or null in quotes: \"1\"";
 
 deserialize_by_parsing!(Name, NAME, Name::new);
 
@@ -163,9 +162,7 @@ impl<'de> Deserialize<'de> for Names {
             fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Names, A::Error> {
                 let names = Vec::deserialize(SeqAccessDeserializer::new(list))?;
                 if names.is_empty() {
-                    return Err(A::Error::custom(
-                        "the list is empty; add at least one item",
-                    ));
+                    return Err(A::Error::custom("the list is empty; add at least one item"));
                 }
                 Ok(Names(names))
             }
@@ -193,7 +190,10 @@ impl<'de> Deserialize<'de> for Seeds {
             type Value = Seeds;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "a number of seeds from 1 to {MAX_SEEDS}, or a list of seeds")
+                write!(
+                    f,
+                    "a number of seeds from 1 to {MAX_SEEDS}, or a list of seeds"
+                )
             }
 
             fn visit_u64<E: Error>(self, count: u64) -> Result<Seeds, E> {
@@ -209,9 +209,7 @@ impl<'de> Deserialize<'de> for Seeds {
             fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Seeds, A::Error> {
                 let seeds = Vec::<u64>::deserialize(SeqAccessDeserializer::new(list))?;
                 if seeds.is_empty() {
-                    return Err(A::Error::custom(
-                        "the list is empty; add at least one seed",
-                    ));
+                    return Err(A::Error::custom("the list is empty; add at least one seed"));
                 }
                 Ok(Seeds::List(seeds))
             }

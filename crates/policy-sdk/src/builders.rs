@@ -1,15 +1,15 @@
-//! Ways to write requests and decisions down in few words.
+//! Constructors and builder methods for requests and decisions.
 
 use crate::{Choice, Decision, Duration, Instant, Item, Request, Standing, Verdict};
 
 impl Decision {
-    /// Start the item with this index in the request.
+    /// Creates a decision to start the item with this index in the request.
     pub fn run(index: usize) -> Self {
         // A request has at most 2,000 items, so the index fits.
         Self::new(Choice::Run(index as u32))
     }
 
-    /// Start nothing; ask again at `until` at the latest.
+    /// Creates a decision to start nothing. The operator asks again at `until` at the latest.
     pub fn wait(until: Option<Instant>) -> Self {
         Self::new(Choice::Wait(until))
     }
@@ -23,7 +23,7 @@ impl Decision {
         }
     }
 
-    /// The index of the item to start, if one is to be started.
+    /// Returns the index of the item to start; `None` for a wait.
     pub fn chosen(&self) -> Option<usize> {
         match self.choice {
             Choice::Run(index) => Some(index as usize),
@@ -31,19 +31,19 @@ impl Decision {
         }
     }
 
-    /// With a line for the group's status.
+    /// Sets the note, a line for the group's status.
     pub fn with_note(mut self, note: impl Into<String>) -> Self {
         self.note = Some(note.into());
         self
     }
 
-    /// With one verdict for each item of the request.
+    /// Sets the verdicts, one for each item of the request.
     pub fn with_verdicts(mut self, verdicts: Vec<Verdict>) -> Self {
         self.verdicts = verdicts;
         self
     }
 
-    /// With a state to be handed back in later requests.
+    /// Sets the state, which later requests contain.
     pub fn with_state(mut self, state: impl Into<String>) -> Self {
         self.state = Some(state.into());
         self
@@ -51,7 +51,7 @@ impl Decision {
 }
 
 impl Verdict {
-    /// A verdict without a note.
+    /// Creates a verdict without a note.
     pub fn new(standing: Standing, until: Option<Instant>) -> Self {
         Self {
             standing,
@@ -62,7 +62,7 @@ impl Verdict {
 }
 
 impl Request {
-    /// A request at a time, with no items yet and seed 0.
+    /// Creates a request at a time, without items and with seed 0.
     pub fn at(now: Instant) -> Self {
         Self {
             namespace: "default".into(),
@@ -77,13 +77,13 @@ impl Request {
         }
     }
 
-    /// With one more item.
+    /// Adds an item.
     pub fn with(mut self, item: Item) -> Self {
         self.items.push(item);
         self
     }
 
-    /// With another seed.
+    /// Sets the seed.
     pub fn with_seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
@@ -91,8 +91,7 @@ impl Request {
 }
 
 impl Item {
-    /// An item that never ran, that one success satisfies for ever, without a
-    /// cool-off.
+    /// Creates an item that never ran, needs to succeed only once, and has no cool-off.
     pub fn named(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -108,26 +107,26 @@ impl Item {
         }
     }
 
-    /// Must succeed this often.
+    /// Sets the frequency.
     pub fn every(mut self, frequency: Duration) -> Self {
         self.frequency = Some(frequency);
         self
     }
 
-    /// Rests this long after a failure.
+    /// Sets the cool-off after a failure.
     pub fn resting(mut self, cool_off: Duration) -> Self {
         self.cool_off = cool_off;
         self
     }
 
-    /// Succeeded at this time.
+    /// Adds a run that succeeded at this time.
     pub fn succeeded(mut self, at: Instant) -> Self {
         self.last_success = Some(at);
         self.runs += 1;
         self
     }
 
-    /// Failed at this time, once more than before.
+    /// Adds a run that failed at this time, and increments the consecutive failures.
     pub fn failed(mut self, at: Instant) -> Self {
         self.last_failure = Some(at);
         self.failures += 1;
@@ -135,7 +134,7 @@ impl Item {
         self
     }
 
-    /// Held by the operator.
+    /// Marks the item as held by the operator.
     pub fn held(mut self) -> Self {
         self.startable = false;
         self

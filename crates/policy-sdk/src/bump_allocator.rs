@@ -1,22 +1,21 @@
-//! The memory of a guest.
+//! A bump allocator for policies.
 //!
-//! A sandbox lives for one call and is thrown away whole, so a guest gains nothing by
-//! looking after memory that it has given back. This allocator hands out one piece after
-//! another and takes back only the latest, which is less than a tenth of the code of the
-//! standard one (the operator compiles every policy) and the better part of a decision's
-//! time. A policy that gives back much in another order than the reverse of taking it may
-//! reach the operator's limit of 32 MiB; it depends on the sdk without the feature
-//! `allocator`, and has the standard one.
+//! A sandbox exists for one call, so a policy gains little from freeing memory. This allocator frees
+//! only the latest allocation. Its code is less than a tenth of that of the default allocator, and
+//! most decisions take less than half the time.
+//!
+//! A policy that frees a lot of memory in another order may reach the operator's limit of 32 MiB.
+//! Such a policy can disable the feature `allocator` to use the default allocator.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::arch::wasm32::memory_grow;
 use std::cell::Cell;
 use std::ptr;
 
-/// Bytes of a page of linear memory, by the WebAssembly specification.
+/// The size of a page of linear memory, as the WebAssembly specification defines it.
 const PAGE: usize = 64 << 10;
 
-/// What is left of the memory that was asked for: from `next` up to `end`.
+/// The free memory: from `next` to `end`.
 struct Bump {
     next: Cell<usize>,
     end: Cell<usize>,
@@ -26,8 +25,8 @@ struct Bump {
 unsafe impl Sync for Bump {}
 
 impl Bump {
-    /// Takes `size` bytes, or `None` where the host gives no more.
-    fn take(&self, size: usize, align: usize) -> Option<usize> {
+    /// Allocates `size` bytes. Returns `None` if the host provides no more memory.
+    fn allocate(&self, size: usize, align: usize) -> Option<usize> {
         let start = self.next.get().checked_next_multiple_of(align)?;
         match start.checked_add(size) {
             Some(next) if next <= self.end.get() => {
@@ -40,7 +39,7 @@ impl Bump {
 
     #[cold]
     fn grow(&self, size: usize, align: usize) -> Option<usize> {
-        // A page is aligned for anything smaller; `align` more is enough for the rest.
+        // A page satisfies smaller alignments. `align` extra bytes suffice for larger ones.
         let pages = size.checked_add(align)?.div_ceil(PAGE);
         let grown = memory_grow::<0>(pages);
         if grown == usize::MAX {
@@ -50,43 +49,43 @@ impl Bump {
         if begin != self.end.get() {
             self.next.set(begin);
         }
-        // The very end of a full 4 GiB would be 0; no host gives that much.
+        // The end of 4 GiB would overflow to 0, but no host provides that much.
         self.end.set(begin + pages * PAGE);
-        self.take(size, align)
+        self.allocate(size, align)
     }
 
-    fn is_latest(&self, piece: *mut u8, size: usize) -> bool {
-        piece.addr() + size == self.next.get()
+    fn is_latest(&self, ptr: *mut u8, size: usize) -> bool {
+        ptr.addr() + size == self.next.get()
     }
 }
 
-// SAFETY: pieces lie between `next` and `end`, in memory that the host gave to this
-// allocator alone, and `next` goes back only over the piece that was handed out last.
+// SAFETY: allocations lie between `next` and `end`, in memory that the host provided to this
+// allocator alone. `next` moves back only over the latest allocation.
 unsafe impl GlobalAlloc for Bump {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        match self.take(layout.size(), layout.align()) {
+        match self.allocate(layout.size(), layout.align()) {
             Some(start) => ptr::with_exposed_provenance_mut(start),
             None => ptr::null_mut(),
         }
     }
 
-    unsafe fn dealloc(&self, piece: *mut u8, layout: Layout) {
-        if self.is_latest(piece, layout.size()) {
-            self.next.set(piece.addr());
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        if self.is_latest(ptr, layout.size()) {
+            self.next.set(ptr.addr());
         }
     }
 
-    unsafe fn realloc(&self, piece: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         let old = layout.size();
-        if self.is_latest(piece, old) && piece.addr() + size <= self.end.get() {
-            self.next.set(piece.addr() + size);
-            return piece;
+        if self.is_latest(ptr, old) && ptr.addr() + size <= self.end.get() {
+            self.next.set(ptr.addr() + size);
+            return ptr;
         }
-        match self.take(size, layout.align()) {
+        match self.allocate(size, layout.align()) {
             Some(start) => {
                 let new = ptr::with_exposed_provenance_mut(start);
-                // SAFETY: both are at least this long, and the new one is another.
-                unsafe { ptr::copy_nonoverlapping(piece, new, old.min(size)) };
+                // SAFETY: both allocations have at least this length, and they do not overlap.
+                unsafe { ptr::copy_nonoverlapping(ptr, new, old.min(size)) };
                 new
             }
             None => ptr::null_mut(),
@@ -95,7 +94,7 @@ unsafe impl GlobalAlloc for Bump {
 }
 
 #[global_allocator]
-static MEMORY: Bump = Bump {
+static ALLOCATOR: Bump = Bump {
     next: Cell::new(0),
     end: Cell::new(0),
 };

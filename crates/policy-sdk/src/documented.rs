@@ -1,11 +1,10 @@
-//! The steps of the documented algorithm, one function each, for policies that keep
-//! some of them and replace others.
+//! The steps of the documented algorithm, for policies that replace only some of them.
 //!
 //! ```
 //! use policy_sdk::documented::{by_lot, candidates, least, standing};
 //! use policy_sdk::{Decision, Request};
 //!
-//! /// As documented, but among the candidates the one with the fewest runs goes first.
+//! /// Like the documented algorithm, but prefers the item with the fewest runs.
 //! fn select(request: &Request) -> Decision {
 //!     let items = &request.items;
 //!     let verdicts: Vec<_> = items
@@ -25,8 +24,8 @@ use crate::{Duration, Instant, Item, Standing, Verdict};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
-/// Where an item stands if it rests for `rest` after a failure. Where success and
-/// failure both keep it, the one that keeps it longer counts.
+/// Returns the verdict on an item with a cool-off of `rest` after a failure. If the item is both
+/// fresh and cooling, the state that lasts longer is returned.
 pub fn standing(item: &Item, rest: Duration, now: Instant) -> Verdict {
     let cooling = item
         .last_failure
@@ -46,16 +45,16 @@ pub fn standing(item: &Item, rest: Duration, now: Instant) -> Verdict {
     }
 }
 
-/// The items, by index, that may be chosen: they stand ready, and the operator does
-/// not hold them. `verdicts` has one verdict per item.
+/// Returns the indices of the items that may be chosen: those that are ready and that the operator
+/// does not hold. `verdicts` contains one verdict per item.
 pub fn candidates(items: &[Item], verdicts: &[Verdict]) -> Vec<usize> {
     (0..items.len().min(verdicts.len()))
         .filter(|&i| items[i].startable && verdicts[i].standing == Standing::Ready)
         .collect()
 }
 
-/// The candidates that go first, equal to each other: all that have the least rank.
-/// As an `Option`, "never" is less than any time.
+/// Returns the candidates with the lowest rank. In a rank of type `Option`, `None` (never) is less
+/// than any time.
 pub fn least<K: Ord>(candidates: &[usize], rank: impl Fn(usize) -> K) -> Vec<usize> {
     let lowest = candidates.iter().map(|&i| rank(i)).min();
     candidates
@@ -65,21 +64,21 @@ pub fn least<K: Ord>(candidates: &[usize], rank: impl Fn(usize) -> K) -> Vec<usi
         .collect()
 }
 
-/// One of several equals, none of none. ChaCha is a published cipher: its output
-/// stays what it is, whatever release of a library computes it.
+/// Chooses one of several equal candidates at random; `None` if there are none. The generator is
+/// ChaCha, a published cipher, so the choice for a seed never changes between releases.
 pub fn by_lot(equals: &[usize], seed: u64) -> Option<usize> {
     match equals {
         [] => None,
         [only] => Some(*only),
         several => {
-            let lot = ChaCha8Rng::seed_from_u64(seed).random_range(0..several.len() as u32);
-            several.get(lot as usize).copied()
+            let index = ChaCha8Rng::seed_from_u64(seed).random_range(0..several.len() as u32);
+            several.get(index as usize).copied()
         }
     }
 }
 
-/// Why an item was chosen of so many candidates, so many of them its equals: a note for a
-/// decision.
+/// Returns the note for a decision: why the item was chosen. `candidates` and `equals` are the
+/// numbers of candidates and of candidates with the same rank.
 pub fn why(item: &Item, candidates: usize, equals: usize) -> String {
     let rank = match (item.last_success, item.last_failure) {
         (None, None) => "it has never run",
@@ -88,7 +87,7 @@ pub fn why(item: &Item, candidates: usize, equals: usize) -> String {
     };
     match (candidates, equals) {
         (1, _) => "the only item that is due".to_owned(),
-        (_, 1) => format!("of {candidates} items that are due, {rank}"),
-        _ => format!("of {candidates} items that are due, {rank}; by lot among {equals} equals"),
+        (_, 1) => format!("{rank} ({candidates} items are due)"),
+        _ => format!("{rank} ({candidates} items are due); chosen at random from {equals} equals"),
     }
 }

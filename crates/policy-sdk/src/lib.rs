@@ -1,11 +1,11 @@
-//! What a selection policy is written with.
+//! The SDK for selection policies.
 //!
-//! A policy is a type that implements [`Policy`], exported by one macro:
+//! A policy is a type that implements [`Policy`] and is exported by a macro:
 //!
 //! ```
 //! use policy_sdk::{Choice, Decision, Policy, Request};
 //!
-//! /// Runs whatever the operator lets it run, in the order of the list.
+//! /// Runs the first startable item of the list.
 //! struct FirstOfAll;
 //!
 //! impl Policy for FirstOfAll {
@@ -21,11 +21,10 @@
 //! policy_sdk::export_policy!(FirstOfAll);
 //! ```
 //!
-//! The crate needs `[lib] crate-type = ["cdylib", "rlib"]`: the first for the
-//! component, the second for its tests. The types are those of the contract,
-//! whose text in `wit/` says what every field means. All of this also compiles
-//! natively, so that a policy is tested with plain `cargo test`; the crate
-//! `policy-testkit` adds the compiled component to the same tests.
+//! The crate needs `[lib] crate-type = ["cdylib", "rlib"]`: `cdylib` for the component, `rlib` for
+//! its tests. The types are those of the contract; the WIT file in `wit/` documents each field. The
+//! SDK also compiles natively, so that a policy can be tested with plain `cargo test`. The crate
+//! `policy-testkit` runs the compiled component in the same tests.
 
 #[doc(hidden)]
 #[allow(missing_docs, unsafe_code, clippy::all)]
@@ -41,11 +40,11 @@ pub mod bindings {
 }
 
 mod builders;
-pub mod documented;
-pub mod log;
 #[cfg(all(target_arch = "wasm32", feature = "allocator"))]
 #[allow(unsafe_code)]
 mod bump_allocator;
+pub mod documented;
+pub mod log;
 
 pub use bindings::oaat::policy::types::{
     Choice, Decision, Duration, Instant, Item, ItemSettings, Outcome, Request, Run, Standing,
@@ -54,30 +53,30 @@ pub use bindings::oaat::policy::types::{
 
 /// A selection policy: a pure function of the request.
 pub trait Policy {
-    /// Decides what is next. Called when nothing of the group runs.
+    /// Decides which item runs next. Called when no item of the group is running.
     ///
     /// # Errors
-    /// In words for the group's user: why no decision is possible. Not a way to
-    /// say "wait".
+    /// Returns a message for the user if no decision is possible. To start nothing, return
+    /// [`Decision::wait`] instead.
     fn select(request: &Request) -> Result<Decision, String>;
 
-    /// Checks settings before they are used. `settings` is a JSON object, `{}`
-    /// when there are none; `items` holds the items that have settings of their own.
+    /// Validates settings before they are used. `settings` is a JSON object, `{}` if the group has
+    /// none. `items` contains the items with their own settings.
     ///
     /// # Errors
-    /// Names the setting, what was given, and what would be right.
+    /// Returns a message that names the setting, the value, and the fix.
     fn validate(settings: &str, items: &[ItemSettings]) -> Result<(), String> {
         let _ = (settings, items);
         Ok(())
     }
 }
 
-/// Exports a type that implements [`Policy`] from this crate's component.
-/// Natively it does nothing, so the crate's tests link as usual.
+/// Exports a type that implements [`Policy`] from the component of this crate. Exports nothing in a
+/// native build.
 #[macro_export]
 macro_rules! export_policy {
     ($policy:ty) => {
-        // Natively nothing calls it; that must not look like dead code.
+        // Prevents dead-code warnings in a native build, where nothing calls the policy.
         #[cfg(not(target_arch = "wasm32"))]
         const _: fn(&$crate::Request) -> Result<$crate::Decision, String> =
             <$policy as $crate::Policy>::select;
@@ -88,7 +87,7 @@ macro_rules! export_policy {
             impl $crate::bindings::exports::oaat::policy::selector::Guest for Exported {
                 fn select(request: $crate::Request) -> Result<$crate::Decision, String> {
                     $crate::log::panics();
-                    // The sandbox ends with this call: not worth taking apart.
+                    // The sandbox ends with this call, so dropping the request would waste fuel.
                     let request = ::std::mem::ManuallyDrop::new(request);
                     <$policy as $crate::Policy>::select(&request)
                 }

@@ -1,23 +1,23 @@
-//! Lines for the operator's log. Natively they go to standard error.
+//! Writes lines to the operator's log, or to standard error in a native build.
 
 use crate::bindings::oaat::policy::log::Level;
 
-/// For the author of the policy.
+/// Logs a line for the author of the policy.
 pub fn debug(line: &str) {
     write(Level::Debug, line);
 }
 
-/// Worth reading in normal operation.
+/// Logs a line that is useful in normal operation.
 pub fn info(line: &str) {
     write(Level::Info, line);
 }
 
-/// Something is wrong, and the policy carries on.
+/// Logs a problem that does not prevent a decision.
 pub fn warn(line: &str) {
     write(Level::Warn, line);
 }
 
-/// Something is wrong, and the policy cannot do its work.
+/// Logs a problem that prevents a decision.
 pub fn error(line: &str) {
     write(Level::Error, line);
 }
@@ -29,8 +29,8 @@ fn write(level: Level, line: &str) {
     eprintln!("{level:?}: {line}");
 }
 
-/// Sends what a panic says to the log, where the operator takes it from to
-/// explain the trap that follows. Without it a panic is only "unreachable".
+/// Installs a panic hook that logs the message. The operator adds this message to the error for the
+/// trap, which would otherwise only be "unreachable".
 #[doc(hidden)]
 pub fn panics() {
     std::panic::set_hook(Box::new(|info| error(&info.to_string())));

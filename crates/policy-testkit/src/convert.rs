@@ -1,6 +1,5 @@
-//! The contract's types exist twice: as a guest is written with (policy-sdk) and
-//! as the host hands them over (policy-host). Field by field, so that the
-//! compiler says when one of them grows.
+//! Converts between the contract's types in policy-sdk and those in policy-host. The conversions
+//! list all fields, so that a new field is a compile error.
 
 use policy_host as host;
 use policy_sdk as sdk;

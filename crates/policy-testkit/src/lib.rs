@@ -1,17 +1,18 @@
-//! What the tests of a selection policy need, as a dev-dependency.
+//! Test support for selection policies. Add this crate as a dev-dependency.
 //!
 //! ```no_run
 //! use policy_sdk::{Item, Request};
 //!
-//! // Builds this crate into a component, once in a test run, and loads it as the
-//! // operator does, under the operator's limits.
+//! // Builds this crate into a component, once per test process, and loads it under the operator's
+//! // limits.
 //! let policy = policy_testkit::component!();
 //! let request = Request::at(0).with(Item::named("a"));
 //! assert_eq!(policy.select(&request).unwrap().chosen(), Some(0));
 //! ```
 //!
-//! [`cases!`] runs the declarative cases of the crate's `cases.yaml`;
-//! [`strategy::request`] gives requests of every shape to property tests.
+//! - [`component!`] builds and loads the component of the crate.
+//! - [`cases!`] runs the declarative cases in the crate's `cases.yaml`.
+//! - [`strategy::request`] generates requests for property tests.
 
 mod convert;
 pub mod strategy;
@@ -22,8 +23,10 @@ use policy_host::{Host, Limits, Policy};
 use policy_sdk::{Decision, ItemSettings, Request};
 use std::path::{Path, PathBuf};
 
-/// The component of the crate whose tests this is called in; built once in a
-/// process. Panics, which fails the test, with the reason where it does not build or load.
+/// Returns the component of the crate whose tests call this macro. Builds it once per process.
+///
+/// # Panics
+/// Panics if the component cannot be built or loaded.
 #[macro_export]
 macro_rules! component {
     () => {{
@@ -32,9 +35,11 @@ macro_rules! component {
     }};
 }
 
-/// Runs the cases in `cases.yaml`, beside the `Cargo.toml` of the crate whose tests this is
-/// called in, against its component; another file is given as a path from there. Panics,
-/// which fails the test, with all that differs in all cases that failed.
+/// Runs the cases in `cases.yaml` against the component of the crate whose tests call this macro.
+/// An optional argument is the path of another file, relative to the crate's `Cargo.toml`.
+///
+/// # Panics
+/// Panics with the reports of all failed cases.
 ///
 /// ```text
 /// #[test]
@@ -62,7 +67,7 @@ pub fn clean(message: &str) -> String {
     policy_host::text::clean(message, policy_host::text::ERROR)
 }
 
-/// A compiled policy in the operator's evaluator.
+/// A compiled policy, loaded into the operator's evaluator.
 pub struct TestPolicy {
     policy: Policy,
     size: usize,
@@ -72,7 +77,7 @@ impl TestPolicy {
     /// Builds the policy crate in `dir` and loads its component.
     ///
     /// # Panics
-    /// With the reason, when it does not build or load.
+    /// Panics if the component cannot be built or loaded.
     pub fn build(dir: impl AsRef<Path>) -> Self {
         match policy_build::build(dir.as_ref(), &target_dir()) {
             Ok(wasm) => Self::load(&wasm),
@@ -80,10 +85,10 @@ impl TestPolicy {
         }
     }
 
-    /// Loads a component that exists already.
+    /// Loads a compiled component.
     ///
     /// # Panics
-    /// With the reason, when it does not load.
+    /// Panics if the component cannot be loaded.
     pub fn load(wasm: &[u8]) -> Self {
         let host = Host::new(Limits::default()).unwrap_or_else(|error| panic!("{error}"));
         match host.load(wasm, None) {
@@ -95,20 +100,20 @@ impl TestPolicy {
         }
     }
 
-    /// Bytes of the component.
+    /// Returns the size of the component in bytes.
     pub fn size(&self) -> usize {
         self.size
     }
 
-    /// One decision in a fresh sandbox.
+    /// Evaluates `select` in a new sandbox.
     ///
     /// # Errors
-    /// As the operator would see them.
+    /// Returns the error that the operator would get.
     pub fn select(&self, request: &Request) -> Result<Decision, EvalError> {
         self.evaluate(request).answer
     }
 
-    /// One decision, with the fuel it took and what the policy logged.
+    /// Evaluates `select` in a new sandbox. Also returns the fuel and the log.
     pub fn evaluate(&self, request: &Request) -> Evaluation<Decision> {
         let evaluation = self.policy.evaluate(&convert::request(request));
         Evaluation {
@@ -119,19 +124,19 @@ impl TestPolicy {
         }
     }
 
-    /// The policy's judgement of settings.
+    /// Evaluates `validate` in a new sandbox.
     ///
     /// # Errors
-    /// [`EvalError::PolicyError`] with the policy's words when it refuses them.
+    /// Returns [`EvalError::PolicyError`] with the policy's message if it rejects the settings.
     pub fn validate(&self, settings: &str, items: &[ItemSettings]) -> Result<(), EvalError> {
         let items: Vec<_> = items.iter().map(convert::item_settings).collect();
         self.policy.validate(settings, &items).answer
     }
 
-    /// Runs declarative cases: what came of each.
+    /// Runs declarative cases and returns a report for each.
     ///
     /// # Errors
-    /// Where the text is wrong, and what would be right.
+    /// Returns the position and the problem if the text cannot be parsed.
     pub fn cases(&self, yaml: &str) -> Result<Vec<Report>, ReadError> {
         let cases = policy_cases::parse(yaml)?;
         Ok(cases.iter().map(|case| case.run(&self.policy, 0)).collect())
@@ -140,14 +145,14 @@ impl TestPolicy {
     /// Runs declarative cases.
     ///
     /// # Panics
-    /// With all that differs in all cases that failed, or where the text is wrong.
+    /// Panics with the reports of all failed cases, or if the text cannot be parsed.
     pub fn check_cases(&self, yaml: &str) {
         let reports = match self.cases(yaml) {
             Ok(reports) => reports,
-            Err(error) => panic!("the cases cannot be read: {error}"),
+            Err(error) => panic!("failed to parse the cases: {error}"),
         };
         let failed: Vec<_> = reports.iter().filter(|report| !report.passed()).collect();
-        let told: Vec<_> = failed
+        let texts: Vec<_> = failed
             .iter()
             .map(|report| format!("{}\n{report}", report.case))
             .collect();
@@ -156,12 +161,12 @@ impl TestPolicy {
             "{} of {} cases failed\n\n{}",
             failed.len(),
             reports.len(),
-            told.join("\n")
+            texts.join("\n")
         );
     }
 }
 
-/// A folder of its own below the target folder of the running test, which lies in
+/// Returns a folder in the target folder for nested builds. The running test is in
 /// `<target>/<profile>/deps`.
 fn target_dir() -> PathBuf {
     let test = std::env::current_exe().unwrap_or_default();

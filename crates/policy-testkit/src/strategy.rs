@@ -1,4 +1,4 @@
-//! Requests of every shape, for property tests.
+//! Generates requests for property tests.
 
 use policy_sdk::{Instant, Item, Outcome, Request, Run};
 use proptest::collection::vec;
@@ -8,8 +8,8 @@ use proptest::prelude::*;
 /// The time of all generated requests.
 pub const NOW: Instant = 1_800_000_000_000;
 
-/// Past, now, and a little later than now (node clocks are skewed), in steps that
-/// make equal times and exact ends of periods likely.
+/// Generates times in the past, now, and in the near future (clocks of nodes are skewed). The coarse
+/// steps make equal times and exact ends of periods likely.
 fn instant() -> impl Strategy<Value = Instant> {
     prop_oneof![
         9 => (-5_i64..=40).prop_map(|minutes| NOW - minutes * 60_000),
@@ -25,7 +25,7 @@ fn duration() -> impl Strategy<Value = u64> {
 }
 
 prop_compose! {
-    /// An item of any history that the operator could report.
+    /// Generates an item with any history that the operator could report.
     pub fn item()(
         name in "[a-zA-Z0-9 /.ü-]{1,20}",
         frequency in option::weighted(0.9, duration()),
@@ -68,7 +68,7 @@ prop_compose! {
     }
 }
 
-/// A request of 1 to 12 items with up to 20 recent runs.
+/// Generates a request with 1 to 11 items and up to 20 recent runs.
 pub fn request() -> impl Strategy<Value = Request> {
     vec(item(), 1..12)
         .prop_flat_map(|mut items| {

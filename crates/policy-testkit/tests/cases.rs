@@ -1,4 +1,4 @@
-//! Cases against a compiled policy, as a policy's own tests run them.
+//! Runs cases against a compiled policy.
 
 use policy_testkit::TestPolicy;
 
@@ -8,15 +8,15 @@ fn policy() -> TestPolicy {
 }
 
 #[test]
-fn what_differs_in_all_cases_is_the_panic() {
+fn check_cases_panics_with_all_failures() {
     let policy = policy();
     policy.check_cases("cases: [{name: n, given: {items: [a]}, expect: {run: a}}]");
-    let panic = |yaml: &str| {
+    let panic_message = |yaml: &str| {
         let check = std::panic::AssertUnwindSafe(|| policy.check_cases(yaml));
         let panic = std::panic::catch_unwind(check).unwrap_err();
         panic.downcast_ref::<String>().cloned().unwrap_or_default()
     };
-    let said = panic(
+    let message = panic_message(
         "
 cases:
   - {name: good, given: {items: [a]}, expect: {run: a}}
@@ -25,10 +25,10 @@ cases:
 ",
     );
     for part in [
-        "2 of 3 cases failed\n\nfirst\nUnexpected at seed 0, and at 1, 2, 3, 4, of 5 tried\n  wait: expected wait, found run a\n",
+        "2 of 3 cases failed\n\nfirst\nUnexpected at seed 0, also at 1, 2, 3, 4 (5 seeds tried)\n  wait: expected wait, found run a\n",
         "> a     ready\n\nsecond\n",
     ] {
-        assert!(said.contains(part), "{said}");
+        assert!(message.contains(part), "{message}");
     }
-    assert!(panic("cases: []").contains("there is no case"));
+    assert!(panic_message("cases: []").contains("the file has no cases"));
 }

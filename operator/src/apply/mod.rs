@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 /// What was done of a plan, so far as it is known to have been done.
 #[derive(Debug, Default)]
-pub struct Done {
+pub struct Applied {
     /// What happened: the plan's notes once the status that they tell of is written, and
     /// more.
     pub events: Vec<PendingEvent>,
@@ -25,9 +25,9 @@ pub struct Done {
 
 /// How performing a plan ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum ApplyResult {
     /// To its end.
-    Reached,
+    Completed,
     /// The group is not what it was when it was read: look again at once.
     Conflict,
 }
@@ -56,70 +56,70 @@ impl<C: Cluster> Applier<'_, C> {
     /// # Errors
     /// When the cluster does not answer. How much more of the plan took effect is then
     /// unknown, and is found out by the next cycle, which looks first.
-    pub async fn perform(
+    pub async fn apply(
         self,
         mut plan: Plan,
         spec: Option<&OaatTypeSpec>,
-        done: &mut Done,
-    ) -> Result<End, ClusterError> {
+        applied: &mut Applied,
+    ) -> Result<ApplyResult, ClusterError> {
         let known = self.snapshot.group.status.as_ref().and_then(|s| s.run);
         if !plan.stale_pods.is_empty() && plan.status.run > known {
             // A candidate is about to be removed whose creator may be slow and not gone. This
             // write makes its claim fail; without it a pod might be claimed that is no more.
-            if self.write(&mut plan.status, done).await? == End::Conflict {
-                return Ok(End::Conflict);
+            if self.write(&mut plan.status, applied).await? == ApplyResult::Conflict {
+                return Ok(ApplyResult::Conflict);
             }
-            done.events.append(&mut plan.events);
+            applied.events.append(&mut plan.events);
         }
         if !plan.stale_pods.is_empty() {
             // Between our read of the group and our list of its pods another replica may
             // have claimed and opened one, which then looks like a stray. If the group is
             // still what was read, after the list, none has.
-            if done.written.is_none() && !broken!(NoSecondRead) && !self.unchanged().await? {
-                return Ok(End::Conflict);
+            if applied.written.is_none() && !broken!(NoSecondRead) && !self.unchanged().await? {
+                return Ok(ApplyResult::Conflict);
             }
             for stale_pod in &plan.stale_pods {
                 self.delete(stale_pod).await?;
             }
         }
         if let Some(pod) = plan.open.take()
-            && self.resume(&mut plan, &pod, done).await? == End::Conflict
+            && self.resume(&mut plan, &pod, applied).await? == ApplyResult::Conflict
         {
-            return Ok(End::Conflict);
+            return Ok(ApplyResult::Conflict);
         }
         let started = match (plan.start.take(), spec) {
-            (Some(start), Some(spec)) => self.start(&mut plan, start, spec, done).await?,
+            (Some(start), Some(spec)) => self.start(&mut plan, start, spec, applied).await?,
             _ => Started::No,
         };
         match started {
             Started::Yes => {}
             // What was resumed is written already.
-            Started::No if done.written.is_some() => {}
+            Started::No if applied.written.is_some() => {}
             Started::No => {
-                if self.write(&mut plan.status, done).await? == End::Conflict {
-                    return Ok(End::Conflict);
+                if self.write(&mut plan.status, applied).await? == ApplyResult::Conflict {
+                    return Ok(ApplyResult::Conflict);
                 }
-                done.events.append(&mut plan.events);
+                applied.events.append(&mut plan.events);
             }
             Started::Void => {
-                done.requeue_at = Some(self.snapshot.now);
-                return Ok(End::Reached);
+                applied.requeue_at = Some(self.snapshot.now);
+                return Ok(ApplyResult::Completed);
             }
-            Started::Conflict => return Ok(End::Conflict),
-            Started::Ending => return Ok(End::Reached),
+            Started::Conflict => return Ok(ApplyResult::Conflict),
+            Started::Ending => return Ok(ApplyResult::Completed),
         }
-        done.requeue_at = plan.requeue_at;
+        applied.requeue_at = plan.requeue_at;
         if let Some(pod) = &plan.stop {
             self.delete(pod).await?;
         }
         // By the same token a finished pod may be one whose result another replica has yet
         // to record. A write of ours has shown that it is not.
         if !plan.expired.is_empty()
-            && done.written.is_none()
+            && applied.written.is_none()
             && !broken!(NoSecondReadFinished)
             && !self.unchanged().await?
         {
-            return Ok(End::Conflict);
+            return Ok(ApplyResult::Conflict);
         }
         // Whether these go now or a moment later matters to nobody.
         let mut deletions = Vec::new();
@@ -127,7 +127,7 @@ impl<C: Cluster> Applier<'_, C> {
             deletions.push(self.delete(pod));
         }
         future::try_join_all(deletions).await?;
-        Ok(End::Reached)
+        Ok(ApplyResult::Completed)
     }
 
     /// Whether the group is still what was read at the start of the cycle.
@@ -145,21 +145,21 @@ impl<C: Cluster> Applier<'_, C> {
         &self,
         plan: &mut Plan,
         pod: &PodId,
-        done: &mut Done,
-    ) -> Result<End, ClusterError> {
+        applied: &mut Applied,
+    ) -> Result<ApplyResult, ClusterError> {
         let before = self.snapshot.group.status.as_ref();
         let before = before.and_then(|status| status.current.as_ref());
         // Once is enough: it is the claimer's knowledge of the group that it makes out of date.
         let announced = before.is_some_and(|current| current.resumed.is_some());
-        if !announced && done.written.is_none() && !broken!(OpenUnannounced) {
-            if self.write(&mut plan.status, done).await? == End::Conflict {
-                return Ok(End::Conflict);
+        if !announced && applied.written.is_none() && !broken!(OpenUnannounced) {
+            if self.write(&mut plan.status, applied).await? == ApplyResult::Conflict {
+                return Ok(ApplyResult::Conflict);
             }
-            done.events.append(&mut plan.events);
+            applied.events.append(&mut plan.events);
         }
         let open = self.cluster.open_gate(self.namespace, &pod.name, &pod.uid);
         match (open.await, &plan.status.current) {
-            (Ok(()), Some(current)) => self.opened(current, done),
+            (Ok(()), Some(current)) => self.opened(current, applied),
             // It is gone; the watch says so, and the next cycle records it.
             (Ok(()) | Err(ClusterError::NotFound), _) => {}
             (Err(error @ ClusterError::Rejected { .. }), current) => {
@@ -169,18 +169,19 @@ impl<C: Cluster> Applier<'_, C> {
                     text::name(item),
                     pod.name
                 );
-                if done.written.is_some() {
+                if applied.written.is_some() {
                     let message = json!({ "message": text::clean(&message, text::MESSAGE) });
-                    self.write_patch(&self.version(done), message, done).await?;
+                    self.write_patch(&self.version(applied), message, applied)
+                        .await?;
                 } else {
                     plan.status.message = Some(message);
-                    self.write(&mut plan.status, done).await?;
+                    self.write(&mut plan.status, applied).await?;
                 }
                 return Err(error);
             }
             (Err(other), _) => return Err(other),
         }
-        Ok(End::Reached)
+        Ok(ApplyResult::Completed)
     }
 
     /// An item's own variables.
@@ -195,7 +196,7 @@ impl<C: Cluster> Applier<'_, C> {
         plan: &mut Plan,
         start: Start,
         spec: &OaatTypeSpec,
-        done: &mut Done,
+        applied: &mut Applied,
     ) -> Result<Started, ClusterError> {
         let pod = pod::build(
             spec,
@@ -228,9 +229,9 @@ impl<C: Cluster> Applier<'_, C> {
                 // The end of the previous run must not wait for that.
                 let mut status = self.settled.clone();
                 plan::unavailable(self.snapshot, &mut status, &start, &other.to_string());
-                self.write(&mut status, done).await?;
-                if done.written.is_some() {
-                    done.events.append(&mut plan.events);
+                self.write(&mut status, applied).await?;
+                if applied.written.is_some() {
+                    applied.events.append(&mut plan.events);
                 }
                 return Err(other);
             }
@@ -255,7 +256,7 @@ impl<C: Cluster> Applier<'_, C> {
             self.cluster.open_gate(self.namespace, name, uid).await?;
         }
         plan::claim(self.snapshot, &mut plan.status, &current);
-        if self.write(&mut plan.status, done).await? == End::Conflict {
+        if self.write(&mut plan.status, applied).await? == ApplyResult::Conflict {
             // A request may be doubled on its way: then this is the answer to the second, the
             // first has made the claim, and somebody else may have opened the gate since.
             let mut exactly = PodId::exactly(&candidate);
@@ -265,7 +266,7 @@ impl<C: Cluster> Applier<'_, C> {
             self.delete(&exactly).await?;
             return Ok(Started::Conflict);
         }
-        done.events.append(&mut plan.events);
+        applied.events.append(&mut plan.events);
         if !candidate.gated {
             self.delete(&(&candidate).into()).await?;
             return Ok(Started::Yes);
@@ -275,7 +276,7 @@ impl<C: Cluster> Applier<'_, C> {
             .open_gate(self.namespace, &candidate.name, &candidate.uid);
         match open.await {
             Ok(()) => {
-                self.opened(&current, done);
+                self.opened(&current, applied);
                 Ok(Started::Yes)
             }
             Err(ClusterError::NotFound) => {
@@ -296,9 +297,12 @@ impl<C: Cluster> Applier<'_, C> {
                 let floor = self.snapshot.retry_floor;
                 run_history::pause(&mut void, &message, self.snapshot.now, floor);
                 if let Some(patch) = patch(Some(&plan.status), &mut void)?
-                    && self.write_patch(&self.version(done), patch, done).await? == End::Reached
+                    && self
+                        .write_patch(&self.version(applied), patch, applied)
+                        .await?
+                        == ApplyResult::Completed
                 {
-                    done.events.push(PendingEvent {
+                    applied.events.push(PendingEvent {
                         warning: true,
                         reason: "ClaimVoid",
                         message,
@@ -312,8 +316,8 @@ impl<C: Cluster> Applier<'_, C> {
     }
 
     /// Tells that the current pod may run now.
-    fn opened(&self, current: &Current, done: &mut Done) {
-        done.events.push(PendingEvent {
+    fn opened(&self, current: &Current, applied: &mut Applied) {
+        applied.events.push(PendingEvent {
             warning: false,
             reason: "Started",
             message: format!(
@@ -341,40 +345,40 @@ impl<C: Cluster> Applier<'_, C> {
     async fn write(
         &self,
         status: &mut OaatGroupStatus,
-        done: &mut Done,
-    ) -> Result<End, ClusterError> {
+        applied: &mut Applied,
+    ) -> Result<ApplyResult, ClusterError> {
         let Some(patch) = patch(self.snapshot.group.status.as_ref(), status)? else {
-            return Ok(End::Reached);
+            return Ok(ApplyResult::Completed);
         };
         let version = self.snapshot.group.metadata.resource_version.clone();
         let version = version.unwrap_or_default();
         #[cfg(oaat_mutations)]
         let (version, patch) = crate::mutation::write(self, version, patch).await?;
-        self.write_patch(&version, patch, done).await
+        self.write_patch(&version, patch, applied).await
     }
 
     /// The group's resource version, so far as it is known.
-    fn version(&self, done: &Done) -> String {
+    fn version(&self, applied: &Applied) -> String {
         let read = || self.snapshot.group.metadata.resource_version.clone();
-        done.written.clone().or_else(read).unwrap_or_default()
+        applied.written.clone().or_else(read).unwrap_or_default()
     }
 
     async fn write_patch(
         &self,
         version: &str,
         patch: Value,
-        done: &mut Done,
-    ) -> Result<End, ClusterError> {
+        applied: &mut Applied,
+    ) -> Result<ApplyResult, ClusterError> {
         let write = self
             .cluster
             .write_status(self.namespace, self.name, version, patch);
         match write.await {
             Ok(version) => {
-                done.written = Some(version);
-                Ok(End::Reached)
+                applied.written = Some(version);
+                Ok(ApplyResult::Completed)
             }
             // A group that is gone is one that has changed.
-            Err(ClusterError::Conflict(_) | ClusterError::NotFound) => Ok(End::Conflict),
+            Err(ClusterError::Conflict(_) | ClusterError::NotFound) => Ok(ApplyResult::Conflict),
             Err(other) => Err(other),
         }
     }

@@ -141,13 +141,14 @@ fn snapshot() -> GroupSnapshot {
     group.status = Some(OaatGroupStatus::default());
     GroupSnapshot {
         now: Timestamp(1_000_000),
+        items: group.spec.oaat_items.clone(),
         group,
         listing: crate::item_sources::SourceLists::default(),
         uid: "us".into(),
         pods: Vec::new(),
         current: CurrentPod::None,
         deleted_while_running: false,
-        ends: false,
+        terminating: false,
         type_: TypeRead::Unchecked,
         leads: true,
         retry_floor: Duration::from_secs(10),
@@ -178,7 +179,7 @@ async fn perform(
     script: &Script,
     snapshot: &GroupSnapshot,
     plan: Plan,
-) -> (Result<End, ClusterError>, Done) {
+) -> (Result<ApplyResult, ClusterError>, Applied) {
     let actor = Applier {
         cluster: script,
         snapshot,
@@ -187,25 +188,25 @@ async fn perform(
         settled: plan.status.clone(),
         nonce: "0123456789".into(),
     };
-    let mut done = Done::default();
-    let end = actor.perform(plan, Some(&type_()), &mut done).await;
-    (end, done)
+    let mut applied = Applied::default();
+    let end = actor.apply(plan, Some(&type_()), &mut applied).await;
+    (end, applied)
 }
 
-fn reasons(done: &Done) -> Vec<&'static str> {
-    done.events.iter().map(|note| note.reason).collect()
+fn reasons(applied: &Applied) -> Vec<&'static str> {
+    applied.events.iter().map(|note| note.reason).collect()
 }
 
 #[tokio::test]
 async fn a_start_is_candidate_claim_opening() {
     let (script, snapshot) = (script(), snapshot());
-    let (end, done) = perform(&script, &snapshot, starting(&snapshot)).await;
-    assert_eq!(end, Ok(End::Reached));
+    let (end, applied) = perform(&script, &snapshot, starting(&snapshot)).await;
+    assert_eq!(end, Ok(ApplyResult::Completed));
     assert_eq!(
         script.requests(),
         ["create", "write at 1, current u", "open p u"]
     );
-    assert_eq!(reasons(&done), ["Succeeded", "Started"]);
+    assert_eq!(reasons(&applied), ["Succeeded", "Started"]);
 }
 
 #[tokio::test]
@@ -215,13 +216,13 @@ async fn a_claim_that_fails_removes_its_candidate_and_opens_nothing() {
         ..script()
     };
     let snapshot = snapshot();
-    let (end, done) = perform(&script, &snapshot, starting(&snapshot)).await;
-    assert_eq!(end, Ok(End::Conflict));
+    let (end, applied) = perform(&script, &snapshot, starting(&snapshot)).await;
+    assert_eq!(end, Ok(ApplyResult::Conflict));
     assert_eq!(
         script.requests(),
         ["create", "write at 1, current u", "delete p u"]
     );
-    assert!(done.events.is_empty());
+    assert!(applied.events.is_empty());
 }
 
 #[tokio::test]
@@ -244,7 +245,7 @@ async fn a_candidate_that_lost_its_gate_is_claimed_as_one_to_be_ended_and_never_
     };
     let snapshot = snapshot();
     let (end, _) = perform(&script, &snapshot, starting(&snapshot)).await;
-    assert_eq!(end, Ok(End::Reached));
+    assert_eq!(end, Ok(ApplyResult::Completed));
     assert_eq!(
         script.requests(),
         [
@@ -263,10 +264,10 @@ async fn a_claim_is_void_only_once_that_is_written() {
         ..script()
     };
     let snapshot = snapshot();
-    let (end, done) = perform(&script, &snapshot, starting(&snapshot)).await;
-    assert_eq!(end, Ok(End::Reached));
-    assert_eq!(reasons(&done), ["Succeeded"]);
-    assert_eq!(done.requeue_at, Some(snapshot.now));
+    let (end, applied) = perform(&script, &snapshot, starting(&snapshot)).await;
+    assert_eq!(end, Ok(ApplyResult::Completed));
+    assert_eq!(reasons(&applied), ["Succeeded"]);
+    assert_eq!(applied.requeue_at, Some(snapshot.now));
 }
 
 #[tokio::test]
@@ -276,10 +277,10 @@ async fn what_was_settled_is_written_and_told_although_the_create_fails() {
         ..script()
     };
     let snapshot = snapshot();
-    let (end, done) = perform(&script, &snapshot, starting(&snapshot)).await;
+    let (end, applied) = perform(&script, &snapshot, starting(&snapshot)).await;
     assert!(end.is_err());
     assert_eq!(script.requests(), ["create", "write at 1, current none"]);
-    assert_eq!(reasons(&done), ["Succeeded"]);
+    assert_eq!(reasons(&applied), ["Succeeded"]);
 }
 
 #[tokio::test]
@@ -292,11 +293,11 @@ async fn a_refused_create_is_recorded_in_the_same_write() {
         ..script()
     };
     let snapshot = snapshot();
-    let (end, done) = perform(&script, &snapshot, starting(&snapshot)).await;
-    assert_eq!(end, Ok(End::Reached));
+    let (end, applied) = perform(&script, &snapshot, starting(&snapshot)).await;
+    assert_eq!(end, Ok(ApplyResult::Completed));
     assert_eq!(script.requests(), ["create", "write at 1, current none"]);
-    assert_eq!(reasons(&done), ["Succeeded", "CreateRejected"]);
-    assert!(done.requeue_at.is_some());
+    assert_eq!(reasons(&applied), ["Succeeded", "CreateRejected"]);
+    assert!(applied.requeue_at.is_some());
 }
 
 #[tokio::test]
@@ -306,12 +307,12 @@ async fn a_claimed_pod_that_is_gone_makes_the_claim_void() {
         ..script()
     };
     let snapshot = snapshot();
-    let (end, done) = perform(&script, &snapshot, starting(&snapshot)).await;
-    assert_eq!(end, Ok(End::Reached));
+    let (end, applied) = perform(&script, &snapshot, starting(&snapshot)).await;
+    assert_eq!(end, Ok(ApplyResult::Completed));
     let requests = script.requests();
     assert_eq!(requests[2..], ["open p u", "write at 2, current none"]);
-    assert_eq!(reasons(&done), ["Succeeded", "ClaimVoid"]);
-    assert_eq!(done.requeue_at, Some(snapshot.now));
+    assert_eq!(reasons(&applied), ["Succeeded", "ClaimVoid"]);
+    assert_eq!(applied.requeue_at, Some(snapshot.now));
 }
 
 /// A pod of ours that may run and is not current.
@@ -344,7 +345,10 @@ async fn a_stray_is_deleted_only_if_the_group_has_not_changed_since_it_was_read(
         ..stale_pod()
     });
     snapshot.pods.push(stale_pod());
-    for (version, end, deleted) in [("1", End::Reached, true), ("2", End::Conflict, false)] {
+    for (version, end, deleted) in [
+        ("1", ApplyResult::Completed, true),
+        ("2", ApplyResult::Conflict, false),
+    ] {
         let script = Script {
             version,
             ..script()
@@ -372,7 +376,10 @@ async fn a_finished_pod_is_cleared_away_only_when_its_result_is_surely_recorded(
     });
     // As it stands after the cycle before: nothing is left to be written.
     snapshot.group.status = Some(plan_group(&snapshot, &validate(&snapshot.group.spec)).status);
-    for (version, end, deleted) in [("1", End::Reached, true), ("2", End::Conflict, false)] {
+    for (version, end, deleted) in [
+        ("1", ApplyResult::Completed, true),
+        ("2", ApplyResult::Conflict, false),
+    ] {
         let script = Script {
             version,
             ..script()
@@ -411,23 +418,23 @@ async fn who_opens_for_the_claimer_says_so_first() {
     let plan = |snapshot: &GroupSnapshot| plan_group(snapshot, &validate(&snapshot.group.spec));
 
     let first = script();
-    let (end, done) = perform(&first, &snapshot, plan(&snapshot)).await;
-    assert_eq!(end, Ok(End::Reached));
+    let (end, applied) = perform(&first, &snapshot, plan(&snapshot)).await;
+    assert_eq!(end, Ok(ApplyResult::Completed));
     assert_eq!(first.requests(), ["write at 1, current s", "open s s"]);
-    assert_eq!(reasons(&done), ["Started"]);
+    assert_eq!(reasons(&applied), ["Started"]);
 
     let overtaken = Script {
         write: Err(ClusterError::Conflict("changed".into())),
         ..script()
     };
     let (end, _) = perform(&overtaken, &snapshot, plan(&snapshot)).await;
-    assert_eq!(end, Ok(End::Conflict));
+    assert_eq!(end, Ok(ApplyResult::Conflict));
     assert_eq!(overtaken.requests(), ["write at 1, current s"]);
 
     // It was said, and then the opening was interrupted.
     snapshot.group.status = Some(plan(&snapshot).status);
     let again = script();
     let (end, _) = perform(&again, &snapshot, plan(&snapshot)).await;
-    assert_eq!(end, Ok(End::Reached));
+    assert_eq!(end, Ok(ApplyResult::Completed));
     assert_eq!(again.requests(), ["open s s"]);
 }

@@ -2,7 +2,7 @@
 
 use super::{SourceUpdate, parse};
 use crate::config_maps::{ConfigMaps, ReadResult, Subscription};
-use crate::triggers::{GroupRef, gone};
+use crate::group_ref::{GroupRef, gone};
 use k8s_openapi::api::core::v1::ConfigMap;
 use oaat_api::text as message;
 use oaat_api::{ItemsFrom, ItemsKey, Timestamp};

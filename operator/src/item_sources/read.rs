@@ -93,7 +93,7 @@ pub async fn read_item_sources<C: Cluster>(
             ..source.clone()
         });
     }
-    snapshot.group.spec.oaat_items = items;
+    snapshot.items = items;
     snapshot.listing = listing;
 }
 

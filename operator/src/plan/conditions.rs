@@ -114,7 +114,7 @@ pub(super) fn not_ready(
         }
         TypeRead::Valid(_) => {}
     }
-    if snapshot.group.spec.oaat_items.is_empty() {
+    if snapshot.items.is_empty() {
         let message = match &snapshot.listing.ready {
             Some((_, _, sources)) => format!("there are no items; {sources}"),
             None => "there are no items; add names to spec.oaatItems".into(),
@@ -175,8 +175,8 @@ pub(super) fn show(
     problem: Option<String>,
 ) {
     let status = &mut plan.status;
-    let asked =
-        run_now::waiting(&snapshot.group, status).map(|items| format!("asked to run now: {items}"));
+    let asked = run_now::waiting(&snapshot.group, &snapshot.items, status)
+        .map(|items| format!("asked to run now: {items}"));
     let generation = snapshot.group.metadata.generation;
     let before = items_ready(&status.conditions);
     match &snapshot.listing.ready {

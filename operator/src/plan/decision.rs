@@ -43,7 +43,7 @@ pub fn request(
     let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let status = &plan.status;
     let count = |n: i64| u32::try_from(n.max(0)).unwrap_or(u32::MAX);
-    let names = &snapshot.group.spec.oaat_items;
+    let names = &snapshot.items;
     let holds = Holds::new(snapshot, valid, &status.history);
     let items = names.iter().map(|name| {
         let item = status.items.get(name).cloned().unwrap_or_default();
@@ -259,7 +259,7 @@ pub fn plan_requested_item(
     plan: &mut Plan,
 ) -> bool {
     let token = plan.status.run_now.as_ref().and_then(|r| r.token.clone());
-    let pending = run_now::pending(&snapshot.group, &plan.status);
+    let pending = run_now::pending(&snapshot.group, &snapshot.items, &plan.status);
     if pending.is_empty() {
         return false;
     }

@@ -33,9 +33,11 @@ use std::time::Duration;
 pub struct GroupSnapshot {
     /// The time.
     pub now: Timestamp,
-    /// The group, as read live; its spec lists the items in force, those of its sources as well.
+    /// The group, as read live.
     pub group: OaatGroup,
-    /// What the sources of its items gave.
+    /// The items in effect: those of the spec, and those of its sources.
+    pub items: Vec<String>,
+    /// The lists of its sources.
     pub listing: SourceLists,
     /// Its uid.
     pub uid: String,
@@ -46,7 +48,7 @@ pub struct GroupSnapshot {
     /// The current pod was seen being deleted before it had ended.
     pub deleted_while_running: bool,
     /// The group or its namespace is being deleted.
-    pub ends: bool,
+    pub terminating: bool,
     /// Its type.
     pub type_: TypeRead,
     /// Whether this replica holds a lease. Without an election none does: others may act as well.
@@ -142,7 +144,7 @@ pub struct Plan {
     /// When to look again if nothing happens before.
     pub requeue_at: Option<Timestamp>,
     /// Nothing runs, nothing blocks: the policy may be asked.
-    pub free: bool,
+    pub may_start: bool,
 }
 
 impl Plan {

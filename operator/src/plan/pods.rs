@@ -36,7 +36,7 @@ pub fn plan_group(
         status: snapshot.group.status.clone().unwrap_or_default(),
         ..Plan::default()
     };
-    if snapshot.ends {
+    if snapshot.terminating {
         return plan;
     }
     let old = &snapshot.group.spec.windows;
@@ -59,9 +59,9 @@ pub fn plan_group(
     watch_windows(snapshot, valid.as_ref().ok(), &mut plan);
     process(snapshot, &mut plan);
     let free = not_ready.is_none() && plan.status.current.is_none();
-    let rests =
-        complete(snapshot, &mut plan) && run_now::waiting(&snapshot.group, &plan.status).is_none();
-    plan.free = free && !rests;
+    let rests = complete(snapshot, &mut plan)
+        && run_now::waiting(&snapshot.group, &snapshot.items, &plan.status).is_none();
+    plan.may_start = free && !rests;
     show(snapshot, &mut plan, not_ready, problem);
     if free && rests {
         complete::show(&mut plan);
@@ -89,7 +89,12 @@ fn watch_windows(snapshot: &GroupSnapshot, valid: Option<&ValidatedGroup>, plan:
 
 /// Takes note of what people ask for by the annotation.
 fn process(snapshot: &GroupSnapshot, plan: &mut Plan) {
-    match run_now::process(&snapshot.group, &mut plan.status, snapshot.now) {
+    match run_now::process(
+        &snapshot.group,
+        &snapshot.items,
+        &mut plan.status,
+        snapshot.now,
+    ) {
         None => {}
         Some(RunNowUpdate::Accepted(items)) => {
             plan.event(false, "RunNow", format!("asked to run now: {items}"), None);
@@ -101,7 +106,7 @@ fn process(snapshot: &GroupSnapshot, plan: &mut Plan) {
 /// Brings the map of items into line with the list. Gives whether there was something of the
 /// first implementation of these kinds in it.
 fn list_items(snapshot: &GroupSnapshot, plan: &mut Plan) -> bool {
-    let items = &snapshot.group.spec.oaat_items;
+    let items = &snapshot.items;
     let before = &snapshot.listing.before;
     plan.status
         .item_sources

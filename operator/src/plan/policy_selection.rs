@@ -307,13 +307,14 @@ mod tests {
         .unwrap();
         GroupSnapshot {
             now: NOW,
+            items: group.spec.oaat_items.clone(),
             group,
             listing: crate::item_sources::SourceLists::default(),
             uid: "us".into(),
             pods: Vec::new(),
             current: CurrentPod::None,
             deleted_while_running: false,
-            ends: false,
+            terminating: false,
             type_: TypeRead::Missing,
             leads: false,
             retry_floor: Duration::ZERO,
@@ -348,7 +349,7 @@ mod tests {
             status: before.clone(),
             ..Plan::default()
         };
-        rule(snapshot, &mut plan, selection);
+        record_selection(snapshot, &mut plan, selection);
         let news = news(&before.conditions, &plan.status.conditions);
         let c = condition(&plan.status.conditions, "PolicyReady").cloned();
         let (status, reason, message) = c

@@ -40,13 +40,14 @@ fn world(items: &[&str]) -> GroupSnapshot {
     };
     GroupSnapshot {
         now: NOW,
+        items: group.spec.oaat_items.clone(),
         group,
         listing: crate::item_sources::SourceLists::default(),
         uid: "us".into(),
         pods: Vec::new(),
         current: CurrentPod::None,
         deleted_while_running: false,
-        ends: false,
+        terminating: false,
         type_: TypeRead::Valid(Arc::new(spec)),
         leads: false,
         retry_floor: Duration::from_secs(10),
@@ -112,7 +113,7 @@ fn decided(
     policy: impl Fn(&Request) -> Result<Decision, EvalError>,
 ) -> Plan {
     let mut plan = settled(snapshot);
-    assert!(plan.free, "{:?}", plan.status);
+    assert!(plan.may_start, "{:?}", plan.status);
     let valid = valid(snapshot).unwrap_or_else(|e| panic!("{e:?}"));
     let in_use = PolicyInUse {
         source: "default".into(),
@@ -121,7 +122,7 @@ fn decided(
         instead_of: None,
     };
     let selection = PolicySelection::by(in_use.clone(), None, OnError::Hold);
-    rule(snapshot, &mut plan, &selection);
+    record_selection(snapshot, &mut plan, &selection);
     let request = request(snapshot, &valid, &plan, &selection);
     let evaluation = Evaluation {
         answer: policy(&request),
@@ -211,7 +212,7 @@ fn nothing_starts_beside_a_pod_that_may_run() {
     ];
     for pod in alive {
         let plan = settled(&running(world(&["a"]), pod.clone()));
-        assert!(!plan.free, "{pod:?}");
+        assert!(!plan.may_start, "{pod:?}");
         assert!(plan.status.current.is_some());
         assert!(plan.stale_pods.is_empty() && plan.expired.is_empty());
     }
@@ -220,7 +221,7 @@ fn nothing_starts_beside_a_pod_that_may_run() {
 #[test]
 fn a_terminal_pod_is_recorded_and_leaves_the_group_free() {
     let plan = settled(&running(world(&["a"]), pod("p", Phase::Succeeded)));
-    assert!(plan.free);
+    assert!(plan.may_start);
     assert_eq!(plan.status.current, None);
     assert_eq!(plan.status.history[0].run, 7);
     assert_eq!(plan.status.items["a"].failures, Some(0));
@@ -237,7 +238,7 @@ fn an_absent_pod_is_one_failure_or_what_was_last_seen_of_it() {
         snapshot.pods.clear();
         snapshot.current = CurrentPod::Absent(last);
         let plan = settled(&snapshot);
-        assert!(plan.free);
+        assert!(plan.may_start);
         assert_eq!(plan.status.history[0].reason, reason);
     }
 }
@@ -272,7 +273,7 @@ fn an_unclaimed_candidate_is_removed_at_once_by_the_leader_and_later_by_others()
         let plan = settled(&snapshot);
         assert_eq!(!plan.stale_pods.is_empty(), removed, "{leads} {age}");
         assert!(plan.requeue_at.is_some());
-        assert!(!plan.free, "it is waited for");
+        assert!(!plan.may_start, "it is waited for");
     }
 }
 
@@ -294,7 +295,7 @@ fn a_foreign_pod_blocks_is_named_and_left_alone() {
         foreign.owner = owner;
         snapshot.pods.push(foreign);
         let plan = settled(&snapshot);
-        assert!(!plan.free && plan.stale_pods.is_empty() && plan.status.current.is_none());
+        assert!(!plan.may_start && plan.stale_pods.is_empty() && plan.status.current.is_none());
         assert_eq!(plan.status.state.as_deref(), Some("Blocked"));
         assert!(plan.status.message.is_some_and(|m| m.contains("stranger")));
     }
@@ -308,7 +309,7 @@ fn a_foreign_pod_that_has_ended_is_of_no_concern() {
     foreign.created = ago(1_000_000);
     snapshot.pods.push(foreign);
     let plan = settled(&snapshot);
-    assert!(plan.free && plan.expired.is_empty());
+    assert!(plan.may_start && plan.expired.is_empty());
 }
 
 #[test]
@@ -324,7 +325,7 @@ fn a_wiped_status_adopts_the_pod_that_runs() {
         .clone()
         .map(|c| (c.run, c.pod_uid, c.item));
     assert_eq!(adopted, Some((42, "p".into(), "a".into())));
-    assert!(!plan.free && plan.stale_pods.is_empty());
+    assert!(!plan.may_start && plan.stale_pods.is_empty());
 }
 
 #[test]
@@ -365,11 +366,11 @@ fn run_numbers_grow_beyond_whatever_is_seen() {
 #[test]
 fn a_group_that_ends_is_left_as_it_is() {
     let mut snapshot = running(world(&["a"]), pod("p", Phase::Succeeded));
-    snapshot.ends = true;
+    snapshot.terminating = true;
     let plan = settled(&snapshot);
     assert_eq!(Some(plan.status), snapshot.group.status);
     assert!(
-        !plan.free
+        !plan.may_start
             && plan.stale_pods.is_empty()
             && plan.expired.is_empty()
             && plan.events.is_empty()
@@ -525,11 +526,7 @@ fn what_hinders_a_start_is_said() {
             "Invalid",
             "TypeInvalid",
         ),
-        (
-            |snapshot| snapshot.group.spec.oaat_items.clear(),
-            "Waiting",
-            "NoItems",
-        ),
+        (|snapshot| snapshot.items.clear(), "Waiting", "NoItems"),
         (
             |snapshot| snapshot.group.spec.frequency = Some("banana".into()),
             "Invalid",
@@ -551,7 +548,7 @@ fn what_hinders_a_start_is_said() {
         let mut snapshot = world(&["a"]);
         change(&mut snapshot);
         let plan = settled(&snapshot);
-        assert!(!plan.free);
+        assert!(!plan.may_start);
         assert_eq!(plan.status.state.as_deref(), Some(state));
         assert_eq!(ready(&plan), ("False".into(), reason.into()));
         assert!(plan.status.message.is_some_and(|m| !m.is_empty()));

@@ -95,11 +95,13 @@ impl PolicyCache {
     }
 
     /// Returns whether the policy of a group is known without asking a policy about settings.
-    pub fn settled(&self, group: &OaatGroup, read: Option<&PolicyRead>) -> bool {
+    pub fn settled(&self, group: &OaatGroup, listed: &[String], read: Option<&PolicyRead>) -> bool {
         let (Some(spec), Some(PolicyRead::Loaded(policy))) = (&group.spec.policy, read) else {
             return true;
         };
-        let verdict = self.known(group).verdict(policy, &settings(group, spec));
+        let verdict = self
+            .known(group)
+            .verdict(policy, &settings(group, listed, spec));
         verdict.is_some()
     }
 
@@ -108,6 +110,7 @@ impl PolicyCache {
     pub async fn select(
         &self,
         group: &OaatGroup,
+        listed: &[String],
         read: Option<PolicyRead>,
         default: &Policy,
         limiter: &PolicyLimiter,
@@ -121,7 +124,7 @@ impl PolicyCache {
                 Some(default.clone()),
             ));
         };
-        let settings = settings(group, spec);
+        let settings = settings(group, listed, spec);
         let mut memory = self.known(group);
         let fits = |policy: &Policy| match &spec.sha256 {
             Some(pin) => policy.check_pin(pin).map_err(|error| Problem::from(&error)),
@@ -241,12 +244,12 @@ fn in_use_of(source: &Source, policy: &Policy) -> PolicyInUse {
 }
 
 /// The settings that a group gives its policy.
-fn settings(group: &OaatGroup, spec: &PolicySpec) -> Settings {
+fn settings(group: &OaatGroup, listed: &[String], spec: &PolicySpec) -> Settings {
     let text = |object: &serde_json::Map<_, _>| serde_json::to_string(object).unwrap_or_default();
-    let listed = group.spec.oaat_items.iter();
     Settings {
         group: spec.settings.as_ref().map_or_else(|| "{}".into(), text),
         items: listed
+            .iter()
             .filter_map(|name| {
                 let settings = group.spec.item_options.get(name)?.settings.as_ref()?;
                 Some((name.clone(), text(settings)))

@@ -4,7 +4,7 @@ use super::PolicyRead;
 use super::compiler::Compiler;
 use super::source::{Problem, Source, bytes};
 use crate::config_maps::{ConfigMaps, ReadResult, Subscription};
-use crate::triggers::{GroupRef, gone};
+use crate::group_ref::{GroupRef, gone};
 use k8s_openapi::api::core::v1::ConfigMap;
 use oaat_api::{RejectedPolicy, Timestamp};
 use policy_host::{WeakPolicy, sha256};

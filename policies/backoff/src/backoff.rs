@@ -1,71 +1,70 @@
-//! How a rest grows.
+//! Computes backoff delays.
 
 use policy_sdk::{Duration, Instant};
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
 
-/// After so many failures in a row a rest grows no further, whatever `max` allows.
-const GROWS: u32 = 1000;
+/// The number of consecutive failures after which the delay no longer grows.
+const MAX_GROWTH_STEPS: u32 = 1000;
 
-/// The settings in force for an item.
+/// The effective settings of an item.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Backoff {
-    /// The rest after the first failure.
+    /// The delay after the first failure.
     pub base: Duration,
-    /// By how much each further failure multiplies it; at least 1.
+    /// The factor by which each further failure multiplies the delay; at least 1.
     pub factor: f64,
-    /// The longest rest; at least `base`.
+    /// The maximum delay; at least `base`.
     pub max: Duration,
-    /// How far a rest is moved up or down, as a part of it; from 0 to 1.
+    /// The maximum change of a delay by jitter, as a fraction of the delay; from 0 to 1.
     pub jitter: f64,
 }
 
 impl Backoff {
-    /// The rest after this many failures in a row, without jitter.
-    pub fn rest(&self, failures: u32) -> Duration {
+    /// Returns the delay after a number of consecutive failures, without jitter.
+    pub fn delay(&self, failures: u32) -> Duration {
         if failures == 0 {
             return 0;
         }
         (self.grown(failures) as Duration).min(self.max)
     }
 
-    /// The rest of an item after this many failures in a row, of which the latest was
-    /// at `at`. Jitter moves it, but never beyond `max`.
-    pub fn rest_of(&self, name: &str, failures: u32, at: Instant) -> Duration {
+    /// Returns the delay of an item after a number of consecutive failures, with jitter. `at` is the
+    /// time of the latest failure. The delay never exceeds `max`.
+    pub fn jittered_delay(&self, name: &str, failures: u32, at: Instant) -> Duration {
         if failures == 0 || self.jitter == 0.0 {
-            return self.rest(failures);
+            return self.delay(failures);
         }
-        let moved = 1.0 - self.jitter + 2.0 * self.jitter * lot(name, failures, at);
-        ((self.grown(failures) * moved) as Duration).min(self.max)
+        let scale = 1.0 - self.jitter + 2.0 * self.jitter * jitter_fraction(name, failures, at);
+        ((self.grown(failures) * scale) as Duration).min(self.max)
     }
 
-    /// Multiplies step by step: unlike a power, which each platform may round in its
-    /// own way, that gives the same bits everywhere and never less for one failure more.
+    /// Returns `base` × `factor`^(`failures` − 1), at most `max`. Multiplies step by step, because
+    /// the rounding of `powf` depends on the platform and may not be monotonic.
     fn grown(&self, failures: u32) -> f64 {
-        let (mut rest, max) = (self.base as f64, self.max as f64);
-        for _ in 1..failures.min(GROWS) {
-            if rest >= max {
+        let (mut delay, max) = (self.base as f64, self.max as f64);
+        for _ in 1..failures.min(MAX_GROWTH_STEPS) {
+            if delay >= max {
                 break;
             }
-            rest *= self.factor;
+            delay *= self.factor;
         }
-        rest.min(max)
+        delay.min(max)
     }
 }
 
-/// A number from 0 up to 1 that belongs to this failure of this item. The seed of a
-/// request would not do: it changes from run to run, and with it the end of a rest
-/// that has begun.
-fn lot(name: &str, failures: u32, at: Instant) -> f64 {
+/// Returns a number from 0 to 1 (exclusive) that depends only on the failure. The seed of the request
+/// is not used, because it changes with each run and would change the end of a delay.
+fn jitter_fraction(name: &str, failures: u32, at: Instant) -> f64 {
     let failure = failures.to_le_bytes().into_iter().chain(at.to_le_bytes());
-    // FNV-1a folds the bytes, ChaCha spreads them: both are published, and stay.
+    // FNV-1a folds the bytes, and ChaCha spreads them. Both algorithms are published and stable.
     let folded = name
         .bytes()
         .chain(failure)
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
-    // The 53 bits that an f64 holds.
+    // An f64 has 53 bits of precision.
     let bits = ChaCha8Rng::seed_from_u64(folded).next_u64() >> 11;
     bits as f64 / (1_u64 << 53) as f64
 }

@@ -1,12 +1,11 @@
-//! Exponential back-off: the documented algorithm, but an item rests the longer the
-//! more often it failed in a row.
+//! Exponential backoff: the documented algorithm, but each consecutive failure of an item increases
+//! its cool-off.
 //!
-//! After failure `n` since its last success an item rests for `base` ×
-//! `factor`^(n−1), at most for `max`, and never for less than the operator's own
-//! `failureCoolOff`. A success ends the rest. Everything else is as documented:
-//! freshness, the oldest success first, then the oldest failure, then by lot.
+//! After its `n`-th consecutive failure, an item is in backoff for `base` × `factor`^(n−1), at most
+//! for `max`, and at least for the group's `failureCoolOff`. A success resets the backoff. All other
+//! rules are those of the documented algorithm.
 //!
-//! [`select`] decides, [`Settings`] reads what the user set, [`Backoff`] computes.
+//! [`select`] decides, [`Settings`] parses the settings, and [`Backoff`] computes delays.
 
 mod backoff;
 mod settings;
@@ -19,16 +18,16 @@ use policy_sdk::{
     Decision, Duration, Instant, Item, ItemSettings, Policy, Request, Standing, Verdict,
 };
 
-/// Decides as documented, with rests that grow.
+/// Decides with the documented algorithm and exponential backoff.
 ///
 /// # Errors
-/// What is wrong with the settings, in the words of [`validate`].
+/// Returns the message of [`validate`] if the settings are invalid.
 pub fn select(request: &Request) -> Result<Decision, String> {
     let items = &request.items;
     let group = Settings::of_group(&request.settings)?;
     let verdicts = items
         .iter()
-        .map(|item| Ok(verdict(item, rest(item, &group)?, request.now)))
+        .map(|item| Ok(verdict(item, backoff_delay(item, &group)?, request.now)))
         .collect::<Result<Vec<_>, String>>()?;
     let candidates = candidates(items, &verdicts);
     let oldest = least(&candidates, |i| {
@@ -43,36 +42,35 @@ pub fn select(request: &Request) -> Result<Decision, String> {
     Ok(decision.with_verdicts(verdicts))
 }
 
-/// Checks the settings of the group and of its items.
+/// Validates the settings of the group and of its items.
 ///
 /// # Errors
-/// Names the setting, what was given, and what would be right.
+/// Returns a message that names the setting, the value, and the fix.
 pub fn validate(settings: &str, items: &[ItemSettings]) -> Result<(), String> {
     let group = Settings::of_group(settings)?;
     for item in items {
-        group.in_force(&item.name, Some(&item.settings))?;
+        group.effective(&item.name, Some(&item.settings))?;
     }
     Ok(())
 }
 
-/// How long an item rests after its latest failure. The history decides and nothing
-/// else, so that every decision until the end of the rest names the same end.
-fn rest(item: &Item, group: &Settings) -> Result<Duration, String> {
-    let backoff = group.in_force(&item.name, item.settings.as_deref())?;
-    // A success leaves the last failure where it is, but ends the count.
+/// Returns the delay after the latest failure of an item. It depends only on the history, so that
+/// all decisions until the end of the backoff agree on this end.
+fn backoff_delay(item: &Item, group: &Settings) -> Result<Duration, String> {
+    let backoff = group.effective(&item.name, item.settings.as_deref())?;
+    // A success resets the count, but not the time of the last failure.
     Ok(match (item.failures, item.last_failure) {
         (0, _) | (_, None) => 0,
-        (n, Some(at)) => backoff.rest_of(&item.name, n, at).max(item.cool_off),
+        (n, Some(at)) => backoff.jittered_delay(&item.name, n, at).max(item.cool_off),
     })
 }
 
-fn verdict(item: &Item, rest: Duration, now: Instant) -> Verdict {
-    let verdict = standing(item, rest, now);
+fn verdict(item: &Item, delay: Duration, now: Instant) -> Verdict {
+    let verdict = standing(item, delay, now);
     let note = (verdict.standing == Standing::Cooling).then(|| {
-        // Nobody reads milliseconds.
-        let rest = std::time::Duration::from_secs(rest.div_ceil(1000));
-        let rest = humantime::format_duration(rest);
-        format!("failure {}: rests {rest}", item.failures)
+        let seconds = std::time::Duration::from_secs(delay.div_ceil(1000));
+        let delay = humantime::format_duration(seconds);
+        format!("failure {}: backoff {delay}", item.failures)
     });
     Verdict { note, ..verdict }
 }

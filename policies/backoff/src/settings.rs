@@ -1,4 +1,4 @@
-//! What the user set, and what is wrong with it.
+//! Parses and validates settings.
 
 use crate::Backoff;
 use policy_sdk::Duration;
@@ -9,10 +9,10 @@ use std::ops::RangeInclusive;
 const BASE: Duration = 60 * 1000;
 const FACTOR: f64 = 2.0;
 const MAX: Duration = 60 * 60 * 1000;
-/// 100 years, as the operator has it.
+/// The maximum duration: 100 years, as for durations in a group.
 const LONGEST: Duration = 100 * 31_557_600_000;
 
-/// The settings as they were given: by the group, or by an item and its group.
+/// The settings of a group, or of an item merged with those of its group.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     base: Option<Duration>,
@@ -22,33 +22,34 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads the settings of a group, a JSON object.
+    /// Parses the settings of a group, a JSON object.
     ///
     /// # Errors
-    /// Names the setting, what was given, and what would be right.
+    /// Returns a message that names the setting, the value, and the fix.
     pub fn of_group(json: &str) -> Result<Self, String> {
-        let settings = Self::default().with(json, Whose(None))?;
-        settings.completed(Whose(None))?;
+        let settings = Self::default().overridden_by(json, Whose(None))?;
+        settings.with_defaults(Whose(None))?;
         Ok(settings)
     }
 
-    /// What is in force for an item of the group: its own settings where it has some,
-    /// the group's otherwise.
+    /// Returns the effective settings of an item. Settings of the item override those of the group.
     ///
     /// # Errors
-    /// As for a group; names the item.
-    pub fn in_force(&self, item: &str, json: Option<&str>) -> Result<Backoff, String> {
+    /// Returns a message that names the item, the setting, the value, and the fix.
+    pub fn effective(&self, item: &str, json: Option<&str>) -> Result<Backoff, String> {
         match json {
             Some(json) => {
                 let whose = Whose(Some(item));
-                self.clone().with(json, whose)?.completed(whose)
+                self.clone()
+                    .overridden_by(json, whose)?
+                    .with_defaults(whose)
             }
-            None => self.completed(Whose(None)),
+            None => self.with_defaults(Whose(None)),
         }
     }
 
-    /// Lays other settings over these.
-    fn with(mut self, json: &str, whose: Whose<'_>) -> Result<Self, String> {
+    /// Overrides these settings with others.
+    fn overridden_by(mut self, json: &str, whose: Whose<'_>) -> Result<Self, String> {
         let Ok(Value::Object(given)) = serde_json::from_str(json) else {
             return Err(format!(
                 "the settings{whose} are {json}; they must be a JSON object, such as {{\"base\": \"1m\"}}"
@@ -65,7 +66,7 @@ impl Settings {
                 "jitter" => self.jitter = Some(setting.number(0.0..=1.0, "from 0 to 1")?),
                 _ => {
                     return Err(format!(
-                        "the setting {key:?}{whose} is unknown and was given {value}; the settings are base, factor, max and jitter"
+                        "unknown setting {key:?}{whose} with the value {value}; the settings are base, factor, max, and jitter"
                     ));
                 }
             }
@@ -73,9 +74,9 @@ impl Settings {
         Ok(self)
     }
 
-    /// Completes the settings by the defaults. Where only one of `base` and `max` was
-    /// given, the default of the other gives way.
-    fn completed(&self, whose: Whose<'_>) -> Result<Backoff, String> {
+    /// Applies the defaults. If only one of `base` and `max` is set, the default of the other one is
+    /// adjusted so that `max` is at least `base`.
+    fn with_defaults(&self, whose: Whose<'_>) -> Result<Backoff, String> {
         let base = self
             .base
             .unwrap_or_else(|| BASE.min(self.max.unwrap_or(MAX)));
@@ -96,7 +97,7 @@ impl Settings {
     }
 }
 
-/// One setting that was given.
+/// A setting and its value.
 struct Setting<'a> {
     key: &'a str,
     whose: Whose<'a>,
@@ -110,7 +111,7 @@ impl Setting<'_> {
             format!("{key}{whose} is {value}; it must be a duration in quotes, such as \"5m\" or \"1h 30m\"")
         })?;
         let parsed = humantime::parse_duration(text).map_err(|error| {
-            format!("{key}{whose} is {text:?}, which is no duration ({error}); write it like 30s, 5m or 1h 30m")
+            format!("{key}{whose} is {text:?}, which is not a duration ({error}); use for example 30s, 5m, or 1h 30m")
         })?;
         Duration::try_from(parsed.as_millis())
             .ok()
@@ -118,16 +119,16 @@ impl Setting<'_> {
             .ok_or_else(|| format!("{key}{whose} is {text:?}; it must be at most 100years"))
     }
 
-    fn number(&self, range: RangeInclusive<f64>, right: &str) -> Result<f64, String> {
+    fn number(&self, range: RangeInclusive<f64>, expected: &str) -> Result<f64, String> {
         let Self { key, whose, value } = self;
         value
             .as_f64()
             .filter(|number| range.contains(number))
-            .ok_or_else(|| format!("{key}{whose} is {value}; it must be a number {right}"))
+            .ok_or_else(|| format!("{key}{whose} is {value}; it must be a number {expected}"))
     }
 }
 
-/// The item that a message speaks of, if any; written only where there is a message.
+/// The item in a message, if any. Formatted as ` of item "NAME"`.
 #[derive(Clone, Copy)]
 struct Whose<'a>(Option<&'a str>);
 

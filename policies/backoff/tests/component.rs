@@ -1,5 +1,4 @@
-//! The compiled component in the operator's own evaluator: it answers as the
-//! native functions do.
+//! Tests that the compiled component answers like the native functions.
 
 use policy_backoff::{select, validate};
 use policy_sdk::{Item, ItemSettings, Request};
@@ -9,13 +8,13 @@ use proptest::option;
 use proptest::prelude::*;
 
 #[test]
-fn the_component_is_of_modest_size() {
+fn component_is_smaller_than_120_kib() {
     let policy = policy_testkit::component!();
     assert!(policy.size() < 120 << 10, "{} bytes", policy.size());
 }
 
 #[test]
-fn two_thousand_items_are_decided_well_within_the_fuel() {
+fn two_thousand_items_use_a_fraction_of_the_fuel() {
     let policy = policy_testkit::component!();
     let mut request = (0..2000).fold(Request::at(1000), |request, i| {
         let mut item = Item::named(format!("item {i}")).every(1000).failed(0);
@@ -26,11 +25,11 @@ fn two_thousand_items_are_decided_well_within_the_fuel() {
     request.settings = r#"{"jitter": 0.1}"#.into();
     let evaluation = policy.evaluate(&request);
     assert_eq!(evaluation.answer.ok(), select(&request).ok());
-    // Of 210 million.
+    // The limit is 110 million.
     assert!(evaluation.fuel < 60_000_000, "{}", evaluation.fuel);
 }
 
-/// Settings of a group or of an item, some of them wrong.
+/// Generates settings of a group or of an item, some of them invalid.
 fn settings() -> impl Strategy<Value = String> {
     prop_oneof![
         5 => Just("{}".to_owned()),
@@ -44,9 +43,9 @@ fn settings() -> impl Strategy<Value = String> {
     ]
 }
 
-fn words<T>(answer: Result<T, EvalError>) -> Result<T, String> {
+fn policy_result<T>(answer: Result<T, EvalError>) -> Result<T, String> {
     answer.map_err(|error| match error {
-        EvalError::PolicyError(words) => words,
+        EvalError::PolicyError(message) => message,
         other => panic!("{other}"),
     })
 }
@@ -71,7 +70,7 @@ proptest! {
             item.settings = own;
         }
         let first = policy.evaluate(&request);
-        prop_assert_eq!(words(first.answer), select(&request).map_err(cleaned));
+        prop_assert_eq!(policy_result(first.answer), select(&request).map_err(cleaned));
         prop_assert_eq!(first.fuel, policy.evaluate(&request).fuel);
     }
 
@@ -80,6 +79,6 @@ proptest! {
         let policy = policy_testkit::component!();
         let items = [ItemSettings { name: "a".into(), settings: own }];
         let native = validate(&group, &items).map_err(cleaned);
-        prop_assert_eq!(words(policy.validate(&group, &items)), native);
+        prop_assert_eq!(policy_result(policy.validate(&group, &items)), native);
     }
 }

@@ -1,5 +1,4 @@
-//! Decisions: where back-off differs from the documented algorithm, and that nothing
-//! else does.
+//! Tests decisions: how they differ from the documented algorithm, and how they do not.
 
 use policy_backoff::select;
 use policy_sdk::{Choice, Decision, Item, Request, Standing, Verdict};
@@ -17,7 +16,7 @@ fn item(name: &str) -> Item {
     Item::named(name).every(60 * MINUTE as u64)
 }
 
-/// An item that failed so often, the last time so many minutes ago.
+/// Returns an item with a number of failures, the last of them this many minutes ago.
 fn failed(name: &str, times: u32, minutes: i64) -> Item {
     Item {
         failures: times,
@@ -30,17 +29,17 @@ fn request(items: impl IntoIterator<Item = Item>) -> Request {
 }
 
 fn decide(request: &Request) -> Decision {
-    select(request).expect("the settings are good")
+    select(request).expect("valid settings")
 }
 
-/// The verdict on the only item.
+/// Returns the verdict on an item.
 fn verdict(item: Item) -> Verdict {
     decide(&request([item])).verdicts.remove(0)
 }
 
 #[test]
-fn an_item_rests_the_longer_the_more_often_it_failed() {
-    // failures, minutes since the last, minutes from now until the end of the rest
+fn backoff_grows_with_each_failure() {
+    // failures, minutes since the last, minutes until the end of the backoff
     let cases = [
         (1, 0, Some(1)),
         (1, 1, None),
@@ -59,16 +58,16 @@ fn an_item_rests_the_longer_the_more_often_it_failed() {
 }
 
 #[test]
-fn the_verdict_says_which_failure_and_how_long() {
+fn verdict_notes_the_failure_and_the_backoff() {
     assert_eq!(
         verdict(failed("a", 3, 1)).note.as_deref(),
-        Some("failure 3: rests 4m")
+        Some("failure 3: backoff 4m")
     );
     assert_eq!(verdict(failed("a", 3, 9)).note, None);
 }
 
 #[test]
-fn the_operators_cool_off_is_a_lower_bound_also_above_max() {
+fn cool_off_is_a_lower_bound_even_above_max() {
     let resting = |minutes: i64| failed("a", 2, 1).resting((minutes * MINUTE) as u64);
     assert_eq!(verdict(resting(1)).until, Some(NOW + MINUTE));
     assert_eq!(verdict(resting(10)).until, Some(NOW + 9 * MINUTE));
@@ -76,7 +75,7 @@ fn the_operators_cool_off_is_a_lower_bound_also_above_max() {
 }
 
 #[test]
-fn a_success_ends_the_rest_although_the_failure_stays() {
+fn success_resets_the_backoff() {
     let mut item = item("a").resting(5 * MINUTE as u64).every(MINUTE as u64);
     item.last_failure = Some(ago(2));
     item.last_success = Some(ago(1));
@@ -84,14 +83,14 @@ fn a_success_ends_the_rest_although_the_failure_stays() {
 }
 
 #[test]
-fn a_count_without_a_time_is_no_rest() {
+fn failures_without_a_time_cause_no_backoff() {
     let mut item = item("a");
     item.failures = 5;
     assert_eq!(verdict(item).standing, Standing::Ready);
 }
 
 #[test]
-fn of_success_and_failure_the_one_that_keeps_longer_is_shown() {
+fn verdict_is_the_standing_that_lasts_longer() {
     let both = |failures| {
         let mut item = failed("a", failures, 1);
         item.last_success = Some(ago(2));
@@ -103,14 +102,14 @@ fn of_success_and_failure_the_one_that_keeps_longer_is_shown() {
 }
 
 #[test]
-fn an_item_that_goes_on_failing_lets_the_others_pass() {
+fn item_in_backoff_does_not_block_others() {
     let due = item("due").succeeded(ago(90));
     let decision = decide(&request([failed("broken", 5, 10), due]));
     assert_eq!(decision.chosen(), Some(1));
 }
 
 #[test]
-fn an_items_own_settings_count_for_it_alone() {
+fn item_settings_apply_only_to_the_item() {
     let mut request = request([failed("a", 1, 1), failed("b", 1, 1)]);
     request.settings = r#"{"base": "5m"}"#.into();
     request.items[1].settings = Some(r#"{"base": "10m"}"#.into());
@@ -119,7 +118,7 @@ fn an_items_own_settings_count_for_it_alone() {
 }
 
 #[test]
-fn with_jitter_every_decision_of_a_rest_names_the_same_end() {
+fn jittered_end_is_the_same_in_every_decision() {
     let mut request = request([failed("a", 4, 1)]);
     request.settings = r#"{"jitter": 0.5}"#.into();
     let until = decide(&request).verdicts[0].until;
@@ -130,9 +129,8 @@ fn with_jitter_every_decision_of_a_rest_names_the_same_end() {
 }
 
 proptest! {
-    /// Rests apart, the documented order.
     #[test]
-    fn the_choice_is_the_first_of_the_ready_items(request in strategy::request()) {
+    fn choice_is_the_first_of_the_ready_items(request in strategy::request()) {
         let decision = decide(&request);
         prop_assert_eq!(decision.verdicts.len(), request.items.len());
         let candidate = |i: usize| {
@@ -154,18 +152,17 @@ proptest! {
         }
     }
 
-    /// The operator's cool-off is what an item rests at least, whatever the settings.
     #[test]
-    fn an_item_that_failed_since_its_success_rests_for_its_cool_off(
+    fn failed_item_is_not_ready_within_its_cool_off(
         mut request in strategy::request(),
         settings in prop_oneof![Just("{}"), Just(r#"{"base":"0s"}"#), Just(r#"{"jitter":1}"#)],
     ) {
         request.settings = settings.into();
         let decision = decide(&request);
         for (item, verdict) in request.items.iter().zip(&decision.verdicts) {
-            let rests = item.failures > 0 && item.last_failure.is_some_and(
+            let cooling = item.failures > 0 && item.last_failure.is_some_and(
                 |at| request.now < at.saturating_add_unsigned(item.cool_off));
-            prop_assert!(!rests || verdict.standing != Standing::Ready);
+            prop_assert!(!cooling || verdict.standing != Standing::Ready);
         }
     }
 }

@@ -1,11 +1,10 @@
 //! Fair shares: items that are due at the same time share the group's time by weight.
 //!
-//! What keeps an item is as documented: its frequency and its cool-off. Among the items
-//! that are left the one goes first that has had the least time for its weight; among
-//! equals the one that has not run for longest; among equals it is a matter of chance.
+//! Frequency and cool-off work as in the documented algorithm. The candidate that has had the least
+//! time for its weight is chosen. Ties are broken by the oldest run, and then at random.
 //!
-//! [`select`] decides, [`shares`] keeps the books from run to run, [`settings`] reads
-//! what the user set.
+//! [`select`] decides, [`shares`] accounts for the time of each item, and [`settings`] parses the
+//! settings.
 
 pub mod settings;
 pub mod shares;
@@ -19,7 +18,7 @@ use shares::Shares;
 /// Decides by shares.
 ///
 /// # Errors
-/// What is wrong with the settings, in the words of [`validate`].
+/// Returns the message of [`validate`] if the settings are invalid.
 pub fn select(request: &Request) -> Result<Decision, String> {
     let items = &request.items;
     let gap = settings::gap(&request.settings)?;
@@ -32,7 +31,7 @@ pub fn select(request: &Request) -> Result<Decision, String> {
         .iter()
         .map(|item| standing(item, item.cool_off, request.now))
         .collect();
-    if let Some(end) = pause(request, gap) {
+    if let Some(end) = gap_end(request, gap) {
         defer(&mut verdicts, gap, end);
     }
     let candidates = candidates(items, &verdicts);
@@ -56,10 +55,10 @@ pub fn select(request: &Request) -> Result<Decision, String> {
     Ok(decision.with_verdicts(verdicts))
 }
 
-/// Checks the settings of the group and of its items.
+/// Validates the settings of the group and of its items.
 ///
 /// # Errors
-/// Names the setting, what was given, and what would be right.
+/// Returns a message that names the setting, the value, and the fix.
 pub fn validate(settings: &str, items: &[ItemSettings]) -> Result<(), String> {
     settings::gap(settings)?;
     for item in items {
@@ -68,17 +67,16 @@ pub fn validate(settings: &str, items: &[ItemSettings]) -> Result<(), String> {
     Ok(())
 }
 
-/// Until when the gap after the latest run lasts, if it still does.
-fn pause(request: &Request, gap: Duration) -> Option<Instant> {
+/// Returns the end of the gap after the latest run; `None` if it is over.
+fn gap_end(request: &Request, gap: Duration) -> Option<Instant> {
     let latest = request.recent.first()?;
     let end = latest.finished.saturating_add_unsigned(gap);
-    // A node's clock may be ahead, and its run seem to end later than now: without a
-    // gap that is no reason to wait.
+    // If the clock of a node is ahead, a run may end after `now`. Without a gap, this must not cause
+    // a wait.
     (gap > 0 && request.now < end).then_some(end)
 }
 
-/// Puts off all that is ready: a wait beside ready items is the policy's own wish, and
-/// people should read why.
+/// Marks ready items as deferred, with the reason why the policy waits.
 fn defer(verdicts: &mut [Verdict], gap: Duration, end: Instant) {
     for verdict in verdicts {
         if verdict.standing == Standing::Ready {
@@ -90,7 +88,7 @@ fn defer(verdicts: &mut [Verdict], gap: Duration, end: Instant) {
     }
 }
 
-/// When an item last ran to its end; `None` (never) is less than any time.
+/// Returns when the last run of an item finished. `None` (never) is less than any time.
 fn last_run(item: &Item) -> Option<Instant> {
     item.last_success.max(item.last_failure)
 }
@@ -98,11 +96,11 @@ fn last_run(item: &Item) -> Option<Instant> {
 fn why(candidates: usize) -> String {
     match candidates {
         1 => "the only item that is due".to_owned(),
-        _ => format!("of {candidates} items that are due, it has had the least of its share"),
+        _ => format!("it has had the least of its share ({candidates} items are due)"),
     }
 }
 
-/// A length of time as people read it: in whole seconds, and more than none.
+/// Formats a duration in whole seconds, rounded up.
 fn text(duration: Duration) -> String {
     let seconds = std::time::Duration::from_secs(duration.div_ceil(1000));
     humantime::format_duration(seconds).to_string()

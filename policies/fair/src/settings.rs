@@ -1,22 +1,22 @@
-//! What the user set, and what is wrong with it.
+//! Parses and validates settings.
 
 use policy_sdk::Duration;
 use serde_json::Value;
 use std::fmt;
 
-/// The group's setting: how long nothing runs between two runs. Default none.
+/// Parses the setting of a group: the minimum time between two runs. The default is 0.
 ///
 /// # Errors
-/// Names the setting, what was given, and what would be right.
+/// Returns a message that names the setting, the value, and the fix.
 pub fn gap(json: &str) -> Result<Duration, String> {
-    let Some(value) = only("gap", Whose(None), json)? else {
+    let Some(value) = only_setting("gap", Whose(None), json)? else {
         return Ok(0);
     };
     let text = value.as_str().ok_or_else(|| {
         format!("gap is {value}; it must be a duration in quotes, such as \"30s\"")
     })?;
     let parsed = humantime::parse_duration(text).map_err(|error| {
-        format!("gap is {text:?}, which is no duration ({error}); write it like 30s or 5m")
+        format!("gap is {text:?}, which is not a duration ({error}); use for example 30s or 5m")
     })?;
     Duration::try_from(parsed.as_millis())
         .ok()
@@ -26,13 +26,13 @@ pub fn gap(json: &str) -> Result<Duration, String> {
 
 const LONGEST: Duration = 24 * 60 * 60 * 1000;
 
-/// An item's setting: how large its share is, compared with others. Default 1.
+/// Parses the setting of an item: the size of its share relative to other items. The default is 1.
 ///
 /// # Errors
-/// Names the item, the setting, what was given, and what would be right.
+/// Returns a message that names the item, the setting, the value, and the fix.
 pub fn weight(item: &str, json: Option<&str>) -> Result<f64, String> {
     let whose = Whose(Some(item));
-    let Some(value) = only("weight", whose, json.unwrap_or("{}"))? else {
+    let Some(value) = only_setting("weight", whose, json.unwrap_or("{}"))? else {
         return Ok(1.0);
     };
     value
@@ -41,8 +41,8 @@ pub fn weight(item: &str, json: Option<&str>) -> Result<f64, String> {
         .ok_or_else(|| format!("weight{whose} is {value}; it must be a number from 0.01 to 100"))
 }
 
-/// The value of the only setting that a JSON object may have.
-fn only(name: &str, whose: Whose<'_>, json: &str) -> Result<Option<Value>, String> {
+/// Returns the value of the only supported setting of a JSON object; `None` if it is not set.
+fn only_setting(name: &str, whose: Whose<'_>, json: &str) -> Result<Option<Value>, String> {
     let Ok(Value::Object(given)) = serde_json::from_str(json) else {
         return Err(format!(
             "the settings{whose} are {json}; they must be a JSON object, such as {{}}"
@@ -52,7 +52,7 @@ fn only(name: &str, whose: Whose<'_>, json: &str) -> Result<Option<Value>, Strin
     for (key, value) in given {
         if key != name {
             return Err(format!(
-                "the setting {key:?}{whose} is unknown and was given {value}; a group may set gap, and an item weight"
+                "unknown setting {key:?}{whose} with the value {value}; a group can set gap, and an item can set weight"
             ));
         }
         found = Some(value);
@@ -60,7 +60,7 @@ fn only(name: &str, whose: Whose<'_>, json: &str) -> Result<Option<Value>, Strin
     Ok(found)
 }
 
-/// The item that a message speaks of, if any; written only where there is a message.
+/// The item in a message, if any. Formatted as ` of item "NAME"`.
 #[derive(Clone, Copy)]
 struct Whose<'a>(Option<&'a str>);
 

@@ -1,53 +1,51 @@
-//! The books: how far each item is ahead of its share.
+//! Accounts for the time of each item: how far it is ahead of its share.
 //!
-//! A run costs its item the time that it took, divided by the item's weight. What
-//! matters is not the sum but the difference: the item that is due and has had the
-//! least is the level that all are measured from, and "ahead" is what another has had
-//! beyond it. An item below the level is on it: who did not want to run for a day has
-//! no claim to a day.
+//! A run charges its item with its duration divided by the weight of the item. Only differences
+//! matter. The candidate with the lowest charge is the level, and an item is ahead by its charge
+//! above the level. Items below the level are raised to it: an item that was not due for a day is
+//! not owed a day.
 
 use policy_sdk::{Duration, Instant, Item, Run, log};
 use serde_json::{Map, Value, json};
 use std::collections::BinaryHeap;
 
-/// Least time that a run counts for, so that items whose runs take no time at all take
-/// turns as well.
-const LEAST: Duration = 1000;
+/// The minimum charge of a run, so that items with very short runs also take turns.
+const MIN_CHARGE: Duration = 1000;
 
-/// The form of the state. A state of any other is not understood.
+/// The version of the format of the state.
 const VERSION: u64 = 1;
 
-/// Bytes that a state may have, by the contract.
-const LIMIT: usize = 4096;
+/// The maximum size of a state in the contract.
+const MAX_STATE: usize = 4096;
 
-/// Bytes of a state without items, and some to spare.
+/// An upper bound for the size of a state without items.
 const ENVELOPE: usize = 96;
 
-/// How far each item of a request is ahead.
+/// How far each item of a request is ahead of its share.
 pub struct Shares {
-    /// When the newest run that was charged had started.
+    /// The start of the newest charged run.
     seen: Option<Instant>,
     ahead: Vec<Duration>,
 }
 
 impl Shares {
-    /// Takes the state up. One that cannot be read is as good as none: the decision
-    /// is then less fair for a while, and no worse than that.
+    /// Parses the state. An unreadable state is replaced by an empty one, which only makes decisions
+    /// less fair for a while.
     pub fn read(state: &str, items: &[Item]) -> Self {
-        let afresh = Self {
+        let empty = Self {
             seen: None,
             ahead: vec![0; items.len()],
         };
         if state.is_empty() {
-            return afresh;
+            return empty;
         }
         Self::parse(state, items).unwrap_or_else(|| {
-            log::warn("the state is not of this version; shares are counted afresh");
-            afresh
+            log::warn("cannot read the state; recalculating the shares from the recent runs");
+            empty
         })
     }
 
-    /// By name, as places in the list may change. Items that have left it are forgotten.
+    /// Parses the state by name, because indices may change. Drops items that are not in the list.
     fn parse(state: &str, items: &[Item]) -> Option<Self> {
         let state: Value = serde_json::from_str(state).ok()?;
         if state["version"].as_u64() != Some(VERSION) {
@@ -61,43 +59,42 @@ impl Shares {
         })
     }
 
-    /// Charges the runs that are newer than the newest that was charged. A state is
-    /// kept only with the start of a run, so a run is charged by the decision after it.
+    /// Charges the runs that have not been charged yet. A state is stored only together with the
+    /// start of a run, so the next decision charges that run.
     pub fn charge(&mut self, recent: &[Run], weights: &[f64]) {
         let new = |run: &&Run| self.seen.is_none_or(|seen| run.started > seen);
         for run in recent.iter().take_while(new) {
             let i = run.item as usize;
             if let (Some(ahead), Some(weight)) = (self.ahead.get_mut(i), weights.get(i)) {
                 let took = run.finished.saturating_sub(run.started).max(0) as Duration;
-                let cost = took.max(LEAST) as f64 / weight;
+                let cost = took.max(MIN_CHARGE) as f64 / weight;
                 *ahead = ahead.saturating_add(cost as Duration);
             }
         }
-        // Also where that is earlier than before: after a clock was set back a later
-        // mark would leave runs uncharged until the clock has passed it.
+        // This may move back: if the clock was set back, runs would otherwise not be charged until
+        // the clock reaches the old value.
         self.seen = recent.first().map(|run| run.started).or(self.seen);
     }
 
-    /// Makes the candidate that is least ahead the level.
+    /// Raises the level to the candidate that is least ahead.
     pub fn level(&mut self, candidates: &[usize]) {
         if let Some(least) = candidates.iter().map(|&i| self.ahead[i]).min() {
             self.raise(least);
         }
     }
 
-    /// How far this item is ahead.
+    /// Returns how far an item is ahead.
     pub fn ahead(&self, i: usize) -> Duration {
         self.ahead[i]
     }
 
-    /// As a state that keeps the contract's limit. Where not all items fit, the level
-    /// rises until the rest does: the items that are least ahead are on it then, and
-    /// those that are further ahead keep their distance from each other.
+    /// Formats the state within the limit of the contract. If not all items fit, raises the level
+    /// until the rest does. Items further ahead keep their distances.
     pub fn into_state(mut self, items: &[Item]) -> String {
         let mut furthest: BinaryHeap<_> = (0..items.len()).map(|i| (self.ahead[i], i)).collect();
-        let mut room = LIMIT - ENVELOPE;
+        let mut room = MAX_STATE - ENVELOPE;
         while let Some((ahead @ 1.., i)) = furthest.pop() {
-            // Braces here, a comma there.
+            // A comma replaces the braces.
             let size = json!({ &items[i].name: ahead }).to_string().len() - 1;
             if size > room {
                 self.raise(ahead);

@@ -1,5 +1,5 @@
-//! The compiled component in the operator's own evaluator: it answers as the native
-//! functions do, also with settings and states that are wrong.
+//! Tests that the compiled component answers like the native functions, also with invalid settings
+//! and states.
 
 use policy_fair::{select, validate};
 use policy_sdk::{Item, ItemSettings, Outcome, Request, Run};
@@ -9,13 +9,13 @@ use proptest::option;
 use proptest::prelude::*;
 
 #[test]
-fn the_component_is_of_modest_size() {
+fn component_is_smaller_than_130_kib() {
     let policy = policy_testkit::component!();
     assert!(policy.size() < 130 << 10, "{} bytes", policy.size());
 }
 
 #[test]
-fn an_unreadable_state_is_told_to_the_log() {
+fn unreadable_state_is_logged() {
     let policy = policy_testkit::component!();
     let mut request = Request::at(0).with(Item::named("a"));
     assert!(policy.evaluate(&request).log.is_empty());
@@ -23,12 +23,12 @@ fn an_unreadable_state_is_told_to_the_log() {
     let evaluation = policy.evaluate(&request);
     assert!(evaluation.answer.is_ok());
     assert_eq!(evaluation.log.len(), 1);
-    assert!(evaluation.log[0].text.contains("counted afresh"));
+    assert!(evaluation.log[0].text.contains("recalculating the shares"));
 }
 
-/// Two thousand items with weights, and a state that is full.
+/// The items have weights, and the state is full.
 #[test]
-fn two_thousand_items_are_decided_well_within_the_fuel() {
+fn two_thousand_items_use_a_fraction_of_the_fuel() {
     let policy = policy_testkit::component!();
     let mut request = (0..2000).fold(Request::at(1000), |request, i| {
         let mut item = Item::named(format!("{i}")).every(0);
@@ -48,11 +48,11 @@ fn two_thousand_items_are_decided_well_within_the_fuel() {
         .collect();
     let evaluation = policy.evaluate(&request);
     assert_eq!(evaluation.answer.ok(), select(&request).ok());
-    // Of 210 million.
+    // The limit is 110 million.
     assert!(evaluation.fuel < 60_000_000, "{}", evaluation.fuel);
 }
 
-/// Settings of a group or of an item, some of them wrong.
+/// Generates settings of a group or of an item, some of them invalid.
 fn settings() -> impl Strategy<Value = String> {
     prop_oneof![
         8 => Just("{}".to_owned()),
@@ -69,7 +69,7 @@ fn group_settings() -> impl Strategy<Value = String> {
     ]
 }
 
-/// States of this version and others, of the request's items and others.
+/// Generates states of this version and others, some of them invalid.
 fn state(request: &Request) -> impl Strategy<Value = String> + use<> {
     let names: Vec<_> = request.items.iter().map(|item| item.name.clone()).collect();
     let entry = (proptest::sample::select(names), 0_u64..500_000);
@@ -85,14 +85,14 @@ fn state(request: &Request) -> impl Strategy<Value = String> + use<> {
             let ahead = ahead.join(",");
             format!(r#"{{"version":{version},"seen":{seen},"ahead":{{{ahead}}}}}"#)
         }),
-        // What the host takes out of words is not what is compared here.
+        // Without the characters that the host removes from messages.
         1 => r"[^\p{C}\p{Zl}\p{Zp}]{0,20}",
     ]
 }
 
-fn words<T>(answer: Result<T, EvalError>) -> Result<T, String> {
+fn policy_result<T>(answer: Result<T, EvalError>) -> Result<T, String> {
     answer.map_err(|error| match error {
-        EvalError::PolicyError(words) => words,
+        EvalError::PolicyError(message) => message,
         other => panic!("{other}"),
     })
 }
@@ -121,7 +121,7 @@ proptest! {
             item.settings = own;
         }
         let first = policy.evaluate(&request);
-        prop_assert_eq!(words(first.answer), select(&request).map_err(cleaned));
+        prop_assert_eq!(policy_result(first.answer), select(&request).map_err(cleaned));
         prop_assert_eq!(first.fuel, policy.evaluate(&request).fuel);
     }
 
@@ -130,6 +130,6 @@ proptest! {
         let policy = policy_testkit::component!();
         let items = [ItemSettings { name: "a".into(), settings: own }];
         let native = validate(&group, &items).map_err(cleaned);
-        prop_assert_eq!(words(policy.validate(&group, &items)), native);
+        prop_assert_eq!(policy_result(policy.validate(&group, &items)), native);
     }
 }

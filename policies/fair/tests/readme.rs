@@ -1,10 +1,10 @@
-//! The README shows the code as it is.
+//! Tests that the excerpts in the README match the code.
 
 use std::fs;
 use std::path::Path;
 
 #[test]
-fn every_excerpt_is_in_the_sources() {
+fn readme_excerpts_are_in_the_sources() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |path: &Path| fs::read_to_string(path).unwrap();
     let sources: Vec<_> = ["src", "tests"]
@@ -13,7 +13,7 @@ fn every_excerpt_is_in_the_sources() {
         .map(|file| read(&file.unwrap().path()))
         .chain([read(&root.join("cases.yaml"))])
         .collect();
-    // Every second part lies between fences; its first line names the language.
+    // Every second part is a code block, whose first line is the language.
     let readme = read(&root.join("README.md"));
     let mut seen = 0;
     for block in readme.split("```").skip(1).step_by(2) {
@@ -22,14 +22,14 @@ fn every_excerpt_is_in_the_sources() {
             continue;
         }
         seen += 1;
-        // JSON is shown without the indentation and the quotes of the test around it.
+        // JSON excerpts omit the indentation and the quotes of the test.
         let excerpt = match language {
             "json" => excerpt.trim(),
             _ => excerpt,
         };
         assert!(
             sources.iter().any(|source| source.contains(excerpt)),
-            "in no file of this crate:\n{excerpt}"
+            "no file of this crate contains:\n{excerpt}"
         );
     }
     assert!(seen > 5, "{seen} excerpts");

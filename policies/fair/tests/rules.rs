@@ -1,4 +1,4 @@
-//! Each rule in a few rows, on the native function.
+//! Tests each rule on the native function.
 
 use policy_fair::{select, validate};
 use policy_sdk::{Choice, Decision, Item, ItemSettings, Outcome, Request, Run, Standing};
@@ -7,12 +7,12 @@ const NOW: i64 = 1_800_000_000_000;
 const SECOND: i64 = 1000;
 const MINUTE: i64 = 60 * SECOND;
 
-/// An item that is always due.
+/// Returns an item that is always due.
 fn item(name: &str) -> Item {
     Item::named(name).every(0)
 }
 
-fn weighing(name: &str, weight: &str) -> Item {
+fn weighted_item(name: &str, weight: &str) -> Item {
     Item {
         settings: Some(format!(r#"{{"weight": {weight}}}"#)),
         ..item(name)
@@ -23,7 +23,7 @@ fn request(items: impl IntoIterator<Item = Item>) -> Request {
     items.into_iter().fold(Request::at(NOW), Request::with)
 }
 
-/// A run of an item that started and ended so many seconds ago.
+/// Returns a run that started and finished these numbers of seconds ago.
 fn run(item: u32, started: i64, finished: i64) -> Run {
     Run {
         item,
@@ -35,17 +35,17 @@ fn run(item: u32, started: i64, finished: i64) -> Run {
 }
 
 fn decide(request: &Request) -> Decision {
-    select(request).expect("the settings are good")
+    select(request).expect("valid settings")
 }
 
-/// The state of the decision, its time taken out.
+/// Returns the state of the decision, with `NOW` instead of the time.
 fn state(request: &Request) -> String {
     let state = decide(request).state.unwrap_or_default();
     state.replace(&NOW.to_string(), "NOW")
 }
 
 #[test]
-fn what_keeps_an_item_is_as_documented() {
+fn frequency_and_cool_off_work_as_documented() {
     let minutes = |n: i64| (n * MINUTE) as u64;
     let fresh = item("fresh").every(minutes(9)).succeeded(NOW - MINUTE);
     let cooling = item("cooling").resting(minutes(5)).failed(NOW - MINUTE);
@@ -59,7 +59,7 @@ fn what_keeps_an_item_is_as_documented() {
 }
 
 #[test]
-fn the_least_time_for_its_weight_goes_first() {
+fn item_with_the_least_time_for_its_weight_goes_first() {
     // weights of a and b, seconds that each ran, who is next
     let cases = [
         ("1", "1", 30, 20, 1),
@@ -70,14 +70,14 @@ fn the_least_time_for_its_weight_goes_first() {
         ("0.5", "1", 15, 20, 1),
     ];
     for (a, b, ran_a, ran_b, next) in cases {
-        let mut request = request([weighing("a", a), weighing("b", b)]);
+        let mut request = request([weighted_item("a", a), weighted_item("b", b)]);
         request.recent = vec![run(1, ran_b, 0), run(0, 100 + ran_a, 100)];
         assert_eq!(decide(&request).chosen(), Some(next), "{a} {b}");
     }
 }
 
 #[test]
-fn a_run_counts_whatever_its_outcome_and_for_a_second_at_least() {
+fn run_is_charged_for_any_outcome_and_for_at_least_a_second() {
     for outcome in [Outcome::Succeeded, Outcome::Failed, Outcome::Stopped] {
         let mut request = request([item("a"), item("b")]);
         request.recent = vec![Run {
@@ -92,7 +92,7 @@ fn a_run_counts_whatever_its_outcome_and_for_a_second_at_least() {
 }
 
 #[test]
-fn among_equals_the_one_that_has_not_run_for_longest_goes_first() {
+fn ties_are_broken_by_the_oldest_run() {
     let request = request([
         item("a").succeeded(NOW - 3 * MINUTE).failed(NOW - MINUTE),
         item("b").succeeded(NOW - 2 * MINUTE),
@@ -104,7 +104,7 @@ fn among_equals_the_one_that_has_not_run_for_longest_goes_first() {
 }
 
 #[test]
-fn only_differences_are_kept_and_only_of_what_is_in_the_list() {
+fn state_has_only_differences_of_listed_items() {
     let mut request = request([item("a"), item("b"), item("c")]);
     request.state =
         r#"{"version":1,"seen":5,"ahead":{"a":9000,"b":4000,"c":6000,"gone":1}}"#.into();
@@ -115,8 +115,8 @@ fn only_differences_are_kept_and_only_of_what_is_in_the_list() {
 }
 
 #[test]
-fn the_level_is_that_of_the_candidates() {
-    // b has had nothing, but does not compete: its share is not saved up for it.
+fn level_is_the_lowest_candidate() {
+    // b has had no time, but it is not a candidate, so it does not lower the level.
     let fresh = item("b").every(MINUTE as u64).succeeded(NOW);
     let mut request = request([item("a"), fresh, item("c")]);
     request.state = r#"{"version":1,"seen":5,"ahead":{"a":9000,"c":6000}}"#.into();
@@ -127,7 +127,7 @@ fn the_level_is_that_of_the_candidates() {
 }
 
 #[test]
-fn each_run_is_charged_once() {
+fn run_is_charged_once() {
     let mut request = request([item("a"), item("b")]);
     request.recent = vec![run(0, 0, 0), run(1, 60, 50), run(0, 90, 60)];
     assert_eq!(
@@ -135,7 +135,7 @@ fn each_run_is_charged_once() {
         r#"{"ahead":{"a":21000},"seen":NOW,"version":1}"#
     );
 
-    // The same runs again, after the decision that charged them; then one more.
+    // The same runs after the decision that charged them, and then one more run.
     request.state = decide(&request).state.unwrap_or_default();
     assert_eq!(decide(&request).state, Some(request.state.clone()));
     request.recent.insert(0, run(1, -20, -50));
@@ -146,7 +146,7 @@ fn each_run_is_charged_once() {
 }
 
 #[test]
-fn a_clock_that_was_set_back_costs_one_run() {
+fn clock_set_back_skips_one_charge() {
     let mut request = request([item("a"), item("b")]);
     request.state = r#"{"version":1,"seen":9900000000000,"ahead":{}}"#.into();
     request.recent = vec![run(0, 30, 20)];
@@ -163,7 +163,7 @@ fn a_clock_that_was_set_back_costs_one_run() {
 }
 
 #[test]
-fn a_state_that_cannot_be_read_starts_afresh() {
+fn unreadable_state_is_treated_as_empty() {
     for unreadable in [
         "nonsense",
         "[]",
@@ -174,17 +174,17 @@ fn a_state_that_cannot_be_read_starts_afresh() {
     ] {
         let mut request = request([item("a"), item("b")]);
         request.recent = vec![run(0, 30, 20)];
-        let afresh = decide(&request);
+        let expected = decide(&request);
         request.state = unreadable.into();
-        assert_eq!(decide(&request), afresh, "{unreadable}");
+        assert_eq!(decide(&request), expected, "{unreadable}");
     }
 }
 
 #[test]
-fn a_gap_puts_off_what_is_ready() {
+fn gap_defers_ready_items() {
     let mut request = request([item("a"), item("b").held()]);
     request.settings = r#"{"gap": "30s"}"#.into();
-    assert_eq!(decide(&request).chosen(), Some(0), "nothing has run yet");
+    assert_eq!(decide(&request).chosen(), Some(0), "no run yet");
 
     request.recent = vec![run(0, 60, 10)];
     let decision = decide(&request);
@@ -202,15 +202,15 @@ fn a_gap_puts_off_what_is_ready() {
 }
 
 #[test]
-fn without_a_gap_a_clock_that_is_ahead_is_no_reason_to_wait() {
+fn skewed_clock_without_a_gap_causes_no_wait() {
     let mut request = request([item("a")]);
     request.recent = vec![run(0, 10, -60)];
     assert_eq!(decide(&request).chosen(), Some(0));
 }
 
 #[test]
-fn bad_settings_are_refused_with_the_way_out() {
-    // of the group, of item b, what is said
+fn invalid_settings_are_rejected_with_the_fix() {
+    // settings of the group, settings of item b, error
     let cases = [
         ("{}", r#"{"weight": 3}"#, None),
         (r#"{"gap": "30s"}"#, "{}", None),
@@ -223,7 +223,7 @@ fn bad_settings_are_refused_with_the_way_out() {
             r#"{"gap": "soon"}"#,
             "{}",
             Some(
-                r#"gap is "soon", which is no duration (expected number at 0); write it like 30s or 5m"#,
+                r#"gap is "soon", which is not a duration (expected number at 0); use for example 30s or 5m"#,
             ),
         ),
         (
@@ -235,14 +235,14 @@ fn bad_settings_are_refused_with_the_way_out() {
             r#"{"weight": 3}"#,
             "{}",
             Some(
-                r#"the setting "weight" is unknown and was given 3; a group may set gap, and an item weight"#,
+                r#"unknown setting "weight" with the value 3; a group can set gap, and an item can set weight"#,
             ),
         ),
         (
             "{}",
             r#"{"gap": "1m"}"#,
             Some(
-                r#"the setting "gap" of item "b" is unknown and was given "1m"; a group may set gap, and an item weight"#,
+                r#"unknown setting "gap" of item "b" with the value "1m"; a group can set gap, and an item can set weight"#,
             ),
         ),
         (
@@ -261,17 +261,17 @@ fn bad_settings_are_refused_with_the_way_out() {
             Some(r#"the settings of item "b" are 3; they must be a JSON object, such as {}"#),
         ),
     ];
-    for (group, own, words) in cases {
+    for (group, own, expected) in cases {
         let items = [ItemSettings {
             name: "b".into(),
             settings: own.into(),
         }];
-        let refused = validate(group, &items).err();
-        assert_eq!(refused.as_deref(), words, "{group} {own}");
+        let error = validate(group, &items).err();
+        assert_eq!(error.as_deref(), expected, "{group} {own}");
 
         let mut request = request([item("a"), item("b")]);
         request.settings = group.into();
         request.items[1].settings = Some(own.into());
-        assert_eq!(select(&request).err(), refused, "{group} {own}");
+        assert_eq!(select(&request).err(), error, "{group} {own}");
     }
 }

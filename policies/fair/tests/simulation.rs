@@ -1,5 +1,4 @@
-//! What many decisions in a row come to: a group, run natively for as long as a test
-//! likes, and what must hold of every such run.
+//! Simulates many decisions in a row with the native function, and tests properties of the result.
 
 use policy_fair::select;
 use policy_sdk::{Choice, Item, Outcome, Request, Run};
@@ -8,18 +7,18 @@ use proptest::prelude::*;
 
 const SECOND: u64 = 1000;
 
-/// A group and its clock. What the operator does between two decisions, done here.
+/// A group and its clock. Does what the operator does between two decisions.
 struct Group {
     request: Request,
-    /// How long each item's runs take.
+    /// The duration of each item's runs.
     takes: Vec<u64>,
-    /// How long each item has run in all, and how often.
+    /// The total time and the number of runs of each item.
     ran: Vec<u64>,
     runs: Vec<u32>,
 }
 
 impl Group {
-    /// Items that are always due, each with its weight and the length of its runs.
+    /// Creates items that are always due, from their weights and the durations of their runs.
     fn always_due(items: impl IntoIterator<Item = (f64, u64)>) -> Self {
         let mut request = Request::at(1_800_000_000_000);
         let mut takes = Vec::new();
@@ -38,7 +37,7 @@ impl Group {
         }
     }
 
-    /// Makes the names so long that a state holds few of them.
+    /// Makes the names so long that few of them fit into a state.
     fn with_long_names(mut self) -> Self {
         for item in &mut self.request.items {
             item.name.push_str(&"x".repeat(280));
@@ -46,13 +45,13 @@ impl Group {
         self
     }
 
-    /// One decision, and the run or the wait that follows. The item that ran.
+    /// Makes a decision and applies it. Returns the item that ran.
     fn step(&mut self) -> Option<usize> {
-        let decision = select(&self.request).expect("the settings are good");
+        let decision = select(&self.request).expect("valid settings");
         self.request.seed = self.request.seed.wrapping_add(1);
         let i = match decision.choice {
             Choice::Wait(until) => {
-                self.request.now = until.expect("time changes something");
+                self.request.now = until.expect("a wait ends");
                 return None;
             }
             Choice::Run(i) => i as usize,
@@ -62,7 +61,7 @@ impl Group {
             self.request.state = state;
         }
         let started = self.request.now;
-        // The operator takes its time as well: no two runs start in the same millisecond.
+        // Like in the operator, no two runs start in the same millisecond.
         self.request.now += self.takes[i] as i64 + 1;
         self.request.recent.insert(
             0,
@@ -81,7 +80,7 @@ impl Group {
         Some(i)
     }
 
-    /// Most steps in which some item did not run.
+    /// Returns the maximum number of steps in which an item did not run.
     fn longest_wait(&mut self, steps: usize) -> usize {
         let mut last = vec![0; self.takes.len()];
         let mut longest = 0;
@@ -95,8 +94,8 @@ impl Group {
     }
 }
 
-/// With equal weights and lengths nobody runs twice more often than another.
-fn takes_turns(mut group: Group, steps: usize) {
+/// Asserts that items with equal weights and durations take turns.
+fn assert_takes_turns(mut group: Group, steps: usize) {
     for _ in 0..steps {
         group.step();
         let (least, most) = (group.runs.iter().min(), group.runs.iter().max());
@@ -106,15 +105,15 @@ fn takes_turns(mut group: Group, steps: usize) {
 }
 
 #[test]
-fn more_items_than_a_state_holds_take_turns_as_well() {
-    takes_turns(
+fn items_that_do_not_fit_into_a_state_take_turns() {
+    assert_takes_turns(
         Group::always_due([(1.0, 30 * SECOND); 60]).with_long_names(),
         400,
     );
 }
 
 #[test]
-fn three_times_the_weight_is_three_times_the_time() {
+fn item_with_three_times_the_weight_gets_three_times_the_time() {
     let mut group = Group::always_due([(1.0, 60 * SECOND), (3.0, 20 * SECOND)]);
     for _ in 0..1000 {
         group.step();
@@ -124,7 +123,7 @@ fn three_times_the_weight_is_three_times_the_time() {
 }
 
 #[test]
-fn an_item_that_was_away_claims_no_time_for_it() {
+fn item_that_was_not_due_is_not_owed_time() {
     let mut group = Group::always_due([(1.0, 10 * SECOND); 3]);
     let back = group.request.now + 3_600_000;
     group.request.items[2].frequency = Some(3_600_000);
@@ -145,7 +144,7 @@ fn an_item_that_was_away_claims_no_time_for_it() {
 }
 
 #[test]
-fn a_gap_lies_between_all_runs() {
+fn gap_separates_all_runs() {
     let mut group = Group::always_due([(1.0, 10 * SECOND); 3]);
     group.request.settings = r#"{"gap": "30s"}"#.into();
     for _ in 0..50 {
@@ -161,8 +160,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn equals_take_turns(items in 1_usize..12, seconds in 0_u64..100) {
-        takes_turns(Group::always_due(vec![(1.0, seconds * SECOND); items]), 60);
+    fn equal_items_take_turns(items in 1_usize..12, seconds in 0_u64..100) {
+        assert_takes_turns(Group::always_due(vec![(1.0, seconds * SECOND); items]), 60);
     }
 
     /// For any two items the time that they ran, each divided by its weight, differs by
@@ -179,7 +178,7 @@ proptest! {
         }
         let share = |i: usize| group.ran[i] as f64 / items[i].0;
         let longest = items.iter().map(|(w, took)| *took as f64 / w).fold(0.0, f64::max);
-        // Each charge drops a part of a millisecond.
+        // Each charge is rounded to a millisecond.
         let most = longest + steps as f64;
         for a in 0..items.len() {
             for b in 0..items.len() {
@@ -189,8 +188,8 @@ proptest! {
     }
 
     #[test]
-    fn nobody_starves(items in vec(weight_and_length(), 1..10)) {
-        never_waits_longer_than_its_lead(Group::always_due(items));
+    fn no_item_starves(items in vec(weight_and_length(), 1..10)) {
+        assert_wait_is_bounded(Group::always_due(items));
     }
 }
 
@@ -198,8 +197,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(4))]
 
     #[test]
-    fn nobody_starves_where_a_state_does_not_hold_all(items in vec(weight_and_length(), 16..24)) {
-        never_waits_longer_than_its_lead(Group::always_due(items).with_long_names());
+    fn no_item_starves_if_a_state_does_not_fit_all(items in vec(weight_and_length(), 16..24)) {
+        assert_wait_is_bounded(Group::always_due(items).with_long_names());
     }
 }
 
@@ -207,9 +206,9 @@ fn weight_and_length() -> impl Strategy<Value = (f64, u64)> {
     (0.5..2.0, SECOND..8 * SECOND)
 }
 
-/// A run puts an item 8 s / 0.5 ahead at most, and any run of another costs that one
-/// 1 s / 2 at least: so often each other may run before it.
-fn never_waits_longer_than_its_lead(mut group: Group) {
+/// Asserts that no item waits longer than its lead allows. A run puts an item ahead by at most
+/// 8 s / 0.5, and charges at least 1 s / 2, so each other item may run 32 times before it.
+fn assert_wait_is_bounded(mut group: Group) {
     let bound = (32 + 1) * group.takes.len();
     let longest = group.longest_wait(2 * bound);
     assert!(longest <= bound, "{longest} of {bound}");

@@ -4,7 +4,7 @@
 use k8s_openapi::api::core::v1::Pod;
 use oaat_api::ItemsKey;
 use oaat_operator::cluster::{Cluster, ClusterError, GroupRead, TypeRead};
-use oaat_operator::item_sources::News;
+use oaat_operator::item_sources::SourceUpdate;
 use oaat_operator::pod::PodView;
 use oaat_operator::policies::{PolicyRead, Source};
 use serde_json::Value;
@@ -212,9 +212,9 @@ impl Cluster for Wire {
         Err(ClusterError::Unavailable("no group names a policy".into()))
     }
 
-    async fn items(&self, _: &str, _: &ItemsKey, _: bool) -> News {
+    async fn items(&self, _: &str, _: &ItemsKey, _: bool) -> SourceUpdate {
         // No group here has a source that is not a pod.
-        News::Nothing
+        SourceUpdate::Nothing
     }
 
     async fn output(&self, _: &str, pod: &str, _: &str) -> Result<String, ClusterError> {

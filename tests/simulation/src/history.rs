@@ -387,7 +387,7 @@ impl<'a> History<'a> {
         let status = |group: &Group| serde_json::from_value(group.status.clone()).ok();
         self.world.group.as_ref().is_some_and(|group| {
             let status = status(group).unwrap_or_default();
-            !run_now::pending(&group.object, &status).is_empty()
+            !run_now::pending(&group.object, &group.object.spec.oaat_items, &status).is_empty()
         })
     }
 

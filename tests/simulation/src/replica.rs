@@ -7,12 +7,12 @@ use crate::world::{GROUP, NAMESPACE, wall};
 use futures::task::{ArcWake, waker};
 use oaat_api::Timestamp;
 use oaat_operator::cluster::ClusterError;
-use oaat_operator::reconciler::{Reconciler, Outcome};
+use oaat_operator::decision_log::DecisionLog;
+use oaat_operator::last_seen_pods::LastSeenPods;
 use oaat_operator::pod::PodView;
 use oaat_operator::policies::PolicyCache;
 use oaat_operator::policy_limiter::{PolicyLimiter, permits};
-use oaat_operator::decision_log::DecisionLog;
-use oaat_operator::last_seen_pods::LastSeenPods;
+use oaat_operator::reconciler::{ReconcileOutcome, Reconciler};
 use policy_host::Policy;
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -23,7 +23,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 use tokio::sync::mpsc::unbounded_channel;
 
-type Look = Pin<Box<dyn Future<Output = Result<Outcome, ClusterError>>>>;
+type Look = Pin<Box<dyn Future<Output = Result<ReconcileOutcome, ClusterError>>>>;
 
 /// What is remembered of a pod between watch events.
 type Known = ((bool, bool, Option<String>), bool);
@@ -128,7 +128,7 @@ impl Replica {
         let (policies, default, leads) = (self.policies.clone(), default.clone(), self.leads);
         self.clocks = (i64::MAX, i64::MIN);
         self.look = Some(Box::pin(async move {
-            let cycle = Reconciler {
+            let reconciler = Reconciler {
                 cluster: &wire,
                 last_seen_pods: &last_seen_pods,
                 default: &default,
@@ -141,7 +141,7 @@ impl Replica {
                 nonce,
                 now,
             };
-            cycle.run(NAMESPACE, GROUP).await
+            reconciler.reconcile(NAMESPACE, GROUP).await
         }));
         true
     }
@@ -171,7 +171,7 @@ impl Replica {
             }
         };
         self.look = None;
-        if let Ok(Outcome {
+        if let Ok(ReconcileOutcome {
             written: Some(version),
             ..
         }) = &outcome
@@ -182,7 +182,7 @@ impl Replica {
             Ok(outcome) if outcome.error.is_none() => {
                 self.failures = 0;
                 let left = |at: Timestamp| at.since(now()).as_millis() as u64 + 3;
-                outcome.again.map(left)
+                outcome.requeue_at.map(left)
             }
             _ => {
                 self.failures += 1;
@@ -205,7 +205,7 @@ impl Replica {
         let before = self.known.remove(&pod.uid);
         let was_over = before.as_ref().is_some_and(|known| known.1);
         if !was_over {
-            self.last_seen_pods.saw(NAMESPACE, GROUP, pod.clone());
+            self.last_seen_pods.record(NAMESPACE, GROUP, pod.clone());
         }
         if gone {
             return (!was_over).then_some(1);

@@ -5,8 +5,8 @@ use hostile_policies::{mutated, mutated_text, soup};
 use oaat_api::validate::{PAUSED, suspended, validate};
 use oaat_api::{OaatGroup, OaatType, Timestamp};
 use oaat_operator::cluster::TypeRead;
-use oaat_operator::plan::{CurrentPod, GroupSnapshot, plan_group};
 use oaat_operator::item_sources::SourceLists;
+use oaat_operator::plan::{CurrentPod, GroupSnapshot, plan_group};
 use oaat_operator::run_now;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -48,13 +48,14 @@ fn used() -> Value {
 fn observed(group: OaatGroup) -> GroupSnapshot {
     GroupSnapshot {
         now: NOW,
+        items: group.spec.oaat_items.clone(),
         group,
         listing: SourceLists::default(),
         uid: "u".into(),
         pods: Vec::new(),
         current: CurrentPod::None,
         deleted_while_running: false,
-        ends: false,
+        terminating: false,
         type_: TypeRead::Missing,
         leads: false,
         retry_floor: Duration::from_secs(10),

@@ -83,9 +83,9 @@ fn parse_positive_duration(text: &str) -> Result<u64, String> {
 
 fn parse_name(text: &str) -> Result<Name, String> {
     match text.chars().count() {
-        1..=300 if text.chars().any(char::is_control) => Err(format!(
-            "{text:?} contains a control character; remove it"
-        )),
+        1..=300 if text.chars().any(char::is_control) => {
+            Err(format!("{text:?} contains a control character; remove it"))
+        }
         1..=300 => Ok(Name(text.to_owned())),
         length => Err(format!(
             "the name has {length} characters; use 1 to 300 characters"
@@ -132,16 +132,12 @@ macro_rules! deserialize_by_parsing {
         }
     };
 }
-deserialize_by_parsing!(
-    DurationMs,
-    "a duration, for example 20m",
-    |text| parse_duration(text).map(DurationMs)
-);
-deserialize_by_parsing!(
-    PositiveDurationMs,
-    "a duration, for example 20m",
-    |text| parse_positive_duration(text).map(PositiveDurationMs)
-);
+deserialize_by_parsing!(DurationMs, "a duration, for example 20m", |text| {
+    parse_duration(text).map(DurationMs)
+});
+deserialize_by_parsing!(PositiveDurationMs, "a duration, for example 20m", |text| {
+    parse_positive_duration(text).map(PositiveDurationMs)
+});
 deserialize_by_parsing!(Name, "a name", parse_name);
 deserialize_by_parsing!(
     Timestamp,

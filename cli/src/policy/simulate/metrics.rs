@@ -89,7 +89,9 @@ impl Metrics {
                 busy_share: ratio(busy_ms, busy),
                 longest_wait_ms,
                 starved: match item.frequency {
-                    Some(frequency) => longest_wait_ms > frequency.saturating_mul(STARVATION_FACTOR),
+                    Some(frequency) => {
+                        longest_wait_ms > frequency.saturating_mul(STARVATION_FACTOR)
+                    }
                     None => longest_wait_ms > 0 && runs.is_empty(),
                 },
                 late,
@@ -123,7 +125,9 @@ fn due_after(item: &Item, success: Instant) -> Instant {
 }
 
 fn longest_gap(item: &Item, runs: &[&Run], end: Instant) -> u64 {
-    let successes = runs.iter().filter(|run| run.outcome == RunOutcome::Succeeded);
+    let successes = runs
+        .iter()
+        .filter(|run| run.outcome == RunOutcome::Succeeded);
     let mut longest = 0;
     let mut last = item.joins;
     for at in successes.map(|run| run.finished).chain([end]) {

@@ -6,19 +6,19 @@ mod bars;
 mod fields;
 mod metrics;
 mod scenario;
+mod simulator;
 mod svg;
 mod timeline;
-mod simulator;
 
 use anyhow::{Context, Result, bail};
 use metrics::Metrics;
 use policy_host::{EvalError, Policy};
 use scenario::Scenario;
 use serde_json::{Value, json};
+use simulator::History;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use simulator::History;
 
 pub(crate) use simulator::awaits_release;
 

@@ -1,6 +1,9 @@
 //! Scenarios: the items of a group, how long their runs take, and when they fail.
 
-use super::fields::{DurationMs, Frequency, Name, Period, PositiveDurationMs, Probability, RunDuration, Timestamp, ValidateVisitor};
+use super::fields::{
+    DurationMs, Frequency, Name, Period, PositiveDurationMs, Probability, RunDuration, Timestamp,
+    ValidateVisitor,
+};
 use anyhow::{Context, Result};
 use policy_host::{Duration, Instant, ItemSettings};
 use serde::{Deserialize, Deserializer};
@@ -68,7 +71,10 @@ impl Scenario {
                     .frequency
                     .or(file.frequency)
                     .map_or(Some(HOUR), |f| f.0),
-                cool_off: entry.cool_off.or(file.cool_off).map_or(0, |duration| duration.0),
+                cool_off: entry
+                    .cool_off
+                    .or(file.cool_off)
+                    .map_or(0, |duration| duration.0),
                 settings: entry.settings.as_ref().map(json),
                 run_duration: entry.duration,
                 fails: entry.fails,

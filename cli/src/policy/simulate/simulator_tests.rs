@@ -134,7 +134,10 @@ fn simulate_holds_items_for_the_retry_floor() {
         ))
     };
     // Failed, or succeeded with a long frequency: held until five minutes after the start.
-    assert_eq!(decision_times(&text("1s", 1), first_due), [0.0, 1.0, 5.0, 6.0]);
+    assert_eq!(
+        decision_times(&text("1s", 1), first_due),
+        [0.0, 1.0, 5.0, 6.0]
+    );
     let startable_or_wait = |request: &Request| {
         answer(if request.items[0].startable {
             Choice::Run(0)
@@ -168,7 +171,10 @@ fn simulate_holds_items_for_the_retry_floor() {
     };
     assert_eq!(times_with_standing(Standing::Fresh), [0.0, 1.0]);
     assert_eq!(times_with_standing(Standing::Cooling), [0.0, 1.0]);
-    assert_eq!(times_with_standing(Standing::Deferred), [0.0, 1.0, 5.0, 6.0]);
+    assert_eq!(
+        times_with_standing(Standing::Deferred),
+        [0.0, 1.0, 5.0, 6.0]
+    );
 }
 
 #[test]

@@ -146,7 +146,11 @@ fn footer(scenario: &Scenario, history: &History, metrics: &Metrics) -> Vec<Stri
         .take(MAX_STARVED)
         .map(|item| format!("starved: {}", format_starvation(scenario, item)))
         .collect();
-    if let Some(more) = starved.len().checked_sub(MAX_STARVED).filter(|more| *more > 0) {
+    if let Some(more) = starved
+        .len()
+        .checked_sub(MAX_STARVED)
+        .filter(|more| *more > 0)
+    {
         lines.push(format!("and {more} more starved"));
     }
     lines.extend(

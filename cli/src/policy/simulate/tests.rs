@@ -18,7 +18,11 @@ fn home_lab() -> (Scenario, History, Metrics) {
 fn home_lab_scenario_has_the_expected_timeline() {
     let (scenario, history, metrics) = home_lab();
     assert_eq!((history.cut_short.clone(), history.errors), (None, 0));
-    assert_eq!(history, home_lab().1, "the same seed gives the same history");
+    assert_eq!(
+        history,
+        home_lab().1,
+        "the same seed gives the same history"
+    );
     let item = |name: &str| {
         let found = metrics.items.iter().find(|item| item.name == name);
         found.unwrap_or_else(|| panic!("no {name}"))
@@ -29,10 +33,7 @@ fn home_lab_scenario_has_the_expected_timeline() {
         "{mail:?}"
     );
     assert!(photos.failed > 0 && photos.succeeded >= 5, "{photos:?}");
-    assert!(
-        nas.failed >= 3,
-        "it is retried while it is broken: {nas:?}"
-    );
+    assert!(nas.failed >= 3, "it is retried while it is broken: {nas:?}");
     assert!(nas.longest_gap_ms > 36 * 3_600_000, "{nas:?}");
     assert!(!metrics.items.iter().any(|item| item.starved));
 
@@ -64,8 +65,9 @@ fn settings_rejected_by_the_policy_are_an_error() {
         .unwrap_err()
         .to_string();
     assert!(
-        error
-            .starts_with("the policy rejected the settings of the scenario: the default policy takes no"),
+        error.starts_with(
+            "the policy rejected the settings of the scenario: the default policy takes no"
+        ),
         "{error}"
     );
 }

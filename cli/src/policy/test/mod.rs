@@ -69,8 +69,8 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
 fn test(args: &Args, built_in: &[u8]) -> Result<(String, bool)> {
     let file = args.cases.display().to_string();
     let yaml = std::fs::read_to_string(&args.cases).with_context(|| file.clone())?;
-    let cases =
-        policy_cases::parse(&yaml).map_err(|error| crate::policy::read_error::in_file(&file, &error))?;
+    let cases = policy_cases::parse(&yaml)
+        .map_err(|error| crate::policy::read_error::in_file(&file, &error))?;
     let filter = args.filter.as_deref().unwrap_or_default();
     let selected: Vec<_> = cases.iter().filter(|c| c.name.contains(filter)).collect();
     if selected.is_empty() {

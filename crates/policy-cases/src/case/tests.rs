@@ -229,7 +229,11 @@ fn nondeterministic_policy_fails() {
     let by_call = fake(|_, call| (Ok(decision(Choice::Run((call % 2) as u32))), 1));
     let failure = case("run: [a, b]").run(&by_call, 0).failure.unwrap();
     assert_eq!(failure.reason, "NotDeterministic");
-    assert!(failure.differences[0].found.contains("two different answers"));
+    assert!(
+        failure.differences[0]
+            .found
+            .contains("two different answers")
+    );
 
     let by_fuel = fake(|_, call| (Ok(decision(Choice::Run(0))), 100 + call));
     let report = case("run: a").run(&by_fuel, 0);

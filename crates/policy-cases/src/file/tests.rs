@@ -148,7 +148,11 @@ fn parse_errors_name_the_path_the_line_and_the_fix() {
             3,
             "missing field `name`",
         ),
-        (case_yaml("{items: [\"a\\nb\"]}", run), 3, "control character"),
+        (
+            case_yaml("{items: [\"a\\nb\"]}", run),
+            3,
+            "control character",
+        ),
         (case_yaml("{items: ['']}", run), 3, "0 characters"),
         (
             case_yaml("{items: [{name: a, lastSuccess: 2 hrs agoo}]}", run),
@@ -257,7 +261,11 @@ fn parse_errors_name_the_path_the_line_and_the_fix() {
             4,
             "cases[0].expect.wait: false is not supported",
         ),
-        (case_yaml(items, "{wait: 5}"), 4, "expected true for any wait"),
+        (
+            case_yaml(items, "{wait: 5}"),
+            4,
+            "expected true for any wait",
+        ),
         (case_yaml(items, "{wait: later}"), 4, "or \"none\""),
         (
             case_yaml(items, "{error: x, note: y}"),

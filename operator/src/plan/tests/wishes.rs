@@ -12,6 +12,7 @@ fn group(items: &[&str], more: serde_json::Value) -> GroupSnapshot {
         spec.extend(more.clone());
     }
     snapshot.group.spec = serde_json::from_value(spec).unwrap();
+    snapshot.items.clone_from(&snapshot.group.spec.oaat_items);
     snapshot
 }
 
@@ -32,7 +33,7 @@ fn message(plan: &Plan) -> &str {
 fn asked(snapshot: &GroupSnapshot) -> (Plan, bool) {
     let mut plan = settled(snapshot);
     let valid = valid(snapshot).unwrap_or_else(|e| panic!("{e:?}"));
-    let started = plan.free && plan_requested_item(snapshot, &valid, &mut plan);
+    let started = plan.may_start && plan_requested_item(snapshot, &valid, &mut plan);
     (plan, started)
 }
 
@@ -44,7 +45,7 @@ fn reasons(plan: &Plan) -> Vec<&'static str> {
 fn a_suspended_group_starts_nothing_and_lets_run_what_runs() {
     let snapshot = group(&["a"], json!({ "suspend": true }));
     let plan = settled(&snapshot);
-    assert!(!plan.free);
+    assert!(!plan.may_start);
     assert_eq!(plan.status.state.as_deref(), Some("Suspended"));
     assert_eq!(ready(&plan), ("False".into(), "Suspended".into()));
     assert!(
@@ -67,7 +68,7 @@ fn a_suspended_group_starts_nothing_and_lets_run_what_runs() {
     snapshot.pods.retain(|pod| pod.terminal());
     let plan = settled(&snapshot);
     assert_eq!(plan.status.items["a"].runs, Some(1));
-    assert!(!plan.free);
+    assert!(!plan.may_start);
 }
 
 #[test]
@@ -126,7 +127,7 @@ fn a_group_of_items_once_each_is_complete_when_all_have_succeeded() {
 
     item(&mut snapshot, "b", |b| b.last_success = Some(ago(1)));
     let plan = settled(&snapshot);
-    assert!(!plan.free);
+    assert!(!plan.may_start);
     assert_eq!(plan.status.state.as_deref(), Some("Complete"));
     assert_eq!(
         complete(&plan),
@@ -138,9 +139,9 @@ fn a_group_of_items_once_each_is_complete_when_all_have_succeeded() {
     // It is told once; a new item makes it go on; and without eachOnce nothing is left of it.
     snapshot.group.status = Some(plan.status);
     assert_eq!(reasons(&settled(&snapshot)), [""; 0]);
-    snapshot.group.spec.oaat_items.push("c".into());
+    snapshot.items.push("c".into());
     let plan = settled(&snapshot);
-    assert!(plan.free);
+    assert!(plan.may_start);
     assert_eq!(complete(&plan).0, "False");
     snapshot.group.spec.each_once = false;
     assert_eq!(complete(&settled(&snapshot)).0, "");
@@ -249,7 +250,7 @@ fn windows(duration: &str, running: &str) -> serde_json::Value {
 fn nothing_starts_in_a_window_and_its_end_is_looked_at() {
     let snapshot = group(&["a"], windows("10m", "Continue"));
     let plan = settled(&snapshot);
-    assert!(!plan.free);
+    assert!(!plan.may_start);
     assert_eq!(plan.status.state.as_deref(), Some("Blackout"));
     let until = Timestamp(NOW.0 - 40_000 + 600_000);
     assert_eq!(message(&plan), format!("blackout until {until} (window w)"));
@@ -259,7 +260,7 @@ fn nothing_starts_in_a_window_and_its_end_is_looked_at() {
     let plan = settled(&running(snapshot, pod("p", Phase::Running)));
     assert_eq!(plan.stop, None);
     let closed = group(&["a"], windows("30s", "Stop"));
-    assert!(settled(&closed).free);
+    assert!(settled(&closed).may_start);
     assert_eq!(
         settled(&closed).requeue_at,
         Some(Timestamp(NOW.0 - 40_000 + 86_400_000))

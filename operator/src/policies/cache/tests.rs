@@ -52,7 +52,13 @@ async fn ruled(
     read: PolicyRead,
 ) -> (String, String, String) {
     let ruled = cache
-        .select(group, Some(read), &default(), &limiter())
+        .select(
+            group,
+            &group.spec.oaat_items,
+            Some(read),
+            &default(),
+            &limiter(),
+        )
         .await;
     let (selection, policy) = ruled.unwrap();
     let (reason, message) = selection
@@ -159,7 +165,13 @@ async fn settings_that_are_not_in_force_are_never_passed_over_in_silence() {
     let (_, message, _) = ruled(&cache, &old, failed()).await;
     assert!(!message.contains("not in force"), "{message}");
     let ruled = cache
-        .select(&new, Some(failed()), &default(), &limiter())
+        .select(
+            &new,
+            &new.spec.oaat_items,
+            Some(failed()),
+            &default(),
+            &limiter(),
+        )
         .await;
     let (selection, _) = ruled.unwrap();
     assert_eq!(selection.settings, r#"{"a":1}"#);
@@ -171,7 +183,7 @@ async fn a_refusal_in_words_is_remembered_and_a_deadline_is_not() {
     let refused = hostile(&host(), "validate-err");
     let (reason, ..) = ruled(&cache, &group, loaded(&refused)).await;
     assert_eq!(reason, "SettingsRejected");
-    assert!(cache.settled(&group, Some(&loaded(&refused))));
+    assert!(cache.settled(&group, &group.spec.oaat_items, Some(&loaded(&refused))));
     let slow = Host::new(Limits {
         fuel: u64::MAX / 2,
         deadline: Duration::from_millis(1),
@@ -179,13 +191,15 @@ async fn a_refusal_in_words_is_remembered_and_a_deadline_is_not() {
     });
     let endless = hostile(&slow.unwrap(), "validate-loop");
     let read = Some(loaded(&endless));
-    let ruled = cache.select(&group, read, &default(), &limiter()).await;
+    let ruled = cache
+        .select(&group, &group.spec.oaat_items, read, &default(), &limiter())
+        .await;
     let problem = ruled.unwrap().0.problem.unwrap();
     assert_eq!(
         (problem.reason, problem.passing),
         ("SettingsRejected", true)
     );
-    assert!(!cache.settled(&group, Some(&loaded(&endless))));
+    assert!(!cache.settled(&group, &group.spec.oaat_items, Some(&loaded(&endless))));
 }
 
 #[tokio::test]
@@ -195,7 +209,9 @@ async fn settings_wait_while_others_are_evaluated() {
     let other = ObjectRef::new("other").within("n");
     let held = [limiter.acquire(&other), limiter.acquire(&other)];
     let read = Some(loaded(&policy));
-    let ruled = cache.select(&group, read, &default(), &limiter).await;
+    let ruled = cache
+        .select(&group, &group.spec.oaat_items, read, &default(), &limiter)
+        .await;
     assert!(ruled.is_none());
     drop(held);
 }
@@ -211,7 +227,13 @@ async fn a_policy_that_was_dropped_from_memory_decides_no_more() {
     drop(policy);
     let loading = PolicyRead::Loading(Timestamp(0));
     let ruled = cache
-        .select(&group, Some(loading), &default(), &limiter())
+        .select(
+            &group,
+            &group.spec.oaat_items,
+            Some(loading),
+            &default(),
+            &limiter(),
+        )
         .await;
     assert!(ruled.unwrap().1.is_none());
 }
@@ -222,7 +244,9 @@ async fn a_group_without_a_policy_of_its_own_goes_by_the_default() {
     ruled(&cache, &group(json!({})), loaded(&variant(1))).await;
     let mut plain = group(json!({}));
     plain.spec.policy = None;
-    let ruled = cache.select(&plain, None, &default(), &limiter()).await;
+    let ruled = cache
+        .select(&plain, &plain.spec.oaat_items, None, &default(), &limiter())
+        .await;
     let (selection, policy) = ruled.unwrap();
     assert_eq!(
         (selection.problem, selection.on_error),

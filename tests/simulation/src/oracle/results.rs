@@ -51,7 +51,8 @@ impl World {
             return wrongly(format!("pod {name} succeeded, and {record} denies it"));
         }
         // Which came first is seen by clocks of whole seconds.
-        if let (true, Some(asked), Some((_, ended))) = (succeeded, truth.deleted_while_running, truth.ended)
+        if let (true, Some(asked), Some((_, ended))) =
+            (succeeded, truth.deleted_while_running, truth.ended)
             && ended > asked + 2000
             && truth.clock == 0
         {

@@ -1,11 +1,11 @@
-//! How a rest grows: rows, and what holds for all settings.
+//! Tests backoff delays with examples and properties.
 
 use policy_backoff::Backoff;
 use proptest::prelude::*;
 
 const MINUTE: u64 = 60_000;
 
-/// From a minute to an hour, without jitter.
+/// Returns a backoff from a minute to an hour, without jitter.
 fn backoff(factor: f64) -> Backoff {
     Backoff {
         base: MINUTE,
@@ -16,7 +16,7 @@ fn backoff(factor: f64) -> Backoff {
 }
 
 #[test]
-fn a_rest_grows_by_the_factor_up_to_max() {
+fn delay_grows_by_the_factor_up_to_max() {
     // factor, failures, minutes
     let cases = [
         (2.0, 0, 0.0),
@@ -33,35 +33,35 @@ fn a_rest_grows_by_the_factor_up_to_max() {
         (f64::MAX, 3, 60.0),
     ];
     for (factor, failures, minutes) in cases {
-        let rest = backoff(factor).rest(failures);
-        assert_eq!(rest as f64 / MINUTE as f64, minutes, "{factor} {failures}");
+        let delay = backoff(factor).delay(failures);
+        assert_eq!(delay as f64 / MINUTE as f64, minutes, "{factor} {failures}");
     }
 }
 
 #[test]
-fn without_a_base_there_is_no_rest() {
+fn delay_is_zero_if_base_is_zero() {
     let none = Backoff {
         base: 0,
         ..backoff(f64::MAX)
     };
-    assert_eq!(none.rest(u32::MAX), 0);
+    assert_eq!(none.delay(u32::MAX), 0);
 }
 
 #[test]
-fn jitter_belongs_to_the_failure() {
+fn jitter_depends_only_on_the_failure() {
     let jittery = Backoff {
         jitter: 0.5,
         ..backoff(2.0)
     };
-    let rest = jittery.rest_of("a", 3, 1000);
-    assert_eq!(rest, jittery.rest_of("a", 3, 1000));
+    let delay = jittery.jittered_delay("a", 3, 1000);
+    assert_eq!(delay, jittery.jittered_delay("a", 3, 1000));
     for (name, failures, at) in [("b", 3, 1000), ("a", 4, 1000), ("a", 3, 1001)] {
-        assert_ne!(rest, jittery.rest_of(name, failures, at));
+        assert_ne!(delay, jittery.jittered_delay(name, failures, at));
     }
 }
 
 #[test]
-fn jitter_moves_rests_over_the_whole_range() {
+fn jitter_spreads_delays_over_the_whole_range() {
     let jittery = Backoff {
         jitter: 0.5,
         ..backoff(2.0)
@@ -69,29 +69,28 @@ fn jitter_moves_rests_over_the_whole_range() {
     let mut tenths = [0_u32; 10];
     for at in 0..10_000 {
         // From 2 to 6 minutes.
-        let rest = jittery.rest_of("a", 3, at) - 2 * MINUTE;
-        tenths[(rest * 10 / (4 * MINUTE)) as usize] += 1;
+        let delay = jittery.jittered_delay("a", 3, at) - 2 * MINUTE;
+        tenths[(delay * 10 / (4 * MINUTE)) as usize] += 1;
     }
-    // 1,000 expected each, standard deviation 30: six of them.
+    // The mean is 1,000 and the standard deviation is 30. Allows six of them.
     for count in tenths {
         assert!((820..=1180).contains(&count), "{tenths:?}");
     }
 }
 
-/// What these failures get in this release, for ever: a rest that has begun ends when
-/// it was said to end, whatever release decides then.
+/// Pins the jitter: an update of the policy must not change the end of a backoff that has begun.
 #[test]
-fn the_jitter_does_not_change_between_releases() {
+fn jitter_is_the_same_in_every_release() {
     let jittery = Backoff {
         jitter: 0.5,
         ..backoff(2.0)
     };
-    let rests = [("a", 1, 0), ("a", 2, 0), ("ü/1", 3, 1_800_000_000_000)]
-        .map(|(name, failures, at)| jittery.rest_of(name, failures, at));
-    assert_eq!(rests, RESTS);
+    let delays = [("a", 1, 0), ("a", 2, 0), ("ü/1", 3, 1_800_000_000_000)]
+        .map(|(name, failures, at)| jittery.jittered_delay(name, failures, at));
+    assert_eq!(delays, DELAYS);
 }
 
-const RESTS: [u64; 3] = [57_695, 140_956, 215_761];
+const DELAYS: [u64; 3] = [57_695, 140_956, 215_761];
 
 prop_compose! {
     fn any_backoff()(
@@ -110,33 +109,33 @@ fn failures() -> impl Strategy<Value = u32> {
 
 proptest! {
     #[test]
-    fn one_failure_more_never_rests_for_less(backoff in any_backoff(), failures in failures()) {
-        let more = backoff.rest(failures.saturating_add(1));
-        prop_assert!(backoff.rest(failures) <= more);
+    fn delay_is_monotonic(backoff in any_backoff(), failures in failures()) {
+        let more = backoff.delay(failures.saturating_add(1));
+        prop_assert!(backoff.delay(failures) <= more);
         prop_assert!(more <= backoff.max);
     }
 
     #[test]
-    fn a_rest_lies_between_base_less_jitter_and_max(
+    fn jittered_delay_is_between_reduced_base_and_max(
         backoff in any_backoff(),
         failures in failures(),
         at in any::<i64>(),
     ) {
-        let rest = backoff.rest_of("a", failures, at);
-        prop_assert!(rest <= backoff.max);
-        // An f64 has 53 bits, a duration 64; and no part of a millisecond is kept.
+        let delay = backoff.jittered_delay("a", failures, at);
+        prop_assert!(delay <= backoff.max);
+        // Allows for the precision of an f64 and for rounding to milliseconds.
         let least = backoff.base as f64 * (1.0 - backoff.jitter);
-        prop_assert!(rest as f64 >= least * (1.0 - 1e-15) - 1.0, "{} < {}", rest, least);
+        prop_assert!(delay as f64 >= least * (1.0 - 1e-15) - 1.0, "{} < {}", delay, least);
     }
 
     #[test]
-    fn jitter_moves_a_rest_by_its_part_at_most(
+    fn jitter_changes_a_delay_by_at_most_its_fraction(
         jitter in 0.0..=1.0,
         failures in 1_u32..6,
         at in any::<i64>(),
     ) {
-        let plain = backoff(2.0).rest(failures) as f64;
-        let moved = Backoff { jitter, ..backoff(2.0) }.rest_of("a", failures, at) as f64;
+        let plain = backoff(2.0).delay(failures) as f64;
+        let moved = Backoff { jitter, ..backoff(2.0) }.jittered_delay("a", failures, at) as f64;
         prop_assert!((moved - plain).abs() <= plain * jitter + 1.0, "{} {}", plain, moved);
     }
 }

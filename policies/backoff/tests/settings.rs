@@ -1,4 +1,4 @@
-//! Settings: what they mean, and what is said of bad ones.
+//! Tests defaults, overrides, and error messages of settings.
 
 use policy_backoff::{Backoff, Settings, select, validate};
 use policy_sdk::{Item, ItemSettings, Request};
@@ -6,11 +6,11 @@ use policy_sdk::{Item, ItemSettings, Request};
 const MINUTE: u64 = 60_000;
 
 fn of_group(json: &str) -> Result<Backoff, String> {
-    Settings::of_group(json)?.in_force("b", None)
+    Settings::of_group(json)?.effective("b", None)
 }
 
 #[test]
-fn what_is_not_given_has_a_default_that_gives_way() {
+fn defaults_adjust_to_the_other_setting() {
     let minutes = |base, max| Backoff {
         base: base * MINUTE,
         factor: 2.0,
@@ -39,8 +39,8 @@ fn what_is_not_given_has_a_default_that_gives_way() {
 }
 
 #[test]
-fn an_items_settings_lie_over_those_of_its_group() {
-    let item = |json| Settings::of_group(r#"{"base": "5m", "factor": 3}"#)?.in_force("b", json);
+fn item_settings_override_group_settings() {
+    let item = |json| Settings::of_group(r#"{"base": "5m", "factor": 3}"#)?.effective("b", json);
     let group = Backoff {
         base: 5 * MINUTE,
         factor: 3.0,
@@ -62,15 +62,15 @@ fn an_items_settings_lie_over_those_of_its_group() {
 }
 
 #[test]
-fn bad_settings_of_a_group_are_refused_although_each_item_has_its_own() {
+fn invalid_group_settings_are_rejected_even_if_items_override_them() {
     let mut request = Request::at(0).with(Item::named("b"));
     request.settings = r#"{"base": "5m", "max": "1m"}"#.into();
     request.items[0].settings = Some(r#"{"max": "1h"}"#.into());
     assert!(select(&request).is_err());
 }
 
-/// Settings, and what is said of them.
-const BAD: [(&str, &str); 14] = [
+/// Invalid settings and their error messages.
+const INVALID: [(&str, &str); 14] = [
     (
         "[]",
         r#"the settings are []; they must be a JSON object, such as {"base": "1m"}"#,
@@ -81,7 +81,7 @@ const BAD: [(&str, &str); 14] = [
     ),
     (
         r#"{"bse": "1m"}"#,
-        r#"the setting "bse" is unknown and was given "1m"; the settings are base, factor, max and jitter"#,
+        r#"unknown setting "bse" with the value "1m"; the settings are base, factor, max, and jitter"#,
     ),
     (
         r#"{"base": 60}"#,
@@ -89,11 +89,11 @@ const BAD: [(&str, &str); 14] = [
     ),
     (
         r#"{"base": "60"}"#,
-        r#"base is "60", which is no duration (time unit needed, for example 60sec or 60ms); write it like 30s, 5m or 1h 30m"#,
+        r#"base is "60", which is not a duration (time unit needed, for example 60sec or 60ms); use for example 30s, 5m, or 1h 30m"#,
     ),
     (
         r#"{"base": "-1m"}"#,
-        r#"base is "-1m", which is no duration (expected number at 0); write it like 30s, 5m or 1h 30m"#,
+        r#"base is "-1m", which is not a duration (expected number at 0); use for example 30s, 5m, or 1h 30m"#,
     ),
     (
         r#"{"max": "101years"}"#,
@@ -130,35 +130,35 @@ const BAD: [(&str, &str); 14] = [
 ];
 
 #[test]
-fn bad_settings_are_refused_with_the_way_out() {
-    for (json, words) in BAD {
-        assert_eq!(validate(json, &[]), Err(words.to_owned()), "{json}");
+fn invalid_settings_are_rejected_with_the_fix() {
+    for (json, message) in INVALID {
+        assert_eq!(validate(json, &[]), Err(message.to_owned()), "{json}");
     }
 }
 
 #[test]
-fn bad_settings_of_an_item_name_the_item() {
-    for (json, words) in BAD {
+fn invalid_item_settings_name_the_item() {
+    for (json, message) in INVALID {
         let name = "b".to_owned();
         let settings = json.to_owned();
-        let refused = validate("{}", &[ItemSettings { name, settings }]).unwrap_err();
-        assert_eq!(refused.replace(r#" of item "b""#, ""), words, "{json}");
-        assert_ne!(refused, words, "{json}");
+        let rejected = validate("{}", &[ItemSettings { name, settings }]).unwrap_err();
+        assert_eq!(rejected.replace(r#" of item "b""#, ""), message, "{json}");
+        assert_ne!(rejected, message, "{json}");
     }
 }
 
 #[test]
-fn a_decision_says_of_bad_settings_what_validate_says() {
-    for (json, words) in BAD {
+fn select_returns_the_message_of_validate() {
+    for (json, message) in INVALID {
         let mut request = Request::at(0).with(Item::named("b"));
         request.settings = json.to_owned();
-        assert_eq!(select(&request), Err(words.to_owned()), "{json}");
+        assert_eq!(select(&request), Err(message.to_owned()), "{json}");
 
         let mut request = Request::at(0).with(Item::named("b"));
         request.items[0].settings = Some(json.to_owned());
         let name = "b".to_owned();
         let settings = json.to_owned();
-        let refused = validate("{}", &[ItemSettings { name, settings }]);
-        assert_eq!(select(&request).map(|_| ()), refused, "{json}");
+        let rejected = validate("{}", &[ItemSettings { name, settings }]);
+        assert_eq!(select(&request).map(|_| ()), rejected, "{json}");
     }
 }
