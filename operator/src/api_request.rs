@@ -1,4 +1,4 @@
-//! Bounds requests to the API server in time, and classifies their errors.
+//! Timeouts for requests to the API server, and the classification of their errors.
 
 use crate::cluster::ClusterError;
 use oaat_api::text;
@@ -7,15 +7,15 @@ use std::time::Duration;
 /// The maximum time of a request.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Waits for a response of the API server, for a limited time.
+/// Waits for the response to a request for at most 15 seconds.
 ///
 /// # Errors
-/// The class of the error ([`classify_error`]).
+/// If the request fails or times out; see [`classify_error`].
 pub(crate) async fn with_timeout<T>(
     request: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, ClusterError> {
     match tokio::time::timeout(TIMEOUT, request).await {
-        Ok(Ok(answer)) => Ok(answer),
+        Ok(Ok(response)) => Ok(response),
         Ok(Err(error)) => Err(classify_error(error)),
         Err(_) => Err(ClusterError::Unavailable(format!(
             "no answer within {} seconds",
@@ -42,27 +42,28 @@ pub(crate) fn classify_error(error: kube::Error) -> ClusterError {
     }
     let message = text::clean(&status.message, text::MESSAGE);
     match status.code {
-        // Any other 404 comes from something between us and the API server, and says nothing
-        // about the object.
+        // Any other 404 comes from a proxy in front of the API server, and says nothing about the
+        // object.
         404 if status.reason == "NotFound" => ClusterError::NotFound,
         409 => ClusterError::Conflict(message),
-        // A quota that was made a moment ago: the server does not know yet.
+        // The quota was just created, and its status is not known yet.
         403 if status.message.contains("status unknown for quota") => {
             ClusterError::Unavailable(message)
         }
-        // An admission plugin that has not yet seen what it judges by.
+        // An admission plugin has not read yet what it needs.
         403 if status.message.ends_with("not yet ready to handle request") => {
             ClusterError::Unavailable(message)
         }
-        // The operator itself has not the right, as with an API server that has just been started
-        // and knows no roles yet: that is about the operator and never about the object.
+        // The operator lacks a permission, for example because an API server that has just started
+        // has not read the roles yet. This concerns the operator, never the object.
         403 if unauthorized(&status.message) => ClusterError::Unavailable(message),
         code @ (400 | 403 | 413 | 422) => ClusterError::Rejected { code, message },
         code => ClusterError::Unavailable(format!("{message} ({code})")),
     }
 }
 
-/// Whether a 403 comes from the authorizer: admission names the object, and not who asked.
+/// Returns whether a 403 comes from the authorizer. Its message names the user; the message of an
+/// admission plugin names only the object.
 fn unauthorized(message: &str) -> bool {
     message.contains("is forbidden: User \"") && message.contains("\" cannot ")
 }

@@ -2,8 +2,8 @@
 //! objects.
 //!
 //! An object may have megabytes, and takes several times its size once decoded. Small responses are
-//! read at once. To read the rest of a large response, a reconcile waits for one of a few permits,
-//! which limits the sum over all reconciles.
+//! read immediately. To read the rest of a large response, a reconcile waits for one of a few
+//! permits, which limits the sum over all reconciles.
 
 use crate::api_request::with_timeout;
 use crate::cluster::ClusterError;
@@ -30,7 +30,7 @@ const DECODED: usize = 24 << 20;
 /// The maximum number of large objects in memory.
 const LARGE: usize = 3;
 /// The approximate time of a reconcile with a large response, which is charged to its namespace.
-const CYCLE: Duration = Duration::from_millis(50);
+const RECONCILE: Duration = Duration::from_millis(50);
 /// The maximum bytes of one object. etcd accepts 1.5 MiB, which JSON escapes can expand.
 const OBJECT: u64 = 12 << 20;
 /// The maximum bytes of a list that is read in one piece: about 500 ordinary pods.
@@ -57,7 +57,7 @@ pub struct BoundedReader {
 }
 
 impl BoundedReader {
-    /// Creates a reader that uses a client.
+    /// Creates a reader with a new set of permits.
     pub fn new(client: Client) -> Self {
         Self {
             client,
@@ -82,7 +82,7 @@ impl BoundedReader {
     /// Reads one object. Holds the permit for a large one.
     ///
     /// # Errors
-    /// As any request.
+    /// As for any request to the API server.
     pub async fn object<K>(
         &self,
         namespace: &str,
@@ -94,11 +94,11 @@ impl BoundedReader {
         let request = ApiRequest::new(K::url_path(&(), Some(namespace)))
             .get(name, &GetParams::default())
             .map_err(|error| ClusterError::Unavailable(error.to_string()))?;
-        let (text, mut permit) = self.answer(namespace, request, OBJECT).await?;
+        let (text, mut permit) = self.response(namespace, request, OBJECT).await?;
         let size = decoded_size(text.as_deref().unwrap_or_default());
         if size > SMALL_DECODED && permit.is_none() && self.held().is_none() {
             let mut acquired = self.permits.acquire(namespace).await;
-            acquired.charge(CYCLE);
+            acquired.charge(RECONCILE);
             permit = Some(acquired);
         }
         if permit.is_some() {
@@ -106,7 +106,7 @@ impl BoundedReader {
         }
         let Some(text) = text else {
             return Err(ClusterError::Unavailable(format!(
-                "{} {name} has more than {} MiB",
+                "{} {name} is larger than {} MiB",
                 K::kind(&()),
                 OBJECT >> 20
             )));
@@ -125,7 +125,7 @@ impl BoundedReader {
     /// Passes each page of a list to `each`: one page, unless the list is very large.
     ///
     /// # Errors
-    /// As any request, and those of `each`.
+    /// As for any request to the API server, and the errors of `each`.
     pub async fn list<K>(
         &self,
         namespace: &str,
@@ -140,17 +140,17 @@ impl BoundedReader {
             let request = ApiRequest::new(K::url_path(&(), Some(namespace)))
                 .list(&params)
                 .map_err(|error| ClusterError::Unavailable(error.to_string()))?;
-            let most = if params.limit == Some(1) {
+            let max = if params.limit == Some(1) {
                 OBJECT
             } else {
                 LIST
             };
-            let (text, _permit) = self.answer(namespace, request, most).await?;
+            let (text, _permit) = self.response(namespace, request, max).await?;
             let Some(text) = text else {
                 match params.limit {
                     Some(1) => {
                         return Err(ClusterError::Unavailable(format!(
-                            "a {} with the label {labels} has more than {} MiB",
+                            "a {} with the label {labels} is larger than {} MiB",
                             K::kind(&()),
                             OBJECT >> 20
                         )));
@@ -159,8 +159,9 @@ impl BoundedReader {
                 }
                 continue;
             };
-            let list: ObjectList<K> = serde_json::from_slice(&text)
-                .map_err(|error| ClusterError::Unavailable(format!("a list: {error}")))?;
+            let list: ObjectList<K> = serde_json::from_slice(&text).map_err(|error| {
+                ClusterError::Unavailable(format!("failed to decode a list: {error}"))
+            })?;
             params.continue_token = list.metadata.continue_.filter(|token| !token.is_empty());
             each(list.items)?;
             if params.continue_token.is_none() {
@@ -169,37 +170,39 @@ impl BoundedReader {
         }
     }
 
-    /// Returns a response's bytes, if there are at most `most`, and the permit for them.
-    async fn answer(
+    /// Returns the bytes of a response, unless there are more than `max`, and the permit for them.
+    async fn response(
         &self,
         namespace: &str,
         request: http::Request<Vec<u8>>,
-        most: u64,
+        max: u64,
     ) -> Result<(Option<Vec<u8>>, Option<Permit>), ClusterError> {
         let holds = self.held().is_some();
         let mut permit = None;
         loop {
             let attempt = async {
                 let body = self.client.request_stream(request.clone()).await?;
-                let may = || {
+                let may_continue = || {
                     if !holds && permit.is_none() {
                         permit = self.permits.try_acquire(namespace);
                     }
                     holds || permit.is_some()
                 };
-                read(body, most, may).await.map_err(kube::Error::ReadEvents)
+                read(body, max, may_continue)
+                    .await
+                    .map_err(kube::Error::ReadEvents)
             };
             match with_timeout(attempt).await? {
                 Part::Whole(bytes) => {
                     if let Some(permit) = &mut permit {
-                        permit.charge(CYCLE);
+                        permit.charge(RECONCILE);
                     }
                     return Ok((Some(bytes), permit));
                 }
                 Part::TooLarge => return Ok((None, permit)),
-                // No connection is held during the wait, and the wait is not the API server's
-                // fault.
-                Part::NotNow => permit = Some(self.permits.acquire(namespace).await),
+                // The connection is closed during the wait, and the wait does not count against the
+                // timeout of the request.
+                Part::NeedsPermit => permit = Some(self.permits.acquire(namespace).await),
             }
         }
     }
@@ -212,14 +215,14 @@ enum Part {
     /// The response is larger than the maximum.
     TooLarge,
     /// The response is large, and no permit is free.
-    NotNow,
+    NeedsPermit,
 }
 
-/// Reads up to `most` bytes. Reads more than [`SMALL`] only if `may` returns true.
+/// Reads up to `max` bytes. Reads more than [`SMALL`] only if `may_continue` returns true.
 async fn read(
     body: impl AsyncRead,
-    most: u64,
-    may: impl FnOnce() -> bool,
+    max: u64,
+    may_continue: impl FnOnce() -> bool,
 ) -> std::io::Result<Part> {
     futures::pin_mut!(body);
     let mut bytes = Vec::new();
@@ -227,10 +230,10 @@ async fn read(
     if (small as u64) < SMALL {
         return Ok(Part::Whole(bytes));
     }
-    if !may() {
-        return Ok(Part::NotNow);
+    if !may_continue() {
+        return Ok(Part::NeedsPermit);
     }
-    let rest = most.saturating_sub(SMALL);
+    let rest = max.saturating_sub(SMALL);
     let more = body.take(rest + 1).read_to_end(&mut bytes).await?;
     if more as u64 > rest {
         return Ok(Part::TooLarge);
@@ -253,8 +256,9 @@ fn decode<K: DeserializeOwned>(json: &[u8]) -> Result<Result<K, Undecodable>, Cl
 }
 
 fn undecodable<K>(json: &[u8], error: String) -> Result<Undecodable, ClusterError> {
-    let Watched { metadata, .. } = serde_json::from_slice::<Watched<K>>(json)
-        .map_err(|error| ClusterError::Unavailable(format!("not an object: {error}")))?;
+    let Watched { metadata, .. } = serde_json::from_slice::<Watched<K>>(json).map_err(|error| {
+        ClusterError::Unavailable(format!("failed to decode an object: {error}"))
+    })?;
     Ok(Undecodable { error, metadata })
 }
 
@@ -278,19 +282,20 @@ mod tests {
     use oaat_api::validate::MAX_ITEMS;
     use serde_json::json;
 
-    async fn reads(len: u64, may: bool) -> (Part, bool) {
+    /// Returns the part that is read, and whether a permit was requested.
+    async fn part(len: u64, may_continue: bool) -> (Part, bool) {
         let body = Cursor::new(vec![b'x'; usize::try_from(len).unwrap()]);
-        let mut asked = false;
-        let ask = || {
-            asked = true;
-            may
+        let mut requested = false;
+        let request = || {
+            requested = true;
+            may_continue
         };
-        let part = read(body, LIST, ask).await.unwrap();
-        (part, asked)
+        let part = read(body, LIST, request).await.unwrap();
+        (part, requested)
     }
 
     #[test]
-    fn free_form_fields_count_many_times_their_size() {
+    fn decoded_size_of_free_form_fields_is_many_times_their_size() {
         let maps = json!({ "a": vec![json!({ "b": 0 }); 1000] }).to_string();
         assert!(maps.len() < 10_000 && decoded_size(maps.as_bytes()) > 700_000);
         let text = json!({ "a": "x".repeat(10_000) }).to_string();
@@ -298,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_of_the_maximum_size_is_decoded() {
+    fn group_of_the_maximum_size_is_decoded() {
         let per_item = |value: serde_json::Value| -> serde_json::Map<_, _> {
             (0..MAX_ITEMS)
                 .map(|n| (format!("{n:060}"), value.clone()))
@@ -327,10 +332,10 @@ mod tests {
     #[tokio::test]
     async fn large_responses_take_a_permit_and_too_large_ones_are_rejected() {
         let whole = |len: u64| Part::Whole(vec![b'x'; usize::try_from(len).unwrap()]);
-        assert_eq!(reads(0, false).await, (whole(0), false));
-        assert_eq!(reads(SMALL - 1, false).await, (whole(SMALL - 1), false));
-        assert_eq!(reads(SMALL, false).await, (Part::NotNow, true));
-        assert_eq!(reads(LIST, true).await, (whole(LIST), true));
-        assert_eq!(reads(LIST + 1, true).await, (Part::TooLarge, true));
+        assert_eq!(part(0, false).await, (whole(0), false));
+        assert_eq!(part(SMALL - 1, false).await, (whole(SMALL - 1), false));
+        assert_eq!(part(SMALL, false).await, (Part::NeedsPermit, true));
+        assert_eq!(part(LIST, true).await, (whole(LIST), true));
+        assert_eq!(part(LIST + 1, true).await, (Part::TooLarge, true));
     }
 }

@@ -1,9 +1,7 @@
-//! The way to the API server: a client whose every request comes to an end, in one way or
-//! another.
+//! The client for the API server, with a timeout for every request.
 //!
-//! Networks lose things without a word: a connection whose other end is gone looks like one on
-//! which nothing happens. Whoever waits for an answer there waits for ever, and an operator that
-//! does looks healthy and does nothing.
+//! A connection whose other end is gone looks like an idle one. Without timeouts, an operator that
+//! waits for a response on such a connection appears healthy but is stuck indefinitely.
 
 use crate::metrics::Metrics;
 use anyhow::Context;
@@ -21,55 +19,55 @@ use tower::util::MapRequestLayer;
 use tower::{BoxError, Service, ServiceBuilder};
 use tracing::{info, warn};
 
-/// A connection on which nothing came for so long is asked whether anybody is there …
-const PROBE_AFTER: Duration = Duration::from_secs(20);
-/// … so often …
-const PROBES: u32 = 3;
-/// … and after each time this is waited for.
-const PROBE_EVERY: Duration = Duration::from_secs(10);
-/// Longest wait for an answer about the version, which costs the server nothing.
-const VERSION: Duration = Duration::from_secs(5);
+/// The idle time before the first TCP keepalive probe.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(20);
+/// The number of unanswered keepalive probes after which a connection is closed.
+const KEEPALIVE_PROBES: u32 = 3;
+/// The time between two keepalive probes.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// The timeout for a request for the version, which is cheap for the server.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long to wait for the next sign of life. Not for the whole of an answer: that may be a
-/// large list on a slow line.
+/// The maximum time without data from the server. The length of a whole response is not limited,
+/// because it may be a large list on a slow connection.
 #[derive(Clone, Copy, Debug)]
-struct Limits {
-    /// For the beginning of any answer, and for each part of one that is no watch.
-    answer: Duration,
-    /// For the next event of a watch. Without one the server ends the watch when the client has
-    /// asked for, which is after 290 seconds.
+struct Timeouts {
+    /// The timeout for the start of a response, and for each further part unless it is a watch.
+    response: Duration,
+    /// The timeout for the next event of a watch. The client requests that the server ends a watch
+    /// after 290 seconds, so a longer silence means that the connection is lost.
     watch: Duration,
 }
 
-const LIMITS: Limits = Limits {
-    answer: Duration::from_secs(30),
+const TIMEOUTS: Timeouts = Timeouts {
+    response: Duration::from_secs(30),
     watch: Duration::from_secs(300),
 };
 
-/// A client as kubectl would make it, with every request counted.
+/// Creates a client from the same configuration as kubectl. Counts every request in `metrics`.
 ///
-/// Put together by hand for three reasons: kube's own leaves Nagle's algorithm on, under
-/// which a request whose head and body leave in two packets waits 40 ms for an
-/// acknowledgement; it repeats writes, where a write whose answer is lost must be looked
-/// into; and it waits almost five minutes for any answer.
+/// The client of `kube` is not used as it comes, for three reasons. It leaves Nagle's algorithm on,
+/// so a request whose head and body are sent in two packets waits 40 ms for an acknowledgement. It
+/// repeats writes, but after a write whose response is lost, the operator must read the object
+/// again. It waits almost five minutes for any response.
 ///
 /// # Errors
-/// When there is no access to a cluster.
+/// If there is no valid configuration for a cluster.
 pub async fn connect(metrics: Arc<Metrics>) -> anyhow::Result<Client> {
     let config = Config::infer().await.context(
-        "no access to a cluster: KUBECONFIG, ~/.kube/config and the service account of a pod \
-         were tried",
+        "no cluster configuration found: set KUBECONFIG, create ~/.kube/config, or run in a pod \
+         with a service account",
     )?;
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(config.connect_timeout);
-    tcp.set_keepalive(Some(PROBE_AFTER));
-    tcp.set_keepalive_interval(Some(PROBE_EVERY));
-    tcp.set_keepalive_retries(Some(PROBES));
-    // The same for what was sent and is not acknowledged.
+    tcp.set_keepalive(Some(KEEPALIVE_TIME));
+    tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+    tcp.set_keepalive_retries(Some(KEEPALIVE_PROBES));
+    // The same limit for data that was sent and is not acknowledged.
     #[cfg(target_os = "linux")]
-    tcp.set_tcp_user_timeout(Some(PROBE_AFTER + PROBE_EVERY * PROBES));
+    tcp.set_tcp_user_timeout(Some(KEEPALIVE_TIME + KEEPALIVE_INTERVAL * KEEPALIVE_PROBES));
     let tls = config.rustls_https_connector_with_connector(tcp)?;
     let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(tls);
     let count = MapRequestLayer::new(move |request: http::Request<Body>| {
@@ -82,45 +80,47 @@ pub async fn connect(metrics: Arc<Metrics>) -> anyhow::Result<Client> {
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
-        .service(Limited {
+        .service(WithTimeouts {
             inner: http,
-            limits: LIMITS,
+            timeouts: TIMEOUTS,
         });
     Ok(Client::new(service, config.default_namespace))
 }
 
-/// Returns once the API server answers.
+/// Waits until the API server responds.
 pub async fn answering(client: &Client) {
-    let mut wait = Duration::from_millis(100);
+    let mut backoff = Duration::from_millis(100);
     loop {
-        let error = match timeout(VERSION, client.apiserver_version()).await {
+        let error = match timeout(VERSION_TIMEOUT, client.apiserver_version()).await {
             Ok(Ok(version)) => {
-                info!(kubernetes = version.git_version, "the API server answers");
+                info!(
+                    kubernetes = version.git_version,
+                    "connected to the API server"
+                );
                 return;
             }
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {VERSION:?}"),
+            Err(_) => format!("no response within {VERSION_TIMEOUT:?}"),
         };
         warn!(
             error,
-            "the API server does not answer; trying again in {wait:?}"
+            "the API server does not respond; retrying in {backoff:?}"
         );
-        sleep(wait).await;
-        wait = (wait * 2).min(Duration::from_secs(5));
+        sleep(backoff).await;
+        backoff = (backoff * 2).min(Duration::from_secs(5));
     }
 }
 
-/// Requests, and how long to wait for signs of life.
+/// A service that limits the time without data from the server.
 #[derive(Clone)]
-struct Limited<S> {
+struct WithTimeouts<S> {
     inner: S,
-    limits: Limits,
+    timeouts: Timeouts,
 }
 
-/// What happens to a request of which nothing more is heard.
-fn silence(limit: Duration) -> BoxError {
+fn timeout_error(limit: Duration) -> BoxError {
     format!(
-        "nothing came from the API server for {} seconds",
+        "no data from the API server for {} seconds",
         limit.as_secs()
     )
     .into()
@@ -131,13 +131,13 @@ fn is_watch(uri: &http::Uri) -> bool {
     pairs.any(|pair| matches!(pair, "watch=true" | "watch=1"))
 }
 
-impl<S, A, B> Service<http::Request<A>> for Limited<S>
+impl<S, A, B> Service<http::Request<A>> for WithTimeouts<S>
 where
     S: Service<http::Request<A>, Response = http::Response<B>>,
     S::Future: Send + 'static,
     S::Error: Into<BoxError>,
 {
-    type Response = http::Response<LimitedBody<B>>;
+    type Response = http::Response<BodyWithTimeout<B>>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
@@ -146,35 +146,35 @@ where
     }
 
     fn call(&mut self, request: http::Request<A>) -> Self::Future {
-        let Limits { answer, watch } = self.limits;
-        let between = if is_watch(request.uri()) {
+        let Timeouts { response, watch } = self.timeouts;
+        let limit = if is_watch(request.uri()) {
             watch
         } else {
-            answer
+            response
         };
         let call = self.inner.call(request);
         Box::pin(async move {
-            match timeout(answer, call).await {
-                Ok(Ok(response)) => Ok(response.map(|body| LimitedBody {
+            match timeout(response, call).await {
+                Ok(Ok(response)) => Ok(response.map(|body| BodyWithTimeout {
                     body,
-                    limit: between,
-                    silent: Box::pin(sleep(between)),
+                    limit,
+                    deadline: Box::pin(sleep(limit)),
                 })),
                 Ok(Err(error)) => Err(error.into()),
-                Err(_) => Err(silence(answer)),
+                Err(_) => Err(timeout_error(response)),
             }
         })
     }
 }
 
-/// A body that fails when its next part takes too long.
-struct LimitedBody<B> {
+/// A body that fails if its next part takes too long.
+struct BodyWithTimeout<B> {
     body: B,
     limit: Duration,
-    silent: Pin<Box<Sleep>>,
+    deadline: Pin<Box<Sleep>>,
 }
 
-impl<B> HttpBody for LimitedBody<B>
+impl<B> HttpBody for BodyWithTimeout<B>
 where
     B: HttpBody + Unpin,
     B::Error: Into<BoxError>,
@@ -189,11 +189,11 @@ where
         let this = &mut *self;
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
             let next = Instant::now() + this.limit;
-            this.silent.as_mut().reset(next);
+            this.deadline.as_mut().reset(next);
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        ready!(this.silent.as_mut().poll(context));
-        Poll::Ready(Some(Err(silence(this.limit))))
+        ready!(this.deadline.as_mut().poll(context));
+        Poll::Ready(Some(Err(timeout_error(this.limit))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -225,8 +225,9 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(20);
     const LONG: Duration = Duration::from_secs(3600);
 
-    /// An answer that begins after `first`, has a second part after `second`, and never ends.
-    async fn ask(uri: &'static str, first: Duration, second: Duration) -> Result<usize, String> {
+    /// Returns the number of parts of a response that arrive. The response begins after `first`,
+    /// has a second part after `second`, and never ends.
+    async fn parts(uri: &'static str, first: Duration, second: Duration) -> Result<usize, String> {
         let server = service_fn(move |_: http::Request<()>| async move {
             sleep(first).await;
             let part = || Ok::<_, Infallible>(Frame::data(&b"part"[..]));
@@ -237,17 +238,17 @@ mod tests {
             let parts = Box::pin(parts.chain(stream::pending()));
             Ok::<_, BoxError>(http::Response::new(StreamBody::new(parts)))
         });
-        let limited = Limited {
+        let service = WithTimeouts {
             inner: server,
-            limits: Limits {
-                answer: SHORT * 10,
+            timeouts: Timeouts {
+                response: SHORT * 10,
                 watch: SHORT * 50,
             },
         };
         let request = http::Request::get(uri)
             .body(())
             .map_err(|e| e.to_string())?;
-        let response = limited.oneshot(request).await.map_err(|e| e.to_string())?;
+        let response = service.oneshot(request).await.map_err(|e| e.to_string())?;
         let mut body = response.into_body();
         let mut parts = 0;
         while let Some(Ok(_)) = body.frame().await {
@@ -257,28 +258,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_answered_ends() {
+    async fn request_without_response_times_out() {
         for uri in ["/pods", "/pods?watch=true"] {
-            let error = ask(uri, LONG, LONG).await.expect_err("it is not answered");
-            assert!(error.contains("nothing came"), "{error}");
+            let error = parts(uri, LONG, LONG)
+                .await
+                .expect_err("there is no response");
+            assert!(error.contains("no data from the API server"), "{error}");
         }
     }
 
     #[tokio::test]
-    async fn an_answer_that_stops_half_way_ends() {
-        assert_eq!(ask("/pods", Duration::ZERO, LONG).await, Ok(1));
-        assert_eq!(ask("/pods?watch=true", Duration::ZERO, LONG).await, Ok(1));
+    async fn interrupted_response_times_out() {
+        assert_eq!(parts("/pods", Duration::ZERO, LONG).await, Ok(1));
+        assert_eq!(parts("/pods?watch=true", Duration::ZERO, LONG).await, Ok(1));
     }
 
     #[tokio::test]
-    async fn a_watch_may_be_silent_for_longer() {
-        assert_eq!(ask("/pods", SHORT, SHORT * 30).await, Ok(1));
-        let watch = ask("/pods?&watch=true&timeoutSeconds=290", SHORT, SHORT * 30);
+    async fn watch_has_a_longer_timeout() {
+        assert_eq!(parts("/pods", SHORT, SHORT * 30).await, Ok(1));
+        let watch = parts("/pods?&watch=true&timeoutSeconds=290", SHORT, SHORT * 30);
         assert_eq!(watch.await, Ok(2));
     }
 
     #[test]
-    fn a_watch_is_known_by_its_query() {
+    fn watch_is_recognized_by_its_query() {
         let is = |uri| is_watch(&http::Uri::from_static(uri));
         assert!(is("/api/v1/pods?&watch=true&allowWatchBookmarks=true"));
         assert!(is("/api/v1/pods?watch=1"));

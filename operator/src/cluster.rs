@@ -1,5 +1,5 @@
-//! The cluster, as few verbs as one cycle needs. The cycle knows nothing else of it,
-//! so that faults can be simulated behind this trait.
+//! The requests that a reconcile makes to the cluster. It uses the cluster only through this trait,
+//! so that the simulation can inject faults.
 
 use crate::item_sources::SourceUpdate;
 use crate::pod::PodView;
@@ -10,65 +10,65 @@ use serde_json::Value;
 use std::future::Future;
 use std::sync::Arc;
 
-/// Why a verb failed.
+/// Why a request failed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ClusterError {
-    /// The object is not there (any more).
+    /// The object does not exist.
     #[error("not found")]
     NotFound,
-    /// The object is not what it was when it was read.
+    /// The object has changed since it was read.
     #[error("conflict: {0}")]
     Conflict(String),
-    /// The server understood and refused; asking again changes nothing by itself.
-    #[error("refused ({code}): {message}")]
+    /// The API server understood the request and rejected it. A retry alone does not help.
+    #[error("rejected ({code}): {message}")]
     Rejected {
-        /// The HTTP status.
+        /// The HTTP status code.
         code: u16,
-        /// The server's words.
+        /// The API server's message.
         message: String,
     },
     /// The namespace is being deleted.
     #[error("the namespace is being deleted")]
     NamespaceEnds,
-    /// Nobody's fault, and whether a write took effect is unknown: overload, a
-    /// server's own error, a timeout, no connection.
+    /// The API server is overloaded, has an internal error, or cannot be reached, or the request
+    /// timed out. Whether a write took effect is unknown.
     #[error("{0}")]
     Unavailable(String),
 }
 
-/// A group as read just now.
+/// The result of a live read of a group.
 #[derive(Clone, Debug)]
 pub enum GroupRead {
-    /// There it is.
+    /// The group exists.
     Found(Box<OaatGroup>),
-    /// There is none of this name.
+    /// The group does not exist.
     Gone,
-    /// There is one that this release cannot decode.
+    /// The group exists, but this release cannot decode it.
     Undecodable {
-        /// Why not.
+        /// The error, which names the field.
         error: String,
-        /// Its generation.
+        /// The generation of the group.
         generation: Option<i64>,
-        /// For a write of its status.
+        /// The resource version, for a write of the status.
         resource_version: String,
     },
 }
 
-/// What is known of a group's type.
+/// The type of a group, as far as it is known.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TypeRead {
-    /// There is none of this name.
+    /// The type does not exist.
     Missing,
-    /// It cannot be used, and why.
+    /// The type cannot be used. The text says why.
     Invalid(String),
-    /// Its check has not come back yet.
+    /// The type has not been checked yet.
     Unchecked,
-    /// It can be used.
+    /// The type can be used.
     Valid(Arc<OaatTypeSpec>),
 }
 
-/// What a cycle does to the cluster. Every write is tried once: whether one that
-/// failed without an answer took effect is found out by looking.
+/// The requests of a reconcile. Every write is tried once. If a write fails without an answer, the
+/// next read shows whether it took effect.
 pub trait Cluster: Send + Sync + 'static {
     /// Reads a group, live.
     fn group(
@@ -77,8 +77,8 @@ pub trait Cluster: Send + Sync + 'static {
         name: &str,
     ) -> impl Future<Output = Result<GroupRead, ClusterError>> + Send;
 
-    /// Lists all pods that carry the group's name label, live. With `historic` also
-    /// those that the first implementation of these groups left behind.
+    /// Lists all pods with the group's label, live. With `historic`, also lists pods that the
+    /// original operator created.
     fn pods(
         &self,
         namespace: &str,
@@ -86,27 +86,27 @@ pub trait Cluster: Send + Sync + 'static {
         historic: bool,
     ) -> impl Future<Output = Result<Vec<PodView>, ClusterError>> + Send;
 
-    /// Reads one pod, live. `None` when there is none of this name.
+    /// Reads one pod, live. Returns `None` if it does not exist.
     fn pod(
         &self,
         namespace: &str,
         name: &str,
     ) -> impl Future<Output = Result<Option<Pod>, ClusterError>> + Send;
 
-    /// Whether the namespace is being deleted, or gone.
+    /// Returns whether the namespace is being deleted or gone.
     fn namespace_ends(
         &self,
         namespace: &str,
     ) -> impl Future<Output = Result<bool, ClusterError>> + Send;
 
-    /// The group's type.
+    /// Returns the group's type.
     fn oaat_type(
         &self,
         namespace: &str,
         name: &str,
     ) -> impl Future<Output = Result<TypeRead, ClusterError>> + Send;
 
-    /// The policy that a group names.
+    /// Returns the policy that a group refers to.
     fn policy(
         &self,
         source: &Source,
@@ -121,8 +121,7 @@ pub trait Cluster: Send + Sync + 'static {
         in_status: bool,
     ) -> impl Future<Output = SourceUpdate> + Send;
 
-    /// What a container of a pod has printed, up to a little more than
-    /// [`crate::item_sources::MAX_TEXT`] bytes.
+    /// Reads the log of a container, up to one byte more than [`crate::item_sources::MAX_TEXT`].
     fn output(
         &self,
         namespace: &str,
@@ -130,8 +129,8 @@ pub trait Cluster: Send + Sync + 'static {
         container: &str,
     ) -> impl Future<Output = Result<String, ClusterError>> + Send;
 
-    /// Merges `status` into the group's status if the group still has this resource
-    /// version; gives the new one.
+    /// Merges `status` into the group's status if the group still has this resource version.
+    /// Returns the new resource version.
     fn write_status(
         &self,
         namespace: &str,
@@ -147,8 +146,8 @@ pub trait Cluster: Send + Sync + 'static {
         pod: &Value,
     ) -> impl Future<Output = Result<Pod, ClusterError>> + Send;
 
-    /// Takes our gate from the pod of this name and uid. [`ClusterError::NotFound`]
-    /// also when the name now belongs to another pod.
+    /// Removes the operator's gate from the pod with this name and uid. Returns
+    /// [`ClusterError::NotFound`] also if the name now belongs to another pod.
     fn open_gate(
         &self,
         namespace: &str,
@@ -156,8 +155,8 @@ pub trait Cluster: Send + Sync + 'static {
         uid: &str,
     ) -> impl Future<Output = Result<(), ClusterError>> + Send;
 
-    /// Asks for the graceful deletion of the pod of this name and uid, and of this resource
-    /// version if one is given. No error when it is gone or changed already.
+    /// Requests the graceful deletion of the pod with this name and uid, and with this resource
+    /// version if one is given. Succeeds also if the pod is already gone or has changed.
     fn delete_pod(
         &self,
         namespace: &str,

@@ -279,7 +279,7 @@ impl ConfigMaps {
     /// Reads a ConfigMap; `None` if it does not exist.
     ///
     /// # Errors
-    /// As any request to the API server.
+    /// As for any request to the API server.
     pub async fn get(
         &self,
         namespace: &str,

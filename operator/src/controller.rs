@@ -1,4 +1,4 @@
-//! Watches, and the queue of groups to look at.
+//! The watches, and the queue of groups to reconcile.
 
 use crate::bounded_read::BoundedReader;
 use crate::cluster::ClusterError;
@@ -10,10 +10,10 @@ use crate::group_ref::{GroupRef, WatchedGroup};
 use crate::item_sources::ConfigMapLists;
 use crate::kube_cluster::{KubeCluster, WatchedType};
 use crate::last_seen_pods::LastSeenPods;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, ReconcileResultMetric};
 use crate::oaat_type_controller::{self, OaatTypeReconciler};
 use crate::pod::names;
-use crate::policies::{Compiler, PolicyCache, Sources};
+use crate::policies::{Compiler, PolicyCache, PolicySources};
 use crate::policy_limiter::PolicyLimiter;
 use crate::reconciler::Reconciler;
 use crate::references::References;
@@ -27,6 +27,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt, reflector::store::Writer};
 use kube::{Api, Client, Resource, ResourceExt};
 use oaat_api::Timestamp;
+use oaat_api::reasons;
 use policy_host::Policy;
 use rand::RngExt;
 use serde::de::DeserializeOwned;
@@ -39,31 +40,32 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tracing::{error, info, warn};
 
-/// Groups that are looked at side by side. Each waits for the API server most of the
-/// time; more of them only queue up there.
+/// The maximum number of concurrent reconciles. Each waits for the API server most of the time.
+/// More would only queue there.
 const CONCURRENCY: u16 = 32;
 
-/// Reconciles that a namespace may have in progress when few places are left.
-const SHARE: usize = 8;
-/// The initial delay before a group that found no place is requeued. It grows with the number of
-/// such groups, so that thousands of them do not keep the queue busy.
-const SHARE_WAIT: Duration = Duration::from_millis(50);
-/// The number of refused groups for which the delay grows by its initial value.
-const SHARE_STEP: u32 = 32;
+/// The maximum number of concurrent reconciles of a namespace while at most this number are left
+/// for others.
+const NAMESPACE_SHARE: usize = 8;
+/// The initial delay before a throttled group is requeued. It grows with the number of such groups,
+/// so that thousands of them do not keep the queue busy.
+const THROTTLE_DELAY: Duration = Duration::from_millis(50);
+/// The number of throttled groups for which the delay grows by its initial value.
+const THROTTLE_STEP: u32 = 32;
 
-/// Failures of a group's cycles in a row after which its user should hear of them.
-const NOTICEABLE: u32 = 4;
+/// The number of failures in a row after which the group gets an event.
+const FAILURES_BEFORE_EVENT: u32 = 4;
 
 /// What the controllers of a process share.
 #[derive(Clone)]
 pub struct Shared {
-    /// The API; its own retries are off.
+    /// The client of the API server. Its own retries must be off.
     pub client: Client,
-    /// The policy that decides where a group names none.
+    /// The policy for groups without `spec.policy`.
     pub default: Policy,
-    /// Compiles those that groups name.
+    /// Compiles the policies of groups.
     pub compiler: Compiler,
-    /// Limits evaluations of those policies.
+    /// Limits evaluations of these policies.
     pub evaluations: FairLimiter,
     /// Reads individual objects.
     pub reader: BoundedReader,
@@ -71,15 +73,15 @@ pub struct Shared {
     pub config_maps: ConfigMaps,
     /// The operator's own image.
     pub image: Option<String>,
-    /// Writes decisions down.
-    pub recorder: DecisionLog,
-    /// Where events go.
+    /// Logs and records decisions.
+    pub decision_log: DecisionLog,
+    /// Publishes events.
     pub events: EventSink,
-    /// Figures.
+    /// The metrics of the process.
     pub metrics: Arc<Metrics>,
-    /// The least time between two starts of an item.
+    /// The minimum time between two starts of an item.
     pub retry_floor: Duration,
-    /// Whether a lease is held. Without one other replicas may act as well.
+    /// Whether this replica holds a lease. Without a lease, other replicas may act as well.
     pub leads: bool,
 }
 
@@ -92,52 +94,54 @@ struct Context {
     groups: Store<WatchedGroup>,
     limiter: PolicyLimiter,
     failures: Mutex<HashMap<GroupRef, u32>>,
-    /// Reconciles of each namespace.
-    running: Mutex<HashMap<String, Running>>,
+    namespaces: Mutex<HashMap<String, NamespaceLoad>>,
 }
 
 /// The reconciles of a namespace.
 #[derive(Default)]
-struct Running {
+struct NamespaceLoad {
     in_progress: usize,
-    /// Groups that found no place since the last reconcile began.
-    refused: u32,
+    /// The number of throttled groups. Each reconcile that begins halves it.
+    throttled: u32,
 }
 
 impl Context {
-    fn running(&self) -> MutexGuard<'_, HashMap<String, Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn namespaces(&self) -> MutexGuard<'_, HashMap<String, NamespaceLoad>> {
+        self.namespaces
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a reconcile, unless the namespace has more than its share while places are few: what
-    /// its cycles wait for must not keep other namespaces waiting. Returns the delay before the
-    /// group is requeued otherwise.
-    fn enter(&self, namespace: &str) -> Result<(), Duration> {
-        let mut running = self.running();
-        let all: usize = running.values().map(|running| running.in_progress).sum();
-        let own = running.entry(namespace.to_owned()).or_default();
-        if own.in_progress >= SHARE && all >= usize::from(CONCURRENCY) - SHARE {
-            own.refused = own.refused.saturating_add(1);
-            return Err(SHARE_WAIT * (1 + own.refused / SHARE_STEP).min(100));
+    /// Begins a reconcile. If the namespace has used its share and few reconciles are left, returns
+    /// the delay before the group is requeued instead. Slow requests of one namespace then do not
+    /// delay other namespaces.
+    fn begin_reconcile(&self, namespace: &str) -> Result<(), Duration> {
+        let mut namespaces = self.namespaces();
+        let all: usize = namespaces.values().map(|load| load.in_progress).sum();
+        let own = namespaces.entry(namespace.to_owned()).or_default();
+        let few_left = all >= usize::from(CONCURRENCY) - NAMESPACE_SHARE;
+        if own.in_progress >= NAMESPACE_SHARE && few_left {
+            own.throttled = own.throttled.saturating_add(1);
+            return Err(THROTTLE_DELAY * (1 + own.throttled / THROTTLE_STEP).min(100));
         }
         own.in_progress += 1;
-        own.refused /= 2;
+        own.throttled /= 2;
         Ok(())
     }
 
-    fn leave(&self, namespace: &str) {
-        let mut running = self.running();
-        if let Some(own) = running.get_mut(namespace) {
+    fn end_reconcile(&self, namespace: &str) {
+        let mut namespaces = self.namespaces();
+        if let Some(own) = namespaces.get_mut(namespace) {
             own.in_progress -= 1;
             if own.in_progress == 0 {
-                running.remove(namespace);
+                namespaces.remove(namespace);
             }
         }
     }
 }
 
-/// Runs the controllers for one namespace, or for all, until `stop` turns true; then
-/// finishes the cycles in hand.
+/// Runs the controllers for one namespace, or for all, until `stop` turns true. Then finishes the
+/// reconciles in progress.
 pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Receiver<bool>) {
     let client = shared.client.clone();
     let (groups, groups_writer) = reflector::store::<WatchedGroup>();
@@ -148,7 +152,7 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
     let limiter = PolicyLimiter::new(shared.evaluations.clone(), group_queue.clone());
     let cache = Arc::new(PolicyCache::default());
     let (config_maps, compiler) = (shared.config_maps.clone(), shared.compiler.clone());
-    let policies = Sources::new(config_maps.clone(), compiler, group_queue.clone());
+    let policies = PolicySources::new(config_maps.clone(), compiler, group_queue.clone());
     let lists = ConfigMapLists::new(config_maps, group_queue.clone());
     let references = References::new(groups.clone(), policies, lists);
     let triggers = Triggers::new(
@@ -169,11 +173,11 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
     let scope = namespace.as_deref();
     let watch_groups = {
         let triggers = triggers.clone();
-        follow(api(&client, scope), groups_writer, move |event| {
+        watch_metadata(api(&client, scope), groups_writer, move |event| {
             triggers.group(event);
         })
     };
-    let watch_types = follow(
+    let watch_types = watch_metadata(
         api(&client, scope),
         types_writer,
         move |event: &Event<WatchedType>| {
@@ -190,13 +194,13 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
     );
     let watch_pods = {
         let triggers = triggers.clone();
-        each(pods(&client, scope, names::GROUP), move |event| {
+        for_each_event(pods(&client, scope, names::GROUP), move |event| {
             triggers.pod(event);
         })
     };
     let watch_listers = {
         let triggers = triggers.clone();
-        each(pods(&client, scope, names::LISTER), move |event| {
+        for_each_event(pods(&client, scope, names::LISTER), move |event| {
             triggers.lister(event);
         })
     };
@@ -210,47 +214,68 @@ pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Rec
         groups: groups.clone(),
         limiter,
         failures: Mutex::default(),
-        running: Mutex::default(),
+        namespaces: Mutex::default(),
     });
-    let looks = applier(
-        |group, context| reconcile(group, context).boxed(),
-        back_off,
-        context,
-        groups.clone(),
-        queue(group_refs, stop.clone()),
-        Config::default().concurrency(CONCURRENCY),
-    )
-    .take_until(unlisted(groups, stop.clone()));
-    let checker = Arc::new(OaatTypeReconciler {
+    let type_reconciler = Arc::new(OaatTypeReconciler {
         client,
         cluster,
         events: shared.events.clone(),
         tried: std::sync::Mutex::default(),
     });
-    let checks = applier(
-        |type_, checker| oaat_type_controller::check(type_, checker).boxed(),
-        |_, error: &ClusterError, _| {
-            warn!(%error, "a type could not be checked; trying again");
-            Action::requeue(Duration::from_secs(2))
-        },
-        checker,
-        types.clone(),
-        queue(type_refs, stop.clone()),
-        Config::default().concurrency(4),
-    )
-    .take_until(unlisted(types, stop));
     info!(
         namespace = scope.unwrap_or("(all)"),
-        "watching groups, types and pods"
+        "watching groups, types, and pods"
     );
-    // The queues end when we stop, and the cycles in hand with them; the watches just
-    // go away.
-    let work = future::join(
-        looks.for_each(|_| future::ready(())),
-        checks.for_each(|_| future::ready(())),
+    // On `stop`, the queues end, and the reconciles in progress finish. The watches are dropped.
+    let reconciles = future::join(
+        reconcile_groups(context, groups, group_refs, stop.clone()),
+        reconcile_types(type_reconciler, types, type_refs, stop),
     );
     let watches = future::join4(watch_groups, watch_types, watch_pods, watch_listers);
-    future::select(Box::pin(work), Box::pin(watches)).await;
+    future::select(Box::pin(reconciles), Box::pin(watches)).await;
+}
+
+/// Reconciles queued groups until `stop` turns true and the reconciles in progress have finished.
+async fn reconcile_groups(
+    context: Arc<Context>,
+    groups: Store<WatchedGroup>,
+    queued: mpsc::UnboundedReceiver<GroupRef>,
+    stop: watch::Receiver<bool>,
+) {
+    applier(
+        |group, context| reconcile(group, context).boxed(),
+        back_off,
+        context,
+        groups.clone(),
+        queue(queued, stop.clone()),
+        Config::default().concurrency(CONCURRENCY),
+    )
+    .take_until(stopped_before_first_list(groups, stop))
+    .for_each(|_| future::ready(()))
+    .await;
+}
+
+/// Checks queued types until `stop` turns true and the checks in progress have finished.
+async fn reconcile_types(
+    reconciler: Arc<OaatTypeReconciler>,
+    types: Store<WatchedType>,
+    queued: mpsc::UnboundedReceiver<ObjectRef<WatchedType>>,
+    stop: watch::Receiver<bool>,
+) {
+    applier(
+        |type_, reconciler| oaat_type_controller::check(type_, reconciler).boxed(),
+        |_, error: &ClusterError, _| {
+            warn!(%error, "failed to check a type; retrying");
+            Action::requeue(Duration::from_secs(2))
+        },
+        reconciler,
+        types.clone(),
+        queue(queued, stop.clone()),
+        Config::default().concurrency(4),
+    )
+    .take_until(stopped_before_first_list(types, stop))
+    .for_each(|_| future::ready(()))
+    .await;
 }
 
 fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
@@ -264,10 +289,10 @@ where
 }
 
 /// Watches the metadata of objects, stores what triggers need, and forwards every event.
-async fn follow<K>(
+async fn watch_metadata<K>(
     api: Api<Watched<K>>,
     writer: Writer<Watched<K>>,
-    each_event: impl FnMut(&Event<Watched<K>>),
+    handle: impl FnMut(&Event<Watched<K>>),
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
@@ -278,7 +303,7 @@ async fn follow<K>(
         .default_backoff()
         .modify(triggers::strip)
         .reflect(writer);
-    each(stream, each_event).await;
+    for_each_event(stream, handle).await;
 }
 
 /// Watches pods with a label.
@@ -301,31 +326,32 @@ fn pods(
     })
 }
 
-async fn each<K: Resource<DynamicType = ()>>(
+/// Handles every event of a watch, and logs its errors.
+async fn for_each_event<K: Resource<DynamicType = ()>>(
     stream: impl Stream<Item = Result<Event<K>, watcher::Error>>,
-    mut each_event: impl FnMut(&Event<K>),
+    mut handle: impl FnMut(&Event<K>),
 ) {
     let kind = K::kind(&());
     futures::pin_mut!(stream);
     while let Some(event) = stream.next().await {
         match event {
-            Ok(event) => each_event(&event),
+            Ok(event) => handle(&event),
             Err(
                 watcher::Error::InitialListFailed(kube::Error::Api(status))
                 | watcher::Error::WatchStartFailed(kube::Error::Api(status)),
             ) if status.code == 404 => {
                 error!(
                     %kind,
-                    "the API server does not know this kind; install it with: \
+                    "the CustomResourceDefinition of this kind is missing; install it with \
                      kubectl apply -f manifests/01-oaat-operator-crd.yaml"
                 );
             }
-            Err(error) => warn!(%kind, %error, "the watch was interrupted; it is taken up again"),
+            Err(error) => warn!(%kind, %error, "the watch was interrupted; restarting it"),
         }
     }
 }
 
-/// A queue that ends when `stop` turns true.
+/// Returns the queue as a stream that ends when `stop` turns true.
 fn queue<K: Resource<DynamicType = ()>>(
     receiver: mpsc::UnboundedReceiver<ObjectRef<K>>,
     mut stop: watch::Receiver<bool>,
@@ -333,14 +359,14 @@ fn queue<K: Resource<DynamicType = ()>>(
     UnboundedReceiverStream::new(receiver)
         .map(|object| Ok(ReconcileRequest::from(object)))
         .take_until(async move {
-            // The sender going away means the same.
+            // If the sender is dropped, the process stops as well.
             let _ = stop.wait_for(|stop| *stop).await;
         })
 }
 
-/// Ready when `stop` turns true before the first list is there. Nothing is in hand then, and what
-/// is queued is held until that list has come, which may be never.
-async fn unlisted<K>(store: Store<K>, mut stop: watch::Receiver<bool>)
+/// Waits until `stop` turns true, and never ends if the first list has arrived by then. Before that
+/// list, no reconcile is in progress, and the queue is held back, possibly forever.
+async fn stopped_before_first_list<K>(store: Store<K>, mut stop: watch::Receiver<bool>)
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
@@ -350,26 +376,28 @@ where
     }
 }
 
+/// Reconciles a group in a separate task, unless its namespace is throttled.
 async fn reconcile(
     group: Arc<WatchedGroup>,
     context: Arc<Context>,
 ) -> Result<Action, ClusterError> {
     let namespace = group.namespace().unwrap_or_default();
-    if let Err(wait) = context.enter(&namespace) {
-        return Ok(Action::requeue(wait));
+    if let Err(delay) = context.begin_reconcile(&namespace) {
+        return Ok(Action::requeue(delay));
     }
-    // A task of its own: cycles of different groups then use all cores.
-    let cycle = tokio::spawn(look(ObjectRef::from_obj(group.as_ref()), context.clone())).await;
-    context.leave(&namespace);
-    match cycle {
-        Ok(result) => result,
-        Err(error) => Err(ClusterError::Unavailable(format!(
-            "the cycle broke off: {error}"
-        ))),
-    }
+    // With separate tasks, reconciles of different groups use all cores.
+    let key = ObjectRef::from_obj(group.as_ref());
+    let result = tokio::spawn(reconcile_group(key, context.clone())).await;
+    context.end_reconcile(&namespace);
+    result.unwrap_or_else(|error| {
+        Err(ClusterError::Unavailable(format!(
+            "the reconcile ended unexpectedly: {error}"
+        )))
+    })
 }
 
-async fn look(group: GroupRef, context: Arc<Context>) -> Result<Action, ClusterError> {
+/// Reconciles a group, counts and publishes the outcome, and returns when to reconcile it again.
+async fn reconcile_group(group: GroupRef, context: Arc<Context>) -> Result<Action, ClusterError> {
     let shared = &context.shared;
     let (namespace, name) = (
         group.namespace.clone().unwrap_or_default(),
@@ -382,7 +410,7 @@ async fn look(group: GroupRef, context: Arc<Context>) -> Result<Action, ClusterE
         default: &shared.default,
         policies: &context.policies,
         limiter: &context.limiter,
-        recorder: &shared.recorder,
+        decision_log: &shared.decision_log,
         image: shared.image.as_deref(),
         leads: shared.leads,
         retry_floor: shared.retry_floor,
@@ -393,27 +421,30 @@ async fn look(group: GroupRef, context: Arc<Context>) -> Result<Action, ClusterE
     let outcome = match reconciler.reconcile(&namespace, &name).await {
         Ok(outcome) => outcome,
         Err(error) => {
-            shared.metrics.cycle("error", started.elapsed());
+            let failed = ReconcileResultMetric::Error;
+            shared.metrics.reconcile(failed, started.elapsed());
             return Err(error);
         }
     };
     let result = if outcome.error.is_some() {
-        "error"
+        ReconcileResultMetric::Error
     } else {
-        "ok"
+        ReconcileResultMetric::Ok
     };
-    shared.metrics.cycle(result, started.elapsed());
+    shared.metrics.reconcile(result, started.elapsed());
     if let Some(took) = outcome.decided_in {
         shared.metrics.decision(took);
     }
     if let Some(version) = &outcome.written {
         context.triggers.wrote(&group, version);
     }
-    for note in outcome.events {
-        if let "Started" | "Succeeded" | "Failed" | "Stopped" = note.reason {
-            shared.metrics.run(note.reason);
-        }
-        shared.events.note(&namespace, &name, &outcome.uid, note);
+    for result in outcome.runs {
+        shared.metrics.run(result);
+    }
+    for event in outcome.events {
+        shared
+            .events
+            .publish(&namespace, &name, &outcome.uid, event);
     }
     if let Some(error) = outcome.error {
         return Err(error);
@@ -424,21 +455,21 @@ async fn look(group: GroupRef, context: Arc<Context>) -> Result<Action, ClusterE
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         failures.remove(&group);
-        // A group that is deleted while it fails is not looked at again.
+        // A group that is deleted while it fails is not reconciled again.
         failures.retain(|group, _| context.groups.get(group).is_some());
     }
     Ok(match outcome.requeue_at {
         Some(at) => {
-            // A timer may fire a little before the clock that cycles read has come
-            // there; the policy would then ask for another second.
-            let wait = at.since(Timestamp::now()) + Duration::from_millis(3);
-            Action::requeue(wait)
+            // A timer may fire slightly before the time by the clock that reconciles read. The
+            // policy would then wait for another second.
+            let delay = at.since(Timestamp::now()) + Duration::from_millis(3);
+            Action::requeue(delay)
         }
         None => Action::await_change(),
     })
 }
 
-/// After an error: again soon, then ever more slowly, and not all groups at once.
+/// Returns the delay after a failed reconcile: exponential backoff with jitter, at most 37.5 s.
 fn back_off(group: Arc<WatchedGroup>, error: &ClusterError, context: Arc<Context>) -> Action {
     let key = ObjectRef::from_obj(group.as_ref());
     let (namespace, name) = (key.namespace.clone().unwrap_or_default(), key.name.clone());
@@ -451,25 +482,25 @@ fn back_off(group: Arc<WatchedGroup>, error: &ClusterError, context: Arc<Context
         *count = count.saturating_add(1);
         *count
     };
-    if failures == NOTICEABLE {
+    if failures == FAILURES_BEFORE_EVENT {
         let uid = group.meta().uid.clone();
         let about = events::reference("OaatGroup", &namespace, &name, uid.as_deref());
-        let words =
-            format!("the group could not be looked after {failures} times in a row: {error}");
+        let message = format!("reconciling this group failed {failures} times in a row: {error}");
+        let reason = reasons::events::RECONCILE_FAILED;
         context
             .shared
             .events
-            .send(about, events::warning("CycleFailed", words));
+            .send(about, events::warning(reason, message));
     }
     let base = Duration::from_millis(100) * 2_u32.pow((failures - 1).min(9));
-    let wait = base
+    let delay = base
         .min(Duration::from_secs(30))
         .mul_f64(rand::random_range(0.75..1.25));
-    warn!(namespace, group = name, %error, failures, "the look at the group failed; again in {wait:?}");
-    Action::requeue(wait)
+    warn!(namespace, group = name, %error, failures, "failed to reconcile the group; retrying in {delay:?}");
+    Action::requeue(delay)
 }
 
-/// Ten random characters of a to z and 0 to 9.
+/// Returns ten random characters of a to z and 0 to 9.
 fn nonce() -> String {
     const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
     let mut random = rand::rng();

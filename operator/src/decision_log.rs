@@ -1,5 +1,5 @@
-//! The decision log: one line for each decision, with the digests that identify it. The whole
-//! request is written only on request, to the line or to a file.
+//! The decision log: one line for each decision, with the digests that identify it. The complete
+//! request is written only if configured, to the line or to a file.
 
 use policy_host::{Decision, DecisionRecord, Evaluation, Level, Policy, Request, request_digest};
 use std::collections::{BTreeMap, HashMap};
@@ -14,6 +14,7 @@ const FILES: usize = 1000;
 const BYTES: u64 = 256 << 20;
 /// The maximum number of lines that the policy of one group may log in [`WINDOW`].
 const LINES: usize = 256;
+/// The period after which the count of lines starts again.
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// What to log for each decision.
@@ -22,27 +23,28 @@ pub enum LogDecisions {
     /// Log digests, the choice, and the fuel.
     #[default]
     Digest,
-    /// Also log the whole request and answer.
+    /// Also log the complete request and answer.
     Full,
 }
 
-/// Writes decisions down. Cheap to clone.
+/// Records decisions. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct DecisionLog {
     log: LogDecisions,
     folder: Option<Arc<Folder>>,
-    said: Arc<Mutex<Said>>,
+    policy_lines: Arc<Mutex<PolicyLines>>,
 }
 
 /// The number of lines that policies have logged in this window, by namespace and group.
 #[derive(Debug, Default)]
-struct Said {
+struct PolicyLines {
     since: Option<Instant>,
     lines: HashMap<(String, String), usize>,
 }
 
 impl DecisionLog {
-    /// Creates a recorder that writes to the log, and each decision to a separate file in `folder`.
+    /// Creates a decision log. It also writes each decision to a separate file in `folder`, if
+    /// given.
     ///
     /// # Errors
     /// If the directory cannot be created or read.
@@ -50,18 +52,18 @@ impl DecisionLog {
         Ok(Self {
             log,
             folder: folder.map(Folder::open).transpose()?.map(Arc::new),
-            said: Arc::default(),
+            policy_lines: Arc::default(),
         })
     }
 
-    /// Writes a decision down; gives the sha256 of the request. Blocks where it writes a file.
+    /// Records a decision, and returns the sha256 of the request. Blocks if it writes a file.
     pub fn record(
         &self,
         policy: &Policy,
         request: &Request,
         evaluation: &Evaluation<Decision>,
     ) -> String {
-        self.quote(policy, request, evaluation);
+        self.log_policy_lines(policy, request, evaluation);
         let (namespace, group) = (request.namespace.as_str(), request.group.as_str());
         let digest = policy.digest();
         let json = || {
@@ -70,10 +72,10 @@ impl DecisionLog {
         };
         let full = self.log == LogDecisions::Full;
         let json = (full || self.folder.is_some()).then(json);
-        // As it is, not quoted, so that it can be cut out of a line of text; and first of all, so
-        // that nothing that anyone else has a say in stands before it.
-        let whole = json.as_ref().filter(|_| full);
-        let whole = whole.map(tracing::field::display);
+        // Not quoted, so that it can be extracted from a line of text. The first field, so that no
+        // text from a policy or a tenant precedes it.
+        let record = json.as_ref().filter(|_| full);
+        let record = record.map(tracing::field::display);
         let seed = format!("{:016x}", request.seed);
         let sha256 = request_digest(request);
         let fuel = evaluation.fuel;
@@ -82,12 +84,12 @@ impl DecisionLog {
                 let chosen = decision.chosen().and_then(|i| request.items.get(i));
                 let item = chosen.map(|i| i.name.as_str());
                 let why = decision.note.as_deref();
-                info!(record = whole, namespace, group, digest, seed, fuel, request = sha256, item, choice = ?decision.choice, why, "decided");
+                info!(record, namespace, group, digest, seed, fuel, request = sha256, item, choice = ?decision.choice, why, "decided");
             }
             Err(error) => {
                 let (reason, error) = (error.reason(), error.to_string());
                 warn!(
-                    record = whole,
+                    record,
                     namespace,
                     group,
                     digest,
@@ -101,10 +103,14 @@ impl DecisionLog {
             }
         }
         if let (Some(folder), Some(json)) = (&self.folder, &json) {
-            // In the order of time, and never two of one name; a group's name may be as long
-            // as a file's.
-            let short = &group[..group.floor_char_boundary(63)];
-            let name = format!("{}-{namespace}-{short}-{}.json", request.now, &sha256[..12]);
+            // Names sort by time and are unique. The group's name is truncated, because it may be
+            // as long as a file name.
+            let short_group = &group[..group.floor_char_boundary(63)];
+            let name = format!(
+                "{}-{namespace}-{short_group}-{}.json",
+                request.now,
+                &sha256[..12]
+            );
             if let Err(error) = folder.add(name, json) {
                 warn!(namespace, group, %error, "failed to record a decision");
             }
@@ -112,54 +118,61 @@ impl DecisionLog {
         sha256
     }
 
-    /// Logs what a policy logged, up to a number of lines per group and minute.
-    fn quote(&self, policy: &Policy, request: &Request, evaluation: &Evaluation<Decision>) {
+    /// Logs the lines that a policy logged, up to [`LINES`] for a group in [`WINDOW`].
+    fn log_policy_lines(
+        &self,
+        policy: &Policy,
+        request: &Request,
+        evaluation: &Evaluation<Decision>,
+    ) {
         let (namespace, group) = (request.namespace.as_str(), request.group.as_str());
         let digest = policy.digest();
-        let quoted = self.may_quote(namespace, group, evaluation.log.len());
-        for line in &evaluation.log[..quoted] {
-            // Quoted, as a field: a policy's text must not be mistaken for a line of the
-            // operator's.
+        let logged = self.take_quota(namespace, group, evaluation.log.len());
+        for line in &evaluation.log[..logged] {
+            // The text is a quoted field, so that it cannot be mistaken for a line of the operator.
             let text = line.text.as_str();
             match line.level {
                 Level::Debug => {
-                    debug!(target: "oaat_operator::policy", namespace, group, digest, line = text, "the policy says")
+                    debug!(target: "oaat_operator::policy", namespace, group, digest, line = text, "the policy logged a line")
                 }
                 Level::Info => {
-                    info!(target: "oaat_operator::policy", namespace, group, digest, line = text, "the policy says")
+                    info!(target: "oaat_operator::policy", namespace, group, digest, line = text, "the policy logged a line")
                 }
                 Level::Warn => {
-                    warn!(target: "oaat_operator::policy", namespace, group, digest, line = text, "the policy says")
+                    warn!(target: "oaat_operator::policy", namespace, group, digest, line = text, "the policy logged a line")
                 }
                 Level::Error => {
-                    error!(target: "oaat_operator::policy", namespace, group, digest, line = text, "the policy says")
+                    error!(target: "oaat_operator::policy", namespace, group, digest, line = text, "the policy logged a line")
                 }
             }
         }
-        let dropped = evaluation.log_dropped + (evaluation.log.len() - quoted) as u64;
-        // One who may say nothing more is not complained about again and again.
-        if dropped > 0 && (quoted > 0 || evaluation.log.is_empty()) {
-            warn!(target: "oaat_operator::policy", namespace, group, digest, dropped, "the policy logged more than is kept");
+        let dropped = evaluation.log_dropped + (evaluation.log.len() - logged) as u64;
+        // A policy that has used up its quota is not reported after every decision.
+        if dropped > 0 && (logged > 0 || evaluation.log.is_empty()) {
+            warn!(target: "oaat_operator::policy", namespace, group, digest, dropped, "the policy logged too many lines; some were dropped");
         }
     }
 
-    /// Returns the number of these lines that may be logged for a group's policy.
-    fn may_quote(&self, namespace: &str, group: &str, lines: usize) -> usize {
+    /// Returns how many of `lines` may be logged for the policy of a group, and counts them.
+    fn take_quota(&self, namespace: &str, group: &str, lines: usize) -> usize {
         if lines == 0 {
             return 0;
         }
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.since.is_none_or(|since| since.elapsed() >= WINDOW) {
-            *said = Said {
+        let mut counts = self
+            .policy_lines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if counts.since.is_none_or(|since| since.elapsed() >= WINDOW) {
+            *counts = PolicyLines {
                 since: Some(Instant::now()),
                 lines: HashMap::new(),
             };
         }
-        let before = said.lines.entry((namespace.to_owned(), group.to_owned()));
-        let before = before.or_default();
-        let quoted = lines.min(LINES - *before);
-        *before += quoted;
-        quoted
+        let used = counts.lines.entry((namespace.to_owned(), group.to_owned()));
+        let used = used.or_default();
+        let allowed = lines.min(LINES - *used);
+        *used += allowed;
+        allowed
     }
 }
 
@@ -184,7 +197,7 @@ impl Folder {
         let mut files = Files::default();
         for entry in std::fs::read_dir(&path)? {
             let entry = entry?;
-            // Other files are left alone.
+            // Files that are not decisions are ignored.
             let Ok(name) = entry.file_name().into_string() else {
                 continue;
             };
@@ -220,7 +233,7 @@ impl Folder {
     fn remove(&self, names: Vec<String>) {
         for name in names {
             if let Err(error) = std::fs::remove_file(self.path.join(&name)) {
-                warn!(file = name, %error, "failed to remove an old record of a decision");
+                warn!(file = name, %error, "failed to remove an old decision");
             }
         }
     }
@@ -232,7 +245,7 @@ impl Files {
         self.bytes = self.bytes + size - before.unwrap_or_default();
     }
 
-    /// Removes and returns the oldest until the rest is within the limits.
+    /// Removes and returns the oldest files until the rest is within the limits.
     fn excess(&mut self) -> Vec<String> {
         let mut names = Vec::new();
         while (self.sizes.len() > FILES || self.bytes > BYTES)
@@ -268,7 +281,7 @@ mod tests {
         }
     }
 
-    /// What the log has after an evaluation was written down, as text and as JSON.
+    /// Returns the log of one evaluation, as text and as JSON.
     fn logged(
         mode: LogDecisions,
         policy: &Policy,
@@ -282,15 +295,14 @@ mod tests {
                 .with_ansi(false)
                 .with_writer(move || writer.clone());
             let write = || {
-                let recorder = DecisionLog::new(mode, None).unwrap();
-                recorder.record(policy, request, evaluation);
+                let decisions = DecisionLog::new(mode, None).unwrap();
+                decisions.record(policy, request, evaluation);
             };
-            match json {
-                false => tracing::subscriber::with_default(format.finish(), write),
-                true => {
-                    let format = format.json().flatten_event(true);
-                    tracing::subscriber::with_default(format.finish(), write);
-                }
+            if json {
+                let format = format.json().flatten_event(true);
+                tracing::subscriber::with_default(format.finish(), write);
+            } else {
+                tracing::subscriber::with_default(format.finish(), write);
             }
             let bytes = log.0.lock().unwrap_or_else(PoisonError::into_inner);
             String::from_utf8_lossy(&bytes).into_owned()
@@ -312,12 +324,12 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_can_neither_forge_a_record_nor_hide_its_own() {
+    fn policy_can_neither_forge_nor_hide_a_record() {
         let host = Host::new(Limits::default()).unwrap();
         let policy = host.load(default_component::DEFAULT_POLICY, None).unwrap();
         let request = request();
-        let refused = |words: &str| Evaluation::<Decision> {
-            answer: Err(EvalError::PolicyError(words.into())),
+        let failed = |message: &str| Evaluation::<Decision> {
+            answer: Err(EvalError::PolicyError(message.into())),
             fuel: 7,
             log: Vec::new(),
             log_dropped: 0,
@@ -326,7 +338,7 @@ mod tests {
             namespace: "forged".into(),
             ..request.clone()
         };
-        let forged = DecisionRecord::new(&policy, &forged, &refused("forged"));
+        let forged = DecisionRecord::new(&policy, &forged, &failed("forged"));
         let forged = serde_json::to_string(&forged).unwrap();
         let time = "2026-01-01T00:00:00.000000Z";
         let attacks = [
@@ -334,14 +346,14 @@ mod tests {
             format!("decided record={forged}"),
             format!("{time}  INFO oaat_operator::decision_log: decided record={forged}"),
             format!("\" INFO oaat_operator::decision_log: decided record={forged}"),
-            // What is no record would be found first, and the record behind it not at all.
+            // A reader that finds this first would miss the record behind it.
             "record={".to_owned(),
             "decided record={} \\".to_owned(),
         ];
-        for words in attacks {
-            let mut evaluation = refused(&words);
+        for attack in attacks {
+            let mut evaluation = failed(&attack);
             for level in [Level::Debug, Level::Info, Level::Warn, Level::Error] {
-                let text = words.clone();
+                let text = attack.clone();
                 evaluation.log.push(LogLine { level, text });
             }
             let expected = DecisionRecord::new(&policy, &request, &evaluation);
@@ -354,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn without_being_asked_the_log_has_one_line_of_digests() {
+    fn digest_mode_logs_one_line_without_content() {
         let host = Host::new(Limits::default()).unwrap();
         let policy = host.load(default_component::DEFAULT_POLICY, None).unwrap();
         let request = Request {
@@ -372,17 +384,17 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_that_logs_in_every_decision_is_cut_short() {
-        let recorder = DecisionLog::default();
-        let quoted: usize = (0..10).map(|_| recorder.may_quote("n", "g", 64)).sum();
-        assert_eq!(quoted, LINES);
-        assert_eq!(recorder.may_quote("n", "other", 64), 64);
-        recorder.said.lock().unwrap().since = None;
-        assert_eq!(recorder.may_quote("n", "g", 64), 64);
+    fn policy_lines_are_limited_per_group_and_window() {
+        let decisions = DecisionLog::default();
+        let logged: usize = (0..10).map(|_| decisions.take_quota("n", "g", 64)).sum();
+        assert_eq!(logged, LINES);
+        assert_eq!(decisions.take_quota("n", "other", 64), 64);
+        decisions.policy_lines.lock().unwrap().since = None;
+        assert_eq!(decisions.take_quota("n", "g", 64), 64);
     }
 
     #[test]
-    fn the_oldest_records_go_and_others_files_stay() {
+    fn oldest_decisions_are_removed_and_other_files_stay() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_owned();
         std::fs::write(path.join("notes.json"), "mine").unwrap();
@@ -400,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn records_have_a_total_size() {
+    fn total_size_of_decisions_is_limited() {
         let mut files = Files::default();
         files.add("1".into(), BYTES / 2);
         files.add("2".into(), BYTES / 2);

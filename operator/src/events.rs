@@ -1,5 +1,5 @@
-//! Events, off the path of the cycle: they are told one after the other by a task of
-//! their own, and a cycle never waits for one.
+//! Events. A separate task publishes them one after the other, so that a reconcile never waits for
+//! one.
 
 use crate::plan::PendingEvent;
 use crate::pod::names;
@@ -13,18 +13,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
-/// Events that may wait to be told. Beyond that they are dropped: they are news, and
-/// what must be known is in the status.
-const BACKLOG: usize = 4096;
+/// The maximum number of queued events. More are dropped; everything essential is in the status.
+const MAX_QUEUED: usize = 4096;
 /// The maximum number of queued events from one namespace.
-const SHARE: usize = BACKLOG / 8;
-/// The number of events after which a new recorder is used. A recorder keeps each distinct event for
-/// six minutes.
-const RECORDED: usize = 2000;
-/// Longest wait for an answer about one.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15);
+const MAX_QUEUED_PER_NAMESPACE: usize = MAX_QUEUED / 8;
+/// The number of events after which a new recorder is used. A recorder keeps each distinct event
+/// for six minutes.
+const EVENTS_PER_RECORDER: usize = 2000;
+/// The maximum time to publish one event.
+const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
 
-/// Where events go.
+/// The queue of events to publish. Cheap to clone.
 #[derive(Clone)]
 pub struct EventSink {
     queue: mpsc::Sender<(ObjectReference, Event)>,
@@ -39,9 +38,10 @@ fn lock(queued: &Queued) -> MutexGuard<'_, HashMap<String, usize>> {
 }
 
 impl EventSink {
-    /// Starts the task that tells them. It ends, once all is told, with the last sink.
+    /// Starts the task that publishes events. The task ends when all sinks are dropped and the
+    /// queue is empty.
     pub fn start(client: Client, instance: Option<String>) -> (Self, tokio::task::JoinHandle<()>) {
-        let (sender, mut receiver) = mpsc::channel::<(ObjectReference, Event)>(BACKLOG);
+        let (sender, mut receiver) = mpsc::channel::<(ObjectReference, Event)>(MAX_QUEUED);
         let reporter = Reporter {
             controller: names::OPERATOR.into(),
             instance,
@@ -50,7 +50,7 @@ impl EventSink {
         let counts = queued.clone();
         let task = tokio::spawn(async move {
             let new = || Recorder::new(client.clone(), reporter.clone());
-            let (mut recorder, mut recorded) = (new(), 0);
+            let (mut recorder, mut published) = (new(), 0);
             while let Some((reference, event)) = receiver.recv().await {
                 let namespace = reference.namespace.as_deref().unwrap_or_default();
                 if let Entry::Occupied(mut count) = lock(&counts).entry(namespace.to_owned()) {
@@ -59,17 +59,17 @@ impl EventSink {
                         count.remove();
                     }
                 }
-                recorded += 1;
-                if recorded % RECORDED == 0 {
+                published += 1;
+                if published % EVENTS_PER_RECORDER == 0 {
                     recorder = new();
                 }
-                let told = tokio::time::timeout(PATIENCE, recorder.publish(&event, &reference));
-                match told.await {
+                let publish = recorder.publish(&event, &reference);
+                match tokio::time::timeout(TIMEOUT, publish).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => {
-                        debug!(%error, reason = event.reason, "an event was not accepted");
+                        debug!(%error, reason = event.reason, "failed to publish an event");
                     }
-                    Err(_) => debug!(reason = event.reason, "no answer about an event"),
+                    Err(_) => debug!(reason = event.reason, "publishing an event timed out"),
                 }
             }
         });
@@ -77,23 +77,23 @@ impl EventSink {
         (Self { queue, queued }, task)
     }
 
-    /// Tells an event about an object.
+    /// Queues an event on an object. Drops it if the queue or the share of its namespace is full.
     pub fn send(&self, about: ObjectReference, event: Event) {
         let namespace = about.namespace.clone().unwrap_or_default();
         let mut queued = lock(&self.queued);
         let count = queued.entry(namespace.clone()).or_default();
-        if *count >= SHARE || self.queue.try_send((about, event)).is_err() {
-            warn!(namespace, "too many events at once; one was dropped");
+        if *count >= MAX_QUEUED_PER_NAMESPACE || self.queue.try_send((about, event)).is_err() {
+            warn!(namespace, "too many events are queued; one was dropped");
         } else {
             *count += 1;
         }
     }
 
-    /// Publishes a note of a reconcile as a log line and as an event on the group.
-    pub fn note(&self, namespace: &str, group: &str, uid: &str, note: PendingEvent) {
-        let message = text::clean(&note.message, text::EVENT);
-        info!(namespace, group, reason = note.reason, "{message}");
-        let pod = note.pod.map(|pod| ObjectReference {
+    /// Logs an event of a reconcile, and queues it as an event on the group.
+    pub fn publish(&self, namespace: &str, group: &str, uid: &str, event: PendingEvent) {
+        let message = text::clean(&event.message, text::EVENT);
+        info!(namespace, group, reason = event.reason, "{message}");
+        let pod = event.pod.map(|pod| ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("Pod".into()),
             namespace: Some(namespace.into()),
@@ -101,30 +101,33 @@ impl EventSink {
             uid: Some(pod.uid),
             ..ObjectReference::default()
         });
-        let event = Event {
-            type_: if note.warning {
+        let published = Event {
+            type_: if event.warning {
                 EventType::Warning
             } else {
                 EventType::Normal
             },
-            // The pod as secondary object keeps the recorder from folding the events of
-            // different runs into one.
+            // With the pod as secondary object, the recorder does not merge events of different
+            // runs.
             secondary: pod,
-            ..plain(note.reason, message)
+            ..normal(event.reason, message)
         };
-        self.send(reference("OaatGroup", namespace, group, Some(uid)), event);
+        self.send(
+            reference("OaatGroup", namespace, group, Some(uid)),
+            published,
+        );
     }
 }
 
-/// A warning without a secondary object.
+/// Returns a warning without a secondary object.
 pub fn warning(reason: &str, message: String) -> Event {
     Event {
         type_: EventType::Warning,
-        ..plain(reason, message)
+        ..normal(reason, message)
     }
 }
 
-fn plain(reason: &str, message: String) -> Event {
+fn normal(reason: &str, message: String) -> Event {
     Event {
         type_: EventType::Normal,
         reason: reason.into(),
@@ -134,7 +137,7 @@ fn plain(reason: &str, message: String) -> Event {
     }
 }
 
-/// A reference to an object of ours.
+/// Returns a reference to an OaatGroup or OaatType.
 pub fn reference(kind: &str, namespace: &str, name: &str, uid: Option<&str>) -> ObjectReference {
     ObjectReference {
         api_version: Some("kawaja.net/v1".into()),
@@ -151,17 +154,18 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_namespace_fills_only_its_share_of_the_queue() {
+    async fn namespace_fills_only_its_share_of_the_queue() {
         let (sink, _task) = EventSink::start(crate::client::silent(), None);
         let send = |namespace: &str| {
             let about = reference("OaatGroup", namespace, "group", None);
             sink.send(about, warning("Reason", "message".into()));
         };
-        for _ in 0..2 * SHARE {
+        for _ in 0..2 * MAX_QUEUED_PER_NAMESPACE {
             send("busy");
         }
         send("quiet");
         let queued = lock(&sink.queued);
-        assert_eq!((queued["busy"], queued["quiet"]), (SHARE, 1));
+        let expected = (MAX_QUEUED_PER_NAMESPACE, 1);
+        assert_eq!((queued["busy"], queued["quiet"]), expected);
     }
 }

@@ -11,8 +11,9 @@ use tokio::sync::oneshot;
 
 /// The time after which past usage counts half.
 const HALF_LIFE: Duration = Duration::from_secs(10);
-/// A namespace that has recently used more than this is *heavy*.
-const HEAVY: Duration = Duration::from_millis(200);
+/// A namespace that has recently used more than this is *heavy*. Callers charge only the time beyond
+/// what ordinary work takes.
+const HEAVY: Duration = Duration::from_millis(20);
 /// Usage below this is dropped.
 const NEGLIGIBLE: Duration = Duration::from_millis(1);
 
@@ -22,9 +23,9 @@ pub struct FairLimiter(Arc<Mutex<State>>);
 
 struct State {
     free: usize,
-    /// The permits that heavy namespaces may take: if there are several, all but one.
+    /// The free permits that heavy namespaces may take: if there are several permits, all but one.
     heavy_free: usize,
-    /// In the order of arrival.
+    /// The waiters, in the order of arrival.
     waiting: Vec<Waiter>,
     used: HashMap<String, (Duration, Instant)>,
 }
@@ -45,7 +46,7 @@ impl State {
     fn used(&self, namespace: &str, now: Instant) -> Duration {
         self.used
             .get(namespace)
-            .map_or(Duration::ZERO, |(used, at)| faded(*used, *at, now))
+            .map_or(Duration::ZERO, |(used, at)| decayed(*used, *at, now))
     }
 
     /// Returns whether the namespace is heavy; `None` if it must wait.
@@ -81,7 +82,7 @@ impl State {
     }
 }
 
-fn faded(used: Duration, at: Instant, now: Instant) -> Duration {
+fn decayed(used: Duration, at: Instant, now: Instant) -> Duration {
     let half_lives = now.saturating_duration_since(at).as_secs_f64() / HALF_LIFE.as_secs_f64();
     used.mul_f64(0.5_f64.powf(half_lives))
 }
@@ -119,7 +120,7 @@ impl FairLimiter {
                 namespace: namespace.to_owned(),
                 permit,
             });
-            // One may have become free between the two locks.
+            // A permit may have become free between the two locks.
             self.hand_out();
             if let Ok(permit) = granted.await {
                 return permit;
@@ -137,20 +138,25 @@ impl FairLimiter {
                 let permit = state.grant(self, &waiter.namespace, heavy);
                 (waiter.permit, permit)
             };
-            // Not under the lock: a permit for a waiter that has gone is dropped at once.
+            // Not under the lock, because a permit for a waiter that gave up is dropped here.
             let _ = granted.0.send(granted.1);
         }
     }
 }
 
 impl Permit {
+    /// Returns whether the namespace was heavy when it got the permit.
+    pub fn is_heavy(&self) -> bool {
+        self.heavy
+    }
+
     /// Adds to the time that the namespace has used.
     pub fn charge(&mut self, time: Duration) {
         let (mut state, now) = (self.limiter.state(), Instant::now());
         let used = state.used(&self.namespace, now) + time;
         state
             .used
-            .retain(|_, (used, at)| faded(*used, *at, now) > NEGLIGIBLE);
+            .retain(|_, (used, at)| decayed(*used, *at, now) > NEGLIGIBLE);
         state.used.insert(self.namespace.clone(), (used, now));
         if used > HEAVY && !self.heavy && state.heavy_free > 0 {
             self.heavy = true;
@@ -216,7 +222,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_namespace_that_used_least_is_next() {
+    async fn least_used_namespace_is_next() {
         let limiter = FairLimiter::new(1);
         charge(&limiter, "busy", Duration::from_secs(60));
         let order = order(&limiter, &["busy", "a", "a", "b"]).await;
@@ -224,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn arrival_decides_between_equals() {
+    async fn equally_used_namespaces_are_served_in_order_of_arrival() {
         let order = order(&FairLimiter::new(1), &["c", "a", "b"]).await;
         assert_eq!(order, ["c", "a", "b"]);
     }
@@ -246,14 +252,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_single_permit_is_for_everyone() {
+    async fn single_permit_is_not_reserved() {
         let limiter = FairLimiter::new(1);
         charge(&limiter, "heavy", HEAVY * 3);
         assert!(limiter.try_acquire("heavy").is_some());
     }
 
     #[tokio::test]
-    async fn a_waiter_that_gave_up_blocks_nobody() {
+    async fn aborted_waiter_does_not_block_others() {
         let limiter = FairLimiter::new(1);
         let held = limiter.try_acquire("a");
         let (waiting, other) = (limiter.clone(), limiter.clone());
@@ -275,12 +281,12 @@ mod tests {
         permit.release_after(Duration::from_millis(300));
         assert!(limiter.try_acquire("heavy").is_none());
         assert!(limiter.try_acquire("light").is_some());
-        // It ends.
+        // The pause ends.
         limiter.acquire("heavy").await;
     }
 
     #[test]
-    fn used_time_fades() {
+    fn used_time_decays() {
         let (limiter, now) = (FairLimiter::new(1), Instant::now());
         charge(&limiter, "a", Duration::from_secs(8));
         let later = |seconds| {

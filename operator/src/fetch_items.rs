@@ -1,5 +1,6 @@
 //! `oaat-operator fetch-items`: fetches a list of items from a web server and prints it as JSON. It
-//! runs in a pod of the group's namespace ([`crate::item_sources`]), never in the operator's process.
+//! runs in a pod of the group's namespace ([`crate::item_sources`]), never in the operator's
+//! process.
 
 use crate::item_sources::http::{DEFINITION, header_variable};
 use crate::item_sources::{MAX_TEXT, at_path, list};
@@ -17,7 +18,7 @@ use std::sync::Arc;
 /// The maximum number of redirects, all to the same server.
 const MAX_REDIRECTS: usize = 3;
 
-/// Prints the list, or one line on standard error that says why there is none.
+/// Prints the list, or one line with the error on standard error.
 pub fn run() -> ExitCode {
     let fetched = definition().and_then(|(http, headers)| {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -39,10 +40,13 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Reads the environment that the operator gave the pod.
+/// Reads the definition from the environment of the pod.
 fn definition() -> Result<(ItemsHttp, HeaderMap), String> {
     let text = std::env::var(DEFINITION).map_err(|_| {
-        format!("{DEFINITION} is not set; the operator sets it in the pods it starts")
+        format!(
+            "{DEFINITION} is not set; do not run this command by hand: the operator runs it in pods \
+             that it creates"
+        )
     })?;
     let http: ItemsHttp =
         serde_json::from_str(&text).map_err(|error| format!("{DEFINITION}: {error}"))?;
@@ -59,21 +63,21 @@ fn definition() -> Result<(ItemsHttp, HeaderMap), String> {
     Ok((http, headers))
 }
 
-/// The headers of the request. The values from Secrets never appear in an error.
+/// Returns the headers of the request. The values from Secrets never appear in an error.
 fn headers(
     http: &ItemsHttp,
     secrets: impl Iterator<Item = Option<Vec<u8>>>,
 ) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
-    let named = |name: &str| {
+    let parse_name = |name: &str| {
         name.parse::<HeaderName>()
             .map_err(|error| error.to_string())
     };
     for (name, value) in &http.headers {
         let value: HeaderValue = value
             .parse()
-            .map_err(|_| format!("http.headers[{name:?}]"))?;
-        headers.insert(named(name)?, value);
+            .map_err(|_| format!("http.headers[{name:?}]: the value must be one line of text"))?;
+        headers.insert(parse_name(name)?, value);
     }
     for (header, secret) in http.headers_from.iter().zip(secrets) {
         // Most files that Secrets are created from end with a newline.
@@ -87,7 +91,7 @@ fn headers(
             )
         })?;
         value.set_sensitive(true);
-        headers.insert(named(&header.name)?, value);
+        headers.insert(parse_name(&header.name)?, value);
     }
     Ok(headers)
 }
@@ -116,7 +120,7 @@ async fn fetch(http: &ItemsHttp, headers: HeaderMap) -> Result<Vec<String>, Stri
     let client = Client::builder()
         .use_preconfigured_tls(tls(http.ca_bundle.as_deref())?)
         .no_proxy()
-        .redirect(within_the_server())
+        .redirect(redirects_to_same_server())
         .timeout(answer_timeout(http).map_err(|e| e.to_string())?)
         .user_agent(concat!("oaat-operator/", env!("CARGO_PKG_VERSION")))
         .default_headers(headers)
@@ -133,15 +137,15 @@ async fn fetch(http: &ItemsHttp, headers: HeaderMap) -> Result<Vec<String>, Stri
             let target = response.headers().get(header::LOCATION);
             let target = target.and_then(|target| target.to_str().ok());
             return Err(format!(
-                "it redirects to {}, which is not followed; set http.url to the final URL",
+                "the server redirects to {}, which is not followed; set http.url to the final URL",
                 target.unwrap_or("another URL")
             ));
         }
-        status => return Err(format!("it answered {status}")),
+        status => return Err(format!("the server responded with status {status}")),
     }
-    let kind = response.headers().get(header::CONTENT_TYPE);
-    if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/html")) {
-        return Err("it answered with an HTML page, not a list of items".into());
+    let content_type = response.headers().get(header::CONTENT_TYPE);
+    if content_type.is_some_and(|value| value.as_bytes().starts_with(b"text/html")) {
+        return Err("the response is an HTML page, not a list of items".into());
     }
     let mut body = Vec::new();
     while let Some(chunk) = response
@@ -151,10 +155,10 @@ async fn fetch(http: &ItemsHttp, headers: HeaderMap) -> Result<Vec<String>, Stri
     {
         body.extend_from_slice(&chunk);
         if body.len() > MAX_TEXT {
-            return Err(format!("its response is longer than {MAX_TEXT} bytes"));
+            return Err(format!("the response is longer than {MAX_TEXT} bytes"));
         }
     }
-    let text = String::from_utf8(body).map_err(|_| "its response is not UTF-8 text".to_owned())?;
+    let text = String::from_utf8(body).map_err(|_| "the response is not UTF-8 text".to_owned())?;
     match &http.json_path {
         Some(path) => at_path(&text, &path.parse()?),
         None => list(&text),
@@ -162,7 +166,7 @@ async fn fetch(http: &ItemsHttp, headers: HeaderMap) -> Result<Vec<String>, Stri
 }
 
 /// Follows a few redirects to the same server. No other server may receive the headers.
-fn within_the_server() -> Policy {
+fn redirects_to_same_server() -> Policy {
     let server = |url: &Url| url.origin();
     Policy::custom(move |attempt| {
         let first = attempt.previous().first().map(server);
@@ -176,17 +180,17 @@ fn within_the_server() -> Policy {
 
 /// Formats an error with its chain of causes.
 fn with_sources(error: &reqwest::Error) -> String {
-    let mut words = if error.is_timeout() {
-        "it did not answer in time".to_owned()
+    let mut message = if error.is_timeout() {
+        "the server did not respond in time".to_owned()
     } else {
-        "it cannot be asked".to_owned()
+        "the request failed".to_owned()
     };
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {
-        let _ = write!(words, ": {error}");
+        let _ = write!(message, ": {error}");
         source = error.source();
     }
-    words
+    message
 }
 
 #[cfg(test)]
@@ -195,7 +199,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn headers_come_from_the_spec_and_from_secrets() {
+    fn headers_are_read_from_the_spec_and_from_secrets() {
         let header = |name: &str, key: &str| {
             let secret = json!({ "name": "lists", "key": key });
             json!({ "name": name, "valueFrom": { "secretKeyRef": secret } })
@@ -221,7 +225,8 @@ mod tests {
         assert!(!error.contains("ter2"), "{error}");
     }
 
-    /// A server that answers each connection with the next of these texts.
+    /// Starts a server that responds to each connection with the next of these texts. Returns its
+    /// URL.
     async fn server(answers: Vec<String>) -> String {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -232,14 +237,14 @@ mod tests {
                 let _ = stream.read(&mut [0; 4096]).await;
                 let _ = stream.write_all(answer.as_bytes()).await;
             }
-            // Further requests are accepted and never answered.
-            let _waits = listener.accept().await;
+            // Further connections are accepted without a response.
+            let _connection = listener.accept().await;
             std::future::pending::<()>().await;
         });
         format!("http://{address}/")
     }
 
-    async fn ask(answers: Vec<String>, timeout: &str) -> Result<Vec<String>, String> {
+    async fn fetch_from(answers: Vec<String>, timeout: &str) -> Result<Vec<String>, String> {
         let http = ItemsHttp {
             url: server(answers).await,
             timeout: Some(timeout.into()),
@@ -249,32 +254,32 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_is_bounded_in_size_and_time() {
+    async fn response_is_limited_in_size_and_time() {
         let answer = |body: &str| {
             format!(
                 "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
                 body.len()
             )
         };
-        let items = ask(vec![answer("a\nb\n")], "20s").await;
+        let items = fetch_from(vec![answer("a\nb\n")], "20s").await;
         assert_eq!(items, Ok(vec!["a".to_owned(), "b".to_owned()]));
-        let large = ask(vec![answer(&"a\n".repeat(MAX_TEXT))], "20s").await;
+        let large = fetch_from(vec![answer(&"a\n".repeat(MAX_TEXT))], "20s").await;
         assert!(large.unwrap_err().contains("longer than"));
-        let silent = ask(vec![], "300ms").await;
+        let silent = fetch_from(vec![], "300ms").await;
         assert!(silent.unwrap_err().contains("in time"));
     }
 
     #[tokio::test]
-    async fn redirections_are_followed_only_within_the_server() {
+    async fn redirects_are_followed_only_to_the_same_server() {
         let moved = |to: &str| {
             format!(
                 "HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
             )
         };
         let good = "HTTP/1.1 200 OK\r\ncontent-length: 1\r\nconnection: close\r\n\r\na".to_owned();
-        let within = ask(vec![moved("/there"), good.clone()], "20s").await;
+        let within = fetch_from(vec![moved("/there"), good.clone()], "20s").await;
         assert_eq!(within, Ok(vec!["a".to_owned()]));
-        let away = ask(vec![moved("http://127.0.0.1:1/"), good], "20s")
+        let away = fetch_from(vec![moved("http://127.0.0.1:1/"), good], "20s")
             .await
             .unwrap_err();
         assert!(
@@ -282,7 +287,7 @@ mod tests {
             "{away}"
         );
         let round = ["/a", "/b", "/c", "/d", "/e"].map(moved).to_vec();
-        let round = ask(round, "20s").await;
+        let round = fetch_from(round, "20s").await;
         assert!(round.unwrap_err().contains("not followed"));
     }
 }

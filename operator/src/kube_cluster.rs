@@ -1,4 +1,4 @@
-//! The cluster as it is: every verb is one request to the API server.
+//! The Kubernetes cluster, through the API server.
 
 use crate::api_request::{classify_error, with_timeout};
 use crate::bounded_read::BoundedReader;
@@ -20,8 +20,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Longest wait for a log: it comes by way of the pod's node, which may not answer, and the group
-/// waits for it.
+/// The maximum time to read a log. The group waits for it, and it comes from the pod's node, which
+/// may not answer.
 const LOG_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The maximum number of pods with a group's label. A group keeps at most 10,000 finished pods.
@@ -29,28 +29,28 @@ const MAX_PODS: usize = 12_000;
 
 /// The maximum size, as JSON, of a type that is cached between reconciles. Larger types are read
 /// again for every start.
-const KEPT_TYPE: usize = 64 << 10;
+const MAX_CACHED_TYPE: usize = 64 << 10;
 /// The maximum size of all cached types.
-const KEPT_TYPES: usize = 4 << 20;
+const MAX_CACHED_TYPES: usize = 4 << 20;
 
-/// Metadata of types, as the watch delivers it.
+/// The metadata of a type, as the watch stores it.
 pub type WatchedType = Watched<OaatType>;
 type TypeRef = ObjectRef<WatchedType>;
 
-/// The real cluster.
+/// A Kubernetes cluster. Cheap to clone.
 #[derive(Clone)]
 pub struct KubeCluster {
     client: Client,
     reader: BoundedReader,
     types: Store<WatchedType>,
-    kept: Arc<Mutex<KeptTypes>>,
+    cached_types: Arc<Mutex<TypeCache>>,
     references: References,
     metrics: Arc<Metrics>,
 }
 
 impl KubeCluster {
-    /// A cluster behind a client, whose own retries must be off. Policies and lists come from
-    /// watches, and so does whether a type has changed; nothing that the guarantee rests on does.
+    /// Creates a cluster from a client, whose own retries must be off. Policies, lists, and changes
+    /// of types come from watches. Nothing that the guarantee depends on comes from a watch.
     pub fn new(
         client: Client,
         reader: BoundedReader,
@@ -62,7 +62,7 @@ impl KubeCluster {
             reader,
             client,
             types,
-            kept: Arc::default(),
+            cached_types: Arc::default(),
             references,
             metrics,
         }
@@ -77,7 +77,7 @@ impl KubeCluster {
         }
     }
 
-    /// Reads single objects.
+    /// Returns the reader of individual objects.
     pub fn reader(&self) -> &BoundedReader {
         &self.reader
     }
@@ -89,32 +89,35 @@ impl KubeCluster {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, KeptTypes> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cached_types(&self) -> std::sync::MutexGuard<'_, TypeCache> {
+        self.cached_types
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Creates a pod from JSON as it is, unknown fields included.
+    /// Creates a pod from unchanged JSON, including unknown fields. With `dry_run`, the API server
+    /// only validates it.
     ///
     /// # Errors
-    /// As any verb.
+    /// If the request fails or is rejected.
     pub async fn post_pod(
         &self,
         namespace: &str,
         pod: &Value,
-        trial: bool,
+        dry_run: bool,
     ) -> Result<Pod, ClusterError> {
         let body = serde_json::to_vec(pod).map_err(|e| ClusterError::Unavailable(e.to_string()))?;
         let params = PostParams {
-            dry_run: trial,
+            dry_run,
             field_manager: Some(names::OPERATOR.into()),
         };
         let mut request = ApiRequest::new(Pod::url_path(&(), Some(namespace)))
             .create(&params, body)
             .map_err(|e| ClusterError::Unavailable(e.to_string()))?;
-        // Of a type a trial has told before.
+        // The pods of types were validated strictly in a dry run before.
         let lister = !pod["metadata"]["labels"][names::LISTER].is_null();
-        if trial || lister {
-            // A field that this API server does not know is a slip of the pen.
+        if dry_run || lister {
+            // A field that the API server does not know is probably a typo.
             let uri = format!("{}&fieldValidation=Strict", request.uri());
             *request.uri_mut() = uri
                 .parse()
@@ -129,11 +132,11 @@ impl Cluster for KubeCluster {
         let key = ObjectRef::new(name).within(namespace);
         match self.reader.object::<OaatGroup>(namespace, name).await {
             Ok(Ok(group)) => {
-                self.references.note(&key, Some(&group));
+                self.references.record(&key, Some(&group));
                 Ok(GroupRead::Found(Box::new(group)))
             }
             Ok(Err(undecodable)) => {
-                self.references.note(&key, None);
+                self.references.record(&key, None);
                 self.metrics.undecodable.inc();
                 let metadata = undecodable.metadata;
                 Ok(GroupRead::Undecodable {
@@ -154,21 +157,21 @@ impl Cluster for KubeCluster {
         historic: bool,
     ) -> Result<Vec<PodView>, ClusterError> {
         let mut views = Vec::new();
-        let mut known = HashSet::new();
+        let mut uids = HashSet::new();
         let mut add = |pods: Vec<WatchedPod>| {
             let pods = pods.iter().map(|pod| PodView::from(&pod.0));
-            views.extend(pods.filter(|pod| known.insert(pod.uid.clone())));
-            match views.len() > MAX_PODS {
-                true => Err(ClusterError::Unavailable(format!(
+            views.extend(pods.filter(|pod| uids.insert(pod.uid.clone())));
+            if views.len() > MAX_PODS {
+                return Err(ClusterError::Unavailable(format!(
                     "more than {MAX_PODS} pods have the label of this group ({}); delete some of them",
                     names::GROUP
-                ))),
-                false => Ok(()),
+                )));
             }
+            Ok(())
         };
         let selector = format!("{}={}", names::GROUP, names::group_label(group));
         self.reader.list(namespace, &selector, &mut add).await?;
-        // A label value ends at 63 characters, so there are none of longer names.
+        // A label value has at most 63 characters, so longer names have no such pods.
         if historic && group.len() <= 63 {
             let selector = format!("app=oaat-operator,parent-name={group}");
             self.reader.list(namespace, &selector, &mut add).await?;
@@ -201,15 +204,15 @@ impl Cluster for KubeCluster {
             .get(&key)
             .and_then(|type_| type_.resource_version());
         if let Some(version) = version
-            && let Some(kept) = self.kept().get(&key, &version)
+            && let Some(cached) = self.cached_types().get(&key, &version)
         {
-            return Ok(kept);
+            return Ok(cached);
         }
         match self.reader.object::<OaatType>(namespace, name).await {
             Ok(Ok(type_)) => {
-                let read = usable(&type_);
+                let read = checked_type(&type_);
                 let version = type_.resource_version().unwrap_or_default();
-                self.kept().keep(key, version, &read);
+                self.cached_types().insert(key, version, &read);
                 Ok(read)
             }
             Ok(Err(undecodable)) => Ok(TypeRead::Invalid(format!(
@@ -242,7 +245,7 @@ impl Cluster for KubeCluster {
             ..LogParams::default()
         };
         match tokio::time::timeout(LOG_TIMEOUT, api.logs(pod, &params)).await {
-            Ok(answer) => answer.map_err(classify_error),
+            Ok(response) => response.map_err(classify_error),
             Err(_) => Err(ClusterError::Unavailable(format!(
                 "no answer within {} seconds",
                 LOG_TIMEOUT.as_secs()
@@ -257,8 +260,7 @@ impl Cluster for KubeCluster {
         resource_version: &str,
         status: Value,
     ) -> Result<String, ClusterError> {
-        // Only metadata of the answer is of interest, so that a large group costs no
-        // second decoding.
+        // Only the metadata of the response is decoded, because the group may be large.
         let api: Api<Watched<OaatGroup>> = self.api(namespace);
         let patch = json!({
             "metadata": { "resourceVersion": resource_version },
@@ -278,8 +280,8 @@ impl Cluster for KubeCluster {
 
     async fn open_gate(&self, namespace: &str, name: &str, uid: &str) -> Result<(), ClusterError> {
         let api: Api<PartialObjectMeta<Pod>> = self.api(namespace);
-        // The uid makes the server refuse a pod of the same name that is another one;
-        // gates are merged by name, so those of others stay.
+        // Because of the uid, the API server rejects the patch for another pod with the same name.
+        // Gates are merged by name, so other gates stay.
         let patch = json!({
             "metadata": { "uid": uid },
             "spec": { "schedulingGates": [{ "name": names::GATE, "$patch": "delete" }] },
@@ -290,9 +292,9 @@ impl Cluster for KubeCluster {
         };
         match with_timeout(api.patch(name, &params, &Patch::Strategic(&patch))).await {
             Ok(_) => Ok(()),
-            Err(ClusterError::Conflict(words)) => match self.pod(namespace, name).await? {
+            Err(ClusterError::Conflict(message)) => match self.pod(namespace, name).await? {
                 Some(pod) if pod.metadata.uid.as_deref() == Some(uid) => {
-                    Err(ClusterError::Unavailable(words))
+                    Err(ClusterError::Unavailable(message))
                 }
                 _ => Err(ClusterError::NotFound),
             },
@@ -316,7 +318,7 @@ impl Cluster for KubeCluster {
             ..DeleteParams::default()
         };
         match with_timeout(api.delete(name, &params)).await {
-            // Gone, or another pod by now.
+            // The pod is gone or has changed, or another pod has its name now.
             Ok(_) | Err(ClusterError::NotFound | ClusterError::Conflict(_)) => Ok(()),
             Err(other) => Err(other),
         }
@@ -325,26 +327,26 @@ impl Cluster for KubeCluster {
 
 /// A cache of types, up to a total size.
 #[derive(Default)]
-struct KeptTypes {
-    types: HashMap<TypeRef, KeptType>,
+struct TypeCache {
+    types: HashMap<TypeRef, CachedType>,
     size: usize,
 }
 
-struct KeptType {
+struct CachedType {
     version: String,
     size: usize,
     read: TypeRead,
 }
 
-impl KeptTypes {
+impl TypeCache {
     /// Returns a type if this version of it is cached.
     fn get(&self, key: &TypeRef, version: &str) -> Option<TypeRead> {
-        let kept = self.types.get(key)?;
-        (kept.version == version).then(|| kept.read.clone())
+        let cached = self.types.get(key)?;
+        (cached.version == version).then(|| cached.read.clone())
     }
 
     /// Caches a type. Evicts others in no particular order to make room.
-    fn keep(&mut self, key: TypeRef, version: String, read: &TypeRead) {
+    fn insert(&mut self, key: TypeRef, version: String, read: &TypeRead) {
         self.remove(&key);
         let size = match read {
             TypeRead::Valid(spec) => {
@@ -353,12 +355,12 @@ impl KeptTypes {
             TypeRead::Invalid(message) => message.len(),
             TypeRead::Missing | TypeRead::Unchecked => 0,
         };
-        if size > KEPT_TYPE {
+        if size > MAX_CACHED_TYPE {
             return;
         }
-        // Small types have a cost, too.
+        // The cost of an entry besides the type.
         let size = size + 1024;
-        while self.size + size > KEPT_TYPES
+        while self.size + size > MAX_CACHED_TYPES
             && let Some(other) = self.types.keys().next().cloned()
         {
             self.remove(&other);
@@ -367,7 +369,7 @@ impl KeptTypes {
         let read = read.clone();
         self.types.insert(
             key,
-            KeptType {
+            CachedType {
                 version,
                 size,
                 read,
@@ -376,14 +378,14 @@ impl KeptTypes {
     }
 
     fn remove(&mut self, key: &TypeRef) {
-        if let Some(kept) = self.types.remove(key) {
-            self.size -= kept.size;
+        if let Some(removed) = self.types.remove(key) {
+            self.size -= removed.size;
         }
     }
 }
 
-/// Whether a type may be used, by what its own check said.
-fn usable(type_: &OaatType) -> TypeRead {
+/// Returns a type if its condition `Valid` allows its use.
+fn checked_type(type_: &OaatType) -> TypeRead {
     let problems = oaat_api::validate::validate_type(&type_.spec);
     if !problems.is_empty() {
         return TypeRead::Invalid(oaat_api::validate::summary(&problems));
@@ -415,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_server_understood_and_refused_is_a_refusal() {
+    fn errors_are_rejections_only_if_the_server_understood_the_request() {
         for code in [400, 403, 413, 422] {
             let error = status(json!({ "code": code, "message": "no" }));
             assert!(matches!(error, ClusterError::Rejected { .. }), "{code}");
@@ -428,18 +430,18 @@ mod tests {
             status(json!({ "code": 404, "reason": "NotFound" })),
             ClusterError::NotFound
         );
-        // What a server says that has just been started, of itself.
-        for words in [
+        // Messages of an API server that has just started.
+        for message in [
             "pods is forbidden: User \"system:serviceaccount:o:o\" cannot create resource \
              \"pods\" in API group \"\" in the namespace \"n\"",
             "pods \"p\" is forbidden: not yet ready to handle request",
             "pods \"p\" is forbidden: status unknown for quota: q, resources: pods",
         ] {
-            let early = status(json!({ "code": 403, "message": words }));
-            assert!(matches!(early, ClusterError::Unavailable(_)), "{words}");
+            let early = status(json!({ "code": 403, "message": message }));
+            assert!(matches!(early, ClusterError::Unavailable(_)), "{message}");
         }
-        let words = "pods \"p\" is forbidden: exceeded quota: none, requested: pods=1";
-        let quota = status(json!({ "code": 403, "message": words }));
+        let message = "pods \"p\" is forbidden: exceeded quota: none, requested: pods=1";
+        let quota = status(json!({ "code": 403, "message": message }));
         assert!(matches!(quota, ClusterError::Rejected { .. }));
         let proxy = status(json!({ "code": 404, "message": "no such page" }));
         assert!(matches!(proxy, ClusterError::Unavailable(_)));
@@ -450,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_that_ends_is_no_refusal() {
+    fn terminating_namespace_is_not_a_rejection() {
         let error = status(json!({
             "code": 403, "reason": "Forbidden", "message": "forbidden",
             "details": { "causes": [{ "reason": "NamespaceTerminating", "message": "x", "field": "y" }] },
@@ -459,14 +461,14 @@ mod tests {
     }
 
     #[test]
-    fn a_type_is_used_only_as_far_as_it_was_checked() {
+    fn type_is_used_only_after_its_current_generation_was_checked() {
         let type_ = |status: Value| -> TypeRead {
             let object = json!({
                 "metadata": { "name": "t", "generation": 2 },
                 "spec": { "type": "pod", "podspec": { "container": { "name": "a" } } },
                 "status": status,
             });
-            usable(&serde_json::from_value(object).unwrap_or_else(|e| panic!("{e}")))
+            checked_type(&serde_json::from_value(object).unwrap_or_else(|e| panic!("{e}")))
         };
         let valid = |status: &str, generation: i64| {
             json!({ "conditions": [{

@@ -1,30 +1,30 @@
-//! The last that was seen of pods that ended and may be gone when their group's cycle
-//! looks: a pod may be deleted in the moment in which it ends, and its last state is
-//! then only in the watch event.
+//! Keeps the last known state of pods that ended. A pod may be deleted at the moment at which it
+//! ends. Its last state is then only in the watch event, because the pod is gone when its group is
+//! reconciled.
 
 use crate::pod::PodView;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
-/// Pods remembered of one group. One runs at a time, so few are needed.
+/// The maximum number of pods that are kept for a group. One runs at a time, so few are needed.
 const PER_GROUP: usize = 4;
 
-/// What was seen of a pod.
+/// The last known state of a pod.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LastSeenPod {
-    /// Its last state, or the first in which it was terminal.
+    /// The first terminal state, or the last state if none was terminal.
     pub last: PodView,
-    /// It was asked to go while it was not terminal: seen with our own eyes, and so surer
-    /// than a comparison of two machines' clocks.
+    /// Whether its deletion was seen while it was not terminal. This is more reliable than
+    /// comparing the clocks of two machines.
     pub deleted_while_running: bool,
 }
 
-/// Pods as last seen, by group.
+/// The last known states of pods, by namespace and name of the group.
 #[derive(Debug, Default)]
 pub struct LastSeenPods(Mutex<HashMap<(String, String), VecDeque<LastSeenPod>>>);
 
 impl LastSeenPods {
-    /// Remembers a pod, if it is terminal or was asked to go while it was not.
+    /// Records the state of a pod, if it is terminal or being deleted.
     pub fn record(&self, namespace: &str, group: &str, pod: PodView) {
         if !pod.terminal() && pod.deletion.is_none() {
             return;
@@ -35,7 +35,7 @@ impl LastSeenPods {
             .or_default();
         match pods.iter_mut().find(|seen| seen.last.uid == pod.uid) {
             Some(seen) => {
-                // The first terminal sight is the result; a deletion that came later is not.
+                // The first terminal state is the result. A later deletion does not change it.
                 if !seen.last.terminal() {
                     seen.last = pod;
                 }
@@ -50,14 +50,14 @@ impl LastSeenPods {
         }
     }
 
-    /// The pod of a group with this uid, if it was seen at its end.
+    /// Returns the state of a group's pod with this UID, if one was recorded.
     pub fn last(&self, namespace: &str, group: &str, uid: &str) -> Option<LastSeenPod> {
         let groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let pods = groups.get(&(namespace.to_owned(), group.to_owned()))?;
         pods.iter().find(|pod| pod.last.uid == uid).cloned()
     }
 
-    /// Forgets a pod: its result is recorded.
+    /// Removes a pod whose result is in the status of its group.
     pub fn recorded(&self, namespace: &str, group: &str, uid: &str) {
         let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (namespace.to_owned(), group.to_owned());
@@ -69,7 +69,7 @@ impl LastSeenPods {
         }
     }
 
-    /// Forgets a group's pods: it is gone.
+    /// Removes the pods of a group that was deleted.
     pub fn forget(&self, namespace: &str, group: &str) {
         let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         groups.remove(&(namespace.to_owned(), group.to_owned()));
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deletion_that_came_before_the_end_is_remembered() {
+    fn deletion_before_the_end_is_recorded() {
         let last_seen_pods = LastSeenPods::default();
         let mut alive = pod("a", Phase::Running);
         alive.deletion = Some(crate::pod::Deletion {
@@ -101,12 +101,12 @@ mod tests {
         last_seen_pods.record("n", "g", pod("a", Phase::Succeeded));
         last_seen_pods.record("n", "g", pod("a", Phase::Failed));
         let seen = last_seen_pods.last("n", "g", "a");
-        let told = seen.map(|seen| (seen.deleted_while_running, seen.last.phase));
-        assert_eq!(told, Some((true, Phase::Succeeded)));
+        let state = seen.map(|seen| (seen.deleted_while_running, seen.last.phase));
+        assert_eq!(state, Some((true, Phase::Succeeded)));
     }
 
     #[test]
-    fn only_terminal_pods_are_remembered_and_only_a_few() {
+    fn only_a_few_terminal_pods_are_kept() {
         let last_seen_pods = LastSeenPods::default();
         last_seen_pods.record("n", "g", pod("running", Phase::Running));
         assert_eq!(last_seen_pods.last("n", "g", "running"), None);

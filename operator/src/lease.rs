@@ -1,10 +1,10 @@
-//! Leader election by a Lease, after the rules of client-go.
+//! Leader election with a Lease, by the rules of client-go.
 //!
-//! It saves work and nothing else: that two leaders cannot harm each other is the
-//! claim's doing. A holder renews; one that could not renew for the renew deadline,
-//! which is shorter than the lease, has lost it and must stop. Another takes the
-//! lease once it has *observed* it unchanged for the lease's duration by its own
-//! clock: times in the Lease come from other machines and are not compared.
+//! The election only avoids duplicate work. Two leaders cannot harm each other, because of the
+//! claim. The holder renews the lease. A holder that could not renew for the renew deadline, which
+//! is shorter than the lease duration, has lost the lease and must stop. Another candidate takes
+//! the lease once it has *observed* it unchanged for the lease duration by its own clock. Times in
+//! the Lease come from other machines and are not compared.
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -15,21 +15,23 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
-/// How long a lease holds without a renewal.
+/// The time that a lease is valid without a renewal.
 const DURATION: Duration = Duration::from_secs(15);
-/// How long a holder tries to renew before it has lost.
+/// The time without a successful renewal after which the holder has lost the lease.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
-/// Longest wait for an answer: half the deadline, so that one that is lost on its way is not the
-/// end of the lease.
-const ANSWER: Duration = Duration::from_secs(5);
-/// Between two renewals, and the longest wait for what is to be finished or given back.
+/// The timeout for one attempt: half the deadline, so that one lost response does not cost the
+/// lease.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time between two renewals, and the timeout for a release or for an attempt in progress.
 const RETRY: Duration = Duration::from_secs(2);
-/// Between two looks of one that stands by: a released lease is taken within this.
-const STAND_BY: Duration = Duration::from_secs(1);
+/// The time between two reads by a standby. A released lease is taken within this time.
+const STANDBY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Who takes part. A pod is known by its uid, which no other ever has, and two containers of one pod
-/// never run at a time: so one that was started again takes its pod's own lease back at once.
-/// Where there is no uid, each process is somebody else.
+/// Returns the identity of a candidate.
+///
+/// A pod is identified by its uid, which is never reused, and two containers of one pod never run
+/// at the same time. A restarted container therefore takes back the lease of its pod at once.
+/// Without a uid, each process has a different identity.
 pub fn identity(pod: Option<&str>, uid: Option<&str>) -> String {
     let pod = pod.unwrap_or("oaat-operator");
     match uid.filter(|uid| !uid.is_empty()) {
@@ -43,29 +45,29 @@ pub struct Election {
     api: Api<Lease>,
     name: String,
     view: View,
-    /// When the last renewal that came through was begun.
+    /// The start of the last successful attempt.
     renewed: Instant,
 }
 
-/// What one candidate knows, and concludes from it.
+/// The state of one candidate.
 struct View {
     identity: String,
-    /// What another's lease was when it last changed, and since when by our clock.
+    /// The lease of another holder when it last changed, and the local time of that change.
     observed: Option<(LeaseSpec, Instant)>,
 }
 
-/// What may be done about the lease now.
+/// What a candidate may do with the lease.
 #[derive(Debug, PartialEq)]
-enum Now {
-    /// Write this.
-    Take(Box<LeaseSpec>),
-    /// Another holds it, and until then if it does not renew it.
-    Taken(Instant),
+enum LeaseAction {
+    /// Take or renew the lease by writing this spec.
+    Write(Box<LeaseSpec>),
+    /// Wait: another candidate holds the lease, until this time unless it renews the lease.
+    Wait(Instant),
 }
 
 impl View {
-    /// What to do about a lease that is there.
-    fn judge(&mut self, spec: &LeaseSpec, now: Instant, time: MicroTime) -> Now {
+    /// Returns what to do with an existing lease.
+    fn next_action(&mut self, spec: &LeaseSpec, now: Instant, time: MicroTime) -> LeaseAction {
         let holder = spec.holder_identity.as_deref().unwrap_or_default();
         if holder != self.identity && !holder.is_empty() {
             let since = match &self.observed {
@@ -78,22 +80,23 @@ impl View {
             let seconds = spec.lease_duration_seconds.unwrap_or(0);
             let until = since + Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
             if now < until {
-                return Now::Taken(until);
+                return LeaseAction::Wait(until);
             }
         }
-        let ours = holder == self.identity;
+        let is_holder = holder == self.identity;
         let transitions = spec.lease_transitions.unwrap_or(0);
-        Now::Take(Box::new(LeaseSpec {
+        LeaseAction::Write(Box::new(LeaseSpec {
             acquire_time: spec
                 .acquire_time
                 .clone()
-                .filter(|_| ours)
+                .filter(|_| is_holder)
                 .or_else(|| Some(time.clone())),
-            ..self.ours(transitions.saturating_add(i32::from(!ours)), time)
+            ..self.acquired(transitions.saturating_add(i32::from(!is_holder)), time)
         }))
     }
 
-    fn ours(&self, transitions: i32, time: MicroTime) -> LeaseSpec {
+    /// Returns the lease as held by this candidate.
+    fn acquired(&self, transitions: i32, time: MicroTime) -> LeaseSpec {
         LeaseSpec {
             holder_identity: Some(self.identity.clone()),
             lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
@@ -104,8 +107,8 @@ impl View {
         }
     }
 
-    /// What the lease becomes when we give it back; `None` if it is not ours.
-    fn freed(&self, spec: &LeaseSpec, time: MicroTime) -> Option<LeaseSpec> {
+    /// Returns the lease after its release; `None` if this candidate does not hold it.
+    fn released(&self, spec: &LeaseSpec, time: MicroTime) -> Option<LeaseSpec> {
         (spec.holder_identity.as_ref() == Some(&self.identity)).then(|| LeaseSpec {
             holder_identity: None,
             lease_duration_seconds: Some(1),
@@ -115,19 +118,19 @@ impl View {
     }
 }
 
-/// When one that stands by looks again.
-fn next_look(now: Instant, until: Instant) -> Instant {
-    until.min(now + STAND_BY)
+/// Returns when a standby reads the lease again.
+fn next_read(now: Instant, until: Instant) -> Instant {
+    until.min(now + STANDBY_INTERVAL)
 }
 
-/// How long a renewal may take; `None` once the lease is lost.
-fn time_to_renew(renewed: Instant, now: Instant) -> Option<Duration> {
-    let left = RENEW_DEADLINE.checked_sub(now.saturating_duration_since(renewed))?;
-    (!left.is_zero()).then(|| left.min(ANSWER))
+/// Returns the timeout for a renewal; `None` if the lease is lost.
+fn renewal_timeout(renewed: Instant, now: Instant) -> Option<Duration> {
+    let remaining = RENEW_DEADLINE.checked_sub(now.saturating_duration_since(renewed))?;
+    (!remaining.is_zero()).then(|| remaining.min(ATTEMPT_TIMEOUT))
 }
 
 impl Election {
-    /// A candidate called `identity` for the lease of this name.
+    /// Creates a candidate with this identity for the lease `name`.
     pub fn new(client: Client, namespace: &str, name: &str, identity: String) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
@@ -140,48 +143,48 @@ impl Election {
         }
     }
 
-    /// Returns true once the lease is ours, or false once `stopped` is ready. Then it may be ours
-    /// all the same, if that was asked for last: see [`Self::release`].
+    /// Waits for the lease. Returns true once this candidate holds it, or false once `stopped` is
+    /// ready. In the latter case, a write in progress may still have acquired the lease: see
+    /// [`Self::release`].
     pub async fn acquire(&mut self, stopped: impl Future<Output = ()>) -> bool {
         info!(
             identity = self.view.identity,
             lease = self.name,
-            "standing by for the lease"
+            "waiting for the lease"
         );
         tokio::pin!(stopped);
         loop {
-            let begun = Instant::now();
+            let started = Instant::now();
             let outcome = {
-                let attempt = timeout(ANSWER, self.attempt());
+                let attempt = timeout(ATTEMPT_TIMEOUT, self.attempt());
                 tokio::pin!(attempt);
                 tokio::select! {
                     outcome = &mut attempt => outcome,
                     () = &mut stopped => {
-                        // A write that was broken off may land after the lease was looked at
-                        // for the last time.
+                        // An aborted write might be applied after the release has read the lease.
                         let _ = timeout(RETRY, attempt).await;
                         return false;
                     }
                 }
             };
-            let again = match outcome {
+            let next_attempt = match outcome {
                 Ok(Ok(None)) => {
-                    self.renewed = begun;
-                    info!(identity = self.view.identity, "holding the lease");
+                    self.renewed = started;
+                    info!(identity = self.view.identity, "acquired the lease");
                     return true;
                 }
-                Ok(Ok(Some(until))) => next_look(Instant::now(), until),
+                Ok(Ok(Some(until))) => next_read(Instant::now(), until),
                 Ok(Err(error)) => {
-                    warn!(%error, "the lease could not be read or written");
-                    begun + STAND_BY
+                    warn!(%error, "failed to acquire the lease");
+                    started + STANDBY_INTERVAL
                 }
                 Err(_) => {
-                    warn!("no answer about the lease");
+                    warn!("failed to acquire the lease: no response from the API server");
                     Instant::now()
                 }
             };
             tokio::select! {
-                () = sleep_until(again) => {}
+                () = sleep_until(next_attempt) => {}
                 () = &mut stopped => return false,
             }
         }
@@ -191,62 +194,66 @@ impl Election {
     pub async fn hold(&mut self) {
         loop {
             sleep(RETRY).await;
-            // From the beginning of an attempt: when its answer comes says nothing about when it
-            // was written, from where on others count.
-            let begun = Instant::now();
-            let Some(longest) = time_to_renew(self.renewed, begun) else {
+            // The deadline counts from the start of an attempt. Other candidates count from the
+            // write, which may be long before the response.
+            let started = Instant::now();
+            let Some(limit) = renewal_timeout(self.renewed, started) else {
                 warn!(
-                    "the lease could not be renewed for {} seconds",
+                    "failed to renew the lease for {} seconds",
                     RENEW_DEADLINE.as_secs()
                 );
                 return;
             };
-            match timeout(longest, self.attempt()).await {
-                Ok(Ok(None)) => self.renewed = begun,
+            match timeout(limit, self.attempt()).await {
+                Ok(Ok(None)) => self.renewed = started,
                 Ok(Ok(Some(_))) => {
                     warn!("another replica holds the lease");
                     return;
                 }
-                Ok(Err(error)) => warn!(%error, "the lease could not be renewed"),
-                Err(_) => warn!("no answer about the lease"),
+                Ok(Err(error)) => warn!(%error, "failed to renew the lease"),
+                Err(_) => warn!("failed to renew the lease: no response from the API server"),
             }
         }
     }
 
-    /// Gives the lease back if it is ours, so that another need not wait for its end.
+    /// Releases the lease if this candidate holds it, so that another need not wait for it to
+    /// expire.
     pub async fn release(&self) {
-        match timeout(RETRY, self.free()).await {
+        match timeout(RETRY, self.release_if_held()).await {
             Ok(Ok(true)) => info!("released the lease"),
             Ok(Ok(false)) => {}
-            Ok(Err(error)) => warn!(%error, "the lease was not released; it runs out by itself"),
-            Err(_) => warn!("the lease was not released in time; it runs out by itself"),
+            Ok(Err(error)) => warn!(%error, "failed to release the lease; it expires on its own"),
+            Err(_) => {
+                warn!("failed to release the lease: no response in time; it expires on its own");
+            }
         }
     }
 
-    /// Says whether there was something to give back.
-    async fn free(&self) -> Result<bool, kube::Error> {
+    /// Returns whether this candidate held the lease.
+    async fn release_if_held(&self) -> Result<bool, kube::Error> {
         loop {
             let Some(mut lease) = self.api.get_opt(&self.name).await? else {
                 return Ok(false);
             };
             let spec = lease.spec.unwrap_or_default();
-            let Some(freed) = self.view.freed(&spec, time()) else {
+            let Some(released) = self.view.released(&spec, time()) else {
                 return Ok(false);
             };
-            lease.spec = Some(freed);
+            lease.spec = Some(released);
             let params = PostParams::default();
             match self.api.replace(&self.name, &params, &lease).await {
                 Ok(_) => return Ok(true),
-                // A renewal of ours that was still on its way.
+                // A renewal by this candidate was still in progress.
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Takes or renews the lease if that is possible now; else gives the time until when another
-    /// holds it. Every write carries the resource version of the read before it, so that of two
-    /// takers one fails: that is an error, which says nothing yet about who holds it.
+    /// Takes or renews the lease if that is possible now. Otherwise returns the time until which
+    /// another candidate holds it. Every write carries the resource version of the read before it,
+    /// so of two writers one fails. That failure is an error, which does not show who holds the
+    /// lease.
     async fn attempt(&mut self) -> Result<Option<Instant>, kube::Error> {
         let params = PostParams::default();
         let Some(mut lease) = self.api.get_opt(&self.name).await? else {
@@ -255,18 +262,21 @@ impl Election {
                     name: Some(self.name.clone()),
                     ..ObjectMeta::default()
                 },
-                spec: Some(self.view.ours(0, time())),
+                spec: Some(self.view.acquired(0, time())),
             };
             return self.api.create(&params, &lease).await.map(|_| None);
         };
         let spec = lease.spec.take().unwrap_or_default();
-        match self.view.judge(&spec, Instant::now(), time()) {
-            Now::Taken(until) => {
-                debug!(holder = spec.holder_identity, "the lease is taken");
+        match self.view.next_action(&spec, Instant::now(), time()) {
+            LeaseAction::Wait(until) => {
+                debug!(
+                    holder = spec.holder_identity,
+                    "another replica holds the lease"
+                );
                 Ok(Some(until))
             }
-            Now::Take(ours) => {
-                lease.spec = Some(*ours);
+            LeaseAction::Write(spec) => {
+                lease.spec = Some(*spec);
                 self.api
                     .replace(&self.name, &params, &lease)
                     .await
@@ -297,95 +307,98 @@ mod tests {
         MicroTime(jiff::Timestamp::from_second(second).unwrap_or_else(|e| panic!("{e}")))
     }
 
-    fn taken(now: Now) -> LeaseSpec {
-        match now {
-            Now::Take(spec) => *spec,
-            Now::Taken(until) => panic!("taken until {until:?}"),
+    fn written(action: LeaseAction) -> LeaseSpec {
+        match action {
+            LeaseAction::Write(spec) => *spec,
+            LeaseAction::Wait(until) => panic!("held by another until {until:?}"),
         }
     }
 
     #[test]
-    fn another_takes_it_when_it_has_seen_it_unchanged_for_its_duration() {
+    fn lease_is_taken_after_its_duration_without_a_change() {
         let (start, mut other) = (Instant::now(), view("b"));
-        // Its own clock is years off, which is of no matter.
-        let lease = view("a").ours(3, at(1));
+        // The wall clock of the other candidate is years off, which has no effect.
+        let lease = view("a").acquired(3, at(1));
         for passed in [Duration::ZERO, SECOND, DURATION - Duration::from_millis(1)] {
-            let now = other.judge(&lease, start + passed, at(2_000_000_000));
-            assert_eq!(now, Now::Taken(start + DURATION), "{passed:?}");
+            let action = other.next_action(&lease, start + passed, at(2_000_000_000));
+            assert_eq!(action, LeaseAction::Wait(start + DURATION), "{passed:?}");
         }
-        let ours = taken(other.judge(&lease, start + DURATION, at(7)));
-        assert_eq!(ours.holder_identity.as_deref(), Some("b"));
-        assert_eq!(ours.lease_transitions, Some(4));
+        let lease_of_b = written(other.next_action(&lease, start + DURATION, at(7)));
+        assert_eq!(lease_of_b.holder_identity.as_deref(), Some("b"));
+        assert_eq!(lease_of_b.lease_transitions, Some(4));
         assert_eq!(
-            (ours.acquire_time, ours.renew_time),
+            (lease_of_b.acquire_time, lease_of_b.renew_time),
             (Some(at(7)), Some(at(7)))
         );
     }
 
     #[test]
-    fn each_renewal_counts_from_when_it_is_seen() {
+    fn renewal_counts_from_the_time_of_its_observation() {
         let (start, mut other) = (Instant::now(), view("b"));
-        let mut lease = view("a").ours(0, at(1));
-        other.judge(&lease, start, at(1));
+        let mut lease = view("a").acquired(0, at(1));
+        other.next_action(&lease, start, at(1));
         lease.renew_time = Some(at(2));
-        let seen = start + 14 * SECOND;
+        let observed = start + 14 * SECOND;
         assert_eq!(
-            other.judge(&lease, seen, at(1)),
-            Now::Taken(seen + DURATION)
+            other.next_action(&lease, observed, at(1)),
+            LeaseAction::Wait(observed + DURATION)
         );
     }
 
     #[test]
-    fn one_that_was_given_back_is_taken_at_once() {
+    fn released_lease_is_taken_at_once() {
         let a = view("a");
-        let freed = a.freed(&a.ours(0, at(1)), at(2));
-        let freed = freed.unwrap_or_else(|| panic!("it was a's"));
-        assert_eq!(freed.holder_identity, None);
-        let ours = taken(view("b").judge(&freed, Instant::now(), at(3)));
-        assert_eq!(ours.holder_identity.as_deref(), Some("b"));
-        assert_eq!(ours.lease_transitions, Some(1));
-        assert_eq!(ours.lease_duration_seconds, Some(15));
-        assert_eq!(view("b").freed(&a.ours(0, at(1)), at(2)), None);
+        let released = a.released(&a.acquired(0, at(1)), at(2));
+        let released = released.unwrap_or_else(|| panic!("a held the lease"));
+        assert_eq!(released.holder_identity, None);
+        let lease_of_b = written(view("b").next_action(&released, Instant::now(), at(3)));
+        assert_eq!(lease_of_b.holder_identity.as_deref(), Some("b"));
+        assert_eq!(lease_of_b.lease_transitions, Some(1));
+        assert_eq!(lease_of_b.lease_duration_seconds, Some(15));
+        assert_eq!(view("b").released(&a.acquired(0, at(1)), at(2)), None);
     }
 
     #[test]
-    fn who_holds_it_renews_it_also_after_a_restart() {
-        let lease = view("a").ours(2, at(1));
-        let renewed = taken(view("a").judge(&lease, Instant::now(), at(9)));
+    fn holder_renews_the_lease_after_a_restart() {
+        let lease = view("a").acquired(2, at(1));
+        let renewed = written(view("a").next_action(&lease, Instant::now(), at(9)));
         assert_eq!(renewed.acquire_time, Some(at(1)));
         assert_eq!(renewed.renew_time, Some(at(9)));
         assert_eq!(renewed.lease_transitions, Some(2));
     }
 
     #[test]
-    fn a_lease_without_content_is_free() {
-        let ours = taken(view("a").judge(&LeaseSpec::default(), Instant::now(), at(1)));
-        assert_eq!(ours.holder_identity.as_deref(), Some("a"));
+    fn empty_lease_is_taken_at_once() {
+        let lease = written(view("a").next_action(&LeaseSpec::default(), Instant::now(), at(1)));
+        assert_eq!(lease.holder_identity.as_deref(), Some("a"));
     }
 
     #[test]
-    fn who_stands_by_looks_often_and_not_later_than_the_end() {
+    fn standby_reads_the_lease_no_later_than_its_expiry() {
         let now = Instant::now();
-        assert_eq!(next_look(now, now + DURATION), now + STAND_BY);
+        assert_eq!(next_read(now, now + DURATION), now + STANDBY_INTERVAL);
         let soon = now + Duration::from_millis(3);
-        assert_eq!(next_look(now, soon), soon);
+        assert_eq!(next_read(now, soon), soon);
     }
 
     #[test]
-    fn a_holder_has_lost_before_another_may_take_it() {
+    fn holder_loses_the_lease_before_another_may_take_it() {
         let renewed = Instant::now();
-        assert_eq!(time_to_renew(renewed, renewed + 2 * SECOND), Some(ANSWER));
+        assert_eq!(
+            renewal_timeout(renewed, renewed + 2 * SECOND),
+            Some(ATTEMPT_TIMEOUT)
+        );
         let late = renewed + RENEW_DEADLINE - SECOND;
-        assert_eq!(time_to_renew(renewed, late), Some(SECOND));
-        assert_eq!(time_to_renew(renewed, renewed + RENEW_DEADLINE), None);
-        assert_eq!(time_to_renew(renewed, renewed + 60 * SECOND), None);
-        // The last attempt ends at the deadline at the latest, however late it begins; one sleep
-        // before the next look at the clock is all that comes on top.
+        assert_eq!(renewal_timeout(renewed, late), Some(SECOND));
+        assert_eq!(renewal_timeout(renewed, renewed + RENEW_DEADLINE), None);
+        assert_eq!(renewal_timeout(renewed, renewed + 60 * SECOND), None);
+        // The last attempt ends at the deadline at the latest, however late it begins. After that,
+        // only one sleep passes before the deadline is checked.
         assert!(RENEW_DEADLINE + RETRY < DURATION);
     }
 
     #[test]
-    fn a_pod_is_itself_again_after_a_restart_and_nobody_else() {
+    fn identity_is_stable_for_a_pod_and_unique_without_a_uid() {
         let uid = "8c1f0f0e-0000-4000-8000-000000000001";
         assert_eq!(identity(Some("pod"), Some(uid)), format!("pod_{uid}"));
         let unknown = || identity(Some("pod"), Some(""));

@@ -1,13 +1,12 @@
-//! What the first implementation of these kinds left on the objects. Pure.
+//! Data that the original operator left on the objects. Pure.
 //!
-//! Its pods are the business of [`crate::snapshot`]; its annotation `pause_new_jobs` that of
-//! [`oaat_api::validate`].
+//! [`crate::snapshot`] reads its pods, and [`oaat_api::validate`] its annotation `pause_new_jobs`.
 
 use oaat_api::{ItemStatus, Timestamp};
 use serde_json::{Value, json};
 
-/// Takes over an item's history once, so that a move does not run everything again. Gives whether
-/// there was any.
+/// Takes over the history of an item once, so that a migration does not run every item again.
+/// Returns whether there was a history to take over.
 pub fn inherit(item: &mut ItemStatus) -> bool {
     let success = item.old_last_success.take();
     let failure = item.old_last_failure.take();
@@ -15,14 +14,14 @@ pub fn inherit(item: &mut ItemStatus) -> bool {
     if success.is_none() && failure.is_none() && count.is_none() {
         return false;
     }
-    // What has run since is newer.
+    // The history of this operator is newer.
     if item.runs.is_some() || item.last_success.is_some() || item.last_failure.is_some() {
         return false;
     }
     let time = |value: Option<Value>| serde_json::from_value::<Timestamp>(value?).ok();
     item.last_success = time(success);
     item.last_failure = time(failure);
-    // It was written as a text.
+    // The original operator wrote the number as a string.
     let number = |value: &Value| match value {
         Value::String(text) => text.trim().parse().ok(),
         other => other.as_i64(),
@@ -32,20 +31,22 @@ pub fn inherit(item: &mut ItemStatus) -> bool {
     true
 }
 
-/// What to write instead of `spec.windows`, whose times of the day nobody heeds any more.
+/// Returns a message with the `blackoutWindows` that replace `spec.windows`, which is ignored.
 pub fn windows(old: &[Value]) -> String {
-    let heeded = "spec.windows is not heeded; blackoutWindows takes its place";
     let new: Vec<Value> = old.iter().filter_map(window).collect();
-    match new.len() == old.len() {
-        true => format!("{heeded}. Write: blackoutWindows: {}", json!(new)),
-        false => format!(
-            "{heeded}. Of its {} windows these have a start and an end like 22:00: blackoutWindows: {}",
-            old.len(),
-            json!(new)
-        ),
+    let replacement = format!("blackoutWindows: {}", json!(new));
+    if new.len() == old.len() {
+        format!("spec.windows is ignored. Replace it with {replacement}")
+    } else {
+        format!(
+            "spec.windows is ignored. Of its {} windows, these have a start and an end such as \
+             22:00; replace them with {replacement}",
+            old.len()
+        )
     }
 }
 
+/// Converts a window, if it has a start and an end such as `22:00`.
 fn window(old: &Value) -> Option<Value> {
     let minute = |which: &str| {
         let time = old["noStartItem"][which]["time"].as_str()?;
@@ -54,12 +55,12 @@ fn window(old: &Value) -> Option<Value> {
         (hour < 24 && minute < 60).then(|| hour * 60 + minute)
     };
     let (start, end) = (minute("start")?, minute("end")?);
-    // Over midnight, where it ends before it starts.
-    let lasts = (end + 24 * 60 - start) % (24 * 60);
-    let lasts = if lasts == 0 { 24 * 60 } else { lasts };
+    // A window that ends before it starts spans midnight.
+    let minutes = (end + 24 * 60 - start) % (24 * 60);
+    let minutes = if minutes == 0 { 24 * 60 } else { minutes };
     Some(json!({
         "schedule": format!("{} {} * * *", start % 60, start / 60),
-        "duration": format!("{lasts}m"),
+        "duration": format!("{minutes}m"),
     }))
 }
 
@@ -72,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn an_items_history_is_taken_over_once() {
+    fn item_history_is_taken_over_once() {
         let mut old = item(json!({
             "last_success": "2026-01-02T03:04:05.678901+00:00",
             "last_failure": "2026-01-01T00:00:00+00:00", "failure_count": "2", "podphase": "Failed",
@@ -81,13 +82,13 @@ mod tests {
         assert_eq!(old.last_success, Some(Timestamp(1_767_323_045_678)));
         assert_eq!(old.last_failure, Some(Timestamp(1_767_225_600_000)));
         assert_eq!(old.failures, Some(2));
-        let left = serde_json::to_value(&old).unwrap();
-        assert!(left["last_success"].is_null() && left["failure_count"].is_null());
+        let rest = serde_json::to_value(&old).unwrap();
+        assert!(rest["last_success"].is_null() && rest["failure_count"].is_null());
         assert!(!inherit(&mut old));
     }
 
     #[test]
-    fn what_cannot_be_read_or_is_older_is_left_out() {
+    fn unreadable_or_older_history_is_ignored() {
         let mut odd = item(json!({ "last_success": "yesterday", "failure_count": 3 }));
         assert!(inherit(&mut odd));
         assert_eq!((odd.last_success, odd.failures), (None, Some(3)));
@@ -97,21 +98,21 @@ mod tests {
     }
 
     #[test]
-    fn windows_are_told_as_they_are_written_now() {
+    fn windows_are_converted_to_blackout_windows() {
         let old = |start: &str, end: &str| json!({ "noStartItem": { "start": { "time": start }, "end": { "time": end } } });
-        let told = windows(&[old("22:30", "06:00")]);
+        let message = windows(&[old("22:30", "06:00")]);
         assert!(
-            told.contains(r#"{"duration":"450m","schedule":"30 22 * * *"}"#),
-            "{told}"
+            message.contains(r#"{"duration":"450m","schedule":"30 22 * * *"}"#),
+            "{message}"
         );
-        let told = windows(&[
+        let message = windows(&[
             old("10:00", "12:15"),
             old("99999999:00", "later"),
             json!({}),
         ]);
         assert!(
-            told.contains(r#""135m""#) && told.contains("Of its 3 windows"),
-            "{told}"
+            message.contains(r#""135m""#) && message.contains("Of its 3 windows"),
+            "{message}"
         );
     }
 }

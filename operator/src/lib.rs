@@ -1,11 +1,11 @@
-//! oaat-operator: runs the items of a group one at a time in pods, in the order that
-//! a WebAssembly policy decides.
+//! oaat-operator: runs the items of a group one at a time in pods, in an order that a WebAssembly
+//! policy decides.
 //!
-//! One cycle of one group reads from top to bottom in [`cycle`]: [`observe`],
-//! [`oaat_api::validate`], [`decide`], [`act`], [`record`]. `validate`, `decide`, `record` and
-//! [`pod`] are pure; `observe` and `act` reach the cluster through the verbs of
-//! [`cluster`], which [`kube_cluster`] implements. [`controller`] turns watch events
-//! into cycles, and [`run`] puts the process together.
+//! [`reconciler`] drives one reconcile of one group: [`snapshot`], [`oaat_api::validate`],
+//! [`item_sources`], [`plan`], [`apply`]. `validate`, `plan`, [`run_history`], and [`pod`] are
+//! pure. `snapshot`, `item_sources`, and `apply` access the cluster through the trait of
+//! [`cluster`], which [`kube_cluster`] implements. [`controller`] turns watch events into
+//! reconciles, and [`run`] starts and stops the process.
 
 pub mod api_request;
 pub mod apply;

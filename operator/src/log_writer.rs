@@ -11,7 +11,7 @@ const LOG: usize = 256 << 10;
 pub struct LogWriter<W>(pub W);
 
 impl<W: Write> Write for LogWriter<W> {
-    // The log gives each line whole.
+    // `tracing_subscriber` passes each line in one call.
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
         let text = String::from_utf8_lossy(line);
         let mut text = escape(text.trim_end_matches('\n'));
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_the_log_are_escaped_and_one_line_each() {
+    fn each_log_line_is_escaped_into_one_line() {
         let mut log = LogWriter(Vec::new());
         log.write_all("{\"item\":\"a\u{202e}b\"}\n".as_bytes())
             .unwrap();

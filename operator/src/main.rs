@@ -1,16 +1,15 @@
-//! What runs in the cluster: the operator, and the processes that it starts itself.
+//! The binary that runs in the cluster: the operator, and the processes that it starts.
 
 use clap::{Parser, Subcommand};
 use oaat_operator::run::{End, Settings, run};
 use std::io::Write;
 use std::process::ExitCode;
 
-// What may be switched off for a test must not be in what is shipped.
+// The released binary must not contain the switches for tests.
 #[cfg(oaat_mutations)]
-compile_error!("rules of the protocol can be switched off in this build");
+compile_error!("oaat_mutations is set; build oaat-operator without it");
 
-/// Runs the items of a group one at a time in pods, in the order that a WebAssembly
-/// policy decides.
+/// Runs the items of a group one at a time in pods, in an order that a WebAssembly policy decides.
 #[derive(Parser)]
 #[command(version, about)]
 struct Cli {
@@ -36,7 +35,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Crd => match oaat_api::crd::yaml() {
             Ok(yaml) => {
-                // Whoever reads may have read enough (`… | head`).
+                // A reader such as `head` may have closed the pipe.
                 let _ = std::io::stdout().write_all(yaml.as_bytes());
                 ExitCode::SUCCESS
             }
@@ -57,7 +56,7 @@ fn operate(settings: Settings) -> ExitCode {
         Err(error) => return failed(&error.into()),
     };
     let end = runtime.block_on(run(settings));
-    // Whatever still runs must not outlive the decision to stop.
+    // Tasks that still run must not delay the exit.
     runtime.shutdown_background();
     match end {
         Ok(End::Stopped) => ExitCode::SUCCESS,

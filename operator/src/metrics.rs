@@ -1,5 +1,6 @@
-//! Figures for Prometheus.
+//! Metrics for Prometheus.
 
+use oaat_api::RunResult;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -42,21 +43,73 @@ impl EncodeLabelValue for Verb {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Result_ {
+struct ResultLabel {
     result: &'static str,
 }
 
-/// All figures of the process.
+/// The values of the label `result` of `oaat_runs_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunResultMetric {
+    /// A run has started.
+    Started,
+    /// A run has succeeded.
+    Succeeded,
+    /// A run has failed.
+    Failed,
+    /// A blackout window has ended a run.
+    Stopped,
+}
+
+impl From<RunResult> for RunResultMetric {
+    fn from(result: RunResult) -> Self {
+        match result {
+            RunResult::Succeeded => Self::Succeeded,
+            RunResult::Failed => Self::Failed,
+            RunResult::Stopped => Self::Stopped,
+        }
+    }
+}
+
+impl RunResultMetric {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Started => "Started",
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+            Self::Stopped => "Stopped",
+        }
+    }
+}
+
+/// The values of the label `result` of `oaat_reconciles_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReconcileResultMetric {
+    /// The reconcile succeeded.
+    Ok,
+    /// The reconcile failed, and is retried.
+    Error,
+}
+
+impl ReconcileResultMetric {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// All metrics of the process.
 pub struct Metrics {
     registry: Registry,
     requests: Family<Request, Counter>,
-    runs: Family<Result_, Counter>,
-    cycles: Family<Result_, Counter>,
-    cycle_seconds: Histogram,
+    runs: Family<ResultLabel, Counter>,
+    reconciles: Family<ResultLabel, Counter>,
+    reconcile_seconds: Histogram,
     decision_seconds: Histogram,
-    /// 1 while this replica holds the lease, or needs none.
+    /// 1 while this replica holds the lease, or while leader election is off.
     pub leading: Gauge,
-    /// Objects that could not be decoded.
+    /// The number of reads of an object that could not be decoded.
     pub undecodable: Counter,
 }
 
@@ -64,13 +117,13 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("oaat");
         // From 0.1 ms to about 3 s, and from 10 µs to about 0.3 s.
-        let cycle_seconds = Histogram::new(exponential_buckets(0.0001, 2.0, 16));
+        let reconcile_seconds = Histogram::new(exponential_buckets(0.0001, 2.0, 16));
         let decision_seconds = Histogram::new(exponential_buckets(0.000_01, 2.0, 16));
         let metrics = Self {
             requests: Family::default(),
             runs: Family::default(),
-            cycles: Family::default(),
-            cycle_seconds,
+            reconciles: Family::default(),
+            reconcile_seconds,
             decision_seconds,
             leading: Gauge::default(),
             undecodable: Counter::default(),
@@ -78,39 +131,39 @@ impl Default for Metrics {
         };
         registry.register(
             "api_requests",
-            "Requests to the API server, watches included",
+            "Requests to the API server, including watches",
             metrics.requests.clone(),
         );
         registry.register(
             "runs",
-            "Runs started, and runs ended by how they ended",
+            "Runs that started, and runs that ended, by result",
             metrics.runs.clone(),
         );
         registry.register(
-            "cycles",
-            "Looks at a group, by how they went",
-            metrics.cycles.clone(),
+            "reconciles",
+            "Reconciles of groups, by result",
+            metrics.reconciles.clone(),
         );
         registry.register_with_unit(
-            "cycle",
-            "One look at a group",
+            "reconcile",
+            "The duration of a reconcile of a group",
             Unit::Seconds,
-            metrics.cycle_seconds.clone(),
+            metrics.reconcile_seconds.clone(),
         );
         registry.register_with_unit(
             "decision",
-            "One decision of a policy",
+            "The duration of a decision of a policy",
             Unit::Seconds,
             metrics.decision_seconds.clone(),
         );
         registry.register(
             "leading",
-            "1 while this replica acts",
+            "1 while this replica is the leader, or without leader election",
             metrics.leading.clone(),
         );
         registry.register(
             "undecodable_objects",
-            "Objects seen that could not be decoded",
+            "Objects that could not be decoded",
             metrics.undecodable.clone(),
         );
         Self {
@@ -140,31 +193,33 @@ impl Metrics {
             "leases",
             "namespaces",
         ];
-        let part = |resource: &&&str| path.split('/').any(|segment| segment == **resource);
-        // Everything but a namespace itself lies below one.
-        let resource = known.iter().find(part).copied().unwrap_or("other");
+        let in_path = |resource: &&&str| path.split('/').any(|segment| segment == **resource);
+        // `namespaces` comes last, because the paths of namespaced objects contain it as well.
+        let resource = known.iter().find(in_path).copied().unwrap_or("other");
         self.requests
             .get_or_create(&Request { verb, resource })
             .inc();
     }
 
-    /// Counts a run that was started, or one that ended as `result` says.
-    pub fn run(&self, result: &'static str) {
-        self.runs.get_or_create(&Result_ { result }).inc();
+    /// Counts a run that started or ended.
+    pub fn run(&self, result: RunResultMetric) {
+        let result = result.label();
+        self.runs.get_or_create(&ResultLabel { result }).inc();
     }
 
-    /// Counts a cycle.
-    pub fn cycle(&self, result: &'static str, took: std::time::Duration) {
-        self.cycles.get_or_create(&Result_ { result }).inc();
-        self.cycle_seconds.observe(took.as_secs_f64());
+    /// Counts a reconcile and records its duration.
+    pub fn reconcile(&self, result: ReconcileResultMetric, took: std::time::Duration) {
+        let result = result.label();
+        self.reconciles.get_or_create(&ResultLabel { result }).inc();
+        self.reconcile_seconds.observe(took.as_secs_f64());
     }
 
-    /// Counts a decision.
+    /// Records the duration of a decision.
     pub fn decision(&self, took: std::time::Duration) {
         self.decision_seconds.observe(took.as_secs_f64());
     }
 
-    /// The figures in Prometheus' text format.
+    /// Returns the metrics in the text format of Prometheus.
     pub fn text(&self) -> String {
         let mut out = String::new();
         match text::encode(&mut out, &self.registry) {
@@ -179,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_are_told_apart_by_verb_and_resource() {
+    fn requests_are_counted_by_verb_and_resource() {
         let metrics = Metrics::default();
         metrics.request(&http::Method::GET, "/api/v1/namespaces/n/pods");
         metrics.request(&http::Method::GET, "/api/v1/namespaces/n");
@@ -192,6 +247,23 @@ mod tests {
             r#"oaat_api_requests_total{verb="get",resource="pods"} 1"#,
             r#"oaat_api_requests_total{verb="get",resource="namespaces"} 1"#,
             r#"oaat_api_requests_total{verb="patch",resource="oaatgroups"} 1"#,
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+    }
+
+    #[test]
+    fn runs_and_reconciles_are_counted_by_result() {
+        let metrics = Metrics::default();
+        metrics.run(RunResultMetric::Started);
+        metrics.run(RunResult::Failed.into());
+        metrics.reconcile(ReconcileResultMetric::Error, std::time::Duration::ZERO);
+        let text = metrics.text();
+        for line in [
+            r#"oaat_runs_total{result="Started"} 1"#,
+            r#"oaat_runs_total{result="Failed"} 1"#,
+            r#"oaat_reconciles_total{result="error"} 1"#,
+            "oaat_reconcile_seconds_count 1",
         ] {
             assert!(text.contains(line), "{line} in {text}");
         }

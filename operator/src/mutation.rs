@@ -1,11 +1,10 @@
-//! Rules of the protocol that can be switched off, so that whoever watches over them is known
-//! to notice.
+//! Rules of the protocol that can be switched off, to verify that the tests detect each violation.
 //!
-//! The operator that is shipped has none of it: without `oaat_mutations`, `broken!` is the
-//! constant `false`. Only the build script of `simulation/breakable` sets it, a package that
-//! compiles these sources a second time for the simulation.
+//! The released operator contains none of this: without `oaat_mutations`, `broken!` is the constant
+//! `false`. Only the build script of `simulation/breakable` sets it. That package compiles these
+//! sources a second time for the simulation.
 
-/// Whether a rule is switched off.
+/// Returns whether a rule is switched off.
 #[cfg(not(oaat_mutations))]
 macro_rules! broken {
     ($rule:ident) => {
@@ -30,10 +29,10 @@ mod switches {
     use serde_json::Value;
     use std::cell::Cell;
 
-    /// A rule switched off.
+    /// A rule that is switched off.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
     pub enum Mutation {
-        /// Candidates are created without our gate.
+        /// Candidates are created without the gate.
         NoGate,
         /// The gate is opened before the claim is written.
         OpenBeforeClaim,
@@ -41,52 +40,52 @@ mod switches {
         ClaimWithoutVersion,
         /// The pods are listed before the group is read.
         ListBeforeRead,
-        /// A pod that the list does not show is taken to be gone.
+        /// A pod that is not in the list is assumed to be gone.
         AbsenceFromList,
-        /// A claim's patch leaves out `podUid` and so keeps the one before it.
+        /// The patch of a claim omits `podUid`, and so keeps the previous one.
         KeepOldPodUid,
-        /// A pod that is being deleted is taken to have ended.
+        /// A pod that is being deleted is assumed to have ended.
         TerminatingIsTerminal,
-        /// Every gated pod that is seen is opened.
+        /// Every gated pod is opened.
         OpenAnyGated,
         /// Pods are not listed at all.
         NoList,
-        /// Pods are deleted without waiting for their containers. How a pod is deleted is the
-        /// business of the verb and not of the cycle, so this one is switched off there.
+        /// Pods are deleted without waiting for their containers. The request defines how a pod is
+        /// deleted, not the reconcile, so the simulated API server implements this one.
         ForceDelete,
-        /// Strays are deleted without another look at the group.
+        /// Stale pods are deleted without reading the group again.
         NoSecondRead,
-        /// Finished pods are deleted without another look at the group.
+        /// Finished pods are deleted without reading the group again.
         NoSecondReadFinished,
-        /// Candidates of others are removed without making their claims fail before.
+        /// Candidates of other replicas are deleted without first making their claims fail.
         RemoveUnannounced,
-        /// Gated strays are deleted also if they have been opened since.
+        /// Gated stale pods are deleted even if they have been opened since.
         DeleteAnyVersion,
-        /// A candidate that could not be claimed is deleted also if it has been opened since.
+        /// A candidate whose claim failed is deleted even if it has been opened since.
         WithdrawAnyVersion,
-        /// Nobody opens a claimed pod whose claimer has crashed.
+        /// A claimed pod is opened only by its claimer, even if the claimer has crashed.
         OnlyClaimerOpens,
-        /// Who opens a gate that another has claimed does not say so in the status before.
+        /// A replica that opens a pod for its claimer does not announce it in the status first.
         OpenUnannounced,
-        /// The end of a run is written without moving `current` on, which a second write does.
+        /// The end of a run and the change of `current` are separate writes.
         RecordApart,
-        /// A status that was wiped stays so: running pods are not taken for current again.
+        /// After the status was cleared, running pods are not adopted.
         NoAdoption,
         /// The next run's number is taken from the status alone.
         NumberFromStatus,
-        /// A run whose pod was refused takes no number.
+        /// A run whose pod was rejected uses up no number.
         RefusalWithoutNumber,
-        /// Nobody asks whether the namespace is being deleted.
+        /// The operator does not check whether the namespace is being deleted.
         NamespaceUnasked,
-        /// Items are started again at once.
+        /// Items are started again without the retry floor.
         NoFloor,
-        /// The times that nodes tell are believed.
+        /// Times reported by nodes are used unchanged.
         TimesBelieved,
-        /// Each pod that prints a list of items has a name of its own.
+        /// Each pod that prints a list of items has a different name.
         ManyListers,
-        /// An item that is missing from its source is forgotten at once.
+        /// The history of an item that is missing from its source is deleted at once.
         MissingForgotten,
-        /// A success does not clear the failures before it.
+        /// A success does not reset the number of failures.
         FailuresStay,
     }
 
@@ -94,37 +93,37 @@ mod switches {
         static OFF: Cell<Option<Mutation>> = const { Cell::new(None) };
     }
 
-    /// Whether a rule is switched off on this thread.
+    /// Returns whether a rule is switched off on this thread.
     pub fn off(rule: Mutation) -> bool {
         OFF.get() == Some(rule)
     }
 
-    /// Does something with a rule switched off.
-    pub fn without<T>(rule: Option<Mutation>, what: impl FnOnce() -> T) -> T {
+    /// Calls a function with a rule switched off.
+    pub fn without<T>(rule: Option<Mutation>, call: impl FnOnce() -> T) -> T {
         let before = OFF.replace(rule);
-        let done = what();
+        let result = call();
         OFF.set(before);
-        done
+        result
     }
 
-    /// What is written of the status, and under which resource version, with a rule of
-    /// writing switched off.
+    /// Returns the resource version and the patch to write with a rule about writes switched off.
+    /// May write a part of the patch first.
     pub(crate) async fn write<C: Cluster>(
         applier: &Applier<'_, C>,
         version: String,
         mut patch: Value,
     ) -> Result<(String, Value), ClusterError> {
         let before = applier.snapshot.group.status.as_ref();
-        let runs = before.is_some_and(|status| status.current.is_some());
-        let moves = runs && patch.get("current").is_some();
+        let had_current = before.is_some_and(|status| status.current.is_some());
+        let changes_current = had_current && patch.get("current").is_some();
         if off(Mutation::ClaimWithoutVersion) {
             return Ok((String::new(), patch));
         }
-        if off(Mutation::KeepOldPodUid) && moves {
+        if off(Mutation::KeepOldPodUid) && changes_current {
             let current = patch.get_mut("current").and_then(Value::as_object_mut);
             current.and_then(|current| current.remove("podUid"));
         }
-        if off(Mutation::RecordApart) && moves && patch.get("history").is_some() {
+        if off(Mutation::RecordApart) && changes_current && patch.get("history").is_some() {
             let mut record = patch.clone();
             if let Some(record) = record.as_object_mut() {
                 record.remove("current");

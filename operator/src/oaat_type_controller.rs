@@ -1,5 +1,5 @@
-//! Checks types: would the API server accept a pod like this? A dry run tells, with
-//! unknown fields refused.
+//! Checks OaatTypes with a dry run: whether the API server accepts a pod of the type. Unknown
+//! fields are rejected.
 
 use crate::api_request::with_timeout;
 use crate::bounded_read::Undecodable;
@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::{Api, Client, ResourceExt};
+use oaat_api::reasons::valid as reasons;
 use oaat_api::text;
 use oaat_api::validate::{summary, validate_type};
 use oaat_api::{OaatType, OaatTypeSpec, Timestamp, condition, set_condition};
@@ -21,61 +22,76 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
-/// How long until a type that the API server refuses is tried requeue_at: what it lacks
-/// (a priority class, say) may come to be.
-const AGAIN: Duration = Duration::from_secs(300);
+/// The delay before a rejected type is checked again: what it lacks, for example a priority class,
+/// may exist by then.
+const RECHECK_DELAY: Duration = Duration::from_secs(300);
 
-/// What the check of a type works with.
+/// The state that checks of types share.
 pub struct OaatTypeReconciler {
-    /// The API.
+    /// The client for writes of the status.
     pub client: Client,
-    /// For the dry run.
+    /// The cluster for reads and dry runs.
     pub cluster: KubeCluster,
-    /// For events on types.
+    /// Publishes events on types.
     pub events: EventSink,
-    /// The generation of each type, by uid, that was tried last, and when. Whatever a
-    /// server says, a type is not tried again at once because of what was written about it.
+    /// The last dry run of each type, by uid: the generation and the time. It prevents a write of
+    /// the status from triggering another dry run at once, whatever the API server answered.
     pub tried: Mutex<HashMap<String, (Option<i64>, Instant)>>,
 }
 
-/// The API server would not admit a pod now, for a reason that may pass.
-const NOT_NOW: &str = "NotAllowedNow";
+/// The result of a check, for the condition `Valid`.
+struct CheckResult {
+    valid: bool,
+    reason: &'static str,
+    message: String,
+}
+
+impl CheckResult {
+    fn new(valid: bool, reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            valid,
+            reason,
+            message: message.into(),
+        }
+    }
+}
 
 impl OaatTypeReconciler {
-    /// How long until this generation may be tried again, if it was tried not long ago.
-    fn tried_just_now(&self, uid: &str, generation: Option<i64>) -> Option<Duration> {
+    /// Returns the remaining delay before this generation may be checked again.
+    fn remaining_delay(&self, uid: &str, generation: Option<i64>) -> Option<Duration> {
         let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
         let (_, at) = tried.get(uid).filter(|(tried, _)| *tried == generation)?;
-        // A little early is not too early: the timer is the one that this asks for.
-        let left = AGAIN.saturating_sub(at.elapsed());
-        (left > Duration::from_secs(1)).then_some(left)
+        // The timer of the requeue may fire slightly early.
+        let remaining = RECHECK_DELAY.saturating_sub(at.elapsed());
+        (remaining > Duration::from_secs(1)).then_some(remaining)
     }
 
-    fn tried(&self, uid: String, generation: Option<i64>) {
+    fn record_dry_run(&self, uid: String, generation: Option<i64>) {
         let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
-        tried.retain(|_, (_, at)| at.elapsed() < AGAIN);
+        tried.retain(|_, (_, at)| at.elapsed() < RECHECK_DELAY);
         tried.insert(uid, (generation, Instant::now()));
     }
 }
 
-/// Checks one type if that has not been done for its generation.
+/// Checks a type if its generation has not been checked yet. (client)
 ///
 /// # Errors
-/// When the API server does not answer.
+/// If a request to the API server fails.
 pub async fn check(
     type_: Arc<WatchedType>,
-    checker: Arc<OaatTypeReconciler>,
+    reconciler: Arc<OaatTypeReconciler>,
 ) -> Result<Action, ClusterError> {
     let (namespace, name) = (type_.namespace().unwrap_or_default(), type_.name_any());
-    let cluster = checker.cluster.for_reconcile();
+    let cluster = reconciler.cluster.for_reconcile();
     let mut conditions = Vec::new();
-    let (meta, (valid, reason, message)) = match cluster.reader().object(&namespace, &name).await {
+    let (meta, result) = match cluster.reader().object(&namespace, &name).await {
         Err(ClusterError::NotFound) => return Ok(Action::await_change()),
         Err(error) => return Err(error),
         Ok(Err(Undecodable { error, metadata })) => {
             warn!(namespace, type = name, error, "the type cannot be decoded");
-            let words = format!("this operator cannot read the object: {error}");
-            (metadata, (false, "Undecodable", words))
+            let message = format!("this operator cannot read the object: {error}");
+            let result = CheckResult::new(false, reasons::UNDECODABLE, message);
+            (metadata, result)
         }
         Ok(Ok(OaatType {
             metadata: meta,
@@ -83,92 +99,99 @@ pub async fn check(
             status,
         })) => {
             conditions = status.unwrap_or_default().conditions;
-            let told = condition(&conditions, "Valid")
+            let checked = condition(&conditions, reasons::TYPE)
                 .filter(|c| c.observed_generation == meta.generation);
-            let settled = told.is_some_and(|c| c.status == "True" && c.reason != NOT_NOW);
-            if settled || meta.deletion_timestamp.is_some() {
+            let accepted =
+                checked.is_some_and(|c| c.status == "True" && c.reason != reasons::NOT_ALLOWED_NOW);
+            if accepted || meta.deletion_timestamp.is_some() {
                 return Ok(Action::await_change());
             }
             let uid = meta.uid.clone().unwrap_or_default();
-            if let (Some(_), Some(wait)) = (told, checker.tried_just_now(&uid, meta.generation)) {
-                return Ok(Action::requeue(wait));
+            let delay = reconciler.remaining_delay(&uid, meta.generation);
+            if let (Some(_), Some(delay)) = (checked, delay) {
+                return Ok(Action::requeue(delay));
             }
-            let verdict = verdict(&spec, &cluster, &namespace).await?;
-            checker.tried(uid, meta.generation);
-            (meta, verdict)
+            let result = dry_run(&spec, &cluster, &namespace).await?;
+            reconciler.record_dry_run(uid, meta.generation);
+            (meta, result)
         }
     };
-    let message = text::clean(&message, text::CONDITION);
+    let CheckResult { valid, reason, .. } = result;
+    let message = text::clean(&result.message, text::CONDITION);
     let before = conditions.clone();
     let now = Timestamp::now();
     set_condition(
         &mut conditions,
         now,
         meta.generation,
-        ("Valid", valid, reason, message.clone()),
+        (reasons::TYPE, valid, reason, message.clone()),
     );
     if conditions != before {
-        write(&checker.client, &meta, &namespace, &name, &conditions).await?;
-        info!(namespace, type = name, valid, reason, message, "type checked");
-        if !valid || reason == "EnvironmentOverridden" {
+        write(&reconciler.client, &meta, &namespace, &name, &conditions).await?;
+        info!(namespace, type = name, valid, reason, message, "checked a type");
+        if !valid || reason == reasons::ENVIRONMENT_OVERRIDDEN {
             let reference = events::reference("OaatType", &namespace, &name, meta.uid.as_deref());
-            checker
+            reconciler
                 .events
                 .send(reference, events::warning(reason, message));
         }
     }
-    Ok(if valid && reason != NOT_NOW {
+    Ok(if valid && reason != reasons::NOT_ALLOWED_NOW {
         Action::await_change()
     } else {
-        Action::requeue(AGAIN)
+        Action::requeue(RECHECK_DELAY)
     })
 }
 
-async fn verdict(
+/// Validates a type and creates a pod of it in a dry run. (client)
+async fn dry_run(
     spec: &OaatTypeSpec,
     cluster: &KubeCluster,
     namespace: &str,
-) -> Result<(bool, &'static str, String), ClusterError> {
-    let problems = validate_type(spec);
-    if !problems.is_empty() {
-        return Ok((false, "SpecInvalid", summary(&problems)));
+) -> Result<CheckResult, ClusterError> {
+    let errors = validate_type(spec);
+    if !errors.is_empty() {
+        let message = summary(&errors);
+        return Ok(CheckResult::new(false, reasons::SPEC_INVALID, message));
     }
-    match cluster.post_pod(namespace, &trial(spec), true).await {
-        Ok(pod) if !PodView::from(&pod).gated => Ok((false, "GateRemoved", GATE_REMOVED.into())),
-        Ok(_) => Ok(match overridden_env(spec).as_slice() {
-            [] => (
-                true,
-                "Accepted",
-                "the API server accepts a pod of this type".into(),
-            ),
-            containers => (
-                true,
-                "EnvironmentOverridden",
-                format!(
-                    "container {} sets OAAT_ITEM itself; the operator's value, the item's name, replaces it",
-                    text::list(containers, ", ", text::NAME)
-                ),
-            ),
-        }),
-        // A quota or a policy of the cluster, which may be another one by the time that
-        // an item runs.
-        Err(ClusterError::Rejected { code: 403, message }) => Ok((
-            true,
-            NOT_NOW,
-            format!("the API server would not admit a pod of this type now: {message}"),
-        )),
-        Err(ClusterError::NamespaceEnds) => {
-            Ok((true, "Accepted", "the namespace is being deleted".into()))
+    let pod = match cluster.post_pod(namespace, &trial(spec), true).await {
+        Ok(pod) => pod,
+        // A quota or a policy of the cluster, which may have changed by the time an item runs.
+        Err(ClusterError::Rejected { code: 403, message }) => {
+            let message =
+                format!("the API server does not allow a pod of this type now: {message}");
+            return Ok(CheckResult::new(true, reasons::NOT_ALLOWED_NOW, message));
         }
-        Err(ClusterError::Rejected { message, .. }) => Ok((
-            false,
-            "PodRefused",
-            format!("the API server refuses a pod of this type: {message}"),
-        )),
-        Err(other) => Err(other),
+        Err(ClusterError::NamespaceEnds) => {
+            let message = "the namespace is being deleted";
+            return Ok(CheckResult::new(true, reasons::ACCEPTED, message));
+        }
+        Err(ClusterError::Rejected { message, .. }) => {
+            let message = format!("the API server rejects a pod of this type: {message}");
+            return Ok(CheckResult::new(false, reasons::POD_REFUSED, message));
+        }
+        Err(other) => return Err(other),
+    };
+    if !PodView::from(&pod).gated {
+        return Ok(CheckResult::new(false, reasons::GATE_REMOVED, GATE_REMOVED));
     }
+    let containers = overridden_env(spec);
+    if containers.is_empty() {
+        let message = "the API server accepts a pod of this type";
+        return Ok(CheckResult::new(true, reasons::ACCEPTED, message));
+    }
+    let message = format!(
+        "container {} sets OAAT_ITEM; the operator replaces its value with the name of the item",
+        text::list(&containers, ", ", text::NAME)
+    );
+    Ok(CheckResult::new(
+        true,
+        reasons::ENVIRONMENT_OVERRIDDEN,
+        message,
+    ))
 }
 
+/// Writes the conditions of a type if it has not changed. (client)
 async fn write(
     client: &Client,
     meta: &ObjectMeta,
@@ -186,7 +209,7 @@ async fn write(
         ..PatchParams::default()
     };
     match with_timeout(api.patch_status(name, &params, &Patch::Merge(&patch))).await {
-        // Changed or gone meanwhile; the watch brings the new one.
+        // The type changed or was deleted in the meantime; its watch event triggers another check.
         Ok(_) | Err(ClusterError::NotFound | ClusterError::Conflict(_)) => Ok(()),
         Err(other) => Err(other),
     }

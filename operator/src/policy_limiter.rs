@@ -1,4 +1,4 @@
-//! Limits evaluations of policies other than the default one.
+//! Limits the evaluations of policies other than the built-in one.
 //!
 //! Two run at a time, so together they use at most twice the memory limit of a sandbox. One of the
 //! two permits is reserved for namespaces whose policies were fast. A group that must wait is
@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 
 /// The number of concurrent evaluations.
 const PERMITS: usize = 2;
@@ -19,6 +20,8 @@ const ORDINARY: Duration = Duration::from_millis(20);
 /// After each evaluation of a heavy namespace, heavy namespaces pause for this many times its
 /// length, so that they use at most a fifth of one core.
 const PAUSE: u32 = 4;
+/// The nice value of the lowest CPU priority.
+const LOWEST_PRIORITY: i32 = 19;
 /// The time within which a group must use its turn.
 const TURN: Duration = Duration::from_secs(5);
 
@@ -111,6 +114,32 @@ impl PolicyLimiter {
     }
 }
 
+/// Runs an evaluation, which blocks, on a thread for blocking work. With the permit of a heavy
+/// namespace, the thread has the lowest CPU priority.
+///
+/// # Errors
+/// If the evaluation panicked.
+pub async fn run<T: Send + 'static>(
+    permit: Option<&Permit>,
+    evaluate: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    if !permit.is_some_and(Permit::is_heavy) {
+        let evaluated = tokio::task::spawn_blocking(evaluate).await;
+        return evaluated.map_err(|error| error.to_string());
+    }
+    let (sender, evaluated) = oneshot::channel();
+    // The priority of a thread cannot be raised again, so this thread is not reused.
+    let thread = std::thread::Builder::new().name("heavy-policy".into());
+    let spawned = thread.spawn(move || {
+        // If this fails, the thread competes with others as an equal.
+        let _ = rustix::process::nice(LOWEST_PRIORITY);
+        let _ = sender.send(evaluate());
+    });
+    spawned.map_err(|error| format!("failed to start a thread: {error}"))?;
+    let panicked = |_| "the thread of the evaluation panicked".to_owned();
+    evaluated.await.map_err(panicked)
+}
+
 /// Charges the time of an evaluation and releases the permit.
 pub fn finish(mut permit: Permit, took: Duration) {
     permit.charge(took.saturating_sub(ORDINARY));
@@ -128,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_group_that_waits_is_called_when_its_turn_comes() {
+    async fn waiting_group_is_queued_when_its_turn_comes() {
         let (sender, mut queue) = unbounded_channel();
         let limiter = PolicyLimiter::new(permits(), sender);
         let held = ["a", "b"].map(|name| limiter.acquire(&group("n", name)));
@@ -144,23 +173,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_turn_that_is_not_used_goes_to_the_next() {
+    async fn unused_turn_passes_to_the_next_group() {
         let (sender, mut queue) = unbounded_channel();
         let mut limiter = PolicyLimiter::new(permits(), sender);
         limiter.turn = Duration::from_millis(20);
         let held = ["a", "b"].map(|name| limiter.acquire(&group("n", name)));
-        let gone = ["gone-1", "gone-2"].map(|name| group("n", name));
+        let deleted = ["gone-1", "gone-2"].map(|name| group("n", name));
         let last = group("n", "last");
-        assert!(gone.iter().all(|group| limiter.acquire(group).is_none()));
+        assert!(deleted.iter().all(|group| limiter.acquire(group).is_none()));
         assert!(limiter.acquire(&last).is_none());
         drop(held);
-        let called = [queue.recv().await, queue.recv().await, queue.recv().await];
-        assert_eq!(called.last(), Some(&Some(last.clone())));
+        let queued = [queue.recv().await, queue.recv().await, queue.recv().await];
+        assert_eq!(queued.last(), Some(&Some(last.clone())));
         assert!(limiter.acquire(&last).is_some());
     }
 
     #[tokio::test]
-    async fn a_long_evaluation_is_followed_by_a_pause() {
+    async fn long_evaluation_is_followed_by_a_pause() {
         let limiter = PolicyLimiter::new(permits(), unbounded_channel().0);
         let (one, other) = (group("n", "one"), group("n", "other"));
         let permit = limiter.acquire(&one).unwrap();
@@ -171,5 +200,20 @@ mod tests {
         while limiter.acquire(&other).is_none() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    #[tokio::test]
+    async fn evaluation_of_a_heavy_namespace_runs_at_the_lowest_priority() {
+        let nice = || rustix::process::nice(0).unwrap();
+        let limiter = PolicyLimiter::new(permits(), unbounded_channel().0);
+        let mut permit = limiter.acquire(&group("n", "one")).unwrap();
+        let ordinary = run(Some(&permit), nice).await.unwrap();
+        permit.charge(Duration::from_secs(1));
+        drop(permit);
+        let permit = limiter.acquire(&group("n", "one")).unwrap();
+        assert_eq!(run(Some(&permit), nice).await, Ok(LOWEST_PRIORITY));
+        assert_eq!(run(None, nice).await, Ok(ordinary));
+        let panicked = run(Some(&permit), || -> i32 { panic!("on purpose") }).await;
+        assert!(panicked.is_err());
     }
 }

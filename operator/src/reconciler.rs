@@ -1,4 +1,4 @@
-//! One cycle of one group, from top to bottom: observe, validate, decide, act, record.
+//! One reconcile of one group: read, validate, items, plan, select, apply.
 
 use crate::apply::{Applied, Applier, ApplyResult};
 use crate::cluster::{Cluster, ClusterError, TypeRead};
@@ -7,83 +7,121 @@ use crate::fair_limiter::Permit;
 use crate::group_ref::GroupRef;
 use crate::item_sources;
 use crate::last_seen_pods::LastSeenPods;
+use crate::metrics::RunResultMetric;
 use crate::plan::{self, Answered, GroupSnapshot, PendingEvent, Plan, PolicySelection};
 use crate::policies::{PolicyCache, Source};
-use crate::policy_limiter::{PolicyLimiter, finish};
+use crate::policy_limiter::{self, PolicyLimiter};
 use crate::snapshot::{ReconcileInputs, SnapshotRead, read_snapshot};
 use kube::runtime::reflector::ObjectRef;
+use oaat_api::reasons::{ready, states};
 use oaat_api::text;
-use oaat_api::validate::{ValidatedGroup, validate};
-use oaat_api::{OnError, PolicyInUse, Timestamp, set_condition};
+use oaat_api::validate::{FieldError, ValidatedGroup, validate};
+use oaat_api::{
+    OaatGroupStatus, OaatTypeSpec, OnError, PolicyInUse, RunResult, Timestamp, set_condition,
+};
 use policy_host::{Decision, EvalError, Evaluation, Policy, Request};
 use serde_json::json;
+use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::{debug, warn};
 
-/// What a cycle works with.
+/// The driver of a reconcile, with what it needs besides the group.
 pub struct Reconciler<'a, C> {
     /// The cluster.
     pub cluster: &'a C,
-    /// What was seen of pods that are gone.
+    /// The last known states of pods that are gone.
     pub last_seen_pods: &'a LastSeenPods,
-    /// The policy that decides where a group names none.
+    /// The policy for groups without `spec.policy`.
     pub default: &'a Policy,
     /// The policies that groups use.
     pub policies: &'a PolicyCache,
     /// Limits evaluations of those policies.
     pub limiter: &'a PolicyLimiter,
-    /// Writes decisions down.
-    pub recorder: &'a DecisionLog,
+    /// Logs and records decisions.
+    pub decision_log: &'a DecisionLog,
     /// The operator's own image, for pods that fetch lists of items from web servers.
     pub image: Option<&'a str>,
     /// Whether this replica holds the lease.
     pub leads: bool,
-    /// The least time between two starts of an item.
+    /// The minimum time between two starts of an item.
     pub retry_floor: Duration,
-    /// Makes ten random characters of a to z and 0 to 9.
+    /// Returns ten random characters of a to z and 0 to 9.
     pub nonce: fn() -> String,
-    /// The time.
+    /// Returns the current time.
     pub now: fn() -> Timestamp,
 }
 
-/// What came of a cycle.
+/// The result of a reconcile.
 #[derive(Debug, Default)]
 pub struct ReconcileOutcome {
-    /// Events for the group, with its uid.
+    /// Events on the group.
     pub events: Vec<PendingEvent>,
-    /// Uid of the group, for the events.
+    /// The group's uid, for the events.
     pub uid: String,
-    /// When to look again.
+    /// The runs that started or ended, for the metrics.
+    pub runs: Vec<RunResultMetric>,
+    /// When to reconcile the group again.
     pub requeue_at: Option<Timestamp>,
-    /// The group's resource version after our last write.
+    /// The group's resource version after the operator's last write.
     pub written: Option<String>,
-    /// What broke the cycle off, after part of it was done: that part is in the other
-    /// fields, and the caller tries again later.
+    /// The error that ended the reconcile after a part of it was done. The other fields describe
+    /// that part. The caller retries later.
     pub error: Option<ClusterError>,
-    /// How long the policy took to decide, if it was asked.
+    /// The duration of the policy's decision, if a policy was evaluated.
     pub decided_in: Option<Duration>,
 }
 
-/// What a policy is to be asked about.
-struct Question<'a> {
+/// The plan of a group before its policy is evaluated.
+struct Planned {
+    plan: Plan,
+    /// The run whose end the plan records.
+    finished: Option<FinishedRun>,
+}
+
+struct FinishedRun {
+    pod_uid: String,
+    result: Option<RunResult>,
+}
+
+/// The policy of a group in one reconcile.
+enum GroupPolicy {
+    /// The policy is selected. Without an accepted policy, only the selection is known.
+    Selected(Box<PolicySelection>, Option<Policy>),
+    /// The policy must check its settings first. The decision is deferred by this time.
+    Deferred(Duration),
+}
+
+/// A plan after the policy was evaluated, if a decision was needed.
+struct Selected {
+    plan: Plan,
+    /// The planned status if nothing starts.
+    status_without_start: OaatGroupStatus,
+    /// The group's type, if an item may start.
+    spec: Option<Arc<OaatTypeSpec>>,
+    decided_in: Option<Duration>,
+}
+
+/// What a decision is based on.
+struct DecisionContext<'a> {
     snapshot: &'a GroupSnapshot,
     valid: &'a ValidatedGroup,
     selection: &'a PolicySelection,
     group: GroupRef,
-    /// The end of a run is to be recorded in the same cycle.
+    /// The same reconcile records the end of a run.
     records: bool,
 }
 
 /// A policy's answer.
-struct Asked {
+struct PolicyAnswer {
     request: Request,
     request_sha256: String,
     evaluation: Evaluation<Decision>,
     took: Duration,
 }
 
-impl Asked {
-    fn by(self, policy: PolicyInUse) -> Answered {
+impl PolicyAnswer {
+    fn from_policy(self, policy: PolicyInUse) -> Answered {
         Answered {
             policy,
             request: self.request,
@@ -93,21 +131,42 @@ impl Asked {
     }
 }
 
-/// The time that a policy may take to decide while the end of a run waits to be recorded. The
-/// default policy takes about a millisecond for 2,000 items.
+/// The maximum time of a decision while the end of a run waits to be recorded. The default policy
+/// takes about a millisecond for 2,000 items.
 const WHILE_RECORDING: Duration = Duration::from_millis(40);
 /// The requeue delay of a group that waits for the limiter, in case its turn is not reported.
 const FALLBACK: Duration = Duration::from_secs(60);
 
-/// Cycles that may end in a conflict before the group is left to the next trigger.
+/// The maximum number of attempts that end in a conflict. After that, the caller retries.
 const ATTEMPTS: usize = 5;
 
+impl Planned {
+    fn new(snapshot: &GroupSnapshot, valid: &Result<ValidatedGroup, Vec<FieldError>>) -> Self {
+        let plan = plan::plan_group(snapshot, valid);
+        let before = snapshot.group.status.as_ref();
+        let finished = before
+            .and_then(|status| status.current.as_ref())
+            .filter(|_| plan.status.current.is_none())
+            .map(|current| FinishedRun {
+                pod_uid: current.pod_uid.clone(),
+                result: plan.status.history.first().map(|run| run.result),
+            });
+        Self { plan, finished }
+    }
+
+    /// Returns whether the plan has changes that must not wait for a policy.
+    fn urgent(&self) -> bool {
+        self.finished.is_some() || self.plan.open.is_some() || self.plan.stop.is_some()
+    }
+}
+
 impl<C: Cluster> Reconciler<'_, C> {
-    /// Runs one cycle, again from a fresh read for as long as someone else writes the
-    /// group in between.
+    /// Reconciles a group. After a conflict with another writer, starts again with a new read.
+    /// (client)
     ///
     /// # Errors
-    /// When the cluster does not answer; the caller tries again later.
+    /// If a request to the cluster fails, or if every attempt ends in a conflict. The caller
+    /// retries later.
     pub async fn reconcile(
         &self,
         namespace: &str,
@@ -120,32 +179,59 @@ impl<C: Cluster> Reconciler<'_, C> {
             debug!(
                 namespace,
                 group = name,
-                "the group changed meanwhile; looking again"
+                "the group changed during the reconcile; reconciling again"
             );
         }
         Err(ClusterError::Conflict(format!(
-            "{ATTEMPTS} attempts in a row"
+            "the group changed during {ATTEMPTS} attempts in a row"
         )))
     }
 
-    /// One attempt; `None` after a conflict.
+    /// Makes one attempt. Returns `None` after a conflict. (client)
     async fn try_reconcile(
         &self,
         namespace: &str,
         name: &str,
     ) -> Result<Option<ReconcileOutcome>, ClusterError> {
+        let snapshot = match self.read(namespace, name).await? {
+            ControlFlow::Continue(snapshot) => snapshot,
+            ControlFlow::Break(outcome) => return Ok(Some(outcome)),
+        };
+        let valid = validate(&snapshot.group.spec);
+        let snapshot = self.read_items(snapshot, valid.as_ref().ok()).await;
+        let planned = Planned::new(&snapshot, &valid);
+        let policy = self.select_policy(&snapshot, &planned).await?;
+        let group = ObjectRef::new(name).within(namespace);
+        let records = planned.finished.is_some();
+        let selected = self
+            .select_item(group, &snapshot, &valid, planned.plan, policy, records)
+            .await;
+        self.apply(namespace, name, &snapshot, selected, planned.finished)
+            .await
+    }
+
+    /// Reads the group and its pods. Returns the outcome instead if there is nothing to plan:
+    /// the group is gone, is being deleted, or cannot be decoded. (client)
+    async fn read(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<ControlFlow<ReconcileOutcome, Box<GroupSnapshot>>, ClusterError> {
         let inputs = ReconcileInputs {
             now: (self.now)(),
             leads: self.leads,
             retry_floor: self.retry_floor,
         };
-        let observed =
+        let read =
             read_snapshot(self.cluster, self.last_seen_pods, &inputs, namespace, name).await?;
-        let mut snapshot = match observed {
-            SnapshotRead::Found(snapshot) => snapshot,
+        let outcome = match read {
+            SnapshotRead::Found(snapshot) if !snapshot.terminating => {
+                return Ok(ControlFlow::Continue(snapshot));
+            }
+            SnapshotRead::Found(_) => ReconcileOutcome::default(),
             SnapshotRead::Gone => {
                 self.last_seen_pods.forget(namespace, name);
-                return Ok(Some(ReconcileOutcome::default()));
+                ReconcileOutcome::default()
             }
             SnapshotRead::Undecodable {
                 error,
@@ -153,109 +239,138 @@ impl<C: Cluster> Reconciler<'_, C> {
                 resource_version,
             } => {
                 let written = self
-                    .report(namespace, name, &error, generation, &resource_version)
+                    .report_undecodable(namespace, name, &error, generation, &resource_version)
                     .await?;
-                return Ok(Some(ReconcileOutcome {
+                ReconcileOutcome {
                     written,
                     ..ReconcileOutcome::default()
-                }));
+                }
             }
         };
-        if snapshot.terminating {
-            return Ok(Some(ReconcileOutcome::default()));
-        }
-        let valid = validate(&snapshot.group.spec);
-        item_sources::read_item_sources(
-            self.cluster,
-            &mut snapshot,
-            valid.as_ref().ok(),
-            self.image,
-        )
-        .await;
-        let mut plan = plan::plan_group(&snapshot, &valid);
+        Ok(ControlFlow::Break(outcome))
+    }
+
+    /// Reads the lists of `spec.itemsFrom`, and returns the snapshot with the items in effect.
+    /// (client)
+    async fn read_items(
+        &self,
+        mut snapshot: Box<GroupSnapshot>,
+        valid: Option<&ValidatedGroup>,
+    ) -> Box<GroupSnapshot> {
+        item_sources::read_item_sources(self.cluster, &mut snapshot, valid, self.image).await;
+        snapshot
+    }
+
+    /// Reads the group's policy, and returns the policy that decides. (client)
+    async fn select_policy(
+        &self,
+        snapshot: &GroupSnapshot,
+        planned: &Planned,
+    ) -> Result<GroupPolicy, ClusterError> {
         let read = match Source::of(&snapshot.group) {
             Some(source) => Some(self.cluster.policy(&source).await?),
             None => None,
         };
-        let before = snapshot
-            .group
-            .status
-            .as_ref()
-            .and_then(|s| s.current.as_ref());
-        let recorded = before
-            .filter(|_| plan.status.current.is_none())
-            .map(|current| current.pod_uid.clone());
-        // What is to be done does not wait for a policy that has yet to say whether it accepts
-        // its settings.
-        let pressing = recorded.is_some() || plan.open.is_some() || plan.stop.is_some();
-        let later = pressing
-            && !self
-                .policies
-                .settled(&snapshot.group, &snapshot.items, read.as_ref());
-        let ruled = match later {
-            true => None,
-            false => {
-                let (policies, default) = (self.policies, self.default);
-                let ruled = policies.select(
-                    &snapshot.group,
-                    &snapshot.items,
-                    read,
-                    default,
-                    self.limiter,
-                );
-                ruled.await
-            }
-        };
-        if let Some((selection, _)) = &ruled {
-            plan::record_selection(&snapshot, &mut plan, selection);
+        let (group, items) = (&snapshot.group, &snapshot.items);
+        // Urgent changes do not wait for a policy that has yet to check its settings.
+        if planned.urgent() && !self.policies.settled(group, items, read.as_ref()) {
+            return Ok(GroupPolicy::Deferred(Duration::ZERO));
         }
-        let settled = plan.status.clone();
-        let mut decided_in = None;
+        let selected = self
+            .policies
+            .select(group, items, read, self.default, self.limiter)
+            .await;
+        Ok(match selected {
+            Some((selection, policy)) => GroupPolicy::Selected(Box::new(selection), policy),
+            None => GroupPolicy::Deferred(FALLBACK),
+        })
+    }
+
+    /// Selects the item to start, and returns the plan with that start. Nothing is selected if
+    /// nothing may start, or if the decision is deferred. `records` is true if the plan records
+    /// the end of a run.
+    async fn select_item(
+        &self,
+        group: GroupRef,
+        snapshot: &GroupSnapshot,
+        valid: &Result<ValidatedGroup, Vec<FieldError>>,
+        mut plan: Plan,
+        policy: GroupPolicy,
+        records: bool,
+    ) -> Selected {
+        if let GroupPolicy::Selected(selection, _) = &policy {
+            plan::record_selection(snapshot, &mut plan, selection);
+        }
+        let status_without_start = plan.status.clone();
         let mut spec = None;
-        match ruled {
-            None => {
-                let wait = if later { Duration::ZERO } else { FALLBACK };
-                plan::defer_decision(&snapshot, &mut plan, wait);
-            }
-            Some((selection, policy)) => {
+        let mut decided_in = None;
+        match policy {
+            GroupPolicy::Deferred(wait) => plan::defer_decision(snapshot, &mut plan, wait),
+            GroupPolicy::Selected(selection, policy) => {
                 if let (true, Ok(valid), TypeRead::Valid(type_)) =
-                    (plan.may_start, &valid, &snapshot.type_)
+                    (plan.may_start, valid, &snapshot.type_)
                 {
-                    let question = Question {
-                        snapshot: &snapshot,
+                    let context = DecisionContext {
+                        snapshot,
                         valid,
                         selection: &selection,
-                        group: ObjectRef::new(name).within(namespace),
-                        records: recorded.is_some(),
+                        group,
+                        records,
                     };
-                    if !plan::plan_requested_item(&snapshot, valid, &mut plan) {
-                        decided_in = self.ask_policy(&question, &mut plan, policy).await;
+                    if !plan::plan_requested_item(snapshot, valid, &mut plan) {
+                        decided_in = self.decide(&context, &mut plan, policy).await;
                     }
                     spec = Some(type_.clone());
                 }
             }
         }
-        let conditions = snapshot
-            .group
-            .status
-            .as_ref()
-            .map(|s| s.conditions.as_slice());
-        let news = plan::news(conditions.unwrap_or_default(), &plan.status.conditions);
-        plan.events.extend(news);
+        let before = snapshot.group.status.as_ref();
+        let before = before.map(|status| status.conditions.as_slice());
+        let policy_event = plan::policy_event(
+            &snapshot.group,
+            before.unwrap_or_default(),
+            &plan.status.conditions,
+        );
+        plan.events.extend(policy_event);
+        Selected {
+            plan,
+            status_without_start,
+            spec,
+            decided_in,
+        }
+    }
+
+    /// Applies the plan. Returns `None` after a conflict. (client)
+    async fn apply(
+        &self,
+        namespace: &str,
+        name: &str,
+        snapshot: &GroupSnapshot,
+        selected: Selected,
+        finished: Option<FinishedRun>,
+    ) -> Result<Option<ReconcileOutcome>, ClusterError> {
         let applier = Applier {
             cluster: self.cluster,
-            snapshot: &snapshot,
+            snapshot,
             namespace,
             name,
-            settled,
+            status_without_start: selected.status_without_start,
             nonce: (self.nonce)(),
         };
         let mut applied = Applied::default();
-        let end = applier.apply(plan, spec.as_deref(), &mut applied).await;
-        if let (Some(uid), Some(_)) = (recorded, &applied.written) {
-            self.last_seen_pods.recorded(namespace, name, &uid);
+        let result = applier
+            .apply(selected.plan, selected.spec.as_deref(), &mut applied)
+            .await;
+        let mut runs = Vec::new();
+        if let (Some(finished), Some(_)) = (finished, &applied.written) {
+            self.last_seen_pods
+                .recorded(namespace, name, &finished.pod_uid);
+            runs.extend(finished.result.map(RunResultMetric::from));
         }
-        let error = match end {
+        if applied.started {
+            runs.push(RunResultMetric::Started);
+        }
+        let error = match result {
             Ok(ApplyResult::Conflict) => return Ok(None),
             Ok(ApplyResult::Completed) => None,
             Err(error) if applied.written.is_none() && applied.events.is_empty() => {
@@ -265,30 +380,33 @@ impl<C: Cluster> Reconciler<'_, C> {
         };
         Ok(Some(ReconcileOutcome {
             events: applied.events,
-            uid: snapshot.uid,
+            uid: snapshot.uid.clone(),
+            runs,
             requeue_at: applied.requeue_at,
             written: applied.written,
             error,
-            decided_in,
+            decided_in: selected.decided_in,
         }))
     }
 
-    /// Has the group's policy decide, or the one that stands in for it, or puts the question off.
-    /// Gives how long it took, if any was asked.
-    async fn ask_policy(
+    /// Plans the decision of the group's policy or of its substitute, or defers it. Returns the
+    /// duration of the evaluation, if there was one.
+    async fn decide(
         &self,
-        question: &Question<'_>,
+        context: &DecisionContext<'_>,
         plan: &mut Plan,
         policy: Option<Policy>,
     ) -> Option<Duration> {
-        let Question {
+        let DecisionContext {
             snapshot,
             selection,
             ..
-        } = question;
+        } = context;
         let policy = match policy {
             Some(policy) => policy,
-            None if selection.needs_default() => return self.by_default(question, plan).await,
+            None if selection.needs_default() => {
+                return self.decide_by_default(context, plan).await;
+            }
             None => {
                 plan::record_no_policy(snapshot, plan, selection);
                 return None;
@@ -296,10 +414,10 @@ impl<C: Cluster> Reconciler<'_, C> {
         };
         let mut permit = None;
         if policy.digest() != self.default.digest() {
-            permit = self.limiter.acquire(&question.group);
+            permit = self.limiter.acquire(&context.group);
             if permit.is_none() {
                 // The end of a run is recorded in the meantime.
-                let wait = if question.records {
+                let wait = if context.records {
                     Duration::ZERO
                 } else {
                     FALLBACK
@@ -309,91 +427,98 @@ impl<C: Cluster> Reconciler<'_, C> {
             }
         }
         let in_use = selection.in_use.clone()?;
-        let asked = self.ask(question, plan, selection, &policy, permit).await;
-        let Some(Asked { evaluation, .. }) = &asked else {
+        let Some(answer) = self
+            .evaluate(context, plan, selection, &policy, permit)
+            .await
+        else {
             plan::defer_decision(snapshot, plan, Duration::ZERO);
             return None;
         };
-        let took = asked.as_ref().map(|asked| asked.took);
-        if let Err(error) = &evaluation.answer {
+        let took = answer.took;
+        if let Err(error) = &answer.evaluation.answer {
             plan::record_policy_error(snapshot, plan, selection, error);
             if selection.on_error == OnError::UseDefault {
-                return self.by_default(question, plan).await;
+                return self.decide_by_default(context, plan).await;
             }
         }
-        plan::plan_decision(snapshot, question.valid, plan, selection, asked?.by(in_use));
-        took
+        let answered = answer.from_policy(in_use);
+        plan::plan_decision(snapshot, context.valid, plan, selection, answered);
+        Some(took)
     }
 
-    /// The default policy decides instead.
-    async fn by_default(&self, question: &Question<'_>, plan: &mut Plan) -> Option<Duration> {
-        let instead = PolicySelection::by_default(self.default, None);
-        let in_use = instead.in_use.clone()?;
-        let asked = self.ask(question, plan, &instead, self.default, None);
-        let asked = asked.await?;
-        let took = asked.took;
-        let answered = asked.by(in_use);
+    /// Plans the decision of the default policy instead of the group's.
+    async fn decide_by_default(
+        &self,
+        context: &DecisionContext<'_>,
+        plan: &mut Plan,
+    ) -> Option<Duration> {
+        let substitute = PolicySelection::by_default(self.default, None);
+        let in_use = substitute.in_use.clone()?;
+        let answer = self
+            .evaluate(context, plan, &substitute, self.default, None)
+            .await?;
+        let took = answer.took;
         plan::plan_decision(
-            question.snapshot,
-            question.valid,
+            context.snapshot,
+            context.valid,
             plan,
-            question.selection,
-            answered,
+            context.selection,
+            answer.from_policy(in_use),
         );
         Some(took)
     }
 
-    /// Asks a policy. Returns `None` if the policy takes long and the end of a run must be recorded
-    /// first.
+    /// Evaluates a policy. Returns `None` if the policy takes long and the end of a run must be
+    /// recorded first.
     ///
-    /// A policy runs guest code for microseconds as a rule; one that does not must not
-    /// hold up the groups that share this thread.
-    async fn ask(
+    /// A policy usually runs guest code for microseconds. A slow one must not delay the groups that
+    /// share this thread, so the evaluation has its own.
+    async fn evaluate(
         &self,
-        question: &Question<'_>,
+        context: &DecisionContext<'_>,
         plan: &Plan,
         selection: &PolicySelection,
         policy: &Policy,
         permit: Option<Permit>,
-    ) -> Option<Asked> {
-        let request = plan::request(question.snapshot, question.valid, plan, selection);
-        let (policy, recorder) = (policy.clone(), self.recorder.clone());
-        let again = request.clone();
-        let hurry = question.records && permit.is_some();
-        let evaluated = tokio::task::spawn_blocking(move || {
+    ) -> Option<PolicyAnswer> {
+        let request = plan::request(context.snapshot, context.valid, plan, selection);
+        let (policy, decision_log) = (policy.clone(), self.decision_log.clone());
+        let sent_request = request.clone();
+        let short = context.records && permit.is_some();
+        let evaluate = move || {
             let started = Instant::now();
-            let evaluation = match hurry {
-                true => policy.evaluate_within(&request, WHILE_RECORDING),
-                false => policy.evaluate(&request),
+            let evaluation = if short {
+                policy.evaluate_within(&request, WHILE_RECORDING)
+            } else {
+                policy.evaluate(&request)
             };
             let took = started.elapsed();
-            if hurry && matches!(evaluation.answer, Err(EvalError::Deadline(_))) {
-                return (None, took, permit);
+            if short && matches!(evaluation.answer, Err(EvalError::Deadline(_))) {
+                return (None, took);
             }
-            let request_sha256 = recorder.record(&policy, &request, &evaluation);
-            let asked = Asked {
+            let request_sha256 = decision_log.record(&policy, &request, &evaluation);
+            let answer = PolicyAnswer {
                 request,
                 request_sha256,
                 evaluation,
                 took,
             };
-            (Some(asked), took, permit)
-        });
-        let evaluated = evaluated.await.map(|(asked, took, permit)| {
-            if let Some(permit) = permit {
-                finish(permit, took);
-            }
-            asked
-        });
-        // Nothing in there panics by what is known; were it otherwise, it would be the policy's
-        // doing, and the group says so.
-        evaluated.unwrap_or_else(|broken| {
-            let words = format!("the evaluation broke off: {broken}");
-            Some(Asked {
-                request: again,
+            (Some(answer), took)
+        };
+        let evaluated = policy_limiter::run(permit.as_ref(), evaluate).await;
+        if let (Ok((_, took)), Some(permit)) = (&evaluated, permit) {
+            policy_limiter::finish(permit, *took);
+        }
+        let evaluated = evaluated.map(|(answer, _)| answer);
+        // No panic is known there. If one happens, the policy caused it, and the group's status
+        // says so.
+        evaluated.unwrap_or_else(|error| {
+            let message = format!("the evaluation ended unexpectedly: {error}");
+            Some(PolicyAnswer {
+                request: sent_request,
                 request_sha256: String::new(),
                 evaluation: Evaluation {
-                    answer: Err(EvalError::Trapped(words)),
+                    answer: Err(EvalError::Trapped(message)),
                     fuel: 0,
                     log: Vec::new(),
                     log_dropped: 0,
@@ -403,8 +528,9 @@ impl<C: Cluster> Reconciler<'_, C> {
         })
     }
 
-    /// Says on the object that it cannot be decoded.
-    async fn report(
+    /// Writes to the group's status that the object cannot be decoded. Returns the resource version
+    /// after the write; `None` if the group changed or is gone. (client)
+    async fn report_undecodable(
         &self,
         namespace: &str,
         name: &str,
@@ -421,9 +547,10 @@ impl<C: Cluster> Reconciler<'_, C> {
         let message = format!("this operator cannot read the object: {error}");
         let message = text::clean(&message, text::MESSAGE);
         let mut conditions = Vec::new();
-        let condition = ("Ready", false, "Undecodable", message.clone());
+        let condition = (ready::TYPE, false, ready::UNDECODABLE, message.clone());
         set_condition(&mut conditions, (self.now)(), generation, condition);
-        let status = json!({ "state": "Invalid", "message": message, "conditions": conditions });
+        let status =
+            json!({ "state": states::INVALID, "message": message, "conditions": conditions });
         match self
             .cluster
             .write_status(namespace, name, version, status)

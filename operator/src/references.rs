@@ -1,26 +1,30 @@
-//! What groups use besides their pods: a type, a policy, and lists of items. Recorded in each
-//! reconcile, so that no watch has to cache a group's spec.
+//! The objects that groups refer to: a type, a policy, and lists of items. Each reconcile records
+//! them, so that no watch has to cache a group's spec.
 
 use crate::group_ref::{GroupRef, WatchedGroup, gone};
 use crate::item_sources::ConfigMapLists;
-use crate::policies::{Source, Sources};
+use crate::policies::{PolicySources, Source};
 use kube::runtime::reflector::Store;
 use oaat_api::OaatGroup;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What each group uses. Cheap to clone.
+/// The references of each group. Cheap to clone.
 #[derive(Clone)]
 pub struct References {
     groups: Store<WatchedGroup>,
     types: Arc<Mutex<HashMap<GroupRef, String>>>,
-    policies: Sources,
+    policies: PolicySources,
     lists: ConfigMapLists,
 }
 
 impl References {
     /// Creates an empty record. `groups` are the groups that exist.
-    pub fn new(groups: Store<WatchedGroup>, policies: Sources, lists: ConfigMapLists) -> Self {
+    pub fn new(
+        groups: Store<WatchedGroup>,
+        policies: PolicySources,
+        lists: ConfigMapLists,
+    ) -> Self {
         Self {
             groups,
             types: Arc::default(),
@@ -29,12 +33,12 @@ impl References {
         }
     }
 
-    /// The policies in use.
-    pub fn policies(&self) -> &Sources {
+    /// Returns the policies in use.
+    pub fn policies(&self) -> &PolicySources {
         &self.policies
     }
 
-    /// The lists of items in use.
+    /// Returns the lists of items in use.
     pub fn lists(&self) -> &ConfigMapLists {
         &self.lists
     }
@@ -43,9 +47,9 @@ impl References {
         self.types.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records what a group uses; nothing if the group cannot be decoded. Call this before reading
-    /// what it uses, so that no change in between is missed.
-    pub fn note(&self, key: &GroupRef, group: Option<&OaatGroup>) {
+    /// Records the references of a group; `None` if the group cannot be decoded or is gone. Call
+    /// this before reading the referenced objects, so that no change in between is missed.
+    pub fn record(&self, key: &GroupRef, group: Option<&OaatGroup>) {
         let lists = group.map(|group| group.spec.items_from.as_slice());
         let rejected = group.and_then(|group| group.status.as_ref()?.rejected_policy.clone());
         self.policies
@@ -57,7 +61,7 @@ impl References {
                 .insert(key.clone(), group.spec.oaat_type.clone()),
             None => self.types().remove(key),
         };
-        // Deleted in the meantime: its event may have arrived before this call.
+        // The group may have been deleted, and its event may have arrived before this call.
         if group.is_some() && self.groups.get(key).is_none() {
             self.forget(key);
         }
@@ -65,15 +69,15 @@ impl References {
 
     /// Removes a group that was deleted.
     pub fn forget(&self, key: &GroupRef) {
-        self.note(key, None);
+        self.record(key, None);
     }
 
     /// Removes all groups except these.
-    pub fn retain(&self, there: &HashSet<GroupRef>) {
-        self.policies.retain(there);
-        self.lists.retain(there);
+    pub fn retain(&self, existing: &HashSet<GroupRef>) {
+        self.policies.retain(existing);
+        self.lists.retain(existing);
         let mut types = self.types();
-        for group in gone(types.keys(), there) {
+        for group in gone(types.keys(), existing) {
             types.remove(&group);
         }
     }

@@ -1,4 +1,4 @@
-//! `oaat-operator run`: puts the process together, and takes it apart.
+//! `oaat-operator run`: starts and stops the process.
 
 use crate::bounded_read::BoundedReader;
 use crate::client::{answering, connect};
@@ -26,22 +26,22 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-/// Name of the Lease.
+/// The name of the Lease.
 const LEASE: &str = "oaat-operator";
-/// How long the cycles in hand may take after SIGTERM. A pod of the operator is
-/// killed after 30 seconds by default.
-const LAST_WRITES: Duration = Duration::from_secs(20);
+/// The maximum time for the reconciles in progress after SIGTERM. By default, Kubernetes kills the
+/// pod after 30 seconds.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Settings of `run`.
+/// The settings of `oaat-operator run`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Settings {
     /// The address for /healthz, /readyz, and /metrics. Port 0 takes a free one. `[::]` also
@@ -49,17 +49,17 @@ pub struct Settings {
     #[arg(long, env = "OAAT_LISTEN", default_value = "[::]:8080")]
     pub listen: SocketAddr,
 
-    /// Whether replicas elect one that acts, by a Lease in the operator's namespace.
-    /// It saves work; that one item runs at a time does not depend on it.
+    /// Elect a leader among replicas with a Lease in the operator's namespace. Other replicas then
+    /// stand by. Items of a group run one at a time also without a leader.
     #[arg(long, env = "OAAT_LEADER_ELECT", default_value_t = true, action = clap::ArgAction::Set)]
     pub leader_elect: bool,
 
-    /// An item is not started twice within this time, unless it succeeded and its
-    /// frequency is shorter.
+    /// The minimum time between two starts of an item, unless it succeeded and its frequency is
+    /// shorter.
     #[arg(long, env = "OAAT_RETRY_FLOOR", default_value = "10s", value_parser = humantime::parse_duration)]
     pub retry_floor: Duration,
 
-    /// Namespaces to watch, separated by commas. All when left out.
+    /// The namespaces to watch, separated by commas. The default is all namespaces.
     #[arg(long, env = "OAAT_NAMESPACES", value_delimiter = ',')]
     pub namespaces: Vec<String>,
 
@@ -68,8 +68,8 @@ pub struct Settings {
     #[arg(long, env = "OAAT_IMAGE")]
     pub image: Option<String>,
 
-    /// What to log for each decision: only digests, or also the whole request, so that
-    /// `kubectl-oaat policy replay` can repeat it.
+    /// What to log for each decision: only digests, or also the full request, which
+    /// `kubectl-oaat policy replay` can repeat.
     #[arg(long, env = "OAAT_LOG_DECISIONS", default_value = "digest")]
     pub log_decisions: LogDecisions,
 
@@ -79,7 +79,7 @@ pub struct Settings {
     #[arg(long, env = "OAAT_RECORD_DECISIONS", value_name = "DIR")]
     pub record_decisions: Option<PathBuf>,
 
-    /// How log lines look. What is logged is set by RUST_LOG, `info` by default.
+    /// The format of log lines. RUST_LOG sets the log level, `info` by default.
     #[arg(long, env = "OAAT_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
 }
@@ -87,33 +87,41 @@ pub struct Settings {
 /// Why the process ended.
 #[derive(Debug, PartialEq)]
 pub enum End {
-    /// It was asked to.
+    /// It received SIGTERM or SIGINT.
     Stopped,
-    /// It no longer holds the lease. The process must exit, so that nothing of it
-    /// goes on.
+    /// It no longer holds the lease. The process must exit, so that nothing in it continues.
     LeaseLost,
 }
 
-/// Runs the operator until it is told to stop or has lost the lease.
+/// Runs the operator until it receives a signal or loses the lease.
 ///
 /// # Errors
-/// When it cannot be set up: no access to a cluster, an address in use.
+/// If it cannot start, for example because it has no access to a cluster or the address is in use.
 pub async fn run(settings: Settings) -> anyhow::Result<End> {
     start_log(settings.log_format);
-    info!(version = env!("CARGO_PKG_VERSION"), "oaat-operator starts");
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        "starting oaat-operator"
+    );
     let mut stopping = stop_signal()?;
     let metrics = Arc::new(Metrics::default());
     let ready = Arc::new(AtomicBool::new(false));
     server::serve(settings.listen, metrics.clone(), ready.clone())
         .await
-        .with_context(|| format!("--listen {}: the address cannot be used", settings.listen))?;
+        .with_context(|| {
+            format!(
+                "--listen {}: failed to listen on this address",
+                settings.listen
+            )
+        })?;
     let client = connect(metrics.clone()).await?;
-    let recorder = DecisionLog::new(settings.log_decisions, settings.record_decisions.clone())
-        .context("--record-decisions: the folder cannot be used")?;
+    let directory = settings.record_decisions.clone();
+    let decision_log = DecisionLog::new(settings.log_decisions, directory)
+        .context("--record-decisions: failed to open the directory")?;
     let (compiler, default) = policies().await?;
 
     let instance = std::env::var("POD_NAME").ok();
-    let (events, told) = EventSink::start(client.clone(), instance.clone());
+    let (events, publisher) = EventSink::start(client.clone(), instance.clone());
     tokio::select! {
         () = answering(&client) => {}
         () = stopped(&mut stopping) => return Ok(End::Stopped),
@@ -143,54 +151,42 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
         compiler,
         evaluations: policy_limiter::permits(),
         image: settings.image.filter(|image| !image.trim().is_empty()),
-        recorder,
+        decision_log,
         events,
         metrics: metrics.clone(),
         retry_floor: settings.retry_floor,
-        // Without an election others may act as well, and a candidate of theirs is not to be
-        // taken for one that was left behind.
+        // Without leader election, other replicas may act as well. Their candidates must not be
+        // mistaken for leftovers.
         leads: election.is_some(),
     };
-    // An empty variable means the same as none.
-    let named = settings
-        .namespaces
-        .iter()
-        .map(|name| name.trim())
-        .filter(|name| !name.is_empty());
-    let named: BTreeSet<&str> = named.collect();
-    let mut scopes: Vec<Option<String>> = named
-        .into_iter()
-        .map(|name| Some(name.to_owned()))
-        .collect();
-    if scopes.is_empty() {
-        scopes.push(None);
-    }
-    let (stop, stop_seen) = watch::channel(false);
+    let scopes = scopes(&settings.namespaces);
+    let (stop, stop_receiver) = watch::channel(false);
     let mut controllers = tokio::spawn({
-        let each = |scope| control(shared.clone(), scope, stop_seen.clone());
-        future::join_all(scopes.into_iter().map(each).collect::<Vec<_>>())
+        let run = |scope| control(shared.clone(), scope, stop_receiver.clone());
+        future::join_all(scopes.into_iter().map(run).collect::<Vec<_>>())
     });
     drop(shared);
     let work = async {
         tokio::select! {
             () = stopped(&mut stopping) => {}
             ended = &mut controllers => {
-                error!(?ended, "the controllers ended by themselves");
-                anyhow::bail!("the controllers ended by themselves");
+                error!(?ended, "the controllers ended unexpectedly");
+                anyhow::bail!("the controllers ended unexpectedly");
             }
         }
-        info!("stopping: nothing new is started, and what is in hand is finished; pods run on");
+        info!("stopping: finishing the reconciles in progress; pods continue to run");
         metrics.leading.set(0);
         let _ = stop.send(true);
-        if tokio::time::timeout(LAST_WRITES, controllers)
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, controllers)
             .await
             .is_err()
         {
-            warn!("some cycles did not end in time; they are taken up at the next start");
+            warn!("some reconciles did not end in time; the next start continues them");
         }
         Ok(())
     };
-    // Renewed to the end: the last writes may take longer than a lease holds.
+    // The lease is renewed until the end, because the last writes may take longer than its
+    // duration.
     let lost = async {
         match &mut election {
             Some(election) => election.hold().await,
@@ -200,17 +196,29 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
     tokio::select! {
         worked = work => worked?,
         () = lost => {
-            error!("the lease is lost; exiting so that nothing goes on under it");
+            error!("the lease is lost; exiting, because another replica may now act");
             return Ok(End::LeaseLost);
         }
     }
     if let Some(election) = &election {
         election.release().await;
     }
-    // News may still be on its way; it is not worth waiting for long.
-    let _ = tokio::time::timeout(Duration::from_secs(2), told).await;
+    // Some events may still be queued. They are not worth a long wait.
+    let _ = tokio::time::timeout(Duration::from_secs(2), publisher).await;
     info!("stopped");
     Ok(End::Stopped)
+}
+
+/// Returns the namespaces to watch, where `None` is all. Empty names are ignored, so an empty
+/// environment variable has no effect.
+fn scopes(namespaces: &[String]) -> Vec<Option<String>> {
+    let names = namespaces.iter().map(|name| name.trim());
+    let names: BTreeSet<&str> = names.filter(|name| !name.is_empty()).collect();
+    if names.is_empty() {
+        return vec![None];
+    }
+    let scopes = names.into_iter().map(|name| Some(name.to_owned()));
+    scopes.collect()
 }
 
 /// Starts the compiler, and compiles the default policy.
@@ -227,7 +235,7 @@ async fn policies() -> anyhow::Result<(Compiler, Policy)> {
             Err(error)
                 if error.is_transient() || matches!(error, LoadError::CompileTimeout { .. }) =>
             {
-                warn!(%error, "the default policy could not be loaded; trying again");
+                warn!(%error, "failed to load the default policy; retrying");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             compiled => {
@@ -239,7 +247,7 @@ async fn policies() -> anyhow::Result<(Compiler, Policy)> {
     match default.landlock {
         Landlock::Full => {}
         Landlock::Partial => {
-            info!("this kernel enforces Landlock on the compiler process only in part")
+            info!("this kernel enforces Landlock only partially on the compiler process")
         }
         Landlock::None => warn!(
             "this kernel does not support Landlock; only the descriptor limit keeps the compiler process from opening files"
@@ -249,7 +257,7 @@ async fn policies() -> anyhow::Result<(Compiler, Policy)> {
     info!(
         digest = default.digest(),
         contract = default.contract(),
-        "the default policy is loaded"
+        "loaded the default policy"
     );
     Ok((compiler, default))
 }
@@ -261,14 +269,14 @@ fn start_log(format: LogFormat) {
         .with_env_filter(filter)
         .with_ansi(false)
         .with_writer(|| LogWriter(std::io::stderr()));
-    // Fails when a log is there already, as in a test that runs two in one process.
+    // This fails if the process has a log already, as in a test that runs two operators.
     let _ = match format {
         LogFormat::Text => log.try_init(),
         LogFormat::Json => log.json().flatten_event(true).try_init(),
     };
 }
 
-/// Turns true at SIGTERM or SIGINT.
+/// Returns a value that turns true at SIGTERM or SIGINT.
 fn stop_signal() -> std::io::Result<watch::Receiver<bool>> {
     let (sender, receiver) = watch::channel(false);
     let mut term = signal(SignalKind::terminate())?;

@@ -1,33 +1,34 @@
-//! History: how a result changes a group's status. Pure.
+//! Records the results of runs in a group's status, and builds its merge patches. Pure.
 
 use crate::mutation::broken;
 use crate::pod::Finished;
+use oaat_api::reasons;
 use oaat_api::{
     Current, ItemState, ItemStatus, OaatGroupStatus, Rejected, RunRecord, RunResult, Timestamp,
 };
 use serde_json::{Map, Value};
 use std::time::Duration;
 
-/// Runs kept in a group's history.
+/// The maximum number of runs in a group's history.
 pub const HISTORY: usize = 20;
-/// Longest wait after refused pods.
-const LONGEST_REJECTION: Duration = Duration::from_secs(15 * 60);
+/// The maximum pause after rejected pods, unless the retry floor is longer.
+const MAX_PAUSE: Duration = Duration::from_secs(15 * 60);
 
-/// Records the end of the current run: the only way that `current` moves on.
+/// Records the end of the current run. Nothing else clears `current` after a run.
 pub fn finish(status: &mut OaatGroupStatus, current: &Current, finished: &Finished) {
     status.current = None;
     if let Some(item) = status.items.get_mut(&current.item) {
-        conclude(item, current.claimed, finished);
+        update_item(item, current.claimed, finished);
     }
-    remember(
+    add_to_history(
         status,
         RunRecord {
             run: current.run,
             item: current.item.clone(),
             pod: Some(current.pod_name.clone()),
             started: current.claimed,
-            // Containers' times have whole seconds, and node clocks may be wrong: the end
-            // may seem to come before the start.
+            // Times of containers are whole seconds and node clocks may be wrong, so the end may
+            // seem to come before the start.
             finished: finished.finished.max(current.claimed),
             result: finished.result,
             reason: finished.reason.clone(),
@@ -37,27 +38,27 @@ pub fn finish(status: &mut OaatGroupStatus, current: &Current, finished: &Finish
     );
 }
 
-/// The group starts nothing for a while, and for longer each time, because a pod did not come
-/// about.
+/// Pauses the group because a pod was rejected or deleted before it could start. The pause begins
+/// with `floor` and doubles with each pod in a row, up to 15 minutes.
 pub fn pause(status: &mut OaatGroupStatus, message: &str, now: Timestamp, floor: Duration) {
     let count = status
         .rejected
         .as_ref()
         .map_or(0, |r| r.count)
         .saturating_add(1);
-    // Also with a floor of nothing at all a refusal is not asked for again at once.
+    // Even with a floor of zero, a rejected pod is not created again at once.
     let floor = floor.max(Duration::from_secs(1));
     let doubled = floor.saturating_mul(1 << (count - 1).clamp(0, 20));
     status.rejected = Some(Rejected {
         count,
-        until: now.plus(doubled.min(LONGEST_REJECTION.max(floor))),
+        until: now.plus(doubled.min(MAX_PAUSE.max(floor))),
         message: message.to_owned(),
     });
 }
 
-/// Records that the API server refused the pod of an item: a failure of the item,
-/// and a pause for the group that doubles while it goes on, so that a short outage
-/// of a quota does not fail every item within milliseconds.
+/// Records that the pod of an item was rejected: a failure of the item, and a pause for the group.
+/// The pause prevents that a quota that is exceeded for a moment fails every item within
+/// milliseconds.
 pub fn reject(
     status: &mut OaatGroupStatus,
     item: &str,
@@ -68,7 +69,7 @@ pub fn reject(
 ) {
     let finished = Finished {
         result: RunResult::Failed,
-        reason: "CreateRejected".into(),
+        reason: reasons::runs::CREATE_REJECTED.into(),
         message: Some(message.to_owned()),
         exit_code: None,
         finished: now,
@@ -78,10 +79,10 @@ pub fn reject(
     }
     if let Some(item) = status.items.get_mut(item) {
         item.last_started = Some(now);
-        conclude(item, now, &finished);
+        update_item(item, now, &finished);
     }
     pause(status, message, now, floor);
-    remember(
+    add_to_history(
         status,
         RunRecord {
             run,
@@ -97,7 +98,8 @@ pub fn reject(
     );
 }
 
-fn conclude(item: &mut ItemStatus, started: Timestamp, finished: &Finished) {
+/// Updates the status of an item after a run.
+fn update_item(item: &mut ItemStatus, started: Timestamp, finished: &Finished) {
     item.state = ItemState::Ready;
     item.next = None;
     item.last_started.get_or_insert(started);
@@ -120,7 +122,7 @@ fn conclude(item: &mut ItemStatus, started: Timestamp, finished: &Finished) {
     item.message = Some(sentence(finished));
 }
 
-/// How a run ended, as a sentence.
+/// Describes how a run ended. The result follows the name of the run in a sentence.
 pub fn sentence(finished: &Finished) -> String {
     let verb = match finished.result {
         RunResult::Succeeded => return "succeeded".into(),
@@ -133,15 +135,16 @@ pub fn sentence(finished: &Finished) -> String {
     }
 }
 
-fn remember(status: &mut OaatGroupStatus, run: RunRecord) {
+fn add_to_history(status: &mut OaatGroupStatus, run: RunRecord) {
     status.history.insert(0, run);
     status.history.truncate(HISTORY);
 }
 
-/// The JSON merge patch that turns one status into the other; `None` when they are
-/// the same. `current` is always written whole: a merge patch keeps what it does not
-/// name, and a new `podName` beside an old `podUid` would be a claim on a pod that
-/// nobody chose.
+/// Returns the JSON merge patch that turns the status `old` into `new`, or `None` if they are
+/// equal.
+///
+/// `current` is always written as a whole. A merge patch keeps fields that it does not contain, and
+/// a new `podName` with an old `podUid` would claim a pod that no replica chose.
 pub fn merge_patch(old: &Value, new: &Value) -> Option<Value> {
     let patch = differences(old, new);
     (!patch.is_empty()).then_some(Value::Object(patch))
@@ -208,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_clears_failures_and_keeps_the_last_failure() {
+    fn success_clears_failures_and_keeps_the_last_failure() {
         let mut status = status();
         finish(
             &mut status,
@@ -240,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stopped_run_is_neither() {
+    fn stopped_run_is_neither_a_success_nor_a_failure() {
         let mut status = status();
         finish(
             &mut status,
@@ -256,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_that_left_the_list_stays_in_the_history_only() {
+    fn removed_item_is_recorded_only_in_the_history() {
         let mut status = status();
         finish(
             &mut status,
@@ -268,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn the_history_is_bounded() {
+    fn history_is_bounded() {
         let mut status = status();
         for run in 0..50 {
             finish(
@@ -282,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_double_the_pause_up_to_a_limit() {
+    fn rejections_double_the_pause_up_to_a_limit() {
         let mut status = status();
         let floor = Duration::from_secs(10);
         let mut pauses = Vec::new();
@@ -297,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn current_is_written_whole() {
+    fn current_is_written_as_a_whole() {
         let old =
             json!({"current": {"run": 1, "podUid": "u", "stopping": {"reason": "x"}}, "a": 1});
         let new = json!({"current": {"run": 2, "podUid": "u", "stopping": null}, "a": 1});
@@ -323,7 +326,7 @@ mod tests {
         })
     }
 
-    /// RFC 7386, as the API server applies it.
+    /// Applies a merge patch as RFC 7386 defines it and the API server does.
     fn apply(target: &mut Value, patch: &Value) {
         let Value::Object(changes) = patch else {
             *target = patch.clone();
@@ -345,10 +348,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_patch_turns_one_into_the_other(old in tree(), new in tree()) {
+        fn merge_patch_turns_the_old_status_into_the_new_one(old in tree(), new in tree()) {
             prop_assume!(old.is_object() && new.is_object());
-            // Whole objects are replaced by merging, so `current` has the same fields
-            // always; here it is left out of the trees that differ in shape.
+            // The API server merges `current` field by field. That is correct because `current`
+            // always has the same fields, unlike in these trees.
             let strip = |mut v: Value| { strip_current(&mut v); v };
             let (old, new) = (strip(old), strip(new));
             let mut got = old.clone();

@@ -1,161 +1,165 @@
-//! The annotation `oaat.kawaja.net/run-now`, by which people ask for items to be run now. Pure.
+//! The annotation `oaat.kawaja.net/run-now`, with which users request that items run now. Pure.
 //!
-//! It belongs to the user and is never changed here. A request is known by its token, and the
-//! status keeps the latest one with the time at which it was first seen: an item that it names is
-//! to be started for as long as it was last started before that time. So nothing has to be kept of
-//! single items, and who takes the annotation away takes back what has not been started.
+//! The annotation belongs to the user, and the operator never changes it. A token identifies a
+//! request. The status contains the latest token and the time at which the operator first saw it.
+//! The request's items that last started before that time are pending, so no per-item state is
+//! necessary. Removing the annotation cancels the items that have not started.
 
 use oaat_api::text::{MESSAGE, NAME, clean, is_unprintable, list};
 use oaat_api::{OaatGroup, OaatGroupStatus, RunNow, Timestamp};
 use serde::Deserialize;
 use std::time::Duration;
 
-/// The annotation's name.
+/// The name of the annotation.
 pub const ANNOTATION: &str = "oaat.kawaja.net/run-now";
 /// The maximum length of the annotation's value in bytes. It is parsed several times in a
 /// reconcile.
-const LONGEST: usize = 32 << 10;
+const MAX_LENGTH: usize = 32 << 10;
 /// The maximum length of a token in characters.
-const LONGEST_TOKEN: usize = 128;
-/// What a right value looks like.
-const RIGHT: &str =
-    r#"{"token": "any new text", "items": ["a", "b"]}, or "items": "*" for all of them"#;
+const MAX_TOKEN_LENGTH: usize = 128;
+/// Examples of valid values.
+const EXAMPLES: &str =
+    r#"{"token": "any new text", "items": ["a", "b"]}, or "items": "*" for all items"#;
 
-/// What the annotation says.
+/// A valid request.
 #[derive(Debug, PartialEq, Eq)]
 struct Request {
     token: String,
-    items: Wanted,
+    items: RequestedItems,
 }
 
 #[derive(Deserialize, Debug, PartialEq, Eq)]
 #[serde(untagged)]
-enum Wanted {
-    Named(Vec<String>),
+enum RequestedItems {
+    Names(Vec<String>),
+    /// A request contains only the word `*`, which means all items.
     Word(String),
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct Annotation {
     token: Option<String>,
-    items: Option<Wanted>,
+    items: Option<RequestedItems>,
 }
 
-fn read(text: &str) -> Result<Request, String> {
-    let wrong =
-        |what: &str| format!("the annotation {ANNOTATION} {what}; it is written like {RIGHT}");
-    if text.len() > LONGEST {
-        let what = format!(
-            "has {} bytes; it must have at most {LONGEST}: name fewer items",
+fn parse(text: &str) -> Result<Request, String> {
+    let invalid = |problem: &str| format!("the annotation {ANNOTATION} {problem}; use {EXAMPLES}");
+    if text.len() > MAX_LENGTH {
+        let problem = format!(
+            "has {} bytes, but may have at most {MAX_LENGTH}: name fewer items",
             text.len()
         );
-        return Err(wrong(&what));
+        return Err(invalid(&problem));
     }
-    let Written { token, items } = serde_json::from_str(text).map_err(|error| {
+    let Annotation { token, items } = serde_json::from_str(text).map_err(|error| {
         let error = clean(&error.to_string(), 200);
-        wrong(&format!("cannot be read as JSON of that kind ({error})"))
+        invalid(&format!("is not a valid request ({error})"))
     })?;
     let token = token.filter(|token| !token.is_empty());
-    let token = token.ok_or_else(|| wrong("has no token"))?;
-    if token.chars().count() > LONGEST_TOKEN || token.contains(is_unprintable) {
-        let what = format!(
-            "has a token that is longer than {LONGEST_TOKEN} characters or contains control or invisible \
-             characters"
+    let token = token.ok_or_else(|| invalid("has no token"))?;
+    if token.chars().count() > MAX_TOKEN_LENGTH || token.contains(is_unprintable) {
+        let problem = format!(
+            "has a token that is longer than {MAX_TOKEN_LENGTH} characters or contains control or \
+             invisible characters"
         );
-        return Err(wrong(&what));
+        return Err(invalid(&problem));
     }
     match items {
-        None => Err(wrong("has no items")),
-        Some(Wanted::Named(names)) if names.is_empty() => Err(wrong("has an empty list of items")),
-        Some(Wanted::Word(word)) if word != "*" => {
-            Err(wrong("has items that are neither a list nor \"*\""))
+        None => Err(invalid("has no items")),
+        Some(RequestedItems::Names(names)) if names.is_empty() => {
+            Err(invalid("has an empty list of items"))
+        }
+        Some(RequestedItems::Word(word)) if word != "*" => {
+            Err(invalid("has items that are neither a list nor \"*\""))
         }
         Some(items) => Ok(Request { token, items }),
     }
 }
 
-fn asked(group: &OaatGroup) -> Option<Result<Request, String>> {
+/// Returns the request in the group's annotation, or the problem with it.
+fn annotation(group: &OaatGroup) -> Option<Result<Request, String>> {
     let annotations = group.metadata.annotations.as_ref()?;
-    annotations.get(ANNOTATION).map(|text| read(text))
+    annotations.get(ANNOTATION).map(|text| parse(text))
 }
 
-/// What is new about a request, for an event.
+/// A change of the request, for an event.
 #[derive(Debug, PartialEq, Eq)]
 pub enum RunNowUpdate {
-    /// There is a new one, for these items in words.
+    /// A new request. Contains the names of its items, for a message.
     Accepted(String),
-    /// Something is wrong with it.
+    /// A new problem with the annotation.
     Wrong(String),
 }
 
-/// Records what the annotation requests. `listed` are the items in effect.
+/// Updates `status.runNow` from the annotation. `listed` contains the items in effect. Returns what
+/// has changed.
 pub fn process(
     group: &OaatGroup,
     listed: &[String],
     status: &mut OaatGroupStatus,
     now: Timestamp,
 ) -> Option<RunNowUpdate> {
-    let Some(request) = asked(group) else {
-        // The token stays, so that a request that is put back is not taken for a new one.
-        if let Some(noted) = &mut status.run_now {
-            noted.problem = None;
-            noted.done = true;
+    let Some(request) = annotation(group) else {
+        // The token is kept, so that the same request is not processed again if it is restored.
+        if let Some(run_now) = &mut status.run_now {
+            run_now.problem = None;
+            run_now.done = true;
         }
         return None;
     };
     let before = status.run_now.clone().unwrap_or_default();
-    let mut noted = before.clone();
+    let mut run_now = before.clone();
     let mut accepted = None;
-    let readable = request.is_ok();
+    let is_valid = request.is_ok();
     let problem = match request {
-        // As it is written, so that it is compared with what was.
+        // Cleaned as in the status, so that the two can be compared.
         Err(problem) => Some(clean(&problem, MESSAGE)),
         Ok(Request { token, items }) => {
             if before.token.as_ref() != Some(&token) {
                 accepted = Some(match &items {
-                    Wanted::Named(names) => list(names, ", ", NAME),
-                    Wanted::Word(_) => "all items".to_owned(),
+                    RequestedItems::Names(names) => list(names, ", ", NAME),
+                    RequestedItems::Word(_) => "all items".to_owned(),
                 });
-                noted.token = Some(token);
-                noted.done = false;
-                // A replica whose clock is ahead may have started one of them later than now.
-                let wanted: Vec<_> = match &items {
-                    Wanted::Named(names) => {
+                run_now.token = Some(token);
+                run_now.done = false;
+                // A replica whose clock is ahead may have started an item later than now.
+                let requested: Vec<_> = match &items {
+                    RequestedItems::Names(names) => {
                         names.iter().filter_map(|n| status.items.get(n)).collect()
                     }
-                    Wanted::Word(_) => status.items.values().collect(),
+                    RequestedItems::Word(_) => status.items.values().collect(),
                 };
-                let starts = wanted.iter().filter_map(|item| item.last_started);
+                let starts = requested.iter().filter_map(|item| item.last_started);
                 let latest = starts.max().map(|at| at.plus(Duration::from_millis(1)));
-                noted.time = Some(latest.map_or(now, |latest| latest.max(now)));
+                run_now.time = Some(latest.map_or(now, |latest| latest.max(now)));
             }
             match items {
-                Wanted::Word(_) => None,
-                Wanted::Named(names) => unknown(&names, listed),
+                RequestedItems::Word(_) => None,
+                RequestedItems::Names(names) => unknown(&names, listed),
             }
         }
     };
-    let wrong = problem.clone().filter(|_| problem != before.problem);
-    noted.problem = problem;
-    if noted != RunNow::default() {
-        status.run_now = Some(noted);
+    let new_problem = problem.clone().filter(|_| problem != before.problem);
+    run_now.problem = problem;
+    if run_now != RunNow::default() {
+        status.run_now = Some(run_now);
     }
-    // Once all have been started it is done with, whatever items come later.
+    // Once all items have started, the request is done, even if items are added later.
     let done =
-        readable && pending(group, listed, status).is_empty() && all_known(group, listed, status);
-    if let Some(noted) = &mut status.run_now {
-        noted.done |= done;
+        is_valid && pending(group, listed, status).is_empty() && all_known(group, listed, status);
+    if let Some(run_now) = &mut status.run_now {
+        run_now.done |= done;
     }
-    match (wrong, accepted) {
-        (Some(wrong), _) => Some(RunNowUpdate::Wrong(wrong)),
+    match (new_problem, accepted) {
+        (Some(problem), _) => Some(RunNowUpdate::Wrong(problem)),
         (None, Some(items)) => Some(RunNowUpdate::Accepted(items)),
         (None, None) => None,
     }
 }
 
-/// Whether no item that is meant may yet come from a list that has not been read, or not as it
-/// is by now.
+/// Returns whether all requested items are known, because none of them may come from a list that
+/// has not been read yet or has changed since.
 fn all_known(group: &OaatGroup, listed: &[String], status: &OaatGroupStatus) -> bool {
     let read = |name: &String| {
         let sources = status.item_sources.iter();
@@ -164,16 +168,17 @@ fn all_known(group: &OaatGroup, listed: &[String], status: &OaatGroupStatus) -> 
             .any(|source| source.name == *name)
     };
     let sources = &group.spec.items_from;
-    match asked(group) {
+    match annotation(group) {
         _ if sources.is_empty() => true,
         Some(Ok(Request {
-            items: Wanted::Named(names),
+            items: RequestedItems::Names(names),
             ..
         })) => unknown(&names, listed).is_none(),
         _ => sources.iter().all(|source| read(&source.name)),
     }
 }
 
+/// Returns a message with the requested items that are not in effect, if there are any.
 fn unknown(names: &[String], listed: &[String]) -> Option<String> {
     let listed: std::collections::HashSet<&String> = listed.iter().collect();
     let mut unknown = names
@@ -182,37 +187,37 @@ fn unknown(names: &[String], listed: &[String]) -> Option<String> {
         .peekable();
     unknown.peek()?;
     let unknown = list(unknown, ", ", NAME);
-    let words = format!("the annotation {ANNOTATION} names unknown items: {unknown}");
-    Some(clean(&words, MESSAGE))
+    let message = format!("the annotation {ANNOTATION} names unknown items: {unknown}");
+    Some(clean(&message, MESSAGE))
 }
 
-/// The items that are asked for and have not been started since, in the order in which they are
-/// named: each is in the group's list, and there once.
+/// Returns the requested items that have not started since the request, in the order of the request
+/// and without repetitions. All of them are in effect.
 pub fn pending(group: &OaatGroup, listed: &[String], status: &OaatGroupStatus) -> Vec<String> {
-    let (Some(Ok(request)), Some(noted)) = (asked(group), &status.run_now) else {
+    let (Some(Ok(request)), Some(run_now)) = (annotation(group), &status.run_now) else {
         return Vec::new();
     };
-    let heeded = !noted.done && noted.token == Some(request.token);
-    let Some(since) = noted.time.filter(|_| heeded) else {
+    let active = !run_now.done && run_now.token == Some(request.token);
+    let Some(since) = run_now.time.filter(|_| active) else {
         return Vec::new();
     };
     let names = match request.items {
-        Wanted::Named(names) => names,
-        Wanted::Word(_) => listed.to_vec(),
+        RequestedItems::Names(names) => names,
+        RequestedItems::Word(_) => listed.to_vec(),
     };
     let mut seen = std::collections::HashSet::new();
-    let open = |name: &String| {
+    let is_pending = |name: &String| {
         let item = status.items.get(name);
         let item = item.filter(|item| item.missing_since.is_none());
         item.is_some_and(|item| item.last_started.is_none_or(|at| at < since))
     };
     names
         .into_iter()
-        .filter(|name| open(name) && seen.insert(name.clone()))
+        .filter(|name| is_pending(name) && seen.insert(name.clone()))
         .collect()
 }
 
-/// The same in words; `None` where there are none.
+/// Returns the names of the [`pending`] items for a message, or `None` if there are none.
 pub fn waiting(group: &OaatGroup, listed: &[String], status: &OaatGroupStatus) -> Option<String> {
     let pending = pending(group, listed, status);
     (!pending.is_empty()).then(|| list(&pending, ", ", NAME))
@@ -254,7 +259,7 @@ mod tests {
         group
     }
 
-    /// Where each item was last started so many milliseconds before now.
+    /// Returns the status of three items that last started this number of milliseconds ago.
     fn status(started: [Option<i64>; 3]) -> OaatGroupStatus {
         let names = ["a", "b, with a comma", "c"].map(str::to_owned);
         let item = |ago: Option<i64>| ItemStatus {
@@ -268,14 +273,14 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_heeded_once_and_until_each_item_has_been_started() {
+    fn request_is_processed_once_and_is_pending_until_each_item_has_started() {
         let group = group(Some(
             r#"{"token": "1", "items": ["c", "b, with a comma", "c"]}"#,
         ));
         let mut status = status([None, Some(5), None]);
-        let news = process(&group, &mut status, NOW);
+        let update = process(&group, &mut status, NOW);
         assert_eq!(
-            news,
+            update,
             Some(RunNowUpdate::Accepted("c, b, with a comma, c".into()))
         );
         assert_eq!(process(&group, &mut status, Timestamp(NOW.0 + 9)), None);
@@ -289,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_token_is_a_new_request_and_an_annotation_taken_away_none() {
+    fn new_token_is_a_new_request_and_removing_the_annotation_cancels_it() {
         let all = |token: &str| group(Some(&format!(r#"{{"token": "{token}", "items": "*"}}"#)));
         let mut status = status([Some(5); 3]);
         assert_eq!(
@@ -300,13 +305,13 @@ mod tests {
         assert_eq!(pending(&all("2"), &status), ["a", "b, with a comma", "c"]);
         assert_eq!(process(&group(None), &mut status, NOW), None);
         assert_eq!(pending(&group(None), &status), [""; 0]);
-        // Put back, it is not a new one.
+        // Restoring the annotation is not a new request.
         assert_eq!(process(&all("2"), &mut status, Timestamp(NOW.0 + 9)), None);
         assert_eq!(status.run_now.unwrap().time, Some(NOW));
     }
 
     #[test]
-    fn what_was_done_or_taken_back_stays_so() {
+    fn done_or_cancelled_request_stays_done() {
         let all = group(Some(r#"{"token": "1", "items": "*"}"#));
         let mut status = status([Some(5); 3]);
         process(&all, &mut status, NOW);
@@ -314,20 +319,20 @@ mod tests {
             item.last_started = Some(NOW);
         }
         process(&all, &mut status, Timestamp(NOW.0 + 1));
-        // An item that comes later was not meant.
+        // An item that is added later is not part of the request.
         status.items.get_mut("a").unwrap().last_started = None;
         process(&all, &mut status, Timestamp(NOW.0 + 2));
         assert_eq!(pending(&all, &status), [""; 0]);
-        let again = group(Some(r#"{"token": "2", "items": "*"}"#));
-        process(&again, &mut status, Timestamp(NOW.0 + 3));
-        assert_eq!(pending(&again, &status).len(), 3);
+        let next = group(Some(r#"{"token": "2", "items": "*"}"#));
+        process(&next, &mut status, Timestamp(NOW.0 + 3));
+        assert_eq!(pending(&next, &status).len(), 3);
         process(&group(None), &mut status, Timestamp(NOW.0 + 4));
-        process(&again, &mut status, Timestamp(NOW.0 + 5));
-        assert_eq!(pending(&again, &status), [""; 0]);
+        process(&next, &mut status, Timestamp(NOW.0 + 5));
+        assert_eq!(pending(&next, &status), [""; 0]);
     }
 
     #[test]
-    fn what_was_started_by_a_clock_that_is_ahead_was_started_before() {
+    fn item_started_by_a_clock_that_is_ahead_is_pending() {
         let group = group(Some(r#"{"token": "1", "items": ["a"]}"#));
         let mut status = status([Some(-600_000), None, None]);
         process(&group, &mut status, NOW);
@@ -335,14 +340,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_once_and_takes_nothing_back() {
+    fn problem_is_reported_once_and_cancels_nothing() {
         let mut status = status([None; 3]);
         let good = group(Some(r#"{"token": "1", "items": ["a"]}"#));
         process(&good, &mut status, NOW);
-        for (text, words) in [
-            ("a", vec!["cannot be read", r#""items": "*""#]),
+        for (text, expected) in [
+            ("a", vec!["is not a valid request", r#""items": "*""#]),
             ("{}", vec!["has no token"]),
-            (r#"{"token": "", "items": 1}"#, vec!["cannot be read"]),
+            (
+                r#"{"token": "", "items": 1}"#,
+                vec!["is not a valid request"],
+            ),
             (r#"{"token": "2"}"#, vec!["has no items"]),
             (r#"{"token": "2", "items": []}"#, vec!["empty list"]),
             (r#"{"token": "2", "items": "a"}"#, vec!["neither a list"]),
@@ -358,18 +366,18 @@ mod tests {
                 ),
                 vec!["36030 bytes", "fewer"],
             ),
-            (&"[".repeat(30_000), vec!["cannot be read"]),
+            (&"[".repeat(30_000), vec!["is not a valid request"]),
             (
                 &format!(r#"{{"token": "2", "items": {}1"#, r#"[{"a":"#.repeat(5_000)),
-                vec!["cannot be read"],
+                vec!["is not a valid request"],
             ),
         ] {
             let bad = group(Some(text));
             match process(&bad, &mut status, NOW) {
-                Some(RunNowUpdate::Wrong(wrong)) => {
+                Some(RunNowUpdate::Wrong(problem)) => {
                     assert!(
-                        words.iter().all(|word| wrong.contains(word)),
-                        "{text}: {wrong}"
+                        expected.iter().all(|word| problem.contains(word)),
+                        "{text}: {problem}"
                     );
                 }
                 other => panic!("{text}: {other:?}"),
@@ -389,9 +397,9 @@ mod tests {
             .collect::<Vec<_>>();
         let many = json!({ "token": "3", "items": names }).to_string();
         match process(&group(Some(&many)), &mut status, NOW) {
-            Some(RunNowUpdate::Wrong(wrong)) => {
+            Some(RunNowUpdate::Wrong(problem)) => {
                 assert!(
-                    wrong.ends_with("unknown items: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, and 2990 more")
+                    problem.ends_with("unknown items: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, and 2990 more")
                 );
             }
             other => panic!("{other:?}"),
@@ -399,11 +407,13 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_no_items_are_named_and_the_others_run() {
+    fn unknown_items_are_reported_and_the_others_are_pending() {
         let some = group(Some(r#"{"token": "1", "items": ["nobody", "c"]}"#));
         let mut status = status([None; 3]);
         match process(&some, &mut status, NOW) {
-            Some(RunNowUpdate::Wrong(wrong)) => assert!(wrong.ends_with(": nobody"), "{wrong}"),
+            Some(RunNowUpdate::Wrong(problem)) => {
+                assert!(problem.ends_with(": nobody"), "{problem}");
+            }
             other => panic!("{other:?}"),
         }
         assert_eq!(pending(&some, &status), ["c"]);

@@ -21,20 +21,20 @@ use tracing::{info, warn};
 /// The maximum number of open connections. The oldest is closed for a new one: a request is
 /// answered within milliseconds, so an old connection belongs to a slow client.
 const CONNECTIONS: usize = 64;
-/// How long a connection may be open, from its first byte to the last byte of its only response.
+/// The maximum time that a connection is open, including its only response.
 const LIFETIME: Duration = Duration::from_secs(10);
 /// The maximum bytes of a request's head. Bodies are not read.
 const HEAD: usize = 16 << 10;
 /// The pause after a failed accept, for example if the process has no file descriptors left.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Starts to serve, and gives the address in use (the port may have been 0).
+/// Starts the server, and returns its address, which has the actual port if `listen` has port 0.
 ///
-/// Healthy: the process answers. Ready: the API server has answered and all is set
-/// up, whether this replica acts or stands by.
+/// `/healthz` succeeds while the process responds. `/readyz` succeeds once `ready` is true: the API
+/// server has responded and the setup is complete. A standby replica is ready as well.
 ///
 /// # Errors
-/// When the address cannot be bound.
+/// If the address cannot be bound.
 pub async fn serve(
     listen: SocketAddr,
     metrics: Arc<Metrics>,
@@ -112,7 +112,7 @@ fn answer(path: &str, metrics: &Metrics, ready: &AtomicBool) -> Response<String>
         "/readyz" => (
             StatusCode::SERVICE_UNAVAILABLE,
             text,
-            "the API server has not answered yet\n".to_owned(),
+            "the API server has not responded yet\n".to_owned(),
         ),
         "/metrics" => (
             StatusCode::OK,
@@ -144,7 +144,7 @@ mod tests {
     }
 
     async fn get(address: impl Into<SocketAddr>, path: &str) -> String {
-        let asked = async {
+        let exchange = async {
             let mut connection = TcpStream::connect(address.into()).await?;
             let request = format!("GET {path} HTTP/1.1\r\nHost: operator\r\n\r\n");
             connection.write_all(request.as_bytes()).await?;
@@ -152,15 +152,15 @@ mod tests {
             connection.read_to_string(&mut answer).await?;
             std::io::Result::Ok(answer)
         };
-        timeout(PATIENCE, asked).await.unwrap().unwrap()
+        timeout(PATIENCE, exchange).await.unwrap().unwrap()
     }
 
     #[tokio::test]
-    async fn every_path_has_its_answer() {
+    async fn each_path_has_a_response() {
         let address = started("127.0.0.1:0").await;
         for (path, status, body) in [
             ("/healthz", "200", "ok\n"),
-            ("/readyz", "503", "has not answered yet\n"),
+            ("/readyz", "503", "has not responded yet\n"),
             ("/metrics", "200", "# EOF\n"),
             ("/other", "404", "not found\n"),
         ] {
@@ -174,8 +174,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn clients_of_both_families_reach_the_unspecified_address() {
-        // A machine without IPv6 shows that the fallback works.
+    async fn unspecified_address_accepts_ipv4_and_ipv6() {
+        // On a machine without IPv6, this tests the fallback.
         let port = started("[::]:0").await.port();
         let mut reached = vec![IpAddr::from(Ipv4Addr::LOCALHOST)];
         if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.is_ok() {
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn slow_clients_keep_nobody_from_an_answer_and_are_closed() {
+    async fn slow_clients_do_not_block_others_and_are_closed() {
         let address = started("127.0.0.1:0").await;
         let mut slow = Vec::new();
         for number in 0..CONNECTIONS * 3 {
@@ -204,25 +204,25 @@ mod tests {
         let answer = get(address, "/healthz").await;
         assert!(answer.ends_with("ok\n"), "{answer}");
         for mut connection in slow {
-            // Closed or reset, once their time is over.
+            // Closed or reset after the maximum time.
             let ended = timeout(PATIENCE, connection.read_to_end(&mut Vec::new())).await;
             assert!(ended.is_ok(), "a slow client is still connected");
         }
     }
 
     #[tokio::test]
-    async fn a_head_without_end_is_refused() {
+    async fn oversized_head_is_rejected() {
         let address = started("127.0.0.1:0").await;
         let mut connection = TcpStream::connect(address).await.unwrap();
         let head = format!("GET /healthz HTTP/1.1\r\nX: {}", "x".repeat(HEAD * 4));
-        let talk = async {
-            // The server may hang up before all of it is written.
+        let exchange = async {
+            // The server may close the connection before everything is written.
             let _ = connection.write_all(head.as_bytes()).await;
             let mut answer = Vec::new();
             let _ = connection.read_to_end(&mut answer).await;
             String::from_utf8_lossy(&answer).into_owned()
         };
-        let answer = timeout(PATIENCE, talk).await.unwrap();
+        let answer = timeout(PATIENCE, exchange).await.unwrap();
         assert!(!answer.contains("200 OK"), "{answer}");
     }
 }

@@ -1,52 +1,64 @@
-//! Reads everything that one cycle needs. No decisions but which reads are needed.
+//! Reads everything that one reconcile needs. Decides only which reads are necessary.
 
 use crate::cluster::{Cluster, ClusterError, GroupRead};
 use crate::item_sources::SourceLists;
 use crate::last_seen_pods::LastSeenPods;
 use crate::mutation::broken;
 use crate::plan::{CurrentPod, GroupSnapshot};
+use oaat_api::reasons::states;
 use oaat_api::{Current, OaatGroupStatus, Timestamp};
 use std::time::Duration;
 
-/// What a cycle needs to know beside the cluster.
+/// The inputs of a reconcile other than the cluster.
 #[derive(Clone, Debug)]
 pub struct ReconcileInputs {
-    /// The time.
+    /// The current time.
     pub now: Timestamp,
-    /// Whether this replica holds a lease. Without an election none does: others may act as well.
+    /// Whether this replica holds the lease. Always false without an election, because other
+    /// replicas may act as well.
     pub leads: bool,
-    /// The least time between two starts of an item.
+    /// The minimum time between two starts of an item.
     pub retry_floor: Duration,
 }
 
-/// A group that is there, and what it could not be read as.
+/// The result of reading a group and its pods.
 pub enum SnapshotRead {
-    /// All there is to know.
+    /// The snapshot of the group.
     Found(Box<GroupSnapshot>),
-    /// The group is gone.
+    /// The group does not exist.
     Gone,
     /// The group cannot be decoded.
     Undecodable {
-        /// Why not.
+        /// Why the group cannot be decoded.
         error: String,
-        /// Its generation.
+        /// The generation of the group.
         generation: Option<i64>,
-        /// For a write of its status.
+        /// The resource version, for a write of the status.
         resource_version: String,
     },
 }
 
-/// Whether pods that the first implementation of these groups left behind may matter: they carry
-/// another label. They do to a group that has not run yet, and for as long as something blocks it,
-/// also where the state tells of something else that keeps it from starting.
-fn historic(status: &OaatGroupStatus) -> bool {
+/// Returns whether pods of the original operator may matter. They have another label.
+///
+/// They matter to a group that has not run yet, and while a pod blocks a group. Some states hide
+/// whether a pod blocks the group, because they are reported first.
+fn may_have_legacy_pods(status: &OaatGroupStatus) -> bool {
     let state = status.state.as_deref().unwrap_or_default();
-    status.run.is_none() || ["Blocked", "Suspended", "Blackout", "Invalid"].contains(&state)
+    let may_be_blocked = [
+        states::BLOCKED,
+        states::SUSPENDED,
+        states::BLACKOUT,
+        states::INVALID,
+    ];
+    status.run.is_none() || may_be_blocked.contains(&state)
 }
 
-/// Reads the group and **then** lists its pods. The order is part of the guarantee: a
-/// pod that another replica claimed after our read makes our own claim fail, and one
-/// that it claimed before is in the list.
+/// Reads the group and **then** lists its pods. The order is part of the guarantee: if another
+/// replica claims a pod after this read, the claim of this replica fails; if it claimed the pod
+/// before, the pod is in the list.
+///
+/// # Errors
+/// Returns the error of the first read that fails.
 pub async fn read_snapshot<C: Cluster>(
     cluster: &C,
     last_seen_pods: &LastSeenPods,
@@ -54,9 +66,10 @@ pub async fn read_snapshot<C: Cluster>(
     namespace: &str,
     name: &str,
 ) -> Result<SnapshotRead, ClusterError> {
-    let early = match broken!(ListBeforeRead) {
-        true => Some(cluster.pods(namespace, name, false).await?),
-        false => None,
+    let early = if broken!(ListBeforeRead) {
+        Some(cluster.pods(namespace, name, false).await?)
+    } else {
+        None
     };
     let group = match cluster.group(namespace, name).await? {
         GroupRead::Found(group) => *group,
@@ -75,52 +88,52 @@ pub async fn read_snapshot<C: Cluster>(
     };
     let none = OaatGroupStatus::default();
     let status = group.status.as_ref().unwrap_or(&none);
-    let historic = historic(status);
+    let with_legacy = may_have_legacy_pods(status);
     let mut pods = match early {
         Some(early) => early,
         None if broken!(NoList) => Vec::new(),
-        None => cluster.pods(namespace, name, historic).await?,
+        None => cluster.pods(namespace, name, with_legacy).await?,
     };
     let unlisted = |current: &Current| !pods.iter().any(|pod| pod.uid == current.pod_uid);
-    let listed = !historic && !broken!(NoList);
-    if listed && status.current.as_ref().is_some_and(unlisted) {
+    let without_legacy = !with_legacy && !broken!(NoList);
+    if without_legacy && status.current.as_ref().is_some_and(unlisted) {
         pods = cluster.pods(namespace, name, true).await?;
     }
 
-    let sighting = |current: &Current| last_seen_pods.last(namespace, name, &current.pod_uid);
+    let last_seen = |current: &Current| last_seen_pods.last(namespace, name, &current.pod_uid);
     let current = match &status.current {
         None => CurrentPod::None,
         Some(current) => match pods.iter().find(|pod| pod.uid == current.pod_uid) {
             Some(pod) => CurrentPod::Present(pod.clone()),
-            // That a list does not show it proves nothing (its label may have been
-            // taken away): only a read of its name does.
+            // A pod may be missing from the list because its label was removed. Only a read of its
+            // name proves that it is gone.
             None if broken!(AbsenceFromList) => CurrentPod::Absent(None),
             None => match cluster.pod(namespace, &current.pod_name).await? {
                 Some(pod) if pod.metadata.uid.as_ref() == Some(&current.pod_uid) => {
                     CurrentPod::Present((&pod).into())
                 }
-                _ => CurrentPod::Absent(sighting(current).map(|seen| seen.last)),
+                _ => CurrentPod::Absent(last_seen(current).map(|seen| seen.last)),
             },
         },
     };
-    // The watch may be down, and the node's clock wrong: this look may be all there is to tell that
-    // it was to go before it ended.
+    // The watch may be down and the node's clock may be wrong. Then only this read shows that the
+    // pod was being deleted before it ended.
     if let CurrentPod::Present(pod) = &current
         && pod.deletion.is_some()
         && !pod.terminal()
     {
         last_seen_pods.record(namespace, name, pod.clone());
     }
-    let deleted_while_running = status.current.as_ref().and_then(sighting);
+    let deleted_while_running = status.current.as_ref().and_then(last_seen);
     let mut terminating = group.metadata.deletion_timestamp.is_some();
-    // In a namespace that ends pods are deleted, and that is nobody's failure. Asked
-    // for only where it could be taken for one, or where a gate was left shut.
-    let suspicious = match &current {
+    // In a namespace that is being deleted, pods are deleted too, which is not a failure. The
+    // namespace is read only if the pod could be taken for a failure, or if its gate is closed.
+    let namespace_matters = match &current {
         CurrentPod::None => false,
         CurrentPod::Present(pod) => pod.deletion.is_some() || pod.gated,
         CurrentPod::Absent(_) => true,
     };
-    if !terminating && suspicious && !broken!(NamespaceUnasked) {
+    if !terminating && namespace_matters && !broken!(NamespaceUnasked) {
         terminating = cluster.namespace_ends(namespace).await?;
     }
     let type_ = cluster.oaat_type(namespace, &group.spec.oaat_type).await?;
@@ -147,8 +160,8 @@ mod tests {
     use k8s_openapi::api::core::v1::Pod;
     use serde_json::json;
 
-    /// A pod that is being deleted, and how it stands.
-    fn going(phase: &str) -> Pod {
+    /// Returns a pod in this phase that is being deleted.
+    fn deleting(phase: &str) -> Pod {
         serde_json::from_value(json!({
             "metadata": {
                 "name": "p", "uid": "u", "deletionTimestamp": "2026-01-01T00:00:30Z",
@@ -161,25 +174,25 @@ mod tests {
     }
 
     #[test]
-    fn pods_of_the_first_implementation_are_looked_for_as_long_as_one_may_block() {
-        let of = |run, state: &str| {
-            historic(&OaatGroupStatus {
+    fn legacy_pods_are_listed_while_one_may_block_the_group() {
+        let may_have = |run, state: &str| {
+            may_have_legacy_pods(&OaatGroupStatus {
                 run,
                 state: Some(state.into()),
                 ..OaatGroupStatus::default()
             })
         };
-        assert!(of(None, "Running"));
+        assert!(may_have(None, "Running"));
         for state in ["Blocked", "Suspended", "Blackout", "Invalid"] {
-            assert!(of(Some(1), state), "{state}");
+            assert!(may_have(Some(1), state), "{state}");
         }
         for state in ["Running", "Idle", "Waiting", "Complete"] {
-            assert!(!of(Some(1), state), "{state}");
+            assert!(!may_have(Some(1), state), "{state}");
         }
     }
 
     #[tokio::test]
-    async fn a_deletion_that_only_a_look_saw_is_remembered() {
+    async fn deletion_that_only_a_read_saw_is_recorded() {
         let last_seen_pods = LastSeenPods::default();
         let inputs = ReconcileInputs {
             now: Timestamp(0),
@@ -193,15 +206,13 @@ mod tests {
             [("Succeeded", false), ("Running", true), ("Succeeded", true)]
         {
             let mut cluster = script();
-            cluster.there = (
-                serde_json::from_value(status.clone()).unwrap(),
-                vec![going(phase)],
-            );
+            cluster.status = serde_json::from_value(status.clone()).unwrap();
+            cluster.pods = vec![deleting(phase)];
             match read_snapshot(&cluster, &last_seen_pods, &inputs, "n", "g").await {
-                Ok(SnapshotRead::Found(seen)) => {
-                    assert_eq!(seen.deleted_while_running, deleted_while_running)
+                Ok(SnapshotRead::Found(snapshot)) => {
+                    assert_eq!(snapshot.deleted_while_running, deleted_while_running)
                 }
-                _ => panic!("the group is there"),
+                _ => panic!("the group exists"),
             }
         }
     }

@@ -1,5 +1,5 @@
-//! From watch events to the groups that are worth a look. Most events are not: a pod
-//! that merely proceeds, or our own write of a status, changes nothing for its group.
+//! Decides which watch events trigger a reconcile. Most do not: the normal progress of a pod and
+//! the operator's own status writes require no action.
 
 use crate::group_ref::{GroupRef, WatchedGroup, gone};
 use crate::last_seen_pods::LastSeenPods;
@@ -19,13 +19,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
-/// How long a gated pod may stand unclaimed before a look is worth while. Its creator
-/// opens it within milliseconds.
-const UNCLAIMED: Duration = Duration::from_millis(5200);
-/// How long the answer to our own write may come after its watch event.
-const OWN_WRITE: Duration = Duration::from_millis(500);
+/// The delay before a gated pod triggers a reconcile. Its creator normally opens it within
+/// milliseconds.
+const UNCLAIMED_DELAY: Duration = Duration::from_millis(5200);
+/// The time that the response to the operator's own write may take after the watch event of that
+/// write.
+const OWN_WRITE_DELAY: Duration = Duration::from_millis(500);
 
-/// What is remembered between events, and where triggers go.
+/// The state between events, and the queue of triggered groups. Cheap to clone.
 #[derive(Clone)]
 pub struct Triggers {
     queue: UnboundedSender<GroupRef>,
@@ -38,20 +39,28 @@ pub struct Triggers {
 
 #[derive(Default)]
 struct Memory {
-    /// Each pod, by uid.
+    /// The pods by uid.
     pods: HashMap<String, KnownPod>,
-    /// What of each group is the user's, and the version of our own last write.
-    groups: HashMap<GroupRef, (u64, String)>,
+    groups: HashMap<GroupRef, KnownGroup>,
 }
 
-/// What is remembered of a pod.
+/// The known state of a pod.
 struct KnownPod {
-    /// Hash of what of it is of interest.
+    /// A hash of [`PodView::interest`].
     interest: u64,
     gated: bool,
     terminal: bool,
-    /// The group that its label speaks of.
+    /// The group in its label.
     group: GroupRef,
+}
+
+/// The known state of a group.
+#[derive(Default)]
+struct KnownGroup {
+    /// A hash of everything that the user controls.
+    user_input: u64,
+    /// The resource version after the operator's last write.
+    written: String,
 }
 
 fn hash(value: impl Hash) -> u64 {
@@ -61,7 +70,7 @@ fn hash(value: impl Hash) -> u64 {
 }
 
 impl Triggers {
-    /// Triggers that go into `queue`.
+    /// Creates triggers that send groups to `queue`.
     pub fn new(
         queue: UnboundedSender<GroupRef>,
         groups: Store<WatchedGroup>,
@@ -84,24 +93,24 @@ impl Triggers {
     }
 
     fn trigger(&self, group: GroupRef) {
-        // The receiver goes away at the end of the process only.
+        // The receiver is dropped only when the process ends.
         let _ = self.queue.send(group);
     }
 
-    fn all(&self) {
+    fn trigger_all(&self) {
         for group in self.groups.state() {
             self.trigger(ObjectRef::from_obj(group.as_ref()));
         }
     }
 
-    /// Remembers the version that our own write of a group's status made.
+    /// Records the resource version after the operator's own write of a group's status.
     pub fn wrote(&self, group: &GroupRef, version: &str) {
         if let Some(known) = self.memory().groups.get_mut(group) {
-            known.1 = version.to_owned();
+            known.written = version.to_owned();
         }
     }
 
-    /// An event of the watch on groups.
+    /// Handles an event of the watch on groups.
     pub fn group(&self, event: &Event<WatchedGroup>) {
         let group = match event {
             Event::Apply(group) | Event::InitApply(group) => group,
@@ -117,51 +126,52 @@ impl Triggers {
             }
             Event::Init => return,
             Event::InitDone => {
-                self.reconcile();
-                // A group of a long list may have been looked for before the store had it.
-                self.all();
+                self.forget_missing_groups();
+                // A group of a long list may have been queued before the store contained it.
+                self.trigger_all();
                 return;
             }
         };
         let key = ObjectRef::from_obj(group);
         let meta = group.meta();
-        let users = hash((
+        let user_input = hash((
             &meta.uid,
             meta.generation,
             meta.deletion_timestamp.is_some(),
-            // They are no part of the spec, so they make no generation.
+            // Annotations are not part of the spec, so they do not change the generation.
             &meta.annotations,
         ));
         let version = meta.resource_version.clone().unwrap_or_default();
-        let known = {
+        let unchanged = {
             let mut memory = self.memory();
-            let entry = memory.groups.entry(key.clone()).or_default();
-            let known = entry.0 == users;
-            entry.0 = users;
-            known
+            let known = memory.groups.entry(key.clone()).or_default();
+            let unchanged = known.user_input == user_input;
+            known.user_input = user_input;
+            unchanged
         };
-        if !known || matches!(event, Event::InitApply(_)) {
+        if !unchanged || matches!(event, Event::InitApply(_)) {
             self.trigger(key);
             return;
         }
-        // Only the status changed: by us as a rule, by hand rarely. The answer to our
-        // own write may come a moment after the event.
+        // Only the status changed: usually by the operator, rarely by a user. The response to the
+        // operator's own write may arrive shortly after the event.
         let triggers = self.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(OWN_WRITE).await;
-            let ours = {
+            tokio::time::sleep(OWN_WRITE_DELAY).await;
+            let own_write = {
                 let memory = triggers.memory();
-                let written = memory.groups.get(&key).map(|known| known.1.clone());
-                written.is_some_and(|written| !newer(&version, &written))
+                let known = memory.groups.get(&key);
+                known.is_some_and(|known| !newer(&version, &known.written))
             };
-            if !ours {
+            if !own_write {
                 triggers.trigger(key);
             }
         });
     }
 
-    /// Forgets the groups that went while the watch was down: of their going no event tells.
-    fn reconcile(&self) {
+    /// Forgets the groups that no longer exist. No event is delivered for groups deleted while the
+    /// watch was disconnected.
+    fn forget_missing_groups(&self) {
         let (mut names, mut uids) = (HashSet::new(), HashSet::new());
         for group in self.groups.state() {
             names.insert(ObjectRef::from_obj(group.as_ref()));
@@ -177,21 +187,21 @@ impl Triggers {
         }
     }
 
-    /// An event of the watch on pods that carry a group's label.
+    /// Handles an event of the watch on pods with a group's label.
     pub fn pod(&self, event: &Event<Pod>) {
         let (pod, deleted, listed) = match event {
             Event::Apply(pod) => (pod, false, false),
             Event::InitApply(pod) => (pod, false, true),
             Event::Delete(pod) => (pod, true, false),
             Event::Init => {
-                // What was deleted while the watch was down is not told; a fresh start
-                // makes every listed pod news, and groups whose pod is missing are found
-                // by the look that follows a relist.
+                // No event is delivered for pods deleted while the watch was disconnected. Every
+                // listed pod therefore counts as new, and the reconcile of all groups after the
+                // list finds the missing ones.
                 self.memory().pods.clear();
                 return;
             }
             Event::InitDone => {
-                self.all();
+                self.trigger_all();
                 return;
             }
         };
@@ -199,7 +209,7 @@ impl Triggers {
         let uid = view.uid.clone();
         let before = self.memory().pods.remove(&uid);
         let group = self.group_of(pod, names::GROUP);
-        // Relabelled: it is the business of two groups.
+        // The label changed, which concerns two groups.
         if let Some(before) = &before
             && Some(&before.group) != group.as_ref()
         {
@@ -212,18 +222,18 @@ impl Triggers {
             terminal: view.terminal(),
             group: group.clone(),
         };
-        let moved = before.as_ref().is_none_or(|before| before.group != group);
+        let relabelled = before.as_ref().is_none_or(|before| before.group != group);
         let changed = before
             .as_ref()
             .is_none_or(|before| before.interest != known.interest);
-        let was_over = before.as_ref().is_some_and(|before| before.terminal);
-        // One that was seen to have ended before is a finished pod that is cleared away.
-        if !listed && !was_over && self.groups.get(&group).is_some() {
+        let was_terminal = before.as_ref().is_some_and(|before| before.terminal);
+        // A pod that was terminal before is a finished pod, and its state no longer matters.
+        if !listed && !was_terminal && self.groups.get(&group).is_some() {
             let namespace = group.namespace.clone().unwrap_or_default();
             self.last_seen_pods.record(&namespace, &group.name, view);
         }
         if deleted {
-            if !(known.terminal && was_over) {
+            if !(known.terminal && was_terminal) {
                 self.trigger(group);
             }
             return;
@@ -233,24 +243,24 @@ impl Triggers {
         if unclaimed {
             let triggers = self.clone();
             tokio::spawn(async move {
-                tokio::time::sleep(UNCLAIMED).await;
-                let still = triggers
+                tokio::time::sleep(UNCLAIMED_DELAY).await;
+                let still_gated = triggers
                     .memory()
                     .pods
                     .get(&uid)
                     .is_some_and(|known| known.gated);
-                if still {
+                if still_gated {
                     triggers.trigger(group);
                 }
             });
-        } else if (changed || moved) && !listed {
-            // (All groups are looked at once a list is complete.)
+        } else if (changed || relabelled) && !listed {
+            // After a list, all groups are triggered.
             self.trigger(group);
         }
     }
 
-    /// An event of the watch on pods that print lists of items. What comes of them is of interest,
-    /// and what keeps them from it.
+    /// Handles an event of the watch on pods that print lists of items. Triggers a reconcile if the
+    /// pod has ended, or cannot start.
     pub fn lister(&self, event: &Event<Pod>) {
         let (pod, deleted) = match event {
             Event::Apply(pod) | Event::InitApply(pod) => (pod, false),
@@ -258,29 +268,29 @@ impl Triggers {
             Event::Init | Event::InitDone => return,
         };
         let view = PodView::from(pod);
-        let news = deleted || view.terminal() || view.problem().is_some();
-        if let Some(group) = self.group_of(pod, names::LISTER).filter(|_| news) {
+        let relevant = deleted || view.terminal() || view.problem().is_some();
+        if let Some(group) = self.group_of(pod, names::LISTER).filter(|_| relevant) {
             self.trigger(group);
         }
     }
 
-    /// The group that a pod's label speaks of. A long name is hashed in the label; then
-    /// the annotation has it, or else (on a foreigner's pod) one looks for it.
-    fn group_of(&self, pod: &Pod, by: &str) -> Option<GroupRef> {
+    /// Returns the group in the label `key` of a pod. A long name is hashed in the label. The
+    /// annotation then contains it, or, for a foreign pod, the known groups are searched.
+    fn group_of(&self, pod: &Pod, key: &str) -> Option<GroupRef> {
         let namespace = pod.namespace()?;
-        let label = pod.labels().get(by)?;
-        let fits = |name: &str| names::group_label(name) == *label;
+        let label = pod.labels().get(key)?;
+        let matches = |name: &str| names::group_label(name) == *label;
         let named = ObjectRef::new(label).within(&namespace);
         if self.groups.get(&named).is_some() {
             return Some(named);
         }
-        if let Some(name) = pod.annotations().get(by).filter(|name| fits(name)) {
+        if let Some(name) = pod.annotations().get(key).filter(|name| matches(name)) {
             return Some(ObjectRef::new(name).within(&namespace));
         }
         let found = self.groups.find(|group| {
-            group.namespace().as_ref() == Some(&namespace) && fits(&group.name_any())
+            group.namespace().as_ref() == Some(&namespace) && matches(&group.name_any())
         });
-        // A group that is yet to come, as a rule.
+        // If there is none, the group usually does not exist yet.
         Some(found.map_or(named, |group| ObjectRef::from_obj(group.as_ref())))
     }
 }
@@ -297,8 +307,8 @@ pub fn strip<K>(object: &mut Watched<K>) {
     object.metadata.annotations = Some(hashed.collect());
 }
 
-/// Whether one resource version is later than the other. They are decimal numbers of
-/// any length.
+/// Returns whether `one` is a later resource version than `other`. Both are decimal numbers of any
+/// length.
 fn newer(one: &str, other: &str) -> bool {
     (one.len(), one) > (other.len(), other)
 }
@@ -308,14 +318,14 @@ mod tests {
     use super::*;
     use crate::config_maps::ConfigMaps;
     use crate::item_sources::ConfigMapLists;
-    use crate::policies::{Compiler, PolicyRead, Sources};
+    use crate::policies::{Compiler, PolicyRead, PolicySources};
     use crate::policy_limiter::{self, PolicyLimiter};
     use kube::runtime::reflector;
     use oaat_api::OaatGroup;
     use policy_host::{Host, Limits};
     use serde_json::json;
 
-    /// A group with a policy in a ConfigMap.
+    /// Returns a group with a policy in a ConfigMap.
     fn group(name: &str) -> OaatGroup {
         serde_json::from_value(json!({
             "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
@@ -334,22 +344,26 @@ mod tests {
         watched
     }
 
-    /// What groups use, before any was read.
-    fn nothing_used(groups: Store<WatchedGroup>, queue: UnboundedSender<GroupRef>) -> References {
+    /// Returns references without any group.
+    fn no_references(groups: Store<WatchedGroup>, queue: UnboundedSender<GroupRef>) -> References {
         let host = Host::new(Limits::default()).unwrap();
         let config_maps = ConfigMaps::new(crate::client::silent());
         let lists = ConfigMapLists::new(config_maps.clone(), queue.clone());
         let compiler = Compiler::new(move |bytes| host.load(bytes, None));
-        References::new(groups, Sources::new(config_maps, compiler, queue), lists)
+        References::new(
+            groups,
+            PolicySources::new(config_maps, compiler, queue),
+            lists,
+        )
     }
 
     #[tokio::test]
-    async fn groups_that_went_while_nobody_watched_are_forgotten() {
+    async fn groups_deleted_while_the_watch_was_down_are_forgotten() {
         let (groups, mut writer) = reflector::store::<WatchedGroup>();
         let (queue, _triggered) = tokio::sync::mpsc::unbounded_channel();
         let host = Host::new(Limits::default()).unwrap();
         let policy = host.load(default_component::DEFAULT_POLICY, None).unwrap();
-        let references = nothing_used(groups.clone(), queue.clone());
+        let references = no_references(groups.clone(), queue.clone());
         let cache = Arc::new(PolicyCache::default());
         let limiter = PolicyLimiter::new(policy_limiter::permits(), queue.clone());
         let triggers = Triggers::new(
@@ -372,7 +386,7 @@ mod tests {
         list(&["stays", "goes"]);
         for name in ["stays", "goes"] {
             let group = group(name);
-            references.note(&ObjectRef::from_obj(&watched(&group)), Some(&group));
+            references.record(&ObjectRef::from_obj(&watched(&group)), Some(&group));
             let read = Some(PolicyRead::Loaded(policy.clone()));
             cache
                 .select(&group, &group.spec.oaat_items, read, &policy, &limiter)
@@ -387,18 +401,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_group_that_was_deleted_while_it_was_read_uses_nothing() {
+    async fn group_deleted_while_it_was_read_has_no_references() {
         let (groups, _writer) = reflector::store::<WatchedGroup>();
         let (queue, _triggered) = tokio::sync::mpsc::unbounded_channel();
-        let references = nothing_used(groups, queue);
+        let references = no_references(groups, queue);
         let group = group("gone");
-        references.note(&ObjectRef::from_obj(&watched(&group)), Some(&group));
+        references.record(&ObjectRef::from_obj(&watched(&group)), Some(&group));
         assert!(references.policies().users().is_empty());
         assert!(references.of_type(Some("home"), "t").is_empty());
     }
 
     #[test]
-    fn of_an_object_only_what_triggers_need_is_kept() {
+    fn strip_keeps_only_what_triggers_need() {
         let mut group = group("g");
         let annotate = |group: &mut OaatGroup, value: String| {
             let annotations = [(run_now::ANNOTATION, value), ("of-no-interest", "x".into())];

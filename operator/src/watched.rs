@@ -245,12 +245,12 @@ where
     S: Stream<Item = Result<Event<K>, watcher::Error>>,
 {
     let paged = start(config.clone().page_size(PAGE));
-    let refused = |event: &Result<Event<K>, watcher::Error>| {
+    let unsupported = |event: &Result<Event<K>, watcher::Error>| {
         matches!(event, Err(watcher::Error::WatchStartFailed(kube::Error::Api(status)))
             if [400, 422].contains(&status.code))
     };
     start(config.streaming_lists())
-        .take_while(move |event| future::ready(!refused(event)))
+        .take_while(move |event| future::ready(!unsupported(event)))
         .chain(paged)
 }
 
@@ -262,7 +262,7 @@ mod tests {
     use oaat_api::OaatGroup;
 
     #[test]
-    fn a_time_that_cannot_be_decoded_makes_no_list_of_pods_fail() {
+    fn undecodable_time_does_not_fail_the_list_of_pods() {
         let list = r#"{"kind":"PodList","apiVersion":"v1","metadata":{},"items":[
             {"metadata":{"name":"p","labels":{"a":"b","oaat.kawaja.net/group":"g"},"annotations":null,
                 "managedFields":[{"time":"10000-01-01T23:58:59Z"}]},
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn deeply_nested_managed_fields_make_no_list_fail() {
+    fn deeply_nested_managed_fields_do_not_fail_the_list() {
         let deep = format!("{}1{}", r#"{"f:a":"#.repeat(9_000), "}".repeat(9_000));
         let object = |name: &str, fields: &str| {
             format!(

@@ -27,24 +27,24 @@ pub struct Verdict {
 pub struct Compiler(CompileProcess);
 
 impl Compiler {
-    /// Uses the `compile-policy` of this binary, which must be of this build.
+    /// Uses the `compile-policy` of this binary, which must be from this build.
     ///
     /// # Errors
-    /// When the machine cannot run policies.
+    /// If the machine cannot run policies.
     pub fn new(binary: PathBuf) -> Result<Self> {
         let host = Host::new(Limits::default())?;
         Ok(Self(CompileProcess::new(binary, host)))
     }
 
-    /// A policy that can be asked.
+    /// Compiles and loads a policy.
     ///
     /// # Errors
-    /// When it is refused.
+    /// If the policy is rejected.
     pub fn load(&self, bytes: &[u8]) -> Result<Policy, LoadError> {
         self.0.compile(bytes).map(|compiled| compiled.policy)
     }
 
-    /// How a component ends.
+    /// Compiles a component, and returns its result.
     pub fn verdict(&self, bytes: &[u8]) -> Verdict {
         let begin = Instant::now();
         let peaks = Peaks::watch();
@@ -61,10 +61,10 @@ impl Compiler {
     }
 }
 
-/// A line of a process's status, in bytes.
+/// Returns a value of a process's status, in bytes.
 ///
 /// # Errors
-/// When there is no such process, or no such line.
+/// If there is no such process or value.
 pub fn memory(process: &str, line: &str) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let found = status.lines().find_map(|l| l.strip_prefix(line));
@@ -103,7 +103,7 @@ impl Peaks {
     }
 }
 
-/// The children of a process, by the threads that started them.
+/// Returns the children of a process, from the threads that started them.
 fn children(process: &str) -> Vec<String> {
     let tasks = std::fs::read_dir(format!("/proc/{process}/task"));
     let files = tasks.into_iter().flatten().flatten();
@@ -116,10 +116,10 @@ fn children(process: &str) -> Vec<String> {
     children.flatten().collect()
 }
 
-/// The CPU time that the children of a process have used so far.
+/// Returns the CPU time that the children of a process have used.
 pub fn children_cpu(process: &str) -> Duration {
-    // Fields 14 to 17 of proc(5), counted from the name's end: its own, and that of children that
-    // have ended, each in ticks of 10 ms.
+    // Fields 14 to 17 of proc_pid_stat(5), counted from the end of the name: the time of the
+    // process and of its ended children, in ticks of 10 ms.
     let ticks = |process: &str, fields: std::ops::Range<usize>| -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
         let rest = stat.rsplit(')').next().unwrap_or_default();
@@ -137,10 +137,10 @@ pub fn children_cpu(process: &str) -> Duration {
     Duration::from_millis(10 * (running + ticks(process, 13..15)))
 }
 
-/// The operator's binary.
+/// Returns the operator's binary.
 ///
 /// # Errors
-/// When it does not build.
+/// If it does not build.
 pub fn binary() -> Result<PathBuf> {
     crate::operator::binary(!cfg!(debug_assertions))
 }

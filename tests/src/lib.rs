@@ -1,7 +1,7 @@
-//! A real control plane and a node of local processes, for the end-to-end tests
-//! and the demo.
+//! A real control plane and a node that runs local processes, for the end-to-end tests and the
+//! demo.
 //!
-//! The README beside this crate says what of it is real and what is not.
+//! The README of this crate describes what is real and what is emulated.
 
 pub mod compiling;
 pub mod control_plane;

@@ -17,18 +17,18 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// How long the operator may take to come up. It takes milliseconds as a rule.
+/// The timeout for the operator's start, which usually takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The operator's namespace and its service account, as shipped.
+/// The operator's namespace and service account in manifests/02.
 const NAME: &str = "oaat-operator";
 
-/// The root of the repository.
+/// Returns the root of the repository.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The CRDs, as shipped.
+/// Returns the path of the CRDs.
 pub fn crds() -> PathBuf {
     root().join("manifests/01-oaat-operator-crd.yaml")
 }
@@ -57,8 +57,7 @@ fn built(name: &str, release: bool) -> Result<PathBuf> {
     let mut command = ::control_plane::cargo();
     command
         .current_dir(root())
-        // The whole workspace: with a part of it, dependencies would have other features
-        // and be built again.
+        // The whole workspace, so that dependencies have the same features and are not built again.
         .args(["build", "--quiet", "--workspace", "--bin", name])
         .args(["--message-format", "json-render-diagnostics"]);
     if release {
@@ -67,23 +66,23 @@ fn built(name: &str, release: bool) -> Result<PathBuf> {
     let output = command
         .stderr(std::process::Stdio::inherit())
         .output()
-        .context("cargo cannot be started")?;
+        .context("failed to start cargo")?;
     if !output.status.success() {
-        bail!("{name} does not build; cargo's messages above say why");
+        bail!("failed to build {name}; see the messages of cargo above");
     }
     String::from_utf8_lossy(&output.stdout)
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
         .filter_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
         .find(|path| path.ends_with(name))
-        .with_context(|| format!("cargo built {name} and does not report where it is"))
+        .with_context(|| format!("cargo did not print the path of {name}"))
 }
 
-/// Starts a control plane with the shipped CRDs, RBAC, and guard, and gives the kubeconfig of the
-/// operator's service account.
+/// Starts a control plane with the CRDs, RBAC, and guard of manifests/. Returns the kubeconfig of
+/// the operator's service account.
 ///
 /// # Errors
-/// When the control plane does not come up or refuses the manifests.
+/// If the control plane does not start or rejects the manifests.
 pub async fn installed(mut options: Options) -> Result<(ControlPlane, PathBuf)> {
     options.manifests.push(crds());
     let plane = ControlPlane::start(options).await?;
@@ -91,20 +90,20 @@ pub async fn installed(mut options: Options) -> Result<(ControlPlane, PathBuf)> 
     Ok((plane, kubeconfig))
 }
 
-/// Applies manifests/02 and the guard, and gives the kubeconfig of the operator's service account.
+/// Applies manifests/02 and the guard. Returns the kubeconfig of the operator's service account.
 ///
 /// # Errors
-/// When the control plane refuses them.
+/// If the control plane rejects them.
 pub async fn install(plane: &ControlPlane) -> Result<PathBuf> {
     apply(plane, "02-oaat-operator-deployment.yaml").await?;
     guard(plane, "default").await?;
     plane.kubeconfig_for_service_account(NAME, NAME).await
 }
 
-/// Applies one of the shipped manifests.
+/// Applies one of the manifests.
 ///
 /// # Errors
-/// When the control plane refuses it.
+/// If the control plane rejects it.
 pub async fn apply(plane: &ControlPlane, manifest: &str) -> Result<()> {
     let file = root().join("manifests").join(manifest);
     plane
@@ -117,13 +116,13 @@ pub async fn apply(plane: &ControlPlane, manifest: &str) -> Result<()> {
 /// create pods in `namespace`.
 ///
 /// # Errors
-/// When the control plane refuses the manifest or does not enforce it.
+/// If the control plane rejects the manifest or does not enforce it.
 pub async fn guard(plane: &ControlPlane, namespace: &str) -> Result<()> {
     apply(plane, "03-oaat-operator-guard.yaml").await?;
     let operator = plane.client_for_service_account(NAME, NAME).await?;
     let operator: Api<Pod> = Api::namespaced(operator, namespace);
     let admin: Api<Pod> = Api::namespaced(plane.admin(), namespace);
-    // It has a gate, so it does not run even if it is created.
+    // The pod has a gate, so it does not run even if it is created.
     let probe: Pod = serde_json::from_value(serde_json::json!({
         "metadata": { "name": "guard-probe" },
         "spec": {
@@ -146,18 +145,18 @@ pub async fn guard(plane: &ControlPlane, namespace: &str) -> Result<()> {
                     .delete("guard-probe", &DeleteParams::default())
                     .await?,
             ),
-            // The API server may not know the operator's rights yet.
+            // The API server may not have the operator's RBAC yet.
             Err(_) => {}
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// Lets operators elect a leader in another namespace than the shipped one, by the same rights, so
-/// that elections of several tests are no business of each other: POD_NAMESPACE says where.
+/// Grants the operator the Lease permissions of manifests/02 in another namespace, so that
+/// elections of several tests are independent. POD_NAMESPACE selects the namespace.
 ///
 /// # Errors
-/// When the manifest or the API server does not agree.
+/// If the manifest has no such Role, or if the API server rejects it.
 pub async fn lease_in(plane: &ControlPlane, namespace: &str) -> Result<()> {
     let manifest = root().join("manifests/02-oaat-operator-deployment.yaml");
     for document in serde_norway::Deserializer::from_str(&fs::read_to_string(manifest)?) {
@@ -170,29 +169,29 @@ pub async fn lease_in(plane: &ControlPlane, namespace: &str) -> Result<()> {
     Ok(())
 }
 
-/// The name of the operator's image, for nodes that run its binary for it.
+/// The name of the operator's image. An emulated node runs the operator's binary instead of it.
 pub const IMAGE: &str = "oaat-operator:test";
 
-/// How an operator is started.
+/// The options of an operator.
 #[derive(Clone, Debug)]
 pub struct OperatorOptions {
-    /// Its binary.
+    /// The path of the binary.
     pub binary: PathBuf,
-    /// Who it is.
+    /// The kubeconfig of the operator.
     pub kubeconfig: PathBuf,
-    /// Namespaces it watches; all when empty.
+    /// The namespaces that it watches; all if empty.
     pub namespaces: Vec<String>,
-    /// Whether it takes part in the election.
+    /// Whether it takes part in leader election.
     pub leader_elect: bool,
-    /// The least time between two starts of an item.
+    /// The minimum time between two starts of an item.
     pub retry_floor: String,
-    /// Where its log goes.
+    /// The directory of its log.
     pub log_dir: PathBuf,
-    /// More arguments.
+    /// Further arguments.
     pub more: Vec<String>,
 }
 
-/// A running operator; killed when dropped.
+/// A running operator. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Operator {
     process: Supervised,
@@ -201,16 +200,16 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Starts one and waits until it serves its health endpoint (which it does before
-    /// it acts).
+    /// Starts an operator and waits until it serves its health endpoint, which it does before any
+    /// other action.
     ///
     /// # Errors
-    /// When it ends or does not answer; with the end of its log.
+    /// If it exits or does not respond. The error contains the end of its log.
     pub async fn start(options: &OperatorOptions) -> Result<Self> {
         Self::start_as(options, &[]).await
     }
 
-    /// The same, with more in its environment: what tells a pod who it is.
+    /// Starts an operator with further environment variables, such as the pod's name and uid.
     ///
     /// # Errors
     /// As for [`Operator::start`].
@@ -257,46 +256,46 @@ impl Operator {
         }
     }
 
-    /// Where it serves health and metrics.
+    /// Returns the address of its health and metrics endpoints.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its process.
+    /// Returns its process.
     pub fn process(&self) -> &Supervised {
         &self.process
     }
 
-    /// All it has logged.
+    /// Returns its complete log.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// The file that it logs to.
+    /// Returns the path of its log file.
     pub fn log_file(&self) -> &Path {
         &self.log
     }
 
-    /// The last lines of its log.
+    /// Returns the last lines of its log.
     pub fn last_log(&self, lines: usize) -> String {
         tail(&self.log, lines)
     }
 
-    /// SIGKILL, and waits for its end.
+    /// Sends SIGKILL and waits for its end.
     pub async fn kill(self) -> ExitStatus {
         self.process.kill().await
     }
 
-    /// SIGTERM, and waits for its end.
+    /// Sends SIGTERM and waits for its end.
     pub async fn stop(self) -> ExitStatus {
         self.process.signal(Signal::Term);
         self.process.wait().await
     }
 
-    /// Status code and body of one of its pages.
+    /// Returns the status code and body of a path.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// If the operator does not respond.
     pub async fn page(&self, path: &str) -> Result<(u16, String)> {
         let mut stream = TcpStream::connect(self.address).await?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n");
@@ -310,10 +309,10 @@ impl Operator {
         Ok((code.context("no HTTP answer")?, body.unwrap_or_default()))
     }
 
-    /// The sum of all samples of a metric whose labels contain all of `labels`.
+    /// Returns the sum of all samples of a metric whose labels contain all of `labels`.
     ///
     /// # Errors
-    /// When the operator does not answer.
+    /// If the operator does not respond.
     pub async fn metric(&self, name: &str, labels: &[&str]) -> Result<f64> {
         let (_, text) = self.page("/metrics").await?;
         Ok(text
@@ -324,7 +323,7 @@ impl Operator {
     }
 }
 
-/// The address in the log, once it is there.
+/// Returns the address in the log; `None` if it is not logged yet.
 fn address(log: &Path) -> Option<SocketAddr> {
     let text = fs::read_to_string(log).ok()?;
     let line = text

@@ -1,4 +1,4 @@
-//! Child processes that never outlive us.
+//! Child processes that never outlive this process.
 
 use std::fs::{self, File};
 use std::io;
@@ -20,15 +20,15 @@ use crate::watchdog;
 /// The signals that tests send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// Please stop.
+    /// Asks the process to stop.
     Term,
-    /// Ctrl-C.
+    /// Interrupts the process, as Ctrl-C does.
     Interrupt,
-    /// No questions asked.
+    /// Kills the process immediately.
     Kill,
-    /// Freeze, as on a machine that stalls.
+    /// Freezes the process, as on a machine that stalls.
     Stop,
-    /// Go on after [`Signal::Stop`].
+    /// Continues the process after [`Signal::Stop`].
     Continue,
 }
 
@@ -44,27 +44,26 @@ impl Signal {
     }
 }
 
-/// How and when a process ended.
+/// The exit status and the time of a process's end.
 type Ended = (ExitStatus, SystemTime);
 
-/// What is said of a process whose end nobody saw.
+/// The message for a process whose end was not observed.
 const UNKNOWN: i32 = 0xff00;
 
-/// A child process in a process group of its own.
+/// A child process in a separate process group.
 ///
-/// The whole group is killed when its first process ends (as a container ends
-/// with its first process), when this handle is dropped, and when the process
-/// that holds the handle goes away in any manner, SIGKILL included. (But for the
-/// few microseconds until [`Supervised::spawn`] has told the watchdog: who is
-/// killed right then leaves a process behind. Closing that gap would cost every
-/// start a shell.)
+/// The whole group is killed when its first process ends (as a container ends with its first
+/// process), when this handle is dropped, and when the process that holds the handle ends in any
+/// way, including SIGKILL. There is one gap: if this process is killed in the few microseconds
+/// before [`Supervised::spawn`] has registered the group with the watchdog, the child is left
+/// behind. Closing that gap would need an additional shell for every start.
 ///
-/// It needs no async runtime and belongs to none, so one that is kept in a
-/// `static` works from every test of a binary.
+/// A handle does not belong to an async runtime, so a handle in a `static` can be used by every
+/// test of a binary.
 #[derive(Debug)]
 pub struct Supervised {
     pid: Pid,
-    /// True once the pid may belong to somebody else.
+    /// True once the pid may belong to another process.
     reaped: Arc<Mutex<bool>>,
     exit: watch::Receiver<Option<Ended>>,
     waiter: Option<JoinHandle<()>>,
@@ -74,7 +73,7 @@ impl Supervised {
     /// Starts `command` without input and appends its output to the file `log`.
     ///
     /// # Errors
-    /// If the program or the log file is not to be had.
+    /// If the program cannot be started or the log file cannot be opened.
     pub fn spawn(mut command: Command, log: &Path) -> Result<Self> {
         let output = File::options()
             .create(true)
@@ -90,13 +89,13 @@ impl Supervised {
             .with_context(|| format!("cannot start {}", program.display()))
     }
 
-    /// Starts `command` with the input and output that it already has.
+    /// Starts `command` with its configured input and output.
     pub(crate) fn spawn_as_is(command: &mut Command) -> io::Result<Self> {
         watchdog::ready()?;
         let mut child = command.process_group(0).spawn()?;
         let pid = Pid::from_child(&child);
         if let Err(error) = watchdog::started(child.id()) {
-            // Unwatched it could outlive us.
+            // Without the watchdog, the child could outlive this process.
             let _ = child.kill();
             let _ = child.wait();
             return Err(error);
@@ -117,48 +116,48 @@ impl Supervised {
         })
     }
 
-    /// The process id of the program itself, not of a wrapper.
+    /// Returns the process id of the program itself, not of a wrapper.
     pub fn pid(&self) -> u32 {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// Whether it has not ended yet.
+    /// Returns whether the process is still running.
     pub fn is_running(&self) -> bool {
         self.exit.borrow().is_none()
     }
 
-    /// How it ended, if it has.
+    /// Returns the exit status; `None` if the process is still running.
     pub fn exit_status(&self) -> Option<ExitStatus> {
         self.exit.borrow().map(|(status, _)| status)
     }
 
-    /// Sends a signal to the program; does nothing if that has ended.
+    /// Sends a signal to the program. Does nothing if the program has ended.
     pub fn signal(&self, signal: Signal) {
         self.unless_reaped(|pid| kill_process(pid, signal.raw()));
     }
 
-    /// Sends a signal to the program and everything it has started.
+    /// Sends a signal to the program and all its descendants in the group.
     pub fn signal_group(&self, signal: Signal) {
         self.unless_reaped(|pid| kill_process_group(pid, signal.raw()));
     }
 
-    /// Kills the program and everything it has started, and waits for the end.
+    /// Kills the program and all its descendants in the group, and waits for the end.
     pub async fn kill(&self) -> ExitStatus {
         self.signal_group(Signal::Kill);
         self.wait().await
     }
 
-    /// Waits until the program ends. Its code and signal are its own.
+    /// Waits until the program ends, and returns its exit status.
     pub async fn wait(&self) -> ExitStatus {
         self.ended().await.0
     }
 
-    /// As [`Self::wait`], with the time of the end, which may be well before
-    /// the time that anybody asks.
+    /// Waits until the program ends, and returns its exit status and the time of its end, which may
+    /// be long before the call.
     pub async fn ended(&self) -> Ended {
         let mut exit = self.exit.clone();
         let ended = exit.wait_for(Option::is_some).await;
-        // The sender says something before it goes, so there is no other case.
+        // The sender always sends a value before it is dropped.
         ended
             .ok()
             .and_then(|ended| *ended)
@@ -168,7 +167,7 @@ impl Supervised {
     fn unless_reaped(&self, act: impl FnOnce(Pid) -> rustix::io::Result<()>) {
         let reaped = self.reaped.lock().unwrap_or_else(PoisonError::into_inner);
         if !*reaped {
-            // It may have ended, which is all the same to the sender.
+            // The process may have ended, which is not an error.
             let _ = act(self.pid);
         }
     }
@@ -178,19 +177,19 @@ impl Drop for Supervised {
     fn drop(&mut self) {
         self.signal_group(Signal::Kill);
         if let Some(waiter) = self.waiter.take() {
-            // So that whoever removes its folder next is not in its way.
+            // So that the process no longer writes when its directory is removed.
             let _ = waiter.join();
         }
     }
 }
 
-/// Waits for the child without reaping it: as long as it is not reaped, its
-/// number, which is that of its group as well, belongs to nobody else.
+/// Waits for the child without reaping it. Until it is reaped, its pid, which is also the id of its
+/// group, is not reused.
 fn reap(mut child: Child, pid: Pid, reaped: &Mutex<bool>, sender: &watch::Sender<Option<Ended>>) {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(pid), options) {}
     let ended = SystemTime::now();
-    // Empty but for the zombie, most of the time.
+    // Usually the group contains only the zombie.
     let _ = kill_process_group(pid, RawSignal::KILL);
     let status = {
         let mut reaped = reaped.lock().unwrap_or_else(PoisonError::into_inner);
@@ -205,7 +204,7 @@ fn reap(mut child: Child, pid: Pid, reaped: &Mutex<bool>, sender: &watch::Sender
     )));
 }
 
-/// The last lines of a log file, for an error message.
+/// Returns the last lines of a log file, for an error message.
 pub fn tail(log: &Path, lines: usize) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
@@ -213,7 +212,7 @@ pub fn tail(log: &Path, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
-/// The error for a program that ended although it should be running.
+/// Returns the error for a program that ended unexpectedly.
 pub(crate) fn ended_early(name: &str, status: ExitStatus, log: &Path) -> anyhow::Error {
     anyhow!("{name} ended ({status}):\n{}", tail(log, 20))
 }

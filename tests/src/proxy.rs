@@ -1,6 +1,6 @@
-//! Stands between an operator and the API server, and does to requests what networks do: they
-//! are late, their answers are lost, connections break. It also knows the operator's writes by
-//! number, so that the operator can be killed at any of them without a switch in the operator.
+//! A proxy between an operator and the API server that injects network faults: delayed requests,
+//! lost responses, and broken connections. It also numbers the operator's writes, so that the
+//! operator can be killed at any of them without support in the operator.
 
 use anyhow::{Context, Result};
 use futures::stream::{self, BoxStream, StreamExt};
@@ -20,44 +20,45 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// What becomes of a request.
+/// The fault that is injected into a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fate {
-    /// It goes through.
+    /// No fault.
     #[default]
     Passes,
-    /// It goes through, after so long.
+    /// The request is forwarded after this delay.
     Late(Duration),
-    /// The connection breaks before the request is passed on.
+    /// The connection breaks before the request is forwarded.
     Breaks,
-    /// It is passed on, and the connection breaks instead of an answer.
+    /// The request is forwarded, and the connection breaks before the response.
     Unheard,
-    /// It is passed on, and no answer comes.
+    /// The request is forwarded, and the response never arrives.
     Silent,
-    /// It is not passed on, and no answer comes.
+    /// The request is not forwarded, and no response arrives.
     Swallowed,
-    /// It is passed on, and the connection breaks in the middle of the answer.
+    /// The request is forwarded, and the connection breaks in the middle of the response.
     Cut,
-    /// It is passed on, and after half of the answer nothing more comes.
+    /// The request is forwarded, and only half of the response arrives.
     Stalls,
-    /// The operator is killed before it is passed on.
+    /// The operator is killed before the request is forwarded.
     KillsBefore,
-    /// It is passed on, and the operator is killed instead of an answer.
+    /// The request is forwarded, and the operator is killed before the response.
     KillsAfter,
 }
 
-/// A request, as far as its fate depends on it.
+/// The properties of a request that select its fault.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// The method.
+    /// The HTTP method.
     pub method: Method,
-    /// Path and query.
+    /// The path and query.
     pub uri: Uri,
-    /// If it writes a pod or a group: the how manyth such write it is, from 1.
+    /// The number of this write among all writes of pods and groups, from 1. `None` for other
+    /// requests.
     pub write: Option<u64>,
 }
 
-/// Decides what becomes of requests.
+/// Selects the fault for a request.
 pub type Decide = dyn Fn(&Seen) -> Fate + Send + Sync;
 
 struct Shared {
@@ -68,7 +69,7 @@ struct Shared {
     killed_at: Mutex<Option<Seen>>,
 }
 
-/// A proxy; it ends when it is dropped.
+/// A running proxy. Dropping it stops the proxy.
 pub struct Proxy {
     shared: Arc<Shared>,
     kubeconfig: PathBuf,
@@ -82,10 +83,10 @@ impl Drop for Proxy {
 }
 
 impl Proxy {
-    /// Starts one that passes requests on with the rights of `kubeconfig`.
+    /// Starts a proxy that forwards requests with the credentials of `kubeconfig`.
     ///
     /// # Errors
-    /// When the kubeconfig cannot be used, or there is no port.
+    /// If the kubeconfig is invalid, or if no port is free.
     pub async fn start(
         kubeconfig: &Path,
         decide: impl Fn(&Seen) -> Fate + Send + Sync + 'static,
@@ -94,7 +95,7 @@ impl Proxy {
         let context = config.contexts.first().and_then(|c| c.context.as_ref());
         let namespace = context.and_then(|c| c.namespace.clone());
         let mut config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await?;
-        // What is sent twice is the operator's business.
+        // Retries are left to the operator.
         config.default_retry = false;
         let shared = Arc::new(Shared {
             client: Client::try_from(config)?,
@@ -123,23 +124,23 @@ impl Proxy {
         })
     }
 
-    /// What an operator reads to come this way.
+    /// Returns the kubeconfig for an operator behind this proxy.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    /// Writes so far.
+    /// Returns the number of writes so far.
     pub fn writes(&self) -> u64 {
         self.shared.writes.load(Ordering::SeqCst)
     }
 
-    /// Whom to kill. Writes are counted anew.
+    /// Sets the process to kill, and resets the count of writes.
     pub fn watch_over(&self, pid: u32) {
         *self.shared.victim() = Some(pid);
         self.shared.writes.store(0, Ordering::SeqCst);
     }
 
-    /// The write at which the last one was killed, once.
+    /// Returns and clears the number of the write at which the last process was killed.
     pub fn killed_at(&self) -> Option<Seen> {
         self.shared.killed_at().take()
     }
@@ -160,12 +161,12 @@ impl Shared {
         *self.killed_at() = Some(seen);
         let victim = self.victim().take().and_then(|pid| i32::try_from(pid).ok());
         if let Some(pid) = victim.and_then(rustix::process::Pid::from_raw) {
-            // One that has ended already is no matter.
+            // The process may have ended already.
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
     }
 
-    /// Numbers the writes of pods and groups that are meant.
+    /// Returns the next number if the request writes a pod or a group.
     fn number(&self, method: &Method, uri: &Uri) -> Option<u64> {
         let ours = ["/pods", "/oaatgroups"];
         let meant = ours.iter().any(|kind| uri.path().contains(kind));
@@ -196,7 +197,7 @@ impl Shared {
         }
         let (mut parts, body) = request.into_parts();
         let body = body.collect().await?.to_bytes();
-        // What is of this connection alone.
+        // Headers that apply only to this connection.
         parts.headers.remove(http::header::HOST);
         parts.headers.remove(http::header::CONNECTION);
         let answer = self.client.send(Request::from_parts(parts, body.into()));
@@ -220,11 +221,11 @@ impl Shared {
     }
 }
 
-/// The body of an answer, whole or in part.
+/// The complete or partial body of a response.
 type Answer = Either<Body, PartOfBody>;
 type PartOfBody = StreamBody<BoxStream<'static, Result<Frame<Bytes>, kube::Error>>>;
 
-/// Half of the first thing that a body brings, and then an error or nothing more.
+/// A body that delivers half of its first part, and then an error or nothing.
 fn half(mut body: Body, breaks: bool) -> Answer {
     let first = async move {
         let frame = body.frame().await?.ok()?;
@@ -243,8 +244,7 @@ fn half(mut body: Body, breaks: bool) -> Answer {
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     while let Ok((stream, _)) = listener.accept().await {
-        // An operator that is frozen leaves its connections open: one that waits for others
-        // must not go on in their stead.
+        // A frozen operator keeps its connections open, so they must not block those of others.
         tokio::spawn(serve(stream, Arc::clone(&shared)));
     }
 }
@@ -253,14 +253,14 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
         async move {
-            // In a task of its own: what was sent arrives also if the sender is gone.
+            // In a separate task, so that a request is forwarded even if its sender is gone.
             let pass = tokio::spawn(async move { shared.pass(request).await });
             pass.await
                 .unwrap_or_else(|error| Err(error.into()))
                 .map_err(std::io::Error::other)
         }
     });
-    // A connection that ends in an error is the point of it.
+    // Errors of the connection are expected, because the proxy causes them.
     let _ = http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
         .await;

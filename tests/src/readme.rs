@@ -1,21 +1,21 @@
-//! The README's own YAML: what the demo and the tests apply is what a newcomer copies.
+//! The YAML of the README, so that the demo and the tests apply what users copy.
 
 use crate::operator::root;
 use anyhow::{Context, Result, bail};
 
-/// The README.
+/// Returns the README.
 ///
 /// # Errors
-/// When it is not there.
+/// If it cannot be read.
 pub fn text() -> Result<String> {
     let readme = root().join("README.md");
     std::fs::read_to_string(&readme).with_context(|| readme.display().to_string())
 }
 
-/// The OaatType and the OaatGroup of the README's Quick Start, word for word.
+/// Returns the OaatType and the OaatGroup of the README's quick start, unchanged.
 ///
 /// # Errors
-/// When they are not there.
+/// If the README does not contain them.
 pub fn quick_start() -> Result<(String, String)> {
     let text = text()?;
     let (_, section) = text
@@ -33,7 +33,7 @@ pub fn quick_start() -> Result<(String, String)> {
     }
 }
 
-/// The fenced blocks of a language in a Markdown text.
+/// Returns the fenced blocks of a language in a Markdown text.
 pub fn blocks(markdown: &str, language: &str) -> Vec<String> {
     let mut blocks = Vec::new();
     let mut open: Option<String> = None;

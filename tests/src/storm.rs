@@ -1,5 +1,6 @@
-//! Operators that are killed and frozen again and again, behind connections that break, while
-//! groups run on a real API server: nothing may run twice at a time, be lost, or count twice.
+//! Kills and freezes operators repeatedly, behind connections that break, while groups run on a
+//! real API server. No two pods of a group may run at the same time, and each run must be recorded
+//! once.
 
 use crate::proxy::{Fate, Proxy};
 use crate::witness::{Opened, Witness, overlaps};
@@ -22,16 +23,16 @@ mod report;
 
 pub use report::{Report, seed};
 
-/// How long anything may take once it is calm.
+/// The timeout for everything after the faults have stopped.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// Items of a group, of which one always fails.
+/// The items of a group, of which one always fails.
 const ITEMS: [&str; 4] = ["one", "two", "three", "bad"];
 
-/// Numbers without a pattern, the same ones for the same seed (splitmix64).
+/// A deterministic generator of random numbers (splitmix64).
 struct Dice(AtomicU64);
 
 impl Dice {
-    /// A number below `limit`.
+    /// Returns a number below `limit`.
     fn below(&self, limit: u64) -> u64 {
         let mut z = self
             .0
@@ -47,41 +48,41 @@ impl Dice {
     }
 }
 
-/// What kind of storm.
+/// The options of a storm.
 #[derive(Clone, Debug)]
 pub struct StormOptions {
     /// The operator's binary.
     pub binary: PathBuf,
-    /// With its rights.
+    /// The kubeconfig of the operator.
     pub kubeconfig: PathBuf,
-    /// A namespace to be made for it.
+    /// The namespace to create for the storm.
     pub namespace: String,
-    /// Groups.
+    /// The number of groups.
     pub groups: usize,
-    /// Operators at a time.
+    /// The number of operators at a time.
     pub replicas: usize,
-    /// Whether they elect a leader; else all of them act.
+    /// Whether the operators elect a leader. Otherwise all of them act.
     pub leader_elect: bool,
-    /// Operators are killed until there have been so many kills …
+    /// The minimum number of kills.
     pub kills: usize,
-    /// … and it has lasted so long.
+    /// The minimum duration.
     pub lasts: Duration,
-    /// The longest time between two deeds. After the death of a leader nothing happens for as
-    /// long as its lease holds, so with an election short ones would leave no time for runs.
+    /// The maximum time between two faults. After a leader was killed, nothing happens until its
+    /// lease expires, so with leader election a short pause would leave no time for runs.
     pub pause: Duration,
-    /// How often the API server or etcd is killed and started again, if at all. The control
-    /// plane must be nobody else's.
+    /// The time between two restarts of the API server or etcd; `None` for no restarts. With
+    /// restarts, no other test may use the control plane.
     pub restarts: Option<Duration>,
-    /// What chance makes of it: the same seed throws the same dice in the same order. When they
-    /// are thrown is up to the machine, so it is not the same history.
+    /// The seed. The same seed results in the same sequence of random numbers, but their timing
+    /// depends on the machine, so the history is not the same.
     pub seed: u64,
 }
 
-/// A place in a deployment: an operator behind a proxy of its own, or none just now.
+/// A replica of the deployment: an operator behind a separate proxy, or none at the moment.
 struct Replica {
     proxy: Proxy,
     operator: Option<Operator>,
-    /// The how manyth pod it is that has this place.
+    /// The number of the pod of this replica.
     pod: u64,
 }
 
@@ -96,7 +97,7 @@ struct Storm<'a> {
     replicas: Vec<Replica>,
 }
 
-/// Lets a storm rage over a control plane, waits for calm, and draws up the account.
+/// Runs a storm on a control plane, waits until all groups have settled, and returns the report.
 pub async fn storm(plane: &ControlPlane, options: StormOptions) -> Report {
     let start = Instant::now();
     let mut report = Report {
@@ -158,7 +159,7 @@ impl Storm<'_> {
                     operator.kill().await;
                     report.kills += 1;
                 }
-                // Now and then it is the same pod, whose container is started again.
+                // Sometimes it is the same pod with a restarted container.
                 self.replicas[at].pod += self.dice.below(2);
             }
             self.start(at).await?;
@@ -248,7 +249,7 @@ impl<'a> Storm<'a> {
         let (calm, broken) = (Arc::clone(&self.calm), Arc::clone(&self.broken));
         Proxy::start(&self.options.kubeconfig, move |seen| {
             let roll = dice.below(1000);
-            // A lease that cannot be renewed ends the operator: that is for another test.
+            // An operator exits if it cannot renew the lease, which another test covers.
             if calm.load(Ordering::Relaxed) || seen.uri.path().contains("/leases") {
                 return Fate::Passes;
             }
@@ -265,8 +266,8 @@ impl<'a> Storm<'a> {
         .await
     }
 
-    /// Starts an operator in a place that has none. One that does not come up, because its
-    /// first requests met with an accident, is started again, as a kubelet would.
+    /// Starts an operator for a replica that has none. If it does not start because of faults in
+    /// its first requests, it is started again, as a kubelet would do.
     async fn start(&mut self, at: usize) -> Result<()> {
         let replica = &mut self.replicas[at];
         let options = OperatorOptions {
@@ -296,15 +297,15 @@ impl<'a> Storm<'a> {
         anyhow::bail!("no operator comes up")
     }
 
-    /// Waits until all is settled, and compares what the witness saw, what ran on the node, and
-    /// what the groups say. Gives the number of runs.
+    /// Waits until all groups have settled. Compares the observations of the witness, the processes
+    /// on the node, and the status of the groups. Returns the number of runs.
     async fn account(&mut self) -> Result<usize> {
         self.calm.store(true, Ordering::Relaxed);
         let spec = json!({ "spec": { "frequency": "24h", "failureCoolOff": "24h" } });
         let start = Instant::now();
         let params = PatchParams::default();
         for name in self.groups() {
-            // An API server that was started a moment ago may still stumble.
+            // A recently started API server may still return errors.
             while let Err(error) = self.api().patch(&name, &params, &Patch::Merge(&spec)).await {
                 ensure!(start.elapsed() < PATIENCE, "the spec of {name}: {error}");
                 sleep(Duration::from_millis(250)).await;
@@ -383,7 +384,7 @@ impl<'a> Storm<'a> {
         out
     }
 
-    /// Every group's status, and whether it has come to rest.
+    /// Returns the status of every group, and whether it has settled.
     async fn settled(&self) -> Result<Vec<(String, Value, bool)>> {
         let groups = self.api().list(&Default::default()).await?.items;
         let judge = |group: DynamicObject| {
@@ -397,7 +398,7 @@ impl<'a> Storm<'a> {
     }
 }
 
-/// Whether each run of a group is recorded once, and as it ended.
+/// Checks that each run of a group is recorded once, with the correct result.
 fn check(status: &Value, pods: &[Opened]) -> Result<()> {
     let count = |key: &str, item: &str| status["items"][item][key].as_i64().unwrap_or(0);
     let recorded: i64 = ITEMS.iter().map(|item| count("runs", item)).sum();

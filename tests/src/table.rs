@@ -1,23 +1,23 @@
-//! Objects as `kubectl get` prints them: the API server itself renders the cells.
+//! Objects as `kubectl get` prints them: the API server renders the cells.
 
 use anyhow::{Context, Result};
 use kube::Client;
 use serde_json::Value;
 
-/// The default columns of all objects of a resource in a namespace.
+/// The default columns for all objects of a resource in a namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
-    /// Names of the columns, and whether each shows an age.
+    /// The names of the columns, and whether each shows an age.
     pub columns: Vec<(String, bool)>,
-    /// The cells, row by row.
+    /// The cells by row.
     pub rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// Asks the API server.
+    /// Requests the table from the API server.
     ///
     /// # Errors
-    /// When it does not answer with a table.
+    /// If the response is not a table.
     pub async fn get(client: &Client, namespace: &str, resource: &str) -> Result<Self> {
         let path = format!("/apis/kawaja.net/v1/namespaces/{namespace}/{resource}");
         let request = http::Request::get(path)
@@ -52,7 +52,7 @@ impl Table {
         Ok(Self { columns, rows })
     }
 
-    /// The cells that do not merely grow older.
+    /// Returns the cells, except for ages.
     pub fn news(&self) -> Vec<Vec<String>> {
         let keep = |row: &Vec<String>| {
             let cells = row.iter().zip(&self.columns).filter(|(_, (_, age))| !age);
@@ -61,7 +61,7 @@ impl Table {
         self.rows.iter().map(keep).collect()
     }
 
-    /// Header and rows as aligned lines; the header first.
+    /// Returns the header and the rows as aligned lines.
     pub fn lines(&self) -> Vec<String> {
         let header: Vec<String> = self.columns.iter().map(|(name, _)| name.clone()).collect();
         let all: Vec<&Vec<String>> = std::iter::once(&header).chain(&self.rows).collect();

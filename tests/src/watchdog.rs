@@ -1,11 +1,10 @@
-//! Cleans up after this process when it can no longer do so itself.
+//! Cleans up after this process if it cannot do so itself.
 //!
-//! `Drop` does not run when a process is killed with SIGKILL, nor for a
-//! `static`, and a test binary keeps its control plane in a `static`. So a
-//! little shell waits at the other end of a pipe. It is told of every process
-//! group and every temporary folder, and when the pipe breaks, because its
-//! owner is gone for whatever reason, it kills the groups and removes the
-//! folders that are left.
+//! `Drop` does not run if a process is killed with SIGKILL, nor for a `static`, and a test binary
+//! keeps its control plane in a `static`. Therefore a shell waits at the other end of a pipe. It
+//! receives every process group and every temporary directory. When the pipe breaks because its
+//! owner has ended for any reason, it kills the remaining groups and removes the remaining
+//! directories.
 
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
@@ -13,8 +12,8 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Groups are numbers and live in one string; folders may hold any character
-/// and live in the positional parameters.
+/// Groups are numbers and are kept in one string. Directories may contain any character, and are
+/// kept in the positional parameters.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
 groups=' '
@@ -35,29 +34,29 @@ if [ $# -gt 0 ]; then rm -rf -- "$@" || { sleep 1; rm -rf -- "$@"; }; fi
 
 struct Watchdog {
     pipe: ChildStdin,
-    // Never waited for: it outlives us by design.
+    // The shell is never waited for, because it outlives this process by design.
     _shell: Child,
 }
 
 static WATCHDOG: Mutex<Option<Watchdog>> = Mutex::new(None);
 
-/// The watchdog must know of this process group from now on.
+/// Registers a process group.
 pub(crate) fn started(group: u32) -> io::Result<()> {
     tell(&format!("started {group}\n"))
 }
 
-/// Makes sure that the watchdog runs, before there is anything to watch.
+/// Starts the watchdog before anything is registered.
 pub(crate) fn ready() -> io::Result<()> {
     tell("\n")
 }
 
-/// The group is gone, and its number may soon be somebody else's.
+/// Removes a process group that has ended, because its id may be reused.
 pub(crate) fn ended(group: u32) {
-    // A watchdog that cannot be told is gone, and kills nobody.
+    // If this fails, the watchdog has ended and kills nothing.
     let _ = tell(&format!("ended {group}\n"));
 }
 
-/// The folder is to be removed when we are gone.
+/// Registers a directory to be removed after the end of this process.
 pub(crate) fn folder(path: &Path) -> io::Result<()> {
     tell(&format!("folder {}\n", path.display()))
 }
@@ -74,7 +73,7 @@ fn tell(line: &str) -> io::Result<()> {
 }
 
 fn lock() -> MutexGuard<'static, Option<Watchdog>> {
-    // A panic elsewhere leaves the pipe as good as it was.
+    // A panic in another thread does not affect the pipe.
     WATCHDOG.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -82,11 +81,11 @@ fn start() -> io::Result<Watchdog> {
     let mut shell = Command::new("/bin/sh")
         .arg("-c")
         .arg(SCRIPT)
-        // A group of its own, out of reach of the terminal's Ctrl-C.
+        // A separate group, so that Ctrl-C in the terminal does not reach it.
         .process_group(0)
         .current_dir("/")
         .stdin(Stdio::piped())
-        // Inherited ones would keep a caller's pipe open after we are gone.
+        // Inherited streams would keep a caller's pipe open after the end of this process.
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;

@@ -1,4 +1,4 @@
-//! A witness: sees every state that a pod of a namespace was ever in, by a watch.
+//! A witness: observes every state of the pods in a namespace with a watch.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,18 +12,18 @@ use tokio::task::JoinHandle;
 
 use crate::node::Run;
 
-/// A pod that was once without a gate, and so might run.
+/// A pod that was observed without a gate, so that it could run.
 #[derive(Clone, Debug)]
 pub struct Opened {
-    /// Its uid.
+    /// The uid.
     pub uid: String,
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// The group whose label it carried.
+    /// The group in its label.
     pub group: String,
-    /// The number of the run, by its label.
+    /// The number of the run in its label.
     pub run: Option<i64>,
-    /// Its last phase.
+    /// The last phase.
     pub phase: String,
 }
 
@@ -33,28 +33,28 @@ impl Opened {
     }
 }
 
-/// Everything that was seen.
+/// All observations.
 #[derive(Default)]
 struct Seen {
-    /// The pods that might run just now, by uid.
+    /// The pods that can run now, by uid.
     runnable: BTreeMap<String, Opened>,
-    /// All pods that were ever without a gate, by uid.
+    /// All pods that were observed without a gate, by uid.
     opened: BTreeMap<String, Opened>,
-    /// What must never be, in words.
+    /// The violations.
     wrong: Vec<String>,
 }
 
-/// Watches the pods of one namespace from before the first one is made.
+/// Watches the pods of one namespace, from before the first pod is created.
 pub struct Witness {
     seen: Arc<Mutex<Seen>>,
     task: JoinHandle<()>,
 }
 
 impl Witness {
-    /// Starts to watch.
+    /// Starts the watch.
     ///
     /// # Errors
-    /// When there are pods already.
+    /// If the namespace already has pods.
     pub async fn start(pods: Api<Pod>) -> Result<Self> {
         let now = pods.list(&ListParams::default()).await?;
         ensure!(now.items.is_empty(), "the witness came too late");
@@ -63,23 +63,23 @@ impl Witness {
         let task = tokio::spawn({
             let seen = Arc::clone(&seen);
             async move {
-                // One that breaks off goes on where it was, so that nothing is missed.
+                // An interrupted watch continues at its resource version, so nothing is missed.
                 while let Ok(()) = follow(&pods, &seen, &mut version).await {}
             }
         });
         Ok(Self { seen, task })
     }
 
-    /// The names of all pods that were ever without a gate. Fails if two of a group were at the
-    /// same time before one of them had ended.
+    /// Returns the names of all pods that were observed without a gate. Fails if two pods of a
+    /// group were without a gate at the same time and neither had ended.
     ///
     /// # Errors
-    /// What was wrong, or that the watch ended.
+    /// If there are violations, or if the watch has ended.
     pub fn opened(&self) -> Result<Vec<String>> {
         Ok(self.runs()?.into_iter().map(|pod| pod.name).collect())
     }
 
-    /// The same, with what is known of them.
+    /// Returns all pods that were observed without a gate.
     ///
     /// # Errors
     /// As for [`Witness::opened`].
@@ -90,7 +90,7 @@ impl Witness {
         Ok(seen.opened.values().cloned().collect())
     }
 
-    /// What must never be and was, so far.
+    /// Returns the violations so far.
     pub fn wrong(&self) -> Vec<String> {
         lock(&self.seen).wrong.clone()
     }
@@ -102,8 +102,9 @@ impl Drop for Witness {
     }
 }
 
-/// A second witness, which needs no API server: the node, by the processes that it ran. Says which
-/// pods of a group ran at the same time, and which ran that the first witness did not see.
+/// Returns the violations by the processes that ran on the node, independent of the API server:
+/// pods of a group that ran at the same time, and pods that ran without being observed by the first
+/// witness.
 pub fn overlaps(ran: &[Run], opened: &[Opened]) -> Vec<String> {
     let groups: BTreeMap<&str, &str> = opened
         .iter()
@@ -134,7 +135,7 @@ pub fn overlaps(ran: &[Run], opened: &[Opened]) -> Vec<String> {
 async fn follow(pods: &Api<Pod>, seen: &Mutex<Seen>, version: &mut String) -> Result<()> {
     let events = pods.watch(&WatchParams::default(), version).await;
     let Ok(events) = events else {
-        // The API server does not answer: it will.
+        // The API server is down and will respond later.
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
         return Ok(());
     };
@@ -150,7 +151,7 @@ async fn follow(pods: &Api<Pod>, seen: &Mutex<Seen>, version: &mut String) -> Re
                 *version = pod.resource_version().unwrap_or_default();
             }
             WatchEvent::Bookmark(mark) => *version = mark.metadata.resource_version,
-            // An API server that has just been started knows no more than what is.
+            // A recently started API server has no history, only the current state.
             WatchEvent::Error(error) if error.code == 410 => {
                 let Ok(now) = pods.list(&ListParams::default()).await else {
                     return Ok(());

@@ -197,7 +197,7 @@ async fn run(plane: &ControlPlane, binary: &Path, kubeconfig: &Path, groups: usi
     let operator = start(plane, binary, kubeconfig).await?;
     let begun = Instant::now();
     #[allow(clippy::cast_precision_loss)]
-    while operator.metric("oaat_cycles_total", &["ok"]).await? < groups as f64 {
+    while operator.metric("oaat_reconciles_total", &["ok"]).await? < groups as f64 {
         ensure!(
             operator.process().is_running() && begun.elapsed() < PATIENCE,
             "the groups have not been seen:\n{}",

@@ -1,14 +1,14 @@
-//! `cargo xtask e2e`: the cases on a real node, after making sure that this machine can be one.
+//! `cargo xtask e2e`: runs the tests on a real node, after checking that this machine can be one.
 
 use crate::{build, built, cargo, finish, tools};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-/// The exit status that says that this machine cannot run it.
-const CANNOT: u8 = 3;
+/// The exit status if this machine cannot be a node.
+const UNSUPPORTED: u8 = 3;
 
-/// What a node is made of, beside what is built, and Debian's packages of it.
+/// The programs that a node needs, in addition to those that are built, with their Debian packages.
 const PROGRAMS: &[(&str, &str)] = &[
     ("containerd", "containerd"),
     ("ctr", "containerd"),
@@ -17,26 +17,27 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
 ];
-/// A program of the package containernetworking-plugins, which is on nobody's PATH.
+/// The places of a program of the package containernetworking-plugins, which is not on the PATH.
 const PLUGIN: [&str; 2] = ["/usr/lib/cni/ptp", "/opt/cni/bin/ptp"];
 
-/// How it is asked for.
+/// The options of the command.
 pub struct Options {
-    /// Only cases with this in their name.
+    /// Run only tests whose name contains this text.
     pub filter: Option<String>,
-    /// A machine that cannot run it is no failure.
+    /// Succeed if this machine cannot be a node.
     pub if_possible: bool,
-    /// The folder with all logs stays.
+    /// Keep the directory with all logs.
     pub keep: bool,
 }
 
-/// Runs the cases, or says in one sentence why not.
+/// Runs the tests, or prints why this machine cannot be a node.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    if let Err(why) = able() {
-        eprintln!("real node: not tested on this machine: {why:#}");
-        return Ok(match options.if_possible {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::from(CANNOT),
+    if let Err(error) = prepare() {
+        eprintln!("skipping the tests on a real node: {error:#}");
+        return Ok(if options.if_possible {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(UNSUPPORTED)
         });
     }
     tools::side_by_side(true, &build(&[]))?;
@@ -53,28 +54,28 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     finish(&mut command)
 }
 
-/// Builds the test program and says where it is.
+/// Builds the test program and returns its path.
 fn test_program() -> Result<PathBuf> {
     let output = cargo()
         .args(["test", "--workspace", "--test", "real_node", "--no-run"])
         .args(["--message-format", "json-render-diagnostics"])
         .stderr(Stdio::inherit())
         .output()
-        .context("cargo cannot be started")?;
+        .context("failed to start cargo")?;
     if !output.status.success() {
-        bail!("the tests do not build; cargo's messages above say why");
+        bail!("failed to build the tests; see the messages of cargo above");
     }
     String::from_utf8_lossy(&output.stdout)
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        // The crate's programs are built as well.
+        // Cargo builds the programs of the crate as well.
         .filter(|message| message["target"]["name"] == "real_node")
         .find_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
-        .context("cargo built the tests and does not say where they are")
+        .context("cargo did not print the path of the test program")
 }
 
-/// Whether this machine can be a node; installs what is missing where that is possible.
-fn able() -> Result<()> {
+/// Checks that this machine can be a node, and installs missing packages.
+fn prepare() -> Result<()> {
     if !cfg!(target_os = "linux") {
         bail!("a real node needs Linux");
     }
@@ -84,15 +85,15 @@ fn able() -> Result<()> {
     }
     let users = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     if !users.split_whitespace().eq(["0", "0", "4294967295"]) {
-        bail!("a real node needs the machine's root, and this is root of a user namespace");
+        bail!("a real node needs root outside of user namespaces");
     }
     if !succeeds(Command::new("unshare").args(["--pid", "--fork", "--mount", "--net", "true"])) {
-        bail!("this root may not make namespaces, as in a container without privileges");
+        bail!("failed to create namespaces; a container must be privileged");
     }
     let probe = cgroups().join(format!("oaat-e2e-probe-{}", std::process::id()));
     std::fs::create_dir(&probe)
         .and_then(|()| std::fs::remove_dir(&probe))
-        .context("cgroups cannot be made")?;
+        .context("failed to create a cgroup")?;
     let missing = missing();
     if missing.is_empty() {
         return Ok(());
@@ -100,14 +101,14 @@ fn able() -> Result<()> {
     install(&missing)
 }
 
-/// Where a new cgroup can be tried: in the hierarchy of memory, or the only one.
+/// Returns the cgroup hierarchy for the check: that of memory, or the only one.
 fn cgroups() -> PathBuf {
     let root = PathBuf::from("/sys/fs/cgroup");
     let memory = root.join("memory");
     if memory.is_dir() { memory } else { root }
 }
 
-/// The packages of what is not there.
+/// Returns the packages of the missing programs.
 fn missing() -> Vec<&'static str> {
     let mut missing: Vec<_> = PROGRAMS
         .iter()
@@ -132,9 +133,9 @@ fn on_path(program: &str) -> bool {
 fn install(packages: &[&str]) -> Result<()> {
     let names = packages.join(", ");
     if !on_path("apt-get") {
-        bail!("these are missing, and there is no apt-get to install them: {names}");
+        bail!("apt-get is not available; install these packages: {names}");
     }
-    eprintln!("real node: installing {names}");
+    eprintln!("installing {names}");
     let had_containerd = on_path("containerd");
     let apt = || {
         let mut apt = Command::new("apt-get");
@@ -143,17 +144,17 @@ fn install(packages: &[&str]) -> Result<()> {
             .stdout(Stdio::null());
         apt
     };
-    // Without fresh lists the install may still find what it needs.
+    // A failed update is ignored, because the existing lists may have the packages.
     succeeds(apt().arg("update"));
     let mut install = apt();
     install
         .args(["install", "--no-install-recommends"])
         .args(packages);
     if !succeeds(&mut install) || !missing().is_empty() {
-        bail!("these are missing, and apt-get cannot install them: {names}");
+        bail!("apt-get failed to install missing packages: {names}");
     }
     if !had_containerd && Path::new("/run/systemd/system").is_dir() {
-        // Only its program is wanted.
+        // Only the program is needed, not the service.
         succeeds(Command::new("systemctl").args(["disable", "--quiet", "--now", "containerd"]));
     }
     Ok(())

@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Each target, the test binary it is in, and the name of its test there.
+/// Each target with its test binary and the name of its test.
 const TARGETS: [(&str, &str, &str); 7] = [
     ("attacks", "attacks", "attacks_end_in_a_named_reason"),
     ("components", "fuzz", "components::components"),
@@ -22,7 +22,10 @@ pub fn run(minutes: u64, only: Option<&str>, seed: Option<u64>) -> Result<ExitCo
     let targets: Vec<_> = TARGETS.iter().filter(|(name, ..)| chosen(*name)).collect();
     if targets.is_empty() {
         let names = TARGETS.map(|(name, ..)| name).join(", ");
-        bail!("no target {}; there are {names}", only.unwrap_or_default());
+        bail!(
+            "--target {}: unknown target; use one of {names}",
+            only.unwrap_or_default()
+        );
     }
     tools::side_by_side(false, &build(&[]))?;
     let share = Duration::from_secs(60 * minutes) / targets.len() as u32;
@@ -45,7 +48,7 @@ pub fn run(minutes: u64, only: Option<&str>, seed: Option<u64>) -> Result<ExitCo
         return Ok(ExitCode::SUCCESS);
     }
     eprintln!(
-        "failed: {}; the lines above say with which seed",
+        "failed: {}; see the lines above for the seeds",
         failed.join(", ")
     );
     Ok(ExitCode::FAILURE)

@@ -1,5 +1,5 @@
-//! The operator's image, written without a container daemon: one layer with one static
-//! binary, as the archive that `docker save` writes and every runtime loads.
+//! The operator's image, written without a container daemon: one layer with one static binary, in
+//! the archive format of `docker save`.
 
 use crate::{cargo, target, tools};
 use anyhow::{Context, Result, bail};
@@ -8,9 +8,9 @@ use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::Path;
 
-/// The name that manifests/02 asks for.
+/// The image name in manifests/02.
 const NAME: &str = concat!("localhost/oaat-operator:", env!("CARGO_PKG_VERSION"));
-/// The user that the Dockerfile and manifests/02 name.
+/// The user in the Dockerfile and in manifests/02.
 const USER: &str = "65532:65532";
 
 /// Builds the static binary and writes the archive.
@@ -18,7 +18,7 @@ pub fn write(output: &Path) -> Result<()> {
     let (arch, triple) = match std::env::consts::ARCH {
         "x86_64" => ("amd64", "x86_64-unknown-linux-musl"),
         "aarch64" => ("arm64", "aarch64-unknown-linux-musl"),
-        other => bail!("no image can be built on {other}; x86_64 and aarch64 are known"),
+        other => bail!("cannot build an image on {other}; use x86_64 or aarch64"),
     };
     tools::rust_target(triple)?;
     let mut build = cargo();
@@ -31,14 +31,13 @@ pub fn write(output: &Path) -> Result<()> {
         "oaat-operator",
     ]);
     build.args(["--target", triple]);
-    // The little C in there needs no C library, so the system's compiler will do where
-    // there is none for musl.
+    // The C code of dependencies needs no C library, so the system's compiler is sufficient.
     let compiler = format!("CC_{}", triple.replace('-', "_"));
     if std::env::var_os(&compiler).is_none() {
         build.env(compiler, "cc");
     }
-    if !build.status().context("cargo cannot be started")?.success() {
-        bail!("the static binary does not build; cargo's messages above say why");
+    if !build.status().context("failed to start cargo")?.success() {
+        bail!("failed to build the static binary; see the messages of cargo above");
     }
     let binary = target().join(triple).join("release/oaat-operator");
     let program = fs::read(&binary).with_context(|| binary.display().to_string())?;
@@ -76,8 +75,8 @@ pub fn write(output: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Appends a file without anything of the builder's machine in it, so that the same
-/// source gives the same image.
+/// Appends a file without properties of this machine, so that the same source results in the same
+/// image.
 fn append(archive: &mut tar::Builder<Vec<u8>>, name: &str, bytes: &[u8], mode: u32) -> Result<()> {
     let mut header = tar::Header::new_gnu();
     header.set_size(bytes.len() as u64);

@@ -20,86 +20,91 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Show the main job: a control plane, the operator, and the README's quick start.
+    /// Run the README's quick start with the operator on a local control plane.
     Demo {
-        /// End with exit status 0 once every item has succeeded.
+        /// Exit with 0 once every item has succeeded.
         #[arg(long)]
         once: bool,
-        /// Use this context of your kubeconfig, and the nodes of that cluster, instead
-        /// of a control plane of our own.
+        /// Use the cluster of this kubeconfig context instead of a local control plane.
         #[arg(long)]
         context: Option<String>,
-        /// Let this policy decide: a component, as `kubectl-oaat policy build` writes it. It is
-        /// shipped in a ConfigMap and swapped while the group runs.
+        /// Use this policy, a component that `kubectl-oaat policy build` wrote. The demo puts it in
+        /// a ConfigMap, and replaces it while the group runs.
         #[arg(long)]
         policy: Option<PathBuf>,
     },
-    /// Run every test. What follows `--` goes to cargo test.
+    /// Run all tests. Arguments after `--` are passed to cargo test.
     Test {
+        /// Run only the tests that need no cluster, and 300 simulated histories of each kind.
+        #[arg(long)]
+        quick: bool,
         /// Arguments for cargo test.
         #[arg(last = true)]
         arguments: Vec<String>,
     },
-    /// Run the cases on a real node (kubelet, containerd) as root on Linux, which installs the
-    /// Debian packages that are missing. Exit status 3: this machine cannot be a node.
+    /// Run the tests on a real node (kubelet and containerd). Needs root on Linux, and installs
+    /// missing Debian packages. Exits with 3 if this machine cannot be a node.
     E2e {
-        /// Only the cases with this in their name.
+        /// Run only tests whose name contains this text.
         filter: Option<String>,
-        /// Where the machine cannot be a node, say so and exit with 0.
+        /// Exit with 0 if this machine cannot be a node.
         #[arg(long)]
         if_possible: bool,
-        /// Keep the folder with the logs of containerd and kubelet.
+        /// Keep the directory with the logs of containerd and kubelet.
         #[arg(long)]
         keep: bool,
     },
-    /// Measure, in a release build, on this machine.
+    /// Run the benchmarks in a release build.
     Bench {
-        /// Runs per group measurement.
+        /// The number of runs in each measurement of a group.
         #[arg(long, default_value_t = 300)]
         runs: usize,
-        /// Measure this alone: decision, attacks, handover, policies, hostile, election, recovery,
-        /// or wishes.
+        /// Run only this benchmark: decision, attacks, handover, policies, hostile, election,
+        /// recovery, or windows-and-lists.
         #[arg(long)]
         only: Option<String>,
     },
-    /// Kill and freeze operators, break their connections, and kill API server and etcd, for as
-    /// long as one likes; prints kills, runs, violations.
+    /// Kill and freeze operators, break their connections, and kill the API server and etcd. Prints
+    /// the numbers of kills, runs, and violations.
     Chaos {
-        /// How long.
+        /// The duration in minutes.
         #[arg(long, default_value_t = 5)]
         minutes: u64,
-        /// Where chance begins.
+        /// The seed of the random faults. Default: a new one.
         #[arg(long)]
         seed: Option<u64>,
     },
-    /// Give what users write, changed at random, to whatever reads it: components, lists, JSON
-    /// paths, schedules, annotations, and objects, one after the other.
+    /// Fuzz the parsers of user input, one after the other: components, lists, JSON paths,
+    /// schedules, annotations, and objects.
     Fuzz {
-        /// How long in all.
+        /// The total duration in minutes.
         #[arg(long, default_value_t = 10)]
         minutes: u64,
-        /// This target alone: attacks (all components made against the compiler), components,
+        /// Fuzz only this target: attacks (all components that attack the compiler), components,
         /// lists, paths, schedules, annotations, or objects.
         #[arg(long)]
         target: Option<String>,
-        /// Repeat the cases of this seed, which a failure names.
+        /// Repeat the cases of this seed, which a failure prints.
         #[arg(long)]
         seed: Option<u64>,
     },
     /// Write the generated manifests.
     Manifests,
-    /// Keep the components of this release's policies, with their answers, as fixtures: once
-    /// for each version of the contract.
+    /// Write the policies of this release, with recorded decisions, as fixtures for later releases.
+    /// Needed once for each version of the contract.
     Freeze,
     /// Write the operator's image as an archive that any container runtime loads.
     Image {
-        /// Where to.
+        /// The file to write.
         #[arg(long, default_value = "target/oaat-operator.tar")]
         output: PathBuf,
     },
-    /// Install or build what the other commands need, and nothing else.
+    /// Install or build everything that the other commands need.
     Tools,
 }
+
+/// The test targets that need no cluster and take seconds, in addition to the unit tests.
+const QUICK: [&str; 4] = ["algorithm", "cases", "histories", "repository"];
 
 fn main() -> ExitCode {
     match run(Cli::parse().task) {
@@ -118,7 +123,16 @@ fn run(task: Task) -> Result<ExitCode> {
             context,
             policy,
         } => {
-            tools::side_by_side(context.is_none(), &build(&["demo"]))?;
+            if let Some(file) = policy.as_ref().filter(|file| !file.is_file()) {
+                bail!(
+                    "--policy {}: no such file; build one with: kubectl-oaat policy build",
+                    file.display()
+                );
+            }
+            let mut programs = vec!["demo"];
+            // The demo uses it to pack the policy.
+            programs.extend(policy.is_some().then_some("kubectl-oaat"));
+            tools::side_by_side(context.is_none(), &build(&programs))?;
             let mut demo = Command::new(built("debug", "demo"));
             demo.env("OAAT_OPERATOR_BINARY", built("debug", "oaat-operator"));
             demo.args(once.then_some("--once"));
@@ -130,14 +144,24 @@ fn run(task: Task) -> Result<ExitCode> {
             }
             finish(&mut demo)
         }
-        Task::Test { arguments } => {
-            tools::side_by_side(true, &["test", "--workspace", "--no-run"])?;
-            // One failure says little about the rest: all are told.
-            finish(
-                cargo()
-                    .args(["test", "--workspace", "--no-fail-fast"])
-                    .args(arguments),
-            )
+        Task::Test { quick, arguments } => {
+            let mut tests = cargo();
+            if quick {
+                let build = quick_tests(&["--no-run".into()]);
+                let build: Vec<&str> = build.iter().map(String::as_str).collect();
+                tools::side_by_side(false, &build)?;
+                tests.args(quick_tests(&arguments));
+                tests.env("OAAT_SEEDS", "300");
+            } else {
+                let arguments = all_tests(&arguments);
+                let mut build: Vec<&str> = arguments.iter().map(String::as_str).collect();
+                // Arguments after a second `--` are for the test programs.
+                build.truncate(build.iter().position(|a| *a == "--").unwrap_or(build.len()));
+                build.push("--no-run");
+                tools::side_by_side(true, &build)?;
+                tests.args(arguments);
+            }
+            finish(&mut tests)
         }
         Task::E2e {
             filter,
@@ -190,6 +214,36 @@ fn run(task: Task) -> Result<ExitCode> {
     }
 }
 
+/// Returns the arguments with which cargo runs every test, or those of the packages that are named.
+fn all_tests(arguments: &[String]) -> Vec<String> {
+    let of_packages = |argument: &String| {
+        argument.starts_with("-p") || argument.split('=').next() == Some("--package")
+    };
+    let cargo_arguments = arguments.iter().take_while(|argument| *argument != "--");
+    let mut all = vec!["test".to_owned()];
+    // With --workspace, cargo ignores -p.
+    if !cargo_arguments.clone().any(of_packages) {
+        all.push("--workspace".into());
+    }
+    // Run all tests after a failure, because it says little about the others.
+    all.push("--no-fail-fast".into());
+    all.extend_from_slice(arguments);
+    all
+}
+
+/// Returns the arguments with which cargo runs the tests that need no cluster.
+fn quick_tests(arguments: &[String]) -> Vec<String> {
+    // The whole workspace, so that dependencies have the same features and are not built again.
+    let mut quick: Vec<String> = ["test", "--workspace", "--no-fail-fast", "--lib"]
+        .map(Into::into)
+        .into();
+    for target in QUICK {
+        quick.extend(["--test".into(), target.into()]);
+    }
+    quick.extend_from_slice(arguments);
+    quick
+}
+
 fn manifests() -> Result<ExitCode> {
     tools::wasm_target()?;
     let printed = cargo()
@@ -197,7 +251,7 @@ fn manifests() -> Result<ExitCode> {
         .stderr(std::process::Stdio::inherit())
         .output()?;
     if !printed.status.success() {
-        bail!("the operator did not print its CRDs");
+        bail!("failed to print the CRDs with oaat-operator crd");
     }
     let file = root().join("manifests/01-oaat-operator-crd.yaml");
     std::fs::write(&file, printed.stdout).with_context(|| file.display().to_string())?;
@@ -207,8 +261,7 @@ fn manifests() -> Result<ExitCode> {
 
 /// Returns the arguments with which cargo builds the operator and other programs.
 fn build<'a>(programs: &[&'a str]) -> Vec<&'a str> {
-    // The whole workspace decides on the features of dependencies. With a part of it, they would
-    // be built again.
+    // The whole workspace, so that dependencies have the same features and are not built again.
     let mut arguments = vec!["build", "--workspace", "--bin", "oaat-operator"];
     for program in programs {
         arguments.extend(["--bin", program]);
@@ -216,27 +269,27 @@ fn build<'a>(programs: &[&'a str]) -> Vec<&'a str> {
     arguments
 }
 
-/// The root of the repository.
+/// Returns the root of the repository.
 fn root() -> PathBuf {
-    // Cargo says where it runs this now; where it was built may be another checkout.
+    // The variable of the running cargo, because the binary may be from another checkout.
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     manifest.parent().map_or(manifest.clone(), Path::to_owned)
 }
 
-/// The cargo that runs this.
+/// Returns a command for the current cargo in the root of the repository.
 fn cargo() -> Command {
     let mut cargo = control_plane::cargo();
     cargo.current_dir(root());
     cargo
 }
 
-/// Where cargo puts a program.
+/// Returns the path of a program that cargo built.
 fn built(profile: &str, name: &str) -> PathBuf {
     target().join(profile).join(name)
 }
 
-/// Cargo's target folder.
+/// Returns cargo's target directory.
 fn target() -> PathBuf {
     match std::env::var_os("CARGO_TARGET_DIR") {
         Some(dir) => root().join(dir),
@@ -244,15 +297,39 @@ fn target() -> PathBuf {
     }
 }
 
-/// Runs a command to its end with our own screen, and takes over its exit status.
+/// Replaces this process by a command, so that signals reach the command itself. Returns only if
+/// that fails.
 fn finish(command: &mut Command) -> Result<ExitCode> {
-    let program = command.get_program().to_owned();
-    let status = command
-        .status()
-        .with_context(|| format!("{} cannot be started", program.display()))?;
-    Ok(match status.code() {
-        Some(0) => ExitCode::SUCCESS,
-        Some(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
-        None => ExitCode::FAILURE,
-    })
+    use std::os::unix::process::CommandExt;
+    let error = command.exec();
+    Err(error).with_context(|| format!("failed to start {}", command.get_program().display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(given: &[&str]) -> Vec<String> {
+        given
+            .iter()
+            .map(|argument| (*argument).to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn named_packages_replace_the_workspace() {
+        for given in [
+            &["-p", "policy-default"][..],
+            &["-ppolicy-default"],
+            &["--package=policy-default"],
+        ] {
+            let all = all_tests(&arguments(given));
+            assert!(!all.contains(&"--workspace".to_owned()), "{all:?}");
+            assert!(all.ends_with(&arguments(given)));
+        }
+        for given in [&[][..], &["--test", "e2e"], &["--", "-p"]] {
+            let all = all_tests(&arguments(given));
+            assert!(all.contains(&"--workspace".to_owned()), "{all:?}");
+        }
+    }
 }

@@ -1,46 +1,46 @@
-//! A line on the screen that says what goes on, and for how long.
+//! A progress line on the screen.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-/// Shows what comes in until the senders are gone. On a terminal the last line counts
-/// the seconds; elsewhere a line is printed for each step, and every half minute.
+/// Shows the progress of tasks until all senders are dropped. On a terminal, the last line counts
+/// the seconds. Otherwise, prints a line for each step and every 30 seconds.
 pub fn show(lines: &Receiver<(&'static str, String)>) {
     let start = Instant::now();
     let terminal = stderr().is_terminal();
-    let mut going: Vec<(&'static str, String)> = Vec::new();
-    let mut told = Instant::now();
+    let mut steps: Vec<(&'static str, String)> = Vec::new();
+    let mut last_printed = Instant::now();
     let seconds = |at: Instant| at.elapsed().as_secs();
     loop {
         match lines.recv_timeout(Duration::from_secs(1)) {
-            Ok((who, what)) => {
+            Ok((task, step)) => {
                 if !terminal {
-                    eprintln!("[{:>4} s] {who}: {what}", seconds(start));
+                    eprintln!("[{:>4} s] {task}: {step}", seconds(start));
                 }
-                match going.iter_mut().find(|(other, _)| *other == who) {
-                    Some(entry) => entry.1 = what,
-                    None => going.push((who, what)),
+                match steps.iter_mut().find(|(other, _)| *other == task) {
+                    Some(entry) => entry.1 = step,
+                    None => steps.push((task, step)),
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
-        let parts: Vec<_> = going
+        let parts: Vec<_> = steps
             .iter()
-            .map(|(who, what)| format!("{who}: {what}"))
+            .map(|(task, step)| format!("{task}: {step}"))
             .collect();
         if terminal {
             let line: String = parts.join(" | ").chars().take(110).collect();
             eprint!("\r\x1b[K[{:>4} s] {line}", seconds(start));
             let _ = stderr().flush();
-        } else if seconds(told) >= 30 {
+        } else if seconds(last_printed) >= 30 {
             eprintln!(
-                "[{:>4} s] still at it: {}",
+                "[{:>4} s] in progress: {}",
                 seconds(start),
                 parts.join(" | ")
             );
-            told = Instant::now();
+            last_printed = Instant::now();
         }
     }
     if terminal {

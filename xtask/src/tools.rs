@@ -1,4 +1,4 @@
-//! What the other commands need beside Rust: the wasm target, and a control plane.
+//! The tools that the other commands need in addition to Rust: the wasm target and a control plane.
 
 use crate::{cargo, progress, root};
 use anyhow::{Context, Result, bail};
@@ -21,7 +21,7 @@ pub fn rust_target(target: &str) -> Result<()> {
         .current_dir(root())
         .args(["--print", "target-libdir", "--target", target])
         .output()
-        .context("rustc cannot be started; install Rust with rustup")?;
+        .context("failed to start rustc; install Rust with rustup")?;
     if Path::new(String::from_utf8_lossy(&printed.stdout).trim()).is_dir() {
         return Ok(());
     }
@@ -38,34 +38,35 @@ pub fn rust_target(target: &str) -> Result<()> {
     }
 }
 
-/// Finds or builds kubelet and kube-scheduler, and shows how far that is.
+/// Finds or builds kubelet and kube-scheduler, and shows the progress.
 pub fn node() -> Result<()> {
     let (sender, lines) = channel();
-    let go = thread::spawn(move || {
+    let build = thread::spawn(move || {
         control_plane::ensure_node(&|line| {
             let _ = sender.send(("real node", line.to_owned()));
         })
         .map(drop)
     });
     progress::show(&lines);
-    go.join()
-        .unwrap_or_else(|_| bail!("the thread that built kubelet and kube-scheduler broke off"))
+    build
+        .join()
+        .unwrap_or_else(|_| bail!("the thread that builds kubelet and kube-scheduler panicked"))
 }
 
-/// Finds or builds the control plane while cargo works, and shows how far both are.
-/// With warm caches this takes seconds; the first time it takes minutes.
+/// Finds or builds the control plane while cargo runs, and shows the progress of both. With warm
+/// caches this takes seconds, the first time minutes.
 pub fn side_by_side(control_plane: bool, arguments: &[&str]) -> Result<()> {
     wasm_target()?;
     let (sender, lines) = channel();
-    let go = control_plane.then(|| {
+    let build = control_plane.then(|| {
         let sender = sender.clone();
         thread::spawn(move || {
-            let tell = |line: &str| {
+            let report = |line: &str| {
                 let _ = sender.send(("control plane", line.to_owned()));
             };
-            let found = control_plane::ensure(&tell).map(|_| ());
-            tell("ready");
-            found
+            let result = control_plane::ensure(&report).map(|_| ());
+            report("ready");
+            result
         })
     });
     let mut command = cargo();
@@ -77,29 +78,29 @@ pub fn side_by_side(control_plane: bool, arguments: &[&str]) -> Result<()> {
     progress::show(&lines);
     let rust = rust
         .join()
-        .unwrap_or_else(|_| bail!("the thread that ran cargo broke off"));
-    let go = go.map(thread::JoinHandle::join).transpose();
-    // Cargo's complaint first: it is about this repository.
+        .unwrap_or_else(|_| bail!("the thread that runs cargo panicked"));
+    let build = build.map(thread::JoinHandle::join).transpose();
+    // An error of cargo first, because it is about this repository.
     rust?;
-    match go {
-        Ok(Some(found)) => found,
+    match build {
+        Ok(Some(result)) => result,
         Ok(None) => Ok(()),
-        Err(_) => bail!("the thread that built the control plane broke off"),
+        Err(_) => bail!("the thread that builds the control plane panicked"),
     }
 }
 
-/// Runs cargo, tells its last line, and shows all of what it said if it fails.
+/// Runs cargo and reports each line of its output. The error contains the complete output.
 fn compile(mut command: Command, sender: &Sender<(&'static str, String)>) -> Result<()> {
-    let mut child = command.spawn().context("cargo cannot be started")?;
-    let mut said = Vec::new();
+    let mut child = command.spawn().context("failed to start cargo")?;
+    let mut lines = Vec::new();
     if let Some(output) = child.stderr.take() {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
             let _ = sender.send(("Rust", line.trim().to_owned()));
-            said.push(line);
+            lines.push(line);
         }
     }
     if child.wait()?.success() {
         return Ok(());
     }
-    bail!("cargo failed:\n{}", said.join("\n"))
+    bail!("cargo failed:\n{}", lines.join("\n"))
 }

@@ -7,6 +7,7 @@ mod items_from;
 pub mod json_path;
 mod oaat_type;
 mod policy;
+pub mod reasons;
 pub mod text;
 mod time;
 pub mod validate;

@@ -1,5 +1,5 @@
-//! Performs a plan on the cluster, in the order that the guarantee demands. No
-//! decisions but what an answer of the server means for the plan.
+//! Applies a plan to the cluster, in the order that the guarantee requires. It decides only what
+//! the answers of the API server mean for the rest of the plan.
 
 use crate::cluster::{Cluster, ClusterError, GroupRead};
 use crate::mutation::broken;
@@ -7,55 +7,58 @@ use crate::plan::{self, GroupSnapshot, PendingEvent, Plan, PodId, Start};
 use crate::pod::{self, GATE_REMOVED, PodRequest, PodView};
 use crate::run_history;
 use futures::future;
+use oaat_api::reasons::{events, stopping};
 use oaat_api::text;
 use oaat_api::{Current, OaatGroupStatus, OaatTypeSpec, Stopping, Timestamp, Variable};
 use serde_json::{Value, json};
+use std::ops::ControlFlow;
 
-/// What was done of a plan, so far as it is known to have been done.
+/// The part of a plan that is known to have been applied.
 #[derive(Debug, Default)]
 pub struct Applied {
-    /// What happened: the plan's notes once the status that they tell of is written, and
-    /// more.
+    /// The events of the plan, once the status that they describe is written, and those of the
+    /// requests.
     pub events: Vec<PendingEvent>,
-    /// When to look again.
+    /// Whether the gate of the current pod was opened.
+    pub started: bool,
+    /// When to reconcile the group again.
     pub requeue_at: Option<Timestamp>,
     /// The group's resource version after the last write, if there was one.
     pub written: Option<String>,
 }
 
-/// How performing a plan ended.
+/// How applying a plan ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApplyResult {
-    /// To its end.
+    /// The whole plan was applied, or the rest of it no longer matters.
     Completed,
-    /// The group is not what it was when it was read: look again at once.
+    /// The group has changed since it was read. It must be reconciled again at once.
     Conflict,
 }
 
-/// The one who performs plans for a group.
+/// Applies plans to one group.
 pub struct Applier<'a, C> {
     /// The cluster.
     pub cluster: &'a C,
-    /// What the plan is based on.
+    /// The snapshot that the plan is based on.
     pub snapshot: &'a GroupSnapshot,
-    /// Namespace of the group.
+    /// The namespace of the group.
     pub namespace: &'a str,
-    /// Name of the group.
+    /// The name of the group.
     pub name: &'a str,
-    /// The status as it was settled before the policy was asked: what is written when a
-    /// start does not come about.
-    pub settled: OaatGroupStatus,
+    /// The planned status before the policy was evaluated. It is written if a start fails.
+    pub status_without_start: OaatGroupStatus,
     /// Ten random characters of a to z and 0 to 9, never used before.
     pub nonce: String,
 }
 
 impl<C: Cluster> Applier<'_, C> {
-    /// Performs a plan. `spec` is the type's, and needed for a start. `done` says what
-    /// was done, also where that was not all.
+    /// Applies a plan. A start needs `spec`, which is the type's. `applied` receives what was done,
+    /// also if an error interrupts the rest. (client)
     ///
     /// # Errors
-    /// When the cluster does not answer. How much more of the plan took effect is then
-    /// unknown, and is found out by the next cycle, which looks first.
+    /// If a request to the cluster fails. It is then unknown how much more of the plan took effect.
+    /// The next reconcile finds out, because it reads first.
     pub async fn apply(
         self,
         mut plan: Plan,
@@ -64,17 +67,18 @@ impl<C: Cluster> Applier<'_, C> {
     ) -> Result<ApplyResult, ClusterError> {
         let known = self.snapshot.group.status.as_ref().and_then(|s| s.run);
         if !plan.stale_pods.is_empty() && plan.status.run > known {
-            // A candidate is about to be removed whose creator may be slow and not gone. This
-            // write makes its claim fail; without it a pod might be claimed that is no more.
+            // A candidate is about to be deleted whose creator may be slow, not crashed. This write
+            // makes the creator's claim fail. Without it, a pod that no longer exists could be
+            // claimed.
             if self.write(&mut plan.status, applied).await? == ApplyResult::Conflict {
                 return Ok(ApplyResult::Conflict);
             }
             applied.events.append(&mut plan.events);
         }
         if !plan.stale_pods.is_empty() {
-            // Between our read of the group and our list of its pods another replica may
-            // have claimed and opened one, which then looks like a stray. If the group is
-            // still what was read, after the list, none has.
+            // Between the read of the group and the list of its pods, another replica may have
+            // claimed and opened a pod, which then looks stale. If the group is still unchanged
+            // after the list, no replica has.
             if applied.written.is_none() && !broken!(NoSecondRead) && !self.unchanged().await? {
                 return Ok(ApplyResult::Conflict);
             }
@@ -83,37 +87,37 @@ impl<C: Cluster> Applier<'_, C> {
             }
         }
         if let Some(pod) = plan.open.take()
-            && self.resume(&mut plan, &pod, applied).await? == ApplyResult::Conflict
+            && self.open_current(&mut plan, &pod, applied).await? == ApplyResult::Conflict
         {
             return Ok(ApplyResult::Conflict);
         }
-        let started = match (plan.start.take(), spec) {
+        let result = match (plan.start.take(), spec) {
             (Some(start), Some(spec)) => self.start(&mut plan, start, spec, applied).await?,
-            _ => Started::No,
+            _ => StartResult::NotStarted,
         };
-        match started {
-            Started::Yes => {}
-            // What was resumed is written already.
-            Started::No if applied.written.is_some() => {}
-            Started::No => {
+        match result {
+            StartResult::Started => {}
+            // An earlier step has written the status already.
+            StartResult::NotStarted if applied.written.is_some() => {}
+            StartResult::NotStarted => {
                 if self.write(&mut plan.status, applied).await? == ApplyResult::Conflict {
                     return Ok(ApplyResult::Conflict);
                 }
                 applied.events.append(&mut plan.events);
             }
-            Started::Void => {
+            StartResult::ClaimVoid => {
                 applied.requeue_at = Some(self.snapshot.now);
                 return Ok(ApplyResult::Completed);
             }
-            Started::Conflict => return Ok(ApplyResult::Conflict),
-            Started::Ending => return Ok(ApplyResult::Completed),
+            StartResult::Conflict => return Ok(ApplyResult::Conflict),
+            StartResult::NamespaceTerminating => return Ok(ApplyResult::Completed),
         }
         applied.requeue_at = plan.requeue_at;
         if let Some(pod) = &plan.stop {
             self.delete(pod).await?;
         }
-        // By the same token a finished pod may be one whose result another replica has yet
-        // to record. A write of ours has shown that it is not.
+        // For the same reason, another replica may still have to record the result of a finished
+        // pod. A write by this replica has shown that no result is missing.
         if !plan.expired.is_empty()
             && applied.written.is_none()
             && !broken!(NoSecondReadFinished)
@@ -121,7 +125,7 @@ impl<C: Cluster> Applier<'_, C> {
         {
             return Ok(ApplyResult::Conflict);
         }
-        // Whether these go now or a moment later matters to nobody.
+        // The order of these deletions does not matter.
         let mut deletions = Vec::new();
         for pod in &plan.expired {
             deletions.push(self.delete(pod));
@@ -130,7 +134,8 @@ impl<C: Cluster> Applier<'_, C> {
         Ok(ApplyResult::Completed)
     }
 
-    /// Whether the group is still what was read at the start of the cycle.
+    /// Returns whether the group is still the one that was read at the start of the reconcile.
+    /// (client)
     async fn unchanged(&self) -> Result<bool, ClusterError> {
         Ok(match self.cluster.group(self.namespace, self.name).await? {
             GroupRead::Found(now) => {
@@ -140,8 +145,8 @@ impl<C: Cluster> Applier<'_, C> {
         })
     }
 
-    /// Opens the gate of the run in progress.
-    async fn resume(
+    /// Opens the gate of the current run, which its claimer has not opened. (client)
+    async fn open_current(
         &self,
         plan: &mut Plan,
         pod: &PodId,
@@ -149,7 +154,7 @@ impl<C: Cluster> Applier<'_, C> {
     ) -> Result<ApplyResult, ClusterError> {
         let before = self.snapshot.group.status.as_ref();
         let before = before.and_then(|status| status.current.as_ref());
-        // Once is enough: it is the claimer's knowledge of the group that it makes out of date.
+        // One write is enough: it makes the claimer's knowledge of the group out of date.
         let announced = before.is_some_and(|current| current.resumed.is_some());
         if !announced && applied.written.is_none() && !broken!(OpenUnannounced) {
             if self.write(&mut plan.status, applied).await? == ApplyResult::Conflict {
@@ -159,8 +164,8 @@ impl<C: Cluster> Applier<'_, C> {
         }
         let open = self.cluster.open_gate(self.namespace, &pod.name, &pod.uid);
         match (open.await, &plan.status.current) {
-            (Ok(()), Some(current)) => self.opened(current, applied),
-            // It is gone; the watch says so, and the next cycle records it.
+            (Ok(()), Some(current)) => self.record_started(current, applied),
+            // The pod is gone. Its watch event triggers a reconcile, which records the result.
             (Ok(()) | Err(ClusterError::NotFound), _) => {}
             (Err(error @ ClusterError::Rejected { .. }), current) => {
                 let item = current.as_ref().map_or("", |current| &current.item);
@@ -184,20 +189,85 @@ impl<C: Cluster> Applier<'_, C> {
         Ok(ApplyResult::Completed)
     }
 
-    /// An item's own variables.
+    /// Returns the variables in `spec.itemOptions` of an item.
     fn env(&self, item: &str) -> &[Variable] {
         let options = self.snapshot.group.spec.item_options.get(item);
         options.map_or(&[], |options| &options.env)
     }
 
-    /// Candidate, claim, opening.
+    /// Creates a candidate, claims it, and opens its gate. (client)
     async fn start(
         &self,
         plan: &mut Plan,
         start: Start,
         spec: &OaatTypeSpec,
         applied: &mut Applied,
-    ) -> Result<Started, ClusterError> {
+    ) -> Result<StartResult, ClusterError> {
+        let candidate = match self.create_candidate(plan, &start, spec, applied).await? {
+            ControlFlow::Continue(candidate) => candidate,
+            ControlFlow::Break(result) => return Ok(result),
+        };
+        let current = Current {
+            run: start.run,
+            item: start.item,
+            pod_name: candidate.name.clone(),
+            pod_uid: candidate.uid.clone(),
+            claimed: self.snapshot.now,
+            // Something between the operator and the API server removed the gate, so this pod may
+            // run already. It is claimed in order to be stopped: it then blocks other runs, and
+            // counts once.
+            stopping: (!candidate.gated).then(|| Stopping {
+                reason: stopping::GATE_REMOVED.into(),
+                message: GATE_REMOVED.into(),
+                since: self.snapshot.now,
+            }),
+            resumed: None,
+        };
+        if broken!(OpenBeforeClaim) {
+            let (name, uid) = (&candidate.name, &candidate.uid);
+            self.cluster.open_gate(self.namespace, name, uid).await?;
+        }
+        plan::claim(self.snapshot, &mut plan.status, &current);
+        if self.write(&mut plan.status, applied).await? == ApplyResult::Conflict {
+            // A request may be duplicated on its way. This is then the answer to the second one:
+            // the first has made the claim, and another replica may have opened the gate since.
+            let mut exactly = PodId::exactly(&candidate);
+            if broken!(WithdrawAnyVersion) {
+                exactly.version = None;
+            }
+            self.delete(&exactly).await?;
+            return Ok(StartResult::Conflict);
+        }
+        applied.events.append(&mut plan.events);
+        if !candidate.gated {
+            self.delete(&(&candidate).into()).await?;
+            return Ok(StartResult::Started);
+        }
+        let open = self
+            .cluster
+            .open_gate(self.namespace, &candidate.name, &candidate.uid);
+        match open.await {
+            Ok(()) => {
+                self.record_started(&current, applied);
+                Ok(StartResult::Started)
+            }
+            Err(ClusterError::NotFound) => {
+                self.void_claim(&plan.status, &current, applied).await?;
+                Ok(StartResult::ClaimVoid)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Creates the candidate for a start. Returns the result of the start instead if there is no
+    /// candidate to claim. (client)
+    async fn create_candidate(
+        &self,
+        plan: &mut Plan,
+        start: &Start,
+        spec: &OaatTypeSpec,
+        applied: &mut Applied,
+    ) -> Result<ControlFlow<StartResult, PodView>, ClusterError> {
         let pod = pod::build(
             spec,
             &PodRequest {
@@ -211,115 +281,81 @@ impl<C: Cluster> Applier<'_, C> {
             },
         );
         let Some(pod) = pod else {
-            self.refused(plan, &start, 413, pod::TOO_LARGE);
-            return Ok(Started::No);
+            self.record_rejection(plan, start, 413, pod::TOO_LARGE);
+            return Ok(ControlFlow::Break(StartResult::NotStarted));
         };
-        let candidate = match self.cluster.create_pod(self.namespace, &pod).await {
-            Ok(pod) => PodView::from(&pod),
-            Err(ClusterError::NamespaceEnds) => return Ok(Started::Ending),
+        match self.cluster.create_pod(self.namespace, &pod).await {
+            Ok(pod) => Ok(ControlFlow::Continue(PodView::from(&pod))),
+            Err(ClusterError::NamespaceEnds) => {
+                Ok(ControlFlow::Break(StartResult::NamespaceTerminating))
+            }
             Err(ClusterError::Rejected { code, message }) => {
                 if self.cluster.namespace_ends(self.namespace).await? {
-                    return Ok(Started::Ending);
+                    return Ok(ControlFlow::Break(StartResult::NamespaceTerminating));
                 }
-                self.refused(plan, &start, code, &message);
-                return Ok(Started::No);
+                self.record_rejection(plan, start, code, &message);
+                Ok(ControlFlow::Break(StartResult::NotStarted))
             }
             Err(other) => {
-                // Whether there is a candidate now is unknown; the next cycle finds out.
-                // The end of the previous run must not wait for that.
-                let mut status = self.settled.clone();
-                plan::unavailable(self.snapshot, &mut status, &start, &other.to_string());
+                // It is unknown whether there is a candidate now; the next reconcile finds out.
+                // The end of the previous run must be recorded before that.
+                let mut status = self.status_without_start.clone();
+                plan::unavailable(self.snapshot, &mut status, start, &other.to_string());
                 self.write(&mut status, applied).await?;
                 if applied.written.is_some() {
                     applied.events.append(&mut plan.events);
                 }
-                return Err(other);
+                Err(other)
             }
-        };
-        let current = Current {
-            run: start.run,
-            item: start.item,
-            pod_name: candidate.name.clone(),
-            pod_uid: candidate.uid.clone(),
-            claimed: self.snapshot.now,
-            // Something between us and the server took the gate away, so this pod may run
-            // already. It is claimed to be ended: so it blocks, and counts once.
-            stopping: (!candidate.gated).then(|| Stopping {
-                reason: "GateRemoved".into(),
-                message: GATE_REMOVED.into(),
-                since: self.snapshot.now,
-            }),
-            resumed: None,
-        };
-        if broken!(OpenBeforeClaim) {
-            let (name, uid) = (&candidate.name, &candidate.uid);
-            self.cluster.open_gate(self.namespace, name, uid).await?;
-        }
-        plan::claim(self.snapshot, &mut plan.status, &current);
-        if self.write(&mut plan.status, applied).await? == ApplyResult::Conflict {
-            // A request may be doubled on its way: then this is the answer to the second, the
-            // first has made the claim, and somebody else may have opened the gate since.
-            let mut exactly = PodId::exactly(&candidate);
-            if broken!(WithdrawAnyVersion) {
-                exactly.version = None;
-            }
-            self.delete(&exactly).await?;
-            return Ok(Started::Conflict);
-        }
-        applied.events.append(&mut plan.events);
-        if !candidate.gated {
-            self.delete(&(&candidate).into()).await?;
-            return Ok(Started::Yes);
-        }
-        let open = self
-            .cluster
-            .open_gate(self.namespace, &candidate.name, &candidate.uid);
-        match open.await {
-            Ok(()) => {
-                self.opened(&current, applied);
-                Ok(Started::Yes)
-            }
-            Err(ClusterError::NotFound) => {
-                // The pod never ran: whoever deleted it took it for a candidate that
-                // nobody would claim. So all is as it was settled, but for the number, and the
-                // group pauses: whoever deletes such pods is not to make us try without end.
-                let mut void = OaatGroupStatus {
-                    run: plan.status.run,
-                    ..self.settled.clone()
-                };
-                if let Some(item) = void.items.get_mut(&current.item) {
-                    item.last_started = Some(current.claimed);
-                }
-                let message = format!(
-                    "pod {} was deleted before it could start; nothing is counted",
-                    candidate.name
-                );
-                let floor = self.snapshot.retry_floor;
-                run_history::pause(&mut void, &message, self.snapshot.now, floor);
-                if let Some(patch) = patch(Some(&plan.status), &mut void)?
-                    && self
-                        .write_patch(&self.version(applied), patch, applied)
-                        .await?
-                        == ApplyResult::Completed
-                {
-                    applied.events.push(PendingEvent {
-                        warning: true,
-                        reason: "ClaimVoid",
-                        message,
-                        pod: None,
-                    });
-                }
-                Ok(Started::Void)
-            }
-            Err(other) => Err(other),
         }
     }
 
-    /// Tells that the current pod may run now.
-    fn opened(&self, current: &Current, applied: &mut Applied) {
+    /// Takes back a claim whose pod was deleted before its gate was opened. (client)
+    ///
+    /// The pod never ran: it was deleted as a candidate that nobody would claim. The status is
+    /// therefore the one without the start, except for the number of the run. The group also
+    /// pauses, so that something that deletes such pods does not cause endless starts.
+    async fn void_claim(
+        &self,
+        claimed: &OaatGroupStatus,
+        current: &Current,
+        applied: &mut Applied,
+    ) -> Result<(), ClusterError> {
+        let mut void = OaatGroupStatus {
+            run: claimed.run,
+            ..self.status_without_start.clone()
+        };
+        if let Some(item) = void.items.get_mut(&current.item) {
+            item.last_started = Some(current.claimed);
+        }
+        let message = format!(
+            "pod {} was deleted before it could start; the run is not counted",
+            current.pod_name
+        );
+        let floor = self.snapshot.retry_floor;
+        run_history::pause(&mut void, &message, self.snapshot.now, floor);
+        if let Some(patch) = patch(Some(claimed), &mut void)?
+            && self
+                .write_patch(&self.version(applied), patch, applied)
+                .await?
+                == ApplyResult::Completed
+        {
+            applied.events.push(PendingEvent {
+                warning: true,
+                reason: events::CLAIM_VOID,
+                message,
+                pod: None,
+            });
+        }
+        Ok(())
+    }
+
+    /// Records that the gate of the current pod is open.
+    fn record_started(&self, current: &Current, applied: &mut Applied) {
+        applied.started = true;
         applied.events.push(PendingEvent {
             warning: false,
-            reason: "Started",
+            reason: events::STARTED,
             message: format!(
                 "run {} of {} in pod {}",
                 current.run,
@@ -334,14 +370,14 @@ impl<C: Cluster> Applier<'_, C> {
         });
     }
 
-    /// The item has failed without a pod; the status says so instead of a start.
-    fn refused(&self, plan: &mut Plan, start: &Start, code: u16, message: &str) {
-        plan.status = self.settled.clone();
+    /// Replaces the planned start by a failure of the item without a pod.
+    fn record_rejection(&self, plan: &mut Plan, start: &Start, code: u16, message: &str) {
+        plan.status = self.status_without_start.clone();
         plan::refuse(self.snapshot, plan, start, code, message);
     }
 
     /// Cleans the status. Writes it if it differs from the one that was read, and only if the group
-    /// has not changed since.
+    /// has not changed since. (client)
     async fn write(
         &self,
         status: &mut OaatGroupStatus,
@@ -357,12 +393,13 @@ impl<C: Cluster> Applier<'_, C> {
         self.write_patch(&version, patch, applied).await
     }
 
-    /// The group's resource version, so far as it is known.
+    /// Returns the last known resource version of the group.
     fn version(&self, applied: &Applied) -> String {
         let read = || self.snapshot.group.metadata.resource_version.clone();
         applied.written.clone().or_else(read).unwrap_or_default()
     }
 
+    /// Writes a patch of the status if the group still has this resource version. (client)
     async fn write_patch(
         &self,
         version: &str,
@@ -377,7 +414,7 @@ impl<C: Cluster> Applier<'_, C> {
                 applied.written = Some(version);
                 Ok(ApplyResult::Completed)
             }
-            // A group that is gone is one that has changed.
+            // A group that is gone has changed as well.
             Err(ClusterError::Conflict(_) | ClusterError::NotFound) => Ok(ApplyResult::Conflict),
             Err(other) => Err(other),
         }
@@ -402,17 +439,18 @@ fn patch(
     Ok(run_history::merge_patch(&json(old)?, &json(Some(new))?))
 }
 
-enum Started {
-    /// Claimed, and opened or to be ended.
-    Yes,
-    /// Nothing was claimed; the plan's status is what is to be written.
-    No,
-    /// Claimed, but the pod is gone.
-    Void,
-    /// The group changed meanwhile.
+/// How the start of an item ended.
+enum StartResult {
+    /// The candidate was claimed, and then opened, or deleted because it had no gate.
+    Started,
+    /// Nothing was claimed. The status to write is the plan's.
+    NotStarted,
+    /// The candidate was claimed, but its pod is gone.
+    ClaimVoid,
+    /// The group changed in the meantime.
     Conflict,
     /// The namespace is being deleted.
-    Ending,
+    NamespaceTerminating,
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Which requests a plan makes, in which order, and what an answer does to the rest. The
-//! cluster is a script of answers here; what a real one does is tested end to end.
+//! The requests of a plan, their order, and what each answer means for the rest. The cluster is a
+//! script of answers here. The end-to-end tests use a real one.
 
 use super::*;
 use crate::cluster::TypeRead;
@@ -13,7 +13,7 @@ use oaat_api::{ItemsKey, OaatGroup, OaatGroupSpec};
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// Answers, and the requests that were made.
+/// A cluster with fixed answers, which records the requests.
 pub(crate) struct Script {
     create: Result<bool, ClusterError>,
     write: Result<(), ClusterError>,
@@ -22,11 +22,12 @@ pub(crate) struct Script {
     /// The group's resource version when it is read again.
     version: &'static str,
     requests: Mutex<Vec<String>>,
-    /// The group's status, and its pods.
-    pub(crate) there: (Option<OaatGroupStatus>, Vec<Pod>),
+    /// The status of the group.
+    pub(crate) status: Option<OaatGroupStatus>,
+    pub(crate) pods: Vec<Pod>,
 }
 
-/// Everything goes well.
+/// Returns a script in which every request succeeds.
 pub(crate) fn script() -> Script {
     Script {
         create: Ok(true),
@@ -35,7 +36,8 @@ pub(crate) fn script() -> Script {
         open: Ok(()),
         version: "1",
         requests: Mutex::default(),
-        there: Default::default(),
+        status: None,
+        pods: Vec::new(),
     }
 }
 
@@ -54,11 +56,11 @@ impl Cluster for Script {
         self.log("read".into());
         let mut group = snapshot().group;
         group.metadata.resource_version = Some(self.version.into());
-        group.status.clone_from(&self.there.0);
+        group.status.clone_from(&self.status);
         Ok(GroupRead::Found(Box::new(group)))
     }
     async fn pods(&self, _: &str, _: &str, _: bool) -> Result<Vec<PodView>, ClusterError> {
-        Ok(self.there.1.iter().map(PodView::from).collect())
+        Ok(self.pods.iter().map(PodView::from).collect())
     }
     async fn pod(&self, _: &str, _: &str) -> Result<Option<Pod>, ClusterError> {
         Ok(None)
@@ -132,7 +134,7 @@ impl Cluster for Script {
     }
 }
 
-/// A free group at resource version 1.
+/// Returns a snapshot of a group without a run, at resource version 1.
 fn snapshot() -> GroupSnapshot {
     let spec: OaatGroupSpec =
         serde_json::from_value(json!({ "oaatType": "t", "oaatItems": ["a"] })).unwrap();
@@ -160,12 +162,13 @@ fn type_() -> OaatTypeSpec {
         .unwrap()
 }
 
-fn starting(snapshot: &GroupSnapshot) -> Plan {
+/// Returns a plan that records the end of one run and starts another.
+fn plan_with_start(snapshot: &GroupSnapshot) -> Plan {
     let mut plan = plan_group(snapshot, &validate(&snapshot.group.spec));
     plan.events.push(PendingEvent {
         warning: false,
         reason: "Succeeded",
-        message: "the run before".into(),
+        message: "the previous run".into(),
         pod: None,
     });
     plan.start = Some(Start {
@@ -175,48 +178,49 @@ fn starting(snapshot: &GroupSnapshot) -> Plan {
     plan
 }
 
-async fn perform(
+async fn apply(
     script: &Script,
     snapshot: &GroupSnapshot,
     plan: Plan,
 ) -> (Result<ApplyResult, ClusterError>, Applied) {
-    let actor = Applier {
+    let applier = Applier {
         cluster: script,
         snapshot,
         namespace: "n",
         name: "g",
-        settled: plan.status.clone(),
+        status_without_start: plan.status.clone(),
         nonce: "0123456789".into(),
     };
     let mut applied = Applied::default();
-    let end = actor.apply(plan, Some(&type_()), &mut applied).await;
+    let end = applier.apply(plan, Some(&type_()), &mut applied).await;
     (end, applied)
 }
 
 fn reasons(applied: &Applied) -> Vec<&'static str> {
-    applied.events.iter().map(|note| note.reason).collect()
+    applied.events.iter().map(|event| event.reason).collect()
 }
 
 #[tokio::test]
-async fn a_start_is_candidate_claim_opening() {
+async fn start_creates_claims_and_opens_in_this_order() {
     let (script, snapshot) = (script(), snapshot());
-    let (end, applied) = perform(&script, &snapshot, starting(&snapshot)).await;
+    let (end, applied) = apply(&script, &snapshot, plan_with_start(&snapshot)).await;
     assert_eq!(end, Ok(ApplyResult::Completed));
     assert_eq!(
         script.requests(),
         ["create", "write at 1, current u", "open p u"]
     );
     assert_eq!(reasons(&applied), ["Succeeded", "Started"]);
+    assert!(applied.started);
 }
 
 #[tokio::test]
-async fn a_claim_that_fails_removes_its_candidate_and_opens_nothing() {
+async fn failed_claim_deletes_its_candidate_and_opens_nothing() {
     let script = Script {
         write: Err(ClusterError::Conflict("changed".into())),
         ..script()
     };
     let snapshot = snapshot();
-    let (end, applied) = perform(&script, &snapshot, starting(&snapshot)).await;
+    let (end, applied) = apply(&script, &snapshot, plan_with_start(&snapshot)).await;
     assert_eq!(end, Ok(ApplyResult::Conflict));
     assert_eq!(
         script.requests(),
@@ -226,25 +230,25 @@ async fn a_claim_that_fails_removes_its_candidate_and_opens_nothing() {
 }
 
 #[tokio::test]
-async fn a_claim_of_unknown_outcome_is_left_to_the_next_look() {
+async fn claim_of_unknown_outcome_is_left_to_the_next_reconcile() {
     let script = Script {
         write: Err(ClusterError::Unavailable("timeout".into())),
         ..script()
     };
     let snapshot = snapshot();
-    let (end, _) = perform(&script, &snapshot, starting(&snapshot)).await;
+    let (end, _) = apply(&script, &snapshot, plan_with_start(&snapshot)).await;
     assert!(end.is_err());
     assert_eq!(script.requests(), ["create", "write at 1, current u"]);
 }
 
 #[tokio::test]
-async fn a_candidate_that_lost_its_gate_is_claimed_as_one_to_be_ended_and_never_opened() {
+async fn candidate_without_gate_is_claimed_as_stopping_and_never_opened() {
     let script = Script {
         create: Ok(false),
         ..script()
     };
     let snapshot = snapshot();
-    let (end, _) = perform(&script, &snapshot, starting(&snapshot)).await;
+    let (end, _) = apply(&script, &snapshot, plan_with_start(&snapshot)).await;
     assert_eq!(end, Ok(ApplyResult::Completed));
     assert_eq!(
         script.requests(),
@@ -257,34 +261,34 @@ async fn a_candidate_that_lost_its_gate_is_claimed_as_one_to_be_ended_and_never_
 }
 
 #[tokio::test]
-async fn a_claim_is_void_only_once_that_is_written() {
+async fn void_claim_emits_its_event_only_after_the_write() {
     let script = Script {
         open: Err(ClusterError::NotFound),
         second_write: Err(ClusterError::Conflict("resumed by another".into())),
         ..script()
     };
     let snapshot = snapshot();
-    let (end, applied) = perform(&script, &snapshot, starting(&snapshot)).await;
+    let (end, applied) = apply(&script, &snapshot, plan_with_start(&snapshot)).await;
     assert_eq!(end, Ok(ApplyResult::Completed));
     assert_eq!(reasons(&applied), ["Succeeded"]);
     assert_eq!(applied.requeue_at, Some(snapshot.now));
 }
 
 #[tokio::test]
-async fn what_was_settled_is_written_and_told_although_the_create_fails() {
+async fn unavailable_create_still_records_the_previous_run() {
     let script = Script {
         create: Err(ClusterError::Unavailable("webhook".into())),
         ..script()
     };
     let snapshot = snapshot();
-    let (end, applied) = perform(&script, &snapshot, starting(&snapshot)).await;
+    let (end, applied) = apply(&script, &snapshot, plan_with_start(&snapshot)).await;
     assert!(end.is_err());
     assert_eq!(script.requests(), ["create", "write at 1, current none"]);
     assert_eq!(reasons(&applied), ["Succeeded"]);
 }
 
 #[tokio::test]
-async fn a_refused_create_is_recorded_in_the_same_write() {
+async fn rejected_create_is_recorded_in_the_same_write() {
     let script = Script {
         create: Err(ClusterError::Rejected {
             code: 403,
@@ -293,7 +297,7 @@ async fn a_refused_create_is_recorded_in_the_same_write() {
         ..script()
     };
     let snapshot = snapshot();
-    let (end, applied) = perform(&script, &snapshot, starting(&snapshot)).await;
+    let (end, applied) = apply(&script, &snapshot, plan_with_start(&snapshot)).await;
     assert_eq!(end, Ok(ApplyResult::Completed));
     assert_eq!(script.requests(), ["create", "write at 1, current none"]);
     assert_eq!(reasons(&applied), ["Succeeded", "CreateRejected"]);
@@ -301,21 +305,22 @@ async fn a_refused_create_is_recorded_in_the_same_write() {
 }
 
 #[tokio::test]
-async fn a_claimed_pod_that_is_gone_makes_the_claim_void() {
+async fn deleted_claimed_pod_makes_the_claim_void() {
     let script = Script {
         open: Err(ClusterError::NotFound),
         ..script()
     };
     let snapshot = snapshot();
-    let (end, applied) = perform(&script, &snapshot, starting(&snapshot)).await;
+    let (end, applied) = apply(&script, &snapshot, plan_with_start(&snapshot)).await;
     assert_eq!(end, Ok(ApplyResult::Completed));
     let requests = script.requests();
     assert_eq!(requests[2..], ["open p u", "write at 2, current none"]);
     assert_eq!(reasons(&applied), ["Succeeded", "ClaimVoid"]);
+    assert!(!applied.started);
     assert_eq!(applied.requeue_at, Some(snapshot.now));
 }
 
-/// A pod of ours that may run and is not current.
+/// Returns a pod of the group that may run and is not current.
 fn stale_pod() -> PodView {
     PodView {
         name: "s".into(),
@@ -326,7 +331,7 @@ fn stale_pod() -> PodView {
 }
 
 #[tokio::test]
-async fn a_stray_is_deleted_only_if_the_group_has_not_changed_since_it_was_read() {
+async fn stale_pod_is_deleted_only_if_the_group_is_unchanged() {
     let mut snapshot = snapshot();
     snapshot.group.status = Some(OaatGroupStatus {
         current: Some(Current {
@@ -355,7 +360,7 @@ async fn a_stray_is_deleted_only_if_the_group_has_not_changed_since_it_was_read(
         };
         let plan = plan_group(&snapshot, &validate(&snapshot.group.spec));
         assert_eq!(plan.stale_pods.len(), 1);
-        let (got, _) = perform(&script, &snapshot, plan).await;
+        let (got, _) = apply(&script, &snapshot, plan).await;
         assert_eq!(got, Ok(end));
         let requests = script.requests();
         assert_eq!(
@@ -367,14 +372,14 @@ async fn a_stray_is_deleted_only_if_the_group_has_not_changed_since_it_was_read(
 }
 
 #[tokio::test]
-async fn a_finished_pod_is_cleared_away_only_when_its_result_is_surely_recorded() {
+async fn finished_pod_is_deleted_only_after_its_result_is_recorded() {
     let mut snapshot = snapshot();
     snapshot.group.spec.pod_history_limit = Some(0);
     snapshot.pods.push(PodView {
         phase: crate::pod::Phase::Succeeded,
         ..stale_pod()
     });
-    // As it stands after the cycle before: nothing is left to be written.
+    // The status after the previous reconcile: nothing is left to write.
     snapshot.group.status = Some(plan_group(&snapshot, &validate(&snapshot.group.spec)).status);
     for (version, end, deleted) in [
         ("1", ApplyResult::Completed, true),
@@ -385,7 +390,7 @@ async fn a_finished_pod_is_cleared_away_only_when_its_result_is_surely_recorded(
             ..script()
         };
         let plan = plan_group(&snapshot, &validate(&snapshot.group.spec));
-        let (got, _) = perform(&script, &snapshot, plan).await;
+        let (got, _) = apply(&script, &snapshot, plan).await;
         assert_eq!(got, Ok(end));
         assert_eq!(
             script.requests().contains(&"delete s s".to_owned()),
@@ -395,7 +400,7 @@ async fn a_finished_pod_is_cleared_away_only_when_its_result_is_surely_recorded(
 }
 
 #[tokio::test]
-async fn who_opens_for_the_claimer_says_so_first() {
+async fn opening_for_the_claimer_is_announced_first() {
     let mut snapshot = snapshot();
     snapshot.group.status = Some(OaatGroupStatus {
         current: Some(Current {
@@ -418,7 +423,7 @@ async fn who_opens_for_the_claimer_says_so_first() {
     let plan = |snapshot: &GroupSnapshot| plan_group(snapshot, &validate(&snapshot.group.spec));
 
     let first = script();
-    let (end, applied) = perform(&first, &snapshot, plan(&snapshot)).await;
+    let (end, applied) = apply(&first, &snapshot, plan(&snapshot)).await;
     assert_eq!(end, Ok(ApplyResult::Completed));
     assert_eq!(first.requests(), ["write at 1, current s", "open s s"]);
     assert_eq!(reasons(&applied), ["Started"]);
@@ -427,14 +432,14 @@ async fn who_opens_for_the_claimer_says_so_first() {
         write: Err(ClusterError::Conflict("changed".into())),
         ..script()
     };
-    let (end, _) = perform(&overtaken, &snapshot, plan(&snapshot)).await;
+    let (end, _) = apply(&overtaken, &snapshot, plan(&snapshot)).await;
     assert_eq!(end, Ok(ApplyResult::Conflict));
     assert_eq!(overtaken.requests(), ["write at 1, current s"]);
 
-    // It was said, and then the opening was interrupted.
+    // It was announced before, and then the opening was interrupted.
     snapshot.group.status = Some(plan(&snapshot).status);
-    let again = script();
-    let (end, _) = perform(&again, &snapshot, plan(&snapshot)).await;
+    let retry = script();
+    let (end, _) = apply(&retry, &snapshot, plan(&snapshot)).await;
     assert_eq!(end, Ok(ApplyResult::Completed));
-    assert_eq!(again.requests(), ["open s s"]);
+    assert_eq!(retry.requests(), ["open s s"]);
 }

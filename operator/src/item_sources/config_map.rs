@@ -18,11 +18,11 @@ type MapKey = (String, String, String);
 pub struct ConfigMapLists {
     config_maps: ConfigMaps,
     queue: UnboundedSender<GroupRef>,
-    known: Arc<Mutex<Known>>,
+    state: Arc<Mutex<Lists>>,
 }
 
 #[derive(Default)]
-struct Known {
+struct Lists {
     /// The keys that each group uses.
     groups: HashMap<GroupRef, HashSet<MapKey>>,
     lists: HashMap<MapKey, CachedList>,
@@ -77,37 +77,37 @@ impl ConfigMapLists {
         Self {
             config_maps,
             queue,
-            known: Arc::default(),
+            state: Arc::default(),
         }
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Lists> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records the sources of a group; empty if the group was deleted.
     pub fn used(&self, group: &GroupRef, sources: &[ItemsFrom]) {
         let namespace = group.namespace.as_deref().unwrap_or_default();
         let maps = sources.iter().filter_map(|s| s.config_map.as_ref());
-        let wanted: HashSet<MapKey> = maps.map(|key| map_key(namespace, key)).collect();
-        let mut known = self.known();
-        let before = if wanted.is_empty() {
-            known.groups.remove(group)
+        let used: HashSet<MapKey> = maps.map(|key| map_key(namespace, key)).collect();
+        let mut state = self.lock();
+        let previous = if used.is_empty() {
+            state.groups.remove(group)
         } else {
-            known.groups.insert(group.clone(), wanted.clone())
+            state.groups.insert(group.clone(), used.clone())
         };
-        for key in before.unwrap_or_default().difference(&wanted) {
-            if let Some(list) = known.lists.get_mut(key) {
+        for key in previous.unwrap_or_default().difference(&used) {
+            if let Some(list) = state.lists.get_mut(key) {
                 list.users.remove(group);
                 if list.users.is_empty()
-                    && let Some(list) = known.lists.remove(key)
+                    && let Some(list) = state.lists.remove(key)
                 {
-                    known.bytes -= list.state.size();
+                    state.bytes -= list.state.size();
                 }
             }
         }
-        for key in wanted {
-            let list = known
+        for key in used {
+            let list = state
                 .lists
                 .entry(key.clone())
                 .or_insert_with(|| CachedList {
@@ -122,7 +122,7 @@ impl ConfigMapLists {
     /// Removes groups that are not in `existing`, such as those deleted while the watch was
     /// disconnected.
     pub fn retain(&self, existing: &HashSet<GroupRef>) {
-        let gone = gone(self.known().groups.keys(), existing);
+        let gone = gone(self.lock().groups.keys(), existing);
         for group in gone {
             self.used(&group, &[]);
         }
@@ -142,9 +142,9 @@ impl ConfigMapLists {
 
     fn put(&self, key: &MapKey, list: List, budget: usize) {
         let list = list.map_err(|problem| message::clean(&problem, message::PROBLEM));
-        let mut known = self.known();
-        let known = &mut *known;
-        let Some(cached) = known.lists.get_mut(key) else {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let Some(cached) = state.lists.get_mut(key) else {
             return;
         };
         if let ListState::Read(_, current) = &cached.state
@@ -152,27 +152,27 @@ impl ConfigMapLists {
         {
             return;
         }
-        known.bytes -= cached.state.size();
+        state.bytes -= cached.state.size();
         cached.state = ListState::Read(Timestamp::now(), Arc::new(list));
-        known.bytes += cached.state.size();
+        state.bytes += cached.state.size();
         for group in &cached.users {
             // The receiver is dropped only when the process ends.
             let _ = self.queue.send(group.clone());
         }
-        known.evict(key, budget);
+        state.evict(key, budget);
     }
 
-    /// Returns the list, or `News::Nothing` if it is not in memory. `in_status` is true if the
-    /// group's status holds the list. If it is false, an evicted list is read again.
+    /// Returns the list, or `SourceUpdate::Nothing` if it is not in memory. `in_status` is true if
+    /// the group's status holds the list. If it is false, an evicted list is read again.
     pub fn read(&self, namespace: &str, key: &ItemsKey, in_status: bool) -> SourceUpdate {
         let key = map_key(namespace, key);
-        let known = self.known();
+        let state = self.lock();
         // The key is not registered yet because the watch event for the group has not arrived.
-        let Some(cached) = known.lists.get(&key) else {
+        let Some(cached) = state.lists.get(&key) else {
             return SourceUpdate::Nothing;
         };
         match &cached.state {
-            ListState::Read(since, list) => SourceUpdate::Followed(*since, list.as_ref().clone()),
+            ListState::Read(since, list) => SourceUpdate::Watched(*since, list.as_ref().clone()),
             ListState::Evicted if !in_status => {
                 cached.subscription.refresh();
                 SourceUpdate::Nothing
@@ -182,7 +182,7 @@ impl ConfigMapLists {
     }
 }
 
-impl Known {
+impl Lists {
     /// If all lists exceed `budget` bytes, evicts some: of the namespace that uses the most memory
     /// first, and of those the least recently changed, but never `newest`.
     fn evict(&mut self, newest: &MapKey, budget: usize) {
@@ -201,7 +201,8 @@ impl Known {
         }
         let largest = sizes.into_iter().max_by_key(|(_, size)| *size);
         let largest = largest.map(|(namespace, _)| namespace.to_owned());
-        // The largest namespace first, so that others lose nothing while it has lists to lose.
+        // The largest namespace first, so that other namespaces keep their lists as long as
+        // possible.
         oldest.sort_by_key(|(since, key)| (Some(&key.0) != largest.as_ref(), *since));
         for (_, key) in oldest {
             // To three quarters, so that not every change scans all lists.
@@ -263,13 +264,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_key_is_followed_while_a_group_uses_it() {
+    async fn key_is_cached_while_a_group_uses_it() {
         let (lists, mut triggered) = lists();
         lists.used(&group("one"), &sources(&["a", "b"]));
         lists.used(&group("two"), &sources(&["b"]));
-        assert_eq!(lists.known().lists.len(), 2);
+        assert_eq!(lists.lock().lists.len(), 2);
         lists.used(&group("one"), &sources(&["a"]));
-        assert_eq!(lists.known().lists.len(), 2);
+        assert_eq!(lists.lock().lists.len(), 2);
 
         let key = |name: &str| ("home".to_owned(), "disks".to_owned(), name.to_owned());
         let read = |name: &str| match sources(&[name])[0].config_map.as_ref() {
@@ -278,17 +279,17 @@ mod tests {
         };
         assert_eq!(read("b"), SourceUpdate::Nothing);
         lists.put(&key("b"), Ok(vec!["x".into()]), MEMORY_BUDGET);
-        assert!(matches!(read("b"), SourceUpdate::Followed(_, Ok(list)) if list == ["x"]));
+        assert!(matches!(read("b"), SourceUpdate::Watched(_, Ok(list)) if list == ["x"]));
         assert_eq!(triggered.try_recv().unwrap(), group("two"));
         // The same list again is not a change.
         lists.put(&key("b"), Ok(vec!["x".into()]), MEMORY_BUDGET);
         assert!(triggered.try_recv().is_err());
 
         lists.retain(&HashSet::from([group("one")]));
-        assert_eq!(lists.known().lists.len(), 1);
+        assert_eq!(lists.lock().lists.len(), 1);
         assert_eq!(read("b"), SourceUpdate::Nothing);
         lists.used(&group("one"), &[]);
-        assert!(lists.known().lists.is_empty() && lists.known().groups.is_empty());
+        assert!(lists.lock().lists.is_empty() && lists.lock().groups.is_empty());
     }
 
     #[tokio::test]
@@ -321,14 +322,14 @@ mod tests {
         }
         for (namespace, name) in [("home", "c"), ("elsewhere", "a")] {
             assert!(
-                matches!(read(namespace, name), SourceUpdate::Followed(_, Ok(_))),
+                matches!(read(namespace, name), SourceUpdate::Watched(_, Ok(_))),
                 "{namespace} {name}"
             );
         }
     }
 
     #[test]
-    fn a_key_that_is_missing_is_reported_with_those_that_are_there() {
+    fn missing_key_is_reported_with_the_existing_keys() {
         let map = |data: serde_json::Value| -> ConfigMap {
             serde_json::from_value(json!({ "metadata": { "name": "m" }, "data": data })).unwrap()
         };

@@ -1,8 +1,8 @@
-//! The pod that prints a list of items. It is no run of an item, and nothing of the group waits
-//! for it but its list.
+//! The pod that prints a list of items. It is not a run of an item, and it delays nothing but its
+//! own list.
 //!
-//! It never runs beside itself: its name is always the same, and the API server gives a name to
-//! one pod at a time, until that pod has ended and is gone.
+//! A source never has two such pods at the same time: the name is always the same, and the API
+//! server gives a name to one pod at a time, until that pod has ended and is gone.
 
 use super::{MAX_TEXT, SourceReading, SourceUpdate, parse};
 use crate::cluster::{Cluster, ClusterError};
@@ -16,60 +16,55 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::task::spawn_blocking;
 
-/// Between two looks at what may change without anybody telling.
+/// The requeue delay for changes that no watch reports.
 pub const UNWATCHED: Duration = Duration::from_secs(5);
 
-/// Who looks after the pods that print a group's lists.
+/// Manages the pods that print the lists of a group.
 pub struct Lister<'a, C> {
     /// The cluster.
     pub cluster: &'a C,
-    /// Namespace of the group.
+    /// The namespace of the group.
     pub namespace: &'a str,
-    /// Its name.
+    /// The name of the group.
     pub group: &'a str,
-    /// Its uid.
+    /// The uid of the group.
     pub uid: &'a str,
-    /// The time.
+    /// The time of the reconcile.
     pub now: Timestamp,
-    /// Why no pod is to be started, in words.
-    pub held: Option<String>,
-    /// What a pod has printed may be read: once in a look, since a node that does not answer takes
-    /// its time.
+    /// Why no pod may start, such as a suspended group.
+    pub hold: Option<String>,
+    /// Whether the output of a pod may be read. At most one output is read in a reconcile, because
+    /// a node may take long to respond.
     pub may_read: bool,
 }
 
-/// The pod that prints a list.
-pub fn build(
-    (namespace, group, uid): (&str, &str, &str),
-    reading: &SourceReading,
-    spec: &Value,
-    rules: SourceRules,
-) -> Value {
-    let mut spec = spec.clone();
-    let seconds = rules.timeout.as_secs().max(1);
-    let given = spec.get("activeDeadlineSeconds").and_then(Value::as_u64);
-    // So that it ends also while no operator is there.
-    let deadline = given.map_or(seconds, |given| given.min(seconds));
-    spec["activeDeadlineSeconds"] = json!(deadline);
-    json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "namespace": namespace,
-            "name": reading.pod,
-            "labels": {
-                names::MANAGED_BY: names::OPERATOR,
-                names::LISTER: names::group_label(group),
-            },
-            "annotations": { names::LISTER: group, names::DEFINITION: reading.definition },
-            "ownerReferences": names::owner(group, uid),
-        },
-        "spec": spec,
-    })
-}
-
 impl<C: Cluster> Lister<'_, C> {
-    /// The name of the pod of a source.
+    /// Returns the pod that prints a list.
+    fn build(&self, reading: &SourceReading, spec: &Value, rules: SourceRules) -> Value {
+        let mut spec = spec.clone();
+        let timeout = rules.timeout.as_secs().max(1);
+        let from_spec = spec.get("activeDeadlineSeconds").and_then(Value::as_u64);
+        // The pod must end even if no operator is running.
+        let deadline = from_spec.map_or(timeout, |seconds| seconds.min(timeout));
+        spec["activeDeadlineSeconds"] = json!(deadline);
+        json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "namespace": self.namespace,
+                "name": reading.pod,
+                "labels": {
+                    names::MANAGED_BY: names::OPERATOR,
+                    names::LISTER: names::group_label(self.group),
+                },
+                "annotations": { names::LISTER: self.group, names::DEFINITION: reading.definition },
+                "ownerReferences": names::owner(self.group, self.uid),
+            },
+            "spec": spec,
+        })
+    }
+
+    /// Returns the name of the pod of a source.
     pub fn pod_name(&self, source: &str) -> String {
         let name = names::lister_name(self.group, source);
         if broken!(ManyListers) {
@@ -78,8 +73,8 @@ impl<C: Cluster> Lister<'_, C> {
         name
     }
 
-    /// Goes one step towards the next list, of a source that is to be read: has the last pod
-    /// removed, makes a new one, waits for it, or reads what it has printed.
+    /// Takes the next step for a source that is due: deletes the last pod, creates a new one, waits
+    /// for it, or reads its output.
     pub async fn advance(
         &self,
         reading: &mut SourceReading,
@@ -87,16 +82,15 @@ impl<C: Cluster> Lister<'_, C> {
         rules: SourceRules,
         known: Option<&ItemSource>,
     ) {
-        let step = self.step(reading, spec, rules, known).await;
-        match step {
-            Ok(()) => {}
-            // Nobody's fault: again soon.
-            Err(error) => self.busy(reading, error.to_string()),
+        // An error of the API server does not count as a failed read of the source.
+        if let Err(error) = self.step(reading, spec, rules, known).await {
+            self.pending(reading, error.to_string());
         }
     }
 
-    fn busy(&self, reading: &mut SourceReading, words: String) {
-        reading.news = SourceUpdate::Busy(words);
+    /// Reports the current step, and requeues the group.
+    fn pending(&self, reading: &mut SourceReading, message: String) {
+        reading.update = SourceUpdate::Pending(message);
         reading.requeue_at = Some(self.now.plus(UNWATCHED));
     }
 
@@ -112,25 +106,31 @@ impl<C: Cluster> Lister<'_, C> {
             return self.start(reading, spec, rules).await;
         };
         let view = PodView::from(&pod);
-        let read = known.and_then(|known| known.pod_uid.as_ref()) == Some(&view.uid);
-        let former = view.owner.as_deref() != Some(self.uid);
-        // Left by a group of the same name, and of no use any more.
-        let left = former && annotation(&pod, names::LISTER) == Some(self.group);
-        let other = annotation(&pod, names::DEFINITION) != Some(&reading.definition);
-        if former && !(left && view.terminal()) {
-            self.busy(
+        let already_read = known.and_then(|known| known.pod_uid.as_ref()) == Some(&view.uid);
+        let foreign = view.owner.as_deref() != Some(self.uid);
+        // A pod of a deleted group of the same name.
+        let orphan = foreign && annotation(&pod, names::LISTER) == Some(self.group);
+        let outdated = annotation(&pod, names::DEFINITION) != Some(&reading.definition);
+        if foreign && !(orphan && view.terminal()) {
+            self.pending(
                 reading,
-                format!("pod {name} is there and not of this group: it must be gone first"),
+                format!("pod {name} exists and does not belong to this group; delete it"),
             );
         } else if view.deletion.is_some() && !view.terminal() {
-            self.busy(reading, format!("waits for the end of pod {name}"));
-        } else if former || read || other {
+            self.pending(reading, format!("waiting for pod {name} to end"));
+        } else if foreign || already_read || outdated {
             self.cluster
                 .delete_pod(self.namespace, &name, &view.uid, None)
                 .await?;
-            self.busy(reading, format!("pod {name} makes room for the next one"));
+            self.pending(
+                reading,
+                format!("deleting pod {name} before the next one is created"),
+            );
         } else if view.terminal() && !self.may_read {
-            self.busy(reading, format!("pod {name} has printed it"));
+            self.pending(
+                reading,
+                format!("pod {name} has ended; its output is read next"),
+            );
             reading.requeue_at = Some(self.now);
         } else if view.terminal() {
             self.read(reading, spec, &view).await?;
@@ -146,30 +146,30 @@ impl<C: Cluster> Lister<'_, C> {
         spec: &Value,
         rules: SourceRules,
     ) -> Result<(), ClusterError> {
-        if let Some(held) = &self.held {
-            // The end of that is another's business to look at.
-            reading.news = SourceUpdate::Busy(format!("nothing is started: {held}"));
+        if let Some(hold) = &self.hold {
+            // The group is requeued at the end of a blackout anyway.
+            reading.update = SourceUpdate::Pending(format!("no pod is started: {hold}"));
             return Ok(());
         }
-        let pod = build((self.namespace, self.group, self.uid), reading, spec, rules);
+        let pod = self.build(reading, spec, rules);
         match self.cluster.create_pod(self.namespace, &pod).await {
             Ok(pod) => {
                 let name = pod.metadata.name.unwrap_or_default();
-                reading.news = SourceUpdate::Busy(format!("pod {name} prints it"));
+                reading.update = SourceUpdate::Pending(running(&name));
                 reading.requeue_at = Some(self.now.plus(rules.timeout));
             }
             Err(ClusterError::NamespaceEnds) => {}
             Err(ClusterError::Rejected { code, message }) => {
-                let words = format!("the API server refused its pod ({code}): {message}");
-                reading.news = SourceUpdate::Read(self.now, Err(words));
+                let error = format!("the API server rejected its pod ({code}): {message}");
+                reading.update = SourceUpdate::Read(self.now, Err(error));
             }
-            // Another replica was faster, as a rule.
+            // Usually another replica created the pod first.
             Err(other) => return Err(other),
         }
         Ok(())
     }
 
-    /// A pod that has not ended.
+    /// Waits for a pod that has not ended. Deletes it after the timeout.
     async fn wait(
         &self,
         reading: &mut SourceReading,
@@ -181,9 +181,8 @@ impl<C: Cluster> Lister<'_, C> {
             .map(|problem| format!("pod {} {problem}", pod.name));
         let deadline = pod.created.plus(rules.timeout);
         if self.now < deadline {
-            reading.news = SourceUpdate::Busy(
-                problem.unwrap_or_else(|| format!("pod {} prints it", pod.name)),
-            );
+            let message = problem.unwrap_or_else(|| running(&pod.name));
+            reading.update = SourceUpdate::Pending(message);
             reading.requeue_at = Some(deadline);
             return Ok(());
         }
@@ -191,16 +190,16 @@ impl<C: Cluster> Lister<'_, C> {
             .delete_pod(self.namespace, &pod.name, &pod.uid, None)
             .await?;
         let timeout = humantime::format_duration(rules.timeout);
-        let why = problem
+        let cause = problem
             .map(|problem| format!(": {problem}"))
             .unwrap_or_default();
-        let words = format!("pod {} did not finish within {timeout}{why}", pod.name);
-        reading.news = SourceUpdate::Read(self.now, Err(words));
+        let error = format!("pod {} did not finish within {timeout}{cause}", pod.name);
+        reading.update = SourceUpdate::Read(self.now, Err(error));
         reading.pod_uid = Some(pod.uid.clone());
         Ok(())
     }
 
-    /// A pod that has ended.
+    /// Reads the list from a pod that has ended.
     async fn read(
         &self,
         reading: &mut SourceReading,
@@ -210,23 +209,24 @@ impl<C: Cluster> Lister<'_, C> {
         reading.pod_uid = Some(view.uid.clone());
         if view.phase != Phase::Succeeded {
             let finished = outcome(Some(view), false, None, self.now);
-            let words = format!("pod {} {}", view.name, run_history::sentence(&finished));
-            reading.news = SourceUpdate::Read(self.now, Err(words));
+            let error = format!("pod {} {}", view.name, run_history::sentence(&finished));
+            reading.update = SourceUpdate::Read(self.now, Err(error));
             return Ok(());
         }
-        // By the spec: something on the pod's way may have put another one first.
+        // The name in the spec, because a webhook may have added a container before it.
         let container = spec["containers"][0]["name"].as_str().unwrap_or_default();
         let output = self
             .cluster
             .output(self.namespace, &view.name, container)
             .await;
-        // A log is asked for by name: that it is this pod's is sure only if it is still there.
-        let still = self.cluster.pod(self.namespace, &view.name).await?;
-        if still.and_then(|pod| pod.metadata.uid).as_deref() != Some(&view.uid) {
+        // Logs are requested by pod name. The output is certainly from this pod only if the pod
+        // still exists after the read.
+        let pod_after = self.cluster.pod(self.namespace, &view.name).await?;
+        if pod_after.and_then(|pod| pod.metadata.uid).as_deref() != Some(&view.uid) {
             reading.pod_uid = None;
-            self.busy(
+            self.pending(
                 reading,
-                format!("pod {} has gone before its output was read", view.name),
+                format!("pod {} was deleted before its output was read", view.name),
             );
             return Ok(());
         }
@@ -234,24 +234,24 @@ impl<C: Cluster> Lister<'_, C> {
             Ok(text) if text.len() > MAX_TEXT => {
                 Err(format!("it printed more than {MAX_TEXT} bytes"))
             }
-            Ok(text) => match lost(&text) {
-                Some(words) => Err(format!("the node has not got what it printed: {words}")),
+            Ok(text) => match log_error(&text) {
+                Some(error) => Err(format!("the node lost the pod's output: {error}")),
                 None => spawn_blocking(move || parse::list(&text))
                     .await
                     .unwrap_or_else(|error| Err(error.to_string())),
             },
             Err(error) => {
-                // What it has printed is still there, and is asked for again.
+                // The pod is kept, so its output is requested again.
                 reading.pod_uid = None;
                 let name = &view.name;
-                Err(format!("what pod {name} printed cannot be read: {error}"))
+                Err(format!("failed to read the output of pod {name}: {error}"))
             }
         };
-        reading.news = SourceUpdate::Read(self.now, list);
+        reading.update = SourceUpdate::Read(self.now, list);
         Ok(())
     }
 
-    /// Whether the pod of a source that the spec has no more is gone; asks for that.
+    /// Deletes the pod of a source that was removed from the spec. Returns true once it is gone.
     pub async fn removed(&self, source: &ItemSource) -> bool {
         let name = source.pod.as_deref().unwrap_or_default();
         match self.cluster.pod(self.namespace, name).await {
@@ -262,7 +262,7 @@ impl<C: Cluster> Lister<'_, C> {
                     return true;
                 }
                 if view.deletion.is_none() {
-                    // Tried again at the next look.
+                    // An error is ignored: the next reconcile deletes the pod again.
                     let _ = self
                         .cluster
                         .delete_pod(self.namespace, name, &view.uid, None)
@@ -275,17 +275,23 @@ impl<C: Cluster> Lister<'_, C> {
     }
 }
 
-/// A kubelet that has lost a log answers with its trouble in place of the log, as if that were it.
-fn lost(text: &str) -> Option<&str> {
-    const WORDS: [&str; 4] = [
+/// The message while a pod of this name prints a list.
+fn running(pod: &str) -> String {
+    format!("pod {pod} is running")
+}
+
+/// Returns the error in a log that consists of one. A kubelet that has lost a log responds with
+/// status 200 and an error message instead of the log.
+fn log_error(text: &str) -> Option<&str> {
+    const PREFIXES: [&str; 4] = [
         "unable to retrieve container logs for ",
         "failed to try resolving symlinks in path ",
         "failed to open log file ",
         "rpc error: ",
     ];
     let line = text.trim_end();
-    let said = !line.contains('\n') && WORDS.iter().any(|words| line.starts_with(words));
-    said.then_some(line)
+    let is_error = !line.contains('\n') && PREFIXES.iter().any(|prefix| line.starts_with(prefix));
+    is_error.then_some(line)
 }
 
 fn annotation<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {

@@ -62,14 +62,14 @@ mod tests {
     use super::*;
     use oaat_api::{HeaderFrom, HeaderSource, SecretKeyRef};
 
-    fn with(url: &str) -> ItemsHttp {
+    fn http(url: &str) -> ItemsHttp {
         ItemsHttp {
             url: url.into(),
             ..ItemsHttp::default()
         }
     }
 
-    fn from_secret(name: &str) -> HeaderFrom {
+    fn header_from_secret(name: &str) -> HeaderFrom {
         let secret_key_ref = SecretKeyRef {
             name: "lists".into(),
             key: "token".into(),
@@ -81,11 +81,11 @@ mod tests {
     }
 
     #[test]
-    fn no_value_is_expanded_by_the_kubelet() {
+    fn pod_spec_escapes_dollar_signs() {
         let http = ItemsHttp {
             json_path: Some("$.a".into()),
-            headers_from: vec![from_secret("Authorization")],
-            ..with("https://a.example/$(OAAT_HEADER_0)$$(x)")
+            headers_from: vec![header_from_secret("Authorization")],
+            ..http("https://a.example/$(OAAT_HEADER_0)$$(x)")
         };
         let spec = pod_spec(&http, "registry.example/oaat-operator:1");
         let env = &spec["containers"][0]["env"];

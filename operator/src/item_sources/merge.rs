@@ -1,4 +1,5 @@
-//! Which items are in force, from the lists of the spec and of the sources. Pure.
+//! Merges the lists of the spec and of the sources into the items in effect. Does not access the
+//! cluster.
 
 use super::{SourceReading, SourceUpdate};
 use crate::mutation::broken;
@@ -9,43 +10,44 @@ use oaat_api::{ItemSource, ItemState, ItemStatus, ItemsFrom, OaatGroupStatus, Ti
 use std::collections::HashSet;
 use std::time::Duration;
 
-/// How long the history of an item is kept that no source has any more.
-pub const KEPT: Duration = Duration::from_secs(24 * 3600);
+/// How long the history of an item is kept after its source no longer lists it.
+pub const HISTORY_RETENTION: Duration = Duration::from_secs(24 * 3600);
 
-/// Longest wait before what failed is tried again.
-const RETRY: Duration = Duration::from_secs(60);
+/// The maximum delay before a failed source is read again.
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(60);
 
-/// The lists of the sources, and what there is to say about them.
+/// The lists of the sources, and the condition that reports them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SourceLists {
-    /// For the status.
+    /// The entries of `status.itemSources`.
     pub sources: Vec<ItemSource>,
-    /// What a source had at the last look.
+    /// The items that the sources listed before this reconcile.
     pub before: HashSet<String>,
-    /// The condition ItemsReady, where there are sources: whether it is true, its reason, and
-    /// its words.
+    /// The condition `ItemsReady`: whether it is true, its reason, and its message. `None` if there
+    /// are no sources.
     pub ready: Option<(bool, &'static str, String)>,
-    /// Names of the sources of which no list has been read yet.
+    /// The names of the sources whose list has never been read.
     pub unread: Vec<String>,
-    /// When to look again.
+    /// When to reconcile again.
     pub requeue_at: Option<Timestamp>,
 }
 
-/// Tells one definition of a source from another.
+/// Returns the hash of a source's definition.
 pub fn definition(source: &ItemsFrom) -> String {
     let text = serde_json::to_string(source).unwrap_or_default();
     names::hash(&text, 16)
 }
 
-/// How long after a source was tried it is tried again.
-pub fn retry(rules: SourceRules, failed: bool) -> Duration {
-    match failed {
-        true => rules.refresh.min(RETRY),
-        false => rules.refresh,
+/// Returns the delay between two reads of a source. `failed` is true if the last read failed.
+pub fn read_interval(rules: SourceRules, failed: bool) -> Duration {
+    if failed {
+        rules.refresh.min(MAX_RETRY_DELAY)
+    } else {
+        rules.refresh
     }
 }
 
-/// When a source is to be read anew.
+/// Returns when a source must be read next.
 pub fn due(
     known: Option<&ItemSource>,
     definition: &str,
@@ -55,48 +57,48 @@ pub fn due(
     let Some(known) = known.filter(|known| known.definition == definition) else {
         return now;
     };
-    let wait = retry(rules, known.problem.is_some());
+    let interval = read_interval(rules, known.problem.is_some());
     match known.tried {
-        // One from the future says that a clock was wrong.
-        Some(tried) if tried <= now => tried.plus(wait),
+        // A time in the future means that a clock was wrong.
+        Some(tried) if tried <= now => tried.plus(interval),
         _ => now,
     }
 }
 
-/// What the status says of a source, after a look at it.
-fn told(known: Option<&ItemSource>, reading: &SourceReading) -> ItemSource {
-    let mut told = ItemSource {
+/// Returns the status entry of a source after this reconcile.
+fn source_status(known: Option<&ItemSource>, reading: &SourceReading) -> ItemSource {
+    let mut entry = ItemSource {
         name: reading.name.clone(),
         source: reading.source.clone(),
         pod: reading.pod.clone(),
         ..known.cloned().unwrap_or_default()
     };
     if let Some(uid) = &reading.pod_uid {
-        told.pod_uid = Some(uid.clone());
+        entry.pod_uid = Some(uid.clone());
     }
-    match &reading.news {
-        SourceUpdate::Nothing | SourceUpdate::Busy(_) => return told,
-        SourceUpdate::Followed(at, Ok(items)) => {
-            (told.time, told.tried, told.problem) = (Some(*at), None, None);
-            told.items.clone_from(items);
+    match &reading.update {
+        SourceUpdate::Nothing | SourceUpdate::Pending(_) => return entry,
+        SourceUpdate::Watched(at, Ok(items)) => {
+            (entry.time, entry.tried, entry.problem) = (Some(*at), None, None);
+            entry.items.clone_from(items);
         }
-        SourceUpdate::Followed(_, Err(problem)) => {
-            (told.tried, told.problem) = (None, Some(clean(problem, PROBLEM)));
+        SourceUpdate::Watched(_, Err(problem)) => {
+            (entry.tried, entry.problem) = (None, Some(clean(problem, PROBLEM)));
         }
         SourceUpdate::Read(at, Ok(items)) => {
-            (told.time, told.tried, told.problem) = (Some(*at), Some(*at), None);
-            told.items.clone_from(items);
+            (entry.time, entry.tried, entry.problem) = (Some(*at), Some(*at), None);
+            entry.items.clone_from(items);
         }
         SourceUpdate::Read(at, Err(problem)) => {
-            (told.tried, told.problem) = (Some(*at), Some(clean(problem, PROBLEM)));
+            (entry.tried, entry.problem) = (Some(*at), Some(clean(problem, PROBLEM)));
         }
     }
-    told.definition.clone_from(&reading.definition);
-    told
+    entry.definition.clone_from(&reading.definition);
+    entry
 }
 
-/// The items in force: those of the spec, and then those of the sources, in order, each once. What
-/// there is no room for is left out, and its source says so.
+/// Returns the items in effect: those of the spec, then those of the sources, in order and without
+/// repetitions. Items that exceed the limits of a group are left out, and their source reports it.
 pub fn merge(
     listed: &[String],
     before: &[ItemSource],
@@ -105,21 +107,21 @@ pub fn merge(
     let mut items = listed.to_vec();
     let mut known: HashSet<String> = items.iter().cloned().collect();
     let mut bytes: usize = items.iter().map(String::len).sum();
-    // Those of the sources are in the status once more.
-    let mut kept = 0;
+    // The status also contains the lists of the sources, so their size is limited separately.
+    let mut source_bytes = 0;
     let mut sources = Vec::new();
-    let mut said = Vec::new();
-    let (mut failed, mut waits, mut crowded) = (false, false, false);
+    let mut messages = Vec::new();
+    let (mut failed, mut unread, mut truncated) = (false, false, false);
     for reading in readings {
         let known_source = before.iter().find(|s| s.name == reading.name);
-        let mut source = told(known_source, reading);
-        let all = source.items.len();
+        let mut source = source_status(known_source, reading);
+        let total = source.items.len();
         source.items.retain(|name| {
             let new = !known.contains(name);
-            let fits = kept + name.len() <= MAX_BYTES
+            let fits = source_bytes + name.len() <= MAX_BYTES
                 && (!new || (items.len() < MAX_ITEMS && bytes + name.len() <= MAX_BYTES));
             if fits {
-                kept += name.len();
+                source_bytes += name.len();
             }
             if fits && new {
                 bytes += name.len();
@@ -128,29 +130,29 @@ pub fn merge(
             }
             fits
         });
-        let over = i32::try_from(all - source.items.len()).unwrap_or(i32::MAX);
-        match reading.news {
-            // Of what was left out before nothing is known but the number.
-            SourceUpdate::Nothing | SourceUpdate::Busy(_) if over == 0 => {}
-            _ => source.left_out = (over > 0).then_some(over),
+        let left_out = i32::try_from(total - source.items.len()).unwrap_or(i32::MAX);
+        match reading.update {
+            // The status has only the number of the items that were left out before.
+            SourceUpdate::Nothing | SourceUpdate::Pending(_) if left_out == 0 => {}
+            _ => source.left_out = (left_out > 0).then_some(left_out),
         }
         if let Some(before) = known_source {
-            unchanged(&mut source, before, reading);
+            keep_times_if_unchanged(&mut source, before, reading);
         }
         failed |= source.problem.is_some();
-        crowded |= source.left_out.is_some();
-        waits |= source.time.is_none();
-        said.push(sentence(&source, &reading.news));
+        truncated |= source.left_out.is_some();
+        unread |= source.time.is_none();
+        messages.push(message(&source, &reading.update));
         sources.push(source);
     }
     let ready = (!readings.is_empty()).then(|| {
-        let reason = match (failed, crowded, waits) {
+        let reason = match (failed, truncated, unread) {
             (true, ..) => "SourceFailed",
             (false, true, _) => "TooManyItems",
             (false, false, true) => "Listing",
             (false, false, false) => "Listed",
         };
-        (reason == "Listed", reason, list(said, "; ", PROBLEM))
+        (reason == "Listed", reason, list(messages, "; ", PROBLEM))
     });
     let unread = sources.iter().filter(|source| source.time.is_none());
     let listing = SourceLists {
@@ -169,21 +171,22 @@ pub fn merge(
     (items, listing)
 }
 
-/// Where nothing is new but a time, nothing is written. (A pod that was read is news.)
-fn unchanged(source: &mut ItemSource, before: &ItemSource, reading: &SourceReading) {
-    let same = source.items == before.items
+/// Restores the old times if nothing else has changed, so that the status is not written. The new
+/// times stay if a pod was read, because the uid of that pod is written anyway.
+fn keep_times_if_unchanged(source: &mut ItemSource, before: &ItemSource, reading: &SourceReading) {
+    let unchanged = source.items == before.items
         && source.problem == before.problem
         && source.left_out == before.left_out
         && source.definition == before.definition
         && source.time.is_some() == before.time.is_some();
-    let written = reading.pod.is_some() || reading.news == SourceUpdate::Nothing;
-    if same && !written {
+    let needs_times = reading.pod.is_some() || reading.update == SourceUpdate::Nothing;
+    if unchanged && !needs_times {
         (source.time, source.tried) = (before.time, before.tried);
     }
 }
 
-/// What people read of a source.
-fn sentence(source: &ItemSource, news: &SourceUpdate) -> String {
+/// Returns the part of the condition's message that is about one source.
+fn message(source: &ItemSource, update: &SourceUpdate) -> String {
     let ItemSource {
         name, source: from, ..
     } = source;
@@ -193,32 +196,32 @@ fn sentence(source: &ItemSource, news: &SourceUpdate) -> String {
     };
     if let Some(more) = source.left_out {
         items.push_str(&format!(
-            " (and {more} for which there is no room: a group may have {MAX_ITEMS} items with {MAX_BYTES} \
-             bytes together, so use several groups)"
+            " ({more} left out, because a group may have at most {MAX_ITEMS} items and {MAX_BYTES} bytes \
+             of names; use several groups)"
         ));
     }
-    // While all is well nobody needs to know.
-    let busy = match news {
-        SourceUpdate::Busy(words) if source.time.is_none() || source.problem.is_some() => {
-            format!(" ({words})")
+    // The current step is reported only if there is no good list.
+    let step = match update {
+        SourceUpdate::Pending(step) if source.time.is_none() || source.problem.is_some() => {
+            format!(" ({step})")
         }
         _ => String::new(),
     };
     match (&source.problem, source.time) {
-        (None, None) => format!("{name}: {from} has not been read yet{busy}"),
+        (None, None) => format!("{name}: {from} has not been read yet{step}"),
         (None, Some(time)) => format!("{name}: {items} from {from}, read {}", time.seconds()),
-        (Some(problem), None) => format!("{name}: {from}: {problem}{busy}; there is no list yet"),
+        (Some(problem), None) => format!("{name}: {from}: {problem}{step}; there is no list yet"),
         (Some(problem), Some(time)) => format!(
-            "{name}: {from}: {problem}{busy}; the list of {} stays in force, with {items}",
+            "{name}: {from}: {problem}{step}; the list of {} stays in effect, with {items}",
             time.seconds()
         ),
     }
 }
 
-/// Brings the map of items into line with those in force. One that a source had, and has no more,
-/// stays for a day, as far as there is room, so that its history is there when it comes back.
-/// Gives when the next of those is to be forgotten.
-pub fn put_in_force(
+/// Updates `status.items` to the items in effect. An item that its source no longer lists stays for
+/// [`HISTORY_RETENTION`] if there is room, so that its history is restored if it is listed again.
+/// Returns when the next of these items must be removed.
+pub fn update_items(
     status: &mut OaatGroupStatus,
     items: &[String],
     before: &HashSet<String>,
@@ -236,10 +239,10 @@ pub fn put_in_force(
         }
         let since = item.missing_since.unwrap_or(now).min(now);
         missing.push((since, name.clone()));
-        now < since.plus(KEPT)
+        now < since.plus(HISTORY_RETENTION)
     });
-    missing.retain(|(since, _)| now < since.plus(KEPT));
-    // Those that went last are the likeliest to come back.
+    missing.retain(|(since, _)| now < since.plus(HISTORY_RETENTION));
+    // The items that went missing last are the most likely to be listed again.
     missing.sort_by_key(|(since, _)| std::cmp::Reverse(*since));
     let (mut count, mut bytes) = (items.len(), items.iter().map(String::len).sum::<usize>());
     let mut next = None::<Timestamp>;
@@ -249,12 +252,12 @@ pub fn put_in_force(
             status.items.remove(&name);
             continue;
         }
-        let until = since.plus(KEPT);
+        let until = since.plus(HISTORY_RETENTION);
         next = Some(next.map_or(until, |next| next.min(until)));
         if let Some(item) = status.items.get_mut(&name) {
             item.missing_since = Some(since);
             if item.state != ItemState::Running {
-                held(item, since);
+                hold_missing(item, since);
             }
         }
     }
@@ -270,12 +273,12 @@ pub fn put_in_force(
     next
 }
 
-/// An item that is missing from its source is not run.
-pub fn held(item: &mut ItemStatus, since: Timestamp) {
+/// Holds an item that its source no longer lists.
+pub fn hold_missing(item: &mut ItemStatus, since: Timestamp) {
     item.state = ItemState::Held;
     item.next = None;
     item.message = Some(format!(
-        "no source has it since {}; its history is kept for a day",
+        "not in any list since {}; its history is kept for a day",
         since.seconds()
     ));
 }

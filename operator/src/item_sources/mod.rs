@@ -1,6 +1,6 @@
-//! Items that are listed elsewhere: read from ConfigMaps and from the output of pods, and added to
-//! those of the spec. The last good list is stored in the group's status, so it stays in effect if
-//! its source fails, and across restarts.
+//! The lists of `spec.itemsFrom`: read from ConfigMaps and from the output of pods, and merged with
+//! the items of the spec. The last good list is stored in the group's status, so it stays in effect
+//! if its source fails, and across restarts.
 
 mod config_map;
 mod container;
@@ -10,51 +10,51 @@ mod parse;
 mod read;
 
 pub use config_map::ConfigMapLists;
-pub use merge::{SourceLists, held, put_in_force, retry};
+pub use merge::{SourceLists, hold_missing, update_items};
 pub use parse::{MAX_TEXT, at_path, list};
 pub use read::read_item_sources;
 
 use oaat_api::{ItemsFrom, Timestamp};
 
-/// What is new of a source.
+/// New information about a source.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum SourceUpdate {
-    /// Nothing.
+    /// Nothing has changed.
     #[default]
     Nothing,
-    /// It is being read, with words about that.
-    Busy(String),
-    /// What is there now, of a source that is followed as it changes, and since when it is there.
-    Followed(Timestamp, Result<Vec<String>, String>),
-    /// What came of reading it, and when.
+    /// The source is being read, or waits to be read. The message describes the current step.
+    Pending(String),
+    /// The content of a watched source, with the time of its last change.
+    Watched(Timestamp, Result<Vec<String>, String>),
+    /// The result of reading a source, with the time of the read.
     Read(Timestamp, Result<Vec<String>, String>),
 }
 
-/// What a look at a source found.
+/// The state of a source after one reconcile.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SourceReading {
-    /// Its name in the spec.
+    /// The name of the source in the spec.
     pub name: String,
-    /// Where its list comes from, in words.
+    /// A description of where the list comes from, for messages.
     pub source: String,
-    /// What tells its definition from another.
+    /// The hash of the source's definition.
     pub definition: String,
-    /// What is new.
-    pub news: SourceUpdate,
-    /// Name of the pod that prints the list.
+    /// The new information.
+    pub update: SourceUpdate,
+    /// The name of the pod that prints the list.
     pub pod: Option<String>,
-    /// Uid of the pod that the news are about.
+    /// The uid of the pod that `update` is about.
     pub pod_uid: Option<String>,
-    /// When to look again.
+    /// When to reconcile again.
     pub requeue_at: Option<Timestamp>,
 }
 
-/// Where a source's list comes from, in words.
-fn words(source: &ItemsFrom) -> String {
+/// Describes where a source's list comes from.
+fn describe(source: &ItemsFrom) -> String {
     match (&source.config_map, &source.http) {
         (Some(map), _) => format!("ConfigMap {}, key {}", map.name, map.key),
-        // What comes after a question mark may be no business of everybody.
+        // The query may contain credentials.
         (_, Some(http)) => http.url.split('?').next().unwrap_or_default().to_owned(),
-        _ => "what a container prints".to_owned(),
+        _ => "the output of a container".to_owned(),
     }
 }

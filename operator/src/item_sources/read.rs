@@ -1,9 +1,9 @@
-//! One look at all sources of a group.
+//! Reads all sources of a group once.
 
 use super::container::{Lister, UNWATCHED};
 use super::http::{NO_IMAGE, pod_spec};
-use super::merge::{definition, due, merge, retry};
-use super::{SourceReading, SourceUpdate, words};
+use super::merge::{definition, due, merge, read_interval};
+use super::{SourceReading, SourceUpdate, describe};
 use crate::cluster::Cluster;
 use crate::plan::{CurrentPod, GroupSnapshot};
 use crate::pod::plain;
@@ -13,8 +13,7 @@ use oaat_api::{ItemSource, ItemsFrom, OaatGroup};
 use serde_json::Value;
 use std::time::Duration;
 
-/// Looks at the sources of a group, if it has any, and puts their items in force: after this the
-/// group as seen lists them like those of its spec.
+/// Reads the sources of a group, and merges their items into the snapshot.
 ///
 /// A problem with a source is reported on the group and does not block anything else. `image` is
 /// the operator's own image, which the pods that fetch lists from web servers run.
@@ -35,14 +34,14 @@ pub async fn read_item_sources<C: Cluster>(
         let known = known.iter().find(|known| known.name == source.name);
         let mut reading = SourceReading {
             name: source.name.clone(),
-            source: words(source),
+            source: describe(source),
             definition: definition(source),
             ..SourceReading::default()
         };
         if has_pod(source) {
             reading.pod = known.and_then(|known| known.pod.clone());
         }
-        // Of a spec that is wrong nothing new is read; what is in force stays so.
+        // If the spec is invalid, no source is read and the last lists stay in effect.
         if let Some(rules) = valid.and_then(|valid| valid.sources.get(index)).copied() {
             let due = due(known, &reading.definition, rules, snapshot.now);
             if let Some(key) = &source.config_map {
@@ -50,8 +49,8 @@ pub async fn read_item_sources<C: Cluster>(
                     let definition_unchanged = known.definition == reading.definition;
                     definition_unchanged && known.time.is_some() && known.problem.is_none()
                 });
-                reading.news = cluster
-                    .items(place(&snapshot.group).0, key, in_status)
+                reading.update = cluster
+                    .items(namespace_and_name(&snapshot.group).0, key, in_status)
                     .await;
             } else if let Some(spec) = lister_spec(source, image) {
                 lister.may_read = !readings
@@ -60,19 +59,19 @@ pub async fn read_item_sources<C: Cluster>(
                 reading.pod = Some(lister.pod_name(&source.name));
                 if snapshot.now < due {
                     reading.requeue_at = Some(due);
-                } else if pressing(snapshot) {
-                    let shut = matches!(&snapshot.current, CurrentPod::Present(pod) if pod.gated);
-                    // What has ended is recorded in this very cycle.
-                    let wait = if shut { UNWATCHED } else { Duration::ZERO };
+                } else if run_needs_action(snapshot) {
+                    let gated = matches!(&snapshot.current, CurrentPod::Present(pod) if pod.gated);
+                    // A run that has ended is recorded in this reconcile, so the next one may read.
+                    let wait = if gated { UNWATCHED } else { Duration::ZERO };
                     reading.requeue_at = Some(snapshot.now.plus(wait));
                 } else {
                     lister.advance(&mut reading, &spec, rules, known).await;
                 }
             } else {
-                reading.news = SourceUpdate::Read(snapshot.now, Err(NO_IMAGE.into()));
+                reading.update = SourceUpdate::Read(snapshot.now, Err(NO_IMAGE.into()));
             }
-            if let SourceUpdate::Read(at, list) = &reading.news {
-                let next = at.plus(retry(rules, list.is_err()));
+            if let SourceUpdate::Read(at, list) = &reading.update {
+                let next = at.plus(read_interval(rules, list.is_err()));
                 reading.requeue_at = Some(next.max(snapshot.now.plus(UNWATCHED)));
             }
         }
@@ -80,13 +79,13 @@ pub async fn read_item_sources<C: Cluster>(
     }
     let listed = &snapshot.group.spec.oaat_items;
     let (items, mut listing) = merge(listed, known, &readings);
-    for source in left(known, &snapshot.group.spec.items_from) {
-        // Its pod goes before what is known of it does.
-        if !pressing(snapshot) && lister.removed(source).await {
+    for source in orphaned(known, &snapshot.group.spec.items_from) {
+        // The status entry stays until the pod is gone, because it has the pod's name.
+        if !run_needs_action(snapshot) && lister.removed(source).await {
             continue;
         }
-        let again = snapshot.now.plus(UNWATCHED);
-        listing.requeue_at = Some(listing.requeue_at.map_or(again, |other| other.min(again)));
+        let retry_at = snapshot.now.plus(UNWATCHED);
+        listing.requeue_at = Some(listing.requeue_at.map_or(retry_at, |at| at.min(retry_at)));
         listing.sources.push(ItemSource {
             items: Vec::new(),
             problem: None,
@@ -97,7 +96,7 @@ pub async fn read_item_sources<C: Cluster>(
     snapshot.listing = listing;
 }
 
-/// Whether a pod prints the list of a source.
+/// Returns whether a pod prints the list of a source.
 fn has_pod(source: &ItemsFrom) -> bool {
     source.container.is_some() || source.http.is_some()
 }
@@ -112,18 +111,19 @@ fn lister_spec(source: &ItemsFrom, image: Option<&str>) -> Option<Value> {
     }
 }
 
-/// What has a pod by the status, and none by the spec.
-fn left<'a>(
+/// Returns the status entries that have a pod and whose source was removed from the spec, or no
+/// longer needs a pod.
+fn orphaned<'a>(
     known: &'a [ItemSource],
     spec: &'a [ItemsFrom],
 ) -> impl Iterator<Item = &'a ItemSource> {
     known.iter().filter(|known| {
-        let there = |source: &ItemsFrom| source.name == known.name && has_pod(source);
-        known.pod.is_some() && !spec.iter().any(there)
+        let needs_pod = |source: &ItemsFrom| source.name == known.name && has_pod(source);
+        known.pod.is_some() && !spec.iter().any(needs_pod)
     })
 }
 
-fn place(group: &OaatGroup) -> (&str, &str) {
+fn namespace_and_name(group: &OaatGroup) -> (&str, &str) {
     let meta = &group.metadata;
     let namespace = meta.namespace.as_deref().unwrap_or_default();
     (namespace, meta.name.as_deref().unwrap_or_default())
@@ -134,7 +134,7 @@ fn lister<'a, C: Cluster>(
     snapshot: &'a GroupSnapshot,
     valid: Option<&ValidatedGroup>,
 ) -> Lister<'a, C> {
-    let (namespace, group) = place(&snapshot.group);
+    let (namespace, group) = namespace_and_name(&snapshot.group);
     let blackout = valid.and_then(|valid| windows::blackout(&valid.windows, snapshot.now));
     Lister {
         cluster,
@@ -142,7 +142,7 @@ fn lister<'a, C: Cluster>(
         group,
         uid: &snapshot.uid,
         now: snapshot.now,
-        held: match (suspended(&snapshot.group), blackout) {
+        hold: match (suspended(&snapshot.group), blackout) {
             (Some(_), _) => Some("the group is suspended".into()),
             (None, Some(blackout)) => Some(blackout.to_string()),
             (None, None) => None,
@@ -151,13 +151,13 @@ fn lister<'a, C: Cluster>(
     }
 }
 
-/// A pod was read, or could not be.
+/// Returns whether reading the source failed.
 fn failed(reading: &SourceReading) -> bool {
-    matches!(reading.news, SourceUpdate::Read(_, Err(_)))
+    matches!(reading.update, SourceUpdate::Read(_, Err(_)))
 }
 
-/// Whether something is to be done about a run that shall not wait for a list.
-fn pressing(snapshot: &GroupSnapshot) -> bool {
+/// Returns whether the current run needs an action that must not wait for a list.
+fn run_needs_action(snapshot: &GroupSnapshot) -> bool {
     match &snapshot.current {
         CurrentPod::None => false,
         CurrentPod::Present(pod) => pod.terminal() || (pod.gated && pod.deletion.is_none()),

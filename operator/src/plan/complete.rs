@@ -1,56 +1,57 @@
-//! Groups whose items are to succeed once each.
+//! Groups with `eachOnce`: the condition `Complete` and the state of a complete group.
 
+use super::conditions::set_group_condition;
 use super::{GroupSnapshot, Plan};
+use oaat_api::reasons::{complete, events, states};
 use oaat_api::text;
-use oaat_api::{ItemState, ItemStatus, condition, set_condition};
+use oaat_api::{ItemState, ItemStatus, condition};
 
-/// The condition's type, the group's state, and the event.
-const COMPLETE: &str = "Complete";
-
-/// Says in the condition `Complete` how far the group is; whether it is.
-pub(super) fn complete(snapshot: &GroupSnapshot, plan: &mut Plan) -> bool {
+/// Sets the condition `Complete`. Returns whether all items have succeeded.
+pub(super) fn update_condition(snapshot: &GroupSnapshot, plan: &mut Plan) -> bool {
     let status = &mut plan.status;
     if !snapshot.group.spec.each_once {
-        status.conditions.retain(|c| c.type_ != COMPLETE);
+        status.conditions.retain(|c| c.type_ != complete::TYPE);
         return false;
     }
     let listed = |item: &&ItemStatus| item.missing_since.is_none();
-    let all = status.items.values().filter(listed).count();
-    let done = status.items.values().filter(listed);
-    let done = done.filter(|item| item.last_success.is_some()).count();
+    let total = status.items.values().filter(listed).count();
+    let succeeded = status.items.values().filter(listed);
+    let succeeded = succeeded.filter(|item| item.last_success.is_some()).count();
     let unread = text::list(&snapshot.listing.unread, ", ", text::NAME);
-    let complete = all > 0 && done == all && unread.is_empty();
-    let was = condition(&status.conditions, COMPLETE).is_some_and(|c| c.status == "True");
-    let (reason, message) = match complete {
-        true => ("AllSucceeded", format!("all {all} items have succeeded")),
-        false if !unread.is_empty() => (
-            "InProgress",
+    let is_complete = total > 0 && succeeded == total && unread.is_empty();
+    let was_complete =
+        condition(&status.conditions, complete::TYPE).is_some_and(|c| c.status == "True");
+    let (reason, message) = if is_complete {
+        (
+            complete::ALL_SUCCEEDED,
+            format!("all {total} items have succeeded"),
+        )
+    } else if !unread.is_empty() {
+        (
+            complete::IN_PROGRESS,
             format!(
-                "{done} of {all} items have succeeded, and the list of {unread} has not been read yet"
+                "{succeeded} of {total} items have succeeded, and the list of {unread} has not been \
+                 read yet"
             ),
-        ),
-        false => (
-            "InProgress",
-            format!("{done} of {all} items have succeeded"),
-        ),
+        )
+    } else {
+        (
+            complete::IN_PROGRESS,
+            format!("{succeeded} of {total} items have succeeded"),
+        )
     };
-    let told = (COMPLETE, complete, reason, message.clone());
-    set_condition(
-        &mut status.conditions,
-        snapshot.now,
-        snapshot.group.metadata.generation,
-        told,
-    );
-    if complete && !was {
-        plan.event(false, COMPLETE, message, None);
+    let condition = (complete::TYPE, is_complete, reason, message.clone());
+    set_group_condition(snapshot, status, condition);
+    if is_complete && !was_complete {
+        plan.event(false, events::COMPLETE, message, None);
     }
-    complete
+    is_complete
 }
 
-/// What people read of a group that is complete and at rest.
+/// Sets the state and the message of a complete group in which no item runs.
 pub(super) fn show(plan: &mut Plan) {
     let status = &mut plan.status;
-    status.state = Some(COMPLETE.into());
+    status.state = Some(states::COMPLETE.into());
     status.next = None;
     let listed = status.items.values_mut();
     let listed: Vec<_> = listed.filter(|item| item.missing_since.is_none()).collect();

@@ -1,26 +1,42 @@
-//! What people read of it: state, message, conditions.
+//! The user-visible state of a group: `state`, `message`, and the conditions.
 
+use super::decision::describe_run;
 use super::{GroupSnapshot, PendingEvent, Plan, Start};
 use crate::cluster::TypeRead;
-use crate::item_sources::{self, SourceLists};
+use crate::item_sources;
 use crate::run_history;
 use crate::run_now;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use oaat_api::reasons::{events, items_ready, ready, running, states};
 use oaat_api::text;
 use oaat_api::validate::{self, FieldError, ValidatedGroup, suspended};
 use oaat_api::windows;
 use oaat_api::{Current, ItemState, OaatGroupStatus, Timestamp, condition, set_condition};
 use std::time::Duration;
 
-/// Why nothing can start, for state, condition and message.
+/// Why no item can start.
 pub(super) struct NotReady {
+    /// The state of the group, unless an item is running.
     pub state: &'static str,
+    /// The reason of the condition `Ready`.
     pub reason: &'static str,
+    /// The message of the condition `Ready`.
     pub message: String,
-    /// When it ends by itself, or is to be looked at again.
+    /// When the cause ends by itself, or when to check again.
     pub until: Option<Timestamp>,
-    /// It does not end then.
+    /// Whether the cause continues after `until`.
     pub endless: bool,
+}
+
+impl NotReady {
+    fn new(state: &'static str, reason: &'static str, message: String) -> Self {
+        Self {
+            state,
+            reason,
+            message,
+            until: None,
+            endless: false,
+        }
+    }
 }
 
 /// A pod that must be gone before anything may start.
@@ -30,58 +46,57 @@ pub(super) struct BlockingPod {
 }
 
 impl BlockingPod {
-    /// One that is not this group's.
+    /// Returns a pod that does not belong to this group.
     pub fn foreign(message: String) -> Self {
         Self {
-            reason: "ForeignPod",
+            reason: ready::FOREIGN_POD,
             message,
         }
     }
 
-    /// One of this group's own, which is being removed.
-    pub fn ours(message: String) -> Self {
+    /// Returns a pod of this group that is being removed.
+    pub fn stale(message: String) -> Self {
         Self {
-            reason: "PodBeingRemoved",
+            reason: ready::POD_BEING_REMOVED,
             message,
         }
     }
 }
 
-/// The first reason why nothing can start, apart from a run in progress.
+/// Sets a condition of the group.
+pub(super) fn set_group_condition(
+    snapshot: &GroupSnapshot,
+    status: &mut OaatGroupStatus,
+    condition: (&str, bool, &str, String),
+) {
+    let generation = snapshot.group.metadata.generation;
+    set_condition(&mut status.conditions, snapshot.now, generation, condition);
+}
+
+/// Returns the first reason why no item can start, except for a run in progress.
 pub(super) fn not_ready(
     snapshot: &GroupSnapshot,
     valid: &Result<ValidatedGroup, Vec<FieldError>>,
     blocking_pods: &[BlockingPod],
     status: &OaatGroupStatus,
 ) -> Option<NotReady> {
-    let because = |state, reason, message| {
-        Some(NotReady {
-            state,
-            reason,
-            message,
-            until: None,
-            endless: false,
-        })
+    let valid = match valid {
+        Ok(valid) => valid,
+        Err(errors) => {
+            let message = validate::summary(errors);
+            return Some(NotReady::new(states::INVALID, ready::SPEC_INVALID, message));
+        }
     };
-    let until = |not_ready: Option<NotReady>, at| {
-        not_ready.map(|not_ready| NotReady {
-            until: Some(at),
-            ..not_ready
-        })
-    };
-    let type_name = &snapshot.group.spec.oaat_type;
-    if let Err(problems) = valid {
-        return because("Invalid", "SpecInvalid", validate::summary(problems));
-    }
     if let Some(why) = suspended(&snapshot.group) {
-        return because("Suspended", "Suspended", why.into());
+        let message = why.into();
+        return Some(NotReady::new(states::SUSPENDED, ready::SUSPENDED, message));
     }
-    let windows = valid.as_ref().map(|valid| valid.windows.as_slice());
-    if let Some(blackout) = windows::blackout(windows.unwrap_or_default(), snapshot.now) {
-        let not_ready = because("Blackout", "Blackout", blackout.to_string());
-        return until(not_ready, blackout.until).map(|not_ready| NotReady {
+    if let Some(blackout) = windows::blackout(&valid.windows, snapshot.now) {
+        let message = blackout.to_string();
+        return Some(NotReady {
+            until: Some(blackout.until),
             endless: blackout.endless,
-            ..not_ready
+            ..NotReady::new(states::BLACKOUT, ready::BLACKOUT, message)
         });
     }
     if let Some(blocking_pod) = blocking_pods.first() {
@@ -90,175 +105,171 @@ pub(super) fn not_ready(
             n => format!(" (and {} more)", n - 1),
         };
         let message = format!("{}{others}", blocking_pod.message);
-        return because("Blocked", blocking_pod.reason, message);
+        let reason = blocking_pod.reason;
+        return Some(NotReady::new(states::BLOCKED, reason, message));
     }
-    match &snapshot.type_ {
-        TypeRead::Missing => {
-            let message =
-                format!("waits for OaatType {type_name:?}, which does not exist in this namespace");
-            return because("Waiting", "TypeNotFound", message);
-        }
-        TypeRead::Unchecked => {
-            return because(
-                "Waiting",
-                "TypeNotChecked",
-                format!("OaatType {type_name:?} is being checked"),
-            );
-        }
-        TypeRead::Invalid(why) => {
-            return because(
-                "Invalid",
-                "TypeInvalid",
-                format!("OaatType {type_name:?} is invalid: {why}"),
-            );
-        }
-        TypeRead::Valid(_) => {}
+    if let Some(not_ready) = type_not_ready(snapshot) {
+        return Some(not_ready);
     }
     if snapshot.items.is_empty() {
         let message = match &snapshot.listing.ready {
             Some((_, _, sources)) => format!("there are no items; {sources}"),
             None => "there are no items; add names to spec.oaatItems".into(),
         };
-        return because("Waiting", "NoItems", message);
+        return Some(NotReady::new(states::WAITING, ready::NO_ITEMS, message));
     }
-    match &status.rejected {
-        Some(rejected) if snapshot.now < rejected.until => {
-            let message = format!(
-                "waits until {} after a refused pod: {}",
-                rejected.until.seconds(),
-                rejected.message
-            );
-            until(
-                because("Waiting", "CreateRejected", message),
-                rejected.until,
-            )
-        }
-        _ => None,
-    }
+    let rejected = status.rejected.as_ref();
+    let rejected = rejected.filter(|rejected| snapshot.now < rejected.until)?;
+    let message = format!(
+        "waiting until {} before creating another pod: {}",
+        rejected.until.seconds(),
+        rejected.message
+    );
+    Some(NotReady {
+        until: Some(rejected.until),
+        ..NotReady::new(states::WAITING, ready::CREATE_REJECTED, message)
+    })
 }
 
-/// The condition that speaks of the sources of items.
-const ITEMS_READY: &str = "ItemsReady";
-
-/// Why all of the sources were ready or not.
-fn items_ready(conditions: &[Condition]) -> Option<String> {
-    condition(conditions, ITEMS_READY).map(|ready| ready.reason.clone())
-}
-
-/// What is new of the sources of items, for an event.
-fn news_of_items(before: Option<String>, listing: &SourceLists) -> Option<PendingEvent> {
-    let (ready, reason, message) = listing.ready.as_ref()?;
-    let note = |warning, reason| {
-        Some(PendingEvent {
-            warning,
-            reason,
-            message: message.clone(),
-            pod: None,
-        })
+/// Returns why the group's OaatType cannot be used, if it cannot.
+fn type_not_ready(snapshot: &GroupSnapshot) -> Option<NotReady> {
+    let name = &snapshot.group.spec.oaat_type;
+    let (state, reason, message) = match &snapshot.type_ {
+        TypeRead::Valid(_) => return None,
+        TypeRead::Missing => (
+            states::WAITING,
+            ready::TYPE_NOT_FOUND,
+            format!("OaatType {name:?} does not exist in this namespace; create it"),
+        ),
+        TypeRead::Unchecked => (
+            states::WAITING,
+            ready::TYPE_NOT_CHECKED,
+            format!("OaatType {name:?} is being checked"),
+        ),
+        TypeRead::Invalid(why) => (
+            states::INVALID,
+            ready::TYPE_INVALID,
+            format!("OaatType {name:?} is invalid: {why}"),
+        ),
     };
-    match (ready, *reason) {
-        _ if before.as_deref() == Some(reason) => None,
-        (true, _) => note(false, ITEMS_READY),
-        (false, "Listing") => None,
-        (false, _) => note(true, "ItemsNotReady"),
-    }
+    Some(NotReady::new(state, reason, message))
 }
 
-/// Between what runs and what will hinder the next start.
-const AFTER: &str = "; after that: ";
+/// Sets or removes the condition `ItemsReady`. Returns an event if its reason has changed.
+fn update_items_ready(
+    snapshot: &GroupSnapshot,
+    status: &mut OaatGroupStatus,
+) -> Option<PendingEvent> {
+    let Some((ready, reason, message)) = &snapshot.listing.ready else {
+        status.conditions.retain(|c| c.type_ != items_ready::TYPE);
+        return None;
+    };
+    let before = condition(&status.conditions, items_ready::TYPE).map(|c| c.reason.clone());
+    let condition = (items_ready::TYPE, *ready, *reason, message.clone());
+    set_group_condition(snapshot, status, condition);
+    if before.as_deref() == Some(*reason) || *reason == items_ready::LISTING {
+        return None;
+    }
+    Some(PendingEvent {
+        warning: !ready,
+        reason: if *ready {
+            events::ITEMS_READY
+        } else {
+            events::ITEMS_NOT_READY
+        },
+        message: message.clone(),
+        pod: None,
+    })
+}
 
-/// Fills in what people read, for every case but a decision of the policy.
+/// Sets `state`, `message`, and the conditions, except for what follows from a decision of the
+/// policy. `problem` is what keeps the current pod from starting or ending.
 pub(super) fn show(
     snapshot: &GroupSnapshot,
+    valid: Option<&ValidatedGroup>,
     plan: &mut Plan,
     not_ready: Option<NotReady>,
     problem: Option<String>,
 ) {
     let status = &mut plan.status;
-    let asked = run_now::waiting(&snapshot.group, &snapshot.items, status)
-        .map(|items| format!("asked to run now: {items}"));
-    let generation = snapshot.group.metadata.generation;
-    let before = items_ready(&status.conditions);
-    match &snapshot.listing.ready {
-        Some((ready, reason, message)) => {
-            let told = (ITEMS_READY, *ready, *reason, message.clone());
-            set_condition(&mut status.conditions, snapshot.now, generation, told);
-        }
-        None => status.conditions.retain(|c| c.type_ != ITEMS_READY),
-    }
-    plan.events.extend(news_of_items(before, &snapshot.listing));
-    let mut condition = |c| set_condition(&mut status.conditions, snapshot.now, generation, c);
-    match &not_ready {
-        Some(h) => condition(("Ready", false, h.reason, h.message.clone())),
-        None => condition((
-            "Ready",
-            true,
-            "Ready",
-            "nothing stands in the way of a start".into(),
-        )),
-    }
-    match status.current.clone() {
-        Some(current) => {
-            condition((
-                "Running",
-                true,
-                if problem.is_some() {
-                    "NotStarted"
-                } else {
-                    "PodActive"
-                },
-                words(&current),
-            ));
-            status.state = Some("Running".into());
-            status.next = None;
-            let item = text::name(&current.item);
-            // The decision's own words, where nothing newer has to be said.
-            let decided = status
-                .message
-                .take()
-                .filter(|m| m.starts_with(&format!("runs {item}")) && !m.contains(AFTER));
-            status.message = Some(match (problem, not_ready, decided) {
-                (Some(problem), ..) => format!("{item}: pod {} {problem}", current.pod_name),
-                (None, Some(h), _) => format!("runs {item}{AFTER}{}", h.message),
-                (None, None, decided) => match (asked, decided) {
-                    (Some(asked), _) => format!("runs {item}{AFTER}{asked}"),
-                    (None, Some(decided)) => decided,
-                    (None, None) => format!("runs {item}"),
-                },
-            });
-            running(status, &current);
-        }
+    let requested = run_now::waiting(&snapshot.group, &snapshot.items, status)
+        .map(|items| format!("requested to run now: {items}"));
+    plan.events.extend(update_items_ready(snapshot, status));
+    let condition = match &not_ready {
+        Some(n) => (ready::TYPE, false, n.reason, n.message.clone()),
         None => {
-            condition(("Running", false, "NothingRuns", "nothing runs".into()));
-            status.currently_running = None;
-            status.pod = None;
-            for item in status
-                .items
-                .values_mut()
-                .filter(|i| i.state == ItemState::Running)
-            {
-                item.state = ItemState::Ready;
-            }
-            for item in status.items.values_mut() {
-                if let Some(since) = item.missing_since {
-                    item_sources::held(item, since);
-                }
-            }
-            if let Some(h) = not_ready {
-                status.state = Some(h.state.into());
-                let until = h.until.filter(|_| !h.endless);
-                status.next = until.map(|until| until.seconds().to_string());
-                status.message = Some(match asked {
-                    Some(asked) => format!("{}; {asked}", h.message),
-                    None => h.message,
-                });
-            }
+            let message = "ready to start the next item".into();
+            (ready::TYPE, true, ready::READY, message)
         }
+    };
+    set_group_condition(snapshot, status, condition);
+    let Some(current) = status.current.clone() else {
+        show_nothing_runs(snapshot, status, not_ready, requested);
+        return;
+    };
+    let reason = if problem.is_some() {
+        running::NOT_STARTED
+    } else {
+        running::POD_ACTIVE
+    };
+    let condition = (running::TYPE, true, reason, run_and_pod(&current));
+    set_group_condition(snapshot, status, condition);
+    status.state = Some(states::RUNNING.into());
+    status.next = None;
+    let item = text::name(&current.item);
+    let next = not_ready.map(|n| n.message).or(requested);
+    status.message = Some(match (problem, next) {
+        (Some(problem), _) => format!("{item}: pod {} {problem}", current.pod_name),
+        (None, Some(next)) => format!("runs {item}; after that: {next}"),
+        (None, None) => {
+            // The decision that started this run. A run that was adopted has none.
+            let decision = status.last_decision.as_ref();
+            let decision =
+                decision.filter(|last| last.item == current.item && last.time == current.claimed);
+            describe_run(status, valid, &current.item, decision)
+        }
+    });
+    show_running(status, &current);
+}
+
+/// Sets what is shown while no item runs. Without a reason why no item can start, the state and the
+/// message are left to the decision.
+fn show_nothing_runs(
+    snapshot: &GroupSnapshot,
+    status: &mut OaatGroupStatus,
+    not_ready: Option<NotReady>,
+    requested: Option<String>,
+) {
+    let message = "no item is running".into();
+    let condition = (running::TYPE, false, running::NOTHING_RUNS, message);
+    set_group_condition(snapshot, status, condition);
+    status.currently_running = None;
+    status.pod = None;
+    for item in status
+        .items
+        .values_mut()
+        .filter(|i| i.state == ItemState::Running)
+    {
+        item.state = ItemState::Ready;
+    }
+    for item in status.items.values_mut() {
+        if let Some(since) = item.missing_since {
+            item_sources::hold_missing(item, since);
+        }
+    }
+    if let Some(not_ready) = not_ready {
+        status.state = Some(not_ready.state.into());
+        let until = not_ready.until.filter(|_| !not_ready.endless);
+        status.next = until.map(|until| until.seconds().to_string());
+        status.message = Some(match requested {
+            Some(requested) => format!("{}; {requested}", not_ready.message),
+            None => not_ready.message,
+        });
     }
 }
 
-/// Shows an item as the one that runs.
-fn running(status: &mut OaatGroupStatus, current: &Current) {
+/// Shows the item of the current run as running.
+fn show_running(status: &mut OaatGroupStatus, current: &Current) {
     status.currently_running = Some(current.item.clone());
     status.pod = Some(current.pod_name.clone());
     status.last_run = Some(current.claimed);
@@ -273,8 +284,8 @@ fn running(status: &mut OaatGroupStatus, current: &Current) {
     }
 }
 
-/// The run in progress, in words.
-fn words(current: &Current) -> String {
+/// Describes the item, the number, and the pod of the current run.
+fn run_and_pod(current: &Current) -> String {
     let Current {
         item,
         run,
@@ -284,31 +295,29 @@ fn words(current: &Current) -> String {
     format!("{} as run {run} in pod {pod_name}", text::name(item))
 }
 
-/// Makes a candidate the run in progress.
+/// Makes a candidate the current run.
 pub fn claim(snapshot: &GroupSnapshot, status: &mut OaatGroupStatus, current: &Current) {
-    running(status, current);
-    let condition = ("Running", true, "PodActive", words(current));
-    set_condition(
-        &mut status.conditions,
-        snapshot.now,
-        snapshot.group.metadata.generation,
-        condition,
-    );
+    show_running(status, current);
+    let message = run_and_pod(current);
+    let condition = (running::TYPE, true, running::POD_ACTIVE, message);
+    set_group_condition(snapshot, status, condition);
     status.current = Some(current.clone());
 }
 
-/// The policy is asked later, because others are asked first. Worth a word only where a run has
-/// just ended.
+/// Requeues the group after `wait`, because the policy cannot be asked yet. The status changes only
+/// if a run has just ended.
 pub fn defer_decision(snapshot: &GroupSnapshot, plan: &mut Plan, wait: Duration) {
     plan.requeue_at(snapshot.now.plus(wait));
-    if plan.status.current.is_none() && plan.status.state.as_deref() == Some("Running") {
-        plan.status.state = Some("Waiting".into());
+    let shows_running = plan.status.state.as_deref() == Some(states::RUNNING);
+    if plan.status.current.is_none() && shows_running {
+        plan.status.state = Some(states::WAITING.into());
         plan.status.next = None;
-        plan.status.message = Some("the policy is about to decide what is next".into());
+        plan.status.message = Some("waiting for the policy to select the next item".into());
     }
 }
 
-/// The API server refused the pod of an item that was to be started.
+/// Records that the pod of an item was rejected: a failure of the item, and a pause for the group.
+/// `code` is the HTTP status of the rejection.
 pub fn refuse(snapshot: &GroupSnapshot, plan: &mut Plan, start: &Start, code: u16, message: &str) {
     run_history::reject(
         &mut plan.status,
@@ -323,45 +332,40 @@ pub fn refuse(snapshot: &GroupSnapshot, plan: &mut Plan, start: &Start, code: u1
         .rejected
         .as_ref()
         .map_or(snapshot.now, |r| r.until);
-    let words = format!(
-        "the pod of {} was refused ({code}): {message}",
+    let rejection = format!(
+        "the pod of {} was rejected ({code}): {message}",
         text::name(&start.item)
     );
-    not_started(
-        snapshot,
-        &mut plan.status,
-        "CreateRejected",
-        &format!("waits until {}: {words}", until.seconds()),
-    );
+    let message = format!("waiting until {}: {rejection}", until.seconds());
+    show_not_started(snapshot, &mut plan.status, ready::CREATE_REJECTED, message);
     plan.status.next = Some(until.seconds().to_string());
-    plan.event(true, "CreateRejected", words, None);
+    plan.event(true, events::CREATE_REJECTED, rejection, None);
     plan.requeue_at(until);
 }
 
-/// The pod could not be created for a reason that is nobody's fault: nothing is counted,
-/// and what had been settled before is written all the same.
+/// Shows that a pod could not be created, although nothing is wrong with it. Nothing is counted,
+/// and the caller writes the status as it was planned before the start.
 pub fn unavailable(
     snapshot: &GroupSnapshot,
     status: &mut OaatGroupStatus,
     start: &Start,
     error: &str,
 ) {
-    let words = format!(
-        "the pod of {} could not be created for now: {error}",
+    let message = format!(
+        "creating the pod of {} failed and will be retried: {error}",
         text::name(&start.item)
     );
-    not_started(snapshot, status, "CreateUnavailable", &words);
+    show_not_started(snapshot, status, ready::CREATE_UNAVAILABLE, message);
 }
 
-fn not_started(snapshot: &GroupSnapshot, status: &mut OaatGroupStatus, reason: &str, words: &str) {
-    status.state = Some("Waiting".into());
+fn show_not_started(
+    snapshot: &GroupSnapshot,
+    status: &mut OaatGroupStatus,
+    reason: &str,
+    message: String,
+) {
+    status.state = Some(states::WAITING.into());
     status.next = None;
-    status.message = Some(words.to_owned());
-    let condition = ("Ready", false, reason, words.to_owned());
-    set_condition(
-        &mut status.conditions,
-        snapshot.now,
-        snapshot.group.metadata.generation,
-        condition,
-    );
+    status.message = Some(message.clone());
+    set_group_condition(snapshot, status, (ready::TYPE, false, reason, message));
 }

@@ -1,22 +1,34 @@
-//! What the policy is asked, and what follows from its answer.
+//! The request to the policy, and what follows from its answer.
 
-use super::hold::{Hold, Holds};
+use super::conditions::set_group_condition;
+use super::hold::{HoldReason, Holds};
 use super::policy_selection::{BUILT_IN, lost, record_policy_decision};
 use super::{GroupSnapshot, Plan, PolicySelection, Start, next_run};
 use crate::run_now;
+use oaat_api::reasons::{events, ready, states};
 use oaat_api::text;
 use oaat_api::validate::ValidatedGroup;
 use oaat_api::windows;
 use oaat_api::{
-    ItemState, LastDecision, OaatGroupStatus, PolicyInUse, RunResult, Timestamp, set_condition,
+    ItemState, ItemStatus, LastDecision, OaatGroupStatus, PolicyInUse, RunRecord, RunResult,
+    Timestamp,
 };
 use policy_host::{Choice, Decision, EvalError, Evaluation, Item, Outcome, Request, Run, Standing};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// The seed of a run: the same for every replica and every repetition, another for
-/// every run.
+/// The precision of the times that nodes report.
+const NODE_CLOCK_PRECISION: Duration = Duration::from_secs(1);
+/// The minimum time before the policy is asked again after it decided to wait.
+const MIN_WAIT: Duration = Duration::from_secs(1);
+/// The maximum time before the policy is asked again after it decided to wait.
+const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
+/// The message of an item that its options suspend.
+const SUSPENDED: &str = "suspended by itemOptions";
+
+/// Returns the seed of a run. Every replica and every repetition of the request gets the same seed,
+/// and every run gets a different one.
 pub fn seed(uid: &str, run: i64) -> u64 {
     let digest = Sha256::new()
         .chain_update(uid)
@@ -28,12 +40,7 @@ pub fn seed(uid: &str, run: i64) -> u64 {
         .fold(0, |seed, byte| seed << 8 | u64::from(*byte))
 }
 
-const SECOND: Duration = Duration::from_secs(1);
-
-/// Where an item stands that is not to be started.
-const SUSPENDED: &str = "suspended by itemOptions";
-
-/// What the policy is asked.
+/// Builds the request to the policy.
 pub fn request(
     snapshot: &GroupSnapshot,
     valid: &ValidatedGroup,
@@ -59,8 +66,11 @@ pub fn request(
             failures: count(item.failures.unwrap_or(0).into()),
             runs: count(item.runs.unwrap_or(0)),
             last_duration: match (item.last_started, item.last_finished) {
-                // A start that came to nothing has no end. Nodes tell whole seconds.
-                (Some(started), Some(finished)) if started <= finished.plus(SECOND) => {
+                // A start whose pod was never created has no end, so the end of an earlier run may
+                // come before the start. Nodes report whole seconds.
+                (Some(started), Some(finished))
+                    if started <= finished.plus(NODE_CLOCK_PRECISION) =>
+                {
                     Some(millis(finished.since(started)))
                 }
                 _ => None,
@@ -96,7 +106,7 @@ pub fn request(
         now: snapshot.now.0,
         seed: seed(&snapshot.uid, next_run(snapshot)),
         settings: selection.settings.clone(),
-        // The state of another policy is none of this one's business.
+        // A policy receives only the state that a policy from the same source returned.
         state: match &selection.in_use {
             Some(policy) if status.policy_state_of.as_ref() == Some(&policy.source) => {
                 status.policy_state.clone().unwrap_or_default()
@@ -109,95 +119,88 @@ pub fn request(
     }
 }
 
-/// A policy's answer, and what it answers.
+/// A policy's answer and the request that it answers.
 pub struct Answered {
-    /// Who answered.
+    /// The policy.
     pub policy: PolicyInUse,
-    /// What was asked.
+    /// The request.
     pub request: Request,
-    /// sha256 of it.
+    /// The sha256 of the request.
     pub request_sha256: String,
-    /// What came of it.
+    /// The result of the evaluation.
     pub evaluation: Evaluation<Decision>,
 }
 
-/// What follows from the policy's answer.
+/// Adds what follows from the policy's answer to the plan.
 pub fn plan_decision(
     snapshot: &GroupSnapshot,
     valid: &ValidatedGroup,
     plan: &mut Plan,
     selection: &PolicySelection,
-    asked: Answered,
+    answered: Answered,
 ) {
-    match &asked.evaluation.answer {
+    match &answered.evaluation.answer {
         Ok(decision) => {
-            record_policy_decision(snapshot, plan, selection, &asked.policy);
-            follow(snapshot, valid, plan, &asked, decision);
-            // What the built-in policy stands in for is remembered, however it came to do so.
-            let stands_in = asked.policy.source == BUILT_IN;
+            record_policy_decision(snapshot, plan, selection, &answered.policy);
+            // If the built-in policy decides, the status keeps which policy it replaces, whatever
+            // the cause.
+            let built_in = answered.policy.source == BUILT_IN;
             plan.status.policy = Some(PolicyInUse {
-                instead_of: stands_in
+                instead_of: built_in
                     .then(|| lost(snapshot))
                     .flatten()
                     .map(ToOwned::to_owned),
-                ..asked.policy
+                ..answered.policy.clone()
             });
+            apply_decision(snapshot, valid, plan, &answered, decision);
         }
-        Err(error) => undecided(snapshot, plan, error),
+        Err(error) => record_no_decision(snapshot, plan, error),
     }
 }
 
-fn undecided(snapshot: &GroupSnapshot, plan: &mut Plan, error: &EvalError) {
-    let message = format!("nothing is started, because the policy gave no decision: {error}");
-    let ready = ("Ready", false, "PolicyNotReady", message.clone());
-    set_condition(
-        &mut plan.status.conditions,
-        snapshot.now,
-        snapshot.group.metadata.generation,
-        ready,
-    );
-    plan.status.state = Some("Waiting".into());
+/// Shows that no item starts because the policy made no decision.
+fn record_no_decision(snapshot: &GroupSnapshot, plan: &mut Plan, error: &EvalError) {
+    let message = format!("no item starts, because the policy made no decision: {error}");
+    let condition = (ready::TYPE, false, ready::POLICY_NOT_READY, message.clone());
+    set_group_condition(snapshot, &mut plan.status, condition);
+    plan.status.state = Some(states::WAITING.into());
     plan.status.next = None;
     plan.status.message = Some(message);
 }
 
-fn follow(
+fn apply_decision(
     snapshot: &GroupSnapshot,
     valid: &ValidatedGroup,
     plan: &mut Plan,
-    asked: &Answered,
+    answered: &Answered,
     decision: &Decision,
 ) {
-    let request = &asked.request;
-    let held = standings(snapshot, valid, &mut plan.status, request, decision);
+    let request = &answered.request;
+    let held = update_item_states(snapshot, valid, &mut plan.status, request, decision);
     match decision.choice {
         Choice::Run(_) => {
             let Some(chosen) = decision.chosen().and_then(|i| request.items.get(i)) else {
                 return;
             };
-            let hint = overtaken(request, decision, chosen);
-            let name = text::name(&chosen.name);
-            let message = match (&hint, &decision.note) {
-                (Some(hint), _) => format!("runs {name}; {hint}"),
-                (None, Some(note)) => format!("runs {name} ({note})"),
-                (None, None) => format!("runs {name}"),
-            };
-            begin(snapshot, valid, plan, &chosen.name, message);
-            if let Some(state) = &decision.state {
-                plan.status.policy_state = Some(state.clone());
-                plan.status.policy_state_of = Some(asked.policy.source.clone());
+            // Without verdicts, it is unknown which items are due.
+            if !decision.verdicts.is_empty()
+                && let Some(hint) = others_wait(&plan.status, valid, &chosen.name)
+            {
+                plan.event(true, events::OTHERS_WAIT, hint, None);
             }
-            plan.status.last_decision = Some(LastDecision {
+            let last_decision = LastDecision {
                 time: snapshot.now,
                 seed: format!("{:016x}", request.seed),
-                fuel: i64::try_from(asked.evaluation.fuel).unwrap_or(i64::MAX),
-                digest: Some(asked.policy.digest.clone()),
-                request: Some(asked.request_sha256.clone()),
+                fuel: i64::try_from(answered.evaluation.fuel).unwrap_or(i64::MAX),
+                digest: Some(answered.policy.digest.clone()),
+                request: Some(answered.request_sha256.clone()),
                 item: chosen.name.clone(),
                 why: decision.note.clone(),
-            });
-            if let Some(hint) = hint {
-                plan.event(true, "OthersWait", hint, None);
+            };
+            record_start(snapshot, valid, plan, last_decision);
+            if let Some(state) = &decision.state {
+                plan.status.policy_state = Some(state.clone());
+                plan.status.policy_state_of = Some(answered.policy.source.clone());
             }
         }
         Choice::Wait(until) => {
@@ -205,54 +208,72 @@ fn follow(
             let ends = held.ends.iter().copied().min();
             let earliest = ends.into_iter().chain(until).min();
             let at = earliest.unwrap_or(Timestamp(i64::MAX));
-            let (soon, late) = (Duration::from_secs(1), Duration::from_secs(24 * 3600));
-            plan.requeue_at(at.max(snapshot.now.plus(soon)).min(snapshot.now.plus(late)));
-            // A policy that wants to be asked at once, again and again, says nothing about when
-            // anything is due; shown, it would be a write of the status every second.
-            let due = until.filter(|until| *until > snapshot.now.plus(soon));
+            let (min, max) = (snapshot.now.plus(MIN_WAIT), snapshot.now.plus(MAX_WAIT));
+            plan.requeue_at(at.max(min).min(max));
+            // If the policy asks to be asked again at once, that is not the time at which an item
+            // is due. Showing it would write the status every second.
+            let due = until.filter(|until| *until > min);
             let next = ends.into_iter().chain(due).min();
-            // What is due in a blackout is not started before its end.
+            // What is due during a blackout does not start before its end.
             let next = next.map(|at| windows::blackout(&valid.windows, at).map_or(at, |b| b.until));
-            idle(
-                valid,
-                &held,
-                &mut plan.status,
-                request,
-                decision,
-                next.map(|t| t.max(snapshot.now)),
-            );
+            let next = next.map(|t| t.max(snapshot.now));
+            record_wait(valid, &held, &mut plan.status, request, decision, next);
         }
     }
 }
 
-/// An item is to be started.
-fn begin(
+/// Adds the start of the item that a decision chose to the plan.
+fn record_start(
     snapshot: &GroupSnapshot,
     valid: &ValidatedGroup,
     plan: &mut Plan,
-    item: &str,
-    message: String,
+    decision: LastDecision,
 ) {
     let run = next_run(snapshot);
-    plan.status.state = Some("Running".into());
+    let item = decision.item.clone();
+    let message = describe_run(&plan.status, Some(valid), &item, Some(&decision));
+    plan.status.state = Some(states::RUNNING.into());
     plan.status.next = None;
     plan.status.message = Some(message);
     plan.status.rejected = None;
     plan.status.run = Some(run);
-    if let Some(item) = plan.status.items.get_mut(item) {
+    plan.status.last_decision = Some(decision);
+    if let Some(item) = plan.status.items.get_mut(&item) {
         item.last_started = Some(snapshot.now);
     }
-    plan.start = Some(Start {
-        item: item.to_owned(),
-        run,
-    });
+    plan.start = Some(Start { item, run });
     if let Some(timeout) = valid.start_timeout {
         plan.requeue_at(snapshot.now.plus(timeout));
     }
 }
 
-/// Starts the next of the items that somebody asked for, whatever is due and whatever the policy
-/// thinks of it. Says whether there is one that may be started.
+/// Returns the message of a group in which an item runs. `decision` is the decision that started
+/// the run, if the status contains it.
+pub(super) fn describe_run(
+    status: &OaatGroupStatus,
+    valid: Option<&ValidatedGroup>,
+    item: &str,
+    decision: Option<&LastDecision>,
+) -> String {
+    let name = text::name(item);
+    let Some(decision) = decision else {
+        return format!("runs {name}");
+    };
+    // Only the built-in policy is known to return verdicts. A requested run has no digest.
+    let by_built_in = status.policy.as_ref().is_some_and(|policy| {
+        policy.source == BUILT_IN && decision.digest.as_ref() == Some(&policy.digest)
+    });
+    let valid = valid.filter(|_| by_built_in);
+    let hint = valid.and_then(|valid| others_wait(status, valid, item));
+    match (hint, &decision.why) {
+        (Some(hint), _) => format!("runs {name}; {hint}"),
+        (None, Some(why)) => format!("runs {name} ({why})"),
+        (None, None) => format!("runs {name}"),
+    }
+}
+
+/// Plans the start of the next item that the user requested, whatever is due and whatever the
+/// policy decides. Returns whether an item starts.
 pub fn plan_requested_item(
     snapshot: &GroupSnapshot,
     valid: &ValidatedGroup,
@@ -270,55 +291,45 @@ pub fn plan_requested_item(
         };
         match holds.of_requested(&name, item) {
             None => {}
-            Some(Hold::Until(until)) => {
+            Some(HoldReason::RetryFloor(until)) => {
                 plan.requeue_at(until);
                 continue;
             }
             Some(_) => continue,
         }
-        let why = format!("asked for, token {}", token.unwrap_or_default());
-        begin(
-            snapshot,
-            valid,
-            plan,
-            &name,
-            format!("runs {} ({why})", text::name(&name)),
-        );
-        // Clocks of replicas differ, and it must not be taken for still to be done.
-        let since = plan.status.run_now.as_ref().and_then(|asked| asked.time);
-        if let (Some(item), Some(since)) = (plan.status.items.get_mut(&name), since) {
-            item.last_started = item.last_started.max(Some(since));
-        }
-        plan.status.last_decision = Some(LastDecision {
+        let decision = LastDecision {
             time: snapshot.now,
             seed: format!("{:016x}", seed(&snapshot.uid, next_run(snapshot))),
             fuel: 0,
             digest: None,
             request: None,
-            item: name,
-            why: Some(why),
-        });
+            item: name.clone(),
+            why: Some(format!(
+                "requested with token {}",
+                token.unwrap_or_default()
+            )),
+        };
+        record_start(snapshot, valid, plan, decision);
+        // The clocks of replicas differ. Without this, the item might seem to be still pending.
+        let since = plan.status.run_now.as_ref().and_then(|r| r.time);
+        if let (Some(item), Some(since)) = (plan.status.items.get_mut(&name), since) {
+            item.last_started = item.last_started.max(Some(since));
+        }
         return true;
     }
     false
 }
 
-/// Nothing is started for now.
-fn idle(
+/// Shows that the policy decided to wait.
+fn record_wait(
     valid: &ValidatedGroup,
-    held: &Held,
+    held: &HeldItems,
     status: &mut OaatGroupStatus,
     request: &Request,
     decision: &Decision,
     next: Option<Timestamp>,
 ) {
-    let Held {
-        floor,
-        late,
-        suspended,
-        ..
-    } = *held;
-    let rests = decision
+    let cooling = decision
         .verdicts
         .iter()
         .filter(|v| v.standing == Standing::Cooling)
@@ -328,32 +339,29 @@ fn idle(
         .values()
         .filter(|item| item.state == ItemState::Fresh)
         .count();
-    let state = if floor + late + rests > 0 || fresh + suspended < decision.verdicts.len() {
-        "Waiting"
+    let some_wait = held.by_retry_floor + held.by_blackout + cooling > 0
+        || fresh + held.suspended < decision.verdicts.len();
+    let state = if some_wait {
+        states::WAITING
     } else {
-        "Idle"
+        states::IDLE
     };
     status.state = Some(state.into());
     status.next = next.map(|t| t.seconds().to_string());
     let mut parts = Vec::new();
-    for (count, what) in [
-        (
-            fresh,
-            match valid.defaults.frequency {
-                Some(_) => "succeeded recently enough",
-                None => "succeeded",
-            },
-        ),
-        (rests, "resting after a failure"),
-    ] {
+    let succeeded = match valid.defaults.frequency {
+        Some(_) => "succeeded recently enough",
+        None => "succeeded",
+    };
+    for (count, what) in [(fresh, succeeded), (cooling, "cooling off after a failure")] {
         if count > 0 {
             parts.push(format!("{count} of {} {what}", request.items.len()));
         }
     }
     for (count, what) in [
-        (floor, "held by the retry floor"),
-        (late, "would run into a blackout"),
-        (suspended, "suspended"),
+        (held.by_retry_floor, "held by the retry floor"),
+        (held.by_blackout, "would not finish before a blackout"),
+        (held.suspended, "suspended"),
     ] {
         if count > 0 {
             parts.push(format!("{count} {what}"));
@@ -368,136 +376,147 @@ fn idle(
 
 /// The items that the operator holds.
 #[derive(Default)]
-struct Held {
-    /// When it stops holding one that the policy would start.
+struct HeldItems {
+    /// When the holds end of items that the policy might otherwise start.
     ends: Vec<Timestamp>,
-    /// How many the retry floor holds.
-    floor: usize,
-    /// How many would run into a blackout.
-    late: usize,
-    /// How many are suspended.
+    /// The number of items that the retry floor holds.
+    by_retry_floor: usize,
+    /// The number of items that would not finish before a blackout.
+    by_blackout: usize,
+    /// The number of suspended items.
     suspended: usize,
 }
 
-/// Writes down where each item stands.
-fn standings(
+/// Sets the state and the message of each item. Returns the items that are held.
+fn update_item_states(
     snapshot: &GroupSnapshot,
     valid: &ValidatedGroup,
     status: &mut OaatGroupStatus,
     request: &Request,
     decision: &Decision,
-) -> Held {
-    let mut held = Held::default();
+) -> HeldItems {
+    use HoldReason::{Blackout, RetryFloor, Succeeded, Suspended};
+    let mut held = HeldItems::default();
     let holds = Holds::new(snapshot, valid, &status.history);
-    for (index, asked) in request.items.iter().enumerate() {
-        let Some(item) = status.items.get_mut(&asked.name) else {
+    for (index, requested) in request.items.iter().enumerate() {
+        let Some(item) = status.items.get_mut(&requested.name) else {
             continue;
         };
-        let hold = holds.of(&asked.name, item);
+        let hold = holds.of(&requested.name, item);
         let verdict = decision.verdicts.get(index);
         let standing = verdict.map_or(Standing::Ready, |v| v.standing);
         let until = verdict.and_then(|v| v.until).map(Timestamp);
-        // The end of a hold is news to a policy that would have started the item, or has put
-        // it off; what is fresh or rests does so for longer, or for reasons of its own.
-        if let (Standing::Ready | Standing::Deferred, Some(Hold::Until(at) | Hold::NoTime(at))) =
+        // The end of a hold can change the policy's decision only for an item that is ready or
+        // deferred. The verdicts on fresh and cooling items do not depend on it.
+        if let (Standing::Ready | Standing::Deferred, Some(RetryFloor(at) | Blackout(at))) =
             (standing, hold)
         {
             held.ends.push(at);
         }
         match (standing, hold) {
-            (_, Some(Hold::Suspended)) => held.suspended += 1,
-            (Standing::Ready, Some(Hold::Until(_))) => held.floor += 1,
-            (Standing::Ready, Some(Hold::NoTime(_))) => held.late += 1,
+            (_, Some(Suspended)) => held.suspended += 1,
+            (Standing::Ready, Some(RetryFloor(_))) => held.by_retry_floor += 1,
+            (Standing::Ready, Some(Blackout(_))) => held.by_blackout += 1,
             _ => {}
         }
         let (state, next) = match (standing, hold) {
-            (_, Some(Hold::Suspended)) => (ItemState::Held, None),
-            (_, Some(Hold::Done)) => (ItemState::Fresh, None),
-            (Standing::Ready, Some(Hold::Until(at) | Hold::NoTime(at))) => {
-                (ItemState::Held, Some(at))
-            }
+            (_, Some(Suspended)) => (ItemState::Held, None),
+            (_, Some(Succeeded)) => (ItemState::Fresh, None),
+            (Standing::Ready, Some(RetryFloor(at) | Blackout(at))) => (ItemState::Held, Some(at)),
             (Standing::Ready, None) => (ItemState::Ready, until),
             (Standing::Fresh, _) => (ItemState::Fresh, until),
             (Standing::Cooling, _) => (ItemState::Cooling, until),
             (Standing::Deferred, _) => (ItemState::Deferred, until),
         };
-        let failed = item.failures.unwrap_or(0);
-        let at = next
-            .map(|t| format!(" until {}", t.seconds()))
-            .unwrap_or_default();
-        let past = match failed {
-            0 => String::new(),
-            1 => "failed once".to_owned(),
-            n => format!("failed {n} times since its last success"),
-        };
-        let why = status
-            .history
-            .iter()
-            .find(|run| run.item == asked.name)
-            .map(|run| match &run.message {
-                Some(message) => format!("{}: {message}", run.reason),
-                None => run.reason.clone(),
-            });
-        let past = match (failed, why) {
-            (0, _) | (_, None) => past,
-            (_, Some(why)) => format!("{past} ({why})"),
-        };
-        let words = match state {
-            ItemState::Fresh => match next {
-                Some(next) if item.last_success.is_none() => {
-                    format!("not due before {}, says the policy", next.seconds())
-                }
-                Some(next) => format!("succeeded; due from {}", next.seconds()),
-                None if item.last_success.is_none() => "not due, says the policy".to_owned(),
-                None => "succeeded".to_owned(),
-            },
-            ItemState::Ready if past.is_empty() => "due".to_owned(),
-            ItemState::Ready => format!("due; {past}"),
-            ItemState::Cooling => match (past.as_str(), item.last_failure) {
-                ("", Some(failed)) => format!("failed at {failed}; rests{at}"),
-                ("", None) => format!("rests{at}"),
-                (past, _) => format!("{past}; rests{at}"),
-            },
-            ItemState::Held if hold == Some(Hold::Suspended) => SUSPENDED.to_owned(),
-            ItemState::Held if matches!(hold, Some(Hold::NoTime(_))) => {
-                format!("would run into a blackout{at}")
-            }
-            ItemState::Held if past.is_empty() => format!("held by the retry floor{at}"),
-            ItemState::Held => format!("{past}; held by the retry floor{at}"),
-            ItemState::Deferred => format!("put off by the policy{at}"),
-            _ => past,
-        };
-        let note = verdict.and_then(|v| v.note.as_ref());
-        item.message = Some(match note.filter(|_| hold != Some(Hold::Suspended)) {
-            Some(note) => format!("{words}: {note}"),
-            None => words,
-        });
         item.state = state;
         item.next = next;
+        let last_run = status.history.iter().find(|run| run.item == requested.name);
+        let message = item_message(item, hold, last_run);
+        let note = verdict.and_then(|v| v.note.as_ref());
+        item.message = Some(match note.filter(|_| hold != Some(Suspended)) {
+            Some(note) => format!("{message}: {note}"),
+            None => message,
+        });
     }
     held
 }
 
-/// The documented order lets an item that never succeeded go before every item that
-/// is due again, each time. Where that happens, the user should know the way out.
-fn overtaken(request: &Request, decision: &Decision, chosen: &Item) -> Option<String> {
-    if chosen.last_success.is_some() || chosen.failures == 0 || chosen.cool_off > 0 {
+/// Describes the state of an item. `last_run` is its latest run in the history.
+fn item_message(
+    item: &ItemStatus,
+    hold: Option<HoldReason>,
+    last_run: Option<&RunRecord>,
+) -> String {
+    let until = item
+        .next
+        .map(|t| format!(" until {}", t.seconds()))
+        .unwrap_or_default();
+    let failures = failures(item, last_run);
+    match item.state {
+        ItemState::Fresh => match item.next {
+            Some(next) if item.last_success.is_none() => {
+                format!("not due before {}, according to the policy", next.seconds())
+            }
+            Some(next) => format!("succeeded; due at {}", next.seconds()),
+            None if item.last_success.is_none() => "not due, according to the policy".to_owned(),
+            None => "succeeded".to_owned(),
+        },
+        ItemState::Ready if failures.is_empty() => "due".to_owned(),
+        ItemState::Ready => format!("due; {failures}"),
+        ItemState::Cooling => match (failures.as_str(), item.last_failure) {
+            ("", Some(failed)) => format!("failed at {failed}; cooling off{until}"),
+            ("", None) => format!("cooling off{until}"),
+            (failures, _) => format!("{failures}; cooling off{until}"),
+        },
+        ItemState::Held if hold == Some(HoldReason::Suspended) => SUSPENDED.to_owned(),
+        ItemState::Held if matches!(hold, Some(HoldReason::Blackout(_))) => {
+            format!("would not finish before a blackout; held{until}")
+        }
+        ItemState::Held if failures.is_empty() => format!("held by the retry floor{until}"),
+        ItemState::Held => format!("{failures}; held by the retry floor{until}"),
+        ItemState::Deferred => format!("deferred by the policy{until}"),
+        ItemState::Running => failures,
+    }
+}
+
+/// Describes the failures of an item since its last success, and the result of its latest run.
+/// Returns an empty string if there are none.
+fn failures(item: &ItemStatus, last_run: Option<&RunRecord>) -> String {
+    let failures = match item.failures.unwrap_or(0) {
+        0 => return String::new(),
+        1 => "failed once".to_owned(),
+        n => format!("failed {n} times since its last success"),
+    };
+    match last_run {
+        None => failures,
+        Some(run) => match &run.message {
+            Some(message) => format!("{failures} ({}: {message})", run.reason),
+            None => format!("{failures} ({})", run.reason),
+        },
+    }
+}
+
+/// Returns a hint if an item that has never succeeded goes before items that are due again.
+///
+/// The built-in policy documents that order, so this repeats with each failure. A cool-off lets the
+/// other items run.
+fn others_wait(status: &OaatGroupStatus, valid: &ValidatedGroup, name: &str) -> Option<String> {
+    let item = status.items.get(name)?;
+    let failures = item.failures.unwrap_or(0);
+    if item.last_success.is_some() || failures <= 0 || !valid.rules(name).cool_off.is_zero() {
         return None;
     }
-    let due = request
-        .items
-        .iter()
-        .zip(&decision.verdicts)
-        .filter(|(item, verdict)| {
-            verdict.standing == Standing::Ready && item.last_success.is_some()
-        })
-        .count();
+    let is_due = |(name, item): &(&String, &ItemStatus)| {
+        let state = matches!(item.state, ItemState::Ready | ItemState::Held);
+        let may_start = item.missing_since.is_none() && !valid.rules(name).suspended;
+        state && may_start && item.last_success.is_some()
+    };
+    let due = status.items.iter().filter(is_due).count();
     (due > 0).then(|| {
         format!(
-            "{} has never succeeded (failures: {}) and goes before all that are due again, now {due}; \
-             set failureCoolOff to let them run in between",
-            text::name(&chosen.name),
-            chosen.failures
+            "{} has never succeeded (failures: {failures}) and goes before all items that are due \
+             again (now {due}); set failureCoolOff to let them run in between",
+            text::name(name)
         )
     })
 }

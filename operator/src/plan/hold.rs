@@ -1,4 +1,4 @@
-//! What the operator itself keeps from being started, whatever the policy says.
+//! The operator's reasons not to start an item, whatever the policy decides.
 
 use super::GroupSnapshot;
 use crate::mutation::broken;
@@ -8,28 +8,36 @@ use oaat_api::{ItemStatus, RunRecord, RunResult, Timestamp};
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// Why the operator itself keeps an item from being started, whatever the policy says.
+/// Why the operator does not start an item, whatever the policy decides.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Hold {
-    /// Its options say so.
+pub(super) enum HoldReason {
+    /// The item is suspended by its options.
     Suspended,
-    /// It has succeeded, and once is enough.
-    Done,
-    /// It is not started twice within the retry floor, unless it succeeded and is due again
-    /// sooner.
-    Until(Timestamp),
-    /// It would run into a blackout, which ends then.
-    NoTime(Timestamp),
+    /// With `eachOnce`, the item has succeeded.
+    Succeeded,
+    /// The item started less than the retry floor ago. Contains the end of the retry floor. Does
+    /// not apply if the item succeeded and its frequency is shorter than the floor.
+    RetryFloor(Timestamp),
+    /// The item would not finish before the next blackout. Contains the end of that blackout.
+    Blackout(Timestamp),
 }
 
-/// What of a group holds its items.
+/// Determines which items of a group are held.
 pub(super) struct Holds<'a> {
     snapshot: &'a GroupSnapshot,
     valid: &'a ValidatedGroup,
-    /// The next window that wants items to fit, and when its blackout ends.
-    window: Option<(Timestamp, Timestamp)>,
-    /// The longest run of each item that the history has.
+    /// The next opening of a window with `startIfFits`.
+    blackout: Option<NextBlackout>,
+    /// The longest successful run of each item in the history.
     longest: HashMap<String, Duration>,
+}
+
+/// A blackout before which runs must finish.
+struct NextBlackout {
+    /// When the window opens.
+    opens: Timestamp,
+    /// When the blackout ends that the window is part of.
+    ends: Timestamp,
 }
 
 impl<'a> Holds<'a> {
@@ -38,12 +46,14 @@ impl<'a> Holds<'a> {
         valid: &'a ValidatedGroup,
         history: &[RunRecord],
     ) -> Self {
-        let fits = valid.windows.iter().filter(|window| window.fits);
-        let window = windows::next(fits, snapshot.now)
-            .and_then(|opens| Some((opens, windows::blackout(&valid.windows, opens)?.until)));
+        let start_if_fits = valid.windows.iter().filter(|window| window.fits);
+        let blackout = windows::next(start_if_fits, snapshot.now).and_then(|opens| {
+            let ends = windows::blackout(&valid.windows, opens)?.until;
+            Some(NextBlackout { opens, ends })
+        });
         let mut longest = HashMap::new();
-        if window.is_some() {
-            // One that did not succeed says nothing about how long it takes.
+        if blackout.is_some() {
+            // A run that failed or was stopped does not show how long the item takes.
             for run in history
                 .iter()
                 .filter(|run| run.result == RunResult::Succeeded)
@@ -56,43 +66,46 @@ impl<'a> Holds<'a> {
         Self {
             snapshot,
             valid,
-            window,
+            blackout,
             longest,
         }
     }
 
-    /// Why an item is not to be started, if it is not.
-    pub(super) fn of(&self, name: &str, item: &ItemStatus) -> Option<Hold> {
+    /// Returns why an item is held, if it is.
+    pub(super) fn of(&self, name: &str, item: &ItemStatus) -> Option<HoldReason> {
         let rules = self.valid.rules(name);
-        let done = rules.frequency.is_none() && item.last_success.is_some();
-        match done && !rules.suspended {
-            true => Some(Hold::Done),
-            false => self.of_requested(name, item),
+        let succeeded = rules.frequency.is_none() && item.last_success.is_some();
+        if succeeded && !rules.suspended {
+            Some(HoldReason::Succeeded)
+        } else {
+            self.of_requested(name, item)
         }
     }
 
-    /// The same of one that somebody asked for: that it has succeeded is no reason then.
-    pub(super) fn of_requested(&self, name: &str, item: &ItemStatus) -> Option<Hold> {
+    /// Returns why an item that the user requested is held, if it is. A success does not hold it.
+    pub(super) fn of_requested(&self, name: &str, item: &ItemStatus) -> Option<HoldReason> {
         let rules = self.valid.rules(name);
         if rules.suspended {
-            return Some(Hold::Suspended);
+            return Some(HoldReason::Suspended);
         }
-        let floor = held_until(self.snapshot, rules, item).map(Hold::Until);
-        floor.or_else(|| self.no_time(name))
+        let floor = retry_floor(self.snapshot, rules, item).map(HoldReason::RetryFloor);
+        floor.or_else(|| self.before_blackout(name))
     }
 
-    fn no_time(&self, name: &str) -> Option<Hold> {
-        let (opens, ends) = self.window?;
+    fn before_blackout(&self, name: &str) -> Option<HoldReason> {
+        let blackout = self.blackout.as_ref()?;
         let takes = self.longest.get(name)?;
-        (self.snapshot.now.plus(*takes) > opens).then_some(Hold::NoTime(ends))
+        let finishes = self.snapshot.now.plus(*takes);
+        (finishes > blackout.opens).then_some(HoldReason::Blackout(blackout.ends))
     }
 }
 
-fn held_until(snapshot: &GroupSnapshot, rules: ItemRules, item: &ItemStatus) -> Option<Timestamp> {
+/// Returns until when the retry floor holds an item, if it does.
+fn retry_floor(snapshot: &GroupSnapshot, rules: ItemRules, item: &ItemStatus) -> Option<Timestamp> {
     let floor = snapshot.retry_floor;
     let succeeded = item.failures.unwrap_or(0) == 0 && item.last_success.is_some();
-    let soon = rules.frequency.is_some_and(|frequency| frequency < floor);
-    if succeeded && soon || broken!(NoFloor) {
+    let due_sooner = rules.frequency.is_some_and(|frequency| frequency < floor);
+    if succeeded && due_sooner || broken!(NoFloor) {
         return None;
     }
     item.last_started

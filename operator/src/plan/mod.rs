@@ -1,9 +1,8 @@
-//! What to do about a group, from what was observed. Pure: time, seed, and the
-//! policy's answer come in as values.
+//! Plans what to do about a group from its snapshot. Pure: the time, the seed, and the policy's
+//! answer are passed in as values.
 //!
-//! [`settle`] looks at the run in progress and at all other pods; where that leaves
-//! room for a run, [`request`] says what the policy is asked and [`choose`] what
-//! follows from its answer.
+//! [`plan_group`] plans the current run and all other pods. If an item may start, [`request`]
+//! builds the request to the policy, and [`plan_decision`] applies its answer.
 
 mod complete;
 mod conditions;
@@ -16,10 +15,10 @@ mod tests;
 
 pub use conditions::{claim, defer_decision, refuse, unavailable};
 pub use decision::{Answered, plan_decision, plan_requested_item, request, seed};
-pub(crate) use pods::BLACKOUT;
+pub(crate) use oaat_api::reasons::stopping::BLACKOUT;
 pub use pods::{next_run, plan_group};
 pub use policy_selection::{
-    PolicySelection, news, record_no_policy, record_policy_error, record_selection,
+    PolicySelection, policy_event, record_no_policy, record_policy_error, record_selection,
 };
 
 use crate::cluster::TypeRead;
@@ -28,32 +27,33 @@ use crate::pod::PodView;
 use oaat_api::{OaatGroup, OaatGroupStatus, Timestamp};
 use std::time::Duration;
 
-/// Everything that one cycle saw.
+/// Everything that one reconcile read.
 #[derive(Clone, Debug)]
 pub struct GroupSnapshot {
-    /// The time.
+    /// The current time.
     pub now: Timestamp,
-    /// The group, as read live.
+    /// The group, read from the API server.
     pub group: OaatGroup,
-    /// The items in effect: those of the spec, and those of its sources.
+    /// The items in effect: those of the spec, then those of its sources.
     pub items: Vec<String>,
-    /// The lists of its sources.
+    /// The lists of the group's sources.
     pub listing: SourceLists,
-    /// Its uid.
+    /// The UID of the group.
     pub uid: String,
-    /// All pods that carry its name label, listed live after the group was read.
+    /// All pods with the group's label, listed from the API server after the group was read.
     pub pods: Vec<PodView>,
     /// The pod of the run in progress.
     pub current: CurrentPod,
-    /// The current pod was seen being deleted before it had ended.
+    /// Whether the current pod was seen being deleted before it had ended.
     pub deleted_while_running: bool,
-    /// The group or its namespace is being deleted.
+    /// Whether the group or its namespace is being deleted.
     pub terminating: bool,
-    /// Its type.
+    /// The group's OaatType.
     pub type_: TypeRead,
-    /// Whether this replica holds a lease. Without an election none does: others may act as well.
+    /// Whether this replica holds the lease. Always false without an election, because other
+    /// replicas may act as well.
     pub leads: bool,
-    /// The least time between two starts of an item.
+    /// The minimum time between two starts of an item.
     pub retry_floor: Duration,
 }
 
@@ -62,27 +62,27 @@ pub struct GroupSnapshot {
 pub enum CurrentPod {
     /// No run is in progress.
     None,
-    /// There it is.
+    /// The pod exists.
     Present(PodView),
-    /// A live read of its name gave nothing, or a pod with another uid. With what it
-    /// was when it was last seen, if it was.
+    /// A read of its name from the API server found no pod, or a pod with another UID. Contains
+    /// the last known state, if the pod was seen.
     Absent(Option<PodView>),
 }
 
-/// A pod, by name and uid.
+/// A pod, by name and UID.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodId {
-    /// Name.
+    /// The name.
     pub name: String,
-    /// Uid.
+    /// The UID.
     pub uid: String,
-    /// The resource version it was seen at, where only exactly that pod is meant: one that
-    /// has been opened or has started since is another matter.
+    /// The resource version, if only the pod in exactly this state is meant, and not one whose gate
+    /// was opened or that has started since.
     pub version: Option<String>,
 }
 
 impl PodId {
-    /// The pod as it was seen, and not as it may be by now.
+    /// Identifies the pod at the resource version at which it was read.
     pub(crate) fn exactly(pod: &PodView) -> Self {
         Self {
             version: Some(pod.version.clone()),
@@ -101,16 +101,16 @@ impl From<&PodView> for PodId {
     }
 }
 
-/// Something that happened, for an event on the group.
+/// An event on the group that is published once the plan is applied.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PendingEvent {
-    /// Whether a person should look at it.
+    /// Whether the event has the type `Warning`.
     pub warning: bool,
-    /// A CamelCase token.
+    /// A reason from [`oaat_api::reasons::events`].
     pub reason: &'static str,
-    /// A sentence.
+    /// A sentence that a user can act on.
     pub message: String,
-    /// The pod it is about.
+    /// The related pod.
     pub pod: Option<PodId>,
 }
 
@@ -119,31 +119,31 @@ pub struct PendingEvent {
 pub struct Start {
     /// The item.
     pub item: String,
-    /// Number of the run.
+    /// The number of the run.
     pub run: i64,
 }
 
-/// What is to be done, in the order of the fields.
+/// The actions to take, in the order of the fields.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// Pods that must not run, and are deleted whatever else happens.
+    /// Pods that must not run. They are deleted whatever else happens.
     pub stale_pods: Vec<PodId>,
-    /// The current pod, whose gate is still shut.
+    /// The current pod, if its gate must be opened.
     pub open: Option<PodId>,
     /// The item to start.
     pub start: Option<Start>,
-    /// The status to be written, if it differs from the one that was read. With a
-    /// start, `current` is added to it.
+    /// The new status. Written if it differs from the one that was read. With a start, the claim
+    /// adds `current`.
     pub status: OaatGroupStatus,
-    /// The current pod, to be deleted once the status says why.
+    /// The current pod, if it must be deleted after the status contains the reason.
     pub stop: Option<PodId>,
-    /// Finished pods that are kept no longer.
+    /// Finished pods whose retention has ended.
     pub expired: Vec<PodId>,
-    /// Events.
+    /// The events to publish.
     pub events: Vec<PendingEvent>,
-    /// When to look again if nothing happens before.
+    /// When to reconcile again if nothing happens before.
     pub requeue_at: Option<Timestamp>,
-    /// Nothing runs, nothing blocks: the policy may be asked.
+    /// Whether an item may start, so that the policy may be asked.
     pub may_start: bool,
 }
 

@@ -1,33 +1,33 @@
-//! The run in progress, and all other pods of the group.
+//! Plans the run in progress and all other pods of the group.
 
-use super::complete::{self, complete};
+use super::complete;
 use super::conditions::{BlockingPod, not_ready, show};
-use super::{CurrentPod, GroupSnapshot, Plan, PodId};
+use super::{BLACKOUT, CurrentPod, GroupSnapshot, Plan, PodId};
 use crate::item_sources;
 use crate::legacy;
 use crate::mutation::broken;
 use crate::pod::{PodView, ended_at, outcome};
 use crate::run_history;
 use crate::run_now::{self, RunNowUpdate};
+use oaat_api::reasons::{events, stopping};
 use oaat_api::text;
 use oaat_api::validate::{FieldError, ValidatedGroup};
 use oaat_api::windows;
 use oaat_api::{Current, RunResult, Stopping};
 use std::time::Duration;
 
-/// How long another replica may take between creating a candidate and claiming it,
-/// before one that does not hold the lease removes it.
+/// The age at which a replica without the lease deletes an unclaimed candidate. Until then, the
+/// replica that created the candidate may still claim it.
 const CANDIDATE_AGE: Duration = Duration::from_secs(5);
 
-/// Between two looks at a pod that no watch shows.
+/// The requeue delay for a pod whose changes no watch reports.
 const UNWATCHED: Duration = Duration::from_secs(5);
 
-/// The farthest that is looked ahead to a window.
-const FARTHEST: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Why a window ends a run.
-pub(crate) const BLACKOUT: &str = "Blackout";
+/// The maximum requeue delay for the opening of a window.
+const MAX_WINDOW_DELAY: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Looks at the run in progress and at all other pods.
+/// Plans the run in progress and all other pods, and sets the status, except for the selection of
+/// the next item.
 pub fn plan_group(
     snapshot: &GroupSnapshot,
     valid: &Result<ValidatedGroup, Vec<FieldError>>,
@@ -39,42 +39,45 @@ pub fn plan_group(
     if snapshot.terminating {
         return plan;
     }
-    let old = &snapshot.group.spec.windows;
-    if !old.is_empty() && plan.status.observed_generation != snapshot.group.metadata.generation {
-        plan.event(true, "WindowsNotHeeded", legacy::windows(old), None);
+    let old_windows = &snapshot.group.spec.windows;
+    let new_spec = plan.status.observed_generation != snapshot.group.metadata.generation;
+    if !old_windows.is_empty() && new_spec {
+        let message = legacy::windows(old_windows);
+        plan.event(true, events::WINDOWS_IGNORED, message, None);
     }
     plan.status.observed_generation = snapshot.group.metadata.generation;
-    if list_items(snapshot, &mut plan) {
-        let words = "the items' history was taken over from the operator before this one";
-        plan.event(false, "HistoryTakenOver", words.into(), None);
+    if update_items(snapshot, &mut plan) {
+        let message = "took over the history of the items from the original operator";
+        plan.event(false, events::HISTORY_TAKEN_OVER, message.into(), None);
     }
     let problem = plan_current_run(snapshot, valid.as_ref().ok(), &mut plan);
     let blocking_pods = plan_other_pods(snapshot, &mut plan);
-    expire(snapshot, valid.as_ref().ok(), &mut plan);
+    expire_finished_pods(snapshot, valid.as_ref().ok(), &mut plan);
 
     let not_ready = not_ready(snapshot, valid, &blocking_pods, &plan.status);
-    if let Some(until) = not_ready.as_ref().and_then(|h| h.until) {
+    if let Some(until) = not_ready.as_ref().and_then(|n| n.until) {
         plan.requeue_at(until);
     }
-    watch_windows(snapshot, valid.as_ref().ok(), &mut plan);
-    process(snapshot, &mut plan);
-    let free = not_ready.is_none() && plan.status.current.is_none();
-    let rests = complete(snapshot, &mut plan)
+    requeue_for_windows(snapshot, valid.as_ref().ok(), &mut plan);
+    apply_run_now(snapshot, &mut plan);
+    let nothing_prevents_start = not_ready.is_none() && plan.status.current.is_none();
+    let nothing_to_do = complete::update_condition(snapshot, &mut plan)
         && run_now::waiting(&snapshot.group, &snapshot.items, &plan.status).is_none();
-    plan.may_start = free && !rests;
-    show(snapshot, &mut plan, not_ready, problem);
-    if free && rests {
+    plan.may_start = nothing_prevents_start && !nothing_to_do;
+    show(snapshot, valid.as_ref().ok(), &mut plan, not_ready, problem);
+    if nothing_prevents_start && nothing_to_do {
         complete::show(&mut plan);
     }
     plan
 }
 
-/// What runs may have to be ended when a window opens, and what people read changes with it.
-fn watch_windows(snapshot: &GroupSnapshot, valid: Option<&ValidatedGroup>, plan: &mut Plan) {
+/// Requeues the group for the opening of the next window, which may end the run in progress and
+/// changes the status.
+fn requeue_for_windows(snapshot: &GroupSnapshot, valid: Option<&ValidatedGroup>, plan: &mut Plan) {
     let Some(valid) = valid else { return };
     let next = match windows::blackout(&valid.windows, snapshot.now) {
         None => windows::next(&valid.windows, snapshot.now),
-        // One that opens in a blackout is no news, unless it ends what runs.
+        // During a blackout, the opening of another window matters only if it ends the run.
         Some(_) if plan.status.current.is_none() => None,
         Some(_) => windows::next(
             valid.windows.iter().filter(|window| window.stop),
@@ -82,13 +85,13 @@ fn watch_windows(snapshot: &GroupSnapshot, valid: Option<&ValidatedGroup>, plan:
         ),
     };
     if let Some(next) = next {
-        // No timer is good for years.
-        plan.requeue_at(next.min(snapshot.now.plus(FARTHEST)));
+        // Timers do not support delays of years.
+        plan.requeue_at(next.min(snapshot.now.plus(MAX_WINDOW_DELAY)));
     }
 }
 
-/// Takes note of what people ask for by the annotation.
-fn process(snapshot: &GroupSnapshot, plan: &mut Plan) {
+/// Records what the annotation `run-now` requests.
+fn apply_run_now(snapshot: &GroupSnapshot, plan: &mut Plan) {
     match run_now::process(
         &snapshot.group,
         &snapshot.items,
@@ -97,32 +100,36 @@ fn process(snapshot: &GroupSnapshot, plan: &mut Plan) {
     ) {
         None => {}
         Some(RunNowUpdate::Accepted(items)) => {
-            plan.event(false, "RunNow", format!("asked to run now: {items}"), None);
+            let message = format!("requested to run now: {items}");
+            plan.event(false, events::RUN_NOW, message, None);
         }
-        Some(RunNowUpdate::Wrong(what)) => plan.event(true, "RunNowNotUnderstood", what, None),
+        Some(RunNowUpdate::Wrong(problem)) => {
+            plan.event(true, events::RUN_NOW_INVALID, problem, None);
+        }
     }
 }
 
-/// Brings the map of items into line with the list. Gives whether there was something of the
-/// first implementation of these kinds in it.
-fn list_items(snapshot: &GroupSnapshot, plan: &mut Plan) -> bool {
+/// Updates `status.items` and `status.itemSources`. Returns whether an item had a history from the
+/// original operator.
+fn update_items(snapshot: &GroupSnapshot, plan: &mut Plan) -> bool {
     let items = &snapshot.items;
     let before = &snapshot.listing.before;
     plan.status
         .item_sources
         .clone_from(&snapshot.listing.sources);
-    let forgotten = item_sources::put_in_force(&mut plan.status, items, before, snapshot.now);
-    for again in snapshot.listing.requeue_at.into_iter().chain(forgotten) {
-        plan.requeue_at(again);
+    let next_removal = item_sources::update_items(&mut plan.status, items, before, snapshot.now);
+    for at in snapshot.listing.requeue_at.into_iter().chain(next_removal) {
+        plan.requeue_at(at);
     }
     let items = plan.status.items.values_mut();
+    // Without a short circuit: the history of every item is taken over.
     items
         .map(legacy::inherit)
-        .fold(false, |some, one| some | one)
+        .fold(false, |any, inherited| any | inherited)
 }
 
-/// The run in progress: recorded if it is over, else looked after. Gives what keeps
-/// it from starting.
+/// Records the current run if it has ended, and supervises it otherwise. Returns the problem that
+/// keeps its pod from starting or ending.
 fn plan_current_run(
     snapshot: &GroupSnapshot,
     valid: Option<&ValidatedGroup>,
@@ -145,6 +152,7 @@ fn plan_current_run(
     }
 }
 
+/// Records the end of the current run.
 fn finish(snapshot: &GroupSnapshot, plan: &mut Plan, current: &Current, pod: Option<&PodView>) {
     let finished = outcome(
         pod,
@@ -160,9 +168,9 @@ fn finish(snapshot: &GroupSnapshot, plan: &mut Plan, current: &Current, pod: Opt
         " (it is no longer in the list of items)"
     };
     let reason = match finished.result {
-        RunResult::Succeeded => "Succeeded",
-        RunResult::Failed => "Failed",
-        RunResult::Stopped => "Stopped",
+        RunResult::Succeeded => events::SUCCEEDED,
+        RunResult::Failed => events::FAILED,
+        RunResult::Stopped => events::STOPPED,
     };
     plan.event(
         finished.result == RunResult::Failed,
@@ -181,7 +189,9 @@ fn finish(snapshot: &GroupSnapshot, plan: &mut Plan, current: &Current, pod: Opt
     );
 }
 
-/// A current pod that is not over.
+/// Supervises a current pod that has not ended: opens its gate if necessary, and stops it if a
+/// window or `startTimeout` requires that. Returns the problem that keeps it from starting or
+/// ending.
 fn supervise_current_pod(
     snapshot: &GroupSnapshot,
     valid: Option<&ValidatedGroup>,
@@ -191,13 +201,14 @@ fn supervise_current_pod(
 ) -> Option<String> {
     let listed = snapshot.pods.iter().any(|other| other.uid == pod.uid);
     if !listed || !pod.labelled {
-        // Somebody took its label away, and with it our watch; or it never had one, as those of the
-        // first implementation of these kinds.
+        // The watch does not report this pod: someone removed its label, or it is a pod of the
+        // original operator, which set no label.
         plan.requeue_at(snapshot.now.plus(UNWATCHED));
     }
     let problem = pod.problem().or_else(|| {
-        let lost = "has lost the label oaat.kawaja.net/group and is looked at every few seconds";
-        (!listed).then(|| lost.to_owned())
+        let unlabelled =
+            "has lost the label oaat.kawaja.net/group; the operator checks it every few seconds";
+        (!listed).then(|| unlabelled.to_owned())
     });
     if pod.deletion.is_some() {
         return problem;
@@ -205,66 +216,93 @@ fn supervise_current_pod(
     if pod.gated && current.stopping.is_none() && !broken!(OnlyClaimerOpens) {
         resume(snapshot, plan, pod, &current);
     }
-    let windows = valid.map(|valid| valid.windows.as_slice());
-    let blackout = windows::blackout(windows.unwrap_or_default(), snapshot.now).filter(|b| b.stop);
-    let by_window = current
-        .stopping
-        .as_ref()
-        .is_some_and(|s| s.reason == BLACKOUT);
-    if current.stopping.is_some() && pod.started() && !by_window {
-        // Written, and then interrupted for so long that the pod has started after all. (A stop by
-        // a window is done also after that has closed: its deletion may be on its way.)
-        plan.status.current = Some(Current {
-            stopping: None,
-            ..current
-        });
-    } else if let (None, Some(blackout)) = (&current.stopping, blackout) {
-        let message = format!("{blackout}, which ends what runs");
-        plan.event(
-            false,
-            "Stopping",
-            format!("{}: {message}", text::name(&current.item)),
-            Some(pod.into()),
-        );
-        stop(snapshot, plan, pod, current, BLACKOUT, message);
-    } else if current.stopping.is_some() {
-        // Written, and then interrupted before the deletion.
-        plan.stop = Some(PodId::exactly(pod));
-    } else if let Some(timeout) = valid.and_then(|v| v.start_timeout)
-        && !pod.started()
-    {
-        // From the claim on: a candidate's creation is of no concern to the user, and
-        // both are on record.
-        let since = pod.created.max(current.claimed);
-        let since = since
-            .max(pod.initialized().unwrap_or(since))
-            .min(snapshot.now);
-        let deadline = since.plus(timeout);
-        if snapshot.now < deadline {
-            plan.requeue_at(deadline);
-        } else {
-            let why = pod.problem().unwrap_or_else(|| "has not started".into());
-            let message = format!(
-                "no container had started after startTimeout ({}): the pod {why}",
-                humantime::format_duration(timeout)
-            );
-            plan.event(
-                true,
-                "StartTimeout",
-                format!("{}: {message}", text::name(&current.item)),
-                Some(pod.into()),
-            );
-            stop(snapshot, plan, pod, current, "StartTimeout", message);
-        }
-    }
+    stop_if_required(snapshot, valid, plan, pod, current);
     if plan.stop.is_some() {
-        // Should it change in the moment of its deletion, it is looked at afresh.
+        // The deletion fails if the pod changes in the meantime. Then the group is planned again.
         plan.requeue_at(snapshot.now.plus(UNWATCHED));
     }
     problem
 }
 
-/// The run is to be ended: the status says why, and then its pod is deleted.
+/// Stops the current run if a window or `startTimeout` requires that, or completes or withdraws a
+/// stop that the status already contains.
+fn stop_if_required(
+    snapshot: &GroupSnapshot,
+    valid: Option<&ValidatedGroup>,
+    plan: &mut Plan,
+    pod: &PodView,
+    current: Current,
+) {
+    let windows = valid.map(|valid| valid.windows.as_slice());
+    let blackout = windows::blackout(windows.unwrap_or_default(), snapshot.now).filter(|b| b.stop);
+    let stopped_by_window = current
+        .stopping
+        .as_ref()
+        .is_some_and(|s| s.reason == BLACKOUT);
+    if current.stopping.is_some() && pod.started() && !stopped_by_window {
+        // The pod started after all, because the operator was interrupted between writing the
+        // reason and deleting the pod. (A stop by a window is completed even after the window has
+        // closed, because the deletion may be on its way.)
+        plan.status.current = Some(Current {
+            stopping: None,
+            ..current
+        });
+    } else if let (None, Some(blackout)) = (&current.stopping, blackout) {
+        let message = format!("{blackout}, with running: Stop");
+        plan.event(
+            false,
+            events::STOPPING,
+            format!("stopping {}: {message}", text::name(&current.item)),
+            Some(pod.into()),
+        );
+        stop(snapshot, plan, pod, current, BLACKOUT, message);
+    } else if current.stopping.is_some() {
+        // The operator was interrupted between writing the reason and deleting the pod.
+        plan.stop = Some(PodId::exactly(pod));
+    } else if let Some(timeout) = valid.and_then(|v| v.start_timeout)
+        && !pod.started()
+    {
+        enforce_start_timeout(snapshot, plan, pod, current, timeout);
+    }
+}
+
+/// Stops the current run if no container has started within `startTimeout`, and requeues the group
+/// for the timeout otherwise.
+fn enforce_start_timeout(
+    snapshot: &GroupSnapshot,
+    plan: &mut Plan,
+    pod: &PodView,
+    current: Current,
+    timeout: Duration,
+) {
+    // The timeout begins with the claim, because the creation of the candidate is of no concern to
+    // the user, and again when the init containers have finished. All these times are stored, so
+    // the deadline does not move between reconciles.
+    let since = pod.created.max(current.claimed);
+    let since = since
+        .max(pod.initialized().unwrap_or(since))
+        .min(snapshot.now);
+    let deadline = since.plus(timeout);
+    if snapshot.now < deadline {
+        plan.requeue_at(deadline);
+        return;
+    }
+    let why = pod.problem().unwrap_or_else(|| "has not started".into());
+    let message = format!(
+        "no container started within startTimeout ({}): the pod {why}",
+        humantime::format_duration(timeout)
+    );
+    plan.event(
+        true,
+        events::START_TIMEOUT,
+        format!("{}: {message}", text::name(&current.item)),
+        Some(pod.into()),
+    );
+    let reason = stopping::START_TIMEOUT;
+    stop(snapshot, plan, pod, current, reason, message);
+}
+
+/// Ends the current run: the status records the reason, and then the pod is deleted.
 fn stop(
     snapshot: &GroupSnapshot,
     plan: &mut Plan,
@@ -285,10 +323,10 @@ fn stop(
     });
 }
 
-/// The run was claimed and its gate is still shut. The status says who opens it, and that from
-/// a write that comes before: whoever claimed it may be slow and not gone, and takes the claim
-/// back if the pod is not there to be opened. After that write it cannot, so that a run which
-/// began, and whose pod was gone at once, is not forgotten.
+/// Opens the gate of a claimed pod. The status records that this replica opens it, in a write that
+/// comes before the opening: the replica that claimed the pod may be slow and not gone, and
+/// withdraws its claim if it finds no pod whose gate it can open. After that write it cannot
+/// withdraw the claim, so a run that began is recorded even if its pod disappears at once.
 fn resume(snapshot: &GroupSnapshot, plan: &mut Plan, pod: &PodView, current: &Current) {
     plan.open = Some(pod.into());
     plan.status.current = Some(Current {
@@ -297,26 +335,27 @@ fn resume(snapshot: &GroupSnapshot, plan: &mut Plan, pod: &PodView, current: &Cu
     });
 }
 
-/// No run is in progress by the status, but a pod of ours that may run is there:
-/// somebody wiped the status. The pod was opened once, so it is the current one.
+/// Adopts a pod of this group that may run although the status contains no current run, because
+/// someone wiped the status. Its gate was opened, so it was the current pod. Returns the problem
+/// that keeps it from starting or ending.
 fn adopt(snapshot: &GroupSnapshot, plan: &mut Plan) -> Option<String> {
     plan.status.current = None;
     if broken!(NoAdoption) {
         return None;
     }
-    let ours = |pod: &&PodView| owned(snapshot, pod) && !pod.terminal() && !pod.gated;
+    let may_run = |pod: &&PodView| owned(snapshot, pod) && !pod.terminal() && !pod.gated;
     let pod = snapshot
         .pods
         .iter()
-        .filter(ours)
+        .filter(may_run)
         .max_by_key(|pod| pod.run)?;
     let run = next_run(snapshot);
     let item = pod.item.clone().unwrap_or_default();
     plan.event(
         true,
-        "Adopted",
+        events::ADOPTED,
         format!(
-            "pod {} runs {} and is not in the status; adopted as run {run}",
+            "pod {} runs {} but is not in the status; adopted it as run {run}",
             pod.name,
             text::name(&item)
         ),
@@ -338,13 +377,13 @@ fn adopt(snapshot: &GroupSnapshot, plan: &mut Plan) -> Option<String> {
     pod.problem()
 }
 
-/// Whether this very group controls a pod; one of the same name does not count.
+/// Returns whether exactly this group, and not another one of the same name, controls a pod.
 fn owned(snapshot: &GroupSnapshot, pod: &PodView) -> bool {
     pod.owner.as_ref() == Some(&snapshot.uid)
 }
 
-/// The next run's number: above every number seen, so that it only grows even where
-/// the status was wiped.
+/// Returns the number of the next run. It is above every number in the status and on the group's
+/// pods, so that numbers only grow even if the status was wiped.
 pub fn next_run(snapshot: &GroupSnapshot) -> i64 {
     let recorded = snapshot.group.status.as_ref().and_then(|status| status.run);
     let labels = snapshot
@@ -356,8 +395,8 @@ pub fn next_run(snapshot: &GroupSnapshot) -> i64 {
     labels.chain(recorded).max().unwrap_or(0).saturating_add(1)
 }
 
-/// All pods but the current one. Gives those that must be gone before anything may
-/// start, in words.
+/// Plans all pods except the current one. Returns those that must be gone before anything may
+/// start.
 fn plan_other_pods(snapshot: &GroupSnapshot, plan: &mut Plan) -> Vec<BlockingPod> {
     let current = plan.status.current.as_ref().map(|c| c.pod_uid.clone());
     let mut blocking_pods = Vec::new();
@@ -369,62 +408,68 @@ fn plan_other_pods(snapshot: &GroupSnapshot, plan: &mut Plan) -> Vec<BlockingPod
             plan.requeue_at(snapshot.now.plus(UNWATCHED));
         }
         if !owned(snapshot, pod) {
+            let owner = match &pod.owner {
+                Some(uid) => format!("it belongs to the OaatGroup with UID {uid}"),
+                None => "no OaatGroup owns it".to_owned(),
+            };
             blocking_pods.push(BlockingPod::foreign(format!(
-                "pod {} carries this group's name, is not of this group ({}), and may still run: \
-                 it must end or be deleted first",
+                "pod {} has the label of this group but does not belong to it ({owner}), and may \
+                 still run; wait until it ends, or delete it",
                 pod.name,
-                match &pod.owner {
-                    Some(uid) => format!("it belongs to a group with uid {uid}"),
-                    None => "no group owns it".to_owned(),
-                }
             )));
             continue;
         }
         let what = if pod.gated {
-            "a candidate that was not chosen"
+            "an unclaimed candidate"
         } else {
             "not the current run"
         };
-        blocking_pods.push(BlockingPod::ours(format!(
-            "pod {} is {what}: it is deleted and waited for",
+        blocking_pods.push(BlockingPod::stale(format!(
+            "waiting for the deletion of pod {}, which is {what}",
             pod.name
         )));
-        if pod.deletion.is_some() {
-            continue;
-        }
-        let age = snapshot.now.0.saturating_sub(pod.created.0);
-        // Another replica may be about to claim it. One from the future says that a
-        // clock is wrong; deleting is safe at any time, so it does not wait for ever.
-        let young = (0..CANDIDATE_AGE.as_millis() as i64).contains(&age);
-        if pod.gated && broken!(OpenAnyGated) {
-            plan.open = Some(pod.into());
-        } else if pod.gated && young && !snapshot.leads {
-            plan.requeue_at(pod.created.plus(CANDIDATE_AGE));
-        } else if pod.gated && !broken!(DeleteAnyVersion) {
-            // Its number is used up. Once that is written, whoever has created it has read an
-            // older group, and claims it no more.
-            if !broken!(RemoveUnannounced) {
-                plan.status.run = plan.status.run.max(pod.run);
-            }
-            // Another replica may open it in this very moment: then it is not this one.
-            plan.stale_pods.push(PodId::exactly(pod));
-            plan.requeue_at(snapshot.now.plus(UNWATCHED));
-        } else {
-            plan.stale_pods.push(pod.into());
+        if pod.deletion.is_none() {
+            remove_stale_pod(snapshot, plan, pod);
         }
     }
     blocking_pods
 }
 
-/// Finished pods beyond what the user wants kept.
-fn expire(snapshot: &GroupSnapshot, valid: Option<&ValidatedGroup>, plan: &mut Plan) {
+/// Plans the deletion of a pod of this group that is not the current one.
+fn remove_stale_pod(snapshot: &GroupSnapshot, plan: &mut Plan, pod: &PodView) {
+    let age = snapshot.now.0.saturating_sub(pod.created.0);
+    // Another replica may be about to claim a young candidate. A creation time in the future means
+    // that a clock is wrong. Deleting is safe at any time, so such a candidate does not wait
+    // forever.
+    let young = (0..CANDIDATE_AGE.as_millis() as i64).contains(&age);
+    if pod.gated && broken!(OpenAnyGated) {
+        plan.open = Some(pod.into());
+    } else if pod.gated && young && !snapshot.leads {
+        plan.requeue_at(pod.created.plus(CANDIDATE_AGE));
+    } else if pod.gated && !broken!(DeleteAnyVersion) {
+        // The number of the candidate is used. Once that is written, the replica that created the
+        // candidate has read an older version of the group and can no longer claim it.
+        if !broken!(RemoveUnannounced) {
+            plan.status.run = plan.status.run.max(pod.run);
+        }
+        // Another replica may open the gate at this moment. Then the resource version differs, and
+        // the pod is not deleted.
+        plan.stale_pods.push(PodId::exactly(pod));
+        plan.requeue_at(snapshot.now.plus(UNWATCHED));
+    } else {
+        plan.stale_pods.push(pod.into());
+    }
+}
+
+/// Plans the deletion of finished pods that exceed `podRetention` or `podHistoryLimit`.
+fn expire_finished_pods(snapshot: &GroupSnapshot, valid: Option<&ValidatedGroup>, plan: &mut Plan) {
     let Some(valid) = valid else { return };
     let current = plan.status.current.as_ref().map(|c| c.pod_uid.clone());
     let mut finished: Vec<_> = snapshot
         .pods
         .iter()
         .chain(match &snapshot.current {
-            // A historic pod may be missing from the list; the current one never is.
+            // A pod of the original operator may be missing from the list, but never from here.
             CurrentPod::Present(pod) if !snapshot.pods.iter().any(|p| p.uid == pod.uid) => {
                 Some(pod)
             }

@@ -1,39 +1,46 @@
-//! Who decides for a group, and how that is told: the condition `PolicyReady` and its
-//! events.
+//! Which policy decides for a group: the condition `PolicyReady` and its events.
 
+use super::conditions::set_group_condition;
 use super::{GroupSnapshot, PendingEvent, Plan};
-use crate::policies::{Problem, Source};
+use crate::policies::{PolicyProblem, Source};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use oaat_api::{OnError, PolicyInUse, Timestamp, condition, set_condition};
+use oaat_api::reasons::{events, policy_ready, ready, states};
+use oaat_api::{OaatGroup, OnError, PolicyInUse, Timestamp, condition};
 use policy_host::{EvalError, Policy};
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// How long a policy may be on its way before its group says so, where it had one before.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// How soon a group whose policy is on its way is looked at again.
-const SOON: Duration = Duration::from_secs(4);
+/// How long a policy may load before its group reports that, if the group has a condition already.
+const LOADING_PATIENCE: Duration = Duration::from_secs(3);
+/// The requeue delay of a group whose policy is loading.
+const LOADING_REQUEUE: Duration = Duration::from_secs(4);
+/// The delay before a policy that failed is tried again, even if the built-in policy decides in the
+/// meantime.
+const RETRY: Duration = Duration::from_secs(60);
+/// The source of the built-in policy.
+pub(super) const BUILT_IN: &str = "default";
 
-/// Who decides for a group.
+/// Which policy decides for a group.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PolicySelection {
-    /// The policy that decides; nobody does where there is none.
+    /// The policy that decides. `None` if no policy decides.
     pub in_use: Option<PolicyInUse>,
-    /// The settings it is given, a JSON object.
+    /// The settings of the policy, a JSON object.
     pub settings: String,
-    /// Those of single items.
+    /// The settings of items, by item name.
     pub items: HashMap<String, String>,
-    /// Why another one than the group names decides, or nobody.
-    pub problem: Option<Problem>,
-    /// What to do where nobody decides.
+    /// Why the policy that the group names does not decide.
+    pub problem: Option<PolicyProblem>,
+    /// What to do if no policy decides.
     pub on_error: OnError,
-    /// Since when the group's policy has been on its way, where nobody decides because of that.
+    /// Since when the group's policy has been loading, if no policy decides because of that.
     pub loading: Option<Timestamp>,
 }
 
 impl PolicySelection {
-    /// This policy decides, if perhaps only because of a problem with another.
-    pub fn by(in_use: PolicyInUse, problem: Option<Problem>, on_error: OnError) -> Self {
+    /// Returns the selection of `in_use`. `problem` is why it decides instead of the policy that
+    /// the group names.
+    pub fn by(in_use: PolicyInUse, problem: Option<PolicyProblem>, on_error: OnError) -> Self {
         Self {
             in_use: Some(in_use),
             problem,
@@ -42,8 +49,8 @@ impl PolicySelection {
         }
     }
 
-    /// The built-in policy decides.
-    pub fn by_default(default: &Policy, problem: Option<Problem>) -> Self {
+    /// Returns the selection of the built-in policy.
+    pub fn by_default(default: &Policy, problem: Option<PolicyProblem>) -> Self {
         let in_use = PolicyInUse {
             source: BUILT_IN.into(),
             digest: default.digest().into(),
@@ -53,7 +60,7 @@ impl PolicySelection {
         Self::by(in_use, problem, OnError::Hold)
     }
 
-    /// Nobody decides before the group's policy has been loaded.
+    /// Returns the selection of no policy, because the group's policy is loading.
     pub fn loading(since: Timestamp, on_error: OnError) -> Self {
         Self {
             loading: Some(since),
@@ -62,8 +69,9 @@ impl PolicySelection {
         }
     }
 
-    /// The group's policy cannot decide, and no earlier one is at hand.
-    pub fn unavailable_selection(problem: Problem, on_error: OnError) -> Self {
+    /// Returns the selection of no policy, because the group's policy cannot decide and no earlier
+    /// one is available.
+    pub fn unavailable_selection(problem: PolicyProblem, on_error: OnError) -> Self {
         Self {
             problem: Some(problem),
             on_error,
@@ -82,36 +90,34 @@ impl PolicySelection {
         }
     }
 
-    /// Whether the built-in policy has to step in.
+    /// Returns whether the built-in policy must decide instead.
     pub fn needs_default(&self) -> bool {
         self.in_use.is_none() && self.problem.is_some() && self.on_error == OnError::UseDefault
     }
 }
 
-/// The built-in policy, as a source.
-pub(super) const BUILT_IN: &str = "default";
-/// How it is called.
-const DEFAULT: &str = "the default policy";
-
-/// A policy in words.
-fn named(policy: &PolicyInUse) -> String {
+/// Describes a policy with its source, contract, and digest.
+fn describe(policy: &PolicyInUse) -> String {
     let PolicyInUse {
         source,
         digest,
         contract,
         ..
     } = policy;
-    match source.as_str() {
-        BUILT_IN => format!("{DEFAULT} (contract {contract}, sha256 {digest})"),
-        _ => format!("the policy of {source} (contract {contract}, sha256 {digest})"),
-    }
+    let name = if source == BUILT_IN {
+        "the default policy".to_owned()
+    } else {
+        format!("the policy of {source}")
+    };
+    format!("{name} (contract {contract}, sha256 {digest})")
 }
 
-/// Says in `PolicyReady` who decides, as far as that is known without asking the policy.
+/// Sets `PolicyReady` according to the selection, before the policy is asked.
 pub fn record_selection(snapshot: &GroupSnapshot, plan: &mut Plan, selection: &PolicySelection) {
-    let before = condition(&plan.status.conditions, "PolicyReady").cloned();
+    let before = condition(&plan.status.conditions, policy_ready::TYPE).cloned();
     match &selection.problem {
-        // Kept while the component cannot be read: it may come back unchanged.
+        // The rejection is kept while the component cannot be read, because it may come back
+        // unchanged.
         Some(problem) if problem.rejected.is_none() => {}
         None if selection.in_use.is_none() => {}
         problem => {
@@ -122,110 +128,118 @@ pub fn record_selection(snapshot: &GroupSnapshot, plan: &mut Plan, selection: &P
     if selection
         .problem
         .as_ref()
-        .is_some_and(|problem| problem.passing)
+        .is_some_and(|problem| problem.transient)
     {
-        plan.requeue_at(snapshot.now.plus(AFTER_AN_ERROR));
+        plan.requeue_at(snapshot.now.plus(RETRY));
     }
-    let (ready, reason, message) = match (&selection.in_use, &selection.problem, selection.loading)
-    {
-        (Some(policy), None, _) => {
-            // How the last evaluation by the same policy went stands until the next.
-            if before.is_some_and(|c| c.status == "False" && c.message.contains(&about(policy))) {
-                return;
+    let (is_ready, reason, message) =
+        match (&selection.in_use, &selection.problem, selection.loading) {
+            (Some(policy), None, _) => {
+                // The result of the last evaluation stays until the policy is evaluated again.
+                if before.is_some_and(|c| reports_failed_evaluation(&c, policy)) {
+                    return;
+                }
+                let message = format!("{} decides", describe(policy));
+                (true, policy_ready::READY, message)
             }
-            (true, "Ready", format!("{} decides", named(policy)))
-        }
-        (Some(policy), Some(problem), _) => (
-            false,
-            problem.reason,
-            format!(
-                "{}; until that is mended, {} decides as before",
-                problem.message,
-                named(policy)
+            (Some(policy), Some(problem), _) => (
+                false,
+                problem.reason,
+                format!(
+                    "{}; until it is fixed, {} decides as before",
+                    problem.message,
+                    describe(policy)
+                ),
             ),
-        ),
-        (None, Some(problem), _) => (
-            false,
-            problem.reason,
-            without(snapshot, selection, &problem.message),
-        ),
-        (None, None, since) => {
-            plan.requeue_at(snapshot.now.plus(SOON));
-            let recent = since.is_none_or(|since| snapshot.now < since.plus(PATIENCE));
-            if before.is_some() && recent {
-                return;
+            (None, Some(problem), _) => (
+                false,
+                problem.reason,
+                describe_problem(snapshot, selection, &problem.message),
+            ),
+            (None, None, since) => {
+                plan.requeue_at(snapshot.now.plus(LOADING_REQUEUE));
+                let recent = since.is_none_or(|since| snapshot.now < since.plus(LOADING_PATIENCE));
+                if before.is_some() && recent {
+                    return;
+                }
+                let message = "the group's policy is being read from its ConfigMap and compiled";
+                (false, policy_ready::LOADING, message.to_owned())
             }
-            let message =
-                "the group's policy is being loaded; it is read from its ConfigMap and compiled";
-            (false, "Loading", message.to_owned())
-        }
-    };
-    let generation = snapshot.group.metadata.generation;
-    let ready = ("PolicyReady", ready, reason, message);
-    set_condition(&mut plan.status.conditions, snapshot.now, generation, ready);
+        };
+    let condition = (policy_ready::TYPE, is_ready, reason, message);
+    set_group_condition(snapshot, &mut plan.status, condition);
 }
 
-/// How the condition names a policy that gave no decision.
-fn about(policy: &PolicyInUse) -> String {
+/// Returns whether `PolicyReady` reports that the last evaluation of this policy failed.
+///
+/// The status has no field for the policy that was evaluated without a decision, so its digest is
+/// looked up in the message.
+fn reports_failed_evaluation(condition: &Condition, policy: &PolicyInUse) -> bool {
+    condition.status == "False"
+        && policy_ready::EVALUATION.contains(&condition.reason.as_str())
+        && condition.message.contains(&digest_suffix(policy))
+}
+
+/// Identifies a policy that made no decision in the message of `PolicyReady`.
+fn digest_suffix(policy: &PolicyInUse) -> String {
     format!("(sha256 {})", policy.digest)
 }
 
-/// A problem, what was lost by it, and what happens meanwhile.
-fn without(snapshot: &GroupSnapshot, selection: &PolicySelection, problem: &str) -> String {
+/// Describes a problem, the policy that is no longer available because of it, and what happens
+/// until it is fixed.
+fn describe_problem(
+    snapshot: &GroupSnapshot,
+    selection: &PolicySelection,
+    problem: &str,
+) -> String {
     let lost = lost(snapshot)
         .map(|digest| {
-            format!("; the policy with sha256 {digest} that decided last is not at hand any more")
+            format!("; the policy with sha256 {digest} that decided last is no longer available")
         })
         .unwrap_or_default();
-    format!("{problem}{lost}; {}", meanwhile(selection.on_error))
+    format!("{problem}{lost}; {}", until_fixed(selection.on_error))
 }
 
-/// The digest of the group's own policy that decided last, also where the built-in one has
+/// Returns the digest of the group's own policy that decided last, even if the built-in policy has
 /// decided since.
 pub(super) fn lost(snapshot: &GroupSnapshot) -> Option<&str> {
     let last = snapshot.group.status.as_ref()?.policy.as_ref()?;
-    let wanted = Source::of(&snapshot.group)?.to_string();
-    if last.source == wanted {
+    let source = Source::of(&snapshot.group)?.to_string();
+    if last.source == source {
         Some(&last.digest)
     } else {
         last.instead_of.as_deref()
     }
 }
 
-fn meanwhile(on_error: OnError) -> &'static str {
+fn until_fixed(on_error: OnError) -> &'static str {
     match on_error {
-        OnError::Hold => "nothing is started until that is mended (onError: Hold)",
-        OnError::UseDefault => {
-            "the default policy decides until that is mended (onError: UseDefault)"
-        }
+        OnError::Hold => "no item starts until it is fixed (onError: Hold)",
+        OnError::UseDefault => "the default policy decides until it is fixed (onError: UseDefault)",
     }
 }
 
-/// How long to wait before a policy that gave no answer is asked again, whoever decides meanwhile.
-const AFTER_AN_ERROR: Duration = Duration::from_secs(60);
-
-/// The policy gave no decision: what `PolicyReady` says of it, unless there is something wrong
-/// with an earlier step already.
+/// Sets `PolicyReady` after the policy made no decision, unless an earlier step already has a
+/// problem.
 pub fn record_policy_error(
     snapshot: &GroupSnapshot,
     plan: &mut Plan,
     selection: &PolicySelection,
     error: &EvalError,
 ) {
-    plan.requeue_at(snapshot.now.plus(AFTER_AN_ERROR));
+    plan.requeue_at(snapshot.now.plus(RETRY));
     if let (Some(policy), None) = (&selection.in_use, &selection.problem) {
         let message = format!(
             "{error} {}; {}",
-            about(policy),
-            meanwhile(selection.on_error)
+            digest_suffix(policy),
+            until_fixed(selection.on_error)
         );
-        let ready = ("PolicyReady", false, error.reason(), message);
-        let generation = snapshot.group.metadata.generation;
-        set_condition(&mut plan.status.conditions, snapshot.now, generation, ready);
+        let condition = (policy_ready::TYPE, false, error.reason(), message);
+        set_group_condition(snapshot, &mut plan.status, condition);
     }
 }
 
-/// The policy gave a decision: whatever was wrong with it is so no longer.
+/// Sets `PolicyReady` after the policy made a decision, which ends an earlier problem with it.
 pub(super) fn record_policy_decision(
     snapshot: &GroupSnapshot,
     plan: &mut Plan,
@@ -233,56 +247,63 @@ pub(super) fn record_policy_decision(
     policy: &PolicyInUse,
 ) {
     if selection.in_use.as_ref() == Some(policy) && selection.problem.is_none() {
-        let message = format!("{} decides", named(policy));
-        let ready = ("PolicyReady", true, "Ready", message);
-        let generation = snapshot.group.metadata.generation;
-        set_condition(&mut plan.status.conditions, snapshot.now, generation, ready);
+        let message = format!("{} decides", describe(policy));
+        let condition = (policy_ready::TYPE, true, policy_ready::READY, message);
+        set_group_condition(snapshot, &mut plan.status, condition);
     }
 }
 
-/// Nobody decides: why nothing is started.
+/// Shows that no item starts because no policy decides.
 pub fn record_no_policy(snapshot: &GroupSnapshot, plan: &mut Plan, selection: &PolicySelection) {
     let status = &mut plan.status;
     let message = match &selection.problem {
         Some(problem) => format!(
-            "nothing is started, because the group's policy cannot decide: {}",
+            "no item starts, because the group's policy cannot decide: {}",
             problem.message
         ),
-        // It is only on its way, and nothing else has happened: not worth a write.
+        // The policy is loading and nothing else has changed, which is not worth a write.
         None if snapshot.group.status.as_ref() == Some(&*status) => return,
-        None => "nothing is started before the group's policy is loaded".to_owned(),
+        None => "no item starts until the group's policy is loaded".to_owned(),
     };
-    let ready = ("Ready", false, "PolicyNotReady", message.clone());
-    let generation = snapshot.group.metadata.generation;
-    set_condition(&mut status.conditions, snapshot.now, generation, ready);
-    status.state = Some("Waiting".into());
+    let condition = (ready::TYPE, false, ready::POLICY_NOT_READY, message.clone());
+    set_group_condition(snapshot, status, condition);
+    status.state = Some(states::WAITING.into());
     status.next = None;
     status.message = Some(message);
 }
 
-/// What is new about who decides, for an event.
-pub fn news(before: &[Condition], after: &[Condition]) -> Option<PendingEvent> {
-    let before = condition(before, "PolicyReady");
-    let after = condition(after, "PolicyReady")?;
-    let told = |c: &Condition| (c.status.clone(), c.reason.clone(), c.message.clone());
-    if after.reason == "Loading" || before.map(told) == Some(told(after)) {
+/// Returns the event about a change of `PolicyReady` from the conditions `before` to the conditions
+/// `after`, if there is one.
+pub fn policy_event(
+    group: &OaatGroup,
+    before: &[Condition],
+    after: &[Condition],
+) -> Option<PendingEvent> {
+    let before = condition(before, policy_ready::TYPE);
+    let after = condition(after, policy_ready::TYPE)?;
+    let unchanged = before.is_some_and(|before| {
+        (&before.status, &before.reason, &before.message)
+            == (&after.status, &after.reason, &after.message)
+    });
+    if after.reason == policy_ready::LOADING || unchanged {
         return None;
     }
-    let note = |warning, reason, message| PendingEvent {
+    let event = |warning, reason, message| PendingEvent {
         warning,
         reason,
         message,
         pod: None,
     };
     if after.status != "True" {
-        let words = format!("{}: {}", after.reason, after.message);
-        return Some(note(true, "PolicyNotReady", words));
+        let message = format!("{}: {}", after.reason, after.message);
+        return Some(event(true, events::POLICY_NOT_READY, message));
     }
-    match before.filter(|before| before.reason != "Loading") {
-        Some(_) => Some(note(false, "PolicyChanged", after.message.clone())),
-        // A group that is new and names no policy: nothing to write home about.
-        None if after.message.starts_with(DEFAULT) => None,
-        None => Some(note(false, "PolicyLoaded", after.message.clone())),
+    let message = after.message.clone();
+    match before.filter(|before| before.reason != policy_ready::LOADING) {
+        Some(_) => Some(event(false, events::POLICY_CHANGED, message)),
+        // A new group that uses the built-in policy is not worth an event.
+        None if group.spec.policy.is_none() => None,
+        None => Some(event(false, events::POLICY_LOADED, message)),
     }
 }
 
@@ -291,12 +312,11 @@ mod tests {
     use super::*;
     use crate::cluster::TypeRead;
     use crate::plan::CurrentPod;
-    use oaat_api::OaatGroup;
     use serde_json::json;
 
     const NOW: Timestamp = Timestamp(1_000_000);
 
-    /// A group that names a policy, with what its status says.
+    /// Returns a group that names a policy, with this status.
     fn snapshot(status: serde_json::Value) -> GroupSnapshot {
         let group: OaatGroup = serde_json::from_value(json!({
             "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
@@ -330,32 +350,42 @@ mod tests {
         }
     }
 
-    fn problem() -> Problem {
-        Problem {
+    fn problem() -> PolicyProblem {
+        PolicyProblem {
             reason: "Malformed",
             message: "it is empty".into(),
             rejected: None,
-            passing: false,
+            transient: false,
         }
     }
 
-    /// Status, reason and message of the condition, and the event.
-    fn told(
-        snapshot: &GroupSnapshot,
-        selection: &PolicySelection,
-    ) -> (String, String, String, Option<PendingEvent>) {
+    /// The condition `PolicyReady` and the event after a selection.
+    struct Recorded {
+        status: String,
+        reason: String,
+        message: String,
+        event: Option<PendingEvent>,
+    }
+
+    fn record(snapshot: &GroupSnapshot, selection: &PolicySelection) -> Recorded {
         let before = snapshot.group.status.clone().unwrap_or_default();
         let mut plan = Plan {
             status: before.clone(),
             ..Plan::default()
         };
         record_selection(snapshot, &mut plan, selection);
-        let news = news(&before.conditions, &plan.status.conditions);
-        let c = condition(&plan.status.conditions, "PolicyReady").cloned();
+        let after = &plan.status.conditions;
+        let event = policy_event(&snapshot.group, &before.conditions, after);
+        let c = condition(after, policy_ready::TYPE).cloned();
         let (status, reason, message) = c
             .map(|c| (c.status, c.reason, c.message))
             .unwrap_or_default();
-        (status, reason, message, news)
+        Recorded {
+            status,
+            reason,
+            message,
+            event,
+        }
     }
 
     fn condition_of(status: &str, reason: &str, message: &str) -> serde_json::Value {
@@ -366,25 +396,41 @@ mod tests {
     }
 
     #[test]
-    fn what_decides_is_named_with_digest_and_contract() {
+    fn the_deciding_policy_is_named_with_digest_and_contract() {
         let selection = PolicySelection::by(policy("abc"), None, OnError::Hold);
-        let (status, reason, message, news) = told(&snapshot(json!({})), &selection);
-        assert_eq!((status.as_str(), reason.as_str()), ("True", "Ready"));
+        let first = record(&snapshot(json!({})), &selection);
+        assert_eq!(
+            (first.status.as_str(), first.reason.as_str()),
+            ("True", "Ready")
+        );
         for word in ["mine", "abc", "1.0.0"] {
-            assert!(message.contains(word), "{message}");
+            assert!(first.message.contains(word), "{}", first.message);
         }
-        assert_eq!(news.map(|note| note.reason), Some("PolicyLoaded"));
+        assert_eq!(
+            first.event.map(|event| event.reason),
+            Some(events::POLICY_LOADED)
+        );
         let before = condition_of("True", "Ready", "the policy of x decides");
-        let (.., news) = told(&snapshot(before), &selection);
-        assert_eq!(news.map(|note| note.reason), Some("PolicyChanged"));
-        let before = condition_of("True", "Ready", &message);
-        let (.., news) = told(&snapshot(before), &selection);
-        assert_eq!(news, None);
+        let changed = record(&snapshot(before), &selection);
+        assert_eq!(
+            changed.event.map(|event| event.reason),
+            Some(events::POLICY_CHANGED)
+        );
+        let before = condition_of("True", "Ready", &first.message);
+        assert_eq!(record(&snapshot(before), &selection).event, None);
     }
 
     #[test]
-    fn a_problem_says_what_happens_meanwhile_and_what_was_lost() {
-        let nobody = |on_error| PolicySelection::unavailable_selection(problem(), on_error);
+    fn the_built_in_policy_of_a_new_group_causes_no_event() {
+        let mut snapshot = snapshot(json!({}));
+        snapshot.group.spec.policy = None;
+        let selection = PolicySelection::by(policy("abc"), None, OnError::Hold);
+        assert_eq!(record(&snapshot, &selection).event, None);
+    }
+
+    #[test]
+    fn a_problem_is_reported_with_its_consequences_and_the_lost_policy() {
+        let unavailable = |on_error| PolicySelection::unavailable_selection(problem(), on_error);
         let lost = json!({ "policy": policy("gone") });
         let other = json!({ "policy": { "source": "default", "digest": "gone", "contract": "1" } });
         let cases = [
@@ -395,25 +441,25 @@ mod tests {
                 "",
             ),
             (
-                nobody(OnError::Hold),
+                unavailable(OnError::Hold),
                 json!({}),
-                vec!["nothing is started"],
+                vec!["no item starts"],
                 "decided last",
             ),
             (
-                nobody(OnError::UseDefault),
+                unavailable(OnError::UseDefault),
                 json!({}),
                 vec!["default policy decides"],
                 "decided last",
             ),
             (
-                nobody(OnError::Hold),
+                unavailable(OnError::Hold),
                 lost,
                 vec!["sha256 gone that decided last", "Hold"],
                 "",
             ),
             (
-                nobody(OnError::UseDefault),
+                unavailable(OnError::UseDefault),
                 json!({ "policy": {
                     "source": "default", "digest": "d", "contract": "1", "insteadOf": "gone",
                 } }),
@@ -421,41 +467,66 @@ mod tests {
                 "",
             ),
             (
-                nobody(OnError::Hold),
+                unavailable(OnError::Hold),
                 other,
-                vec!["nothing is started"],
+                vec!["no item starts"],
                 "gone",
             ),
         ];
-        for (selection, before, words, not) in cases {
-            let (status, reason, message, news) = told(&snapshot(before), &selection);
-            assert_eq!((status.as_str(), reason.as_str()), ("False", "Malformed"));
-            assert!(words.iter().all(|word| message.contains(word)), "{message}");
-            assert!(not.is_empty() || !message.contains(not), "{message}");
+        for (selection, before, expected, unexpected) in cases {
+            let recorded = record(&snapshot(before), &selection);
+            let message = recorded.message;
             assert_eq!(
-                news.map(|note| (note.warning, note.reason)),
-                Some((true, "PolicyNotReady"))
+                (recorded.status.as_str(), recorded.reason.as_str()),
+                ("False", "Malformed")
+            );
+            assert!(
+                expected.iter().all(|word| message.contains(word)),
+                "{message}"
+            );
+            assert!(
+                unexpected.is_empty() || !message.contains(unexpected),
+                "{message}"
+            );
+            assert_eq!(
+                recorded.event.map(|event| (event.warning, event.reason)),
+                Some((true, events::POLICY_NOT_READY))
             );
         }
     }
 
     #[test]
-    fn a_policy_on_its_way_is_told_of_only_where_it_takes_long_or_is_the_first() {
+    fn loading_is_reported_only_if_it_is_slow_or_the_first() {
         let loading = |since| PolicySelection::loading(since, OnError::Hold);
         let before = || snapshot(condition_of("True", "Ready", "it decides"));
         let long_ago = NOW.minus(Duration::from_secs(60));
-        assert_eq!(told(&snapshot(json!({})), &loading(NOW)).1, "Loading");
-        assert_eq!(told(&before(), &loading(NOW)).1, "Ready");
-        assert_eq!(told(&before(), &loading(long_ago)).1, "Loading");
+        let reason = |snapshot: GroupSnapshot, since| record(&snapshot, &loading(since)).reason;
+        assert_eq!(reason(snapshot(json!({})), NOW), "Loading");
+        assert_eq!(reason(before(), NOW), "Ready");
+        assert_eq!(reason(before(), long_ago), "Loading");
     }
 
     #[test]
-    fn how_the_last_evaluation_went_stands_until_the_next() {
-        let message = "the policy used up its fuel (sha256 abc); nothing is started";
+    fn a_failed_evaluation_stays_reported_until_the_next_one() {
+        let message = "the policy used up its fuel (sha256 abc); no item starts";
         let before = snapshot(condition_of("False", "OutOfFuel", message));
         let same = PolicySelection::by(policy("abc"), None, OnError::Hold);
-        assert_eq!(told(&before, &same).1, "OutOfFuel");
+        assert_eq!(record(&before, &same).reason, "OutOfFuel");
         let other = PolicySelection::by(policy("def"), None, OnError::Hold);
-        assert_eq!(told(&before, &other).1, "Ready");
+        assert_eq!(record(&before, &other).reason, "Ready");
+    }
+
+    #[test]
+    fn evaluation_errors_have_the_documented_reasons() {
+        let text = String::new;
+        let errors = [
+            EvalError::PolicyError(text()),
+            EvalError::Trapped(text()),
+            EvalError::OutOfFuel(0),
+            EvalError::Deadline(Duration::ZERO),
+            EvalError::OutOfMemory(0),
+            EvalError::BadAnswer(text()),
+        ];
+        assert_eq!(errors.map(|error| error.reason()), policy_ready::EVALUATION);
     }
 }

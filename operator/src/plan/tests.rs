@@ -1,14 +1,13 @@
-//! A group is put together in a few words, settled, and, where it is free, decided by a
-//! stand-in for a policy. What the real policy answers is tested where it lives.
+//! Plans groups from small fixtures, with a fake policy. The real policies have their own tests.
 
-mod wishes;
+mod suspend_and_run_now;
 
 use super::*;
 use crate::pod::{ContainerState, ContainerView, Deletion, Phase};
 use oaat_api::validate::{ValidatedGroup, validate};
 use oaat_api::{
-    Current, ItemState, ItemStatus, OaatGroupSpec, OaatTypeSpec, OnError, PolicyInUse, RunRecord,
-    RunResult, Stopping, condition,
+    Current, ItemState, ItemStatus, LastDecision, OaatGroupSpec, OaatTypeSpec, OnError,
+    PolicyInUse, RunRecord, RunResult, Stopping, condition,
 };
 use policy_host::{Choice, Decision, EvalError, Evaluation, Request, Standing, Verdict};
 use serde_json::json;
@@ -24,8 +23,8 @@ fn later(seconds: u64) -> Timestamp {
     NOW.plus(Duration::from_secs(seconds))
 }
 
-/// A group `g` with uid `us` and these items, of a valid type, and nothing else.
-fn world(items: &[&str]) -> GroupSnapshot {
+/// Returns a group `g` with UID `us`, these items, a valid type, and nothing else.
+fn fixture(items: &[&str]) -> GroupSnapshot {
     let spec: OaatGroupSpec =
         serde_json::from_value(json!({ "oaatType": "t", "oaatItems": items }))
             .unwrap_or_else(|e| panic!("{e}"));
@@ -84,7 +83,7 @@ fn current(name: &str, run: i64) -> Current {
     }
 }
 
-/// With a run in progress whose pod is this.
+/// Adds a run in progress in this pod.
 fn running(mut snapshot: GroupSnapshot, pod: PodView) -> GroupSnapshot {
     let status = status(&mut snapshot);
     status.current = Some(current(&pod.name, 7));
@@ -98,7 +97,7 @@ fn valid(snapshot: &GroupSnapshot) -> Result<ValidatedGroup, Vec<oaat_api::valid
     validate(&snapshot.group.spec)
 }
 
-fn settled(snapshot: &GroupSnapshot) -> Plan {
+fn planned(snapshot: &GroupSnapshot) -> Plan {
     plan_group(snapshot, &valid(snapshot))
 }
 
@@ -107,12 +106,12 @@ fn ready(plan: &Plan) -> (String, String) {
     found.map(|c| (c.status, c.reason)).unwrap_or_default()
 }
 
-/// Settles, asks the given policy, and gives the plan.
+/// Plans the group with the answer of the given policy.
 fn decided(
     snapshot: &GroupSnapshot,
     policy: impl Fn(&Request) -> Result<Decision, EvalError>,
 ) -> Plan {
-    let mut plan = settled(snapshot);
+    let mut plan = planned(snapshot);
     assert!(plan.may_start, "{:?}", plan.status);
     let valid = valid(snapshot).unwrap_or_else(|e| panic!("{e:?}"));
     let in_use = PolicyInUse {
@@ -133,13 +132,13 @@ fn decided(
     if let Err(error) = &evaluation.answer {
         record_policy_error(snapshot, &mut plan, &selection, error);
     }
-    let asked = Answered {
+    let answered = Answered {
         policy: in_use,
         request,
         request_sha256: "r".into(),
         evaluation,
     };
-    plan_decision(snapshot, &valid, &mut plan, &selection, asked);
+    plan_decision(snapshot, &valid, &mut plan, &selection, answered);
     plan
 }
 
@@ -168,8 +167,8 @@ fn verdict(standing: Standing) -> Verdict {
 }
 
 #[test]
-fn a_free_group_starts_what_the_policy_chooses() {
-    let plan = decided(&world(&["a", "b"]), |_| Ok(run(1)));
+fn group_without_a_run_starts_what_the_policy_chooses() {
+    let plan = decided(&fixture(&["a", "b"]), |_| Ok(run(1)));
     assert_eq!(
         plan.start,
         Some(Start {
@@ -179,19 +178,12 @@ fn a_free_group_starts_what_the_policy_chooses() {
     );
     assert_eq!(plan.status.run, Some(1));
     assert_eq!(plan.status.items["b"].last_started, Some(NOW));
-    assert_eq!(
-        plan.status.current, None,
-        "the claim names the pod, once there is one"
-    );
-    assert_eq!(
-        plan.requeue_at,
-        Some(later(900)),
-        "to look whether it has started in time"
-    );
+    assert_eq!(plan.status.current, None, "the claim adds the pod");
+    assert_eq!(plan.requeue_at, Some(later(900)), "when startTimeout ends");
 }
 
 #[test]
-fn nothing_starts_beside_a_pod_that_may_run() {
+fn pod_that_may_run_prevents_a_start() {
     let mut terminating = pod("p", Phase::Running);
     terminating.deletion = Some(Deletion {
         deadline: ago(100),
@@ -211,7 +203,7 @@ fn nothing_starts_beside_a_pod_that_may_run() {
         failed_but_running,
     ];
     for pod in alive {
-        let plan = settled(&running(world(&["a"]), pod.clone()));
+        let plan = planned(&running(fixture(&["a"]), pod.clone()));
         assert!(!plan.may_start, "{pod:?}");
         assert!(plan.status.current.is_some());
         assert!(plan.stale_pods.is_empty() && plan.expired.is_empty());
@@ -219,8 +211,8 @@ fn nothing_starts_beside_a_pod_that_may_run() {
 }
 
 #[test]
-fn a_terminal_pod_is_recorded_and_leaves_the_group_free() {
-    let plan = settled(&running(world(&["a"]), pod("p", Phase::Succeeded)));
+fn terminal_pod_is_recorded_and_allows_a_start() {
+    let plan = planned(&running(fixture(&["a"]), pod("p", Phase::Succeeded)));
     assert!(plan.may_start);
     assert_eq!(plan.status.current, None);
     assert_eq!(plan.status.history[0].run, 7);
@@ -229,72 +221,72 @@ fn a_terminal_pod_is_recorded_and_leaves_the_group_free() {
 }
 
 #[test]
-fn an_absent_pod_is_one_failure_or_what_was_last_seen_of_it() {
+fn absent_pod_is_a_failure_unless_it_was_seen_to_end() {
     for (last, reason) in [
         (None, "PodDisappeared"),
         (Some(pod("p", Phase::Succeeded)), "Completed"),
     ] {
-        let mut snapshot = running(world(&["a"]), pod("p", Phase::Running));
+        let mut snapshot = running(fixture(&["a"]), pod("p", Phase::Running));
         snapshot.pods.clear();
         snapshot.current = CurrentPod::Absent(last);
-        let plan = settled(&snapshot);
+        let plan = planned(&snapshot);
         assert!(plan.may_start);
         assert_eq!(plan.status.history[0].reason, reason);
     }
 }
 
 #[test]
-fn a_shut_gate_of_the_current_pod_is_opened() {
+fn gate_of_the_current_pod_is_opened() {
     let mut gated = pod("p", Phase::Pending);
     gated.gated = true;
-    let plan = settled(&running(world(&["a"]), gated.clone()));
+    let plan = planned(&running(fixture(&["a"]), gated.clone()));
     assert_eq!(plan.open, Some(PodId::from(&gated)));
     gated.deletion = Some(Deletion {
         deadline: NOW,
         grace: Duration::ZERO,
     });
-    assert_eq!(settled(&running(world(&["a"]), gated)).open, None);
+    assert_eq!(planned(&running(fixture(&["a"]), gated)).open, None);
 }
 
 #[test]
-fn an_unclaimed_candidate_is_removed_at_once_by_the_leader_and_later_by_others() {
+fn unclaimed_candidate_is_removed_at_once_by_the_leader_and_later_by_others() {
     for (leads, age, removed) in [
         (true, 0, true),
         (false, 0, false),
         (false, 4, false),
         (false, 5, true),
     ] {
-        let mut snapshot = world(&["a"]);
+        let mut snapshot = fixture(&["a"]);
         let mut candidate = pod("p", Phase::Pending);
         candidate.gated = true;
         candidate.created = ago(age);
         snapshot.pods.push(candidate);
         snapshot.leads = leads;
-        let plan = settled(&snapshot);
+        let plan = planned(&snapshot);
         assert_eq!(!plan.stale_pods.is_empty(), removed, "{leads} {age}");
         assert!(plan.requeue_at.is_some());
-        assert!(!plan.may_start, "it is waited for");
+        assert!(!plan.may_start, "the deletion must complete first");
     }
 }
 
 #[test]
-fn a_candidate_from_the_future_does_not_wait_for_ever() {
-    let mut snapshot = world(&["a"]);
+fn candidate_created_in_the_future_is_removed_at_once() {
+    let mut snapshot = fixture(&["a"]);
     let mut candidate = pod("p", Phase::Pending);
     candidate.gated = true;
     candidate.created = later(1_000_000);
     snapshot.pods.push(candidate);
-    assert_eq!(settled(&snapshot).stale_pods.len(), 1);
+    assert_eq!(planned(&snapshot).stale_pods.len(), 1);
 }
 
 #[test]
-fn a_foreign_pod_blocks_is_named_and_left_alone() {
+fn foreign_pod_blocks_the_group_and_is_not_deleted() {
     for owner in [None, Some("another group of this name".to_owned())] {
-        let mut snapshot = world(&["a"]);
+        let mut snapshot = fixture(&["a"]);
         let mut foreign = pod("stranger", Phase::Running);
         foreign.owner = owner;
         snapshot.pods.push(foreign);
-        let plan = settled(&snapshot);
+        let plan = planned(&snapshot);
         assert!(!plan.may_start && plan.stale_pods.is_empty() && plan.status.current.is_none());
         assert_eq!(plan.status.state.as_deref(), Some("Blocked"));
         assert!(plan.status.message.is_some_and(|m| m.contains("stranger")));
@@ -302,23 +294,23 @@ fn a_foreign_pod_blocks_is_named_and_left_alone() {
 }
 
 #[test]
-fn a_foreign_pod_that_has_ended_is_of_no_concern() {
-    let mut snapshot = world(&["a"]);
+fn foreign_pod_that_has_ended_is_ignored() {
+    let mut snapshot = fixture(&["a"]);
     let mut foreign = pod("stranger", Phase::Failed);
     foreign.owner = None;
     foreign.created = ago(1_000_000);
     snapshot.pods.push(foreign);
-    let plan = settled(&snapshot);
+    let plan = planned(&snapshot);
     assert!(plan.may_start && plan.expired.is_empty());
 }
 
 #[test]
-fn a_wiped_status_adopts_the_pod_that_runs() {
-    let mut snapshot = world(&["a"]);
+fn running_pod_is_adopted_after_the_status_was_wiped() {
+    let mut snapshot = fixture(&["a"]);
     let mut alive = pod("p", Phase::Running);
     alive.run = Some(41);
     snapshot.pods.push(alive);
-    let plan = settled(&snapshot);
+    let plan = planned(&snapshot);
     let adopted = plan
         .status
         .current
@@ -329,18 +321,18 @@ fn a_wiped_status_adopts_the_pod_that_runs() {
 }
 
 #[test]
-fn a_current_pod_that_no_watch_shows_is_looked_at_again() {
+fn unlabelled_current_pod_requeues_the_group() {
     let mut unseen = pod("p", Phase::Running);
     unseen.labelled = false;
-    let plan = settled(&running(world(&["a"]), unseen));
+    let plan = planned(&running(fixture(&["a"]), unseen));
     assert_eq!(plan.requeue_at, Some(later(5)));
 }
 
 #[test]
-fn a_pod_that_runs_beside_the_current_one_is_deleted() {
-    let mut snapshot = running(world(&["a"]), pod("p", Phase::Running));
+fn second_running_pod_is_deleted() {
+    let mut snapshot = running(fixture(&["a"]), pod("p", Phase::Running));
     snapshot.pods.push(pod("second", Phase::Running));
-    let plan = settled(&snapshot);
+    let plan = planned(&snapshot);
     assert_eq!(
         plan.stale_pods,
         [PodId::from(&pod("second", Phase::Running))]
@@ -349,8 +341,8 @@ fn a_pod_that_runs_beside_the_current_one_is_deleted() {
 }
 
 #[test]
-fn run_numbers_grow_beyond_whatever_is_seen() {
-    let mut snapshot = world(&["a"]);
+fn run_number_exceeds_those_of_the_status_and_of_own_pods() {
+    let mut snapshot = fixture(&["a"]);
     assert_eq!(next_run(&snapshot), 1);
     let mut old = pod("old", Phase::Succeeded);
     old.run = Some(5);
@@ -364,10 +356,10 @@ fn run_numbers_grow_beyond_whatever_is_seen() {
 }
 
 #[test]
-fn a_group_that_ends_is_left_as_it_is() {
-    let mut snapshot = running(world(&["a"]), pod("p", Phase::Succeeded));
+fn terminating_group_is_unchanged() {
+    let mut snapshot = running(fixture(&["a"]), pod("p", Phase::Succeeded));
     snapshot.terminating = true;
-    let plan = settled(&snapshot);
+    let plan = planned(&snapshot);
     assert_eq!(Some(plan.status), snapshot.group.status);
     assert!(
         !plan.may_start
@@ -378,10 +370,10 @@ fn a_group_that_ends_is_left_as_it_is() {
 }
 
 #[test]
-fn a_pod_that_does_not_start_in_time_is_stopped_with_the_reason_written_first() {
+fn start_timeout_is_recorded_before_the_pod_is_stopped() {
     let mut waiting = pod("p", Phase::Pending);
     waiting.unscheduled = Some("0/3 nodes".into());
-    let plan = settled(&running(world(&["a"]), waiting.clone()));
+    let plan = planned(&running(fixture(&["a"]), waiting.clone()));
     assert_eq!(plan.stop, None);
     assert_eq!(
         plan.requeue_at,
@@ -392,48 +384,48 @@ fn a_pod_that_does_not_start_in_time_is_stopped_with_the_reason_written_first() 
             .message
             .as_ref()
             .is_some_and(|m| m.contains("0/3 nodes")),
-        "at once"
+        "shown before the timeout"
     );
 
     waiting.created = ago(2000);
-    let mut snapshot = running(world(&["a"]), waiting.clone());
+    let mut snapshot = running(fixture(&["a"]), waiting.clone());
     if let Some(current) = &mut status(&mut snapshot).current {
         current.claimed = ago(2000);
     }
-    let plan = settled(&snapshot);
+    let plan = planned(&snapshot);
     assert_eq!(plan.stop, Some(PodId::exactly(&waiting)));
     let stopping = plan.status.current.clone().and_then(|c| c.stopping);
     assert!(
         stopping.is_some_and(|s| s.reason == "StartTimeout" && s.message.contains("0/3 nodes"))
     );
 
-    // Interrupted after the write: the deletion is made up for.
+    // After an interruption between the write and the deletion, the deletion is repeated.
     status(&mut snapshot).current = plan.status.current;
-    assert_eq!(settled(&snapshot).stop, Some(PodId::exactly(&waiting)));
-    // And when it is gone, that is the reason.
+    assert_eq!(planned(&snapshot).stop, Some(PodId::exactly(&waiting)));
+    // Once the pod is gone, the run has this reason.
     snapshot.pods.clear();
     snapshot.current = CurrentPod::Absent(None);
-    assert_eq!(settled(&snapshot).status.history[0].reason, "StartTimeout");
+    assert_eq!(planned(&snapshot).status.history[0].reason, "StartTimeout");
 }
 
 #[test]
-fn a_pod_that_started_after_all_is_not_stopped() {
+fn stop_is_withdrawn_if_the_pod_started() {
     let stopping = Stopping {
         reason: "StartTimeout".into(),
         message: "late".into(),
         since: ago(5),
     };
     let with = |pod: PodView| {
-        let mut snapshot = running(world(&["a"]), pod);
+        let mut snapshot = running(fixture(&["a"]), pod);
         if let Some(current) = &mut status(&mut snapshot).current {
             current.stopping = Some(stopping.clone());
         }
         snapshot
     };
-    let plan = settled(&with(pod("p", Phase::Running)));
+    let plan = planned(&with(pod("p", Phase::Running)));
     assert_eq!(plan.stop, None);
     assert_eq!(plan.status.current.and_then(|c| c.stopping), None);
-    // And one that has come to its end meanwhile has its own result.
+    // A pod that has ended in the meantime has its own result.
     let mut ended = pod("p", Phase::Succeeded);
     ended.containers.push(ContainerView {
         name: "c".into(),
@@ -445,11 +437,11 @@ fn a_pod_that_started_after_all_is_not_stopped() {
             finished: Some(ago(1)),
         },
     });
-    assert_eq!(settled(&with(ended)).status.history[0].reason, "Completed");
+    assert_eq!(planned(&with(ended)).status.history[0].reason, "Completed");
 }
 
 #[test]
-fn the_time_to_start_begins_again_after_the_init_containers() {
+fn start_timeout_begins_again_after_init_containers() {
     let mut pulling = pod("p", Phase::Pending);
     pulling.created = ago(5000);
     let init = |finished| ContainerView {
@@ -465,17 +457,17 @@ fn the_time_to_start_begins_again_after_the_init_containers() {
     for (finished, stopped) in [(ago(100), false), (ago(1000), true)] {
         let mut pod = pulling.clone();
         pod.containers.push(init(finished));
-        let mut snapshot = running(world(&["a"]), pod);
+        let mut snapshot = running(fixture(&["a"]), pod);
         if let Some(current) = &mut status(&mut snapshot).current {
             current.claimed = ago(5000);
         }
-        assert_eq!(settled(&snapshot).stop.is_some(), stopped);
+        assert_eq!(planned(&snapshot).stop.is_some(), stopped);
     }
 }
 
 #[test]
-fn finished_pods_are_kept_by_number_and_by_age() {
-    let mut snapshot = world(&["a"]);
+fn finished_pods_expire_by_number_and_by_age() {
+    let mut snapshot = fixture(&["a"]);
     snapshot.group.spec.pod_retention = Some("100s".into());
     snapshot.group.spec.pod_history_limit = Some(2);
     for (name, age) in [("old", 150), ("b", 90), ("c", 30), ("d", 10)] {
@@ -483,7 +475,7 @@ fn finished_pods_are_kept_by_number_and_by_age() {
         finished.created = ago(age);
         snapshot.pods.push(finished);
     }
-    let plan = settled(&snapshot);
+    let plan = planned(&snapshot);
     let mut names: Vec<_> = plan.expired.iter().map(|pod| pod.name.as_str()).collect();
     names.sort_unstable();
     assert_eq!(names, ["b", "old"]);
@@ -491,24 +483,24 @@ fn finished_pods_are_kept_by_number_and_by_age() {
 }
 
 #[test]
-fn nothing_is_kept_when_nothing_is_to_be_kept_but_what_runs() {
-    let mut snapshot = running(world(&["a"]), pod("p", Phase::Running));
+fn retention_of_zero_keeps_only_the_running_pod() {
+    let mut snapshot = running(fixture(&["a"]), pod("p", Phase::Running));
     snapshot.group.spec.pod_retention = Some("0s".into());
     snapshot.group.spec.pod_history_limit = Some(0);
-    assert!(settled(&snapshot).expired.is_empty());
-    let mut snapshot = running(world(&["a"]), pod("p", Phase::Succeeded));
+    assert!(planned(&snapshot).expired.is_empty());
+    let mut snapshot = running(fixture(&["a"]), pod("p", Phase::Succeeded));
     snapshot.group.spec.pod_history_limit = Some(0);
-    let plan = settled(&snapshot);
+    let plan = planned(&snapshot);
     assert_eq!(plan.expired.len(), 1);
     assert_eq!(
         plan.status.history.len(),
         1,
-        "and its result is in the same plan"
+        "the same plan contains its result"
     );
 }
 
 #[test]
-fn what_hinders_a_start_is_said() {
+fn cause_that_prevents_a_start_is_shown() {
     type Change = fn(&mut GroupSnapshot);
     let cases: [(Change, &str, &str); 6] = [
         (
@@ -545,9 +537,9 @@ fn what_hinders_a_start_is_said() {
         ),
     ];
     for (change, state, reason) in cases {
-        let mut snapshot = world(&["a"]);
+        let mut snapshot = fixture(&["a"]);
         change(&mut snapshot);
-        let plan = settled(&snapshot);
+        let plan = planned(&snapshot);
         assert!(!plan.may_start);
         assert_eq!(plan.status.state.as_deref(), Some(state));
         assert_eq!(ready(&plan), ("False".into(), reason.into()));
@@ -556,37 +548,59 @@ fn what_hinders_a_start_is_said() {
 }
 
 #[test]
-fn what_will_hinder_the_next_start_is_said_for_as_long_as_it_does() {
-    let mut snapshot = running(world(&["a"]), pod("p", Phase::Running));
+fn cause_that_prevents_the_next_start_is_shown_while_it_lasts() {
+    let mut snapshot = running(fixture(&["a"]), pod("p", Phase::Running));
+    let decision = LastDecision {
+        time: ago(60),
+        seed: String::new(),
+        fuel: 0,
+        digest: None,
+        request: None,
+        item: "a".into(),
+        why: Some("why".into()),
+    };
+    status(&mut snapshot).last_decision = Some(decision);
     snapshot.type_ = TypeRead::Missing;
-    let hindered = settled(&snapshot).status;
-    let message = hindered.message.clone().unwrap_or_default();
+    let not_ready = planned(&snapshot).status;
+    let message = not_ready.message.clone().unwrap_or_default();
     assert!(
-        message.starts_with("runs a; after that: waits for OaatType"),
+        message.starts_with("runs a; after that: OaatType"),
         "{message}"
     );
-    snapshot.group.status = Some(hindered);
-    snapshot.type_ = TypeRead::Unchecked;
-    let checked = settled(&snapshot).status;
-    snapshot.group.status = Some(OaatGroupStatus {
-        message: Some("runs a (why)".into()),
-        ..checked
-    });
-    snapshot.type_ = world(&["a"]).type_;
+    snapshot.group.status = Some(not_ready);
+    snapshot.type_ = fixture(&["a"]).type_;
     assert_eq!(
-        settled(&snapshot).status.message.as_deref(),
+        planned(&snapshot).status.message.as_deref(),
         Some("runs a (why)")
     );
 }
 
 #[test]
-fn items_that_left_the_list_leave_the_status() {
-    let mut snapshot = world(&["a"]);
+fn decision_of_another_run_is_not_shown() {
+    for (item, time) in [("b", ago(60)), ("a", ago(61))] {
+        let mut snapshot = running(fixture(&["a", "b"]), pod("p", Phase::Running));
+        status(&mut snapshot).last_decision = Some(LastDecision {
+            time,
+            seed: String::new(),
+            fuel: 0,
+            digest: None,
+            request: None,
+            item: item.into(),
+            why: Some("why".into()),
+        });
+        let message = planned(&snapshot).status.message;
+        assert_eq!(message.as_deref(), Some("runs a"));
+    }
+}
+
+#[test]
+fn removed_item_is_removed_from_the_status() {
+    let mut snapshot = fixture(&["a"]);
     status(&mut snapshot)
         .items
         .insert("gone".into(), ItemStatus::default());
     assert_eq!(
-        settled(&snapshot)
+        planned(&snapshot)
             .status
             .items
             .into_keys()
@@ -596,7 +610,7 @@ fn items_that_left_the_list_leave_the_status() {
 }
 
 #[test]
-fn the_retry_floor_holds_an_item_that_was_just_started() {
+fn retry_floor_holds_an_item_that_just_started() {
     let cases = [
         // started, succeeded, frequency, startable
         (5, false, "1h", false),
@@ -605,7 +619,7 @@ fn the_retry_floor_holds_an_item_that_was_just_started() {
         (5, true, "20s", false),
     ];
     for (started, succeeded, frequency, startable) in cases {
-        let mut snapshot = world(&["a"]);
+        let mut snapshot = fixture(&["a"]);
         snapshot.group.spec.frequency = Some(frequency.into());
         let item = ItemStatus {
             last_started: Some(ago(started)),
@@ -614,13 +628,13 @@ fn the_retry_floor_holds_an_item_that_was_just_started() {
             ..ItemStatus::default()
         };
         status(&mut snapshot).items.insert("a".into(), item);
-        let asked = std::cell::Cell::new(None);
+        let sent = std::cell::Cell::new(None);
         let plan = decided(&snapshot, |request| {
-            asked.set(Some(request.items[0].startable));
+            sent.set(Some(request.items[0].startable));
             Ok(wait(None))
         });
         assert_eq!(
-            asked.get(),
+            sent.get(),
             Some(startable),
             "{started} {succeeded} {frequency}"
         );
@@ -629,14 +643,14 @@ fn the_retry_floor_holds_an_item_that_was_just_started() {
             assert_eq!(
                 plan.requeue_at,
                 Some(later(5)),
-                "looks again when the floor has passed"
+                "requeues for the end of the retry floor"
             );
         }
     }
 }
 
 #[test]
-fn a_wait_is_brought_into_its_range() {
+fn wait_is_limited_to_its_range() {
     let cases = [
         (Some(ago(100)), later(1)),
         (Some(later(30)), later(30)),
@@ -644,7 +658,7 @@ fn a_wait_is_brought_into_its_range() {
         (None, later(86_400)),
     ];
     for (until, expected) in cases {
-        let plan = decided(&world(&["a"]), |_| Ok(wait(until)));
+        let plan = decided(&fixture(&["a"]), |_| Ok(wait(until)));
         assert_eq!(
             (plan.start, plan.requeue_at),
             (None, Some(expected)),
@@ -654,8 +668,8 @@ fn a_wait_is_brought_into_its_range() {
 }
 
 #[test]
-fn the_same_answer_again_changes_nothing_in_the_status() {
-    let mut snapshot = world(&["a", "b"]);
+fn same_answer_leaves_the_status_unchanged() {
+    let mut snapshot = fixture(&["a", "b"]);
     let answer = |_: &Request| {
         let fresh = Verdict {
             until: Some(later(50).0),
@@ -673,8 +687,8 @@ fn the_same_answer_again_changes_nothing_in_the_status() {
 }
 
 #[test]
-fn a_policy_that_gives_no_answer_holds_the_group_and_is_asked_again() {
-    let plan = decided(&world(&["a"]), |_| Err(EvalError::OutOfFuel(1)));
+fn policy_error_holds_the_group_and_requeues_it() {
+    let plan = decided(&fixture(&["a"]), |_| Err(EvalError::OutOfFuel(1)));
     assert_eq!(plan.start, None);
     assert_eq!(ready(&plan), ("False".into(), "PolicyNotReady".into()));
     let policy = condition(&plan.status.conditions, "PolicyReady").cloned();
@@ -683,16 +697,16 @@ fn a_policy_that_gives_no_answer_holds_the_group_and_is_asked_again() {
 }
 
 #[test]
-fn a_result_is_recorded_also_when_the_policy_gives_no_answer() {
-    let snapshot = running(world(&["a"]), pod("p", Phase::Failed));
+fn result_is_recorded_despite_a_policy_error() {
+    let snapshot = running(fixture(&["a"]), pod("p", Phase::Failed));
     let plan = decided(&snapshot, |_| Err(EvalError::PolicyError("no".into())));
     assert_eq!(plan.status.history.len(), 1);
     assert_eq!(plan.status.current, None);
 }
 
 #[test]
-fn one_that_never_succeeded_and_overtakes_those_due_is_named() {
-    let mut snapshot = world(&["bad", "b", "c"]);
+fn item_that_never_succeeded_and_goes_before_due_items_is_reported() {
+    let mut snapshot = fixture(&["bad", "b", "c"]);
     let failing = ItemStatus {
         failures: Some(3),
         last_failure: Some(ago(60)),
@@ -713,13 +727,13 @@ fn one_that_never_succeeded_and_overtakes_those_due_is_named() {
         })
     };
     let plan = decided(&snapshot, answer);
-    let note = plan
+    let event = plan
         .events
         .iter()
-        .find(|note| note.reason == "OthersWait")
-        .map(|n| n.message.clone());
+        .find(|event| event.reason == "OthersWait")
+        .map(|event| event.message.clone());
     for words in ["bad", "now 2", "failureCoolOff"] {
-        assert!(note.as_ref().is_some_and(|m| m.contains(words)), "{words}");
+        assert!(event.as_ref().is_some_and(|m| m.contains(words)), "{words}");
         assert!(
             plan.status
                 .message
@@ -728,14 +742,30 @@ fn one_that_never_succeeded_and_overtakes_those_due_is_named() {
             "{words}"
         );
     }
+    // The message stays while the item runs.
+    let mut started = snapshot.clone();
+    let claimed = Current {
+        item: "bad".into(),
+        claimed: NOW,
+        ..current("p", 1)
+    };
+    let decided_message = plan.status.message.clone();
+    started.group.status = Some(OaatGroupStatus {
+        current: Some(claimed),
+        ..plan.status
+    });
+    started.pods.push(pod("p", Phase::Running));
+    started.current = CurrentPod::Present(pod("p", Phase::Running));
+    assert_eq!(planned(&started).status.message, decided_message);
+
     snapshot.group.spec.failure_cool_off = Some("1s".into());
     assert!(decided(&snapshot, answer).events.is_empty());
 }
 
 #[test]
-fn a_refused_pod_is_a_failure_and_a_pause() {
-    let snapshot = world(&["a"]);
-    let mut plan = settled(&snapshot);
+fn rejected_pod_is_a_failure_and_pauses_the_group() {
+    let snapshot = fixture(&["a"]);
+    let mut plan = planned(&snapshot);
     let start = Start {
         item: "a".into(),
         run: 1,
@@ -754,7 +784,7 @@ fn a_refused_pod_is_a_failure_and_a_pause() {
 }
 
 #[test]
-fn the_seed_is_of_the_group_and_the_run() {
+fn seed_depends_on_the_group_and_the_run() {
     assert_eq!(seed("us", 1), seed("us", 1));
     assert_ne!(seed("us", 1), seed("us", 2));
     assert_ne!(seed("us", 1), seed("them", 1));

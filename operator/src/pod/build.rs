@@ -1,24 +1,24 @@
-//! The pod of a run, as JSON: fields that this release does not know must reach the
-//! API server as the user wrote them.
+//! Builds the pod of a run, as JSON. Fields that this release does not know must reach the API
+//! server unchanged.
 
 use crate::mutation::broken;
 use crate::pod::names;
 use oaat_api::{OaatTypeSpec, PodMetadata, Variable};
 use serde_json::{Map, Value, json};
 
-/// What a pod is made for.
+/// The run that a pod is built for.
 pub struct PodRequest<'a> {
-    /// Namespace of the group.
+    /// The namespace of the group.
     pub namespace: &'a str,
-    /// Name of the group.
+    /// The name of the group.
     pub group: &'a str,
-    /// Uid of the group.
+    /// The uid of the group.
     pub group_uid: &'a str,
-    /// The item, exactly.
+    /// The unchanged name of the item.
     pub item: &'a str,
-    /// The item's own variables.
+    /// The variables in `spec.itemOptions` of the item.
     pub env: &'a [Variable],
-    /// Number of the run.
+    /// The number of the run.
     pub run: i64,
     /// Ten random characters of a to z and 0 to 9.
     pub nonce: &'a str,
@@ -26,8 +26,8 @@ pub struct PodRequest<'a> {
 
 /// The maximum bytes that an item and its variables may add to a pod. etcd rejects objects of 1.5
 /// MiB.
-const ADDED: usize = 1 << 20;
-/// The error if they would add more.
+const MAX_ADDED: usize = 1 << 20;
+/// The message if they would add more.
 pub const TOO_LARGE: &str = "the pod is larger than 1 MiB with the item and its variables filled in; use fewer placeholders \
      in the OaatType, or smaller itemOptions.env";
 
@@ -44,34 +44,36 @@ pub fn build(spec: &OaatTypeSpec, request: &PodRequest<'_>) -> Option<Value> {
     Some(pod)
 }
 
-/// A pod for a dry run that shows whether the API server would accept this type.
+/// Returns a pod for a dry run, which shows whether the API server accepts this type.
 pub fn trial(spec: &OaatTypeSpec) -> Value {
     let mut pod = skeleton(spec, "item", &[]).unwrap_or_default();
-    // Always the same name: the server's words about the pod, which go into the type's
-    // status, must not change from one trial to the next.
+    // The name is always the same. The API server's message contains it and goes into the type's
+    // status, so it must not change between dry runs.
     pod["metadata"]["name"] = json!("oaat-trial");
     pod
 }
 
+/// Returns the parts of a pod that do not depend on the group and the run; `None` if it would be
+/// [`TOO_LARGE`].
 fn skeleton(spec: &OaatTypeSpec, item: &str, env: &[Variable]) -> Option<Value> {
     let default = PodMetadata::default();
-    let given = spec.pod_metadata.as_ref().unwrap_or(&default);
-    let mut labels = given.labels.clone();
-    let mut annotations = given.annotations.clone();
+    let user = spec.pod_metadata.as_ref().unwrap_or(&default);
+    let mut labels = user.labels.clone();
+    let mut annotations = user.annotations.clone();
     labels.insert(names::MANAGED_BY.into(), names::OPERATOR.into());
     labels.insert(names::ITEM.into(), names::item_label(item));
     annotations.insert(names::ITEM.into(), item.into());
 
     let mut pod_spec = plain(spec);
     if !broken!(NoGate) {
-        gate(&mut pod_spec);
+        add_gate(&mut pod_spec);
     }
     pin_to_node(&mut pod_spec);
-    let mut room = ADDED;
+    let mut budget = MAX_ADDED;
     for list in ["initContainers", "containers"] {
-        for container in array(&mut pod_spec, list) {
-            lay_over(container, env, &mut room)?;
-            substitute(container, item, &mut room)?;
+        for container in elements(&mut pod_spec, list) {
+            set_variables(container, env, &mut budget)?;
+            substitute_item(container, item, &mut budget)?;
         }
     }
     Some(json!({
@@ -82,8 +84,8 @@ fn skeleton(spec: &OaatTypeSpec, item: &str, env: &[Variable]) -> Option<Value> 
     }))
 }
 
-/// The pod spec of a type, as the API server knows such: with `containers`, and what is the same
-/// for all.
+/// Returns the pod spec of a type in the form that Kubernetes defines: with `containers`, and with
+/// the fields that are the same for all pods.
 pub fn plain(spec: &OaatTypeSpec) -> Map<String, Value> {
     let mut pod_spec = spec.podspec.clone().unwrap_or_default();
     if let Some(container) = pod_spec.remove("container") {
@@ -93,12 +95,12 @@ pub fn plain(spec: &OaatTypeSpec) -> Map<String, Value> {
     pod_spec
 }
 
-/// What is wrong where a pod comes without the gate it was made with.
+/// The message if the API server removed the gate of a new pod.
 pub const GATE_REMOVED: &str = "the API server accepts a pod without its scheduling gate; an admission webhook that changes pods \
      must leave spec.schedulingGates alone";
 
-/// Adds our gate to those that the user has.
-fn gate(spec: &mut Map<String, Value>) {
+/// Adds the operator's gate to those of the user.
+fn add_gate(spec: &mut Map<String, Value>) {
     let gates = spec.entry("schedulingGates").or_insert_with(|| json!([]));
     if let Value::Array(gates) = gates {
         gates.retain(|gate| gate["name"] != names::GATE);
@@ -106,39 +108,43 @@ fn gate(spec: &mut Map<String, Value>) {
     }
 }
 
-/// The API server refuses gates on a pod that names its node; the same wish as an
-/// affinity leaves the binding to the scheduler.
+/// Replaces `nodeName` by a node affinity with the same effect. The API server rejects gates on a
+/// pod with `nodeName`, and with an affinity the scheduler binds the pod.
 fn pin_to_node(spec: &mut Map<String, Value>) {
     let Some(Value::String(node)) = spec.remove("nodeName") else {
         return;
     };
-    let here = json!({ "key": "metadata.name", "operator": "In", "values": [node] });
+    let on_node = json!({ "key": "metadata.name", "operator": "In", "values": [node] });
     let affinity = spec.entry("affinity").or_insert_with(|| json!({}));
     let required = &mut affinity["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
-    // Terms are alternatives, so each of them must ask for the node.
+    // Terms are alternatives, so each of them must require the node.
     match required["nodeSelectorTerms"].as_array_mut() {
         Some(terms) if !terms.is_empty() => {
             for term in terms {
                 match term["matchFields"].as_array_mut() {
-                    Some(fields) => fields.push(here.clone()),
-                    None => term["matchFields"] = json!([here]),
+                    Some(fields) => fields.push(on_node.clone()),
+                    None => term["matchFields"] = json!([on_node]),
                 }
             }
         }
-        _ => required["nodeSelectorTerms"] = json!([{ "matchFields": [here] }]),
+        _ => required["nodeSelectorTerms"] = json!([{ "matchFields": [on_node] }]),
     }
 }
 
-fn array<'a>(spec: &'a mut Map<String, Value>, key: &str) -> impl Iterator<Item = &'a mut Value> {
+/// Returns the elements of an array in an object; none if it is not an array.
+fn elements<'a>(
+    spec: &'a mut Map<String, Value>,
+    key: &str,
+) -> impl Iterator<Item = &'a mut Value> {
     spec.get_mut(key)
         .and_then(Value::as_array_mut)
         .into_iter()
         .flatten()
 }
 
-/// Sets an item's own variables in a container. They come where those of the same name were, so
-/// that others that refer to them still do. `None` if there is no room for them.
-fn lay_over(container: &mut Value, variables: &[Variable], room: &mut usize) -> Option<()> {
+/// Sets an item's own variables in a container. A variable takes the place of one with the same
+/// name, so that others can still refer to it. Returns `None` if the budget is exceeded.
+fn set_variables(container: &mut Value, variables: &[Variable], budget: &mut usize) -> Option<()> {
     let Some(container) = container.as_object_mut().filter(|_| !variables.is_empty()) else {
         return Some(());
     };
@@ -147,48 +153,49 @@ fn lay_over(container: &mut Value, variables: &[Variable], room: &mut usize) -> 
         return Some(());
     };
     for variable in variables {
-        *room = room.checked_sub(variable.name.len() + variable.value.len())?;
-        let own = json!(variable);
-        match env.iter_mut().find(|there| there["name"] == variable.name) {
-            Some(there) => *there = own,
-            None => env.push(own),
+        *budget = budget.checked_sub(variable.name.len() + variable.value.len())?;
+        let new = json!(variable);
+        match env.iter_mut().find(|old| old["name"] == variable.name) {
+            Some(old) => *old = new,
+            None => env.push(new),
         }
     }
     Some(())
 }
 
-/// Puts the item in place of `{{oaat_item}}` and `%%oaat_item%%` in a container's
-/// command, arguments and environment values, and sets OAAT_ITEM. `None` if there is no room.
-fn substitute(container: &mut Value, item: &str, room: &mut usize) -> Option<()> {
+/// Replaces `{{oaat_item}}` and `%%oaat_item%%` by the item in a container's command, arguments,
+/// and environment values, and sets OAAT_ITEM. Returns `None` if the budget is exceeded.
+fn substitute_item(container: &mut Value, item: &str, budget: &mut usize) -> Option<()> {
     let Some(container) = container.as_object_mut() else {
         return Some(());
     };
-    // Kubernetes expands $(NAME) in all these places, and reads $$ as a $.
+    // Kubernetes expands $(NAME) in all these places, and replaces $$ by $.
     let literal = item.replace('$', "$$");
     for list in ["command", "args"] {
-        for text in array(container, list) {
-            replace(text, &literal, room)?;
+        for text in elements(container, list) {
+            replace_placeholders(text, &literal, budget)?;
         }
     }
-    for variable in array(container, "env") {
+    for variable in elements(container, "env") {
         if let Some(value) = variable.get_mut("value") {
-            replace(value, &literal, room)?;
+            replace_placeholders(value, &literal, budget)?;
         }
     }
-    let ours = json!({ "name": ITEM_VARIABLE, "value": literal });
+    let item_variable = json!({ "name": ITEM_VARIABLE, "value": literal });
     let env = container.entry("env").or_insert_with(|| json!([]));
     if let Value::Array(env) = env {
         env.retain(|variable| variable["name"] != ITEM_VARIABLE);
         // First, so that the user's variables may refer to it.
-        env.insert(0, ours);
+        env.insert(0, item_variable);
     }
     Some(())
 }
 
-/// The variable that every container gets.
+/// The variable with the item, which every container gets.
 const ITEM_VARIABLE: &str = "OAAT_ITEM";
 
-fn replace(text: &mut Value, item: &str, room: &mut usize) -> Option<()> {
+/// Replaces the placeholders in a text by the item. Returns `None` if the budget is exceeded.
+fn replace_placeholders(text: &mut Value, item: &str, budget: &mut usize) -> Option<()> {
     let Value::String(text) = text else {
         return Some(());
     };
@@ -196,19 +203,19 @@ fn replace(text: &mut Value, item: &str, room: &mut usize) -> Option<()> {
     let mut rest = text.as_str();
     // In one pass: an item that looks like a placeholder is not replaced again.
     while let Some(at) = rest.find(['{', '%']) {
-        let (before, found) = rest.split_at(at);
+        let (before, candidate) = rest.split_at(at);
         out.push_str(before);
         let placeholders = ["{{oaat_item}}", "%%oaat_item%%"];
-        let behind = placeholders
+        let after = placeholders
             .iter()
-            .find_map(|text| found.strip_prefix(text));
-        rest = if let Some(behind) = behind {
-            *room = room.checked_sub(item.len())?;
+            .find_map(|text| candidate.strip_prefix(text));
+        rest = if let Some(after) = after {
+            *budget = budget.checked_sub(item.len())?;
             out.push_str(item);
-            behind
+            after
         } else {
-            out.push_str(&found[..1]);
-            &found[1..]
+            out.push_str(&candidate[..1]);
+            &candidate[1..]
         };
     }
     out.push_str(rest);
@@ -216,8 +223,8 @@ fn replace(text: &mut Value, item: &str, room: &mut usize) -> Option<()> {
     Some(())
 }
 
-/// Names of the containers that set OAAT_ITEM themselves; the operator's value
-/// replaces theirs, and the user should know.
+/// Returns the names of the containers that set OAAT_ITEM. The operator replaces their value, and
+/// reports that.
 pub fn overridden_env(spec: &OaatTypeSpec) -> Vec<String> {
     let Some(pod) = &spec.podspec else {
         return Vec::new();
@@ -262,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn the_singular_container_becomes_the_only_one() {
+    fn container_field_becomes_the_only_container() {
         let pod = built(
             json!({"container": {"name": "a", "image": "b"}, "newField": 1}),
             "i",
@@ -276,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn an_items_own_variables_go_over_the_types() {
+    fn item_variables_replace_those_of_the_type() {
         let podspec = json!({
             "initContainers": [{"name": "first"}],
             "container": {"name": "c", "env": [
@@ -305,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn all_placeholders_in_all_containers_are_replaced() {
+    fn placeholders_are_replaced_in_all_containers() {
         let container = json!({
             "name": "c",
             "command": ["x{{oaat_item}}y%%oaat_item%%z", "{{oaat_item}}"],
@@ -342,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_grows_without_measure_is_not_built() {
+    fn pod_that_is_too_large_is_not_built() {
         let item = "ü".repeat(300);
         let long = json!({"container": {"name": "a", "args": ["{{oaat_item}}".repeat(100_000)]}});
         let many = json!({"containers": vec![json!({"name": "a"}); 100]});
@@ -357,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_is_neither_expanded_nor_replaced_twice() {
+    fn item_is_neither_expanded_nor_replaced_twice() {
         let pod = built(
             json!({"container": {"name": "a", "args": ["{{oaat_item}}"]}}),
             "$(PATH) {{oaat_item}}",
@@ -368,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn oaat_item_wins_over_a_users_own_and_is_reported() {
+    fn oaat_item_replaces_the_users_value_and_is_reported() {
         let podspec = json!({"container": {"name": "a", "env": [
             {"name": "X", "value": "1"}, {"name": "OAAT_ITEM", "value": "mine"}]}});
         assert_eq!(overridden_env(&spec(podspec.clone())), ["a"]);
@@ -381,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn our_gate_stands_beside_the_users() {
+    fn gate_is_added_to_those_of_the_user() {
         let pod = built(json!({"schedulingGates": [{"name": "mine"}]}), "i");
         assert_eq!(
             pod["spec"]["schedulingGates"],
@@ -390,14 +397,14 @@ mod tests {
     }
 
     #[test]
-    fn a_node_name_becomes_an_affinity_in_every_term() {
+    fn node_name_becomes_an_affinity_in_every_term() {
         let fields = "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
-        let here = json!({"key": "metadata.name", "operator": "In", "values": ["n1"]});
+        let on_node = json!({"key": "metadata.name", "operator": "In", "values": ["n1"]});
         let pod = built(json!({"nodeName": "n1"}), "i");
         assert!(pod["spec"].get("nodeName").is_none());
         assert_eq!(
             pod["spec"].pointer(fields),
-            Some(&json!([{"matchFields": [here]}]))
+            Some(&json!([{"matchFields": [on_node]}]))
         );
 
         let terms = json!([{"matchExpressions": [1]}, {"matchFields": [2]}]);
@@ -407,14 +414,14 @@ mod tests {
         assert_eq!(
             pod["spec"].pointer(fields),
             Some(&json!([
-                {"matchExpressions": [1], "matchFields": [here]},
-                {"matchFields": [2, here]},
+                {"matchExpressions": [1], "matchFields": [on_node]},
+                {"matchFields": [2, on_node]},
             ]))
         );
     }
 
     #[test]
-    fn labels_of_the_user_do_not_replace_ours() {
+    fn user_labels_do_not_replace_those_of_the_operator() {
         let mut spec = spec(json!({}));
         spec.pod_metadata = Some(PodMetadata {
             labels: [

@@ -1,4 +1,4 @@
-//! Pods: how one is made from a type and an item, and what one says of its run.
+//! Pods: how they are built from a type and an item, and what they show about a run.
 
 mod build;
 pub mod names;

@@ -1,8 +1,9 @@
-//! How a run ended, from what is left of its pod.
+//! Determines how a run ended from the state of its pod.
 
 use crate::mutation::broken;
 use crate::plan::BLACKOUT;
 use crate::pod::{ContainerState, Phase, PodView};
+use oaat_api::reasons::runs as reasons;
 use oaat_api::text;
 use oaat_api::{RunResult, Stopping, Timestamp};
 
@@ -11,42 +12,42 @@ use oaat_api::{RunResult, Stopping, Timestamp};
 pub struct Finished {
     /// The result.
     pub result: RunResult,
-    /// A CamelCase token.
+    /// The reason, in CamelCase.
     pub reason: String,
-    /// The same in words.
+    /// The details, for users.
     pub message: Option<String>,
-    /// The exit code that decided, where a container exited.
+    /// The exit code that determined the result, if a container exited.
     pub exit_code: Option<i32>,
-    /// When it ended, between the pod's creation and now.
+    /// When the run ended, between the creation of the pod and now.
     pub finished: Timestamp,
 }
 
-/// How the run of a pod ended. `pod` is the pod once it is terminal, or as it was
-/// last seen before it disappeared, or nothing when nobody saw it. `deleted_alive`: it was
-/// seen being deleted before it had ended. `stopping` is what the operator wrote before it
-/// ended the run itself.
+/// Returns how the run of a pod ended. `pod` is the terminal pod, or its last known state before it
+/// disappeared, or `None` if no state is known. `deleted_while_running` is true if its deletion was
+/// observed before its end. `stopping` is what the operator wrote before it stopped the run itself.
 pub fn outcome(
     pod: Option<&PodView>,
     deleted_while_running: bool,
     stopping: Option<&Stopping>,
     now: Timestamp,
 ) -> Finished {
-    // Written, and then interrupted for so long that the pod started and ended by itself.
     let by_window = stopping.is_some_and(|stopping| stopping.reason == BLACKOUT);
-    let by_itself = |pod: &PodView| {
-        // Or it had just succeeded when it was to be ended, and nobody had heard of that yet.
+    // The stop was written, but its deletion was delayed for so long that the pod started and ended
+    // by itself.
+    let ended_by_itself = |pod: &PodView| {
+        // The pod may also have succeeded just before the deletion, unknown to the operator.
         let in_time = by_window && pod.phase == Phase::Succeeded && !deleted_before_the_end(pod);
-        let untouched = pod.deletion.is_none() || in_time;
-        pod.terminal() && pod.started() && untouched && !deleted_while_running
+        let undisturbed = pod.deletion.is_none() || in_time;
+        pod.terminal() && pod.started() && undisturbed && !deleted_while_running
     };
-    let stopping = stopping.filter(|_| !pod.is_some_and(by_itself));
-    let seen = pod.map_or(now, |pod| ended_at(pod, now));
+    let stopping = stopping.filter(|_| !pod.is_some_and(ended_by_itself));
+    let observed = pod.map_or(now, |pod| ended_at(pod, now));
     let finished = match stopping {
-        // It was given up then, and may never have begun.
+        // The run did not end before the stop. It may never have started.
         Some(stopping) => pod
-            .map_or(stopping.since, |_| seen.max(stopping.since))
+            .map_or(stopping.since, |_| observed.max(stopping.since))
             .min(now),
-        None => seen,
+        None => observed,
     };
     let ended = |result, reason: &str, message: Option<String>, exit_code| Finished {
         result,
@@ -57,89 +58,89 @@ pub fn outcome(
     };
     if let Some(stopping) = stopping {
         let message = Some(stopping.message.clone());
-        let result = match stopping.reason.as_str() {
-            BLACKOUT => RunResult::Stopped,
-            _ => RunResult::Failed,
+        let result = if stopping.reason == BLACKOUT {
+            RunResult::Stopped
+        } else {
+            RunResult::Failed
         };
         return ended(result, &stopping.reason, message, None);
     }
-    // What the cluster said when it asked for the end.
-    let by_whom = match pod.and_then(|pod| pod.disruption.as_ref()) {
+    // What in the cluster requested the deletion.
+    let disruption = match pod.and_then(|pod| pod.disruption.as_ref()) {
         Some(disruption) => format!(" ({disruption})"),
         None => String::new(),
     };
     let Some(pod) = pod.filter(|pod| pod.terminal()) else {
         return ended(
             RunResult::Failed,
-            "PodDisappeared",
+            reasons::POD_DISAPPEARED,
             Some(format!(
-                "the pod was deleted, or its node was lost, before it ended{by_whom}"
+                "the pod was deleted, or its node was lost, before it ended{disruption}"
             )),
             None,
         );
     };
-    let worst = worst(pod);
-    let exit_code = worst.as_ref().map(|worst| worst.exit_code);
+    let failed = failed_container(pod);
+    let exit_code = failed.as_ref().map(|failed| failed.exit_code);
     if deleted_while_running || deleted_before_the_end(pod) {
         return ended(
             RunResult::Failed,
-            "PodDeleted",
-            Some(format!("the pod was deleted while it ran{by_whom}")),
+            reasons::POD_DELETED,
+            Some(format!("the pod was deleted while it ran{disruption}")),
             exit_code,
         );
     }
     if pod.phase == Phase::Succeeded {
         let code = pod.containers.first().map(|_| 0);
-        return ended(RunResult::Succeeded, "Completed", None, code);
+        return ended(RunResult::Succeeded, reasons::COMPLETED, None, code);
     }
-    match (&pod.reason, worst) {
-        // Evicted, DeadlineExceeded, NodeLost, …: the pod's own reason says more than
-        // the exit codes that follow from it.
-        (Some(reason), _) if !reason.is_empty() => {
-            ended(RunResult::Failed, reason, pod.message.clone(), exit_code)
-        }
-        (_, Some(worst)) => {
+    let (reason, message) = failure(pod, failed);
+    ended(RunResult::Failed, reason, message, exit_code)
+}
+
+/// Returns the reason and the message of a failed pod.
+fn failure<'a>(pod: &'a PodView, failed: Option<FailedContainer<'a>>) -> (&'a str, Option<String>) {
+    match (&pod.reason, failed) {
+        // The reason of the pod, such as Evicted, DeadlineExceeded, or NodeLost, is more specific
+        // than the exit codes that it causes.
+        (Some(reason), _) if !reason.is_empty() => (reason.as_str(), pod.message.clone()),
+        (_, Some(failed)) => {
             let mut message = format!(
                 "container {} exited with code {}",
-                worst.name, worst.exit_code
+                failed.name, failed.exit_code
             );
-            let said = worst.said.lines().next().unwrap_or_default();
-            match text::clean(said, text::TERMINATION_MESSAGE) {
-                said if said.is_empty() => {}
-                said => message.push_str(&format!(": {said}")),
+            let first_line = failed.message.lines().next().unwrap_or_default();
+            let first_line = text::clean(first_line, text::TERMINATION_MESSAGE);
+            if !first_line.is_empty() {
+                message.push_str(&format!(": {first_line}"));
             }
-            let reason = if worst.reason.is_empty() {
-                "Error"
+            let reason = if failed.reason.is_empty() {
+                reasons::ERROR
             } else {
-                worst.reason
+                failed.reason
             };
-            ended(RunResult::Failed, reason, Some(message), exit_code)
+            (reason, Some(message))
         }
-        (_, None) => ended(
-            RunResult::Failed,
-            "PodFailed",
-            Some(
-                pod.message
-                    .clone()
-                    .unwrap_or_else(|| "the pod failed".into()),
-            ),
-            None,
-        ),
+        (_, None) => {
+            let message = pod.message.clone();
+            let message = message.unwrap_or_else(|| "the pod failed".into());
+            (reasons::POD_FAILED, Some(message))
+        }
     }
 }
 
-/// The end of the container whose exit code decided.
-struct Worst<'a> {
+/// The container whose exit code determined the result.
+struct FailedContainer<'a> {
     name: &'a str,
     exit_code: i32,
     reason: &'a str,
-    said: &'a str,
+    message: &'a str,
 }
 
-/// The first container that ended with another code than 0. Init containers come last: one
-/// that failed leaves no other to fail, and one that goes along as a sidecar is stopped with
-/// a code of no interest.
-fn worst(pod: &PodView) -> Option<Worst<'_>> {
+/// Returns the first container that ended with an exit code other than 0. Init containers come
+/// last: if one fails, no other container runs, and the exit code of a sidecar that was stopped
+/// does not matter.
+fn failed_container(pod: &PodView) -> Option<FailedContainer<'_>> {
     let (init, main): (Vec<_>, Vec<_>) = pod.containers.iter().partition(|c| c.init);
     main.into_iter().chain(init).find_map(|c| match &c.state {
         ContainerState::Terminated {
@@ -147,17 +148,17 @@ fn worst(pod: &PodView) -> Option<Worst<'_>> {
             reason,
             message,
             ..
-        } if *exit_code != 0 => Some(Worst {
+        } if *exit_code != 0 => Some(FailedContainer {
             name: &c.name,
             exit_code: *exit_code,
             reason,
-            said: message,
+            message,
         }),
         _ => None,
     })
 }
 
-/// The containers' last finish time.
+/// Returns when the last container ended.
 fn containers_finished(pod: &PodView) -> Option<Timestamp> {
     let finished = |c: &crate::pod::ContainerView| match c.state {
         ContainerState::Terminated { finished, .. } => finished,
@@ -166,31 +167,32 @@ fn containers_finished(pod: &PodView) -> Option<Timestamp> {
     pod.containers.iter().filter_map(finished).max()
 }
 
-/// Whether the deletion came first. Both times have whole seconds: within one second
-/// the deletion counts as first, since to run an item again is the smaller harm. So it
-/// does where the node's clock is so far off that a comparison means nothing.
+/// Returns whether the deletion was requested before the containers ended. Both times have a
+/// resolution of one second. Within the same second, the deletion counts as first, because running
+/// an item again does less harm. The same applies if the clock of the node is so wrong that a
+/// comparison is meaningless.
 fn deleted_before_the_end(pod: &PodView) -> bool {
     let Some(deletion) = pod.deletion else {
         return false;
     };
-    let first = |finished| deletion.requested() <= finished || finished < pod.created;
-    containers_finished(pod).is_none_or(first)
+    let deleted_first = |finished| deletion.requested() <= finished || finished < pod.created;
+    containers_finished(pod).is_none_or(deleted_first)
 }
 
-/// When the run of a pod ended. Node clocks may be off by any amount, so the result is brought between the
-/// pod's creation and now.
+/// Returns when the run of a pod ended. The clock of a node may be wrong by any amount, so the
+/// result is limited to the time between the creation of the pod and now.
 pub fn ended_at(pod: &PodView, now: Timestamp) -> Timestamp {
-    // Of a pod that was not seen to end, Ready changed when it began, not when it ended.
-    let over = pod.terminal();
-    let said = containers_finished(pod)
-        .filter(|_| over)
-        .or(pod.ready_changed.filter(|_| over))
+    // If the end of the pod is unknown, `Ready` changed when the pod started, not when it ended.
+    let terminal = pod.terminal();
+    let reported = containers_finished(pod)
+        .filter(|_| terminal)
+        .or(pod.ready_changed.filter(|_| terminal))
         .or(pod.deletion.map(|deletion| deletion.requested()))
-        .unwrap_or(if over { pod.created } else { now });
+        .unwrap_or(if terminal { pod.created } else { now });
     if broken!(TimesBelieved) {
-        return said;
+        return reported;
     }
-    said.max(pod.created).min(now.max(pod.created))
+    reported.max(pod.created).min(now.max(pod.created))
 }
 
 #[cfg(test)]
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn exit_0_succeeded_at_the_containers_finish() {
+    fn succeeded_pod_finished_with_its_last_container() {
         let got = of(&pod(
             Phase::Succeeded,
             vec![exited("a", 0, 1_500_000), exited("b", 0, 1_600_000)],
@@ -247,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn the_failing_container_is_named() {
+    fn failed_container_is_named_in_the_message() {
         let got = of(&pod(
             Phase::Failed,
             vec![exited("a", 0, 1_500_000), exited("b", 5, 1_400_000)],
@@ -260,21 +262,21 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kubelet_says_of_the_end_is_told() {
+    fn termination_message_is_part_of_the_message() {
         let mut ended = exited("a", 128, 1_500_000);
         if let ContainerState::Terminated { message, .. } = &mut ended.state {
             *message = "exec: \"restic\": not found\nmore".into();
         }
         let got = of(&pod(Phase::Failed, vec![ended]));
-        let words = got.message.unwrap_or_default();
+        let message = got.message.unwrap_or_default();
         assert_eq!(
-            words,
+            message,
             "container a exited with code 128: exec: \"restic\": not found"
         );
     }
 
     #[test]
-    fn an_evicted_pod_has_no_containers_and_is_one_failure() {
+    fn evicted_pod_without_containers_is_one_failure() {
         let mut evicted = pod(Phase::Failed, vec![]);
         evicted.reason = Some("Evicted".into());
         evicted.message = Some("low on memory".into());
@@ -290,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deletion_before_the_end_is_a_failure_whatever_the_exit_code() {
+    fn deletion_before_the_end_is_a_failure_for_every_exit_code() {
         let ended = || pod(Phase::Succeeded, vec![exited("a", 0, 1_500_000)]);
         for (requested, reason) in [
             (1_400_000, "PodDeleted"),
@@ -306,29 +308,29 @@ mod tests {
     }
 
     #[test]
-    fn a_deletion_that_was_seen_first_counts_whatever_the_clocks_say() {
+    fn deletion_that_was_observed_first_takes_precedence_over_clocks() {
         let ended = deleted(
             pod(Phase::Succeeded, vec![exited("a", 0, 1_400_000)]),
             1_500_000,
         );
         assert_eq!(of(&ended).reason, "Completed");
         assert_eq!(outcome(Some(&ended), true, None, NOW).reason, "PodDeleted");
-        // A finish before the pod was created says that the node's clock is wrong.
+        // A container that ended before the pod was created shows that the node's clock is wrong.
         let skewed = deleted(pod(Phase::Succeeded, vec![exited("a", 0, 0)]), 1_500_000);
         assert_eq!(of(&skewed).reason, "PodDeleted");
     }
 
     #[test]
-    fn a_deletion_by_the_cluster_names_who_asked_for_it() {
+    fn disruption_is_named_in_the_message() {
         let api: k8s_openapi::api::core::v1::Pod = serde_json::from_value(serde_json::json!({
             "status": { "phase": "Running", "conditions": [{
                 "type": "DisruptionTarget", "status": "True",
                 "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting",
             }] },
         }))
-        .expect("it is a pod");
+        .expect("the JSON is a pod");
         let running = PodView::from(&api);
-        let words = "(EvictionByEvictionAPI: Eviction API: evicting)";
+        let disruption = "(EvictionByEvictionAPI: Eviction API: evicting)";
         for (end, reason) in [
             (running.clone(), "PodDisappeared"),
             (
@@ -342,12 +344,12 @@ mod tests {
         ] {
             let got = of(&end);
             assert_eq!(got.reason, reason);
-            assert!(got.message.is_some_and(|m| m.ends_with(words)));
+            assert!(got.message.is_some_and(|m| m.ends_with(disruption)));
         }
     }
 
     #[test]
-    fn a_pod_nobody_saw_end_has_disappeared() {
+    fn pod_without_a_known_end_has_disappeared() {
         let gone = outcome(None, false, None, NOW);
         assert_eq!(
             (gone.reason.as_str(), gone.finished),
@@ -358,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_operator_wrote_before_it_stopped_a_run_is_the_reason() {
+    fn stopping_reason_is_the_reason_of_the_run() {
         let stopping = Stopping {
             reason: "StartTimeout".into(),
             message: "not started within 15m".into(),
@@ -367,7 +369,7 @@ mod tests {
         let got = outcome(None, false, Some(&stopping), NOW);
         assert_eq!(
             got.finished, stopping.since,
-            "the cool-off begins when it was given up"
+            "the cool-off begins with the stop"
         );
         assert_eq!(
             (got.result, got.reason.as_str()),
@@ -376,16 +378,16 @@ mod tests {
     }
 
     #[test]
-    fn a_skewed_clock_stays_between_creation_and_now() {
-        for (said, expected) in [
+    fn finish_time_is_limited_to_creation_and_now() {
+        for (reported, expected) in [
             (0, CREATED),
             (i64::MAX, NOW),
             (1_500_000, Timestamp(1_500_000)),
         ] {
-            let got = of(&pod(Phase::Succeeded, vec![exited("a", 0, said)]));
+            let got = of(&pod(Phase::Succeeded, vec![exited("a", 0, reported)]));
             assert_eq!(got.finished, expected);
         }
-        // The API server's clock is ahead of ours.
+        // The clock of the API server is ahead of the operator's.
         let early = outcome(
             Some(&pod(Phase::Succeeded, vec![])),
             false,
@@ -396,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_phase_with_a_running_container_is_not_over() {
+    fn failed_phase_with_a_running_container_is_not_terminal() {
         let running = ContainerView {
             name: "a".into(),
             init: false,

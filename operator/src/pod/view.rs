@@ -1,4 +1,4 @@
-//! What the cycle needs to know of a pod, taken out of the API object.
+//! The parts of a pod that a reconcile needs.
 
 use crate::mutation::broken;
 use crate::pod::names;
@@ -8,25 +8,25 @@ use oaat_api::Timestamp;
 use oaat_api::text;
 use std::time::Duration;
 
-/// The maximum length in bytes of an item on a pod. The names of items are shorter, so a longer one
-/// belongs to no item.
-const ITEM: usize = 2048;
-/// The maximum number of foreign gates that are kept.
-const GATES: usize = 20;
+/// The maximum length in bytes of an item on a pod. The names of items are shorter, so a longer
+/// text is not the name of an item.
+const MAX_ITEM: usize = 2048;
+/// The maximum number of other gates that are stored.
+const MAX_GATES: usize = 20;
 
-/// A pod's phase.
+/// The phase of a pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Phase {
-    /// Not all containers have started.
+    /// No container is running yet.
     #[default]
     Pending,
-    /// At least one container runs.
+    /// At least one container is running or has started.
     Running,
     /// All containers exited with 0.
     Succeeded,
-    /// All containers ended, and not all with 0; or the pod was evicted.
+    /// All containers ended, but not all with 0, or the pod was evicted.
     Failed,
-    /// The node does not answer.
+    /// The node does not respond.
     Unknown,
 }
 
@@ -40,111 +40,111 @@ pub struct Deletion {
 }
 
 impl Deletion {
-    /// When the deletion was asked for, to the second.
+    /// Returns when the deletion was requested, with a resolution of one second.
     pub fn requested(&self) -> Timestamp {
         self.deadline.minus(self.grace)
     }
 }
 
-/// What a container does.
+/// The state of a container.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ContainerState {
-    /// It has not started.
+    /// The container has not started.
     Waiting {
-        /// The kubelet's token, such as ImagePullBackOff.
+        /// The reason from the kubelet, such as ImagePullBackOff.
         reason: String,
-        /// The kubelet's words.
+        /// The message from the kubelet.
         message: String,
     },
-    /// It runs.
+    /// The container is running.
     Running,
-    /// It has ended.
+    /// The container has ended.
     Terminated {
-        /// Its exit code.
+        /// The exit code.
         exit_code: i32,
-        /// The kubelet's token, such as OOMKilled.
+        /// The reason from the kubelet, such as OOMKilled.
         reason: String,
-        /// The kubelet's words, or what the container left as its termination message.
+        /// The message from the kubelet, or the termination message of the container.
         message: String,
-        /// When, by the node's clock.
+        /// When the container ended, by the clock of the node.
         finished: Option<Timestamp>,
     },
 }
 
-/// One container.
+/// A container.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ContainerView {
-    /// Its name.
+    /// The name.
     pub name: String,
     /// Whether it is an init container.
     pub init: bool,
-    /// What it does.
+    /// The state.
     pub state: ContainerState,
 }
 
-/// A pod, as far as the cycle cares.
+/// The state of a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PodView {
-    /// Name.
+    /// The name.
     pub name: String,
-    /// Uid.
+    /// The uid.
     pub uid: String,
-    /// Resource version.
+    /// The resource version.
     pub version: String,
-    /// Whether it carries a group's name label, and so is watched.
+    /// Whether the pod has the label of a group, and therefore is watched.
     pub labelled: bool,
-    /// Uid of the OaatGroup that controls it, if one does.
+    /// The uid of the OaatGroup that is its controller.
     pub owner: Option<String>,
-    /// The item in its annotation, or in the label that the first implementation of these
-    /// groups gave its pods.
+    /// The item in its annotation, or in the label that the original operator set.
     pub item: Option<String>,
-    /// The number in its run label.
+    /// The number of the run in its label.
     pub run: Option<i64>,
-    /// When the API server accepted it.
+    /// When the API server created the pod.
     pub created: Timestamp,
-    /// Whether our gate is on it.
+    /// Whether the pod has the operator's gate.
     pub gated: bool,
-    /// Gates of others, which keep it from running as well.
+    /// Other scheduling gates, which also keep the pod from running.
     pub other_gates: Vec<String>,
-    /// Its phase.
+    /// The phase.
     pub phase: Phase,
-    /// A token for its state, such as Evicted.
+    /// The reason of the phase, such as Evicted.
     pub reason: Option<String>,
-    /// The words to it.
+    /// The message of the phase.
     pub message: Option<String>,
-    /// A requested deletion.
+    /// The requested deletion, if there is one.
     pub deletion: Option<Deletion>,
-    /// Containers, init containers first. Empty until a kubelet reports.
+    /// The containers, init containers first. Empty until a kubelet reports them.
     pub containers: Vec<ContainerView>,
-    /// A container that somebody added to look around in it runs: it does not count for the
-    /// result, and the pod is not over.
-    pub visited: bool,
-    /// When its Ready condition last changed.
+    /// Whether an ephemeral container is running. It does not affect the result, but while it runs,
+    /// the pod is not terminal.
+    pub ephemeral_running: bool,
+    /// When the condition `Ready` last changed.
     pub ready_changed: Option<Timestamp>,
-    /// Why it is not scheduled, in the scheduler's words.
+    /// Why the pod is not scheduled: the message of the scheduler.
     pub unscheduled: Option<String>,
-    /// By whom it is ended before its time, where the cluster says so: an eviction by the
-    /// API, a taint, a pod of higher priority.
+    /// What in the cluster ends the pod early, from the condition `DisruptionTarget`: for example
+    /// an eviction by the API, a taint, or preemption.
     pub disruption: Option<String>,
 }
 
 impl PodView {
-    /// Whether it can never run again. Being deleted is not enough: until its
-    /// containers have ended they run.
+    /// Returns whether the pod can never run again. A requested deletion is not enough: the
+    /// containers run until they have ended.
     pub fn terminal(&self) -> bool {
         if broken!(TerminatingIsTerminal) && self.deletion.is_some() {
             return true;
         }
-        let over = matches!(self.phase, Phase::Succeeded | Phase::Failed);
-        over && !self.visited
+        let ended = matches!(self.phase, Phase::Succeeded | Phase::Failed);
+        ended
+            && !self.ephemeral_running
             && !self
                 .containers
                 .iter()
                 .any(|c| c.state == ContainerState::Running)
     }
 
-    /// Whether any of its containers has started. An init container that has ended does not
-    /// count: what comes after it may still fail to start.
+    /// Returns whether any container has started. An init container that succeeded does not count,
+    /// because the next container may still fail to start.
     pub fn started(&self) -> bool {
         let started = |c: &ContainerView| match c.state {
             ContainerState::Waiting { .. } => false,
@@ -154,7 +154,7 @@ impl PodView {
         self.phase == Phase::Running || self.containers.iter().any(started)
     }
 
-    /// When its last init container ended: what comes next starts from there.
+    /// Returns when the last init container ended. The next container can start from then on.
     pub fn initialized(&self) -> Option<Timestamp> {
         let ended = |c: &ContainerView| match c.state {
             ContainerState::Terminated { finished, .. } if c.init => finished,
@@ -163,11 +163,11 @@ impl PodView {
         self.containers.iter().filter_map(ended).max()
     }
 
-    /// What of this pod makes a cycle worth while when it changes. A pod that merely
-    /// proceeds (opened, bound, running) changes nothing for its group.
+    /// Returns the state whose changes trigger a reconcile. The normal progress of a pod (opened,
+    /// bound, running) requires no action.
     pub fn interest(&self) -> (bool, bool, Option<String>) {
         let terminal = self.terminal();
-        // That a finished pod is deleted concerns nobody.
+        // The deletion of a finished pod requires no action.
         (
             terminal,
             !terminal && self.deletion.is_some(),
@@ -175,7 +175,7 @@ impl PodView {
         )
     }
 
-    /// What keeps it from starting, if something worth telling does.
+    /// Returns what keeps the pod from starting or ending, as the end of a sentence.
     pub fn problem(&self) -> Option<String> {
         if self.gated || self.terminal() {
             return None;
@@ -184,26 +184,26 @@ impl PodView {
             return Some("is being deleted and has not ended yet".into());
         }
         if self.phase == Phase::Unknown {
-            return Some("is on a node that does not answer".into());
+            return Some("is on a node that does not respond".into());
         }
         if !self.other_gates.is_empty() {
             let gates = text::list(&self.other_gates, ", ", text::NAME);
             return Some(format!("waits for other scheduling gates: {gates}"));
         }
-        if let Some(words) = &self.unscheduled {
-            return Some(format!("is not scheduled: {words}"));
+        if let Some(message) = &self.unscheduled {
+            return Some(format!("is not scheduled: {message}"));
         }
         self.containers.iter().find_map(|c| match &c.state {
-            // What every pod passes through is not worth a line.
+            // Every pod passes through these states.
             ContainerState::Waiting { reason, message }
                 if !matches!(
                     reason.as_str(),
                     "" | "ContainerCreating" | "PodInitializing"
                 ) =>
             {
-                let words = if message.is_empty() { "" } else { ": " };
+                let separator = if message.is_empty() { "" } else { ": " };
                 Some(format!(
-                    "does not start: container {}: {reason}{words}{message}",
+                    "does not start: container {}: {reason}{separator}{message}",
                     c.name
                 ))
             }
@@ -247,7 +247,7 @@ impl From<&Pod> for PodView {
             owner: owner.map(|owner| owner.uid.clone()),
             item: annotation(names::ITEM)
                 .or(label(names::ORIGINAL_ITEM))
-                .map(|item| item[..item.floor_char_boundary(ITEM)].to_owned()),
+                .map(|item| item[..item.floor_char_boundary(MAX_ITEM)].to_owned()),
             run: label(names::RUN).and_then(|run| run.parse().ok()),
             created: metadata
                 .creation_timestamp
@@ -255,7 +255,7 @@ impl From<&Pod> for PodView {
                 .map(timestamp)
                 .unwrap_or_default(),
             gated: !own.is_empty(),
-            other_gates: others.into_iter().take(GATES).cloned().collect(),
+            other_gates: others.into_iter().take(MAX_GATES).cloned().collect(),
             phase: match status.phase.as_deref() {
                 Some("Running") => Phase::Running,
                 Some("Succeeded") => Phase::Succeeded,
@@ -274,7 +274,7 @@ impl From<&Pod> for PodView {
                 .map(|c| container(c, true))
                 .chain(main.iter().map(|c| container(c, false)))
                 .collect(),
-            visited: status
+            ephemeral_running: status
                 .ephemeral_container_statuses
                 .iter()
                 .flatten()
@@ -303,7 +303,7 @@ impl From<&Pod> for PodView {
                     let reason = c.reason.as_deref().unwrap_or("DisruptionTarget");
                     match c.message.as_deref().unwrap_or_default() {
                         "" => reason.to_owned(),
-                        words => format!("{reason}: {words}"),
+                        message => format!("{reason}: {message}"),
                     }
                 }),
         }

@@ -1,7 +1,7 @@
 //! The policy that each group uses: the last one that passed every check, with the settings that it
 //! accepted. It stays in use until the next one has passed the checks.
 
-use super::{PolicyRead, Problem, Source};
+use super::{PolicyProblem, PolicyRead, Source};
 use crate::plan::PolicySelection;
 use crate::policy_limiter::{PolicyLimiter, finish};
 use kube::runtime::reflector::ObjectRef;
@@ -27,32 +27,32 @@ struct Settings {
 
 /// The policy state of a group.
 #[derive(Clone, Default)]
-struct Memory {
+struct GroupState {
     accepted: Option<Accepted>,
     /// The last rejected settings.
-    refused: Option<Refusal>,
+    rejected: Option<RejectedSettings>,
 }
 
 /// Settings that a policy rejected.
 #[derive(Clone)]
-struct Refusal {
+struct RejectedSettings {
     digest: String,
     settings: Settings,
-    problem: Problem,
+    problem: PolicyProblem,
 }
 
-impl Memory {
-    /// Returns the policy's verdict on these settings, if it was asked.
-    fn verdict(&self, policy: &Policy, settings: &Settings) -> Option<Result<(), Problem>> {
+impl GroupState {
+    /// Returns whether the policy accepts these settings; `None` if they were not checked yet.
+    fn checked(&self, policy: &Policy, settings: &Settings) -> Option<Result<(), PolicyProblem>> {
         let same = |digest: &str, known: &Settings| digest == policy.digest() && known == settings;
         if let Some(accepted) = &self.accepted
             && same(accepted.policy.digest(), &accepted.settings)
         {
             return Some(Ok(()));
         }
-        let refused = self.refused.as_ref();
-        let refused = refused.filter(|refused| same(&refused.digest, &refused.settings));
-        refused.map(|refused| Err(refused.problem.clone()))
+        let rejected = self.rejected.as_ref();
+        let rejected = rejected.filter(|rejected| same(&rejected.digest, &rejected.settings));
+        rejected.map(|rejected| Err(rejected.problem.clone()))
     }
 
     /// Returns the accepted policy, unless it was evicted from memory.
@@ -65,44 +65,42 @@ impl Memory {
 /// The policies that groups use, by the groups' uids.
 #[derive(Default)]
 pub struct PolicyCache {
-    groups: Mutex<HashMap<String, Memory>>,
+    groups: Mutex<HashMap<String, GroupState>>,
 }
 
 impl PolicyCache {
-    fn memory(&self) -> std::sync::MutexGuard<'_, HashMap<String, Memory>> {
+    fn groups(&self) -> std::sync::MutexGuard<'_, HashMap<String, GroupState>> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn known(&self, group: &OaatGroup) -> Memory {
+    fn state(&self, group: &OaatGroup) -> GroupState {
         let uid = group.metadata.uid.as_deref().unwrap_or_default();
-        self.memory().get(uid).cloned().unwrap_or_default()
+        self.groups().get(uid).cloned().unwrap_or_default()
     }
 
     /// Returns whether there is state for a group.
     #[cfg(test)]
     pub(crate) fn knows(&self, uid: &str) -> bool {
-        self.memory().contains_key(uid)
+        self.groups().contains_key(uid)
     }
 
-    /// Removes the groups whose uids are not in `there`.
-    pub fn retain(&self, there: &HashSet<String>) {
-        self.memory().retain(|uid, _| there.contains(uid));
+    /// Removes the groups whose uids are not in `existing`.
+    pub fn retain(&self, existing: &HashSet<String>) {
+        self.groups().retain(|uid, _| existing.contains(uid));
     }
 
     /// Removes a group that was deleted.
     pub fn forget(&self, uid: &str) {
-        self.memory().remove(uid);
+        self.groups().remove(uid);
     }
 
-    /// Returns whether the policy of a group is known without asking a policy about settings.
+    /// Returns whether the policy of a group can be selected without checking settings.
     pub fn settled(&self, group: &OaatGroup, listed: &[String], read: Option<&PolicyRead>) -> bool {
         let (Some(spec), Some(PolicyRead::Loaded(policy))) = (&group.spec.policy, read) else {
             return true;
         };
-        let verdict = self
-            .known(group)
-            .verdict(policy, &settings(group, listed, spec));
-        verdict.is_some()
+        let settings = settings(group, listed, spec);
+        self.state(group).checked(policy, &settings).is_some()
     }
 
     /// Returns the policy that decides for a group. `read` is the state of the policy that the
@@ -125,40 +123,43 @@ impl PolicyCache {
             ));
         };
         let settings = settings(group, listed, spec);
-        let mut memory = self.known(group);
-        let fits = |policy: &Policy| match &spec.sha256 {
-            Some(pin) => policy.check_pin(pin).map_err(|error| Problem::from(&error)),
+        let mut state = self.state(group);
+        let matches_pin = |policy: &Policy| match &spec.sha256 {
+            Some(pin) => policy
+                .check_pin(pin)
+                .map_err(|error| PolicyProblem::from(&error)),
             None => Ok(()),
         };
         let problem = match read {
-            PolicyRead::Loading(since) => match memory.in_use() {
+            PolicyRead::Loading(since) => match state.in_use() {
                 None => return Some((PolicySelection::loading(since, spec.on_error), None)),
                 Some((accepted, _)) => {
                     let changed = accepted.settings != settings;
-                    changed.then(|| Problem::settings_wait(&source))
+                    changed.then(|| PolicyProblem::loading_settings(&source))
                 }
             },
             PolicyRead::Failed(problem) => Some(problem),
-            PolicyRead::Loaded(policy) => match fits(&policy) {
+            PolicyRead::Loaded(policy) => match matches_pin(&policy) {
                 Err(problem) => Some(problem),
                 Ok(()) => {
-                    let verdict = match memory.verdict(&policy, &settings) {
-                        Some(verdict) => verdict,
-                        None => accepts(group, &policy, &settings, limiter).await?,
+                    let checked = match state.checked(&policy, &settings) {
+                        Some(checked) => checked,
+                        None => check_settings(group, &policy, &settings, limiter).await?,
                     };
-                    match verdict {
+                    match checked {
                         Ok(()) => {
-                            memory.accepted = Some(Accepted {
+                            state.accepted = Some(Accepted {
                                 source: source.clone(),
                                 policy: policy.downgrade(),
                                 settings: settings.clone(),
                             });
-                            memory.refused = None;
+                            state.rejected = None;
                             None
                         }
                         Err(problem) => {
-                            // A deadline is not a verdict of the policy: it is asked again.
-                            memory.refused = (!problem.passing).then(|| Refusal {
+                            // A missed deadline does not mean that the policy rejects the settings,
+                            // so they are checked again.
+                            state.rejected = (!problem.transient).then(|| RejectedSettings {
                                 digest: policy.digest().into(),
                                 settings: settings.clone(),
                                 problem: problem.clone(),
@@ -169,12 +170,12 @@ impl PolicyCache {
                 }
             },
         };
-        self.memory().insert(uid.to_owned(), memory.clone());
-        let in_use = memory.in_use();
-        match in_use.filter(|(_, policy)| fits(policy).is_ok()) {
+        self.groups().insert(uid.to_owned(), state.clone());
+        let in_use = state.in_use();
+        match in_use.filter(|(_, policy)| matches_pin(policy).is_ok()) {
             Some((accepted, policy)) => {
                 let problem = match problem {
-                    // These messages mention it already.
+                    // These messages already mention the settings.
                     Some(p) if p.reason == "SettingsRejected" || p.reason == "Loading" => Some(p),
                     Some(p) if accepted.settings != settings => Some(p.with_old_settings()),
                     other => other,
@@ -191,7 +192,7 @@ impl PolicyCache {
                 Some((selection, Some(policy)))
             }
             None => {
-                let problem = problem.unwrap_or_else(|| Problem::pinned(&source));
+                let problem = problem.unwrap_or_else(|| PolicyProblem::pin_mismatch(&source));
                 Some((
                     PolicySelection::unavailable_selection(problem, spec.on_error),
                     None,
@@ -202,17 +203,17 @@ impl PolicyCache {
 }
 
 /// Asks a policy whether it accepts settings. Returns `None` if no permit is free.
-async fn accepts(
+async fn check_settings(
     group: &OaatGroup,
     policy: &Policy,
     settings: &Settings,
     limiter: &PolicyLimiter,
-) -> Option<Result<(), Problem>> {
+) -> Option<Result<(), PolicyProblem>> {
     let name = group.metadata.name.as_deref().unwrap_or_default();
     let namespace = group.metadata.namespace.as_deref().unwrap_or_default();
     let permit = limiter.acquire(&ObjectRef::new(name).within(namespace))?;
     let (policy, settings) = (policy.clone(), settings.clone());
-    let asked = tokio::task::spawn_blocking(move || {
+    let validation = tokio::task::spawn_blocking(move || {
         let items = settings.items.into_iter();
         let items: Vec<ItemSettings> = items
             .map(|(name, settings)| ItemSettings { name, settings })
@@ -221,7 +222,7 @@ async fn accepts(
         let answer = policy.validate(&settings.group, &items).answer;
         (answer, started.elapsed(), permit)
     });
-    let error = match asked.await {
+    let error = match validation.await {
         Ok((answer, took, permit)) => {
             finish(permit, took);
             match answer {
@@ -231,7 +232,7 @@ async fn accepts(
         }
         Err(error) => EvalError::Trapped(error.to_string()),
     };
-    Some(Err(Problem::settings(&error)))
+    Some(Err(PolicyProblem::settings(&error)))
 }
 
 fn in_use_of(source: &Source, policy: &Policy) -> PolicyInUse {
@@ -243,7 +244,7 @@ fn in_use_of(source: &Source, policy: &Policy) -> PolicyInUse {
     }
 }
 
-/// The settings that a group gives its policy.
+/// Returns the settings in a group's spec that its policy receives.
 fn settings(group: &OaatGroup, listed: &[String], spec: &PolicySpec) -> Settings {
     let text = |object: &serde_json::Map<_, _>| serde_json::to_string(object).unwrap_or_default();
     Settings {

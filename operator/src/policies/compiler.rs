@@ -4,10 +4,13 @@ use super::memory::PolicyMemory;
 use crate::fair_limiter::{FairLimiter, Permit};
 use policy_host::{LoadError, Policy};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// After each compilation of a namespace that compiles much, such namespaces pause for this many
-/// times its length, so that they keep at most a fifth of one core busy.
+/// The part of a compilation beyond this counts as used by its namespace. An ordinary policy of
+/// 40 KB takes a tenth of a second.
+const ORDINARY: Duration = Duration::from_millis(250);
+/// After each compilation of a heavy namespace, heavy namespaces pause for this many times its
+/// length, so that they use at most a fifth of one core.
 const PAUSE: u32 = 4;
 
 type Compile = dyn Fn(&[u8]) -> Result<Policy, LoadError> + Send + Sync;
@@ -22,7 +25,7 @@ pub struct Compiler {
 }
 
 impl Compiler {
-    /// Compiles with this function, which may block.
+    /// Creates a compiler that uses this function, which may block.
     pub fn new(
         compile: impl Fn(&[u8]) -> Result<Policy, LoadError> + Send + Sync + 'static,
     ) -> Self {
@@ -33,29 +36,29 @@ impl Compiler {
         }
     }
 
-    /// The policies that are kept in memory.
+    /// Returns the policies in memory.
     pub fn memory(&self) -> MutexGuard<'_, PolicyMemory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until it is this namespace's turn.
-    pub async fn turn(&self, namespace: &str) -> Permit {
+    /// Waits for the permit of a namespace.
+    pub async fn acquire(&self, namespace: &str) -> Permit {
         self.limiter.acquire(namespace).await
     }
 
     /// Checks and compiles a component.
     ///
     /// # Errors
-    /// The first check that failed.
-    pub async fn compile(&self, mut turn: Permit, bytes: Vec<u8>) -> Result<Policy, LoadError> {
+    /// If a check fails; the error is that of the first one.
+    pub async fn compile(&self, mut permit: Permit, bytes: Vec<u8>) -> Result<Policy, LoadError> {
         let compile = self.compile.clone();
-        // The turn ends with the compilation, even if the caller no longer waits for the result.
+        // The permit is held until the compilation ends, even if the caller no longer waits.
         let compiled = tokio::task::spawn_blocking(move || {
             let started = Instant::now();
             let compiled = compile(&bytes);
             let took = started.elapsed();
-            turn.charge(took);
-            turn.release_after(took * PAUSE);
+            permit.charge(took.saturating_sub(ORDINARY));
+            permit.release_after(took * PAUSE);
             compiled
         });
         compiled

@@ -12,11 +12,13 @@ const NAMESPACE: usize = 8 << 20;
 /// The policies in memory. An evicted policy is compiled again when needed.
 #[derive(Default)]
 pub struct PolicyMemory {
-    held: HashMap<(String, String), Held>,
-    references: u64,
+    /// The policies by namespace and digest.
+    policies: HashMap<(String, String), Entry>,
+    /// Counts uses, to order policies by their last use.
+    uses: u64,
 }
 
-struct Held {
+struct Entry {
     policy: Policy,
     last_use: u64,
 }
@@ -29,18 +31,24 @@ impl PolicyMemory {
         self.keep_within(namespace, policy, NAMESPACE, TOTAL);
     }
 
-    fn keep_within(&mut self, namespace: &str, policy: &Policy, each: usize, total: usize) {
-        self.references += 1;
+    fn keep_within(
+        &mut self,
+        namespace: &str,
+        policy: &Policy,
+        per_namespace: usize,
+        total: usize,
+    ) {
+        self.uses += 1;
         let key = (namespace.to_owned(), policy.digest().to_owned());
-        let held = Held {
+        let entry = Entry {
             policy: policy.clone(),
-            last_use: self.references,
+            last_use: self.uses,
         };
-        self.held.insert(key, held);
-        while self.size_of(namespace) > each && self.drop_oldest(namespace) {}
+        self.policies.insert(key, entry);
+        while self.size_of(namespace) > per_namespace && self.drop_oldest(namespace) {}
         while self.size() > total {
             let sizes = self
-                .held
+                .policies
                 .keys()
                 .map(|(owner, _)| (self.size_of(owner), owner));
             let Some((_, largest)) = sizes.max() else {
@@ -53,38 +61,41 @@ impl PolicyMemory {
 
     /// Marks a policy of a namespace as recently used.
     pub fn touch(&mut self, namespace: &str, digest: &str) {
-        self.references += 1;
+        self.uses += 1;
         let key = (namespace.to_owned(), digest.to_owned());
-        if let Some(held) = self.held.get_mut(&key) {
-            held.last_use = self.references;
+        if let Some(entry) = self.policies.get_mut(&key) {
+            entry.last_use = self.uses;
         }
     }
 
     /// Drops the policies of a namespace.
     pub fn forget(&mut self, namespace: &str) {
-        self.held.retain(|(owner, _), _| owner != namespace);
+        self.policies.retain(|(owner, _), _| owner != namespace);
     }
 
     fn size(&self) -> usize {
-        self.held.values().map(|held| held.policy.size()).sum()
+        self.policies
+            .values()
+            .map(|entry| entry.policy.size())
+            .sum()
     }
 
     fn size_of(&self, namespace: &str) -> usize {
         let of_namespace = self
-            .held
+            .policies
             .iter()
             .filter(|((owner, _), _)| owner == namespace);
-        of_namespace.map(|(_, held)| held.policy.size()).sum()
+        of_namespace.map(|(_, entry)| entry.policy.size()).sum()
     }
 
     fn drop_oldest(&mut self, namespace: &str) -> bool {
         let of_namespace = self
-            .held
+            .policies
             .iter()
             .filter(|((owner, _), _)| owner == namespace);
-        let oldest = of_namespace.min_by_key(|(_, held)| held.last_use);
+        let oldest = of_namespace.min_by_key(|(_, entry)| entry.last_use);
         let oldest = oldest.map(|(key, _)| key.clone());
-        oldest.is_some_and(|key| self.held.remove(&key).is_some())
+        oldest.is_some_and(|key| self.policies.remove(&key).is_some())
     }
 }
 
@@ -106,7 +117,7 @@ mod tests {
 
     fn held(memory: &PolicyMemory, policies: &[Policy]) -> Vec<(String, usize)> {
         let index = |digest: &str| policies.iter().position(|policy| policy.digest() == digest);
-        let held = memory.held.keys();
+        let held = memory.policies.keys();
         let mut held: Vec<_> = held
             .map(|(namespace, digest)| (namespace.clone(), index(digest).unwrap()))
             .collect();
@@ -115,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_recently_used_policy_of_the_namespace_goes_first() {
+    fn least_recently_used_policy_of_the_namespace_is_evicted_first() {
         let (policies, mut memory) = (policies(), PolicyMemory::default());
         let size = policies.iter().map(Policy::size).max().unwrap();
         let keep = |memory: &mut PolicyMemory, namespace, index: usize| {
@@ -136,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_policies_of_a_namespace_are_dropped_together() {
+    fn policies_of_a_namespace_are_dropped_together() {
         let (policies, mut memory) = (policies(), PolicyMemory::default());
         for namespace in ["a", "b"] {
             memory.keep(namespace, &policies[0]);

@@ -1,5 +1,5 @@
-//! Policies that groups refer to: read from ConfigMaps, compiled in a separate process, and used by
-//! each group once they have passed every check.
+//! The policies in ConfigMaps: read, compiled in a separate process, and used by a group once they
+//! have passed every check.
 
 mod cache;
 mod compiler;
@@ -9,19 +9,19 @@ mod sources;
 
 pub use cache::PolicyCache;
 pub use compiler::Compiler;
-pub use source::{Problem, Source};
-pub use sources::Sources;
+pub use source::{PolicyProblem, Source};
+pub use sources::PolicySources;
 
 use oaat_api::Timestamp;
 use policy_host::Policy;
 
-/// What is known of the policy in a ConfigMap's key.
+/// The state of the policy in a key of a ConfigMap.
 #[derive(Clone, Debug)]
 pub enum PolicyRead {
-    /// It is being read or compiled, since then.
+    /// The policy is being read or compiled, since this time.
     Loading(Timestamp),
-    /// It may serve.
+    /// The policy passed every check.
     Loaded(Policy),
-    /// It may not, or it is not there.
-    Failed(Problem),
+    /// The policy is missing, or failed a check.
+    Failed(PolicyProblem),
 }

@@ -1,4 +1,4 @@
-//! Where a policy comes from, and what can be wrong with it.
+//! The source of a policy, and the problems that it can have.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use oaat_api::text;
@@ -6,19 +6,19 @@ use oaat_api::{OaatGroup, PolicySpec, RejectedPolicy};
 use policy_host::{EvalError, LoadError};
 use std::fmt;
 
-/// A key of a ConfigMap.
+/// A key of a ConfigMap that contains a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Source {
-    /// Namespace of the ConfigMap, which is its group's.
+    /// The namespace of the ConfigMap and of the group.
     pub namespace: String,
-    /// Its name.
+    /// The name of the ConfigMap.
     pub name: String,
-    /// The key.
+    /// The key under `binaryData`.
     pub key: String,
 }
 
 impl Source {
-    /// What a group names, if it names one.
+    /// Returns the source in a group's spec, if it has one.
     pub fn of(group: &OaatGroup) -> Option<Self> {
         let spec: &PolicySpec = group.spec.policy.as_ref()?;
         Some(Self {
@@ -35,29 +35,30 @@ impl fmt::Display for Source {
     }
 }
 
-/// Why a policy does not decide as it should.
+/// Why the policy in a group's spec does not decide, or not with the current settings.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Problem {
-    /// A CamelCase token.
+pub struct PolicyProblem {
+    /// The CamelCase reason of the condition.
     pub reason: &'static str,
-    /// What is wrong, and what to do.
+    /// The problem and the fix, for the condition.
     pub message: String,
     /// The entry for the group's status, if the component was rejected.
     pub rejected: Option<Box<RejectedPolicy>>,
-    /// Whether a busy machine, not the policy, is the cause. The policy is asked again later.
-    pub passing: bool,
+    /// Whether a busy machine, not the policy, is the cause. The check is repeated later.
+    pub transient: bool,
 }
 
-/// Verdicts of other releases are ignored, because their limits may differ.
+/// The release in recorded rejections. Those of other releases are ignored, because their limits
+/// may differ.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-impl Problem {
+impl PolicyProblem {
     fn new(reason: &'static str, message: String) -> Self {
         Self {
             reason,
             message,
             rejected: None,
-            passing: false,
+            transient: false,
         }
     }
 
@@ -77,7 +78,7 @@ impl Problem {
     }
 
     /// Returns the problem that is stored in a group's status, unless another release wrote it.
-    pub fn remembered(rejected: &RejectedPolicy) -> Option<Self> {
+    pub fn from_status(rejected: &RejectedPolicy) -> Option<Self> {
         let reason = LoadError::REASONS
             .into_iter()
             .find(|reason| *reason == rejected.reason && rejected.operator == VERSION)?;
@@ -87,15 +88,15 @@ impl Problem {
         })
     }
 
-    /// The ConfigMap could not be read.
-    pub fn unavailable(source: &Source, error: &str) -> Self {
+    /// Returns the problem of a ConfigMap that cannot be read.
+    pub fn unreadable(source: &Source, error: &str) -> Self {
         Self::new(
             "SourceUnreadable",
-            format!("{source} could not be read: {error}"),
+            format!("failed to read {source}: {error}"),
         )
     }
 
-    /// There is no such ConfigMap.
+    /// Returns the problem of a ConfigMap that does not exist.
     pub fn not_found(source: &Source) -> Self {
         let Source {
             namespace, name, ..
@@ -103,102 +104,102 @@ impl Problem {
         Self::new(
             "SourceNotFound",
             format!(
-                "there is no ConfigMap {name:?} in namespace {namespace:?}; create it with: \
+                "ConfigMap {name:?} does not exist in namespace {namespace:?}; create it with: \
                  kubectl-oaat policy pack FILE --name {name} | \
                  kubectl apply -n {namespace} --server-side -f -"
             ),
         )
     }
 
-    /// The ConfigMap is there, the key is not.
+    /// Returns the problem of a ConfigMap without the key.
     fn no_key(source: &Source, map: &ConfigMap) -> Self {
         let binary = map.binary_data.iter().flat_map(|data| data.keys());
         let binary = text::list(binary, ", ", text::NAME);
         let key = &source.key;
         let as_text = map.data.as_ref().is_some_and(|data| data.contains_key(key));
-        let more = if as_text {
-            "it has one under data, which is for text; a component belongs under binaryData, where \
-             `kubectl-oaat policy pack` puts it"
+        let fix = if as_text {
+            "the key is under data, which is for text; create the ConfigMap with `kubectl-oaat policy \
+             pack`, which uses binaryData"
                 .to_owned()
         } else if binary.is_empty() {
-            "it has no binaryData at all; `kubectl-oaat policy pack` writes one that has".to_owned()
+            "binaryData is empty; create the ConfigMap with `kubectl-oaat policy pack`".to_owned()
         } else {
-            format!("it has {binary}; name one of them in spec.policy.configMap.key")
+            format!("its keys are {binary}; set spec.policy.configMap.key to one of them")
         };
         Self::new(
             "KeyNotFound",
             format!(
-                "ConfigMap {:?} has no binaryData key {key:?}: {more}",
+                "ConfigMap {:?} has no binaryData key {key:?}: {fix}",
                 source.name
             ),
         )
     }
 
-    /// It was not the component's fault, and may go better next time.
-    pub fn tried_again(mut self, wait: std::time::Duration) -> Self {
-        let words = format!(
-            "; it is tried again in {} seconds",
-            wait.as_secs_f64().round()
-        );
-        self.message.push_str(&words);
+    /// Adds to the message when the operator retries.
+    pub fn with_retry(mut self, delay: std::time::Duration) -> Self {
+        let seconds = delay.as_secs_f64().round();
+        let retry = format!("; the operator retries in {seconds} seconds");
+        self.message.push_str(&retry);
         self
     }
 
-    /// The policy is the one that is asked for, but the settings that it decides with are not.
+    /// Adds to the message that the policy decides with the settings that it accepted before.
     pub fn with_old_settings(mut self) -> Self {
         self.message
-            .push_str("; the settings that the group has now are not in force yet");
+            .push_str("; the current settings of the group are not in effect yet");
         self
     }
 
-    /// The policy that the group names now is on its way, and its settings with it.
-    pub fn settings_wait(source: &Source) -> Self {
+    /// Returns the problem of changed settings whose policy is still being loaded.
+    pub fn loading_settings(source: &Source) -> Self {
         let message = format!("the policy in {source} is being loaded");
         Self::new("Loading", message).with_old_settings()
     }
 
-    /// The policy that the group used does not match its current pin.
-    pub fn pinned(source: &Source) -> Self {
+    /// Returns the problem of a last good policy that does not match the current pin.
+    pub fn pin_mismatch(source: &Source) -> Self {
         let message = format!("the last policy from {source} does not match spec.policy.sha256");
         Self::new("DigestMismatch", message)
     }
 
-    /// The policy did not accept the settings.
+    /// Returns the problem of settings that were rejected, or could not be checked.
     pub fn settings(error: &EvalError) -> Self {
         let message = match error {
-            EvalError::PolicyError(words) => format!("the policy refuses its settings: {words}"),
-            other => format!("the settings could not be checked: {other}"),
+            EvalError::PolicyError(message) => {
+                format!("the policy rejects its settings: {message}")
+            }
+            other => format!("failed to check the settings: {other}"),
         };
         Self {
-            passing: matches!(error, EvalError::Deadline(_)),
+            transient: matches!(error, EvalError::Deadline(_)),
             ..Self::new("SettingsRejected", message)
         }
     }
 }
 
-impl From<&LoadError> for Problem {
+impl From<&LoadError> for PolicyProblem {
     fn from(error: &LoadError) -> Self {
         Self::new(error.reason(), error.to_string())
     }
 }
 
-impl From<&EvalError> for Problem {
+impl From<&EvalError> for PolicyProblem {
     fn from(error: &EvalError) -> Self {
         Self::new(error.reason(), error.to_string())
     }
 }
 
-/// The bytes of a policy in a ConfigMap that may not be there.
+/// Returns the bytes of a policy. `map` is `None` if the ConfigMap does not exist.
 ///
 /// # Errors
-/// SourceNotFound or KeyNotFound.
-pub fn bytes<'a>(source: &Source, map: Option<&'a ConfigMap>) -> Result<&'a [u8], Problem> {
-    let map = map.ok_or_else(|| Problem::not_found(source))?;
+/// `SourceNotFound` or `KeyNotFound`.
+pub fn bytes<'a>(source: &Source, map: Option<&'a ConfigMap>) -> Result<&'a [u8], PolicyProblem> {
+    let map = map.ok_or_else(|| PolicyProblem::not_found(source))?;
     map.binary_data
         .as_ref()
         .and_then(|data| data.get(&source.key))
         .map(|bytes| bytes.0.as_slice())
-        .ok_or_else(|| Problem::no_key(source, map))
+        .ok_or_else(|| PolicyProblem::no_key(source, map))
 }
 
 #[cfg(test)]
@@ -219,20 +220,20 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_are_those_of_the_key() {
+    fn bytes_are_read_from_the_key() {
         let map = map(json!({ "binaryData": { "policy.wasm": "AAE=" } }));
         assert_eq!(bytes(&source(), Some(&map)), Ok(&[0, 1][..]));
     }
 
     #[test]
-    fn each_way_of_not_being_there_says_what_to_do() {
+    fn missing_policy_is_reported_with_a_fix() {
         let cases = [
             (None, "SourceNotFound", "policy pack FILE --name mine"),
-            (Some(json!({})), "KeyNotFound", "no binaryData at all"),
+            (Some(json!({})), "KeyNotFound", "binaryData is empty"),
             (
                 Some(json!({ "binaryData": { "a.wasm": "" } })),
                 "KeyNotFound",
-                "it has a.wasm; name",
+                "its keys are a.wasm; set",
             ),
             (
                 Some(json!({ "data": { "policy.wasm": "x" } })),
@@ -240,11 +241,11 @@ mod tests {
                 "under data, which is for text",
             ),
         ];
-        for (given, reason, words) in cases {
+        for (given, reason, expected) in cases {
             let map = given.map(map);
             let problem = bytes(&source(), map.as_ref()).unwrap_err();
             assert_eq!(problem.reason, reason);
-            assert!(problem.message.contains(words), "{}", problem.message);
+            assert!(problem.message.contains(expected), "{}", problem.message);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Prints where the control plane's programs are, after building them if need be; with
-//! the argument `node` those of a real node as well.
+//! Prints the paths of the control plane's programs, and builds them if necessary. With the
+//! argument `node`, also those of a real node.
 
 fn main() -> anyhow::Result<()> {
     let tools = control_plane::ensure(&|line| eprintln!("{line}"))?;

@@ -1,4 +1,4 @@
-//! Builds the programs with Go, once, into the cache.
+//! Builds the programs with Go into the cache.
 
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
@@ -11,16 +11,16 @@ use crate::cache;
 
 /// Programs that are built and cached together.
 pub(crate) struct Set {
-    /// What they are, for people.
+    /// The name of the set, for messages.
     pub(crate) name: &'static str,
-    /// What the name of their folder in the cache ends with.
+    /// The suffix of the set's directory in the cache.
     pub(crate) suffix: &'static str,
-    /// Each program and the package that it is built from.
+    /// Each program and its Go package.
     steps: &'static [(&'static str, &'static str)],
 }
 
-/// What every test run needs. etcd comes first: it is done soonest, so that
-/// there is something to see.
+/// The programs that every test run needs. etcd is first because it builds fastest, so that
+/// progress is visible early.
 pub(crate) const CONTROL_PLANE: Set = Set {
     name: "control plane",
     suffix: "",
@@ -35,7 +35,7 @@ pub(crate) const CONTROL_PLANE: Set = Set {
     ],
 };
 
-/// What only `cargo xtask e2e` needs, so that nobody else waits for it.
+/// The programs that only `cargo xtask e2e` needs, built separately so that others do not wait.
 pub(crate) const NODE: Set = Set {
     name: "real node",
     suffix: "-node",
@@ -45,25 +45,25 @@ pub(crate) const NODE: Set = Set {
     ],
 };
 
-/// How many lines of Go's output an error carries.
+/// The maximum number of lines of Go's output in an error.
 const TAIL_LINES: usize = 30;
 
-/// Builds under a lock, so that two processes do not do the same work; the
-/// second waits and finds the result of the first.
+/// Builds a set under a lock, so that only one process does the work. A second process waits and
+/// uses the result of the first.
 pub(crate) fn into_cache<T>(
     set: &Set,
     locate: impl Fn() -> Option<T>,
     progress: &dyn Fn(&str),
 ) -> Result<T> {
     let root = cache::root().context(
-        "no place for the control plane's programs: set HOME, XDG_CACHE_HOME or OAAT_CACHE_DIR",
+        "no cache directory for the control plane: set HOME, XDG_CACHE_HOME, or OAAT_CACHE_DIR",
     )?;
     let key = cache::key() + set.suffix;
-    fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
+    fs::create_dir_all(&root).with_context(|| format!("failed to create {}", root.display()))?;
 
     let lock_file = root.join(format!("{key}.lock"));
     let lock = File::create(&lock_file)
-        .with_context(|| format!("cannot create {}", lock_file.display()))?;
+        .with_context(|| format!("failed to create {}", lock_file.display()))?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -71,10 +71,10 @@ pub(crate) fn into_cache<T>(
                 "waiting for another process that is building the {}",
                 set.name
             ));
-            lock.lock().context("cannot lock the cache folder")?;
+            lock.lock().context("failed to lock the cache directory")?;
         }
         Err(TryLockError::Error(error)) => {
-            return Err(error).context("cannot lock the cache folder");
+            return Err(error).context("failed to lock the cache directory");
         }
     }
     if let Some(tools) = locate() {
@@ -83,24 +83,25 @@ pub(crate) fn into_cache<T>(
 
     let finished = root.join(&key);
     let unfinished = root.join(format!("{key}.unfinished"));
-    // Left over from a build that was interrupted: the lock is ours, so nobody
-    // is using it. Go's own cache still has most of that work.
+    // An interrupted build may have left these. This process holds the lock, so they are not in
+    // use. Go's own cache still contains most of the work.
     for folder in [&unfinished, &finished] {
         match fs::remove_dir_all(folder) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot clear {}", folder.display()));
+                return Err(error)
+                    .with_context(|| format!("failed to remove {}", folder.display()));
             }
             _ => {}
         }
     }
     build_all(set, &unfinished, progress)?;
-    // Complete only under its final name.
+    // Only a complete build has the final name.
     fs::rename(&unfinished, &finished)
-        .with_context(|| format!("cannot put {} in place", finished.display()))?;
+        .with_context(|| format!("failed to create {}", finished.display()))?;
     drop(lock);
     locate().ok_or_else(|| {
         anyhow!(
-            "the {} was built into {} but not all of it is there",
+            "the {} was built into {}, but programs are missing",
             set.name,
             finished.display()
         )
@@ -108,15 +109,16 @@ pub(crate) fn into_cache<T>(
 }
 
 fn build_all(set: &Set, folder: &Path, progress: &dyn Fn(&str)) -> Result<()> {
-    // The module is copied, so that Go never writes beside our source, and so
-    // that a compiled xtask works wherever the repository has gone since.
+    // The module is copied, so that Go does not write into the repository, and so that a compiled
+    // xtask works after the repository has moved.
     let module = folder.join("module");
-    fs::create_dir_all(&module).with_context(|| format!("cannot create {}", module.display()))?;
+    fs::create_dir_all(&module)
+        .with_context(|| format!("failed to create {}", module.display()))?;
     fs::write(module.join("go.mod"), cache::GO_MOD)?;
     fs::write(module.join("go.sum"), cache::GO_SUM)?;
     for (number, (program, package)) in set.steps.iter().enumerate() {
         progress(&format!(
-            "building {program}{} ({} of {}; the first build takes some minutes in all)",
+            "building {program}{} ({} of {}; the first build takes several minutes)",
             release(program),
             number + 1,
             set.steps.len()
@@ -137,7 +139,7 @@ fn build_one(module: &Path, output: &Path, program: &str, package: &str) -> Resu
         .arg(package)
         .current_dir(module)
         .env("CGO_ENABLED", "0")
-        // A go.work or flags of the caller's would build something else.
+        // A go.work file or GOFLAGS of the caller would change the result.
         .env("GOWORK", "off")
         .env_remove("GOFLAGS")
         .stdin(Stdio::null())
@@ -150,19 +152,18 @@ fn build_one(module: &Path, output: &Path, program: &str, package: &str) -> Resu
             let output = fs::read_to_string(&log_file).unwrap_or_default();
             let lines: Vec<&str> = output.lines().collect();
             let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
-            bail!("building {program} with Go failed ({status}):\n{tail}")
+            bail!("failed to build {program} with Go ({status}):\n{tail}")
         }
         Err(error) if error.kind() == ErrorKind::NotFound => bail!(
-            "Go 1.26 or newer is needed to build the control plane: install it, or set \
-             KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver, kube-controller-manager \
-             and kubectl"
+            "building the control plane needs Go 1.26 or later; install it, or set \
+             KUBEBUILDER_ASSETS to a directory with etcd, kube-apiserver, \
+             kube-controller-manager, and kubectl"
         ),
-        Err(error) => Err(error).context("cannot run go"),
+        Err(error) => Err(error).context("failed to run go"),
     }
 }
 
-/// The release for a progress line. etcd has numbers of its own, which are
-/// nothing to anyone who waits for a build.
+/// Returns the release for a progress line. Empty for etcd, which is not versioned with Kubernetes.
 fn release(program: &str) -> String {
     match program {
         "etcd" => String::new(),

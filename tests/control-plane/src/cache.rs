@@ -1,7 +1,7 @@
-//! The cache folder: where it is and what its name depends on.
+//! The cache directory: its location and its name.
 //!
-//! It lies outside `target/`, because a `cargo clean` should not cost the five
-//! minutes that a cold build of Kubernetes takes.
+//! It is outside `target/`, because a cold build of Kubernetes takes five minutes, which should not
+//! be necessary after `cargo clean`.
 
 use std::env;
 use std::path::PathBuf;
@@ -10,10 +10,10 @@ use sha2::{Digest, Sha256};
 
 /// The module that pins the versions.
 pub(crate) const GO_MOD: &str = include_str!("../go.mod");
-/// The checksums of everything it pulls in.
+/// The checksums of all dependencies.
 pub(crate) const GO_SUM: &str = include_str!("../go.sum");
 
-/// The folder that holds all builds, and their locks.
+/// Returns the directory of all builds and their locks.
 pub(crate) fn root() -> Option<PathBuf> {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty());
     let base = set("OAAT_CACHE_DIR")
@@ -23,13 +23,12 @@ pub(crate) fn root() -> Option<PathBuf> {
     Some(base.join("control-plane"))
 }
 
-/// The folder of the build that belongs to this source; the suffix tells the
-/// sets of programs apart.
+/// Returns the directory of the build of this source. `suffix` identifies the set of programs.
 pub(crate) fn folder(suffix: &str) -> Option<PathBuf> {
     Some(root()?.join(key() + suffix))
 }
 
-/// Changes whenever a build would give other programs.
+/// Returns a key that changes whenever a build would result in different programs.
 pub(crate) fn key() -> String {
     let mut hash = Sha256::new();
     hash.update(GO_MOD);
@@ -44,10 +43,10 @@ pub(crate) fn key() -> String {
         .collect()
 }
 
-/// What `go build` gets besides the packages.
+/// Returns the flags of `go build`.
 ///
-/// The version goes in by hand, as in Kubernetes' own build: without it the
-/// server calls itself v0.0.0-master, which kubectl cannot make sense of.
+/// They set the version, as the build of Kubernetes does. Without it, the server reports
+/// v0.0.0-master, which kubectl cannot parse.
 pub(crate) fn build_flags() -> Vec<String> {
     let version = kubernetes_version();
     let mut numbers = version.trim_start_matches('v').split('.');
@@ -64,7 +63,7 @@ pub(crate) fn build_flags() -> Vec<String> {
     ]
 }
 
-/// The release that go.mod requires, such as `v1.37.2`.
+/// Returns the release that go.mod requires, such as `v1.37.2`.
 pub(crate) fn kubernetes_version() -> &'static str {
     GO_MOD
         .lines()

@@ -1,16 +1,15 @@
-//! Finds the programs of a Kubernetes control plane, or builds them.
+//! Finds or builds the programs of a Kubernetes control plane.
 //!
-//! The tests and the demo run against real programs: etcd, kube-apiserver,
-//! kube-controller-manager, and kubectl to look at them with. They come from,
-//! in this order:
+//! The tests and the demo use real programs: etcd, kube-apiserver, kube-controller-manager, and
+//! kubectl. They come from the first of these sources that has them:
 //!
-//! 1. the folder that `KUBEBUILDER_ASSETS` names,
+//! 1. the directory in `KUBEBUILDER_ASSETS`,
 //! 2. `PATH`,
-//! 3. our own cache, which [`ensure`] fills with the help of Go.
+//! 3. the cache, which [`ensure`] fills with programs built with Go.
 //!
-//! The three servers always come from one and the same source, because an API
-//! server and a controller manager of different releases are a combination
-//! that nobody tests. kubectl talks to all of them and may come from elsewhere.
+//! The three servers always come from the same source, because an API server and a controller
+//! manager of different releases are not tested together. kubectl supports several releases, and
+//! may come from another source.
 
 mod build;
 mod cache;
@@ -20,25 +19,25 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-/// Where the four programs are.
+/// The paths of the four programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tools {
-    /// The store behind the API server.
+    /// The database of the API server.
     pub etcd: PathBuf,
     /// The API server.
     pub kube_apiserver: PathBuf,
-    /// Garbage collector, namespaces, service accounts and so on.
+    /// The controllers for garbage collection, namespaces, and service accounts.
     pub kube_controller_manager: PathBuf,
-    /// The command line client.
+    /// The command-line client.
     pub kubectl: PathBuf,
 }
 
-/// Where the programs are that make a machine a node, and a cluster place pods.
+/// The paths of the programs that run pods on a node, and that schedule them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeTools {
     /// The agent that runs pods.
     pub kubelet: PathBuf,
-    /// Decides which node a pod goes to.
+    /// The scheduler.
     pub kube_scheduler: PathBuf,
 }
 
@@ -47,7 +46,7 @@ pub fn locate() -> Option<Tools> {
     locate_in(&sources(build::CONTROL_PLANE.suffix))
 }
 
-/// [`locate`] for kubelet and kube-scheduler.
+/// Finds kubelet and kube-scheduler without building anything; `None` if either is missing.
 pub fn locate_node() -> Option<NodeTools> {
     sources(build::NODE.suffix).iter().find_map(|source| {
         Some(NodeTools {
@@ -57,7 +56,7 @@ pub fn locate_node() -> Option<NodeTools> {
     })
 }
 
-/// Where programs are looked for, in this order.
+/// Returns the sources of programs, in the order of precedence.
 fn sources(suffix: &str) -> [Vec<PathBuf>; 3] {
     let assets: Vec<PathBuf> = env::var_os("KUBEBUILDER_ASSETS")
         .filter(|folder| !folder.is_empty())
@@ -71,30 +70,30 @@ fn sources(suffix: &str) -> [Vec<PathBuf>; 3] {
     [assets, path, cache]
 }
 
-/// [`locate`], and if that finds nothing, builds the programs with Go and keeps
-/// them in the cache. `progress` receives a short line for each step.
+/// Finds the programs, or builds them with Go and stores them in the cache. `progress` receives a
+/// short line for each step.
 ///
 /// # Errors
-/// If there is no Go, or if the build fails; the text says what to do.
+/// If Go is not installed, or if the build fails. The message contains the fix.
 pub fn ensure(progress: &dyn Fn(&str)) -> Result<Tools> {
     if let Some(tools) = locate() {
         return Ok(tools);
     }
     if let Some(folder) = env::var_os("KUBEBUILDER_ASSETS").filter(|folder| !folder.is_empty()) {
-        // Else nobody would understand why something is built.
+        // Otherwise it would be unclear why the programs are built.
         progress(&format!(
-            "KUBEBUILDER_ASSETS ({}) lacks etcd, kube-apiserver or kube-controller-manager",
+            "KUBEBUILDER_ASSETS ({}) lacks etcd, kube-apiserver, or kube-controller-manager",
             folder.display()
         ));
     }
     build::into_cache(&build::CONTROL_PLANE, locate, progress)
 }
 
-/// [`ensure`] for kubelet and kube-scheduler, which are built and cached apart
-/// from the rest: only a real node needs them.
+/// Finds or builds kubelet and kube-scheduler. They are built and cached separately, because only a
+/// real node needs them.
 ///
 /// # Errors
-/// If there is no Go, or if the build fails; the text says what to do.
+/// If Go is not installed, or if the build fails. The message contains the fix.
 pub fn ensure_node(progress: &dyn Fn(&str)) -> Result<NodeTools> {
     match locate_node() {
         Some(tools) => Ok(tools),
@@ -102,7 +101,7 @@ pub fn ensure_node(progress: &dyn Fn(&str)) -> Result<NodeTools> {
     }
 }
 
-/// The first source that has all three servers wins.
+/// Returns the programs of the first source that has all three servers.
 fn locate_in(sources: &[Vec<PathBuf>]) -> Option<Tools> {
     sources.iter().find_map(|source| {
         Some(Tools {
@@ -131,8 +130,8 @@ fn is_executable(file: &Path) -> bool {
 /// Returns a command that runs the current `cargo` without the variables that Cargo sets for a
 /// package.
 ///
-/// If they were inherited, build scripts that depend on them (such as the one in `ring`) would rerun
-/// for each calling package, and all dependents would be rebuilt.
+/// With these variables, build scripts that depend on them (such as the one in `ring`) would run
+/// again for each calling package, and all their dependents would be rebuilt.
 pub fn cargo() -> std::process::Command {
     const PACKAGE_VARIABLES: [&str; 7] = [
         "CARGO_PKG_",
@@ -176,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_are_never_mixed_but_kubectl_may_come_from_elsewhere() {
+    fn servers_come_from_one_source_and_kubectl_from_any() {
         let partial = folder("partial", &["etcd", "kubectl"]);
         let servers = folder(
             "servers",
@@ -189,7 +188,7 @@ mod tests {
         assert_eq!(locate_in(&[vec![partial.clone()]]), None);
         assert_eq!(locate_in(&[vec![servers.clone()]]), None);
         for folder in [partial, servers] {
-            fs::remove_dir_all(folder).expect("our own folder can be removed");
+            fs::remove_dir_all(folder).expect("the temporary folder can be removed");
         }
     }
 }

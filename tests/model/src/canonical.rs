@@ -1,12 +1,12 @@
-//! States that differ in nothing that matters are made one.
+//! Merges states that do not differ in anything that matters.
 
 use crate::state::{
-    Facts, Ledger, Mask, Next, PODS, Phase, PodRef, REPLICAS, Replica, Request, State,
+    Facts, Ledger, MAX_PODS, MAX_REPLICAS, Mask, Next, Phase, PodRef, Replica, Request, State,
 };
 use crate::{Mutation, Protocol};
 
-/// All orders of up to three replicas; those of fewer come first.
-const ORDERS: [[u8; REPLICAS]; 6] = [
+/// All orders of up to three replicas. Those of fewer replicas come first.
+const ORDERS: [[u8; MAX_REPLICAS]; 6] = [
     [0, 1, 2],
     [1, 0, 2],
     [0, 2, 1],
@@ -15,14 +15,14 @@ const ORDERS: [[u8; REPLICAS]; 6] = [
     [2, 1, 0],
 ];
 
-/// How many of them `n` replicas have.
-const ORDERS_OF: [usize; REPLICAS + 1] = [1, 1, 2, 6];
+/// The number of orders of `n` replicas.
+const ORDERS_OF: [usize; MAX_REPLICAS + 1] = [1, 1, 2, 6];
 
-/// A replica, but for which pods it means.
+/// Returns the state of a replica without the identity of its pods.
 fn sketch(replica: &Replica) -> (Next, u32, u8, u8, u8, u32) {
     let flags = [
         replica.fresh,
-        replica.free,
+        replica.may_start,
         replica.refused,
         replica.current.is_some(),
         replica.stop_gated,
@@ -37,13 +37,13 @@ fn sketch(replica: &Replica) -> (Next, u32, u8, u8, u8, u32) {
         replica.candidate,
     ];
     let kinds = pods.map(|pod| match pod {
-        PodRef::Nobody => 0,
+        PodRef::None => 0,
         PodRef::Gone => 1,
         PodRef::Is(_) => 2,
     });
     let masks = [
-        replica.strays,
-        replica.gated_strays,
+        replica.stale,
+        replica.stale_gated,
         replica.finished,
         replica.listed,
     ];
@@ -63,19 +63,18 @@ fn sketch(replica: &Replica) -> (Next, u32, u8, u8, u8, u32) {
 }
 
 impl Protocol {
-    /// The one state that stands for all that no step can tell from this one.
+    /// Returns the state that represents all states that no step can distinguish from this one.
     ///
-    /// What is dropped or renamed here has no influence on what any replica does or on what
-    /// any property says:
+    /// Nothing that is dropped or renamed here affects an action of a replica or a property:
     ///
-    /// - finished pods whose result is recorded: they matter to a wiped status alone, and one
-    ///   that was there all the time appears with [`Action::Wipe`];
-    /// - what a replica or a late request intends to write where the group has changed: the
-    ///   write fails, whatever it says;
-    /// - requests that can no longer have an effect;
-    /// - who opens a gate that is open already, or of a pod that is gone;
-    /// - what the labels of a deleted group's pods say;
-    /// - the order of pods, of replicas, and of requests.
+    /// - Finished pods whose result is recorded. They matter only to a cleared status; a pod that
+    ///   existed all the time appears with [`Action::Wipe`].
+    /// - What a replica or a late request would write after the group changed. The write fails in
+    ///   any case.
+    /// - Requests that can no longer have an effect.
+    /// - The replica that opens a gate that is already open, or the gate of a pod that is gone.
+    /// - The labels of a deleted group's pods.
+    /// - The order of pods, replicas, and requests.
     pub(crate) fn canonical(&self, mut state: State) -> State {
         if self.whole {
             return state;
@@ -88,9 +87,9 @@ impl Protocol {
         drop_resumptions(&mut state.facts);
         let replicas = state.facts.replicas;
         let mut best: Option<State> = None;
-        for order in &ORDERS[..ORDERS_OF[self.replicas.min(REPLICAS)]] {
-            // Only replicas that differ in nothing but in which pods they mean can stand in
-            // more than one order.
+        for order in &ORDERS[..ORDERS_OF[self.replicas.min(MAX_REPLICAS)]] {
+            // Only replicas that differ in nothing but the identity of their pods have more than
+            // one order.
             let sketch = |i: usize| sketch(&replicas[usize::from(order[i])]);
             if (1..self.replicas).any(|i| sketch(i - 1) > sketch(i)) {
                 continue;
@@ -113,14 +112,14 @@ impl Protocol {
 
     fn drop_pods(&self, state: &mut State) {
         let group = state.facts.group;
-        for place in 0..PODS {
+        for place in 0..MAX_PODS {
             let Some(pod) = state.facts.pods[place] else {
                 continue;
             };
-            let here = PodRef::Is(place as u8);
+            let pod_ref = PodRef::Is(place as u8);
             let current = group
                 .current
-                .is_some_and(|c| c.name == here || c.uid == here);
+                .is_some_and(|c| c.name == pod_ref || c.uid == pod_ref);
             if pod.phase != Phase::Done
                 || current
                 || matches!(pod.ledger, Ledger::Claimed | Ledger::Adopted)
@@ -156,11 +155,11 @@ impl Protocol {
                 continue;
             }
             for pod in [&mut replica.record, &mut replica.adopt] {
-                if *pod != PodRef::Nobody {
+                if *pod != PodRef::None {
                     *pod = PodRef::Gone;
                 }
             }
-            if !matches!(replica.next, Next::Read | Next::List | Next::Get) && !replica.free {
+            if !matches!(replica.next, Next::Read | Next::List | Next::Get) && !replica.may_start {
                 replica.run = 0;
                 replica.item = 0;
             }
@@ -183,14 +182,13 @@ fn drop_resumptions(facts: &mut Facts) {
     }
 }
 
-/// What labels say that nobody will count on: those of pods that another group left, and
-/// numbers that the status has gone beyond. Should it be wiped, the label of a pod that ran
-/// counts again; that of a mere candidate is left out even then, which can only make a number
-/// seem free that is not.
+/// Drops labels that are never used: those of pods of another group, and numbers that the status
+/// has passed. If the status is cleared, the label of a pod that ran counts again; that of a mere
+/// candidate is omitted even then, which can only make a used number seem unused.
 fn drop_labels(facts: &mut Facts) {
-    let (group, safe) = (facts.group, facts.budget.tampering == 0);
-    let beyond = |run: u8| run <= group.run;
-    let wanted: Vec<PodRef> = (facts.replicas.iter().map(|replica| replica.candidate))
+    let (group, no_tampering) = (facts.group, facts.budget.tampering == 0);
+    let is_passed = |run: u8| run <= group.run;
+    let claimable: Vec<PodRef> = (facts.replicas.iter().map(|replica| replica.candidate))
         .chain(facts.late.iter().filter_map(|late| match late {
             Some(Request::Status(write)) => Some(write.current),
             _ => None,
@@ -203,16 +201,16 @@ fn drop_labels(facts: &mut Facts) {
             continue;
         }
         let candidate = pod.phase == Phase::Gated && pod.ledger == Ledger::Blank;
-        if pod.run <= group.run && (safe || candidate) {
+        if pod.run <= group.run && (no_tampering || candidate) {
             pod.run = 0;
-            if candidate && !wanted.contains(&PodRef::Is(place as u8)) {
+            if candidate && !claimable.contains(&PodRef::Is(place as u8)) {
                 pod.item = 1;
             }
         }
     }
     for replica in &mut facts.replicas {
         if replica.next == Next::Create && !replica.fresh {
-            if replica.group != group.uid || beyond(replica.run) {
+            if replica.group != group.uid || is_passed(replica.run) {
                 replica.run = 0;
             }
             replica.item = 1;
@@ -220,7 +218,7 @@ fn drop_labels(facts: &mut Facts) {
     }
     for late in facts.late.iter_mut().flatten() {
         if let Request::Create { owner, run, item } = late
-            && (*owner != group.uid || beyond(*run))
+            && (*owner != group.uid || is_passed(*run))
         {
             (*run, *item) = (0, 1);
         }
@@ -228,16 +226,16 @@ fn drop_labels(facts: &mut Facts) {
 }
 
 impl Facts {
-    /// By whom pod `place` is remembered, as a number.
-    fn remembered(&self, place: usize) -> u64 {
-        let here = PodRef::Is(place as u8);
+    /// Returns which replicas, requests, and fields refer to pod `place`, as a number.
+    fn references_to(&self, place: usize) -> u64 {
+        let pod_ref = PodRef::Is(place as u8);
         let mut bits = 0;
         let mut bit = |set: bool| bits = bits << 1 | u64::from(set);
         let has = |mask: Mask| mask & (1 << place) != 0;
         let current = |c: Option<crate::state::Current>| {
             (
-                c.is_some_and(|c| c.name == here),
-                c.is_some_and(|c| c.uid == here),
+                c.is_some_and(|c| c.name == pod_ref),
+                c.is_some_and(|c| c.uid == pod_ref),
             )
         };
         let (name, uid) = current(self.group.current);
@@ -247,22 +245,22 @@ impl Facts {
             let (name, uid) = current(replica.current);
             bit(name);
             bit(uid);
-            bit(has(replica.gated_strays));
-            bit(has(replica.strays));
+            bit(has(replica.stale_gated));
+            bit(has(replica.stale));
             bit(has(replica.finished));
             bit(has(replica.listed));
-            bit(replica.open == here);
-            bit(replica.stop == here);
-            bit(replica.record == here);
-            bit(replica.adopt == here);
-            bit(replica.candidate == here);
+            bit(replica.open == pod_ref);
+            bit(replica.stop == pod_ref);
+            bit(replica.record == pod_ref);
+            bit(replica.adopt == pod_ref);
+            bit(replica.candidate == pod_ref);
         }
         for late in &self.late {
             bit(match late {
-                Some(Request::Status(write)) => write.record == here || write.current == here,
+                Some(Request::Status(write)) => write.record == pod_ref || write.current == pod_ref,
                 Some(
                     Request::Open(pod) | Request::Delete { pod, .. } | Request::Stop { pod, .. },
-                ) => *pod == here,
+                ) => *pod == pod_ref,
                 _ => false,
             });
         }
@@ -273,14 +271,14 @@ impl Facts {
 impl State {
     fn sort_pods(&mut self) {
         let facts = &self.facts;
-        let mut order: [u8; PODS] = std::array::from_fn(|i| i as u8);
-        let keys: [_; PODS] = std::array::from_fn(|i| match facts.pods[i] {
+        let mut order: [u8; MAX_PODS] = std::array::from_fn(|i| i as u8);
+        let keys: [_; MAX_PODS] = std::array::from_fn(|i| match facts.pods[i] {
             None => (true, None, 0),
-            pod => (false, pod, facts.remembered(i)),
+            pod => (false, pod, facts.references_to(i)),
         });
         order.sort_by_key(|i| keys[usize::from(*i)]);
         let (pods, names) = (facts.pods, self.names.pods);
-        let mut places = [0; PODS];
+        let mut places = [0; MAX_PODS];
         for (new, old) in order.iter().enumerate() {
             places[usize::from(*old)] = new as u8;
             self.facts.pods[new] = pods[usize::from(*old)];

@@ -1,55 +1,57 @@
-//! What happens beside the replicas: nodes, the garbage collector, people, and faults.
+//! Everything outside of the replicas: nodes, the garbage collector, users, and faults.
 
-use crate::replica::{Choice, over};
-use crate::state::{LATE, Ledger, Next, PODS, Phase, Pod, REPLICAS, Replica, Request, State};
+use crate::replica::{Choice, finish};
+use crate::state::{
+    Ledger, MAX_LATE, MAX_PODS, MAX_REPLICAS, Next, Phase, Pod, Replica, Request, State,
+};
 use crate::{Mutation, Protocol};
 
-/// Something that happens.
+/// An action of the model.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Action {
-    /// A replica makes its next request and gets the answer.
+    /// A replica makes its next request and receives the response.
     Step(usize, Choice),
-    /// A replica creates a candidate, and the answer is lost. Of other requests this is no
-    /// other than a crash after the step: the cycle breaks off.
-    Unheard(usize),
-    /// A replica makes its next request, and no answer comes: it is still on its way. A crash
-    /// in the midst of a request is no other than this.
+    /// A replica creates a candidate, and the response is lost. For other requests, this equals a
+    /// crash after the step, because the reconcile aborts.
+    ResponseLost(usize),
+    /// A replica makes its next request, which stays in transit without a response. A crash during
+    /// a request equals this.
     Delayed(usize),
     /// A replica crashes and starts again.
     Crash(usize),
-    /// A request arrives that was on its way.
+    /// A request in transit arrives.
     Arrive(usize),
-    /// The API server hears that a pod's container has started.
+    /// The API server learns that a container of a pod has started.
     Starts(usize),
-    /// A pod's containers end; whether well or not is all the same to the protocol.
+    /// The containers of a pod end. The protocol does not depend on their success.
     Ends(usize),
     /// A pod is deleted by hand, or by the garbage collector.
     Delete(usize),
-    /// A pod that was bound is gone: its grace period is over, or its node is.
+    /// A bound pod is gone: its grace period is over, or its node is lost.
     Vanish(usize),
-    /// Somebody takes a pod's group label away.
+    /// A user removes the group label from a pod.
     Unlabel(usize),
-    /// Somebody wipes the group's status. A finished pod of the last run that was recorded may
-    /// still be there: until now that made no difference to anybody.
+    /// A user clears the group's status. A finished pod of the last recorded run may still exist;
+    /// until now, it made no difference.
     Wipe {
-        /// It is.
-        kept: bool,
+        /// Whether that pod exists.
+        pod_kept: bool,
     },
-    /// Somebody writes the group otherwise.
+    /// A user edits the group.
     Edit,
-    /// Somebody deletes the group, leaving its pods, and creates it again.
+    /// A user deletes the group without its pods and creates it again.
     Recreate,
 }
 
 impl Protocol {
-    /// Everything that may happen next.
-    pub(crate) fn possible(&self, state: &State, actions: &mut Vec<Action>) {
+    /// Collects the actions that are possible next.
+    pub(crate) fn possible_actions(&self, state: &State, actions: &mut Vec<Action>) {
         let facts = &state.facts;
         if facts.fault.is_some() {
             return;
         }
         let budget = facts.budget;
-        let room = facts.late.iter().any(Option::is_none);
+        let has_slot = facts.late.iter().any(Option::is_none);
         for r in 0..self.replicas {
             let replica = &facts.replicas[r];
             for choice in self.choices(state, r) {
@@ -59,13 +61,13 @@ impl Protocol {
                 }
                 match replica.request() {
                     None => {}
-                    // As if somebody had deleted it by hand.
+                    // This equals a deletion by hand.
                     Some(Request::Delete { gated: true, .. }) => {}
                     Some(request) => {
                         if matches!(request, Request::Create { .. }) {
-                            actions.push(Action::Unheard(r));
+                            actions.push(Action::ResponseLost(r));
                         }
-                        if room {
+                        if has_slot {
                             actions.push(Action::Delayed(r));
                         }
                     }
@@ -76,11 +78,11 @@ impl Protocol {
             }
         }
         actions.extend(
-            (0..LATE)
+            (0..MAX_LATE)
                 .filter(|i| facts.late[*i].is_some())
                 .map(Action::Arrive),
         );
-        for place in 0..PODS {
+        for place in 0..MAX_PODS {
             if let Some(pod) = facts.pods[place] {
                 match pod.phase {
                     Phase::Gated => actions.push(Action::Delete(place)),
@@ -105,41 +107,41 @@ impl Protocol {
         }
         if budget.tampering > 0 {
             actions.extend([
-                Action::Wipe { kept: false },
-                Action::Wipe { kept: true },
+                Action::Wipe { pod_kept: false },
+                Action::Wipe { pod_kept: true },
                 Action::Edit,
                 Action::Recreate,
             ]);
         }
     }
 
-    /// What then is the case.
-    pub(crate) fn happen(&self, before: &State, action: Action) -> State {
+    /// Returns the state after an action.
+    pub(crate) fn apply_action(&self, before: &State, action: Action) -> State {
         let mut after = *before;
         let state = &mut after;
         match action {
             Action::Step(r, choice) => self.step(state, r, choice),
-            Action::Unheard(r) => {
+            Action::ResponseLost(r) => {
                 state.facts.budget.unanswered -= 1;
                 if let Some(request) = state.facts.replicas[r].request() {
                     self.apply(state, request, Some(r));
                 }
-                self.unanswered(state, r);
+                self.handle_no_response(state, r);
             }
             Action::Delayed(r) => {
                 state.facts.budget.unanswered -= 1;
                 let replica = state.facts.replicas[r];
                 let request = replica.request();
                 let stale = matches!(request, Some(Request::Status(_))) && !replica.fresh;
-                let vain = stale && self.mutation != Some(Mutation::ClaimWithoutVersion);
-                if !vain && let Some(free) = state.facts.late.iter_mut().find(|l| l.is_none()) {
-                    *free = request;
+                let outdated = stale && self.mutation != Some(Mutation::ClaimWithoutVersion);
+                if !outdated && let Some(slot) = state.facts.late.iter_mut().find(|l| l.is_none()) {
+                    *slot = request;
                 }
-                self.unanswered(state, r);
+                self.handle_no_response(state, r);
             }
             Action::Crash(r) => {
                 state.facts.budget.crashes -= 1;
-                over(state, r);
+                finish(state, r);
             }
             Action::Arrive(index) => {
                 if let Some(request) = state.facts.late[index].take() {
@@ -165,11 +167,11 @@ impl Protocol {
                     pod.labelled = false;
                 }
             }
-            Action::Wipe { kept } => {
+            Action::Wipe { pod_kept } => {
                 state.facts.budget.tampering -= 1;
                 let group = state.facts.group;
                 let run = group.run - u8::from(group.current.is_some());
-                if kept && run > 0 {
+                if pod_kept && run > 0 {
                     state.add(Pod {
                         phase: Phase::Done,
                         owner: group.uid,
@@ -181,7 +183,7 @@ impl Protocol {
                     });
                 }
                 state.facts.group.run = 0;
-                self.forget(state);
+                self.clear_current(state);
             }
             Action::Edit => {
                 state.facts.budget.tampering -= 1;
@@ -191,14 +193,14 @@ impl Protocol {
                 state.facts.budget.tampering -= 1;
                 state.facts.group.uid += 1;
                 state.facts.group.run = 0;
-                self.forget(state);
+                self.clear_current(state);
             }
         }
         after
     }
 
-    /// The status is empty: runs that it told of are nobody's any more.
-    fn forget(&self, state: &mut State) {
+    /// Clears `current`. Runs that only the status knew are forgotten.
+    fn clear_current(&self, state: &mut State) {
         state.facts.group.current = None;
         for pod in state.facts.pods.iter_mut().flatten() {
             if matches!(pod.ledger, Ledger::Claimed | Ledger::Adopted) {
@@ -208,40 +210,40 @@ impl Protocol {
         self.changed(state, None);
     }
 
-    /// A world in which nothing goes wrong any more and nobody interferes: the nodes end what
-    /// runs, the garbage collector removes what a deleted group left, one replica looks after
-    /// the group. Says whether all runs that are left come to be recorded.
+    /// Returns whether all remaining runs are recorded if no further faults occur and no user
+    /// interferes. Nodes end what runs, the garbage collector removes the pods of a deleted group,
+    /// and one replica reconciles the group.
     pub(crate) fn recovers(&self, from: &State) -> bool {
         let mut state = *from;
-        state.facts.late = [None; LATE];
-        state.facts.replicas = [Replica::default(); REPLICAS];
-        let cycles = 4 * usize::from(self.runs) + 8;
-        for _ in 0..cycles {
+        state.facts.late = [None; MAX_LATE];
+        state.facts.replicas = [Replica::default(); MAX_REPLICAS];
+        let reconciles = 4 * usize::from(self.runs) + 8;
+        for _ in 0..reconciles {
             if self.all_recorded(&state) {
                 return true;
             }
-            for place in 0..PODS {
+            for place in 0..MAX_PODS {
                 let owner = state.facts.group.uid;
                 match state.facts.pods[place] {
                     Some(pod) if pod.phase == Phase::Live => {
-                        state = self.happen(&state, Action::Ends(place));
+                        state = self.apply_action(&state, Action::Ends(place));
                     }
                     Some(pod)
                         if pod.phase != Phase::Done
                             && (pod.phase != Phase::Gated || pod.owner != owner) =>
                     {
-                        state = self.happen(&state, Action::Vanish(place));
+                        state = self.apply_action(&state, Action::Vanish(place));
                     }
                     _ => {}
                 }
             }
-            let calm = Choice {
-                strays: true,
+            let cleanup = Choice {
+                stale: true,
                 finished: true,
                 ..Choice::default()
             };
             loop {
-                self.step(&mut state, 0, calm);
+                self.step(&mut state, 0, cleanup);
                 if state.facts.fault.is_some() {
                     return false;
                 }
@@ -253,7 +255,7 @@ impl Protocol {
         false
     }
 
-    /// Whether all runs that the policy wanted have begun and are recorded.
+    /// Returns whether all runs have started and are recorded.
     pub(crate) fn all_recorded(&self, state: &State) -> bool {
         let group = state.facts.group;
         let quiet = !state.facts.pods.iter().flatten().any(Pod::may_run);

@@ -1,43 +1,43 @@
-//! What may go wrong with the world, and what must never go wrong with the protocol.
+//! The budget of faults, and the violations of the protocol.
 
-/// What may still go wrong, or be done by hand.
+/// The number of faults and changes by hand that may still occur.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Budget {
     /// Crashes of replicas.
     pub crashes: u8,
-    /// Requests that are not answered.
+    /// Requests without a response.
     pub unanswered: u8,
-    /// Changes by hand to the group or to a pod's labels.
+    /// Changes by hand to the group or to the labels of a pod.
     pub tampering: u8,
-    /// Creations that the API server refuses.
+    /// Creations that the API server rejects.
     pub refusals: u8,
-    /// Pods that have not started in time, or that a window ends.
+    /// Pods that do not start in time, or that a blackout ends.
     pub timeouts: u8,
 }
 
-/// What must never happen, found out in the moment in which it does.
+/// A violation of the protocol, detected when it occurs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fault {
-    /// A result was recorded that was recorded before, or whose run is not the current one.
+    /// A result was recorded twice, or its run is not the current one.
     RecordedTwice,
     /// A result was recorded while the pod may still run.
     RecordedEarly,
-    /// A result was credited to another item than the one that ran.
+    /// A result was recorded for an item that did not run.
     WrongItem,
-    /// A claim was taken back although the pod had been opened.
+    /// A claim was withdrawn although the gate of its pod had been removed.
     TakenBack,
-    /// A run's number was given before.
+    /// A run number was used before.
     NumberRepeated,
     /// The operator deleted a pod that may run.
     RunningDeleted,
     /// The operator deleted a finished pod whose result is not recorded.
     ResultDeleted,
-    /// The model is too small for this behaviour.
-    NoRoom,
+    /// The model has too few pods for this behavior.
+    TooManyPods,
 }
 
 impl Fault {
-    /// The property that it breaks.
+    /// Returns the property that the violation breaks.
     pub fn property(self) -> &'static str {
         match self {
             Self::RecordedTwice => "a result is recorded once",
@@ -47,7 +47,7 @@ impl Fault {
             Self::NumberRepeated => "run numbers never repeat",
             Self::RunningDeleted => "the operator deletes no pod that may run",
             Self::ResultDeleted => "a finished pod is kept until it is recorded",
-            Self::NoRoom => "the model has room",
+            Self::TooManyPods => "the model has room",
         }
     }
 }

@@ -1,21 +1,22 @@
-//! An exhaustive model of the protocol that keeps two runs of a group from ever overlapping.
+//! An exhaustive model of the protocol that never lets two runs of a group overlap.
 //!
-//! The checker walks through every order in which the requests of several operator replicas,
-//! the events of the cluster, the doings of people, and faults can come, and looks at every
-//! state that results. See `README.md` for what is modelled and what is not.
+//! The checker explores every possible order of the requests of several operator replicas, the
+//! events of the cluster, the actions of users, and faults, and checks every state. See `README.md`
+//! for what the model contains and omits.
 
 mod canonical;
+mod description;
 mod environment;
 mod fault;
 mod mutation;
+mod plan;
 mod properties;
 mod replica;
 mod report;
 mod server;
-mod settle;
 mod state;
-mod words;
 
+pub use description::{describe_action, describe_path};
 pub use environment::Action;
 pub use fault::{Budget, Fault};
 pub use mutation::Mutation;
@@ -23,27 +24,26 @@ pub use properties::{AT_MOST_ONE, RECOVERS, violations};
 pub use replica::Choice;
 pub use report::Report;
 pub use state::*;
-pub use words::{sentence, story};
 
 use stateright::{Model, Property};
 
 /// A configuration of the model.
 #[derive(Clone, Copy, Debug)]
 pub struct Protocol {
-    /// Replicas of the operator, all of which act.
+    /// The number of operator replicas, all of which act.
     pub replicas: usize,
-    /// Items of the group.
+    /// The number of items of the group.
     pub items: u8,
-    /// Runs.
+    /// The number of runs.
     pub runs: u8,
-    /// What may go wrong.
+    /// The faults that may occur.
     pub budget: Budget,
-    /// Runs are ended because a window opens, in place of pods that do not start in time: whether or
-    /// not they have started.
+    /// Whether timeouts are blackouts that end runs, started or not, instead of pods that do not
+    /// start in time.
     pub windows: bool,
-    /// The rule that is broken.
+    /// The rule that is switched off.
     pub mutation: Option<Mutation>,
-    /// Whether states that differ in nothing that matters are left apart.
+    /// Whether to keep equivalent states apart.
     pub whole: bool,
 }
 
@@ -76,12 +76,12 @@ impl Model for Protocol {
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        self.possible(state, actions);
+        self.possible_actions(state, actions);
     }
 
     fn next_state(&self, before: &State, action: Action) -> Option<State> {
-        let after = self.canonical(self.happen(before, action));
-        // What changes nothing leads nowhere.
+        let after = self.canonical(self.apply_action(before, action));
+        // An action that changes nothing leads nowhere.
         (after != *before).then_some(after)
     }
 

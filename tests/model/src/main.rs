@@ -1,47 +1,48 @@
-//! Walks through the model to its end and prints what was found.
+//! Explores the model and prints the findings.
 
 use clap::Parser;
 use oaat_model::{Budget, Mutation, Protocol, Report, violations};
 use std::process::ExitCode;
 
-/// Checks the at-most-one protocol in every order in which requests, faults and events can
-/// come. Exits with 1 if something that must always hold does not.
+/// Check the at-most-one protocol in every possible order of requests, faults, and events. Exits
+/// with 1 if a property that must always hold does not.
 #[derive(Parser)]
 struct Options {
-    /// Replicas of the operator that act, up to 3.
+    /// The number of operator replicas, up to 3. All of them act.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=3))]
     replicas: u8,
-    /// Items of the group.
+    /// The number of items of the group.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..))]
     items: u8,
-    /// Runs that are started.
+    /// The number of runs to start.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..100))]
     runs: u8,
-    /// Crashes of replicas.
+    /// The number of crashes.
     #[arg(long, default_value_t = 2)]
     crashes: u8,
-    /// Requests whose answer is lost or that arrive late.
+    /// The number of requests whose response is lost or that arrive late.
     #[arg(long, default_value_t = 1)]
     unanswered: u8,
-    /// Changes by hand: status wiped, group edited or replaced, label taken off a pod.
+    /// The number of changes by hand: edits of the status, edits or replacements of the group, and
+    /// removed labels.
     #[arg(long, default_value_t = 1)]
     tampering: u8,
-    /// Pods that the API server refuses.
+    /// The number of pods that the API server rejects.
     #[arg(long, default_value_t = 1)]
     refusals: u8,
-    /// Pods that do not start in time, and are deleted.
+    /// The number of pods that do not start in time and are deleted.
     #[arg(long, default_value_t = 0)]
     timeouts: u8,
-    /// The timeouts are windows that open: what runs is deleted, started or not.
+    /// Use blackouts instead of timeouts: a running pod is deleted, started or not.
     #[arg(long)]
     windows: bool,
-    /// Break a rule of the protocol, and show what comes of it.
+    /// Switch off a rule of the protocol, and show the violation.
     #[arg(long)]
     mutation: Option<Mutation>,
-    /// Leave states apart that differ in nothing that matters: many times more of them.
+    /// Keep equivalent states apart. There are many times more of them.
     #[arg(long)]
     whole: bool,
-    /// Threads.
+    /// The number of threads.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..))]
     threads: u8,
 }

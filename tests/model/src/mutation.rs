@@ -1,57 +1,57 @@
-//! Rules of the protocol that can be switched off, to show that each is needed and that the
-//! model would notice.
+//! The rules of the protocol that can be switched off, to show that each is needed and that the
+//! model detects it. A rule has the same name as in `operator/src/mutation.rs`, if it exists there.
 
 use crate::fault::Fault;
 use crate::properties::{AT_MOST_ONE, RECOVERS};
 use clap::ValueEnum;
 
-/// A rule that is broken.
+/// A rule that is switched off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Mutation {
-    /// Candidates are created without a scheduling gate.
+    /// Candidates are created without the scheduling gate.
     NoGate,
-    /// The gate is opened before the claim.
+    /// The gate is removed before the claim is written.
     OpenBeforeClaim,
-    /// The status is written whatever the group's resource version is.
+    /// The status is written without a resource version.
     ClaimWithoutVersion,
     /// The pods are listed before the group is read.
     ListBeforeRead,
-    /// A current pod that the list does not show is taken for gone.
+    /// A current pod that the list does not contain is considered gone.
     AbsenceFromList,
-    /// The patch that moves `current` leaves the old `podUid` in it.
-    MergeKeepsUid,
-    /// A pod that is being deleted is taken for one that has ended.
+    /// The patch of a claim leaves the old `podUid` in `current`.
+    KeepOldPodUid,
+    /// A pod that is being deleted is considered terminal.
     TerminatingIsTerminal,
-    /// Any gated pod of the group is opened.
+    /// The gate of every gated pod of the group is removed.
     OpenAnyGated,
     /// The pods are not listed at all.
     NoList,
-    /// Running pods are deleted by force.
+    /// Running pods are force-deleted.
     ForceDelete,
-    /// Strays are deleted without a second read of the group.
-    NoReread,
+    /// Stale pods are deleted without a second read of the group.
+    NoSecondRead,
     /// Finished pods are deleted without a second read of the group.
-    NoRereadFinished,
-    /// Gated strays are deleted also if they have been opened since.
+    NoSecondReadFinished,
+    /// Gated stale pods are deleted even if their gate has been removed since.
     DeleteAnyVersion,
-    /// A pod that did not start in time is deleted also if it has started since.
+    /// A pod that did not start in time is deleted even if it has started since.
     StopAnyVersion,
-    /// What a window ends is deleted before the status says so.
+    /// A pod that a blackout ends is deleted before the status announces it.
     StopUnannounced,
-    /// Nobody opens a claimed pod whose claimer has crashed.
+    /// No replica opens a claimed pod whose claimer crashed.
     OnlyClaimerOpens,
-    /// Who opens a gate that another has claimed does not say so in the status before.
+    /// A replica that opens a gate for another claimer does not announce it in the status first.
     OpenUnannounced,
-    /// The end of a run is written without moving `current` on, which a second write does.
+    /// A result is written without a new `current`, which a second write then sets.
     RecordApart,
-    /// A status that was wiped stays so: running pods are not taken for current again.
+    /// Running pods are not adopted after the status was cleared.
     NoAdoption,
-    /// The next run's number is taken from the status alone.
+    /// The next run number is taken only from the status.
     NumberFromStatus,
 }
 
 impl Mutation {
-    /// The property that is lost without the rule.
+    /// Returns the property that does not hold without the rule.
     pub fn breaks(self) -> &'static str {
         match self {
             Self::NoGate
@@ -63,13 +63,13 @@ impl Mutation {
             | Self::OpenAnyGated
             | Self::NoList
             | Self::ForceDelete => AT_MOST_ONE,
-            Self::MergeKeepsUid => Fault::RecordedEarly.property(),
-            Self::NoReread
+            Self::KeepOldPodUid => Fault::RecordedEarly.property(),
+            Self::NoSecondRead
             | Self::DeleteAnyVersion
             | Self::StopAnyVersion
             | Self::StopUnannounced
             | Self::NoAdoption => Fault::RunningDeleted.property(),
-            Self::NoRereadFinished => Fault::ResultDeleted.property(),
+            Self::NoSecondReadFinished => Fault::ResultDeleted.property(),
             Self::OnlyClaimerOpens => RECOVERS,
             Self::OpenUnannounced => Fault::TakenBack.property(),
             Self::RecordApart => Fault::RecordedTwice.property(),

@@ -1,21 +1,22 @@
-//! What must always hold, and what must be possible.
+//! The properties that must always hold, and the states that must be reachable.
 
 use crate::Protocol;
 use crate::fault::Fault;
 use crate::state::{Ledger, Next, PodRef, Replica, Request, State};
 use stateright::{Expectation, Property};
 
-/// The promise that the operator exists for.
+/// The operator's main guarantee.
 pub const AT_MOST_ONE: &str = "at most one pod of the group may run";
-/// The promise that nothing gets stuck.
-pub const RECOVERS: &str = "once faults stop, all runs come to be recorded";
+/// The guarantee that nothing deadlocks.
+pub const RECOVERS: &str = "once faults stop, all runs are recorded";
 
 fn never(state: &State, fault: Fault) -> bool {
     state.facts.fault != Some(fault)
 }
 
-/// A run that began is the current one until it is recorded; else it never will be.
-fn kept(state: &State) -> bool {
+/// Returns whether every run that started is current until it is recorded. Otherwise, it never will
+/// be recorded.
+fn started_runs_are_current_or_recorded(state: &State) -> bool {
     let group = state.facts.group;
     let pods = state.facts.pods.iter().enumerate();
     pods.filter_map(|(place, pod)| pod.map(|pod| (place, pod)))
@@ -27,9 +28,9 @@ fn kept(state: &State) -> bool {
         })
 }
 
-/// Checked where all replicas are between two cycles and nothing is on its way. A cycle always
-/// ends, and what is on its way may as well never arrive, so from every state such a one is
-/// reached.
+/// Returns whether the model recovers. Checked in states in which all replicas are idle and no
+/// request is in transit. A reconcile always ends, and a request in transit may never arrive, so
+/// such a state follows from every state.
 fn recovers(protocol: &Protocol, state: &State) -> bool {
     let idle = state
         .facts
@@ -44,7 +45,7 @@ fn any(state: &State, what: impl Fn(&Replica) -> bool) -> bool {
     state.facts.replicas.iter().any(what)
 }
 
-/// All properties.
+/// Returns all properties.
 pub(crate) fn properties() -> Vec<Property<Protocol>> {
     type P = Property<Protocol>;
     vec![
@@ -72,17 +73,21 @@ pub(crate) fn properties() -> Vec<Property<Protocol>> {
         P::always(Fault::TakenBack.property(), |_, s| {
             never(s, Fault::TakenBack)
         }),
-        P::always("a run that began is current or recorded", |_, s| kept(s)),
+        P::always("a run that started is current or recorded", |_, s| {
+            started_runs_are_current_or_recorded(s)
+        }),
         P::always(Fault::RunningDeleted.property(), |_, s| {
             never(s, Fault::RunningDeleted)
         }),
         P::always(Fault::ResultDeleted.property(), |_, s| {
             never(s, Fault::ResultDeleted)
         }),
-        P::always(Fault::NoRoom.property(), |_, s| never(s, Fault::NoRoom)),
+        P::always(Fault::TooManyPods.property(), |_, s| {
+            never(s, Fault::TooManyPods)
+        }),
         P::always(RECOVERS, recovers),
         P::sometimes("all runs are recorded", |p, s| p.all_recorded(s)),
-        P::sometimes("two candidates wait for their claim", |_, s| {
+        P::sometimes("two candidates wait for a claim", |_, s| {
             s.facts
                 .replicas
                 .iter()
@@ -91,13 +96,15 @@ pub(crate) fn properties() -> Vec<Property<Protocol>> {
                 == 2
         }),
         P::sometimes("a claim fails", |_, s| any(s, |r| r.next == Next::Withdraw)),
-        P::sometimes("a claim is void", |_, s| any(s, |r| r.next == Next::Void)),
-        P::sometimes("a gate is opened by another than the claimer", |_, s| {
+        P::sometimes("a claim is withdrawn", |_, s| {
+            any(s, |r| r.next == Next::Void)
+        }),
+        P::sometimes("a replica that is not the claimer opens a gate", |_, s| {
             any(s, |r| r.next == Next::Open)
         }),
-        P::sometimes("a pod is taken for current again", |_, s| {
+        P::sometimes("a pod is adopted", |_, s| {
             any(s, |r| {
-                r.next == Next::Write && r.adopt != PodRef::Nobody && r.fresh
+                r.next == Next::Write && r.adopt != PodRef::None && r.fresh
             })
         }),
         P::sometimes("the current pod is not listed", |_, s| {
@@ -106,8 +113,8 @@ pub(crate) fn properties() -> Vec<Property<Protocol>> {
                 |r| matches!((r.next, r.current), (Next::Get, Some(c)) if s.pod(c.name).is_some()),
             )
         }),
-        P::sometimes("a stray is deleted", |_, s| {
-            any(s, |r| r.next == Next::DeleteStray)
+        P::sometimes("a stale pod is deleted", |_, s| {
+            any(s, |r| r.next == Next::DeleteStale)
         }),
         P::sometimes("a finished pod is deleted", |_, s| {
             any(s, |r| r.next == Next::DeleteFinished)
@@ -115,7 +122,7 @@ pub(crate) fn properties() -> Vec<Property<Protocol>> {
         P::sometimes("a pod that has not started is deleted", |p, s| {
             any(s, |r| r.next == Next::Stop) || p.budget.timeouts == 0
         }),
-        P::sometimes("a refused pod is recorded", |_, s| {
+        P::sometimes("a rejected pod is recorded", |_, s| {
             any(s, |r| r.refused && r.fresh)
         }),
         P::sometimes("a pod of a deleted group runs", |_, s| {
@@ -140,7 +147,7 @@ pub(crate) fn properties() -> Vec<Property<Protocol>> {
     ]
 }
 
-/// The properties that must always hold, by name.
+/// Returns the names of the properties that must always hold.
 pub fn violations() -> Vec<&'static str> {
     properties()
         .into_iter()

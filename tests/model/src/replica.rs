@@ -1,20 +1,21 @@
-//! One cycle of a replica, request by request, in the order of the operator's code: observe
-//! (read, list, get), settle, act (strays, opening, candidate, claim, opening, finished pods).
+//! One reconcile of a replica, request by request, in the order of the operator's code: snapshot
+//! (read, list, get), plan, and apply (stale pods, gate, candidate, claim, gate, finished pods).
 
-use crate::server::Answer;
-use crate::state::{Mask, Next, PODS, Phase, PodRef, Replica, Request, State, StatusWrite};
+use crate::server::Response;
+use crate::state::{MAX_PODS, Mask, Next, Phase, PodRef, Replica, Request, State, StatusWrite};
 use crate::{Mutation, Protocol};
 
-/// What a replica may do either way: by time, by the user's settings, or by the policy.
+/// The choices that the model leaves open: they depend on time, on the user's settings, or on the
+/// policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Choice {
-    /// When it lists: gated strays are old enough, or it holds the lease.
-    pub strays: bool,
-    /// When it lists: finished pods are beyond what the user wants kept.
+    /// At the list: gated stale pods are old enough, or the replica holds the lease.
+    pub stale: bool,
+    /// At the list: finished pods exceed the retention.
     pub finished: bool,
-    /// When it lists: the current pod has not started in time.
+    /// At the list: the current pod has not started in time.
     pub timeout: bool,
-    /// When it creates: the API server refuses the pod.
+    /// At the creation: the API server rejects the pod.
     pub refused: bool,
 }
 
@@ -25,12 +26,12 @@ impl Replica {
         StatusWrite {
             record: self.record,
             current,
-            item: if current == PodRef::Nobody {
+            item: if current == PodRef::None {
                 0
             } else {
                 self.item
             },
-            run: if current != PodRef::Nobody || self.refused {
+            run: if current != PodRef::None || self.refused {
                 self.run
             } else {
                 0
@@ -40,7 +41,7 @@ impl Replica {
         }
     }
 
-    /// The request that this replica makes next, if it changes anything.
+    /// Returns the next request of this replica, if it changes an object.
     pub(crate) fn request(&self) -> Option<Request> {
         let first = |mask: Mask| match mask {
             0 => PodRef::Gone,
@@ -48,9 +49,11 @@ impl Replica {
         };
         let delete = |pod, gated| Some(Request::Delete { pod, gated });
         match self.next {
-            Next::Read | Next::List | Next::Get | Next::Reread | Next::RereadFinished => None,
-            Next::DeleteStray if self.gated_strays != 0 => delete(first(self.gated_strays), true),
-            Next::DeleteStray => delete(first(self.strays), false),
+            Next::Read | Next::List | Next::Get | Next::SecondRead | Next::SecondReadFinished => {
+                None
+            }
+            Next::DeleteStale if self.stale_gated != 0 => delete(first(self.stale_gated), true),
+            Next::DeleteStale => delete(first(self.stale), false),
             Next::Open => Some(Request::Open(self.open)),
             Next::Create => Some(Request::Create {
                 owner: self.group,
@@ -62,7 +65,7 @@ impl Replica {
                 ..StatusWrite::default()
             })),
             Next::Claim | Next::Write => Some(Request::Status(self.status_write())),
-            Next::OpenOwn => Some(Request::Open(self.candidate)),
+            Next::OpenCandidate => Some(Request::Open(self.candidate)),
             Next::Stop => Some(Request::Stop {
                 pod: self.stop,
                 gated: self.stop_gated,
@@ -78,11 +81,11 @@ impl Replica {
 }
 
 impl Protocol {
-    pub(crate) fn without(&self, rule: Mutation) -> bool {
+    pub(crate) fn is_off(&self, rule: Mutation) -> bool {
         self.mutation == Some(rule)
     }
 
-    /// The choices that replica `r` has in its next step.
+    /// Returns the choices of replica `r` in its next step.
     pub(crate) fn choices(&self, state: &State, r: usize) -> Vec<Choice> {
         let choice = Choice::default();
         let replica = &state.facts.replicas[r];
@@ -96,11 +99,11 @@ impl Protocol {
                     _ => &[false, true][..],
                 };
                 let mut choices = Vec::new();
-                for strays in [true, false] {
+                for stale in [true, false] {
                     for finished_too in [false, true] {
-                        if (gated || strays) && (finished || !finished_too) {
+                        if (gated || stale) && (finished || !finished_too) {
                             choices.extend(timeouts.iter().map(|timeout| Choice {
-                                strays,
+                                stale,
                                 finished: finished_too,
                                 timeout: *timeout,
                                 ..choice
@@ -124,13 +127,13 @@ impl Protocol {
         }
     }
 
-    /// Makes the next request of replica `r` and takes in the answer.
+    /// Makes the next request of replica `r` and processes the response.
     pub(crate) fn step(&self, state: &mut State, r: usize, choice: Choice) {
         let request = state.facts.replicas[r].request();
         match state.facts.replicas[r].next {
-            Next::Read if self.without(Mutation::ListBeforeRead) => {
+            Next::Read if self.is_off(Mutation::ListBeforeRead) => {
                 let pods = &state.facts.pods;
-                let listed = (0..PODS).filter(|place| pods[*place].is_some());
+                let listed = (0..MAX_PODS).filter(|place| pods[*place].is_some());
                 state.facts.replicas[r].listed = listed.fold(0, |mask, place| mask | 1 << place);
                 state.facts.replicas[r].next = Next::List;
             }
@@ -139,19 +142,19 @@ impl Protocol {
                 state.facts.replicas[r].next = Next::List;
             }
             Next::List => {
-                if self.without(Mutation::ListBeforeRead) {
+                if self.is_off(Mutation::ListBeforeRead) {
                     read(state, r);
                 }
                 self.list(state, r, choice);
             }
             Next::Get => self.get(state, r),
-            Next::Reread if state.facts.replicas[r].fresh => {
-                state.facts.replicas[r].next = Next::DeleteStray;
+            Next::SecondRead if state.facts.replicas[r].fresh => {
+                state.facts.replicas[r].next = Next::DeleteStale;
             }
-            Next::RereadFinished if state.facts.replicas[r].fresh => {
+            Next::SecondReadFinished if state.facts.replicas[r].fresh => {
                 state.facts.replicas[r].next = Next::DeleteFinished;
             }
-            Next::Reread | Next::RereadFinished => over(state, r),
+            Next::SecondRead | Next::SecondReadFinished => finish(state, r),
             Next::Create if choice.refused => {
                 state.facts.budget.refusals -= 1;
                 state.facts.replicas[r].refused = true;
@@ -161,119 +164,123 @@ impl Protocol {
             _ => {
                 if let Some(request) = request {
                     let answer = self.apply(state, request, Some(r));
-                    self.answered(state, r, answer);
+                    self.handle_response(state, r, answer);
                 }
             }
         }
     }
 
-    /// What follows from the answer to a request that changes something.
-    fn answered(&self, state: &mut State, r: usize, answer: Answer) {
-        let early = self.without(Mutation::OpenBeforeClaim);
+    /// Processes the response to a request that changes an object.
+    fn handle_response(&self, state: &mut State, r: usize, answer: Response) {
+        let opens_first = self.is_off(Mutation::OpenBeforeClaim);
         let replica = &mut state.facts.replicas[r];
         match (replica.next, answer) {
-            (Next::DeleteStray, _) => {
-                let mask = match replica.gated_strays {
-                    0 => &mut replica.strays,
-                    _ => &mut replica.gated_strays,
+            (Next::DeleteStale, _) => {
+                let mask = match replica.stale_gated {
+                    0 => &mut replica.stale,
+                    _ => &mut replica.stale_gated,
                 };
                 *mask &= mask.wrapping_sub(1);
-                if replica.strays | replica.gated_strays == 0 {
-                    self.after_strays(replica);
+                if replica.stale | replica.stale_gated == 0 {
+                    self.after_stale(replica);
                 }
             }
-            (Next::Resume, Answer::Done(_)) => {
+            (Next::Resume, Response::Done(_)) => {
                 replica.resumed = false;
                 replica.next = Next::Open;
             }
             (Next::Open, _) => {
-                replica.open = PodRef::Nobody;
+                replica.open = PodRef::None;
                 replica.resumed = false;
                 self.after_opening(replica);
             }
-            (Next::Create, Answer::Done(pod)) => {
+            (Next::Create, Response::Done(pod)) => {
                 replica.candidate = pod;
-                replica.free = false;
-                replica.next = if early { Next::OpenOwn } else { Next::Claim };
+                replica.may_start = false;
+                replica.next = if opens_first {
+                    Next::OpenCandidate
+                } else {
+                    Next::Claim
+                };
             }
-            (Next::Claim, Answer::Conflict) => {
+            (Next::Claim, Response::Conflict) => {
                 let candidate = replica.candidate;
-                over(state, r);
+                finish(state, r);
                 state.facts.replicas[r].candidate = candidate;
                 state.facts.replicas[r].next = Next::Withdraw;
             }
             (Next::Claim, _) => {
-                replica.record = PodRef::Nobody;
+                replica.record = PodRef::None;
                 replica.run = 0;
                 replica.item = 0;
-                if early {
-                    replica.candidate = PodRef::Nobody;
-                    after_writing(replica, true, self);
+                if opens_first {
+                    replica.candidate = PodRef::None;
+                    after_write(replica, true, self);
                 } else {
-                    replica.next = Next::OpenOwn;
+                    replica.next = Next::OpenCandidate;
                 }
             }
-            (Next::OpenOwn, Answer::NotFound) if !early => {
+            (Next::OpenCandidate, Response::NotFound) if !opens_first => {
                 let fresh = replica.fresh;
-                over(state, r);
+                finish(state, r);
                 state.facts.replicas[r].fresh = fresh;
                 state.facts.replicas[r].next = Next::Void;
             }
-            (Next::OpenOwn, _) if early => replica.next = Next::Claim,
-            (Next::OpenOwn, _) => {
-                replica.candidate = PodRef::Nobody;
+            (Next::OpenCandidate, _) if opens_first => replica.next = Next::Claim,
+            (Next::OpenCandidate, _) => {
+                replica.candidate = PodRef::None;
                 replica.item = 0;
-                after_writing(replica, true, self);
+                after_write(replica, true, self);
             }
-            (Next::Write, Answer::Done(_)) => {
-                let apart = self.without(Mutation::RecordApart) && replica.record != PodRef::Nobody;
-                replica.record = PodRef::Nobody;
-                replica.adopt = PodRef::Nobody;
+            (Next::Write, Response::Done(_)) => {
+                let apart = self.is_off(Mutation::RecordApart) && replica.record != PodRef::None;
+                replica.record = PodRef::None;
+                replica.adopt = PodRef::None;
                 replica.item = 0;
                 replica.run = 0;
                 replica.refused = false;
                 replica.stopping = None;
                 if apart {
                     replica.next = Next::Void;
-                } else if replica.stop != PodRef::Nobody {
+                } else if replica.stop != PodRef::None {
                     replica.next = Next::Stop;
                 } else {
-                    after_writing(replica, true, self);
+                    after_write(replica, true, self);
                 }
             }
             (Next::Stop, _) => {
-                replica.stop = PodRef::Nobody;
+                replica.stop = PodRef::None;
                 replica.stop_gated = false;
-                after_writing(replica, false, self);
+                after_write(replica, false, self);
             }
             (Next::DeleteFinished, _) => {
                 replica.finished &= replica.finished.wrapping_sub(1);
                 if replica.finished == 0 {
-                    over(state, r);
+                    finish(state, r);
                 }
             }
-            _ => over(state, r),
+            _ => finish(state, r),
         }
     }
 
-    /// The request of replica `r` is not answered; what follows from that.
-    pub(crate) fn unanswered(&self, state: &mut State, r: usize) {
+    /// Handles a missing response to the request of replica `r`.
+    pub(crate) fn handle_no_response(&self, state: &mut State, r: usize) {
         let replica = &mut state.facts.replicas[r];
-        // Whether there is a candidate is unknown. The end of the previous run does not wait.
-        if replica.next == Next::Create && replica.record != PodRef::Nobody {
-            replica.free = false;
+        // It is unknown whether the candidate exists. The result of the previous run does not wait.
+        if replica.next == Next::Create && replica.record != PodRef::None {
+            replica.may_start = false;
             (replica.run, replica.item) = (0, 0);
             replica.finished = 0;
             replica.next = Next::Write;
         } else {
-            over(state, r);
+            finish(state, r);
         }
     }
 
-    pub(crate) fn after_strays(&self, replica: &mut Replica) {
-        if replica.open == PodRef::Nobody {
+    pub(crate) fn after_stale(&self, replica: &mut Replica) {
+        if replica.open == PodRef::None {
             self.after_opening(replica);
-        } else if replica.resumed || self.without(Mutation::OpenUnannounced) {
+        } else if replica.resumed || self.is_off(Mutation::OpenUnannounced) {
             replica.next = Next::Open;
         } else {
             replica.next = Next::Resume;
@@ -281,23 +288,23 @@ impl Protocol {
     }
 
     fn after_opening(&self, replica: &mut Replica) {
-        if replica.free {
+        if replica.may_start {
             replica.next = Next::Create;
-        } else if replica.record != PodRef::Nobody
-            || replica.adopt != PodRef::Nobody
+        } else if replica.record != PodRef::None
+            || replica.adopt != PodRef::None
             || replica.stopping.is_some()
         {
             replica.next = Next::Write;
-        } else if replica.stop != PodRef::Nobody {
+        } else if replica.stop != PodRef::None {
             replica.next = Next::Stop;
         } else {
-            after_writing(replica, false, self);
+            after_write(replica, false, self);
         }
     }
 }
 
-/// Reads the group, live. A read that is answered late, or from a cache, is this one followed
-/// by a pause.
+/// Reads the group live. A read with a late response, or from a cache, is the same as this read
+/// followed by a pause.
 fn read(state: &mut State, r: usize) {
     let group = state.facts.group;
     let replica = &mut state.facts.replicas[r];
@@ -310,18 +317,18 @@ fn read(state: &mut State, r: usize) {
     replica.run = group.run;
 }
 
-/// What comes after the status is settled: finished pods.
-fn after_writing(replica: &mut Replica, written: bool, protocol: &Protocol) {
+/// Continues with finished pods, after the status is final.
+fn after_write(replica: &mut Replica, written: bool, protocol: &Protocol) {
     if replica.finished == 0 {
         *replica = Replica::default();
-    } else if written || protocol.without(Mutation::NoRereadFinished) {
+    } else if written || protocol.is_off(Mutation::NoSecondReadFinished) {
         replica.next = Next::DeleteFinished;
     } else {
-        replica.next = Next::RereadFinished;
+        replica.next = Next::SecondReadFinished;
     }
 }
 
-/// The end of a cycle, or its breaking off: everything is forgotten.
-pub(crate) fn over(state: &mut State, r: usize) {
+/// Ends or aborts a reconcile: the replica forgets everything.
+pub(crate) fn finish(state: &mut State, r: usize) {
     state.facts.replicas[r] = Replica::default();
 }

@@ -1,32 +1,32 @@
-//! What a walk through the model found.
+//! The findings of an exploration.
 
-use crate::{Protocol, violations, words};
+use crate::{Protocol, description, violations};
 use stateright::{Checker, HasDiscoveries, Model};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// What was found.
+/// The findings.
 #[derive(Debug)]
 pub struct Report {
-    /// Different states that were seen.
+    /// The number of distinct states.
     pub states: usize,
-    /// States that were looked at, those met again included.
+    /// The number of states that were generated, including those met again.
     pub steps: usize,
-    /// Actions on the longest of the shortest ways to a state.
+    /// The largest number of actions on a shortest path to a state.
     pub depth: usize,
-    /// How long it took.
-    pub took: Duration,
-    /// For each property for which there is one, a shortest way there, line by line: to a
-    /// violation of what must always hold, to an example of what must be possible.
-    pub ways: BTreeMap<&'static str, Vec<String>>,
-    /// What must be possible, and was not seen.
-    pub missing: Vec<&'static str>,
+    /// The duration of the exploration.
+    pub duration: Duration,
+    /// For each property with a finding, a shortest path to it, line by line: to a violation of a
+    /// property that must always hold, or to an example of a state that must be reachable.
+    pub paths: BTreeMap<&'static str, Vec<String>>,
+    /// The states that must be reachable and were not reached.
+    pub not_reached: Vec<&'static str>,
 }
 
 impl Report {
-    /// Walks through the model, breadth first. Without a mutation to its end, or to the first
-    /// violation; with one to the violation that it is to show.
+    /// Explores the model breadth first. Without a mutation, it stops at the end or at the first
+    /// violation; with one, at the expected violation.
     pub fn of(protocol: Protocol, threads: usize) -> Self {
         let start = Instant::now();
         let until = match protocol.mutation {
@@ -39,31 +39,31 @@ impl Report {
             .finish_when(until)
             .spawn_bfs()
             .join();
-        let ways: BTreeMap<_, _> = checked
+        let paths: BTreeMap<_, _> = checked
             .discoveries()
             .into_iter()
-            .map(|(property, path)| (property, words::story(&path.into_vec())))
+            .map(|(property, path)| (property, description::describe_path(&path.into_vec())))
             .collect();
         let always = violations();
-        let missing = protocol
+        let not_reached = protocol
             .properties()
             .into_iter()
             .map(|property| property.name)
-            .filter(|name| !always.contains(name) && !ways.contains_key(name))
+            .filter(|name| !always.contains(name) && !paths.contains_key(name))
             .collect();
         Self {
             states: checked.unique_state_count(),
             steps: checked.state_count(),
             depth: checked.max_depth(),
-            took: start.elapsed(),
-            ways,
-            missing,
+            duration: start.elapsed(),
+            paths,
+            not_reached,
         }
     }
 
-    /// Whether there is a way to what this property says.
+    /// Returns whether a path was found for this property.
     pub fn found(&self, property: &str) -> bool {
-        self.ways.contains_key(property)
+        self.paths.contains_key(property)
     }
 }
 
@@ -71,30 +71,30 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} different states, {} looked at, {} actions deep, {:.1} s",
+            "{} distinct states, {} generated, {} actions deep, {:.1} s",
             self.states,
             self.steps,
             self.depth,
-            self.took.as_secs_f64()
+            self.duration.as_secs_f64()
         )?;
         for property in violations() {
-            match self.ways.get(property) {
+            match self.paths.get(property) {
                 None => writeln!(f, "  holds    {property}")?,
-                Some(way) => {
+                Some(path) => {
                     writeln!(f, "  BROKEN   {property}:")?;
-                    for (number, line) in way.iter().enumerate() {
+                    for (number, line) in path.iter().enumerate() {
                         writeln!(f, "           {:>2}. {line}", number + 1)?;
                     }
                 }
             }
         }
-        for (property, way) in &self.ways {
+        for (property, path) in &self.paths {
             if !violations().contains(property) {
-                writeln!(f, "  seen     {property}, after {} actions", way.len())?;
+                writeln!(f, "  reached  {property}, after {} actions", path.len())?;
             }
         }
-        for property in &self.missing {
-            writeln!(f, "  not seen {property}")?;
+        for property in &self.not_reached {
+            writeln!(f, "  MISSED   {property}")?;
         }
         Ok(())
     }

@@ -1,28 +1,28 @@
-//! The API server: what a request does, whoever sent it and whenever it arrives.
+//! How the API server handles a request, whenever it arrives and whichever replica sent it.
 
 use crate::fault::Fault;
 use crate::state::{Current, Ledger, Phase, Pod, PodRef, Request, State, StatusWrite};
 use crate::{Mutation, Protocol};
 
-/// What a request is answered with.
+/// The response to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// Done; for a creation, the pod.
+pub enum Response {
+    /// The request succeeded; for a creation, the pod.
     Done(PodRef),
-    /// The group is not what it was when it was read.
+    /// The group changed since it was read.
     Conflict,
-    /// There is no such pod.
+    /// The pod does not exist.
     NotFound,
 }
 
 impl Protocol {
-    /// Applies a request. `by`: the replica that waits for the answer, if one does. A status
-    /// write that is late and out of date is not on its way any more, so it is not checked here.
-    pub(crate) fn apply(&self, state: &mut State, request: Request, by: Option<usize>) -> Answer {
+    /// Applies a request. `by` is the replica that waits for the response, if any. A late status
+    /// write that is out of date is no longer in transit, so it is not checked here.
+    pub(crate) fn apply(&self, state: &mut State, request: Request, by: Option<usize>) -> Response {
         match request {
             Request::Create { owner, run, item } => {
                 let gate = self.mutation != Some(Mutation::NoGate);
-                Answer::Done(state.add(Pod {
+                Response::Done(state.add(Pod {
                     phase: if gate { Phase::Gated } else { Phase::Live },
                     owner,
                     run,
@@ -35,15 +35,15 @@ impl Protocol {
             Request::Status(write) => {
                 let fresh = by.is_none_or(|by| state.facts.replicas[by].fresh);
                 if !fresh && self.mutation != Some(Mutation::ClaimWithoutVersion) {
-                    return Answer::Conflict;
+                    return Response::Conflict;
                 }
                 self.write(state, write);
                 self.changed(state, by);
-                Answer::Done(PodRef::Nobody)
+                Response::Done(PodRef::None)
             }
             Request::Open(pod) => {
                 let Some(opened) = state.pod_mut(pod).filter(|p| p.phase != Phase::Forced) else {
-                    return Answer::NotFound;
+                    return Response::NotFound;
                 };
                 if opened.phase == Phase::Gated {
                     opened.phase = Phase::Live;
@@ -53,20 +53,20 @@ impl Protocol {
                         current.ran = true;
                     }
                 }
-                Answer::Done(PodRef::Nobody)
+                Response::Done(PodRef::None)
             }
             Request::Delete { pod, gated } => {
                 self.delete(state, pod, gated);
-                Answer::Done(PodRef::Nobody)
+                Response::Done(PodRef::None)
             }
             Request::Stop { pod, gated } => {
                 self.stop(state, pod, gated);
-                Answer::Done(PodRef::Nobody)
+                Response::Done(PodRef::None)
             }
         }
     }
 
-    /// The group has another resource version; who wrote it knows the new one.
+    /// Gives the group another resource version. The writer knows the new one.
     pub(crate) fn changed(&self, state: &mut State, by: Option<usize>) {
         for (index, replica) in state.facts.replicas.iter_mut().enumerate() {
             replica.fresh = replica.fresh && by == Some(index);
@@ -83,7 +83,7 @@ impl Protocol {
     fn write(&self, state: &mut State, write: StatusWrite) {
         if write.void {
             if state.facts.group.current.is_some_and(|current| current.ran) {
-                self.blame(state, Fault::TakenBack);
+                self.report(state, Fault::TakenBack);
             }
             state.facts.group.current = None;
         }
@@ -94,33 +94,33 @@ impl Protocol {
             current.stopping = stopping;
         }
         let before = state.facts.group.current;
-        if write.record != PodRef::Nobody {
+        if write.record != PodRef::None {
             self.record(state, write);
         }
         if write.run == 0 {
             return;
         }
         let group = state.facts.group;
-        // A label counts where the status has said so: others are of candidates only.
-        let given = state.facts.pods.iter().flatten().any(|pod| {
+        // A label counts if the status contains the run: other labels are of mere candidates.
+        let used = state.facts.pods.iter().flatten().any(|pod| {
             pod.owner == group.uid && pod.ledger != Ledger::Blank && pod.run >= write.run
         });
-        if write.run <= group.run || given {
-            self.blame(state, Fault::NumberRepeated);
+        if write.run <= group.run || used {
+            self.report(state, Fault::NumberRepeated);
         }
         state.facts.group.run = write.run;
-        if write.current == PodRef::Nobody {
+        if write.current == PodRef::None {
             return;
         }
         let uid = match before {
-            Some(before) if self.mutation == Some(Mutation::MergeKeepsUid) => before.uid,
+            Some(before) if self.mutation == Some(Mutation::KeepOldPodUid) => before.uid,
             _ => write.current,
         };
         let mut ran = false;
         if let Some(pod) = state.pod_mut(write.current) {
             ran = pod.phase != Phase::Gated;
             if pod.ledger != Ledger::Blank {
-                self.blame(state, Fault::RecordedTwice);
+                self.report(state, Fault::RecordedTwice);
             } else if ran {
                 pod.ledger = Ledger::Adopted;
             } else {
@@ -137,28 +137,28 @@ impl Protocol {
         });
     }
 
-    /// The end of the current run. Looks behind the scenes whether it has ended.
+    /// Records the result of the current run, and checks whether the run really ended.
     fn record(&self, state: &mut State, write: StatusWrite) {
         let current = state.facts.group.current;
         if current.is_none_or(|current| current.name != write.record) {
-            self.blame(state, Fault::RecordedTwice);
+            self.report(state, Fault::RecordedTwice);
         }
         if let Some(pod) = state.pod_mut(write.record) {
-            // Of one deleted by force nobody can know.
+            // The end of a force-deleted pod cannot be known.
             let early = matches!(pod.phase, Phase::Live | Phase::Ending);
             let again = pod.ledger == Ledger::Recorded;
             pod.ledger = Ledger::Recorded;
             if early {
-                self.blame(state, Fault::RecordedEarly);
+                self.report(state, Fault::RecordedEarly);
             } else if again {
-                self.blame(state, Fault::RecordedTwice);
+                self.report(state, Fault::RecordedTwice);
             }
         }
         if let Some(current) = current
             && let Some(pod) = state.pod(current.uid)
             && pod.item != current.item
         {
-            self.blame(state, Fault::WrongItem);
+            self.report(state, Fault::WrongItem);
         }
         let apart = self.mutation == Some(Mutation::RecordApart);
         if !apart || write.run > 0 {
@@ -166,14 +166,14 @@ impl Protocol {
         }
     }
 
-    /// Notes that something went wrong. Of a mutation only what it is to show is of interest.
-    fn blame(&self, state: &mut State, fault: Fault) {
+    /// Records a violation. With a mutation, only the expected violation is recorded.
+    fn report(&self, state: &mut State, fault: Fault) {
         if self.mutation.is_none_or(|m| m.breaks() == fault.property()) {
             state.facts.fault.get_or_insert(fault);
         }
     }
 
-    /// A pod that is bound ends gracefully; one that is gated is gone at once.
+    /// Deletes a pod: a bound pod gracefully, a gated pod at once.
     fn delete(&self, state: &mut State, pod: PodRef, only_gated: bool) {
         let (PodRef::Is(place), Some(found)) = (pod, state.pod(pod).copied()) else {
             return;
@@ -182,18 +182,18 @@ impl Protocol {
             return;
         }
         match found.phase {
-            Phase::Live | Phase::Ending => self.blame(state, Fault::RunningDeleted),
+            Phase::Live | Phase::Ending => self.report(state, Fault::RunningDeleted),
             Phase::Done if found.ledger == Ledger::Claimed => {
-                self.blame(state, Fault::ResultDeleted)
+                self.report(state, Fault::ResultDeleted)
             }
             _ => {}
         }
         self.remove_gracefully(state, usize::from(place));
     }
 
-    /// A current pod that has not started in time, or that a window ends, is deleted as it was seen,
-    /// or not at all. (That it has started since counts for nothing where a window ends it: the
-    /// operator deletes less than that.)
+    /// Deletes a current pod that has not started in time, or that a blackout ends, only if it is
+    /// unchanged since it was read. If a blackout ends it, it may have started since: the operator
+    /// deletes less than that.
     fn stop(&self, state: &mut State, pod: PodRef, gated: bool) {
         let (PodRef::Is(place), Some(found)) = (pod, state.pod(pod).copied()) else {
             return;
@@ -204,15 +204,19 @@ impl Protocol {
             return;
         }
         let current = state.facts.group.current;
-        let told = current.is_some_and(|current| current.uid == pod && current.stopping);
-        let wanted = if self.windows { told } else { !found.started };
-        if found.phase == Phase::Live && !wanted {
-            self.blame(state, Fault::RunningDeleted);
+        let announced = current.is_some_and(|current| current.uid == pod && current.stopping);
+        let allowed = if self.windows {
+            announced
+        } else {
+            !found.started
+        };
+        if found.phase == Phase::Live && !allowed {
+            self.report(state, Fault::RunningDeleted);
         }
         self.remove_gracefully(state, usize::from(place));
     }
 
-    /// What a deletion does to a pod, whoever asks for it.
+    /// Applies a deletion to a pod, whichever client requests it.
     pub(crate) fn remove_gracefully(&self, state: &mut State, place: usize) {
         let Some(pod) = &mut state.facts.pods[place] else {
             return;

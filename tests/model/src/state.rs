@@ -1,88 +1,88 @@
-//! What the model's world consists of: the group, its pods, the replicas, and the requests
-//! that are on their way.
+//! The state of the model: the group, its pods, the replicas, and the requests in transit.
 //!
-//! Only what a step of the protocol can tell apart is kept:
+//! The state contains only what a step of the protocol can distinguish:
 //!
-//! - **Uids.** A uid is compared for equality alone, and no name is used twice, so a pod is
-//!   the place it has in the list of pods, and one that is gone is just [`PodRef::Gone`].
-//! - **Resource versions.** They are compared for equality with the group's present one, and
-//!   never come back, so a reader needs one bit: whether the group is still what it read.
-//! - **Order.** Pods, replicas and requests are sorted ([`State::canonical`]): which replica
-//!   does a thing is of no concern to the others.
+//! - **UIDs.** A UID is only compared for equality, and no name is used twice. A pod is therefore
+//!   its index in the list of pods, and a pod that is gone is [`PodRef::Gone`].
+//! - **Resource versions.** They are compared for equality with the group's current one, and never
+//!   recur. A reader needs one bit: whether the group is unchanged since it was read.
+//! - **Order.** Pods, replicas, and requests are sorted ([`State::canonical`]), because no replica
+//!   depends on which other replica acts.
 
 use crate::fault::{Budget, Fault};
 use std::hash::{Hash, Hasher};
 
-/// Pods that may exist at a time; [`Fault::NoRoom`] tells if that is ever too few.
-pub const PODS: usize = 6;
-/// Most replicas.
-pub const REPLICAS: usize = 3;
-/// Most requests on their way at a time.
-pub const LATE: usize = 2;
+/// The maximum number of pods at a time. [`Fault::TooManyPods`] shows if it is too small.
+pub const MAX_PODS: usize = 6;
+/// The maximum number of replicas.
+pub const MAX_REPLICAS: usize = 3;
+/// The maximum number of requests in transit.
+pub const MAX_LATE: usize = 2;
 
-/// How far a pod has come.
+/// The phase of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Phase {
-    /// The scheduling gate is on it: it is not bound to a node.
+    /// The pod has the scheduling gate and is not bound.
     Gated,
-    /// No gate: it runs, or may begin to at any time.
+    /// The pod has no gate: it runs, or may start at any time.
     Live,
-    /// It is being deleted, and its containers may still run.
+    /// The pod is being deleted, and its containers may still run.
     Ending,
-    /// Succeeded or Failed, and no container runs.
+    /// The pod has succeeded or failed, and no container runs.
     Done,
-    /// Force-deleted: the API server knows nothing of it, and its containers run on.
+    /// The pod was force-deleted: it is gone from the API server, and its containers continue to
+    /// run.
     Forced,
 }
 
-/// What the group's status has said about a pod so far. Known to the model alone.
+/// What the group's status has contained about a pod so far. Only the model knows this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Ledger {
-    /// Nothing, or it was wiped by hand.
+    /// Nothing, or it was cleared by hand.
     Blank,
-    /// It is the current pod.
+    /// The pod is the current pod.
     Claimed,
-    /// It is the current pod again, after the status was wiped.
+    /// The pod was adopted after the status was cleared.
     Adopted,
-    /// Its result is recorded.
+    /// The result of the pod is recorded.
     Recorded,
 }
 
-/// A pod that carries the group's name.
+/// A pod with the group's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pod {
-    /// How far it has come.
+    /// The phase.
     pub phase: Phase,
-    /// Which of the groups that had this name owns it.
+    /// The UID of the owning group.
     pub owner: u8,
-    /// The number in its run label.
+    /// The number in the run label.
     pub run: u8,
-    /// The item in its annotation, from 1.
+    /// The item in the annotation, from 1.
     pub item: u8,
-    /// Whether it still has its group label, and so is listed.
+    /// Whether the pod still has its group label, and is therefore listed.
     pub labelled: bool,
-    /// Whether the API server has heard that a container of it started.
+    /// Whether the API server knows that a container of the pod has started.
     pub started: bool,
-    /// What the status has said about it.
+    /// What the status has contained about the pod.
     pub ledger: Ledger,
 }
 
 impl Pod {
-    /// Whether the cluster may run it, whatever the API server says.
+    /// Returns whether the cluster may run the pod, whatever the API server shows.
     pub fn may_run(&self) -> bool {
         matches!(self.phase, Phase::Live | Phase::Ending | Phase::Forced)
     }
 }
 
-/// A pod, as others remember it.
+/// A reference to a pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PodRef {
     /// No pod.
     #[default]
-    Nobody,
-    /// The pod in this place.
+    None,
+    /// The pod with this index.
     Is(u8),
-    /// One that is gone. Nothing can tell two of these apart.
+    /// A pod that is gone. No step can distinguish two of these.
     Gone,
 }
 
@@ -91,30 +91,31 @@ pub enum PodRef {
 pub struct Current {
     /// The pod by its name.
     pub name: PodRef,
-    /// The pod by its uid: another one only where a write went wrong.
+    /// The pod by its UID. It differs from `name` only after a wrong write.
     pub uid: PodRef,
     /// The item.
     pub item: u8,
-    /// Whether another cycle than the claimer's has said that it opens the gate.
+    /// Whether a replica other than the claimer has announced that it opens the gate.
     pub resumed: bool,
-    /// Whether the operator is about to end it, because it did not start in time or a window opened.
+    /// Whether the operator is ending the run, because it did not start in time or a blackout
+    /// began.
     pub stopping: bool,
-    /// Whether its gate was ever opened. Known to the model alone.
+    /// Whether the gate was ever removed. Only the model knows this.
     pub ran: bool,
 }
 
 /// The OaatGroup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Group {
-    /// Its uid: which of the groups of this name it is.
+    /// The UID, which distinguishes groups of the same name.
     pub uid: u8,
-    /// `status.run`, the last number given.
+    /// `status.run`, the last number used.
     pub run: u8,
     /// `status.current`.
     pub current: Option<Current>,
 }
 
-/// Where a replica is in its cycle: the request it makes next.
+/// The next request of a replica.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Next {
     /// Read the group.
@@ -122,119 +123,119 @@ pub enum Next {
     Read,
     /// List the pods.
     List,
-    /// Read the current pod, which the list did not show.
+    /// Read the current pod, which the list did not contain.
     Get,
-    /// Read the group again, before strays are deleted.
-    Reread,
-    /// Delete a stray.
-    DeleteStray,
-    /// Say in the status that another cycle than the claimer's is about to open the gate.
+    /// Read the group again, before stale pods are deleted.
+    SecondRead,
+    /// Delete a stale pod.
+    DeleteStale,
+    /// Announce in the status that a replica other than the claimer opens the gate.
     Resume,
-    /// Open the gate of the current pod, found shut.
+    /// Remove the gate of the current pod, which was found gated.
     Open,
     /// Create a candidate.
     Create,
-    /// Make it the current one.
+    /// Claim the candidate.
     Claim,
-    /// Open the gate of what was claimed.
-    OpenOwn,
-    /// Take a claim back whose pod was gone.
+    /// Remove the gate of the claimed candidate.
+    OpenCandidate,
+    /// Withdraw a claim whose pod was gone.
     Void,
     /// Delete a candidate that could not be claimed.
     Withdraw,
     /// Write the status without a claim.
     Write,
-    /// Delete the current pod, which has not started in time, if it is still as it was seen.
+    /// Delete the current pod, which has not started in time, if it is unchanged since it was read.
     Stop,
     /// Read the group again, before finished pods are deleted.
-    RereadFinished,
+    SecondReadFinished,
     /// Delete a finished pod.
     DeleteFinished,
 }
 
-/// Pods by their places.
+/// A set of pods, by their index.
 pub type Mask = u8;
 
-/// An operator process, and what it remembers within a cycle. Between cycles it remembers
-/// nothing that the protocol rests on.
+/// An operator process and its memory within a reconcile. Between reconciles, it remembers nothing
+/// that the protocol relies on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Replica {
-    /// What it does next.
+    /// The next request.
     pub next: Next,
-    /// Whether the group still has the resource version that this replica knows.
+    /// Whether the group still has the resource version that this replica read.
     pub fresh: bool,
-    /// Uid of the group that it read.
+    /// The UID of the group that it read.
     pub group: u8,
-    /// `status.current` that it read.
+    /// The `status.current` that it read.
     pub current: Option<Current>,
-    /// `status.run` that it read; once the pods are listed, the number of the next run.
+    /// The `status.run` that it read; once the pods are listed, the number of the next run.
     pub run: u8,
-    /// Own candidates to be deleted, if they are still gated.
-    pub gated_strays: Mask,
-    /// Own pods that may run and are not current, to be deleted.
-    pub strays: Mask,
-    /// Finished pods to be deleted.
+    /// Owned candidates to delete, if they are still gated.
+    pub stale_gated: Mask,
+    /// Owned pods that may run and are not current, to delete.
+    pub stale: Mask,
+    /// Finished pods to delete.
     pub finished: Mask,
-    /// The pod whose gate is to be opened.
+    /// The pod whose gate to remove.
     pub open: PodRef,
-    /// Whether the status says so already.
+    /// Whether the status announces that already.
     pub resumed: bool,
-    /// The current pod, to be ended because it has not started in time.
+    /// The current pod, to end because it has not started in time.
     pub stop: PodRef,
-    /// Whether that pod was gated when it was seen.
+    /// Whether that pod was gated when it was read.
     pub stop_gated: bool,
-    /// What the status is to say of that, if something else than it does.
+    /// The announcement to write about that, if it changes.
     pub stopping: Option<bool>,
-    /// The pod whose end is to be recorded.
+    /// The pod whose result to record.
     pub record: PodRef,
-    /// The pod to be taken for the current one again.
+    /// The pod to adopt.
     pub adopt: PodRef,
     /// The candidate.
     pub candidate: PodRef,
-    /// Item of the candidate or of the adopted pod, from 1; 0 for none.
+    /// The item of the candidate or of the adopted pod, from 1; 0 for none.
     pub item: u8,
-    /// Nothing blocks a start.
-    pub free: bool,
-    /// The API server refused a candidate: that run has failed without a pod.
+    /// Whether nothing blocks a start.
+    pub may_start: bool,
+    /// Whether the API server rejected a candidate: that run failed without a pod.
     pub refused: bool,
-    /// The pods as listed, where they must be remembered (one of the mutations).
+    /// The pods as listed, if a mutation requires them to be remembered.
     pub listed: Mask,
 }
 
-/// A change of the group's status under a resource version.
+/// A write of the group's status under a resource version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StatusWrite {
-    /// The pod whose end it records.
+    /// The pod whose result it records.
     pub record: PodRef,
-    /// The pod that it makes the current one.
+    /// The pod that it makes current.
     pub current: PodRef,
     /// The item of that pod, or 0.
     pub item: u8,
-    /// The number that it gives, or 0.
+    /// The run number that it uses, or 0.
     pub run: u8,
-    /// It takes back a claim.
+    /// Whether it withdraws a claim.
     pub void: bool,
-    /// It says that another cycle than the claimer's opens the gate.
+    /// Whether it announces that a replica other than the claimer opens the gate.
     pub resume: bool,
-    /// It says that the operator ends the current run, or that it does not after all.
+    /// Whether it announces that the operator ends the current run, or that it does not after all.
     pub stopping: Option<bool>,
 }
 
-/// A request that changes something.
+/// A request that changes an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Request {
     /// Create a candidate.
     Create {
-        /// Uid of the owning group.
+        /// The UID of the owning group.
         owner: u8,
-        /// Number of the run.
+        /// The run number.
         run: u8,
         /// The item.
         item: u8,
     },
     /// Write the status.
     Status(StatusWrite),
-    /// Open a pod's gate.
+    /// Remove a pod's gate.
     Open(PodRef),
     /// Delete a pod gracefully.
     Delete {
@@ -252,40 +253,40 @@ pub enum Request {
     },
 }
 
-/// All of it.
+/// Everything that distinguishes states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Facts {
     /// The group.
     pub group: Group,
     /// The pods.
-    pub pods: [Option<Pod>; PODS],
+    pub pods: [Option<Pod>; MAX_PODS],
     /// The replicas; more than the configuration has are never used.
-    pub replicas: [Replica; REPLICAS],
-    /// Requests on their way.
-    pub late: [Option<Request>; LATE],
-    /// What may still go wrong.
+    pub replicas: [Replica; MAX_REPLICAS],
+    /// The requests in transit.
+    pub late: [Option<Request>; MAX_LATE],
+    /// The faults that may still occur.
     pub budget: Budget,
-    /// What did go wrong with the protocol.
+    /// The violation of the protocol, if any.
     pub fault: Option<Fault>,
 }
 
-/// What pods and replicas are called in a counterexample. No part of what tells states apart.
+/// The names of pods and replicas in a counterexample. They do not distinguish states.
 #[derive(Clone, Copy, Debug)]
 pub struct Names {
     /// Pods.
-    pub pods: [u8; PODS],
+    pub pods: [u8; MAX_PODS],
     /// Replicas.
-    pub replicas: [u8; REPLICAS],
-    /// The next pod's.
+    pub replicas: [u8; MAX_REPLICAS],
+    /// The name of the next pod.
     pub next: u8,
 }
 
 /// A state of the model.
 #[derive(Clone, Copy, Debug)]
 pub struct State {
-    /// What it is.
+    /// What distinguishes the state.
     pub facts: Facts,
-    /// What its parts are called.
+    /// The names of its parts.
     pub names: Names,
 }
 
@@ -302,26 +303,26 @@ impl Hash for State {
 }
 
 impl State {
-    /// A new group, no pods, and replicas about to look at it.
+    /// Creates a state with a new group, no pods, and idle replicas.
     pub fn new(budget: Budget) -> Self {
         Self {
             facts: Facts {
                 group: Group::default(),
-                pods: [None; PODS],
-                replicas: [Replica::default(); REPLICAS],
-                late: [None; LATE],
+                pods: [None; MAX_PODS],
+                replicas: [Replica::default(); MAX_REPLICAS],
+                late: [None; MAX_LATE],
                 budget,
                 fault: None,
             },
             names: Names {
-                pods: [0; PODS],
+                pods: [0; MAX_PODS],
                 replicas: std::array::from_fn(|i| i as u8),
                 next: 1,
             },
         }
     }
 
-    /// The pod that is meant, if it exists.
+    /// Returns the pod of a reference, if it exists.
     pub fn pod(&self, pod: PodRef) -> Option<&Pod> {
         match pod {
             PodRef::Is(place) => self.facts.pods[usize::from(place)].as_ref(),
@@ -329,7 +330,7 @@ impl State {
         }
     }
 
-    /// The same, to be changed.
+    /// Returns the pod of a reference for changes, if it exists.
     pub fn pod_mut(&mut self, pod: PodRef) -> Option<&mut Pod> {
         match pod {
             PodRef::Is(place) => self.facts.pods[usize::from(place)].as_mut(),
@@ -337,11 +338,11 @@ impl State {
         }
     }
 
-    /// Whether it matters to anybody that a pod has started: what must start in time is ended
-    /// if it does not.
+    /// Returns whether it matters that a pod has started: a pod that does not start in time is
+    /// ended.
     pub(crate) fn watches_starts(&self) -> bool {
         let facts = &self.facts;
-        let stops = |replica: &Replica| replica.stop != PodRef::Nobody;
+        let stops = |replica: &Replica| replica.stop != PodRef::None;
         let late = |request: &Request| matches!(request, Request::Stop { .. });
         facts.budget.timeouts > 0
             || facts.group.current.is_some_and(|current| current.stopping)
@@ -352,7 +353,7 @@ impl State {
     /// Adds a pod.
     pub fn add(&mut self, pod: Pod) -> PodRef {
         let Some(place) = self.facts.pods.iter().position(Option::is_none) else {
-            self.facts.fault = Some(Fault::NoRoom);
+            self.facts.fault = Some(Fault::TooManyPods);
             return PodRef::Gone;
         };
         self.facts.pods[place] = Some(pod);
@@ -361,21 +362,21 @@ impl State {
         PodRef::Is(place as u8)
     }
 
-    /// Removes a pod: to whoever remembers it, it is one that is gone.
+    /// Removes a pod. References to it become [`PodRef::Gone`].
     pub fn remove(&mut self, place: usize) {
         self.facts.pods[place] = None;
-        let mut places: [u8; PODS] = std::array::from_fn(|i| i as u8);
+        let mut places: [u8; MAX_PODS] = std::array::from_fn(|i| i as u8);
         places[place] = GONE;
         self.facts.renumber(&places);
     }
 }
 
-/// Where a pod went that is gone.
+/// The index of a pod that is gone.
 pub(crate) const GONE: u8 = u8::MAX;
 
 impl Facts {
-    /// Pod `i` is found at `places[i]` from now on.
-    pub(crate) fn renumber(&mut self, places: &[u8; PODS]) {
+    /// Moves pod `i` to the index `places[i]`.
+    pub(crate) fn renumber(&mut self, places: &[u8; MAX_PODS]) {
         let r = |pod: &mut PodRef| {
             if let PodRef::Is(place) = *pod {
                 *pod = match places[usize::from(place)] {
@@ -402,8 +403,8 @@ impl Facts {
         c(&mut self.group.current);
         for replica in &mut self.replicas {
             c(&mut replica.current);
-            m(&mut replica.gated_strays);
-            m(&mut replica.strays);
+            m(&mut replica.stale_gated);
+            m(&mut replica.stale);
             m(&mut replica.finished);
             m(&mut replica.listed);
             r(&mut replica.open);

@@ -1,4 +1,4 @@
-//! The whole model, and that each of its rules is needed.
+//! Explores the whole model, and shows that each of its rules is needed.
 
 use clap::ValueEnum;
 use oaat_model::{Budget, Mutation, Protocol, Report, violations};
@@ -23,36 +23,36 @@ const START_TIMEOUT: Protocol = Protocol {
     whole: false,
 };
 
-/// Two replicas and two runs that a window ends.
+/// Two replicas and two runs that a blackout ends.
 const WINDOWS: Protocol = Protocol {
     windows: true,
     ..START_TIMEOUT
 };
 
-/// Says on the standard output of the test itself what was found: what `println!` says in a test
-/// that passes is swallowed.
-fn tell(words: &str) {
+/// Prints a line to the standard output of the test itself. The test runner discards the output of
+/// `println!` in tests that pass.
+fn print_line(line: &str) {
     let mut out = std::io::stdout().lock();
-    // Nobody may be listening, which is no failure of what is tested.
-    let _ = writeln!(out, "{words}");
+    // An unread output does not fail the test.
+    let _ = writeln!(out, "{line}");
 }
 
-/// Two replicas, two items, three runs, two crashes, one request that is not answered in time,
-/// one change by hand, one refused pod: every order in which all of it can come.
+/// Two replicas, two items, three runs, two crashes, one request without a timely response, one
+/// change by hand, and one rejected pod, in every possible order.
 #[test]
-fn nothing_that_must_hold_is_ever_broken() {
+fn two_replicas_keep_all_properties() {
     let report = Report::of(Protocol::default(), THREADS);
-    tell(&format!("two replicas: {report}"));
+    print_line(&format!("two replicas: {report}"));
     for property in violations() {
         assert!(!report.found(property), "{property}\n{report}");
     }
-    assert!(report.missing.is_empty(), "{report}");
+    assert!(report.not_reached.is_empty(), "{report}");
     assert!(report.states > 1_000_000, "{report}");
 }
 
-/// A third replica costs so many states that faults are left to the others.
+/// A third replica requires so many states that most faults are left to the other tests.
 #[test]
-fn three_replicas_hold_it_as_well() {
+fn three_replicas_keep_all_properties() {
     let protocol = Protocol {
         replicas: 3,
         runs: 2,
@@ -66,14 +66,14 @@ fn three_replicas_hold_it_as_well() {
         ..Protocol::default()
     };
     let report = Report::of(protocol, THREADS);
-    tell(&format!("three replicas: {report}"));
+    print_line(&format!("three replicas: {report}"));
     for property in violations() {
         assert!(!report.found(property), "{property}\n{report}");
     }
 }
 
 #[test]
-fn each_rule_that_is_broken_is_noticed() {
+fn every_rule_switched_off_is_detected() {
     for mutation in Mutation::value_variants() {
         let protocol = match mutation {
             Mutation::StopAnyVersion => START_TIMEOUT,
@@ -85,42 +85,41 @@ fn each_rule_that_is_broken_is_noticed() {
             ..protocol
         };
         let report = Report::of(protocol, THREADS);
-        let way = report.ways.get(mutation.breaks());
-        assert!(way.is_some(), "{mutation:?}: {report}");
+        let path = report.paths.get(mutation.breaks());
+        assert!(path.is_some(), "{mutation:?}: {report}");
         let mut words = format!("{mutation:?} breaks: {}", mutation.breaks());
-        for line in way.into_iter().flatten() {
+        for line in path.into_iter().flatten() {
             words.push_str("\n  ");
             words.push_str(line);
         }
-        tell(&words);
+        print_line(&words);
     }
 }
 
-/// A pod that does not start in time: the status says that it is to be ended, and then it is
-/// deleted, if it is still as it was seen.
+/// The status announces that the pod is ended. Then the pod is deleted, if it is unchanged since it
+/// was read.
 #[test]
-fn a_pod_that_does_not_start_in_time_is_ended() {
+fn start_timeout_keeps_all_properties() {
     let report = Report::of(START_TIMEOUT, THREADS);
-    tell(&format!("with startTimeout: {report}"));
+    print_line(&format!("with startTimeout: {report}"));
     for property in violations() {
         assert!(!report.found(property), "{property}\n{report}");
     }
 }
 
-/// A run that a window ends: the status says so, and then its pod is deleted, started or not.
+/// The status announces it. Then the pod is deleted, started or not.
 #[test]
-fn a_run_that_a_window_ends_is_recorded_as_any_other() {
+fn blackouts_keep_all_properties() {
     let report = Report::of(WINDOWS, THREADS);
-    tell(&format!("with windows: {report}"));
+    print_line(&format!("with windows: {report}"));
     for property in violations() {
         assert!(!report.found(property), "{property}\n{report}");
     }
 }
 
-/// States that differ in nothing that matters are made one. Where there are few enough to do
-/// without that, what is found is the same.
+/// Small configurations have the same findings without merging equivalent states.
 #[test]
-fn what_is_left_out_makes_no_difference() {
+fn merging_states_does_not_change_the_findings() {
     let small = Protocol {
         runs: 2,
         items: 1,
@@ -154,7 +153,7 @@ fn what_is_left_out_makes_no_difference() {
                 "{mutation:?}, {property}:\n{reduced}\n{whole}"
             );
         }
-        tell(&format!(
+        print_line(&format!(
             "{mutation:?}: the same with {} states as with all {}",
             reduced.states, whole.states
         ));

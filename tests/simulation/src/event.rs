@@ -1,26 +1,28 @@
-//! What happens in a history, each at its moment.
+//! The events of a history.
 
-use crate::cluster::{Reply, Verb};
 use crate::node::Step;
-use crate::world::Change;
+use crate::replica_client::{RequestResult, Verb};
+use crate::simulated_cluster::Change;
 use std::fmt;
 use std::sync::Arc;
 
-/// A request on its way.
+/// A request in transit.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The replica that made it.
+    /// The replica that sent the request.
     pub replica: usize,
-    /// In which of its lives.
+    /// The life of the replica's process that sent it.
     pub life: u64,
-    /// Its number among the requests of that life.
+    /// The number of the request in that life.
     pub call: u64,
-    /// What it asks for.
+    /// What the request asks for.
     pub verb: Box<Verb>,
-    /// What its sender's clock has shown since its look began, earliest and latest.
+    /// The earliest and latest time of the sender's clock since its reconcile began, in
+    /// milliseconds.
     pub clock: (i64, i64),
-    /// Its sender is killed in the moment in which it has taken effect, for so long.
-    pub fatal: Option<u64>,
+    /// If set, the sender is killed when the request takes effect, and restarted after this time in
+    /// milliseconds.
+    pub kill_sender_for: Option<u64>,
 }
 
 impl fmt::Display for Request {
@@ -29,41 +31,42 @@ impl fmt::Display for Request {
     }
 }
 
-/// What happens at a moment.
+/// An event.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A replica is to look at the group.
+    /// A replica reconciles the group.
     Wake(usize, u64),
-    /// A request reaches the server; the answer comes back so much later, or never.
-    Arrives(Box<Request>, Option<u64>),
-    /// An answer reaches a replica.
-    Answers(usize, u64, u64, Box<Reply>),
+    /// A request reaches the server. The response returns after this delay in milliseconds, or
+    /// never.
+    RequestArrives(Box<Request>, Option<u64>),
+    /// A response reaches a replica.
+    ResponseArrives(usize, u64, u64, Box<RequestResult>),
     /// A watch event reaches a replica.
-    Sees(usize, u64, Arc<Change>),
-    /// A replica has had time to know whether a version of the status is its own.
-    Edited(usize, u64, u64),
-    /// A step of the node.
+    WatchEvent(usize, u64, Arc<Change>),
+    /// A replica knows by now whether it wrote this version of the status itself.
+    StatusChanged(usize, u64, u64),
+    /// The node takes a step with the pod of this UID.
     Node(String, Step),
-    /// Something may go wrong.
-    Mischief,
-    /// The garbage collector and the namespace controller look around.
-    Collect,
-    /// A replica is started again.
+    /// A fault may be injected.
+    InjectFault,
+    /// The garbage collector and the namespace controller run.
+    RunControllers,
+    /// A killed replica is restarted.
     Restart(usize),
-    /// A stopped replica goes on.
+    /// A paused replica resumes.
     Resume(usize, u64),
-    /// A replica finds that it has lost the lease, and ends.
-    Deposed(usize, u64),
-    /// A replica's watch is taken up again.
+    /// A replica notices that it lost the lease, and ends.
+    LeaseLost(usize, u64),
+    /// A replica's watch is established again.
     Relist(usize, u64),
-    /// The group and its items are suspended no longer.
-    Resumed,
+    /// Nothing suspends the group or its items any more, and there is no blackout.
+    LiftRestrictions,
     /// The group is created again.
     Recreate,
-    /// The type is there again, for a replica.
-    Type(usize),
-    /// The faults end.
-    Calm,
-    /// What was under way when the faults ended has come to an end.
-    Quiet,
+    /// A replica finds the OaatType again.
+    RestoreType(usize),
+    /// No more faults are injected.
+    FaultsEnd,
+    /// Everything that was in progress when the faults ended has finished.
+    FaultsSettled,
 }

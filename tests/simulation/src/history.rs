@@ -1,14 +1,17 @@
-//! One history: replicas, a cluster and a node under faults, from a seed to a verdict.
+//! One history: replicas, a cluster, and a node under faults, from a seed to a result.
 
-use crate::chance::Chance;
+use crate::config::{HistoryConfig, HistoryResult, Kill};
+use crate::controllers;
 use crate::event::{Event, Request};
-use crate::mischief;
-use crate::node::{self, Manner};
+use crate::fault_injection;
+use crate::faults::FaultSet;
+use crate::node::{self, RunProfile};
 use crate::oracle::instant;
-use crate::replica::{self, Looked, Replica};
-use crate::setting::{Faults, Kill, Setting, Verdict};
-use crate::violation::Kind;
-use crate::world::{Change, Group, World};
+use crate::randomness::Randomness;
+use crate::replica::{self, Progress, Replica};
+use crate::simulated_cluster::{Change, Group, SimulatedCluster};
+use crate::user_interference;
+use crate::violation::ViolationKind;
 use oaat_api::{OaatGroupSpec, OaatTypeSpec};
 use oaat_operator::cluster::TypeRead;
 use oaat_operator::pod::PodView;
@@ -20,74 +23,74 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Everything of one history.
+/// The state of one history.
 pub struct History<'a> {
     default: &'a Policy,
-    /// Chance.
-    pub chance: Chance,
-    /// The cluster.
-    pub world: World,
-    /// The operator.
+    /// The random numbers.
+    pub random: Randomness,
+    /// The simulated cluster.
+    pub cluster: SimulatedCluster,
+    /// The replicas of the operator.
     pub replicas: Vec<Replica>,
-    /// The faults that there are.
-    pub faults: Faults,
+    /// The set that faults are drawn from.
+    pub faults: FaultSet,
     /// A write at which its replica is killed.
     pub kill: Option<Kill>,
-    /// Writes that set out so far.
+    /// The number of writes that were sent.
     pub writes: u64,
-    /// Whether one of them is elected.
+    /// Whether the replicas elect a leader.
     pub election: bool,
     /// The group's spec, to create it again.
     pub spec: OaatGroupSpec,
     type_: TypeRead,
     floor: Duration,
-    manner: Manner,
+    run_profile: RunProfile,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     events: std::collections::HashMap<u64, Event>,
     sequence: u64,
-    quiet: Option<u64>,
-    looks: u64,
-    told: Option<Vec<String>>,
+    settled_since: Option<u64>,
+    reconciles: u64,
+    trace_lines: Option<Vec<String>>,
 }
 
-/// Virtual time after which everything must have run, once there are no faults.
-const PATIENCE: u64 = 2 * 60 * 60 * 1000;
-/// More looks than this are a loop.
-const LOOKS: u64 = 20_000;
+/// The virtual time in milliseconds within which every item must succeed after the faults end.
+const MAX_STALL_MS: u64 = 2 * 60 * 60 * 1000;
+/// More reconciles than this are an endless loop.
+const MAX_RECONCILES: u64 = 20_000;
 
 impl<'a> History<'a> {
     /// Runs a history.
-    pub fn run(setting: &Setting, default: &'a Policy) -> Verdict {
+    pub fn run(config: &HistoryConfig, default: &'a Policy) -> HistoryResult {
         replica::begin();
-        let mut history = Self::new(setting, default);
-        history.play();
-        let told = history.told.take().unwrap_or_default();
-        Verdict {
-            violation: history.world.oracle.violation,
-            runs: history.world.oracle.runs,
-            looks: history.looks,
+        let mut history = Self::new(config, default);
+        history.run_events();
+        let trace = history.trace_lines.take().unwrap_or_default();
+        HistoryResult {
+            violation: history.cluster.oracle.violation,
+            runs: history.cluster.oracle.runs,
+            reconciles: history.reconciles,
             writes: history.writes,
-            faults: history.chance.injected,
-            told,
+            faults: history.random.injected,
+            trace,
         }
     }
 
-    fn new(setting: &Setting, default: &'a Policy) -> Self {
-        let mut chance = Chance::new(setting.seed, &setting.without);
-        chance.calm = setting.faults == Faults::None;
+    fn new(config: &HistoryConfig, default: &'a Policy) -> Self {
+        let mut random = Randomness::new(config.seed, &config.without);
+        random.fault_free = config.faults == FaultSet::None;
         let names = ["a", "b", "c", "d"];
-        let items = &names[..chance.number(1..5) as usize];
+        let items = &names[..random.draw(1..5) as usize];
         let mut spec: OaatGroupSpec = serde_json::from_value(json!({
             "oaatType": "t",
             "oaatItems": items,
-            "frequency": chance.one_of(&["10s", "1m", "3m"]),
-            "failureCoolOff": chance.one_of(&["0s", "5s", "1m"]),
-            "startTimeout": chance.one_of(&["0s", "2s", "30s", "15m"]),
-            "podRetention": chance.one_of(&["0s", "10s", "12h"]),
-            "podHistoryLimit": chance.one_of(&[0, 1, 3, 10]),
+            "frequency": random.pick(&["10s", "1m", "3m"]),
+            "failureCoolOff": random.pick(&["0s", "5s", "1m"]),
+            "startTimeout": random.pick(&["0s", "2s", "30s", "15m"]),
+            "podRetention": random.pick(&["0s", "10s", "12h"]),
+            "podHistoryLimit": random.pick(&[0, 1, 3, 10]),
         }))
-        .unwrap_or_else(|error| panic!("the spec of a history: {error}"));
-        if setting.faults == Faults::Lists {
+        .unwrap_or_else(|error| panic!("invalid spec of a history: {error}"));
+        if config.faults == FaultSet::ItemLists {
             let container = json!({
                 "podspec": { "container": { "name": "main", "image": "busybox" } },
                 "refresh": "10s", "timeout": "20s",
@@ -99,159 +102,172 @@ impl<'a> History<'a> {
             "type": "pod",
             "podspec": { "container": { "name": "main", "image": "busybox" } },
         }))
-        .unwrap_or_else(|error| panic!("the type of a history: {error}"));
+        .unwrap_or_else(|error| panic!("invalid type of a history: {error}"));
         let type_ = TypeRead::Valid(Arc::new(type_));
-        let count = chance.number(1..4) as usize;
-        // One is elected; or none is, and all act; or all believe that they are.
-        let (election, leads) = chance.one_of(&[(true, false), (false, false), (false, true)]);
+        let count = random.draw(1..4) as usize;
+        // Either a leader is elected, or there is no leader and all replicas act, or all replicas
+        // believe that they lead.
+        let (election, leads) = random.pick(&[(true, false), (false, false), (false, true)]);
         let replicas = (0..count)
             .map(|i| Replica::new(i as u64, leads || (election && i == 0), 0))
             .collect();
-        let manner = Manner {
-            longest: chance.one_of(&[50, 2_000, 40_000]),
-            failing: chance.one_of(&[0, 200, 600]),
+        let run_profile = RunProfile {
+            max_run_ms: random.pick(&[50, 2_000, 40_000]),
+            failures_per_1000: random.pick(&[0, 200, 600]),
         };
-        let floor = Duration::from_secs(chance.one_of(&[0, 1, 10]));
+        let floor = Duration::from_secs(random.pick(&[0, 1, 10]));
         let mut history = Self {
             default,
-            world: World::new(setting.mutation),
+            cluster: SimulatedCluster::new(config.mutation),
             replicas,
-            faults: setting.faults,
-            kill: setting.kill,
+            faults: config.faults,
+            kill: config.kill,
             writes: 0,
             election,
             spec,
             type_,
             floor,
-            manner,
+            run_profile,
             queue: BinaryHeap::new(),
             events: std::collections::HashMap::new(),
             sequence: 0,
-            quiet: None,
-            looks: 0,
-            told: setting.told.then(Vec::new),
-            chance,
+            settled_since: None,
+            reconciles: 0,
+            trace_lines: config.trace.then(Vec::new),
+            random,
         };
         for replica in 0..count {
-            history.at(0, Event::Type(replica));
+            history.schedule(0, Event::RestoreType(replica));
         }
-        history.world.oracle.floor = floor.as_millis() as i64;
-        history.world.create_group(history.spec.clone());
-        let length = history.chance.number(10_000..60_000);
-        history.at(length, Event::Calm);
-        history.at(500, Event::Mischief);
-        history.at(1000, Event::Collect);
+        history.cluster.oracle.floor = floor.as_millis() as i64;
+        history.cluster.create_group(history.spec.clone());
+        let fault_time = history.random.draw(10_000..60_000);
+        history.schedule(fault_time, Event::FaultsEnd);
+        history.schedule(500, Event::InjectFault);
+        history.schedule(1000, Event::RunControllers);
         history
     }
 
-    /// Something happens so many milliseconds from now.
-    pub fn at(&mut self, later: u64, event: Event) {
+    /// Schedules an event in `later` milliseconds.
+    pub fn schedule(&mut self, later: u64, event: Event) {
         self.sequence += 1;
-        let key = (self.world.now + later, self.sequence);
+        let key = (self.cluster.now + later, self.sequence);
         self.queue.push(Reverse(key));
         self.events.insert(self.sequence, event);
     }
 
-    /// Tells what happens, if it is to be told.
-    pub fn tell(&mut self, words: impl FnOnce() -> String) {
-        let now = self.world.now;
-        if let Some(told) = &mut self.told {
-            told.push(format!("{:>9.3} s  {}", now as f64 / 1000.0, words()));
+    /// Records a step, if the history is traced.
+    pub fn trace(&mut self, details: impl FnOnce() -> String) {
+        let now = self.cluster.now;
+        if let Some(lines) = &mut self.trace_lines {
+            lines.push(format!("{:>9.3} s  {}", now as f64 / 1000.0, details()));
         }
     }
 
-    fn play(&mut self) {
+    fn run_events(&mut self) {
         while let Some(Reverse((time, sequence))) = self.queue.pop() {
             let Some(event) = self.events.remove(&sequence) else {
                 continue;
             };
-            self.world.now = time;
-            self.happens(event);
-            self.spread();
-            if self.world.oracle.violation.is_some() || self.looks > LOOKS {
+            self.cluster.now = time;
+            self.handle(event);
+            self.deliver_changes();
+            if self.cluster.oracle.violation.is_some() || self.reconciles > MAX_RECONCILES {
                 return;
             }
-            let Some(quiet) = self.quiet else { continue };
-            if std::mem::take(&mut self.world.written) && self.everything_ran(quiet) {
-                return self.end();
+            let Some(settled_since) = self.settled_since else {
+                continue;
+            };
+            if std::mem::take(&mut self.cluster.written) && self.all_items_succeeded(settled_since)
+            {
+                return self.check_final_state();
             }
-            if time > quiet + PATIENCE {
-                let status = self.world.group.as_ref().map(|group| group.status.clone());
-                let words = format!("nothing moves: {}", status.unwrap_or_default());
-                return self.world.oracle.violated(Kind::Stuck, words);
+            if time > settled_since + MAX_STALL_MS {
+                let status = self
+                    .cluster
+                    .group
+                    .as_ref()
+                    .map(|group| group.status.clone());
+                let details = format!("no progress: {}", status.unwrap_or_default());
+                return self.cluster.oracle.report(ViolationKind::Stuck, details);
             }
         }
-        let words = "nothing is left to happen".to_owned();
-        self.world.oracle.violated(Kind::Stuck, words);
+        let details = "no events are left".to_owned();
+        self.cluster.oracle.report(ViolationKind::Stuck, details);
     }
 
-    fn happens(&mut self, event: Event) {
+    fn handle(&mut self, event: Event) {
         match event {
             Event::Wake(replica, life) => {
-                let this = &mut self.replicas[replica];
-                let acts = this.alive && !this.paused && (!self.election || this.leads);
-                if !acts || this.life != life || !this.wake(self.default, self.floor) {
+                let target = &mut self.replicas[replica];
+                let may_reconcile =
+                    target.alive && !target.paused && (!self.election || target.leads);
+                if !may_reconcile || target.life != life || !target.wake(self.default, self.floor) {
                     return;
                 }
-                self.looks += 1;
-                if self.looks > LOOKS {
-                    let words = "looks without end".to_owned();
-                    self.world.oracle.violated(Kind::Stuck, words);
+                self.reconciles += 1;
+                if self.reconciles > MAX_RECONCILES {
+                    let details = "endless reconciles".to_owned();
+                    self.cluster.oracle.report(ViolationKind::Stuck, details);
                 }
-                self.go_on(replica);
+                self.poll(replica);
             }
-            Event::Arrives(request, back) => self.arrives(&request, back),
-            Event::Answers(replica, life, call, reply) => {
-                let this = &mut self.replicas[replica];
-                if !this.alive || this.life != life {
+            Event::RequestArrives(request, response_delay) => {
+                self.deliver(&request, response_delay)
+            }
+            Event::ResponseArrives(replica, life, call, reply) => {
+                let target = &mut self.replicas[replica];
+                if !target.alive || target.life != life {
                     return;
                 }
-                if this.paused {
-                    return self.at(100, Event::Answers(replica, life, call, reply));
+                if target.paused {
+                    return self.schedule(100, Event::ResponseArrives(replica, life, call, reply));
                 }
-                this.wire.mailbox().answer(call, *reply);
-                self.go_on(replica);
+                target.client.requests().answer(call, *reply);
+                self.poll(replica);
             }
-            Event::Sees(replica, life, change) => self.sees(replica, life, &change),
-            Event::Edited(replica, life, version) => {
-                let this = &self.replicas[replica];
-                if this.life == life && this.wrote < version {
+            Event::WatchEvent(replica, life, change) => {
+                self.receive_watch_event(replica, life, &change)
+            }
+            Event::StatusChanged(replica, life, version) => {
+                let target = &self.replicas[replica];
+                if target.life == life && target.wrote < version {
                     self.wake(replica, 0);
                 }
             }
             Event::Node(uid, step) => {
-                self.tell(|| format!("node: {step:?} {uid}"));
-                let (world, chance) = (&mut self.world, &mut self.chance);
-                for (wait, uid, step) in node::take(world, &uid, step, self.manner, chance) {
-                    self.at(wait, Event::Node(uid, step));
+                self.trace(|| format!("node: {step:?} {uid}"));
+                let (cluster, random) = (&mut self.cluster, &mut self.random);
+                for (wait, uid, step) in node::step(cluster, &uid, step, self.run_profile, random) {
+                    self.schedule(wait, Event::Node(uid, step));
                 }
             }
-            Event::Mischief => {
-                if let Some(fault) = self.chance.fault(self.faults.beside()) {
-                    mischief::happens(self, fault);
+            Event::InjectFault => {
+                if let Some(fault) = self.random.fault(self.faults.other_faults_per_1000()) {
+                    fault_injection::inject(self, fault);
                 }
-                if !self.chance.calm {
-                    let wait = self.chance.number(50..1000);
-                    self.at(wait, Event::Mischief);
+                if !self.random.fault_free {
+                    let wait = self.random.draw(50..1000);
+                    self.schedule(wait, Event::InjectFault);
                 }
             }
-            Event::Collect => {
-                mischief::collect(self);
-                self.at(1000, Event::Collect);
+            Event::RunControllers => {
+                controllers::run(self);
+                self.schedule(1000, Event::RunControllers);
             }
             Event::Restart(replica) => self.restart(replica),
             Event::Resume(replica, life) => {
-                let this = &mut self.replicas[replica];
-                if this.life == life && this.alive && this.paused {
-                    this.paused = false;
-                    self.tell(|| format!("replica {replica} goes on"));
+                let target = &mut self.replicas[replica];
+                if target.life == life && target.alive && target.paused {
+                    target.paused = false;
+                    self.trace(|| format!("replica {replica} resumes"));
                     self.wake(replica, 1);
-                    self.deposed(replica);
+                    self.lose_lease(replica);
                 }
             }
-            Event::Deposed(replica, life) => {
-                let this = &self.replicas[replica];
-                if this.life == life && this.alive {
+            Event::LeaseLost(replica, life) => {
+                let target = &self.replicas[replica];
+                if target.life == life && target.alive {
                     self.crash(replica, 1_000);
                 }
             }
@@ -262,110 +278,113 @@ impl<'a> History<'a> {
                 }
             }
             Event::Recreate => {
-                if self.world.namespace_ends.is_some() {
-                    self.at(1_000, Event::Recreate);
-                } else if self.world.group.is_none() {
-                    self.tell(|| "the group is created again".into());
-                    self.world.create_group(self.spec.clone());
+                if self.cluster.namespace_ends.is_some() {
+                    self.schedule(1_000, Event::Recreate);
+                } else if self.cluster.group.is_none() {
+                    self.trace(|| "the group is created again".into());
+                    self.cluster.create_group(self.spec.clone());
                 }
             }
-            Event::Type(replica) => {
-                self.replicas[replica].wire.mailbox().type_ = Some(self.type_.clone());
+            Event::RestoreType(replica) => {
+                self.replicas[replica].client.requests().type_ = Some(self.type_.clone());
                 self.wake(replica, 1);
             }
-            Event::Resumed => mischief::resume(&mut self.world),
-            Event::Calm => self.calm(),
-            Event::Quiet => {
-                mischief::tidy(&mut self.world);
-                self.at(5_000, Event::Recreate);
-                self.quiet = Some(self.world.now);
-                self.tell(|| "quiet".into());
+            Event::LiftRestrictions => user_interference::lift_restrictions(&mut self.cluster),
+            Event::FaultsEnd => self.end_faults(),
+            Event::FaultsSettled => {
+                user_interference::delete_blocking_pods(&mut self.cluster);
+                self.schedule(5_000, Event::Recreate);
+                self.settled_since = Some(self.cluster.now);
+                self.trace(|| "the faults have settled".into());
             }
         }
     }
 
-    fn calm(&mut self) {
-        self.tell(|| "the faults end".into());
-        self.chance.calm = true;
-        self.world.node_clock = 0;
+    fn end_faults(&mut self) {
+        self.trace(|| "the faults end".into());
+        self.random.fault_free = true;
+        self.cluster.node_clock = 0;
         for replica in 0..self.replicas.len() {
             self.restart(replica);
             self.replicas[replica].clock = 0;
             let life = self.replicas[replica].life;
-            self.at(0, Event::Resume(replica, life));
-            self.at(1, Event::Relist(replica, life));
-            self.at(1, Event::Type(replica));
+            self.schedule(0, Event::Resume(replica, life));
+            self.schedule(1, Event::Relist(replica, life));
+            self.schedule(1, Event::RestoreType(replica));
         }
-        self.manner.failing = 0;
-        if self.faults == Faults::Wishes {
-            self.at(1, Event::Resumed);
+        self.run_profile.failures_per_1000 = 0;
+        if self.faults == FaultSet::SuspendAndRunNow {
+            self.schedule(1, Event::LiftRestrictions);
         }
-        self.at(5_000, Event::Recreate);
-        // Longer than the latest request, and than the node hangs.
-        self.at(65_000, Event::Quiet);
+        self.schedule(5_000, Event::Recreate);
+        // This is longer than the longest delay of a request and than the node hangs.
+        self.schedule(65_000, Event::FaultsSettled);
     }
 
-    /// A replica goes on, and its new requests set out.
-    fn go_on(&mut self, replica: usize) {
-        let now = self.world.now;
-        let rule = self.world.mutation;
-        let looked = self.replicas[replica].go_on(now, rule, &mut self.chance);
-        let this = &self.replicas[replica];
-        let (life, made) = (this.life, std::mem::take(&mut this.wire.mailbox().made));
-        let clock = this.clocks;
-        for (call, verb) in made {
-            // A request before this one may have been the end of its sender.
+    /// Continues the reconcile of a replica and sends its new requests.
+    fn poll(&mut self, replica: usize) {
+        let now = self.cluster.now;
+        let rule = self.cluster.mutation;
+        let progress = self.replicas[replica].poll(now, rule, &mut self.random);
+        let target = &self.replicas[replica];
+        let (life, new) = (
+            target.life,
+            std::mem::take(&mut target.client.requests().new),
+        );
+        let clock = target.clocks;
+        for (call, verb) in new {
+            // An earlier request may have killed its sender.
             if !self.replicas[replica].alive {
                 return;
             }
-            self.sets_out(Request {
+            self.send(Request {
                 replica,
                 life,
                 call,
                 verb: Box::new(verb),
                 clock,
-                fatal: None,
+                kill_sender_for: None,
             });
         }
-        if let Looked::Over(Some(wait)) = looked {
-            self.at(wait, Event::Wake(replica, life));
+        if let Progress::Done(Some(wait)) = progress {
+            self.schedule(wait, Event::Wake(replica, life));
         }
     }
 
-    /// Hands on what has happened to those who watch.
-    fn spread(&mut self) {
-        for change in std::mem::take(&mut self.world.changes)
+    /// Delivers the changes to the watches and to the node.
+    fn deliver_changes(&mut self) {
+        for change in std::mem::take(&mut self.cluster.changes)
             .into_iter()
             .map(Arc::new)
         {
-            for (wait, uid, step) in node::hears(&change, &mut self.chance) {
-                self.at(wait, Event::Node(uid, step));
+            for (wait, uid, step) in node::react(&change, &mut self.random) {
+                self.schedule(wait, Event::Node(uid, step));
             }
-            if let Change::Opened(_) | Change::Going(..) = *change {
+            if let Change::Opened(_) | Change::Terminating(..) = *change {
                 continue;
             }
             for replica in 0..self.replicas.len() {
-                let wait = match self.chance.fault(10) {
-                    Some(mut fault) => fault.within(0..5_000),
-                    None => self.chance.number(1..20),
+                let wait = match self.random.fault(10) {
+                    Some(mut fault) => fault.draw(0..5_000),
+                    None => self.random.draw(1..20),
                 };
                 let life = self.replicas[replica].life;
-                self.at(wait, Event::Sees(replica, life, change.clone()));
+                self.schedule(wait, Event::WatchEvent(replica, life, change.clone()));
             }
         }
     }
 
-    /// Whether each item has succeeded since then.
-    fn everything_ran(&self, since: u64) -> bool {
-        let Some(group) = &self.world.group else {
+    /// Returns whether each item has succeeded since `since`.
+    fn all_items_succeeded(&self, since: u64) -> bool {
+        let Some(group) = &self.cluster.group else {
             return false;
         };
         let items = &group.status["items"];
-        if self.faults == Faults::Wishes && self.plan_requested_item() {
+        if self.faults == FaultSet::SuspendAndRunNow && self.run_now_pending() {
             return false;
         }
         let listed = match self.faults {
-            Faults::Lists => self.world.listed.as_slice(),
+            FaultSet::ItemLists => self.cluster.listed.as_slice(),
             _ => &[],
         };
         group
@@ -378,33 +397,33 @@ impl<'a> History<'a> {
                 let last = items
                     .get(item)
                     .and_then(|item| instant(&item["lastSuccess"]));
-                last.is_some_and(|last| last > crate::world::wall(since))
+                last.is_some_and(|last| last > crate::simulated_cluster::wall(since))
             })
     }
 
-    /// Whether somebody asked for an item to be run now, and it has not been started since.
-    fn plan_requested_item(&self) -> bool {
+    /// Returns whether a requested item has not been started.
+    fn run_now_pending(&self) -> bool {
         let status = |group: &Group| serde_json::from_value(group.status.clone()).ok();
-        self.world.group.as_ref().is_some_and(|group| {
+        self.cluster.group.as_ref().is_some_and(|group| {
             let status = status(group).unwrap_or_default();
             !run_now::pending(&group.object, &group.object.spec.oaat_items, &status).is_empty()
         })
     }
 
-    fn end(&mut self) {
-        let current = self.world.current().unwrap_or_default().to_owned();
-        let group = self.world.group_uid().unwrap_or_default();
-        self.world
+    fn check_final_state(&mut self) {
+        let current = self.cluster.current().unwrap_or_default().to_owned();
+        let group = self.cluster.group_uid().unwrap_or_default();
+        self.cluster
             .oracle
-            .complete(&self.world.truth, &group, &current);
-        let now = self.world.now;
-        let left = self.world.pods.values().map(PodView::from).find(|pod| {
-            let age = now.saturating_sub(self.world.truth[&pod.uid].created);
+            .check_all_recorded(&self.cluster.truth, &group, &current);
+        let now = self.cluster.now;
+        let leftover = self.cluster.pods.values().map(PodView::from).find(|pod| {
+            let age = now.saturating_sub(self.cluster.truth[&pod.uid].created);
             pod.gated && pod.uid != current && age > 60_000
         });
-        if let Some(left) = left {
-            let words = format!("candidate {} was left over", left.name);
-            self.world.oracle.violated(Kind::LeftOver, words);
+        if let Some(pod) = leftover {
+            let details = format!("candidate {} was not removed", pod.name);
+            self.cluster.oracle.report(ViolationKind::LeftOver, details);
         }
     }
 }

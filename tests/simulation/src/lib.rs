@@ -1,44 +1,49 @@
-//! Runs the operator's own cycle on a simulated cluster, in virtual time, under faults: one
-//! seed is one history. An oracle that knows the truth about every container checks each.
+//! Runs the operator's own reconcile loop on a simulated cluster, in virtual time and under faults.
+//! One seed is one history. An oracle that knows the true state of every container checks each
+//! history.
 //!
-//! Simulated are the API server as the cycle sees it (the verbs of
-//! [`oaat_operator::cluster::Cluster`]), the node, the network and the people. Real are the
-//! cycle with all that it decides and does, and the default policy in its sandbox. What turns
-//! watch events into cycles is imitated in a few lines; the end-to-end tests have the real one.
+//! The API server behind the requests of [`oaat_operator::cluster::Cluster`], the node, the
+//! network, and the users are simulated. The reconcile loop and the default policy in its sandbox
+//! are real. A few lines approximate how watch events trigger a reconcile; the end-to-end tests use
+//! the real mechanism.
 
-pub mod chance;
-pub mod cluster;
+pub mod config;
+mod controllers;
 pub mod event;
+mod fault_injection;
+pub mod faults;
 pub mod history;
 pub mod many;
-mod mischief;
 pub mod mutation;
 mod network;
 pub mod node;
 pub mod oracle;
 mod processes;
+pub mod randomness;
 pub mod replica;
+pub mod replica_client;
 mod server;
-pub mod setting;
+pub mod simulated_cluster;
+mod user_interference;
 pub mod violation;
-pub mod world;
 
+pub use config::{HistoryConfig, HistoryResult, Kill};
+pub use faults::FaultSet;
 pub use history::History;
 pub use mutation::Mutation;
-pub use setting::{Faults, Kill, Setting, Verdict};
-pub use violation::{Kind, Violation};
+pub use violation::{Violation, ViolationKind};
 
 use default_component::DEFAULT_POLICY;
 use policy_host::{Host, Limits, Policy};
 
-/// A history is mostly small values that come and go; with this they take two thirds of the time.
+/// Histories allocate many small values; this allocator reduces the time by one third.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The default policy, compiled.
+/// Returns the default policy, compiled.
 ///
 /// # Errors
-/// When this machine cannot run it.
+/// Returns an error if this machine cannot run the policy.
 pub fn default_policy() -> anyhow::Result<Policy> {
     Ok(Host::new(Limits::default())?.load(DEFAULT_POLICY, None)?)
 }

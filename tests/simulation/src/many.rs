@@ -1,7 +1,8 @@
-//! Many histories on all cores, and the shortest form of one that went wrong.
+//! Runs many histories on all cores, and shortens a history with a violation.
 
+use crate::config::{HistoryConfig, HistoryResult, Kill};
+use crate::faults::FaultSet;
 use crate::history::History;
-use crate::setting::{Faults, Kill, Setting, Verdict};
 use crate::violation::Violation;
 use policy_host::Policy;
 use std::ops::Range;
@@ -9,71 +10,72 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-/// What many histories came to.
+/// The totals of many histories.
 #[derive(Debug, Default)]
-pub struct Sum {
-    /// Histories.
+pub struct Summary {
+    /// The number of histories.
     pub histories: u64,
-    /// Runs recorded.
+    /// The number of recorded runs.
     pub runs: u64,
-    /// Looks at the group.
-    pub looks: u64,
-    /// Writes that set out.
+    /// The number of reconciles.
+    pub reconciles: u64,
+    /// The number of writes that were sent.
     pub writes: u64,
-    /// Faults.
+    /// The number of injected faults.
     pub faults: u64,
-    /// The first that went wrong.
-    pub wrong: Option<(Setting, Violation)>,
+    /// The first history with a violation.
+    pub violation: Option<(HistoryConfig, Violation)>,
 }
 
 /// Runs one history.
 ///
 /// # Errors
-/// When no thread for the policy can be had.
-pub fn one(setting: &Setting, policy: &Policy) -> std::io::Result<Verdict> {
-    // The cycle has its policy decide on a thread of the runtime.
+/// Returns an error if no thread for the policy can be created.
+pub fn run_one(config: &HistoryConfig, policy: &Policy) -> std::io::Result<HistoryResult> {
+    // The reconcile loop evaluates the policy on a thread of the runtime.
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let _inside = runtime.enter();
-    Ok(History::run(setting, policy))
+    Ok(History::run(config, policy))
 }
 
-/// Runs so many histories until one goes wrong; `setting` says how the n-th is made.
+/// Runs `count` histories until one shows a violation. `config` returns the configuration of the
+/// n-th.
 ///
 /// # Errors
-/// When no thread can be had.
-pub fn many(
+/// Returns an error if no thread can be created.
+pub fn run_many(
     count: u64,
-    setting: impl Fn(u64) -> Setting + Sync,
+    config: impl Fn(u64) -> HistoryConfig + Sync,
     policy: &Policy,
     progress: impl Fn(u64) + Sync,
-) -> std::io::Result<Sum> {
-    let (next, wrong) = (AtomicU64::new(0), AtomicBool::new(false));
-    let sum = Mutex::new((u64::MAX, Sum::default()));
+) -> std::io::Result<Summary> {
+    let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
+    let summary = Mutex::new((u64::MAX, Summary::default()));
     let work = || -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         let _inside = runtime.enter();
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= count || wrong.load(Ordering::Relaxed) {
+            if number >= count || failed.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            let setting = setting(number);
-            let verdict = History::run(&setting, policy);
-            let (first, sum) = &mut *sum.lock().unwrap_or_else(PoisonError::into_inner);
-            sum.histories += 1;
-            sum.runs += verdict.runs;
-            sum.looks += verdict.looks;
-            sum.writes += verdict.writes;
-            sum.faults += verdict.faults.len() as u64;
-            if let Some(what) = verdict.violation {
-                wrong.store(true, Ordering::Relaxed);
-                // Of several at once the first, so that the answer is always the same.
+            let config = config(number);
+            let result = History::run(&config, policy);
+            let (first, summary) = &mut *summary.lock().unwrap_or_else(PoisonError::into_inner);
+            summary.histories += 1;
+            summary.runs += result.runs;
+            summary.reconciles += result.reconciles;
+            summary.writes += result.writes;
+            summary.faults += result.faults.len() as u64;
+            if let Some(violation) = result.violation {
+                failed.store(true, Ordering::Relaxed);
+                // Keep the first of several, so that the result is always the same.
                 if number < *first {
                     *first = number;
-                    sum.wrong = Some((setting, what));
+                    summary.violation = Some((config, violation));
                 }
             }
-            progress(sum.histories);
+            progress(summary.histories);
         }
     };
     let cores = thread::available_parallelism()?.get();
@@ -86,60 +88,63 @@ pub fn many(
         }
         Ok::<_, std::io::Error>(())
     })?;
-    let (_, sum) = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(sum)
+    let (_, summary) = summary.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(summary)
 }
 
-/// The histories of these seeds with the replica killed that makes the n-th write, for each of
-/// their writes: just before it, and just after it took effect.
+/// Returns configurations of these seeds in which a replica is killed at the n-th write, for each
+/// write: once before it is sent, and once after it took effect.
 ///
 /// # Errors
-/// When no thread for the policy can be had.
-pub fn killed_at_every_write(
+/// Returns an error if no thread for the policy can be created.
+pub fn kills_at_every_write(
     seeds: Range<u64>,
-    faults: Faults,
+    faults: FaultSet,
     policy: &Policy,
-) -> std::io::Result<Vec<Setting>> {
-    let mut settings = Vec::new();
+) -> std::io::Result<Vec<HistoryConfig>> {
+    let mut configs = Vec::new();
     for seed in seeds {
-        let setting = Setting {
+        let config = HistoryConfig {
             seed,
             faults,
-            ..Setting::default()
+            ..HistoryConfig::default()
         };
-        let writes = one(&setting, policy)?.writes;
+        let writes = run_one(&config, policy)?.writes;
         for kill in (1..=writes).flat_map(|n| [Kill::Before(n), Kill::After(n)]) {
-            settings.push(Setting {
+            configs.push(HistoryConfig {
                 kill: Some(kill),
-                ..setting.clone()
+                ..config.clone()
             });
         }
     }
-    Ok(settings)
+    Ok(configs)
 }
 
-/// Leaves out every fault without which a history goes wrong in the same way, and tells what is
-/// left.
+/// Leaves out every fault that the same kind of violation does not require, and returns the
+/// shortened history.
 ///
 /// # Errors
-/// When no thread for the policy can be had.
-pub fn shortest(setting: &Setting, policy: &Policy) -> std::io::Result<(Setting, Verdict)> {
-    let mut setting = setting.clone();
-    let whole = one(&setting, policy)?;
-    let kind = whole.violation.map(|violation| violation.kind);
-    let mut faults = whole.faults;
-    // Halves first, then quarters, down to single faults.
+/// Returns an error if no thread for the policy can be created.
+pub fn shorten(
+    config: &HistoryConfig,
+    policy: &Policy,
+) -> std::io::Result<(HistoryConfig, HistoryResult)> {
+    let mut config = config.clone();
+    let full = run_one(&config, policy)?;
+    let kind = full.violation.map(|violation| violation.kind);
+    let mut faults = full.faults;
+    // Leave out halves first, then quarters, down to single faults.
     let mut size = faults.len().div_ceil(2).max(1);
     loop {
         let mut at = 0;
         while at < faults.len() {
             let piece = &faults[at..(at + size).min(faults.len())];
-            let mut attempt = setting.clone();
+            let mut attempt = config.clone();
             attempt.without.extend(piece);
-            let verdict = one(&attempt, policy)?;
-            if verdict.violation.map(|violation| violation.kind) == kind {
-                setting = attempt;
-                faults = verdict.faults;
+            let result = run_one(&attempt, policy)?;
+            if result.violation.map(|violation| violation.kind) == kind {
+                config = attempt;
+                faults = result.faults;
             } else {
                 at += size;
             }
@@ -149,7 +154,7 @@ pub fn shortest(setting: &Setting, policy: &Policy) -> std::io::Result<(Setting,
         }
         size = size.div_ceil(2);
     }
-    setting.told = true;
-    let verdict = one(&setting, policy)?;
-    Ok((setting, verdict))
+    config.trace = true;
+    let result = run_one(&config, policy)?;
+    Ok((config, result))
 }

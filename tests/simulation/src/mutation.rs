@@ -1,14 +1,15 @@
-//! Rules of the protocol, each switched off, and what the oracle must notice.
+//! The rules of the protocol that can be switched off, and the violation that the oracle must
+//! detect for each.
 //!
-//! The switches are in the operator's own code, at the place of the rule, and are compiled for
-//! the simulation alone: see `operator/src/mutation.rs`.
+//! The switches are in the operator's code, where the rule is applied, and are compiled only for
+//! the simulation. See `operator/src/mutation.rs`.
 
-use crate::violation::Kind;
+use crate::violation::ViolationKind;
 
 pub use oaat_operator::mutation::{Mutation, without};
 
-/// What comes of it when a rule is switched off.
-pub fn breaks(rule: Mutation) -> Kind {
+/// Returns the violation that switching off a rule causes.
+pub fn breaks(rule: Mutation) -> ViolationKind {
     match rule {
         Mutation::NoGate
         | Mutation::OpenBeforeClaim
@@ -19,21 +20,21 @@ pub fn breaks(rule: Mutation) -> Kind {
         | Mutation::OpenAnyGated
         | Mutation::NoList
         | Mutation::ManyListers
-        | Mutation::ForceDelete => Kind::TwoAtOnce,
-        Mutation::KeepOldPodUid | Mutation::RecordApart => Kind::RecordedTwice,
+        | Mutation::ForceDelete => ViolationKind::TwoAtOnce,
+        Mutation::KeepOldPodUid | Mutation::RecordApart => ViolationKind::RecordedTwice,
         Mutation::NoSecondRead
         | Mutation::DeleteAnyVersion
         | Mutation::RemoveUnannounced
         | Mutation::WithdrawAnyVersion
-        | Mutation::NoAdoption => Kind::RunDeleted,
-        Mutation::NoSecondReadFinished => Kind::ResultDeleted,
-        Mutation::OnlyClaimerOpens => Kind::Stuck,
-        Mutation::OpenUnannounced => Kind::Lost,
-        Mutation::NumberFromStatus | Mutation::RefusalWithoutNumber => Kind::NumberShared,
-        Mutation::NamespaceUnasked => Kind::NamespaceCounted,
-        Mutation::NoFloor => Kind::TooSoon,
-        Mutation::TimesBelieved => Kind::WrongTime,
-        Mutation::FailuresStay => Kind::WrongCounts,
-        Mutation::MissingForgotten => Kind::Forgotten,
+        | Mutation::NoAdoption => ViolationKind::RunDeleted,
+        Mutation::NoSecondReadFinished => ViolationKind::ResultDeleted,
+        Mutation::OnlyClaimerOpens => ViolationKind::Stuck,
+        Mutation::OpenUnannounced => ViolationKind::Lost,
+        Mutation::NumberFromStatus | Mutation::RefusalWithoutNumber => ViolationKind::NumberShared,
+        Mutation::NamespaceUnasked => ViolationKind::NamespaceCounted,
+        Mutation::NoFloor => ViolationKind::TooSoon,
+        Mutation::TimesBelieved => ViolationKind::WrongTime,
+        Mutation::FailuresStay => ViolationKind::WrongCounts,
+        Mutation::MissingForgotten => ViolationKind::Forgotten,
     }
 }

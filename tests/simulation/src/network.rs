@@ -1,132 +1,143 @@
-//! What becomes of each request on its way to the server, and of the answer.
+//! Determines what happens to each request and to its response.
 
-use crate::chance::Fault;
-use crate::cluster::{Reply, Verb};
+use crate::config::Kill;
 use crate::event::{Event, Request};
+use crate::faults::{FaultSet, RequestFault};
 use crate::history::History;
-use crate::setting::{Faults, Kill};
+use crate::randomness::Fault;
+use crate::replica_client::{RequestResult, Verb};
 use oaat_operator::cluster::ClusterError;
 
 impl History<'_> {
-    /// Decides what becomes of a request.
-    pub(crate) fn sets_out(&mut self, request: Request) {
-        let there = self.chance.number(1..10);
-        let back = self.chance.number(1..10);
-        let fault = self.chance.fault(self.faults.on_the_way());
+    /// Sends a request, possibly with a fault.
+    pub(crate) fn send(&mut self, request: Request) {
+        let request_delay = self.random.draw(1..10);
+        let response_delay = self.random.draw(1..10);
+        let fault = self.random.fault(self.faults.request_faults_per_1000());
         if request.verb.writes() {
             self.writes += 1;
             let (now, kill) = (self.writes, self.kill);
             if kill == Some(Kill::Before(now)) {
-                return self.killed_before(&request, 1_000);
+                return self.kill_before(&request, 1_000);
             }
             if kill == Some(Kill::After(now)) {
-                return self.killed_after(request, there, 1_000);
+                return self.kill_after(request, request_delay, 1_000);
             }
         }
         match fault {
-            Some(fault) => self.goes_wrong(request, there, back, fault),
-            None => self.arrives_in(there, request, Some(back)),
+            Some(fault) => self.inject_request_fault(request, request_delay, response_delay, fault),
+            None => self.deliver_after(request_delay, request, Some(response_delay)),
         }
     }
 
-    fn goes_wrong(&mut self, request: Request, there: u64, back: u64, mut fault: Fault) {
+    fn inject_request_fault(
+        &mut self,
+        request: Request,
+        request_delay: u64,
+        response_delay: u64,
+        mut fault: Fault,
+    ) {
         let number = fault.number;
-        let kind = self.faults.of_request(&mut fault);
-        self.tell(|| format!("fault {number} (kind {kind}) on {request}"));
+        let kind = self.faults.draw_request_fault(&mut fault);
+        self.trace(|| format!("fault {number}: {kind:?} on {request}"));
         match kind {
-            // Slow there, or slow back.
-            0 => {
-                let (there, back) = (fault.within(1..15_000), fault.within(1..15_000));
-                self.arrives_in(there, request, Some(back));
+            RequestFault::Slow => {
+                let (request_delay, response_delay) =
+                    (fault.draw(1..15_000), fault.draw(1..15_000));
+                self.deliver_after(request_delay, request, Some(response_delay));
             }
-            // Never arrives.
-            1 => {
-                let after = fault.within(1..15_000);
-                self.fails_in(after, &request, "lost");
+            RequestFault::Lost => {
+                let after = fault.draw(1..15_000);
+                self.fail_after(after, &request, "lost");
             }
-            // Arrives after its sender has given up.
-            2 => {
-                let after = fault.within(1..15_000);
-                let there = after + fault.within(0..60_000);
-                self.fails_in(after, &request, "too late");
-                self.arrives_in(there, request, None);
+            RequestFault::Late => {
+                let after = fault.draw(1..15_000);
+                let request_delay = after + fault.draw(0..60_000);
+                self.fail_after(after, &request, "timed out");
+                self.deliver_after(request_delay, request, None);
             }
-            // The answer is lost.
-            3 => {
-                let after = there + fault.within(0..15_000);
-                self.fails_in(after, &request, "no answer");
-                self.arrives_in(there, request, None);
+            RequestFault::ResponseLost => {
+                let after = request_delay + fault.draw(0..15_000);
+                self.fail_after(after, &request, "no response");
+                self.deliver_after(request_delay, request, None);
             }
-            // Arrives twice, and the first or the second answer is the one that is heard.
-            4 | 7 => {
-                let twice = there + fault.within(0..20_000);
+            RequestFault::RepeatedFirstResponse | RequestFault::RepeatedSecondResponse => {
+                let second_delay = request_delay + fault.draw(0..20_000);
                 let opens = matches!(*request.verb, Verb::OpenGate { .. });
-                let first = kind == 4 || opens && self.faults != Faults::Repeated;
-                let (first, second) = match first {
-                    true => (Some(back), None),
-                    false => (None, Some(back)),
+                let is_first = kind == RequestFault::RepeatedFirstResponse
+                    || opens && self.faults != FaultSet::RepeatedOpen;
+                let (first, second) = if is_first {
+                    (Some(response_delay), None)
+                } else {
+                    (None, Some(response_delay))
                 };
-                self.arrives_in(there, request.clone(), first);
-                self.arrives_in(twice, request, second);
+                self.deliver_after(request_delay, request.clone(), first);
+                self.deliver_after(second_delay, request, second);
             }
-            // The server is busy, or at fault.
-            5 => self.fails_in(there + back, &request, "429 or 500"),
-            // Its sender is killed with the request not yet made, or with its answer unread.
-            8 => self.killed_before(&request, fault.within(0..20_000)),
-            9 => self.killed_after(request, there, fault.within(0..20_000)),
-            // The server refuses.
-            _ => {
-                let refusal = match *request.verb {
+            RequestFault::ServerError => {
+                self.fail_after(request_delay + response_delay, &request, "429 or 500");
+            }
+            RequestFault::SenderKilledBefore => {
+                self.kill_before(&request, fault.draw(0..20_000));
+            }
+            RequestFault::SenderKilledAfter => {
+                self.kill_after(request, request_delay, fault.draw(0..20_000));
+            }
+            RequestFault::Rejected => {
+                let error = match *request.verb {
                     Verb::CreatePod(_) => ClusterError::Rejected {
                         code: 403,
                         message: "exceeded quota".into(),
                     },
-                    Verb::WriteStatus { .. } => ClusterError::Conflict("somebody else".into()),
+                    Verb::WriteStatus { .. } => {
+                        ClusterError::Conflict("modified by another client".into())
+                    }
                     _ => ClusterError::Unavailable("503".into()),
                 };
-                self.answer_in(there + back, &request, Err(refusal));
+                self.respond_after(request_delay + response_delay, &request, Err(error));
             }
         }
     }
 
-    fn arrives_in(&mut self, later: u64, request: Request, back: Option<u64>) {
-        self.at(later, Event::Arrives(Box::new(request), back));
+    fn deliver_after(&mut self, request_delay: u64, request: Request, response_delay: Option<u64>) {
+        let event = Event::RequestArrives(Box::new(request), response_delay);
+        self.schedule(request_delay, event);
     }
 
-    fn answer_in(&mut self, later: u64, to: &Request, reply: Reply) {
-        let event = Event::Answers(to.replica, to.life, to.call, Box::new(reply));
-        self.at(later, event);
+    fn respond_after(&mut self, later: u64, to: &Request, reply: RequestResult) {
+        let event = Event::ResponseArrives(to.replica, to.life, to.call, Box::new(reply));
+        self.schedule(later, event);
     }
 
-    fn fails_in(&mut self, later: u64, request: &Request, words: &str) {
-        let error = ClusterError::Unavailable(words.into());
-        self.answer_in(later, request, Err(error));
+    fn fail_after(&mut self, later: u64, request: &Request, details: &str) {
+        let error = ClusterError::Unavailable(details.into());
+        self.respond_after(later, request, Err(error));
     }
 
-    fn killed_before(&mut self, request: &Request, down: u64) {
-        self.tell(|| format!("about to {request}"));
+    fn kill_before(&mut self, request: &Request, down: u64) {
+        self.trace(|| format!("about to {request}"));
         self.crash(request.replica, down);
     }
 
-    fn killed_after(&mut self, mut request: Request, there: u64, down: u64) {
-        request.fatal = Some(down);
-        self.arrives_in(there, request, None);
+    fn kill_after(&mut self, mut request: Request, request_delay: u64, down: u64) {
+        request.kill_sender_for = Some(down);
+        self.deliver_after(request_delay, request, None);
     }
 
-    pub(crate) fn arrives(&mut self, request: &Request, back: Option<u64>) {
-        let reply = self.world.apply(request);
-        self.tell(|| {
+    pub(crate) fn deliver(&mut self, request: &Request, response_delay: Option<u64>) {
+        let reply = self.cluster.apply(request);
+        self.trace(|| {
             let outcome = match &reply {
                 Ok(_) => String::new(),
                 Err(error) => format!(": {error}"),
             };
             format!("{request}{outcome}")
         });
-        if let Some(back) = back {
-            self.answer_in(back, request, reply);
+        if let Some(response_delay) = response_delay {
+            self.respond_after(response_delay, request, reply);
         }
         let sender = &self.replicas[request.replica];
-        if let Some(down) = request.fatal
+        if let Some(down) = request.kill_sender_for
             && sender.alive
             && sender.life == request.life
         {

@@ -1,45 +1,46 @@
-//! The node: starts what may run, ends it, and tells the server with some delay.
+//! The node: starts the pods that may run, ends them, and reports to the API server with some
+//! delay.
 
-use crate::chance::Chance;
-use crate::world::{Change, World, time};
+use crate::randomness::Randomness;
+use crate::simulated_cluster::{Change, SimulatedCluster, time};
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStatus, Pod,
 };
 
-/// One step of the node with one pod.
+/// A step of the node with one pod.
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
-    /// The scheduler gives it to the node.
+    /// The scheduler binds the pod.
     Bind,
-    /// Its container starts.
+    /// The container starts.
     Start,
-    /// The server hears that it runs.
-    TellRunning,
-    /// Its container ends by itself, with this exit code.
+    /// The node reports that the pod runs.
+    ReportRunning,
+    /// The container exits with this exit code.
     End(i32),
-    /// The server hears how it ended.
-    TellEnd,
-    /// Its container is ended, because the pod is to go.
+    /// The node reports how the pod ended.
+    ReportEnd,
+    /// The node ends the container, because the pod is being deleted. The exit code.
     Kill(i32),
-    /// The pod object is taken away.
+    /// The pod object is removed.
     Remove,
     /// The pod is evicted.
     Evict,
-    /// The node is lost, container and all, and the pod object with it.
+    /// The node is lost, with the container and the pod object.
     Vanish,
 }
 
-/// How an item runs on this node.
+/// How items run in a history.
 #[derive(Clone, Copy, Debug)]
-pub struct Manner {
-    /// Longest run in milliseconds.
-    pub longest: u64,
-    /// Runs that fail, of 1,000.
-    pub failing: u64,
+pub struct RunProfile {
+    /// The longest run in milliseconds.
+    pub max_run_ms: u64,
+    /// The number of runs out of 1,000 that fail.
+    pub failures_per_1000: u64,
 }
 
-/// Steps that come later: how much later, with which pod, what.
-pub type Later = Vec<(u64, String, Step)>;
+/// Steps to schedule: the delay in milliseconds, the UID of the pod, and the step.
+pub type ScheduledSteps = Vec<(u64, String, Step)>;
 
 fn report(pod: &mut Pod, phase: &str, state: Option<ContainerState>) {
     let status = pod.status.get_or_insert_default();
@@ -65,26 +66,26 @@ fn terminated(code: i32, now: u64, clock: i64) -> ContainerState {
     }
 }
 
-/// What follows for the node from what has happened.
-pub fn hears(change: &Change, chance: &mut Chance) -> Later {
+/// Returns the node's steps that follow from a change.
+pub fn react(change: &Change, random: &mut Randomness) -> ScheduledSteps {
     match change {
         Change::Opened(uid) => {
-            // Now and then there is no room, or no image.
-            let wait = match chance.fault(30) {
-                Some(mut fault) => fault.within(1_000..60_000),
-                None => chance.number(1..300),
+            // Sometimes the pod is unschedulable or its image is missing.
+            let wait = match random.fault(30) {
+                Some(mut fault) => fault.draw(1_000..60_000),
+                None => random.draw(1..300),
             };
             vec![(wait, uid.clone(), Step::Bind)]
         }
-        Change::Going(uid, grace) => {
-            let (wait, code) = match chance.number(0..4) {
-                0 => (chance.number(0..500), 0),
+        Change::Terminating(uid, grace) => {
+            let (wait, code) = match random.draw(0..4) {
+                0 => (random.draw(0..500), 0),
                 1 => (grace * 1000, 137),
-                _ => (chance.number(0..3_000), 143),
+                _ => (random.draw(0..3_000), 143),
             };
-            let wait = match chance.fault(100) {
+            let wait = match random.fault(100) {
                 // The node hangs.
-                Some(mut fault) => fault.within(0..60_000),
+                Some(mut fault) => fault.draw(0..60_000),
                 None => wait,
             };
             vec![(wait, uid.clone(), Step::Kill(code))]
@@ -93,111 +94,112 @@ pub fn hears(change: &Change, chance: &mut Chance) -> Later {
     }
 }
 
-/// Takes a step, if it still can be taken.
-pub fn take(
-    world: &mut World,
+/// Takes a step, if it is still possible.
+pub fn step(
+    cluster: &mut SimulatedCluster,
     uid: &str,
     step: Step,
-    manner: Manner,
-    chance: &mut Chance,
-) -> Later {
-    let (now, clock) = (world.now, world.node_clock);
-    let name = world.name_of(uid);
-    let going = name
+    run_profile: RunProfile,
+    random: &mut Randomness,
+) -> ScheduledSteps {
+    let (now, clock) = (cluster.now, cluster.node_clock);
+    let name = cluster.name_of(uid);
+    let terminating = name
         .as_ref()
-        .and_then(|name| world.pods.get(name))
+        .and_then(|name| cluster.pods.get(name))
         .is_some_and(|pod| pod.metadata.deletion_timestamp.is_some());
-    let Some(truth) = world.truth.get_mut(uid) else {
+    let Some(truth) = cluster.truth.get_mut(uid) else {
         return Vec::new();
     };
-    let over = truth.ended.is_some() || truth.evicted;
+    let ended = truth.ended.is_some() || truth.evicted;
     let later = |wait: u64, step: Step| vec![(wait, uid.to_owned(), step)];
-    let tell = |chance: &mut Chance| match chance.fault(50) {
-        Some(mut fault) => fault.within(0..20_000),
-        None => chance.number(0..200),
+    let report_delay = |random: &mut Randomness| match random.fault(50) {
+        Some(mut fault) => fault.draw(0..20_000),
+        None => random.draw(0..200),
     };
     match step {
         Step::Bind if name.is_some() => {
             truth.bound = true;
-            later(chance.number(1..200), Step::Start)
+            later(random.draw(1..200), Step::Start)
         }
-        Step::Start if name.is_some() && !going && !over && !truth.live => {
-            truth.live = true;
+        Step::Start if name.is_some() && !terminating && !ended && !truth.running => {
+            truth.running = true;
             if truth.lister {
-                let list = serde_json::to_string(&world.listed).unwrap_or_default();
+                let list = serde_json::to_string(&cluster.listed).unwrap_or_default();
                 truth.printed = Some(list);
             }
             let lister = truth.lister;
-            world.check();
-            // Within its timeout as a rule: some time each list must be read.
-            let longest = match lister {
-                true => manner.longest.min(5_000),
-                false => manner.longest,
+            cluster.check();
+            // Usually within its timeout, because each list must be read at some time.
+            let max_run_ms = if lister {
+                run_profile.max_run_ms.min(5_000)
+            } else {
+                run_profile.max_run_ms
             };
-            let run = chance.number(10..longest);
-            let code = i32::from(chance.of_1000(manner.failing));
-            let mut steps = later(tell(chance), Step::TellRunning);
-            let fate = match chance.fault(40) {
-                Some(mut fault) => [Step::Vanish, Step::Evict][fault.within(0..2) as usize],
+            let run = random.draw(10..max_run_ms);
+            let code = i32::from(random.per_1000(run_profile.failures_per_1000));
+            let mut steps = later(report_delay(random), Step::ReportRunning);
+            let end = match random.fault(40) {
+                Some(mut fault) => [Step::Vanish, Step::Evict][fault.draw(0..2) as usize],
                 None => Step::End(code),
             };
-            steps.extend(later(run, fate));
+            steps.extend(later(run, end));
             steps
         }
-        Step::TellRunning if !over => {
+        Step::ReportRunning if !ended => {
             let running = ContainerState {
                 running: Some(ContainerStateRunning::default()),
                 ..ContainerState::default()
             };
-            world.change_pod(uid, |pod| report(pod, "Running", Some(running)));
+            cluster.change_pod(uid, |pod| report(pod, "Running", Some(running)));
             Vec::new()
         }
-        Step::End(code) if truth.live => {
-            truth.live = false;
+        Step::End(code) if truth.running => {
+            truth.running = false;
             truth.ended = Some((code, now));
             truth.clock = clock;
-            later(tell(chance), Step::TellEnd)
+            later(report_delay(random), Step::ReportEnd)
         }
-        Step::TellEnd if !truth.evicted => {
+        Step::ReportEnd if !truth.evicted => {
             let (code, at) = truth.ended.unwrap_or((137, now));
             let phase = if code == 0 { "Succeeded" } else { "Failed" };
             let state = terminated(code, at, truth.clock);
-            world.change_pod(uid, |pod| report(pod, phase, Some(state)));
-            if going {
-                later(chance.number(0..500), Step::Remove)
+            cluster.change_pod(uid, |pod| report(pod, phase, Some(state)));
+            if terminating {
+                later(random.draw(0..500), Step::Remove)
             } else {
                 Vec::new()
             }
         }
-        Step::Kill(_) if over => later(chance.number(0..500), Step::Remove),
-        Step::Kill(code) if truth.live => {
-            truth.live = false;
+        Step::Kill(_) if ended => later(random.draw(0..500), Step::Remove),
+        Step::Kill(code) if truth.running => {
+            truth.running = false;
             truth.ended = Some((code, now));
             truth.clock = clock;
-            later(tell(chance), Step::TellEnd)
+            later(report_delay(random), Step::ReportEnd)
         }
-        // It was never started, and will not be.
+        // The container never started, and will not start.
         Step::Kill(_) => {
             truth.ended = Some((137, now));
-            later(chance.number(0..500), Step::Remove)
+            later(random.draw(0..500), Step::Remove)
         }
-        Step::Remove if !truth.live => {
-            world.remove_pod(uid);
+        Step::Remove if !truth.running => {
+            cluster.remove_pod(uid);
             Vec::new()
         }
-        Step::Evict if truth.live => {
-            truth.live = false;
+        Step::Evict if truth.running => {
+            truth.running = false;
             truth.evicted = true;
-            world.change_pod(uid, |pod| {
+            cluster.change_pod(uid, |pod| {
                 report(pod, "Failed", None);
                 pod.status.get_or_insert_default().reason = Some("Evicted".into());
             });
             Vec::new()
         }
-        Step::Vanish if truth.live => {
-            truth.live = false;
+        Step::Vanish if truth.running => {
+            truth.running = false;
             truth.evicted = true;
-            world.remove_pod(uid);
+            cluster.remove_pod(uid);
             Vec::new()
         }
         _ => Vec::new(),

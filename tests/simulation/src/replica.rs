@@ -1,9 +1,10 @@
-//! A replica of the operator: the real cycle, and just enough around it to say when it runs.
+//! A replica of the operator: the real reconcile loop, and the few lines that determine when it
+//! runs.
 
-use crate::chance::Chance;
-use crate::cluster::Wire;
 use crate::mutation::{Mutation, without};
-use crate::world::{GROUP, NAMESPACE, wall};
+use crate::randomness::Randomness;
+use crate::replica_client::ReplicaClient;
+use crate::simulated_cluster::{GROUP, NAMESPACE, wall};
 use futures::task::{ArcWake, waker};
 use oaat_api::Timestamp;
 use oaat_operator::cluster::ClusterError;
@@ -23,53 +24,57 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 use tokio::sync::mpsc::unbounded_channel;
 
-type Look = Pin<Box<dyn Future<Output = Result<ReconcileOutcome, ClusterError>>>>;
+type ReconcileFuture = Pin<Box<dyn Future<Output = Result<ReconcileOutcome, ClusterError>>>>;
 
 /// What is remembered of a pod between watch events.
-type Known = ((bool, bool, Option<String>), bool);
+#[derive(PartialEq, Eq)]
+struct KnownPod {
+    interest: (bool, bool, Option<String>),
+    terminal: bool,
+}
 
 /// A replica.
 pub struct Replica {
-    /// Grows with every start of the process: what was meant for an earlier one is lost.
+    /// The number of the process's life. Events for an earlier life are dropped.
     pub life: u64,
     /// Whether the process runs.
     pub alive: bool,
-    /// Whether it is stopped, as by SIGSTOP, and what came for it meanwhile.
+    /// Whether the process is paused, as by SIGSTOP.
     pub paused: bool,
-    /// Whether it believes to hold the lease.
+    /// Whether it believes that it holds the lease.
     pub leads: bool,
-    /// By how many milliseconds its clock is ahead.
+    /// How far its clock is ahead, in milliseconds.
     pub clock: i64,
-    /// Its requests.
-    pub wire: Wire,
-    /// What it remembers of pods that ended.
+    /// Its client.
+    pub client: ReplicaClient,
+    /// The last state of pods that ended.
     pub last_seen_pods: Arc<LastSeenPods>,
     /// Whether its watch is down.
-    pub deaf: bool,
+    pub watch_down: bool,
     policies: Arc<PolicyCache>,
-    known: HashMap<String, Known>,
-    look: Option<Look>,
-    again: bool,
-    /// Failed looks in a row.
+    known: HashMap<String, KnownPod>,
+    reconcile: Option<ReconcileFuture>,
+    reconcile_again: bool,
+    /// The number of consecutive failed reconciles.
     failures: u32,
-    /// What its clock has shown since its look began, earliest and latest.
+    /// The earliest and latest time of its clock since its reconcile began, in milliseconds.
     pub clocks: (i64, i64),
-    /// The version of the group that its own last write made, as far as it knows.
+    /// The resource version of its own last write, if it knows that.
     pub wrote: u64,
 }
 
-/// What a look came to, for the replica's queue.
-pub enum Looked {
-    /// It still waits for answers.
+/// The progress of a reconcile.
+pub enum Progress {
+    /// The reconcile waits for responses.
     Waiting,
-    /// It is over; look again after so many milliseconds, if at all.
-    Over(Option<u64>),
+    /// The reconcile is done. Requeue after this time in milliseconds, if set.
+    Done(Option<u64>),
 }
 
 thread_local! {
-    /// The clock of the replica that is being run on this thread.
+    /// The clock of the replica that runs on this thread.
     static CLOCK: Cell<i64> = const { Cell::new(0) };
-    /// Names given so far on this thread.
+    /// The number of names generated on this thread.
     static NONCES: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -82,12 +87,12 @@ fn nonce() -> String {
     format!("{:010}", NONCES.get())
 }
 
-/// Names start afresh with every history.
+/// Resets the generated names for a new history.
 pub fn begin() {
     NONCES.set(0);
 }
 
-/// Wakes the thread that runs the history when the policy has decided on another.
+/// Wakes the thread of the history when the policy has decided on another thread.
 struct Unpark(Thread);
 
 impl ArcWake for Unpark {
@@ -97,7 +102,7 @@ impl ArcWake for Unpark {
 }
 
 impl Replica {
-    /// A process that has just been started.
+    /// Creates a replica whose process has just started.
     pub fn new(life: u64, leads: bool, clock: i64) -> Self {
         Self {
             life,
@@ -105,36 +110,37 @@ impl Replica {
             paused: false,
             leads,
             clock,
-            wire: Wire::default(),
+            client: ReplicaClient::default(),
             last_seen_pods: Arc::default(),
-            deaf: false,
+            watch_down: false,
             policies: Arc::default(),
             known: HashMap::new(),
-            look: None,
-            again: false,
+            reconcile: None,
+            reconcile_again: false,
             failures: 0,
             clocks: (0, 0),
             wrote: 0,
         }
     }
 
-    /// Begins a look, or remembers that one is due after the present one.
+    /// Starts a reconcile and returns `true`. If one is in progress, remembers to start another one
+    /// after it.
     pub fn wake(&mut self, default: &Policy, floor: Duration) -> bool {
-        if self.look.is_some() {
-            self.again = true;
+        if self.reconcile.is_some() {
+            self.reconcile_again = true;
             return false;
         }
-        let (wire, last_seen_pods) = (self.wire.clone(), self.last_seen_pods.clone());
+        let (client, last_seen_pods) = (self.client.clone(), self.last_seen_pods.clone());
         let (policies, default, leads) = (self.policies.clone(), default.clone(), self.leads);
         self.clocks = (i64::MAX, i64::MIN);
-        self.look = Some(Box::pin(async move {
+        self.reconcile = Some(Box::pin(async move {
             let reconciler = Reconciler {
-                cluster: &wire,
+                cluster: &client,
                 last_seen_pods: &last_seen_pods,
                 default: &default,
                 policies: &policies,
                 limiter: &PolicyLimiter::new(permits(), unbounded_channel().0),
-                recorder: &DecisionLog::default(),
+                decision_log: &DecisionLog::default(),
                 image: Some("oaat-operator"),
                 leads,
                 retry_floor: floor,
@@ -146,16 +152,11 @@ impl Replica {
         true
     }
 
-    /// Whether a look is under way.
-    pub fn looks(&self) -> bool {
-        self.look.is_some()
-    }
-
-    /// Goes on with the look until it waits for an answer of the cluster.
-    /// `rule` is one that is switched off meanwhile.
-    pub fn go_on(&mut self, at: u64, rule: Option<Mutation>, chance: &mut Chance) -> Looked {
-        let Some(look) = &mut self.look else {
-            return Looked::Waiting;
+    /// Continues the reconcile until it waits for a response of the cluster. `rule` is switched off
+    /// meanwhile.
+    pub fn poll(&mut self, at: u64, rule: Option<Mutation>, random: &mut Randomness) -> Progress {
+        let Some(reconcile) = &mut self.reconcile else {
+            return Progress::Waiting;
         };
         let clock = wall(at) + self.clock;
         CLOCK.set(clock);
@@ -163,14 +164,14 @@ impl Replica {
         let waker = waker(Arc::new(Unpark(thread::current())));
         let mut context = Context::from_waker(&waker);
         let outcome = loop {
-            match without(rule, || look.as_mut().poll(&mut context)) {
+            match without(rule, || reconcile.as_mut().poll(&mut context)) {
                 Poll::Ready(outcome) => break outcome,
-                Poll::Pending if self.wire.mailbox().open > 0 => return Looked::Waiting,
-                // The policy decides, on a thread of its own.
+                Poll::Pending if self.client.requests().unanswered > 0 => return Progress::Waiting,
+                // The policy decides on its own thread.
                 Poll::Pending => thread::park(),
             }
         };
-        self.look = None;
+        self.reconcile = None;
         if let Ok(ReconcileOutcome {
             written: Some(version),
             ..
@@ -181,49 +182,57 @@ impl Replica {
         let wait = match outcome {
             Ok(outcome) if outcome.error.is_none() => {
                 self.failures = 0;
-                let left = |at: Timestamp| at.since(now()).as_millis() as u64 + 3;
-                outcome.requeue_at.map(left)
+                let delay = |at: Timestamp| at.since(now()).as_millis() as u64 + 3;
+                outcome.requeue_at.map(delay)
             }
             _ => {
                 self.failures += 1;
-                Some((100 << (self.failures - 1).min(8)) + chance.number(0..50))
+                Some((100 << (self.failures - 1).min(8)) + random.draw(0..50))
             }
         };
-        if std::mem::take(&mut self.again) {
-            return Looked::Over(Some(1));
+        if std::mem::take(&mut self.reconcile_again) {
+            return Progress::Done(Some(1));
         }
-        Looked::Over(wait)
+        Progress::Done(wait)
     }
 
-    /// A watch event of a pod. Says after how many milliseconds a look is worth while, if one
-    /// is.
-    pub fn sees(&mut self, pod: &PodView, gone: bool, rule: Option<Mutation>) -> Option<u64> {
-        without(rule, || self.remembers(pod, gone))
+    /// Processes a watch event of a pod. Returns the delay in milliseconds after which to
+    /// reconcile, if needed.
+    pub fn observe_pod(
+        &mut self,
+        pod: &PodView,
+        gone: bool,
+        rule: Option<Mutation>,
+    ) -> Option<u64> {
+        without(rule, || self.remember_pod(pod, gone))
     }
 
-    fn remembers(&mut self, pod: &PodView, gone: bool) -> Option<u64> {
+    fn remember_pod(&mut self, pod: &PodView, gone: bool) -> Option<u64> {
         let before = self.known.remove(&pod.uid);
-        let was_over = before.as_ref().is_some_and(|known| known.1);
-        if !was_over {
+        let was_terminal = before.as_ref().is_some_and(|known| known.terminal);
+        if !was_terminal {
             self.last_seen_pods.record(NAMESPACE, GROUP, pod.clone());
         }
         if gone {
-            return (!was_over).then_some(1);
+            return (!was_terminal).then_some(1);
         }
-        let known = (pod.interest(), pod.terminal());
-        let news = before.as_ref() != Some(&known);
+        let known = KnownPod {
+            interest: pod.interest(),
+            terminal: pod.terminal(),
+        };
+        let changed = before.as_ref() != Some(&known);
         let first = before.is_none();
         self.known.insert(pod.uid.clone(), known);
-        match (first && pod.gated, news) {
-            (true, _) => Some(5200),
-            (false, true) => Some(1),
-            (false, false) => None,
+        if first && pod.gated {
+            Some(5200)
+        } else {
+            changed.then_some(1)
         }
     }
 
-    /// The watch was taken up again: what was known may be out of date.
+    /// Establishes the watch again. Everything that was known may be out of date.
     pub fn relist(&mut self) {
         self.known.clear();
-        self.deaf = false;
+        self.watch_down = false;
     }
 }

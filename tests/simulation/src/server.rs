@@ -1,11 +1,11 @@
-//! What the API server does with a request, as far as the cycle sees it.
+//! How the API server handles a request of the reconcile loop.
 
-use crate::cluster::{Answer, Reply, Verb};
 use crate::event::Request;
 use crate::mutation::Mutation;
 use crate::oracle::Oracle;
-use crate::violation::Kind;
-use crate::world::{World, uid};
+use crate::replica_client::{RequestResult, Response, Verb};
+use crate::simulated_cluster::{SimulatedCluster, uid};
+use crate::violation::ViolationKind;
 use k8s_openapi::api::core::v1::Pod;
 use oaat_api::OaatGroupStatus;
 use oaat_operator::cluster::{ClusterError, GroupRead};
@@ -13,18 +13,18 @@ use oaat_operator::pod::PodView;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-impl World {
-    /// Does what a replica asks for.
-    pub fn apply(&mut self, request: &Request) -> Reply {
+impl SimulatedCluster {
+    /// Handles a request of a replica.
+    pub fn apply(&mut self, request: &Request) -> RequestResult {
         match &*request.verb {
-            Verb::Group => Ok(Answer::Group(self.read())),
+            Verb::Group => Ok(Response::Group(self.read())),
             Verb::Pods { .. } => {
-                self.oracle.listed(request.replica, self.now);
-                Ok(Answer::Pods(self.labelled().cloned().collect()))
+                self.oracle.pods_listed(request.replica, self.now);
+                Ok(Response::Pods(self.labelled().cloned().collect()))
             }
-            Verb::Pod(name) => Ok(Answer::Pod(self.pods.get(name).cloned().map(Box::new))),
+            Verb::Pod(name) => Ok(Response::Pod(self.pods.get(name).cloned().map(Box::new))),
             Verb::Output(name) => self.output(name),
-            Verb::NamespaceEnds => Ok(Answer::Ends(self.namespace_ends.is_some())),
+            Verb::NamespaceEnds => Ok(Response::Ends(self.namespace_ends.is_some())),
             Verb::WriteStatus { version, status } => self.write(request, version, status),
             Verb::CreatePod(pod) => self.create(pod),
             Verb::OpenGate { name, uid: uid_ } => {
@@ -33,11 +33,11 @@ impl World {
                     return Err(ClusterError::NotFound);
                 }
                 self.open(uid_);
-                Ok(Answer::Done)
+                Ok(Response::Done)
             }
             Verb::DeletePod { name, uid, version } => {
                 self.delete_by_operator(name, uid, version.as_deref());
-                Ok(Answer::Done)
+                Ok(Response::Done)
             }
         }
     }
@@ -60,16 +60,16 @@ impl World {
         }
     }
 
-    fn output(&self, name: &str) -> Reply {
+    fn output(&self, name: &str) -> RequestResult {
         let pod = self.pods.get(name).ok_or(ClusterError::NotFound)?;
         let truth = self.truth.get(uid(pod));
         let printed = truth.and_then(|truth| truth.printed.clone());
         printed
-            .map(Answer::Output)
+            .map(Response::Output)
             .ok_or_else(|| ClusterError::Unavailable("its container has not started".into()))
     }
 
-    fn create(&mut self, pod: &Pod) -> Reply {
+    fn create(&mut self, pod: &Pod) -> RequestResult {
         if self.namespace_ends.is_some() {
             return Err(ClusterError::NamespaceEnds);
         }
@@ -77,7 +77,9 @@ impl World {
         if self.pods.contains_key(&name) {
             return Err(ClusterError::Conflict("already exists".into()));
         }
-        Ok(Answer::Created(Box::new(self.put_pod(pod.clone(), false))))
+        Ok(Response::Created(Box::new(
+            self.put_pod(pod.clone(), false),
+        )))
     }
 
     fn delete_by_operator(&mut self, name: &str, uid_: &str, version: Option<&str>) {
@@ -87,9 +89,9 @@ impl World {
         if version.is_some() && version != pod.metadata.resource_version.as_deref() {
             return;
         }
-        if let Some((kind, why)) = self.has_a_right_to_stay(&PodView::from(pod)) {
-            let words = format!("the operator deleted pod {name}, {why}");
-            self.oracle.violated(kind, words);
+        if let Some((kind, why)) = self.why_deletion_is_wrong(&PodView::from(pod)) {
+            let details = format!("the operator deleted pod {name}, {why}");
+            self.oracle.report(kind, details);
         }
         if let Some(truth) = self.truth.get_mut(uid_) {
             truth.removed |= !truth.opened && !truth.claimed;
@@ -101,9 +103,9 @@ impl World {
         }
     }
 
-    /// Why the operator must not delete a pod, if it must not. One that was never opened never
-    /// ran: its claim is void, and nothing is counted.
-    fn has_a_right_to_stay(&self, pod: &PodView) -> Option<(Kind, &'static str)> {
+    /// Returns why the operator must not delete a pod, if that is so. A pod that was never opened
+    /// never ran: its claim is void, and nothing is counted.
+    fn why_deletion_is_wrong(&self, pod: &PodView) -> Option<(ViolationKind, &'static str)> {
         let truth = self
             .truth
             .get(&pod.uid)
@@ -111,30 +113,34 @@ impl World {
         let group = self.group.as_ref()?;
         let current = &group.status["current"];
         let is_current = current["podUid"] == pod.uid;
-        // Somebody may have wiped the status between what it said and the deletion.
-        let stopping = match is_current {
-            true => !current["stopping"].is_null(),
-            false => self.oracle.stopping.contains(&pod.uid),
+        // A user may have edited the status between the announcement and the deletion.
+        let stopping = if is_current {
+            !current["stopping"].is_null()
+        } else {
+            self.oracle.stopping.contains(&pod.uid)
         };
         match (pod.terminal(), is_current) {
-            (true, true) if !stopping => Some((Kind::ResultDeleted, "whose run is not on record")),
-            (true, _) => None,
-            (false, _) if stopping && self.oracle.windowed.contains(&pod.uid) => None,
-            (false, _) if stopping && pod.started() => {
-                Some((Kind::RunDeleted, "which had started in time after all"))
+            (true, true) if !stopping => {
+                Some((ViolationKind::ResultDeleted, "whose run is not recorded"))
             }
+            (true, _) => None,
+            (false, _) if stopping && self.oracle.stopped_by_window.contains(&pod.uid) => None,
+            (false, _) if stopping && pod.started() => Some((
+                ViolationKind::RunDeleted,
+                "which had started in time after all",
+            )),
             (false, _) if stopping || truth.group != group.object.metadata.uid => None,
-            (false, true) => Some((Kind::RunDeleted, "whose run is in progress")),
-            (false, false) => Some((Kind::RunDeleted, "which ran")),
+            (false, true) => Some((ViolationKind::RunDeleted, "whose run is current")),
+            (false, false) => Some((ViolationKind::RunDeleted, "which ran")),
         }
     }
 
-    fn write(&mut self, request: &Request, version: &str, patch: &Value) -> Reply {
+    fn write(&mut self, request: &Request, version: &str, patch: &Value) -> RequestResult {
         let Some(group) = &mut self.group else {
             return Err(ClusterError::NotFound);
         };
         let current = group.object.metadata.resource_version.as_deref();
-        // As on a real server: a patch that names no version goes upon any.
+        // As on a real server, a patch without a resource version applies to any version.
         if !version.is_empty() && current != Some(version) {
             return Err(ClusterError::Conflict(
                 "the object has been modified".into(),
@@ -144,12 +150,12 @@ impl World {
         merge(&mut group.status, patch);
         let after = group.status.clone();
         let version = self.touch_group(None);
-        Oracle::written(self, request, &before, &after);
-        Ok(Answer::Written(version.to_string()))
+        Oracle::check_write(self, request, &before, &after);
+        Ok(Response::Written(version.to_string()))
     }
 }
 
-/// A JSON merge patch (RFC 7386).
+/// Applies a JSON merge patch (RFC 7386).
 fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
         *target = patch.clone();

@@ -1,56 +1,56 @@
-//! What can be wrong with a history.
+//! The violations that a history can show.
 
 use std::fmt;
 
-/// What kind of thing was wrong.
+/// The kind of a violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Two pods of the group ran, or could, at the same time.
+pub enum ViolationKind {
+    /// Two pods of the group ran, or might run, at the same time.
     TwoAtOnce,
-    /// The group moved on while the pod of its run could still run.
+    /// The group left a run while its pod might still run.
     MovedOnEarly,
-    /// A run that began is not on record.
+    /// A run that started is not recorded.
     Lost,
-    /// A run is on record twice, or one that was not in progress.
+    /// A run is recorded twice, or a run is recorded that was not current.
     RecordedTwice,
-    /// A run is on record with another result than it had.
+    /// A run is recorded with a wrong result.
     WrongResult,
-    /// Failures, runs, last success or last failure of an item are not what its runs say.
+    /// The failures, runs, last success, or last failure of an item do not match its runs.
     WrongCounts,
-    /// A time lies outside of what it may be.
+    /// A time is outside of its possible range.
     WrongTime,
-    /// Two runs have one number, or numbers went down.
+    /// Two runs have the same number, or numbers decreased.
     NumberShared,
-    /// An item was started again too soon, or a group after a refused pod.
+    /// An item was started again too soon, or a group after a rejected pod.
     TooSoon,
-    /// The operator deleted a pod that had every right to run.
+    /// The operator deleted a pod that may run.
     RunDeleted,
-    /// The operator deleted a finished pod whose run was not on record.
+    /// The operator deleted a finished pod whose run is not recorded.
     ResultDeleted,
-    /// A run was claimed beside a pod that blocks, with a pod that is none of the group's, or while
-    /// the group or the item is suspended.
+    /// A run was claimed while another pod blocked the group, with a pod of another group, or while
+    /// the group or the item was suspended.
     Blocked,
-    /// A run that a namespace took along was counted as a failure.
+    /// A run that ended because its namespace was deleted was counted as a failure.
     NamespaceCounted,
-    /// The history of an item is gone that its source had not long ago.
+    /// The history of an item was deleted although its source recently contained it.
     Forgotten,
-    /// Something was to happen, and does not any more.
+    /// The group no longer makes progress.
     Stuck,
-    /// A candidate that nobody chose was left lying.
+    /// A candidate without a claim was not removed.
     LeftOver,
 }
 
-/// Something that was wrong.
+/// A violation.
 #[derive(Clone, Debug)]
 pub struct Violation {
-    /// Of what kind.
-    pub kind: Kind,
-    /// The same in words.
-    pub words: String,
+    /// The kind.
+    pub kind: ViolationKind,
+    /// A description.
+    pub details: String,
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.kind, self.words)
+        write!(f, "{:?}: {}", self.kind, self.details)
     }
 }

@@ -1,89 +1,91 @@
-//! Counterexamples that were found on the way: each stays, as a seed.
+//! Counterexamples that the simulation found. Each remains as a seed.
 
-mod telling;
+mod output;
 
-use oaat_simulation::many::one;
-use oaat_simulation::{Faults, Kind, Mutation, Setting, default_policy};
-use telling::tell;
+use oaat_simulation::many::run_one;
+use oaat_simulation::{FaultSet, HistoryConfig, Mutation, ViolationKind, default_policy};
+use output::print_line;
 
-/// A history that went wrong, and what became of that.
+/// A history with a violation, and the rule that prevents it.
 struct Found {
-    /// Its seed.
+    /// The seed.
     seed: u64,
-    /// The faults that the seed was drawn among: with others it would be another history.
-    faults: Faults,
-    /// The rule that has been made of it, which it still shows to be needed.
+    /// The set that its faults were drawn from. With another set, it is another history.
+    faults: FaultSet,
+    /// The rule that was added because of it. The history still needs that rule.
     without: Option<Mutation>,
-    /// What it shows: without that rule or, where there is none, to this day.
-    shows: Kind,
+    /// The violation without that rule or, if there is no rule, the violation to this day.
+    shows: ViolationKind,
 }
 
-/// What was found.
+/// The counterexamples:
 ///
-/// - A claimer whose claim was doubled on its way heard of the second, which was a conflict, and
-///   deleted its candidate, which another replica had opened on the strength of the first.
-/// - A stray was deleted that another replica opened in that very moment; the shortest history
-///   for each rule about strays that came of it.
+/// - A claim was duplicated on its way. Its claimer received the second response, a conflict, and
+///   deleted its candidate. Another replica had opened the candidate because of the first.
+/// - A stale pod was deleted at the moment at which another replica opened it; one shortest history
+///   for each rule about stale pods that followed from it.
 /// - A candidate was claimed that another replica had just removed.
-/// - Not to be helped, and told in docs/guarantees.md: a request to open a gate is doubled, the pod
-///   is gone before the second arrives, and its answer, that there is no such pod, is the one
-///   that the claimer hears. It takes its claim back, and a run that began is forgotten.
+/// - Unavoidable, and described in `docs/guarantees.md`: a request to open a gate is duplicated,
+///   the pod is gone before the second one arrives, and the claimer receives the second response,
+///   that there is no such pod. The claimer withdraws its claim, and a run that started is
+///   forgotten.
 const FOUND: &[Found] = &[
     Found {
         seed: 267,
-        faults: Faults::Second,
+        faults: FaultSet::Standard,
         without: Some(Mutation::WithdrawAnyVersion),
-        shows: Kind::RunDeleted,
+        shows: ViolationKind::RunDeleted,
     },
     Found {
         seed: 30,
-        faults: Faults::Second,
+        faults: FaultSet::Standard,
         without: Some(Mutation::NoSecondRead),
-        shows: Kind::RunDeleted,
+        shows: ViolationKind::RunDeleted,
     },
     Found {
         seed: 8,
-        faults: Faults::Second,
+        faults: FaultSet::Standard,
         without: Some(Mutation::DeleteAnyVersion),
-        shows: Kind::RunDeleted,
+        shows: ViolationKind::RunDeleted,
     },
     Found {
         seed: 39,
-        faults: Faults::Second,
+        faults: FaultSet::Standard,
         without: Some(Mutation::RemoveUnannounced),
-        shows: Kind::RunDeleted,
+        shows: ViolationKind::RunDeleted,
     },
     Found {
         seed: 11,
-        faults: Faults::Repeated,
+        faults: FaultSet::RepeatedOpen,
         without: None,
-        shows: Kind::Lost,
+        shows: ViolationKind::Lost,
     },
 ];
 
 #[test]
-fn what_was_found_stays_found() {
+fn found_counterexamples_still_show_their_violations() {
     let policy = default_policy().unwrap();
     for found in FOUND {
-        let whole = Setting {
+        let unbroken = HistoryConfig {
             seed: found.seed,
             faults: found.faults,
-            ..Setting::default()
+            ..HistoryConfig::default()
         };
-        let broken = Setting {
+        let broken = HistoryConfig {
             mutation: found.without,
-            ..whole.clone()
+            ..unbroken.clone()
         };
-        let violation = one(&broken, &policy).unwrap().violation;
-        let what = violation.unwrap_or_else(|| panic!("{broken:?} shows nothing any more"));
-        assert_eq!(what.kind, found.shows, "{broken:?}");
-        tell(&format!(
-            "seed {} without {:?}: {what}",
+        let violation = run_one(&broken, &policy).unwrap().violation;
+        let violation =
+            violation.unwrap_or_else(|| panic!("{broken:?} no longer shows a violation"));
+        assert_eq!(violation.kind, found.shows, "{broken:?}");
+        print_line(&format!(
+            "seed {} without {:?}: {violation}",
             found.seed, found.without
         ));
         if found.without.is_some() {
-            let violation = one(&whole, &policy).unwrap().violation;
-            assert!(violation.is_none(), "{whole:?}: {violation:?}");
+            let violation = run_one(&unbroken, &policy).unwrap().violation;
+            assert!(violation.is_none(), "{unbroken:?}: {violation:?}");
         }
     }
 }

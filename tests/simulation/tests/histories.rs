@@ -1,93 +1,95 @@
-//! Thousands of histories, and none that goes wrong.
+//! No history of thousands shows a violation.
 
-mod telling;
+mod output;
 
-use oaat_simulation::many::{killed_at_every_write, many, one, shortest};
-use oaat_simulation::{Faults, Setting, default_policy};
-use telling::{summary, tell};
+use oaat_simulation::many::{kills_at_every_write, run_many, run_one, shorten};
+use oaat_simulation::{FaultSet, HistoryConfig, default_policy};
+use output::{print_line, totals};
 
-/// Histories in a test run; `cargo run --release -p oaat-simulation -- --seeds N` goes on.
+/// The number of histories in a test run. `cargo run --release -p oaat-simulation -- --seeds N`
+/// runs any number.
 const SEEDS: u64 = 10_000;
 
-fn seed(seed: u64) -> Setting {
-    Setting {
+fn seed(seed: u64) -> HistoryConfig {
+    HistoryConfig {
         seed,
-        ..Setting::default()
+        ..HistoryConfig::default()
     }
 }
 
-/// Runs histories, none of which may go wrong.
-fn check(what: &str, count: u64, setting: impl Fn(u64) -> Setting + Sync) {
+/// Runs histories, and fails at the first violation.
+fn check(what: &str, count: u64, config: impl Fn(u64) -> HistoryConfig + Sync) {
     let policy = default_policy().expect("the built-in policy");
-    let sum = many(count, setting, &policy, |_| ()).expect("threads");
-    tell(&format!("{what}: {}", summary(&sum)));
-    if let Some((setting, what)) = sum.wrong {
-        let (short, verdict) = shortest(&setting, &policy).expect("a shorter history");
-        panic!(
-            "{setting:?}: {what}\n{short:?}\n{}",
-            verdict.told.join("\n")
-        );
+    let summary = run_many(count, config, &policy, |_| ()).expect("threads");
+    print_line(&format!("{what}: {}", totals(&summary)));
+    if let Some((config, what)) = summary.violation {
+        let (short, result) = shorten(&config, &policy).expect("a shorter history");
+        panic!("{config:?}: {what}\n{short:?}\n{}", result.trace.join("\n"));
     }
-    assert_eq!(sum.histories, count);
-    assert!(sum.runs > count, "{sum:?}");
+    assert_eq!(summary.histories, count);
+    assert!(summary.runs > count, "{summary:?}");
 }
 
 #[test]
-fn no_history_goes_wrong() {
+fn histories_have_no_violation() {
     check("histories", SEEDS, seed);
 }
 
 #[test]
-fn nor_does_one_amid_meddling() {
-    check("histories amid meddling", 1_000, |number| Setting {
-        faults: Faults::Meddling,
-        ..seed(number)
+fn histories_with_user_interference_have_no_violation() {
+    check("histories with user interference", 1_000, |number| {
+        HistoryConfig {
+            faults: FaultSet::UserInterference,
+            ..seed(number)
+        }
     });
 }
 
 #[test]
-fn nor_does_one_amid_people_who_suspend_and_ask() {
-    check("histories amid wishes", 1_000, |number| Setting {
-        faults: Faults::Wishes,
-        ..seed(number)
+fn histories_with_suspend_and_run_now_have_no_violation() {
+    check("histories with suspend and run-now", 1_000, |number| {
+        HistoryConfig {
+            faults: FaultSet::SuspendAndRunNow,
+            ..seed(number)
+        }
     });
 }
 
 #[test]
-fn nor_does_one_with_items_from_a_list() {
-    check("histories with a list", 1_000, |number| Setting {
-        faults: Faults::Lists,
+fn histories_with_item_lists_have_no_violation() {
+    check("histories with item lists", 1_000, |number| HistoryConfig {
+        faults: FaultSet::ItemLists,
         ..seed(number)
     });
 }
 
-/// A crash before and after every write of a whole history, one at a time: with nothing else
-/// that goes wrong, and amid all other faults.
+/// A replica is killed before and after every write of a whole history, one at a time: without
+/// other faults, and with all of them.
 #[test]
-fn a_replica_may_be_killed_at_every_write() {
+fn a_replica_killed_at_every_write_causes_no_violation() {
     let policy = default_policy().unwrap();
-    for (seeds, faults) in [(0..8, Faults::None), (100..108, Faults::Second)] {
-        let settings = killed_at_every_write(seeds, faults, &policy).unwrap();
-        let words = format!("killed at every write, other faults: {faults:?}");
-        check(&words, settings.len() as u64, |n| {
-            settings[n as usize].clone()
+    for (seeds, faults) in [(0..8, FaultSet::None), (100..108, FaultSet::Standard)] {
+        let configs = kills_at_every_write(seeds, faults, &policy).unwrap();
+        let details = format!("killed at every write, other faults: {faults:?}");
+        check(&details, configs.len() as u64, |n| {
+            configs[n as usize].clone()
         });
     }
 }
 
 #[test]
-fn one_seed_is_one_history() {
+fn a_seed_always_produces_the_same_history() {
     let policy = default_policy().unwrap();
-    let tell = |seed| {
-        let setting = Setting {
+    let trace = |seed| {
+        let config = HistoryConfig {
             seed,
-            told: true,
-            ..Setting::default()
+            trace: true,
+            ..HistoryConfig::default()
         };
-        one(&setting, &policy).unwrap().told
+        run_one(&config, &policy).unwrap().trace
     };
     for seed in [3, 16, 59] {
-        assert_eq!(tell(seed), tell(seed));
+        assert_eq!(trace(seed), trace(seed));
     }
-    assert_ne!(tell(3), tell(16));
+    assert_ne!(trace(3), trace(16));
 }

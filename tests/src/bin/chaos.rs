@@ -1,5 +1,5 @@
-//! A storm over operators on a control plane of its own, for as long as one likes: see
-//! `oaat_tests::storm`. `cargo xtask chaos` starts it.
+//! Injects faults into operators on a separate control plane, see `oaat_tests::storm`.
+//! `cargo xtask chaos` starts it.
 
 use anyhow::{Result, bail};
 use clap::Parser;
@@ -8,24 +8,24 @@ use oaat_tests::{Options, operator};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// Kills and freezes operators, breaks their connections, and kills the API server and etcd,
-/// while groups run. Exits with 1 if two pods of a group might run at a time, or a run is lost,
-/// repeated, or recorded otherwise than it ended.
+/// Kills and freezes operators, breaks their connections, and kills the API server and etcd, while
+/// groups run. Exits with 1 if two pods of a group could run at the same time, or if a run is lost,
+/// repeated, or recorded with the wrong result.
 #[derive(Parser)]
 struct Arguments {
-    /// How long, in minutes. Kinds of storms take turns.
+    /// The duration in minutes. Kinds of storms alternate.
     #[arg(long, default_value_t = 5)]
     minutes: u64,
-    /// Groups.
+    /// The number of groups.
     #[arg(long, default_value_t = 5)]
     groups: usize,
-    /// Where chance begins; each storm after the first has the next number. The same seed throws
-    /// the same dice, at times that are up to the machine.
+    /// The seed of the first storm; each further storm uses the next number. The same seed injects
+    /// the same faults, but the timing depends on the machine.
     #[arg(long)]
     seed: Option<u64>,
 }
 
-/// A storm of one kind lasts so long at most.
+/// The maximum duration of one storm.
 const TURN: Duration = Duration::from_secs(120);
 
 #[tokio::main]
@@ -42,14 +42,14 @@ async fn main() -> ExitCode {
 async fn run(arguments: &Arguments) -> Result<()> {
     let binary = operator::binary(false)?;
     let (plane, kubeconfig) = operator::installed(Options::default()).await?;
-    let lasts = Duration::from_secs(arguments.minutes * 60);
+    let duration = Duration::from_secs(arguments.minutes * 60);
     let start = Instant::now();
     let first = arguments.seed.map_or_else(seed, Ok)?;
     let (mut kills, mut runs, mut violations) = (0, 0, 0);
     let kinds = [(1, false), (2, false), (2, true), (3, false), (3, true)];
     for (turn, (replicas, leader_elect)) in kinds.iter().cycle().enumerate() {
-        let left = lasts.saturating_sub(start.elapsed());
-        if left.is_zero() {
+        let remaining = duration.saturating_sub(start.elapsed());
+        if remaining.is_zero() {
             break;
         }
         let options = StormOptions {
@@ -60,14 +60,14 @@ async fn run(arguments: &Arguments) -> Result<()> {
             replicas: *replicas,
             leader_elect: *leader_elect,
             kills: 0,
-            lasts: left.min(TURN),
+            lasts: remaining.min(TURN),
             pause: Duration::from_millis(if *leader_elect { 5000 } else { 700 }),
             restarts: Some(Duration::from_secs(20)),
             seed: first.wrapping_add(turn as u64),
         };
         let election = if *leader_elect { "with" } else { "without" };
         println!(
-            "{:>4} s: {replicas} operators {election} an election",
+            "{:>4} s: {replicas} operators {election} leader election",
             start.elapsed().as_secs()
         );
         let report = storm(&plane, options).await;
@@ -92,7 +92,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
         start.elapsed().as_secs()
     );
     if violations > 0 {
-        bail!("something was that must never be");
+        bail!("{violations} violations; see the report above");
     }
     Ok(())
 }

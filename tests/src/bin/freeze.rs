@@ -1,5 +1,5 @@
-//! Keeps the components of this release, with recorded answers, so that later hosts can be
-//! shown to run them as this one did. `cargo xtask freeze` starts it.
+//! Writes the components of this release with recorded decisions. The tests of later releases
+//! replay them, to show that the results are the same. `cargo xtask freeze` starts it.
 
 use anyhow::{Context, Result, ensure};
 use oaat_tests::operator::root;
@@ -28,7 +28,7 @@ fn main() -> Result<()> {
         .join(CONTRACT);
     ensure!(
         !folder.exists(),
-        "{} is there: what is frozen does not change",
+        "{} already exists; the fixtures of a contract must not change",
         folder.display()
     );
     std::fs::create_dir_all(&folder)?;
@@ -50,7 +50,7 @@ fn main() -> Result<()> {
                 follow(&mut request, &decision, step);
             }
         }
-        // And one that it refuses or cannot read.
+        // One more request, with settings that the policy rejects or cannot parse.
         request.settings = r#"{"unknown":true}"#.into();
         let evaluation = policy.evaluate(&request);
         records.push(DecisionRecord::new(&policy, &request, &evaluation));
@@ -61,7 +61,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Six items that never ran.
+/// Returns a request with six items that never ran.
 fn first(settings: &str, second: Option<&str>) -> Request {
     let item = |index: usize| Item {
         name: format!("item {index}"),
@@ -88,8 +88,8 @@ fn first(settings: &str, second: Option<&str>) -> Request {
     }
 }
 
-/// What the operator would make of a decision: a run of some seconds, of which every third
-/// fails, or some minutes without one.
+/// Updates the request as the operator would after a decision: a run of several seconds, of which
+/// every third fails, or five minutes without a run.
 fn follow(request: &mut Request, decision: &Decision, step: u32) {
     request
         .items

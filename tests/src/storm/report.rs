@@ -1,13 +1,13 @@
-//! What is said of a storm.
+//! The report of a storm.
 
 use anyhow::{Context, Result, bail};
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-/// A seed: what the environment variable OAAT_STORM_SEED says, else a new one.
+/// Returns the seed in the environment variable OAAT_STORM_SEED, or a new one.
 ///
 /// # Errors
-/// When the variable is no number.
+/// If the variable is not a number.
 pub fn seed() -> Result<u64> {
     match std::env::var("OAAT_STORM_SEED") {
         Ok(seed) => seed
@@ -20,38 +20,38 @@ pub fn seed() -> Result<u64> {
     }
 }
 
-/// What came of a storm, also of one that ended badly.
+/// The result of a storm.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct Report {
-    /// Its seed.
+    /// The seed.
     pub seed: u64,
-    /// SIGKILLs.
+    /// The number of SIGKILLs.
     pub kills: usize,
-    /// SIGTERMs, by which a leader gives its lease back.
+    /// The number of SIGTERMs, after which a leader releases its lease.
     pub stops: usize,
-    /// Times that an operator was frozen.
+    /// The number of times that an operator was frozen.
     pub freezes: usize,
-    /// Operators that ended by themselves, for want of the lease.
+    /// The number of operators that exited because they lost the lease.
     pub exits: usize,
-    /// Restarts of the API server and of etcd.
+    /// The number of restarts of the API server and of etcd.
     pub restarts: usize,
-    /// Requests that were late, lost or unheard.
+    /// The number of requests with an injected fault.
     pub broken: u64,
-    /// Runs, each recorded once.
+    /// The number of runs, each recorded once.
     pub runs: usize,
-    /// How long it took.
+    /// The duration.
     pub took: Duration,
-    /// What must never be: two pods at a time, a run lost, recorded twice or otherwise than it
-    /// ended; or that it does not come to an end.
+    /// The violations: two pods at the same time, a run that is lost, recorded twice, or recorded
+    /// with the wrong result, or groups that do not settle.
     pub violations: Vec<String>,
 }
 
 impl Report {
-    /// Whether there were no violations.
+    /// Checks that there were no violations.
     ///
     /// # Errors
-    /// The violations, and all the rest.
+    /// If there were violations; the error is the report.
     pub fn judge(&self) -> Result<()> {
         if !self.violations.is_empty() {
             bail!("{self}");
@@ -76,7 +76,7 @@ impl fmt::Display for Report {
         } = self;
         write!(
             f,
-            "{kills} kills, {stops} stops, {freezes} freezes, {exits} exits for want of the lease, \
+            "{kills} kills, {stops} stops, {freezes} freezes, {exits} exits without the lease, \
              {restarts} restarts of API server and etcd, {broken} requests late or broken, {runs} runs, \
              {} violations in {} s (seed {seed})",
             violations.len(),

@@ -154,7 +154,7 @@ async fn hostile_text_is_cleaned_in_status_events_and_log() -> Result<()> {
     ensure!(problem.ends_with("and 490 more"), "{problem}");
     ensure_clean(&group["status"], "")?;
 
-    for reason in ["Started", "Failed", "CreateRejected", "RunNowNotUnderstood"] {
+    for reason in ["Started", "Failed", "CreateRejected", "RunNowInvalid"] {
         world.until_event("group", reason).await?;
     }
     for (reason, note) in world.events("group").await? {

@@ -149,7 +149,7 @@ async fn a_list_that_goes_bad_leaves_the_last_good_one_in_force() -> Result<()> 
             })
             .await?;
         ensure!(
-            ready(&group).1.contains("stays in force, with 2 items"),
+            ready(&group).1.contains("stays in effect, with 2 items"),
             "{group:#}"
         );
     }
@@ -253,7 +253,7 @@ async fn a_container_prints_the_list_and_is_no_run() -> Result<()> {
         })
         .await?;
     ensure!(
-        ready(&group).1.contains("stays in force, with 2 items"),
+        ready(&group).1.contains("stays in effect, with 2 items"),
         "{group:#}"
     );
 
@@ -302,7 +302,7 @@ async fn a_container_that_does_not_end_or_start_is_ended_and_told() -> Result<()
         .await?;
     world
         .until("it says which field there is none of", |g| {
-            ready(g).1.contains("refused its pod") && ready(g).1.contains("comand")
+            ready(g).1.contains("rejected its pod") && ready(g).1.contains("comand")
         })
         .await?;
 
@@ -316,7 +316,7 @@ async fn a_container_that_does_not_end_or_start_is_ended_and_told() -> Result<()
             ready(g).1.contains("nowhere")
         })
         .await?;
-    ensure!(ready(&group).1.contains("refused its pod"), "{group:#}");
+    ensure!(ready(&group).1.contains("rejected its pod"), "{group:#}");
     Ok(())
 }
 
@@ -379,7 +379,7 @@ async fn no_container_is_started_while_the_group_is_suspended() -> Result<()> {
     let group = world
         .until("it is suspended", |g| state(g) == "Suspended")
         .await?;
-    ensure!(ready(&group).1.contains("nothing is started"), "{group:#}");
+    ensure!(ready(&group).1.contains("no pod is started"), "{group:#}");
     world.look().await?;
     ensure!(listers(&world).await?.is_empty(), "{group:#}");
     world
@@ -572,7 +572,7 @@ async fn the_group_says_why_a_web_server_gave_no_list() -> Result<()> {
     let away = vec![("location", "http://10.0.0.1/".to_owned())];
     let long = "x\n".repeat(1 << 20);
     for (path, status, headers, text, words) in [
-        ("$", 503, vec![], "", "it answered 503 Service Unavailable"),
+        ("$", 503, vec![], "", "responded with status 503 Service Unavailable"),
         ("$", 200, vec![], "<html>", "the answer is not JSON"),
         ("$", 200, html, "a", "an HTML page"),
         (
@@ -605,7 +605,7 @@ async fn the_group_says_why_a_web_server_gave_no_list() -> Result<()> {
             .await?;
         let group = until_failed(&world, words).await?;
         ensure!(
-            ready(&group).1.contains("stays in force, with 2 items"),
+            ready(&group).1.contains("stays in effect, with 2 items"),
             "{group:#}"
         );
     }
@@ -613,7 +613,7 @@ async fn the_group_says_why_a_web_server_gave_no_list() -> Result<()> {
     world
         .change(json!({ "spec": { "itemsFrom": nowhere } }))
         .await?;
-    let group = until_failed(&world, "it cannot be asked").await?;
+    let group = until_failed(&world, "the request failed").await?;
     ensure!(ready(&group).1.contains("refused"), "{group:#}");
     Ok(())
 }

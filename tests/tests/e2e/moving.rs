@@ -109,7 +109,7 @@ async fn a_move_from_the_original_keeps_history_and_what_runs() -> Result<()> {
     ensure!(of("resting", "lastFailure").is_string(), "{group:#}");
     ensure!(of("fresh", "lastSuccess").is_string(), "{group:#}");
     world.until_event("group", "HistoryTakenOver").await?;
-    let note = world.until_event("group", "WindowsNotHeeded").await?;
+    let note = world.until_event("group", "WindowsIgnored").await?;
     ensure!(
         note.contains("0 22 * * *") && note.contains("480m"),
         "{note}"

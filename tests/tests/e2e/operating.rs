@@ -95,7 +95,7 @@ async fn a_restart_changes_nothing_on_a_group_that_has_nothing_to_do() -> Result
     world.take_operator().kill().await;
 
     world.start_operator().await?;
-    until_metric(world.operator(), "oaat_cycles_total", &["ok"], |n| n >= 1.0).await?;
+    until_metric(world.operator(), "oaat_reconciles_total", &["ok"], |n| n >= 1.0).await?;
     let after = world.read("group").await?;
     assert_eq!(after["status"], before["status"]);
     assert_eq!(
@@ -138,7 +138,7 @@ async fn the_run_in_progress_is_still_shown_after_a_restart_and_ends_as_one_run(
     let before = until_it_runs(&world).await?;
     world.take_operator().kill().await;
     world.start_operator().await?;
-    until_metric(world.operator(), "oaat_cycles_total", &["ok"], |n| n >= 1.0).await?;
+    until_metric(world.operator(), "oaat_reconciles_total", &["ok"], |n| n >= 1.0).await?;
     let after = world.read("group").await?;
     assert_eq!(after["status"]["current"], before["status"]["current"]);
     assert_eq!(after["status"]["currentlyRunning"], "a");
@@ -198,7 +198,7 @@ async fn one_of_two_replicas_acts_and_at_its_end_the_other_takes_over() -> Resul
     world.work("true", json!({})).await?;
     world.group(&["a"], json!({})).await?;
     world.until("a runs", |g| runs(g, "a") == 1).await?;
-    assert_eq!(second.metric("oaat_cycles_total", &[]).await?, 0.0);
+    assert_eq!(second.metric("oaat_reconciles_total", &[]).await?, 0.0);
 
     stop(first).await?;
     // It did not just run out: that takes many seconds.
@@ -358,7 +358,7 @@ async fn without_an_api_server_it_is_healthy_and_not_ready_and_ends_when_told_to
     let (code, words) = operator.page("/readyz").await?;
     assert_eq!(
         (code, words.trim()),
-        (503, "the API server has not answered yet")
+        (503, "the API server has not responded yet")
     );
     stop(operator).await
 }

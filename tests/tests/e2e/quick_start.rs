@@ -144,7 +144,7 @@ async fn the_request_of_the_reference_is_processed(world: &World) -> Result<()> 
     for words in [
         "run 1 of item",
         "run 2 of item",
-        "asked to run now: item2, item1",
+        "requested to run now: item2, item1",
     ] {
         assert!(rest.contains(words), "{words}: {described}");
     }

@@ -172,14 +172,14 @@ async fn a_failed_item_rests_for_its_cool_off_and_says_why_and_until_when() -> R
     assert_eq!(millis(&item(&group, "a")["next"]), until);
     assert_eq!(shown(&group), whole_seconds(until));
     assert_eq!(group["status"]["state"], "Waiting");
-    assert_eq!(group["status"]["message"], "1 of 1 resting after a failure");
+    assert_eq!(group["status"]["message"], "1 of 1 cooling off after a failure");
 
     let described = world.kubectl(&["describe", "og", "group"]).await?;
     let next = item(&group, "a")["next"].as_str().unwrap_or_default();
     for words in [
         "failed once",
         "exited with code 3",
-        &format!("rests until {next}"),
+        &format!("cooling off until {next}"),
     ] {
         assert!(described.contains(words), "{words}: {described}");
     }
@@ -248,7 +248,7 @@ async fn an_item_that_rests_although_it_succeeded_since_has_a_whole_sentence() -
         .await?;
     let message = item(&group, "a")["message"].as_str().unwrap_or_default();
     assert!(message.starts_with(char::is_alphabetic), "{message:?}");
-    assert!(message.contains("rests until"), "{message:?}");
+    assert!(message.contains("cooling off until"), "{message:?}");
     Ok(())
 }
 

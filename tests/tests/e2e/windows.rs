@@ -204,7 +204,7 @@ async fn an_item_without_time_enough_waits_for_the_windows_end() -> Result<()> {
             let slow = item(g, "slow");
             slow["message"]
                 .as_str()
-                .is_some_and(|m| m.contains("would run into a blackout"))
+                .is_some_and(|m| m.contains("would not finish before a blackout"))
         })
         .await?;
     ensure!(item(&group, "slow")["state"] == "Held", "{group:#}");

@@ -184,8 +184,8 @@ async fn who_asks_for_items_gets_them_now_and_once() -> Result<()> {
         "{group:#}"
     );
     let why = group["status"]["lastDecision"]["why"].as_str();
-    ensure!(why == Some("asked for, token 1"), "{group:#}");
-    world.until_event("group", "RunNowNotUnderstood").await?;
+    ensure!(why == Some("requested with token 1"), "{group:#}");
+    world.until_event("group", "RunNowInvalid").await?;
 
     world.ask(r#"{"token": "2", "items": "*"}"#).await?;
     let all = |g: &Value| runs(g, "a") == 2 && runs(g, items[1]) == 3 && runs(g, "c") == 2;
@@ -238,7 +238,7 @@ async fn who_asks_waits_for_what_runs_and_for_a_suspended_group() -> Result<()> 
     door.open()?;
     let group = world
         .until("it waits", |g| {
-            state(g) == "Suspended" && message(g).contains("asked to run now: quick")
+            state(g) == "Suspended" && message(g).contains("requested to run now: quick")
         })
         .await?;
     ensure!(runs(&group, "quick") == 0, "{group:#}");
@@ -247,7 +247,7 @@ async fn who_asks_waits_for_what_runs_and_for_a_suspended_group() -> Result<()> 
         .await?;
     let group = world.until_recorded("quick").await?;
     let why = group["status"]["lastDecision"]["why"].as_str();
-    ensure!(why == Some("asked for, token 1"), "{group:#}");
+    ensure!(why == Some("requested with token 1"), "{group:#}");
     Ok(())
 }
 

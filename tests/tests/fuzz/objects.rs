@@ -185,7 +185,7 @@ fn noted(text: &str) -> Result<bool, TestCaseError> {
     group.metadata.annotations = Some(annotations.into());
     let _ = suspended(&group);
     let mut status = group.status.clone().unwrap_or_default();
-    run_now::process(&group, &mut status, NOW);
+    run_now::process(&group, &group.spec.oaat_items, &mut status, NOW);
     let problem = status
         .run_now
         .as_ref()
@@ -195,8 +195,8 @@ fn noted(text: &str) -> Result<bool, TestCaseError> {
         "{problem:?}"
     );
     let once = status.clone();
-    prop_assert_eq!(run_now::process(&group, &mut status, NOW), None);
+    prop_assert_eq!(run_now::process(&group, &group.spec.oaat_items, &mut status, NOW), None);
     prop_assert_eq!(&once, &status);
-    prop_assert!(run_now::waiting(&group, &status).is_none_or(|words| words.len() < 2_048));
+    prop_assert!(run_now::waiting(&group, &group.spec.oaat_items, &status).is_none_or(|words| words.len() < 2_048));
     Ok(problem.is_some())
 }

@@ -12,12 +12,12 @@ fn names(list: &[&str]) -> Vec<String> {
     list.iter().map(|name| (*name).to_owned()).collect()
 }
 
-fn reading(name: &str, news: SourceUpdate) -> SourceReading {
+fn reading(name: &str, update: SourceUpdate) -> SourceReading {
     SourceReading {
         name: name.into(),
         source: format!("ConfigMap {name}, key items"),
         definition: "d".into(),
-        news,
+        update,
         ..SourceReading::default()
     }
 }
@@ -26,8 +26,8 @@ fn read(name: &str, list: &[&str]) -> SourceReading {
     reading(name, SourceUpdate::Read(NOW, Ok(names(list))))
 }
 
-fn failed(name: &str, words: &str) -> SourceReading {
-    reading(name, SourceUpdate::Read(NOW, Err(words.into())))
+fn failed(name: &str, error: &str) -> SourceReading {
+    reading(name, SourceUpdate::Read(NOW, Err(error.into())))
 }
 
 fn known(name: &str, list: &[&str], tried: Timestamp) -> ItemSource {
@@ -42,31 +42,32 @@ fn known(name: &str, list: &[&str], tried: Timestamp) -> ItemSource {
 }
 
 #[test]
-fn the_lists_are_merged_in_order_and_each_name_counts_once() {
+fn lists_are_merged_in_order_without_repetitions() {
     let readings = [read("one", &["b", "a"]), read("two", &["c", "b"])];
     let (items, listing) = merge(&names(&["a"]), &[], &readings);
     assert_eq!(items, names(&["a", "b", "c"]));
     assert_eq!(listing.sources[1].items, names(&["c", "b"]));
-    let (ready, reason, words) = listing.ready.unwrap();
-    assert!(ready && reason == "Listed", "{words}");
+    let (ready, reason, message) = listing.ready.unwrap();
+    assert!(ready && reason == "Listed", "{message}");
     assert!(
-        words.contains("one: 2 items from ConfigMap one, key items, read 1970-"),
-        "{words}"
+        message.contains("one: 2 items from ConfigMap one, key items, read 1970-"),
+        "{message}"
     );
 }
 
 #[test]
-fn what_fails_keeps_the_list_before_it() {
+fn failed_source_keeps_its_last_list() {
     let before = [known("one", &["a"], NOW.minus(RULES.refresh))];
     let (items, listing) = merge(&[], &before, &[failed("one", "no answer")]);
     assert_eq!(items, names(&["a"]));
     assert_eq!(listing.sources[0].time, before[0].time);
     assert_eq!(listing.sources[0].tried, Some(NOW));
-    let (ready, reason, words) = listing.ready.unwrap();
+    let (ready, reason, message) = listing.ready.unwrap();
     assert!(!ready && reason == "SourceFailed");
     assert!(
-        words.contains("no answer; the list of 1970-01-12T13:36:40Z stays in force, with 1 item"),
-        "{words}"
+        message
+            .contains("no answer; the list of 1970-01-12T13:36:40Z stays in effect, with 1 item"),
+        "{message}"
     );
 
     let (items, listing) = merge(&[], &[], &[failed("one", "no answer")]);
@@ -81,59 +82,74 @@ fn what_fails_keeps_the_list_before_it() {
     let (_, listing) = merge(
         &[],
         &[],
-        &[reading("one", SourceUpdate::Busy("pod p prints it".into()))],
+        &[reading(
+            "one",
+            SourceUpdate::Pending("pod p is running".into()),
+        )],
     );
-    let (ready, reason, words) = listing.ready.unwrap();
+    let (ready, reason, message) = listing.ready.unwrap();
     assert!(
-        !ready && reason == "Listing" && words.contains("not been read yet (pod p prints it)"),
-        "{words}"
+        !ready && reason == "Listing" && message.contains("not been read yet (pod p is running)"),
+        "{message}"
     );
 }
 
 #[test]
-fn a_list_that_is_followed_has_the_time_of_its_last_change() {
-    let followed = |at, list| reading("one", SourceUpdate::Followed(at, Ok(names(list))));
-    let (_, first) = merge(&[], &[], &[followed(NOW, &["a"])]);
-    let (_, same) = merge(&[], &first.sources, &[followed(NOW.plus(KEPT), &["a"])]);
+fn watched_list_has_the_time_of_its_last_change() {
+    let watched = |at, list| reading("one", SourceUpdate::Watched(at, Ok(names(list))));
+    let (_, first) = merge(&[], &[], &[watched(NOW, &["a"])]);
+    let (_, same) = merge(
+        &[],
+        &first.sources,
+        &[watched(NOW.plus(HISTORY_RETENTION), &["a"])],
+    );
     assert_eq!(same.sources, first.sources);
-    // Also one of which a part is left out.
+    // The same applies to a list of which a part is left out.
     let many: Vec<String> = (0..MAX_ITEMS).map(|i| format!("i{i}")).collect();
-    let (_, first_of_many) = merge(&many, &[], &[followed(NOW, &["a", "i1"])]);
+    let (_, first_of_many) = merge(&many, &[], &[watched(NOW, &["a", "i1"])]);
     let (_, same) = merge(
         &many,
         &first_of_many.sources,
-        &[followed(NOW.plus(KEPT), &["a", "i1"])],
+        &[watched(NOW.plus(HISTORY_RETENTION), &["a", "i1"])],
     );
     assert_eq!(same.sources, first_of_many.sources);
-    // Nor is a problem that no pod had written down again.
+    // A repeated problem without a pod does not change the status.
     let failed = |at| reading("one", SourceUpdate::Read(at, Err("no image".into())));
     let (_, first_failure) = merge(&[], &[], &[failed(NOW)]);
-    let (_, same) = merge(&[], &first_failure.sources, &[failed(NOW.plus(KEPT))]);
+    let (_, same) = merge(
+        &[],
+        &first_failure.sources,
+        &[failed(NOW.plus(HISTORY_RETENTION))],
+    );
     assert_eq!(same.sources, first_failure.sources);
-    // Of a pod that was read the uid is, and so is the time.
-    let mut printed = reading("one", SourceUpdate::Read(NOW.plus(KEPT), Ok(names(&["a"]))));
+    // After a pod was read, its uid is written, and so are the times.
+    let mut printed = reading(
+        "one",
+        SourceUpdate::Read(NOW.plus(HISTORY_RETENTION), Ok(names(&["a"]))),
+    );
     printed.pod = Some("p".into());
     let (_, printed) = merge(&[], &first.sources, &[printed]);
-    assert_eq!(printed.sources[0].tried, Some(NOW.plus(KEPT)));
-    let (_, other) = merge(&[], &first.sources, &[followed(NOW.plus(KEPT), &["b"])]);
-    assert_eq!(other.sources[0].time, Some(NOW.plus(KEPT)));
+    assert_eq!(printed.sources[0].tried, Some(NOW.plus(HISTORY_RETENTION)));
+    let (_, other) = merge(
+        &[],
+        &first.sources,
+        &[watched(NOW.plus(HISTORY_RETENTION), &["b"])],
+    );
+    assert_eq!(other.sources[0].time, Some(NOW.plus(HISTORY_RETENTION)));
 }
 
 #[test]
-fn what_there_is_no_room_for_is_left_out_and_told() {
+fn items_beyond_the_limits_are_left_out_and_reported() {
     let many: Vec<String> = (0..MAX_ITEMS).map(|i| format!("i{i}")).collect();
     let (items, listing) = merge(&many, &[], &[read("one", &["i0", "more", "i1"])]);
     assert_eq!(items, many);
     assert_eq!(listing.sources[0].items, names(&["i0", "i1"]));
-    let (ready, reason, words) = listing.ready.clone().unwrap();
-    assert!(!ready && reason == "TooManyItems", "{words}");
-    assert!(
-        words.contains("2 items (and 1 for which there is no room"),
-        "{words}"
-    );
-    // That is no failure: it is not tried again before its time, and stays as it was told.
-    let again = super::due(listing.sources.first(), "d", RULES, NOW);
-    assert_eq!(again, NOW.plus(RULES.refresh));
+    let (ready, reason, message) = listing.ready.clone().unwrap();
+    assert!(!ready && reason == "TooManyItems", "{message}");
+    assert!(message.contains("2 items (1 left out"), "{message}");
+    // This is not a failure: the source is read at its usual time, and its entry stays unchanged.
+    let due = super::due(listing.sources.first(), "d", RULES, NOW);
+    assert_eq!(due, NOW.plus(RULES.refresh));
     let (_, later) = merge(
         &many,
         &listing.sources,
@@ -143,7 +159,7 @@ fn what_there_is_no_room_for_is_left_out_and_told() {
 }
 
 #[test]
-fn a_source_is_read_when_it_is_due() {
+fn source_is_due_after_its_interval() {
     let known = |age: u64, problem: Option<&str>| ItemSource {
         problem: problem.map(Into::into),
         ..known("one", &[], NOW.minus(Duration::from_secs(age)))
@@ -160,13 +176,13 @@ fn a_source_is_read_when_it_is_due() {
         NOW.plus(Duration::from_secs(50))
     );
     let future = ItemSource {
-        tried: Some(NOW.plus(KEPT)),
+        tried: Some(NOW.plus(HISTORY_RETENTION)),
         ..known(0, None)
     };
     assert_eq!(due(&future, "d"), NOW);
 }
 
-/// A status with these items, each of which has run.
+/// Returns a status with these items, each with three runs.
 fn status(items: &[&str]) -> OaatGroupStatus {
     let mut status = OaatGroupStatus::default();
     for name in items {
@@ -177,12 +193,12 @@ fn status(items: &[&str]) -> OaatGroupStatus {
 }
 
 #[test]
-fn what_a_source_has_no_more_is_kept_for_a_day_and_what_the_spec_has_no_more_is_not() {
+fn item_missing_from_its_source_is_kept_for_a_day() {
     let mut group = status(&["stays", "listed", "taken-off"]);
     let before = HashSet::from(["listed".to_owned(), "stays".to_owned()]);
     let items = names(&["stays"]);
-    let next = put_in_force(&mut group, &items, &before, NOW);
-    assert_eq!(next, Some(NOW.plus(KEPT)));
+    let next = update_items(&mut group, &items, &before, NOW);
+    assert_eq!(next, Some(NOW.plus(HISTORY_RETENTION)));
     assert_eq!(group.items.keys().collect::<Vec<_>>(), ["listed", "stays"]);
     let missing = group.items["listed"].clone();
     assert_eq!(
@@ -190,12 +206,12 @@ fn what_a_source_has_no_more_is_kept_for_a_day_and_what_the_spec_has_no_more_is_
         (ItemState::Held, Some(NOW))
     );
 
-    // Hours later it is there still, and comes back as it was.
-    let later = NOW.plus(KEPT / 2);
+    // Hours later the item still exists, and its history is restored if it is listed again.
+    let later = NOW.plus(HISTORY_RETENTION / 2);
     let mut back = group.clone();
-    put_in_force(&mut back, &items, &HashSet::new(), later);
+    update_items(&mut back, &items, &HashSet::new(), later);
     assert_eq!(back.items["listed"].missing_since, Some(NOW));
-    put_in_force(
+    update_items(
         &mut back,
         &names(&["stays", "listed"]),
         &HashSet::new(),
@@ -208,27 +224,32 @@ fn what_a_source_has_no_more_is_kept_for_a_day_and_what_the_spec_has_no_more_is_
         (ItemState::Ready, &None)
     );
 
-    let next = put_in_force(&mut group, &items, &HashSet::new(), NOW.plus(KEPT));
+    let next = update_items(
+        &mut group,
+        &items,
+        &HashSet::new(),
+        NOW.plus(HISTORY_RETENTION),
+    );
     assert_eq!((next, group.items.len()), (None, 1));
 }
 
 #[test]
-fn those_that_went_first_make_room() {
+fn items_missing_longest_are_removed_first() {
     let mut group = status(&["old", "young"]);
     for (name, ago) in [("old", 20), ("young", 10)] {
         group.items.get_mut(name).unwrap().missing_since =
             Some(NOW.minus(Duration::from_secs(ago)));
     }
     let many: Vec<String> = (1..MAX_ITEMS).map(|i| format!("i{i}")).collect();
-    put_in_force(&mut group, &many, &HashSet::new(), NOW);
+    update_items(&mut group, &many, &HashSet::new(), NOW);
     assert!(group.items.contains_key("young") && !group.items.contains_key("old"));
     assert_eq!(group.items.len(), MAX_ITEMS);
 }
 
 proptest! {
-    /// Whatever the lists, those in force are the spec's and then the sources', each once.
+    /// The items in effect are those of the spec, then those of the sources, each once.
     #[test]
-    fn nothing_is_lost_and_nothing_twice(
+    fn merge_keeps_every_item_once(
         own in proptest::collection::hash_set("[a-e]", 0..4),
         lists in proptest::collection::vec(proptest::collection::hash_set("[a-h]", 0..6), 0..4),
     ) {

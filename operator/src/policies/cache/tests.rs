@@ -27,7 +27,7 @@ fn hostile(host: &Host, name: &str) -> Policy {
     host.load(&found.unwrap().bytes, None).unwrap()
 }
 
-/// A group that names ConfigMap `mine`, with more in its policy.
+/// Returns a group that uses the ConfigMap `mine`, with more fields in `spec.policy`.
 fn group(more: Value) -> OaatGroup {
     let mut policy = json!({ "configMap": { "name": "mine" } });
     for (key, value) in more.as_object().into_iter().flatten() {
@@ -45,13 +45,13 @@ fn limiter() -> PolicyLimiter {
     PolicyLimiter::new(permits(), unbounded_channel().0)
 }
 
-/// Reason and message of what is wrong, and the digest of what decides.
-async fn ruled(
+/// Returns the reason and message of the problem, and the digest of the selected policy.
+async fn select(
     cache: &PolicyCache,
     group: &OaatGroup,
     read: PolicyRead,
 ) -> (String, String, String) {
-    let ruled = cache
+    let selected = cache
         .select(
             group,
             &group.spec.oaat_items,
@@ -60,7 +60,7 @@ async fn ruled(
             &limiter(),
         )
         .await;
-    let (selection, policy) = ruled.unwrap();
+    let (selection, policy) = selected.unwrap();
     let (reason, message) = selection
         .problem
         .map(|problem| (problem.reason.to_owned(), problem.message))
@@ -75,59 +75,59 @@ fn loaded(policy: &Policy) -> PolicyRead {
 }
 
 fn failed() -> PolicyRead {
-    PolicyRead::Failed(Problem {
+    PolicyRead::Failed(PolicyProblem {
         reason: "Malformed",
         message: "it is empty".into(),
         rejected: None,
-        passing: false,
+        transient: false,
     })
 }
 
 #[tokio::test]
-async fn the_last_good_one_decides_until_the_next_has_passed() {
+async fn last_good_policy_decides_until_the_next_passes() {
     let (cache, group) = (PolicyCache::default(), group(json!({})));
     let (one, two) = (variant(1), variant(2));
-    let nobody = ruled(&cache, &group, failed()).await;
-    assert_eq!((nobody.0.as_str(), nobody.2.as_str()), ("Malformed", ""));
-    assert_eq!(ruled(&cache, &group, loaded(&one)).await.2, one.digest());
-    let bad = ruled(&cache, &group, failed()).await;
+    let first = select(&cache, &group, failed()).await;
+    assert_eq!((first.0.as_str(), first.2.as_str()), ("Malformed", ""));
+    assert_eq!(select(&cache, &group, loaded(&one)).await.2, one.digest());
+    let bad = select(&cache, &group, failed()).await;
     assert_eq!(
         (bad.0.as_str(), bad.2.as_str()),
         ("Malformed", one.digest())
     );
     let loading = PolicyRead::Loading(Timestamp(0));
-    let meanwhile = ruled(&cache, &group, loading).await;
+    let meanwhile = select(&cache, &group, loading).await;
     assert_eq!(
         (meanwhile.0.as_str(), meanwhile.2.as_str()),
         ("", one.digest())
     );
-    assert_eq!(ruled(&cache, &group, loaded(&two)).await.2, two.digest());
+    assert_eq!(select(&cache, &group, loaded(&two)).await.2, two.digest());
 }
 
 #[tokio::test]
-async fn a_group_that_is_gone_is_forgotten() {
+async fn deleted_group_is_removed() {
     let (cache, group) = (PolicyCache::default(), group(json!({})));
-    ruled(&cache, &group, loaded(&variant(1))).await;
+    select(&cache, &group, loaded(&variant(1))).await;
     cache.retain(&HashSet::from(["us".to_owned()]));
-    assert_eq!(cache.memory().len(), 1);
+    assert_eq!(cache.groups().len(), 1);
     cache.retain(&HashSet::from(["them".to_owned()]));
-    assert!(cache.memory().is_empty());
-    ruled(&cache, &group, loaded(&variant(1))).await;
+    assert!(cache.groups().is_empty());
+    select(&cache, &group, loaded(&variant(1))).await;
     cache.forget("us");
-    assert!(cache.memory().is_empty());
+    assert!(cache.groups().is_empty());
 }
 
 #[tokio::test]
-async fn a_pin_binds_the_last_good_one_as_well() {
+async fn pin_applies_to_the_last_good_policy() {
     let cache = PolicyCache::default();
     let (one, two) = (variant(1), variant(2));
-    ruled(&cache, &group(json!({})), loaded(&one)).await;
+    select(&cache, &group(json!({})), loaded(&one)).await;
     let pinned = group(json!({ "sha256": two.digest() }));
     for read in [loaded(&one), failed()] {
-        assert_eq!(ruled(&cache, &pinned, read).await.2, "");
+        assert_eq!(select(&cache, &pinned, read).await.2, "");
     }
     let pinned = group(json!({ "sha256": one.digest() }));
-    let (reason, _, digest) = ruled(&cache, &pinned, loaded(&two)).await;
+    let (reason, _, digest) = select(&cache, &pinned, loaded(&two)).await;
     assert_eq!(
         (reason.as_str(), digest.as_str()),
         ("DigestMismatch", one.digest())
@@ -135,14 +135,14 @@ async fn a_pin_binds_the_last_good_one_as_well() {
 }
 
 #[tokio::test]
-async fn settings_that_are_not_in_force_are_never_passed_over_in_silence() {
+async fn settings_that_are_not_in_effect_are_reported() {
     let cache = PolicyCache::default();
-    // It accepts all settings.
+    // This policy accepts all settings.
     let policy = hostile(&host(), "settings-panic");
     let with = |settings: Value| group(json!({ "settings": settings }));
     let old = with(json!({ "a": 1 }));
     let new = with(json!({ "a": 2 }));
-    ruled(&cache, &old, loaded(&policy)).await;
+    select(&cache, &old, loaded(&policy)).await;
     let pinned = {
         let mut group = new.clone();
         group.spec.policy.as_mut().unwrap().sha256 = Some(policy.digest().into());
@@ -154,17 +154,17 @@ async fn settings_that_are_not_in_force_are_never_passed_over_in_silence() {
         (&pinned, loaded(&variant(1)), "DigestMismatch"),
     ];
     for (group, read, expected) in cases {
-        let (reason, message, digest) = ruled(&cache, group, read).await;
+        let (reason, message, digest) = select(&cache, group, read).await;
         assert_eq!(
             (reason.as_str(), digest.as_str()),
             (expected, policy.digest())
         );
-        assert!(message.contains("not in force"), "{message}");
+        assert!(message.contains("not in effect"), "{message}");
     }
-    // And not a word of it where they are the same.
-    let (_, message, _) = ruled(&cache, &old, failed()).await;
-    assert!(!message.contains("not in force"), "{message}");
-    let ruled = cache
+    // Unchanged settings are not mentioned.
+    let (_, message, _) = select(&cache, &old, failed()).await;
+    assert!(!message.contains("not in effect"), "{message}");
+    let selected = cache
         .select(
             &new,
             &new.spec.oaat_items,
@@ -173,17 +173,17 @@ async fn settings_that_are_not_in_force_are_never_passed_over_in_silence() {
             &limiter(),
         )
         .await;
-    let (selection, _) = ruled.unwrap();
+    let (selection, _) = selected.unwrap();
     assert_eq!(selection.settings, r#"{"a":1}"#);
 }
 
 #[tokio::test]
-async fn a_refusal_in_words_is_remembered_and_a_deadline_is_not() {
+async fn rejected_settings_are_cached_unless_the_deadline_was_missed() {
     let (cache, group) = (PolicyCache::default(), group(json!({})));
-    let refused = hostile(&host(), "validate-err");
-    let (reason, ..) = ruled(&cache, &group, loaded(&refused)).await;
+    let rejecting = hostile(&host(), "validate-err");
+    let (reason, ..) = select(&cache, &group, loaded(&rejecting)).await;
     assert_eq!(reason, "SettingsRejected");
-    assert!(cache.settled(&group, &group.spec.oaat_items, Some(&loaded(&refused))));
+    assert!(cache.settled(&group, &group.spec.oaat_items, Some(&loaded(&rejecting))));
     let slow = Host::new(Limits {
         fuel: u64::MAX / 2,
         deadline: Duration::from_millis(1),
@@ -191,42 +191,42 @@ async fn a_refusal_in_words_is_remembered_and_a_deadline_is_not() {
     });
     let endless = hostile(&slow.unwrap(), "validate-loop");
     let read = Some(loaded(&endless));
-    let ruled = cache
+    let selected = cache
         .select(&group, &group.spec.oaat_items, read, &default(), &limiter())
         .await;
-    let problem = ruled.unwrap().0.problem.unwrap();
+    let problem = selected.unwrap().0.problem.unwrap();
     assert_eq!(
-        (problem.reason, problem.passing),
+        (problem.reason, problem.transient),
         ("SettingsRejected", true)
     );
     assert!(!cache.settled(&group, &group.spec.oaat_items, Some(&loaded(&endless))));
 }
 
 #[tokio::test]
-async fn settings_wait_while_others_are_evaluated() {
+async fn settings_check_waits_for_a_permit() {
     let (cache, group, limiter) = (PolicyCache::default(), group(json!({})), limiter());
     let policy = variant(1);
     let other = ObjectRef::new("other").within("n");
     let held = [limiter.acquire(&other), limiter.acquire(&other)];
     let read = Some(loaded(&policy));
-    let ruled = cache
+    let selected = cache
         .select(&group, &group.spec.oaat_items, read, &default(), &limiter)
         .await;
-    assert!(ruled.is_none());
+    assert!(selected.is_none());
     drop(held);
 }
 
 #[tokio::test]
-async fn a_policy_that_was_dropped_from_memory_decides_no_more() {
+async fn evicted_policy_no_longer_decides() {
     let (cache, group) = (PolicyCache::default(), group(json!({})));
     let policy = variant(1);
     assert_eq!(
-        ruled(&cache, &group, loaded(&policy)).await.2,
+        select(&cache, &group, loaded(&policy)).await.2,
         policy.digest()
     );
     drop(policy);
     let loading = PolicyRead::Loading(Timestamp(0));
-    let ruled = cache
+    let selected = cache
         .select(
             &group,
             &group.spec.oaat_items,
@@ -235,23 +235,23 @@ async fn a_policy_that_was_dropped_from_memory_decides_no_more() {
             &limiter(),
         )
         .await;
-    assert!(ruled.unwrap().1.is_none());
+    assert!(selected.unwrap().1.is_none());
 }
 
 #[tokio::test]
-async fn a_group_without_a_policy_of_its_own_goes_by_the_default() {
+async fn group_without_a_policy_uses_the_default() {
     let cache = PolicyCache::default();
-    ruled(&cache, &group(json!({})), loaded(&variant(1))).await;
+    select(&cache, &group(json!({})), loaded(&variant(1))).await;
     let mut plain = group(json!({}));
     plain.spec.policy = None;
-    let ruled = cache
+    let selected = cache
         .select(&plain, &plain.spec.oaat_items, None, &default(), &limiter())
         .await;
-    let (selection, policy) = ruled.unwrap();
+    let (selection, policy) = selected.unwrap();
     assert_eq!(
         (selection.problem, selection.on_error),
         (None, OnError::Hold)
     );
     assert_eq!(policy.unwrap().digest(), default().digest());
-    assert!(cache.memory().is_empty());
+    assert!(cache.groups().is_empty());
 }

@@ -9,14 +9,14 @@ use std::time::Instant;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-/// What takes long to compile.
+/// A component that takes long to compile.
 const SLOW: &[u8] = b"slow";
 
-/// The ConfigMap that there is.
+/// The ConfigMap in the fake cluster.
 type Stored = Arc<Mutex<Option<ConfigMap>>>;
 
-struct World {
-    sources: Sources,
+struct Fixture {
+    sources: PolicySources,
     queue: UnboundedReceiver<GroupRef>,
     stored: Stored,
     compilations: Arc<AtomicUsize>,
@@ -43,8 +43,8 @@ async fn answer(request: Request<Body>, stored: Stored) -> Result<Response<Body>
     response.map_err(std::io::Error::other)
 }
 
-/// Sources whose watches stay silent: the tests bring the objects themselves.
-fn world(limits: Limits) -> World {
+/// Creates sources whose watches never deliver an event: the tests deliver the objects themselves.
+fn fixture(limits: Limits) -> Fixture {
     let stored = Stored::default();
     let served = stored.clone();
     let server = tower::service_fn(move |request| answer(request, served.clone()));
@@ -60,9 +60,9 @@ fn world(limits: Limits) -> World {
         host.load(bytes, None)
     });
     let config_maps = ConfigMaps::new(Client::new(server, "default"));
-    let mut sources = Sources::new(config_maps, compiler, sender);
-    sources.first_wait = Duration::from_millis(10);
-    World {
+    let mut sources = PolicySources::new(config_maps, compiler, sender);
+    sources.first_backoff = Duration::from_millis(10);
+    Fixture {
         sources,
         queue,
         stored,
@@ -109,14 +109,14 @@ fn hostile(name: &str) -> Vec<u8> {
     found.next().unwrap().bytes
 }
 
-impl World {
-    /// Brings an object, as the watch would.
-    fn bring(&self, object: Option<ConfigMap>) {
+impl Fixture {
+    /// Delivers an object, as the watch would.
+    fn deliver(&self, object: Option<ConfigMap>) {
         self.stored.lock().unwrap().clone_from(&object);
-        self.sources.take(&map(), object.as_ref());
+        self.sources.update(&map(), object.as_ref());
     }
 
-    /// Notes that a group uses a source.
+    /// Records that a group uses a source.
     fn used(&self, name: &str, source: Option<Source>) {
         self.sources.used(&group(name), source, None);
     }
@@ -125,13 +125,13 @@ impl World {
         self.compilations.load(Ordering::SeqCst)
     }
 
-    /// Waits until a group is told.
-    async fn told(&mut self) -> GroupRef {
-        let told = tokio::time::timeout(PATIENCE, self.queue.recv()).await;
-        told.unwrap().unwrap()
+    /// Waits until a group is queued.
+    async fn queued(&mut self) -> GroupRef {
+        let queued = tokio::time::timeout(PATIENCE, self.queue.recv()).await;
+        queued.unwrap().unwrap()
     }
 
-    /// The digest of what is loaded, or the reason why nothing is.
+    /// Returns the digest of the loaded policy, or the reason why none is loaded.
     fn read(&self, key: &str) -> String {
         match self.sources.read(&source(key)) {
             PolicyRead::Loading(_) => "Loading".into(),
@@ -140,12 +140,12 @@ impl World {
         }
     }
 
-    async fn until(&mut self, key: &str, wanted: &str) {
+    async fn until(&mut self, key: &str, expected: &str) {
         let begin = Instant::now();
-        while self.read(key) != wanted {
+        while self.read(key) != expected {
             assert!(
                 begin.elapsed() < PATIENCE,
-                "{} is not {wanted}",
+                "{} is not {expected}",
                 self.read(key)
             );
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -159,166 +159,166 @@ impl World {
 }
 
 #[tokio::test]
-async fn each_key_has_its_own_fate_and_its_own_groups_hear_of_it() {
-    let mut world = world(Limits::default());
-    world.used("a", Some(source("one")));
-    world.used("b", Some(source("two")));
-    assert_eq!(world.read("one"), "Loading");
-    world.bring(None);
-    let told = HashSet::from([world.told().await, world.told().await]);
-    assert_eq!(told, HashSet::from([group("a"), group("b")]));
-    assert_eq!(world.read("one"), "SourceNotFound");
-    world.bring(Some(object(&[("one", &variant(1))])));
-    let digest = world.digest(&variant(1));
-    world.until("one", &digest).await;
-    assert_eq!(world.read("two"), "KeyNotFound");
+async fn change_of_a_key_requeues_its_groups() {
+    let mut fixture = fixture(Limits::default());
+    fixture.used("a", Some(source("one")));
+    fixture.used("b", Some(source("two")));
+    assert_eq!(fixture.read("one"), "Loading");
+    fixture.deliver(None);
+    let queued = HashSet::from([fixture.queued().await, fixture.queued().await]);
+    assert_eq!(queued, HashSet::from([group("a"), group("b")]));
+    assert_eq!(fixture.read("one"), "SourceNotFound");
+    fixture.deliver(Some(object(&[("one", &variant(1))])));
+    let digest = fixture.digest(&variant(1));
+    fixture.until("one", &digest).await;
+    assert_eq!(fixture.read("two"), "KeyNotFound");
 }
 
 #[tokio::test]
-async fn the_watch_is_not_deaf_while_a_component_compiles_and_the_latest_object_wins() {
-    let mut world = world(Limits::default());
-    world.used("a", Some(source("key")));
-    world.bring(Some(object(&[("key", SLOW)])));
-    // It has the compiler to itself by now.
+async fn newer_object_replaces_a_load_in_progress() {
+    let mut fixture = fixture(Limits::default());
+    fixture.used("a", Some(source("key")));
+    fixture.deliver(Some(object(&[("key", SLOW)])));
+    // The slow compilation is running by now.
     tokio::time::sleep(Duration::from_millis(50)).await;
-    world.bring(None);
-    // The first news is not what came of the slow one.
-    world.told().await;
-    assert_eq!(world.read("key"), "SourceNotFound");
-    world.bring(Some(object(&[("key", &variant(2))])));
-    world.bring(Some(object(&[("key", &variant(3))])));
-    let digest = world.digest(&variant(3));
-    world.until("key", &digest).await;
-    // What was given up does not come back.
+    fixture.deliver(None);
+    // The first change is not the result of the slow compilation.
+    fixture.queued().await;
+    assert_eq!(fixture.read("key"), "SourceNotFound");
+    fixture.deliver(Some(object(&[("key", &variant(2))])));
+    fixture.deliver(Some(object(&[("key", &variant(3))])));
+    let digest = fixture.digest(&variant(3));
+    fixture.until("key", &digest).await;
+    // The result of an aborted load is ignored.
     tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(world.read("key"), digest);
+    assert_eq!(fixture.read("key"), digest);
 }
 
 #[tokio::test]
-async fn the_same_bytes_are_loaded_once_and_again_after_they_were_gone() {
-    let mut world = world(Limits::default());
-    world.used("a", Some(source("key")));
+async fn unchanged_value_is_loaded_once_and_again_after_deletion() {
+    let mut fixture = fixture(Limits::default());
+    fixture.used("a", Some(source("key")));
     let good = object(&[("key", &variant(4))]);
-    world.bring(Some(good.clone()));
-    world.told().await;
-    world.bring(Some(good.clone()));
+    fixture.deliver(Some(good.clone()));
+    fixture.queued().await;
+    fixture.deliver(Some(good.clone()));
     tokio::time::sleep(Duration::from_millis(50)).await;
-    assert!(world.queue.try_recv().is_err());
-    world.bring(None);
-    world.told().await;
-    world.bring(Some(good));
-    let digest = world.digest(&variant(4));
-    world.until("key", &digest).await;
+    assert!(fixture.queue.try_recv().is_err());
+    fixture.deliver(None);
+    fixture.queued().await;
+    fixture.deliver(Some(good));
+    let digest = fixture.digest(&variant(4));
+    fixture.until("key", &digest).await;
 }
 
 #[tokio::test]
-async fn a_trial_that_the_clock_broke_off_is_tried_again_and_no_other() {
+async fn probe_is_retried_only_after_a_missed_deadline() {
     let endless = hostile("!loop");
     let limits = Limits {
         fuel: u64::MAX / 2,
         deadline: Duration::from_millis(1),
         ..Limits::default()
     };
-    let mut slow = world(limits);
+    let mut slow = fixture(limits);
     slow.used("a", Some(source("key")));
-    slow.bring(Some(object(&[("key", &endless)])));
+    slow.deliver(Some(object(&[("key", &endless)])));
     for _ in 0..3 {
-        slow.told().await;
+        slow.queued().await;
         let PolicyRead::Failed(problem) = slow.sources.read(&source("key")) else {
             panic!("it is loaded");
         };
         assert_eq!(problem.reason, "ProbeFailed");
         assert!(
-            problem.message.contains("tried again"),
+            problem.message.contains("retries in"),
             "{}",
             problem.message
         );
     }
-    let mut world = world(Limits::default());
-    world.used("a", Some(source("key")));
-    world.bring(Some(object(&[("key", &endless)])));
-    world.until("key", "ProbeFailed").await;
-    world.told().await;
+    let mut fixture = fixture(Limits::default());
+    fixture.used("a", Some(source("key")));
+    fixture.deliver(Some(object(&[("key", &endless)])));
+    fixture.until("key", "ProbeFailed").await;
+    fixture.queued().await;
     tokio::time::sleep(Duration::from_millis(100)).await;
-    assert!(world.queue.try_recv().is_err());
+    assert!(fixture.queue.try_recv().is_err());
 }
 
 #[tokio::test]
-async fn what_no_group_uses_any_more_is_forgotten() {
-    let world = world(Limits::default());
-    world.used("a", Some(source("one")));
-    world.used("b", Some(source("one")));
-    world.used("c", Some(source("two")));
-    let kept = |sources: &Sources| {
-        let known = sources.known();
+async fn unused_source_is_removed() {
+    let fixture = fixture(Limits::default());
+    fixture.used("a", Some(source("one")));
+    fixture.used("b", Some(source("one")));
+    fixture.used("c", Some(source("two")));
+    let counts = |sources: &PolicySources| {
+        let state = sources.lock();
         (
-            known.groups.len(),
-            known.sources.len(),
-            known.subscriptions.len(),
+            state.groups.len(),
+            state.sources.len(),
+            state.subscriptions.len(),
         )
     };
-    assert_eq!(kept(&world.sources), (3, 2, 1));
-    world.sources.retain(&HashSet::from([group("b")]));
-    assert_eq!(kept(&world.sources), (1, 1, 1));
-    world.used("b", Some(source("two")));
-    assert_eq!(kept(&world.sources), (1, 1, 1));
-    world.used("b", None);
-    assert_eq!(kept(&world.sources), (0, 0, 0));
+    assert_eq!(counts(&fixture.sources), (3, 2, 1));
+    fixture.sources.retain(&HashSet::from([group("b")]));
+    assert_eq!(counts(&fixture.sources), (1, 1, 1));
+    fixture.used("b", Some(source("two")));
+    assert_eq!(counts(&fixture.sources), (1, 1, 1));
+    fixture.used("b", None);
+    assert_eq!(counts(&fixture.sources), (0, 0, 0));
 }
 
 #[tokio::test]
-async fn who_may_not_read_is_told_so_only_where_nothing_is_known() {
-    let mut world = world(Limits::default());
-    world.used("a", Some(source("key")));
+async fn forbidden_read_affects_only_sources_that_are_loading() {
+    let mut fixture = fixture(Limits::default());
+    fixture.used("a", Some(source("key")));
     let forbidden = "configmaps is forbidden";
-    world.sources.forbidden(&map(), forbidden);
-    world.told().await;
-    assert_eq!(world.read("key"), "SourceUnreadable");
-    world.bring(Some(object(&[("key", &variant(5))])));
-    let digest = world.digest(&variant(5));
-    world.until("key", &digest).await;
-    world.sources.forbidden(&map(), forbidden);
-    assert_eq!(world.read("key"), digest);
+    fixture.sources.set_forbidden(&map(), forbidden);
+    fixture.queued().await;
+    assert_eq!(fixture.read("key"), "SourceUnreadable");
+    fixture.deliver(Some(object(&[("key", &variant(5))])));
+    let digest = fixture.digest(&variant(5));
+    fixture.until("key", &digest).await;
+    fixture.sources.set_forbidden(&map(), forbidden);
+    assert_eq!(fixture.read("key"), digest);
 }
 
 #[tokio::test]
-async fn a_value_that_is_loaded_is_not_compiled_again_for_another_source() {
-    let mut world = world(Limits::default());
+async fn loaded_value_is_not_compiled_again_for_another_source() {
+    let mut fixture = fixture(Limits::default());
     let object = object(&[("one", &variant(6)), ("two", &variant(6))]);
-    let digest = world.digest(&variant(6));
+    let digest = fixture.digest(&variant(6));
     for (name, key) in [("a", "one"), ("b", "two")] {
-        world.used(name, Some(source(key)));
-        world.bring(Some(object.clone()));
-        world.until(key, &digest).await;
+        fixture.used(name, Some(source(key)));
+        fixture.deliver(Some(object.clone()));
+        fixture.until(key, &digest).await;
     }
-    assert_eq!(world.compilations(), 1);
+    assert_eq!(fixture.compilations(), 1);
 }
 
 #[tokio::test]
-async fn a_policy_that_was_dropped_from_memory_is_compiled_again() {
-    let mut world = world(Limits::default());
-    let digest = world.digest(&variant(7));
-    world.used("a", Some(source("key")));
-    world.bring(Some(object(&[("key", &variant(7))])));
-    world.until("key", &digest).await;
-    world.sources.compiler.memory().forget("home");
-    assert_eq!(world.read("key"), "Loading");
-    world.until("key", &digest).await;
-    assert_eq!(world.compilations(), 2);
+async fn evicted_policy_is_compiled_again() {
+    let mut fixture = fixture(Limits::default());
+    let digest = fixture.digest(&variant(7));
+    fixture.used("a", Some(source("key")));
+    fixture.deliver(Some(object(&[("key", &variant(7))])));
+    fixture.until("key", &digest).await;
+    fixture.sources.compiler.memory().forget("home");
+    assert_eq!(fixture.read("key"), "Loading");
+    fixture.until("key", &digest).await;
+    assert_eq!(fixture.compilations(), 2);
 }
 
 #[tokio::test]
-async fn a_refused_value_is_not_compiled_again_after_a_restart() {
+async fn rejected_value_is_not_compiled_again_after_a_restart() {
     let broken = object(&[("key", b"\0asm\x0d\0\x01\0broken")]);
-    let mut first = world(Limits::default());
+    let mut first = fixture(Limits::default());
     first.used("a", Some(source("key")));
-    first.bring(Some(broken.clone()));
+    first.deliver(Some(broken.clone()));
     first.until("key", "Malformed").await;
     let PolicyRead::Failed(problem) = first.sources.read(&source("key")) else {
         panic!("it is loaded");
     };
     let rejected = *problem.rejected.unwrap();
-    // The same status in another namespace, or of another release, says nothing.
+    // The same status in another namespace, or of another release, is ignored.
     let older = RejectedPolicy {
         operator: "0.0.1".into(),
         ..rejected.clone()
@@ -330,15 +330,15 @@ async fn a_refused_value_is_not_compiled_again_after_a_restart() {
         (group("a"), older, 1),
     ];
     for (owner, status, compilations) in cases {
-        let mut world = world(Limits::default());
-        world.used("user", Some(source("key")));
+        let mut fixture = fixture(Limits::default());
+        fixture.used("user", Some(source("key")));
         let of_owner = Source {
             namespace: owner.namespace.clone().unwrap(),
             ..source("other")
         };
-        world.sources.used(&owner, Some(of_owner), Some(status));
-        world.bring(Some(broken.clone()));
-        world.until("key", "Malformed").await;
-        assert_eq!(world.compilations(), compilations);
+        fixture.sources.used(&owner, Some(of_owner), Some(status));
+        fixture.deliver(Some(broken.clone()));
+        fixture.until("key", "Malformed").await;
+        assert_eq!(fixture.compilations(), compilations);
     }
 }

@@ -1,48 +1,48 @@
-//! What must hold in every history. The oracle sees every write as the server applies it, and
-//! the truth about every container; it believes no status.
+//! The checks that must hold in every history. The oracle sees every write as the server applies
+//! it, and the true state of every container. It trusts no status.
 
 mod claims;
 mod results;
 
 use crate::event::Request;
-use crate::violation::{Kind, Violation};
-use crate::world::{Truth, World};
+use crate::simulated_cluster::{PodTruth, SimulatedCluster};
+use crate::violation::{Violation, ViolationKind};
 use oaat_api::Timestamp;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What is remembered to be checked.
+/// The state of the checks.
 #[derive(Default)]
 pub struct Oracle {
-    /// The first thing that was wrong.
+    /// The first violation.
     pub violation: Option<Violation>,
-    /// The only kind that is of interest, where a rule is switched off.
-    only: Option<Kind>,
+    /// The only kind of violation to report, if a rule is switched off.
+    only: Option<ViolationKind>,
     /// The least time between two starts of an item, in milliseconds.
     pub floor: i64,
-    /// Runs recorded.
+    /// The number of recorded runs.
     pub runs: u64,
-    /// Pods of which the status has said that the operator ends them.
+    /// The UIDs of pods that the status reported as being stopped by the operator.
     pub stopping: BTreeSet<String>,
-    /// Those of them that a window ends.
-    pub windowed: BTreeSet<String>,
-    /// Pods whose run was recorded.
+    /// The UIDs of pods in `stopping` that a blackout stops.
+    pub stopped_by_window: BTreeSet<String>,
+    /// The UIDs of pods whose run was recorded.
     recorded: BTreeSet<String>,
-    /// Pods whose run may stay unrecorded: somebody wiped the status that spoke of it.
+    /// The UIDs of pods whose run may stay unrecorded, because a user edited the status.
     excused: BTreeSet<String>,
-    /// The highest number of a run, by the group's uid.
+    /// The highest run number by the UID of the group.
     numbers: BTreeMap<String, i64>,
-    /// When each item was last started, by the clock of who started it.
+    /// When each item was last started, by the clock of the replica that started it.
     starts: BTreeMap<String, i64>,
     /// When each replica last listed the pods.
     lists: BTreeMap<usize, u64>,
 }
 
-/// Something that is wrong.
-type Wrong = Result<(), (Kind, String)>;
+/// The result of a check.
+type Check = Result<(), (ViolationKind, String)>;
 
-fn wrong(kind: Kind, words: String) -> Wrong {
-    Err((kind, words))
+fn violation(kind: ViolationKind, details: String) -> Check {
+    Err((kind, details))
 }
 
 /// A write of the status, as the server applies it.
@@ -50,7 +50,7 @@ struct Write<'a> {
     request: &'a Request,
     before: &'a Value,
     after: &'a Value,
-    /// Records that it adds to the history, newest first.
+    /// The records that it adds to the history, newest first.
     new: Vec<&'a Value>,
 }
 
@@ -58,42 +58,47 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
 }
 
-/// A time, in milliseconds.
+/// Parses a timestamp into milliseconds.
 pub fn instant(value: &Value) -> Option<i64> {
     let time: Timestamp = serde_json::from_value(value.clone()).ok()?;
     Some(time.0)
 }
 
 impl Oracle {
-    /// One who knows nothing yet, and to whom only this kind is of interest.
-    pub fn new(only: Option<Kind>) -> Self {
+    /// Creates an oracle that reports only violations of kind `only`, if set.
+    pub fn new(only: Option<ViolationKind>) -> Self {
         Self {
             only,
             ..Self::default()
         }
     }
 
-    /// Something is wrong.
-    pub fn violated(&mut self, kind: Kind, words: String) {
+    /// Reports a violation. Only the first one is kept.
+    pub fn report(&mut self, kind: ViolationKind, details: String) {
         if self.only.is_none_or(|only| only == kind) {
-            self.violation.get_or_insert(Violation { kind, words });
+            self.violation.get_or_insert(Violation { kind, details });
         }
     }
 
-    /// A replica's list was taken.
-    pub fn listed(&mut self, replica: usize, now: u64) {
+    /// Remembers when a replica listed the pods.
+    pub fn pods_listed(&mut self, replica: usize, now: u64) {
         self.lists.insert(replica, now);
     }
 
-    /// Somebody wiped the status by hand.
-    pub fn wiped(&mut self, group: &str, truth: &BTreeMap<String, Truth>) {
+    /// Excuses the runs that a status edited by hand no longer shows.
+    pub fn status_edited(&mut self, group: &str, truth: &BTreeMap<String, PodTruth>) {
         self.numbers.remove(group);
         self.starts.clear();
         self.excused.extend(truth.keys().cloned());
     }
 
-    /// A replica's write of the status was applied.
-    pub fn written(world: &mut World, request: &Request, before: &Value, after: &Value) {
+    /// Checks a replica's write of the status after the server applied it.
+    pub fn check_write(
+        cluster: &mut SimulatedCluster,
+        request: &Request,
+        before: &Value,
+        after: &Value,
+    ) {
         let known = before["history"].as_array().map_or(&[][..], Vec::as_slice);
         let history = after["history"].as_array().map_or(&[][..], Vec::as_slice);
         let new = history.iter().take_while(|run| Some(*run) != known.first());
@@ -106,24 +111,29 @@ impl Oracle {
         if !after["current"]["stopping"].is_null() {
             let uid = text(&after["current"], "podUid").to_owned();
             if after["current"]["stopping"]["reason"] == "Blackout" {
-                world.oracle.windowed.insert(uid.clone());
+                cluster.oracle.stopped_by_window.insert(uid.clone());
             }
-            world.oracle.stopping.insert(uid);
+            cluster.oracle.stopping.insert(uid);
         }
         let checks = [
-            world.records(&write),
-            world.moves(&write),
-            world.claims(&write),
-            world.kept(&write),
-            write.counts(),
+            cluster.check_records(&write),
+            cluster.check_current_change(&write),
+            cluster.check_claim(&write),
+            cluster.check_item_history(&write),
+            write.check_counts(),
         ];
-        for (kind, words) in checks.into_iter().filter_map(Result::err) {
-            world.oracle.violated(kind, words);
+        for (kind, details) in checks.into_iter().filter_map(Result::err) {
+            cluster.oracle.report(kind, details);
         }
     }
 
-    /// Whether every run that was is on record, but for the one in progress.
-    pub fn complete(&mut self, truth: &BTreeMap<String, Truth>, group: &str, current: &str) {
+    /// Checks that every run is recorded, except the current one.
+    pub fn check_all_recorded(
+        &mut self,
+        truth: &BTreeMap<String, PodTruth>,
+        group: &str,
+        current: &str,
+    ) {
         let lost = truth.iter().find(|(uid, truth)| {
             truth.opened
                 && !truth.lister
@@ -133,8 +143,8 @@ impl Oracle {
                 && !self.excused.contains(*uid)
         });
         if let Some((uid, truth)) = lost {
-            let words = format!("the run of pod {} ({uid}) was lost", truth.name);
-            self.violated(Kind::Lost, words);
+            let details = format!("the run of pod {} ({uid}) was lost", truth.name);
+            self.report(ViolationKind::Lost, details);
         }
     }
 }

@@ -1,74 +1,79 @@
-//! Results: that each is recorded once, and as it was.
+//! Checks results: each is recorded once, and correctly.
 
-use super::{Write, Wrong, instant, text, wrong};
-use crate::violation::Kind;
-use crate::world::{World, time};
+use super::{Check, Write, instant, text, violation};
+use crate::simulated_cluster::{SimulatedCluster, time};
+use crate::violation::ViolationKind;
 use oaat_operator::pod::PodView;
 use serde_json::Value;
 
-impl World {
-    /// The records that a write adds: of the run in progress, and of no other.
-    pub(super) fn records(&mut self, write: &Write<'_>) -> Wrong {
-        let was = &write.before["current"];
-        let uid = text(was, "podUid");
+impl SimulatedCluster {
+    /// Checks that a write records only the current run, and records it once.
+    pub(super) fn check_records(&mut self, write: &Write<'_>) -> Check {
+        let before = &write.before["current"];
+        let uid = text(before, "podUid");
         for record in write.new.iter().filter(|run| !run["pod"].is_null()) {
-            if uid.is_empty() || record["pod"] != was["podName"] {
-                let words = format!("recorded {record}, which was not in progress");
-                return wrong(Kind::RecordedTwice, words);
+            if uid.is_empty() || record["pod"] != before["podName"] {
+                let details = format!("recorded {record}, which was not current");
+                return violation(ViolationKind::RecordedTwice, details);
             }
             self.oracle.runs += 1;
             if !self.oracle.recorded.insert(uid.to_owned()) {
-                let words = format!("the run of pod {} was recorded twice", record["pod"]);
-                return wrong(Kind::RecordedTwice, words);
+                let details = format!("the run of pod {} was recorded twice", record["pod"]);
+                return violation(ViolationKind::RecordedTwice, details);
             }
-            self.result(uid, record)?;
-            self.times(uid, record, write)?;
+            self.check_result(uid, record)?;
+            self.check_times(uid, record, write)?;
         }
         Ok(())
     }
 
-    /// Whether the record of a pod's run says how it ended.
-    fn result(&self, uid: &str, record: &Value) -> Wrong {
+    /// Checks that a record says how the pod's run ended.
+    fn check_result(&self, uid: &str, record: &Value) -> Check {
         let Some(truth) = self.truth.get(uid) else {
             return Ok(());
         };
         let name = &truth.name;
-        let there = self.name_of(uid).and_then(|name| self.pods.get(&name));
-        let untouched = there.is_some_and(|pod| pod.metadata.deletion_timestamp.is_none());
+        let pod = self.name_of(uid).and_then(|name| self.pods.get(&name));
+        let untouched = pod.is_some_and(|pod| pod.metadata.deletion_timestamp.is_none());
         let succeeded = text(record, "result") == "Succeeded";
-        let may = matches!(truth.ended, Some((0, _))) && !truth.evicted;
-        let wrongly = |words: String| wrong(Kind::WrongResult, words);
+        let may_succeed = matches!(truth.ended, Some((0, _))) && !truth.evicted;
+        let fail = |details: String| violation(ViolationKind::WrongResult, details);
         let stopped = text(record, "result") == "Stopped";
-        if stopped && !self.oracle.windowed.contains(uid) {
-            return wrongly(format!(
-                "no window stopped pod {name}, and {record} says so"
+        if stopped && !self.oracle.stopped_by_window.contains(uid) {
+            return fail(format!(
+                "no window stopped pod {name}, but {record} says so"
             ));
         }
-        if succeeded && !may {
-            return wrongly(format!("pod {name} did not succeed, and {record} says so"));
+        if succeeded && !may_succeed {
+            return fail(format!("pod {name} did not succeed, but {record} says so"));
         }
-        if !succeeded && may && untouched && truth.deleted_while_running.is_none() {
-            return wrongly(format!("pod {name} succeeded, and {record} denies it"));
+        if !succeeded && may_succeed && untouched && truth.deleted_while_running.is_none() {
+            return fail(format!(
+                "pod {name} succeeded, but {record} does not say so"
+            ));
         }
-        // Which came first is seen by clocks of whole seconds.
-        if let (true, Some(asked), Some((_, ended))) =
+        // The order is known only from clocks of whole seconds.
+        if let (true, Some(deleted), Some((_, ended))) =
             (succeeded, truth.deleted_while_running, truth.ended)
-            && ended > asked + 2000
+            && ended > deleted + 2000
             && truth.clock == 0
         {
-            return wrongly(format!("pod {name} was deleted while it ran, and {record}"));
+            return fail(format!(
+                "pod {name} was deleted while it ran, but {record} is a success"
+            ));
         }
         let gone = matches!(text(record, "reason"), "PodDisappeared" | "PodDeleted");
         if truth.with_namespace && gone {
-            let words = format!("pod {name} went with its namespace, and {record}");
-            return wrong(Kind::NamespaceCounted, words);
+            let details =
+                format!("pod {name} was deleted with its namespace, but {record} counts it");
+            return violation(ViolationKind::NamespaceCounted, details);
         }
         Ok(())
     }
 
-    /// Whether the times of a record are between the pod's creation and now. Clocks differ by
+    /// Checks that the times of a record are between the pod's creation and now. Clocks differ by
     /// minutes, so either may come first.
-    fn times(&self, uid: &str, record: &Value, write: &Write<'_>) -> Wrong {
+    fn check_times(&self, uid: &str, record: &Value, write: &Write<'_>) -> Check {
         let Some(truth) = self.truth.get(uid) else {
             return Ok(());
         };
@@ -76,17 +81,17 @@ impl World {
         let claimed = instant(&write.before["current"]["claimed"]).unwrap_or(created);
         let (earliest, latest) = write.request.clock;
         let (from, to) = (created.min(earliest), created.max(latest));
-        let wrongly = |what: &str, at: Option<i64>| {
-            let words = format!("{what} is {at:?}, outside of {from}..{to}: {record}");
-            wrong(Kind::WrongTime, words)
+        let fail = |what: &str, at: Option<i64>| {
+            let details = format!("{what} is {at:?}, outside of {from}..{to}: {record}");
+            violation(ViolationKind::WrongTime, details)
         };
-        // In the history a run does not end before it was claimed.
+        // In the history, a run does not end before it was claimed.
         let finished = instant(&record["finished"]);
         if finished.is_none_or(|at| at < from.max(claimed) || at > to.max(claimed)) {
-            return wrongly("finished", finished);
+            return fail("finished", finished);
         }
         if instant(&record["started"]) != Some(claimed) {
-            return wrongly("started", instant(&record["started"]));
+            return fail("started", instant(&record["started"]));
         }
         let item = write.after["items"].get(text(record, "item"));
         let ended = match text(record, "result") {
@@ -94,50 +99,49 @@ impl World {
             "Failed" => "lastFailure",
             _ => return Ok(()),
         };
-        // The same write may tell of a later failure: a pod that was refused.
+        // The same write may record a later failure: a rejected pod.
         let newest = write.new.iter().find(|run| run["item"] == record["item"]);
         if newest != Some(&record) {
             return Ok(());
         }
         match item.map(|item| instant(&item[ended])) {
-            Some(at) if at.is_none_or(|at| at < from || at > to) => wrongly(ended, at),
-            Some(at) if at.map(|at| at.max(claimed)) != finished => wrongly(ended, at),
+            Some(at) if at.is_none_or(|at| at < from || at > to) => fail(ended, at),
+            Some(at) if at.map(|at| at.max(claimed)) != finished => fail(ended, at),
             _ => Ok(()),
         }
     }
 
-    /// The run in progress is another one, or none: then the one before is over, and recorded
-    /// unless it never began.
-    pub(super) fn moves(&mut self, write: &Write<'_>) -> Wrong {
-        let was = text(&write.before["current"], "podUid");
-        let Some(truth) = self.truth.get(was) else {
+    /// Checks that the group leaves a run only after it ended, and that the run is recorded unless
+    /// it never started.
+    pub(super) fn check_current_change(&mut self, write: &Write<'_>) -> Check {
+        let uid = text(&write.before["current"], "podUid");
+        let Some(truth) = self.truth.get(uid) else {
             return Ok(());
         };
-        if was == text(&write.after["current"], "podUid") {
+        if uid == text(&write.after["current"], "podUid") {
             return Ok(());
         }
         let name = &truth.name;
-        let there = self.name_of(was).and_then(|name| self.pods.get(&name));
-        if truth.live {
-            let words = format!("pod {name} still ran when the group moved on");
-            return wrong(Kind::MovedOnEarly, words);
+        let pod = self.name_of(uid).and_then(|name| self.pods.get(&name));
+        if truth.running {
+            let details = format!("pod {name} still ran when the group moved on");
+            return violation(ViolationKind::MovedOnEarly, details);
         }
-        if there.is_some_and(|pod| !PodView::from(pod).terminal()) {
-            let words = format!("pod {name} could still run when the group moved on");
-            return wrong(Kind::MovedOnEarly, words);
+        if pod.is_some_and(|pod| !PodView::from(pod).terminal()) {
+            let details = format!("pod {name} could still run when the group moved on");
+            return violation(ViolationKind::MovedOnEarly, details);
         }
-        if truth.opened && !self.oracle.recorded.contains(was) {
-            let words = format!("the run of pod {name} was dropped unrecorded");
-            return wrong(Kind::Lost, words);
+        if truth.opened && !self.oracle.recorded.contains(uid) {
+            let details = format!("the run of pod {name} was dropped without a record");
+            return violation(ViolationKind::Lost, details);
         }
         Ok(())
     }
 }
 
 impl Write<'_> {
-    /// Whether what an item's status says of its runs follows from what it said before and from
-    /// the records.
-    pub(super) fn counts(&self) -> Wrong {
+    /// Checks that the status of an item follows from its previous status and the new records.
+    pub(super) fn check_counts(&self) -> Check {
         let Some(items) = self.after["items"].as_object() else {
             return Ok(());
         };
@@ -154,19 +158,21 @@ impl Write<'_> {
                     _ => {}
                 }
             }
-            let wrongly = |words: String| wrong(Kind::WrongCounts, words);
+            let fail = |details: String| violation(ViolationKind::WrongCounts, details);
             let found = number(item, "failures");
             if found != failures {
-                return wrongly(format!("{name} has {found} failures instead of {failures}"));
+                return fail(format!("{name} has {found} failures instead of {failures}"));
             }
             let found = number(item, "runs");
             if found != runs {
-                return wrongly(format!("{name} has {found} runs instead of {runs}"));
+                return fail(format!("{name} has {found} runs instead of {runs}"));
             }
-            for (key, may) in [("lastSuccess", succeeded), ("lastFailure", failed)] {
-                if !may && item[key] != before[key] {
+            for (key, may_change) in [("lastSuccess", succeeded), ("lastFailure", failed)] {
+                if !may_change && item[key] != before[key] {
                     let (is, was) = (&item[key], &before[key]);
-                    return wrongly(format!("{key} of {name} went from {was} to {is} by itself"));
+                    return fail(format!(
+                        "{key} of {name} changed from {was} to {is} without a run"
+                    ));
                 }
             }
         }

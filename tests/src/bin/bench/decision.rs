@@ -1,5 +1,5 @@
-//! One decision of the default policy in a fresh sandbox, and the compilation of all that are
-//! shipped.
+//! One decision of the built-in policy in a fresh sandbox, and the compilation of all policies in
+//! this repository.
 
 use crate::samples::{Samples, ms, us};
 use anyhow::{Result, anyhow};
@@ -9,10 +9,10 @@ use oaat_tests::operator::{self, root};
 use policy_host::{Item, Request};
 use std::time::Instant;
 
-/// Items, and the goal in microseconds.
+/// Numbers of items, with the goal in microseconds.
 const SIZES: [(usize, u32); 4] = [(10, 25), (100, 45), (1000, 220), (2000, 500)];
 
-/// Milliseconds from the bytes of an honest policy of 45 KB to one that can be asked.
+/// The goal in milliseconds for loading a policy of 45 KB.
 const READY: u32 = 150;
 
 pub fn measure() -> Result<()> {
@@ -25,14 +25,14 @@ pub fn measure() -> Result<()> {
             compiling.0.push(start.elapsed());
         }
         println!(
-            "{name} ({:.1} KB) from bytes to ready, child process included: p50 {}, p99 {} (goal {READY} ms for 45 KB)",
+            "{name} ({:.1} KB), compiled in a child process and loaded: p50 {}, p99 {} (goal {READY} ms for 45 KB)",
             wasm.len() as f64 / 1e3,
             ms(compiling.quantile(0.5)),
             ms(compiling.quantile(0.99))
         );
     }
     let policy = compiler.load(DEFAULT_POLICY)?;
-    println!("one decision, in a fresh sandbox:");
+    println!("one decision in a fresh sandbox:");
     for (items, goal) in SIZES {
         let request = request(items);
         let mut samples = Samples::default();
@@ -56,7 +56,7 @@ pub fn measure() -> Result<()> {
     Ok(())
 }
 
-/// The policies of this repository.
+/// Returns the policies of this repository.
 fn shipped() -> Result<Vec<(&'static str, Vec<u8>)>> {
     let mut shipped = vec![("policy-default", DEFAULT_POLICY.to_vec())];
     for name in ["backoff", "fair"] {
@@ -69,7 +69,7 @@ fn shipped() -> Result<Vec<(&'static str, Vec<u8>)>> {
     Ok(shipped)
 }
 
-/// Items with a history, a third of them due.
+/// Returns a request with items that have a history. A third of them are due.
 fn request(count: usize) -> Request {
     let now = 1_800_000_000_000;
     let item = |index: usize| Item {

@@ -1,4 +1,4 @@
-//! From the end of a leader to the first run that another replica starts.
+//! The time from the end of a leader to the first run that another replica starts.
 
 use crate::handover::{PATIENCE, groups, node};
 use crate::samples::{Samples, ms};
@@ -36,7 +36,7 @@ pub async fn measure(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
         more: Vec::new(),
     };
     println!(
-        "a leader ends → the other has started a run, a group that always has something to do:"
+        "end of the leader → first run by the other replica, with a group that always has a due item:"
     );
     let mut leader = Operator::start(&options).await?;
     until_it_starts_runs(&leader).await?;
@@ -46,13 +46,13 @@ pub async fn measure(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
             "by SIGKILL",
             4,
             false,
-            "the 15 s that a lease holds, and a second",
+            "the lease duration of 15 s plus 1 s",
         ),
     ] {
         let mut samples = Samples::default();
         for round in 0..rounds {
-            let other = standing_by(&options).await?;
-            // Not always at the same time after a renewal.
+            let other = start_standby(&options).await?;
+            // Varies the time since the last renewal.
             sleep(Duration::from_millis(300 + 450 * round)).await;
             let start = Instant::now();
             let (_, at) = tokio::join!(
@@ -82,31 +82,31 @@ pub async fn measure(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
     Ok(())
 }
 
-/// One more operator, which is ready and does not lead.
-async fn standing_by(options: &OperatorOptions) -> Result<Operator> {
+/// Starts another operator that is ready and does not lead.
+async fn start_standby(options: &OperatorOptions) -> Result<Operator> {
     let operator = Operator::start(options).await?;
     let start = Instant::now();
     while operator.page("/readyz").await?.0 != 200 {
         if start.elapsed() > PATIENCE {
-            bail!("it does not get ready:\n{}", operator.last_log(30));
+            bail!("the operator is not ready:\n{}", operator.last_log(30));
         }
         sleep(Duration::from_millis(20)).await;
     }
-    // It has looked at the lease once.
+    // Until it has read the lease once.
     sleep(Duration::from_secs(2)).await;
     Ok(operator)
 }
 
-/// When an operator has opened a gate.
+/// Waits until an operator has removed the gate of a pod, and returns the time.
 pub async fn until_it_starts_runs(operator: &Operator) -> Result<Instant> {
     let start = Instant::now();
     loop {
-        let begun = operator.metric("oaat_runs_total", &["Started"]).await?;
-        if begun > 0.0 {
+        let runs = operator.metric("oaat_runs_total", &["Started"]).await?;
+        if runs > 0.0 {
             return Ok(Instant::now());
         }
         if start.elapsed() > PATIENCE {
-            bail!("it starts nothing:\n{}", operator.last_log(30));
+            bail!("the operator starts no run:\n{}", operator.last_log(30));
         }
         sleep(Duration::from_millis(5)).await;
     }

@@ -1,5 +1,5 @@
-//! From the end of a pod to the opening of the next, on a real API server: the operator,
-//! and two loops that do the same without its promise.
+//! The time from the end of a pod to the removal of the next pod's gate, on a real API server: for
+//! the operator, and for two naive loops without its guarantee.
 
 use crate::samples::{Samples, ms};
 use anyhow::{Context, Result, bail};
@@ -16,28 +16,28 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long a pod runs, in seconds. Not at all would measure something else: events are
-/// then written in the very moment of the next hand-over, and after any write that is no
-/// pod's the API server answers a consistent list of pods only once its watch cache has been
-/// told how far etcd is, for which it asks every 100 ms.
-const PAUSE: &str = "0.15";
-/// Items of the measured group.
+/// The time that a pod runs, in seconds. It is not 0, because the events of a run would then be
+/// written during the next handover. After a write of another kind than pods, the API server serves
+/// a consistent list of pods only once its watch cache knows the progress of etcd, which it
+/// requests every 100 ms.
+const POD_SECONDS: &str = "0.15";
+/// The number of items in the measured group.
 const ITEMS: usize = 20;
-/// Hand-overs before the first that counts.
+/// The number of handovers before the first measured one.
 const WARM_UP: usize = 20;
-/// Longest wait for the next event.
+/// The timeout for the next event.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub async fn measure(plane: &ControlPlane, kubeconfig: &Path, runs: usize) -> Result<()> {
     println!(
-        "pod finished → next pod's gate open, {runs} runs, {ITEMS} items, pods that run for a moment:"
+        "end of a pod → removal of the next pod's gate, {runs} runs, {ITEMS} items, pods that run {POD_SECONDS} s:"
     );
     let bare = naive(plane, "naive", runs, false).await?;
     line("naive loop, no gate", &bare, None);
     let gated = naive(plane, "gated", runs, true).await?;
     line("naive loop, gated", &gated, Some(&bare));
-    let ours = ours(plane, kubeconfig, runs).await?;
-    line("oaat-operator", &ours, Some(&gated));
+    let operator = measure_operator(plane, kubeconfig, runs).await?;
+    line("oaat-operator", &operator, Some(&gated));
     println!("  (goal p50 12 ms, p99 45 ms)");
     Ok(())
 }
@@ -45,8 +45,9 @@ pub async fn measure(plane: &ControlPlane, kubeconfig: &Path, runs: usize) -> Re
 fn line(name: &str, samples: &Samples, against: Option<&Samples>) {
     let (p50, p99) = (samples.quantile(0.5), samples.quantile(0.99));
     let ratio = against.map_or(String::new(), |other| {
-        let ratio =
-            |ours: Duration, share| ours.as_secs_f64() / other.quantile(share).as_secs_f64();
+        let ratio = |duration: Duration, share| {
+            duration.as_secs_f64() / other.quantile(share).as_secs_f64()
+        };
         format!(
             "   × {:.2} and {:.2} of the line above",
             ratio(p50, 0.5),
@@ -60,7 +61,7 @@ fn line(name: &str, samples: &Samples, against: Option<&Samples>) {
     );
 }
 
-/// A namespace with a node.
+/// Creates a namespace and starts its node.
 pub async fn node(plane: &ControlPlane, namespace: &str) -> Result<Node> {
     plane.namespace(namespace).await?;
     let options = NodeOptions {
@@ -72,22 +73,22 @@ pub async fn node(plane: &ControlPlane, namespace: &str) -> Result<Node> {
     Node::start(plane.admin(), options).await
 }
 
-/// The groups of a namespace.
+/// Returns the API for the groups of a namespace.
 pub fn groups(client: &Client, namespace: &str) -> Api<DynamicObject> {
     let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("kawaja.net", "v1", "OaatGroup"));
     Api::namespaced_with(client.clone(), namespace, &kind)
 }
 
-/// What the pods of a namespace do, as one watcher sees it.
+/// A change of a pod, as a watch reports it.
 pub enum Step {
-    /// A pod has no gate (any more).
+    /// A pod has no gate.
     Open,
     /// A pod has ended.
-    Over,
+    Ended,
 }
 
-/// Each step of each pod once (of one group, unless its name is empty), with the time at
-/// which it was seen.
+/// Returns each step of each pod once, with the time of its observation. If `group` is not empty,
+/// returns only the pods of that group.
 pub fn steps(
     client: &Client,
     namespace: &str,
@@ -95,7 +96,7 @@ pub fn steps(
 ) -> impl Stream<Item = (Instant, Step)> + Send + use<> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let mut open = HashSet::new();
-    let mut over = HashSet::new();
+    let mut ended = HashSet::new();
     let mut config = watcher::Config::default();
     if !group.is_empty() {
         config = config.labels(&format!("oaat.kawaja.net/group={group}"));
@@ -112,15 +113,15 @@ pub fn steps(
                     steps.push((now, Step::Open));
                 }
                 let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
-                if matches!(phase, Some("Succeeded" | "Failed")) && over.insert(uid) {
-                    steps.push((now, Step::Over));
+                if matches!(phase, Some("Succeeded" | "Failed")) && ended.insert(uid) {
+                    steps.push((now, Step::Ended));
                 }
             }
             futures::stream::iter(steps)
         })
 }
 
-/// Hand-overs until there are enough.
+/// Measures this number of handovers.
 pub async fn collect(steps: impl Stream<Item = (Instant, Step)>, runs: usize) -> Result<Samples> {
     let mut samples = Samples::default();
     let mut ended = None;
@@ -128,10 +129,10 @@ pub async fn collect(steps: impl Stream<Item = (Instant, Step)>, runs: usize) ->
     while samples.0.len() < runs + WARM_UP {
         let next = tokio::time::timeout(PATIENCE, steps.next()).await;
         match next
-            .context("the pods stand still")?
+            .context("no pod changed before the timeout")?
             .context("the watch ended")?
         {
-            (at, Step::Over) => ended = Some(at),
+            (at, Step::Ended) => ended = Some(at),
             (at, Step::Open) => samples.0.extend(ended.take().map(|ended| at - ended)),
         }
     }
@@ -139,16 +140,16 @@ pub async fn collect(steps: impl Stream<Item = (Instant, Step)>, runs: usize) ->
     Ok(samples)
 }
 
-/// The operator itself, under the shipped RBAC.
-async fn ours(plane: &ControlPlane, kubeconfig: &Path, runs: usize) -> Result<Samples> {
-    let namespace = "ours";
+/// Measures the operator with the shipped RBAC.
+async fn measure_operator(plane: &ControlPlane, kubeconfig: &Path, runs: usize) -> Result<Samples> {
+    let namespace = "operator";
     let client = plane.admin();
     let _node = node(plane, namespace).await?;
     let items: Vec<_> = (0..ITEMS).map(|i| format!("item-{i}")).collect();
     let type_ = json!({
         "apiVersion": "kawaja.net/v1", "kind": "OaatType",
         "metadata": { "name": "work", "namespace": namespace },
-        "spec": { "type": "pod", "podspec": { "container": { "name": "main", "image": "any", "command": ["sleep", PAUSE] } } },
+        "spec": { "type": "pod", "podspec": { "container": { "name": "main", "image": "any", "command": ["sleep", POD_SECONDS] } } },
     });
     let group = json!({
         "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
@@ -169,7 +170,7 @@ async fn ours(plane: &ControlPlane, kubeconfig: &Path, runs: usize) -> Result<Sa
     let operator = Operator::start(&options).await?;
     let samples = collect(steps(&client, namespace, ""), runs).await?;
 
-    // Nothing is due any more: the last run ends, and then all must be quiet.
+    // No item is due from now on. The last run ends, and then the group is idle.
     let quiet = json!({ "spec": { "frequency": "30days" } });
     groups(&client, namespace)
         .patch("group", &PatchParams::default(), &Patch::Merge(&quiet))
@@ -181,7 +182,7 @@ async fn ours(plane: &ControlPlane, kubeconfig: &Path, runs: usize) -> Result<Sa
             break;
         }
         if start.elapsed() > PATIENCE {
-            bail!("the group does not come to rest: {:#}", group["status"]);
+            bail!("the group does not become idle: {:#}", group["status"]);
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -197,7 +198,7 @@ async fn ours(plane: &ControlPlane, kubeconfig: &Path, runs: usize) -> Result<Sa
             .metric("oaat_api_requests_total", &[&labels[0], &labels[1]])
             .await
     };
-    println!("  API requests a run, over {runs} runs:");
+    println!("  API requests per run, over {runs} runs:");
     for (verb, resource) in [
         ("create", "pods"),
         ("patch", "oaatgroups"),
@@ -239,13 +240,13 @@ async fn ours(plane: &ControlPlane, kubeconfig: &Path, runs: usize) -> Result<Sa
     Ok(samples)
 }
 
-/// What the API server itself spent on the requests of a hand-over, by its own metrics; they
-/// include those of the loops before.
+/// Prints the time that the API server spent on the requests of a handover. Its metrics include the
+/// requests of the naive loops.
 async fn profile(client: &Client) -> Result<()> {
     let text = client
         .request_text(http::Request::get("/metrics").body(Vec::new())?)
         .await?;
-    println!("  the API server's own time, on average over all that was measured so far:");
+    println!("  average time in the API server, including the naive loops:");
     for (verb, resource, subresource) in [
         ("GET", "oaatgroups", ""),
         ("LIST", "pods", ""),
@@ -276,7 +277,7 @@ async fn profile(client: &Client) -> Result<()> {
     Ok(())
 }
 
-/// Resident memory of a process in megabytes.
+/// Returns the resident memory of a process in megabytes.
 pub fn rss(pid: u32) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status
@@ -286,14 +287,14 @@ pub fn rss(pid: u32) -> Result<f64> {
     let kilobytes: f64 = line
         .split_whitespace()
         .nth(1)
-        .context("no figure")?
+        .context("VmRSS has no value")?
         .parse()?;
     Ok(kilobytes / 1024.0)
 }
 
-/// A loop that does what anyone would write first: at the end of a pod read the group, list
-/// the pods, create the next, write the status. With `gated` the pod is created with a
-/// gate that is opened last. It keeps no promise whatever.
+/// Measures a naive loop: at the end of a pod, it reads the group, lists the pods, creates the next
+/// pod, and writes the status. With `gated`, the pod has a gate that is removed last. The loop
+/// guarantees nothing.
 async fn naive(plane: &ControlPlane, namespace: &str, runs: usize, gated: bool) -> Result<Samples> {
     let client = plane.admin();
     let _node = node(plane, namespace).await?;
@@ -335,7 +336,7 @@ async fn naive_loop(client: Client, namespace: String, gated: bool) -> Result<()
             pods.delete(&old.name_any(), &Default::default()).await?;
         }
         while let Some((_, step)) = events.next().await {
-            if let Step::Over = step {
+            if let Step::Ended = step {
                 break;
             }
         }
@@ -352,7 +353,7 @@ fn pod(name: &str, run: i64, gated: bool) -> Result<Pod> {
         "metadata": { "name": name, "labels": { "run": run.to_string() } },
         "spec": {
             "restartPolicy": "Never",
-            "containers": [{ "name": "main", "image": "any", "command": ["sleep", PAUSE] }],
+            "containers": [{ "name": "main", "image": "any", "command": ["sleep", POD_SECONDS] }],
         },
     });
     if gated {

@@ -1,8 +1,9 @@
-//! What ten hostile namespaces cost the honest groups of another: one that uses the built-in
-//! policy, and one with its own. Groups that are asked twenty times a second cost something
-//! whoever decides for them, on a machine that the API server shares; so the same is measured
-//! beside ten honest namespaces, and beside hostile namespaces that the operator does not watch:
-//! what their writes cost the API server, whoever reads them.
+//! The effect of ten hostile namespaces on two honest groups in another namespace: one with the
+//! built-in policy, and one with its own policy.
+//!
+//! Twenty decisions a second cost time even with honest policies, because the API server runs on
+//! the same machine. For comparison, the same is measured with ten honest namespaces, and with
+//! hostile namespaces that the operator does not watch, which shows the cost of their writes alone.
 
 use crate::handover::{collect, groups, node, steps};
 use crate::policies::{create, put, start_in, variant, work};
@@ -16,10 +17,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Hostile namespaces.
+/// The number of hostile namespaces.
 const NAMESPACES: usize = 10;
 
-/// Those that cost the most: time, memory, log, writes of the status.
+/// The most expensive hostile policies, by time, memory, log, or writes of the status.
 const WORST: [&str; 20] = [
     "loop",
     "copy",
@@ -45,22 +46,22 @@ const WORST: [&str; 20] = [
 
 /// The honest groups that are measured.
 const HONEST: [&str; 2] = ["honest", "honest-own-policy"];
-/// How much longer the slowest hand-overs may take beside hostile namespaces.
+/// The goal for the ratio of the p99 of handovers with and without hostile namespaces.
 const GOAL: f64 = 1.5;
 
-/// A group beside the honest ones, and its policy.
+/// A group in another namespace, and its policy.
 struct Neighbor {
     namespace: String,
     name: String,
     bytes: Vec<u8>,
 }
 
-/// Groups with these policies, spread over so many namespaces as there are to be.
-fn neighbors(place: &str, policies: impl Iterator<Item = (String, Vec<u8>)>) -> Vec<Neighbor> {
+/// Returns groups with these policies, distributed over [`NAMESPACES`] namespaces.
+fn neighbors(prefix: &str, policies: impl Iterator<Item = (String, Vec<u8>)>) -> Vec<Neighbor> {
     let numbered = policies.enumerate();
     numbered
         .map(|(number, (name, bytes))| Neighbor {
-            namespace: format!("{place}-{}", number % NAMESPACES),
+            namespace: format!("{prefix}-{}", number % NAMESPACES),
             name,
             bytes,
         })
@@ -73,9 +74,13 @@ pub async fn measure(plane: &ControlPlane, kubeconfig: &Path, runs: usize) -> Re
         .into_iter()
         .filter(|policy| WORST.contains(&policy.name));
     let worst: Vec<_> = worst.map(|p| (p.name.to_owned(), p.bytes)).collect();
-    ensure!(worst.len() == WORST.len(), "{} are there", worst.len());
+    ensure!(
+        worst.len() == WORST.len(),
+        "found {} of the policies",
+        worst.len()
+    );
     let honest = (0..WORST.len()).map(|n| (format!("neighbor-{n}"), variant(1 + n)));
-    let places = [
+    let setups = [
         ("alone", Vec::new()),
         ("honest", neighbors("honest", honest)),
         (
@@ -85,20 +90,20 @@ pub async fn measure(plane: &ControlPlane, kubeconfig: &Path, runs: usize) -> Re
         ("hostile", neighbors("hostile", worst.into_iter())),
     ];
     let mut measured = Vec::new();
-    for (place, neighbors) in places {
-        measured.push(beside(plane, kubeconfig, place, neighbors, runs).await?);
+    for (setup, neighbors) in setups {
+        measured.push(measure_with(plane, kubeconfig, setup, neighbors, runs).await?);
     }
     let [alone, honest, unwatched, hostile] = &measured[..] else {
         return Ok(());
     };
     for (group, name) in ["the built-in policy", "its own policy"].iter().enumerate() {
-        println!("hand-over of an honest group with {name}:");
+        println!("handover of an honest group with {name}:");
         let alone = &alone[group];
         for (words, samples) in [
             ("alone", alone),
-            ("beside ten honest namespaces", &honest[group]),
-            ("beside the hostile writes alone", &unwatched[group]),
-            ("beside ten hostile namespaces", &hostile[group]),
+            ("with ten honest namespaces", &honest[group]),
+            ("with only the hostile writes", &unwatched[group]),
+            ("with ten hostile namespaces", &hostile[group]),
         ] {
             let (half, most) = (samples.quantile(0.5), samples.quantile(0.99));
             println!(
@@ -109,12 +114,12 @@ pub async fn measure(plane: &ControlPlane, kubeconfig: &Path, runs: usize) -> Re
                 most.as_secs_f64() / alone.quantile(0.99).as_secs_f64(),
             );
         }
-        println!("  (goal: p99 beside hostile namespaces × {GOAL})");
+        println!("  (goal: p99 with hostile namespaces × {GOAL})");
     }
     Ok(())
 }
 
-/// Returns the CPU time of the processes that take part, with that of their children.
+/// Returns the CPU time of the involved processes and of their children, in seconds.
 fn cpu_seconds() -> BTreeMap<String, f64> {
     const TICKS: f64 = 100.0;
     let mut seconds = BTreeMap::new();
@@ -147,16 +152,16 @@ fn cpu_seconds() -> BTreeMap<String, f64> {
     seconds
 }
 
-/// Hand-overs of the two honest groups beside these neighbors.
-async fn beside(
+/// Measures handovers of the two honest groups with these neighbors.
+async fn measure_with(
     plane: &ControlPlane,
     kubeconfig: &Path,
-    place: &str,
+    setup: &str,
     neighbors: Vec<Neighbor>,
     runs: usize,
 ) -> Result<[Samples; 2]> {
     let client = plane.admin();
-    let namespace = format!("beside-{place}");
+    let namespace = format!("beside-{setup}");
     let _node = node(plane, &namespace).await?;
     work(plane, &namespace, "0.15").await?;
     let mut namespaces: Vec<_> = neighbors.iter().map(|n| n.namespace.clone()).collect();
@@ -185,11 +190,11 @@ async fn beside(
         }
         create(&client, &namespace, name, spec).await?;
     }
-    let attacked = match place {
+    let attacked = match setup {
         "hostile" | "unwatched" => namespaces.clone(),
         _ => Vec::new(),
     };
-    if place == "unwatched" {
+    if setup == "unwatched" {
         namespaces.clear();
     }
     namespaces.push(namespace.clone());
@@ -197,18 +202,18 @@ async fn beside(
     let poke = tokio::spawn(poke(client.clone(), neighbors));
     let attack = tokio::spawn(attack(client.clone(), attacked));
     let (before, started) = (cpu_seconds(), Instant::now());
-    // At the same time, as they would run.
+    // Concurrently, as in production.
     let (default, own) = tokio::join!(
         collect(steps(&client, &namespace, HONEST[0]), runs),
         collect(steps(&client, &namespace, HONEST[1]), runs)
     );
-    // Had one of them ended, the figures would say nothing.
+    // The results are invalid if a task of the neighbors has ended.
     ensure!(
         !poke.is_finished() && !attack.is_finished(),
-        "the neighbors stopped trying"
+        "the writes of the neighbors ended early"
     );
     let elapsed = started.elapsed().as_secs_f64();
-    println!("cores in use, {place}:");
+    println!("cores in use ({setup}):");
     for (name, seconds) in cpu_seconds() {
         let before = before.get(&name).copied().unwrap_or_default();
         println!("  {name:<31} {:.2}", (seconds - before) / elapsed);
@@ -219,16 +224,18 @@ async fn beside(
     Ok([default?, own?])
 }
 
-/// A group with the policy in a ConfigMap of the same name.
+/// Creates a group with the policy in the ConfigMap of the same name.
 async fn with_policy(client: &Client, namespace: &str, name: &str) -> Result<()> {
-    // A group whose type is refused would not be asked: these are, and start nothing for long.
+    // The type must be valid, because the policy is not asked otherwise. The frequency is long, so
+    // the groups start few runs.
     let policy = json!({ "configMap": { "name": name } });
     let spec =
         json!({ "oaatType": "work", "oaatItems": ["a", "b"], "frequency": "1h", "policy": policy });
     create(client, namespace, name, spec).await
 }
 
-/// A change of the spec has the policy asked again: twenty times a second, in turn.
+/// Changes the spec of the neighbors in turn, twenty times a second, so that their policies are
+/// asked.
 async fn poke(client: Client, neighbors: Vec<Neighbor>) -> Result<()> {
     for round in 0_u64.. {
         for neighbor in &neighbors {
@@ -250,14 +257,14 @@ async fn poke(client: Client, neighbors: Vec<Neighbor>) -> Result<()> {
     Ok(())
 }
 
-/// Uploads components made against the compiler, a new one each second and to each namespace in
-/// turn, so that the compiler is never idle; and lists and annotations, which are parsed anew.
+/// Writes a component that attacks the compiler each second, to each namespace in turn, so that the
+/// compiler is never idle. Also writes lists and annotations, which are parsed after each change.
 async fn attack(client: Client, namespaces: Vec<String>) -> Result<()> {
     if namespaces.is_empty() {
         std::future::pending::<()>().await;
     }
     let attacks = tokio::task::spawn_blocking(hostile_policies::attacks).await??;
-    // Not packed, so that bytes at the end make another component, and one that fits.
+    // Uncompressed, so that appended bytes change the digest, and small enough for a ConfigMap.
     let attacks = attacks
         .iter()
         .filter(|a| a.bytes.starts_with(b"\0asm") && a.bytes.len() < 500_000);

@@ -1,6 +1,6 @@
-//! Measures, in a release build. `cargo xtask bench` starts it. Machines differ and are
-//! shared, so what counts is a ratio to a naive loop measured in the same run; the
-//! goals are those of a machine with two cores.
+//! The benchmarks. `cargo xtask bench` runs them in a release build. Machines differ and are
+//! shared, so the relevant result is the ratio to a naive loop in the same run. The goals are for a
+//! machine with two cores.
 
 mod attacks;
 mod decision;
@@ -10,7 +10,7 @@ mod hostile;
 mod policies;
 mod recovery;
 mod samples;
-mod wishes;
+mod windows_and_lists;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
@@ -18,51 +18,51 @@ use oaat_tests::{Options, operator};
 
 #[derive(Parser)]
 struct Cli {
-    /// Runs in each measurement of hand-overs.
+    /// The number of runs in each measurement of handovers.
     #[arg(long, default_value_t = 300)]
     runs: usize,
-    /// Measure this alone.
+    /// Run only this benchmark.
     #[arg(long)]
-    only: Option<Part>,
+    only: Option<Benchmark>,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Part {
+enum Benchmark {
     /// One decision, and the compilation of the policies.
     Decision,
-    /// Components made against the compiler: how soon each ends, and what it leaves behind.
+    /// Components that attack the compiler: time and memory.
     Attacks,
-    /// From the end of a pod to the next.
+    /// The time from the end of a pod to the next pod.
     Handover,
     /// Policies in ConfigMaps.
     Policies,
-    /// Hostile namespaces beside an honest one.
+    /// The effect of hostile namespaces on others.
     Hostile,
-    /// From the end of a leader to the next.
+    /// The time from the end of a leader to the next run.
     Election,
-    /// From the start of an operator to its next action, among many groups.
+    /// The time from the start of an operator to its next action, with many groups.
     Recovery,
-    /// Blackout windows, and lists of items.
-    Wishes,
+    /// Blackout windows and lists of items.
+    WindowsAndLists,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     if cfg!(debug_assertions) {
-        eprintln!("this is a debug build; its figures mean nothing (use cargo xtask bench)");
+        eprintln!("this is a debug build; for meaningful results, use cargo xtask bench");
     }
     let cli = Cli::parse();
-    let wanted = |part| cli.only.is_none_or(|only| only == part);
-    if wanted(Part::Decision) {
+    let selected = |part| cli.only.is_none_or(|only| only == part);
+    if selected(Benchmark::Decision) {
         decision::measure()?;
     }
-    if wanted(Part::Wishes) {
-        wishes::look_ahead()?;
+    if selected(Benchmark::WindowsAndLists) {
+        windows_and_lists::search()?;
     }
-    if wanted(Part::Attacks) {
+    if selected(Benchmark::Attacks) {
         attacks::measure()?;
     }
-    if matches!(cli.only, Some(Part::Decision | Part::Attacks)) {
+    if matches!(cli.only, Some(Benchmark::Decision | Benchmark::Attacks)) {
         return Ok(());
     }
     let options = Options {
@@ -70,23 +70,23 @@ async fn main() -> Result<()> {
         ..Options::default()
     };
     let (plane, kubeconfig) = operator::installed(options).await?;
-    if wanted(Part::Handover) {
+    if selected(Benchmark::Handover) {
         handover::measure(&plane, &kubeconfig, cli.runs).await?;
     }
-    if wanted(Part::Policies) {
+    if selected(Benchmark::Policies) {
         policies::measure(&plane, &kubeconfig).await?;
     }
-    if wanted(Part::Hostile) {
+    if selected(Benchmark::Hostile) {
         hostile::measure(&plane, &kubeconfig, cli.runs).await?;
     }
-    if wanted(Part::Election) {
+    if selected(Benchmark::Election) {
         election::measure(&plane, &kubeconfig).await?;
     }
-    if wanted(Part::Recovery) {
+    if selected(Benchmark::Recovery) {
         recovery::measure(&plane, &kubeconfig).await?;
     }
-    if wanted(Part::Wishes) {
-        wishes::measure(&plane, &kubeconfig).await?;
+    if selected(Benchmark::WindowsAndLists) {
+        windows_and_lists::measure(&plane, &kubeconfig).await?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Policies in ConfigMaps: how soon a new one decides, and what fifty of them weigh.
+//! Policies in ConfigMaps: the time until a new policy decides, and the memory for fifty policies.
 
 use crate::handover::{groups, node, rss};
 use crate::samples::{Samples, ms};
@@ -14,12 +14,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Longest wait for anything.
+/// The timeout of every wait.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Swaps that are measured.
+/// The number of measured replacements.
 const SWAPS: usize = 30;
-/// Groups and distinct policies of the memory measurement.
+/// The number of groups in the measurement of memory.
 const GROUPS: usize = 1000;
+/// The number of different policies in the measurement of memory.
 const POLICIES: usize = 50;
 
 pub async fn measure(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
@@ -27,7 +28,7 @@ pub async fn measure(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
     memory(plane, kubeconfig).await
 }
 
-/// The documented algorithm under as many digests as one likes.
+/// Returns the built-in policy with a different digest for each number.
 pub fn variant(number: usize) -> Vec<u8> {
     let name = format!("variant {number}");
     let mut wasm = DEFAULT_POLICY.to_vec();
@@ -67,7 +68,7 @@ pub async fn start(plane: &ControlPlane, kubeconfig: &Path, namespace: &str) -> 
     start_in(plane, kubeconfig, vec![namespace.to_owned()]).await
 }
 
-/// The same, in several namespaces.
+/// Starts an operator that watches several namespaces.
 pub async fn start_in(
     plane: &ControlPlane,
     kubeconfig: &Path,
@@ -96,7 +97,7 @@ fn policy_ready(group: &Value) -> &str {
     })
 }
 
-/// An OaatType `work` whose pods run for so many seconds.
+/// Creates an OaatType `work` whose pods run for this number of seconds.
 pub async fn work(plane: &ControlPlane, namespace: &str, seconds: &str) -> Result<()> {
     let type_ = json!({
         "apiVersion": "kawaja.net/v1", "kind": "OaatType",
@@ -107,15 +108,15 @@ pub async fn work(plane: &ControlPlane, namespace: &str, seconds: &str) -> Resul
     Ok(())
 }
 
-/// From the ConfigMap's change to the first decision of the new policy. The policy before it
-/// waits for ever, so that the group is idle and the run that follows is the new one's.
+/// Measures the time from a change of the ConfigMap to the first decision of the new policy. The
+/// policy before it waits forever, so the group is idle and the next run is by the new policy.
 async fn swap(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
     let (namespace, client) = ("swap", plane.admin());
     let _node = node(plane, namespace).await?;
     work(plane, namespace, "0").await?;
     let all = tokio::task::spawn_blocking(hostile_policies::all).await??;
     let waits = all.into_iter().find(|policy| policy.name == "wait-ever");
-    let waits = waits.context("no policy that waits")?.bytes;
+    let waits = waits.context("there is no policy wait-ever")?.bytes;
     put(&client, namespace, "mine", waits.clone()).await?;
     let spec = json!({
         "oaatType": "work", "oaatItems": ["a"], "frequency": "1ms", "podHistoryLimit": 5,
@@ -131,7 +132,7 @@ async fn swap(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
     let mut before = String::new();
     let mut idle = String::new();
     for number in 0..SWAPS {
-        // It says so, and nothing runs.
+        // Until the waiting policy decides and nothing runs.
         let group = until(&client, namespace, |group| {
             let message = policy_ready(group);
             let waits = idle.is_empty() || message == idle;
@@ -148,7 +149,7 @@ async fn swap(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
         put(&client, namespace, "mine", waits.clone()).await?;
     }
     println!(
-        "ConfigMap changed → the first run that the new policy decided is claimed: p50 {}, p99 {} (goal 100 ms)",
+        "change of a policy's ConfigMap → first run that it decides is claimed: p50 {}, p99 {} (goal 100 ms)",
         ms(samples.quantile(0.5)),
         ms(samples.quantile(0.99))
     );
@@ -156,21 +157,25 @@ async fn swap(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Polls until the group is as `wanted` says.
-async fn until(client: &Client, namespace: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+/// Polls the group until it meets the condition.
+async fn until(
+    client: &Client,
+    namespace: &str,
+    condition: impl Fn(&Value) -> bool,
+) -> Result<Value> {
     let begin = Instant::now();
     let mut group = Value::Null;
     while begin.elapsed() < PATIENCE {
         group = serde_json::to_value(groups(client, namespace).get("group").await?)?;
-        if wanted(&group) {
+        if condition(&group) {
             return Ok(group);
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    bail!("the policy was not swapped: {:#}", group["status"])
+    bail!("the policy was not replaced: {:#}", group["status"])
 }
 
-/// Memory of an operator with a thousand groups on one policy, and on fifty.
+/// Measures the memory of an operator with a thousand groups that use one policy, and fifty.
 async fn memory(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
     let client = plane.admin();
     let mut measured = Vec::new();
@@ -204,7 +209,7 @@ async fn memory(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
                 break;
             }
             if begin.elapsed() > PATIENCE {
-                bail!("the policies of {namespace} were not all adopted");
+                bail!("not all groups in {namespace} use their policy");
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
@@ -212,7 +217,7 @@ async fn memory(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
         let loads = operator.log().matches("policy loaded").count();
         measured.push(rss(operator.process().pid())?);
         println!(
-            "RSS with {GROUPS} groups on {policies} policies: {:.1} MB ({loads} loaded)",
+            "RSS with {GROUPS} groups and {policies} policies: {:.1} MB ({loads} loaded)",
             measured[measured.len() - 1]
         );
     }
@@ -220,7 +225,7 @@ async fn memory(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
         return Ok(());
     };
     println!(
-        "  {POLICIES} policies weigh {:.1} MB more than one (goal 60 MB)",
+        "  {POLICIES} policies take {:.1} MB more than one (goal 60 MB)",
         fifty - one
     );
     Ok(())

@@ -1,4 +1,4 @@
-//! From the start of an operator, after its predecessor was killed, to its next correct action
+//! The time from the start of an operator, whose predecessor was killed, to its next correct action
 //! in a cluster with many groups.
 
 use crate::election::until_it_starts_runs;
@@ -13,12 +13,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
-/// Groups that have nothing to do.
+/// The number of idle groups.
 const IDLE: usize = 999;
 const ROUNDS: usize = 5;
-/// Namespaces of those, and of the one that has something to do.
-const CROWD: &str = "recovery-crowd";
-const ONE: &str = "recovery";
+/// The namespace of the idle groups.
+const IDLE_NAMESPACE: &str = "recovery-idle";
+/// The namespace of the measured group.
+const NAMESPACE: &str = "recovery";
 
 pub async fn measure(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
     let mut options = OperatorOptions {
@@ -30,14 +31,14 @@ pub async fn measure(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
         log_dir: plane.folder().to_owned(),
         more: Vec::new(),
     };
-    crowd(plane, &options).await?;
-    let _node = node(plane, ONE).await?;
-    let door = plane.folder().join("recovery-door");
-    let script = format!("while [ ! -e {} ]; do sleep 0.02; done", door.display());
-    plane.apply(&type_(ONE, &script).to_string()).await?;
+    create_idle_groups(plane, &options).await?;
+    let _node = node(plane, NAMESPACE).await?;
+    let end_file = plane.folder().join("recovery-end");
+    let script = format!("while [ ! -e {} ]; do sleep 0.02; done", end_file.display());
+    plane.apply(&type_(NAMESPACE, &script).to_string()).await?;
     println!(
-        "start of an operator whose predecessor was killed → a run that ended meanwhile is recorded and \
-         the next started, {} groups:",
+        "start of an operator after a kill → a run that ended meanwhile is recorded and the next is \
+         started, {} groups:",
         IDLE + 1
     );
     for leader_elect in [false, true] {
@@ -45,31 +46,33 @@ pub async fn measure(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
         let (mut samples, mut all) = (Samples::default(), Samples::default());
         for round in 0..ROUNDS {
             let name = format!("group-{leader_elect}-{round}");
-            let _ = std::fs::remove_file(&door);
+            let _ = std::fs::remove_file(&end_file);
             let items = ["a", "b"];
-            plane.apply(&group(ONE, &name, &items).to_string()).await?;
+            plane
+                .apply(&group(NAMESPACE, &name, &items).to_string())
+                .await?;
             let killed = start(&options).await?;
             until(plane, &name, |status| status["pod"].is_string()).await?;
-            looked_at_all(&killed).await?;
+            until_all_reconciled(&killed).await?;
             killed.kill().await;
-            std::fs::write(&door, "")?;
-            // The run ends.
+            std::fs::write(&end_file, "")?;
+            // Until the run has ended.
             sleep(Duration::from_secs(1)).await;
             let begun = Instant::now();
             let next = start(&options).await?;
             samples.0.push(until_it_starts_runs(&next).await? - begun);
-            looked_at_all(&next).await?;
+            until_all_reconciled(&next).await?;
             all.0.push(begun.elapsed());
             until(plane, &name, |status| status["state"] == "Idle").await?;
             next.stop().await;
         }
         let words = if leader_elect {
-            "with an election"
+            "with leader election"
         } else {
-            "without an election"
+            "without leader election"
         };
         println!(
-            "  {words:<20} p50 {:>9}   max {:>9}   ({ROUNDS} times; goal 2 s); all groups looked at: p50 {}",
+            "  {words:<23} p50 {:>9}   max {:>9}   ({ROUNDS} times; goal 2 s); all groups reconciled: p50 {}",
             ms(samples.quantile(0.5)),
             ms(samples.quantile(1.0)),
             ms(all.quantile(0.5)),
@@ -78,40 +81,45 @@ pub async fn measure(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
     Ok(())
 }
 
-/// An operator that is the same pod as the one before, its container started again.
+/// Starts an operator with the identity of the one before, as a restarted container has.
 async fn start(options: &OperatorOptions) -> Result<Operator> {
     let pod = [("POD_NAME", "recovery"), ("POD_UID", "the-same")];
     Operator::start_as(options, &pod).await
 }
 
-async fn looked_at_all(operator: &Operator) -> Result<()> {
+async fn until_all_reconciled(operator: &Operator) -> Result<()> {
     let start = Instant::now();
-    while operator.metric("oaat_cycles_total", &[]).await? < IDLE as f64 + 1.0 {
+    while operator.metric("oaat_reconciles_total", &[]).await? < IDLE as f64 + 1.0 {
         if start.elapsed() > PATIENCE {
-            bail!("it does not look at all groups:\n{}", operator.last_log(30));
+            bail!(
+                "the operator has not reconciled all groups:\n{}",
+                operator.last_log(30)
+            );
         }
         sleep(Duration::from_millis(10)).await;
     }
     Ok(())
 }
 
-/// Many groups, all of whose items have succeeded.
-async fn crowd(plane: &ControlPlane, options: &OperatorOptions) -> Result<()> {
-    plane.namespace(CROWD).await?;
+/// Creates many groups, and waits until all their items have succeeded.
+async fn create_idle_groups(plane: &ControlPlane, options: &OperatorOptions) -> Result<()> {
+    plane.namespace(IDLE_NAMESPACE).await?;
     let node = NodeOptions {
-        name: format!("node-{CROWD}"),
+        name: format!("node-{IDLE_NAMESPACE}"),
         mode: Mode::Instant { exit_code: 0 },
-        namespace: Some(CROWD.into()),
+        namespace: Some(IDLE_NAMESPACE.into()),
         ..NodeOptions::default()
     };
     let _node = Node::start(plane.admin(), node).await?;
-    plane.apply(&type_(CROWD, "true").to_string()).await?;
-    let api = groups(&plane.admin(), CROWD);
+    plane
+        .apply(&type_(IDLE_NAMESPACE, "true").to_string())
+        .await?;
+    let api = groups(&plane.admin(), IDLE_NAMESPACE);
     let create = |n: usize| {
         let api = api.clone();
         async move {
             let group: DynamicObject =
-                serde_json::from_value(group(CROWD, &format!("g{n}"), &["a"]))?;
+                serde_json::from_value(group(IDLE_NAMESPACE, &format!("g{n}"), &["a"]))?;
             api.create(&PostParams::default(), &group).await?;
             anyhow::Ok(())
         }
@@ -125,13 +133,13 @@ async fn crowd(plane: &ControlPlane, options: &OperatorOptions) -> Result<()> {
     loop {
         let all = api.list(&Default::default()).await?.items;
         let idle = |group: &&DynamicObject| group.data["status"]["state"] == "Idle";
-        let rest = all.len() - all.iter().filter(idle).count();
-        if rest == 0 {
+        let busy = all.len() - all.iter().filter(idle).count();
+        if busy == 0 {
             break;
         }
         if start.elapsed() > 5 * PATIENCE {
             bail!(
-                "{rest} groups do not come to rest:\n{}",
+                "{busy} groups do not become idle:\n{}",
                 operator.last_log(30)
             );
         }
@@ -157,12 +165,12 @@ fn group(namespace: &str, name: &str, items: &[&str]) -> Value {
     })
 }
 
-async fn until(plane: &ControlPlane, name: &str, what: impl Fn(&Value) -> bool) -> Result<()> {
-    let api = groups(&plane.admin(), ONE);
+async fn until(plane: &ControlPlane, name: &str, condition: impl Fn(&Value) -> bool) -> Result<()> {
+    let api = groups(&plane.admin(), NAMESPACE);
     let start = Instant::now();
     loop {
         let group = api.get(name).await?;
-        if what(&group.data["status"]) {
+        if condition(&group.data["status"]) {
             return Ok(());
         }
         if start.elapsed() > PATIENCE {

@@ -1,4 +1,4 @@
-//! Durations, and what they come to.
+//! Measured durations and their quantiles.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Samples(pub Vec<Duration>);
 
 impl Samples {
-    /// The duration that this share (0 to 1) of the samples does not exceed.
+    /// Returns the quantile of the samples for `share`, from 0 to 1.
     pub fn quantile(&self, share: f64) -> Duration {
         let mut sorted = self.0.clone();
         sorted.sort();
@@ -16,12 +16,12 @@ impl Samples {
     }
 }
 
-/// Milliseconds with a decimal.
+/// Formats a duration in milliseconds with one decimal.
 pub fn ms(duration: Duration) -> String {
     format!("{:.1} ms", duration.as_secs_f64() * 1e3)
 }
 
-/// Microseconds.
+/// Formats a duration in microseconds.
 pub fn us(duration: Duration) -> String {
     format!("{:.0} µs", duration.as_secs_f64() * 1e6)
 }

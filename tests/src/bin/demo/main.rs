@@ -1,5 +1,5 @@
-//! The demo: the README's quick start on a real control plane (or on your cluster), with
-//! the group's table and the pods' output on the screen. `cargo xtask demo` starts it.
+//! The demo: the README's quick start on a real control plane or on your cluster. Shows the group's
+//! table and the output of the pods. `cargo xtask demo` starts it.
 
 mod place;
 mod screen;
@@ -18,26 +18,27 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use swap::Swap;
 
-/// How long `--once` waits for every item to succeed. Each run succeeds half the time
-/// and a failed item rests for the retry floor, so two minutes are rarely needed.
+/// The time within which every item must succeed with `--once`. Each run succeeds half the time,
+/// and a failed item waits for the retry floor, so two minutes are usually enough.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// How often the operator is started again: it may be killed by hand, to see what happens.
+/// The maximum number of restarts of the operator. The user may kill it during the demo.
 const RESTARTS: usize = 50;
 
-/// The sleep in the quick start's script, and what the demo makes of it.
+/// The sleep in the quick start's script, and its replacement in the demo.
 const LONG: &str = "shuf -i 10-180 -n 1";
 const SHORT: &str = "shuf -i 2-5 -n 1";
 
 #[derive(Parser)]
 struct Cli {
-    /// End with exit status 0 once every item has succeeded.
+    /// Exit with 0 once every item has succeeded.
     #[arg(long)]
     once: bool,
-    /// Use this context of your kubeconfig and the nodes of that cluster.
+    /// Use the cluster of this kubeconfig context instead of a local control plane.
     #[arg(long)]
     context: Option<String>,
-    /// A policy's component: it decides from a ConfigMap, and is swapped while the group runs.
+    /// Use this policy, a component. The demo puts it in a ConfigMap, and replaces it while the
+    /// group runs.
     #[arg(long)]
     policy: Option<PathBuf>,
 }
@@ -61,8 +62,8 @@ async fn main() -> ExitCode {
     }
 }
 
-/// True when every item has succeeded, false when that took too long. Without `--once`
-/// it goes on until it is interrupted.
+/// Returns true once every item has succeeded, or false if that takes too long. Without `--once`,
+/// runs until it is interrupted.
 async fn demo(cli: &Cli) -> Result<bool> {
     let (type_, mut group) = readme::quick_start()?;
     let binary = operator::binary(false)?;
@@ -71,16 +72,16 @@ async fn demo(cli: &Cli) -> Result<bool> {
         None => Place::own().await?,
     };
     println!(
-        "\nthe README's quick start, with a shorter sleep:\n  -  sleep $({LONG})\n  +  sleep $({SHORT})\n"
+        "\nThis is the README's quick start with a shorter sleep:\n  -  sleep $({LONG})\n  +  sleep $({SHORT})\n"
     );
     anyhow::ensure!(
         type_.contains(LONG),
-        "the quick start's script has changed; so must the demo"
+        "the quick start's script has changed; update the demo"
     );
     let mut swap = None;
     if let Some(file) = &cli.policy {
         group = Swap::group(&group)?;
-        swap = Some(Swap::begin(&binary, file, &place).await?);
+        swap = Some(Swap::begin(operator::command_line()?, file, &place).await?);
     }
     print!("{}", place.apply(&type_.replace(LONG, SHORT)).await?);
     print!("{}", place.apply(&group).await?);
@@ -97,42 +98,45 @@ async fn demo(cli: &Cli) -> Result<bool> {
     };
     let mut operator = Operator::start(&options).await?;
     println!(
-        "operator started as process {} with the rights of manifests/02; kill it if you like, it is \
-         started again\n",
+        "The operator runs as process {} with the RBAC of manifests/02. If you kill it, the demo \
+         restarts it.\n",
         operator.process().pid()
     );
     println!(
-        "look around in another terminal:\n  {}\n",
-        place.invitation()
+        "To watch the group in another terminal:\n  {}\n",
+        place.kubectl_commands()
     );
 
     let mut screen = Screen::new(place.client()?, place.namespace(), place.lines());
     let start = Instant::now();
-    let mut said = false;
+    let mut success_shown = false;
     let mut restarts = 0;
     loop {
         screen.update().await?;
         if !operator.process().is_running() {
-            let how = operator
+            let status = operator
                 .process()
                 .exit_status()
                 .map(|status| status.to_string());
-            println!("the operator ended ({})", how.unwrap_or_default());
+            println!("The operator ended ({}).", status.unwrap_or_default());
             restarts += 1;
             anyhow::ensure!(
                 restarts <= RESTARTS,
-                "again and again:\n{}",
+                "the operator ended {restarts} times:\n{}",
                 operator.last_log(30)
             );
             operator = Operator::start(&options).await?;
-            println!("started again as process {}", operator.process().pid());
+            println!(
+                "The operator was restarted as process {}.",
+                operator.process().pid()
+            );
         }
         if let Some(swap) = &mut swap {
-            swap.look(&place, &place.group("testsimple-oaat").await?)
+            swap.advance(&place, &place.group("testsimple-oaat").await?)
                 .await?;
         }
         let swapped = swap.as_ref().is_none_or(Swap::done);
-        if !said && swapped && all_succeeded(&place, &group).await? {
+        if !success_shown && swapped && all_succeeded(&place, &group).await? {
             println!(
                 "\nevery item has succeeded ({} s)",
                 start.elapsed().as_secs()
@@ -140,18 +144,18 @@ async fn demo(cli: &Cli) -> Result<bool> {
             if cli.once {
                 return Ok(true);
             }
-            println!("each is due again some time after its success; Ctrl-C ends the demo\n");
-            said = true;
+            println!("Each item becomes due again later. Press Ctrl-C to end the demo.\n");
+            success_shown = true;
         }
         if cli.once && start.elapsed() > PATIENCE {
             eprintln!(
-                "not every item has succeeded after {} s:\n{}",
+                "Not every item has succeeded after {} s:\n{}",
                 PATIENCE.as_secs(),
                 operator.last_log(50)
             );
             return Ok(false);
         }
-        // Never two: the demo says so if it ever sees otherwise.
+        // The demo fails if it ever observes two pods that may run.
         let pods: Api<Pod> = Api::namespaced(place.client()?, place.namespace());
         let live = pods
             .list(&ListParams::default().labels("oaat.kawaja.net/group=testsimple-oaat"))

@@ -1,4 +1,4 @@
-//! Where the demo runs: a control plane and node of our own, or an existing cluster.
+//! The cluster of the demo: a local control plane with an emulated node, or an existing cluster.
 
 use anyhow::{Context, Result, bail};
 use kube::api::{ApiResource, DynamicObject};
@@ -15,15 +15,15 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::sync::broadcast::Receiver;
 
-/// Where the demo runs.
+/// The cluster of the demo.
 pub enum Place {
-    /// Everything is ours, and gone afterwards.
+    /// A local control plane and node, removed after the demo.
     Own {
         plane: Box<ControlPlane>,
         kubeconfig: PathBuf,
         node: Node,
     },
-    /// A cluster of the user's.
+    /// An existing cluster of the user.
     Existing {
         context: String,
         config: Box<Config>,
@@ -33,9 +33,9 @@ pub enum Place {
 }
 
 impl Place {
-    /// A control plane and a node of our own.
+    /// Starts a local control plane and a node.
     pub async fn own() -> Result<Self> {
-        println!("starting etcd, kube-apiserver and kube-controller-manager …");
+        println!("starting etcd, kube-apiserver, and kube-controller-manager …");
         let options = Options {
             progress: |line| println!("  {line}"),
             ..Options::default()
@@ -43,7 +43,7 @@ impl Place {
         let (plane, kubeconfig) = operator::installed(options).await?;
         println!("  ready at {}", plane.api_server_url());
         println!(
-            "starting a node (it runs each pod's command as a local process; images are not pulled)"
+            "starting a node (it runs each pod's command as a local process, and pulls no images)"
         );
         let node = Node::start(
             plane.admin(),
@@ -60,17 +60,17 @@ impl Place {
         })
     }
 
-    /// The cluster of a context: gets the CRDs and the operator's rights. The operator
-    /// itself runs here, not there, so its Deployment is left out.
+    /// Uses the cluster of a context. Applies the CRDs and the operator's RBAC, but not its
+    /// Deployment, because the demo runs the operator as a local process.
     pub async fn existing(context: &str) -> Result<Self> {
         let options = KubeConfigOptions {
             context: Some(context.to_owned()),
             ..KubeConfigOptions::default()
         };
-        let user = Kubeconfig::read().context("no kubeconfig to find the context in")?;
+        let user = Kubeconfig::read().context("failed to read the kubeconfig")?;
         let mut config = Config::from_custom_kubeconfig(user.clone(), &options)
             .await
-            .with_context(|| format!("context {context:?} of your kubeconfig cannot be used"))?;
+            .with_context(|| format!("failed to use the kubeconfig context {context:?}"))?;
         config.default_retry = false;
         config.default_namespace = "default".into();
         let folder = tempfile::tempdir()?;
@@ -114,7 +114,7 @@ impl Place {
         Ok(place)
     }
 
-    /// A client who may do what the user may.
+    /// Returns a client with the permissions of the user.
     pub fn client(&self) -> Result<Client> {
         Ok(match self {
             Self::Own { plane, .. } => plane.admin(),
@@ -127,14 +127,14 @@ impl Place {
         "default"
     }
 
-    /// Who the operator is.
+    /// Returns the kubeconfig of the operator.
     pub fn operator_kubeconfig(&self) -> &Path {
         match self {
             Self::Own { kubeconfig, .. } | Self::Existing { kubeconfig, .. } => kubeconfig,
         }
     }
 
-    /// The pods' output, where the node is ours.
+    /// Returns the output of the pods, if the node is local.
     pub fn lines(&self) -> Option<Receiver<LogLine>> {
         match self {
             Self::Own { node, .. } => Some(node.lines()),
@@ -142,8 +142,8 @@ impl Place {
         }
     }
 
-    /// How to look at it with kubectl.
-    pub fn invitation(&self) -> String {
+    /// Returns the commands that show the group.
+    pub fn kubectl_commands(&self) -> String {
         match self {
             Self::Own { plane, .. } => format!(
                 "export KUBECONFIG={}\n  {} get oaatgroup -w",
@@ -167,7 +167,7 @@ impl Place {
         }
     }
 
-    /// An OaatGroup.
+    /// Returns an OaatGroup.
     pub async fn group(&self, name: &str) -> Result<Value> {
         let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("kawaja.net", "v1", "OaatGroup"));
         let api: Api<DynamicObject> = Api::namespaced_with(self.client()?, self.namespace(), &kind);
@@ -176,7 +176,7 @@ impl Place {
 
     async fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String> {
         let Self::Existing { context, .. } = self else {
-            bail!("kubectl with a context is for existing clusters");
+            bail!("kubectl with a context needs an existing cluster");
         };
         let mut child = Command::new("kubectl")
             .args(["--context", context])
@@ -184,7 +184,7 @@ impl Place {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .context("--context needs kubectl on the PATH")?;
+            .context("failed to start kubectl; --context needs it on the PATH")?;
         if let Some(mut stdin) = child.stdin.take() {
             stdin.write_all(input.as_bytes()).await?;
         }
@@ -198,16 +198,17 @@ impl Place {
     }
 }
 
-/// The user's cluster with the operator's token.
+/// Writes a kubeconfig for the user's cluster with the operator's token.
 fn write_kubeconfig(user: &Kubeconfig, context: &str, token: &str, file: &Path) -> Result<()> {
     let user = serde_json::to_value(user)?;
     let named = |list: &str, name: &Value| {
         let all = user[list].as_array().cloned().unwrap_or_default();
         all.into_iter().find(|entry| &entry["name"] == name)
     };
-    let found = named("contexts", &json!(context)).context("the context has vanished")?;
+    let found =
+        named("contexts", &json!(context)).context("the kubeconfig no longer has the context")?;
     let cluster = named("clusters", &found["context"]["cluster"])
-        .context("the context names no known cluster")?;
+        .context("the cluster of the context is not in the kubeconfig")?;
     let config = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "operator",
         "clusters": [{ "name": "cluster", "cluster": cluster["cluster"] }],

@@ -1,5 +1,5 @@
-//! The group's table, a row whenever it changes (as `kubectl get -w` does), with the
-//! pods' output in between.
+//! The output of the demo: a row of the group's table whenever it changes, as `kubectl get -w`, and
+//! the output of the pods.
 
 use anyhow::Result;
 use kube::api::{ApiResource, DynamicObject, ListParams};
@@ -9,19 +9,19 @@ use oaat_tests::node::LogLine;
 use oaat_tests::table::Table;
 use tokio::sync::broadcast::Receiver;
 
-/// What is on the screen.
+/// The state of the output.
 pub struct Screen {
     client: Client,
     namespace: &'static str,
     lines: Option<Receiver<LogLine>>,
     shown: Vec<Vec<String>>,
-    /// Number of the latest run whose end is on the screen.
+    /// The number of the latest run whose end was printed.
     ended: i64,
     header: String,
 }
 
 impl Screen {
-    /// An empty screen.
+    /// Creates an empty output.
     pub fn new(client: Client, namespace: &'static str, lines: Option<Receiver<LogLine>>) -> Self {
         Self {
             client,
@@ -33,7 +33,7 @@ impl Screen {
         }
     }
 
-    /// Prints what is new.
+    /// Prints all changes.
     pub async fn update(&mut self) -> Result<()> {
         if let Some(lines) = &mut self.lines {
             while let Ok(line) = lines.try_recv() {
@@ -53,12 +53,12 @@ impl Screen {
                 if number > self.ended {
                     self.ended = number;
                     let text = |key: &str| run[key].as_str().unwrap_or_default().to_owned();
-                    let why = match text("message") {
+                    let cause = match text("message") {
                         message if message.is_empty() => text("reason"),
                         message => message,
                     };
                     println!(
-                        "    run {number} of {} {}: {why}",
+                        "    run {number} of {} {}: {cause}",
                         text("item"),
                         text("result").to_lowercase()
                     );
@@ -66,20 +66,20 @@ impl Screen {
             }
         }
         let table = Table::get(&self.client, self.namespace, "oaatgroups").await?;
-        let news = table.news();
-        if news == self.shown {
+        let cells = table.news();
+        if cells == self.shown {
             return Ok(());
         }
         let lines = table.lines();
         if let Some((header, rows)) = lines.split_first() {
-            // Columns are as wide as their cells, so the header moves with them.
+            // The width of a column depends on its cells, so the header may change.
             if *header != self.header {
                 println!("{header}");
                 self.header.clone_from(header);
             }
             rows.iter().for_each(|row| println!("{row}"));
         }
-        self.shown = news;
+        self.shown = cells;
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
-//! The demo with a policy of one's own: it decides from a ConfigMap, gives way to the built-in
-//! one there while the group goes on, and comes back. After that, whenever its file changes,
-//! so does the ConfigMap.
+//! The demo with a custom policy. The policy decides from a ConfigMap, is replaced by the built-in
+//! policy while the group runs, and is restored. After that, the ConfigMap is updated whenever the
+//! policy's file changes.
 
 use crate::place::Place;
 use anyhow::{Context, Result, bail};
@@ -12,58 +12,62 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use tokio::process::Command;
 
-/// Name of the ConfigMap.
+/// The name of the ConfigMap.
 const NAME: &str = "demo-policy";
 
-/// Which policy is in the ConfigMap, and which comes next.
+/// The policy in the ConfigMap, and the next step.
 pub struct Swap {
-    binary: PathBuf,
+    /// The binary of `kubectl-oaat`.
+    kubectl_oaat: PathBuf,
     file: PathBuf,
-    changed: Option<SystemTime>,
-    mine: String,
+    modified: Option<SystemTime>,
+    /// The sha256 of the custom policy.
+    custom: String,
+    /// The sha256 of the built-in policy.
     built_in: String,
     step: Step,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Step {
-    First,
+    Custom,
     BuiltIn,
-    Back,
+    Restored,
     Done,
 }
 
 impl Swap {
     /// Puts the policy into its ConfigMap.
-    pub async fn begin(binary: &Path, file: &Path, place: &Place) -> Result<Self> {
+    pub async fn begin(kubectl_oaat: PathBuf, file: &Path, place: &Place) -> Result<Self> {
+        let built_in = digest(&pack(&kubectl_oaat, Path::new("default")).await?)?;
         let mut swap = Self {
-            binary: binary.to_owned(),
+            kubectl_oaat,
             file: file.to_owned(),
-            changed: modified(file),
-            mine: String::new(),
-            built_in: swap_digest(&pack(binary, Path::new("default")).await?)?,
-            step: Step::First,
+            modified: modified(file),
+            custom: String::new(),
+            built_in,
+            step: Step::Custom,
         };
-        swap.mine = swap.put(place, file).await?;
-        if swap.mine == swap.built_in {
+        swap.custom = swap.put(place, file).await?;
+        if swap.custom == swap.built_in {
             bail!(
-                "{} is the built-in policy itself; name another",
+                "--policy {}: this is the built-in policy; use another one",
                 file.display()
             );
         }
-        println!("{}\n", shipped(file, &swap.mine));
+        println!("{}\n", description(file, &swap.custom));
         Ok(swap)
     }
 
-    /// The group of the quick start with this policy, and due more often.
+    /// Returns the group of the quick start with this policy and a higher frequency.
     pub fn group(yaml: &str) -> Result<String> {
         let often = yaml.replace("frequency: 5m", "frequency: 10s");
         anyhow::ensure!(
             often != yaml,
-            "the quick start's frequency has changed; so must the demo"
+            "the quick start's frequency has changed; update the demo"
         );
         println!(
-            "and with a policy, and due more often:\n  -  frequency: 5m\n  +  frequency: 10s\n  +  policy:\n  \
+            "It also has a policy and a higher frequency:\n  -  frequency: 5m\n  +  frequency: 10s\n  +  policy:\n  \
              +    configMap:\n  +      name: {NAME}\n"
         );
         Ok(format!(
@@ -72,20 +76,20 @@ impl Swap {
         ))
     }
 
-    /// Whether both have decided and the first is back.
+    /// Returns whether both policies have decided and the custom one is restored.
     pub fn done(&self) -> bool {
         self.step == Step::Done
     }
 
-    /// Takes the next step once the policy that is there has decided about a run.
-    pub async fn look(&mut self, place: &Place, group: &Value) -> Result<()> {
+    /// Takes the next step once the policy in the ConfigMap has decided a run.
+    pub async fn advance(&mut self, place: &Place, group: &Value) -> Result<()> {
         let decided = &group["status"]["lastDecision"];
         let by = decided["digest"].as_str().unwrap_or_default();
         let run = &group["status"]["run"];
         match self.step {
-            Step::First if by == self.mine => {
+            Step::Custom if by == self.custom => {
                 println!(
-                    "    run {run} was decided by {}; now the built-in policy goes into the ConfigMap",
+                    "    run {run} was decided by {}; replacing it with the built-in policy",
                     self.file.display()
                 );
                 self.put(place, Path::new("default")).await?;
@@ -93,29 +97,30 @@ impl Swap {
             }
             Step::BuiltIn if by == self.built_in => {
                 println!(
-                    "    run {run} was decided by the built-in policy; now {} goes back",
+                    "    run {run} was decided by the built-in policy; restoring {}",
                     self.file.display()
                 );
-                self.mine = self.put(place, &self.file.clone()).await?;
-                self.step = Step::Back;
+                self.custom = self.put(place, &self.file.clone()).await?;
+                self.step = Step::Restored;
             }
-            Step::Back if by == self.mine => {
+            Step::Restored if by == self.custom => {
                 println!(
-                    "    run {run} was decided by {} again; change that file, and the next decision is the new policy's",
+                    "    run {run} was decided by {} again; if you change the file, the demo loads the new policy",
                     self.file.display()
                 );
                 self.step = Step::Done;
             }
-            Step::Done if modified(&self.file) != self.changed => {
-                self.changed = modified(&self.file);
-                // A file that is being written is no component yet; its next change is.
+            Step::Done if modified(&self.file) != self.modified => {
+                self.modified = modified(&self.file);
+                // A file that is being written may be incomplete. It is packed again after the next
+                // change.
                 match self.put(place, &self.file.clone()).await {
                     Ok(digest) => {
                         println!(
-                            "    {} has changed: sha256 {digest} is in the ConfigMap",
+                            "    {} has changed; the ConfigMap now has sha256 {digest}",
                             self.file.display()
                         );
-                        self.mine = digest;
+                        self.custom = digest;
                     }
                     Err(error) => println!("    {error:#}"),
                 }
@@ -125,19 +130,18 @@ impl Swap {
         Ok(())
     }
 
-    /// Ships a policy as its author would: packed by the operator's binary, applied by the
-    /// server. Gives its sha256.
+    /// Applies the ConfigMap with a policy, as its author would. Returns the policy's sha256.
     async fn put(&self, place: &Place, file: &Path) -> Result<String> {
-        let map = pack(&self.binary, file).await?;
+        let map = pack(&self.kubectl_oaat, file).await?;
         let api: Api<ConfigMap> = Api::namespaced(place.client()?, place.namespace());
         let params = PatchParams::apply("demo").force();
         api.patch(NAME, &params, &Patch::Apply(&map)).await?;
-        swap_digest(&map)
+        digest(&map)
     }
 }
 
-/// What is in the ConfigMap now.
-fn shipped(file: &Path, digest: &str) -> String {
+/// Describes the content of the ConfigMap.
+fn description(file: &Path, digest: &str) -> String {
     format!("ConfigMap {NAME} has {} (sha256 {digest})", file.display())
 }
 
@@ -145,8 +149,8 @@ fn modified(file: &Path) -> Option<SystemTime> {
     std::fs::metadata(file).ok()?.modified().ok()
 }
 
-async fn pack(binary: &Path, file: &Path) -> Result<ConfigMap> {
-    let packed = Command::new(binary)
+async fn pack(kubectl_oaat: &Path, file: &Path) -> Result<ConfigMap> {
+    let packed = Command::new(kubectl_oaat)
         .args(["policy", "pack", "--name", NAME])
         .arg(file)
         .output()
@@ -157,10 +161,10 @@ async fn pack(binary: &Path, file: &Path) -> Result<ConfigMap> {
     Ok(serde_norway::from_slice(&packed.stdout)?)
 }
 
-fn swap_digest(map: &ConfigMap) -> Result<String> {
+fn digest(map: &ConfigMap) -> Result<String> {
     let annotations = map.metadata.annotations.as_ref();
     let digest = annotations.and_then(|a| a.get("oaat.kawaja.net/policy-sha256"));
-    digest.cloned().context("policy pack named no sha256")
+    digest.cloned().context("policy pack wrote no sha256")
 }
 
 #[cfg(test)]
@@ -168,9 +172,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_in_the_config_map_is_one_plain_line() {
+    fn config_map_is_described_in_one_line() {
         assert_eq!(
-            shipped(Path::new("my.wasm"), "3f2a"),
+            description(Path::new("my.wasm"), "3f2a"),
             "ConfigMap demo-policy has my.wasm (sha256 3f2a)"
         );
     }

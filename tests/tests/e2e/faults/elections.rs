@@ -65,7 +65,7 @@ async fn after_a_kill_the_other_takes_over_when_the_lease_ends() -> Result<()> {
     until_it_leads(world.operator()).await?;
     let before = spec(&leases).await?;
     world.start_operator().await?;
-    until_logged(world.operator(), "standing by").await?;
+    until_logged(world.operator(), "waiting for the lease").await?;
     world
         .until("the first acts", |group| run(group) >= 3)
         .await?;
@@ -178,7 +178,7 @@ async fn who_is_stopped_gives_back_what_it_may_hold() -> Result<()> {
     let holder = spec(&leases).await?.holder_identity;
     ensure!(holder.is_some());
     world.start_operator().await?;
-    until_logged(world.operator(), "standing by").await?;
+    until_logged(world.operator(), "waiting for the lease").await?;
     stop(&world.take_operator()).await?;
     ensure!(spec(&leases).await?.holder_identity == holder);
     Ok(())

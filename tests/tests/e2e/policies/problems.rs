@@ -279,14 +279,14 @@ async fn newer_settings_that_are_not_in_force_are_named_while_the_config_map_is_
     world.until_decided_by(&digest(&good)).await?;
     world.policy(b"not a component").await?;
     let message = world.until_policy("False", "Malformed").await?;
-    assert!(!message.contains("not in force"), "{message}");
+    assert!(!message.contains("not in effect"), "{message}");
     let policy = json!({ "configMap": { "name": "mine" }, "settings": { "x": 1 } });
     let spec = json!({ "frequency": "100ms", "policy": policy });
     world.group(&["a", "b"], spec).await?;
     world
         .until("the message names the settings", |group| {
             let (_, reason, message) = condition(group, "PolicyReady");
-            reason == "Malformed" && message.contains("not in force yet")
+            reason == "Malformed" && message.contains("not in effect yet")
         })
         .await?;
     Ok(())

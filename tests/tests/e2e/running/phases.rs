@@ -60,7 +60,7 @@ async fn a_pod_in_phase_unknown_keeps_the_next_one_out_and_the_group_says_why() 
     world
         .until("the message says what is wrong", |g| {
             let message = g["status"]["message"].as_str().unwrap_or_default();
-            message.contains(&pod) && message.contains("node that does not answer")
+            message.contains(&pod) && message.contains("node that does not respond")
         })
         .await?;
     world.look().await?;

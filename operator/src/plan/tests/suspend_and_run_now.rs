@@ -1,12 +1,12 @@
-//! What people may wish beyond items and frequency: suspended groups and items, each item once,
-//! items run now.
+//! What users can set beyond items and frequency: `suspend`, `eachOnce`, `itemOptions`, requests to
+//! run items now, and blackout windows.
 
 use super::*;
 use crate::run_now::ANNOTATION;
 
-/// A group with this over its spec.
+/// Returns a group with the fields of `more` in its spec.
 fn group(items: &[&str], more: serde_json::Value) -> GroupSnapshot {
-    let mut snapshot = world(items);
+    let mut snapshot = fixture(items);
     let mut spec = serde_json::to_value(&snapshot.group.spec).unwrap();
     if let (Some(spec), Some(more)) = (spec.as_object_mut(), more.as_object()) {
         spec.extend(more.clone());
@@ -16,7 +16,7 @@ fn group(items: &[&str], more: serde_json::Value) -> GroupSnapshot {
     snapshot
 }
 
-fn ask(snapshot: &mut GroupSnapshot, annotation: &str) {
+fn request_now(snapshot: &mut GroupSnapshot, annotation: &str) {
     let annotations = [(ANNOTATION.to_owned(), annotation.to_owned())];
     snapshot.group.metadata.annotations = Some(annotations.into());
 }
@@ -29,22 +29,22 @@ fn message(plan: &Plan) -> &str {
     plan.status.message.as_deref().unwrap_or_default()
 }
 
-/// Settles, and starts what somebody asked for, if that may be.
-fn asked(snapshot: &GroupSnapshot) -> (Plan, bool) {
-    let mut plan = settled(snapshot);
+/// Plans the group, and the start of a requested item. Returns whether one starts.
+fn planned_with_request(snapshot: &GroupSnapshot) -> (Plan, bool) {
+    let mut plan = planned(snapshot);
     let valid = valid(snapshot).unwrap_or_else(|e| panic!("{e:?}"));
     let started = plan.may_start && plan_requested_item(snapshot, &valid, &mut plan);
     (plan, started)
 }
 
 fn reasons(plan: &Plan) -> Vec<&'static str> {
-    plan.events.iter().map(|note| note.reason).collect()
+    plan.events.iter().map(|event| event.reason).collect()
 }
 
 #[test]
-fn a_suspended_group_starts_nothing_and_lets_run_what_runs() {
+fn suspended_group_starts_nothing_and_its_run_continues() {
     let snapshot = group(&["a"], json!({ "suspend": true }));
-    let plan = settled(&snapshot);
+    let plan = planned(&snapshot);
     assert!(!plan.may_start);
     assert_eq!(plan.status.state.as_deref(), Some("Suspended"));
     assert_eq!(ready(&plan), ("False".into(), "Suspended".into()));
@@ -55,7 +55,7 @@ fn a_suspended_group_starts_nothing_and_lets_run_what_runs() {
     );
 
     let snapshot = running(snapshot, pod("p", Phase::Running));
-    let plan = settled(&snapshot);
+    let plan = planned(&snapshot);
     assert_eq!((plan.stop.clone(), plan.stale_pods.len()), (None, 0));
     assert_eq!(plan.status.state.as_deref(), Some("Running"));
     assert!(
@@ -66,13 +66,13 @@ fn a_suspended_group_starts_nothing_and_lets_run_what_runs() {
 
     let mut snapshot = running(snapshot, pod("p", Phase::Succeeded));
     snapshot.pods.retain(|pod| pod.terminal());
-    let plan = settled(&snapshot);
+    let plan = planned(&snapshot);
     assert_eq!(plan.status.items["a"].runs, Some(1));
     assert!(!plan.may_start);
 }
 
 #[test]
-fn a_suspended_item_is_held_and_said_to_be() {
+fn suspended_item_is_held_and_shown_as_suspended() {
     let options = json!({ "itemOptions": { "a": { "suspend": true } } });
     let snapshot = group(&["a", "b"], options);
     let plan = decided(&snapshot, |request| {
@@ -95,7 +95,7 @@ fn a_suspended_item_is_held_and_said_to_be() {
 }
 
 #[test]
-fn the_policy_sees_what_an_item_has_of_its_own() {
+fn policy_receives_the_options_of_an_item() {
     let options = json!({ "frequency": "1h", "itemOptions": {
         "a": { "frequency": "5m", "failureCoolOff": "30s" },
     } });
@@ -108,12 +108,12 @@ fn the_policy_sees_what_an_item_has_of_its_own() {
 }
 
 #[test]
-fn a_group_of_items_once_each_is_complete_when_all_have_succeeded() {
+fn each_once_group_is_complete_when_all_items_have_succeeded() {
     let mut snapshot = group(&["a", "b"], json!({ "eachOnce": true }));
     item(&mut snapshot, "a", |a| a.last_success = Some(ago(9000)));
     let plan = decided(&snapshot, |request| {
-        let told = |at: usize| (request.items[at].frequency, request.items[at].startable);
-        assert_eq!((told(0), told(1)), ((None, false), (None, true)));
+        let sent = |at: usize| (request.items[at].frequency, request.items[at].startable);
+        assert_eq!((sent(0), sent(1)), ((None, false), (None, true)));
         Ok(run(1))
     });
     let complete = |plan: &Plan| {
@@ -126,7 +126,7 @@ fn a_group_of_items_once_each_is_complete_when_all_have_succeeded() {
     );
 
     item(&mut snapshot, "b", |b| b.last_success = Some(ago(1)));
-    let plan = settled(&snapshot);
+    let plan = planned(&snapshot);
     assert!(!plan.may_start);
     assert_eq!(plan.status.state.as_deref(), Some("Complete"));
     assert_eq!(
@@ -136,19 +136,20 @@ fn a_group_of_items_once_each_is_complete_when_all_have_succeeded() {
     assert_eq!(reasons(&plan), ["Complete"]);
     assert_eq!(plan.status.items["b"].state, ItemState::Fresh);
 
-    // It is told once; a new item makes it go on; and without eachOnce nothing is left of it.
+    // The event is sent once. A new item continues the group. Without eachOnce, the condition is
+    // removed.
     snapshot.group.status = Some(plan.status);
-    assert_eq!(reasons(&settled(&snapshot)), [""; 0]);
+    assert_eq!(reasons(&planned(&snapshot)), [""; 0]);
     snapshot.items.push("c".into());
-    let plan = settled(&snapshot);
+    let plan = planned(&snapshot);
     assert!(plan.may_start);
     assert_eq!(complete(&plan).0, "False");
     snapshot.group.spec.each_once = false;
-    assert_eq!(complete(&settled(&snapshot)).0, "");
+    assert_eq!(complete(&planned(&snapshot)).0, "");
 }
 
 #[test]
-fn what_is_asked_for_is_started_whatever_is_due_and_once() {
+fn requested_item_starts_once_whatever_is_due() {
     let mut snapshot = group(&["a", "b", "c"], json!({ "eachOnce": true }));
     for name in ["a", "b", "c"] {
         item(&mut snapshot, name, |item| {
@@ -156,90 +157,93 @@ fn what_is_asked_for_is_started_whatever_is_due_and_once() {
             item.last_started = Some(ago(60));
         });
     }
-    ask(&mut snapshot, r#"{"token": "1", "items": ["b", "a"]}"#);
-    let (plan, started) = asked(&snapshot);
+    request_now(&mut snapshot, r#"{"token": "1", "items": ["b", "a"]}"#);
+    let (plan, started) = planned_with_request(&snapshot);
     assert!(started);
     assert_eq!(plan.start.as_ref().map(|s| s.item.as_str()), Some("b"));
     assert_eq!(reasons(&plan)[0], "RunNow");
-    assert_eq!(message(&plan), "runs b (asked for, token 1)");
+    assert_eq!(message(&plan), "runs b (requested with token 1)");
     let why = plan
         .status
         .last_decision
         .as_ref()
         .and_then(|d| d.why.clone());
-    assert_eq!(why.as_deref(), Some("asked for, token 1"));
+    assert_eq!(why.as_deref(), Some("requested with token 1"));
 
-    // The other one is next, and nothing after that.
+    // The other item is next, and nothing after that.
     snapshot.group.status = Some(plan.status);
-    let (plan, _) = asked(&snapshot);
+    let (plan, _) = planned_with_request(&snapshot);
     assert_eq!(plan.start.as_ref().map(|s| s.item.as_str()), Some("a"));
     snapshot.group.status = Some(plan.status);
-    let (plan, started) = asked(&snapshot);
+    let (plan, started) = planned_with_request(&snapshot);
     assert!(!started, "{:?}", plan.start);
     assert_eq!(plan.status.run_now.unwrap().token.as_deref(), Some("1"));
 }
 
 #[test]
-fn what_is_asked_for_is_not_started_again_by_a_clock_that_is_behind() {
+fn requested_item_does_not_start_again_if_a_clock_is_behind() {
     let mut snapshot = group(&["a"], json!({}));
-    ask(&mut snapshot, r#"{"token": "1", "items": "*"}"#);
-    status(&mut snapshot).run_now = settled(&snapshot).status.run_now;
+    request_now(&mut snapshot, r#"{"token": "1", "items": "*"}"#);
+    status(&mut snapshot).run_now = planned(&snapshot).status.run_now;
     snapshot.now = ago(100);
-    let (plan, started) = asked(&snapshot);
+    let (plan, started) = planned_with_request(&snapshot);
     assert!(started);
     snapshot.group.status = Some(plan.status);
     snapshot.retry_floor = Duration::ZERO;
-    assert!(!asked(&snapshot).1);
+    assert!(!planned_with_request(&snapshot).1);
 }
 
 #[test]
-fn neither_the_floor_nor_a_suspension_nor_another_pod_gives_way_to_who_asks() {
+fn request_respects_the_retry_floor_suspensions_and_the_current_run() {
     let request = r#"{"token": "1", "items": ["a"]}"#;
     let mut floor = group(&["a"], json!({}));
-    ask(&mut floor, request);
+    request_now(&mut floor, request);
     item(&mut floor, "a", |a| a.last_started = Some(ago(3)));
-    let (plan, started) = asked(&floor);
+    let (plan, started) = planned_with_request(&floor);
     assert!(!started);
     assert_eq!(plan.requeue_at, Some(later(7)));
 
-    let mut item_off = group(
+    let mut suspended_item = group(
         &["a"],
         json!({ "itemOptions": { "a": { "suspend": true } } }),
     );
-    ask(&mut item_off, request);
-    assert!(!asked(&item_off).1);
+    request_now(&mut suspended_item, request);
+    assert!(!planned_with_request(&suspended_item).1);
 
-    let mut all_off = group(&["a"], json!({ "suspend": true }));
-    ask(&mut all_off, request);
-    let (plan, started) = asked(&all_off);
+    let mut suspended_group = group(&["a"], json!({ "suspend": true }));
+    request_now(&mut suspended_group, request);
+    let (plan, started) = planned_with_request(&suspended_group);
     assert!(!started);
     assert!(
-        message(&plan).ends_with("asked to run now: a"),
+        message(&plan).ends_with("requested to run now: a"),
         "{}",
         message(&plan)
     );
 
     let mut busy = running(group(&["a", "b"], json!({})), pod("p", Phase::Running));
-    ask(&mut busy, r#"{"token": "1", "items": ["b"]}"#);
-    let (plan, started) = asked(&busy);
+    request_now(&mut busy, r#"{"token": "1", "items": ["b"]}"#);
+    let (plan, started) = planned_with_request(&busy);
     assert!(!started);
-    assert_eq!(message(&plan), "runs a; after that: asked to run now: b");
+    assert_eq!(
+        message(&plan),
+        "runs a; after that: requested to run now: b"
+    );
 }
 
 #[test]
-fn a_request_that_cannot_be_read_is_a_warning_once() {
+fn invalid_request_causes_one_warning() {
     let mut snapshot = group(&["a"], json!({}));
-    ask(&mut snapshot, "now!");
-    let (plan, started) = asked(&snapshot);
+    request_now(&mut snapshot, "now!");
+    let (plan, started) = planned_with_request(&snapshot);
     assert!(!started);
-    assert_eq!(reasons(&plan), ["RunNowNotUnderstood"]);
+    assert_eq!(reasons(&plan), ["RunNowInvalid"]);
     let noted = plan.status.run_now.clone().unwrap();
     assert!(noted.problem.unwrap().contains(r#""token""#));
     snapshot.group.status = Some(plan.status);
-    assert_eq!(reasons(&asked(&snapshot).0), [""; 0]);
+    assert_eq!(reasons(&planned_with_request(&snapshot).0), [""; 0]);
 }
 
-/// Windows that are open now (NOW is at 13:46:40 of a day), for so long from the minute on.
+/// Returns a window that opened at the start of this minute. NOW is 13:46:40.
 fn windows(duration: &str, running: &str) -> serde_json::Value {
     json!({ "blackoutWindows": [{
         "name": "w", "schedule": "46 13 * * *", "duration": duration, "running": running,
@@ -247,28 +251,28 @@ fn windows(duration: &str, running: &str) -> serde_json::Value {
 }
 
 #[test]
-fn nothing_starts_in_a_window_and_its_end_is_looked_at() {
+fn open_window_prevents_starts_until_it_closes() {
     let snapshot = group(&["a"], windows("10m", "Continue"));
-    let plan = settled(&snapshot);
+    let plan = planned(&snapshot);
     assert!(!plan.may_start);
     assert_eq!(plan.status.state.as_deref(), Some("Blackout"));
     let until = Timestamp(NOW.0 - 40_000 + 600_000);
     assert_eq!(message(&plan), format!("blackout until {until} (window w)"));
     assert_eq!(plan.status.next, Some(until.to_string()));
     assert_eq!(plan.requeue_at, Some(until));
-    // A run goes on.
-    let plan = settled(&running(snapshot, pod("p", Phase::Running)));
+    // A run continues.
+    let plan = planned(&running(snapshot, pod("p", Phase::Running)));
     assert_eq!(plan.stop, None);
     let closed = group(&["a"], windows("30s", "Stop"));
-    assert!(settled(&closed).may_start);
+    assert!(planned(&closed).may_start);
     assert_eq!(
-        settled(&closed).requeue_at,
+        planned(&closed).requeue_at,
         Some(Timestamp(NOW.0 - 40_000 + 86_400_000))
     );
 }
 
 #[test]
-fn windows_that_open_in_a_blackout_are_looked_at_only_if_they_end_what_runs() {
+fn window_that_opens_in_a_blackout_requeues_only_if_it_ends_the_run() {
     let always = |running: &str| {
         let window = |running: &str| json!({ "schedule": "* * * * *", "duration": "2m", "running": running });
         group(
@@ -278,26 +282,26 @@ fn windows_that_open_in_a_blackout_are_looked_at_only_if_they_end_what_runs() {
     };
     let soon = later(60);
     assert!(
-        settled(&always("Stop"))
+        planned(&always("Stop"))
             .requeue_at
-            .is_some_and(|again| again > soon)
+            .is_some_and(|at| at > soon)
     );
-    let run = |running_: &str| running(always(running_), pod("p", Phase::Running));
+    let run = |stop: &str| running(always(stop), pod("p", Phase::Running));
     assert!(
-        settled(&run("Continue"))
+        planned(&run("Continue"))
             .requeue_at
-            .is_some_and(|again| again > soon)
+            .is_some_and(|at| at > soon)
     );
-    assert!(settled(&run("Stop")).stop.is_some());
+    assert!(planned(&run("Stop")).stop.is_some());
 }
 
 #[test]
-fn a_window_ends_what_runs_with_the_reason_written_first() {
+fn window_ends_the_run_after_the_reason_is_recorded() {
     let snapshot = running(
         group(&["a"], windows("10m", "Stop")),
         pod("p", Phase::Running),
     );
-    let plan = settled(&snapshot);
+    let plan = planned(&snapshot);
     assert_eq!(plan.stop.as_ref().map(|pod| pod.name.as_str()), Some("p"));
     let stopping = plan
         .status
@@ -307,7 +311,7 @@ fn a_window_ends_what_runs_with_the_reason_written_first() {
     assert_eq!(stopping.map(|s| s.reason).as_deref(), Some("Blackout"));
     assert_eq!(reasons(&plan), ["Stopping"]);
 
-    // However it ends then, it was stopped, and that is no failure.
+    // However its pod ends, the run was stopped, which is not a failure.
     let mut snapshot = snapshot;
     snapshot.group.status = Some(plan.status.clone());
     for phase in [Phase::Failed, Phase::Succeeded] {
@@ -318,7 +322,7 @@ fn a_window_ends_what_runs_with_the_reason_written_first() {
         });
         snapshot.current = CurrentPod::Present(ended);
         snapshot.deleted_while_running = true;
-        let plan = settled(&snapshot);
+        let plan = planned(&snapshot);
         assert_eq!(plan.status.history[0].result, RunResult::Stopped);
         let a = &plan.status.items["a"];
         assert_eq!(
@@ -327,7 +331,7 @@ fn a_window_ends_what_runs_with_the_reason_written_first() {
         );
         assert_eq!(reasons(&plan), ["Stopped"]);
     }
-    // One that ended by itself before anybody deleted it has its own result.
+    // A pod that ended by itself before its deletion has its own result.
     snapshot.current = CurrentPod::Present({
         let mut ended = pod("p", Phase::Succeeded);
         ended.containers.push(ContainerView {
@@ -344,13 +348,13 @@ fn a_window_ends_what_runs_with_the_reason_written_first() {
     });
     snapshot.deleted_while_running = false;
     assert_eq!(
-        settled(&snapshot).status.history[0].result,
+        planned(&snapshot).status.history[0].result,
         RunResult::Succeeded
     );
 }
 
 #[test]
-fn a_stop_that_was_written_and_not_done_is_done_also_when_the_window_has_closed() {
+fn recorded_stop_is_completed_after_the_window_has_closed() {
     for duration in ["10m", "30s"] {
         let mut snapshot = running(
             group(&["a"], windows(duration, "Stop")),
@@ -362,15 +366,15 @@ fn a_stop_that_was_written_and_not_done_is_done_also_when_the_window_has_closed(
             message: "blackout".into(),
             since: ago(5),
         });
-        let plan = settled(&snapshot);
+        let plan = planned(&snapshot);
         assert!(plan.stop.is_some(), "{duration}");
         assert!(plan.status.current.and_then(|c| c.stopping).is_some());
     }
 }
 
 #[test]
-fn an_item_that_would_run_into_a_window_is_held_until_its_end() {
-    // It opens in 20 seconds.
+fn item_that_would_not_finish_before_a_window_is_held_until_its_end() {
+    // The window opens in 20 seconds.
     let mut snapshot = group(
         &["slow", "quick"],
         json!({ "blackoutWindows": [{
@@ -401,13 +405,13 @@ fn an_item_that_would_run_into_a_window_is_held_until_its_end() {
     let until = Timestamp(NOW.0 + 20_000 + 3_600_000);
     let slow = &plan.status.items["slow"];
     assert_eq!((slow.state, slow.next), (ItemState::Held, Some(until)));
-    let words = format!("would run into a blackout until {until}");
-    assert_eq!(slow.message.as_deref(), Some(words.as_str()));
+    let expected = format!("would not finish before a blackout; held until {until}");
+    assert_eq!(slow.message.as_deref(), Some(expected.as_str()));
     assert_eq!(
         message(&plan),
-        "1 of 2 succeeded recently enough, 1 would run into a blackout"
+        "1 of 2 succeeded recently enough, 1 would not finish before a blackout"
     );
     assert_eq!(plan.requeue_at, Some(later(20)));
-    ask(&mut snapshot, r#"{"token": "1", "items": ["slow"]}"#);
-    assert!(!asked(&snapshot).1);
+    request_now(&mut snapshot, r#"{"token": "1", "items": ["slow"]}"#);
+    assert!(!planned_with_request(&snapshot).1);
 }

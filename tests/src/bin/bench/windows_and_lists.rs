@@ -1,5 +1,5 @@
-//! What blackout windows and lists of items cost: a look ahead, ten thousand groups that wait, and a list
-//! that changes.
+//! The cost of blackout windows and lists of items: the search for the next window, ten thousand
+//! waiting groups, and a list that changes.
 
 use crate::handover::{PATIENCE, groups, node};
 use crate::policies::{create, start, work};
@@ -19,18 +19,18 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
-/// Groups that wait.
+/// The number of waiting groups.
 const GROUPS: usize = 10_000;
-/// For how long their requests are counted.
+/// The period in which their requests are counted.
 const IDLE: Duration = Duration::from_secs(30);
-/// Changes of the list.
+/// The number of changes of the list.
 const CHANGES: usize = 50;
-/// Looks ahead, an hour and some minutes apart.
-const LOOKS: usize = 5_000;
+/// The number of searches, about 67 minutes apart.
+const SEARCHES: usize = 5_000;
 
-/// The pure part.
-pub fn look_ahead() -> Result<()> {
-    println!("next opening of a window, and the blackout then (goal 50 µs):");
+/// Measures the search for the next window, which needs no cluster.
+pub fn search() -> Result<()> {
+    println!("search for the next window and the current blackout (goal 50 µs):");
     for (words, schedule, zone) in [
         ("each weekday at 8", "0 8 * * 1-5", "Europe/Berlin"),
         ("every minute", "* * * * *", "UTC"),
@@ -41,10 +41,10 @@ pub fn look_ahead() -> Result<()> {
         let window = json!({ "schedule": schedule, "duration": "2h", "timeZone": zone });
         let spec: OaatGroupSpec =
             serde_json::from_value(json!({ "oaatType": "t", "blackoutWindows": [window] }))?;
-        let valid = validate(&spec).ok().context("the spec of the bench")?;
+        let valid = validate(&spec).ok().context("the spec is invalid")?;
         let mut samples = Samples::default();
-        for look in 0..LOOKS {
-            let now = Timestamp(1_767_225_600_000 + look as i64 * 4_019_000);
+        for number in 0..SEARCHES {
+            let now = Timestamp(1_767_225_600_000 + number as i64 * 4_019_000);
             let begun = Instant::now();
             black_box(windows::blackout(&valid.windows, now));
             black_box(windows::next(&valid.windows, now));
@@ -74,7 +74,7 @@ async fn write_list(client: &Client, namespace: &str, text: &str) -> Result<()> 
     Ok(())
 }
 
-/// From the change of a ConfigMap to the claim of the item that it brought.
+/// Measures the time from a change of a ConfigMap to the claim of the added item.
 async fn change(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
     let (namespace, client) = ("list", plane.admin());
     let _node = node(plane, namespace).await?;
@@ -87,11 +87,11 @@ async fn change(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
     create(&client, namespace, "group", spec).await?;
     let operator = start(plane, kubeconfig, namespace).await?;
     let mut samples = Samples::default();
-    let until = async |wanted: &dyn Fn(&Value) -> bool| {
+    let until = async |condition: &dyn Fn(&Value) -> bool| {
         let begun = Instant::now();
         loop {
             let group = serde_json::to_value(groups(&client, namespace).get("group").await?)?;
-            if wanted(&group["status"]) {
+            if condition(&group["status"]) {
                 return Ok(());
             }
             if begun.elapsed() > PATIENCE {
@@ -112,7 +112,7 @@ async fn change(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
         samples.0.push(begun.elapsed());
     }
     println!(
-        "ConfigMap with a list changed → the new item is claimed: p50 {}, p99 {} (goal 100 ms)",
+        "change of a list in a ConfigMap → the new item is claimed: p50 {}, p99 {} (goal 100 ms)",
         ms(samples.quantile(0.5)),
         ms(samples.quantile(0.99))
     );
@@ -120,11 +120,11 @@ async fn change(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Groups with windows, half of them in a blackout: what they ask for while nothing happens.
+/// Counts the requests for idle groups with windows, half of which are in a blackout.
 async fn wait(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
     let (namespace, client) = ("windows", plane.admin());
     plane.namespace(namespace).await?;
-    let made = stream::iter(0..GROUPS).map(|number| {
+    let created = stream::iter(0..GROUPS).map(|number| {
         let client = client.clone();
         async move {
             let window = match number % 2 {
@@ -137,21 +137,21 @@ async fn wait(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
             create(&client, namespace, &format!("group-{number}"), spec).await
         }
     });
-    made.buffer_unordered(8).try_collect::<Vec<_>>().await?;
+    created.buffer_unordered(8).try_collect::<Vec<_>>().await?;
     let operator = start(plane, kubeconfig, namespace).await?;
     let begun = Instant::now();
     let mut before = requests(&operator).await?;
-    // Until it has looked at all of them, and what it wrote has come back to it.
+    // Until all groups are reconciled, and the watch has reported the resulting writes.
     loop {
         sleep(Duration::from_secs(5)).await;
         let now = requests(&operator).await?;
-        let looked = operator.metric("oaat_cycles_total", &[]).await?;
-        if now == before && looked >= GROUPS as f64 {
+        let reconciles = operator.metric("oaat_reconciles_total", &[]).await?;
+        if now == before && reconciles >= GROUPS as f64 {
             break;
         }
         if begun.elapsed() > PATIENCE * 5 {
             bail!(
-                "{looked} looks at {GROUPS} groups, and still {} requests in 5 s",
+                "{reconciles} reconciles of {GROUPS} groups, and still {} requests in 5 s",
                 now - before
             );
         }
@@ -166,7 +166,7 @@ async fn wait(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Requests so far.
+/// Returns the number of requests so far.
 async fn requests(operator: &Operator) -> Result<f64> {
     operator.metric("oaat_api_requests_total", &[]).await
 }

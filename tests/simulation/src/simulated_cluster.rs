@@ -1,9 +1,9 @@
-//! The API server, as far as the cycle sees it, and beside each pod the truth about it, which
-//! only the oracle knows.
+//! The simulated cluster: the objects of the API server, and the true state of each pod, which only
+//! the oracle reads.
 
 use crate::mutation::{Mutation, breaks};
 use crate::oracle::Oracle;
-use crate::violation::Kind;
+use crate::violation::ViolationKind;
 use k8s_openapi::api::core::v1::{Pod, PodSchedulingGate};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff;
@@ -12,114 +12,114 @@ use oaat_operator::pod::{PodView, names};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Name of the one group.
+/// The name of the group.
 pub const GROUP: &str = "g";
-/// Its namespace.
+/// The namespace of the group.
 pub const NAMESPACE: &str = "n";
 
-/// What is so, whatever the API says.
+/// The true state of a pod, whatever the API server shows.
 #[derive(Clone, Debug, Default)]
-pub struct Truth {
-    /// Name of the pod.
+pub struct PodTruth {
+    /// The name of the pod.
     pub name: String,
-    /// Uid of the group that it was made for; none for a foreigner's.
+    /// The UID of the group that the pod was created for; `None` for a foreign pod.
     pub group: Option<String>,
-    /// When it was created.
+    /// When the pod was created, in milliseconds since the history began.
     pub created: u64,
-    /// Our gate was taken away at some time.
+    /// Whether the operator's gate was removed at any time.
     pub opened: bool,
-    /// A node has it.
+    /// Whether the pod is bound to the node.
     pub bound: bool,
-    /// Its container runs.
-    pub live: bool,
-    /// How its container ended, and when.
+    /// Whether its container runs.
+    pub running: bool,
+    /// The exit code of its container and when it ended.
     pub ended: Option<(i32, u64)>,
-    /// By how many milliseconds the node's clock was ahead then.
+    /// How far the node's clock was ahead when the container ended, in milliseconds.
     pub clock: i64,
-    /// It was evicted.
+    /// Whether the pod was evicted, or was lost with its node.
     pub evicted: bool,
-    /// The pod and its container are gone, or have ended for the server as well.
+    /// Whether the pod and its container are gone, or the API server also shows that they ended.
     pub gone: bool,
-    /// When somebody asked for its deletion before its container had ended.
+    /// When the pod was first deleted before its container had ended.
     pub deleted_while_running: Option<u64>,
-    /// And that was the namespace controller, and nobody before it.
+    /// Whether the namespace controller was the first to delete the running pod.
     pub with_namespace: bool,
-    /// It prints a list of items, and is no run.
+    /// Whether the pod prints a list of items and is not a run.
     pub lister: bool,
-    /// What it has printed.
+    /// The output of the pod.
     pub printed: Option<String>,
-    /// Its claim has been written.
+    /// Whether a claim of the pod was written.
     pub claimed: bool,
-    /// An operator has had it deleted, shut as it was, before anybody claimed it.
+    /// Whether an operator deleted the pod while it was gated and unclaimed.
     pub removed: bool,
 }
 
 /// The group.
 pub struct Group {
-    /// Everything but the status.
+    /// The object without the status.
     pub object: OaatGroup,
     /// The status.
     pub status: Value,
 }
 
-/// What has happened, for those who watch.
+/// A change that watches report.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// The group's spec, or the whole group.
+    /// The group's metadata or spec changed, or the group was created or deleted.
     Group,
-    /// The group's status, which has this version now.
+    /// The group's status changed; the resource version after the change.
     Status(u64),
-    /// A pod, as it is now.
+    /// A pod was created or changed; its new state.
     Pod(Box<PodView>),
-    /// A pod that is gone, as it was last.
+    /// A pod was deleted; its last state.
     PodGone(Box<PodView>),
-    /// A pod may be started by a node.
+    /// A pod lost its gate, so the node may start it.
     Opened(String),
-    /// A pod that a node has was asked to go, and so many seconds are left to it.
-    Going(String, u64),
+    /// A bound pod is being deleted; its grace period in seconds.
+    Terminating(String, u64),
 }
 
-/// The cluster.
-pub struct World {
-    /// Milliseconds since the history began.
+/// The simulated cluster.
+pub struct SimulatedCluster {
+    /// The time in milliseconds since the history began.
     pub now: u64,
     counter: u64,
-    /// The group, while there is one.
+    /// The group, if it exists.
     pub group: Option<Group>,
-    /// The pods, by name.
+    /// The pods by name.
     pub pods: BTreeMap<String, Pod>,
-    /// The truth, by uid.
-    pub truth: BTreeMap<String, Truth>,
-    /// What has happened since the last look.
+    /// The true state of each pod by UID, including deleted pods.
+    pub truth: BTreeMap<String, PodTruth>,
+    /// The changes that have not been delivered.
     pub changes: Vec<Change>,
-    /// When the namespace was deleted, while it is still there.
+    /// When the deletion of the namespace began, while it lasts.
     pub namespace_ends: Option<u64>,
-    /// By how many milliseconds the node's clock is ahead.
+    /// How far the node's clock is ahead, in milliseconds.
     pub node_clock: i64,
-    /// The items that pods print the list of.
+    /// The list of items that pods print.
     pub listed: Vec<String>,
-    /// Somebody has written the group since this was last taken back.
+    /// Whether the group was written since this was last reset.
     pub written: bool,
-    /// A rule switched off.
+    /// The rule that is switched off.
     pub mutation: Option<Mutation>,
-    /// Who knows better.
+    /// The checks.
     pub oracle: Oracle,
 }
 
-/// When histories begin: 2026-01-01.
+/// When histories begin: 2026-01-01, in milliseconds.
 const EPOCH: i64 = 1_767_225_600_000;
 
-/// The time of day at a moment of the history.
+/// Returns the wall-clock time at a moment of the history, in milliseconds.
 pub fn wall(now: u64) -> i64 {
     EPOCH + now as i64
 }
 
-/// Whole seconds, as the API has them.
+/// Returns the time in whole seconds, as in the API.
 pub fn time(now: u64) -> Time {
     Time(jiff::Timestamp::from_second(wall(now).div_euclid(1000)).unwrap_or_default())
 }
 
-/// A pod's uid.
+/// Returns a pod's UID.
 pub fn uid(pod: &Pod) -> &str {
     pod.metadata.uid.as_deref().unwrap_or_default()
 }
@@ -128,8 +128,8 @@ pub(crate) fn gates(pod: &mut Pod) -> Option<&mut Vec<PodSchedulingGate>> {
     pod.spec.as_mut()?.scheduling_gates.as_mut()
 }
 
-impl World {
-    /// A cluster with nothing in it.
+impl SimulatedCluster {
+    /// Creates an empty cluster.
     pub fn new(mutation: Option<Mutation>) -> Self {
         Self {
             now: 0,
@@ -165,7 +165,8 @@ impl World {
         self.touch_group(Some(Change::Group));
     }
 
-    /// Gives the group a new resource version: somebody changed its status, or something else.
+    /// Gives the group a new resource version. `other` is the change, unless it is a change of the
+    /// status.
     pub fn touch_group(&mut self, other: Option<Change>) -> u64 {
         let version = self.count();
         self.written = true;
@@ -180,30 +181,30 @@ impl World {
         version
     }
 
-    /// Uid of the group that there is.
+    /// Returns the UID of the group, if it exists.
     pub fn group_uid(&self) -> Option<String> {
         let group = self.group.as_ref()?;
         group.object.metadata.uid.clone()
     }
 
-    /// Uid of the pod of the run in progress.
+    /// Returns the UID of the current pod.
     pub fn current(&self) -> Option<&str> {
         self.group.as_ref()?.status["current"]["podUid"].as_str()
     }
 
-    /// Whether a pod prints a list of items.
+    /// Returns whether a pod prints a list of items.
     pub fn lister(&self, uid: &str) -> bool {
         self.truth.get(uid).is_some_and(|truth| truth.lister)
     }
 
-    /// The name that a uid belongs to, if that pod still exists.
+    /// Returns the name of the pod with this UID, if it still exists.
     pub fn name_of(&self, uid_: &str) -> Option<String> {
         let name = &self.truth.get(uid_)?.name;
         let pod = self.pods.get(name)?;
         (uid(pod) == uid_).then(|| name.clone())
     }
 
-    /// Changes a pod.
+    /// Changes a pod, if it still exists.
     pub fn change_pod(&mut self, uid: &str, change: impl FnOnce(&mut Pod)) {
         let Some(name) = self.name_of(uid) else {
             return;
@@ -214,28 +215,28 @@ impl World {
             pod.metadata.resource_version = Some(version.to_string());
             let view = PodView::from(&*pod);
             if let Some(truth) = self.truth.get_mut(uid) {
-                truth.gone = view.terminal() && !truth.live;
+                truth.gone = view.terminal() && !truth.running;
             }
             self.changes.push(Change::Pod(Box::new(view)));
         }
         self.check();
     }
 
-    /// Takes a pod away.
+    /// Removes a pod at once.
     pub fn remove_pod(&mut self, uid: &str) {
         let Some(name) = self.name_of(uid) else {
             return;
         };
         if let Some(pod) = self.pods.remove(&name) {
             if let Some(truth) = self.truth.get_mut(uid) {
-                truth.gone = !truth.live;
+                truth.gone = !truth.running;
             }
             self.changes.push(Change::PodGone(Box::new((&pod).into())));
         }
         self.check();
     }
 
-    /// Puts a pod there. `foreign`: not by the operator.
+    /// Adds a pod. `foreign`: a user created it, not the operator.
     pub fn put_pod(&mut self, mut pod: Pod, foreign: bool) -> Pod {
         let uid = format!("pod-{}", self.count());
         let name = pod.metadata.name.clone().unwrap_or_default();
@@ -248,13 +249,13 @@ impl World {
         let gated = gates(&mut pod).is_some_and(|gates| !gates.is_empty());
         self.truth.insert(
             uid.clone(),
-            Truth {
+            PodTruth {
                 name: name.clone(),
                 group: if foreign { None } else { owner },
                 created: self.now,
                 opened: !gated,
                 lister,
-                ..Truth::default()
+                ..PodTruth::default()
             },
         );
         self.changes.push(Change::Pod(Box::new((&pod).into())));
@@ -266,10 +267,10 @@ impl World {
         pod
     }
 
-    /// Opens a pod's gate.
+    /// Removes a pod's gate.
     pub fn open(&mut self, uid: &str) {
-        let was = self.truth.get(uid).is_some_and(|truth| truth.opened);
-        if was || self.name_of(uid).is_none() {
+        let opened = self.truth.get(uid).is_some_and(|truth| truth.opened);
+        if opened || self.name_of(uid).is_none() {
             return;
         }
         if let Some(truth) = self.truth.get_mut(uid) {
@@ -283,7 +284,7 @@ impl World {
         self.changes.push(Change::Opened(uid.to_owned()));
     }
 
-    /// Asks for a pod's graceful deletion.
+    /// Deletes a pod gracefully.
     pub fn delete(&mut self, uid: &str) {
         let Some(name) = self.name_of(uid) else {
             return;
@@ -291,7 +292,7 @@ impl World {
         let Some(pod) = self.pods.get(&name) else {
             return;
         };
-        let (view, asked) = (
+        let (view, terminating) = (
             PodView::from(pod),
             pod.metadata.deletion_timestamp.is_some(),
         );
@@ -301,11 +302,11 @@ impl World {
         if !view.terminal() && truth.ended.is_none() && !truth.evicted {
             truth.deleted_while_running.get_or_insert(self.now);
         }
-        // What no node has goes at once.
+        // A pod that is not bound has no grace period.
         if !truth.bound {
             return self.remove_pod(uid);
         }
-        if asked {
+        if terminating {
             return;
         }
         let grace = 30;
@@ -314,55 +315,56 @@ impl World {
             pod.metadata.deletion_timestamp = Some(deadline);
             pod.metadata.deletion_grace_period_seconds = Some(grace as i64);
         });
-        self.changes.push(Change::Going(uid.to_owned(), grace));
+        self.changes
+            .push(Change::Terminating(uid.to_owned(), grace));
     }
 
-    /// The namespace controller asks for a pod's deletion.
+    /// Deletes a pod on behalf of the namespace controller.
     pub fn delete_with_namespace(&mut self, uid: &str) {
-        let alive = |world: &Self| world.truth.get(uid)?.deleted_while_running;
-        let before = alive(self).is_some();
+        let deleted = |cluster: &Self| cluster.truth.get(uid)?.deleted_while_running;
+        let before = deleted(self).is_some();
         self.delete(uid);
-        let after = alive(self).is_some();
+        let after = deleted(self).is_some();
         if let Some(truth) = self.truth.get_mut(uid) {
             truth.with_namespace |= after && !before;
         }
     }
 
-    /// Deletes the group as the garbage collector leaves it: without it.
+    /// Removes the group at once.
     pub fn remove_group(&mut self) {
         self.group = None;
         self.changes.push(Change::Group);
     }
 
-    /// Pods of the label that may run or do.
+    /// Reports a violation if two pods of a group may run, or run, at the same time.
     pub fn check(&mut self) {
-        let runnable = |(uid_, truth): (&String, &Truth)| {
-            if truth.live {
+        let runnable = |(uid_, truth): (&String, &PodTruth)| {
+            if truth.running {
                 return true;
             }
-            let there = self.pods.get(&truth.name).filter(|pod| uid(pod) == uid_);
-            there.is_some_and(|pod| !PodView::from(pod).terminal())
+            let pod = self.pods.get(&truth.name).filter(|pod| uid(pod) == uid_);
+            pod.is_some_and(|pod| !PodView::from(pod).terminal())
         };
-        let ours = self
+        let opened = self
             .truth
             .iter()
             .filter(|(_, truth)| truth.group.is_some() && truth.opened && !truth.gone);
-        let running = ours.filter(|one| runnable((one.0, one.1)));
-        // A pod that prints a list goes beside a run, and never beside another.
+        let running = opened.filter(|one| runnable((one.0, one.1)));
+        // A pod that prints a list may run beside a run, but not beside another such pod.
         let (listers, running): (Vec<_>, Vec<_>) = running.partition(|(_, truth)| truth.lister);
-        for together in [running, listers] {
-            let names = together
+        for pods in [running, listers] {
+            let names = pods
                 .iter()
                 .map(|(uid, truth)| format!("{} ({uid})", truth.name));
             let names: Vec<_> = names.collect();
             if names.len() > 1 {
-                let words = format!("two at once: {}", names.join(" and "));
-                self.oracle.violated(Kind::TwoAtOnce, words);
+                let details = format!("two pods at once: {}", names.join(" and "));
+                self.oracle.report(ViolationKind::TwoAtOnce, details);
             }
         }
     }
 
-    /// All pods with the group's label.
+    /// Returns all pods with the group's label.
     pub fn labelled(&self) -> impl Iterator<Item = &Pod> {
         self.pods.values().filter(|pod| {
             let labels = pod.metadata.labels.as_ref();

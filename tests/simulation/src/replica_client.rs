@@ -1,5 +1,5 @@
-//! The verbs of the operator's `Cluster`, as messages: the history decides when each arrives,
-//! whether it does, and what becomes of the answer.
+//! The requests of the operator's `Cluster` as messages. The history determines when each one
+//! arrives, whether it arrives, and what happens to its response.
 
 use k8s_openapi::api::core::v1::Pod;
 use oaat_api::ItemsKey;
@@ -21,12 +21,12 @@ pub enum Verb {
     Group,
     /// List its pods.
     Pods {
-        /// Also those of the first implementation; there are none here.
+        /// Whether to include pods of the original operator. There are none here.
         historic: bool,
     },
     /// Read a pod.
     Pod(String),
-    /// Read what a pod has printed.
+    /// Read a pod's output.
     Output(String),
     /// Read the namespace.
     NamespaceEnds,
@@ -39,26 +39,26 @@ pub enum Verb {
     },
     /// Create a pod.
     CreatePod(Box<Pod>),
-    /// Open a pod's gate.
+    /// Remove a pod's gate.
     OpenGate {
-        /// Its name.
+        /// The pod's name.
         name: String,
-        /// Its uid.
+        /// The pod's UID.
         uid: String,
     },
     /// Delete a pod.
     DeletePod {
-        /// Its name.
+        /// The pod's name.
         name: String,
-        /// Its uid.
+        /// The pod's UID.
         uid: String,
-        /// Its resource version, if it matters.
+        /// The resource version that the pod must have, if any.
         version: Option<String>,
     },
 }
 
 impl Verb {
-    /// Whether it changes anything.
+    /// Returns whether the request changes an object.
     pub fn writes(&self) -> bool {
         !matches!(
             self,
@@ -77,7 +77,7 @@ impl fmt::Display for Verb {
             Self::NamespaceEnds => f.write_str("read namespace"),
             Self::WriteStatus { version, status } => match status.get("current") {
                 None => write!(f, "write at {version}"),
-                Some(Value::Null) => write!(f, "write at {version}: no run in progress"),
+                Some(Value::Null) => write!(f, "write at {version}: no current run"),
                 Some(current) => {
                     let (run, uid) = (&current["run"], &current["podUid"]);
                     write!(f, "write at {version}: run {run} in {uid}")
@@ -93,74 +93,74 @@ impl fmt::Display for Verb {
     }
 }
 
-/// What the server says.
+/// The response of the server.
 #[derive(Clone, Debug)]
-pub enum Answer {
-    /// To [`Verb::Group`].
+pub enum Response {
+    /// The response to [`Verb::Group`].
     Group(GroupRead),
-    /// To [`Verb::Pods`].
+    /// The response to [`Verb::Pods`].
     Pods(Vec<Pod>),
-    /// To [`Verb::Pod`].
+    /// The response to [`Verb::Pod`].
     Pod(Option<Box<Pod>>),
-    /// To [`Verb::Output`].
+    /// The response to [`Verb::Output`].
     Output(String),
-    /// To [`Verb::NamespaceEnds`].
+    /// The response to [`Verb::NamespaceEnds`].
     Ends(bool),
-    /// To [`Verb::WriteStatus`]: the new resource version.
+    /// The response to [`Verb::WriteStatus`]: the new resource version.
     Written(String),
-    /// To [`Verb::CreatePod`].
+    /// The response to [`Verb::CreatePod`].
     Created(Box<Pod>),
-    /// To the others.
+    /// The response to the other requests.
     Done,
 }
 
-/// The end of a request, as its sender sees it.
-pub type Reply = Result<Answer, ClusterError>;
+/// The result of a request, as its sender receives it.
+pub type RequestResult = Result<Response, ClusterError>;
 
-/// Requests that a replica has made and not yet had answered.
+/// The requests that a replica has sent and that have no response.
 #[derive(Default)]
-pub struct Mailbox {
+pub struct RequestQueue {
     next: u64,
-    /// Made since the last look.
-    pub made: Vec<(u64, Verb)>,
-    /// Made and not answered.
-    pub open: usize,
-    replies: HashMap<u64, Reply>,
-    /// What the replica knows of the type, from its watch.
+    /// The requests that were not yet handed to the network.
+    pub new: Vec<(u64, Verb)>,
+    /// The number of requests without a response.
+    pub unanswered: usize,
+    replies: HashMap<u64, RequestResult>,
+    /// The OaatType in the replica's watch cache.
     pub type_: Option<TypeRead>,
 }
 
-impl Mailbox {
-    /// Answers a request.
-    pub fn answer(&mut self, call: u64, reply: Reply) {
-        self.open -= 1;
+impl RequestQueue {
+    /// Delivers the response to a request.
+    pub fn answer(&mut self, call: u64, reply: RequestResult) {
+        self.unanswered -= 1;
         self.replies.insert(call, reply);
     }
 }
 
-/// The cluster as one replica reaches it.
+/// The client of one replica.
 #[derive(Clone, Default)]
-pub struct Wire(Arc<Mutex<Mailbox>>);
+pub struct ReplicaClient(Arc<Mutex<RequestQueue>>);
 
-impl Wire {
-    /// The replica's requests.
-    pub fn mailbox(&self) -> MutexGuard<'_, Mailbox> {
+impl ReplicaClient {
+    /// Returns the replica's requests.
+    pub fn requests(&self) -> MutexGuard<'_, RequestQueue> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn call(&self, verb: Verb) -> Reply {
+    async fn call(&self, verb: Verb) -> RequestResult {
         let mut call = None;
         poll_fn(|_| {
-            let mut mailbox = self.mailbox();
+            let mut requests = self.requests();
             let Some(call) = call else {
-                call = Some(mailbox.next);
-                let made = (mailbox.next, verb.clone());
-                mailbox.made.push(made);
-                mailbox.next += 1;
-                mailbox.open += 1;
+                call = Some(requests.next);
+                let request = (requests.next, verb.clone());
+                requests.new.push(request);
+                requests.next += 1;
+                requests.unanswered += 1;
                 return Poll::Pending;
             };
-            match mailbox.replies.remove(&call) {
+            match requests.replies.remove(&call) {
                 Some(reply) => Poll::Ready(reply),
                 None => Poll::Pending,
             }
@@ -169,58 +169,60 @@ impl Wire {
     }
 }
 
-fn odd<T>() -> Result<T, ClusterError> {
+fn unexpected_response<T>() -> Result<T, ClusterError> {
     Err(ClusterError::Unavailable(
-        "an answer of another kind".into(),
+        "the response has an unexpected type".into(),
     ))
 }
 
-impl Cluster for Wire {
+impl Cluster for ReplicaClient {
     async fn group(&self, _: &str, _: &str) -> Result<GroupRead, ClusterError> {
         match self.call(Verb::Group).await? {
-            Answer::Group(group) => Ok(group),
-            _ => odd(),
+            Response::Group(group) => Ok(group),
+            _ => unexpected_response(),
         }
     }
 
     async fn pods(&self, _: &str, _: &str, historic: bool) -> Result<Vec<PodView>, ClusterError> {
         match self.call(Verb::Pods { historic }).await? {
-            Answer::Pods(pods) => Ok(pods.iter().map(PodView::from).collect()),
-            _ => odd(),
+            Response::Pods(pods) => Ok(pods.iter().map(PodView::from).collect()),
+            _ => unexpected_response(),
         }
     }
 
     async fn pod(&self, _: &str, name: &str) -> Result<Option<Pod>, ClusterError> {
         match self.call(Verb::Pod(name.into())).await? {
-            Answer::Pod(pod) => Ok(pod.map(|pod| *pod)),
-            _ => odd(),
+            Response::Pod(pod) => Ok(pod.map(|pod| *pod)),
+            _ => unexpected_response(),
         }
     }
 
     async fn namespace_ends(&self, _: &str) -> Result<bool, ClusterError> {
         match self.call(Verb::NamespaceEnds).await? {
-            Answer::Ends(ends) => Ok(ends),
-            _ => odd(),
+            Response::Ends(ends) => Ok(ends),
+            _ => unexpected_response(),
         }
     }
 
     async fn oaat_type(&self, _: &str, _: &str) -> Result<TypeRead, ClusterError> {
-        Ok(self.mailbox().type_.clone().unwrap_or(TypeRead::Missing))
+        Ok(self.requests().type_.clone().unwrap_or(TypeRead::Missing))
     }
 
     async fn policy(&self, _: &Source) -> Result<PolicyRead, ClusterError> {
-        Err(ClusterError::Unavailable("no group names a policy".into()))
+        Err(ClusterError::Unavailable(
+            "groups in the simulation use the built-in policy".into(),
+        ))
     }
 
     async fn items(&self, _: &str, _: &ItemsKey, _: bool) -> SourceUpdate {
-        // No group here has a source that is not a pod.
+        // The only source that a group here may have is a pod.
         SourceUpdate::Nothing
     }
 
     async fn output(&self, _: &str, pod: &str, _: &str) -> Result<String, ClusterError> {
         match self.call(Verb::Output(pod.into())).await? {
-            Answer::Output(text) => Ok(text),
-            _ => odd(),
+            Response::Output(text) => Ok(text),
+            _ => unexpected_response(),
         }
     }
 
@@ -233,8 +235,8 @@ impl Cluster for Wire {
     ) -> Result<String, ClusterError> {
         let version = version.to_owned();
         match self.call(Verb::WriteStatus { version, status }).await? {
-            Answer::Written(version) => Ok(version),
-            _ => odd(),
+            Response::Written(version) => Ok(version),
+            _ => unexpected_response(),
         }
     }
 
@@ -242,8 +244,8 @@ impl Cluster for Wire {
         let pod = serde_json::from_value(pod.clone())
             .map_err(|error| ClusterError::Unavailable(error.to_string()))?;
         match self.call(Verb::CreatePod(Box::new(pod))).await? {
-            Answer::Created(pod) => Ok(*pod),
-            _ => odd(),
+            Response::Created(pod) => Ok(*pod),
+            _ => unexpected_response(),
         }
     }
 

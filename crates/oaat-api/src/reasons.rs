@@ -1,0 +1,255 @@
+//! The words that machines may compare: types and reasons of conditions, reasons of events, states
+//! of groups, and reasons of runs.
+//!
+//! Messages are for people and change between releases. These constants do not.
+
+/// The condition `Ready` of a group: whether an item can start.
+pub mod ready {
+    /// The type of the condition.
+    pub const TYPE: &str = "Ready";
+
+    /// True: an item can start as soon as one is due.
+    pub const READY: &str = "Ready";
+    /// A field of the group is invalid. Correct the field that the message names.
+    pub const SPEC_INVALID: &str = "SpecInvalid";
+    /// The operator cannot decode the object. Correct the field that the message names.
+    pub const UNDECODABLE: &str = "Undecodable";
+    /// The group is suspended. Unset `spec.suspend` or remove the annotation `pause_new_jobs`.
+    pub const SUSPENDED: &str = "Suspended";
+    /// A blackout window is open. Wait until the time in the message, or change the windows.
+    pub const BLACKOUT: &str = "Blackout";
+    /// A foreign pod with the group's label may still run. Wait until it ends, or delete it.
+    pub const FOREIGN_POD: &str = "ForeignPod";
+    /// A pod left over from a crash is being deleted. If this takes long, check the pod's node.
+    pub const POD_BEING_REMOVED: &str = "PodBeingRemoved";
+    /// The OaatType does not exist in the group's namespace. Create it.
+    pub const TYPE_NOT_FOUND: &str = "TypeNotFound";
+    /// The operator is checking the OaatType. Wait a moment.
+    pub const TYPE_NOT_CHECKED: &str = "TypeNotChecked";
+    /// The OaatType is invalid. Correct it as its condition `Valid` describes.
+    pub const TYPE_INVALID: &str = "TypeInvalid";
+    /// The group has no items. Add items, or check the condition `ItemsReady`.
+    pub const NO_ITEMS: &str = "NoItems";
+    /// The API server rejected the pod of an item. Remove the cause; the operator retries.
+    pub const CREATE_REJECTED: &str = "CreateRejected";
+    /// The API server could not create a pod for now. The operator retries; nothing is counted.
+    pub const CREATE_UNAVAILABLE: &str = "CreateUnavailable";
+    /// The policy makes no decision. Check the condition `PolicyReady`.
+    pub const POLICY_NOT_READY: &str = "PolicyNotReady";
+}
+
+/// The condition `Running` of a group: whether an item is running.
+pub mod running {
+    /// The type of the condition.
+    pub const TYPE: &str = "Running";
+
+    /// True: the current pod is starting or running.
+    pub const POD_ACTIVE: &str = "PodActive";
+    /// True: a problem keeps the current pod from running. Solve the one in the group's message.
+    pub const NOT_STARTED: &str = "NotStarted";
+    /// False: no item is running.
+    pub const NOTHING_RUNS: &str = "NothingRuns";
+}
+
+/// The condition `PolicyReady` of a group: whether its own policy decides.
+pub mod policy_ready {
+    /// The type of the condition.
+    pub const TYPE: &str = "PolicyReady";
+
+    /// True: the policy that the message names decides.
+    pub const READY: &str = "Ready";
+    /// The component is being read and compiled. Wait a moment.
+    pub const LOADING: &str = "Loading";
+    /// The ConfigMap does not exist. Create it with `kubectl-oaat policy pack`.
+    pub const SOURCE_NOT_FOUND: &str = "SourceNotFound";
+    /// The operator cannot read the ConfigMap. Grant the permissions of its manifest.
+    pub const SOURCE_UNREADABLE: &str = "SourceUnreadable";
+    /// The ConfigMap lacks the key in `binaryData`. Use one of the keys that the message lists.
+    pub const KEY_NOT_FOUND: &str = "KeyNotFound";
+    /// The component is too large. Build it without debug information.
+    pub const TOO_LARGE: &str = "TooLarge";
+    /// The component does not match `sha256`. Change `sha256` or the ConfigMap.
+    pub const DIGEST_MISMATCH: &str = "DigestMismatch";
+    /// The value is not a component. Build one with `kubectl-oaat policy build`.
+    pub const MALFORMED: &str = "Malformed";
+    /// The component imports more than the log. Build it for wasm32-unknown-unknown.
+    pub const FORBIDDEN_IMPORT: &str = "ForbiddenImport";
+    /// The component needs a later contract. Upgrade the operator, or use an older SDK.
+    pub const CONTRACT_TOO_NEW: &str = "ContractTooNew";
+    /// The component does not export `selector` as the contract defines it. Use the SDK.
+    pub const INTERFACE_MISMATCH: &str = "InterfaceMismatch";
+    /// The compiler rejected the component or crashed. Rebuild the component.
+    pub const COMPILE_FAILED: &str = "CompileFailed";
+    /// The compilation took too long. Use fewer or shorter functions.
+    pub const COMPILE_TIMEOUT: &str = "CompileTimeout";
+    /// The compilation used too much memory. Use fewer functions, types, and dependencies.
+    pub const COMPILE_TOO_LARGE: &str = "CompileTooLarge";
+    /// The compiler could not run. The operator retries; check its limits.
+    pub const COMPILER_UNAVAILABLE: &str = "CompilerUnavailable";
+    /// The component failed on a trial request. Run `kubectl-oaat policy check` for details.
+    pub const PROBE_FAILED: &str = "ProbeFailed";
+    /// The policy rejected its settings. Correct them as the message describes.
+    pub const SETTINGS_REJECTED: &str = "SettingsRejected";
+    /// The policy returned an error. Follow the message.
+    pub const POLICY_ERROR: &str = "PolicyError";
+    /// The policy crashed. Repeat the decision with `kubectl-oaat policy replay`.
+    pub const TRAPPED: &str = "Trapped";
+    /// The policy used up its fuel. Look for an endless loop.
+    pub const OUT_OF_FUEL: &str = "OutOfFuel";
+    /// The policy exceeded its time limit. Log less, and check the load of the machine.
+    pub const DEADLINE: &str = "Deadline";
+    /// The policy exceeded its memory limit. Keep less data at a time.
+    pub const OUT_OF_MEMORY: &str = "OutOfMemory";
+    /// The answer breaks the contract. See the message for the rule that it breaks.
+    pub const BAD_ANSWER: &str = "BadAnswer";
+
+    /// The reasons of an evaluation that made no decision.
+    pub const EVALUATION: [&str; 6] = [
+        POLICY_ERROR,
+        TRAPPED,
+        OUT_OF_FUEL,
+        DEADLINE,
+        OUT_OF_MEMORY,
+        BAD_ANSWER,
+    ];
+}
+
+/// The condition `ItemsReady` of a group with `spec.itemsFrom`: whether all lists are up to date.
+pub mod items_ready {
+    /// The type of the condition.
+    pub const TYPE: &str = "ItemsReady";
+
+    /// True: every list was read.
+    pub const LISTED: &str = "Listed";
+    /// A list has not been read yet. Wait for its source.
+    pub const LISTING: &str = "Listing";
+    /// A source could not be read; its last list stays in effect. Solve the problem in the message.
+    pub const SOURCE_FAILED: &str = "SourceFailed";
+    /// Items were left out because of the limits of a group. Use several groups.
+    pub const TOO_MANY_ITEMS: &str = "TooManyItems";
+}
+
+/// The condition `Complete` of a group with `spec.eachOnce`: whether all items have succeeded.
+pub mod complete {
+    /// The type of the condition.
+    pub const TYPE: &str = "Complete";
+
+    /// True: all items have succeeded. Add items to run more.
+    pub const ALL_SUCCEEDED: &str = "AllSucceeded";
+    /// False: some items have not succeeded yet, or a list has not been read yet.
+    pub const IN_PROGRESS: &str = "InProgress";
+}
+
+/// The condition `Valid` of a type, and the events on types.
+pub mod valid {
+    /// The type of the condition.
+    pub const TYPE: &str = "Valid";
+
+    /// True: the API server accepts a pod of this type.
+    pub const ACCEPTED: &str = "Accepted";
+    /// True: a container sets `OAAT_ITEM`, which the operator replaces. Rename the variable.
+    pub const ENVIRONMENT_OVERRIDDEN: &str = "EnvironmentOverridden";
+    /// True: the dry run was denied for now, for example by a quota. The operator checks again.
+    pub const NOT_ALLOWED_NOW: &str = "NotAllowedNow";
+    /// A field of the type is invalid. Correct the field that the message names.
+    pub const SPEC_INVALID: &str = "SpecInvalid";
+    /// The API server rejects a pod of this type. Correct the type as the message describes.
+    pub const POD_REFUSED: &str = "PodRefused";
+    /// A webhook removes the scheduling gate. Exclude `spec.schedulingGates` from the webhook.
+    pub const GATE_REMOVED: &str = "GateRemoved";
+    /// The operator cannot decode the object. Correct the field that the message names.
+    pub const UNDECODABLE: &str = "Undecodable";
+}
+
+/// The reasons of events on groups.
+pub mod events {
+    /// A run started.
+    pub const STARTED: &str = "Started";
+    /// A run succeeded.
+    pub const SUCCEEDED: &str = "Succeeded";
+    /// A run failed. See the message, or the log of the pod.
+    pub const FAILED: &str = "Failed";
+    /// A run was stopped. It counts as neither a success nor a failure.
+    pub const STOPPED: &str = "Stopped";
+    /// A window opened that ends the run in progress. Use `running: Continue` to let runs finish.
+    pub const STOPPING: &str = "Stopping";
+    /// No container started in time. Correct the image or the resources, or raise `startTimeout`.
+    pub const START_TIMEOUT: &str = "StartTimeout";
+    /// The API server rejected the pod of an item. Remove the cause; the operator retries.
+    pub const CREATE_REJECTED: &str = "CreateRejected";
+    /// A claimed pod was deleted before it could start. Find out what deletes such pods.
+    pub const CLAIM_VOID: &str = "ClaimVoid";
+    /// A running pod that the status did not contain is now the current run.
+    pub const ADOPTED: &str = "Adopted";
+    /// An item that never succeeded goes before items that are due again. Set `failureCoolOff`.
+    pub const OTHERS_WAIT: &str = "OthersWait";
+    /// A request to run items now was accepted.
+    pub const RUN_NOW: &str = "RunNow";
+    /// The annotation `oaat.kawaja.net/run-now` is invalid. Correct it as the message describes.
+    pub const RUN_NOW_INVALID: &str = "RunNowInvalid";
+    /// All lists of `spec.itemsFrom` are up to date again.
+    pub const ITEMS_READY: &str = "ItemsReady";
+    /// A source of `spec.itemsFrom` could not be read. Solve the problem in the message.
+    pub const ITEMS_NOT_READY: &str = "ItemsNotReady";
+    /// The group's own policy decides for the first time.
+    pub const POLICY_LOADED: &str = "PolicyLoaded";
+    /// Another policy decides, or the same policy decides again.
+    pub const POLICY_CHANGED: &str = "PolicyChanged";
+    /// The group's own policy does not decide. Solve the problem in the message.
+    pub const POLICY_NOT_READY: &str = "PolicyNotReady";
+    /// With `eachOnce`, all items have succeeded. Add items to run more.
+    pub const COMPLETE: &str = "Complete";
+    /// The operator took over the history of the items from the original operator.
+    pub const HISTORY_TAKEN_OVER: &str = "HistoryTakenOver";
+    /// `spec.windows` is ignored. Replace it with the `blackoutWindows` in the message.
+    pub const WINDOWS_IGNORED: &str = "WindowsIgnored";
+    /// Reconciling the group failed four times in a row. Read the operator's log.
+    pub const RECONCILE_FAILED: &str = "ReconcileFailed";
+}
+
+/// The values of `status.state` of a group.
+pub mod states {
+    /// An item is running.
+    pub const RUNNING: &str = "Running";
+    /// No item is due. Wait, or request items with the annotation `oaat.kawaja.net/run-now`.
+    pub const IDLE: &str = "Idle";
+    /// Something prevents a start, such as a cool-off or a missing type. See the message.
+    pub const WAITING: &str = "Waiting";
+    /// A blackout window is open. Wait until the time in the message, or change the windows.
+    pub const BLACKOUT: &str = "Blackout";
+    /// The group is suspended. Unset `spec.suspend` or remove the annotation `pause_new_jobs`.
+    pub const SUSPENDED: &str = "Suspended";
+    /// With `eachOnce`, all items have succeeded. Add items to run more.
+    pub const COMPLETE: &str = "Complete";
+    /// The group or its type is invalid. Correct the field that the message names.
+    pub const INVALID: &str = "Invalid";
+    /// A pod that is not the current run may run. Wait for its end, or delete it if it is foreign.
+    pub const BLOCKED: &str = "Blocked";
+}
+
+/// The values of `status.current.stopping.reason`, which are also reasons of runs.
+pub mod stopping {
+    /// No container started in time. Correct the image or the resources, or raise `startTimeout`.
+    pub const START_TIMEOUT: &str = "StartTimeout";
+    /// A window with `running: Stop` opened. Use `running: Continue` to let runs finish.
+    pub const BLACKOUT: &str = "Blackout";
+    /// The gate was removed, but not by the operator. Exclude `spec.schedulingGates` from webhooks.
+    pub const GATE_REMOVED: &str = "GateRemoved";
+}
+
+/// The reasons of runs in `status.history`, in addition to those in [`stopping`] and the reasons
+/// that Kubernetes sets on pods and containers, such as `Evicted` or `OOMKilled`.
+pub mod runs {
+    /// All containers exited with 0.
+    pub const COMPLETED: &str = "Completed";
+    /// A container failed and Kubernetes gave no reason. Read the log of the pod.
+    pub const ERROR: &str = "Error";
+    /// The pod failed, and neither it nor a container has a reason. Read the log of the pod.
+    pub const POD_FAILED: &str = "PodFailed";
+    /// The pod was deleted while it ran. See the message for what requested it.
+    pub const POD_DELETED: &str = "PodDeleted";
+    /// The pod was deleted, or its node was lost, before it ended. See the message for the cause.
+    pub const POD_DISAPPEARED: &str = "PodDisappeared";
+    /// The API server rejected the pod. Remove the cause in the message; the operator retries.
+    pub const CREATE_REJECTED: &str = "CreateRejected";
+}

@@ -1,0 +1,239 @@
+//! Rules for the repository itself: its documents, its words, and the layers of the operator.
+
+use anyhow::{Context, Result, ensure};
+use oaat_tests::operator::root;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Files below a folder with this extension, without build output.
+fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() {
+            if !["target", ".git", "node_modules", "vendor"].contains(&&*name) {
+                found.extend(files(&path, extension)?);
+            }
+        } else if path.extension().is_some_and(|e| e == extension) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn name(path: &Path) -> String {
+    let path = path.strip_prefix(root()).unwrap_or(path);
+    path.display().to_string()
+}
+
+/// The lines of Markdown that are prose: outside of code blocks, tables, and links that cannot be
+/// broken.
+fn prose(text: &str) -> Vec<(usize, &str)> {
+    let mut code = false;
+    let mut lines = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        if line.trim_start().starts_with("```") {
+            code = !code;
+        } else if !code && !line.trim_start().starts_with('|') {
+            lines.push((index + 1, line));
+        }
+    }
+    lines
+}
+
+#[test]
+fn markdown_lines_have_at_most_100_characters() -> Result<()> {
+    let mut long = Vec::new();
+    for file in files(&root(), "md")? {
+        let text = fs::read_to_string(&file)?;
+        for (number, line) in prose(&text) {
+            let url = line.contains("](http") || line.trim_start().starts_with('[');
+            if line.chars().count() > 100 && !url {
+                long.push(format!("{}:{number}", name(&file)));
+            }
+        }
+    }
+    ensure!(long.is_empty(), "lines of more than 100 characters: {long:#?}");
+    Ok(())
+}
+
+#[test]
+fn readme_has_at_most_150_lines() -> Result<()> {
+    let lines = fs::read_to_string(root().join("README.md"))?.lines().count();
+    ensure!(lines <= 150, "README.md has {lines} lines; move details to docs/");
+    Ok(())
+}
+
+#[test]
+fn top_level_has_at_most_12_folders() -> Result<()> {
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(root())? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().is_dir() && !name.starts_with('.') && name != "target" {
+            folders.push(name);
+        }
+    }
+    ensure!(folders.len() <= 12, "{folders:?}");
+    Ok(())
+}
+
+/// Words that the style of this project avoids, with what to write instead.
+const AVOIDED: [(&str, &str); 16] = [
+    ("heed", "process, honor"),
+    ("heeded", "processed, honored"),
+    ("mend", "fix"),
+    ("mended", "fixed"),
+    ("amid", "during"),
+    ("whoever", "the user, anyone who"),
+    ("for ever", "forever, indefinitely"),
+    ("count for nothing", "are ignored"),
+    ("counts for nothing", "is ignored"),
+    ("of single items", "per-item"),
+    ("may be had", "is available"),
+    ("at hand", "available"),
+    ("stands in the way", "blocks"),
+    ("goes by the name", "is called"),
+    ("look after", "supervise"),
+    ("in force", "in effect"),
+];
+
+/// Returns whether a text contains a phrase as whole words.
+fn contains(text: &str, phrase: &str) -> bool {
+    let boundary = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric());
+    text.match_indices(phrase).any(|(at, _)| {
+        boundary(text[..at].chars().next_back()) && boundary(text[at + phrase.len()..].chars().next())
+    })
+}
+
+#[test]
+fn texts_for_users_avoid_the_listed_words() -> Result<()> {
+    let root = root();
+    let mut found = Vec::new();
+    let mut check = |file: &Path, number: usize, line: &str| {
+        let line = line.to_lowercase();
+        for (avoided, instead) in AVOIDED {
+            if contains(&line, avoided) {
+                found.push(format!("{}:{number}: {avoided:?}; write {instead}", name(file)));
+            }
+        }
+    };
+    for file in files(&root, "md")? {
+        for (number, line) in prose(&fs::read_to_string(&file)?) {
+            check(&file, number, line);
+        }
+    }
+    for folder in ["operator/src", "cli/src", "crates", "policies", "policy-default", "xtask/src"] {
+        for file in files(&root.join(folder), "rs")? {
+            for (index, line) in fs::read_to_string(&file)?.lines().enumerate() {
+                check(&file, index + 1, line);
+            }
+        }
+    }
+    for folder in ["manifests", "wit"] {
+        for extension in ["yaml", "wit"] {
+            for file in files(&root.join(folder), extension)? {
+                for (index, line) in fs::read_to_string(&file)?.lines().enumerate() {
+                    check(&file, index + 1, line);
+                }
+            }
+        }
+    }
+    ensure!(found.is_empty(), "{found:#?}");
+    Ok(())
+}
+
+/// The source of a module without its tests.
+fn source(file: &Path) -> Result<String> {
+    let text = fs::read_to_string(file)?;
+    let code = text.split("#[cfg(test)]\nmod tests").next();
+    Ok(code.unwrap_or_default().to_owned())
+}
+
+/// The modules of the operator, each with the modules that it uses.
+fn modules() -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let src = root().join("operator/src");
+    let mut modules: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for file in files(&src, "rs")? {
+        let path = file.strip_prefix(&src)?;
+        let is_test = path.iter().any(|part| part == "tests" || part == "tests.rs");
+        let module = path.iter().next().unwrap_or_default().to_string_lossy();
+        let module = module.trim_end_matches(".rs").to_owned();
+        // The switches for rules reach into the code that they change, in the simulation only.
+        if is_test || ["lib", "main", "mutation"].contains(&&*module) {
+            continue;
+        }
+        let code = source(&file)?;
+        let used = modules.entry(module.clone()).or_default();
+        for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            for (at, _) in line.match_indices("crate::") {
+                let rest = &line[at + "crate::".len()..];
+                let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+                let other = &rest[..end.unwrap_or(rest.len())];
+                if other != module && !other.is_empty() && other != "mutation" {
+                    used.insert(other.to_owned());
+                }
+            }
+        }
+    }
+    Ok(modules)
+}
+
+#[test]
+fn modules_of_the_operator_do_not_import_each_other_in_a_circle() -> Result<()> {
+    let mut modules = modules()?;
+    ensure!(modules.len() > 20, "{modules:?}");
+    // Removes, again and again, the modules that use none of the remaining ones.
+    loop {
+        let known: BTreeSet<String> = modules.keys().cloned().collect();
+        let before = modules.len();
+        modules.retain(|_, used| used.iter().any(|other| known.contains(other)));
+        if modules.len() == before {
+            break;
+        }
+    }
+    ensure!(modules.is_empty(), "these import each other, or each other's users: {modules:#?}");
+    Ok(())
+}
+
+#[test]
+fn pure_modules_use_neither_a_client_nor_a_runtime() -> Result<()> {
+    let operator = root().join("operator/src");
+    let mut pure = files(&operator.join("plan"), "rs")?;
+    pure.push(operator.join("item_sources/merge.rs"));
+    pure.push(operator.join("run_history.rs"));
+    pure.push(operator.join("run_now.rs"));
+    pure.extend(files(&root().join("crates/oaat-api/src"), "rs")?);
+    for file in pure {
+        let code = source(&file)?;
+        for forbidden in ["kube::Client", "Client,", "tokio::", "use tokio"] {
+            ensure!(!code.contains(forbidden), "{} uses {forbidden}", name(&file));
+        }
+    }
+    let modules = modules()?;
+    let uses = |one: &str, other: &str| modules[one].contains(other);
+    ensure!(!uses("snapshot", "apply") && !uses("apply", "snapshot_reader"));
+    Ok(())
+}
+
+#[test]
+fn only_apply_and_the_lister_write_pods() -> Result<()> {
+    let operator = root().join("operator/src");
+    for file in files(&operator, "rs")? {
+        let path = name(&file);
+        // The trait, its implementation, the type's dry run, and the two that write.
+        let may_write = ["apply/", "item_sources/container.rs", "cluster.rs", "kube_cluster.rs", "mutation.rs"];
+        if may_write.iter().any(|may| path.contains(may)) || path.contains("tests") {
+            continue;
+        }
+        let code = source(&file)?;
+        for call in [".create_pod(", ".delete_pod(", ".open_gate(", ".write_status("] {
+            let report = path.ends_with("reconciler.rs") && call == ".write_status(";
+            ensure!(report || !code.contains(call), "{path} calls {call}");
+        }
+    }
+    Ok(())
+}
