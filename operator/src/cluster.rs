@@ -1,14 +1,13 @@
 //! The requests that a reconcile makes to the cluster. It uses the cluster only through this trait,
 //! so that the simulation can inject faults.
 
-use crate::item_sources::SourceUpdate;
 use crate::pod::PodView;
-use crate::policies::{PolicyRead, Source};
+use crate::policy_source::{PolicyRead, Source};
+use crate::snapshot::{SourceUpdate, TypeRead};
 use k8s_openapi::api::core::v1::Pod;
-use oaat_api::{ItemsKey, OaatGroup, OaatTypeSpec};
+use oaat_api::{ItemsKey, OaatGroup};
 use serde_json::Value;
 use std::future::Future;
-use std::sync::Arc;
 
 /// Why a request failed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -52,19 +51,6 @@ pub enum GroupRead {
         /// The resource version, for a write of the status.
         resource_version: String,
     },
-}
-
-/// The type of a group, as far as it is known.
-#[derive(Clone, Debug, PartialEq)]
-pub enum TypeRead {
-    /// The type does not exist.
-    Missing,
-    /// The type cannot be used. The text says why.
-    Invalid(String),
-    /// The type has not been checked yet.
-    Unchecked,
-    /// The type can be used.
-    Valid(Arc<OaatTypeSpec>),
 }
 
 /// The requests of a reconcile. Every write is tried once. If a write fails without an answer, the

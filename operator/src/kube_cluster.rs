@@ -2,12 +2,14 @@
 
 use crate::api_request::{classify_error, with_timeout};
 use crate::bounded_read::BoundedReader;
-use crate::cluster::{Cluster, ClusterError, GroupRead, TypeRead};
-use crate::item_sources::{MAX_TEXT, SourceUpdate};
+use crate::cluster::{Cluster, ClusterError, GroupRead};
+use crate::item_sources::MAX_TEXT;
 use crate::metrics::Metrics;
 use crate::pod::{PodView, names};
-use crate::policies::{PolicyRead, Source};
+use crate::policy_source::{PolicyRead, Source};
 use crate::references::References;
+use crate::snapshot::SourceUpdate;
+use crate::snapshot::TypeRead;
 use crate::watched::{Watched, WatchedPod};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{DeleteParams, LogParams, Patch, PatchParams, PostParams, Preconditions};

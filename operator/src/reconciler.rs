@@ -1,17 +1,21 @@
 //! One reconcile of one group: read, validate, items, plan, select, apply.
 
 use crate::apply::{Applied, Applier, ApplyResult};
-use crate::cluster::{Cluster, ClusterError, TypeRead};
+use crate::cluster::{Cluster, ClusterError};
 use crate::decision_log::DecisionLog;
 use crate::fair_limiter::Permit;
 use crate::group_ref::GroupRef;
 use crate::item_sources;
 use crate::last_seen_pods::LastSeenPods;
 use crate::metrics::RunResultMetric;
-use crate::plan::{self, Answered, GroupSnapshot, PendingEvent, Plan, PolicySelection};
-use crate::policies::{PolicyCache, Source};
+use crate::plan::{self, Answered, PendingEvent, Plan};
+use crate::policies::PolicyCache;
 use crate::policy_limiter::{self, PolicyLimiter};
-use crate::snapshot::{ReconcileInputs, SnapshotRead, read_snapshot};
+use crate::policy_selection::PolicySelection;
+use crate::policy_source::Source;
+use crate::read_snapshot::{ReconcileInputs, SnapshotRead, read_snapshot};
+use crate::snapshot::GroupSnapshot;
+use crate::snapshot::TypeRead;
 use kube::runtime::reflector::ObjectRef;
 use oaat_api::reasons::{ready, states};
 use oaat_api::text;

@@ -3,7 +3,8 @@
 
 use crate::group_ref::{GroupRef, WatchedGroup, gone};
 use crate::item_sources::ConfigMapLists;
-use crate::policies::{PolicySources, Source};
+use crate::policies::PolicySources;
+use crate::policy_source::Source;
 use kube::runtime::reflector::Store;
 use oaat_api::OaatGroup;
 use std::collections::{HashMap, HashSet};

@@ -318,8 +318,9 @@ mod tests {
     use super::*;
     use crate::config_maps::ConfigMaps;
     use crate::item_sources::ConfigMapLists;
-    use crate::policies::{Compiler, PolicyRead, PolicySources};
+    use crate::policies::{Compiler, PolicySources};
     use crate::policy_limiter::{self, PolicyLimiter};
+    use crate::policy_source::PolicyRead;
     use kube::runtime::reflector;
     use oaat_api::OaatGroup;
     use policy_host::{Host, Limits};

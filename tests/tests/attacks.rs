@@ -1,7 +1,9 @@
-//! Components that attack the compiler, in the operator's compile process: each results in a named
-//! reason and leaves nothing behind in the parent process. A separate program, because its memory
-//! is measured. `cargo xtask fuzz --target attacks` runs all of them, which takes some minutes. By
-//! default, only those that end soon run, and one for each other kind.
+//! Components that attack the compiler, in the operator's compile process. Each ends with a
+//! documented reason and leaves nothing behind in the parent process.
+//!
+//! This is a separate program, because its memory is measured. `cargo xtask fuzz --target attacks`
+//! runs all of them, which takes some minutes. By default, only those that end soon run, and one
+//! for each other kind.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,11 +12,11 @@ use oaat_tests::compiling::{Compiler, binary, memory};
 use std::io::Write;
 use std::time::Duration;
 
-/// The longest that one may take.
+/// The timeout for one component.
 const LONGEST: Duration = Duration::from_secs(35);
-/// The most bytes by which this process may grow.
+/// The maximum growth of this process, in bytes.
 const GROWTH: u64 = 10 << 20;
-/// The beginnings of the names of those that are always tried.
+/// The prefixes of the names of those that always run.
 const CHOSEN: [&str; 16] = [
     "artifact",
     "core-count-",
@@ -35,13 +37,13 @@ const CHOSEN: [&str; 16] = [
 ];
 
 #[test]
-fn attacks_end_in_a_named_reason() {
+fn attacks_end_with_a_reason() {
     let compiler = Compiler::new(binary().unwrap()).unwrap();
     let mut attacks = hostile_policies::attacks().unwrap();
     if std::env::var_os("OAAT_FUZZ_SECONDS").is_none() {
         attacks.retain(|attack| CHOSEN.iter().any(|begin| attack.name.starts_with(begin)));
     }
-    // Not by println!, whose text cargo shows of failed tests only: this list is for everyone.
+    // Not `println!`, which shows output only if the test fails.
     let mut out = std::io::stdout();
     let mut wrong = Vec::new();
     compiler.verdict(&hostile_policies::honest().unwrap());
@@ -65,7 +67,7 @@ fn attacks_end_in_a_named_reason() {
             grown >> 10,
         )
         .unwrap();
-        // The limits on size and memory are met before anything else is known.
+        // The limits on size and memory may be reached before any other check.
         let named = ends.contains(&verdict.reason) || verdict.reason == "CompileTooLarge";
         if !named || verdict.took > LONGEST || grown > GROWTH {
             wrong.push(format!(

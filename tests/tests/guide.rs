@@ -1,4 +1,4 @@
-//! The commands of docs/policies.md, as a newcomer types them.
+//! The commands of docs/policies.md, as a new user runs them.
 
 use anyhow::{Context, Result, bail};
 use oaat_tests::operator::root;
@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The commands of the first console block below a heading.
+/// Returns the commands of the first console block below a heading.
 fn commands(heading: &str) -> Result<Vec<String>> {
     let guide = std::fs::read_to_string(root().join("docs/policies.md"))?;
     let section = guide
@@ -24,7 +24,7 @@ fn commands(heading: &str) -> Result<Vec<String>> {
         .collect())
 }
 
-/// Where cargo builds this repository.
+/// Returns the target folder of this repository.
 fn target() -> PathBuf {
     match std::env::var_os("CARGO_TARGET_DIR") {
         Some(dir) => root().join(dir),
@@ -32,8 +32,8 @@ fn target() -> PathBuf {
     }
 }
 
-/// Runs commands in one shell, in a folder; the folder beside it, where the guide puts the
-/// policy, is `beside`.
+/// Runs commands in one shell, in a folder. `beside` is the folder next to it, where the guide
+/// creates the policy.
 fn type_in(commands: &[String], beside: &Path) -> Result<String> {
     let root = root().canonicalize()?;
     std::fs::create_dir_all(target())?;
@@ -49,7 +49,7 @@ fn type_in(commands: &[String], beside: &Path) -> Result<String> {
     let output = Command::new("bash")
         .args(["-euxo", "pipefail", "-c", &script])
         .current_dir(root)
-        // What the policy's tests are built with is then not built anew each time.
+        // Avoids a rebuild of the policy's dependencies for each test.
         .env("CARGO_TARGET_DIR", &target)
         .stdin(Stdio::null())
         .output()?;
@@ -62,7 +62,7 @@ fn type_in(commands: &[String], beside: &Path) -> Result<String> {
 }
 
 #[test]
-fn from_nothing_to_a_policy_at_work_in_five_commands() -> Result<()> {
+fn five_commands_lead_from_nothing_to_a_policy_in_use() -> Result<()> {
     let commands = commands("In five commands")?;
     assert!(commands.len() <= 5, "{commands:?}");
     let folder = tempfile::tempdir()?;
@@ -76,7 +76,7 @@ fn from_nothing_to_a_policy_at_work_in_five_commands() -> Result<()> {
     ] {
         assert!(text.contains(words), "{words}:\n{text}");
     }
-    // The change that the guide proposes makes a policy, and fails the documented cases.
+    // The change in the guide is a valid policy that fails the documented cases.
     let policy = folder.path().join("my-policy");
     let source = std::fs::read_to_string(policy.join("src/lib.rs"))?;
     let changed = source.replace(
@@ -101,20 +101,20 @@ fn from_nothing_to_a_policy_at_work_in_five_commands() -> Result<()> {
         words.contains("the operator accepts it") && words.contains("expected"),
         "{words}"
     );
-    // Nothing of the repository was needed but what `policy new` copied.
+    // The policy needs nothing of the repository except what `policy new` copied.
     let manifest = std::fs::read_to_string(folder.path().join("my-policy/Cargo.toml"))?;
     assert!(!manifest.contains(&root().display().to_string()));
     Ok(())
 }
 
-/// A picture without the policy's sha256, which another compiler changes.
+/// Returns a picture without the policy's sha256, which depends on the compiler.
 fn picture(svg: &str) -> String {
     let words = svg.split_inclusive(|c: char| !c.is_ascii_hexdigit());
     words.filter(|word| word.len() < 12).collect()
 }
 
 #[test]
-fn the_picture_of_a_week_is_what_the_tools_draw() -> Result<()> {
+fn picture_of_a_week_is_what_the_tools_draw() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let svg = folder.path().join("week.svg");
     let drawn = Command::new(oaat_tests::operator::command_line()?)
@@ -134,21 +134,21 @@ fn the_picture_of_a_week_is_what_the_tools_draw() -> Result<()> {
     Ok(())
 }
 
-/// A file of this repository, without its tests.
+/// Reads a file of this repository, without its tests.
 fn source(path: &str) -> Result<String> {
     let text = std::fs::read_to_string(root().join(path)).with_context(|| path.to_owned())?;
     let code = text.split("#[cfg(test)]").next().unwrap_or_default();
     Ok(code.to_owned())
 }
 
-/// What stands in quotes behind `before`, as often as it is there.
+/// Returns every quoted text that follows `before`.
 fn quoted(code: &str, before: &str) -> BTreeSet<String> {
     let behind = code.split(before).skip(1);
     let words = behind.filter_map(|rest| rest.split_once('"'));
     words.map(|(word, _)| word.to_owned()).collect()
 }
 
-/// The first column of the tables between two pieces of the guide, and the last.
+/// Returns the first and the last column of the tables between two places in the guide.
 fn table(guide: &str, from: &str, to: &str) -> Result<Vec<(String, String)>> {
     let (_, rest) = guide
         .split_once(from)
@@ -165,7 +165,7 @@ fn table(guide: &str, from: &str, to: &str) -> Result<Vec<(String, String)>> {
         .collect())
 }
 
-/// The reasons of a table, each of which says what to do.
+/// Returns the reasons in a table, and checks that each row says what to do.
 fn reasons(guide: &str, from: &str, to: &str) -> Result<BTreeSet<String>> {
     let rows = table(guide, from, to)?;
     let rows = rows.into_iter().filter(|(name, _)| name.starts_with('`'));
@@ -178,7 +178,7 @@ fn reasons(guide: &str, from: &str, to: &str) -> Result<BTreeSet<String>> {
 }
 
 #[test]
-fn the_guide_has_each_reason_that_the_operator_gives_and_no_other() -> Result<()> {
+fn guide_lists_exactly_the_reasons_of_the_operator() -> Result<()> {
     let guide = std::fs::read_to_string(root().join("docs/policies.md"))?;
     let function = |code: &str| {
         let (_, rest) = code.split_once("pub fn reason").unwrap_or_default();
@@ -220,7 +220,7 @@ fn the_guide_has_each_reason_that_the_operator_gives_and_no_other() -> Result<()
     Ok(())
 }
 
-/// A number as the guide writes it.
+/// Formats a number as the guide does.
 fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let groups: Vec<&str> = digits
@@ -233,7 +233,7 @@ fn thousands(number: u64) -> String {
 }
 
 #[test]
-fn the_guide_has_the_limits_that_the_operator_has() -> Result<()> {
+fn guide_has_the_limits_of_the_operator() -> Result<()> {
     let guide = std::fs::read_to_string(root().join("docs/policies.md"))?;
     let limits = policy_host::Limits::default();
     let mib = |bytes: usize| format!("{} MiB", bytes >> 20);
@@ -268,7 +268,7 @@ fn the_guide_has_the_limits_that_the_operator_has() -> Result<()> {
             assert!(says.contains(&figure), "{name}: {says} lacks {figure}");
         }
     }
-    // Those of an answer are constants of the host's own.
+    // The limits of an answer are constants of the host.
     let answer = source("crates/policy-host/src/answer.rs")?;
     let (_, says) = rows
         .iter()

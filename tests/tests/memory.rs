@@ -22,14 +22,14 @@ use tokio::time::sleep;
 
 const GROUPS: usize = 200;
 const ITEMS: usize = 2000;
-/// Those of which the status is written.
+/// The number of groups whose status the operator writes.
 const WRITTEN: usize = 12;
 /// The number of groups that each have their own policy.
 const POLICIES: u8 = 50;
 const NAMESPACE: &str = "crowded";
-/// Some 20 seconds on an idle machine.
+/// Takes about 20 seconds on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// The shipped limit is 256 MiB. A child that compiles a policy has the rest.
+/// The shipped limit is 256 MiB. A child process that compiles a policy uses the rest.
 const CEILING: usize = 192 << 20;
 
 fn groups(client: Client) -> Api<DynamicObject> {
@@ -41,7 +41,7 @@ fn item(number: usize) -> String {
     format!("server-{number:04}.example.com/var/lib/data")
 }
 
-/// A status as it is after some days: every field of every item is there.
+/// Returns a status as after some days of use: every field of every item is set.
 fn status() -> Value {
     let items = (0..ITEMS).map(|number| {
         let status = json!({
@@ -81,7 +81,7 @@ async fn create(groups: &Api<DynamicObject>, number: usize, status: &Value) -> R
     Ok(())
 }
 
-/// A call of etcd.
+/// Sends a request to etcd.
 async fn etcd(port: u16, method: &str, body: &Value) -> Result<Value> {
     let body = body.to_string();
     let head = format!(
@@ -130,7 +130,7 @@ struct SeenStatus {
     items: std::collections::HashMap<String, serde::de::IgnoredAny>,
 }
 
-/// All groups are suspended by their status, with all of their items in it.
+/// Waits until the status of every group shows that it is suspended, with all of its items.
 async fn all_seen(client: &Client) -> Result<()> {
     let mut params = ListParams::default().limit(20);
     let mut count = 0;
@@ -288,8 +288,8 @@ async fn two_hundred_groups_of_two_thousand_items_fit() -> Result<()> {
     } = setup().await?;
     let api = groups(plane.admin());
     let status = status();
-    // Of the first ones the operator writes the status, which takes the API server seconds each;
-    // with the copies of one of them it has nothing to do but read.
+    // The operator writes the status of the first groups, which takes the API server seconds each.
+    // The copies of one of them only need to be read.
     create(&api, 0, &status).await?;
     copy(
         &plane,

@@ -1,6 +1,6 @@
-//! No process outlives the one that started it, however that one ends.
+//! No process outlives the process that started it, however that one ends.
 
-// The tests look into /proc; what they test is not tied to it.
+// The tests read /proc; the tested code does not depend on it.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -14,7 +14,7 @@ use oaat_tests::{Signal, Supervised};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Set for the copy of this test binary that is to be killed.
+/// Set for the copy of this test binary that is killed.
 const LOG: &str = "OAAT_TEST_PROCESS_LOG";
 
 fn shell(script: &str) -> Command {
@@ -23,7 +23,7 @@ fn shell(script: &str) -> Command {
     command
 }
 
-/// Whether there is still such a process; one that waits to be reaped is none.
+/// Returns whether a process exists and is not a zombie.
 fn lives(pid: &str) -> bool {
     fs::read_to_string(Path::new("/proc").join(pid.trim()).join("stat"))
         .is_ok_and(|stat| !stat.contains(") Z "))
@@ -42,7 +42,7 @@ async fn until(what: &str, condition: impl Fn() -> bool) -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_exit_status_is_the_programs_own() -> Result<()> {
+async fn exit_status_is_that_of_the_program() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let log = folder.path().join("log");
     let process = Supervised::spawn(shell("exit 137"), &log)?;
@@ -56,7 +56,7 @@ async fn the_exit_status_is_the_programs_own() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_group_ends_with_its_first_process() -> Result<()> {
+async fn process_group_ends_with_its_first_process() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let log = folder.path().join("log");
     let process = Supervised::spawn(shell("sleep 60 & echo $!"), &log)?;
@@ -66,7 +66,7 @@ async fn the_group_ends_with_its_first_process() -> Result<()> {
 }
 
 #[tokio::test]
-async fn dropping_the_handle_kills() -> Result<()> {
+async fn process_is_killed_when_its_handle_is_dropped() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let process = Supervised::spawn(shell("exec sleep 60"), &folder.path().join("log"))?;
     let pid = process.pid().to_string();
@@ -77,13 +77,13 @@ async fn dropping_the_handle_kills() -> Result<()> {
 }
 
 #[tokio::test]
-async fn killing_the_owner_kills() -> Result<()> {
+async fn process_is_killed_when_its_owner_is_killed() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let log = folder.path().join("log");
     let mut owner = Command::new(std::env::current_exe()?);
-    owner.args(["--exact", "owner_to_be_killed"]);
+    owner.args(["--exact", "process_owner_that_is_killed"]);
     owner.env(LOG, &log).stdout(Stdio::null());
-    // Not by our own means, which would kill the group and prove nothing.
+    // Not with the tested code, which would kill the process group and prove nothing.
     let mut owner = owner.spawn()?;
     let pid = || fs::read_to_string(&log).unwrap_or_default();
     until("the process says its number", || pid().ends_with('\n')).await?;
@@ -93,14 +93,14 @@ async fn killing_the_owner_kills() -> Result<()> {
     until("the process ends", || !lives(&pid())).await
 }
 
-/// The other half of the test above; by itself it does nothing.
+/// The process that the test above kills. It does nothing by itself.
 #[test]
-fn owner_to_be_killed() -> Result<()> {
+fn process_owner_that_is_killed() -> Result<()> {
     let Some(log) = std::env::var_os(LOG) else {
         return Ok(());
     };
     let process = Supervised::spawn(shell("exec sleep 60"), Path::new(&log))?;
-    // Only now is the process sure to be watched.
+    // From here on, the process is certainly watched.
     fs::write(&log, format!("{}\n", process.pid()))?;
     std::thread::sleep(PATIENCE);
     Ok(())

@@ -56,14 +56,22 @@ fn markdown_lines_have_at_most_100_characters() -> Result<()> {
             }
         }
     }
-    ensure!(long.is_empty(), "lines of more than 100 characters: {long:#?}");
+    ensure!(
+        long.is_empty(),
+        "lines of more than 100 characters: {long:#?}"
+    );
     Ok(())
 }
 
 #[test]
 fn readme_has_at_most_150_lines() -> Result<()> {
-    let lines = fs::read_to_string(root().join("README.md"))?.lines().count();
-    ensure!(lines <= 150, "README.md has {lines} lines; move details to docs/");
+    let lines = fs::read_to_string(root().join("README.md"))?
+        .lines()
+        .count();
+    ensure!(
+        lines <= 150,
+        "README.md has {lines} lines; move details to docs/"
+    );
     Ok(())
 }
 
@@ -105,7 +113,8 @@ const AVOIDED: [(&str, &str); 16] = [
 fn contains(text: &str, phrase: &str) -> bool {
     let boundary = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric());
     text.match_indices(phrase).any(|(at, _)| {
-        boundary(text[..at].chars().next_back()) && boundary(text[at + phrase.len()..].chars().next())
+        boundary(text[..at].chars().next_back())
+            && boundary(text[at + phrase.len()..].chars().next())
     })
 }
 
@@ -117,7 +126,10 @@ fn texts_for_users_avoid_the_listed_words() -> Result<()> {
         let line = line.to_lowercase();
         for (avoided, instead) in AVOIDED {
             if contains(&line, avoided) {
-                found.push(format!("{}:{number}: {avoided:?}; write {instead}", name(file)));
+                found.push(format!(
+                    "{}:{number}: {avoided:?}; write {instead}",
+                    name(file)
+                ));
             }
         }
     };
@@ -126,7 +138,14 @@ fn texts_for_users_avoid_the_listed_words() -> Result<()> {
             check(&file, number, line);
         }
     }
-    for folder in ["operator/src", "cli/src", "crates", "policies", "policy-default", "xtask/src"] {
+    for folder in [
+        "operator/src",
+        "cli/src",
+        "crates",
+        "policies",
+        "policy-default",
+        "xtask/src",
+    ] {
         for file in files(&root.join(folder), "rs")? {
             for (index, line) in fs::read_to_string(&file)?.lines().enumerate() {
                 check(&file, index + 1, line);
@@ -159,7 +178,9 @@ fn modules() -> Result<BTreeMap<String, BTreeSet<String>>> {
     let mut modules: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for file in files(&src, "rs")? {
         let path = file.strip_prefix(&src)?;
-        let is_test = path.iter().any(|part| part == "tests" || part == "tests.rs");
+        let is_test = path
+            .iter()
+            .any(|part| part == "tests" || part == "tests.rs");
         let module = path.iter().next().unwrap_or_default().to_string_lossy();
         let module = module.trim_end_matches(".rs").to_owned();
         // The switches for rules reach into the code that they change, in the simulation only.
@@ -168,7 +189,10 @@ fn modules() -> Result<BTreeMap<String, BTreeSet<String>>> {
         }
         let code = source(&file)?;
         let used = modules.entry(module.clone()).or_default();
-        for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
+        for line in code
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+        {
             for (at, _) in line.match_indices("crate::") {
                 let rest = &line[at + "crate::".len()..];
                 let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
@@ -195,7 +219,10 @@ fn modules_of_the_operator_do_not_import_each_other_in_a_circle() -> Result<()> 
             break;
         }
     }
-    ensure!(modules.is_empty(), "these import each other, or each other's users: {modules:#?}");
+    ensure!(
+        modules.is_empty(),
+        "these import each other, or each other's users: {modules:#?}"
+    );
     Ok(())
 }
 
@@ -210,7 +237,11 @@ fn pure_modules_use_neither_a_client_nor_a_runtime() -> Result<()> {
     for file in pure {
         let code = source(&file)?;
         for forbidden in ["kube::Client", "Client,", "tokio::", "use tokio"] {
-            ensure!(!code.contains(forbidden), "{} uses {forbidden}", name(&file));
+            ensure!(
+                !code.contains(forbidden),
+                "{} uses {forbidden}",
+                name(&file)
+            );
         }
     }
     let modules = modules()?;
@@ -225,12 +256,23 @@ fn only_apply_and_the_lister_write_pods() -> Result<()> {
     for file in files(&operator, "rs")? {
         let path = name(&file);
         // The trait, its implementation, the type's dry run, and the two that write.
-        let may_write = ["apply/", "item_sources/container.rs", "cluster.rs", "kube_cluster.rs", "mutation.rs"];
+        let may_write = [
+            "apply/",
+            "item_sources/container.rs",
+            "cluster.rs",
+            "kube_cluster.rs",
+            "mutation.rs",
+        ];
         if may_write.iter().any(|may| path.contains(may)) || path.contains("tests") {
             continue;
         }
         let code = source(&file)?;
-        for call in [".create_pod(", ".delete_pod(", ".open_gate(", ".write_status("] {
+        for call in [
+            ".create_pod(",
+            ".delete_pod(",
+            ".open_gate(",
+            ".write_status(",
+        ] {
             let report = path.ends_with("reconciler.rs") && call == ".write_status(";
             ensure!(report || !code.contains(call), "{path} calls {call}");
         }

@@ -1,12 +1,12 @@
-//! The simulation of `policy simulate` asks again when the operator would.
+//! The simulation of `policy simulate` requests a decision whenever the operator would.
 
 use oaat_api::validate::validate;
 use oaat_api::{OaatGroup, OnError, Timestamp};
-use oaat_operator::cluster::TypeRead;
-use oaat_operator::item_sources::SourceLists;
-use oaat_operator::plan::{
-    Answered, CurrentPod, GroupSnapshot, PolicySelection, plan_decision, plan_group, request,
-};
+use oaat_operator::plan::{Answered, plan_decision, plan_group, request};
+use oaat_operator::policy_selection::PolicySelection;
+use oaat_operator::snapshot::SourceLists;
+use oaat_operator::snapshot::TypeRead;
+use oaat_operator::snapshot::{CurrentPod, GroupSnapshot};
 use policy_host::{Choice, Decision, Evaluation, Standing, Verdict};
 use serde_json::json;
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use std::time::Duration;
 const NOW: Timestamp = Timestamp(1_000_000_000);
 const FLOOR: Duration = Duration::from_secs(100);
 
-/// Whether the operator looks again when it stops holding an item of this standing.
+/// Returns whether the operator reconciles again when it stops holding an item of this standing.
 fn looks(standing: Standing) -> bool {
     let group: OaatGroup = serde_json::from_value(json!({
         "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
         "metadata": { "name": "g", "namespace": "n", "uid": "us", "generation": 1 },
         "spec": { "oaatType": "t", "oaatItems": ["a"] },
-        // It failed just now, and is held for that.
+        // It failed just now, and is held because of that.
         "status": { "items": { "a": {
             "item": "a", "failures": 1,
             "lastStarted": Timestamp(NOW.0 - 1000), "lastFailure": Timestamp(NOW.0 - 500),
@@ -83,7 +83,7 @@ fn looks(standing: Standing) -> bool {
 }
 
 #[test]
-fn the_simulation_releases_holds_by_the_operators_own_rule() {
+fn simulated_holds_follow_the_operators_rule() {
     let all = [
         Standing::Ready,
         Standing::Fresh,

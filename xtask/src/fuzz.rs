@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Each target with its test binary and the name of its test.
 const TARGETS: [(&str, &str, &str); 7] = [
-    ("attacks", "attacks", "attacks_end_in_a_named_reason"),
+    ("attacks", "attacks", "attacks_end_with_a_reason"),
     ("components", "fuzz", "components::components"),
     ("lists", "fuzz", "texts::lists"),
     ("paths", "fuzz", "texts::paths"),

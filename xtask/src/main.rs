@@ -245,9 +245,9 @@ fn quick_tests(arguments: &[String]) -> Vec<String> {
 }
 
 fn manifests() -> Result<ExitCode> {
-    tools::wasm_target()?;
-    let printed = cargo()
-        .args(["run", "--quiet", "--package", "oaat-operator", "--", "crd"])
+    tools::side_by_side(false, &build(&[]))?;
+    let printed = Command::new(built("debug", "oaat-operator"))
+        .arg("crd")
         .stderr(std::process::Stdio::inherit())
         .output()?;
     if !printed.status.success() {

@@ -3,9 +3,10 @@
 
 use crate::cluster::{Cluster, ClusterError, GroupRead};
 use crate::mutation::broken;
-use crate::plan::{self, GroupSnapshot, PendingEvent, Plan, PodId, Start};
+use crate::plan::{self, PendingEvent, Plan, Start};
 use crate::pod::{self, GATE_REMOVED, PodRequest, PodView};
 use crate::run_history;
+use crate::snapshot::{GroupSnapshot, PodId};
 use futures::future;
 use oaat_api::reasons::{events, stopping};
 use oaat_api::text;

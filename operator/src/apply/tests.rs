@@ -2,11 +2,12 @@
 //! script of answers here. The end-to-end tests use a real one.
 
 use super::*;
-use crate::cluster::TypeRead;
-use crate::item_sources::SourceUpdate;
-use crate::plan::{CurrentPod, plan_group};
+use crate::plan::plan_group;
 use crate::pod::names;
-use crate::policies::{PolicyRead, Source};
+use crate::policy_source::{PolicyRead, Source};
+use crate::snapshot::CurrentPod;
+use crate::snapshot::SourceUpdate;
+use crate::snapshot::TypeRead;
 use k8s_openapi::api::core::v1::Pod;
 use oaat_api::validate::validate;
 use oaat_api::{ItemsKey, OaatGroup, OaatGroupSpec};
@@ -145,7 +146,7 @@ fn snapshot() -> GroupSnapshot {
         now: Timestamp(1_000_000),
         items: group.spec.oaat_items.clone(),
         group,
-        listing: crate::item_sources::SourceLists::default(),
+        listing: crate::snapshot::SourceLists::default(),
         uid: "us".into(),
         pods: Vec::new(),
         current: CurrentPod::None,

@@ -1,8 +1,9 @@
 //! Caches the item lists in the ConfigMaps that groups reference.
 
-use super::{SourceUpdate, parse};
+use super::parse;
 use crate::config_maps::{ConfigMaps, ReadResult, Subscription};
 use crate::group_ref::{GroupRef, gone};
+use crate::snapshot::SourceUpdate;
 use k8s_openapi::api::core::v1::ConfigMap;
 use oaat_api::text as message;
 use oaat_api::{ItemsFrom, ItemsKey, Timestamp};

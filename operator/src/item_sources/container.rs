@@ -4,11 +4,12 @@
 //! A source never has two such pods at the same time: the name is always the same, and the API
 //! server gives a name to one pod at a time, until that pod has ended and is gone.
 
-use super::{MAX_TEXT, SourceReading, SourceUpdate, parse};
+use super::{MAX_TEXT, SourceReading, parse};
 use crate::cluster::{Cluster, ClusterError};
 use crate::mutation::broken;
 use crate::pod::{Phase, PodView, names, outcome};
 use crate::run_history;
+use crate::snapshot::SourceUpdate;
 use k8s_openapi::api::core::v1::Pod;
 use oaat_api::validate::SourceRules;
 use oaat_api::{ItemSource, Timestamp};

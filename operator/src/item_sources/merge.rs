@@ -1,9 +1,10 @@
 //! Merges the lists of the spec and of the sources into the items in effect. Does not access the
 //! cluster.
 
-use super::{SourceReading, SourceUpdate};
+use super::SourceReading;
 use crate::mutation::broken;
 use crate::pod::names;
+use crate::snapshot::{SourceLists, SourceUpdate};
 use oaat_api::text::{PROBLEM, clean, list};
 use oaat_api::validate::{MAX_BYTES, MAX_ITEMS, SourceRules};
 use oaat_api::{ItemSource, ItemState, ItemStatus, ItemsFrom, OaatGroupStatus, Timestamp};
@@ -15,22 +16,6 @@ pub const HISTORY_RETENTION: Duration = Duration::from_secs(24 * 3600);
 
 /// The maximum delay before a failed source is read again.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(60);
-
-/// The lists of the sources, and the condition that reports them.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct SourceLists {
-    /// The entries of `status.itemSources`.
-    pub sources: Vec<ItemSource>,
-    /// The items that the sources listed before this reconcile.
-    pub before: HashSet<String>,
-    /// The condition `ItemsReady`: whether it is true, its reason, and its message. `None` if there
-    /// are no sources.
-    pub ready: Option<(bool, &'static str, String)>,
-    /// The names of the sources whose list has never been read.
-    pub unread: Vec<String>,
-    /// When to reconcile again.
-    pub requeue_at: Option<Timestamp>,
-}
 
 /// Returns the hash of a source's definition.
 pub fn definition(source: &ItemsFrom) -> String {

@@ -10,25 +10,12 @@ mod parse;
 mod read;
 
 pub use config_map::ConfigMapLists;
-pub use merge::{SourceLists, hold_missing, update_items};
+pub use merge::{hold_missing, update_items};
 pub use parse::{MAX_TEXT, at_path, list};
 pub use read::read_item_sources;
 
+use crate::snapshot::SourceUpdate;
 use oaat_api::{ItemsFrom, Timestamp};
-
-/// New information about a source.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum SourceUpdate {
-    /// Nothing has changed.
-    #[default]
-    Nothing,
-    /// The source is being read, or waits to be read. The message describes the current step.
-    Pending(String),
-    /// The content of a watched source, with the time of its last change.
-    Watched(Timestamp, Result<Vec<String>, String>),
-    /// The result of reading a source, with the time of the read.
-    Read(Timestamp, Result<Vec<String>, String>),
-}
 
 /// The state of a source after one reconcile.
 #[derive(Clone, Debug, Default, PartialEq)]

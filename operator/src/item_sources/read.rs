@@ -3,10 +3,11 @@
 use super::container::{Lister, UNWATCHED};
 use super::http::{NO_IMAGE, pod_spec};
 use super::merge::{definition, due, merge, read_interval};
-use super::{SourceReading, SourceUpdate, describe};
+use super::{SourceReading, describe};
 use crate::cluster::Cluster;
-use crate::plan::{CurrentPod, GroupSnapshot};
 use crate::pod::plain;
+use crate::snapshot::SourceUpdate;
+use crate::snapshot::{CurrentPod, GroupSnapshot};
 use oaat_api::validate::{ValidatedGroup, suspended, type_of};
 use oaat_api::windows;
 use oaat_api::{ItemSource, ItemsFrom, OaatGroup};

@@ -1,7 +1,8 @@
 //! Groups with `eachOnce`: the condition `Complete` and the state of a complete group.
 
+use super::Plan;
 use super::conditions::set_group_condition;
-use super::{GroupSnapshot, Plan};
+use crate::snapshot::GroupSnapshot;
 use oaat_api::reasons::{complete, events, states};
 use oaat_api::text;
 use oaat_api::{ItemState, ItemStatus, condition};

@@ -1,11 +1,12 @@
 //! The user-visible state of a group: `state`, `message`, and the conditions.
 
 use super::decision::describe_run;
-use super::{GroupSnapshot, PendingEvent, Plan, Start};
-use crate::cluster::TypeRead;
+use super::{PendingEvent, Plan, Start};
 use crate::item_sources;
 use crate::run_history;
 use crate::run_now;
+use crate::snapshot::GroupSnapshot;
+use crate::snapshot::TypeRead;
 use oaat_api::reasons::{events, items_ready, ready, running, states};
 use oaat_api::text;
 use oaat_api::validate::{self, FieldError, ValidatedGroup, suspended};

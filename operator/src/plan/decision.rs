@@ -2,9 +2,11 @@
 
 use super::conditions::set_group_condition;
 use super::hold::{HoldReason, Holds};
-use super::policy_selection::{BUILT_IN, lost, record_policy_decision};
-use super::{GroupSnapshot, Plan, PolicySelection, Start, next_run};
+use super::policy_condition::{lost, record_policy_decision};
+use super::{Plan, Start, next_run};
+use crate::policy_selection::{BUILT_IN, PolicySelection};
 use crate::run_now;
+use crate::snapshot::GroupSnapshot;
 use oaat_api::reasons::{events, ready, states};
 use oaat_api::text;
 use oaat_api::validate::ValidatedGroup;

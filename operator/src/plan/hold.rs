@@ -1,7 +1,7 @@
 //! The operator's reasons not to start an item, whatever the policy decides.
 
-use super::GroupSnapshot;
 use crate::mutation::broken;
+use crate::snapshot::GroupSnapshot;
 use oaat_api::validate::{ItemRules, ValidatedGroup};
 use oaat_api::windows;
 use oaat_api::{ItemStatus, RunRecord, RunResult, Timestamp};

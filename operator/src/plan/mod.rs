@@ -9,97 +9,17 @@ mod conditions;
 mod decision;
 mod hold;
 mod pods;
-mod policy_selection;
+mod policy_condition;
 #[cfg(test)]
 mod tests;
 
 pub use conditions::{claim, defer_decision, refuse, unavailable};
 pub use decision::{Answered, plan_decision, plan_requested_item, request, seed};
-pub(crate) use oaat_api::reasons::stopping::BLACKOUT;
 pub use pods::{next_run, plan_group};
-pub use policy_selection::{
-    PolicySelection, policy_event, record_no_policy, record_policy_error, record_selection,
-};
+pub use policy_condition::{policy_event, record_no_policy, record_policy_error, record_selection};
 
-use crate::cluster::TypeRead;
-use crate::item_sources::SourceLists;
-use crate::pod::PodView;
-use oaat_api::{OaatGroup, OaatGroupStatus, Timestamp};
-use std::time::Duration;
-
-/// Everything that one reconcile read.
-#[derive(Clone, Debug)]
-pub struct GroupSnapshot {
-    /// The current time.
-    pub now: Timestamp,
-    /// The group, read from the API server.
-    pub group: OaatGroup,
-    /// The items in effect: those of the spec, then those of its sources.
-    pub items: Vec<String>,
-    /// The lists of the group's sources.
-    pub listing: SourceLists,
-    /// The UID of the group.
-    pub uid: String,
-    /// All pods with the group's label, listed from the API server after the group was read.
-    pub pods: Vec<PodView>,
-    /// The pod of the run in progress.
-    pub current: CurrentPod,
-    /// Whether the current pod was seen being deleted before it had ended.
-    pub deleted_while_running: bool,
-    /// Whether the group or its namespace is being deleted.
-    pub terminating: bool,
-    /// The group's OaatType.
-    pub type_: TypeRead,
-    /// Whether this replica holds the lease. Always false without an election, because other
-    /// replicas may act as well.
-    pub leads: bool,
-    /// The minimum time between two starts of an item.
-    pub retry_floor: Duration,
-}
-
-/// The pod of the run in progress.
-#[derive(Clone, Debug, PartialEq)]
-pub enum CurrentPod {
-    /// No run is in progress.
-    None,
-    /// The pod exists.
-    Present(PodView),
-    /// A read of its name from the API server found no pod, or a pod with another UID. Contains
-    /// the last known state, if the pod was seen.
-    Absent(Option<PodView>),
-}
-
-/// A pod, by name and UID.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PodId {
-    /// The name.
-    pub name: String,
-    /// The UID.
-    pub uid: String,
-    /// The resource version, if only the pod in exactly this state is meant, and not one whose gate
-    /// was opened or that has started since.
-    pub version: Option<String>,
-}
-
-impl PodId {
-    /// Identifies the pod at the resource version at which it was read.
-    pub(crate) fn exactly(pod: &PodView) -> Self {
-        Self {
-            version: Some(pod.version.clone()),
-            ..Self::from(pod)
-        }
-    }
-}
-
-impl From<&PodView> for PodId {
-    fn from(pod: &PodView) -> Self {
-        Self {
-            name: pod.name.clone(),
-            uid: pod.uid.clone(),
-            version: None,
-        }
-    }
-}
+use crate::snapshot::PodId;
+use oaat_api::{OaatGroupStatus, Timestamp};
 
 /// An event on the group that is published once the plan is applied.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,14 +1,16 @@
 //! Plans the run in progress and all other pods of the group.
 
+use super::Plan;
 use super::complete;
 use super::conditions::{BlockingPod, not_ready, show};
-use super::{BLACKOUT, CurrentPod, GroupSnapshot, Plan, PodId};
 use crate::item_sources;
 use crate::legacy;
 use crate::mutation::broken;
 use crate::pod::{PodView, ended_at, outcome};
 use crate::run_history;
 use crate::run_now::{self, RunNowUpdate};
+use crate::snapshot::{CurrentPod, GroupSnapshot, PodId};
+use oaat_api::reasons::stopping::BLACKOUT;
 use oaat_api::reasons::{events, stopping};
 use oaat_api::text;
 use oaat_api::validate::{FieldError, ValidatedGroup};

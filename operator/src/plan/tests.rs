@@ -3,7 +3,11 @@
 mod suspend_and_run_now;
 
 use super::*;
-use crate::pod::{ContainerState, ContainerView, Deletion, Phase};
+use crate::policy_selection::PolicySelection;
+
+use crate::pod::{ContainerState, ContainerView, Deletion, Phase, PodView};
+use crate::snapshot::{CurrentPod, GroupSnapshot, PodId, TypeRead};
+use oaat_api::OaatGroup;
 use oaat_api::validate::{ValidatedGroup, validate};
 use oaat_api::{
     Current, ItemState, ItemStatus, LastDecision, OaatGroupSpec, OaatTypeSpec, OnError,
@@ -12,6 +16,7 @@ use oaat_api::{
 use policy_host::{Choice, Decision, EvalError, Evaluation, Request, Standing, Verdict};
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
 
 const NOW: Timestamp = Timestamp(1_000_000_000);
 
@@ -41,7 +46,7 @@ fn fixture(items: &[&str]) -> GroupSnapshot {
         now: NOW,
         items: group.spec.oaat_items.clone(),
         group,
-        listing: crate::item_sources::SourceLists::default(),
+        listing: crate::snapshot::SourceLists::default(),
         uid: "us".into(),
         pods: Vec::new(),
         current: CurrentPod::None,

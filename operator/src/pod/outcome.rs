@@ -1,9 +1,9 @@
 //! Determines how a run ended from the state of its pod.
 
 use crate::mutation::broken;
-use crate::plan::BLACKOUT;
 use crate::pod::{ContainerState, Phase, PodView};
 use oaat_api::reasons::runs as reasons;
+use oaat_api::reasons::stopping::BLACKOUT;
 use oaat_api::text;
 use oaat_api::{RunResult, Stopping, Timestamp};
 

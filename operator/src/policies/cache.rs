@@ -1,9 +1,11 @@
 //! The policy that each group uses: the last one that passed every check, with the settings that it
 //! accepted. It stays in use until the next one has passed the checks.
 
-use super::{PolicyProblem, PolicyRead, Source};
-use crate::plan::PolicySelection;
 use crate::policy_limiter::{PolicyLimiter, finish};
+use crate::policy_selection::PolicySelection;
+use crate::policy_source::PolicyProblem;
+use crate::policy_source::PolicyRead;
+use crate::policy_source::Source;
 use kube::runtime::reflector::ObjectRef;
 use oaat_api::{OaatGroup, PolicyInUse, PolicySpec};
 use policy_host::{EvalError, ItemSettings, Policy, WeakPolicy};

@@ -1,10 +1,10 @@
 //! Loads the policies in the ConfigMaps that groups reference.
 
-use super::PolicyRead;
 use super::compiler::Compiler;
-use super::source::{PolicyProblem, Source, bytes};
 use crate::config_maps::{ConfigMaps, ReadResult, Subscription};
 use crate::group_ref::{GroupRef, gone};
+use crate::policy_source::PolicyRead;
+use crate::policy_source::{PolicyProblem, Source, bytes};
 use k8s_openapi::api::core::v1::ConfigMap;
 use oaat_api::{RejectedPolicy, Timestamp};
 use policy_host::{WeakPolicy, sha256};

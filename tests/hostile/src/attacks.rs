@@ -1,6 +1,6 @@
-//! Components made against whatever reads and compiles them: the parser, the validator, the
-//! conversion of types, and the compiler. Unlike [`all`](crate::all), give them only to a child
-//! process: several of them overflow the stack or take gigabytes.
+//! Components that attack the code that reads and compiles them: the parser, the validator, the
+//! conversion of types, and the compiler. Unlike [`all`](crate::all), pass them only to a child
+//! process: several of them overflow the stack or allocate gigabytes.
 
 use crate::bombs::{function, module, with_module, with_sections};
 use crate::bytes::{flip, gzip};
@@ -9,37 +9,37 @@ use anyhow::Context;
 use std::fmt::Write;
 use wasm_encoder::{BlockType, Ieee32, Ieee64, InstructionSink, MemArg};
 
-/// A component made against the compiler.
+/// A component that attacks the compiler.
 #[derive(Clone)]
 pub struct Attack {
     /// A unique name.
     pub name: String,
-    /// One sentence on what it does.
+    /// A sentence that describes the attack.
     pub what: &'static str,
-    /// What a user would store as the policy.
+    /// The bytes that a user would store as the policy.
     pub bytes: Vec<u8>,
-    /// The reasons it may end with; [`COMPILED`] is one where an artifact is acceptable.
+    /// The acceptable reasons. [`COMPILED`] means that an artifact is acceptable.
     pub ends: &'static [&'static str],
 }
 
-/// The end of a component that compiles within all limits.
+/// The reason for a component that compiles within all limits.
 pub const COMPILED: &str = "Compiled";
 
-/// Wrong bytes: which check finds them first is not part of the promise.
+/// The reasons for invalid bytes. Which check detects them first is not guaranteed.
 const WRONG: &[&str] = &[
     "Malformed",
     "CompileFailed",
     "TooLarge",
     "InterfaceMismatch",
 ];
-/// Valid, and more work than any policy may be.
+/// The reasons for a valid component that exceeds a limit.
 const LIMITED: &[&str] = &[
     "TooLarge",
     "CompileFailed",
     "CompileTimeout",
     "CompileTooLarge",
 ];
-/// Valid, and as much work as the machine makes of it.
+/// The reasons for a valid component whose cost depends on the machine.
 pub(crate) const HEAVY: &[&str] = &[
     COMPILED,
     "TooLarge",
@@ -48,7 +48,7 @@ pub(crate) const HEAVY: &[&str] = &[
     "CompileTooLarge",
     "ProbeFailed",
 ];
-/// Valid, and not what a policy may ask for.
+/// The reasons for a valid component that requests something forbidden.
 const FORBIDDEN: &[&str] = &[
     "ForbiddenImport",
     "TooLarge",
@@ -56,7 +56,7 @@ const FORBIDDEN: &[&str] = &[
     "CompileTimeout",
     "CompileTooLarge",
 ];
-/// Not what the contract says.
+/// The reasons for a component that does not match the contract.
 const FOREIGN: &[&str] = &[
     "Malformed",
     "InterfaceMismatch",
@@ -66,10 +66,10 @@ const FOREIGN: &[&str] = &[
 
 pub(crate) type Row = (&'static str, &'static [&'static str], &'static str, Vec<u8>);
 
-/// Every attack.
+/// Returns every attack.
 ///
 /// # Errors
-/// When a description here is wrong.
+/// Returns an error if a description in this file is wrong.
 pub fn attacks() -> anyhow::Result<Vec<Attack>> {
     let mut rows = nested()?;
     rows.extend(types()?);
@@ -88,7 +88,7 @@ pub fn attacks() -> anyhow::Result<Vec<Attack>> {
     Ok(named.chain(cut()?).chain(miscounted()?).collect())
 }
 
-/// Nesting without an end.
+/// Excessive nesting.
 fn nested() -> anyhow::Result<Vec<Row>> {
     let raw = |id, open: &[u8], close: &[u8], depth| {
         let body = [&[1], open.repeat(depth).as_slice(), close].concat();
@@ -170,7 +170,7 @@ fn nested() -> anyhow::Result<Vec<Row>> {
     ])
 }
 
-/// Types that are short to write and long to spell out.
+/// Types with a short definition and a large expansion.
 fn types() -> anyhow::Result<Vec<Row>> {
     let chain = |first: &str, depth: usize, next: &dyn Fn(usize) -> String| {
         (1..=depth).fold(format!("(type $t0 {first})"), |mut text, n| {
@@ -178,7 +178,7 @@ fn types() -> anyhow::Result<Vec<Row>> {
             text
         })
     };
-    // Each has the one before twice, by an alias out of its own scope.
+    // Each type contains the previous one twice, by an alias out of its own scope.
     let doubling = |depth| {
         chain("(instance (export \"a\" (func)))", depth, &|below| {
             format!(
@@ -357,9 +357,9 @@ fn types() -> anyhow::Result<Vec<Row>> {
     with_texts(rows)
 }
 
-/// What components ask of each other.
+/// Links between components.
 fn linking() -> anyhow::Result<Vec<Row>> {
-    // Lifts what was lowered, again and again.
+    // Lifts and lowers the same function repeatedly.
     let chain = |count: usize| {
         let mut text = "(core module $m (func (export \"f\")))(core instance $i (instantiate $m))
             (alias core export $i \"f\" (core func $c0))(type $f (func))"
@@ -502,7 +502,7 @@ fn linking() -> anyhow::Result<Vec<Row>> {
     with_texts(rows)
 }
 
-/// More of something than anyone needs.
+/// Excessive numbers of definitions.
 fn floods() -> anyhow::Result<Vec<Row>> {
     let many = |count, item: &dyn Fn(usize) -> String| (0..count).map(item).collect::<String>();
     let core = |fields: String| format!("(core module {fields})");
@@ -659,10 +659,10 @@ fn floods() -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Code that is much work to compile.
+/// Code that is expensive to compile.
 fn code() -> anyhow::Result<Vec<Row>> {
     type Body = fn(&mut InstructionSink<'_>);
-    /// Repeats some instructions on the parameter, or on the variables 1 and up.
+    /// Repeats instructions on the parameter, or on the variables from 1 on.
     macro_rules! repeat {
         ($f:ident, $count:expr, $body:expr) => {{
             for _ in 0..$count {
@@ -988,7 +988,7 @@ fn code() -> anyhow::Result<Vec<Row>> {
     ];
     let rows = rows.into_iter().map(|(name, what, count, locals, body)| {
         let bytes = with_module(&module(count, &function(locals, body), 0))?;
-        // What does not fit as it is does packed.
+        // A component that is too large uncompressed is compressed.
         let bytes = if bytes.len() > 1 << 20 {
             gzip(&bytes)?
         } else {
@@ -999,7 +999,7 @@ fn code() -> anyhow::Result<Vec<Row>> {
     rows.collect()
 }
 
-/// Features that a policy has no use for.
+/// WebAssembly features that a policy does not need.
 fn proposals() -> anyhow::Result<Vec<Row>> {
     let core = |fields: &str| format!("(core module {fields})");
     let group = |count: usize| {
@@ -1063,7 +1063,7 @@ fn proposals() -> anyhow::Result<Vec<Row>> {
     ];
     let mut built = Vec::new();
     for (name, ends, what, text) in rows {
-        // The text format may know less than the binary one; then it tells nothing here.
+        // The text parser may not know the proposal; then this one is skipped.
         built.push((
             name,
             ends,
@@ -1071,7 +1071,7 @@ fn proposals() -> anyhow::Result<Vec<Row>> {
             with_text(&text).with_context(|| name.to_owned())?,
         ));
     }
-    // Sections of values and of start functions, by hand.
+    // Sections of values and of start functions, as bytes.
     for (name, id, body) in [
         ("values", 12, vec![1, 0x7f, 1, 1]),
         ("component-start", 9, vec![0, 0, 0]),
@@ -1087,7 +1087,7 @@ fn proposals() -> anyhow::Result<Vec<Row>> {
     Ok(built)
 }
 
-/// Bytes that are something else than they seem.
+/// Bytes in disguise.
 fn disguises() -> anyhow::Result<Vec<Row>> {
     let honest = honest()?;
     let mut config = wasmtime::Config::new();
@@ -1228,7 +1228,7 @@ fn disguises() -> anyhow::Result<Vec<Row>> {
     ])
 }
 
-/// An honest component that ends at the beginning, or in the middle, of each section.
+/// An honest component that is cut off at the start, or in the middle, of each section.
 fn cut() -> anyhow::Result<Vec<Attack>> {
     let honest = honest()?;
     let mut all = Vec::new();
@@ -1246,7 +1246,7 @@ fn cut() -> anyhow::Result<Vec<Attack>> {
     Ok(all)
 }
 
-/// Sizes and counts that are not true, in each kind of section.
+/// Wrong sizes and counts in each kind of section.
 fn miscounted() -> anyhow::Result<Vec<Attack>> {
     let honest = honest()?;
     let mut all = Vec::new();
@@ -1275,7 +1275,7 @@ fn miscounted() -> anyhow::Result<Vec<Attack>> {
             "a section of the component that says it has four thousand million entries",
             with_sections([(id, [most.as_slice(), &[0x40; 64]].concat())])?,
         );
-        // Of a core module: types, functions, tables, and so on.
+        // Sections of a core module: types, functions, tables, and so on.
         let core = [
             b"\0asm\x01\0\0\0",
             section(id, &[most.as_slice(), &[0x60; 64]].concat()).as_slice(),
@@ -1352,7 +1352,7 @@ fn miscounted() -> anyhow::Result<Vec<Attack>> {
     Ok(all)
 }
 
-/// An honest policy, and `more` at its end, as text.
+/// Returns an honest policy with `more` at its end, as text.
 fn with_text(more: &str) -> anyhow::Result<Vec<u8>> {
     let honest = wasmprinter::print_bytes(honest()?)?;
     let inside = honest
@@ -1377,7 +1377,7 @@ fn with_texts(
     built.collect()
 }
 
-/// What a function needs to be lifted.
+/// The definitions that a lifted function needs.
 const HELPER: &str = r#"(core module $hm (memory (export "m") 1)
     (func (export "r") (param i32 i32 i32 i32) (result i32) i32.const 0)
     (func (export "g") (param i32) (result i32) i32.const 0)
@@ -1386,7 +1386,7 @@ const HELPER: &str = r#"(core module $hm (memory (export "m") 1)
     (alias core export $hi "m" (core memory $m)) (alias core export $hi "r" (core func $r))
     (alias core export $hi "g" (core func $g)) (alias core export $hi "h" (core func $h))"#;
 
-/// A function with a parameter of this type, which is more than fits into registers.
+/// Returns a function with a parameter of this type, which does not fit into registers.
 fn lifted(ty: &str) -> String {
     format!(
         r#"{HELPER}(type $lf (func (param "a" {ty}) (param "b" (tuple u8 u8 u8 u8 u8 u8 u8 u8 u8 u8 u8 u8 u8 u8 u8 u8 u8))))
@@ -1397,14 +1397,14 @@ fn lifted(ty: &str) -> String {
     )
 }
 
-/// A section, from its id on.
+/// Returns a section, from its id on.
 fn section(id: u8, body: &[u8]) -> Vec<u8> {
     [&[id], number(body.len()).as_slice(), body].concat()
 }
 
-/// `inner` in as many sections as asked for, each behind a header.
+/// Returns `inner` in `depth` nested sections, each after a header.
 fn nest(inner: &[u8], id: u8, header: &[u8], depth: usize) -> Vec<u8> {
-    // From the inside out, and backwards, so that nothing is moved.
+    // From the inside out and backwards, so that nothing is moved.
     let mut out: Vec<u8> = inner.iter().rev().copied().collect();
     for _ in 0..depth {
         let size = number(out.len());
@@ -1416,7 +1416,7 @@ fn nest(inner: &[u8], id: u8, header: &[u8], depth: usize) -> Vec<u8> {
     out
 }
 
-/// A number as LEB128.
+/// Encodes a number as LEB128.
 fn number(mut n: usize) -> Vec<u8> {
     let mut out = Vec::new();
     while n >= 0x80 {

@@ -1,5 +1,5 @@
-//! Components that are a lot of work to compile: honest ones with a core module
-//! beside theirs that nobody instantiates, and that is compiled all the same.
+//! Components that are expensive to compile: honest ones with an additional core module that is
+//! compiled although nothing instantiates it.
 
 use crate::attacks::{HEAVY, Row};
 use crate::component::{extend, honest, sections};
@@ -10,7 +10,7 @@ use wasm_encoder::{
     ValType,
 };
 
-/// What a small component can ask of a compiler. Without limits each of the bombs takes from ten
+/// Returns small components with expensive compilations. Without limits, each bomb takes from ten
 /// seconds to minutes, or from half a gigabyte to many; the heavy ones take seconds.
 pub(crate) fn all() -> anyhow::Result<Vec<Row>> {
     let mut all = Vec::new();
@@ -150,8 +150,8 @@ fn branches(f: &mut InstructionSink<'_>, count: u32) {
     f.end();
 }
 
-/// Each variable is changed before and read after each loop, so that each loop
-/// may have to hand each on.
+/// Each variable is written before and read after each loop, so that each loop may have to pass on
+/// each of them.
 fn joins(f: &mut InstructionSink<'_>, locals: u32, loops: u32) {
     for local in 1..=locals {
         f.local_get(0).local_set(local);
@@ -164,7 +164,7 @@ fn joins(f: &mut InstructionSink<'_>, locals: u32, loops: u32) {
     }
 }
 
-/// Each variable has another value when it arrives by the jump table.
+/// Each variable has a different value on each path through the jump table.
 fn switch(f: &mut InstructionSink<'_>, locals: u32, targets: usize) {
     f.block(BlockType::Empty);
     f.local_get(0).if_(BlockType::Empty);
@@ -222,7 +222,7 @@ fn conversions(f: &mut InstructionSink<'_>, count: u32) {
     }
 }
 
-/// A function of one parameter with further variables and this body.
+/// Returns a function of one parameter with additional variables and this body.
 pub(crate) fn function(locals: u32, body: impl FnOnce(&mut InstructionSink<'_>)) -> Function {
     let mut function = Function::new([(locals, ValType::I32)]);
     body(&mut function.instructions());
@@ -230,8 +230,8 @@ pub(crate) fn function(locals: u32, body: impl FnOnce(&mut InstructionSink<'_>))
     function
 }
 
-/// A core module with a function many times over. The first function has `width`
-/// parameters and results, and no code, where `width` is not 0.
+/// Returns a core module that contains a function many times. If `width` is not 0, the first
+/// function has `width` parameters and results, and no code.
 pub(crate) fn module(count: u32, body: &Function, width: usize) -> Vec<u8> {
     let mut types = TypeSection::new();
     let mut functions = FunctionSection::new();
@@ -264,7 +264,7 @@ pub(crate) fn module(count: u32, body: &Function, width: usize) -> Vec<u8> {
     module.finish()
 }
 
-/// Different ones, or they would be one.
+/// Different types, because equal ones are merged.
 fn types() -> Vec<u8> {
     let kinds = [ValType::I32, ValType::I64, ValType::F32, ValType::F64];
     let mut types = TypeSection::new();
@@ -304,7 +304,7 @@ fn tables() -> Vec<u8> {
     module.finish()
 }
 
-/// Components that instantiate the one before `width` times, `depth` deep.
+/// Returns components that instantiate the previous one `width` times, `depth` levels deep.
 fn composed(depth: u32, width: usize) -> anyhow::Result<Vec<u8>> {
     let mut text =
         "(component $a (component $c0 (core module $m) (core instance (instantiate $m)))"

@@ -1,4 +1,4 @@
-//! Bytes that are no component, or not quite.
+//! Bytes that are not a component, or an invalid one.
 
 use crate::Expected::{self, Legal, Load};
 use crate::Hostile;
@@ -140,7 +140,8 @@ pub(crate) fn all() -> anyhow::Result<Vec<Hostile>> {
     Ok(all)
 }
 
-/// Where the last byte but one of the core module's code is: in an instruction.
+/// Returns the position of the second last byte of the core module's code, which is in an
+/// instruction.
 fn longest_section(component: &[u8]) -> usize {
     let module = sections(component)
         .into_iter()
@@ -149,7 +150,7 @@ fn longest_section(component: &[u8]) -> usize {
     let mut at = 0;
     for section in sections(module) {
         if section.id == 10 {
-            // The slices are parts of the component, so their places can be told.
+            // The slices are parts of the component, so their positions are known.
             at = section.data.as_ptr() as usize - component.as_ptr() as usize + section.data.len();
         }
     }

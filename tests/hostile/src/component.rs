@@ -1,36 +1,35 @@
-//! Components made of core modules written by hand.
+//! Components of handwritten core modules.
 
 use anyhow::Context;
 use wasm_encoder::{Component, RawSection};
 use wit_component::{ComponentEncoder, StringEncoding};
 use wit_parser::{ManglingAndAbi, Resolve, WorldId};
 
-/// The contract, as the operator has it.
+/// The contract of the operator.
 pub(crate) const CONTRACT: &str = include_str!("../../../wit/1.0.0/policy.wit");
 
-/// An honest policy of a few hundred bytes, which chooses the first item: what
-/// mutations start from.
+/// Returns an honest policy of a few hundred bytes that chooses the first item. Mutations start
+/// from it.
 ///
 /// # Errors
-/// When the module in this file is wrong.
+/// Returns an error if the module in this file is wrong.
 pub fn honest() -> anyhow::Result<Vec<u8>> {
     policy(&module("", "", CHOOSE_FIRST)?)
 }
 
-/// What `select` does in an honest policy: memory is zero at 16, and an answer
-/// of zeros means "start item 0".
+/// The body of `select` in an honest policy: memory is zero at 16, and an answer of zeros means
+/// "start item 0".
 pub(crate) const CHOOSE_FIRST: &str = "(i32.const 16)";
 
-/// A request, flattened: the most parameters that the canonical ABI hands over
-/// one by one.
+/// A flattened request, with the most parameters that the canonical ABI passes one by one.
 const REQUEST: &str = "i32 i32 i32 i32 i64 i64 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32";
 
-/// Whether the request comes from the namespace `probe`, whose address is the
-/// first parameter: its name begins with these four bytes.
+/// Tests whether the request comes from the namespace `probe`, whose address is the first
+/// parameter: its name begins with these four bytes.
 pub(crate) const IS_PROBE: &str = "(i32.eq (i32.load (local.get 0)) (i32.const 0x626f7270))";
 
-/// A core module with what the contract asks for; `imports` and `more` are
-/// further fields of it, `select` is the body of that function.
+/// Returns a core module that fulfills the contract. `imports` and `more` are additional fields,
+/// and `select` is the body of that function.
 pub(crate) fn module(imports: &str, more: &str, select: &str) -> anyhow::Result<Vec<u8>> {
     let realloc = r#"(func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
         (local $at i32)
@@ -42,7 +41,7 @@ pub(crate) fn module(imports: &str, more: &str, select: &str) -> anyhow::Result<
     module_with(imports, more, select, realloc)
 }
 
-/// As [`module`], with an allocator of one's own.
+/// Returns a module like [`module`], with a custom allocator.
 pub(crate) fn module_with(
     imports: &str,
     more: &str,
@@ -62,18 +61,18 @@ pub(crate) fn module_with(
     wat::parse_str(&text).with_context(|| text.clone())
 }
 
-/// A policy made of a core module.
+/// Returns a policy from a core module.
 pub(crate) fn policy(module: &[u8]) -> anyhow::Result<Vec<u8>> {
     with_world(CONTRACT, module)
 }
 
-/// A component of the world `policy` of a contract, made of a core module.
+/// Returns a component of the world `policy` of a contract, from a core module.
 pub(crate) fn with_world(contract: &str, module: &[u8]) -> anyhow::Result<Vec<u8>> {
     let (resolve, world) = resolve(contract)?;
     encode(&resolve, world, module.to_vec())
 }
 
-/// A component of the world `policy` of a contract that crashes in each function.
+/// Returns a component of the world `policy` of a contract that crashes in each function.
 pub(crate) fn dummy(contract: &str) -> anyhow::Result<Vec<u8>> {
     let (resolve, world) = resolve(contract)?;
     let module = wit_component::dummy_module(&resolve, world, ManglingAndAbi::Standard32);
@@ -89,14 +88,14 @@ fn resolve(contract: &str) -> anyhow::Result<(Resolve, WorldId)> {
 
 fn encode(resolve: &Resolve, world: WorldId, mut module: Vec<u8>) -> anyhow::Result<Vec<u8>> {
     wit_component::embed_component_metadata(&mut module, resolve, world, StringEncoding::UTF8)?;
-    // Not validated: what is made here need not be valid.
+    // Not validated, because the result need not be valid.
     ComponentEncoder::default()
         .validate(false)
         .module(&module)?
         .encode()
 }
 
-/// The sections of a component, from their beginning to their end.
+/// Returns the sections of a component, with their headers.
 pub(crate) fn sections(mut component: &[u8]) -> Vec<RawSection<'_>> {
     let mut sections = Vec::new();
     component = component.get(8..).unwrap_or_default();
@@ -106,7 +105,7 @@ pub(crate) fn sections(mut component: &[u8]) -> Vec<RawSection<'_>> {
         for byte in rest {
             size |= usize::from(byte & 0x7f) << (7 * digits);
             digits += 1;
-            // A size has five bytes at most; more is no section.
+            // A size has at most five bytes; a longer one is not a section.
             if byte & 0x80 == 0 || digits == 5 {
                 break;
             }
@@ -118,7 +117,7 @@ pub(crate) fn sections(mut component: &[u8]) -> Vec<RawSection<'_>> {
     sections
 }
 
-/// A component with further sections at its end.
+/// Returns a component with additional sections at its end.
 pub(crate) fn extend(component: &[u8], more: Component) -> Vec<u8> {
     let more = more.finish();
     [component, more.get(8..).unwrap_or_default()].concat()

@@ -1,17 +1,17 @@
-//! The misbehaviours written in Rust: one build, one component for each name.
+//! The misbehaviors that are written in Rust: one build, and one component for each name.
 
 use crate::Expected::{self, Evaluation, Legal, Load};
 use crate::Hostile;
 use anyhow::{Context, ensure};
 use std::path::{Path, PathBuf};
 
-/// The marker of the guest, as long as it is there.
+/// The marker in the guest, of fixed length.
 const PREFIX: &str = "oaat-hostile:";
 const MARKER: usize = 48;
 
 type Row = (&'static str, Expected, &'static str);
 
-/// A name with `!` misbehaves at the trial request as well.
+/// A name with `!` also misbehaves at the trial request.
 #[rustfmt::skip]
 const BEHAVIOURS: &[Row] = &[
     ("loop", Evaluation("OutOfFuel"), "select never returns"),
@@ -97,7 +97,7 @@ pub(crate) fn all() -> anyhow::Result<Vec<Hostile>> {
     Ok(all)
 }
 
-/// The component with this name in its marker.
+/// Returns the component with this name in its marker.
 fn marked(built: &[u8], name: &str) -> anyhow::Result<Vec<u8>> {
     let mut marker = PREFIX.as_bytes().to_vec();
     marker.resize(MARKER, b'.');
@@ -116,8 +116,8 @@ fn marked(built: &[u8], name: &str) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A folder of its own below the target folder of the running program, which
-/// cargo marks with a file; the cargo that runs a test may hold the folder itself.
+/// Returns a separate folder below the target folder of the running program, which cargo marks with
+/// a file. The cargo that runs a test may lock the target folder itself.
 fn target_dir() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();
     let target = program

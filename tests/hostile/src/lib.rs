@@ -1,6 +1,5 @@
-//! Policies that misbehave, for the tests that show what the operator makes of
-//! them. All are built from source, in a few seconds the first time and in less
-//! than one afterwards.
+//! Policies that misbehave, for tests of how the operator handles them. All are built from source,
+//! in a few seconds the first time and in less than one second afterwards.
 //!
 //! ```no_run
 //! for policy in hostile_policies::all().unwrap() {
@@ -28,39 +27,39 @@ pub use texts::{Text, durations, lists, paths, run_now, schedules, time_zones};
 /// A policy that misbehaves.
 #[derive(Clone)]
 pub struct Hostile {
-    /// A name, unique in [`all`].
+    /// A name that is unique in [`all`].
     pub name: &'static str,
-    /// One sentence on what it does.
+    /// A sentence that describes the misbehavior.
     pub what: &'static str,
-    /// What a user would store as the policy.
+    /// The bytes that a user would store as the policy.
     pub bytes: Vec<u8>,
-    /// The settings to use it with, where it needs any.
+    /// The settings to use with the policy, if it needs any.
     pub settings: Option<&'static str>,
-    /// What is to come of it.
+    /// The expected result.
     pub expected: Expected,
 }
 
-/// What is to come of a hostile policy.
+/// The expected result of a hostile policy.
 ///
-/// For a request outside the namespace `probe` with two or more items, at least
-/// one of them held, and the state that the policy's own last answer asked for:
-/// two policies change their mind at the second request.
+/// It applies to a request outside of the namespace `probe` with two or more items, at least one of
+/// them held, and with the state of the policy's own last answer. Two policies change their
+/// behavior at the second request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
-    /// It is refused before it decides anything, for the reason with this token.
-    /// `SettingsRejected` is the caller's word for any error of `validate`.
+    /// The policy is rejected before its first decision, for the reason with this token.
+    /// `SettingsRejected` represents any error of `validate`.
     Load(&'static str),
-    /// It is loaded, and asking it ends in the error with this token.
+    /// The policy is loaded, and its evaluation ends in the error with this token.
     Evaluation(&'static str),
-    /// It is loaded and answers within the contract, however unhelpful that is.
+    /// The policy is loaded and its answers fulfill the contract, even if they are not useful.
     Legal,
 }
 
-/// Every hostile policy.
+/// Returns every hostile policy.
 ///
 /// # Errors
-/// When the guest does not build, with cargo's own words on stderr, or when a
-/// description here is wrong.
+/// Returns an error if the guest does not build, with cargo's output on stderr, or if a description
+/// in this crate is wrong.
 pub fn all() -> anyhow::Result<Vec<Hostile>> {
     let mut all = guest::all()?;
     all.extend(modules::all()?);

@@ -1,5 +1,5 @@
-//! The misbehaviours that Rust has no words for: start functions, tables,
-//! answers that lie about memory.
+//! The misbehaviors that Rust cannot express: start functions, tables, and answers with invalid
+//! memory references.
 
 use crate::Expected::{self, Evaluation, Legal, Load};
 use crate::Hostile;
@@ -15,7 +15,7 @@ struct Row {
     select: &'static str,
 }
 
-/// An honest module, to be changed in one place.
+/// An honest module, which each row changes in one place.
 const HONEST: Row = Row {
     name: "",
     expected: Legal,
@@ -105,7 +105,8 @@ const ROWS: &[Row] = &[
         name: "notes-shared",
         expected: Evaluation("BadAnswer"),
         what: "answers 50,000 verdicts whose notes of 64 KiB are all the same piece of memory",
-        // A verdict is 40 bytes long; its note is at 24: whether, where, how long.
+        // A verdict is 40 bytes long. Its note is at offset 24: whether it exists, its address, and
+        // its length.
         select: "(local $at i32)
             (drop (memory.grow (i32.const 64)))
             (local.set $at (i32.const 65536))
@@ -225,7 +226,7 @@ pub(crate) fn all() -> anyhow::Result<Vec<Hostile>> {
     Ok(all)
 }
 
-/// An honest module with an allocator of its own.
+/// Returns an honest module with a custom allocator.
 fn realloc(imports: &str, body: &str) -> anyhow::Result<Vec<u8>> {
     let realloc =
         format!(r#"(func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) {body})"#);

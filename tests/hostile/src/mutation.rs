@@ -12,19 +12,19 @@ enum Mutation {
     Set(Index, u8),
     Insert(Index, Vec<u8>),
     Delete(Index, usize),
-    /// Copies a piece to another place.
+    /// Copies a range to another position.
     Splice(Index, Index, usize),
     Truncate(Index),
-    /// Makes a number that is written in one byte longer, or without an end.
+    /// Encodes a one-byte number in more bytes, or without an end.
     Lengthen(Index, usize),
-    /// Copies a section of a component behind another.
+    /// Copies a section of a component to the position after another one.
     Section(Index, Index),
 }
 
 fn mutation() -> impl Strategy<Value = Mutation> {
     let at = any::<Index>;
-    // The bytes that mean the most: small numbers, opcodes of blocks, ends of LEB128,
-    // brackets and quotes.
+    // The most significant bytes: small numbers, opcodes of blocks, ends of LEB128, brackets, and
+    // quotes.
     let byte = || {
         prop_oneof![
             0_u8..0x20,
@@ -82,7 +82,7 @@ fn mutate(bytes: &mut Vec<u8>, mutation: &Mutation) {
                 .iter()
                 .map(|part| {
                     let begin = part.data.as_ptr() as usize;
-                    // What is not a part of the bytes has no place in them.
+                    // A slice that is not part of the bytes has no position.
                     let begin = begin.saturating_sub(bytes.as_ptr() as usize);
                     (begin + part.data.len()).min(length)
                 })
@@ -99,7 +99,7 @@ fn mutate(bytes: &mut Vec<u8>, mutation: &Mutation) {
     }
 }
 
-/// One of some bytes, with a few changes, most of them small enough to leave it nearly right.
+/// Returns one of the seeds with a few changes, most of them small enough to leave it nearly valid.
 pub fn mutated(seeds: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     (proptest::sample::select(seeds), vec(mutation(), 1..5)).prop_map(|(mut bytes, mutations)| {
         for mutation in &mutations {
@@ -109,13 +109,13 @@ pub fn mutated(seeds: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// The same of texts.
+/// Returns one of the texts with a few changes.
 pub fn mutated_text(seeds: Vec<String>) -> impl Strategy<Value = String> {
     mutated(seeds.into_iter().map(String::into_bytes).collect())
         .prop_map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Texts made of these pieces.
+/// Returns texts that consist of these pieces.
 pub fn soup(pieces: &'static [&'static str], most: usize) -> impl Strategy<Value = String> {
     vec(proptest::sample::select(pieces), 0..most).prop_map(|pieces| pieces.concat())
 }

@@ -5,16 +5,16 @@ use serde_json::{Value, json};
 /// An object that attacks the operator.
 #[derive(Clone, Debug)]
 pub struct Object {
-    /// A unique name, which is a name of an object as well.
+    /// A unique name, which is also the name of the object.
     pub name: &'static str,
-    /// Its kind.
+    /// The kind.
     pub kind: &'static str,
-    /// Its spec.
+    /// The spec.
     pub spec: Value,
 }
 
 impl Object {
-    /// The whole object.
+    /// Returns the whole object.
     pub fn value(&self) -> Value {
         json!({
             "apiVersion": "kawaja.net/v1", "kind": self.kind,
@@ -23,7 +23,7 @@ impl Object {
     }
 }
 
-/// JSON nested this deep.
+/// Returns JSON of this nesting depth.
 fn deep(depth: usize, object: bool) -> Value {
     (0..depth).fold(json!(1), |inner, _| {
         if object {
@@ -42,7 +42,7 @@ fn keyed(count: usize, item: impl Fn(usize) -> Value) -> Value {
     (0..count).map(|n| (format!("k{n}"), item(n))).collect()
 }
 
-/// Objects that the API server may accept, and that are more than any user needs.
+/// Returns objects that the API server may accept and that exceed any real use.
 pub fn objects() -> Vec<Object> {
     let group = |name, more: Value| {
         let mut spec = json!({ "oaatType": "work", "oaatItems": ["a"] });

@@ -1,12 +1,12 @@
-//! Components of another shape than the contract's: made from its text with one
-//! thing changed, so they say what a real author's mistake would say.
+//! Components that do not match the contract. Each is generated from the contract's text with one
+//! change, like a real author's mistake.
 
 use crate::Expected::{self, Load};
 use crate::Hostile;
 use crate::component::{CONTRACT, dummy};
 use anyhow::ensure;
 
-/// What is replaced in the contract, and by what.
+/// A text in the contract, and its replacement.
 type Change = (&'static str, &'static str);
 type Row = (&'static str, Expected, &'static str, &'static [Change]);
 
@@ -134,7 +134,7 @@ const ROWS: &[Row] = &[
     ),
 ];
 
-/// A nested package is written before the interfaces of the package around it.
+/// A nested package must precede the interfaces of the package around it.
 const WASI: &str = "interface types {";
 const CLOCK: &str = "interface clock { now: func() -> u64; } interface types {";
 

@@ -1,17 +1,17 @@
-//! Texts that users may write, made against whatever parses them.
+//! Texts that users may write and that attack the code that parses them.
 
-/// A text made against a parser.
+/// A text that attacks a parser.
 #[derive(Clone, Debug)]
 pub struct Text {
     /// A unique name among those of its kind.
     pub name: &'static str,
     /// The text.
     pub text: String,
-    /// Whether it must be refused; none where either is right.
+    /// Whether it must be rejected; `None` if either result is correct.
     pub refused: Option<bool>,
 }
 
-/// The size of the largest texts: what a ConfigMap holds.
+/// The size of the largest texts: the limit of a ConfigMap.
 const LARGE: usize = 1 << 20;
 const NO: Option<bool> = Some(true);
 const YES: Option<bool> = Some(false);
@@ -35,7 +35,7 @@ fn many(count: usize, item: impl Fn(usize) -> String) -> String {
     (0..count).map(item).collect()
 }
 
-/// Lists of items, as a ConfigMap, a container, or a web server gives them.
+/// Returns lists of items, as in a ConfigMap, from a container, or from a web server.
 pub fn lists() -> Vec<Text> {
     let half = LARGE / 2;
     rows([
@@ -183,7 +183,7 @@ pub fn lists() -> Vec<Text> {
     ])
 }
 
-/// JSON paths, which name members, indexes, and wildcards.
+/// Returns JSON paths, which name members, indexes, and wildcards.
 pub fn paths() -> Vec<Text> {
     let filter = |depth: usize| {
         format!(
@@ -282,7 +282,7 @@ pub fn paths() -> Vec<Text> {
     ])
 }
 
-/// Values of the annotation `oaat.kawaja.net/run-now`.
+/// Returns values of the annotation `oaat.kawaja.net/run-now`.
 pub fn run_now() -> Vec<Text> {
     // All annotations of an object together have at most 256 KiB.
     let size = 200_000;
@@ -378,7 +378,7 @@ pub fn run_now() -> Vec<Text> {
     ])
 }
 
-/// Schedules of blackout windows, in the five fields of cron.
+/// Returns schedules of blackout windows, in the five fields of cron.
 pub fn schedules() -> Vec<Text> {
     rows([
         ("night", YES, "0 22 * * 1-5".into()),
@@ -418,7 +418,7 @@ pub fn schedules() -> Vec<Text> {
     ])
 }
 
-/// Durations, as in `frequency`.
+/// Returns durations, as in `frequency`.
 pub fn durations() -> Vec<Text> {
     rows([
         ("plain", YES, "1h 30m".into()),
@@ -449,7 +449,7 @@ pub fn durations() -> Vec<Text> {
     ])
 }
 
-/// Names of time zones.
+/// Returns names of time zones.
 pub fn time_zones() -> Vec<Text> {
     rows([
         ("berlin", YES, "Europe/Berlin".into()),

@@ -6,8 +6,8 @@ use crate::faults::FaultKind;
 use crate::history::History;
 use crate::randomness::Fault;
 use crate::user_interference as user;
-use oaat_operator::cluster::TypeRead;
 use oaat_operator::pod::PodView;
+use oaat_operator::snapshot::TypeRead;
 
 /// Injects one fault. Kept seeds depend on the order of the draws.
 pub fn inject(history: &mut History<'_>, mut fault: Fault) {

@@ -3,10 +3,11 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use oaat_api::ItemsKey;
-use oaat_operator::cluster::{Cluster, ClusterError, GroupRead, TypeRead};
-use oaat_operator::item_sources::SourceUpdate;
+use oaat_operator::cluster::{Cluster, ClusterError, GroupRead};
 use oaat_operator::pod::PodView;
-use oaat_operator::policies::{PolicyRead, Source};
+use oaat_operator::policy_source::{PolicyRead, Source};
+use oaat_operator::snapshot::SourceUpdate;
+use oaat_operator::snapshot::TypeRead;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::fmt;

@@ -10,6 +10,15 @@ use output::{print_line, totals};
 /// runs any number.
 const SEEDS: u64 = 10_000;
 
+/// Returns the number of histories of a kind: `count`, or at most the number in the environment
+/// variable `OAAT_SEEDS`, which `cargo xtask test --quick` sets.
+fn at_most_oaat_seeds(count: u64) -> u64 {
+    match std::env::var("OAAT_SEEDS") {
+        Ok(limit) => count.min(limit.parse().expect("OAAT_SEEDS is a number")),
+        Err(_) => count,
+    }
+}
+
 fn seed(seed: u64) -> HistoryConfig {
     HistoryConfig {
         seed,
@@ -32,35 +41,43 @@ fn check(what: &str, count: u64, config: impl Fn(u64) -> HistoryConfig + Sync) {
 
 #[test]
 fn histories_have_no_violation() {
-    check("histories", SEEDS, seed);
+    check("histories", at_most_oaat_seeds(SEEDS), seed);
 }
 
 #[test]
 fn histories_with_user_interference_have_no_violation() {
-    check("histories with user interference", 1_000, |number| {
-        HistoryConfig {
+    check(
+        "histories with user interference",
+        at_most_oaat_seeds(1_000),
+        |number| HistoryConfig {
             faults: FaultSet::UserInterference,
             ..seed(number)
-        }
-    });
+        },
+    );
 }
 
 #[test]
 fn histories_with_suspend_and_run_now_have_no_violation() {
-    check("histories with suspend and run-now", 1_000, |number| {
-        HistoryConfig {
+    check(
+        "histories with suspend and run-now",
+        at_most_oaat_seeds(1_000),
+        |number| HistoryConfig {
             faults: FaultSet::SuspendAndRunNow,
             ..seed(number)
-        }
-    });
+        },
+    );
 }
 
 #[test]
 fn histories_with_item_lists_have_no_violation() {
-    check("histories with item lists", 1_000, |number| HistoryConfig {
-        faults: FaultSet::ItemLists,
-        ..seed(number)
-    });
+    check(
+        "histories with item lists",
+        at_most_oaat_seeds(1_000),
+        |number| HistoryConfig {
+            faults: FaultSet::ItemLists,
+            ..seed(number)
+        },
+    );
 }
 
 /// A replica is killed before and after every write of a whole history, one at a time: without

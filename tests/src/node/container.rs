@@ -1,4 +1,4 @@
-//! One container: a local process, or the reason why there is none.
+//! A container: a local process, or the reason why it has none.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -22,14 +22,14 @@ use super::shared::Shared;
 use super::status::State;
 use crate::process::Supervised;
 
-/// A process that the container started may hold the log open for longer than
-/// this; the container has ended all the same.
+/// The time to wait for the rest of a log after the container has ended. Another process may hold
+/// the log open longer.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// How much of a log a kubelet takes for a message (FallbackToLogsOnError).
+/// The size of a termination message from the log, as in a kubelet (`FallbackToLogsOnError`).
 const MESSAGE: usize = 2048;
 
-/// A container that was started.
+/// A started container.
 pub(super) struct Process {
     supervised: Arc<Supervised>,
     started: Timestamp,
@@ -49,11 +49,11 @@ impl Process {
         }
     }
 
-    /// Waits for the end and for the rest of the log.
+    /// Waits for the end of the process and for the rest of its log.
     pub(super) async fn ended(&mut self, shared: &Shared) -> State {
         let (status, at) = self.supervised.ended().await;
         if !self.log.is_finished() {
-            // Out of time: the log stays as it is.
+            // After the timeout, the log stays as it is.
             let _ = tokio::time::timeout(LAST_WORDS, &mut self.log).await;
         }
         let mut state = State::ended(self.started, shared.skewed(at), exit_code(status));
@@ -72,7 +72,7 @@ impl Process {
     }
 }
 
-/// Whether the test asks for an image that does not exist, by its name.
+/// Returns whether the name of the image represents an image that does not exist.
 pub(super) fn image_is_missing(container: &Container) -> bool {
     let image = container.image.as_deref().unwrap_or_default();
     image.starts_with("missing/") || image.starts_with("does-not-exist")
@@ -81,7 +81,7 @@ pub(super) fn image_is_missing(container: &Container) -> bool {
 /// Starts the container's process.
 ///
 /// # Errors
-/// The state that the container is in instead.
+/// Returns the state of the container if it does not start.
 pub(super) async fn start(
     shared: &Shared,
     pod: &Pod,
@@ -155,7 +155,7 @@ fn launch(
         .stdout(input.try_clone()?)
         .stderr(input);
     let supervised = shared.start_process(&mut command)?;
-    // It holds the writing end, without whose closing the log never ends.
+    // The command holds the writing end, which must be closed for the log to end.
     drop(command);
 
     let output = Receiver::from_owned_fd(OwnedFd::from(output))?;
@@ -193,7 +193,7 @@ async fn copy_log(
         // A full disk must not stop the container.
         let _ = file.write_all(&line);
         let text = String::from_utf8_lossy(&line);
-        // Nobody needs to listen.
+        // There may be no receiver.
         let _ = lines.send(LogLine {
             line: text.trim_end_matches('\n').to_owned(),
             ..source.clone()
@@ -202,7 +202,7 @@ async fn copy_log(
     }
 }
 
-/// As a container runtime counts: killed by signal n is 128 + n.
+/// Returns the exit code as a container runtime does: 128 + n if signal n killed the process.
 fn exit_code(status: ExitStatus) -> i32 {
     status
         .code()
@@ -210,14 +210,14 @@ fn exit_code(status: ExitStatus) -> i32 {
 }
 
 impl Shared {
-    /// A time of this machine as this node's clock would have shown it.
+    /// Converts a time of this machine to the node's clock.
     pub(super) fn skewed(&self, time: SystemTime) -> Timestamp {
         let time = Timestamp::try_from(time).unwrap_or_default();
         let skew = self.skew.load(std::sync::atomic::Ordering::Relaxed);
         time + k8s_openapi::jiff::SignedDuration::from_secs(skew)
     }
 
-    /// What this node's clock shows.
+    /// Returns the time of the node's clock.
     pub(super) fn now(&self) -> Timestamp {
         self.skewed(SystemTime::now())
     }

@@ -6,13 +6,13 @@ use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, ObjectFieldSelect
 use kube::api::ResourceExt;
 use kube::{Api, Client};
 
-/// Names and values, in the order in which they were defined.
+/// Names and values, in the order of their definition.
 pub(super) type Variables = Vec<(String, String)>;
 
-/// Resolves everything a container asks for.
+/// Resolves the environment of a container.
 ///
 /// # Errors
-/// What a kubelet says while it keeps such a container from starting.
+/// Returns the message of a kubelet that does not start such a container.
 pub(super) async fn resolve(
     client: &Client,
     pod: &Pod,
@@ -150,8 +150,8 @@ fn field_value(pod: &Pod, field: &ObjectFieldSelector, node: &str) -> Result<Str
     Ok(text)
 }
 
-/// Kubernetes' own expansion: `$(NAME)` is replaced if NAME is known and stays
-/// if it is not, and `$$` is a plain `$`.
+/// Expands references as Kubernetes does: `$(NAME)` is replaced if NAME is known and unchanged
+/// otherwise, and `$$` is a `$`.
 pub(super) fn expand(text: &str, variables: &Variables) -> String {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;

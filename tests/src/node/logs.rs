@@ -1,4 +1,4 @@
-//! What `kubectl logs` and the operator read: the API server asks the node for it.
+//! Serves container logs, which the API server requests for `kubectl logs` and for the operator.
 
 use std::sync::{Arc, Weak};
 
@@ -16,14 +16,14 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use super::shared::Shared;
 use super::status::ADDRESS;
 
-/// Where the node serves logs.
+/// The server for logs.
 pub(super) struct Logs {
     listener: TcpListener,
     acceptor: TlsAcceptor,
 }
 
 impl Logs {
-    /// Takes a free port, with a certificate that nobody asks for.
+    /// Listens on a free port, with a certificate that no client verifies.
     pub(super) async fn new() -> Result<Self> {
         let own = rcgen::generate_simple_self_signed([ADDRESS.to_owned()])?;
         let key = PrivateKeyDer::try_from(own.signing_key.serialize_der())
@@ -40,12 +40,12 @@ impl Logs {
         })
     }
 
-    /// The port.
+    /// Returns the port.
     pub(super) fn port(&self) -> Result<u16> {
         Ok(self.listener.local_addr()?.port())
     }
 
-    /// Serves until the node is gone.
+    /// Serves logs until the node is gone.
     pub(super) async fn serve(self, shared: Weak<Shared>) {
         while let Ok((stream, _)) = self.listener.accept().await {
             let (acceptor, shared) = (self.acceptor.clone(), shared.clone());
@@ -57,7 +57,7 @@ impl Logs {
                     let answer = answer(shared.upgrade().as_deref(), &request);
                     async move { answer }
                 });
-                // Whoever hangs up has heard enough.
+                // A client may close the connection early.
                 let _ = http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service)
                     .await;
@@ -66,7 +66,7 @@ impl Logs {
     }
 }
 
-/// `/containerLogs/NAMESPACE/POD/CONTAINER`, as a kubelet has it.
+/// Responds to `/containerLogs/NAMESPACE/POD/CONTAINER`, as a kubelet does.
 fn answer(
     shared: Option<&Shared>,
     request: &Request<Incoming>,

@@ -1,20 +1,16 @@
-//! A node for tests and the demo. **It is not a kubelet.**
+//! An emulated node for tests and the demo. **It is not a kubelet.**
 //!
-//! It plays scheduler and kubelet against any API server, real as that may be:
-//! it binds pods to itself and runs their containers as local processes, with
-//! nothing around them. Images are never pulled; `command` and `args` run with
-//! the programs of this machine (`sh`, `sleep`, `echo`, …), with its files and
-//! with the rights of whoever started the test. A container without a command
-//! runs the program that [`NodeOptions::entry_points`] has for its image. So never point it at a cluster
-//! whose pods you would not run in your own shell.
+//! It acts as scheduler and kubelet for a real API server: it binds pods to itself and runs their
+//! containers as local processes, without any isolation. Images are never pulled. `command` and
+//! `args` run with the programs and files of this machine, and with the rights of the test. A
+//! container without a command runs the program that [`NodeOptions::entry_points`] has for its
+//! image. Do not use it with a cluster whose pods you would not run in your own shell.
 //!
-//! What it reports through the pods' status follows the kubelet: phases,
-//! conditions, container states, exit codes and reasons, deletion grace,
-//! activeDeadlineSeconds. What it does not do: it never restarts a container,
-//! whatever restartPolicy says, mounts no volumes, runs no probes or lifecycle
-//! hooks, treats sidecars like any other init container, ignores taints and
-//! resources, and serves `kubectl logs` what was written so far, and no more
-//! of it as it comes ([`Node::lines`] has that).
+//! The reported status follows the kubelet: phases, conditions, container states, exit codes and
+//! reasons, deletion grace periods, and `activeDeadlineSeconds`. The node never restarts a
+//! container, whatever the `restartPolicy`. It mounts no volumes, runs no probes or lifecycle
+//! hooks, treats sidecars as ordinary init containers, and ignores taints and resources. `kubectl
+//! logs` shows the output so far and does not follow it; [`Node::lines`] does.
 
 mod container;
 mod environment;
@@ -42,34 +38,34 @@ use tokio::task::JoinHandle;
 
 use shared::Shared;
 
-/// What the node does with a pod.
+/// How the node runs a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Runs the containers' commands as local processes.
     Processes,
-    /// Runs nothing: a bound pod has ended at once, each of its containers with
-    /// this exit code. For throughput.
+    /// Runs nothing: a bound pod ends at once, and each of its containers has this exit code. For
+    /// throughput.
     Instant {
-        /// What every container ends with.
+        /// The exit code of every container.
         exit_code: i32,
     },
 }
 
-/// What kind of node is wanted.
+/// The options of a node.
 #[derive(Clone, Debug)]
 pub struct NodeOptions {
-    /// The name of its Node object, and its `kubernetes.io/hostname` label.
+    /// The name of the Node object, and the value of its `kubernetes.io/hostname` label.
     pub name: String,
-    /// Processes or nothing.
+    /// How the node runs pods.
     pub mode: Mode,
-    /// Only pods of this namespace; `None` for all. Tests that share a control
-    /// plane each have a namespace and a node of their own.
+    /// The namespace whose pods it runs; `None` for all. Tests that share a control plane each have
+    /// their own namespace and node.
     pub namespace: Option<String>,
-    /// Further labels for the Node object.
+    /// Additional labels of the Node object.
     pub labels: BTreeMap<String, String>,
-    /// The programs that images run, by the name of the image.
+    /// The programs of images, by the name of the image.
     pub entry_points: BTreeMap<String, PathBuf>,
-    /// Where the logs go; `None` for a folder that goes with the node.
+    /// The folder for logs; `None` for a folder that is removed with the node.
     pub log_dir: Option<PathBuf>,
 }
 
@@ -86,38 +82,37 @@ impl Default for NodeOptions {
     }
 }
 
-/// A line that a container wrote.
+/// A line of a container's output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLine {
-    /// The pod's namespace.
+    /// The namespace of the pod.
     pub namespace: String,
-    /// The pod's name.
+    /// The name of the pod.
     pub pod: String,
-    /// The container's name.
+    /// The name of the container.
     pub container: String,
-    /// What it wrote, without the line end.
+    /// The text without the line ending.
     pub line: String,
 }
 
-/// A pod that ran on the node, by the clock of this machine (never skewed): from
-/// the start of its first process to the end of its last. Two of them that
-/// overlap are what the operator promises never to let happen.
+/// A pod that ran on the node, from the start of its first process to the end of its last one, by
+/// the clock of this machine (never skewed). The operator guarantees that no two of these overlap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// The pod's namespace.
+    /// The namespace of the pod.
     pub namespace: String,
-    /// The pod's name.
+    /// The name of the pod.
     pub pod: String,
-    /// The pod's uid.
+    /// The UID of the pod.
     pub uid: String,
     /// When the first container started.
     pub started: SystemTime,
-    /// When the last one had ended; `None` while any runs.
+    /// When the last container ended; `None` while one runs.
     pub ended: Option<SystemTime>,
 }
 
-/// A running node. Dropping it kills its processes and leaves the pods as they
-/// are, like a machine that loses its power.
+/// A running node. Dropping it kills its processes and leaves the pods unchanged, like a machine
+/// that loses power.
 pub struct Node {
     shared: Arc<Shared>,
     task: JoinHandle<()>,
@@ -134,11 +129,10 @@ impl std::fmt::Debug for Node {
 }
 
 impl Node {
-    /// Registers the node and starts to look for pods. It lives on the async
-    /// runtime that this is called on.
+    /// Registers the node and starts to process pods, on the current async runtime.
     ///
     /// # Errors
-    /// If the Node object cannot be written.
+    /// Returns an error if the Node object cannot be written.
     pub async fn start(client: Client, options: NodeOptions) -> Result<Self> {
         let shared = Arc::new(Shared::new(client, options)?);
         let logs = logs::Logs::new().await?;
@@ -148,23 +142,22 @@ impl Node {
         Ok(Self { shared, task, logs })
     }
 
-    /// The name of its Node object.
+    /// Returns the name of the Node object.
     pub fn name(&self) -> &str {
         &self.shared.name
     }
 
-    /// While held, pods that get bound stay Pending (ContainerCreating); those
-    /// that run already go on.
+    /// Holds the node, or releases it. While it is held, newly bound pods stay Pending
+    /// (ContainerCreating); running pods continue.
     pub fn hold(&self, on: bool) {
         self.shared.held.send_replace(on);
     }
 
-    /// Kills a pod's processes and reports it as Failed (Evicted), without any
-    /// container statuses, as a kubelet does that runs out of memory. Returns
-    /// when that is written.
+    /// Kills a pod's processes and reports it as Failed (Evicted) without container statuses, as a
+    /// kubelet does under memory pressure. Returns when that is written.
     ///
     /// # Errors
-    /// If the pod does not run here.
+    /// Returns an error if the pod does not run on this node.
     pub async fn evict(&self, namespace: &str, name: &str) -> Result<()> {
         let over = self
             .shared
@@ -174,23 +167,24 @@ impl Node {
         Ok(())
     }
 
-    /// Sets the node's clock: all times that it reports from now on are this
-    /// many seconds off.
+    /// Sets the error of the node's clock, in seconds. It affects all times that the node reports
+    /// from now on.
     pub fn set_clock_skew(&self, seconds: i64) {
         self.shared.skew.store(seconds, Ordering::Relaxed);
     }
 
-    /// Where the output of a container is. Of pods of the same name it is the last one's.
+    /// Returns the path of a container's output. If several pods had the same name, it is that of
+    /// the last one.
     pub fn log_path(&self, namespace: &str, pod: &str, container: &str) -> PathBuf {
         self.shared.log_path(namespace, pod, container)
     }
 
-    /// Every line that a container writes from now on.
+    /// Returns a receiver of every line that a container writes from now on.
     pub fn lines(&self) -> broadcast::Receiver<LogLine> {
         self.shared.lines.subscribe()
     }
 
-    /// Every pod that ran here, in the order in which they started.
+    /// Returns every pod that ran on the node, in the order of their start.
     pub fn runs(&self) -> Vec<Run> {
         self.shared.runs()
     }
@@ -200,12 +194,12 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.task.abort();
         self.logs.abort();
-        // The tasks end whenever the runtime gets to it, the processes now.
+        // The runtime ends the tasks later; the processes end now.
         self.shared.stop();
     }
 }
 
-/// Creates the Node object, or takes over the one there is.
+/// Creates the Node object, or reuses the existing one.
 async fn register(shared: &Shared, port: u16) -> Result<()> {
     let nodes: Api<core::Node> = Api::all(shared.client.clone());
     let node: core::Node = serde_json::from_value(json!({
@@ -215,7 +209,7 @@ async fn register(shared: &Shared, port: u16) -> Result<()> {
         Err(kube::Error::Api(status)) if status.is_already_exists() => {}
         done => drop(done.with_context(|| format!("cannot create node {}", shared.name))?),
     }
-    // The API server taints every new node until someone calls it ready.
+    // The API server taints every new node until it is reported as ready.
     let spec = json!({
         "metadata": {"labels": shared.labels}, "spec": {"taints": null},
     });

@@ -1,4 +1,4 @@
-//! The scheduler's part: which pods fit this node, and binding them to it.
+//! The scheduler: which pods fit the node, and how they are bound to it.
 
 use std::collections::BTreeMap;
 
@@ -15,8 +15,8 @@ use super::status::timestamp;
 const UNFIT: &str = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. \
     preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.";
 
-/// Whether a pod is for a scheduler to look at. One that carries a scheduling
-/// gate, anybody's, is not; the API server would refuse to bind it as well.
+/// Returns whether the scheduler processes a pod. It does not if the pod has any scheduling gate;
+/// the API server would also reject the binding.
 pub(super) fn is_waiting(pod: &Pod) -> bool {
     let Some(spec) = &pod.spec else { return false };
     let ours = spec
@@ -29,7 +29,7 @@ pub(super) fn is_waiting(pod: &Pod) -> bool {
         && ours == "default-scheduler"
 }
 
-/// Binds the pod to this node, or says on the pod why not.
+/// Binds the pod to this node, or reports on the pod why it does not fit.
 pub(super) async fn schedule(shared: &Shared, pod: &Pod) {
     let pods: Api<Pod> =
         Api::namespaced(shared.client.clone(), &pod.namespace().unwrap_or_default());
@@ -43,7 +43,7 @@ pub(super) async fn schedule(shared: &Shared, pod: &Pod) {
         let patch = json!({
             "metadata": {"uid": pod.uid()}, "status": {"conditions": [condition]},
         });
-        // Lost at worst: the next look at the pod says it again.
+        // If this write is lost, the next attempt repeats it.
         let written = pods
             .patch_status(
                 &pod.name_any(),
@@ -62,7 +62,7 @@ async fn bind(shared: &Shared, pods: &Api<Pod>, pod: &Pod) {
     let binding = Binding {
         metadata: ObjectMeta {
             name: Some(name.clone()),
-            // Of this very pod, not of one that took its name since.
+            // Not for another pod that has since been created with the name.
             uid: pod.uid(),
             ..Default::default()
         },
@@ -91,8 +91,8 @@ fn says_unfit(pod: &Pod) -> bool {
     })
 }
 
-/// Node selector and required node affinity, as the real scheduler reads them.
-/// Taints, resources and everything about other pods are left out.
+/// Evaluates node selector and required node affinity as the real scheduler does. Taints,
+/// resources, and everything about other pods are ignored.
 fn fits(pod: &Pod, labels: &BTreeMap<String, String>, node: &str) -> bool {
     let Some(spec) = &pod.spec else { return false };
     let selected = spec
@@ -119,7 +119,7 @@ fn fits(pod: &Pod, labels: &BTreeMap<String, String>, node: &str) -> bool {
 fn term_matches(term: &NodeSelectorTerm, labels: &BTreeMap<String, String>, node: &str) -> bool {
     let expressions = term.match_expressions.as_deref().unwrap_or_default();
     let fields = term.match_fields.as_deref().unwrap_or_default();
-    // A term that asks for nothing matches nothing.
+    // An empty term matches nothing.
     if expressions.is_empty() && fields.is_empty() {
         return false;
     }

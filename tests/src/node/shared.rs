@@ -1,4 +1,4 @@
-//! What all parts of a node have in common.
+//! The state that all parts of a node share.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
@@ -20,10 +20,10 @@ use super::{LogLine, Mode, NodeOptions, Run};
 use crate::process::{Signal, Supervised};
 use crate::watchdog;
 
-/// Lines that a slow listener may be behind before it misses some.
+/// The number of lines that a slow receiver may be behind before it misses some.
 const LINES: usize = 4096;
 
-/// Between two tries of a request that did not get through.
+/// The pause between two attempts of a failed request.
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) struct Shared {
@@ -39,14 +39,14 @@ pub(super) struct Shared {
     log_dir: PathBuf,
     folder: TempDir,
     runs: Mutex<Runs>,
-    /// By uid, until the pod is gone from the API: an old event about a pod that
-    /// has ended must not start it again.
+    /// By UID, until the pod is gone from the API. An old event about an ended pod must not start
+    /// it again.
     workers: Mutex<HashMap<String, Line>>,
     scheduling: Mutex<HashSet<String>>,
     processes: Mutex<Processes>,
 }
 
-/// In the order in which they started, and where each uid is in there.
+/// The runs in the order of their start, and the index of each UID.
 #[derive(Default)]
 struct Runs {
     all: Vec<Run>,
@@ -94,13 +94,13 @@ impl Shared {
         folder.join(format!("{container}.log"))
     }
 
-    /// Removes what a pod of the same name wrote before.
+    /// Removes the log of an earlier pod of the same name.
     pub(super) fn forget_log(&self, pod: &Pod) {
         let folder = self.log_dir.join(pod.namespace().unwrap_or_default());
         let _ = std::fs::remove_dir_all(folder.join(pod.name_any()));
     }
 
-    /// The home of a pod's processes.
+    /// Returns the working directory of a pod's processes.
     pub(super) fn scratch(&self, pod: &Pod) -> PathBuf {
         self.folder
             .path()
@@ -114,7 +114,7 @@ impl Shared {
 
     /// Starts a process that does not outlive the node.
     pub(super) fn start_process(&self, command: &mut Command) -> io::Result<Arc<Supervised>> {
-        // Held while it starts, so that none slips through while the node stops.
+        // Held during the start, so that no process is missed while the node stops.
         let mut processes = lock(&self.processes);
         if processes.stopped {
             return Err(io::Error::other("the node has stopped"));
@@ -125,7 +125,7 @@ impl Shared {
         Ok(process)
     }
 
-    /// Kills everything.
+    /// Kills all processes.
     pub(super) fn stop(&self) {
         let mut processes = lock(&self.processes);
         processes.stopped = true;
@@ -138,7 +138,7 @@ impl Shared {
         lock(&self.workers)
     }
 
-    /// The pod is gone, and so is whatever runs of it.
+    /// Forgets a pod that is gone, and stops its worker.
     pub(super) fn forget(&self, uid: &str) {
         self.workers().remove(uid);
     }
@@ -147,10 +147,10 @@ impl Shared {
         self.workers().retain(|uid, _| uids.contains(uid));
     }
 
-    /// The pod's worker is done. If it was deleted meanwhile, nobody else will
-    /// see that through.
+    /// Ends the pod's worker. If the pod was deleted meanwhile, returns the pod, because nothing
+    /// else completes that deletion.
     pub(super) fn pod_over(self: &Arc<Self>, pod: &Pod) -> Option<Arc<Pod>> {
-        // Best effort: it lies in a temporary folder anyway.
+        // Best effort: the folder is temporary.
         let _ = std::fs::remove_dir_all(self.scratch(pod));
         let mut workers = self.workers();
         let line = workers.get_mut(&pod.uid().unwrap_or_default())?;
@@ -159,14 +159,14 @@ impl Shared {
         Self::awaits_deletion(&latest).then_some(latest)
     }
 
-    /// Whether a pod is only there until its kubelet says that it is gone. (With
-    /// no grace left it has finalizers, which are not a kubelet's business.)
+    /// Returns whether a pod only waits for its kubelet to confirm the deletion. (Without a
+    /// remaining grace period, it waits for finalizers, which a kubelet does not handle.)
     pub(super) fn awaits_deletion(pod: &Pod) -> bool {
         pod.metadata.deletion_timestamp.is_some()
             && pod.metadata.deletion_grace_period_seconds.unwrap_or(0) > 0
     }
 
-    /// Tells a pod's worker to end it; the future is ready when it has.
+    /// Instructs a pod's worker to evict it. The future completes when that is done.
     pub(super) fn evict(
         &self,
         namespace: &str,
@@ -196,7 +196,7 @@ impl Shared {
         lock(&self.runs).all.clone()
     }
 
-    /// A container of the pod starts; the first one counts.
+    /// Records that a container of the pod starts. Only the first one counts.
     pub(super) fn run_started(&self, pod: &Pod) {
         let uid = pod.uid().unwrap_or_default();
         let mut runs = lock(&self.runs);
@@ -222,16 +222,15 @@ impl Shared {
         }
     }
 
-    /// Repeats a request until the API server has understood it, through
-    /// restarts and overload. `None` if it said no.
+    /// Repeats a request until the API server handles it, through restarts and overload. Returns
+    /// `None` if the API server rejected it.
     pub(super) async fn insist<T, F>(&self, what: &str, request: impl Fn() -> F) -> Option<T>
     where
         F: Future<Output = kube::Result<T>>,
     {
         loop {
             if lock(&self.processes).stopped {
-                // A node without power says nothing, also not that its
-                // processes have died just now.
+                // A node without power reports nothing, not even that its processes have just died.
                 return std::future::pending().await;
             }
             let error = match request().await {
@@ -240,8 +239,8 @@ impl Shared {
             };
             tracing::debug!(node = self.name, what, %error, "request failed");
             if let kube::Error::Api(status) = &error {
-                // A conflict that asks for the latest version is one between
-                // writers; any other means that the object is not what it was.
+                // A conflict that mentions the latest version is one between writers. Any other
+                // conflict means that the object changed in another way.
                 let race = status.code == 409 && status.message.contains("latest version");
                 if (400..500).contains(&status.code) && status.code != 429 && !race {
                     return None;
@@ -253,6 +252,6 @@ impl Shared {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing here is left half done by a panic.
+    // A panic leaves no state inconsistent.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! What can end a pod from outside, as its worker hears of it.
+//! What can end a pod from outside, as its worker receives it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,34 +7,34 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-/// What Kubernetes grants a pod that says nothing else.
+/// The default grace period of a pod, in seconds.
 const DEFAULT_GRACE: i64 = 30;
 
 /// Why a pod has to end.
 #[derive(Debug)]
 pub(super) enum Stop {
-    /// It is no longer in the API.
+    /// The pod is no longer in the API.
     Gone,
-    /// Somebody deleted it; it ends with grace.
+    /// The pod was deleted; it ends with a grace period.
     Deleted,
-    /// Its activeDeadlineSeconds are over.
+    /// The pod's `activeDeadlineSeconds` passed.
     Deadline,
-    /// A test says so.
+    /// A test requested an eviction.
     Evicted,
 }
 
-/// The worker's end of everything it is told.
+/// The worker's end of the connection.
 pub(super) struct Signals {
     pod: watch::Receiver<Arc<Pod>>,
     evict: watch::Receiver<bool>,
     deadline: Option<Instant>,
 }
 
-/// The node's end of it. Dropping it says that the pod is gone.
+/// The node's end of the connection. Dropping it means that the pod is gone.
 pub(super) struct Line {
     pub(super) pod: watch::Sender<Arc<Pod>>,
     pub(super) evict: watch::Sender<bool>,
-    /// The worker has ended; set under the same lock that senders hold.
+    /// Whether the worker has ended; set under the same lock that senders hold.
     pub(super) over: bool,
 }
 
@@ -60,7 +60,7 @@ pub(super) fn connect(pod: Arc<Pod>) -> (Line, Signals) {
 }
 
 impl Signals {
-    /// The pod as it was last seen.
+    /// Returns the last known state of the pod.
     pub(super) fn pod(&self) -> Arc<Pod> {
         Arc::clone(&self.pod.borrow())
     }
@@ -91,8 +91,8 @@ impl Signals {
         }
     }
 
-    /// Waits until a pod that was asked to stop has had its time. A later
-    /// deletion may shorten that, but never prolongs it.
+    /// Waits for the end of the grace period. A later deletion may shorten it, but never extends
+    /// it.
     pub(super) async fn grace_over(&mut self, stop: &Stop) {
         let asked = Instant::now();
         let mut kill_at = asked + whole(grace(&self.pod(), stop));

@@ -1,4 +1,4 @@
-//! What the node says about a pod: pure, from the states of its containers.
+//! The status that the node reports for a pod, computed from the states of its containers.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// Containers are processes of this machine, so this is where they are.
+/// The address of all containers, which are processes of this machine.
 pub(super) const ADDRESS: &str = "127.0.0.1";
 
-/// A container's life, in the three states that the API knows.
+/// The state of a container, as in the API.
 #[derive(Clone, Debug)]
 pub(super) enum State {
     Waiting {
@@ -20,7 +20,7 @@ pub(super) enum State {
         started: Timestamp,
     },
     Terminated {
-        /// Absent if nobody knows, as are the ends of lost containers.
+        /// `None` if unknown, as for lost containers.
         started: Option<Timestamp>,
         finished: Option<Timestamp>,
         code: i32,
@@ -37,7 +37,7 @@ impl State {
         }
     }
 
-    /// A container that ran and ended, with the reason that its code implies.
+    /// Returns the state of a container that ended, with the reason that its exit code implies.
     pub(super) fn ended(started: Timestamp, finished: Timestamp, code: i32) -> Self {
         Self::Terminated {
             started: Some(started),
@@ -48,7 +48,7 @@ impl State {
         }
     }
 
-    /// A container of which nothing can be said but that it does not run.
+    /// Returns the state of a container that does not run, and about which nothing else is known.
     pub(super) fn lost() -> Self {
         Self::Terminated {
             started: None,
@@ -59,7 +59,7 @@ impl State {
         }
     }
 
-    /// The exit code, once there is one.
+    /// Returns the exit code, if the container has ended.
     pub(super) fn code(&self) -> Option<i32> {
         match self {
             Self::Terminated { code, .. } => Some(*code),
@@ -68,25 +68,25 @@ impl State {
     }
 }
 
-/// The end of a pod that its containers' exit codes alone do not tell.
+/// A failure of a pod that the exit codes of its containers do not show.
 #[derive(Clone, Debug)]
 pub(super) struct Verdict {
     pub(super) reason: &'static str,
     pub(super) message: String,
-    /// An evicted pod loses its container statuses.
+    /// Whether the container statuses are removed, as for an evicted pod.
     pub(super) forget_containers: bool,
 }
 
-/// Everything about a pod that its status is made of.
+/// The state from which a pod's status is rendered.
 pub(super) struct Report {
     pub(super) started: Timestamp,
     pub(super) init: Vec<State>,
     pub(super) main: Vec<State>,
-    /// Set once nothing runs any more nor ever will.
+    /// Whether nothing runs and nothing will run.
     pub(super) over: bool,
-    /// Why the pod failed, if not because of a container.
+    /// Why the pod failed, if no container caused it.
     pub(super) verdict: Option<Verdict>,
-    /// Since when each condition is what it is.
+    /// The value of each condition and the time of its last transition.
     transitions: BTreeMap<&'static str, (bool, Timestamp)>,
 }
 
@@ -110,7 +110,7 @@ impl Report {
         }
     }
 
-    /// Follows the kubelet's rules for a pod that never restarts a container.
+    /// Returns the phase, by the kubelet's rules for a pod that never restarts a container.
     pub(super) fn phase(&self) -> &'static str {
         let failed = |state: &State| state.code().is_some_and(|code| code != 0);
         if self.verdict.is_some() || self.init.iter().any(failed) {
@@ -129,13 +129,13 @@ impl Report {
         "Running"
     }
 
-    /// Whether the pod got as far as its main containers.
+    /// Returns whether the pod has reached its main containers.
     pub(super) fn is_initialized(&self) -> bool {
         self.init.iter().all(|state| state.code() == Some(0))
     }
 
-    /// The status for a strategic merge patch, which leaves alone what others
-    /// wrote into it, such as the PodScheduled condition.
+    /// Renders the status as a strategic merge patch, which preserves what others wrote, such as
+    /// the condition PodScheduled.
     pub(super) fn render(&mut self, pod: &Pod, now: Timestamp) -> Value {
         let (init, main) = containers(pod);
         let forget = self
@@ -242,7 +242,7 @@ impl Report {
     }
 }
 
-/// Init containers and containers, in the order of the spec.
+/// Returns the init containers and the containers, in the order of the spec.
 pub(super) fn containers(pod: &Pod) -> (&[Container], &[Container]) {
     match &pod.spec {
         Some(spec) => (
@@ -253,7 +253,7 @@ pub(super) fn containers(pod: &Pod) -> (&[Container], &[Container]) {
     }
 }
 
-/// As the API writes times: whole seconds, UTC.
+/// Formats a time as the API does: in whole seconds, UTC.
 pub(super) fn timestamp(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

@@ -1,4 +1,4 @@
-//! Watches the pods and hands each to whom it concerns.
+//! Watches the pods and passes each event on.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use super::shared::Shared;
 use super::signals::connect;
 use super::{scheduler, worker};
 
-/// The same short pause after every error: a test that restarts the API server
-/// should not wait for a node that has become patient.
+/// A constant short pause after every error. A test that restarts the API server should not wait
+/// for an exponential backoff.
 struct Steady;
 
 const PAUSE: Duration = Duration::from_millis(100);
@@ -35,7 +35,7 @@ impl Backoff for Steady {
     fn reset(&mut self) {}
 }
 
-/// Runs for as long as the node does. The work on the pods ends with it.
+/// Runs as long as the node. The work on the pods ends with it.
 pub(super) async fn pods(shared: Arc<Shared>) {
     let api: Api<Pod> = match &shared.namespace {
         Some(namespace) => Api::namespaced(shared.client.clone(), namespace),
@@ -53,7 +53,7 @@ pub(super) async fn pods(shared: Arc<Shared>) {
                 listed.extend(pod.uid());
                 see(&shared, &mut tasks, pod);
             }
-            // Whatever went while nobody watched.
+            // Pods that were deleted while the watch was disconnected.
             Ok(Event::InitDone) => shared.keep_only(&listed),
             Err(error) => tracing::debug!(node = shared.name, %error, "watching pods"),
         }
@@ -94,7 +94,7 @@ fn see_ours(shared: &Arc<Shared>, tasks: &mut JoinSet<()>, uid: String, pod: Arc
         return;
     }
     drop(workers);
-    // It ended before, and was deleted since: there is nothing left to stop.
+    // The pod ended before it was deleted, so there is nothing to stop.
     if Shared::awaits_deletion(&pod) {
         let shared = Arc::clone(shared);
         tasks.spawn(async move { worker::delete_now(&shared, &pod).await });

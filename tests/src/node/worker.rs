@@ -1,4 +1,4 @@
-//! The kubelet's part: one pod, from its binding to its end.
+//! The kubelet: runs one pod from its binding to its end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +16,13 @@ use super::shared::Shared;
 use super::signals::{Signals, Stop};
 use super::status::{Report, State, Verdict, containers};
 
-/// Until another try, when something a container refers to is missing.
+/// The pause between attempts, if an object that a container refers to is missing.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// The pod is gone from the API: there is nobody to report to any more.
+/// The pod is gone from the API, so nothing can be reported.
 struct Gone;
 
-/// Runs a pod until it is over, and reports on it.
+/// Runs a pod until its end, and reports its status.
 pub(super) async fn run(shared: Arc<Shared>, mut signals: Signals) {
     let mut worker = Worker::new(shared, signals.pod());
     if !worker.was_running_before() {
@@ -32,7 +32,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut signals: Signals) {
         worker.lose().await.err().map(|Gone| Stop::Gone)
     } else {
         tokio::select! {
-            // A pod that is deleted before it was looked at should not start.
+            // A pod that was deleted before it was processed must not start.
             biased;
             stop = signals.stop() => Some(stop),
             lived = worker.live() => lived.err().map(|Gone| Stop::Gone),
@@ -46,7 +46,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut signals: Signals) {
     }
 }
 
-/// The last thing a kubelet does for a pod that is being deleted.
+/// Completes the deletion of a pod, as a kubelet does.
 pub(super) async fn delete_now(shared: &Shared, pod: &Pod) {
     let pods: Api<Pod> =
         Api::namespaced(shared.client.clone(), &pod.namespace().unwrap_or_default());
@@ -67,7 +67,7 @@ struct Worker {
     pod: Arc<Pod>,
     pods: Api<Pod>,
     report: Report,
-    /// Of each container, while it runs; init containers first.
+    /// The processes of running containers; init containers first.
     processes: Vec<Option<Process>>,
 }
 
@@ -85,7 +85,7 @@ impl Worker {
         }
     }
 
-    /// Pending, then the containers, then the end.
+    /// Reports Pending, runs the containers, and reports the end.
     async fn live(&mut self) -> Result<(), Gone> {
         if let Mode::Instant { exit_code } = self.shared.mode {
             return self.live_instantly(exit_code).await;
@@ -125,7 +125,7 @@ impl Worker {
             }
             self.write().await?;
             tokio::select! {
-                // Never ready if nothing runs; some container is missing then.
+                // Never completes if nothing runs; then a container is missing.
                 () = self.next_end() => {}
                 () = tokio::time::sleep(pause), if !missing.is_empty() => {}
             }
@@ -144,7 +144,7 @@ impl Worker {
         self.conclude().await
     }
 
-    /// Tries to start a container; `Some` if it has to be tried again.
+    /// Tries to start a container. Returns the pause before the next attempt, if it is needed.
     async fn start(&mut self, index: usize) -> Option<Duration> {
         let (init, main) = containers(&self.pod);
         let container = init.iter().chain(main).nth(index)?;
@@ -159,7 +159,7 @@ impl Worker {
                 reason: "ErrImagePull",
                 message,
             }) => {
-                // Once the error, then that it waits before the next try.
+                // Reports the error first, and then that the container waits for the next attempt.
                 let seen = matches!(
                     self.state(index),
                     State::Waiting {
@@ -186,7 +186,7 @@ impl Worker {
         }
     }
 
-    /// Waits until one of the running containers has ended.
+    /// Waits until a running container has ended.
     async fn next_end(&mut self) {
         let shared = &self.shared;
         let mut ends: FuturesUnordered<_> = self
@@ -212,7 +212,7 @@ impl Worker {
         }
     }
 
-    /// Ends a pod that is not to live any longer.
+    /// Ends a pod before its containers end by themselves.
     async fn terminate(&mut self, stop: Stop, signals: &mut Signals) {
         match stop {
             Stop::Gone | Stop::Evicted => self.kill().await,
@@ -232,7 +232,7 @@ impl Worker {
                 forget_containers: true,
             }),
         };
-        // Containers that were about to start never will.
+        // Containers that have not started will not start.
         if self.report.is_initialized() {
             for state in &mut self.report.main {
                 if state.code().is_none() {
@@ -240,7 +240,7 @@ impl Worker {
                 }
             }
         }
-        // A pod that is gone by now needs no report.
+        // A pod that is gone needs no report.
         let _ = self.conclude().await;
     }
 
@@ -267,8 +267,8 @@ impl Worker {
         }
     }
 
-    /// Whether an earlier life of this node had the pod running. Its processes
-    /// ended with that node, and a pod like ours is not started twice.
+    /// Returns whether the pod ran under an earlier process of this node. Its processes ended with
+    /// that node, and such a pod is not started twice.
     fn was_running_before(&self) -> bool {
         let phase = self
             .pod
@@ -293,7 +293,7 @@ impl Worker {
     async fn write(&mut self) -> Result<(), Gone> {
         let status = self.report.render(&self.pod, self.shared.now());
         let name = self.pod.name_any();
-        // The uid makes this fail for a pod that took the name since.
+        // The UID makes this fail for another pod of the same name.
         let patch = Patch::Strategic(json!({
             "metadata": {"uid": self.pod.uid()}, "status": status,
         }));
@@ -307,7 +307,7 @@ impl Worker {
 
     async fn wait_while_held(&self) {
         let mut held = self.shared.held.subscribe();
-        // The sender is ours, so there is always someone to say so.
+        // The sender exists as long as the node.
         let _ = held.wait_for(|held| !held).await;
     }
 }

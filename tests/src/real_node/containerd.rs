@@ -1,4 +1,4 @@
-//! containerd with everything it writes in one folder, and the pods' network.
+//! containerd, with all its files in one folder, and the network of the pods.
 
 use std::fs;
 use std::path::Path;
@@ -10,14 +10,14 @@ use serde_json::json;
 use super::{eventually, find, images};
 use crate::process::{Supervised, ended_early};
 
-/// Where CNI plugins are: Debian's place, and everybody else's.
+/// The folders of CNI plugins: Debian's, and the usual one.
 const PLUGINS: [&str; 2] = ["/usr/lib/cni", "/opt/cni/bin"];
 
-/// Where containerd listens: inside the walls `/run` is ours, and a path in the folder might be
-/// longer than a socket's may be.
+/// The socket of containerd. Inside the namespaces, `/run` is private; a path in the folder might
+/// be too long for a socket.
 pub(super) const SOCKET: &str = "/run/oaat-containerd.sock";
 
-/// Starts containerd and waits until it answers.
+/// Starts containerd and waits until it responds.
 pub(super) async fn start(folder: &Path) -> Result<Supervised> {
     let network = folder.join("cni");
     fs::create_dir_all(&network)?;
@@ -55,7 +55,7 @@ pub(super) async fn start(folder: &Path) -> Result<Supervised> {
     Ok(containerd)
 }
 
-/// Gives a running containerd the images.
+/// Imports the images into a running containerd.
 pub(super) fn import_images(folder: &Path) -> Result<()> {
     let archive = images::write(folder)?;
     let imported = ctr()?

@@ -1,9 +1,9 @@
-//! The walls around a real node: process, mount and network namespaces of its own.
+//! The enclosure of a real node: its own process, mount, and network namespaces.
 //!
-//! A node leaves a lot behind when it is killed: containers and their shims, mounts,
-//! network interfaces. Inside these walls all of that belongs to namespaces, so the kernel
-//! ends and removes it together with the first process in there, in whatever way that
-//! ends. What is left is a folder and some empty cgroups, which a shell outside removes.
+//! A node that is killed leaves containers, their shims, mounts, and network interfaces behind. In
+//! the enclosure, all of these belong to namespaces. The kernel ends and removes them together with
+//! the first process inside, in whatever way that ends. A folder and some empty cgroups remain,
+//! which a shell outside removes.
 
 use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
@@ -12,19 +12,20 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// Names the folder for everything that is written, inside the walls.
+/// The environment variable that names the folder for all files, inside the enclosure.
 const FOLDER: &str = "OAAT_REAL_NODE_FOLDER";
-/// What the names of the node's cgroups begin with.
+/// The prefix of the node's cgroups.
 const CGROUP: &str = "oaat-e2e-";
-/// The address of the node, inside the walls; the range is for documentation.
+/// The address of the node inside the enclosure, from a range for documentation.
 pub(super) const ADDRESS: &str = "192.0.2.1";
 
-/// Places of which there are others inside: sockets, network namespaces, shared memory, logs.
+/// Folders that are separate inside the enclosure: sockets, network namespaces, shared memory, and
+/// logs.
 const HIDDEN: [&str; 4] = ["/run", "/dev/shm", "/var/log", "/var/lib/kubelet"];
 
-/// Waits until all is over, however it ends, and clears away what is left then. Its
-/// parameters are the folder, whether it is kept, the script for the inside, and the program
-/// with its arguments.
+/// Waits for the end of everything, in whatever way it ends, and removes what remains. Its
+/// parameters are the folder, whether to keep it, the script for the inside, and the program with
+/// its arguments.
 const OUTSIDE: &str = r#"
 folder=$1 keep=$2; shift 2
 mkdir -p "$folder/tmp" || exit 1
@@ -45,9 +46,9 @@ ls -d /sys/fs/cgroup/oaat-e2e-* /sys/fs/cgroup/*/oaat-e2e-* >/dev/null 2>&1 ||
 exit $code
 "#;
 
-/// The first process inside. Its standard input ends when its starter is gone; then it ends
-/// the program and itself, and with that everything. Its parameters are the node's address,
-/// the places to hide, and the program with its arguments.
+/// The first process inside. Its standard input ends when its starter is gone. It then ends the
+/// program and itself, and with that everything. Its parameters are the node's address, the folders
+/// to separate, and the program with its arguments.
 const INSIDE: &str = r#"
 set -e
 mount --make-rshared /
@@ -69,16 +70,16 @@ program=$!
 wait $program
 "#;
 
-/// The folder for everything that is written, if this process is inside the walls.
+/// Returns the folder for all files, if this process is inside the enclosure.
 pub fn inside() -> Option<PathBuf> {
     std::env::var_os(FOLDER).map(PathBuf::from)
 }
 
-/// Runs this very program again, inside the walls, and waits for its end. If `keep`, the
-/// folder stays, for its logs.
+/// Runs this program again inside the enclosure, and waits for its end. If `keep` is set, the
+/// folder with all logs remains.
 ///
 /// # Errors
-/// If there is no shell.
+/// Returns an error if no shell can be started.
 pub fn enter(arguments: &[String], keep: bool) -> Result<ExitStatus> {
     let program = std::env::current_exe().context("the own program is not to be found")?;
     if let Some(place) = hidden(&program) {
@@ -102,11 +103,11 @@ pub fn enter(arguments: &[String], keep: bool) -> Result<ExitStatus> {
         .args(arguments)
         .env(FOLDER, &folder)
         .env("TMPDIR", folder.join("tmp"))
-        // Out of reach of the terminal's Ctrl-C: it has to clear away.
+        // Not in the process group that the terminal's Ctrl-C ends: it has to clean up.
         .process_group(0)
         .stdin(Stdio::piped());
     let mut shell = shell.spawn().context("cannot start /bin/sh")?;
-    // The other end of its input is held until here, or until we are killed.
+    // Its input stays open until here, or until this process is killed.
     let input = shell.stdin.take();
     let status = shell.wait().context("cannot wait for the shell")?;
     drop(input);
@@ -116,12 +117,12 @@ pub fn enter(arguments: &[String], keep: bool) -> Result<ExitStatus> {
     Ok(status)
 }
 
-/// The hidden place that a path is in.
+/// Returns the separate folder that contains a path.
 fn hidden(path: &Path) -> Option<&'static str> {
     HIDDEN.into_iter().find(|place| path.starts_with(place))
 }
 
-/// The cgroup that all pods' cgroups go under, made in every hierarchy that there is.
+/// Creates the parent cgroup of all pods in every hierarchy, and returns its name.
 pub(super) fn make_cgroup(folder: &Path) -> Result<String> {
     let name = folder
         .file_name()
@@ -133,7 +134,7 @@ pub(super) fn make_cgroup(folder: &Path) -> Result<String> {
     if !unified {
         hierarchies = std::fs::read_dir(root)?
             .filter_map(|entry| Some(entry.ok()?.path()))
-            // The short names of controllers that share a hierarchy are links.
+            // The names of single controllers of a shared hierarchy are links.
             .filter(|path| path.is_dir() && !path.is_symlink())
             .collect();
     }
@@ -141,7 +142,7 @@ pub(super) fn make_cgroup(folder: &Path) -> Result<String> {
         let folder = hierarchy.join(name);
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("cannot make the cgroup {}", folder.display()))?;
-        // A cpuset without processors holds no process; children copy their parents.
+        // A cpuset without processors cannot hold a process; copy the parent's.
         for file in ["cpuset.cpus", "cpuset.mems"] {
             if let Ok(all) = std::fs::read(hierarchy.join(file)) {
                 let _ = std::fs::write(folder.join(file), all);

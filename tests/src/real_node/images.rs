@@ -1,5 +1,4 @@
-//! Images made on the spot from the machine's static busybox: a node without a network
-//! can pull none.
+//! Images created from the machine's static busybox. A node without a network cannot pull images.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,12 +8,12 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-/// The image that pods name as `busybox`.
+/// The image that pods refer to as `busybox`.
 const BUSYBOX: &str = "docker.io/library/busybox:latest";
 /// The image of the container that holds a pod's namespaces.
 pub(super) const PAUSE: &str = "localhost/pause:latest";
 
-/// Writes the archive with all images into a folder.
+/// Writes an archive with all images into a folder.
 pub(super) fn write(folder: &Path) -> Result<PathBuf> {
     let program = super::find("busybox")?;
     let listed = Command::new(&program)

@@ -12,7 +12,7 @@ use super::{NAME, containerd, enclosure};
 use crate::ControlPlane;
 use crate::process::Supervised;
 
-/// The agent's program, configuration and log, so that it can be started again.
+/// The kubelet's program, configuration, and log, for a restart.
 pub(super) struct Kubelet {
     program: PathBuf,
     kubeconfig: PathBuf,
@@ -32,10 +32,10 @@ impl Kubelet {
             "containerRuntimeEndpoint": format!("unix://{}", containerd::SOCKET),
             "podLogsDir": folder.join("pod-logs"),
             "resolvConf": names,
-            // Nobody else is within these walls, and the API server asks it for logs.
+            // No one else is inside the enclosure, and the API server requests logs.
             "authentication": { "anonymous": { "enabled": true }, "webhook": { "enabled": false } },
             "authorization": { "mode": "AlwaysAllow" },
-            // Whatever this machine has will do.
+            // Any cgroup version is accepted.
             "failCgroupV1": false,
             "failSwapOn": false,
             "cgroupDriver": "cgroupfs",
@@ -43,13 +43,13 @@ impl Kubelet {
             "enforceNodeAllocatable": [],
             "oomScoreAdj": 0,
             "makeIPTablesUtilChains": false,
-            // A full disk or a busy machine is not what is tested.
+            // The tests must not depend on a full disk or a busy machine.
             "evictionHard": {
                 "memory.available": "1Mi", "nodefs.available": "1Mi", "nodefs.inodesFree": "1",
                 "imagefs.available": "1Mi", "imagefs.inodesFree": "1",
             },
             "imageGCHighThresholdPercent": 100,
-            // Looks often, so that tests need not wait for it.
+            // Short, so that tests need not wait.
             "volumeStatsAggPeriod": "2s",
             "nodeStatusUpdateFrequency": "2s",
             "nodeStatusReportFrequency": "10s",
@@ -86,7 +86,7 @@ impl Kubelet {
     }
 }
 
-/// Starts kube-scheduler, which is ready when it has bound something.
+/// Starts kube-scheduler. It is ready when it has bound a pod.
 pub(super) fn scheduler(
     tools: &NodeTools,
     plane: &ControlPlane,

@@ -1,8 +1,7 @@
-//! A real node: kubelet, kube-scheduler, containerd, runc and a network, as root on Linux.
+//! A real node: kubelet, kube-scheduler, containerd, runc, and a network, as root on Linux.
 //!
-//! Unlike [`crate::node`] nothing here is played: pods run in containers from images, and
-//! what their status says is the kubelet's word. It needs walls around it ([`enter`]), and a
-//! machine with the programs that `cargo xtask e2e` looks for.
+//! Unlike in [`crate::node`], pods run in containers from images, and the kubelet reports their
+//! status. It requires an enclosure ([`enter`]) and the programs that `cargo xtask e2e` checks for.
 
 mod containerd;
 mod enclosure;
@@ -27,7 +26,7 @@ use kubelet::Kubelet;
 /// The name of the node.
 pub const NAME: &str = "real-node";
 
-/// How long a part of the node may take to come up.
+/// The timeout for the start of each part of the node.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A running node.
@@ -40,11 +39,10 @@ pub struct RealNode {
 }
 
 impl RealNode {
-    /// Starts all of it and waits until pods can be placed on the node. Everything is
-    /// written to `folder`.
+    /// Starts all parts and waits until the node accepts pods. All files are written to `folder`.
     ///
     /// # Errors
-    /// If a part does not come up; with its last words.
+    /// Returns an error with the end of its log if a part does not start.
     pub async fn start(plane: &ControlPlane, folder: &Path) -> Result<Self> {
         let tools = control_plane::locate_node()
             .context("kubelet and kube-scheduler are missing: cargo xtask e2e builds them")?;
@@ -62,10 +60,10 @@ impl RealNode {
         Ok(node)
     }
 
-    /// Waits until the node is ready and takes pods.
+    /// Waits until the node is ready and accepts pods.
     ///
     /// # Errors
-    /// If it does not become so; with the kubelet's last words.
+    /// Returns an error with the end of the kubelet's log on a timeout.
     pub async fn until_ready(&self, plane: &ControlPlane) -> Result<()> {
         let nodes: Api<core::Node> = Api::all(plane.admin());
         eventually("the node", async || {
@@ -79,10 +77,10 @@ impl RealNode {
         .with_context(|| format!("kubelet said:\n{}", tail(&self.kubelet.log(), 20)))
     }
 
-    /// A folder of this name that containers reach by a `hostPath`.
+    /// Creates a folder that containers mount by `hostPath`.
     ///
     /// # Errors
-    /// If it cannot be made.
+    /// Returns an error if the folder cannot be created.
     pub fn shared_folder(&self, name: &str) -> Result<PathBuf> {
         let folder = self.folder.join("shared").join(name);
         std::fs::create_dir_all(&folder)
@@ -90,7 +88,7 @@ impl RealNode {
         Ok(folder)
     }
 
-    /// Freezes the kubelet, or lets it go on. Containers run on meanwhile.
+    /// Pauses or resumes the kubelet. Containers continue.
     pub fn freeze(&self, frozen: bool) {
         let signal = if frozen {
             Signal::Stop
@@ -102,7 +100,7 @@ impl RealNode {
         }
     }
 
-    /// Kills the kubelet, as a crash would. Containers run on.
+    /// Kills the kubelet, like a crash. Containers continue.
     pub async fn kill_kubelet(&self) {
         stop(&self.agent).await;
     }
@@ -110,13 +108,13 @@ impl RealNode {
     /// Starts the kubelet after [`Self::kill_kubelet`].
     ///
     /// # Errors
-    /// If it cannot be started.
+    /// Returns an error if it cannot be started.
     pub fn start_kubelet(&self) -> Result<()> {
         *lock(&self.agent) = Some(self.kubelet.start()?);
         Ok(())
     }
 
-    /// Kills containerd, as a crash would. Containers run on.
+    /// Kills containerd, like a crash. Containers continue.
     pub async fn kill_runtime(&self) {
         stop(&self.runtime).await;
     }
@@ -124,7 +122,7 @@ impl RealNode {
     /// Starts containerd after [`Self::kill_runtime`].
     ///
     /// # Errors
-    /// If it does not come up.
+    /// Returns an error if it does not start.
     pub async fn start_runtime(&self) -> Result<()> {
         let started = containerd::start(&self.folder).await?;
         *lock(&self.runtime) = Some(started);
@@ -133,7 +131,7 @@ impl RealNode {
 }
 
 async fn stop(server: &Mutex<Option<Supervised>>) {
-    // A statement of its own: the lock must not be held across the wait.
+    // A separate statement: the lock must not be held during the wait.
     let running = lock(server).take();
     if let Some(running) = running {
         running.kill().await;
@@ -144,7 +142,7 @@ fn lock(server: &Mutex<Option<Supervised>>) -> MutexGuard<'_, Option<Supervised>
     server.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether a node is ready and has no taint.
+/// Returns whether a node is ready and has no taint.
 fn takes_pods(node: &core::Node) -> bool {
     let tainted = node
         .spec
@@ -161,7 +159,7 @@ fn takes_pods(node: &core::Node) -> bool {
             .any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-/// A program of this machine; services' programs are not on everybody's PATH.
+/// Returns the path of a program. Programs of services are not in every `PATH`.
 fn find(program: &str) -> Result<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
@@ -171,7 +169,7 @@ fn find(program: &str) -> Result<PathBuf> {
         .with_context(|| format!("the program {program} is missing"))
 }
 
-/// Repeats a look until it finds something.
+/// Repeats a check until it returns a value.
 async fn eventually<T, F: Future<Output = Result<Option<T>>>>(
     what: &str,
     mut look: impl FnMut() -> F,

@@ -3,7 +3,7 @@
 //! condition or is rejected by the API server. The operator stays up, and a group in another
 //! namespace keeps running.
 
-use crate::world::{World, condition, say};
+use crate::fixture::{Fixture, condition, say};
 use anyhow::{Context, Result, bail};
 use futures::{StreamExt, TryStreamExt, stream};
 use hostile_policies::{Attack, COMPILED, Text};
@@ -33,7 +33,7 @@ struct Enemy {
     kind: &'static str,
     name: String,
     condition: &'static str,
-    /// The reasons to choose from; any if there are none.
+    /// The possible reasons; any reason if empty.
     reasons: &'static [&'static str],
 }
 
@@ -58,8 +58,8 @@ impl Enemy {
     }
 }
 
-/// Writes an object of ours; gives whether the API server took it. Its answer is not decoded: it
-/// may be nested deeper than a client reads.
+/// Writes an object, and returns whether the API server accepted it. The response is not decoded,
+/// because it may be nested deeper than a client can read.
 async fn write(client: &Client, namespace: &str, object: &Value) -> Result<bool> {
     let plural = format!(
         "{}s",
@@ -105,7 +105,8 @@ fn group(name: &str, more: Value) -> Value {
     })
 }
 
-/// Components made against the compiler: some that end soon, and one for each way not to.
+/// Components that attack the compiler: some that end soon, and one for each kind of long
+/// compilation.
 fn components() -> Result<Vec<Attack>> {
     const CHOSEN: [&str; 8] = [
         "nested-component-types",
@@ -135,7 +136,7 @@ async fn policies(client: &Client) -> Result<Vec<Enemy>> {
             });
         }
     }
-    // A ConfigMap with very many keys, none of which is the one that is asked for.
+    // A ConfigMap with very many keys, without the key that is used.
     let keys = (0..10_000).map(|n| (format!("key-{n}"), json!("eA==")));
     let keys: serde_json::Map<String, Value> = keys.collect();
     for (name, field) in [("keys-binary", "binaryData"), ("keys-text", "data")] {
@@ -236,11 +237,11 @@ async fn objects(client: &Client) -> Result<Vec<Enemy>> {
     Ok(enemies)
 }
 
-/// An object's conditions as kubectl reads them, which reads however deep it is nested.
-async fn read(world: &World, enemy: &Enemy) -> Result<Value> {
+/// Reads the conditions of an object with kubectl, which reads objects of any depth.
+async fn read(fixture: &Fixture, enemy: &Enemy) -> Result<Value> {
     let kind = enemy.kind.to_lowercase();
     let what = ["--namespace", enemy.namespace, "get", &kind, &enemy.name];
-    let text = world
+    let text = fixture
         .plane
         .kubectl(&[what.as_slice(), &["-o", "jsonpath={.status.conditions}"]].concat())
         .await?;
@@ -273,12 +274,12 @@ async fn watch_health(address: std::net::SocketAddr, answers: Arc<AtomicU64>) ->
 }
 
 /// Waits until each hostile object has its condition.
-async fn settled(world: &World, mut waiting: Vec<Enemy>) -> Result<()> {
+async fn settled(fixture: &Fixture, mut waiting: Vec<Enemy>) -> Result<()> {
     let begin = Instant::now();
     while !waiting.is_empty() {
         let mut still = Vec::new();
         for enemy in waiting {
-            let object = read(world, &enemy).await?;
+            let object = read(fixture, &enemy).await?;
             if enemy.done(&object) {
                 let (_, reason, message) = condition(&object, enemy.condition);
                 assert!(
@@ -312,7 +313,7 @@ async fn settled(world: &World, mut waiting: Vec<Enemy>) -> Result<()> {
 const STACK: usize = 256 << 20;
 
 #[test]
-fn attacks_of_all_kinds_at_once_harm_nobody() -> Result<()> {
+fn simultaneous_attacks_affect_no_other_group() -> Result<()> {
     let test = || {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -327,31 +328,31 @@ fn attacks_of_all_kinds_at_once_harm_nobody() -> Result<()> {
 }
 
 async fn harm_nobody() -> Result<()> {
-    let mut world = World::without_operator("attack-neighbor").await?;
+    let mut fixture = Fixture::without_operator("attack-neighbor").await?;
     for namespace in [POLICIES, LISTS, TEXTS, OBJECTS] {
-        world.plane.namespace(namespace).await?;
-        world.options.namespaces.push(namespace.to_owned());
+        fixture.plane.namespace(namespace).await?;
+        fixture.options.namespaces.push(namespace.to_owned());
         let mut type_ = json!({
             "apiVersion": "kawaja.net/v1", "kind": "OaatType", "metadata": { "name": "work" },
             "spec": { "type": "pod", "podspec": { "container": { "name": "main", "image": "any", "command": ["true"] } } },
         });
         type_["metadata"]["namespace"] = namespace.into();
-        world.plane.apply(&type_.to_string()).await?;
+        fixture.plane.apply(&type_.to_string()).await?;
     }
-    world.start_operator().await?;
-    world.work("exit 0", json!({})).await?;
-    world
+    fixture.start_operator().await?;
+    fixture.work("exit 0", json!({})).await?;
+    fixture
         .group(&["a", "b", "c"], json!({ "frequency": "100ms" }))
         .await?;
     let runs = |group: &Value| group["status"]["run"].as_i64().unwrap_or(0);
-    world
+    fixture
         .until("it runs before", |group| runs(group) >= 3)
         .await?;
-    let pid = world.operator().process().pid();
+    let pid = fixture.operator().process().pid();
     let answers = Arc::<AtomicU64>::default();
-    let health = tokio::spawn(watch_health(world.operator().address(), answers.clone()));
+    let health = tokio::spawn(watch_health(fixture.operator().address(), answers.clone()));
 
-    let client = &world.client;
+    let client = &fixture.client;
     let (policies, lists, texts, objects) = tokio::try_join!(
         policies(client),
         lists(client),
@@ -365,24 +366,24 @@ async fn harm_nobody() -> Result<()> {
     let count = enemies.len();
     say(&format!("{count} hostile objects were accepted"));
     assert!(count > 200, "{count}");
-    let before = runs(&world.read("group").await?);
-    settled(&world, enemies).await?;
-    world
+    let before = runs(&fixture.read("group").await?);
+    settled(&fixture, enemies).await?;
+    fixture
         .until("it runs on", |group| runs(group) >= before + 3)
         .await?;
-    assert!(world.operator().process().is_running());
-    assert_eq!(world.operator().process().pid(), pid);
+    assert!(fixture.operator().process().is_running());
+    assert_eq!(fixture.operator().process().pid(), pid);
     assert!(!health.is_finished(), "{:?}", health.await);
     assert!(answers.load(Ordering::Relaxed) > 10);
     health.abort();
 
     // A restart changes nothing for the neighbor.
-    world.take_operator().stop().await;
-    world.start_operator().await?;
-    let before = runs(&world.read("group").await?);
-    world
+    fixture.take_operator().stop().await;
+    fixture.start_operator().await?;
+    let before = runs(&fixture.read("group").await?);
+    fixture
         .until("it runs after a restart", |group| runs(group) >= before + 3)
         .await?;
-    assert!(world.operator().process().is_running());
+    assert!(fixture.operator().process().is_running());
     Ok(())
 }

@@ -1,16 +1,16 @@
-//! What is wrong is refused with words, or said on the object; nothing runs until it
-//! is mended, and then it goes on by itself.
+//! Invalid input is rejected with a message, or reported on the object. Nothing runs until it is
+//! fixed, and then it starts without further action.
 
-use crate::world::{World, condition, item};
+use crate::fixture::{Fixture, condition, item};
 use anyhow::Result;
 use serde_json::{Value, json};
 
-/// An OaatType with this spec.
+/// Returns an OaatType with this spec.
 pub fn oaat_type(spec: &Value) -> String {
     object("OaatType", "work", spec)
 }
 
-/// An OaatGroup with this over an otherwise good spec.
+/// Returns an otherwise valid OaatGroup with `more` merged into its spec.
 pub fn oaat_group(name: &str, more: &Value) -> String {
     let mut spec = json!({"oaatType": "work", "oaatItems": ["a"]});
     if let (Some(spec), Some(more)) = (spec.as_object_mut(), more.as_object()) {
@@ -32,18 +32,18 @@ pub fn message(object: &Value) -> &str {
 }
 
 #[tokio::test]
-async fn a_refused_type_is_told_once_and_not_again_and_again() -> Result<()> {
-    let world = World::new("bad-pod-once").await?;
-    // The server's words about this one name the pod.
+async fn rejected_type_is_reported_once() -> Result<()> {
+    let fixture = Fixture::new("bad-pod-once").await?;
+    // The API server's message about this one names the pod.
     let spec = json!({"type": "pod", "podspec": {"container": {"name": "main"}}});
-    world.apply(&oaat_type(&spec)).await?;
-    let told = world
+    fixture.apply(&oaat_type(&spec)).await?;
+    let told = fixture
         .until_object("OaatType", "work", "it is invalid", |t| {
             condition(t, "Valid").0 == "False"
         })
         .await?;
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-    let later = world.api("OaatType").get("work").await?;
+    let later = fixture.api("OaatType").get("work").await?;
     let version = later.metadata.resource_version;
     assert_eq!(
         version.as_deref(),
@@ -53,10 +53,10 @@ async fn a_refused_type_is_told_once_and_not_again_and_again() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_type_that_the_api_server_would_refuse_as_a_pod_is_invalid_in_its_words() -> Result<()> {
-    let world = World::new("bad-pod").await?;
-    world.group(&["a"], json!({})).await?;
-    // Neither is known to the schema of the type.
+async fn type_that_the_api_server_rejects_as_a_pod_is_invalid_with_its_message() -> Result<()> {
+    let fixture = Fixture::new("bad-pod").await?;
+    fixture.group(&["a"], json!({})).await?;
+    // The schema of the type detects neither.
     for (container, words) in [
         (
             json!({"name": "main", "image": "any", "comand": ["true"]}),
@@ -65,16 +65,16 @@ async fn a_type_that_the_api_server_would_refuse_as_a_pod_is_invalid_in_its_word
         (json!({"name": "Main_", "image": "any"}), "lowercase"),
     ] {
         let spec = json!({"type": "pod", "podspec": {"container": container}});
-        world.apply(&oaat_type(&spec)).await?;
+        fixture.apply(&oaat_type(&spec)).await?;
         let invalid = |object: &Value, type_: &str| {
             let (status, _, message) = condition(object, type_);
             status == "False" && message.contains(words)
         };
-        let type_ = world
+        let type_ = fixture
             .until_object("OaatType", "work", "it is invalid", |t| invalid(t, "Valid"))
             .await?;
         assert_eq!(condition(&type_, "Valid").1, "PodRefused");
-        let group = world
+        let group = fixture
             .until("the group says it as well", |g| {
                 invalid(g, "Ready") && g["status"]["state"] == "Invalid"
             })
@@ -87,10 +87,10 @@ async fn a_type_that_the_api_server_would_refuse_as_a_pod_is_invalid_in_its_word
         );
         assert!(message(&group).contains(words), "{}", message(&group));
     }
-    assert!(world.list_pods().await?.is_empty());
+    assert!(fixture.list_pods().await?.is_empty());
 
-    world.work("true", json!({})).await?;
-    let group = world
+    fixture.work("true", json!({})).await?;
+    let group = fixture
         .until("once mended, it runs", |g| {
             item(g, "a")["lastSuccess"].is_string()
         })
@@ -101,15 +101,15 @@ async fn a_type_that_the_api_server_would_refuse_as_a_pod_is_invalid_in_its_word
 }
 
 #[tokio::test]
-async fn a_group_without_items_says_so_and_starts_when_they_come() -> Result<()> {
-    let world = World::new("bad-itemless").await?;
-    world.work("true", json!({})).await?;
+async fn group_without_items_reports_it_and_starts_when_items_are_added() -> Result<()> {
+    let fixture = Fixture::new("bad-itemless").await?;
+    fixture.work("true", json!({})).await?;
     for items in [
         json!({"oaatType": "work"}),
         json!({"oaatType": "work", "oaatItems": []}),
     ] {
-        world.apply(&object("OaatGroup", "group", &items)).await?;
-        let group = world
+        fixture.apply(&object("OaatGroup", "group", &items)).await?;
+        let group = fixture
             .until("it waits for items", |g| {
                 g["status"]["state"] == "Waiting"
                     && g["status"]["observedGeneration"] == g["metadata"]["generation"]
@@ -122,18 +122,18 @@ async fn a_group_without_items_says_so_and_starts_when_they_come() -> Result<()>
             message(&group)
         );
     }
-    world.group(&["a"], json!({})).await?;
-    world
+    fixture.group(&["a"], json!({})).await?;
+    fixture
         .until("a runs", |g| item(g, "a")["lastSuccess"].is_string())
         .await?;
     Ok(())
 }
 
 #[tokio::test]
-async fn a_group_waits_for_its_type_by_name_and_starts_when_it_comes() -> Result<()> {
-    let world = World::new("bad-typeless").await?;
-    world.group(&["a"], json!({})).await?;
-    let group = world
+async fn group_names_its_missing_type_and_starts_when_it_exists() -> Result<()> {
+    let fixture = Fixture::new("bad-typeless").await?;
+    fixture.group(&["a"], json!({})).await?;
+    let group = fixture
         .until("it waits", |g| g["status"]["state"] == "Waiting")
         .await?;
     assert_eq!(condition(&group, "Ready").1, "TypeNotFound");
@@ -142,13 +142,13 @@ async fn a_group_waits_for_its_type_by_name_and_starts_when_it_comes() -> Result
         "{}",
         message(&group)
     );
-    world.work("true", json!({})).await?;
-    world
+    fixture.work("true", json!({})).await?;
+    fixture
         .until("a runs", |g| item(g, "a")["lastSuccess"].is_string())
         .await?;
 
-    world.kubectl(&["delete", "ot", "work"]).await?;
-    world
+    fixture.kubectl(&["delete", "ot", "work"]).await?;
+    fixture
         .until("it waits again", |g| {
             condition(g, "Ready").1 == "TypeNotFound"
         })
@@ -158,13 +158,13 @@ async fn a_group_waits_for_its_type_by_name_and_starts_when_it_comes() -> Result
 
 #[tokio::test]
 async fn two_thousand_items_work() -> Result<()> {
-    let world = World::new("many-items").await?;
-    world.work("sleep 0.5", json!({})).await?;
-    // As long as paths are.
+    let fixture = Fixture::new("many-items").await?;
+    fixture.work("sleep 0.5", json!({})).await?;
+    // As long as typical paths.
     let items = many(2000);
     let items: Vec<&str> = items.iter().map(String::as_str).collect();
-    world.group(&items, json!({"frequency": "1y"})).await?;
-    let group = world
+    fixture.group(&items, json!({"frequency": "1y"})).await?;
+    let group = fixture
         .until("a second one runs and all are in the status", |g| {
             g["status"]["run"] == 2
                 && g["status"]["items"]
@@ -189,8 +189,8 @@ fn many(count: usize) -> Vec<String> {
 async fn the_crds_can_be_applied_from_the_client_side() -> Result<()> {
     let file = oaat_tests::operator::crds();
     let args = ["apply", "-f", &file.to_string_lossy()];
-    let world = World::without_operator("crds").await?;
-    let said = world.plane.kubectl(&args).await?;
+    let fixture = Fixture::without_operator("crds").await?;
+    let said = fixture.plane.kubectl(&args).await?;
     for kind in ["oaattypes", "oaatgroups"] {
         assert!(said.contains(kind), "{said}");
     }
@@ -198,22 +198,21 @@ async fn the_crds_can_be_applied_from_the_client_side() -> Result<()> {
 }
 
 #[tokio::test]
-async fn many_long_items_work_or_are_refused_but_never_leave_the_group_without_a_word() -> Result<()>
-{
-    let world = World::new("long-items").await?;
-    world.work("sleep 0.5", json!({})).await?;
+async fn many_long_items_work_or_are_rejected_with_a_message() -> Result<()> {
+    let fixture = Fixture::new("long-items").await?;
+    fixture.work("sleep 0.5", json!({})).await?;
     let items: Vec<String> = (0..2000).map(|n| format!("{n:0300}")).collect();
     let group = oaat_group("group", &json!({"oaatItems": items}));
-    // Not apply, whose annotation has a limit of its own.
-    let args = ["--namespace", &world.namespace, "create", "-f", "-"];
-    let admin = world.plane.admin_kubeconfig();
-    match world.plane.kubectl_as(admin, &args, &group).await {
+    // Not `apply`, because its annotation has a separate size limit.
+    let args = ["--namespace", &fixture.namespace, "create", "-f", "-"];
+    let admin = fixture.plane.admin_kubeconfig();
+    match fixture.plane.kubectl_as(admin, &args, &group).await {
         Err(error) => {
             let error = error.to_string();
             assert!(error.contains("spec.oaatItems"), "{error:.1000}");
         }
         Ok(_) => {
-            let told = world
+            let told = fixture
                 .until("told", |g| g["status"]["state"].is_string())
                 .await;
             assert!(told.is_ok(), "it was accepted, and its status never came");

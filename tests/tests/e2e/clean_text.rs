@@ -1,21 +1,22 @@
 //! Text from tenants is shown without characters that deceive a terminal or a reader.
 
-use crate::by_hand::{history, latest, text};
-use crate::world::{World, item};
+use crate::fixture::{Fixture, item};
+use crate::helpers::{history, latest, text};
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 /// Escape sequences, bidirectional controls, and zero-width characters.
 const HOSTILE: &str = "\u{1b}[2J\u{202e}\u{2066}\u{200b}\u{200d}\u{ad}\u{feff}\u{9b}\u{e0041}";
 
-/// A name with what the API allows of these.
+/// A name with those characters that the API allows.
 const NAME: &str = "ba\u{202e}ckup \u{200b}x\u{feff}";
-/// The same as people read it.
+/// The name as it is shown.
 const SHOWN: &str = "backup x";
 
-/// The API server refuses pods of items whose name begins with `no`, and quotes it.
-async fn refuse(world: &World) -> Result<()> {
-    let name = &world.namespace;
+/// Makes the API server reject pods of items whose name begins with `no`, in a message that quotes
+/// the item.
+async fn refuse(fixture: &Fixture) -> Result<()> {
+    let name = &fixture.namespace;
     let item = "object.metadata.?annotations['oaat.kawaja.net/item'].orValue('')";
     let policy = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
@@ -45,9 +46,9 @@ async fn refuse(world: &World) -> Result<()> {
         },
     });
     for object in [policy, binding] {
-        world.plane.apply(&object.to_string()).await?;
+        fixture.plane.apply(&object.to_string()).await?;
     }
-    crate::by_hand::until_refused(world, "no").await
+    crate::helpers::until_refused(fixture, "no").await
 }
 
 fn hostile(text: &str) -> bool {
@@ -84,19 +85,19 @@ fn ensure_clean(value: &Value, path: &str) -> Result<()> {
 
 #[tokio::test]
 async fn hostile_text_is_cleaned_in_status_events_and_log() -> Result<()> {
-    let world = World::new("clean-text").await?;
-    refuse(&world).await?;
-    world.work("sleep 600", json!({})).await?;
-    world
+    let fixture = Fixture::new("clean-text").await?;
+    refuse(&fixture).await?;
+    fixture.work("sleep 600", json!({})).await?;
+    fixture
         .group(&[NAME], json!({ "failureCoolOff": "1h" }))
         .await?;
-    let pod = world
+    let pod = fixture
         .until_running()
         .await?
         .metadata
         .name
         .unwrap_or_default();
-    let group = world.read("group").await?;
+    let group = fixture.read("group").await?;
     assert_eq!(group["status"]["currentlyRunning"], NAME);
     let message = group["status"]["message"].as_str().unwrap_or_default();
     assert!(message.starts_with(&format!("runs {SHOWN} (")), "{message}");
@@ -110,19 +111,19 @@ async fn hostile_text_is_cleaned_in_status_events_and_log() -> Result<()> {
             "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:01Z",
         } },
     }] });
-    world.write_pod_status(&pod, status).await?;
-    let group = world.until_recorded(NAME).await?;
+    fixture.write_pod_status(&pod, status).await?;
+    let group = fixture.until_recorded(NAME).await?;
     assert_eq!(latest(&group)?["item"], NAME);
     let message = text(&latest(&group)?["message"]);
     ensure!(message.contains("code 3: disk [2J"), "{message}");
     ensure_clean(&group["status"], "")?;
 
-    // Refused in words of the server that quote the item.
+    // The API server's message quotes the item.
     let refused = format!("no{NAME}");
     let names: Vec<String> = (0..30).map(|n| format!("{refused} {n}")).collect();
     let spec = json!({ "spec": { "oaatItems": names } });
-    world.change(spec).await?;
-    let group = world
+    fixture.change(spec).await?;
+    let group = fixture
         .until("the refusal is recorded", |g| {
             history(g)
                 .iter()
@@ -142,10 +143,10 @@ async fn hostile_text_is_cleaned_in_status_events_and_log() -> Result<()> {
 
     let unknown: Vec<String> = (0..500).map(|n| format!("{HOSTILE}{n}")).collect();
     let request = json!({ "token": "1", "items": unknown }).to_string();
-    world
-        .change(json!({ "metadata": { "annotations": { crate::by_hand::RUN_NOW: request } } }))
+    fixture
+        .change(json!({ "metadata": { "annotations": { crate::helpers::RUN_NOW: request } } }))
         .await?;
-    let group = world
+    let group = fixture
         .until("the request is answered", |g| {
             g["status"]["runNow"]["problem"].is_string()
         })
@@ -155,12 +156,12 @@ async fn hostile_text_is_cleaned_in_status_events_and_log() -> Result<()> {
     ensure_clean(&group["status"], "")?;
 
     for reason in ["Started", "Failed", "CreateRejected", "RunNowInvalid"] {
-        world.until_event("group", reason).await?;
+        fixture.until_event("group", reason).await?;
     }
-    for (reason, note) in world.events("group").await? {
+    for (reason, note) in fixture.events("group").await? {
         ensure!(!hostile(&note) && note.len() <= 1024, "{reason}: {note:?}");
     }
-    let log = world.operator().log();
+    let log = fixture.operator().log();
     ensure!(log.contains("does not take"), "{log}");
     for line in log.lines() {
         ensure!(!hostile(line), "{line:?}");

@@ -1,13 +1,13 @@
-//! Durations as people write them: what is accepted is understood.
+//! Durations as users write them: all that the schema accepts are parsed.
 
 use crate::bad_input::{message, oaat_group};
-use crate::world::World;
+use crate::fixture::Fixture;
 use anyhow::Result;
 use serde_json::json;
 
 #[tokio::test]
-async fn every_duration_that_is_accepted_is_understood() -> Result<()> {
-    let world = World::new("good-durations").await?;
+async fn durations_accepted_by_the_schema_are_parsed() -> Result<()> {
+    let fixture = Fixture::new("good-durations").await?;
     let units = "ms msec msecs millis s sec secs second seconds m min mins minute minutes h hr \
                  hrs hour hours d day days w wk wks week weeks M month months y yr yrs year years";
     let times = units.split_whitespace().map(|unit| format!("2{unit}"));
@@ -15,10 +15,10 @@ async fn every_duration_that_is_accepted_is_understood() -> Result<()> {
     let mut misunderstood = Vec::new();
     for time in times.chain(others.map(str::to_owned)) {
         let group = json!({"oaatItems": [], "frequency": time});
-        if world.apply(&oaat_group("group", &group)).await.is_err() {
+        if fixture.apply(&oaat_group("group", &group)).await.is_err() {
             continue;
         }
-        let group = world
+        let group = fixture
             .until("it is looked at", |g| {
                 g["spec"]["frequency"] == *time
                     && g["status"]["observedGeneration"] == g["metadata"]["generation"]

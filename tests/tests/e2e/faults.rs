@@ -1,14 +1,14 @@
-//! The promise under faults, on the real API server.
+//! The guarantees under faults, on a real API server.
 
 /// Two thousand groups at once.
 mod crowd;
-/// Leaders that end, well or badly, and what their lease does.
+/// Leaders that stop or crash, and what happens to their lease.
 mod elections;
-/// Leaders that sleep past their lease with a write on its way.
+/// Leaders that are paused past their lease with a write in transit.
 mod frozen;
 /// An operator that is killed at every write.
 mod kills;
-/// Requests that get no answer, or half of one.
+/// Requests without a response, or with a truncated one.
 mod silence;
 /// Operators that are killed at random behind connections that break.
 mod storms;

@@ -1,8 +1,8 @@
 //! What manifests/03 (the guard) denies and allows the operator's service account, and the scope of
 //! the rights in the namespaced manifest. All other tests run under the guard as well.
 
-use crate::by_hand::{GATE, GROUP_LABEL, history, latest, text};
-use crate::world::{PATIENCE, World, condition, item};
+use crate::fixture::{Fixture, PATIENCE, condition, item};
+use crate::helpers::{GATE, GROUP_LABEL, history, latest, text};
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::PostParams;
@@ -20,7 +20,7 @@ const OPERATOR: &str = "oaat-operator";
 
 /// Gives the operator every right on the core API in a namespace, so that what is denied there is denied by
 /// the guard and not by RBAC.
-async fn grant_everything(world: &World) -> Result<()> {
+async fn grant_everything(fixture: &Fixture) -> Result<()> {
     let role = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
         "metadata": { "name": "too-much" },
@@ -34,8 +34,8 @@ async fn grant_everything(world: &World) -> Result<()> {
         },
         "subjects": [{ "kind": "ServiceAccount", "name": OPERATOR, "namespace": OPERATOR }],
     });
-    world.apply(&role.to_string()).await?;
-    world.apply(&binding.to_string()).await?;
+    fixture.apply(&role.to_string()).await?;
+    fixture.apply(&binding.to_string()).await?;
     Ok(())
 }
 
@@ -152,13 +152,13 @@ async fn ensure_allowed(client: &Client, cases: &[(&str, &str, String, Value)]) 
 
 /// A namespace with a group, no operator, and a client with the operator's token and too many
 /// rights; with the group's uid and the path of pods.
-async fn prepared(name: &str) -> Result<(World, Client, String, String)> {
-    let world = World::without_operator(name).await?;
-    world.group(&["a"], json!({})).await?;
-    grant_everything(&world).await?;
-    let group = world.api("OaatGroup").get("group").await?;
+async fn prepared(name: &str) -> Result<(Fixture, Client, String, String)> {
+    let fixture = Fixture::without_operator(name).await?;
+    fixture.group(&["a"], json!({})).await?;
+    grant_everything(&fixture).await?;
+    let group = fixture.api("OaatGroup").get("group").await?;
     let uid = group.uid().context("the group has no uid")?;
-    let plane = world.plane;
+    let plane = fixture.plane;
     let client = plane.client_for_service_account(OPERATOR, OPERATOR).await?;
     let start = Instant::now();
     let status = format!("/api/v1/namespaces/{name}/pods/none/status");
@@ -171,13 +171,13 @@ async fn prepared(name: &str) -> Result<(World, Client, String, String)> {
         sleep(std::time::Duration::from_millis(50)).await;
     }
     let pods = format!("/api/v1/namespaces/{name}/pods");
-    Ok((world, client, uid, pods))
+    Ok((fixture, client, uid, pods))
 }
 
 #[tokio::test]
-async fn the_guard_denies_pods_that_the_operator_does_not_create() -> Result<()> {
-    let (world, client, uid, pods) = prepared("guard-create").await?;
-    let good = candidate(&world.namespace, &uid, "0000000000")?;
+async fn guard_denies_pods_that_the_operator_does_not_create() -> Result<()> {
+    let (fixture, client, uid, pods) = prepared("guard-create").await?;
+    let good = candidate(&fixture.namespace, &uid, "0000000000")?;
     let owner = |change: Value| {
         let owner = merged(names::owner("group", &uid)[0].clone(), &change);
         json!({ "metadata": { "ownerReferences": [owner] } })
@@ -341,16 +341,16 @@ async fn the_guard_denies_pods_that_the_operator_does_not_create() -> Result<()>
     ensure_allowed(&client, &allowed).await?;
     // Others are not concerned.
     let pod: Pod = serde_json::from_value(plain)?;
-    world.pods().create(&PostParams::default(), &pod).await?;
+    fixture.pods().create(&PostParams::default(), &pod).await?;
     Ok(())
 }
 
 #[tokio::test]
-async fn the_guard_denies_all_changes_of_pods_but_the_removal_of_its_gate() -> Result<()> {
-    let (world, client, uid, pods) = prepared("guard-change").await?;
-    let pod = candidate(&world.namespace, &uid, "0000000000")?;
+async fn guard_denies_all_pod_changes_except_the_removal_of_its_gate() -> Result<()> {
+    let (fixture, client, uid, pods) = prepared("guard-change").await?;
+    let pod = candidate(&fixture.namespace, &uid, "0000000000")?;
     let created = serde_json::from_value(pod.clone())?;
-    let created = world
+    let created = fixture
         .pods()
         .create(&PostParams::default(), &created)
         .await?;
@@ -494,12 +494,12 @@ async fn the_guard_denies_all_changes_of_pods_but_the_removal_of_its_gate() -> R
 }
 
 #[tokio::test]
-async fn the_guard_denies_the_deletion_of_pods_of_others() -> Result<()> {
-    let (world, client, uid, pods) = prepared("guard-delete").await?;
+async fn guard_denies_the_deletion_of_foreign_pods() -> Result<()> {
+    let (fixture, client, uid, pods) = prepared("guard-delete").await?;
     let with = |name: &str, more: Value| merged(json!({ "name": name }), &more);
     // One that exists: else the garbage collector removes the pod.
-    world.kubectl(&["create", "configmap", "other"]).await?;
-    let maps: Api<ConfigMap> = Api::namespaced(world.client.clone(), &world.namespace);
+    fixture.kubectl(&["create", "configmap", "other"]).await?;
+    let maps: Api<ConfigMap> = Api::namespaced(fixture.client.clone(), &fixture.namespace);
     let other = json!([{
         "apiVersion": "v1", "kind": "ConfigMap", "name": "other",
         "uid": maps.get("other").await?.uid(), "controller": true,
@@ -517,7 +517,7 @@ async fn the_guard_denies_the_deletion_of_pods_of_others() -> Result<()> {
         with("labelled", json!({ "labels": { GROUP_LABEL: "group" } })),
         with("lists", json!({ "labels": { names::LISTER: "group" } })),
     ] {
-        world.pod_by_hand(metadata, "true", true).await?;
+        fixture.pod_by_hand(metadata, "true", true).await?;
     }
     let of = |name: &str| format!("{pods}/{name}");
     let words = "delete only pods of an OaatGroup";
@@ -539,13 +539,13 @@ async fn the_guard_denies_the_deletion_of_pods_of_others() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_the_guard_says_is_shown_in_the_group() -> Result<()> {
-    let world = World::new("kube-guarded").await?;
-    world.work("true", json!({})).await?;
-    world
+async fn guard_messages_are_shown_in_the_group() -> Result<()> {
+    let fixture = Fixture::new("kube-guarded").await?;
+    fixture.work("true", json!({})).await?;
+    fixture
         .group(&["a"], json!({ "failureCoolOff": "1h" }))
         .await?;
-    let group = world
+    let group = fixture
         .until("a pod is refused", |g| !history(g).is_empty())
         .await?;
     let run = latest(&group)?;
@@ -561,7 +561,7 @@ async fn what_the_guard_says_is_shown_in_the_group() -> Result<()> {
         "{group:#}"
     );
     assert_eq!(condition(&group, "Ready").1, "CreateRejected", "{group:#}");
-    assert_eq!(world.list_pods().await?, []);
+    assert_eq!(fixture.list_pods().await?, []);
     Ok(())
 }
 
@@ -574,7 +574,7 @@ fn documents(manifest: &str) -> Result<Vec<Value>> {
 }
 
 #[test]
-fn the_namespaced_manifest_has_the_same_rules_and_deployment_and_no_cluster_role() -> Result<()> {
+fn namespaced_manifest_has_the_same_rules_and_no_cluster_role() -> Result<()> {
     let mut expected = Vec::new();
     for mut object in documents("02-oaat-operator-deployment.yaml")? {
         let kind = text(&object["kind"]);
@@ -600,7 +600,7 @@ fn the_namespaced_manifest_has_the_same_rules_and_deployment_and_no_cluster_role
 }
 
 #[test]
-fn the_guard_names_the_shipped_service_account() -> Result<()> {
+fn guard_names_the_shipped_service_account() -> Result<()> {
     let guard = documents("03-oaat-operator-guard.yaml")?;
     let expression = text(&guard[0]["spec"]["matchConditions"][0]["expression"]);
     for manifest in [
@@ -622,31 +622,30 @@ fn the_guard_names_the_shipped_service_account() -> Result<()> {
 }
 
 #[tokio::test]
-async fn with_the_namespaced_manifest_it_runs_groups_there_and_can_reach_nothing_elsewhere()
--> Result<()> {
+async fn namespaced_manifest_runs_groups_and_grants_nothing_elsewhere() -> Result<()> {
     let options = Options {
         manifests: vec![operator::crds()],
         ..Options::default()
     };
     let plane = Box::leak(Box::new(ControlPlane::start(options).await?));
-    let mut world = World::on_plane(plane, plane.admin_kubeconfig(), "team-a").await?;
+    let mut fixture = Fixture::on_plane(plane, plane.admin_kubeconfig(), "team-a").await?;
     plane.namespace("team-b").await?;
     operator::apply(plane, "02-oaat-operator-namespaced.yaml").await?;
     operator::guard(plane, "team-a").await?;
-    world.options.kubeconfig = plane
+    fixture.options.kubeconfig = plane
         .kubeconfig_for_service_account(OPERATOR, OPERATOR)
         .await?;
-    world.options.leader_elect = true;
-    world.environment = vec![("POD_NAMESPACE", OPERATOR.into())];
-    world.start_operator().await?;
-    world.work("true", json!({})).await?;
+    fixture.options.leader_elect = true;
+    fixture.environment = vec![("POD_NAMESPACE", OPERATOR.into())];
+    fixture.start_operator().await?;
+    fixture.work("true", json!({})).await?;
     let list =
         json!({ "itemsFrom": [{ "name": "l", "configMap": { "name": "list", "key": "k" } }] });
-    world
+    fixture
         .kubectl(&["create", "configmap", "list", "--from-literal=k=b"])
         .await?;
-    world.group(&["a"], list).await?;
-    let group = world
+    fixture.group(&["a"], list).await?;
+    let group = fixture
         .until("both items have succeeded", |g| {
             ["a", "b"]
                 .iter()
@@ -654,7 +653,7 @@ async fn with_the_namespaced_manifest_it_runs_groups_there_and_can_reach_nothing
         })
         .await?;
     ensure!(condition(&group, "Ready").0 == "True", "{group:#}");
-    world.until_event("group", "Succeeded").await?;
+    fixture.until_event("group", "Succeeded").await?;
 
     let client = plane.client_for_service_account(OPERATOR, OPERATOR).await?;
     for path in [

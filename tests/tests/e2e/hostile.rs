@@ -1,7 +1,7 @@
-//! Every hostile policy in a ConfigMap of its own, each with a group, all at once: each ends in
-//! its own named condition, and the honest group beside them runs on.
+//! Every hostile policy has its own ConfigMap and group, all at once. Each ends in the expected
+//! condition, and an honest group beside them continues to run.
 
-use crate::world::{World, condition};
+use crate::fixture::{Fixture, condition};
 use anyhow::Result;
 use hostile_policies::{Expected, Hostile};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -9,7 +9,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use std::io::Write;
 
-/// Most bytes that the API server takes in a ConfigMap.
+/// The maximum size of a ConfigMap, in bytes.
 const CONFIG_MAP: usize = 1 << 20;
 
 fn group(name: &str, policy: Option<Value>) -> Value {
@@ -24,11 +24,11 @@ fn group(name: &str, policy: Option<Value>) -> Value {
     })
 }
 
-/// What a group must come to.
+/// Returns whether a group has the expected condition.
 fn come_to(group: &Value, expected: Expected) -> bool {
     let (status, reason, _) = condition(group, "PolicyReady");
     match expected {
-        // Which of the two limits is met first is a matter of the machine's load.
+        // Which of the two limits is reached first depends on the load of the machine.
         Expected::Evaluation("OutOfFuel") => {
             status == "False" && (reason == "OutOfFuel" || reason == "Deadline")
         }
@@ -40,36 +40,36 @@ fn come_to(group: &Value, expected: Expected) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_hostile_policy_ends_in_its_own_condition_and_harms_nobody() -> Result<()> {
-    let mut world = World::without_operator("hostile").await?;
+async fn hostile_policies_have_their_conditions_and_affect_no_other_group() -> Result<()> {
+    let mut fixture = Fixture::without_operator("hostile").await?;
     let all = tokio::task::spawn_blocking(hostile_policies::all).await??;
-    world.work("exit 0", json!({})).await?;
-    world.apply(&group("honest", None).to_string()).await?;
+    fixture.work("exit 0", json!({})).await?;
+    fixture.apply(&group("honest", None).to_string()).await?;
     let (small, large): (Vec<Hostile>, Vec<_>) = all
         .into_iter()
         .partition(|policy| policy.bytes.len() < CONFIG_MAP);
     assert!(small.len() >= 30, "{}", small.len());
     for (number, policy) in small.iter().enumerate() {
         let name = format!("hostile-{number}");
-        world
+        fixture
             .config_map(&name, "policy.wasm", &policy.bytes)
             .await?;
         let mut spec = json!({ "configMap": { "name": name } });
         if let Some(settings) = policy.settings {
             spec["settings"] = serde_json::from_str(settings)?;
         }
-        world.apply(&group(&name, Some(spec)).to_string()).await?;
-        // The operator holds item b: the status says that it is started in a minute or two.
+        fixture.apply(&group(&name, Some(spec)).to_string()).await?;
+        // The operator holds item b, because its last start is in the future.
         let soon = Timestamp::now() + SignedDuration::from_mins(2);
         let item = json!({ "item": "b", "lastStarted": soon.to_string() });
         let status = Patch::Merge(json!({ "status": { "items": { "b": item } } }));
-        world
+        fixture
             .api("OaatGroup")
             .patch_status(&name, &PatchParams::default(), &status)
             .await?;
     }
-    world.start_operator().await?;
-    // Not by println!, whose text cargo shows of failed tests only: this list is for everyone.
+    fixture.start_operator().await?;
+    // Not `println!`, which shows output only if the test fails.
     let mut out = std::io::stdout();
     for (number, policy) in small.iter().enumerate() {
         let name = format!("hostile-{number}");
@@ -77,7 +77,7 @@ async fn each_hostile_policy_ends_in_its_own_condition_and_harms_nobody() -> Res
             "{} ({}) comes to {:?}",
             policy.name, policy.what, policy.expected
         );
-        let found = world
+        let found = fixture
             .until_object("OaatGroup", &name, &words, |group| {
                 come_to(group, policy.expected)
             })
@@ -94,7 +94,7 @@ async fn each_hostile_policy_ends_in_its_own_condition_and_harms_nobody() -> Res
         writeln!(out, "hostile {:<20} {reason:<18} {shown}", policy.name)?;
     }
     for policy in &large {
-        let refused = world
+        let refused = fixture
             .config_map("too-large", "policy.wasm", &policy.bytes)
             .await;
         assert!(refused.is_err(), "{}", policy.name);
@@ -106,8 +106,8 @@ async fn each_hostile_policy_ends_in_its_own_condition_and_harms_nobody() -> Res
     }
 
     let runs = |group: &Value| group["status"]["run"].as_i64().unwrap_or(0);
-    let before = world.read("honest").await?;
-    let after = world
+    let before = fixture.read("honest").await?;
+    let after = fixture
         .until_object("OaatGroup", "honest", "runs go on", |group| {
             runs(group) >= runs(&before) + 3
         })
@@ -120,6 +120,6 @@ async fn each_hostile_policy_ends_in_its_own_condition_and_harms_nobody() -> Res
             .all(|run| run["result"] == "Succeeded"),
         "{after:#}"
     );
-    assert!(world.operator().process().is_running());
+    assert!(fixture.operator().process().is_running());
     Ok(())
 }

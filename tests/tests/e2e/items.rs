@@ -1,8 +1,8 @@
-//! Items that are listed elsewhere: in ConfigMaps, by containers, behind URLs.
+//! Items from lists: in ConfigMaps, printed by containers, and behind URLs.
 
 use crate::bad_input::message;
-use crate::by_hand::{history, state, text};
-use crate::world::{World, condition, item, millis};
+use crate::fixture::{Fixture, condition, item, millis};
+use crate::helpers::{history, state, text};
 use anyhow::{Context, Result, anyhow, ensure};
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{self, pki_types::PrivateKeyDer};
 
-/// What the condition ItemsReady says: its reason and message.
+/// Returns the reason and the message of the condition ItemsReady.
 fn ready(group: &Value) -> (String, String) {
     let (_, reason, message) = condition(group, "ItemsReady");
     (reason, message)
@@ -32,9 +32,9 @@ fn has(group: &Value, name: &str) -> bool {
     !item(group, name).is_null()
 }
 
-/// Writes the text under a key of a ConfigMap.
-async fn list(world: &World, name: &str, key: &str, text: &str) -> Result<()> {
-    let maps: Api<ConfigMap> = Api::namespaced(world.client.clone(), &world.namespace);
+/// Writes a text to a key of a ConfigMap.
+async fn list(fixture: &Fixture, name: &str, key: &str, text: &str) -> Result<()> {
+    let maps: Api<ConfigMap> = Api::namespaced(fixture.client.clone(), &fixture.namespace);
     let map = json!({
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": { key: text },
     });
@@ -52,25 +52,25 @@ fn from_map() -> Value {
 }
 
 #[tokio::test]
-async fn a_list_in_a_configmap_is_followed() -> Result<()> {
-    let world = World::new("items-map").await?;
-    world.work("true", json!({})).await?;
-    world
+async fn item_list_in_a_config_map_is_followed() -> Result<()> {
+    let fixture = Fixture::new("items-map").await?;
+    fixture.work("true", json!({})).await?;
+    fixture
         .group(&["own"], json!({ "itemsFrom": from_map() }))
         .await?;
-    // What is listed in the spec does not wait for a list that is not there.
-    let group = world
+    // Items of the spec do not wait for a missing list.
+    let group = fixture
         .until("what is there runs", |g| {
             runs(g, "own") == 1 && ready(g).0 == "SourceFailed"
         })
         .await?;
     ensure!(ready(&group).1.contains("no such ConfigMap"), "{group:#}");
     ensure!(ready(&group).1.contains("no list yet"), "{group:#}");
-    let words = world.until_event("group", "ItemsNotReady").await?;
+    let words = fixture.until_event("group", "ItemsNotReady").await?;
     ensure!(words.contains("ConfigMap disks, key items"), "{words}");
 
-    list(&world, "disks", "items", "# mine\n\n/home\nown\n/var\n").await?;
-    let group = world
+    list(&fixture, "disks", "items", "# mine\n\n/home\nown\n/var\n").await?;
+    let group = fixture
         .until("all have run", |g| {
             runs(g, "/home") == 1 && runs(g, "/var") == 1
         })
@@ -86,10 +86,10 @@ async fn a_list_in_a_configmap_is_followed() -> Result<()> {
         source["items"] == json!(["/home", "own", "/var"]),
         "{group:#}"
     );
-    world.until_event("group", "ItemsReady").await?;
+    fixture.until_event("group", "ItemsReady").await?;
 
-    list(&world, "disks", "items", "[\"/home\", \"/srv\"]").await?;
-    let group = world
+    list(&fixture, "disks", "items", "[\"/home\", \"/srv\"]").await?;
+    let group = fixture
         .until("the new one has run", |g| runs(g, "/srv") == 1)
         .await?;
     let gone = item(&group, "/var");
@@ -105,15 +105,15 @@ async fn a_list_in_a_configmap_is_followed() -> Result<()> {
         gone["lastSuccess"].is_string() && runs(&group, "own") == 1,
         "{group:#}"
     );
-    let described = world.kubectl(&["describe", "og", "group"]).await?;
+    let described = fixture.kubectl(&["describe", "og", "group"]).await?;
     ensure!(
         described.contains("2 items from ConfigMap disks"),
         "{described}"
     );
 
-    // It comes back with its history, and so is not due yet.
-    list(&world, "disks", "items", "/home\n/srv\n/var\n").await?;
-    let group = world
+    // It returns with its history, so it is not due yet.
+    list(&fixture, "disks", "items", "/home\n/srv\n/var\n").await?;
+    let group = fixture
         .until("it is back", |g| {
             item(g, "/var")["missingSince"].is_null() && state(g) == "Idle"
         })
@@ -126,14 +126,14 @@ async fn a_list_in_a_configmap_is_followed() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_list_that_goes_bad_leaves_the_last_good_one_in_force() -> Result<()> {
-    let mut world = World::new("items-bad").await?;
-    world.work("true", json!({})).await?;
-    list(&world, "disks", "items", "a\nb\n").await?;
-    world
+async fn invalid_item_list_leaves_the_last_good_one_in_effect() -> Result<()> {
+    let mut fixture = Fixture::new("items-bad").await?;
+    fixture.work("true", json!({})).await?;
+    list(&fixture, "disks", "items", "a\nb\n").await?;
+    fixture
         .group(&[], json!({ "itemsFrom": from_map(), "frequency": "2s" }))
         .await?;
-    world
+    fixture
         .until("both have run", |g| runs(g, "a") > 0 && runs(g, "b") > 0)
         .await?;
     let bad = [
@@ -142,8 +142,8 @@ async fn a_list_that_goes_bad_leaves_the_last_good_one_in_force() -> Result<()> 
         ("other", "a", "no such key under data, but other"),
     ];
     for (key, words, said) in bad {
-        list(&world, "disks", key, words).await?;
-        let group = world
+        list(&fixture, "disks", key, words).await?;
+        let group = fixture
             .until("it says what is wrong", |g| {
                 ready(g).0 == "SourceFailed" && ready(g).1.contains(said)
             })
@@ -153,26 +153,26 @@ async fn a_list_that_goes_bad_leaves_the_last_good_one_in_force() -> Result<()> 
             "{group:#}"
         );
     }
-    let maps: Api<ConfigMap> = Api::namespaced(world.client.clone(), &world.namespace);
+    let maps: Api<ConfigMap> = Api::namespaced(fixture.client.clone(), &fixture.namespace);
     maps.delete("disks", &DeleteParams::default()).await?;
-    world
+    fixture
         .until("it says that it is gone", |g| {
             ready(g).1.contains("no such ConfigMap")
         })
         .await?;
-    // Over a restart as well: what is in force is in the status.
-    world.take_operator().kill().await;
-    world.start_operator().await?;
-    let before = world.read("group").await?;
-    let group = world
+    // Also after a restart, because the list in effect is in the status.
+    fixture.take_operator().kill().await;
+    fixture.start_operator().await?;
+    let before = fixture.read("group").await?;
+    let group = fixture
         .until("they go on", |g| {
             runs(g, "a") > runs(&before, "a") && runs(g, "b") > runs(&before, "b")
         })
         .await?;
     ensure!(item(&group, "a")["missingSince"].is_null(), "{group:#}");
 
-    list(&world, "disks", "items", "[]").await?;
-    let group = world
+    list(&fixture, "disks", "items", "[]").await?;
+    let group = fixture
         .until("it says that there is none", |g| {
             state(g) == "Waiting" && message(g).contains("there are no items; disks: 0 items")
         })
@@ -182,7 +182,7 @@ async fn a_list_that_goes_bad_leaves_the_last_good_one_in_force() -> Result<()> 
     Ok(())
 }
 
-/// A source that is a container with this script.
+/// Returns a container source with this script.
 fn printed(script: &str) -> Value {
     let container = json!({ "name": "main", "image": "any", "command": ["sh", "-c", script] });
     json!([{ "name": "disks", "container": {
@@ -190,19 +190,19 @@ fn printed(script: &str) -> Value {
     } }])
 }
 
-/// The pods that print lists.
-async fn listers(world: &World) -> Result<Vec<k8s_openapi::api::core::v1::Pod>> {
+/// Returns the pods that print lists.
+async fn listers(fixture: &Fixture) -> Result<Vec<k8s_openapi::api::core::v1::Pod>> {
     let params = ListParams::default().labels("oaat.kawaja.net/lists-items-of=group");
-    Ok(world.pods().list(&params).await?.items)
+    Ok(fixture.pods().list(&params).await?.items)
 }
 
 #[tokio::test]
-async fn a_container_prints_the_list_and_is_no_run() -> Result<()> {
-    let world = World::new("items-container").await?;
-    world.work("true", json!({})).await?;
+async fn container_prints_the_item_list_and_is_not_a_run() -> Result<()> {
+    let fixture = Fixture::new("items-container").await?;
+    fixture.work("true", json!({})).await?;
     let group = json!({ "itemsFrom": printed("echo a; echo b"), "frequency": "1h" });
-    world.group(&[], group).await?;
-    let group = world
+    fixture.group(&[], group).await?;
+    let group = fixture
         .until("what it printed has run", |g| {
             runs(g, "a") == 1 && runs(g, "b") == 1
         })
@@ -212,42 +212,42 @@ async fn a_container_prints_the_list_and_is_no_run() -> Result<()> {
         "{group:#}"
     );
     ensure!(ready(&group).0 == "Listed", "{group:#}");
-    let first = listers(&world).await?;
+    let first = listers(&fixture).await?;
     ensure!(first.len() == 1, "{first:#?}");
     ensure!(
         !first[0].labels().contains_key("oaat.kawaja.net/group"),
         "{first:#?}"
     );
-    let log = world.kubectl(&["logs", &first[0].name_any()]).await?;
+    let log = fixture.kubectl(&["logs", &first[0].name_any()]).await?;
     ensure!(log == "a\nb\n", "{log:?}");
 
-    // It is run again in time, and what it prints then counts.
+    // It is run again after the refresh time, and its output then counts.
     let tried = |g: &Value| millis(&g["status"]["itemSources"][0]["tried"]);
     let before = tried(&group);
-    let group = world
+    let group = fixture
         .until("it is read again", |g| tried(g) > before)
         .await?;
     ensure!(tried(&group) - before >= 10_000, "{group:#}");
-    let second = listers(&world).await?;
+    let second = listers(&fixture).await?;
     ensure!(
         second[0].uid() != first[0].uid(),
         "the same pod was read twice"
     );
     ensure!(group["status"]["run"] == 2, "{group:#}");
 
-    // Another definition is not waited for.
-    world
+    // A changed definition takes effect at once.
+    fixture
         .change(json!({ "spec": { "itemsFrom": printed("echo a; echo c") } }))
         .await?;
-    let group = world
+    let group = fixture
         .until("the new one has run", |g| runs(g, "c") == 1)
         .await?;
     ensure!(item(&group, "b")["missingSince"].is_string(), "{group:#}");
 
-    world
+    fixture
         .change(json!({ "spec": { "itemsFrom": printed("echo no such list >&2; exit 3") } }))
         .await?;
-    let group = world
+    let group = fixture
         .until("it says what went wrong", |g| {
             ready(g).0 == "SourceFailed" && ready(g).1.contains("exited with code 3")
         })
@@ -257,16 +257,16 @@ async fn a_container_prints_the_list_and_is_no_run() -> Result<()> {
         "{group:#}"
     );
 
-    // Without the source its pod goes as well, and its items are missing.
-    world
+    // Without the source, its pod is deleted and its items are missing.
+    fixture
         .change(json!({ "spec": { "itemsFrom": null, "oaatItems": ["own"] } }))
         .await?;
-    let group = world
+    let group = fixture
         .until("nothing is left of it", |g| {
             g["status"]["itemSources"].is_null() && runs(g, "own") == 1
         })
         .await?;
-    ensure!(listers(&world).await?.is_empty(), "{group:#}");
+    ensure!(listers(&fixture).await?.is_empty(), "{group:#}");
     ensure!(
         has(&group, "c") && condition(&group, "ItemsReady").0.is_empty(),
         "{group:#}"
@@ -275,15 +275,15 @@ async fn a_container_prints_the_list_and_is_no_run() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_container_that_does_not_end_or_start_is_ended_and_told() -> Result<()> {
-    let world = World::new("items-slow").await?;
-    world.work("true", json!({})).await?;
+async fn item_list_container_that_does_not_end_or_start_is_deleted_and_reported() -> Result<()> {
+    let fixture = Fixture::new("items-slow").await?;
+    fixture.work("true", json!({})).await?;
     let mut sources = printed("sleep 600");
     sources[0]["container"]["timeout"] = json!("2s");
-    world
+    fixture
         .group(&["own"], json!({ "itemsFrom": sources }))
         .await?;
-    let group = world
+    let group = fixture
         .until("it says that it took too long", |g| {
             ready(g).0 == "SourceFailed"
         })
@@ -293,14 +293,14 @@ async fn a_container_that_does_not_end_or_start_is_ended_and_told() -> Result<()
         words.contains("did not finish within 2s") || words.contains("DeadlineExceeded"),
         "{group:#}"
     );
-    world.until_recorded("own").await?;
+    fixture.until_recorded("own").await?;
 
     let mut misspelt = printed("true");
     misspelt[0]["container"]["podspec"]["container"]["comand"] = json!(["true"]);
-    world
+    fixture
         .change(json!({ "spec": { "itemsFrom": misspelt } }))
         .await?;
-    world
+    fixture
         .until("it says which field there is none of", |g| {
             ready(g).1.contains("rejected its pod") && ready(g).1.contains("comand")
         })
@@ -308,10 +308,10 @@ async fn a_container_that_does_not_end_or_start_is_ended_and_told() -> Result<()
 
     let mut refused = printed("true");
     refused[0]["container"]["podspec"]["priorityClassName"] = json!("nowhere");
-    world
+    fixture
         .change(json!({ "spec": { "itemsFrom": refused } }))
         .await?;
-    let group = world
+    let group = fixture
         .until("it says why it was refused", |g| {
             ready(g).1.contains("nowhere")
         })
@@ -320,23 +320,23 @@ async fn a_container_that_does_not_end_or_start_is_ended_and_told() -> Result<()
     Ok(())
 }
 
-/// What is asked for, and what is complete, may depend on a list that has not been read yet.
+/// Requests and completion may depend on a list that has not been read yet.
 #[tokio::test]
-async fn a_list_that_is_not_read_yet_is_waited_for() -> Result<()> {
-    let world = World::new("items-unread").await?;
-    world.work("true", json!({})).await?;
+async fn group_waits_for_an_item_list_that_was_not_read() -> Result<()> {
+    let fixture = Fixture::new("items-unread").await?;
+    fixture.work("true", json!({})).await?;
     let more = json!({ "itemsFrom": from_map(), "eachOnce": true });
-    world.group(&["own"], more).await?;
-    world
+    fixture.group(&["own"], more).await?;
+    fixture
         .ask(r#"{"token": "1", "items": ["later", "own"]}"#)
         .await?;
-    let group = world
+    let group = fixture
         .until("what is there has run", |g| runs(g, "own") > 0)
         .await?;
     ensure!(group["status"]["runNow"]["done"].is_null(), "{group:#}");
     let (complete, _, words) = condition(&group, "Complete");
     ensure!(complete == "False", "{group:#}");
-    world
+    fixture
         .until("it says what it waits for", |g| {
             condition(g, "Complete")
                 .2
@@ -344,60 +344,64 @@ async fn a_list_that_is_not_read_yet_is_waited_for() -> Result<()> {
         })
         .await
         .map_err(|error| error.context(words))?;
-    list(&world, "disks", "items", "later\n").await?;
-    let group = world
+    list(&fixture, "disks", "items", "later\n").await?;
+    let group = fixture
         .until("all is done", |g| {
             g["status"]["runNow"]["done"] == true && condition(g, "Complete").0 == "True"
         })
         .await?;
     ensure!(runs(&group, "later") == 1, "{group:#}");
 
-    // One that no source has any more is not run, whoever asks for it.
-    list(&world, "disks", "items", "other\n").await?;
-    world
+    // An item that is in no source does not run, even if it is requested.
+    list(&fixture, "disks", "items", "other\n").await?;
+    fixture
         .until("it is missing", |g| {
             item(g, "later")["missingSince"].is_string() && runs(g, "other") == 1
         })
         .await?;
-    world.ask(r#"{"token": "2", "items": ["later"]}"#).await?;
-    let group = world
+    fixture.ask(r#"{"token": "2", "items": ["later"]}"#).await?;
+    let group = fixture
         .until("it is told", |g| {
             text(&g["status"]["runNow"]["problem"]).contains("unknown items: later")
         })
         .await?;
-    world.look().await?;
-    ensure!(runs(&world.read("group").await?, "later") == 1, "{group:#}");
+    fixture.look().await?;
+    ensure!(
+        runs(&fixture.read("group").await?, "later") == 1,
+        "{group:#}"
+    );
     Ok(())
 }
 
 #[tokio::test]
-async fn no_container_is_started_while_the_group_is_suspended() -> Result<()> {
-    let world = World::new("items-suspended").await?;
-    world.work("true", json!({})).await?;
+async fn suspended_group_starts_no_item_list_container() -> Result<()> {
+    let fixture = Fixture::new("items-suspended").await?;
+    fixture.work("true", json!({})).await?;
     let group = json!({ "itemsFrom": printed("echo a"), "suspend": true });
-    world.group(&[], group).await?;
-    let group = world
+    fixture.group(&[], group).await?;
+    let group = fixture
         .until("it is suspended", |g| state(g) == "Suspended")
         .await?;
     ensure!(ready(&group).1.contains("no pod is started"), "{group:#}");
-    world.look().await?;
-    ensure!(listers(&world).await?.is_empty(), "{group:#}");
-    world
+    fixture.look().await?;
+    ensure!(listers(&fixture).await?.is_empty(), "{group:#}");
+    fixture
         .change(json!({ "spec": { "suspend": false } }))
         .await?;
-    world.until_recorded("a").await?;
+    fixture.until_recorded("a").await?;
     Ok(())
 }
 
-/// A web server: what it says, and the requests that it had.
+/// A web server: its response, and the requests that it received.
 #[derive(Default)]
 struct Web {
-    /// Status, headers, and text.
+    /// The status, headers, and body.
     says: (u16, Vec<(&'static str, String)>, String),
     had: Vec<http::request::Parts>,
 }
 
-/// Starts one; gives what it says, to be changed, and its port. With a certificate it speaks TLS.
+/// Starts a web server. Returns its response, which the test may change, and its port. With a
+/// certificate, it uses TLS.
 async fn web(tls: Option<TlsAcceptor>) -> Result<(Arc<Mutex<Web>>, u16)> {
     let web: Arc<Mutex<Web>> = Arc::default();
     let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -435,16 +439,16 @@ async fn web(tls: Option<TlsAcceptor>) -> Result<(Arc<Mutex<Web>>, u16)> {
     Ok((web, port))
 }
 
-/// Waits until the source has failed with these words.
-async fn until_failed(world: &World, words: &str) -> Result<Value> {
-    world
+/// Waits until the source has failed with this message.
+async fn until_failed(fixture: &Fixture, words: &str) -> Result<Value> {
+    fixture
         .until(words, |g| {
             ready(g).0 == "SourceFailed" && ready(g).1.contains(words)
         })
         .await
 }
 
-/// What the Pod Security Standard `restricted` asks of a type.
+/// Returns the fields that the Pod Security Standard `restricted` requires.
 fn restricted() -> Value {
     let container = json!({
         "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] },
@@ -456,13 +460,13 @@ fn restricted() -> Value {
 }
 
 #[tokio::test]
-async fn a_pod_asks_the_web_server_with_a_header_from_a_secret() -> Result<()> {
-    let world = World::new("items-http").await?;
+async fn http_item_list_is_requested_with_a_header_from_a_secret() -> Result<()> {
+    let fixture = Fixture::new("items-http").await?;
     let enforced = "pod-security.kubernetes.io/enforce=restricted";
-    world
-        .kubectl(&["label", "namespace", &world.namespace, enforced])
+    fixture
+        .kubectl(&["label", "namespace", &fixture.namespace, enforced])
         .await?;
-    world.work("true", restricted()).await?;
+    fixture.work("true", restricted()).await?;
     let (web, port) = web(None).await?;
     let disks = r#"{"disks": [{"name": "a"}, {"name": "b$(HOME)"}]}"#;
     web.lock().unwrap().says = (200, vec![], disks.into());
@@ -473,17 +477,17 @@ async fn a_pod_asks_the_web_server_with_a_header_from_a_secret() -> Result<()> {
         "headersFrom": [{ "name": "Authorization", "valueFrom": secret }],
     } }]);
     let spec = json!({ "itemsFrom": source, "suspend": true, "frequency": "1h" });
-    world.group(&[], spec).await?;
-    let group = world
+    fixture.group(&[], spec).await?;
+    let group = fixture
         .until("it is suspended", |g| state(g) == "Suspended")
         .await?;
-    ensure!(listers(&world).await?.is_empty(), "{group:#}");
+    ensure!(listers(&fixture).await?.is_empty(), "{group:#}");
 
     // Only the kubelet reads the Secret.
-    world
+    fixture
         .change(json!({ "spec": { "suspend": false } }))
         .await?;
-    let group = world
+    let group = fixture
         .until("the Secret is missing", |g| {
             ready(g).1.contains("secret \"lists\" not found")
         })
@@ -493,8 +497,8 @@ async fn a_pod_asks_the_web_server_with_a_header_from_a_secret() -> Result<()> {
         "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "lists" },
         "stringData": { "token": "Bearer $(HOME)\n" },
     });
-    world.apply(&token.to_string()).await?;
-    let group = world
+    fixture.apply(&token.to_string()).await?;
+    let group = fixture
         .until("what it lists has run", |g| {
             runs(g, "a") == 1 && runs(g, "b$(HOME)") == 1
         })
@@ -513,30 +517,30 @@ async fn a_pod_asks_the_web_server_with_a_header_from_a_secret() -> Result<()> {
     );
     ensure!(asked.headers["accept"] == "$(OAAT_HEADER_0)", "{asked:?}");
     ensure!(asked.uri == "/disks?secret=$(HOME)$$", "{asked:?}");
-    let pods = listers(&world).await?;
+    let pods = listers(&fixture).await?;
     ensure!(pods.len() == 1, "{pods:#?}");
-    let log = world.kubectl(&["logs", &pods[0].name_any()]).await?;
+    let log = fixture.kubectl(&["logs", &pods[0].name_any()]).await?;
     ensure!(
         serde_json::from_str::<Value>(&log)? == json!(["a", "b$(HOME)"]),
         "{log}"
     );
 
-    // It is asked again in time.
+    // It is requested again after the refresh time.
     web.lock().unwrap().says.2 = r#"{"disks": [{"name": "c"}]}"#.into();
-    let group = world
+    let group = fixture
         .until("the new one has run", |g| runs(g, "c") == 1)
         .await?;
     ensure!(item(&group, "a")["missingSince"].is_string(), "{group:#}");
-    ensure!(listers(&world).await?.len() == 1, "{group:#}");
+    ensure!(listers(&fixture).await?.len() == 1, "{group:#}");
     Ok(())
 }
 
 #[tokio::test]
-async fn the_group_says_why_a_web_server_gave_no_list() -> Result<()> {
-    let mut world = World::without_operator("items-http-bad").await?;
-    world.environment = vec![("OAAT_IMAGE", String::new())];
-    world.start_operator().await?;
-    world.work("true", json!({})).await?;
+async fn http_item_list_failure_is_reported_on_the_group() -> Result<()> {
+    let mut fixture = Fixture::without_operator("items-http-bad").await?;
+    fixture.environment = vec![("OAAT_IMAGE", String::new())];
+    fixture.start_operator().await?;
+    fixture.work("true", json!({})).await?;
     let (web, port) = web(None).await?;
     let source = |more: Value| {
         let mut http = json!({ "url": format!("http://localhost:{port}/"), "refresh": "10s" });
@@ -546,24 +550,24 @@ async fn the_group_says_why_a_web_server_gave_no_list() -> Result<()> {
         json!([{ "name": "disks", "http": http }])
     };
     web.lock().unwrap().says = (200, vec![], r#"["a", "b"]"#.into());
-    world
+    fixture
         .group(&["own"], json!({ "itemsFrom": source(json!({})) }))
         .await?;
-    let group = until_failed(&world, "set the environment variable OAAT_IMAGE").await?;
-    ensure!(listers(&world).await?.is_empty(), "{group:#}");
-    // Nothing else waits for it, and it is not written again and again.
-    world.until_recorded("own").await?;
-    world.look().await?;
+    let group = until_failed(&fixture, "set the environment variable OAAT_IMAGE").await?;
+    ensure!(listers(&fixture).await?.is_empty(), "{group:#}");
+    // Nothing else waits for it, and the status is not written repeatedly.
+    fixture.until_recorded("own").await?;
+    fixture.look().await?;
     let tried = |g: &Value| g["status"]["itemSources"][0]["tried"].clone();
     ensure!(
-        tried(&world.read("group").await?) == tried(&group),
+        tried(&fixture.read("group").await?) == tried(&group),
         "{group:#}"
     );
 
-    world.take_operator().kill().await;
-    world.environment.clear();
-    world.start_operator().await?;
-    world
+    fixture.take_operator().kill().await;
+    fixture.environment.clear();
+    fixture.start_operator().await?;
+    fixture
         .until("it is read", |g| runs(g, "a") == 1 && runs(g, "b") == 1)
         .await?;
 
@@ -572,7 +576,13 @@ async fn the_group_says_why_a_web_server_gave_no_list() -> Result<()> {
     let away = vec![("location", "http://10.0.0.1/".to_owned())];
     let long = "x\n".repeat(1 << 20);
     for (path, status, headers, text, words) in [
-        ("$", 503, vec![], "", "responded with status 503 Service Unavailable"),
+        (
+            "$",
+            503,
+            vec![],
+            "",
+            "responded with status 503 Service Unavailable",
+        ),
         ("$", 200, vec![], "<html>", "the answer is not JSON"),
         ("$", 200, html, "a", "an HTML page"),
         (
@@ -600,28 +610,28 @@ async fn the_group_says_why_a_web_server_gave_no_list() -> Result<()> {
     ] {
         web.lock().unwrap().says = (status, headers, text.into());
         let sources = source(json!({ "jsonPath": path }));
-        world
+        fixture
             .change(json!({ "spec": { "itemsFrom": sources } }))
             .await?;
-        let group = until_failed(&world, words).await?;
+        let group = until_failed(&fixture, words).await?;
         ensure!(
             ready(&group).1.contains("stays in effect, with 2 items"),
             "{group:#}"
         );
     }
     let nowhere = json!([{ "name": "disks", "http": { "url": "http://127.0.0.1:1/" } }]);
-    world
+    fixture
         .change(json!({ "spec": { "itemsFrom": nowhere } }))
         .await?;
-    let group = until_failed(&world, "the request failed").await?;
+    let group = until_failed(&fixture, "the request failed").await?;
     ensure!(ready(&group).1.contains("refused"), "{group:#}");
     Ok(())
 }
 
 #[tokio::test]
-async fn a_web_servers_certificate_is_verified() -> Result<()> {
-    let world = World::new("items-https").await?;
-    world.work("true", json!({})).await?;
+async fn http_item_list_certificate_is_verified() -> Result<()> {
+    let fixture = Fixture::new("items-https").await?;
+    fixture.work("true", json!({})).await?;
     let own = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
     let key = PrivateKeyDer::try_from(own.signing_key.serialize_der());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -641,30 +651,30 @@ async fn a_web_servers_certificate_is_verified() -> Result<()> {
         }
         json!([{ "name": "disks", "http": http }])
     };
-    world
+    fixture
         .group(&[], json!({ "itemsFrom": source(json!({})) }))
         .await?;
-    let group = world
+    let group = fixture
         .until("it is not believed", |g| ready(g).0 == "SourceFailed")
         .await?;
     ensure!(ready(&group).1.contains("certificate"), "{group:#}");
     let trusted = source(json!({ "caBundle": own.cert.pem() }));
-    world
+    fixture
         .change(json!({ "spec": { "itemsFrom": trusted } }))
         .await?;
-    world
+    fixture
         .until("what it lists has run", |g| runs(g, "a") == 1)
         .await?;
     Ok(())
 }
 
 #[tokio::test]
-async fn the_example_of_lists_is_followed_to_its_end() -> Result<()> {
-    let world = World::new("items-example").await?;
-    world
+async fn example_of_item_lists_completes() -> Result<()> {
+    let fixture = Fixture::new("items-example").await?;
+    fixture
         .apply(include_str!("../../../manifests/examples/lists.yaml"))
         .await?;
-    let group = world
+    let group = fixture
         .until_object("OaatGroup", "archive", "all have run", |g| {
             ["/srv/fixed", "customers", "orders", "invoices"]
                 .iter()

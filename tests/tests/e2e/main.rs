@@ -1,17 +1,17 @@
-//! What must hold, seen from outside: a real API server, the operator as a process of
-//! its own under the shipped RBAC and guard, and a namespace, a node and an operator for each
-//! test.
+//! The required behavior, observed from outside: a real API server, and the operator as a separate
+//! process under the shipped RBAC and guard. Each test has its own namespace, node, and operator.
 
 mod attacks;
 mod bad_input;
-mod by_hand;
 mod clean_text;
 mod durations;
 mod faults;
+mod fixture;
 mod guard;
+mod helpers;
 mod hostile;
 mod items;
-mod moving;
+mod migration;
 mod operating;
 mod policies;
 mod quick_start;
@@ -20,8 +20,7 @@ mod retention;
 mod running;
 mod selecting;
 mod substitution;
+mod suspend_and_run_now;
 mod undecodable;
 mod verdicts;
 mod windows;
-mod wishes;
-mod world;

@@ -1,12 +1,11 @@
-//! Policies in ConfigMaps: how they come to decide, and what happens when something is wrong
-//! with them.
+//! Policies in ConfigMaps: how they are loaded and replaced, and what happens if they are invalid.
 
 mod problems;
 mod replay;
 mod serving;
 mod shipping;
 
-use crate::world::{World, condition};
+use crate::fixture::{Fixture, condition};
 use anyhow::Result;
 use default_component::DEFAULT_POLICY;
 use k8s_openapi::ByteString;
@@ -19,7 +18,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// The documented algorithm under another digest: a custom section changes nothing else.
+/// Returns the documented algorithm under another digest. A custom section changes nothing else.
 fn variant(name: &str) -> Vec<u8> {
     let mut wasm = DEFAULT_POLICY.to_vec();
     let name = name.as_bytes();
@@ -29,7 +28,7 @@ fn variant(name: &str) -> Vec<u8> {
     wasm
 }
 
-/// Where policies are built for tests.
+/// Returns the target folder for policies.
 fn built() -> Result<PathBuf> {
     let test = std::env::current_exe()?;
     let target = test
@@ -39,26 +38,26 @@ fn built() -> Result<PathBuf> {
     Ok(target.unwrap_or_default())
 }
 
-/// The policy of a crate in this repository.
+/// Builds the policy of a crate in this repository.
 async fn component(krate: &str) -> Result<Vec<u8>> {
     let (folder, built) = (operator::root().join(krate), built()?);
     let build = move || policy_build::build(&folder, &built);
     Ok(tokio::task::spawn_blocking(build).await??)
 }
 
-/// sha256, as the operator shows it.
+/// Returns the digest as the operator shows it.
 fn digest(wasm: &[u8]) -> String {
     let bytes = Sha256::digest(wasm);
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-impl World {
-    /// Puts a policy into ConfigMap `mine`.
+impl Fixture {
+    /// Writes a policy to the ConfigMap `mine`.
     async fn policy(&self, wasm: &[u8]) -> Result<()> {
         self.config_map("mine", "policy.wasm", wasm).await
     }
 
-    /// Puts a component into a key of a ConfigMap that has no other.
+    /// Writes a component to the only key of a ConfigMap.
     pub async fn config_map(&self, name: &str, key: &str, wasm: &[u8]) -> Result<()> {
         let map = ConfigMap {
             metadata: ObjectMeta {
@@ -79,7 +78,7 @@ impl World {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Waits until `PolicyReady` is as given, and gives its message.
+    /// Waits until the condition `PolicyReady` has this status and reason, and returns its message.
     async fn until_policy(&self, status: &str, reason: &str) -> Result<String> {
         let group = self
             .until(&format!("PolicyReady is {status}, {reason}"), |group| {
@@ -90,7 +89,7 @@ impl World {
         Ok(condition(&group, "PolicyReady").2)
     }
 
-    /// Waits until a run was decided by the policy with this digest.
+    /// Waits until the policy with this digest has decided a run.
     async fn until_decided_by(&self, digest: &str) -> Result<Value> {
         self.until(&format!("a run is decided by {digest}"), |group| {
             group["status"]["lastDecision"]["digest"] == digest
@@ -99,13 +98,13 @@ impl World {
     }
 }
 
-/// A world whose items succeed at once and are always due again.
-async fn busy(name: &str, policy: Value) -> Result<World> {
-    let world = World::new(name).await?;
-    world.work("exit 0", json!({})).await?;
+/// Creates a fixture whose items succeed at once and are always due.
+async fn busy(name: &str, policy: Value) -> Result<Fixture> {
+    let fixture = Fixture::new(name).await?;
+    fixture.work("exit 0", json!({})).await?;
     let spec = json!({ "frequency": "100ms", "policy": policy });
-    world.group(&["a", "b"], spec).await?;
-    Ok(world)
+    fixture.group(&["a", "b"], spec).await?;
+    Ok(fixture)
 }
 
 fn merged(mut one: Value, other: Value) -> Value {

@@ -1,19 +1,21 @@
-//! The thinnest slice of the whole, and the README's quick start as it stands there.
+//! The shortest complete use, and the README's quick start, unchanged.
 
-use crate::world::{World, condition, item};
+use crate::fixture::{Fixture, condition, item};
 use anyhow::{Context, Result};
 use oaat_tests::{operator, readme};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn the_items_of_a_group_run_one_after_the_other() -> Result<()> {
-    let world = World::new("first-slice").await?;
-    world
+async fn items_of_a_group_run_one_after_the_other() -> Result<()> {
+    let fixture = Fixture::new("first-slice").await?;
+    fixture
         .work("echo working on $OAAT_ITEM; sleep 0.1", json!({}))
         .await?;
-    world.group(&["a", "b"], json!({"frequency": "1h"})).await?;
-    let group = world
+    fixture
+        .group(&["a", "b"], json!({"frequency": "1h"}))
+        .await?;
+    let group = fixture
         .until("both items succeed", |g| {
             ["a", "b"]
                 .iter()
@@ -22,27 +24,27 @@ async fn the_items_of_a_group_run_one_after_the_other() -> Result<()> {
         })
         .await?;
     assert_eq!(group["status"]["run"], 2, "{group:#}");
-    assert_eq!(world.node.runs().len(), 2);
+    assert_eq!(fixture.node.runs().len(), 2);
     Ok(())
 }
 
 #[tokio::test]
-async fn the_readmes_quick_start_works_as_it_stands_there() -> Result<()> {
-    let world = World::new("quick-start").await?;
+async fn readme_quick_start_works_unchanged() -> Result<()> {
+    let fixture = Fixture::new("quick-start").await?;
     let (type_, group) = readme::quick_start()?;
-    // Word for word it is accepted, and checked by the API server.
-    world.apply(&type_).await?;
-    world
+    // The API server accepts and checks it unchanged.
+    fixture.apply(&type_).await?;
+    fixture
         .until_object("OaatType", "oaattest", "the type is valid", |t| {
             condition(t, "Valid").0 == "True"
         })
         .await?;
-    // Only its patience is cut short here.
+    // Only its waiting time is shortened here.
     let hasty = type_.replace("shuf -i 10-180 -n 1", "echo 0");
     assert_ne!(type_, hasty, "the quick start's script has changed");
-    world.apply(&hasty).await?;
-    world.apply(&group).await?;
-    world
+    fixture.apply(&hasty).await?;
+    fixture.apply(&group).await?;
+    fixture
         .until_object("OaatGroup", "testsimple-oaat", "both items succeed", |g| {
             ["item1", "item2"]
                 .iter()
@@ -50,7 +52,7 @@ async fn the_readmes_quick_start_works_as_it_stands_there() -> Result<()> {
         })
         .await?;
 
-    let table = world.kubectl(&["get", "oaatgroup"]).await?;
+    let table = fixture.kubectl(&["get", "oaatgroup"]).await?;
     for column in [
         "NAME",
         "LASTRUN",
@@ -62,13 +64,13 @@ async fn the_readmes_quick_start_works_as_it_stands_there() -> Result<()> {
     ] {
         assert!(table.contains(column), "{table}");
     }
-    let described = world
+    let described = fixture
         .kubectl(&["describe", "og", "testsimple-oaat"])
         .await?;
     for word in ["item1", "Last Success", "History", "Succeeded", "Started"] {
         assert!(described.contains(word), "{word} in {described}");
     }
-    // The line by which the README finds an item's output.
+    // The README's command for an item's output.
     let label = [
         "get",
         "pods",
@@ -77,12 +79,12 @@ async fn the_readmes_quick_start_works_as_it_stands_there() -> Result<()> {
         "-o",
         "name",
     ];
-    assert!(!world.kubectl(&label).await?.trim().is_empty());
-    the_request_of_the_reference_is_processed(&world).await
+    assert!(!fixture.kubectl(&label).await?.trim().is_empty());
+    the_request_of_the_reference_is_processed(&fixture).await
 }
 
 /// Runs the command for a request to run items now from docs/reference.md.
-async fn the_request_of_the_reference_is_processed(world: &World) -> Result<()> {
+async fn the_request_of_the_reference_is_processed(fixture: &Fixture) -> Result<()> {
     let reference = std::fs::read_to_string(operator::root().join("docs/reference.md"))?;
     let command = reference
         .lines()
@@ -98,10 +100,10 @@ async fn the_request_of_the_reference_is_processed(world: &World) -> Result<()> 
     args.pop();
     args.insert(0, "annotate");
     args.push(&annotation);
-    // (Items of the quick start fail by chance, and may run again by themselves before.)
-    let before = world.read("testsimple-oaat").await?["status"]["run"].as_i64();
-    world.kubectl(&args).await?;
-    let group = world
+    // Items of the quick start fail at random, and may run again before.
+    let before = fixture.read("testsimple-oaat").await?["status"]["run"].as_i64();
+    fixture.kubectl(&args).await?;
+    let group = fixture
         .until_object("OaatGroup", "testsimple-oaat", "both run again", |g| {
             g["status"]["runNow"]["done"] == true && g["status"]["current"].is_null()
         })
@@ -113,8 +115,8 @@ async fn the_request_of_the_reference_is_processed(world: &World) -> Result<()> 
     since.reverse();
     assert_eq!(since[..2], [json!("item2"), json!("item1")], "{group:#}");
 
-    // Newest first, each run with all that is known of it.
-    let described = world
+    // Newest first, each run with all its fields.
+    let described = fixture
         .kubectl(&["describe", "og", "testsimple-oaat"])
         .await?;
     let mut rest = described.as_str();
@@ -140,7 +142,7 @@ async fn the_request_of_the_reference_is_processed(world: &World) -> Result<()> 
             assert!(told.ends_with(&value), "{told}: {run} in {described}");
         }
     }
-    // And the events tell it in sentences.
+    // The events contain these sentences.
     for words in [
         "run 1 of item",
         "run 2 of item",
@@ -152,13 +154,13 @@ async fn the_request_of_the_reference_is_processed(world: &World) -> Result<()> 
 }
 
 #[tokio::test]
-async fn the_examples_are_accepted_and_their_types_are_valid() -> Result<()> {
-    let world = World::new("examples").await?;
+async fn examples_are_accepted_and_their_types_are_valid() -> Result<()> {
+    let fixture = Fixture::new("examples").await?;
     let folder = operator::root().join("manifests/examples");
     let mut types = 0;
     for entry in std::fs::read_dir(&folder)? {
         let text = std::fs::read_to_string(entry?.path())?;
-        world.apply(&text).await?;
+        fixture.apply(&text).await?;
         for document in text.split("\n---\n") {
             let object: serde_json::Value = serde_norway::from_str(document)?;
             if object["kind"] != "OaatType" {
@@ -168,7 +170,7 @@ async fn the_examples_are_accepted_and_their_types_are_valid() -> Result<()> {
             let name = object["metadata"]["name"]
                 .as_str()
                 .context("a type without a name")?;
-            world
+            fixture
                 .until_object("OaatType", name, "the type is valid", |t| {
                     condition(t, "Valid").0 == "True"
                 })
@@ -180,7 +182,7 @@ async fn the_examples_are_accepted_and_their_types_are_valid() -> Result<()> {
 }
 
 #[test]
-fn the_example_file_is_the_readmes_quick_start() -> Result<()> {
+fn example_file_equals_the_readme_quick_start() -> Result<()> {
     let (type_, group) = readme::quick_start()?;
     let file = operator::root().join("manifests/examples/quick-start.yaml");
     let text = std::fs::read_to_string(file)?;
@@ -189,9 +191,9 @@ fn the_example_file_is_the_readmes_quick_start() -> Result<()> {
     Ok(())
 }
 
-/// The pods that ask web servers run the same image as the operator.
+/// The pods that request lists by HTTP run the same image as the operator.
 #[test]
-fn the_deployment_names_the_image_that_xtask_writes() -> Result<()> {
+fn deployment_uses_the_image_that_xtask_writes() -> Result<()> {
     let file = operator::root().join("manifests/02-oaat-operator-deployment.yaml");
     let text = std::fs::read_to_string(file)?;
     let objects = serde_norway::Deserializer::from_str(&text).map(Value::deserialize);

@@ -1,5 +1,5 @@
-//! What is recorded of a run: once, with the true result, and never what is nobody's
-//! fault.
+//! What is recorded of a run: once, with the true result, and without failures that nothing in the
+//! run caused.
 
 mod lost;
 mod outages;

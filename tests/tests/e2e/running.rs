@@ -1,5 +1,4 @@
-//! That one item runs at a time, whatever happens to pods, groups, namespaces and the
-//! operator meanwhile.
+//! One item runs at a time, whatever happens to pods, groups, namespaces, and the operator.
 
 mod crashes;
 mod deletion;

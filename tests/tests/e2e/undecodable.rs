@@ -1,8 +1,8 @@
-//! Objects that the operator cannot decode, as those of another release may be: each is
-//! reported, and nothing else suffers from it.
+//! Objects that the operator cannot decode, such as those of another release: each is reported, and
+//! others are unaffected.
 
 use crate::bad_input::{message, oaat_type, object};
-use crate::world::{PATIENCE, World, condition, item};
+use crate::fixture::{Fixture, PATIENCE, condition, item};
 use anyhow::Result;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::Request;
@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
-/// Takes the schema out of our CRDs, so that the API server accepts anything, as one
-/// with CRDs of another release might.
-async fn accept_anything(world: &World) -> Result<()> {
+/// Removes the schema from the CRDs, so that the API server accepts anything, as with the CRDs of
+/// another release.
+async fn accept_anything(fixture: &Fixture) -> Result<()> {
     for crd in ["oaattypes.kawaja.net", "oaatgroups.kawaja.net"] {
-        let found = world
+        let found = fixture
             .plane
             .kubectl(&["get", "crd", crd, "-o", "json"])
             .await?;
@@ -22,8 +22,8 @@ async fn accept_anything(world: &World) -> Result<()> {
         found["spec"]["versions"][0]["schema"]["openAPIV3Schema"] =
             json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
         let args = ["replace", "-f", "-"];
-        let admin = world.plane.admin_kubeconfig();
-        world
+        let admin = fixture.plane.admin_kubeconfig();
+        fixture
             .plane
             .kubectl_as(admin, &args, &found.to_string())
             .await?;
@@ -32,23 +32,23 @@ async fn accept_anything(world: &World) -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_object_that_cannot_be_decoded_is_reported_and_others_are_unaffected() -> Result<()> {
-    let world = World::with_own_plane("undecodable").await?;
-    accept_anything(&world).await?;
-    world.work("true", json!({})).await?;
-    world.group(&["a"], json!({"frequency": "2s"})).await?;
-    // It takes the API server a moment to forget the schema.
+async fn undecodable_object_is_reported_and_others_are_unaffected() -> Result<()> {
+    let fixture = Fixture::with_own_plane("undecodable").await?;
+    accept_anything(&fixture).await?;
+    fixture.work("true", json!({})).await?;
+    fixture.group(&["a"], json!({"frequency": "2s"})).await?;
+    // The API server stops using the schema after a moment.
     let bad = object(
         "OaatGroup",
         "bad",
         &json!({"oaatType": "work", "oaatItems": "a"}),
     );
     let start = Instant::now();
-    while let Err(error) = world.apply(&bad).await {
+    while let Err(error) = fixture.apply(&bad).await {
         assert!(start.elapsed() < PATIENCE, "{error}");
         sleep(Duration::from_millis(200)).await;
     }
-    let reported = world
+    let reported = fixture
         .until_object("OaatGroup", "bad", "it is reported", |g| {
             g["status"]["state"] == "Invalid"
         })
@@ -59,8 +59,8 @@ async fn an_object_that_cannot_be_decoded_is_reported_and_others_are_unaffected(
     assert!(words.contains("spec.oaatItems: invalid type"), "{words}");
 
     let runs = |g: &Value| item(g, "a")["runs"].as_i64().unwrap_or(0);
-    let before = runs(&world.read("group").await?);
-    world
+    let before = runs(&fixture.read("group").await?);
+    fixture
         .until("the other runs on", |g| runs(g) > before + 1)
         .await?;
 
@@ -69,20 +69,20 @@ async fn an_object_that_cannot_be_decoded_is_reported_and_others_are_unaffected(
         "bad",
         &json!({"oaatType": "work", "oaatItems": ["b"]}),
     );
-    world.apply(&good).await?;
-    world
+    fixture.apply(&good).await?;
+    fixture
         .until_object("OaatGroup", "bad", "once mended, it runs", |g| {
             item(g, "b")["lastSuccess"].is_string()
         })
         .await?;
 
-    // The same with a status that somebody wrote by hand.
+    // The same with a status that was written by hand.
     let nonsense = Patch::Merge(json!({"status": {"items": {"b": {"lastSuccess": "soon"}}}}));
-    let groups = world.api("OaatGroup");
+    let groups = fixture.api("OaatGroup");
     groups
         .patch_status("bad", &PatchParams::default(), &nonsense)
         .await?;
-    let reported = world
+    let reported = fixture
         .until_object("OaatGroup", "bad", "it is reported", |g| {
             condition(g, "Ready").1 == "Undecodable"
         })
@@ -93,11 +93,11 @@ async fn an_object_that_cannot_be_decoded_is_reported_and_others_are_unaffected(
         message(&reported)
     );
 
-    // And with a type, which its groups tell of.
-    world
+    // The same with a type, which its groups report.
+    fixture
         .apply(&oaat_type(&json!({"type": "pod", "podspec": "none"})))
         .await?;
-    let type_ = world
+    let type_ = fixture
         .until_object("OaatType", "work", "it is reported", |t| {
             condition(t, "Valid").1 == "Undecodable"
         })
@@ -107,22 +107,22 @@ async fn an_object_that_cannot_be_decoded_is_reported_and_others_are_unaffected(
             .2
             .contains("cannot read the object")
     );
-    world
+    fixture
         .until("the group says it as well", |g| {
             condition(g, "Ready").1 == "TypeInvalid" && message(g).contains("cannot read it")
         })
         .await?;
 
-    // Which field it is has been said as well.
+    // The message names the field.
     assert!(words.contains("oaatItems"), "{words}");
     Ok(())
 }
 
 #[tokio::test]
-async fn an_object_that_is_nested_too_deep_is_reported_and_others_are_unaffected() -> Result<()> {
-    let mut world = World::new("nested").await?;
-    world.work("true", json!({})).await?;
-    world.group(&["a"], json!({"frequency": "2s"})).await?;
+async fn deeply_nested_object_is_reported_and_others_are_unaffected() -> Result<()> {
+    let mut fixture = Fixture::new("nested").await?;
+    fixture.work("true", json!({})).await?;
+    fixture.group(&["a"], json!({"frequency": "2s"})).await?;
     let levels = 1000;
     let body = format!(
         r#"{{"apiVersion":"kawaja.net/v1","kind":"OaatGroup","metadata":{{"name":"deep"}},"spec":{{
@@ -132,15 +132,15 @@ async fn an_object_that_is_nested_too_deep_is_reported_and_others_are_unaffected
     );
     let uri = format!(
         "/apis/kawaja.net/v1/namespaces/{}/oaatgroups",
-        world.namespace
+        fixture.namespace
     );
     let create = Request::new(uri).create(&PostParams::default(), body.into_bytes())?;
-    // The answer is as deep, and not to be read here.
-    world.client.request_text(create).await?;
+    // The response is nested as deeply, and is not read here.
+    fixture.client.request_text(create).await?;
     let start = Instant::now();
     let path = "-ojsonpath={.status.conditions[0].message}";
     loop {
-        let message = world.kubectl(&["get", "oaatgroup", "deep", path]).await?;
+        let message = fixture.kubectl(&["get", "oaatgroup", "deep", path]).await?;
         if message.contains("cannot read the object") {
             break;
         }
@@ -149,11 +149,11 @@ async fn an_object_that_is_nested_too_deep_is_reported_and_others_are_unaffected
     }
     let runs = |g: &Value| item(g, "a")["runs"].as_i64().unwrap_or(0);
     for words in ["the other runs on", "so it does after a restart"] {
-        let before = runs(&world.read("group").await?);
-        world.until(words, |g| runs(g) > before + 1).await?;
-        world.take_operator().kill().await;
-        world.start_operator().await?;
+        let before = runs(&fixture.read("group").await?);
+        fixture.until(words, |g| runs(g) > before + 1).await?;
+        fixture.take_operator().kill().await;
+        fixture.start_operator().await?;
     }
-    world.kubectl(&["delete", "oaatgroup", "deep"]).await?;
+    fixture.kubectl(&["delete", "oaatgroup", "deep"]).await?;
     Ok(())
 }

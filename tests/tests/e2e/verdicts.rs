@@ -1,8 +1,8 @@
-//! One table of objects, right and wrong (verdicts.yaml), and two that judge them: the API server
-//! with the shipped CRDs, and `kubectl-oaat validate`. They are of one mind.
+//! One table of valid and invalid objects (verdicts.yaml), checked by the API server with the
+//! shipped CRDs, and by `kubectl-oaat validate`. Both must agree.
 
 use crate::bad_input::message;
-use crate::world::{World, condition, shared};
+use crate::fixture::{Fixture, condition, shared};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -16,7 +16,7 @@ struct Row {
     #[serde(rename = "type")]
     type_: Option<Map<String, Value>>,
     object: Option<Value>,
-    /// What is refused.
+    /// The rejected field.
     field: Option<String>,
     #[serde(default)]
     says: Vec<String>,
@@ -49,7 +49,7 @@ impl Row {
     }
 }
 
-/// With what the table abbreviates.
+/// Completes an object that the table abbreviates.
 fn full(value: Value) -> Value {
     match value {
         Value::String(text) => match text.split_once("@x") {
@@ -80,27 +80,27 @@ fn table() -> Result<Vec<Row>> {
     Ok(serde_norway::from_str(include_str!("verdicts.yaml"))?)
 }
 
-/// What the API server says about an object: nothing, where it takes it.
-async fn by_server(world: &World, object: &Value) -> Result<Option<String>> {
+/// Returns the API server's message about an object, or nothing if it is accepted.
+async fn by_server(fixture: &Fixture, object: &Value) -> Result<Option<String>> {
     let plural = format!(
         "{}s",
         object["kind"].as_str().unwrap_or_default().to_lowercase()
     );
     let path = format!(
         "/apis/kawaja.net/v1/namespaces/{}/{plural}?dryRun=All&fieldValidation=Strict",
-        world.namespace
+        fixture.namespace
     );
     let request = http::Request::post(path)
         .header("content-type", "application/json")
         .body(serde_json::to_vec(object)?)?;
-    match world.client.request::<Value>(request).await {
+    match fixture.client.request::<Value>(request).await {
         Ok(_) => Ok(None),
         Err(kube::Error::Api(status)) => Ok(Some(status.message)),
         Err(other) => Err(other.into()),
     }
 }
 
-/// What `kubectl-oaat validate -f -` says: exit status and words.
+/// Returns the exit status and the output of `kubectl-oaat validate -f -`.
 async fn offline(text: &str) -> Result<(i32, String)> {
     let (_, _, binary) = shared().await?;
     let mut child = Command::new(binary)
@@ -124,14 +124,14 @@ async fn offline(text: &str) -> Result<(i32, String)> {
     Ok((output.status.code().unwrap_or(-1), words))
 }
 
-/// All rows of the table: what one of them has wrong does not hide another.
+/// All rows of the table are checked, even if one fails.
 #[tokio::test]
-async fn the_api_server_and_validate_are_of_one_mind() -> Result<()> {
-    let world = World::without_operator("verdicts").await?;
+async fn api_server_and_validate_agree() -> Result<()> {
+    let fixture = Fixture::without_operator("verdicts").await?;
     let mut wrong = Vec::new();
     for (index, row) in table()?.iter().enumerate() {
         let object = row.object(&format!("row-{index}"));
-        let server = by_server(&world, &object).await?;
+        let server = by_server(&fixture, &object).await?;
         let (status, said) = offline(&object.to_string()).await?;
         let is_so = match &row.field {
             Some(field) => {
@@ -175,7 +175,7 @@ async fn the_api_server_and_validate_are_of_one_mind() -> Result<()> {
 }
 
 #[test]
-fn the_table_has_every_field() -> Result<()> {
+fn verdict_table_has_every_field() -> Result<()> {
     let rows = table()?;
     let (bad, good): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.field.is_some());
     ensure!(
@@ -227,22 +227,22 @@ fn the_table_has_every_field() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_no_schema_can_tell_is_said_on_the_group() -> Result<()> {
-    let world = World::new("verdicts-told").await?;
-    world.work("true", json!({})).await?;
+async fn errors_beyond_the_schema_are_reported_on_the_group() -> Result<()> {
+    let fixture = Fixture::new("verdicts-told").await?;
+    fixture.work("true", json!({})).await?;
     let rows: Vec<Row> = table()?
         .into_iter()
         .filter(|row| !row.told.is_empty())
         .collect();
-    let admin = world.plane.admin_kubeconfig();
+    let admin = fixture.plane.admin_kubeconfig();
     for (index, row) in rows.iter().enumerate() {
         let object = row.object(&format!("row-{index}")).to_string();
-        // Not apply, whose annotation has a limit of its own.
-        let args = ["--namespace", &world.namespace, "create", "-f", "-"];
-        world.plane.kubectl_as(admin, &args, &object).await?;
+        // Not `apply`, because its annotation has a separate size limit.
+        let args = ["--namespace", &fixture.namespace, "create", "-f", "-"];
+        fixture.plane.kubectl_as(admin, &args, &object).await?;
     }
     for (index, row) in rows.iter().enumerate() {
-        let group = world
+        let group = fixture
             .until_object(
                 "OaatGroup",
                 &format!("row-{index}"),
@@ -258,23 +258,23 @@ async fn what_no_schema_can_tell_is_said_on_the_group() -> Result<()> {
             .await?;
         ensure!(condition(&group, "Ready").1 == "SpecInvalid", "{group:#}");
     }
-    ensure!(world.list_pods().await?.is_empty());
-    // Once mended it runs.
-    world
+    ensure!(fixture.list_pods().await?.is_empty());
+    // Once fixed, it runs.
+    fixture
         .group(&["a"], json!({ "frequency": "100000y" }))
         .await?;
-    world
+    fixture
         .until("it is invalid", |g| g["status"]["state"] == "Invalid")
         .await?;
-    world.group(&["a"], json!({ "frequency": "1y" })).await?;
-    world.until_recorded("a").await?;
+    fixture.group(&["a"], json!({ "frequency": "1y" })).await?;
+    fixture.until_recorded("a").await?;
     Ok(())
 }
 
 /// kubectl reads YAML 1.1.
 #[tokio::test]
 async fn yaml_is_read_as_kubectl_reads_it() -> Result<()> {
-    let world = World::without_operator("verdicts-yaml").await?;
+    let fixture = Fixture::without_operator("verdicts-yaml").await?;
     let head =
         "apiVersion: kawaja.net/v1\nkind: OaatGroup\nmetadata: {name: g}\nspec:\n  oaatType: t\n";
     let mut wrong = Vec::new();
@@ -303,15 +303,15 @@ async fn yaml_is_read_as_kubectl_reads_it() -> Result<()> {
         let text = format!("{head}  {spec}\n");
         let args = [
             "--namespace",
-            &world.namespace,
+            &fixture.namespace,
             "create",
             "--dry-run=server",
             "--validate=strict",
             "-f",
             "-",
         ];
-        let admin = world.plane.admin_kubeconfig();
-        let server = world.plane.kubectl_as(admin, &args, &text).await;
+        let admin = fixture.plane.admin_kubeconfig();
+        let server = fixture.plane.kubectl_as(admin, &args, &text).await;
         let (status, said) = offline(&text).await?;
         if server.is_ok() != right || (status == 0) != right {
             wrong.push(format!("{spec}\n  {server:?}\n  {status}: {said}"));
@@ -322,7 +322,7 @@ async fn yaml_is_read_as_kubectl_reads_it() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_exit_status_tells_problems_from_what_cannot_be_read() -> Result<()> {
+async fn exit_status_distinguishes_errors_from_unreadable_input() -> Result<()> {
     let (_, _, binary) = shared().await?;
     let folder = tempfile::tempdir()?;
     let file = |name: &str, text: &str| -> Result<String> {
@@ -393,9 +393,9 @@ async fn the_exit_status_tells_problems_from_what_cannot_be_read() -> Result<()>
     Ok(())
 }
 
-/// What this repository gives as an example is right, by the command that the README names.
+/// The examples of this repository pass the command that the README names.
 #[tokio::test]
-async fn the_examples_are_right() -> Result<()> {
+async fn examples_pass_validation() -> Result<()> {
     let (_, _, binary) = shared().await?;
     let mut command = Command::new(binary);
     command.arg("validate");

@@ -1,16 +1,16 @@
-//! Blackout windows: nothing starts in one, what runs may be ended by one, and the end of one is
-//! the beginning of what waited.
+//! Blackout windows: nothing starts in one, one may end the current run, and at the end of one,
+//! waiting items start.
 
 use crate::bad_input::message;
-use crate::by_hand::{Door, ensure_apart, history, state};
-use crate::world::{World, condition, item, millis};
+use crate::fixture::{Fixture, condition, item, millis};
+use crate::helpers::{Barrier, ensure_apart, history, state};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-/// A window that opens at the minute that is so many minutes from now, and for so many seconds.
+/// Returns a window that opens in `minutes` minutes and lasts `seconds` seconds.
 fn window(minutes: i64, seconds: i64, more: Value) -> Result<Value> {
     let opens = Timestamp::now().checked_add(SignedDuration::from_mins(minutes))?;
     let schedule = opens.strftime("%M %H * * *").to_string();
@@ -23,12 +23,12 @@ fn window(minutes: i64, seconds: i64, more: Value) -> Result<Value> {
     Ok(window)
 }
 
-/// Seconds into the present minute.
+/// Returns the seconds of the current minute.
 fn second() -> i64 {
     Timestamp::now().as_second().rem_euclid(60)
 }
 
-impl World {
+impl Fixture {
     async fn windows(&self, windows: Value) -> Result<()> {
         self.change(json!({ "spec": { "blackoutWindows": windows } }))
             .await
@@ -36,16 +36,16 @@ impl World {
 }
 
 #[tokio::test]
-async fn nothing_starts_in_a_window_and_all_goes_on_at_its_end() -> Result<()> {
-    let world = World::new("blackout").await?;
-    world.work("true", json!({})).await?;
-    // Open since the minute before, and for some seconds from now.
+async fn blackout_starts_nothing_until_its_end() -> Result<()> {
+    let fixture = Fixture::new("blackout").await?;
+    fixture.work("true", json!({})).await?;
+    // Open since the previous minute, and for some more seconds.
     let lasts = 60 + second() + 8;
     let open = window(-1, lasts, json!({}))?;
-    world
+    fixture
         .group(&["a"], json!({ "blackoutWindows": [open] }))
         .await?;
-    let group = world
+    let group = fixture
         .until("it is a blackout", |g| state(g) == "Blackout")
         .await?;
     ensure!(message(&group).starts_with("blackout until "), "{group:#}");
@@ -56,24 +56,24 @@ async fn nothing_starts_in_a_window_and_all_goes_on_at_its_end() -> Result<()> {
         until > millis(&group["status"]["conditions"][0]["lastTransitionTime"]),
         "{group:#}"
     );
-    ensure!(history(&group).is_empty() && world.list_pods().await?.is_empty());
+    ensure!(history(&group).is_empty() && fixture.list_pods().await?.is_empty());
 
-    let group = world.until_recorded("a").await?;
+    let group = fixture.until_recorded("a").await?;
     let started = millis(&history(&group)[0]["started"]);
     ensure!(started >= until, "{started} is before {until}: {group:#}");
     Ok(())
 }
 
 #[tokio::test]
-async fn a_window_that_stops_ends_what_runs_as_neither_success_nor_failure() -> Result<()> {
-    let world = World::new("blackout-stop").await?;
-    let door = Door::new()?;
-    world.work(&door.wait(), json!({})).await?;
-    world.group(&["a"], json!({ "frequency": "24h" })).await?;
-    let pod = world.until_running().await?.name_any();
+async fn stopping_window_ends_the_run_as_neither_success_nor_failure() -> Result<()> {
+    let fixture = Fixture::new("blackout-stop").await?;
+    let barrier = Barrier::new()?;
+    fixture.work(&barrier.wait(), json!({})).await?;
+    fixture.group(&["a"], json!({ "frequency": "24h" })).await?;
+    let pod = fixture.until_running().await?.name_any();
     let open = window(-1, 60 + second() + 12, json!({ "running": "Stop" }))?;
-    world.windows(json!([open])).await?;
-    let group = world
+    fixture.windows(json!([open])).await?;
+    let group = fixture
         .until("the run is stopped", |g| !history(g).is_empty())
         .await?;
     let run = history(&group)[0].clone();
@@ -88,40 +88,40 @@ async fn a_window_that_stops_ends_what_runs_as_neither_success_nor_failure() -> 
         a["lastFailure"].is_null() && a["lastSuccess"].is_null(),
         "{group:#}"
     );
-    world.until_event("group", "Stopped").await?;
+    fixture.until_event("group", "Stopped").await?;
     ensure!(state(&group) == "Blackout", "{group:#}");
 
-    // It is eligible at once when the window has closed.
-    door.open()?;
-    let group = world
+    // It may start as soon as the window has closed.
+    barrier.release()?;
+    let group = fixture
         .until("it runs again and succeeds", |g| {
             item(g, "a")["lastSuccess"].is_string()
         })
         .await?;
     ensure!(history(&group).len() == 2, "{group:#}");
-    ensure_apart(&world.node.runs())
+    ensure_apart(&fixture.node.runs())
 }
 
-/// The operator may die between what it writes and what it does.
+/// The operator may crash between a write and the action that it announces.
 #[tokio::test]
-async fn a_stop_that_was_written_and_not_done_is_done_later() -> Result<()> {
-    let mut world = World::new("blackout-crash").await?;
-    let door = Door::new()?;
-    world.work(&door.wait(), json!({})).await?;
-    world.group(&["a"], json!({ "frequency": "24h" })).await?;
-    let pod = world.until_running().await?;
-    world.take_operator().kill().await;
+async fn announced_stop_is_completed_after_a_crash() -> Result<()> {
+    let mut fixture = Fixture::new("blackout-crash").await?;
+    let barrier = Barrier::new()?;
+    fixture.work(&barrier.wait(), json!({})).await?;
+    fixture.group(&["a"], json!({ "frequency": "24h" })).await?;
+    let pod = fixture.until_running().await?;
+    fixture.take_operator().kill().await;
     let open = window(-1, 60 + 120, json!({ "running": "Stop" }))?;
-    world.windows(json!([open])).await?;
+    fixture.windows(json!([open])).await?;
     let stopping = json!({ "status": { "current": { "stopping": {
         "reason": "Blackout", "message": "blackout", "since": Timestamp::now().to_string(),
     } } } });
-    world
+    fixture
         .api("OaatGroup")
         .patch_status("group", &PatchParams::default(), &Patch::Merge(&stopping))
         .await?;
-    world.start_operator().await?;
-    let group = world
+    fixture.start_operator().await?;
+    let group = fixture
         .until("the run is stopped", |g| !history(g).is_empty())
         .await?;
     ensure!(history(&group)[0]["result"] == "Stopped", "{group:#}");
@@ -130,32 +130,32 @@ async fn a_stop_that_was_written_and_not_done_is_done_later() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_runs_goes_on_where_a_window_says_nothing_else() -> Result<()> {
-    let world = World::new("blackout-continue").await?;
-    let door = Door::new()?;
-    world.work(&door.wait(), json!({})).await?;
-    world.group(&["a", "b"], json!({})).await?;
-    let pod = world.until_running().await?;
+async fn current_run_continues_in_a_window_by_default() -> Result<()> {
+    let fixture = Fixture::new("blackout-continue").await?;
+    let barrier = Barrier::new()?;
+    fixture.work(&barrier.wait(), json!({})).await?;
+    fixture.group(&["a", "b"], json!({})).await?;
+    let pod = fixture.until_running().await?;
     let open = window(-1, 60 + 3600, json!({}))?;
-    world.windows(json!([open])).await?;
-    world
+    fixture.windows(json!([open])).await?;
+    fixture
         .until("it says what comes after the run", |g| {
             state(g) == "Running" && message(g).contains("after that: blackout until")
         })
         .await?;
-    world.ask(r#"{"token": "1", "items": "*"}"#).await?;
-    door.open()?;
-    let group = world
+    fixture.ask(r#"{"token": "1", "items": "*"}"#).await?;
+    barrier.release()?;
+    let group = fixture
         .until("the run is recorded", |g| !history(g).is_empty())
         .await?;
     ensure!(history(&group)[0]["result"] == "Succeeded", "{group:#}");
     ensure!(state(&group) == "Blackout", "{group:#}");
-    // Nor does who asks for items get them now.
-    world.look().await?;
-    let pods = world.list_pods().await?;
+    // A request to run items now does not start them either.
+    fixture.look().await?;
+    let pods = fixture.list_pods().await?;
     ensure!(pods.len() == 1, "beside {}", pod.name_any());
-    world.windows(Value::Null).await?;
-    world
+    fixture.windows(Value::Null).await?;
+    fixture
         .until("the other one runs", |g| {
             item(g, "b")["lastSuccess"].is_string()
         })
@@ -164,42 +164,42 @@ async fn what_runs_goes_on_where_a_window_says_nothing_else() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_item_without_time_enough_waits_for_the_windows_end() -> Result<()> {
-    let world = World::new("blackout-fits").await?;
-    // The slow one takes two seconds.
-    world
+async fn item_too_long_for_the_remaining_time_waits_for_the_end_of_the_window() -> Result<()> {
+    let fixture = Fixture::new("blackout-fits").await?;
+    // The slow item takes two seconds.
+    fixture
         .work("[ $OAAT_ITEM = quick ] || sleep 2", json!({}))
         .await?;
-    world
+    fixture
         .group(&["slow", "quick"], json!({ "frequency": "1s" }))
         .await?;
-    world
+    fixture
         .until("both have run", |g| {
             ["slow", "quick"]
                 .iter()
                 .all(|name| item(g, name)["runs"].as_i64() > Some(0))
         })
         .await?;
-    // Nothing that takes more than a moment fits before a window that opens in this very minute or
-    // the next.
+    // Nothing that takes more than a moment fits before a window that opens in the next minute or
+    // two.
     let opens = if second() > 55 { 2 } else { 1 };
     let next = window(opens, 3600, json!({ "startIfFits": true }))?;
-    // As if the slow one had always taken long.
-    let group = world.read("group").await?;
+    // As if the slow item had always taken long.
+    let group = fixture.read("group").await?;
     let mut runs = history(&group);
     for run in runs.iter_mut().filter(|run| run["item"] == "slow") {
         run["started"] = json!("2020-01-01T00:00:00Z");
     }
     let patch = json!({ "status": { "history": runs } });
     let group = serde_json::to_value(
-        world
+        fixture
             .api("OaatGroup")
             .patch_status("group", &PatchParams::default(), &Patch::Merge(&patch))
             .await?,
     )?;
     ensure!(group["metadata"]["name"] == "group");
-    world.windows(json!([next])).await?;
-    let group = world
+    fixture.windows(json!([next])).await?;
+    let group = fixture
         .until("the slow one is held", |g| {
             let slow = item(g, "slow");
             slow["message"]
@@ -209,7 +209,7 @@ async fn an_item_without_time_enough_waits_for_the_windows_end() -> Result<()> {
         .await?;
     ensure!(item(&group, "slow")["state"] == "Held", "{group:#}");
     let before = item(&group, "quick")["runs"].as_i64().context("no runs")?;
-    world
+    fixture
         .until("the quick one runs on", |g| {
             item(g, "quick")["runs"].as_i64() > Some(before)
         })
@@ -218,23 +218,23 @@ async fn an_item_without_time_enough_waits_for_the_windows_end() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_example_with_windows_runs_between_them() -> Result<()> {
-    let world = World::new("windows-example").await?;
+async fn example_with_windows_runs_between_them() -> Result<()> {
+    let fixture = Fixture::new("windows-example").await?;
     let example = include_str!("../../../manifests/examples/windows.yaml");
-    world.apply(example).await?;
-    let group = world
+    fixture.apply(example).await?;
+    let group = fixture
         .until_object("OaatGroup", "copies", "it is understood", |g| {
             ["Idle", "Blackout"].contains(&state(g))
         })
         .await?;
     ensure!(condition(&group, "Ready").1 != "SpecInvalid", "{group:#}");
-    // Whatever the day: without its windows it runs to its end.
+    // On any day, without its windows, it completes.
     let patch = json!({ "spec": { "blackoutWindows": null } });
-    world
+    fixture
         .api("OaatGroup")
         .patch("copies", &PatchParams::default(), &Patch::Merge(&patch))
         .await?;
-    world
+    fixture
         .until_object("OaatGroup", "copies", "all have run", |g| {
             state(g) == "Idle"
         })

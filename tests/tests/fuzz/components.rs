@@ -1,5 +1,5 @@
-//! Components in the operator's compile process: whatever their bytes are, they end in a named
-//! reason, or in a policy that keeps the contract.
+//! Components in the operator's compile process. Whatever their bytes, each ends with a documented
+//! reason, or is a policy that fulfills the contract.
 
 use crate::runner::fuzz;
 use hostile_policies::{COMPILED, mutated};
@@ -9,7 +9,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use std::time::Duration;
 
-/// The longest that a component may take.
+/// The timeout for one component.
 const LONGEST: Duration = Duration::from_secs(35);
 
 fn seeds() -> Vec<Vec<u8>> {
@@ -22,13 +22,13 @@ fn seeds() -> Vec<Vec<u8>> {
     ];
     let hostile = hostile.filter(|policy| named.contains(&policy.name));
     let attacks = hostile_policies::attacks().unwrap().into_iter();
-    // Small ones: of a large one, most mutations change nothing that matters.
+    // Only small ones, because most mutations of a large one change nothing relevant.
     let attacks = attacks.filter(|attack| attack.bytes.len() < 4_096);
     let honest = hostile_policies::honest().unwrap();
     let others = hostile
         .map(|policy| policy.bytes)
         .chain(attacks.map(|attack| attack.bytes));
-    // Half of all start from the honest one.
+    // One half of all cases starts from the honest component.
     let others: Vec<_> = others.collect();
     let mut seeds = vec![honest; others.len()];
     seeds.extend(others);

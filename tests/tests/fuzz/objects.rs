@@ -1,22 +1,23 @@
-//! Annotations, and whole objects: decoded, checked, and settled as in a reconciliation.
+//! Annotations, and whole objects: decoded, validated, and planned as in a reconcile.
 
 use crate::runner::fuzz;
 use hostile_policies::{mutated, mutated_text, soup};
 use oaat_api::validate::{PAUSED, suspended, validate};
 use oaat_api::{OaatGroup, OaatType, Timestamp};
-use oaat_operator::cluster::TypeRead;
-use oaat_operator::item_sources::SourceLists;
-use oaat_operator::plan::{CurrentPod, GroupSnapshot, plan_group};
+use oaat_operator::plan::plan_group;
 use oaat_operator::run_now;
+use oaat_operator::snapshot::SourceLists;
+use oaat_operator::snapshot::TypeRead;
+use oaat_operator::snapshot::{CurrentPod, GroupSnapshot};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::time::Duration;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
-/// The most bytes of a message.
+/// The maximum length of a message, in bytes.
 const WORDS: usize = 8 << 10;
 
-/// A group with a status that has seen something.
+/// Returns a group with a status from long use.
 fn used() -> Value {
     json!({
         "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
@@ -62,7 +63,7 @@ fn observed(group: OaatGroup) -> GroupSnapshot {
     }
 }
 
-/// What a reconciliation makes of a group.
+/// Plans a group as a reconcile does.
 fn settled(group: OaatGroup) -> Result<(), TestCaseError> {
     let valid = validate(&group.spec);
     if let Err(problems) = &valid {
@@ -71,7 +72,7 @@ fn settled(group: OaatGroup) -> Result<(), TestCaseError> {
     let plan = plan_group(&observed(group), &valid);
     for condition in &plan.status.conditions {
         prop_assert!(!condition.reason.is_empty());
-        // What the API server takes of a message.
+        // The maximum length of a message in the API server.
         prop_assert!(
             condition.message.len() <= 32_768,
             "{}",
@@ -81,7 +82,7 @@ fn settled(group: OaatGroup) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// What the operator makes of an object's JSON.
+/// Processes the JSON of an object as the operator does.
 fn survives(json: &[u8]) -> Result<(), TestCaseError> {
     if let Ok(group) = serde_json::from_slice::<OaatGroup>(json) {
         settled(group)?;
@@ -91,7 +92,7 @@ fn survives(json: &[u8]) -> Result<(), TestCaseError> {
 }
 
 #[test]
-fn objects_made_by_hand() {
+fn handwritten_objects() {
     with_large_stack(each_object);
 }
 
@@ -103,7 +104,8 @@ fn each_object() {
     settled(used).unwrap();
 }
 
-/// Runs a test that holds and drops objects that are nested thousands of levels deep.
+/// Runs a test with a large stack: it holds and drops objects that are nested thousands of levels
+/// deep.
 fn with_large_stack(test: fn()) {
     let thread = std::thread::Builder::new()
         .stack_size(256 << 20)
@@ -131,7 +133,7 @@ fn mutated_objects() {
 }
 
 #[test]
-fn annotations_made_by_hand() {
+fn handwritten_annotations() {
     for text in hostile_policies::run_now() {
         let problem = noted(&text.text).unwrap();
         if let Some(refused) = text.refused {
@@ -178,7 +180,8 @@ fn annotations() {
     });
 }
 
-/// Whether something is wrong with a request to run items now; told once, and in few words.
+/// Returns whether a request to run items now is invalid. It must be reported once, and in a short
+/// message.
 fn noted(text: &str) -> Result<bool, TestCaseError> {
     let mut group: OaatGroup = serde_json::from_value(used()).unwrap();
     let annotations = [run_now::ANNOTATION, PAUSED].map(|name| (name.to_owned(), text.to_owned()));
@@ -195,8 +198,14 @@ fn noted(text: &str) -> Result<bool, TestCaseError> {
         "{problem:?}"
     );
     let once = status.clone();
-    prop_assert_eq!(run_now::process(&group, &group.spec.oaat_items, &mut status, NOW), None);
+    prop_assert_eq!(
+        run_now::process(&group, &group.spec.oaat_items, &mut status, NOW),
+        None
+    );
     prop_assert_eq!(&once, &status);
-    prop_assert!(run_now::waiting(&group, &group.spec.oaat_items, &status).is_none_or(|words| words.len() < 2_048));
+    prop_assert!(
+        run_now::waiting(&group, &group.spec.oaat_items, &status)
+            .is_none_or(|words| words.len() < 2_048)
+    );
     Ok(problem.is_some())
 }

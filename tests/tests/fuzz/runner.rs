@@ -1,5 +1,5 @@
-//! Runs a property: a fixed number of cases, the same each time, or for the time set in the
-//! environment, from a seed that is printed.
+//! Runs a property for a fixed set of cases, or for the time in the environment, from a seed that
+//! is printed.
 
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long to go on, in seconds. Set by `cargo xtask fuzz --minutes`.
+/// The duration in seconds. Set by `cargo xtask fuzz --minutes`.
 const SECONDS: &str = "OAAT_FUZZ_SECONDS";
 /// The seed of the first batch of cases. Set by `cargo xtask fuzz --seed`.
 const SEED: &str = "OAAT_FUZZ_SEED";
@@ -21,7 +21,7 @@ fn given<T: FromStr>(name: &str) -> Option<T> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Tests that `property` holds of what `strategy` makes.
+/// Tests `property` on the values of `strategy`.
 pub fn fuzz<S: Strategy>(
     target: &str,
     cases: u32,
@@ -38,7 +38,7 @@ pub fn fuzz<S: Strategy>(
     watch(target, &case);
     let mut total = 0_u64;
     for seed in first.. {
-        // Before the cases: some faults end the process.
+        // Printed before the cases, because some faults end the process.
         say(
             &format!("fuzz {target}: {total} cases so far, seed {seed}"),
             until.is_some(),
@@ -86,7 +86,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Ends the process when a case does not end.
+/// Ends the process if a case exceeds its timeout.
 fn watch(target: &str, case: &Arc<Mutex<(u64, Option<Instant>)>>) {
     let (target, case) = (target.to_owned(), Arc::downgrade(case));
     std::thread::spawn(move || {
@@ -102,7 +102,7 @@ fn watch(target: &str, case: &Arc<Mutex<(u64, Option<Instant>)>>) {
     });
 }
 
-/// Not by println!, whose text cargo shows of failed tests only.
+/// Not `println!`, which shows output only if the test fails.
 fn say(words: &str, aloud: bool) {
     if aloud {
         let _ = writeln!(std::io::stdout(), "{words}");

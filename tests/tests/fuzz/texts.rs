@@ -10,7 +10,7 @@ use oaat_operator::item_sources::{at_path, list};
 use proptest::prelude::*;
 use serde_json::json;
 
-/// The most bytes of a refusal. An item is quoted in it, escaped.
+/// The maximum length of a rejection, in bytes. It quotes an item, escaped.
 const WORDS: usize = 8 << 10;
 
 type Outcome = Result<(), TestCaseError>;
@@ -22,7 +22,7 @@ fn refused<T>(answer: &Result<T, String>) -> Outcome {
     Ok(())
 }
 
-/// Each text made by hand ends as it must.
+/// Checks that each handwritten text is accepted or rejected as expected.
 fn each(kind: &str, texts: &[Text], refuses: impl Fn(&str) -> bool) {
     let wrong = texts.iter().filter(|text| {
         let refused = refuses(&text.text);
@@ -35,7 +35,7 @@ fn each(kind: &str, texts: &[Text], refuses: impl Fn(&str) -> bool) {
     );
 }
 
-/// The shorter ones of some texts: mutations of a megabyte are mostly the megabyte.
+/// Returns the shorter texts, because mutations of a megabyte are mostly that megabyte.
 fn short(texts: Vec<Text>) -> Vec<String> {
     let texts = texts.into_iter().map(|text| text.text);
     texts.filter(|text| text.len() <= 100_000).collect()
@@ -55,7 +55,7 @@ fn is_list(answer: &Result<Vec<String>, String>) -> Outcome {
 }
 
 #[test]
-fn lists_made_by_hand() {
+fn handwritten_lists() {
     each("lists", &hostile_policies::lists(), |text| {
         list(text).is_err()
     });
@@ -79,7 +79,7 @@ fn lists() {
 }
 
 #[test]
-fn paths_made_by_hand() {
+fn handwritten_paths() {
     each("paths", &hostile_policies::paths(), |text| {
         text.parse::<JsonPath>().is_err()
     });
@@ -159,7 +159,7 @@ fn window(schedule: &str, duration: &str, zone: Option<&str>) -> OaatGroupSpec {
     }
 }
 
-/// Whether a window is refused, once it was asked when it is open.
+/// Returns whether a window is rejected, after computing when it is open.
 fn window_refused(schedule: &str, duration: &str, zone: Option<&str>) -> bool {
     match validate(&window(schedule, duration, zone)) {
         Ok(valid) => {
@@ -180,7 +180,7 @@ fn window_refused(schedule: &str, duration: &str, zone: Option<&str>) -> bool {
 }
 
 #[test]
-fn schedules_durations_and_time_zones_made_by_hand() {
+fn handwritten_schedules_durations_and_time_zones() {
     each("schedules", &hostile_policies::schedules(), |text| {
         window_refused(text, "1h", None)
     });

@@ -1,9 +1,9 @@
-//! The harness itself: is the control plane real, and does the node behave?
+//! Tests of the test equipment: the control plane is real, and the node behaves as documented.
 //!
-//! It is also the shortest way to see how the two are used. All tests share one
-//! control plane; each has a namespace and a node of its own.
+//! This is also the shortest example of how to use both. All tests share one control plane; each
+//! has its own namespace and node.
 
-mod place;
+mod fixture;
 
 use std::time::{Duration, Instant};
 
@@ -16,15 +16,15 @@ use oaat_tests::{ControlPlane, Mode, Node, NodeOptions, Options};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use place::{OVER, PATIENCE, Place, RUNNING, exit_code, phase, state, waiting};
+use fixture::{Fixture, OVER, PATIENCE, RUNNING, exit_code, phase, state, waiting};
 
 #[tokio::test]
 async fn a_pod_runs_and_its_result_is_reported() -> Result<()> {
-    let place = Place::new("runs", Mode::Processes).await?;
-    let mut lines = place.node.lines();
+    let fixture = Fixture::new("runs", Mode::Processes).await?;
+    let mut lines = fixture.node.lines();
     let begun = Instant::now();
-    place.pod("five", "echo hello; exit 5", json!({})).await?;
-    let pod = place.until("five", OVER).await?;
+    fixture.pod("five", "echo hello; exit 5", json!({})).await?;
+    let pod = fixture.until("five", OVER).await?;
     eprintln!("create to end of a pod: {:?}", begun.elapsed());
     let ended = state(&pod).terminated.context("terminated")?;
     assert_eq!(phase(&pod), "Failed");
@@ -33,12 +33,12 @@ async fn a_pod_runs_and_its_result_is_reported() -> Result<()> {
         (5, Some("Error"))
     );
     assert!(ended.started_at.is_some() && ended.finished_at.is_some());
-    assert_eq!(place.log("five")?, "hello\n");
+    assert_eq!(fixture.log("five")?, "hello\n");
     assert_eq!(lines.recv().await?.line, "hello");
 
-    // Twice two: to Kubernetes, as in a Makefile, `$$` is one `$`.
-    place.pod("killed", "kill -9 $$$$", json!({})).await?;
-    assert_eq!(exit_code(&place.until("killed", OVER).await?), Some(137));
+    // Two pairs, because `$$` is one `$` to Kubernetes, as in a Makefile.
+    fixture.pod("killed", "kill -9 $$$$", json!({})).await?;
+    assert_eq!(exit_code(&fixture.until("killed", OVER).await?), Some(137));
 
     let conditions = pod.status.and_then(|status| status.conditions);
     let conditions = conditions.context("conditions")?;
@@ -57,42 +57,42 @@ async fn a_pod_runs_and_its_result_is_reported() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_gated_pod_is_not_bound_until_the_gate_goes() -> Result<()> {
-    let place = Place::new("gated", Mode::Processes).await?;
+async fn a_gated_pod_is_not_bound_until_its_gate_is_removed() -> Result<()> {
+    let fixture = Fixture::new("gated", Mode::Processes).await?;
     let gates = json!({"schedulingGates": [{"name": "example.net/gate"}]});
-    place.pod("gated", "true", gates).await?;
-    // Another pod, created later, has run: so the node has seen the gated one.
-    place.pod("free", "true", json!({})).await?;
-    place.until("free", OVER).await?;
-    let pod = place.pods.get("gated").await?;
+    fixture.pod("gated", "true", gates).await?;
+    // A pod that was created later has run, so the node has processed the gated one.
+    fixture.pod("free", "true", json!({})).await?;
+    fixture.until("free", OVER).await?;
+    let pod = fixture.pods.get("gated").await?;
     assert_eq!(phase(&pod), "Pending");
     assert_eq!(pod.spec.and_then(|spec| spec.node_name), None);
 
-    // Not even a scheduler that ignores the gate gets past the API server.
+    // The API server rejects a binding even from a scheduler that ignores the gate.
     let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "gated"},
-        "target": {"kind": "Node", "name": place.node.name()}});
-    let refused = place
+        "target": {"kind": "Node", "name": fixture.node.name()}});
+    let refused = fixture
         .pods
         .create_subresource::<_, Value>("binding", "gated", &PostParams::default(), &binding)
         .await;
     assert!(refused.is_err(), "{refused:?}");
 
     let open = Patch::Merge(json!({"spec": {"schedulingGates": null}}));
-    place
+    fixture
         .pods
         .patch("gated", &PatchParams::default(), &open)
         .await?;
-    let pod = place.until("gated", OVER).await?;
+    let pod = fixture.until("gated", OVER).await?;
     assert_eq!(phase(&pod), "Succeeded");
     Ok(())
 }
 
 #[tokio::test]
-async fn init_containers_environment_and_expansion() -> Result<()> {
-    let place = Place::new("environment", Mode::Processes).await?;
+async fn init_containers_run_and_environment_variables_expand() -> Result<()> {
+    let fixture = Fixture::new("environment", Mode::Processes).await?;
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {
         "name": "s", "namespace": "environment"}, "stringData": {"key": "hidden"}});
-    place.plane.apply(&secret.to_string()).await?;
+    fixture.plane.apply(&secret.to_string()).await?;
     let containers = json!({
         "initContainers": [{"name": "first", "image": "any", "command": ["sh", "-c", "exit 0"]}],
         "containers": [{
@@ -106,16 +106,16 @@ async fn init_containers_environment_and_expansion() -> Result<()> {
             ],
         }],
     });
-    place.pod("echo", "", containers).await?;
-    let pod = place.until("echo", OVER).await?;
+    fixture.pod("echo", "", containers).await?;
+    let pod = fixture.until("echo", OVER).await?;
     assert_eq!(phase(&pod), "Succeeded");
-    assert_eq!(place.log("echo")?, "1 12 hidden echo $(A) $(NONE)\n");
+    assert_eq!(fixture.log("echo")?, "1 12 hidden echo $(A) $(NONE)\n");
 
     let failing = json!({"initContainers": [
         {"name": "first", "image": "any", "command": ["sh", "-c", "exit 3"]},
     ]});
-    place.pod("init-fails", "true", failing).await?;
-    let pod = place.until("init-fails", OVER).await?;
+    fixture.pod("init-fails", "true", failing).await?;
+    let pod = fixture.until("init-fails", OVER).await?;
     assert_eq!(
         (phase(&pod), waiting(&pod).as_str()),
         ("Failed", "PodInitializing")
@@ -124,53 +124,53 @@ async fn init_containers_environment_and_expansion() -> Result<()> {
 }
 
 #[tokio::test]
-async fn deletion_has_grace() -> Result<()> {
-    let place = Place::new("deletion", Mode::Processes).await?;
-    // Says that it was asked, and ends by itself.
+async fn deletion_has_a_grace_period() -> Result<()> {
+    let fixture = Fixture::new("deletion", Mode::Processes).await?;
+    // Prints that it received SIGTERM, and exits by itself.
     let script = "trap 'echo asked; exit 0' TERM; echo up; while :; do sleep 0.05; done";
-    place.pod("polite", script, json!({})).await?;
-    place.until("polite", RUNNING).await?;
-    while place.log("polite")?.is_empty() {
+    fixture.pod("polite", script, json!({})).await?;
+    fixture.until("polite", RUNNING).await?;
+    while fixture.log("polite")?.is_empty() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    place
+    fixture
         .pods
         .delete("polite", &DeleteParams::default())
         .await?;
-    place.until_gone("polite").await?;
-    assert!(place.log("polite")?.ends_with("asked\n"));
+    fixture.until_gone("polite").await?;
+    assert!(fixture.log("polite")?.ends_with("asked\n"));
 
-    // Does not listen, and is killed after its grace.
+    // Ignores SIGTERM, and is killed after its grace period.
     let script = "trap '' TERM; while :; do sleep 0.05; done";
-    place.pod("stubborn", script, json!({})).await?;
-    place.until("stubborn", RUNNING).await?;
+    fixture.pod("stubborn", script, json!({})).await?;
+    fixture.until("stubborn", RUNNING).await?;
     let begun = Instant::now();
     let grace = DeleteParams::default().grace_period(1);
-    place.pods.delete("stubborn", &grace).await?;
-    place.until_gone("stubborn").await?;
+    fixture.pods.delete("stubborn", &grace).await?;
+    fixture.until_gone("stubborn").await?;
     assert!(begun.elapsed() >= Duration::from_secs(1));
-    assert!(place.node.runs().iter().all(|run| run.ended.is_some()));
+    assert!(fixture.node.runs().iter().all(|run| run.ended.is_some()));
     Ok(())
 }
 
 #[tokio::test]
-async fn deadlines_evictions_and_containers_that_cannot_start() -> Result<()> {
-    let place = Place::new("faults", Mode::Processes).await?;
+async fn deadlines_evictions_and_failed_starts_are_reported() -> Result<()> {
+    let fixture = Fixture::new("faults", Mode::Processes).await?;
     let deadline = json!({"activeDeadlineSeconds": 1});
-    place.pod("late", "sleep 60", deadline).await?;
-    place.pod("evicted", "sleep 60", json!({})).await?;
+    fixture.pod("late", "sleep 60", deadline).await?;
+    fixture.pod("evicted", "sleep 60", json!({})).await?;
     let image =
         json!({"containers": [{"name": "main", "image": "missing/it", "command": ["true"]}]});
-    place.pod("no-image", "", image).await?;
+    fixture.pod("no-image", "", image).await?;
     let program =
         json!({"containers": [{"name": "main", "image": "any", "command": ["/no/such"]}]});
-    place.pod("no-program", "", program).await?;
+    fixture.pod("no-program", "", program).await?;
     let elsewhere = json!({"nodeSelector": {"kubernetes.io/hostname": "elsewhere"}});
-    place.pod("unfit", "true", elsewhere).await?;
+    fixture.pod("unfit", "true", elsewhere).await?;
 
-    place.until("evicted", RUNNING).await?;
-    place.node.evict("faults", "evicted").await?;
-    let status = place
+    fixture.until("evicted", RUNNING).await?;
+    fixture.node.evict("faults", "evicted").await?;
+    let status = fixture
         .pods
         .get("evicted")
         .await?
@@ -179,19 +179,19 @@ async fn deadlines_evictions_and_containers_that_cannot_start() -> Result<()> {
     assert_eq!(status.reason.as_deref(), Some("Evicted"));
     assert_eq!(status.container_statuses.unwrap_or_default(), []);
 
-    let pod = place.until("no-program", OVER).await?;
+    let pod = fixture.until("no-program", OVER).await?;
     assert_eq!(exit_code(&pod), Some(128));
-    let pod = place
+    let pod = fixture
         .until("no-image", |pod| waiting(pod) == "ImagePullBackOff")
         .await?;
     assert_eq!(phase(&pod), "Pending");
-    place
+    fixture
         .pods
         .delete("no-image", &DeleteParams::default())
         .await?;
-    place.until_gone("no-image").await?;
+    fixture.until_gone("no-image").await?;
 
-    place
+    fixture
         .until("unfit", |pod| {
             let status = pod.status.as_ref();
             let conditions = status.and_then(|status| status.conditions.as_ref());
@@ -200,23 +200,23 @@ async fn deadlines_evictions_and_containers_that_cannot_start() -> Result<()> {
         })
         .await?;
 
-    let pod = place.until("late", OVER).await?;
+    let pod = fixture.until("late", OVER).await?;
     let status = pod.status.context("a status")?;
     assert_eq!(status.reason.as_deref(), Some("DeadlineExceeded"));
     Ok(())
 }
 
 #[tokio::test]
-async fn holding_and_a_clock_that_is_wrong() -> Result<()> {
-    let place = Place::new("hold", Mode::Instant { exit_code: 0 }).await?;
-    place.node.hold(true);
-    place.node.set_clock_skew(-3600);
-    place.pod("held", "true", json!({})).await?;
-    place
+async fn a_node_can_hold_pods_and_have_a_wrong_clock() -> Result<()> {
+    let fixture = Fixture::new("hold", Mode::Instant { exit_code: 0 }).await?;
+    fixture.node.hold(true);
+    fixture.node.set_clock_skew(-3600);
+    fixture.pod("held", "true", json!({})).await?;
+    fixture
         .until("held", |pod| waiting(pod) == "ContainerCreating")
         .await?;
-    place.node.hold(false);
-    let pod = place.until("held", OVER).await?;
+    fixture.node.hold(false);
+    let pod = fixture.until("held", OVER).await?;
     let ended = state(&pod).terminated.context("terminated")?;
     let finished = ended.finished_at.context("finished")?.0;
     let created = pod.metadata.creation_timestamp.context("created")?.0;
@@ -225,9 +225,9 @@ async fn holding_and_a_clock_that_is_wrong() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_service_account_may_only_what_rbac_allows() -> Result<()> {
-    let place = Place::new("rbac", Mode::Instant { exit_code: 0 }).await?;
-    let client = place
+async fn a_service_account_has_only_the_rights_of_its_role() -> Result<()> {
+    let fixture = Fixture::new("rbac", Mode::Instant { exit_code: 0 }).await?;
+    let client = fixture
         .plane
         .client_for_service_account("rbac", "default")
         .await?;
@@ -237,7 +237,7 @@ async fn a_service_account_may_only_what_rbac_allows() -> Result<()> {
     };
     assert!(status.is_forbidden(), "{status:?}");
 
-    place
+    fixture
         .plane
         .kubectl(&[
             "create",
@@ -249,7 +249,7 @@ async fn a_service_account_may_only_what_rbac_allows() -> Result<()> {
             "--serviceaccount=rbac:default",
         ])
         .await?;
-    // The authorizer hears of it by a watch.
+    // The authorizer receives the role by a watch.
     let begun = Instant::now();
     while let Err(error) = pods.list(&ListParams::default()).await {
         ensure!(begun.elapsed() < PATIENCE, "{error}");
@@ -259,11 +259,11 @@ async fn a_service_account_may_only_what_rbac_allows() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_owned_goes_with_its_owner() -> Result<()> {
-    let place = Place::new("owned", Mode::Processes).await?;
+async fn owned_objects_are_deleted_with_their_owner() -> Result<()> {
+    let fixture = Fixture::new("owned", Mode::Processes).await?;
     let widget = json!({"apiVersion": "example.net/v1", "kind": "Widget", "metadata": {
         "name": "owner", "namespace": "owned"}});
-    place.plane.apply(&widget.to_string()).await?;
+    fixture.plane.apply(&widget.to_string()).await?;
     let uid = [
         "get",
         "widget",
@@ -273,27 +273,27 @@ async fn what_is_owned_goes_with_its_owner() -> Result<()> {
         "-o",
         "jsonpath={.metadata.uid}",
     ];
-    let uid = place.plane.kubectl(&uid).await?;
-    place.pod("owned", "sleep 60", json!({})).await?;
+    let uid = fixture.plane.kubectl(&uid).await?;
+    fixture.pod("owned", "sleep 60", json!({})).await?;
     let owned = Patch::Merge(json!({"metadata": {"ownerReferences": [{
         "apiVersion": "example.net/v1", "kind": "Widget", "name": "owner", "uid": uid,
     }]}}));
-    place
+    fixture
         .pods
         .patch("owned", &PatchParams::default(), &owned)
         .await?;
-    place.until("owned", RUNNING).await?;
+    fixture.until("owned", RUNNING).await?;
     let begun = Instant::now();
     let delete = ["delete", "widget", "owner", "-n", "owned"];
-    place.plane.kubectl(&delete).await?;
-    place.until_gone("owned").await?;
+    fixture.plane.kubectl(&delete).await?;
+    fixture.until_gone("owned").await?;
     eprintln!("collected after {:?}", begun.elapsed());
     Ok(())
 }
 
 #[tokio::test]
-async fn the_node_outlives_an_api_server_that_crashes() -> Result<()> {
-    // Its own: the others would not like it.
+async fn a_node_survives_a_crash_of_the_api_server() -> Result<()> {
+    // A separate control plane, because the other tests need theirs.
     let plane = ControlPlane::start(Options::default()).await?;
     let client = plane.admin();
     let node = Node::start(client.clone(), NodeOptions::default()).await?;
@@ -310,7 +310,7 @@ async fn the_node_outlives_an_api_server_that_crashes() -> Result<()> {
 
     plane.stop_api_server().await;
     assert!(pods.get("p").await.is_err());
-    // The container ends while there is nobody to tell.
+    // The container ends while the API server is down.
     while node.runs().iter().any(|run| run.ended.is_none()) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -319,7 +319,7 @@ async fn the_node_outlives_an_api_server_that_crashes() -> Result<()> {
     let pod = timeout(PATIENCE, over).await??.context("the pod")?;
     assert_eq!(exit_code(&pod), Some(7));
 
-    // The same with the controllers: a namespace needs them to be of use.
+    // The same with the controllers, without which a namespace cannot be used.
     plane.stop_controllers().await;
     plane.start_controllers()?;
     plane.namespace("later").await?;

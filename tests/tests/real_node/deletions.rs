@@ -7,32 +7,32 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::place::{AT_THE_DOOR, JOURNAL, Place, alternating, history, item, text};
+use crate::fixture::{Fixture, JOURNAL, WAIT_AT_BARRIER, alternating, history, item, text};
 
-/// A process that ignores SIGTERM: no second pod while it is Terminating.
-pub async fn a_process_deaf_to_sigterm_keeps_the_next_one_out(place: Place) -> Result<()> {
-    let deaf = format!("trap '' TERM; {JOURNAL}; start; {AT_THE_DOOR}; end");
+/// A process that ignores SIGTERM prevents another pod while its pod is Terminating.
+pub async fn process_that_ignores_sigterm_prevents_the_next_start(fixture: Fixture) -> Result<()> {
+    let deaf = format!("trap '' TERM; {JOURNAL}; start; {WAIT_AT_BARRIER}; end");
     let more = json!({ "terminationGracePeriodSeconds": 10 });
-    place.work(&deaf, more).await?;
-    place.group(&["a", "b"], json!({})).await?;
-    let pod = place.until_running().await?;
-    place.delete_pod(&pod).await?;
-    place
+    fixture.work(&deaf, more).await?;
+    fixture.group(&["a", "b"], json!({})).await?;
+    let pod = fixture.until_running().await?;
+    fixture.delete_pod(&pod).await?;
+    fixture
         .until("the message says that it is being deleted", |g| {
             let message = text(&g["status"]["message"]);
             message.contains(&pod) && message.contains("being deleted")
         })
         .await?;
-    ensure!(place.witness.opened()? == [pod.as_str()]);
-    // Its grace runs out, the kubelet kills it, and the other item's turn comes.
-    let group = place
+    ensure!(fixture.witness.opened()? == [pod.as_str()]);
+    // After its grace period, the kubelet kills it, and the other item runs.
+    let group = fixture
         .until("the next one starts", |g| {
             let next = text(&g["status"]["current"]["podName"]);
             !next.is_empty() && next != pod
         })
         .await?;
     ensure!(failures(&group) == 1, "{group:#}");
-    let first = place.journal();
+    let first = fixture.journal();
     ensure!(
         first.iter().any(|line| *line == format!("start {pod}")),
         "{first:?}"
@@ -41,8 +41,8 @@ pub async fn a_process_deaf_to_sigterm_keeps_the_next_one_out(place: Place) -> R
         !first.contains(&format!("end {pod}")),
         "it was killed: {first:?}"
     );
-    place.open_door()?;
-    let group = place
+    fixture.release_barrier()?;
+    let group = fixture
         .until("the other one succeeds", |g| {
             ["a", "b"]
                 .iter()
@@ -53,43 +53,45 @@ pub async fn a_process_deaf_to_sigterm_keeps_the_next_one_out(place: Place) -> R
         history(&group).len() == 2 && failures(&group) == 1,
         "{group:#}"
     );
-    ensure!(place.witness.opened()?.len() == 2);
+    ensure!(fixture.witness.opened()?.len() == 2);
     Ok(())
 }
 
-/// A process that ends with 0 because it was told to stop has not done its work.
-pub async fn a_deleted_pod_that_exits_with_0_is_a_failure(place: Place) -> Result<()> {
-    let polite = format!("trap 'end; exit 0' TERM; {JOURNAL}; start; {AT_THE_DOOR}");
-    place.work(&polite, json!({})).await?;
-    place.group(&["a"], json!({})).await?;
-    let pod = place.until_running().await?;
-    until_written(&place, 1).await?;
-    place.delete_pod(&pod).await?;
-    let group = place.until_runs("a", 1).await?;
+/// A process that exits with 0 at SIGTERM has not completed its work.
+pub async fn deleted_pod_that_exits_with_0_is_a_failure(fixture: Fixture) -> Result<()> {
+    let polite = format!("trap 'end; exit 0' TERM; {JOURNAL}; start; {WAIT_AT_BARRIER}");
+    fixture.work(&polite, json!({})).await?;
+    fixture.group(&["a"], json!({})).await?;
+    let pod = fixture.until_running().await?;
+    until_written(&fixture, 1).await?;
+    fixture.delete_pod(&pod).await?;
+    let group = fixture.until_runs("a", 1).await?;
     ensure!(
-        alternating(&place.journal())? == [pod],
+        alternating(&fixture.journal())? == [pod],
         "{:?}",
-        place.journal()
+        fixture.journal()
     );
     ensure!(item(&group, "a")["failures"] == 1, "{group:#}");
     ensure!(item(&group, "a")["lastSuccess"].is_null(), "{group:#}");
     Ok(())
 }
 
-/// The same while no operator is there.
-pub async fn a_pod_deleted_while_the_operator_is_down_is_a_failure(mut place: Place) -> Result<()> {
-    let polite = format!("trap 'exit 0' TERM; {JOURNAL}; start; {AT_THE_DOOR}");
-    place.work(&polite, json!({})).await?;
-    place.group(&["a"], json!({})).await?;
-    let pod = place.until_running().await?;
-    until_written(&place, 1).await?;
-    place.kill_operator().await;
-    place.delete_pod(&pod).await?;
-    while place.pods().get_opt(&pod).await?.is_some() {
+/// The same while the operator is down.
+pub async fn pod_deleted_while_the_operator_is_down_is_a_failure(
+    mut fixture: Fixture,
+) -> Result<()> {
+    let polite = format!("trap 'exit 0' TERM; {JOURNAL}; start; {WAIT_AT_BARRIER}");
+    fixture.work(&polite, json!({})).await?;
+    fixture.group(&["a"], json!({})).await?;
+    let pod = fixture.until_running().await?;
+    until_written(&fixture, 1).await?;
+    fixture.kill_operator().await;
+    fixture.delete_pod(&pod).await?;
+    while fixture.pods().get_opt(&pod).await?.is_some() {
         sleep(Duration::from_millis(200)).await;
     }
-    place.start_operator().await?;
-    let group = place.until_runs("a", 1).await?;
+    fixture.start_operator().await?;
+    let group = fixture.until_runs("a", 1).await?;
     ensure!(
         history(&group).len() == 1 && failures(&group) == 1,
         "{group:#}"
@@ -97,44 +99,44 @@ pub async fn a_pod_deleted_while_the_operator_is_down_is_a_failure(mut place: Pl
     Ok(())
 }
 
-/// A group that is deleted takes its pod with it, also while the operator is down, and one of
-/// the same name made at once waits for the old pod's end.
-pub async fn a_replaced_group_waits_for_the_old_pods_end(place: Place) -> Result<()> {
-    let deaf = format!("trap '' TERM; {JOURNAL}; start; {AT_THE_DOOR}; end");
+/// A deleted group is removed with its pod, also while the operator is down. A new group of the
+/// same name waits for the end of the old pod.
+pub async fn replaced_group_waits_for_the_end_of_the_old_pod(fixture: Fixture) -> Result<()> {
+    let deaf = format!("trap '' TERM; {JOURNAL}; start; {WAIT_AT_BARRIER}; end");
     let more = json!({ "terminationGracePeriodSeconds": 8 });
-    place.work(&deaf, more).await?;
-    place.group(&["a"], json!({})).await?;
-    let old = place.until_running().await?;
-    place
+    fixture.work(&deaf, more).await?;
+    fixture.group(&["a"], json!({})).await?;
+    let old = fixture.until_running().await?;
+    fixture
         .api("OaatGroup")
         .delete("group", &Default::default())
         .await?;
-    while place.api("OaatGroup").get_opt("group").await?.is_some() {
+    while fixture.api("OaatGroup").get_opt("group").await?.is_some() {
         sleep(Duration::from_millis(100)).await;
     }
-    place.group(&["a"], json!({})).await?;
-    place
+    fixture.group(&["a"], json!({})).await?;
+    fixture
         .until("the new group is blocked by the old pod", |g| {
             g["status"]["state"] == "Blocked" && text(&g["status"]["message"]).contains(&old)
         })
         .await?;
-    place.open_door()?;
-    let group = place.until_runs("a", 1).await?;
+    fixture.release_barrier()?;
+    let group = fixture.until_runs("a", 1).await?;
     ensure!(item(&group, "a")["lastSuccess"].is_string(), "{group:#}");
     ensure!(history(&group).len() == 1, "{group:#}");
-    let left: Vec<_> = place.pods().list(&Default::default()).await?.items;
+    let left: Vec<_> = fixture.pods().list(&Default::default()).await?.items;
     ensure!(
         left.iter().all(|pod| pod.name_any() != old),
         "it is still there"
     );
-    ensure!(place.witness.opened()?.len() == 2);
+    ensure!(fixture.witness.opened()?.len() == 2);
     Ok(())
 }
 
-/// Waits until containers have written this many lines.
-async fn until_written(place: &Place, lines: usize) -> Result<()> {
-    place
-        .until("containers write", |_| place.journal().len() >= lines)
+/// Waits until containers have written this number of lines.
+async fn until_written(fixture: &Fixture, lines: usize) -> Result<()> {
+    fixture
+        .until("containers write", |_| fixture.journal().len() >= lines)
         .await?;
     Ok(())
 }

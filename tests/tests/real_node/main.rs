@@ -1,17 +1,17 @@
-//! What must hold on a real node: real images, containers, evictions, deadlines, and an
-//! operator that is killed again and again meanwhile. `cargo xtask e2e` runs this; it needs
-//! root on Linux and programs that few machines have.
+//! The required behavior on a real node: real images, containers, evictions, deadlines, and
+//! operators that are killed repeatedly. `cargo xtask e2e` runs it. It requires root on Linux and
+//! programs that few machines have.
 
 mod deletions;
 mod evictions;
-mod hands;
+mod fixture;
 mod lost;
-mod place;
 mod quick_start;
 mod refusals;
 mod results;
 mod storm;
 mod unstarted;
+mod user_actions;
 
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -20,30 +20,30 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
+use fixture::{Fixture, Shared};
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{self, StreamExt};
 use oaat_tests::real_node;
-use place::{Place, Shared};
 
-/// How many cases run at a time. They wait, most of the time.
+/// The number of cases that run at the same time. They mostly wait.
 const AT_A_TIME: usize = 4;
 
-/// A case: its name, and what it does in a namespace of its own.
+/// A case: its name, and its function, which runs in a separate namespace.
 struct Case {
     name: &'static str,
-    run: fn(Place) -> BoxFuture<'static, Result<()>>,
+    run: fn(Fixture) -> BoxFuture<'static, Result<()>>,
 }
 
-/// How a case ended.
+/// The result of a case.
 enum Ended {
     Passed,
-    /// It makes no sense on this machine, for this reason.
+    /// The case cannot run on this machine; the reason.
     Skipped(String),
-    /// With these words.
+    /// The case failed; the error.
     Failed(String),
 }
 
-/// The error of a case that makes no sense on this machine.
+/// The error of a case that cannot run on this machine.
 #[derive(Debug)]
 struct Skip(&'static str);
 
@@ -55,64 +55,64 @@ impl fmt::Display for Skip {
 
 impl std::error::Error for Skip {}
 
-/// A case by its function, whose name is the case's name as well.
+/// Creates a case from its function, which has the name of the case.
 macro_rules! case {
     ($module:ident :: $function:ident) => {
         Case {
             name: stringify!($function),
-            run: |place| Box::pin($module::$function(place)),
+            run: |fixture| Box::pin($module::$function(fixture)),
         }
     };
 }
 
-/// Those that mind nobody else.
+/// Returns the cases that affect no other case.
 fn side_by_side() -> Vec<Case> {
     vec![
-        case!(quick_start::the_quick_start_runs_in_containers),
+        case!(quick_start::quick_start_runs_in_containers),
         case!(results::exit_codes_and_finish_times_are_recorded),
-        case!(results::the_container_that_fails_is_named),
+        case!(results::failed_container_is_named),
         case!(results::init_containers_run_first_and_may_fail),
-        case!(results::a_sidecar_does_not_hold_up_the_end),
-        case!(results::a_program_that_is_missing_fails_with_the_runtimes_words),
-        case!(results::the_memory_limit_is_named),
-        case!(results::the_active_deadline_ends_a_run),
-        case!(results::an_end_that_nobody_saw_is_recorded_once),
-        case!(results::a_list_of_items_is_read_from_a_containers_log),
-        case!(unstarted::an_image_that_cannot_be_pulled_shows_and_times_out),
-        case!(unstarted::an_image_that_is_never_pulled_shows_and_times_out),
-        case!(unstarted::a_pod_that_fits_no_node_shows_and_times_out),
-        case!(unstarted::a_pod_that_wants_too_much_shows_and_times_out),
-        case!(unstarted::a_missing_volume_times_out),
-        case!(evictions::a_volume_that_grows_too_large_evicts),
-        case!(evictions::too_much_ephemeral_storage_evicts),
-        case!(evictions::the_eviction_api_is_one_failure),
-        case!(evictions::a_preempted_run_is_one_failure),
-        case!(deletions::a_process_deaf_to_sigterm_keeps_the_next_one_out),
-        case!(deletions::a_deleted_pod_that_exits_with_0_is_a_failure),
-        case!(deletions::a_pod_deleted_while_the_operator_is_down_is_a_failure),
-        case!(deletions::a_replaced_group_waits_for_the_old_pods_end),
-        case!(hands::a_foreign_pod_beside_a_run_blocks_the_next_one),
-        case!(hands::a_wiped_status_adopts_the_running_pod),
-        case!(hands::a_group_deleted_while_the_operator_is_down_takes_its_pod_along),
-        case!(hands::a_group_deleted_in_the_foreground_starts_nothing),
-        case!(hands::a_namespace_that_ends_starts_nothing_and_fails_nothing),
-        case!(hands::a_users_own_gate_is_left_to_the_user),
-        case!(refusals::a_quota_is_one_failure_with_the_servers_words),
+        case!(results::sidecar_does_not_delay_the_end),
+        case!(results::missing_program_fails_with_the_message_of_the_runtime),
+        case!(results::memory_limit_is_named),
+        case!(results::active_deadline_ends_a_run),
+        case!(results::unobserved_end_is_recorded_once),
+        case!(results::item_list_is_read_from_a_container_log),
+        case!(unstarted::image_pull_error_is_reported_and_times_out),
+        case!(unstarted::image_that_is_never_pulled_is_reported_and_times_out),
+        case!(unstarted::unschedulable_pod_is_reported_and_times_out),
+        case!(unstarted::pod_with_excessive_requests_is_reported_and_times_out),
+        case!(unstarted::missing_volume_times_out),
+        case!(evictions::oversized_volume_causes_an_eviction),
+        case!(evictions::excessive_ephemeral_storage_causes_an_eviction),
+        case!(evictions::eviction_api_is_one_failure),
+        case!(evictions::preempted_run_is_one_failure),
+        case!(deletions::process_that_ignores_sigterm_prevents_the_next_start),
+        case!(deletions::deleted_pod_that_exits_with_0_is_a_failure),
+        case!(deletions::pod_deleted_while_the_operator_is_down_is_a_failure),
+        case!(deletions::replaced_group_waits_for_the_end_of_the_old_pod),
+        case!(user_actions::foreign_pod_during_a_run_blocks_the_next_start),
+        case!(user_actions::running_pod_is_adopted_after_the_status_is_cleared),
+        case!(user_actions::group_deleted_while_the_operator_is_down_is_removed_with_its_pod),
+        case!(user_actions::group_deleted_in_the_foreground_starts_nothing),
+        case!(user_actions::terminating_namespace_starts_nothing_and_counts_no_failure),
+        case!(user_actions::gate_of_a_user_is_left_to_the_user),
+        case!(refusals::quota_rejection_is_one_failure_with_the_message_of_the_server),
         case!(refusals::a_type_that_names_its_node_runs_there),
-        case!(refusals::a_deaf_process_past_its_deadline_keeps_the_next_one_out),
-        case!(storm::a_storm_of_kills_loses_nothing),
-        case!(storm::a_storm_of_kills_with_two_operators_loses_nothing),
+        case!(refusals::process_that_ignores_sigterm_past_its_deadline_prevents_the_next_start),
+        case!(storm::storm_of_kills_loses_no_run),
+        case!(storm::storm_of_kills_with_two_operators_loses_no_run),
     ]
 }
 
-/// Those that do something to the node.
+/// Returns the cases that change the node.
 fn alone() -> Vec<Case> {
     vec![
-        case!(lost::a_frozen_kubelet_keeps_the_next_one_out),
-        case!(lost::a_killed_kubelet_keeps_the_next_one_out),
-        case!(lost::a_killed_runtime_loses_no_run),
-        case!(refusals::an_api_server_that_is_away_counts_nothing),
-        case!(lost::a_node_that_is_given_up_keeps_the_next_one_out),
+        case!(lost::paused_kubelet_prevents_the_next_start),
+        case!(lost::killed_kubelet_prevents_the_next_start),
+        case!(lost::killed_runtime_loses_no_run),
+        case!(refusals::unreachable_api_server_counts_no_failure),
+        case!(lost::deleted_node_prevents_the_next_start),
     ]
 }
 
@@ -139,7 +139,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs every case whose name contains the filter, and says how each ended.
+/// Runs every case whose name contains the filter, and prints the results.
 #[tokio::main]
 async fn all(folder: &std::path::Path, filter: &str) -> Result<bool> {
     let start = Instant::now();
@@ -173,7 +173,7 @@ async fn all(folder: &std::path::Path, filter: &str) -> Result<bool> {
         };
         println!("{seconds:>5} s  {name}: {word}");
     }
-    // Once more at the end, where they are found.
+    // Repeated at the end, where they are easy to find.
     let mut failed = 0;
     for (name, _, how) in &ended {
         if let Ended::Failed(words) = how {
@@ -186,13 +186,13 @@ async fn all(folder: &std::path::Path, filter: &str) -> Result<bool> {
     Ok(failed == 0)
 }
 
-/// Runs one case to its end, whatever that is.
+/// Runs one case.
 async fn run(shared: &Arc<Shared>, case: Case) -> (&'static str, u64, Ended) {
     let start = Instant::now();
     println!("{}: starts", case.name);
     let outcome = async {
-        let place = Place::new(Arc::clone(shared), case.name).await?;
-        (case.run)(place).await
+        let fixture = Fixture::new(Arc::clone(shared), case.name).await?;
+        (case.run)(fixture).await
     };
     let outcome = AssertUnwindSafe(outcome)
         .catch_unwind()

@@ -1,20 +1,20 @@
-//! How runs end, and what is recorded of it.
+//! How runs end, and what is recorded.
 
 use anyhow::{Result, bail, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use crate::Skip;
-use crate::place::{Place, history, item, millis, only_run, text};
+use crate::fixture::{Fixture, history, item, millis, only_run, text};
 
-/// Exit 0 and exit 5 in one group: each recorded once, with the container's own times.
-pub async fn exit_codes_and_finish_times_are_recorded(place: Place) -> Result<()> {
-    place
+/// Exit codes 0 and 5 in one group: each is recorded once, with the times of the container.
+pub async fn exit_codes_and_finish_times_are_recorded(fixture: Fixture) -> Result<()> {
+    fixture
         .work("sleep 1; [ $OAAT_ITEM = good ] || exit 5", json!({}))
         .await?;
-    place.group(&["good", "bad"], json!({})).await?;
-    place.until_runs("good", 1).await?;
-    let group = place.until_runs("bad", 1).await?;
+    fixture.group(&["good", "bad"], json!({})).await?;
+    fixture.until_runs("good", 1).await?;
+    let group = fixture.until_runs("bad", 1).await?;
     let (good, bad) = (item(&group, "good"), item(&group, "bad"));
     ensure!(
         good["lastExitCode"] == 0 && good["failures"] == 0,
@@ -26,7 +26,7 @@ pub async fn exit_codes_and_finish_times_are_recorded(place: Place) -> Result<()
     );
     ensure!(bad["lastSuccess"].is_null(), "{group:#}");
     for run in history(&group) {
-        let pod = place.pods().get(&text(&run["pod"])).await?;
+        let pod = fixture.pods().get(&text(&run["pod"])).await?;
         ensure!(has_its_time(&run, &pod), "{run:#}, {pod:#?}");
         let expected = match text(&run["item"]).as_str() {
             "good" => ("Succeeded", "Completed"),
@@ -36,68 +36,69 @@ pub async fn exit_codes_and_finish_times_are_recorded(place: Place) -> Result<()
         ensure!((found.0.as_str(), found.1.as_str()) == expected, "{run:#}");
     }
     ensure!(history(&group).len() == 2, "{group:#}");
-    place.witness.opened()?;
+    fixture.witness.opened()?;
     Ok(())
 }
 
-/// One of several containers fails: so has the item, and the message names the container.
-pub async fn the_container_that_fails_is_named(place: Place) -> Result<()> {
+/// If one of several containers fails, the item fails, and the message names the container.
+pub async fn failed_container_is_named(fixture: Fixture) -> Result<()> {
     let containers = json!([
-        place.container("first", "sleep 1"),
-        place.container("second", "sleep 2; exit 7"),
-        place.container("third", "sleep 3"),
+        fixture.container("first", "sleep 1"),
+        fixture.container("second", "sleep 2; exit 7"),
+        fixture.container("third", "sleep 3"),
     ]);
     let more = json!({ "container": null, "containers": containers });
-    place.work("", more).await?;
-    place.group(&["a"], json!({})).await?;
-    let group = place.until_runs("a", 1).await?;
+    fixture.work("", more).await?;
+    fixture.group(&["a"], json!({})).await?;
+    let group = fixture.until_runs("a", 1).await?;
     let run = only_run(&group)?;
     ensure!(run["exitCode"] == 7, "{run:#}");
     ensure!(
         text(&run["message"]).contains("container second"),
         "{run:#}"
     );
-    let pod = place.pods().get(&text(&run["pod"])).await?;
-    // The last one to end decides when the run was over.
+    let pod = fixture.pods().get(&text(&run["pod"])).await?;
+    // The last container determines the end of the run.
     ensure!(has_its_time(&run, &pod), "{run:#}, {pod:#?}");
     Ok(())
 }
 
-/// Init containers run one after the other before the rest; one that fails ends the run.
-pub async fn init_containers_run_first_and_may_fail(place: Place) -> Result<()> {
+/// Init containers run one after the other before the other containers. One that fails ends the
+/// run.
+pub async fn init_containers_run_first_and_may_fail(fixture: Fixture) -> Result<()> {
     let write = |what: &str| format!("echo {what} $OAAT_ITEM >> /shared/journal");
     let gate = format!("{}; [ $OAAT_ITEM = good ] || exit 3", write("second"));
     let init = json!([
-        place.container("prepare", &write("first")),
-        place.container("check", &gate),
+        fixture.container("prepare", &write("first")),
+        fixture.container("check", &gate),
     ]);
-    place
+    fixture
         .work(&write("main"), json!({ "initContainers": init }))
         .await?;
-    place.group(&["good"], json!({})).await?;
-    let group = place.until_runs("good", 1).await?;
+    fixture.group(&["good"], json!({})).await?;
+    let group = fixture.until_runs("good", 1).await?;
     ensure!(item(&group, "good")["lastSuccess"].is_string(), "{group:#}");
-    ensure!(place.journal() == ["first good", "second good", "main good"]);
+    ensure!(fixture.journal() == ["first good", "second good", "main good"]);
 
-    place.patch_group(json!({ "oaatItems": ["bad"] })).await?;
-    let group = place.until_runs("bad", 1).await?;
+    fixture.patch_group(json!({ "oaatItems": ["bad"] })).await?;
+    let group = fixture.until_runs("bad", 1).await?;
     let run = history(&group).into_iter().next().unwrap_or_default();
     ensure!(run["exitCode"] == 3, "{run:#}");
     ensure!(text(&run["message"]).contains("container check"), "{run:#}");
-    ensure!(place.journal()[3..] == ["first bad", "second bad"]);
-    place.witness.opened()?;
+    ensure!(fixture.journal()[3..] == ["first bad", "second bad"]);
+    fixture.witness.opened()?;
     Ok(())
 }
 
-/// A sidecar (an init container that goes along) is stopped when the rest has ended, and does
-/// not spoil the success.
-pub async fn a_sidecar_does_not_hold_up_the_end(place: Place) -> Result<()> {
-    let mut sidecar = place.container("sidecar", "while true; do sleep 1; done");
+/// A sidecar (an init container that keeps running) is stopped when the other containers have
+/// ended, and does not prevent the success.
+pub async fn sidecar_does_not_delay_the_end(fixture: Fixture) -> Result<()> {
+    let mut sidecar = fixture.container("sidecar", "while true; do sleep 1; done");
     sidecar["restartPolicy"] = json!("Always");
     let more = json!({ "initContainers": [sidecar], "terminationGracePeriodSeconds": 2 });
-    place.work("sleep 1", more).await?;
-    place.group(&["a"], json!({})).await?;
-    let group = place.until_runs("a", 1).await?;
+    fixture.work("sleep 1", more).await?;
+    fixture.group(&["a"], json!({})).await?;
+    let group = fixture.until_runs("a", 1).await?;
     ensure!(
         text(&only_run(&group)?["result"]) == "Succeeded",
         "{group:#}"
@@ -105,26 +106,26 @@ pub async fn a_sidecar_does_not_hold_up_the_end(place: Place) -> Result<()> {
     Ok(())
 }
 
-/// A program that does not exist: the runtime's words are told.
-pub async fn a_program_that_is_missing_fails_with_the_runtimes_words(place: Place) -> Result<()> {
-    let mut container = place.container("main", "");
+/// A missing program is reported with the message of the runtime.
+pub async fn missing_program_fails_with_the_message_of_the_runtime(fixture: Fixture) -> Result<()> {
+    let mut container = fixture.container("main", "");
     container["command"] = json!(["no-such-program"]);
-    place.work("", json!({ "container": container })).await?;
-    place.group(&["a"], json!({})).await?;
-    let group = place.until_runs("a", 1).await?;
+    fixture.work("", json!({ "container": container })).await?;
+    fixture.group(&["a"], json!({})).await?;
+    let group = fixture.until_runs("a", 1).await?;
     let run = only_run(&group)?;
     ensure!(text(&run["result"]) == "Failed", "{run:#}");
     ensure!(text(&run["message"]).contains("no-such-program"), "{run:#}");
     Ok(())
 }
 
-/// A container that takes more memory than its limit.
-pub async fn the_memory_limit_is_named(place: Place) -> Result<()> {
-    let mut container = place.container("main", "sleep 1; tail -c 200m /dev/zero");
+/// A container that exceeds its memory limit.
+pub async fn memory_limit_is_named(fixture: Fixture) -> Result<()> {
+    let mut container = fixture.container("main", "sleep 1; tail -c 200m /dev/zero");
     container["resources"] = json!({ "limits": { "memory": "32Mi" } });
-    place.work("", json!({ "container": container })).await?;
-    place.group(&["a"], json!({})).await?;
-    let group = place.until_runs("a", 1).await?;
+    fixture.work("", json!({ "container": container })).await?;
+    fixture.group(&["a"], json!({})).await?;
+    let group = fixture.until_runs("a", 1).await?;
     let run = only_run(&group)?;
     if text(&run["result"]) == "Succeeded" {
         bail!(Skip("the cgroups of this machine do not limit memory"));
@@ -135,14 +136,14 @@ pub async fn the_memory_limit_is_named(place: Place) -> Result<()> {
     Ok(())
 }
 
-/// activeDeadlineSeconds ends a run that takes too long: one failure with that reason.
-pub async fn the_active_deadline_ends_a_run(place: Place) -> Result<()> {
+/// `activeDeadlineSeconds` ends a run that takes too long. It is one failure with that reason.
+pub async fn active_deadline_ends_a_run(fixture: Fixture) -> Result<()> {
     let more = json!({ "activeDeadlineSeconds": 3, "terminationGracePeriodSeconds": 1 });
-    place
+    fixture
         .work("trap 'exit 0' TERM; while true; do sleep 0.1; done", more)
         .await?;
-    place.group(&["a"], json!({})).await?;
-    let group = place.until_runs("a", 1).await?;
+    fixture.group(&["a"], json!({})).await?;
+    let group = fixture.until_runs("a", 1).await?;
     let run = only_run(&group)?;
     ensure!(text(&run["reason"]) == "DeadlineExceeded", "{run:#}");
     ensure!(text(&run["result"]) == "Failed", "{run:#}");
@@ -151,44 +152,48 @@ pub async fn the_active_deadline_ends_a_run(place: Place) -> Result<()> {
     Ok(())
 }
 
-/// A run that ends while no operator is there is recorded once, with its true time.
-pub async fn an_end_that_nobody_saw_is_recorded_once(mut place: Place) -> Result<()> {
-    place.work(crate::place::AT_THE_DOOR, json!({})).await?;
-    place.group(&["a"], json!({})).await?;
-    let name = place.until_running().await?;
-    place.kill_operator().await;
-    place.open_door()?;
-    let pod = place
-        .until_pod(&name, "ends", |pod| crate::place::phase(pod) == "Succeeded")
+/// A run that ends while the operator is down is recorded once, with its true time.
+pub async fn unobserved_end_is_recorded_once(mut fixture: Fixture) -> Result<()> {
+    fixture
+        .work(crate::fixture::WAIT_AT_BARRIER, json!({}))
+        .await?;
+    fixture.group(&["a"], json!({})).await?;
+    let name = fixture.until_running().await?;
+    fixture.kill_operator().await;
+    fixture.release_barrier()?;
+    let pod = fixture
+        .until_pod(&name, "ends", |pod| {
+            crate::fixture::phase(pod) == "Succeeded"
+        })
         .await?;
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
-    place.start_operator().await?;
-    let group = place.until_runs("a", 1).await?;
+    fixture.start_operator().await?;
+    let group = fixture.until_runs("a", 1).await?;
     let run = only_run(&group)?;
     ensure!(text(&run["result"]) == "Succeeded", "{run:#}");
     ensure!(has_its_time(&run, &pod), "{run:#}, {pod:#?}");
     Ok(())
 }
 
-/// A container prints the list of items, which is read from its log by way of the kubelet; it is
-/// no run, and one that does not end is ended.
-pub async fn a_list_of_items_is_read_from_a_containers_log(place: Place) -> Result<()> {
-    place.work("true", json!({})).await?;
+/// A container prints the list of items, which is read from its log through the kubelet. It is not
+/// a run, and one that does not end is deleted.
+pub async fn item_list_is_read_from_a_container_log(fixture: Fixture) -> Result<()> {
+    fixture.work("true", json!({})).await?;
     let source = |script: &str, timeout: &str| {
-        let container = place.container("list", script);
+        let container = fixture.container("list", script);
         let mut podspec = json!({ "container": container });
-        podspec["volumes"] = json!([{ "name": "shared", "hostPath": { "path": place.folder } }]);
+        podspec["volumes"] = json!([{ "name": "shared", "hostPath": { "path": fixture.folder } }]);
         let list = json!({ "podspec": podspec, "refresh": "10s", "timeout": timeout });
         json!([{ "name": "list", "container": list }])
     };
     let list = source("echo '# mine'; echo a; echo /b; echo noise >&2", "2m");
-    place.group(&[], json!({ "itemsFrom": list })).await?;
-    place.until_runs("a", 1).await?;
-    let group = place.until_runs("/b", 1).await?;
+    fixture.group(&[], json!({ "itemsFrom": list })).await?;
+    fixture.until_runs("a", 1).await?;
+    let group = fixture.until_runs("/b", 1).await?;
     let listed = &group["status"]["itemSources"][0]["items"];
-    // Standard error comes along, and in no certain order.
+    // Standard error is included, in no defined order.
     ensure!(listed.as_array().is_some_and(|l| l.len() == 3), "{group:#}");
-    place.until_runs("noise", 1).await?;
+    fixture.until_runs("noise", 1).await?;
     ensure!(
         history(&group)
             .iter()
@@ -197,27 +202,27 @@ pub async fn a_list_of_items_is_read_from_a_containers_log(place: Place) -> Resu
     );
 
     let endless = source("sleep 600", "3s");
-    place.patch_group(json!({ "itemsFrom": endless })).await?;
-    let group = place
+    fixture.patch_group(json!({ "itemsFrom": endless })).await?;
+    let group = fixture
         .until("it says that it took too long", |g| {
             let problem = text(&g["status"]["itemSources"][0]["problem"]);
             problem.contains("did not finish within 3s") || problem.contains("DeadlineExceeded")
         })
         .await?;
     ensure!(item(&group, "a")["missingSince"].is_null(), "{group:#}");
-    place.witness.opened()?;
+    fixture.witness.opened()?;
     Ok(())
 }
 
-/// Whether a run is recorded as finished when its pod's last container ended. That is told in
-/// whole seconds, and no run ends before it was started.
+/// Returns whether the recorded end of a run is the end of its pod's last container, in whole
+/// seconds, and not before its start.
 fn has_its_time(run: &Value, pod: &Pod) -> bool {
     let started = millis(&run["started"]);
     let ended = finished(pod).map(|ended| ended.max(started));
     ended == Some(millis(&run["finished"]))
 }
 
-/// When the last container of a pod ended, in milliseconds since 1970.
+/// Returns when the last container of a pod ended, in milliseconds since 1970.
 fn finished(pod: &Pod) -> Option<i64> {
     let pod: Value = serde_json::to_value(pod).ok()?;
     let statuses = pod["status"]["containerStatuses"].as_array()?;

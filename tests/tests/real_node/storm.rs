@@ -1,4 +1,4 @@
-//! Operators that are killed again and again while items run in containers.
+//! Operators that are killed repeatedly while items run in containers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
@@ -10,52 +10,52 @@ use kube::api::ListParams;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::place::{JOURNAL, Place, alternating, history, item, phase, text};
+use crate::fixture::{Fixture, JOURNAL, alternating, history, item, phase, text};
 
-/// How often an operator is killed.
+/// The number of kills.
 const KILLS: u32 = 30;
-/// Items, of which one always fails.
+/// The items, of which one always fails.
 const ITEMS: [&str; 4] = ["one", "two", "three", "bad"];
 
-/// One operator at a time, with gaps without any.
-pub async fn a_storm_of_kills_loses_nothing(place: Place) -> Result<()> {
-    storm(place, 1).await
+/// One operator at a time, with gaps without an operator.
+pub async fn storm_of_kills_loses_no_run(fixture: Fixture) -> Result<()> {
+    storm(fixture, 1).await
 }
 
-/// Two operators without an election, of which now the one, now the other is killed.
-pub async fn a_storm_of_kills_with_two_operators_loses_nothing(place: Place) -> Result<()> {
-    storm(place, 2).await
+/// Two operators without leader election, of which the older one is killed each time.
+pub async fn storm_of_kills_with_two_operators_loses_no_run(fixture: Fixture) -> Result<()> {
+    storm(fixture, 2).await
 }
 
-async fn storm(mut place: Place, operators: usize) -> Result<()> {
+async fn storm(mut fixture: Fixture, operators: usize) -> Result<()> {
     let script = format!(
         "{JOURNAL}; start; sleep 0.$(shuf -i 1-9 -n 1); end; [ $OAAT_ITEM != bad ] || exit 4"
     );
-    place.work(&script, json!({})).await?;
+    fixture.work(&script, json!({})).await?;
     let restless = json!({ "frequency": "1s", "failureCoolOff": "1s" });
-    place.group(&ITEMS, restless).await?;
+    fixture.group(&ITEMS, restless).await?;
     for _ in 1..operators {
-        place.start_operator().await?;
+        fixture.start_operator().await?;
     }
     for kill in 1..=KILLS {
         sleep(some_time()).await;
-        // The oldest one, so that all take their turn.
-        place.kill_operator().await;
+        // The oldest operator, so that both are killed in turn.
+        fixture.kill_operator().await;
         if kill % 3 == 0 {
             sleep(some_time()).await;
         }
-        place.start_operator().await?;
+        fixture.start_operator().await?;
     }
-    // Calm: whatever runs comes to its end, and nothing is due any more.
+    // From now on, the current run ends, and no item is due.
     let calm = json!({ "frequency": "24h", "failureCoolOff": "24h" });
-    place.patch_group(calm).await?;
-    let group = place
+    fixture.patch_group(calm).await?;
+    let group = fixture
         .until("everything has ended", |g| {
             let settled = g["status"]["observedGeneration"] == g["metadata"]["generation"];
             settled && g["status"]["current"].is_null() && all_ran(g)
         })
         .await?;
-    account(&place, &group).await
+    account(&fixture, &group).await
 }
 
 fn all_ran(group: &Value) -> bool {
@@ -64,16 +64,16 @@ fn all_ran(group: &Value) -> bool {
         .all(|name| item(group, name)["runs"].as_i64() > Some(0))
 }
 
-/// Compares what containers wrote, what the witness saw, what is left of the pods, and what
-/// the group's status says.
-async fn account(place: &Place, group: &Value) -> Result<()> {
-    let opened: BTreeSet<String> = place.witness.opened()?.into_iter().collect();
-    let wrote = alternating(&place.journal())?;
+/// Compares the lines that containers wrote, the observations of the witness, the remaining pods,
+/// and the status of the group.
+async fn account(fixture: &Fixture, group: &Value) -> Result<()> {
+    let opened: BTreeSet<String> = fixture.witness.opened()?.into_iter().collect();
+    let wrote = alternating(&fixture.journal())?;
     let ran: BTreeSet<String> = wrote.iter().cloned().collect();
     ensure!(ran.len() == wrote.len(), "a pod ran twice: {wrote:?}");
     ensure!(ran == opened, "opened {opened:?}, ran {ran:?}");
 
-    let pods = place.pods().list(&ListParams::default()).await?.items;
+    let pods = fixture.pods().list(&ListParams::default()).await?.items;
     let left: BTreeSet<String> = pods.iter().map(ResourceExt::name_any).collect();
     ensure!(
         left == opened,
@@ -113,11 +113,15 @@ async fn account(place: &Place, group: &Value) -> Result<()> {
         listed.is_subset(&opened),
         "recorded and never opened: {history:#?}"
     );
-    println!("{}: {KILLS} kills, {} runs", place.namespace, opened.len());
+    println!(
+        "{}: {KILLS} kills, {} runs",
+        fixture.namespace,
+        opened.len()
+    );
     Ok(())
 }
 
-/// Between 0.1 and 2 seconds.
+/// Returns a random time between 0.1 and 2 seconds.
 fn some_time() -> Duration {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let dice = now.map_or(0, |now| now.subsec_nanos());

@@ -1,21 +1,21 @@
 //! A policy that misbehaves in the way that its marker names.
 //!
-//! The crate is compiled once; `hostile-policies` writes the name of a behaviour
-//! into the marker of the built component, which gives a component of its own
-//! for each. With `!` before the name it misbehaves at the trial request of the
-//! loader as well, which it otherwise answers as an honest policy would.
+//! The crate is compiled once. `hostile-policies` writes the name of a behavior into the marker of
+//! the built component, which results in a separate component for each name. With `!` before the
+//! name, it also misbehaves at the trial request of the loader, which it otherwise answers like an
+//! honest policy.
 
 mod select;
 
 use policy_sdk::{Decision, ItemSettings, Policy, Request};
 use std::hint::black_box;
 
-/// What the library looks for in the built component.
+/// The text that the library searches for in the built component.
 const PREFIX: &str = "oaat-hostile:";
 static MARKER: [u8; 48] = *b"oaat-hostile:...................................";
 
-/// The name in the marker. Behind `black_box`, or the compiler would keep the
-/// one behaviour of the marker that it sees.
+/// Returns the name in the marker. Without `black_box`, the compiler would keep only the behavior
+/// of the marker that it sees.
 fn marked() -> &'static str {
     let name = black_box(&MARKER).get(PREFIX.len()..).unwrap_or_default();
     std::str::from_utf8(name)

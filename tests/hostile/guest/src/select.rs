@@ -1,13 +1,13 @@
-//! The misbehaviours.
+//! The misbehaviors.
 
 use policy_sdk::{Choice, Decision, Instant, Request, Standing, Verdict, log};
 use std::hint::black_box;
 
-/// What a terminal would act on, and what it would show elsewhere than it stands.
+/// Characters that a terminal interprets, or that it shows in another place.
 const CONTROL: &str =
     "one\ntwo\r\x1b[2J\x1b[31mthree\x07\0\u{9b}31m\u{2028}\u{202e}four\u{7f}\u{feff}";
 
-/// Answers in the way that `name` says.
+/// Answers in the way that `name` specifies.
 pub fn misbehave(name: &str, request: &Request) -> Result<Decision, String> {
     let items = request.items.len();
     Ok(match name {
@@ -41,7 +41,7 @@ pub fn misbehave(name: &str, request: &Request) -> Result<Decision, String> {
         "until-moves" => wait(request.now + 1).with_verdicts(moving(request)),
         "note-changes" => wait(request.now + 1).with_note(format!("it is {} now", request.now)),
         "alternate" if request.now % 2 == 0 => Decision::run(0),
-        // Time, and hardly any fuel.
+        // Uses time, and hardly any fuel.
         "alternate" => flood(40, &"x".repeat(4_000_000)),
         "until-extreme" => Decision::run(0).with_verdicts(extremes(items)),
         "note-control" => Decision::run(0).with_note(CONTROL),
@@ -62,7 +62,7 @@ pub fn misbehave(name: &str, request: &Request) -> Result<Decision, String> {
         "log-long" => flood(1, &"x".repeat(1 << 20)),
         "log-huge" => flood(1, &"x".repeat(8 << 20)),
         "log-slow" => flood(usize::MAX, &"x".repeat(4_000_000)),
-        // What has no name here misbehaves in `validate` alone.
+        // Other names misbehave only in `validate`.
         _ => Decision::run(0),
     })
 }
@@ -75,7 +75,7 @@ pub fn forever() -> ! {
     }
 }
 
-/// Never returns either, with as much work in one instruction as there can be.
+/// Never returns either, with the largest possible amount of work in one instruction.
 fn copies() -> ! {
     let mut block = vec![1_u8; 16 << 20];
     loop {
@@ -96,7 +96,7 @@ fn grow() -> Decision {
 #[allow(unconditional_recursion)]
 fn recurse(depth: u64) -> u64 {
     let frame = black_box([depth; 16]);
-    // Used after the call, so that it cannot become a loop.
+    // Used after the call, so that the recursion cannot become a loop.
     black_box(recurse(depth.wrapping_add(frame[3]))) ^ frame[7]
 }
 

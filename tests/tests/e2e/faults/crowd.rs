@@ -1,4 +1,4 @@
-use crate::world::{say, shared};
+use crate::fixture::{say, shared};
 use anyhow::{Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::api::{ApiResource, DynamicObject, ListParams, PostParams};
@@ -13,11 +13,11 @@ use tokio::time::sleep;
 
 const GROUPS: usize = 2000;
 const NAMESPACE: &str = "crowd";
-/// Half a minute on a quick machine; this one may have a lot else to do.
+/// Takes half a minute on a fast machine.
 const PATIENCE: Duration = Duration::from_secs(900);
 
 #[tokio::test]
-async fn two_thousand_groups_at_once_each_run_once() -> Result<()> {
+async fn two_thousand_simultaneous_groups_each_run_once() -> Result<()> {
     let (plane, kubeconfig, binary) = shared().await?;
     plane.namespace(NAMESPACE).await?;
     let client = plane.admin();

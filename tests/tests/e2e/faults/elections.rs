@@ -1,4 +1,4 @@
-use crate::world::{PATIENCE, World, item};
+use crate::fixture::{Fixture, PATIENCE, item};
 use anyhow::{Context, Result, ensure};
 use http::Method;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -39,7 +39,7 @@ async fn spec(leases: &Api<Lease>) -> Result<LeaseSpec> {
     leases.get(LEASE).await?.spec.context("no spec")
 }
 
-/// SIGTERM; within the time that a kubelet gives it must end well.
+/// Sends SIGTERM. The operator must exit with 0 within the grace period of a kubelet.
 async fn stop(operator: &Operator) -> Result<()> {
     operator.process().signal(Signal::Term);
     let ended = timeout(Duration::from_secs(30), operator.process().wait()).await;
@@ -53,26 +53,26 @@ fn run(group: &Value) -> i64 {
 }
 
 #[tokio::test]
-async fn after_a_kill_the_other_takes_over_when_the_lease_ends() -> Result<()> {
-    let mut world = World::without_operator("lease-kill").await?;
-    let leases = world.elect().await?;
-    let witness = Witness::start(world.pods()).await?;
-    world.work("sleep 0.1", json!({})).await?;
-    world
+async fn replica_takes_over_when_the_lease_of_a_killed_leader_expires() -> Result<()> {
+    let mut fixture = Fixture::without_operator("lease-kill").await?;
+    let leases = fixture.elect().await?;
+    let witness = Witness::start(fixture.pods()).await?;
+    fixture.work("sleep 0.1", json!({})).await?;
+    fixture
         .group(&["a", "b"], json!({ "frequency": "500ms" }))
         .await?;
-    world.start_operator().await?;
-    until_it_leads(world.operator()).await?;
+    fixture.start_operator().await?;
+    until_it_leads(fixture.operator()).await?;
     let before = spec(&leases).await?;
-    world.start_operator().await?;
-    until_logged(world.operator(), "waiting for the lease").await?;
-    world
+    fixture.start_operator().await?;
+    until_logged(fixture.operator(), "waiting for the lease").await?;
+    fixture
         .until("the first acts", |group| run(group) >= 3)
         .await?;
-    world.take_first_operator().kill().await;
-    let at = run(&world.read("group").await?);
-    until_it_leads(world.operator()).await?;
-    world
+    fixture.take_first_operator().kill().await;
+    let at = run(&fixture.read("group").await?);
+    until_it_leads(fixture.operator()).await?;
+    fixture
         .until("the other acts", |group| run(group) >= at + 3)
         .await?;
     let after = spec(&leases).await?;
@@ -87,21 +87,21 @@ async fn after_a_kill_the_other_takes_over_when_the_lease_ends() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_container_that_is_started_again_has_its_pods_lease_back() -> Result<()> {
-    let mut world = World::without_operator("lease-again").await?;
-    let leases = world.elect().await?;
-    world
+async fn restarted_container_reacquires_the_lease_of_its_pod() -> Result<()> {
+    let mut fixture = Fixture::without_operator("lease-again").await?;
+    let leases = fixture.elect().await?;
+    fixture
         .environment
         .extend([("POD_NAME", "pod".into()), ("POD_UID", "uid-1".into())]);
-    world.start_operator().await?;
-    until_it_leads(world.operator()).await?;
+    fixture.start_operator().await?;
+    until_it_leads(fixture.operator()).await?;
     let before = spec(&leases).await?;
     ensure!(before.holder_identity.as_deref() == Some("pod_uid-1"));
-    world.take_operator().kill().await;
-    world.start_operator().await?;
-    until_it_leads(world.operator()).await?;
+    fixture.take_operator().kill().await;
+    fixture.start_operator().await?;
+    until_it_leads(fixture.operator()).await?;
     let after = spec(&leases).await?;
-    // Another would have been a transition, and would have begun anew.
+    // Another holder would have counted as a transition.
     ensure!(
         after.acquire_time == before.acquire_time
             && after.lease_transitions == before.lease_transitions,
@@ -115,11 +115,11 @@ fn of_lease(seen: &Seen) -> bool {
 }
 
 #[tokio::test]
-async fn who_cannot_renew_the_lease_exits() -> Result<()> {
-    let mut world = World::without_operator("lease-cut").await?;
-    world.elect().await?;
+async fn leader_exits_when_it_cannot_renew_the_lease() -> Result<()> {
+    let mut fixture = Fixture::without_operator("lease-cut").await?;
+    fixture.elect().await?;
     let cut = Arc::new(AtomicBool::new(false));
-    let proxy = Proxy::start(&world.options.kubeconfig, {
+    let proxy = Proxy::start(&fixture.options.kubeconfig, {
         let cut = Arc::clone(&cut);
         move |seen| match of_lease(seen) && cut.load(Ordering::SeqCst) {
             true => Fate::Swallowed,
@@ -127,11 +127,11 @@ async fn who_cannot_renew_the_lease_exits() -> Result<()> {
         }
     })
     .await?;
-    world.options.kubeconfig = proxy.kubeconfig().to_owned();
-    world.start_operator().await?;
-    until_it_leads(world.operator()).await?;
+    fixture.options.kubeconfig = proxy.kubeconfig().to_owned();
+    fixture.start_operator().await?;
+    until_it_leads(fixture.operator()).await?;
     cut.store(true, Ordering::SeqCst);
-    let operator = world.operator();
+    let operator = fixture.operator();
     let ended = timeout(PATIENCE, operator.process().wait()).await;
     let ended = ended.with_context(|| operator.log())?;
     ensure!(ended.code() == Some(1), "{ended}\n{}", operator.log());
@@ -144,12 +144,12 @@ async fn who_cannot_renew_the_lease_exits() -> Result<()> {
 }
 
 #[tokio::test]
-async fn who_is_stopped_gives_back_what_it_may_hold() -> Result<()> {
-    let mut world = World::without_operator("lease-stop").await?;
-    let leases = world.elect().await?;
-    // One whose lease is just being written.
+async fn stopped_replica_releases_a_lease_that_it_may_hold() -> Result<()> {
+    let mut fixture = Fixture::without_operator("lease-stop").await?;
+    let leases = fixture.elect().await?;
+    // An operator whose lease write is in transit.
     let writes = Arc::new(AtomicBool::new(false));
-    let direct = world.options.kubeconfig.clone();
+    let direct = fixture.options.kubeconfig.clone();
     let proxy = Proxy::start(&direct, {
         let writes = Arc::clone(&writes);
         move |seen| {
@@ -161,37 +161,37 @@ async fn who_is_stopped_gives_back_what_it_may_hold() -> Result<()> {
         }
     })
     .await?;
-    world.options.kubeconfig = proxy.kubeconfig().to_owned();
-    world.start_operator().await?;
+    fixture.options.kubeconfig = proxy.kubeconfig().to_owned();
+    fixture.start_operator().await?;
     until("it writes the lease", async || {
         Ok(writes.load(Ordering::SeqCst))
     })
     .await?;
-    stop(world.operator()).await?;
+    stop(fixture.operator()).await?;
     ensure!(spec(&leases).await?.holder_identity.is_none());
 
-    // One that stands by has nothing to give back.
-    world.options.kubeconfig = direct;
-    world.take_operator();
-    world.start_operator().await?;
-    until_it_leads(world.operator()).await?;
+    // A standby has no lease to release.
+    fixture.options.kubeconfig = direct;
+    fixture.take_operator();
+    fixture.start_operator().await?;
+    until_it_leads(fixture.operator()).await?;
     let holder = spec(&leases).await?.holder_identity;
     ensure!(holder.is_some());
-    world.start_operator().await?;
-    until_logged(world.operator(), "waiting for the lease").await?;
-    stop(&world.take_operator()).await?;
+    fixture.start_operator().await?;
+    until_logged(fixture.operator(), "waiting for the lease").await?;
+    stop(&fixture.take_operator()).await?;
     ensure!(spec(&leases).await?.holder_identity == holder);
     Ok(())
 }
 
 #[tokio::test]
-async fn the_lease_is_held_until_the_last_write_is_done() -> Result<()> {
-    let mut world = World::without_operator("lease-last").await?;
-    let leases = world.elect().await?;
-    // Longer than a lease holds, counted from its last renewal, and twice that deadline.
+async fn lease_is_held_until_the_last_write_is_done() -> Result<()> {
+    let mut fixture = Fixture::without_operator("lease-last").await?;
+    let leases = fixture.elect().await?;
+    // Longer than the lease duration, counted from the last renewal, and twice that deadline.
     let (slow, took) = (Arc::new(AtomicBool::new(false)), Duration::from_secs(14));
     let held = Arc::new(AtomicBool::new(false));
-    let proxy = Proxy::start(&world.options.kubeconfig, {
+    let proxy = Proxy::start(&fixture.options.kubeconfig, {
         let (slow, held) = (Arc::clone(&slow), Arc::clone(&held));
         move |seen| {
             if seen.write.is_some() && slow.load(Ordering::SeqCst) {
@@ -202,22 +202,22 @@ async fn the_lease_is_held_until_the_last_write_is_done() -> Result<()> {
         }
     })
     .await?;
-    world.options.kubeconfig = proxy.kubeconfig().to_owned();
-    world.work("true", json!({})).await?;
-    world.start_operator().await?;
-    world.group(&["a"], json!({})).await?;
-    world
+    fixture.options.kubeconfig = proxy.kubeconfig().to_owned();
+    fixture.work("true", json!({})).await?;
+    fixture.start_operator().await?;
+    fixture.group(&["a"], json!({})).await?;
+    fixture
         .until("a has run", |group| item(group, "a")["runs"] == 1)
         .await?;
     slow.store(true, Ordering::SeqCst);
-    world.group(&["a", "b"], json!({})).await?;
+    fixture.group(&["a", "b"], json!({})).await?;
     until("something is written", async || {
         Ok(held.load(Ordering::SeqCst))
     })
     .await?;
     slow.store(false, Ordering::SeqCst);
     let before = spec(&leases).await?;
-    let operator = world.take_operator();
+    let operator = fixture.take_operator();
     operator.process().signal(Signal::Term);
     until("it renews although it was told to stop", async || {
         let now = spec(&leases).await?;

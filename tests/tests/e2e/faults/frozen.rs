@@ -1,5 +1,5 @@
-use crate::by_hand::text;
-use crate::world::{PATIENCE, World, item};
+use crate::fixture::{Fixture, PATIENCE, item};
+use crate::helpers::text;
 use anyhow::{Result, ensure};
 use http::Method;
 use oaat_tests::Signal;
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
-/// Longer than a lease holds.
+/// Longer than the lease duration.
 const ASLEEP: Duration = Duration::from_secs(25);
 
 const ITEMS: [&str; 3] = ["a", "b", "c"];
@@ -21,9 +21,9 @@ fn run(group: &Value) -> i64 {
 }
 
 #[tokio::test]
-async fn a_leader_that_was_frozen_with_a_write_on_its_way_makes_no_second_pod() -> Result<()> {
+async fn paused_leader_with_a_write_in_transit_starts_no_second_pod() -> Result<()> {
     let patch = |seen: &Seen, kind| seen.method == Method::PATCH && seen.uri.path().contains(kind);
-    // A claim is what is written of the group after a candidate was made.
+    // The claim is the write of the group that follows the creation of a candidate.
     let candidate = AtomicBool::new(false);
     let is_claim = move |seen: &Seen| {
         let after_candidate = candidate.swap(seen.method == Method::POST, Ordering::SeqCst);
@@ -36,16 +36,16 @@ async fn a_leader_that_was_frozen_with_a_write_on_its_way_makes_no_second_pod() 
     Ok(())
 }
 
-/// Freezes a leader whose next such write is on its way, until after another has taken over and
-/// the write has landed.
+/// Pauses a leader whose next such write is in transit, until another replica has taken over and
+/// the write has arrived.
 async fn freeze(
     namespace: &str,
     meant: impl Fn(&Seen) -> bool + Send + Sync + 'static,
 ) -> Result<()> {
-    let mut world = World::without_operator(namespace).await?;
-    world.elect().await?;
-    let witness = Witness::start(world.pods()).await?;
-    let direct = world.options.kubeconfig.clone();
+    let mut fixture = Fixture::without_operator(namespace).await?;
+    fixture.elect().await?;
+    let witness = Witness::start(fixture.pods()).await?;
+    let direct = fixture.options.kubeconfig.clone();
     let (hold, held) = (
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicU64::new(0)),
@@ -53,7 +53,7 @@ async fn freeze(
     let proxy = Proxy::start(&direct, {
         let (hold, held) = (Arc::clone(&hold), Arc::clone(&held));
         move |seen| {
-            // Asked of every write, so that it knows what came before.
+            // Evaluated for every write, so that it knows the earlier ones.
             let meant = seen.write.is_some() && meant(seen);
             if meant && hold.load(Ordering::SeqCst) {
                 held.fetch_add(1, Ordering::SeqCst);
@@ -63,15 +63,15 @@ async fn freeze(
         }
     })
     .await?;
-    world.options.kubeconfig = proxy.kubeconfig().to_owned();
-    world.work("sleep 0.2", json!({})).await?;
-    world.start_operator().await?;
-    world.group(&ITEMS, json!({ "frequency": "1s" })).await?;
-    world
+    fixture.options.kubeconfig = proxy.kubeconfig().to_owned();
+    fixture.work("sleep 0.2", json!({})).await?;
+    fixture.start_operator().await?;
+    fixture.group(&ITEMS, json!({ "frequency": "1s" })).await?;
+    fixture
         .until("the leader acts", |group| run(group) >= 2)
         .await?;
-    world.options.kubeconfig = direct;
-    world.start_operator().await?;
+    fixture.options.kubeconfig = direct;
+    fixture.start_operator().await?;
 
     hold.store(true, Ordering::SeqCst);
     let start = Instant::now();
@@ -79,26 +79,26 @@ async fn freeze(
         ensure!(start.elapsed() < PATIENCE, "no such write");
         sleep(Duration::from_millis(5)).await;
     }
-    let frozen = world.take_first_operator();
+    let frozen = fixture.take_first_operator();
     frozen.process().signal(Signal::Stop);
-    let at = run(&world.read("group").await?);
-    world
+    let at = run(&fixture.read("group").await?);
+    fixture
         .until("the other has taken over", |group| run(group) >= at + 3)
         .await?;
     sleep(ASLEEP).await;
     hold.store(false, Ordering::SeqCst);
-    let at = run(&world.read("group").await?);
+    let at = run(&fixture.read("group").await?);
     frozen.process().signal(Signal::Continue);
     let status = frozen.process().wait().await;
     ensure!(status.code() == Some(1), "who has lost the lease: {status}");
     let log = frozen.log();
     ensure!(log.contains("the lease is lost"), "{log}");
-    world
+    fixture
         .until("runs go on", |group| run(group) >= at + 3)
         .await?;
     let rest = json!({ "frequency": "24h" });
-    world.group(&ITEMS, rest).await?;
-    let group = world
+    fixture.group(&ITEMS, rest).await?;
+    let group = fixture
         .until("it comes to rest", |group| {
             group["status"]["observedGeneration"] == 2 && group["status"]["current"].is_null()
         })
@@ -113,7 +113,7 @@ async fn freeze(
         "{} opened: {group:#}",
         opened.len()
     );
-    let overlap = overlaps(&world.node.runs(), &opened);
+    let overlap = overlaps(&fixture.node.runs(), &opened);
     ensure!(overlap.is_empty(), "{}", overlap.join("\n"));
     Ok(())
 }

@@ -1,5 +1,5 @@
-use crate::by_hand::GROUP_LABEL;
-use crate::world::{PATIENCE, World, item, say};
+use crate::fixture::{Fixture, PATIENCE, item, say};
+use crate::helpers::GROUP_LABEL;
 use anyhow::{Context, Result, ensure};
 use futures::future;
 use http::Method;
@@ -13,12 +13,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
-/// Items of one group: two that succeed, one that fails, and one whose pod is refused.
+/// The items of one group: two that succeed, one that fails, and one whose pod is rejected.
 const ITEMS: [&str; 4] = ["a", "b", "bad", "refused"];
-/// Kinds of writes, and how many of each the scenario has at least. Of a, b, bad, refused, stuck
-/// the refused one is neither claimed nor opened. Each claim but the first of a group records the
-/// end of the run before; the refusal, the last end of each group and the giving up are writes of
-/// their own. Of three pods of the one group one is kept, and the one that is stuck is deleted.
+/// The kinds of writes, and the minimum number of each in the scenario. Of a, b, bad, refused, and
+/// stuck, the rejected one is neither claimed nor opened. Each claim except the first of a group
+/// also records the previous run. The rejection, the last result of each group, and the start
+/// timeout are separate writes. Of three pods of the one group, one is kept; the stuck pod is
+/// deleted.
 const KINDS: [(&str, u64); 4] = [
     ("create a pod", 5),
     ("write a status", 4 + 3),
@@ -26,7 +27,7 @@ const KINDS: [(&str, u64); 4] = [
     ("delete a pod", 3),
 ];
 
-/// One whose every item has run once and whose pods are cleared away.
+/// Returns whether every item has run once and all pods are cleaned up.
 fn done(group: &Value) -> bool {
     let ended = |name: &&str, how: &str| item(group, name)[how].is_string();
     let ran = |name: &&str| ended(name, "lastSuccess") || ended(name, "lastFailure");
@@ -44,7 +45,7 @@ fn once_each(group: &Value) -> bool {
         && failed("refused")
 }
 
-/// One whose only item does not get to start has failed once for that.
+/// Returns whether the only item failed once because it did not start in time.
 fn gave_up(group: &Value) -> bool {
     let history = group["status"]["history"].as_array();
     group["status"]["current"].is_null()
@@ -52,9 +53,9 @@ fn gave_up(group: &Value) -> bool {
         && history.is_some_and(|runs| runs.len() == 1 && runs[0]["reason"] == "StartTimeout")
 }
 
-/// Pods of one item are refused, as by an administrator's rule.
-async fn refuse(world: &World) -> Result<()> {
-    let name = &world.namespace;
+/// Makes the API server reject the pods of one item, as an administrator's rule would.
+async fn refuse(fixture: &Fixture) -> Result<()> {
+    let name = &fixture.namespace;
     let policy = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
         "metadata": { "name": name },
@@ -80,8 +81,8 @@ async fn refuse(world: &World) -> Result<()> {
             } } },
         },
     });
-    world.plane.apply(&policy.to_string()).await?;
-    world.plane.apply(&binding.to_string()).await?;
+    fixture.plane.apply(&policy.to_string()).await?;
+    fixture.plane.apply(&binding.to_string()).await?;
     let trial: Pod = serde_json::from_value(json!({
         "metadata": { "name": "trial", "annotations": { "oaat.kawaja.net/item": "refused" } },
         "spec": { "containers": [{ "name": "main", "image": "any" }] },
@@ -91,42 +92,42 @@ async fn refuse(world: &World) -> Result<()> {
         ..PostParams::default()
     };
     let start = Instant::now();
-    while world.pods().create(&params, &trial).await.is_ok() {
+    while fixture.pods().create(&params, &trial).await.is_ok() {
         ensure!(start.elapsed() < PATIENCE, "the rule does not take effect");
         sleep(Duration::from_millis(100)).await;
     }
     Ok(())
 }
 
-/// A group of type `work`, or of one that no node is good enough for.
-async fn apply(world: &World, name: &str, spec: Value) -> Result<()> {
+/// Creates a group of type `work`, or of a type that fits no node.
+async fn apply(fixture: &Fixture, name: &str, spec: Value) -> Result<()> {
     let group = json!({
         "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
         "metadata": { "name": name }, "spec": spec,
     });
-    world.apply(&group.to_string()).await?;
+    fixture.apply(&group.to_string()).await?;
     Ok(())
 }
 
-async fn apply_main(world: &World, name: &str, items: &[&str]) -> Result<()> {
+async fn apply_main(fixture: &Fixture, name: &str, items: &[&str]) -> Result<()> {
     let spec = json!({ "oaatType": "work", "oaatItems": items, "podHistoryLimit": 1,
         "failureCoolOff": "24h" });
-    apply(world, name, spec).await
+    apply(fixture, name, spec).await
 }
 
-/// Goes on with the scenario where it is, one thing after the other so that the writes come in the
-/// same order each time: an item that is refused, three more, and a group that does not get to
-/// start. Says whether all is done, and what is not to be kept is gone.
-async fn advance(world: &World, name: &str) -> Result<bool> {
-    let main = world.read(name).await?;
+/// Continues the scenario one step at a time, so that the writes always have the same order: a
+/// rejected item, three more items, and a group that does not start in time. Returns whether
+/// everything is done and cleaned up.
+async fn advance(fixture: &Fixture, name: &str) -> Result<bool> {
+    let main = fixture.read(name).await?;
     let listed = main["spec"]["oaatItems"].as_array().map_or(0, Vec::len);
     if listed == 1 {
         if item(&main, "refused")["failures"] == 1 {
-            apply_main(world, name, &ITEMS).await?;
+            apply_main(fixture, name, &ITEMS).await?;
         }
         return Ok(false);
     }
-    let pods = world.pods().list(&ListParams::default()).await?.items;
+    let pods = fixture.pods().list(&ListParams::default()).await?.items;
     let of = |group: &str| {
         let of = |pod: &&Pod| pod.labels().get(GROUP_LABEL).is_some_and(|of| of == group);
         pods.iter().filter(of).count()
@@ -135,19 +136,19 @@ async fn advance(world: &World, name: &str) -> Result<bool> {
         return Ok(false);
     }
     let stuck = format!("{name}-stuck");
-    let Some(group) = world.api("OaatGroup").get_opt(&stuck).await? else {
+    let Some(group) = fixture.api("OaatGroup").get_opt(&stuck).await? else {
         let spec = json!({ "oaatType": "nowhere", "oaatItems": ["stuck"], "startTimeout": "1s",
             "failureCoolOff": "24h" });
-        apply(world, &stuck, spec).await?;
+        apply(fixture, &stuck, spec).await?;
         return Ok(false);
     };
     Ok(gave_up(&serde_json::to_value(group)?) && of(&stuck) == 0)
 }
 
 #[tokio::test]
-async fn an_operator_killed_at_any_write_loses_nothing_and_repeats_nothing() -> Result<()> {
-    // By kind, since others come in between when the machine is busy: a message changes, or a
-    // look comes too early. In places of their own, side by side.
+async fn operator_killed_at_any_write_loses_and_repeats_no_run() -> Result<()> {
+    // By kind, because on a busy machine other writes come in between: a message changes, or a
+    // reconcile comes early. Each kind has its own namespaces, in parallel.
     let lanes = KINDS.into_iter().flat_map(|(kind, least)| {
         let lane = move |after| async move {
             let kills = lane_of_kills(kind, after).await?;
@@ -163,19 +164,20 @@ async fn an_operator_killed_at_any_write_loses_nothing_and_repeats_nothing() -> 
     Ok(())
 }
 
-/// Kills operators at the first write of a kind, at the second, and so on, and says how often.
+/// Kills operators at the first write of a kind, at the second, and so on. Returns the number of
+/// kills.
 async fn lane_of_kills(meant: &'static str, after: bool) -> Result<u64> {
     let (when, kill) = if after {
         ("after", Fate::KillsAfter)
     } else {
         ("before", Fate::KillsBefore)
     };
-    let place = format!("every-{}-{when}", meant.replace(' ', "-"));
-    let mut world = World::without_operator(&place).await?;
-    let witness = Witness::start(world.pods()).await?;
-    // Which of them is the last one, and how many there were.
+    let name = format!("every-{}-{when}", meant.replace(' ', "-"));
+    let mut fixture = Fixture::without_operator(&name).await?;
+    let witness = Witness::start(fixture.pods()).await?;
+    // The number of the write at which to kill, and the number of such writes so far.
     let fate: Arc<Mutex<(Option<u64>, u64)>> = Arc::default();
-    let proxy = Proxy::start(&world.options.kubeconfig, {
+    let proxy = Proxy::start(&fixture.options.kubeconfig, {
         let fate = Arc::clone(&fate);
         move |seen| {
             if seen.write.is_none() || kind(&seen.method, seen.uri.path()) != meant {
@@ -192,9 +194,9 @@ async fn lane_of_kills(meant: &'static str, after: bool) -> Result<u64> {
     .await?;
     let set = |new| *fate.lock().expect("the fate") = (new, 0);
     let count = || fate.lock().expect("the fate").1;
-    world.options.kubeconfig = proxy.kubeconfig().to_owned();
-    refuse(&world).await?;
-    world.work("[ $OAAT_ITEM != bad ]", json!({})).await?;
+    fixture.options.kubeconfig = proxy.kubeconfig().to_owned();
+    refuse(&fixture).await?;
+    fixture.work("[ $OAAT_ITEM != bad ]", json!({})).await?;
     let nowhere = json!({
         "apiVersion": "kawaja.net/v1", "kind": "OaatType", "metadata": { "name": "nowhere" },
         "spec": { "type": "pod", "podspec": {
@@ -202,55 +204,56 @@ async fn lane_of_kills(meant: &'static str, after: bool) -> Result<u64> {
             "container": { "name": "main", "image": "any", "command": ["true"] },
         } },
     });
-    world.apply(&nowhere.to_string()).await?;
+    fixture.apply(&nowhere.to_string()).await?;
     let mut kills = 0;
     for write in 1.. {
         let name = format!("{when}-{write}");
-        world.start_operator().await?;
-        proxy.watch_over(world.operator().process().pid());
+        fixture.start_operator().await?;
+        proxy.watch_over(fixture.operator().process().pid());
         set(Some(write));
-        apply_main(&world, &name, &["refused"]).await?;
+        apply_main(&fixture, &name, &["refused"]).await?;
         let start = Instant::now();
         let killed = loop {
-            if !world.operator().process().is_running() {
+            if !fixture.operator().process().is_running() {
                 break true;
             }
-            if advance(&world, &name).await? && count() < write {
+            if advance(&fixture, &name).await? && count() < write {
                 break false;
             }
             ensure!(start.elapsed() < 3 * PATIENCE, "{name} is not done");
             sleep(Duration::from_millis(50)).await;
         };
         set(None);
-        let log = world.operator().log();
-        world.take_operator().kill().await;
+        let log = fixture.operator().log();
+        fixture.take_operator().kill().await;
         if killed {
             let by_us = proxy.killed_at();
             by_us.with_context(|| format!("{name}: it died by itself:\n{log}"))?;
             kills += 1;
-            world.start_operator().await?;
+            fixture.start_operator().await?;
             let start = Instant::now();
-            while !advance(&world, &name).await? {
+            while !advance(&fixture, &name).await? {
                 ensure!(
                     start.elapsed() < 3 * PATIENCE,
                     "{name}: {:#}\n{}",
-                    world.read(&name).await?,
-                    world.operator().log()
+                    fixture.read(&name).await?,
+                    fixture.operator().log()
                 );
                 sleep(Duration::from_millis(50)).await;
             }
-            world.take_operator().kill().await;
+            fixture.take_operator().kill().await;
         }
-        let group = world.read(&name).await?;
+        let group = fixture.read(&name).await?;
         ensure!(once_each(&group), "{name}: {group:#}");
         let opened = witness.runs()?;
-        let overlap = overlaps(&world.node.runs(), &opened);
+        let overlap = overlaps(&fixture.node.runs(), &opened);
         ensure!(overlap.is_empty(), "{}", overlap.join("\n"));
-        // One that was claimed just before its operator was killed may be given up still shut.
+        // A pod that was claimed just before its operator was killed may time out while it is still
+        // gated.
         for (group, least, most) in [(name.clone(), 3, 3), (format!("{name}-stuck"), 0, 1)] {
             let pods: Vec<_> = opened.iter().filter(|pod| pod.group == group).collect();
             ensure!((least..=most).contains(&pods.len()), "{group}: {pods:#?}");
-            world.kubectl(&["delete", "oaatgroup", &group]).await?;
+            fixture.kubectl(&["delete", "oaatgroup", &group]).await?;
         }
         if !killed {
             break;

@@ -1,4 +1,4 @@
-use crate::world::{World, item};
+use crate::fixture::{Fixture, item};
 use anyhow::{Context, Result, ensure};
 use http::Method;
 use oaat_tests::Signal;
@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
-/// Some waits of the operator for a sign of life, one after the other.
+/// Several timeouts of the operator, one after the other.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// What a request is to the operator; each kind is met once.
+/// Returns the kind of a request. Each kind occurs once.
 fn kind(seen: &Seen) -> Option<String> {
     let path = seen.uri.path().to_owned();
     let query = seen.uri.query().unwrap_or_default();
@@ -29,18 +29,18 @@ fn kind(seen: &Seen) -> Option<String> {
     (seen.method == Method::GET).then(|| format!("{how} {thing}"))
 }
 
-/// The first request of each kind that reads meets this fate; the operator goes on by itself.
+/// Applies this fate to the first read of each kind. The operator continues without further action.
 async fn first_reads(namespace: &str, fate: Fate) -> Result<()> {
-    let mut world = World::without_operator(namespace).await?;
-    let witness = Witness::start(world.pods()).await?;
+    let mut fixture = Fixture::without_operator(namespace).await?;
+    let witness = Witness::start(fixture.pods()).await?;
     let met: Arc<Mutex<BTreeMap<String, u32>>> = Arc::default();
-    let proxy = Proxy::start(&world.options.kubeconfig, {
+    let proxy = Proxy::start(&fixture.options.kubeconfig, {
         let met = Arc::clone(&met);
         move |seen| {
             let Some(kind) = kind(seen) else {
                 return Fate::Passes;
             };
-            // What a watch that has begun may leave out is known only when it ends.
+            // An interrupted watch shows only at its end what it left out.
             if fate == Fate::Stalls && kind.starts_with("watch") {
                 return Fate::Passes;
             }
@@ -51,13 +51,13 @@ async fn first_reads(namespace: &str, fate: Fate) -> Result<()> {
         }
     })
     .await?;
-    world.options.kubeconfig = proxy.kubeconfig().to_owned();
-    world.work("true", json!({})).await?;
-    world.group(&["a", "b"], json!({})).await?;
-    world.start_operator().await?;
+    fixture.options.kubeconfig = proxy.kubeconfig().to_owned();
+    fixture.work("true", json!({})).await?;
+    fixture.group(&["a", "b"], json!({})).await?;
+    fixture.start_operator().await?;
     let start = Instant::now();
     loop {
-        let group = world.read("group").await?;
+        let group = fixture.read("group").await?;
         let ran = |name| item(&group, name)["runs"] == 1;
         if ran("a") && ran("b") && group["status"]["state"] == "Idle" {
             break;
@@ -65,12 +65,12 @@ async fn first_reads(namespace: &str, fate: Fate) -> Result<()> {
         ensure!(
             start.elapsed() < PATIENCE,
             "{fate:?}: {group:#}\n{}",
-            world.operator().log()
+            fixture.operator().log()
         );
         sleep(Duration::from_millis(200)).await;
     }
     let met = met.lock().expect("what was met").clone();
-    // The first lists come with the watches.
+    // The first lists are part of the watches.
     let watches: &[&str] = match fate {
         Fate::Stalls => &[],
         _ => &["watch /oaatgroups", "watch /oaattypes", "watch /pods"],
@@ -82,7 +82,7 @@ async fn first_reads(namespace: &str, fate: Fate) -> Result<()> {
         "get /oaattypes",
     ];
     for kind in reads.iter().chain(watches) {
-        // Once in vain and once more.
+        // Once without success, and at least once more.
         ensure!(met.get(*kind) >= Some(&2), "{kind}: {met:?}");
     }
     ensure!(witness.opened()?.len() == 2);
@@ -90,7 +90,7 @@ async fn first_reads(namespace: &str, fate: Fate) -> Result<()> {
 }
 
 #[tokio::test]
-async fn reads_that_are_swallowed_or_end_half_way_do_not_stop_the_operator() -> Result<()> {
+async fn operator_continues_after_unanswered_and_truncated_reads() -> Result<()> {
     tokio::try_join!(
         first_reads("reads-swallowed", Fate::Swallowed),
         first_reads("reads-cut", Fate::Cut),
@@ -100,12 +100,12 @@ async fn reads_that_are_swallowed_or_end_half_way_do_not_stop_the_operator() -> 
 }
 
 #[tokio::test]
-async fn an_operator_whose_lists_are_swallowed_ends_when_told_to() -> Result<()> {
+async fn operator_with_unanswered_lists_stops_at_sigterm() -> Result<()> {
     for thing in ["/oaatgroups", "/oaattypes", "/version"] {
         let name = format!("end-{}", &thing[1..]);
-        let mut world = World::without_operator(&name).await?;
+        let mut fixture = Fixture::without_operator(&name).await?;
         let swallowed = Arc::new(Mutex::new(false));
-        let proxy = Proxy::start(&world.options.kubeconfig, {
+        let proxy = Proxy::start(&fixture.options.kubeconfig, {
             let swallowed = Arc::clone(&swallowed);
             move |seen| {
                 if !seen.uri.path().contains(thing) {
@@ -116,14 +116,14 @@ async fn an_operator_whose_lists_are_swallowed_ends_when_told_to() -> Result<()>
             }
         })
         .await?;
-        world.options.kubeconfig = proxy.kubeconfig().to_owned();
-        world.start_operator().await?;
+        fixture.options.kubeconfig = proxy.kubeconfig().to_owned();
+        fixture.start_operator().await?;
         let start = Instant::now();
         while !*swallowed.lock().expect("whether it was") {
             ensure!(start.elapsed() < PATIENCE, "{thing} is not asked for");
             sleep(Duration::from_millis(20)).await;
         }
-        let operator = world.take_operator();
+        let operator = fixture.take_operator();
         operator.process().signal(Signal::Term);
         let ended = timeout(PATIENCE, operator.process().wait()).await;
         let (ended, log) = (ended.with_context(|| operator.log())?, operator.log());

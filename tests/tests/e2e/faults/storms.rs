@@ -1,11 +1,11 @@
-use crate::world::{say, shared};
+use crate::fixture::{say, shared};
 use anyhow::{Result, ensure};
 use oaat_tests::storm::{StormOptions, seed, storm};
 use oaat_tests::{Options, operator};
 use std::path::Path;
 use std::time::Duration;
 
-/// Three operators, all of which act.
+/// Returns a storm with three operators, all of which act.
 fn options(kubeconfig: &Path, binary: &Path, namespace: &str) -> Result<StormOptions> {
     Ok(StormOptions {
         binary: binary.to_owned(),
@@ -23,7 +23,7 @@ fn options(kubeconfig: &Path, binary: &Path, namespace: &str) -> Result<StormOpt
 }
 
 #[tokio::test]
-async fn storms_over_operators_that_all_act_and_over_those_that_elect_a_leader() -> Result<()> {
+async fn operators_survive_storms_with_and_without_leader_election() -> Result<()> {
     let (plane, kubeconfig, binary) = shared().await?;
     let of_two = StormOptions {
         replicas: 2,
@@ -38,7 +38,7 @@ async fn storms_over_operators_that_all_act_and_over_those_that_elect_a_leader()
         seed: of_two.seed.wrapping_add(1),
         ..of_two.clone()
     };
-    // Those with an election wait for their leases most of the time.
+    // With leader election, operators mostly wait for their lease.
     let (all_act, two, three) = tokio::join!(
         storm(plane, options(kubeconfig, binary, "storm")?),
         storm(plane, of_two),
@@ -56,7 +56,7 @@ async fn storms_over_operators_that_all_act_and_over_those_that_elect_a_leader()
 }
 
 #[tokio::test]
-async fn a_storm_over_operators_and_over_the_servers() -> Result<()> {
+async fn operators_and_servers_survive_a_storm() -> Result<()> {
     let (_, _, binary) = shared().await?;
     let (plane, kubeconfig) = operator::installed(Options::default()).await?;
     let options = StormOptions {

@@ -1,35 +1,35 @@
-//! Decisions are repeated from what was written of them.
+//! Decisions are replayed from their records.
 
 use super::{digest, variant};
-use crate::world::World;
+use crate::fixture::Fixture;
 use anyhow::Result;
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn a_decision_is_repeated_from_the_log_and_from_its_record() -> Result<()> {
-    let mut world = World::without_operator("policy-replay").await?;
-    let folder = world.plane.folder().join("decisions");
+async fn decision_is_replayed_from_the_log_and_from_its_record() -> Result<()> {
+    let mut fixture = Fixture::without_operator("policy-replay").await?;
+    let folder = fixture.plane.folder().join("decisions");
     let recorded = folder.display().to_string();
     let more = ["--log-decisions", "full", "--record-decisions", &recorded];
-    world.options.more = more.map(Into::into).to_vec();
-    world.start_operator().await?;
+    fixture.options.more = more.map(Into::into).to_vec();
+    fixture.start_operator().await?;
     let wasm = variant("replay");
-    let component = world.plane.folder().join("replay.wasm");
+    let component = fixture.plane.folder().join("replay.wasm");
     std::fs::write(&component, &wasm)?;
-    world.policy(&wasm).await?;
-    world.work("exit 0", json!({})).await?;
+    fixture.policy(&wasm).await?;
+    fixture.work("exit 0", json!({})).await?;
     let policy = json!({ "configMap": { "name": "mine" } });
     let items: Vec<String> = (0..1000).map(|i| format!("item {i}")).collect();
     let items: Vec<&str> = items.iter().map(String::as_str).collect();
-    world.group(&items, json!({ "policy": policy })).await?;
-    let large = world.until_decided_by(&digest(&wasm)).await?;
-    world
+    fixture.group(&items, json!({ "policy": policy })).await?;
+    let large = fixture.until_decided_by(&digest(&wasm)).await?;
+    fixture
         .group(
             &["a", "b"],
             json!({ "frequency": "100ms", "policy": policy }),
         )
         .await?;
-    let small = world
+    let small = fixture
         .until("a run of the short list", |group| {
             let decided = &group["status"]["lastDecision"];
             decided["item"] == "a" || decided["item"] == "b"
@@ -56,7 +56,7 @@ async fn a_decision_is_repeated_from_the_log_and_from_its_record() -> Result<()>
                 String::from_utf8_lossy(&text).into_owned(),
             ))
         };
-    let log = world.operator().log_file().to_owned();
+    let log = fixture.operator().log_file().to_owned();
     let (agrees, text) = replay(&log, &small, true).await?;
     assert!(agrees && text.contains("1 agree, 0 differ"), "{text}");
     let (agrees, text) = replay(&log, &small, false).await?;
@@ -73,7 +73,7 @@ async fn a_decision_is_repeated_from_the_log_and_from_its_record() -> Result<()>
     let record = record.ok_or_else(|| anyhow::anyhow!("{short} was not recorded"))?;
     let (agrees, text) = replay(&record, &large, true).await?;
     assert!(agrees && text.contains("1 agree, 0 differ"), "{text}");
-    // A record that was tampered with does not agree.
+    // A record that was modified does not match.
     let other = std::fs::read_to_string(&record)?.replace("\"item 7\"", "\"item x\"");
     std::fs::write(&record, other)?;
     let (agrees, text) = replay(&record, &large, true).await?;

@@ -1,7 +1,7 @@
-//! Policies that serve: loaded, swapped, shared, and with a memory.
+//! Policies in use: loaded, replaced, shared, and with state.
 
 use super::{busy, component, digest, variant};
-use crate::world::{World, condition, item};
+use crate::fixture::{Fixture, condition, item};
 use anyhow::Result;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use std::io::Write;
 
 #[tokio::test]
-async fn a_policy_decides_from_its_config_map_and_is_swapped_while_runs_go_on() -> Result<()> {
-    let world = busy("policy-swap", json!({ "configMap": { "name": "mine" } })).await?;
-    let message = world.until_policy("False", "SourceNotFound").await?;
+async fn policy_decides_from_its_config_map_and_is_replaced_during_runs() -> Result<()> {
+    let fixture = busy("policy-swap", json!({ "configMap": { "name": "mine" } })).await?;
+    let message = fixture.until_policy("False", "SourceNotFound").await?;
     assert!(message.contains("policy pack"), "{message}");
     assert!(message.contains("onError: Hold"), "{message}");
-    world
+    fixture
         .until("the group is not ready for want of its policy", |group| {
             let (ready, reason, _) = condition(group, "Ready");
             (ready.as_str(), reason.as_str()) == ("False", "PolicyNotReady")
@@ -22,8 +22,8 @@ async fn a_policy_decides_from_its_config_map_and_is_swapped_while_runs_go_on() 
         .await?;
 
     let (one, two) = (variant("one"), variant("two"));
-    world.policy(&one).await?;
-    let group = world.until_decided_by(&digest(&one)).await?;
+    fixture.policy(&one).await?;
+    let group = fixture.until_decided_by(&digest(&one)).await?;
     assert_eq!(
         group["status"]["policy"]["source"],
         "ConfigMap mine, key policy.wasm"
@@ -36,14 +36,14 @@ async fn a_policy_decides_from_its_config_map_and_is_swapped_while_runs_go_on() 
         "{message}"
     );
 
-    world.policy(&two).await?;
-    let group = world.until_decided_by(&digest(&two)).await?;
-    let changed = world.until_event("group", "PolicyChanged").await?;
+    fixture.policy(&two).await?;
+    let group = fixture.until_decided_by(&digest(&two)).await?;
+    let changed = fixture.until_event("group", "PolicyChanged").await?;
     assert!(
         changed.contains(&digest(&one)) || changed.contains(&digest(&two)),
         "{changed}"
     );
-    // No run was lost on the way: numbers without a gap, each of them ended well.
+    // No run was lost: the numbers have no gap, and each run succeeded.
     let history = group["status"]["history"]
         .as_array()
         .cloned()
@@ -64,10 +64,10 @@ async fn a_policy_decides_from_its_config_map_and_is_swapped_while_runs_go_on() 
 }
 
 #[tokio::test]
-async fn a_config_map_is_watched_once_however_many_groups_use_it() -> Result<()> {
-    let world = World::new("policy-shared").await?;
-    world.policy(&variant("shared")).await?;
-    world.work("exit 0", json!({})).await?;
+async fn config_map_is_watched_once_for_all_groups() -> Result<()> {
+    let fixture = Fixture::new("policy-shared").await?;
+    fixture.policy(&variant("shared")).await?;
+    fixture.work("exit 0", json!({})).await?;
     for number in 0..20 {
         let group = json!({
             "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
@@ -77,59 +77,59 @@ async fn a_config_map_is_watched_once_however_many_groups_use_it() -> Result<()>
                 "policy": { "configMap": { "name": "mine" } },
             },
         });
-        world.apply(&group.to_string()).await?;
+        fixture.apply(&group.to_string()).await?;
     }
     for number in 0..20 {
         let name = format!("group-{number}");
-        world
+        fixture
             .until_object("OaatGroup", &name, "it ran", |group| {
                 group["status"]["items"]["a"]["lastSuccess"].is_string()
             })
             .await?;
     }
     let labels = [r#"resource="configmaps""#];
-    let requests = world
+    let requests = fixture
         .operator()
         .metric("oaat_api_requests_total", &labels)
         .await?;
-    // A list and a watch.
+    // One list and one watch.
     assert!(requests <= 4.0, "{requests}");
-    let loads = world.operator().log().matches("policy loaded").count();
+    let loads = fixture.operator().log().matches("policy loaded").count();
     assert_eq!(loads, 1);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_gzipped_policy_under_another_key_serves_as_well() -> Result<()> {
+async fn gzipped_policy_under_another_key_works() -> Result<()> {
     let policy = json!({ "configMap": { "name": "mine", "key": "fast.wasm.gz" } });
-    let world = busy("policy-gzip", policy).await?;
+    let fixture = busy("policy-gzip", policy).await?;
     let wasm = variant("gzip");
-    world
+    fixture
         .config_map("mine", "fast.wasm.gz", &gzip(&wasm)?)
         .await?;
-    world.until_decided_by(&digest(&wasm)).await?;
+    fixture.until_decided_by(&digest(&wasm)).await?;
     Ok(())
 }
 
 #[tokio::test]
-async fn weights_of_items_and_the_state_of_a_policy_come_to_it_in_a_cluster() -> Result<()> {
+async fn policy_receives_item_weights_and_its_state() -> Result<()> {
     let wasm = component("policies/fair").await?;
-    let world = World::new("policy-fair").await?;
-    world.policy(&wasm).await?;
-    world.work("exit 0", json!({})).await?;
+    let fixture = Fixture::new("policy-fair").await?;
+    fixture.policy(&wasm).await?;
+    fixture.work("exit 0", json!({})).await?;
     let spec = json!({
         "frequency": "1ms",
         "policy": { "configMap": { "name": "mine" } },
         "itemOptions": { "heavy": { "settings": { "weight": 3 } } },
     });
-    world.group(&["light", "heavy"], spec).await?;
+    fixture.group(&["light", "heavy"], spec).await?;
     let runs = |group: &Value, name: &str| item(group, name)["runs"].as_i64().unwrap_or(0);
-    let group = world
+    let group = fixture
         .until("24 runs", |group| {
             group["status"]["run"].as_i64().unwrap_or(0) > 24
         })
         .await?;
-    // By its share one of four; a second at least is counted for each run.
+    // Its share is one of four; each run counts as at least one second.
     let light = runs(&group, "light");
     assert!(
         (5..=8).contains(&light),
@@ -156,17 +156,17 @@ fn gzip(wasm: &[u8]) -> Result<Vec<u8>> {
 }
 
 #[tokio::test]
-async fn a_policy_that_is_there_from_the_start_is_announced_once() -> Result<()> {
-    let world = World::new("policy-loaded").await?;
+async fn policy_that_exists_from_the_start_is_announced_once() -> Result<()> {
+    let fixture = Fixture::new("policy-loaded").await?;
     let wasm = variant("loaded");
-    world.policy(&wasm).await?;
-    world.work("exit 0", json!({})).await?;
+    fixture.policy(&wasm).await?;
+    fixture.work("exit 0", json!({})).await?;
     let spec = json!({ "frequency": "100ms", "policy": { "configMap": { "name": "mine" } } });
-    world.group(&["a"], spec).await?;
-    let loaded = world.until_event("group", "PolicyLoaded").await?;
+    fixture.group(&["a"], spec).await?;
+    let loaded = fixture.until_event("group", "PolicyLoaded").await?;
     assert!(loaded.contains(&digest(&wasm)), "{loaded}");
-    world.until_decided_by(&digest(&wasm)).await?;
-    let events = world.events("group").await?;
+    fixture.until_decided_by(&digest(&wasm)).await?;
+    let events = fixture.events("group").await?;
     let of_policy = events
         .iter()
         .filter(|(reason, _)| reason.starts_with("Policy"));
@@ -175,14 +175,14 @@ async fn a_policy_that_is_there_from_the_start_is_announced_once() -> Result<()>
 }
 
 #[tokio::test]
-async fn one_component_in_two_config_maps_is_one_policy() -> Result<()> {
-    let world = World::new("policy-twice").await?;
+async fn component_in_two_config_maps_is_compiled_once() -> Result<()> {
+    let fixture = Fixture::new("policy-twice").await?;
     let wasm = variant("twice");
-    world.config_map("plain", "policy.wasm", &wasm).await?;
-    world
+    fixture.config_map("plain", "policy.wasm", &wasm).await?;
+    fixture
         .config_map("packed", "policy.wasm", &gzip(&wasm)?)
         .await?;
-    world.work("exit 0", json!({})).await?;
+    fixture.work("exit 0", json!({})).await?;
     for name in ["plain", "packed"] {
         let group = json!({
             "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
@@ -192,10 +192,10 @@ async fn one_component_in_two_config_maps_is_one_policy() -> Result<()> {
                 "policy": { "configMap": { "name": name } },
             },
         });
-        world.apply(&group.to_string()).await?;
+        fixture.apply(&group.to_string()).await?;
     }
     for name in ["plain", "packed"] {
-        let group = world
+        let group = fixture
             .until_object("OaatGroup", name, "it is decided", |group| {
                 group["status"]["lastDecision"]["digest"] == digest(&wasm)
             })
@@ -207,22 +207,22 @@ async fn one_component_in_two_config_maps_is_one_policy() -> Result<()> {
 }
 
 #[tokio::test]
-async fn each_replica_loads_the_policy_and_either_goes_on_without_the_other() -> Result<()> {
-    let mut world = busy(
+async fn replicas_load_the_policy_independently() -> Result<()> {
+    let mut fixture = busy(
         "policy-replicas",
         json!({ "configMap": { "name": "mine" } }),
     )
     .await?;
     let (one, two) = (variant("replicas one"), variant("replicas two"));
-    world.policy(&one).await?;
-    world.until_decided_by(&digest(&one)).await?;
-    world.start_operator().await?;
-    world.policy(&two).await?;
-    world.until_decided_by(&digest(&two)).await?;
-    world.take_first_operator().stop().await;
+    fixture.policy(&one).await?;
+    fixture.until_decided_by(&digest(&one)).await?;
+    fixture.start_operator().await?;
+    fixture.policy(&two).await?;
+    fixture.until_decided_by(&digest(&two)).await?;
+    fixture.take_first_operator().stop().await;
     let runs = |group: &Value| group["status"]["run"].as_i64().unwrap_or(0);
-    let now = runs(&world.read("group").await?);
-    let group = world
+    let now = runs(&fixture.read("group").await?);
+    let group = fixture
         .until("more runs", |group| runs(group) > now + 3)
         .await?;
     assert_eq!(group["status"]["lastDecision"]["digest"], digest(&two));

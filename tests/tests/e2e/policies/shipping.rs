@@ -1,20 +1,20 @@
-//! The commands of the guide and of the reference that ship a policy, as they are printed there.
+//! The commands in the guide and the reference that ship a policy, exactly as printed.
 
 use super::{component, digest};
-use crate::world::World;
+use crate::fixture::Fixture;
 use anyhow::{Context, Result, bail};
 use oaat_tests::{operator::root, readme::blocks};
 use serde_json::{Value, json};
 use std::process::Stdio;
 
-/// The console commands of a text, without their prompts.
+/// Returns the console commands of a text, without their prompts.
 fn commands(text: &str) -> Vec<String> {
     let blocks = blocks(text, "console").join("");
     let lines = blocks.lines().filter_map(|line| line.strip_prefix("$ "));
     lines.map(str::to_owned).collect()
 }
 
-/// The one command that has these words.
+/// Returns the only command that contains these words.
 fn command(text: &str, words: &str) -> Result<String> {
     let mut found = commands(text).into_iter().filter(|c| c.contains(words));
     found
@@ -26,9 +26,9 @@ fn guide() -> Result<String> {
     Ok(std::fs::read_to_string(root().join("docs/policies.md"))?)
 }
 
-impl World {
-    /// Types a command into a shell, in the repository's folder: with this operator's binary
-    /// and this cluster's kubectl.
+impl Fixture {
+    /// Runs a command in a shell in the repository's folder, with this operator's binary and this
+    /// cluster's kubectl.
     pub async fn type_in(&self, command: &str) -> Result<String> {
         let binary = self.options.binary.parent().context("no folder")?;
         let kubectl = format!(
@@ -38,7 +38,7 @@ impl World {
             self.plane.folder().join("kubectl-cache").display(),
             self.namespace
         );
-        // Built already, and with the features of the whole workspace.
+        // Already built with the features of the whole workspace.
         let command = command.replace("cargo run -p kubectl-oaat --", "kubectl-oaat");
         let script = format!(
             "export PATH='{}':\"$PATH\"\n{kubectl}\n{command}",
@@ -60,44 +60,44 @@ impl World {
 }
 
 #[tokio::test]
-async fn the_guide_ships_a_policy_repeats_its_decision_and_clears_its_state() -> Result<()> {
+async fn guide_ships_a_policy_replays_a_decision_and_clears_its_state() -> Result<()> {
     let guide = guide()?;
-    let mut world = World::without_operator("guide-shipping").await?;
-    world.options.more = ["--log-decisions", "full"].map(Into::into).to_vec();
-    world.start_operator().await?;
+    let mut fixture = Fixture::without_operator("guide-shipping").await?;
+    fixture.options.more = ["--log-decisions", "full"].map(Into::into).to_vec();
+    fixture.start_operator().await?;
     let wasm = component("policies/fair").await?;
-    let file = world.plane.folder().join("guide-my_policy.wasm");
+    let file = fixture.plane.folder().join("guide-my_policy.wasm");
     std::fs::write(&file, &wasm)?;
     let file = file.display().to_string();
     let ship = command(&guide, "policy pack")?;
     assert!(ship.contains("kubectl apply --server-side"), "{ship}");
     let ship = ship.replace("../my-policy/target/my_policy.wasm", &file);
-    world.type_in(&ship).await?;
+    fixture.type_in(&ship).await?;
 
-    // The group's part of it is in the guide, too.
+    // The guide also contains the part for the group.
     let section = guide
         .split_once("\n## Shipping\n")
         .context("no Shipping")?
         .1;
     let spec = blocks(section, "yaml").into_iter().next();
     let spec: Value = serde_norway::from_str(&spec.context("no YAML")?)?;
-    world.work("exit 0", json!({})).await?;
-    world.group(&["a", "b"], spec["spec"].clone()).await?;
-    let group = world.until_decided_by(&digest(&wasm)).await?;
+    fixture.work("exit 0", json!({})).await?;
+    fixture.group(&["a", "b"], spec["spec"].clone()).await?;
+    let group = fixture.until_decided_by(&digest(&wasm)).await?;
 
     let request = group["status"]["lastDecision"]["request"].as_str();
     let replay = command(&guide, "policy replay")?
         .replace(
             "operator.log",
-            &world.operator().log_file().display().to_string(),
+            &fixture.operator().log_file().display().to_string(),
         )
         .replace("my_policy.wasm", &file)
         .replace("3f2a…", request.context("no request")?);
-    let said = world.type_in(&replay).await?;
+    let said = fixture.type_in(&replay).await?;
     assert!(said.contains("1 agree, 0 differ"), "{said}");
 
     let state = |group: &Value| group["status"]["policyState"].clone();
-    world
+    fixture
         .until("both have run, and it has a state", |group| {
             group["status"]["run"] == 2
                 && group["status"]["current"].is_null()
@@ -105,22 +105,22 @@ async fn the_guide_ships_a_policy_repeats_its_decision_and_clears_its_state() ->
         })
         .await?;
     let clear = command(&guide, "policyState")?.replace(" NAME ", " group ");
-    world.type_in(&clear).await?;
-    world
+    fixture.type_in(&clear).await?;
+    fixture
         .until("the state is gone", |group| state(group).is_null())
         .await?;
     Ok(())
 }
 
 #[tokio::test]
-async fn the_reference_ships_a_policy_that_the_example_uses() -> Result<()> {
+async fn reference_ships_the_policy_of_the_example() -> Result<()> {
     let reference = std::fs::read_to_string(root().join("docs/reference.md"))?;
-    let world = World::new("reference-policy").await?;
+    let fixture = Fixture::new("reference-policy").await?;
     for words in [
         "policy build policies/backoff",
         "policy pack policies/backoff",
     ] {
-        world.type_in(&command(&reference, words)?).await?;
+        fixture.type_in(&command(&reference, words)?).await?;
     }
     let example = root().join("manifests/examples/own-policy.yaml");
     let said = std::fs::read_to_string(&example)?;
@@ -133,11 +133,11 @@ async fn the_reference_ships_a_policy_that_the_example_uses() -> Result<()> {
             "the example says it otherwise: {words}"
         );
     }
-    world
+    fixture
         .kubectl(&["apply", "-f", &example.display().to_string()])
         .await?;
     let wasm = std::fs::read(root().join("policies/backoff/target/policy_backoff.wasm"))?;
-    let group = world
+    let group = fixture
         .until_object(
             "OaatGroup",
             "fetch",

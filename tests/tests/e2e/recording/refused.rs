@@ -1,7 +1,7 @@
-//! Pods that the API server refuses: the item's failure, and a pause of the group.
+//! Pods that the API server rejects: the item fails, and the group pauses.
 
-use crate::by_hand::{history, latest, text, until_refused};
-use crate::world::{PATIENCE, World, condition, item, millis};
+use crate::fixture::{Fixture, PATIENCE, condition, item, millis};
+use crate::helpers::{history, latest, text, until_refused};
 use anyhow::{Result, bail};
 use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::Api;
@@ -10,8 +10,8 @@ use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-async fn until_type_is_valid(world: &World) -> Result<()> {
-    world
+async fn until_type_is_valid(fixture: &Fixture) -> Result<()> {
+    fixture
         .until_object("OaatType", "work", "the type is checked", |t| {
             condition(t, "Valid").0 == "True"
         })
@@ -19,32 +19,34 @@ async fn until_type_is_valid(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// No pod may be created in the namespace.
-async fn no_pods(world: &World) -> Result<Api<ResourceQuota>> {
-    let quotas: Api<ResourceQuota> = Api::namespaced(world.client.clone(), &world.namespace);
+/// Creates a quota that allows no pods in the namespace.
+async fn no_pods(fixture: &Fixture) -> Result<Api<ResourceQuota>> {
+    let quotas: Api<ResourceQuota> = Api::namespaced(fixture.client.clone(), &fixture.namespace);
     let quota = serde_json::from_value(json!({
         "metadata": { "name": "none" }, "spec": { "hard": { "pods": "0" } },
     }))?;
     quotas.create(&PostParams::default(), &quota).await?;
-    // Before it is counted once, pods are refused with other words.
+    // Until the quota is counted once, pods are rejected with another message.
     let counted = await_condition(quotas.clone(), "none", |quota: Option<&ResourceQuota>| {
         let status = quota.and_then(|quota| quota.status.as_ref());
         status.is_some_and(|status| status.used.is_some())
     });
     timeout(PATIENCE, counted).await??;
-    until_refused(world, "any").await?;
+    until_refused(fixture, "any").await?;
     Ok(quotas)
 }
 
 #[tokio::test]
-async fn a_quota_fails_the_item_with_the_servers_words_and_the_group_goes_on_later() -> Result<()> {
-    let world = World::new("quota").await?;
-    world.work("true", json!({})).await?;
-    until_type_is_valid(&world).await?;
-    let quotas = no_pods(&world).await?;
+async fn quota_rejection_fails_the_item_and_pauses_the_group() -> Result<()> {
+    let fixture = Fixture::new("quota").await?;
+    fixture.work("true", json!({})).await?;
+    until_type_is_valid(&fixture).await?;
+    let quotas = no_pods(&fixture).await?;
     let items = ["a", "b", "c", "d", "e", "f"];
-    world.group(&items, json!({"failureCoolOff": "1h"})).await?;
-    let group = world
+    fixture
+        .group(&items, json!({"failureCoolOff": "1h"}))
+        .await?;
+    let group = fixture
         .until("a pod is refused", |g| !history(g).is_empty())
         .await?;
     let run = latest(&group)?;
@@ -61,26 +63,26 @@ async fn a_quota_fails_the_item_with_the_servers_words_and_the_group_goes_on_lat
     assert_eq!(condition(&group, "Ready").1, "CreateRejected");
 
     quotas.delete("none", &Default::default()).await?;
-    let group = world
+    let group = fixture
         .until("an item succeeds", |g| {
             items.iter().any(|i| item(g, i)["lastSuccess"].is_string())
         })
         .await?;
     assert!(group["status"]["rejected"].is_null(), "{group:#}");
-    // One that was refused rests.
+    // A rejected item is in its cool-off.
     assert_eq!(item(&group, &name)["failures"], 1, "{group:#}");
     assert!(item(&group, &name)["lastSuccess"].is_null(), "{group:#}");
     Ok(())
 }
 
 #[tokio::test]
-async fn refused_pods_make_the_group_wait_longer_each_time() -> Result<()> {
-    let world = World::new("quota-pauses").await?;
-    world.work("true", json!({})).await?;
-    until_type_is_valid(&world).await?;
-    no_pods(&world).await?;
-    world.group(&["a", "b"], json!({})).await?;
-    let group = world
+async fn rejected_pods_pause_the_group_longer_each_time() -> Result<()> {
+    let fixture = Fixture::new("quota-pauses").await?;
+    fixture.work("true", json!({})).await?;
+    until_type_is_valid(&fixture).await?;
+    no_pods(&fixture).await?;
+    fixture.group(&["a", "b"], json!({})).await?;
+    let group = fixture
         .until("four pods are refused", |g| history(g).len() == 4)
         .await?;
     let mut times: Vec<_> = history(&group)
@@ -89,17 +91,17 @@ async fn refused_pods_make_the_group_wait_longer_each_time() -> Result<()> {
         .collect();
     times.reverse();
     let pauses: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    // The floor of these tests is 300 ms.
+    // The retry floor of these tests is 300 ms.
     for (pause, least) in pauses.iter().zip([300, 600, 1200]) {
         assert!(*pause >= least, "{pauses:?}");
     }
-    assert_eq!(world.list_pods().await?, []);
+    assert_eq!(fixture.list_pods().await?, []);
     Ok(())
 }
 
-/// Refuses pods for the item `bad`, in this namespace.
-async fn refuse_bad(world: &World) -> Result<()> {
-    let name = &world.namespace;
+/// Makes the API server reject pods of the item `bad` in this namespace.
+async fn refuse_bad(fixture: &Fixture) -> Result<()> {
+    let name = &fixture.namespace;
     let policy = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
         "metadata": { "name": name },
@@ -127,33 +129,33 @@ async fn refuse_bad(world: &World) -> Result<()> {
         },
     });
     for object in [policy, binding] {
-        world.plane.apply(&object.to_string()).await?;
+        fixture.plane.apply(&object.to_string()).await?;
     }
-    until_refused(world, "bad").await
+    until_refused(fixture, "bad").await
 }
 
 #[tokio::test]
-async fn an_item_whose_pod_is_denied_fails_and_after_the_floor_the_next_one_runs() -> Result<()> {
-    let mut world = World::without_operator("denied").await?;
-    refuse_bad(&world).await?;
-    world.work("true", json!({})).await?;
-    world
+async fn denied_pod_fails_its_item_and_the_next_item_runs_after_the_floor() -> Result<()> {
+    let mut fixture = Fixture::without_operator("denied").await?;
+    refuse_bad(&fixture).await?;
+    fixture.work("true", json!({})).await?;
+    fixture
         .group(&["bad", "good"], json!({"failureCoolOff": "1h"}))
         .await?;
-    // So that the other one, which never succeeded, is the first.
+    // The other item, which never succeeded, goes first.
     let long_ago = json!({ "item": "good", "lastSuccess": "2020-01-01T00:00:00Z" });
-    world
+    fixture
         .write_status(json!({ "items": { "good": long_ago } }))
         .await?;
-    world.start_operator().await?;
-    let group = world
+    fixture.start_operator().await?;
+    let group = fixture
         .until("the good one runs", |g| item(g, "good")["runs"] == 1)
         .await?;
     let bad = item(&group, "bad");
     assert_eq!(bad["failures"], 1, "{group:#}");
     assert!(text(&bad["message"]).contains("this house takes no bad items"));
     assert_eq!(bad["state"], "Cooling", "{group:#}");
-    let note = world.until_event("group", "CreateRejected").await?;
+    let note = fixture.until_event("group", "CreateRejected").await?;
     assert!(note.contains("this house takes no bad items"), "{note}");
 
     let [good, refused] = &history(&group)[..] else {

@@ -1,7 +1,7 @@
 //! Runs that end by themselves: exit codes, times, and that each end counts once.
 
-use crate::by_hand::{Door, ended, latest, text};
-use crate::world::{World, item, millis};
+use crate::fixture::{Fixture, item, millis};
+use crate::helpers::{Barrier, ended, latest, text};
 use anyhow::{Context, Result};
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
@@ -9,29 +9,32 @@ use oaat_tests::node::Run;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// No second try within the test.
+/// Returns a spec without a retry during the test.
 fn once() -> Value {
     json!({ "failureCoolOff": "1h" })
 }
 
 #[tokio::test]
 async fn exit_0_is_a_success_at_the_time_the_container_ended() -> Result<()> {
-    let world = World::new("exit-0").await?;
-    let door = Door::new()?;
-    // The first time the door is shut.
+    let fixture = Fixture::new("exit-0").await?;
+    let barrier = Barrier::new()?;
+    // Fails on the first run, before the barrier is released.
     let failed_before = format!(
         "if {}; then exit 0; fi; exit 3",
-        door.wait()
+        barrier
+            .wait()
             .replace("while [ !", "[")
             .replace("]; do sleep 0.1; done", "]")
     );
-    world.work(&failed_before, json!({})).await?;
-    world.group(&["a"], json!({"failureCoolOff": "1s"})).await?;
-    world
+    fixture.work(&failed_before, json!({})).await?;
+    fixture
+        .group(&["a"], json!({"failureCoolOff": "1s"}))
+        .await?;
+    fixture
         .until("the first run fails", |g| item(g, "a")["failures"] == 1)
         .await?;
-    door.open()?;
-    let group = world
+    barrier.release()?;
+    let group = fixture
         .until("a later one succeeds", |g| {
             item(g, "a")["lastSuccess"].is_string()
         })
@@ -40,17 +43,17 @@ async fn exit_0_is_a_success_at_the_time_the_container_ended() -> Result<()> {
     assert_eq!(a["failures"], 0, "{group:#}");
     assert_eq!(a["lastExitCode"], 0, "{group:#}");
     assert!(a["lastFailure"].is_string(), "{group:#}");
-    let pod = world.pods().get(&text(&latest(&group)?["pod"])).await?;
+    let pod = fixture.pods().get(&text(&latest(&group)?["pod"])).await?;
     assert_eq!(Some(millis(&a["lastSuccess"])), ended(&pod), "{group:#}");
     Ok(())
 }
 
 #[tokio::test]
-async fn another_exit_code_is_a_failure_that_shows_it() -> Result<()> {
-    let world = World::new("exit-5").await?;
-    world.work("exit 5", json!({})).await?;
-    world.group(&["a"], json!({})).await?;
-    let group = world
+async fn nonzero_exit_code_is_a_failure_that_names_it() -> Result<()> {
+    let fixture = Fixture::new("exit-5").await?;
+    fixture.work("exit 5", json!({})).await?;
+    fixture.group(&["a"], json!({})).await?;
+    let group = fixture
         .until("it has failed twice", |g| item(g, "a")["failures"] == 2)
         .await?;
     let a = item(&group, "a");
@@ -59,7 +62,7 @@ async fn another_exit_code_is_a_failure_that_shows_it() -> Result<()> {
     assert!(a["lastSuccess"].is_null(), "{group:#}");
     assert_eq!(latest(&group)?["result"], "Failed");
     assert!(text(&latest(&group)?["message"]).contains("code 5"));
-    let note = world.until_event("group", "Failed").await?;
+    let note = fixture.until_event("group", "Failed").await?;
     assert!(
         note.contains("run 1 of a") && note.contains("code 5"),
         "{note}"
@@ -68,15 +71,15 @@ async fn another_exit_code_is_a_failure_that_shows_it() -> Result<()> {
 }
 
 #[tokio::test]
-async fn of_several_containers_the_one_that_failed_is_named() -> Result<()> {
-    let world = World::new("one-of-three").await?;
+async fn failed_container_of_several_is_named() -> Result<()> {
+    let fixture = Fixture::new("one-of-three").await?;
     let container = |name: &str, script: &str| json!({ "name": name, "image": "any", "command": ["sh", "-c", script] });
     let several = json!({ "podspec": { "container": null, "containers": [
         container("first", "true"), container("second", "exit 7"), container("third", "true"),
     ] } });
-    world.work("", several).await?;
-    world.group(&["a"], once()).await?;
-    let group = world.until_recorded("a").await?;
+    fixture.work("", several).await?;
+    fixture.group(&["a"], once()).await?;
+    let group = fixture.until_recorded("a").await?;
     assert_eq!(item(&group, "a")["failures"], 1, "{group:#}");
     assert_eq!(item(&group, "a")["lastExitCode"], 7, "{group:#}");
     let run = latest(&group)?;
@@ -86,14 +89,14 @@ async fn of_several_containers_the_one_that_failed_is_named() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_failed_init_container_is_named() -> Result<()> {
-    let world = World::new("init-fails").await?;
+async fn failed_init_container_is_named() -> Result<()> {
+    let fixture = Fixture::new("init-fails").await?;
     let init = json!({ "name": "prepare", "image": "any", "command": ["sh", "-c", "exit 9"] });
-    world
+    fixture
         .work("true", json!({ "podspec": { "initContainers": [init] } }))
         .await?;
-    world.group(&["a"], once()).await?;
-    let group = world.until_recorded("a").await?;
+    fixture.group(&["a"], once()).await?;
+    let group = fixture.until_recorded("a").await?;
     assert_eq!(item(&group, "a")["failures"], 1, "{group:#}");
     let run = latest(&group)?;
     assert_eq!(run["exitCode"], 9);
@@ -102,25 +105,25 @@ async fn a_failed_init_container_is_named() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_end_that_is_seen_ten_times_counts_once() -> Result<()> {
-    let mut world = World::new("seen-often").await?;
-    world.work("exit 5", json!({})).await?;
-    world.group(&["a"], once()).await?;
-    let group = world.until_recorded("a").await?;
+async fn end_of_a_run_observed_ten_times_counts_once() -> Result<()> {
+    let mut fixture = Fixture::new("seen-often").await?;
+    fixture.work("exit 5", json!({})).await?;
+    fixture.group(&["a"], once()).await?;
+    let group = fixture.until_recorded("a").await?;
     let pod = text(&latest(&group)?["pod"]);
     for number in 0..10 {
         let patch = json!({ "metadata": { "annotations": { "touched": number.to_string() } } });
-        world
+        fixture
             .pods()
             .patch(&pod, &PatchParams::default(), &Patch::Merge(&patch))
             .await?;
         if number % 4 == 3 {
-            world.take_operator().kill().await;
-            world.start_operator().await?;
+            fixture.take_operator().kill().await;
+            fixture.start_operator().await?;
         }
-        world.look().await?;
+        fixture.look().await?;
     }
-    let group = world.look().await?;
+    let group = fixture.look().await?;
     assert_eq!(item(&group, "a")["runs"], 1, "{group:#}");
     assert_eq!(item(&group, "a")["failures"], 1, "{group:#}");
     assert_eq!(group["status"]["history"].as_array().map(Vec::len), Some(1));
@@ -128,37 +131,36 @@ async fn an_end_that_is_seen_ten_times_counts_once() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_run_that_ended_while_the_operator_was_down_is_recorded_with_its_true_end() -> Result<()>
-{
-    let mut world = World::new("ended-down").await?;
-    let door = Door::new()?;
-    world.work(&door.wait(), json!({})).await?;
-    world.group(&["a"], json!({})).await?;
-    let pod = world.until_running().await?.name_any();
-    world.take_operator().kill().await;
-    door.open()?;
-    let pod = world
+async fn run_that_ended_while_the_operator_was_down_is_recorded_with_its_end_time() -> Result<()> {
+    let mut fixture = Fixture::new("ended-down").await?;
+    let barrier = Barrier::new()?;
+    fixture.work(&barrier.wait(), json!({})).await?;
+    fixture.group(&["a"], json!({})).await?;
+    let pod = fixture.until_running().await?.name_any();
+    fixture.take_operator().kill().await;
+    barrier.release()?;
+    let pod = fixture
         .until_pod(&pod, "ends", |pod| ended(pod).is_some())
         .await?;
-    // Ends are told to the second.
+    // End times have whole seconds.
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    world.start_operator().await?;
-    let group = world.until_recorded("a").await?;
+    fixture.start_operator().await?;
+    let group = fixture.until_recorded("a").await?;
     let a = item(&group, "a");
     assert_eq!(Some(millis(&a["lastSuccess"])), ended(&pod), "{group:#}");
     assert_eq!(a["runs"], 1, "{group:#}");
-    assert_eq!(world.node.runs().len(), 1);
+    assert_eq!(fixture.node.runs().len(), 1);
     Ok(())
 }
 
-/// A node whose clock is off by years does not make items run too often or not at all.
+/// Checks that a node whose clock is off by years makes items run neither too often nor never.
 async fn clock_off_by(years: i64, namespace: &str) -> Result<()> {
-    let world = World::new(namespace).await?;
-    world.node.set_clock_skew(years * 365 * 24 * 3600);
-    world.work("true", json!({})).await?;
-    world.group(&["a"], json!({})).await?;
-    let group = world.until_recorded("a").await?;
-    let pod = world.pods().get(&text(&latest(&group)?["pod"])).await?;
+    let fixture = Fixture::new(namespace).await?;
+    fixture.node.set_clock_skew(years * 365 * 24 * 3600);
+    fixture.work("true", json!({})).await?;
+    fixture.group(&["a"], json!({})).await?;
+    let group = fixture.until_recorded("a").await?;
+    let pod = fixture.pods().get(&text(&latest(&group)?["pod"])).await?;
     let created = pod.creation_timestamp().context("no creation time")?;
     let now = k8s_openapi::jiff::Timestamp::now().as_millisecond();
     let success = millis(&item(&group, "a")["lastSuccess"]);
@@ -166,33 +168,33 @@ async fn clock_off_by(years: i64, namespace: &str) -> Result<()> {
         (created.0.as_millisecond()..=now).contains(&success),
         "{group:#}"
     );
-    // Due in an hour, so it rests.
-    let group = world.look().await?;
+    // Due in an hour, so it waits.
+    let group = fixture.look().await?;
     assert_eq!(group["status"]["state"], "Idle", "{group:#}");
     assert_eq!(group["status"]["run"], 1, "{group:#}");
     Ok(())
 }
 
 #[tokio::test]
-async fn the_end_by_a_clock_that_is_years_ahead_is_not_in_the_future() -> Result<()> {
+async fn end_time_by_a_clock_years_ahead_is_not_in_the_future() -> Result<()> {
     clock_off_by(10, "clock-ahead").await
 }
 
 #[tokio::test]
-async fn the_end_by_a_clock_that_is_years_behind_is_not_before_the_start() -> Result<()> {
+async fn end_time_by_a_clock_years_behind_is_not_before_the_start() -> Result<()> {
     clock_off_by(-10, "clock-behind").await
 }
 
 #[tokio::test]
-async fn a_short_frequency_and_a_clock_that_is_years_behind_make_no_tight_loop() -> Result<()> {
-    let world = World::new("clock-behind-fast").await?;
-    world.node.set_clock_skew(-10 * 365 * 24 * 3600);
-    world.work("true", json!({})).await?;
-    world.group(&["a"], json!({"frequency": "1s"})).await?;
-    world
+async fn short_frequency_with_a_clock_years_behind_causes_no_tight_loop() -> Result<()> {
+    let fixture = Fixture::new("clock-behind-fast").await?;
+    fixture.node.set_clock_skew(-10 * 365 * 24 * 3600);
+    fixture.work("true", json!({})).await?;
+    fixture.group(&["a"], json!({"frequency": "1s"})).await?;
+    fixture
         .until("it runs four times", |g| item(g, "a")["runs"] == 4)
         .await?;
-    let starts: Vec<_> = world
+    let starts: Vec<_> = fixture
         .node
         .runs()
         .iter()
@@ -200,7 +202,7 @@ async fn a_short_frequency_and_a_clock_that_is_years_behind_make_no_tight_loop()
         .collect();
     for pair in starts.windows(2) {
         let apart = pair[1].duration_since(pair[0])?;
-        // The retry floor of these tests, less what the pods took to start.
+        // The retry floor of these tests, minus the time that the pods took to start.
         assert!(apart > Duration::from_millis(100), "{apart:?}");
     }
     Ok(())

@@ -1,16 +1,16 @@
-//! Pods that do not get to start.
+//! Pods that do not start.
 
-use crate::by_hand::{history, latest, text};
-use crate::world::{World, condition, item, millis};
+use crate::fixture::{Fixture, condition, item, millis};
+use crate::helpers::{history, latest, text};
 use anyhow::Result;
 use serde_json::{Value, json};
 
-/// The reason shows while the pod waits, and after startTimeout the run has failed.
-async fn shows_and_gives_up(world: &World, podspec: Value, words: &str) -> Result<()> {
-    world.work("true", json!({ "podspec": podspec })).await?;
+/// Checks that the reason is shown while the pod waits, and that the run fails after startTimeout.
+async fn shows_and_gives_up(fixture: &Fixture, podspec: Value, words: &str) -> Result<()> {
+    fixture.work("true", json!({ "podspec": podspec })).await?;
     let patient = json!({"startTimeout": "4s", "failureCoolOff": "1h"});
-    world.group(&["a"], patient).await?;
-    let group = world
+    fixture.group(&["a"], patient).await?;
+    let group = fixture
         .until("the message says why it does not start", |g| {
             text(&g["status"]["message"]).contains(words)
         })
@@ -20,8 +20,8 @@ async fn shows_and_gives_up(world: &World, podspec: Value, words: &str) -> Resul
     assert_eq!(condition(&group, "Running").1, "NotStarted");
     let pod = text(&group["status"]["pod"]);
 
-    let group = world.until_recorded("a").await?;
-    world.until_pod_gone(&pod).await?;
+    let group = fixture.until_recorded("a").await?;
+    fixture.until_pod_gone(&pod).await?;
     assert_eq!(item(&group, "a")["failures"], 1, "{group:#}");
     let run = latest(&group)?;
     assert_eq!(
@@ -29,48 +29,48 @@ async fn shows_and_gives_up(world: &World, podspec: Value, words: &str) -> Resul
         (&json!("StartTimeout"), &json!("Failed"))
     );
     assert!(text(&run["message"]).contains(words), "{run}");
-    // The rest after a failure begins when the pod was given up, not when it was made.
+    // The cool-off begins when the start timeout ends, not when the pod was created.
     let waited = millis(&item(&group, "a")["lastFailure"]) - millis(&run["started"]);
     assert!(waited >= 4000, "{waited} ms: {run}");
-    let note = world.until_event("group", "StartTimeout").await?;
+    let note = fixture.until_event("group", "StartTimeout").await?;
     assert!(note.contains(words), "{note}");
-    let group = world.look().await?;
+    let group = fixture.look().await?;
     assert_eq!(history(&group).len(), 1, "{group:#}");
-    assert_eq!(world.node.runs(), []);
+    assert_eq!(fixture.node.runs(), []);
     Ok(())
 }
 
 #[tokio::test]
-async fn an_image_that_cannot_be_pulled_shows_at_once_and_fails_after_the_timeout() -> Result<()> {
-    let world = World::new("no-image").await?;
+async fn image_pull_error_is_reported_at_once_and_fails_after_the_timeout() -> Result<()> {
+    let fixture = Fixture::new("no-image").await?;
     let podspec = json!({ "container": { "image": "missing/x" } });
-    shows_and_gives_up(&world, podspec, "missing/x").await
+    shows_and_gives_up(&fixture, podspec, "missing/x").await
 }
 
 #[tokio::test]
-async fn a_pod_that_fits_no_node_shows_at_once_and_fails_after_the_timeout() -> Result<()> {
-    let world = World::new("no-node").await?;
+async fn unschedulable_pod_is_reported_at_once_and_fails_after_the_timeout() -> Result<()> {
+    let fixture = Fixture::new("no-node").await?;
     let podspec = json!({ "nodeSelector": { "disk": "golden" } });
-    shows_and_gives_up(&world, podspec, "is not scheduled").await
+    shows_and_gives_up(&fixture, podspec, "is not scheduled").await
 }
 
 #[tokio::test]
-async fn a_deletion_for_the_timeout_is_seen_through_by_the_next_operator() -> Result<()> {
-    let mut world = World::new("no-node-killed").await?;
-    world
+async fn start_timeout_deletion_is_completed_by_the_next_operator() -> Result<()> {
+    let mut fixture = Fixture::new("no-node-killed").await?;
+    fixture
         .work(
             "true",
             json!({ "podspec": { "nodeSelector": { "disk": "golden" } } }),
         )
         .await?;
     let patient = json!({"startTimeout": "1s", "failureCoolOff": "1h"});
-    world.group(&["a"], patient).await?;
-    world
+    fixture.group(&["a"], patient).await?;
+    fixture
         .until("it is started", |g| g["status"]["pod"].is_string())
         .await?;
-    world.take_operator().kill().await;
-    world.start_operator().await?;
-    let group = world.until_recorded("a").await?;
+    fixture.take_operator().kill().await;
+    fixture.start_operator().await?;
+    let group = fixture.until_recorded("a").await?;
     assert_eq!(item(&group, "a")["failures"], 1, "{group:#}");
     assert_eq!(latest(&group)?["reason"], "StartTimeout");
     Ok(())

@@ -1,7 +1,7 @@
 //! Groups and namespaces that are deleted while a pod runs.
 
-use crate::by_hand::{Door, ensure_apart, history, text};
-use crate::world::{PATIENCE, World, condition, item};
+use crate::fixture::{Fixture, PATIENCE, condition, item};
+use crate::helpers::{Barrier, ensure_apart, history, text};
 use anyhow::{Result, ensure};
 use futures::StreamExt;
 use kube::ResourceExt;
@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// A type whose process ends when the door opens, and not before, whoever asks.
-async fn stubborn(world: &World, door: &Door) -> Result<()> {
+/// Creates a type whose process ignores SIGTERM until the barrier is released.
+async fn stubborn(fixture: &Fixture, barrier: &Barrier) -> Result<()> {
     let grace = json!({ "podspec": { "terminationGracePeriodSeconds": 600 } });
-    world.work(&door.wait_deaf(), grace).await
+    fixture.work(&barrier.wait_deaf(), grace).await
 }
 
-async fn until_group_gone(world: &World) -> Result<()> {
+async fn until_group_gone(fixture: &Fixture) -> Result<()> {
     let gone = await_condition(
-        world.api("OaatGroup"),
+        fixture.api("OaatGroup"),
         "group",
         |g: Option<&kube::api::DynamicObject>| g.is_none(),
     );
@@ -27,8 +27,8 @@ async fn until_group_gone(world: &World) -> Result<()> {
     Ok(())
 }
 
-async fn until_being_deleted(world: &World, pod: &str) -> Result<()> {
-    world
+async fn until_being_deleted(fixture: &Fixture, pod: &str) -> Result<()> {
+    fixture
         .until_pod(pod, "is being deleted", |pod| {
             pod.metadata.deletion_timestamp.is_some()
         })
@@ -37,71 +37,71 @@ async fn until_being_deleted(world: &World, pod: &str) -> Result<()> {
 }
 
 #[tokio::test]
-async fn group_and_pods_go_when_the_group_is_deleted_while_the_operator_is_down() -> Result<()> {
-    let mut world = World::new("deleted-down").await?;
-    world.work("sleep 600", json!({})).await?;
-    world.group(&["a"], json!({})).await?;
-    let pod = world.until_running().await?;
-    world.take_operator().kill().await;
-    world
+async fn group_deleted_while_the_operator_is_down_is_removed_with_its_pods() -> Result<()> {
+    let mut fixture = Fixture::new("deleted-down").await?;
+    fixture.work("sleep 600", json!({})).await?;
+    fixture.group(&["a"], json!({})).await?;
+    let pod = fixture.until_running().await?;
+    fixture.take_operator().kill().await;
+    fixture
         .kubectl(&["delete", "oaatgroup", "group", "--wait=false"])
         .await?;
-    until_group_gone(&world).await?;
-    world.until_pod_gone(&pod.name_any()).await
+    until_group_gone(&fixture).await?;
+    fixture.until_pod_gone(&pod.name_any()).await
 }
 
 #[tokio::test]
-async fn a_replaced_group_waits_for_the_old_pod_and_does_not_count_it() -> Result<()> {
-    let world = World::new("replaced").await?;
-    let door = Door::new()?;
-    stubborn(&world, &door).await?;
-    world.group(&["a"], json!({})).await?;
-    let old = world.until_running().await?;
+async fn replaced_group_waits_for_the_old_pod_and_does_not_count_it() -> Result<()> {
+    let fixture = Fixture::new("replaced").await?;
+    let barrier = Barrier::new()?;
+    stubborn(&fixture, &barrier).await?;
+    fixture.group(&["a"], json!({})).await?;
+    let old = fixture.until_running().await?;
     let group = json!({
         "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
         "metadata": { "name": "group" }, "spec": { "oaatType": "work", "oaatItems": ["a"] },
     });
     let args = [
         "--namespace",
-        &world.namespace,
+        &fixture.namespace,
         "replace",
         "--force",
         "-f",
         "-",
     ];
-    world
+    fixture
         .plane
-        .kubectl_as(world.plane.admin_kubeconfig(), &args, &group.to_string())
+        .kubectl_as(fixture.plane.admin_kubeconfig(), &args, &group.to_string())
         .await?;
-    names_and_does_not_count(&world, &old, &door).await
+    names_and_does_not_count(&fixture, &old, &barrier).await
 }
 
 #[tokio::test]
-async fn an_orphaned_pod_blocks_the_next_group_of_the_name_and_does_not_count_for_it() -> Result<()>
-{
-    let world = World::new("orphaned").await?;
-    let door = Door::new()?;
-    stubborn(&world, &door).await?;
-    world.group(&["a"], json!({})).await?;
-    let old = world.until_running().await?;
-    world
+async fn orphaned_pod_blocks_the_next_group_of_the_name_and_is_not_counted() -> Result<()> {
+    let fixture = Fixture::new("orphaned").await?;
+    let barrier = Barrier::new()?;
+    stubborn(&fixture, &barrier).await?;
+    fixture.group(&["a"], json!({})).await?;
+    let old = fixture.until_running().await?;
+    fixture
         .kubectl(&["delete", "oaatgroup", "group", "--cascade=orphan"])
         .await?;
-    world.group(&["a"], json!({})).await?;
-    names_and_does_not_count(&world, &old, &door).await?;
-    // It was nobody's to delete.
-    world.pods().get(&old.name_any()).await?;
+    fixture.group(&["a"], json!({})).await?;
+    names_and_does_not_count(&fixture, &old, &barrier).await?;
+    // The new group must not delete it.
+    fixture.pods().get(&old.name_any()).await?;
     Ok(())
 }
 
-/// The new group is blocked by the old pod, names it, and goes on when it has ended.
+/// Checks that the old pod blocks the new group, which names it, and that the group continues when
+/// that pod has ended.
 async fn names_and_does_not_count(
-    world: &World,
+    fixture: &Fixture,
     old: &k8s_openapi::api::core::v1::Pod,
-    door: &Door,
+    barrier: &Barrier,
 ) -> Result<()> {
     let old = old.name_any();
-    let group = world
+    let group = fixture
         .until("the new group is blocked", |g| {
             g["status"]["state"] == "Blocked"
         })
@@ -110,87 +110,86 @@ async fn names_and_does_not_count(
     ensure!(message.contains(&old), "{message}");
     let (_, reason, words) = condition(&group, "Ready");
     ensure!(reason == "ForeignPod" && words.contains(&old), "{group:#}");
-    world.look().await?;
-    world.ensure_alone(&old).await?;
+    fixture.look().await?;
+    fixture.ensure_alone(&old).await?;
 
-    door.open()?;
-    let group = world.until_recorded("a").await?;
+    barrier.release()?;
+    let group = fixture.until_recorded("a").await?;
     let runs = history(&group);
     ensure!(runs.len() == 1 && runs[0]["pod"] != old, "{group:#}");
     ensure!(item(&group, "a")["runs"] == 1, "{group:#}");
     ensure!(item(&group, "a")["failures"] == 0, "{group:#}");
-    ensure!(world.node.runs().len() == 2);
-    ensure_apart(&world.node.runs())
+    ensure!(fixture.node.runs().len() == 2);
+    ensure_apart(&fixture.node.runs())
 }
 
 #[tokio::test]
-async fn nothing_new_starts_while_a_group_is_deleted_in_the_foreground() -> Result<()> {
-    let world = World::new("foreground").await?;
-    let door = Door::new()?;
-    stubborn(&world, &door).await?;
-    world.group(&["a", "b"], json!({})).await?;
-    let pod = world.until_running().await?.name_any();
+async fn group_in_foreground_deletion_starts_nothing() -> Result<()> {
+    let fixture = Fixture::new("foreground").await?;
+    let barrier = Barrier::new()?;
+    stubborn(&fixture, &barrier).await?;
+    fixture.group(&["a", "b"], json!({})).await?;
+    let pod = fixture.until_running().await?.name_any();
     let delete = ["delete", "oaatgroup", "group", "--wait=false"];
-    world
+    fixture
         .kubectl(&[&delete[..], &["--cascade=foreground"]].concat())
         .await?;
-    until_being_deleted(&world, &pod).await?;
-    world.ensure_alone(&pod).await?;
+    until_being_deleted(&fixture, &pod).await?;
+    fixture.ensure_alone(&pod).await?;
 
     let end = async {
-        door.open()?;
-        until_group_gone(&world).await
+        barrier.release()?;
+        until_group_gone(&fixture).await
     };
-    let (seen, ended) = tokio::join!(watch_group(&world), end);
+    let (seen, ended) = tokio::join!(watch_group(&fixture), end);
     ended?;
     seen?;
-    // Nothing more is to come; it would within milliseconds.
+    // Anything else would happen within milliseconds.
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(world.node.runs().len(), 1);
-    assert_eq!(world.list_pods().await?, []);
+    assert_eq!(fixture.node.runs().len(), 1);
+    assert_eq!(fixture.list_pods().await?, []);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_namespace_that_is_deleted_starts_nothing_and_fails_nothing() -> Result<()> {
-    let world = World::new("namespace-deleted").await?;
-    let door = Door::new()?;
-    stubborn(&world, &door).await?;
-    world.group(&["a", "b"], json!({})).await?;
-    let pod = world.until_running().await?.name_any();
+async fn namespace_in_deletion_starts_nothing_and_counts_no_failure() -> Result<()> {
+    let fixture = Fixture::new("namespace-deleted").await?;
+    let barrier = Barrier::new()?;
+    stubborn(&fixture, &barrier).await?;
+    fixture.group(&["a", "b"], json!({})).await?;
+    let pod = fixture.until_running().await?.name_any();
     let delete = async {
-        world
+        fixture
             .plane
-            .kubectl(&["delete", "namespace", &world.namespace, "--wait=false"])
+            .kubectl(&["delete", "namespace", &fixture.namespace, "--wait=false"])
             .await?;
-        until_being_deleted(&world, &pod).await?;
-        door.open()?;
-        world.until_pod_gone(&pod).await
+        until_being_deleted(&fixture, &pod).await?;
+        barrier.release()?;
+        fixture.until_pod_gone(&pod).await
     };
-    let (seen, deleted) = tokio::join!(watch_group(&world), delete);
+    let (seen, deleted) = tokio::join!(watch_group(&fixture), delete);
     deleted?;
     seen?;
-    let counted = world
+    let counted = fixture
         .operator()
         .metric("oaat_runs_total", &["Failed"])
         .await?;
     assert_eq!(counted, 0.0);
-    assert_eq!(world.node.runs().len(), 1);
+    assert_eq!(fixture.node.runs().len(), 1);
     Ok(())
 }
 
-/// Sees every version of the group until it is gone; in none of them may a failure be
-/// recorded.
-async fn watch_group(world: &World) -> Result<()> {
+/// Watches every version of the group until it is gone, and checks that none contains a failure.
+async fn watch_group(fixture: &Fixture) -> Result<()> {
     let config = watcher::Config::default().fields("metadata.name=group");
-    let mut events = Box::pin(watcher(world.api("OaatGroup"), config));
+    let mut events = Box::pin(watcher(fixture.api("OaatGroup"), config));
     let look = async {
         while let Some(event) = events.next().await {
             let (group, last) = match event? {
                 Event::Apply(group) | Event::InitApply(group) => (group, false),
                 Event::Delete(group) => (group, true),
                 Event::InitDone => {
-                    let there = world.api("OaatGroup").get_opt("group").await?;
+                    let there = fixture.api("OaatGroup").get_opt("group").await?;
                     if there.is_none() {
                         return Ok(());
                     }

@@ -1,7 +1,7 @@
-//! Whatever a pod is in short of its end, it keeps all others out.
+//! A pod in any phase before its end prevents the next start.
 
-use crate::by_hand::{Door, ensure_apart};
-use crate::world::{World, item};
+use crate::fixture::{Fixture, item};
+use crate::helpers::{Barrier, ensure_apart};
 use anyhow::Result;
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -13,88 +13,88 @@ fn both_succeeded(group: &Value) -> bool {
 }
 
 #[tokio::test]
-async fn a_pending_pod_keeps_the_next_one_out() -> Result<()> {
-    let world = World::new("phase-pending").await?;
-    world.node.hold(true);
-    world.work("true", json!({})).await?;
-    world.group(&["a", "b"], json!({})).await?;
-    let group = world
+async fn pending_pod_prevents_the_next_start() -> Result<()> {
+    let fixture = Fixture::new("phase-pending").await?;
+    fixture.node.hold(true);
+    fixture.work("true", json!({})).await?;
+    fixture.group(&["a", "b"], json!({})).await?;
+    let group = fixture
         .until("an item is started", |g| g["status"]["state"] == "Running")
         .await?;
     let pod = group["status"]["pod"].as_str().unwrap_or_default();
-    let looked = world.look().await?;
+    let looked = fixture.look().await?;
     assert_eq!(looked["status"]["pod"], pod, "{looked:#}");
-    world.ensure_alone(pod).await?;
+    fixture.ensure_alone(pod).await?;
 
-    world.node.hold(false);
-    world.until("both succeed", both_succeeded).await?;
-    ensure_apart(&world.node.runs())
+    fixture.node.hold(false);
+    fixture.until("both succeed", both_succeeded).await?;
+    ensure_apart(&fixture.node.runs())
 }
 
 #[tokio::test]
-async fn a_running_pod_keeps_the_next_one_out() -> Result<()> {
-    let world = World::new("phase-running").await?;
-    let door = Door::new()?;
-    world.work(&door.wait(), json!({})).await?;
-    world.group(&["a", "b"], json!({})).await?;
-    let pod = world.until_running().await?.name_any();
-    let looked = world.look().await?;
+async fn running_pod_prevents_the_next_start() -> Result<()> {
+    let fixture = Fixture::new("phase-running").await?;
+    let barrier = Barrier::new()?;
+    fixture.work(&barrier.wait(), json!({})).await?;
+    fixture.group(&["a", "b"], json!({})).await?;
+    let pod = fixture.until_running().await?.name_any();
+    let looked = fixture.look().await?;
     assert_eq!(looked["status"]["pod"], pod, "{looked:#}");
-    world.ensure_alone(&pod).await?;
+    fixture.ensure_alone(&pod).await?;
 
-    door.open()?;
-    world.until("both succeed", both_succeeded).await?;
-    ensure_apart(&world.node.runs())
+    barrier.release()?;
+    fixture.until("both succeed", both_succeeded).await?;
+    ensure_apart(&fixture.node.runs())
 }
 
 #[tokio::test]
-async fn a_pod_in_phase_unknown_keeps_the_next_one_out_and_the_group_says_why() -> Result<()> {
-    let world = World::new("phase-unknown").await?;
-    let door = Door::new()?;
-    world.work(&door.wait(), json!({})).await?;
-    world.group(&["a", "b"], json!({})).await?;
-    let pod = world.until_running().await?.name_any();
-    world
+async fn pod_in_phase_unknown_prevents_the_next_start_and_is_reported() -> Result<()> {
+    let fixture = Fixture::new("phase-unknown").await?;
+    let barrier = Barrier::new()?;
+    fixture.work(&barrier.wait(), json!({})).await?;
+    fixture.group(&["a", "b"], json!({})).await?;
+    let pod = fixture.until_running().await?.name_any();
+    fixture
         .write_pod_status(&pod, json!({ "phase": "Unknown" }))
         .await?;
-    world
+    fixture
         .until("the message says what is wrong", |g| {
             let message = g["status"]["message"].as_str().unwrap_or_default();
             message.contains(&pod) && message.contains("node that does not respond")
         })
         .await?;
-    world.look().await?;
-    world.ensure_alone(&pod).await?;
+    fixture.look().await?;
+    fixture.ensure_alone(&pod).await?;
 
-    door.open()?;
-    let group = world.until("both succeed", both_succeeded).await?;
+    barrier.release()?;
+    let group = fixture.until("both succeed", both_succeeded).await?;
     assert_eq!(group["status"]["run"], 2, "{group:#}");
-    ensure_apart(&world.node.runs())
+    ensure_apart(&fixture.node.runs())
 }
 
 #[tokio::test]
-async fn a_pod_that_ignores_its_termination_keeps_the_next_one_out() -> Result<()> {
-    let world = World::new("phase-terminating").await?;
-    let door = Door::new()?;
+async fn pod_that_ignores_sigterm_prevents_the_next_start() -> Result<()> {
+    let fixture = Fixture::new("phase-terminating").await?;
+    let barrier = Barrier::new()?;
     let grace = json!({ "podspec": { "terminationGracePeriodSeconds": 600 } });
-    world.work(&door.wait_deaf(), grace).await?;
-    world
+    fixture.work(&barrier.wait_deaf(), grace).await?;
+    fixture
         .group(&["a", "b"], json!({ "failureCoolOff": "1h" }))
         .await?;
-    let pod = world.until_running().await?.name_any();
-    world.delete_pod(&pod).await?;
-    world
+    let pod = fixture.until_running().await?.name_any();
+    fixture.delete_pod(&pod).await?;
+    fixture
         .until("the message says that it is being deleted", |g| {
             let message = g["status"]["message"].as_str().unwrap_or_default();
             message.contains(&pod) && message.contains("being deleted")
         })
         .await?;
-    let looked = world.look().await?;
+    let looked = fixture.look().await?;
     assert_eq!(looked["status"]["pod"], pod, "{looked:#}");
-    world.ensure_alone(&pod).await?;
+    fixture.ensure_alone(&pod).await?;
 
-    door.open()?;
-    let group = world
+    barrier.release()?;
+    let group = fixture
         .until("the other one succeeds", |g| {
             ["a", "b"]
                 .iter()
@@ -107,5 +107,5 @@ async fn a_pod_that_ignores_its_termination_keeps_the_next_one_out() -> Result<(
         .sum();
     assert_eq!(failures, 1, "{group:#}");
     assert_eq!(group["status"]["run"], 2, "{group:#}");
-    ensure_apart(&world.node.runs())
+    ensure_apart(&fixture.node.runs())
 }

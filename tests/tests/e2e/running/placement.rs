@@ -1,29 +1,29 @@
 //! Groups of the same name in two namespaces, and types that name their node.
 
-use crate::by_hand::{Door, ensure_apart, history, latest};
-use crate::world::{World, item};
+use crate::fixture::{Fixture, item};
+use crate::helpers::{Barrier, ensure_apart, history, latest};
 use anyhow::Result;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
 #[tokio::test]
 async fn groups_of_the_same_name_in_two_namespaces_do_not_mix() -> Result<()> {
-    let mut here = World::without_operator("same-name-here").await?;
-    let there = World::without_operator("same-name-there").await?;
+    let mut here = Fixture::without_operator("same-name-here").await?;
+    let there = Fixture::without_operator("same-name-there").await?;
     here.options.namespaces.push(there.namespace.clone());
     here.start_operator().await?;
-    let door = Door::new()?;
-    here.work(&door.wait(), json!({})).await?;
+    let barrier = Barrier::new()?;
+    here.work(&barrier.wait(), json!({})).await?;
     there
-        .work(&format!("{}; exit 3", door.wait()), json!({}))
+        .work(&format!("{}; exit 3", barrier.wait()), json!({}))
         .await?;
     here.group(&["a"], json!({})).await?;
     there.group(&["a"], json!({"failureCoolOff": "1h"})).await?;
 
-    // Both run at the same time, so neither keeps the other out.
+    // Both run at the same time, so neither blocks the other.
     here.until_running().await?;
     there.until_running().await?;
-    door.open()?;
+    barrier.release()?;
     let group = here.until_recorded("a").await?;
     assert_eq!(item(&group, "a")["failures"], 0, "{group:#}");
     let group = there.until_recorded("a").await?;
@@ -35,52 +35,52 @@ async fn groups_of_the_same_name_in_two_namespaces_do_not_mix() -> Result<()> {
 
 #[tokio::test]
 async fn a_type_that_names_its_node_runs_there() -> Result<()> {
-    let world = World::new("node-name").await?;
-    let node = world.node.name().to_owned();
-    world
+    let fixture = Fixture::new("node-name").await?;
+    let node = fixture.node.name().to_owned();
+    fixture
         .work("true", json!({ "podspec": { "nodeName": node } }))
         .await?;
-    world.group(&["a"], json!({})).await?;
-    let group = world.until_recorded("a").await?;
+    fixture.group(&["a"], json!({})).await?;
+    let group = fixture.until_recorded("a").await?;
     assert!(item(&group, "a")["lastSuccess"].is_string(), "{group:#}");
-    let pods = world.list_pods().await?;
+    let pods = fixture.list_pods().await?;
     let on = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
     assert_eq!(pods.iter().map(on).collect::<Vec<_>>(), [Some(node)]);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_pod_for_a_node_that_is_not_there_waits_and_says_so() -> Result<()> {
-    let world = World::new("node-name-other").await?;
-    world
+async fn pod_for_a_missing_node_waits_and_is_reported() -> Result<()> {
+    let fixture = Fixture::new("node-name-other").await?;
+    fixture
         .work("true", json!({ "podspec": { "nodeName": "elsewhere" } }))
         .await?;
-    world.group(&["a"], json!({})).await?;
-    world
+    fixture.group(&["a"], json!({})).await?;
+    fixture
         .until("the message says why", |g| {
             let message = g["status"]["message"].as_str().unwrap_or_default();
             message.contains("is not scheduled")
         })
         .await?;
-    assert_eq!(world.node.runs(), []);
+    assert_eq!(fixture.node.runs(), []);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_group_whose_name_is_longer_than_a_label_runs_one_at_a_time_too() -> Result<()> {
-    let world = World::new("long-name").await?;
-    world.work("sleep 0.1", json!({})).await?;
+async fn group_with_a_name_longer_than_a_label_runs_one_at_a_time() -> Result<()> {
+    let fixture = Fixture::new("long-name").await?;
+    fixture.work("sleep 0.1", json!({})).await?;
     let name = "long.".repeat(40) + "name";
     let group = json!({
         "apiVersion": "kawaja.net/v1", "kind": "OaatGroup", "metadata": { "name": name },
         "spec": { "oaatType": "work", "oaatItems": ["a", "b", "c"] },
     });
-    world.apply(&group.to_string()).await?;
-    let group = world
+    fixture.apply(&group.to_string()).await?;
+    let group = fixture
         .until_object("OaatGroup", &name, "all are done", |g| {
             g["status"]["state"] == "Idle"
         })
         .await?;
     assert_eq!(history(&group).len(), 3, "{group:#}");
-    ensure_apart(&world.node.runs())
+    ensure_apart(&fixture.node.runs())
 }

@@ -1,7 +1,7 @@
-//! Two operators at once, none of which leads.
+//! Two operators at the same time, without leader election.
 
-use crate::by_hand::{ensure_apart, gated, history};
-use crate::world::World;
+use crate::fixture::Fixture;
+use crate::helpers::{ensure_apart, gated, history};
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -27,10 +27,13 @@ fn all_recorded(group: &Value) -> bool {
             .all(|i| group["status"]["items"][i]["runs"] == 1)
 }
 
-/// Every process that ran is recorded once, none beside another, and nothing is left.
-async fn ensure_sound(world: &World) -> Result<()> {
-    let group = world.until("every item is recorded", all_recorded).await?;
-    let runs = world.node.runs();
+/// Checks that every process is recorded once, that none overlapped another, and that nothing is
+/// left.
+async fn ensure_sound(fixture: &Fixture) -> Result<()> {
+    let group = fixture
+        .until("every item is recorded", all_recorded)
+        .await?;
+    let runs = fixture.node.runs();
     ensure_apart(&runs)?;
     ensure!(
         runs_recorded(&group) == i64::try_from(runs.len())?,
@@ -43,15 +46,15 @@ async fn ensure_sound(world: &World) -> Result<()> {
         .collect();
     let ran: HashSet<String> = runs.into_iter().map(|run| run.pod).collect();
     ensure!(pods == ran, "recorded {pods:?}, ran {ran:?}");
-    ensure!(!world.list_pods().await?.iter().any(gated));
+    ensure!(!fixture.list_pods().await?.iter().any(gated));
     Ok(())
 }
 
 #[tokio::test]
-async fn two_operators_at_once_never_run_two_pods_of_a_group() -> Result<()> {
-    let mut world = World::new("two-replicas").await?;
-    world.start_operator().await?;
-    world.work("sleep 0.1", json!({})).await?;
-    world.group(&ITEMS, json!({})).await?;
-    ensure_sound(&world).await
+async fn simultaneous_operators_never_run_two_pods_of_a_group() -> Result<()> {
+    let mut fixture = Fixture::new("two-replicas").await?;
+    fixture.start_operator().await?;
+    fixture.work("sleep 0.1", json!({})).await?;
+    fixture.group(&ITEMS, json!({})).await?;
+    ensure_sound(&fixture).await
 }

@@ -2,8 +2,8 @@
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use oaat_api::text;
-use oaat_api::{OaatGroup, PolicySpec, RejectedPolicy};
-use policy_host::{EvalError, LoadError};
+use oaat_api::{OaatGroup, PolicySpec, RejectedPolicy, Timestamp};
+use policy_host::{EvalError, LoadError, Policy};
 use std::fmt;
 
 /// A key of a ConfigMap that contains a policy.
@@ -112,7 +112,7 @@ impl PolicyProblem {
     }
 
     /// Returns the problem of a ConfigMap without the key.
-    fn no_key(source: &Source, map: &ConfigMap) -> Self {
+    pub(crate) fn no_key(source: &Source, map: &ConfigMap) -> Self {
         let binary = map.binary_data.iter().flat_map(|data| data.keys());
         let binary = text::list(binary, ", ", text::NAME);
         let key = &source.key;
@@ -200,6 +200,17 @@ pub fn bytes<'a>(source: &Source, map: Option<&'a ConfigMap>) -> Result<&'a [u8]
         .and_then(|data| data.get(&source.key))
         .map(|bytes| bytes.0.as_slice())
         .ok_or_else(|| PolicyProblem::no_key(source, map))
+}
+
+/// The state of the policy in a key of a ConfigMap.
+#[derive(Clone, Debug)]
+pub enum PolicyRead {
+    /// The policy is being read or compiled, since this time.
+    Loading(Timestamp),
+    /// The policy passed every check.
+    Loaded(Policy),
+    /// The policy is missing, or failed a check.
+    Failed(PolicyProblem),
 }
 
 #[cfg(test)]

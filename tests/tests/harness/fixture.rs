@@ -1,4 +1,4 @@
-//! The one control plane of this test binary, and places in it.
+//! The shared control plane of this test binary, and fixtures in it.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ pub(crate) async fn plane() -> Result<&'static ControlPlane> {
         .await
 }
 
-/// A custom resource that can own things.
+/// Returns the CRD of a custom resource that can own objects.
 fn widgets() -> Value {
     json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
@@ -49,15 +49,15 @@ fn widgets() -> Value {
     })
 }
 
-/// A namespace with a node of its own.
-pub(crate) struct Place {
+/// A namespace with its own node.
+pub(crate) struct Fixture {
     pub(crate) plane: &'static ControlPlane,
     pub(crate) namespace: String,
     pub(crate) node: Node,
     pub(crate) pods: Api<Pod>,
 }
 
-impl Place {
+impl Fixture {
     pub(crate) async fn new(name: &str, mode: Mode) -> Result<Self> {
         let plane = plane().await?;
         plane.namespace(name).await?;
@@ -76,7 +76,7 @@ impl Place {
         })
     }
 
-    /// Creates a pod that runs a shell script; `more` goes over its spec.
+    /// Creates a pod that runs a shell script. `more` is merged into its spec.
     pub(crate) async fn pod(&self, name: &str, script: &str, more: Value) -> Result<Pod> {
         let mut spec = json!({
             "restartPolicy": "Never",

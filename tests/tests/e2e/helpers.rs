@@ -1,8 +1,7 @@
-//! What tests do and look at beside a user's ordinary steps: a run that lasts until the
-//! test says so, a look that the operator is made to take, pods and statuses written as
-//! an administrator would.
+//! Helpers of the tests: runs that last until the test releases them, reconciles on demand, pods
+//! and statuses written by hand, and views on pods and groups.
 
-use crate::world::{PATIENCE, World};
+use crate::fixture::{Fixture, PATIENCE};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -14,19 +13,19 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-/// The label by which pods belong to a group of this name.
+/// The label with the name of a pod's group.
 pub const GROUP_LABEL: &str = "oaat.kawaja.net/group";
-/// The gate that the operator puts on its pods.
+/// The scheduling gate of the operator's pods.
 pub const GATE: &str = "oaat.kawaja.net/claim";
 
-/// A door that scripts wait at until the test opens it.
-pub struct Door {
+/// A barrier at which scripts wait until the test releases it.
+pub struct Barrier {
     file: PathBuf,
     _folder: TempDir,
 }
 
-impl Door {
-    /// A shut one.
+impl Barrier {
+    /// Creates a barrier.
     pub fn new() -> Result<Self> {
         let folder = tempfile::tempdir()?;
         Ok(Self {
@@ -35,37 +34,37 @@ impl Door {
         })
     }
 
-    /// A line of shell that waits until the door is open.
+    /// Returns a line of shell that waits for the release.
     pub fn wait(&self) -> String {
         format!("while [ ! -e {} ]; do sleep 0.1; done", self.file.display())
     }
 
-    /// A line of shell that succeeds if the door is open.
+    /// Returns a line of shell that succeeds if the barrier is released.
     pub fn is_open(&self) -> String {
         format!("[ -e {} ]", self.file.display())
     }
 
-    /// The same as [`Self::wait`], and deaf to SIGTERM meanwhile.
+    /// Returns a line of shell like [`Self::wait`] that ignores SIGTERM meanwhile.
     pub fn wait_deaf(&self) -> String {
         format!("trap '' TERM; {}", self.wait())
     }
 
-    /// Lets everyone through, also those who come later.
-    pub fn open(&self) -> Result<()> {
+    /// Releases all scripts, including later ones.
+    pub fn release(&self) -> Result<()> {
         Ok(std::fs::write(&self.file, "")?)
     }
 }
 
-/// A group's state.
+/// Returns the state of a group.
 pub fn state(group: &Value) -> &str {
     group["status"]["state"].as_str().unwrap_or_default()
 }
 
-/// The annotation by which people ask for items.
+/// The annotation that requests items to run now.
 pub const RUN_NOW: &str = "oaat.kawaja.net/run-now";
 
-impl World {
-    /// Changes the group by hand.
+impl Fixture {
+    /// Patches the group.
     pub async fn change(&self, patch: Value) -> Result<()> {
         self.api("OaatGroup")
             .patch("group", &PatchParams::default(), &Patch::Merge(&patch))
@@ -73,7 +72,7 @@ impl World {
         Ok(())
     }
 
-    /// Asks for items to be run now, as a person does it: `kubectl annotate`.
+    /// Requests items to run now with `kubectl annotate`.
     pub async fn ask(&self, request: &str) -> Result<()> {
         let annotation = format!("{RUN_NOW}={request}");
         let args = ["annotate", "--overwrite", "oaatgroup", "group"];
@@ -81,7 +80,7 @@ impl World {
         Ok(())
     }
 
-    /// Waits until the process of the group's current pod runs, and gives the pod.
+    /// Waits until the process of the current pod runs, and returns the pod.
     pub async fn until_running(&self) -> Result<Pod> {
         let group = self
             .until("a run is in progress", |g| {
@@ -93,12 +92,11 @@ impl World {
             .await
     }
 
-    /// Makes the operator look at the group, and waits until it has. Gives the group as
-    /// it was then.
+    /// Makes the operator reconcile the group, waits for it, and returns the group.
     pub async fn look(&self) -> Result<Value> {
         static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
         let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        // A change of the spec that matters to nobody.
+        // A change of the spec without an effect.
         let patch = json!({ "spec": { "podHistoryLimit": 1000 + count } });
         let patched = self
             .api("OaatGroup")
@@ -111,7 +109,7 @@ impl World {
         .await
     }
 
-    /// Writes into the status of the group, past the operator.
+    /// Patches the status of the group, instead of the operator.
     pub async fn write_status(&self, status: Value) -> Result<()> {
         let patch = json!({ "status": status });
         self.api("OaatGroup")
@@ -120,7 +118,7 @@ impl World {
         Ok(())
     }
 
-    /// Writes into the status of a pod, past its node.
+    /// Patches the status of a pod, instead of its node.
     pub async fn write_pod_status(&self, name: &str, status: Value) -> Result<()> {
         let patch = json!({ "status": status });
         self.pods()
@@ -129,7 +127,7 @@ impl World {
         Ok(())
     }
 
-    /// A pod made by hand whose only container runs a shell script.
+    /// Creates a pod whose only container runs a shell script.
     pub async fn pod_by_hand(&self, metadata: Value, script: &str, gated: bool) -> Result<Pod> {
         let gates = if gated {
             json!([{ "name": GATE }])
@@ -147,7 +145,7 @@ impl World {
         Ok(self.pods().create(&PostParams::default(), &pod).await?)
     }
 
-    /// Waits until the item has been run, however it ended, and gives the group.
+    /// Waits until a run of the item is recorded, and returns the group.
     pub async fn until_recorded(&self, item: &str) -> Result<Value> {
         self.until("the run is recorded", |g| {
             g["status"]["items"][item]["runs"].as_i64() >= Some(1)
@@ -155,7 +153,7 @@ impl World {
         .await
     }
 
-    /// That exactly one pod may run now, and that it is this one.
+    /// Checks that this pod, and no other, may run now.
     pub async fn ensure_alone(&self, name: &str) -> Result<()> {
         let names: Vec<_> = self
             .list_pods()
@@ -169,8 +167,8 @@ impl World {
     }
 }
 
-/// Waits until the API server refuses a pod for this item.
-pub async fn until_refused(world: &World, named: &str) -> Result<()> {
+/// Waits until the API server rejects a pod for this item.
+pub async fn until_refused(fixture: &Fixture, named: &str) -> Result<()> {
     let pod: Pod = serde_json::from_value(json!({
         "metadata": {
             "generateName": "trial-", "annotations": { "oaat.kawaja.net/item": named },
@@ -182,7 +180,7 @@ pub async fn until_refused(world: &World, named: &str) -> Result<()> {
         ..PostParams::default()
     };
     let start = Instant::now();
-    while world.pods().create(&trial, &pod).await.is_ok() {
+    while fixture.pods().create(&trial, &pod).await.is_ok() {
         ensure!(
             start.elapsed() < PATIENCE,
             "the API server still accepts it"
@@ -192,29 +190,29 @@ pub async fn until_refused(world: &World, named: &str) -> Result<()> {
     Ok(())
 }
 
-/// A JSON string, or nothing.
+/// Returns a JSON string, or an empty string.
 pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// A pod's phase.
+/// Returns the phase of a pod.
 pub fn phase(pod: &Pod) -> &str {
     let status = pod.status.as_ref();
     status.and_then(|s| s.phase.as_deref()).unwrap_or_default()
 }
 
-/// Whether a pod has a scheduling gate.
+/// Returns whether a pod has a scheduling gate.
 pub fn gated(pod: &Pod) -> bool {
     let gates = pod.spec.as_ref().and_then(|s| s.scheduling_gates.as_ref());
     gates.is_some_and(|gates| !gates.is_empty())
 }
 
-/// Whether a process of a pod runs, or may yet.
+/// Returns whether a process of a pod runs or may still run.
 pub fn runnable(pod: &Pod) -> bool {
     !gated(pod) && !matches!(phase(pod), "Succeeded" | "Failed")
 }
 
-/// When the last container of a pod ended, in milliseconds since 1970.
+/// Returns when the last container of a pod ended, in milliseconds since 1970.
 pub fn ended(pod: &Pod) -> Option<i64> {
     let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
     let ends = statuses.iter().filter_map(|status| {
@@ -224,19 +222,19 @@ pub fn ended(pod: &Pod) -> Option<i64> {
     ends.max()
 }
 
-/// The group's history, newest run first.
+/// Returns the history of a group, newest run first.
 pub fn history(group: &Value) -> Vec<Value> {
     let history = group["status"]["history"].as_array();
     history.cloned().unwrap_or_default()
 }
 
-/// The latest run in a group's history.
+/// Returns the latest run of a group.
 pub fn latest(group: &Value) -> Result<Value> {
     let history = history(group);
     history.first().cloned().context("no run is recorded")
 }
 
-/// That no two pods ran at the same time.
+/// Checks that no two pods ran at the same time.
 pub fn ensure_apart(runs: &[Run]) -> Result<()> {
     for pair in runs.windows(2) {
         let [one, other] = pair else { continue };

@@ -1,13 +1,14 @@
 //! Which policy decides for a group: the condition `PolicyReady` and its events.
 
 use super::conditions::set_group_condition;
-use super::{GroupSnapshot, PendingEvent, Plan};
-use crate::policies::{PolicyProblem, Source};
+use super::{PendingEvent, Plan};
+use crate::policy_selection::{BUILT_IN, PolicySelection};
+use crate::policy_source::Source;
+use crate::snapshot::GroupSnapshot;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use oaat_api::reasons::{events, policy_ready, ready, states};
-use oaat_api::{OaatGroup, OnError, PolicyInUse, Timestamp, condition};
-use policy_host::{EvalError, Policy};
-use std::collections::HashMap;
+use oaat_api::{OaatGroup, OnError, PolicyInUse, condition};
+use policy_host::EvalError;
 use std::time::Duration;
 
 /// How long a policy may load before its group reports that, if the group has a condition already.
@@ -17,84 +18,6 @@ const LOADING_REQUEUE: Duration = Duration::from_secs(4);
 /// The delay before a policy that failed is tried again, even if the built-in policy decides in the
 /// meantime.
 const RETRY: Duration = Duration::from_secs(60);
-/// The source of the built-in policy.
-pub(super) const BUILT_IN: &str = "default";
-
-/// Which policy decides for a group.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PolicySelection {
-    /// The policy that decides. `None` if no policy decides.
-    pub in_use: Option<PolicyInUse>,
-    /// The settings of the policy, a JSON object.
-    pub settings: String,
-    /// The settings of items, by item name.
-    pub items: HashMap<String, String>,
-    /// Why the policy that the group names does not decide.
-    pub problem: Option<PolicyProblem>,
-    /// What to do if no policy decides.
-    pub on_error: OnError,
-    /// Since when the group's policy has been loading, if no policy decides because of that.
-    pub loading: Option<Timestamp>,
-}
-
-impl PolicySelection {
-    /// Returns the selection of `in_use`. `problem` is why it decides instead of the policy that
-    /// the group names.
-    pub fn by(in_use: PolicyInUse, problem: Option<PolicyProblem>, on_error: OnError) -> Self {
-        Self {
-            in_use: Some(in_use),
-            problem,
-            on_error,
-            ..Self::none()
-        }
-    }
-
-    /// Returns the selection of the built-in policy.
-    pub fn by_default(default: &Policy, problem: Option<PolicyProblem>) -> Self {
-        let in_use = PolicyInUse {
-            source: BUILT_IN.into(),
-            digest: default.digest().into(),
-            contract: default.contract().into(),
-            instead_of: None,
-        };
-        Self::by(in_use, problem, OnError::Hold)
-    }
-
-    /// Returns the selection of no policy, because the group's policy is loading.
-    pub fn loading(since: Timestamp, on_error: OnError) -> Self {
-        Self {
-            loading: Some(since),
-            on_error,
-            ..Self::none()
-        }
-    }
-
-    /// Returns the selection of no policy, because the group's policy cannot decide and no earlier
-    /// one is available.
-    pub fn unavailable_selection(problem: PolicyProblem, on_error: OnError) -> Self {
-        Self {
-            problem: Some(problem),
-            on_error,
-            ..Self::none()
-        }
-    }
-
-    fn none() -> Self {
-        Self {
-            in_use: None,
-            settings: "{}".into(),
-            items: HashMap::new(),
-            problem: None,
-            on_error: OnError::Hold,
-            loading: None,
-        }
-    }
-
-    /// Returns whether the built-in policy must decide instead.
-    pub fn needs_default(&self) -> bool {
-        self.in_use.is_none() && self.problem.is_some() && self.on_error == OnError::UseDefault
-    }
-}
 
 /// Describes a policy with its source, contract, and digest.
 fn describe(policy: &PolicyInUse) -> String {
@@ -310,8 +233,10 @@ pub fn policy_event(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::TypeRead;
-    use crate::plan::CurrentPod;
+    use crate::policy_source::PolicyProblem;
+    use crate::snapshot::CurrentPod;
+    use crate::snapshot::TypeRead;
+    use oaat_api::Timestamp;
     use serde_json::json;
 
     const NOW: Timestamp = Timestamp(1_000_000);
@@ -329,7 +254,7 @@ mod tests {
             now: NOW,
             items: group.spec.oaat_items.clone(),
             group,
-            listing: crate::item_sources::SourceLists::default(),
+            listing: crate::snapshot::SourceLists::default(),
             uid: "us".into(),
             pods: Vec::new(),
             current: CurrentPod::None,

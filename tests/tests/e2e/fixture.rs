@@ -1,5 +1,5 @@
-//! The one control plane of this test binary, and worlds in it: a namespace with a node
-//! and an operator of its own.
+//! The shared control plane of this test binary, and fixtures in it: each has a namespace with its
+//! own node and operator.
 
 use anyhow::{Context, Result, anyhow};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::time::{sleep, timeout};
 
-/// How long anything may take. Most of it takes milliseconds; the machine may be busy.
+/// The timeout of each step. Most steps take milliseconds, but the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Installed {
@@ -44,50 +44,51 @@ async fn installed() -> Result<&'static Installed> {
         .await
 }
 
-/// The shared control plane, the kubeconfig with the operator's rights, and its binary.
+/// Returns the shared control plane, the kubeconfig with the operator's rights, and its binary.
 pub async fn shared() -> Result<(&'static ControlPlane, &'static Path, &'static Path)> {
     let shared = installed().await?;
     Ok((&shared.plane, &shared.kubeconfig, &shared.binary))
 }
 
-/// A namespace with a node of its own, and an operator that watches it alone.
-pub struct World {
+/// A namespace with its own node, and with operators that watch only this namespace.
+pub struct Fixture {
     pub plane: &'static ControlPlane,
     pub namespace: String,
     pub node: Node,
     pub client: Client,
     pub options: OperatorOptions,
-    /// More of the operators' environment.
+    /// Additional environment variables of the operators.
     pub environment: Vec<(&'static str, String)>,
     operators: Vec<Operator>,
 }
 
-impl World {
-    /// With one operator, whose retry floor is short.
+impl Fixture {
+    /// Creates a namespace with one operator that has a short retry floor.
     pub async fn new(name: &str) -> Result<Self> {
-        let mut world = Self::without_operator(name).await?;
-        world.start_operator().await?;
-        Ok(world)
+        let mut fixture = Self::without_operator(name).await?;
+        fixture.start_operator().await?;
+        Ok(fixture)
     }
 
-    /// With no operator yet.
+    /// Creates a namespace without an operator.
     pub async fn without_operator(name: &str) -> Result<Self> {
         let shared = installed().await?;
         Self::on(&shared.plane, &shared.kubeconfig, &shared.binary, name).await
     }
 
-    /// With one operator, and a control plane of its own, to be stopped and started.
+    /// Creates a namespace with one operator on a separate control plane, which the test may stop
+    /// and start.
     pub async fn with_own_plane(name: &str) -> Result<Self> {
         let shared = installed().await?;
         let (plane, kubeconfig) = operator::installed(Options::default()).await?;
         // It is killed with the test binary, as the shared one is.
         let plane = Box::leak(Box::new(plane));
-        let mut world = Self::on(plane, &kubeconfig, &shared.binary, name).await?;
-        world.start_operator().await?;
-        Ok(world)
+        let mut fixture = Self::on(plane, &kubeconfig, &shared.binary, name).await?;
+        fixture.start_operator().await?;
+        Ok(fixture)
     }
 
-    /// With no operator yet, on another control plane.
+    /// Creates a namespace without an operator on another control plane.
     pub async fn on_plane(
         plane: &'static ControlPlane,
         kubeconfig: &Path,
@@ -131,7 +132,7 @@ impl World {
         })
     }
 
-    /// Starts one more operator, with the options of this world.
+    /// Starts another operator with the options of this fixture.
     pub async fn start_operator(&mut self) -> Result<()> {
         let environment = self.environment.iter();
         let environment: Vec<_> = environment
@@ -142,7 +143,7 @@ impl World {
         Ok(())
     }
 
-    /// From now on operators elect a leader, by a lease in this namespace.
+    /// Makes operators that start from now on elect a leader, by a lease in this namespace.
     pub async fn elect(&mut self) -> Result<Api<Lease>> {
         operator::lease_in(self.plane, &self.namespace).await?;
         self.options.leader_elect = true;
@@ -150,33 +151,29 @@ impl World {
         Ok(Api::namespaced(self.client.clone(), &self.namespace))
     }
 
-    /// The latest operator.
+    /// Returns the latest operator.
     pub fn operator(&self) -> &Operator {
-        self.operators
-            .last()
-            .expect("a world without an operator was asked for it")
+        self.operators.last().expect("the fixture has no operator")
     }
 
-    /// Takes the latest operator out, to be stopped or killed.
+    /// Removes the latest operator, to stop or kill it.
     pub fn take_operator(&mut self) -> Operator {
-        self.operators
-            .pop()
-            .expect("a world without an operator was asked for it")
+        self.operators.pop().expect("the fixture has no operator")
     }
 
-    /// Takes the operator out that was started first.
+    /// Removes the first operator.
     pub fn take_first_operator(&mut self) -> Operator {
         self.operators.remove(0)
     }
 
-    /// kubectl in this namespace.
+    /// Runs kubectl in this namespace.
     pub async fn kubectl(&self, args: &[&str]) -> Result<String> {
         let mut all = vec!["--namespace", &self.namespace];
         all.extend(args);
         self.plane.kubectl(&all).await
     }
 
-    /// `kubectl apply` in this namespace; the error is what kubectl says.
+    /// Runs `kubectl apply` in this namespace. The error is the output of kubectl.
     pub async fn apply(&self, yaml: &str) -> Result<String> {
         let args = ["--namespace", &self.namespace, "apply", "-f", "-"];
         self.plane
@@ -184,8 +181,8 @@ impl World {
             .await
     }
 
-    /// An OaatType `work` whose only container runs a shell script (`$OAAT_ITEM` is the
-    /// item); `more` goes over its spec.
+    /// Creates an OaatType `work` whose only container runs a shell script (`$OAAT_ITEM` is the
+    /// item). `more` is merged into its spec.
     pub async fn work(&self, script: &str, more: Value) -> Result<()> {
         let mut spec = json!({
             "type": "pod",
@@ -202,7 +199,8 @@ impl World {
         Ok(())
     }
 
-    /// An OaatGroup `group` of type `work` with these items; `more` goes over its spec.
+    /// Creates an OaatGroup `group` of type `work` with these items. `more` is merged into its
+    /// spec.
     pub async fn group(&self, items: &[&str], more: Value) -> Result<()> {
         let mut spec = json!({ "oaatType": "work", "oaatItems": items });
         merge(&mut spec, &more);
@@ -214,36 +212,36 @@ impl World {
         Ok(())
     }
 
-    /// The API of a kind of ours.
+    /// Returns the API of one of the operator's kinds.
     pub fn api(&self, kind: &str) -> Api<DynamicObject> {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("kawaja.net", "v1", kind));
         Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
     }
 
-    /// The pods of this namespace.
+    /// Returns the API of pods in this namespace.
     pub fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// All pods of this namespace, oldest first.
+    /// Returns all pods of this namespace, oldest first.
     pub async fn list_pods(&self) -> Result<Vec<Pod>> {
         let mut pods = self.pods().list(&ListParams::default()).await?.items;
         pods.sort_by_key(|pod| pod.metadata.creation_timestamp.clone().map(|t| t.0));
         Ok(pods)
     }
 
-    /// An OaatGroup as it is now.
+    /// Reads an OaatGroup.
     pub async fn read(&self, name: &str) -> Result<Value> {
         let group = self.api("OaatGroup").get(name).await?;
         Ok(serde_json::to_value(group)?)
     }
 
-    /// Waits until the OaatGroup `group` is as `what` says, and gives it.
+    /// Waits until the OaatGroup `group` fulfills `what`, and returns it.
     pub async fn until(&self, words: &str, what: impl Fn(&Value) -> bool + Send) -> Result<Value> {
         self.until_object("OaatGroup", "group", words, what).await
     }
 
-    /// Waits until an object of ours is as `what` says, and gives it.
+    /// Waits until an object fulfills `what`, and returns it.
     pub async fn until_object(
         &self,
         kind: &str,
@@ -259,7 +257,7 @@ impl World {
                 };
                 match await_condition(self.api(kind), name, is_so).await {
                     Ok(found) => return found,
-                    // An API server that has just been started may answer with 429.
+                    // A recently started API server may respond with 429.
                     Err(_) => sleep(Duration::from_millis(200)).await,
                 }
             }
@@ -280,7 +278,7 @@ impl World {
         }
     }
 
-    /// Waits until a pod is as `what` says, and gives it.
+    /// Waits until a pod fulfills `what`, and returns it.
     pub async fn until_pod(
         &self,
         name: &str,
@@ -296,7 +294,7 @@ impl World {
             .with_context(|| format!("pod {name} is gone"))
     }
 
-    /// Waits until no pod of this name is there.
+    /// Waits until the pod is gone.
     pub async fn until_pod_gone(&self, name: &str) -> Result<()> {
         let condition = await_condition(self.pods(), name, |pod: Option<&Pod>| pod.is_none());
         timeout(PATIENCE, condition)
@@ -311,7 +309,7 @@ impl World {
         Ok(())
     }
 
-    /// Reasons and notes of the events on an object, oldest first.
+    /// Returns the reasons and notes of the events on an object, oldest first.
     pub async fn events(&self, name: &str) -> Result<Vec<(String, String)>> {
         let api: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut events = api.list(&ListParams::default()).await?.items;
@@ -333,7 +331,7 @@ impl World {
             .collect())
     }
 
-    /// Waits for an event on an object with this reason, and gives its note.
+    /// Waits for an event with this reason on an object, and returns its note.
     pub async fn until_event(&self, name: &str, reason: &str) -> Result<String> {
         let start = std::time::Instant::now();
         loop {
@@ -351,14 +349,14 @@ impl World {
     }
 }
 
-/// Says something that is of interest also where the test passes, and cargo swallows what is
-/// printed.
+/// Prints a line even if the test passes. The test runner discards the output of `println!` in such
+/// tests.
 pub fn say(words: &str) {
-    // Nobody who listens is no reason to fail.
+    // An unread output does not fail the test.
     let _ = writeln!(std::io::stdout(), "{words}");
 }
 
-/// Lays one JSON value over another.
+/// Merges `over` into a JSON value.
 fn merge(target: &mut Value, over: &Value) {
     match (target, over) {
         (Value::Object(target), Value::Object(over)) => {
@@ -370,12 +368,12 @@ fn merge(target: &mut Value, over: &Value) {
     }
 }
 
-/// The status of an item of a group.
+/// Returns the status of an item of a group.
 pub fn item<'a>(group: &'a Value, name: &str) -> &'a Value {
     &group["status"]["items"][name]
 }
 
-/// A condition of an object of ours, as (status, reason, message).
+/// Returns a condition of an object as (status, reason, message).
 pub fn condition(object: &Value, type_: &str) -> (String, String, String) {
     let conditions = object["status"]["conditions"]
         .as_array()
@@ -389,7 +387,7 @@ pub fn condition(object: &Value, type_: &str) -> (String, String, String) {
     (text("status"), text("reason"), text("message"))
 }
 
-/// Milliseconds since 1970 of a time in a status.
+/// Parses a time of a status into milliseconds since 1970.
 pub fn millis(time: &Value) -> i64 {
     let text = time.as_str().unwrap_or_default();
     text.parse::<k8s_openapi::jiff::Timestamp>()

@@ -1,5 +1,5 @@
-//! The one control plane and node, and for each case a namespace, an operator and a folder
-//! that its containers share with the test.
+//! The shared control plane and node. Each case has its own namespace, operator, and folder, which
+//! its containers mount.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -18,10 +18,10 @@ use tokio::time::sleep;
 
 use oaat_tests::witness::Witness;
 
-/// How long anything may take; the machine may be slow.
+/// The timeout of each step. The machine may be slow.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
-/// What all cases share.
+/// The equipment that all cases share.
 pub struct Shared {
     pub node: RealNode,
     pub plane: ControlPlane,
@@ -34,7 +34,7 @@ impl Shared {
         let binary = operator::binary(false)?;
         let options = Options {
             node_lifecycle: true,
-            // For `kubectl logs`: nobody knows the node by its name.
+            // For `kubectl logs`: the name of the node cannot be resolved.
             api_server_flags: vec!["--kubelet-preferred-address-types=InternalIP".into()],
             ..Options::default()
         };
@@ -48,27 +48,27 @@ impl Shared {
     }
 }
 
-/// A namespace with an operator that watches it alone, and a witness of its pods.
-pub struct Place {
+/// A namespace with an operator that watches only this namespace, and with a witness of its pods.
+pub struct Fixture {
     pub shared: Arc<Shared>,
     pub namespace: String,
     pub client: Client,
     pub witness: Witness,
-    /// What containers see as `/shared`; operators' logs are there as well.
+    /// The folder that containers mount as `/shared`. It also contains the operators' logs.
     pub folder: PathBuf,
     options: OperatorOptions,
-    /// The oldest first.
+    /// The operators, oldest first.
     operators: VecDeque<Operator>,
 }
 
-impl Place {
+impl Fixture {
     pub async fn new(shared: Arc<Shared>, name: &str) -> Result<Self> {
         let namespace: String = name.replace('_', "-").chars().take(60).collect();
         let namespace = namespace.trim_end_matches('-').to_owned();
         shared.plane.namespace(&namespace).await?;
         let client = shared.plane.admin();
         let folder = shared.node.shared_folder(name)?;
-        let mut place = Self {
+        let mut fixture = Self {
             witness: Witness::start(Api::namespaced(client.clone(), &namespace)).await?,
             options: OperatorOptions {
                 binary: shared.binary.clone(),
@@ -85,8 +85,8 @@ impl Place {
             client,
             shared,
         };
-        place.start_operator().await?;
-        Ok(place)
+        fixture.start_operator().await?;
+        Ok(fixture)
     }
 
     pub async fn start_operator(&mut self) -> Result<()> {
@@ -95,14 +95,14 @@ impl Place {
         Ok(())
     }
 
-    /// SIGKILL for the oldest operator.
+    /// Kills the oldest operator with SIGKILL.
     pub async fn kill_operator(&mut self) {
         if let Some(operator) = self.operators.pop_front() {
             operator.kill().await;
         }
     }
 
-    /// The newest operator.
+    /// Returns the newest operator.
     pub fn operator(&self) -> Result<&Operator> {
         self.operators.back().context("no operator runs")
     }
@@ -121,8 +121,8 @@ impl Place {
             .await
     }
 
-    /// An OaatType `work` whose container `main` runs a shell script with `/shared` mounted;
-    /// `more` goes over its podspec.
+    /// Creates an OaatType `work` whose container `main` runs a shell script with `/shared`
+    /// mounted. `more` is merged into its podspec.
     pub async fn work(&self, script: &str, more: Value) -> Result<()> {
         let mut podspec = json!({
             "container": self.container("main", script),
@@ -134,7 +134,7 @@ impl Place {
         Ok(())
     }
 
-    /// A container that runs a shell script with `/shared` mounted.
+    /// Returns a container that runs a shell script with `/shared` mounted.
     pub fn container(&self, name: &str, script: &str) -> Value {
         json!({
             "name": name, "image": "busybox", "imagePullPolicy": "IfNotPresent",
@@ -143,7 +143,7 @@ impl Place {
         })
     }
 
-    /// An OaatGroup `group` of type `work`; `more` goes over its spec.
+    /// Creates an OaatGroup `group` of type `work`. `more` is merged into its spec.
     pub async fn group(&self, items: &[&str], more: Value) -> Result<()> {
         let mut spec = json!({ "oaatType": "work", "oaatItems": items, "failureCoolOff": "1h" });
         merge(&mut spec, &more);
@@ -151,7 +151,7 @@ impl Place {
         Ok(())
     }
 
-    /// Changes the spec of the group.
+    /// Patches the spec of the group.
     pub async fn patch_group(&self, spec: Value) -> Result<()> {
         let patch = json!({ "spec": spec });
         self.api("OaatGroup")
@@ -174,19 +174,19 @@ impl Place {
         Ok(())
     }
 
-    /// The group as it is now.
+    /// Reads the group.
     pub async fn read(&self, name: &str) -> Result<Value> {
         Ok(serde_json::to_value(
             self.api("OaatGroup").get(name).await?,
         )?)
     }
 
-    /// Waits until the OaatGroup `group` is as `what` says, and gives it.
+    /// Waits until the OaatGroup `group` fulfills `what`, and returns it.
     pub async fn until(&self, words: &str, what: impl Fn(&Value) -> bool) -> Result<Value> {
         self.until_group("group", words, what).await
     }
 
-    /// Waits until an OaatGroup is as `what` says, and gives it.
+    /// Waits until an OaatGroup fulfills `what`, and returns it.
     pub async fn until_group(
         &self,
         name: &str,
@@ -212,7 +212,7 @@ impl Place {
         }
     }
 
-    /// Waits until a run is in progress whose container runs, and gives its pod's name.
+    /// Waits until the container of the current run runs, and returns the name of its pod.
     pub async fn until_running(&self) -> Result<String> {
         let group = self
             .until("a run is in progress", |g| {
@@ -225,7 +225,7 @@ impl Place {
         Ok(name)
     }
 
-    /// Waits until a pod is as `what` says, and gives it.
+    /// Waits until a pod fulfills `what`, and returns it.
     pub async fn until_pod(
         &self,
         name: &str,
@@ -247,8 +247,7 @@ impl Place {
         }
     }
 
-    /// Waits until an item has been run this many times, however it ended, and gives the
-    /// group.
+    /// Waits until `runs` runs of an item are recorded, and returns the group.
     pub async fn until_runs(&self, item: &str, runs: i64) -> Result<Value> {
         let words = format!("{item} has {runs} runs");
         self.until(&words, |g| {
@@ -257,26 +256,27 @@ impl Place {
         .await
     }
 
-    /// Lets those go on that wait at the door.
-    pub fn open_door(&self) -> Result<()> {
-        std::fs::write(self.folder.join("open"), "").context("the door does not open")
+    /// Releases all containers that wait at the barrier.
+    pub fn release_barrier(&self) -> Result<()> {
+        std::fs::write(self.folder.join("open"), "").context("failed to release the barrier")
     }
 
-    /// What containers have written, in the order in which they did.
+    /// Returns the lines that containers have written, in order.
     pub fn journal(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.folder.join("journal")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
 }
 
-/// A line of shell that waits until the test opens the door.
-pub const AT_THE_DOOR: &str = "while [ ! -e /shared/open ]; do sleep 0.1; done";
+/// A line of shell that waits until the test releases the barrier.
+pub const WAIT_AT_BARRIER: &str = "while [ ! -e /shared/open ]; do sleep 0.1; done";
 
-/// Shell functions by which a container writes when it starts and ends.
+/// Shell functions with which a container records when it starts and ends.
 pub const JOURNAL: &str = "start() { echo start $HOSTNAME >> /shared/journal; }; \
     end() { echo end $HOSTNAME >> /shared/journal; }";
 
-/// The pods that wrote a journal, in order. Fails unless each ended before the next started.
+/// Returns the pods that wrote the journal, in order. Fails unless each ended before the next
+/// started.
 pub fn alternating(journal: &[String]) -> Result<Vec<String>> {
     let mut pods = Vec::new();
     for pair in journal.chunks(2) {
@@ -297,7 +297,7 @@ fn object(kind: &str, name: &str, spec: &Value) -> String {
     .to_string()
 }
 
-/// Lays one JSON value over another.
+/// Merges `over` into a JSON value.
 fn merge(target: &mut Value, over: &Value) {
     match (target, over) {
         (Value::Object(target), Value::Object(over)) => {
@@ -309,18 +309,18 @@ fn merge(target: &mut Value, over: &Value) {
     }
 }
 
-/// The status of an item of a group.
+/// Returns the status of an item of a group.
 pub fn item<'a>(group: &'a Value, name: &str) -> &'a Value {
     &group["status"]["items"][name]
 }
 
-/// The group's history, newest run first.
+/// Returns the history of a group, newest run first.
 pub fn history(group: &Value) -> Vec<Value> {
     let history = group["status"]["history"].as_array();
     history.cloned().unwrap_or_default()
 }
 
-/// The only run in a group's history.
+/// Returns the only run of a group.
 pub fn only_run(group: &Value) -> Result<Value> {
     match history(group).as_slice() {
         [run] => Ok(run.clone()),
@@ -328,19 +328,19 @@ pub fn only_run(group: &Value) -> Result<Value> {
     }
 }
 
-/// A JSON string, or nothing.
+/// Returns a JSON string, or an empty string.
 pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// Milliseconds since 1970 of a time in a status.
+/// Parses a time of a status into milliseconds since 1970.
 pub fn millis(time: &Value) -> i64 {
     text(time)
         .parse::<k8s_openapi::jiff::Timestamp>()
         .map_or(0, |time| time.as_millisecond())
 }
 
-/// A pod's phase.
+/// Returns the phase of a pod.
 pub fn phase(pod: &Pod) -> &str {
     let status = pod.status.as_ref();
     status.and_then(|s| s.phase.as_deref()).unwrap_or_default()

@@ -1,7 +1,7 @@
-//! A move from the first implementation of these kinds, by the commands of docs/migrating.md.
+//! A migration from the original operator, by the commands of docs/migrating.md.
 
-use crate::by_hand::{Door, ensure_apart, history};
-use crate::world::{World, item};
+use crate::fixture::{Fixture, item};
+use crate::helpers::{Barrier, ensure_apart, history};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use oaat_tests::operator::root;
@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 const FINALIZER: &str = "oaatoperator.kawaja.net/kopf-finalizer";
 
-/// A CRD as it was then: anything goes, and the status is part of the object.
+/// Returns a CRD of the original operator: it accepts anything, and the status is part of the
+/// object.
 fn old_crd(kind: &str, plural: &str) -> Value {
     let open = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
     let schema = json!({ "type": "object", "properties": { "spec": open, "status": open } });
@@ -29,14 +30,14 @@ fn old_crd(kind: &str, plural: &str) -> Value {
     })
 }
 
-/// A time so many minutes ago, as it was written then.
+/// Returns a time before now, in the format of the original operator.
 fn ago(minutes: i64) -> Result<String> {
     let at = Timestamp::now().checked_sub(SignedDuration::from_mins(minutes))?;
     Ok(at.strftime("%Y-%m-%dT%H:%M:%S.%f+00:00").to_string())
 }
 
 #[tokio::test]
-async fn a_move_from_the_original_keeps_history_and_what_runs() -> Result<()> {
+async fn migration_from_the_original_operator_keeps_history_and_current_run() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let mut manifests = Vec::new();
     for (kind, plural) in [("OaatType", "oaattypes"), ("OaatGroup", "oaatgroups")] {
@@ -50,11 +51,12 @@ async fn a_move_from_the_original_keeps_history_and_what_runs() -> Result<()> {
     };
     let plane = Box::leak(Box::new(ControlPlane::start(options).await?));
     let kubeconfig = operator::install(plane).await?;
-    let mut world = World::on_plane(plane, &kubeconfig, "moving").await?;
+    let mut fixture = Fixture::on_plane(plane, &kubeconfig, "moving").await?;
 
-    // A group at work: one item succeeded lately, one long ago, one fails and rests, and one runs.
-    let door = Door::new()?;
-    world.work(&door.is_open(), json!({})).await?;
+    // A group in use: one item succeeded recently, one long ago, one is in its cool-off, and one
+    // runs.
+    let barrier = Barrier::new()?;
+    fixture.work(&barrier.is_open(), json!({})).await?;
     let group = json!({
         "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
         "metadata": { "name": "group", "finalizers": [FINALIZER] },
@@ -72,8 +74,8 @@ async fn a_move_from_the_original_keeps_history_and_what_runs() -> Result<()> {
             },
         },
     });
-    world.apply(&group.to_string()).await?;
-    let uid = world.read("group").await?["metadata"]["uid"].clone();
+    fixture.apply(&group.to_string()).await?;
+    let uid = fixture.read("group").await?["metadata"]["uid"].clone();
     let metadata = json!({
         "name": "group-running-abcde", "finalizers": [FINALIZER],
         "labels": { "parent-name": "group", "oaat-name": "running", "app": "oaat-operator" },
@@ -82,23 +84,25 @@ async fn a_move_from_the_original_keeps_history_and_what_runs() -> Result<()> {
             "controller": true, "blockOwnerDeletion": true,
         }],
     });
-    world.pod_by_hand(metadata, &door.wait(), false).await?;
+    fixture
+        .pod_by_hand(metadata, &barrier.wait(), false)
+        .await?;
 
     let guide = std::fs::read_to_string(root().join("docs/migrating.md"))?;
     let commands = blocks(&guide, "console");
     ensure!(commands.len() == 2, "{commands:#?}");
     for command in &commands {
         let command = command.strip_prefix("$ ").context("no command")?;
-        world.type_in(command).await?;
+        fixture.type_in(command).await?;
     }
-    let group = world.read("group").await?;
+    let group = fixture.read("group").await?;
     ensure!(group["metadata"]["finalizers"].is_null(), "{group:#}");
     ensure!(item(&group, "resting")["failure_count"] == "3", "{group:#}");
-    let pod = world.pods().get("group-running-abcde").await?;
+    let pod = fixture.pods().get("group-running-abcde").await?;
     ensure!(pod.metadata.finalizers.is_none(), "{pod:?}");
 
-    world.start_operator().await?;
-    let group = world
+    fixture.start_operator().await?;
+    let group = fixture
         .until("what runs is taken over", |g| {
             g["status"]["current"]["podName"] == "group-running-abcde"
         })
@@ -108,15 +112,15 @@ async fn a_move_from_the_original_keeps_history_and_what_runs() -> Result<()> {
     ensure!(of("resting", "last_failure").is_null(), "{group:#}");
     ensure!(of("resting", "lastFailure").is_string(), "{group:#}");
     ensure!(of("fresh", "lastSuccess").is_string(), "{group:#}");
-    world.until_event("group", "HistoryTakenOver").await?;
-    let note = world.until_event("group", "WindowsIgnored").await?;
+    fixture.until_event("group", "HistoryTakenOver").await?;
+    let note = fixture.until_event("group", "WindowsIgnored").await?;
     ensure!(
         note.contains("0 22 * * *") && note.contains("480m"),
         "{note}"
     );
 
-    door.open()?;
-    let group = world
+    barrier.release()?;
+    let group = fixture
         .until("what was due has run", |g| item(g, "due")["runs"] == 1)
         .await?;
     let ran: Vec<_> = history(&group)
@@ -128,5 +132,5 @@ async fn a_move_from_the_original_keeps_history_and_what_runs() -> Result<()> {
         item(&group, "running")["lastSuccess"].is_string(),
         "{group:#}"
     );
-    ensure_apart(&world.node.runs())
+    ensure_apart(&fixture.node.runs())
 }

@@ -1,9 +1,8 @@
-//! What people wish beyond items and frequency: suspended groups and items, each item once, items
-//! run now, items with options of their own.
+//! Suspended groups and items, `eachOnce`, items run now, and options of single items.
 
 use crate::bad_input::message;
-use crate::by_hand::{Door, RUN_NOW, ensure_apart, history, state};
-use crate::world::{World, condition, item};
+use crate::fixture::{Fixture, condition, item};
+use crate::helpers::{Barrier, RUN_NOW, ensure_apart, history, state};
 use anyhow::{Result, ensure};
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -13,71 +12,79 @@ fn runs(group: &Value, name: &str) -> i64 {
 }
 
 #[tokio::test]
-async fn a_suspended_group_starts_nothing_and_what_runs_is_left_to_run() -> Result<()> {
-    let world = World::new("suspend").await?;
-    let door = Door::new()?;
-    world.work(&door.wait(), json!({})).await?;
-    world.group(&["a", "b"], json!({ "suspend": true })).await?;
-    let group = world
+async fn suspended_group_starts_nothing_and_the_current_run_continues() -> Result<()> {
+    let fixture = Fixture::new("suspend").await?;
+    let barrier = Barrier::new()?;
+    fixture.work(&barrier.wait(), json!({})).await?;
+    fixture
+        .group(&["a", "b"], json!({ "suspend": true }))
+        .await?;
+    let group = fixture
         .until("it is suspended", |g| state(g) == "Suspended")
         .await?;
     ensure!(message(&group).contains("spec.suspend"), "{group:#}");
     ensure!(condition(&group, "Ready").1 == "Suspended", "{group:#}");
 
-    world
+    fixture
         .change(json!({ "spec": { "suspend": false } }))
         .await?;
-    let pod = world.until_running().await?.name_any();
-    world.change(json!({ "spec": { "suspend": true } })).await?;
-    world
+    let pod = fixture.until_running().await?.name_any();
+    fixture
+        .change(json!({ "spec": { "suspend": true } }))
+        .await?;
+    fixture
         .until("it says what comes after the run", |g| {
             state(g) == "Running" && message(g).contains("after that: spec.suspend")
         })
         .await?;
-    door.open()?;
-    let group = world
+    barrier.release()?;
+    let group = fixture
         .until("the run is recorded", |g| !history(g).is_empty())
         .await?;
     ensure!(history(&group)[0]["result"] == "Succeeded", "{group:#}");
     ensure!(state(&group) == "Suspended", "{group:#}");
-    world.look().await?;
-    ensure!(world.list_pods().await?.len() == 1, "beside {pod}");
+    fixture.look().await?;
+    ensure!(fixture.list_pods().await?.len() == 1, "beside {pod}");
 
-    world.change(json!({ "spec": { "suspend": null } })).await?;
-    world.until("both have run", |g| state(g) == "Idle").await?;
+    fixture
+        .change(json!({ "spec": { "suspend": null } }))
+        .await?;
+    fixture
+        .until("both have run", |g| state(g) == "Idle")
+        .await?;
     Ok(())
 }
 
-/// As groups of the first implementation of these kinds were paused.
+/// How groups of the original operator were paused.
 #[tokio::test]
-async fn the_annotation_pause_new_jobs_suspends_a_group_as_well() -> Result<()> {
-    let world = World::without_operator("paused").await?;
-    world.work("true", json!({})).await?;
-    world.group(&["a"], json!({})).await?;
+async fn annotation_pause_new_jobs_suspends_a_group() -> Result<()> {
+    let fixture = Fixture::without_operator("paused").await?;
+    fixture.work("true", json!({})).await?;
+    fixture.group(&["a"], json!({})).await?;
     let pause =
         |value: Value| json!({ "metadata": { "annotations": { "pause_new_jobs": value } } });
-    world.change(pause(json!("yes"))).await?;
-    let mut world = world;
-    world.start_operator().await?;
-    let group = world
+    fixture.change(pause(json!("yes"))).await?;
+    let mut fixture = fixture;
+    fixture.start_operator().await?;
+    let group = fixture
         .until("it is suspended", |g| state(g) == "Suspended")
         .await?;
     ensure!(message(&group).contains("pause_new_jobs"), "{group:#}");
-    world.change(pause(Value::Null)).await?;
-    world.until_recorded("a").await?;
+    fixture.change(pause(Value::Null)).await?;
+    fixture.until_recorded("a").await?;
     Ok(())
 }
 
 #[tokio::test]
-async fn a_group_of_items_once_each_completes_and_goes_on_with_new_ones() -> Result<()> {
-    let world = World::new("each-once").await?;
-    let door = Door::new()?;
-    // One fails until the door is open.
-    let script = format!("[ $OAAT_ITEM != stubborn ] || {}", door.is_open());
-    world.work(&script, json!({})).await?;
+async fn each_once_group_completes_and_continues_with_new_items() -> Result<()> {
+    let fixture = Fixture::new("each-once").await?;
+    let barrier = Barrier::new()?;
+    // One item fails until the barrier is released.
+    let script = format!("[ $OAAT_ITEM != stubborn ] || {}", barrier.is_open());
+    fixture.work(&script, json!({})).await?;
     let items = ["a", "stubborn", "b"];
-    world.group(&items, json!({ "eachOnce": true })).await?;
-    let group = world
+    fixture.group(&items, json!({ "eachOnce": true })).await?;
+    let group = fixture
         .until("all but one have succeeded", |g| {
             runs(g, "stubborn") > 1 && runs(g, "a") == 1 && runs(g, "b") == 1
         })
@@ -87,8 +94,8 @@ async fn a_group_of_items_once_each_completes_and_goes_on_with_new_ones() -> Res
         status == "False" && words == "2 of 3 items have succeeded",
         "{group:#}"
     );
-    door.open()?;
-    world
+    barrier.release()?;
+    fixture
         .kubectl(&[
             "wait",
             "--for=condition=Complete",
@@ -96,7 +103,7 @@ async fn a_group_of_items_once_each_completes_and_goes_on_with_new_ones() -> Res
             "--timeout=120s",
         ])
         .await?;
-    let group = world
+    let group = fixture
         .until("it is complete", |g| state(g) == "Complete")
         .await?;
     ensure!(message(&group) == "all 3 items have succeeded", "{group:#}");
@@ -104,12 +111,12 @@ async fn a_group_of_items_once_each_completes_and_goes_on_with_new_ones() -> Res
         (runs(&group, "a"), runs(&group, "b")) == (1, 1),
         "{group:#}"
     );
-    ensure!(world.until_event("group", "Complete").await? == message(&group));
+    ensure!(fixture.until_event("group", "Complete").await? == message(&group));
 
-    // A new one is run, and one that was taken out and put back begins afresh.
+    // A new item runs, and an item that was removed and added again has no history.
     let list = |items: &[&str]| json!({ "spec": { "oaatItems": items } });
-    world.change(list(&["b", "stubborn", "c"])).await?;
-    let group = world
+    fixture.change(list(&["b", "stubborn", "c"])).await?;
+    let group = fixture
         .until("the new one has run", |g| {
             state(g) == "Complete" && runs(g, "c") == 1
         })
@@ -118,28 +125,28 @@ async fn a_group_of_items_once_each_completes_and_goes_on_with_new_ones() -> Res
         item(&group, "a").is_null() && runs(&group, "b") == 1,
         "{group:#}"
     );
-    world.change(list(&["a", "b", "c"])).await?;
-    world
+    fixture.change(list(&["a", "b", "c"])).await?;
+    fixture
         .until("the old one has run again", |g| {
             state(g) == "Complete" && runs(g, "a") == 1
         })
         .await?;
-    ensure_apart(&world.node.runs())
+    ensure_apart(&fixture.node.runs())
 }
 
 #[tokio::test]
-async fn the_example_of_items_once_each_runs_to_its_end() -> Result<()> {
-    let world = World::new("each-once-example").await?;
+async fn example_of_each_once_completes() -> Result<()> {
+    let fixture = Fixture::new("each-once-example").await?;
     let example = include_str!("../../../manifests/examples/each-once.yaml");
-    world.apply(example).await?;
-    world
+    fixture.apply(example).await?;
+    fixture
         .until_object("OaatGroup", "migrate", "it is complete", |g| {
             state(g) == "Complete"
         })
         .await?;
     let mut said = Vec::new();
-    for name in world.list_pods().await?.iter().map(ResourceExt::name_any) {
-        let pod = world.pods().get(&name).await?;
+    for name in fixture.list_pods().await?.iter().map(ResourceExt::name_any) {
+        let pod = fixture.pods().get(&name).await?;
         let env = serde_json::to_value(&pod)?["spec"]["containers"][0]["env"].clone();
         let level = env.as_array().into_iter().flatten();
         let level = level
@@ -156,17 +163,19 @@ async fn the_example_of_items_once_each_runs_to_its_end() -> Result<()> {
 }
 
 #[tokio::test]
-async fn who_asks_for_items_gets_them_now_and_once() -> Result<()> {
-    let world = World::new("run-now").await?;
-    world.work("true", json!({})).await?;
+async fn run_now_starts_the_requested_items_once() -> Result<()> {
+    let fixture = Fixture::new("run-now").await?;
+    fixture.work("true", json!({})).await?;
     let items = ["a", "b, with a comma", "c"];
-    world.group(&items, json!({ "frequency": "24h" })).await?;
-    world.until("all are done", |g| state(g) == "Idle").await?;
+    fixture.group(&items, json!({ "frequency": "24h" })).await?;
+    fixture
+        .until("all are done", |g| state(g) == "Idle")
+        .await?;
 
-    world
+    fixture
         .ask(r#"{"token": "1", "items": ["b, with a comma", "nobody"]}"#)
         .await?;
-    let group = world
+    let group = fixture
         .until("it has run again", |g| {
             runs(g, items[1]) == 2 && state(g) == "Idle"
         })
@@ -185,29 +194,29 @@ async fn who_asks_for_items_gets_them_now_and_once() -> Result<()> {
     );
     let why = group["status"]["lastDecision"]["why"].as_str();
     ensure!(why == Some("requested with token 1"), "{group:#}");
-    world.until_event("group", "RunNowInvalid").await?;
+    fixture.until_event("group", "RunNowInvalid").await?;
 
-    world.ask(r#"{"token": "2", "items": "*"}"#).await?;
+    fixture.ask(r#"{"token": "2", "items": "*"}"#).await?;
     let all = |g: &Value| runs(g, "a") == 2 && runs(g, items[1]) == 3 && runs(g, "c") == 2;
-    let group = world
+    let group = fixture
         .until("all have run again", |g| all(g) && state(g) == "Idle")
         .await?;
     ensure!(
-        world
+        fixture
             .until_event("group", "RunNow")
             .await?
             .contains("all items")
     );
-    // The annotation is the user's, and what it asks for has been done.
+    // The annotation belongs to the user and stays; its request is fulfilled.
     ensure!(
         group["metadata"]["annotations"][RUN_NOW].is_string(),
         "{group:#}"
     );
-    let group = world.look().await?;
+    let group = fixture.look().await?;
     ensure!(all(&group), "{group:#}");
 
-    world.ask("now").await?;
-    let group = world
+    fixture.ask("now").await?;
+    let group = fixture
         .until("the mistake is told", |g| {
             g["status"]["runNow"]["problem"]
                 .as_str()
@@ -215,48 +224,48 @@ async fn who_asks_for_items_gets_them_now_and_once() -> Result<()> {
         })
         .await?;
     ensure!(all(&group), "{group:#}");
-    ensure_apart(&world.node.runs())
+    ensure_apart(&fixture.node.runs())
 }
 
 #[tokio::test]
-async fn who_asks_waits_for_what_runs_and_for_a_suspended_group() -> Result<()> {
-    let world = World::new("run-now-waits").await?;
-    let door = Door::new()?;
-    world
+async fn run_now_waits_for_the_current_run_and_for_a_suspended_group() -> Result<()> {
+    let fixture = Fixture::new("run-now-waits").await?;
+    let barrier = Barrier::new()?;
+    fixture
         .work(
-            &format!("[ $OAAT_ITEM != slow ] || {}", door.wait()),
+            &format!("[ $OAAT_ITEM != slow ] || {}", barrier.wait()),
             json!({}),
         )
         .await?;
     let more = json!({ "frequency": "24h" });
-    world.group(&["slow"], more).await?;
-    world.until_running().await?;
-    world
+    fixture.group(&["slow"], more).await?;
+    fixture.until_running().await?;
+    fixture
         .change(json!({ "spec": { "oaatItems": ["slow", "quick"], "suspend": true } }))
         .await?;
-    world.ask(r#"{"token": "1", "items": ["quick"]}"#).await?;
-    door.open()?;
-    let group = world
+    fixture.ask(r#"{"token": "1", "items": ["quick"]}"#).await?;
+    barrier.release()?;
+    let group = fixture
         .until("it waits", |g| {
             state(g) == "Suspended" && message(g).contains("requested to run now: quick")
         })
         .await?;
     ensure!(runs(&group, "quick") == 0, "{group:#}");
-    world
+    fixture
         .change(json!({ "spec": { "suspend": false } }))
         .await?;
-    let group = world.until_recorded("quick").await?;
+    let group = fixture.until_recorded("quick").await?;
     let why = group["status"]["lastDecision"]["why"].as_str();
     ensure!(why == Some("requested with token 1"), "{group:#}");
     Ok(())
 }
 
 #[tokio::test]
-async fn items_have_options_of_their_own() -> Result<()> {
-    let world = World::new("item-options").await?;
+async fn item_options_apply_per_item() -> Result<()> {
+    let fixture = Fixture::new("item-options").await?;
     let more =
         json!({ "podspec": { "container": { "env": [{ "name": "LEVEL", "value": "1" }] } } });
-    world
+    fixture
         .work(
             "[ $OAAT_ITEM$LEVEL = often2 ] || [ $OAAT_ITEM$LEVEL = daily1 ]",
             more,
@@ -267,8 +276,8 @@ async fn items_have_options_of_their_own() -> Result<()> {
         "never": { "suspend": true },
         "not an item": { "frequency": "1s" },
     } });
-    world.group(&["daily", "often", "never"], options).await?;
-    let group = world
+    fixture.group(&["daily", "often", "never"], options).await?;
+    let group = fixture
         .until("the frequent one has run several times", |g| {
             runs(g, "often") >= 3
         })
@@ -283,9 +292,9 @@ async fn items_have_options_of_their_own() -> Result<()> {
     let never = item(&group, "never");
     ensure!(never["state"] == "Held", "{group:#}");
     ensure!(never["message"] == "suspended by itemOptions", "{group:#}");
-    world
+    fixture
         .change(json!({ "spec": { "itemOptions": { "never": null } } }))
         .await?;
-    world.until_recorded("never").await?;
+    fixture.until_recorded("never").await?;
     Ok(())
 }

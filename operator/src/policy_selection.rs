@@ -1,0 +1,85 @@
+//! Which policy decides for a group.
+
+use crate::policy_source::PolicyProblem;
+use oaat_api::{OnError, PolicyInUse, Timestamp};
+use policy_host::Policy;
+use std::collections::HashMap;
+
+/// The source of the built-in policy.
+pub(crate) const BUILT_IN: &str = "default";
+
+/// Which policy decides for a group.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PolicySelection {
+    /// The policy that decides. `None` if no policy decides.
+    pub in_use: Option<PolicyInUse>,
+    /// The settings of the policy, a JSON object.
+    pub settings: String,
+    /// The settings of items, by item name.
+    pub items: HashMap<String, String>,
+    /// Why the policy that the group names does not decide.
+    pub problem: Option<PolicyProblem>,
+    /// What to do if no policy decides.
+    pub on_error: OnError,
+    /// Since when the group's policy has been loading, if no policy decides because of that.
+    pub loading: Option<Timestamp>,
+}
+
+impl PolicySelection {
+    /// Returns the selection of `in_use`. `problem` is why it decides instead of the policy that
+    /// the group names.
+    pub fn by(in_use: PolicyInUse, problem: Option<PolicyProblem>, on_error: OnError) -> Self {
+        Self {
+            in_use: Some(in_use),
+            problem,
+            on_error,
+            ..Self::none()
+        }
+    }
+
+    /// Returns the selection of the built-in policy.
+    pub fn by_default(default: &Policy, problem: Option<PolicyProblem>) -> Self {
+        let in_use = PolicyInUse {
+            source: BUILT_IN.into(),
+            digest: default.digest().into(),
+            contract: default.contract().into(),
+            instead_of: None,
+        };
+        Self::by(in_use, problem, OnError::Hold)
+    }
+
+    /// Returns the selection of no policy, because the group's policy is loading.
+    pub fn loading(since: Timestamp, on_error: OnError) -> Self {
+        Self {
+            loading: Some(since),
+            on_error,
+            ..Self::none()
+        }
+    }
+
+    /// Returns the selection of no policy, because the group's policy cannot decide and no earlier
+    /// one is available.
+    pub fn unavailable_selection(problem: PolicyProblem, on_error: OnError) -> Self {
+        Self {
+            problem: Some(problem),
+            on_error,
+            ..Self::none()
+        }
+    }
+
+    fn none() -> Self {
+        Self {
+            in_use: None,
+            settings: "{}".into(),
+            items: HashMap::new(),
+            problem: None,
+            on_error: OnError::Hold,
+            loading: None,
+        }
+    }
+
+    /// Returns whether the built-in policy must decide instead.
+    pub fn needs_default(&self) -> bool {
+        self.in_use.is_none() && self.problem.is_some() && self.on_error == OnError::UseDefault
+    }
+}
