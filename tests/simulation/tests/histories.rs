@@ -8,14 +8,14 @@ use output::{print_line, totals};
 
 /// The number of histories in a test run. `cargo run --release -p oaat-simulation -- --seeds N`
 /// runs any number.
-const SEEDS: u64 = 10_000;
+const SEEDS: u64 = 5_000;
 
-/// Returns the number of histories of a kind: `count`, or at most the number in the environment
-/// variable `OAAT_SEEDS`, which `cargo xtask test --quick` sets.
-fn at_most_oaat_seeds(count: u64) -> u64 {
+/// Returns the number of histories of a kind: that of the environment variable `OAAT_SEEDS`, which
+/// `cargo xtask test --quick` sets, or else `default`.
+fn seeds(default: u64) -> u64 {
     match std::env::var("OAAT_SEEDS") {
-        Ok(limit) => count.min(limit.parse().expect("OAAT_SEEDS is a number")),
-        Err(_) => count,
+        Ok(number) => number.parse().expect("OAAT_SEEDS is a number"),
+        Err(_) => default,
     }
 }
 
@@ -41,14 +41,14 @@ fn check(what: &str, count: u64, config: impl Fn(u64) -> HistoryConfig + Sync) {
 
 #[test]
 fn histories_have_no_violation() {
-    check("histories", at_most_oaat_seeds(SEEDS), seed);
+    check("histories", seeds(SEEDS), seed);
 }
 
 #[test]
 fn histories_with_user_interference_have_no_violation() {
     check(
         "histories with user interference",
-        at_most_oaat_seeds(1_000),
+        seeds(500),
         |number| HistoryConfig {
             faults: FaultSet::UserInterference,
             ..seed(number)
@@ -60,7 +60,7 @@ fn histories_with_user_interference_have_no_violation() {
 fn histories_with_suspend_and_run_now_have_no_violation() {
     check(
         "histories with suspend and run-now",
-        at_most_oaat_seeds(1_000),
+        seeds(500),
         |number| HistoryConfig {
             faults: FaultSet::SuspendAndRunNow,
             ..seed(number)
@@ -72,7 +72,7 @@ fn histories_with_suspend_and_run_now_have_no_violation() {
 fn histories_with_item_lists_have_no_violation() {
     check(
         "histories with item lists",
-        at_most_oaat_seeds(1_000),
+        seeds(500),
         |number| HistoryConfig {
             faults: FaultSet::ItemLists,
             ..seed(number)

@@ -55,9 +55,25 @@ async fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        _ = tokio::signal::ctrl_c() => {
+        _ = interrupted() => {
             eprintln!("\nstopping");
             ExitCode::SUCCESS
+        }
+    }
+}
+
+/// Returns on SIGINT or SIGTERM, so that the servers are stopped in either case.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        Err(_) => {
+            let _ = tokio::signal::ctrl_c().await;
         }
     }
 }
@@ -99,8 +115,9 @@ async fn demo(cli: &Cli) -> Result<bool> {
     let mut operator = Operator::start(&options).await?;
     println!(
         "The operator runs as process {} with the RBAC of manifests/02. If you kill it, the demo \
-         restarts it.\n",
-        operator.process().pid()
+         restarts it. Its log: {}\n",
+        operator.process().pid(),
+        operator.log_file().display()
     );
     println!(
         "To watch the group in another terminal:\n  {}\n",
