@@ -9,10 +9,6 @@ use std::time::{Duration, Instant};
 /// The part of a compilation beyond this counts as used by its namespace. An ordinary policy of
 /// 40 KB takes a tenth of a second.
 const ORDINARY: Duration = Duration::from_millis(250);
-/// After each compilation of a heavy namespace, heavy namespaces pause for this many times its
-/// length, so that they use at most a fifth of one core.
-const PAUSE: u32 = 4;
-
 type Compile = dyn Fn(&[u8]) -> Result<Policy, LoadError> + Send + Sync;
 
 /// The compiler of a process. Cheap to clone.
@@ -56,9 +52,7 @@ impl Compiler {
         let compiled = tokio::task::spawn_blocking(move || {
             let started = Instant::now();
             let compiled = compile(&bytes);
-            let took = started.elapsed();
-            permit.charge(took.saturating_sub(ORDINARY));
-            permit.release_after(took * PAUSE);
+            permit.charge(started.elapsed().saturating_sub(ORDINARY));
             compiled
         });
         compiled

@@ -7,7 +7,9 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use tokio::sync::OnceCell;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -100,9 +102,16 @@ async fn by_server(fixture: &Fixture, object: &Value) -> Result<Option<String>> 
     }
 }
 
+/// Returns the binary of the command line, built once.
+async fn command_line() -> Result<&'static PathBuf> {
+    static BINARY: OnceCell<PathBuf> = OnceCell::const_new();
+    let build = || async { oaat_tests::operator::command_line() };
+    BINARY.get_or_try_init(build).await
+}
+
 /// Returns the exit status and the output of `kubectl-oaat validate -f -`.
 async fn offline(text: &str) -> Result<(i32, String)> {
-    let (_, _, binary) = shared().await?;
+    let binary = command_line().await?;
     let mut child = Command::new(binary)
         .args(["validate", "-f", "-"])
         .stdin(Stdio::piped())
@@ -323,7 +332,7 @@ async fn yaml_is_read_as_kubectl_reads_it() -> Result<()> {
 
 #[tokio::test]
 async fn exit_status_distinguishes_errors_from_unreadable_input() -> Result<()> {
-    let (_, _, binary) = shared().await?;
+    let binary = command_line().await?;
     let folder = tempfile::tempdir()?;
     let file = |name: &str, text: &str| -> Result<String> {
         let path = folder.path().join(name);
@@ -396,7 +405,7 @@ async fn exit_status_distinguishes_errors_from_unreadable_input() -> Result<()> 
 /// The examples of this repository pass the command that the README names.
 #[tokio::test]
 async fn examples_pass_validation() -> Result<()> {
-    let (_, _, binary) = shared().await?;
+    let binary = command_line().await?;
     let mut command = Command::new(binary);
     command.arg("validate");
     for entry in std::fs::read_dir(oaat_tests::operator::root().join("manifests/examples"))? {
