@@ -17,9 +17,6 @@ const PERMITS: usize = 2;
 /// The part of an evaluation beyond this counts as used by its namespace. The documented algorithm
 /// takes a millisecond for 2,000 items.
 const ORDINARY: Duration = Duration::from_millis(20);
-/// After each evaluation of a heavy namespace, heavy namespaces pause for this many times its
-/// length, so that they use at most a fifth of one core.
-const PAUSE: u32 = 4;
 /// The nice value of the lowest CPU priority.
 const LOWEST_PRIORITY: i32 = 19;
 /// The time within which a group must use its turn.
@@ -143,7 +140,8 @@ pub async fn run<T: Send + 'static>(
 /// Charges the time of an evaluation and releases the permit.
 pub fn finish(mut permit: Permit, took: Duration) {
     permit.charge(took.saturating_sub(ORDINARY));
-    permit.release_after(took * PAUSE);
+    // A pause of the same length: heavy namespaces use at most half of one core.
+    permit.release_after(took);
 }
 
 #[cfg(test)]

@@ -583,7 +583,7 @@ async fn http_item_list_failure_is_reported_on_the_group() -> Result<()> {
             "",
             "responded with status 503 Service Unavailable",
         ),
-        ("$", 200, vec![], "<html>", "the answer is not JSON"),
+        ("$", 200, vec![], "<html>", "the response is not JSON"),
         ("$", 200, html, "a", "an HTML page"),
         (
             "$",

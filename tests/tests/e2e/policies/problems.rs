@@ -36,7 +36,7 @@ async fn last_good_policy_decides_while_the_config_map_is_invalid_or_missing() -
 
     fixture.config_map("mine", "other", &good).await?;
     let message = fixture.until_policy("False", "KeyNotFound").await?;
-    assert!(message.contains("it has other"), "{message}");
+    assert!(message.contains("its keys are other"), "{message}");
     fixture
         .maps()
         .delete("mine", &DeleteParams::default())

@@ -77,6 +77,6 @@ async fn decision_is_replayed_from_the_log_and_from_its_record() -> Result<()> {
     let other = std::fs::read_to_string(&record)?.replace("\"item 7\"", "\"item x\"");
     std::fs::write(&record, other)?;
     let (agrees, text) = replay(&record, &large, true).await?;
-    assert!(!agrees && text.contains("was changed"), "{text}");
+    assert!(!agrees && text.contains("was modified"), "{text}");
     Ok(())
 }
