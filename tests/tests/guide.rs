@@ -191,7 +191,7 @@ fn guide_lists_exactly_the_reasons_of_the_operator() -> Result<()> {
         &function(&source("crates/policy-host/src/load.rs")?),
         "=> \"",
     );
-    let code = source("operator/src/policies/source.rs")?;
+    let code = source("operator/src/policy_source.rs")?;
     let one_line = code.split_whitespace().collect::<Vec<_>>().join(" ");
     for constructor in ["Self::new(\"", "Self::new( \""] {
         before.extend(quoted(&one_line, constructor));

@@ -2,7 +2,7 @@
 //! shipped CRDs, and by `kubectl-oaat validate`. Both must agree.
 
 use crate::bad_input::message;
-use crate::fixture::{Fixture, condition, shared};
+use crate::fixture::{Fixture, condition};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
