@@ -125,7 +125,7 @@ struct PolicyAnswer {
 }
 
 impl PolicyAnswer {
-    fn from_policy(self, policy: PolicyInUse) -> Answered {
+    fn by_policy(self, policy: PolicyInUse) -> Answered {
         Answered {
             policy,
             request: self.request,
@@ -445,7 +445,7 @@ impl<C: Cluster> Reconciler<'_, C> {
                 return self.decide_by_default(context, plan).await;
             }
         }
-        let answered = answer.from_policy(in_use);
+        let answered = answer.by_policy(in_use);
         plan::plan_decision(snapshot, context.valid, plan, selection, answered);
         Some(took)
     }
@@ -467,7 +467,7 @@ impl<C: Cluster> Reconciler<'_, C> {
             context.valid,
             plan,
             context.selection,
-            answer.from_policy(in_use),
+            answer.by_policy(in_use),
         );
         Some(took)
     }

@@ -93,10 +93,7 @@ const CASES: [Case; 20] = [
             "0 0 15 * +0L",
         ] {
             let message = problems(windows(schedule, "1h"));
-            assert!(
-                message.contains("never occurs"),
-                "{schedule}: {message}"
-            );
+            assert!(message.contains("never occurs"), "{schedule}: {message}");
         }
     }),
     ("schedules with empty fields", || {
@@ -171,7 +168,10 @@ const CASES: [Case; 20] = [
         };
         let options: serde_json::Map<_, _> = (0..2000).map(options).collect();
         let message = problems(json!({ "itemOptions": options }));
-        assert!(message.contains("…\"].frequency: \"often\" is not"), "{message}");
+        assert!(
+            message.contains("…\"].frequency: \"often\" is not"),
+            "{message}"
+        );
     }),
     ("variables with the same name in 2,000 items", || {
         let name = "V".repeat(30);

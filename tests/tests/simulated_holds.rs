@@ -1,5 +1,7 @@
 //! The simulation of `policy simulate` requests a decision whenever the operator would.
 
+#![allow(clippy::unwrap_used)]
+
 use oaat_api::validate::validate;
 use oaat_api::{OaatGroup, OnError, Timestamp};
 use oaat_operator::plan::{Answered, plan_decision, plan_group, request};

@@ -46,38 +46,32 @@ fn histories_have_no_violation() {
 
 #[test]
 fn histories_with_user_interference_have_no_violation() {
-    check(
-        "histories with user interference",
-        seeds(500),
-        |number| HistoryConfig {
+    check("histories with user interference", seeds(500), |number| {
+        HistoryConfig {
             faults: FaultSet::UserInterference,
             ..seed(number)
-        },
-    );
+        }
+    });
 }
 
 #[test]
 fn histories_with_suspend_and_run_now_have_no_violation() {
-    check(
-        "histories with suspend and run-now",
-        seeds(500),
-        |number| HistoryConfig {
+    check("histories with suspend and run-now", seeds(500), |number| {
+        HistoryConfig {
             faults: FaultSet::SuspendAndRunNow,
             ..seed(number)
-        },
-    );
+        }
+    });
 }
 
 #[test]
 fn histories_with_item_lists_have_no_violation() {
-    check(
-        "histories with item lists",
-        seeds(500),
-        |number| HistoryConfig {
+    check("histories with item lists", seeds(500), |number| {
+        HistoryConfig {
             faults: FaultSet::ItemLists,
             ..seed(number)
-        },
-    );
+        }
+    });
 }
 
 /// A replica is killed before and after every write of a whole history, one at a time: without
