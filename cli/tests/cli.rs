@@ -1,5 +1,7 @@
 //! The output and the exit status of the commands.
 
+#![allow(clippy::unwrap_used)]
+
 use default_component::DEFAULT_POLICY;
 use std::io::Read;
 use std::path::{Path, PathBuf};

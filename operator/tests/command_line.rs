@@ -1,5 +1,7 @@
 //! The subcommands that only the operator itself runs.
 
+#![allow(clippy::unwrap_used)]
+
 use std::process::{Command, Output};
 
 /// Runs the operator's binary without the variables that the operator sets in its pods.

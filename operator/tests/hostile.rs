@@ -1,6 +1,8 @@
 //! Objects that are designed to consume the operator's time. Each must be processed within ten
 //! seconds; a quadratic or unbounded search takes minutes.
 
+#![allow(clippy::unwrap_used)]
+
 use oaat_api::text;
 use oaat_api::validate::{FieldError, summary, suspended, validate, validate_type};
 use oaat_api::windows::{Window, blackout, next};

@@ -204,7 +204,7 @@ fn message(source: &ItemSource, update: &SourceUpdate) -> String {
 }
 
 /// Updates `status.items` to the items in effect. An item that its source no longer lists stays for
-/// [`HISTORY_RETENTION`] if there is room, so that its history is restored if it is listed again.
+/// `HISTORY_RETENTION` if there is room, so that its history is restored if it is listed again.
 /// Returns when the next of these items must be removed.
 pub fn update_items(
     status: &mut OaatGroupStatus,
