@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 /// The part of a compilation beyond this counts as used by its namespace. An ordinary policy of
 /// 40 KB takes a tenth of a second.
 const ORDINARY: Duration = Duration::from_millis(250);
+
 type Compile = dyn Fn(&[u8]) -> Result<Policy, LoadError> + Send + Sync;
 
 /// The compiler of a process. Cheap to clone.
