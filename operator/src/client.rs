@@ -5,18 +5,16 @@
 
 use crate::metrics::Metrics;
 use anyhow::Context;
-use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ConfigExt};
 use kube::{Client, Config};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Poll, ready};
 use std::time::Duration;
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tower::util::MapRequestLayer;
 use tower::{BoxError, Service, ServiceBuilder};
+use tower_http::timeout::TimeoutBody;
 use tracing::{info, warn};
 
 /// The idle time before the first TCP keepalive probe.
@@ -80,10 +78,7 @@ pub async fn connect(metrics: Arc<Metrics>) -> anyhow::Result<Client> {
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
-        .service(WithTimeouts {
-            inner: http,
-            timeouts: TIMEOUTS,
-        });
+        .service(with_timeouts(http, TIMEOUTS));
     Ok(Client::new(service, config.default_namespace))
 }
 
@@ -111,98 +106,43 @@ pub async fn answering(client: &Client) {
     }
 }
 
-/// A service that limits the time without data from the server.
-#[derive(Clone)]
-struct WithTimeouts<S> {
-    inner: S,
-    timeouts: Timeouts,
-}
-
-fn timeout_error(limit: Duration) -> BoxError {
-    format!(
-        "no data from the API server for {} seconds",
-        limit.as_secs()
-    )
-    .into()
-}
-
-fn is_watch(uri: &http::Uri) -> bool {
-    let mut pairs = uri.query().unwrap_or_default().split('&');
-    pairs.any(|pair| matches!(pair, "watch=true" | "watch=1"))
-}
-
-impl<S, A, B> Service<http::Request<A>> for WithTimeouts<S>
+/// Limits the time without data from the server for each request to `service`, which must always
+/// be ready.
+fn with_timeouts<S, A, B>(
+    service: S,
+    Timeouts { response, watch }: Timeouts,
+) -> impl Service<
+    http::Request<A>,
+    Response = http::Response<TimeoutBody<B>>,
+    Error = BoxError,
+    Future = impl Future<Output = Result<http::Response<TimeoutBody<B>>, BoxError>> + Send,
+> + Clone
 where
-    S: Service<http::Request<A>, Response = http::Response<B>>,
-    S::Future: Send + 'static,
+    S: Service<http::Request<A>, Response = http::Response<B>> + Clone,
+    S::Future: Send,
     S::Error: Into<BoxError>,
 {
-    type Response = http::Response<BodyWithTimeout<B>>;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut std::task::Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(context).map_err(Into::into)
-    }
-
-    fn call(&mut self, request: http::Request<A>) -> Self::Future {
-        let Timeouts { response, watch } = self.timeouts;
+    tower::service_fn(move |request: http::Request<A>| {
         let limit = if is_watch(request.uri()) {
             watch
         } else {
             response
         };
-        let call = self.inner.call(request);
-        Box::pin(async move {
-            match timeout(response, call).await {
-                Ok(Ok(response)) => Ok(response.map(|body| BodyWithTimeout {
-                    body,
-                    limit,
-                    deadline: Box::pin(sleep(limit)),
-                })),
-                Ok(Err(error)) => Err(error.into()),
-                Err(_) => Err(timeout_error(response)),
-            }
-        })
-    }
-}
-
-/// A body that fails if its next part takes too long.
-struct BodyWithTimeout<B> {
-    body: B,
-    limit: Duration,
-    deadline: Pin<Box<Sleep>>,
-}
-
-impl<B> HttpBody for BodyWithTimeout<B>
-where
-    B: HttpBody + Unpin,
-    B::Error: Into<BoxError>,
-{
-    type Data = B::Data;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
-        let this = &mut *self;
-        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
-            let next = Instant::now() + this.limit;
-            this.deadline.as_mut().reset(next);
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        let call = service.clone().call(request);
+        async move {
+            let answer = timeout(response, call).await.map_err(|_| {
+                let seconds = response.as_secs();
+                format!("no data from the API server for {seconds} seconds")
+            })?;
+            let answer = answer.map_err(Into::into)?;
+            Ok(answer.map(|body| TimeoutBody::new(limit, body)))
         }
-        ready!(this.deadline.as_mut().poll(context));
-        Poll::Ready(Some(Err(timeout_error(this.limit))))
-    }
+    })
+}
 
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+fn is_watch(uri: &http::Uri) -> bool {
+    let mut pairs = uri.query().unwrap_or_default().split('&');
+    pairs.any(|pair| matches!(pair, "watch=true" | "watch=1"))
 }
 
 /// A client that never gets a response.
@@ -218,6 +158,7 @@ pub(crate) fn silent() -> Client {
 mod tests {
     use super::*;
     use futures::{StreamExt, stream};
+    use http_body::Frame;
     use http_body_util::{BodyExt, StreamBody};
     use std::convert::Infallible;
     use tower::{ServiceExt, service_fn};
@@ -238,18 +179,16 @@ mod tests {
             let parts = Box::pin(parts.chain(stream::pending()));
             Ok::<_, BoxError>(http::Response::new(StreamBody::new(parts)))
         });
-        let service = WithTimeouts {
-            inner: server,
-            timeouts: Timeouts {
-                response: SHORT * 10,
-                watch: SHORT * 50,
-            },
+        let timeouts = Timeouts {
+            response: SHORT * 10,
+            watch: SHORT * 50,
         };
+        let service = with_timeouts(server, timeouts);
         let request = http::Request::get(uri)
             .body(())
             .map_err(|e| e.to_string())?;
         let response = service.oneshot(request).await.map_err(|e| e.to_string())?;
-        let mut body = response.into_body();
+        let mut body = Box::pin(response.into_body());
         let mut parts = 0;
         while let Some(Ok(_)) = body.frame().await {
             parts += 1;

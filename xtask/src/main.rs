@@ -1,9 +1,9 @@
 //! The commands of this repository. `cargo xtask --help` lists them.
 
-mod e2e;
 mod fuzz;
 mod image;
 mod progress;
+mod real_node;
 mod tools;
 
 use anyhow::{Context, Result, bail};
@@ -44,7 +44,7 @@ enum Task {
     },
     /// Run the tests on a real node (kubelet and containerd). Needs root on Linux, and installs
     /// missing Debian packages. Exits with 3 if this machine cannot be a node.
-    E2e {
+    RealNode {
         /// Run only tests whose name contains this text.
         filter: Option<String>,
         /// Exit with 0 if this machine cannot be a node.
@@ -145,29 +145,24 @@ fn run(task: Task) -> Result<ExitCode> {
             finish(&mut demo)
         }
         Task::Test { quick, arguments } => {
+            let arguments = test_command(quick, &arguments);
+            let mut build: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            // Arguments after a second `--` are for the test programs.
+            build.truncate(build.iter().position(|a| *a == "--").unwrap_or(build.len()));
+            build.push("--no-run");
+            tools::side_by_side(!quick, &build)?;
             let mut tests = cargo();
+            tests.args(&arguments);
             if quick {
-                let build = quick_tests(&["--no-run".into()]);
-                let build: Vec<&str> = build.iter().map(String::as_str).collect();
-                tools::side_by_side(false, &build)?;
-                tests.args(quick_tests(&arguments));
                 tests.env("OAAT_SEEDS", "300");
-            } else {
-                let arguments = all_tests(&arguments);
-                let mut build: Vec<&str> = arguments.iter().map(String::as_str).collect();
-                // Arguments after a second `--` are for the test programs.
-                build.truncate(build.iter().position(|a| *a == "--").unwrap_or(build.len()));
-                build.push("--no-run");
-                tools::side_by_side(true, &build)?;
-                tests.args(arguments);
             }
             finish(&mut tests)
         }
-        Task::E2e {
+        Task::RealNode {
             filter,
             if_possible,
             keep,
-        } => e2e::run(&e2e::Options {
+        } => real_node::run(&real_node::Options {
             filter,
             if_possible,
             keep,
@@ -214,34 +209,32 @@ fn run(task: Task) -> Result<ExitCode> {
     }
 }
 
-/// Returns the arguments with which cargo runs every test, or those of the packages that are named.
-fn all_tests(arguments: &[String]) -> Vec<String> {
+/// Returns the arguments with which cargo runs the tests of a tier. `arguments` are those for cargo
+/// test.
+fn test_command(quick: bool, arguments: &[String]) -> Vec<String> {
     let of_packages = |argument: &String| {
         argument.starts_with("-p") || argument.split('=').next() == Some("--package")
     };
-    let cargo_arguments = arguments.iter().take_while(|argument| *argument != "--");
-    let mut all = vec!["test".to_owned()];
-    // With --workspace, cargo ignores -p.
-    if !cargo_arguments.clone().any(of_packages) {
-        all.push("--workspace".into());
+    let mut cargo_arguments = arguments.iter().take_while(|argument| *argument != "--");
+    let names_packages = cargo_arguments.any(of_packages);
+    let mut command = vec!["test".to_owned()];
+    // With --workspace, cargo ignores -p. Without -p, the whole workspace is built, so that
+    // dependencies have the same features in every tier and are not built again.
+    if !names_packages {
+        command.push("--workspace".into());
     }
     // Run all tests after a failure, because it says little about the others.
-    all.push("--no-fail-fast".into());
-    all.extend_from_slice(arguments);
-    all
-}
-
-/// Returns the arguments with which cargo runs the tests that need no cluster.
-fn quick_tests(arguments: &[String]) -> Vec<String> {
-    // The whole workspace, so that dependencies have the same features and are not built again.
-    let mut quick: Vec<String> = ["test", "--workspace", "--no-fail-fast", "--lib"]
-        .map(Into::into)
-        .into();
-    for target in QUICK {
-        quick.extend(["--test".into(), target.into()]);
+    command.push("--no-fail-fast".into());
+    if quick {
+        command.push("--lib".into());
     }
-    quick.extend_from_slice(arguments);
-    quick
+    if quick && !names_packages {
+        for target in QUICK {
+            command.extend(["--test".into(), target.into()]);
+        }
+    }
+    command.extend_from_slice(arguments);
+    command
 }
 
 fn manifests() -> Result<ExitCode> {
@@ -323,13 +316,15 @@ mod tests {
             &["-ppolicy-default"],
             &["--package=policy-default"],
         ] {
-            let all = all_tests(&arguments(given));
-            assert!(!all.contains(&"--workspace".to_owned()), "{all:?}");
-            assert!(all.ends_with(&arguments(given)));
+            for all in [true, false].map(|quick| test_command(quick, &arguments(given))) {
+                assert!(!all.contains(&"--workspace".to_owned()), "{all:?}");
+                assert!(all.ends_with(&arguments(given)));
+            }
         }
         for given in [&[][..], &["--test", "e2e"], &["--", "-p"]] {
-            let all = all_tests(&arguments(given));
-            assert!(all.contains(&"--workspace".to_owned()), "{all:?}");
+            for all in [true, false].map(|quick| test_command(quick, &arguments(given))) {
+                assert!(all.contains(&"--workspace".to_owned()), "{all:?}");
+            }
         }
     }
 }

@@ -129,8 +129,7 @@ pub(crate) fn check(value: &Value, schema: &Value, field: &str, reports: &mut Ve
         _ => {}
     }
     // A validation rule may rely on the rest of the schema.
-    let is_invalid = |report: &FieldReport| report.is_error() && report.field == field;
-    if !reports[before..].iter().any(is_invalid) {
+    if !reports[before..].iter().any(FieldReport::is_error) {
         check_rules(value, schema, field, reports);
     }
 }
@@ -170,7 +169,8 @@ fn check_rules(value: &Value, schema: &Value, field: &str, reports: &mut Vec<Fie
     let rules = schema["x-kubernetes-validations"].as_array();
     for rule in rules.into_iter().flatten() {
         let expression = rule["rule"].as_str().unwrap_or_default();
-        if cel_rules::holds(expression, value) != Some(false) {
+        let holds = cel_rules::holds(expression, value);
+        if holds == Ok(true) {
             continue;
         }
         // A rule that only requires a field is reported for that field.
@@ -183,7 +183,9 @@ fn check_rules(value: &Value, schema: &Value, field: &str, reports: &mut Vec<Fie
             None => field.to_owned(),
         };
         let message = rule["message"].as_str().unwrap_or(expression);
-        let message = if value.is_string() {
+        let message = if let Err(error) = holds {
+            format!("failed to evaluate the rule {expression}: {error}")
+        } else if value.is_string() {
             format!("{} is invalid; {message}", truncated(value))
         } else {
             message.to_owned()

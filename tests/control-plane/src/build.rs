@@ -35,7 +35,7 @@ pub(crate) const CONTROL_PLANE: Set = Set {
     ],
 };
 
-/// The programs that only `cargo xtask e2e` needs, built separately so that others do not wait.
+/// The programs that only `cargo xtask real-node` needs, built separately so that others do not wait.
 pub(crate) const NODE: Set = Set {
     name: "real node",
     suffix: "-node",

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 /// The environment variable that names the folder for all files, inside the enclosure.
 const FOLDER: &str = "OAAT_REAL_NODE_FOLDER";
 /// The prefix of the node's cgroups.
-const CGROUP: &str = "oaat-e2e-";
+const CGROUP: &str = "oaat-node-";
 /// The address of the node inside the enclosure, from a range for documentation.
 pub(super) const ADDRESS: &str = "192.0.2.1";
 
@@ -40,7 +40,7 @@ for attempt in 1 2 3 4 5; do
   sleep 0.2
 done
 # An empty one is nobody's, unless another run is mounted on it.
-ls -d /sys/fs/cgroup/oaat-e2e-* /sys/fs/cgroup/*/oaat-e2e-* >/dev/null 2>&1 ||
+ls -d /sys/fs/cgroup/oaat-node-* /sys/fs/cgroup/*/oaat-node-* >/dev/null 2>&1 ||
   rmdir /var/lib/kubelet 2>/dev/null
 [ "$keep" ] || rm -rf --one-file-system -- "$folder"
 exit $code

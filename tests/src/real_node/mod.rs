@@ -1,7 +1,7 @@
 //! A real node: kubelet, kube-scheduler, containerd, runc, and a network, as root on Linux.
 //!
 //! Unlike in [`crate::node`], pods run in containers from images, and the kubelet reports their
-//! status. It requires an enclosure ([`enter`]) and the programs that `cargo xtask e2e` checks for.
+//! status. It requires an enclosure ([`enter`]) and the programs that `cargo xtask real-node` checks for.
 
 mod containerd;
 mod enclosure;
@@ -45,7 +45,7 @@ impl RealNode {
     /// Returns an error with the end of its log if a part does not start.
     pub async fn start(plane: &ControlPlane, folder: &Path) -> Result<Self> {
         let tools = control_plane::locate_node()
-            .context("kubelet and kube-scheduler are missing: cargo xtask e2e builds them")?;
+            .context("kubelet and kube-scheduler are missing: cargo xtask real-node builds them")?;
         let containerd = containerd::start(folder).await?;
         containerd::import_images(folder)?;
         let kubelet = Kubelet::prepare(&tools, plane, folder)?;

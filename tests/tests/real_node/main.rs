@@ -1,5 +1,5 @@
 //! The required behavior on a real node: real images, containers, evictions, deadlines, and
-//! operators that are killed repeatedly. `cargo xtask e2e` runs it. It requires root on Linux and
+//! operators that are killed repeatedly. `cargo xtask real-node` runs it. It requires root on Linux and
 //! programs that few machines have.
 
 mod deletions;
@@ -125,7 +125,7 @@ fn main() -> ExitCode {
             real_node::enter(&arguments, keep).map(|status| status.success())
         }
         None => {
-            println!("the cases on a real node are not run here; cargo xtask e2e runs them");
+            println!("the cases on a real node are not run here; cargo xtask real-node runs them");
             Ok(true)
         }
     };

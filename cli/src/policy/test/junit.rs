@@ -1,49 +1,33 @@
 //! Reports in JUnit XML, which CI servers read.
 
-use super::{CaseResult, failed};
-use crate::policy::xml::escape;
-use std::fmt::Write;
-use std::time::Duration;
+use super::CaseResult;
+use anyhow::Result;
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-pub(super) fn write(file: &str, results: &[CaseResult]) -> String {
-    let took: Duration = results.iter().map(|result| result.took).sum();
-    let name = escape(file);
-    let counts = format!(
-        r#"name="{name}" tests="{}" failures="{}" errors="0" time="{}""#,
-        results.len(),
-        failed(results),
-        seconds(took)
-    );
-    let mut out = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites {counts}>\n<testsuite {counts} skipped=\"0\">\n"
-    );
+pub(super) fn write(file: &str, results: &[CaseResult]) -> Result<String> {
+    let mut suite = TestSuite::new(file);
     for result in results {
-        // Writing to a string does not fail.
-        let _ = write!(
-            out,
-            r#"<testcase name="{}" classname="{}" file="{name}" time="{}""#,
-            escape(&result.report.case),
-            result.list,
-            seconds(result.took)
-        );
-        if let Some(line) = result.line {
-            let _ = write!(out, r#" line="{line}""#);
-        }
-        let _ = match &result.report.failure {
-            None => writeln!(out, "/>"),
-            Some(failure) => writeln!(
-                out,
-                "><failure type=\"{}\" message=\"{}\">{}</failure></testcase>",
-                failure.reason,
-                escape(&failure.summary()),
-                escape(&result.report.to_string())
-            ),
+        let status = match &result.report.failure {
+            None => TestCaseStatus::success(),
+            Some(failure) => {
+                let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+                status
+                    .set_type(failure.reason)
+                    .set_message(failure.summary())
+                    .set_description(result.report.to_string());
+                status
+            }
         };
+        let mut case = TestCase::new(result.report.case.as_str(), status);
+        case.set_classname(result.list).set_time(result.took);
+        case.extra.insert("file".into(), file.into());
+        if let Some(line) = result.line {
+            case.extra.insert("line".into(), line.to_string().into());
+        }
+        suite.add_test_case(case);
     }
-    out.push_str("</testsuite>\n</testsuites>\n");
-    out
-}
-
-fn seconds(duration: Duration) -> String {
-    format!("{:.6}", duration.as_secs_f64())
+    suite.set_time(results.iter().map(|result| result.took).sum());
+    let mut report = Report::new(file);
+    report.add_test_suite(suite);
+    Ok(report.to_string()?)
 }

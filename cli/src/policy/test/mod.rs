@@ -2,7 +2,6 @@
 
 mod junit;
 mod pretty;
-mod tap;
 
 use anyhow::{Context, Result, bail};
 use policy_cases::Report;
@@ -36,8 +35,6 @@ pub struct Args {
 pub enum Format {
     /// For people.
     Pretty,
-    /// TAP, version 14.
-    Tap,
     /// JUnit XML.
     Junit,
 }
@@ -56,7 +53,7 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     let (text, passed) = test(args, built_in)?;
     match args.format {
         Format::Pretty => crate::policy::print(&text)?,
-        Format::Tap | Format::Junit => std::io::stdout().write_all(text.as_bytes())?,
+        Format::Junit => std::io::stdout().write_all(text.as_bytes())?,
     }
     Ok(if passed {
         ExitCode::SUCCESS
@@ -97,8 +94,7 @@ fn test(args: &Args, built_in: &[u8]) -> Result<(String, bool)> {
     let results: Vec<_> = selected.into_iter().map(run).collect();
     let text = match args.format {
         Format::Pretty => pretty::write(&file, &results),
-        Format::Tap => tap::write(&file, &results)?,
-        Format::Junit => junit::write(&file, &results),
+        Format::Junit => junit::write(&file, &results)?,
     };
     Ok((text, failed(&results) == 0))
 }

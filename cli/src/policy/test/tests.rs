@@ -45,35 +45,17 @@ FAIL  bad # <\u{1}>  (c.yaml:7)
 }
 
 #[test]
-fn tap_has_a_plan_and_yaml_diagnostics() {
-    let tap = tap::write("c.yaml", &results()).unwrap();
-    let start = "TAP version 14\n1..2\nok 1 - good\nnot ok 2 - bad \\# <\u{1}>\n  ---\n";
-    assert!(tap.starts_with(start), "{tap}");
-    let yaml = tap
-        .strip_prefix(start)
-        .and_then(|rest| rest.strip_suffix("\n  ...\n"));
-    let yaml: serde_norway::Value = serde_norway::from_str(yaml.unwrap()).unwrap();
-    assert_eq!(yaml["at"]["line"], 7);
-    assert_eq!(yaml["seed"], 3);
-    assert_eq!(yaml["also_at_seeds"][0], 4);
-    assert_eq!(yaml["differences"][0]["found"], "run: c\n...");
-    // No line of a diagnostic may look like a line of the protocol.
-    let inside = |line: &&str| line.starts_with("  ");
-    assert!(tap.lines().skip(4).all(|line| inside(&line)), "{tap}");
-}
-
-#[test]
 fn junit_is_well_formed_and_complete() {
-    let xml = junit::write("c<.yaml", &results());
+    let xml = junit::write("c<.yaml", &results()).unwrap();
     let document = roxmltree::Document::parse(&xml).unwrap();
     let suite = document.root_element().first_element_child().unwrap();
     assert_eq!(suite.attribute("name"), Some("c<.yaml"));
     assert_eq!(suite.attribute("tests"), Some("2"));
     assert_eq!(suite.attribute("failures"), Some("1"));
     let cases: Vec<_> = suite.children().filter(|node| node.is_element()).collect();
-    assert_eq!(cases[0].attribute("time"), Some("0.001500"));
+    assert_eq!(cases[0].attribute("time"), Some("0.002"));
     assert!(cases[0].first_element_child().is_none());
-    assert_eq!(cases[1].attribute("name"), Some("bad # <\u{fffd}>"));
+    assert_eq!(cases[1].attribute("name"), Some("bad # <>"));
     assert_eq!(cases[1].attribute("line"), Some("7"));
     let failure = cases[1].first_element_child().unwrap();
     assert_eq!(failure.attribute("type"), Some("Unexpected"));

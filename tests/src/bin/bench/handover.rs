@@ -214,7 +214,7 @@ async fn measure_operator(plane: &ControlPlane, kubeconfig: &Path, runs: usize) 
             count(verb, resource).await? / runs
         );
     }
-    for name in ["cycle", "decision"] {
+    for name in ["reconcile", "decision"] {
         let sum = operator
             .metric(&format!("oaat_{name}_seconds_sum"), &[])
             .await?;

@@ -1,4 +1,4 @@
-//! `cargo xtask e2e`: runs the tests on a real node, after checking that this machine can be one.
+//! `cargo xtask real-node`: runs the tests on a real node, after checking that this machine can be one.
 
 use crate::{build, built, cargo, finish, tools};
 use anyhow::{Context, Result, bail};
@@ -90,7 +90,7 @@ fn prepare() -> Result<()> {
     if !succeeds(Command::new("unshare").args(["--pid", "--fork", "--mount", "--net", "true"])) {
         bail!("failed to create namespaces; a container must be privileged");
     }
-    let probe = cgroups().join(format!("oaat-e2e-probe-{}", std::process::id()));
+    let probe = cgroups().join(format!("oaat-node-probe-{}", std::process::id()));
     std::fs::create_dir(&probe)
         .and_then(|()| std::fs::remove_dir(&probe))
         .context("failed to create a cgroup")?;
