@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-/// The folders to copy, relative to the root of the repository.
+/// The directories to copy, relative to the root of the repository.
 const VENDORED: [&str; 7] = [
     "wit",
     "crates/plain-text",
@@ -36,7 +36,7 @@ fn main() {
     }
 }
 
-/// Collects the sources and manifests in a folder. Skips tests, which depend on other files.
+/// Collects the sources and manifests in a directory. Skips tests, which depend on other files.
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();

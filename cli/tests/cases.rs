@@ -49,7 +49,7 @@ cases:
       items: [{name: a, lastSuccess: 2h ago}, {name: b, lastSuccess: 3h ago}, {name: c, lastSuccess: 1m ago}]
     expect:
       run: b
-      note: its success is the oldest
+      note: its last success is the oldest
       verdicts: {a: ready, b: ready, c: {standing: fresh, until: in 59m}}
   - name: ties are broken at random
     seeds: 40
@@ -63,7 +63,7 @@ cases:
     expect: {wait: none}
 validate:
   - {name: no settings, expect: accepted}
-  - {name: any settings, settings: {a: 1}, expect: {refused: takes no settings}}
+  - {name: any settings, settings: {a: 1}, expect: {rejected: takes no settings}}
 ";
 
 #[test]

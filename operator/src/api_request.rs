@@ -10,7 +10,7 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// Waits for the response to a request for at most 15 seconds.
 ///
 /// # Errors
-/// If the request fails or times out; see [`classify_error`].
+/// Returns an error if the request fails or times out; see [`classify_error`].
 pub(crate) async fn with_timeout<T>(
     request: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, ClusterError> {
@@ -18,7 +18,7 @@ pub(crate) async fn with_timeout<T>(
         Ok(Ok(response)) => Ok(response),
         Ok(Err(error)) => Err(classify_error(error)),
         Err(_) => Err(ClusterError::Unavailable(format!(
-            "no answer within {} seconds",
+            "no response within {} seconds",
             TIMEOUT.as_secs()
         ))),
     }

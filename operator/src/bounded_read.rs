@@ -1,9 +1,9 @@
-//! Reads from the API server whose cost in memory is bounded, whatever tenants write into their
+//! Reads from the API server with bounded memory, regardless of what tenants write into their
 //! objects.
 //!
-//! An object may have megabytes, and takes several times its size once decoded. Small responses are
-//! read immediately. To read the rest of a large response, a reconcile waits for one of a few
-//! permits, which limits the sum over all reconciles.
+//! An object can be several megabytes in size, and takes several times that when decoded. Small
+//! responses are read immediately. To read the rest of a large response, a reconcile waits for one
+//! of a few permits, which bounds the total over all reconciles.
 
 use crate::api_request::with_timeout;
 use crate::cluster::ClusterError;
@@ -82,7 +82,7 @@ impl BoundedReader {
     /// Reads one object. Holds the permit for a large one.
     ///
     /// # Errors
-    /// As for any request to the API server.
+    /// Returns an error if the request fails.
     pub async fn object<K>(
         &self,
         namespace: &str,
@@ -125,7 +125,7 @@ impl BoundedReader {
     /// Passes each page of a list to `each`: one page, unless the list is very large.
     ///
     /// # Errors
-    /// As for any request to the API server, and the errors of `each`.
+    /// Returns an error if a request fails, or the error of `each`.
     pub async fn list<K>(
         &self,
         namespace: &str,

@@ -44,13 +44,13 @@ const TIMEOUTS: Timeouts = Timeouts {
 
 /// Creates a client from the same configuration as kubectl. Counts every request in `metrics`.
 ///
-/// The client of `kube` is not used as it comes, for three reasons. It leaves Nagle's algorithm on,
+/// The default client of `kube` is not suitable, for three reasons. It leaves Nagle's algorithm on,
 /// so a request whose head and body are sent in two packets waits 40 ms for an acknowledgement. It
 /// repeats writes, but after a write whose response is lost, the operator must read the object
 /// again. It waits almost five minutes for any response.
 ///
 /// # Errors
-/// If there is no valid configuration for a cluster.
+/// Returns an error if there is no valid configuration for a cluster.
 pub async fn connect(metrics: Arc<Metrics>) -> anyhow::Result<Client> {
     let config = Config::infer().await.context(
         "no cluster configuration found: set KUBECONFIG, create ~/.kube/config, or run in a pod \
@@ -99,7 +99,7 @@ pub async fn answering(client: &Client) {
         };
         warn!(
             error,
-            "the API server does not respond; retrying in {backoff:?}"
+            "the API server is not responding; retrying in {backoff:?}"
         );
         sleep(backoff).await;
         backoff = (backoff * 2).min(Duration::from_secs(5));

@@ -53,8 +53,8 @@ pub enum GroupRead {
     },
 }
 
-/// The requests of a reconcile. Every write is tried once. If a write fails without an answer, the
-/// next read shows whether it took effect.
+/// The requests of a reconcile. Every write is attempted once. If a write fails without a response,
+/// the next read shows whether it took effect.
 pub trait Cluster: Send + Sync + 'static {
     /// Reads a group, live.
     fn group(

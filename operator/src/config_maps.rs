@@ -279,7 +279,7 @@ impl ConfigMaps {
     /// Reads a ConfigMap; `None` if it does not exist.
     ///
     /// # Errors
-    /// As for any request to the API server.
+    /// Returns an error if the request fails.
     pub async fn get(
         &self,
         namespace: &str,

@@ -364,8 +364,8 @@ fn queue<K: Resource<DynamicType = ()>>(
         })
 }
 
-/// Waits until `stop` turns true, and never ends if the first list has arrived by then. Before that
-/// list, no reconcile is in progress, and the queue is held back, possibly forever.
+/// Waits until `stop` turns true. Does not return if the first list has arrived by then. Before the
+/// first list, no reconcile is in progress, and the queue may stay blocked indefinitely.
 async fn stopped_before_first_list<K>(store: Store<K>, mut stop: watch::Receiver<bool>)
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
@@ -391,7 +391,7 @@ async fn reconcile(
     context.end_reconcile(&namespace);
     result.unwrap_or_else(|error| {
         Err(ClusterError::Unavailable(format!(
-            "the reconcile ended unexpectedly: {error}"
+            "the reconcile task failed: {error}"
         )))
     })
 }
@@ -460,8 +460,8 @@ async fn reconcile_group(group: GroupRef, context: Arc<Context>) -> Result<Actio
     }
     Ok(match outcome.requeue_at {
         Some(at) => {
-            // A timer may fire slightly before the time by the clock that reconciles read. The
-            // policy would then wait for another second.
+            // A timer may fire slightly early relative to the clock that reconciles use. The policy
+            // would then wait for another second.
             let delay = at.since(Timestamp::now()) + Duration::from_millis(3);
             Action::requeue(delay)
         }

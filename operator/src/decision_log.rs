@@ -47,7 +47,7 @@ impl DecisionLog {
     /// given.
     ///
     /// # Errors
-    /// If the directory cannot be created or read.
+    /// Returns an error if the directory cannot be created or read.
     pub fn new(log: LogDecisions, folder: Option<PathBuf>) -> std::io::Result<Self> {
         Ok(Self {
             log,

@@ -83,7 +83,7 @@ impl EventSink {
         let mut queued = lock(&self.queued);
         let count = queued.entry(namespace.clone()).or_default();
         if *count >= MAX_QUEUED_PER_NAMESPACE || self.queue.try_send((about, event)).is_err() {
-            warn!(namespace, "too many events are queued; one was dropped");
+            warn!(namespace, "too many queued events; dropped one");
         } else {
             *count += 1;
         }

@@ -164,8 +164,8 @@ impl Permit {
         }
     }
 
-    /// Releases the permit. If the namespace is heavy, heavy namespaces have one permit less until
-    /// `pause` has passed, so that they leave time to others.
+    /// Releases the permit. If the namespace is heavy, heavy namespaces have one fewer permit until
+    /// `pause` has passed, which leaves time for others.
     pub fn release_after(mut self, pause: Duration) {
         if std::mem::take(&mut self.heavy) {
             let limiter = self.limiter.clone();

@@ -22,8 +22,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// The maximum time to read a log. The group waits for it, and it comes from the pod's node, which
-/// may not answer.
+/// The maximum time to read a log. The reconcile waits for the log, and the pod's node, which
+/// serves it, may not respond.
 const LOG_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The maximum number of pods with a group's label. A group keeps at most 10,000 finished pods.
@@ -51,8 +51,9 @@ pub struct KubeCluster {
 }
 
 impl KubeCluster {
-    /// Creates a cluster from a client, whose own retries must be off. Policies, lists, and changes
-    /// of types come from watches. Nothing that the guarantee depends on comes from a watch.
+    /// Creates a cluster from a client, which must not retry requests itself. Policies, lists, and
+    /// changes of types come from watches. Nothing that the guarantee depends on comes from a
+    /// watch.
     pub fn new(
         client: Client,
         reader: BoundedReader,
@@ -101,7 +102,7 @@ impl KubeCluster {
     /// only validates it.
     ///
     /// # Errors
-    /// If the request fails or is rejected.
+    /// Returns an error if the request fails or is rejected.
     pub async fn post_pod(
         &self,
         namespace: &str,
@@ -218,7 +219,7 @@ impl Cluster for KubeCluster {
                 Ok(read)
             }
             Ok(Err(undecodable)) => Ok(TypeRead::Invalid(format!(
-                "this operator cannot read it: {}",
+                "this version of the operator cannot decode it: {}",
                 undecodable.error
             ))),
             Err(ClusterError::NotFound) => Ok(TypeRead::Missing),
@@ -249,7 +250,7 @@ impl Cluster for KubeCluster {
         match tokio::time::timeout(LOG_TIMEOUT, api.logs(pod, &params)).await {
             Ok(response) => response.map_err(classify_error),
             Err(_) => Err(ClusterError::Unavailable(format!(
-                "no answer within {} seconds",
+                "no response within {} seconds",
                 LOG_TIMEOUT.as_secs()
             ))),
         }

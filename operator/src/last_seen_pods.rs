@@ -1,5 +1,5 @@
-//! Keeps the last known state of pods that ended. A pod may be deleted at the moment at which it
-//! ends. Its last state is then only in the watch event, because the pod is gone when its group is
+//! Keeps the last known state of pods that ended. A pod can be deleted at the moment it ends. Its
+//! last state is then only in the watch event, because the pod is gone when its group is
 //! reconciled.
 
 use crate::pod::PodView;

@@ -1,10 +1,10 @@
-//! Leader election with a Lease, by the rules of client-go.
+//! Leader election with a Lease, following the rules of client-go.
 //!
-//! The election only avoids duplicate work. Two leaders cannot harm each other, because of the
-//! claim. The holder renews the lease. A holder that could not renew for the renew deadline, which
-//! is shorter than the lease duration, has lost the lease and must stop. Another candidate takes
-//! the lease once it has *observed* it unchanged for the lease duration by its own clock. Times in
-//! the Lease come from other machines and are not compared.
+//! The election only avoids duplicate work. Two leaders at a time are safe because of the claim.
+//! The holder renews the lease. A holder that fails to renew it within the renew deadline, which is
+//! shorter than the lease duration, has lost the lease and must stop. Another candidate takes the
+//! lease once it has *observed* no change for the lease duration on its own clock. Times in the
+//! Lease come from other machines and are not compared.
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};

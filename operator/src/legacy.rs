@@ -5,8 +5,8 @@
 use oaat_api::{ItemStatus, Timestamp};
 use serde_json::{Value, json};
 
-/// Takes over the history of an item once, so that a migration does not run every item again.
-/// Returns whether there was a history to take over.
+/// Migrates the history of an item once, so that a migrated group does not run every item again.
+/// Returns whether there was a history to migrate.
 pub fn inherit(item: &mut ItemStatus) -> bool {
     let success = item.old_last_success.take();
     let failure = item.old_last_failure.take();
@@ -37,10 +37,14 @@ pub fn windows(old: &[Value]) -> String {
     let replacement = format!("blackoutWindows: {}", json!(new));
     if new.len() == old.len() {
         format!("spec.windows is ignored. Replace it with {replacement}")
+    } else if new.is_empty() {
+        "spec.windows is ignored, and none of its windows can be converted; use blackoutWindows"
+            .to_owned()
     } else {
         format!(
-            "spec.windows is ignored. Of its {} windows, these have a start and an end such as \
-             22:00; replace them with {replacement}",
+            "spec.windows is ignored. {} of its {} windows can be converted (those with a \
+             start and an end such as 22:00); use {replacement}",
+            new.len(),
             old.len()
         )
     }
@@ -111,7 +115,7 @@ mod tests {
             json!({}),
         ]);
         assert!(
-            message.contains(r#""135m""#) && message.contains("Of its 3 windows"),
+            message.contains(r#""135m""#) && message.contains("1 of its 3 windows"),
             "{message}"
         );
     }

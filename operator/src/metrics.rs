@@ -131,39 +131,39 @@ impl Default for Metrics {
         };
         registry.register(
             "api_requests",
-            "Requests to the API server, including watches",
+            "The number of requests to the API server, including watches",
             metrics.requests.clone(),
         );
         registry.register(
             "runs",
-            "Runs that started, and runs that ended, by result",
+            "The number of runs that started or ended, by result",
             metrics.runs.clone(),
         );
         registry.register(
             "reconciles",
-            "Reconciles of groups, by result",
+            "The number of group reconciles, by result",
             metrics.reconciles.clone(),
         );
         registry.register_with_unit(
             "reconcile",
-            "The duration of a reconcile of a group",
+            "The duration of group reconciles",
             Unit::Seconds,
             metrics.reconcile_seconds.clone(),
         );
         registry.register_with_unit(
             "decision",
-            "The duration of a decision of a policy",
+            "The duration of policy decisions",
             Unit::Seconds,
             metrics.decision_seconds.clone(),
         );
         registry.register(
             "leading",
-            "1 while this replica is the leader, or without leader election",
+            "1 if this replica is the leader or leader election is disabled, otherwise 0",
             metrics.leading.clone(),
         );
         registry.register(
             "undecodable_objects",
-            "Objects that could not be decoded",
+            "The number of reads of objects that could not be decoded",
             metrics.undecodable.clone(),
         );
         Self {

@@ -35,7 +35,7 @@ pub struct OaatTypeReconciler {
     /// Publishes events on types.
     pub events: EventSink,
     /// The last dry run of each type, by uid: the generation and the time. It prevents a write of
-    /// the status from triggering another dry run at once, whatever the API server answered.
+    /// the status from immediately triggering another dry run, regardless of the response.
     pub tried: Mutex<HashMap<String, (Option<i64>, Instant)>>,
 }
 
@@ -73,10 +73,10 @@ impl OaatTypeReconciler {
     }
 }
 
-/// Checks a type if its generation has not been checked yet. (client)
+/// Checks a type if its generation has not been checked yet.
 ///
 /// # Errors
-/// If a request to the API server fails.
+/// Returns an error if a request to the API server fails.
 pub async fn check(
     type_: Arc<WatchedType>,
     reconciler: Arc<OaatTypeReconciler>,
@@ -89,7 +89,7 @@ pub async fn check(
         Err(error) => return Err(error),
         Ok(Err(Undecodable { error, metadata })) => {
             warn!(namespace, type = name, error, "the type cannot be decoded");
-            let message = format!("this operator cannot read the object: {error}");
+            let message = format!("this version of the operator cannot decode the object: {error}");
             let result = CheckResult::new(false, reasons::UNDECODABLE, message);
             (metadata, result)
         }
@@ -101,8 +101,8 @@ pub async fn check(
             conditions = status.unwrap_or_default().conditions;
             let checked = condition(&conditions, reasons::TYPE)
                 .filter(|c| c.observed_generation == meta.generation);
-            let accepted =
-                checked.is_some_and(|c| c.status == "True" && c.reason != reasons::NOT_ALLOWED_NOW);
+            let accepted = checked
+                .is_some_and(|c| c.status == "True" && c.reason != reasons::TEMPORARILY_DENIED);
             if accepted || meta.deletion_timestamp.is_some() {
                 return Ok(Action::await_change());
             }
@@ -136,14 +136,14 @@ pub async fn check(
                 .send(reference, events::warning(reason, message));
         }
     }
-    Ok(if valid && reason != reasons::NOT_ALLOWED_NOW {
+    Ok(if valid && reason != reasons::TEMPORARILY_DENIED {
         Action::await_change()
     } else {
         Action::requeue(RECHECK_DELAY)
     })
 }
 
-/// Validates a type and creates a pod of it in a dry run. (client)
+/// Validates a type and creates a pod of it in a dry run.
 async fn dry_run(
     spec: &OaatTypeSpec,
     cluster: &KubeCluster,
@@ -159,8 +159,8 @@ async fn dry_run(
         // A quota or a policy of the cluster, which may have changed by the time an item runs.
         Err(ClusterError::Rejected { code: 403, message }) => {
             let message =
-                format!("the API server does not allow a pod of this type now: {message}");
-            return Ok(CheckResult::new(true, reasons::NOT_ALLOWED_NOW, message));
+                format!("the API server does not currently allow a pod of this type: {message}");
+            return Ok(CheckResult::new(true, reasons::TEMPORARILY_DENIED, message));
         }
         Err(ClusterError::NamespaceEnds) => {
             let message = "the namespace is being deleted";
@@ -168,7 +168,7 @@ async fn dry_run(
         }
         Err(ClusterError::Rejected { message, .. }) => {
             let message = format!("the API server rejects a pod of this type: {message}");
-            return Ok(CheckResult::new(false, reasons::POD_REFUSED, message));
+            return Ok(CheckResult::new(false, reasons::POD_REJECTED, message));
         }
         Err(other) => return Err(other),
     };
@@ -191,7 +191,7 @@ async fn dry_run(
     ))
 }
 
-/// Writes the conditions of a type if it has not changed. (client)
+/// Writes the conditions of a type if it has not changed.
 async fn write(
     client: &Client,
     meta: &ObjectMeta,

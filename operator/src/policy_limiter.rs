@@ -14,8 +14,8 @@ use tokio::sync::oneshot;
 
 /// The number of concurrent evaluations.
 const PERMITS: usize = 2;
-/// The part of an evaluation beyond this counts as used by its namespace. The documented algorithm
-/// takes a millisecond for 2,000 items.
+/// Only evaluation time beyond this is charged to the namespace. The documented algorithm takes a
+/// millisecond for 2,000 items.
 const ORDINARY: Duration = Duration::from_millis(20);
 /// The nice value of the lowest CPU priority.
 const LOWEST_PRIORITY: i32 = 19;
@@ -115,7 +115,7 @@ impl PolicyLimiter {
 /// namespace, the thread has the lowest CPU priority.
 ///
 /// # Errors
-/// If the evaluation panicked.
+/// Returns an error if the evaluation panicked.
 pub async fn run<T: Send + 'static>(
     permit: Option<&Permit>,
     evaluate: impl FnOnce() -> T + Send + 'static,
@@ -128,7 +128,7 @@ pub async fn run<T: Send + 'static>(
     // The priority of a thread cannot be raised again, so this thread is not reused.
     let thread = std::thread::Builder::new().name("heavy-policy".into());
     let spawned = thread.spawn(move || {
-        // If this fails, the thread competes with others as an equal.
+        // If this fails, the thread keeps the normal priority.
         let _ = rustix::process::nice(LOWEST_PRIORITY);
         let _ = sender.send(evaluate());
     });

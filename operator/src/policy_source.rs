@@ -192,7 +192,7 @@ impl From<&EvalError> for PolicyProblem {
 /// Returns the bytes of a policy. `map` is `None` if the ConfigMap does not exist.
 ///
 /// # Errors
-/// `SourceNotFound` or `KeyNotFound`.
+/// Returns the problem `SourceNotFound` or `KeyNotFound`.
 pub fn bytes<'a>(source: &Source, map: Option<&'a ConfigMap>) -> Result<&'a [u8], PolicyProblem> {
     let map = map.ok_or_else(|| PolicyProblem::not_found(source))?;
     map.binary_data

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::{debug, warn};
 
-/// The driver of a reconcile, with what it needs besides the group.
+/// Reconciles one group, with everything that a reconcile needs.
 pub struct Reconciler<'a, C> {
     /// The cluster.
     pub cluster: &'a C,
@@ -166,11 +166,10 @@ impl Planned {
 
 impl<C: Cluster> Reconciler<'_, C> {
     /// Reconciles a group. After a conflict with another writer, starts again with a new read.
-    /// (client)
     ///
     /// # Errors
-    /// If a request to the cluster fails, or if every attempt ends in a conflict. The caller
-    /// retries later.
+    /// Returns an error if a request to the cluster fails or if every attempt ends in a conflict.
+    /// The caller retries later.
     pub async fn reconcile(
         &self,
         namespace: &str,
@@ -191,7 +190,7 @@ impl<C: Cluster> Reconciler<'_, C> {
         )))
     }
 
-    /// Makes one attempt. Returns `None` after a conflict. (client)
+    /// Makes one attempt. Returns `None` after a conflict.
     async fn try_reconcile(
         &self,
         namespace: &str,
@@ -215,7 +214,7 @@ impl<C: Cluster> Reconciler<'_, C> {
     }
 
     /// Reads the group and its pods. Returns the outcome instead if there is nothing to plan:
-    /// the group is gone, is being deleted, or cannot be decoded. (client)
+    /// the group is gone, is being deleted, or cannot be decoded.
     async fn read(
         &self,
         namespace: &str,
@@ -255,7 +254,6 @@ impl<C: Cluster> Reconciler<'_, C> {
     }
 
     /// Reads the lists of `spec.itemsFrom`, and returns the snapshot with the items in effect.
-    /// (client)
     async fn read_items(
         &self,
         mut snapshot: Box<GroupSnapshot>,
@@ -265,7 +263,7 @@ impl<C: Cluster> Reconciler<'_, C> {
         snapshot
     }
 
-    /// Reads the group's policy, and returns the policy that decides. (client)
+    /// Reads the group's policy, and returns the policy that decides.
     async fn select_policy(
         &self,
         snapshot: &GroupSnapshot,
@@ -344,7 +342,7 @@ impl<C: Cluster> Reconciler<'_, C> {
         }
     }
 
-    /// Applies the plan. Returns `None` after a conflict. (client)
+    /// Applies the plan. Returns `None` after a conflict.
     async fn apply(
         &self,
         namespace: &str,
@@ -514,10 +512,10 @@ impl<C: Cluster> Reconciler<'_, C> {
             policy_limiter::finish(permit, *took);
         }
         let evaluated = evaluated.map(|(answer, _)| answer);
-        // No panic is known there. If one happens, the policy caused it, and the group's status
-        // says so.
+        // No panic is known here. If one occurs, it is attributed to the policy and reported in the
+        // group's status.
         evaluated.unwrap_or_else(|error| {
-            let message = format!("the evaluation ended unexpectedly: {error}");
+            let message = format!("the evaluation failed: {error}");
             Some(PolicyAnswer {
                 request: sent_request,
                 request_sha256: String::new(),
@@ -533,7 +531,7 @@ impl<C: Cluster> Reconciler<'_, C> {
     }
 
     /// Writes to the group's status that the object cannot be decoded. Returns the resource version
-    /// after the write; `None` if the group changed or is gone. (client)
+    /// after the write; `None` if the group changed or is gone.
     async fn report_undecodable(
         &self,
         namespace: &str,
@@ -548,7 +546,7 @@ impl<C: Cluster> Reconciler<'_, C> {
             error,
             "the group cannot be decoded"
         );
-        let message = format!("this operator cannot read the object: {error}");
+        let message = format!("this version of the operator cannot decode the object: {error}");
         let message = text::clean(&message, text::MESSAGE);
         let mut conditions = Vec::new();
         let condition = (ready::TYPE, false, ready::UNDECODABLE, message.clone());

@@ -35,7 +35,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
 /// The format of log lines.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub enum LogFormat {
-    /// Text for people.
+    /// Human-readable text.
     Text,
     /// One JSON object per line.
     Json,
@@ -44,18 +44,18 @@ pub enum LogFormat {
 /// The settings of `oaat-operator run`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Settings {
-    /// The address for /healthz, /readyz, and /metrics. Port 0 takes a free one. `[::]` also
-    /// accepts IPv4, and becomes 0.0.0.0 if the kernel has no IPv6.
+    /// The address for /healthz, /readyz, and /metrics. Port 0 selects a free port. `[::]` also
+    /// accepts IPv4; if the kernel does not support IPv6, 0.0.0.0 is used instead.
     #[arg(long, env = "OAAT_LISTEN", default_value = "[::]:8080")]
     pub listen: SocketAddr,
 
-    /// Elect a leader among replicas with a Lease in the operator's namespace. Other replicas then
-    /// stand by. Items of a group run one at a time also without a leader.
+    /// Use a Lease in the operator's namespace to elect a leader. Other replicas stand by. Items of
+    /// a group run one at a time even without leader election.
     #[arg(long, env = "OAAT_LEADER_ELECT", default_value_t = true, action = clap::ArgAction::Set)]
     pub leader_elect: bool,
 
-    /// The minimum time between two starts of an item, unless it succeeded and its frequency is
-    /// shorter.
+    /// The minimum time between two starts of the same item. Does not apply after a success if the
+    /// item's frequency is shorter.
     #[arg(long, env = "OAAT_RETRY_FLOOR", default_value = "10s", value_parser = humantime::parse_duration)]
     pub retry_floor: Duration,
 
@@ -63,8 +63,8 @@ pub struct Settings {
     #[arg(long, env = "OAAT_NAMESPACES", value_delimiter = ',')]
     pub namespaces: Vec<String>,
 
-    /// The image of this operator, for the pods that fetch lists of items from web servers
-    /// (itemsFrom.http). If it is not set, those lists are not read.
+    /// The operator's own image, which the pods for itemsFrom.http run. If it is not set, those
+    /// lists are not read.
     #[arg(long, env = "OAAT_IMAGE")]
     pub image: Option<String>,
 
@@ -73,9 +73,9 @@ pub struct Settings {
     #[arg(long, env = "OAAT_LOG_DECISIONS", default_value = "digest")]
     pub log_decisions: LogDecisions,
 
-    /// A directory for decisions. Each is written in full to a separate file, so that
-    /// `kubectl-oaat policy replay` can repeat it. The newest 1,000 files are kept, and at most
-    /// 256 MiB.
+    /// The directory to record decisions in. Each decision, with its full request, is written to a
+    /// separate file that `kubectl-oaat policy replay` can repeat. Keeps the newest 1,000 files and
+    /// at most 256 MiB.
     #[arg(long, env = "OAAT_RECORD_DECISIONS", value_name = "DIR")]
     pub record_decisions: Option<PathBuf>,
 
@@ -96,7 +96,8 @@ pub enum End {
 /// Runs the operator until it receives a signal or loses the lease.
 ///
 /// # Errors
-/// If it cannot start, for example because it has no access to a cluster or the address is in use.
+/// Returns an error if the operator cannot start, for example because it has no access to a cluster
+/// or the address is in use.
 pub async fn run(settings: Settings) -> anyhow::Result<End> {
     start_log(settings.log_format);
     info!(
@@ -170,8 +171,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
         tokio::select! {
             () = stopped(&mut stopping) => {}
             ended = &mut controllers => {
-                error!(?ended, "the controllers ended unexpectedly");
-                anyhow::bail!("the controllers ended unexpectedly");
+                error!(?ended, "the controllers exited unexpectedly");
+                anyhow::bail!("the controllers exited unexpectedly");
             }
         }
         info!("stopping: finishing the reconciles in progress; pods continue to run");
@@ -181,7 +182,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
             .await
             .is_err()
         {
-            warn!("some reconciles did not end in time; the next start continues them");
+            warn!("some reconciles did not finish in time; they are repeated after the restart");
         }
         Ok(())
     };
@@ -196,7 +197,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
     tokio::select! {
         worked = work => worked?,
         () = lost => {
-            error!("the lease is lost; exiting, because another replica may now act");
+            error!("lost the lease; exiting because another replica may become the leader");
             return Ok(End::LeaseLost);
         }
     }

@@ -38,8 +38,8 @@ pub fn finish(status: &mut OaatGroupStatus, current: &Current, finished: &Finish
     );
 }
 
-/// Pauses the group because a pod was rejected or deleted before it could start. The pause begins
-/// with `floor` and doubles with each pod in a row, up to 15 minutes.
+/// Pauses the group because a pod was rejected or deleted before it could start. The pause starts
+/// at `floor` and doubles with each consecutive pod, up to 15 minutes.
 pub fn pause(status: &mut OaatGroupStatus, message: &str, now: Timestamp, floor: Duration) {
     let count = status
         .rejected
@@ -57,8 +57,7 @@ pub fn pause(status: &mut OaatGroupStatus, message: &str, now: Timestamp, floor:
 }
 
 /// Records that the pod of an item was rejected: a failure of the item, and a pause for the group.
-/// The pause prevents that a quota that is exceeded for a moment fails every item within
-/// milliseconds.
+/// The pause prevents a briefly exceeded quota from failing every item within milliseconds.
 pub fn reject(
     status: &mut OaatGroupStatus,
     item: &str,

@@ -47,7 +47,7 @@ fn parse(text: &str) -> Result<Request, String> {
     let invalid = |problem: &str| format!("the annotation {ANNOTATION} {problem}; use {EXAMPLES}");
     if text.len() > MAX_LENGTH {
         let problem = format!(
-            "has {} bytes, but may have at most {MAX_LENGTH}: name fewer items",
+            "has {} bytes, but the maximum is {MAX_LENGTH} (list fewer items)",
             text.len()
         );
         return Err(invalid(&problem));
@@ -187,12 +187,12 @@ fn unknown(names: &[String], listed: &[String]) -> Option<String> {
         .peekable();
     unknown.peek()?;
     let unknown = list(unknown, ", ", NAME);
-    let message = format!("the annotation {ANNOTATION} names unknown items: {unknown}");
+    let message = format!("the annotation {ANNOTATION} lists unknown items: {unknown}");
     Some(clean(&message, MESSAGE))
 }
 
 /// Returns the requested items that have not started since the request, in the order of the request
-/// and without repetitions. All of them are in effect.
+/// and without duplicates. All of them are in effect.
 pub fn pending(group: &OaatGroup, listed: &[String], status: &OaatGroupStatus) -> Vec<String> {
     let (Some(Ok(request)), Some(run_now)) = (annotation(group), &status.run_now) else {
         return Vec::new();

@@ -34,7 +34,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// server has responded and the setup is complete. A standby replica is ready as well.
 ///
 /// # Errors
-/// If the address cannot be bound.
+/// Returns an error if the address cannot be bound.
 pub async fn serve(
     listen: SocketAddr,
     metrics: Arc<Metrics>,
@@ -87,7 +87,7 @@ where
     }
 }
 
-/// Answers one request.
+/// Serves one request on a connection.
 async fn converse<F>(connection: TcpStream, answer: Arc<F>)
 where
     F: Fn(&Request<Incoming>) -> Response<String> + Send + Sync + 'static,

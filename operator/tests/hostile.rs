@@ -271,7 +271,7 @@ const CASES: [Case; 20] = [
             &Err(Vec::new()),
         );
         assert!(
-            plan.events[0].message.contains("Of its 100 windows"),
+            plan.events[0].message.contains("50 of its 100 windows"),
             "{:?}",
             plan.events
         );

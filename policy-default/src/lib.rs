@@ -10,7 +10,7 @@
 //! [`select`] implements this with the steps in [`policy_sdk::documented`]. The rest of this file
 //! exports it.
 
-use policy_sdk::documented::{by_lot, candidates, least, standing, why};
+use policy_sdk::documented::{by_lot, candidates, decision_note, least, standing};
 use policy_sdk::{Decision, ItemSettings, Policy, Request};
 
 /// Decides with the documented algorithm.
@@ -26,9 +26,11 @@ pub fn select(request: &Request) -> Decision {
         (items[i].last_success, items[i].last_failure)
     });
     let decision = match by_lot(&oldest, request.seed) {
-        Some(chosen) => {
-            Decision::run(chosen).with_note(why(&items[chosen], candidates.len(), oldest.len()))
-        }
+        Some(chosen) => Decision::run(chosen).with_note(decision_note(
+            &items[chosen],
+            candidates.len(),
+            oldest.len(),
+        )),
         None => Decision::wait(verdicts.iter().filter_map(|verdict| verdict.until).min()),
     };
     decision.with_verdicts(verdicts)

@@ -68,7 +68,7 @@ fn built(name: &str, release: bool) -> Result<PathBuf> {
         .output()
         .context("failed to start cargo")?;
     if !output.status.success() {
-        bail!("failed to build {name}; see the messages of cargo above");
+        bail!("failed to build {name}; see the cargo output above");
     }
     String::from_utf8_lossy(&output.stdout)
         .lines()

@@ -70,7 +70,7 @@ fn five_commands_lead_from_nothing_to_a_policy_in_use() -> Result<()> {
     for words in [
         "the operator accepts it",
         "ConfigMap demo-policy has ",
-        "was decided by the built-in policy",
+        "the built-in policy selected run",
         "my_policy.wasm again",
         "every item has succeeded",
     ] {

@@ -27,7 +27,7 @@ pub fn run(minutes: u64, only: Option<&str>, seed: Option<u64>) -> Result<ExitCo
             only.unwrap_or_default()
         );
     }
-    tools::side_by_side(false, &build(&[]))?;
+    tools::build_with_control_plane(None, &build(&[]))?;
     let share = Duration::from_secs(60 * minutes) / targets.len() as u32;
     let mut failed = Vec::new();
     for (target, binary, test) in targets {

@@ -37,7 +37,7 @@ pub fn write(output: &Path) -> Result<()> {
         build.env(compiler, "cc");
     }
     if !build.status().context("failed to start cargo")?.success() {
-        bail!("failed to build the static binary; see the messages of cargo above");
+        bail!("failed to build the static binary; see the cargo output above");
     }
     let binary = target().join(triple).join("release/oaat-operator");
     let program = fs::read(&binary).with_context(|| binary.display().to_string())?;

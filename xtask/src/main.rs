@@ -8,6 +8,7 @@ mod tools;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
+use control_plane::ControllerManager::{NotRequired, Required};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -42,7 +43,7 @@ enum Task {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
-    /// Run the tests on a real node (kubelet and containerd). Needs root on Linux, and installs
+    /// Run the tests on a real node (kubelet and containerd). Requires root on Linux. Installs
     /// missing Debian packages. Exits with 3 if this machine cannot be a node.
     RealNode {
         /// Run only tests whose name contains this text.
@@ -70,7 +71,7 @@ enum Task {
         /// The duration in minutes.
         #[arg(long, default_value_t = 5)]
         minutes: u64,
-        /// The seed of the random faults. Default: a new one.
+        /// The seed of the random faults. The default is a random seed.
         #[arg(long)]
         seed: Option<u64>,
     },
@@ -84,16 +85,16 @@ enum Task {
         /// lists, paths, schedules, annotations, or objects.
         #[arg(long)]
         target: Option<String>,
-        /// Repeat the cases of this seed, which a failure prints.
+        /// Repeat the cases of this seed. A failing run prints its seed.
         #[arg(long)]
         seed: Option<u64>,
     },
     /// Write the generated manifests.
     Manifests,
     /// Write the policies of this release, with recorded decisions, as fixtures for later releases.
-    /// Needed once for each version of the contract.
+    /// Run once for each version of the contract.
     Freeze,
-    /// Write the operator's image as an archive that any container runtime loads.
+    /// Write the operator's image as an archive that any container runtime can load.
     Image {
         /// The file to write.
         #[arg(long, default_value = "target/oaat-operator.tar")]
@@ -132,7 +133,8 @@ fn run(task: Task) -> Result<ExitCode> {
             let mut programs = vec!["demo"];
             // The demo uses it to pack the policy.
             programs.extend(policy.is_some().then_some("kubectl-oaat"));
-            tools::side_by_side(context.is_none(), &build(&programs))?;
+            let local = context.is_none().then_some(NotRequired);
+            tools::build_with_control_plane(local, &build(&programs))?;
             let mut demo = Command::new(built("debug", "demo"));
             demo.env("OAAT_OPERATOR_BINARY", built("debug", "oaat-operator"));
             demo.args(once.then_some("--once"));
@@ -150,7 +152,7 @@ fn run(task: Task) -> Result<ExitCode> {
             // Arguments after a second `--` are for the test programs.
             build.truncate(build.iter().position(|a| *a == "--").unwrap_or(build.len()));
             build.push("--no-run");
-            tools::side_by_side(!quick, &build)?;
+            tools::build_with_control_plane((!quick).then_some(Required), &build)?;
             let mut tests = cargo();
             tests.args(&arguments);
             if quick {
@@ -168,7 +170,10 @@ fn run(task: Task) -> Result<ExitCode> {
             keep,
         }),
         Task::Bench { runs, only } => {
-            tools::side_by_side(true, &[&build(&["bench"])[..], &["--release"]].concat())?;
+            tools::build_with_control_plane(
+                Some(Required),
+                &[&build(&["bench"])[..], &["--release"]].concat(),
+            )?;
             let mut bench = Command::new(built("release", "bench"));
             bench.env("OAAT_OPERATOR_BINARY", built("release", "oaat-operator"));
             bench.args(["--runs", &runs.to_string()]);
@@ -178,7 +183,7 @@ fn run(task: Task) -> Result<ExitCode> {
             finish(&mut bench)
         }
         Task::Chaos { minutes, seed } => {
-            tools::side_by_side(true, &build(&["chaos"]))?;
+            tools::build_with_control_plane(Some(Required), &build(&["chaos"]))?;
             let mut chaos = Command::new(built("debug", "chaos"));
             chaos.env("OAAT_OPERATOR_BINARY", built("debug", "oaat-operator"));
             chaos.args(["--minutes", &minutes.to_string()]);
@@ -203,7 +208,7 @@ fn run(task: Task) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Task::Tools => {
-            tools::side_by_side(true, &["fetch"])?;
+            tools::build_with_control_plane(Some(Required), &["fetch"])?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -238,7 +243,7 @@ fn test_command(quick: bool, arguments: &[String]) -> Vec<String> {
 }
 
 fn manifests() -> Result<ExitCode> {
-    tools::side_by_side(false, &build(&[]))?;
+    tools::build_with_control_plane(None, &build(&[]))?;
     let printed = Command::new(built("debug", "oaat-operator"))
         .arg("crd")
         .stderr(std::process::Stdio::inherit())
@@ -290,7 +295,7 @@ fn target() -> PathBuf {
     }
 }
 
-/// Replaces this process by a command, so that signals reach the command itself. Returns only if
+/// Replaces this process with a command, so that signals reach the command itself. Returns only if
 /// that fails.
 fn finish(command: &mut Command) -> Result<ExitCode> {
     use std::os::unix::process::CommandExt;

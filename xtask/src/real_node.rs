@@ -40,7 +40,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             ExitCode::from(UNSUPPORTED)
         });
     }
-    tools::side_by_side(true, &build(&[]))?;
+    tools::build_with_control_plane(
+        Some(control_plane::ControllerManager::Required),
+        &build(&[]),
+    )?;
     tools::node()?;
     let test = test_program()?;
     let mut command = Command::new(test);
@@ -63,7 +66,7 @@ fn test_program() -> Result<PathBuf> {
         .output()
         .context("failed to start cargo")?;
     if !output.status.success() {
-        bail!("failed to build the tests; see the messages of cargo above");
+        bail!("failed to build the tests; see the cargo output above");
     }
     String::from_utf8_lossy(&output.stdout)
         .lines()

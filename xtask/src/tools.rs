@@ -2,6 +2,7 @@
 
 use crate::{cargo, progress, root};
 use anyhow::{Context, Result, bail};
+use control_plane::ControllerManager;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -53,18 +54,21 @@ pub fn node() -> Result<()> {
         .unwrap_or_else(|_| bail!("the thread that builds kubelet and kube-scheduler panicked"))
 }
 
-/// Finds or builds the control plane while cargo runs, and shows the progress of both. With warm
-/// caches this takes seconds, the first time minutes.
-pub fn side_by_side(control_plane: bool, arguments: &[&str]) -> Result<()> {
+/// Finds or builds the control plane while cargo runs, and shows the progress of both. This takes
+/// seconds with warm caches, and minutes the first time.
+pub fn build_with_control_plane(
+    control_plane: Option<ControllerManager>,
+    arguments: &[&str],
+) -> Result<()> {
     wasm_target()?;
     let (sender, lines) = channel();
-    let build = control_plane.then(|| {
+    let build = control_plane.map(|controller_manager| {
         let sender = sender.clone();
         thread::spawn(move || {
             let report = |line: &str| {
                 let _ = sender.send(("control plane", line.to_owned()));
             };
-            let result = control_plane::ensure(&report).map(|_| ());
+            let result = control_plane::ensure(controller_manager, &report).map(|_| ());
             report("ready");
             result
         })

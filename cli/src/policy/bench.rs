@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 /// The number of evaluations before measuring.
 const WARM_UP: usize = 50;
-/// The number of measured evaluations. A 99th percentile needs the minimum; more are measured until
-/// [`TIME`] is over.
+/// The number of measured evaluations. The minimum is enough for a 99th percentile; more are
+/// measured until [`TIME`] has elapsed.
 const ROUNDS: std::ops::RangeInclusive<usize> = 100..=1_000;
 const TIME: Duration = Duration::from_secs(3);
 /// The number of measured compilations.
@@ -158,7 +158,7 @@ fn format_results(results: &Results) -> String {
         ]
     }));
     let warning = if results.debug_build {
-        "\nwarning: this program is a debug build; the times are not meaningful, the fuel is exact\n"
+        "\nwarning: this program is a debug build; times are not meaningful, but fuel is exact\n"
     } else {
         ""
     };
@@ -179,7 +179,7 @@ fn remaining_fuel(results: &DecisionResults) -> String {
     format!("{}.{} %", permille / 10, permille % 10)
 }
 
-/// Returns the request of a typical group. Of each four items, one succeeded recently, one is due
+/// Returns the request of a typical group. Of every four items, one succeeded recently, one is due
 /// again, one is in its cool-off, and one has never run or failed long ago.
 fn request(items: u32) -> Request {
     let item = |index: u32| {

@@ -7,10 +7,11 @@ use std::process::ExitCode;
 /// Arguments of `policy build`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The folder of the crate.
+    /// The directory of the crate.
     #[arg(default_value = ".", value_name = "CRATE")]
     krate: PathBuf,
-    /// The file to write the component to. The default is `target/NAME.wasm` in the crate's folder.
+    /// The file to write the component to. The default is `target/NAME.wasm` in the crate's
+    /// directory.
     #[arg(long, short)]
     output: Option<PathBuf>,
 }
@@ -19,7 +20,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let krate = &args.krate;
     anyhow::ensure!(
         krate.join("Cargo.toml").is_file(),
-        "{}: no Cargo.toml found; use the folder of a policy's crate (`policy new` creates one)",
+        "{}: no Cargo.toml found; use the directory of a policy crate (`policy new` creates one)",
         krate.display()
     );
     let built = policy_build::build_crate(krate, &krate.canonicalize()?.join("target/policies"))?;

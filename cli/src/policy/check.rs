@@ -15,7 +15,7 @@ pub struct Args {
     /// A component (plain or gzip), or the core module that cargo builds; `default` is the
     /// built-in policy.
     file: PathBuf,
-    /// Also check whether the policy accepts these settings of a group, a JSON object.
+    /// Also check whether the policy accepts these group settings, a JSON object.
     #[arg(long, value_name = "JSON")]
     settings: Option<String>,
 }
@@ -127,7 +127,7 @@ fn describe_accepted(policy: &Policy) -> String {
     let verdict = match probe.answer {
         Ok(_) => "the operator accepts it".to_owned(),
         Err(EvalError::PolicyError(message)) => format!(
-            "the operator accepts it; the policy answered the trial request, which has no settings, with the error: \
+            "the operator accepts it; for the trial request, which has no settings, the policy returned the error: \
              {message}"
         ),
         Err(error) => format!(

@@ -26,9 +26,9 @@ use std::process::ExitCode;
 /// The subcommands of `policy`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Create the crate of a new policy, which builds and passes its tests.
+    /// Create a policy crate that builds and passes its tests.
     New(new::Args),
-    /// Build the crate of a policy into a component.
+    /// Build a policy crate into a component.
     Build(build::Args),
     /// Check whether the operator accepts a component, and describe it.
     Check(check::Args),
@@ -42,7 +42,7 @@ pub enum Command {
     Bench(bench::Args),
     /// Print a ConfigMap that contains a policy.
     Pack(pack::Args),
-    /// Replay decisions of the operator from its log or from recorded files.
+    /// Replay the operator's decisions from its log or from recorded files.
     Replay(replay::Args),
 }
 

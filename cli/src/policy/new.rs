@@ -18,7 +18,8 @@ const CASES: &str = include_str!("../../../policy-default/cases.yaml");
 /// Arguments of `policy new`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A folder that does not exist or is empty. Its name becomes the name of the policy.
+    /// The directory to create. It must be empty or not exist. Its name becomes the name of the
+    /// policy.
     dir: PathBuf,
 }
 
@@ -31,13 +32,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     ensure!(
         name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(letters),
-        "{}: the folder is named after the policy, and {name:?} is not a valid name; use lower case letters, \
+        "{}: the directory name is the name of the policy, and {name:?} is not valid; use lower case letters, \
          digits, and -, starting with a letter, for example my-policy",
         dir.display()
     );
     if let Some(why) = reserved(&name) {
         bail!(
-            "{}: the folder is named after the policy, and {name:?} {why}; use another name, for example my-policy",
+            "{}: the directory name is the name of the policy, and {name:?} {why}; use another name, for example my-policy",
             dir.display()
         );
     }
@@ -47,7 +48,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             .is_ok_and(|mut entries| entries.next().is_some())
     {
         bail!(
-            "{}: the folder is not empty; use a new folder",
+            "{}: the directory is not empty; use a new directory",
             dir.display()
         );
     }

@@ -14,8 +14,8 @@ pub struct Args {
     /// A file from `--record-decisions`, or the log of an operator with `--log-decisions full`;
     /// `-` is standard input.
     file: PathBuf,
-    /// The policy that decided, unless it was the built-in policy. Can be repeated: each decision
-    /// is replayed with the policy that has the recorded sha256.
+    /// A policy that made some of the decisions. Not needed for the built-in policy. Can be
+    /// repeated: each decision is replayed with the policy that has the recorded sha256.
     #[arg(long, value_name = "FILE")]
     policy: Vec<PathBuf>,
     /// Replay only decisions whose request has this sha256, or a prefix of it. See

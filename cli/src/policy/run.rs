@@ -13,7 +13,7 @@ use std::time::Instant;
 pub struct Args {
     /// The policy: a component, the core module that cargo builds, or `default`.
     pub file: PathBuf,
-    /// The request: YAML or JSON as under `given` in a test case, the `request` record of the
+    /// The request: YAML or JSON in the form of `given` in a test case, the `request` record of the
     /// contract as JSON, or a recorded decision; `-` is standard input.
     #[arg(long, value_name = "FILE")]
     pub request: PathBuf,
@@ -49,7 +49,8 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     })
 }
 
-/// Evaluates the request. Returns the decision as text or JSON, or as `Err` why there is none.
+/// Evaluates the request. Returns the decision as text or JSON, or an `Err` that explains why there
+/// is none.
 fn evaluate(policy: &Policy, request: &Request, json: bool) -> Result<Result<String, String>> {
     let validation = policy.validate(&request.settings, &item_settings(&request.items));
     // The operator does not evaluate a policy with settings that the policy rejects.

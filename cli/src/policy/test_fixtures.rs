@@ -7,7 +7,8 @@ use std::sync::OnceLock;
 pub(crate) fn default_policy() -> &'static [u8] {
     static WASM: OnceLock<Vec<u8>> = OnceLock::new();
     WASM.get_or_init(|| {
-        // A separate target folder: the cargo that runs this test may hold the lock of its own.
+        // A separate target directory: the cargo process that runs this test may hold the lock of
+        // its own.
         let test = std::env::current_exe().unwrap();
         let target = test.ancestors().nth(3).unwrap().join("policies");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policy-default");

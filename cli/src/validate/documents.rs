@@ -4,7 +4,7 @@ use serde_json::{Number, Value};
 use serde_saphyr::UserMessageFormatter;
 
 /// The maximum nesting of lists and maps. Kubernetes objects are about 20 levels deep.
-const MAX_DEPTH: usize = 100;
+const MAX_DEPTH: usize = 64;
 /// The maximum number of values in a file, including those that aliases repeat.
 const MAX_VALUES: usize = 5_000_000;
 
@@ -36,6 +36,7 @@ fn parse_yaml(text: &str) -> Result<Vec<Value>, String> {
         with_snippet: false,
         budget: serde_saphyr::budget! {
             max_depth: MAX_DEPTH,
+            flow_nesting_limit: MAX_DEPTH,
             max_nodes: MAX_VALUES,
             max_events: 2 * MAX_VALUES,
         },
@@ -138,7 +139,10 @@ mod tests {
             ("? [a]\n: b", "expected string scalar at line 1"),
             ("<<: 5", "merge value must be mapping"),
             (&"- ".repeat(150), "too large or too complex"),
-            (&"[".repeat(100_000), "recursion limit"),
+            (
+                &"[".repeat(100_000),
+                "recursion limit exceeded at line 1, column 65",
+            ),
             (&bomb, "too large or too complex"),
             (&chain, "too large or too complex"),
         ] {

@@ -5,8 +5,8 @@ use regex::Regex;
 use serde_json::{Map, Value};
 use std::sync::LazyLock;
 
-/// All fields of an ObjectMeta. Server-set fields are valid, because people apply objects that
-/// they read from the API server.
+/// All fields of an ObjectMeta. Server-set fields are valid, because users apply objects that they
+/// read from the API server.
 const FIELDS: [&str; 15] = [
     "annotations",
     "creationTimestamp",

@@ -25,8 +25,8 @@ pub struct Files {
 }
 
 /// The last line of the output.
-const NOT_CHECKED: &str = "not checked: whether the API server accepts the pods of an OaatType (the operator tries it with a dry run \
-     and sets the condition Valid), and whether a policy accepts its settings (condition PolicyReady)";
+const NOT_CHECKED: &str = "not checked: whether the API server accepts the pods of an OaatType (the operator checks this with a dry \
+     run and sets the condition Valid), and whether a policy accepts its settings (condition PolicyReady)";
 
 /// The results of validating files.
 #[derive(Debug, Default, PartialEq)]
@@ -83,8 +83,8 @@ impl Report {
     fn document(&mut self, file: &str, document: Value) {
         let Value::Object(mut object) = document else {
             self.problem(format!(
-                "{file}: a document is not a Kubernetes object; write a map with apiVersion, kind, \
-                 metadata, and spec"
+                "{file}: contains a document that is not a Kubernetes object; use a map with apiVersion, \
+                 kind, metadata, and spec"
             ));
             return;
         };

@@ -156,8 +156,10 @@ fn bound_violations(value: &Value, schema: &Value) -> Vec<String> {
             // An f64 without a fraction is displayed without a decimal point.
             let minimum = schema["minimum"].as_f64().filter(|least| number < *least);
             let maximum = schema["maximum"].as_f64().filter(|most| number > *most);
-            let too_small = minimum.map(|least| format!("{value} must be {least} or more"));
-            let too_large = maximum.map(|most| format!("{value} must be at most {most}"));
+            let too_small =
+                minimum.map(|least| format!("invalid value {value}: must be {least} or more"));
+            let too_large =
+                maximum.map(|most| format!("invalid value {value}: must be at most {most}"));
             too_small.into_iter().chain(too_large).collect()
         }
         Value::Null | Value::Bool(_) => Vec::new(),

@@ -31,7 +31,7 @@ fn all_problems_of_an_object_are_reported_by_field() {
         "spec.oaatType: is missing",
         "spec.frequency: must be a string",
         "spec.podRetention: \"ever\" is invalid; podRetention must be a duration",
-        "spec.podHistoryLimit: -1 must be 0 or more",
+        "spec.podHistoryLimit: invalid value -1: must be 0 or more",
         "spec.oaatItems[1]: \"a\" is listed twice",
         "spec.sudo: unknown field \"sudo\"; use one of",
         "spec.blackoutWindows[0].schedule: \"0 25 * * *\"",

@@ -1,7 +1,7 @@
-//! The words that machines may compare: types and reasons of conditions, reasons of events, states
-//! of groups, and reasons of runs.
+//! Stable, machine-readable strings: types and reasons of conditions, reasons of events, states of
+//! groups, and reasons of runs.
 //!
-//! Messages are for people and change between releases. These constants do not.
+//! Messages are for humans and can change in any release. These constants do not change.
 
 /// The condition `Ready` of a group: whether an item can start.
 pub mod ready {
@@ -32,7 +32,7 @@ pub mod ready {
     pub const NO_ITEMS: &str = "NoItems";
     /// The API server rejected the pod of an item. Remove the cause; the operator retries.
     pub const CREATE_REJECTED: &str = "CreateRejected";
-    /// The API server could not create a pod for now. The operator retries; nothing is counted.
+    /// The API server temporarily cannot create a pod. The operator retries; this is not a failure.
     pub const CREATE_UNAVAILABLE: &str = "CreateUnavailable";
     /// The policy makes no decision. Check the condition `PolicyReady`.
     pub const POLICY_NOT_READY: &str = "PolicyNotReady";
@@ -45,10 +45,11 @@ pub mod running {
 
     /// True: the current pod is starting or running.
     pub const POD_ACTIVE: &str = "PodActive";
-    /// True: a problem keeps the current pod from running. Solve the one in the group's message.
+    /// True: the current pod has not started because of a problem. Fix the problem in the group's
+    /// message.
     pub const NOT_STARTED: &str = "NotStarted";
     /// False: no item is running.
-    pub const NOTHING_RUNS: &str = "NothingRuns";
+    pub const NOT_RUNNING: &str = "NotRunning";
 }
 
 /// The condition `PolicyReady` of a group: whether its own policy decides.
@@ -56,7 +57,7 @@ pub mod policy_ready {
     /// The type of the condition.
     pub const TYPE: &str = "PolicyReady";
 
-    /// True: the policy that the message names decides.
+    /// True: the policy that the message names is in use.
     pub const READY: &str = "Ready";
     /// The component is being read and compiled. Wait a moment.
     pub const LOADING: &str = "Loading";
@@ -96,11 +97,11 @@ pub mod policy_ready {
     pub const TRAPPED: &str = "Trapped";
     /// The policy used up its fuel. Look for an endless loop.
     pub const OUT_OF_FUEL: &str = "OutOfFuel";
-    /// The policy exceeded its time limit. Log less, and check the load of the machine.
+    /// The policy exceeded its time limit. Log less, and check the load of the node.
     pub const DEADLINE: &str = "Deadline";
-    /// The policy exceeded its memory limit. Keep less data at a time.
+    /// The policy exceeded its memory limit. Keep less data in memory.
     pub const OUT_OF_MEMORY: &str = "OutOfMemory";
-    /// The answer breaks the contract. See the message for the rule that it breaks.
+    /// The answer violates the contract. The message names the violated rule.
     pub const BAD_ANSWER: &str = "BadAnswer";
 
     /// The reasons of an evaluation that made no decision.
@@ -123,7 +124,7 @@ pub mod items_ready {
     pub const LISTED: &str = "Listed";
     /// A list has not been read yet. Wait for its source.
     pub const LISTING: &str = "Listing";
-    /// A source could not be read; its last list stays in effect. Solve the problem in the message.
+    /// A source could not be read; its last list stays in effect. Fix the problem in the message.
     pub const SOURCE_FAILED: &str = "SourceFailed";
     /// Items were left out because of the limits of a group. Use several groups.
     pub const TOO_MANY_ITEMS: &str = "TooManyItems";
@@ -149,12 +150,12 @@ pub mod valid {
     pub const ACCEPTED: &str = "Accepted";
     /// True: a container sets `OAAT_ITEM`, which the operator replaces. Rename the variable.
     pub const ENVIRONMENT_OVERRIDDEN: &str = "EnvironmentOverridden";
-    /// True: the dry run was denied for now, for example by a quota. The operator checks again.
-    pub const NOT_ALLOWED_NOW: &str = "NotAllowedNow";
+    /// True: a dry run was denied temporarily, for example by a quota. The operator checks again.
+    pub const TEMPORARILY_DENIED: &str = "TemporarilyDenied";
     /// A field of the type is invalid. Correct the field that the message names.
     pub const SPEC_INVALID: &str = "SpecInvalid";
     /// The API server rejects a pod of this type. Correct the type as the message describes.
-    pub const POD_REFUSED: &str = "PodRefused";
+    pub const POD_REJECTED: &str = "PodRejected";
     /// A webhook removes the scheduling gate. Exclude `spec.schedulingGates` from the webhook.
     pub const GATE_REMOVED: &str = "GateRemoved";
     /// The operator cannot decode the object. Correct the field that the message names.
@@ -181,26 +182,26 @@ pub mod events {
     pub const CLAIM_VOID: &str = "ClaimVoid";
     /// A running pod that the status did not contain is now the current run.
     pub const ADOPTED: &str = "Adopted";
-    /// An item that never succeeded goes before items that are due again. Set `failureCoolOff`.
-    pub const OTHERS_WAIT: &str = "OthersWait";
+    /// An item that never succeeded runs before items that are due again. Set `failureCoolOff`.
+    pub const ITEMS_STARVED: &str = "ItemsStarved";
     /// A request to run items now was accepted.
     pub const RUN_NOW: &str = "RunNow";
     /// The annotation `oaat.kawaja.net/run-now` is invalid. Correct it as the message describes.
     pub const RUN_NOW_INVALID: &str = "RunNowInvalid";
     /// All lists of `spec.itemsFrom` are up to date again.
     pub const ITEMS_READY: &str = "ItemsReady";
-    /// A source of `spec.itemsFrom` could not be read. Solve the problem in the message.
+    /// A source of `spec.itemsFrom` could not be read. Fix the problem in the message.
     pub const ITEMS_NOT_READY: &str = "ItemsNotReady";
-    /// The group's own policy decides for the first time.
+    /// The group's own policy is in use for the first time.
     pub const POLICY_LOADED: &str = "PolicyLoaded";
-    /// Another policy decides, or the same policy decides again.
+    /// Another policy is in use, or the same policy is in use again.
     pub const POLICY_CHANGED: &str = "PolicyChanged";
-    /// The group's own policy does not decide. Solve the problem in the message.
+    /// The group's own policy is not in use. Fix the problem in the message.
     pub const POLICY_NOT_READY: &str = "PolicyNotReady";
     /// With `eachOnce`, all items have succeeded. Add items to run more.
     pub const COMPLETE: &str = "Complete";
-    /// The operator took over the history of the items from the original operator.
-    pub const HISTORY_TAKEN_OVER: &str = "HistoryTakenOver";
+    /// The operator migrated the item history from the original operator.
+    pub const HISTORY_MIGRATED: &str = "HistoryMigrated";
     /// `spec.windows` is ignored. Replace it with the `blackoutWindows` in the message.
     pub const WINDOWS_IGNORED: &str = "WindowsIgnored";
     /// Reconciling the group failed four times in a row. Read the operator's log.
@@ -213,7 +214,7 @@ pub mod states {
     pub const RUNNING: &str = "Running";
     /// No item is due. Wait, or request items with the annotation `oaat.kawaja.net/run-now`.
     pub const IDLE: &str = "Idle";
-    /// Something prevents a start, such as a cool-off or a missing type. See the message.
+    /// No item can start, for example because of a cool-off or a missing type. See the message.
     pub const WAITING: &str = "Waiting";
     /// A blackout window is open. Wait until the time in the message, or change the windows.
     pub const BLACKOUT: &str = "Blackout";
@@ -223,7 +224,7 @@ pub mod states {
     pub const COMPLETE: &str = "Complete";
     /// The group or its type is invalid. Correct the field that the message names.
     pub const INVALID: &str = "Invalid";
-    /// A pod that is not the current run may run. Wait for its end, or delete it if it is foreign.
+    /// A pod other than the current one may run. Wait until it ends, or delete it if it is foreign.
     pub const BLOCKED: &str = "Blocked";
 }
 
@@ -246,9 +247,9 @@ pub mod runs {
     pub const ERROR: &str = "Error";
     /// The pod failed, and neither it nor a container has a reason. Read the log of the pod.
     pub const POD_FAILED: &str = "PodFailed";
-    /// The pod was deleted while it ran. See the message for what requested it.
+    /// The pod was deleted while it was running. See the message for what requested it.
     pub const POD_DELETED: &str = "PodDeleted";
-    /// The pod was deleted, or its node was lost, before it ended. See the message for the cause.
+    /// The pod was deleted, or its node was lost, before it finished. See the message for the cause.
     pub const POD_DISAPPEARED: &str = "PodDisappeared";
     /// The API server rejected the pod. Remove the cause in the message; the operator retries.
     pub const CREATE_REJECTED: &str = "CreateRejected";

@@ -1,4 +1,4 @@
-//! Text that leaves the operator: how long it may be, and where it is cleaned.
+//! Length limits for the text that the operator writes, and where that text is cleaned.
 //!
 //! [`crate::set_condition`] cleans conditions. [`clean_status`] cleans the other messages of a
 //! status before it is written. The operator cleans events when it sends them, cleans the API

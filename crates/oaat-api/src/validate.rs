@@ -113,7 +113,9 @@ impl fmt::Display for FieldProblem {
         match self {
             Self::Missing { fix } => write!(f, "is missing; {fix}"),
             Self::Invalid { value, why, fix } => write!(f, "{value:?} is {why}; {fix}"),
-            Self::OutOfRange { value, range } => write!(f, "{value:?} must be {range}"),
+            Self::OutOfRange { value, range } => {
+                write!(f, "invalid value {value:?}: must be {range}")
+            }
             Self::TooLong { size, most } => write!(f, "has {size}; the maximum is {most}"),
             Self::Duplicate { value } => write!(f, "{value:?} is listed twice; remove one of them"),
             Self::Conflict { why } => f.write_str(why),
@@ -476,7 +478,10 @@ fn item_options(
                 let fix = "use another name, for example LEVEL";
                 errors.add(FieldError::invalid(field, name, "set by the operator", fix));
             } else if name.is_empty() || name.contains(['=', '\0']) {
-                let (why, fix) = ("not a name of a variable", "use for example LEVEL");
+                let (why, fix) = (
+                    "not the name of an environment variable",
+                    "use for example LEVEL",
+                );
                 errors.add(FieldError::invalid(field, name, why, fix));
             } else if !seen.insert(name) {
                 errors.add(FieldError::duplicate(field, name));

@@ -91,7 +91,7 @@ pub fn escape(text: &str) -> String {
 pub fn policy_error(text: &str) -> String {
     let message = clean(text, ERROR);
     if message.is_empty() {
-        "it gave no reason".to_owned()
+        "no reason given".to_owned()
     } else {
         message
     }
@@ -134,7 +134,7 @@ mod tests {
         for (text, max, expected) in cases {
             assert_eq!(clean(text, max), expected, "{text:?}, {max}");
         }
-        assert_eq!(policy_error(" \n\u{200b} "), "it gave no reason");
+        assert_eq!(policy_error(" \n\u{200b} "), "no reason given");
     }
 
     #[test]

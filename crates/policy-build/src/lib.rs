@@ -22,11 +22,11 @@ pub enum BuildError {
     Start {
         /// The program.
         program: String,
-        /// The error of the system.
+        /// The I/O error.
         error: std::io::Error,
     },
     /// cargo failed. It printed its errors to standard error.
-    #[error("building {0} for {TARGET} failed; see the errors of cargo above")]
+    #[error("building {0} for {TARGET} failed; see the cargo errors above")]
     Cargo(PathBuf),
     /// cargo did not build a module.
     #[error(
@@ -38,7 +38,7 @@ pub enum BuildError {
     Read {
         /// The file.
         path: PathBuf,
-        /// The error of the system.
+        /// The I/O error.
         error: std::io::Error,
     },
     /// The module is not a policy.
@@ -67,8 +67,8 @@ pub fn build(dir: &Path, target_dir: &Path) -> Result<Vec<u8>, BuildError> {
 
 /// Builds the policy crate in `dir`.
 ///
-/// `target_dir` is the target folder of the nested build. It must not be the target folder of a
-/// cargo that waits for this build, because cargo locks its target folder.
+/// `target_dir` is the target directory of the nested build. It must not be the target directory of
+/// a cargo process that is waiting for this build, because cargo locks its target directory.
 ///
 /// # Errors
 /// Returns what failed and how to fix it.
@@ -147,7 +147,7 @@ pub fn componentise(module: &[u8]) -> Result<Vec<u8>, BuildError> {
         .map_err(|e| error(&e))
 }
 
-/// Checks that the target is installed, because the error of cargo does not name the command that
+/// Checks that the target is installed, because cargo's error does not name the command that
 /// installs it.
 fn check_target(dir: &Path) -> Result<(), BuildError> {
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
@@ -184,8 +184,8 @@ fn workspace_root(cargo: &str, dir: &Path) -> PathBuf {
         .unwrap_or_else(|| dir.to_owned())
 }
 
-/// Returns flags that remove local folders from panic messages. The same source then gives the same
-/// bytes, and so the same digest, on every machine.
+/// Returns flags that remove local directories from panic messages. The same source then gives the
+/// same bytes, and so the same digest, on every machine.
 fn remap_flags(root: &Path) -> Vec<String> {
     let mut flags = Vec::new();
     let mut remap = |from: PathBuf, to: &str| {

@@ -179,13 +179,13 @@ pub(crate) fn validation(
 ) -> Option<Difference> {
     let expected = match (expect, found) {
         (ExpectedValidation::Accepted, Ok(())) => return None,
-        (ExpectedValidation::Refused(part), Err(EvalError::PolicyError(message)))
+        (ExpectedValidation::Rejected(part), Err(EvalError::PolicyError(message)))
             if message.contains(part) =>
         {
             return None;
         }
         (ExpectedValidation::Accepted, _) => "accepted".to_owned(),
-        (ExpectedValidation::Refused(part), _) => {
+        (ExpectedValidation::Rejected(part), _) => {
             format!("rejected with a message that contains {part:?}")
         }
     };

@@ -198,24 +198,24 @@ impl From<RawStanding> for Standing {
 pub(crate) enum ExpectedValidation {
     Accepted,
     /// Rejected with a message that contains this text.
-    Refused(String),
+    Rejected(String),
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct RefusedMap {
-    refused: String,
+pub(crate) struct RejectedMap {
+    rejected: String,
 }
 
-impl From<RefusedMap> for ExpectedValidation {
-    fn from(map: RefusedMap) -> Self {
-        Self::Refused(map.refused)
+impl From<RejectedMap> for ExpectedValidation {
+    fn from(map: RejectedMap) -> Self {
+        Self::Rejected(map.rejected)
     }
 }
 
 impl ScalarOrMap<'_> for ExpectedValidation {
-    const EXPECTING: &'static str = "accepted, or a mapping {refused: part of the message}";
-    type Map = RefusedMap;
+    const EXPECTING: &'static str = "accepted, or a mapping {rejected: part of the message}";
+    type Map = RejectedMap;
 
     fn from_scalar(text: &str) -> Result<Self, String> {
         match text {

@@ -1,4 +1,4 @@
-//! Describes decisions for people.
+//! Describes decisions as human-readable text.
 
 use crate::time::format_both;
 use policy_host::{

@@ -1,4 +1,4 @@
-//! Parses files of cases.
+//! Parses case files.
 
 use crate::case::{Case, Check};
 use crate::expect::{ExpectedValidation, RawExpect};

@@ -1,4 +1,4 @@
-//! Converts requests as people write them to requests of the contract.
+//! Converts hand-written requests to requests of the contract.
 
 use crate::field_path::{FieldPath, Step};
 use crate::time::When;

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 /// Parses a request in one of these forms:
 ///
-/// - YAML or JSON as under `given` in a case, optionally with `seed`
+/// - YAML or JSON in the form of `given` in a case, optionally with `seed`
 /// - the `request` record of the contract as JSON
 /// - a JSON object with that record in the field `request`, such as a recorded decision
 ///
@@ -20,7 +20,7 @@ pub fn request(text: &str) -> Result<Request, ReadError> {
             return parse_json::<Recorded>(text)
                 .and_then(|recorded| check(recorded.request, "request."));
         }
-        // The form for people has no `extra`, and its times are strings.
+        // The hand-written form has no `extra`, and its times are strings.
         if object.contains_key("extra") || object.get("now").is_some_and(|now| now.is_number()) {
             return parse_json(text).and_then(|request| check(request, ""));
         }

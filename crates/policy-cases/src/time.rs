@@ -1,4 +1,4 @@
-//! Parses and formats times and durations as people write them.
+//! Parses and formats human-readable times and durations.
 
 use chrono::{DateTime, SecondsFormat};
 use policy_host::{Duration, Instant};

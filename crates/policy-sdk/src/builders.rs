@@ -9,7 +9,8 @@ impl Decision {
         Self::new(Choice::Run(index as u32))
     }
 
-    /// Creates a decision to start nothing. The operator asks again at `until` at the latest.
+    /// Creates a decision to start no item. The operator asks the policy again at `until` at the
+    /// latest.
     pub fn wait(until: Option<Instant>) -> Self {
         Self::new(Choice::Wait(until))
     }

@@ -24,12 +24,12 @@ use crate::{Duration, Instant, Item, Standing, Verdict};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
-/// Returns the verdict on an item with a cool-off of `rest` after a failure. If the item is both
-/// fresh and cooling, the state that lasts longer is returned.
-pub fn standing(item: &Item, rest: Duration, now: Instant) -> Verdict {
+/// Returns the verdict on an item with this cool-off after a failure. If the item is both fresh and
+/// cooling, returns the standing that lasts longer.
+pub fn standing(item: &Item, cool_off: Duration, now: Instant) -> Verdict {
     let cooling = item
         .last_failure
-        .map(|at| at.saturating_add_unsigned(rest))
+        .map(|at| at.saturating_add_unsigned(cool_off))
         .filter(|until| now < *until);
     let fresh = match (item.last_success, item.frequency) {
         (Some(_), None) => return Verdict::new(Standing::Fresh, None),
@@ -64,10 +64,10 @@ pub fn least<K: Ord>(candidates: &[usize], rank: impl Fn(usize) -> K) -> Vec<usi
         .collect()
 }
 
-/// Chooses one of several equal candidates at random; `None` if there are none. The generator is
+/// Chooses one of several tied candidates at random; `None` if there are none. The generator is
 /// ChaCha, a published cipher, so the choice for a seed never changes between releases.
-pub fn by_lot(equals: &[usize], seed: u64) -> Option<usize> {
-    match equals {
+pub fn by_lot(tied: &[usize], seed: u64) -> Option<usize> {
+    match tied {
         [] => None,
         [only] => Some(*only),
         several => {
@@ -77,17 +77,19 @@ pub fn by_lot(equals: &[usize], seed: u64) -> Option<usize> {
     }
 }
 
-/// Returns the note for a decision: why the item was chosen. `candidates` and `equals` are the
-/// numbers of candidates and of candidates with the same rank.
-pub fn why(item: &Item, candidates: usize, equals: usize) -> String {
+/// Returns the note for a decision: why the item was chosen. `candidates` and `tied` are the numbers
+/// of candidates and of candidates with the same rank.
+pub fn decision_note(item: &Item, candidates: usize, tied: usize) -> String {
     let rank = match (item.last_success, item.last_failure) {
         (None, None) => "it has never run",
         (None, Some(_)) => "it has never succeeded",
-        (Some(_), _) => "its success is the oldest",
+        (Some(_), _) => "its last success is the oldest",
     };
-    match (candidates, equals) {
+    match (candidates, tied) {
         (1, _) => "the only item that is due".to_owned(),
         (_, 1) => format!("{rank} ({candidates} items are due)"),
-        _ => format!("{rank} ({candidates} items are due); chosen at random from {equals} equals"),
+        _ => {
+            format!("{rank} ({candidates} items are due); chosen at random from {tied} tied items")
+        }
     }
 }

@@ -166,7 +166,7 @@ impl TestPolicy {
     }
 }
 
-/// Returns a folder in the target folder for nested builds. The running test is in
+/// Returns a directory in the target directory for nested builds. The running test is in
 /// `<target>/<profile>/deps`.
 fn target_dir() -> PathBuf {
     let test = std::env::current_exe().unwrap_or_default();

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 /// The time of all generated requests.
 pub const NOW: Instant = 1_800_000_000_000;
 
-/// Generates times in the past, now, and in the near future (clocks of nodes are skewed). The coarse
+/// Generates times in the past, now, and in the near future (node clocks can be skewed). The coarse
 /// steps make equal times and exact ends of periods likely.
 fn instant() -> impl Strategy<Value = Instant> {
     prop_oneof![

@@ -1,5 +1,5 @@
-//! Applies a plan to the cluster, in the order that the guarantee requires. It decides only what
-//! the answers of the API server mean for the rest of the plan.
+//! Applies a plan to the cluster, in the order that the one-pod-at-a-time guarantee requires.
+//! Decides only how responses of the API server affect the rest of the plan.
 
 use crate::cluster::{Cluster, ClusterError, GroupRead};
 use crate::mutation::broken;
@@ -54,12 +54,12 @@ pub struct Applier<'a, C> {
 }
 
 impl<C: Cluster> Applier<'_, C> {
-    /// Applies a plan. A start needs `spec`, which is the type's. `applied` receives what was done,
-    /// also if an error interrupts the rest. (client)
+    /// Applies a plan. A start requires `spec`, the spec of the OaatType. `applied` records what
+    /// was applied, even if an error interrupts the rest.
     ///
     /// # Errors
-    /// If a request to the cluster fails. It is then unknown how much more of the plan took effect.
-    /// The next reconcile finds out, because it reads first.
+    /// Returns an error if a request to the cluster fails. It is then unknown how much more of the
+    /// plan took effect. The next reconcile reads the current state first.
     pub async fn apply(
         self,
         mut plan: Plan,
@@ -68,9 +68,8 @@ impl<C: Cluster> Applier<'_, C> {
     ) -> Result<ApplyResult, ClusterError> {
         let known = self.snapshot.group.status.as_ref().and_then(|s| s.run);
         if !plan.stale_pods.is_empty() && plan.status.run > known {
-            // A candidate is about to be deleted whose creator may be slow, not crashed. This write
-            // makes the creator's claim fail. Without it, a pod that no longer exists could be
-            // claimed.
+            // The replica that created a stale candidate may be slow rather than crashed. This
+            // write makes its claim fail. Otherwise, it could claim a pod that no longer exists.
             if self.write(&mut plan.status, applied).await? == ApplyResult::Conflict {
                 return Ok(ApplyResult::Conflict);
             }
@@ -136,7 +135,6 @@ impl<C: Cluster> Applier<'_, C> {
     }
 
     /// Returns whether the group is still the one that was read at the start of the reconcile.
-    /// (client)
     async fn unchanged(&self) -> Result<bool, ClusterError> {
         Ok(match self.cluster.group(self.namespace, self.name).await? {
             GroupRead::Found(now) => {
@@ -146,7 +144,7 @@ impl<C: Cluster> Applier<'_, C> {
         })
     }
 
-    /// Opens the gate of the current run, which its claimer has not opened. (client)
+    /// Opens the gate of the current pod if the replica that claimed it has not.
     async fn open_current(
         &self,
         plan: &mut Plan,
@@ -155,7 +153,7 @@ impl<C: Cluster> Applier<'_, C> {
     ) -> Result<ApplyResult, ClusterError> {
         let before = self.snapshot.group.status.as_ref();
         let before = before.and_then(|status| status.current.as_ref());
-        // One write is enough: it makes the claimer's knowledge of the group out of date.
+        // One write is enough: it makes the claimer's resource version stale.
         let announced = before.is_some_and(|current| current.resumed.is_some());
         if !announced && applied.written.is_none() && !broken!(OpenUnannounced) {
             if self.write(&mut plan.status, applied).await? == ApplyResult::Conflict {
@@ -196,7 +194,7 @@ impl<C: Cluster> Applier<'_, C> {
         options.map_or(&[], |options| &options.env)
     }
 
-    /// Creates a candidate, claims it, and opens its gate. (client)
+    /// Creates a candidate, claims it, and opens its gate.
     async fn start(
         &self,
         plan: &mut Plan,
@@ -214,9 +212,8 @@ impl<C: Cluster> Applier<'_, C> {
             pod_name: candidate.name.clone(),
             pod_uid: candidate.uid.clone(),
             claimed: self.snapshot.now,
-            // Something between the operator and the API server removed the gate, so this pod may
-            // run already. It is claimed in order to be stopped: it then blocks other runs, and
-            // counts once.
+            // A webhook or proxy removed the gate, so this pod may already run. The operator claims
+            // it in order to stop it: a claimed pod blocks other runs and is counted once.
             stopping: (!candidate.gated).then(|| Stopping {
                 reason: stopping::GATE_REMOVED.into(),
                 message: GATE_REMOVED.into(),
@@ -230,8 +227,8 @@ impl<C: Cluster> Applier<'_, C> {
         }
         plan::claim(self.snapshot, &mut plan.status, &current);
         if self.write(&mut plan.status, applied).await? == ApplyResult::Conflict {
-            // A request may be duplicated on its way. This is then the answer to the second one:
-            // the first has made the claim, and another replica may have opened the gate since.
+            // A proxy may have duplicated the request, and this is the response to the duplicate:
+            // the first request made the claim, and another replica may have opened the gate since.
             let mut exactly = PodId::exactly(&candidate);
             if broken!(WithdrawAnyVersion) {
                 exactly.version = None;
@@ -261,7 +258,7 @@ impl<C: Cluster> Applier<'_, C> {
     }
 
     /// Creates the candidate for a start. Returns the result of the start instead if there is no
-    /// candidate to claim. (client)
+    /// candidate to claim.
     async fn create_candidate(
         &self,
         plan: &mut Plan,
@@ -311,11 +308,11 @@ impl<C: Cluster> Applier<'_, C> {
         }
     }
 
-    /// Takes back a claim whose pod was deleted before its gate was opened. (client)
+    /// Withdraws a claim whose pod was deleted before its gate was opened.
     ///
-    /// The pod never ran: it was deleted as a candidate that nobody would claim. The status is
-    /// therefore the one without the start, except for the number of the run. The group also
-    /// pauses, so that something that deletes such pods does not cause endless starts.
+    /// The pod never ran: it was deleted as an unclaimed candidate. The status is therefore the one
+    /// without the start, except for the number of the run. The group also pauses, so that a
+    /// controller that deletes such pods cannot cause an endless loop of starts.
     async fn void_claim(
         &self,
         claimed: &OaatGroupStatus,
@@ -371,14 +368,14 @@ impl<C: Cluster> Applier<'_, C> {
         });
     }
 
-    /// Replaces the planned start by a failure of the item without a pod.
+    /// Replaces the planned start with a failure of the item without a pod.
     fn record_rejection(&self, plan: &mut Plan, start: &Start, code: u16, message: &str) {
         plan.status = self.status_without_start.clone();
         plan::refuse(self.snapshot, plan, start, code, message);
     }
 
     /// Cleans the status. Writes it if it differs from the one that was read, and only if the group
-    /// has not changed since. (client)
+    /// has not changed since.
     async fn write(
         &self,
         status: &mut OaatGroupStatus,
@@ -400,7 +397,7 @@ impl<C: Cluster> Applier<'_, C> {
         applied.written.clone().or_else(read).unwrap_or_default()
     }
 
-    /// Writes a patch of the status if the group still has this resource version. (client)
+    /// Writes a patch of the status if the group still has this resource version.
     async fn write_patch(
         &self,
         version: &str,
@@ -440,7 +437,7 @@ fn patch(
     Ok(run_history::merge_patch(&json(old)?, &json(Some(new))?))
 }
 
-/// How the start of an item ended.
+/// The result of starting an item.
 enum StartResult {
     /// The candidate was claimed, and then opened, or deleted because it had no gate.
     Started,

@@ -1,5 +1,5 @@
-//! The requests of a plan, their order, and what each answer means for the rest. The cluster is a
-//! script of answers here. The end-to-end tests use a real one.
+//! Tests the requests of a plan, their order, and how each response affects the rest. The cluster
+//! is a fake with scripted responses. The end-to-end tests use a real one.
 
 use super::*;
 use crate::plan::plan_group;

@@ -233,7 +233,7 @@ fn text(map: Option<&ConfigMap>, key: &str) -> Result<String, String> {
     };
     texts.get(key).cloned().ok_or_else(|| {
         let keys = message::list(texts.keys(), ", ", message::NAME);
-        format!("it has no such key under data, but {keys}")
+        format!("it has no such key under data; its keys are {keys}")
     })
 }
 

@@ -1,8 +1,8 @@
 //! The pod that prints a list of items. It is not a run of an item, and it delays nothing but its
 //! own list.
 //!
-//! A source never has two such pods at the same time: the name is always the same, and the API
-//! server gives a name to one pod at a time, until that pod has ended and is gone.
+//! A source never has two such pods at the same time: its pod name is fixed, and the API server
+//! allows only one pod with a name until that pod is removed.
 
 use super::{MAX_TEXT, SourceReading, parse};
 use crate::cluster::{Cluster, ClusterError};
@@ -281,8 +281,8 @@ fn running(pod: &str) -> String {
     format!("pod {pod} is running")
 }
 
-/// Returns the error in a log that consists of one. A kubelet that has lost a log responds with
-/// status 200 and an error message instead of the log.
+/// Returns the error if the log consists of a kubelet error. A kubelet that has lost a log responds
+/// with status 200 and an error message instead of the log.
 fn log_error(text: &str) -> Option<&str> {
     const PREFIXES: [&str; 4] = [
         "unable to retrieve container logs for ",

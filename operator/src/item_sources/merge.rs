@@ -83,7 +83,7 @@ fn source_status(known: Option<&ItemSource>, reading: &SourceReading) -> ItemSou
 }
 
 /// Returns the items in effect: those of the spec, then those of the sources, in order and without
-/// repetitions. Items that exceed the limits of a group are left out, and their source reports it.
+/// duplicates. Items that exceed the limits of a group are left out, and their source reports it.
 pub fn merge(
     listed: &[String],
     before: &[ItemSource],
@@ -195,9 +195,11 @@ fn message(source: &ItemSource, update: &SourceUpdate) -> String {
     match (&source.problem, source.time) {
         (None, None) => format!("{name}: {from} has not been read yet{step}"),
         (None, Some(time)) => format!("{name}: {items} from {from}, read {}", time.seconds()),
-        (Some(problem), None) => format!("{name}: {from}: {problem}{step}; there is no list yet"),
+        (Some(problem), None) => {
+            format!("{name}: {from}: {problem}{step}; no list has been read yet")
+        }
         (Some(problem), Some(time)) => format!(
-            "{name}: {from}: {problem}{step}; the list of {} stays in effect, with {items}",
+            "{name}: {from}: {problem}{step}; the list from {}, with {items}, stays in effect",
             time.seconds()
         ),
     }
@@ -263,7 +265,7 @@ pub fn hold_missing(item: &mut ItemStatus, since: Timestamp) {
     item.state = ItemState::Held;
     item.next = None;
     item.message = Some(format!(
-        "not in any list since {}; its history is kept for a day",
+        "missing from all sources since {}; its history is kept for one day",
         since.seconds()
     ));
 }

@@ -1,8 +1,8 @@
 //! Parses lists of items.
 //!
 //! Lists are read entry by entry, and reading stops at the first entry that is not a string or
-//! exceeds the maximum number. The cost is proportional to the length of the text, whatever its
-//! nesting, aliases, or number of entries.
+//! exceeds the maximum number. The cost is proportional to the length of the text, regardless of
+//! its nesting, aliases, and number of entries.
 
 use oaat_api::json_path::JsonPath;
 use oaat_api::validate::{MAX_BYTES, MAX_ITEM, MAX_ITEMS};
@@ -26,11 +26,11 @@ const EMPTY: &str = "to list no items, write []";
 /// Parses a list of items: one item per line, or a JSON or YAML list of strings.
 ///
 /// Blank lines, and lines that begin with `#`, are ignored. The list is JSON or YAML if the first
-/// other line begins with `[`, `- `, or `---`. Repeated names count once.
+/// remaining line begins with `[`, `- `, or `---`. Duplicate names are ignored.
 ///
 /// # Errors
-/// If the text is not a list, or exceeds a limit. The message names the entry and the fix. An empty
-/// text is an error: an empty list is `[]`.
+/// Returns an error if the text is not a list or exceeds a limit. The message names the entry and
+/// the fix. Empty text is an error: an empty list is `[]`.
 pub fn list(text: &str) -> Result<Vec<String>, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let lines = || {
@@ -65,7 +65,7 @@ pub fn list(text: &str) -> Result<Vec<String>, String> {
 }
 
 fn unreadable(error: &dyn fmt::Display) -> String {
-    format!("the text begins like JSON or YAML but cannot be parsed: {error}")
+    format!("the text looks like JSON or YAML but cannot be parsed: {error}")
 }
 
 /// Formats the error for an entry that is not a string, such as `a number`.
@@ -74,7 +74,7 @@ fn not_a_string(entry: usize, what: &str) -> String {
 }
 
 fn too_many() -> String {
-    format!("the list has more than {MAX_ENTRIES} entries; a list may have {MAX_ITEMS} items")
+    format!("the list has more than {MAX_ENTRIES} entries; use at most {MAX_ITEMS} items")
 }
 
 /// Truncates a name to one character more than the maximum, so that it is still too long.
@@ -100,8 +100,7 @@ fn yaml_lines(text: &str) -> Result<Vec<String>, String> {
         });
         let Some(value) = value.filter(|value| value.len() <= MAX_YAML) else {
             return Err(format!(
-                "line {number} is not an entry; write for example - name, and begin all entries in the \
-                 same column"
+                "line {number} is not a list entry; write for example - name, and indent all entries equally"
             ));
         };
         if names.len() == MAX_ENTRIES {
@@ -210,7 +209,7 @@ impl<'de> Visitor<'de> for Entry {
 /// of the list if it selects one list.
 ///
 /// # Errors
-/// As for [`list`]. A path that selects nothing is an error, not an empty list.
+/// Returns the same errors as [`list`]. A path that selects nothing is an error, not an empty list.
 pub fn at_path(response: &str, path: &JsonPath) -> Result<Vec<String>, String> {
     let response: Value = serde_json::from_str(response)
         .map_err(|error| format!("the response is not JSON: {error}"))?;
@@ -327,13 +326,13 @@ mod tests {
             ("- a: b", "entry 1 is an object"),
             ("[{}]", "entry 1 is an object"),
             ("- &a b\n- *a", "line 2"),
-            ("- a\n  - b", "line 2 is not an entry"),
+            ("- a\n  - b", "line 2 is not a list entry"),
             ("- 'a' b", "line 1"),
             ("-\n- a", "entry 1 is empty"),
             ("[a] b", "cannot be parsed"),
             ("[a\nb", "cannot be parsed"),
             ("- a: b\n", "entry 1 is an object"),
-            ("---\na: b", "line 2 is not an entry"),
+            ("---\na: b", "line 2 is not a list entry"),
             ("- [a]", "entry 1 is a list"),
             ("[\"a\"", "cannot be parsed"),
             ("[a", "cannot be parsed"),
@@ -368,10 +367,10 @@ mod tests {
             (format!("- &a [{}]\n- *a", &xs[..8000]), "entry 1 is a list"),
             (format!("[\"{long}\"]"), "entry 1 has 301 characters"),
             (of("["), "entry 1 is a list"),
-            (of("- "), "line 1 is not an entry"),
+            (of("- "), "line 1 is not a list entry"),
             ("- ".repeat(8000), "cannot be parsed"),
             ("[".repeat(16_000), "entry 1 is a list"),
-            (format!("- a\n- {}", of("[")), "line 2 is not an entry"),
+            (format!("- a\n- {}", of("[")), "line 2 is not a list entry"),
             (format!("- [{}", &xs[..8000]), "entry 1 is a list"),
             (format!("[{}", "{a: ".repeat(4000)), "entry 1 is an object"),
             (format!("[{}", of("{\"a\":")), "entry 1 is an object"),
@@ -388,8 +387,8 @@ mod tests {
             (format!("[\"{}", of("a")), "cannot be parsed"),
             (format!("- {}", "!!".repeat(4000)), "entry 1 has 0"),
             (of("- x\n-\n"), "line 2: entry 2 is empty"),
-            (format!("- |\n{}", of(" x\n")), "line 2 is not an entry"),
-            (format!("- {}", of("a\n  ")), "line 2 is not an entry"),
+            (format!("- |\n{}", of(" x\n")), "line 2 is not a list entry"),
+            (format!("- {}", of("a\n  ")), "line 2 is not a list entry"),
             (of("a"), "characters; an item must have 1 to 300"),
         ] {
             let error = list(&text).unwrap_err();

@@ -30,10 +30,7 @@ pub(super) fn update_condition(snapshot: &GroupSnapshot, plan: &mut Plan) -> boo
     } else if !unread.is_empty() {
         (
             complete::IN_PROGRESS,
-            format!(
-                "{succeeded} of {total} items have succeeded, and the list of {unread} has not been \
-                 read yet"
-            ),
+            format!("{succeeded} of {total} items have succeeded; sources not read yet: {unread}"),
         )
     } else {
         (

@@ -221,7 +221,7 @@ pub(super) fn show(
     let next = not_ready.map(|n| n.message).or(requested);
     status.message = Some(match (problem, next) {
         (Some(problem), _) => format!("{item}: pod {} {problem}", current.pod_name),
-        (None, Some(next)) => format!("runs {item}; after that: {next}"),
+        (None, Some(next)) => format!("running {item}; next: {next}"),
         (None, None) => {
             // The decision that started this run. A run that was adopted has none.
             let decision = status.last_decision.as_ref();
@@ -242,7 +242,7 @@ fn show_nothing_runs(
     requested: Option<String>,
 ) {
     let message = "no item is running".into();
-    let condition = (running::TYPE, false, running::NOTHING_RUNS, message);
+    let condition = (running::TYPE, false, running::NOT_RUNNING, message);
     set_group_condition(snapshot, status, condition);
     status.currently_running = None;
     status.pod = None;
@@ -344,8 +344,8 @@ pub fn refuse(snapshot: &GroupSnapshot, plan: &mut Plan, start: &Start, code: u1
     plan.requeue_at(until);
 }
 
-/// Shows that a pod could not be created, although nothing is wrong with it. Nothing is counted,
-/// and the caller writes the status as it was planned before the start.
+/// Reports that a pod could not be created for a reason other than the pod itself. Nothing is
+/// counted, and the caller writes the status that was planned before the start.
 pub fn unavailable(
     snapshot: &GroupSnapshot,
     status: &mut OaatGroupStatus,
@@ -353,7 +353,7 @@ pub fn unavailable(
     error: &str,
 ) {
     let message = format!(
-        "creating the pod of {} failed and will be retried: {error}",
+        "failed to create the pod of {}, retrying: {error}",
         text::name(&start.item)
     );
     show_not_started(snapshot, status, ready::CREATE_UNAVAILABLE, message);

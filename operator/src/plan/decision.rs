@@ -29,8 +29,8 @@ const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
 /// The message of an item that its options suspend.
 const SUSPENDED: &str = "suspended by itemOptions";
 
-/// Returns the seed of a run. Every replica and every repetition of the request gets the same seed,
-/// and every run gets a different one.
+/// Returns the seed of a run. Every replica and every retry gets the same seed, and every run gets
+/// a different one.
 pub fn seed(uid: &str, run: i64) -> u64 {
     let digest = Sha256::new()
         .chain_update(uid)
@@ -144,8 +144,8 @@ pub fn plan_decision(
     match &answered.evaluation.answer {
         Ok(decision) => {
             record_policy_decision(snapshot, plan, selection, &answered.policy);
-            // If the built-in policy decides, the status keeps which policy it replaces, whatever
-            // the cause.
+            // If the built-in policy is used, the status records which policy it replaces,
+            // regardless of the cause.
             let built_in = answered.policy.source == BUILT_IN;
             plan.status.policy = Some(PolicyInUse {
                 instead_of: built_in
@@ -162,7 +162,7 @@ pub fn plan_decision(
 
 /// Shows that no item starts because the policy made no decision.
 fn record_no_decision(snapshot: &GroupSnapshot, plan: &mut Plan, error: &EvalError) {
-    let message = format!("no item starts, because the policy made no decision: {error}");
+    let message = format!("no item starts because the policy made no decision: {error}");
     let condition = (ready::TYPE, false, ready::POLICY_NOT_READY, message.clone());
     set_group_condition(snapshot, &mut plan.status, condition);
     plan.status.state = Some(states::WAITING.into());
@@ -186,9 +186,9 @@ fn apply_decision(
             };
             // Without verdicts, it is unknown which items are due.
             if !decision.verdicts.is_empty()
-                && let Some(hint) = others_wait(&plan.status, valid, &chosen.name)
+                && let Some(hint) = starvation_hint(&plan.status, valid, &chosen.name)
             {
-                plan.event(true, events::OTHERS_WAIT, hint, None);
+                plan.event(true, events::ITEMS_STARVED, hint, None);
             }
             let last_decision = LastDecision {
                 time: snapshot.now,
@@ -212,8 +212,8 @@ fn apply_decision(
             let at = earliest.unwrap_or(Timestamp(i64::MAX));
             let (min, max) = (snapshot.now.plus(MIN_WAIT), snapshot.now.plus(MAX_WAIT));
             plan.requeue_at(at.max(min).min(max));
-            // If the policy asks to be asked again at once, that is not the time at which an item
-            // is due. Showing it would write the status every second.
+            // A policy that requests another evaluation immediately does not say when an item is
+            // due. Showing that time would write the status every second.
             let due = until.filter(|until| *until > min);
             let next = ends.into_iter().chain(due).min();
             // What is due during a blackout does not start before its end.
@@ -259,23 +259,23 @@ pub(super) fn describe_run(
 ) -> String {
     let name = text::name(item);
     let Some(decision) = decision else {
-        return format!("runs {name}");
+        return format!("running {name}");
     };
     // Only the built-in policy is known to return verdicts. A requested run has no digest.
     let by_built_in = status.policy.as_ref().is_some_and(|policy| {
         policy.source == BUILT_IN && decision.digest.as_ref() == Some(&policy.digest)
     });
     let valid = valid.filter(|_| by_built_in);
-    let hint = valid.and_then(|valid| others_wait(status, valid, item));
+    let hint = valid.and_then(|valid| starvation_hint(status, valid, item));
     match (hint, &decision.why) {
-        (Some(hint), _) => format!("runs {name}; {hint}"),
-        (None, Some(why)) => format!("runs {name} ({why})"),
-        (None, None) => format!("runs {name}"),
+        (Some(hint), _) => format!("running {name}; {hint}"),
+        (None, Some(why)) => format!("running {name} ({why})"),
+        (None, None) => format!("running {name}"),
     }
 }
 
-/// Plans the start of the next item that the user requested, whatever is due and whatever the
-/// policy decides. Returns whether an item starts.
+/// Plans the start of the next item that the user requested, regardless of what is due and of what
+/// the policy decides. Returns whether an item starts.
 pub fn plan_requested_item(
     snapshot: &GroupSnapshot,
     valid: &ValidatedGroup,
@@ -498,11 +498,11 @@ fn failures(item: &ItemStatus, last_run: Option<&RunRecord>) -> String {
     }
 }
 
-/// Returns a hint if an item that has never succeeded goes before items that are due again.
+/// Returns a hint if an item that has never succeeded runs before items that are due again.
 ///
 /// The built-in policy documents that order, so this repeats with each failure. A cool-off lets the
 /// other items run.
-fn others_wait(status: &OaatGroupStatus, valid: &ValidatedGroup, name: &str) -> Option<String> {
+fn starvation_hint(status: &OaatGroupStatus, valid: &ValidatedGroup, name: &str) -> Option<String> {
     let item = status.items.get(name)?;
     let failures = item.failures.unwrap_or(0);
     if item.last_success.is_some() || failures <= 0 || !valid.rules(name).cool_off.is_zero() {
@@ -514,10 +514,11 @@ fn others_wait(status: &OaatGroupStatus, valid: &ValidatedGroup, name: &str) -> 
         state && may_start && item.last_success.is_some()
     };
     let due = status.items.iter().filter(is_due).count();
+    let noun = if failures == 1 { "failure" } else { "failures" };
     (due > 0).then(|| {
         format!(
-            "{} has never succeeded (failures: {failures}) and goes before all items that are due \
-             again (now {due}); set failureCoolOff to let them run in between",
+            "{} has never succeeded ({failures} {noun}) and runs before all items that are due \
+             again (currently {due}); set failureCoolOff so that they can run between its attempts",
             text::name(name)
         )
     })

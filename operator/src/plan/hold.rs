@@ -1,4 +1,4 @@
-//! The operator's reasons not to start an item, whatever the policy decides.
+//! The operator's reasons not to start an item, regardless of the policy's decision.
 
 use crate::mutation::broken;
 use crate::snapshot::GroupSnapshot;
@@ -36,7 +36,7 @@ pub(super) struct Holds<'a> {
 struct NextBlackout {
     /// When the window opens.
     opens: Timestamp,
-    /// When the blackout ends that the window is part of.
+    /// When the blackout that includes the window ends.
     ends: Timestamp,
 }
 

@@ -46,7 +46,7 @@ pub struct Start {
 /// The actions to take, in the order of the fields.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// Pods that must not run. They are deleted whatever else happens.
+    /// Pods that must not run. They are deleted regardless of the rest of the plan.
     pub stale_pods: Vec<PodId>,
     /// The current pod, if its gate must be opened.
     pub open: Option<PodId>,

@@ -49,8 +49,8 @@ pub fn plan_group(
     }
     plan.status.observed_generation = snapshot.group.metadata.generation;
     if update_items(snapshot, &mut plan) {
-        let message = "took over the history of the items from the original operator";
-        plan.event(false, events::HISTORY_TAKEN_OVER, message.into(), None);
+        let message = "migrated the item history from the original operator";
+        plan.event(false, events::HISTORY_MIGRATED, message.into(), None);
     }
     let problem = plan_current_run(snapshot, valid.as_ref().ok(), &mut plan);
     let blocking_pods = plan_other_pods(snapshot, &mut plan);
@@ -209,7 +209,7 @@ fn supervise_current_pod(
     }
     let problem = pod.problem().or_else(|| {
         let unlabelled =
-            "has lost the label oaat.kawaja.net/group; the operator checks it every few seconds";
+            "is missing the label oaat.kawaja.net/group, so the operator polls it every few seconds";
         (!listed).then(|| unlabelled.to_owned())
     });
     if pod.deletion.is_some() {
@@ -277,9 +277,9 @@ fn enforce_start_timeout(
     current: Current,
     timeout: Duration,
 ) {
-    // The timeout begins with the claim, because the creation of the candidate is of no concern to
-    // the user, and again when the init containers have finished. All these times are stored, so
-    // the deadline does not move between reconciles.
+    // The timeout starts at the claim, because the time before it is not visible to the user, and
+    // restarts when the init containers have finished. All these times are stored, so the deadline
+    // does not move between reconciles.
     let since = pod.created.max(current.claimed);
     let since = since
         .max(pod.initialized().unwrap_or(since))
@@ -325,10 +325,10 @@ fn stop(
     });
 }
 
-/// Opens the gate of a claimed pod. The status records that this replica opens it, in a write that
-/// comes before the opening: the replica that claimed the pod may be slow and not gone, and
-/// withdraws its claim if it finds no pod whose gate it can open. After that write it cannot
-/// withdraw the claim, so a run that began is recorded even if its pod disappears at once.
+/// Opens the gate of a claimed pod. A write before that records in the status that this replica
+/// opens it: the replica that claimed the pod may be slow rather than gone, and withdraws its claim
+/// if it finds no pod whose gate it can open. After the write, it cannot withdraw the claim, so a
+/// run that began is recorded even if its pod disappears immediately.
 fn resume(snapshot: &GroupSnapshot, plan: &mut Plan, pod: &PodView, current: &Current) {
     plan.open = Some(pod.into());
     plan.status.current = Some(Current {
@@ -357,7 +357,7 @@ fn adopt(snapshot: &GroupSnapshot, plan: &mut Plan) -> Option<String> {
         true,
         events::ADOPTED,
         format!(
-            "pod {} runs {} but is not in the status; adopted it as run {run}",
+            "adopted pod {} as run {run}: it runs {}, but the status did not contain it",
             pod.name,
             text::name(&item)
         ),

@@ -30,7 +30,7 @@ fn describe(policy: &PolicyInUse) -> String {
     let name = if source == BUILT_IN {
         "the default policy".to_owned()
     } else {
-        format!("the policy of {source}")
+        format!("the policy from {source}")
     };
     format!("{name} (contract {contract}, sha256 {digest})")
 }
@@ -62,14 +62,14 @@ pub fn record_selection(snapshot: &GroupSnapshot, plan: &mut Plan, selection: &P
                 if before.is_some_and(|c| reports_failed_evaluation(&c, policy)) {
                     return;
                 }
-                let message = format!("{} decides", describe(policy));
+                let message = format!("{} is in use", describe(policy));
                 (true, policy_ready::READY, message)
             }
             (Some(policy), Some(problem), _) => (
                 false,
                 problem.reason,
                 format!(
-                    "{}; until it is fixed, {} decides as before",
+                    "{}; until it is fixed, {} stays in use",
                     problem.message,
                     describe(policy)
                 ),
@@ -116,9 +116,7 @@ fn describe_problem(
     problem: &str,
 ) -> String {
     let lost = lost(snapshot)
-        .map(|digest| {
-            format!("; the policy with sha256 {digest} that decided last is no longer available")
-        })
+        .map(|digest| format!("; the last policy in use, sha256 {digest}, is no longer available"))
         .unwrap_or_default();
     format!("{problem}{lost}; {}", until_fixed(selection.on_error))
 }
@@ -138,7 +136,7 @@ pub(super) fn lost(snapshot: &GroupSnapshot) -> Option<&str> {
 fn until_fixed(on_error: OnError) -> &'static str {
     match on_error {
         OnError::Hold => "no item starts until it is fixed (onError: Hold)",
-        OnError::UseDefault => "the default policy decides until it is fixed (onError: UseDefault)",
+        OnError::UseDefault => "the default policy is used until it is fixed (onError: UseDefault)",
     }
 }
 
@@ -170,7 +168,7 @@ pub(super) fn record_policy_decision(
     policy: &PolicyInUse,
 ) {
     if selection.in_use.as_ref() == Some(policy) && selection.problem.is_none() {
-        let message = format!("{} decides", describe(policy));
+        let message = format!("{} is in use", describe(policy));
         let condition = (policy_ready::TYPE, true, policy_ready::READY, message);
         set_group_condition(snapshot, &mut plan.status, condition);
     }
@@ -181,7 +179,7 @@ pub fn record_no_policy(snapshot: &GroupSnapshot, plan: &mut Plan, selection: &P
     let status = &mut plan.status;
     let message = match &selection.problem {
         Some(problem) => format!(
-            "no item starts, because the group's policy cannot decide: {}",
+            "no item starts because the group's policy is not usable: {}",
             problem.message
         ),
         // The policy is loading and nothing else has changed, which is not worth a write.
@@ -335,7 +333,7 @@ mod tests {
             first.event.map(|event| event.reason),
             Some(events::POLICY_LOADED)
         );
-        let before = condition_of("True", "Ready", "the policy of x decides");
+        let before = condition_of("True", "Ready", "the policy from x is in use");
         let changed = record(&snapshot(before), &selection);
         assert_eq!(
             changed.event.map(|event| event.reason),
@@ -362,25 +360,25 @@ mod tests {
             (
                 PolicySelection::by(policy("old"), Some(problem()), OnError::Hold),
                 json!({}),
-                vec!["it is empty", "old", "as before"],
+                vec!["it is empty", "old", "stays in use"],
                 "",
             ),
             (
                 unavailable(OnError::Hold),
                 json!({}),
                 vec!["no item starts"],
-                "decided last",
+                "last policy in use",
             ),
             (
                 unavailable(OnError::UseDefault),
                 json!({}),
-                vec!["default policy decides"],
-                "decided last",
+                vec!["default policy is used"],
+                "last policy in use",
             ),
             (
                 unavailable(OnError::Hold),
                 lost,
-                vec!["sha256 gone that decided last", "Hold"],
+                vec!["the last policy in use, sha256 gone,", "Hold"],
                 "",
             ),
             (
@@ -388,7 +386,10 @@ mod tests {
                 json!({ "policy": {
                     "source": "default", "digest": "d", "contract": "1", "insteadOf": "gone",
                 } }),
-                vec!["sha256 gone that decided last", "default policy decides"],
+                vec![
+                    "the last policy in use, sha256 gone,",
+                    "default policy is used",
+                ],
                 "",
             ),
             (
@@ -423,7 +424,7 @@ mod tests {
     #[test]
     fn loading_is_reported_only_if_it_is_slow_or_the_first() {
         let loading = |since| PolicySelection::loading(since, OnError::Hold);
-        let before = || snapshot(condition_of("True", "Ready", "it decides"));
+        let before = || snapshot(condition_of("True", "Ready", "it is in use"));
         let long_ago = NOW.minus(Duration::from_secs(60));
         let reason = |snapshot: GroupSnapshot, since| record(&snapshot, &loading(since)).reason;
         assert_eq!(reason(snapshot(json!({})), NOW), "Loading");

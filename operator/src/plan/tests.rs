@@ -569,14 +569,14 @@ fn cause_that_prevents_the_next_start_is_shown_while_it_lasts() {
     let not_ready = planned(&snapshot).status;
     let message = not_ready.message.clone().unwrap_or_default();
     assert!(
-        message.starts_with("runs a; after that: OaatType"),
+        message.starts_with("running a; next: OaatType"),
         "{message}"
     );
     snapshot.group.status = Some(not_ready);
     snapshot.type_ = fixture(&["a"]).type_;
     assert_eq!(
         planned(&snapshot).status.message.as_deref(),
-        Some("runs a (why)")
+        Some("running a (why)")
     );
 }
 
@@ -594,7 +594,7 @@ fn decision_of_another_run_is_not_shown() {
             why: Some("why".into()),
         });
         let message = planned(&snapshot).status.message;
-        assert_eq!(message.as_deref(), Some("runs a"));
+        assert_eq!(message.as_deref(), Some("running a"));
     }
 }
 
@@ -735,9 +735,9 @@ fn item_that_never_succeeded_and_goes_before_due_items_is_reported() {
     let event = plan
         .events
         .iter()
-        .find(|event| event.reason == "OthersWait")
+        .find(|event| event.reason == "ItemsStarved")
         .map(|event| event.message.clone());
-    for words in ["bad", "now 2", "failureCoolOff"] {
+    for words in ["bad", "currently 2", "failureCoolOff"] {
         assert!(event.as_ref().is_some_and(|m| m.contains(words)), "{words}");
         assert!(
             plan.status

@@ -96,8 +96,8 @@ pub fn plain(spec: &OaatTypeSpec) -> Map<String, Value> {
 }
 
 /// The message if the API server removed the gate of a new pod.
-pub const GATE_REMOVED: &str = "the API server accepts a pod without its scheduling gate; an admission webhook that changes pods \
-     must leave spec.schedulingGates alone";
+pub const GATE_REMOVED: &str = "the API server accepted the pod without its scheduling gate; mutating webhooks must not change \
+     spec.schedulingGates";
 
 /// Adds the operator's gate to those of the user.
 fn add_gate(spec: &mut Map<String, Value>) {
@@ -108,8 +108,8 @@ fn add_gate(spec: &mut Map<String, Value>) {
     }
 }
 
-/// Replaces `nodeName` by a node affinity with the same effect. The API server rejects gates on a
-/// pod with `nodeName`, and with an affinity the scheduler binds the pod.
+/// Replaces `nodeName` with an equivalent node affinity. The API server rejects gates on a pod with
+/// `nodeName`, and with an affinity the scheduler binds the pod.
 fn pin_to_node(spec: &mut Map<String, Value>) {
     let Some(Value::String(node)) = spec.remove("nodeName") else {
         return;
@@ -163,13 +163,13 @@ fn set_variables(container: &mut Value, variables: &[Variable], budget: &mut usi
     Some(())
 }
 
-/// Replaces `{{oaat_item}}` and `%%oaat_item%%` by the item in a container's command, arguments,
+/// Replaces `{{oaat_item}}` and `%%oaat_item%%` with the item in a container's command, arguments,
 /// and environment values, and sets OAAT_ITEM. Returns `None` if the budget is exceeded.
 fn substitute_item(container: &mut Value, item: &str, budget: &mut usize) -> Option<()> {
     let Some(container) = container.as_object_mut() else {
         return Some(());
     };
-    // Kubernetes expands $(NAME) in all these places, and replaces $$ by $.
+    // Kubernetes expands $(NAME) in all these places, and replaces $$ with $.
     let literal = item.replace('$', "$$");
     for list in ["command", "args"] {
         for text in elements(container, list) {
@@ -194,7 +194,7 @@ fn substitute_item(container: &mut Value, item: &str, budget: &mut usize) -> Opt
 /// The variable with the item, which every container gets.
 const ITEM_VARIABLE: &str = "OAAT_ITEM";
 
-/// Replaces the placeholders in a text by the item. Returns `None` if the budget is exceeded.
+/// Replaces the placeholders in a text with the item. Returns `None` if the budget is exceeded.
 fn replace_placeholders(text: &mut Value, item: &str, budget: &mut usize) -> Option<()> {
     let Value::String(text) = text else {
         return Some(());

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 /// The label with the group. The operator finds the pods of a group by it. Any pod with the label
-/// blocks the group while it may run, whatever created it.
+/// blocks the group while it may run, regardless of what created it.
 pub const GROUP: &str = "oaat.kawaja.net/group";
 /// The label with the item, converted to a label value, and the annotation with the exact item.
 pub const ITEM: &str = "oaat.kawaja.net/item";
@@ -94,7 +94,7 @@ pub fn owner(group: &str, uid: &str) -> Value {
     }])
 }
 
-/// Replaces sequences of characters that are not allowed by a dash, shortens the text to `length`
+/// Replaces sequences of characters that are not allowed with a dash, shortens the text to `length`
 /// bytes, and removes dashes at both ends.
 fn sanitize(text: &str, allowed: impl Fn(char) -> bool, length: usize) -> String {
     let mut out = String::new();

@@ -75,7 +75,7 @@ pub fn outcome(
             RunResult::Failed,
             reasons::POD_DISAPPEARED,
             Some(format!(
-                "the pod was deleted, or its node was lost, before it ended{disruption}"
+                "the pod was deleted, or its node was lost, before it finished{disruption}"
             )),
             None,
         );
@@ -86,7 +86,9 @@ pub fn outcome(
         return ended(
             RunResult::Failed,
             reasons::POD_DELETED,
-            Some(format!("the pod was deleted while it ran{disruption}")),
+            Some(format!(
+                "the pod was deleted while it was running{disruption}"
+            )),
             exit_code,
         );
     }

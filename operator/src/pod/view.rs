@@ -66,7 +66,7 @@ pub enum ContainerState {
         reason: String,
         /// The message from the kubelet, or the termination message of the container.
         message: String,
-        /// When the container ended, by the clock of the node.
+        /// When the container ended, on the node's clock.
         finished: Option<Timestamp>,
     },
 }
@@ -122,8 +122,8 @@ pub struct PodView {
     pub ready_changed: Option<Timestamp>,
     /// Why the pod is not scheduled: the message of the scheduler.
     pub unscheduled: Option<String>,
-    /// What in the cluster ends the pod early, from the condition `DisruptionTarget`: for example
-    /// an eviction by the API, a taint, or preemption.
+    /// The cause of a disruption of the pod, from the condition `DisruptionTarget`: for example an
+    /// eviction by the API, a taint, or preemption.
     pub disruption: Option<String>,
 }
 
@@ -181,14 +181,14 @@ impl PodView {
             return None;
         }
         if self.deletion.is_some() {
-            return Some("is being deleted and has not ended yet".into());
+            return Some("is terminating".into());
         }
         if self.phase == Phase::Unknown {
             return Some("is on a node that does not respond".into());
         }
         if !self.other_gates.is_empty() {
             let gates = text::list(&self.other_gates, ", ", text::NAME);
-            return Some(format!("waits for other scheduling gates: {gates}"));
+            return Some(format!("is waiting for other scheduling gates: {gates}"));
         }
         if let Some(message) = &self.unscheduled {
             return Some(format!("is not scheduled: {message}"));
@@ -203,7 +203,7 @@ impl PodView {
             {
                 let separator = if message.is_empty() { "" } else { ": " };
                 Some(format!(
-                    "does not start: container {}: {reason}{separator}{message}",
+                    "is not starting: container {}: {reason}{separator}{message}",
                     c.name
                 ))
             }

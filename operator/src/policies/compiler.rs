@@ -6,8 +6,8 @@ use policy_host::{LoadError, Policy};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The part of a compilation beyond this counts as used by its namespace. An ordinary policy of
-/// 40 KB takes a tenth of a second.
+/// Only compilation time beyond this is charged to the namespace. An ordinary policy of 40 KB takes
+/// a tenth of a second.
 const ORDINARY: Duration = Duration::from_millis(250);
 
 type Compile = dyn Fn(&[u8]) -> Result<Policy, LoadError> + Send + Sync;
@@ -46,7 +46,7 @@ impl Compiler {
     /// Checks and compiles a component.
     ///
     /// # Errors
-    /// If a check fails; the error is that of the first one.
+    /// Returns the error of the first check that fails.
     pub async fn compile(&self, mut permit: Permit, bytes: Vec<u8>) -> Result<Policy, LoadError> {
         let compile = self.compile.clone();
         // The permit is held until the compilation ends, even if the caller no longer waits.

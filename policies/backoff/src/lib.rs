@@ -13,7 +13,7 @@ mod settings;
 pub use backoff::Backoff;
 pub use settings::Settings;
 
-use policy_sdk::documented::{by_lot, candidates, least, standing, why};
+use policy_sdk::documented::{by_lot, candidates, decision_note, least, standing};
 use policy_sdk::{
     Decision, Duration, Instant, Item, ItemSettings, Policy, Request, Standing, Verdict,
 };
@@ -34,9 +34,11 @@ pub fn select(request: &Request) -> Result<Decision, String> {
         (items[i].last_success, items[i].last_failure)
     });
     let decision = match by_lot(&oldest, request.seed) {
-        Some(chosen) => {
-            Decision::run(chosen).with_note(why(&items[chosen], candidates.len(), oldest.len()))
-        }
+        Some(chosen) => Decision::run(chosen).with_note(decision_note(
+            &items[chosen],
+            candidates.len(),
+            oldest.len(),
+        )),
         None => Decision::wait(verdicts.iter().filter_map(|verdict| verdict.until).min()),
     };
     Ok(decision.with_verdicts(verdicts))

@@ -15,7 +15,7 @@ use policy_sdk::{
 };
 use shares::Shares;
 
-/// Decides by shares.
+/// Selects an item by fair share.
 ///
 /// # Errors
 /// Returns the message of [`validate`] if the settings are invalid.
@@ -81,7 +81,7 @@ fn defer(verdicts: &mut [Verdict], gap: Duration, end: Instant) {
     for verdict in verdicts {
         if verdict.standing == Standing::Ready {
             *verdict = Verdict {
-                note: Some(format!("{} between two runs", text(gap))),
+                note: Some(format!("waiting for the gap of {} between runs", text(gap))),
                 ..Verdict::new(Standing::Deferred, Some(end))
             };
         }
@@ -96,7 +96,7 @@ fn last_run(item: &Item) -> Option<Instant> {
 fn why(candidates: usize) -> String {
     match candidates {
         1 => "the only item that is due".to_owned(),
-        _ => format!("it has had the least of its share ({candidates} items are due)"),
+        _ => format!("it is furthest behind its share ({candidates} items are due)"),
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A run charges its item with its duration divided by the weight of the item. Only differences
 //! matter. The candidate with the lowest charge is the level, and an item is ahead by its charge
-//! above the level. Items below the level are raised to it: an item that was not due for a day is
-//! not owed a day.
+//! above the level. Items below the level are raised to it, so an item gets no credit for time in
+//! which it was not due.
 
 use policy_sdk::{Duration, Instant, Item, Run, log};
 use serde_json::{Map, Value, json};

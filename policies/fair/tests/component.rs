@@ -1,4 +1,4 @@
-//! Tests that the compiled component answers like the native functions, also with invalid settings
+//! Tests that the compiled component answers like the native functions, even with invalid settings
 //! and states.
 
 use policy_fair::{select, validate};

@@ -194,7 +194,10 @@ fn gap_defers_ready_items() {
     for verdict in &decision.verdicts {
         assert_eq!(verdict.standing, Standing::Deferred);
         assert_eq!(verdict.until, Some(end));
-        assert_eq!(verdict.note.as_deref(), Some("30s between two runs"));
+        assert_eq!(
+            verdict.note.as_deref(),
+            Some("waiting for the gap of 30s between runs")
+        );
     }
 
     request.now = end;

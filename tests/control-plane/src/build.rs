@@ -5,12 +5,12 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::cache;
 
 /// Programs that are built and cached together.
-pub(crate) struct Set {
+pub(crate) struct ProgramSet {
     /// The name of the set, for messages.
     pub(crate) name: &'static str,
     /// The suffix of the set's directory in the cache.
@@ -19,24 +19,43 @@ pub(crate) struct Set {
     steps: &'static [(&'static str, &'static str)],
 }
 
-/// The programs that every test run needs. etcd is first because it builds fastest, so that
+impl ProgramSet {
+    /// Returns the names of the programs.
+    pub(crate) fn programs(&self) -> impl Iterator<Item = &'static str> {
+        self.steps.iter().map(|(program, _)| *program)
+    }
+}
+
+/// The servers of the demo and of every test run. etcd is first because it builds fastest, so that
 /// progress is visible early.
-pub(crate) const CONTROL_PLANE: Set = Set {
-    name: "control plane",
+pub(crate) const SERVERS: ProgramSet = ProgramSet {
+    name: "API server",
     suffix: "",
     steps: &[
         ("etcd", "go.etcd.io/etcd/server/v3"),
         ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
-        (
-            "kube-controller-manager",
-            "k8s.io/kubernetes/cmd/kube-controller-manager",
-        ),
-        ("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
     ],
 };
 
-/// The programs that only `cargo xtask real-node` needs, built separately so that others do not wait.
-pub(crate) const NODE: Set = Set {
+/// The controllers, which the demo does not need.
+pub(crate) const CONTROLLERS: ProgramSet = ProgramSet {
+    name: "controller manager",
+    suffix: "-controllers",
+    steps: &[(
+        "kube-controller-manager",
+        "k8s.io/kubernetes/cmd/kube-controller-manager",
+    )],
+};
+
+/// The client, which many machines have.
+pub(crate) const KUBECTL: ProgramSet = ProgramSet {
+    name: "kubectl",
+    suffix: "-kubectl",
+    steps: &[("kubectl", "k8s.io/kubernetes/cmd/kubectl")],
+};
+
+/// The programs that only `cargo xtask real-node` needs.
+pub(crate) const NODE: ProgramSet = ProgramSet {
     name: "real node",
     suffix: "-node",
     steps: &[
@@ -50,11 +69,7 @@ const TAIL_LINES: usize = 30;
 
 /// Builds a set under a lock, so that only one process does the work. A second process waits and
 /// uses the result of the first.
-pub(crate) fn into_cache<T>(
-    set: &Set,
-    locate: impl Fn() -> Option<T>,
-    progress: &dyn Fn(&str),
-) -> Result<T> {
+pub(crate) fn into_cache(set: &ProgramSet, progress: &dyn Fn(&str)) -> Result<()> {
     let root = cache::root().context(
         "no cache directory for the control plane: set HOME, XDG_CACHE_HOME, or OAAT_CACHE_DIR",
     )?;
@@ -77,11 +92,13 @@ pub(crate) fn into_cache<T>(
             return Err(error).context("failed to lock the cache directory");
         }
     }
-    if let Some(tools) = locate() {
-        return Ok(tools);
-    }
-
     let finished = root.join(&key);
+    if set
+        .programs()
+        .all(|program| finished.join(program).is_file())
+    {
+        return Ok(());
+    }
     let unfinished = root.join(format!("{key}.unfinished"));
     // An interrupted build may have left these. This process holds the lock, so they are not in
     // use. Go's own cache still contains most of the work.
@@ -98,17 +115,10 @@ pub(crate) fn into_cache<T>(
     // Only a complete build has the final name.
     fs::rename(&unfinished, &finished)
         .with_context(|| format!("failed to create {}", finished.display()))?;
-    drop(lock);
-    locate().ok_or_else(|| {
-        anyhow!(
-            "the {} was built into {}, but programs are missing",
-            set.name,
-            finished.display()
-        )
-    })
+    Ok(())
 }
 
-fn build_all(set: &Set, folder: &Path, progress: &dyn Fn(&str)) -> Result<()> {
+fn build_all(set: &ProgramSet, folder: &Path, progress: &dyn Fn(&str)) -> Result<()> {
     // The module is copied, so that Go does not write into the repository, and so that a compiled
     // xtask works after the repository has moved.
     let module = folder.join("module");

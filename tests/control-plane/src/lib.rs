@@ -1,15 +1,15 @@
 //! Finds or builds the programs of a Kubernetes control plane.
 //!
-//! The tests and the demo use real programs: etcd, kube-apiserver, kube-controller-manager, and
-//! kubectl. They come from the first of these sources that has them:
+//! The tests and the demo use real programs: etcd, kube-apiserver, kubectl, and, except for the
+//! demo, kube-controller-manager. They come from the first of these sources that has them:
 //!
 //! 1. the directory in `KUBEBUILDER_ASSETS`,
 //! 2. `PATH`,
 //! 3. the cache, which [`ensure`] fills with programs built with Go.
 //!
-//! The three servers always come from the same source, because an API server and a controller
-//! manager of different releases are not tested together. kubectl supports several releases, and
-//! may come from another source.
+//! The servers always come from the same source, because an API server and a controller manager of
+//! different releases are not tested together. kubectl supports several releases, and may come from
+//! another source. Only what is missing is built.
 
 mod build;
 mod cache;
@@ -17,9 +17,10 @@ mod cache;
 use std::env;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use build::ProgramSet;
 
-/// The paths of the four programs.
+/// The paths of the programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tools {
     /// The database of the API server.
@@ -27,9 +28,18 @@ pub struct Tools {
     /// The API server.
     pub kube_apiserver: PathBuf,
     /// The controllers for garbage collection, namespaces, and service accounts.
-    pub kube_controller_manager: PathBuf,
+    pub kube_controller_manager: Option<PathBuf>,
     /// The command-line client.
     pub kubectl: PathBuf,
+}
+
+/// Whether kube-controller-manager is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControllerManager {
+    /// A source without it is skipped.
+    Required,
+    /// It is not built.
+    NotRequired,
 }
 
 /// The paths of the programs that run pods on a node, and that schedule them.
@@ -41,14 +51,9 @@ pub struct NodeTools {
     pub kube_scheduler: PathBuf,
 }
 
-/// Finds the programs without building anything; `None` if any is missing.
-pub fn locate() -> Option<Tools> {
-    locate_in(&sources(build::CONTROL_PLANE.suffix))
-}
-
 /// Finds kubelet and kube-scheduler without building anything; `None` if either is missing.
 pub fn locate_node() -> Option<NodeTools> {
-    sources(build::NODE.suffix).iter().find_map(|source| {
+    sources(&[&build::NODE]).iter().find_map(|source| {
         Some(NodeTools {
             kubelet: find(source, "kubelet")?,
             kube_scheduler: find(source, "kube-scheduler")?,
@@ -56,58 +61,92 @@ pub fn locate_node() -> Option<NodeTools> {
     })
 }
 
-/// Returns the sources of programs, in the order of precedence.
-fn sources(suffix: &str) -> [Vec<PathBuf>; 3] {
+/// Returns the directories of each source of programs, in the order of precedence.
+fn sources(cached: &[&ProgramSet]) -> [Vec<PathBuf>; 3] {
     let assets: Vec<PathBuf> = env::var_os("KUBEBUILDER_ASSETS")
-        .filter(|folder| !folder.is_empty())
+        .filter(|directory| !directory.is_empty())
         .map(PathBuf::from)
         .into_iter()
         .collect();
     let path: Vec<PathBuf> = env::var_os("PATH")
         .map(|path| env::split_paths(&path).collect())
         .unwrap_or_default();
-    let cache: Vec<PathBuf> = cache::folder(suffix).into_iter().collect();
-    [assets, path, cache]
+    let cache = cached.iter().filter_map(|set| cache::folder(set.suffix));
+    [assets, path, cache.collect()]
 }
 
-/// Finds the programs, or builds them with Go and stores them in the cache. `progress` receives a
-/// short line for each step.
+/// Finds the programs, or builds the missing ones with Go and stores them in the cache. `progress`
+/// receives a short line for each step.
 ///
 /// # Errors
-/// If Go is not installed, or if the build fails. The message contains the fix.
-pub fn ensure(progress: &dyn Fn(&str)) -> Result<Tools> {
+/// Returns an error if Go is not installed, or if the build fails. The message contains the fix.
+pub fn ensure(controller_manager: ControllerManager, progress: &dyn Fn(&str)) -> Result<Tools> {
+    let [assets, path, cache] = sources(&[&build::SERVERS, &build::CONTROLLERS, &build::KUBECTL]);
+    let locate = || {
+        locate_in(
+            &[assets.clone(), path.clone(), cache.clone()],
+            controller_manager,
+        )
+    };
     if let Some(tools) = locate() {
         return Ok(tools);
     }
-    if let Some(folder) = env::var_os("KUBEBUILDER_ASSETS").filter(|folder| !folder.is_empty()) {
-        // Otherwise it would be unclear why the programs are built.
+    let mut needed = vec![&build::SERVERS];
+    if controller_manager == ControllerManager::Required {
+        needed.push(&build::CONTROLLERS);
+    }
+    let servers_of_user = needed.iter().flat_map(|set| set.programs());
+    if !assets.is_empty()
+        && let Some(missing) = servers_of_user
+            .filter(|program| find(&assets, program).is_none())
+            .next()
+    {
+        // Otherwise it would be unclear why the servers are built.
         progress(&format!(
-            "KUBEBUILDER_ASSETS ({}) lacks etcd, kube-apiserver, or kube-controller-manager",
-            folder.display()
+            "KUBEBUILDER_ASSETS ({}) has no {missing}",
+            assets[0].display()
         ));
     }
-    build::into_cache(&build::CONTROL_PLANE, locate, progress)
+    if find(&assets, "kubectl")
+        .or_else(|| find(&path, "kubectl"))
+        .is_none()
+    {
+        needed.push(&build::KUBECTL);
+    }
+    for set in needed {
+        if set
+            .programs()
+            .any(|program| find(&cache, program).is_none())
+        {
+            build::into_cache(set, progress)?;
+        }
+    }
+    locate().context("programs are missing from the cache directory after they were built")
 }
 
 /// Finds or builds kubelet and kube-scheduler. They are built and cached separately, because only a
 /// real node needs them.
 ///
 /// # Errors
-/// If Go is not installed, or if the build fails. The message contains the fix.
+/// Returns an error if Go is not installed, or if the build fails. The message contains the fix.
 pub fn ensure_node(progress: &dyn Fn(&str)) -> Result<NodeTools> {
-    match locate_node() {
-        Some(tools) => Ok(tools),
-        None => build::into_cache(&build::NODE, locate_node, progress),
+    if locate_node().is_none() {
+        build::into_cache(&build::NODE, progress)?;
     }
+    locate_node().context("programs are missing from the cache directory after they were built")
 }
 
-/// Returns the programs of the first source that has all three servers.
-fn locate_in(sources: &[Vec<PathBuf>]) -> Option<Tools> {
+/// Returns the programs of the first source that has the required servers.
+fn locate_in(sources: &[Vec<PathBuf>], controller_manager: ControllerManager) -> Option<Tools> {
     sources.iter().find_map(|source| {
+        let kube_controller_manager = find(source, "kube-controller-manager");
+        if controller_manager == ControllerManager::Required {
+            kube_controller_manager.as_ref()?;
+        }
         Some(Tools {
             etcd: find(source, "etcd")?,
             kube_apiserver: find(source, "kube-apiserver")?,
-            kube_controller_manager: find(source, "kube-controller-manager")?,
+            kube_controller_manager,
             kubectl: find(source, "kubectl")
                 .or_else(|| sources.iter().find_map(|other| find(other, "kubectl")))?,
         })
@@ -176,18 +215,31 @@ mod tests {
 
     #[test]
     fn servers_come_from_one_source_and_kubectl_from_any() {
-        let partial = folder("partial", &["etcd", "kubectl"]);
+        let assets = folder("assets", &["etcd", "kube-apiserver"]);
         let servers = folder(
             "servers",
             &["etcd", "kube-apiserver", "kube-controller-manager"],
         );
-        let tools = locate_in(&[vec![partial.clone()], vec![servers.clone()]])
-            .expect("the second source is complete but for kubectl");
+        let kubectl = folder("kubectl", &["kubectl"]);
+        let locate = |sources: &[&PathBuf], controller_manager| {
+            let sources: Vec<_> = sources
+                .iter()
+                .map(|source| vec![(*source).clone()])
+                .collect();
+            locate_in(&sources, controller_manager)
+        };
+        use ControllerManager::{NotRequired, Required};
+        let tools = locate(&[&assets, &servers, &kubectl], Required)
+            .expect("the second source has all servers");
         assert_eq!(tools.etcd, servers.join("etcd"));
-        assert_eq!(tools.kubectl, partial.join("kubectl"));
-        assert_eq!(locate_in(&[vec![partial.clone()]]), None);
-        assert_eq!(locate_in(&[vec![servers.clone()]]), None);
-        for folder in [partial, servers] {
+        assert_eq!(tools.kubectl, kubectl.join("kubectl"));
+        let tools = locate(&[&assets, &servers, &kubectl], NotRequired)
+            .expect("the first source has the servers that are required");
+        assert_eq!(tools.kube_apiserver, assets.join("kube-apiserver"));
+        assert_eq!(tools.kube_controller_manager, None);
+        assert_eq!(locate(&[&assets, &kubectl], Required), None);
+        assert_eq!(locate(&[&servers], Required), None, "there is no kubectl");
+        for folder in [assets, servers, kubectl] {
             fs::remove_dir_all(folder).expect("the temporary folder can be removed");
         }
     }

@@ -32,8 +32,9 @@ pub struct Options {
     /// CRDs belong here. The garbage collector learns of resources that are
     /// added later as well, but looks for them only every 30 seconds.
     pub manifests: Vec<PathBuf>,
-    /// Whether kube-controller-manager runs. Without it there are no default
-    /// service accounts, so that the API server refuses every pod.
+    /// Whether kube-controller-manager runs. Without it, the namespace `default` gets its service
+    /// account from [`ControlPlane::start`], pods cannot be created in other namespaces, and
+    /// nothing is garbage collected.
     pub controllers: bool,
     /// Whether the controllers for nodes run as well: they taint a node that does not
     /// answer, and in the end delete its pods. A node that is played sends no heartbeats.

@@ -117,7 +117,8 @@ impl Servers {
 
     pub(super) fn controller_manager(&self) -> Result<Supervised> {
         let mut controllers = CONTROLLERS.to_owned();
-        let mut command = Command::new(&self.tools.kube_controller_manager);
+        let program = self.tools.kube_controller_manager.as_ref();
+        let mut command = Command::new(program.context("kube-controller-manager is missing")?);
         if self.node_lifecycle {
             controllers.push_str(NODE_CONTROLLERS);
             // Else a test of a lost node takes as long as a coffee break.

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail};
+use control_plane::ControllerManager;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::ListParams;
+use kube::api::{ListParams, PostParams};
 use kube::{Api, Client};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -28,9 +29,15 @@ impl ControlPlane {
     pub async fn start(options: Options) -> Result<Self> {
         let progress = options.progress;
         // The build may take minutes, which would hold up the runtime.
-        let tools =
-            tokio::task::spawn_blocking(move || control_plane::ensure(&|line| progress(line)))
-                .await??;
+        let controller_manager = if options.controllers {
+            ControllerManager::Required
+        } else {
+            ControllerManager::NotRequired
+        };
+        let tools = tokio::task::spawn_blocking(move || {
+            control_plane::ensure(controller_manager, &|line| progress(line))
+        })
+        .await??;
         let mut attempt = 1;
         loop {
             let folder = folder()?;
@@ -82,6 +89,11 @@ async fn run(servers: Servers, folder: TempDir, options: &Options) -> Result<Con
     if options.controllers {
         plane.start_controllers()?;
         default_service_account(&client, "default").await?;
+    } else {
+        let accounts: Api<ServiceAccount> = Api::namespaced(client, "default");
+        let mut account = ServiceAccount::default();
+        account.metadata.name = Some("default".into());
+        accounts.create(&PostParams::default(), &account).await?;
     }
     Ok(plane)
 }

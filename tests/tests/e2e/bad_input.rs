@@ -73,7 +73,7 @@ async fn type_that_the_api_server_rejects_as_a_pod_is_invalid_with_its_message()
         let type_ = fixture
             .until_object("OaatType", "work", "it is invalid", |t| invalid(t, "Valid"))
             .await?;
-        assert_eq!(condition(&type_, "Valid").1, "PodRefused");
+        assert_eq!(condition(&type_, "Valid").1, "PodRejected");
         let group = fixture
             .until("the group says it as well", |g| {
                 invalid(g, "Ready") && g["status"]["state"] == "Invalid"

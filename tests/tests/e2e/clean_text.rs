@@ -100,7 +100,10 @@ async fn hostile_text_is_cleaned_in_status_events_and_log() -> Result<()> {
     let group = fixture.read("group").await?;
     assert_eq!(group["status"]["currentlyRunning"], NAME);
     let message = group["status"]["message"].as_str().unwrap_or_default();
-    assert!(message.starts_with(&format!("runs {SHOWN} (")), "{message}");
+    assert!(
+        message.starts_with(&format!("running {SHOWN} (")),
+        "{message}"
+    );
     ensure_clean(&group["status"], "")?;
 
     let words: String = HOSTILE.chars().cycle().take(1000).collect();

@@ -98,7 +98,7 @@ async fn item_list_in_a_config_map_is_followed() -> Result<()> {
         "{group:#}"
     );
     ensure!(
-        text(&gone["message"]).contains("kept for a day"),
+        text(&gone["message"]).contains("kept for one day"),
         "{group:#}"
     );
     ensure!(
@@ -139,7 +139,7 @@ async fn invalid_item_list_leaves_the_last_good_one_in_effect() -> Result<()> {
     let bad = [
         ("items", "", "write []"),
         ("items", "[1]", "entry 1 is a number"),
-        ("other", "a", "no such key under data, but other"),
+        ("other", "a", "no such key under data; its keys are other"),
     ];
     for (key, words, said) in bad {
         list(&fixture, "disks", key, words).await?;
@@ -149,7 +149,7 @@ async fn invalid_item_list_leaves_the_last_good_one_in_effect() -> Result<()> {
             })
             .await?;
         ensure!(
-            ready(&group).1.contains("stays in effect, with 2 items"),
+            ready(&group).1.contains("with 2 items, stays in effect"),
             "{group:#}"
         );
     }
@@ -253,7 +253,7 @@ async fn container_prints_the_item_list_and_is_not_a_run() -> Result<()> {
         })
         .await?;
     ensure!(
-        ready(&group).1.contains("stays in effect, with 2 items"),
+        ready(&group).1.contains("with 2 items, stays in effect"),
         "{group:#}"
     );
 
@@ -340,7 +340,7 @@ async fn group_waits_for_an_item_list_that_was_not_read() -> Result<()> {
         .until("it says what it waits for", |g| {
             condition(g, "Complete")
                 .2
-                .contains("the list of disks has not been read yet")
+                .contains("sources not read yet: disks")
         })
         .await
         .map_err(|error| error.context(words))?;
@@ -615,7 +615,7 @@ async fn http_item_list_failure_is_reported_on_the_group() -> Result<()> {
             .await?;
         let group = until_failed(&fixture, words).await?;
         ensure!(
-            ready(&group).1.contains("stays in effect, with 2 items"),
+            ready(&group).1.contains("with 2 items, stays in effect"),
             "{group:#}"
         );
     }

@@ -112,7 +112,7 @@ async fn migration_from_the_original_operator_keeps_history_and_current_run() ->
     ensure!(of("resting", "last_failure").is_null(), "{group:#}");
     ensure!(of("resting", "lastFailure").is_string(), "{group:#}");
     ensure!(of("fresh", "lastSuccess").is_string(), "{group:#}");
-    fixture.until_event("group", "HistoryTakenOver").await?;
+    fixture.until_event("group", "HistoryMigrated").await?;
     let note = fixture.until_event("group", "WindowsIgnored").await?;
     ensure!(
         note.contains("0 22 * * *") && note.contains("480m"),

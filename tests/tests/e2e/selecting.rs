@@ -338,7 +338,7 @@ async fn item_that_never_succeeds_goes_before_due_ones_and_a_remedy_is_reported(
     .await?;
     let hint = |text: &str| {
         text.contains("bad has never succeeded")
-            && text.contains("now 2")
+            && text.contains("currently 2")
             && text.contains("failureCoolOff")
     };
     let group = fixture
@@ -347,7 +347,7 @@ async fn item_that_never_succeeds_goes_before_due_ones_and_a_remedy_is_reported(
         })
         .await?;
     assert_eq!((runs(&group, "x"), runs(&group, "y")), (0, 0), "{group:#}");
-    let note = fixture.until_event("group", "OthersWait").await?;
+    let note = fixture.until_event("group", "ItemsStarved").await?;
     assert!(hint(&note), "{note}");
 
     // With the cool-off that the message suggests, the other items run.

@@ -34,7 +34,7 @@ async fn suspended_group_starts_nothing_and_the_current_run_continues() -> Resul
         .await?;
     fixture
         .until("it says what comes after the run", |g| {
-            state(g) == "Running" && message(g).contains("after that: spec.suspend")
+            state(g) == "Running" && message(g).contains("next: spec.suspend")
         })
         .await?;
     barrier.release()?;

@@ -55,7 +55,7 @@ async fn undecodable_object_is_reported_and_others_are_unaffected() -> Result<()
         .await?;
     let (status, reason, words) = condition(&reported, "Ready");
     assert_eq!((&*status, &*reason), ("False", "Undecodable"));
-    assert!(words.contains("cannot read the object"), "{words}");
+    assert!(words.contains("cannot decode the object"), "{words}");
     assert!(words.contains("spec.oaatItems: invalid type"), "{words}");
 
     let runs = |g: &Value| item(g, "a")["runs"].as_i64().unwrap_or(0);
@@ -105,7 +105,7 @@ async fn undecodable_object_is_reported_and_others_are_unaffected() -> Result<()
     assert!(
         condition(&type_, "Valid")
             .2
-            .contains("cannot read the object")
+            .contains("cannot decode the object")
     );
     fixture
         .until("the group says it as well", |g| {
@@ -141,7 +141,7 @@ async fn deeply_nested_object_is_reported_and_others_are_unaffected() -> Result<
     let path = "-ojsonpath={.status.conditions[0].message}";
     loop {
         let message = fixture.kubectl(&["get", "oaatgroup", "deep", path]).await?;
-        if message.contains("cannot read the object") {
+        if message.contains("cannot decode the object") {
             break;
         }
         assert!(start.elapsed() < PATIENCE, "it is not reported: {message}");

@@ -140,7 +140,7 @@ async fn current_run_continues_in_a_window_by_default() -> Result<()> {
     fixture.windows(json!([open])).await?;
     fixture
         .until("it says what comes after the run", |g| {
-            state(g) == "Running" && message(g).contains("after that: blackout until")
+            state(g) == "Running" && message(g).contains("next: blackout until")
         })
         .await?;
     fixture.ask(r#"{"token": "1", "items": "*"}"#).await?;

@@ -32,7 +32,7 @@ fn used() -> Value {
             "policy": { "configMap": { "name": "p" }, "settings": { "a": [1, 2.5, "x"] } },
         },
         "status": {
-            "observedGeneration": 2, "state": "Running", "message": "runs a", "run": 7,
+            "observedGeneration": 2, "state": "Running", "message": "running a", "run": 7,
             "items": {
                 "a": { "item": "a", "state": "Running", "lastStarted": "2027-01-15T07:59:00Z", "runs": 3, "failures": 1 },
                 "b": { "item": "b", "lastSuccess": "2027-01-15T06:00:00Z", "runs": 2, "failures": 0 },

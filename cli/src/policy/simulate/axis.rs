@@ -1,4 +1,4 @@
-//! Formats times and durations for people, and computes the ticks of a time axis.
+//! Formats times and durations as human-readable text, and computes the ticks of a time axis.
 
 use chrono::{DateTime, Datelike, Months, Timelike, Utc};
 use policy_host::Instant;

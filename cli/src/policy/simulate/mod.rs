@@ -111,7 +111,7 @@ fn report(policy: &Policy, scenario: &Scenario, history: &History, metrics: &Met
         "start": axis::format_exact(scenario.start),
         "end": axis::format_exact(history.end),
         "cutShort": history.cut_short,
-        "figures": metrics,
+        "metrics": metrics,
         "runs": history.runs.iter().map(run).collect::<Vec<_>>(),
     })
 }

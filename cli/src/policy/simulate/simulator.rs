@@ -1,5 +1,5 @@
-//! Simulates a group in virtual time, by the rules of the operator. Pure: the policy is a function,
-//! and all random numbers come from the seed of the scenario.
+//! Simulates a group in virtual time, with the operator's rules. This module is pure: the policy is
+//! a function, and all random numbers come from the seed of the scenario.
 
 use super::scenario::{Item, Scenario};
 use policy_host::text::clean;

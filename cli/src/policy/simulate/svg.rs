@@ -35,8 +35,8 @@ const COLUMNS: [(f64, &str); 4] = [
     (1256.0, "longest gap"),
 ];
 
-/// The style chart. The colors suit color blindness (Okabe and Ito's palette, lighter on a dark
-/// background). Failures are also taller.
+/// The style sheet. The colors are distinguishable with color blindness (the Okabe-Ito palette,
+/// lighter on a dark background). Failures are also taller.
 const STYLE: &str = "\
 text{font:12px system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif;fill:#1f2328}
 .title{font-size:18px;font-weight:600}
@@ -166,12 +166,12 @@ fn legend(bars: &[Vec<Bar>]) -> String {
     let drawn = |kind| bars.iter().flatten().any(|bar| bar.kind == kind);
     let mut entries = vec![("succeeded", "succeeded"), ("failed", "failed")];
     if drawn(Kind::Both) {
-        entries.push(("both", "both, too close to tell apart"));
+        entries.push(("both", "both (too close to tell apart)"));
     }
     if drawn(Kind::Unfinished) {
         entries.push(("unfinished", "running at the end"));
     }
-    entries.push(("late", "due, until the start of the run that succeeded"));
+    entries.push(("late", "due until a successful run starts"));
     let mut svg = String::new();
     let mut x = MARGIN;
     for (class, words) in entries {

@@ -98,7 +98,7 @@ fn run_writes_an_svg_and_a_json_report() {
         report["runs"].as_array().map(Vec::len),
         Some(history.runs.len())
     );
-    assert_eq!(report["figures"]["items"][0]["name"], "mail");
+    assert_eq!(report["metrics"]["items"][0]["name"], "mail");
     assert_eq!(report["runs"][0]["outcome"], "succeeded");
     assert_eq!(report["cutShort"], Value::Null);
 }

@@ -18,7 +18,7 @@ pub struct Args {
     /// The YAML file with the cases.
     #[arg(long, value_name = "FILE")]
     pub cases: PathBuf,
-    /// Try at least this number of seeds for each case. Does not apply to cases with a list of
+    /// Try at least this number of seeds for each case. Does not apply to cases that list their
     /// seeds.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub seeds: Option<u64>,
@@ -33,7 +33,7 @@ pub struct Args {
 /// A format of the report.
 #[derive(Debug, Clone, Copy, PartialEq, clap::ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// Human-readable text.
     Pretty,
     /// JUnit XML.
     Junit,

@@ -1,4 +1,4 @@
-//! Reports for people.
+//! Human-readable reports.
 
 use super::{CaseResult, failed};
 use std::fmt::Write;

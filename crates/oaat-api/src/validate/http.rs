@@ -46,7 +46,7 @@ pub fn errors(http: &ItemsHttp) -> Vec<FieldError> {
                 errors.push(FieldError::invalid("url", &http.url, why, example));
             }
             if !url.username().is_empty() || url.password().is_some() {
-                let why = "contains a user name or password, which anyone who can read the group can read; use headersFrom";
+                let why = "contains a user name or password, which is visible to anyone who can read the group; use headersFrom";
                 errors.push(FieldError::conflict("url", why));
             }
         }

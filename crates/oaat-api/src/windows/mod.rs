@@ -1,10 +1,10 @@
 //! Blackout windows, in which no item starts. These functions are pure.
 //!
-//! A window opens whenever the clocks of its time zone show a minute that matches its schedule. It
-//! stays open for its duration, which is elapsed time. If clocks go forward and skip a matching
-//! minute, the window opens at that moment. If clocks go back and show a matching minute twice, the
-//! window opens twice: with "at 1:00 for one hour", no item starts at either 1:30. Windows that
-//! overlap or touch form one blackout.
+//! A window opens whenever the local time in its time zone matches its schedule. It stays open for
+//! its duration, which is elapsed time. If a clock change skips a matching minute, the window opens
+//! at the change. If a clock change repeats a matching minute, the window opens twice: with "at
+//! 1:00 for one hour", no item starts at either 1:30. Windows that overlap or touch form one
+//! blackout.
 
 #[cfg(test)]
 mod tests;

@@ -275,10 +275,10 @@ fn validations_are_compared() {
         ("accepted", &Ok(()), None),
         ("accepted", &refused, Some("Unexpected")),
         ("accepted", &trapped, Some("Trapped")),
-        ("{refused: factor}", &refused, None),
-        ("{refused: weight}", &refused, Some("Unexpected")),
-        ("{refused: factor}", &Ok(()), Some("Unexpected")),
-        ("{refused: x}", &trapped, Some("Trapped")),
+        ("{rejected: factor}", &refused, None),
+        ("{rejected: weight}", &refused, Some("Unexpected")),
+        ("{rejected: factor}", &Ok(()), Some("Unexpected")),
+        ("{rejected: x}", &trapped, Some("Trapped")),
     ] {
         let mut policy = fake(|_, _| (Ok(decision(Choice::Run(0))), 1));
         policy.validation = found.clone();

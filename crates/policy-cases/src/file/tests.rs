@@ -37,7 +37,7 @@ validate:
   - name: bad factor
     settings: {factor: 0.5}
     items: {b: {weight: -1}}
-    expect: {refused: factor}
+    expect: {rejected: factor}
   - name: nothing
     expect: accepted
 "#;
@@ -82,7 +82,7 @@ fn parse_reads_all_fields() {
         } => {
             assert_eq!(settings, r#"{"factor":0.5}"#);
             assert_eq!(items[0].settings, r#"{"weight":-1}"#);
-            assert_eq!(*expect, ExpectedValidation::Refused("factor".into()));
+            assert_eq!(*expect, ExpectedValidation::Rejected("factor".into()));
         }
         Check::Select { .. } => panic!("a case of select"),
     }
@@ -316,9 +316,9 @@ fn parse_errors_name_the_path_the_line_and_the_fix() {
             "cases[1].name: \"n\" is the name of another case",
         ),
         (
-            "validate: [{name: n, expect: refused}]".into(),
+            "validate: [{name: n, expect: rejected}]".into(),
             1,
-            "validate[0].expect: \"refused\" is not an expectation; use accepted, or",
+            "validate[0].expect: \"rejected\" is not an expectation; use accepted, or",
         ),
         // Errors in the defaults are located in the defaults
         (

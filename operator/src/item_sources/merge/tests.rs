@@ -65,8 +65,9 @@ fn failed_source_keeps_its_last_list() {
     let (ready, reason, message) = listing.ready.unwrap();
     assert!(!ready && reason == "SourceFailed");
     assert!(
-        message
-            .contains("no answer; the list of 1970-01-12T13:36:40Z stays in effect, with 1 item"),
+        message.contains(
+            "no answer; the list from 1970-01-12T13:36:40Z, with 1 item, stays in effect"
+        ),
         "{message}"
     );
 
@@ -77,7 +78,7 @@ fn failed_source_keeps_its_last_list() {
             .ready
             .unwrap()
             .2
-            .contains("no answer; there is no list yet")
+            .contains("no answer; no list has been read yet")
     );
     let (_, listing) = merge(
         &[],

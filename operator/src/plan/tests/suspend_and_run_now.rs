@@ -59,7 +59,7 @@ fn suspended_group_starts_nothing_and_its_run_continues() {
     assert_eq!((plan.stop.clone(), plan.stale_pods.len()), (None, 0));
     assert_eq!(plan.status.state.as_deref(), Some("Running"));
     assert!(
-        message(&plan).starts_with("runs a; after that: spec.suspend"),
+        message(&plan).starts_with("running a; next: spec.suspend"),
         "{}",
         message(&plan)
     );
@@ -162,7 +162,7 @@ fn requested_item_starts_once_whatever_is_due() {
     assert!(started);
     assert_eq!(plan.start.as_ref().map(|s| s.item.as_str()), Some("b"));
     assert_eq!(reasons(&plan)[0], "RunNow");
-    assert_eq!(message(&plan), "runs b (requested with token 1)");
+    assert_eq!(message(&plan), "running b (requested with token 1)");
     let why = plan
         .status
         .last_decision
@@ -224,10 +224,7 @@ fn request_respects_the_retry_floor_suspensions_and_the_current_run() {
     request_now(&mut busy, r#"{"token": "1", "items": ["b"]}"#);
     let (plan, started) = planned_with_request(&busy);
     assert!(!started);
-    assert_eq!(
-        message(&plan),
-        "runs a; after that: requested to run now: b"
-    );
+    assert_eq!(message(&plan), "running a; next: requested to run now: b");
 }
 
 #[test]

@@ -59,7 +59,7 @@ impl SimulatedCluster {
             && truth.clock == 0
         {
             return fail(format!(
-                "pod {name} was deleted while it ran, but {record} is a success"
+                "pod {name} was deleted while it was running, but {record} is a success"
             ));
         }
         let gone = matches!(text(record, "reason"), "PodDisappeared" | "PodDeleted");

@@ -323,7 +323,7 @@ async fn naive_loop(client: Client, namespace: String, gated: bool) -> Result<()
         let name = format!("pod-{run}");
         pods.create(&PostParams::default(), &pod(&name, run, gated)?)
             .await?;
-        let status = json!({ "status": { "run": run, "message": "runs" } });
+        let status = json!({ "status": { "run": run, "message": "running" } });
         groups
             .patch_status("group", &PatchParams::default(), &Patch::Merge(&status))
             .await?;

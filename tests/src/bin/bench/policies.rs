@@ -136,7 +136,7 @@ async fn swap(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
         let group = until(&client, namespace, |group| {
             let message = policy_ready(group);
             let waits = idle.is_empty() || message == idle;
-            waits && message.ends_with("decides") && group["status"]["current"].is_null()
+            waits && message.ends_with(" is in use") && group["status"]["current"].is_null()
         })
         .await?;
         idle = policy_ready(&group).to_owned();
@@ -203,7 +203,7 @@ async fn memory(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
             let all = groups(&client, namespace).list(&Default::default()).await?;
             let ready = all.iter().filter(|group| {
                 let group = json!({ "status": group.data["status"] });
-                policy_ready(&group).ends_with("decides")
+                policy_ready(&group).ends_with(" is in use")
             });
             if ready.count() == GROUPS {
                 break;

@@ -114,8 +114,8 @@ async fn demo(cli: &Cli) -> Result<bool> {
     };
     let mut operator = Operator::start(&options).await?;
     println!(
-        "The operator runs as process {} with the RBAC of manifests/02. If you kill it, the demo \
-         restarts it. Its log: {}\n",
+        "The operator runs as process {} with the RBAC rules from manifests/02. If you kill it, the \
+         demo restarts it. The log is in {}\n",
         operator.process().pid(),
         operator.log_file().display()
     );
@@ -135,11 +135,11 @@ async fn demo(cli: &Cli) -> Result<bool> {
                 .process()
                 .exit_status()
                 .map(|status| status.to_string());
-            println!("The operator ended ({}).", status.unwrap_or_default());
+            println!("The operator exited ({}).", status.unwrap_or_default());
             restarts += 1;
             anyhow::ensure!(
                 restarts <= RESTARTS,
-                "the operator ended {restarts} times:\n{}",
+                "the operator exited {restarts} times:\n{}",
                 operator.last_log(30)
             );
             operator = Operator::start(&options).await?;

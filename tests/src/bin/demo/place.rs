@@ -35,8 +35,12 @@ pub enum Place {
 impl Place {
     /// Starts a local control plane and a node.
     pub async fn own() -> Result<Self> {
-        println!("starting etcd, kube-apiserver, and kube-controller-manager …");
+        println!(
+            "starting etcd and kube-apiserver (without kube-controller-manager, so that the pods of \
+             a deleted group remain) …"
+        );
         let options = Options {
+            controllers: false,
             progress: |line| println!("  {line}"),
             ..Options::default()
         };
@@ -176,7 +180,7 @@ impl Place {
 
     async fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String> {
         let Self::Existing { context, .. } = self else {
-            bail!("kubectl with a context needs an existing cluster");
+            bail!("--context requires an existing cluster");
         };
         let mut child = Command::new("kubectl")
             .args(["--context", context])

@@ -81,7 +81,7 @@ impl Swap {
         self.step == Step::Done
     }
 
-    /// Takes the next step once the policy in the ConfigMap has decided a run.
+    /// Takes the next step once the policy in the ConfigMap has selected a run.
     pub async fn advance(&mut self, place: &Place, group: &Value) -> Result<()> {
         let decided = &group["status"]["lastDecision"];
         let by = decided["digest"].as_str().unwrap_or_default();
@@ -89,7 +89,7 @@ impl Swap {
         match self.step {
             Step::Custom if by == self.custom => {
                 println!(
-                    "    run {run} was decided by {}; replacing it with the built-in policy",
+                    "    {} selected run {run}; replacing this policy with the built-in one",
                     self.file.display()
                 );
                 self.put(place, Path::new("default")).await?;
@@ -97,7 +97,7 @@ impl Swap {
             }
             Step::BuiltIn if by == self.built_in => {
                 println!(
-                    "    run {run} was decided by the built-in policy; restoring {}",
+                    "    the built-in policy selected run {run}; restoring {}",
                     self.file.display()
                 );
                 self.custom = self.put(place, &self.file.clone()).await?;
@@ -105,7 +105,7 @@ impl Swap {
             }
             Step::Restored if by == self.custom => {
                 println!(
-                    "    run {run} was decided by {} again; if you change the file, the demo loads the new policy",
+                    "    {} again selected run {run}; if you change the file, the demo loads the new policy",
                     self.file.display()
                 );
                 self.step = Step::Done;

@@ -136,7 +136,7 @@ async fn leader_exits_when_it_cannot_renew_the_lease() -> Result<()> {
     let ended = ended.with_context(|| operator.log())?;
     ensure!(ended.code() == Some(1), "{ended}\n{}", operator.log());
     ensure!(
-        operator.log().contains("the lease is lost"),
+        operator.log().contains("lost the lease"),
         "{}",
         operator.log()
     );

@@ -92,7 +92,7 @@ async fn freeze(
     let status = frozen.process().wait().await;
     ensure!(status.code() == Some(1), "who has lost the lease: {status}");
     let log = frozen.log();
-    ensure!(log.contains("the lease is lost"), "{log}");
+    ensure!(log.contains("lost the lease"), "{log}");
     fixture
         .until("runs go on", |group| run(group) >= at + 3)
         .await?;

@@ -128,7 +128,7 @@ async fn operator_with_unanswered_lists_stops_at_sigterm() -> Result<()> {
         let ended = timeout(PATIENCE, operator.process().wait()).await;
         let (ended, log) = (ended.with_context(|| operator.log())?, operator.log());
         ensure!(ended.code() == Some(0), "{thing}: {ended}\n{log}");
-        ensure!(!log.contains("did not end in time"), "{thing}: {log}");
+        ensure!(!log.contains("did not finish in time"), "{thing}: {log}");
     }
     Ok(())
 }

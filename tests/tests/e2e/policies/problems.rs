@@ -22,7 +22,7 @@ async fn last_good_policy_decides_while_the_config_map_is_invalid_or_missing() -
     fixture.policy(b"not a component").await?;
     let message = fixture.until_policy("False", "Malformed").await?;
     assert!(
-        message.contains(&digest(&good)) && message.contains("as before"),
+        message.contains(&digest(&good)) && message.contains("stays in use"),
         "{message}"
     );
     fixture.until_event("group", "PolicyNotReady").await?;
@@ -90,7 +90,7 @@ async fn restart_with_an_invalid_config_map_uses_on_error_and_names_the_lost_dig
     let message = fixture.until_policy("False", "SourceNotFound").await?;
     // The lost digest stays named although another policy has decided since.
     assert!(
-        message.contains("default policy decides") && message.contains(&digest(&good)),
+        message.contains("default policy is used") && message.contains(&digest(&good)),
         "{message}"
     );
     Ok(())
@@ -150,7 +150,7 @@ async fn rejected_settings_are_reported_and_the_last_accepted_ones_stay() -> Res
         .await?;
     fixture.group(&["a"], settings(json!({ "y": 2 }))).await?;
     let message = fixture.until_policy("False", "SettingsRejected").await?;
-    assert!(message.contains("as before"), "{message}");
+    assert!(message.contains("stays in use"), "{message}");
     let item = json!({ "itemOptions": { "a": { "settings": { "weight": 2 } } } });
     fixture
         .group(&["a"], merged(settings(json!({})), item))
@@ -236,7 +236,7 @@ async fn failing_policy_is_replaced_by_the_default_and_retried() -> Result<()> {
     let message = fixture.until_policy("False", "PolicyError").await?;
     for words in [
         "no item pleases me",
-        "the default policy decides",
+        "the default policy is used",
         "onError: UseDefault",
         &digest(&errs),
     ] {

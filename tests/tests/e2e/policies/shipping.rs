@@ -141,7 +141,7 @@ async fn reference_ships_the_policy_of_the_example() -> Result<()> {
         .until_object(
             "OaatGroup",
             "fetch",
-            "the policy of the example decides",
+            "the policy of the example is in use",
             |group| group["status"]["lastDecision"]["digest"] == digest(&wasm),
         )
         .await?;
