@@ -1,9 +1,9 @@
 //! oaat-operator: runs the items of a group one at a time in pods, in an order that a WebAssembly
 //! policy decides.
 //!
-//! [`reconciler`] drives one reconcile of one group: [`snapshot`], [`oaat_api::validate`],
+//! [`reconciler`] drives one reconcile of one group: [`read_snapshot`], [`oaat_api::validate`],
 //! [`item_sources`], [`plan`], [`apply`]. `validate`, `plan`, [`run_history`], and [`pod`] are
-//! pure. `snapshot`, `item_sources`, and `apply` access the cluster through the trait of
+//! pure. `read_snapshot`, `item_sources`, and `apply` access the cluster through the trait of
 //! [`cluster`], which [`kube_cluster`] implements. [`controller`] turns watch events into
 //! reconciles, and [`run`] starts and stops the process.
 

@@ -1,8 +1,8 @@
 //! Rules of the protocol that can be switched off, to verify that the tests detect each violation.
 //!
 //! The released operator contains none of this: without `oaat_mutations`, `broken!` is the constant
-//! `false`. Only the build script of `simulation/breakable` sets it. That package compiles these
-//! sources a second time for the simulation.
+//! `false`. Only the build script of `tests/simulation/breakable` sets it. That package compiles
+//! these sources a second time for the simulation.
 
 /// Returns whether a rule is switched off.
 #[cfg(not(oaat_mutations))]

@@ -3,7 +3,6 @@
 //!
 //! The README of this crate describes what is real and what is emulated.
 
-pub mod compiling;
 pub mod control_plane;
 pub mod node;
 pub mod operator;

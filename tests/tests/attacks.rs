@@ -8,7 +8,8 @@
 #![allow(clippy::unwrap_used)]
 
 use hostile_policies::Attack;
-use oaat_tests::compiling::{Compiler, binary, memory};
+use hostile_policies::compiling::{Compiler, memory};
+use oaat_tests::operator;
 use std::io::Write;
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ const CHOSEN: [&str; 16] = [
 
 #[test]
 fn attacks_end_with_a_reason() {
-    let compiler = Compiler::new(binary().unwrap()).unwrap();
+    let compiler = Compiler::new(operator::binary(!cfg!(debug_assertions)).unwrap()).unwrap();
     let mut attacks = hostile_policies::attacks().unwrap();
     if std::env::var_os("OAAT_FUZZ_SECONDS").is_none() {
         attacks.retain(|attack| CHOSEN.iter().any(|begin| attack.name.starts_with(begin)));

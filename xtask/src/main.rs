@@ -200,7 +200,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Manifests => manifests(),
         Task::Freeze => {
             tools::wasm_target()?;
-            finish(cargo().args(["run", "--package", "oaat-tests", "--bin", "freeze"]))
+            finish(cargo().args(["run", "--package", "oaat-bench", "--bin", "freeze"]))
         }
         Task::Image { output } => {
             tools::wasm_target()?;

@@ -71,7 +71,7 @@ pub(crate) fn labels(_: &mut SchemaGenerator) -> Schema {
             "maxLength": 63,
             "x-kubernetes-validations": [{
                 "rule": "self.matches('^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$')",
-                "message": "the value of a label must have only letters, digits, '-', '_', and '.', with a letter or digit at both ends, such as nightly"
+                "message": "the value of a label must contain only letters, digits, '-', '_', and '.', with a letter or digit at both ends, such as nightly"
             }]
         }),
     );

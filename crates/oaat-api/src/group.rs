@@ -52,8 +52,8 @@ pub struct OaatGroupSpec {
     )]
     pub oaat_items: Vec<String>,
 
-    /// Sources of more items. Their items follow those in oaatItems, in the order of the sources.
-    /// Duplicate names are ignored.
+    /// Additional sources of items. Their items follow those in oaatItems, in the order of the
+    /// sources. Duplicate names are ignored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 10),
@@ -70,8 +70,8 @@ pub struct OaatGroupSpec {
     #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "atomic"))]
     pub blackout_windows: Vec<BlackoutWindow>,
 
-    /// Runs each item until it succeeds once. The group is then complete. While true, frequency is
-    /// ignored.
+    /// Runs each item until it succeeds once. When all items have succeeded, the group is complete.
+    /// While true, frequency is ignored.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub each_once: bool,
 
@@ -162,7 +162,7 @@ pub struct OaatGroupStatus {
     /// The number of the latest run. It never decreases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<i64>,
-    /// The run in progress. Only the pod with its UID may run.
+    /// The run in progress. Only the pod with the UID in podUid may run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<Current>,
     /// The latest result of each source in spec.itemsFrom.
@@ -220,8 +220,8 @@ pub struct Current {
     /// unset, because a merge patch keeps omitted fields.
     #[serde(default)]
     pub stopping: Option<Stopping>,
-    /// When a later reconcile took over releasing the pod, because the one that claimed it was slow
-    /// or interrupted. Always written, as `stopping` is.
+    /// When a later reconcile took over the removal of the pod's scheduling gate, because the
+    /// reconcile that claimed the pod was slow or interrupted. Always written, like `stopping`.
     #[serde(default)]
     pub resumed: Option<Timestamp>,
 }

@@ -16,7 +16,7 @@ pub struct ItemsFrom {
     /// Name of the source in the status and in messages. The last good list is stored under this
     /// name. It stays in effect until a newer one is read, even if other fields change.
     #[schemars(length(min = 1, max = 40))]
-    #[x_kube(validation = ("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')", "the name of a source must have only lower case letters, digits, and '-', with a letter or digit at both ends, such as disks"))]
+    #[x_kube(validation = ("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')", "the name of a source must contain only lowercase letters, digits, and '-', with a letter or digit at both ends, such as disks"))]
     pub name: String,
     /// A key of a ConfigMap in the group's namespace. The operator watches the ConfigMap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,8 +36,8 @@ pub struct ItemsKey {
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = super::object_name("configMap.name must be the name of a ConfigMap, such as disks: lower case letters, digits, '-', and '.', with a letter or digit at both ends"))]
     pub name: String,
-    /// Key in its `data`. The value has one item per line, or is a JSON or YAML list of strings.
-    /// Blank lines and lines that begin with # are ignored. Defaults to items.
+    /// Key in the `data` of the ConfigMap. The value has one item per line, or is a JSON or YAML
+    /// list of strings. Blank lines and lines that begin with # are ignored. Defaults to items.
     #[serde(default = "default_key")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = ("self.matches('^[-._a-zA-Z0-9]+$')", "configMap.key must be a key of a ConfigMap, such as items: letters, digits, '-', '_', and '.'"))]
@@ -62,7 +62,7 @@ pub struct ItemsContainer {
     #[schemars(length(max = 64))]
     #[x_kube(validation = duration(" && self.matches('[1-9]')", "refresh must be a duration of at least 10s, such as 10m or 1h 30m"))]
     pub refresh: Option<String>,
-    /// The timeout of a run, such as 1m, from the creation of its pod to the end. After that, the
+    /// The maximum time from the creation of the pod to its end, such as 1m. After that, the
     /// operator deletes the pod. Defaults to 5m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
@@ -84,8 +84,8 @@ pub struct ItemsHttp {
     #[schemars(length(max = 64))]
     #[x_kube(validation = duration(" && self.matches('[1-9]')", "refresh must be a duration of at least 10s, such as 10m or 1h 30m"))]
     pub refresh: Option<String>,
-    /// The timeout of the whole response, such as 10s. The maximum is 1m. The pod has one more
-    /// minute to start. Defaults to 30s.
+    /// The timeout of the whole response, such as 10s. The maximum is 1m. The pod gets one
+    /// additional minute to start. Defaults to 30s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     #[x_kube(validation = duration(" && self.matches('[1-9]')", "timeout must be a duration longer than zero, such as 10s"))]
@@ -105,8 +105,8 @@ pub struct ItemsHttp {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub headers_from: Vec<HeaderFrom>,
-    /// CA certificates, in PEM format, that the server's certificate is verified with instead of
-    /// the public CAs.
+    /// CA certificates in PEM format. If set, they replace the public CAs for verifying the
+    /// server's certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 65536))]
     pub ca_bundle: Option<String>,
@@ -118,7 +118,7 @@ pub struct ItemsHttp {
 pub struct HeaderFrom {
     /// Name of the header, such as Authorization.
     #[schemars(length(min = 1, max = 256))]
-    #[x_kube(validation = ("self.matches('^[-_.a-zA-Z0-9]+$')", "the name of a header must have only letters, digits, '-', '_', and '.', such as Authorization"))]
+    #[x_kube(validation = ("self.matches('^[-_.a-zA-Z0-9]+$')", "the name of a header must contain only letters, digits, '-', '_', and '.', such as Authorization"))]
     pub name: String,
     /// The source of its value.
     pub value_from: HeaderSource,
@@ -139,7 +139,7 @@ pub struct SecretKeyRef {
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = super::object_name("secretKeyRef.name must be the name of a Secret, such as lists: lower case letters, digits, '-', and '.', with a letter or digit at both ends"))]
     pub name: String,
-    /// Key in its `data`. Whitespace around the value is ignored.
+    /// Key in the `data` of the Secret. Whitespace around the value is ignored.
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = ("self.matches('^[-._a-zA-Z0-9]+$')", "secretKeyRef.key must be a key of a Secret, such as token: letters, digits, '-', '_', and '.'"))]
     pub key: String,

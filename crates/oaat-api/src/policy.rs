@@ -38,8 +38,8 @@ pub struct PolicyKey {
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = super::object_name("configMap.name must be the name of a ConfigMap, such as backoff: lower case letters, digits, '-', and '.', with a letter or digit at both ends"))]
     pub name: String,
-    /// Key in its `binaryData`. The value is a WebAssembly component, plain or compressed with
-    /// gzip. Defaults to policy.wasm.
+    /// Key in the `binaryData` of the ConfigMap. The value is a WebAssembly component, plain or
+    /// compressed with gzip. Defaults to policy.wasm.
     #[serde(default = "default_key")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = ("self.matches('^[-._a-zA-Z0-9]+$')", "configMap.key must be a key of a ConfigMap, such as policy.wasm: letters, digits, '-', '_', and '.'"))]
@@ -74,8 +74,8 @@ pub struct PolicyInUse {
     pub digest: String,
     /// The contract version that it implements.
     pub contract: String,
-    /// The sha256 of the group's previous policy, if the built-in policy replaces it because it is
-    /// no longer available.
+    /// The sha256 of the group's own policy, if that policy is no longer available and the built-in
+    /// policy decides instead.
     #[serde(default, rename = "insteadOf", skip_serializing_if = "Option::is_none")]
     pub instead_of: Option<String>,
 }

@@ -14,9 +14,10 @@ pub struct BlackoutWindow {
     #[schemars(length(min = 1, max = 63))]
     pub name: Option<String>,
 
-    /// When the window opens, in the five fields of cron: minute, hour, day of the month, month,
-    /// and day of the week. For example, "0 22 * * 1-5". If the clocks skip a minute of the
-    /// schedule, the window opens at that moment. If they show it twice, the window opens twice.
+    /// When the window opens, as a cron schedule with five fields: minute, hour, day of the month,
+    /// month, and day of the week. For example, "0 22 * * 1-5". If a clock change skips a scheduled
+    /// minute, the window opens at the change. If a clock change repeats a scheduled minute, the
+    /// window opens twice.
     #[schemars(length(min = 9, max = 100))]
     #[x_kube(validation = (r"self.matches('^ *([0-9A-Za-z*/,#+?-]+ +){4}[0-9A-Za-z*/,#+?-]+ *$')", "schedule must have the five fields of cron (minute, hour, day of the month, month, and day of the week), such as 0 22 * * 1-5"))]
     pub schedule: String,

@@ -10,6 +10,7 @@
 mod attacks;
 mod bombs;
 mod bytes;
+pub mod compiling;
 mod component;
 mod guest;
 mod modules;

@@ -3,7 +3,8 @@
 
 use crate::runner::fuzz;
 use hostile_policies::{COMPILED, mutated};
-use oaat_tests::compiling::{Compiler, binary};
+use hostile_policies::compiling::{Compiler};
+use oaat_tests::operator;
 use policy_host::{Item, Request};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -84,7 +85,7 @@ fn survives(compiler: &Compiler, bytes: &[u8]) -> Result<(), TestCaseError> {
 
 #[test]
 fn components() {
-    let compiler = Compiler::new(binary().unwrap()).unwrap();
+    let compiler = Compiler::new(operator::binary(!cfg!(debug_assertions)).unwrap()).unwrap();
     let header = b"\0asm\x0d\0\x01\0".as_slice();
     let gzip = b"\x1f\x8b\x08\0\0\0\0\0\0\x03".as_slice();
     let strategy = prop_oneof![

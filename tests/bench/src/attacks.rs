@@ -4,7 +4,7 @@
 use crate::samples::ms;
 use anyhow::Result;
 use hostile_policies::Attack;
-use oaat_tests::compiling::{Compiler, memory};
+use hostile_policies::compiling::{Compiler, memory};
 use oaat_tests::operator;
 use std::time::Duration;
 

@@ -4,7 +4,7 @@
 use crate::samples::{Samples, ms, us};
 use anyhow::{Result, anyhow};
 use default_component::DEFAULT_POLICY;
-use oaat_tests::compiling::Compiler;
+use hostile_policies::compiling::Compiler;
 use oaat_tests::operator::{self, root};
 use policy_host::{Item, Request};
 use std::time::Instant;

@@ -2,7 +2,7 @@
 //! what remains in the parent process.
 
 use anyhow::{Context, Result};
-use hostile_policies::COMPILED;
+use crate::COMPILED;
 use policy_host::{CompileProcess, Host, Limits, LoadError, Policy};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -114,33 +114,4 @@ fn children(process: &str) -> Vec<String> {
             .collect::<Vec<_>>()
     });
     children.flatten().collect()
-}
-
-/// Returns the CPU time that the children of a process have used.
-pub fn children_cpu(process: &str) -> Duration {
-    // Fields 14 to 17 of proc_pid_stat(5), counted from the end of the name: the time of the
-    // process and of its ended children, in ticks of 10 ms.
-    let ticks = |process: &str, fields: std::ops::Range<usize>| -> u64 {
-        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-        let rest = stat.rsplit(')').next().unwrap_or_default();
-        let fields = rest
-            .split_whitespace()
-            .skip(fields.start)
-            .take(fields.len());
-        fields.filter_map(|field| field.parse::<u64>().ok()).sum()
-    };
-    let running = children(process);
-    let running = running
-        .iter()
-        .map(|child| ticks(child, 11..13))
-        .sum::<u64>();
-    Duration::from_millis(10 * (running + ticks(process, 13..15)))
-}
-
-/// Returns the operator's binary.
-///
-/// # Errors
-/// If it does not build.
-pub fn binary() -> Result<PathBuf> {
-    crate::operator::binary(!cfg!(debug_assertions))
 }
