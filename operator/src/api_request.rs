@@ -38,7 +38,7 @@ pub(crate) fn classify_error(error: kube::Error) -> ClusterError {
         .iter()
         .any(|cause| cause.reason == "NamespaceTerminating")
     {
-        return ClusterError::NamespaceEnds;
+        return ClusterError::NamespaceTerminating;
     }
     let message = text::clean(&status.message, text::MESSAGE);
     match status.code {

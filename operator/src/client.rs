@@ -83,7 +83,7 @@ pub async fn connect(metrics: Arc<Metrics>) -> anyhow::Result<Client> {
 }
 
 /// Waits until the API server responds.
-pub async fn answering(client: &Client) {
+pub async fn wait_for_api_server(client: &Client) {
     let mut backoff = Duration::from_millis(100);
     loop {
         let error = match timeout(VERSION_TIMEOUT, client.apiserver_version()).await {

@@ -2,7 +2,7 @@
 //! so that the simulation can inject faults.
 
 use crate::pod::PodView;
-use crate::policy_source::{PolicyRead, Source};
+use crate::policy_source::{PolicyRead, PolicySource};
 use crate::snapshot::{SourceUpdate, TypeRead};
 use k8s_openapi::api::core::v1::Pod;
 use oaat_api::{ItemsKey, OaatGroup};
@@ -28,7 +28,7 @@ pub enum ClusterError {
     },
     /// The namespace is being deleted.
     #[error("the namespace is being deleted")]
-    NamespaceEnds,
+    NamespaceTerminating,
     /// The API server is overloaded, has an internal error, or cannot be reached, or the request
     /// timed out. Whether a write took effect is unknown.
     #[error("{0}")]
@@ -80,7 +80,7 @@ pub trait Cluster: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<Pod>, ClusterError>> + Send;
 
     /// Returns whether the namespace is being deleted or gone.
-    fn namespace_ends(
+    fn is_namespace_terminating(
         &self,
         namespace: &str,
     ) -> impl Future<Output = Result<bool, ClusterError>> + Send;
@@ -95,7 +95,7 @@ pub trait Cluster: Send + Sync + 'static {
     /// Returns the policy that a group refers to.
     fn policy(
         &self,
-        source: &Source,
+        source: &PolicySource,
     ) -> impl Future<Output = Result<PolicyRead, ClusterError>> + Send;
 
     /// Returns the list of items in a ConfigMap. `in_status` is true if the group's status already

@@ -7,7 +7,7 @@
 use crate::api_request::with_timeout;
 use crate::cluster::ClusterError;
 use crate::fair_limiter::FairLimiter;
-use crate::watched::{Watched, listed_in_parts};
+use crate::watched::{Watched, watch_in_pages};
 use futures::StreamExt;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -26,9 +26,9 @@ use tracing::warn;
 
 /// The maximum number of ConfigMaps in memory. Each has up to 1 MiB of values, and takes several
 /// times its size if it has many short keys.
-const AT_A_TIME: usize = 2;
+const MAX_CONCURRENT_READS: usize = 2;
 /// The delay before a watch that was forbidden is started again.
-const FORBIDDEN: Duration = Duration::from_secs(10);
+const FORBIDDEN_RETRY_DELAY: Duration = Duration::from_secs(10);
 /// The initial and the maximum backoff between failed reads of a ConfigMap.
 const BACKOFF: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(60)];
 
@@ -108,7 +108,7 @@ impl ConfigMaps {
     pub fn new(client: Client) -> Self {
         Self {
             client,
-            limiter: FairLimiter::new(AT_A_TIME),
+            limiter: FairLimiter::new(MAX_CONCURRENT_READS),
             namespaces: Arc::default(),
         }
     }
@@ -160,7 +160,7 @@ impl ConfigMaps {
     async fn watch(self, namespace: String) {
         loop {
             self.watch_while_allowed(&namespace).await;
-            tokio::time::sleep(FORBIDDEN).await;
+            tokio::time::sleep(FORBIDDEN_RETRY_DELAY).await;
         }
     }
 
@@ -168,7 +168,7 @@ impl ConfigMaps {
     async fn watch_while_allowed(&self, namespace: &str) {
         let api: Api<Watched<ConfigMap>> = Api::namespaced(self.client.clone(), namespace);
         let start = move |config| watcher(api.clone(), config);
-        let events = listed_in_parts(watcher::Config::default(), start).default_backoff();
+        let events = watch_in_pages(watcher::Config::default(), start).default_backoff();
         futures::pin_mut!(events);
         let mut listed = HashSet::new();
         while let Some(event) = events.next().await {

@@ -18,7 +18,7 @@ use crate::policy_limiter::PolicyLimiter;
 use crate::reconciler::Reconciler;
 use crate::references::References;
 use crate::triggers::{self, Triggers};
-use crate::watched::{Watched, WatchedPod, listed_in_parts};
+use crate::watched::{Watched, WatchedPod, watch_in_pages};
 use futures::{FutureExt, Stream, StreamExt, future};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::controller::{Action, Config, ReconcileRequest, applier};
@@ -58,7 +58,7 @@ const FAILURES_BEFORE_EVENT: u32 = 4;
 
 /// What the controllers of a process share.
 #[derive(Clone)]
-pub struct Shared {
+pub struct ControllerDeps {
     /// The client of the API server. Its own retries must be off.
     pub client: Client,
     /// The policy for groups without `spec.policy`.
@@ -86,7 +86,7 @@ pub struct Shared {
 }
 
 struct Context {
-    shared: Shared,
+    shared: ControllerDeps,
     cluster: KubeCluster,
     last_seen_pods: Arc<LastSeenPods>,
     policies: Arc<PolicyCache>,
@@ -142,7 +142,11 @@ impl Context {
 
 /// Runs the controllers for one namespace, or for all, until `stop` turns true. Then finishes the
 /// reconciles in progress.
-pub async fn control(shared: Shared, namespace: Option<String>, stop: watch::Receiver<bool>) {
+pub async fn control(
+    shared: ControllerDeps,
+    namespace: Option<String>,
+    stop: watch::Receiver<bool>,
+) {
     let client = shared.client.clone();
     let (groups, groups_writer) = reflector::store::<WatchedGroup>();
     let (types, types_writer) = reflector::store::<WatchedType>();
@@ -296,7 +300,7 @@ async fn watch_metadata<K>(
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let stream = listed_in_parts(watcher::Config::default(), move |config| {
+    let stream = watch_in_pages(watcher::Config::default(), move |config| {
         watcher(api.clone(), config)
     });
     let stream = stream
@@ -314,7 +318,7 @@ fn pods(
 ) -> impl Stream<Item = Result<Event<Pod>, watcher::Error>> + use<> {
     let api = api::<WatchedPod>(client, namespace);
     let config = watcher::Config::default().labels(label);
-    let pods = listed_in_parts(config, move |config| watcher(api.clone(), config));
+    let pods = watch_in_pages(config, move |config| watcher(api.clone(), config));
     pods.default_backoff().map(|event| {
         event.map(|event| match event {
             Event::Apply(pod) => Event::Apply(pod.0),
@@ -436,7 +440,7 @@ async fn reconcile_group(group: GroupRef, context: Arc<Context>) -> Result<Actio
         shared.metrics.decision(took);
     }
     if let Some(version) = &outcome.written {
-        context.triggers.wrote(&group, version);
+        context.triggers.record_own_write(&group, version);
     }
     for result in outcome.runs {
         shared.metrics.run(result);

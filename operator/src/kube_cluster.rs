@@ -6,7 +6,7 @@ use crate::cluster::{Cluster, ClusterError, GroupRead};
 use crate::item_sources::MAX_TEXT;
 use crate::metrics::Metrics;
 use crate::pod::{PodView, names};
-use crate::policy_source::{PolicyRead, Source};
+use crate::policy_source::{PolicyRead, PolicySource};
 use crate::references::References;
 use crate::snapshot::SourceUpdate;
 use crate::snapshot::TypeRead;
@@ -191,7 +191,7 @@ impl Cluster for KubeCluster {
         }
     }
 
-    async fn namespace_ends(&self, namespace: &str) -> Result<bool, ClusterError> {
+    async fn is_namespace_terminating(&self, namespace: &str) -> Result<bool, ClusterError> {
         let api: Api<Namespace> = Api::all(self.client.clone());
         match with_timeout(api.get_metadata(namespace)).await {
             Ok(namespace) => Ok(namespace.metadata.deletion_timestamp.is_some()),
@@ -227,7 +227,7 @@ impl Cluster for KubeCluster {
         }
     }
 
-    async fn policy(&self, source: &Source) -> Result<PolicyRead, ClusterError> {
+    async fn policy(&self, source: &PolicySource) -> Result<PolicyRead, ClusterError> {
         Ok(self.references.policies().read(source))
     }
 
@@ -460,7 +460,7 @@ mod tests {
             "code": 403, "reason": "Forbidden", "message": "forbidden",
             "details": { "causes": [{ "reason": "NamespaceTerminating", "message": "x", "field": "y" }] },
         }));
-        assert_eq!(error, ClusterError::NamespaceEnds);
+        assert_eq!(error, ClusterError::NamespaceTerminating);
     }
 
     #[test]

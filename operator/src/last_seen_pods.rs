@@ -26,7 +26,7 @@ pub struct LastSeenPods(Mutex<HashMap<(String, String), VecDeque<LastSeenPod>>>)
 impl LastSeenPods {
     /// Records the state of a pod, if it is terminal or being deleted.
     pub fn record(&self, namespace: &str, group: &str, pod: PodView) {
-        if !pod.terminal() && pod.deletion.is_none() {
+        if !pod.is_terminal() && pod.deletion.is_none() {
             return;
         }
         let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -36,12 +36,12 @@ impl LastSeenPods {
         match pods.iter_mut().find(|seen| seen.last.uid == pod.uid) {
             Some(seen) => {
                 // The first terminal state is the result. A later deletion does not change it.
-                if !seen.last.terminal() {
+                if !seen.last.is_terminal() {
                     seen.last = pod;
                 }
             }
             None => pods.push_back(LastSeenPod {
-                deleted_while_running: !pod.terminal(),
+                deleted_while_running: !pod.is_terminal(),
                 last: pod,
             }),
         }
@@ -51,14 +51,14 @@ impl LastSeenPods {
     }
 
     /// Returns the state of a group's pod with this UID, if one was recorded.
-    pub fn last(&self, namespace: &str, group: &str, uid: &str) -> Option<LastSeenPod> {
+    pub fn get(&self, namespace: &str, group: &str, uid: &str) -> Option<LastSeenPod> {
         let groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let pods = groups.get(&(namespace.to_owned(), group.to_owned()))?;
         pods.iter().find(|pod| pod.last.uid == uid).cloned()
     }
 
     /// Removes a pod whose result is in the status of its group.
-    pub fn recorded(&self, namespace: &str, group: &str, uid: &str) {
+    pub fn remove(&self, namespace: &str, group: &str, uid: &str) {
         let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (namespace.to_owned(), group.to_owned());
         if let Some(pods) = groups.get_mut(&key) {
@@ -70,7 +70,7 @@ impl LastSeenPods {
     }
 
     /// Removes the pods of a group that was deleted.
-    pub fn forget(&self, namespace: &str, group: &str) {
+    pub fn remove_group(&self, namespace: &str, group: &str) {
         let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         groups.remove(&(namespace.to_owned(), group.to_owned()));
     }
@@ -100,7 +100,7 @@ mod tests {
         last_seen_pods.record("n", "g", alive);
         last_seen_pods.record("n", "g", pod("a", Phase::Succeeded));
         last_seen_pods.record("n", "g", pod("a", Phase::Failed));
-        let seen = last_seen_pods.last("n", "g", "a");
+        let seen = last_seen_pods.get("n", "g", "a");
         let state = seen.map(|seen| (seen.deleted_while_running, seen.last.phase));
         assert_eq!(state, Some((true, Phase::Succeeded)));
     }
@@ -109,15 +109,15 @@ mod tests {
     fn only_a_few_terminal_pods_are_kept() {
         let last_seen_pods = LastSeenPods::default();
         last_seen_pods.record("n", "g", pod("running", Phase::Running));
-        assert_eq!(last_seen_pods.last("n", "g", "running"), None);
+        assert_eq!(last_seen_pods.get("n", "g", "running"), None);
         for uid in ["a", "b", "c", "d", "e"] {
             last_seen_pods.record("n", "g", pod(uid, Phase::Failed));
         }
-        assert_eq!(last_seen_pods.last("n", "g", "a"), None);
-        assert!(last_seen_pods.last("n", "g", "e").is_some());
-        last_seen_pods.recorded("n", "g", "e");
-        assert_eq!(last_seen_pods.last("n", "g", "e"), None);
-        last_seen_pods.forget("n", "g");
-        assert_eq!(last_seen_pods.last("n", "g", "d"), None);
+        assert_eq!(last_seen_pods.get("n", "g", "a"), None);
+        assert!(last_seen_pods.get("n", "g", "e").is_some());
+        last_seen_pods.remove("n", "g", "e");
+        assert_eq!(last_seen_pods.get("n", "g", "e"), None);
+        last_seen_pods.remove_group("n", "g");
+        assert_eq!(last_seen_pods.get("n", "g", "d"), None);
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 /// Migrates the history of an item once, so that a migrated group does not run every item again.
 /// Returns whether there was a history to migrate.
-pub fn inherit(item: &mut ItemStatus) -> bool {
+pub fn migrate_history(item: &mut ItemStatus) -> bool {
     let success = item.old_last_success.take();
     let failure = item.old_last_failure.take();
     let count = item.old_failure_count.take();
@@ -82,22 +82,22 @@ mod tests {
             "last_success": "2026-01-02T03:04:05.678901+00:00",
             "last_failure": "2026-01-01T00:00:00+00:00", "failure_count": "2", "podphase": "Failed",
         }));
-        assert!(inherit(&mut old));
+        assert!(migrate_history(&mut old));
         assert_eq!(old.last_success, Some(Timestamp(1_767_323_045_678)));
         assert_eq!(old.last_failure, Some(Timestamp(1_767_225_600_000)));
         assert_eq!(old.failures, Some(2));
         let rest = serde_json::to_value(&old).unwrap();
         assert!(rest["last_success"].is_null() && rest["failure_count"].is_null());
-        assert!(!inherit(&mut old));
+        assert!(!migrate_history(&mut old));
     }
 
     #[test]
     fn unreadable_or_older_history_is_ignored() {
         let mut odd = item(json!({ "last_success": "yesterday", "failure_count": 3 }));
-        assert!(inherit(&mut odd));
+        assert!(migrate_history(&mut odd));
         assert_eq!((odd.last_success, odd.failures), (None, Some(3)));
         let mut ran = item(json!({ "last_success": "2026-01-02T03:04:05Z", "runs": 1 }));
-        assert!(!inherit(&mut ran));
+        assert!(!migrate_history(&mut ran));
         assert_eq!(ran.last_success, None);
     }
 

@@ -6,7 +6,7 @@ use crate::bounded_read::Undecodable;
 use crate::cluster::ClusterError;
 use crate::events::{self, EventSink};
 use crate::kube_cluster::{KubeCluster, WatchedType};
-use crate::pod::{GATE_REMOVED, PodView, names, overridden_env, trial};
+use crate::pod::{GATE_REMOVED, PodView, dry_run_pod, names, overridden_env};
 use crate::watched::Watched;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams};
@@ -154,7 +154,7 @@ async fn dry_run(
         let message = summary(&errors);
         return Ok(CheckResult::new(false, reasons::SPEC_INVALID, message));
     }
-    let pod = match cluster.post_pod(namespace, &trial(spec), true).await {
+    let pod = match cluster.post_pod(namespace, &dry_run_pod(spec), true).await {
         Ok(pod) => pod,
         // A quota or a policy of the cluster, which may have changed by the time an item runs.
         Err(ClusterError::Rejected { code: 403, message }) => {
@@ -162,7 +162,7 @@ async fn dry_run(
                 format!("the API server does not currently allow a pod of this type: {message}");
             return Ok(CheckResult::new(true, reasons::TEMPORARILY_DENIED, message));
         }
-        Err(ClusterError::NamespaceEnds) => {
+        Err(ClusterError::NamespaceTerminating) => {
             let message = "the namespace is being deleted";
             return Ok(CheckResult::new(true, reasons::ACCEPTED, message));
         }

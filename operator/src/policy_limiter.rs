@@ -116,12 +116,12 @@ impl PolicyLimiter {
 ///
 /// # Errors
 /// Returns an error if the evaluation panicked.
-pub async fn run<T: Send + 'static>(
+pub async fn evaluate<T: Send + 'static>(
     permit: Option<&Permit>,
-    evaluate: impl FnOnce() -> T + Send + 'static,
+    evaluation: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, String> {
     if !permit.is_some_and(Permit::is_heavy) {
-        let evaluated = tokio::task::spawn_blocking(evaluate).await;
+        let evaluated = tokio::task::spawn_blocking(evaluation).await;
         return evaluated.map_err(|error| error.to_string());
     }
     let (sender, evaluated) = oneshot::channel();
@@ -130,7 +130,7 @@ pub async fn run<T: Send + 'static>(
     let spawned = thread.spawn(move || {
         // If this fails, the thread keeps the normal priority.
         let _ = rustix::process::nice(LOWEST_PRIORITY);
-        let _ = sender.send(evaluate());
+        let _ = sender.send(evaluation());
     });
     spawned.map_err(|error| format!("failed to start a thread: {error}"))?;
     let panicked = |_| "the thread of the evaluation panicked".to_owned();
@@ -205,13 +205,13 @@ mod tests {
         let nice = || rustix::process::nice(0).unwrap();
         let limiter = PolicyLimiter::new(permits(), unbounded_channel().0);
         let mut permit = limiter.acquire(&group("n", "one")).unwrap();
-        let ordinary = run(Some(&permit), nice).await.unwrap();
+        let ordinary = evaluate(Some(&permit), nice).await.unwrap();
         permit.charge(Duration::from_secs(1));
         drop(permit);
         let permit = limiter.acquire(&group("n", "one")).unwrap();
-        assert_eq!(run(Some(&permit), nice).await, Ok(LOWEST_PRIORITY));
-        assert_eq!(run(None, nice).await, Ok(ordinary));
-        let panicked = run(Some(&permit), || -> i32 { panic!("on purpose") }).await;
+        assert_eq!(evaluate(Some(&permit), nice).await, Ok(LOWEST_PRIORITY));
+        assert_eq!(evaluate(None, nice).await, Ok(ordinary));
+        let panicked = evaluate(Some(&permit), || -> i32 { panic!("on purpose") }).await;
         assert!(panicked.is_err());
     }
 }

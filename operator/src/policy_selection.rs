@@ -28,7 +28,11 @@ pub struct PolicySelection {
 impl PolicySelection {
     /// Returns the selection of `in_use`. `problem` is why it decides instead of the policy that
     /// the group names.
-    pub fn by(in_use: PolicyInUse, problem: Option<PolicyProblem>, on_error: OnError) -> Self {
+    pub fn selected(
+        in_use: PolicyInUse,
+        problem: Option<PolicyProblem>,
+        on_error: OnError,
+    ) -> Self {
         Self {
             in_use: Some(in_use),
             problem,
@@ -38,14 +42,14 @@ impl PolicySelection {
     }
 
     /// Returns the selection of the built-in policy.
-    pub fn by_default(default: &Policy, problem: Option<PolicyProblem>) -> Self {
+    pub fn built_in(default: &Policy, problem: Option<PolicyProblem>) -> Self {
         let in_use = PolicyInUse {
             source: BUILT_IN.into(),
             digest: default.digest().into(),
             contract: default.contract().into(),
             instead_of: None,
         };
-        Self::by(in_use, problem, OnError::Hold)
+        Self::selected(in_use, problem, OnError::Hold)
     }
 
     /// Returns the selection of no policy, because the group's policy is loading.
@@ -59,7 +63,7 @@ impl PolicySelection {
 
     /// Returns the selection of no policy, because the group's policy cannot decide and no earlier
     /// one is available.
-    pub fn unavailable_selection(problem: PolicyProblem, on_error: OnError) -> Self {
+    pub fn unavailable(problem: PolicyProblem, on_error: OnError) -> Self {
         Self {
             problem: Some(problem),
             on_error,

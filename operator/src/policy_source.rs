@@ -1,6 +1,7 @@
 //! The source of a policy, and the problems that it can have.
 
 use k8s_openapi::api::core::v1::ConfigMap;
+use oaat_api::reasons::policy_ready;
 use oaat_api::text;
 use oaat_api::{OaatGroup, PolicySpec, RejectedPolicy, Timestamp};
 use policy_host::{EvalError, LoadError, Policy};
@@ -8,7 +9,7 @@ use std::fmt;
 
 /// A key of a ConfigMap that contains a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Source {
+pub struct PolicySource {
     /// The namespace of the ConfigMap and of the group.
     pub namespace: String,
     /// The name of the ConfigMap.
@@ -17,9 +18,9 @@ pub struct Source {
     pub key: String,
 }
 
-impl Source {
+impl PolicySource {
     /// Returns the source in a group's spec, if it has one.
-    pub fn of(group: &OaatGroup) -> Option<Self> {
+    pub fn from_group(group: &OaatGroup) -> Option<Self> {
         let spec: &PolicySpec = group.spec.policy.as_ref()?;
         Some(Self {
             namespace: group.metadata.namespace.clone().unwrap_or_default(),
@@ -29,7 +30,7 @@ impl Source {
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for PolicySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ConfigMap {}, key {}", self.name, self.key)
     }
@@ -89,20 +90,20 @@ impl PolicyProblem {
     }
 
     /// Returns the problem of a ConfigMap that cannot be read.
-    pub fn unreadable(source: &Source, error: &str) -> Self {
+    pub fn unreadable(source: &PolicySource, error: &str) -> Self {
         Self::new(
-            "SourceUnreadable",
+            policy_ready::SOURCE_UNREADABLE,
             format!("failed to read {source}: {error}"),
         )
     }
 
     /// Returns the problem of a ConfigMap that does not exist.
-    pub fn not_found(source: &Source) -> Self {
-        let Source {
+    pub fn not_found(source: &PolicySource) -> Self {
+        let PolicySource {
             namespace, name, ..
         } = source;
         Self::new(
-            "SourceNotFound",
+            policy_ready::SOURCE_NOT_FOUND,
             format!(
                 "ConfigMap {name:?} does not exist in namespace {namespace:?}; create it with: \
                  kubectl-oaat policy pack FILE --name {name} | \
@@ -112,7 +113,7 @@ impl PolicyProblem {
     }
 
     /// Returns the problem of a ConfigMap without the key.
-    pub(crate) fn no_key(source: &Source, map: &ConfigMap) -> Self {
+    pub(crate) fn no_key(source: &PolicySource, map: &ConfigMap) -> Self {
         let binary = map.binary_data.iter().flat_map(|data| data.keys());
         let binary = text::list(binary, ", ", text::NAME);
         let key = &source.key;
@@ -127,7 +128,7 @@ impl PolicyProblem {
             format!("its keys are {binary}; set spec.policy.configMap.key to one of them")
         };
         Self::new(
-            "KeyNotFound",
+            policy_ready::KEY_NOT_FOUND,
             format!(
                 "ConfigMap {:?} has no binaryData key {key:?}: {fix}",
                 source.name
@@ -151,15 +152,15 @@ impl PolicyProblem {
     }
 
     /// Returns the problem of changed settings whose policy is still being loaded.
-    pub fn loading_settings(source: &Source) -> Self {
+    pub fn loading_settings(source: &PolicySource) -> Self {
         let message = format!("the policy in {source} is being loaded");
-        Self::new("Loading", message).with_old_settings()
+        Self::new(policy_ready::LOADING, message).with_old_settings()
     }
 
     /// Returns the problem of a last good policy that does not match the current pin.
-    pub fn pin_mismatch(source: &Source) -> Self {
+    pub fn pin_mismatch(source: &PolicySource) -> Self {
         let message = format!("the last policy from {source} does not match spec.policy.sha256");
-        Self::new("DigestMismatch", message)
+        Self::new(policy_ready::DIGEST_MISMATCH, message)
     }
 
     /// Returns the problem of settings that were rejected, or could not be checked.
@@ -172,7 +173,7 @@ impl PolicyProblem {
         };
         Self {
             transient: matches!(error, EvalError::Deadline(_)),
-            ..Self::new("SettingsRejected", message)
+            ..Self::new(policy_ready::SETTINGS_REJECTED, message)
         }
     }
 }
@@ -193,7 +194,10 @@ impl From<&EvalError> for PolicyProblem {
 ///
 /// # Errors
 /// Returns the problem `SourceNotFound` or `KeyNotFound`.
-pub fn bytes<'a>(source: &Source, map: Option<&'a ConfigMap>) -> Result<&'a [u8], PolicyProblem> {
+pub fn bytes<'a>(
+    source: &PolicySource,
+    map: Option<&'a ConfigMap>,
+) -> Result<&'a [u8], PolicyProblem> {
     let map = map.ok_or_else(|| PolicyProblem::not_found(source))?;
     map.binary_data
         .as_ref()
@@ -218,8 +222,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn source() -> Source {
-        Source {
+    fn source() -> PolicySource {
+        PolicySource {
             namespace: "home".into(),
             name: "mine".into(),
             key: "policy.wasm".into(),

@@ -6,7 +6,7 @@ use crate::mutation::broken;
 use crate::snapshot::SourceLists;
 use crate::snapshot::{CurrentPod, GroupSnapshot};
 use oaat_api::reasons::states;
-use oaat_api::{Current, OaatGroupStatus, Timestamp};
+use oaat_api::{CurrentRun, OaatGroupStatus, Timestamp};
 use std::time::Duration;
 
 /// The inputs of a reconcile other than the cluster.
@@ -94,13 +94,13 @@ pub async fn read_snapshot<C: Cluster>(
         None if broken!(NoList) => Vec::new(),
         None => cluster.pods(namespace, name, with_legacy).await?,
     };
-    let unlisted = |current: &Current| !pods.iter().any(|pod| pod.uid == current.pod_uid);
+    let unlisted = |current: &CurrentRun| !pods.iter().any(|pod| pod.uid == current.pod_uid);
     let without_legacy = !with_legacy && !broken!(NoList);
     if without_legacy && status.current.as_ref().is_some_and(unlisted) {
         pods = cluster.pods(namespace, name, true).await?;
     }
 
-    let last_seen = |current: &Current| last_seen_pods.last(namespace, name, &current.pod_uid);
+    let last_seen = |current: &CurrentRun| last_seen_pods.get(namespace, name, &current.pod_uid);
     let current = match &status.current {
         None => CurrentPod::None,
         Some(current) => match pods.iter().find(|pod| pod.uid == current.pod_uid) {
@@ -120,7 +120,7 @@ pub async fn read_snapshot<C: Cluster>(
     // pod was being deleted before it ended.
     if let CurrentPod::Present(pod) = &current
         && pod.deletion.is_some()
-        && !pod.terminal()
+        && !pod.is_terminal()
     {
         last_seen_pods.record(namespace, name, pod.clone());
     }
@@ -134,7 +134,7 @@ pub async fn read_snapshot<C: Cluster>(
         CurrentPod::Absent(_) => true,
     };
     if !terminating && namespace_matters && !broken!(NamespaceUnasked) {
-        terminating = cluster.namespace_ends(namespace).await?;
+        terminating = cluster.is_namespace_terminating(namespace).await?;
     }
     let type_ = cluster.oaat_type(namespace, &group.spec.oaat_type).await?;
     Ok(SnapshotRead::Found(Box::new(GroupSnapshot {
@@ -156,7 +156,7 @@ pub async fn read_snapshot<C: Cluster>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::apply::tests::script;
+    use crate::apply::tests::fake_cluster;
     use k8s_openapi::api::core::v1::Pod;
     use serde_json::json;
 
@@ -205,7 +205,7 @@ mod tests {
         for (phase, deleted_while_running) in
             [("Succeeded", false), ("Running", true), ("Succeeded", true)]
         {
-            let mut cluster = script();
+            let mut cluster = fake_cluster();
             cluster.status = serde_json::from_value(status.clone()).unwrap();
             cluster.pods = vec![deleting(phase)];
             match read_snapshot(&cluster, &last_seen_pods, &inputs, "n", "g").await {

@@ -8,11 +8,11 @@ use crate::group_ref::GroupRef;
 use crate::item_sources;
 use crate::last_seen_pods::LastSeenPods;
 use crate::metrics::RunResultMetric;
-use crate::plan::{self, Answered, PendingEvent, Plan};
+use crate::plan::{self, AnsweredRequest, PendingEvent, Plan};
 use crate::policies::PolicyCache;
 use crate::policy_limiter::{self, PolicyLimiter};
 use crate::policy_selection::PolicySelection;
-use crate::policy_source::Source;
+use crate::policy_source::PolicySource;
 use crate::read_snapshot::{ReconcileInputs, SnapshotRead, read_snapshot};
 use crate::snapshot::GroupSnapshot;
 use crate::snapshot::TypeRead;
@@ -91,13 +91,13 @@ struct FinishedRun {
 /// The policy of a group in one reconcile.
 enum GroupPolicy {
     /// The policy is selected. Without an accepted policy, only the selection is known.
-    Selected(Box<PolicySelection>, Option<Policy>),
+    Resolved(Box<PolicySelection>, Option<Policy>),
     /// The policy must check its settings first. The decision is deferred by this time.
-    Deferred(Duration),
+    SettingsUnchecked(Duration),
 }
 
 /// A plan after the policy was evaluated, if a decision was needed.
-struct Selected {
+struct PlanWithDecision {
     plan: Plan,
     /// The planned status if nothing starts.
     status_without_start: OaatGroupStatus,
@@ -125,8 +125,8 @@ struct PolicyAnswer {
 }
 
 impl PolicyAnswer {
-    fn by_policy(self, policy: PolicyInUse) -> Answered {
-        Answered {
+    fn into_answered_request(self, policy: PolicyInUse) -> AnsweredRequest {
+        AnsweredRequest {
             policy,
             request: self.request,
             request_sha256: self.request_sha256,
@@ -137,9 +137,9 @@ impl PolicyAnswer {
 
 /// The maximum time of a decision while the end of a run waits to be recorded. The default policy
 /// takes about a millisecond for 2,000 items.
-const WHILE_RECORDING: Duration = Duration::from_millis(40);
+const MAX_DECISION_TIME_WHILE_RECORDING: Duration = Duration::from_millis(40);
 /// The requeue delay of a group that waits for the limiter, in case its turn is not reported.
-const FALLBACK: Duration = Duration::from_secs(60);
+const LIMITER_REQUEUE_DELAY: Duration = Duration::from_secs(60);
 
 /// The maximum number of attempts that end in a conflict. After that, the caller retries.
 const ATTEMPTS: usize = 5;
@@ -206,10 +206,10 @@ impl<C: Cluster> Reconciler<'_, C> {
         let policy = self.select_policy(&snapshot, &planned).await?;
         let group = ObjectRef::new(name).within(namespace);
         let records = planned.finished.is_some();
-        let selected = self
+        let decided = self
             .select_item(group, &snapshot, &valid, planned.plan, policy, records)
             .await;
-        self.apply(namespace, name, &snapshot, selected, planned.finished)
+        self.apply(namespace, name, &snapshot, decided, planned.finished)
             .await
     }
 
@@ -233,7 +233,7 @@ impl<C: Cluster> Reconciler<'_, C> {
             }
             SnapshotRead::Found(_) => ReconcileOutcome::default(),
             SnapshotRead::Gone => {
-                self.last_seen_pods.forget(namespace, name);
+                self.last_seen_pods.remove_group(namespace, name);
                 ReconcileOutcome::default()
             }
             SnapshotRead::Undecodable {
@@ -269,22 +269,26 @@ impl<C: Cluster> Reconciler<'_, C> {
         snapshot: &GroupSnapshot,
         planned: &Planned,
     ) -> Result<GroupPolicy, ClusterError> {
-        let read = match Source::of(&snapshot.group) {
+        let read = match PolicySource::from_group(&snapshot.group) {
             Some(source) => Some(self.cluster.policy(&source).await?),
             None => None,
         };
         let (group, items) = (&snapshot.group, &snapshot.items);
         // Urgent changes do not wait for a policy that has yet to check its settings.
-        if planned.urgent() && !self.policies.settled(group, items, read.as_ref()) {
-            return Ok(GroupPolicy::Deferred(Duration::ZERO));
+        if planned.urgent()
+            && !self
+                .policies
+                .settings_are_checked(group, items, read.as_ref())
+        {
+            return Ok(GroupPolicy::SettingsUnchecked(Duration::ZERO));
         }
         let selected = self
             .policies
             .select(group, items, read, self.default, self.limiter)
             .await;
         Ok(match selected {
-            Some((selection, policy)) => GroupPolicy::Selected(Box::new(selection), policy),
-            None => GroupPolicy::Deferred(FALLBACK),
+            Some((selection, policy)) => GroupPolicy::Resolved(Box::new(selection), policy),
+            None => GroupPolicy::SettingsUnchecked(LIMITER_REQUEUE_DELAY),
         })
     }
 
@@ -299,16 +303,16 @@ impl<C: Cluster> Reconciler<'_, C> {
         mut plan: Plan,
         policy: GroupPolicy,
         records: bool,
-    ) -> Selected {
-        if let GroupPolicy::Selected(selection, _) = &policy {
+    ) -> PlanWithDecision {
+        if let GroupPolicy::Resolved(selection, _) = &policy {
             plan::record_selection(snapshot, &mut plan, selection);
         }
         let status_without_start = plan.status.clone();
         let mut spec = None;
         let mut decided_in = None;
         match policy {
-            GroupPolicy::Deferred(wait) => plan::defer_decision(snapshot, &mut plan, wait),
-            GroupPolicy::Selected(selection, policy) => {
+            GroupPolicy::SettingsUnchecked(wait) => plan::defer_decision(snapshot, &mut plan, wait),
+            GroupPolicy::Resolved(selection, policy) => {
                 if let (true, Ok(valid), TypeRead::Valid(type_)) =
                     (plan.may_start, valid, &snapshot.type_)
                 {
@@ -334,7 +338,7 @@ impl<C: Cluster> Reconciler<'_, C> {
             &plan.status.conditions,
         );
         plan.events.extend(policy_event);
-        Selected {
+        PlanWithDecision {
             plan,
             status_without_start,
             spec,
@@ -348,7 +352,7 @@ impl<C: Cluster> Reconciler<'_, C> {
         namespace: &str,
         name: &str,
         snapshot: &GroupSnapshot,
-        selected: Selected,
+        decided: PlanWithDecision,
         finished: Option<FinishedRun>,
     ) -> Result<Option<ReconcileOutcome>, ClusterError> {
         let applier = Applier {
@@ -356,17 +360,17 @@ impl<C: Cluster> Reconciler<'_, C> {
             snapshot,
             namespace,
             name,
-            status_without_start: selected.status_without_start,
+            status_without_start: decided.status_without_start,
             nonce: (self.nonce)(),
         };
         let mut applied = Applied::default();
         let result = applier
-            .apply(selected.plan, selected.spec.as_deref(), &mut applied)
+            .apply(decided.plan, decided.spec.as_deref(), &mut applied)
             .await;
         let mut runs = Vec::new();
         if let (Some(finished), Some(_)) = (finished, &applied.written) {
             self.last_seen_pods
-                .recorded(namespace, name, &finished.pod_uid);
+                .remove(namespace, name, &finished.pod_uid);
             runs.extend(finished.result.map(RunResultMetric::from));
         }
         if applied.started {
@@ -387,7 +391,7 @@ impl<C: Cluster> Reconciler<'_, C> {
             requeue_at: applied.requeue_at,
             written: applied.written,
             error,
-            decided_in: selected.decided_in,
+            decided_in: decided.decided_in,
         }))
     }
 
@@ -422,7 +426,7 @@ impl<C: Cluster> Reconciler<'_, C> {
                 let wait = if context.records {
                     Duration::ZERO
                 } else {
-                    FALLBACK
+                    LIMITER_REQUEUE_DELAY
                 };
                 plan::defer_decision(snapshot, plan, wait);
                 return None;
@@ -443,7 +447,7 @@ impl<C: Cluster> Reconciler<'_, C> {
                 return self.decide_by_default(context, plan).await;
             }
         }
-        let answered = answer.by_policy(in_use);
+        let answered = answer.into_answered_request(in_use);
         plan::plan_decision(snapshot, context.valid, plan, selection, answered);
         Some(took)
     }
@@ -454,7 +458,7 @@ impl<C: Cluster> Reconciler<'_, C> {
         context: &DecisionContext<'_>,
         plan: &mut Plan,
     ) -> Option<Duration> {
-        let substitute = PolicySelection::by_default(self.default, None);
+        let substitute = PolicySelection::built_in(self.default, None);
         let in_use = substitute.in_use.clone()?;
         let answer = self
             .evaluate(context, plan, &substitute, self.default, None)
@@ -465,7 +469,7 @@ impl<C: Cluster> Reconciler<'_, C> {
             context.valid,
             plan,
             context.selection,
-            answer.by_policy(in_use),
+            answer.into_answered_request(in_use),
         );
         Some(took)
     }
@@ -483,14 +487,14 @@ impl<C: Cluster> Reconciler<'_, C> {
         policy: &Policy,
         permit: Option<Permit>,
     ) -> Option<PolicyAnswer> {
-        let request = plan::request(context.snapshot, context.valid, plan, selection);
+        let request = plan::policy_request(context.snapshot, context.valid, plan, selection);
         let (policy, decision_log) = (policy.clone(), self.decision_log.clone());
         let sent_request = request.clone();
         let short = context.records && permit.is_some();
         let evaluate = move || {
             let started = Instant::now();
             let evaluation = if short {
-                policy.evaluate_within(&request, WHILE_RECORDING)
+                policy.evaluate_within(&request, MAX_DECISION_TIME_WHILE_RECORDING)
             } else {
                 policy.evaluate(&request)
             };
@@ -507,7 +511,7 @@ impl<C: Cluster> Reconciler<'_, C> {
             };
             (Some(answer), took)
         };
-        let evaluated = policy_limiter::run(permit.as_ref(), evaluate).await;
+        let evaluated = policy_limiter::evaluate(permit.as_ref(), evaluate).await;
         if let (Ok((_, took)), Some(permit)) = (&evaluated, permit) {
             policy_limiter::finish(permit, *took);
         }

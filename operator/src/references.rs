@@ -4,7 +4,7 @@
 use crate::group_ref::{GroupRef, WatchedGroup, gone};
 use crate::item_sources::ConfigMapLists;
 use crate::policies::PolicySources;
-use crate::policy_source::Source;
+use crate::policy_source::PolicySource;
 use kube::runtime::reflector::Store;
 use oaat_api::OaatGroup;
 use std::collections::{HashMap, HashSet};
@@ -54,8 +54,8 @@ impl References {
         let lists = group.map(|group| group.spec.items_from.as_slice());
         let rejected = group.and_then(|group| group.status.as_ref()?.rejected_policy.clone());
         self.policies
-            .used(key, group.and_then(Source::of), rejected);
-        self.lists.used(key, lists.unwrap_or_default());
+            .set_source(key, group.and_then(PolicySource::from_group), rejected);
+        self.lists.set_sources(key, lists.unwrap_or_default());
         match group {
             Some(group) => self
                 .types()
@@ -64,12 +64,12 @@ impl References {
         };
         // The group may have been deleted, and its event may have arrived before this call.
         if group.is_some() && self.groups.get(key).is_none() {
-            self.forget(key);
+            self.remove_group(key);
         }
     }
 
     /// Removes a group that was deleted.
-    pub fn forget(&self, key: &GroupRef) {
+    pub fn remove_group(&self, key: &GroupRef) {
         self.record(key, None);
     }
 

@@ -1,9 +1,9 @@
 //! `oaat-operator run`: starts and stops the process.
 
 use crate::bounded_read::BoundedReader;
-use crate::client::{answering, connect};
+use crate::client::{connect, wait_for_api_server};
 use crate::config_maps::ConfigMaps;
-use crate::controller::{Shared, control};
+use crate::controller::{ControllerDeps, control};
 use crate::decision_log::{DecisionLog, LogDecisions};
 use crate::events::EventSink;
 use crate::lease::{self, Election};
@@ -124,7 +124,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
     let instance = std::env::var("POD_NAME").ok();
     let (events, publisher) = EventSink::start(client.clone(), instance.clone());
     tokio::select! {
-        () = answering(&client) => {}
+        () = wait_for_api_server(&client) => {}
         () = stopped(&mut stopping) => return Ok(End::Stopped),
     }
     ready.store(true, Ordering::Relaxed);
@@ -144,7 +144,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
     }
     metrics.leading.set(1);
 
-    let shared = Shared {
+    let shared = ControllerDeps {
         reader: BoundedReader::new(client.clone()),
         config_maps: ConfigMaps::new(client.clone()),
         client,

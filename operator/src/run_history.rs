@@ -1,10 +1,11 @@
 //! Records the results of runs in a group's status, and builds its merge patches. Pure.
 
 use crate::mutation::broken;
-use crate::pod::Finished;
+use crate::pod::RunOutcome;
 use oaat_api::reasons;
 use oaat_api::{
-    Current, ItemState, ItemStatus, OaatGroupStatus, Rejected, RunRecord, RunResult, Timestamp,
+    CurrentRun, ItemState, ItemStatus, OaatGroupStatus, PodRejections, RunRecord, RunResult,
+    Timestamp,
 };
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -12,13 +13,13 @@ use std::time::Duration;
 /// The maximum number of runs in a group's history.
 pub const HISTORY: usize = 20;
 /// The maximum pause after rejected pods, unless the retry floor is longer.
-const MAX_PAUSE: Duration = Duration::from_secs(15 * 60);
+const MAX_BACKOFF: Duration = Duration::from_secs(15 * 60);
 
 /// Records the end of the current run. Nothing else clears `current` after a run.
-pub fn finish(status: &mut OaatGroupStatus, current: &Current, finished: &Finished) {
+pub fn finish(status: &mut OaatGroupStatus, current: &CurrentRun, outcome: &RunOutcome) {
     status.current = None;
     if let Some(item) = status.items.get_mut(&current.item) {
-        update_item(item, current.claimed, finished);
+        update_item(item, current.claimed, outcome);
     }
     add_to_history(
         status,
@@ -29,18 +30,18 @@ pub fn finish(status: &mut OaatGroupStatus, current: &Current, finished: &Finish
             started: current.claimed,
             // Times of containers are whole seconds and node clocks may be wrong, so the end may
             // seem to come before the start.
-            finished: finished.finished.max(current.claimed),
-            result: finished.result,
-            reason: finished.reason.clone(),
-            message: finished.message.clone(),
-            exit_code: finished.exit_code,
+            finished: outcome.finished.max(current.claimed),
+            result: outcome.result,
+            reason: outcome.reason.clone(),
+            message: outcome.message.clone(),
+            exit_code: outcome.exit_code,
         },
     );
 }
 
 /// Pauses the group because a pod was rejected or deleted before it could start. The pause starts
 /// at `floor` and doubles with each consecutive pod, up to 15 minutes.
-pub fn pause(status: &mut OaatGroupStatus, message: &str, now: Timestamp, floor: Duration) {
+pub fn back_off(status: &mut OaatGroupStatus, message: &str, now: Timestamp, floor: Duration) {
     let count = status
         .rejected
         .as_ref()
@@ -49,9 +50,9 @@ pub fn pause(status: &mut OaatGroupStatus, message: &str, now: Timestamp, floor:
     // Even with a floor of zero, a rejected pod is not created again at once.
     let floor = floor.max(Duration::from_secs(1));
     let doubled = floor.saturating_mul(1 << (count - 1).clamp(0, 20));
-    status.rejected = Some(Rejected {
+    status.rejected = Some(PodRejections {
         count,
-        until: now.plus(doubled.min(MAX_PAUSE.max(floor))),
+        until: now.plus(doubled.min(MAX_BACKOFF.max(floor))),
         message: message.to_owned(),
     });
 }
@@ -66,7 +67,7 @@ pub fn reject(
     now: Timestamp,
     floor: Duration,
 ) {
-    let finished = Finished {
+    let outcome = RunOutcome {
         result: RunResult::Failed,
         reason: reasons::runs::CREATE_REJECTED.into(),
         message: Some(message.to_owned()),
@@ -78,9 +79,9 @@ pub fn reject(
     }
     if let Some(item) = status.items.get_mut(item) {
         item.last_started = Some(now);
-        update_item(item, now, &finished);
+        update_item(item, now, &outcome);
     }
-    pause(status, message, now, floor);
+    back_off(status, message, now, floor);
     add_to_history(
         status,
         RunRecord {
@@ -89,48 +90,48 @@ pub fn reject(
             pod: None,
             started: now,
             finished: now,
-            result: finished.result,
-            reason: finished.reason,
-            message: finished.message,
+            result: outcome.result,
+            reason: outcome.reason,
+            message: outcome.message,
             exit_code: None,
         },
     );
 }
 
 /// Updates the status of an item after a run.
-fn update_item(item: &mut ItemStatus, started: Timestamp, finished: &Finished) {
+fn update_item(item: &mut ItemStatus, started: Timestamp, outcome: &RunOutcome) {
     item.state = ItemState::Ready;
     item.next = None;
     item.last_started.get_or_insert(started);
-    item.last_finished = Some(finished.finished.max(started));
-    item.last_exit_code = finished.exit_code;
+    item.last_finished = Some(outcome.finished.max(started));
+    item.last_exit_code = outcome.exit_code;
     item.runs = Some(item.runs.unwrap_or(0).saturating_add(1));
-    match finished.result {
+    match outcome.result {
         RunResult::Succeeded => {
-            item.last_success = Some(finished.finished);
+            item.last_success = Some(outcome.finished);
             if !broken!(FailuresStay) {
                 item.failures = Some(0);
             }
         }
         RunResult::Failed => {
-            item.last_failure = Some(finished.finished);
+            item.last_failure = Some(outcome.finished);
             item.failures = Some(item.failures.unwrap_or(0).saturating_add(1));
         }
         RunResult::Stopped => {}
     }
-    item.message = Some(sentence(finished));
+    item.message = Some(describe_result(outcome));
 }
 
 /// Describes how a run ended. The result follows the name of the run in a sentence.
-pub fn sentence(finished: &Finished) -> String {
-    let verb = match finished.result {
+pub fn describe_result(outcome: &RunOutcome) -> String {
+    let verb = match outcome.result {
         RunResult::Succeeded => return "succeeded".into(),
         RunResult::Failed => "failed",
         RunResult::Stopped => "was stopped",
     };
-    match &finished.message {
-        Some(message) => format!("{verb} ({}): {message}", finished.reason),
-        None => format!("{verb} ({})", finished.reason),
+    match &outcome.message {
+        Some(message) => format!("{verb} ({}): {message}", outcome.reason),
+        None => format!("{verb} ({})", outcome.reason),
     }
 }
 
@@ -187,8 +188,8 @@ mod tests {
         }
     }
 
-    fn current(item: &str, run: i64) -> Current {
-        Current {
+    fn current(item: &str, run: i64) -> CurrentRun {
+        CurrentRun {
             run,
             item: item.into(),
             pod_name: format!("pod-{run}"),
@@ -199,8 +200,8 @@ mod tests {
         }
     }
 
-    fn finished(result: RunResult, exit_code: i32) -> Finished {
-        Finished {
+    fn finished(result: RunResult, exit_code: i32) -> RunOutcome {
+        RunOutcome {
             result,
             reason: "Error".into(),
             message: None,

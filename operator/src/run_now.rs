@@ -89,7 +89,7 @@ pub enum RunNowUpdate {
     /// A new request. Contains the names of its items, for a message.
     Accepted(String),
     /// A new problem with the annotation.
-    Wrong(String),
+    Invalid(String),
 }
 
 /// Updates `status.runNow` from the annotation. `listed` contains the items in effect. Returns what
@@ -152,7 +152,7 @@ pub fn process(
         run_now.done |= done;
     }
     match (new_problem, accepted) {
-        (Some(problem), _) => Some(RunNowUpdate::Wrong(problem)),
+        (Some(problem), _) => Some(RunNowUpdate::Invalid(problem)),
         (None, Some(items)) => Some(RunNowUpdate::Accepted(items)),
         (None, None) => None,
     }
@@ -374,7 +374,7 @@ mod tests {
         ] {
             let bad = group(Some(text));
             match process(&bad, &mut status, NOW) {
-                Some(RunNowUpdate::Wrong(problem)) => {
+                Some(RunNowUpdate::Invalid(problem)) => {
                     assert!(
                         expected.iter().all(|word| problem.contains(word)),
                         "{text}: {problem}"
@@ -388,7 +388,7 @@ mod tests {
         let long = format!(r#"{{"token": "{}", "items": "*"}}"#, "x".repeat(129));
         assert!(matches!(
             process(&group(Some(&long)), &mut status, NOW),
-            Some(RunNowUpdate::Wrong(_))
+            Some(RunNowUpdate::Invalid(_))
         ));
         process(&good, &mut status, NOW);
         assert_eq!(status.run_now.as_ref().unwrap().problem, None);
@@ -397,7 +397,7 @@ mod tests {
             .collect::<Vec<_>>();
         let many = json!({ "token": "3", "items": names }).to_string();
         match process(&group(Some(&many)), &mut status, NOW) {
-            Some(RunNowUpdate::Wrong(problem)) => {
+            Some(RunNowUpdate::Invalid(problem)) => {
                 assert!(
                     problem.ends_with("unknown items: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, and 2990 more")
                 );
@@ -411,7 +411,7 @@ mod tests {
         let some = group(Some(r#"{"token": "1", "items": ["nobody", "c"]}"#));
         let mut status = status([None; 3]);
         match process(&some, &mut status, NOW) {
-            Some(RunNowUpdate::Wrong(problem)) => {
+            Some(RunNowUpdate::Invalid(problem)) => {
                 assert!(problem.ends_with(": nobody"), "{problem}");
             }
             other => panic!("{other:?}"),

@@ -82,13 +82,16 @@ where
         {
             oldest.abort();
         }
-        let task = tokio::spawn(timeout(LIFETIME, converse(connection, answer.clone())));
+        let task = tokio::spawn(timeout(
+            LIFETIME,
+            serve_connection(connection, answer.clone()),
+        ));
         open.push_back(task.abort_handle());
     }
 }
 
 /// Serves one request on a connection.
-async fn converse<F>(connection: TcpStream, answer: Arc<F>)
+async fn serve_connection<F>(connection: TcpStream, answer: Arc<F>)
 where
     F: Fn(&Request<Incoming>) -> Response<String> + Send + Sync + 'static,
 {

@@ -34,11 +34,11 @@ pub struct Triggers {
     last_seen_pods: Arc<LastSeenPods>,
     cache: Arc<PolicyCache>,
     references: References,
-    memory: Arc<Mutex<Memory>>,
+    state: Arc<Mutex<WatchState>>,
 }
 
 #[derive(Default)]
-struct Memory {
+struct WatchState {
     /// The pods by uid.
     pods: HashMap<String, KnownPod>,
     groups: HashMap<GroupRef, KnownGroup>,
@@ -46,8 +46,8 @@ struct Memory {
 
 /// The known state of a pod.
 struct KnownPod {
-    /// A hash of [`PodView::interest`].
-    interest: u64,
+    /// A hash of [`PodView::trigger_state`].
+    trigger_state: u64,
     gated: bool,
     terminal: bool,
     /// The group in its label.
@@ -84,12 +84,12 @@ impl Triggers {
             last_seen_pods,
             cache,
             references,
-            memory: Arc::default(),
+            state: Arc::default(),
         }
     }
 
-    fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> std::sync::MutexGuard<'_, WatchState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn trigger(&self, group: GroupRef) {
@@ -104,8 +104,8 @@ impl Triggers {
     }
 
     /// Records the resource version after the operator's own write of a group's status.
-    pub fn wrote(&self, group: &GroupRef, version: &str) {
-        if let Some(known) = self.memory().groups.get_mut(group) {
+    pub fn record_own_write(&self, group: &GroupRef, version: &str) {
+        if let Some(known) = self.state().groups.get_mut(group) {
             known.written = version.to_owned();
         }
     }
@@ -117,11 +117,11 @@ impl Triggers {
             Event::Delete(group) => {
                 let key = ObjectRef::from_obj(group);
                 self.last_seen_pods
-                    .forget(&group.namespace().unwrap_or_default(), &group.name_any());
+                    .remove_group(&group.namespace().unwrap_or_default(), &group.name_any());
                 self.cache
-                    .forget(group.meta().uid.as_deref().unwrap_or_default());
-                self.references.forget(&key);
-                self.memory().groups.remove(&key);
+                    .remove_group(group.meta().uid.as_deref().unwrap_or_default());
+                self.references.remove_group(&key);
+                self.state().groups.remove(&key);
                 return;
             }
             Event::Init => return,
@@ -143,8 +143,8 @@ impl Triggers {
         ));
         let version = meta.resource_version.clone().unwrap_or_default();
         let unchanged = {
-            let mut memory = self.memory();
-            let known = memory.groups.entry(key.clone()).or_default();
+            let mut state = self.state();
+            let known = state.groups.entry(key.clone()).or_default();
             let unchanged = known.user_input == user_input;
             known.user_input = user_input;
             unchanged
@@ -159,8 +159,8 @@ impl Triggers {
         tokio::spawn(async move {
             tokio::time::sleep(OWN_WRITE_DELAY).await;
             let own_write = {
-                let memory = triggers.memory();
-                let known = memory.groups.get(&key);
+                let state = triggers.state();
+                let known = state.groups.get(&key);
                 known.is_some_and(|known| !newer(&version, &known.written))
             };
             if !own_write {
@@ -179,11 +179,11 @@ impl Triggers {
         }
         self.cache.retain(&uids);
         self.references.retain(&names);
-        let mut memory = self.memory();
-        for group in gone(memory.groups.keys(), &names) {
-            memory.groups.remove(&group);
+        let mut state = self.state();
+        for group in gone(state.groups.keys(), &names) {
+            state.groups.remove(&group);
             let namespace = group.namespace.as_deref().unwrap_or_default();
-            self.last_seen_pods.forget(namespace, &group.name);
+            self.last_seen_pods.remove_group(namespace, &group.name);
         }
     }
 
@@ -197,7 +197,7 @@ impl Triggers {
                 // No event is delivered for pods deleted while the watch was disconnected. Every
                 // listed pod therefore counts as new, and the reconcile of all groups after the
                 // list finds the missing ones.
-                self.memory().pods.clear();
+                self.state().pods.clear();
                 return;
             }
             Event::InitDone => {
@@ -207,7 +207,7 @@ impl Triggers {
         };
         let view = PodView::from(pod);
         let uid = view.uid.clone();
-        let before = self.memory().pods.remove(&uid);
+        let before = self.state().pods.remove(&uid);
         let group = self.group_of(pod, names::GROUP);
         // The label changed, which concerns two groups.
         if let Some(before) = &before
@@ -217,15 +217,15 @@ impl Triggers {
         }
         let Some(group) = group else { return };
         let known = KnownPod {
-            interest: hash(view.interest()),
+            trigger_state: hash(view.trigger_state()),
             gated: view.gated,
-            terminal: view.terminal(),
+            terminal: view.is_terminal(),
             group: group.clone(),
         };
         let relabelled = before.as_ref().is_none_or(|before| before.group != group);
         let changed = before
             .as_ref()
-            .is_none_or(|before| before.interest != known.interest);
+            .is_none_or(|before| before.trigger_state != known.trigger_state);
         let was_terminal = before.as_ref().is_some_and(|before| before.terminal);
         // A pod that was terminal before is a finished pod, and its state no longer matters.
         if !listed && !was_terminal && self.groups.get(&group).is_some() {
@@ -239,13 +239,13 @@ impl Triggers {
             return;
         }
         let unclaimed = before.is_none() && known.gated && !listed;
-        self.memory().pods.insert(uid.clone(), known);
+        self.state().pods.insert(uid.clone(), known);
         if unclaimed {
             let triggers = self.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(UNCLAIMED_DELAY).await;
                 let still_gated = triggers
-                    .memory()
+                    .state()
                     .pods
                     .get(&uid)
                     .is_some_and(|known| known.gated);
@@ -268,7 +268,7 @@ impl Triggers {
             Event::Init | Event::InitDone => return,
         };
         let view = PodView::from(pod);
-        let relevant = deleted || view.terminal() || view.problem().is_some();
+        let relevant = deleted || view.is_terminal() || view.problem().is_some();
         if let Some(group) = self.group_of(pod, names::LISTER).filter(|_| relevant) {
             self.trigger(group);
         }
@@ -398,7 +398,7 @@ mod tests {
         let of_type = |name| references.of_type(Some("home"), name).len();
         assert_eq!((of_type("t"), of_type("u")), (1, 0));
         assert!(cache.knows("stays") && !cache.knows("goes"));
-        assert_eq!(triggers.memory().groups.len(), 1);
+        assert_eq!(triggers.state().groups.len(), 1);
     }
 
     #[tokio::test]

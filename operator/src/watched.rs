@@ -237,7 +237,7 @@ impl<K: Resource<DynamicType = ()>> Resource for Watched<K> {
 /// Starts a watch that streams its initial list, so only one object is in memory at a time. If the
 /// API server does not support streaming lists (by default 1.30, 1.31, and 1.33), small pages are
 /// requested instead.
-pub(crate) fn listed_in_parts<K, S>(
+pub(crate) fn watch_in_pages<K, S>(
     config: watcher::Config,
     start: impl Fn(watcher::Config) -> S,
 ) -> impl Stream<Item = Result<Event<K>, watcher::Error>>

@@ -201,7 +201,7 @@ const CASES: [Case; 20] = [
             &mut group.status.clone().unwrap(),
             NOW,
         ) {
-            Some(run_now::RunNowUpdate::Wrong(message)) => {
+            Some(run_now::RunNowUpdate::Invalid(message)) => {
                 assert!(message.contains("fewer items"), "{message}")
             }
             other => panic!("{other:?}"),
@@ -246,7 +246,7 @@ const CASES: [Case; 20] = [
                 NOW,
             );
             assert!(
-                matches!(update, Some(run_now::RunNowUpdate::Wrong(_))),
+                matches!(update, Some(run_now::RunNowUpdate::Invalid(_))),
                 "{update:?}"
             );
         }

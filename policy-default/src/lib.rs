@@ -10,7 +10,9 @@
 //! [`select`] implements this with the steps in [`policy_sdk::documented`]. The rest of this file
 //! exports it.
 
-use policy_sdk::documented::{by_lot, candidates, decision_note, least, standing};
+use policy_sdk::documented::{
+    candidates, choose_at_random, decision_note, standing, with_lowest_rank,
+};
 use policy_sdk::{Decision, ItemSettings, Policy, Request};
 
 /// Decides with the documented algorithm.
@@ -22,10 +24,10 @@ pub fn select(request: &Request) -> Decision {
         .collect();
     let candidates = candidates(items, &verdicts);
     // `None` (never) is less than any time.
-    let oldest = least(&candidates, |i| {
+    let oldest = with_lowest_rank(&candidates, |i| {
         (items[i].last_success, items[i].last_failure)
     });
-    let decision = match by_lot(&oldest, request.seed) {
+    let decision = match choose_at_random(&oldest, request.seed) {
         Some(chosen) => Decision::run(chosen).with_note(decision_note(
             &items[chosen],
             candidates.len(),

@@ -67,7 +67,7 @@ fn item_is_ready_after_cool_off_and_frequency() {
     for (cool_off, frequency, failed, succeeded, expected) in cases {
         let mut item = Item::named("a")
             .every(minutes(frequency))
-            .resting(minutes(cool_off))
+            .with_cool_off(minutes(cool_off))
             .failed(ago(failed));
         item.last_success = succeeded.map(ago);
         let request = request([item]);
@@ -77,7 +77,7 @@ fn item_is_ready_after_cool_off_and_frequency() {
 
 #[test]
 fn cooling_item_has_the_end_of_its_cool_off() {
-    let request = request([item("a").resting(5 * MINUTE as u64).failed(ago(1))]);
+    let request = request([item("a").with_cool_off(5 * MINUTE as u64).failed(ago(1))]);
     let decision = select(&request);
     assert_eq!(decision.choice, Choice::Wait(Some(NOW + 4 * MINUTE)));
     assert_eq!(decision.verdicts[0].standing, Standing::Cooling);
@@ -87,7 +87,7 @@ fn cooling_item_has_the_end_of_its_cool_off() {
 #[test]
 fn verdict_is_the_standing_that_lasts_longer() {
     let both = |success, cool_off: i64| {
-        let item = item("a").resting((cool_off * MINUTE) as u64);
+        let item = item("a").with_cool_off((cool_off * MINUTE) as u64);
         select(&request([item.succeeded(ago(success)).failed(ago(1))])).verdicts[0].clone()
     };
     assert_eq!(both(2, 5).standing, Standing::Fresh);

@@ -37,7 +37,7 @@ pub fn crds() -> PathBuf {
 /// OAAT_OPERATOR_BINARY names another one.
 ///
 /// # Errors
-/// When it does not build; cargo's own messages are on stderr.
+/// Returns an error if it does not build; cargo's own messages are on stderr.
 pub fn binary(release: bool) -> Result<PathBuf> {
     match std::env::var_os("OAAT_OPERATOR_BINARY") {
         Some(binary) => Ok(binary.into()),
@@ -48,7 +48,7 @@ pub fn binary(release: bool) -> Result<PathBuf> {
 /// Returns the binary of the command line, built if it is out of date.
 ///
 /// # Errors
-/// When it does not build; cargo's own messages are on stderr.
+/// Returns an error if it does not build; cargo's own messages are on stderr.
 pub fn command_line() -> Result<PathBuf> {
     built("kubectl-oaat", false)
 }
@@ -82,7 +82,7 @@ fn built(name: &str, release: bool) -> Result<PathBuf> {
 /// the operator's service account.
 ///
 /// # Errors
-/// If the control plane does not start or rejects the manifests.
+/// Returns an error if the control plane does not start or rejects the manifests.
 pub async fn installed(mut options: Options) -> Result<(ControlPlane, PathBuf)> {
     options.manifests.push(crds());
     let plane = ControlPlane::start(options).await?;
@@ -93,7 +93,7 @@ pub async fn installed(mut options: Options) -> Result<(ControlPlane, PathBuf)> 
 /// Applies manifests/02 and the guard. Returns the kubeconfig of the operator's service account.
 ///
 /// # Errors
-/// If the control plane rejects them.
+/// Returns an error if the control plane rejects them.
 pub async fn install(plane: &ControlPlane) -> Result<PathBuf> {
     apply(plane, "02-oaat-operator-deployment.yaml").await?;
     guard(plane, "default").await?;
@@ -103,7 +103,7 @@ pub async fn install(plane: &ControlPlane) -> Result<PathBuf> {
 /// Applies one of the manifests.
 ///
 /// # Errors
-/// If the control plane rejects it.
+/// Returns an error if the control plane rejects it.
 pub async fn apply(plane: &ControlPlane, manifest: &str) -> Result<()> {
     let file = root().join("manifests").join(manifest);
     plane
@@ -116,7 +116,7 @@ pub async fn apply(plane: &ControlPlane, manifest: &str) -> Result<()> {
 /// create pods in `namespace`.
 ///
 /// # Errors
-/// If the control plane rejects the manifest or does not enforce it.
+/// Returns an error if the control plane rejects the manifest or does not enforce it.
 pub async fn guard(plane: &ControlPlane, namespace: &str) -> Result<()> {
     apply(plane, "03-oaat-operator-guard.yaml").await?;
     let operator = plane.client_for_service_account(NAME, NAME).await?;
@@ -156,7 +156,7 @@ pub async fn guard(plane: &ControlPlane, namespace: &str) -> Result<()> {
 /// elections of several tests are independent. POD_NAMESPACE selects the namespace.
 ///
 /// # Errors
-/// If the manifest has no such Role, or if the API server rejects it.
+/// Returns an error if the manifest has no such Role, or if the API server rejects it.
 pub async fn lease_in(plane: &ControlPlane, namespace: &str) -> Result<()> {
     let manifest = root().join("manifests/02-oaat-operator-deployment.yaml");
     for document in serde_norway::Deserializer::from_str(&fs::read_to_string(manifest)?) {
@@ -204,7 +204,7 @@ impl Operator {
     /// other action.
     ///
     /// # Errors
-    /// If it exits or does not respond. The error contains the end of its log.
+    /// Returns an error if it exits or does not respond. The error contains the end of its log.
     pub async fn start(options: &OperatorOptions) -> Result<Self> {
         Self::start_as(options, &[]).await
     }
@@ -212,7 +212,7 @@ impl Operator {
     /// Starts an operator with further environment variables, such as the pod's name and uid.
     ///
     /// # Errors
-    /// As for [`Operator::start`].
+    /// Returns an error under the conditions of [`Operator::start`].
     pub async fn start_as(options: &OperatorOptions, more: &[(&str, &str)]) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -295,7 +295,7 @@ impl Operator {
     /// Returns the status code and body of a path.
     ///
     /// # Errors
-    /// If the operator does not respond.
+    /// Returns an error if the operator does not respond.
     pub async fn page(&self, path: &str) -> Result<(u16, String)> {
         let mut stream = TcpStream::connect(self.address).await?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n");
@@ -312,7 +312,7 @@ impl Operator {
     /// Returns the sum of all samples of a metric whose labels contain all of `labels`.
     ///
     /// # Errors
-    /// If the operator does not respond.
+    /// Returns an error if the operator does not respond.
     pub async fn metric(&self, name: &str, labels: &[&str]) -> Result<f64> {
         let (_, text) = self.page("/metrics").await?;
         // A metric without a series is 0, but its help is on the page.

@@ -73,7 +73,7 @@ impl Supervised {
     /// Starts `command` without input and appends its output to the file `log`.
     ///
     /// # Errors
-    /// If the program cannot be started or the log file cannot be opened.
+    /// Returns an error if the program cannot be started or the log file cannot be opened.
     pub fn spawn(mut command: Command, log: &Path) -> Result<Self> {
         let output = File::options()
             .create(true)

@@ -86,7 +86,7 @@ impl Proxy {
     /// Starts a proxy that forwards requests with the credentials of `kubeconfig`.
     ///
     /// # Errors
-    /// If the kubeconfig is invalid, or if no port is free.
+    /// Returns an error if the kubeconfig is invalid, or if no port is free.
     pub async fn start(
         kubeconfig: &Path,
         decide: impl Fn(&Seen) -> Fate + Send + Sync + 'static,

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 /// Returns the README.
 ///
 /// # Errors
-/// If it cannot be read.
+/// Returns an error if it cannot be read.
 pub fn text() -> Result<String> {
     let readme = root().join("README.md");
     std::fs::read_to_string(&readme).with_context(|| readme.display().to_string())
@@ -15,7 +15,7 @@ pub fn text() -> Result<String> {
 /// Returns the OaatType and the OaatGroup of the README's quick start, unchanged.
 ///
 /// # Errors
-/// If the README does not contain them.
+/// Returns an error if the README does not contain them.
 pub fn quick_start() -> Result<(String, String)> {
     let text = text()?;
     let (_, section) = text

@@ -294,7 +294,7 @@ impl<'a> Storm<'a> {
                 Err(error) => eprintln!("started again: {error:#}"),
             }
         }
-        anyhow::bail!("no operator comes up")
+        anyhow::bail!("the operator does not start")
     }
 
     /// Waits until all groups have settled. Compares the observations of the witness, the processes
@@ -343,10 +343,10 @@ impl<'a> Storm<'a> {
             runs += pods.len();
             check(&status, &pods).with_context(|| format!("{name}: {status:#}"))?;
         }
-        ensure!(opened.is_empty(), "pods of no group: {opened:?}");
+        ensure!(opened.is_empty(), "pods without a group: {opened:?}");
         ensure!(
             self.node.runs().len() == runs,
-            "a pod was opened and did not run"
+            "a pod without a gate did not run"
         );
         Ok(runs)
     }
@@ -404,7 +404,7 @@ fn check(status: &Value, pods: &[Opened]) -> Result<()> {
     let recorded: i64 = ITEMS.iter().map(|item| count("runs", item)).sum();
     ensure!(
         recorded == i64::try_from(pods.len())?,
-        "{recorded} runs are recorded, {} pods were opened",
+        "{recorded} runs are recorded, but {} pods were released",
         pods.len()
     );
     let failed = pods.iter().filter(|pod| pod.phase == "Failed").count();
@@ -417,6 +417,9 @@ fn check(status: &Value, pods: &[Opened]) -> Result<()> {
         ensure!(count("failures", item) == 0, "{item} never failed");
     }
     let numbers: BTreeSet<_> = pods.iter().filter_map(|pod| pod.run).collect();
-    ensure!(numbers.len() == pods.len(), "a number was given twice");
+    ensure!(
+        numbers.len() == pods.len(),
+        "two pods have the same run number"
+    );
     Ok(())
 }

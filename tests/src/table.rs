@@ -17,7 +17,7 @@ impl Table {
     /// Requests the table from the API server.
     ///
     /// # Errors
-    /// If the response is not a table.
+    /// Returns an error if the response is not a table.
     pub async fn get(client: &Client, namespace: &str, resource: &str) -> Result<Self> {
         let path = format!("/apis/kawaja.net/v1/namespaces/{namespace}/{resource}");
         let request = http::Request::get(path)
@@ -26,7 +26,7 @@ impl Table {
         let table: Value = serde_json::from_str(&client.request_text(request).await?)?;
         let definitions = table["columnDefinitions"]
             .as_array()
-            .context("no table came")?;
+            .context("the response is not a table")?;
         let shown: Vec<usize> = (0..definitions.len())
             .filter(|i| definitions[*i]["priority"] == 0)
             .collect();

@@ -54,10 +54,10 @@ impl Witness {
     /// Starts the watch.
     ///
     /// # Errors
-    /// If the namespace already has pods.
+    /// Returns an error if the namespace already has pods.
     pub async fn start(pods: Api<Pod>) -> Result<Self> {
         let now = pods.list(&ListParams::default()).await?;
-        ensure!(now.items.is_empty(), "the witness came too late");
+        ensure!(now.items.is_empty(), "the namespace already has pods");
         let mut version = now.metadata.resource_version.unwrap_or_default();
         let seen = Arc::new(Mutex::new(Seen::default()));
         let task = tokio::spawn({
@@ -74,7 +74,7 @@ impl Witness {
     /// group were without a gate at the same time and neither had ended.
     ///
     /// # Errors
-    /// If there are violations, or if the watch has ended.
+    /// Returns an error if there are violations, or if the watch has ended.
     pub fn opened(&self) -> Result<Vec<String>> {
         Ok(self.runs()?.into_iter().map(|pod| pod.name).collect())
     }
@@ -82,11 +82,11 @@ impl Witness {
     /// Returns all pods that were observed without a gate.
     ///
     /// # Errors
-    /// As for [`Witness::opened`].
+    /// Returns an error under the conditions of [`Witness::opened`].
     pub fn runs(&self) -> Result<Vec<Opened>> {
         let seen = lock(&self.seen);
         ensure!(seen.wrong.is_empty(), "{}", seen.wrong.join("; "));
-        ensure!(!self.task.is_finished(), "the witness lost sight");
+        ensure!(!self.task.is_finished(), "the watch of the pods has ended");
         Ok(seen.opened.values().cloned().collect())
     }
 
@@ -115,7 +115,7 @@ pub fn overlaps(ran: &[Run], opened: &[Opened]) -> Vec<String> {
     for run in ran {
         match groups.get(run.uid.as_str()) {
             Some(group) => of_group.entry(group).or_default().push(run),
-            None => wrong.push(format!("pod {} ran and was not seen", run.pod)),
+            None => wrong.push(format!("pod {} ran without being observed", run.pod)),
         }
     }
     for (group, mut runs) in of_group {
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn two_processes_of_a_group_at_a_time_are_noticed() {
+    fn overlapping_processes_of_a_group_are_reported() {
         let known = [opened("a", "g"), opened("b", "g"), opened("c", "other")];
         let fine = [
             ran("a", 1, Some(3)),
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_of_a_pod_that_nobody_saw_is_noticed() {
+    fn process_of_an_unobserved_pod_is_reported() {
         assert_eq!(overlaps(&[ran("a", 1, Some(2))], &[]).len(), 1);
     }
 }

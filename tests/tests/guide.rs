@@ -56,13 +56,13 @@ fn type_in(commands: &[String], beside: &Path) -> Result<String> {
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text).into_owned();
     if !output.status.success() {
-        bail!("{script}\nended with {}:\n{text}", output.status);
+        bail!("{script}\nexited with {}:\n{text}", output.status);
     }
     Ok(text)
 }
 
 #[test]
-fn five_commands_lead_from_nothing_to_a_policy_in_use() -> Result<()> {
+fn guide_commands_create_a_policy_and_put_it_into_use() -> Result<()> {
     let commands = commands("In five commands")?;
     assert!(commands.len() <= 5, "{commands:?}");
     let folder = tempfile::tempdir()?;
@@ -114,7 +114,7 @@ fn picture(svg: &str) -> String {
 }
 
 #[test]
-fn picture_of_a_week_is_what_the_tools_draw() -> Result<()> {
+fn guide_picture_of_a_week_matches_the_tools() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let svg = folder.path().join("week.svg");
     let drawn = Command::new(oaat_tests::operator::command_line()?)
@@ -277,7 +277,7 @@ fn guide_has_the_limits_of_the_operator() -> Result<()> {
     for constant in ["NOTE", "STATE"] {
         let (_, rest) = answer
             .split_once(&format!("const {constant}: usize = "))
-            .context("no such constant")?;
+            .context("the constant is missing")?;
         let number: u64 = rest.split(';').next().unwrap_or_default().parse()?;
         let figure = format!("{} bytes", thousands(number));
         assert!(says.contains(&figure), "{says} lacks {figure}");

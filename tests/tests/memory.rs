@@ -93,7 +93,9 @@ async fn etcd(port: u16, method: &str, body: &Value) -> Result<Value> {
     stream.write_all(body.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .context("the response is not HTTP")?;
     ensure!(head.contains(" 200 "), "{method}: {head}");
     Ok(serde_json::from_str(body)?)
 }
@@ -107,7 +109,9 @@ async fn copy(plane: &ControlPlane, from: &str, names: impl Iterator<Item = Stri
         ))
     };
     let found = etcd(port, "range", &json!({ "key": key(from) })).await?;
-    let value = found["kvs"][0]["value"].as_str().context("no such key")?;
+    let value = found["kvs"][0]["value"]
+        .as_str()
+        .context("the key is not in etcd")?;
     let mut group: Value = serde_json::from_slice(&BASE64.decode(value)?)?;
     for name in names {
         group["metadata"]["uid"] = format!("uid-of-{name}").into();
@@ -191,7 +195,7 @@ async fn start(plane: &ControlPlane, binary: &Path, kubeconfig: &Path) -> Result
     .await
 }
 
-/// Starts an operator, waits until it has reconciled the given number of groups, and checks its peak
+/// Starts an operator, waits until it has reconciled this number of groups, and checks its peak
 /// memory.
 async fn run(plane: &ControlPlane, binary: &Path, kubeconfig: &Path, groups: usize) -> Result<()> {
     let operator = start(plane, binary, kubeconfig).await?;

@@ -86,7 +86,7 @@ async fn process_is_killed_when_its_owner_is_killed() -> Result<()> {
     // Not with the tested code, which would kill the process group and prove nothing.
     let mut owner = owner.spawn()?;
     let pid = || fs::read_to_string(&log).unwrap_or_default();
-    until("the process says its number", || pid().ends_with('\n')).await?;
+    until("the process prints its pid", || pid().ends_with('\n')).await?;
     assert!(lives(&pid()));
     owner.kill()?;
     owner.wait()?;
@@ -100,7 +100,7 @@ fn process_owner_that_is_killed() -> Result<()> {
         return Ok(());
     };
     let process = Supervised::spawn(shell("exec sleep 60"), Path::new(&log))?;
-    // From here on, the process is certainly watched.
+    // From here on, the process is registered with the watchdog.
     fs::write(&log, format!("{}\n", process.pid()))?;
     std::thread::sleep(PATIENCE);
     Ok(())

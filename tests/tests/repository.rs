@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Files below a folder with this extension, without build output.
+/// Returns the files below a folder with this extension, without build output.
 fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
@@ -29,8 +29,8 @@ fn name(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// The lines of Markdown that are prose: outside of code blocks, tables, and links that cannot be
-/// broken.
+/// Returns the lines of Markdown that are prose: outside of code blocks, tables, and links that
+/// cannot be wrapped.
 fn prose(text: &str) -> Vec<(usize, &str)> {
     let mut code = false;
     let mut lines = Vec::new();
@@ -89,7 +89,7 @@ fn top_level_has_at_most_12_folders() -> Result<()> {
     Ok(())
 }
 
-/// Words that the style of this project avoids, with what to write instead.
+/// Words that the style of this project avoids, and their replacements.
 const AVOIDED: [(&str, &str); 16] = [
     ("heed", "process, honor"),
     ("heeded", "processed, honored"),
@@ -165,14 +165,14 @@ fn texts_for_users_avoid_the_listed_words() -> Result<()> {
     Ok(())
 }
 
-/// The source of a module without its tests.
+/// Returns the source of a module without its tests.
 fn source(file: &Path) -> Result<String> {
     let text = fs::read_to_string(file)?;
     let code = text.split("#[cfg(test)]\nmod tests").next();
     Ok(code.unwrap_or_default().to_owned())
 }
 
-/// The modules of the operator, each with the modules that it uses.
+/// Returns the modules of the operator, each with the modules that it uses.
 fn modules() -> Result<BTreeMap<String, BTreeSet<String>>> {
     let src = root().join("operator/src");
     let mut modules: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -207,10 +207,10 @@ fn modules() -> Result<BTreeMap<String, BTreeSet<String>>> {
 }
 
 #[test]
-fn modules_of_the_operator_do_not_import_each_other_in_a_circle() -> Result<()> {
+fn operator_modules_have_no_import_cycles() -> Result<()> {
     let mut modules = modules()?;
     ensure!(modules.len() > 20, "{modules:?}");
-    // Removes, again and again, the modules that use none of the remaining ones.
+    // Repeatedly removes the modules that use none of the remaining ones.
     loop {
         let known: BTreeSet<String> = modules.keys().cloned().collect();
         let before = modules.len();

@@ -4,7 +4,7 @@
 
 use oaat_api::validate::validate;
 use oaat_api::{OaatGroup, OnError, Timestamp};
-use oaat_operator::plan::{Answered, plan_decision, plan_group, request};
+use oaat_operator::plan::{AnsweredRequest, plan_decision, plan_group, policy_request};
 use oaat_operator::policy_selection::PolicySelection;
 use oaat_operator::snapshot::SourceLists;
 use oaat_operator::snapshot::TypeRead;
@@ -54,9 +54,9 @@ fn looks(standing: Standing) -> bool {
         .unwrap();
     let selection = PolicySelection {
         on_error: OnError::Hold,
-        ..PolicySelection::by_default(&default, None)
+        ..PolicySelection::built_in(&default, None)
     };
-    let asked = request(&snapshot, &valid, &plan, &selection);
+    let asked = policy_request(&snapshot, &valid, &plan, &selection);
     assert!(!asked.items[0].startable, "the item is not held");
     let decision = Decision {
         choice: Choice::Wait(None),
@@ -68,7 +68,7 @@ fn looks(standing: Standing) -> bool {
         }],
         state: None,
     };
-    let asked = Answered {
+    let asked = AnsweredRequest {
         policy: selection.in_use.clone().unwrap(),
         request: asked,
         request_sha256: "r".into(),
@@ -95,9 +95,11 @@ fn simulated_holds_follow_the_operators_rule() {
     for standing in all {
         assert_eq!(
             looks(standing),
-            kubectl_oaat::policy::awaits_release(standing),
+            kubectl_oaat::policy::reevaluates_after_retry_floor(standing),
             "{standing:?}"
         );
     }
-    assert!(kubectl_oaat::policy::awaits_release(Standing::Deferred));
+    assert!(kubectl_oaat::policy::reevaluates_after_retry_floor(
+        Standing::Deferred
+    ));
 }

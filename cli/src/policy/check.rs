@@ -101,7 +101,7 @@ fn unpack(bytes: &[u8]) -> Option<Vec<u8>> {
 /// Describes a component. Compiles it in a child process with the operator's limits.
 fn inspect(bytes: &[u8]) -> (String, ExitCode) {
     let mut text = String::new();
-    if let Some(names) = Names::of(bytes) {
+    if let Some(names) = ImportsAndExports::parse(bytes) {
         text += &format!("imports    {}\n", join(&names.imports));
         text += &format!("exports    {}\n", join(&names.exports));
     }
@@ -154,14 +154,14 @@ fn join(names: &[String]) -> String {
 
 /// The names that a component imports and exports.
 #[derive(Default)]
-struct Names {
+struct ImportsAndExports {
     imports: Vec<String>,
     exports: Vec<String>,
 }
 
-impl Names {
+impl ImportsAndExports {
     /// Parses a component. Returns `None` if the bytes are malformed.
-    fn of(bytes: &[u8]) -> Option<Self> {
+    fn parse(bytes: &[u8]) -> Option<Self> {
         let mut names = Self::default();
         let mut depth = 0;
         for payload in Parser::new(0).parse_all(bytes) {

@@ -41,7 +41,7 @@ pub(crate) fn read(file: &Path, built_in: &[u8]) -> Result<Vec<u8>> {
     }
     let bytes = std::fs::read(file).with_context(|| format!("{}", file.display()))?;
     if is_core_module(&bytes) {
-        return policy_build::componentise(&bytes).with_context(|| format!("{}", file.display()));
+        return policy_build::componentize(&bytes).with_context(|| format!("{}", file.display()));
     }
     Ok(bytes)
 }

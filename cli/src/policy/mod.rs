@@ -78,8 +78,8 @@ pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
 
 /// Reports whether a simulation asks the policy again when the retry floor of an item with this
 /// standing ends. Public for a test that compares it with the operator.
-pub fn awaits_release(standing: policy_host::Standing) -> bool {
-    simulate::awaits_release(standing)
+pub fn reevaluates_after_retry_floor(standing: policy_host::Standing) -> bool {
+    simulate::reevaluates_after_retry_floor(standing)
 }
 
 /// Formats a time as RFC 3339.

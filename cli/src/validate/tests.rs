@@ -130,7 +130,7 @@ fn mistyped_kind_or_version_is_a_problem() {
 }
 
 #[test]
-fn unreadable_files_and_files_without_our_kinds_exit_with_2() {
+fn unreadable_files_and_files_without_oaat_objects_exit_with_2() {
     assert_eq!(report("").status(), 2);
     assert_eq!(report("{apiVersion: v1, kind: Secret}").status(), 2);
     let bad = report("a: [");

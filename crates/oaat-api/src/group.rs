@@ -164,7 +164,7 @@ pub struct OaatGroupStatus {
     pub run: Option<i64>,
     /// The run in progress. Only the pod with the UID in podUid may run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub current: Option<Current>,
+    pub current: Option<CurrentRun>,
     /// The latest result of each source in spec.itemsFrom.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
@@ -181,6 +181,9 @@ pub struct OaatGroupStatus {
     /// The policy that made the latest decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicyInUse>,
+    /// The sha256 of the policy whose latest evaluation failed. Absent after its next decision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_policy: Option<String>,
     /// The component in the group's policy ConfigMap, if the operator rejected it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected_policy: Option<RejectedPolicy>,
@@ -199,13 +202,13 @@ pub struct OaatGroupStatus {
     pub run_now: Option<RunNow>,
     /// Consecutive pods that the API server rejected. Absent if the latest pod was accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rejected: Option<Rejected>,
+    pub rejected: Option<PodRejections>,
 }
 
 /// The run in progress.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct Current {
+pub struct CurrentRun {
     /// The number of the run.
     pub run: i64,
     /// The item that is running.
@@ -417,7 +420,7 @@ pub struct RunNow {
 
 /// Consecutive pods that the API server rejected.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-pub struct Rejected {
+pub struct PodRejections {
     /// The number of rejected pods.
     pub count: i32,
     /// The group starts no item before this time.

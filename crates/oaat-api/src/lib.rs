@@ -15,8 +15,8 @@ mod window;
 pub mod windows;
 
 pub use group::{
-    Current, ItemState, ItemStatus, LastDecision, OaatGroup, OaatGroupSpec, OaatGroupStatus,
-    Rejected, RunNow, RunRecord, RunResult, Stopping,
+    CurrentRun, ItemState, ItemStatus, LastDecision, OaatGroup, OaatGroupSpec, OaatGroupStatus,
+    PodRejections, RunNow, RunRecord, RunResult, Stopping,
 };
 pub use item_options::{ItemOptions, Variable};
 pub use items_from::{
@@ -26,7 +26,7 @@ pub use items_from::{
 pub use oaat_type::{OaatType, OaatTypeSpec, OaatTypeStatus, PodMetadata};
 pub use policy::{OnError, PolicyInUse, PolicyKey, PolicySpec, RejectedPolicy};
 pub use time::Timestamp;
-pub use window::{BlackoutWindow, Running};
+pub use window::{BlackoutWindow, RunningAction};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff;

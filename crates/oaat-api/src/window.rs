@@ -37,7 +37,7 @@ pub struct BlackoutWindow {
     /// finish. Stop deletes its pod gracefully, and the run counts as neither a success nor a
     /// failure.
     #[serde(default)]
-    pub running: Running,
+    pub running: RunningAction,
 
     /// Whether to also hold an item that might not finish before the window opens. The estimate is
     /// the longest of its successful runs in the group's history.
@@ -47,7 +47,7 @@ pub struct BlackoutWindow {
 
 /// What happens to a run in progress.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Running {
+pub enum RunningAction {
     /// It continues.
     #[default]
     Continue,

@@ -45,7 +45,7 @@ pub enum BuildError {
     #[error(
         "failed to convert the module to a component: {0} (check that the crate calls policy_sdk::export_policy!)"
     )]
-    Componentise(String),
+    Componentize(String),
 }
 
 /// The result of a build.
@@ -74,7 +74,7 @@ pub fn build(dir: &Path, target_dir: &Path) -> Result<Vec<u8>, BuildError> {
 /// Returns what failed and how to fix it.
 pub fn build_crate(dir: &Path, target_dir: &Path) -> Result<Built, BuildError> {
     let (name, module) = build_module(dir, target_dir)?;
-    let component = componentise(&module)?;
+    let component = componentize(&module)?;
     Ok(Built { name, component })
 }
 
@@ -137,8 +137,8 @@ fn build_module(dir: &Path, target_dir: &Path) -> Result<(String, Vec<u8>), Buil
 ///
 /// # Errors
 /// Returns an error if the module does not embed the type of its world, or does not match it.
-pub fn componentise(module: &[u8]) -> Result<Vec<u8>, BuildError> {
-    let error = |e: &dyn std::fmt::Display| BuildError::Componentise(format!("{e:#}"));
+pub fn componentize(module: &[u8]) -> Result<Vec<u8>, BuildError> {
+    let error = |e: &dyn std::fmt::Display| BuildError::Componentize(format!("{e:#}"));
     wit_component::ComponentEncoder::default()
         .validate(true)
         .module(module)
@@ -260,14 +260,14 @@ mod tests {
     }
 
     #[test]
-    fn componentise_rejects_other_modules_with_the_fix() {
-        let error = componentise(b"\0asm\x01\0\0\0").map(|bytes| bytes.len());
+    fn componentize_rejects_other_modules_with_the_fix() {
+        let error = componentize(b"\0asm\x01\0\0\0").map(|bytes| bytes.len());
         match error {
             // A module without exports matches the empty world.
             Ok(size) => assert!(size > 0),
             Err(error) => assert!(error.to_string().contains("export_policy")),
         }
-        let error = componentise(b"not wasm").map(|bytes| bytes.len());
+        let error = componentize(b"not wasm").map(|bytes| bytes.len());
         assert!(error.is_err_and(|e| e.to_string().contains("export_policy")));
     }
 }

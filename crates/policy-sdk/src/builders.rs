@@ -115,7 +115,7 @@ impl Item {
     }
 
     /// Sets the cool-off after a failure.
-    pub fn resting(mut self, cool_off: Duration) -> Self {
+    pub fn with_cool_off(mut self, cool_off: Duration) -> Self {
         self.cool_off = cool_off;
         self
     }

@@ -1,7 +1,7 @@
 //! The steps of the documented algorithm, for policies that replace only some of them.
 //!
 //! ```
-//! use policy_sdk::documented::{by_lot, candidates, least, standing};
+//! use policy_sdk::documented::{candidates, choose_at_random, standing, with_lowest_rank};
 //! use policy_sdk::{Decision, Request};
 //!
 //! /// Like the documented algorithm, but prefers the item with the fewest runs.
@@ -11,8 +11,8 @@
 //!         .iter()
 //!         .map(|item| standing(item, item.cool_off, request.now))
 //!         .collect();
-//!     let first = least(&candidates(items, &verdicts), |i| items[i].runs);
-//!     let decision = match by_lot(&first, request.seed) {
+//!     let first = with_lowest_rank(&candidates(items, &verdicts), |i| items[i].runs);
+//!     let decision = match choose_at_random(&first, request.seed) {
 //!         Some(chosen) => Decision::run(chosen),
 //!         None => Decision::wait(verdicts.iter().filter_map(|v| v.until).min()),
 //!     };
@@ -55,7 +55,7 @@ pub fn candidates(items: &[Item], verdicts: &[Verdict]) -> Vec<usize> {
 
 /// Returns the candidates with the lowest rank. In a rank of type `Option`, `None` (never) is less
 /// than any time.
-pub fn least<K: Ord>(candidates: &[usize], rank: impl Fn(usize) -> K) -> Vec<usize> {
+pub fn with_lowest_rank<K: Ord>(candidates: &[usize], rank: impl Fn(usize) -> K) -> Vec<usize> {
     let lowest = candidates.iter().map(|&i| rank(i)).min();
     candidates
         .iter()
@@ -66,7 +66,7 @@ pub fn least<K: Ord>(candidates: &[usize], rank: impl Fn(usize) -> K) -> Vec<usi
 
 /// Chooses one of several tied candidates at random; `None` if there are none. The generator is
 /// ChaCha, a published cipher, so the choice for a seed never changes between releases.
-pub fn by_lot(tied: &[usize], seed: u64) -> Option<usize> {
+pub fn choose_at_random(tied: &[usize], seed: u64) -> Option<usize> {
     match tied {
         [] => None,
         [only] => Some(*only),

@@ -86,7 +86,7 @@ macro_rules! export_policy {
             struct Exported;
             impl $crate::bindings::exports::oaat::policy::selector::Guest for Exported {
                 fn select(request: $crate::Request) -> Result<$crate::Decision, String> {
-                    $crate::log::panics();
+                    $crate::log::install_panic_hook();
                     // The sandbox ends with this call, so dropping the request would waste fuel.
                     let request = ::std::mem::ManuallyDrop::new(request);
                     <$policy as $crate::Policy>::select(&request)
@@ -95,7 +95,7 @@ macro_rules! export_policy {
                     settings: String,
                     items: Vec<$crate::ItemSettings>,
                 ) -> Result<(), String> {
-                    $crate::log::panics();
+                    $crate::log::install_panic_hook();
                     <$policy as $crate::Policy>::validate(&settings, &items)
                 }
             }

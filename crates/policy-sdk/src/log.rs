@@ -32,6 +32,6 @@ fn write(level: Level, line: &str) {
 /// Installs a panic hook that logs the message. The operator adds this message to the error for the
 /// trap, which would otherwise only be "unreachable".
 #[doc(hidden)]
-pub fn panics() {
+pub fn install_panic_hook() {
     std::panic::set_hook(Box::new(|info| error(&info.to_string())));
 }

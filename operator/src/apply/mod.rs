@@ -4,13 +4,13 @@
 use crate::cluster::{Cluster, ClusterError, GroupRead};
 use crate::mutation::broken;
 use crate::plan::{self, PendingEvent, Plan, Start};
-use crate::pod::{self, GATE_REMOVED, PodRequest, PodView};
+use crate::pod::{self, GATE_REMOVED, PodParams, PodView};
 use crate::run_history;
 use crate::snapshot::{GroupSnapshot, PodId};
 use futures::future;
 use oaat_api::reasons::{events, stopping};
 use oaat_api::text;
-use oaat_api::{Current, OaatGroupStatus, OaatTypeSpec, Stopping, Timestamp, Variable};
+use oaat_api::{CurrentRun, OaatGroupStatus, OaatTypeSpec, Stopping, Timestamp, Variable};
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
 
@@ -206,7 +206,7 @@ impl<C: Cluster> Applier<'_, C> {
             ControlFlow::Continue(candidate) => candidate,
             ControlFlow::Break(result) => return Ok(result),
         };
-        let current = Current {
+        let current = CurrentRun {
             run: start.run,
             item: start.item,
             pod_name: candidate.name.clone(),
@@ -268,7 +268,7 @@ impl<C: Cluster> Applier<'_, C> {
     ) -> Result<ControlFlow<StartResult, PodView>, ClusterError> {
         let pod = pod::build(
             spec,
-            &PodRequest {
+            &PodParams {
                 namespace: self.namespace,
                 group: self.name,
                 group_uid: &self.snapshot.uid,
@@ -284,11 +284,15 @@ impl<C: Cluster> Applier<'_, C> {
         };
         match self.cluster.create_pod(self.namespace, &pod).await {
             Ok(pod) => Ok(ControlFlow::Continue(PodView::from(&pod))),
-            Err(ClusterError::NamespaceEnds) => {
+            Err(ClusterError::NamespaceTerminating) => {
                 Ok(ControlFlow::Break(StartResult::NamespaceTerminating))
             }
             Err(ClusterError::Rejected { code, message }) => {
-                if self.cluster.namespace_ends(self.namespace).await? {
+                if self
+                    .cluster
+                    .is_namespace_terminating(self.namespace)
+                    .await?
+                {
                     return Ok(ControlFlow::Break(StartResult::NamespaceTerminating));
                 }
                 self.record_rejection(plan, start, code, &message);
@@ -298,7 +302,12 @@ impl<C: Cluster> Applier<'_, C> {
                 // It is unknown whether there is a candidate now; the next reconcile finds out.
                 // The end of the previous run must be recorded before that.
                 let mut status = self.status_without_start.clone();
-                plan::unavailable(self.snapshot, &mut status, start, &other.to_string());
+                plan::record_create_unavailable(
+                    self.snapshot,
+                    &mut status,
+                    start,
+                    &other.to_string(),
+                );
                 self.write(&mut status, applied).await?;
                 if applied.written.is_some() {
                     applied.events.append(&mut plan.events);
@@ -316,7 +325,7 @@ impl<C: Cluster> Applier<'_, C> {
     async fn void_claim(
         &self,
         claimed: &OaatGroupStatus,
-        current: &Current,
+        current: &CurrentRun,
         applied: &mut Applied,
     ) -> Result<(), ClusterError> {
         let mut void = OaatGroupStatus {
@@ -331,7 +340,7 @@ impl<C: Cluster> Applier<'_, C> {
             current.pod_name
         );
         let floor = self.snapshot.retry_floor;
-        run_history::pause(&mut void, &message, self.snapshot.now, floor);
+        run_history::back_off(&mut void, &message, self.snapshot.now, floor);
         if let Some(patch) = patch(Some(claimed), &mut void)?
             && self
                 .write_patch(&self.version(applied), patch, applied)
@@ -349,7 +358,7 @@ impl<C: Cluster> Applier<'_, C> {
     }
 
     /// Records that the gate of the current pod is open.
-    fn record_started(&self, current: &Current, applied: &mut Applied) {
+    fn record_started(&self, current: &CurrentRun, applied: &mut Applied) {
         applied.started = true;
         applied.events.push(PendingEvent {
             warning: false,
@@ -371,7 +380,7 @@ impl<C: Cluster> Applier<'_, C> {
     /// Replaces the planned start with a failure of the item without a pod.
     fn record_rejection(&self, plan: &mut Plan, start: &Start, code: u16, message: &str) {
         plan.status = self.status_without_start.clone();
-        plan::refuse(self.snapshot, plan, start, code, message);
+        plan::record_rejected_pod(self.snapshot, plan, start, code, message);
     }
 
     /// Cleans the status. Writes it if it differs from the one that was read, and only if the group

@@ -4,7 +4,7 @@
 use super::*;
 use crate::plan::plan_group;
 use crate::pod::names;
-use crate::policy_source::{PolicyRead, Source};
+use crate::policy_source::{PolicyRead, PolicySource};
 use crate::snapshot::CurrentPod;
 use crate::snapshot::SourceUpdate;
 use crate::snapshot::TypeRead;
@@ -15,7 +15,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 /// A cluster with fixed answers, which records the requests.
-pub(crate) struct Script {
+pub(crate) struct FakeCluster {
     create: Result<bool, ClusterError>,
     write: Result<(), ClusterError>,
     second_write: Result<(), ClusterError>,
@@ -28,9 +28,9 @@ pub(crate) struct Script {
     pub(crate) pods: Vec<Pod>,
 }
 
-/// Returns a script in which every request succeeds.
-pub(crate) fn script() -> Script {
-    Script {
+/// Returns a cluster in which every request succeeds.
+pub(crate) fn fake_cluster() -> FakeCluster {
+    FakeCluster {
         create: Ok(true),
         write: Ok(()),
         second_write: Ok(()),
@@ -42,7 +42,7 @@ pub(crate) fn script() -> Script {
     }
 }
 
-impl Script {
+impl FakeCluster {
     fn log(&self, request: String) {
         self.requests.lock().unwrap().push(request);
     }
@@ -52,7 +52,7 @@ impl Script {
     }
 }
 
-impl Cluster for Script {
+impl Cluster for FakeCluster {
     async fn group(&self, _: &str, _: &str) -> Result<crate::cluster::GroupRead, ClusterError> {
         self.log("read".into());
         let mut group = snapshot().group;
@@ -66,13 +66,13 @@ impl Cluster for Script {
     async fn pod(&self, _: &str, _: &str) -> Result<Option<Pod>, ClusterError> {
         Ok(None)
     }
-    async fn namespace_ends(&self, _: &str) -> Result<bool, ClusterError> {
+    async fn is_namespace_terminating(&self, _: &str) -> Result<bool, ClusterError> {
         Ok(false)
     }
     async fn oaat_type(&self, _: &str, _: &str) -> Result<TypeRead, ClusterError> {
         Ok(TypeRead::Missing)
     }
-    async fn policy(&self, _: &Source) -> Result<PolicyRead, ClusterError> {
+    async fn policy(&self, _: &PolicySource) -> Result<PolicyRead, ClusterError> {
         Ok(PolicyRead::Loading(Timestamp(0)))
     }
     async fn items(&self, _: &str, _: &ItemsKey, _: bool) -> SourceUpdate {
@@ -180,12 +180,12 @@ fn plan_with_start(snapshot: &GroupSnapshot) -> Plan {
 }
 
 async fn apply(
-    script: &Script,
+    cluster: &FakeCluster,
     snapshot: &GroupSnapshot,
     plan: Plan,
 ) -> (Result<ApplyResult, ClusterError>, Applied) {
     let applier = Applier {
-        cluster: script,
+        cluster: cluster,
         snapshot,
         namespace: "n",
         name: "g",
@@ -203,11 +203,11 @@ fn reasons(applied: &Applied) -> Vec<&'static str> {
 
 #[tokio::test]
 async fn start_creates_claims_and_opens_in_this_order() {
-    let (script, snapshot) = (script(), snapshot());
-    let (end, applied) = apply(&script, &snapshot, plan_with_start(&snapshot)).await;
+    let (cluster, snapshot) = (fake_cluster(), snapshot());
+    let (end, applied) = apply(&cluster, &snapshot, plan_with_start(&snapshot)).await;
     assert_eq!(end, Ok(ApplyResult::Completed));
     assert_eq!(
-        script.requests(),
+        cluster.requests(),
         ["create", "write at 1, current u", "open p u"]
     );
     assert_eq!(reasons(&applied), ["Succeeded", "Started"]);
@@ -216,15 +216,15 @@ async fn start_creates_claims_and_opens_in_this_order() {
 
 #[tokio::test]
 async fn failed_claim_deletes_its_candidate_and_opens_nothing() {
-    let script = Script {
+    let cluster = FakeCluster {
         write: Err(ClusterError::Conflict("changed".into())),
-        ..script()
+        ..fake_cluster()
     };
     let snapshot = snapshot();
-    let (end, applied) = apply(&script, &snapshot, plan_with_start(&snapshot)).await;
+    let (end, applied) = apply(&cluster, &snapshot, plan_with_start(&snapshot)).await;
     assert_eq!(end, Ok(ApplyResult::Conflict));
     assert_eq!(
-        script.requests(),
+        cluster.requests(),
         ["create", "write at 1, current u", "delete p u"]
     );
     assert!(applied.events.is_empty());
@@ -232,27 +232,27 @@ async fn failed_claim_deletes_its_candidate_and_opens_nothing() {
 
 #[tokio::test]
 async fn claim_of_unknown_outcome_is_left_to_the_next_reconcile() {
-    let script = Script {
+    let cluster = FakeCluster {
         write: Err(ClusterError::Unavailable("timeout".into())),
-        ..script()
+        ..fake_cluster()
     };
     let snapshot = snapshot();
-    let (end, _) = apply(&script, &snapshot, plan_with_start(&snapshot)).await;
+    let (end, _) = apply(&cluster, &snapshot, plan_with_start(&snapshot)).await;
     assert!(end.is_err());
-    assert_eq!(script.requests(), ["create", "write at 1, current u"]);
+    assert_eq!(cluster.requests(), ["create", "write at 1, current u"]);
 }
 
 #[tokio::test]
 async fn candidate_without_gate_is_claimed_as_stopping_and_never_opened() {
-    let script = Script {
+    let cluster = FakeCluster {
         create: Ok(false),
-        ..script()
+        ..fake_cluster()
     };
     let snapshot = snapshot();
-    let (end, _) = apply(&script, &snapshot, plan_with_start(&snapshot)).await;
+    let (end, _) = apply(&cluster, &snapshot, plan_with_start(&snapshot)).await;
     assert_eq!(end, Ok(ApplyResult::Completed));
     assert_eq!(
-        script.requests(),
+        cluster.requests(),
         [
             "create",
             "write at 1, current u, stopping for GateRemoved",
@@ -263,13 +263,13 @@ async fn candidate_without_gate_is_claimed_as_stopping_and_never_opened() {
 
 #[tokio::test]
 async fn void_claim_emits_its_event_only_after_the_write() {
-    let script = Script {
+    let cluster = FakeCluster {
         open: Err(ClusterError::NotFound),
         second_write: Err(ClusterError::Conflict("resumed by another".into())),
-        ..script()
+        ..fake_cluster()
     };
     let snapshot = snapshot();
-    let (end, applied) = apply(&script, &snapshot, plan_with_start(&snapshot)).await;
+    let (end, applied) = apply(&cluster, &snapshot, plan_with_start(&snapshot)).await;
     assert_eq!(end, Ok(ApplyResult::Completed));
     assert_eq!(reasons(&applied), ["Succeeded"]);
     assert_eq!(applied.requeue_at, Some(snapshot.now));
@@ -277,44 +277,44 @@ async fn void_claim_emits_its_event_only_after_the_write() {
 
 #[tokio::test]
 async fn unavailable_create_still_records_the_previous_run() {
-    let script = Script {
+    let cluster = FakeCluster {
         create: Err(ClusterError::Unavailable("webhook".into())),
-        ..script()
+        ..fake_cluster()
     };
     let snapshot = snapshot();
-    let (end, applied) = apply(&script, &snapshot, plan_with_start(&snapshot)).await;
+    let (end, applied) = apply(&cluster, &snapshot, plan_with_start(&snapshot)).await;
     assert!(end.is_err());
-    assert_eq!(script.requests(), ["create", "write at 1, current none"]);
+    assert_eq!(cluster.requests(), ["create", "write at 1, current none"]);
     assert_eq!(reasons(&applied), ["Succeeded"]);
 }
 
 #[tokio::test]
 async fn rejected_create_is_recorded_in_the_same_write() {
-    let script = Script {
+    let cluster = FakeCluster {
         create: Err(ClusterError::Rejected {
             code: 403,
             message: "exceeded quota".into(),
         }),
-        ..script()
+        ..fake_cluster()
     };
     let snapshot = snapshot();
-    let (end, applied) = apply(&script, &snapshot, plan_with_start(&snapshot)).await;
+    let (end, applied) = apply(&cluster, &snapshot, plan_with_start(&snapshot)).await;
     assert_eq!(end, Ok(ApplyResult::Completed));
-    assert_eq!(script.requests(), ["create", "write at 1, current none"]);
+    assert_eq!(cluster.requests(), ["create", "write at 1, current none"]);
     assert_eq!(reasons(&applied), ["Succeeded", "CreateRejected"]);
     assert!(applied.requeue_at.is_some());
 }
 
 #[tokio::test]
 async fn deleted_claimed_pod_makes_the_claim_void() {
-    let script = Script {
+    let cluster = FakeCluster {
         open: Err(ClusterError::NotFound),
-        ..script()
+        ..fake_cluster()
     };
     let snapshot = snapshot();
-    let (end, applied) = apply(&script, &snapshot, plan_with_start(&snapshot)).await;
+    let (end, applied) = apply(&cluster, &snapshot, plan_with_start(&snapshot)).await;
     assert_eq!(end, Ok(ApplyResult::Completed));
-    let requests = script.requests();
+    let requests = cluster.requests();
     assert_eq!(requests[2..], ["open p u", "write at 2, current none"]);
     assert_eq!(reasons(&applied), ["Succeeded", "ClaimVoid"]);
     assert!(!applied.started);
@@ -335,7 +335,7 @@ fn stale_pod() -> PodView {
 async fn stale_pod_is_deleted_only_if_the_group_is_unchanged() {
     let mut snapshot = snapshot();
     snapshot.group.status = Some(OaatGroupStatus {
-        current: Some(Current {
+        current: Some(CurrentRun {
             run: 1,
             item: "a".into(),
             pod_name: "p".into(),
@@ -355,15 +355,15 @@ async fn stale_pod_is_deleted_only_if_the_group_is_unchanged() {
         ("1", ApplyResult::Completed, true),
         ("2", ApplyResult::Conflict, false),
     ] {
-        let script = Script {
+        let cluster = FakeCluster {
             version,
-            ..script()
+            ..fake_cluster()
         };
         let plan = plan_group(&snapshot, &validate(&snapshot.group.spec));
         assert_eq!(plan.stale_pods.len(), 1);
-        let (got, _) = apply(&script, &snapshot, plan).await;
+        let (got, _) = apply(&cluster, &snapshot, plan).await;
         assert_eq!(got, Ok(end));
-        let requests = script.requests();
+        let requests = cluster.requests();
         assert_eq!(
             requests.contains(&"delete s s".to_owned()),
             deleted,
@@ -386,15 +386,15 @@ async fn finished_pod_is_deleted_only_after_its_result_is_recorded() {
         ("1", ApplyResult::Completed, true),
         ("2", ApplyResult::Conflict, false),
     ] {
-        let script = Script {
+        let cluster = FakeCluster {
             version,
-            ..script()
+            ..fake_cluster()
         };
         let plan = plan_group(&snapshot, &validate(&snapshot.group.spec));
-        let (got, _) = apply(&script, &snapshot, plan).await;
+        let (got, _) = apply(&cluster, &snapshot, plan).await;
         assert_eq!(got, Ok(end));
         assert_eq!(
-            script.requests().contains(&"delete s s".to_owned()),
+            cluster.requests().contains(&"delete s s".to_owned()),
             deleted
         );
     }
@@ -404,7 +404,7 @@ async fn finished_pod_is_deleted_only_after_its_result_is_recorded() {
 async fn opening_for_the_claimer_is_announced_first() {
     let mut snapshot = snapshot();
     snapshot.group.status = Some(OaatGroupStatus {
-        current: Some(Current {
+        current: Some(CurrentRun {
             run: 1,
             item: "a".into(),
             pod_name: "s".into(),
@@ -423,15 +423,15 @@ async fn opening_for_the_claimer_is_announced_first() {
     snapshot.current = CurrentPod::Present(gated);
     let plan = |snapshot: &GroupSnapshot| plan_group(snapshot, &validate(&snapshot.group.spec));
 
-    let first = script();
+    let first = fake_cluster();
     let (end, applied) = apply(&first, &snapshot, plan(&snapshot)).await;
     assert_eq!(end, Ok(ApplyResult::Completed));
     assert_eq!(first.requests(), ["write at 1, current s", "open s s"]);
     assert_eq!(reasons(&applied), ["Started"]);
 
-    let overtaken = Script {
+    let overtaken = FakeCluster {
         write: Err(ClusterError::Conflict("changed".into())),
-        ..script()
+        ..fake_cluster()
     };
     let (end, _) = apply(&overtaken, &snapshot, plan(&snapshot)).await;
     assert_eq!(end, Ok(ApplyResult::Conflict));
@@ -439,7 +439,7 @@ async fn opening_for_the_claimer_is_announced_first() {
 
     // It was announced before, and then the opening was interrupted.
     snapshot.group.status = Some(plan(&snapshot).status);
-    let retry = script();
+    let retry = fake_cluster();
     let (end, _) = apply(&retry, &snapshot, plan(&snapshot)).await;
     assert_eq!(end, Ok(ApplyResult::Completed));
     assert_eq!(retry.requests(), ["open s s"]);

@@ -87,7 +87,7 @@ impl ConfigMapLists {
     }
 
     /// Records the sources of a group; empty if the group was deleted.
-    pub fn used(&self, group: &GroupRef, sources: &[ItemsFrom]) {
+    pub fn set_sources(&self, group: &GroupRef, sources: &[ItemsFrom]) {
         let namespace = group.namespace.as_deref().unwrap_or_default();
         let maps = sources.iter().filter_map(|s| s.config_map.as_ref());
         let used: HashSet<MapKey> = maps.map(|key| map_key(namespace, key)).collect();
@@ -125,7 +125,7 @@ impl ConfigMapLists {
     pub fn retain(&self, existing: &HashSet<GroupRef>) {
         let gone = gone(self.lock().groups.keys(), existing);
         for group in gone {
-            self.used(&group, &[]);
+            self.set_sources(&group, &[]);
         }
     }
 
@@ -267,10 +267,10 @@ mod tests {
     #[tokio::test]
     async fn key_is_cached_while_a_group_uses_it() {
         let (lists, mut triggered) = lists();
-        lists.used(&group("one"), &sources(&["a", "b"]));
-        lists.used(&group("two"), &sources(&["b"]));
+        lists.set_sources(&group("one"), &sources(&["a", "b"]));
+        lists.set_sources(&group("two"), &sources(&["b"]));
         assert_eq!(lists.lock().lists.len(), 2);
-        lists.used(&group("one"), &sources(&["a"]));
+        lists.set_sources(&group("one"), &sources(&["a"]));
         assert_eq!(lists.lock().lists.len(), 2);
 
         let key = |name: &str| ("home".to_owned(), "disks".to_owned(), name.to_owned());
@@ -289,16 +289,16 @@ mod tests {
         lists.retain(&HashSet::from([group("one")]));
         assert_eq!(lists.lock().lists.len(), 1);
         assert_eq!(read("b"), SourceUpdate::Nothing);
-        lists.used(&group("one"), &[]);
+        lists.set_sources(&group("one"), &[]);
         assert!(lists.lock().lists.is_empty() && lists.lock().groups.is_empty());
     }
 
     #[tokio::test]
     async fn eviction_removes_the_oldest_list_of_the_largest_namespace() {
         let (lists, _triggered) = lists();
-        lists.used(&group("one"), &sources(&["a", "b", "c"]));
+        lists.set_sources(&group("one"), &sources(&["a", "b", "c"]));
         let other = ObjectRef::new("other").within("elsewhere");
-        lists.used(&other, &sources(&["a"]));
+        lists.set_sources(&other, &sources(&["a"]));
         let key = |namespace: &str, name: &str| {
             (namespace.to_owned(), "disks".to_owned(), name.to_owned())
         };

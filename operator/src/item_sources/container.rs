@@ -7,7 +7,7 @@
 use super::{MAX_TEXT, SourceReading, parse};
 use crate::cluster::{Cluster, ClusterError};
 use crate::mutation::broken;
-use crate::pod::{Phase, PodView, names, outcome};
+use crate::pod::{Phase, PodView, judge, names};
 use crate::run_history;
 use crate::snapshot::SourceUpdate;
 use k8s_openapi::api::core::v1::Pod;
@@ -112,12 +112,12 @@ impl<C: Cluster> Lister<'_, C> {
         // A pod of a deleted group of the same name.
         let orphan = foreign && annotation(&pod, names::LISTER) == Some(self.group);
         let outdated = annotation(&pod, names::DEFINITION) != Some(&reading.definition);
-        if foreign && !(orphan && view.terminal()) {
+        if foreign && !(orphan && view.is_terminal()) {
             self.pending(
                 reading,
                 format!("pod {name} exists and does not belong to this group; delete it"),
             );
-        } else if view.deletion.is_some() && !view.terminal() {
+        } else if view.deletion.is_some() && !view.is_terminal() {
             self.pending(reading, format!("waiting for pod {name} to end"));
         } else if foreign || already_read || outdated {
             self.cluster
@@ -127,13 +127,13 @@ impl<C: Cluster> Lister<'_, C> {
                 reading,
                 format!("deleting pod {name} before the next one is created"),
             );
-        } else if view.terminal() && !self.may_read {
+        } else if view.is_terminal() && !self.may_read {
             self.pending(
                 reading,
                 format!("pod {name} has ended; its output is read next"),
             );
             reading.requeue_at = Some(self.now);
-        } else if view.terminal() {
+        } else if view.is_terminal() {
             self.read(reading, spec, &view).await?;
         } else {
             self.wait(reading, &view, rules).await?;
@@ -159,7 +159,7 @@ impl<C: Cluster> Lister<'_, C> {
                 reading.update = SourceUpdate::Pending(running(&name));
                 reading.requeue_at = Some(self.now.plus(rules.timeout));
             }
-            Err(ClusterError::NamespaceEnds) => {}
+            Err(ClusterError::NamespaceTerminating) => {}
             Err(ClusterError::Rejected { code, message }) => {
                 let error = format!("the API server rejected its pod ({code}): {message}");
                 reading.update = SourceUpdate::Read(self.now, Err(error));
@@ -209,8 +209,12 @@ impl<C: Cluster> Lister<'_, C> {
     ) -> Result<(), ClusterError> {
         reading.pod_uid = Some(view.uid.clone());
         if view.phase != Phase::Succeeded {
-            let finished = outcome(Some(view), false, None, self.now);
-            let error = format!("pod {} {}", view.name, run_history::sentence(&finished));
+            let finished = judge(Some(view), false, None, self.now);
+            let error = format!(
+                "pod {} {}",
+                view.name,
+                run_history::describe_result(&finished)
+            );
             reading.update = SourceUpdate::Read(self.now, Err(error));
             return Ok(());
         }

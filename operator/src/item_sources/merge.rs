@@ -5,6 +5,7 @@ use super::SourceReading;
 use crate::mutation::broken;
 use crate::pod::names;
 use crate::snapshot::{SourceLists, SourceUpdate};
+use oaat_api::reasons::items_ready;
 use oaat_api::text::{PROBLEM, clean, list};
 use oaat_api::validate::{MAX_BYTES, MAX_ITEMS, SourceRules};
 use oaat_api::{ItemSource, ItemState, ItemStatus, ItemsFrom, OaatGroupStatus, Timestamp};
@@ -132,12 +133,16 @@ pub fn merge(
     }
     let ready = (!readings.is_empty()).then(|| {
         let reason = match (failed, truncated, unread) {
-            (true, ..) => "SourceFailed",
-            (false, true, _) => "TooManyItems",
-            (false, false, true) => "Listing",
-            (false, false, false) => "Listed",
+            (true, ..) => items_ready::SOURCE_FAILED,
+            (false, true, _) => items_ready::TOO_MANY_ITEMS,
+            (false, false, true) => items_ready::LISTING,
+            (false, false, false) => items_ready::LISTED,
         };
-        (reason == "Listed", reason, list(messages, "; ", PROBLEM))
+        (
+            reason == items_ready::LISTED,
+            reason,
+            list(messages, "; ", PROBLEM),
+        )
     });
     let unread = sources.iter().filter(|source| source.time.is_none());
     let listing = SourceLists {

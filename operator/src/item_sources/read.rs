@@ -5,7 +5,7 @@ use super::http::{NO_IMAGE, pod_spec};
 use super::merge::{definition, due, merge, read_interval};
 use super::{SourceReading, describe};
 use crate::cluster::Cluster;
-use crate::pod::plain;
+use crate::pod::normalized_pod_spec;
 use crate::snapshot::SourceUpdate;
 use crate::snapshot::{CurrentPod, GroupSnapshot};
 use oaat_api::validate::{ValidatedGroup, suspended, type_of};
@@ -106,7 +106,7 @@ fn has_pod(source: &ItemsFrom) -> bool {
 /// image, which is not set.
 fn lister_spec(source: &ItemsFrom, image: Option<&str>) -> Option<Value> {
     match (&source.container, &source.http) {
-        (Some(container), _) => Some(Value::Object(plain(&type_of(container)))),
+        (Some(container), _) => Some(Value::Object(normalized_pod_spec(&type_of(container)))),
         (_, Some(http)) => image.map(|image| pod_spec(http, image)),
         _ => None,
     }
@@ -161,7 +161,7 @@ fn failed(reading: &SourceReading) -> bool {
 fn run_needs_action(snapshot: &GroupSnapshot) -> bool {
     match &snapshot.current {
         CurrentPod::None => false,
-        CurrentPod::Present(pod) => pod.terminal() || (pod.gated && pod.deletion.is_none()),
+        CurrentPod::Present(pod) => pod.is_terminal() || (pod.gated && pod.deletion.is_none()),
         CurrentPod::Absent(_) => true,
     }
 }

@@ -47,7 +47,7 @@ pub(super) fn update_condition(snapshot: &GroupSnapshot, plan: &mut Plan) -> boo
 }
 
 /// Sets the state and the message of a complete group in which no item runs.
-pub(super) fn show(plan: &mut Plan) {
+pub(super) fn set_complete_status(plan: &mut Plan) {
     let status = &mut plan.status;
     status.state = Some(states::COMPLETE.into());
     status.next = None;

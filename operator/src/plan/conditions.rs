@@ -1,9 +1,8 @@
 //! The user-visible state of a group: `state`, `message`, and the conditions.
 
 use super::decision::describe_run;
-use super::{PendingEvent, Plan, Start};
+use super::{PendingEvent, Plan};
 use crate::item_sources;
-use crate::run_history;
 use crate::run_now;
 use crate::snapshot::GroupSnapshot;
 use crate::snapshot::TypeRead;
@@ -11,8 +10,7 @@ use oaat_api::reasons::{events, items_ready, ready, running, states};
 use oaat_api::text;
 use oaat_api::validate::{self, FieldError, ValidatedGroup, suspended};
 use oaat_api::windows;
-use oaat_api::{Current, ItemState, OaatGroupStatus, Timestamp, condition, set_condition};
-use std::time::Duration;
+use oaat_api::{CurrentRun, ItemState, OaatGroupStatus, Timestamp, condition, set_condition};
 
 /// Why no item can start.
 pub(super) struct NotReady {
@@ -185,7 +183,7 @@ fn update_items_ready(
 
 /// Sets `state`, `message`, and the conditions, except for what follows from a decision of the
 /// policy. `problem` is what keeps the current pod from starting or ending.
-pub(super) fn show(
+pub(super) fn set_running_or_idle_status(
     snapshot: &GroupSnapshot,
     valid: Option<&ValidatedGroup>,
     plan: &mut Plan,
@@ -205,7 +203,7 @@ pub(super) fn show(
     };
     set_group_condition(snapshot, status, condition);
     let Some(current) = status.current.clone() else {
-        show_nothing_runs(snapshot, status, not_ready, requested);
+        set_idle_status(snapshot, status, not_ready, requested);
         return;
     };
     let reason = if problem.is_some() {
@@ -230,12 +228,12 @@ pub(super) fn show(
             describe_run(status, valid, &current.item, decision)
         }
     });
-    show_running(status, &current);
+    set_item_running(status, &current);
 }
 
 /// Sets what is shown while no item runs. Without a reason why no item can start, the state and the
 /// message are left to the decision.
-fn show_nothing_runs(
+fn set_idle_status(
     snapshot: &GroupSnapshot,
     status: &mut OaatGroupStatus,
     not_ready: Option<NotReady>,
@@ -270,7 +268,7 @@ fn show_nothing_runs(
 }
 
 /// Shows the item of the current run as running.
-fn show_running(status: &mut OaatGroupStatus, current: &Current) {
+pub(super) fn set_item_running(status: &mut OaatGroupStatus, current: &CurrentRun) {
     status.currently_running = Some(current.item.clone());
     status.pod = Some(current.pod_name.clone());
     status.last_run = Some(current.claimed);
@@ -286,87 +284,12 @@ fn show_running(status: &mut OaatGroupStatus, current: &Current) {
 }
 
 /// Describes the item, the number, and the pod of the current run.
-fn run_and_pod(current: &Current) -> String {
-    let Current {
+pub(super) fn run_and_pod(current: &CurrentRun) -> String {
+    let CurrentRun {
         item,
         run,
         pod_name,
         ..
     } = current;
     format!("{} as run {run} in pod {pod_name}", text::name(item))
-}
-
-/// Makes a candidate the current run.
-pub fn claim(snapshot: &GroupSnapshot, status: &mut OaatGroupStatus, current: &Current) {
-    show_running(status, current);
-    let message = run_and_pod(current);
-    let condition = (running::TYPE, true, running::POD_ACTIVE, message);
-    set_group_condition(snapshot, status, condition);
-    status.current = Some(current.clone());
-}
-
-/// Requeues the group after `wait`, because the policy cannot be asked yet. The status changes only
-/// if a run has just ended.
-pub fn defer_decision(snapshot: &GroupSnapshot, plan: &mut Plan, wait: Duration) {
-    plan.requeue_at(snapshot.now.plus(wait));
-    let shows_running = plan.status.state.as_deref() == Some(states::RUNNING);
-    if plan.status.current.is_none() && shows_running {
-        plan.status.state = Some(states::WAITING.into());
-        plan.status.next = None;
-        plan.status.message = Some("waiting for the policy to select the next item".into());
-    }
-}
-
-/// Records that the pod of an item was rejected: a failure of the item, and a pause for the group.
-/// `code` is the HTTP status of the rejection.
-pub fn refuse(snapshot: &GroupSnapshot, plan: &mut Plan, start: &Start, code: u16, message: &str) {
-    run_history::reject(
-        &mut plan.status,
-        &start.item,
-        start.run,
-        message,
-        snapshot.now,
-        snapshot.retry_floor,
-    );
-    let until = plan
-        .status
-        .rejected
-        .as_ref()
-        .map_or(snapshot.now, |r| r.until);
-    let rejection = format!(
-        "the pod of {} was rejected ({code}): {message}",
-        text::name(&start.item)
-    );
-    let message = format!("waiting until {}: {rejection}", until.seconds());
-    show_not_started(snapshot, &mut plan.status, ready::CREATE_REJECTED, message);
-    plan.status.next = Some(until.seconds().to_string());
-    plan.event(true, events::CREATE_REJECTED, rejection, None);
-    plan.requeue_at(until);
-}
-
-/// Reports that a pod could not be created for a reason other than the pod itself. Nothing is
-/// counted, and the caller writes the status that was planned before the start.
-pub fn unavailable(
-    snapshot: &GroupSnapshot,
-    status: &mut OaatGroupStatus,
-    start: &Start,
-    error: &str,
-) {
-    let message = format!(
-        "failed to create the pod of {}, retrying: {error}",
-        text::name(&start.item)
-    );
-    show_not_started(snapshot, status, ready::CREATE_UNAVAILABLE, message);
-}
-
-fn show_not_started(
-    snapshot: &GroupSnapshot,
-    status: &mut OaatGroupStatus,
-    reason: &str,
-    message: String,
-) {
-    status.state = Some(states::WAITING.into());
-    status.next = None;
-    status.message = Some(message.clone());
-    set_group_condition(snapshot, status, (ready::TYPE, false, reason, message));
 }

@@ -43,7 +43,7 @@ pub fn seed(uid: &str, run: i64) -> u64 {
 }
 
 /// Builds the request to the policy.
-pub fn request(
+pub fn policy_request(
     snapshot: &GroupSnapshot,
     valid: &ValidatedGroup,
     plan: &Plan,
@@ -122,7 +122,7 @@ pub fn request(
 }
 
 /// A policy's answer and the request that it answers.
-pub struct Answered {
+pub struct AnsweredRequest {
     /// The policy.
     pub policy: PolicyInUse,
     /// The request.
@@ -139,7 +139,7 @@ pub fn plan_decision(
     valid: &ValidatedGroup,
     plan: &mut Plan,
     selection: &PolicySelection,
-    answered: Answered,
+    answered: AnsweredRequest,
 ) {
     match &answered.evaluation.answer {
         Ok(decision) => {
@@ -154,7 +154,7 @@ pub fn plan_decision(
                     .map(ToOwned::to_owned),
                 ..answered.policy.clone()
             });
-            apply_decision(snapshot, valid, plan, &answered, decision);
+            plan_choice(snapshot, valid, plan, &answered, decision);
         }
         Err(error) => record_no_decision(snapshot, plan, error),
     }
@@ -170,11 +170,11 @@ fn record_no_decision(snapshot: &GroupSnapshot, plan: &mut Plan, error: &EvalErr
     plan.status.message = Some(message);
 }
 
-fn apply_decision(
+fn plan_choice(
     snapshot: &GroupSnapshot,
     valid: &ValidatedGroup,
     plan: &mut Plan,
-    answered: &Answered,
+    answered: &AnsweredRequest,
     decision: &Decision,
 ) {
     let request = &answered.request;

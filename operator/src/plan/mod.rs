@@ -1,9 +1,10 @@
 //! Plans what to do about a group from its snapshot. Pure: the time, the seed, and the policy's
 //! answer are passed in as values.
 //!
-//! [`plan_group`] plans the current run and all other pods. If an item may start, [`request`]
+//! [`plan_group`] plans the current run and all other pods. If an item may start, [`policy_request`]
 //! builds the request to the policy, and [`plan_decision`] applies its answer.
 
+mod claim;
 mod complete;
 mod conditions;
 mod decision;
@@ -13,8 +14,8 @@ mod policy_condition;
 #[cfg(test)]
 mod tests;
 
-pub use conditions::{claim, defer_decision, refuse, unavailable};
-pub use decision::{Answered, plan_decision, plan_requested_item, request, seed};
+pub use claim::{claim, defer_decision, record_create_unavailable, record_rejected_pod};
+pub use decision::{AnsweredRequest, plan_decision, plan_requested_item, policy_request, seed};
 pub use pods::{next_run, plan_group};
 pub use policy_condition::{policy_event, record_no_policy, record_policy_error, record_selection};
 

@@ -2,11 +2,11 @@
 
 use super::Plan;
 use super::complete;
-use super::conditions::{BlockingPod, not_ready, show};
+use super::conditions::{BlockingPod, not_ready, set_running_or_idle_status};
 use crate::item_sources;
 use crate::legacy;
 use crate::mutation::broken;
-use crate::pod::{PodView, ended_at, outcome};
+use crate::pod::{PodView, ended_at, judge};
 use crate::run_history;
 use crate::run_now::{self, RunNowUpdate};
 use crate::snapshot::{CurrentPod, GroupSnapshot, PodId};
@@ -15,7 +15,7 @@ use oaat_api::reasons::{events, stopping};
 use oaat_api::text;
 use oaat_api::validate::{FieldError, ValidatedGroup};
 use oaat_api::windows;
-use oaat_api::{Current, RunResult, Stopping};
+use oaat_api::{CurrentRun, RunResult, Stopping};
 use std::time::Duration;
 
 /// The age at which a replica without the lease deletes an unclaimed candidate. Until then, the
@@ -66,9 +66,9 @@ pub fn plan_group(
     let nothing_to_do = complete::update_condition(snapshot, &mut plan)
         && run_now::waiting(&snapshot.group, &snapshot.items, &plan.status).is_none();
     plan.may_start = nothing_prevents_start && !nothing_to_do;
-    show(snapshot, valid.as_ref().ok(), &mut plan, not_ready, problem);
+    set_running_or_idle_status(snapshot, valid.as_ref().ok(), &mut plan, not_ready, problem);
     if nothing_prevents_start && nothing_to_do {
-        complete::show(&mut plan);
+        complete::set_complete_status(&mut plan);
     }
     plan
 }
@@ -105,7 +105,7 @@ fn apply_run_now(snapshot: &GroupSnapshot, plan: &mut Plan) {
             let message = format!("requested to run now: {items}");
             plan.event(false, events::RUN_NOW, message, None);
         }
-        Some(RunNowUpdate::Wrong(problem)) => {
+        Some(RunNowUpdate::Invalid(problem)) => {
             plan.event(true, events::RUN_NOW_INVALID, problem, None);
         }
     }
@@ -126,7 +126,7 @@ fn update_items(snapshot: &GroupSnapshot, plan: &mut Plan) -> bool {
     let items = plan.status.items.values_mut();
     // Without a short circuit: the history of every item is taken over.
     items
-        .map(legacy::inherit)
+        .map(legacy::migrate_history)
         .fold(false, |any, inherited| any | inherited)
 }
 
@@ -140,7 +140,7 @@ fn plan_current_run(
     let current = plan.status.current.clone();
     match (&snapshot.current, current) {
         (CurrentPod::None, _) | (_, None) => adopt(snapshot, plan),
-        (CurrentPod::Present(pod), Some(current)) if !pod.terminal() => {
+        (CurrentPod::Present(pod), Some(current)) if !pod.is_terminal() => {
             supervise_current_pod(snapshot, valid, plan, pod, current)
         }
         (CurrentPod::Present(pod), Some(current)) => {
@@ -155,8 +155,8 @@ fn plan_current_run(
 }
 
 /// Records the end of the current run.
-fn finish(snapshot: &GroupSnapshot, plan: &mut Plan, current: &Current, pod: Option<&PodView>) {
-    let finished = outcome(
+fn finish(snapshot: &GroupSnapshot, plan: &mut Plan, current: &CurrentRun, pod: Option<&PodView>) {
+    let finished = judge(
         pod,
         snapshot.deleted_while_running,
         current.stopping.as_ref(),
@@ -181,7 +181,7 @@ fn finish(snapshot: &GroupSnapshot, plan: &mut Plan, current: &Current, pod: Opt
             "run {} of {}{aside} {}",
             current.run,
             text::name(&current.item),
-            run_history::sentence(&finished)
+            run_history::describe_result(&finished)
         ),
         Some(PodId {
             name: current.pod_name.clone(),
@@ -199,7 +199,7 @@ fn supervise_current_pod(
     valid: Option<&ValidatedGroup>,
     plan: &mut Plan,
     pod: &PodView,
-    current: Current,
+    current: CurrentRun,
 ) -> Option<String> {
     let listed = snapshot.pods.iter().any(|other| other.uid == pod.uid);
     if !listed || !pod.labelled {
@@ -233,7 +233,7 @@ fn stop_if_required(
     valid: Option<&ValidatedGroup>,
     plan: &mut Plan,
     pod: &PodView,
-    current: Current,
+    current: CurrentRun,
 ) {
     let windows = valid.map(|valid| valid.windows.as_slice());
     let blackout = windows::blackout(windows.unwrap_or_default(), snapshot.now).filter(|b| b.stop);
@@ -245,7 +245,7 @@ fn stop_if_required(
         // The pod started after all, because the operator was interrupted between writing the
         // reason and deleting the pod. (A stop by a window is completed even after the window has
         // closed, because the deletion may be on its way.)
-        plan.status.current = Some(Current {
+        plan.status.current = Some(CurrentRun {
             stopping: None,
             ..current
         });
@@ -274,7 +274,7 @@ fn enforce_start_timeout(
     snapshot: &GroupSnapshot,
     plan: &mut Plan,
     pod: &PodView,
-    current: Current,
+    current: CurrentRun,
     timeout: Duration,
 ) {
     // The timeout starts at the claim, because the time before it is not visible to the user, and
@@ -309,13 +309,13 @@ fn stop(
     snapshot: &GroupSnapshot,
     plan: &mut Plan,
     pod: &PodView,
-    current: Current,
+    current: CurrentRun,
     reason: &str,
     message: String,
 ) {
     plan.open = None;
     plan.stop = Some(PodId::exactly(pod));
-    plan.status.current = Some(Current {
+    plan.status.current = Some(CurrentRun {
         stopping: Some(Stopping {
             reason: reason.into(),
             message,
@@ -329,9 +329,9 @@ fn stop(
 /// opens it: the replica that claimed the pod may be slow rather than gone, and withdraws its claim
 /// if it finds no pod whose gate it can open. After the write, it cannot withdraw the claim, so a
 /// run that began is recorded even if its pod disappears immediately.
-fn resume(snapshot: &GroupSnapshot, plan: &mut Plan, pod: &PodView, current: &Current) {
+fn resume(snapshot: &GroupSnapshot, plan: &mut Plan, pod: &PodView, current: &CurrentRun) {
     plan.open = Some(pod.into());
-    plan.status.current = Some(Current {
+    plan.status.current = Some(CurrentRun {
         resumed: current.resumed.or(Some(snapshot.now)),
         ..current.clone()
     });
@@ -345,7 +345,7 @@ fn adopt(snapshot: &GroupSnapshot, plan: &mut Plan) -> Option<String> {
     if broken!(NoAdoption) {
         return None;
     }
-    let may_run = |pod: &&PodView| owned(snapshot, pod) && !pod.terminal() && !pod.gated;
+    let may_run = |pod: &&PodView| owned(snapshot, pod) && !pod.is_terminal() && !pod.gated;
     let pod = snapshot
         .pods
         .iter()
@@ -367,7 +367,7 @@ fn adopt(snapshot: &GroupSnapshot, plan: &mut Plan) -> Option<String> {
         item.last_started = Some(pod.created);
     }
     plan.status.run = Some(run);
-    plan.status.current = Some(Current {
+    plan.status.current = Some(CurrentRun {
         run,
         item,
         pod_name: pod.name.clone(),
@@ -403,7 +403,7 @@ fn plan_other_pods(snapshot: &GroupSnapshot, plan: &mut Plan) -> Vec<BlockingPod
     let current = plan.status.current.as_ref().map(|c| c.pod_uid.clone());
     let mut blocking_pods = Vec::new();
     for pod in &snapshot.pods {
-        if pod.terminal() || current.as_ref() == Some(&pod.uid) {
+        if pod.is_terminal() || current.as_ref() == Some(&pod.uid) {
             continue;
         }
         if !pod.labelled {
@@ -477,7 +477,7 @@ fn expire_finished_pods(snapshot: &GroupSnapshot, valid: Option<&ValidatedGroup>
             }
             _ => None,
         })
-        .filter(|pod| owned(snapshot, pod) && pod.terminal() && pod.deletion.is_none())
+        .filter(|pod| owned(snapshot, pod) && pod.is_terminal() && pod.deletion.is_none())
         .filter(|pod| Some(&pod.uid) != current.as_ref())
         .map(|pod| (ended_at(pod, snapshot.now), pod))
         .collect();

@@ -3,11 +3,11 @@
 use super::conditions::set_group_condition;
 use super::{PendingEvent, Plan};
 use crate::policy_selection::{BUILT_IN, PolicySelection};
-use crate::policy_source::Source;
+use crate::policy_source::PolicySource;
 use crate::snapshot::GroupSnapshot;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use oaat_api::reasons::{events, policy_ready, ready, states};
-use oaat_api::{OaatGroup, OnError, PolicyInUse, condition};
+use oaat_api::{OaatGroup, OaatGroupStatus, OnError, PolicyInUse, condition};
 use policy_host::EvalError;
 use std::time::Duration;
 
@@ -55,11 +55,16 @@ pub fn record_selection(snapshot: &GroupSnapshot, plan: &mut Plan, selection: &P
     {
         plan.requeue_at(snapshot.now.plus(RETRY));
     }
+    if let Some(policy) = &selection.in_use
+        && plan.status.failed_policy.as_ref() != Some(&policy.digest)
+    {
+        plan.status.failed_policy = None;
+    }
     let (is_ready, reason, message) =
         match (&selection.in_use, &selection.problem, selection.loading) {
             (Some(policy), None, _) => {
                 // The result of the last evaluation stays until the policy is evaluated again.
-                if before.is_some_and(|c| reports_failed_evaluation(&c, policy)) {
+                if reports_failed_evaluation(&plan.status, policy) {
                     return;
                 }
                 let message = format!("{} is in use", describe(policy));
@@ -94,13 +99,12 @@ pub fn record_selection(snapshot: &GroupSnapshot, plan: &mut Plan, selection: &P
 }
 
 /// Returns whether `PolicyReady` reports that the last evaluation of this policy failed.
-///
-/// The status has no field for the policy that was evaluated without a decision, so its digest is
-/// looked up in the message.
-fn reports_failed_evaluation(condition: &Condition, policy: &PolicyInUse) -> bool {
-    condition.status == "False"
-        && policy_ready::EVALUATION.contains(&condition.reason.as_str())
-        && condition.message.contains(&digest_suffix(policy))
+fn reports_failed_evaluation(status: &OaatGroupStatus, policy: &PolicyInUse) -> bool {
+    let reports = |condition: &Condition| {
+        condition.status == "False" && policy_ready::EVALUATION.contains(&condition.reason.as_str())
+    };
+    status.failed_policy.as_ref() == Some(&policy.digest)
+        && condition(&status.conditions, policy_ready::TYPE).is_some_and(reports)
 }
 
 /// Identifies a policy that made no decision in the message of `PolicyReady`.
@@ -125,7 +129,7 @@ fn describe_problem(
 /// decided since.
 pub(super) fn lost(snapshot: &GroupSnapshot) -> Option<&str> {
     let last = snapshot.group.status.as_ref()?.policy.as_ref()?;
-    let source = Source::of(&snapshot.group)?.to_string();
+    let source = PolicySource::from_group(&snapshot.group)?.to_string();
     if last.source == source {
         Some(&last.digest)
     } else {
@@ -157,6 +161,7 @@ pub fn record_policy_error(
         );
         let condition = (policy_ready::TYPE, false, error.reason(), message);
         set_group_condition(snapshot, &mut plan.status, condition);
+        plan.status.failed_policy = Some(policy.digest.clone());
     }
 }
 
@@ -167,7 +172,11 @@ pub(super) fn record_policy_decision(
     selection: &PolicySelection,
     policy: &PolicyInUse,
 ) {
-    if selection.in_use.as_ref() == Some(policy) && selection.problem.is_none() {
+    if selection.in_use.as_ref() != Some(policy) {
+        return;
+    }
+    plan.status.failed_policy = None;
+    if selection.problem.is_none() {
         let message = format!("{} is in use", describe(policy));
         let condition = (policy_ready::TYPE, true, policy_ready::READY, message);
         set_group_condition(snapshot, &mut plan.status, condition);
@@ -320,7 +329,7 @@ mod tests {
 
     #[test]
     fn the_deciding_policy_is_named_with_digest_and_contract() {
-        let selection = PolicySelection::by(policy("abc"), None, OnError::Hold);
+        let selection = PolicySelection::selected(policy("abc"), None, OnError::Hold);
         let first = record(&snapshot(json!({})), &selection);
         assert_eq!(
             (first.status.as_str(), first.reason.as_str()),
@@ -347,18 +356,18 @@ mod tests {
     fn the_built_in_policy_of_a_new_group_causes_no_event() {
         let mut snapshot = snapshot(json!({}));
         snapshot.group.spec.policy = None;
-        let selection = PolicySelection::by(policy("abc"), None, OnError::Hold);
+        let selection = PolicySelection::selected(policy("abc"), None, OnError::Hold);
         assert_eq!(record(&snapshot, &selection).event, None);
     }
 
     #[test]
     fn a_problem_is_reported_with_its_consequences_and_the_lost_policy() {
-        let unavailable = |on_error| PolicySelection::unavailable_selection(problem(), on_error);
+        let unavailable = |on_error| PolicySelection::unavailable(problem(), on_error);
         let lost = json!({ "policy": policy("gone") });
         let other = json!({ "policy": { "source": "default", "digest": "gone", "contract": "1" } });
         let cases = [
             (
-                PolicySelection::by(policy("old"), Some(problem()), OnError::Hold),
+                PolicySelection::selected(policy("old"), Some(problem()), OnError::Hold),
                 json!({}),
                 vec!["it is empty", "old", "stays in use"],
                 "",
@@ -434,12 +443,29 @@ mod tests {
 
     #[test]
     fn a_failed_evaluation_stays_reported_until_the_next_one() {
-        let message = "the policy used up its fuel (sha256 abc); no item starts";
-        let before = snapshot(condition_of("False", "OutOfFuel", message));
-        let same = PolicySelection::by(policy("abc"), None, OnError::Hold);
-        assert_eq!(record(&before, &same).reason, "OutOfFuel");
-        let other = PolicySelection::by(policy("def"), None, OnError::Hold);
-        assert_eq!(record(&before, &other).reason, "Ready");
+        let mut plan = Plan::default();
+        let before = snapshot(json!({}));
+        let same = PolicySelection::selected(policy("abc"), None, OnError::Hold);
+        record_selection(&before, &mut plan, &same);
+        record_policy_error(&before, &mut plan, &same, &EvalError::OutOfFuel(0));
+        assert_eq!(plan.status.failed_policy.as_deref(), Some("abc"));
+        let failed = snapshot(serde_json::to_value(&plan.status).unwrap());
+        assert_eq!(record(&failed, &same).reason, "OutOfFuel");
+        let other = PolicySelection::selected(policy("def"), None, OnError::Hold);
+        assert_eq!(record(&failed, &other).reason, "Ready");
+        // The decision of the built-in policy does not end the problem of the group's policy.
+        let built_in = PolicyInUse {
+            source: BUILT_IN.into(),
+            ..policy("default")
+        };
+        record_policy_decision(&failed, &mut plan, &same, &built_in);
+        assert_eq!(plan.status.failed_policy.as_deref(), Some("abc"));
+        record_policy_decision(&failed, &mut plan, &same, &policy("abc"));
+        assert_eq!(plan.status.failed_policy, None);
+        // Another policy that is in use ends it too.
+        plan.status = failed.group.status.clone().unwrap();
+        record_selection(&failed, &mut plan, &other);
+        assert_eq!(plan.status.failed_policy, None);
     }
 
     #[test]

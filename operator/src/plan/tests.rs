@@ -10,7 +10,7 @@ use crate::snapshot::{CurrentPod, GroupSnapshot, PodId, TypeRead};
 use oaat_api::OaatGroup;
 use oaat_api::validate::{ValidatedGroup, validate};
 use oaat_api::{
-    Current, ItemState, ItemStatus, LastDecision, OaatGroupSpec, OaatTypeSpec, OnError,
+    CurrentRun, ItemState, ItemStatus, LastDecision, OaatGroupSpec, OaatTypeSpec, OnError,
     PolicyInUse, RunRecord, RunResult, Stopping, condition,
 };
 use policy_host::{Choice, Decision, EvalError, Evaluation, Request, Standing, Verdict};
@@ -76,8 +76,8 @@ fn pod(name: &str, phase: Phase) -> PodView {
     }
 }
 
-fn current(name: &str, run: i64) -> Current {
-    Current {
+fn current(name: &str, run: i64) -> CurrentRun {
+    CurrentRun {
         run,
         item: "a".into(),
         pod_name: name.into(),
@@ -125,9 +125,9 @@ fn decided(
         contract: "c".into(),
         instead_of: None,
     };
-    let selection = PolicySelection::by(in_use.clone(), None, OnError::Hold);
+    let selection = PolicySelection::selected(in_use.clone(), None, OnError::Hold);
     record_selection(snapshot, &mut plan, &selection);
-    let request = request(snapshot, &valid, &plan, &selection);
+    let request = policy_request(snapshot, &valid, &plan, &selection);
     let evaluation = Evaluation {
         answer: policy(&request),
         fuel: 1,
@@ -137,7 +137,7 @@ fn decided(
     if let Err(error) = &evaluation.answer {
         record_policy_error(snapshot, &mut plan, &selection, error);
     }
-    let answered = Answered {
+    let answered = AnsweredRequest {
         policy: in_use,
         request,
         request_sha256: "r".into(),
@@ -505,7 +505,7 @@ fn retention_of_zero_keeps_only_the_running_pod() {
 }
 
 #[test]
-fn cause_that_prevents_a_start_is_shown() {
+fn not_ready_reason_is_in_state_and_condition() {
     type Change = fn(&mut GroupSnapshot);
     let cases: [(Change, &str, &str); 6] = [
         (
@@ -531,7 +531,7 @@ fn cause_that_prevents_a_start_is_shown() {
         ),
         (
             |snapshot| {
-                status(snapshot).rejected = Some(oaat_api::Rejected {
+                status(snapshot).rejected = Some(oaat_api::PodRejections {
                     count: 1,
                     until: later(5),
                     message: "quota".into(),
@@ -553,7 +553,7 @@ fn cause_that_prevents_a_start_is_shown() {
 }
 
 #[test]
-fn cause_that_prevents_the_next_start_is_shown_while_it_lasts() {
+fn not_ready_reason_is_in_the_message_while_an_item_runs() {
     let mut snapshot = running(fixture(&["a"]), pod("p", Phase::Running));
     let decision = LastDecision {
         time: ago(60),
@@ -710,7 +710,7 @@ fn result_is_recorded_despite_a_policy_error() {
 }
 
 #[test]
-fn item_that_never_succeeded_and_goes_before_due_items_is_reported() {
+fn starvation_by_a_failing_item_is_reported() {
     let mut snapshot = fixture(&["bad", "b", "c"]);
     let failing = ItemStatus {
         failures: Some(3),
@@ -749,7 +749,7 @@ fn item_that_never_succeeded_and_goes_before_due_items_is_reported() {
     }
     // The message stays while the item runs.
     let mut started = snapshot.clone();
-    let claimed = Current {
+    let claimed = CurrentRun {
         item: "bad".into(),
         claimed: NOW,
         ..current("p", 1)
@@ -775,7 +775,7 @@ fn rejected_pod_is_a_failure_and_pauses_the_group() {
         item: "a".into(),
         run: 1,
     };
-    refuse(&snapshot, &mut plan, &start, 403, "exceeded quota");
+    record_rejected_pod(&snapshot, &mut plan, &start, 403, "exceeded quota");
     assert_eq!(plan.status.items["a"].failures, Some(1));
     assert_eq!(plan.status.run, Some(1));
     assert_eq!(plan.requeue_at, Some(later(10)));

@@ -7,7 +7,7 @@ use oaat_api::{OaatTypeSpec, PodMetadata, Variable};
 use serde_json::{Map, Value, json};
 
 /// The run that a pod is built for.
-pub struct PodRequest<'a> {
+pub struct PodParams<'a> {
     /// The namespace of the group.
     pub namespace: &'a str,
     /// The name of the group.
@@ -32,20 +32,20 @@ pub const TOO_LARGE: &str = "the pod is larger than 1 MiB with the item and its 
      in the OaatType, or smaller itemOptions.env";
 
 /// Returns the gated candidate for a run; `None` if it would be [`TOO_LARGE`].
-pub fn build(spec: &OaatTypeSpec, request: &PodRequest<'_>) -> Option<Value> {
-    let mut pod = skeleton(spec, request.item, request.env)?;
+pub fn build(spec: &OaatTypeSpec, params: &PodParams<'_>) -> Option<Value> {
+    let mut pod = skeleton(spec, params.item, params.env)?;
     let metadata = &mut pod["metadata"];
-    metadata["namespace"] = json!(request.namespace);
-    metadata["name"] = json!(names::pod_name(request.group, request.item, request.nonce));
-    metadata["labels"][names::GROUP] = json!(names::group_label(request.group));
-    metadata["labels"][names::RUN] = json!(request.run.to_string());
-    metadata["annotations"][names::GROUP] = json!(request.group);
-    metadata["ownerReferences"] = names::owner(request.group, request.group_uid);
+    metadata["namespace"] = json!(params.namespace);
+    metadata["name"] = json!(names::pod_name(params.group, params.item, params.nonce));
+    metadata["labels"][names::GROUP] = json!(names::group_label(params.group));
+    metadata["labels"][names::RUN] = json!(params.run.to_string());
+    metadata["annotations"][names::GROUP] = json!(params.group);
+    metadata["ownerReferences"] = names::owner(params.group, params.group_uid);
     Some(pod)
 }
 
 /// Returns a pod for a dry run, which shows whether the API server accepts this type.
-pub fn trial(spec: &OaatTypeSpec) -> Value {
+pub fn dry_run_pod(spec: &OaatTypeSpec) -> Value {
     let mut pod = skeleton(spec, "item", &[]).unwrap_or_default();
     // The name is always the same. The API server's message contains it and goes into the type's
     // status, so it must not change between dry runs.
@@ -64,7 +64,7 @@ fn skeleton(spec: &OaatTypeSpec, item: &str, env: &[Variable]) -> Option<Value> 
     labels.insert(names::ITEM.into(), names::item_label(item));
     annotations.insert(names::ITEM.into(), item.into());
 
-    let mut pod_spec = plain(spec);
+    let mut pod_spec = normalized_pod_spec(spec);
     if !broken!(NoGate) {
         add_gate(&mut pod_spec);
     }
@@ -86,7 +86,7 @@ fn skeleton(spec: &OaatTypeSpec, item: &str, env: &[Variable]) -> Option<Value> 
 
 /// Returns the pod spec of a type in the form that Kubernetes defines: with `containers`, and with
 /// the fields that are the same for all pods.
-pub fn plain(spec: &OaatTypeSpec) -> Map<String, Value> {
+pub fn normalized_pod_spec(spec: &OaatTypeSpec) -> Map<String, Value> {
     let mut pod_spec = spec.podspec.clone().unwrap_or_default();
     if let Some(container) = pod_spec.remove("container") {
         pod_spec.insert("containers".into(), json!([container]));
@@ -256,7 +256,7 @@ mod tests {
     }
 
     fn built(podspec: Value, item: &str) -> Value {
-        let request = PodRequest {
+        let params = PodParams {
             namespace: "ns",
             group: "g",
             group_uid: "uid",
@@ -265,7 +265,7 @@ mod tests {
             run: 7,
             nonce: "0123456789",
         };
-        build(&spec(podspec), &request).unwrap()
+        build(&spec(podspec), &params).unwrap()
     }
 
     #[test]
@@ -431,7 +431,7 @@ mod tests {
             .into(),
             annotations: [("note".into(), "b".into())].into(),
         });
-        let request = PodRequest {
+        let params = PodParams {
             namespace: "ns",
             group: "g",
             group_uid: "u",
@@ -440,7 +440,7 @@ mod tests {
             run: 1,
             nonce: "n",
         };
-        let pod = build(&spec, &request).unwrap();
+        let pod = build(&spec, &params).unwrap();
         assert_eq!(pod["metadata"]["labels"][names::GROUP], "g");
         assert_eq!(pod["metadata"]["labels"]["team"], "a");
         assert_eq!(pod["metadata"]["annotations"]["note"], "b");

@@ -5,6 +5,8 @@ pub mod names;
 mod outcome;
 mod view;
 
-pub use build::{GATE_REMOVED, PodRequest, TOO_LARGE, build, overridden_env, plain, trial};
-pub use outcome::{Finished, ended_at, outcome};
+pub use build::{
+    GATE_REMOVED, PodParams, TOO_LARGE, build, dry_run_pod, normalized_pod_spec, overridden_env,
+};
+pub use outcome::{RunOutcome, ended_at, judge};
 pub use view::{ContainerState, ContainerView, Deletion, Phase, PodView};

@@ -9,7 +9,7 @@ use oaat_api::{RunResult, Stopping, Timestamp};
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Finished {
+pub struct RunOutcome {
     /// The result.
     pub result: RunResult,
     /// The reason, in CamelCase.
@@ -25,12 +25,12 @@ pub struct Finished {
 /// Returns how the run of a pod ended. `pod` is the terminal pod, or its last known state before it
 /// disappeared, or `None` if no state is known. `deleted_while_running` is true if its deletion was
 /// observed before its end. `stopping` is what the operator wrote before it stopped the run itself.
-pub fn outcome(
+pub fn judge(
     pod: Option<&PodView>,
     deleted_while_running: bool,
     stopping: Option<&Stopping>,
     now: Timestamp,
-) -> Finished {
+) -> RunOutcome {
     let by_window = stopping.is_some_and(|stopping| stopping.reason == BLACKOUT);
     // The stop was written, but its deletion was delayed for so long that the pod started and ended
     // by itself.
@@ -38,7 +38,7 @@ pub fn outcome(
         // The pod may also have succeeded just before the deletion, unknown to the operator.
         let in_time = by_window && pod.phase == Phase::Succeeded && !deleted_before_the_end(pod);
         let undisturbed = pod.deletion.is_none() || in_time;
-        pod.terminal() && pod.started() && undisturbed && !deleted_while_running
+        pod.is_terminal() && pod.started() && undisturbed && !deleted_while_running
     };
     let stopping = stopping.filter(|_| !pod.is_some_and(ended_by_itself));
     let observed = pod.map_or(now, |pod| ended_at(pod, now));
@@ -49,7 +49,7 @@ pub fn outcome(
             .min(now),
         None => observed,
     };
-    let ended = |result, reason: &str, message: Option<String>, exit_code| Finished {
+    let ended = |result, reason: &str, message: Option<String>, exit_code| RunOutcome {
         result,
         reason: reason.to_owned(),
         message,
@@ -70,7 +70,7 @@ pub fn outcome(
         Some(disruption) => format!(" ({disruption})"),
         None => String::new(),
     };
-    let Some(pod) = pod.filter(|pod| pod.terminal()) else {
+    let Some(pod) = pod.filter(|pod| pod.is_terminal()) else {
         return ended(
             RunResult::Failed,
             reasons::POD_DISAPPEARED,
@@ -185,7 +185,7 @@ fn deleted_before_the_end(pod: &PodView) -> bool {
 /// result is limited to the time between the creation of the pod and now.
 pub fn ended_at(pod: &PodView, now: Timestamp) -> Timestamp {
     // If the end of the pod is unknown, `Ready` changed when the pod started, not when it ended.
-    let terminal = pod.terminal();
+    let terminal = pod.is_terminal();
     let reported = containers_finished(pod)
         .filter(|_| terminal)
         .or(pod.ready_changed.filter(|_| terminal))
@@ -228,8 +228,8 @@ mod tests {
         }
     }
 
-    fn of(pod: &PodView) -> Finished {
-        outcome(Some(pod), false, None, NOW)
+    fn of(pod: &PodView) -> RunOutcome {
+        judge(Some(pod), false, None, NOW)
     }
 
     fn deleted(mut pod: PodView, requested: i64) -> PodView {
@@ -316,7 +316,7 @@ mod tests {
             1_500_000,
         );
         assert_eq!(of(&ended).reason, "Completed");
-        assert_eq!(outcome(Some(&ended), true, None, NOW).reason, "PodDeleted");
+        assert_eq!(judge(Some(&ended), true, None, NOW).reason, "PodDeleted");
         // A container that ended before the pod was created shows that the node's clock is wrong.
         let skewed = deleted(pod(Phase::Succeeded, vec![exited("a", 0, 0)]), 1_500_000);
         assert_eq!(of(&skewed).reason, "PodDeleted");
@@ -352,7 +352,7 @@ mod tests {
 
     #[test]
     fn pod_without_a_known_end_has_disappeared() {
-        let gone = outcome(None, false, None, NOW);
+        let gone = judge(None, false, None, NOW);
         assert_eq!(
             (gone.reason.as_str(), gone.finished),
             ("PodDisappeared", NOW)
@@ -368,7 +368,7 @@ mod tests {
             message: "not started within 15m".into(),
             since: Timestamp(1_900_000),
         };
-        let got = outcome(None, false, Some(&stopping), NOW);
+        let got = judge(None, false, Some(&stopping), NOW);
         assert_eq!(
             got.finished, stopping.since,
             "the cool-off begins with the stop"
@@ -390,7 +390,7 @@ mod tests {
             assert_eq!(got.finished, expected);
         }
         // The clock of the API server is ahead of the operator's.
-        let early = outcome(
+        let early = judge(
             Some(&pod(Phase::Succeeded, vec![])),
             false,
             None,
@@ -406,8 +406,8 @@ mod tests {
             init: false,
             state: ContainerState::Running,
         };
-        assert!(!pod(Phase::Failed, vec![running]).terminal());
-        assert!(pod(Phase::Failed, vec![]).terminal());
-        assert!(!deleted(pod(Phase::Running, vec![]), 1_100_000).terminal());
+        assert!(!pod(Phase::Failed, vec![running]).is_terminal());
+        assert!(pod(Phase::Failed, vec![]).is_terminal());
+        assert!(!deleted(pod(Phase::Running, vec![]), 1_100_000).is_terminal());
     }
 }

@@ -130,7 +130,7 @@ pub struct PodView {
 impl PodView {
     /// Returns whether the pod can never run again. A requested deletion is not enough: the
     /// containers run until they have ended.
-    pub fn terminal(&self) -> bool {
+    pub fn is_terminal(&self) -> bool {
         if broken!(TerminatingIsTerminal) && self.deletion.is_some() {
             return true;
         }
@@ -165,8 +165,8 @@ impl PodView {
 
     /// Returns the state whose changes trigger a reconcile. The normal progress of a pod (opened,
     /// bound, running) requires no action.
-    pub fn interest(&self) -> (bool, bool, Option<String>) {
-        let terminal = self.terminal();
+    pub fn trigger_state(&self) -> (bool, bool, Option<String>) {
+        let terminal = self.is_terminal();
         // The deletion of a finished pod requires no action.
         (
             terminal,
@@ -177,7 +177,7 @@ impl PodView {
 
     /// Returns what keeps the pod from starting or ending, as the end of a sentence.
     pub fn problem(&self) -> Option<String> {
-        if self.gated || self.terminal() {
+        if self.gated || self.is_terminal() {
             return None;
         }
         if self.deletion.is_some() {

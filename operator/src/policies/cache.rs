@@ -5,8 +5,9 @@ use crate::policy_limiter::{PolicyLimiter, finish};
 use crate::policy_selection::PolicySelection;
 use crate::policy_source::PolicyProblem;
 use crate::policy_source::PolicyRead;
-use crate::policy_source::Source;
+use crate::policy_source::PolicySource;
 use kube::runtime::reflector::ObjectRef;
+use oaat_api::reasons::policy_ready::{LOADING, SETTINGS_REJECTED};
 use oaat_api::{OaatGroup, PolicyInUse, PolicySpec};
 use policy_host::{EvalError, ItemSettings, Policy, WeakPolicy};
 use std::collections::{HashMap, HashSet};
@@ -16,7 +17,7 @@ use std::time::Instant;
 /// A policy with settings that it accepted.
 #[derive(Clone)]
 struct Accepted {
-    source: Source,
+    source: PolicySource,
     policy: WeakPolicy,
     settings: Settings,
 }
@@ -92,12 +93,17 @@ impl PolicyCache {
     }
 
     /// Removes a group that was deleted.
-    pub fn forget(&self, uid: &str) {
+    pub fn remove_group(&self, uid: &str) {
         self.groups().remove(uid);
     }
 
     /// Returns whether the policy of a group can be selected without checking settings.
-    pub fn settled(&self, group: &OaatGroup, listed: &[String], read: Option<&PolicyRead>) -> bool {
+    pub fn settings_are_checked(
+        &self,
+        group: &OaatGroup,
+        listed: &[String],
+        read: Option<&PolicyRead>,
+    ) -> bool {
         let (Some(spec), Some(PolicyRead::Loaded(policy))) = (&group.spec.policy, read) else {
             return true;
         };
@@ -116,11 +122,12 @@ impl PolicyCache {
         limiter: &PolicyLimiter,
     ) -> Option<(PolicySelection, Option<Policy>)> {
         let uid = group.metadata.uid.as_deref().unwrap_or_default();
-        let (Some(spec), Some(source), Some(read)) = (&group.spec.policy, Source::of(group), read)
+        let (Some(spec), Some(source), Some(read)) =
+            (&group.spec.policy, PolicySource::from_group(group), read)
         else {
-            self.forget(uid);
+            self.remove_group(uid);
             return Some((
-                PolicySelection::by_default(default, None),
+                PolicySelection::built_in(default, None),
                 Some(default.clone()),
             ));
         };
@@ -178,14 +185,14 @@ impl PolicyCache {
             Some((accepted, policy)) => {
                 let problem = match problem {
                     // These messages already mention the settings.
-                    Some(p) if p.reason == "SettingsRejected" || p.reason == "Loading" => Some(p),
+                    Some(p) if [SETTINGS_REJECTED, LOADING].contains(&p.reason) => Some(p),
                     Some(p) if accepted.settings != settings => Some(p.with_old_settings()),
                     other => other,
                 };
                 let selection = PolicySelection {
                     settings: accepted.settings.group.clone(),
                     items: accepted.settings.items.iter().cloned().collect(),
-                    ..PolicySelection::by(
+                    ..PolicySelection::selected(
                         in_use_of(&accepted.source, &policy),
                         problem,
                         spec.on_error,
@@ -195,10 +202,7 @@ impl PolicyCache {
             }
             None => {
                 let problem = problem.unwrap_or_else(|| PolicyProblem::pin_mismatch(&source));
-                Some((
-                    PolicySelection::unavailable_selection(problem, spec.on_error),
-                    None,
-                ))
+                Some((PolicySelection::unavailable(problem, spec.on_error), None))
             }
         }
     }
@@ -237,7 +241,7 @@ async fn check_settings(
     Some(Err(PolicyProblem::settings(&error)))
 }
 
-fn in_use_of(source: &Source, policy: &Policy) -> PolicyInUse {
+fn in_use_of(source: &PolicySource, policy: &Policy) -> PolicyInUse {
     PolicyInUse {
         source: source.to_string(),
         digest: policy.digest().into(),

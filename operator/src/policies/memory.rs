@@ -27,11 +27,11 @@ impl PolicyMemory {
     /// Keeps a policy of a namespace, and evicts others until all fit: first the least recently
     /// used of this namespace if it exceeds its budget, then of the namespace that uses the most
     /// memory.
-    pub fn keep(&mut self, namespace: &str, policy: &Policy) {
-        self.keep_within(namespace, policy, NAMESPACE, TOTAL);
+    pub fn insert(&mut self, namespace: &str, policy: &Policy) {
+        self.insert_within(namespace, policy, NAMESPACE, TOTAL);
     }
 
-    fn keep_within(
+    fn insert_within(
         &mut self,
         namespace: &str,
         policy: &Policy,
@@ -69,7 +69,7 @@ impl PolicyMemory {
     }
 
     /// Drops the policies of a namespace.
-    pub fn forget(&mut self, namespace: &str) {
+    pub fn remove_namespace(&mut self, namespace: &str) {
         self.policies.retain(|(owner, _), _| owner != namespace);
     }
 
@@ -130,7 +130,7 @@ mod tests {
         let (policies, mut memory) = (policies(), PolicyMemory::default());
         let size = policies.iter().map(Policy::size).max().unwrap();
         let keep = |memory: &mut PolicyMemory, namespace, index: usize| {
-            memory.keep_within(namespace, &policies[index], 2 * size, 3 * size);
+            memory.insert_within(namespace, &policies[index], 2 * size, 3 * size);
         };
         for index in 0..3 {
             keep(&mut memory, "a", index);
@@ -150,9 +150,9 @@ mod tests {
     fn policies_of_a_namespace_are_dropped_together() {
         let (policies, mut memory) = (policies(), PolicyMemory::default());
         for namespace in ["a", "b"] {
-            memory.keep(namespace, &policies[0]);
+            memory.insert(namespace, &policies[0]);
         }
-        memory.forget("a");
+        memory.remove_namespace("a");
         assert_eq!(held(&memory, &policies), [("b".into(), 0)]);
     }
 }

@@ -4,7 +4,7 @@ use super::compiler::Compiler;
 use crate::config_maps::{ConfigMaps, ReadResult, Subscription};
 use crate::group_ref::{GroupRef, gone};
 use crate::policy_source::PolicyRead;
-use crate::policy_source::{PolicyProblem, Source, bytes};
+use crate::policy_source::{PolicyProblem, PolicySource, bytes};
 use k8s_openapi::api::core::v1::ConfigMap;
 use oaat_api::{RejectedPolicy, Timestamp};
 use policy_host::{WeakPolicy, sha256};
@@ -27,18 +27,18 @@ pub struct PolicySources {
     config_maps: ConfigMaps,
     compiler: Compiler,
     queue: UnboundedSender<GroupRef>,
-    state: Arc<Mutex<Shared>>,
+    state: Arc<Mutex<SourcesState>>,
     first_backoff: Duration,
 }
 
 #[derive(Default)]
-struct Shared {
+struct SourcesState {
     /// The source that each group uses.
-    groups: HashMap<GroupRef, Source>,
+    groups: HashMap<GroupRef, PolicySource>,
     /// The rejected component in the status of each group.
     rejected: HashMap<GroupRef, RejectedPolicy>,
     /// The state of each source in use.
-    sources: HashMap<Source, Entry>,
+    sources: HashMap<PolicySource, LoadedSource>,
     /// The subscriptions to the ConfigMaps in use.
     subscriptions: HashMap<MapName, Subscription>,
     /// Policies by the sha256 of the value that they were loaded from.
@@ -47,16 +47,16 @@ struct Shared {
     loads: u64,
 }
 
-struct Entry {
+struct LoadedSource {
     users: HashSet<GroupRef>,
-    state: State,
+    state: SourceState,
     /// The sha256 of the value in the ConfigMap, if it has the key.
     value: Option<String>,
     load: Option<Load>,
 }
 
 #[derive(Clone)]
-enum State {
+enum SourceState {
     Loading(Timestamp),
     /// Loaded, and possibly evicted from memory since.
     Ready(WeakPolicy),
@@ -92,28 +92,28 @@ impl PolicySources {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Shared> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, SourcesState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the state of a source. A source that is not known yet counts as loading, because the
     /// watch event of its group has not arrived. So does one whose policy was evicted from memory.
-    pub fn read(&self, source: &Source) -> PolicyRead {
+    pub fn read(&self, source: &PolicySource) -> PolicyRead {
         let mut state = self.lock();
         let Some(entry) = state.sources.get_mut(source) else {
             return PolicyRead::Loading(Timestamp::now());
         };
         match &entry.state {
-            State::Loading(since) => PolicyRead::Loading(*since),
-            State::Failed(problem) => PolicyRead::Failed(problem.clone()),
-            State::Ready(policy) => {
+            SourceState::Loading(since) => PolicyRead::Loading(*since),
+            SourceState::Failed(problem) => PolicyRead::Failed(problem.clone()),
+            SourceState::Ready(policy) => {
                 if let Some(policy) = policy.upgrade() {
                     let mut memory = self.compiler.memory();
                     memory.touch(&source.namespace, policy.digest());
                     return PolicyRead::Loaded(policy);
                 }
                 let since = Timestamp::now();
-                entry.state = State::Loading(since);
+                entry.state = SourceState::Loading(since);
                 self.load(&mut state, source);
                 PolicyRead::Loading(since)
             }
@@ -122,7 +122,12 @@ impl PolicySources {
 
     /// Records the source that a group uses, and the rejected component in its status. `None` if it
     /// uses none, or if the group was deleted.
-    pub fn used(&self, group: &GroupRef, source: Option<Source>, rejected: Option<RejectedPolicy>) {
+    pub fn set_source(
+        &self,
+        group: &GroupRef,
+        source: Option<PolicySource>,
+        rejected: Option<RejectedPolicy>,
+    ) {
         let mut state = self.lock();
         match rejected.filter(|_| source.is_some()) {
             Some(rejected) => state.rejected.insert(group.clone(), rejected),
@@ -133,9 +138,9 @@ impl PolicySources {
         }
         if let Some(before) = state.groups.remove(group) {
             state.remove_user(group, &before);
-            let same_namespace = |s: &Source| s.namespace == before.namespace;
+            let same_namespace = |s: &PolicySource| s.namespace == before.namespace;
             if source.is_none() && !state.sources.keys().any(same_namespace) {
-                self.compiler.memory().forget(&before.namespace);
+                self.compiler.memory().remove_namespace(&before.namespace);
             }
         }
         let Some(source) = source else { return };
@@ -144,9 +149,9 @@ impl PolicySources {
         let mut is_new = false;
         let entry = entry.or_insert_with(|| {
             is_new = true;
-            Entry {
+            LoadedSource {
                 users: HashSet::new(),
-                state: State::Loading(Timestamp::now()),
+                state: SourceState::Loading(Timestamp::now()),
                 value: None,
                 load: None,
             }
@@ -174,7 +179,7 @@ impl PolicySources {
     pub fn retain(&self, existing: &HashSet<GroupRef>) {
         let gone = gone(self.lock().groups.keys(), existing);
         for group in gone {
-            self.used(&group, None, None);
+            self.set_source(&group, None, None);
         }
     }
 
@@ -190,9 +195,9 @@ impl PolicySources {
     }
 
     /// Returns the sources in use from a ConfigMap.
-    fn sources_in(&self, map: &MapName) -> Vec<Source> {
+    fn sources_in(&self, map: &MapName) -> Vec<PolicySource> {
         let state = self.lock();
-        let of_map = |s: &&Source| (&s.namespace, &s.name) == (&map.0, &map.1);
+        let of_map = |s: &&PolicySource| (&s.namespace, &s.name) == (&map.0, &map.1);
         state.sources.keys().filter(of_map).cloned().collect()
     }
 
@@ -200,14 +205,14 @@ impl PolicySources {
     fn update(&self, map: &MapName, object: Option<&ConfigMap>) {
         for source in self.sources_in(map) {
             match bytes(&source, object) {
-                Err(problem) => self.set(&source, State::Failed(problem)),
+                Err(problem) => self.set(&source, SourceState::Failed(problem)),
                 Ok(bytes) => self.set_value(&source, sha256(bytes)),
             }
         }
     }
 
     /// Loads a value, unless a load is in progress or its result is known.
-    fn set_value(&self, source: &Source, value: String) {
+    fn set_value(&self, source: &PolicySource, value: String) {
         let mut state = self.lock();
         let known_state = state.state_of(source, &value);
         let Some(entry) = state.sources.get_mut(source) else {
@@ -228,7 +233,7 @@ impl PolicySources {
     }
 
     /// Starts to load the value of a source. Aborts a load in progress.
-    fn load(&self, state: &mut Shared, source: &Source) {
+    fn load(&self, state: &mut SourcesState, source: &PolicySource) {
         state.loads += 1;
         let number = state.loads;
         if let Some(entry) = state.sources.get_mut(source) {
@@ -239,7 +244,7 @@ impl PolicySources {
     }
 
     /// Loads a component. Retries with backoff while the component is not at fault.
-    async fn load_with_retries(self, source: Source, number: u64) {
+    async fn load_with_retries(self, source: PolicySource, number: u64) {
         let mut backoff = self.first_backoff;
         loop {
             let mut value = None;
@@ -252,7 +257,7 @@ impl PolicySources {
             } else {
                 problem
             };
-            self.finish_load(&source, number, value, State::Failed(problem));
+            self.finish_load(&source, number, value, SourceState::Failed(problem));
             if !retry {
                 return;
             }
@@ -267,10 +272,10 @@ impl PolicySources {
     /// The component is read only after a permit was acquired, because thousands may be waiting.
     async fn compile(
         &self,
-        source: &Source,
+        source: &PolicySource,
         read: &mut Option<String>,
-    ) -> Result<State, (PolicyProblem, bool)> {
-        let Source {
+    ) -> Result<SourceState, (PolicyProblem, bool)> {
+        let PolicySource {
             namespace, name, ..
         } = source;
         let permit = self.compiler.acquire(namespace).await;
@@ -286,12 +291,12 @@ impl PolicySources {
         *read = Some(value.clone());
         match self.compiler.compile(permit, bytes).await {
             Ok(policy) => {
-                self.compiler.memory().keep(namespace, &policy);
+                self.compiler.memory().insert(namespace, &policy);
                 let mut state = self.lock();
                 state.loaded.retain(|_, policy| policy.upgrade().is_some());
                 state.loaded.insert(value, policy.downgrade());
                 drop(state);
-                Ok(State::Ready(policy.downgrade()))
+                Ok(SourceState::Ready(policy.downgrade()))
             }
             Err(error) if error.is_transient() => Err((PolicyProblem::from(&error), true)),
             Err(error) => Err((PolicyProblem::rejected(&error, value), false)),
@@ -299,7 +304,7 @@ impl PolicySources {
     }
 
     /// Records the state of a source without a value. Aborts a load in progress.
-    fn set(&self, source: &Source, source_state: State) {
+    fn set(&self, source: &PolicySource, source_state: SourceState) {
         {
             let mut state = self.lock();
             let Some(entry) = state.sources.get_mut(source) else {
@@ -314,10 +319,10 @@ impl PolicySources {
     /// value that it read, which may be newer than the one that it was started for.
     fn finish_load(
         &self,
-        source: &Source,
+        source: &PolicySource,
         number: u64,
         value: Option<String>,
-        source_state: State,
+        source_state: SourceState,
     ) {
         {
             let mut state = self.lock();
@@ -333,7 +338,7 @@ impl PolicySources {
     }
 
     /// Records the state of a source, and requeues its groups.
-    fn publish(&self, source: &Source, source_state: State) {
+    fn publish(&self, source: &PolicySource, source_state: SourceState) {
         {
             let mut state = self.lock();
             let Some(entry) = state.sources.get_mut(source) else {
@@ -347,11 +352,11 @@ impl PolicySources {
         }
         let (namespace, configmap, key) = (&source.namespace, &source.name, &source.key);
         match source_state {
-            State::Ready(policy) => {
+            SourceState::Ready(policy) => {
                 let digest = policy.digest();
                 info!(namespace, configmap, key, digest, "policy loaded");
             }
-            State::Failed(PolicyProblem {
+            SourceState::Failed(PolicyProblem {
                 reason, message, ..
             }) => {
                 warn!(
@@ -359,7 +364,7 @@ impl PolicySources {
                     configmap, key, reason, "policy not loaded: {message}"
                 );
             }
-            State::Loading(_) => {}
+            SourceState::Loading(_) => {}
         }
     }
 
@@ -370,32 +375,33 @@ impl PolicySources {
             let loading = {
                 let state = self.lock();
                 let entry = state.sources.get(&source);
-                entry.is_some_and(|entry| matches!(entry.state, State::Loading(_)))
+                entry.is_some_and(|entry| matches!(entry.state, SourceState::Loading(_)))
             };
             if loading {
                 let problem = PolicyProblem::unreadable(&source, error);
-                self.set(&source, State::Failed(problem));
+                self.set(&source, SourceState::Failed(problem));
             }
         }
     }
 }
 
-impl Shared {
+impl SourcesState {
     /// Returns the state of a value that need not be compiled: it is loaded, or the status of a
     /// group in the same namespace records that it was rejected.
-    fn state_of(&self, source: &Source, value: &str) -> Option<State> {
+    fn state_of(&self, source: &PolicySource, value: &str) -> Option<SourceState> {
         if let Some(policy) = self.loaded.get(value).and_then(WeakPolicy::upgrade) {
-            return Some(State::Ready(policy.downgrade()));
+            return Some(SourceState::Ready(policy.downgrade()));
         }
         // Only from the same namespace: a tenant may be able to forge the status of its own groups.
         let mut rejected = self.rejected.iter().filter(|(group, rejected)| {
             group.namespace.as_ref() == Some(&source.namespace) && rejected.sha256 == value
         });
-        rejected.find_map(|(_, rejected)| PolicyProblem::from_status(rejected).map(State::Failed))
+        rejected
+            .find_map(|(_, rejected)| PolicyProblem::from_status(rejected).map(SourceState::Failed))
     }
 
     /// Removes a group from the users of a source.
-    fn remove_user(&mut self, group: &GroupRef, source: &Source) {
+    fn remove_user(&mut self, group: &GroupRef, source: &PolicySource) {
         let Some(entry) = self.sources.get_mut(source) else {
             return;
         };
@@ -405,7 +411,7 @@ impl Shared {
         }
         self.sources.remove(source);
         let map = (source.namespace.clone(), source.name.clone());
-        let of_map = |s: &Source| (&s.namespace, &s.name) == (&map.0, &map.1);
+        let of_map = |s: &PolicySource| (&s.namespace, &s.name) == (&map.0, &map.1);
         if !self.sources.keys().any(of_map) {
             self.subscriptions.remove(&map);
         }

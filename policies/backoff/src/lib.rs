@@ -13,7 +13,9 @@ mod settings;
 pub use backoff::Backoff;
 pub use settings::Settings;
 
-use policy_sdk::documented::{by_lot, candidates, decision_note, least, standing};
+use policy_sdk::documented::{
+    candidates, choose_at_random, decision_note, standing, with_lowest_rank,
+};
 use policy_sdk::{
     Decision, Duration, Instant, Item, ItemSettings, Policy, Request, Standing, Verdict,
 };
@@ -30,10 +32,10 @@ pub fn select(request: &Request) -> Result<Decision, String> {
         .map(|item| Ok(verdict(item, backoff_delay(item, &group)?, request.now)))
         .collect::<Result<Vec<_>, String>>()?;
     let candidates = candidates(items, &verdicts);
-    let oldest = least(&candidates, |i| {
+    let oldest = with_lowest_rank(&candidates, |i| {
         (items[i].last_success, items[i].last_failure)
     });
-    let decision = match by_lot(&oldest, request.seed) {
+    let decision = match choose_at_random(&oldest, request.seed) {
         Some(chosen) => Decision::run(chosen).with_note(decision_note(
             &items[chosen],
             candidates.len(),

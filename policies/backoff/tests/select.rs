@@ -68,7 +68,7 @@ fn verdict_notes_the_failure_and_the_backoff() {
 
 #[test]
 fn cool_off_is_a_lower_bound_even_above_max() {
-    let resting = |minutes: i64| failed("a", 2, 1).resting((minutes * MINUTE) as u64);
+    let resting = |minutes: i64| failed("a", 2, 1).with_cool_off((minutes * MINUTE) as u64);
     assert_eq!(verdict(resting(1)).until, Some(NOW + MINUTE));
     assert_eq!(verdict(resting(10)).until, Some(NOW + 9 * MINUTE));
     assert_eq!(verdict(resting(90)).until, Some(NOW + 89 * MINUTE));
@@ -76,7 +76,9 @@ fn cool_off_is_a_lower_bound_even_above_max() {
 
 #[test]
 fn success_resets_the_backoff() {
-    let mut item = item("a").resting(5 * MINUTE as u64).every(MINUTE as u64);
+    let mut item = item("a")
+        .with_cool_off(5 * MINUTE as u64)
+        .every(MINUTE as u64);
     item.last_failure = Some(ago(2));
     item.last_success = Some(ago(1));
     assert_eq!(verdict(item).standing, Standing::Ready);

@@ -9,7 +9,7 @@
 pub mod settings;
 pub mod shares;
 
-use policy_sdk::documented::{by_lot, candidates, least, standing};
+use policy_sdk::documented::{candidates, choose_at_random, standing, with_lowest_rank};
 use policy_sdk::{
     Decision, Duration, Instant, Item, ItemSettings, Policy, Request, Standing, Verdict,
 };
@@ -45,10 +45,10 @@ pub fn select(request: &Request) -> Result<Decision, String> {
         }
     }
 
-    let first = least(&candidates, |i| (shares.ahead(i), last_run(&items[i])));
-    let decision = match by_lot(&first, request.seed) {
+    let first = with_lowest_rank(&candidates, |i| (shares.ahead(i), last_run(&items[i])));
+    let decision = match choose_at_random(&first, request.seed) {
         Some(chosen) => Decision::run(chosen)
-            .with_note(why(candidates.len()))
+            .with_note(decision_note(candidates.len()))
             .with_state(shares.into_state(items)),
         None => Decision::wait(verdicts.iter().filter_map(|verdict| verdict.until).min()),
     };
@@ -93,7 +93,7 @@ fn last_run(item: &Item) -> Option<Instant> {
     item.last_success.max(item.last_failure)
 }
 
-fn why(candidates: usize) -> String {
+fn decision_note(candidates: usize) -> String {
     match candidates {
         1 => "the only item that is due".to_owned(),
         _ => format!("it is furthest behind its share ({candidates} items are due)"),

@@ -48,7 +48,9 @@ fn state(request: &Request) -> String {
 fn frequency_and_cool_off_work_as_documented() {
     let minutes = |n: i64| (n * MINUTE) as u64;
     let fresh = item("fresh").every(minutes(9)).succeeded(NOW - MINUTE);
-    let cooling = item("cooling").resting(minutes(5)).failed(NOW - MINUTE);
+    let cooling = item("cooling")
+        .with_cool_off(minutes(5))
+        .failed(NOW - MINUTE);
     let decision = decide(&request([fresh, cooling, item("held").held()]));
     assert_eq!(decision.choice, Choice::Wait(Some(NOW + 4 * MINUTE)));
     let standings: Vec<_> = decision.verdicts.iter().map(|v| v.standing).collect();

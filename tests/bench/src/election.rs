@@ -106,7 +106,10 @@ pub async fn until_it_starts_runs(operator: &Operator) -> Result<Instant> {
             return Ok(Instant::now());
         }
         if start.elapsed() > PATIENCE {
-            bail!("the operator starts no run:\n{}", operator.last_log(30));
+            bail!(
+                "the operator does not start a run:\n{}",
+                operator.last_log(30)
+            );
         }
         sleep(Duration::from_millis(5)).await;
     }

@@ -81,7 +81,7 @@ pub fn groups(client: &Client, namespace: &str) -> Api<DynamicObject> {
 
 /// A change of a pod, as a watch reports it.
 pub enum Step {
-    /// A pod has no gate.
+    /// The gate of a pod was removed.
     Open,
     /// A pod has ended.
     Ended,
@@ -283,7 +283,7 @@ pub fn rss(pid: u32) -> Result<f64> {
     let line = status
         .lines()
         .find(|line| line.starts_with("VmRSS:"))
-        .context("no VmRSS")?;
+        .context("the status has no VmRSS")?;
     let kilobytes: f64 = line
         .split_whitespace()
         .nth(1)

@@ -116,7 +116,7 @@ async fn swap(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
     work(plane, namespace, "0").await?;
     let all = tokio::task::spawn_blocking(hostile_policies::all).await??;
     let waits = all.into_iter().find(|policy| policy.name == "wait-ever");
-    let waits = waits.context("there is no policy wait-ever")?.bytes;
+    let waits = waits.context("the policy wait-ever is missing")?.bytes;
     put(&client, namespace, "mine", waits.clone()).await?;
     let spec = json!({
         "oaatType": "work", "oaatItems": ["a"], "frequency": "1ms", "podHistoryLimit": 5,

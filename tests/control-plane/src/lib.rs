@@ -203,7 +203,7 @@ mod tests {
 
     fn folder(name: &str, programs: &[&str]) -> PathBuf {
         let folder = env::temp_dir().join(format!("locate-{}-{name}", std::process::id()));
-        fs::create_dir_all(&folder).expect("a temporary folder can be made");
+        fs::create_dir_all(&folder).expect("the temporary folder can be created");
         for program in programs {
             let file = folder.join(program);
             fs::write(&file, "").expect("a file can be written");
@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(tools.etcd, servers.join("etcd"));
         assert_eq!(tools.kubectl, kubectl.join("kubectl"));
         let tools = locate(&[&assets, &servers, &kubectl], NotRequired)
-            .expect("the first source has the servers that are required");
+            .expect("the first source has the required servers");
         assert_eq!(tools.kube_apiserver, assets.join("kube-apiserver"));
         assert_eq!(tools.kube_controller_manager, None);
         assert_eq!(locate(&[&assets, &kubectl], Required), None);

@@ -1087,7 +1087,7 @@ fn proposals() -> anyhow::Result<Vec<Row>> {
     Ok(built)
 }
 
-/// Bytes in disguise.
+/// Files that are not what their header indicates.
 fn disguises() -> anyhow::Result<Vec<Row>> {
     let honest = honest()?;
     let mut config = wasmtime::Config::new();
@@ -1358,7 +1358,7 @@ fn with_text(more: &str) -> anyhow::Result<Vec<u8>> {
     let inside = honest
         .trim_end()
         .strip_suffix(')')
-        .context("no component")?;
+        .context("the text has no component")?;
     Ok(wat::parse_str(format!("{inside}\n{more}\n)"))?)
 }
 

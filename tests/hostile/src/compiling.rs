@@ -1,8 +1,8 @@
 //! The operator's compile process, seen from outside: the result of each component, its cost, and
 //! what remains in the parent process.
 
-use anyhow::{Context, Result};
 use crate::COMPILED;
+use anyhow::{Context, Result};
 use policy_host::{CompileProcess, Host, Limits, LoadError, Policy};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ impl Compiler {
     /// Uses the `compile-policy` of this binary, which must be from this build.
     ///
     /// # Errors
-    /// If the machine cannot run policies.
+    /// Returns an error if the machine cannot run policies.
     pub fn new(binary: PathBuf) -> Result<Self> {
         let host = Host::new(Limits::default())?;
         Ok(Self(CompileProcess::new(binary, host)))
@@ -39,7 +39,7 @@ impl Compiler {
     /// Compiles and loads a policy.
     ///
     /// # Errors
-    /// If the policy is rejected.
+    /// Returns an error if the policy is rejected.
     pub fn load(&self, bytes: &[u8]) -> Result<Policy, LoadError> {
         self.0.compile(bytes).map(|compiled| compiled.policy)
     }
@@ -64,12 +64,12 @@ impl Compiler {
 /// Returns a value of a process's status, in bytes.
 ///
 /// # Errors
-/// If there is no such process or value.
+/// Returns an error if there is no such process or value.
 pub fn memory(process: &str, line: &str) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let found = status.lines().find_map(|l| l.strip_prefix(line));
     let kilobytes = found.and_then(|rest| rest.split_whitespace().nth(1));
-    let kilobytes: u64 = kilobytes.context("no such line")?.parse()?;
+    let kilobytes: u64 = kilobytes.context("the status has no such line")?.parse()?;
     Ok(kilobytes << 10)
 }
 

@@ -65,7 +65,7 @@ pub fn inject(history: &mut History<'_>, mut fault: Fault) {
 /// can find it again. `docs/guarantees.md` says so, and the simulation omits it.
 fn has_hidden_pod(history: &History<'_>) -> bool {
     let mut pods = history.cluster.pods.values();
-    pods.any(|pod| pod.metadata.labels.is_none() && !PodView::from(pod).terminal())
+    pods.any(|pod| pod.metadata.labels.is_none() && !PodView::from(pod).is_terminal())
 }
 
 /// Draws an error of a clock in milliseconds, up to ten minutes, as on a machine without time

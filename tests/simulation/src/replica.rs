@@ -29,7 +29,7 @@ type ReconcileFuture = Pin<Box<dyn Future<Output = Result<ReconcileOutcome, Clus
 /// What is remembered of a pod between watch events.
 #[derive(PartialEq, Eq)]
 struct KnownPod {
-    interest: (bool, bool, Option<String>),
+    trigger_state: (bool, bool, Option<String>),
     terminal: bool,
 }
 
@@ -217,8 +217,8 @@ impl Replica {
             return (!was_terminal).then_some(1);
         }
         let known = KnownPod {
-            interest: pod.interest(),
-            terminal: pod.terminal(),
+            trigger_state: pod.trigger_state(),
+            terminal: pod.is_terminal(),
         };
         let changed = before.as_ref() != Some(&known);
         let first = before.is_none();

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use oaat_api::ItemsKey;
 use oaat_operator::cluster::{Cluster, ClusterError, GroupRead};
 use oaat_operator::pod::PodView;
-use oaat_operator::policy_source::{PolicyRead, Source};
+use oaat_operator::policy_source::{PolicyRead, PolicySource};
 use oaat_operator::snapshot::SourceUpdate;
 use oaat_operator::snapshot::TypeRead;
 use serde_json::Value;
@@ -30,7 +30,7 @@ pub enum Verb {
     /// Read a pod's output.
     Output(String),
     /// Read the namespace.
-    NamespaceEnds,
+    NamespaceTerminating,
     /// Write the group's status.
     WriteStatus {
         /// The resource version that the group must have.
@@ -63,7 +63,11 @@ impl Verb {
     pub fn writes(&self) -> bool {
         !matches!(
             self,
-            Self::Group | Self::Pods { .. } | Self::Pod(_) | Self::Output(_) | Self::NamespaceEnds
+            Self::Group
+                | Self::Pods { .. }
+                | Self::Pod(_)
+                | Self::Output(_)
+                | Self::NamespaceTerminating
         )
     }
 }
@@ -75,7 +79,7 @@ impl fmt::Display for Verb {
             Self::Pods { .. } => f.write_str("list pods"),
             Self::Pod(name) => write!(f, "read pod {name}"),
             Self::Output(name) => write!(f, "read output of {name}"),
-            Self::NamespaceEnds => f.write_str("read namespace"),
+            Self::NamespaceTerminating => f.write_str("read namespace"),
             Self::WriteStatus { version, status } => match status.get("current") {
                 None => write!(f, "write at {version}"),
                 Some(Value::Null) => write!(f, "write at {version}: no current run"),
@@ -105,7 +109,7 @@ pub enum Response {
     Pod(Option<Box<Pod>>),
     /// The response to [`Verb::Output`].
     Output(String),
-    /// The response to [`Verb::NamespaceEnds`].
+    /// The response to [`Verb::NamespaceTerminating`].
     Ends(bool),
     /// The response to [`Verb::WriteStatus`]: the new resource version.
     Written(String),
@@ -198,8 +202,8 @@ impl Cluster for ReplicaClient {
         }
     }
 
-    async fn namespace_ends(&self, _: &str) -> Result<bool, ClusterError> {
-        match self.call(Verb::NamespaceEnds).await? {
+    async fn is_namespace_terminating(&self, _: &str) -> Result<bool, ClusterError> {
+        match self.call(Verb::NamespaceTerminating).await? {
             Response::Ends(ends) => Ok(ends),
             _ => unexpected_response(),
         }
@@ -209,7 +213,7 @@ impl Cluster for ReplicaClient {
         Ok(self.requests().type_.clone().unwrap_or(TypeRead::Missing))
     }
 
-    async fn policy(&self, _: &Source) -> Result<PolicyRead, ClusterError> {
+    async fn policy(&self, _: &PolicySource) -> Result<PolicyRead, ClusterError> {
         Err(ClusterError::Unavailable(
             "groups in the simulation use the built-in policy".into(),
         ))

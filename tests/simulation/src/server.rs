@@ -24,7 +24,7 @@ impl SimulatedCluster {
             }
             Verb::Pod(name) => Ok(Response::Pod(self.pods.get(name).cloned().map(Box::new))),
             Verb::Output(name) => self.output(name),
-            Verb::NamespaceEnds => Ok(Response::Ends(self.namespace_ends.is_some())),
+            Verb::NamespaceTerminating => Ok(Response::Ends(self.namespace_ends.is_some())),
             Verb::WriteStatus { version, status } => self.write(request, version, status),
             Verb::CreatePod(pod) => self.create(pod),
             Verb::OpenGate { name, uid: uid_ } => {
@@ -71,7 +71,7 @@ impl SimulatedCluster {
 
     fn create(&mut self, pod: &Pod) -> RequestResult {
         if self.namespace_ends.is_some() {
-            return Err(ClusterError::NamespaceEnds);
+            return Err(ClusterError::NamespaceTerminating);
         }
         let name = pod.metadata.name.clone().unwrap_or_default();
         if self.pods.contains_key(&name) {
@@ -119,7 +119,7 @@ impl SimulatedCluster {
         } else {
             self.oracle.stopping.contains(&pod.uid)
         };
-        match (pod.terminal(), is_current) {
+        match (pod.is_terminal(), is_current) {
             (true, true) if !stopping => {
                 Some((ViolationKind::ResultDeleted, "whose run is not recorded"))
             }

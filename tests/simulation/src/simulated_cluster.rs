@@ -215,7 +215,7 @@ impl SimulatedCluster {
             pod.metadata.resource_version = Some(version.to_string());
             let view = PodView::from(&*pod);
             if let Some(truth) = self.truth.get_mut(uid) {
-                truth.gone = view.terminal() && !truth.running;
+                truth.gone = view.is_terminal() && !truth.running;
             }
             self.changes.push(Change::Pod(Box::new(view)));
         }
@@ -299,7 +299,7 @@ impl SimulatedCluster {
         let Some(truth) = self.truth.get_mut(uid) else {
             return;
         };
-        if !view.terminal() && truth.ended.is_none() && !truth.evicted {
+        if !view.is_terminal() && truth.ended.is_none() && !truth.evicted {
             truth.deleted_while_running.get_or_insert(self.now);
         }
         // A pod that is not bound has no grace period.
@@ -343,7 +343,7 @@ impl SimulatedCluster {
                 return true;
             }
             let pod = self.pods.get(&truth.name).filter(|pod| uid(pod) == uid_);
-            pod.is_some_and(|pod| !PodView::from(pod).terminal())
+            pod.is_some_and(|pod| !PodView::from(pod).is_terminal())
         };
         let opened = self
             .truth

@@ -206,7 +206,7 @@ pub fn delete_blocking_pods(cluster: &mut SimulatedCluster) {
     let group = cluster.group_uid();
     let views: Vec<_> = cluster.pods.values().map(PodView::from).collect();
     for pod in views {
-        if pod.owner != group && !pod.terminal() {
+        if pod.owner != group && !pod.is_terminal() {
             cluster.delete(&pod.uid);
         }
     }

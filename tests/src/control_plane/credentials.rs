@@ -1,4 +1,4 @@
-//! Certificates, keys and tokens of one control plane, made afresh for each.
+//! Certificates, keys, and tokens, which are created for each control plane.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -11,7 +11,7 @@ use rcgen::{
 };
 use serde_json::json;
 
-/// The files that the servers are started with.
+/// The files that are passed to the servers.
 pub(super) struct Credentials {
     pub(super) ca: PathBuf,
     pub(super) server_certificate: PathBuf,
@@ -23,7 +23,7 @@ pub(super) struct Credentials {
 }
 
 impl Credentials {
-    /// Elliptic curves, because making an RSA key takes longer than etcd's start.
+    /// Generates an elliptic-curve key. Generating an RSA key takes longer than starting etcd.
     pub(super) fn create(folder: &Path) -> Result<Self> {
         let credentials = Self {
             ca: folder.join("ca.crt"),
@@ -77,7 +77,7 @@ impl Credentials {
         Ok(credentials)
     }
 
-    /// Writes a kubeconfig: JSON, which is YAML as well.
+    /// Writes a kubeconfig as JSON, which is also valid YAML.
     pub(super) fn write_kubeconfig(
         &self,
         file: &Path,

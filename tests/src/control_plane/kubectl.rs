@@ -16,18 +16,18 @@ impl ControlPlane {
         &self.servers.tools.kubectl
     }
 
-    /// Runs kubectl as admin and returns what it prints.
+    /// Runs kubectl as admin and returns its output.
     ///
     /// # Errors
-    /// What kubectl says on stderr if it fails.
+    /// Returns an error if kubectl fails. The error contains its stderr.
     pub async fn kubectl(&self, args: &[&str]) -> Result<String> {
         self.kubectl_as(self.admin_kubeconfig(), args, "").await
     }
 
-    /// Applies manifests given as text, as admin.
+    /// Applies the text of manifests as admin.
     ///
     /// # Errors
-    /// What kubectl says on stderr if it fails.
+    /// Returns an error if kubectl fails. The error contains its stderr.
     pub async fn apply(&self, manifests: &str) -> Result<String> {
         let args = ["apply", "-f", "-"];
         self.kubectl_as(self.admin_kubeconfig(), &args, manifests)
@@ -37,15 +37,15 @@ impl ControlPlane {
     /// Runs kubectl with the given kubeconfig and input.
     ///
     /// # Errors
-    /// What kubectl says on stderr if it fails.
+    /// Returns an error if kubectl fails. The error contains its stderr.
     pub async fn kubectl_as(
         &self,
         kubeconfig: &Path,
         args: &[&str],
         stdin: &str,
     ) -> Result<String> {
-        // Files rather than pipes, which would have to be served at the same
-        // time; all without a name, so that nothing needs to be removed.
+        // Files, because pipes would have to be read and written concurrently. The files have no
+        // name, so that no cleanup is needed.
         let mut input = self.nameless_file()?;
         input.write_all(stdin.as_bytes())?;
         input.rewind()?;
@@ -55,14 +55,14 @@ impl ControlPlane {
         command
             .arg("--kubeconfig")
             .arg(kubeconfig)
-            // Its own, so that no test finds what another server had.
+            // A separate cache, because a cache of another API server may not match.
             .arg("--cache-dir")
             .arg(self.folder().join("kubectl-cache"))
             .args(args)
             .stdin(input)
             .stdout(stdout.try_clone()?)
             .stderr(stderr.try_clone()?);
-        // Supervised, as it writes into a folder that goes when we go.
+        // Supervised, because it writes to a folder that is removed when this process ends.
         let kubectl = Supervised::spawn_as_is(&mut command).context("cannot start kubectl")?;
         let status = kubectl.wait().await;
         if !status.success() {

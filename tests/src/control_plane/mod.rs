@@ -1,4 +1,4 @@
-//! A control plane of real programs, started for a test and gone with it.
+//! A control plane of real programs, which is started for a test and removed after it.
 
 mod credentials;
 mod kubectl;
@@ -21,27 +21,27 @@ use tempfile::TempDir;
 use crate::process::Supervised;
 use servers::Servers;
 
-/// How long anything of the control plane may take.
+/// The timeout for each operation of the control plane.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// What may differ from one control plane to the next.
+/// The options of a control plane.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Manifests that are applied before the controller manager starts.
     ///
-    /// CRDs belong here. The garbage collector learns of resources that are
-    /// added later as well, but looks for them only every 30 seconds.
+    /// Put CRDs here. The garbage collector also discovers resources that are added later, but only
+    /// every 30 seconds.
     pub manifests: Vec<PathBuf>,
     /// Whether kube-controller-manager runs. Without it, the namespace `default` gets its service
     /// account from [`ControlPlane::start`], pods cannot be created in other namespaces, and
     /// nothing is garbage collected.
     pub controllers: bool,
-    /// Whether the controllers for nodes run as well: they taint a node that does not
-    /// answer, and in the end delete its pods. A node that is played sends no heartbeats.
+    /// Whether the node controllers run. They taint a node that does not respond, and eventually
+    /// delete its pods. An emulated node sends no heartbeats.
     pub node_lifecycle: bool,
     /// Further flags for the API server.
     pub api_server_flags: Vec<String>,
-    /// Receives a line for each step when the programs have to be built first.
+    /// Receives a line for each step of the build if programs are missing.
     pub progress: fn(&str),
 }
 
@@ -57,13 +57,13 @@ impl Default for Options {
     }
 }
 
-/// etcd, API server and controller manager, each a real one.
+/// A real etcd, API server, and controller manager.
 ///
-/// Dropping it kills them and removes their folder; if the process ends without
-/// dropping it, that happens all the same. It may be kept in a `static` and be
-/// used from several async runtimes, as the tests of one binary do.
+/// Dropping it kills the servers and removes their folder. This also happens if the process ends
+/// without dropping it. It can be stored in a `static` and used from several async runtimes, as in
+/// the tests of one binary.
 pub struct ControlPlane {
-    // In this order: programs are killed before their folder goes.
+    // In this order, so that the programs are killed before their folder is removed.
     controller_manager: Mutex<Option<Supervised>>,
     api_server: Mutex<Option<Supervised>>,
     etcd: Mutex<Option<Supervised>>,
@@ -82,43 +82,43 @@ impl fmt::Debug for ControlPlane {
 }
 
 impl ControlPlane {
-    /// Where the API server listens.
+    /// Returns the URL of the API server.
     pub fn api_server_url(&self) -> String {
         self.servers.api_url()
     }
 
-    /// The folder with everything the control plane writes, logs included.
+    /// Returns the folder with all files of the control plane, including logs.
     pub fn folder(&self) -> &Path {
         &self.servers.folder
     }
 
-    /// A kubeconfig for someone who may do anything (group `system:masters`).
+    /// Returns the path of a kubeconfig with full access (group `system:masters`).
     pub fn admin_kubeconfig(&self) -> &Path {
         &self.servers.admin_kubeconfig
     }
 
-    /// A client who may do anything, and who never repeats a request by itself.
+    /// Returns a new client with full access that never retries a request.
     ///
-    /// It is a new one each time, because a client is tied to the async runtime
-    /// that it was made in, and every test has its own.
+    /// Clients are not shared, because a client belongs to the async runtime that created it, and
+    /// every test has a separate runtime.
     pub fn admin(&self) -> Client {
-        Client::try_from(self.admin.clone()).expect("the same configuration has worked before")
+        Client::try_from(self.admin.clone()).expect("the configuration is valid")
     }
 
-    /// A client with the rights of a service account, by a token of its own.
+    /// Returns a client with a new token of a service account.
     ///
     /// # Errors
-    /// If there is no such service account.
+    /// Returns an error if the service account does not exist.
     pub async fn client_for_service_account(&self, namespace: &str, name: &str) -> Result<Client> {
         let file = self.kubeconfig_for_service_account(namespace, name).await?;
         Ok(Client::try_from(load(&file).await?)?)
     }
 
-    /// Writes a kubeconfig with a token of a service account, good for a day.
-    /// Its default namespace is that of the account.
+    /// Writes a kubeconfig with a token of a service account, which is valid for a day. Its default
+    /// namespace is that of the service account.
     ///
     /// # Errors
-    /// If there is no such service account.
+    /// Returns an error if the service account does not exist.
     pub async fn kubeconfig_for_service_account(
         &self,
         namespace: &str,
@@ -135,8 +135,10 @@ impl ControlPlane {
         let answer: TokenRequest = accounts
             .create_subresource("token", name, &PostParams::default(), &request)
             .await
-            .with_context(|| format!("no token for service account {namespace}/{name}"))?;
-        let token = answer.status.context("the API server sent no token")?.token;
+            .with_context(|| {
+                format!("failed to create a token for service account {namespace}/{name}")
+            })?;
+        let token = answer.status.context("the response has no token")?.token;
         let file = self.folder().join(format!("{namespace}-{name}.kubeconfig"));
         self.servers.credentials.write_kubeconfig(
             &file,
@@ -148,11 +150,11 @@ impl ControlPlane {
         Ok(file)
     }
 
-    /// Creates a namespace and waits until pods can be created in it, that is
-    /// until its default service account exists.
+    /// Creates a namespace and waits until its default service account exists, so that pods can be
+    /// created.
     ///
     /// # Errors
-    /// If the namespace exists, or the service account does not come.
+    /// Returns an error if the namespace already exists, or if the service account is not created.
     pub async fn namespace(&self, name: &str) -> Result<()> {
         let client = self.admin();
         let namespace = Namespace {
@@ -169,12 +171,12 @@ impl ControlPlane {
         start::default_service_account(&client, name).await
     }
 
-    /// The port of etcd, which speaks HTTP without TLS, with JSON below `/v3/`.
+    /// Returns the port of etcd, which serves HTTP without TLS, with a JSON API under `/v3/`.
     pub fn etcd_port(&self) -> u16 {
         self.servers.etcd_port
     }
 
-    /// Kills the API server, as a crash would. etcd keeps the data.
+    /// Kills the API server, like a crash. etcd keeps the data.
     pub async fn stop_api_server(&self) {
         stop(&self.api_server).await;
     }
@@ -182,7 +184,7 @@ impl ControlPlane {
     /// Starts the API server again, on the same port, and waits until it is ready.
     ///
     /// # Errors
-    /// If it does not become ready.
+    /// Returns an error if it does not become ready.
     pub async fn start_api_server(&self) -> Result<()> {
         let server = self.servers.api_server()?;
         let ready = start::api_server_ready(&self.servers, &self.admin(), &server).await;
@@ -193,33 +195,32 @@ impl ControlPlane {
     /// Kills the API server and starts it again.
     ///
     /// # Errors
-    /// If it does not become ready again.
+    /// Returns an error if it does not become ready again.
     pub async fn restart_api_server(&self) -> Result<()> {
         self.stop_api_server().await;
         self.start_api_server().await
     }
 
-    /// Kills etcd, as a crash would, and starts it again on its data. Until it answers, the API
-    /// server answers with errors; this waits until that is over.
+    /// Kills etcd, like a crash, and starts it again with its data. Waits until the API server no
+    /// longer returns errors.
     ///
     /// # Errors
-    /// If they do not become ready again.
+    /// Returns an error if they do not become ready again.
     pub async fn restart_etcd(&self) -> Result<()> {
         stop(&self.etcd).await;
         *lock(&self.etcd) = Some(self.servers.etcd()?);
         start::answers(&self.admin()).await
     }
 
-    /// Kills the controller manager: no garbage collection until it is back.
+    /// Kills the controller manager. Nothing is garbage collected until it is started again.
     pub async fn stop_controllers(&self) {
         stop(&self.controller_manager).await;
     }
 
-    /// Starts the controller manager. It looks around by itself, so this does
-    /// not wait for anything.
+    /// Starts the controller manager, and does not wait until it is ready.
     ///
     /// # Errors
-    /// If it cannot be started.
+    /// Returns an error if it cannot be started.
     pub fn start_controllers(&self) -> Result<()> {
         *lock(&self.controller_manager) = Some(self.servers.controller_manager()?);
         Ok(())
@@ -227,7 +228,7 @@ impl ControlPlane {
 }
 
 async fn stop(server: &Mutex<Option<Supervised>>) {
-    // A statement of its own: the lock must not be held across the wait.
+    // A separate statement: the lock must not be held during the wait.
     let running = lock(server).take();
     if let Some(running) = running {
         running.kill().await;
@@ -238,17 +239,17 @@ fn lock(server: &Mutex<Option<Supervised>>) -> MutexGuard<'_, Option<Supervised>
     server.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A client configuration from a kubeconfig, without retries.
+/// Returns a client configuration from a kubeconfig, without retries.
 async fn load(kubeconfig: &Path) -> Result<Config> {
     let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
     let mut config =
         Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-    // A test must see every error, and a fault test must see each only once.
+    // A retry would hide errors from tests.
     config.default_retry = false;
     Ok(config)
 }
 
-/// Repeats a look until it finds something; the condition is cheap and local.
+/// Repeats a cheap check until it returns a value.
 async fn eventually<T, F: Future<Output = Result<Option<T>>>>(
     what: &str,
     mut look: impl FnMut() -> F,
@@ -259,7 +260,7 @@ async fn eventually<T, F: Future<Output = Result<Option<T>>>>(
             return Ok(found);
         }
         if start.elapsed() > PATIENCE {
-            bail!("{what}: nothing within {} s", PATIENCE.as_secs());
+            bail!("{what} is not ready after {} s", PATIENCE.as_secs());
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

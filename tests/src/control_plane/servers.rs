@@ -11,7 +11,7 @@ use super::Options;
 use super::credentials::Credentials;
 use crate::process::Supervised;
 
-/// What all three servers need to know.
+/// The configuration that all three servers share.
 pub(super) struct Servers {
     pub(super) tools: Tools,
     pub(super) folder: PathBuf,
@@ -24,15 +24,15 @@ pub(super) struct Servers {
     node_lifecycle: bool,
 }
 
-/// The controllers that a namespace needs to work, and the garbage collector.
+/// The controllers that a working namespace requires, and the garbage collector.
 ///
-/// Those left out would only be noise: there are no Deployments here, and nodes
-/// and finished pods belong to the tests, unless `Options::node_lifecycle` says otherwise.
+/// The tests do not use the other controllers. They have no Deployments, and they manage nodes and
+/// finished pods themselves unless `Options::node_lifecycle` is set.
 const CONTROLLERS: &str = "garbage-collector-controller,namespace-controller,\
     serviceaccount-controller,root-ca-certificate-publisher-controller,\
     resourcequota-controller,clusterrole-aggregation-controller";
 
-/// The controllers that watch over nodes, and over pods on nodes that are lost.
+/// The controllers for nodes, and for pods on lost nodes.
 const NODE_CONTROLLERS: &str =
     ",node-lifecycle-controller,taint-eviction-controller,pod-garbage-collector-controller";
 
@@ -80,7 +80,7 @@ impl Servers {
             .arg(format!("--listen-peer-urls={peer}"))
             .arg(format!("--initial-advertise-peer-urls={peer}"))
             .arg(format!("--initial-cluster=default={peer}"))
-            // The data lives as long as the test, so nothing is worth a sync.
+            // The data is discarded after the test, so it need not be synced to disk.
             .arg("--unsafe-no-fsync")
             .arg("--log-level=warn");
         Supervised::spawn(command, &self.log("etcd"))
@@ -121,7 +121,7 @@ impl Servers {
         let mut command = Command::new(program.context("kube-controller-manager is missing")?);
         if self.node_lifecycle {
             controllers.push_str(NODE_CONTROLLERS);
-            // Else a test of a lost node takes as long as a coffee break.
+            // With the defaults, a test of a lost node would take several minutes.
             command.args([
                 "--node-monitor-period=1s",
                 "--node-monitor-grace-period=20s",
@@ -131,9 +131,9 @@ impl Servers {
             .arg(flag("--kubeconfig", &self.admin_kubeconfig))
             .arg(flag("--root-ca-file", &self.credentials.ca))
             .arg(format!("--controllers={controllers}"))
-            // It serves nothing that a test asks for, and there is only one.
+            // No test sends it requests, and there is only one replica.
             .args(["--secure-port=0", "--leader-elect=false"])
-            // Tests make and delete many small things within seconds.
+            // Tests create and delete many objects within seconds.
             .args(["--kube-api-qps=500", "--kube-api-burst=1000"]);
         Supervised::spawn(command, &self.log("kube-controller-manager"))
     }
@@ -143,13 +143,13 @@ fn flag(name: &str, file: &Path) -> String {
     format!("{name}={}", file.display())
 }
 
-/// Ports that are free now. All are held until all are known, so that they
-/// differ; someone else may still be quicker, which the caller has to expect.
+/// Returns distinct free ports. Another process may take one before it is used, so the caller has
+/// to retry.
 fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let mut held = Vec::with_capacity(N);
     let mut ports = [0; N];
     for port in &mut ports {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).context("there is no free port")?;
+        let listener = TcpListener::bind(("127.0.0.1", 0)).context("failed to find a free port")?;
         *port = listener.local_addr()?.port();
         held.push(listener);
     }

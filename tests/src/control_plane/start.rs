@@ -1,4 +1,4 @@
-//! Starting the servers in order, and telling when each is ready.
+//! Starts the servers in order, and waits until each is ready.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -17,18 +17,19 @@ use super::{ControlPlane, Options, eventually, load};
 use crate::process::{Supervised, ended_early};
 use crate::watchdog;
 
-/// A port that was free may be taken by the time a server wants it.
+/// The maximum number of attempts, because another process may take a free port first.
 const ATTEMPTS: u32 = 3;
 
 impl ControlPlane {
-    /// Starts a control plane and waits until pods can be created in the
-    /// namespace `default`. The programs are built first if there are none.
+    /// Starts a control plane and waits until pods can be created in the namespace `default`.
+    /// Builds the programs if they are missing.
     ///
     /// # Errors
-    /// If a program cannot be had or does not start; with its last words.
+    /// Returns an error if a program cannot be found or built, or if it does not start. The error
+    /// contains the end of its log.
     pub async fn start(options: Options) -> Result<Self> {
         let progress = options.progress;
-        // The build may take minutes, which would hold up the runtime.
+        // The build may take minutes and would block the runtime.
         let controller_manager = if options.controllers {
             ControllerManager::Required
         } else {
@@ -83,7 +84,7 @@ async fn run(servers: Servers, folder: TempDir, options: &Options) -> Result<Con
             .await?;
     }
     if !options.manifests.is_empty() {
-        // The garbage collector must find them served when it first looks.
+        // The garbage collector must discover them at its start.
         crds_established(&client).await?;
     }
     if options.controllers {
@@ -98,8 +99,7 @@ async fn run(servers: Servers, folder: TempDir, options: &Options) -> Result<Con
     Ok(plane)
 }
 
-/// Waits until every CRD is served. (`kubectl wait` fails on one that has no
-/// conditions yet.)
+/// Waits until every CRD is served. (`kubectl wait` fails for a CRD without conditions.)
 async fn crds_established(client: &Client) -> Result<()> {
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
     eventually("CRDs", async || {
@@ -118,14 +118,14 @@ async fn crds_established(client: &Client) -> Result<()> {
     .await
 }
 
-/// Waits until the API server serves what etcd keeps.
+/// Waits until the API server can read from etcd.
 pub(super) async fn answers(client: &Client) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     eventually("etcd", async || Ok(namespaces.get("default").await.ok())).await?;
     Ok(())
 }
 
-/// Waits until the API server says that it is ready.
+/// Waits until the API server reports that it is ready.
 pub(super) async fn api_server_ready(
     servers: &Servers,
     client: &Client,
@@ -134,14 +134,14 @@ pub(super) async fn api_server_ready(
     eventually("kube-apiserver", async || {
         running(server, "kube-apiserver", servers)?;
         let ask = http::Request::get("/readyz").body(Vec::new())?;
-        // Refused connections and 500s are what a server says that is not ready.
+        // Before it is ready, the server refuses connections or responds with 500.
         Ok(client.request_text(ask).await.ok())
     })
     .await
     .map(drop)
 }
 
-/// Waits for what the API server demands of a namespace before it admits pods.
+/// Waits for the service account that the API server requires before it admits pods.
 pub(super) async fn default_service_account(client: &Client, namespace: &str) -> Result<()> {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
     eventually("the default service account", async || {
@@ -159,7 +159,7 @@ fn running(server: &Supervised, name: &str, servers: &Servers) -> Result<()> {
     }
 }
 
-/// In memory if possible: etcd is then as fast as it gets.
+/// Creates the folder, in memory if possible, because this makes etcd faster.
 fn folder() -> Result<TempDir> {
     let memory = Path::new("/dev/shm");
     let mut builder = tempfile::Builder::new();

@@ -53,7 +53,7 @@ impl Process {
     pub(super) async fn ended(&mut self, shared: &Shared) -> State {
         let (status, at) = self.supervised.ended().await;
         if !self.log.is_finished() {
-            // After the timeout, the log stays as it is.
+            // After the timeout, the log is left unchanged.
             let _ = tokio::time::timeout(LAST_WORDS, &mut self.log).await;
         }
         let mut state = State::ended(self.started, shared.skewed(at), exit_code(status));

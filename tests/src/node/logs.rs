@@ -35,7 +35,7 @@ impl Logs {
             .with_single_cert(vec![own.cert.der().clone()], key)?;
         let listener = TcpListener::bind((ADDRESS, 0)).await;
         Ok(Self {
-            listener: listener.context("the node finds no port for its logs")?,
+            listener: listener.context("failed to find a port for the node's logs")?,
             acceptor: TlsAcceptor::from(Arc::new(config)),
         })
     }
@@ -89,6 +89,6 @@ fn answer(
         }
         None => Response::builder()
             .status(StatusCode::NOT_FOUND)
-            .body("there is no such container on this node".to_owned()),
+            .body("the container is not on this node".to_owned()),
     }
 }

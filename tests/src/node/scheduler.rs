@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn gated_pods_are_not_looked_at() {
+    fn gated_pods_are_not_scheduled() {
         assert!(is_waiting(&pod(json!({"containers": []}))));
         let gated = json!({"containers": [], "schedulingGates": [{"name": "x"}]});
         assert!(!is_waiting(&pod(gated)));

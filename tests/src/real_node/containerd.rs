@@ -71,7 +71,7 @@ pub(super) fn import_images(folder: &Path) -> Result<()> {
         .output()?;
     if !imported.status.success() {
         let said = String::from_utf8_lossy(&imported.stderr);
-        bail!("containerd does not take the images: {}", said.trim());
+        bail!("containerd failed to import the images: {}", said.trim());
     }
     Ok(())
 }
@@ -80,7 +80,7 @@ fn configuration(folder: &Path, network: &Path) -> Result<String> {
     let plugins = PLUGINS
         .into_iter()
         .find(|folder| Path::new(folder).join("ptp").exists())
-        .context("there are no CNI plugins")?;
+        .context("the CNI plugins are missing")?;
     let pause = images::PAUSE;
     let [root, state] = [folder.join("containerd"), folder.join("state")];
     Ok(format!(

@@ -81,10 +81,10 @@ pub fn inside() -> Option<PathBuf> {
 /// # Errors
 /// Returns an error if no shell can be started.
 pub fn enter(arguments: &[String], keep: bool) -> Result<ExitStatus> {
-    let program = std::env::current_exe().context("the own program is not to be found")?;
+    let program = std::env::current_exe().context("failed to find the path of this program")?;
     if let Some(place) = hidden(&program) {
         bail!(
-            "{} is not to be seen inside, where {place} is another one: build it elsewhere",
+            "{} is not visible in the enclosure, which has a separate {place}; build it elsewhere",
             program.display()
         );
     }
@@ -112,7 +112,7 @@ pub fn enter(arguments: &[String], keep: bool) -> Result<ExitStatus> {
     let status = shell.wait().context("cannot wait for the shell")?;
     drop(input);
     if keep {
-        eprintln!("everything that was written is in {}", folder.display());
+        eprintln!("the files of the node are in {}", folder.display());
     }
     Ok(status)
 }
@@ -141,7 +141,7 @@ pub(super) fn make_cgroup(folder: &Path) -> Result<String> {
     for hierarchy in hierarchies {
         let folder = hierarchy.join(name);
         std::fs::create_dir_all(&folder)
-            .with_context(|| format!("cannot make the cgroup {}", folder.display()))?;
+            .with_context(|| format!("cannot create the cgroup {}", folder.display()))?;
         // A cpuset without processors cannot hold a process; copy the parent's.
         for file in ["cpuset.cpus", "cpuset.mems"] {
             if let Ok(all) = std::fs::read(hierarchy.join(file)) {

@@ -1,7 +1,8 @@
 //! A real node: kubelet, kube-scheduler, containerd, runc, and a network, as root on Linux.
 //!
 //! Unlike in [`crate::node`], pods run in containers from images, and the kubelet reports their
-//! status. It requires an enclosure ([`enter`]) and the programs that `cargo xtask real-node` checks for.
+//! status. It requires an enclosure ([`enter`]) and the programs that `cargo xtask real-node`
+//! checks for.
 
 mod containerd;
 mod enclosure;
@@ -84,7 +85,7 @@ impl RealNode {
     pub fn shared_folder(&self, name: &str) -> Result<PathBuf> {
         let folder = self.folder.join("shared").join(name);
         std::fs::create_dir_all(&folder)
-            .with_context(|| format!("cannot make {}", folder.display()))?;
+            .with_context(|| format!("cannot create {}", folder.display()))?;
         Ok(folder)
     }
 

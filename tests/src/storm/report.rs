@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 /// Returns the seed in the environment variable OAAT_STORM_SEED, or a new one.
 ///
 /// # Errors
-/// If the variable is not a number.
+/// Returns an error if the variable is not a number.
 pub fn seed() -> Result<u64> {
     match std::env::var("OAAT_STORM_SEED") {
         Ok(seed) => seed
@@ -51,7 +51,7 @@ impl Report {
     /// Checks that there were no violations.
     ///
     /// # Errors
-    /// If there were violations; the error is the report.
+    /// Returns an error if there were violations; the error is the report.
     pub fn judge(&self) -> Result<()> {
         if !self.violations.is_empty() {
             bail!("{self}");

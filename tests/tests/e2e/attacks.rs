@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-/// The timeout of the test. One component may take half a minute, and they take turns.
+/// The timeout of the test. Components are compiled one at a time, for up to half a minute each.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How long a health check of the operator may take on a busy machine.
 const HEALTHY: Duration = Duration::from_secs(20);
@@ -264,9 +264,9 @@ async fn watch_health(address: std::net::SocketAddr, answers: Arc<AtomicU64>) ->
         };
         let answer = timeout(HEALTHY, ask)
             .await
-            .context("/healthz does not answer")??;
+            .context("/healthz does not respond")??;
         if !answer.starts_with("HTTP/1.1 200") {
-            bail!("/healthz answers {answer}");
+            bail!("/healthz responds with {answer}");
         }
         answers.fetch_add(1, Ordering::Relaxed);
         sleep(Duration::from_millis(100)).await;
@@ -309,7 +309,7 @@ async fn settled(fixture: &Fixture, mut waiting: Vec<Enemy>) -> Result<()> {
     Ok(())
 }
 
-/// Stack for the test: it holds, writes, and drops objects that are nested thousands of levels deep.
+/// The stack size of the test, whose objects are nested thousands of levels deep.
 const STACK: usize = 256 << 20;
 
 #[test]
@@ -319,7 +319,7 @@ fn simultaneous_attacks_affect_no_other_group() -> Result<()> {
             .enable_all()
             .thread_stack_size(STACK)
             .build()?;
-        runtime.block_on(harm_nobody())
+        runtime.block_on(simultaneous_attacks())
     };
     let thread = std::thread::Builder::new().stack_size(STACK).spawn(test)?;
     thread
@@ -327,7 +327,7 @@ fn simultaneous_attacks_affect_no_other_group() -> Result<()> {
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-async fn harm_nobody() -> Result<()> {
+async fn simultaneous_attacks() -> Result<()> {
     let mut fixture = Fixture::without_operator("attack-neighbor").await?;
     for namespace in [POLICIES, LISTS, TEXTS, OBJECTS] {
         fixture.plane.namespace(namespace).await?;
@@ -346,7 +346,9 @@ async fn harm_nobody() -> Result<()> {
         .await?;
     let runs = |group: &Value| group["status"]["run"].as_i64().unwrap_or(0);
     fixture
-        .until("it runs before", |group| runs(group) >= 3)
+        .until("the neighbor runs before the attacks", |group| {
+            runs(group) >= 3
+        })
         .await?;
     let pid = fixture.operator().process().pid();
     let answers = Arc::<AtomicU64>::default();
@@ -369,7 +371,9 @@ async fn harm_nobody() -> Result<()> {
     let before = runs(&fixture.read("group").await?);
     settled(&fixture, enemies).await?;
     fixture
-        .until("it runs on", |group| runs(group) >= before + 3)
+        .until("the neighbor continues to run", |group| {
+            runs(group) >= before + 3
+        })
         .await?;
     assert!(fixture.operator().process().is_running());
     assert_eq!(fixture.operator().process().pid(), pid);
@@ -382,7 +386,9 @@ async fn harm_nobody() -> Result<()> {
     fixture.start_operator().await?;
     let before = runs(&fixture.read("group").await?);
     fixture
-        .until("it runs after a restart", |group| runs(group) >= before + 3)
+        .until("the neighbor runs after a restart", |group| {
+            runs(group) >= before + 3
+        })
         .await?;
     assert!(fixture.operator().process().is_running());
     Ok(())

@@ -75,7 +75,7 @@ async fn type_that_the_api_server_rejects_as_a_pod_is_invalid_with_its_message()
             .await?;
         assert_eq!(condition(&type_, "Valid").1, "PodRejected");
         let group = fixture
-            .until("the group says it as well", |g| {
+            .until("the group reports it as well", |g| {
                 invalid(g, "Ready") && g["status"]["state"] == "Invalid"
             })
             .await?;
@@ -95,7 +95,7 @@ async fn type_that_the_api_server_rejects_as_a_pod_is_invalid_with_its_message()
             item(g, "a")["lastSuccess"].is_string()
         })
         .await?;
-    assert_eq!(item(&group, "a")["failures"], 0, "nothing was counted");
+    assert_eq!(item(&group, "a")["failures"], 0, "no failure is counted");
     assert_eq!(group["status"]["run"], 1);
     Ok(())
 }
@@ -186,7 +186,7 @@ fn many(count: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_crds_can_be_applied_from_the_client_side() -> Result<()> {
+async fn crds_can_be_applied_on_the_client_side() -> Result<()> {
     let file = oaat_tests::operator::crds();
     let args = ["apply", "-f", &file.to_string_lossy()];
     let fixture = Fixture::without_operator("crds").await?;
@@ -215,7 +215,10 @@ async fn many_long_items_work_or_are_rejected_with_a_message() -> Result<()> {
             let told = fixture
                 .until("told", |g| g["status"]["state"].is_string())
                 .await;
-            assert!(told.is_ok(), "it was accepted, and its status never came");
+            assert!(
+                told.is_ok(),
+                "the group was accepted, but its status was not written"
+            );
         }
     }
     Ok(())

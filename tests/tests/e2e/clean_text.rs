@@ -29,8 +29,8 @@ async fn refuse(fixture: &Fixture) -> Result<()> {
             }] },
             "validations": [{
                 "expression": format!("!{item}.startsWith('no')"),
-                "message": "this house takes no such item",
-                "messageExpression": format!("'this house does not take ' + {item}"),
+                "message": "this item is not allowed here",
+                "messageExpression": format!("'not allowed here: ' + {item}"),
             }],
         },
     });
@@ -127,7 +127,7 @@ async fn hostile_text_is_cleaned_in_status_events_and_log() -> Result<()> {
     let spec = json!({ "spec": { "oaatItems": names } });
     fixture.change(spec).await?;
     let group = fixture
-        .until("the refusal is recorded", |g| {
+        .until("the rejection is recorded", |g| {
             history(g)
                 .iter()
                 .any(|run| run["reason"] == "CreateRejected")
@@ -135,7 +135,7 @@ async fn hostile_text_is_cleaned_in_status_events_and_log() -> Result<()> {
         .await?;
     let message = text(&latest(&group)?["message"]);
     ensure!(
-        message.contains(&format!("does not take no{SHOWN}")),
+        message.contains(&format!("not allowed here: no{SHOWN}")),
         "{message}"
     );
     let one = names
@@ -150,7 +150,7 @@ async fn hostile_text_is_cleaned_in_status_events_and_log() -> Result<()> {
         .change(json!({ "metadata": { "annotations": { crate::helpers::RUN_NOW: request } } }))
         .await?;
     let group = fixture
-        .until("the request is answered", |g| {
+        .until("the request is processed", |g| {
             g["status"]["runNow"]["problem"].is_string()
         })
         .await?;
@@ -165,7 +165,7 @@ async fn hostile_text_is_cleaned_in_status_events_and_log() -> Result<()> {
         ensure!(!hostile(&note) && note.len() <= 1024, "{reason}: {note:?}");
     }
     let log = fixture.operator().log();
-    ensure!(log.contains("does not take"), "{log}");
+    ensure!(log.contains("not allowed here: "), "{log}");
     for line in log.lines() {
         ensure!(!hostile(line), "{line:?}");
     }

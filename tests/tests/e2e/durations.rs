@@ -19,7 +19,7 @@ async fn durations_accepted_by_the_schema_are_parsed() -> Result<()> {
             continue;
         }
         let group = fixture
-            .until("it is looked at", |g| {
+            .until("the group is reconciled", |g| {
                 g["spec"]["frequency"] == *time
                     && g["status"]["observedGeneration"] == g["metadata"]["generation"]
             })

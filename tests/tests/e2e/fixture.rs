@@ -272,7 +272,7 @@ impl Fixture {
                     .map(|operator| operator.last_log(100))
                     .unwrap_or_default();
                 Err(anyhow!(
-                    "{words}: did not come about; {kind} {name} is {now:#?}\n{log}"
+                    "timed out waiting until {words}; {kind} {name} is {now:#?}\n{log}"
                 ))
             }
         }
@@ -290,7 +290,7 @@ impl Fixture {
         });
         timeout(PATIENCE, condition)
             .await
-            .with_context(|| format!("pod {name}: {words}: did not come about"))??
+            .with_context(|| format!("pod {name}: timed out waiting until {words}"))??
             .with_context(|| format!("pod {name} is gone"))
     }
 
@@ -299,7 +299,7 @@ impl Fixture {
         let condition = await_condition(self.pods(), name, |pod: Option<&Pod>| pod.is_none());
         timeout(PATIENCE, condition)
             .await
-            .with_context(|| format!("pod {name} did not go away"))??;
+            .with_context(|| format!("pod {name} was not removed"))??;
         Ok(())
     }
 

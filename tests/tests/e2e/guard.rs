@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
 use oaat_api::OaatTypeSpec;
-use oaat_operator::pod::{self, PodRequest, names};
+use oaat_operator::pod::{self, PodParams, names};
 use oaat_tests::{ControlPlane, Options, operator};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -18,8 +18,8 @@ use tokio::time::sleep;
 /// The operator's namespace and its service account.
 const OPERATOR: &str = "oaat-operator";
 
-/// Gives the operator every right on the core API in a namespace, so that what is denied there is denied by
-/// the guard and not by RBAC.
+/// Grants the operator all permissions on the core API in a namespace, so that requests are denied
+/// by the guard and not by RBAC.
 async fn grant_everything(fixture: &Fixture) -> Result<()> {
     let role = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
@@ -39,7 +39,7 @@ async fn grant_everything(fixture: &Fixture) -> Result<()> {
     Ok(())
 }
 
-/// A candidate as the operator creates it, with an additional gate.
+/// Returns a candidate as the operator creates it, with an additional gate.
 fn candidate(namespace: &str, uid: &str, nonce: &str) -> Result<Value> {
     let spec: OaatTypeSpec = serde_json::from_value(json!({
         "type": "pod",
@@ -50,7 +50,7 @@ fn candidate(namespace: &str, uid: &str, nonce: &str) -> Result<Value> {
     }))?;
     pod::build(
         &spec,
-        &PodRequest {
+        &PodParams {
             namespace,
             group: "group",
             group_uid: uid,
@@ -63,7 +63,7 @@ fn candidate(namespace: &str, uid: &str, nonce: &str) -> Result<Value> {
     .context("the pod is too large")
 }
 
-/// A pod that lists items. The tests of lists show that those of the operator are allowed.
+/// Returns a pod that lists items. Other tests check that the operator can create such pods.
 fn lister(uid: &str, source: &str) -> Value {
     json!({
         "metadata": {
@@ -127,7 +127,7 @@ async fn refusal(
     }
 }
 
-/// Requests that the guard must deny with these words.
+/// Sends requests that the guard must deny with a message that contains `words`.
 async fn ensure_denied(client: &Client, cases: &[(&str, &str, String, Value, &str)]) -> Result<()> {
     for (what, method, path, body, words) in cases {
         let answer = refusal(client, method, path, body).await?;
@@ -141,7 +141,7 @@ async fn ensure_denied(client: &Client, cases: &[(&str, &str, String, Value, &st
     Ok(())
 }
 
-/// Requests that must be allowed, in this order.
+/// Sends requests in this order, all of which must be allowed.
 async fn ensure_allowed(client: &Client, cases: &[(&str, &str, String, Value)]) -> Result<()> {
     for (what, method, path, body) in cases {
         let answer = refusal(client, method, path, body).await?;
@@ -150,8 +150,8 @@ async fn ensure_allowed(client: &Client, cases: &[(&str, &str, String, Value)]) 
     Ok(())
 }
 
-/// A namespace with a group, no operator, and a client with the operator's token and too many
-/// rights; with the group's uid and the path of pods.
+/// Creates a namespace with a group and no operator, and a client with the operator's token and too
+/// many permissions. Also returns the group's UID and the API path of the pods.
 async fn prepared(name: &str) -> Result<(Fixture, Client, String, String)> {
     let fixture = Fixture::without_operator(name).await?;
     fixture.group(&["a"], json!({})).await?;
@@ -162,7 +162,7 @@ async fn prepared(name: &str) -> Result<(Fixture, Client, String, String)> {
     let client = plane.client_for_service_account(OPERATOR, OPERATOR).await?;
     let start = Instant::now();
     let status = format!("/api/v1/namespaces/{name}/pods/none/status");
-    // The authorizer learns of a role a moment after it was created.
+    // The authorizer receives a new role after a short delay.
     while let Some(words) = refusal(&client, "GET", &status, &Value::Null).await? {
         if !words.contains("cannot get resource") {
             break;
@@ -197,7 +197,7 @@ async fn guard_denies_pods_that_the_operator_does_not_create() -> Result<()> {
             gated,
         ),
         (
-            "the gate of another",
+            "the gate of another controller",
             json!({ "spec": { "schedulingGates": [{ "name": "example.com/other" }] } }),
             gated,
         ),
@@ -263,7 +263,7 @@ async fn guard_denies_pods_that_the_operator_does_not_create() -> Result<()> {
             listing,
         ),
         (
-            "a lister of any name",
+            "a lister with another name",
             json!({ "metadata": { "name": "group-items-source" } }),
             listing,
         ),
@@ -339,7 +339,7 @@ async fn guard_denies_pods_that_the_operator_does_not_create() -> Result<()> {
         ),
     ];
     ensure_allowed(&client, &allowed).await?;
-    // Others are not concerned.
+    // The guard does not apply to other users.
     let pod: Pod = serde_json::from_value(plain)?;
     fixture.pods().create(&PostParams::default(), &pod).await?;
     Ok(())
@@ -359,7 +359,7 @@ async fn guard_denies_all_pod_changes_except_the_removal_of_its_gate() -> Result
     let open = json!({ "spec": { "schedulingGates": [{ "name": GATE, "$patch": "delete" }] } });
     let with = |more: Value| merged(open.clone(), &more);
     let metadata = "may not change a pod's metadata";
-    let spec = "nothing in a pod's spec but spec.schedulingGates";
+    let spec = "only spec.schedulingGates in a pod's spec";
     let gate = "remove only the scheduling gate oaat.kawaja.net/claim";
     let subresources = "may not write to subresources of pods";
     let node = json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": {
@@ -429,7 +429,7 @@ async fn guard_denies_all_pod_changes_except_the_removal_of_its_gate() -> Result
         ),
         ("a node", json!({ "spec": { "affinity": node } }), spec),
         (
-            "the gate of another",
+            "the gate of another controller",
             json!({ "spec": { "schedulingGates": [
                 { "name": "example.com/other", "$patch": "delete" },
             ] } }),
@@ -478,7 +478,7 @@ async fn guard_denies_all_pod_changes_except_the_removal_of_its_gate() -> Result
     }
     ensure_denied(&client, &cases).await?;
 
-    // The API server itself allows nobody to add a gate.
+    // The API server allows no one to add a gate.
     let add = with(json!({ "spec": { "schedulingGates": [{ "name": "example.com/new" }] } }));
     let answer = refusal(&client, "PATCH", &pod, &add).await?;
     ensure!(answer.is_some_and(|words| words.contains("schedulingGates")));
@@ -497,7 +497,7 @@ async fn guard_denies_all_pod_changes_except_the_removal_of_its_gate() -> Result
 async fn guard_denies_the_deletion_of_foreign_pods() -> Result<()> {
     let (fixture, client, uid, pods) = prepared("guard-delete").await?;
     let with = |name: &str, more: Value| merged(json!({ "name": name }), &more);
-    // One that exists: else the garbage collector removes the pod.
+    // The owner exists, because otherwise the garbage collector removes the pod.
     fixture.kubectl(&["create", "configmap", "other"]).await?;
     let maps: Api<ConfigMap> = Api::namespaced(fixture.client.clone(), &fixture.namespace);
     let other = json!([{
@@ -546,7 +546,7 @@ async fn guard_messages_are_shown_in_the_group() -> Result<()> {
         .group(&["a"], json!({ "failureCoolOff": "1h" }))
         .await?;
     let group = fixture
-        .until("a pod is refused", |g| !history(g).is_empty())
+        .until("a pod is rejected", |g| !history(g).is_empty())
         .await?;
     let run = latest(&group)?;
     let words = "oaat-operator may not create pods in namespaces whose name starts with kube-";
@@ -565,7 +565,7 @@ async fn guard_messages_are_shown_in_the_group() -> Result<()> {
     Ok(())
 }
 
-/// The documents of a manifest.
+/// Returns the documents of a manifest.
 fn documents(manifest: &str) -> Result<Vec<Value>> {
     let text = std::fs::read_to_string(operator::root().join("manifests").join(manifest))?;
     serde_norway::Deserializer::from_str(&text)
@@ -680,7 +680,7 @@ async fn namespaced_manifest_runs_groups_and_grants_nothing_elsewhere() -> Resul
     ensure!(answer.is_some_and(|words| words.contains("cannot create resource \"pods\"")));
     let team: Api<Pod> = Api::namespaced(plane.admin(), "team-b");
     ensure!(team.list(&Default::default()).await?.items.is_empty());
-    // Whether its own namespace is being deleted it may ask by the same Role.
+    // The same Role allows it to check whether its own namespace is being deleted.
     let answer = refusal(&client, "GET", "/api/v1/namespaces/team-a", &Value::Null).await?;
     ensure!(answer.is_none(), "{answer:?}");
     Ok(())

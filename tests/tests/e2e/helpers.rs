@@ -103,7 +103,7 @@ impl Fixture {
             .patch("group", &PatchParams::default(), &Patch::Merge(&patch))
             .await?;
         let generation = patched.metadata.generation;
-        self.until("the operator has looked", |g| {
+        self.until("the operator has reconciled", |g| {
             g["status"]["observedGeneration"].as_i64() >= generation
         })
         .await
@@ -162,7 +162,7 @@ impl Fixture {
             .filter(|pod| runnable(pod))
             .map(ResourceExt::name_any)
             .collect();
-        ensure!(names == [name], "these may run: {names:?}");
+        ensure!(names == [name], "these pods may run: {names:?}");
         Ok(())
     }
 }
@@ -183,7 +183,7 @@ pub async fn until_refused(fixture: &Fixture, named: &str) -> Result<()> {
     while fixture.pods().create(&trial, &pod).await.is_ok() {
         ensure!(
             start.elapsed() < PATIENCE,
-            "the API server still accepts it"
+            "the API server still accepts the pod"
         );
         sleep(Duration::from_millis(50)).await;
     }
@@ -231,7 +231,7 @@ pub fn history(group: &Value) -> Vec<Value> {
 /// Returns the latest run of a group.
 pub fn latest(group: &Value) -> Result<Value> {
     let history = history(group);
-    history.first().cloned().context("no run is recorded")
+    history.first().cloned().context("the history is empty")
 }
 
 /// Checks that no two pods ran at the same time.
@@ -240,7 +240,7 @@ pub fn ensure_apart(runs: &[Run]) -> Result<()> {
         let [one, other] = pair else { continue };
         ensure!(
             one.ended.is_some_and(|ended| ended <= other.started),
-            "they overlap: {one:?} and {other:?}"
+            "two pods ran at the same time: {one:?} and {other:?}"
         );
     }
     Ok(())

@@ -74,7 +74,7 @@ async fn hostile_policies_have_their_conditions_and_affect_no_other_group() -> R
     for (number, policy) in small.iter().enumerate() {
         let name = format!("hostile-{number}");
         let words = format!(
-            "{} ({}) comes to {:?}",
+            "{} ({}) has the conditions {:?}",
             policy.name, policy.what, policy.expected
         );
         let found = fixture
@@ -100,7 +100,7 @@ async fn hostile_policies_have_their_conditions_and_affect_no_other_group() -> R
         assert!(refused.is_err(), "{}", policy.name);
         writeln!(
             out,
-            "hostile {:<20} does not fit into a ConfigMap",
+            "hostile {:<20} is too large for a ConfigMap",
             policy.name
         )?;
     }
@@ -108,9 +108,12 @@ async fn hostile_policies_have_their_conditions_and_affect_no_other_group() -> R
     let runs = |group: &Value| group["status"]["run"].as_i64().unwrap_or(0);
     let before = fixture.read("honest").await?;
     let after = fixture
-        .until_object("OaatGroup", "honest", "runs go on", |group| {
-            runs(group) >= runs(&before) + 3
-        })
+        .until_object(
+            "OaatGroup",
+            "honest",
+            "the group continues to run",
+            |group| runs(group) >= runs(&before) + 3,
+        )
         .await?;
     let history = after["status"]["history"].as_array().cloned();
     assert!(

@@ -60,7 +60,7 @@ async fn item_list_in_a_config_map_is_followed() -> Result<()> {
         .await?;
     // Items of the spec do not wait for a missing list.
     let group = fixture
-        .until("what is there runs", |g| {
+        .until("the available items run", |g| {
             runs(g, "own") == 1 && ready(g).0 == "SourceFailed"
         })
         .await?;
@@ -90,7 +90,7 @@ async fn item_list_in_a_config_map_is_followed() -> Result<()> {
 
     list(&fixture, "disks", "items", "[\"/home\", \"/srv\"]").await?;
     let group = fixture
-        .until("the new one has run", |g| runs(g, "/srv") == 1)
+        .until("the new item has run", |g| runs(g, "/srv") == 1)
         .await?;
     let gone = item(&group, "/var");
     ensure!(
@@ -114,7 +114,7 @@ async fn item_list_in_a_config_map_is_followed() -> Result<()> {
     // It returns with its history, so it is not due yet.
     list(&fixture, "disks", "items", "/home\n/srv\n/var\n").await?;
     let group = fixture
-        .until("it is back", |g| {
+        .until("the item is in the list again", |g| {
             item(g, "/var")["missingSince"].is_null() && state(g) == "Idle"
         })
         .await?;
@@ -144,7 +144,7 @@ async fn invalid_item_list_leaves_the_last_good_one_in_effect() -> Result<()> {
     for (key, words, said) in bad {
         list(&fixture, "disks", key, words).await?;
         let group = fixture
-            .until("it says what is wrong", |g| {
+            .until("the problem is reported", |g| {
                 ready(g).0 == "SourceFailed" && ready(g).1.contains(said)
             })
             .await?;
@@ -156,7 +156,7 @@ async fn invalid_item_list_leaves_the_last_good_one_in_effect() -> Result<()> {
     let maps: Api<ConfigMap> = Api::namespaced(fixture.client.clone(), &fixture.namespace);
     maps.delete("disks", &DeleteParams::default()).await?;
     fixture
-        .until("it says that it is gone", |g| {
+        .until("the missing ConfigMap is reported", |g| {
             ready(g).1.contains("no such ConfigMap")
         })
         .await?;
@@ -165,7 +165,7 @@ async fn invalid_item_list_leaves_the_last_good_one_in_effect() -> Result<()> {
     fixture.start_operator().await?;
     let before = fixture.read("group").await?;
     let group = fixture
-        .until("they go on", |g| {
+        .until("the items continue to run", |g| {
             runs(g, "a") > runs(&before, "a") && runs(g, "b") > runs(&before, "b")
         })
         .await?;
@@ -173,7 +173,7 @@ async fn invalid_item_list_leaves_the_last_good_one_in_effect() -> Result<()> {
 
     list(&fixture, "disks", "items", "[]").await?;
     let group = fixture
-        .until("it says that there is none", |g| {
+        .until("the group reports that it has no items", |g| {
             state(g) == "Waiting" && message(g).contains("there are no items; disks: 0 items")
         })
         .await?;
@@ -203,7 +203,7 @@ async fn container_prints_the_item_list_and_is_not_a_run() -> Result<()> {
     let group = json!({ "itemsFrom": printed("echo a; echo b"), "frequency": "1h" });
     fixture.group(&[], group).await?;
     let group = fixture
-        .until("what it printed has run", |g| {
+        .until("the printed items have run", |g| {
             runs(g, "a") == 1 && runs(g, "b") == 1
         })
         .await?;
@@ -225,7 +225,7 @@ async fn container_prints_the_item_list_and_is_not_a_run() -> Result<()> {
     let tried = |g: &Value| millis(&g["status"]["itemSources"][0]["tried"]);
     let before = tried(&group);
     let group = fixture
-        .until("it is read again", |g| tried(g) > before)
+        .until("the list is read again", |g| tried(g) > before)
         .await?;
     ensure!(tried(&group) - before >= 10_000, "{group:#}");
     let second = listers(&fixture).await?;
@@ -240,7 +240,7 @@ async fn container_prints_the_item_list_and_is_not_a_run() -> Result<()> {
         .change(json!({ "spec": { "itemsFrom": printed("echo a; echo c") } }))
         .await?;
     let group = fixture
-        .until("the new one has run", |g| runs(g, "c") == 1)
+        .until("the new item has run", |g| runs(g, "c") == 1)
         .await?;
     ensure!(item(&group, "b")["missingSince"].is_string(), "{group:#}");
 
@@ -248,7 +248,7 @@ async fn container_prints_the_item_list_and_is_not_a_run() -> Result<()> {
         .change(json!({ "spec": { "itemsFrom": printed("echo no such list >&2; exit 3") } }))
         .await?;
     let group = fixture
-        .until("it says what went wrong", |g| {
+        .until("the failure is reported", |g| {
             ready(g).0 == "SourceFailed" && ready(g).1.contains("exited with code 3")
         })
         .await?;
@@ -262,7 +262,7 @@ async fn container_prints_the_item_list_and_is_not_a_run() -> Result<()> {
         .change(json!({ "spec": { "itemsFrom": null, "oaatItems": ["own"] } }))
         .await?;
     let group = fixture
-        .until("nothing is left of it", |g| {
+        .until("the source and its pod are removed", |g| {
             g["status"]["itemSources"].is_null() && runs(g, "own") == 1
         })
         .await?;
@@ -284,9 +284,7 @@ async fn item_list_container_that_does_not_end_or_start_is_deleted_and_reported(
         .group(&["own"], json!({ "itemsFrom": sources }))
         .await?;
     let group = fixture
-        .until("it says that it took too long", |g| {
-            ready(g).0 == "SourceFailed"
-        })
+        .until("the timeout is reported", |g| ready(g).0 == "SourceFailed")
         .await?;
     let (_, words) = ready(&group);
     ensure!(
@@ -301,7 +299,7 @@ async fn item_list_container_that_does_not_end_or_start_is_deleted_and_reported(
         .change(json!({ "spec": { "itemsFrom": misspelt } }))
         .await?;
     fixture
-        .until("it says which field there is none of", |g| {
+        .until("the unknown field is reported", |g| {
             ready(g).1.contains("rejected its pod") && ready(g).1.contains("comand")
         })
         .await?;
@@ -312,7 +310,7 @@ async fn item_list_container_that_does_not_end_or_start_is_deleted_and_reported(
         .change(json!({ "spec": { "itemsFrom": refused } }))
         .await?;
     let group = fixture
-        .until("it says why it was refused", |g| {
+        .until("the reason for the rejection is reported", |g| {
             ready(g).1.contains("nowhere")
         })
         .await?;
@@ -331,13 +329,13 @@ async fn group_waits_for_an_item_list_that_was_not_read() -> Result<()> {
         .ask(r#"{"token": "1", "items": ["later", "own"]}"#)
         .await?;
     let group = fixture
-        .until("what is there has run", |g| runs(g, "own") > 0)
+        .until("the available items have run", |g| runs(g, "own") > 0)
         .await?;
     ensure!(group["status"]["runNow"]["done"].is_null(), "{group:#}");
     let (complete, _, words) = condition(&group, "Complete");
     ensure!(complete == "False", "{group:#}");
     fixture
-        .until("it says what it waits for", |g| {
+        .until("the unread source is reported", |g| {
             condition(g, "Complete")
                 .2
                 .contains("sources not read yet: disks")
@@ -355,13 +353,13 @@ async fn group_waits_for_an_item_list_that_was_not_read() -> Result<()> {
     // An item that is in no source does not run, even if it is requested.
     list(&fixture, "disks", "items", "other\n").await?;
     fixture
-        .until("it is missing", |g| {
+        .until("the item is missing", |g| {
             item(g, "later")["missingSince"].is_string() && runs(g, "other") == 1
         })
         .await?;
     fixture.ask(r#"{"token": "2", "items": ["later"]}"#).await?;
     let group = fixture
-        .until("it is told", |g| {
+        .until("the ignored request is reported", |g| {
             text(&g["status"]["runNow"]["problem"]).contains("unknown items: later")
         })
         .await?;
@@ -380,7 +378,7 @@ async fn suspended_group_starts_no_item_list_container() -> Result<()> {
     let group = json!({ "itemsFrom": printed("echo a"), "suspend": true });
     fixture.group(&[], group).await?;
     let group = fixture
-        .until("it is suspended", |g| state(g) == "Suspended")
+        .until("the group is suspended", |g| state(g) == "Suspended")
         .await?;
     ensure!(ready(&group).1.contains("no pod is started"), "{group:#}");
     fixture.look().await?;
@@ -479,7 +477,7 @@ async fn http_item_list_is_requested_with_a_header_from_a_secret() -> Result<()>
     let spec = json!({ "itemsFrom": source, "suspend": true, "frequency": "1h" });
     fixture.group(&[], spec).await?;
     let group = fixture
-        .until("it is suspended", |g| state(g) == "Suspended")
+        .until("the group is suspended", |g| state(g) == "Suspended")
         .await?;
     ensure!(listers(&fixture).await?.is_empty(), "{group:#}");
 
@@ -499,7 +497,7 @@ async fn http_item_list_is_requested_with_a_header_from_a_secret() -> Result<()>
     });
     fixture.apply(&token.to_string()).await?;
     let group = fixture
-        .until("what it lists has run", |g| {
+        .until("the listed items have run", |g| {
             runs(g, "a") == 1 && runs(g, "b$(HOME)") == 1
         })
         .await?;
@@ -510,7 +508,12 @@ async fn http_item_list_is_requested_with_a_header_from_a_secret() -> Result<()>
             .contains(&format!("2 items from http://localhost:{port}/disks, read")),
         "{group:#}"
     );
-    let asked = web.lock().unwrap().had.pop().context("it was not asked")?;
+    let asked = web
+        .lock()
+        .unwrap()
+        .had
+        .pop()
+        .context("the server received no request")?;
     ensure!(
         asked.headers["authorization"] == "Bearer $(HOME)",
         "{asked:?}"
@@ -528,7 +531,7 @@ async fn http_item_list_is_requested_with_a_header_from_a_secret() -> Result<()>
     // It is requested again after the refresh time.
     web.lock().unwrap().says.2 = r#"{"disks": [{"name": "c"}]}"#.into();
     let group = fixture
-        .until("the new one has run", |g| runs(g, "c") == 1)
+        .until("the new item has run", |g| runs(g, "c") == 1)
         .await?;
     ensure!(item(&group, "a")["missingSince"].is_string(), "{group:#}");
     ensure!(listers(&fixture).await?.len() == 1, "{group:#}");
@@ -655,7 +658,9 @@ async fn http_item_list_certificate_is_verified() -> Result<()> {
         .group(&[], json!({ "itemsFrom": source(json!({})) }))
         .await?;
     let group = fixture
-        .until("it is not believed", |g| ready(g).0 == "SourceFailed")
+        .until("the certificate is rejected", |g| {
+            ready(g).0 == "SourceFailed"
+        })
         .await?;
     ensure!(ready(&group).1.contains("certificate"), "{group:#}");
     let trusted = source(json!({ "caBundle": own.cert.pem() }));
@@ -663,7 +668,7 @@ async fn http_item_list_certificate_is_verified() -> Result<()> {
         .change(json!({ "spec": { "itemsFrom": trusted } }))
         .await?;
     fixture
-        .until("what it lists has run", |g| runs(g, "a") == 1)
+        .until("the listed items have run", |g| runs(g, "a") == 1)
         .await?;
     Ok(())
 }

@@ -103,7 +103,7 @@ async fn migration_from_the_original_operator_keeps_history_and_current_run() ->
 
     fixture.start_operator().await?;
     let group = fixture
-        .until("what runs is taken over", |g| {
+        .until("the running pod is adopted", |g| {
             g["status"]["current"]["podName"] == "group-running-abcde"
         })
         .await?;
@@ -121,7 +121,7 @@ async fn migration_from_the_original_operator_keeps_history_and_current_run() ->
 
     barrier.release()?;
     let group = fixture
-        .until("what was due has run", |g| item(g, "due")["runs"] == 1)
+        .until("the due item has run", |g| item(g, "due")["runs"] == 1)
         .await?;
     let ran: Vec<_> = history(&group)
         .iter()

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
-/// Scripts wait for this latch until the test opens it.
+/// A latch at which scripts wait until the test opens it.
 struct Latch(PathBuf);
 
 impl Latch {
@@ -74,7 +74,7 @@ async fn until_it_runs(fixture: &Fixture) -> Result<Value> {
 async fn stop(operator: Operator) -> Result<()> {
     let ended = timeout(Duration::from_secs(30), operator.stop())
         .await
-        .context("it did not end within the grace period of a pod")?;
+        .context("the operator did not exit within the grace period of a pod")?;
     assert_eq!(ended.code(), Some(0), "{ended}");
     Ok(())
 }
@@ -121,7 +121,7 @@ async fn changes_made_while_the_operator_was_down_apply_at_startup() -> Result<(
     fixture.group(&["b", "c"], json!({})).await?;
     fixture.start_operator().await?;
     let group = fixture
-        .until("the new one has run", |g| {
+        .until("the new item has run", |g| {
             runs(g, "c") == 1 && g["status"]["state"] == "Idle"
         })
         .await?;
@@ -170,7 +170,7 @@ async fn operator_exits_with_0_at_sigterm_and_pods_continue() -> Result<()> {
     latch.open()?;
     fixture.start_operator().await?;
     let group = fixture
-        .until("the next one records the run", |g| runs(g, "a") == 1)
+        .until("the next operator records the run", |g| runs(g, "a") == 1)
         .await?;
     assert_eq!(item(&group, "a")["failures"], 0);
     Ok(())

@@ -80,17 +80,19 @@ async fn readme_quick_start_works_unchanged() -> Result<()> {
         "name",
     ];
     assert!(!fixture.kubectl(&label).await?.trim().is_empty());
-    the_request_of_the_reference_is_processed(&fixture).await
+    run_now_command_of_the_reference_is_processed(&fixture).await
 }
 
 /// Runs the command for a request to run items now from docs/reference.md.
-async fn the_request_of_the_reference_is_processed(fixture: &Fixture) -> Result<()> {
+async fn run_now_command_of_the_reference_is_processed(fixture: &Fixture) -> Result<()> {
     let reference = std::fs::read_to_string(operator::root().join("docs/reference.md"))?;
     let command = reference
         .lines()
         .find_map(|line| line.strip_prefix("$ kubectl annotate"))
-        .context("docs/reference.md has no such command")?;
-    let (words, value) = command.split_once('=').context("no annotation in it")?;
+        .context("docs/reference.md does not contain the command")?;
+    let (words, value) = command
+        .split_once('=')
+        .context("the command has no annotation")?;
     let annotation = format!(
         "{}={}",
         words.split_whitespace().last().unwrap_or_default(),
@@ -169,7 +171,7 @@ async fn examples_are_accepted_and_their_types_are_valid() -> Result<()> {
             types += 1;
             let name = object["metadata"]["name"]
                 .as_str()
-                .context("a type without a name")?;
+                .context("the type has no name")?;
             fixture
                 .until_object("OaatType", name, "the type is valid", |t| {
                     condition(t, "Valid").0 == "True"
@@ -186,7 +188,9 @@ fn example_file_equals_the_readme_quick_start() -> Result<()> {
     let (type_, group) = readme::quick_start()?;
     let file = operator::root().join("manifests/examples/quick-start.yaml");
     let text = std::fs::read_to_string(file)?;
-    let (_, text) = text.split_once('\n').context("no comment on top")?;
+    let (_, text) = text
+        .split_once('\n')
+        .context("the file has no comment at the top")?;
     assert_eq!(text, format!("{type_}---\n{group}"));
     Ok(())
 }

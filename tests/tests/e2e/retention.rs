@@ -152,7 +152,7 @@ async fn run_needs_four_writes() -> Result<()> {
     let fixture = Fixture::new("four-writes").await?;
     fixture.work("true", json!({})).await?;
     fixture
-        .until_object("OaatType", "work", "it is checked", |t| {
+        .until_object("OaatType", "work", "the type is checked", |t| {
             condition(t, "Valid").0 == "True"
         })
         .await?;

@@ -135,10 +135,13 @@ async fn group_with_nothing_due_reports_until_when_and_then_continues() -> Resul
     );
 
     let again = fixture
-        .until("the next one starts", |g| g["status"]["run"] == 3)
+        .until("the next run starts", |g| g["status"]["run"] == 3)
         .await?;
     assert!(millis(&again["status"]["lastDecision"]["time"]) >= due);
-    assert_eq!(again["metadata"]["generation"], 1, "nobody touched it");
+    assert_eq!(
+        again["metadata"]["generation"], 1,
+        "the spec was not changed"
+    );
     Ok(())
 }
 
@@ -307,7 +310,7 @@ async fn items_of_equal_success_run_in_the_order_of_their_last_failure() -> Resu
 #[tokio::test]
 async fn items_that_never_ran_go_before_the_second_run_of_a_failing_item() -> Result<()> {
     let mut fixture = Fixture::without_operator("sel-fails").await?;
-    // So short that it is not what holds the failed item.
+    // Short enough that the cool-off does not hold the failed item.
     fixture.options.retry_floor = "1ms".into();
     fixture.start_operator().await?;
     fixture.work("[ $OAAT_ITEM != bad ]", json!({})).await?;
@@ -322,7 +325,7 @@ async fn items_that_never_ran_go_before_the_second_run_of_a_failing_item() -> Re
 }
 
 #[tokio::test]
-async fn item_that_never_succeeds_goes_before_due_ones_and_a_remedy_is_reported() -> Result<()> {
+async fn item_that_never_succeeds_goes_before_due_ones_and_a_fix_is_suggested() -> Result<()> {
     let mut fixture = Fixture::without_operator("sel-overtakes").await?;
     fixture.options.retry_floor = "1ms".into();
     let fixture = with_past(
@@ -342,9 +345,10 @@ async fn item_that_never_succeeds_goes_before_due_ones_and_a_remedy_is_reported(
             && text.contains("failureCoolOff")
     };
     let group = fixture
-        .until("bad has run three times and its message tells", |g| {
-            runs(g, "bad") >= 3 && hint(g["status"]["message"].as_str().unwrap_or_default())
-        })
+        .until(
+            "bad has run three times, and the message suggests a fix",
+            |g| runs(g, "bad") >= 3 && hint(g["status"]["message"].as_str().unwrap_or_default()),
+        )
         .await?;
     assert_eq!((runs(&group, "x"), runs(&group, "y")), (0, 0), "{group:#}");
     let note = fixture.until_event("group", "ItemsStarved").await?;
@@ -377,7 +381,7 @@ async fn retry_floor_applies_through_a_change_of_the_group_and_a_restart() -> Re
 
     fixture.group(&["a"], json!({"frequency": "1s"})).await?;
     fixture
-        .until("the change is seen", |g| {
+        .until("the change is processed", |g| {
             g["status"]["observedGeneration"] == 2
         })
         .await?;
@@ -385,9 +389,10 @@ async fn retry_floor_applies_through_a_change_of_the_group_and_a_restart() -> Re
     fixture.group(&["a"], json!({"frequency": "2s"})).await?;
     fixture.start_operator().await?;
     let group = fixture
-        .until("the restarted one sees the next change", |g| {
-            g["status"]["observedGeneration"] == 3 && item(g, "a")["state"] == "Held"
-        })
+        .until(
+            "the restarted operator has processed the next change",
+            |g| g["status"]["observedGeneration"] == 3 && item(g, "a")["state"] == "Held",
+        )
         .await?;
     assert_eq!(group["status"]["run"], 1, "{group:#}");
     Ok(())
@@ -400,6 +405,8 @@ async fn retry_floor_does_not_hold_an_item_that_succeeded_and_is_due_sooner() ->
     fixture.start_operator().await?;
     fixture.work("true", json!({})).await?;
     fixture.group(&["a"], json!({"frequency": "1s"})).await?;
-    fixture.until("it runs on", |g| runs(g, "a") >= 3).await?;
+    fixture
+        .until("the neighbor continues to run", |g| runs(g, "a") >= 3)
+        .await?;
     Ok(())
 }

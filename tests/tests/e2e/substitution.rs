@@ -162,9 +162,9 @@ async fn item_names_are_passed_byte_for_byte_with_separate_labels() -> Result<()
     let mut labels = HashSet::new();
     for pod in fixture.list_pods().await? {
         let label = pod.labels().get("oaat.kawaja.net/item").cloned();
-        labels.insert(label.context("a pod without a label for its item")?);
+        labels.insert(label.context("the pod has no label for its item")?);
         let name = pod.annotations().get("oaat.kawaja.net/item");
-        let x = name.context("a pod without its item")?;
+        let x = name.context("the pod has no item")?;
         let expected = format!("[{x}][{x}]{{{x}}}{{<{x}>}}{{{x}}}");
         assert_eq!(output(&fixture, &pod, "main")?, expected);
         assert_eq!(item(&group, x)["item"], **x);

@@ -1,4 +1,4 @@
-//! Suspended groups and items, `eachOnce`, items run now, and options of single items.
+//! Suspended groups and items, `eachOnce`, items run now, and per-item options.
 
 use crate::bad_input::message;
 use crate::fixture::{Fixture, condition, item};
@@ -20,7 +20,7 @@ async fn suspended_group_starts_nothing_and_the_current_run_continues() -> Resul
         .group(&["a", "b"], json!({ "suspend": true }))
         .await?;
     let group = fixture
-        .until("it is suspended", |g| state(g) == "Suspended")
+        .until("the group is suspended", |g| state(g) == "Suspended")
         .await?;
     ensure!(message(&group).contains("spec.suspend"), "{group:#}");
     ensure!(condition(&group, "Ready").1 == "Suspended", "{group:#}");
@@ -33,7 +33,7 @@ async fn suspended_group_starts_nothing_and_the_current_run_continues() -> Resul
         .change(json!({ "spec": { "suspend": true } }))
         .await?;
     fixture
-        .until("it says what comes after the run", |g| {
+        .until("the message shows what happens after the run", |g| {
             state(g) == "Running" && message(g).contains("next: spec.suspend")
         })
         .await?;
@@ -55,7 +55,7 @@ async fn suspended_group_starts_nothing_and_the_current_run_continues() -> Resul
     Ok(())
 }
 
-/// How groups of the original operator were paused.
+/// Groups of the original operator were paused with this annotation.
 #[tokio::test]
 async fn annotation_pause_new_jobs_suspends_a_group() -> Result<()> {
     let fixture = Fixture::without_operator("paused").await?;
@@ -67,7 +67,7 @@ async fn annotation_pause_new_jobs_suspends_a_group() -> Result<()> {
     let mut fixture = fixture;
     fixture.start_operator().await?;
     let group = fixture
-        .until("it is suspended", |g| state(g) == "Suspended")
+        .until("the group is suspended", |g| state(g) == "Suspended")
         .await?;
     ensure!(message(&group).contains("pause_new_jobs"), "{group:#}");
     fixture.change(pause(Value::Null)).await?;
@@ -104,7 +104,7 @@ async fn each_once_group_completes_and_continues_with_new_items() -> Result<()> 
         ])
         .await?;
     let group = fixture
-        .until("it is complete", |g| state(g) == "Complete")
+        .until("the group is complete", |g| state(g) == "Complete")
         .await?;
     ensure!(message(&group) == "all 3 items have succeeded", "{group:#}");
     ensure!(
@@ -117,7 +117,7 @@ async fn each_once_group_completes_and_continues_with_new_items() -> Result<()> 
     let list = |items: &[&str]| json!({ "spec": { "oaatItems": items } });
     fixture.change(list(&["b", "stubborn", "c"])).await?;
     let group = fixture
-        .until("the new one has run", |g| {
+        .until("the new item has run", |g| {
             state(g) == "Complete" && runs(g, "c") == 1
         })
         .await?;
@@ -127,7 +127,7 @@ async fn each_once_group_completes_and_continues_with_new_items() -> Result<()> 
     );
     fixture.change(list(&["a", "b", "c"])).await?;
     fixture
-        .until("the old one has run again", |g| {
+        .until("the old item has run again", |g| {
             state(g) == "Complete" && runs(g, "a") == 1
         })
         .await?;
@@ -140,7 +140,7 @@ async fn example_of_each_once_completes() -> Result<()> {
     let example = include_str!("../../../manifests/examples/each-once.yaml");
     fixture.apply(example).await?;
     fixture
-        .until_object("OaatGroup", "migrate", "it is complete", |g| {
+        .until_object("OaatGroup", "migrate", "the group is complete", |g| {
             state(g) == "Complete"
         })
         .await?;
@@ -217,7 +217,7 @@ async fn run_now_starts_the_requested_items_once() -> Result<()> {
 
     fixture.ask("now").await?;
     let group = fixture
-        .until("the mistake is told", |g| {
+        .until("the invalid request is reported", |g| {
             g["status"]["runNow"]["problem"]
                 .as_str()
                 .is_some_and(|p| p.contains("\"token\""))
@@ -278,7 +278,7 @@ async fn item_options_apply_per_item() -> Result<()> {
     } });
     fixture.group(&["daily", "often", "never"], options).await?;
     let group = fixture
-        .until("the frequent one has run several times", |g| {
+        .until("the frequent item has run several times", |g| {
             runs(g, "often") >= 3
         })
         .await?;

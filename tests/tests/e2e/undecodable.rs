@@ -61,7 +61,7 @@ async fn undecodable_object_is_reported_and_others_are_unaffected() -> Result<()
     let runs = |g: &Value| item(g, "a")["runs"].as_i64().unwrap_or(0);
     let before = runs(&fixture.read("group").await?);
     fixture
-        .until("the other runs on", |g| runs(g) > before + 1)
+        .until("the other group continues to run", |g| runs(g) > before + 1)
         .await?;
 
     let good = object(
@@ -108,7 +108,7 @@ async fn undecodable_object_is_reported_and_others_are_unaffected() -> Result<()
             .contains("cannot decode the object")
     );
     fixture
-        .until("the group says it as well", |g| {
+        .until("the group reports it as well", |g| {
             condition(g, "Ready").1 == "TypeInvalid" && message(g).contains("cannot read it")
         })
         .await?;
@@ -144,11 +144,17 @@ async fn deeply_nested_object_is_reported_and_others_are_unaffected() -> Result<
         if message.contains("cannot decode the object") {
             break;
         }
-        assert!(start.elapsed() < PATIENCE, "it is not reported: {message}");
+        assert!(
+            start.elapsed() < PATIENCE,
+            "the object is not reported: {message}"
+        );
         sleep(Duration::from_millis(200)).await;
     }
     let runs = |g: &Value| item(g, "a")["runs"].as_i64().unwrap_or(0);
-    for words in ["the other runs on", "so it does after a restart"] {
+    for words in [
+        "the other group continues to run",
+        "the other group continues to run after a restart",
+    ] {
         let before = runs(&fixture.read("group").await?);
         fixture.until(words, |g| runs(g) > before + 1).await?;
         fixture.take_operator().kill().await;

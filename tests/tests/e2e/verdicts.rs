@@ -224,11 +224,11 @@ fn verdict_table_has_every_field() -> Result<()> {
                 };
                 spec.as_ref().is_some_and(|spec| spec.contains_key(*field))
             };
-            ensure!(bad.iter().any(has), "no bad row has {kind}.{field}");
+            ensure!(bad.iter().any(has), "no invalid row has {kind}.{field}");
             // The only way there is.
             ensure!(
                 *field == "type" || good.iter().any(has),
-                "no good row has {kind}.{field}"
+                "no valid row has {kind}.{field}"
             );
         }
     }
@@ -255,7 +255,7 @@ async fn errors_beyond_the_schema_are_reported_on_the_group() -> Result<()> {
             .until_object(
                 "OaatGroup",
                 &format!("row-{index}"),
-                "it says what is wrong",
+                "the problem is reported",
                 |g| {
                     g["status"]["state"] == "Invalid"
                         && row

@@ -46,7 +46,7 @@ async fn blackout_starts_nothing_until_its_end() -> Result<()> {
         .group(&["a"], json!({ "blackoutWindows": [open] }))
         .await?;
     let group = fixture
-        .until("it is a blackout", |g| state(g) == "Blackout")
+        .until("the blackout is in effect", |g| state(g) == "Blackout")
         .await?;
     ensure!(message(&group).starts_with("blackout until "), "{group:#}");
     ensure!(message(&group).contains("window test"), "{group:#}");
@@ -94,7 +94,7 @@ async fn stopping_window_ends_the_run_as_neither_success_nor_failure() -> Result
     // It may start as soon as the window has closed.
     barrier.release()?;
     let group = fixture
-        .until("it runs again and succeeds", |g| {
+        .until("the item runs again and succeeds", |g| {
             item(g, "a")["lastSuccess"].is_string()
         })
         .await?;
@@ -139,7 +139,7 @@ async fn current_run_continues_in_a_window_by_default() -> Result<()> {
     let open = window(-1, 60 + 3600, json!({}))?;
     fixture.windows(json!([open])).await?;
     fixture
-        .until("it says what comes after the run", |g| {
+        .until("the message shows what happens after the run", |g| {
             state(g) == "Running" && message(g).contains("next: blackout until")
         })
         .await?;
@@ -156,7 +156,7 @@ async fn current_run_continues_in_a_window_by_default() -> Result<()> {
     ensure!(pods.len() == 1, "beside {}", pod.name_any());
     fixture.windows(Value::Null).await?;
     fixture
-        .until("the other one runs", |g| {
+        .until("the other item runs", |g| {
             item(g, "b")["lastSuccess"].is_string()
         })
         .await?;
@@ -184,7 +184,7 @@ async fn item_too_long_for_the_remaining_time_waits_for_the_end_of_the_window() 
     // two.
     let opens = if second() > 55 { 2 } else { 1 };
     let next = window(opens, 3600, json!({ "startIfFits": true }))?;
-    // As if the slow item had always taken long.
+    // The recorded durations of the slow item are long.
     let group = fixture.read("group").await?;
     let mut runs = history(&group);
     for run in runs.iter_mut().filter(|run| run["item"] == "slow") {
@@ -200,7 +200,7 @@ async fn item_too_long_for_the_remaining_time_waits_for_the_end_of_the_window() 
     ensure!(group["metadata"]["name"] == "group");
     fixture.windows(json!([next])).await?;
     let group = fixture
-        .until("the slow one is held", |g| {
+        .until("the slow item is held", |g| {
             let slow = item(g, "slow");
             slow["message"]
                 .as_str()
@@ -210,7 +210,7 @@ async fn item_too_long_for_the_remaining_time_waits_for_the_end_of_the_window() 
     ensure!(item(&group, "slow")["state"] == "Held", "{group:#}");
     let before = item(&group, "quick")["runs"].as_i64().context("no runs")?;
     fixture
-        .until("the quick one runs on", |g| {
+        .until("the quick item continues to run", |g| {
             item(g, "quick")["runs"].as_i64() > Some(before)
         })
         .await?;
@@ -223,7 +223,7 @@ async fn example_with_windows_runs_between_them() -> Result<()> {
     let example = include_str!("../../../manifests/examples/windows.yaml");
     fixture.apply(example).await?;
     let group = fixture
-        .until_object("OaatGroup", "copies", "it is understood", |g| {
+        .until_object("OaatGroup", "copies", "the windows are valid", |g| {
             ["Idle", "Blackout"].contains(&state(g))
         })
         .await?;

@@ -2,8 +2,8 @@
 //! reason, or is a policy that fulfills the contract.
 
 use crate::runner::fuzz;
+use hostile_policies::compiling::Compiler;
 use hostile_policies::{COMPILED, mutated};
-use hostile_policies::compiling::{Compiler};
 use oaat_tests::operator;
 use policy_host::{Item, Request};
 use proptest::collection::vec;

@@ -31,7 +31,7 @@ fn each(kind: &str, texts: &[Text], refuses: impl Fn(&str) -> bool) {
     let wrong: Vec<_> = wrong.map(|text| (text.name, text.refused)).collect();
     assert!(
         wrong.is_empty(),
-        "{kind} that must be refused (true) or not: {wrong:?}"
+        "{kind} that must be rejected (true) or accepted (false): {wrong:?}"
     );
 }
 

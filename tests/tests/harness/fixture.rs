@@ -95,7 +95,7 @@ impl Fixture {
         });
         timeout(PATIENCE, condition)
             .await
-            .with_context(|| format!("pod {name} did not get there"))??
+            .with_context(|| format!("pod {name}: timed out"))??
             .context("the pod is gone")
     }
 
@@ -103,7 +103,7 @@ impl Fixture {
         let condition = await_condition(self.pods.clone(), name, |pod: Option<&Pod>| pod.is_none());
         timeout(PATIENCE, condition)
             .await
-            .with_context(|| format!("pod {name} did not go"))??;
+            .with_context(|| format!("pod {name} was not removed"))??;
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Tests of the test equipment: the control plane is real, and the node behaves as documented.
+//! Tests of the test harness: the control plane is real, and the node behaves as documented.
 //!
 //! This is also the shortest example of how to use both. All tests share one control plane; each
 //! has its own namespace and node.
@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use fixture::{Fixture, OVER, PATIENCE, RUNNING, exit_code, phase, state, waiting};
 
 #[tokio::test]
-async fn a_pod_runs_and_its_result_is_reported() -> Result<()> {
+async fn pod_runs_and_its_result_is_reported() -> Result<()> {
     let fixture = Fixture::new("runs", Mode::Processes).await?;
     let mut lines = fixture.node.lines();
     let begun = Instant::now();
@@ -57,7 +57,7 @@ async fn a_pod_runs_and_its_result_is_reported() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_gated_pod_is_not_bound_until_its_gate_is_removed() -> Result<()> {
+async fn gated_pod_is_not_bound_until_its_gate_is_removed() -> Result<()> {
     let fixture = Fixture::new("gated", Mode::Processes).await?;
     let gates = json!({"schedulingGates": [{"name": "example.net/gate"}]});
     fixture.pod("gated", "true", gates).await?;
@@ -207,7 +207,7 @@ async fn deadlines_evictions_and_failed_starts_are_reported() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_node_can_hold_pods_and_have_a_wrong_clock() -> Result<()> {
+async fn node_can_hold_pods_and_have_a_wrong_clock() -> Result<()> {
     let fixture = Fixture::new("hold", Mode::Instant { exit_code: 0 }).await?;
     fixture.node.hold(true);
     fixture.node.set_clock_skew(-3600);
@@ -225,7 +225,7 @@ async fn a_node_can_hold_pods_and_have_a_wrong_clock() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_service_account_has_only_the_rights_of_its_role() -> Result<()> {
+async fn service_account_has_only_the_rights_of_its_role() -> Result<()> {
     let fixture = Fixture::new("rbac", Mode::Instant { exit_code: 0 }).await?;
     let client = fixture
         .plane
@@ -292,7 +292,7 @@ async fn owned_objects_are_deleted_with_their_owner() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_node_survives_a_crash_of_the_api_server() -> Result<()> {
+async fn node_survives_a_crash_of_the_api_server() -> Result<()> {
     // A separate control plane, because the other tests need theirs.
     let plane = ControlPlane::start(Options::default()).await?;
     let client = plane.admin();

@@ -26,7 +26,7 @@ pub async fn process_that_ignores_sigterm_prevents_the_next_start(fixture: Fixtu
     ensure!(fixture.witness.opened()? == [pod.as_str()]);
     // After its grace period, the kubelet kills it, and the other item runs.
     let group = fixture
-        .until("the next one starts", |g| {
+        .until("the next run starts", |g| {
             let next = text(&g["status"]["current"]["podName"]);
             !next.is_empty() && next != pod
         })
@@ -43,7 +43,7 @@ pub async fn process_that_ignores_sigterm_prevents_the_next_start(fixture: Fixtu
     );
     fixture.release_barrier()?;
     let group = fixture
-        .until("the other one succeeds", |g| {
+        .until("the other item succeeds", |g| {
             ["a", "b"]
                 .iter()
                 .any(|name| item(g, name)["lastSuccess"].is_string())

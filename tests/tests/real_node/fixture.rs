@@ -241,7 +241,7 @@ impl Fixture {
             }
             if start.elapsed() > PATIENCE {
                 let pod = serde_json::to_string(&pod)?;
-                bail!("pod {name}: {words}: did not come about: {pod}");
+                bail!("pod {name}: timed out waiting until {words}: {pod}");
             }
             sleep(Duration::from_millis(100)).await;
         }
@@ -268,7 +268,7 @@ impl Fixture {
     }
 }
 
-/// A line of shell that waits until the test releases the barrier.
+/// A shell command that waits until the test releases the barrier.
 pub const WAIT_AT_BARRIER: &str = "while [ ! -e /shared/open ]; do sleep 0.1; done";
 
 /// Shell functions with which a container records when it starts and ends.
@@ -324,7 +324,7 @@ pub fn history(group: &Value) -> Vec<Value> {
 pub fn only_run(group: &Value) -> Result<Value> {
     match history(group).as_slice() {
         [run] => Ok(run.clone()),
-        runs => bail!("one run should be recorded: {runs:#?}"),
+        runs => bail!("expected one recorded run: {runs:#?}"),
     }
 }
 

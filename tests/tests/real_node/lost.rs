@@ -108,7 +108,7 @@ pub async fn deleted_node_prevents_the_next_start(fixture: Fixture) -> Result<()
         .kubectl(&["taint", "node", real_node::NAME, &untaint])
         .await?;
     let group = fixture
-        .until("the next one starts", |g| {
+        .until("the next run starts", |g| {
             let next = text(&g["status"]["current"]["podName"]);
             !next.is_empty() && next != pod
         })

@@ -1,6 +1,6 @@
 //! The required behavior on a real node: real images, containers, evictions, deadlines, and
-//! operators that are killed repeatedly. `cargo xtask real-node` runs it. It requires root on Linux and
-//! programs that few machines have.
+//! operators that are killed repeatedly. `cargo xtask real-node` runs it. It requires root on Linux
+//! and programs that few machines have.
 
 mod deletions;
 mod evictions;
@@ -96,9 +96,9 @@ fn side_by_side() -> Vec<Case> {
         case!(user_actions::group_deleted_while_the_operator_is_down_is_removed_with_its_pod),
         case!(user_actions::group_deleted_in_the_foreground_starts_nothing),
         case!(user_actions::terminating_namespace_starts_nothing_and_counts_no_failure),
-        case!(user_actions::gate_of_a_user_is_left_to_the_user),
+        case!(user_actions::gate_of_a_user_is_removed_only_by_the_user),
         case!(refusals::quota_rejection_is_one_failure_with_the_message_of_the_server),
-        case!(refusals::a_type_that_names_its_node_runs_there),
+        case!(refusals::type_with_a_node_name_runs_on_that_node),
         case!(refusals::process_that_ignores_sigterm_past_its_deadline_prevents_the_next_start),
         case!(storm::storm_of_kills_loses_no_run),
         case!(storm::storm_of_kills_with_two_operators_loses_no_run),
@@ -149,7 +149,7 @@ async fn all(folder: &std::path::Path, filter: &str) -> Result<bool> {
         alone().into_iter().filter(wanted).collect(),
     );
     if together.len() + alone.len() == 0 {
-        return Err(anyhow!("no case has a name with {filter:?} in it"));
+        return Err(anyhow!("no case name contains {filter:?}"));
     }
     println!("starting a control plane and a real node");
     let shared = Arc::new(Shared::start(folder).await?);

@@ -1,4 +1,4 @@
-//! An API server that rejects pods or is down, and types that name their node.
+//! An API server that rejects pods or is down, and types with a node name.
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::ResourceQuota;
@@ -27,7 +27,7 @@ pub async fn quota_rejection_is_one_failure_with_the_message_of_the_server(
     quotas.create(&PostParams::default(), &quota).await?;
     fixture.group(&["a", "b"], json!({})).await?;
     let group = fixture
-        .until("a pod is refused", |g| !history(g).is_empty())
+        .until("a pod is rejected", |g| !history(g).is_empty())
         .await?;
     let run = history(&group)[0].clone();
     ensure!(text(&run["reason"]) == "CreateRejected", "{run:#}");
@@ -49,7 +49,7 @@ pub async fn quota_rejection_is_one_failure_with_the_message_of_the_server(
 }
 
 /// The pods of a type with `nodeName` run on that node, although a gated pod must not have one.
-pub async fn a_type_that_names_its_node_runs_there(fixture: Fixture) -> Result<()> {
+pub async fn type_with_a_node_name_runs_on_that_node(fixture: Fixture) -> Result<()> {
     let node = json!({ "nodeName": real_node::NAME });
     fixture.work("true", node).await?;
     fixture.group(&["a"], json!({})).await?;
@@ -73,13 +73,13 @@ pub async fn process_that_ignores_sigterm_past_its_deadline_prevents_the_next_st
     fixture.group(&["a", "b"], json!({})).await?;
     let first = fixture.until_running().await?;
     let group = fixture
-        .until("the first run is over", |g| !history(g).is_empty())
+        .until("the first run has ended", |g| !history(g).is_empty())
         .await?;
     let run = history(&group)[0].clone();
     ensure!(text(&run["pod"]) == first, "{run:#}");
     ensure!(text(&run["reason"]) == "DeadlineExceeded", "{run:#}");
     fixture
-        .until("the second one is over as well", |g| history(g).len() == 2)
+        .until("the second run has ended", |g| history(g).len() == 2)
         .await?;
     let journal = fixture.journal();
     ensure!(

@@ -204,7 +204,7 @@ pub async fn item_list_is_read_from_a_container_log(fixture: Fixture) -> Result<
     let endless = source("sleep 600", "3s");
     fixture.patch_group(json!({ "itemsFrom": endless })).await?;
     let group = fixture
-        .until("it says that it took too long", |g| {
+        .until("the timeout is reported", |g| {
             let problem = text(&g["status"]["itemSources"][0]["problem"]);
             problem.contains("did not finish within 3s") || problem.contains("DeadlineExceeded")
         })

@@ -82,7 +82,7 @@ async fn account(fixture: &Fixture, group: &Value) -> Result<()> {
     let mut runs: BTreeMap<String, Vec<&Pod>> = BTreeMap::new();
     for pod in &pods {
         let item = pod.annotations().get("oaat.kawaja.net/item");
-        let item = item.context("a pod without its item")?.clone();
+        let item = item.context("the pod has no item")?.clone();
         runs.entry(item).or_default().push(pod);
     }
     for name in ITEMS {
@@ -100,7 +100,7 @@ async fn account(fixture: &Fixture, group: &Value) -> Result<()> {
         ensure!(recorded["failures"] == failures, "{name}: {recorded:#}");
         ensure!(
             pods.iter().all(|pod| phase(pod) == end),
-            "{name} ended otherwise"
+            "{name} has an unexpected result"
         );
     }
     let history = history(group);

@@ -9,7 +9,7 @@ use crate::fixture::{Fixture, history, item, only_run, text};
 pub async fn image_pull_error_is_reported_and_times_out(fixture: Fixture) -> Result<()> {
     let mut container = fixture.container("main", "true");
     container["image"] = json!("registry.invalid/nothing");
-    shows_and_gives_up(
+    ensure_reason_is_shown_until_the_start_timeout(
         &fixture,
         json!({ "container": container }),
         "registry.invalid/nothing",
@@ -22,7 +22,7 @@ pub async fn image_that_is_never_pulled_is_reported_and_times_out(fixture: Fixtu
     let mut container = fixture.container("main", "true");
     container["image"] = json!("nothing");
     container["imagePullPolicy"] = json!("Never");
-    shows_and_gives_up(
+    ensure_reason_is_shown_until_the_start_timeout(
         &fixture,
         json!({ "container": container }),
         "ErrImageNeverPull",
@@ -32,7 +32,7 @@ pub async fn image_that_is_never_pulled_is_reported_and_times_out(fixture: Fixtu
 
 /// A pod that fits no node.
 pub async fn unschedulable_pod_is_reported_and_times_out(fixture: Fixture) -> Result<()> {
-    shows_and_gives_up(
+    ensure_reason_is_shown_until_the_start_timeout(
         &fixture,
         json!({ "nodeSelector": { "disk": "golden" } }),
         "is not scheduled",
@@ -44,7 +44,7 @@ pub async fn unschedulable_pod_is_reported_and_times_out(fixture: Fixture) -> Re
 pub async fn pod_with_excessive_requests_is_reported_and_times_out(fixture: Fixture) -> Result<()> {
     let mut container = fixture.container("main", "true");
     container["resources"] = json!({ "requests": { "cpu": "1000" } });
-    shows_and_gives_up(
+    ensure_reason_is_shown_until_the_start_timeout(
         &fixture,
         json!({ "container": container }),
         "Insufficient cpu",
@@ -70,13 +70,17 @@ pub async fn missing_volume_times_out(fixture: Fixture) -> Result<()> {
 
 /// Checks that the reason is shown while the pod waits, and that it becomes one failure after
 /// `startTimeout`.
-async fn shows_and_gives_up(fixture: &Fixture, podspec: Value, words: &str) -> Result<()> {
+async fn ensure_reason_is_shown_until_the_start_timeout(
+    fixture: &Fixture,
+    podspec: Value,
+    words: &str,
+) -> Result<()> {
     fixture.work("true", podspec).await?;
     fixture
         .group(&["a"], json!({ "startTimeout": "10s" }))
         .await?;
     let group = fixture
-        .until("the message says why it does not start", |g| {
+        .until("the message shows why the pod does not start", |g| {
             text(&g["status"]["message"]).contains(words)
         })
         .await?;

@@ -167,14 +167,14 @@ pub async fn terminating_namespace_starts_nothing_and_counts_no_failure(
 }
 
 /// A pod with an additional gate of the user runs only after the user removes that gate.
-pub async fn gate_of_a_user_is_left_to_the_user(fixture: Fixture) -> Result<()> {
+pub async fn gate_of_a_user_is_removed_only_by_the_user(fixture: Fixture) -> Result<()> {
     let gate = json!({ "schedulingGates": [{ "name": "example.com/later" }] });
     fixture.work(&waiting(), gate).await?;
     fixture
         .group(&["a"], json!({ "startTimeout": "0s" }))
         .await?;
     let group = fixture
-        .until("the message tells of the gate", |g| {
+        .until("the message names the gate", |g| {
             text(&g["status"]["message"]).contains("example.com/later")
         })
         .await?;
@@ -200,7 +200,7 @@ async fn delete_group(fixture: &Fixture, how: DeleteParams) -> Result<()> {
 async fn until_gone(fixture: &Fixture, pod: &str) -> Result<()> {
     let start = std::time::Instant::now();
     while fixture.pods().get_opt(pod).await?.is_some() {
-        ensure!(start.elapsed() < PATIENCE, "pod {pod} stays");
+        ensure!(start.elapsed() < PATIENCE, "pod {pod} was not removed");
         sleep(Duration::from_millis(200)).await;
     }
     Ok(())
@@ -210,7 +210,7 @@ async fn until_group_gone(fixture: &Fixture) -> Result<()> {
     let start = std::time::Instant::now();
     while let Some(group) = fixture.api("OaatGroup").get_opt("group").await? {
         let group = group.name_any();
-        ensure!(start.elapsed() < PATIENCE, "{group} stays");
+        ensure!(start.elapsed() < PATIENCE, "{group} was not removed");
         sleep(Duration::from_millis(200)).await;
     }
     Ok(())

@@ -20,7 +20,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-pub(crate) use simulator::awaits_release;
+pub(crate) use simulator::reevaluates_after_retry_floor;
 
 /// The default width of the output in columns.
 const WIDTH: usize = 100;

@@ -146,7 +146,7 @@ fn later(at: Instant, by: Duration) -> Instant {
 
 /// Reports whether the operator asks the policy again when the retry floor of an item with this
 /// standing ends. The policy might then start the item.
-pub(crate) fn awaits_release(standing: Standing) -> bool {
+pub(crate) fn reevaluates_after_retry_floor(standing: Standing) -> bool {
     matches!(standing, Standing::Ready | Standing::Deferred)
 }
 
@@ -269,7 +269,9 @@ impl<'a> SimulatedGroup<'a> {
                 let standing = |index: usize| decision.verdicts.get(index).map(|v| v.standing);
                 // The operator reconciles when the retry floor of an item that could run ends.
                 let released = (0..request.items.len())
-                    .filter(|index| awaits_release(standing(*index).unwrap_or(Standing::Ready)))
+                    .filter(|index| {
+                        reevaluates_after_retry_floor(standing(*index).unwrap_or(Standing::Ready))
+                    })
                     .filter_map(|index| self.held_until(listed[index]));
                 let until = released.chain(until).min().unwrap_or(Instant::MAX);
                 let wait = until.saturating_sub(self.now);
@@ -360,5 +362,4 @@ fn request_run(run: &Run, listed: &[usize]) -> Option<policy_host::Run> {
 }
 
 #[cfg(test)]
-#[path = "simulator_tests.rs"]
 mod tests;

@@ -368,5 +368,4 @@ impl Rect {
 }
 
 #[cfg(test)]
-#[path = "svg_tests.rs"]
 mod tests;

@@ -11,7 +11,7 @@ mod tests;
 
 use crate::text::clean;
 use crate::validate::FieldError;
-use crate::{BlackoutWindow, Running, Timestamp};
+use crate::{BlackoutWindow, RunningAction, Timestamp};
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
 use croner::time::Weekday;
@@ -117,7 +117,7 @@ impl Window {
             minutes,
             duration: SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX),
             zone,
-            stop: spec.running == Running::Stop,
+            stop: spec.running == RunningAction::Stop,
             fits: spec.start_if_fits,
         })
     }

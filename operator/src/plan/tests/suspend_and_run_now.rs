@@ -65,7 +65,7 @@ fn suspended_group_starts_nothing_and_its_run_continues() {
     );
 
     let mut snapshot = running(snapshot, pod("p", Phase::Succeeded));
-    snapshot.pods.retain(|pod| pod.terminal());
+    snapshot.pods.retain(|pod| pod.is_terminal());
     let plan = planned(&snapshot);
     assert_eq!(plan.status.items["a"].runs, Some(1));
     assert!(!plan.may_start);
@@ -149,7 +149,7 @@ fn each_once_group_is_complete_when_all_items_have_succeeded() {
 }
 
 #[test]
-fn requested_item_starts_once_whatever_is_due() {
+fn requested_item_starts_once_even_if_not_due() {
     let mut snapshot = group(&["a", "b", "c"], json!({ "eachOnce": true }));
     for name in ["a", "b", "c"] {
         item(&mut snapshot, name, |item| {

@@ -113,7 +113,7 @@ async fn deleted_group_is_removed() {
     cache.retain(&HashSet::from(["them".to_owned()]));
     assert!(cache.groups().is_empty());
     select(&cache, &group, loaded(&variant(1))).await;
-    cache.forget("us");
+    cache.remove_group("us");
     assert!(cache.groups().is_empty());
 }
 
@@ -183,7 +183,7 @@ async fn rejected_settings_are_cached_unless_the_deadline_was_missed() {
     let rejecting = hostile(&host(), "validate-err");
     let (reason, ..) = select(&cache, &group, loaded(&rejecting)).await;
     assert_eq!(reason, "SettingsRejected");
-    assert!(cache.settled(&group, &group.spec.oaat_items, Some(&loaded(&rejecting))));
+    assert!(cache.settings_are_checked(&group, &group.spec.oaat_items, Some(&loaded(&rejecting))));
     let slow = Host::new(Limits {
         fuel: u64::MAX / 2,
         deadline: Duration::from_millis(1),
@@ -199,7 +199,7 @@ async fn rejected_settings_are_cached_unless_the_deadline_was_missed() {
         (problem.reason, problem.transient),
         ("SettingsRejected", true)
     );
-    assert!(!cache.settled(&group, &group.spec.oaat_items, Some(&loaded(&endless))));
+    assert!(!cache.settings_are_checked(&group, &group.spec.oaat_items, Some(&loaded(&endless))));
 }
 
 #[tokio::test]

@@ -74,9 +74,9 @@ fn map() -> MapName {
     ("home".into(), "mine".into())
 }
 
-fn source(key: &str) -> Source {
+fn source(key: &str) -> PolicySource {
     let (namespace, name) = map();
-    Source {
+    PolicySource {
         namespace,
         name,
         key: key.into(),
@@ -117,8 +117,8 @@ impl Fixture {
     }
 
     /// Records that a group uses a source.
-    fn used(&self, name: &str, source: Option<Source>) {
-        self.sources.used(&group(name), source, None);
+    fn set_source(&self, name: &str, source: Option<PolicySource>) {
+        self.sources.set_source(&group(name), source, None);
     }
 
     fn compilations(&self) -> usize {
@@ -161,8 +161,8 @@ impl Fixture {
 #[tokio::test]
 async fn change_of_a_key_requeues_its_groups() {
     let mut fixture = fixture(Limits::default());
-    fixture.used("a", Some(source("one")));
-    fixture.used("b", Some(source("two")));
+    fixture.set_source("a", Some(source("one")));
+    fixture.set_source("b", Some(source("two")));
     assert_eq!(fixture.read("one"), "Loading");
     fixture.deliver(None);
     let queued = HashSet::from([fixture.queued().await, fixture.queued().await]);
@@ -177,7 +177,7 @@ async fn change_of_a_key_requeues_its_groups() {
 #[tokio::test]
 async fn newer_object_replaces_a_load_in_progress() {
     let mut fixture = fixture(Limits::default());
-    fixture.used("a", Some(source("key")));
+    fixture.set_source("a", Some(source("key")));
     fixture.deliver(Some(object(&[("key", SLOW)])));
     // The slow compilation is running by now.
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -197,7 +197,7 @@ async fn newer_object_replaces_a_load_in_progress() {
 #[tokio::test]
 async fn unchanged_value_is_loaded_once_and_again_after_deletion() {
     let mut fixture = fixture(Limits::default());
-    fixture.used("a", Some(source("key")));
+    fixture.set_source("a", Some(source("key")));
     let good = object(&[("key", &variant(4))]);
     fixture.deliver(Some(good.clone()));
     fixture.queued().await;
@@ -220,7 +220,7 @@ async fn probe_is_retried_only_after_a_missed_deadline() {
         ..Limits::default()
     };
     let mut slow = fixture(limits);
-    slow.used("a", Some(source("key")));
+    slow.set_source("a", Some(source("key")));
     slow.deliver(Some(object(&[("key", &endless)])));
     for _ in 0..3 {
         slow.queued().await;
@@ -235,7 +235,7 @@ async fn probe_is_retried_only_after_a_missed_deadline() {
         );
     }
     let mut fixture = fixture(Limits::default());
-    fixture.used("a", Some(source("key")));
+    fixture.set_source("a", Some(source("key")));
     fixture.deliver(Some(object(&[("key", &endless)])));
     fixture.until("key", "ProbeFailed").await;
     fixture.queued().await;
@@ -246,9 +246,9 @@ async fn probe_is_retried_only_after_a_missed_deadline() {
 #[tokio::test]
 async fn unused_source_is_removed() {
     let fixture = fixture(Limits::default());
-    fixture.used("a", Some(source("one")));
-    fixture.used("b", Some(source("one")));
-    fixture.used("c", Some(source("two")));
+    fixture.set_source("a", Some(source("one")));
+    fixture.set_source("b", Some(source("one")));
+    fixture.set_source("c", Some(source("two")));
     let counts = |sources: &PolicySources| {
         let state = sources.lock();
         (
@@ -260,16 +260,16 @@ async fn unused_source_is_removed() {
     assert_eq!(counts(&fixture.sources), (3, 2, 1));
     fixture.sources.retain(&HashSet::from([group("b")]));
     assert_eq!(counts(&fixture.sources), (1, 1, 1));
-    fixture.used("b", Some(source("two")));
+    fixture.set_source("b", Some(source("two")));
     assert_eq!(counts(&fixture.sources), (1, 1, 1));
-    fixture.used("b", None);
+    fixture.set_source("b", None);
     assert_eq!(counts(&fixture.sources), (0, 0, 0));
 }
 
 #[tokio::test]
 async fn forbidden_read_affects_only_sources_that_are_loading() {
     let mut fixture = fixture(Limits::default());
-    fixture.used("a", Some(source("key")));
+    fixture.set_source("a", Some(source("key")));
     let forbidden = "configmaps is forbidden";
     fixture.sources.set_forbidden(&map(), forbidden);
     fixture.queued().await;
@@ -287,7 +287,7 @@ async fn loaded_value_is_not_compiled_again_for_another_source() {
     let object = object(&[("one", &variant(6)), ("two", &variant(6))]);
     let digest = fixture.digest(&variant(6));
     for (name, key) in [("a", "one"), ("b", "two")] {
-        fixture.used(name, Some(source(key)));
+        fixture.set_source(name, Some(source(key)));
         fixture.deliver(Some(object.clone()));
         fixture.until(key, &digest).await;
     }
@@ -298,10 +298,10 @@ async fn loaded_value_is_not_compiled_again_for_another_source() {
 async fn evicted_policy_is_compiled_again() {
     let mut fixture = fixture(Limits::default());
     let digest = fixture.digest(&variant(7));
-    fixture.used("a", Some(source("key")));
+    fixture.set_source("a", Some(source("key")));
     fixture.deliver(Some(object(&[("key", &variant(7))])));
     fixture.until("key", &digest).await;
-    fixture.sources.compiler.memory().forget("home");
+    fixture.sources.compiler.memory().remove_namespace("home");
     assert_eq!(fixture.read("key"), "Loading");
     fixture.until("key", &digest).await;
     assert_eq!(fixture.compilations(), 2);
@@ -311,7 +311,7 @@ async fn evicted_policy_is_compiled_again() {
 async fn rejected_value_is_not_compiled_again_after_a_restart() {
     let broken = object(&[("key", b"\0asm\x0d\0\x01\0broken")]);
     let mut first = fixture(Limits::default());
-    first.used("a", Some(source("key")));
+    first.set_source("a", Some(source("key")));
     first.deliver(Some(broken.clone()));
     first.until("key", "Malformed").await;
     let PolicyRead::Failed(problem) = first.sources.read(&source("key")) else {
@@ -331,12 +331,14 @@ async fn rejected_value_is_not_compiled_again_after_a_restart() {
     ];
     for (owner, status, compilations) in cases {
         let mut fixture = fixture(Limits::default());
-        fixture.used("user", Some(source("key")));
-        let of_owner = Source {
+        fixture.set_source("user", Some(source("key")));
+        let of_owner = PolicySource {
             namespace: owner.namespace.clone().unwrap(),
             ..source("other")
         };
-        fixture.sources.used(&owner, Some(of_owner), Some(status));
+        fixture
+            .sources
+            .set_source(&owner, Some(of_owner), Some(status));
         fixture.deliver(Some(broken.clone()));
         fixture.until("key", "Malformed").await;
         assert_eq!(fixture.compilations(), compilations);

@@ -208,7 +208,7 @@ impl SimulatedCluster {
             let other = self.truth.get(&view.uid);
             let foreign = other.is_some_and(|other| other.group != group);
             let before = other.is_some_and(|other| other.created < listed);
-            foreign && before && !view.terminal()
+            foreign && before && !view.is_terminal()
         });
         match blocking_pod.and_then(|pod| pod.metadata.name.as_ref()) {
             Some(other) => {

@@ -127,7 +127,7 @@ impl SimulatedCluster {
             let details = format!("pod {name} still ran when the group moved on");
             return violation(ViolationKind::MovedOnEarly, details);
         }
-        if pod.is_some_and(|pod| !PodView::from(pod).terminal()) {
+        if pod.is_some_and(|pod| !PodView::from(pod).is_terminal()) {
             let details = format!("pod {name} could still run when the group moved on");
             return violation(ViolationKind::MovedOnEarly, details);
         }

@@ -71,7 +71,7 @@ async fn two_thousand_simultaneous_groups_each_run_once() -> Result<()> {
         }
         ensure!(
             start.elapsed() < PATIENCE,
-            "{rest} groups have not come to rest:\n{}",
+            "{rest} groups have not finished:\n{}",
             operator.last_log(50)
         );
         sleep(Duration::from_secs(1)).await;

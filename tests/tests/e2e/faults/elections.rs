@@ -17,7 +17,10 @@ const LEASE: &str = "oaat-operator";
 async fn until(words: &str, mut what: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
     let start = Instant::now();
     while !what().await? {
-        ensure!(start.elapsed() < PATIENCE, "{words}: did not come about");
+        ensure!(
+            start.elapsed() < PATIENCE,
+            "timed out waiting until {words}"
+        );
         sleep(Duration::from_millis(50)).await;
     }
     Ok(())
@@ -67,13 +70,15 @@ async fn replica_takes_over_when_the_lease_of_a_killed_leader_expires() -> Resul
     fixture.start_operator().await?;
     until_logged(fixture.operator(), "waiting for the lease").await?;
     fixture
-        .until("the first acts", |group| run(group) >= 3)
+        .until("the first replica starts runs", |group| run(group) >= 3)
         .await?;
     fixture.take_first_operator().kill().await;
     let at = run(&fixture.read("group").await?);
     until_it_leads(fixture.operator()).await?;
     fixture
-        .until("the other acts", |group| run(group) >= at + 3)
+        .until("the other replica starts runs", |group| {
+            run(group) >= at + 3
+        })
         .await?;
     let after = spec(&leases).await?;
     ensure!(before.holder_identity != after.holder_identity, "{after:?}");
@@ -219,7 +224,7 @@ async fn lease_is_held_until_the_last_write_is_done() -> Result<()> {
     let before = spec(&leases).await?;
     let operator = fixture.take_operator();
     operator.process().signal(Signal::Term);
-    until("it renews although it was told to stop", async || {
+    until("the lease is renewed during shutdown", async || {
         let now = spec(&leases).await?;
         ensure!(now.holder_identity == before.holder_identity);
         Ok(now.renew_time > before.renew_time)

@@ -68,7 +68,7 @@ async fn freeze(
     fixture.start_operator().await?;
     fixture.group(&ITEMS, json!({ "frequency": "1s" })).await?;
     fixture
-        .until("the leader acts", |group| run(group) >= 2)
+        .until("the leader starts runs", |group| run(group) >= 2)
         .await?;
     fixture.options.kubeconfig = direct;
     fixture.start_operator().await?;
@@ -76,7 +76,10 @@ async fn freeze(
     hold.store(true, Ordering::SeqCst);
     let start = Instant::now();
     while held.load(Ordering::SeqCst) == 0 {
-        ensure!(start.elapsed() < PATIENCE, "no such write");
+        ensure!(
+            start.elapsed() < PATIENCE,
+            "the leader did not send the expected write"
+        );
         sleep(Duration::from_millis(5)).await;
     }
     let frozen = fixture.take_first_operator();
@@ -90,16 +93,19 @@ async fn freeze(
     let at = run(&fixture.read("group").await?);
     frozen.process().signal(Signal::Continue);
     let status = frozen.process().wait().await;
-    ensure!(status.code() == Some(1), "who has lost the lease: {status}");
+    ensure!(
+        status.code() == Some(1),
+        "the replica that lost the lease: {status}"
+    );
     let log = frozen.log();
     ensure!(log.contains("lost the lease"), "{log}");
     fixture
-        .until("runs go on", |group| run(group) >= at + 3)
+        .until("the group continues to run", |group| run(group) >= at + 3)
         .await?;
     let rest = json!({ "frequency": "24h" });
     fixture.group(&ITEMS, rest).await?;
     let group = fixture
-        .until("it comes to rest", |group| {
+        .until("the group is idle", |group| {
             group["status"]["observedGeneration"] == 2 && group["status"]["current"].is_null()
         })
         .await?;

@@ -67,7 +67,7 @@ async fn refuse(fixture: &Fixture) -> Result<()> {
                 "expression": "!has(object.metadata.annotations) || \
                     !('oaat.kawaja.net/item' in object.metadata.annotations) || \
                     object.metadata.annotations['oaat.kawaja.net/item'] != 'refused'",
-                "message": "not this one",
+                "message": "rejected by the test",
             }],
         },
     });
@@ -93,7 +93,10 @@ async fn refuse(fixture: &Fixture) -> Result<()> {
     };
     let start = Instant::now();
     while fixture.pods().create(&params, &trial).await.is_ok() {
-        ensure!(start.elapsed() < PATIENCE, "the rule does not take effect");
+        ensure!(
+            start.elapsed() < PATIENCE,
+            "the admission policy does not take effect"
+        );
         sleep(Duration::from_millis(100)).await;
     }
     Ok(())
@@ -228,7 +231,7 @@ async fn lane_of_kills(meant: &'static str, after: bool) -> Result<u64> {
         fixture.take_operator().kill().await;
         if killed {
             let by_us = proxy.killed_at();
-            by_us.with_context(|| format!("{name}: it died by itself:\n{log}"))?;
+            by_us.with_context(|| format!("{name}: the operator exited by itself:\n{log}"))?;
             kills += 1;
             fixture.start_operator().await?;
             let start = Instant::now();

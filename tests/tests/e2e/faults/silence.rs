@@ -120,7 +120,7 @@ async fn operator_with_unanswered_lists_stops_at_sigterm() -> Result<()> {
         fixture.start_operator().await?;
         let start = Instant::now();
         while !*swallowed.lock().expect("whether it was") {
-            ensure!(start.elapsed() < PATIENCE, "{thing} is not asked for");
+            ensure!(start.elapsed() < PATIENCE, "{thing} is not requested");
             sleep(Duration::from_millis(20)).await;
         }
         let operator = fixture.take_operator();

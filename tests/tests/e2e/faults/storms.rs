@@ -45,10 +45,14 @@ async fn operators_survive_storms_with_and_without_leader_election() -> Result<(
         storm(plane, of_three),
     );
     say(&format!(
-        "storm over three operators that all act: {all_act}"
+        "storm with three operators without leader election: {all_act}"
     ));
-    say(&format!("storm over two that elect a leader: {two}"));
-    say(&format!("storm over three that elect a leader: {three}"));
+    say(&format!(
+        "storm with two operators and leader election: {two}"
+    ));
+    say(&format!(
+        "storm with three operators and leader election: {three}"
+    ));
     for report in [all_act, two, three] {
         report.judge()?;
     }
@@ -66,7 +70,7 @@ async fn operators_and_servers_survive_a_storm() -> Result<()> {
         ..options(&kubeconfig, binary, "storm")?
     };
     let report = storm(&plane, options).await;
-    say(&format!("storm over operators and servers: {report}"));
+    say(&format!("storm with restarts of the servers: {report}"));
     report.judge()?;
     ensure!(report.restarts > 0);
     Ok(())

@@ -156,7 +156,7 @@ async fn rejected_settings_are_reported_and_the_last_accepted_ones_stay() -> Res
         .group(&["a"], merged(settings(json!({})), item))
         .await?;
     let group = fixture
-        .until("the item's settings are refused", |group| {
+        .until("the item's settings are rejected", |group| {
             condition(group, "PolicyReady").2.contains("weight")
         })
         .await?;
@@ -257,9 +257,9 @@ async fn failing_policy_is_replaced_by_the_default_and_retried() -> Result<()> {
         })
         .await?;
     assert_eq!(condition(&group, "PolicyReady").1, "PolicyError");
-    assert!(asked() > before, "it was not asked again");
+    assert!(asked() > before, "the policy was not called again");
     // Once the policy returns an answer, it decides again.
-    let good = variant("errs no more");
+    let good = variant("no longer fails");
     fixture.policy(&good).await?;
     fixture.until_decided_by(&digest(&good)).await?;
     fixture.until_policy("True", "Ready").await?;

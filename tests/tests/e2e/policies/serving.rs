@@ -15,10 +15,13 @@ async fn policy_decides_from_its_config_map_and_is_replaced_during_runs() -> Res
     assert!(message.contains("policy pack"), "{message}");
     assert!(message.contains("onError: Hold"), "{message}");
     fixture
-        .until("the group is not ready for want of its policy", |group| {
-            let (ready, reason, _) = condition(group, "Ready");
-            (ready.as_str(), reason.as_str()) == ("False", "PolicyNotReady")
-        })
+        .until(
+            "the group is not ready because its policy is missing",
+            |group| {
+                let (ready, reason, _) = condition(group, "Ready");
+                (ready.as_str(), reason.as_str()) == ("False", "PolicyNotReady")
+            },
+        )
         .await?;
 
     let (one, two) = (variant("one"), variant("two"));
@@ -196,7 +199,7 @@ async fn component_in_two_config_maps_is_compiled_once() -> Result<()> {
     }
     for name in ["plain", "packed"] {
         let group = fixture
-            .until_object("OaatGroup", name, "it is decided", |group| {
+            .until_object("OaatGroup", name, "the policy has decided", |group| {
                 group["status"]["lastDecision"]["digest"] == digest(&wasm)
             })
             .await?;

@@ -19,7 +19,7 @@ fn command(text: &str, words: &str) -> Result<String> {
     let mut found = commands(text).into_iter().filter(|c| c.contains(words));
     found
         .next()
-        .with_context(|| format!("no command has {words:?}"))
+        .with_context(|| format!("no command contains {words:?}"))
 }
 
 fn guide() -> Result<String> {
@@ -53,7 +53,7 @@ impl Fixture {
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text).into_owned();
         if !output.status.success() {
-            bail!("{command}\nended with {}:\n{text}", output.status);
+            bail!("{command}\nexited with {}:\n{text}", output.status);
         }
         Ok(text)
     }
@@ -98,7 +98,7 @@ async fn guide_ships_a_policy_replays_a_decision_and_clears_its_state() -> Resul
 
     let state = |group: &Value| group["status"]["policyState"].clone();
     fixture
-        .until("both have run, and it has a state", |group| {
+        .until("both have run, and the policy has a state", |group| {
             group["status"]["run"] == 2
                 && group["status"]["current"].is_null()
                 && state(group).is_string()
@@ -107,7 +107,7 @@ async fn guide_ships_a_policy_replays_a_decision_and_clears_its_state() -> Resul
     let clear = command(&guide, "policyState")?.replace(" NAME ", " group ");
     fixture.type_in(&clear).await?;
     fixture
-        .until("the state is gone", |group| state(group).is_null())
+        .until("the state is cleared", |group| state(group).is_null())
         .await?;
     Ok(())
 }
@@ -130,7 +130,7 @@ async fn reference_ships_the_policy_of_the_example() -> Result<()> {
     ] {
         assert!(
             said.contains(words),
-            "the example says it otherwise: {words}"
+            "the example has another command: {words}"
         );
     }
     fixture

@@ -89,7 +89,7 @@ async fn unresponsive_webhook_counts_no_failure() -> Result<()> {
     let webhooks = silent_webhook(&fixture).await?;
     fixture.group(&["a", "b"], json!({})).await?;
     let group = fixture
-        .until("the message says what is wrong", |g| {
+        .until("the message shows the problem", |g| {
             text(&g["status"]["message"]).contains("nobody.example.com")
         })
         .await?;

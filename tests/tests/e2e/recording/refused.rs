@@ -47,7 +47,7 @@ async fn quota_rejection_fails_the_item_and_pauses_the_group() -> Result<()> {
         .group(&items, json!({"failureCoolOff": "1h"}))
         .await?;
     let group = fixture
-        .until("a pod is refused", |g| !history(g).is_empty())
+        .until("a pod is rejected", |g| !history(g).is_empty())
         .await?;
     let run = latest(&group)?;
     let name = text(&run["item"]);
@@ -83,7 +83,7 @@ async fn rejected_pods_pause_the_group_longer_each_time() -> Result<()> {
     no_pods(&fixture).await?;
     fixture.group(&["a", "b"], json!({})).await?;
     let group = fixture
-        .until("four pods are refused", |g| history(g).len() == 4)
+        .until("four pods are rejected", |g| history(g).len() == 4)
         .await?;
     let mut times: Vec<_> = history(&group)
         .iter()
@@ -113,7 +113,7 @@ async fn refuse_bad(fixture: &Fixture) -> Result<()> {
             }] },
             "validations": [{
                 "expression": "object.metadata.?annotations['oaat.kawaja.net/item'].orValue('') != 'bad'",
-                "message": "this house takes no bad items",
+                "message": "bad items are not allowed here",
             }],
         },
     });
@@ -149,17 +149,17 @@ async fn denied_pod_fails_its_item_and_the_next_item_runs_after_the_floor() -> R
         .await?;
     fixture.start_operator().await?;
     let group = fixture
-        .until("the good one runs", |g| item(g, "good")["runs"] == 1)
+        .until("the good item runs", |g| item(g, "good")["runs"] == 1)
         .await?;
     let bad = item(&group, "bad");
     assert_eq!(bad["failures"], 1, "{group:#}");
-    assert!(text(&bad["message"]).contains("this house takes no bad items"));
+    assert!(text(&bad["message"]).contains("bad items are not allowed here"));
     assert_eq!(bad["state"], "Cooling", "{group:#}");
     let note = fixture.until_event("group", "CreateRejected").await?;
-    assert!(note.contains("this house takes no bad items"), "{note}");
+    assert!(note.contains("bad items are not allowed here"), "{note}");
 
     let [good, refused] = &history(&group)[..] else {
-        bail!("not two runs: {group:#}");
+        bail!("expected two runs: {group:#}");
     };
     assert_eq!(
         (&refused["item"], &refused["pod"]),

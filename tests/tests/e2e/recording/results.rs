@@ -161,7 +161,9 @@ async fn clock_off_by(years: i64, namespace: &str) -> Result<()> {
     fixture.group(&["a"], json!({})).await?;
     let group = fixture.until_recorded("a").await?;
     let pod = fixture.pods().get(&text(&latest(&group)?["pod"])).await?;
-    let created = pod.creation_timestamp().context("no creation time")?;
+    let created = pod
+        .creation_timestamp()
+        .context("the pod has no creation time")?;
     let now = k8s_openapi::jiff::Timestamp::now().as_millisecond();
     let success = millis(&item(&group, "a")["lastSuccess"]);
     assert!(
@@ -192,7 +194,7 @@ async fn short_frequency_with_a_clock_years_behind_causes_no_tight_loop() -> Res
     fixture.work("true", json!({})).await?;
     fixture.group(&["a"], json!({"frequency": "1s"})).await?;
     fixture
-        .until("it runs four times", |g| item(g, "a")["runs"] == 4)
+        .until("the item has run four times", |g| item(g, "a")["runs"] == 4)
         .await?;
     let starts: Vec<_> = fixture
         .node

@@ -6,12 +6,16 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 /// Checks that the reason is shown while the pod waits, and that the run fails after startTimeout.
-async fn shows_and_gives_up(fixture: &Fixture, podspec: Value, words: &str) -> Result<()> {
+async fn ensure_reason_is_shown_until_the_start_timeout(
+    fixture: &Fixture,
+    podspec: Value,
+    words: &str,
+) -> Result<()> {
     fixture.work("true", json!({ "podspec": podspec })).await?;
     let patient = json!({"startTimeout": "4s", "failureCoolOff": "1h"});
     fixture.group(&["a"], patient).await?;
     let group = fixture
-        .until("the message says why it does not start", |g| {
+        .until("the message shows why the pod does not start", |g| {
             text(&g["status"]["message"]).contains(words)
         })
         .await?;
@@ -44,14 +48,14 @@ async fn shows_and_gives_up(fixture: &Fixture, podspec: Value, words: &str) -> R
 async fn image_pull_error_is_reported_at_once_and_fails_after_the_timeout() -> Result<()> {
     let fixture = Fixture::new("no-image").await?;
     let podspec = json!({ "container": { "image": "missing/x" } });
-    shows_and_gives_up(&fixture, podspec, "missing/x").await
+    ensure_reason_is_shown_until_the_start_timeout(&fixture, podspec, "missing/x").await
 }
 
 #[tokio::test]
 async fn unschedulable_pod_is_reported_at_once_and_fails_after_the_timeout() -> Result<()> {
     let fixture = Fixture::new("no-node").await?;
     let podspec = json!({ "nodeSelector": { "disk": "golden" } });
-    shows_and_gives_up(&fixture, podspec, "is not scheduled").await
+    ensure_reason_is_shown_until_the_start_timeout(&fixture, podspec, "is not scheduled").await
 }
 
 #[tokio::test]

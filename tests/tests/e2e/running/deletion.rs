@@ -73,7 +73,7 @@ async fn replaced_group_waits_for_the_old_pod_and_does_not_count_it() -> Result<
         .plane
         .kubectl_as(fixture.plane.admin_kubeconfig(), &args, &group.to_string())
         .await?;
-    names_and_does_not_count(&fixture, &old, &barrier).await
+    ensure_blocking_pod_is_named_and_not_counted(&fixture, &old, &barrier).await
 }
 
 #[tokio::test]
@@ -87,7 +87,7 @@ async fn orphaned_pod_blocks_the_next_group_of_the_name_and_is_not_counted() -> 
         .kubectl(&["delete", "oaatgroup", "group", "--cascade=orphan"])
         .await?;
     fixture.group(&["a"], json!({})).await?;
-    names_and_does_not_count(&fixture, &old, &barrier).await?;
+    ensure_blocking_pod_is_named_and_not_counted(&fixture, &old, &barrier).await?;
     // The new group must not delete it.
     fixture.pods().get(&old.name_any()).await?;
     Ok(())
@@ -95,7 +95,7 @@ async fn orphaned_pod_blocks_the_next_group_of_the_name_and_is_not_counted() -> 
 
 /// Checks that the old pod blocks the new group, which names it, and that the group continues when
 /// that pod has ended.
-async fn names_and_does_not_count(
+async fn ensure_blocking_pod_is_named_and_not_counted(
     fixture: &Fixture,
     old: &k8s_openapi::api::core::v1::Pod,
     barrier: &Barrier,

@@ -85,7 +85,7 @@ async fn type_whose_pods_lose_their_gate_is_invalid_and_starts_nothing() -> Resu
     fixture.work("true", json!({})).await?;
     fixture.group(&["a"], json!({})).await?;
     let type_ = fixture
-        .until_object("OaatType", "work", "it is found invalid", |t| {
+        .until_object("OaatType", "work", "the type is invalid", |t| {
             condition(t, "Valid").0 == "False"
         })
         .await?;
@@ -93,7 +93,7 @@ async fn type_whose_pods_lose_their_gate_is_invalid_and_starts_nothing() -> Resu
     assert_eq!(reason, "GateRemoved");
     assert!(message.contains("spec.schedulingGates"), "{message}");
     fixture
-        .until("the group says why", |g| {
+        .until("the group reports the reason", |g| {
             text(&g["status"]["message"]).contains("scheduling gate")
         })
         .await?;
@@ -130,7 +130,7 @@ async fn guard_denies_a_pod_that_lost_its_gate() -> Result<()> {
         .group(&["a"], json!({ "failureCoolOff": "1h" }))
         .await?;
     let group = fixture
-        .until("it is refused", |g| !history(g).is_empty())
+        .until("the pod is rejected", |g| !history(g).is_empty())
         .await?;
     let run = &history(&group)[0];
     assert_eq!(run["reason"], "CreateRejected", "{group:#}");
@@ -162,7 +162,7 @@ async fn gate_that_the_guard_keeps_is_reported_with_its_message() -> Result<()> 
     fixture.work("true", json!({})).await?;
     fixture.group(&["a"], json!({})).await?;
     let group = fixture
-        .until("the group says why", |g| {
+        .until("the group reports the reason", |g| {
             text(&g["status"]["message"]).contains("may not change a pod's metadata")
         })
         .await?;

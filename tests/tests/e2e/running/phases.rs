@@ -58,7 +58,7 @@ async fn pod_in_phase_unknown_prevents_the_next_start_and_is_reported() -> Resul
         .write_pod_status(&pod, json!({ "phase": "Unknown" }))
         .await?;
     fixture
-        .until("the message says what is wrong", |g| {
+        .until("the message shows the problem", |g| {
             let message = g["status"]["message"].as_str().unwrap_or_default();
             message.contains(&pod) && message.contains("node that does not respond")
         })
@@ -95,7 +95,7 @@ async fn pod_that_ignores_sigterm_prevents_the_next_start() -> Result<()> {
 
     barrier.release()?;
     let group = fixture
-        .until("the other one succeeds", |g| {
+        .until("the other item succeeds", |g| {
             ["a", "b"]
                 .iter()
                 .any(|name| item(g, name)["lastSuccess"].is_string())

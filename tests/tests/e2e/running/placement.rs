@@ -1,4 +1,4 @@
-//! Groups of the same name in two namespaces, and types that name their node.
+//! Groups of the same name in two namespaces, and types with a node name.
 
 use crate::fixture::{Fixture, item};
 use crate::helpers::{Barrier, ensure_apart, history, latest};
@@ -34,7 +34,7 @@ async fn groups_of_the_same_name_in_two_namespaces_do_not_mix() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_type_that_names_its_node_runs_there() -> Result<()> {
+async fn type_with_a_node_name_runs_on_that_node() -> Result<()> {
     let fixture = Fixture::new("node-name").await?;
     let node = fixture.node.name().to_owned();
     fixture
@@ -57,7 +57,7 @@ async fn pod_for_a_missing_node_waits_and_is_reported() -> Result<()> {
         .await?;
     fixture.group(&["a"], json!({})).await?;
     fixture
-        .until("the message says why", |g| {
+        .until("the message shows the reason", |g| {
             let message = g["status"]["message"].as_str().unwrap_or_default();
             message.contains("is not scheduled")
         })
