@@ -151,6 +151,7 @@ mod tests {
             ".current.podUid",
             ".current.stopping.reason",
             ".currentlyRunning",
+            ".failedPolicy",
             ".history.item",
             ".history.pod",
             ".itemSources.definition",

@@ -20,7 +20,7 @@ pub async fn process_that_ignores_sigterm_prevents_the_next_start(fixture: Fixtu
     fixture
         .until("the message says that it is being deleted", |g| {
             let message = text(&g["status"]["message"]);
-            message.contains(&pod) && message.contains("being deleted")
+            message.contains(&pod) && message.contains("terminating")
         })
         .await?;
     ensure!(fixture.witness.opened()? == [pod.as_str()]);

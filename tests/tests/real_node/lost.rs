@@ -91,7 +91,7 @@ pub async fn deleted_node_prevents_the_next_start(fixture: Fixture) -> Result<()
     fixture
         .until("the message names the pod that is being deleted", |g| {
             let message = text(&g["status"]["message"]);
-            message.contains(&pod) && message.contains("being deleted")
+            message.contains(&pod) && message.contains("terminating")
         })
         .await?;
     // Well past its grace period.

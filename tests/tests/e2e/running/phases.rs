@@ -86,7 +86,7 @@ async fn pod_that_ignores_sigterm_prevents_the_next_start() -> Result<()> {
     fixture
         .until("the message says that it is being deleted", |g| {
             let message = g["status"]["message"].as_str().unwrap_or_default();
-            message.contains(&pod) && message.contains("being deleted")
+            message.contains(&pod) && message.contains("terminating")
         })
         .await?;
     let looked = fixture.look().await?;
