@@ -32,7 +32,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     ensure!(
         name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(letters),
-        "{}: the directory name is the name of the policy, and {name:?} is not valid; use lower case letters, \
+        "{}: the directory name is the name of the policy, and {name:?} is not valid; use lowercase letters, \
          digits, and -, starting with a letter, for example my-policy",
         dir.display()
     );

@@ -140,12 +140,12 @@ impl NameRule {
         let (kind, fix) = match self {
             Self::Object => (
                 "the name of a ConfigMap",
-                "at most 253 lower case letters, digits, -, and ., with a letter or digit at both ends and on both \
+                "at most 253 lowercase letters, digits, -, and ., with a letter or digit at both ends and on both \
                  sides of each dot, for example my-policy",
             ),
             Self::Namespace => (
                 "a namespace",
-                "at most 63 lower case letters, digits, and -, with a letter or digit at both ends, for example \
+                "at most 63 lowercase letters, digits, and -, with a letter or digit at both ends, for example \
                  backups",
             ),
             Self::Key => (

@@ -66,7 +66,7 @@ pub(crate) fn check(object: &Map<String, Value>) -> Vec<FieldReport> {
             error(
                 ".name",
                 format!(
-                    "{name:?} is not a name; use lower case letters, digits, '-', and '.', with a \
+                    "{name:?} is not a name; use lowercase letters, digits, '-', and '.', with a \
                      letter or digit at both ends, for example backup"
                 ),
             );
@@ -85,7 +85,7 @@ pub(crate) fn check(object: &Map<String, Value>) -> Vec<FieldReport> {
         Some(other) => error(
             ".namespace",
             format!(
-                "{other} is not a namespace; use at most 63 lower case letters, digits, and '-', \
+                "{other} is not a namespace; use at most 63 lowercase letters, digits, and '-', \
                  for example default"
             ),
         ),
@@ -197,7 +197,7 @@ mod tests {
             (json!({}), "metadata.name: is missing"),
             (
                 json!({"name": "A_b"}),
-                "metadata.name: \"A_b\" is not a name; use lower case",
+                "metadata.name: \"A_b\" is not a name; use lowercase",
             ),
             (json!({"name": "a".repeat(254)}), "the maximum is 253"),
             (json!({"name": 5}), "metadata.name: must be a string, not 5"),

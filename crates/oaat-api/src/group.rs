@@ -37,7 +37,7 @@ use std::fmt;
 pub struct OaatGroupSpec {
     /// Name of the OaatType, in the same namespace, that defines how items run.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = super::object_name("oaatType must be the name of an OaatType, such as backup: lower case letters, digits, '-', and '.', with a letter or digit at both ends"))]
+    #[x_kube(validation = super::object_name("oaatType must be the name of an OaatType, such as backup: lowercase letters, digits, '-', and '.', with a letter or digit at both ends"))]
     pub oaat_type: String,
 
     /// The items to run: up to 2,000 unique names of 1 to 300 characters. A name is any text

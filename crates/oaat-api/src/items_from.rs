@@ -34,7 +34,7 @@ pub struct ItemsFrom {
 pub struct ItemsKey {
     /// Name of the ConfigMap.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = super::object_name("configMap.name must be the name of a ConfigMap, such as disks: lower case letters, digits, '-', and '.', with a letter or digit at both ends"))]
+    #[x_kube(validation = super::object_name("configMap.name must be the name of a ConfigMap, such as disks: lowercase letters, digits, '-', and '.', with a letter or digit at both ends"))]
     pub name: String,
     /// Key in the `data` of the ConfigMap. The value has one item per line, or is a JSON or YAML
     /// list of strings. Blank lines and lines that begin with # are ignored. Defaults to items.
@@ -137,7 +137,7 @@ pub struct HeaderSource {
 pub struct SecretKeyRef {
     /// Name of the Secret.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = super::object_name("secretKeyRef.name must be the name of a Secret, such as lists: lower case letters, digits, '-', and '.', with a letter or digit at both ends"))]
+    #[x_kube(validation = super::object_name("secretKeyRef.name must be the name of a Secret, such as lists: lowercase letters, digits, '-', and '.', with a letter or digit at both ends"))]
     pub name: String,
     /// Key in the `data` of the Secret. Whitespace around the value is ignored.
     #[schemars(length(min = 1, max = 253))]

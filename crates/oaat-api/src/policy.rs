@@ -36,7 +36,7 @@ pub struct PolicySpec {
 pub struct PolicyKey {
     /// Name of the ConfigMap.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = super::object_name("configMap.name must be the name of a ConfigMap, such as backoff: lower case letters, digits, '-', and '.', with a letter or digit at both ends"))]
+    #[x_kube(validation = super::object_name("configMap.name must be the name of a ConfigMap, such as backoff: lowercase letters, digits, '-', and '.', with a letter or digit at both ends"))]
     pub name: String,
     /// Key in the `binaryData` of the ConfigMap. The value is a WebAssembly component, plain or
     /// compressed with gzip. Defaults to policy.wasm.

@@ -221,7 +221,10 @@ async fn measure_operator(plane: &ControlPlane, kubeconfig: &Path, runs: usize) 
         let count = operator
             .metric(&format!("oaat_{name}_seconds_count"), &[])
             .await?;
-        anyhow::ensure!(count > 0.0, "the operator has no metric oaat_{name}_seconds");
+        anyhow::ensure!(
+            count > 0.0,
+            "the operator has no metric oaat_{name}_seconds"
+        );
         println!(
             "  one {name} took {:.2} ms on average, over {count}",
             1e3 * sum / count

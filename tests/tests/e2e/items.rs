@@ -65,7 +65,10 @@ async fn item_list_in_a_config_map_is_followed() -> Result<()> {
         })
         .await?;
     ensure!(ready(&group).1.contains("no such ConfigMap"), "{group:#}");
-    ensure!(ready(&group).1.contains("no list has been read yet"), "{group:#}");
+    ensure!(
+        ready(&group).1.contains("no list has been read yet"),
+        "{group:#}"
+    );
     let words = fixture.until_event("group", "ItemsNotReady").await?;
     ensure!(words.contains("ConfigMap disks, key items"), "{words}");
 

@@ -109,7 +109,7 @@ async fn undecodable_object_is_reported_and_others_are_unaffected() -> Result<()
     );
     fixture
         .until("the group reports it as well", |g| {
-            condition(g, "Ready").1 == "TypeInvalid" && message(g).contains("cannot read it")
+            condition(g, "Ready").1 == "TypeInvalid" && message(g).contains("cannot decode it")
         })
         .await?;
 
