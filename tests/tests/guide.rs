@@ -192,10 +192,13 @@ fn guide_lists_exactly_the_reasons_of_the_operator() -> Result<()> {
         "=> \"",
     );
     let code = source("operator/src/policy_source.rs")?;
-    let one_line = code.split_whitespace().collect::<Vec<_>>().join(" ");
-    for constructor in ["Self::new(\"", "Self::new( \""] {
-        before.extend(quoted(&one_line, constructor));
-    }
+    let constants = code.split("policy_ready::").skip(1);
+    before.extend(
+        constants
+            .filter_map(|rest| rest.split(',').next())
+            .map(camel_case),
+    );
+    assert!(before.contains("SourceNotFound"));
     assert!(before.contains("CompileTimeout") && before.contains("Malformed"));
     assert_eq!(
         reasons(
@@ -218,6 +221,14 @@ fn guide_lists_exactly_the_reasons_of_the_operator() -> Result<()> {
         while_it_decides
     );
     Ok(())
+}
+
+/// Returns the reason with this constant: `TOO_LARGE` is `TooLarge`.
+fn camel_case(constant: &str) -> String {
+    let words = constant.split('_');
+    words
+        .map(|word| word[..1].to_owned() + &word[1..].to_lowercase())
+        .collect()
 }
 
 /// Formats a number as the guide does.
