@@ -185,7 +185,7 @@ async fn apply(
     plan: Plan,
 ) -> (Result<ApplyResult, ClusterError>, Applied) {
     let applier = Applier {
-        cluster: cluster,
+        cluster,
         snapshot,
         namespace: "n",
         name: "g",

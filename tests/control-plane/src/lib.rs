@@ -95,11 +95,9 @@ pub fn ensure(controller_manager: ControllerManager, progress: &dyn Fn(&str)) ->
     if controller_manager == ControllerManager::Required {
         needed.push(&build::CONTROLLERS);
     }
-    let servers_of_user = needed.iter().flat_map(|set| set.programs());
+    let mut required = needed.iter().flat_map(|set| set.programs());
     if !assets.is_empty()
-        && let Some(missing) = servers_of_user
-            .filter(|program| find(&assets, program).is_none())
-            .next()
+        && let Some(missing) = required.find(|program| find(&assets, program).is_none())
     {
         // Otherwise it would be unclear why the servers are built.
         progress(&format!(
