@@ -1,6 +1,7 @@
 //! Data that the original operator left on the objects. Pure.
 //!
-//! [`crate::read_snapshot`] reads its pods, and [`oaat_api::validate`] its annotation `pause_new_jobs`.
+//! [`crate::read_snapshot`] reads its pods, and [`oaat_api::validate`] reads its annotation
+//! `pause_new_jobs`.
 
 use oaat_api::{ItemStatus, Timestamp};
 use serde_json::{Value, json};

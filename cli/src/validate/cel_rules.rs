@@ -4,6 +4,12 @@ use kube_cel::KubeCelExt;
 use kube_cel::cel::extractors::This;
 use kube_cel::cel::{Context, ExecutionError, Program, Value as CelValue};
 use serde_json::Value;
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+thread_local! {
+    static RULES: RefCell<Rules> = RefCell::default();
+}
 
 /// Evaluates a rule for a value.
 ///
@@ -11,16 +17,42 @@ use serde_json::Value;
 /// Returns a message if the rule cannot be compiled or does not evaluate to a boolean for this
 /// value, for example because a part of the value has the wrong type.
 pub(crate) fn holds(rule: &str, value: &Value) -> Result<bool, String> {
-    let program = Program::compile(rule).map_err(|error| error.to_string())?;
-    let mut context = Context::default().with_all();
-    context.add_function("size", size);
-    context
-        .add_variable("self", value)
-        .map_err(|error| error.to_string())?;
-    match program.execute(&context) {
-        Ok(CelValue::Bool(holds)) => Ok(holds),
-        Ok(other) => Err(format!("the result is not a boolean but {other:?}")),
-        Err(error) => Err(error.to_string()),
+    RULES.with_borrow_mut(|rules| rules.holds(rule, value))
+}
+
+/// Rules that are compiled when they are first evaluated. A list has the same rules for each entry.
+struct Rules {
+    functions: Context<'static>,
+    programs: HashMap<String, Result<Program, String>>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        let mut functions = Context::default().with_all();
+        functions.add_function("size", size);
+        Self {
+            functions,
+            programs: HashMap::new(),
+        }
+    }
+}
+
+impl Rules {
+    fn holds(&mut self, rule: &str, value: &Value) -> Result<bool, String> {
+        if !self.programs.contains_key(rule) {
+            let program = Program::compile(rule).map_err(|error| error.to_string());
+            self.programs.insert(rule.to_owned(), program);
+        }
+        let program = self.programs[rule].as_ref().map_err(Clone::clone)?;
+        let mut context = self.functions.new_inner_scope();
+        context
+            .add_variable("self", value)
+            .map_err(|error| error.to_string())?;
+        match program.execute(&context) {
+            Ok(CelValue::Bool(holds)) => Ok(holds),
+            Ok(other) => Err(format!("the result is not a boolean but {other:?}")),
+            Err(error) => Err(error.to_string()),
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Parses files of YAML or JSON as kubectl does.
 
 use serde_json::{Number, Value};
-use serde_saphyr::UserMessageFormatter;
+use serde_saphyr::budget::BudgetBreach;
+use serde_saphyr::{Error, MessageFormatter, UserMessageFormatter};
+use std::borrow::Cow;
 
 /// The maximum nesting of lists and maps. Kubernetes objects are about 20 levels deep.
 const MAX_DEPTH: usize = 64;
@@ -39,10 +41,32 @@ fn parse_yaml(text: &str) -> Result<Vec<Value>, String> {
             flow_nesting_limit: MAX_DEPTH,
             max_nodes: MAX_VALUES,
             max_events: 2 * MAX_VALUES,
+            // The number of values already limits what aliases repeat.
+            enforce_alias_anchor_ratio: false,
         },
     };
-    serde_saphyr::from_multiple_with_options(text, options)
-        .map_err(|error| error.render_with_formatter(&UserMessageFormatter))
+    // Keys keep their type, because kubectl converts the key yes to "true".
+    let documents: Vec<serde_norway::Value> =
+        serde_saphyr::from_multiple_with_options(text, options)
+            .map_err(|error| error.render_with_formatter(&YamlErrors))?;
+    let to_json = |document| serde_json::to_value(document).map_err(|error| error.to_string());
+    documents.into_iter().map(to_json).collect()
+}
+
+/// Formats errors of the parser for users, with the limits of this module.
+struct YamlErrors;
+
+impl MessageFormatter for YamlErrors {
+    fn format_message<'a>(&self, error: &'a Error) -> Cow<'a, str> {
+        match error {
+            Error::Budget {
+                breach: BudgetBreach::Depth { .. },
+                ..
+            } => format!("lists and maps are nested more than {MAX_DEPTH} levels deep").into(),
+            Error::Budget { .. } => "too many values, including those that aliases repeat".into(),
+            other => UserMessageFormatter.format_message(other),
+        }
+    }
 }
 
 /// Converts a float without a fraction to an integer, as kubectl does.
@@ -115,7 +139,9 @@ mod tests {
         let read = one("base: &b {x: 1, z: 2}\nover: {<<: *b, z: 3}\nsame: *b\n");
         assert_eq!(read["over"], json!({"x": 1, "z": 3}));
         assert_eq!(read["same"], json!({"x": 1, "z": 2}));
-        assert_eq!(one("5: a\n"), json!({"5": "a"}));
+        assert_eq!(one("5: a\nyes: b"), json!({"5": "a", "true": "b"}));
+        let many = format!("a: &a [x]\nb: [{}]\n", ["*a"; 500].join(", "));
+        assert_eq!(one(&many)["b"].as_array().unwrap().len(), 500);
     }
 
     #[test]
@@ -136,15 +162,15 @@ mod tests {
             ("a: *b", "line 1, column 4"),
             ("a: &a [*a]", "line 1, column 8"),
             ("a: .nan", "`.nan` is not a finite number at line 1"),
-            ("? [a]\n: b", "expected string scalar at line 1"),
+            ("? [a]\n: b", "must be a string"),
             ("<<: 5", "merge value must be mapping"),
-            (&"- ".repeat(150), "too large or too complex"),
+            (&"- ".repeat(150), "more than 64 levels deep"),
             (
                 &"[".repeat(100_000),
                 "recursion limit exceeded at line 1, column 65",
             ),
-            (&bomb, "too large or too complex"),
-            (&chain, "too large or too complex"),
+            (&bomb, "too many values"),
+            (&chain, "more than 64 levels deep"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(words), "{text:.40}: {error}");

@@ -129,8 +129,9 @@ pub(crate) fn check(value: &Value, schema: &Value, field: &str, reports: &mut Ve
         _ => {}
     }
     // A validation rule may rely on the rest of the schema.
-    if !reports[before..].iter().any(FieldReport::is_error) {
-        check_rules(value, schema, field, reports);
+    let is_invalid = |report: &FieldReport| report.is_error() && report.field == field;
+    if !reports[before..].iter().any(is_invalid) {
+        check_rules(value, schema, field, before, reports);
     }
 }
 
@@ -166,13 +167,22 @@ fn bound_violations(value: &Value, schema: &Value) -> Vec<String> {
     }
 }
 
-/// Evaluates the validation rules (CEL) of a schema.
-fn check_rules(value: &Value, schema: &Value, field: &str, reports: &mut Vec<FieldReport>) {
+/// Evaluates the validation rules (CEL) of a schema. The reports from index `before` on are those
+/// of the value's own fields.
+fn check_rules(
+    value: &Value,
+    schema: &Value,
+    field: &str,
+    before: usize,
+    reports: &mut Vec<FieldReport>,
+) {
     let rules = schema["x-kubernetes-validations"].as_array();
     for rule in rules.into_iter().flatten() {
         let expression = rule["rule"].as_str().unwrap_or_default();
         let holds = cel_rules::holds(expression, value);
-        if holds == Ok(true) {
+        // A rule cannot be evaluated if a field has the wrong type, which is reported already.
+        let is_reported = holds.is_err() && reports[before..].iter().any(FieldReport::is_error);
+        if holds == Ok(true) || is_reported {
             continue;
         }
         // A rule that only requires a field is reported for that field.

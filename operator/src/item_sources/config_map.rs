@@ -233,7 +233,7 @@ fn text(map: Option<&ConfigMap>, key: &str) -> Result<String, String> {
     };
     texts.get(key).cloned().ok_or_else(|| {
         let keys = message::list(texts.keys(), ", ", message::NAME);
-        format!("it has no such key under data; its keys are {keys}")
+        format!("it has no such key under data; keys: {keys}")
     })
 }
 
@@ -338,7 +338,7 @@ mod tests {
         assert_eq!(text(Some(&map(json!({ "a": "x" }))), "a"), Ok("x".into()));
         let missing = text(Some(&map(many.into())), "a").unwrap_err();
         assert!(
-            missing.contains("its keys are k0, k1") && missing.len() < 120,
+            missing.contains("keys: k0, k1") && missing.len() < 100,
             "{missing}"
         );
         let empty = text(Some(&map(json!({}))), "a").unwrap_err();

@@ -37,7 +37,7 @@ async fn rejected_type_is_reported_once() -> Result<()> {
     // The API server's message about this one names the pod.
     let spec = json!({"type": "pod", "podspec": {"container": {"name": "main"}}});
     fixture.apply(&oaat_type(&spec)).await?;
-    let told = fixture
+    let reported = fixture
         .until_object("OaatType", "work", "it is invalid", |t| {
             condition(t, "Valid").0 == "False"
         })
@@ -47,7 +47,7 @@ async fn rejected_type_is_reported_once() -> Result<()> {
     let version = later.metadata.resource_version;
     assert_eq!(
         version.as_deref(),
-        told["metadata"]["resourceVersion"].as_str()
+        reported["metadata"]["resourceVersion"].as_str()
     );
     Ok(())
 }
@@ -212,11 +212,13 @@ async fn many_long_items_work_or_are_rejected_with_a_message() -> Result<()> {
             assert!(error.contains("spec.oaatItems"), "{error:.1000}");
         }
         Ok(_) => {
-            let told = fixture
-                .until("told", |g| g["status"]["state"].is_string())
+            let reported = fixture
+                .until("the group has a state", |g| {
+                    g["status"]["state"].is_string()
+                })
                 .await;
             assert!(
-                told.is_ok(),
+                reported.is_ok(),
                 "the group was accepted, but its status was not written"
             );
         }

@@ -142,7 +142,7 @@ async fn invalid_item_list_leaves_the_last_good_one_in_effect() -> Result<()> {
     let bad = [
         ("items", "", "write []"),
         ("items", "[1]", "entry 1 is a number"),
-        ("other", "a", "no such key under data; its keys are other"),
+        ("other", "a", "no such key under data; keys: other"),
     ];
     for (key, words, said) in bad {
         list(&fixture, "disks", key, words).await?;
