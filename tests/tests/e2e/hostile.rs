@@ -59,9 +59,10 @@ async fn hostile_policies_have_their_conditions_and_affect_no_other_group() -> R
             spec["settings"] = serde_json::from_str(settings)?;
         }
         fixture.apply(&group(&name, Some(spec)).to_string()).await?;
-        // The operator holds item b, because its last start is in the future.
-        let soon = Timestamp::now() + SignedDuration::from_mins(2);
-        let item = json!({ "item": "b", "lastStarted": soon.to_string() });
+        // The operator holds item b, because its last start is in the future: a day, because on a
+        // slow machine, minutes pass before the last of these policies decides.
+        let tomorrow = Timestamp::now() + SignedDuration::from_hours(24);
+        let item = json!({ "item": "b", "lastStarted": tomorrow.to_string() });
         let status = Patch::Merge(json!({ "status": { "items": { "b": item } } }));
         fixture
             .api("OaatGroup")

@@ -40,7 +40,7 @@ async fn blackout_starts_nothing_until_its_end() -> Result<()> {
     let fixture = Fixture::new("blackout").await?;
     fixture.work("true", json!({})).await?;
     // Open since the previous minute, and for some more seconds.
-    let lasts = 60 + second() + 8;
+    let lasts = 60 + second() + 20;
     let open = window(-1, lasts, json!({}))?;
     fixture
         .group(&["a"], json!({ "blackoutWindows": [open] }))
@@ -71,7 +71,7 @@ async fn stopping_window_ends_the_run_as_neither_success_nor_failure() -> Result
     fixture.work(&barrier.wait(), json!({})).await?;
     fixture.group(&["a"], json!({ "frequency": "24h" })).await?;
     let pod = fixture.until_running().await?.name_any();
-    let open = window(-1, 60 + second() + 12, json!({ "running": "Stop" }))?;
+    let open = window(-1, 60 + second() + 25, json!({ "running": "Stop" }))?;
     fixture.windows(json!([open])).await?;
     let group = fixture
         .until("the run is stopped", |g| !history(g).is_empty())
@@ -182,7 +182,7 @@ async fn item_too_long_for_the_remaining_time_waits_for_the_end_of_the_window() 
         .await?;
     // Nothing that takes more than a moment fits before a window that opens in the next minute or
     // two.
-    let opens = if second() > 55 { 2 } else { 1 };
+    let opens = if second() > 30 { 2 } else { 1 };
     let next = window(opens, 3600, json!({ "startIfFits": true }))?;
     // The recorded durations of the slow item are long.
     let group = fixture.read("group").await?;
