@@ -165,6 +165,99 @@ fn texts_for_users_avoid_the_listed_words() -> Result<()> {
     Ok(())
 }
 
+/// Returns the anchors of a document's headings, as GitHub derives them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = prose(text).into_iter().filter(|(_, l)| l.starts_with('#'));
+    let anchor = |heading: &str| {
+        let words = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = words
+            .chars()
+            .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.collect::<String>().replace(' ', "-")
+    };
+    headings.map(|(_, heading)| anchor(heading)).collect()
+}
+
+/// Returns the paths, links, and tests that a document names and that do not exist.
+fn missing(document: &Path, tests: &BTreeSet<String>) -> Result<Vec<String>> {
+    let text = fs::read_to_string(document)?;
+    let folder = document.parent().unwrap_or(document);
+    let bases = [root(), folder.to_owned(), root().join("operator/src")];
+    let mut missing = Vec::new();
+    for link in text.split("](").skip(1) {
+        let link = link.split(')').next().unwrap_or_default();
+        if link.starts_with("http") {
+            continue;
+        }
+        let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+        let target = if path.is_empty() {
+            document.to_owned()
+        } else {
+            folder.join(path)
+        };
+        let exists = target.exists()
+            && (anchor.is_empty() || anchors(&fs::read_to_string(&target)?).contains(anchor));
+        if !exists {
+            missing.push(link.to_owned());
+        }
+    }
+    let mut fenced = false;
+    for line in text.lines() {
+        fenced ^= line.trim_start().starts_with("```");
+        // Inside a fence, nothing is quoted by single backticks.
+        let quoted = line.split('`').skip(1).step_by(2);
+        for code in quoted.filter(|_| !fenced) {
+            let first = code.split('/').next().unwrap_or_default();
+            let is_path = code.contains('/')
+                && !code.contains([' ', '*', '<', '{'])
+                && !first.is_empty()
+                && root().join(first).is_dir();
+            // The names of tests are sentences.
+            let last = code.rsplit("::").next().unwrap_or_default();
+            let is_test = last.matches('_').count() >= 3
+                && !last.starts_with("oaat_")
+                && last
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+            let exists = bases.iter().any(|base| base.join(code).exists());
+            if is_path && !exists || is_test && !tests.contains(last) {
+                missing.push(code.to_owned());
+            }
+        }
+    }
+    Ok(missing)
+}
+
+#[test]
+fn paths_links_and_tests_in_documents_exist() -> Result<()> {
+    let mut tests = BTreeSet::new();
+    for folder in ["cli", "crates", "operator", "policies", "tests", "xtask"] {
+        for file in files(&root().join(folder), "rs")? {
+            let text = fs::read_to_string(&file)?;
+            let names = text.split("fn ").skip(1);
+            tests.extend(names.filter_map(|rest| Some(rest.split_once('(')?.0.to_owned())));
+        }
+    }
+    for document in files(&root(), "md")? {
+        // The template's links lead into a new crate.
+        if !document.starts_with(root().join("cli/template")) {
+            let missing = missing(&document, &tests)?;
+            ensure!(
+                missing.is_empty(),
+                "{} names what does not exist: {missing:#?}",
+                name(&document)
+            );
+        }
+    }
+    let nothing = BTreeSet::new();
+    let security = root().join("docs/security.md");
+    ensure!(
+        !missing(&security, &nothing)?.is_empty(),
+        "no test is named"
+    );
+    Ok(())
+}
+
 /// Returns the source of a module without its tests.
 fn source(file: &Path) -> Result<String> {
     let text = fs::read_to_string(file)?;
@@ -172,9 +265,9 @@ fn source(file: &Path) -> Result<String> {
     Ok(code.unwrap_or_default().to_owned())
 }
 
-/// Returns the modules of the operator, each with the modules that it uses.
-fn modules() -> Result<BTreeMap<String, BTreeSet<String>>> {
-    let src = root().join("operator/src");
+/// Returns the modules of a crate, each with the modules that it uses.
+fn modules(krate: &str) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let src = root().join(krate).join("src");
     let mut modules: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for file in files(&src, "rs")? {
         let path = file.strip_prefix(&src)?;
@@ -187,42 +280,62 @@ fn modules() -> Result<BTreeMap<String, BTreeSet<String>>> {
         if is_test || ["lib", "main", "mutation"].contains(&&*module) {
             continue;
         }
-        let code = source(&file)?;
-        let used = modules.entry(module.clone()).or_default();
-        for line in code
-            .lines()
-            .filter(|line| !line.trim_start().starts_with("//"))
-        {
-            for (at, _) in line.match_indices("crate::") {
-                let rest = &line[at + "crate::".len()..];
-                let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
-                let other = &rest[..end.unwrap_or(rest.len())];
-                if other != module && !other.is_empty() && other != "mutation" {
-                    used.insert(other.to_owned());
+        modules.entry(module).or_default();
+    }
+    let known: BTreeSet<String> = modules.keys().cloned().collect();
+    for (module, used) in &mut modules {
+        let mut sources = files(&src.join(module), "rs").unwrap_or_default();
+        sources.push(src.join(format!("{module}.rs")));
+        for file in sources.into_iter().filter(|file| file.is_file()) {
+            let code = source(&file)?;
+            for (at, _) in code.match_indices("crate::") {
+                // A comment may link to any module.
+                let line = code[..at].lines().next_back().unwrap_or_default();
+                if line.trim_start().starts_with("//") {
+                    continue;
                 }
+                let rest = &code[at + "crate::".len()..];
+                let end = match rest.strip_prefix('{') {
+                    Some(list) => list.find('}').unwrap_or_default(),
+                    None => rest.find([':', ';', ',', '(', ' ']).unwrap_or_default(),
+                };
+                let names = rest[..=end].split(|c: char| !c.is_alphanumeric() && c != '_');
+                used.extend(names.filter(|n| known.contains(*n)).map(str::to_owned));
             }
         }
+        used.remove(module);
     }
     Ok(modules)
 }
 
 #[test]
-fn operator_modules_have_no_import_cycles() -> Result<()> {
-    let mut modules = modules()?;
-    ensure!(modules.len() > 20, "{modules:?}");
-    // Repeatedly removes the modules that use none of the remaining ones.
-    loop {
-        let known: BTreeSet<String> = modules.keys().cloned().collect();
-        let before = modules.len();
-        modules.retain(|_, used| used.iter().any(|other| known.contains(other)));
-        if modules.len() == before {
-            break;
+fn modules_have_no_import_cycles() -> Result<()> {
+    for (krate, at_least) in [
+        ("operator", 20),
+        ("cli", 2),
+        ("xtask", 5),
+        ("crates/oaat-api", 5),
+        ("crates/policy-cases", 2),
+        ("crates/policy-host", 7),
+        ("crates/policy-sdk", 2),
+        ("tests/control-plane", 1),
+    ] {
+        let mut modules = modules(krate)?;
+        ensure!(modules.len() >= at_least, "{krate}: {modules:?}");
+        // Repeatedly removes the modules that use none of the remaining ones.
+        loop {
+            let known: BTreeSet<String> = modules.keys().cloned().collect();
+            let before = modules.len();
+            modules.retain(|_, used| used.iter().any(|other| known.contains(other)));
+            if modules.len() == before {
+                break;
+            }
         }
+        ensure!(
+            modules.is_empty(),
+            "in {krate}, these import each other, or each other's users: {modules:#?}"
+        );
     }
-    ensure!(
-        modules.is_empty(),
-        "these import each other, or each other's users: {modules:#?}"
-    );
     Ok(())
 }
 
@@ -252,7 +365,7 @@ fn pure_modules_use_neither_a_client_nor_a_runtime() -> Result<()> {
             );
         }
     }
-    let modules = modules()?;
+    let modules = modules("operator")?;
     for (one, other) in [
         ("read_snapshot", "apply"),
         ("apply", "read_snapshot"),

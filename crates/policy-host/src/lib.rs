@@ -16,6 +16,7 @@ mod answer;
 mod compile_child;
 mod compile_process;
 mod contract;
+mod eval_error;
 mod load;
 mod policy;
 mod record;
@@ -27,8 +28,9 @@ pub use contract::{
     CONTRACT, Choice, Decision, Duration, Instant, Item, ItemSettings, Level, Outcome, Request,
     Run, Standing, Verdict,
 };
+pub use eval_error::EvalError;
 pub use load::{CompileMemory, LoadError, sha256};
 pub use plain_text as text;
-pub use policy::{CompiledPolicy, EvalError, Evaluation, Host, HostError, Policy, WeakPolicy};
+pub use policy::{CompiledPolicy, Evaluation, Host, HostError, Policy, WeakPolicy};
 pub use record::{DecisionRecord, Engine, RecordedAnswer, request_digest};
 pub use sandbox::{Limits, LogLine};

@@ -1,7 +1,7 @@
 //! The checks of a component, in order, and the errors that they return.
 
 use crate::contract::CONTRACT;
-use crate::policy::EvalError;
+use crate::eval_error::EvalError;
 use plain_text as text;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};

@@ -4,10 +4,10 @@ use crate::answer;
 use crate::contract::{
     CONTRACT, Choice, Decision, Item, ItemSettings, PolicyIndices, PolicyPre, PolicyWorld, Request,
 };
+use crate::eval_error::EvalError;
 use crate::load::{self, CompileMemory, LoadError};
 use crate::sandbox::{Limits, LogLine, Sandbox};
 use plain_text as text;
-use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -22,43 +22,6 @@ const TICK: Duration = Duration::from_millis(20);
 #[derive(Debug, thiserror::Error)]
 #[error("failed to set up the WebAssembly runtime: {0:#}")]
 pub struct HostError(wasmtime::Error);
-
-/// Why an evaluation returned no decision.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
-pub enum EvalError {
-    /// The policy returned an error with a message.
-    #[error("the policy cannot decide: {0}")]
-    PolicyError(String),
-    /// The policy crashed.
-    #[error("the policy crashed: {0}")]
-    Trapped(String),
-    /// The policy used up its fuel, a limit on executed instructions.
-    #[error("the policy used up its fuel of {0}")]
-    OutOfFuel(u64),
-    /// The policy exceeded its deadline.
-    #[error("the policy was interrupted after {} ms", .0.as_millis())]
-    Deadline(Duration),
-    /// The policy exceeded its limit on memory, in bytes, or on tables.
-    #[error("the policy exceeded its limit of {0} bytes of memory, or its limit on tables")]
-    OutOfMemory(usize),
-    /// The answer breaks the contract.
-    #[error("the policy's answer breaks the contract: it {0}")]
-    BadAnswer(String),
-}
-
-impl EvalError {
-    /// Returns the CamelCase reason for conditions and events.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::PolicyError(_) => "PolicyError",
-            Self::Trapped(_) => "Trapped",
-            Self::OutOfFuel(_) => "OutOfFuel",
-            Self::Deadline(_) => "Deadline",
-            Self::OutOfMemory(_) => "OutOfMemory",
-            Self::BadAnswer(_) => "BadAnswer",
-        }
-    }
-}
 
 /// The result of one call of a policy.
 #[derive(Debug)]
