@@ -26,6 +26,8 @@ fn main() {
             std::fs::write(out.join("policy_default.wasm"), wasm).map_err(|e| e.to_string())
         });
     if let Err(error) = built {
-        println!("cargo::error=failed to build the default policy: {error}");
+        // With a failure code, cargo also shows the errors of the nested build.
+        eprintln!("failed to build the default policy: {error}");
+        std::process::exit(1);
     }
 }
