@@ -74,15 +74,15 @@ impl Window {
     /// window.
     pub fn read(spec: &BlackoutWindow, duration: Duration) -> Result<Self, FieldError> {
         let text = spec.schedule.trim();
-        let invalid = |why: String| {
-            let fix = "use five fields (minute, hour, day of the month, month, and day of the week), for example 0 22 * * 1-5";
+        let invalid = |why: &str, fix: &str| {
             FieldError::invalid("schedule", &clean(text, MAX_SCHEDULE), why, fix)
         };
+        let syntax = "use five fields (minute, hour, day of the month, month, and day of the week), for example 0 22 * * 1-5";
         if text.len() > MAX_SCHEDULE
             || text.starts_with('@')
             || text.split_whitespace().count() != 5
         {
-            return Err(invalid("not a schedule".into()));
+            return Err(invalid("not a schedule", syntax));
         }
         let parser = CronParser::builder()
             .seconds(Seconds::Disallowed)
@@ -90,7 +90,7 @@ impl Window {
             .build();
         let schedule = parser
             .parse(text)
-            .map_err(|error| invalid(format!("not a schedule ({error})")))?;
+            .map_err(|error| invalid(&format!("not a schedule ({error})"), syntax))?;
         // These 28 years contain every kind of year: each weekday on January 1, with and without a
         // leap day. A day that does not occur in them never occurs.
         let days = successors(Some(date(2001, 1, 1)), |day| day.tomorrow().ok());
@@ -101,7 +101,8 @@ impl Window {
         });
         let minutes: Vec<u16> = minutes.collect();
         if minutes.is_empty() || !days.take(28 * 366).any(|day| matches_day(&schedule, day)) {
-            return Err(invalid("a schedule that never occurs".into()));
+            let fix = "use a day that exists in one of its months, or L, the last day of the month";
+            return Err(invalid("a schedule that never occurs", fix));
         }
         let zone = spec.time_zone.as_deref().unwrap_or("UTC");
         let zone = ZONES.get(zone).map_err(|_| {

@@ -271,7 +271,7 @@ fn invalid_windows_have_helpful_errors() {
         ("@daily", "UTC", "five fields"),
         ("0 0 1 1 * 2027", "UTC", "five fields"),
         ("61 * * * *", "UTC", "61 * * * *"),
-        ("0 0 30 2 *", "UTC", "never occurs"),
+        ("0 0 30 2 *", "UTC", "never occurs; use a day that exists"),
         ("0 0 * * *", "Europe/Nowhere", "Europe/Berlin"),
     ] {
         let error = read(schedule, zone).unwrap_err();
