@@ -6,7 +6,7 @@
 //! kept unchanged.
 
 use crate::OaatGroupStatus;
-pub use plain_text::{clean, escape, is_unprintable, list};
+pub use plain_text::{clean, escape, is_unprintable, last_lines, list};
 
 /// The maximum length of a condition's message in bytes. The API allows 32 KiB.
 pub const CONDITION: usize = 2048;
@@ -17,8 +17,9 @@ pub const EVENT: usize = 1024;
 pub const MESSAGE: usize = 1024;
 /// The maximum length of one problem of a source of items or of a spec, in bytes.
 pub const PROBLEM: usize = 400;
-/// The maximum length of an item's message in bytes, in a group with few items.
-const ITEM: usize = 512;
+/// The maximum length of an item's message in bytes, in a group with few items. It has room for a
+/// termination message.
+const ITEM: usize = 768;
 /// The maximum length of the messages of all items of a group together, in bytes.
 ///
 /// The names of 2,000 items take up to 120,000 bytes. The API server stores each of them five times:
@@ -29,7 +30,7 @@ const ITEMS: usize = 200_000;
 /// The maximum length of the name of an item or another object in a message, in bytes.
 pub const NAME: usize = 128;
 /// The maximum length of a container's termination message in bytes.
-pub const TERMINATION_MESSAGE: usize = 200;
+pub const TERMINATION_MESSAGE: usize = 512;
 
 /// Cleans the name of an item or another object for a message.
 pub fn name(name: &str) -> String {

@@ -9,6 +9,8 @@ pub const ERROR: usize = 1024;
 pub const QUOTE: usize = 200;
 /// The maximum number of entries that [`list`] includes.
 const LISTED: usize = 10;
+/// Separates the lines of [`last_lines`].
+const NEXT_LINE: &str = " / ";
 /// Marks truncated text.
 const CUT: &str = "…";
 
@@ -37,6 +39,23 @@ pub fn clean(text: &str, max: usize) -> String {
         }
     }
     out
+}
+
+/// Returns as many of the last lines of a text as fit into `max` bytes, cleaned and joined with
+/// ` / `. If even the last one does not fit, it is truncated.
+pub fn last_lines(text: &str, max: usize) -> String {
+    let lines = text.lines().rev().map(|line| clean(line, max));
+    let mut room = max;
+    let mut last: Vec<String> = lines
+        .filter(|line| !line.is_empty())
+        .take_while(|line| {
+            let taken = room.checked_sub(line.len());
+            room = taken.unwrap_or_default().saturating_sub(NEXT_LINE.len());
+            taken.is_some()
+        })
+        .collect();
+    last.reverse();
+    last.join(NEXT_LINE)
 }
 
 /// Joins entries, each cleaned and truncated to `max` bytes. Includes at most ten entries and the
@@ -138,6 +157,23 @@ mod tests {
     }
 
     #[test]
+    fn last_lines_that_fit_are_returned() {
+        let cases = [
+            ("", 20, ""),
+            ("\n \n", 20, ""),
+            ("one", 20, "one"),
+            ("one\ntwo\r\n\n", 20, "one / two"),
+            ("one\ntwo\nthree", 15, "two / three"),
+            ("one\ntwo\nthree", 10, "three"),
+            ("one\nlong last line", 8, "long…"),
+            ("\u{1b}[31mred\u{202e}\n\u{200b}", 20, "[31mred"),
+        ];
+        for (text, max, expected) in cases {
+            assert_eq!(last_lines(text, max), expected, "{text:?}, {max}");
+        }
+    }
+
+    #[test]
     fn list_includes_ten_entries() {
         let names = |n: usize| (0..n).map(|n| n.to_string());
         assert_eq!(list(names(0), ", ", 9), "");
@@ -189,6 +225,8 @@ mod tests {
             prop_assert!(line.len() <= max);
             prop_assert!(!line.contains(is_unprintable));
             prop_assert_eq!(clean(&line, max), line);
+            let end = last_lines(&text, max);
+            prop_assert!(end.len() <= max && !end.contains(is_unprintable), "{}", end);
             prop_assert!(!escape(&text).contains(is_unprintable));
         }
     }

@@ -72,6 +72,7 @@ fn skeleton(spec: &OaatTypeSpec, item: &str, env: &[Variable]) -> Option<Value> 
     let mut budget = MAX_ADDED;
     for list in ["initContainers", "containers"] {
         for container in elements(&mut pod_spec, list) {
+            keep_last_lines(container);
             set_variables(container, env, &mut budget)?;
             substitute_item(container, item, &mut budget)?;
         }
@@ -140,6 +141,15 @@ fn elements<'a>(
         .and_then(Value::as_array_mut)
         .into_iter()
         .flatten()
+}
+
+/// Lets the kubelet report the end of the log of a container that fails, unless the user decided
+/// otherwise. With the default of Kubernetes, a failed run shows only an exit code.
+fn keep_last_lines(container: &mut Value) {
+    if let Some(container) = container.as_object_mut() {
+        let policy = container.entry("terminationMessagePolicy");
+        policy.or_insert_with(|| json!("FallbackToLogsOnError"));
+    }
 }
 
 /// Sets an item's own variables in a container. A variable takes the place of one with the same

@@ -4,7 +4,6 @@ use crate::mutation::broken;
 use crate::pod::{ContainerState, Phase, PodView};
 use oaat_api::reasons::runs as reasons;
 use oaat_api::reasons::stopping::BLACKOUT;
-use oaat_api::text;
 use oaat_api::{RunResult, Stopping, Timestamp};
 
 /// How a run ended.
@@ -111,10 +110,8 @@ fn failure<'a>(pod: &'a PodView, failed: Option<FailedContainer<'a>>) -> (&'a st
                 "container {} exited with code {}",
                 failed.name, failed.exit_code
             );
-            let first_line = failed.message.lines().next().unwrap_or_default();
-            let first_line = text::clean(first_line, text::TERMINATION_MESSAGE);
-            if !first_line.is_empty() {
-                message.push_str(&format!(": {first_line}"));
+            if !failed.message.is_empty() {
+                message.push_str(&format!(": {}", failed.message));
             }
             let reason = if failed.reason.is_empty() {
                 reasons::ERROR
@@ -267,7 +264,7 @@ mod tests {
     fn termination_message_is_part_of_the_message() {
         let mut ended = exited("a", 128, 1_500_000);
         if let ContainerState::Terminated { message, .. } = &mut ended.state {
-            *message = "exec: \"restic\": not found\nmore".into();
+            *message = "exec: \"restic\": not found".into();
         }
         let got = of(&pod(Phase::Failed, vec![ended]));
         let message = got.message.unwrap_or_default();

@@ -71,6 +71,34 @@ async fn nonzero_exit_code_is_a_failure_that_names_it() -> Result<()> {
 }
 
 #[tokio::test]
+async fn failed_run_shows_the_last_lines_of_its_log() -> Result<()> {
+    let fixture = Fixture::new("last-lines").await?;
+    let script = "seq 1000; echo 'Fatal: cannot open the repository'; exit 10";
+    fixture.work(script, json!({})).await?;
+    fixture.group(&["a"], once()).await?;
+    let group = fixture.until_recorded("a").await?;
+    let shown = "999 / 1000 / Fatal: cannot open the repository";
+    let message = text(&latest(&group)?["message"]);
+    assert!(message.contains("exited with code 10: "), "{message}");
+    assert!(message.ends_with(shown) && message.len() < 600, "{message}");
+    let of_item = text(&item(&group, "a")["message"]);
+    assert!(of_item.contains(shown), "{of_item}");
+    let note = fixture.until_event("group", "Failed").await?;
+    assert!(note.contains(shown), "{note}");
+
+    // The type may keep the log out of the status.
+    let policy = json!({ "podspec": { "container": { "terminationMessagePolicy": "File" } } });
+    fixture.work(script, policy).await?;
+    fixture.ask(r#"{"token": "1", "items": "*"}"#).await?;
+    let group = fixture
+        .until("the next run fails", |g| item(g, "a")["failures"] == 2)
+        .await?;
+    let message = text(&latest(&group)?["message"]);
+    assert!(message.ends_with("exited with code 10"), "{message}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn failed_container_of_several_is_named() -> Result<()> {
     let fixture = Fixture::new("one-of-three").await?;
     let container = |name: &str, script: &str| json!({ "name": name, "image": "any", "command": ["sh", "-c", script] });
