@@ -204,6 +204,8 @@ pub mod events {
     pub const HISTORY_MIGRATED: &str = "HistoryMigrated";
     /// `spec.windows` is ignored. Replace it with the `blackoutWindows` in the message.
     pub const WINDOWS_IGNORED: &str = "WindowsIgnored";
+    /// The status contained times in the future, which were replaced. Check the clocks of the nodes.
+    pub const CLOCK_SKEW: &str = "ClockSkew";
     /// Reconciling the group failed four times in a row. Read the operator's log.
     pub const RECONCILE_FAILED: &str = "ReconcileFailed";
 }

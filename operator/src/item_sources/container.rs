@@ -117,9 +117,9 @@ impl<C: Cluster> Lister<'_, C> {
                 reading,
                 format!("pod {name} exists and does not belong to this group; delete it"),
             );
-        } else if view.deletion.is_some() && !view.is_terminal() {
+        } else if view.deletion.is_some() && !view.is_terminal() && !view.deletion_is_incomplete() {
             self.pending(reading, format!("waiting for pod {name} to end"));
-        } else if foreign || already_read || outdated {
+        } else if foreign || already_read || outdated || view.deletion_is_incomplete() {
             self.cluster
                 .delete_pod(self.namespace, &name, &view.uid, None)
                 .await?;

@@ -5,6 +5,7 @@
 //! builds the request to the policy, and [`plan_decision`] applies its answer.
 
 mod claim;
+mod clock;
 mod complete;
 mod conditions;
 mod decision;

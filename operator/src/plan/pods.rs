@@ -1,6 +1,7 @@
 //! Plans the run in progress and all other pods of the group.
 
 use super::Plan;
+use super::clock;
 use super::complete;
 use super::conditions::{BlockingPod, not_ready, set_running_or_idle_status};
 use crate::item_sources;
@@ -51,6 +52,9 @@ pub fn plan_group(
     if update_items(snapshot, &mut plan) {
         let message = "migrated the item history from the original operator";
         plan.event(false, events::HISTORY_MIGRATED, message.into(), None);
+    }
+    if let Some(message) = clock::correct_future_times(&mut plan.status, snapshot.now) {
+        plan.event(true, events::CLOCK_SKEW, message, None);
     }
     let problem = plan_current_run(snapshot, valid.as_ref().ok(), &mut plan);
     let blocking_pods = plan_other_pods(snapshot, &mut plan);
@@ -212,6 +216,11 @@ fn supervise_current_pod(
             "is missing the label oaat.kawaja.net/group, so the operator polls it every few seconds";
         (!listed).then(|| unlabelled.to_owned())
     });
+    if pod.deletion_is_incomplete() {
+        plan.stop = Some(PodId::exactly(pod));
+        plan.requeue_at(snapshot.now.plus(UNWATCHED));
+        return problem;
+    }
     if pod.deletion.is_some() {
         return problem;
     }
@@ -430,7 +439,7 @@ fn plan_other_pods(snapshot: &GroupSnapshot, plan: &mut Plan) -> Vec<BlockingPod
             "waiting for the deletion of pod {}, which is {what}",
             pod.name
         )));
-        if pod.deletion.is_none() {
+        if pod.deletion.is_none() || pod.deletion_is_incomplete() {
             remove_stale_pod(snapshot, plan, pod);
         }
     }

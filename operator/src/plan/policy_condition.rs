@@ -28,7 +28,7 @@ fn describe(policy: &PolicyInUse) -> String {
         ..
     } = policy;
     let name = if source == BUILT_IN {
-        "the default policy".to_owned()
+        "the built-in policy".to_owned()
     } else {
         format!("the policy from {source}")
     };
@@ -140,7 +140,9 @@ pub(super) fn lost(snapshot: &GroupSnapshot) -> Option<&str> {
 fn until_fixed(on_error: OnError) -> &'static str {
     match on_error {
         OnError::Hold => "no item starts until it is fixed (onError: Hold)",
-        OnError::UseDefault => "the default policy is used until it is fixed (onError: UseDefault)",
+        OnError::UseDefault => {
+            "the built-in policy is used until it is fixed (onError: UseDefault)"
+        }
     }
 }
 
@@ -381,7 +383,7 @@ mod tests {
             (
                 unavailable(OnError::UseDefault),
                 json!({}),
-                vec!["default policy is used"],
+                vec!["built-in policy is used"],
                 "last policy in use",
             ),
             (
@@ -397,7 +399,7 @@ mod tests {
                 } }),
                 vec![
                     "the last policy in use, sha256 gone,",
-                    "default policy is used",
+                    "built-in policy is used",
                 ],
                 "",
             ),

@@ -275,6 +275,34 @@ fn unclaimed_candidate_is_removed_at_once_by_the_leader_and_later_by_others() {
 }
 
 #[test]
+fn interrupted_deletion_is_repeated_unless_the_pod_may_have_run() {
+    let deletion = |seconds| {
+        let grace = Duration::from_secs(seconds);
+        let deadline = NOW.plus(grace);
+        Some(Deletion { deadline, grace })
+    };
+    let deleted = |grace, gated| {
+        let mut deleted = pod("p", Phase::Pending);
+        (deleted.deletion, deleted.gated) = (deletion(grace), gated);
+        deleted
+    };
+    for (pod, repeated) in [
+        (deleted(0, true), true),
+        (deleted(30, true), false),
+        (deleted(0, false), false),
+    ] {
+        let mut other = fixture(&["a"]);
+        other.leads = true;
+        other.pods.push(pod.clone());
+        let plan = planned(&other);
+        assert_eq!(!plan.stale_pods.is_empty(), repeated, "{pod:?}");
+        assert!(!plan.may_start, "the deletion must complete first");
+        let plan = planned(&running(fixture(&["a"]), pod.clone()));
+        assert_eq!(plan.stop.is_some(), repeated, "{pod:?}");
+    }
+}
+
+#[test]
 fn candidate_created_in_the_future_is_removed_at_once() {
     let mut snapshot = fixture(&["a"]);
     let mut candidate = pod("p", Phase::Pending);

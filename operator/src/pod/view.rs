@@ -64,7 +64,7 @@ pub enum ContainerState {
         exit_code: i32,
         /// The reason from the kubelet, such as OOMKilled.
         reason: String,
-        /// The message from the kubelet, or the termination message of the container.
+        /// The last lines of the container's termination message.
         message: String,
         /// When the container ended, on the node's clock.
         finished: Option<Timestamp>,
@@ -152,6 +152,14 @@ impl PodView {
             ContainerState::Terminated { exit_code, .. } => !c.init || exit_code != 0,
         };
         self.phase == Phase::Running || self.containers.iter().any(started)
+    }
+
+    /// Returns whether the API server has not completed the deletion of a pod that has never run.
+    /// It deletes a pod without a node in two steps; if the client's connection breaks in between,
+    /// the pod remains until it is deleted again.
+    pub fn deletion_is_incomplete(&self) -> bool {
+        let immediate = self.deletion.is_some_and(|d| d.grace.is_zero());
+        immediate && (self.gated || self.unscheduled.is_some())
     }
 
     /// Returns when the last init container ended. The next container can start from then on.
@@ -316,7 +324,11 @@ fn container(status: &ContainerStatus, init: bool) -> ContainerView {
         ContainerState::Terminated {
             exit_code: ended.exit_code,
             reason: ended.reason.unwrap_or_default(),
-            message: ended.message.unwrap_or_default(),
+            // Usually the end of its log, where the cause is in the last lines.
+            message: text::last_lines(
+                ended.message.as_deref().unwrap_or_default(),
+                text::TERMINATION_MESSAGE,
+            ),
             finished: ended.finished_at.as_ref().map(timestamp),
         }
     } else if state.running.is_some() {

@@ -1,4 +1,4 @@
-//! Which item runs next, and when: the default policy and the operator's retry floor, as the
+//! Which item runs next, and when: the built-in policy and the operator's retry floor, as the
 //! objects show them. The algorithm itself has unit tests.
 
 use crate::fixture::{Fixture, item, millis};
@@ -227,6 +227,30 @@ async fn item_whose_cool_off_has_passed_starts_although_its_frequency_is_longer(
     )
     .await?;
     fixture.until("it succeeds", |g| runs(g, "a") == 1).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn times_in_the_future_are_replaced_and_reported() -> Result<()> {
+    let future = "2090-01-01T00:00:00Z";
+    let fixture = past(
+        "sel-future",
+        "true",
+        json!({"failureCoolOff": "1s", "frequency": "2s"}),
+        json!({
+            "a": {"lastSuccess": future, "lastStarted": future, "runs": 0},
+            "b": {"lastFailure": future, "failures": 1, "runs": 0},
+        }),
+    )
+    .await?;
+    let note = fixture.until_event("group", "ClockSkew").await?;
+    assert!(
+        note.contains("2090") && note.contains("items a, b"),
+        "{note}"
+    );
+    fixture
+        .until("both items run", |g| runs(g, "a") > 0 && runs(g, "b") > 0)
+        .await?;
     Ok(())
 }
 

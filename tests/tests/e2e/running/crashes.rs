@@ -3,10 +3,12 @@
 
 use crate::fixture::{Fixture, item};
 use crate::helpers::{GROUP_LABEL, gated, history, text};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
 
 /// Creates a group and its type before any operator runs. Returns the group's UID.
 async fn prepare(fixture: &Fixture) -> Result<String> {
@@ -112,5 +114,54 @@ async fn claim_on_a_deleted_pod_is_withdrawn() -> Result<()> {
         .await?;
     assert_eq!(group["status"]["run"], 2, "{group:#}");
     assert!(!fixture.list_pods().await?.iter().any(gated));
+    Ok(())
+}
+
+/// Creates a candidate whose deletion is not completed: the client's connection breaks between the
+/// two steps in which the API server deletes a pod without a node.
+async fn half_deleted_candidate(fixture: &Fixture, group_uid: &str) -> Result<Pod> {
+    // The steps take a few milliseconds, so a matching delay is found after some attempts.
+    for attempt in 0..2000 {
+        let name = candidate(fixture, group_uid).await?.name_any();
+        let delay = Duration::from_micros(300 + attempt % 50 * 100);
+        let _ = timeout(delay, fixture.delete_pod(&name)).await;
+        // The API server may still be processing the request.
+        sleep(Duration::from_millis(50)).await;
+        if let Some(pod) = fixture.pods().get_opt(&name).await? {
+            if pod.metadata.deletion_timestamp.is_some() {
+                return Ok(pod);
+            }
+            fixture.delete_pod(&name).await?;
+        }
+        fixture.until_pod_gone(&name).await?;
+    }
+    bail!("no deletion was interrupted between its steps")
+}
+
+#[tokio::test]
+async fn interrupted_deletion_of_a_candidate_is_completed() -> Result<()> {
+    let mut fixture = Fixture::without_operator("crash-half-deleted").await?;
+    let uid = prepare(&fixture).await?;
+    let left = half_deleted_candidate(&fixture, &uid).await?;
+    fixture.start_operator().await?;
+    fixture.until_pod_gone(&left.name_any()).await?;
+    let group = fixture.until_recorded("a").await?;
+    assert!(item(&group, "a")["lastSuccess"].is_string(), "{group:#}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn interrupted_deletion_of_a_claimed_pod_is_completed() -> Result<()> {
+    let mut fixture = Fixture::without_operator("crash-half-deleted-claim").await?;
+    let uid = prepare(&fixture).await?;
+    let left = half_deleted_candidate(&fixture, &uid).await?;
+    claim(&fixture, &left).await?;
+    fixture.start_operator().await?;
+    fixture.until_pod_gone(&left.name_any()).await?;
+    fixture
+        .until("the item succeeds", |g: &Value| {
+            item(g, "a")["lastSuccess"].is_string()
+        })
+        .await?;
     Ok(())
 }
