@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 use kubectl_oaat::{policy, validate};
 use std::process::ExitCode;
 
-/// Validates OaatGroups and OaatTypes, and builds, tests, and ships selection policies.
+/// Validates OaatGroups and OaatTypes, and builds, tests, and packages selection policies.
 #[derive(Parser)]
 #[command(name = "kubectl-oaat", version, about)]
 struct Cli {
@@ -20,7 +20,7 @@ enum Command {
     /// Exits with 0 if all objects are valid, 1 if there are problems, and 2 if a file cannot be
     /// read or no file contains an OaatGroup or OaatType.
     Validate(validate::Files),
-    /// Build, test, and ship a selection policy.
+    /// Build, test, and package a selection policy.
     #[command(subcommand)]
     Policy(policy::Command),
     /// Compile the policy on standard input. `kubectl-oaat` starts this child process itself.

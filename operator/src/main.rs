@@ -19,7 +19,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the operator against the cluster that kubectl would use.
+    /// Run the operator against the current kubeconfig context or, in a pod, its own cluster.
     Run(Settings),
     /// Print the CustomResourceDefinitions as YAML.
     Crd,

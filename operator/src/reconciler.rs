@@ -135,7 +135,7 @@ impl PolicyAnswer {
     }
 }
 
-/// The maximum time of a decision while the end of a run waits to be recorded. The default policy
+/// The maximum time of a decision while the end of a run waits to be recorded. The built-in policy
 /// takes about a millisecond for 2,000 items.
 const MAX_DECISION_TIME_WHILE_RECORDING: Duration = Duration::from_millis(40);
 /// The requeue delay of a group that waits for the limiter, in case its turn is not reported.
@@ -452,7 +452,7 @@ impl<C: Cluster> Reconciler<'_, C> {
         Some(took)
     }
 
-    /// Plans the decision of the default policy instead of the group's.
+    /// Plans the decision of the built-in policy instead of the group's.
     async fn decide_by_default(
         &self,
         context: &DecisionContext<'_>,

@@ -15,6 +15,7 @@ use crate::server;
 use anyhow::Context;
 use default_component::DEFAULT_POLICY;
 use futures::future;
+use kube::Client;
 use policy_host::{CompileProcess, Host, Landlock, Limits, LoadError, Policy};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 /// The name of the Lease.
@@ -54,8 +56,8 @@ pub struct Settings {
     #[arg(long, env = "OAAT_LEADER_ELECT", default_value_t = true, action = clap::ArgAction::Set)]
     pub leader_elect: bool,
 
-    /// The minimum time between two starts of the same item. Does not apply after a success if the
-    /// item's frequency is shorter.
+    /// The minimum time between two starts of the same item, except after a success if its frequency
+    /// is shorter. Also the first pause after a rejected pod; the pause doubles up to 15 minutes.
     #[arg(long, env = "OAAT_RETRY_FLOOR", default_value = "10s", value_parser = humantime::parse_duration)]
     pub retry_floor: Duration,
 
@@ -129,13 +131,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
     }
     ready.store(true, Ordering::Relaxed);
 
-    let mut election = settings.leader_elect.then(|| {
-        let namespace = std::env::var("POD_NAMESPACE")
-            .unwrap_or_else(|_| client.default_namespace().to_owned());
-        let uid = std::env::var("POD_UID").ok();
-        let identity = lease::identity(instance.as_deref(), uid.as_deref());
-        Election::new(client.clone(), &namespace, LEASE, identity)
-    });
+    let election = || self::election(&client, instance.as_deref());
+    let mut election = settings.leader_elect.then(election);
     if let Some(election) = &mut election
         && !election.acquire(stopped(&mut stopping)).await
     {
@@ -175,15 +172,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
                 anyhow::bail!("the controllers exited unexpectedly");
             }
         }
-        info!("stopping: finishing the reconciles in progress; pods continue to run");
         metrics.leading.set(0);
-        let _ = stop.send(true);
-        if tokio::time::timeout(SHUTDOWN_TIMEOUT, controllers)
-            .await
-            .is_err()
-        {
-            warn!("some reconciles did not finish in time; they are repeated after the restart");
-        }
+        finish(stop, controllers).await;
         Ok(())
     };
     // The lease is renewed until the end, because the last writes may take longer than its
@@ -210,6 +200,27 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
     Ok(End::Stopped)
 }
 
+/// Returns this replica's part in the election of a leader.
+fn election(client: &Client, instance: Option<&str>) -> Election {
+    let namespace = std::env::var("POD_NAMESPACE");
+    let namespace = namespace.unwrap_or_else(|_| client.default_namespace().to_owned());
+    let uid = std::env::var("POD_UID").ok();
+    let identity = lease::identity(instance, uid.as_deref());
+    Election::new(client.clone(), &namespace, LEASE, identity)
+}
+
+/// Stops the controllers after the reconciles in progress.
+async fn finish(stop: watch::Sender<bool>, controllers: JoinHandle<Vec<()>>) {
+    info!("stopping: finishing the reconciles in progress; pods continue to run");
+    let _ = stop.send(true);
+    if tokio::time::timeout(SHUTDOWN_TIMEOUT, controllers)
+        .await
+        .is_err()
+    {
+        warn!("some reconciles did not finish in time; they are repeated after the restart");
+    }
+}
+
 /// Returns the namespaces to watch, where `None` is all. Empty names are ignored, so an empty
 /// environment variable has no effect.
 fn scopes(namespaces: &[String]) -> Vec<Option<String>> {
@@ -222,7 +233,7 @@ fn scopes(namespaces: &[String]) -> Vec<Option<String>> {
     scopes.collect()
 }
 
-/// Starts the compiler, and compiles the default policy.
+/// Starts the compiler, and compiles the built-in policy.
 async fn policies() -> anyhow::Result<(Compiler, Policy)> {
     let process = CompileProcess::of_this_program(Host::new(Limits::default())?);
     let compile = process.clone();
@@ -236,12 +247,12 @@ async fn policies() -> anyhow::Result<(Compiler, Policy)> {
             Err(error)
                 if error.is_transient() || matches!(error, LoadError::CompileTimeout { .. }) =>
             {
-                warn!(%error, "failed to load the default policy; retrying");
+                warn!(%error, "failed to load the built-in policy; retrying");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             compiled => {
                 break compiled
-                    .context("failed to load the default policy; this build is broken")?;
+                    .context("failed to load the built-in policy; this build is broken")?;
             }
         }
     };
@@ -258,7 +269,7 @@ async fn policies() -> anyhow::Result<(Compiler, Policy)> {
     info!(
         digest = default.digest(),
         contract = default.contract(),
-        "loaded the default policy"
+        "loaded the built-in policy"
     );
     Ok((compiler, default))
 }

@@ -49,12 +49,12 @@ impl Policy for Documented {
         let empty = |json: &str| json.split_whitespace().collect::<String>() == "{}";
         if !empty(settings) {
             return Err(format!(
-                "the default policy takes no settings, but got {settings}; remove the settings"
+                "the built-in policy takes no settings, but got {settings}; remove the settings"
             ));
         }
         match items.iter().find(|item| !empty(&item.settings)) {
             Some(item) => Err(format!(
-                "the default policy takes no settings, but item {:?} has {}; remove them",
+                "the built-in policy takes no settings, but item {:?} has {}; remove them",
                 item.name, item.settings
             )),
             None => Ok(()),

@@ -39,7 +39,8 @@ impl Table {
             .collect();
         let cell = |value: &Value| match value {
             Value::String(text) => text.clone(),
-            Value::Null => "<none>".to_owned(),
+            // As kubectl prints it.
+            Value::Null => String::new(),
             other => other.to_string(),
         };
         let row = |row: &Value| shown.iter().map(|i| cell(&row["cells"][*i])).collect();

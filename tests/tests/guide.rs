@@ -270,7 +270,7 @@ fn guide_has_the_limits_of_the_operator() -> Result<()> {
     let rows = table(
         &guide,
         "\n## Limits\n",
-        "At most two policies other than the default",
+        "The operator evaluates at most two policies",
     )?;
     for (name, figures) in expected {
         let row = rows.iter().find(|(first, _)| first.starts_with(name));

@@ -12,7 +12,7 @@ use control_plane::ControllerManager::{NotRequired, Required};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-/// The commands of this repository.
+/// Developer commands for this repository.
 #[derive(Parser)]
 struct Cli {
     #[command(subcommand)]
@@ -34,7 +34,7 @@ enum Task {
         #[arg(long)]
         policy: Option<PathBuf>,
     },
-    /// Run all tests. Arguments after `--` are passed to cargo test.
+    /// Run all tests except those on a real node. Arguments after `--` are passed to cargo test.
     Test {
         /// Run only the tests that need no cluster, and 300 simulated histories of each kind.
         #[arg(long)]
@@ -44,11 +44,11 @@ enum Task {
         arguments: Vec<String>,
     },
     /// Run the tests on a real node (kubelet and containerd). Requires root on Linux. Installs
-    /// missing Debian packages. Exits with 3 if this machine cannot be a node.
+    /// missing Debian packages. Exits with 3 if this machine cannot run a node.
     RealNode {
         /// Run only tests whose name contains this text.
         filter: Option<String>,
-        /// Exit with 0 if this machine cannot be a node.
+        /// Exit with 0 if this machine cannot run a node.
         #[arg(long)]
         if_possible: bool,
         /// Keep the directory with the logs of containerd and kubelet.
@@ -75,8 +75,8 @@ enum Task {
         #[arg(long)]
         seed: Option<u64>,
     },
-    /// Fuzz the parsers of user input, one after the other: components, lists, JSON paths,
-    /// schedules, annotations, and objects.
+    /// Fuzz the parsers of user input (components, lists, JSON paths, schedules, annotations, and
+    /// objects), and run all components that attack the compiler.
     Fuzz {
         /// The total duration in minutes.
         #[arg(long, default_value_t = 10)]
@@ -89,7 +89,7 @@ enum Task {
         #[arg(long)]
         seed: Option<u64>,
     },
-    /// Write the generated manifests.
+    /// Write manifests/01-oaat-operator-crd.yaml from the API types.
     Manifests,
     /// Write the policies of this release, with recorded decisions, as fixtures for later releases.
     /// Run once for each version of the contract.
@@ -100,7 +100,7 @@ enum Task {
         #[arg(long, default_value = "target/oaat-operator.tar")]
         output: PathBuf,
     },
-    /// Install or build everything that the other commands need.
+    /// Install or build what the other commands need, except for `real-node`.
     Tools,
 }
 

@@ -46,7 +46,7 @@ pub enum Command {
     Replay(replay::Args),
 }
 
-/// Runs a command. `built_in` is the component of the default policy, whose name on the command
+/// Runs a command. `built_in` is the component of the built-in policy, whose name on the command
 /// line is `default`.
 ///
 /// The exit status is 0 for success, 1 for a problem with the policy (a rejected component, a

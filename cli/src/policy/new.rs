@@ -108,7 +108,7 @@ fn files(name: &str) -> Result<Vec<(PathBuf, String)>> {
         ),
         (
             "src/lib.rs".into(),
-            ALGORITHM.replace("the default policy takes", "this policy takes"),
+            ALGORITHM.replace("the built-in policy takes", "this policy takes"),
         ),
         (
             "tests/native.rs".into(),

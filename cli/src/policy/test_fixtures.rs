@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-/// Returns the component of the default policy.
+/// Returns the component of the built-in policy.
 pub(crate) fn default_policy() -> &'static [u8] {
     static WASM: OnceLock<Vec<u8>> = OnceLock::new();
     WASM.get_or_init(|| {

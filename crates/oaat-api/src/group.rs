@@ -41,7 +41,7 @@ pub struct OaatGroupSpec {
     pub oaat_type: String,
 
     /// The items to run: up to 2,000 unique names of 1 to 300 characters. A name is any text
-    /// without control characters, such as a path.
+    /// without control characters, such as a path. All names together have at most 120,000 bytes.
     #[serde(default)]
     #[x_kube(validation = ("self.map(item, size(item)).sum() <= 120000", "oaatItems must have at most 120000 characters in all names together; use shorter names, or several groups"))]
     #[x_kube(validation = (r"self.all(item, !item.matches(r'[\x00-\x1f\x7f]'))", "an item of oaatItems must not contain a control character, such as a line break or a tab; use one line of plain text, such as /srv/backup"))]
@@ -106,7 +106,7 @@ pub struct OaatGroupSpec {
     #[schemars(range(min = 0, max = 10000))]
     pub pod_history_limit: Option<i32>,
 
-    /// Ignored. This field of the original operator is replaced by blackoutWindows.
+    /// Ignored. Accepted for compatibility with the original operator; use blackoutWindows instead.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), schema_with = "objects")]
     pub windows: Vec<Value>,
@@ -115,7 +115,7 @@ pub struct OaatGroupSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicySpec>,
 
-    /// Per-item settings by item name. Entries for unknown items are ignored.
+    /// Options for individual items, by name. Entries for unknown items are ignored.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 2000))]
     pub item_options: BTreeMap<String, ItemOptions>,
@@ -129,7 +129,7 @@ fn objects(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     })
 }
 
-/// The observed state of a group. Only the operator writes it.
+/// The observed state of a group, written by the operator.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct OaatGroupStatus {
@@ -200,7 +200,8 @@ pub struct OaatGroupStatus {
     /// The latest request in the annotation oaat.kawaja.net/run-now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_now: Option<RunNow>,
-    /// Consecutive pods that the API server rejected. Absent if the latest pod was accepted.
+    /// Consecutive pods that the API server rejected, or that were deleted before they could start.
+    /// Absent if the latest pod was accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected: Option<PodRejections>,
 }
@@ -393,9 +394,9 @@ pub struct LastDecision {
     /// The sha256 of the request. It identifies the decision in the operator's log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
-    /// The item that the policy chose.
+    /// The item that was selected.
     pub item: String,
-    /// The explanation that the policy gave.
+    /// Why the item was selected: the policy's note, or the token of a request to run it now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
@@ -418,7 +419,7 @@ pub struct RunNow {
     pub problem: Option<String>,
 }
 
-/// Consecutive pods that the API server rejected.
+/// Consecutive pods that the API server rejected, or that were deleted before they could start.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct PodRejections {
     /// The number of rejected pods.

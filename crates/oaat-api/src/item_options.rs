@@ -1,11 +1,11 @@
-//! `spec.itemOptions`: per-item settings.
+//! `spec.itemOptions`: options for individual items.
 
 use super::{duration, policy};
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// Settings of an item that override those of the group.
+/// Options of an item that override those of the group.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ItemOptions {

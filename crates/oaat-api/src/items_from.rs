@@ -53,11 +53,11 @@ fn default_key() -> String {
 pub struct ItemsContainer {
     /// The pod, as in an OaatType: a PodSpec that may have `container` instead of `containers`.
     /// The output of the first container is the list. It includes standard error, which the API
-    /// server does not separate; discard that with `2>/dev/null`. The pod is validated when it
-    /// first runs.
+    /// server does not separate; discard that with `2>/dev/null`. The API server
+    /// validates the pod when the operator first creates it.
     #[schemars(schema_with = "policy::object")]
     pub podspec: Map<String, Value>,
-    /// The time from one run to the next, such as 10m. The minimum is 10s. Defaults to 10m.
+    /// The time between two reads, such as 10m. The minimum is 10s. Defaults to 10m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     #[x_kube(validation = duration(" && self.matches('[1-9]')", "refresh must be a duration of at least 10s, such as 10m or 1h 30m"))]

@@ -13,8 +13,8 @@ pub struct PolicySpec {
     /// The key of a ConfigMap that contains the policy's component.
     pub config_map: PolicyKey,
 
-    /// The sha256 of the uncompressed component, as 64 hexadecimal digits. If set, no other
-    /// component decides for this group. `kubectl-oaat policy check` prints it.
+    /// The sha256 of the uncompressed component, as 64 hexadecimal digits. If set, a component
+    /// with another digest is never used. `kubectl-oaat policy check` prints it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = (r"self.matches('^(sha256:)?[0-9a-fA-F]{64}$')", "sha256 must be 64 hex digits, as sha256sum and `kubectl-oaat policy check` print them"))]
     #[schemars(length(max = 71))]
@@ -25,8 +25,9 @@ pub struct PolicySpec {
     #[schemars(schema_with = "object")]
     pub settings: Option<Map<String, Value>>,
 
-    /// What to do while the policy makes no decision and no earlier policy is available. Hold (the
-    /// default) starts no item. UseDefault lets the built-in policy decide.
+    /// What to do if the policy cannot be loaded and no earlier version is in memory, or if its
+    /// evaluation fails. Hold (the default) starts no item. UseDefault lets the built-in policy
+    /// decide.
     #[serde(default)]
     pub on_error: OnError,
 }

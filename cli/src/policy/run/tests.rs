@@ -60,7 +60,7 @@ fn evaluate_reports_rejected_settings_without_a_decision() {
         let text = output(request, false).unwrap_err();
         assert!(
             text.starts_with(
-                "SettingsRejected: the policy rejected the settings: the default policy takes no settings"
+                "SettingsRejected: the policy rejected the settings: the built-in policy takes no settings"
             ),
             "{text}"
         );
