@@ -16,7 +16,7 @@ use anyhow::Context;
 use default_component::DEFAULT_POLICY;
 use futures::future;
 use kube::Client;
-use policy_host::{CompileProcess, Host, Landlock, Limits, LoadError, Policy};
+use policy_host::{CompileProcess, Host, Landlock, Limits, Policy};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -244,9 +244,7 @@ async fn policies() -> anyhow::Result<(Compiler, Policy)> {
         let compiled = tokio::task::spawn_blocking(move || process.compile(DEFAULT_POLICY)).await?;
         match compiled {
             // A slow machine can exceed the time limits.
-            Err(error)
-                if error.is_transient() || matches!(error, LoadError::CompileTimeout { .. }) =>
-            {
+            Err(error) if error.is_transient() => {
                 warn!(%error, "failed to load the built-in policy; retrying");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
