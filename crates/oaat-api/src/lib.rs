@@ -6,6 +6,7 @@ mod item_options;
 mod items_from;
 pub mod json_path;
 mod oaat_type;
+mod pod_schema;
 mod policy;
 pub mod reasons;
 pub mod text;

@@ -1,6 +1,6 @@
 //! `OaatType`: how to run an item.
 
-use crate::crd;
+use crate::pod_schema;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -38,7 +38,7 @@ pub struct OaatTypeSpec {
     /// container also gets the name in the environment variable OAAT_ITEM. restartPolicy must be
     /// Never or omitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crd::pod_spec")]
+    #[schemars(schema_with = "pod_schema::pod_spec")]
     pub podspec: Option<serde_json::Map<String, serde_json::Value>>,
 
     /// Labels and annotations of the pods.
@@ -51,11 +51,11 @@ pub struct OaatTypeSpec {
 pub struct PodMetadata {
     /// Labels of the pods.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "crd::labels")]
+    #[schemars(schema_with = "pod_schema::labels")]
     pub labels: BTreeMap<String, String>,
     /// Annotations of the pods.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(schema_with = "crd::annotations")]
+    #[schemars(schema_with = "pod_schema::annotations")]
     pub annotations: BTreeMap<String, String>,
 }
 
