@@ -182,7 +182,13 @@ fn anchors(text: &str) -> BTreeSet<String> {
 fn missing(document: &Path, tests: &BTreeSet<String>) -> Result<Vec<String>> {
     let text = fs::read_to_string(document)?;
     let folder = document.parent().unwrap_or(document);
-    let bases = [root(), folder.to_owned(), root().join("operator/src")];
+    let bases = [
+        root(),
+        folder.to_owned(),
+        root().join("operator/src"),
+        root().join("tests"),
+        root().join("tests/tests"),
+    ];
     let mut missing = Vec::new();
     for link in text.split("](").skip(1) {
         let link = link.split(')').next().unwrap_or_default();
@@ -211,7 +217,7 @@ fn missing(document: &Path, tests: &BTreeSet<String>) -> Result<Vec<String>> {
             let is_path = code.contains('/')
                 && !code.contains([' ', '*', '<', '{'])
                 && !first.is_empty()
-                && root().join(first).is_dir();
+                && bases.iter().any(|base| base.join(first).is_dir());
             // The names of tests are sentences.
             let last = code.rsplit("::").next().unwrap_or_default();
             let is_test = last.matches('_').count() >= 3
@@ -231,7 +237,15 @@ fn missing(document: &Path, tests: &BTreeSet<String>) -> Result<Vec<String>> {
 #[test]
 fn paths_links_and_tests_in_documents_exist() -> Result<()> {
     let mut tests = BTreeSet::new();
-    for folder in ["cli", "crates", "operator", "policies", "tests", "xtask"] {
+    for folder in [
+        "cli",
+        "crates",
+        "operator",
+        "policies",
+        "policy-default",
+        "tests",
+        "xtask",
+    ] {
         for file in files(&root().join(folder), "rs")? {
             let text = fs::read_to_string(&file)?;
             let names = text.split("fn ").skip(1);
@@ -265,29 +279,50 @@ fn source(file: &Path) -> Result<String> {
     Ok(code.unwrap_or_default().to_owned())
 }
 
+/// Returns whether a source file below `src` contains only tests.
+fn is_test(path: &Path) -> bool {
+    path.iter()
+        .any(|part| part == "tests" || part == "tests.rs")
+}
+
+/// Returns the names that a crate exports at its root, each with its module.
+fn exported(lib: &str) -> BTreeMap<String, String> {
+    let uses = lib.split("pub use ").skip(1);
+    let uses = uses.filter_map(|rest| rest.split(';').next()?.split_once("::"));
+    let names = uses.flat_map(|(module, names)| {
+        let names = names.split(|c: char| !c.is_alphanumeric() && c != '_');
+        names.map(move |name| (name.to_owned(), module.to_owned()))
+    });
+    names.filter(|(name, _)| !name.is_empty()).collect()
+}
+
 /// Returns the modules of a crate, each with the modules that it uses.
 fn modules(krate: &str) -> Result<BTreeMap<String, BTreeSet<String>>> {
     let src = root().join(krate).join("src");
     let mut modules: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for file in files(&src, "rs")? {
         let path = file.strip_prefix(&src)?;
-        let is_test = path
-            .iter()
-            .any(|part| part == "tests" || part == "tests.rs");
         let module = path.iter().next().unwrap_or_default().to_string_lossy();
         let module = module.trim_end_matches(".rs").to_owned();
         // The switches for rules reach into the code that they change, in the simulation only.
-        if is_test || ["lib", "main", "mutation"].contains(&&*module) {
+        if is_test(path) || ["lib", "main", "mutation"].contains(&&*module) {
             continue;
         }
         modules.entry(module).or_default();
     }
     let known: BTreeSet<String> = modules.keys().cloned().collect();
+    let exported = exported(&fs::read_to_string(src.join("lib.rs")).unwrap_or_default());
     for (module, used) in &mut modules {
         let mut sources = files(&src.join(module), "rs").unwrap_or_default();
         sources.push(src.join(format!("{module}.rs")));
-        for file in sources.into_iter().filter(|file| file.is_file()) {
-            let code = source(&file)?;
+        for file in sources {
+            if is_test(file.strip_prefix(&src)?) || !file.is_file() {
+                continue;
+            }
+            let mut code = source(&file)?;
+            if file.parent() == Some(&src) {
+                code = code.replace("super::", "crate::");
+            }
             for (at, _) in code.match_indices("crate::") {
                 // A comment may link to any module.
                 let line = code[..at].lines().next_back().unwrap_or_default();
@@ -300,6 +335,7 @@ fn modules(krate: &str) -> Result<BTreeMap<String, BTreeSet<String>>> {
                     None => rest.find([':', ';', ',', '(', ' ']).unwrap_or_default(),
                 };
                 let names = rest[..=end].split(|c: char| !c.is_alphanumeric() && c != '_');
+                let names = names.map(|name| exported.get(name).map_or(name, String::as_str));
                 used.extend(names.filter(|n| known.contains(*n)).map(str::to_owned));
             }
         }
