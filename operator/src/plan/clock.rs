@@ -1,60 +1,51 @@
 //! Corrects times in a status that lie in the future.
 //!
 //! The clock of an operator or of a node was wrong when such a time was recorded, or the status was
-//! restored on a machine whose clock is behind. Without a correction, an item whose last success is
-//! in 2030 would not run before then.
+//! restored to a cluster whose clocks are behind. Without a correction, an item whose last success
+//! is in 2030 would not run before then.
 
+use crate::snapshot::GroupSnapshot;
 use oaat_api::text;
-use oaat_api::{OaatGroupStatus, Timestamp};
+use oaat_api::{ItemStatus, OaatGroupStatus, Timestamp};
 use std::time::Duration;
 
 /// By how much a time must lie in the future. Clocks often differ by minutes, and such times correct
 /// themselves soon.
 const TOLERANCE: Duration = Duration::from_secs(3600);
+/// The same for the end of a pause, which is in the future by up to 15 minutes, or by the retry floor
+/// if that is longer.
+const PAUSE_TOLERANCE: Duration = Duration::from_secs(24 * 3600);
 
 /// Replaces times in the future with the current time. Returns a message if there were any.
-pub(super) fn correct_future_times(status: &mut OaatGroupStatus, now: Timestamp) -> Option<String> {
-    let mut latest = None;
-    let mut correct = |time: &mut Timestamp| {
-        let wrong = *time > now.plus(TOLERANCE);
-        if wrong {
-            latest = latest.max(Some(*time));
-            *time = now;
-        }
-        wrong
-    };
+///
+/// The operator's own clock may be behind, which must not rewrite the history. The current time is
+/// therefore never before a time that the API server has set.
+pub(super) fn correct_future_times(
+    snapshot: &GroupSnapshot,
+    status: &mut OaatGroupStatus,
+) -> Option<String> {
+    let created = snapshot.group.metadata.creation_timestamp.as_ref();
+    let created = created.map(|time| Timestamp(time.0.as_millisecond()));
+    let by_server = snapshot.pods.iter().map(|pod| pod.created).chain(created);
+    let now = by_server.fold(snapshot.now, Timestamp::max);
+    let wrong = |time: &Timestamp| *time > now.plus(TOLERANCE);
     let mut items = Vec::new();
     for (name, item) in &mut status.items {
-        let times = [
-            &mut item.last_success,
-            &mut item.last_failure,
-            &mut item.last_started,
-            &mut item.last_finished,
-            &mut item.missing_since,
-        ];
-        // Without a short circuit: every time is corrected.
-        let wrong = times.into_iter().flatten().map(&mut correct);
-        if wrong.fold(false, |any, wrong| any | wrong) {
-            items.push(name);
+        if times_of(item).any(|time| wrong(time)) {
+            items.push(name.clone());
         }
     }
-    let others = [
-        status.last_run.as_mut(),
-        status.current.as_mut().map(|current| &mut current.claimed),
-        status
-            .run_now
-            .as_mut()
-            .and_then(|request| request.time.as_mut()),
-        status.rejected.as_mut().map(|rejected| &mut rejected.until),
-    ];
-    for time in others.into_iter().flatten() {
-        correct(time);
+    let latest = times(status).map(|time| *time).filter(wrong).max();
+    if latest.is_some() {
+        // All of them, so that their order stays the same.
+        for time in times(status) {
+            *time = now.min(*time);
+        }
     }
-    for run in &mut status.history {
-        correct(&mut run.started);
-        correct(&mut run.finished);
-    }
-    let latest = latest?;
+    let pause = status.rejected.as_mut().map(|rejected| &mut rejected.until);
+    let longest_pause = PAUSE_TOLERANCE.max(snapshot.retry_floor);
+    let pause = pause.filter(|until| **until > now.plus(longest_pause));
+    let latest = latest.max(pause.map(|until| std::mem::replace(until, now)))?;
     let of = match items[..] {
         [] => String::new(),
         _ => format!(" (items {})", text::list(items, ", ", text::NAME)),
@@ -65,53 +56,26 @@ pub(super) fn correct_future_times(status: &mut OaatGroupStatus, now: Timestamp)
     ))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
+fn times_of(item: &mut ItemStatus) -> impl Iterator<Item = &mut Timestamp> {
+    let times = [
+        &mut item.last_success,
+        &mut item.last_failure,
+        &mut item.last_started,
+        &mut item.last_finished,
+    ];
+    times.into_iter().flatten()
+}
 
-    const NOW: Timestamp = Timestamp(1_800_000_000_000);
-
-    fn status(time: &str) -> OaatGroupStatus {
-        let run = json!({
-            "run": 1, "item": "a", "started": time, "finished": time, "result": "Succeeded",
-            "reason": "Completed",
-        });
-        serde_json::from_value(json!({
-            "items": {
-                "a": { "lastSuccess": time, "lastStarted": time, "lastFinished": time },
-                "b": { "lastFailure": time, "missingSince": time },
-                "c": { "lastSuccess": "2020-01-01T00:00:00Z" },
-            },
-            "lastRun": time,
-            "current": {
-                "run": 2, "item": "a", "podName": "p", "podUid": "u", "claimed": time,
-            },
-            "runNow": { "token": "t", "time": time },
-            "rejected": { "count": 1, "until": time, "message": "no" },
-            "history": [run],
-        }))
-        .expect("the JSON is a status")
-    }
-
-    #[test]
-    fn times_in_the_future_are_replaced_and_reported() {
-        let mut wrong = status("2030-01-01T00:00:00Z");
-        let message = correct_future_times(&mut wrong, NOW).unwrap_or_default();
-        assert!(
-            message.contains("2030-01-01T00:00:00Z (items a, b);"),
-            "{message}"
-        );
-        let expected = status(&NOW.to_string());
-        assert_eq!(wrong, expected);
-        assert_eq!(correct_future_times(&mut wrong, NOW), None);
-    }
-
-    #[test]
-    fn times_of_a_clock_that_is_ahead_by_minutes_are_kept() {
-        let ahead = NOW.plus(Duration::from_secs(600)).to_string();
-        let mut kept = status(&ahead);
-        assert_eq!(correct_future_times(&mut kept, NOW), None);
-        assert_eq!(kept, status(&ahead));
-    }
+/// Returns the times in a status at which something happened.
+fn times(status: &mut OaatGroupStatus) -> impl Iterator<Item = &mut Timestamp> {
+    let others = [
+        status.last_run.as_mut(),
+        status.current.as_mut().map(|current| &mut current.claimed),
+        status.last_decision.as_mut().map(|last| &mut last.time),
+        status.run_now.as_mut().and_then(|last| last.time.as_mut()),
+    ];
+    let runs = status.history.iter_mut();
+    let runs = runs.flat_map(|run| [&mut run.started, &mut run.finished]);
+    let items = status.items.values_mut().flat_map(times_of);
+    others.into_iter().flatten().chain(runs).chain(items)
 }

@@ -53,7 +53,7 @@ pub fn plan_group(
         let message = "migrated the item history from the original operator";
         plan.event(false, events::HISTORY_MIGRATED, message.into(), None);
     }
-    if let Some(message) = clock::correct_future_times(&mut plan.status, snapshot.now) {
+    if let Some(message) = clock::correct_future_times(snapshot, &mut plan.status) {
         plan.event(true, events::CLOCK_SKEW, message, None);
     }
     let problem = plan_current_run(snapshot, valid.as_ref().ok(), &mut plan);
