@@ -94,6 +94,14 @@ pub struct OaatGroupSpec {
     #[x_kube(validation = duration("", "startTimeout must be a duration, such as 15m, or 0s for no timeout"))]
     pub start_timeout: Option<String>,
 
+    /// How long a run may take, such as 6h, from when its node accepts the pod. After that, Kubernetes
+    /// ends the pod and the run fails with DeadlineExceeded. A shorter activeDeadlineSeconds of the
+    /// OaatType takes precedence. Defaults to 0s: no limit from the group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = duration("", "runTimeout must be a duration, such as 6h, or 0s for no limit"))]
+    pub run_timeout: Option<String>,
+
     /// How long finished pods are kept, so that their logs can be read. Defaults to 12h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]

@@ -21,6 +21,13 @@ pub struct ItemOptions {
     #[x_kube(validation = duration("", "failureCoolOff must be a duration, such as 30s, 10m, or 1h 30m"))]
     pub failure_cool_off: Option<String>,
 
+    /// How long a run of this item may take. Overrides the group's runTimeout. 0s means that only
+    /// activeDeadlineSeconds of the OaatType applies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = duration("", "runTimeout must be a duration, such as 6h, or 0s for no limit"))]
+    pub run_timeout: Option<String>,
+
     /// Suspends this item: while true, it does not start.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub suspend: bool,

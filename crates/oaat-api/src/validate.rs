@@ -160,6 +160,8 @@ pub struct ItemRules {
     pub frequency: Option<Duration>,
     /// The cool-off period after a failure.
     pub cool_off: Duration,
+    /// How long a run may take; zero if there is no limit.
+    pub run_timeout: Duration,
     /// Whether the item is suspended.
     pub suspended: bool,
 }
@@ -248,10 +250,12 @@ pub fn validate(spec: &OaatGroupSpec) -> Result<ValidatedGroup, Vec<FieldError>>
     let frequency = or_default("frequency", &spec.frequency, minutes(60), false);
     let cool_off = or_default("failureCoolOff", &spec.failure_cool_off, minutes(0), true);
     let start_timeout = or_default("startTimeout", &spec.start_timeout, minutes(15), true);
+    let run_timeout = or_default("runTimeout", &spec.run_timeout, Duration::ZERO, true);
     let pod_retention = or_default("podRetention", &spec.pod_retention, minutes(12 * 60), true);
     let defaults = ItemRules {
         frequency: Some(frequency).filter(|_| !spec.each_once),
         cool_off,
+        run_timeout,
         suspended: false,
     };
     let items = item_options(&spec.item_options, defaults, &mut errors);
@@ -465,6 +469,12 @@ fn item_options(
                 defaults.cool_off,
                 true,
             ),
+            run_timeout: or_default(
+                "runTimeout",
+                &options.run_timeout,
+                defaults.run_timeout,
+                true,
+            ),
             suspended: options.suspend,
         };
         if own != defaults {
@@ -614,6 +624,7 @@ mod tests {
                 defaults: ItemRules {
                     frequency: Some(Duration::from_secs(3600)),
                     cool_off: Duration::ZERO,
+                    run_timeout: Duration::ZERO,
                     suspended: false,
                 },
                 items: BTreeMap::new(),
@@ -721,18 +732,21 @@ mod tests {
     #[test]
     fn item_options_override_the_group() {
         let options = json!({
-            "frequency": "2h", "failureCoolOff": "1m",
-            "itemOptions": { "a": { "frequency": "5m" }, "b": { "suspend": true }, "c": {} },
+            "frequency": "2h", "failureCoolOff": "1m", "runTimeout": "6h",
+            "itemOptions": {
+                "a": { "frequency": "5m" }, "b": { "suspend": true, "runTimeout": "0s" }, "c": {},
+            },
         });
-        let rules = |frequency: u64, suspended: bool| ItemRules {
+        let rules = |frequency: u64, hours: u64, suspended: bool| ItemRules {
             frequency: Some(Duration::from_secs(frequency)),
             cool_off: Duration::from_secs(60),
+            run_timeout: Duration::from_secs(hours * 3600),
             suspended,
         };
         let valid = validate(&spec(options.clone())).unwrap_or_else(|e| panic!("{e:?}"));
-        assert_eq!(valid.rules("a"), rules(300, false));
-        assert_eq!(valid.rules("b"), rules(7200, true));
-        assert_eq!(valid.rules("c"), rules(7200, false));
+        assert_eq!(valid.rules("a"), rules(300, 6, false));
+        assert_eq!(valid.rules("b"), rules(7200, 0, true));
+        assert_eq!(valid.rules("c"), rules(7200, 6, false));
         assert_eq!(valid.items.len(), 2);
         let mut once = options;
         once["eachOnce"] = json!(true);

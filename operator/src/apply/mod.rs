@@ -275,6 +275,7 @@ impl<C: Cluster> Applier<'_, C> {
                 item: &start.item,
                 env: self.env(&start.item),
                 run: start.run,
+                timeout: start.timeout,
                 nonce: &self.nonce,
             },
         );

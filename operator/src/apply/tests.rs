@@ -175,6 +175,7 @@ fn plan_with_start(snapshot: &GroupSnapshot) -> Plan {
     plan.start = Some(Start {
         item: "a".into(),
         run: 1,
+        timeout: Duration::ZERO,
     });
     plan
 }

@@ -243,7 +243,8 @@ fn record_start(
     if let Some(item) = plan.status.items.get_mut(&item) {
         item.last_started = Some(snapshot.now);
     }
-    plan.start = Some(Start { item, run });
+    let timeout = valid.rules(&item).run_timeout;
+    plan.start = Some(Start { item, run, timeout });
     if let Some(timeout) = valid.start_timeout {
         plan.requeue_at(snapshot.now.plus(timeout));
     }

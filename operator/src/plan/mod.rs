@@ -22,6 +22,7 @@ pub use policy_condition::{policy_event, record_no_policy, record_policy_error, 
 
 use crate::snapshot::PodId;
 use oaat_api::{OaatGroupStatus, Timestamp};
+use std::time::Duration;
 
 /// An event on the group that is published once the plan is applied.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +44,8 @@ pub struct Start {
     pub item: String,
     /// The number of the run.
     pub run: i64,
+    /// How long the run may take; zero if there is no limit.
+    pub timeout: Duration,
 }
 
 /// The actions to take, in the order of the fields.

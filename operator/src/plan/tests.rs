@@ -1,5 +1,6 @@
 //! Plans groups from small fixtures, with a fake policy. The real policies have their own tests.
 
+mod clock;
 mod suspend_and_run_now;
 
 use super::*;
@@ -178,13 +179,28 @@ fn group_without_a_run_starts_what_the_policy_chooses() {
         plan.start,
         Some(Start {
             item: "b".into(),
-            run: 1
+            run: 1,
+            timeout: Duration::ZERO,
         })
     );
     assert_eq!(plan.status.run, Some(1));
     assert_eq!(plan.status.items["b"].last_started, Some(NOW));
     assert_eq!(plan.status.current, None, "the claim adds the pod");
     assert_eq!(plan.requeue_at, Some(later(900)), "when startTimeout ends");
+}
+
+#[test]
+fn start_has_the_time_limit_of_its_item() {
+    let mut snapshot = fixture(&["a", "b"]);
+    snapshot.group.spec.run_timeout = Some("6h".into());
+    let own = json!({ "runTimeout": "90s" });
+    let own = serde_json::from_value(own).unwrap_or_else(|e| panic!("{e}"));
+    snapshot.group.spec.item_options.insert("b".into(), own);
+    for (index, seconds) in [(0, 6 * 3600), (1, 90)] {
+        let start = decided(&snapshot, |_| Ok(run(index))).start;
+        let limit = start.map(|start| start.timeout);
+        assert_eq!(limit, Some(Duration::from_secs(seconds)));
+    }
 }
 
 #[test]
@@ -281,15 +297,17 @@ fn interrupted_deletion_is_repeated_unless_the_pod_may_have_run() {
         let deadline = NOW.plus(grace);
         Some(Deletion { deadline, grace })
     };
-    let deleted = |grace, gated| {
+    let deleted = |grace, gated, bound| {
         let mut deleted = pod("p", Phase::Pending);
-        (deleted.deletion, deleted.gated) = (deletion(grace), gated);
+        deleted.deletion = deletion(grace);
+        (deleted.gated, deleted.bound) = (gated, bound);
         deleted
     };
     for (pod, repeated) in [
-        (deleted(0, true), true),
-        (deleted(30, true), false),
-        (deleted(0, false), false),
+        (deleted(0, true, false), true),
+        (deleted(0, false, false), true),
+        (deleted(30, true, false), false),
+        (deleted(0, false, true), false),
     ] {
         let mut other = fixture(&["a"]);
         other.leads = true;
@@ -802,6 +820,7 @@ fn rejected_pod_is_a_failure_and_pauses_the_group() {
     let start = Start {
         item: "a".into(),
         run: 1,
+        timeout: Duration::ZERO,
     };
     record_rejected_pod(&snapshot, &mut plan, &start, 403, "exceeded quota");
     assert_eq!(plan.status.items["a"].failures, Some(1));

@@ -5,6 +5,7 @@ use crate::mutation::broken;
 use crate::pod::names;
 use oaat_api::{OaatTypeSpec, PodMetadata, Variable};
 use serde_json::{Map, Value, json};
+use std::time::Duration;
 
 /// The run that a pod is built for.
 pub struct PodParams<'a> {
@@ -20,6 +21,8 @@ pub struct PodParams<'a> {
     pub env: &'a [Variable],
     /// The number of the run.
     pub run: i64,
+    /// How long the run may take; zero if there is no limit.
+    pub timeout: Duration,
     /// Ten random characters of a to z and 0 to 9.
     pub nonce: &'a str,
 }
@@ -41,6 +44,7 @@ pub fn build(spec: &OaatTypeSpec, params: &PodParams<'_>) -> Option<Value> {
     metadata["labels"][names::RUN] = json!(params.run.to_string());
     metadata["annotations"][names::GROUP] = json!(params.group);
     metadata["ownerReferences"] = names::owner(params.group, params.group_uid);
+    limit_run_time(&mut pod["spec"], params.timeout);
     Some(pod)
 }
 
@@ -72,7 +76,6 @@ fn skeleton(spec: &OaatTypeSpec, item: &str, env: &[Variable]) -> Option<Value> 
     let mut budget = MAX_ADDED;
     for list in ["initContainers", "containers"] {
         for container in elements(&mut pod_spec, list) {
-            keep_last_lines(container);
             set_variables(container, env, &mut budget)?;
             substitute_item(container, item, &mut budget)?;
         }
@@ -93,12 +96,28 @@ pub fn normalized_pod_spec(spec: &OaatTypeSpec) -> Map<String, Value> {
         pod_spec.insert("containers".into(), json!([container]));
     }
     pod_spec.insert("restartPolicy".into(), json!("Never"));
+    for list in ["initContainers", "containers"] {
+        elements(&mut pod_spec, list).for_each(keep_last_lines);
+    }
     pod_spec
 }
 
 /// The message if the API server removed the gate of a new pod.
 pub const GATE_REMOVED: &str = "the API server accepted the pod without its scheduling gate; mutating webhooks must not change \
      spec.schedulingGates";
+
+/// Limits the time of a run, unless the type's own limit is shorter.
+fn limit_run_time(spec: &mut Value, timeout: Duration) {
+    if timeout.is_zero() {
+        return;
+    }
+    // Kubernetes accepts whole seconds, up to the maximum of an i32.
+    let seconds = timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0);
+    let seconds = seconds.min(i32::MAX as u64);
+    let deadline = &mut spec["activeDeadlineSeconds"];
+    let own = deadline.as_u64().unwrap_or(u64::MAX);
+    *deadline = json!(own.min(seconds));
+}
 
 /// Adds the operator's gate to those of the user.
 fn add_gate(spec: &mut Map<String, Value>) {
@@ -273,6 +292,7 @@ mod tests {
             item,
             env: &[],
             run: 7,
+            timeout: Duration::ZERO,
             nonce: "0123456789",
         };
         build(&spec(podspec), &params).unwrap()
@@ -288,6 +308,8 @@ mod tests {
         assert!(pod["spec"].get("container").is_none());
         assert_eq!(pod["spec"]["newField"], 1, "unknown fields pass through");
         assert_eq!(pod["spec"]["restartPolicy"], "Never");
+        let policy = &pod["spec"]["containers"][0]["terminationMessagePolicy"];
+        assert_eq!(policy, "FallbackToLogsOnError");
         assert_eq!(pod["metadata"]["labels"][names::RUN], "7");
         assert_eq!(pod["metadata"]["ownerReferences"][0]["uid"], "uid");
     }
@@ -398,6 +420,37 @@ mod tests {
     }
 
     #[test]
+    fn shorter_time_limit_applies() {
+        let limited = |own: Value, timeout| {
+            let mut spec = json!({ "activeDeadlineSeconds": own });
+            limit_run_time(&mut spec, Duration::from_millis(timeout));
+            spec["activeDeadlineSeconds"].clone()
+        };
+        for (own, timeout, expected) in [
+            (Value::Null, 0, Value::Null),
+            (json!(60), 0, json!(60)),
+            (Value::Null, 1500, json!(2)),
+            (json!(60), 90_000, json!(60)),
+            (json!(60), 30_000, json!(30)),
+            (Value::Null, 100 * 31_557_600_000, json!(i32::MAX)),
+        ] {
+            assert_eq!(limited(own, timeout), expected, "{timeout}");
+        }
+        let params = PodParams {
+            namespace: "ns",
+            group: "g",
+            group_uid: "u",
+            item: "i",
+            env: &[],
+            run: 1,
+            timeout: Duration::from_secs(90),
+            nonce: "n",
+        };
+        let pod = build(&spec(json!({})), &params).unwrap();
+        assert_eq!(pod["spec"]["activeDeadlineSeconds"], 90);
+    }
+
+    #[test]
     fn gate_is_added_to_those_of_the_user() {
         let pod = built(json!({"schedulingGates": [{"name": "mine"}]}), "i");
         assert_eq!(
@@ -448,6 +501,7 @@ mod tests {
             item: "i",
             env: &[],
             run: 1,
+            timeout: Duration::ZERO,
             nonce: "n",
         };
         let pod = build(&spec, &params).unwrap();

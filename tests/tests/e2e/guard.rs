@@ -57,6 +57,7 @@ fn candidate(namespace: &str, uid: &str, nonce: &str) -> Result<Value> {
             item: "a",
             env: &[],
             run: 1,
+            timeout: std::time::Duration::ZERO,
             nonce,
         },
     )
