@@ -136,8 +136,8 @@ impl From<Metadata> for ObjectMeta {
     }
 }
 
-/// The part of a pod that the operator reads: known labels and annotations, scheduling gates, and
-/// the status.
+/// The part of a pod that the operator reads: known labels and annotations, its node,
+/// scheduling gates, and the status.
 ///
 /// A decoded container takes many times its size as JSON. Managed fields have times that clients
 /// may set: one that is beyond the year 9999 would make the list of all pods fail.
@@ -157,6 +157,7 @@ impl<'de> Deserialize<'de> for WatchedPod {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Spec {
+            node_name: Option<String>,
             scheduling_gates: Option<Vec<PodSchedulingGate>>,
         }
 
@@ -164,6 +165,7 @@ impl<'de> Deserialize<'de> for WatchedPod {
         Ok(Self(Pod {
             metadata: object.metadata.into(),
             spec: object.spec.map(|spec| PodSpec {
+                node_name: spec.node_name,
                 scheduling_gates: spec.scheduling_gates,
                 ..PodSpec::default()
             }),

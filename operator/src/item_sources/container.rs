@@ -266,7 +266,7 @@ impl<C: Cluster> Lister<'_, C> {
                 if view.owner.as_deref() != Some(self.uid) {
                     return true;
                 }
-                if view.deletion.is_none() {
+                if view.deletion.is_none() || view.deletion_is_incomplete() {
                     // An error is ignored: the next reconcile deletes the pod again.
                     let _ = self
                         .cluster

@@ -103,6 +103,8 @@ pub struct PodView {
     pub created: Timestamp,
     /// Whether the pod has the operator's gate.
     pub gated: bool,
+    /// Whether the pod has a node.
+    pub bound: bool,
     /// Other scheduling gates, which also keep the pod from running.
     pub other_gates: Vec<String>,
     /// The phase.
@@ -159,7 +161,7 @@ impl PodView {
     /// the pod remains until it is deleted again.
     pub fn deletion_is_incomplete(&self) -> bool {
         let immediate = self.deletion.is_some_and(|d| d.grace.is_zero());
-        immediate && (self.gated || self.unscheduled.is_some())
+        immediate && !self.bound && !self.is_terminal()
     }
 
     /// Returns when the last init container ended. The next container can start from then on.
@@ -263,6 +265,7 @@ impl From<&Pod> for PodView {
                 .map(timestamp)
                 .unwrap_or_default(),
             gated: !own.is_empty(),
+            bound: spec.is_some_and(|spec| spec.node_name.is_some()),
             other_gates: others.into_iter().take(MAX_GATES).cloned().collect(),
             phase: match status.phase.as_deref() {
                 Some("Running") => Phase::Running,

@@ -1,13 +1,13 @@
 //! What an operator leaves behind if it crashes between two steps of a start: a gated pod, or a
 //! claim in the status.
 
-use crate::fixture::{Fixture, item};
+use crate::fixture::{Fixture, PATIENCE, item};
 use crate::helpers::{GROUP_LABEL, gated, history, text};
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
 /// Creates a group and its type before any operator runs. Returns the group's UID.
@@ -120,19 +120,30 @@ async fn claim_on_a_deleted_pod_is_withdrawn() -> Result<()> {
 /// Creates a candidate whose deletion is not completed: the client's connection breaks between the
 /// two steps in which the API server deletes a pod without a node.
 async fn half_deleted_candidate(fixture: &Fixture, group_uid: &str) -> Result<Pod> {
-    // The steps take a few milliseconds, so a matching delay is found after some attempts.
-    for attempt in 0..2000 {
+    // Approaches the time that the first step takes, which depends on the load of the machine.
+    let mut delay = Duration::from_millis(2);
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
         let name = candidate(fixture, group_uid).await?.name_any();
-        let delay = Duration::from_micros(300 + attempt % 50 * 100);
         let _ = timeout(delay, fixture.delete_pod(&name)).await;
         // The API server may still be processing the request.
-        sleep(Duration::from_millis(50)).await;
-        if let Some(pod) = fixture.pods().get_opt(&name).await? {
-            if pod.metadata.deletion_timestamp.is_some() {
-                return Ok(pod);
+        sleep(Duration::from_millis(200)).await;
+        let left = fixture.pods().get_opt(&name).await?;
+        let Some(left) = left else {
+            delay = (delay * 4 / 5).max(Duration::from_micros(500));
+            continue;
+        };
+        if left.metadata.deletion_timestamp.is_some() {
+            // The request may have been slow rather than interrupted.
+            sleep(Duration::from_secs(1)).await;
+            if fixture.pods().get_opt(&name).await?.is_some() {
+                return Ok(left);
             }
-            fixture.delete_pod(&name).await?;
+            continue;
         }
+        delay = (delay * 5 / 4).min(Duration::from_millis(200));
+        // It may also be gone by now.
+        let _ = fixture.delete_pod(&name).await;
         fixture.until_pod_gone(&name).await?;
     }
     bail!("no deletion was interrupted between its steps")
