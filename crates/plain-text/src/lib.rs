@@ -44,7 +44,8 @@ pub fn clean(text: &str, max: usize) -> String {
 /// Returns as many of the last lines of a text as fit into `max` bytes, cleaned and joined with
 /// ` / `. If even the last one does not fit, it is truncated.
 pub fn last_lines(text: &str, max: usize) -> String {
-    let lines = text.lines().rev().map(|line| clean(line, max));
+    // Progress bars end their lines with a carriage return.
+    let lines = text.split(['\n', '\r']).rev().map(|line| clean(line, max));
     let mut room = max;
     let mut last: Vec<String> = lines
         .filter(|line| !line.is_empty())
@@ -166,6 +167,7 @@ mod tests {
             ("one\ntwo\nthree", 15, "two / three"),
             ("one\ntwo\nthree", 10, "three"),
             ("one\nlong last line", 8, "long…"),
+            ("10%\r20%\rdone", 10, "20% / done"),
             ("\u{1b}[31mred\u{202e}\n\u{200b}", 20, "[31mred"),
         ];
         for (text, max, expected) in cases {

@@ -104,7 +104,17 @@ fn failure<'a>(pod: &'a PodView, failed: Option<FailedContainer<'a>>) -> (&'a st
     match (&pod.reason, failed) {
         // The reason of the pod, such as Evicted, DeadlineExceeded, or NodeLost, is more specific
         // than the exit codes that it causes.
-        (Some(reason), _) if !reason.is_empty() => (reason.as_str(), pod.message.clone()),
+        (Some(reason), failed) if !reason.is_empty() => {
+            let mut message = pod.message.clone();
+            if let Some(failed) = failed.filter(|failed| !failed.message.is_empty()) {
+                let printed = format!("container {}: {}", failed.name, failed.message);
+                message = Some(match message {
+                    Some(message) => format!("{message}; {printed}"),
+                    None => printed,
+                });
+            }
+            (reason.as_str(), message)
+        }
         (_, Some(failed)) => {
             let mut message = format!(
                 "container {} exited with code {}",
@@ -285,6 +295,16 @@ mod tests {
             (RunResult::Failed, "Evicted")
         );
         assert_eq!(got.message.as_deref(), Some("low on memory"));
+        let mut printed = exited("a", 137, 1_500_000);
+        if let ContainerState::Terminated { message, .. } = &mut printed.state {
+            *message = "80%".into();
+        }
+        let message = of(&PodView {
+            containers: vec![printed],
+            ..evicted.clone()
+        })
+        .message;
+        assert_eq!(message.as_deref(), Some("low on memory; container a: 80%"));
         assert_eq!(got.finished, CREATED);
         evicted.ready_changed = Some(Timestamp(1_700_000));
         assert_eq!(of(&evicted).finished, Timestamp(1_700_000));

@@ -10,7 +10,10 @@ use crate::fixture::{Fixture, history, item, millis, only_run, text};
 /// Exit codes 0 and 5 in one group: each is recorded once, with the times of the container.
 pub async fn exit_codes_and_finish_times_are_recorded(fixture: Fixture) -> Result<()> {
     fixture
-        .work("sleep 1; [ $OAAT_ITEM = good ] || exit 5", json!({}))
+        .work(
+            "sleep 1; echo first; echo last; [ $OAAT_ITEM = good ] || exit 5",
+            json!({}),
+        )
         .await?;
     fixture.group(&["good", "bad"], json!({})).await?;
     fixture.until_runs("good", 1).await?;
@@ -34,6 +37,8 @@ pub async fn exit_codes_and_finish_times_are_recorded(fixture: Fixture) -> Resul
         };
         let found = (text(&run["result"]), text(&run["reason"]));
         ensure!((found.0.as_str(), found.1.as_str()) == expected, "{run:#}");
+        let shows_log = text(&run["message"]).ends_with("exited with code 5: first / last");
+        ensure!(shows_log == (run["item"] == "bad"), "{run:#}");
     }
     ensure!(history(&group).len() == 2, "{group:#}");
     fixture.witness.opened()?;

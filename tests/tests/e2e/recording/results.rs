@@ -1,7 +1,7 @@
 //! Runs that end by themselves: exit codes, times, and that each end counts once.
 
 use crate::fixture::{Fixture, item, millis};
-use crate::helpers::{Barrier, ended, latest, text};
+use crate::helpers::{Barrier, ended, history, latest, text};
 use anyhow::{Context, Result};
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
@@ -95,6 +95,29 @@ async fn failed_run_shows_the_last_lines_of_its_log() -> Result<()> {
         .await?;
     let message = text(&latest(&group)?["message"]);
     assert!(message.ends_with("exited with code 10"), "{message}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn run_that_exceeds_its_timeout_fails() -> Result<()> {
+    let fixture = Fixture::new("run-timeout").await?;
+    fixture.work("sleep 1000", json!({})).await?;
+    let spec = json!({
+        "runTimeout": "1s", "failureCoolOff": "1h",
+        "itemOptions": { "long": { "runTimeout": "1500ms" } },
+    });
+    fixture.group(&["a", "long"], spec).await?;
+    let group = fixture
+        .until("both have failed", |g| history(g).len() == 2)
+        .await?;
+    for run in history(&group) {
+        assert_eq!(run["result"], "Failed", "{run}");
+        assert_eq!(run["reason"], "DeadlineExceeded", "{run}");
+        let pod = fixture.pods().get(&text(&run["pod"])).await?;
+        let deadline = pod.spec.and_then(|spec| spec.active_deadline_seconds);
+        let expected = if run["item"] == "long" { 2 } else { 1 };
+        assert_eq!(deadline, Some(expected), "{run}");
+    }
     Ok(())
 }
 
