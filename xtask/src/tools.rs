@@ -1,6 +1,6 @@
 //! The tools that the other commands need in addition to Rust: the wasm target and a control plane.
 
-use crate::{cargo, progress, root};
+use crate::{built, cargo, progress, root};
 use anyhow::{Context, Result, bail};
 use control_plane::ControllerManager;
 use std::io::{BufRead, BufReader};
@@ -61,6 +61,12 @@ pub fn build_with_control_plane(
     arguments: &[&str],
 ) -> Result<()> {
     wasm_target()?;
+    if !built("debug", "oaat-operator").exists() {
+        eprintln!(
+            "The first build takes 10 to 30 minutes on two cores. Most of that is the operator's \
+             WebAssembly compiler, etcd, and kube-apiserver. Later builds take seconds."
+        );
+    }
     let (sender, lines) = channel();
     let build = control_plane.map(|controller_manager| {
         let sender = sender.clone();
