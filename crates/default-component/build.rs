@@ -1,4 +1,4 @@
-//! Builds the default policy from source for [`DEFAULT_POLICY`] to embed.
+//! Builds the built-in policy from source for [`DEFAULT_POLICY`] to embed.
 
 use std::path::PathBuf;
 
@@ -27,7 +27,7 @@ fn main() {
         });
     if let Err(error) = built {
         // With a failure code, cargo also shows the errors of the nested build.
-        eprintln!("failed to build the default policy: {error}");
+        eprintln!("failed to build the built-in policy: {error}");
         std::process::exit(1);
     }
 }

@@ -173,7 +173,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
             }
         }
         metrics.leading.set(0);
-        finish(stop, controllers).await;
+        stop_controllers(stop, controllers).await;
         Ok(())
     };
     // The lease is renewed until the end, because the last writes may take longer than its
@@ -200,7 +200,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
     Ok(End::Stopped)
 }
 
-/// Returns this replica's part in the election of a leader.
+/// Returns the leader election of this replica.
 fn election(client: &Client, instance: Option<&str>) -> Election {
     let namespace = std::env::var("POD_NAMESPACE");
     let namespace = namespace.unwrap_or_else(|_| client.default_namespace().to_owned());
@@ -209,8 +209,8 @@ fn election(client: &Client, instance: Option<&str>) -> Election {
     Election::new(client.clone(), &namespace, LEASE, identity)
 }
 
-/// Stops the controllers after the reconciles in progress.
-async fn finish(stop: watch::Sender<bool>, controllers: JoinHandle<Vec<()>>) {
+/// Stops the controllers after the reconciles in progress have finished.
+async fn stop_controllers(stop: watch::Sender<bool>, controllers: JoinHandle<Vec<()>>) {
     info!("stopping: finishing the reconciles in progress; pods continue to run");
     let _ = stop.send(true);
     if tokio::time::timeout(SHUTDOWN_TIMEOUT, controllers)

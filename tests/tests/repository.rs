@@ -178,8 +178,8 @@ fn anchors(text: &str) -> BTreeSet<String> {
     headings.map(|(_, heading)| anchor(heading)).collect()
 }
 
-/// Returns the paths, links, and tests that a document names and that do not exist.
-fn missing(document: &Path, tests: &BTreeSet<String>) -> Result<Vec<String>> {
+/// Returns the paths, links, and tests in a document that do not exist.
+fn missing_references(document: &Path, tests: &BTreeSet<String>) -> Result<Vec<String>> {
     let text = fs::read_to_string(document)?;
     let folder = document.parent().unwrap_or(document);
     let bases = [
@@ -218,7 +218,7 @@ fn missing(document: &Path, tests: &BTreeSet<String>) -> Result<Vec<String>> {
                 && !code.contains([' ', '*', '<', '{'])
                 && !first.is_empty()
                 && bases.iter().any(|base| base.join(first).is_dir());
-            // The names of tests are sentences.
+            // A name with at least three underscores is taken to be a test.
             let last = code.rsplit("::").next().unwrap_or_default();
             let is_test = last.matches('_').count() >= 3
                 && !last.starts_with("oaat_")
@@ -253,12 +253,12 @@ fn paths_links_and_tests_in_documents_exist() -> Result<()> {
         }
     }
     for document in files(&root(), "md")? {
-        // The template's links lead into a new crate.
+        // The template's links are relative to the crate that is created from it.
         if !document.starts_with(root().join("cli/template")) {
-            let missing = missing(&document, &tests)?;
+            let missing = missing_references(&document, &tests)?;
             ensure!(
                 missing.is_empty(),
-                "{} names what does not exist: {missing:#?}",
+                "{} refers to paths, links, or tests that do not exist: {missing:#?}",
                 name(&document)
             );
         }
@@ -266,7 +266,7 @@ fn paths_links_and_tests_in_documents_exist() -> Result<()> {
     let nothing = BTreeSet::new();
     let security = root().join("docs/security.md");
     ensure!(
-        !missing(&security, &nothing)?.is_empty(),
+        !missing_references(&security, &nothing)?.is_empty(),
         "no test is named"
     );
     Ok(())

@@ -41,7 +41,8 @@ pub struct OaatGroupSpec {
     pub oaat_type: String,
 
     /// The items to run: up to 2,000 unique names of 1 to 300 characters. A name is any text
-    /// without control characters, such as a path. All names together have at most 120,000 bytes.
+    /// without control characters, such as a path. All names together have at most 120,000 bytes;
+    /// the API server checks 120,000 characters.
     #[serde(default)]
     #[x_kube(validation = ("self.map(item, size(item)).sum() <= 120000", "oaatItems must have at most 120000 characters in all names together; use shorter names, or several groups"))]
     #[x_kube(validation = (r"self.all(item, !item.matches(r'[\x00-\x1f\x7f]'))", "an item of oaatItems must not contain a control character, such as a line break or a tab; use one line of plain text, such as /srv/backup"))]
@@ -430,10 +431,10 @@ pub struct RunNow {
 /// Consecutive pods that the API server rejected, or that were deleted before they could start.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct PodRejections {
-    /// The number of rejected pods.
+    /// The number of these pods.
     pub count: i32,
     /// The group starts no item before this time.
     pub until: Timestamp,
-    /// The API server's message about the latest rejection.
+    /// Why the latest of these pods was rejected or deleted.
     pub message: String,
 }

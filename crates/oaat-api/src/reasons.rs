@@ -30,7 +30,8 @@ pub mod ready {
     pub const TYPE_INVALID: &str = "TypeInvalid";
     /// The group has no items. Add items, or check the condition `ItemsReady`.
     pub const NO_ITEMS: &str = "NoItems";
-    /// The API server rejected the pod of an item. Remove the cause; the operator retries.
+    /// The API server rejected the pod of an item, or something deleted it before it could start.
+    /// Remove the cause; the operator retries.
     pub const CREATE_REJECTED: &str = "CreateRejected";
     /// The API server temporarily cannot create a pod. The operator retries; this is not a failure.
     pub const CREATE_UNAVAILABLE: &str = "CreateUnavailable";

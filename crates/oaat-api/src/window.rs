@@ -39,8 +39,8 @@ pub struct BlackoutWindow {
     #[serde(default)]
     pub running: RunningAction,
 
-    /// Whether to also hold an item if its longest successful run in the group's history would not
-    /// finish before the window opens.
+    /// Whether to also hold an item if a run as long as its longest successful run in the group's
+    /// history would not finish before the window opens.
     #[serde(default, skip_serializing_if = "is_false")]
     pub start_if_fits: bool,
 }

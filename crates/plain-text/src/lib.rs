@@ -10,7 +10,7 @@ pub const QUOTE: usize = 200;
 /// The maximum number of entries that [`list`] includes.
 const LISTED: usize = 10;
 /// Separates the lines of [`last_lines`].
-const NEXT_LINE: &str = " / ";
+const LINE_SEPARATOR: &str = " / ";
 /// Marks truncated text.
 const CUT: &str = "…";
 
@@ -51,12 +51,14 @@ pub fn last_lines(text: &str, max: usize) -> String {
         .filter(|line| !line.is_empty())
         .take_while(|line| {
             let taken = room.checked_sub(line.len());
-            room = taken.unwrap_or_default().saturating_sub(NEXT_LINE.len());
+            room = taken
+                .unwrap_or_default()
+                .saturating_sub(LINE_SEPARATOR.len());
             taken.is_some()
         })
         .collect();
     last.reverse();
-    last.join(NEXT_LINE)
+    last.join(LINE_SEPARATOR)
 }
 
 /// Joins entries, each cleaned and truncated to `max` bytes. Includes at most ten entries and the

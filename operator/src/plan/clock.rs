@@ -9,7 +9,7 @@ use oaat_api::text;
 use oaat_api::{ItemStatus, OaatGroupStatus, Timestamp};
 use std::time::Duration;
 
-/// By how much a time must lie in the future. Clocks often differ by minutes, and such times correct
+/// How far in the future a time must be before it is corrected. Clocks often differ by minutes, and such times correct
 /// themselves soon.
 const TOLERANCE: Duration = Duration::from_secs(3600);
 /// The same for the end of a pause, which is in the future by up to 15 minutes, or by the retry floor
@@ -19,26 +19,29 @@ const PAUSE_TOLERANCE: Duration = Duration::from_secs(24 * 3600);
 /// Replaces times in the future with the current time. Returns a message if there were any.
 ///
 /// The operator's own clock may be behind, which must not rewrite the history. The current time is
-/// therefore never before a time that the API server has set.
+/// therefore never before the creation time of the group or of one of its pods.
 pub(super) fn correct_future_times(
     snapshot: &GroupSnapshot,
     status: &mut OaatGroupStatus,
 ) -> Option<String> {
     let created = snapshot.group.metadata.creation_timestamp.as_ref();
     let created = created.map(|time| Timestamp(time.0.as_millisecond()));
-    let by_server = snapshot.pods.iter().map(|pod| pod.created).chain(created);
-    let now = by_server.fold(snapshot.now, Timestamp::max);
-    let wrong = |time: &Timestamp| *time > now.plus(TOLERANCE);
+    let creation_times = snapshot.pods.iter().map(|pod| pod.created).chain(created);
+    let now = creation_times.fold(snapshot.now, Timestamp::max);
+    let is_in_the_future = |time: &Timestamp| *time > now.plus(TOLERANCE);
     let mut items = Vec::new();
     for (name, item) in &mut status.items {
-        if times_of(item).any(|time| wrong(time)) {
+        if item_times(item).any(|time| is_in_the_future(time)) {
             items.push(name.clone());
         }
     }
-    let latest = times(status).map(|time| *time).filter(wrong).max();
+    let latest = status_times(status)
+        .map(|time| *time)
+        .filter(is_in_the_future)
+        .max();
     if latest.is_some() {
         // All of them, so that their order stays the same.
-        for time in times(status) {
+        for time in status_times(status) {
             *time = now.min(*time);
         }
     }
@@ -46,17 +49,17 @@ pub(super) fn correct_future_times(
     let longest_pause = PAUSE_TOLERANCE.max(snapshot.retry_floor);
     let pause = pause.filter(|until| **until > now.plus(longest_pause));
     let latest = latest.max(pause.map(|until| std::mem::replace(until, now)))?;
-    let of = match items[..] {
+    let affected_items = match items[..] {
         [] => String::new(),
         _ => format!(" (items {})", text::list(items, ", ", text::NAME)),
     };
     Some(format!(
-        "the status contained times in the future, up to {latest}{of}; a clock was wrong, so the \
-         current time replaces them"
+        "replaced times in the future, the latest {latest}{affected_items}, with the current time, \
+         because a clock was wrong; synchronize the clocks of the nodes"
     ))
 }
 
-fn times_of(item: &mut ItemStatus) -> impl Iterator<Item = &mut Timestamp> {
+fn item_times(item: &mut ItemStatus) -> impl Iterator<Item = &mut Timestamp> {
     let times = [
         &mut item.last_success,
         &mut item.last_failure,
@@ -67,7 +70,7 @@ fn times_of(item: &mut ItemStatus) -> impl Iterator<Item = &mut Timestamp> {
 }
 
 /// Returns the times in a status at which something happened.
-fn times(status: &mut OaatGroupStatus) -> impl Iterator<Item = &mut Timestamp> {
+fn status_times(status: &mut OaatGroupStatus) -> impl Iterator<Item = &mut Timestamp> {
     let others = [
         status.last_run.as_mut(),
         status.current.as_mut().map(|current| &mut current.claimed),
@@ -76,6 +79,6 @@ fn times(status: &mut OaatGroupStatus) -> impl Iterator<Item = &mut Timestamp> {
     ];
     let runs = status.history.iter_mut();
     let runs = runs.flat_map(|run| [&mut run.started, &mut run.finished]);
-    let items = status.items.values_mut().flat_map(times_of);
+    let items = status.items.values_mut().flat_map(item_times);
     others.into_iter().flatten().chain(runs).chain(items)
 }

@@ -60,7 +60,7 @@ pub struct Plan {
     /// The new status. Written if it differs from the one that was read. With a start, the claim
     /// adds `current`.
     pub status: OaatGroupStatus,
-    /// The current pod, if it must be deleted after the status contains the reason.
+    /// The current pod, if it must be deleted. A reason for the stop is written to the status first.
     pub stop: Option<PodId>,
     /// Finished pods whose retention has ended.
     pub expired: Vec<PodId>,

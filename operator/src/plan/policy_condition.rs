@@ -141,7 +141,7 @@ fn until_fixed(on_error: OnError) -> &'static str {
     match on_error {
         OnError::Hold => "no item starts until it is fixed (onError: Hold)",
         OnError::UseDefault => {
-            "the built-in policy is used until it is fixed (onError: UseDefault)"
+            "until the problem is fixed, the built-in policy is used (onError: UseDefault)"
         }
     }
 }

@@ -97,7 +97,7 @@ pub fn normalized_pod_spec(spec: &OaatTypeSpec) -> Map<String, Value> {
     }
     pod_spec.insert("restartPolicy".into(), json!("Never"));
     for list in ["initContainers", "containers"] {
-        elements(&mut pod_spec, list).for_each(keep_last_lines);
+        elements(&mut pod_spec, list).for_each(default_termination_message_policy);
     }
     pod_spec
 }
@@ -162,9 +162,9 @@ fn elements<'a>(
         .flatten()
 }
 
-/// Lets the kubelet report the end of the log of a container that fails, unless the user decided
-/// otherwise. With the default of Kubernetes, a failed run shows only an exit code.
-fn keep_last_lines(container: &mut Value) {
+/// Sets `terminationMessagePolicy: FallbackToLogsOnError` unless the user set a policy. With the
+/// default of Kubernetes, a failed run shows only an exit code.
+fn default_termination_message_policy(container: &mut Value) {
     if let Some(container) = container.as_object_mut() {
         let policy = container.entry("terminationMessagePolicy");
         policy.or_insert_with(|| json!("FallbackToLogsOnError"));

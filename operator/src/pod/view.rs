@@ -156,7 +156,7 @@ impl PodView {
         self.phase == Phase::Running || self.containers.iter().any(started)
     }
 
-    /// Returns whether the API server has not completed the deletion of a pod that has never run.
+    /// Returns whether the deletion of a pod that never ran was interrupted.
     /// It deletes a pod without a node in two steps; if the client's connection breaks in between,
     /// the pod remains until it is deleted again.
     pub fn deletion_is_incomplete(&self) -> bool {

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 /// The timeout of the test. Components are compiled one at a time, for up to half a minute each.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(900);
 /// How long a health check of the operator may take on a busy machine.
 const HEALTHY: Duration = Duration::from_secs(20);
 const POLICIES: &str = "attack-policies";

@@ -57,6 +57,8 @@ pub struct Fixture {
     pub node: Node,
     pub client: Client,
     pub options: OperatorOptions,
+    /// The timeout of a wait for an object.
+    pub patience: Duration,
     /// Additional environment variables of the operators.
     pub environment: Vec<(&'static str, String)>,
     operators: Vec<Operator>,
@@ -127,6 +129,7 @@ impl Fixture {
                 log_dir: plane.folder().to_owned(),
                 more: Vec::new(),
             },
+            patience: PATIENCE,
             environment: Vec::new(),
             operators: Vec::new(),
         })
@@ -262,7 +265,7 @@ impl Fixture {
                 }
             }
         };
-        match timeout(PATIENCE, found).await {
+        match timeout(self.patience, found).await {
             Ok(found) => Ok(found.as_ref().map(json).unwrap_or_default()),
             Err(_) => {
                 let now = self.api(kind).get_opt(name).await?.as_ref().map(json);

@@ -1,7 +1,7 @@
 //! Every hostile policy has its own ConfigMap and group, all at once. Each ends in the expected
 //! condition, and an honest group beside them continues to run.
 
-use crate::fixture::{Fixture, condition};
+use crate::fixture::{Fixture, PATIENCE, condition};
 use anyhow::Result;
 use hostile_policies::{Expected, Hostile};
 use serde_json::{Value, json};
@@ -43,6 +43,8 @@ fn come_to(group: &Value, expected: Expected) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_policies_have_their_conditions_and_affect_no_other_group() -> Result<()> {
     let mut fixture = Fixture::without_operator("hostile").await?;
+    // The policies are compiled one at a time, in any order.
+    fixture.patience = 8 * PATIENCE;
     let all = tokio::task::spawn_blocking(hostile_policies::all).await??;
     fixture.work("exit 0", json!({})).await?;
     fixture.apply(&group("honest", None).to_string()).await?;

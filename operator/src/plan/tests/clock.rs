@@ -46,7 +46,7 @@ fn times_in_the_future_are_replaced_and_reported() {
     let wrong = with_times(hours);
     let (status, message) = corrected(&wrong);
     assert_eq!(status, status_with(NOW));
-    let expected = format!("up to {hours} (items a, b);");
+    let expected = format!("the latest {hours} (items a, b), with");
     assert!(message.is_some_and(|m| m.contains(&expected)), "{expected}");
     let plan = planned(&wrong);
     let event = plan.events.iter().find(|e| e.reason == events::CLOCK_SKEW);
@@ -90,7 +90,7 @@ fn clock_that_is_behind_rewrites_nothing() {
 }
 
 #[test]
-fn pause_is_shortened_only_if_it_cannot_be_right() {
+fn rejection_pause_is_ended_only_beyond_the_tolerance() {
     for (floor, until, kept) in [
         (10, 900, true),
         (10, 100_000, false),

@@ -119,7 +119,7 @@ async fn claim_on_a_deleted_pod_is_withdrawn() -> Result<()> {
 
 /// Creates a candidate whose deletion is not completed: the client's connection breaks between the
 /// two steps in which the API server deletes a pod without a node.
-async fn half_deleted_candidate(fixture: &Fixture, group_uid: &str) -> Result<Pod> {
+async fn candidate_with_interrupted_deletion(fixture: &Fixture, group_uid: &str) -> Result<Pod> {
     // Approaches the time that the first step takes, which depends on the load of the machine.
     let mut delay = Duration::from_millis(2);
     let start = Instant::now();
@@ -153,7 +153,7 @@ async fn half_deleted_candidate(fixture: &Fixture, group_uid: &str) -> Result<Po
 async fn interrupted_deletion_of_a_candidate_is_completed() -> Result<()> {
     let mut fixture = Fixture::without_operator("crash-half-deleted").await?;
     let uid = prepare(&fixture).await?;
-    let left = half_deleted_candidate(&fixture, &uid).await?;
+    let left = candidate_with_interrupted_deletion(&fixture, &uid).await?;
     fixture.start_operator().await?;
     fixture.until_pod_gone(&left.name_any()).await?;
     let group = fixture.until_recorded("a").await?;
@@ -165,7 +165,7 @@ async fn interrupted_deletion_of_a_candidate_is_completed() -> Result<()> {
 async fn interrupted_deletion_of_a_claimed_pod_is_completed() -> Result<()> {
     let mut fixture = Fixture::without_operator("crash-half-deleted-claim").await?;
     let uid = prepare(&fixture).await?;
-    let left = half_deleted_candidate(&fixture, &uid).await?;
+    let left = candidate_with_interrupted_deletion(&fixture, &uid).await?;
     claim(&fixture, &left).await?;
     fixture.start_operator().await?;
     fixture.until_pod_gone(&left.name_any()).await?;
