@@ -147,12 +147,12 @@ fn workspace() -> Result<(String, String)> {
             .with_context(|| format!("no {from:?}"))?;
         Ok(rest.split_once(to).with_context(|| format!("no {to:?}"))?.0)
     };
-    let shared = cut("\n]\n", "# A debug build of the compiler")?;
+    let shared = cut("\n]\n", "[profile.dev]")?;
     // The profiles after these are for crates that a policy does not depend on.
-    let profiles = cut("# A debug", "# Thousands of histories")?;
+    let profiles = cut("[profile.dev]", "# Thousands of histories")?;
     Ok((
         format!("[workspace]\nresolver = \"3\"\nmembers = [\n{members}]\n{shared}"),
-        format!("# A debug{profiles}"),
+        format!("[profile.dev]{profiles}"),
     ))
 }
 
