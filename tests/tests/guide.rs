@@ -209,7 +209,7 @@ fn guide_lists_exactly_the_reasons_of_the_operator() -> Result<()> {
         before
     );
     let while_it_decides = quoted(
-        &function(&source("crates/policy-host/src/policy.rs")?),
+        &function(&source("crates/policy-host/src/eval_error.rs")?),
         "=> \"",
     );
     assert_eq!(
