@@ -131,8 +131,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
     }
     ready.store(true, Ordering::Relaxed);
 
-    let election = || self::election(&client, instance.as_deref());
-    let mut election = settings.leader_elect.then(election);
+    let mut election = settings
+        .leader_elect
+        .then(|| election(&client, instance.as_deref()));
     if let Some(election) = &mut election
         && !election.acquire(stopped(&mut stopping)).await
     {

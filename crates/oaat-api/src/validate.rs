@@ -160,7 +160,7 @@ pub struct ItemRules {
     pub frequency: Option<Duration>,
     /// The cool-off period after a failure.
     pub cool_off: Duration,
-    /// How long a run may take; zero if there is no limit.
+    /// How long a run may take; zero means unlimited.
     pub run_timeout: Duration,
     /// Whether the item is suspended.
     pub suspended: bool,

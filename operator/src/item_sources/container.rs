@@ -117,7 +117,7 @@ impl<C: Cluster> Lister<'_, C> {
                 reading,
                 format!("pod {name} exists and does not belong to this group; delete it"),
             );
-        } else if view.deletion.is_some() && !view.is_terminal() && !view.deletion_is_incomplete() {
+        } else if view.deletion_is_in_progress() && !view.is_terminal() {
             self.pending(reading, format!("waiting for pod {name} to end"));
         } else if foreign || already_read || outdated || view.deletion_is_incomplete() {
             self.cluster
@@ -266,7 +266,7 @@ impl<C: Cluster> Lister<'_, C> {
                 if view.owner.as_deref() != Some(self.uid) {
                     return true;
                 }
-                if view.deletion.is_none() || view.deletion_is_incomplete() {
+                if !view.deletion_is_in_progress() {
                     // An error is ignored: the next reconcile deletes the pod again.
                     let _ = self
                         .cluster

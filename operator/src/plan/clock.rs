@@ -9,8 +9,8 @@ use oaat_api::text;
 use oaat_api::{ItemStatus, OaatGroupStatus, Timestamp};
 use std::time::Duration;
 
-/// How far in the future a time must be before it is corrected. Clocks often differ by minutes, and such times correct
-/// themselves soon.
+/// How far in the future a time must be before it is corrected. Clocks often differ by minutes, and
+/// such times correct themselves soon.
 const TOLERANCE: Duration = Duration::from_secs(3600);
 /// The same for the end of a pause, which is in the future by up to 15 minutes, or by the retry floor
 /// if that is longer.

@@ -44,7 +44,7 @@ pub struct Start {
     pub item: String,
     /// The number of the run.
     pub run: i64,
-    /// How long the run may take; zero if there is no limit.
+    /// How long the run may take; zero means unlimited.
     pub timeout: Duration,
 }
 

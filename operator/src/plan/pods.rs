@@ -216,12 +216,12 @@ fn supervise_current_pod(
             "is missing the label oaat.kawaja.net/group, so the operator polls it every few seconds";
         (!listed).then(|| unlabelled.to_owned())
     });
+    if pod.deletion_is_in_progress() {
+        return problem;
+    }
     if pod.deletion_is_incomplete() {
         plan.stop = Some(PodId::exactly(pod));
         plan.requeue_at(snapshot.now.plus(UNWATCHED));
-        return problem;
-    }
-    if pod.deletion.is_some() {
         return problem;
     }
     if pod.gated && current.stopping.is_none() && !broken!(OnlyClaimerOpens) {
@@ -439,7 +439,7 @@ fn plan_other_pods(snapshot: &GroupSnapshot, plan: &mut Plan) -> Vec<BlockingPod
             "waiting for the deletion of pod {}, which is {what}",
             pod.name
         )));
-        if pod.deletion.is_none() || pod.deletion_is_incomplete() {
+        if !pod.deletion_is_in_progress() {
             remove_stale_pod(snapshot, plan, pod);
         }
     }

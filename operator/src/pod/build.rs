@@ -21,7 +21,7 @@ pub struct PodParams<'a> {
     pub env: &'a [Variable],
     /// The number of the run.
     pub run: i64,
-    /// How long the run may take; zero if there is no limit.
+    /// How long the run may take; zero means unlimited.
     pub timeout: Duration,
     /// Ten random characters of a to z and 0 to 9.
     pub nonce: &'a str,
@@ -284,8 +284,8 @@ mod tests {
         }
     }
 
-    fn built(podspec: Value, item: &str) -> Value {
-        let params = PodParams {
+    fn params(item: &str) -> PodParams<'_> {
+        PodParams {
             namespace: "ns",
             group: "g",
             group_uid: "uid",
@@ -294,8 +294,11 @@ mod tests {
             run: 7,
             timeout: Duration::ZERO,
             nonce: "0123456789",
-        };
-        build(&spec(podspec), &params).unwrap()
+        }
+    }
+
+    fn built(podspec: Value, item: &str) -> Value {
+        build(&spec(podspec), &params(item)).unwrap()
     }
 
     #[test]
@@ -437,14 +440,8 @@ mod tests {
             assert_eq!(limited(own, timeout), expected, "{timeout}");
         }
         let params = PodParams {
-            namespace: "ns",
-            group: "g",
-            group_uid: "u",
-            item: "i",
-            env: &[],
-            run: 1,
             timeout: Duration::from_secs(90),
-            nonce: "n",
+            ..params("i")
         };
         let pod = build(&spec(json!({})), &params).unwrap();
         assert_eq!(pod["spec"]["activeDeadlineSeconds"], 90);
@@ -494,17 +491,7 @@ mod tests {
             .into(),
             annotations: [("note".into(), "b".into())].into(),
         });
-        let params = PodParams {
-            namespace: "ns",
-            group: "g",
-            group_uid: "u",
-            item: "i",
-            env: &[],
-            run: 1,
-            timeout: Duration::ZERO,
-            nonce: "n",
-        };
-        let pod = build(&spec, &params).unwrap();
+        let pod = build(&spec, &params("i")).unwrap();
         assert_eq!(pod["metadata"]["labels"][names::GROUP], "g");
         assert_eq!(pod["metadata"]["labels"]["team"], "a");
         assert_eq!(pod["metadata"]["annotations"]["note"], "b");

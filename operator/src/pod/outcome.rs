@@ -105,14 +105,11 @@ fn failure<'a>(pod: &'a PodView, failed: Option<FailedContainer<'a>>) -> (&'a st
         // The reason of the pod, such as Evicted, DeadlineExceeded, or NodeLost, is more specific
         // than the exit codes that it causes.
         (Some(reason), failed) if !reason.is_empty() => {
-            let mut message = pod.message.clone();
-            if let Some(failed) = failed.filter(|failed| !failed.message.is_empty()) {
-                let printed = format!("container {}: {}", failed.name, failed.message);
-                message = Some(match message {
-                    Some(message) => format!("{message}; {printed}"),
-                    None => printed,
-                });
-            }
+            let printed = failed
+                .filter(|failed| !failed.message.is_empty())
+                .map(|failed| format!("container {}: {}", failed.name, failed.message));
+            let messages = pod.message.clone().into_iter().chain(printed);
+            let message = messages.reduce(|message, printed| format!("{message}; {printed}"));
             (reason.as_str(), message)
         }
         (_, Some(failed)) => {

@@ -156,9 +156,14 @@ impl PodView {
         self.phase == Phase::Running || self.containers.iter().any(started)
     }
 
-    /// Returns whether the deletion of a pod that never ran was interrupted.
-    /// It deletes a pod without a node in two steps; if the client's connection breaks in between,
-    /// the pod remains until it is deleted again.
+    /// Returns whether a deletion was requested and completes without another request.
+    pub fn deletion_is_in_progress(&self) -> bool {
+        self.deletion.is_some() && !self.deletion_is_incomplete()
+    }
+
+    /// Returns whether the deletion of a pod that never ran was interrupted. The API server deletes
+    /// a pod without a node in two steps; if the client's connection breaks in between, the pod
+    /// remains until it is deleted again.
     pub fn deletion_is_incomplete(&self) -> bool {
         let immediate = self.deletion.is_some_and(|d| d.grace.is_zero());
         immediate && !self.bound && !self.is_terminal()

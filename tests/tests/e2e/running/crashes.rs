@@ -128,8 +128,7 @@ async fn candidate_with_interrupted_deletion(fixture: &Fixture, group_uid: &str)
         let _ = timeout(delay, fixture.delete_pod(&name)).await;
         // The API server may still be processing the request.
         sleep(Duration::from_millis(200)).await;
-        let left = fixture.pods().get_opt(&name).await?;
-        let Some(left) = left else {
+        let Some(left) = fixture.pods().get_opt(&name).await? else {
             delay = (delay * 4 / 5).max(Duration::from_micros(500));
             continue;
         };
