@@ -5,10 +5,10 @@ RUN apk add --no-cache musl-dev gcc
 WORKDIR /src
 COPY . .
 RUN rustup target add wasm32-unknown-unknown \
- && cargo build --release --package oaat-operator --bin oaat-operator
+ && cargo build --profile image --package oaat-operator --bin oaat-operator
 
 FROM scratch
-COPY --from=build /src/target/release/oaat-operator /oaat-operator
+COPY --from=build /src/target/image/oaat-operator /oaat-operator
 USER 65532:65532
 ENTRYPOINT ["/oaat-operator"]
 CMD ["run"]

@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// The image name in manifests/02.
 const NAME: &str = concat!("localhost/oaat-operator:", env!("CARGO_PKG_VERSION"));
-/// The user in the Dockerfile and in manifests/02.
+/// The user, as in the Dockerfile. It is numeric, because `runAsNonRoot` requires that.
 const USER: &str = "65532:65532";
 
 /// Builds the static binary and writes the archive.
@@ -24,7 +24,8 @@ pub fn write(output: &Path) -> Result<()> {
     let mut build = cargo();
     build.args([
         "build",
-        "--release",
+        "--profile",
+        "image",
         "--package",
         "oaat-operator",
         "--bin",
@@ -39,7 +40,7 @@ pub fn write(output: &Path) -> Result<()> {
     if !build.status().context("failed to start cargo")?.success() {
         bail!("failed to build the static binary; see the cargo output above");
     }
-    let binary = target().join(triple).join("release/oaat-operator");
+    let binary = target().join(triple).join("image/oaat-operator");
     let program = fs::read(&binary).with_context(|| binary.display().to_string())?;
 
     let mut layer = tar::Builder::new(Vec::new());
