@@ -9,6 +9,7 @@ use crate::events::EventSink;
 use crate::lease::{self, Election};
 use crate::log_writer::LogWriter;
 use crate::metrics::Metrics;
+use crate::pod::names;
 use crate::policies::Compiler;
 use crate::policy_limiter;
 use crate::server;
@@ -28,7 +29,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-/// The name of the Lease.
+/// The name of the Lease of an operator that watches all namespaces.
 const LEASE: &str = "oaat-operator";
 /// The maximum time for the reconciles in progress after SIGTERM. By default, Kubernetes kills the
 /// pod after 30 seconds.
@@ -61,7 +62,8 @@ pub struct Settings {
     #[arg(long, env = "OAAT_RETRY_FLOOR", default_value = "10s", value_parser = humantime::parse_duration)]
     pub retry_floor: Duration,
 
-    /// The namespaces to watch, separated by commas. The default is all namespaces.
+    /// The namespaces to watch, separated by commas. The default is all namespaces. Each set of
+    /// namespaces has its own Lease.
     #[arg(long, env = "OAAT_NAMESPACES", value_delimiter = ',')]
     pub namespaces: Vec<String>,
 
@@ -131,9 +133,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
     }
     ready.store(true, Ordering::Relaxed);
 
+    let scopes = scopes(&settings.namespaces);
     let mut election = settings
         .leader_elect
-        .then(|| election(&client, instance.as_deref()));
+        .then(|| election(&client, &lease_name(&scopes), instance.as_deref()));
     if let Some(election) = &mut election
         && !election.acquire(stopped(&mut stopping)).await
     {
@@ -158,7 +161,6 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
         // mistaken for leftovers.
         leads: election.is_some(),
     };
-    let scopes = scopes(&settings.namespaces);
     let (stop, stop_receiver) = watch::channel(false);
     let mut controllers = tokio::spawn({
         let run = |scope| control(shared.clone(), scope, stop_receiver.clone());
@@ -202,12 +204,12 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
 }
 
 /// Returns the leader election of this replica.
-fn election(client: &Client, instance: Option<&str>) -> Election {
+fn election(client: &Client, lease: &str, instance: Option<&str>) -> Election {
     let namespace = std::env::var("POD_NAMESPACE");
     let namespace = namespace.unwrap_or_else(|_| client.default_namespace().to_owned());
     let uid = std::env::var("POD_UID").ok();
     let identity = lease::identity(instance, uid.as_deref());
-    Election::new(client.clone(), &namespace, LEASE, identity)
+    Election::new(client.clone(), &namespace, lease, identity)
 }
 
 /// Stops the controllers after the reconciles in progress have finished.
@@ -232,6 +234,17 @@ fn scopes(namespaces: &[String]) -> Vec<Option<String>> {
     }
     let scopes = names.into_iter().map(|name| Some(name.to_owned()));
     scopes.collect()
+}
+
+/// Returns the name of the Lease of an operator with these scopes. Operators that watch different
+/// namespaces have different Leases, so none of them waits for another. The name must not change
+/// between releases; otherwise, the old and the new replica of an upgrade both act.
+fn lease_name(scopes: &[Option<String>]) -> String {
+    let namespaces: Vec<&str> = scopes.iter().flatten().map(String::as_str).collect();
+    if namespaces.is_empty() {
+        return LEASE.to_owned();
+    }
+    format!("{LEASE}-{}", names::hash(&namespaces.join(","), 10))
 }
 
 /// Starts the compiler, and compiles the built-in policy.
@@ -301,4 +314,26 @@ fn stop_signal() -> std::io::Result<watch::Receiver<bool>> {
 
 async fn stopped(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(namespaces: &[&str]) -> String {
+        let namespaces: Vec<String> = namespaces.iter().map(|name| (*name).to_owned()).collect();
+        lease_name(&scopes(&namespaces))
+    }
+
+    #[test]
+    fn lease_name_depends_on_the_set_of_namespaces() {
+        assert_eq!(lease(&[]), "oaat-operator");
+        assert_eq!(lease(&["", " "]), "oaat-operator");
+        let ab = lease(&["a", "b"]);
+        assert_eq!(ab, "oaat-operator-1eb7c54d52");
+        assert_eq!(lease(&[" b", "a", "b", ""]), ab);
+        for other in [&["a"][..], &["ab"], &["a", "b", "c"], &[]] {
+            assert_ne!(lease(other), ab, "{other:?}");
+        }
+    }
 }

@@ -40,7 +40,7 @@ pub async fn serve(
     metrics: Arc<Metrics>,
     ready: Arc<AtomicBool>,
 ) -> std::io::Result<SocketAddr> {
-    let listener = bind(listen).await?;
+    let listener = bind(listen, TcpListener::bind).await?;
     let address = listener.local_addr()?;
     let answer = move |request: &Request<Incoming>| answer(request.uri().path(), &metrics, &ready);
     tokio::spawn(accept(listener, Arc::new(answer)));
@@ -48,15 +48,18 @@ pub async fn serve(
     Ok(address)
 }
 
-/// Binds an address. Uses `0.0.0.0` instead of `[::]` if the kernel has no IPv6.
-async fn bind(listen: SocketAddr) -> std::io::Result<TcpListener> {
-    match TcpListener::bind(listen).await {
+/// Binds an address with `bind_to`. Uses `0.0.0.0` instead of `[::]` if the kernel has no IPv6.
+async fn bind<T, F>(listen: SocketAddr, bind_to: impl Fn(SocketAddr) -> F) -> std::io::Result<T>
+where
+    F: Future<Output = std::io::Result<T>>,
+{
+    match bind_to(listen).await {
         Err(error)
             if listen.ip() == Ipv6Addr::UNSPECIFIED
                 && error.kind() != std::io::ErrorKind::AddrInUse =>
         {
             warn!(%listen, %error, "no IPv6; listening on IPv4 only");
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, listen.port())).await
+            bind_to((Ipv4Addr::UNSPECIFIED, listen.port()).into()).await
         }
         bound => bound,
     }
@@ -174,6 +177,31 @@ mod tests {
             );
             assert!(answer.ends_with(body), "{answer}");
         }
+    }
+
+    #[tokio::test]
+    async fn kernel_without_ipv6_listens_on_ipv4() {
+        let without_ipv6 = async |address: SocketAddr| {
+            let supported = address.is_ipv4().then_some(address);
+            supported.ok_or(std::io::ErrorKind::Unsupported.into())
+        };
+        for (listen, bound) in [
+            ("[::]:8080", Some("0.0.0.0:8080")),
+            ("127.0.0.1:8080", Some("127.0.0.1:8080")),
+            ("[::1]:8080", None),
+        ] {
+            let address = bind(listen.parse().unwrap(), without_ipv6).await.ok();
+            assert_eq!(
+                address,
+                bound.map(|bound| bound.parse().unwrap()),
+                "{listen}"
+            );
+        }
+        let in_use = async |_| Err::<(), _>(std::io::ErrorKind::AddrInUse.into());
+        let error = bind("[::]:8080".parse().unwrap(), in_use)
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
     }
 
     #[tokio::test]

@@ -12,8 +12,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
-const LEASE: &str = "oaat-operator";
-
 async fn until(words: &str, mut what: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
     let start = Instant::now();
     while !what().await? {
@@ -38,8 +36,10 @@ async fn until_logged(operator: &Operator, words: &str) -> Result<()> {
     until(words, logged).await.with_context(|| operator.log())
 }
 
+/// Returns the spec of the only Lease. Its name depends on the namespaces of the operator.
 async fn spec(leases: &Api<Lease>) -> Result<LeaseSpec> {
-    leases.get(LEASE).await?.spec.context("no spec")
+    let found = leases.list(&Default::default()).await?.items.pop();
+    found.and_then(|lease| lease.spec).context("no lease")
 }
 
 /// Sends SIGTERM. The operator must exit with 0 within the grace period of a kubelet.
