@@ -1,6 +1,7 @@
-//! The watches, and the queue of groups to reconcile.
+//! The watches, and the reconciles of queued groups and types.
 
 use crate::bounded_read::BoundedReader;
+use crate::clock_watch::{self, ClockReading};
 use crate::cluster::ClusterError;
 use crate::config_maps::ConfigMaps;
 use crate::decision_log::DecisionLog;
@@ -10,7 +11,7 @@ use crate::group_ref::{GroupRef, WatchedGroup};
 use crate::item_sources::ConfigMapLists;
 use crate::kube_cluster::{KubeCluster, WatchedType};
 use crate::last_seen_pods::LastSeenPods;
-use crate::metrics::{Metrics, ReconcileResultMetric};
+use crate::metrics::{Metrics, ReconcileResultMetric, RunResultMetric};
 use crate::oaat_type_controller::{self, OaatTypeReconciler};
 use crate::pod::names;
 use crate::policies::{Compiler, PolicyCache, PolicySources};
@@ -19,6 +20,7 @@ use crate::reconciler::Reconciler;
 use crate::references::References;
 use crate::triggers::{self, Triggers};
 use crate::watched::{Watched, WatchedPod, watch_in_pages};
+use crate::work_queue::{self, Requeue, Sources};
 use futures::{FutureExt, Stream, StreamExt, future};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::controller::{Action, Config, ReconcileRequest, applier};
@@ -34,26 +36,14 @@ use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tracing::{error, info, warn};
 
-/// The maximum number of concurrent reconciles. Each waits for the API server most of the time.
-/// More would only queue there.
-const CONCURRENCY: u16 = 32;
-
-/// The maximum number of concurrent reconciles of a namespace while at most this number are left
-/// for others.
-const NAMESPACE_SHARE: usize = 8;
-/// The initial delay before a throttled group is requeued. It grows with the number of such groups,
-/// so that thousands of them do not keep the queue busy.
-const THROTTLE_DELAY: Duration = Duration::from_millis(50);
-/// The number of throttled groups for which the delay grows by its initial value.
-const THROTTLE_STEP: u32 = 32;
-
-/// The number of failures in a row after which the group gets an event.
+/// The number of failures in a row after which the group gets an event, and retries no longer keep
+/// their place in the queue. Groups that keep failing would otherwise delay the others.
 const FAILURES_BEFORE_EVENT: u32 = 4;
 
 /// What the controllers of a process share.
@@ -94,50 +84,6 @@ struct Context {
     groups: Store<WatchedGroup>,
     limiter: PolicyLimiter,
     failures: Mutex<HashMap<GroupRef, u32>>,
-    namespaces: Mutex<HashMap<String, NamespaceLoad>>,
-}
-
-/// The reconciles of a namespace.
-#[derive(Default)]
-struct NamespaceLoad {
-    in_progress: usize,
-    /// The number of throttled groups. Each reconcile that begins halves it.
-    throttled: u32,
-}
-
-impl Context {
-    fn namespaces(&self) -> MutexGuard<'_, HashMap<String, NamespaceLoad>> {
-        self.namespaces
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Begins a reconcile. If the namespace has used its share and few reconciles are left, returns
-    /// the delay before the group is requeued instead. Slow requests of one namespace then do not
-    /// delay other namespaces.
-    fn begin_reconcile(&self, namespace: &str) -> Result<(), Duration> {
-        let mut namespaces = self.namespaces();
-        let all: usize = namespaces.values().map(|load| load.in_progress).sum();
-        let own = namespaces.entry(namespace.to_owned()).or_default();
-        let few_left = all >= usize::from(CONCURRENCY) - NAMESPACE_SHARE;
-        if own.in_progress >= NAMESPACE_SHARE && few_left {
-            own.throttled = own.throttled.saturating_add(1);
-            return Err(THROTTLE_DELAY * (1 + own.throttled / THROTTLE_STEP).min(100));
-        }
-        own.in_progress += 1;
-        own.throttled /= 2;
-        Ok(())
-    }
-
-    fn end_reconcile(&self, namespace: &str) {
-        let mut namespaces = self.namespaces();
-        if let Some(own) = namespaces.get_mut(namespace) {
-            own.in_progress -= 1;
-            if own.in_progress == 0 {
-                namespaces.remove(namespace);
-            }
-        }
-    }
 }
 
 /// Runs the controllers for one namespace, or for all, until `stop` turns true. Then finishes the
@@ -150,10 +96,12 @@ pub async fn control(
     let client = shared.client.clone();
     let (groups, groups_writer) = reflector::store::<WatchedGroup>();
     let (types, types_writer) = reflector::store::<WatchedType>();
-    let (group_queue, group_refs) = mpsc::unbounded_channel();
+    let (group_queue, triggered) = mpsc::unbounded_channel();
+    let (resume_queue, resumed) = mpsc::unbounded_channel();
     let (type_queue, type_refs) = mpsc::unbounded_channel();
     let last_seen_pods = Arc::new(LastSeenPods::default());
-    let limiter = PolicyLimiter::new(shared.evaluations.clone(), group_queue.clone());
+    // A group must use its permit soon, so it does not queue behind the others again.
+    let limiter = PolicyLimiter::new(shared.evaluations.clone(), resume_queue);
     let cache = Arc::new(PolicyCache::default());
     let (config_maps, compiler) = (shared.config_maps.clone(), shared.compiler.clone());
     let policies = PolicySources::new(config_maps.clone(), compiler, group_queue.clone());
@@ -214,11 +162,10 @@ pub async fn control(
         shared: shared.clone(),
         last_seen_pods,
         policies: cache,
-        triggers,
-        groups: groups.clone(),
+        triggers: triggers.clone(),
+        groups,
         limiter,
         failures: Mutex::default(),
-        namespaces: Mutex::default(),
     });
     let type_reconciler = Arc::new(OaatTypeReconciler {
         client,
@@ -232,31 +179,30 @@ pub async fn control(
     );
     // On `stop`, the queues end, and the reconciles in progress finish. The watches are dropped.
     let reconciles = future::join(
-        reconcile_groups(context, groups, group_refs, stop.clone()),
+        reconcile_groups(context, Sources { triggered, resumed }, stop.clone()),
         reconcile_types(type_reconciler, types, type_refs, stop),
     );
-    let watches = future::join4(watch_groups, watch_types, watch_pods, watch_listers);
+    let watch_clocks = clock_watch::watch(clock_watch::INTERVAL, ClockReading::now, move || {
+        triggers.trigger_all();
+    });
+    let watches = future::join5(
+        watch_groups,
+        watch_types,
+        watch_pods,
+        watch_listers,
+        watch_clocks,
+    );
     future::select(Box::pin(reconciles), Box::pin(watches)).await;
 }
 
 /// Reconciles queued groups until `stop` turns true and the reconciles in progress have finished.
-async fn reconcile_groups(
-    context: Arc<Context>,
-    groups: Store<WatchedGroup>,
-    queued: mpsc::UnboundedReceiver<GroupRef>,
-    stop: watch::Receiver<bool>,
-) {
-    applier(
-        |group, context| reconcile(group, context).boxed(),
-        back_off,
-        context,
-        groups.clone(),
-        queue(queued, stop.clone()),
-        Config::default().concurrency(CONCURRENCY),
-    )
-    .take_until(stopped_before_first_list(groups, stop))
-    .for_each(|_| future::ready(()))
-    .await;
+async fn reconcile_groups(context: Arc<Context>, sources: Sources, stop: watch::Receiver<bool>) {
+    let first_list = async {
+        // If the writer is dropped, the process stops as well.
+        let _ = context.groups.wait_until_ready().await;
+    };
+    let reconcile = |group| reconcile(group, context.clone());
+    work_queue::run(sources, first_list, stop, reconcile).await;
 }
 
 /// Checks queued types until `stop` turns true and the checks in progress have finished.
@@ -274,7 +220,7 @@ async fn reconcile_types(
         },
         reconciler,
         types.clone(),
-        queue(queued, stop.clone()),
+        type_requests(queued, stop.clone()),
         Config::default().concurrency(4),
     )
     .take_until(stopped_before_first_list(types, stop))
@@ -355,11 +301,11 @@ async fn for_each_event<K: Resource<DynamicType = ()>>(
     }
 }
 
-/// Returns the queue as a stream that ends when `stop` turns true.
-fn queue<K: Resource<DynamicType = ()>>(
-    receiver: mpsc::UnboundedReceiver<ObjectRef<K>>,
+/// Returns the queue of types as a stream that ends when `stop` turns true.
+fn type_requests(
+    receiver: mpsc::UnboundedReceiver<ObjectRef<WatchedType>>,
     mut stop: watch::Receiver<bool>,
-) -> impl Stream<Item = Result<ReconcileRequest<K>, Infallible>> {
+) -> impl Stream<Item = Result<ReconcileRequest<WatchedType>, Infallible>> {
     UnboundedReceiverStream::new(receiver)
         .map(|object| Ok(ReconcileRequest::from(object)))
         .take_until(async move {
@@ -369,39 +315,29 @@ fn queue<K: Resource<DynamicType = ()>>(
 }
 
 /// Waits until `stop` turns true. Does not return if the first list has arrived by then. Before the
-/// first list, no reconcile is in progress, and the queue may stay blocked indefinitely.
-async fn stopped_before_first_list<K>(store: Store<K>, mut stop: watch::Receiver<bool>)
-where
-    K: Resource<DynamicType = ()> + Clone + 'static,
-{
+/// first list, no check is in progress, and the queue may stay blocked indefinitely.
+async fn stopped_before_first_list(types: Store<WatchedType>, mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
-    if store.wait_until_ready().now_or_never().is_some() {
+    if types.wait_until_ready().now_or_never().is_some() {
         future::pending::<()>().await;
     }
 }
 
-/// Reconciles a group in a separate task, unless its namespace is throttled.
-async fn reconcile(
-    group: Arc<WatchedGroup>,
-    context: Arc<Context>,
-) -> Result<Action, ClusterError> {
-    let namespace = group.namespace().unwrap_or_default();
-    if let Err(delay) = context.begin_reconcile(&namespace) {
-        return Ok(Action::requeue(delay));
+/// Reconciles a group in a separate task. Does nothing if the group does not exist.
+async fn reconcile(group: GroupRef, context: Arc<Context>) -> Requeue {
+    if context.groups.get(&group).is_none() {
+        return Requeue::OnTrigger;
     }
     // With separate tasks, reconciles of different groups use all cores.
-    let key = ObjectRef::from_obj(group.as_ref());
-    let result = tokio::spawn(reconcile_group(key, context.clone())).await;
-    context.end_reconcile(&namespace);
+    let result = tokio::spawn(reconcile_group(group.clone(), context.clone())).await;
     result.unwrap_or_else(|error| {
-        Err(ClusterError::Unavailable(format!(
-            "the reconcile task failed: {error}"
-        )))
+        let error = format!("the reconcile task failed: {error}");
+        back_off(&group, &ClusterError::Unavailable(error), false, &context)
     })
 }
 
 /// Reconciles a group, counts and publishes the outcome, and returns when to reconcile it again.
-async fn reconcile_group(group: GroupRef, context: Arc<Context>) -> Result<Action, ClusterError> {
+async fn reconcile_group(group: GroupRef, context: Arc<Context>) -> Requeue {
     let shared = &context.shared;
     let (namespace, name) = (
         group.namespace.clone().unwrap_or_default(),
@@ -421,13 +357,14 @@ async fn reconcile_group(group: GroupRef, context: Arc<Context>) -> Result<Actio
         nonce,
         now: Timestamp::now,
     };
+    let began = Timestamp::now();
     let started = Instant::now();
     let outcome = match reconciler.reconcile(&namespace, &name).await {
         Ok(outcome) => outcome,
         Err(error) => {
             let failed = ReconcileResultMetric::Error;
             shared.metrics.reconcile(failed, started.elapsed());
-            return Err(error);
+            return back_off(&group, &error, false, &context);
         }
     };
     let result = if outcome.error.is_some() {
@@ -442,6 +379,7 @@ async fn reconcile_group(group: GroupRef, context: Arc<Context>) -> Result<Actio
     if let Some(version) = &outcome.written {
         context.triggers.record_own_write(&group, version);
     }
+    let run_started = outcome.runs.contains(&RunResultMetric::Started);
     for result in outcome.runs {
         shared.metrics.run(result);
     }
@@ -451,7 +389,7 @@ async fn reconcile_group(group: GroupRef, context: Arc<Context>) -> Result<Actio
             .publish(&namespace, &name, &outcome.uid, event);
     }
     if let Some(error) = outcome.error {
-        return Err(error);
+        return back_off(&group, &error, run_started, &context);
     }
     {
         let mut failures = context
@@ -462,33 +400,46 @@ async fn reconcile_group(group: GroupRef, context: Arc<Context>) -> Result<Actio
         // A group that is deleted while it fails is not reconciled again.
         failures.retain(|group, _| context.groups.get(group).is_some());
     }
-    Ok(match outcome.requeue_at {
-        Some(at) => {
-            // A timer may fire slightly early relative to the clock that reconciles use. The policy
-            // would then wait for another second.
-            let delay = at.since(Timestamp::now()) + Duration::from_millis(3);
-            Action::requeue(delay)
-        }
-        None => Action::await_change(),
-    })
+    let Some(at) = outcome.requeue_at else {
+        return Requeue::OnTrigger;
+    };
+    // Another reconcile must complete this one.
+    let incomplete = at <= began && !run_started;
+    let delay = at.since(Timestamp::now());
+    // A timer may fire slightly early relative to the clock that reconciles use. The policy would
+    // then wait for another second.
+    let delay = delay + Duration::from_millis(3);
+    if incomplete {
+        Requeue::Resume(delay)
+    } else {
+        Requeue::After(delay)
+    }
 }
 
-/// Returns the delay after a failed reconcile: exponential backoff with jitter, at most 37.5 s.
-fn back_off(group: Arc<WatchedGroup>, error: &ClusterError, context: Arc<Context>) -> Action {
-    let key = ObjectRef::from_obj(group.as_ref());
-    let (namespace, name) = (key.namespace.clone().unwrap_or_default(), key.name.clone());
+/// Requeues a group after a failed reconcile: exponential backoff with jitter, at most 37.5 s.
+/// Unless the reconcile started a run, the first retries keep the group's place in the queue, so
+/// that a short disturbance does not cost the group its turn.
+fn back_off(
+    group: &GroupRef,
+    error: &ClusterError,
+    run_started: bool,
+    context: &Context,
+) -> Requeue {
+    let namespace = group.namespace.as_deref().unwrap_or_default();
+    let name = &group.name;
     let failures = {
         let mut failures = context
             .failures
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let count = failures.entry(key).or_insert(0);
+        let count = failures.entry(group.clone()).or_insert(0);
         *count = count.saturating_add(1);
         *count
     };
     if failures == FAILURES_BEFORE_EVENT {
-        let uid = group.meta().uid.clone();
-        let about = events::reference("OaatGroup", &namespace, &name, uid.as_deref());
+        let watched = context.groups.get(group);
+        let uid = watched.and_then(|group| group.meta().uid.clone());
+        let about = events::reference("OaatGroup", namespace, name, uid.as_deref());
         let message = format!("reconciling this group failed {failures} times in a row: {error}");
         let reason = reasons::events::RECONCILE_FAILED;
         context
@@ -501,7 +452,11 @@ fn back_off(group: Arc<WatchedGroup>, error: &ClusterError, context: Arc<Context
         .min(Duration::from_secs(30))
         .mul_f64(rand::random_range(0.75..1.25));
     warn!(namespace, group = name, %error, failures, "failed to reconcile the group; retrying in {delay:?}");
-    Action::requeue(delay)
+    if run_started || failures >= FAILURES_BEFORE_EVENT {
+        Requeue::After(delay)
+    } else {
+        Requeue::Resume(delay)
+    }
 }
 
 /// Returns ten random characters of a to z and 0 to 9.

@@ -5,12 +5,13 @@
 //! [`item_sources`], [`plan`], [`apply`]. `validate`, `plan`, [`run_history`], and [`pod`] are
 //! pure. `read_snapshot`, `item_sources`, and `apply` access the cluster through the trait of
 //! [`cluster`], which [`kube_cluster`] implements. [`controller`] turns watch events into
-//! reconciles, and [`run`] starts and stops the process.
+//! reconciles, in the order of [`work_queue`], and [`run`] starts and stops the process.
 
 pub mod api_request;
 pub mod apply;
 pub mod bounded_read;
 pub mod client;
+pub mod clock_watch;
 pub mod cluster;
 pub mod config_maps;
 pub mod controller;
@@ -44,3 +45,4 @@ pub mod server;
 pub mod snapshot;
 pub mod triggers;
 pub mod watched;
+pub mod work_queue;

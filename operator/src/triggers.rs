@@ -97,7 +97,8 @@ impl Triggers {
         let _ = self.queue.send(group);
     }
 
-    fn trigger_all(&self) {
+    /// Triggers a reconcile of all groups.
+    pub fn trigger_all(&self) {
         for group in self.groups.state() {
             self.trigger(ObjectRef::from_obj(group.as_ref()));
         }
@@ -268,7 +269,9 @@ impl Triggers {
             Event::Init | Event::InitDone => return,
         };
         let view = PodView::from(pod);
-        let relevant = deleted || view.is_terminal() || view.problem().is_some();
+        // A sidecar may run on after the container that prints the list has ended.
+        let ended = view.containers.iter().any(|c| c.finished().is_some());
+        let relevant = deleted || ended || view.is_terminal() || view.problem().is_some();
         if let Some(group) = self.group_of(pod, names::LISTER).filter(|_| relevant) {
             self.trigger(group);
         }
