@@ -47,6 +47,8 @@ pub(crate) fn pod_spec(_: &mut SchemaGenerator) -> Schema {
 
 /// Returns the schema of `podMetadata.labels`: what the API server accepts as labels of a pod.
 pub(crate) fn labels(_: &mut SchemaGenerator) -> Schema {
+    // A letter, a digit, or a placeholder, whose value the API server checks for each pod.
+    const ALPHANUMERIC: &str = "([A-Za-z0-9]|[{][{]oaat_item[}][}]|%%oaat_item%%)";
     let mut labels = qualified_name_map("a label", "a-z");
     labels.insert(
         "additionalProperties".into(),
@@ -54,8 +56,8 @@ pub(crate) fn labels(_: &mut SchemaGenerator) -> Schema {
             "type": "string",
             "maxLength": 63,
             "x-kubernetes-validations": [{
-                "rule": "self.matches('^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$')",
-                "message": "the value of a label must contain only letters, digits, '-', '_', and '.', with a letter or digit at both ends, such as nightly"
+                "rule": format!("self.matches('^(({ALPHANUMERIC}({ALPHANUMERIC}|[-_.])*)?{ALPHANUMERIC})?$')"),
+                "message": "the value of a label must contain only letters, digits, '-', '_', '.', and {{oaat_item}}, with a letter or digit at both ends, such as nightly"
             }]
         }),
     );

@@ -3,7 +3,7 @@
 
 use crate::mutation::broken;
 use crate::pod::names;
-use oaat_api::{OaatTypeSpec, PodMetadata, Variable};
+use oaat_api::{OaatTypeSpec, Variable};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -60,26 +60,38 @@ pub fn dry_run_pod(spec: &OaatTypeSpec) -> Value {
 /// Returns the parts of a pod that do not depend on the group and the run; `None` if it would be
 /// [`TOO_LARGE`].
 fn skeleton(spec: &OaatTypeSpec, item: &str, env: &[Variable]) -> Option<Value> {
-    let default = PodMetadata::default();
-    let user = spec.pod_metadata.as_ref().unwrap_or(&default);
-    let mut labels = user.labels.clone();
-    let mut annotations = user.annotations.clone();
+    let mut substitution = Substitution::new(item);
+    let user = spec.pod_metadata.clone().unwrap_or_default();
+    let (mut labels, mut annotations) = (user.labels, user.annotations);
+    for text in labels.values_mut().chain(annotations.values_mut()) {
+        substitution.replace(text, false)?;
+    }
     labels.insert(names::MANAGED_BY.into(), names::OPERATOR.into());
     labels.insert(names::ITEM.into(), names::item_label(item));
     annotations.insert(names::ITEM.into(), item.into());
+    // The pod keeps the names, because the type may change while it runs.
+    let mut completion_containers = spec.completion_containers.clone();
+    for name in &mut completion_containers {
+        substitution.replace(name, false)?;
+    }
+    if !completion_containers.is_empty() {
+        let names = completion_containers.join(",");
+        annotations.insert(names::COMPLETION_CONTAINERS.into(), names);
+    }
 
+    // The user's fields are complete before the operator's are added. The name of a gate or of the
+    // node may contain a placeholder.
     let mut pod_spec = normalized_pod_spec(spec);
+    substitution.replace_in_object(&mut pod_spec, &mut Vec::new())?;
+    for list in ["initContainers", "containers"] {
+        for container in elements(&mut pod_spec, list) {
+            substitution.set_variables(container, env)?;
+        }
+    }
     if !broken!(NoGate) {
         add_gate(&mut pod_spec);
     }
     pin_to_node(&mut pod_spec);
-    let mut budget = MAX_ADDED;
-    for list in ["initContainers", "containers"] {
-        for container in elements(&mut pod_spec, list) {
-            set_variables(container, env, &mut budget)?;
-            substitute_item(container, item, &mut budget)?;
-        }
-    }
     Some(json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -171,85 +183,137 @@ fn default_termination_message_policy(container: &mut Value) {
     }
 }
 
-/// Sets an item's own variables in a container. A variable takes the place of one with the same
-/// name, so that others can still refer to it. Returns `None` if the budget is exceeded.
-fn set_variables(container: &mut Value, variables: &[Variable], budget: &mut usize) -> Option<()> {
-    let Some(container) = container.as_object_mut().filter(|_| !variables.is_empty()) else {
-        return Some(());
-    };
-    let env = container.entry("env").or_insert_with(|| json!([]));
-    let Value::Array(env) = env else {
-        return Some(());
-    };
-    for variable in variables {
-        *budget = budget.checked_sub(variable.name.len() + variable.value.len())?;
-        let new = json!(variable);
-        match env.iter_mut().find(|old| old["name"] == variable.name) {
-            Some(old) => *old = new,
-            None => env.push(new),
-        }
-    }
-    Some(())
-}
-
-/// Replaces `{{oaat_item}}` and `%%oaat_item%%` with the item in a container's command, arguments,
-/// and environment values, and sets OAAT_ITEM. Returns `None` if the budget is exceeded.
-fn substitute_item(container: &mut Value, item: &str, budget: &mut usize) -> Option<()> {
-    let Some(container) = container.as_object_mut() else {
-        return Some(());
-    };
-    // Kubernetes expands $(NAME) in all these places, and replaces $$ with $.
-    let literal = item.replace('$', "$$");
-    for list in ["command", "args"] {
-        for text in elements(container, list) {
-            replace_placeholders(text, &literal, budget)?;
-        }
-    }
-    for variable in elements(container, "env") {
-        if let Some(value) = variable.get_mut("value") {
-            replace_placeholders(value, &literal, budget)?;
-        }
-    }
-    let item_variable = json!({ "name": ITEM_VARIABLE, "value": literal });
-    let env = container.entry("env").or_insert_with(|| json!([]));
-    if let Value::Array(env) = env {
-        env.retain(|variable| variable["name"] != ITEM_VARIABLE);
-        // First, so that the user's variables may refer to it.
-        env.insert(0, item_variable);
-    }
-    Some(())
-}
-
+/// The texts that are replaced with the name of the item.
+const PLACEHOLDERS: [&str; 2] = ["{{oaat_item}}", "%%oaat_item%%"];
 /// The variable with the item, which every container gets.
 const ITEM_VARIABLE: &str = "OAAT_ITEM";
 
-/// Replaces the placeholders in a text with the item. Returns `None` if the budget is exceeded.
-fn replace_placeholders(text: &mut Value, item: &str, budget: &mut usize) -> Option<()> {
-    let Value::String(text) = text else {
-        return Some(());
-    };
-    let mut out = String::new();
-    let mut rest = text.as_str();
-    // In one pass: an item that looks like a placeholder is not replaced again.
-    while let Some(at) = rest.find(['{', '%']) {
-        let (before, candidate) = rest.split_at(at);
-        out.push_str(before);
-        let placeholders = ["{{oaat_item}}", "%%oaat_item%%"];
-        let after = placeholders
-            .iter()
-            .find_map(|text| candidate.strip_prefix(text));
-        rest = if let Some(after) = after {
-            *budget = budget.checked_sub(item.len())?;
-            out.push_str(item);
-            after
-        } else {
-            out.push_str(&candidate[..1]);
-            &candidate[1..]
-        };
+/// Inserts an item into a pod. The methods return `None` if that exceeds [`MAX_ADDED`].
+struct Substitution<'a> {
+    item: &'a str,
+    /// The item for fields in which Kubernetes expands `$(NAME)`, and replaces `$$` with `$`.
+    escaped: String,
+    /// How many more bytes may be added to the pod.
+    budget: usize,
+}
+
+impl<'a> Substitution<'a> {
+    fn new(item: &'a str) -> Self {
+        Self {
+            item,
+            escaped: item.replace('$', "$$"),
+            budget: MAX_ADDED,
+        }
     }
-    out.push_str(rest);
-    *text = out;
-    Some(())
+
+    /// Replaces the placeholders in all values of an object of the pod spec, at any depth. `path`
+    /// is the path of the object, without the indexes of lists.
+    fn replace_in_object<'v>(
+        &mut self,
+        object: &'v mut Map<String, Value>,
+        path: &mut Vec<&'v str>,
+    ) -> Option<()> {
+        for (key, value) in object {
+            path.push(key);
+            self.replace_in(value, path)?;
+            path.pop();
+        }
+        Some(())
+    }
+
+    fn replace_in<'v>(&mut self, value: &'v mut Value, path: &mut Vec<&'v str>) -> Option<()> {
+        match value {
+            Value::String(text) => self.replace(text, is_expanded(path)),
+            Value::Array(list) => list
+                .iter_mut()
+                .try_for_each(|element| self.replace_in(element, path)),
+            Value::Object(object) => self.replace_in_object(object, path),
+            _ => Some(()),
+        }
+    }
+
+    /// Replaces the placeholders in a text. `expanded` is whether Kubernetes expands `$(NAME)` in
+    /// it.
+    fn replace(&mut self, text: &mut String, expanded: bool) -> Option<()> {
+        if !PLACEHOLDERS
+            .iter()
+            .any(|placeholder| text.contains(placeholder))
+        {
+            return Some(());
+        }
+        let item = if expanded {
+            self.escaped.as_str()
+        } else {
+            self.item
+        };
+        let mut out = String::new();
+        let mut rest = text.as_str();
+        // In one pass: an item that looks like a placeholder is not replaced again.
+        while let Some(at) = rest.find(['{', '%']) {
+            let (before, candidate) = rest.split_at(at);
+            out.push_str(before);
+            let after = PLACEHOLDERS
+                .iter()
+                .find_map(|placeholder| candidate.strip_prefix(placeholder));
+            rest = if let Some(after) = after {
+                self.budget = self.budget.checked_sub(item.len())?;
+                out.push_str(item);
+                after
+            } else {
+                out.push_str(&candidate[..1]);
+                &candidate[1..]
+            };
+        }
+        out.push_str(rest);
+        *text = out;
+        Some(())
+    }
+
+    /// Sets an item's own variables and OAAT_ITEM in a container. A variable takes the place of one
+    /// with the same name, so that others can still refer to it.
+    fn set_variables(&mut self, container: &mut Value, variables: &[Variable]) -> Option<()> {
+        let Some(container) = container.as_object_mut() else {
+            return Some(());
+        };
+        let env = container.entry("env").or_insert_with(|| json!([]));
+        let Value::Array(env) = env else {
+            return Some(());
+        };
+        for variable in variables {
+            let added = variable.name.len() + variable.value.len();
+            self.budget = self.budget.checked_sub(added)?;
+            let mut new = variable.clone();
+            self.replace(&mut new.value, true)?;
+            let new = json!(new);
+            match env.iter_mut().find(|old| old["name"] == variable.name) {
+                Some(old) => *old = new,
+                None => env.push(new),
+            }
+        }
+        env.retain(|variable| variable["name"] != ITEM_VARIABLE);
+        // First, so that the user's variables may refer to it.
+        let item = json!({ "name": ITEM_VARIABLE, "value": self.escaped });
+        env.insert(0, item);
+        Some(())
+    }
+}
+
+/// Returns whether Kubernetes expands `$(NAME)` in a field of a pod spec.
+fn is_expanded(path: &[&str]) -> bool {
+    let ["containers" | "initContainers", field @ ..] = path else {
+        return false;
+    };
+    matches!(
+        field,
+        ["command" | "args"]
+            | ["env", "value"]
+            | ["volumeMounts", "subPathExpr"]
+            | [
+                "livenessProbe" | "readinessProbe" | "startupProbe",
+                "exec",
+                "command"
+            ]
+    )
 }
 
 /// Returns the names of the containers that set OAAT_ITEM. The operator replaces their value, and
@@ -277,11 +341,12 @@ mod tests {
     use super::*;
 
     fn spec(podspec: Value) -> OaatTypeSpec {
-        OaatTypeSpec {
-            type_: "pod".into(),
-            podspec: podspec.as_object().cloned(),
-            pod_metadata: None,
-        }
+        spec_with_metadata(podspec, json!({}))
+    }
+
+    fn spec_with_metadata(podspec: Value, metadata: Value) -> OaatTypeSpec {
+        let spec = json!({ "type": "pod", "podspec": podspec, "podMetadata": metadata });
+        serde_json::from_value(spec).unwrap()
     }
 
     fn params(item: &str) -> PodParams<'_> {
@@ -315,6 +380,19 @@ mod tests {
         assert_eq!(policy, "FallbackToLogsOnError");
         assert_eq!(pod["metadata"]["labels"][names::RUN], "7");
         assert_eq!(pod["metadata"]["ownerReferences"][0]["uid"], "uid");
+    }
+
+    #[test]
+    fn completion_containers_are_stored_on_the_pod() {
+        let mut type_ =
+            spec(json!({"containers": [{"name": "main-{{oaat_item}}"}, {"name": "x"}]}));
+        let annotation = |type_: &OaatTypeSpec| {
+            let pod = build(type_, &params("i")).unwrap();
+            pod["metadata"]["annotations"][names::COMPLETION_CONTAINERS].clone()
+        };
+        assert_eq!(annotation(&type_), Value::Null);
+        type_.completion_containers = vec!["main-{{oaat_item}}".into(), "x".into()];
+        assert_eq!(annotation(&type_), "main-i,x");
     }
 
     #[test]
@@ -354,9 +432,9 @@ mod tests {
             "args": ["%%oaat_item%%%%oaat_item%%"],
             "env": [
                 {"name": "A", "value": "-{{oaat_item}}-"},
-                {"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "{{oaat_item}}"}}},
+                {"name": "B", "valueFrom": {"secretKeyRef": {"name": "{{oaat_item}}", "key": "k"}}},
             ],
-            "image": "{{oaat_item}}",
+            "image": "registry/{{oaat_item}}:%%oaat_item%%",
         });
         let pod = built(
             json!({"containers": [container.clone(), container.clone()], "initContainers": [container]}),
@@ -372,15 +450,89 @@ mod tests {
             assert_eq!(c["args"], json!(["it emit em"]));
             assert_eq!(c["env"][0], json!({"name": "OAAT_ITEM", "value": "it em"}));
             assert_eq!(c["env"][1]["value"], "-it em-");
-            assert_eq!(
-                c["env"][2]["valueFrom"]["fieldRef"]["fieldPath"],
-                "{{oaat_item}}"
-            );
-            assert_eq!(
-                c["image"], "{{oaat_item}}",
-                "only where the documentation says"
-            );
+            assert_eq!(c["env"][2]["valueFrom"]["secretKeyRef"]["name"], "it em");
+            assert_eq!(c["image"], "registry/it em:it em");
         }
+    }
+
+    #[test]
+    fn placeholders_are_replaced_in_every_value_of_the_podspec() {
+        let podspec = json!({
+            "container": {
+                "name": "c",
+                "volumeMounts": [{"name": "data", "subPath": "{{oaat_item}}/x"}],
+                "lifecycle": {"preStop": {"exec": {"command": ["{{oaat_item}}"]}}},
+            },
+            "hostname": "%%oaat_item%%",
+            "serviceAccountName": "{{oaat_item}}",
+            "volumes": [{"name": "data", "secret": {"secretName": "key-{{oaat_item}}"}}],
+            "nodeSelector": {"{{oaat_item}}": "{{oaat_item}}"},
+            "newField": [[{"deep": "{{oaat_item}}"}], 1, null, true],
+        });
+        let pod = built(podspec, "a$b");
+        for (path, expected) in [
+            ("/containers/0/volumeMounts/0/subPath", "a$b/x"),
+            ("/containers/0/lifecycle/preStop/exec/command/0", "a$b"),
+            ("/hostname", "a$b"),
+            ("/serviceAccountName", "a$b"),
+            ("/volumes/0/secret/secretName", "key-a$b"),
+            ("/nodeSelector/{{oaat_item}}", "a$b"),
+            ("/newField/0/0/deep", "a$b"),
+        ] {
+            let value = pod["spec"].pointer(path);
+            assert_eq!(value, Some(&json!(expected)), "{path}");
+        }
+        assert_eq!(pod["spec"]["newField"][1], 1);
+    }
+
+    /// `$(NAME)` in an item must not become the value of a variable.
+    #[test]
+    fn item_is_escaped_where_kubernetes_expands_variables() {
+        let probe = json!({"exec": {"command": ["{{oaat_item}}"]}});
+        let podspec = json!({"container": {
+            "name": "c",
+            "command": ["{{oaat_item}}"],
+            "args": ["{{oaat_item}}"],
+            "env": [{"name": "A", "value": "{{oaat_item}}"}],
+            "volumeMounts": [{"name": "data", "subPathExpr": "{{oaat_item}}"}],
+            "livenessProbe": probe, "readinessProbe": probe, "startupProbe": probe,
+        }});
+        let pod = built(podspec, "$(PATH)");
+        for path in [
+            "/command/0",
+            "/args/0",
+            "/env/0/value",
+            "/env/1/value",
+            "/volumeMounts/0/subPathExpr",
+            "/livenessProbe/exec/command/0",
+            "/readinessProbe/exec/command/0",
+            "/startupProbe/exec/command/0",
+        ] {
+            let value = pod["spec"]["containers"][0].pointer(path);
+            assert_eq!(value, Some(&json!("$$(PATH)")), "{path}");
+        }
+    }
+
+    #[test]
+    fn placeholders_are_replaced_in_labels_and_annotations() {
+        let metadata = json!({
+            "labels": {"app": "backup-{{oaat_item}}", names::ITEM: "{{oaat_item}}"},
+            "annotations": {"note": "%%oaat_item%%, $"},
+        });
+        let pod = build(&spec_with_metadata(json!({}), metadata), &params("a b$")).unwrap();
+        assert_eq!(pod["metadata"]["labels"]["app"], "backup-a b$");
+        assert_eq!(pod["metadata"]["annotations"]["note"], "a b$, $");
+        let label = &pod["metadata"]["labels"][names::ITEM];
+        assert_eq!(label, &json!(names::item_label("a b$")));
+    }
+
+    #[test]
+    fn dry_run_uses_the_item_named_item() {
+        let metadata = json!({"labels": {"app": "{{oaat_item}}"}});
+        let podspec = json!({"container": {"name": "c", "image": "{{oaat_item}}:1"}});
+        let pod = dry_run_pod(&spec_with_metadata(podspec, metadata));
+        assert_eq!(pod["metadata"]["labels"]["app"], "item");
+        assert_eq!(pod["spec"]["containers"][0]["image"], "item:1");
     }
 
     #[test]
@@ -396,6 +548,14 @@ mod tests {
         assert!(skeleton(&spec(long), "a", &[]).is_some());
         assert!(skeleton(&spec(many.clone()), &item, &[large]).is_none());
         assert!(skeleton(&spec(many), &item, &[]).is_some());
+        // The limit applies to the sum of what is added to all fields.
+        let half = "{{oaat_item}}".repeat(1000);
+        let annotated = |podspec: Value| {
+            let spec = spec_with_metadata(podspec, json!({"annotations": {"note": half}}));
+            skeleton(&spec, &item, &[])
+        };
+        assert!(annotated(json!({})).is_some());
+        assert!(annotated(json!({"hostname": half})).is_none());
     }
 
     #[test]
@@ -454,6 +614,14 @@ mod tests {
             pod["spec"]["schedulingGates"],
             json!([{"name": "mine"}, {"name": names::GATE}])
         );
+        let pod = built(
+            json!({"schedulingGates": [{"name": "{{oaat_item}}"}]}),
+            names::GATE,
+        );
+        assert_eq!(
+            pod["spec"]["schedulingGates"],
+            json!([{"name": names::GATE}])
+        );
     }
 
     #[test]
@@ -462,6 +630,12 @@ mod tests {
         let on_node = json!({"key": "metadata.name", "operator": "In", "values": ["n1"]});
         let pod = built(json!({"nodeName": "n1"}), "i");
         assert!(pod["spec"].get("nodeName").is_none());
+        assert_eq!(
+            pod["spec"].pointer(fields),
+            Some(&json!([{"matchFields": [on_node]}]))
+        );
+
+        let pod = built(json!({"nodeName": "{{oaat_item}}"}), "n1");
         assert_eq!(
             pod["spec"].pointer(fields),
             Some(&json!([{"matchFields": [on_node]}]))
@@ -482,15 +656,11 @@ mod tests {
 
     #[test]
     fn user_labels_do_not_replace_those_of_the_operator() {
-        let mut spec = spec(json!({}));
-        spec.pod_metadata = Some(PodMetadata {
-            labels: [
-                (names::GROUP.into(), "x".into()),
-                ("team".into(), "a".into()),
-            ]
-            .into(),
-            annotations: [("note".into(), "b".into())].into(),
+        let metadata = json!({
+            "labels": {names::GROUP: "x", "team": "a"},
+            "annotations": {"note": "b"},
         });
+        let spec = spec_with_metadata(json!({}), metadata);
         let pod = build(&spec, &params("i")).unwrap();
         assert_eq!(pod["metadata"]["labels"][names::GROUP], "g");
         assert_eq!(pod["metadata"]["labels"]["team"], "a");

@@ -9,6 +9,8 @@ use sha2::{Digest, Sha256};
 pub const GROUP: &str = "oaat.kawaja.net/group";
 /// The label with the item, converted to a label value, and the annotation with the exact item.
 pub const ITEM: &str = "oaat.kawaja.net/item";
+/// The annotation with the containers that decide when the run ends, separated by commas.
+pub const COMPLETION_CONTAINERS: &str = "oaat.kawaja.net/completion-containers";
 /// The label with the number of the run.
 pub const RUN: &str = "oaat.kawaja.net/run";
 /// The label of a pod that prints a list of items, with the group, and the annotation with the
