@@ -2,6 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use oaat_tests::operator::root;
+use serde::Deserialize;
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -443,5 +445,223 @@ fn only_apply_and_the_lister_write_pods() -> Result<()> {
             ensure!(report || !code.contains(call), "{path} calls {call}");
         }
     }
+    Ok(())
+}
+
+/// Returns the fields of a manifest that set a user or a group. In the schema of a CRD, the value
+/// of such a field is an object.
+fn users_and_groups(value: &Value) -> Vec<&str> {
+    let fields = ["runAsUser", "runAsGroup", "fsGroup", "supplementalGroups"];
+    match value {
+        Value::Object(object) => object
+            .iter()
+            .flat_map(|(key, value)| {
+                let mut found = users_and_groups(value);
+                if fields.contains(&&**key) && !value.is_object() {
+                    found.push(key);
+                }
+                found
+            })
+            .collect(),
+        Value::Array(list) => list.iter().flat_map(users_and_groups).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// OpenShift assigns the user and the group of a pod, and rejects a pod that sets others. On other
+/// platforms, the user of the image applies, which `runAsNonRoot` accepts only if it is numeric.
+#[test]
+fn manifests_set_no_user_and_the_image_sets_a_numeric_one() -> Result<()> {
+    let mut operators = 0;
+    for file in files(&root().join("manifests"), "yaml")? {
+        let text = fs::read_to_string(&file)?;
+        for document in serde_norway::Deserializer::from_str(&text) {
+            let object = Value::deserialize(document)?;
+            let found = users_and_groups(&object);
+            ensure!(found.is_empty(), "{} sets {found:?}", name(&file));
+            if object["kind"] == "Deployment" {
+                let context = &object["spec"]["template"]["spec"]["securityContext"];
+                ensure!(context["runAsNonRoot"] == true, "{}", name(&file));
+                operators += 1;
+            }
+        }
+    }
+    ensure!(operators >= 2, "{operators} Deployments");
+
+    let dockerfile = fs::read_to_string(root().join("Dockerfile"))?;
+    let mut users = dockerfile.lines().filter_map(|l| l.strip_prefix("USER "));
+    let user = users.next_back().context("the Dockerfile has no USER")?;
+    let numeric = user
+        .split(':')
+        .all(|id| id.parse::<u32>().is_ok_and(|id| id > 0));
+    ensure!(numeric, "USER {user} is not numeric");
+    let image = fs::read_to_string(root().join("xtask/src/image.rs"))?;
+    ensure!(
+        image.contains(&format!("const USER: &str = {user:?};")),
+        "xtask/src/image.rs sets another user than {user}"
+    );
+    Ok(())
+}
+
+/// The licenses that dependencies may have. An expression with `OR` needs one of them, and one with
+/// `AND` needs all of its licenses.
+const LICENSES: [&str; 11] = [
+    "0BSD",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "CDLA-Permissive-2.0",
+    "ISC",
+    "MIT",
+    "Unicode-3.0",
+    "Unlicense",
+    "Zlib",
+];
+
+/// The older versions of crates that exist in several versions, each with the crate that requires it.
+/// Remove an entry when nothing requires the version any more.
+const OLDER_VERSIONS: [(&str, &str, &str); 25] = [
+    ("base64", "0.22.", "k8s-openapi, reqwest, tower-http"),
+    ("bit-vec", "0.8.", "proptest"),
+    ("block-buffer", "0.10.", "wasmtime"),
+    ("cpufeatures", "0.2.", "wasmtime"),
+    ("crypto-common", "0.1.", "wasmtime"),
+    ("darling", "0.20.", "derive_builder"),
+    ("darling_core", "0.20.", "derive_builder"),
+    ("darling_macro", "0.20.", "derive_builder"),
+    ("digest", "0.10.", "wasmtime"),
+    ("embedded-io", "0.4.", "wasmtime"),
+    ("getrandom", "0.2.", "ring"),
+    ("getrandom", "0.3.", "stateright"),
+    ("hashbrown", "0.14.", "stateright"),
+    ("hashbrown", "0.16.", "gimli, kube-runtime"),
+    ("r-efi", "5.", "stateright"),
+    ("rand", "0.9.", "stateright"),
+    ("rand_core", "0.9.", "stateright"),
+    ("sha2", "0.10.", "wasmtime"),
+    ("syn", "2.", "many derive macros"),
+    ("synstructure", "0.13.", "asn1-rs"),
+    ("thiserror", "1.", "cel"),
+    ("thiserror-impl", "1.", "cel"),
+    ("tower-http", "0.6.", "reqwest"),
+    ("windows-sys", "0.52.", "ring"),
+    ("wit-bindgen", "0.57.", "wasip2"),
+];
+
+/// A package in the output of `cargo metadata`.
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    version: String,
+    license: Option<String>,
+    source: Option<String>,
+}
+
+/// Returns all packages that Cargo.lock names, for all platforms.
+fn packages() -> Result<Vec<Package>> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        packages: Vec<Package>,
+    }
+    let output = control_plane::cargo()
+        .current_dir(root())
+        .args(["metadata", "--format-version", "1", "--locked"])
+        .output()
+        .context("failed to start cargo")?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "cargo metadata: {errors}");
+    let metadata: Metadata = serde_json::from_slice(&output.stdout)?;
+    Ok(metadata.packages)
+}
+
+/// Returns whether the allowed licenses satisfy a license expression. `AND` binds more tightly than
+/// `OR`, and some crates write `/` instead of `OR`.
+fn is_licensed(expression: &str) -> bool {
+    let expression = expression.replace('/', " OR ");
+    let mut words = expression.replace('(', " ( ").replace(')', " ) ");
+    // The innermost parentheses first; each becomes an allowed license or one that is not.
+    while let Some(close) = words.find(" ) ") {
+        let Some(open) = words[..close].rfind(" ( ") else {
+            return false;
+        };
+        let inner = if is_licensed(&words[open + 3..close]) {
+            LICENSES[0]
+        } else {
+            "none"
+        };
+        words.replace_range(open..close + 3, &format!(" {inner} "));
+    }
+    words.split(" OR ").any(|all| {
+        let mut all = all.split(" AND ").map(str::trim);
+        all.all(|license| LICENSES.contains(&license))
+    })
+}
+
+#[test]
+fn license_expressions_are_evaluated() {
+    for expression in [
+        "MIT",
+        "GPL-3.0 OR MIT",
+        "MIT/Apache-2.0",
+        "Apache-2.0 / MIT",
+        "(MIT OR GPL-3.0) AND Unicode-3.0",
+        "Apache-2.0 WITH LLVM-exception OR GPL-3.0",
+    ] {
+        assert!(is_licensed(expression), "{expression}");
+    }
+    for expression in ["", "GPL-3.0", "MIT AND GPL-3.0", "(MIT OR ISC) AND GPL-3.0"] {
+        assert!(!is_licensed(expression), "{expression}");
+    }
+}
+
+#[test]
+fn dependencies_have_allowed_licenses_and_come_from_crates_io() -> Result<()> {
+    for package in packages()? {
+        let Package { name, version, .. } = &package;
+        let source = package.source.as_deref();
+        ensure!(
+            source.is_none_or(|s| s == "registry+https://github.com/rust-lang/crates.io-index"),
+            "{name} {version} comes from {source:?}"
+        );
+        let license = package.license.as_deref().unwrap_or_default();
+        ensure!(is_licensed(license), "{name} {version}: {license:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn dependencies_have_several_versions_only_if_listed() -> Result<()> {
+    let mut versions: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for package in packages()? {
+        versions
+            .entry(package.name)
+            .or_default()
+            .push(package.version);
+    }
+    let number = |version: &String| -> Vec<u64> {
+        let parts = version.split(['.', '+', '-']);
+        parts.map_while(|part| part.parse().ok()).collect()
+    };
+    let mut unlisted = Vec::new();
+    let mut unused: BTreeSet<_> = OLDER_VERSIONS
+        .map(|(name, prefix, _)| (name, prefix))
+        .into();
+    for (name, mut versions) in versions {
+        versions.sort_by_key(number);
+        versions.pop();
+        for version in versions {
+            let listed = |(n, prefix): &(&str, &str)| *n == name && version.starts_with(prefix);
+            let before = unused.len();
+            unused.retain(|entry| !listed(entry));
+            if unused.len() == before {
+                unlisted.push(format!("{name} {version}"));
+            }
+        }
+    }
+    ensure!(
+        unlisted.is_empty() && unused.is_empty(),
+        "not in OLDER_VERSIONS: {unlisted:?}; no longer needed there: {unused:?}"
+    );
     Ok(())
 }

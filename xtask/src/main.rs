@@ -5,6 +5,7 @@ mod image;
 mod progress;
 mod real_node;
 mod tools;
+mod upgrade;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
@@ -89,6 +90,13 @@ enum Task {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// Build the operator of the previous release, and test the upgrade from it and back while items
+    /// run. The first build takes 10 to 20 minutes.
+    Upgrade {
+        /// The tag or commit to upgrade from. The default is the latest release tag.
+        #[arg(long)]
+        from: Option<String>,
+    },
     /// Write manifests/01-oaat-operator-crd.yaml from the API types.
     Manifests,
     /// Write the policies of this release, with recorded decisions, as fixtures for later releases.
@@ -105,7 +113,13 @@ enum Task {
 }
 
 /// The test targets that need no cluster and take seconds, in addition to the unit tests.
-const QUICK: [&str; 4] = ["algorithm", "cases", "histories", "repository"];
+const QUICK: [&str; 5] = [
+    "algorithm",
+    "cases",
+    "histories",
+    "repository",
+    "upgrade_crds",
+];
 
 fn main() -> ExitCode {
     match run(Cli::parse().task) {
@@ -197,6 +211,7 @@ fn run(task: Task) -> Result<ExitCode> {
             target,
             seed,
         } => fuzz::run(minutes, target.as_deref(), seed),
+        Task::Upgrade { from } => upgrade::run(from.as_deref()),
         Task::Manifests => manifests(),
         Task::Freeze => {
             tools::wasm_target()?;

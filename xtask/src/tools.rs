@@ -80,10 +80,7 @@ pub fn build_with_control_plane(
         })
     });
     let mut command = cargo();
-    command
-        .args(arguments)
-        .stderr(Stdio::piped())
-        .stdout(Stdio::null());
+    command.args(arguments);
     let rust = thread::spawn(move || compile(command, &sender));
     progress::show(&lines);
     let rust = rust
@@ -99,8 +96,18 @@ pub fn build_with_control_plane(
     }
 }
 
+/// Runs a command of cargo and shows its progress.
+pub fn show_cargo(command: Command) -> Result<()> {
+    let (sender, lines) = channel();
+    let rust = thread::spawn(move || compile(command, &sender));
+    progress::show(&lines);
+    rust.join()
+        .unwrap_or_else(|_| bail!("the thread that runs cargo panicked"))
+}
+
 /// Runs cargo and reports each line of its output. The error contains the complete output.
 fn compile(mut command: Command, sender: &Sender<(&'static str, String)>) -> Result<()> {
+    command.stderr(Stdio::piped()).stdout(Stdio::null());
     let mut child = command.spawn().context("failed to start cargo")?;
     let mut lines = Vec::new();
     if let Some(output) = child.stderr.take() {
