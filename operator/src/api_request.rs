@@ -57,6 +57,13 @@ pub(crate) fn classify_error(error: kube::Error) -> ClusterError {
         // The operator lacks a permission, for example because an API server that has just started
         // has not read the roles yet. This concerns the operator, never the object.
         403 if unauthorized(&status.message) => ClusterError::Unavailable(message),
+        // The API server has no other sign for this.
+        403 if status.message.contains("is forbidden: exceeded quota: ") => {
+            ClusterError::QuotaExceeded {
+                counts_finished_pods: message.contains("count/pods="),
+                message,
+            }
+        }
         code @ (400 | 403 | 413 | 422) => ClusterError::Rejected { code, message },
         code => ClusterError::Unavailable(format!("{message} ({code})")),
     }

@@ -26,6 +26,14 @@ pub enum ClusterError {
         /// The API server's message.
         message: String,
     },
+    /// A ResourceQuota leaves no room for the object. This may change at any time.
+    #[error("{message}")]
+    QuotaExceeded {
+        /// The API server's message, which names the quota.
+        message: String,
+        /// Whether the quota counts finished pods too, so that deleting one makes room.
+        counts_finished_pods: bool,
+    },
     /// The namespace is being deleted.
     #[error("the namespace is being deleted")]
     NamespaceTerminating,

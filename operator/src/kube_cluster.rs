@@ -26,8 +26,9 @@ use std::time::Duration;
 /// serves it, may not respond.
 const LOG_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The maximum number of pods with a group's label. A group keeps at most 10,000 finished pods.
-const MAX_PODS: usize = 12_000;
+/// The maximum number of pods with a group's label. A group keeps at most 10,000 finished pods, and the
+/// latest failed one of each of 2,000 items.
+const MAX_PODS: usize = 14_000;
 
 /// The maximum size, as JSON, of a type that is cached between reconciles. Larger types are read
 /// again for every start.
@@ -445,7 +446,22 @@ mod tests {
         }
         let message = "pods \"p\" is forbidden: exceeded quota: none, requested: pods=1";
         let quota = status(json!({ "code": 403, "message": message }));
-        assert!(matches!(quota, ClusterError::Rejected { .. }));
+        assert_eq!(
+            quota,
+            ClusterError::QuotaExceeded {
+                message: message.into(),
+                counts_finished_pods: false,
+            }
+        );
+        let message = "pods \"p\" is forbidden: exceeded quota: q, requested: count/pods=1";
+        let quota = status(json!({ "code": 403, "message": message }));
+        assert!(matches!(
+            quota,
+            ClusterError::QuotaExceeded {
+                counts_finished_pods: true,
+                ..
+            }
+        ));
         let proxy = status(json!({ "code": 404, "message": "no such page" }));
         assert!(matches!(proxy, ClusterError::Unavailable(_)));
         assert!(matches!(

@@ -87,6 +87,12 @@ mod switches {
         MissingForgotten,
         /// A success does not reset the number of failures.
         FailuresStay,
+        /// Items are started again after `maxFailures` failures.
+        NoGiveUp,
+        /// A run that ends because of a disruption counts as a failure.
+        DisruptionsFail,
+        /// `startTimeout` counts while other scheduling gates hold the pod.
+        GatedPodTimesOut,
     }
 
     thread_local! {

@@ -157,7 +157,10 @@ async fn dry_run(
     let pod = match cluster.post_pod(namespace, &dry_run_pod(spec), true).await {
         Ok(pod) => pod,
         // A quota or a policy of the cluster, which may have changed by the time an item runs.
-        Err(ClusterError::Rejected { code: 403, message }) => {
+        Err(
+            ClusterError::Rejected { code: 403, message }
+            | ClusterError::QuotaExceeded { message, .. },
+        ) => {
             let message =
                 format!("the API server does not currently allow a pod of this type: {message}");
             return Ok(CheckResult::new(true, reasons::TEMPORARILY_DENIED, message));

@@ -4,9 +4,11 @@ use crate::cluster::{Cluster, ClusterError, GroupRead};
 use crate::last_seen_pods::LastSeenPods;
 use crate::mutation::broken;
 use crate::snapshot::SourceLists;
-use crate::snapshot::{CurrentPod, GroupSnapshot};
+use crate::snapshot::{CurrentPod, GroupSnapshot, ItemType};
 use oaat_api::reasons::states;
+use oaat_api::validate::MAX_ITEM_TYPES;
 use oaat_api::{CurrentRun, OaatGroupStatus, Timestamp};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The inputs of a reconcile other than the cluster.
@@ -137,6 +139,11 @@ pub async fn read_snapshot<C: Cluster>(
         terminating = cluster.is_namespace_terminating(namespace).await?;
     }
     let type_ = cluster.oaat_type(namespace, &group.spec.oaat_type).await?;
+    let mut item_types = BTreeMap::new();
+    for name in group.spec.item_types().into_iter().take(MAX_ITEM_TYPES) {
+        let read = cluster.oaat_type(namespace, name).await?;
+        item_types.insert(name.to_owned(), ItemType::new(read));
+    }
     Ok(SnapshotRead::Found(Box::new(GroupSnapshot {
         now: inputs.now,
         uid: group.metadata.uid.clone().unwrap_or_default(),
@@ -148,6 +155,7 @@ pub async fn read_snapshot<C: Cluster>(
         deleted_while_running: deleted_while_running.is_some_and(|seen| seen.deleted_while_running),
         terminating,
         type_,
+        item_types,
         leads: inputs.leads,
         retry_floor: inputs.retry_floor,
     })))

@@ -17,7 +17,7 @@ use crate::read_snapshot::{ReconcileInputs, SnapshotRead, read_snapshot};
 use crate::snapshot::GroupSnapshot;
 use crate::snapshot::TypeRead;
 use kube::runtime::reflector::ObjectRef;
-use oaat_api::reasons::{ready, states};
+use oaat_api::reasons::{progress, ready, states};
 use oaat_api::text;
 use oaat_api::validate::{FieldError, ValidatedGroup, validate};
 use oaat_api::{
@@ -101,7 +101,7 @@ struct PlanWithDecision {
     plan: Plan,
     /// The planned status if nothing starts.
     status_without_start: OaatGroupStatus,
-    /// The group's type, if an item may start.
+    /// The type of the item to start, if there is one.
     spec: Option<Arc<OaatTypeSpec>>,
     decided_in: Option<Duration>,
 }
@@ -140,6 +140,9 @@ impl PolicyAnswer {
 const MAX_DECISION_TIME_WHILE_RECORDING: Duration = Duration::from_millis(40);
 /// The requeue delay of a group that waits for the limiter, in case its turn is not reported.
 const LIMITER_REQUEUE_DELAY: Duration = Duration::from_secs(60);
+
+/// The delay before a start is planned again whose type could not be read.
+const TYPE_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// The maximum number of attempts that end in a conflict. After that, the caller retries.
 const ATTEMPTS: usize = 5;
@@ -313,9 +316,7 @@ impl<C: Cluster> Reconciler<'_, C> {
         match policy {
             GroupPolicy::SettingsUnchecked(wait) => plan::defer_decision(snapshot, &mut plan, wait),
             GroupPolicy::Resolved(selection, policy) => {
-                if let (true, Ok(valid), TypeRead::Valid(type_)) =
-                    (plan.may_start, valid, &snapshot.type_)
-                {
+                if let (true, Ok(valid)) = (plan.may_start, valid) {
                     let context = DecisionContext {
                         snapshot,
                         valid,
@@ -326,7 +327,9 @@ impl<C: Cluster> Reconciler<'_, C> {
                     if !plan::plan_requested_item(snapshot, valid, &mut plan) {
                         decided_in = self.decide(&context, &mut plan, policy).await;
                     }
-                    spec = Some(type_.clone());
+                    spec = self
+                        .type_to_start(snapshot, &mut plan, &status_without_start)
+                        .await;
                 }
             }
         }
@@ -344,6 +347,32 @@ impl<C: Cluster> Reconciler<'_, C> {
             spec,
             decided_in,
         }
+    }
+
+    /// Returns the type of the item to start. If it can no longer be used, nothing starts.
+    async fn type_to_start(
+        &self,
+        snapshot: &GroupSnapshot,
+        plan: &mut Plan,
+        status_without_start: &OaatGroupStatus,
+    ) -> Option<Arc<OaatTypeSpec>> {
+        let start = plan.start.as_ref()?;
+        let (name, group_type) = snapshot.type_of(&start.item);
+        let read = if snapshot.item_types.contains_key(name) {
+            let namespace = snapshot.group.metadata.namespace.as_deref();
+            let namespace = namespace.unwrap_or_default();
+            self.cluster.oaat_type(namespace, name).await
+        } else {
+            Ok(group_type.clone())
+        };
+        if let Ok(TypeRead::Valid(type_)) = read {
+            return Some(type_);
+        }
+        // The type has changed since the snapshot, or cannot be read at the moment.
+        plan.start = None;
+        plan.status = status_without_start.clone();
+        plan::defer_decision(snapshot, plan, TYPE_RETRY_DELAY);
+        None
     }
 
     /// Applies the plan. Returns `None` after a conflict.
@@ -555,8 +584,12 @@ impl<C: Cluster> Reconciler<'_, C> {
         let mut conditions = Vec::new();
         let condition = (ready::TYPE, false, ready::UNDECODABLE, message.clone());
         set_condition(&mut conditions, (self.now)(), generation, condition);
-        let status =
-            json!({ "state": states::INVALID, "message": message, "conditions": conditions });
+        let condition = (progress::STALLED, true, ready::UNDECODABLE, message.clone());
+        set_condition(&mut conditions, (self.now)(), generation, condition);
+        let status = json!({
+            "observedGeneration": generation, "state": states::INVALID, "message": message,
+            "conditions": conditions,
+        });
         match self
             .cluster
             .write_status(namespace, name, version, status)

@@ -7,6 +7,7 @@ use crate::policies::PolicySources;
 use crate::policy_source::PolicySource;
 use kube::runtime::reflector::Store;
 use oaat_api::OaatGroup;
+use oaat_api::validate::MAX_ITEM_TYPES;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Clone)]
 pub struct References {
     groups: Store<WatchedGroup>,
-    types: Arc<Mutex<HashMap<GroupRef, String>>>,
+    types: Arc<Mutex<HashMap<GroupRef, HashSet<String>>>>,
     policies: PolicySources,
     lists: ConfigMapLists,
 }
@@ -44,7 +45,7 @@ impl References {
         &self.lists
     }
 
-    fn types(&self) -> std::sync::MutexGuard<'_, HashMap<GroupRef, String>> {
+    fn types(&self) -> std::sync::MutexGuard<'_, HashMap<GroupRef, HashSet<String>>> {
         self.types.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -57,9 +58,12 @@ impl References {
             .set_source(key, group.and_then(PolicySource::from_group), rejected);
         self.lists.set_sources(key, lists.unwrap_or_default());
         match group {
-            Some(group) => self
-                .types()
-                .insert(key.clone(), group.spec.oaat_type.clone()),
+            Some(group) => {
+                let types = group.spec.item_types().into_iter();
+                let types = types.take(MAX_ITEM_TYPES).map(ToOwned::to_owned);
+                let types = types.chain([group.spec.oaat_type.clone()]).collect();
+                self.types().insert(key.clone(), types)
+            }
             None => self.types().remove(key),
         };
         // The group may have been deleted, and its event may have arrived before this call.
@@ -86,9 +90,9 @@ impl References {
     /// Returns the groups that refer to a type.
     pub fn of_type(&self, namespace: Option<&str>, name: &str) -> Vec<GroupRef> {
         let types = self.types();
-        let users = types
-            .iter()
-            .filter(|(group, type_)| group.namespace.as_deref() == namespace && *type_ == name);
+        let users = types.iter().filter(|(group, types)| {
+            group.namespace.as_deref() == namespace && types.contains(name)
+        });
         users.map(|(group, _)| group.clone()).collect()
     }
 }

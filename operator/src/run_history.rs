@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// The maximum number of runs in a group's history.
 pub const HISTORY: usize = 20;
+/// The number of successful runs of an item whose durations are kept.
+const DURATIONS: usize = 5;
 /// The maximum pause after rejected pods, unless the retry floor is longer.
 const MAX_BACKOFF: Duration = Duration::from_secs(15 * 60);
 
@@ -47,18 +49,25 @@ pub fn back_off(status: &mut OaatGroupStatus, message: &str, now: Timestamp, flo
         .as_ref()
         .map_or(0, |r| r.count)
         .saturating_add(1);
-    // Even with a floor of zero, a rejected pod is not created again at once.
-    let floor = floor.max(Duration::from_secs(1));
-    let doubled = floor.saturating_mul(1 << (count - 1).clamp(0, 20));
     status.rejected = Some(PodRejections {
         count,
-        until: now.plus(doubled.min(MAX_BACKOFF.max(floor))),
+        until: now.plus(pause(count, floor)),
         message: message.to_owned(),
+        quota: false,
+        items: Vec::new(),
     });
 }
 
+/// Returns the pause after this number of consecutive rejected pods.
+pub fn pause(count: i32, floor: Duration) -> Duration {
+    // Even with a floor of zero, a rejected pod is not created again at once.
+    let floor = floor.max(Duration::from_secs(1));
+    let doubled = floor.saturating_mul(1 << (count - 1).clamp(0, 20));
+    doubled.min(MAX_BACKOFF.max(floor))
+}
+
 /// Records that the pod of an item was rejected: a failure of the item, and a pause for the group.
-/// The pause prevents a briefly exceeded quota from failing every item within milliseconds.
+/// The pause prevents a short-lived rejection from failing every item within milliseconds.
 pub fn reject(
     status: &mut OaatGroupStatus,
     item: &str,
@@ -109,6 +118,11 @@ fn update_item(item: &mut ItemStatus, started: Timestamp, outcome: &RunOutcome) 
     match outcome.result {
         RunResult::Succeeded => {
             item.last_success = Some(outcome.finished);
+            item.attempts = None;
+            let took = outcome.finished.since(started).as_millis().div_ceil(1000);
+            item.durations
+                .insert(0, i64::try_from(took).unwrap_or(i64::MAX));
+            item.durations.truncate(DURATIONS);
             if !broken!(FailuresStay) {
                 item.failures = Some(0);
             }
@@ -120,6 +134,12 @@ fn update_item(item: &mut ItemStatus, started: Timestamp, outcome: &RunOutcome) 
         RunResult::Stopped => {}
     }
     item.message = Some(describe_result(outcome));
+}
+
+/// Returns how long the longest of an item's last successful runs took.
+pub fn longest_success(item: &ItemStatus) -> Option<Duration> {
+    let longest = item.durations.iter().max()?;
+    Some(Duration::from_secs(u64::try_from(*longest).unwrap_or(0)))
 }
 
 /// Describes how a run ended. The result follows the name of the run in a sentence.
@@ -197,6 +217,7 @@ mod tests {
             claimed: Timestamp(1000),
             stopping: None,
             resumed: None,
+            other_gates: None,
         }
     }
 

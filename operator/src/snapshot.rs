@@ -1,8 +1,8 @@
 //! What one reconcile read, as values.
 
-use crate::pod::PodView;
+use crate::pod::{PodView, names};
 use oaat_api::{ItemSource, OaatGroup, OaatTypeSpec, Timestamp};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,11 +29,29 @@ pub struct GroupSnapshot {
     pub terminating: bool,
     /// The group's OaatType.
     pub type_: TypeRead,
+    /// The OaatTypes in `spec.itemOptions`, by name.
+    pub item_types: BTreeMap<String, ItemType>,
     /// Whether this replica holds the lease. Always false without an election, because other
     /// replicas may act as well.
     pub leads: bool,
     /// The minimum time between two starts of an item.
     pub retry_floor: Duration,
+}
+
+impl GroupSnapshot {
+    /// Returns the name and the state of an item's OaatType.
+    pub(crate) fn type_of(&self, item: &str) -> (&str, &TypeRead) {
+        let spec = &self.group.spec;
+        let options = spec.item_options.get(item);
+        match options.and_then(|options| options.oaat_type.as_ref()) {
+            // A type that was not read belongs to an invalid spec.
+            Some(name) => {
+                let read = self.item_types.get(name).map(|type_| &type_.read);
+                (name, read.unwrap_or(&TypeRead::Unchecked))
+            }
+            None => (&spec.oaat_type, &self.type_),
+        }
+    }
 }
 
 /// The pod of the run in progress.
@@ -91,6 +109,41 @@ pub enum TypeRead {
     Unchecked,
     /// The type can be used.
     Valid(Arc<OaatTypeSpec>),
+}
+
+/// A type in `spec.itemOptions`. Many large types would need too much memory, so the pod is omitted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ItemType {
+    /// The type without its pod.
+    pub read: TypeRead,
+    /// The hash of the whole type.
+    pub hash: String,
+}
+
+impl ItemType {
+    /// Returns what remains of a type.
+    pub(crate) fn new(read: TypeRead) -> Self {
+        match read {
+            TypeRead::Valid(type_) => Self {
+                hash: type_hash(&type_),
+                read: TypeRead::Valid(Arc::new(OaatTypeSpec {
+                    type_: type_.type_.clone(),
+                    podspec: None,
+                    pod_metadata: None,
+                    completion_containers: Vec::new(),
+                })),
+            },
+            read => Self {
+                read,
+                hash: String::new(),
+            },
+        }
+    }
+}
+
+/// Returns a hash of a type, by which a change is detected.
+pub(crate) fn type_hash(type_: &OaatTypeSpec) -> String {
+    names::hash(&serde_json::to_string(type_).unwrap_or_default(), 16)
 }
 
 /// The lists of the sources, and the condition that reports them.

@@ -49,6 +49,7 @@ fn snapshot(group: OaatGroup, pods: Vec<PodView>) -> GroupSnapshot {
         deleted_while_running: false,
         terminating: false,
         type_: TypeRead::Valid(Arc::new(type_)),
+        item_types: std::collections::BTreeMap::new(),
         leads: false,
         retry_floor: Duration::ZERO,
     }

@@ -42,6 +42,7 @@ fn looks(standing: Standing) -> bool {
         deleted_while_running: false,
         terminating: false,
         type_: TypeRead::Valid(Arc::new(type_)),
+        item_types: std::collections::BTreeMap::new(),
         leads: false,
         retry_floor: FLOOR,
     };

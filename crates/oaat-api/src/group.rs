@@ -2,14 +2,14 @@
 
 use super::{
     BlackoutWindow, ItemOptions, ItemSource, ItemsFrom, PolicyInUse, PolicySpec, RejectedPolicy,
-    Timestamp, duration,
+    Schedule, Timestamp, duration,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// A group of items that run one at a time.
@@ -33,9 +33,11 @@ use std::fmt;
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
     printcolumn = r#"{"name":"Pod","type":"string","jsonPath":".status.pod","priority":1}"#
 )]
+#[x_kube(validation = super::frequency_or_schedule())]
 #[serde(rename_all = "camelCase")]
 pub struct OaatGroupSpec {
-    /// Name of the OaatType, in the same namespace, that defines how items run.
+    /// Name of the OaatType, in the same namespace, that defines how items run. itemOptions can name
+    /// another one for an item.
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = super::object_name("oaatType must be the name of an OaatType, such as backup: lowercase letters, digits, '-', and '.', with a letter or digit at both ends"))]
     pub oaat_type: String,
@@ -72,7 +74,7 @@ pub struct OaatGroupSpec {
     pub blackout_windows: Vec<BlackoutWindow>,
 
     /// Runs each item until it succeeds once. When all items have succeeded, the group is complete.
-    /// While true, frequency is ignored.
+    /// While true, frequency and schedule are ignored.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub each_once: bool,
 
@@ -82,14 +84,28 @@ pub struct OaatGroupSpec {
     #[x_kube(validation = duration(" && self.matches('[1-9]')", "frequency must be a duration longer than zero, such as 5m, 1h 30m, or 2days"))]
     pub frequency: Option<String>,
 
+    /// When items are due, instead of a frequency: an item is due if a time of the schedule has
+    /// passed since its last success. If several have passed, the item runs only once. An item that has never
+    /// succeeded is due at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+
     /// The cool-off period of an item after a failure, such as 10m. Defaults to 0s: no cool-off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     #[x_kube(validation = duration("", "failureCoolOff must be a duration, such as 30s, 10m, or 1h 30m"))]
     pub failure_cool_off: Option<String>,
 
+    /// The number of failures in a row after which an item gives up, such as 3. It starts again when
+    /// it is requested to run now, and when its options or its OaatType change. Defaults to no
+    /// maximum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000000))]
+    pub max_failures: Option<i32>,
+
     /// How long a pod may take to start its first container, such as 15m. After that, the operator
-    /// deletes the pod and the run fails. Defaults to 15m; 0s disables the timeout.
+    /// deletes the pod and the run fails. The time during which scheduling gates of other controllers
+    /// hold the pod does not count. Defaults to 15m; 0s disables the timeout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     #[x_kube(validation = duration("", "startTimeout must be a duration, such as 15m, or 0s for no timeout"))]
@@ -109,7 +125,8 @@ pub struct OaatGroupSpec {
     #[x_kube(validation = duration("", "podRetention must be a duration, such as 12h or 2days, or 0s to keep no finished pods"))]
     pub pod_retention: Option<String>,
 
-    /// The maximum number of finished pods that are kept. The oldest are deleted first. Defaults to
+    /// The maximum number of finished pods that are kept. The oldest are deleted first, but the
+    /// latest failed pod of an item stays until the item succeeds or podRetention ends. Defaults to
     /// 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10000))]
@@ -124,10 +141,21 @@ pub struct OaatGroupSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicySpec>,
 
-    /// Options for individual items, by name. Entries for unknown items are ignored.
+    /// Options for individual items, by name. Entries for unknown items are ignored, and the condition
+    /// UnknownItemOptions lists them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 2000))]
     pub item_options: BTreeMap<String, ItemOptions>,
+}
+
+impl OaatGroupSpec {
+    /// Returns the names of the OaatTypes in `itemOptions`.
+    pub fn item_types(&self) -> BTreeSet<&str> {
+        let options = self.item_options.values();
+        options
+            .filter_map(|options| options.oaat_type.as_deref())
+            .collect()
+    }
 }
 
 /// The schema of a list of any objects.
@@ -145,7 +173,7 @@ pub struct OaatGroupStatus {
     /// The generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// One of Running, Idle, Waiting, Blackout, Suspended, Complete, Invalid, and Blocked.
+    /// One of Running, Idle, Waiting, Blackout, Suspended, Complete, Failed, Invalid, and Blocked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
     /// A human-readable description of the state.
@@ -163,8 +191,9 @@ pub struct OaatGroupStatus {
     /// When the next item is due, if no item is running and the time is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
-    /// `Ready`, `PolicyReady`, and `Running`. Also `ItemsReady` with itemsFrom, and `Complete` with
-    /// eachOnce.
+    /// `Ready`, `PolicyReady`, and `Running`. Also `ItemsReady` with itemsFrom, `Complete` and `Failed`
+    /// with eachOnce, and, only while they are true, `Reconciling`, `Stalled`, and
+    /// `UnknownItemOptions`.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -237,6 +266,18 @@ pub struct CurrentRun {
     /// reconcile that claimed the pod was slow or interrupted. Always written, like `stopping`.
     #[serde(default)]
     pub resumed: Option<Timestamp>,
+    /// The scheduling gates of other controllers, if the pod had any. Always written, like `stopping`.
+    #[serde(default)]
+    pub other_gates: Option<OtherGates>,
+}
+
+/// The scheduling gates of other controllers on the current pod.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct OtherGates {
+    /// When the operator first saw the pod without them. startTimeout counts from then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<Timestamp>,
 }
 
 /// Why the operator is ending a run.
@@ -244,12 +285,17 @@ pub struct CurrentRun {
 #[serde(rename_all = "camelCase")]
 pub struct Stopping {
     /// `StartTimeout`: no container started in time. `Blackout`: a window that stops runs opened.
-    /// `GateRemoved`: the pod's scheduling gate was removed, but not by the operator.
+    /// `GateRemoved`: the pod's scheduling gate was removed, but not by the operator. `Completed`: all
+    /// completionContainers of the OaatType have ended.
     pub reason: String,
     /// A human-readable description of the reason.
     pub message: String,
     /// When the operator decided to end the run.
     pub since: Timestamp,
+    /// With the reason `Completed`, the exit code of the run: the first of the completionContainers'
+    /// exit codes other than 0, or 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
 }
 
 /// The state of an item.
@@ -268,6 +314,15 @@ pub enum ItemState {
     Deferred,
     /// The operator does not allow it to start now.
     Held,
+    /// It has failed maxFailures times in a row, and does not start by itself.
+    GivenUp,
+}
+
+/// Reads a state. A later release may have written one that this release does not know; the next
+/// decision replaces it.
+fn known_state<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ItemState, D::Error> {
+    let state = Value::deserialize(deserializer)?;
+    Ok(ItemState::deserialize(state).unwrap_or_default())
 }
 
 impl fmt::Display for ItemState {
@@ -285,7 +340,7 @@ pub struct ItemStatus {
     #[serde(default)]
     pub item: String,
     /// The state of the item.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "known_state")]
     pub state: ItemState,
     /// A human-readable description of the state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -308,6 +363,12 @@ pub struct ItemStatus {
     /// When the last run of the item ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_finished: Option<Timestamp>,
+    /// How long the last five successful runs took, in seconds, rounded up, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub durations: Vec<i64>,
+    /// Which failures count toward maxFailures. Absent without maxFailures and after a success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<Attempts>,
     /// The number of recorded runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<i64>,
@@ -344,14 +405,26 @@ pub struct ItemStatus {
     pub old_failure_count: Option<Value>,
 }
 
+/// Which failures of an item count toward maxFailures.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Attempts {
+    /// A hash of the item's options and its OaatType. Failures before a change do not count.
+    pub definition: String,
+    /// The number of failures that do not count.
+    #[serde(default)]
+    pub ignored_failures: i32,
+}
+
 /// The result of a run.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RunResult {
-    /// All containers exited with 0.
+    /// All containers, or all completionContainers, exited with 0.
     Succeeded,
     /// The run failed.
     Failed,
-    /// The operator stopped the run. It counts as neither a success nor a failure.
+    /// The operator or a disruption, such as a drained node, stopped the run. It counts as neither a
+    /// success nor a failure.
     Stopped,
 }
 
@@ -437,4 +510,12 @@ pub struct PodRejections {
     pub until: Timestamp,
     /// Why the latest of these pods was rejected or deleted.
     pub message: String,
+    /// Whether a ResourceQuota left no room for the latest of these pods.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub quota: bool,
+    /// The items whose pods did not fit into the quota, latest last. They are held for as long again as
+    /// the group pauses, so that other items whose pods may fit go first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub items: Vec<String>,
 }

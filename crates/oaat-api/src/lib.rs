@@ -1,6 +1,8 @@
 //! The API `kawaja.net/v1`: its types, their schemas, and their validation.
 
 pub mod crd;
+mod cron_schedule;
+mod field_error;
 mod group;
 mod item_options;
 mod items_from;
@@ -9,15 +11,17 @@ mod oaat_type;
 mod pod_schema;
 mod policy;
 pub mod reasons;
+mod schedule;
 pub mod text;
 mod time;
 pub mod validate;
 mod window;
 pub mod windows;
 
+pub use cron_schedule::CronSchedule;
 pub use group::{
-    CurrentRun, ItemState, ItemStatus, LastDecision, OaatGroup, OaatGroupSpec, OaatGroupStatus,
-    PodRejections, RunNow, RunRecord, RunResult, Stopping,
+    Attempts, CurrentRun, ItemState, ItemStatus, LastDecision, OaatGroup, OaatGroupSpec,
+    OaatGroupStatus, OtherGates, PodRejections, RunNow, RunRecord, RunResult, Stopping,
 };
 pub use item_options::{ItemOptions, Variable};
 pub use items_from::{
@@ -26,6 +30,7 @@ pub use items_from::{
 };
 pub use oaat_type::{OaatType, OaatTypeSpec, OaatTypeStatus, PodMetadata};
 pub use policy::{OnError, PolicyInUse, PolicyKey, PolicySpec, RejectedPolicy};
+pub use schedule::Schedule;
 pub use time::Timestamp;
 pub use window::{BlackoutWindow, RunningAction};
 
@@ -44,6 +49,24 @@ fn duration(extra: &str, message: &str) -> Rule {
 fn object_name(message: &str) -> Rule {
     const NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
     Rule::new(format!("self.matches('{NAME}')")).message(message)
+}
+
+/// Returns the rule for a cron schedule.
+fn cron(message: &str) -> Rule {
+    const FIELD: &str = "[0-9A-Za-z*/,#+?-]+";
+    Rule::new(format!("self.matches('^ *({FIELD} +){{4}}{FIELD} *$')")).message(message)
+}
+
+/// Returns the rule for options that contain a frequency and a schedule.
+fn frequency_or_schedule() -> Rule {
+    Rule::new("!has(self.frequency) || !has(self.schedule)")
+        .message("frequency and schedule are mutually exclusive; remove one of them")
+}
+
+/// Returns the rule for the name of a time zone.
+fn time_zone() -> Rule {
+    Rule::new("self.matches('^[A-Za-z0-9_+/-]+$')")
+        .message("timeZone must be the IANA name of a time zone, such as Europe/Berlin or UTC")
 }
 
 /// Returns whether a field is omitted because it is false.

@@ -33,17 +33,29 @@ pub struct OaatTypeSpec {
     #[schemars(length(max = 64))]
     pub type_: String,
 
-    /// The pod of a run: a PodSpec with `containers`, or with a single `container`. In commands,
-    /// arguments, and environment values, {{oaat_item}} is replaced with the item's name. Every
-    /// container also gets the name in the environment variable OAAT_ITEM. restartPolicy must be
-    /// Never or omitted.
+    /// The pod of a run: a PodSpec with `containers`, or with a single `container`. In all values,
+    /// {{oaat_item}} is replaced with the item's name. Every container also gets the name in the
+    /// environment variable OAAT_ITEM. restartPolicy must be Never or omitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "pod_schema::pod_spec")]
     pub podspec: Option<serde_json::Map<String, serde_json::Value>>,
 
-    /// Labels and annotations of the pods.
+    /// Labels and annotations of the pods. In all values, {{oaat_item}} is replaced with the item's
+    /// name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_metadata: Option<PodMetadata>,
+
+    /// The containers that determine when a run ends, for pods with containers that never end by
+    /// themselves, such as injected sidecars. When all of them have ended, their exit codes are the
+    /// result, and the operator deletes the pod. Without this field, a run ends when all containers
+    /// of its pod have ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 20),
+        inner(length(min = 1, max = 63)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    pub completion_containers: Vec<String>,
 }
 
 /// Labels and annotations of pods. Those that the operator sets take precedence.

@@ -3,21 +3,27 @@
 //!
 //! Messages are for humans and can change in any release. These constants do not change.
 
-/// The condition `Ready` of a group: whether an item can start.
+/// The condition `Ready` of a group: whether it does what its spec requests.
 pub mod ready {
     /// The type of the condition.
     pub const TYPE: &str = "Ready";
 
-    /// True: an item can start as soon as one is due.
+    /// True: an item can start, or is running.
     pub const READY: &str = "Ready";
+    /// True: no item is due, or all due items are held. See the group's message.
+    pub const NOTHING_DUE: &str = "NothingDue";
+    /// True: with `eachOnce`, all items have succeeded. Add items to run more.
+    pub const COMPLETE: &str = "Complete";
+    /// True: the group is suspended. Unset `spec.suspend` or remove the annotation `pause_new_jobs`.
+    pub const SUSPENDED: &str = "Suspended";
+    /// True: a blackout window is open. Wait until the time in the message, or change the windows.
+    pub const BLACKOUT: &str = "Blackout";
+    /// True: the group has no items. Add items, or check the condition `ItemsReady`.
+    pub const NO_ITEMS: &str = "NoItems";
     /// A field of the group is invalid. Correct the field that the message names.
     pub const SPEC_INVALID: &str = "SpecInvalid";
     /// The operator cannot decode the object. Correct the field that the message names.
     pub const UNDECODABLE: &str = "Undecodable";
-    /// The group is suspended. Unset `spec.suspend` or remove the annotation `pause_new_jobs`.
-    pub const SUSPENDED: &str = "Suspended";
-    /// A blackout window is open. Wait until the time in the message, or change the windows.
-    pub const BLACKOUT: &str = "Blackout";
     /// A foreign pod with the group's label may still run. Wait until it ends, or delete it.
     pub const FOREIGN_POD: &str = "ForeignPod";
     /// A pod left over from a crash is being deleted. If this takes long, check the pod's node.
@@ -28,15 +34,49 @@ pub mod ready {
     pub const TYPE_NOT_CHECKED: &str = "TypeNotChecked";
     /// The OaatType is invalid. Correct it as its condition `Valid` describes.
     pub const TYPE_INVALID: &str = "TypeInvalid";
-    /// The group has no items. Add items, or check the condition `ItemsReady`.
-    pub const NO_ITEMS: &str = "NoItems";
     /// The API server rejected the pod of an item, or something deleted it before it could start.
     /// Remove the cause; the operator retries.
     pub const CREATE_REJECTED: &str = "CreateRejected";
     /// The API server temporarily cannot create a pod. The operator retries; this is not a failure.
     pub const CREATE_UNAVAILABLE: &str = "CreateUnavailable";
+    /// A ResourceQuota leaves no room for the pod of an item. Free resources or raise the quota; the
+    /// operator retries, and no item fails.
+    pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
+    /// With `eachOnce`, nothing is left to try, because items gave up. Request them to run now, or
+    /// change their options or type.
+    pub const ITEMS_GIVEN_UP: &str = "ItemsGivenUp";
     /// The policy makes no decision. Check the condition `PolicyReady`.
     pub const POLICY_NOT_READY: &str = "PolicyNotReady";
+
+    /// The reasons that follow from a decision, and remain valid until the next one.
+    pub const OF_DECISIONS: [&str; 4] = [
+        NOTHING_DUE,
+        POLICY_NOT_READY,
+        QUOTA_EXCEEDED,
+        CREATE_UNAVAILABLE,
+    ];
+    /// The reasons with which `Ready` is true: what the user asked for is not a failure.
+    pub const TRUE: [&str; 6] = [READY, NOTHING_DUE, COMPLETE, SUSPENDED, BLACKOUT, NO_ITEMS];
+}
+
+/// The conditions `Stalled` and `Reconciling` of a group. They follow the conventions of kstatus,
+/// exist only while they are true, and have the reason and the message of the condition `Ready` or
+/// `PolicyReady`.
+pub mod progress {
+    /// Nothing changes until a user acts.
+    pub const STALLED: &str = "Stalled";
+    /// The operator is checking or loading something.
+    pub const RECONCILING: &str = "Reconciling";
+}
+
+/// The condition `UnknownItemOptions` of a group. It exists only while it is true.
+pub mod unknown_item_options {
+    /// The type of the condition.
+    pub const TYPE: &str = "UnknownItemOptions";
+
+    /// True: `spec.itemOptions` contains names that are not items. Correct the names in the message.
+    /// YAML turns unquoted names such as `y` and `on` into `true`.
+    pub const NO_SUCH_ITEM: &str = "NoSuchItem";
 }
 
 /// The condition `Running` of a group: whether an item is running.
@@ -49,6 +89,8 @@ pub mod running {
     /// True: the current pod has not started because of a problem. Fix the problem in the group's
     /// message.
     pub const NOT_STARTED: &str = "NotStarted";
+    /// True: the current pod runs longer than expected. See the group's message.
+    pub const OVERDUE: &str = "Overdue";
     /// False: no item is running.
     pub const NOT_RUNNING: &str = "NotRunning";
 }
@@ -142,6 +184,18 @@ pub mod complete {
     pub const IN_PROGRESS: &str = "InProgress";
 }
 
+/// The condition `Failed` of a group with `spec.eachOnce`: whether nothing is left to try.
+pub mod failed {
+    /// The type of the condition.
+    pub const TYPE: &str = "Failed";
+
+    /// True: all items that have not succeeded gave up. Request them to run now, or change their
+    /// options or type.
+    pub const ITEMS_GIVEN_UP: &str = "ItemsGivenUp";
+    /// False: the group is complete, or items are left to try.
+    pub const NOT_FAILED: &str = "NotFailed";
+}
+
 /// The condition `Valid` of a type, and the events on types.
 pub mod valid {
     /// The type of the condition.
@@ -183,6 +237,16 @@ pub mod events {
     pub const CLAIM_VOID: &str = "ClaimVoid";
     /// A running pod that the status did not contain is now the current run.
     pub const ADOPTED: &str = "Adopted";
+    /// An item has failed `maxFailures` times in a row and does not start by itself. Fix its cause, and
+    /// then request it to run now.
+    pub const GIVEN_UP: &str = "GivenUp";
+    /// A ResourceQuota leaves no room for a pod. Free resources or raise the quota.
+    pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
+    /// A run takes more than three times as long as the longest of the item's last five successful
+    /// runs. Check whether it is stuck, or set `runTimeout`.
+    pub const OVERDUE: &str = "Overdue";
+    /// `spec.itemOptions` contains names that are not items. Correct the names in the message.
+    pub const UNKNOWN_ITEM_OPTIONS: &str = "UnknownItemOptions";
     /// An item that never succeeded runs before items that are due again. Set `failureCoolOff`.
     pub const ITEMS_STARVED: &str = "ItemsStarved";
     /// A request to run items now was accepted.
@@ -225,6 +289,8 @@ pub mod states {
     pub const SUSPENDED: &str = "Suspended";
     /// With `eachOnce`, all items have succeeded. Add items to run more.
     pub const COMPLETE: &str = "Complete";
+    /// With `eachOnce`, nothing is left to try, because items gave up. See the message.
+    pub const FAILED: &str = "Failed";
     /// The group or its type is invalid. Correct the field that the message names.
     pub const INVALID: &str = "Invalid";
     /// A pod other than the current one may run. Wait until it ends, or delete it if it is foreign.
@@ -239,12 +305,14 @@ pub mod stopping {
     pub const BLACKOUT: &str = "Blackout";
     /// The gate was removed, but not by the operator. Exclude `spec.schedulingGates` from webhooks.
     pub const GATE_REMOVED: &str = "GateRemoved";
+    /// All `completionContainers` of the OaatType have ended.
+    pub const COMPLETED: &str = "Completed";
 }
 
 /// The reasons of runs in `status.history`, in addition to those in [`stopping`] and the reasons
 /// that Kubernetes sets on pods and containers, such as `Evicted` or `OOMKilled`.
 pub mod runs {
-    /// All containers exited with 0.
+    /// All containers, or all `completionContainers`, exited with 0.
     pub const COMPLETED: &str = "Completed";
     /// A container failed and Kubernetes gave no reason. Read the log of the pod.
     pub const ERROR: &str = "Error";

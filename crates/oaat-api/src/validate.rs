@@ -5,129 +5,19 @@
 
 mod http;
 
+pub use crate::field_error::{FieldError, FieldProblem};
 pub use http::{POD_START, certificates, errors as http_errors};
 
 use crate::text::{self, clean};
 use crate::windows::{self, Window};
 use crate::{
-    BlackoutWindow, ItemOptions, ItemsContainer, ItemsFrom, ItemsHttp, OaatGroup, OaatGroupSpec,
-    OaatTypeSpec,
+    BlackoutWindow, CronSchedule, ItemOptions, ItemsContainer, ItemsFrom, ItemsHttp, OaatGroup,
+    OaatGroupSpec, OaatTypeSpec, Schedule,
 };
+use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashSet};
-use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
-
-/// An invalid field of a spec.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FieldError {
-    /// Path of the field, such as `spec.itemsFrom[0].http.url`.
-    pub field: String,
-    /// What is wrong with the field.
-    pub problem: FieldProblem,
-}
-
-/// What is wrong with a field, and how to fix it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FieldProblem {
-    /// A required field is missing.
-    Missing {
-        /// What to add: an imperative without a period.
-        fix: &'static str,
-    },
-    /// The value cannot be parsed.
-    Invalid {
-        /// The value, cleaned and truncated.
-        value: String,
-        /// The reason: completes "is …".
-        why: String,
-        /// What to use instead: an imperative without a period.
-        fix: String,
-    },
-    /// The value is outside its range.
-    OutOfRange {
-        /// The value, cleaned and truncated.
-        value: String,
-        /// The range: completes "must be …".
-        range: String,
-    },
-    /// A list or text is too long.
-    TooLong {
-        /// Its size, with the unit.
-        size: String,
-        /// The maximum, and how to stay below it.
-        most: String,
-    },
-    /// An entry occurs twice.
-    Duplicate {
-        /// The entry, cleaned and truncated.
-        value: String,
-    },
-    /// Mutually exclusive fields are set, or none of them is.
-    Conflict {
-        /// What is wrong, as a clause.
-        why: String,
-    },
-}
-
-impl FieldError {
-    fn new(field: impl Into<String>, problem: FieldProblem) -> Self {
-        let field = field.into();
-        Self { field, problem }
-    }
-
-    pub(crate) fn invalid(
-        field: impl Into<String>,
-        value: &str,
-        why: impl Into<String>,
-        fix: impl Into<String>,
-    ) -> Self {
-        let value = text::name(value);
-        let (why, fix) = (why.into(), fix.into());
-        Self::new(field, FieldProblem::Invalid { value, why, fix })
-    }
-
-    fn out_of_range(field: impl Into<String>, value: &str, range: impl Into<String>) -> Self {
-        let value = text::name(value);
-        let range = range.into();
-        Self::new(field, FieldProblem::OutOfRange { value, range })
-    }
-
-    fn conflict(field: impl Into<String>, why: impl Into<String>) -> Self {
-        Self::new(field, FieldProblem::Conflict { why: why.into() })
-    }
-
-    fn duplicate(field: impl Into<String>, value: &str) -> Self {
-        let value = text::name(value);
-        Self::new(field, FieldProblem::Duplicate { value })
-    }
-
-    /// Prepends a path to the path of the field.
-    fn below(mut self, path: &str) -> Self {
-        self.field = format!("{path}.{}", self.field);
-        self
-    }
-}
-
-impl fmt::Display for FieldProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing { fix } => write!(f, "is missing; {fix}"),
-            Self::Invalid { value, why, fix } => write!(f, "{value:?} is {why}; {fix}"),
-            Self::OutOfRange { value, range } => {
-                write!(f, "invalid value {value:?}: must be {range}")
-            }
-            Self::TooLong { size, most } => write!(f, "has {size}; the maximum is {most}"),
-            Self::Duplicate { value } => write!(f, "{value:?} is listed twice; remove one of them"),
-            Self::Conflict { why } => f.write_str(why),
-        }
-    }
-}
-
-impl fmt::Display for FieldError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.field, self.problem)
-    }
-}
 
 /// Joins errors for the message of a condition. Lists at most ten.
 pub fn summary(errors: &[FieldError]) -> String {
@@ -153,15 +43,28 @@ pub struct ValidatedGroup {
     pub items: BTreeMap<String, ItemRules>,
 }
 
+/// When an item must succeed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Recurrence {
+    /// Once.
+    Once,
+    /// This often.
+    Frequency(Duration),
+    /// After each time of a schedule.
+    Schedule(Arc<CronSchedule>),
+}
+
 /// The rules for an item.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ItemRules {
-    /// How often the item must succeed; `None` if once is enough.
-    pub frequency: Option<Duration>,
+    /// When the item must succeed.
+    pub recurrence: Recurrence,
     /// The cool-off period after a failure.
     pub cool_off: Duration,
     /// How long a run may take; zero means unlimited.
     pub run_timeout: Duration,
+    /// The number of failures in a row after which the item gives up.
+    pub max_failures: Option<i32>,
     /// Whether the item is suspended.
     pub suspended: bool,
 }
@@ -177,8 +80,8 @@ pub struct SourceRules {
 
 impl ValidatedGroup {
     /// Returns the rules for an item.
-    pub fn rules(&self, item: &str) -> ItemRules {
-        self.items.get(item).copied().unwrap_or(self.defaults)
+    pub fn rules(&self, item: &str) -> &ItemRules {
+        self.items.get(item).unwrap_or(&self.defaults)
     }
 }
 
@@ -212,6 +115,8 @@ pub const MAX_BYTES: usize = 120_000;
 pub const MAX_ITEM: usize = 300;
 /// The maximum number of errors that are collected.
 const MAX_ERRORS: usize = 10;
+/// The maximum number of different OaatTypes in `itemOptions`. Each is read in every reconcile.
+pub const MAX_ITEM_TYPES: usize = 20;
 /// The minimum refresh interval of a source.
 const MIN_REFRESH: Duration = Duration::from_secs(10);
 /// The maximum timeout of a response from a web server.
@@ -252,13 +157,33 @@ pub fn validate(spec: &OaatGroupSpec) -> Result<ValidatedGroup, Vec<FieldError>>
     let start_timeout = or_default("startTimeout", &spec.start_timeout, minutes(15), true);
     let run_timeout = or_default("runTimeout", &spec.run_timeout, Duration::ZERO, true);
     let pod_retention = or_default("podRetention", &spec.pod_retention, minutes(12 * 60), true);
+    let mut schedules = Schedules::default();
+    let recurrence = match &spec.schedule {
+        _ if spec.each_once => Recurrence::Once,
+        Some(schedule) => {
+            if spec.frequency.is_some() {
+                errors.add(FieldError::conflict("schedule", FREQUENCY_AND_SCHEDULE));
+            }
+            let default = Recurrence::Frequency(frequency);
+            errors.or(default, schedules.recurrence("schedule", schedule))
+        }
+        None => Recurrence::Frequency(frequency),
+    };
     let defaults = ItemRules {
-        frequency: Some(frequency).filter(|_| !spec.each_once),
+        recurrence,
         cool_off,
         run_timeout,
+        max_failures: max_failures("maxFailures", spec.max_failures, None, &mut errors),
         suspended: false,
     };
-    let items = item_options(&spec.item_options, defaults, &mut errors);
+    let items = item_options(&spec.item_options, &defaults, schedules, &mut errors);
+    let item_types = spec.item_types().len();
+    if item_types > MAX_ITEM_TYPES {
+        let size = format!("{item_types} different values of oaatType");
+        let most = format!("{MAX_ITEM_TYPES}; use several groups");
+        let problem = FieldProblem::TooLong { size, most };
+        errors.add(FieldError::new("itemOptions", problem));
+    }
     let windows = blackout_windows(&spec.blackout_windows, &mut errors);
     item_names(&spec.oaat_items, &mut errors);
     let sources = items_from(&spec.items_from, &mut errors);
@@ -447,37 +372,105 @@ pub fn answer_timeout(http: &ItemsHttp) -> Result<Duration, FieldError> {
     }
 }
 
+/// The error if options contain a frequency and a schedule.
+const FREQUENCY_AND_SCHEDULE: &str = "cannot be combined with frequency; remove one of them";
+/// The maximum number of different schedules of a group. They are parsed for every reconcile.
+const MAX_SCHEDULES: usize = 100;
+
+/// The parsed schedules of a group. Items with the same schedule share it.
+#[derive(Default)]
+struct Schedules(BTreeMap<(String, Option<String>), Result<Arc<CronSchedule>, FieldError>>);
+
+impl Schedules {
+    /// Parses the schedule in a field.
+    fn recurrence(&mut self, field: &str, schedule: &Schedule) -> Result<Recurrence, FieldError> {
+        let key = (schedule.cron.clone(), schedule.time_zone.clone());
+        if self.0.len() >= MAX_SCHEDULES && !self.0.contains_key(&key) {
+            let size = format!("one of more than {MAX_SCHEDULES} different schedules of the group");
+            let most = format!("{MAX_SCHEDULES}; use several groups");
+            let problem = FieldProblem::TooLong { size, most };
+            return Err(FieldError::new(field, problem));
+        }
+        // Invalid schedules count as well, because finding that out takes as long.
+        let parsed = self.0.entry(key).or_insert_with(|| {
+            let zone = schedule.time_zone.as_deref();
+            CronSchedule::parse("cron", &schedule.cron, zone).map(Arc::new)
+        });
+        let parsed = parsed.clone().map_err(|error| error.below(field))?;
+        Ok(Recurrence::Schedule(parsed))
+    }
+}
+
+/// Returns the maximum number of failures in a field, or the default.
+fn max_failures(
+    field: &str,
+    given: Option<i32>,
+    default: Option<i32>,
+    errors: &mut Errors,
+) -> Option<i32> {
+    if let Some(invalid) = given.filter(|max| *max < 1) {
+        errors.add(FieldError::out_of_range(
+            field,
+            &invalid.to_string(),
+            "1 or more",
+        ));
+    }
+    given.or(default)
+}
+
 fn item_options(
     options: &BTreeMap<String, ItemOptions>,
-    defaults: ItemRules,
+    defaults: &ItemRules,
+    mut schedules: Schedules,
     errors: &mut Errors,
 ) -> BTreeMap<String, ItemRules> {
     let mut rules = BTreeMap::new();
     for (name, options) in options {
         let path = format!("itemOptions[{:?}]", text::name(name));
+        if options.frequency.is_some() && options.schedule.is_some() {
+            let field = format!("{path}.schedule");
+            errors.add(FieldError::conflict(field, FREQUENCY_AND_SCHEDULE));
+        }
         let mut or_default = |field: &str, given: &Option<String>, default, zero| {
             let field = format!("{path}.{field}");
             errors.or(default, duration(&field, given, default, zero))
         };
-        let own = ItemRules {
-            frequency: defaults
-                .frequency
-                .map(|default| or_default("frequency", &options.frequency, default, false)),
-            cool_off: or_default(
+        let frequency = options.frequency.as_ref().map(|_| {
+            let field = &options.frequency;
+            or_default("frequency", field, Duration::from_secs(3600), false)
+        });
+        let (cool_off, run_timeout) = (
+            or_default(
                 "failureCoolOff",
                 &options.failure_cool_off,
                 defaults.cool_off,
                 true,
             ),
-            run_timeout: or_default(
+            or_default(
                 "runTimeout",
                 &options.run_timeout,
                 defaults.run_timeout,
                 true,
             ),
+        );
+        let recurrence = match (&defaults.recurrence, frequency, &options.schedule) {
+            (Recurrence::Once, ..) => Recurrence::Once,
+            (_, Some(frequency), _) => Recurrence::Frequency(frequency),
+            (default, None, Some(schedule)) => {
+                let parsed = schedules.recurrence(&format!("{path}.schedule"), schedule);
+                errors.or(default.clone(), parsed)
+            }
+            (default, None, None) => default.clone(),
+        };
+        let field = format!("{path}.maxFailures");
+        let own = ItemRules {
+            recurrence,
+            cool_off,
+            run_timeout,
+            max_failures: max_failures(&field, options.max_failures, defaults.max_failures, errors),
             suspended: options.suspend,
         };
-        if own != defaults {
+        if own != *defaults {
             rules.insert(name.clone(), own);
         }
         let mut seen = HashSet::new();
@@ -542,6 +535,7 @@ pub fn type_of(container: &ItemsContainer) -> OaatTypeSpec {
         type_: "pod".into(),
         podspec: Some(container.podspec.clone()),
         pod_metadata: None,
+        completion_containers: Vec::new(),
     }
 }
 
@@ -581,6 +575,7 @@ fn type_errors(spec: &OaatTypeSpec) -> Vec<FieldError> {
         }
         _ => {}
     }
+    completion_containers(&spec.completion_containers, pod, &mut errors);
     if let Some(policy) = pod.get("restartPolicy")
         && policy != "Never"
     {
@@ -597,9 +592,28 @@ fn type_errors(spec: &OaatTypeSpec) -> Vec<FieldError> {
     errors
 }
 
+/// Validates `completionContainers`, which must name containers of the pod: without all of them, a
+/// run would never end.
+fn completion_containers(named: &[String], pod: &Map<String, Value>, errors: &mut Vec<FieldError>) {
+    let listed = pod.get("containers").and_then(Value::as_array);
+    let containers = listed.into_iter().flatten().chain(pod.get("container"));
+    let names: Vec<_> = containers.filter_map(|c| c["name"].as_str()).collect();
+    for (index, name) in named.iter().enumerate().take(MAX_ERRORS) {
+        let field = format!("completionContainers[{index}]");
+        if named[..index].contains(name) {
+            errors.push(FieldError::duplicate(field, name));
+        } else if !names.contains(&name.as_str()) {
+            let fix = format!("use one of {}", text::list(&names, ", ", text::NAME));
+            let why = "not a container of the podspec";
+            errors.push(FieldError::invalid(field, name, why, fix));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Timestamp;
     use serde_json::json;
 
     fn spec(more: serde_json::Value) -> OaatGroupSpec {
@@ -622,9 +636,10 @@ mod tests {
                 windows: Vec::new(),
                 sources: Vec::new(),
                 defaults: ItemRules {
-                    frequency: Some(Duration::from_secs(3600)),
+                    recurrence: Recurrence::Frequency(Duration::from_secs(3600)),
                     cool_off: Duration::ZERO,
                     run_timeout: Duration::ZERO,
+                    max_failures: None,
                     suspended: false,
                 },
                 items: BTreeMap::new(),
@@ -642,8 +657,8 @@ mod tests {
         ] {
             let valid = validate(&spec(json!({"frequency": text})));
             assert_eq!(
-                valid.map(|v| v.defaults.frequency),
-                Ok(Some(Duration::from_secs(seconds))),
+                valid.map(|v| v.defaults.recurrence),
+                Ok(Recurrence::Frequency(Duration::from_secs(seconds))),
                 "{text}"
             );
         }
@@ -696,6 +711,36 @@ mod tests {
                 vec![r#"itemOptions["a"].frequency"#, "soon", "5m"],
             ),
             (
+                json!({"schedule": {"cron": "0 25 * * *"}}),
+                vec!["spec.schedule.cron", "0 25 * * *", "five fields"],
+            ),
+            (
+                json!({"schedule": {"cron": "0 2 * * *"}, "frequency": "1h"}),
+                vec!["spec.schedule: cannot be combined with frequency"],
+            ),
+            (
+                json!({"itemOptions": {"a": {"schedule": {"cron": "0 2 * * *", "timeZone": "X"}}}}),
+                vec![r#"itemOptions["a"].schedule.timeZone"#, "Europe/Berlin"],
+            ),
+            (
+                json!({"itemOptions": (0..101).map(|n| {
+                    let cron = format!("{} {} * * *", n % 60, n / 60);
+                    (n.to_string(), json!({"schedule": {"cron": cron}}))
+                }).collect::<serde_json::Map<_, _>>()}),
+                vec!["100", "several groups"],
+            ),
+            (
+                json!({"itemOptions": (0..200).map(|n| {
+                    let cron = format!("{} {} 31 2 *", n % 60, n / 60);
+                    (n.to_string(), json!({"schedule": {"cron": cron}}))
+                }).collect::<serde_json::Map<_, _>>()}),
+                vec!["never occurs"],
+            ),
+            (
+                json!({"maxFailures": 0}),
+                vec!["spec.maxFailures", "1 or more"],
+            ),
+            (
                 json!({"itemOptions": {"a": {"env": [{"name": "OAAT_ITEM"}]}}}),
                 vec![r#"itemOptions["a"].env[0]"#, "set by the operator"],
             ),
@@ -738,21 +783,68 @@ mod tests {
             },
         });
         let rules = |frequency: u64, hours: u64, suspended: bool| ItemRules {
-            frequency: Some(Duration::from_secs(frequency)),
+            recurrence: Recurrence::Frequency(Duration::from_secs(frequency)),
             cool_off: Duration::from_secs(60),
             run_timeout: Duration::from_secs(hours * 3600),
+            max_failures: None,
             suspended,
         };
         let valid = validate(&spec(options.clone())).unwrap_or_else(|e| panic!("{e:?}"));
-        assert_eq!(valid.rules("a"), rules(300, 6, false));
-        assert_eq!(valid.rules("b"), rules(7200, 0, true));
-        assert_eq!(valid.rules("c"), rules(7200, 6, false));
+        assert_eq!(valid.rules("a"), &rules(300, 6, false));
+        assert_eq!(valid.rules("b"), &rules(7200, 0, true));
+        assert_eq!(valid.rules("c"), &rules(7200, 6, false));
         assert_eq!(valid.items.len(), 2);
         let mut once = options;
         once["eachOnce"] = json!(true);
         let valid = validate(&spec(once)).unwrap_or_else(|e| panic!("{e:?}"));
-        assert_eq!(valid.rules("a").frequency, None);
-        assert_eq!(valid.defaults.frequency, None);
+        assert_eq!(valid.rules("a").recurrence, Recurrence::Once);
+        assert_eq!(valid.defaults.recurrence, Recurrence::Once);
+    }
+
+    #[test]
+    fn item_option_takes_precedence_over_frequency_and_schedule_of_the_group() {
+        let daily = json!({ "cron": "0 2 * * *", "timeZone": "Europe/Berlin" });
+        let valid = validate(&spec(json!({
+            "schedule": daily, "maxFailures": 3,
+            "itemOptions": {
+                "a": { "schedule": daily },
+                "b": { "frequency": "5m", "maxFailures": 1 },
+                "c": { "schedule": { "cron": "0 3 * * *" } },
+            },
+        })));
+        let valid = valid.unwrap_or_else(|e| panic!("{e:?}"));
+        assert_eq!(valid.rules("a"), &valid.defaults);
+        let five_minutes = Recurrence::Frequency(Duration::from_secs(300));
+        assert_eq!(valid.rules("b").recurrence, five_minutes);
+        assert_eq!(valid.rules("b").max_failures, Some(1));
+        let Recurrence::Schedule(schedule) = &valid.rules("c").recurrence else {
+            panic!("{valid:?}");
+        };
+        let two = Timestamp(2 * 3_600_000);
+        assert_eq!(
+            schedule.next_match_after(two),
+            Some(Timestamp(3 * 3_600_000))
+        );
+        assert_eq!(valid.rules("c").max_failures, Some(3));
+    }
+
+    #[test]
+    fn completion_containers_are_containers_of_the_pod() {
+        let spec = |named: &[&str]| -> OaatTypeSpec {
+            let containers = json!([{ "name": "main" }, { "name": "proxy" }]);
+            serde_json::from_value(json!({
+                "type": "pod", "podspec": { "containers": containers },
+                "completionContainers": named,
+            }))
+            .unwrap()
+        };
+        assert_eq!(validate_type(&spec(&["main"])), []);
+        let problems = summary(&validate_type(&spec(&["main", "mian", "main"])));
+        assert_eq!(
+            problems,
+            "spec.completionContainers[1]: \"mian\" is not a container of the podspec; use one of \
+             main, proxy; spec.completionContainers[2]: \"main\" is listed twice; remove one of them"
+        );
     }
 
     #[test]

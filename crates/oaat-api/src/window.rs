@@ -19,7 +19,7 @@ pub struct BlackoutWindow {
     /// minute, the window opens at the change. If a clock change repeats a scheduled minute, the
     /// window opens twice.
     #[schemars(length(min = 9, max = 100))]
-    #[x_kube(validation = (r"self.matches('^ *([0-9A-Za-z*/,#+?-]+ +){4}[0-9A-Za-z*/,#+?-]+ *$')", "schedule must have the five fields of cron (minute, hour, day of the month, month, and day of the week), such as 0 22 * * 1-5"))]
+    #[x_kube(validation = super::cron("schedule must have the five fields of cron (minute, hour, day of the month, month, and day of the week), such as 0 22 * * 1-5"))]
     pub schedule: String,
 
     /// How long the window stays open, such as 8h. The maximum is one year.
@@ -30,7 +30,7 @@ pub struct BlackoutWindow {
     /// The IANA name of the schedule's time zone, such as Europe/Berlin. Defaults to UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
-    #[x_kube(validation = (r"self.matches('^[A-Za-z0-9_+/-]+$')", "timeZone must be the IANA name of a time zone, such as Europe/Berlin or UTC"))]
+    #[x_kube(validation = super::time_zone())]
     pub time_zone: Option<String>,
 
     /// What happens to a run in progress when the window opens. Continue (the default) lets it
@@ -39,8 +39,8 @@ pub struct BlackoutWindow {
     #[serde(default)]
     pub running: RunningAction,
 
-    /// Whether to also hold an item if a run as long as its longest successful run in the group's
-    /// history would not finish before the window opens.
+    /// Whether to also hold an item if a run as long as the longest of its last five successful runs
+    /// would not finish before the window opens.
     #[serde(default, skip_serializing_if = "is_false")]
     pub start_if_fits: bool,
 }

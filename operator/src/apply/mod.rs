@@ -10,7 +10,9 @@ use crate::snapshot::{GroupSnapshot, PodId};
 use futures::future;
 use oaat_api::reasons::{events, stopping};
 use oaat_api::text;
-use oaat_api::{CurrentRun, OaatGroupStatus, OaatTypeSpec, Stopping, Timestamp, Variable};
+use oaat_api::{
+    CurrentRun, OaatGroupStatus, OaatTypeSpec, OtherGates, Stopping, Timestamp, Variable,
+};
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
 
@@ -218,8 +220,10 @@ impl<C: Cluster> Applier<'_, C> {
                 reason: stopping::GATE_REMOVED.into(),
                 message: GATE_REMOVED.into(),
                 since: self.snapshot.now,
+                exit_code: None,
             }),
             resumed: None,
+            other_gates: (!candidate.other_gates.is_empty()).then(OtherGates::default),
         };
         if broken!(OpenBeforeClaim) {
             let (name, uid) = (&candidate.name, &candidate.uid);
@@ -299,6 +303,20 @@ impl<C: Cluster> Applier<'_, C> {
                 self.record_rejection(plan, start, code, &message);
                 Ok(ControlFlow::Break(StartResult::NotStarted))
             }
+            Err(ClusterError::QuotaExceeded {
+                message,
+                counts_finished_pods,
+            }) => {
+                plan.status = self.status_without_start.clone();
+                plan::record_quota_exceeded(
+                    self.snapshot,
+                    plan,
+                    start,
+                    &message,
+                    counts_finished_pods,
+                );
+                Ok(ControlFlow::Break(StartResult::NotStarted))
+            }
             Err(other) => {
                 // It is unknown whether there is a candidate now; the next reconcile finds out.
                 // The end of the previous run must be recorded before that.
@@ -342,7 +360,7 @@ impl<C: Cluster> Applier<'_, C> {
         );
         let floor = self.snapshot.retry_floor;
         run_history::back_off(&mut void, &message, self.snapshot.now, floor);
-        if let Some(patch) = patch(Some(claimed), &mut void)?
+        if let Some(patch) = patch(self.snapshot, Some(claimed), &mut void)?
             && self
                 .write_patch(&self.version(applied), patch, applied)
                 .await?
@@ -391,7 +409,8 @@ impl<C: Cluster> Applier<'_, C> {
         status: &mut OaatGroupStatus,
         applied: &mut Applied,
     ) -> Result<ApplyResult, ClusterError> {
-        let Some(patch) = patch(self.snapshot.group.status.as_ref(), status)? else {
+        let before = self.snapshot.group.status.as_ref();
+        let Some(patch) = patch(self.snapshot, before, status)? else {
             return Ok(ApplyResult::Completed);
         };
         let version = self.snapshot.group.metadata.resource_version.clone();
@@ -435,11 +454,14 @@ impl<C: Cluster> Applier<'_, C> {
     }
 }
 
-/// Cleans the new status. Returns the patch from the old status to the new one, if they differ.
+/// Completes and cleans the new status. Returns the patch from the old status to the new one, if they
+/// differ.
 fn patch(
+    snapshot: &GroupSnapshot,
     old: Option<&OaatGroupStatus>,
     new: &mut OaatGroupStatus,
 ) -> Result<Option<Value>, ClusterError> {
+    plan::update_progress(snapshot, new);
     text::clean_status(new);
     let json = |status: Option<&OaatGroupStatus>| {
         serde_json::to_value(status).map_err(|e| ClusterError::Unavailable(e.to_string()))

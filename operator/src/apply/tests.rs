@@ -152,7 +152,8 @@ fn snapshot() -> GroupSnapshot {
         current: CurrentPod::None,
         deleted_while_running: false,
         terminating: false,
-        type_: TypeRead::Unchecked,
+        type_: TypeRead::Valid(std::sync::Arc::new(type_())),
+        item_types: std::collections::BTreeMap::new(),
         leads: true,
         retry_floor: Duration::from_secs(10),
     }
@@ -344,6 +345,7 @@ async fn stale_pod_is_deleted_only_if_the_group_is_unchanged() {
             claimed: Timestamp(0),
             stopping: None,
             resumed: None,
+            other_gates: None,
         }),
         ..OaatGroupStatus::default()
     });
@@ -413,6 +415,7 @@ async fn opening_for_the_claimer_is_announced_first() {
             claimed: snapshot.now,
             stopping: None,
             resumed: None,
+            other_gates: None,
         }),
         ..OaatGroupStatus::default()
     });

@@ -4,15 +4,16 @@
 //! A source never has two such pods at the same time: its pod name is fixed, and the API server
 //! allows only one pod with a name until that pod is removed.
 
+use super::merge::read_interval;
 use super::{MAX_TEXT, SourceReading, parse};
 use crate::cluster::{Cluster, ClusterError};
 use crate::mutation::broken;
-use crate::pod::{Phase, PodView, judge, names};
+use crate::pod::{PodView, completion, judge, names};
 use crate::run_history;
 use crate::snapshot::SourceUpdate;
 use k8s_openapi::api::core::v1::Pod;
 use oaat_api::validate::SourceRules;
-use oaat_api::{ItemSource, Timestamp};
+use oaat_api::{ItemSource, RunResult, Timestamp};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::task::spawn_blocking;
@@ -127,13 +128,13 @@ impl<C: Cluster> Lister<'_, C> {
                 reading,
                 format!("deleting pod {name} before the next one is created"),
             );
-        } else if view.is_terminal() && !self.may_read {
+        } else if has_printed(&view, spec) && !self.may_read {
             self.pending(
                 reading,
                 format!("pod {name} has ended; its output is read next"),
             );
             reading.requeue_at = Some(self.now);
-        } else if view.is_terminal() {
+        } else if has_printed(&view, spec) {
             self.read(reading, spec, &view).await?;
         } else {
             self.wait(reading, &view, rules).await?;
@@ -163,6 +164,11 @@ impl<C: Cluster> Lister<'_, C> {
             Err(ClusterError::Rejected { code, message }) => {
                 let error = format!("the API server rejected its pod ({code}): {message}");
                 reading.update = SourceUpdate::Read(self.now, Err(error));
+            }
+            Err(ClusterError::QuotaExceeded { message, .. }) => {
+                let message = format!("its pod is not created: {message}");
+                reading.update = SourceUpdate::Pending(message);
+                reading.requeue_at = Some(self.now.plus(read_interval(rules, true)));
             }
             // Usually another replica created the pod first.
             Err(other) => return Err(other),
@@ -208,8 +214,9 @@ impl<C: Cluster> Lister<'_, C> {
         view: &PodView,
     ) -> Result<(), ClusterError> {
         reading.pod_uid = Some(view.uid.clone());
-        if view.phase != Phase::Succeeded {
-            let finished = judge(Some(view), false, None, self.now);
+        let printed = completion(view, &[container_name(spec).to_owned()], self.now);
+        let finished = printed.unwrap_or_else(|| judge(Some(view), false, None, self.now));
+        if finished.result != RunResult::Succeeded {
             let error = format!(
                 "pod {} {}",
                 view.name,
@@ -218,8 +225,7 @@ impl<C: Cluster> Lister<'_, C> {
             reading.update = SourceUpdate::Read(self.now, Err(error));
             return Ok(());
         }
-        // The name in the spec, because a webhook may have added a container before it.
-        let container = spec["containers"][0]["name"].as_str().unwrap_or_default();
+        let container = container_name(spec);
         let output = self
             .cluster
             .output(self.namespace, &view.name, container)
@@ -297,6 +303,19 @@ fn log_error(text: &str) -> Option<&str> {
     let line = text.trim_end();
     let is_error = !line.contains('\n') && PREFIXES.iter().any(|prefix| line.starts_with(prefix));
     is_error.then_some(line)
+}
+
+/// Returns the name of the container that prints the list. It comes from the spec, because a webhook
+/// may have added a container before it.
+fn container_name(spec: &Value) -> &str {
+    spec["containers"][0]["name"].as_str().unwrap_or_default()
+}
+
+/// Returns whether the container that prints the list has ended. Others, such as an injected
+/// sidecar, may run on.
+fn has_printed(pod: &PodView, spec: &Value) -> bool {
+    let named = [container_name(spec).to_owned()];
+    pod.is_terminal() || completion(pod, &named, pod.created).is_some()
 }
 
 fn annotation<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {

@@ -1,19 +1,27 @@
 //! What follows from a decision: the claim of the new pod, or why no pod was created.
 
 use super::conditions::{run_and_pod, set_group_condition, set_item_running};
+use super::pods::finished_pods;
 use super::{Plan, Start};
+use crate::pod::{Phase, PodView};
 use crate::run_history;
 use crate::snapshot::GroupSnapshot;
 use oaat_api::reasons::{events, ready, running, states};
 use oaat_api::text;
-use oaat_api::{CurrentRun, OaatGroupStatus};
+use oaat_api::{CurrentRun, OaatGroupStatus, Timestamp};
 use std::time::Duration;
+
+/// The maximum number of items in `status.rejected.items`.
+const MAX_QUOTA_ITEMS: usize = 20;
 
 /// Makes a candidate the current run.
 pub fn claim(snapshot: &GroupSnapshot, status: &mut OaatGroupStatus, current: &CurrentRun) {
     set_item_running(status, current);
     let message = run_and_pod(current);
     let condition = (running::TYPE, true, running::POD_ACTIVE, message);
+    set_group_condition(snapshot, status, condition);
+    let message = "ready to start the next item".into();
+    let condition = (ready::TYPE, true, ready::READY, message);
     set_group_condition(snapshot, status, condition);
     status.current = Some(current.clone());
 }
@@ -60,6 +68,50 @@ pub fn record_rejected_pod(
     set_not_started_status(snapshot, &mut plan.status, ready::CREATE_REJECTED, message);
     plan.status.next = Some(until.seconds().to_string());
     plan.event(true, events::CREATE_REJECTED, rejection, None);
+    plan.requeue_at(until);
+}
+
+/// Records that a quota leaves no room for the pod of an item: a pause for the group, but no run and
+/// no failure of the item. If the quota counts finished pods, one of the group's is deleted: the
+/// oldest that succeeded, or else the oldest that failed.
+pub fn record_quota_exceeded(
+    snapshot: &GroupSnapshot,
+    plan: &mut Plan,
+    start: &Start,
+    message: &str,
+    counts_finished_pods: bool,
+) {
+    let before = plan.status.rejected.take().filter(|r| r.quota);
+    let mut items = before.as_ref().map(|r| r.items.clone()).unwrap_or_default();
+    plan.status.rejected.clone_from(&before);
+    let (now, floor) = (snapshot.now, Duration::ZERO);
+    run_history::back_off(&mut plan.status, message, now, floor);
+    let Some(rejected) = plan.status.rejected.as_mut() else {
+        return;
+    };
+    rejected.quota = true;
+    items.retain(|item| *item != start.item);
+    items.push(start.item.clone());
+    let surplus = items.len().saturating_sub(MAX_QUOTA_ITEMS);
+    rejected.items = items.split_off(surplus);
+    let until = rejected.until;
+    let no_room = format!(
+        "a ResourceQuota leaves no room for the pod of {}: {message}",
+        text::name(&start.item)
+    );
+    if before.is_none() {
+        plan.event(true, events::QUOTA_EXCEEDED, no_room.clone(), None);
+    }
+    let message = format!("waiting until {}: {no_room}", until.seconds());
+    set_not_started_status(snapshot, &mut plan.status, ready::QUOTA_EXCEEDED, message);
+    plan.status.next = Some(until.seconds().to_string());
+    if counts_finished_pods {
+        let finished = finished_pods(snapshot, &plan.status);
+        let oldest_success =
+            |(ended, pod): &(Timestamp, &PodView)| (pod.phase != Phase::Succeeded, *ended);
+        let oldest = finished.into_iter().min_by_key(oldest_success);
+        plan.expired.extend(oldest.map(|(_, pod)| pod.into()));
+    }
     plan.requeue_at(until);
 }
 

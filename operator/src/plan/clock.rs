@@ -71,14 +71,22 @@ fn item_times(item: &mut ItemStatus) -> impl Iterator<Item = &mut Timestamp> {
 
 /// Returns the times in a status at which something happened.
 fn status_times(status: &mut OaatGroupStatus) -> impl Iterator<Item = &mut Timestamp> {
+    let current = status.current.iter_mut();
+    let current = current.flat_map(|current| {
+        let gates = current.other_gates.as_mut();
+        [
+            Some(&mut current.claimed),
+            gates.and_then(|gates| gates.removed.as_mut()),
+        ]
+    });
     let others = [
         status.last_run.as_mut(),
-        status.current.as_mut().map(|current| &mut current.claimed),
         status.last_decision.as_mut().map(|last| &mut last.time),
         status.run_now.as_mut().and_then(|last| last.time.as_mut()),
     ];
     let runs = status.history.iter_mut();
     let runs = runs.flat_map(|run| [&mut run.started, &mut run.finished]);
     let items = status.items.values_mut().flat_map(item_times);
-    others.into_iter().flatten().chain(runs).chain(items)
+    let others = others.into_iter().chain(current).flatten();
+    others.chain(runs).chain(items)
 }

@@ -6,11 +6,15 @@ use crate::item_sources;
 use crate::run_now;
 use crate::snapshot::GroupSnapshot;
 use crate::snapshot::TypeRead;
-use oaat_api::reasons::{events, items_ready, ready, running, states};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use oaat_api::reasons::{
+    events, items_ready, policy_ready, progress, ready, running, states, unknown_item_options,
+};
 use oaat_api::text;
 use oaat_api::validate::{self, FieldError, ValidatedGroup, suspended};
 use oaat_api::windows;
 use oaat_api::{CurrentRun, ItemState, OaatGroupStatus, Timestamp, condition, set_condition};
+use std::collections::HashSet;
 
 /// Why no item can start.
 pub(super) struct NotReady {
@@ -27,13 +31,31 @@ pub(super) struct NotReady {
 }
 
 impl NotReady {
-    fn new(state: &'static str, reason: &'static str, message: String) -> Self {
+    pub fn new(state: &'static str, reason: &'static str, message: String) -> Self {
         Self {
             state,
             reason,
             message,
             until: None,
             endless: false,
+        }
+    }
+}
+
+/// What is shown about a current pod that does not make progress as expected.
+pub(super) struct RunProblem {
+    /// The reason of the condition `Running`.
+    pub reason: &'static str,
+    /// The problem, as the end of a sentence about the pod.
+    pub message: String,
+}
+
+impl RunProblem {
+    /// Returns a problem that keeps the pod from starting or ending.
+    pub fn not_started(message: String) -> Self {
+        Self {
+            reason: running::NOT_STARTED,
+            message,
         }
     }
 }
@@ -124,16 +146,33 @@ pub(super) fn not_ready(
         rejected.until.seconds(),
         rejected.message
     );
+    let reason = if rejected.quota {
+        ready::QUOTA_EXCEEDED
+    } else {
+        ready::CREATE_REJECTED
+    };
     Some(NotReady {
         until: Some(rejected.until),
-        ..NotReady::new(states::WAITING, ready::CREATE_REJECTED, message)
+        ..NotReady::new(states::WAITING, reason, message)
     })
 }
 
-/// Returns why the group's OaatType cannot be used, if it cannot.
+/// Returns why no OaatType can be used, if none can. `None` if at least one item has a usable type.
 fn type_not_ready(snapshot: &GroupSnapshot) -> Option<NotReady> {
-    let name = &snapshot.group.spec.oaat_type;
-    let (state, reason, message) = match &snapshot.type_ {
+    let mut items = snapshot.items.iter();
+    if items.any(|item| type_problem(snapshot.type_of(item)).is_none()) {
+        return None;
+    }
+    let of_group = (snapshot.group.spec.oaat_type.as_str(), &snapshot.type_);
+    let of_items = snapshot.items.iter().map(|item| snapshot.type_of(item));
+    // With items, the type of the group matters only if an item uses it.
+    let mut types = of_items.chain(snapshot.items.is_empty().then_some(of_group));
+    types.find_map(type_problem)
+}
+
+/// Returns why an OaatType cannot be used, if it cannot.
+pub(super) fn type_problem((name, type_): (&str, &TypeRead)) -> Option<NotReady> {
+    let (state, reason, message) = match type_ {
         TypeRead::Valid(_) => return None,
         TypeRead::Missing => (
             states::WAITING,
@@ -152,6 +191,89 @@ fn type_not_ready(snapshot: &GroupSnapshot) -> Option<NotReady> {
         ),
     };
     Some(NotReady::new(state, reason, message))
+}
+
+/// Sets or removes the condition `UnknownItemOptions`, and adds an event if it is new or different.
+/// Until all lists have been read, the condition is unchanged.
+pub(super) fn update_unknown_item_options(snapshot: &GroupSnapshot, plan: &mut Plan) {
+    if !snapshot.listing.unread.is_empty() {
+        return;
+    }
+    let options = &snapshot.group.spec.item_options;
+    let items: HashSet<_> = snapshot
+        .items
+        .iter()
+        .filter(|_| !options.is_empty())
+        .collect();
+    let unknown: Vec<_> = options
+        .keys()
+        .filter(|name| !items.contains(name))
+        .collect();
+    let conditions = &mut plan.status.conditions;
+    if unknown.is_empty() {
+        conditions.retain(|c| c.type_ != unknown_item_options::TYPE);
+        return;
+    }
+    let names = text::list(unknown, ", ", text::NAME);
+    let message = format!(
+        "spec.itemOptions has options for names that are not items: {names}; correct or remove them \
+         (quote names such as y and on, which YAML turns into true)"
+    );
+    let before = condition(conditions, unknown_item_options::TYPE).map(|c| c.message.clone());
+    let new = (
+        unknown_item_options::TYPE,
+        true,
+        unknown_item_options::NO_SUCH_ITEM,
+        message.clone(),
+    );
+    set_group_condition(snapshot, &mut plan.status, new);
+    let after = condition(&plan.status.conditions, unknown_item_options::TYPE);
+    if before.as_ref() != after.map(|c| &c.message) {
+        plan.event(true, events::UNKNOWN_ITEM_OPTIONS, message, None);
+    }
+}
+
+/// Sets or removes the conditions `Stalled` and `Reconciling`, which follow from `Ready` and
+/// `PolicyReady`. Call this when everything else in the status is decided.
+pub fn update_progress(snapshot: &GroupSnapshot, status: &mut OaatGroupStatus) {
+    let progress = progress(&status.conditions).map(|(type_, cause)| {
+        let (reason, message) = (cause.reason.clone(), cause.message.clone());
+        (type_, reason, message)
+    });
+    for type_ in [progress::STALLED, progress::RECONCILING] {
+        if progress.as_ref().is_none_or(|(other, ..)| *other != type_) {
+            status.conditions.retain(|c| c.type_ != type_);
+        }
+    }
+    if let Some((type_, reason, message)) = progress {
+        set_group_condition(snapshot, status, (type_, true, &reason, message));
+    }
+}
+
+/// Returns the condition that is true according to the conventions of kstatus, and its cause.
+fn progress(conditions: &[Condition]) -> Option<(&'static str, &Condition)> {
+    let ready = condition(conditions, ready::TYPE).filter(|c| c.status == "False")?;
+    match ready.reason.as_str() {
+        ready::SPEC_INVALID | ready::UNDECODABLE | ready::TYPE_INVALID | ready::ITEMS_GIVEN_UP => {
+            Some((progress::STALLED, ready))
+        }
+        ready::TYPE_NOT_CHECKED => Some((progress::RECONCILING, ready)),
+        ready::POLICY_NOT_READY => {
+            let policy = condition(conditions, policy_ready::TYPE);
+            let policy = policy.filter(|c| c.status == "False")?;
+            match policy.reason.as_str() {
+                policy_ready::LOADING => Some((progress::RECONCILING, policy)),
+                // These may pass without a change by the user.
+                policy_ready::SOURCE_NOT_FOUND
+                | policy_ready::SOURCE_UNREADABLE
+                | policy_ready::COMPILER_UNAVAILABLE
+                | policy_ready::DEADLINE => None,
+                _ => Some((progress::STALLED, policy)),
+            }
+        }
+        // The cause passes by itself, or is outside the group.
+        _ => None,
+    }
 }
 
 /// Sets or removes the condition `ItemsReady`. Returns an event if its reason has changed.
@@ -182,21 +304,33 @@ fn update_items_ready(
 }
 
 /// Sets `state`, `message`, and the conditions, except for what follows from a decision of the
-/// policy. `problem` is what keeps the current pod from starting or ending.
+/// policy. `problem` is what is wrong with the current pod.
 pub(super) fn set_running_or_idle_status(
     snapshot: &GroupSnapshot,
     valid: Option<&ValidatedGroup>,
     plan: &mut Plan,
     not_ready: Option<NotReady>,
-    problem: Option<String>,
+    problem: Option<RunProblem>,
 ) {
     let status = &mut plan.status;
     let requested = run_now::waiting(&snapshot.group, &snapshot.items, status)
         .map(|items| format!("requested to run now: {items}"));
     plan.events.extend(update_items_ready(snapshot, status));
-    let condition = match &not_ready {
-        Some(n) => (ready::TYPE, false, n.reason, n.message.clone()),
-        None => {
+    let before = condition(&status.conditions, ready::TYPE).cloned();
+    let condition = match (&not_ready, &before) {
+        (Some(n), _) => {
+            let as_requested = ready::TRUE.contains(&n.reason);
+            (ready::TYPE, as_requested, n.reason, n.message.clone())
+        }
+        // Until the next decision, the last one remains valid.
+        (None, Some(before))
+            if status.current.is_none()
+                && ready::OF_DECISIONS.contains(&before.reason.as_str()) =>
+        {
+            let (is_true, message) = (before.status == "True", before.message.clone());
+            (ready::TYPE, is_true, before.reason.as_str(), message)
+        }
+        (None, _) => {
             let message = "ready to start the next item".into();
             (ready::TYPE, true, ready::READY, message)
         }
@@ -206,11 +340,7 @@ pub(super) fn set_running_or_idle_status(
         set_idle_status(snapshot, status, not_ready, requested);
         return;
     };
-    let reason = if problem.is_some() {
-        running::NOT_STARTED
-    } else {
-        running::POD_ACTIVE
-    };
+    let reason = problem.as_ref().map_or(running::POD_ACTIVE, |p| p.reason);
     let condition = (running::TYPE, true, reason, run_and_pod(&current));
     set_group_condition(snapshot, status, condition);
     status.state = Some(states::RUNNING.into());
@@ -218,7 +348,7 @@ pub(super) fn set_running_or_idle_status(
     let item = text::name(&current.item);
     let next = not_ready.map(|n| n.message).or(requested);
     status.message = Some(match (problem, next) {
-        (Some(problem), _) => format!("{item}: pod {} {problem}", current.pod_name),
+        (Some(problem), _) => format!("{item}: pod {} {}", current.pod_name, problem.message),
         (None, Some(next)) => format!("running {item}; next: {next}"),
         (None, None) => {
             // The decision that started this run. A run that was adopted has none.

@@ -1,15 +1,16 @@
 //! The request to the policy, and what follows from its answer.
 
-use super::conditions::set_group_condition;
+use super::conditions::{set_group_condition, type_problem};
 use super::hold::{HoldReason, Holds};
 use super::policy_condition::{lost, record_policy_decision};
+use super::schedule_times::ScheduleTimes;
 use super::{Plan, Start, next_run};
 use crate::policy_selection::{BUILT_IN, PolicySelection};
 use crate::run_now;
 use crate::snapshot::GroupSnapshot;
 use oaat_api::reasons::{events, ready, states};
 use oaat_api::text;
-use oaat_api::validate::ValidatedGroup;
+use oaat_api::validate::{Recurrence, ValidatedGroup};
 use oaat_api::windows;
 use oaat_api::{
     ItemState, ItemStatus, LastDecision, OaatGroupStatus, PolicyInUse, RunRecord, RunResult,
@@ -26,6 +27,8 @@ const NODE_CLOCK_PRECISION: Duration = Duration::from_secs(1);
 const MIN_WAIT: Duration = Duration::from_secs(1);
 /// The maximum time before the policy is asked again after it decided to wait.
 const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
+/// When a run is first checked for a slow start and for an unexpectedly long time.
+const FIRST_CHECK: Duration = Duration::from_secs(30);
 /// The message of an item that its options suspend.
 const SUSPENDED: &str = "suspended by itemOptions";
 
@@ -54,12 +57,14 @@ pub fn policy_request(
     let count = |n: i64| u32::try_from(n.max(0)).unwrap_or(u32::MAX);
     let names = &snapshot.items;
     let holds = Holds::new(snapshot, valid, &status.history);
+    let mut schedules = ScheduleTimes::new(snapshot.now);
     let items = names.iter().map(|name| {
         let item = status.items.get(name).cloned().unwrap_or_default();
         let rules = valid.rules(name);
+        let frequency = schedules.frequency(&rules.recurrence, &item);
         Item {
             name: name.clone(),
-            frequency: rules.frequency.map(millis),
+            frequency: frequency.map(millis),
             cool_off: millis(rules.cool_off),
             settings: selection.items.get(name).cloned(),
             startable: holds.of(name, &item).is_none(),
@@ -219,7 +224,15 @@ fn plan_choice(
             // What is due during a blackout does not start before its end.
             let next = next.map(|at| windows::blackout(&valid.windows, at).map_or(at, |b| b.until));
             let next = next.map(|t| t.max(snapshot.now));
-            record_wait(valid, &held, &mut plan.status, request, decision, next);
+            record_wait(
+                snapshot,
+                valid,
+                &held,
+                &mut plan.status,
+                request,
+                decision,
+                next,
+            );
         }
     }
 }
@@ -245,9 +258,10 @@ fn record_start(
     }
     let timeout = valid.rules(&item).run_timeout;
     plan.start = Some(Start { item, run, timeout });
-    if let Some(timeout) = valid.start_timeout {
-        plan.requeue_at(snapshot.now.plus(timeout));
-    }
+    let first_check = valid
+        .start_timeout
+        .map_or(FIRST_CHECK, |t| t.min(FIRST_CHECK));
+    plan.requeue_at(snapshot.now.plus(first_check));
 }
 
 /// Returns the message of a group in which an item runs. `decision` is the decision that started
@@ -294,7 +308,7 @@ pub fn plan_requested_item(
         };
         match holds.of_requested(&name, item) {
             None => {}
-            Some(HoldReason::RetryFloor(until)) => {
+            Some(HoldReason::RetryFloor(until) | HoldReason::Quota(until)) => {
                 plan.requeue_at(until);
                 continue;
             }
@@ -325,6 +339,7 @@ pub fn plan_requested_item(
 
 /// Shows that the policy decided to wait.
 fn record_wait(
+    snapshot: &GroupSnapshot,
     valid: &ValidatedGroup,
     held: &HeldItems,
     status: &mut OaatGroupStatus,
@@ -342,8 +357,9 @@ fn record_wait(
         .values()
         .filter(|item| item.state == ItemState::Fresh)
         .count();
-    let some_wait = held.by_retry_floor + held.by_blackout + cooling > 0
-        || fresh + held.suspended < decision.verdicts.len();
+    let some_wait = held.by_retry_floor + held.by_blackout + held.by_quota + held.by_type + cooling
+        > 0
+        || fresh + held.suspended + held.given_up < decision.verdicts.len();
     let state = if some_wait {
         states::WAITING
     } else {
@@ -352,9 +368,9 @@ fn record_wait(
     status.state = Some(state.into());
     status.next = next.map(|t| t.seconds().to_string());
     let mut parts = Vec::new();
-    let succeeded = match valid.defaults.frequency {
-        Some(_) => "succeeded recently enough",
-        None => "succeeded",
+    let succeeded = match valid.defaults.recurrence {
+        Recurrence::Once => "succeeded",
+        _ => "succeeded recently enough",
     };
     for (count, what) in [(fresh, succeeded), (cooling, "cooling off after a failure")] {
         if count > 0 {
@@ -364,6 +380,9 @@ fn record_wait(
     for (count, what) in [
         (held.by_retry_floor, "held by the retry floor"),
         (held.by_blackout, "would not finish before a blackout"),
+        (held.by_quota, "held because of a ResourceQuota"),
+        (held.by_type, "held because of their OaatType"),
+        (held.given_up, "gave up"),
         (held.suspended, "suspended"),
     ] {
         if count > 0 {
@@ -374,7 +393,14 @@ fn record_wait(
     if parts.is_empty() {
         parts.push("no item is due".into());
     }
-    status.message = Some(parts.join(", "));
+    let message = parts.join(", ");
+    let condition = if held.by_quota > 0 {
+        (ready::TYPE, false, ready::QUOTA_EXCEEDED, message.clone())
+    } else {
+        (ready::TYPE, true, ready::NOTHING_DUE, message.clone())
+    };
+    set_group_condition(snapshot, status, condition);
+    status.message = Some(message);
 }
 
 /// The items that the operator holds.
@@ -386,6 +412,12 @@ struct HeldItems {
     by_retry_floor: usize,
     /// The number of items that would not finish before a blackout.
     by_blackout: usize,
+    /// The number of items whose pods did not fit into a quota.
+    by_quota: usize,
+    /// The number of items whose OaatType cannot be used.
+    by_type: usize,
+    /// The number of items that gave up.
+    given_up: usize,
     /// The number of suspended items.
     suspended: usize,
 }
@@ -398,7 +430,7 @@ fn update_item_states(
     request: &Request,
     decision: &Decision,
 ) -> HeldItems {
-    use HoldReason::{Blackout, RetryFloor, Succeeded, Suspended};
+    use HoldReason::{Blackout, GivenUp, Quota, RetryFloor, Succeeded, Suspended, TypeNotReady};
     let mut held = HeldItems::default();
     let holds = Holds::new(snapshot, valid, &status.history);
     for (index, requested) in request.items.iter().enumerate() {
@@ -411,21 +443,30 @@ fn update_item_states(
         let until = verdict.and_then(|v| v.until).map(Timestamp);
         // The end of a hold can change the policy's decision only for an item that is ready or
         // deferred. The verdicts on fresh and cooling items do not depend on it.
-        if let (Standing::Ready | Standing::Deferred, Some(RetryFloor(at) | Blackout(at))) =
-            (standing, hold)
+        if let (
+            Standing::Ready | Standing::Deferred,
+            Some(RetryFloor(at) | Quota(at) | Blackout(at)),
+        ) = (standing, hold)
         {
             held.ends.push(at);
         }
         match (standing, hold) {
             (_, Some(Suspended)) => held.suspended += 1,
+            (_, Some(GivenUp)) => held.given_up += 1,
+            (Standing::Ready, Some(TypeNotReady)) => held.by_type += 1,
             (Standing::Ready, Some(RetryFloor(_))) => held.by_retry_floor += 1,
             (Standing::Ready, Some(Blackout(_))) => held.by_blackout += 1,
+            (Standing::Ready, Some(Quota(_))) => held.by_quota += 1,
             _ => {}
         }
         let (state, next) = match (standing, hold) {
             (_, Some(Suspended)) => (ItemState::Held, None),
             (_, Some(Succeeded)) => (ItemState::Fresh, None),
-            (Standing::Ready, Some(RetryFloor(at) | Blackout(at))) => (ItemState::Held, Some(at)),
+            (_, Some(GivenUp)) => (ItemState::GivenUp, None),
+            (Standing::Ready, Some(TypeNotReady)) => (ItemState::Held, None),
+            (Standing::Ready, Some(RetryFloor(at) | Quota(at) | Blackout(at))) => {
+                (ItemState::Held, Some(at))
+            }
             (Standing::Ready, None) => (ItemState::Ready, until),
             (Standing::Fresh, _) => (ItemState::Fresh, until),
             (Standing::Cooling, _) => (ItemState::Cooling, until),
@@ -434,9 +475,13 @@ fn update_item_states(
         item.state = state;
         item.next = next;
         let last_run = status.history.iter().find(|run| run.item == requested.name);
-        let message = item_message(item, hold, last_run);
+        let message = match (item.state, type_problem(snapshot.type_of(&requested.name))) {
+            (ItemState::Held, Some(problem)) if hold == Some(TypeNotReady) => problem.message,
+            _ => item_message(item, hold, last_run),
+        };
         let note = verdict.and_then(|v| v.note.as_ref());
-        item.message = Some(match note.filter(|_| hold != Some(Suspended)) {
+        let note = note.filter(|_| !matches!(hold, Some(Suspended | GivenUp | TypeNotReady)));
+        item.message = Some(match note {
             Some(note) => format!("{message}: {note}"),
             None => message,
         });
@@ -475,9 +520,15 @@ fn item_message(
         ItemState::Held if matches!(hold, Some(HoldReason::Blackout(_))) => {
             format!("would not finish before a blackout; held{until}")
         }
+        ItemState::Held if matches!(hold, Some(HoldReason::Quota(_))) => {
+            format!("its pod did not fit into a ResourceQuota; held{until}")
+        }
         ItemState::Held if failures.is_empty() => format!("held by the retry floor{until}"),
         ItemState::Held => format!("{failures}; held by the retry floor{until}"),
         ItemState::Deferred => format!("deferred by the policy{until}"),
+        ItemState::GivenUp => format!(
+            "{failures}; gave up: request it to run now, or change its options or its OaatType"
+        ),
         ItemState::Running => failures,
     }
 }

@@ -1,8 +1,10 @@
 //! The operator's reasons not to start an item, regardless of the policy's decision.
 
+use super::give_up::has_given_up;
 use crate::mutation::broken;
-use crate::snapshot::GroupSnapshot;
-use oaat_api::validate::{ItemRules, ValidatedGroup};
+use crate::run_history;
+use crate::snapshot::{GroupSnapshot, TypeRead};
+use oaat_api::validate::{ItemRules, Recurrence, ValidatedGroup};
 use oaat_api::windows;
 use oaat_api::{ItemStatus, RunRecord, RunResult, Timestamp};
 use std::collections::HashMap;
@@ -13,14 +15,23 @@ use std::time::Duration;
 pub(super) enum HoldReason {
     /// The item is suspended by its options.
     Suspended,
+    /// The item's OaatType cannot be used.
+    TypeNotReady,
+    /// The item failed `maxFailures` times in a row.
+    GivenUp,
     /// With `eachOnce`, the item has succeeded.
     Succeeded,
     /// The item started less than the retry floor ago. Contains the end of the retry floor. Does
     /// not apply if the item succeeded and its frequency is shorter than the floor.
     RetryFloor(Timestamp),
+    /// The pod of the item did not fit into a quota. Contains the end of the hold.
+    Quota(Timestamp),
     /// The item would not finish before the next blackout. Contains the end of that blackout.
     Blackout(Timestamp),
 }
+
+/// The shortest time between two times of a schedule.
+const SHORTEST_SCHEDULE: Duration = Duration::from_secs(60);
 
 /// Determines which items of a group are held.
 pub(super) struct Holds<'a> {
@@ -28,8 +39,9 @@ pub(super) struct Holds<'a> {
     valid: &'a ValidatedGroup,
     /// The next opening of a window with `startIfFits`.
     blackout: Option<NextBlackout>,
-    /// The longest successful run of each item in the history.
-    longest: HashMap<String, Duration>,
+    /// The longest successful run of each item in the group's history. Used for items whose
+    /// durations an earlier release of the operator did not record.
+    recorded: HashMap<String, Duration>,
 }
 
 /// A blackout before which runs must finish.
@@ -51,7 +63,7 @@ impl<'a> Holds<'a> {
             let ends = windows::blackout(&valid.windows, opens)?.until;
             Some(NextBlackout { opens, ends })
         });
-        let mut longest = HashMap::new();
+        let mut recorded = HashMap::new();
         if blackout.is_some() {
             // A run that failed or was stopped does not show how long the item takes.
             for run in history
@@ -59,7 +71,7 @@ impl<'a> Holds<'a> {
                 .filter(|run| run.result == RunResult::Succeeded)
             {
                 let took = run.finished.since(run.started);
-                let known = longest.entry(run.item.clone()).or_insert(took);
+                let known = recorded.entry(run.item.clone()).or_insert(took);
                 *known = took.max(*known);
             }
         }
@@ -67,44 +79,75 @@ impl<'a> Holds<'a> {
             snapshot,
             valid,
             blackout,
-            longest,
+            recorded,
         }
     }
 
     /// Returns why an item is held, if it is.
     pub(super) fn of(&self, name: &str, item: &ItemStatus) -> Option<HoldReason> {
         let rules = self.valid.rules(name);
-        let succeeded = rules.frequency.is_none() && item.last_success.is_some();
+        let succeeded = rules.recurrence == Recurrence::Once && item.last_success.is_some();
         if succeeded && !rules.suspended {
             Some(HoldReason::Succeeded)
+        } else if has_given_up(rules, item) && !rules.suspended {
+            Some(HoldReason::GivenUp)
         } else {
             self.of_requested(name, item)
         }
     }
 
-    /// Returns why an item that the user requested is held, if it is. A success does not hold it.
+    /// Returns why an item that the user requested is held, if it is. A success does not hold it, nor
+    /// do too many failures.
     pub(super) fn of_requested(&self, name: &str, item: &ItemStatus) -> Option<HoldReason> {
         let rules = self.valid.rules(name);
         if rules.suspended {
             return Some(HoldReason::Suspended);
         }
+        if !matches!(self.snapshot.type_of(name).1, TypeRead::Valid(_)) {
+            return Some(HoldReason::TypeNotReady);
+        }
         let floor = retry_floor(self.snapshot, rules, item).map(HoldReason::RetryFloor);
-        floor.or_else(|| self.before_blackout(name))
+        let quota = || self.quota(name).map(HoldReason::Quota);
+        floor
+            .or_else(quota)
+            .or_else(|| self.before_blackout(name, item))
     }
 
-    fn before_blackout(&self, name: &str) -> Option<HoldReason> {
+    /// Returns until when an item is held whose pod did not fit into a quota.
+    fn quota(&self, name: &str) -> Option<Timestamp> {
+        let status = self.snapshot.group.status.as_ref()?;
+        let rejected = status.rejected.as_ref().filter(|r| r.quota)?;
+        if !rejected.items.iter().any(|item| item == name) {
+            return None;
+        }
+        let until = rejected
+            .until
+            .plus(run_history::pause(rejected.count, Duration::ZERO));
+        (self.snapshot.now < until).then_some(until)
+    }
+
+    fn before_blackout(&self, name: &str, item: &ItemStatus) -> Option<HoldReason> {
         let blackout = self.blackout.as_ref()?;
-        let takes = self.longest.get(name)?;
-        let finishes = self.snapshot.now.plus(*takes);
+        let recorded = || self.recorded.get(name).copied();
+        let takes = run_history::longest_success(item).or_else(recorded)?;
+        let finishes = self.snapshot.now.plus(takes);
         (finishes > blackout.opens).then_some(HoldReason::Blackout(blackout.ends))
     }
 }
 
 /// Returns until when the retry floor holds an item, if it does.
-fn retry_floor(snapshot: &GroupSnapshot, rules: ItemRules, item: &ItemStatus) -> Option<Timestamp> {
+fn retry_floor(
+    snapshot: &GroupSnapshot,
+    rules: &ItemRules,
+    item: &ItemStatus,
+) -> Option<Timestamp> {
     let floor = snapshot.retry_floor;
     let succeeded = item.failures.unwrap_or(0) == 0 && item.last_success.is_some();
-    let due_sooner = rules.frequency.is_some_and(|frequency| frequency < floor);
+    let due_sooner = match rules.recurrence {
+        Recurrence::Once => false,
+        Recurrence::Frequency(frequency) => frequency < floor,
+        Recurrence::Schedule(_) => SHORTEST_SCHEDULE < floor,
+    };
     if succeeded && due_sooner || broken!(NoFloor) {
         return None;
     }

@@ -9,13 +9,18 @@ mod clock;
 mod complete;
 mod conditions;
 mod decision;
+mod give_up;
 mod hold;
 mod pods;
 mod policy_condition;
+mod schedule_times;
 #[cfg(test)]
 mod tests;
 
-pub use claim::{claim, defer_decision, record_create_unavailable, record_rejected_pod};
+pub use claim::{
+    claim, defer_decision, record_create_unavailable, record_quota_exceeded, record_rejected_pod,
+};
+pub use conditions::update_progress;
 pub use decision::{AnsweredRequest, plan_decision, plan_requested_item, policy_request, seed};
 pub use pods::{next_run, plan_group};
 pub use policy_condition::{policy_event, record_no_policy, record_policy_error, record_selection};

@@ -3,20 +3,27 @@
 use super::Plan;
 use super::clock;
 use super::complete;
-use super::conditions::{BlockingPod, not_ready, set_running_or_idle_status};
+use super::conditions::{
+    BlockingPod, RunProblem, not_ready, set_running_or_idle_status, update_unknown_item_options,
+};
+use super::give_up;
+use super::schedule_times::ScheduleTimes;
 use crate::item_sources;
 use crate::legacy;
 use crate::mutation::broken;
-use crate::pod::{PodView, ended_at, judge};
+use crate::pod::{Phase, PodView, completion, ended_at, judge};
 use crate::run_history;
 use crate::run_now::{self, RunNowUpdate};
 use crate::snapshot::{CurrentPod, GroupSnapshot, PodId};
 use oaat_api::reasons::stopping::BLACKOUT;
-use oaat_api::reasons::{events, stopping};
+use oaat_api::reasons::{events, running, stopping};
 use oaat_api::text;
 use oaat_api::validate::{FieldError, ValidatedGroup};
 use oaat_api::windows;
-use oaat_api::{CurrentRun, RunResult, Stopping};
+use oaat_api::{
+    CurrentRun, ItemStatus, OaatGroupStatus, OtherGates, RunResult, Stopping, Timestamp, condition,
+};
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// The age at which a replica without the lease deletes an unclaimed candidate. Until then, the
@@ -25,6 +32,11 @@ const CANDIDATE_AGE: Duration = Duration::from_secs(5);
 
 /// The requeue delay for a pod whose changes no watch reports.
 const UNWATCHED: Duration = Duration::from_secs(5);
+
+/// The requeue delay for a pod whose containers have not started.
+const UNSTARTED: Duration = Duration::from_secs(30);
+/// The shortest run that is reported as overdue.
+const SHORTEST_OVERDUE: Duration = Duration::from_secs(60);
 
 /// The maximum requeue delay for the opening of a window.
 const MAX_WINDOW_DELAY: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -59,6 +71,8 @@ pub fn plan_group(
     let problem = plan_current_run(snapshot, valid.as_ref().ok(), &mut plan);
     let blocking_pods = plan_other_pods(snapshot, &mut plan);
     expire_finished_pods(snapshot, valid.as_ref().ok(), &mut plan);
+    give_up::update(snapshot, valid.as_ref().ok(), &mut plan);
+    update_unknown_item_options(snapshot, &mut plan);
 
     let not_ready = not_ready(snapshot, valid, &blocking_pods, &plan.status);
     if let Some(until) = not_ready.as_ref().and_then(|n| n.until) {
@@ -66,13 +80,16 @@ pub fn plan_group(
     }
     requeue_for_windows(snapshot, valid.as_ref().ok(), &mut plan);
     apply_run_now(snapshot, &mut plan);
+    let requested = run_now::waiting(&snapshot.group, &snapshot.items, &plan.status).is_some();
+    let (is_complete, failed) =
+        complete::update_conditions(snapshot, valid.as_ref().ok(), requested, &mut plan);
+    let not_ready = not_ready.or(failed);
     let nothing_prevents_start = not_ready.is_none() && plan.status.current.is_none();
-    let nothing_to_do = complete::update_condition(snapshot, &mut plan)
-        && run_now::waiting(&snapshot.group, &snapshot.items, &plan.status).is_none();
+    let nothing_to_do = is_complete && !requested;
     plan.may_start = nothing_prevents_start && !nothing_to_do;
     set_running_or_idle_status(snapshot, valid.as_ref().ok(), &mut plan, not_ready, problem);
     if nothing_prevents_start && nothing_to_do {
-        complete::set_complete_status(&mut plan);
+        complete::set_complete_status(snapshot, &mut plan);
     }
     plan
 }
@@ -140,10 +157,10 @@ fn plan_current_run(
     snapshot: &GroupSnapshot,
     valid: Option<&ValidatedGroup>,
     plan: &mut Plan,
-) -> Option<String> {
+) -> Option<RunProblem> {
     let current = plan.status.current.clone();
     match (&snapshot.current, current) {
-        (CurrentPod::None, _) | (_, None) => adopt(snapshot, plan),
+        (CurrentPod::None, _) | (_, None) => adopt(snapshot, plan).map(RunProblem::not_started),
         (CurrentPod::Present(pod), Some(current)) if !pod.is_terminal() => {
             supervise_current_pod(snapshot, valid, plan, pod, current)
         }
@@ -160,10 +177,11 @@ fn plan_current_run(
 
 /// Records the end of the current run.
 fn finish(snapshot: &GroupSnapshot, plan: &mut Plan, current: &CurrentRun, pod: Option<&PodView>) {
+    let completed = pod.and_then(|pod| completed(snapshot, pod));
     let finished = judge(
         pod,
         snapshot.deleted_while_running,
-        current.stopping.as_ref(),
+        current.stopping.as_ref().or(completed.as_ref()),
         snapshot.now,
     );
     run_history::finish(&mut plan.status, current, &finished);
@@ -195,16 +213,27 @@ fn finish(snapshot: &GroupSnapshot, plan: &mut Plan, current: &CurrentRun, pod: 
     );
 }
 
-/// Supervises a current pod that has not ended: opens its gate if necessary, and stops it if a
-/// window or `startTimeout` requires that. Returns the problem that keeps it from starting or
-/// ending.
+/// Returns the stop of a run whose completion containers have ended, with its result.
+fn completed(snapshot: &GroupSnapshot, pod: &PodView) -> Option<Stopping> {
+    let outcome = completion(pod, &pod.completion_containers, snapshot.now)?;
+    Some(Stopping {
+        reason: outcome.reason,
+        message: outcome.message.unwrap_or_default(),
+        since: outcome.finished,
+        exit_code: outcome.exit_code,
+    })
+}
+
+/// Supervises a current pod that has not ended: opens its gate if necessary, and stops it if its
+/// completion containers have ended, or if a window or `startTimeout` requires that. Returns the
+/// problem that keeps it from starting or ending.
 fn supervise_current_pod(
     snapshot: &GroupSnapshot,
     valid: Option<&ValidatedGroup>,
     plan: &mut Plan,
     pod: &PodView,
-    current: CurrentRun,
-) -> Option<String> {
+    mut current: CurrentRun,
+) -> Option<RunProblem> {
     let listed = snapshot.pods.iter().any(|other| other.uid == pod.uid);
     if !listed || !pod.labelled {
         // The watch does not report this pod: someone removed its label, or it is a pod of the
@@ -216,7 +245,20 @@ fn supervise_current_pod(
             "is missing the label oaat.kawaja.net/group, so the operator polls it every few seconds";
         (!listed).then(|| unlabelled.to_owned())
     });
+    let problem = problem.map(RunProblem::not_started);
+    let problem = problem.or_else(|| slow_progress(snapshot, valid, plan, pod, &current));
+    if !pod.started() && !pod.gated && pod.other_gates.is_empty() {
+        // Neither the start of a container nor a slow start triggers a reconcile.
+        plan.requeue_at(snapshot.now.plus(UNSTARTED));
+    }
     if pod.deletion_is_in_progress() {
+        // The containers had ended before the deletion, so their result counts.
+        if current.stopping.is_none()
+            && let Some(completed) = completed(snapshot, pod)
+        {
+            current.stopping = Some(completed);
+            plan.status.current = Some(current);
+        }
         return problem;
     }
     if pod.deletion_is_incomplete() {
@@ -224,6 +266,7 @@ fn supervise_current_pod(
         plan.requeue_at(snapshot.now.plus(UNWATCHED));
         return problem;
     }
+    record_other_gates(snapshot, plan, pod, &mut current);
     if pod.gated && current.stopping.is_none() && !broken!(OnlyClaimerOpens) {
         resume(snapshot, plan, pod, &current);
     }
@@ -235,8 +278,97 @@ fn supervise_current_pod(
     problem
 }
 
-/// Stops the current run if a window or `startTimeout` requires that, or completes or withdraws a
-/// stop that the status already contains.
+/// Records whether scheduling gates of other controllers hold the pod, and when the last of them was
+/// removed. The pod does not show that time.
+fn record_other_gates(
+    snapshot: &GroupSnapshot,
+    plan: &mut Plan,
+    pod: &PodView,
+    current: &mut CurrentRun,
+) {
+    let held = !pod.other_gates.is_empty();
+    match &mut current.other_gates {
+        gates @ None if held => *gates = Some(OtherGates::default()),
+        Some(OtherGates { removed }) if !held && removed.is_none() => *removed = Some(snapshot.now),
+        _ => return,
+    }
+    plan.status.current = Some(current.clone());
+}
+
+/// Returns what takes unexpectedly long: the start of a pod, the end of its last containers, or the
+/// whole run.
+fn slow_progress(
+    snapshot: &GroupSnapshot,
+    valid: Option<&ValidatedGroup>,
+    plan: &mut Plan,
+    pod: &PodView,
+    current: &CurrentRun,
+) -> Option<RunProblem> {
+    if let Some(delay) = pod.delay() {
+        if snapshot.now < delay.at {
+            plan.requeue_at(delay.at);
+        } else {
+            return Some(RunProblem {
+                reason: if pod.started() {
+                    running::POD_ACTIVE
+                } else {
+                    running::NOT_STARTED
+                },
+                message: delay.message,
+            });
+        }
+    }
+    let valid = valid.filter(|_| !pod.has_deadline && pod.started())?;
+    let item = plan.status.items.get(&current.item)?;
+    let longest = run_history::longest_success(item)?;
+    let overdue_at = current.claimed.plus((longest * 3).max(SHORTEST_OVERDUE));
+    if snapshot.now < overdue_at {
+        plan.requeue_at(overdue_at);
+        return None;
+    }
+    let waiting = match count_due_items(snapshot, valid, plan, &current.item) {
+        0 => String::new(),
+        1 => "; 1 other item is due".to_owned(),
+        n => format!("; {n} other items are due"),
+    };
+    let longest = humantime::format_duration(longest);
+    let message = format!(
+        "has been running since {}, more than three times as long as the longest of the item's last \
+         successful runs ({longest}){waiting}",
+        current.claimed.seconds(),
+    );
+    let before = condition(&plan.status.conditions, running::TYPE);
+    if before.is_none_or(|before| before.reason != running::OVERDUE) {
+        let event = format!("{}: pod {} {message}", text::name(&current.item), pod.name);
+        plan.event(true, events::OVERDUE, event, Some(pod.into()));
+    }
+    Some(RunProblem {
+        reason: running::OVERDUE,
+        message,
+    })
+}
+
+/// Returns the number of items that are due while `running` runs.
+fn count_due_items(
+    snapshot: &GroupSnapshot,
+    valid: &ValidatedGroup,
+    plan: &Plan,
+    running: &str,
+) -> usize {
+    let mut schedules = ScheduleTimes::new(snapshot.now);
+    let is_due = |name: &&String| {
+        let rules = valid.rules(name);
+        let item = plan.status.items.get(*name);
+        let success = item.and_then(|item| item.last_success);
+        let given_up = item.is_some_and(|item| give_up::has_given_up(rules, item));
+        let mut recurs = |success| schedules.is_due_again(&rules.recurrence, success);
+        *name != running && !rules.suspended && !given_up && success.is_none_or(&mut recurs)
+    };
+    snapshot.items.iter().filter(is_due).count()
+}
+
+/// Stops the current run if its completion containers have ended or if a window or `startTimeout`
+/// requires that, or completes or withdraws a stop that the status already contains.
 fn stop_if_required(
     snapshot: &GroupSnapshot,
     valid: Option<&ValidatedGroup>,
@@ -246,11 +378,11 @@ fn stop_if_required(
 ) {
     let windows = valid.map(|valid| valid.windows.as_slice());
     let blackout = windows::blackout(windows.unwrap_or_default(), snapshot.now).filter(|b| b.stop);
-    let stopped_by_window = current
-        .stopping
-        .as_ref()
-        .is_some_and(|s| s.reason == BLACKOUT);
-    if current.stopping.is_some() && pod.started() && !stopped_by_window {
+    // A stop of a pod that never started.
+    let withdrawable = |stopping: &Stopping| {
+        stopping.reason != BLACKOUT && stopping.exit_code.is_none() && pod.started()
+    };
+    if current.stopping.as_ref().is_some_and(withdrawable) {
         // The pod started after all, because the operator was interrupted between writing the
         // reason and deleting the pod. (A stop by a window is completed even after the window has
         // closed, because the deletion may be on its way.)
@@ -258,6 +390,8 @@ fn stop_if_required(
             stopping: None,
             ..current
         });
+    } else if let (None, Some(completed)) = (&current.stopping, completed(snapshot, pod)) {
+        stop(plan, pod, current, completed);
     } else if let (None, Some(blackout)) = (&current.stopping, blackout) {
         let message = format!("{blackout}, with running: Stop");
         plan.event(
@@ -266,7 +400,8 @@ fn stop_if_required(
             format!("stopping {}: {message}", text::name(&current.item)),
             Some(pod.into()),
         );
-        stop(snapshot, plan, pod, current, BLACKOUT, message);
+        let stopping = stopping_now(snapshot, BLACKOUT, message);
+        stop(plan, pod, current, stopping);
     } else if current.stopping.is_some() {
         // The operator was interrupted between writing the reason and deleting the pod.
         plan.stop = Some(PodId::exactly(pod));
@@ -286,19 +421,24 @@ fn enforce_start_timeout(
     current: CurrentRun,
     timeout: Duration,
 ) {
+    if !pod.other_gates.is_empty() && !broken!(GatedPodTimesOut) {
+        return;
+    }
     // The timeout starts at the claim, because the time before it is not visible to the user, and
-    // restarts when the init containers have finished. All these times are stored, so the deadline
-    // does not move between reconciles.
-    let since = pod.created.max(current.claimed);
-    let since = since
-        .max(pod.initialized().unwrap_or(since))
-        .min(snapshot.now);
+    // restarts when scheduling gates of other controllers were removed and when the init containers
+    // have finished. All these times are stored, so the deadline does not move between reconciles.
+    let gates_removed = current.other_gates.as_ref().and_then(|gates| gates.removed);
+    let since = [gates_removed, pod.initialized()].into_iter().flatten();
+    let since = since.fold(pod.created.max(current.claimed), Timestamp::max);
+    let since = since.min(snapshot.now);
     let deadline = since.plus(timeout);
     if snapshot.now < deadline {
         plan.requeue_at(deadline);
         return;
     }
-    let why = pod.problem().unwrap_or_else(|| "has not started".into());
+    let slow = || pod.delay().map(|delay| delay.message);
+    let why = pod.problem().or_else(slow);
+    let why = why.unwrap_or_else(|| "has not started".into());
     let message = format!(
         "no container started within startTimeout ({}): the pod {why}",
         humantime::format_duration(timeout)
@@ -309,27 +449,25 @@ fn enforce_start_timeout(
         format!("{}: {message}", text::name(&current.item)),
         Some(pod.into()),
     );
-    let reason = stopping::START_TIMEOUT;
-    stop(snapshot, plan, pod, current, reason, message);
+    let stopping = stopping_now(snapshot, stopping::START_TIMEOUT, message);
+    stop(plan, pod, current, stopping);
+}
+
+fn stopping_now(snapshot: &GroupSnapshot, reason: &str, message: String) -> Stopping {
+    Stopping {
+        reason: reason.into(),
+        message,
+        since: snapshot.now,
+        exit_code: None,
+    }
 }
 
 /// Ends the current run: the status records the reason, and then the pod is deleted.
-fn stop(
-    snapshot: &GroupSnapshot,
-    plan: &mut Plan,
-    pod: &PodView,
-    current: CurrentRun,
-    reason: &str,
-    message: String,
-) {
+fn stop(plan: &mut Plan, pod: &PodView, current: CurrentRun, stopping: Stopping) {
     plan.open = None;
     plan.stop = Some(PodId::exactly(pod));
     plan.status.current = Some(CurrentRun {
-        stopping: Some(Stopping {
-            reason: reason.into(),
-            message,
-            since: snapshot.now,
-        }),
+        stopping: Some(stopping),
         ..current
     });
 }
@@ -384,7 +522,10 @@ fn adopt(snapshot: &GroupSnapshot, plan: &mut Plan) -> Option<String> {
         claimed: pod.created,
         stopping: None,
         resumed: None,
+        other_gates: None,
     });
+    // The next reconcile supervises the pod.
+    plan.requeue_at(snapshot.now);
     pod.problem()
 }
 
@@ -475,7 +616,31 @@ fn remove_stale_pod(snapshot: &GroupSnapshot, plan: &mut Plan, pod: &PodView) {
 /// Plans the deletion of finished pods that exceed `podRetention` or `podHistoryLimit`.
 fn expire_finished_pods(snapshot: &GroupSnapshot, valid: Option<&ValidatedGroup>, plan: &mut Plan) {
     let Some(valid) = valid else { return };
-    let current = plan.status.current.as_ref().map(|c| c.pod_uid.clone());
+    let finished = finished_pods(snapshot, &plan.status);
+    let mut kept_failures = HashSet::new();
+    let mut kept = 0;
+    for (ended, pod) in finished {
+        let until = ended.plus(valid.pod_retention);
+        // The log of the latest failed pod of an item explains its failure.
+        let item = pod.item.as_ref();
+        let is_failing = |item: &ItemStatus| item.failures.unwrap_or(0) > 0;
+        let failing = item.is_some_and(|name| plan.status.items.get(name).is_some_and(is_failing));
+        let is_latest_failure = failing && pod.phase == Phase::Failed && kept_failures.insert(item);
+        if until <= snapshot.now || (kept >= valid.pod_history_limit && !is_latest_failure) {
+            plan.expired.push(pod.into());
+        } else {
+            kept += usize::from(!is_latest_failure);
+            plan.requeue_at(until);
+        }
+    }
+}
+
+/// Returns the finished pods of the group and when they ended, latest first.
+pub(super) fn finished_pods<'a>(
+    snapshot: &'a GroupSnapshot,
+    status: &OaatGroupStatus,
+) -> Vec<(Timestamp, &'a PodView)> {
+    let current = status.current.as_ref().map(|current| &current.pod_uid);
     let mut finished: Vec<_> = snapshot
         .pods
         .iter()
@@ -487,16 +652,9 @@ fn expire_finished_pods(snapshot: &GroupSnapshot, valid: Option<&ValidatedGroup>
             _ => None,
         })
         .filter(|pod| owned(snapshot, pod) && pod.is_terminal() && pod.deletion.is_none())
-        .filter(|pod| Some(&pod.uid) != current.as_ref())
+        .filter(|pod| Some(&pod.uid) != current)
         .map(|pod| (ended_at(pod, snapshot.now), pod))
         .collect();
     finished.sort_by_key(|(ended, pod)| std::cmp::Reverse((*ended, pod.run)));
-    for (index, (ended, pod)) in finished.into_iter().enumerate() {
-        let until = ended.plus(valid.pod_retention);
-        if index >= valid.pod_history_limit || until <= snapshot.now {
-            plan.expired.push(pod.into());
-        } else {
-            plan.requeue_at(until);
-        }
-    }
+    finished
 }

@@ -270,6 +270,7 @@ mod tests {
             deleted_while_running: false,
             terminating: false,
             type_: TypeRead::Missing,
+            item_types: std::collections::BTreeMap::new(),
             leads: false,
             retry_floor: Duration::ZERO,
         }

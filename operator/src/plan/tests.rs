@@ -1,12 +1,14 @@
 //! Plans groups from small fixtures, with a fake policy. The real policies have their own tests.
 
 mod clock;
+mod conditions;
+mod runs;
 mod suspend_and_run_now;
 
 use super::*;
 use crate::policy_selection::PolicySelection;
 
-use crate::pod::{ContainerState, ContainerView, Deletion, Phase, PodView};
+use crate::pod::{ContainerKind, ContainerState, ContainerView, Deletion, Phase, PodView};
 use crate::snapshot::{CurrentPod, GroupSnapshot, PodId, TypeRead};
 use oaat_api::OaatGroup;
 use oaat_api::validate::{ValidatedGroup, validate};
@@ -16,6 +18,7 @@ use oaat_api::{
 };
 use policy_host::{Choice, Decision, EvalError, Evaluation, Request, Standing, Verdict};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +45,7 @@ fn fixture(items: &[&str]) -> GroupSnapshot {
         type_: "pod".into(),
         podspec: None,
         pod_metadata: None,
+        completion_containers: Vec::new(),
     };
     GroupSnapshot {
         now: NOW,
@@ -54,6 +58,7 @@ fn fixture(items: &[&str]) -> GroupSnapshot {
         deleted_while_running: false,
         terminating: false,
         type_: TypeRead::Valid(Arc::new(spec)),
+        item_types: BTreeMap::new(),
         leads: false,
         retry_floor: Duration::from_secs(10),
     }
@@ -86,6 +91,7 @@ fn current(name: &str, run: i64) -> CurrentRun {
         claimed: ago(60),
         stopping: None,
         resumed: None,
+        other_gates: None,
     }
 }
 
@@ -186,7 +192,7 @@ fn group_without_a_run_starts_what_the_policy_chooses() {
     assert_eq!(plan.status.run, Some(1));
     assert_eq!(plan.status.items["b"].last_started, Some(NOW));
     assert_eq!(plan.status.current, None, "the claim adds the pod");
-    assert_eq!(plan.requeue_at, Some(later(900)), "when startTimeout ends");
+    assert_eq!(plan.requeue_at, Some(later(30)), "for a slow start");
 }
 
 #[test]
@@ -213,7 +219,7 @@ fn pod_that_may_run_prevents_a_start() {
     let mut failed_but_running = pod("p", Phase::Failed);
     failed_but_running.containers.push(ContainerView {
         name: "c".into(),
-        init: false,
+        kind: ContainerKind::Main,
         state: ContainerState::Running,
     });
     let alive = [
@@ -470,6 +476,7 @@ fn stop_is_withdrawn_if_the_pod_started() {
         reason: "StartTimeout".into(),
         message: "late".into(),
         since: ago(5),
+        exit_code: None,
     };
     let with = |pod: PodView| {
         let mut snapshot = running(fixture(&["a"]), pod);
@@ -485,7 +492,7 @@ fn stop_is_withdrawn_if_the_pod_started() {
     let mut ended = pod("p", Phase::Succeeded);
     ended.containers.push(ContainerView {
         name: "c".into(),
-        init: false,
+        kind: ContainerKind::Main,
         state: ContainerState::Terminated {
             exit_code: 0,
             reason: "Completed".into(),
@@ -502,7 +509,7 @@ fn start_timeout_begins_again_after_init_containers() {
     pulling.created = ago(5000);
     let init = |finished| ContainerView {
         name: "init".into(),
-        init: true,
+        kind: ContainerKind::Init,
         state: ContainerState::Terminated {
             exit_code: 0,
             reason: "Completed".into(),
@@ -586,6 +593,8 @@ fn not_ready_reason_is_in_state_and_condition() {
                     count: 1,
                     until: later(5),
                     message: "quota".into(),
+                    quota: false,
+                    items: Vec::new(),
                 });
             },
             "Waiting",
@@ -598,7 +607,8 @@ fn not_ready_reason_is_in_state_and_condition() {
         let plan = planned(&snapshot);
         assert!(!plan.may_start);
         assert_eq!(plan.status.state.as_deref(), Some(state));
-        assert_eq!(ready(&plan), ("False".into(), reason.into()));
+        let status = if reason == "NoItems" { "True" } else { "False" };
+        assert_eq!(ready(&plan), (status.into(), reason.into()));
         assert!(plan.status.message.is_some_and(|m| !m.is_empty()));
     }
 }

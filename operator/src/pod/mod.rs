@@ -8,5 +8,8 @@ mod view;
 pub use build::{
     GATE_REMOVED, PodParams, TOO_LARGE, build, dry_run_pod, normalized_pod_spec, overridden_env,
 };
-pub use outcome::{RunOutcome, ended_at, judge};
-pub use view::{ContainerState, ContainerView, Deletion, Phase, PodView};
+pub use outcome::{RunOutcome, completion, ended_at, judge};
+pub use view::{
+    ContainerKind, ContainerState, ContainerView, Delay, Deletion, Disruption, Phase, PodView,
+    TriggerState,
+};

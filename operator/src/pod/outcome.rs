@@ -1,7 +1,7 @@
 //! Determines how a run ended from the state of its pod.
 
 use crate::mutation::broken;
-use crate::pod::{ContainerState, Phase, PodView};
+use crate::pod::{ContainerKind, ContainerState, ContainerView, Disruption, Phase, PodView};
 use oaat_api::reasons::runs as reasons;
 use oaat_api::reasons::stopping::BLACKOUT;
 use oaat_api::{RunResult, Stopping, Timestamp};
@@ -30,6 +30,11 @@ pub fn judge(
     stopping: Option<&Stopping>,
     now: Timestamp,
 ) -> RunOutcome {
+    if let Some(stopping) = stopping
+        && let Some(exit_code) = stopping.exit_code
+    {
+        return completed(stopping, exit_code);
+    }
     let by_window = stopping.is_some_and(|stopping| stopping.reason == BLACKOUT);
     // The stop was written, but its deletion was delayed for so long that the pod started and ended
     // by itself.
@@ -64,20 +69,15 @@ pub fn judge(
         };
         return ended(result, &stopping.reason, message, None);
     }
-    // What in the cluster requested the deletion.
-    let disruption = match pod.and_then(|pod| pod.disruption.as_ref()) {
-        Some(disruption) => format!(" ({disruption})"),
-        None => String::new(),
-    };
+    if let Some(disruption) = pod.and_then(|pod| disruption(pod, deleted_while_running)) {
+        let message = Some(format!("stopped by a disruption: {disruption}"));
+        return ended(RunResult::Stopped, &disruption.reason, message, None);
+    }
     let Some(pod) = pod.filter(|pod| pod.is_terminal()) else {
-        return ended(
-            RunResult::Failed,
-            reasons::POD_DISAPPEARED,
-            Some(format!(
-                "the pod was deleted, or its node was lost, before it finished{disruption}"
-            )),
-            None,
-        );
+        let message = "the pod was deleted, or its node was lost, before its result was known; the \
+                       run may have succeeded";
+        let message = Some(message.to_owned());
+        return ended(RunResult::Failed, reasons::POD_DISAPPEARED, message, None);
     };
     let failed = failed_container(pod);
     let exit_code = failed.as_ref().map(|failed| failed.exit_code);
@@ -85,9 +85,7 @@ pub fn judge(
         return ended(
             RunResult::Failed,
             reasons::POD_DELETED,
-            Some(format!(
-                "the pod was deleted while it was running{disruption}"
-            )),
+            Some("the pod was deleted while it was running".to_owned()),
             exit_code,
         );
     }
@@ -97,6 +95,84 @@ pub fn judge(
     }
     let (reason, message) = failure(pod, failed);
     ended(RunResult::Failed, reason, message, exit_code)
+}
+
+/// Returns the outcome that was recorded when all completion containers had ended.
+fn completed(stopping: &Stopping, exit_code: i32) -> RunOutcome {
+    let succeeded = exit_code == 0;
+    RunOutcome {
+        result: if succeeded {
+            RunResult::Succeeded
+        } else {
+            RunResult::Failed
+        },
+        reason: stopping.reason.clone(),
+        message: Some(stopping.message.clone()).filter(|_| !succeeded),
+        exit_code: Some(exit_code),
+        finished: stopping.since,
+    }
+}
+
+/// Returns how a run ended whose result the `named` containers decide, if all of them have ended by
+/// themselves.
+pub fn completion(pod: &PodView, named: &[String], now: Timestamp) -> Option<RunOutcome> {
+    // The kubelet ended the containers, and the pod's reason explains their exit codes.
+    let ended_by_kubelet = pod.reason.as_ref().is_some_and(|reason| !reason.is_empty());
+    let containers = pod.containers.iter();
+    let containers =
+        containers.filter(|c| c.kind == ContainerKind::Main && named.contains(&c.name));
+    let containers: Vec<_> = containers.cloned().collect();
+    let exit_code = |c: &ContainerView| match c.state {
+        ContainerState::Terminated { exit_code, .. } => Some(exit_code),
+        _ => None,
+    };
+    let exit_codes: Option<Vec<_>> = containers.iter().map(exit_code).collect();
+    let exit_codes = exit_codes.filter(|codes| !codes.is_empty() && !ended_by_kubelet)?;
+    let only_named = PodView {
+        phase: if exit_codes.iter().all(|code| *code == 0) {
+            Phase::Succeeded
+        } else {
+            Phase::Failed
+        },
+        containers,
+        ephemeral_running: false,
+        ..pod.clone()
+    };
+    if deleted_before_the_end(&only_named) {
+        return None;
+    }
+    // What happens to the rest of the pod no longer matters.
+    let ended = PodView {
+        deletion: None,
+        disruption: None,
+        ..only_named
+    };
+    Some(judge(Some(&ended), false, None, now))
+}
+
+/// Returns the disruption that ended a pod, if one did.
+///
+/// A pod that the kubelet evicted used more memory or disk than it requested or than its limit, and
+/// a pod that exceeded its deadline was not disrupted: these are failures.
+fn disruption(pod: &PodView, deleted_while_running: bool) -> Option<&Disruption> {
+    if broken!(DisruptionsFail) {
+        return None;
+    }
+    let disruption = pod.disruption.as_ref()?;
+    let own_reason = pod.reason.as_deref().unwrap_or_default();
+    if matches!(own_reason, "Evicted" | "DeadlineExceeded") {
+        return None;
+    }
+    // The order was observed, so clocks do not matter.
+    if deleted_while_running {
+        return Some(disruption);
+    }
+    // A pod may be disrupted after it ended by itself.
+    let ended_before = pod.is_terminal()
+        && own_reason.is_empty()
+        && containers_finished(pod).is_some_and(|finished| finished < disruption.since);
+    let succeeded = pod.phase == Phase::Succeeded && !deleted_before_the_end(pod);
+    (!ended_before && !succeeded).then_some(disruption)
 }
 
 /// Returns the reason and the message of a failed pod.
@@ -147,7 +223,8 @@ struct FailedContainer<'a> {
 /// last: if one fails, no other container runs, and the exit code of a sidecar that was stopped
 /// does not matter.
 fn failed_container(pod: &PodView) -> Option<FailedContainer<'_>> {
-    let (init, main): (Vec<_>, Vec<_>) = pod.containers.iter().partition(|c| c.init);
+    let is_main = |c: &&ContainerView| c.kind == ContainerKind::Main;
+    let (main, init): (Vec<_>, Vec<_>) = pod.containers.iter().partition(is_main);
     main.into_iter().chain(init).find_map(|c| match &c.state {
         ContainerState::Terminated {
             exit_code,
@@ -166,7 +243,7 @@ fn failed_container(pod: &PodView) -> Option<FailedContainer<'_>> {
 
 /// Returns when the last container ended.
 fn containers_finished(pod: &PodView) -> Option<Timestamp> {
-    let finished = |c: &crate::pod::ContainerView| match c.state {
+    let finished = |c: &ContainerView| match c.state {
         ContainerState::Terminated { finished, .. } => finished,
         _ => None,
     };
@@ -204,7 +281,7 @@ pub fn ended_at(pod: &PodView, now: Timestamp) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pod::{ContainerView, Deletion};
+    use crate::pod::Deletion;
     use std::time::Duration;
 
     const CREATED: Timestamp = Timestamp(1_000_000);
@@ -213,7 +290,7 @@ mod tests {
     fn exited(name: &str, exit_code: i32, finished: i64) -> ContainerView {
         ContainerView {
             name: name.into(),
-            init: false,
+            kind: ContainerKind::Main,
             state: ContainerState::Terminated {
                 exit_code,
                 reason: if exit_code == 0 { "Completed" } else { "Error" }.into(),
@@ -336,32 +413,109 @@ mod tests {
         assert_eq!(of(&skewed).reason, "PodDeleted");
     }
 
+    fn disrupted(pod: PodView, since: i64) -> PodView {
+        let disruption = Disruption {
+            reason: "EvictionByEvictionAPI".into(),
+            message: "Eviction API: evicting".into(),
+            since: Timestamp(since),
+        };
+        PodView {
+            disruption: Some(disruption),
+            ..pod
+        }
+    }
+
     #[test]
-    fn disruption_is_named_in_the_message() {
-        let api: k8s_openapi::api::core::v1::Pod = serde_json::from_value(serde_json::json!({
-            "status": { "phase": "Running", "conditions": [{
-                "type": "DisruptionTarget", "status": "True",
-                "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting",
-            }] },
-        }))
-        .expect("the JSON is a pod");
-        let running = PodView::from(&api);
-        let disruption = "(EvictionByEvictionAPI: Eviction API: evicting)";
-        for (end, reason) in [
-            (running.clone(), "PodDisappeared"),
-            (
-                PodView {
-                    phase: Phase::Failed,
-                    containers: vec![exited("a", 143, 1_500_000)],
-                    ..deleted(running, 1_400_000)
-                },
-                "PodDeleted",
-            ),
+    fn disrupted_run_is_stopped_and_neither_success_nor_failure() {
+        let running = disrupted(pod(Phase::Running, vec![]), 1_400_000);
+        let killed = PodView {
+            containers: vec![exited("a", 143, 1_500_000)],
+            phase: Phase::Failed,
+            ..running.clone()
+        };
+        let ended_late = PodView {
+            phase: Phase::Succeeded,
+            containers: vec![exited("a", 0, 1_500_000)],
+            ..running.clone()
+        };
+        let shut_down = PodView {
+            reason: Some("Terminated".into()),
+            message: Some("Pod was terminated in response to imminent node shutdown.".into()),
+            // The kubelet announces its own disruption when the containers have ended already.
+            ..disrupted(killed.clone(), 1_600_000)
+        };
+        for end in [
+            running.clone(),
+            killed.clone(),
+            deleted(killed.clone(), 1_400_000),
+            deleted(ended_late.clone(), 1_400_000),
+            shut_down,
         ] {
             let got = of(&end);
-            assert_eq!(got.reason, reason);
-            assert!(got.message.is_some_and(|m| m.ends_with(disruption)));
+            assert_eq!(got.result, RunResult::Stopped, "{end:?}");
+            assert_eq!(got.reason, "EvictionByEvictionAPI");
+            let message = got.message.unwrap_or_default();
+            assert!(message.ends_with("EvictionByEvictionAPI: Eviction API: evicting"));
         }
+        let failed_before = disrupted(killed.clone(), 1_501_000);
+        let own_use = PodView {
+            reason: Some("Evicted".into()),
+            ..killed.clone()
+        };
+        let too_long = PodView {
+            reason: Some("DeadlineExceeded".into()),
+            ..killed
+        };
+        for end in [failed_before, own_use, too_long] {
+            assert_eq!(of(&end).result, RunResult::Failed, "{end:?}");
+        }
+        let late = deleted(ended_late, 1_501_000);
+        assert_eq!(of(&late).result, RunResult::Succeeded);
+        // The clock of the node is behind, but the deletion was seen first.
+        assert_eq!(
+            judge(Some(&late), true, None, NOW).result,
+            RunResult::Stopped
+        );
+    }
+
+    #[test]
+    fn completion_containers_determine_the_result() {
+        let named = ["main".to_owned()];
+        let sidecar = ContainerView {
+            name: "sidecar".into(),
+            kind: ContainerKind::Main,
+            state: ContainerState::Running,
+        };
+        for (exit_code, result) in [(0, RunResult::Succeeded), (3, RunResult::Failed)] {
+            let main = exited("main", exit_code, 1_500_000);
+            let running = pod(Phase::Running, vec![main, sidecar.clone()]);
+            let got = completion(&running, &named, NOW).expect("main has ended");
+            assert_eq!((got.result, got.exit_code), (result, Some(exit_code)));
+            let stopping = Stopping {
+                reason: got.reason.clone(),
+                message: got.message.clone().unwrap_or_default(),
+                since: got.finished,
+                exit_code: got.exit_code,
+            };
+            // However the rest of the pod ends.
+            for rest in [None, Some(&running)] {
+                assert_eq!(judge(rest, true, Some(&stopping), NOW), got);
+            }
+        }
+        let completion = |pod: &PodView| completion(pod, &named, NOW);
+        let not_ended = pod(Phase::Running, vec![sidecar.clone()]);
+        assert_eq!(completion(&not_ended), None);
+        let ended = pod(Phase::Running, vec![exited("main", 0, 1_500_000), sidecar]);
+        // Deleted before or after the end of the named container.
+        assert_eq!(completion(&deleted(ended.clone(), 1_400_000)), None);
+        let after = completion(&deleted(ended.clone(), 1_501_000));
+        assert_eq!(after.map(|o| o.result), Some(RunResult::Succeeded));
+        let cut_off = PodView {
+            phase: Phase::Failed,
+            reason: Some("DeadlineExceeded".into()),
+            ..ended
+        };
+        assert_eq!(completion(&cut_off), None);
     }
 
     #[test]
@@ -381,6 +535,7 @@ mod tests {
             reason: "StartTimeout".into(),
             message: "not started within 15m".into(),
             since: Timestamp(1_900_000),
+            exit_code: None,
         };
         let got = judge(None, false, Some(&stopping), NOW);
         assert_eq!(
@@ -417,7 +572,7 @@ mod tests {
     fn failed_phase_with_a_running_container_is_not_terminal() {
         let running = ContainerView {
             name: "a".into(),
-            init: false,
+            kind: ContainerKind::Main,
             state: ContainerState::Running,
         };
         assert!(!pod(Phase::Failed, vec![running]).is_terminal());

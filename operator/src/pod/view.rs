@@ -2,10 +2,11 @@
 
 use crate::mutation::broken;
 use crate::pod::names;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use oaat_api::Timestamp;
 use oaat_api::text;
+use std::fmt;
 use std::time::Duration;
 
 /// The maximum length in bytes of an item on a pod. The names of items are shorter, so a longer
@@ -13,6 +14,14 @@ use std::time::Duration;
 const MAX_ITEM: usize = 2048;
 /// The maximum number of other gates that are stored.
 const MAX_GATES: usize = 20;
+
+/// How long a pod may create its containers before the group's message reports it.
+const SLOW_START: Duration = Duration::from_secs(30);
+/// How long the last containers may run after others have ended before the group's message reports it.
+const SLOW_END: Duration = Duration::from_secs(10);
+
+/// The maximum number of completion containers, as in the schema of a type.
+const MAX_COMPLETION_CONTAINERS: usize = 20;
 
 /// The phase of a pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -71,13 +80,25 @@ pub enum ContainerState {
     },
 }
 
+/// The kind of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ContainerKind {
+    /// A regular container.
+    Main,
+    /// An init container that must end before the next one starts.
+    Init,
+    /// A native sidecar: an init container with `restartPolicy: Always`. The kubelet ends it after
+    /// the regular containers.
+    Sidecar,
+}
+
 /// A container.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ContainerView {
     /// The name.
     pub name: String,
-    /// Whether it is an init container.
-    pub init: bool,
+    /// The kind.
+    pub kind: ContainerKind,
     /// The state.
     pub state: ContainerState,
 }
@@ -124,9 +145,54 @@ pub struct PodView {
     pub ready_changed: Option<Timestamp>,
     /// Why the pod is not scheduled: the message of the scheduler.
     pub unscheduled: Option<String>,
-    /// The cause of a disruption of the pod, from the condition `DisruptionTarget`: for example an
-    /// eviction by the API, a taint, or preemption.
-    pub disruption: Option<String>,
+    /// The containers that decide when the run ends; all containers if there are none.
+    pub completion_containers: Vec<String>,
+    /// When the kubelet accepted the pod.
+    pub accepted: Option<Timestamp>,
+    /// Whether `activeDeadlineSeconds` limits the time of the run.
+    pub has_deadline: bool,
+    /// The disruption of the pod, from the condition `DisruptionTarget`.
+    pub disruption: Option<Disruption>,
+}
+
+/// Why something in the cluster ends a pod: for example an eviction by the API, a taint, or
+/// preemption.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Disruption {
+    /// The reason, such as `EvictionByEvictionAPI`.
+    pub reason: String,
+    /// The message; may be empty.
+    pub message: String,
+    /// When the disruption was announced, with a resolution of one second.
+    pub since: Timestamp,
+}
+
+impl fmt::Display for Disruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.message.as_str() {
+            "" => f.write_str(&self.reason),
+            message => write!(f, "{}: {message}", self.reason),
+        }
+    }
+}
+
+/// The state of a pod whose changes trigger a reconcile.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TriggerState {
+    terminal: bool,
+    deleted: bool,
+    problem: Option<String>,
+    /// The number of regular containers that have ended.
+    ended: usize,
+}
+
+/// What is expected to change soon. If it does not change until `at`, the message is shown.
+#[derive(Debug, PartialEq)]
+pub struct Delay {
+    /// When the message is shown.
+    pub at: Timestamp,
+    /// What takes long, as the end of a sentence.
+    pub message: String,
 }
 
 impl PodView {
@@ -146,12 +212,14 @@ impl PodView {
     }
 
     /// Returns whether any container has started. An init container that succeeded does not count,
-    /// because the next container may still fail to start.
+    /// because the next container may still fail to start. A sidecar does not count either: it starts
+    /// before the regular containers.
     pub fn started(&self) -> bool {
-        let started = |c: &ContainerView| match c.state {
-            ContainerState::Waiting { .. } => false,
-            ContainerState::Running => true,
-            ContainerState::Terminated { exit_code, .. } => !c.init || exit_code != 0,
+        let started = |c: &ContainerView| match (&c.state, c.kind) {
+            (ContainerState::Waiting { .. }, _) | (_, ContainerKind::Sidecar) => false,
+            (ContainerState::Running, _) => true,
+            (ContainerState::Terminated { exit_code, .. }, ContainerKind::Init) => *exit_code != 0,
+            (ContainerState::Terminated { .. }, ContainerKind::Main) => true,
         };
         self.phase == Phase::Running || self.containers.iter().any(started)
     }
@@ -172,7 +240,9 @@ impl PodView {
     /// Returns when the last init container ended. The next container can start from then on.
     pub fn initialized(&self) -> Option<Timestamp> {
         let ended = |c: &ContainerView| match c.state {
-            ContainerState::Terminated { finished, .. } if c.init => finished,
+            ContainerState::Terminated { finished, .. } if c.kind == ContainerKind::Init => {
+                finished
+            }
             _ => None,
         };
         self.containers.iter().filter_map(ended).max()
@@ -180,14 +250,52 @@ impl PodView {
 
     /// Returns the state whose changes trigger a reconcile. The normal progress of a pod (opened,
     /// bound, running) requires no action.
-    pub fn trigger_state(&self) -> (bool, bool, Option<String>) {
+    pub fn trigger_state(&self) -> TriggerState {
         let terminal = self.is_terminal();
-        // The deletion of a finished pod requires no action.
-        (
+        let ended = self.main_containers().filter(|c| c.finished().is_some());
+        TriggerState {
             terminal,
-            !terminal && self.deletion.is_some(),
-            self.problem(),
-        )
+            // The deletion of a finished pod requires no action.
+            deleted: !terminal && self.deletion.is_some(),
+            problem: self.problem(),
+            ended: if terminal { 0 } else { ended.count() },
+        }
+    }
+
+    fn main_containers(&self) -> impl Iterator<Item = &ContainerView> {
+        let containers = self.containers.iter();
+        containers.filter(|c| c.kind == ContainerKind::Main)
+    }
+
+    /// Returns what may take too long: the start of the containers, or the end of the last ones
+    /// after others have ended.
+    pub fn delay(&self) -> Option<Delay> {
+        if self.gated || self.is_terminal() || self.deletion.is_some() {
+            return None;
+        }
+        if let Some(accepted) = self.accepted.filter(|_| !self.started()) {
+            let since = self.initialized().unwrap_or(accepted).max(accepted);
+            return Some(Delay {
+                at: since.plus(SLOW_START),
+                message: format!(
+                    "has been creating its containers since {since}; a volume, the network, or a \
+                     sidecar may not be ready (kubectl describe pod {} shows its events)",
+                    self.name
+                ),
+            });
+        }
+        let running = self.main_containers().filter(|c| c.is_running());
+        let running = text::list(running.map(|c| &c.name), ", ", text::NAME);
+        let last = self.main_containers().filter_map(|c| c.finished()).max()?;
+        let ended = self.main_containers().filter(|c| c.finished().is_some());
+        let ended = text::list(ended.map(|c| &c.name), ", ", text::NAME);
+        (!running.is_empty()).then(|| Delay {
+            at: last.plus(SLOW_END),
+            message: format!(
+                "is still running: {ended} ended at {last}, but {running} has not ended; if it \
+                 never ends, set completionContainers in the OaatType"
+            ),
+        })
     }
 
     /// Returns what keeps the pod from starting or ending, as the end of a sentence.
@@ -224,6 +332,21 @@ impl PodView {
             }
             _ => None,
         })
+    }
+}
+
+impl ContainerView {
+    /// Returns whether the container is running.
+    pub fn is_running(&self) -> bool {
+        self.state == ContainerState::Running
+    }
+
+    /// Returns when the container ended, on the node's clock.
+    pub fn finished(&self) -> Option<Timestamp> {
+        match self.state {
+            ContainerState::Terminated { finished, .. } => Some(finished.unwrap_or_default()),
+            _ => None,
+        }
     }
 }
 
@@ -287,8 +410,8 @@ impl From<&Pod> for PodView {
             }),
             containers: init
                 .iter()
-                .map(|c| container(c, true))
-                .chain(main.iter().map(|c| container(c, false)))
+                .map(|c| container(c, init_kind(spec, &c.name)))
+                .chain(main.iter().map(|c| container(c, ContainerKind::Main)))
                 .collect(),
             ephemeral_running: status
                 .ephemeral_container_statuses
@@ -315,18 +438,43 @@ impl From<&Pod> for PodView {
             disruption: conditions
                 .iter()
                 .find(|c| c.type_ == "DisruptionTarget" && c.status == "True")
-                .map(|c| {
-                    let reason = c.reason.as_deref().unwrap_or("DisruptionTarget");
-                    match c.message.as_deref().unwrap_or_default() {
-                        "" => reason.to_owned(),
-                        message => format!("{reason}: {message}"),
-                    }
+                .map(|c| Disruption {
+                    reason: c
+                        .reason
+                        .clone()
+                        .unwrap_or_else(|| "DisruptionTarget".into()),
+                    message: c.message.clone().unwrap_or_default(),
+                    since: c
+                        .last_transition_time
+                        .as_ref()
+                        .map(timestamp)
+                        .unwrap_or_default(),
                 }),
+            completion_containers: annotation(names::COMPLETION_CONTAINERS)
+                .into_iter()
+                .flat_map(|names| names.split(','))
+                .take(MAX_COMPLETION_CONTAINERS)
+                .map(ToOwned::to_owned)
+                .collect(),
+            accepted: status.start_time.as_ref().map(timestamp),
+            has_deadline: spec.is_some_and(|spec| spec.active_deadline_seconds.is_some()),
         }
     }
 }
 
-fn container(status: &ContainerStatus, init: bool) -> ContainerView {
+/// Returns the kind of an init container.
+fn init_kind(spec: Option<&PodSpec>, name: &str) -> ContainerKind {
+    let containers = spec.and_then(|spec| spec.init_containers.as_deref());
+    let mut containers = containers.unwrap_or_default().iter();
+    let restarts = |c: &Container| c.restart_policy.as_deref() == Some("Always");
+    if containers.any(|c| c.name == name && restarts(c)) {
+        ContainerKind::Sidecar
+    } else {
+        ContainerKind::Init
+    }
+}
+
+fn container(status: &ContainerStatus, kind: ContainerKind) -> ContainerView {
     let state = status.state.clone().unwrap_or_default();
     let state = if let Some(ended) = state.terminated {
         ContainerState::Terminated {
@@ -350,7 +498,7 @@ fn container(status: &ContainerStatus, init: bool) -> ContainerView {
     };
     ContainerView {
         name: status.name.clone(),
-        init,
+        kind,
         state,
     }
 }

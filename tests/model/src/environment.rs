@@ -25,7 +25,7 @@ pub enum Action {
     Starts(usize),
     /// The containers of a pod end. The protocol does not depend on their success.
     Ends(usize),
-    /// A pod is deleted by hand, or by the garbage collector.
+    /// A pod is deleted by hand, by the garbage collector, or by a disruption such as an eviction.
     Delete(usize),
     /// A bound pod is gone: its grace period is over, or its node is lost.
     Vanish(usize),

@@ -38,8 +38,8 @@ pub struct Protocol {
     pub runs: u8,
     /// The faults that may occur.
     pub budget: Budget,
-    /// Whether timeouts are blackouts that end runs, started or not, instead of pods that do not
-    /// start in time.
+    /// Whether timeouts are blackouts or ended completion containers, which end runs, started or not,
+    /// instead of pods that do not start in time.
     pub windows: bool,
     /// The rule that is switched off.
     pub mutation: Option<Mutation>,

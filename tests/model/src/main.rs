@@ -33,7 +33,8 @@ struct Options {
     /// The number of pods that do not start in time and are deleted.
     #[arg(long, default_value_t = 0)]
     timeouts: u8,
-    /// Use blackouts instead of timeouts: a running pod is deleted, started or not.
+    /// Use blackouts and ended completion containers instead of timeouts: a running pod is deleted,
+    /// started or not.
     #[arg(long)]
     windows: bool,
     /// Switch off a rule of the protocol, and show the violation.

@@ -71,7 +71,8 @@ impl Protocol {
                 let waits = matches!(pod.phase, Phase::Gated | Phase::Live) && !start_ends_timeout;
                 if current.stopping {
                     replica.open = PodRef::None;
-                    // A stop by a blackout is never canceled: its deletion may be in transit.
+                    // A stop by a blackout, or because the completion containers have ended, is never
+                    // canceled: its deletion may be in transit.
                     replica.stopping = start_ends_timeout.then_some(false);
                 }
                 if waits && (current.stopping || timeout && *budget > 0) {

@@ -191,9 +191,9 @@ impl Protocol {
         self.remove_gracefully(state, usize::from(place));
     }
 
-    /// Deletes a current pod that has not started in time, or that a blackout ends, only if it is
-    /// unchanged since it was read. If a blackout ends it, it may have started since: the operator
-    /// deletes less than that.
+    /// Deletes a current pod that has not started in time, that a blackout ends, or whose completion
+    /// containers have ended, only if it is unchanged since it was read. In the latter two cases, it
+    /// may have started since: the operator deletes less than that.
     fn stop(&self, state: &mut State, pod: PodRef, gated: bool) {
         let (PodRef::Is(place), Some(found)) = (pod, state.pod(pod).copied()) else {
             return;

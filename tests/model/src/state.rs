@@ -97,8 +97,8 @@ pub struct Current {
     pub item: u8,
     /// Whether a replica other than the claimer has announced that it opens the gate.
     pub resumed: bool,
-    /// Whether the operator is ending the run, because it did not start in time or a blackout
-    /// began.
+    /// Whether the operator is ending the run, because it did not start in time, a blackout began,
+    /// or its completion containers have ended.
     pub stopping: bool,
     /// Whether the gate was ever removed. Only the model knows this.
     pub ran: bool,

@@ -23,7 +23,8 @@ const START_TIMEOUT: Protocol = Protocol {
     whole: false,
 };
 
-/// Two replicas and two runs that a blackout ends.
+/// Two replicas and two runs that the operator ends while they run: at the beginning of a blackout, or
+/// because their completion containers have ended.
 const WINDOWS: Protocol = Protocol {
     windows: true,
     ..START_TIMEOUT

@@ -5,7 +5,9 @@ use crate::event::Event;
 use crate::faults::FaultKind;
 use crate::history::History;
 use crate::randomness::Fault;
+use crate::simulated_cluster::{SimulatedCluster, time};
 use crate::user_interference as user;
+use k8s_openapi::api::core::v1::PodCondition;
 use oaat_operator::pod::PodView;
 use oaat_operator::snapshot::TypeRead;
 
@@ -57,8 +59,38 @@ pub fn inject(history: &mut History<'_>, mut fault: Fault) {
         FaultKind::SuspendItem => user::suspend_item(history, &mut fault),
         FaultKind::RunNow => user::request_run_now(&mut history.cluster, &mut fault),
         FaultKind::OpenBlackoutWindow => user::open_blackout_window(history, &mut fault),
+        FaultKind::DisruptPod => disrupt_pod(&mut history.cluster),
         FaultKind::ChangeItemList => user::change_item_list(&mut history.cluster, &mut fault),
     }
+}
+
+/// Evicts the current pod: announces the disruption, and then deletes the pod.
+fn disrupt_pod(cluster: &mut SimulatedCluster) {
+    let Some(uid) = cluster.current().map(ToOwned::to_owned) else {
+        return;
+    };
+    let now = cluster.now;
+    let Some(truth) = cluster.truth.get_mut(&uid) else {
+        return;
+    };
+    if !truth.bound || truth.ended.is_some() || truth.deleted_while_running.is_some() {
+        return;
+    }
+    truth.disrupted = Some(now);
+    cluster.change_pod(&uid, |pod| {
+        let status = pod.status.get_or_insert_default();
+        status
+            .conditions
+            .get_or_insert_default()
+            .push(PodCondition {
+                type_: "DisruptionTarget".into(),
+                status: "True".into(),
+                reason: Some("EvictionByEvictionAPI".into()),
+                last_transition_time: Some(time(now)),
+                ..PodCondition::default()
+            });
+    });
+    cluster.delete(&uid);
 }
 
 /// Returns whether a pod without labels may still run. If the group then forgets that pod, nothing

@@ -27,6 +27,9 @@ pub enum FaultSet {
     SuspendAndRunNow,
     /// `Standard`, and some items come from a list that a pod prints. The list changes.
     ItemLists,
+    /// `Standard`, and pods that are evicted by the API, pods that wait for the scheduling gate of a
+    /// queue, and items that give up.
+    Disruptions,
 }
 
 /// What happens to a request on its way to the server.
@@ -112,6 +115,8 @@ pub enum FaultKind {
     OpenBlackoutWindow,
     /// The list that pods print changes.
     ChangeItemList,
+    /// The API evicts the current pod, as when a node is drained.
+    DisruptPod,
 }
 
 /// The faults of [`FaultSet::Standard`]; a kind that occurs more than once is more frequent. Kept
@@ -165,9 +170,11 @@ impl FaultSet {
             Self::None | Self::Basic => {
                 REQUEST_FAULTS[fault.draw(0..BASIC_REQUEST_FAULTS) as usize]
             }
-            Self::Standard | Self::RepeatedOpen | Self::SuspendAndRunNow | Self::ItemLists => {
-                fault.pick(&REQUEST_FAULTS)
-            }
+            Self::Standard
+            | Self::RepeatedOpen
+            | Self::SuspendAndRunNow
+            | Self::ItemLists
+            | Self::Disruptions => fault.pick(&REQUEST_FAULTS),
             Self::UserInterference => fault.pick(&[
                 RequestFault::Slow,
                 RequestFault::Slow,
@@ -199,6 +206,10 @@ impl FaultSet {
                     FaultKind::ChangeItemList,
                     FaultKind::ChangeItemList,
                 ])
+            }
+            Self::Disruptions => {
+                let standard = fault.pick(&STANDARD_FAULTS);
+                fault.pick(&[standard, FaultKind::DisruptPod, FaultKind::DisruptPod])
             }
             Self::UserInterference => fault.pick(&[
                 FaultKind::DeletePod,

@@ -98,9 +98,16 @@ impl<'a> History<'a> {
             let source = json!({ "name": "disks", "container": container });
             spec.items_from.extend(serde_json::from_value(source));
         }
+        let mut podspec = json!({ "container": { "name": "main", "image": "busybox" } });
+        if config.faults == FaultSet::Disruptions {
+            spec.max_failures = Some(2);
+            if random.draw(0..2) == 0 {
+                podspec["schedulingGates"] = json!([{ "name": "queue" }]);
+            }
+        }
         let type_: OaatTypeSpec = serde_json::from_value(json!({
             "type": "pod",
-            "podspec": { "container": { "name": "main", "image": "busybox" } },
+            "podspec": podspec,
         }))
         .unwrap_or_else(|error| panic!("invalid type of a history: {error}"));
         let type_ = TypeRead::Valid(Arc::new(type_));
@@ -313,7 +320,10 @@ impl<'a> History<'a> {
             self.schedule(1, Event::RestoreType(replica));
         }
         self.run_profile.failures_per_1000 = 0;
-        if self.faults == FaultSet::SuspendAndRunNow {
+        if matches!(
+            self.faults,
+            FaultSet::SuspendAndRunNow | FaultSet::Disruptions
+        ) {
             self.schedule(1, Event::LiftRestrictions);
         }
         self.schedule(5_000, Event::Recreate);

@@ -36,5 +36,8 @@ pub fn breaks(rule: Mutation) -> ViolationKind {
         Mutation::TimesBelieved => ViolationKind::WrongTime,
         Mutation::FailuresStay => ViolationKind::WrongCounts,
         Mutation::MissingForgotten => ViolationKind::Forgotten,
+        Mutation::NoGiveUp => ViolationKind::TooManyAttempts,
+        Mutation::DisruptionsFail => ViolationKind::DisruptionCountedAsFailure,
+        Mutation::GatedPodTimesOut => ViolationKind::GatedPodTimedOut,
     }
 }

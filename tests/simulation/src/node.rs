@@ -2,16 +2,19 @@
 //! delay.
 
 use crate::randomness::Randomness;
-use crate::simulated_cluster::{Change, SimulatedCluster, time};
+use crate::simulated_cluster::{Change, SimulatedCluster, gates, time};
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStatus, Pod,
 };
+use oaat_operator::pod::PodView;
 
 /// A step of the node with one pod.
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
-    /// The scheduler binds the pod.
+    /// The scheduler binds the pod, or waits for the queue to remove its scheduling gate.
     Bind,
+    /// The queue removes its scheduling gate.
+    LeaveQueue,
     /// The container starts.
     Start,
     /// The node reports that the pod runs.
@@ -108,6 +111,10 @@ pub fn step(
         .as_ref()
         .and_then(|name| cluster.pods.get(name))
         .is_some_and(|pod| pod.metadata.deletion_timestamp.is_some());
+    let is_queued = name
+        .as_ref()
+        .and_then(|name| cluster.pods.get(name))
+        .is_some_and(|pod| !PodView::from(pod).other_gates.is_empty());
     let Some(truth) = cluster.truth.get_mut(uid) else {
         return Vec::new();
     };
@@ -118,6 +125,15 @@ pub fn step(
         None => random.draw(0..200),
     };
     match step {
+        Step::Bind if is_queued => later(random.draw(0..60_000), Step::LeaveQueue),
+        Step::LeaveQueue => {
+            cluster.change_pod(uid, |pod| {
+                if let Some(gates) = gates(pod) {
+                    gates.clear();
+                }
+            });
+            later(random.draw(1..300), Step::Bind)
+        }
         Step::Bind if name.is_some() => {
             truth.bound = true;
             later(random.draw(1..200), Step::Start)

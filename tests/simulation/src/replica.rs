@@ -10,7 +10,7 @@ use oaat_api::Timestamp;
 use oaat_operator::cluster::ClusterError;
 use oaat_operator::decision_log::DecisionLog;
 use oaat_operator::last_seen_pods::LastSeenPods;
-use oaat_operator::pod::PodView;
+use oaat_operator::pod::{PodView, TriggerState};
 use oaat_operator::policies::PolicyCache;
 use oaat_operator::policy_limiter::{PolicyLimiter, permits};
 use oaat_operator::reconciler::{ReconcileOutcome, Reconciler};
@@ -29,7 +29,7 @@ type ReconcileFuture = Pin<Box<dyn Future<Output = Result<ReconcileOutcome, Clus
 /// What is remembered of a pod between watch events.
 #[derive(PartialEq, Eq)]
 struct KnownPod {
-    trigger_state: (bool, bool, Option<String>),
+    trigger_state: TriggerState,
     terminal: bool,
 }
 

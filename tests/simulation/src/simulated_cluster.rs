@@ -42,6 +42,8 @@ pub struct PodTruth {
     pub gone: bool,
     /// When the pod was first deleted before its container had ended.
     pub deleted_while_running: Option<u64>,
+    /// When the pod was disrupted.
+    pub disrupted: Option<u64>,
     /// Whether the namespace controller was the first to delete the running pod.
     pub with_namespace: bool,
     /// Whether the pod prints a list of items and is not a run.

@@ -176,12 +176,14 @@ pub fn request_run_now(cluster: &mut SimulatedCluster, fault: &mut Fault) {
     cluster.touch_group(Some(Change::Group));
 }
 
-/// Removes everything that suspends the group or its items, and all blackout windows.
+/// Removes everything that suspends the group or its items, all blackout windows, and the maximum
+/// number of failures.
 pub fn lift_restrictions(cluster: &mut SimulatedCluster) {
     if let Some(group) = &mut cluster.group {
         group.object.spec.suspend = false;
         group.object.spec.item_options.clear();
         group.object.spec.blackout_windows.clear();
+        group.object.spec.max_failures = None;
         cluster.touch_group(Some(Change::Group));
     }
 }

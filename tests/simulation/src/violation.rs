@@ -32,6 +32,12 @@ pub enum ViolationKind {
     Blocked,
     /// A run that ended because its namespace was deleted was counted as a failure.
     NamespaceCounted,
+    /// An item was started again after `maxFailures` failures in a row.
+    TooManyAttempts,
+    /// A run that ended because of a disruption was counted as a failure.
+    DisruptionCountedAsFailure,
+    /// A run whose pod waited for scheduling gates of others was counted as a failure.
+    GatedPodTimedOut,
     /// The history of an item was deleted although its source recently contained it.
     Forgotten,
     /// The group no longer makes progress.

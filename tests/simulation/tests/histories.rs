@@ -74,6 +74,16 @@ fn histories_with_item_lists_have_no_violation() {
     });
 }
 
+#[test]
+fn histories_with_disruptions_have_no_violation() {
+    check("histories with disruptions", seeds(500), |number| {
+        HistoryConfig {
+            faults: FaultSet::Disruptions,
+            ..seed(number)
+        }
+    });
+}
+
 /// A replica is killed before and after every write of a whole history, one at a time: without
 /// other faults, and with all of them.
 #[test]

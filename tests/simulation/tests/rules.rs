@@ -30,6 +30,9 @@ fn every_rule_switched_off_is_detected() {
         let faults = match rule {
             rule if RARE.contains(rule) => FaultSet::UserInterference,
             Mutation::ManyListers | Mutation::MissingForgotten => FaultSet::ItemLists,
+            Mutation::NoGiveUp | Mutation::DisruptionsFail | Mutation::GatedPodTimesOut => {
+                FaultSet::Disruptions
+            }
             _ => FaultSet::default(),
         };
         let config = |number| HistoryConfig {

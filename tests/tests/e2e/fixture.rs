@@ -359,11 +359,15 @@ pub fn say(words: &str) {
     let _ = writeln!(std::io::stdout(), "{words}");
 }
 
-/// Merges `over` into a JSON value.
+/// Merges `over` into a JSON value. Null removes a field.
 fn merge(target: &mut Value, over: &Value) {
     match (target, over) {
         (Value::Object(target), Value::Object(over)) => {
             for (key, value) in over {
+                if value.is_null() {
+                    target.remove(key);
+                    continue;
+                }
                 merge(target.entry(key.clone()).or_insert(Value::Null), value);
             }
         }

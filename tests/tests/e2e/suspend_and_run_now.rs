@@ -23,7 +23,11 @@ async fn suspended_group_starts_nothing_and_the_current_run_continues() -> Resul
         .until("the group is suspended", |g| state(g) == "Suspended")
         .await?;
     ensure!(message(&group).contains("spec.suspend"), "{group:#}");
-    ensure!(condition(&group, "Ready").1 == "Suspended", "{group:#}");
+    let (status, reason, _) = condition(&group, "Ready");
+    ensure!(
+        (status.as_str(), reason.as_str()) == ("True", "Suspended"),
+        "{group:#}"
+    );
 
     fixture
         .change(json!({ "spec": { "suspend": false } }))

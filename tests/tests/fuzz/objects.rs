@@ -58,6 +58,7 @@ fn observed(group: OaatGroup) -> GroupSnapshot {
         deleted_while_running: false,
         terminating: false,
         type_: TypeRead::Missing,
+        item_types: std::collections::BTreeMap::new(),
         leads: false,
         retry_floor: Duration::from_secs(10),
     }

@@ -297,11 +297,15 @@ fn object(kind: &str, name: &str, spec: &Value) -> String {
     .to_string()
 }
 
-/// Merges `over` into a JSON value.
+/// Merges `over` into a JSON value. Null removes a field.
 fn merge(target: &mut Value, over: &Value) {
     match (target, over) {
         (Value::Object(target), Value::Object(over)) => {
             for (key, value) in over {
+                if value.is_null() {
+                    target.remove(key);
+                    continue;
+                }
                 merge(target.entry(key.clone()).or_insert(Value::Null), value);
             }
         }

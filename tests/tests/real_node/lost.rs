@@ -7,7 +7,7 @@ use oaat_tests::real_node;
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::evictions::deleted_by;
+use crate::evictions::stopped_by;
 use crate::fixture::{
     Fixture, JOURNAL, WAIT_AT_BARRIER, alternating, history, item, millis, only_run, text,
 };
@@ -113,7 +113,7 @@ pub async fn deleted_node_prevents_the_next_start(fixture: Fixture) -> Result<()
             !next.is_empty() && next != pod
         })
         .await?;
-    deleted_by(&group, "DeletionByTaintManager")?;
+    stopped_by(&group, "DeletionByTaintManager")?;
     ensure!(text(&only_run(&group)?["pod"]) == pod, "{group:#}");
     fixture.witness.opened()?;
     fixture.shared.node.until_ready(&fixture.shared.plane).await

@@ -111,6 +111,41 @@ pub async fn sidecar_does_not_delay_the_end(fixture: Fixture) -> Result<()> {
     Ok(())
 }
 
+/// An ordinary container that never ends, such as an injected sidecar, does not delay the end of a run
+/// whose type names the container that decides.
+pub async fn completion_containers_end_a_run_while_another_container_runs(
+    fixture: Fixture,
+) -> Result<()> {
+    let containers = json!([
+        fixture.container("main", "sleep 1; echo no disk >&2; exit 3"),
+        fixture.container("sidecar", "while true; do sleep 1; done"),
+    ]);
+    let more = json!({
+        "container": null, "containers": containers, "terminationGracePeriodSeconds": 2,
+    });
+    fixture.work("", more).await?;
+    let named = r#"{"spec": {"completionContainers": ["main"]}}"#;
+    let patch = [
+        "patch",
+        "oaattype",
+        "work",
+        "--type=merge",
+        "--patch",
+        named,
+    ];
+    fixture.kubectl(&patch).await?;
+    fixture
+        .group(&["a"], json!({ "failureCoolOff": "1h" }))
+        .await?;
+    let group = fixture.until_runs("a", 1).await?;
+    let run = only_run(&group)?;
+    ensure!(text(&run["result"]) == "Failed", "{run:#}");
+    ensure!(run["exitCode"] == 3, "{run:#}");
+    ensure!(text(&run["message"]).contains("no disk"), "{run:#}");
+    ensure!(item(&group, "a")["failures"] == 1, "{group:#}");
+    Ok(())
+}
+
 /// A missing program is reported with the message of the runtime.
 pub async fn missing_program_fails_with_the_message_of_the_runtime(fixture: Fixture) -> Result<()> {
     let mut container = fixture.container("main", "");

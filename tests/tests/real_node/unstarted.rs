@@ -17,6 +17,23 @@ pub async fn image_pull_error_is_reported_and_times_out(fixture: Fixture) -> Res
     .await
 }
 
+/// A native sidecar runs, but the image of the main container cannot be pulled.
+pub async fn running_sidecar_does_not_count_as_started(fixture: Fixture) -> Result<()> {
+    let mut sidecar = fixture.container("sidecar", "while true; do sleep 1; done");
+    sidecar["restartPolicy"] = json!("Always");
+    let mut container = fixture.container("main", "true");
+    container["image"] = json!("registry.invalid/nothing");
+    ensure_reason_is_shown_until_the_start_timeout(
+        &fixture,
+        json!({
+            "initContainers": [sidecar], "container": container,
+            "terminationGracePeriodSeconds": 2,
+        }),
+        "container main",
+    )
+    .await
+}
+
 /// An image that must not be pulled and does not exist.
 pub async fn image_that_is_never_pulled_is_reported_and_times_out(fixture: Fixture) -> Result<()> {
     let mut container = fixture.container("main", "true");
@@ -52,18 +69,23 @@ pub async fn pod_with_excessive_requests_is_reported_and_times_out(fixture: Fixt
     .await
 }
 
-/// A missing volume.
+/// A missing volume keeps the pod in ContainerCreating. That is shown after a while.
 pub async fn missing_volume_times_out(fixture: Fixture) -> Result<()> {
     let volumes = json!([{ "name": "shared", "configMap": { "name": "nothing" } }]);
     fixture.work("true", json!({ "volumes": volumes })).await?;
     fixture
-        .group(&["a"], json!({ "startTimeout": "5s" }))
+        .group(&["a"], json!({ "startTimeout": "50s" }))
+        .await?;
+    let creating = "has been creating its containers since ";
+    fixture
+        .until("the message shows what takes long", |g| {
+            text(&g["status"]["message"]).contains(creating)
+        })
         .await?;
     let group = fixture.until_runs("a", 1).await?;
-    ensure!(
-        text(&only_run(&group)?["reason"]) == "StartTimeout",
-        "{group:#}"
-    );
+    let run = only_run(&group)?;
+    ensure!(text(&run["reason"]) == "StartTimeout", "{run:#}");
+    ensure!(text(&run["message"]).contains(creating), "{run:#}");
     fixture.witness.opened()?;
     Ok(())
 }

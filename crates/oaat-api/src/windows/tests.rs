@@ -1,6 +1,9 @@
 //! Blackouts, compared with a reference that steps through every minute and has its own matcher.
 
 use super::*;
+use crate::cron_schedule::ZONES;
+use k8s_openapi::jiff::civil::DateTime;
+use k8s_openapi::jiff::tz::TimeZone;
 use proptest::prelude::*;
 use serde_json::json;
 use std::collections::BTreeSet;

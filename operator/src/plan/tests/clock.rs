@@ -102,6 +102,8 @@ fn rejection_pause_is_ended_only_beyond_the_tolerance() {
             count: 1,
             until: later(until),
             message: "no".into(),
+            quota: false,
+            items: Vec::new(),
         });
         assert_eq!(corrected(&snapshot).1.is_none(), kept, "{floor} {until}");
         assert_eq!(planned(&snapshot).may_start, !kept, "{floor} {until}");

@@ -47,7 +47,7 @@ fn suspended_group_starts_nothing_and_its_run_continues() {
     let plan = planned(&snapshot);
     assert!(!plan.may_start);
     assert_eq!(plan.status.state.as_deref(), Some("Suspended"));
-    assert_eq!(ready(&plan), ("False".into(), "Suspended".into()));
+    assert_eq!(ready(&plan), ("True".into(), "Suspended".into()));
     assert!(
         message(&plan).contains("spec.suspend"),
         "{}",
@@ -333,7 +333,7 @@ fn window_ends_the_run_after_the_reason_is_recorded() {
         let mut ended = pod("p", Phase::Succeeded);
         ended.containers.push(ContainerView {
             name: "c".into(),
-            init: false,
+            kind: ContainerKind::Main,
             state: ContainerState::Terminated {
                 exit_code: 0,
                 reason: String::new(),
@@ -362,6 +362,7 @@ fn recorded_stop_is_completed_after_the_window_has_closed() {
             reason: "Blackout".into(),
             message: "blackout".into(),
             since: ago(5),
+            exit_code: None,
         });
         let plan = planned(&snapshot);
         assert!(plan.stop.is_some(), "{duration}");

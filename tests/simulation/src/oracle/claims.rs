@@ -52,6 +52,7 @@ impl SimulatedCluster {
         } else {
             self.check_start_time(text(after, "item"), at, write)?;
             self.check_not_suspended(text(after, "item"))?;
+            self.check_attempts(text(after, "item"), write)?;
             self.check_no_blocking_pod(write.request.replica, &name)?;
         }
         Ok(())
@@ -146,6 +147,22 @@ impl SimulatedCluster {
         if suspended {
             let details = format!("{item} was claimed while it is suspended");
             return violation(ViolationKind::Blocked, details);
+        }
+        Ok(())
+    }
+
+    /// Checks that an item does not start after it gave up.
+    fn check_attempts(&self, item: &str, write: &Write<'_>) -> Check {
+        let spec = self.group.as_ref().map(|group| &group.object.spec);
+        let Some(max) = spec.and_then(|spec| spec.max_failures) else {
+            return Ok(());
+        };
+        let status = &write.after["items"][item];
+        let number = |value: &Value| value.as_i64().unwrap_or(0);
+        let counted = number(&status["failures"]) - number(&status["attempts"]["ignoredFailures"]);
+        if counted >= max.into() {
+            let details = format!("{item} was claimed after {counted} failures");
+            return violation(ViolationKind::TooManyAttempts, details);
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use crate::event::Request;
 use crate::simulated_cluster::{PodTruth, SimulatedCluster};
 use crate::violation::{Violation, ViolationKind};
 use oaat_api::Timestamp;
+use oaat_operator::pod::PodView;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -110,7 +111,18 @@ impl Oracle {
         };
         if !after["current"]["stopping"].is_null() {
             let uid = text(&after["current"], "podUid").to_owned();
-            if after["current"]["stopping"]["reason"] == "Blackout" {
+            let reason = &after["current"]["stopping"]["reason"];
+            let pod = cluster
+                .name_of(&uid)
+                .and_then(|name| cluster.pods.get(&name));
+            let is_queued = pod.is_some_and(|pod| !PodView::from(pod).other_gates.is_empty());
+            if reason == "StartTimeout" && before["current"]["stopping"].is_null() && is_queued {
+                let details = format!("pod {uid} was stopped while it was queued");
+                cluster
+                    .oracle
+                    .report(ViolationKind::GatedPodTimedOut, details);
+            }
+            if reason == "Blackout" {
                 cluster.oracle.stopped_by_window.insert(uid.clone());
             }
             cluster.oracle.stopping.insert(uid);

@@ -39,9 +39,10 @@ impl SimulatedCluster {
         let may_succeed = matches!(truth.ended, Some((0, _))) && !truth.evicted;
         let fail = |details: String| violation(ViolationKind::WrongResult, details);
         let stopped = text(record, "result") == "Stopped";
-        if stopped && !self.oracle.stopped_by_window.contains(uid) {
+        let disrupted = truth.disrupted.is_some();
+        if stopped && !self.oracle.stopped_by_window.contains(uid) && !disrupted {
             return fail(format!(
-                "no window stopped pod {name}, but {record} says so"
+                "no window or disruption stopped pod {name}, but {record} says so"
             ));
         }
         if succeeded && !may_succeed {
@@ -61,6 +62,12 @@ impl SimulatedCluster {
             return fail(format!(
                 "pod {name} was deleted while it was running, but {record} is a success"
             ));
+        }
+        // What remains of the pod may not show the disruption.
+        let shown = text(record, "reason") == "PodDeleted";
+        if disrupted && shown && truth.clock == 0 {
+            let details = format!("pod {name} was disrupted, but {record} counts it");
+            return violation(ViolationKind::DisruptionCountedAsFailure, details);
         }
         let gone = matches!(text(record, "reason"), "PodDisappeared" | "PodDeleted");
         if truth.with_namespace && gone {

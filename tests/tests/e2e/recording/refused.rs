@@ -1,7 +1,7 @@
 //! Pods that the API server rejects: the item fails, and the group pauses.
 
 use crate::fixture::{Fixture, PATIENCE, condition, item, millis};
-use crate::helpers::{history, latest, text, until_refused};
+use crate::helpers::{history, text, until_refused};
 use anyhow::{Result, bail};
 use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::Api;
@@ -37,65 +37,65 @@ async fn no_pods(fixture: &Fixture) -> Result<Api<ResourceQuota>> {
 }
 
 #[tokio::test]
-async fn quota_rejection_fails_the_item_and_pauses_the_group() -> Result<()> {
+async fn exceeded_quota_pauses_the_group_and_fails_no_item() -> Result<()> {
     let fixture = Fixture::new("quota").await?;
     fixture.work("true", json!({})).await?;
     until_type_is_valid(&fixture).await?;
     let quotas = no_pods(&fixture).await?;
-    let items = ["a", "b", "c", "d", "e", "f"];
     fixture
-        .group(&items, json!({"failureCoolOff": "1h"}))
+        .group(&["a", "b"], json!({"failureCoolOff": "1h"}))
         .await?;
     let group = fixture
-        .until("a pod is rejected", |g| !history(g).is_empty())
+        .until("the pause grows", |g| {
+            g["status"]["rejected"]["count"].as_i64() >= Some(2)
+        })
         .await?;
-    let run = latest(&group)?;
-    let name = text(&run["item"]);
-    assert_eq!(run["reason"], "CreateRejected");
-    assert!(
-        text(&run["message"]).contains("exceeded quota: none"),
-        "{run}"
-    );
-    assert!(text(&item(&group, &name)["message"]).contains("exceeded quota"));
-    assert_eq!(item(&group, &name)["failures"], 1);
+    assert_eq!(condition(&group, "Ready").1, "QuotaExceeded");
     assert_eq!(group["status"]["state"], "Waiting", "{group:#}");
-    assert!(text(&group["status"]["message"]).contains("exceeded quota"));
-    assert_eq!(condition(&group, "Ready").1, "CreateRejected");
+    let message = text(&group["status"]["message"]);
+    assert!(message.contains("exceeded quota: none"), "{message}");
+    assert_eq!(history(&group), Vec::<Value>::new(), "{group:#}");
+    assert!(group["status"]["run"].is_null(), "{group:#}");
+    let note = fixture.until_event("group", "QuotaExceeded").await?;
+    assert!(note.contains("exceeded quota: none"), "{note}");
 
     quotas.delete("none", &Default::default()).await?;
     let group = fixture
-        .until("an item succeeds", |g| {
-            items.iter().any(|i| item(g, i)["lastSuccess"].is_string())
+        .until("both items succeed", |g| {
+            ["a", "b"]
+                .iter()
+                .all(|i| item(g, i)["lastSuccess"].is_string())
         })
         .await?;
     assert!(group["status"]["rejected"].is_null(), "{group:#}");
-    // A rejected item is in its cool-off.
-    assert_eq!(item(&group, &name)["failures"], 1, "{group:#}");
-    assert!(item(&group, &name)["lastSuccess"].is_null(), "{group:#}");
+    assert!(
+        history(&group)
+            .iter()
+            .all(|run| run["result"] == "Succeeded")
+    );
     Ok(())
 }
 
+/// A quota of `count/pods` counts finished pods as well.
 #[tokio::test]
-async fn rejected_pods_pause_the_group_longer_each_time() -> Result<()> {
-    let fixture = Fixture::new("quota-pauses").await?;
+async fn finished_pod_makes_room_in_a_quota_that_counts_it() -> Result<()> {
+    let fixture = Fixture::new("quota-finished").await?;
+    let quotas: Api<ResourceQuota> = Api::namespaced(fixture.client.clone(), &fixture.namespace);
+    let quota = serde_json::from_value(json!({
+        "metadata": { "name": "two" }, "spec": { "hard": { "count/pods": "2" } },
+    }))?;
+    quotas.create(&PostParams::default(), &quota).await?;
     fixture.work("true", json!({})).await?;
-    until_type_is_valid(&fixture).await?;
-    no_pods(&fixture).await?;
-    fixture.group(&["a", "b"], json!({})).await?;
+    fixture.group(&["a", "b", "c", "d"], json!({})).await?;
     let group = fixture
-        .until("four pods are rejected", |g| history(g).len() == 4)
+        .until("all items succeed", |g| g["status"]["state"] == "Idle")
         .await?;
-    let mut times: Vec<_> = history(&group)
-        .iter()
-        .map(|run| millis(&run["started"]))
-        .collect();
-    times.reverse();
-    let pauses: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    // The retry floor of these tests is 300 ms.
-    for (pause, least) in pauses.iter().zip([300, 600, 1200]) {
-        assert!(*pause >= least, "{pauses:?}");
-    }
-    assert_eq!(fixture.list_pods().await?, []);
+    assert_eq!(history(&group).len(), 4, "{group:#}");
+    assert!(
+        history(&group)
+            .iter()
+            .all(|run| run["result"] == "Succeeded")
+    );
     Ok(())
 }
 
@@ -132,6 +132,29 @@ async fn refuse_bad(fixture: &Fixture) -> Result<()> {
         fixture.plane.apply(&object.to_string()).await?;
     }
     until_refused(fixture, "bad").await
+}
+
+#[tokio::test]
+async fn rejected_pods_pause_the_group_longer_each_time() -> Result<()> {
+    let fixture = Fixture::new("refused-pauses").await?;
+    refuse_bad(&fixture).await?;
+    fixture.work("true", json!({})).await?;
+    fixture.group(&["bad"], json!({})).await?;
+    let group = fixture
+        .until("four pods are rejected", |g| history(g).len() == 4)
+        .await?;
+    let mut times: Vec<_> = history(&group)
+        .iter()
+        .map(|run| millis(&run["started"]))
+        .collect();
+    times.reverse();
+    let pauses: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    // The retry floor of these tests is 300 ms.
+    for (pause, least) in pauses.iter().zip([300, 600, 1200]) {
+        assert!(*pause >= least, "{pauses:?}");
+    }
+    assert_eq!(fixture.list_pods().await?, []);
+    Ok(())
 }
 
 #[tokio::test]

@@ -1,0 +1,67 @@
+//! When scheduled items are due.
+
+use oaat_api::validate::Recurrence;
+use oaat_api::{CronSchedule, ItemStatus, Timestamp};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The last time of a schedule up to the current time, and the next one.
+type Times = (Option<Timestamp>, Option<Timestamp>);
+
+/// Determines when items are due. Searches each schedule only once, because many items may share it.
+pub(super) struct ScheduleTimes {
+    now: Timestamp,
+    /// By the address of the schedule, which the items share.
+    known: HashMap<*const CronSchedule, Times>,
+}
+
+impl ScheduleTimes {
+    pub(super) fn new(now: Timestamp) -> Self {
+        let known = HashMap::new();
+        Self { now, known }
+    }
+
+    /// Returns the frequency of an item for the policy; `None` if it must succeed only once. For a
+    /// scheduled item, it is the frequency that makes the item due at the next time of its schedule
+    /// after its last success, because policies support only frequencies.
+    pub(super) fn frequency(
+        &mut self,
+        recurrence: &Recurrence,
+        item: &ItemStatus,
+    ) -> Option<Duration> {
+        let schedule = match recurrence {
+            Recurrence::Once => return None,
+            Recurrence::Frequency(frequency) => return Some(*frequency),
+            Recurrence::Schedule(schedule) => schedule,
+        };
+        let (last, next) = self.times(schedule);
+        let since = item.last_success.or(last).unwrap_or(self.now);
+        let due = last.filter(|last| *last > since).or(next);
+        // A rare schedule may have no time within decades.
+        let due = due.unwrap_or(Timestamp(i64::MAX));
+        Some(due.since(since).max(Duration::from_millis(1)))
+    }
+
+    /// Returns whether an item that succeeded at this time is due again.
+    pub(super) fn is_due_again(&mut self, recurrence: &Recurrence, success: Timestamp) -> bool {
+        match recurrence {
+            Recurrence::Once => false,
+            Recurrence::Frequency(frequency) => success.plus(*frequency) <= self.now,
+            Recurrence::Schedule(schedule) => {
+                let (last, _) = self.times(schedule);
+                last.is_some_and(|last| last > success)
+            }
+        }
+    }
+
+    fn times(&mut self, schedule: &Arc<CronSchedule>) -> Times {
+        let now = self.now;
+        *self.known.entry(Arc::as_ptr(schedule)).or_insert_with(|| {
+            (
+                schedule.last_match_until(now),
+                schedule.next_match_after(now),
+            )
+        })
+    }
+}
