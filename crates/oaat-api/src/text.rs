@@ -177,6 +177,7 @@ mod tests {
             ".policy.source",
             ".policyState",
             ".policyStateOf",
+            ".rejected.items",
             ".rejectedPolicy.operator",
             ".rejectedPolicy.reason",
             ".rejectedPolicy.sha256",

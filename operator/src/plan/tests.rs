@@ -435,12 +435,11 @@ fn terminating_group_is_unchanged() {
 fn start_timeout_is_recorded_before_the_pod_is_stopped() {
     let mut waiting = pod("p", Phase::Pending);
     waiting.unscheduled = Some("0/3 nodes".into());
-    let plan = planned(&running(fixture(&["a"]), waiting.clone()));
+    let mut snapshot = running(fixture(&["a"]), waiting.clone());
+    snapshot.group.spec.start_timeout = Some("70s".into());
+    let plan = planned(&snapshot);
     assert_eq!(plan.stop, None);
-    assert_eq!(
-        plan.requeue_at,
-        Some(ago(60).plus(Duration::from_secs(900)))
-    );
+    assert_eq!(plan.requeue_at, Some(later(10)));
     assert!(
         plan.status
             .message

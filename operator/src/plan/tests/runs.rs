@@ -220,12 +220,8 @@ fn suspended_or_succeeded_item_does_not_give_up() {
         status(&mut snapshot).items.insert("a".into(), item);
         let plan = planned(&snapshot);
         assert_eq!(plan.status.items["a"].state == ItemState::GivenUp, given_up);
-        assert_eq!(
-            plan.events.len(),
-            usize::from(given_up),
-            "{:?}",
-            plan.events
-        );
+        let reported = plan.events.iter().any(|event| event.reason == "GivenUp");
+        assert_eq!(reported, given_up, "{:?}", plan.events);
     }
 }
 
