@@ -3,7 +3,7 @@
 use crate::pod::names;
 use crate::run_now;
 use futures::{Stream, StreamExt, future};
-use k8s_openapi::api::core::v1::{Pod, PodSchedulingGate, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSchedulingGate, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::Resource;
 use kube::runtime::watcher::{self, Event};
@@ -73,9 +73,10 @@ struct Metadata {
 
 /// The labels and annotations that the operator reads. Others are skipped: a tenant may write any
 /// number of them.
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 9] = [
     names::GROUP,
     names::ITEM,
+    names::COMPLETION_CONTAINERS,
     names::RUN,
     names::LISTER,
     names::DEFINITION,
@@ -136,8 +137,11 @@ impl From<Metadata> for ObjectMeta {
     }
 }
 
-/// The part of a pod that the operator reads: known labels and annotations, its node,
-/// scheduling gates, and the status.
+/// The maximum number of native sidecars of a pod that are decoded.
+const MAX_SIDECARS: usize = 50;
+
+/// The part of a pod that the operator reads: known labels and annotations, its node, its deadline,
+/// scheduling gates, the names of its native sidecars, and the status.
 ///
 /// A decoded container takes many times its size as JSON. Managed fields have times that clients
 /// may set: one that is beyond the year 9999 would make the list of all pods fail.
@@ -159,6 +163,29 @@ impl<'de> Deserialize<'de> for WatchedPod {
         struct Spec {
             node_name: Option<String>,
             scheduling_gates: Option<Vec<PodSchedulingGate>>,
+            active_deadline_seconds: Option<i64>,
+            #[serde(default)]
+            init_containers: Vec<InitContainer>,
+        }
+
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct InitContainer {
+            #[serde(default)]
+            name: String,
+            restart_policy: Option<String>,
+        }
+
+        fn sidecars(containers: Vec<InitContainer>) -> Vec<Container> {
+            let containers = containers.into_iter();
+            let sidecars = containers.filter(|c| c.restart_policy.as_deref() == Some("Always"));
+            let sidecars = sidecars.take(MAX_SIDECARS);
+            let sidecars = sidecars.map(|container| Container {
+                name: container.name,
+                restart_policy: container.restart_policy,
+                ..Container::default()
+            });
+            sidecars.collect()
         }
 
         let object = Object::deserialize(deserializer)?;
@@ -167,6 +194,8 @@ impl<'de> Deserialize<'de> for WatchedPod {
             spec: object.spec.map(|spec| PodSpec {
                 node_name: spec.node_name,
                 scheduling_gates: spec.scheduling_gates,
+                active_deadline_seconds: spec.active_deadline_seconds,
+                init_containers: Some(sidecars(spec.init_containers)),
                 ..PodSpec::default()
             }),
             status: object.status,
@@ -259,6 +288,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pod::{ContainerKind, PodView};
     use kube::ResourceExt;
     use kube::core::ObjectList;
     use oaat_api::OaatGroup;
@@ -283,6 +313,40 @@ mod tests {
             .as_ref()
             .and_then(|status| status.phase.as_deref());
         assert_eq!(phase, Some("Running"));
+    }
+
+    /// The view of a pod must not depend on how the pod was read.
+    #[test]
+    fn watched_pod_has_all_that_a_view_needs() {
+        let whole = r#"{"metadata":{"name":"p","uid":"u","resourceVersion":"5",
+                "creationTimestamp":"2026-01-01T00:00:00Z","deletionGracePeriodSeconds":30,
+                "deletionTimestamp":"2026-01-01T00:05:00Z",
+                "labels":{"oaat.kawaja.net/group":"g","oaat.kawaja.net/run":"3"},
+                "annotations":{"oaat.kawaja.net/item":"a",
+                    "oaat.kawaja.net/completion-containers":"main,other"},
+                "ownerReferences":[{"apiVersion":"kawaja.net/v1","kind":"OaatGroup","name":"g",
+                    "uid":"us","controller":true}]},
+            "spec":{"nodeName":"n","activeDeadlineSeconds":60,
+                "schedulingGates":[{"name":"oaat.kawaja.net/claim"},{"name":"queue"}],
+                "initContainers":[{"name":"first"},{"name":"mesh","restartPolicy":"Always"}],
+                "containers":[{"name":"main"}]},
+            "status":{"phase":"Running","reason":"r","message":"m",
+                "startTime":"2026-01-01T00:00:01Z",
+                "conditions":[{"type":"DisruptionTarget","status":"True","reason":"Drained",
+                    "lastTransitionTime":"2026-01-01T00:01:00Z"}],
+                "initContainerStatuses":[
+                    {"name":"first","ready":true,"restartCount":0,"image":"","imageID":"",
+                        "state":{"terminated":{"exitCode":0}}},
+                    {"name":"mesh","ready":true,"restartCount":0,"image":"","imageID":"",
+                        "state":{"running":{}}}],
+                "containerStatuses":[{"name":"main","ready":false,"restartCount":0,"image":"",
+                    "imageID":"","state":{"waiting":{"reason":"ErrImagePull"}}}]}}"#;
+        let watched: WatchedPod = serde_json::from_str(whole).unwrap();
+        let whole: Pod = serde_json::from_str(whole).unwrap();
+        let view = PodView::from(&whole);
+        assert_eq!(PodView::from(&watched.0), view);
+        assert!(view.has_deadline && !view.completion_containers.is_empty());
+        assert_eq!(view.containers[1].kind, ContainerKind::Sidecar);
     }
 
     #[test]

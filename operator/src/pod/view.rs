@@ -20,6 +20,8 @@ const SLOW_START: Duration = Duration::from_secs(30);
 /// How long the last containers may run after others have ended before the group's message reports it.
 const SLOW_END: Duration = Duration::from_secs(10);
 
+/// The maximum length of a container's name in bytes, as in the API server.
+const MAX_CONTAINER_NAME: usize = 63;
 /// The maximum number of completion containers, as in the schema of a type.
 const MAX_COMPLETION_CONTAINERS: usize = 20;
 
@@ -453,6 +455,7 @@ impl From<&Pod> for PodView {
             completion_containers: annotation(names::COMPLETION_CONTAINERS)
                 .into_iter()
                 .flat_map(|names| names.split(','))
+                .filter(|name| name.len() <= MAX_CONTAINER_NAME)
                 .take(MAX_COMPLETION_CONTAINERS)
                 .map(ToOwned::to_owned)
                 .collect(),

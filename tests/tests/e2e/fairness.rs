@@ -1,13 +1,12 @@
 //! Turns of groups while the operator has more to do than the API server can serve.
 
 use crate::fixture::{PATIENCE, say, shared};
+use crate::many_groups::ManyGroups;
 use anyhow::{Context, Result, ensure};
-use futures::{StreamExt, TryStreamExt, stream};
-use kube::api::{ApiResource, DynamicObject, ListParams, PostParams};
-use kube::core::GroupVersionKind;
+use kube::api::{DynamicObject, ListParams};
 use kube::{Api, ResourceExt};
 use oaat_tests::proxy::{Fate, Proxy};
-use oaat_tests::{Mode, Node, NodeOptions, Operator, OperatorOptions};
+use oaat_tests::{Operator, OperatorOptions};
 use serde_json::json;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
@@ -45,38 +44,10 @@ async fn count(api: &Api<DynamicObject>) -> Result<(GroupRuns, GroupRuns, i64)> 
 #[tokio::test]
 async fn busy_groups_take_turns() -> Result<()> {
     let (plane, kubeconfig, binary) = shared().await?;
-    plane.namespace(NAMESPACE).await?;
-    let client = plane.admin();
-    let node = NodeOptions {
-        name: format!("node-{NAMESPACE}"),
-        namespace: Some(NAMESPACE.into()),
-        mode: Mode::Instant { exit_code: 0 },
-        ..NodeOptions::default()
-    };
-    let _node = Node::start(client.clone(), node).await?;
-    let type_ = json!({
-        "apiVersion": "kawaja.net/v1", "kind": "OaatType",
-        "metadata": { "name": "work", "namespace": NAMESPACE },
-        "spec": { "type": "pod", "podspec": { "container": { "name": "main", "image": "any" } } },
-    });
-    plane.apply(&type_.to_string()).await?;
-    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("kawaja.net", "v1", "OaatGroup"));
-    let api: Api<DynamicObject> = Api::namespaced_with(client, NAMESPACE, &kind);
-    let create = async |number: usize| -> Result<()> {
-        // With several items, one is due whenever a run ends.
-        let group = serde_json::from_value(json!({
-            "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
-            "metadata": { "name": format!("group-{number}") },
-            "spec": { "oaatType": "work", "oaatItems": ["a", "b", "c"], "frequency": "1ms" },
-        }))?;
-        api.create(&PostParams::default(), &group).await?;
-        Ok(())
-    };
-    let () = stream::iter(0..GROUPS)
-        .map(create)
-        .buffer_unordered(16)
-        .try_collect()
-        .await?;
+    let groups = ManyGroups::new(NAMESPACE).await?;
+    // With several items, one is due whenever a run ends.
+    let spec = json!({ "oaatType": "work", "oaatItems": ["a", "b", "c"], "frequency": "1ms" });
+    groups.create(GROUPS, &spec).await?;
     let proxy = Proxy::start(kubeconfig, |seen| match seen.write {
         Some(_) => Fate::Late(WRITE_DELAY),
         None => Fate::Passes,
@@ -95,7 +66,7 @@ async fn busy_groups_take_turns() -> Result<()> {
     let start = Instant::now();
     let wanted = i64::try_from(GROUPS)? * RUNS_PER_GROUP;
     loop {
-        let (fewest, most, total) = count(&api).await?;
+        let (fewest, most, total) = count(&groups.api).await?;
         ensure!(
             most.0 - fewest.0 <= MAX_DIFFERENCE,
             "after {total} runs, {} of {} and {} of {}:\n{}",

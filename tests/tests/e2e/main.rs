@@ -15,6 +15,7 @@ mod helpers;
 mod hostile;
 mod items;
 mod leases;
+mod many_groups;
 mod migration;
 mod operating;
 mod options;

@@ -1,11 +1,10 @@
 use crate::fixture::{say, shared};
+use crate::many_groups::ManyGroups;
 use anyhow::{Result, ensure};
-use futures::{StreamExt, TryStreamExt, stream};
-use kube::api::{ApiResource, DynamicObject, ListParams, PostParams};
-use kube::core::GroupVersionKind;
+use kube::api::{DynamicObject, ListParams};
 use kube::{Api, ResourceExt};
 use oaat_tests::witness::Witness;
-use oaat_tests::{Mode, Node, NodeOptions, Operator, OperatorOptions};
+use oaat_tests::{Operator, OperatorOptions};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -19,38 +18,10 @@ const PATIENCE: Duration = Duration::from_secs(900);
 #[tokio::test]
 async fn two_thousand_simultaneous_groups_each_run_once() -> Result<()> {
     let (plane, kubeconfig, binary) = shared().await?;
-    plane.namespace(NAMESPACE).await?;
-    let client = plane.admin();
-    let witness = Witness::start(Api::namespaced(client.clone(), NAMESPACE)).await?;
-    let node = NodeOptions {
-        name: format!("node-{NAMESPACE}"),
-        namespace: Some(NAMESPACE.into()),
-        mode: Mode::Instant { exit_code: 0 },
-        ..NodeOptions::default()
-    };
-    let _node = Node::start(client.clone(), node).await?;
-    let type_ = json!({
-        "apiVersion": "kawaja.net/v1", "kind": "OaatType",
-        "metadata": { "name": "work", "namespace": NAMESPACE },
-        "spec": { "type": "pod", "podspec": { "container": { "name": "main", "image": "any" } } },
-    });
-    plane.apply(&type_.to_string()).await?;
-    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("kawaja.net", "v1", "OaatGroup"));
-    let api: Api<DynamicObject> = Api::namespaced_with(client, NAMESPACE, &kind);
-    let create = async |number: usize| -> Result<()> {
-        let group = serde_json::from_value(json!({
-            "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
-            "metadata": { "name": format!("group-{number}") },
-            "spec": { "oaatType": "work", "oaatItems": ["only"], "frequency": "30days" },
-        }))?;
-        api.create(&PostParams::default(), &group).await?;
-        Ok(())
-    };
-    let () = stream::iter(0..GROUPS)
-        .map(create)
-        .buffer_unordered(16)
-        .try_collect()
-        .await?;
+    let groups = ManyGroups::new(NAMESPACE).await?;
+    let witness = Witness::start(Api::namespaced(plane.admin(), NAMESPACE)).await?;
+    let spec = json!({ "oaatType": "work", "oaatItems": ["only"], "frequency": "30days" });
+    groups.create(GROUPS, &spec).await?;
     let operator = Operator::start(&OperatorOptions {
         binary: binary.to_owned(),
         kubeconfig: kubeconfig.to_owned(),
@@ -63,7 +34,7 @@ async fn two_thousand_simultaneous_groups_each_run_once() -> Result<()> {
     .await?;
     let start = Instant::now();
     let groups = loop {
-        let groups = api.list(&ListParams::default()).await?.items;
+        let groups = groups.api.list(&ListParams::default()).await?.items;
         let idle = |group: &&DynamicObject| group.data["status"]["state"] == "Idle";
         let rest = groups.len() - groups.iter().filter(idle).count();
         if rest == 0 {
