@@ -198,6 +198,7 @@ fn differences(old: &Value, new: &Value) -> Map<String, Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use oaat_api::{OtherGates, Stopping};
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -334,6 +335,39 @@ mod tests {
             Some(json!({"current": null}))
         );
         assert_eq!(merge_patch(&new, &new), None);
+    }
+
+    /// A merge patch keeps fields that it does not contain, also in the parts of `current`.
+    #[test]
+    fn nothing_of_a_run_remains_in_the_next_one() {
+        let stopping = |exit_code| Stopping {
+            reason: "Completed".into(),
+            message: String::new(),
+            since: Timestamp(0),
+            exit_code,
+        };
+        let mut runs = Vec::new();
+        for stopping in [None, Some(stopping(None)), Some(stopping(Some(0)))] {
+            for removed in [None, Some(None), Some(Some(Timestamp(0)))] {
+                runs.push(CurrentRun {
+                    stopping: stopping.clone(),
+                    other_gates: removed.map(|removed| OtherGates { removed }),
+                    ..current("a", 1)
+                });
+            }
+        }
+        let json = |run: &CurrentRun| json!({ "current": run });
+        for (old, new) in runs
+            .iter()
+            .flat_map(|old| runs.iter().map(move |new| (old, new)))
+        {
+            let mut got = json(old);
+            if let Some(patch) = merge_patch(&json(old), &json(new)) {
+                apply(&mut got, &patch);
+            }
+            let got: CurrentRun = serde_json::from_value(got["current"].clone()).unwrap();
+            assert_eq!(&got, new, "after {old:?}");
+        }
     }
 
     fn tree() -> impl Strategy<Value = Value> {

@@ -275,8 +275,9 @@ pub struct CurrentRun {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct OtherGates {
-    /// When the operator first saw the pod without them. startTimeout counts from then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// When the operator first saw the pod without them. startTimeout counts from then. Always
+    /// written, because a merge patch would otherwise keep the time of an earlier run.
+    #[serde(default)]
     pub removed: Option<Timestamp>,
 }
 
@@ -293,8 +294,9 @@ pub struct Stopping {
     /// When the operator decided to end the run.
     pub since: Timestamp,
     /// With the reason `Completed`, the exit code of the run: the first of the completionContainers'
-    /// exit codes other than 0, or 0.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// exit codes other than 0, or 0. Always written, because a merge patch would otherwise keep the
+    /// exit code of an earlier run.
+    #[serde(default)]
     pub exit_code: Option<i32>,
 }
 

@@ -320,6 +320,7 @@ impl<'a> History<'a> {
             self.schedule(1, Event::RestoreType(replica));
         }
         self.run_profile.failures_per_1000 = 0;
+        self.spec.max_failures = None;
         if matches!(
             self.faults,
             FaultSet::SuspendAndRunNow | FaultSet::Disruptions

@@ -342,7 +342,7 @@ async fn simultaneous_attacks() -> Result<()> {
     fixture.start_operator().await?;
     fixture.work("exit 0", json!({})).await?;
     fixture
-        .group(&["a", "b", "c"], json!({ "frequency": "100ms" }))
+        .group(&["a", "b", "c"], json!({ "frequency": "2s" }))
         .await?;
     let runs = |group: &Value| group["status"]["run"].as_i64().unwrap_or(0);
     fixture
