@@ -63,8 +63,9 @@ impl SimulatedCluster {
                 "pod {name} was deleted while it was running, but {record} is a success"
             ));
         }
-        // What remains of the pod may not show the disruption.
-        let shown = text(record, "reason") == "PodDeleted";
+        // What remains of the pod may not show the disruption, and an eviction by the kubelet is a
+        // failure.
+        let shown = text(record, "reason") == "PodDeleted" && !truth.evicted;
         if disrupted && shown && truth.clock == 0 {
             let details = format!("pod {name} was disrupted, but {record} counts it");
             return violation(ViolationKind::DisruptionCountedAsFailure, details);
