@@ -49,7 +49,7 @@ const FOUND: &[Found] = &[
         shows: ViolationKind::RunDeleted,
     },
     Found {
-        seed: 39,
+        seed: 68,
         faults: FaultSet::Standard,
         without: Some(Mutation::RemoveUnannounced),
         shows: ViolationKind::RunDeleted,

@@ -179,7 +179,7 @@ async fn examples_are_accepted_and_their_types_are_valid() -> Result<()> {
                 .await?;
         }
     }
-    assert_eq!(types, 7);
+    assert_eq!(types, 9);
     Ok(())
 }
 
