@@ -11,7 +11,7 @@ use std::fs;
 
 /// The incompatible changes since the previous release that are intended, each with its reason. Empty
 /// this list when tests/data/previous-crd.yaml is replaced.
-const INTENDED: [(&str, &str); 2] = [
+const INTENDED: [(&str, &str); 3] = [
     (
         "OaatGroup.v1.spec: new rule !has(self.frequency) || !has(self.schedule)",
         "no object of the previous release has a schedule",
@@ -19,6 +19,10 @@ const INTENDED: [(&str, &str); 2] = [
     (
         "OaatGroup.v1.spec.itemOptions.*: new rule !has(self.frequency) || !has(self.schedule)",
         "no object of the previous release has a schedule",
+    ),
+    (
+        "OaatType.v1.spec.podMetadata.labels.*: new rule self.matches('^((([A-Za-z0-9]|[{][{]oaat_item[}][}]|%%oaat_item%%)(([A-Za-z0-9]|[{][{]oaat_item[}][}]|%%oaat_item%%)|[-_.])*)?([A-Za-z0-9]|[{][{]oaat_item[}][}]|%%oaat_item%%))?$')",
+        "the rule of the previous release, which now also accepts placeholders",
     ),
 ];
 
