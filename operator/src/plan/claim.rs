@@ -81,11 +81,12 @@ pub fn record_quota_exceeded(
     message: &str,
     counts_finished_pods: bool,
 ) {
-    let before = plan.status.rejected.take().filter(|r| r.quota);
-    let mut items = before.as_ref().map(|r| r.items.clone()).unwrap_or_default();
-    plan.status.rejected.clone_from(&before);
-    let (now, floor) = (snapshot.now, Duration::ZERO);
-    run_history::back_off(&mut plan.status, message, now, floor);
+    // Pauses for other reasons do not count.
+    plan.status.rejected.take_if(|rejected| !rejected.quota);
+    let before = plan.status.rejected.as_ref();
+    let is_first = before.is_none();
+    let mut items = before.map(|r| r.items.clone()).unwrap_or_default();
+    run_history::back_off(&mut plan.status, message, snapshot.now, Duration::ZERO);
     let Some(rejected) = plan.status.rejected.as_mut() else {
         return;
     };
@@ -99,7 +100,7 @@ pub fn record_quota_exceeded(
         "a ResourceQuota leaves no room for the pod of {}: {message}",
         text::name(&start.item)
     );
-    if before.is_none() {
+    if is_first {
         plan.event(true, events::QUOTA_EXCEEDED, no_room.clone(), None);
     }
     let message = format!("waiting until {}: {no_room}", until.seconds());

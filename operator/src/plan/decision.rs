@@ -475,9 +475,13 @@ fn update_item_states(
         item.state = state;
         item.next = next;
         let last_run = status.history.iter().find(|run| run.item == requested.name);
-        let message = match (item.state, type_problem(snapshot.type_of(&requested.name))) {
-            (ItemState::Held, Some(problem)) if hold == Some(TypeNotReady) => problem.message,
-            _ => item_message(item, hold, last_run),
+        let is_held_by_type = item.state == ItemState::Held && hold == Some(TypeNotReady);
+        let type_problem = is_held_by_type
+            .then(|| type_problem(snapshot.type_of(&requested.name)))
+            .flatten();
+        let message = match type_problem {
+            Some(problem) => problem.message,
+            None => item_message(item, hold, last_run),
         };
         let note = verdict.and_then(|v| v.note.as_ref());
         let note = note.filter(|_| !matches!(hold, Some(Suspended | GivenUp | TypeNotReady)));
