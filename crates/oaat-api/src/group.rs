@@ -85,8 +85,8 @@ pub struct OaatGroupSpec {
     pub frequency: Option<String>,
 
     /// When items are due, instead of a frequency: an item is due if a time of the schedule has
-    /// passed since its last success. If several have passed, the item runs only once. An item that has never
-    /// succeeded is due at once.
+    /// passed since its last success. If several have passed, the item runs only once. An item that
+    /// has never succeeded is due at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
 
