@@ -665,3 +665,29 @@ fn dependencies_have_several_versions_only_if_listed() -> Result<()> {
     );
     Ok(())
 }
+
+/// Otherwise `cargo test` and `cargo build` compile the dependencies separately, which takes minutes.
+#[test]
+fn dependencies_have_the_same_features_with_and_without_development_dependencies() -> Result<()> {
+    let tree = |edges: &str| -> Result<BTreeSet<String>> {
+        let output = control_plane::cargo()
+            .current_dir(root())
+            .args(["tree", "--workspace", "--prefix", "none"])
+            .args(["--format", "{p} [{f}]", "--edges", edges])
+            .output()?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "cargo tree: {errors}");
+        let lines = String::from_utf8(output.stdout)?;
+        // Repeated packages are marked.
+        let packages = lines.lines().map(|line| line.trim_end_matches(" (*)"));
+        Ok(packages.map(ToOwned::to_owned).collect())
+    };
+    let with = tree("normal,build,dev")?;
+    let without = tree("normal,build")?;
+    let different: Vec<_> = without.difference(&with).collect();
+    ensure!(
+        different.is_empty(),
+        "development dependencies change the features of: {different:#?}"
+    );
+    Ok(())
+}

@@ -40,6 +40,10 @@ enum Task {
         /// Run only the tests that need no cluster, and 300 simulated histories of each kind.
         #[arg(long)]
         quick: bool,
+        /// Run the end-to-end tests with the latest patch release of this release of Kubernetes,
+        /// such as 1.31. The first build of its servers takes 5 to 10 minutes.
+        #[arg(long, value_name = "RELEASE", conflicts_with = "quick")]
+        kubernetes: Option<String>,
         /// Arguments for cargo test.
         #[arg(last = true)]
         arguments: Vec<String>,
@@ -160,17 +164,29 @@ fn run(task: Task) -> Result<ExitCode> {
             }
             finish(&mut demo)
         }
-        Task::Test { quick, arguments } => {
+        Task::Test {
+            quick,
+            kubernetes,
+            mut arguments,
+        } => {
+            let servers = kubernetes.as_deref().map(tools::release).transpose()?;
+            if servers.is_some() {
+                arguments.splice(0..0, ["--test".into(), "e2e".into()]);
+            }
             let arguments = test_command(quick, &arguments);
             let mut build: Vec<&str> = arguments.iter().map(String::as_str).collect();
             // Arguments after a second `--` are for the test programs.
             build.truncate(build.iter().position(|a| *a == "--").unwrap_or(build.len()));
             build.push("--no-run");
-            tools::build_with_control_plane((!quick).then_some(Required), &build)?;
+            let pinned = (!quick && servers.is_none()).then_some(Required);
+            tools::build_with_control_plane(pinned, &build)?;
             let mut tests = cargo();
             tests.args(&arguments);
             if quick {
                 tests.env("OAAT_SEEDS", "300");
+            }
+            if let Some(servers) = servers {
+                tests.env("KUBEBUILDER_ASSETS", servers);
             }
             finish(&mut tests)
         }

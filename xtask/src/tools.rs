@@ -4,7 +4,7 @@ use crate::{built, cargo, progress, root};
 use anyhow::{Context, Result, bail};
 use control_plane::ControllerManager;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
@@ -41,17 +41,33 @@ pub fn rust_target(target: &str) -> Result<()> {
 
 /// Finds or builds kubelet and kube-scheduler, and shows the progress.
 pub fn node() -> Result<()> {
+    show("real node", |progress| control_plane::ensure_node(progress)).map(drop)
+}
+
+/// Finds or builds the servers of a release of Kubernetes, shows the progress, and returns their
+/// directory.
+pub fn release(minor: &str) -> Result<PathBuf> {
+    let minor = minor.to_owned();
+    show("control plane", move |progress| {
+        control_plane::ensure_release(&minor, progress)
+    })
+}
+
+/// Runs `build` in a thread and shows the lines that it reports.
+fn show<T: Send + 'static>(
+    name: &'static str,
+    build: impl FnOnce(&dyn Fn(&str)) -> Result<T> + Send + 'static,
+) -> Result<T> {
     let (sender, lines) = channel();
     let build = thread::spawn(move || {
-        control_plane::ensure_node(&|line| {
-            let _ = sender.send(("real node", line.to_owned()));
+        build(&|line| {
+            let _ = sender.send((name, line.to_owned()));
         })
-        .map(drop)
     });
     progress::show(&lines);
     build
         .join()
-        .unwrap_or_else(|_| bail!("the thread that builds kubelet and kube-scheduler panicked"))
+        .unwrap_or_else(|_| bail!("the thread that builds the {name} panicked"))
 }
 
 /// Finds or builds the control plane while cargo runs, and shows the progress of both. This takes

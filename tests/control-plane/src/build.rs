@@ -2,12 +2,12 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
-use crate::cache;
+use crate::cache::{self, Module};
 
 /// Programs that are built and cached together.
 pub(crate) struct ProgramSet {
@@ -64,16 +64,34 @@ pub(crate) const NODE: ProgramSet = ProgramSet {
     ],
 };
 
+/// The servers of another release of Kubernetes, in one directory.
+pub(crate) const RELEASE: ProgramSet = ProgramSet {
+    name: "control plane",
+    suffix: "-release",
+    steps: &[
+        ("etcd", "go.etcd.io/etcd/server/v3"),
+        ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
+        (
+            "kube-controller-manager",
+            "k8s.io/kubernetes/cmd/kube-controller-manager",
+        ),
+    ],
+};
+
 /// The maximum number of lines of Go's output in an error.
 const TAIL_LINES: usize = 30;
 
 /// Builds a set under a lock, so that only one process does the work. A second process waits and
-/// uses the result of the first.
-pub(crate) fn into_cache(set: &ProgramSet, progress: &dyn Fn(&str)) -> Result<()> {
+/// uses the result of the first. Returns the directory of the programs.
+pub(crate) fn into_cache(
+    set: &ProgramSet,
+    source: &Module,
+    progress: &dyn Fn(&str),
+) -> Result<PathBuf> {
     let root = cache::root().context(
         "no cache directory for the control plane: set HOME, XDG_CACHE_HOME, or OAAT_CACHE_DIR",
     )?;
-    let key = cache::key() + set.suffix;
+    let key = source.key() + set.suffix;
     fs::create_dir_all(&root).with_context(|| format!("failed to create {}", root.display()))?;
 
     let lock_file = root.join(format!("{key}.lock"));
@@ -97,7 +115,7 @@ pub(crate) fn into_cache(set: &ProgramSet, progress: &dyn Fn(&str)) -> Result<()
         .programs()
         .all(|program| finished.join(program).is_file())
     {
-        return Ok(());
+        return Ok(finished);
     }
     let unfinished = root.join(format!("{key}.unfinished"));
     // An interrupted build may have left these. This process holds the lock, so they are not in
@@ -111,48 +129,108 @@ pub(crate) fn into_cache(set: &ProgramSet, progress: &dyn Fn(&str)) -> Result<()
             _ => {}
         }
     }
-    build_all(set, &unfinished, progress)?;
+    build_all(set, source, &unfinished, progress)?;
     // Only a complete build has the final name.
     fs::rename(&unfinished, &finished)
         .with_context(|| format!("failed to create {}", finished.display()))?;
-    Ok(())
+    Ok(finished)
 }
 
-fn build_all(set: &ProgramSet, folder: &Path, progress: &dyn Fn(&str)) -> Result<()> {
+/// Returns the module of the latest patch release of a minor release of Kubernetes, such as `1.31`.
+pub(crate) fn module_of_release(minor: &str) -> Result<Module> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Download {
+        #[serde(default)]
+        version: String,
+        #[serde(default)]
+        go_mod: String,
+        #[serde(default)]
+        error: String,
+    }
+    let output = go()
+        .args(["mod", "download", "-json"])
+        .arg(format!("k8s.io/kubernetes@v{minor}"))
+        // Outside of any module.
+        .current_dir(std::env::temp_dir())
+        .stderr(Stdio::null())
+        .output()
+        .map_err(without_go)?;
+    let found: Download = serde_json::from_slice(&output.stdout)
+        .context("go mod download printed something other than JSON")?;
+    if !found.error.is_empty() {
+        bail!(
+            "failed to find a release {minor} of Kubernetes, such as 1.31: {}",
+            found.error
+        );
+    }
+    let go_mod = fs::read_to_string(&found.go_mod)
+        .with_context(|| format!("failed to read {}", found.go_mod))?;
+    Module::of_release(&found.version, &go_mod)
+}
+
+/// Returns a command that runs Go independently of the caller's settings.
+fn go() -> Command {
+    let mut go = Command::new("go");
+    // A go.work file or GOFLAGS of the caller would change the result.
+    go.env("GOWORK", "off").env_remove("GOFLAGS").stdin(Stdio::null());
+    go
+}
+
+/// Returns the error for a Go that could not be started.
+fn without_go(error: std::io::Error) -> anyhow::Error {
+    if error.kind() == ErrorKind::NotFound {
+        anyhow!(
+            "building the control plane needs Go 1.26 or later; install it, or set \
+             KUBEBUILDER_ASSETS to a directory with etcd, kube-apiserver, \
+             kube-controller-manager, and kubectl"
+        )
+    } else {
+        anyhow::Error::new(error).context("failed to run go")
+    }
+}
+
+fn build_all(
+    set: &ProgramSet,
+    source: &Module,
+    folder: &Path,
+    progress: &dyn Fn(&str),
+) -> Result<()> {
     // The module is copied, so that Go does not write into the repository, and so that a compiled
     // xtask works after the repository has moved.
     let module = folder.join("module");
     fs::create_dir_all(&module)
         .with_context(|| format!("failed to create {}", module.display()))?;
-    fs::write(module.join("go.mod"), cache::GO_MOD)?;
-    fs::write(module.join("go.sum"), cache::GO_SUM)?;
+    fs::write(module.join("go.mod"), &source.go_mod)?;
+    fs::write(module.join("go.sum"), &source.go_sum)?;
     for (number, (program, package)) in set.steps.iter().enumerate() {
         progress(&format!(
             "building {program}{} ({} of {}; the first build takes several minutes)",
-            release(program),
+            release(source, program),
             number + 1,
             set.steps.len()
         ));
-        build_one(&module, &folder.join(program), program, package)?;
+        build_one(source, &module, &folder.join(program), (program, package))?;
     }
     Ok(())
 }
 
-fn build_one(module: &Path, output: &Path, program: &str, package: &str) -> Result<()> {
+fn build_one(
+    source: &Module,
+    module: &Path,
+    output: &Path,
+    (program, package): (&str, &str),
+) -> Result<()> {
     let log_file = module.join("go.log");
     let log = File::create(&log_file)?;
-    let status = Command::new("go")
+    let status = go()
         .arg("build")
-        .args(cache::build_flags())
+        .args(source.build_flags())
         .arg("-o")
         .arg(output)
         .arg(package)
         .current_dir(module)
         .env("CGO_ENABLED", "0")
-        // A go.work file or GOFLAGS of the caller would change the result.
-        .env("GOWORK", "off")
-        .env_remove("GOFLAGS")
-        .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
         .status();
@@ -164,19 +242,14 @@ fn build_one(module: &Path, output: &Path, program: &str, package: &str) -> Resu
             let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
             bail!("failed to build {program} with Go ({status}):\n{tail}")
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => bail!(
-            "building the control plane needs Go 1.26 or later; install it, or set \
-             KUBEBUILDER_ASSETS to a directory with etcd, kube-apiserver, \
-             kube-controller-manager, and kubectl"
-        ),
-        Err(error) => Err(error).context("failed to run go"),
+        Err(error) => Err(without_go(error)),
     }
 }
 
 /// Returns the release for a progress line. Empty for etcd, which is not versioned with Kubernetes.
-fn release(program: &str) -> String {
+fn release(source: &Module, program: &str) -> String {
     match program {
         "etcd" => String::new(),
-        _ => format!(" {}", cache::kubernetes_version()),
+        _ => format!(" {}", source.version()),
     }
 }

@@ -6,12 +6,20 @@
 use std::env;
 use std::path::PathBuf;
 
+use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 /// The module that pins the versions.
-pub(crate) const GO_MOD: &str = include_str!("../go.mod");
+const GO_MOD: &str = include_str!("../go.mod");
 /// The checksums of all dependencies.
-pub(crate) const GO_SUM: &str = include_str!("../go.sum");
+const GO_SUM: &str = include_str!("../go.sum");
+
+/// A Go module that requires a release of Kubernetes and that all programs are built from.
+pub(crate) struct Module {
+    pub(crate) go_mod: String,
+    /// The checksums of all dependencies. If empty, Go takes them from its checksum database.
+    pub(crate) go_sum: String,
+}
 
 /// Returns the directory of all builds and their locks.
 pub(crate) fn root() -> Option<PathBuf> {
@@ -23,54 +31,94 @@ pub(crate) fn root() -> Option<PathBuf> {
     Some(base.join("control-plane"))
 }
 
-/// Returns the directory of the build of this source. `suffix` identifies the set of programs.
+/// Returns the directory of the pinned build. `suffix` identifies the set of programs.
 pub(crate) fn folder(suffix: &str) -> Option<PathBuf> {
-    Some(root()?.join(key() + suffix))
+    Some(root()?.join(Module::pinned().key() + suffix))
 }
 
-/// Returns a key that changes whenever a build would result in different programs.
-pub(crate) fn key() -> String {
-    let mut hash = Sha256::new();
-    hash.update(GO_MOD);
-    hash.update(GO_SUM);
-    for flag in build_flags() {
-        hash.update(flag);
+impl Module {
+    /// Returns the module that pins the versions.
+    pub(crate) fn pinned() -> Self {
+        Self {
+            go_mod: GO_MOD.to_owned(),
+            go_sum: GO_SUM.to_owned(),
+        }
     }
-    hash.finalize()
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
 
-/// Returns the flags of `go build`.
-///
-/// They set the version, as the build of Kubernetes does. Without it, the server reports
-/// v0.0.0-master, which kubectl cannot parse.
-pub(crate) fn build_flags() -> Vec<String> {
-    let version = kubernetes_version();
-    let mut numbers = version.trim_start_matches('v').split('.');
-    let (major, minor) = (
-        numbers.next().unwrap_or_default(),
-        numbers.next().unwrap_or_default(),
-    );
-    let set = "-X k8s.io/component-base/version";
-    vec![
-        "-trimpath".to_owned(),
-        "-mod=readonly".to_owned(),
-        "-ldflags".to_owned(),
-        format!("-s -w {set}.gitVersion={version} {set}.gitMajor={major} {set}.gitMinor={minor}"),
-    ]
-}
+    /// Returns a module for a release of Kubernetes, such as `v1.31.14`. `go_mod` is the go.mod of
+    /// k8s.io/kubernetes in that release. Its staging modules are released as `v0.31.14`.
+    pub(crate) fn of_release(version: &str, go_mod: &str) -> Result<Self> {
+        let numbers = version
+            .strip_prefix("v1.")
+            .with_context(|| format!("{version} is not a release of Kubernetes 1"))?;
+        let staging: String = go_mod
+            .lines()
+            .filter_map(|line| line.trim().split_once(" => ./staging/"))
+            .map(|(module, _)| format!("\t{module} => {module} v0.{numbers}\n"))
+            .collect();
+        let go = GO_MOD.lines().find(|line| line.starts_with("go "));
+        let go = go.context("go.mod has no version of Go")?;
+        Ok(Self {
+            go_mod: format!(
+                "module oaat-operator/control-plane\n\n{go}\n\nrequire k8s.io/kubernetes \
+                 {version}\n\nreplace (\n{staging})\n"
+            ),
+            go_sum: String::new(),
+        })
+    }
 
-/// Returns the release that go.mod requires, such as `v1.37.2`.
-pub(crate) fn kubernetes_version() -> &'static str {
-    GO_MOD
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("k8s.io/kubernetes "))
-        .filter_map(|rest| rest.split_whitespace().next())
-        .next()
-        .expect("go.mod requires k8s.io/kubernetes")
+    /// Returns a key that changes whenever a build would result in different programs.
+    pub(crate) fn key(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(&self.go_mod);
+        hash.update(&self.go_sum);
+        for flag in self.build_flags() {
+            hash.update(flag);
+        }
+        hash.finalize()
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+
+    /// Returns the flags of `go build`.
+    ///
+    /// They set the version, as the build of Kubernetes does. Without it, the server reports
+    /// v0.0.0-master, which kubectl cannot parse.
+    pub(crate) fn build_flags(&self) -> Vec<String> {
+        let version = self.version();
+        let mut numbers = version.trim_start_matches('v').split('.');
+        let (major, minor) = (
+            numbers.next().unwrap_or_default(),
+            numbers.next().unwrap_or_default(),
+        );
+        let module = if self.go_sum.is_empty() {
+            "-mod=mod"
+        } else {
+            "-mod=readonly"
+        };
+        let set = "-X k8s.io/component-base/version";
+        vec![
+            "-trimpath".to_owned(),
+            module.to_owned(),
+            "-ldflags".to_owned(),
+            format!(
+                "-s -w {set}.gitVersion={version} {set}.gitMajor={major} {set}.gitMinor={minor}"
+            ),
+        ]
+    }
+
+    /// Returns the release that the module requires, such as `v1.37.2`.
+    pub(crate) fn version(&self) -> &str {
+        self.go_mod
+            .lines()
+            .map(|line| line.trim().trim_start_matches("require "))
+            .filter_map(|line| line.strip_prefix("k8s.io/kubernetes "))
+            .filter_map(|rest| rest.split_whitespace().next())
+            .next()
+            .unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -79,10 +127,22 @@ mod tests {
 
     #[test]
     fn version_comes_from_go_mod() {
-        assert!(kubernetes_version().starts_with("v1."));
-        let flags = build_flags().join(" ");
-        assert!(flags.contains(&format!("gitVersion={} ", kubernetes_version())));
+        let module = Module::pinned();
+        assert!(module.version().starts_with("v1."));
+        let flags = module.build_flags().join(" ");
+        assert!(flags.contains(&format!("gitVersion={} ", module.version())));
         assert!(flags.contains("gitMajor=1 "));
-        assert_eq!(key().len(), 16);
+        assert_eq!(module.key().len(), 16);
+    }
+
+    #[test]
+    fn staging_modules_have_the_numbers_of_the_release() {
+        let go_mod = "replace (\n\tk8s.io/api => ./staging/src/k8s.io/api\n)\n";
+        let module =
+            Module::of_release("v1.31.14", go_mod).expect("it is a release of Kubernetes 1");
+        assert_eq!(module.version(), "v1.31.14");
+        assert!(module.go_mod.contains("\tk8s.io/api => k8s.io/api v0.31.14\n"));
+        assert!(module.build_flags().contains(&"-mod=mod".to_owned()));
+        assert!(Module::of_release("v2.0.0", go_mod).is_err());
     }
 }

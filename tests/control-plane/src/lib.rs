@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use build::ProgramSet;
+use cache::Module;
 
 /// The paths of the programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,10 +117,22 @@ pub fn ensure(controller_manager: ControllerManager, progress: &dyn Fn(&str)) ->
             .programs()
             .any(|program| find(&cache, program).is_none())
         {
-            build::into_cache(set, progress)?;
+            build::into_cache(set, &Module::pinned(), progress)?;
         }
     }
     locate().context("programs are missing from the cache directory after they were built")
+}
+
+/// Builds etcd, kube-apiserver, and kube-controller-manager of the latest patch release of a minor
+/// release of Kubernetes, such as `1.31`, unless the cache has them. Returns their directory, a value
+/// for `KUBEBUILDER_ASSETS`.
+///
+/// # Errors
+/// Returns an error if Go is not installed, if there is no such release, or if the build fails.
+pub fn ensure_release(minor: &str, progress: &dyn Fn(&str)) -> Result<PathBuf> {
+    let module = build::module_of_release(minor)?;
+    progress(&format!("using Kubernetes {}", module.version()));
+    build::into_cache(&build::RELEASE, &module, progress)
 }
 
 /// Finds or builds kubelet and kube-scheduler. They are built and cached separately, because only a
@@ -129,7 +142,7 @@ pub fn ensure(controller_manager: ControllerManager, progress: &dyn Fn(&str)) ->
 /// Returns an error if Go is not installed, or if the build fails. The message contains the fix.
 pub fn ensure_node(progress: &dyn Fn(&str)) -> Result<NodeTools> {
     if locate_node().is_none() {
-        build::into_cache(&build::NODE, progress)?;
+        build::into_cache(&build::NODE, &Module::pinned(), progress)?;
     }
     locate_node().context("programs are missing from the cache directory after they were built")
 }
