@@ -117,6 +117,7 @@ pub async fn control(
     let cluster = KubeCluster::new(
         client.clone(),
         shared.reader.for_reconcile(),
+        groups.clone(),
         types.clone(),
         references.clone(),
         shared.metrics.clone(),

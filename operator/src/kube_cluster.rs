@@ -3,8 +3,10 @@
 use crate::api_request::{classify_error, with_timeout};
 use crate::bounded_read::BoundedReader;
 use crate::cluster::{Cluster, ClusterError, GroupRead};
+use crate::group_ref::{GroupRef, WatchedGroup};
 use crate::item_sources::MAX_TEXT;
 use crate::metrics::Metrics;
+use crate::object_cache::ObjectCache;
 use crate::pod::{PodView, names};
 use crate::policy_source::{PolicyRead, PolicySource};
 use crate::references::References;
@@ -18,8 +20,8 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt};
 use oaat_api::{ItemsKey, OaatGroup, OaatType, condition};
 use serde_json::{Value, json};
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The maximum time to read a log. The reconcile waits for the log, and the pod's node, which
@@ -36,6 +38,11 @@ const MAX_CACHED_TYPE: usize = 64 << 10;
 /// The maximum size of all cached types.
 const MAX_CACHED_TYPES: usize = 4 << 20;
 
+/// The maximum size, as JSON, of a group that is kept after a write. Larger groups are read again.
+const MAX_WRITTEN_GROUP: usize = 64 << 10;
+/// The maximum size of all groups that are kept after writes.
+const MAX_WRITTEN_GROUPS: usize = 8 << 20;
+
 /// The metadata of a type, as the watch stores it.
 pub type WatchedType = Watched<OaatType>;
 type TypeRef = ObjectRef<WatchedType>;
@@ -46,18 +53,22 @@ pub struct KubeCluster {
     client: Client,
     reader: BoundedReader,
     types: Store<WatchedType>,
-    cached_types: Arc<Mutex<TypeCache>>,
+    cached_types: Arc<Mutex<ObjectCache<TypeRef, TypeRead>>>,
+    groups: Store<WatchedGroup>,
+    /// The groups as the latest claims of this replica left them.
+    written_groups: Arc<Mutex<ObjectCache<GroupRef, Arc<OaatGroup>>>>,
     references: References,
     metrics: Arc<Metrics>,
 }
 
 impl KubeCluster {
     /// Creates a cluster from a client, which must not retry requests itself. Policies, lists, and
-    /// changes of types come from watches. Nothing that the guarantee depends on comes from a
-    /// watch.
+    /// changes of groups and types come from watches. Nothing that the guarantee depends on comes
+    /// from a watch.
     pub fn new(
         client: Client,
         reader: BoundedReader,
+        groups: Store<WatchedGroup>,
         types: Store<WatchedType>,
         references: References,
         metrics: Arc<Metrics>,
@@ -66,7 +77,15 @@ impl KubeCluster {
             reader,
             client,
             types,
-            cached_types: Arc::default(),
+            cached_types: Arc::new(Mutex::new(ObjectCache::new(
+                MAX_CACHED_TYPE,
+                MAX_CACHED_TYPES,
+            ))),
+            groups,
+            written_groups: Arc::new(Mutex::new(ObjectCache::new(
+                MAX_WRITTEN_GROUP,
+                MAX_WRITTEN_GROUPS,
+            ))),
             references,
             metrics,
         }
@@ -93,10 +112,33 @@ impl KubeCluster {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    fn cached_types(&self) -> std::sync::MutexGuard<'_, TypeCache> {
-        self.cached_types
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn cached_types(&self) -> MutexGuard<'_, ObjectCache<TypeRef, TypeRead>> {
+        let cache = self.cached_types.lock();
+        cache.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn written_groups(&self) -> MutexGuard<'_, ObjectCache<GroupRef, Arc<OaatGroup>>> {
+        let cache = self.written_groups.lock();
+        cache.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the resource version in the response to a write of a group's status. Keeps a group
+    /// with a current run, whose next reconcile should be fast.
+    fn record_written(&self, key: GroupRef, response: &str) -> Result<String, serde_json::Error> {
+        if response.len() <= MAX_WRITTEN_GROUP
+            && let Ok(group) = serde_json::from_str::<OaatGroup>(response)
+        {
+            let version = group.resource_version().unwrap_or_default();
+            if group.status.as_ref().is_some_and(|s| s.current.is_some()) {
+                let (size, group) = (response.len(), Arc::new(group));
+                self.written_groups()
+                    .insert(key, version.clone(), size, group);
+            }
+            return Ok(version);
+        }
+        // Only the metadata is decoded, because the group may be large.
+        let group: WatchedGroup = serde_json::from_str(response)?;
+        Ok(group.resource_version().unwrap_or_default())
     }
 
     /// Creates a pod from unchanged JSON, including unknown fields. With `dry_run`, the API server
@@ -134,6 +176,7 @@ impl KubeCluster {
 impl Cluster for KubeCluster {
     async fn group(&self, namespace: &str, name: &str) -> Result<GroupRead, ClusterError> {
         let key = ObjectRef::new(name).within(namespace);
+        self.written_groups().remove(&key);
         match self.reader.object::<OaatGroup>(namespace, name).await {
             Ok(Ok(group)) => {
                 self.references.record(&key, Some(&group));
@@ -152,6 +195,12 @@ impl Cluster for KubeCluster {
             Err(ClusterError::NotFound) => Ok(GroupRead::Gone),
             Err(other) => Err(other),
         }
+    }
+
+    fn written_group(&self, namespace: &str, name: &str) -> Option<Arc<OaatGroup>> {
+        let key = ObjectRef::new(name).within(namespace);
+        let watched = self.groups.get(&key)?.resource_version()?;
+        self.written_groups().get(&key, &watched)
     }
 
     async fn pods(
@@ -216,7 +265,8 @@ impl Cluster for KubeCluster {
             Ok(Ok(type_)) => {
                 let read = checked_type(&type_);
                 let version = type_.resource_version().unwrap_or_default();
-                self.cached_types().insert(key, version, &read);
+                let size = size_of_type(&read);
+                self.cached_types().insert(key, version, size, read.clone());
                 Ok(read)
             }
             Ok(Err(undecodable)) => Ok(TypeRead::Invalid(format!(
@@ -264,8 +314,6 @@ impl Cluster for KubeCluster {
         resource_version: &str,
         status: Value,
     ) -> Result<String, ClusterError> {
-        // Only the metadata of the response is decoded, because the group may be large.
-        let api: Api<Watched<OaatGroup>> = self.api(namespace);
         let patch = json!({
             "metadata": { "resourceVersion": resource_version },
             "status": status,
@@ -274,8 +322,16 @@ impl Cluster for KubeCluster {
             field_manager: Some(names::OPERATOR.into()),
             ..PatchParams::default()
         };
-        let written = with_timeout(api.patch_status(name, &params, &Patch::Merge(&patch))).await?;
-        Ok(written.resource_version().unwrap_or_default())
+        let unavailable = |error: String| ClusterError::Unavailable(error);
+        let request = ApiRequest::new(OaatGroup::url_path(&(), Some(namespace)))
+            .patch_subresource("status", name, &params, &Patch::Merge(&patch))
+            .map_err(|error| unavailable(error.to_string()))?;
+        let key = ObjectRef::new(name).within(namespace);
+        // If the write fails, the group must be read.
+        self.written_groups().remove(&key);
+        let response = with_timeout(self.client.request_text(request)).await?;
+        self.record_written(key, &response)
+            .map_err(|error| unavailable(error.to_string()))
     }
 
     async fn create_pod(&self, namespace: &str, pod: &Value) -> Result<Pod, ClusterError> {
@@ -329,62 +385,14 @@ impl Cluster for KubeCluster {
     }
 }
 
-/// A cache of types, up to a total size.
-#[derive(Default)]
-struct TypeCache {
-    types: HashMap<TypeRef, CachedType>,
-    size: usize,
-}
-
-struct CachedType {
-    version: String,
-    size: usize,
-    read: TypeRead,
-}
-
-impl TypeCache {
-    /// Returns a type if this version of it is cached.
-    fn get(&self, key: &TypeRef, version: &str) -> Option<TypeRead> {
-        let cached = self.types.get(key)?;
-        (cached.version == version).then(|| cached.read.clone())
-    }
-
-    /// Caches a type. Evicts others in no particular order to make room.
-    fn insert(&mut self, key: TypeRef, version: String, read: &TypeRead) {
-        self.remove(&key);
-        let size = match read {
-            TypeRead::Valid(spec) => {
-                serde_json::to_vec(spec.as_ref()).map_or(usize::MAX, |json| json.len())
-            }
-            TypeRead::Invalid(message) => message.len(),
-            TypeRead::Missing | TypeRead::Unchecked => 0,
-        };
-        if size > MAX_CACHED_TYPE {
-            return;
+/// Returns the approximate size of a type in memory.
+fn size_of_type(read: &TypeRead) -> usize {
+    match read {
+        TypeRead::Valid(spec) => {
+            serde_json::to_vec(spec.as_ref()).map_or(usize::MAX, |json| json.len())
         }
-        // The cost of an entry besides the type.
-        let size = size + 1024;
-        while self.size + size > MAX_CACHED_TYPES
-            && let Some(other) = self.types.keys().next().cloned()
-        {
-            self.remove(&other);
-        }
-        self.size += size;
-        let read = read.clone();
-        self.types.insert(
-            key,
-            CachedType {
-                version,
-                size,
-                read,
-            },
-        );
-    }
-
-    fn remove(&mut self, key: &TypeRef) {
-        if let Some(removed) = self.types.remove(key) {
-            self.size -= removed.size;
-        }
+        TypeRead::Invalid(message) => message.len(),
+        TypeRead::Missing | TypeRead::Unchecked => 0,
     }
 }
 

@@ -29,6 +29,7 @@ pub mod log_writer;
 pub mod metrics;
 pub mod mutation;
 pub mod oaat_type_controller;
+pub mod object_cache;
 pub mod plan;
 pub mod pod;
 pub mod policies;

@@ -9,6 +9,7 @@ use oaat_api::reasons::states;
 use oaat_api::validate::MAX_ITEM_TYPES;
 use oaat_api::{CurrentRun, OaatGroupStatus, Timestamp};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The inputs of a reconcile other than the cluster.
@@ -57,7 +58,7 @@ fn may_have_legacy_pods(status: &OaatGroupStatus) -> bool {
 
 /// Reads the group and **then** lists its pods. The order is part of the guarantee: if another
 /// replica claims a pod after this read, the claim of this replica fails; if it claimed the pod
-/// before, the pod is in the list.
+/// before, the pod is in the list. The response to this replica's latest claim is also a read.
 ///
 /// # Errors
 /// Returns the error of the first read that fails.
@@ -73,7 +74,11 @@ pub async fn read_snapshot<C: Cluster>(
     } else {
         None
     };
-    let group = match cluster.group(namespace, name).await? {
+    let group = match cluster.written_group(namespace, name) {
+        Some(group) => GroupRead::Found(Box::new(Arc::unwrap_or_clone(group))),
+        None => cluster.group(namespace, name).await?,
+    };
+    let group = match group {
         GroupRead::Found(group) => *group,
         GroupRead::Gone => return Ok(SnapshotRead::Gone),
         GroupRead::Undecodable {

@@ -11,7 +11,7 @@ use crate::snapshot::TypeRead;
 use k8s_openapi::api::core::v1::Pod;
 use oaat_api::validate::validate;
 use oaat_api::{ItemsKey, OaatGroup, OaatGroupSpec};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// A cluster with fixed answers, which records the requests.
@@ -59,6 +59,9 @@ impl Cluster for FakeCluster {
         group.metadata.resource_version = Some(self.version.into());
         group.status.clone_from(&self.status);
         Ok(GroupRead::Found(Box::new(group)))
+    }
+    fn written_group(&self, _: &str, _: &str) -> Option<Arc<OaatGroup>> {
+        None
     }
     async fn pods(&self, _: &str, _: &str, _: bool) -> Result<Vec<PodView>, ClusterError> {
         Ok(self.pods.iter().map(PodView::from).collect())

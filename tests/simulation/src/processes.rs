@@ -90,6 +90,13 @@ impl History<'_> {
         if !target.alive || target.life != life || target.watch_down {
             return;
         }
+        match change {
+            Change::Group => target.client.requests().watched = None,
+            Change::Status(version) => {
+                target.client.requests().watched = Some(version.to_string());
+            }
+            _ => {}
+        }
         let wait = match change {
             Change::Group => Some(1),
             // Usually written by an operator, rarely by hand. A replica may receive the response to

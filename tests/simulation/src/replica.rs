@@ -233,6 +233,7 @@ impl Replica {
     /// Establishes the watch again. Everything that was known may be out of date.
     pub fn relist(&mut self) {
         self.known.clear();
+        self.client.requests().watched = None;
         self.watch_down = false;
     }
 }

@@ -2,7 +2,7 @@
 //! arrives, whether it arrives, and what happens to its response.
 
 use k8s_openapi::api::core::v1::Pod;
-use oaat_api::ItemsKey;
+use oaat_api::{ItemsKey, OaatGroup};
 use oaat_operator::cluster::{Cluster, ClusterError, GroupRead};
 use oaat_operator::pod::PodView;
 use oaat_operator::policy_source::{PolicyRead, PolicySource};
@@ -111,8 +111,8 @@ pub enum Response {
     Output(String),
     /// The response to [`Verb::NamespaceTerminating`].
     Ends(bool),
-    /// The response to [`Verb::WriteStatus`]: the new resource version.
-    Written(String),
+    /// The response to [`Verb::WriteStatus`]: the new resource version, and the group.
+    Written(String, Option<Arc<OaatGroup>>),
     /// The response to [`Verb::CreatePod`].
     Created(Box<Pod>),
     /// The response to the other requests.
@@ -133,6 +133,10 @@ pub struct RequestQueue {
     replies: HashMap<u64, RequestResult>,
     /// The OaatType in the replica's watch cache.
     pub type_: Option<TypeRead>,
+    /// The group after the replica's last write, and its resource version.
+    written: Option<(String, Arc<OaatGroup>)>,
+    /// The resource version of the group in the replica's watch cache, if it is known.
+    pub watched: Option<String>,
 }
 
 impl RequestQueue {
@@ -182,10 +186,17 @@ fn unexpected_response<T>() -> Result<T, ClusterError> {
 
 impl Cluster for ReplicaClient {
     async fn group(&self, _: &str, _: &str) -> Result<GroupRead, ClusterError> {
+        self.requests().written = None;
         match self.call(Verb::Group).await? {
             Response::Group(group) => Ok(group),
             _ => unexpected_response(),
         }
+    }
+
+    fn written_group(&self, _: &str, _: &str) -> Option<Arc<OaatGroup>> {
+        let requests = self.requests();
+        let (version, group) = requests.written.as_ref()?;
+        (requests.watched.as_ref() == Some(version)).then(|| group.clone())
     }
 
     async fn pods(&self, _: &str, _: &str, historic: bool) -> Result<Vec<PodView>, ClusterError> {
@@ -239,8 +250,12 @@ impl Cluster for ReplicaClient {
         status: Value,
     ) -> Result<String, ClusterError> {
         let version = version.to_owned();
+        self.requests().written = None;
         match self.call(Verb::WriteStatus { version, status }).await? {
-            Response::Written(version) => Ok(version),
+            Response::Written(version, group) => {
+                self.requests().written = group.map(|group| (version.clone(), group));
+                Ok(version)
+            }
             _ => unexpected_response(),
         }
     }

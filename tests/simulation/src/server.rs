@@ -12,6 +12,7 @@ use oaat_operator::cluster::{ClusterError, GroupRead};
 use oaat_operator::pod::PodView;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 impl SimulatedCluster {
     /// Handles a request of a replica.
@@ -151,7 +152,12 @@ impl SimulatedCluster {
         let after = group.status.clone();
         let version = self.touch_group(None);
         Oracle::check_write(self, request, &before, &after);
-        Ok(Response::Written(version.to_string()))
+        let version = version.to_string();
+        let group = match self.read() {
+            GroupRead::Found(group) => Some(Arc::from(group)),
+            _ => None,
+        };
+        Ok(Response::Written(version, group))
     }
 }
 

@@ -31,25 +31,25 @@ struct Found {
 ///   forgotten.
 const FOUND: &[Found] = &[
     Found {
-        seed: 267,
+        seed: 688,
         faults: FaultSet::Standard,
         without: Some(Mutation::WithdrawAnyVersion),
         shows: ViolationKind::RunDeleted,
     },
     Found {
-        seed: 30,
+        seed: 20,
         faults: FaultSet::Standard,
         without: Some(Mutation::NoSecondRead),
         shows: ViolationKind::RunDeleted,
     },
     Found {
-        seed: 8,
+        seed: 0,
         faults: FaultSet::Standard,
         without: Some(Mutation::DeleteAnyVersion),
         shows: ViolationKind::RunDeleted,
     },
     Found {
-        seed: 68,
+        seed: 70,
         faults: FaultSet::Standard,
         without: Some(Mutation::RemoveUnannounced),
         shows: ViolationKind::RunDeleted,

@@ -2,7 +2,7 @@
 //! server.
 
 use crate::fixture::{Fixture, PATIENCE, condition, item};
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use oaat_tests::Operator;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -100,6 +100,33 @@ async fn requests(operator: &Operator) -> Result<f64> {
     let count = async |labels: &[&str]| operator.metric("oaat_api_requests_total", labels).await;
     let aside = count(&["\"events\""]).await? + count(&["\"leases\""]).await?;
     Ok(count(&[]).await? - aside)
+}
+
+#[tokio::test]
+async fn group_is_not_read_between_two_runs() -> Result<()> {
+    let fixture = Fixture::new("unread").await?;
+    // The watch shows each claim before the run ends.
+    fixture.work("sleep 0.5", json!({})).await?;
+    fixture
+        .group(&["a", "b"], json!({ "frequency": "1ms" }))
+        .await?;
+    let recorded = |g: &Value| g["status"]["run"].as_i64().unwrap_or(0);
+    fixture
+        .until("some runs are over", |g| recorded(g) > 3)
+        .await?;
+    let reads = async || {
+        let labels = ["verb=\"get\"", "resource=\"oaatgroups\""];
+        let operator = fixture.operator();
+        operator.metric("oaat_api_requests_total", &labels).await
+    };
+    let (before, first) = (reads().await?, recorded(&fixture.read("group").await?));
+    let group = fixture
+        .until("more runs are over", |g| recorded(g) > first + 10)
+        .await?;
+    let (reads, runs) = (reads().await? - before, recorded(&group) - first);
+    // A busy machine may deliver the end of a run before the claim.
+    ensure!(reads <= runs as f64 / 2.0, "{reads} reads in {runs} runs");
+    Ok(())
 }
 
 #[tokio::test]

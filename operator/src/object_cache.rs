@@ -1,0 +1,99 @@
+//! A cache of objects, each in one version, up to a total size.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+/// The bytes of an entry besides its value.
+const ENTRY: usize = 1024;
+
+/// The cache.
+pub(crate) struct ObjectCache<K, V> {
+    entries: HashMap<K, Entry<V>>,
+    size: usize,
+    /// The maximum size of a value in bytes. Larger ones are not cached.
+    max_value: usize,
+    /// The maximum size of all entries in bytes.
+    max_total: usize,
+}
+
+struct Entry<V> {
+    version: String,
+    size: usize,
+    value: V,
+}
+
+impl<K: Clone + Eq + Hash, V: Clone> ObjectCache<K, V> {
+    /// Creates an empty cache with these limits in bytes.
+    pub(crate) fn new(max_value: usize, max_total: usize) -> Self {
+        Self {
+            entries: HashMap::new(),
+            size: 0,
+            max_value,
+            max_total,
+        }
+    }
+
+    /// Returns an object if this version of it is cached.
+    pub(crate) fn get(&self, key: &K, version: &str) -> Option<V> {
+        let entry = self.entries.get(key)?;
+        (entry.version == version).then(|| entry.value.clone())
+    }
+
+    /// Caches an object of this size. Evicts others in no particular order to make room.
+    pub(crate) fn insert(&mut self, key: K, version: String, size: usize, value: V) {
+        self.remove(&key);
+        if size > self.max_value {
+            return;
+        }
+        let size = size + ENTRY;
+        while self.size + size > self.max_total
+            && let Some(other) = self.entries.keys().next().cloned()
+        {
+            self.remove(&other);
+        }
+        self.size += size;
+        let entry = Entry {
+            version,
+            size,
+            value,
+        };
+        self.entries.insert(key, entry);
+    }
+
+    /// Removes an object.
+    pub(crate) fn remove(&mut self, key: &K) {
+        if let Some(removed) = self.entries.remove(key) {
+            self.size -= removed.size;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_cached_version_is_returned() {
+        let mut cache = ObjectCache::new(10, 10 * ENTRY);
+        cache.insert("a", "1".into(), 1, 'x');
+        assert_eq!(cache.get(&"a", "1"), Some('x'));
+        assert_eq!(cache.get(&"a", "2"), None);
+        cache.insert("a", "2".into(), 1, 'y');
+        assert_eq!(cache.get(&"a", "1"), None);
+        assert_eq!(cache.get(&"a", "2"), Some('y'));
+        cache.remove(&"a");
+        assert_eq!((cache.get(&"a", "2"), cache.size), (None, 0));
+    }
+
+    #[test]
+    fn size_is_bounded() {
+        let mut cache = ObjectCache::new(ENTRY, 10 * ENTRY);
+        for key in 0..100 {
+            cache.insert(key, "1".into(), ENTRY, ());
+            assert_eq!(cache.get(&key, "1"), Some(()));
+        }
+        assert_eq!((cache.entries.len(), cache.size), (5, 10 * ENTRY));
+        cache.insert(100, "1".into(), ENTRY + 1, ());
+        assert_eq!(cache.get(&100, "1"), None, "it is too large");
+    }
+}
