@@ -40,8 +40,8 @@ enum Task {
         /// Run only the tests that need no cluster, and 300 simulated histories of each kind.
         #[arg(long)]
         quick: bool,
-        /// Run the end-to-end tests with the latest patch release of this release of Kubernetes,
-        /// such as 1.31. The first build of its servers takes 5 to 10 minutes.
+        /// Run the end-to-end tests with this release of Kubernetes, such as 1.31 (its latest patch
+        /// release) or 1.31.13. The first build of its servers takes 5 to 10 minutes.
         #[arg(long, value_name = "RELEASE", conflicts_with = "quick")]
         kubernetes: Option<String>,
         /// Arguments for cargo test.
@@ -182,6 +182,9 @@ fn run(task: Task) -> Result<ExitCode> {
             tools::build_with_control_plane(pinned, &build)?;
             let mut tests = cargo();
             tests.args(&arguments);
+            if std::env::var_os("RUST_TEST_THREADS").is_none() {
+                tests.env("RUST_TEST_THREADS", test_threads().to_string());
+            }
             if quick {
                 tests.env("OAAT_SEEDS", "300");
             }
@@ -243,6 +246,13 @@ fn run(task: Task) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Returns the number of tests to run at once. End-to-end tests mostly wait, so it is more than the
+/// number of processors.
+fn test_threads() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    processors + processors.div_ceil(2)
 }
 
 /// Returns the arguments with which cargo runs the tests of a tier. `arguments` are those for cargo

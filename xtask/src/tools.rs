@@ -46,10 +46,10 @@ pub fn node() -> Result<()> {
 
 /// Finds or builds the servers of a release of Kubernetes, shows the progress, and returns their
 /// directory.
-pub fn release(minor: &str) -> Result<PathBuf> {
-    let minor = minor.to_owned();
+pub fn release(release: &str) -> Result<PathBuf> {
+    let release = release.to_owned();
     show("control plane", move |progress| {
-        control_plane::ensure_release(&minor, progress)
+        control_plane::ensure_release(&release, progress)
     })
 }
 

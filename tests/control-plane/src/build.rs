@@ -136,8 +136,9 @@ pub(crate) fn into_cache(
     Ok(finished)
 }
 
-/// Returns the module of the latest patch release of a minor release of Kubernetes, such as `1.31`.
-pub(crate) fn module_of_release(minor: &str) -> Result<Module> {
+/// Returns the module of a release of Kubernetes: of `1.31.13`, or of the latest patch release of
+/// `1.31`.
+pub(crate) fn module_of_release(release: &str) -> Result<Module> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Download {
@@ -150,7 +151,7 @@ pub(crate) fn module_of_release(minor: &str) -> Result<Module> {
     }
     let output = go()
         .args(["mod", "download", "-json"])
-        .arg(format!("k8s.io/kubernetes@v{minor}"))
+        .arg(format!("k8s.io/kubernetes@v{release}"))
         // Outside of any module.
         .current_dir(std::env::temp_dir())
         .stderr(Stdio::null())
@@ -160,7 +161,7 @@ pub(crate) fn module_of_release(minor: &str) -> Result<Module> {
         .context("go mod download printed something other than JSON")?;
     if !found.error.is_empty() {
         bail!(
-            "failed to find a release {minor} of Kubernetes, such as 1.31: {}",
+            "failed to find release {release} of Kubernetes (such as 1.31 or 1.31.13): {}",
             found.error
         );
     }
@@ -173,7 +174,9 @@ pub(crate) fn module_of_release(minor: &str) -> Result<Module> {
 fn go() -> Command {
     let mut go = Command::new("go");
     // A go.work file or GOFLAGS of the caller would change the result.
-    go.env("GOWORK", "off").env_remove("GOFLAGS").stdin(Stdio::null());
+    go.env("GOWORK", "off")
+        .env_remove("GOFLAGS")
+        .stdin(Stdio::null());
     go
 }
 

@@ -141,7 +141,11 @@ mod tests {
         let module =
             Module::of_release("v1.31.14", go_mod).expect("it is a release of Kubernetes 1");
         assert_eq!(module.version(), "v1.31.14");
-        assert!(module.go_mod.contains("\tk8s.io/api => k8s.io/api v0.31.14\n"));
+        assert!(
+            module
+                .go_mod
+                .contains("\tk8s.io/api => k8s.io/api v0.31.14\n")
+        );
         assert!(module.build_flags().contains(&"-mod=mod".to_owned()));
         assert!(Module::of_release("v2.0.0", go_mod).is_err());
     }

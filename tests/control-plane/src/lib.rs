@@ -123,14 +123,14 @@ pub fn ensure(controller_manager: ControllerManager, progress: &dyn Fn(&str)) ->
     locate().context("programs are missing from the cache directory after they were built")
 }
 
-/// Builds etcd, kube-apiserver, and kube-controller-manager of the latest patch release of a minor
-/// release of Kubernetes, such as `1.31`, unless the cache has them. Returns their directory, a value
-/// for `KUBEBUILDER_ASSETS`.
+/// Builds etcd, kube-apiserver, and kube-controller-manager of a release of Kubernetes, unless the
+/// cache has them: of `1.31.13`, or of the latest patch release of `1.31`. Returns their directory, a
+/// value for `KUBEBUILDER_ASSETS`.
 ///
 /// # Errors
 /// Returns an error if Go is not installed, if there is no such release, or if the build fails.
-pub fn ensure_release(minor: &str, progress: &dyn Fn(&str)) -> Result<PathBuf> {
-    let module = build::module_of_release(minor)?;
+pub fn ensure_release(release: &str, progress: &dyn Fn(&str)) -> Result<PathBuf> {
+    let module = build::module_of_release(release)?;
     progress(&format!("using Kubernetes {}", module.version()));
     build::into_cache(&build::RELEASE, &module, progress)
 }

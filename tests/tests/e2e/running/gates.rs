@@ -1,6 +1,6 @@
 //! Something between the operator and the API server removes the gate from new pods.
 
-use crate::fixture::{Fixture, PATIENCE, condition, item};
+use crate::fixture::{Fixture, PATIENCE, condition, item, say};
 use crate::helpers::{gated, history, text};
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
@@ -10,6 +10,22 @@ use oaat_tests::witness::Witness;
 use serde_json::json;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
+
+/// The first minor release of Kubernetes 1 with version v1 of MutatingAdmissionPolicy.
+const MUTATING_POLICIES: u32 = 36;
+
+/// Returns whether the API server is too old for mutating admission policies, and prints that.
+async fn is_too_old(fixture: &Fixture) -> Result<bool> {
+    let version = fixture.client.apiserver_version().await?;
+    let too_old = version.minor.parse::<u32>()? < MUTATING_POLICIES;
+    if too_old {
+        say(&format!(
+            "{}: skipped, because Kubernetes {} has no MutatingAdmissionPolicy",
+            fixture.namespace, version.git_version
+        ));
+    }
+    Ok(too_old)
+}
 
 /// Creates a mutating admission policy that changes pods of this namespace.
 async fn change_pods(fixture: &Fixture, operation: &str, if_: &[&str], change: &str) -> Result<()> {
@@ -81,6 +97,9 @@ async fn take_gates(fixture: &Fixture, from: &str, named: &str) -> Result<()> {
 #[tokio::test]
 async fn type_whose_pods_lose_their_gate_is_invalid_and_starts_nothing() -> Result<()> {
     let fixture = Fixture::new("no-gates").await?;
+    if is_too_old(&fixture).await? {
+        return Ok(());
+    }
     take_gates(&fixture, "true", "any").await?;
     fixture.work("true", json!({})).await?;
     fixture.group(&["a"], json!({})).await?;
@@ -123,6 +142,9 @@ async fn unguarded(fixture: &mut Fixture) -> Result<()> {
 #[tokio::test]
 async fn guard_denies_a_pod_that_lost_its_gate() -> Result<()> {
     let fixture = Fixture::new("guarded-gates").await?;
+    if is_too_old(&fixture).await? {
+        return Ok(());
+    }
     let theirs = "object.metadata.?annotations['oaat.kawaja.net/item'].orValue('') == 'a'";
     take_gates(&fixture, theirs, "a").await?;
     fixture.work("true", json!({})).await?;
@@ -143,6 +165,9 @@ async fn guard_denies_a_pod_that_lost_its_gate() -> Result<()> {
 #[tokio::test]
 async fn gate_that_the_guard_keeps_is_reported_with_its_message() -> Result<()> {
     let fixture = Fixture::new("guarded-updates").await?;
+    if is_too_old(&fixture).await? {
+        return Ok(());
+    }
     let fresh = "!('x' in object.metadata.annotations)";
     let add = "[JSONPatch{op: 'add', path: '/metadata/annotations/x', value: 'y'}]";
     change_pods(&fixture, "UPDATE", &[fresh], add).await?;
@@ -184,6 +209,9 @@ async fn gate_that_the_guard_keeps_is_reported_with_its_message() -> Result<()> 
 #[tokio::test]
 async fn run_whose_pod_lost_its_gate_is_ended_and_counted_once() -> Result<()> {
     let mut fixture = Fixture::without_operator("lost-gates").await?;
+    if is_too_old(&fixture).await? {
+        return Ok(());
+    }
     unguarded(&mut fixture).await?;
     fixture.start_operator().await?;
     let theirs = "object.metadata.?annotations['oaat.kawaja.net/item'].orValue('') == 'a'";
