@@ -27,7 +27,7 @@ use kube::runtime::controller::{Action, Config, ReconcileRequest, applier};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt, reflector::store::Writer};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, Resource};
 use oaat_api::Timestamp;
 use oaat_api::reasons;
 use policy_host::Policy;
@@ -108,7 +108,7 @@ pub async fn control(
     let lists = ConfigMapLists::new(config_maps, group_queue.clone());
     let references = References::new(groups.clone(), policies, lists);
     let triggers = Triggers::new(
-        group_queue.clone(),
+        group_queue,
         groups.clone(),
         last_seen_pods.clone(),
         cache.clone(),
@@ -119,45 +119,11 @@ pub async fn control(
         shared.reader.for_reconcile(),
         groups.clone(),
         types.clone(),
-        references.clone(),
+        references,
         shared.metrics.clone(),
     );
 
     let scope = namespace.as_deref();
-    let watch_groups = {
-        let triggers = triggers.clone();
-        watch_metadata(api(&client, scope), groups_writer, move |event| {
-            triggers.group(event);
-        })
-    };
-    let watch_types = watch_metadata(
-        api(&client, scope),
-        types_writer,
-        move |event: &Event<WatchedType>| {
-            if let Event::Apply(type_) | Event::InitApply(type_) = event {
-                let _ = type_queue.send(ObjectRef::from_obj(type_));
-            }
-            if let Event::Apply(type_) | Event::Delete(type_) = event {
-                let users = references.of_type(type_.namespace().as_deref(), &type_.name_any());
-                users.into_iter().for_each(|group| {
-                    let _ = group_queue.send(group);
-                });
-            }
-        },
-    );
-    let watch_pods = {
-        let triggers = triggers.clone();
-        for_each_event(pods(&client, scope, names::GROUP), move |event| {
-            triggers.pod(event);
-        })
-    };
-    let watch_listers = {
-        let triggers = triggers.clone();
-        for_each_event(pods(&client, scope, names::LISTER), move |event| {
-            triggers.lister(event);
-        })
-    };
-
     let context = Arc::new(Context {
         cluster: cluster.clone(),
         shared: shared.clone(),
@@ -169,7 +135,7 @@ pub async fn control(
         failures: Mutex::default(),
     });
     let type_reconciler = Arc::new(OaatTypeReconciler {
-        client,
+        client: client.clone(),
         cluster,
         events: shared.events.clone(),
         tried: std::sync::Mutex::default(),
@@ -183,17 +149,45 @@ pub async fn control(
         reconcile_groups(context, Sources { triggered, resumed }, stop.clone()),
         reconcile_types(type_reconciler, types, type_refs, stop),
     );
-    let watch_clocks = clock_watch::watch(clock_watch::INTERVAL, ClockReading::now, move || {
+    let watches = watch_all(
+        &client,
+        scope,
+        &triggers,
+        (groups_writer, types_writer),
+        &type_queue,
+    );
+    future::select(Box::pin(reconciles), Box::pin(watches)).await;
+}
+
+/// Watches groups, types, pods, and the clocks.
+async fn watch_all(
+    client: &Client,
+    scope: Option<&str>,
+    triggers: &Triggers,
+    (groups, types): (Writer<WatchedGroup>, Writer<WatchedType>),
+    type_queue: &mpsc::UnboundedSender<ObjectRef<WatchedType>>,
+) {
+    let watch_groups = watch_metadata(api(client, scope), groups, |event| triggers.group(event));
+    let watch_types = watch_metadata(api(client, scope), types, |event| {
+        triggers.oaat_type(event, type_queue);
+    });
+    let watch_pods = for_each_event(pods(client, scope, names::GROUP), |event| {
+        triggers.pod(event);
+    });
+    let watch_listers = for_each_event(pods(client, scope, names::LISTER), |event| {
+        triggers.lister(event);
+    });
+    let watch_clocks = clock_watch::watch(clock_watch::INTERVAL, ClockReading::now, || {
         triggers.trigger_all();
     });
-    let watches = future::join5(
+    future::join5(
         watch_groups,
         watch_types,
         watch_pods,
         watch_listers,
         watch_clocks,
-    );
-    future::select(Box::pin(reconciles), Box::pin(watches)).await;
+    )
+    .await;
 }
 
 /// Reconciles queued groups until `stop` turns true and the reconciles in progress have finished.

@@ -3,6 +3,7 @@
 use crate::cluster::{Cluster, ClusterError, GroupRead};
 use crate::last_seen_pods::LastSeenPods;
 use crate::mutation::broken;
+use crate::pod::PodView;
 use crate::snapshot::SourceLists;
 use crate::snapshot::{CurrentPod, GroupSnapshot, ItemType};
 use oaat_api::reasons::states;
@@ -75,63 +76,35 @@ pub async fn read_snapshot<C: Cluster>(
         None
     };
     let group = match cluster.written_group(namespace, name) {
-        Some(group) => GroupRead::Found(Box::new(Arc::unwrap_or_clone(group))),
-        None => cluster.group(namespace, name).await?,
-    };
-    let group = match group {
-        GroupRead::Found(group) => *group,
-        GroupRead::Gone => return Ok(SnapshotRead::Gone),
-        GroupRead::Undecodable {
-            error,
-            generation,
-            resource_version,
-        } => {
-            return Ok(SnapshotRead::Undecodable {
+        Some(group) => Arc::unwrap_or_clone(group),
+        None => match cluster.group(namespace, name).await? {
+            GroupRead::Found(group) => *group,
+            GroupRead::Gone => return Ok(SnapshotRead::Gone),
+            GroupRead::Undecodable {
                 error,
                 generation,
                 resource_version,
-            });
-        }
+            } => {
+                return Ok(SnapshotRead::Undecodable {
+                    error,
+                    generation,
+                    resource_version,
+                });
+            }
+        },
     };
     let none = OaatGroupStatus::default();
     let status = group.status.as_ref().unwrap_or(&none);
-    let with_legacy = may_have_legacy_pods(status);
-    let mut pods = match early {
-        Some(early) => early,
-        None if broken!(NoList) => Vec::new(),
-        None => cluster.pods(namespace, name, with_legacy).await?,
-    };
-    let unlisted = |current: &CurrentRun| !pods.iter().any(|pod| pod.uid == current.pod_uid);
-    let without_legacy = !with_legacy && !broken!(NoList);
-    if without_legacy && status.current.as_ref().is_some_and(unlisted) {
-        pods = cluster.pods(namespace, name, true).await?;
-    }
-
-    let last_seen = |current: &CurrentRun| last_seen_pods.get(namespace, name, &current.pod_uid);
+    let pods = list_pods(cluster, namespace, name, status, early).await?;
     let current = match &status.current {
+        Some(current) => {
+            find_current(cluster, last_seen_pods, &pods, (namespace, name), current).await?
+        }
         None => CurrentPod::None,
-        Some(current) => match pods.iter().find(|pod| pod.uid == current.pod_uid) {
-            Some(pod) => CurrentPod::Present(pod.clone()),
-            // A pod may be missing from the list because its label was removed. Only a read of its
-            // name proves that it is gone.
-            None if broken!(AbsenceFromList) => CurrentPod::Absent(None),
-            None => match cluster.pod(namespace, &current.pod_name).await? {
-                Some(pod) if pod.metadata.uid.as_ref() == Some(&current.pod_uid) => {
-                    CurrentPod::Present((&pod).into())
-                }
-                _ => CurrentPod::Absent(last_seen(current).map(|seen| seen.last)),
-            },
-        },
     };
-    // The watch may be down and the node's clock may be wrong. Then only this read shows that the
-    // pod was being deleted before it ended.
-    if let CurrentPod::Present(pod) = &current
-        && pod.deletion.is_some()
-        && !pod.is_terminal()
-    {
-        last_seen_pods.record(namespace, name, pod.clone());
-    }
-    let deleted_while_running = status.current.as_ref().and_then(last_seen);
+    let last_seen = |current: &CurrentRun| last_seen_pods.get(namespace, name, &current.pod_uid);
+    let last_seen = status.current.as_ref().and_then(last_seen);
+    let deleted_while_running = last_seen.is_some_and(|seen| seen.deleted_while_running);
     let mut terminating = group.metadata.deletion_timestamp.is_some();
     // In a namespace that is being deleted, pods are deleted too, which is not a failure. The
     // namespace is read only if the pod could be taken for a failure, or if its gate is closed.
@@ -157,13 +130,69 @@ pub async fn read_snapshot<C: Cluster>(
         listing: SourceLists::default(),
         pods,
         current,
-        deleted_while_running: deleted_while_running.is_some_and(|seen| seen.deleted_while_running),
+        deleted_while_running,
         terminating,
         type_,
         item_types,
         leads: inputs.leads,
         retry_floor: inputs.retry_floor,
     })))
+}
+
+/// Lists the pods of the group. `early` are pods that were listed too early.
+async fn list_pods<C: Cluster>(
+    cluster: &C,
+    namespace: &str,
+    name: &str,
+    status: &OaatGroupStatus,
+    early: Option<Vec<PodView>>,
+) -> Result<Vec<PodView>, ClusterError> {
+    let with_legacy = may_have_legacy_pods(status);
+    let pods = match early {
+        Some(early) => early,
+        None if broken!(NoList) => Vec::new(),
+        None => cluster.pods(namespace, name, with_legacy).await?,
+    };
+    let unlisted = |current: &CurrentRun| !pods.iter().any(|pod| pod.uid == current.pod_uid);
+    let without_legacy = !with_legacy && !broken!(NoList);
+    if without_legacy && status.current.as_ref().is_some_and(unlisted) {
+        return cluster.pods(namespace, name, true).await;
+    }
+    Ok(pods)
+}
+
+/// Finds the pod of the current run of a group.
+async fn find_current<C: Cluster>(
+    cluster: &C,
+    last_seen_pods: &LastSeenPods,
+    pods: &[PodView],
+    (namespace, group): (&str, &str),
+    current: &CurrentRun,
+) -> Result<CurrentPod, ClusterError> {
+    let found = match pods.iter().find(|pod| pod.uid == current.pod_uid) {
+        Some(pod) => CurrentPod::Present(pod.clone()),
+        // A pod may be missing from the list because its label was removed. Only a read of its name
+        // proves that it is gone.
+        None if broken!(AbsenceFromList) => CurrentPod::Absent(None),
+        None => match cluster.pod(namespace, &current.pod_name).await? {
+            Some(pod) if pod.metadata.uid.as_ref() == Some(&current.pod_uid) => {
+                CurrentPod::Present((&pod).into())
+            }
+            _ => {
+                let seen = last_seen_pods.get(namespace, group, &current.pod_uid);
+                CurrentPod::Absent(seen.map(|seen| seen.last))
+            }
+        },
+    };
+    // The watch may be down and the node's clock may be wrong. Then only this read shows that the
+    // pod was being deleted before it ended.
+    if let CurrentPod::Present(pod) = &found
+        && pod.deletion.is_some()
+        && !pod.is_terminal()
+    {
+        last_seen_pods.record(namespace, group, pod.clone());
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

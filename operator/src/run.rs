@@ -161,38 +161,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
         // mistaken for leftovers.
         leads: election.is_some(),
     };
-    let (stop, stop_receiver) = watch::channel(false);
-    let mut controllers = tokio::spawn({
-        let run = |scope| control(shared.clone(), scope, stop_receiver.clone());
-        future::join_all(scopes.into_iter().map(run).collect::<Vec<_>>())
-    });
-    drop(shared);
-    let work = async {
-        tokio::select! {
-            () = stopped(&mut stopping) => {}
-            ended = &mut controllers => {
-                error!(?ended, "the controllers exited unexpectedly");
-                anyhow::bail!("the controllers exited unexpectedly");
-            }
-        }
-        metrics.leading.set(0);
-        stop_controllers(stop, controllers).await;
-        Ok(())
-    };
-    // The lease is renewed until the end, because the last writes may take longer than its
-    // duration.
-    let lost = async {
-        match &mut election {
-            Some(election) => election.hold().await,
-            None => future::pending().await,
-        }
-    };
-    tokio::select! {
-        worked = work => worked?,
-        () = lost => {
-            error!("lost the lease; exiting because another replica may become the leader");
-            return Ok(End::LeaseLost);
-        }
+    let end = work(shared, scopes, &mut stopping, election.as_mut()).await?;
+    if end == End::LeaseLost {
+        return Ok(end);
     }
     if let Some(election) = &election {
         election.release().await;
@@ -201,6 +172,48 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
     let _ = tokio::time::timeout(Duration::from_secs(2), publisher).await;
     info!("stopped");
     Ok(End::Stopped)
+}
+
+/// Runs the controllers of all scopes until the process must stop or the lease is lost.
+async fn work(
+    shared: ControllerDeps,
+    scopes: Vec<Option<String>>,
+    stopping: &mut watch::Receiver<bool>,
+    election: Option<&mut Election>,
+) -> anyhow::Result<End> {
+    let metrics = shared.metrics.clone();
+    let (stop, stop_receiver) = watch::channel(false);
+    let run = |scope| control(shared.clone(), scope, stop_receiver.clone());
+    let controllers = future::join_all(scopes.into_iter().map(run).collect::<Vec<_>>());
+    let mut controllers = tokio::spawn(controllers);
+    drop(shared);
+    let work = async {
+        tokio::select! {
+            () = stopped(stopping) => {}
+            ended = &mut controllers => {
+                error!(?ended, "the controllers exited unexpectedly");
+                anyhow::bail!("the controllers exited unexpectedly");
+            }
+        }
+        metrics.leading.set(0);
+        stop_controllers(stop, controllers).await;
+        Ok(End::Stopped)
+    };
+    // The lease is renewed until the end, because the last writes may take longer than its
+    // duration.
+    let lost = async {
+        match election {
+            Some(election) => election.hold().await,
+            None => future::pending().await,
+        }
+    };
+    tokio::select! {
+        worked = work => worked,
+        () = lost => {
+            error!("lost the lease; exiting because another replica may become the leader");
+            Ok(End::LeaseLost)
+        }
+    }
 }
 
 /// Returns the leader election of this replica.

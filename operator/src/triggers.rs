@@ -2,6 +2,7 @@
 //! the operator's own status writes require no action.
 
 use crate::group_ref::{GroupRef, WatchedGroup, gone};
+use crate::kube_cluster::WatchedType;
 use crate::last_seen_pods::LastSeenPods;
 use crate::pod::{PodView, names};
 use crate::policies::PolicyCache;
@@ -108,6 +109,22 @@ impl Triggers {
     pub fn record_own_write(&self, group: &GroupRef, version: &str) {
         if let Some(known) = self.state().groups.get_mut(group) {
             known.written = version.to_owned();
+        }
+    }
+
+    /// Handles an event of the watch on types: checks the type, and triggers the groups that use it.
+    pub fn oaat_type(
+        &self,
+        event: &Event<WatchedType>,
+        checks: &UnboundedSender<ObjectRef<WatchedType>>,
+    ) {
+        if let Event::Apply(type_) | Event::InitApply(type_) = event {
+            let _ = checks.send(ObjectRef::from_obj(type_));
+        }
+        if let Event::Apply(type_) | Event::Delete(type_) = event {
+            let (namespace, name) = (type_.namespace(), type_.name_any());
+            let users = self.references.of_type(namespace.as_deref(), &name);
+            users.into_iter().for_each(|group| self.trigger(group));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::mutation::broken;
 use crate::pod::names;
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use oaat_api::Timestamp;
 use oaat_api::text;
@@ -397,13 +397,7 @@ impl From<&Pod> for PodView {
             gated: !own.is_empty(),
             bound: spec.is_some_and(|spec| spec.node_name.is_some()),
             other_gates: others.into_iter().take(MAX_GATES).cloned().collect(),
-            phase: match status.phase.as_deref() {
-                Some("Running") => Phase::Running,
-                Some("Succeeded") => Phase::Succeeded,
-                Some("Failed") => Phase::Failed,
-                Some("Unknown") => Phase::Unknown,
-                _ => Phase::Pending,
-            },
+            phase: phase(status.phase.as_deref()),
             reason: status.reason.clone(),
             message: status.message.clone(),
             deletion: deadline.map(|deadline| Deletion {
@@ -429,29 +423,8 @@ impl From<&Pod> for PodView {
                 .find(|c| c.type_ == "Ready")
                 .and_then(|c| c.last_transition_time.as_ref())
                 .map(timestamp),
-            unscheduled: conditions
-                .iter()
-                .find(|c| {
-                    c.type_ == "PodScheduled"
-                        && c.status == "False"
-                        && c.reason.as_deref() == Some("Unschedulable")
-                })
-                .map(|c| c.message.clone().unwrap_or_default()),
-            disruption: conditions
-                .iter()
-                .find(|c| c.type_ == "DisruptionTarget" && c.status == "True")
-                .map(|c| Disruption {
-                    reason: c
-                        .reason
-                        .clone()
-                        .unwrap_or_else(|| "DisruptionTarget".into()),
-                    message: c.message.clone().unwrap_or_default(),
-                    since: c
-                        .last_transition_time
-                        .as_ref()
-                        .map(timestamp)
-                        .unwrap_or_default(),
-                }),
+            unscheduled: unscheduled(conditions),
+            disruption: disruption(conditions),
             completion_containers: annotation(names::COMPLETION_CONTAINERS)
                 .into_iter()
                 .flat_map(|names| names.split(','))
@@ -463,6 +436,40 @@ impl From<&Pod> for PodView {
             has_deadline: spec.is_some_and(|spec| spec.active_deadline_seconds.is_some()),
         }
     }
+}
+
+fn phase(phase: Option<&str>) -> Phase {
+    match phase {
+        Some("Running") => Phase::Running,
+        Some("Succeeded") => Phase::Succeeded,
+        Some("Failed") => Phase::Failed,
+        Some("Unknown") => Phase::Unknown,
+        _ => Phase::Pending,
+    }
+}
+
+/// Returns why no node can run the pod, as the scheduler reports it.
+fn unscheduled(conditions: &[PodCondition]) -> Option<String> {
+    let condition = conditions.iter().find(|c| {
+        c.type_ == "PodScheduled"
+            && c.status == "False"
+            && c.reason.as_deref() == Some("Unschedulable")
+    })?;
+    Some(condition.message.clone().unwrap_or_default())
+}
+
+/// Returns the disruption that is ending the pod.
+fn disruption(conditions: &[PodCondition]) -> Option<Disruption> {
+    let condition = conditions
+        .iter()
+        .find(|c| c.type_ == "DisruptionTarget" && c.status == "True")?;
+    let reason = condition.reason.clone();
+    let since = condition.last_transition_time.as_ref();
+    Some(Disruption {
+        reason: reason.unwrap_or_else(|| "DisruptionTarget".into()),
+        message: condition.message.clone().unwrap_or_default(),
+        since: since.map(timestamp).unwrap_or_default(),
+    })
 }
 
 /// Returns the kind of an init container.

@@ -58,6 +58,35 @@ impl GroupState {
         rejected.map(|rejected| Err(rejected.problem.clone()))
     }
 
+    /// Records whether the policy accepts these settings. Returns the problem if it does not.
+    fn record(
+        &mut self,
+        policy: &Policy,
+        source: PolicySource,
+        settings: &Settings,
+        checked: Result<(), PolicyProblem>,
+    ) -> Option<PolicyProblem> {
+        self.rejected = None;
+        let Err(problem) = checked else {
+            self.accepted = Some(Accepted {
+                source,
+                policy: policy.downgrade(),
+                settings: settings.clone(),
+            });
+            return None;
+        };
+        // A missed deadline does not mean that the policy rejects the settings, so they are checked
+        // again.
+        if !problem.transient {
+            self.rejected = Some(RejectedSettings {
+                digest: policy.digest().into(),
+                settings: settings.clone(),
+                problem: problem.clone(),
+            });
+        }
+        Some(problem)
+    }
+
     /// Returns the accepted policy, unless it was evicted from memory.
     fn in_use(&self) -> Option<(&Accepted, Policy)> {
         let accepted = self.accepted.as_ref()?;
@@ -155,27 +184,7 @@ impl PolicyCache {
                         Some(checked) => checked,
                         None => check_settings(group, &policy, &settings, limiter).await?,
                     };
-                    match checked {
-                        Ok(()) => {
-                            state.accepted = Some(Accepted {
-                                source: source.clone(),
-                                policy: policy.downgrade(),
-                                settings: settings.clone(),
-                            });
-                            state.rejected = None;
-                            None
-                        }
-                        Err(problem) => {
-                            // A missed deadline does not mean that the policy rejects the settings,
-                            // so they are checked again.
-                            state.rejected = (!problem.transient).then(|| RejectedSettings {
-                                digest: policy.digest().into(),
-                                settings: settings.clone(),
-                                problem: problem.clone(),
-                            });
-                            Some(problem)
-                        }
-                    }
+                    state.record(&policy, source.clone(), &settings, checked)
                 }
             },
         };
