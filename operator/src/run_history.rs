@@ -21,7 +21,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(15 * 60);
 pub fn finish(status: &mut OaatGroupStatus, current: &CurrentRun, outcome: &RunOutcome) {
     status.current = None;
     if let Some(item) = status.items.get_mut(&current.item) {
-        update_item(item, current.claimed, outcome);
+        update_item(item, current.claimed, current.runnable_since(), outcome);
     }
     add_to_history(
         status,
@@ -88,7 +88,7 @@ pub fn reject(
     }
     if let Some(item) = status.items.get_mut(item) {
         item.last_started = Some(now);
-        update_item(item, now, &outcome);
+        update_item(item, now, now, &outcome);
     }
     back_off(status, message, now, floor);
     add_to_history(
@@ -107,8 +107,13 @@ pub fn reject(
     );
 }
 
-/// Updates the status of an item after a run.
-fn update_item(item: &mut ItemStatus, started: Timestamp, outcome: &RunOutcome) {
+/// Updates the status of an item after a run. Its duration counts from `runnable_since`.
+fn update_item(
+    item: &mut ItemStatus,
+    started: Timestamp,
+    runnable_since: Timestamp,
+    outcome: &RunOutcome,
+) {
     item.state = ItemState::Ready;
     item.next = None;
     item.last_started.get_or_insert(started);
@@ -119,7 +124,11 @@ fn update_item(item: &mut ItemStatus, started: Timestamp, outcome: &RunOutcome) 
         RunResult::Succeeded => {
             item.last_success = Some(outcome.finished);
             item.attempts = None;
-            let took = outcome.finished.since(started).as_millis().div_ceil(1000);
+            let took = outcome
+                .finished
+                .since(runnable_since)
+                .as_millis()
+                .div_ceil(1000);
             item.durations
                 .insert(0, i64::try_from(took).unwrap_or(i64::MAX));
             item.durations.truncate(DURATIONS);
@@ -262,6 +271,18 @@ mod tests {
             status.history.iter().map(|r| r.run).collect::<Vec<_>>(),
             [3, 2, 1]
         );
+    }
+
+    #[test]
+    fn duration_excludes_the_wait_for_other_scheduling_gates() {
+        let mut status = status();
+        let mut run = current("a", 1);
+        finish(&mut status, &run, &finished(RunResult::Succeeded, 0));
+        run.other_gates = Some(OtherGates {
+            removed: Some(Timestamp(3000)),
+        });
+        finish(&mut status, &run, &finished(RunResult::Succeeded, 0));
+        assert_eq!(status.items["a"].durations, [2, 4]);
     }
 
     #[test]

@@ -285,6 +285,22 @@ mod tests {
                 "2096-02-29T00:00:00Z",
                 "2104-02-29T00:00:00Z",
             ),
+            // Either day field suffices: June 5 is a Friday.
+            (
+                "0 0 13 * FRI",
+                "UTC",
+                "2026-06-01T00:00:00Z",
+                "2026-05-29T00:00:00Z",
+                "2026-06-05T00:00:00Z",
+            ),
+            // The last day of the month.
+            (
+                "0 0 L * *",
+                "UTC",
+                "2026-06-15T00:00:00Z",
+                "2026-05-31T00:00:00Z",
+                "2026-06-30T00:00:00Z",
+            ),
         ] {
             let schedule = CronSchedule::parse("cron", text, Some(zone)).unwrap();
             let now = at(now);

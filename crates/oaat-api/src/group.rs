@@ -103,9 +103,10 @@ pub struct OaatGroupSpec {
     #[schemars(range(min = 1, max = 1000000))]
     pub max_failures: Option<i32>,
 
-    /// How long a pod may take to start its first container, such as 15m. After that, the operator
-    /// deletes the pod and the run fails. The time during which scheduling gates of other controllers
-    /// hold the pod does not count. Defaults to 15m; 0s disables the timeout.
+    /// How long a pod may take to start its first container, such as 15m, and then the next container
+    /// after each init container. After that, the operator deletes the pod and the run fails. The time
+    /// during which scheduling gates of other controllers hold the pod does not count. Defaults to
+    /// 15m; 0s disables the timeout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     #[x_kube(validation = duration("", "startTimeout must be a duration, such as 15m, or 0s for no timeout"))]
@@ -271,6 +272,15 @@ pub struct CurrentRun {
     pub other_gates: Option<OtherGates>,
 }
 
+impl CurrentRun {
+    /// Returns when only the claim, or else the last scheduling gate of another controller, was out of
+    /// the way of the pod's start.
+    pub fn runnable_since(&self) -> Timestamp {
+        let removed = self.other_gates.as_ref().and_then(|gates| gates.removed);
+        removed.map_or(self.claimed, |removed| removed.max(self.claimed))
+    }
+}
+
 /// The scheduling gates of other controllers on the current pod.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -286,15 +296,16 @@ pub struct OtherGates {
 #[serde(rename_all = "camelCase")]
 pub struct Stopping {
     /// `StartTimeout`: no container started in time. `Blackout`: a window that stops runs opened.
-    /// `GateRemoved`: the pod's scheduling gate was removed, but not by the operator. `Completed`: all
-    /// completionContainers of the OaatType have ended.
+    /// `GateRemoved`: the pod's scheduling gate was removed, but not by the operator. If all
+    /// completionContainers of the OaatType have ended: `Completed`, or the reason of the failed one,
+    /// such as `Error`.
     pub reason: String,
     /// A human-readable description of the reason.
     pub message: String,
     /// When the operator decided to end the run.
     pub since: Timestamp,
-    /// With the reason `Completed`, the exit code of the run: the first of the completionContainers'
-    /// exit codes other than 0, or 0. Always written, because a merge patch would otherwise keep the
+    /// If all completionContainers have ended, the exit code of the run: the first of their exit codes
+    /// other than 0, or 0. Always written, because a merge patch would otherwise keep the
     /// exit code of an earlier run.
     #[serde(default)]
     pub exit_code: Option<i32>,
@@ -365,7 +376,8 @@ pub struct ItemStatus {
     /// When the last run of the item ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_finished: Option<Timestamp>,
-    /// How long the last five successful runs took, in seconds, rounded up, newest first.
+    /// How long the last five successful runs took, in seconds, rounded up, newest first. The time
+    /// during which scheduling gates of other controllers held the pod does not count.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub durations: Vec<i64>,
     /// Which failures count toward maxFailures. Absent without maxFailures and after a success.
@@ -515,8 +527,8 @@ pub struct PodRejections {
     /// Whether a ResourceQuota left no room for the latest of these pods.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub quota: bool,
-    /// The items whose pods did not fit into the quota, latest last. They are held for as long again as
-    /// the group pauses, so that other items whose pods may fit go first.
+    /// The items whose pods did not fit into the quota, latest last. After the group's pause, they are
+    /// held for the same time once more, so that other items whose pods may fit go first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub items: Vec<String>,

@@ -48,7 +48,7 @@ pub struct OaatTypeSpec {
     /// The containers that determine when a run ends, for pods with containers that never end by
     /// themselves, such as injected sidecars. When all of them have ended, their exit codes are the
     /// result, and the operator deletes the pod. Without this field, a run ends when all containers
-    /// of its pod have ended.
+    /// of its pod have ended, except for native sidecars.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 20),

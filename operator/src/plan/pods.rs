@@ -321,7 +321,8 @@ fn slow_progress(
     let valid = valid.filter(|_| !pod.has_deadline && pod.started())?;
     let item = plan.status.items.get(&current.item)?;
     let longest = run_history::longest_success(item)?;
-    let overdue_at = current.claimed.plus((longest * 3).max(SHORTEST_OVERDUE));
+    let since = current.runnable_since();
+    let overdue_at = since.plus((longest * 3).max(SHORTEST_OVERDUE));
     if snapshot.now < overdue_at {
         plan.requeue_at(overdue_at);
         return None;
@@ -335,7 +336,7 @@ fn slow_progress(
     let message = format!(
         "has been running since {}, more than three times as long as the longest of the item's last \
          successful runs ({longest}){waiting}",
-        current.claimed.seconds(),
+        since.seconds(),
     );
     let before = condition(&plan.status.conditions, running::TYPE);
     if before.is_none_or(|before| before.reason != running::OVERDUE) {

@@ -152,8 +152,8 @@ pub fn completion(pod: &PodView, named: &[String], now: Timestamp) -> Option<Run
 
 /// Returns the disruption that ended a pod, if one did.
 ///
-/// A pod that the kubelet evicted used more memory or disk than it requested or than its limit, and
-/// a pod that exceeded its deadline was not disrupted: these are failures.
+/// A pod that the kubelet evicted, because its node was short of memory or disk or because the pod
+/// exceeded a limit, and a pod that exceeded its deadline were not disrupted: these are failures.
 fn disruption(pod: &PodView, deleted_while_running: bool) -> Option<&Disruption> {
     if broken!(DisruptionsFail) {
         return None;

@@ -62,15 +62,22 @@ fn overdue_run_is_reported_once_and_not_if_it_is_limited() {
         let found = condition(&plan.status.conditions, "Running");
         found.is_some_and(|c| c.reason == "Overdue")
     };
-    for (durations, limited, expected) in [
-        (&[1, 99][..], false, true),
-        (&[101], false, false),
-        (&[], false, false),
-        (&[1], true, false),
+    for (durations, limited, queued, expected) in [
+        (&[1, 99][..], false, 0, true),
+        (&[101], false, 0, false),
+        (&[], false, 0, false),
+        (&[1], true, 0, false),
+        // Another scheduling gate held the pod at first.
+        (&[1, 99], false, 10, false),
     ] {
         long.has_deadline = limited;
         let mut snapshot = running(fixture(&["a", "b", "c"]), long.clone());
         set(&mut snapshot, durations);
+        if let Some(current) = &mut status(&mut snapshot).current {
+            current.other_gates = Some(OtherGates {
+                removed: Some(ago(300 - queued)),
+            });
+        }
         let plan = planned(&snapshot);
         assert_eq!(overdue(&plan), expected, "{durations:?} {limited}");
         if expected {
