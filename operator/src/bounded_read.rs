@@ -266,7 +266,7 @@ fn undecodable<K>(json: &[u8], error: String) -> Result<Undecodable, ClusterErro
 ///
 /// Free-form fields become trees of [`serde_json::Value`], in which a map with one entry takes some
 /// 700 bytes.
-fn decoded_size(json: &[u8]) -> usize {
+pub(crate) fn decoded_size(json: &[u8]) -> usize {
     let values = json.iter().map(|byte| match byte {
         b'{' => 700,
         b'[' | b',' => 150,

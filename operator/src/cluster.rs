@@ -8,7 +8,6 @@ use k8s_openapi::api::core::v1::Pod;
 use oaat_api::{ItemsKey, OaatGroup};
 use serde_json::Value;
 use std::future::Future;
-use std::sync::Arc;
 
 /// Why a request failed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -72,9 +71,10 @@ pub trait Cluster: Send + Sync + 'static {
         name: &str,
     ) -> impl Future<Output = Result<GroupRead, ClusterError>> + Send;
 
-    /// Returns the group as this replica's latest claim left it, if the watch shows that version and
-    /// the group was not read since. Like the result of any read, it may be out of date.
-    fn written_group(&self, namespace: &str, name: &str) -> Option<Arc<OaatGroup>>;
+    /// Returns the group from the response to this replica's latest status write, once, if the group
+    /// has a current run, the watch shows that version, and the group was not read since. Like the
+    /// result of any read, it may be out of date.
+    fn take_written_group(&self, namespace: &str, name: &str) -> Option<OaatGroup>;
 
     /// Lists all pods with the group's label, live. With `historic`, also lists pods that the
     /// original operator created.

@@ -9,7 +9,7 @@ use crate::events::{self, EventSink};
 use crate::fair_limiter::FairLimiter;
 use crate::group_ref::{GroupRef, WatchedGroup};
 use crate::item_sources::ConfigMapLists;
-use crate::kube_cluster::{KubeCluster, WatchedType};
+use crate::kube_cluster::{KubeCluster, ObjectCaches, WatchedType};
 use crate::last_seen_pods::LastSeenPods;
 use crate::metrics::{Metrics, ReconcileResultMetric, RunResultMetric};
 use crate::oaat_type_controller::{self, OaatTypeReconciler};
@@ -59,6 +59,8 @@ pub struct ControllerDeps {
     pub evaluations: FairLimiter,
     /// Reads individual objects.
     pub reader: BoundedReader,
+    /// Objects that are kept in memory.
+    pub caches: ObjectCaches,
     /// Reads ConfigMaps.
     pub config_maps: ConfigMaps,
     /// The operator's own image.
@@ -117,8 +119,8 @@ pub async fn control(
     let cluster = KubeCluster::new(
         client.clone(),
         shared.reader.for_reconcile(),
-        groups.clone(),
-        types.clone(),
+        (groups.clone(), types.clone()),
+        shared.caches.clone(),
         references,
         shared.metrics.clone(),
     );

@@ -1,7 +1,7 @@
 //! The Kubernetes cluster, through the API server.
 
 use crate::api_request::{classify_error, with_timeout};
-use crate::bounded_read::BoundedReader;
+use crate::bounded_read::{BoundedReader, decoded_size};
 use crate::cluster::{Cluster, ClusterError, GroupRead};
 use crate::group_ref::{GroupRef, WatchedGroup};
 use crate::item_sources::MAX_TEXT;
@@ -34,29 +34,47 @@ const MAX_PODS: usize = 14_000;
 
 /// The maximum size, as JSON, of a type that is cached between reconciles. Larger types are read
 /// again for every start.
-const MAX_CACHED_TYPE: usize = 64 << 10;
+const MAX_CACHED_TYPE_SIZE: usize = 64 << 10;
 /// The maximum size of all cached types.
-const MAX_CACHED_TYPES: usize = 4 << 20;
+const MAX_CACHED_TYPES_TOTAL: usize = 4 << 20;
 
-/// The maximum size, as JSON, of a group that is kept after a write. Larger groups are read again.
-const MAX_WRITTEN_GROUP: usize = 64 << 10;
-/// The maximum size of all groups that are kept after writes.
-const MAX_WRITTEN_GROUPS: usize = 8 << 20;
+/// The maximum decoded size of a group that is kept after a write: one of about 100 items with a full
+/// status. Larger groups are read again.
+const MAX_WRITTEN_GROUP_SIZE: usize = 512 << 10;
+/// The maximum decoded size of all groups that are kept after writes.
+const MAX_WRITTEN_GROUPS_TOTAL: usize = 8 << 20;
 
 /// The metadata of a type, as the watch stores it.
 pub type WatchedType = Watched<OaatType>;
 type TypeRef = ObjectRef<WatchedType>;
+
+/// The objects that are kept in memory, for all namespaces. Cheap to clone.
+#[derive(Clone)]
+pub struct ObjectCaches {
+    types: Arc<Mutex<ObjectCache<TypeRef, TypeRead>>>,
+    /// The groups with a current run, as this replica last wrote them.
+    written_groups: Arc<Mutex<ObjectCache<GroupRef, OaatGroup>>>,
+}
+
+impl Default for ObjectCaches {
+    fn default() -> Self {
+        let types = ObjectCache::new(MAX_CACHED_TYPE_SIZE, MAX_CACHED_TYPES_TOTAL);
+        let written_groups = ObjectCache::new(MAX_WRITTEN_GROUP_SIZE, MAX_WRITTEN_GROUPS_TOTAL);
+        Self {
+            types: Arc::new(Mutex::new(types)),
+            written_groups: Arc::new(Mutex::new(written_groups)),
+        }
+    }
+}
 
 /// A Kubernetes cluster. Cheap to clone.
 #[derive(Clone)]
 pub struct KubeCluster {
     client: Client,
     reader: BoundedReader,
-    types: Store<WatchedType>,
-    cached_types: Arc<Mutex<ObjectCache<TypeRef, TypeRead>>>,
     groups: Store<WatchedGroup>,
-    /// The groups as the latest claims of this replica left them.
-    written_groups: Arc<Mutex<ObjectCache<GroupRef, Arc<OaatGroup>>>>,
+    types: Store<WatchedType>,
+    caches: ObjectCaches,
     references: References,
     metrics: Arc<Metrics>,
 }
@@ -68,24 +86,17 @@ impl KubeCluster {
     pub fn new(
         client: Client,
         reader: BoundedReader,
-        groups: Store<WatchedGroup>,
-        types: Store<WatchedType>,
+        (groups, types): (Store<WatchedGroup>, Store<WatchedType>),
+        caches: ObjectCaches,
         references: References,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             reader,
             client,
-            types,
-            cached_types: Arc::new(Mutex::new(ObjectCache::new(
-                MAX_CACHED_TYPE,
-                MAX_CACHED_TYPES,
-            ))),
             groups,
-            written_groups: Arc::new(Mutex::new(ObjectCache::new(
-                MAX_WRITTEN_GROUP,
-                MAX_WRITTEN_GROUPS,
-            ))),
+            types,
+            caches,
             references,
             metrics,
         }
@@ -113,24 +124,28 @@ impl KubeCluster {
     }
 
     fn cached_types(&self) -> MutexGuard<'_, ObjectCache<TypeRef, TypeRead>> {
-        let cache = self.cached_types.lock();
+        let cache = self.caches.types.lock();
         cache.unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn written_groups(&self) -> MutexGuard<'_, ObjectCache<GroupRef, Arc<OaatGroup>>> {
-        let cache = self.written_groups.lock();
+    fn written_groups(&self) -> MutexGuard<'_, ObjectCache<GroupRef, OaatGroup>> {
+        let cache = self.caches.written_groups.lock();
         cache.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the resource version in the response to a write of a group's status. Keeps a group
-    /// with a current run, whose next reconcile should be fast.
-    fn record_written(&self, key: GroupRef, response: &str) -> Result<String, serde_json::Error> {
-        if response.len() <= MAX_WRITTEN_GROUP
-            && let Ok(group) = serde_json::from_str::<OaatGroup>(response)
+    /// Caches the group in the response to a status write if it has a current run. Returns its
+    /// resource version.
+    fn cache_written_group(&self, key: GroupRef, response: &str) -> serde_json::Result<String> {
+        let size = decoded_size(response.as_bytes());
+        if size <= MAX_WRITTEN_GROUP_SIZE
+            && let Ok(mut group) = serde_json::from_str::<OaatGroup>(response)
         {
             let version = group.resource_version().unwrap_or_default();
-            if group.status.as_ref().is_some_and(|s| s.current.is_some()) {
-                let (size, group) = (response.len(), Arc::new(group));
+            // Pods that list items are created without a comparison of versions.
+            let lists = !group.spec.items_from.is_empty();
+            let is_running = group.status.as_ref().is_some_and(|s| s.current.is_some());
+            if is_running && !lists {
+                group.metadata.managed_fields = None;
                 self.written_groups()
                     .insert(key, version.clone(), size, group);
             }
@@ -197,10 +212,12 @@ impl Cluster for KubeCluster {
         }
     }
 
-    fn written_group(&self, namespace: &str, name: &str) -> Option<Arc<OaatGroup>> {
+    fn take_written_group(&self, namespace: &str, name: &str) -> Option<OaatGroup> {
         let key = ObjectRef::new(name).within(namespace);
         let watched = self.groups.get(&key)?.resource_version()?;
-        self.written_groups().get(&key, &watched)
+        let group = self.written_groups().take(&key, &watched)?;
+        self.references.record(&key, Some(&group));
+        Some(group)
     }
 
     async fn pods(
@@ -330,7 +347,7 @@ impl Cluster for KubeCluster {
         // If the write fails, the group must be read.
         self.written_groups().remove(&key);
         let response = with_timeout(self.client.request_text(request)).await?;
-        self.record_written(key, &response)
+        self.cache_written_group(key, &response)
             .map_err(|error| unavailable(error.to_string()))
     }
 
@@ -385,7 +402,7 @@ impl Cluster for KubeCluster {
     }
 }
 
-/// Returns the approximate size of a type in memory.
+/// Returns the size of a type as JSON, in bytes.
 fn size_of_type(read: &TypeRead) -> usize {
     match read {
         TypeRead::Valid(spec) => {

@@ -1,12 +1,11 @@
-//! A cache of objects, each in one version, up to a total size.
+//! A size-limited cache that keeps one version of each object.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// The bytes of an entry besides its value.
-const ENTRY: usize = 1024;
+/// The approximate size of an entry without its value, in bytes.
+const ENTRY_OVERHEAD: usize = 1024;
 
-/// The cache.
 pub(crate) struct ObjectCache<K, V> {
     entries: HashMap<K, Entry<V>>,
     size: usize,
@@ -39,13 +38,23 @@ impl<K: Clone + Eq + Hash, V: Clone> ObjectCache<K, V> {
         (entry.version == version).then(|| entry.value.clone())
     }
 
+    /// Removes an object, and returns it, if this version of it was cached.
+    pub(crate) fn take(&mut self, key: &K, version: &str) -> Option<V> {
+        if self.entries.get(key)?.version != version {
+            return None;
+        }
+        let removed = self.entries.remove(key)?;
+        self.size -= removed.size;
+        Some(removed.value)
+    }
+
     /// Caches an object of this size. Evicts others in no particular order to make room.
     pub(crate) fn insert(&mut self, key: K, version: String, size: usize, value: V) {
         self.remove(&key);
         if size > self.max_value {
             return;
         }
-        let size = size + ENTRY;
+        let size = size + ENTRY_OVERHEAD;
         while self.size + size > self.max_total
             && let Some(other) = self.entries.keys().next().cloned()
         {
@@ -74,26 +83,31 @@ mod tests {
 
     #[test]
     fn only_the_cached_version_is_returned() {
-        let mut cache = ObjectCache::new(10, 10 * ENTRY);
+        let mut cache = ObjectCache::new(10, 10 * ENTRY_OVERHEAD);
         cache.insert("a", "1".into(), 1, 'x');
         assert_eq!(cache.get(&"a", "1"), Some('x'));
         assert_eq!(cache.get(&"a", "2"), None);
         cache.insert("a", "2".into(), 1, 'y');
         assert_eq!(cache.get(&"a", "1"), None);
         assert_eq!(cache.get(&"a", "2"), Some('y'));
-        cache.remove(&"a");
+        assert_eq!(cache.take(&"a", "1"), None);
+        assert_eq!(cache.take(&"a", "2"), Some('y'));
         assert_eq!((cache.get(&"a", "2"), cache.size), (None, 0));
     }
 
     #[test]
     fn size_is_bounded() {
-        let mut cache = ObjectCache::new(ENTRY, 10 * ENTRY);
+        let mut cache = ObjectCache::new(ENTRY_OVERHEAD, 10 * ENTRY_OVERHEAD);
         for key in 0..100 {
-            cache.insert(key, "1".into(), ENTRY, ());
+            cache.insert(key, "1".into(), ENTRY_OVERHEAD, ());
             assert_eq!(cache.get(&key, "1"), Some(()));
         }
-        assert_eq!((cache.entries.len(), cache.size), (5, 10 * ENTRY));
-        cache.insert(100, "1".into(), ENTRY + 1, ());
-        assert_eq!(cache.get(&100, "1"), None, "it is too large");
+        assert_eq!((cache.entries.len(), cache.size), (5, 10 * ENTRY_OVERHEAD));
+        cache.insert(100, "1".into(), ENTRY_OVERHEAD + 1, ());
+        assert_eq!(
+            cache.get(&100, "1"),
+            None,
+            "an object above `max_value` is not cached"
+        );
     }
 }

@@ -10,7 +10,6 @@ use oaat_api::reasons::states;
 use oaat_api::validate::MAX_ITEM_TYPES;
 use oaat_api::{CurrentRun, OaatGroupStatus, Timestamp};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// The inputs of a reconcile other than the cluster.
@@ -59,7 +58,8 @@ fn may_have_legacy_pods(status: &OaatGroupStatus) -> bool {
 
 /// Reads the group and **then** lists its pods. The order is part of the guarantee: if another
 /// replica claims a pod after this read, the claim of this replica fails; if it claimed the pod
-/// before, the pod is in the list. The response to this replica's latest claim is also a read.
+/// before, the pod is in the list. The response to this replica's latest status write also counts as
+/// a read of the group.
 ///
 /// # Errors
 /// Returns the error of the first read that fails.
@@ -75,8 +75,8 @@ pub async fn read_snapshot<C: Cluster>(
     } else {
         None
     };
-    let group = match cluster.written_group(namespace, name) {
-        Some(group) => Arc::unwrap_or_clone(group),
+    let group = match cluster.take_written_group(namespace, name) {
+        Some(group) => group,
         None => match cluster.group(namespace, name).await? {
             GroupRead::Found(group) => *group,
             GroupRead::Gone => return Ok(SnapshotRead::Gone),
@@ -98,7 +98,7 @@ pub async fn read_snapshot<C: Cluster>(
     let pods = list_pods(cluster, namespace, name, status, early).await?;
     let current = match &status.current {
         Some(current) => {
-            find_current(cluster, last_seen_pods, &pods, (namespace, name), current).await?
+            find_current_pod(cluster, last_seen_pods, &pods, (namespace, name), current).await?
         }
         None => CurrentPod::None,
     };
@@ -139,7 +139,8 @@ pub async fn read_snapshot<C: Cluster>(
     })))
 }
 
-/// Lists the pods of the group. `early` are pods that were listed too early.
+/// Lists the pods of the group. Returns `early` instead if a mutation listed the pods before the group
+/// was read.
 async fn list_pods<C: Cluster>(
     cluster: &C,
     namespace: &str,
@@ -162,7 +163,7 @@ async fn list_pods<C: Cluster>(
 }
 
 /// Finds the pod of the current run of a group.
-async fn find_current<C: Cluster>(
+async fn find_current_pod<C: Cluster>(
     cluster: &C,
     last_seen_pods: &LastSeenPods,
     pods: &[PodView],

@@ -6,6 +6,7 @@ use crate::config_maps::ConfigMaps;
 use crate::controller::{ControllerDeps, control};
 use crate::decision_log::{DecisionLog, LogDecisions};
 use crate::events::EventSink;
+use crate::kube_cluster::ObjectCaches;
 use crate::lease::{self, Election};
 use crate::log_writer::LogWriter;
 use crate::metrics::Metrics;
@@ -147,6 +148,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
 
     let shared = ControllerDeps {
         reader: BoundedReader::new(client.clone()),
+        caches: ObjectCaches::default(),
         config_maps: ConfigMaps::new(client.clone()),
         client,
         default,
@@ -161,7 +163,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
         // mistaken for leftovers.
         leads: election.is_some(),
     };
-    let end = work(shared, scopes, &mut stopping, election.as_mut()).await?;
+    let end = run_controllers(shared, scopes, &mut stopping, election.as_mut()).await?;
     if end == End::LeaseLost {
         return Ok(end);
     }
@@ -175,7 +177,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
 }
 
 /// Runs the controllers of all scopes until the process must stop or the lease is lost.
-async fn work(
+async fn run_controllers(
     shared: ControllerDeps,
     scopes: Vec<Option<String>>,
     stopping: &mut watch::Receiver<bool>,

@@ -116,10 +116,10 @@ impl Triggers {
     pub fn oaat_type(
         &self,
         event: &Event<WatchedType>,
-        checks: &UnboundedSender<ObjectRef<WatchedType>>,
+        type_queue: &UnboundedSender<ObjectRef<WatchedType>>,
     ) {
         if let Event::Apply(type_) | Event::InitApply(type_) = event {
-            let _ = checks.send(ObjectRef::from_obj(type_));
+            let _ = type_queue.send(ObjectRef::from_obj(type_));
         }
         if let Event::Apply(type_) | Event::Delete(type_) = event {
             let (namespace, name) = (type_.namespace(), type_.name_any());

@@ -666,7 +666,8 @@ fn dependencies_have_several_versions_only_if_listed() -> Result<()> {
     Ok(())
 }
 
-/// Otherwise `cargo test` and `cargo build` compile the dependencies separately, which takes minutes.
+/// Checks that `cargo test` and `cargo build` can share the compiled dependencies. Compiling them
+/// twice takes minutes.
 #[test]
 fn dependencies_have_the_same_features_with_and_without_development_dependencies() -> Result<()> {
     let tree = |edges: &str| -> Result<BTreeSet<String>> {

@@ -169,7 +169,10 @@ fn run(task: Task) -> Result<ExitCode> {
             kubernetes,
             mut arguments,
         } => {
-            let servers = kubernetes.as_deref().map(tools::release).transpose()?;
+            let servers = kubernetes
+                .as_deref()
+                .map(tools::release_servers)
+                .transpose()?;
             if servers.is_some() {
                 arguments.splice(0..0, ["--test".into(), "e2e".into()]);
             }

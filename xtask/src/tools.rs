@@ -41,20 +41,20 @@ pub fn rust_target(target: &str) -> Result<()> {
 
 /// Finds or builds kubelet and kube-scheduler, and shows the progress.
 pub fn node() -> Result<()> {
-    show("real node", |progress| control_plane::ensure_node(progress)).map(drop)
+    run_with_progress("real node", |progress| control_plane::ensure_node(progress)).map(drop)
 }
 
 /// Finds or builds the servers of a release of Kubernetes, shows the progress, and returns their
 /// directory.
-pub fn release(release: &str) -> Result<PathBuf> {
+pub fn release_servers(release: &str) -> Result<PathBuf> {
     let release = release.to_owned();
-    show("control plane", move |progress| {
+    run_with_progress("control plane", move |progress| {
         control_plane::ensure_release(&release, progress)
     })
 }
 
 /// Runs `build` in a thread and shows the lines that it reports.
-fn show<T: Send + 'static>(
+fn run_with_progress<T: Send + 'static>(
     name: &'static str,
     build: impl FnOnce(&dyn Fn(&str)) -> Result<T> + Send + 'static,
 ) -> Result<T> {
@@ -67,7 +67,7 @@ fn show<T: Send + 'static>(
     progress::show(&lines);
     build
         .join()
-        .unwrap_or_else(|_| bail!("the thread that builds the {name} panicked"))
+        .unwrap_or_else(|_| bail!("the thread that builds the programs of the {name} panicked"))
 }
 
 /// Finds or builds the control plane while cargo runs, and shows the progress of both. This takes

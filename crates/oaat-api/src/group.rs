@@ -103,8 +103,8 @@ pub struct OaatGroupSpec {
     #[schemars(range(min = 1, max = 1000000))]
     pub max_failures: Option<i32>,
 
-    /// How long a pod may take to start its first container, such as 15m, and then the next container
-    /// after each init container. After that, the operator deletes the pod and the run fails. The time
+    /// The maximum time for a pod to start its first container, such as 15m. The timeout restarts when
+    /// an init container ends. When it expires, the operator deletes the pod and the run fails. The time
     /// during which scheduling gates of other controllers hold the pod does not count. Defaults to
     /// 15m; 0s disables the timeout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -273,8 +273,8 @@ pub struct CurrentRun {
 }
 
 impl CurrentRun {
-    /// Returns when only the claim, or else the last scheduling gate of another controller, was out of
-    /// the way of the pod's start.
+    /// Returns when the pod was claimed or, if later, when the last scheduling gate of another
+    /// controller was removed.
     pub fn runnable_since(&self) -> Timestamp {
         let removed = self.other_gates.as_ref().and_then(|gates| gates.removed);
         removed.map_or(self.claimed, |removed| removed.max(self.claimed))
@@ -297,15 +297,15 @@ pub struct OtherGates {
 pub struct Stopping {
     /// `StartTimeout`: no container started in time. `Blackout`: a window that stops runs opened.
     /// `GateRemoved`: the pod's scheduling gate was removed, but not by the operator. If all
-    /// completionContainers of the OaatType have ended: `Completed`, or the reason of the failed one,
-    /// such as `Error`.
+    /// completionContainers of the OaatType have ended: `Completed`, or the termination reason of the
+    /// container that failed, such as `Error`.
     pub reason: String,
     /// A human-readable description of the reason.
     pub message: String,
     /// When the operator decided to end the run.
     pub since: Timestamp,
-    /// If all completionContainers have ended, the exit code of the run: the first of their exit codes
-    /// other than 0, or 0. Always written, because a merge patch would otherwise keep the
+    /// The exit code of the run if all completionContainers have ended: their first nonzero exit code,
+    /// or 0. This field is always written, because a merge patch would otherwise keep the
     /// exit code of an earlier run.
     #[serde(default)]
     pub exit_code: Option<i32>,
@@ -527,8 +527,8 @@ pub struct PodRejections {
     /// Whether a ResourceQuota left no room for the latest of these pods.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub quota: bool,
-    /// The items whose pods did not fit into the quota, latest last. After the group's pause, they are
-    /// held for the same time once more, so that other items whose pods may fit go first.
+    /// The items whose pods did not fit into the quota, latest last. When the group's pause ends,
+    /// these items are held for the same duration again, so that items whose pods may fit start first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub items: Vec<String>,

@@ -11,7 +11,7 @@ use crate::snapshot::TypeRead;
 use k8s_openapi::api::core::v1::Pod;
 use oaat_api::validate::validate;
 use oaat_api::{ItemsKey, OaatGroup, OaatGroupSpec};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// A cluster with fixed answers, which records the requests.
@@ -60,7 +60,7 @@ impl Cluster for FakeCluster {
         group.status.clone_from(&self.status);
         Ok(GroupRead::Found(Box::new(group)))
     }
-    fn written_group(&self, _: &str, _: &str) -> Option<Arc<OaatGroup>> {
+    fn take_written_group(&self, _: &str, _: &str) -> Option<OaatGroup> {
         None
     }
     async fn pods(&self, _: &str, _: &str, _: bool) -> Result<Vec<PodView>, ClusterError> {

@@ -164,7 +164,10 @@ fn plan_current_run(
         (CurrentPod::Present(pod), Some(current)) if !pod.is_terminal() => {
             supervise_current_pod(snapshot, valid, plan, pod, current)
         }
-        (CurrentPod::Present(pod), Some(current)) => {
+        (CurrentPod::Present(pod), Some(mut current)) => {
+            if let Some(OtherGates { removed }) = &mut current.other_gates {
+                *removed = removed.or(pod.accepted);
+            }
             finish(snapshot, plan, &current, Some(pod));
             None
         }
@@ -289,7 +292,10 @@ fn record_other_gates(
     let held = !pod.other_gates.is_empty();
     match &mut current.other_gates {
         gates @ None if held => *gates = Some(OtherGates::default()),
-        Some(OtherGates { removed }) if !held && removed.is_none() => *removed = Some(snapshot.now),
+        Some(OtherGates { removed }) if !held && removed.is_none() => {
+            // The node may have accepted the pod before the operator saw it without those gates.
+            *removed = Some(pod.accepted.map_or(snapshot.now, |at| at.min(snapshot.now)));
+        }
         _ => return,
     }
     plan.status.current = Some(current.clone());

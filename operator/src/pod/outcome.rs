@@ -152,8 +152,8 @@ pub fn completion(pod: &PodView, named: &[String], now: Timestamp) -> Option<Run
 
 /// Returns the disruption that ended a pod, if one did.
 ///
-/// A pod that the kubelet evicted, because its node was short of memory or disk or because the pod
-/// exceeded a limit, and a pod that exceeded its deadline were not disrupted: these are failures.
+/// An eviction by the kubelet and an exceeded deadline are failures, not disruptions. The kubelet
+/// evicts a pod if its node is short of memory or disk, or if the pod exceeds a limit.
 fn disruption(pod: &PodView, deleted_while_running: bool) -> Option<&Disruption> {
     if broken!(DisruptionsFail) {
         return None;

@@ -59,7 +59,7 @@ impl GroupState {
     }
 
     /// Records whether the policy accepts these settings. Returns the problem if it does not.
-    fn record(
+    fn record_settings_check(
         &mut self,
         policy: &Policy,
         source: PolicySource,
@@ -184,7 +184,7 @@ impl PolicyCache {
                         Some(checked) => checked,
                         None => check_settings(group, &policy, &settings, limiter).await?,
                     };
-                    state.record(&policy, source.clone(), &settings, checked)
+                    state.record_settings_check(&policy, source.clone(), &settings, checked)
                 }
             },
         };

@@ -65,7 +65,7 @@ pub(crate) const NODE: ProgramSet = ProgramSet {
 };
 
 /// The servers of another release of Kubernetes, in one directory.
-pub(crate) const RELEASE: ProgramSet = ProgramSet {
+pub(crate) const RELEASE_SERVERS: ProgramSet = ProgramSet {
     name: "control plane",
     suffix: "-release",
     steps: &[
@@ -136,8 +136,8 @@ pub(crate) fn into_cache(
     Ok(finished)
 }
 
-/// Returns the module of a release of Kubernetes: of `1.31.13`, or of the latest patch release of
-/// `1.31`.
+/// Returns the module of a release of Kubernetes. `release` is a patch release, such as `1.31.13`, or
+/// a minor release, such as `1.31`, for its latest patch release.
 pub(crate) fn module_of_release(release: &str) -> Result<Module> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "PascalCase")]
@@ -156,12 +156,12 @@ pub(crate) fn module_of_release(release: &str) -> Result<Module> {
         .current_dir(std::env::temp_dir())
         .stderr(Stdio::null())
         .output()
-        .map_err(without_go)?;
+        .map_err(go_start_error)?;
     let found: Download = serde_json::from_slice(&output.stdout)
         .context("go mod download printed something other than JSON")?;
     if !found.error.is_empty() {
         bail!(
-            "failed to find release {release} of Kubernetes (such as 1.31 or 1.31.13): {}",
+            "failed to download release {release:?} of Kubernetes; use for example 1.31 or 1.31.13: {}",
             found.error
         );
     }
@@ -180,8 +180,8 @@ fn go() -> Command {
     go
 }
 
-/// Returns the error for a Go that could not be started.
-fn without_go(error: std::io::Error) -> anyhow::Error {
+/// Returns the error for a `go` command that could not be started.
+fn go_start_error(error: std::io::Error) -> anyhow::Error {
     if error.kind() == ErrorKind::NotFound {
         anyhow!(
             "building the control plane needs Go 1.26 or later; install it, or set \
@@ -245,7 +245,7 @@ fn build_one(
             let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
             bail!("failed to build {program} with Go ({status}):\n{tail}")
         }
-        Err(error) => Err(without_go(error)),
+        Err(error) => Err(go_start_error(error)),
     }
 }
 

@@ -50,7 +50,7 @@ impl Module {
     pub(crate) fn of_release(version: &str, go_mod: &str) -> Result<Self> {
         let numbers = version
             .strip_prefix("v1.")
-            .with_context(|| format!("{version} is not a release of Kubernetes 1"))?;
+            .with_context(|| format!("{version:?} is not a release of Kubernetes 1.x"))?;
         let staging: String = go_mod
             .lines()
             .filter_map(|line| line.trim().split_once(" => ./staging/"))
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn staging_modules_have_the_numbers_of_the_release() {
+    fn staging_modules_use_the_version_of_the_release() {
         let go_mod = "replace (\n\tk8s.io/api => ./staging/src/k8s.io/api\n)\n";
         let module =
             Module::of_release("v1.31.14", go_mod).expect("it is a release of Kubernetes 1");

@@ -96,6 +96,14 @@ pub fn ensure(controller_manager: ControllerManager, progress: &dyn Fn(&str)) ->
     if controller_manager == ControllerManager::Required {
         needed.push(&build::CONTROLLERS);
     }
+    if needed
+        .iter()
+        .flat_map(|set| set.programs())
+        .all(|program| find(&assets, program).is_some())
+    {
+        // Only kubectl is missing.
+        needed.clear();
+    }
     let mut required = needed.iter().flat_map(|set| set.programs());
     if !assets.is_empty()
         && let Some(missing) = required.find(|program| find(&assets, program).is_none())
@@ -123,16 +131,23 @@ pub fn ensure(controller_manager: ControllerManager, progress: &dyn Fn(&str)) ->
     locate().context("programs are missing from the cache directory after they were built")
 }
 
-/// Builds etcd, kube-apiserver, and kube-controller-manager of a release of Kubernetes, unless the
-/// cache has them: of `1.31.13`, or of the latest patch release of `1.31`. Returns their directory, a
-/// value for `KUBEBUILDER_ASSETS`.
+/// Finds or builds etcd, kube-apiserver, and kube-controller-manager of a release of Kubernetes.
+/// `release` is a patch release, such as `1.31.13`, or a minor release, such as `1.31`, for its latest
+/// patch release. Returns their directory, for `KUBEBUILDER_ASSETS`.
 ///
 /// # Errors
 /// Returns an error if Go is not installed, if there is no such release, or if the build fails.
 pub fn ensure_release(release: &str, progress: &dyn Fn(&str)) -> Result<PathBuf> {
     let module = build::module_of_release(release)?;
     progress(&format!("using Kubernetes {}", module.version()));
-    build::into_cache(&build::RELEASE, &module, progress)
+    let pinned = sources(&[&build::KUBECTL]);
+    if pinned
+        .iter()
+        .all(|source| find(source, "kubectl").is_none())
+    {
+        build::into_cache(&build::KUBECTL, &Module::pinned(), progress)?;
+    }
+    build::into_cache(&build::RELEASE_SERVERS, &module, progress)
 }
 
 /// Finds or builds kubelet and kube-scheduler. They are built and cached separately, because only a

@@ -280,7 +280,8 @@ impl<'a> History<'a> {
             }
             Event::Relist(replica, life) => {
                 if self.replicas[replica].life == life {
-                    self.replicas[replica].relist();
+                    let version = self.cluster.group_version();
+                    self.replicas[replica].relist(version);
                     self.wake(replica, 1);
                 }
             }

@@ -86,16 +86,15 @@ impl History<'_> {
 
     pub(crate) fn receive_watch_event(&mut self, replica: usize, life: u64, change: &Change) {
         let rule = self.cluster.mutation;
+        let version = self.cluster.group_version();
         let target = &mut self.replicas[replica];
         if !target.alive || target.life != life || target.watch_down {
             return;
         }
-        match change {
-            Change::Group => target.client.requests().watched = None,
-            Change::Status(version) => {
-                target.client.requests().watched = Some(version.to_string());
-            }
-            _ => {}
+        if let Change::Status(version) = change {
+            target.client.requests().watched_version = Some(version.to_string());
+        } else if matches!(change, Change::Group) {
+            target.client.requests().watched_version = version;
         }
         let wait = match change {
             Change::Group => Some(1),

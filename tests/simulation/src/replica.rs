@@ -230,10 +230,11 @@ impl Replica {
         }
     }
 
-    /// Establishes the watch again. Everything that was known may be out of date.
-    pub fn relist(&mut self) {
+    /// Establishes the watch again. Everything that was known may be out of date. `group_version` is
+    /// the resource version of the group, if it exists.
+    pub fn relist(&mut self, group_version: Option<String>) {
         self.known.clear();
-        self.client.requests().watched = None;
+        self.client.requests().watched_version = group_version;
         self.watch_down = false;
     }
 }

@@ -112,7 +112,7 @@ pub enum Response {
     /// The response to [`Verb::NamespaceTerminating`].
     Ends(bool),
     /// The response to [`Verb::WriteStatus`]: the new resource version, and the group.
-    Written(String, Option<Arc<OaatGroup>>),
+    Written(String, Option<Box<OaatGroup>>),
     /// The response to [`Verb::CreatePod`].
     Created(Box<Pod>),
     /// The response to the other requests.
@@ -134,9 +134,9 @@ pub struct RequestQueue {
     /// The OaatType in the replica's watch cache.
     pub type_: Option<TypeRead>,
     /// The group after the replica's last write, and its resource version.
-    written: Option<(String, Arc<OaatGroup>)>,
+    written: Option<(String, OaatGroup)>,
     /// The resource version of the group in the replica's watch cache, if it is known.
-    pub watched: Option<String>,
+    pub watched_version: Option<String>,
 }
 
 impl RequestQueue {
@@ -193,10 +193,13 @@ impl Cluster for ReplicaClient {
         }
     }
 
-    fn written_group(&self, _: &str, _: &str) -> Option<Arc<OaatGroup>> {
-        let requests = self.requests();
-        let (version, group) = requests.written.as_ref()?;
-        (requests.watched.as_ref() == Some(version)).then(|| group.clone())
+    fn take_written_group(&self, _: &str, _: &str) -> Option<OaatGroup> {
+        let mut requests = self.requests();
+        let watched = requests.watched_version.clone()?;
+        let (_, group) = requests
+            .written
+            .take_if(|(version, _)| *version == watched)?;
+        Some(group)
     }
 
     async fn pods(&self, _: &str, _: &str, historic: bool) -> Result<Vec<PodView>, ClusterError> {
@@ -253,7 +256,7 @@ impl Cluster for ReplicaClient {
         self.requests().written = None;
         match self.call(Verb::WriteStatus { version, status }).await? {
             Response::Written(version, group) => {
-                self.requests().written = group.map(|group| (version.clone(), group));
+                self.requests().written = group.map(|group| (version.clone(), *group));
                 Ok(version)
             }
             _ => unexpected_response(),

@@ -12,7 +12,6 @@ use oaat_operator::cluster::{ClusterError, GroupRead};
 use oaat_operator::pod::PodView;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 impl SimulatedCluster {
     /// Handles a request of a replica.
@@ -154,7 +153,7 @@ impl SimulatedCluster {
         Oracle::check_write(self, request, &before, &after);
         let version = version.to_string();
         let group = match self.read() {
-            GroupRead::Found(group) => Some(Arc::from(group)),
+            GroupRead::Found(group) => Some(group),
             _ => None,
         };
         Ok(Response::Written(version, group))

@@ -183,6 +183,16 @@ impl SimulatedCluster {
         version
     }
 
+    /// Returns the resource version of the group, if it exists.
+    pub fn group_version(&self) -> Option<String> {
+        self.group
+            .as_ref()?
+            .object
+            .metadata
+            .resource_version
+            .clone()
+    }
+
     /// Returns the UID of the group, if it exists.
     pub fn group_uid(&self) -> Option<String> {
         let group = self.group.as_ref()?;

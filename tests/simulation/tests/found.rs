@@ -31,7 +31,7 @@ struct Found {
 ///   forgotten.
 const FOUND: &[Found] = &[
     Found {
-        seed: 688,
+        seed: 1245,
         faults: FaultSet::Standard,
         without: Some(Mutation::WithdrawAnyVersion),
         shows: ViolationKind::RunDeleted,
@@ -43,7 +43,7 @@ const FOUND: &[Found] = &[
         shows: ViolationKind::RunDeleted,
     },
     Found {
-        seed: 0,
+        seed: 8,
         faults: FaultSet::Standard,
         without: Some(Mutation::DeleteAnyVersion),
         shows: ViolationKind::RunDeleted,

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 async fn scheduled_item_is_due_at_each_time_of_its_schedule() -> Result<()> {
     let fixture = Fixture::new("schedule").await?;
     fixture.work("true", json!({})).await?;
-    // The first runs end before the next minute begins.
+    // Wait for the first half of a minute, so that the first runs end before the next minute begins.
     while Timestamp::now().as_second() % 60 > 30 {
         sleep(Duration::from_secs(1)).await;
     }

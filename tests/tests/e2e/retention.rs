@@ -124,7 +124,7 @@ async fn group_is_not_read_between_two_runs() -> Result<()> {
         .until("more runs are over", |g| recorded(g) > first + 10)
         .await?;
     let (reads, runs) = (reads().await? - before, recorded(&group) - first);
-    // A busy machine may deliver the end of a run before the claim.
+    // On a busy machine, the watch may deliver the end of a run before the claim.
     ensure!(reads <= runs as f64 / 2.0, "{reads} reads in {runs} runs");
     Ok(())
 }

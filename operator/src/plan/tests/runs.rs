@@ -62,7 +62,7 @@ fn overdue_run_is_reported_once_and_not_if_it_is_limited() {
         let found = condition(&plan.status.conditions, "Running");
         found.is_some_and(|c| c.reason == "Overdue")
     };
-    for (durations, limited, queued, expected) in [
+    for (durations, limited, gated_seconds, expected) in [
         (&[1, 99][..], false, 0, true),
         (&[101], false, 0, false),
         (&[], false, 0, false),
@@ -75,11 +75,15 @@ fn overdue_run_is_reported_once_and_not_if_it_is_limited() {
         set(&mut snapshot, durations);
         if let Some(current) = &mut status(&mut snapshot).current {
             current.other_gates = Some(OtherGates {
-                removed: Some(ago(300 - queued)),
+                removed: Some(ago(300 - gated_seconds)),
             });
         }
         let plan = planned(&snapshot);
-        assert_eq!(overdue(&plan), expected, "{durations:?} {limited}");
+        assert_eq!(
+            overdue(&plan),
+            expected,
+            "{durations:?} {limited} {gated_seconds}"
+        );
         if expected {
             assert_eq!(plan.events.len(), 1);
             let message = plan.status.message.clone().unwrap_or_default();

@@ -95,7 +95,7 @@ async fn config_map_is_watched_once_for_all_groups() -> Result<()> {
         .operator()
         .metric("oaat_api_requests_total", &labels)
         .await?;
-    // One list and one watch, or a few more, but not one for each group.
+    // A list and a watch, perhaps several times, but not one watch for each group.
     assert!(requests < 10.0, "{requests}");
     let loads = fixture.operator().log().matches("policy loaded").count();
     assert_eq!(loads, 1);

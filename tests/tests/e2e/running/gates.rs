@@ -11,20 +11,21 @@ use serde_json::json;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
-/// The first minor release of Kubernetes 1 with version v1 of MutatingAdmissionPolicy.
-const MUTATING_POLICIES: u32 = 36;
+/// The first minor release of Kubernetes that serves version v1 of MutatingAdmissionPolicy.
+const FIRST_MINOR_WITH_MUTATING_POLICIES: u32 = 36;
 
-/// Returns whether the API server is too old for mutating admission policies, and prints that.
-async fn is_too_old(fixture: &Fixture) -> Result<bool> {
+/// Returns whether the API server does not serve MutatingAdmissionPolicy v1. If so, prints that the
+/// test is skipped.
+async fn lacks_mutating_policies(fixture: &Fixture) -> Result<bool> {
     let version = fixture.client.apiserver_version().await?;
-    let too_old = version.minor.parse::<u32>()? < MUTATING_POLICIES;
-    if too_old {
+    let lacks_them = version.minor.parse::<u32>()? < FIRST_MINOR_WITH_MUTATING_POLICIES;
+    if lacks_them {
         say(&format!(
-            "{}: skipped, because Kubernetes {} has no MutatingAdmissionPolicy",
+            "{}: skipped: Kubernetes {} does not serve MutatingAdmissionPolicy v1",
             fixture.namespace, version.git_version
         ));
     }
-    Ok(too_old)
+    Ok(lacks_them)
 }
 
 /// Creates a mutating admission policy that changes pods of this namespace.
@@ -97,7 +98,7 @@ async fn take_gates(fixture: &Fixture, from: &str, named: &str) -> Result<()> {
 #[tokio::test]
 async fn type_whose_pods_lose_their_gate_is_invalid_and_starts_nothing() -> Result<()> {
     let fixture = Fixture::new("no-gates").await?;
-    if is_too_old(&fixture).await? {
+    if lacks_mutating_policies(&fixture).await? {
         return Ok(());
     }
     take_gates(&fixture, "true", "any").await?;
@@ -142,7 +143,7 @@ async fn unguarded(fixture: &mut Fixture) -> Result<()> {
 #[tokio::test]
 async fn guard_denies_a_pod_that_lost_its_gate() -> Result<()> {
     let fixture = Fixture::new("guarded-gates").await?;
-    if is_too_old(&fixture).await? {
+    if lacks_mutating_policies(&fixture).await? {
         return Ok(());
     }
     let theirs = "object.metadata.?annotations['oaat.kawaja.net/item'].orValue('') == 'a'";
@@ -165,7 +166,7 @@ async fn guard_denies_a_pod_that_lost_its_gate() -> Result<()> {
 #[tokio::test]
 async fn gate_that_the_guard_keeps_is_reported_with_its_message() -> Result<()> {
     let fixture = Fixture::new("guarded-updates").await?;
-    if is_too_old(&fixture).await? {
+    if lacks_mutating_policies(&fixture).await? {
         return Ok(());
     }
     let fresh = "!('x' in object.metadata.annotations)";
@@ -209,7 +210,7 @@ async fn gate_that_the_guard_keeps_is_reported_with_its_message() -> Result<()> 
 #[tokio::test]
 async fn run_whose_pod_lost_its_gate_is_ended_and_counted_once() -> Result<()> {
     let mut fixture = Fixture::without_operator("lost-gates").await?;
-    if is_too_old(&fixture).await? {
+    if lacks_mutating_policies(&fixture).await? {
         return Ok(());
     }
     unguarded(&mut fixture).await?;
