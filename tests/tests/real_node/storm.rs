@@ -1,7 +1,7 @@
 //! Operators that are killed repeatedly while items run in containers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
@@ -10,7 +10,7 @@ use kube::api::ListParams;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::fixture::{Fixture, JOURNAL, alternating, history, item, phase, text};
+use crate::fixture::{Fixture, JOURNAL, PATIENCE, alternating, history, item, phase, text};
 
 /// The number of kills.
 const KILLS: u32 = 30;
@@ -55,7 +55,27 @@ async fn storm(mut fixture: Fixture, operators: usize) -> Result<()> {
             settled && g["status"]["current"].is_null() && all_ran(g)
         })
         .await?;
+    until_no_pod_is_gated(&fixture).await?;
     account(&fixture, &group).await
+}
+
+/// Waits until the operators have deleted the candidates that killed ones left behind.
+async fn until_no_pod_is_gated(fixture: &Fixture) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        let pods = fixture.pods().list(&ListParams::default()).await?.items;
+        let gates = |pod: &Pod| pod.spec.as_ref()?.scheduling_gates.clone();
+        let gated = pods.iter().find(|pod| gates(pod).is_some());
+        let Some(gated) = gated else {
+            return Ok(());
+        };
+        ensure!(
+            start.elapsed() < PATIENCE,
+            "pod {} still has its gate",
+            gated.name_any()
+        );
+        sleep(Duration::from_millis(100)).await;
+    }
 }
 
 fn all_ran(group: &Value) -> bool {

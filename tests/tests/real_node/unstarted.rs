@@ -99,7 +99,7 @@ async fn ensure_reason_is_shown_until_the_start_timeout(
 ) -> Result<()> {
     fixture.work("true", podspec).await?;
     fixture
-        .group(&["a"], json!({ "startTimeout": "10s" }))
+        .group(&["a"], json!({ "startTimeout": "30s" }))
         .await?;
     let group = fixture
         .until("the message shows why the pod does not start", |g| {
