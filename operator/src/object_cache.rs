@@ -43,9 +43,7 @@ impl<K: Clone + Eq + Hash, V: Clone> ObjectCache<K, V> {
         if self.entries.get(key)?.version != version {
             return None;
         }
-        let removed = self.entries.remove(key)?;
-        self.size -= removed.size;
-        Some(removed.value)
+        self.remove(key)
     }
 
     /// Caches an object of this size. Evicts others in no particular order to make room.
@@ -69,11 +67,11 @@ impl<K: Clone + Eq + Hash, V: Clone> ObjectCache<K, V> {
         self.entries.insert(key, entry);
     }
 
-    /// Removes an object.
-    pub(crate) fn remove(&mut self, key: &K) {
-        if let Some(removed) = self.entries.remove(key) {
-            self.size -= removed.size;
-        }
+    /// Removes an object, and returns it.
+    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
+        let removed = self.entries.remove(key)?;
+        self.size -= removed.size;
+        Some(removed.value)
     }
 }
 

@@ -136,7 +136,7 @@ pub fn ensure(controller_manager: ControllerManager, progress: &dyn Fn(&str)) ->
 /// patch release. Returns their directory, for `KUBEBUILDER_ASSETS`.
 ///
 /// # Errors
-/// Returns an error if Go is not installed, if there is no such release, or if the build fails.
+/// Returns an error if Go is not installed, if the release does not exist, or if the build fails.
 pub fn ensure_release(release: &str, progress: &dyn Fn(&str)) -> Result<PathBuf> {
     let module = build::module_of_release(release)?;
     progress(&format!("using Kubernetes {}", module.version()));
