@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 const HALF_LIFE: Duration = Duration::from_secs(10);
 /// A namespace that has recently used more than this is *heavy*. Callers charge only the time beyond
 /// what ordinary work takes.
-const HEAVY: Duration = Duration::from_millis(20);
+pub const HEAVY: Duration = Duration::from_millis(20);
 /// Usage below this is dropped.
 const NEGLIGIBLE: Duration = Duration::from_millis(1);
 

@@ -1,11 +1,13 @@
 //! Limits the evaluations of policies other than the built-in one.
 //!
 //! Two run at a time, so together they use at most twice the memory limit of a sandbox. One of the
-//! two permits is reserved for namespaces whose policies were fast. A group that must wait is
-//! reconciled again when its turn comes; only the call to its policy waits.
+//! two permits is reserved for namespaces whose policies were fast, and for fast evaluations: a slow
+//! one is interrupted and repeated with the other permit. A group that must wait is reconciled again
+//! when its turn comes; only the call to its policy waits.
 
-use crate::fair_limiter::{FairLimiter, Permit};
+use crate::fair_limiter::{FairLimiter, HEAVY, Permit};
 use crate::group_ref::GroupRef;
+use rustix::time::{ClockId, clock_gettime};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,9 +16,12 @@ use tokio::sync::oneshot;
 
 /// The number of concurrent evaluations.
 const PERMITS: usize = 2;
-/// Only evaluation time beyond this is charged to the namespace. The documented algorithm takes a
-/// millisecond for 2,000 items.
-const ORDINARY: Duration = Duration::from_millis(20);
+/// Only the CPU time of an evaluation beyond this is charged to the namespace. The documented
+/// algorithm takes a millisecond for 2,000 items.
+const ORDINARY: Duration = Duration::from_millis(5);
+/// The deadline of an evaluation with the reserved permit. An evaluation that takes longer is
+/// interrupted, and the namespace is heavy from then on.
+const FAST: Duration = HEAVY.saturating_add(ORDINARY);
 /// The nice value of the lowest CPU priority.
 const LOWEST_PRIORITY: i32 = 19;
 /// The time within which a group must use its turn.
@@ -111,37 +116,76 @@ impl PolicyLimiter {
     }
 }
 
-/// Runs an evaluation, which blocks, on a thread for blocking work. With the permit of a heavy
-/// namespace, the thread has the lowest CPU priority.
+/// Runs an evaluation of a policy, which blocks, and releases the permit. The built-in policy needs no
+/// permit.
+///
+/// `evaluation` is called with its deadline, or with `None` if the deadline of the policy host is
+/// enough. It returns `None` if it was interrupted at the deadline that was given; then this function
+/// returns `Ok(None)`, and the next permit of the namespace allows more time. With `only_fast`, no
+/// permit does.
 ///
 /// # Errors
 /// Returns an error if the evaluation panicked.
 pub async fn evaluate<T: Send + 'static>(
-    permit: Option<&Permit>,
-    evaluation: impl FnOnce() -> T + Send + 'static,
+    permit: Option<Permit>,
+    only_fast: bool,
+    evaluation: impl FnOnce(Option<Duration>) -> Option<T> + Send + 'static,
+) -> Result<Option<T>, String> {
+    let Some(mut permit) = permit else {
+        return on_shared_thread(move || evaluation(None)).await;
+    };
+    let heavy = permit.is_heavy();
+    let deadline = (only_fast || !heavy).then_some(FAST);
+    let timed = move || {
+        let started = thread_time();
+        let evaluated = evaluation(deadline);
+        (evaluated, thread_time().saturating_sub(started))
+    };
+    let (evaluated, used) = if heavy {
+        on_low_priority_thread(timed).await?
+    } else {
+        on_shared_thread(timed).await?
+    };
+    // An evaluation that was interrupted must not take the reserved permit again at once.
+    let interrupted = evaluated.is_none() && !heavy;
+    permit.charge(if interrupted {
+        used.max(FAST)
+    } else {
+        used.saturating_sub(ORDINARY)
+    });
+    // A pause of the same length: heavy namespaces use at most half of one core.
+    permit.release_after(used);
+    Ok(evaluated)
+}
+
+/// Returns the CPU time of this thread. On a busy machine, the elapsed time would count against
+/// namespaces whose policies only waited.
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.try_into().unwrap_or_default()
+}
+
+async fn on_shared_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, String> {
-    if !permit.is_some_and(Permit::is_heavy) {
-        let evaluated = tokio::task::spawn_blocking(evaluation).await;
-        return evaluated.map_err(|error| error.to_string());
-    }
-    let (sender, evaluated) = oneshot::channel();
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| error.to_string())
+}
+
+async fn on_low_priority_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    let (sender, done) = oneshot::channel();
     // The priority of a thread cannot be raised again, so this thread is not reused.
     let thread = std::thread::Builder::new().name("heavy-policy".into());
     let spawned = thread.spawn(move || {
         // If this fails, the thread keeps the normal priority.
         let _ = rustix::process::nice(LOWEST_PRIORITY);
-        let _ = sender.send(evaluation());
+        let _ = sender.send(work());
     });
     spawned.map_err(|error| format!("failed to start a thread: {error}"))?;
     let panicked = |_| "the thread of the evaluation panicked".to_owned();
-    evaluated.await.map_err(panicked)
-}
-
-/// Charges the time of an evaluation and releases the permit.
-pub fn finish(mut permit: Permit, took: Duration) {
-    permit.charge(took.saturating_sub(ORDINARY));
-    // A pause of the same length: heavy namespaces use at most half of one core.
-    permit.release_after(took);
+    done.await.map_err(panicked)
 }
 
 #[cfg(test)]
@@ -152,6 +196,16 @@ mod tests {
 
     fn group(namespace: &str, name: &str) -> GroupRef {
         ObjectRef::new(name).within(namespace)
+    }
+
+    /// Waits for the turn of a group.
+    async fn turn(limiter: &PolicyLimiter, group: &GroupRef) -> Permit {
+        loop {
+            match limiter.acquire(group) {
+                Some(permit) => return permit,
+                None => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
     }
 
     #[tokio::test]
@@ -190,28 +244,52 @@ mod tests {
     async fn long_evaluation_is_followed_by_a_pause() {
         let limiter = PolicyLimiter::new(permits(), unbounded_channel().0);
         let (one, other) = (group("n", "one"), group("n", "other"));
-        let permit = limiter.acquire(&one).unwrap();
-        finish(permit, Duration::from_millis(500));
+        let permit = limiter.acquire(&one);
+        let slow = |deadline| {
+            assert_eq!(deadline, Some(FAST));
+            let started = thread_time();
+            while thread_time().saturating_sub(started) < Duration::from_millis(200) {}
+            None::<()>
+        };
+        assert_eq!(evaluate(permit, false, slow).await, Ok(None));
         // The namespace is heavy now, and the pause is not over.
         assert!(limiter.acquire(&other).is_none());
         assert!(limiter.acquire(&group("another", "one")).is_some());
-        while limiter.acquire(&other).is_none() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        turn(&limiter, &other).await;
+    }
+
+    #[tokio::test]
+    async fn interrupted_evaluation_is_repeated_without_the_reserved_permit() {
+        let limiter = PolicyLimiter::new(permits(), unbounded_channel().0);
+        let (slow, other) = (group("n", "slow"), group("another", "one"));
+        // It was interrupted although it got little CPU time.
+        let interrupted = |deadline: Option<Duration>| deadline.is_none().then_some("decided");
+        let evaluated = evaluate(limiter.acquire(&slow), false, interrupted).await;
+        assert_eq!(evaluated, Ok(None));
+        let permit = turn(&limiter, &slow).await;
+        assert!(permit.is_heavy() && limiter.acquire(&group("n", "second")).is_none());
+        assert!(limiter.acquire(&other).is_some());
+        let evaluated = evaluate(Some(permit), false, interrupted).await;
+        assert_eq!(evaluated, Ok(Some("decided")));
+        let permit = turn(&limiter, &slow).await;
+        let evaluated = evaluate(Some(permit), true, interrupted).await;
+        assert_eq!(evaluated, Ok(None));
     }
 
     #[tokio::test]
     async fn evaluation_of_a_heavy_namespace_runs_at_the_lowest_priority() {
-        let nice = || rustix::process::nice(0).unwrap();
+        let nice = |_| rustix::process::nice(0).ok();
         let limiter = PolicyLimiter::new(permits(), unbounded_channel().0);
-        let mut permit = limiter.acquire(&group("n", "one")).unwrap();
-        let ordinary = evaluate(Some(&permit), nice).await.unwrap();
+        let group = group("n", "one");
+        let mut permit = limiter.acquire(&group).unwrap();
         permit.charge(Duration::from_secs(1));
         drop(permit);
-        let permit = limiter.acquire(&group("n", "one")).unwrap();
-        assert_eq!(evaluate(Some(&permit), nice).await, Ok(LOWEST_PRIORITY));
-        assert_eq!(evaluate(None, nice).await, Ok(ordinary));
-        let panicked = evaluate(Some(&permit), || -> i32 { panic!("on purpose") }).await;
-        assert!(panicked.is_err());
+        let (heavy, light) = (limiter.acquire(&group), None);
+        let lowest = evaluate(heavy, false, nice).await;
+        assert_eq!(lowest, Ok(Some(LOWEST_PRIORITY)));
+        assert_ne!(evaluate(light, false, nice).await, lowest);
+        let panicking = |_| -> Option<()> { panic!("on purpose") };
+        let permit = turn(&limiter, &group).await;
+        assert!(evaluate(Some(permit), false, panicking).await.is_err());
     }
 }

@@ -135,9 +135,6 @@ impl PolicyAnswer {
     }
 }
 
-/// The maximum time of a decision while the end of a run waits to be recorded. The built-in policy
-/// takes about a millisecond for 2,000 items.
-const MAX_DECISION_TIME_WHILE_RECORDING: Duration = Duration::from_millis(40);
 /// The requeue delay of a group that waits for the limiter, in case its turn is not reported.
 const LIMITER_REQUEUE_DELAY: Duration = Duration::from_secs(60);
 
@@ -503,8 +500,8 @@ impl<C: Cluster> Reconciler<'_, C> {
         Some(took)
     }
 
-    /// Evaluates a policy. Returns `None` if the policy takes long and the end of a run must be
-    /// recorded first.
+    /// Evaluates a policy. Returns `None` if the policy needs more time than its permit allows, or
+    /// more than the end of a run should wait to be recorded.
     ///
     /// A policy usually runs guest code for microseconds. A slow one must not delay the groups that
     /// share this thread, so the evaluation has its own.
@@ -519,32 +516,22 @@ impl<C: Cluster> Reconciler<'_, C> {
         let request = plan::policy_request(context.snapshot, context.valid, plan, selection);
         let (policy, decision_log) = (policy.clone(), self.decision_log.clone());
         let sent_request = request.clone();
-        let short = context.records && permit.is_some();
-        let evaluate = move || {
+        let evaluate = move |deadline| {
             let started = Instant::now();
-            let evaluation = if short {
-                policy.evaluate_within(&request, MAX_DECISION_TIME_WHILE_RECORDING)
-            } else {
-                policy.evaluate(&request)
+            let evaluation = match deadline {
+                Some(deadline) => policy.evaluate_within(&request, deadline)?,
+                None => policy.evaluate(&request),
             };
             let took = started.elapsed();
-            if short && matches!(evaluation.answer, Err(EvalError::Deadline(_))) {
-                return (None, took);
-            }
             let request_sha256 = decision_log.record(&policy, &request, &evaluation);
-            let answer = PolicyAnswer {
+            Some(PolicyAnswer {
                 request,
                 request_sha256,
                 evaluation,
                 took,
-            };
-            (Some(answer), took)
+            })
         };
-        let evaluated = policy_limiter::evaluate(permit.as_ref(), evaluate).await;
-        if let (Ok((_, took)), Some(permit)) = (&evaluated, permit) {
-            policy_limiter::finish(permit, *took);
-        }
-        let evaluated = evaluated.map(|(answer, _)| answer);
+        let evaluated = policy_limiter::evaluate(permit, context.records, evaluate).await;
         // No panic is known here. If one occurs, it is attributed to the policy and reported in the
         // group's status.
         evaluated.unwrap_or_else(|error| {

@@ -16,7 +16,7 @@ use wasmtime::{Config, Engine, OptLevel, Store, Trap};
 
 /// The interval of the clock that interrupts guests. An evaluation may exceed its deadline by one
 /// tick.
-const TICK: Duration = Duration::from_millis(20);
+const TICK: Duration = Duration::from_millis(10);
 
 /// The host could not be set up. The cause is this program or its machine, never a policy.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,13 @@ pub struct Evaluation<T> {
     pub log: Vec<LogLine>,
     /// The number of log lines that were dropped.
     pub log_dropped: u64,
+}
+
+impl<T> Evaluation<T> {
+    fn unless_interrupted(self) -> Option<Self> {
+        let interrupted = matches!(self.answer, Err(EvalError::Deadline(_)));
+        (!interrupted).then_some(self)
+    }
 }
 
 /// The WebAssembly runtime that all policies of a process share. Cheap to clone.
@@ -324,18 +331,24 @@ impl Policy {
     }
 
     /// Requests a decision in a fresh sandbox. Blocks while the guest runs: microseconds as a rule,
-    /// and at most until the deadline.
+    /// and at most until [`Limits::deadline`].
     pub fn evaluate(&self, request: &Request) -> Evaluation<Decision> {
-        self.evaluate_within(request, self.0.limits.deadline)
+        self.decide(request, self.budget(request.items.len()))
     }
 
-    /// Requests a decision with a deadline other than [`Limits::deadline`]. With a shorter one,
-    /// [`EvalError::Deadline`] is not a fault of the policy: call it again with more time.
-    pub fn evaluate_within(&self, request: &Request, deadline: Duration) -> Evaluation<Decision> {
-        let budget = Budget {
-            deadline,
-            ..self.budget(request.items.len())
-        };
+    /// Requests a decision as [`Policy::evaluate`] does, but returns `None` if it takes longer than
+    /// `deadline`. This is not a fault of the policy: call it again with more time.
+    pub fn evaluate_within(
+        &self,
+        request: &Request,
+        deadline: Duration,
+    ) -> Option<Evaluation<Decision>> {
+        let budget = self.budget(request.items.len());
+        self.decide(request, Budget { deadline, ..budget })
+            .unless_interrupted()
+    }
+
+    fn decide(&self, request: &Request, budget: Budget) -> Evaluation<Decision> {
         let mut evaluation = self.call(budget, |world, store| {
             world.oaat_policy_selector().call_select(store, request)
         });
@@ -353,7 +366,29 @@ impl Policy {
     /// Validates settings in a fresh sandbox. If the policy rejects them,
     /// [`EvalError::PolicyError`] contains its message.
     pub fn validate(&self, settings: &str, items: &[ItemSettings]) -> Evaluation<()> {
-        self.call(self.budget(items.len()), |world, store| {
+        self.check_settings(settings, items, self.budget(items.len()))
+    }
+
+    /// Validates settings as [`Policy::validate`] does, but returns `None` if it takes longer than
+    /// `deadline`. This is not a fault of the policy: call it again with more time.
+    pub fn validate_within(
+        &self,
+        settings: &str,
+        items: &[ItemSettings],
+        deadline: Duration,
+    ) -> Option<Evaluation<()>> {
+        let budget = self.budget(items.len());
+        self.check_settings(settings, items, Budget { deadline, ..budget })
+            .unless_interrupted()
+    }
+
+    fn check_settings(
+        &self,
+        settings: &str,
+        items: &[ItemSettings],
+        budget: Budget,
+    ) -> Evaluation<()> {
+        self.call(budget, |world, store| {
             world
                 .oaat_policy_selector()
                 .call_validate(store, settings, items)

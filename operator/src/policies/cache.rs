@@ -1,7 +1,7 @@
 //! The policy that each group uses: the last one that passed every check, with the settings that it
 //! accepted. It stays in use until the next one has passed the checks.
 
-use crate::policy_limiter::{PolicyLimiter, finish};
+use crate::policy_limiter::{self, PolicyLimiter};
 use crate::policy_selection::PolicySelection;
 use crate::policy_source::PolicyProblem;
 use crate::policy_source::PolicyRead;
@@ -12,7 +12,6 @@ use oaat_api::{OaatGroup, PolicyInUse, PolicySpec};
 use policy_host::{EvalError, ItemSettings, Policy, WeakPolicy};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
 
 /// A policy with settings that it accepted.
 #[derive(Clone)]
@@ -226,26 +225,28 @@ async fn check_settings(
 ) -> Option<Result<(), PolicyProblem>> {
     let name = group.metadata.name.as_deref().unwrap_or_default();
     let namespace = group.metadata.namespace.as_deref().unwrap_or_default();
-    let permit = limiter.acquire(&ObjectRef::new(name).within(namespace))?;
-    let (policy, settings) = (policy.clone(), settings.clone());
-    let validation = tokio::task::spawn_blocking(move || {
-        let items = settings.items.into_iter();
-        let items: Vec<ItemSettings> = items
-            .map(|(name, settings)| ItemSettings { name, settings })
-            .collect();
-        let started = Instant::now();
-        let answer = policy.validate(&settings.group, &items).answer;
-        (answer, started.elapsed(), permit)
-    });
-    let error = match validation.await {
-        Ok((answer, took, permit)) => {
-            finish(permit, took);
-            match answer {
-                Ok(()) => return Some(Ok(())),
-                Err(error) => error,
-            }
+    let group = ObjectRef::new(name).within(namespace);
+    let items = settings.items.iter().cloned();
+    let items: Vec<_> = items
+        .map(|(name, settings)| ItemSettings { name, settings })
+        .collect();
+    let error = loop {
+        let permit = limiter.acquire(&group)?;
+        let (policy, settings, items) = (policy.clone(), settings.group.clone(), items.clone());
+        let validation = policy_limiter::evaluate(Some(permit), false, move |deadline| {
+            let validation = match deadline {
+                Some(deadline) => policy.validate_within(&settings, &items, deadline)?,
+                None => policy.validate(&settings, &items),
+            };
+            Some(validation.answer)
+        });
+        match validation.await {
+            Ok(Some(Ok(()))) => return Some(Ok(())),
+            Ok(Some(Err(error))) => break error,
+            // The next permit allows more time.
+            Ok(None) => {}
+            Err(error) => break EvalError::Trapped(error),
         }
-        Err(error) => EvalError::Trapped(error.to_string()),
     };
     Some(Err(PolicyProblem::settings(&error)))
 }
