@@ -15,6 +15,7 @@
 //! - [`parse`] parses a file of cases; [`request`] parses a single request.
 //! - [`Case::run`] evaluates a case with each of its seeds and returns a [`Report`].
 //! - [`explain`] describes a decision.
+//! - [`yaml`] contains the types of values, for other files with the same vocabulary.
 //! - [`time`] parses and formats times and durations.
 //!
 //! All of this is pure, except for the [`Evaluator`].
@@ -29,7 +30,7 @@ mod given;
 mod report;
 mod request;
 pub mod time;
-mod yaml;
+pub mod yaml;
 
 pub use case::{Case, Evaluator};
 pub use explain::{Explanation, ItemLine, explain};

@@ -1,4 +1,5 @@
-//! The types of the values in files, with specific error messages.
+//! The types of the values in YAML files about policies. Values are validated while they are
+//! deserialized, so that errors have a path and a line.
 
 use crate::time::{DURATION, TIME, When, duration};
 use policy_host::Duration;
@@ -6,11 +7,17 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 use std::marker::PhantomData;
+use std::str::FromStr;
+
+/// The maximum duration in a file: 100 years, as for the durations of a group.
+const MAX_DURATION: Duration = 100 * 36_525 * 864_000;
 
 /// Visits a string and parses it. Rejects values of other types, including numbers and booleans.
-struct ParseVisitor<T> {
-    expecting: &'static str,
-    parse: fn(&str) -> Result<T, String>,
+pub struct ParseVisitor<T> {
+    /// What the error for a value of another type says is expected.
+    pub expecting: &'static str,
+    /// Parses and validates the string.
+    pub parse: fn(&str) -> Result<T, String>,
 }
 
 impl<T> Visitor<'_> for ParseVisitor<T> {
@@ -41,14 +48,14 @@ macro_rules! deserialize_by_parsing {
 
 /// A name that is valid for an item.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Name(pub String);
+pub struct Name(pub String);
 
 const NAME: &str = "a name, which is a string; put a name that looks like a number, a boolean, or null in quotes: \"1\"";
 
 deserialize_by_parsing!(Name, NAME, Name::new);
 
 impl Name {
-    pub fn new(text: &str) -> Result<Self, String> {
+    pub(crate) fn new(text: &str) -> Result<Self, String> {
         let length = text.chars().count();
         if text.chars().any(char::is_control) {
             return Err(format!(
@@ -66,23 +73,52 @@ impl Name {
 
 deserialize_by_parsing!(When, TIME, str::parse);
 
-/// A duration in milliseconds.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct DurationMs(pub Duration);
+/// A duration of at most 100 years.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LimitedDuration(pub Duration);
 
-deserialize_by_parsing!(DurationMs, DURATION, |text| duration(text).map(DurationMs));
+deserialize_by_parsing!(LimitedDuration, DURATION, str::parse);
+
+impl FromStr for LimitedDuration {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match duration(text)? {
+            length if length <= MAX_DURATION => Ok(Self(length)),
+            _ => Err(format!("{text:?} is too long; use at most 100years")),
+        }
+    }
+}
+
+/// A duration of at most 100 years that is longer than zero.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PositiveDuration(pub Duration);
+
+deserialize_by_parsing!(PositiveDuration, DURATION, str::parse);
+
+impl FromStr for PositiveDuration {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse()? {
+            LimitedDuration(0) => Err(format!("{text:?} is too short; use at least 1ms")),
+            LimitedDuration(length) => Ok(Self(length)),
+        }
+    }
+}
 
 /// How often an item must succeed; `None` for once.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Frequency(pub Option<Duration>);
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Frequency(pub Option<Duration>);
 
 deserialize_by_parsing!(
     Frequency,
     "a duration such as 30s, 10m, or 1h 30m, or \"once\"",
     |text| match text {
         "once" => Ok(Frequency(None)),
-        _ => duration(text)
-            .map(|every| Frequency(Some(every)))
+        _ => text
+            .parse()
+            .map(|PositiveDuration(every)| Frequency(Some(every)))
             .map_err(|error| format!("{error}, or \"once\"")),
     }
 );
@@ -220,7 +256,7 @@ impl<'de> Deserialize<'de> for Seeds {
 
 /// Settings: a YAML mapping, converted to the JSON object that a policy receives.
 #[derive(Debug, Clone)]
-pub(crate) struct Settings(pub String);
+pub struct Settings(pub String);
 
 impl<'de> Deserialize<'de> for Settings {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

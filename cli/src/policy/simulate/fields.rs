@@ -1,6 +1,8 @@
-//! The types of the values in a scenario. Values are validated while they are deserialized, so
-//! that errors have a path and a line.
+//! The types of the values that occur only in a scenario. Values are validated while they are
+//! deserialized, so that errors have a path and a line.
 
+use policy_cases::time::When;
+use policy_cases::yaml::{LimitedDuration, ParseVisitor};
 use policy_host::Instant;
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
@@ -8,21 +10,6 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 use std::marker::PhantomData;
-
-/// The maximum duration in a scenario: 100 years, as for the durations of a group.
-const MAX_DURATION: u64 = 100 * 36_525 * 864_000;
-
-/// A duration in milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct DurationMs(pub u64);
-
-/// A duration in milliseconds that is longer than zero.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct PositiveDurationMs(pub u64);
-
-/// How often an item must succeed; `None` for once.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Frequency(pub Option<u64>);
 
 /// A point in time.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,10 +35,6 @@ pub(crate) struct Period {
     pub to: u64,
 }
 
-/// The name of an item.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Name(pub String);
-
 impl Probability {
     /// Draws whether the event happens. Always consumes one random number, so that a change of the
     /// probability does not change later draws.
@@ -67,93 +50,21 @@ impl RunDuration {
     }
 }
 
-fn parse_duration(text: &str) -> Result<u64, String> {
-    match policy_cases::time::duration(text)? {
-        millis if millis <= MAX_DURATION => Ok(millis),
-        _ => Err(format!("{text} is too long; use at most 100years")),
-    }
-}
-
-fn parse_positive_duration(text: &str) -> Result<u64, String> {
-    match parse_duration(text)? {
-        0 => Err(format!("{text} is too short; use at least 1ms")),
-        millis => Ok(millis),
-    }
-}
-
-fn parse_name(text: &str) -> Result<Name, String> {
-    match text.chars().count() {
-        1..=300 if text.chars().any(char::is_control) => {
-            Err(format!("{text:?} contains a control character; remove it"))
-        }
-        1..=300 => Ok(Name(text.to_owned())),
-        length => Err(format!(
-            "the name has {length} characters; use 1 to 300 characters"
-        )),
-    }
-}
-
-fn parse_timestamp(text: &str) -> Result<Timestamp, String> {
-    chrono::DateTime::parse_from_rfc3339(text)
-        .map(|at| Timestamp(at.timestamp_millis()))
-        .map_err(|error| {
-            format!("{text:?} is not a time ({error}); use for example 2026-01-01T00:00:00Z")
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        d.deserialize_any(ParseVisitor {
+            expecting: "a time such as 2026-01-01T00:00:00Z",
+            parse: |text| match text.parse() {
+                Ok(When::At(at)) => Ok(Self(at)),
+                _ => Err(format!(
+                    "{text:?} is not an absolute time; use for example 2026-01-01T00:00:00Z"
+                )),
+            },
         })
-}
-
-/// Visits a string and parses it.
-struct ParseVisitor<T> {
-    expecting: &'static str,
-    parse: fn(&str) -> Result<T, String>,
-}
-
-impl<T> Visitor<'_> for ParseVisitor<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(self.expecting)
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
-        (self.parse)(text).map_err(E::custom)
     }
 }
 
-/// Implements `Deserialize` by parsing a string.
-macro_rules! deserialize_by_parsing {
-    ($type:ty, $expecting:literal, $parse:expr) => {
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-                d.deserialize_str(ParseVisitor {
-                    expecting: $expecting,
-                    parse: $parse,
-                })
-            }
-        }
-    };
-}
-deserialize_by_parsing!(DurationMs, "a duration, for example 20m", |text| {
-    parse_duration(text).map(DurationMs)
-});
-deserialize_by_parsing!(PositiveDurationMs, "a duration, for example 20m", |text| {
-    parse_positive_duration(text).map(PositiveDurationMs)
-});
-deserialize_by_parsing!(Name, "a name", parse_name);
-deserialize_by_parsing!(
-    Timestamp,
-    "a time, for example 2026-01-01T00:00:00Z",
-    parse_timestamp
-);
-deserialize_by_parsing!(
-    Frequency,
-    "a duration, for example 1h, or once",
-    |text| match text {
-        "once" => Ok(Frequency(None)),
-        text => parse_positive_duration(text).map(|millis| Frequency(Some(millis))),
-    }
-);
-
-/// Deserializes a list or an object as `R` and validates it. Validating here gives errors a path
+/// Deserializes a list or a mapping as `R` and validates it. Validating here gives errors a path
 /// and a line.
 pub(crate) struct ValidateVisitor<R, T> {
     /// What the error for a value of another type says is expected.
@@ -187,11 +98,11 @@ impl<'de> Deserialize<'de> for Period {
         #[derive(serde::Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Raw {
-            from: DurationMs,
-            to: DurationMs,
+            from: LimitedDuration,
+            to: LimitedDuration,
         }
         d.deserialize_map(ValidateVisitor {
-            expecting: "an object with from and to",
+            expecting: "a mapping with from and to",
             validate: |raw: Raw| match (raw.from.0, raw.to.0) {
                 (from, to) if from < to => Ok(Period { from, to }),
                 _ => Err("from must be earlier than to".to_owned()),
@@ -208,14 +119,14 @@ impl<'de> Deserialize<'de> for RunDuration {
             type Value = RunDuration;
 
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("a duration, for example 20m, or an object with min and max")
+                f.write_str("a duration such as 20m, or a mapping with min and max")
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<RunDuration, E> {
-                let millis = parse_duration(text).map_err(E::custom)?;
+                let LimitedDuration(length) = text.parse().map_err(E::custom)?;
                 Ok(RunDuration {
-                    min: millis,
-                    max: millis,
+                    min: length,
+                    max: length,
                 })
             }
 
@@ -223,8 +134,8 @@ impl<'de> Deserialize<'de> for RunDuration {
                 #[derive(serde::Deserialize)]
                 #[serde(deny_unknown_fields)]
                 struct Raw {
-                    min: DurationMs,
-                    max: DurationMs,
+                    min: LimitedDuration,
+                    max: LimitedDuration,
                 }
                 let raw = Raw::deserialize(MapAccessDeserializer::new(map))?;
                 match (raw.min.0, raw.max.0) {

@@ -1,13 +1,10 @@
 //! Scenarios: the items of a group, how long their runs take, and when they fail.
 
-use super::fields::{
-    DurationMs, Frequency, Name, Period, PositiveDurationMs, Probability, RunDuration, Timestamp,
-    ValidateVisitor,
-};
+use super::fields::{Period, Probability, RunDuration, Timestamp, ValidateVisitor};
 use anyhow::{Context, Result};
+use policy_cases::yaml::{Frequency, LimitedDuration, Name, PositiveDuration, Settings};
 use policy_host::{Duration, Instant, ItemSettings};
 use serde::{Deserialize, Deserializer};
-use serde_json::{Map, Value};
 use std::collections::HashSet;
 use std::marker::PhantomData;
 use std::num::NonZeroU32;
@@ -75,7 +72,7 @@ impl Scenario {
                     .cool_off
                     .or(file.cool_off)
                     .map_or(0, |duration| duration.0),
-                settings: entry.settings.as_ref().map(json),
+                settings: entry.settings.as_ref().map(|settings| settings.0.clone()),
                 run_duration: entry.duration,
                 fails: entry.fails,
                 fails_between: entry
@@ -95,7 +92,7 @@ impl Scenario {
             end: at(file.length.0),
             seed: file.seed.unwrap_or(1),
             retry_floor: file.retry_floor.map_or(10_000, |duration| duration.0),
-            settings: json(&file.settings),
+            settings: file.settings.map_or_else(|| "{}".to_owned(), |s| s.0),
             items: items.collect(),
         })
     }
@@ -112,21 +109,16 @@ impl Scenario {
     }
 }
 
-fn json(settings: &Map<String, Value>) -> String {
-    Value::Object(settings.clone()).to_string()
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct File {
     start: Option<Timestamp>,
-    length: PositiveDurationMs,
+    length: PositiveDuration,
     seed: Option<u64>,
     frequency: Option<Frequency>,
-    cool_off: Option<DurationMs>,
-    retry_floor: Option<DurationMs>,
-    #[serde(default)]
-    settings: Map<String, Value>,
+    cool_off: Option<LimitedDuration>,
+    retry_floor: Option<LimitedDuration>,
+    settings: Option<Settings>,
     items: Entries,
 }
 
@@ -138,11 +130,11 @@ struct Entry {
     #[serde(default)]
     fails: Probability,
     frequency: Option<Frequency>,
-    cool_off: Option<DurationMs>,
-    settings: Option<Map<String, Value>>,
+    cool_off: Option<LimitedDuration>,
+    settings: Option<Settings>,
     #[serde(default)]
     fails_between: Vec<Period>,
-    joins: Option<DurationMs>,
+    joins: Option<LimitedDuration>,
     count: Option<NonZeroU32>,
 }
 
@@ -266,7 +258,7 @@ items:
             (item("frequency: 0s"), vec!["items[0].frequency", "1ms"]),
             (
                 item("coolOff: 5"),
-                vec!["items[0].coolOff", "\"5\"", "30s", "line 5"],
+                vec!["items[0].coolOff", "integer `5`", "30s", "line 5"],
             ),
             (item("wieght: 5"), vec!["items[0]", "wieght", "line 5"]),
             (item("count: 0"), vec!["items[0].count", "line 5"]),
