@@ -93,6 +93,14 @@ mod switches {
         DisruptionsFail,
         /// `startTimeout` counts while other scheduling gates hold the pod.
         GatedPodTimesOut,
+        /// Times in the future are not corrected.
+        FutureTimesStay,
+        /// A terminating candidate is not deleted again.
+        DeletedOnce,
+        /// A run whose completion containers have ended is recorded before its pod has ended.
+        CompletedIsTerminal,
+        /// The group that became due last is reconciled first.
+        NewestTurnFirst,
     }
 
     thread_local! {

@@ -204,6 +204,11 @@ impl PodView {
         if broken!(TerminatingIsTerminal) && self.deletion.is_some() {
             return true;
         }
+        if broken!(CompletedIsTerminal) {
+            let mut named = self.completion_containers.iter();
+            let ended = |c: &ContainerView| c.finished().is_some();
+            return named.any(|name| self.containers.iter().any(|c| c.name == *name && ended(c)));
+        }
         let ended = matches!(self.phase, Phase::Succeeded | Phase::Failed);
         ended
             && !self.ephemeral_running
@@ -236,7 +241,7 @@ impl PodView {
     /// remains until it is deleted again.
     pub fn deletion_is_incomplete(&self) -> bool {
         let immediate = self.deletion.is_some_and(|d| d.grace.is_zero());
-        immediate && !self.bound && !self.is_terminal()
+        immediate && !self.bound && !self.is_terminal() && !broken!(DeletedOnce)
     }
 
     /// Returns when the last init container ended. The next container can start from then on.

@@ -29,6 +29,9 @@ pub fn inject(history: &mut History<'_>, mut fault: Fault) {
         FaultKind::PauseReplica => history.pause(replica, fault),
         FaultKind::SkewReplicaClock => history.replicas[replica].clock = draw_skew(&mut fault),
         FaultKind::SkewNodeClock => history.cluster.node_clock = draw_skew(&mut fault),
+        FaultKind::JumpReplicaClock => history.replicas[replica].clock = draw_jump(&mut fault),
+        FaultKind::JumpNodeClock => history.cluster.node_clock = draw_jump(&mut fault),
+        FaultKind::InterruptDeletion => history.cluster.interrupt_deletion = true,
         FaultKind::WatchDown => {
             let life = history.replicas[replica].life;
             history.replicas[replica].watch_down = true;
@@ -104,4 +107,15 @@ fn has_hidden_pod(history: &History<'_>) -> bool {
 /// synchronization.
 fn draw_skew(fault: &mut Fault) -> i64 {
     fault.draw(0..1_200_000) as i64 - 600_000
+}
+
+/// Draws an error of a clock in milliseconds, up to ten years, as on a machine whose battery is
+/// empty. Half of the jumps return to the correct time.
+fn draw_jump(fault: &mut Fault) -> i64 {
+    const YEAR: u64 = 365 * 86_400_000;
+    match fault.draw(0..4) {
+        0 => -((fault.draw(1..11) * YEAR) as i64),
+        1 => (fault.draw(1..11) * YEAR) as i64,
+        _ => 0,
+    }
 }

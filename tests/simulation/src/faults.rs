@@ -30,6 +30,11 @@ pub enum FaultSet {
     /// `Standard`, and pods that are evicted by the API, pods that wait for the scheduling gate of a
     /// queue, and items that give up.
     Disruptions,
+    /// `Standard`, and clocks that jump by years.
+    ClockJumps,
+    /// `Standard`, and pods with a sidecar that ends only when the operator deletes the pod, and
+    /// deletions of candidates that the API server does not finish.
+    Deletions,
 }
 
 /// What happens to a request on its way to the server.
@@ -117,6 +122,13 @@ pub enum FaultKind {
     ChangeItemList,
     /// The API evicts the current pod, as when a node is drained.
     DisruptPod,
+    /// A replica's clock jumps by years.
+    JumpReplicaClock,
+    /// The node's clock jumps by years.
+    JumpNodeClock,
+    /// The API server is killed while it deletes the next pod that is not bound. The pod remains and
+    /// is terminating.
+    InterruptDeletion,
 }
 
 /// The faults of [`FaultSet::Standard`]; a kind that occurs more than once is more frequent. Kept
@@ -174,7 +186,9 @@ impl FaultSet {
             | Self::RepeatedOpen
             | Self::SuspendAndRunNow
             | Self::ItemLists
-            | Self::Disruptions => fault.pick(&REQUEST_FAULTS),
+            | Self::Disruptions
+            | Self::ClockJumps
+            | Self::Deletions => fault.pick(&REQUEST_FAULTS),
             Self::UserInterference => fault.pick(&[
                 RequestFault::Slow,
                 RequestFault::Slow,
@@ -210,6 +224,15 @@ impl FaultSet {
             Self::Disruptions => {
                 let standard = fault.pick(&STANDARD_FAULTS);
                 fault.pick(&[standard, FaultKind::DisruptPod, FaultKind::DisruptPod])
+            }
+            Self::ClockJumps => {
+                let standard = fault.pick(&STANDARD_FAULTS);
+                let (replica, node) = (FaultKind::JumpReplicaClock, FaultKind::JumpNodeClock);
+                fault.pick(&[standard, replica, node])
+            }
+            Self::Deletions => {
+                let standard = fault.pick(&STANDARD_FAULTS);
+                fault.pick(&[standard, FaultKind::InterruptDeletion])
             }
             Self::UserInterference => fault.pick(&[
                 FaultKind::DeletePod,

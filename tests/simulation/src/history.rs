@@ -105,11 +105,12 @@ impl<'a> History<'a> {
                 podspec["schedulingGates"] = json!([{ "name": "queue" }]);
             }
         }
-        let type_: OaatTypeSpec = serde_json::from_value(json!({
-            "type": "pod",
-            "podspec": podspec,
-        }))
-        .unwrap_or_else(|error| panic!("invalid type of a history: {error}"));
+        let mut type_ = json!({ "type": "pod", "podspec": podspec });
+        if config.faults == FaultSet::Deletions {
+            type_["completionContainers"] = json!(["main"]);
+        }
+        let type_: OaatTypeSpec = serde_json::from_value(type_)
+            .unwrap_or_else(|error| panic!("invalid type of a history: {error}"));
         let type_ = TypeRead::Valid(Arc::new(type_));
         let count = random.draw(1..4) as usize;
         // Either a leader is elected, or there is no leader and all replicas act, or all replicas
@@ -312,6 +313,7 @@ impl<'a> History<'a> {
         self.trace(|| "the faults end".into());
         self.random.fault_free = true;
         self.cluster.node_clock = 0;
+        self.cluster.interrupt_deletion = false;
         for replica in 0..self.replicas.len() {
             self.restart(replica);
             self.replicas[replica].clock = 0;

@@ -24,6 +24,7 @@ pub mod replica;
 pub mod replica_client;
 mod server;
 pub mod simulated_cluster;
+pub mod turns;
 mod user_interference;
 pub mod violation;
 

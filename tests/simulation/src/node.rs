@@ -21,9 +21,11 @@ pub enum Step {
     ReportRunning,
     /// The container exits with this exit code.
     End(i32),
+    /// The node reports that the main container has ended and that the sidecar still runs.
+    ReportCompletion,
     /// The node reports how the pod ended.
     ReportEnd,
-    /// The node ends the container, because the pod is being deleted. The exit code.
+    /// The node ends the containers, because the pod is being deleted. The exit code.
     Kill(i32),
     /// The pod object is removed.
     Remove,
@@ -45,16 +47,22 @@ pub struct RunProfile {
 /// Steps to schedule: the delay in milliseconds, the UID of the pod, and the step.
 pub type ScheduledSteps = Vec<(u64, String, Step)>;
 
-fn report(pod: &mut Pod, phase: &str, state: Option<ContainerState>) {
+fn report(pod: &mut Pod, phase: &str, states: &[(&str, ContainerState)]) {
     let status = pod.status.get_or_insert_default();
     status.phase = Some(phase.into());
-    status.container_statuses = state.map(|state| {
-        vec![ContainerStatus {
-            name: "main".into(),
-            state: Some(state),
-            ..ContainerStatus::default()
-        }]
+    let statuses = states.iter().map(|(name, state)| ContainerStatus {
+        name: (*name).into(),
+        state: Some(state.clone()),
+        ..ContainerStatus::default()
     });
+    status.container_statuses = Some(statuses.collect());
+}
+
+fn running() -> ContainerState {
+    ContainerState {
+        running: Some(ContainerStateRunning::default()),
+        ..ContainerState::default()
+    }
 }
 
 fn terminated(code: i32, now: u64, clock: i64) -> ContainerState {
@@ -134,7 +142,7 @@ pub fn step(
             });
             later(random.draw(1..300), Step::Bind)
         }
-        Step::Bind if name.is_some() => {
+        Step::Bind if name.is_some() && !terminating => {
             truth.bound = true;
             later(random.draw(1..200), Step::Start)
         }
@@ -163,14 +171,25 @@ pub fn step(
             steps
         }
         Step::ReportRunning if !ended => {
-            let running = ContainerState {
-                running: Some(ContainerStateRunning::default()),
-                ..ContainerState::default()
-            };
-            cluster.change_pod(uid, |pod| report(pod, "Running", Some(running)));
+            cluster.change_pod(uid, |pod| report(pod, "Running", &[("main", running())]));
             Vec::new()
         }
-        Step::End(code) if truth.running => {
+        // The sidecar runs until the pod is deleted.
+        Step::End(code) if truth.sidecar && truth.running && !ended => {
+            truth.ended = Some((code, now));
+            truth.clock = clock;
+            later(report_delay(random), Step::ReportCompletion)
+        }
+        Step::ReportCompletion if truth.running => {
+            let (code, at) = truth.ended.unwrap_or((137, now));
+            let states = [
+                ("main", terminated(code, at, truth.clock)),
+                ("sidecar", running()),
+            ];
+            cluster.change_pod(uid, |pod| report(pod, "Running", &states));
+            Vec::new()
+        }
+        Step::End(code) if truth.running && !truth.sidecar => {
             truth.running = false;
             truth.ended = Some((code, now));
             truth.clock = clock;
@@ -178,20 +197,29 @@ pub fn step(
         }
         Step::ReportEnd if !truth.evicted => {
             let (code, at) = truth.ended.unwrap_or((137, now));
-            let phase = if code == 0 { "Succeeded" } else { "Failed" };
-            let state = terminated(code, at, truth.clock);
-            cluster.change_pod(uid, |pod| report(pod, phase, Some(state)));
+            let phase = if code == 0 && !truth.sidecar {
+                "Succeeded"
+            } else {
+                "Failed"
+            };
+            let mut states = vec![("main", terminated(code, at, truth.clock))];
+            if truth.sidecar {
+                states.push(("sidecar", terminated(143, now, clock)));
+            }
+            cluster.change_pod(uid, |pod| report(pod, phase, &states));
             if terminating {
                 later(random.draw(0..500), Step::Remove)
             } else {
                 Vec::new()
             }
         }
-        Step::Kill(_) if ended => later(random.draw(0..500), Step::Remove),
+        Step::Kill(_) if ended && !truth.running => later(random.draw(0..500), Step::Remove),
         Step::Kill(code) if truth.running => {
             truth.running = false;
-            truth.ended = Some((code, now));
-            truth.clock = clock;
+            if !ended {
+                truth.ended = Some((code, now));
+                truth.clock = clock;
+            }
             later(report_delay(random), Step::ReportEnd)
         }
         // The container never started, and will not start.
@@ -203,16 +231,16 @@ pub fn step(
             cluster.remove_pod(uid);
             Vec::new()
         }
-        Step::Evict if truth.running => {
+        Step::Evict if truth.running && !ended => {
             truth.running = false;
             truth.evicted = true;
             cluster.change_pod(uid, |pod| {
-                report(pod, "Failed", None);
+                report(pod, "Failed", &[]);
                 pod.status.get_or_insert_default().reason = Some("Evicted".into());
             });
             Vec::new()
         }
-        Step::Vanish if truth.running => {
+        Step::Vanish if truth.running && !ended => {
             truth.running = false;
             truth.evicted = true;
             cluster.remove_pod(uid);

@@ -30,9 +30,11 @@ pub struct PodTruth {
     pub opened: bool,
     /// Whether the pod is bound to the node.
     pub bound: bool,
-    /// Whether its container runs.
+    /// Whether its sidecar runs until the pod is deleted.
+    pub sidecar: bool,
+    /// Whether any of its containers runs.
     pub running: bool,
-    /// The exit code of its container and when it ended.
+    /// The exit code of its main container and when it ended.
     pub ended: Option<(i32, u64)>,
     /// How far the node's clock was ahead when the container ended, in milliseconds.
     pub clock: i64,
@@ -98,6 +100,8 @@ pub struct SimulatedCluster {
     pub namespace_ends: Option<u64>,
     /// How far the node's clock is ahead, in milliseconds.
     pub node_clock: i64,
+    /// Whether the deletion of the next pod that is not bound does not finish.
+    pub interrupt_deletion: bool,
     /// The list of items that pods print.
     pub listed: Vec<String>,
     /// Whether the group was written since this was last reset.
@@ -142,6 +146,7 @@ impl SimulatedCluster {
             changes: Vec::new(),
             namespace_ends: None,
             node_clock: 0,
+            interrupt_deletion: false,
             listed: vec!["x".into(), "y".into()],
             written: false,
             mutation,
@@ -160,6 +165,7 @@ impl SimulatedCluster {
         object.metadata.namespace = Some(NAMESPACE.into());
         object.metadata.uid = Some(format!("group-{}", self.count()));
         object.metadata.generation = Some(1);
+        object.metadata.creation_timestamp = Some(time(self.now));
         self.group = Some(Group {
             object,
             status: json!({}),
@@ -258,6 +264,11 @@ impl SimulatedCluster {
         let owner = PodView::from(&pod).owner;
         let labels = pod.metadata.labels.as_ref();
         let lister = labels.is_some_and(|labels| labels.contains_key(names::LISTER));
+        let sidecar = pod
+            .metadata
+            .annotations
+            .as_ref()
+            .is_some_and(|all| all.contains_key(names::COMPLETION_CONTAINERS));
         let gated = gates(&mut pod).is_some_and(|gates| !gates.is_empty());
         self.truth.insert(
             uid.clone(),
@@ -267,6 +278,7 @@ impl SimulatedCluster {
                 created: self.now,
                 opened: !gated,
                 lister,
+                sidecar,
                 ..PodTruth::default()
             },
         );
@@ -316,7 +328,15 @@ impl SimulatedCluster {
         }
         // A pod that is not bound has no grace period.
         if !truth.bound {
-            return self.remove_pod(uid);
+            let interrupted = std::mem::take(&mut self.interrupt_deletion) && !view.is_terminal();
+            if !interrupted || terminating {
+                return self.remove_pod(uid);
+            }
+            let now = time(self.now);
+            return self.change_pod(uid, |pod| {
+                pod.metadata.deletion_timestamp = Some(now);
+                pod.metadata.deletion_grace_period_seconds = Some(0);
+            });
         }
         if terminating {
             return;

@@ -40,6 +40,8 @@ pub enum ViolationKind {
     GatedPodTimedOut,
     /// The history of an item was deleted although its source recently contained it.
     Forgotten,
+    /// A group had fewer turns than another one that was always due as well.
+    UnfairTurns,
     /// The group no longer makes progress.
     Stuck,
     /// A candidate without a claim was not removed.

@@ -84,6 +84,26 @@ fn histories_with_disruptions_have_no_violation() {
     });
 }
 
+#[test]
+fn histories_with_clock_jumps_have_no_violation() {
+    check("histories with clock jumps", seeds(500), |number| {
+        HistoryConfig {
+            faults: FaultSet::ClockJumps,
+            ..seed(number)
+        }
+    });
+}
+
+#[test]
+fn histories_with_sidecars_and_interrupted_deletions_have_no_violation() {
+    check("histories with deletions", seeds(500), |number| {
+        HistoryConfig {
+            faults: FaultSet::Deletions,
+            ..seed(number)
+        }
+    });
+}
+
 /// A replica is killed before and after every write of a whole history, one at a time: without
 /// other faults, and with all of them.
 #[test]

@@ -6,7 +6,7 @@ mod output;
 use clap::ValueEnum;
 use oaat_simulation::many::{run_many, shorten};
 use oaat_simulation::mutation::breaks;
-use oaat_simulation::{FaultSet, HistoryConfig, Mutation, default_policy};
+use oaat_simulation::{FaultSet, HistoryConfig, Mutation, default_policy, turns};
 use output::print_line;
 
 /// Most violations are detected within a few dozen histories.
@@ -22,17 +22,33 @@ const RARE: [Mutation; 1] = [Mutation::ListBeforeRead];
 /// that another replica opens for it, and that is gone at once. The model shows both.
 const RAREST: [Mutation; 2] = [Mutation::NoSecondReadFinished, Mutation::OpenUnannounced];
 
+/// A history has only one group.
+const OF_MANY_GROUPS: Mutation = Mutation::NewestTurnFirst;
+
+#[test]
+fn unfair_turns_are_detected() {
+    for seed in 0..100 {
+        let violation = turns::simulate(seed, None);
+        assert!(violation.is_none(), "seed {seed}: {violation:?}");
+    }
+    let violation = (0..100).find_map(|seed| turns::simulate(seed, Some(OF_MANY_GROUPS)));
+    assert_eq!(violation.map(|v| v.kind), Some(breaks(OF_MANY_GROUPS)));
+}
+
 #[test]
 fn every_rule_switched_off_is_detected() {
     let policy = default_policy().unwrap();
     let all = Mutation::value_variants().iter();
-    for rule in all.filter(|rule| !RAREST.contains(rule)) {
+    let in_histories = |rule: &&Mutation| !RAREST.contains(rule) && **rule != OF_MANY_GROUPS;
+    for rule in all.filter(in_histories) {
         let faults = match rule {
             rule if RARE.contains(rule) => FaultSet::UserInterference,
             Mutation::ManyListers | Mutation::MissingForgotten => FaultSet::ItemLists,
             Mutation::NoGiveUp | Mutation::DisruptionsFail | Mutation::GatedPodTimesOut => {
                 FaultSet::Disruptions
             }
+            Mutation::FutureTimesStay => FaultSet::ClockJumps,
+            Mutation::DeletedOnce | Mutation::CompletedIsTerminal => FaultSet::Deletions,
             _ => FaultSet::default(),
         };
         let config = |number| HistoryConfig {

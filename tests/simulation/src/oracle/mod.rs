@@ -39,6 +39,9 @@ pub struct Oracle {
     lists: BTreeMap<usize, u64>,
 }
 
+/// A time this far in the future, in milliseconds, is wrong, and the operator replaces it.
+const IN_THE_FUTURE: i64 = 100 * 86_400_000;
+
 /// The result of a check.
 type Check = Result<(), (ViolationKind, String)>;
 
@@ -53,6 +56,8 @@ struct Write<'a> {
     after: &'a Value,
     /// The records that it adds to the history, newest first.
     new: Vec<&'a Value>,
+    /// Whether times of the previous status are in the future, so that the write may replace them.
+    corrects: bool,
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
@@ -63,6 +68,27 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 pub fn instant(value: &Value) -> Option<i64> {
     let time: Timestamp = serde_json::from_value(value.clone()).ok()?;
     Some(time.0)
+}
+
+/// Returns whether a status contains a time that is wrong at `now`.
+fn contains_wrong_time(status: &Value, now: i64) -> bool {
+    match status {
+        Value::Object(fields) => fields.values().any(|value| contains_wrong_time(value, now)),
+        Value::Array(values) => values.iter().any(|value| contains_wrong_time(value, now)),
+        _ => instant(status).is_some_and(|at| at > now + IN_THE_FUTURE),
+    }
+}
+
+/// Returns whether two records differ only in their times.
+fn differ_in_times(before: &Value, after: &Value) -> bool {
+    let without_times = |record: &Value| {
+        let mut record = record.clone();
+        for time in ["started", "finished"] {
+            record[time].take();
+        }
+        record
+    };
+    without_times(before) == without_times(after)
 }
 
 impl Oracle {
@@ -102,12 +128,23 @@ impl Oracle {
     ) {
         let known = before["history"].as_array().map_or(&[][..], Vec::as_slice);
         let history = after["history"].as_array().map_or(&[][..], Vec::as_slice);
-        let new = history.iter().take_while(|run| Some(*run) != known.first());
+        let (earliest, _) = request.clock;
+        let corrects = contains_wrong_time(before, earliest);
+        if corrects {
+            let starts = cluster.oracle.starts.values_mut();
+            starts.for_each(|at| *at = earliest.min(*at));
+        }
+        let is_known = |run: &Value| {
+            let first = known.first();
+            first.is_some_and(|first| first == run || corrects && differ_in_times(first, run))
+        };
+        let new = history.iter().take_while(|run| !is_known(run));
         let write = Write {
             request,
             before,
             after,
             new: new.collect(),
+            corrects,
         };
         if !after["current"]["stopping"].is_null() {
             let uid = text(&after["current"], "podUid").to_owned();

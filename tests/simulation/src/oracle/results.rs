@@ -87,8 +87,14 @@ impl SimulatedCluster {
         };
         let created = time(truth.created).0.as_millisecond();
         let claimed = instant(&write.before["current"]["claimed"]).unwrap_or(created);
+        let claimed = match instant(&record["started"]) {
+            Some(started) if write.corrects => started.min(claimed),
+            _ => claimed,
+        };
         let (earliest, latest) = write.request.clock;
-        let (from, to) = (created.min(earliest), created.max(latest));
+        // Another replica may have recorded when the completion containers ended.
+        let completed = instant(&write.before["current"]["stopping"]["since"]).unwrap_or(created);
+        let (from, to) = (created.min(earliest), created.max(latest).max(completed));
         let fail = |what: &str, at: Option<i64>| {
             let details = format!("{what} is {at:?}, outside of {from}..{to}: {record}");
             violation(ViolationKind::WrongTime, details)
@@ -176,7 +182,8 @@ impl Write<'_> {
                 return fail(format!("{name} has {found} runs instead of {runs}"));
             }
             for (key, may_change) in [("lastSuccess", succeeded), ("lastFailure", failed)] {
-                if !may_change && item[key] != before[key] {
+                let corrected = self.corrects && instant(&item[key]) < instant(&before[key]);
+                if !may_change && !corrected && item[key] != before[key] {
                     let (is, was) = (&item[key], &before[key]);
                     return fail(format!(
                         "{key} of {name} changed from {was} to {is} without a run"
