@@ -9,7 +9,7 @@ use crate::mutation::broken;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
@@ -21,11 +21,6 @@ const CONCURRENCY: usize = 32;
 const NAMESPACE_SHARE: usize = 8;
 /// The maximum delay. It keeps times within the range of the clock.
 const MAX_DELAY: Duration = Duration::from_secs(180 * 24 * 60 * 60);
-
-/// How often the clock is checked for steps while nothing else happens.
-const CLOCK_CHECK: Duration = Duration::from_secs(60);
-/// A change of the clock of at least this much, relative to the time that passed, is a step.
-const CLOCK_STEP: Duration = Duration::from_secs(10);
 
 /// Where a group is added to the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -175,13 +170,6 @@ impl WorkQueue {
         }
     }
 
-    /// Ends all delays, because they were computed with a clock that was wrong.
-    fn end_delays(&mut self) {
-        for (_, Delayed { group, position }) in std::mem::take(&mut self.delayed) {
-            self.insert_due(group, position);
-        }
-    }
-
     /// Returns a position after all others with the same place and time.
     fn new_position(&mut self, place: Place, due: Instant) -> Position {
         self.last_number += 1;
@@ -231,24 +219,6 @@ impl WorkQueue {
     }
 }
 
-/// Detects that the clock was set, or that the machine was suspended. Delays are measured by a timer
-/// that notices neither.
-struct ClockSteps {
-    wall: SystemTime,
-    timer: Instant,
-}
-
-impl ClockSteps {
-    /// Returns whether the clock has stepped since the last call.
-    fn stepped(&mut self, wall: SystemTime, timer: Instant) -> bool {
-        let passed = timer.saturating_duration_since(self.timer);
-        let expected = self.wall.checked_add(passed).unwrap_or(wall);
-        (self.wall, self.timer) = (wall, timer);
-        let difference = wall.duration_since(expected);
-        difference.unwrap_or_else(|error| error.duration()) >= CLOCK_STEP
-    }
-}
-
 /// The channels that add groups to the queue.
 pub struct Sources {
     /// The groups that a trigger adds last.
@@ -268,10 +238,6 @@ pub async fn run<R: Future<Output = Requeue>>(
     let mut queue = WorkQueue::default();
     let mut in_progress = FuturesUnordered::new();
     let mut is_ready = false;
-    let mut clock_steps = ClockSteps {
-        wall: SystemTime::now(),
-        timer: Instant::now(),
-    };
     let stops = stop.clone();
     tokio::pin!(ready);
     let stopped = async move {
@@ -280,9 +246,6 @@ pub async fn run<R: Future<Output = Requeue>>(
     };
     tokio::pin!(stopped);
     loop {
-        if clock_steps.stepped(SystemTime::now(), Instant::now()) {
-            queue.end_delays();
-        }
         let mut wake_at = None;
         while is_ready && !*stops.borrow() {
             match queue.next(Instant::now()) {
@@ -296,9 +259,12 @@ pub async fn run<R: Future<Output = Requeue>>(
                 }
             }
         }
-        let clock_check = Instant::now() + CLOCK_CHECK;
-        let wake_at = wake_at.map_or(clock_check, |at| at.min(clock_check));
-        let timer = tokio::time::sleep_until(wake_at.into());
+        let timer = async {
+            match wake_at {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => futures::future::pending().await,
+            }
+        };
         tokio::select! {
             // Triggers are handled before the ends of reconciles. A group whose reconcile ends is
             // then queued behind them.
@@ -448,27 +414,6 @@ mod tests {
         fixture.now = due;
         assert_eq!(fixture.started(), ["a"]);
         assert_eq!(fixture.queue.next(fixture.now), Next::Wait(None));
-    }
-
-    #[test]
-    fn delays_end_after_a_step_of_the_clock() {
-        let (wall, timer) = (SystemTime::UNIX_EPOCH + SECOND * 1_000_000, Instant::now());
-        let mut steps = ClockSteps { wall, timer };
-        // The timer and the clock drift apart by milliseconds.
-        assert!(!steps.stepped(wall + SECOND * 60, timer + SECOND * 60));
-        assert!(!steps.stepped(wall + SECOND * 119, timer + SECOND * 120));
-        let year = SECOND * 365 * 86_400;
-        assert!(steps.stepped(wall + year, timer + SECOND * 121));
-        assert!(!steps.stepped(wall + year + SECOND, timer + SECOND * 122));
-        assert!(steps.stepped(wall + SECOND * 123, timer + SECOND * 123));
-        let mut fixture = Fixture::new();
-        fixture.add(&["late", "soon"]);
-        assert_eq!(fixture.started(), ["late", "soon"]);
-        fixture.done("late", Requeue::After(year * 10));
-        fixture.done("soon", Requeue::After(SECOND));
-        assert!(fixture.started().is_empty());
-        fixture.queue.end_delays();
-        assert_eq!(fixture.started(), ["soon", "late"]);
     }
 
     #[test]

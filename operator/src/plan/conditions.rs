@@ -236,7 +236,7 @@ pub(super) fn update_unknown_item_options(snapshot: &GroupSnapshot, plan: &mut P
 /// Sets or removes the conditions `Stalled` and `Reconciling`, which follow from `Ready` and
 /// `PolicyReady`. Call this when everything else in the status is decided.
 pub fn update_progress(snapshot: &GroupSnapshot, status: &mut OaatGroupStatus) {
-    let progress = progress(&status.conditions).map(|(type_, cause)| {
+    let progress = progress(status).map(|(type_, cause)| {
         let (reason, message) = (cause.reason.clone(), cause.message.clone());
         (type_, reason, message)
     });
@@ -251,7 +251,8 @@ pub fn update_progress(snapshot: &GroupSnapshot, status: &mut OaatGroupStatus) {
 }
 
 /// Returns the condition that is true according to the conventions of kstatus, and its cause.
-fn progress(conditions: &[Condition]) -> Option<(&'static str, &Condition)> {
+fn progress(status: &OaatGroupStatus) -> Option<(&'static str, &Condition)> {
+    let conditions = &status.conditions;
     let ready = condition(conditions, ready::TYPE).filter(|c| c.status == "False")?;
     match ready.reason.as_str() {
         ready::SPEC_INVALID | ready::UNDECODABLE | ready::TYPE_INVALID | ready::ITEMS_GIVEN_UP => {
@@ -268,6 +269,9 @@ fn progress(conditions: &[Condition]) -> Option<(&'static str, &Condition)> {
                 | policy_ready::SOURCE_UNREADABLE
                 | policy_ready::COMPILER_UNAVAILABLE
                 | policy_ready::DEADLINE => None,
+                // If the machine was too busy, the component is not recorded as rejected, and is
+                // compiled again.
+                policy_ready::COMPILE_TIMEOUT if status.rejected_policy.is_none() => None,
                 _ => Some((progress::STALLED, policy)),
             }
         }

@@ -1,5 +1,5 @@
-//! Many groups that are always due, in the operator's own queue and in virtual time. A history has
-//! one group; this shows that groups do not take each other's turns.
+//! Many groups that are always due, in the operator's own work queue and in virtual time. A history
+//! has one group; this shows that all groups get equally many turns.
 
 use crate::mutation::{Mutation, breaks, without};
 use crate::randomness::Randomness;
@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 /// The number of turns that end in a simulation.
 const TURNS: u64 = 5_000;
-/// A group may have this many turns fewer than another one. Turns take up to twenty milliseconds,
-/// so a group may wait for a slow turn while others have several quick ones.
+/// The maximum difference between the turns of two groups. Turns take 5 to 20 milliseconds, and a
+/// group is not queued again before its turn ends.
 const MAX_BEHIND: u64 = 3;
 
-/// Simulates the turns of up to 300 groups that are triggered again during or right after each turn.
-/// Returns the violation, if there is one.
+/// Simulates the turns of up to 300 groups that become due again during or right after each turn,
+/// with `rule` switched off. Returns the violation, if there is one.
 pub fn simulate(seed: u64, rule: Option<Mutation>) -> Option<Violation> {
     without(rule, || {
         let mut random = Randomness::new(seed, &BTreeSet::new());

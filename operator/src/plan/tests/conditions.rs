@@ -2,6 +2,7 @@
 
 use super::super::update_progress;
 use super::*;
+use oaat_api::RejectedPolicy;
 use oaat_api::reasons::{policy_ready, ready};
 use std::collections::BTreeSet;
 
@@ -30,9 +31,18 @@ fn kstatus(status: &OaatGroupStatus) -> Kstatus {
     }
 }
 
-/// Returns a status in which `Ready` and `PolicyReady` have these reasons.
-fn status_with(reason: &str, policy: &str) -> OaatGroupStatus {
-    let mut status = OaatGroupStatus::default();
+/// Returns a status in which `Ready` and `PolicyReady` have these reasons. `rejected` is whether
+/// it contains a rejected component.
+fn status_with(reason: &str, policy: &str, rejected: bool) -> OaatGroupStatus {
+    let mut status = OaatGroupStatus {
+        rejected_policy: rejected.then(|| RejectedPolicy {
+            sha256: "0".repeat(64),
+            reason: policy.to_owned(),
+            message: "why".to_owned(),
+            operator: "1".to_owned(),
+        }),
+        ..OaatGroupStatus::default()
+    };
     let snapshot = fixture(&[]);
     let is_true = ready::TRUE.contains(&reason);
     for (type_, value, reason) in [
@@ -83,7 +93,7 @@ fn every_reason_has_a_result_of_kstatus() {
     let reasons = BTreeSet::from(cases.map(|(reason, _)| reason));
     assert_eq!(reasons, reasons_of("ready"));
     for (reason, result) in cases {
-        let status = status_with(reason, "Trapped");
+        let status = status_with(reason, "Trapped", false);
         assert_eq!(kstatus(&status), result, "{reason}");
     }
 }
@@ -99,7 +109,7 @@ fn every_problem_of_a_policy_has_a_result_of_kstatus() {
     ];
     let reasons = reasons_of("policy_ready");
     for reason in reasons.into_iter().filter(|reason| *reason != "Ready") {
-        let status = status_with("PolicyNotReady", reason);
+        let status = status_with("PolicyNotReady", reason, true);
         let expected = if may_pass.contains(&reason) {
             Kstatus::InProgress
         } else {
@@ -107,14 +117,20 @@ fn every_problem_of_a_policy_has_a_result_of_kstatus() {
         };
         assert_eq!(kstatus(&status), expected, "{reason}");
         // Another policy decides meanwhile.
-        assert_eq!(kstatus(&status_with("Ready", reason)), Kstatus::Current);
+        assert_eq!(
+            kstatus(&status_with("Ready", reason, true)),
+            Kstatus::Current
+        );
     }
+    // The compiler timed out because the machine was busy, and tries again.
+    let status = status_with("PolicyNotReady", "CompileTimeout", false);
+    assert_eq!(kstatus(&status), Kstatus::InProgress);
 }
 
 #[test]
 fn progress_conditions_are_removed_when_they_no_longer_apply() {
     let mut snapshot = fixture(&["a"]);
-    snapshot.group.status = Some(status_with("PolicyNotReady", "Loading"));
+    snapshot.group.status = Some(status_with("PolicyNotReady", "Loading", false));
     let mut plan = decided(&snapshot, |_| Ok(wait(None)));
     update_progress(&snapshot, &mut plan.status);
     for type_ in ["Reconciling", "Stalled"] {
