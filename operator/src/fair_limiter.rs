@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 const HALF_LIFE: Duration = Duration::from_secs(10);
 /// A namespace that has recently used more than this is *heavy*. Callers charge only the time beyond
 /// what ordinary work takes.
-pub const HEAVY: Duration = Duration::from_millis(20);
+pub(crate) const HEAVY: Duration = Duration::from_millis(20);
 /// Usage below this is dropped.
 const NEGLIGIBLE: Duration = Duration::from_millis(1);
 
@@ -32,6 +32,7 @@ struct State {
 
 struct Waiter {
     namespace: String,
+    slow: bool,
     permit: oneshot::Sender<Permit>,
 }
 
@@ -49,9 +50,9 @@ impl State {
             .map_or(Duration::ZERO, |(used, at)| decayed(*used, *at, now))
     }
 
-    /// Returns whether the namespace is heavy; `None` if it must wait.
-    fn admits(&self, namespace: &str, now: Instant) -> Option<bool> {
-        let heavy = self.used(namespace, now) > HEAVY;
+    /// Returns whether the permit counts as one of a heavy namespace; `None` if the work must wait.
+    fn admits(&self, namespace: &str, slow: bool, now: Instant) -> Option<bool> {
+        let heavy = slow || self.used(namespace, now) > HEAVY;
         (self.free > 0 && (!heavy || self.heavy_free > 0)).then_some(heavy)
     }
 
@@ -74,7 +75,7 @@ impl State {
         let candidates = self.waiting.iter().enumerate();
         let (index, heavy, _) = candidates
             .filter_map(|(index, waiter)| {
-                let heavy = self.admits(&waiter.namespace, now)?;
+                let heavy = self.admits(&waiter.namespace, waiter.slow, now)?;
                 Some((index, heavy, self.used(&waiter.namespace, now)))
             })
             .min_by_key(|(index, _, used)| (*used, *index))?;
@@ -104,20 +105,34 @@ impl FairLimiter {
 
     /// Returns a permit if one is free for this namespace now.
     pub fn try_acquire(&self, namespace: &str) -> Option<Permit> {
+        self.try_acquire_for(namespace, false)
+    }
+
+    fn try_acquire_for(&self, namespace: &str, slow: bool) -> Option<Permit> {
         let mut state = self.state();
-        let heavy = state.admits(namespace, Instant::now())?;
+        let heavy = state.admits(namespace, slow, Instant::now())?;
         Some(state.grant(self, namespace, heavy))
     }
 
     /// Waits for a permit.
     pub async fn acquire(&self, namespace: &str) -> Permit {
+        self.acquire_for(namespace, false).await
+    }
+
+    /// Waits for a permit for work that is known to be slow. It counts as that of a heavy namespace.
+    pub async fn acquire_slow(&self, namespace: &str) -> Permit {
+        self.acquire_for(namespace, true).await
+    }
+
+    async fn acquire_for(&self, namespace: &str, slow: bool) -> Permit {
         loop {
-            if let Some(permit) = self.try_acquire(namespace) {
+            if let Some(permit) = self.try_acquire_for(namespace, slow) {
                 return permit;
             }
             let (permit, granted) = oneshot::channel();
             self.state().waiting.push(Waiter {
                 namespace: namespace.to_owned(),
+                slow,
                 permit,
             });
             // A permit may have become free between the two locks.
@@ -145,9 +160,15 @@ impl FairLimiter {
 }
 
 impl Permit {
-    /// Returns whether the namespace was heavy when it got the permit.
+    /// Returns whether the permit counts as one of a heavy namespace.
     pub fn is_heavy(&self) -> bool {
         self.heavy
+    }
+
+    /// Returns whether the namespace is heavy now.
+    pub fn is_of_heavy_namespace(&self) -> bool {
+        let state = self.limiter.state();
+        state.used(&self.namespace, Instant::now()) > HEAVY
     }
 
     /// Adds to the time that the namespace has used.

@@ -94,13 +94,13 @@ mod switches {
         /// `startTimeout` counts while other scheduling gates hold the pod.
         GatedPodTimesOut,
         /// Times in the future are not corrected.
-        FutureTimesStay,
+        NoFutureTimeCorrection,
         /// A terminating candidate is not deleted again.
-        DeletedOnce,
-        /// A run whose completion containers have ended is recorded before its pod has ended.
+        NoSecondDelete,
+        /// A pod counts as terminal when a completion container has ended, even if others still run.
         CompletedIsTerminal,
         /// The group that became due last is reconciled first.
-        NewestTurnFirst,
+        NewestDueFirst,
     }
 
     thread_local! {

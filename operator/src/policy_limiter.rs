@@ -1,9 +1,9 @@
 //! Limits the evaluations of policies other than the built-in one.
 //!
 //! Two run at a time, so together they use at most twice the memory limit of a sandbox. One of the
-//! two permits is reserved for namespaces whose policies were fast, and for fast evaluations: a slow
-//! one is interrupted and repeated with the other permit. A group that must wait is reconciled again
-//! when its turn comes; only the call to its policy waits.
+//! two permits is reserved for namespaces that are not heavy. If an evaluation with that permit
+//! exceeds [`SHORT_DEADLINE`], it is interrupted and repeated with the other permit. A group that
+//! must wait is reconciled again when its turn comes; only the call to its policy waits.
 
 use crate::fair_limiter::{FairLimiter, HEAVY, Permit};
 use crate::group_ref::GroupRef;
@@ -16,12 +16,12 @@ use tokio::sync::oneshot;
 
 /// The number of concurrent evaluations.
 const PERMITS: usize = 2;
-/// Only the CPU time of an evaluation beyond this is charged to the namespace. The documented
-/// algorithm takes a millisecond for 2,000 items.
-const ORDINARY: Duration = Duration::from_millis(5);
-/// The deadline of an evaluation with the reserved permit. An evaluation that takes longer is
-/// interrupted, and the namespace is heavy from then on.
-const FAST: Duration = HEAVY.saturating_add(ORDINARY);
+/// The CPU time of an evaluation that is not charged to the namespace. The documented algorithm takes
+/// about a millisecond for 2,000 items.
+const UNCHARGED: Duration = Duration::from_millis(5);
+/// The deadline of an evaluation with the reserved permit, and of any evaluation before the end of a
+/// run is recorded.
+const SHORT_DEADLINE: Duration = HEAVY.saturating_add(UNCHARGED);
 /// The nice value of the lowest CPU priority.
 const LOWEST_PRIORITY: i32 = 19;
 /// The time within which a group must use its turn.
@@ -80,22 +80,62 @@ impl PolicyLimiter {
             None => {
                 let permit = self.limiter.try_acquire(namespace);
                 if permit.is_none() {
-                    let number = rand::random();
-                    let turn = Turn {
-                        number,
-                        permit: None,
-                    };
-                    waiting.insert(group.clone(), turn);
-                    tokio::spawn(self.clone().wait(group.clone(), number));
+                    self.enqueue(&mut waiting, group, false);
                 }
                 permit
             }
         }
     }
 
-    async fn wait(self, group: GroupRef, number: u64) {
+    /// Evaluates the policy of a group on a thread for blocking work, and releases the permit.
+    ///
+    /// `evaluation` receives a deadline, or `None` to use the deadline of the policy host. If it is
+    /// interrupted at that deadline, it returns `None`. This function then returns `Ok(None)`, and the
+    /// group is reconciled again when it has a permit without the short deadline. If `short_deadline`
+    /// is set, the deadline is short with any permit.
+    ///
+    /// # Errors
+    /// Returns an error if the evaluation panicked.
+    pub async fn evaluate<T: Send + 'static>(
+        &self,
+        group: &GroupRef,
+        mut permit: Permit,
+        short_deadline: bool,
+        evaluation: impl FnOnce(Option<Duration>) -> Option<T> + Send + 'static,
+    ) -> Result<Option<T>, String> {
+        let deadline = (short_deadline || !permit.is_heavy()).then_some(SHORT_DEADLINE);
+        let timed = move || {
+            let started = thread_cpu_time();
+            let evaluated = evaluation(deadline);
+            (evaluated, thread_cpu_time().saturating_sub(started))
+        };
+        let (evaluated, used) = if permit.is_of_heavy_namespace() {
+            on_low_priority_thread(timed).await?
+        } else {
+            on_blocking_thread(timed).await?
+        };
+        permit.charge(used.saturating_sub(UNCHARGED));
+        // Pause for the same time, so that heavy namespaces use at most half of a core.
+        permit.release_after(used);
+        if evaluated.is_none() {
+            self.enqueue(&mut self.waiting(), group, true);
+        }
+        Ok(evaluated)
+    }
+
+    fn enqueue(&self, waiting: &mut HashMap<GroupRef, Turn>, group: &GroupRef, slow: bool) {
+        let number = rand::random();
+        let permit = None;
+        waiting.insert(group.clone(), Turn { number, permit });
+        tokio::spawn(self.clone().wait(group.clone(), number, slow));
+    }
+
+    async fn wait(self, group: GroupRef, number: u64, slow: bool) {
         let namespace = group.namespace.as_deref().unwrap_or_default();
-        let permit = self.limiter.acquire(namespace).await;
+        let permit = match slow {
+            true => self.limiter.acquire_slow(namespace).await,
+            false => self.limiter.acquire(namespace).await,
+        };
         if let Some(turn) = self.waiting().get_mut(&group) {
             turn.permit = Some(permit);
         }
@@ -116,56 +156,18 @@ impl PolicyLimiter {
     }
 }
 
-/// Runs an evaluation of a policy, which blocks, and releases the permit. The built-in policy needs no
-/// permit.
-///
-/// `evaluation` is called with its deadline, or with `None` if the deadline of the policy host is
-/// enough. It returns `None` if it was interrupted at the deadline that was given; then this function
-/// returns `Ok(None)`, and the next permit of the namespace allows more time. With `only_fast`, no
-/// permit does.
-///
-/// # Errors
-/// Returns an error if the evaluation panicked.
-pub async fn evaluate<T: Send + 'static>(
-    permit: Option<Permit>,
-    only_fast: bool,
-    evaluation: impl FnOnce(Option<Duration>) -> Option<T> + Send + 'static,
-) -> Result<Option<T>, String> {
-    let Some(mut permit) = permit else {
-        return on_shared_thread(move || evaluation(None)).await;
-    };
-    let heavy = permit.is_heavy();
-    let deadline = (only_fast || !heavy).then_some(FAST);
-    let timed = move || {
-        let started = thread_time();
-        let evaluated = evaluation(deadline);
-        (evaluated, thread_time().saturating_sub(started))
-    };
-    let (evaluated, used) = if heavy {
-        on_low_priority_thread(timed).await?
-    } else {
-        on_shared_thread(timed).await?
-    };
-    // An evaluation that was interrupted must not take the reserved permit again at once.
-    let interrupted = evaluated.is_none() && !heavy;
-    permit.charge(if interrupted {
-        used.max(FAST)
-    } else {
-        used.saturating_sub(ORDINARY)
-    });
-    // A pause of the same length: heavy namespaces use at most half of one core.
-    permit.release_after(used);
-    Ok(evaluated)
-}
-
-/// Returns the CPU time of this thread. On a busy machine, the elapsed time would count against
-/// namespaces whose policies only waited.
-fn thread_time() -> Duration {
+/// Returns the CPU time of this thread. Elapsed time would also charge a namespace for waiting for a
+/// CPU.
+fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.try_into().unwrap_or_default()
 }
 
-async fn on_shared_thread<T: Send + 'static>(
+/// Runs work that blocks on a thread for blocking work.
+///
+/// # Errors
+/// Returns an error if the work panicked.
+pub async fn on_blocking_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, String> {
     let done = tokio::task::spawn_blocking(work).await;
@@ -198,7 +200,7 @@ mod tests {
         ObjectRef::new(name).within(namespace)
     }
 
-    /// Waits for the turn of a group.
+    /// Waits until a group gets a permit.
     async fn turn(limiter: &PolicyLimiter, group: &GroupRef) -> Permit {
         loop {
             match limiter.acquire(group) {
@@ -244,14 +246,15 @@ mod tests {
     async fn long_evaluation_is_followed_by_a_pause() {
         let limiter = PolicyLimiter::new(permits(), unbounded_channel().0);
         let (one, other) = (group("n", "one"), group("n", "other"));
-        let permit = limiter.acquire(&one);
+        let permit = limiter.acquire(&one).unwrap();
         let slow = |deadline| {
-            assert_eq!(deadline, Some(FAST));
-            let started = thread_time();
-            while thread_time().saturating_sub(started) < Duration::from_millis(200) {}
-            None::<()>
+            assert_eq!(deadline, Some(SHORT_DEADLINE));
+            let started = thread_cpu_time();
+            while thread_cpu_time().saturating_sub(started) < Duration::from_millis(200) {}
+            Some(())
         };
-        assert_eq!(evaluate(permit, false, slow).await, Ok(None));
+        let evaluated = limiter.evaluate(&one, permit, false, slow).await;
+        assert_eq!(evaluated, Ok(Some(())));
         // The namespace is heavy now, and the pause is not over.
         assert!(limiter.acquire(&other).is_none());
         assert!(limiter.acquire(&group("another", "one")).is_some());
@@ -260,36 +263,43 @@ mod tests {
 
     #[tokio::test]
     async fn interrupted_evaluation_is_repeated_without_the_reserved_permit() {
-        let limiter = PolicyLimiter::new(permits(), unbounded_channel().0);
-        let (slow, other) = (group("n", "slow"), group("another", "one"));
-        // It was interrupted although it got little CPU time.
+        let (sender, mut queue) = unbounded_channel();
+        let limiter = PolicyLimiter::new(permits(), sender);
+        let slow = group("n", "slow");
+        // It was interrupted although it got little CPU time, so the namespace is not heavy.
         let interrupted = |deadline: Option<Duration>| deadline.is_none().then_some("decided");
-        let evaluated = evaluate(limiter.acquire(&slow), false, interrupted).await;
-        assert_eq!(evaluated, Ok(None));
-        let permit = turn(&limiter, &slow).await;
-        assert!(permit.is_heavy() && limiter.acquire(&group("n", "second")).is_none());
-        assert!(limiter.acquire(&other).is_some());
-        let evaluated = evaluate(Some(permit), false, interrupted).await;
+        for short_deadline in [false, true] {
+            let permit = turn(&limiter, &slow).await;
+            let evaluated = limiter.evaluate(&slow, permit, short_deadline, interrupted);
+            assert_eq!(evaluated.await, Ok(None));
+            assert_eq!(queue.recv().await.as_ref(), Some(&slow));
+        }
+        let permit = limiter.acquire(&slow).unwrap();
+        assert!(permit.is_heavy() && !permit.is_of_heavy_namespace());
+        // The other permit is free.
+        let other = limiter.acquire(&group("another", "one"));
+        assert!(other.is_some_and(|permit| !permit.is_heavy()));
+        let evaluated = limiter.evaluate(&slow, permit, false, interrupted).await;
         assert_eq!(evaluated, Ok(Some("decided")));
-        let permit = turn(&limiter, &slow).await;
-        let evaluated = evaluate(Some(permit), true, interrupted).await;
-        assert_eq!(evaluated, Ok(None));
     }
 
     #[tokio::test]
     async fn evaluation_of_a_heavy_namespace_runs_at_the_lowest_priority() {
-        let nice = |_| rustix::process::nice(0).ok();
+        let nice = || rustix::process::nice(0).ok();
         let limiter = PolicyLimiter::new(permits(), unbounded_channel().0);
         let group = group("n", "one");
         let mut permit = limiter.acquire(&group).unwrap();
         permit.charge(Duration::from_secs(1));
         drop(permit);
-        let (heavy, light) = (limiter.acquire(&group), None);
-        let lowest = evaluate(heavy, false, nice).await;
+        let permit = turn(&limiter, &group).await;
+        let lowest = limiter
+            .evaluate(&group, permit, false, move |_| nice())
+            .await;
         assert_eq!(lowest, Ok(Some(LOWEST_PRIORITY)));
-        assert_ne!(evaluate(light, false, nice).await, lowest);
+        assert_ne!(on_blocking_thread(nice).await, lowest);
         let panicking = |_| -> Option<()> { panic!("on purpose") };
         let permit = turn(&limiter, &group).await;
-        assert!(evaluate(Some(permit), false, panicking).await.is_err());
+        let evaluated = limiter.evaluate(&group, permit, false, panicking).await;
+        assert!(evaluated.is_err());
     }
 }

@@ -136,6 +136,13 @@ impl PolicyProblem {
         )
     }
 
+    /// Returns whether the component was read and is the cause, or would be on a machine that is not
+    /// busy.
+    pub fn is_of_component(&self) -> bool {
+        let of_component = [policy_ready::COMPILE_TIMEOUT, policy_ready::PROBE_FAILED];
+        self.rejected.is_some() || of_component.contains(&self.reason)
+    }
+
     /// Adds to the message when the operator retries.
     pub fn with_retry(mut self, delay: std::time::Duration) -> Self {
         let seconds = delay.as_secs_f64().round();

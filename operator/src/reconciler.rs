@@ -10,7 +10,7 @@ use crate::last_seen_pods::LastSeenPods;
 use crate::metrics::RunResultMetric;
 use crate::plan::{self, AnsweredRequest, PendingEvent, Plan};
 use crate::policies::PolicyCache;
-use crate::policy_limiter::{self, PolicyLimiter};
+use crate::policy_limiter::{PolicyLimiter, on_blocking_thread};
 use crate::policy_selection::PolicySelection;
 use crate::policy_source::PolicySource;
 use crate::read_snapshot::{ReconcileInputs, SnapshotRead, read_snapshot};
@@ -500,8 +500,8 @@ impl<C: Cluster> Reconciler<'_, C> {
         Some(took)
     }
 
-    /// Evaluates a policy. Returns `None` if the policy needs more time than its permit allows, or
-    /// more than the end of a run should wait to be recorded.
+    /// Evaluates a policy. Returns `None` if the evaluation exceeds the deadline of its permit, or
+    /// delays recording the end of a run for too long.
     ///
     /// A policy usually runs guest code for microseconds. A slow one must not delay the groups that
     /// share this thread, so the evaluation has its own.
@@ -531,7 +531,15 @@ impl<C: Cluster> Reconciler<'_, C> {
                 took,
             })
         };
-        let evaluated = policy_limiter::evaluate(permit, context.records, evaluate).await;
+        let evaluated = match permit {
+            Some(permit) => {
+                let (group, short_deadline) = (&context.group, context.records);
+                self.limiter
+                    .evaluate(group, permit, short_deadline, evaluate)
+                    .await
+            }
+            None => on_blocking_thread(move || evaluate(None)).await,
+        };
         // No panic is known here. If one occurs, it is attributed to the policy and reported in the
         // group's status.
         evaluated.unwrap_or_else(|error| {

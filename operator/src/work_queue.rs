@@ -205,7 +205,7 @@ impl WorkQueue {
             .filter(|namespace| !few_left || namespace.in_progress < NAMESPACE_SHARE)
             .filter(|namespace| !namespace.due.is_empty())
             .min_by_key(|namespace| namespace.due.first_key_value().map(|(first, _)| *first))?;
-        let (position, group) = if broken!(NewestTurnFirst) {
+        let (position, group) = if broken!(NewestDueFirst) {
             namespace.due.pop_last()?
         } else {
             namespace.due.pop_first()?

@@ -2,7 +2,7 @@
 
 use crate::field_path::{FieldPath, Step};
 use crate::time::When;
-use crate::yaml::{Frequency, LimitedDuration, Name, ScalarOrMap, Settings};
+use crate::yaml::{BoundedDuration, Frequency, Name, ScalarOrMap, Settings};
 use policy_host::{Duration, Instant, Item, ItemSettings, Outcome, Request, Run};
 use serde::{Deserialize, Deserializer};
 
@@ -22,7 +22,7 @@ pub(crate) struct RawRequest {
     now: Option<When>,
     pub seed: Option<u64>,
     frequency: Option<Frequency>,
-    cool_off: Option<LimitedDuration>,
+    cool_off: Option<BoundedDuration>,
     settings: Option<Settings>,
     state: Option<String>,
     namespace: Option<String>,
@@ -39,7 +39,7 @@ pub(crate) struct RawItem(ItemMap);
 pub(crate) struct ItemMap {
     name: Name,
     frequency: Option<Frequency>,
-    cool_off: Option<LimitedDuration>,
+    cool_off: Option<BoundedDuration>,
     settings: Option<Settings>,
     #[serde(default)]
     held: bool,
@@ -47,7 +47,7 @@ pub(crate) struct ItemMap {
     last_failure: Option<When>,
     failures: Option<u32>,
     runs: Option<u32>,
-    last_duration: Option<LimitedDuration>,
+    last_duration: Option<BoundedDuration>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

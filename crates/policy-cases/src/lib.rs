@@ -15,7 +15,7 @@
 //! - [`parse`] parses a file of cases; [`request`] parses a single request.
 //! - [`Case::run`] evaluates a case with each of its seeds and returns a [`Report`].
 //! - [`explain`] describes a decision.
-//! - [`yaml`] contains the types of values, for other files with the same vocabulary.
+//! - [`yaml`] contains the value types, for other kinds of files that share them.
 //! - [`time`] parses and formats times and durations.
 //!
 //! All of this is pure, except for the [`Evaluator`].

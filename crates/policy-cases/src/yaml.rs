@@ -1,5 +1,5 @@
-//! The types of the values in YAML files about policies. Values are validated while they are
-//! deserialized, so that errors have a path and a line.
+//! The value types of case files and scenarios. Values are validated while they are deserialized, so
+//! that errors have a path and a line.
 
 use crate::time::{DURATION, TIME, When, duration};
 use policy_host::Duration;
@@ -14,7 +14,7 @@ const MAX_DURATION: Duration = 100 * 36_525 * 864_000;
 
 /// Visits a string and parses it. Rejects values of other types, including numbers and booleans.
 pub struct ParseVisitor<T> {
-    /// What the error for a value of another type says is expected.
+    /// The expected value, for errors about values of other types.
     pub expecting: &'static str,
     /// Parses and validates the string.
     pub parse: fn(&str) -> Result<T, String>,
@@ -75,11 +75,11 @@ deserialize_by_parsing!(When, TIME, str::parse);
 
 /// A duration of at most 100 years.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LimitedDuration(pub Duration);
+pub struct BoundedDuration(pub Duration);
 
-deserialize_by_parsing!(LimitedDuration, DURATION, str::parse);
+deserialize_by_parsing!(BoundedDuration, DURATION, str::parse);
 
-impl FromStr for LimitedDuration {
+impl FromStr for BoundedDuration {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -90,7 +90,7 @@ impl FromStr for LimitedDuration {
     }
 }
 
-/// A duration of at most 100 years that is longer than zero.
+/// A duration longer than zero and at most 100 years.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PositiveDuration(pub Duration);
 
@@ -101,8 +101,8 @@ impl FromStr for PositiveDuration {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.parse()? {
-            LimitedDuration(0) => Err(format!("{text:?} is too short; use at least 1ms")),
-            LimitedDuration(length) => Ok(Self(length)),
+            BoundedDuration(0) => Err(format!("{text:?} is too short; use at least 1ms")),
+            BoundedDuration(length) => Ok(Self(length)),
         }
     }
 }

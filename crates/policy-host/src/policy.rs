@@ -37,7 +37,7 @@ pub struct Evaluation<T> {
 }
 
 impl<T> Evaluation<T> {
-    fn unless_interrupted(self) -> Option<Self> {
+    fn if_completed(self) -> Option<Self> {
         let interrupted = matches!(self.answer, Err(EvalError::Deadline(_)));
         (!interrupted).then_some(self)
     }
@@ -333,22 +333,22 @@ impl Policy {
     /// Requests a decision in a fresh sandbox. Blocks while the guest runs: microseconds as a rule,
     /// and at most until [`Limits::deadline`].
     pub fn evaluate(&self, request: &Request) -> Evaluation<Decision> {
-        self.decide(request, self.budget(request.items.len()))
+        self.evaluate_with(request, self.budget(request.items.len()))
     }
 
     /// Requests a decision as [`Policy::evaluate`] does, but returns `None` if it takes longer than
-    /// `deadline`. This is not a fault of the policy: call it again with more time.
+    /// `deadline`, which is not an error of the policy. Retry with a longer deadline.
     pub fn evaluate_within(
         &self,
         request: &Request,
         deadline: Duration,
     ) -> Option<Evaluation<Decision>> {
         let budget = self.budget(request.items.len());
-        self.decide(request, Budget { deadline, ..budget })
-            .unless_interrupted()
+        self.evaluate_with(request, Budget { deadline, ..budget })
+            .if_completed()
     }
 
-    fn decide(&self, request: &Request, budget: Budget) -> Evaluation<Decision> {
+    fn evaluate_with(&self, request: &Request, budget: Budget) -> Evaluation<Decision> {
         let mut evaluation = self.call(budget, |world, store| {
             world.oaat_policy_selector().call_select(store, request)
         });
@@ -366,11 +366,11 @@ impl Policy {
     /// Validates settings in a fresh sandbox. If the policy rejects them,
     /// [`EvalError::PolicyError`] contains its message.
     pub fn validate(&self, settings: &str, items: &[ItemSettings]) -> Evaluation<()> {
-        self.check_settings(settings, items, self.budget(items.len()))
+        self.validate_with(settings, items, self.budget(items.len()))
     }
 
     /// Validates settings as [`Policy::validate`] does, but returns `None` if it takes longer than
-    /// `deadline`. This is not a fault of the policy: call it again with more time.
+    /// `deadline`, which is not an error of the policy. Retry with a longer deadline.
     pub fn validate_within(
         &self,
         settings: &str,
@@ -378,11 +378,11 @@ impl Policy {
         deadline: Duration,
     ) -> Option<Evaluation<()>> {
         let budget = self.budget(items.len());
-        self.check_settings(settings, items, Budget { deadline, ..budget })
-            .unless_interrupted()
+        self.validate_with(settings, items, Budget { deadline, ..budget })
+            .if_completed()
     }
 
-    fn check_settings(
+    fn validate_with(
         &self,
         settings: &str,
         items: &[ItemSettings],

@@ -25,7 +25,7 @@ pub(super) fn correct_future_times(
     snapshot: &GroupSnapshot,
     status: &mut OaatGroupStatus,
 ) -> Option<String> {
-    if broken!(FutureTimesStay) {
+    if broken!(NoFutureTimeCorrection) {
         return None;
     }
     let created = snapshot.group.metadata.creation_timestamp.as_ref();

@@ -271,7 +271,11 @@ fn progress(status: &OaatGroupStatus) -> Option<(&'static str, &Condition)> {
                 | policy_ready::DEADLINE => None,
                 // If the machine was too busy, the component is not recorded as rejected, and is
                 // compiled again.
-                policy_ready::COMPILE_TIMEOUT if status.rejected_policy.is_none() => None,
+                policy_ready::COMPILE_TIMEOUT | policy_ready::PROBE_FAILED
+                    if status.rejected_policy.is_none() =>
+                {
+                    None
+                }
                 _ => Some((progress::STALLED, policy)),
             }
         }

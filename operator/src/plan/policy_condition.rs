@@ -40,8 +40,8 @@ pub fn record_selection(snapshot: &GroupSnapshot, plan: &mut Plan, selection: &P
     let before = condition(&plan.status.conditions, policy_ready::TYPE).cloned();
     match &selection.problem {
         // The rejection is kept while the component cannot be read, because it may come back
-        // unchanged.
-        Some(problem) if problem.rejected.is_none() => {}
+        // unchanged. If another component was read, it no longer matters.
+        Some(problem) if !problem.is_of_component() => {}
         None if selection.in_use.is_none() => {}
         problem => {
             let rejected = problem.as_ref().and_then(|p| p.rejected.as_deref());

@@ -205,9 +205,11 @@ impl PodView {
             return true;
         }
         if broken!(CompletedIsTerminal) {
-            let mut named = self.completion_containers.iter();
-            let ended = |c: &ContainerView| c.finished().is_some();
-            return named.any(|name| self.containers.iter().any(|c| c.name == *name && ended(c)));
+            let named = |c: &ContainerView| self.completion_containers.contains(&c.name);
+            let mut containers = self.containers.iter();
+            if containers.any(|c| named(c) && c.finished().is_some()) {
+                return true;
+            }
         }
         let ended = matches!(self.phase, Phase::Succeeded | Phase::Failed);
         ended
@@ -241,7 +243,7 @@ impl PodView {
     /// remains until it is deleted again.
     pub fn deletion_is_incomplete(&self) -> bool {
         let immediate = self.deletion.is_some_and(|d| d.grace.is_zero());
-        immediate && !self.bound && !self.is_terminal() && !broken!(DeletedOnce)
+        immediate && !self.bound && !self.is_terminal() && !broken!(NoSecondDelete)
     }
 
     /// Returns when the last init container ended. The next container can start from then on.

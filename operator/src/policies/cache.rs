@@ -1,7 +1,7 @@
 //! The policy that each group uses: the last one that passed every check, with the settings that it
 //! accepted. It stays in use until the next one has passed the checks.
 
-use crate::policy_limiter::{self, PolicyLimiter};
+use crate::policy_limiter::PolicyLimiter;
 use crate::policy_selection::PolicySelection;
 use crate::policy_source::PolicyProblem;
 use crate::policy_source::PolicyRead;
@@ -140,7 +140,8 @@ impl PolicyCache {
     }
 
     /// Returns the policy that decides for a group. `read` is the state of the policy that the
-    /// group refers to. Returns `None` if its settings must be checked first and no permit is free.
+    /// group refers to. Returns `None` if its settings must be checked first, and a permit
+    /// for that is not available yet.
     pub async fn select(
         &self,
         group: &OaatGroup,
@@ -216,7 +217,8 @@ impl PolicyCache {
     }
 }
 
-/// Asks a policy whether it accepts settings. Returns `None` if no permit is free.
+/// Asks a policy whether it accepts settings. Returns `None` if no permit is free, or if the permit
+/// does not allow enough time.
 async fn check_settings(
     group: &OaatGroup,
     policy: &Policy,
@@ -230,23 +232,21 @@ async fn check_settings(
     let items: Vec<_> = items
         .map(|(name, settings)| ItemSettings { name, settings })
         .collect();
-    let error = loop {
-        let permit = limiter.acquire(&group)?;
-        let (policy, settings, items) = (policy.clone(), settings.group.clone(), items.clone());
-        let validation = policy_limiter::evaluate(Some(permit), false, move |deadline| {
-            let validation = match deadline {
-                Some(deadline) => policy.validate_within(&settings, &items, deadline)?,
-                None => policy.validate(&settings, &items),
-            };
-            Some(validation.answer)
-        });
-        match validation.await {
-            Ok(Some(Ok(()))) => return Some(Ok(())),
-            Ok(Some(Err(error))) => break error,
-            // The next permit allows more time.
-            Ok(None) => {}
-            Err(error) => break EvalError::Trapped(error),
-        }
+    let permit = limiter.acquire(&group)?;
+    let (policy, settings) = (policy.clone(), settings.group.clone());
+    let validate = move |deadline| {
+        let validation = match deadline {
+            Some(deadline) => policy.validate_within(&settings, &items, deadline)?,
+            None => policy.validate(&settings, &items),
+        };
+        Some(validation.answer)
+    };
+    let error = match limiter.evaluate(&group, permit, false, validate).await {
+        Ok(answer) => match answer? {
+            Ok(()) => return Some(Ok(())),
+            Err(error) => error,
+        },
+        Err(error) => EvalError::Trapped(error),
     };
     Some(Err(PolicyProblem::settings(&error)))
 }

@@ -109,8 +109,8 @@ fn draw_skew(fault: &mut Fault) -> i64 {
     fault.draw(0..1_200_000) as i64 - 600_000
 }
 
-/// Draws an error of a clock in milliseconds, up to ten years, as on a machine whose battery is
-/// empty. Half of the jumps return to the correct time.
+/// Draws an error of a clock in milliseconds, up to ten years, as after the battery of a clock has
+/// failed. Half of the draws return to the correct time.
 fn draw_jump(fault: &mut Fault) -> i64 {
     const YEAR: u64 = 365 * 86_400_000;
     match fault.draw(0..4) {

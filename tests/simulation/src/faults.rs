@@ -32,9 +32,9 @@ pub enum FaultSet {
     Disruptions,
     /// `Standard`, and clocks that jump by years.
     ClockJumps,
-    /// `Standard`, and pods with a sidecar that ends only when the operator deletes the pod, and
-    /// deletions of candidates that the API server does not finish.
-    Deletions,
+    /// `Standard`, pods whose sidecar runs until the operator deletes the pod, and interrupted
+    /// deletions of pods that are not bound.
+    SidecarsAndDeletions,
 }
 
 /// What happens to a request on its way to the server.
@@ -126,8 +126,8 @@ pub enum FaultKind {
     JumpReplicaClock,
     /// The node's clock jumps by years.
     JumpNodeClock,
-    /// The API server is killed while it deletes the next pod that is not bound. The pod remains and
-    /// is terminating.
+    /// The API server crashes while it deletes the next pod that is not bound. The pod remains, with
+    /// a deletion timestamp.
     InterruptDeletion,
 }
 
@@ -188,7 +188,7 @@ impl FaultSet {
             | Self::ItemLists
             | Self::Disruptions
             | Self::ClockJumps
-            | Self::Deletions => fault.pick(&REQUEST_FAULTS),
+            | Self::SidecarsAndDeletions => fault.pick(&REQUEST_FAULTS),
             Self::UserInterference => fault.pick(&[
                 RequestFault::Slow,
                 RequestFault::Slow,
@@ -230,7 +230,7 @@ impl FaultSet {
                 let (replica, node) = (FaultKind::JumpReplicaClock, FaultKind::JumpNodeClock);
                 fault.pick(&[standard, replica, node])
             }
-            Self::Deletions => {
+            Self::SidecarsAndDeletions => {
                 let standard = fault.pick(&STANDARD_FAULTS);
                 fault.pick(&[standard, FaultKind::InterruptDeletion])
             }

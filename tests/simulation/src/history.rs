@@ -106,7 +106,7 @@ impl<'a> History<'a> {
             }
         }
         let mut type_ = json!({ "type": "pod", "podspec": podspec });
-        if config.faults == FaultSet::Deletions {
+        if config.faults == FaultSet::SidecarsAndDeletions {
             type_["completionContainers"] = json!(["main"]);
         }
         let type_: OaatTypeSpec = serde_json::from_value(type_)

@@ -29,16 +29,16 @@ pub fn breaks(rule: Mutation) -> ViolationKind {
         | Mutation::WithdrawAnyVersion
         | Mutation::NoAdoption => ViolationKind::RunDeleted,
         Mutation::NoSecondReadFinished => ViolationKind::ResultDeleted,
-        Mutation::OnlyClaimerOpens | Mutation::FutureTimesStay | Mutation::DeletedOnce => {
-            ViolationKind::Stuck
-        }
+        Mutation::OnlyClaimerOpens
+        | Mutation::NoFutureTimeCorrection
+        | Mutation::NoSecondDelete => ViolationKind::Stuck,
         Mutation::OpenUnannounced => ViolationKind::Lost,
         Mutation::NumberFromStatus | Mutation::RefusalWithoutNumber => ViolationKind::NumberShared,
         Mutation::NamespaceUnasked => ViolationKind::NamespaceCounted,
         Mutation::NoFloor => ViolationKind::TooSoon,
         Mutation::TimesBelieved => ViolationKind::WrongTime,
         Mutation::FailuresStay => ViolationKind::WrongCounts,
-        Mutation::NewestTurnFirst => ViolationKind::UnfairTurns,
+        Mutation::NewestDueFirst => ViolationKind::UnfairTurns,
         Mutation::MissingForgotten => ViolationKind::Forgotten,
         Mutation::NoGiveUp => ViolationKind::TooManyAttempts,
         Mutation::DisruptionsFail => ViolationKind::DisruptionCountedAsFailure,

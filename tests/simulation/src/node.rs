@@ -2,7 +2,7 @@
 //! delay.
 
 use crate::randomness::Randomness;
-use crate::simulated_cluster::{Change, SimulatedCluster, gates, time};
+use crate::simulated_cluster::{Change, SimulatedCluster, gates, skewed_time};
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStatus, Pod,
 };
@@ -66,11 +66,10 @@ fn running() -> ContainerState {
 }
 
 fn terminated(code: i32, now: u64, clock: i64) -> ContainerState {
-    let at = now.saturating_add_signed(clock);
     ContainerState {
         terminated: Some(ContainerStateTerminated {
             exit_code: code,
-            finished_at: Some(time(at)),
+            finished_at: Some(skewed_time(now, clock)),
             ..ContainerStateTerminated::default()
         }),
         ..ContainerState::default()
@@ -174,7 +173,6 @@ pub fn step(
             cluster.change_pod(uid, |pod| report(pod, "Running", &[("main", running())]));
             Vec::new()
         }
-        // The sidecar runs until the pod is deleted.
         Step::End(code) if truth.sidecar && truth.running && !ended => {
             truth.ended = Some((code, now));
             truth.clock = clock;

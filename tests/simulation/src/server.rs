@@ -124,7 +124,7 @@ impl SimulatedCluster {
                 Some((ViolationKind::ResultDeleted, "whose run is not recorded"))
             }
             (true, _) => None,
-            // Someone else deleted the pod before it was bound.
+            // The pod was deleted before it was bound, and this request completes the deletion.
             (false, _) if pod.deletion_is_incomplete() => None,
             (false, _) if stopping && self.oracle.stopped_by_window.contains(&pod.uid) => None,
             (false, _) if stopping && truth.sidecar && truth.ended.is_some() => None,

@@ -30,7 +30,7 @@ pub struct PodTruth {
     pub opened: bool,
     /// Whether the pod is bound to the node.
     pub bound: bool,
-    /// Whether its sidecar runs until the pod is deleted.
+    /// Whether it has a sidecar, which runs until the pod is deleted.
     pub sidecar: bool,
     /// Whether any of its containers runs.
     pub running: bool,
@@ -100,7 +100,7 @@ pub struct SimulatedCluster {
     pub namespace_ends: Option<u64>,
     /// How far the node's clock is ahead, in milliseconds.
     pub node_clock: i64,
-    /// Whether the deletion of the next pod that is not bound does not finish.
+    /// Whether to interrupt the deletion of the next pod that is not bound.
     pub interrupt_deletion: bool,
     /// The list of items that pods print.
     pub listed: Vec<String>,
@@ -122,7 +122,13 @@ pub fn wall(now: u64) -> i64 {
 
 /// Returns the time in whole seconds, as in the API.
 pub fn time(now: u64) -> Time {
-    Time(jiff::Timestamp::from_second(wall(now).div_euclid(1000)).unwrap_or_default())
+    skewed_time(now, 0)
+}
+
+/// Returns the time in whole seconds by a clock that is this far ahead, in milliseconds.
+pub fn skewed_time(now: u64, clock: i64) -> Time {
+    let seconds = (wall(now) + clock).div_euclid(1000);
+    Time(jiff::Timestamp::from_second(seconds).unwrap_or_default())
 }
 
 /// Returns a pod's UID.
@@ -289,6 +295,16 @@ impl SimulatedCluster {
         self.pods.insert(name, pod.clone());
         self.check();
         pod
+    }
+
+    /// Returns when the latest object was created that the operator reads, in milliseconds.
+    pub fn latest_creation(&self) -> i64 {
+        let group = self.group.as_ref();
+        let group = group.and_then(|group| group.object.metadata.creation_timestamp.as_ref());
+        let pods = self.labelled();
+        let pods = pods.filter_map(|pod| pod.metadata.creation_timestamp.as_ref());
+        let times = group.into_iter().chain(pods);
+        times.map(|at| at.0.as_millisecond()).max().unwrap_or(0)
     }
 
     /// Removes a pod's gate.

@@ -96,12 +96,14 @@ fn histories_with_clock_jumps_have_no_violation() {
 
 #[test]
 fn histories_with_sidecars_and_interrupted_deletions_have_no_violation() {
-    check("histories with deletions", seeds(500), |number| {
-        HistoryConfig {
-            faults: FaultSet::Deletions,
+    check(
+        "histories with sidecars and interrupted deletions",
+        seeds(500),
+        |number| HistoryConfig {
+            faults: FaultSet::SidecarsAndDeletions,
             ..seed(number)
-        }
-    });
+        },
+    );
 }
 
 /// A replica is killed before and after every write of a whole history, one at a time: without

@@ -22,8 +22,8 @@ const RARE: [Mutation; 1] = [Mutation::ListBeforeRead];
 /// that another replica opens for it, and that is gone at once. The model shows both.
 const RAREST: [Mutation; 2] = [Mutation::NoSecondReadFinished, Mutation::OpenUnannounced];
 
-/// A history has only one group.
-const OF_MANY_GROUPS: Mutation = Mutation::NewestTurnFirst;
+/// A history has one group, so only `turns` detects this.
+const WORK_QUEUE_RULE: Mutation = Mutation::NewestDueFirst;
 
 #[test]
 fn unfair_turns_are_detected() {
@@ -31,15 +31,15 @@ fn unfair_turns_are_detected() {
         let violation = turns::simulate(seed, None);
         assert!(violation.is_none(), "seed {seed}: {violation:?}");
     }
-    let violation = (0..100).find_map(|seed| turns::simulate(seed, Some(OF_MANY_GROUPS)));
-    assert_eq!(violation.map(|v| v.kind), Some(breaks(OF_MANY_GROUPS)));
+    let violation = (0..100).find_map(|seed| turns::simulate(seed, Some(WORK_QUEUE_RULE)));
+    assert_eq!(violation.map(|v| v.kind), Some(breaks(WORK_QUEUE_RULE)));
 }
 
 #[test]
 fn every_rule_switched_off_is_detected() {
     let policy = default_policy().unwrap();
     let all = Mutation::value_variants().iter();
-    let in_histories = |rule: &&Mutation| !RAREST.contains(rule) && **rule != OF_MANY_GROUPS;
+    let in_histories = |rule: &&Mutation| !RAREST.contains(rule) && **rule != WORK_QUEUE_RULE;
     for rule in all.filter(in_histories) {
         let faults = match rule {
             rule if RARE.contains(rule) => FaultSet::UserInterference,
@@ -47,8 +47,10 @@ fn every_rule_switched_off_is_detected() {
             Mutation::NoGiveUp | Mutation::DisruptionsFail | Mutation::GatedPodTimesOut => {
                 FaultSet::Disruptions
             }
-            Mutation::FutureTimesStay => FaultSet::ClockJumps,
-            Mutation::DeletedOnce | Mutation::CompletedIsTerminal => FaultSet::Deletions,
+            Mutation::NoFutureTimeCorrection => FaultSet::ClockJumps,
+            Mutation::NoSecondDelete | Mutation::CompletedIsTerminal => {
+                FaultSet::SidecarsAndDeletions
+            }
             _ => FaultSet::default(),
         };
         let config = |number| HistoryConfig {

@@ -1,8 +1,8 @@
-//! The types of the values that occur only in a scenario. Values are validated while they are
+//! The value types that only scenarios use. Values are validated while they are
 //! deserialized, so that errors have a path and a line.
 
 use policy_cases::time::When;
-use policy_cases::yaml::{LimitedDuration, ParseVisitor};
+use policy_cases::yaml::{BoundedDuration, ParseVisitor};
 use policy_host::Instant;
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
@@ -98,8 +98,8 @@ impl<'de> Deserialize<'de> for Period {
         #[derive(serde::Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Raw {
-            from: LimitedDuration,
-            to: LimitedDuration,
+            from: BoundedDuration,
+            to: BoundedDuration,
         }
         d.deserialize_map(ValidateVisitor {
             expecting: "a mapping with from and to",
@@ -123,7 +123,7 @@ impl<'de> Deserialize<'de> for RunDuration {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<RunDuration, E> {
-                let LimitedDuration(length) = text.parse().map_err(E::custom)?;
+                let BoundedDuration(length) = text.parse().map_err(E::custom)?;
                 Ok(RunDuration {
                     min: length,
                     max: length,
@@ -134,8 +134,8 @@ impl<'de> Deserialize<'de> for RunDuration {
                 #[derive(serde::Deserialize)]
                 #[serde(deny_unknown_fields)]
                 struct Raw {
-                    min: LimitedDuration,
-                    max: LimitedDuration,
+                    min: BoundedDuration,
+                    max: BoundedDuration,
                 }
                 let raw = Raw::deserialize(MapAccessDeserializer::new(map))?;
                 match (raw.min.0, raw.max.0) {

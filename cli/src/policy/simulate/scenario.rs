@@ -2,7 +2,7 @@
 
 use super::fields::{Period, Probability, RunDuration, Timestamp, ValidateVisitor};
 use anyhow::{Context, Result};
-use policy_cases::yaml::{Frequency, LimitedDuration, Name, PositiveDuration, Settings};
+use policy_cases::yaml::{BoundedDuration, Frequency, Name, PositiveDuration, Settings};
 use policy_host::{Duration, Instant, ItemSettings};
 use serde::{Deserialize, Deserializer};
 use std::collections::HashSet;
@@ -116,8 +116,8 @@ struct File {
     length: PositiveDuration,
     seed: Option<u64>,
     frequency: Option<Frequency>,
-    cool_off: Option<LimitedDuration>,
-    retry_floor: Option<LimitedDuration>,
+    cool_off: Option<BoundedDuration>,
+    retry_floor: Option<BoundedDuration>,
     settings: Option<Settings>,
     items: Entries,
 }
@@ -130,11 +130,11 @@ struct Entry {
     #[serde(default)]
     fails: Probability,
     frequency: Option<Frequency>,
-    cool_off: Option<LimitedDuration>,
+    cool_off: Option<BoundedDuration>,
     settings: Option<Settings>,
     #[serde(default)]
     fails_between: Vec<Period>,
-    joins: Option<LimitedDuration>,
+    joins: Option<BoundedDuration>,
     count: Option<NonZeroU32>,
 }
 

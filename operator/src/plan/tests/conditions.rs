@@ -31,8 +31,8 @@ fn kstatus(status: &OaatGroupStatus) -> Kstatus {
     }
 }
 
-/// Returns a status in which `Ready` and `PolicyReady` have these reasons. `rejected` is whether
-/// it contains a rejected component.
+/// Returns a status in which `Ready` and `PolicyReady` have these reasons. If
+/// `rejected` is set, it contains a rejected component.
 fn status_with(reason: &str, policy: &str, rejected: bool) -> OaatGroupStatus {
     let mut status = OaatGroupStatus {
         rejected_policy: rejected.then(|| RejectedPolicy {
@@ -122,7 +122,7 @@ fn every_problem_of_a_policy_has_a_result_of_kstatus() {
             Kstatus::Current
         );
     }
-    // The compiler timed out because the machine was busy, and tries again.
+    // A compilation that timed out on a busy machine is repeated.
     let status = status_with("PolicyNotReady", "CompileTimeout", false);
     assert_eq!(kstatus(&status), Kstatus::InProgress);
 }

@@ -1,6 +1,6 @@
 //! Checks claims and rejected pods: run numbers, and which item may start when.
 
-use super::{Check, IN_THE_FUTURE, Write, instant, text, violation};
+use super::{Check, FUTURE_TOLERANCE, Write, instant, text, violation};
 use crate::simulated_cluster::SimulatedCluster;
 use crate::violation::ViolationKind;
 use oaat_operator::pod::PodView;
@@ -109,7 +109,7 @@ impl SimulatedCluster {
         let listed = write.before["items"].get(item).is_some();
         if let Some(before) = before
             && at < before + self.oracle.floor
-            && before < at + IN_THE_FUTURE
+            && before < at + FUTURE_TOLERANCE
             && listed
             && !may_start_sooner
         {
@@ -117,7 +117,7 @@ impl SimulatedCluster {
             return violation(ViolationKind::TooSoon, details);
         }
         match instant(&write.before["rejected"]["until"]) {
-            Some(until) if at < until && until < at + IN_THE_FUTURE => {
+            Some(until) if at < until && until < at + FUTURE_TOLERANCE => {
                 let details = format!("{item} was started at {at}, in a pause until {until}");
                 violation(ViolationKind::TooSoon, details)
             }

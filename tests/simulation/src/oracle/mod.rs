@@ -39,8 +39,9 @@ pub struct Oracle {
     lists: BTreeMap<usize, u64>,
 }
 
-/// A time this far in the future, in milliseconds, is wrong, and the operator replaces it.
-const IN_THE_FUTURE: i64 = 100 * 86_400_000;
+/// How far in the future a time may be, in milliseconds, before the oracle expects the operator to
+/// replace it.
+const FUTURE_TOLERANCE: i64 = 100 * 86_400_000;
 
 /// The result of a check.
 type Check = Result<(), (ViolationKind, String)>;
@@ -56,8 +57,8 @@ struct Write<'a> {
     after: &'a Value,
     /// The records that it adds to the history, newest first.
     new: Vec<&'a Value>,
-    /// Whether times of the previous status are in the future, so that the write may replace them.
-    corrects: bool,
+    /// Whether the previous status contains future times, which this write may replace.
+    may_correct_times: bool,
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
@@ -70,17 +71,19 @@ pub fn instant(value: &Value) -> Option<i64> {
     Some(time.0)
 }
 
-/// Returns whether a status contains a time that is wrong at `now`.
-fn contains_wrong_time(status: &Value, now: i64) -> bool {
+/// Returns whether a status contains a time more than [`FUTURE_TOLERANCE`] after `now`.
+fn contains_future_time(status: &Value, now: i64) -> bool {
     match status {
-        Value::Object(fields) => fields.values().any(|value| contains_wrong_time(value, now)),
-        Value::Array(values) => values.iter().any(|value| contains_wrong_time(value, now)),
-        _ => instant(status).is_some_and(|at| at > now + IN_THE_FUTURE),
+        Value::Object(fields) => fields
+            .values()
+            .any(|value| contains_future_time(value, now)),
+        Value::Array(values) => values.iter().any(|value| contains_future_time(value, now)),
+        _ => instant(status).is_some_and(|at| at > now + FUTURE_TOLERANCE),
     }
 }
 
-/// Returns whether two records differ only in their times.
-fn differ_in_times(before: &Value, after: &Value) -> bool {
+/// Returns whether two records are equal except for their times.
+fn equal_except_times(before: &Value, after: &Value) -> bool {
     let without_times = |record: &Value| {
         let mut record = record.clone();
         for time in ["started", "finished"] {
@@ -128,15 +131,19 @@ impl Oracle {
     ) {
         let known = before["history"].as_array().map_or(&[][..], Vec::as_slice);
         let history = after["history"].as_array().map_or(&[][..], Vec::as_slice);
-        let (earliest, _) = request.clock;
-        let corrects = contains_wrong_time(before, earliest);
-        if corrects {
+        // The operator's clock may be behind the times at which the API server created objects.
+        let created = cluster.latest_creation();
+        let now = request.clock.0.max(created);
+        let may_correct_times = contains_future_time(before, now);
+        if may_correct_times {
             let starts = cluster.oracle.starts.values_mut();
-            starts.for_each(|at| *at = earliest.min(*at));
+            starts.for_each(|at| *at = now.min(*at));
         }
         let is_known = |run: &Value| {
             let first = known.first();
-            first.is_some_and(|first| first == run || corrects && differ_in_times(first, run))
+            first.is_some_and(|first| {
+                first == run || may_correct_times && equal_except_times(first, run)
+            })
         };
         let new = history.iter().take_while(|run| !is_known(run));
         let write = Write {
@@ -144,7 +151,7 @@ impl Oracle {
             before,
             after,
             new: new.collect(),
-            corrects,
+            may_correct_times,
         };
         if !after["current"]["stopping"].is_null() {
             let uid = text(&after["current"], "podUid").to_owned();

@@ -88,12 +88,14 @@ impl SimulatedCluster {
         let created = time(truth.created).0.as_millisecond();
         let claimed = instant(&write.before["current"]["claimed"]).unwrap_or(created);
         let claimed = match instant(&record["started"]) {
-            Some(started) if write.corrects => started.min(claimed),
+            Some(started) if write.may_correct_times => started.min(claimed),
             _ => claimed,
         };
         let (earliest, latest) = write.request.clock;
         // Another replica may have recorded when the completion containers ended.
-        let completed = instant(&write.before["current"]["stopping"]["since"]).unwrap_or(created);
+        let stopping = &write.before["current"]["stopping"];
+        let completed = instant(&stopping["since"]).filter(|_| !stopping["exitCode"].is_null());
+        let completed = completed.unwrap_or(created);
         let (from, to) = (created.min(earliest), created.max(latest).max(completed));
         let fail = |what: &str, at: Option<i64>| {
             let details = format!("{what} is {at:?}, outside of {from}..{to}: {record}");
@@ -182,7 +184,8 @@ impl Write<'_> {
                 return fail(format!("{name} has {found} runs instead of {runs}"));
             }
             for (key, may_change) in [("lastSuccess", succeeded), ("lastFailure", failed)] {
-                let corrected = self.corrects && instant(&item[key]) < instant(&before[key]);
+                let corrected =
+                    self.may_correct_times && instant(&item[key]) < instant(&before[key]);
                 if !may_change && !corrected && item[key] != before[key] {
                     let (is, was) = (&item[key], &before[key]);
                     return fail(format!(
