@@ -132,9 +132,10 @@ impl PolicyLimiter {
 
     async fn wait(self, group: GroupRef, number: u64, slow: bool) {
         let namespace = group.namespace.as_deref().unwrap_or_default();
-        let permit = match slow {
-            true => self.limiter.acquire_slow(namespace).await,
-            false => self.limiter.acquire(namespace).await,
+        let permit = if slow {
+            self.limiter.acquire_slow(namespace).await
+        } else {
+            self.limiter.acquire(namespace).await
         };
         if let Some(turn) = self.waiting().get_mut(&group) {
             turn.permit = Some(permit);

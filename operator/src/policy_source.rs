@@ -136,8 +136,7 @@ impl PolicyProblem {
         )
     }
 
-    /// Returns whether the component was read and is the cause, or would be on a machine that is not
-    /// busy.
+    /// Returns whether the problem is that of a component, which was read.
     pub fn is_of_component(&self) -> bool {
         let of_component = [policy_ready::COMPILE_TIMEOUT, policy_ready::PROBE_FAILED];
         self.rejected.is_some() || of_component.contains(&self.reason)

@@ -140,8 +140,8 @@ impl PolicyCache {
     }
 
     /// Returns the policy that decides for a group. `read` is the state of the policy that the
-    /// group refers to. Returns `None` if its settings must be checked first, and a permit
-    /// for that is not available yet.
+    /// group refers to. Returns `None` if its settings must be checked first, and a permit for
+    /// that is not available yet.
     pub async fn select(
         &self,
         group: &OaatGroup,

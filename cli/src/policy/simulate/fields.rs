@@ -1,5 +1,5 @@
-//! The value types that only scenarios use. Values are validated while they are
-//! deserialized, so that errors have a path and a line.
+//! The value types that only scenarios use. Values are validated while they are deserialized, so that
+//! errors have a path and a line.
 
 use policy_cases::time::When;
 use policy_cases::yaml::{BoundedDuration, ParseVisitor};

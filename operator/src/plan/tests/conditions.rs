@@ -31,8 +31,8 @@ fn kstatus(status: &OaatGroupStatus) -> Kstatus {
     }
 }
 
-/// Returns a status in which `Ready` and `PolicyReady` have these reasons. If
-/// `rejected` is set, it contains a rejected component.
+/// Returns a status in which `Ready` and `PolicyReady` have these reasons. If `rejected` is set, it
+/// contains a rejected component.
 fn status_with(reason: &str, policy: &str, rejected: bool) -> OaatGroupStatus {
     let mut status = OaatGroupStatus {
         rejected_policy: rejected.then(|| RejectedPolicy {
