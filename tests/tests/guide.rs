@@ -195,7 +195,10 @@ fn guide_lists_exactly_the_reasons_of_the_operator() -> Result<()> {
     let constants = code.split("policy_ready::").skip(1);
     before.extend(
         constants
-            .filter_map(|rest| rest.split(',').next())
+            .filter_map(|rest| {
+                rest.split(|c: char| !c.is_ascii_uppercase() && c != '_')
+                    .next()
+            })
             .map(camel_case),
     );
     assert!(before.contains("SourceNotFound"));
