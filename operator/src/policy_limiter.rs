@@ -2,7 +2,7 @@
 //!
 //! Two run at a time, so together they use at most twice the memory limit of a sandbox. One of the
 //! two permits is reserved for namespaces that are not heavy. If an evaluation with that permit
-//! exceeds [`SHORT_DEADLINE`], it is interrupted and repeated with the other permit. A group that
+//! exceeds `SHORT_DEADLINE`, it is interrupted and repeated with the other permit. A group that
 //! must wait is reconciled again when its turn comes; only the call to its policy waits.
 
 use crate::fair_limiter::{FairLimiter, HEAVY, Permit};

@@ -71,7 +71,7 @@ pub fn instant(value: &Value) -> Option<i64> {
     Some(time.0)
 }
 
-/// Returns whether a status contains a time more than [`FUTURE_TOLERANCE`] after `now`.
+/// Returns whether a status contains a time more than `FUTURE_TOLERANCE` after `now`.
 fn contains_future_time(status: &Value, now: i64) -> bool {
     match status {
         Value::Object(fields) => fields
