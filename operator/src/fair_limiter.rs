@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 const HALF_LIFE: Duration = Duration::from_secs(10);
 /// A namespace that has recently used more than this is *heavy*. Callers charge only the time beyond
 /// what ordinary work takes.
-pub(crate) const HEAVY: Duration = Duration::from_millis(20);
+const HEAVY: Duration = Duration::from_millis(20);
 /// Usage below this is dropped.
 const NEGLIGIBLE: Duration = Duration::from_millis(1);
 
@@ -119,12 +119,8 @@ impl FairLimiter {
         self.acquire_for(namespace, false).await
     }
 
-    /// Waits for a permit for work that is known to be slow. It counts as that of a heavy namespace.
-    pub async fn acquire_slow(&self, namespace: &str) -> Permit {
-        self.acquire_for(namespace, true).await
-    }
-
-    async fn acquire_for(&self, namespace: &str, slow: bool) -> Permit {
+    /// Waits for a permit. For work that is known to be `slow`, it counts as that of a heavy namespace.
+    pub async fn acquire_for(&self, namespace: &str, slow: bool) -> Permit {
         loop {
             if let Some(permit) = self.try_acquire_for(namespace, slow) {
                 return permit;

@@ -5,7 +5,7 @@
 //! exceeds `SHORT_DEADLINE`, it is interrupted and repeated with the other permit. A group that
 //! must wait is reconciled again when its turn comes; only the call to its policy waits.
 
-use crate::fair_limiter::{FairLimiter, HEAVY, Permit};
+use crate::fair_limiter::{FairLimiter, Permit};
 use crate::group_ref::GroupRef;
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ const PERMITS: usize = 2;
 const UNCHARGED: Duration = Duration::from_millis(5);
 /// The deadline of an evaluation with the reserved permit, and of any evaluation before the end of a
 /// run is recorded.
-const SHORT_DEADLINE: Duration = HEAVY.saturating_add(UNCHARGED);
+const SHORT_DEADLINE: Duration = Duration::from_millis(25);
 /// The nice value of the lowest CPU priority.
 const LOWEST_PRIORITY: i32 = 19;
 /// The time within which a group must use its turn.
@@ -123,6 +123,7 @@ impl PolicyLimiter {
         Ok(evaluated)
     }
 
+    /// Queues the group for a permit; if its evaluation is `slow`, not for the reserved one.
     fn enqueue(&self, waiting: &mut HashMap<GroupRef, Turn>, group: &GroupRef, slow: bool) {
         let number = rand::random();
         let permit = None;
@@ -132,11 +133,7 @@ impl PolicyLimiter {
 
     async fn wait(self, group: GroupRef, number: u64, slow: bool) {
         let namespace = group.namespace.as_deref().unwrap_or_default();
-        let permit = if slow {
-            self.limiter.acquire_slow(namespace).await
-        } else {
-            self.limiter.acquire(namespace).await
-        };
+        let permit = self.limiter.acquire_for(namespace, slow).await;
         if let Some(turn) = self.waiting().get_mut(&group) {
             turn.permit = Some(permit);
         }

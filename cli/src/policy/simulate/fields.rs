@@ -67,7 +67,7 @@ impl<'de> Deserialize<'de> for Timestamp {
 /// Deserializes a list or a mapping as `R` and validates it. Validating here gives errors a path
 /// and a line.
 pub(crate) struct ValidateVisitor<R, T> {
-    /// What the error for a value of another type says is expected.
+    /// The expected value, for errors about values of other types.
     pub expecting: &'static str,
     /// Validates and converts the raw value.
     pub validate: fn(R) -> Result<T, String>,
