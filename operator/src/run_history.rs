@@ -117,8 +117,8 @@ fn update_item(
     item.state = ItemState::Ready;
     item.next = None;
     item.last_started.get_or_insert(started);
-    item.last_finished = Some(outcome.finished.max(started));
-    item.last_exit_code = outcome.exit_code;
+    item.last_finished = None;
+    item.last_exit_code = outcome.exit_code.filter(|code| *code != 0);
     item.runs = Some(item.runs.unwrap_or(0).saturating_add(1));
     match outcome.result {
         RunResult::Succeeded => {
@@ -133,16 +133,16 @@ fn update_item(
                 .insert(0, i64::try_from(took).unwrap_or(i64::MAX));
             item.durations.truncate(DURATIONS);
             if !broken!(FailuresStay) {
-                item.failures = Some(0);
+                item.failures = None;
             }
         }
         RunResult::Failed => {
             item.last_failure = Some(outcome.finished);
             item.failures = Some(item.failures.unwrap_or(0).saturating_add(1));
         }
-        RunResult::Stopped => {}
+        RunResult::Stopped => item.last_finished = Some(outcome.finished.max(started)),
     }
-    item.message = Some(describe_result(outcome));
+    item.message = (outcome.result != RunResult::Succeeded).then(|| describe_result(outcome));
 }
 
 /// Returns how long the longest of an item's last successful runs took.
@@ -262,7 +262,7 @@ mod tests {
             &finished(RunResult::Succeeded, 0),
         );
         let item = &status.items["a"];
-        assert_eq!(item.failures, Some(0));
+        assert_eq!((item.failures, item.last_exit_code), (None, None));
         assert_eq!(item.last_success, Some(Timestamp(5000)));
         assert_eq!(item.last_failure, Some(Timestamp(5000)));
         assert_eq!(item.runs, Some(3));

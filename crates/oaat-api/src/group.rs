@@ -159,6 +159,15 @@ impl OaatGroupSpec {
     }
 }
 
+/// The schema of a map of any values that is written as a whole.
+fn atomic_map(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "x-kubernetes-map-type": "atomic",
+        "x-kubernetes-preserve-unknown-fields": true,
+    })
+}
+
 /// The schema of a list of any objects.
 fn objects(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
@@ -210,8 +219,27 @@ pub struct OaatGroupStatus {
     pub item_sources: Vec<ItemSource>,
     /// The status of each item, by name. Items that are missing from their source are kept for a
     /// day.
+    ///
+    /// The schema of an item is open, because the API server would otherwise take twice as long to
+    /// write the status of a group with many items. An item has these fields; those that are zero or
+    /// follow from the others are absent:
+    /// `item`: the exact name, if `kubectl describe` shows another one.
+    /// `state`: Running, Ready (it is due), Fresh (it succeeded and is not due before `next`), Cooling
+    /// (it failed and is in its cool-off period), Deferred (by the policy), Held (by the operator), or
+    /// GivenUp (after maxFailures).
+    /// `message`: why it is in that state, if there is more to say.
+    /// `lastSuccess`, `lastFailure`: when it last succeeded and last failed.
+    /// `lastStarted`: when it last started. `lastFinished`: when it was last stopped, if that was later
+    /// than its last success and failure.
+    /// `failures`: the number of failures since the last success.
+    /// `lastExitCode`: the exit code of the last run.
+    /// `durations`: how long the last five successful runs took, in seconds, newest first.
+    /// `runs`: the number of recorded runs.
+    /// `attempts`: which failures count toward maxFailures.
+    /// `next`: when the state is next expected to change.
+    /// `missingSince`: when it went missing from all sources.
     #[serde(default)]
-    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+    #[schemars(schema_with = "atomic_map")]
     pub items: BTreeMap<String, ItemStatus>,
     /// The latest runs, newest first.
     #[serde(default)]
@@ -312,7 +340,7 @@ pub struct Stopping {
 }
 
 /// The state of an item.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ItemState {
     /// It is running.
     Running,
@@ -345,17 +373,16 @@ impl fmt::Display for ItemState {
 }
 
 /// The status and the history of an item.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct ItemStatus {
-    /// The exact name. `kubectl describe` reformats the keys of the map.
-    #[serde(default)]
+    /// The exact name, if `kubectl describe` shows the key of the map differently.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub item: String,
     /// The state of the item.
     #[serde(default, deserialize_with = "known_state")]
     pub state: ItemState,
-    /// A human-readable description of the state.
+    /// A human-readable description of the state, unless it only repeats the other fields.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// When the item last succeeded.
@@ -364,16 +391,17 @@ pub struct ItemStatus {
     /// When the item last failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<Timestamp>,
-    /// The number of failures since the last success.
+    /// The number of failures since the last success. Absent if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failures: Option<i32>,
-    /// The exit code of the last run, if a container exited.
+    /// The exit code of the last run, if it is not zero.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_exit_code: Option<i32>,
     /// When the item last started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_started: Option<Timestamp>,
-    /// When the last run of the item ended.
+    /// When the last run of the item ended, if it was stopped. Otherwise, it ended at the later of the
+    /// last success and the last failure; see [`Self::finished`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_finished: Option<Timestamp>,
     /// How long the last five successful runs took, in seconds, rounded up, newest first. The time
@@ -399,7 +427,6 @@ pub struct ItemStatus {
         rename = "last_success",
         skip_serializing_if = "Option::is_none"
     )]
-    #[schemars(skip)]
     pub old_last_success: Option<Value>,
     /// The last failure as the original operator wrote it, until it is migrated.
     #[serde(
@@ -407,7 +434,6 @@ pub struct ItemStatus {
         rename = "last_failure",
         skip_serializing_if = "Option::is_none"
     )]
-    #[schemars(skip)]
     pub old_last_failure: Option<Value>,
     /// The failure count as the original operator wrote it, until it is migrated.
     #[serde(
@@ -415,12 +441,20 @@ pub struct ItemStatus {
         rename = "failure_count",
         skip_serializing_if = "Option::is_none"
     )]
-    #[schemars(skip)]
     pub old_failure_count: Option<Value>,
 }
 
+impl ItemStatus {
+    /// Returns when the last run of the item ended.
+    pub fn finished(&self) -> Option<Timestamp> {
+        self.last_finished
+            .max(self.last_success)
+            .max(self.last_failure)
+    }
+}
+
 /// Which failures of an item count toward maxFailures.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Attempts {
     /// A hash of the item's options and its OaatType. Failures before a change do not count.

@@ -255,14 +255,20 @@ pub fn update_items(
     }
     for name in items {
         let item = status.items.entry(name.clone()).or_default();
-        if item.item != *name {
-            item.item.clone_from(name);
+        let shown = if is_reformatted(name) { name } else { "" };
+        if item.item != shown {
+            item.item = shown.to_owned();
         }
         if item.missing_since.take().is_some() && item.state == ItemState::Held {
             (item.state, item.message) = (ItemState::Ready, None);
         }
     }
     next
+}
+
+/// Returns whether `kubectl describe` shows this key of a map as several capitalized words.
+fn is_reformatted(key: &str) -> bool {
+    key.chars().all(|c| c.is_alphabetic() || c == '-')
 }
 
 /// Holds an item that its source no longer lists.

@@ -413,7 +413,7 @@ pub(super) fn set_item_running(status: &mut OaatGroupStatus, current: &CurrentRu
     for (name, item) in &mut status.items {
         if *name == current.item {
             item.state = ItemState::Running;
-            item.message = Some(format!("run {} in pod {}", current.run, current.pod_name));
+            item.message = None;
             item.next = None;
         } else if item.state == ItemState::Running {
             item.state = ItemState::Ready;

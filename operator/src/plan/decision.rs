@@ -72,7 +72,7 @@ pub fn policy_request(
             last_failure: item.last_failure.map(|t| t.0),
             failures: count(item.failures.unwrap_or(0).into()),
             runs: count(item.runs.unwrap_or(0)),
-            last_duration: match (item.last_started, item.last_finished) {
+            last_duration: match (item.last_started, item.finished()) {
                 // A start whose pod was never created has no end, so the end of an earlier run may
                 // come before the start. Nodes report whole seconds.
                 (Some(started), Some(finished))
@@ -480,40 +480,38 @@ fn update_item_states(
             .then(|| type_problem(snapshot.type_of(&requested.name)))
             .flatten();
         let message = match type_problem {
-            Some(problem) => problem.message,
+            Some(problem) => Some(problem.message),
             None => item_message(item, hold, last_run),
         };
         let note = verdict.and_then(|v| v.note.as_ref());
         let note = note.filter(|_| !matches!(hold, Some(Suspended | GivenUp | TypeNotReady)));
-        item.message = Some(match note {
-            Some(note) => format!("{message}: {note}"),
-            None => message,
-        });
+        item.message = match (message, note) {
+            (Some(message), Some(note)) => Some(format!("{message}: {note}")),
+            (message, note) => message.or(note.cloned()),
+        };
     }
     held
 }
 
-/// Describes the state of an item. `last_run` is its latest run in the history.
+/// Describes the state of an item, unless the description would only repeat the item's other fields.
+/// `last_run` is its latest run in the history.
 fn item_message(
     item: &ItemStatus,
     hold: Option<HoldReason>,
     last_run: Option<&RunRecord>,
-) -> String {
+) -> Option<String> {
     let until = item
         .next
         .map(|t| format!(" until {}", t.seconds()))
         .unwrap_or_default();
     let failures = failures(item, last_run);
-    match item.state {
+    Some(match item.state {
+        ItemState::Fresh if item.last_success.is_some() => return None,
         ItemState::Fresh => match item.next {
-            Some(next) if item.last_success.is_none() => {
-                format!("not due before {}, according to the policy", next.seconds())
-            }
-            Some(next) => format!("succeeded; due at {}", next.seconds()),
-            None if item.last_success.is_none() => "not due, according to the policy".to_owned(),
-            None => "succeeded".to_owned(),
+            Some(next) => format!("not due before {}, according to the policy", next.seconds()),
+            None => "not due, according to the policy".to_owned(),
         },
-        ItemState::Ready if failures.is_empty() => "due".to_owned(),
+        ItemState::Ready if failures.is_empty() => return None,
         ItemState::Ready => format!("due; {failures}"),
         ItemState::Cooling => match (failures.as_str(), item.last_failure) {
             ("", Some(failed)) => format!("failed at {failed}; cooling off{until}"),
@@ -533,8 +531,8 @@ fn item_message(
         ItemState::GivenUp => format!(
             "{failures}; gave up: request it to run now, or change its options or its OaatType"
         ),
-        ItemState::Running => failures,
-    }
+        ItemState::Running => return None,
+    })
 }
 
 /// Describes the failures of an item since its last success, and the result of its latest run.

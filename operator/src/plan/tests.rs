@@ -243,7 +243,7 @@ fn terminal_pod_is_recorded_and_allows_a_start() {
     assert!(plan.may_start);
     assert_eq!(plan.status.current, None);
     assert_eq!(plan.status.history[0].run, 7);
-    assert_eq!(plan.status.items["a"].failures, Some(0));
+    assert_eq!(plan.status.items["a"].failures, None);
     assert_eq!(plan.events[0].reason, "Succeeded");
 }
 

@@ -172,7 +172,7 @@ async fn operator_exits_with_0_at_sigterm_and_pods_continue() -> Result<()> {
     let group = fixture
         .until("the next operator records the run", |g| runs(g, "a") == 1)
         .await?;
-    assert_eq!(item(&group, "a")["failures"], 0);
+    assert!(item(&group, "a")["failures"].is_null());
     Ok(())
 }
 
@@ -239,10 +239,8 @@ async fn changed_type_applies_to_the_next_pod_only() -> Result<()> {
             runs(g, "a") == 1 && runs(g, "b") == 1
         })
         .await?;
-    assert_eq!(
-        item(&group, first.as_str().unwrap_or_default())["failures"],
-        0
-    );
+    let first = item(&group, first.as_str().unwrap_or_default());
+    assert!(first["failures"].is_null(), "{group:#}");
     let scripts: Vec<_> = fixture
         .list_pods()
         .await?
@@ -316,11 +314,7 @@ async fn operators_without_leader_election_never_run_two_items_at_once() -> Resu
     // Neither operator ended a run of the other.
     for name in names {
         let item = item(&group, name);
-        assert_eq!(
-            (&item["runs"], &item["failures"]),
-            (&json!(1), &json!(0)),
-            "{group:#}"
-        );
+        assert!(item["runs"] == 1 && item["failures"].is_null(), "{group:#}");
     }
     assert_eq!(ran.len(), items.len());
     Ok(())

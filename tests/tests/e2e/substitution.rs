@@ -167,7 +167,7 @@ async fn item_names_are_passed_byte_for_byte_with_separate_labels() -> Result<()
         let x = name.context("the pod has no item")?;
         let expected = format!("[{x}][{x}]{{{x}}}{{<{x}>}}{{{x}}}");
         assert_eq!(output(&fixture, &pod, "main")?, expected);
-        assert_eq!(item(&group, x)["item"], **x);
+        assert!(item(&group, x)["lastSuccess"].is_string(), "{group:#}");
     }
     assert_eq!(labels.len(), names.len(), "{labels:?}");
     Ok(())

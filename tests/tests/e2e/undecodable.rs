@@ -31,6 +31,37 @@ async fn accept_anything(fixture: &Fixture) -> Result<()> {
     Ok(())
 }
 
+/// The schema of `status.items` accepts any value.
+#[tokio::test]
+async fn undecodable_status_of_an_item_is_reported_until_it_is_removed() -> Result<()> {
+    let fixture = Fixture::new("undecodable-item").await?;
+    fixture.work("true", json!({})).await?;
+    fixture.group(&["a"], json!({})).await?;
+    fixture
+        .until("it has run", |g| g["status"]["state"] == "Idle")
+        .await?;
+    let write = async |failures: Value| {
+        let status = json!({ "items": { "a": { "failures": failures } } });
+        fixture.write_status(status).await
+    };
+    write(json!("three")).await?;
+    let reported = fixture
+        .until("it is reported", |g| g["status"]["state"] == "Invalid")
+        .await?;
+    let (_, reason, words) = condition(&reported, "Ready");
+    assert_eq!(reason, "Undecodable");
+    assert!(
+        words.contains("status.items.a.failures: invalid type"),
+        "{words}"
+    );
+    write(Value::Null).await?;
+    let group = fixture
+        .until("it is idle again", |g| g["status"]["state"] == "Idle")
+        .await?;
+    assert_eq!(item(&group, "a")["runs"], 1, "{group:#}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn undecodable_object_is_reported_and_others_are_unaffected() -> Result<()> {
     let fixture = Fixture::with_own_plane("undecodable").await?;

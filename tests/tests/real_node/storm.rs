@@ -117,7 +117,8 @@ async fn account(fixture: &Fixture, group: &Value) -> Result<()> {
         } else {
             ("Succeeded", 0)
         };
-        ensure!(recorded["failures"] == failures, "{name}: {recorded:#}");
+        let recorded_failures = recorded["failures"].as_i64().unwrap_or(0);
+        ensure!(recorded_failures == failures, "{name}: {recorded:#}");
         ensure!(
             pods.iter().all(|pod| phase(pod) == end),
             "{name} has an unexpected result"

@@ -103,7 +103,7 @@ async fn unresponsive_webhook_counts_no_failure() -> Result<()> {
         .await?;
     assert_eq!(history(&group).len(), 2, "{group:#}");
     for name in ["a", "b"] {
-        assert_eq!(item(&group, name)["failures"], 0, "{group:#}");
+        assert!(item(&group, name)["failures"].is_null(), "{group:#}");
         assert_eq!(item(&group, name)["runs"], 1, "{group:#}");
     }
     Ok(())
