@@ -137,35 +137,74 @@ impl BoundedReader {
     {
         let mut params = ListParams::default().labels(labels);
         loop {
-            let request = ApiRequest::new(K::url_path(&(), Some(namespace)))
-                .list(&params)
-                .map_err(|error| ClusterError::Unavailable(error.to_string()))?;
-            let max = if params.limit == Some(1) {
-                OBJECT
-            } else {
-                LIST
-            };
-            let (text, _permit) = self.response(namespace, request, max).await?;
-            let Some(text) = text else {
-                match params.limit {
-                    Some(1) => {
-                        return Err(ClusterError::Unavailable(format!(
-                            "a {} with the label {labels} is larger than {} MiB",
-                            K::kind(&()),
-                            OBJECT >> 20
-                        )));
-                    }
-                    limit => params.limit = Some(limit.map_or(PAGE, |limit| (limit / 8).max(1))),
-                }
-                continue;
-            };
-            let list: ObjectList<K> = serde_json::from_slice(&text).map_err(|error| {
-                ClusterError::Unavailable(format!("failed to decode a list: {error}"))
-            })?;
-            params.continue_token = list.metadata.continue_.filter(|token| !token.is_empty());
-            each(list.items)?;
+            let (text, _permit) = self.page::<K>(Some(namespace), &mut params).await?;
+            each(decode_page(&text, &mut params)?)?;
             if params.continue_token.is_none() {
                 return Ok(());
+            }
+        }
+    }
+
+    /// Passes each page of the objects of a kind in one namespace, or in all, to `each`. A page with
+    /// an object that cannot be decoded, or that would take too much memory, is passed as the metadata
+    /// of its objects.
+    ///
+    /// # Errors
+    /// Returns an error if a request fails.
+    pub async fn list_in_pages<K, R>(
+        &self,
+        namespace: Option<&str>,
+        mut each: impl FnMut(Result<Vec<K>, Vec<Watched<K>>>) -> R,
+    ) -> Result<(), ClusterError>
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned + Clone,
+        R: Future<Output = ()>,
+    {
+        let mut params = ListParams::default().limit(PAGE);
+        loop {
+            let (text, _permit) = self.page::<K>(namespace, &mut params).await?;
+            let mut objects = Err(());
+            if decoded_size(&text) <= DECODED {
+                objects = decode_page(&text, &mut params).map_err(drop);
+            }
+            each(match objects {
+                Ok(objects) => Ok(objects),
+                Err(()) => Err(decode_page(&text, &mut params)?),
+            })
+            .await;
+            if params.continue_token.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads a page of a list, and the permit for it. Reduces the size of this and later pages if
+    /// this one is too large.
+    async fn page<K: Resource<DynamicType = ()>>(
+        &self,
+        namespace: Option<&str>,
+        params: &mut ListParams,
+    ) -> Result<(Vec<u8>, Option<Permit>), ClusterError> {
+        loop {
+            let request = ApiRequest::new(K::url_path(&(), namespace))
+                .list(params)
+                .map_err(|error| ClusterError::Unavailable(error.to_string()))?;
+            let single = params.limit == Some(1);
+            let max = if single { OBJECT } else { LIST };
+            let namespace = namespace.unwrap_or_default();
+            match self.response(namespace, request, max).await? {
+                (Some(text), permit) => return Ok((text, permit)),
+                (None, _) if single => {
+                    return Err(ClusterError::Unavailable(format!(
+                        "a {} is larger than {} MiB",
+                        K::kind(&()),
+                        OBJECT >> 20
+                    )));
+                }
+                (None, _) => {
+                    let smaller = |limit: u32| (limit / 8).max(1);
+                    params.limit = Some(params.limit.map_or(PAGE, smaller));
+                }
             }
         }
     }
@@ -239,6 +278,17 @@ async fn read(
         return Ok(Part::TooLarge);
     }
     Ok(Part::Whole(bytes))
+}
+
+/// Decodes a page of a list, and sets the position of the next one.
+fn decode_page<K: Clone + DeserializeOwned>(
+    json: &[u8],
+    params: &mut ListParams,
+) -> Result<Vec<K>, ClusterError> {
+    let list: ObjectList<K> = serde_json::from_slice(json)
+        .map_err(|error| ClusterError::Unavailable(format!("failed to decode a list: {error}")))?;
+    params.continue_token = list.metadata.continue_.filter(|token| !token.is_empty());
+    Ok(list.items)
 }
 
 /// Decodes an object, or returns the field that cannot be decoded.

@@ -2,7 +2,7 @@
 
 use crate::bounded_read::BoundedReader;
 use crate::clock_watch::{self, ClockReading};
-use crate::cluster::ClusterError;
+use crate::cluster::{Cluster, ClusterError};
 use crate::config_maps::ConfigMaps;
 use crate::decision_log::DecisionLog;
 use crate::events::{self, EventSink};
@@ -11,6 +11,7 @@ use crate::group_ref::{GroupRef, WatchedGroup};
 use crate::item_sources::ConfigMapLists;
 use crate::kube_cluster::{KubeCluster, ObjectCaches, WatchedType};
 use crate::last_seen_pods::LastSeenPods;
+use crate::legacy_pods::{self, LegacyPods};
 use crate::metrics::{Metrics, ReconcileResultMetric, RunResultMetric};
 use crate::oaat_type_controller::{self, OaatTypeReconciler};
 use crate::pod::names;
@@ -18,18 +19,19 @@ use crate::policies::{Compiler, PolicyCache, PolicySources};
 use crate::policy_limiter::PolicyLimiter;
 use crate::reconciler::Reconciler;
 use crate::references::References;
-use crate::triggers::{self, Triggers};
+use crate::triggers::{self, ListedPods, Triggers};
 use crate::watched::{Watched, WatchedPod, watch_in_pages};
+use crate::watched_cluster::WatchedCluster;
 use crate::work_queue::{self, Requeue, Sources};
-use futures::{FutureExt, Stream, StreamExt, future};
+use futures::{FutureExt, Stream, StreamExt, future, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::controller::{Action, Config, ReconcileRequest, applier};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt, reflector::store::Writer};
-use kube::{Api, Client, Resource};
-use oaat_api::Timestamp;
+use kube::{Api, Client, Resource, ResourceExt};
 use oaat_api::reasons;
+use oaat_api::{OaatGroup, Timestamp};
 use policy_host::Policy;
 use rand::RngExt;
 use serde::de::DeserializeOwned;
@@ -45,6 +47,12 @@ use tracing::{error, info, warn};
 /// The number of failures in a row after which the group gets an event, and retries no longer keep
 /// their place in the queue. Groups that keep failing would otherwise delay the others.
 const FAILURES_BEFORE_EVENT: u32 = 4;
+
+/// A timer may fire this much early relative to the clock that reconciles use. The policy would then
+/// wait for another second.
+const TIMER_MARGIN: Duration = Duration::from_millis(3);
+/// The number of groups of the first list that are planned concurrently.
+const SETTLE_CONCURRENCY: usize = 4;
 
 /// What the controllers of a process share.
 #[derive(Clone)]
@@ -100,6 +108,7 @@ pub async fn control(
     let (types, types_writer) = reflector::store::<WatchedType>();
     let (group_queue, triggered) = mpsc::unbounded_channel();
     let (resume_queue, resumed) = mpsc::unbounded_channel();
+    let (settled_queue, settled) = mpsc::unbounded_channel();
     let (type_queue, type_refs) = mpsc::unbounded_channel();
     let last_seen_pods = Arc::new(LastSeenPods::default());
     // A group must use its permit soon, so it does not queue behind the others again.
@@ -116,12 +125,13 @@ pub async fn control(
         cache.clone(),
         references.clone(),
     );
+    let legacy_pods = LegacyPods::default();
     let cluster = KubeCluster::new(
         client.clone(),
         shared.reader.for_reconcile(),
         (groups.clone(), types.clone()),
         shared.caches.clone(),
-        references,
+        (references, legacy_pods.clone()),
         shared.metrics.clone(),
     );
 
@@ -146,26 +156,129 @@ pub async fn control(
         namespace = scope.unwrap_or("(all)"),
         "watching groups, types, and pods"
     );
+    let sources = Sources {
+        triggered,
+        resumed,
+        settled,
+    };
     // On `stop`, the queues end, and the reconciles in progress finish. The watches are dropped.
     let reconciles = future::join(
-        reconcile_groups(context, Sources { triggered, resumed }, stop.clone()),
+        reconcile_groups(context.clone(), sources, stop.clone()),
         reconcile_types(type_reconciler, types, type_refs, stop),
     );
     let watches = watch_all(
         &client,
         scope,
-        &triggers,
+        (&triggers, &legacy_pods),
         (groups_writer, types_writer),
         &type_queue,
     );
+    let watches = future::join(watches, settle_groups(&context, scope, &settled_queue));
     future::select(Box::pin(reconciles), Box::pin(watches)).await;
+}
+
+/// Queues the groups that exist at the start: at once, or, if the lists of the watches show that a
+/// reconcile would do nothing now, when something is due.
+async fn settle_groups(
+    context: &Context,
+    scope: Option<&str>,
+    settled_queue: &mpsc::UnboundedSender<(GroupRef, Duration)>,
+) {
+    let Some(pods) = context.triggers.take_listed_pods().await else {
+        context.triggers.trigger_all();
+        return;
+    };
+    let pods = Mutex::new(pods);
+    let reader = context.cluster.reader().for_reconcile();
+    let each = async |page: Result<Vec<OaatGroup>, Vec<WatchedGroup>>| match page {
+        Ok(groups) => {
+            let settle = groups.into_iter().map(async |group| {
+                let key = ObjectRef::new(&group.name_any());
+                let key = key.within(&group.namespace().unwrap_or_default());
+                match settle_group(context, &pods, &key, group).await {
+                    Some(Requeue::After(delay)) => {
+                        let _ = settled_queue.send((key, delay));
+                    }
+                    Some(_) => {}
+                    None => context.triggers.trigger(key),
+                }
+            });
+            stream::iter(settle)
+                .buffer_unordered(SETTLE_CONCURRENCY)
+                .collect::<()>()
+                .await;
+        }
+        Err(groups) => {
+            for group in &groups {
+                context.triggers.trigger(ObjectRef::from_obj(group));
+            }
+        }
+    };
+    if let Err(error) = reader.list_in_pages(scope, each).await {
+        warn!(%error, "failed to list the groups; reconciling each of them");
+        context.triggers.trigger_all();
+    }
+}
+
+/// Returns when something is due in a listed group, or `None` if it needs a reconcile now.
+async fn settle_group(
+    context: &Context,
+    pods: &Mutex<ListedPods>,
+    key: &GroupRef,
+    group: OaatGroup,
+) -> Option<Requeue> {
+    let watched = context.groups.get(key)?.resource_version();
+    let is_running = group.status.as_ref().is_none_or(|s| s.current.is_some());
+    if watched != group.resource_version() || is_running {
+        return None;
+    }
+    let (namespace, name) = (key.namespace.clone().unwrap_or_default(), &key.name);
+    let pods = {
+        let mut pods = pods.lock().unwrap_or_else(PoisonError::into_inner);
+        pods.take(&namespace, name)?
+    };
+    context.cluster.record_references(key, &group);
+    let cluster = WatchedCluster {
+        shared: context.cluster.for_reconcile(),
+        group,
+        pods,
+    };
+    let reconciler = reconciler(context, &cluster, None);
+    let outcome = reconciler.reconcile(&namespace, name).await.ok()?;
+    let settled = outcome.error.is_none() && outcome.written.is_none();
+    settled.then(|| match outcome.requeue_at {
+        Some(at) => Requeue::After(at.since(Timestamp::now()) + TIMER_MARGIN),
+        None => Requeue::OnTrigger,
+    })
+}
+
+/// Returns the reconciler of groups on this cluster.
+fn reconciler<'a, C: Cluster>(
+    context: &'a Context,
+    cluster: &'a C,
+    decision_log: Option<&'a DecisionLog>,
+) -> Reconciler<'a, C> {
+    let shared = &context.shared;
+    Reconciler {
+        cluster,
+        last_seen_pods: &context.last_seen_pods,
+        default: &shared.default,
+        policies: &context.policies,
+        limiter: &context.limiter,
+        decision_log,
+        image: shared.image.as_deref(),
+        leads: shared.leads,
+        retry_floor: shared.retry_floor,
+        nonce,
+        now: Timestamp::now,
+    }
 }
 
 /// Watches groups, types, pods, and the clocks.
 async fn watch_all(
     client: &Client,
     scope: Option<&str>,
-    triggers: &Triggers,
+    (triggers, legacy_pods): (&Triggers, &LegacyPods),
     (groups, types): (Writer<WatchedGroup>, Writer<WatchedType>),
     type_queue: &mpsc::UnboundedSender<ObjectRef<WatchedType>>,
 ) {
@@ -179,17 +292,14 @@ async fn watch_all(
     let watch_listers = for_each_event(pods(client, scope, names::LISTER), |event| {
         triggers.lister(event);
     });
+    let watch_legacy_pods = for_each_event(pods(client, scope, legacy_pods::SELECTOR), |event| {
+        legacy_pods.observe(event);
+    });
     let watch_clocks = clock_watch::watch(clock_watch::INTERVAL, ClockReading::now, || {
         triggers.trigger_all();
     });
-    future::join5(
-        watch_groups,
-        watch_types,
-        watch_pods,
-        watch_listers,
-        watch_clocks,
-    )
-    .await;
+    let watch_pods = future::join3(watch_pods, watch_listers, watch_legacy_pods);
+    future::join4(watch_groups, watch_types, watch_pods, watch_clocks).await;
 }
 
 /// Reconciles queued groups until `stop` turns true and the reconciles in progress have finished.
@@ -253,14 +363,14 @@ async fn watch_metadata<K>(
     for_each_event(stream, handle).await;
 }
 
-/// Watches pods with a label.
+/// Watches pods with these labels.
 fn pods(
     client: &Client,
     namespace: Option<&str>,
-    label: &str,
+    labels: &str,
 ) -> impl Stream<Item = Result<Event<Pod>, watcher::Error>> + use<> {
     let api = api::<WatchedPod>(client, namespace);
-    let config = watcher::Config::default().labels(label);
+    let config = watcher::Config::default().labels(labels);
     let pods = watch_in_pages(config, move |config| watcher(api.clone(), config));
     pods.default_backoff().map(|event| {
         event.map(|event| match event {
@@ -341,19 +451,7 @@ async fn reconcile_group(group: GroupRef, context: Arc<Context>) -> Requeue {
         group.name.clone(),
     );
     let cluster = context.cluster.for_reconcile();
-    let reconciler = Reconciler {
-        cluster: &cluster,
-        last_seen_pods: &context.last_seen_pods,
-        default: &shared.default,
-        policies: &context.policies,
-        limiter: &context.limiter,
-        decision_log: &shared.decision_log,
-        image: shared.image.as_deref(),
-        leads: shared.leads,
-        retry_floor: shared.retry_floor,
-        nonce,
-        now: Timestamp::now,
-    };
+    let reconciler = reconciler(&context, &cluster, Some(&shared.decision_log));
     let began = Timestamp::now();
     let started = Instant::now();
     let outcome = match reconciler.reconcile(&namespace, &name).await {
@@ -402,10 +500,7 @@ async fn reconcile_group(group: GroupRef, context: Arc<Context>) -> Requeue {
     };
     // Another reconcile must complete this one.
     let incomplete = at <= began && !run_started;
-    let delay = at.since(Timestamp::now());
-    // A timer may fire slightly early relative to the clock that reconciles use. The policy would
-    // then wait for another second.
-    let delay = delay + Duration::from_millis(3);
+    let delay = at.since(Timestamp::now()) + TIMER_MARGIN;
     if incomplete {
         Requeue::Resume(delay)
     } else {

@@ -5,6 +5,7 @@ use crate::bounded_read::{BoundedReader, decoded_size};
 use crate::cluster::{Cluster, ClusterError, GroupRead};
 use crate::group_ref::{GroupRef, WatchedGroup};
 use crate::item_sources::MAX_TEXT;
+use crate::legacy_pods::LegacyPods;
 use crate::metrics::Metrics;
 use crate::object_cache::ObjectCache;
 use crate::pod::{PodView, names};
@@ -76,6 +77,7 @@ pub struct KubeCluster {
     types: Store<WatchedType>,
     caches: ObjectCaches,
     references: References,
+    legacy_pods: LegacyPods,
     metrics: Arc<Metrics>,
 }
 
@@ -88,7 +90,7 @@ impl KubeCluster {
         reader: BoundedReader,
         (groups, types): (Store<WatchedGroup>, Store<WatchedType>),
         caches: ObjectCaches,
-        references: References,
+        (references, legacy_pods): (References, LegacyPods),
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
@@ -98,6 +100,7 @@ impl KubeCluster {
             types,
             caches,
             references,
+            legacy_pods,
             metrics,
         }
     }
@@ -109,6 +112,11 @@ impl KubeCluster {
             reader: self.reader.for_reconcile(),
             ..self.clone()
         }
+    }
+
+    /// Records the objects that a group refers to.
+    pub fn record_references(&self, key: &GroupRef, group: &OaatGroup) {
+        self.references.record(key, Some(group));
     }
 
     /// Returns the reader of individual objects.
@@ -241,8 +249,7 @@ impl Cluster for KubeCluster {
         };
         let selector = format!("{}={}", names::GROUP, names::group_label(group));
         self.reader.list(namespace, &selector, &mut add).await?;
-        // A label value has at most 63 characters, so longer names have no such pods.
-        if historic && group.len() <= 63 {
+        if historic && self.legacy_pods.may_exist(namespace, group) {
             let selector = format!("app=oaat-operator,parent-name={group}");
             self.reader.list(namespace, &selector, &mut add).await?;
         }

@@ -42,8 +42,8 @@ pub struct Reconciler<'a, C> {
     pub policies: &'a PolicyCache,
     /// Limits evaluations of those policies.
     pub limiter: &'a PolicyLimiter,
-    /// Logs and records decisions.
-    pub decision_log: &'a DecisionLog,
+    /// Logs and records decisions. `None` if nothing follows from them.
+    pub decision_log: Option<&'a DecisionLog>,
     /// The operator's own image, for pods that fetch lists of items from web servers.
     pub image: Option<&'a str>,
     /// Whether this replica holds the lease.
@@ -514,7 +514,7 @@ impl<C: Cluster> Reconciler<'_, C> {
         permit: Option<Permit>,
     ) -> Option<PolicyAnswer> {
         let request = plan::policy_request(context.snapshot, context.valid, plan, selection);
-        let (policy, decision_log) = (policy.clone(), self.decision_log.clone());
+        let (policy, decision_log) = (policy.clone(), self.decision_log.cloned());
         let sent_request = request.clone();
         let evaluate = move |deadline| {
             let started = Instant::now();
@@ -523,7 +523,8 @@ impl<C: Cluster> Reconciler<'_, C> {
                 None => policy.evaluate(&request),
             };
             let took = started.elapsed();
-            let request_sha256 = decision_log.record(&policy, &request, &evaluation);
+            let recorded = decision_log.map(|log| log.record(&policy, &request, &evaluation));
+            let request_sha256 = recorded.unwrap_or_default();
             Some(PolicyAnswer {
                 request,
                 request_sha256,

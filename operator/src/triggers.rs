@@ -19,6 +19,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 
 /// The delay before a gated pod triggers a reconcile. Its creator normally opens it within
 /// milliseconds.
@@ -26,6 +27,11 @@ const UNCLAIMED_DELAY: Duration = Duration::from_millis(5200);
 /// The time that the response to the operator's own write may take after the watch event of that
 /// write.
 const OWN_WRITE_DELAY: Duration = Duration::from_millis(500);
+
+/// The maximum time to wait for the first list of pods.
+const FIRST_LIST_TIMEOUT: Duration = Duration::from_secs(15);
+/// The maximum number of pods of the first list that are kept, about 20 MB.
+const MAX_LISTED_PODS: usize = 20_000;
 
 /// The state between events, and the queue of triggered groups. Cheap to clone.
 #[derive(Clone)]
@@ -36,6 +42,8 @@ pub struct Triggers {
     cache: Arc<PolicyCache>,
     references: References,
     state: Arc<Mutex<WatchState>>,
+    /// Whether the first list of pods has ended.
+    pods_listed: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -43,6 +51,42 @@ struct WatchState {
     /// The pods by uid.
     pods: HashMap<String, KnownPod>,
     groups: HashMap<GroupRef, KnownGroup>,
+    /// Whether the first list of groups has ended. Its groups are not triggered one by one.
+    groups_listed: bool,
+    /// The pods of the first list, until [`Triggers::take_listed_pods`].
+    listed_pods: Option<ListedPods>,
+}
+
+/// The pods of the first list.
+#[derive(Default)]
+pub struct ListedPods {
+    /// The pods by namespace and label of their group.
+    pods: HashMap<(String, String), Vec<PodView>>,
+    count: usize,
+}
+
+impl ListedPods {
+    /// Adds a pod, unless there are too many.
+    fn add(&mut self, pod: &Pod, view: &PodView) {
+        self.count += 1;
+        if self.count > MAX_LISTED_PODS {
+            self.pods.clear();
+            return;
+        }
+        let label = pod.labels().get(names::GROUP).cloned();
+        let key = (
+            pod.namespace().unwrap_or_default(),
+            label.unwrap_or_default(),
+        );
+        self.pods.entry(key).or_default().push(view.clone());
+    }
+
+    /// Removes the pods of a group, and returns them; `None` if they are not known.
+    pub fn take(&mut self, namespace: &str, group: &str) -> Option<Vec<PodView>> {
+        let key = (namespace.to_owned(), names::group_label(group));
+        let complete = self.count <= MAX_LISTED_PODS;
+        complete.then(|| self.pods.remove(&key).unwrap_or_default())
+    }
 }
 
 /// The known state of a pod.
@@ -85,15 +129,32 @@ impl Triggers {
             last_seen_pods,
             cache,
             references,
-            state: Arc::default(),
+            state: Arc::new(Mutex::new(WatchState {
+                listed_pods: Some(ListedPods::default()),
+                ..WatchState::default()
+            })),
+            pods_listed: watch::Sender::new(false),
         }
+    }
+
+    /// Waits for the first list of groups and, for a limited time, for that of pods. Returns the pods,
+    /// which are not kept any longer; `None` if their list has not ended in time. In that case, its end
+    /// triggers all groups.
+    pub async fn take_listed_pods(&self) -> Option<ListedPods> {
+        // If a writer or sender is dropped, the process stops as well.
+        let _ = self.groups.wait_until_ready().await;
+        let mut listed = self.pods_listed.subscribe();
+        let listed = tokio::time::timeout(FIRST_LIST_TIMEOUT, listed.wait_for(|listed| *listed));
+        let listed = listed.await.is_ok();
+        self.state().listed_pods.take().filter(|_| listed)
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, WatchState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn trigger(&self, group: GroupRef) {
+    /// Triggers a reconcile of a group.
+    pub fn trigger(&self, group: GroupRef) {
         // The receiver is dropped only when the process ends.
         let _ = self.queue.send(group);
     }
@@ -145,8 +206,10 @@ impl Triggers {
             Event::Init => return,
             Event::InitDone => {
                 self.forget_missing_groups();
-                // A group of a long list may have been queued before the store contained it.
-                self.trigger_all();
+                if std::mem::replace(&mut self.state().groups_listed, true) {
+                    // A group of a long list may have been queued before the store contained it.
+                    self.trigger_all();
+                }
                 return;
             }
         };
@@ -162,9 +225,13 @@ impl Triggers {
         let version = meta.resource_version.clone().unwrap_or_default();
         let unchanged = {
             let mut state = self.state();
+            let first_list = !state.groups_listed;
             let known = state.groups.entry(key.clone()).or_default();
             let unchanged = known.user_input == user_input;
             known.user_input = user_input;
+            if first_list {
+                return;
+            }
             unchanged
         };
         if !unchanged || matches!(event, Event::InitApply(_)) {
@@ -215,17 +282,30 @@ impl Triggers {
                 // No event is delivered for pods deleted while the watch was disconnected. Every
                 // listed pod therefore counts as new, and the reconcile of all groups after the
                 // list finds the missing ones.
-                self.state().pods.clear();
+                let mut state = self.state();
+                state.pods.clear();
+                if let Some(listed) = &mut state.listed_pods {
+                    *listed = ListedPods::default();
+                }
                 return;
             }
             Event::InitDone => {
-                self.trigger_all();
+                self.pods_listed.send_replace(true);
+                if self.state().listed_pods.is_none() {
+                    self.trigger_all();
+                }
                 return;
             }
         };
         let view = PodView::from(pod);
         let uid = view.uid.clone();
-        let before = self.state().pods.remove(&uid);
+        let before = {
+            let mut state = self.state();
+            if let Some(pods) = state.listed_pods.as_mut().filter(|_| listed) {
+                pods.add(pod, &view);
+            }
+            state.pods.remove(&uid)
+        };
         let group = self.group_of(pod, names::GROUP);
         // The label changed, which concerns two groups.
         if let Some(before) = &before

@@ -73,7 +73,7 @@ struct Metadata {
 
 /// The labels and annotations that the operator reads. Others are skipped: a tenant may write any
 /// number of them.
-const KNOWN: [&str; 9] = [
+const KNOWN: [&str; 10] = [
     names::GROUP,
     names::ITEM,
     names::COMPLETION_CONTAINERS,
@@ -81,6 +81,7 @@ const KNOWN: [&str; 9] = [
     names::LISTER,
     names::DEFINITION,
     names::ORIGINAL_ITEM,
+    names::ORIGINAL_GROUP,
     run_now::ANNOTATION,
     validate::PAUSED,
 ];

@@ -146,6 +146,15 @@ impl WorkQueue {
         }
     }
 
+    /// Adds a group that becomes due after a delay. Does nothing if the group is queued or being
+    /// reconciled.
+    pub fn add_delayed(&mut self, group: GroupRef, delay: Duration, now: Instant) {
+        if !self.groups.contains_key(&group) {
+            let position = self.new_position(Place::Last, now + delay.min(MAX_DELAY));
+            self.insert_delayed(group, position, position);
+        }
+    }
+
     /// Ends the reconcile of a group, and queues the group again if necessary.
     pub fn done(&mut self, group: GroupRef, requeue: Requeue, now: Instant) {
         let Some(&GroupState::InProgress { position, again }) = self.groups.get(&group) else {
@@ -225,6 +234,8 @@ pub struct Sources {
     pub triggered: UnboundedReceiver<GroupRef>,
     /// The groups that continue an earlier turn. They are added first.
     pub resumed: UnboundedReceiver<GroupRef>,
+    /// The groups that need no reconcile now, with the delay after which they do.
+    pub settled: UnboundedReceiver<(GroupRef, Duration)>,
 }
 
 /// Reconciles queued groups until `stop` turns true and the reconciles in progress have finished.
@@ -272,6 +283,9 @@ pub async fn run<R: Future<Output = Requeue>>(
             () = &mut stopped => break,
             Some(group) = sources.resumed.recv() => queue.add(group, Place::First, Instant::now()),
             Some(group) = sources.triggered.recv() => queue.add(group, Place::Last, Instant::now()),
+            Some((group, delay)) = sources.settled.recv() => {
+                queue.add_delayed(group, delay, Instant::now());
+            }
             Some((group, requeue)) = in_progress.next() => {
                 queue.done(group, requeue, Instant::now());
             }
@@ -414,6 +428,23 @@ mod tests {
         fixture.now = due;
         assert_eq!(fixture.started(), ["a"]);
         assert_eq!(fixture.queue.next(fixture.now), Next::Wait(None));
+    }
+
+    #[test]
+    fn delay_is_added_only_for_a_group_that_is_not_queued() {
+        let mut fixture = Fixture::new();
+        let add = |fixture: &mut Fixture, name: &str, delay| {
+            fixture.queue.add_delayed(named(name), delay, fixture.now);
+        };
+        add(&mut fixture, "delayed", SECOND);
+        add(&mut fixture, "delayed", SECOND * 2);
+        fixture.add(&["due"]);
+        add(&mut fixture, "due", SECOND * 2);
+        assert_eq!(fixture.started(), ["due"]);
+        add(&mut fixture, "due", SECOND);
+        fixture.done("due", Requeue::OnTrigger);
+        fixture.now += SECOND;
+        assert_eq!(fixture.started(), ["delayed"]);
     }
 
     #[test]
@@ -637,7 +668,13 @@ mod tests {
     fn channels() -> ([UnboundedSender<GroupRef>; 2], Sources) {
         let (trigger, triggered) = unbounded_channel();
         let (resume, resumed) = unbounded_channel();
-        ([trigger, resume], Sources { triggered, resumed })
+        let (_settle, settled) = unbounded_channel();
+        let sources = Sources {
+            triggered,
+            resumed,
+            settled,
+        };
+        ([trigger, resume], sources)
     }
 
     #[tokio::test]

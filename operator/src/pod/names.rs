@@ -18,6 +18,8 @@ pub const RUN: &str = "oaat.kawaja.net/run";
 pub const LISTER: &str = "oaat.kawaja.net/lists-items-of";
 /// The annotation with the definition of the source whose list a pod prints.
 pub const DEFINITION: &str = "oaat.kawaja.net/definition";
+/// The label of the original operator for the name of the group.
+pub const ORIGINAL_GROUP: &str = "parent-name";
 /// The label with the item on pods of the original operator.
 pub const ORIGINAL_ITEM: &str = "oaat-name";
 /// The scheduling gate that keeps a pod from running until it is the group's current pod.

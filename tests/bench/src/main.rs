@@ -10,6 +10,7 @@ mod hostile;
 mod policies;
 mod recovery;
 mod samples;
+mod scale;
 mod windows_and_lists;
 
 use anyhow::Result;
@@ -21,6 +22,9 @@ struct Cli {
     /// The number of runs in each measurement of handovers.
     #[arg(long, default_value_t = 300)]
     runs: usize,
+    /// The number of idle groups.
+    #[arg(long, default_value_t = 10_000)]
+    groups: usize,
     /// Run only this benchmark.
     #[arg(long)]
     only: Option<Benchmark>,
@@ -44,6 +48,8 @@ enum Benchmark {
     Recovery,
     /// Blackout windows and lists of items.
     WindowsAndLists,
+    /// Many idle groups: their first status, the operator's memory, and its next start.
+    Scale,
 }
 
 #[tokio::main]
@@ -87,6 +93,9 @@ async fn main() -> Result<()> {
     }
     if selected(Benchmark::WindowsAndLists) {
         windows_and_lists::measure(&plane, &kubeconfig).await?;
+    }
+    if selected(Benchmark::Scale) {
+        scale::measure(&plane, &kubeconfig, cli.groups).await?;
     }
     Ok(())
 }

@@ -140,7 +140,7 @@ impl Replica {
                 default: &default,
                 policies: &policies,
                 limiter: &PolicyLimiter::new(permits(), unbounded_channel().0),
-                decision_log: &DecisionLog::default(),
+                decision_log: Some(&DecisionLog::default()),
                 image: Some("oaat-operator"),
                 leads,
                 retry_floor: floor,

@@ -175,6 +175,69 @@ async fn waiting_groups_send_no_requests() -> Result<()> {
 }
 
 #[tokio::test]
+async fn restart_sends_no_requests_for_groups_without_anything_due() -> Result<()> {
+    let mut fixture = Fixture::new("restart").await?;
+    fixture.work("[ $OAAT_ITEM != bad ]", json!({})).await?;
+    fixture
+        .group(&["good", "bad"], json!({"failureCoolOff": "1h"}))
+        .await?;
+    for (name, state, type_, frequency, suspend) in [
+        ("suspended", "Suspended", "work", "1h", true),
+        ("typeless", "Waiting", "none", "1h", false),
+        ("changed", "Idle", "work", "1h", false),
+        ("requested", "Idle", "work", "1h", false),
+        ("due-soon", "Idle", "work", "20s", false),
+        ("due-later", "Idle", "work", "1h", false),
+    ] {
+        let spec = json!({
+            "oaatType": type_, "oaatItems": ["good"], "frequency": frequency, "suspend": suspend,
+        });
+        let group = json!({
+            "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
+            "metadata": { "name": name }, "spec": spec,
+        });
+        fixture.apply(&group.to_string()).await?;
+        fixture
+            .until_object("OaatGroup", name, state, |g| g["status"]["state"] == state)
+            .await?;
+    }
+    fixture
+        .until("both have run", |g| {
+            item(g, "good")["state"] == "Fresh" && item(g, "bad")["state"] == "Cooling"
+        })
+        .await?;
+
+    fixture.take_operator().stop().await;
+    let more_items = r#"{"spec":{"oaatItems":["good","new"]}}"#;
+    let args = ["patch", "og", "changed", "--type=merge", "-p", more_items];
+    fixture.kubectl(&args).await?;
+    let request = r#"oaat.kawaja.net/run-now={"items":["good"],"token":"1"}"#;
+    fixture
+        .kubectl(&["annotate", "og", "requested", request])
+        .await?;
+    fixture.start_operator().await?;
+    for (name, item_name, runs) in [
+        ("changed", "new", 1),
+        ("requested", "good", 2),
+        ("due-soon", "good", 2),
+    ] {
+        fixture
+            .until_object("OaatGroup", name, "its item has run", |g| {
+                item(g, item_name)["runs"] == runs && g["status"]["state"] == "Idle"
+            })
+            .await?;
+    }
+    let labels = ["verb=\"get\"", "resource=\"oaatgroups\""];
+    let reads = fixture
+        .operator()
+        .metric("oaat_api_requests_total", &labels);
+    let reads = reads.await?;
+    // The other five groups are known from the list.
+    ensure!((1.0..=7.0).contains(&reads), "{reads}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn run_needs_four_writes() -> Result<()> {
     let fixture = Fixture::new("four-writes").await?;
     fixture.work("true", json!({})).await?;

@@ -1,0 +1,167 @@
+//! Many idle groups: their first status, the operator's memory, and its next start.
+
+use crate::election::until_it_starts_runs;
+use crate::handover::{groups, node, rss};
+use crate::samples::ms;
+use anyhow::{Context, Result, bail};
+use futures::{StreamExt, TryStreamExt, stream};
+use kube::api::{DynamicObject, ListParams, PostParams};
+use oaat_tests::{ControlPlane, Operator, OperatorOptions, operator};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
+
+/// The number of items of a group.
+const ITEMS: usize = 20;
+/// The namespace of the idle groups.
+const IDLE_NAMESPACE: &str = "scale-idle";
+/// The namespace of the group that is due.
+const DUE_NAMESPACE: &str = "scale-due";
+/// The timeout for a change of all groups.
+const PATIENCE: Duration = Duration::from_secs(900);
+
+pub async fn measure(plane: &ControlPlane, kubeconfig: &Path, count: usize) -> Result<()> {
+    let options = OperatorOptions {
+        binary: operator::binary(true)?,
+        kubeconfig: kubeconfig.to_owned(),
+        namespaces: Vec::new(),
+        leader_elect: false,
+        retry_floor: "0s".into(),
+        log_dir: plane.folder().to_owned(),
+        more: Vec::new(),
+    };
+    println!("{count} suspended groups of {ITEMS} items:");
+    let base = {
+        let operator = Operator::start(&options).await?;
+        sleep(Duration::from_secs(2)).await;
+        let base = rss(operator.process().pid())?;
+        operator.stop().await;
+        base
+    };
+    create_groups(plane, count).await?;
+    plane.apply(&type_(IDLE_NAMESPACE).to_string()).await?;
+
+    let began = Instant::now();
+    let first = Operator::start(&options).await?;
+    until_requests(&first, "patch", count).await?;
+    println!(
+        "  first status of all: {}, {:.2} requests per group (goal: one write)",
+        ms(began.elapsed()),
+        requests(&first).await? / count as f64
+    );
+    sleep(Duration::from_secs(5)).await;
+    report_memory("  after the first status", &first, base, count)?;
+    first.stop().await;
+
+    let _node = node(plane, DUE_NAMESPACE).await?;
+    plane.apply(&type_(DUE_NAMESPACE).to_string()).await?;
+    let due = group(DUE_NAMESPACE, "due", 1, false);
+    plane.apply(&due.to_string()).await?;
+    let began = Instant::now();
+    let next = Operator::start(&options).await?;
+    until_it_starts_runs(&next).await?;
+    println!(
+        "  restart until a due item starts: {} (goal 5 s)",
+        ms(began.elapsed())
+    );
+    let mut sent = requests(&next).await?;
+    loop {
+        sleep(Duration::from_secs(3)).await;
+        let now = requests(&next).await?;
+        if now == sent {
+            break;
+        }
+        sent = now;
+    }
+    println!("  requests of the restart, beyond lists and watches: {sent} (goal 200)");
+    report_memory("  after the restart", &next, base, count)?;
+    sleep(Duration::from_secs(10)).await;
+    println!(
+        "  requests of all groups in 10 s: {} (goal 0)",
+        requests(&next).await? - sent
+    );
+    next.stop().await;
+    Ok(())
+}
+
+fn report_memory(when: &str, operator: &Operator, base: f64, count: usize) -> Result<()> {
+    let pid = operator.process().pid();
+    let now = rss(pid)?;
+    println!(
+        "{when}: RSS {now:.0} MB, at most {:.0} MB (goal 100 MB); {:.1} KB per group",
+        peak(pid)?,
+        (now - base) * 1024.0 / count as f64
+    );
+    Ok(())
+}
+
+/// Returns the peak of the resident memory of a process in megabytes.
+fn peak(pid: u32) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next());
+    let kilobytes: f64 = kilobytes.context("the status has no VmHWM")?.parse()?;
+    Ok(kilobytes / 1024.0)
+}
+
+/// Returns the number of requests so far that are neither lists, watches, events, nor leases.
+async fn requests(operator: &Operator) -> Result<f64> {
+    let count = async |labels: &[&str]| operator.metric("oaat_api_requests_total", labels).await;
+    let mut requests = count(&[]).await?;
+    for label in ["\"list\"", "\"watch\"", "\"events\"", "\"leases\""] {
+        requests -= count(&[label]).await?;
+    }
+    Ok(requests)
+}
+
+/// Waits until the operator has sent a request with this verb for each group.
+async fn until_requests(operator: &Operator, verb: &str, count: usize) -> Result<()> {
+    let labels = [format!("\"{verb}\""), "\"oaatgroups\"".into()];
+    let labels = [&*labels[0], &*labels[1]];
+    let start = Instant::now();
+    while operator.metric("oaat_api_requests_total", &labels).await? < count as f64 {
+        if start.elapsed() > PATIENCE {
+            bail!("not all groups have a status:\n{}", operator.last_log(30));
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
+async fn create_groups(plane: &ControlPlane, count: usize) -> Result<()> {
+    plane.namespace(IDLE_NAMESPACE).await?;
+    let api = groups(&plane.admin(), IDLE_NAMESPACE);
+    let existing = api.list_metadata(&ListParams::default().limit(1)).await?;
+    anyhow::ensure!(existing.items.is_empty(), "the namespace is not empty");
+    let create = |number: usize| {
+        let api = api.clone();
+        async move {
+            let name = format!("group-{number:05}");
+            let group: DynamicObject =
+                serde_json::from_value(group(IDLE_NAMESPACE, &name, ITEMS, true))?;
+            api.create(&PostParams::default(), &group).await?;
+            anyhow::Ok(())
+        }
+    };
+    let creations = stream::iter(0..count).map(create);
+    creations.buffer_unordered(16).try_collect().await
+}
+
+fn type_(namespace: &str) -> Value {
+    json!({
+        "apiVersion": "kawaja.net/v1", "kind": "OaatType",
+        "metadata": { "name": "work", "namespace": namespace },
+        "spec": { "type": "pod", "podspec": { "container": { "name": "main", "image": "any", "command": ["true"] } } },
+    })
+}
+
+/// Returns a group with this number of items.
+fn group(namespace: &str, name: &str, items: usize, suspend: bool) -> Value {
+    let items: Vec<_> = (0..items).map(|number| format!("item-{number}")).collect();
+    json!({
+        "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
+        "metadata": { "name": name, "namespace": namespace },
+        "spec": { "oaatType": "work", "oaatItems": items, "suspend": suspend, "frequency": "30days" },
+    })
+}
