@@ -75,6 +75,8 @@ pub struct ControllerDeps {
     pub retry_floor: Duration,
     /// Whether this replica holds a lease. Without a lease, other replicas may act as well.
     pub leads: bool,
+    /// The label selector of the groups to reconcile.
+    pub group_selector: Option<String>,
 }
 
 struct Context {
@@ -152,7 +154,7 @@ pub async fn control(
         reconcile_types(type_reconciler, types, type_refs, stop),
     );
     let watches = watch_all(
-        &client,
+        &shared,
         scope,
         &triggers,
         (groups_writer, types_writer),
@@ -163,14 +165,22 @@ pub async fn control(
 
 /// Watches groups, types, pods, and the clocks.
 async fn watch_all(
-    client: &Client,
+    shared: &ControllerDeps,
     scope: Option<&str>,
     triggers: &Triggers,
     (groups, types): (Writer<WatchedGroup>, Writer<WatchedType>),
     type_queue: &mpsc::UnboundedSender<ObjectRef<WatchedType>>,
 ) {
-    let watch_groups = watch_metadata(api(client, scope), groups, |event| triggers.group(event));
-    let watch_types = watch_metadata(api(client, scope), types, |event| {
+    let client = &shared.client;
+    let selected = watcher::Config {
+        label_selector: shared.group_selector.clone(),
+        ..watcher::Config::default()
+    };
+    let watch_groups = watch_metadata(api(client, scope), selected, groups, |event| {
+        triggers.group(event);
+    });
+    let every_type = watcher::Config::default();
+    let watch_types = watch_metadata(api(client, scope), every_type, types, |event| {
         triggers.oaat_type(event, type_queue);
     });
     let watch_pods = for_each_event(pods(client, scope, names::GROUP), |event| {
@@ -238,14 +248,13 @@ where
 /// Watches the metadata of objects, stores what triggers need, and forwards every event.
 async fn watch_metadata<K>(
     api: Api<Watched<K>>,
+    config: watcher::Config,
     writer: Writer<Watched<K>>,
     handle: impl FnMut(&Event<Watched<K>>),
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let stream = watch_in_pages(watcher::Config::default(), move |config| {
-        watcher(api.clone(), config)
-    });
+    let stream = watch_in_pages(config, move |config| watcher(api.clone(), config));
     let stream = stream
         .default_backoff()
         .modify(triggers::strip)
@@ -320,7 +329,8 @@ async fn stopped_before_first_list(types: Store<WatchedType>, mut stop: watch::R
     }
 }
 
-/// Reconciles a group in a separate task. Does nothing if the group does not exist.
+/// Reconciles a group in a separate task. Does nothing if the group does not exist or is not
+/// selected.
 async fn reconcile(group: GroupRef, context: Arc<Context>) -> Requeue {
     if context.groups.get(&group).is_none() {
         return Requeue::OnTrigger;

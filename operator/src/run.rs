@@ -1,11 +1,14 @@
 //! `oaat-operator run`: starts and stops the process.
 
+use crate::api_request::with_timeout;
 use crate::bounded_read::BoundedReader;
 use crate::client::{connect, wait_for_api_server};
+use crate::cluster::ClusterError;
 use crate::config_maps::ConfigMaps;
 use crate::controller::{ControllerDeps, control};
 use crate::decision_log::{DecisionLog, LogDecisions};
 use crate::events::EventSink;
+use crate::group_ref::WatchedGroup;
 use crate::kube_cluster::ObjectCaches;
 use crate::lease::{self, Election};
 use crate::log_writer::LogWriter;
@@ -17,7 +20,8 @@ use crate::server;
 use anyhow::Context;
 use default_component::DEFAULT_POLICY;
 use futures::future;
-use kube::Client;
+use kube::api::ListParams;
+use kube::{Api, Client};
 use policy_host::{CompileProcess, Host, Landlock, Limits, Policy};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -67,6 +71,11 @@ pub struct Settings {
     /// namespaces has its own Lease.
     #[arg(long, env = "OAAT_NAMESPACES", value_delimiter = ',')]
     pub namespaces: Vec<String>,
+
+    /// Reconcile only the groups whose labels match this label selector, for example `team=a`. The
+    /// default is all groups. Each selector has its own Lease.
+    #[arg(long, env = "OAAT_GROUP_SELECTOR", value_name = "SELECTOR")]
+    pub group_selector: Option<String>,
 
     /// The operator's own image, which the pods for itemsFrom.http run. If it is not set, those
     /// lists are not read.
@@ -135,9 +144,14 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
     ready.store(true, Ordering::Relaxed);
 
     let scopes = scopes(&settings.namespaces);
+    let selector = settings.group_selector.as_deref().map(str::trim);
+    let selector = selector.filter(|selector| !selector.is_empty());
+    if let Some(selector) = selector {
+        check_selector(&client, &scopes, selector).await?;
+    }
     let mut election = settings
         .leader_elect
-        .then(|| election(&client, &lease_name(&scopes), instance.as_deref()));
+        .then(|| election(&client, &lease_name(&scopes, selector), instance.as_deref()));
     if let Some(election) = &mut election
         && !election.acquire(stopped(&mut stopping)).await
     {
@@ -162,6 +176,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
         // Without leader election, other replicas may act as well. Their candidates must not be
         // mistaken for leftovers.
         leads: election.is_some(),
+        group_selector: selector.map(ToOwned::to_owned),
     };
     let end = run_controllers(shared, scopes, &mut stopping, election.as_mut()).await?;
     if end == End::LeaseLost {
@@ -227,6 +242,26 @@ fn election(client: &Client, lease: &str, instance: Option<&str>) -> Election {
     Election::new(client.clone(), &namespace, lease, identity)
 }
 
+/// Returns an error if the API server rejects the label selector. Ignores other errors, which the
+/// watch reports.
+async fn check_selector(
+    client: &Client,
+    scopes: &[Option<String>],
+    selector: &str,
+) -> anyhow::Result<()> {
+    let groups: Api<WatchedGroup> = match scopes.first() {
+        Some(Some(namespace)) => Api::namespaced(client.clone(), namespace),
+        _ => Api::all(client.clone()),
+    };
+    let params = ListParams::default().labels(selector).limit(1);
+    match with_timeout(groups.list(&params)).await {
+        Err(ClusterError::Rejected { code: 400, message }) => {
+            anyhow::bail!("--group-selector: {selector:?} is not a label selector: {message}")
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Stops the controllers after the reconciles in progress have finished.
 async fn stop_controllers(stop: watch::Sender<bool>, controllers: JoinHandle<Vec<()>>) {
     info!("stopping: finishing the reconciles in progress; pods continue to run");
@@ -251,15 +286,20 @@ fn scopes(namespaces: &[String]) -> Vec<Option<String>> {
     scopes.collect()
 }
 
-/// Returns the name of the Lease of an operator with these scopes. Operators that watch different
-/// namespaces have different Leases, so none of them waits for another. The name must not change
-/// between releases; otherwise, the old and the new replica of an upgrade both act.
-fn lease_name(scopes: &[Option<String>]) -> String {
+/// Returns the name of the Lease of an operator with these scopes and this selector of groups.
+/// Operators that watch different namespaces or select different groups have different Leases, so
+/// none of them waits for another. The name must not change between releases; otherwise, the old
+/// and the new replica of an upgrade both act.
+fn lease_name(scopes: &[Option<String>], selector: Option<&str>) -> String {
     let namespaces: Vec<&str> = scopes.iter().flatten().map(String::as_str).collect();
-    if namespaces.is_empty() {
-        return LEASE.to_owned();
-    }
-    format!("{LEASE}-{}", names::hash(&namespaces.join(","), 10))
+    let namespaces = namespaces.join(",");
+    let groups = match selector {
+        None if namespaces.is_empty() => return LEASE.to_owned(),
+        None => namespaces,
+        // No namespace contains a question mark.
+        Some(selector) => format!("{namespaces}?{selector}"),
+    };
+    format!("{LEASE}-{}", names::hash(&groups, 10))
 }
 
 /// Starts the compiler, and compiles the built-in policy.
@@ -337,7 +377,25 @@ mod tests {
 
     fn lease(namespaces: &[&str]) -> String {
         let namespaces: Vec<String> = namespaces.iter().map(|name| (*name).to_owned()).collect();
-        lease_name(&scopes(&namespaces))
+        lease_name(&scopes(&namespaces), None)
+    }
+
+    #[test]
+    fn lease_name_depends_on_the_selector_of_groups() {
+        let selected = |namespaces: &[&str], selector| {
+            let namespaces: Vec<_> = namespaces.iter().map(|n| Some((*n).to_owned())).collect();
+            lease_name(&namespaces, Some(selector))
+        };
+        let names = [
+            lease(&[]),
+            lease(&["a"]),
+            selected(&[], "team=a"),
+            selected(&[], "team=b"),
+            selected(&["a"], "team=a"),
+            selected(&["a", "b"], "team=a"),
+        ];
+        let different: BTreeSet<_> = names.iter().collect();
+        assert_eq!(different.len(), names.len(), "{names:?}");
     }
 
     #[test]

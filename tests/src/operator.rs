@@ -233,6 +233,7 @@ impl Operator {
             .args(&options.more)
             .env("KUBECONFIG", &options.kubeconfig)
             .env_remove("OAAT_NAMESPACES")
+            .env_remove("OAAT_GROUP_SELECTOR")
             .env("OAAT_IMAGE", IMAGE)
             .env("NO_COLOR", "1")
             .envs(more.iter().copied());

@@ -10,6 +10,7 @@ mod fairness;
 mod faults;
 mod fixture;
 mod give_up;
+mod group_selector;
 mod guard;
 mod helpers;
 mod hostile;
