@@ -18,6 +18,7 @@ use crate::policies::{Compiler, PolicyCache, PolicySources};
 use crate::policy_limiter::PolicyLimiter;
 use crate::reconciler::Reconciler;
 use crate::references::References;
+use crate::shard_leases::Served;
 use crate::triggers::{self, Triggers};
 use crate::watched::{Watched, WatchedPod, watch_in_pages};
 use crate::work_queue::{self, Requeue, Sources};
@@ -73,8 +74,10 @@ pub struct ControllerDeps {
     pub metrics: Arc<Metrics>,
     /// The minimum time between two starts of an item.
     pub retry_floor: Duration,
-    /// Whether this replica holds a lease. Without a lease, other replicas may act as well.
+    /// Whether this is the only replica that acts, because it holds the lease.
     pub leads: bool,
+    /// The groups and types that this replica serves.
+    pub served: Served,
     /// The label selector of the groups to reconcile.
     pub group_selector: Option<String>,
 }
@@ -141,6 +144,7 @@ pub async fn control(
     let type_reconciler = Arc::new(OaatTypeReconciler {
         client: client.clone(),
         cluster,
+        served: shared.served.clone(),
         events: shared.events.clone(),
         tried: std::sync::Mutex::default(),
     });
@@ -151,7 +155,7 @@ pub async fn control(
     // On `stop`, the queues end, and the reconciles in progress finish. The watches are dropped.
     let reconciles = future::join(
         reconcile_groups(context, Sources { triggered, resumed }, stop.clone()),
-        reconcile_types(type_reconciler, types, type_refs, stop),
+        reconcile_types(type_reconciler, types.clone(), type_refs, stop),
     );
     let watches = watch_all(
         &shared,
@@ -160,6 +164,13 @@ pub async fn control(
         (groups_writer, types_writer),
         &type_queue,
     );
+    let watch_shards = shared.served.clone().on_change(|| {
+        triggers.trigger_all();
+        for type_ in types.state() {
+            let _ = type_queue.send(ObjectRef::from_obj(type_.as_ref()));
+        }
+    });
+    let watches = future::join(watches, watch_shards);
     future::select(Box::pin(reconciles), Box::pin(watches)).await;
 }
 
@@ -329,10 +340,15 @@ async fn stopped_before_first_list(types: Store<WatchedType>, mut stop: watch::R
     }
 }
 
-/// Reconciles a group in a separate task. Does nothing if the group does not exist or is not
-/// selected.
+/// Reconciles a group in a separate task. Does nothing if the group does not exist, is not
+/// selected, or is served by another replica.
 async fn reconcile(group: GroupRef, context: Arc<Context>) -> Requeue {
-    if context.groups.get(&group).is_none() {
+    let Some(watched) = context.groups.get(&group) else {
+        return Requeue::OnTrigger;
+    };
+    let uid = watched.metadata.uid.as_deref();
+    if !context.shared.served.contains(uid) {
+        context.triggers.forget_references(&group, uid);
         return Requeue::OnTrigger;
     }
     // With separate tasks, reconciles of different groups use all cores.

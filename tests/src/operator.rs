@@ -234,6 +234,7 @@ impl Operator {
             .env("KUBECONFIG", &options.kubeconfig)
             .env_remove("OAAT_NAMESPACES")
             .env_remove("OAAT_GROUP_SELECTOR")
+            .env_remove("OAAT_SHARD")
             .env("OAAT_IMAGE", IMAGE)
             .env("NO_COLOR", "1")
             .envs(more.iter().copied());

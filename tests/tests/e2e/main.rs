@@ -28,6 +28,7 @@ mod recording;
 mod retention;
 mod running;
 mod selecting;
+mod shards;
 mod substitution;
 mod suspend_and_run_now;
 mod undecodable;
