@@ -17,16 +17,16 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 /// The time that a lease is valid without a renewal.
-const DURATION: Duration = Duration::from_secs(15);
+pub const DURATION: Duration = Duration::from_secs(15);
 /// The time without a successful renewal after which the holder has lost the lease.
-const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// The timeout for one attempt: half the deadline, so that one lost response does not cost the
 /// lease.
 pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time between two renewals, and the timeout for a release or for an attempt in progress.
-pub(crate) const RETRY: Duration = Duration::from_secs(2);
+pub const RETRY: Duration = Duration::from_secs(2);
 /// The time between two reads by a standby. A released lease is taken within this time.
-const STANDBY_INTERVAL: Duration = Duration::from_secs(1);
+pub const STANDBY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Returns the identity of a candidate.
 ///

@@ -4,6 +4,7 @@
 //! distribution only saves work: the claim keeps two pods from running at once, whichever replicas
 //! reconcile a group.
 
+use crate::mutation::broken;
 use k8s_openapi::api::coordination::v1::LeaseSpec;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -163,7 +164,9 @@ impl ObservedLeases {
     /// to it for another lease duration. A replica therefore observes the leases before it acquires
     /// its own. Two replicas that serve one group are safe, and only wasteful.
     pub fn live(&self, now: Instant) -> BTreeSet<u8> {
-        let is_live = |lease: &ObservedLease| lease.expiry().is_some_and(|expiry| now < expiry);
+        let is_live = |lease: &ObservedLease| {
+            lease.expiry().is_some_and(|expiry| now < expiry) || broken!(OrphansUnserved)
+        };
         let leases = (0..).zip(&self.leases);
         let live = leases.filter(|(shard, lease)| *shard == self.own || is_live(lease));
         live.map(|(shard, _)| shard).collect()
