@@ -145,8 +145,8 @@ impl BoundedReader {
         }
     }
 
-    /// Passes each page of the objects of a kind in one namespace, or in all, to `each`. A page with
-    /// an object that cannot be decoded, or that would take too much memory, is passed as the metadata
+    /// Passes each page of the objects of a kind in one namespace, or in all, with these labels, or any,
+    /// to `each`. A page with an object that cannot be decoded, or that would take too much memory, is passed as the metadata
     /// of its objects.
     ///
     /// # Errors
@@ -154,13 +154,17 @@ impl BoundedReader {
     pub async fn list_in_pages<K, R>(
         &self,
         namespace: Option<&str>,
+        labels: Option<&str>,
         mut each: impl FnMut(Result<Vec<K>, Vec<Watched<K>>>) -> R,
     ) -> Result<(), ClusterError>
     where
         K: Resource<DynamicType = ()> + DeserializeOwned + Clone,
         R: Future<Output = ()>,
     {
-        let mut params = ListParams::default().limit(PAGE);
+        let mut params = ListParams {
+            label_selector: labels.map(ToOwned::to_owned),
+            ..ListParams::default().limit(PAGE)
+        };
         loop {
             let (text, _permit) = self.page::<K>(namespace, &mut params).await?;
             let mut objects = Err(());

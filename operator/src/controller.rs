@@ -19,6 +19,7 @@ use crate::policies::{Compiler, PolicyCache, PolicySources};
 use crate::policy_limiter::PolicyLimiter;
 use crate::reconciler::Reconciler;
 use crate::references::References;
+use crate::shard_leases::Served;
 use crate::triggers::{self, ListedPods, Triggers};
 use crate::watched::{Watched, WatchedPod, watch_in_pages};
 use crate::watched_cluster::WatchedCluster;
@@ -81,8 +82,12 @@ pub struct ControllerDeps {
     pub metrics: Arc<Metrics>,
     /// The minimum time between two starts of an item.
     pub retry_floor: Duration,
-    /// Whether this replica holds a lease. Without a lease, other replicas may act as well.
+    /// Whether this is the only replica that acts, because it holds the lease.
     pub leads: bool,
+    /// The groups and types that this replica serves.
+    pub served: Served,
+    /// The label selector of the groups to reconcile.
+    pub group_selector: Option<String>,
 }
 
 struct Context {
@@ -149,6 +154,7 @@ pub async fn control(
     let type_reconciler = Arc::new(OaatTypeReconciler {
         client: client.clone(),
         cluster,
+        served: shared.served.clone(),
         events: shared.events.clone(),
         tried: std::sync::Mutex::default(),
     });
@@ -164,16 +170,23 @@ pub async fn control(
     // On `stop`, the queues end, and the reconciles in progress finish. The watches are dropped.
     let reconciles = future::join(
         reconcile_groups(context.clone(), sources, stop.clone()),
-        reconcile_types(type_reconciler, types, type_refs, stop),
+        reconcile_types(type_reconciler, types.clone(), type_refs, stop),
     );
     let watches = watch_all(
-        &client,
+        &shared,
         scope,
         (&triggers, &legacy_pods),
         (groups_writer, types_writer),
         &type_queue,
     );
-    let watches = future::join(watches, settle_groups(&context, scope, &settled_queue));
+    let watch_shards = shared.served.clone().on_change(|| {
+        triggers.trigger_all();
+        for type_ in types.state() {
+            let _ = type_queue.send(ObjectRef::from_obj(type_.as_ref()));
+        }
+    });
+    let settle = settle_groups(&context, scope, &settled_queue);
+    let watches = future::join3(watches, watch_shards, settle);
     future::select(Box::pin(reconciles), Box::pin(watches)).await;
 }
 
@@ -214,7 +227,8 @@ async fn settle_groups(
             }
         }
     };
-    if let Err(error) = reader.list_in_pages(scope, each).await {
+    let selector = context.shared.group_selector.as_deref();
+    if let Err(error) = reader.list_in_pages(scope, selector, each).await {
         warn!(%error, "failed to list the groups; reconciling each of them");
         context.triggers.trigger_all();
     }
@@ -227,6 +241,13 @@ async fn settle_group(
     key: &GroupRef,
     group: OaatGroup,
 ) -> Option<Requeue> {
+    if !context
+        .shared
+        .served
+        .contains(group.metadata.uid.as_deref())
+    {
+        return Some(Requeue::OnTrigger);
+    }
     let watched = context.groups.get(key)?.resource_version();
     let is_running = group.status.as_ref().is_none_or(|s| s.current.is_some());
     if watched != group.resource_version() || is_running {
@@ -276,14 +297,22 @@ fn reconciler<'a, C: Cluster>(
 
 /// Watches groups, types, pods, and the clocks.
 async fn watch_all(
-    client: &Client,
+    shared: &ControllerDeps,
     scope: Option<&str>,
     (triggers, legacy_pods): (&Triggers, &LegacyPods),
     (groups, types): (Writer<WatchedGroup>, Writer<WatchedType>),
     type_queue: &mpsc::UnboundedSender<ObjectRef<WatchedType>>,
 ) {
-    let watch_groups = watch_metadata(api(client, scope), groups, |event| triggers.group(event));
-    let watch_types = watch_metadata(api(client, scope), types, |event| {
+    let client = &shared.client;
+    let selected = watcher::Config {
+        label_selector: shared.group_selector.clone(),
+        ..watcher::Config::default()
+    };
+    let watch_groups = watch_metadata(api(client, scope), selected, groups, |event| {
+        triggers.group(event);
+    });
+    let every_type = watcher::Config::default();
+    let watch_types = watch_metadata(api(client, scope), every_type, types, |event| {
         triggers.oaat_type(event, type_queue);
     });
     let watch_pods = for_each_event(pods(client, scope, names::GROUP), |event| {
@@ -348,14 +377,13 @@ where
 /// Watches the metadata of objects, stores what triggers need, and forwards every event.
 async fn watch_metadata<K>(
     api: Api<Watched<K>>,
+    config: watcher::Config,
     writer: Writer<Watched<K>>,
     handle: impl FnMut(&Event<Watched<K>>),
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let stream = watch_in_pages(watcher::Config::default(), move |config| {
-        watcher(api.clone(), config)
-    });
+    let stream = watch_in_pages(config, move |config| watcher(api.clone(), config));
     let stream = stream
         .default_backoff()
         .modify(triggers::strip)
@@ -430,9 +458,15 @@ async fn stopped_before_first_list(types: Store<WatchedType>, mut stop: watch::R
     }
 }
 
-/// Reconciles a group in a separate task. Does nothing if the group does not exist.
+/// Reconciles a group in a separate task. Does nothing if the group does not exist, is not
+/// selected, or is served by another replica.
 async fn reconcile(group: GroupRef, context: Arc<Context>) -> Requeue {
-    if context.groups.get(&group).is_none() {
+    let Some(watched) = context.groups.get(&group) else {
+        return Requeue::OnTrigger;
+    };
+    let uid = watched.metadata.uid.as_deref();
+    if !context.shared.served.contains(uid) {
+        context.triggers.forget_references(&group, uid);
         return Requeue::OnTrigger;
     }
     // With separate tasks, reconciles of different groups use all cores.

@@ -11,21 +11,22 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff;
 use kube::api::PostParams;
 use kube::{Api, Client};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 /// The time that a lease is valid without a renewal.
-const DURATION: Duration = Duration::from_secs(15);
+pub const DURATION: Duration = Duration::from_secs(15);
 /// The time without a successful renewal after which the holder has lost the lease.
-const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// The timeout for one attempt: half the deadline, so that one lost response does not cost the
 /// lease.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time between two renewals, and the timeout for a release or for an attempt in progress.
-const RETRY: Duration = Duration::from_secs(2);
+pub const RETRY: Duration = Duration::from_secs(2);
 /// The time between two reads by a standby. A released lease is taken within this time.
-const STANDBY_INTERVAL: Duration = Duration::from_secs(1);
+pub const STANDBY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Returns the identity of a candidate.
 ///
@@ -44,6 +45,8 @@ pub fn identity(pod: Option<&str>, uid: Option<&str>) -> String {
 pub struct Election {
     api: Api<Lease>,
     name: String,
+    /// The labels of the lease.
+    labels: BTreeMap<String, String>,
     view: View,
     /// The start of the last successful attempt.
     renewed: Instant,
@@ -130,11 +133,19 @@ fn renewal_timeout(renewed: Instant, now: Instant) -> Option<Duration> {
 }
 
 impl Election {
-    /// Creates a candidate with this identity for the lease `name`.
-    pub fn new(client: Client, namespace: &str, name: &str, identity: String) -> Self {
+    /// Creates a candidate with this identity for the lease `name`. The holder keeps these labels
+    /// on the lease.
+    pub fn new(
+        client: Client,
+        namespace: &str,
+        name: String,
+        labels: BTreeMap<String, String>,
+        identity: String,
+    ) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
-            name: name.into(),
+            name,
+            labels,
             view: View {
                 identity,
                 observed: None,
@@ -260,6 +271,7 @@ impl Election {
             let lease = Lease {
                 metadata: ObjectMeta {
                     name: Some(self.name.clone()),
+                    labels: Some(self.labels.clone()),
                     ..ObjectMeta::default()
                 },
                 spec: Some(self.view.acquired(0, time())),
@@ -277,6 +289,8 @@ impl Election {
             }
             LeaseAction::Write(spec) => {
                 lease.spec = Some(*spec);
+                let labels = lease.metadata.labels.get_or_insert_default();
+                labels.extend(self.labels.clone());
                 self.api
                     .replace(&self.name, &params, &lease)
                     .await

@@ -5,7 +5,8 @@
 //! [`item_sources`], [`plan`], [`apply`]. `validate`, `plan`, [`run_history`], and [`pod`] are
 //! pure. `read_snapshot`, `item_sources`, and `apply` access the cluster through the trait of
 //! [`cluster`], which [`kube_cluster`] implements. [`controller`] turns watch events into
-//! reconciles, in the order of [`work_queue`], and [`run`] starts and stops the process.
+//! reconciles, in the order of [`work_queue`], and [`run`] starts and stops the process. [`shard`]
+//! distributes the groups over several replicas.
 
 pub mod api_request;
 pub mod apply;
@@ -44,6 +45,8 @@ pub mod run;
 pub mod run_history;
 pub mod run_now;
 pub mod server;
+pub mod shard;
+pub mod shard_leases;
 pub mod snapshot;
 pub mod triggers;
 pub mod watched;

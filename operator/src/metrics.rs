@@ -109,6 +109,8 @@ pub struct Metrics {
     decision_seconds: Histogram,
     /// 1 while this replica holds the lease, or while leader election is off.
     pub leading: Gauge,
+    /// The number of shards whose lease is held, as this replica observes them; 0 without `--shard`.
+    pub live_shards: Gauge,
     /// The number of reads of an object that could not be decoded.
     pub undecodable: Counter,
 }
@@ -126,6 +128,7 @@ impl Default for Metrics {
             reconcile_seconds,
             decision_seconds,
             leading: Gauge::default(),
+            live_shards: Gauge::default(),
             undecodable: Counter::default(),
             registry: Registry::default(),
         };
@@ -160,6 +163,11 @@ impl Default for Metrics {
             "leading",
             "1 if this replica is the leader or leader election is disabled, otherwise 0",
             metrics.leading.clone(),
+        );
+        registry.register(
+            "live_shards",
+            "The number of shards whose lease is held, or 0 without --shard",
+            metrics.live_shards.clone(),
         );
         registry.register(
             "undecodable_objects",

@@ -101,6 +101,8 @@ mod switches {
         CompletedIsTerminal,
         /// The group that became due last is reconciled first.
         NewestDueFirst,
+        /// A shard counts as live even if no replica holds its lease.
+        OrphansUnserved,
     }
 
     thread_local! {

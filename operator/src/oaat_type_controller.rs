@@ -7,6 +7,7 @@ use crate::cluster::ClusterError;
 use crate::events::{self, EventSink};
 use crate::kube_cluster::{KubeCluster, WatchedType};
 use crate::pod::{GATE_REMOVED, PodView, dry_run_pod, names, overridden_env};
+use crate::shard_leases::Served;
 use crate::watched::Watched;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams};
@@ -32,6 +33,8 @@ pub struct OaatTypeReconciler {
     pub client: Client,
     /// The cluster for reads and dry runs.
     pub cluster: KubeCluster,
+    /// The types that this replica checks.
+    pub served: Served,
     /// Publishes events on types.
     pub events: EventSink,
     /// The last dry run of each type, by uid: the generation and the time. It prevents a write of
@@ -73,7 +76,7 @@ impl OaatTypeReconciler {
     }
 }
 
-/// Checks a type if its generation has not been checked yet.
+/// Checks a type if this replica serves it and its generation has not been checked yet.
 ///
 /// # Errors
 /// Returns an error if a request to the API server fails.
@@ -81,6 +84,9 @@ pub async fn check(
     type_: Arc<WatchedType>,
     reconciler: Arc<OaatTypeReconciler>,
 ) -> Result<Action, ClusterError> {
+    if !reconciler.served.contains(type_.metadata.uid.as_deref()) {
+        return Ok(Action::await_change());
+    }
     let (namespace, name) = (type_.namespace().unwrap_or_default(), type_.name_any());
     let cluster = reconciler.cluster.for_reconcile();
     let mut conditions = Vec::new();

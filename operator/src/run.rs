@@ -1,11 +1,14 @@
 //! `oaat-operator run`: starts and stops the process.
 
+use crate::api_request::with_timeout;
 use crate::bounded_read::BoundedReader;
 use crate::client::{connect, wait_for_api_server};
+use crate::cluster::ClusterError;
 use crate::config_maps::ConfigMaps;
 use crate::controller::{ControllerDeps, control};
 use crate::decision_log::{DecisionLog, LogDecisions};
 use crate::events::EventSink;
+use crate::group_ref::WatchedGroup;
 use crate::kube_cluster::ObjectCaches;
 use crate::lease::{self, Election};
 use crate::log_writer::LogWriter;
@@ -14,12 +17,15 @@ use crate::pod::names;
 use crate::policies::Compiler;
 use crate::policy_limiter;
 use crate::server;
+use crate::shard::Shard;
+use crate::shard_leases::{self, SETTLE_TIME, Served, ShardObserver};
 use anyhow::Context;
 use default_component::DEFAULT_POLICY;
 use futures::future;
-use kube::Client;
+use kube::api::ListParams;
+use kube::{Api, Client};
 use policy_host::{CompileProcess, Host, Landlock, Limits, Policy};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -68,6 +74,17 @@ pub struct Settings {
     #[arg(long, env = "OAAT_NAMESPACES", value_delimiter = ',')]
     pub namespaces: Vec<String>,
 
+    /// Reconcile only the groups whose labels match this label selector, for example `team=a`. The
+    /// default is all groups. Each selector has its own Lease.
+    #[arg(long, env = "OAAT_GROUP_SELECTOR", value_name = "SELECTOR")]
+    pub group_selector: Option<String>,
+
+    /// Reconcile only shard I of N, where I is 0 to N-1, and N is at most 64. Each shard has its own
+    /// Lease, and its groups are distributed by their UIDs. The other shards serve the groups of a
+    /// shard whose Lease is not held. Needs leader election.
+    #[arg(long, env = "OAAT_SHARD", value_name = "I/N")]
+    pub shard: Option<Shard>,
+
     /// The operator's own image, which the pods for itemsFrom.http run. If it is not set, those
     /// lists are not read.
     #[arg(long, env = "OAAT_IMAGE")]
@@ -87,6 +104,31 @@ pub struct Settings {
     /// The format of log lines. RUST_LOG sets the log level, `info` by default.
     #[arg(long, env = "OAAT_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
+}
+
+impl Settings {
+    /// Returns an error if two settings contradict each other.
+    fn check(&self) -> anyhow::Result<()> {
+        if self.shard.is_some() && !self.leader_elect {
+            anyhow::bail!("--shard: needs leader election; remove --leader-elect false");
+        }
+        Ok(())
+    }
+
+    /// Returns the label selector of groups; `None` if all are selected.
+    fn selector(&self) -> Option<&str> {
+        non_empty(self.group_selector.as_deref())
+    }
+
+    /// Returns the operator's own image.
+    fn image(&self) -> Option<&str> {
+        non_empty(self.image.as_deref())
+    }
+}
+
+/// Returns a setting without surrounding spaces, unless it is empty.
+fn non_empty(setting: Option<&str>) -> Option<&str> {
+    setting.map(str::trim).filter(|setting| !setting.is_empty())
 }
 
 /// Why the process ended.
@@ -109,6 +151,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
         version = env!("CARGO_PKG_VERSION"),
         "starting oaat-operator"
     );
+    settings.check()?;
     let mut stopping = stop_signal()?;
     let metrics = Arc::new(Metrics::default());
     let ready = Arc::new(AtomicBool::new(false));
@@ -132,12 +175,18 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
         () = wait_for_api_server(&client) => {}
         () = stopped(&mut stopping) => return Ok(End::Stopped),
     }
+    let scopes = scopes(&settings.namespaces);
+    check_selector(&client, &scopes, settings.selector()).await?;
+    let lease = ReplicaLease::new(&client, &settings, &scopes);
+    let served = tokio::select! {
+        served = lease.observe_shards(&client, &metrics) => served,
+        () = stopped(&mut stopping) => return Ok(End::Stopped),
+    };
     ready.store(true, Ordering::Relaxed);
 
-    let scopes = scopes(&settings.namespaces);
     let mut election = settings
         .leader_elect
-        .then(|| election(&client, &lease_name(&scopes), instance.as_deref()));
+        .then(|| lease.election(&client, instance.as_deref()));
     if let Some(election) = &mut election
         && !election.acquire(stopped(&mut stopping)).await
     {
@@ -154,14 +203,16 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
         default,
         compiler,
         evaluations: policy_limiter::permits(),
-        image: settings.image.filter(|image| !image.trim().is_empty()),
+        image: settings.image().map(ToOwned::to_owned),
         decision_log,
         events,
         metrics: metrics.clone(),
         retry_floor: settings.retry_floor,
-        // Without leader election, other replicas may act as well. Their candidates must not be
-        // mistaken for leftovers.
-        leads: election.is_some(),
+        // Without leader election, or with shards, other replicas may act as well. Their candidates
+        // must not be mistaken for leftovers.
+        leads: election.is_some() && settings.shard.is_none(),
+        served,
+        group_selector: settings.selector().map(ToOwned::to_owned),
     };
     let end = run_controllers(shared, scopes, &mut stopping, election.as_mut()).await?;
     if end == End::LeaseLost {
@@ -218,13 +269,73 @@ async fn run_controllers(
     }
 }
 
-/// Returns the leader election of this replica.
-fn election(client: &Client, lease: &str, instance: Option<&str>) -> Election {
-    let namespace = std::env::var("POD_NAMESPACE");
-    let namespace = namespace.unwrap_or_else(|_| client.default_namespace().to_owned());
-    let uid = std::env::var("POD_UID").ok();
-    let identity = lease::identity(instance, uid.as_deref());
-    Election::new(client.clone(), &namespace, lease, identity)
+/// Which lease a replica holds while it acts.
+struct ReplicaLease {
+    namespace: String,
+    /// The name of the lease without `--shard`.
+    unsharded: String,
+    shard: Option<Shard>,
+}
+
+impl ReplicaLease {
+    fn new(client: &Client, settings: &Settings, scopes: &[Option<String>]) -> Self {
+        let namespace = std::env::var("POD_NAMESPACE");
+        Self {
+            namespace: namespace.unwrap_or_else(|_| client.default_namespace().to_owned()),
+            unsharded: lease_name(scopes, settings.selector()),
+            shard: settings.shard,
+        }
+    }
+
+    /// Returns the leader election of this replica.
+    fn election(&self, client: &Client, instance: Option<&str>) -> Election {
+        let uid = std::env::var("POD_UID").ok();
+        let identity = lease::identity(instance, uid.as_deref());
+        let (name, labels) = match self.shard {
+            None => (self.unsharded.clone(), BTreeMap::new()),
+            Some(shard) => {
+                let label = shard.lease_label(&self.unsharded);
+                let labels = BTreeMap::from([(shard_leases::LABEL.to_owned(), label)]);
+                (shard.lease_name(&self.unsharded), labels)
+            }
+        };
+        Election::new(client.clone(), &self.namespace, name, labels, identity)
+    }
+
+    /// With `--shard`, starts to observe the leases of all shards, and waits until the live ones are
+    /// known. Returns what this replica serves.
+    async fn observe_shards(&self, client: &Client, metrics: &Arc<Metrics>) -> Served {
+        let Some(shard) = self.shard else {
+            return Served::All;
+        };
+        let leases = Api::namespaced(client.clone(), &self.namespace);
+        let served = ShardObserver::start(leases, &self.unsharded, shard, metrics.clone());
+        tokio::time::sleep(SETTLE_TIME).await;
+        served
+    }
+}
+
+/// Returns an error if the API server rejects the label selector. Ignores other errors, which the
+/// watch reports.
+async fn check_selector(
+    client: &Client,
+    scopes: &[Option<String>],
+    selector: Option<&str>,
+) -> anyhow::Result<()> {
+    let Some(selector) = selector else {
+        return Ok(());
+    };
+    let groups: Api<WatchedGroup> = match scopes.first() {
+        Some(Some(namespace)) => Api::namespaced(client.clone(), namespace),
+        _ => Api::all(client.clone()),
+    };
+    let params = ListParams::default().labels(selector).limit(1);
+    match with_timeout(groups.list(&params)).await {
+        Err(ClusterError::Rejected { code: 400, message }) => {
+            anyhow::bail!("--group-selector: {selector:?} is not a label selector: {message}")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Stops the controllers after the reconciles in progress have finished.
@@ -251,15 +362,20 @@ fn scopes(namespaces: &[String]) -> Vec<Option<String>> {
     scopes.collect()
 }
 
-/// Returns the name of the Lease of an operator with these scopes. Operators that watch different
-/// namespaces have different Leases, so none of them waits for another. The name must not change
-/// between releases; otherwise, the old and the new replica of an upgrade both act.
-fn lease_name(scopes: &[Option<String>]) -> String {
+/// Returns the name of the Lease of an operator with these scopes and this selector of groups.
+/// Operators that watch different namespaces or select different groups have different Leases, so
+/// none of them waits for another. The name must not change between releases; otherwise, the old
+/// and the new replica of an upgrade both act.
+fn lease_name(scopes: &[Option<String>], selector: Option<&str>) -> String {
     let namespaces: Vec<&str> = scopes.iter().flatten().map(String::as_str).collect();
-    if namespaces.is_empty() {
-        return LEASE.to_owned();
-    }
-    format!("{LEASE}-{}", names::hash(&namespaces.join(","), 10))
+    let namespaces = namespaces.join(",");
+    let groups = match selector {
+        None if namespaces.is_empty() => return LEASE.to_owned(),
+        None => namespaces,
+        // No namespace contains a question mark.
+        Some(selector) => format!("{namespaces}?{selector}"),
+    };
+    format!("{LEASE}-{}", names::hash(&groups, 10))
 }
 
 /// Starts the compiler, and compiles the built-in policy.
@@ -337,7 +453,25 @@ mod tests {
 
     fn lease(namespaces: &[&str]) -> String {
         let namespaces: Vec<String> = namespaces.iter().map(|name| (*name).to_owned()).collect();
-        lease_name(&scopes(&namespaces))
+        lease_name(&scopes(&namespaces), None)
+    }
+
+    #[test]
+    fn lease_name_depends_on_the_selector_of_groups() {
+        let selected = |namespaces: &[&str], selector| {
+            let namespaces: Vec<_> = namespaces.iter().map(|n| Some((*n).to_owned())).collect();
+            lease_name(&namespaces, Some(selector))
+        };
+        let names = [
+            lease(&[]),
+            lease(&["a"]),
+            selected(&[], "team=a"),
+            selected(&[], "team=b"),
+            selected(&["a"], "team=a"),
+            selected(&["a", "b"], "team=a"),
+        ];
+        let different: BTreeSet<_> = names.iter().collect();
+        assert_eq!(different.len(), names.len(), "{names:?}");
     }
 
     #[test]

@@ -166,6 +166,13 @@ impl Triggers {
         }
     }
 
+    /// Forgets what a group refers to, because this replica does not serve it. The last seen pods
+    /// stay: if the replica takes the group over, they show how a run ended.
+    pub fn forget_references(&self, group: &GroupRef, uid: Option<&str>) {
+        self.references.remove_group(group);
+        self.cache.remove_group(uid.unwrap_or_default());
+    }
+
     /// Records the resource version after the operator's own write of a group's status.
     pub fn record_own_write(&self, group: &GroupRef, version: &str) {
         if let Some(known) = self.state().groups.get_mut(group) {

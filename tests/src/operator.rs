@@ -233,6 +233,8 @@ impl Operator {
             .args(&options.more)
             .env("KUBECONFIG", &options.kubeconfig)
             .env_remove("OAAT_NAMESPACES")
+            .env_remove("OAAT_GROUP_SELECTOR")
+            .env_remove("OAAT_SHARD")
             .env("OAAT_IMAGE", IMAGE)
             .env("NO_COLOR", "1")
             .envs(more.iter().copied());

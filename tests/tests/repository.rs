@@ -388,6 +388,7 @@ fn pure_modules_use_neither_a_client_nor_a_runtime() -> Result<()> {
         "policy_selection",
         "run_history",
         "run_now",
+        "shard",
         "snapshot",
     ] {
         pure.push(operator.join(format!("{module}.rs")));

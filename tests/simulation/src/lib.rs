@@ -23,6 +23,7 @@ pub mod randomness;
 pub mod replica;
 pub mod replica_client;
 mod server;
+pub mod shards;
 pub mod simulated_cluster;
 pub mod turns;
 mod user_interference;

@@ -42,6 +42,10 @@ pub enum ViolationKind {
     Forgotten,
     /// A group had fewer turns than another one that was always due as well.
     UnfairTurns,
+    /// No replica served a group for longer than a lease after the last fault.
+    Unserved,
+    /// Two replicas served a group long after the last fault.
+    ServedTwice,
     /// The group no longer makes progress.
     Stuck,
     /// A candidate without a claim was not removed.

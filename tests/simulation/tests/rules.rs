@@ -6,7 +6,7 @@ mod output;
 use clap::ValueEnum;
 use oaat_simulation::many::{run_many, shorten};
 use oaat_simulation::mutation::breaks;
-use oaat_simulation::{FaultSet, HistoryConfig, Mutation, default_policy, turns};
+use oaat_simulation::{FaultSet, HistoryConfig, Mutation, default_policy, shards, turns};
 use output::print_line;
 
 /// Most violations are detected within a few dozen histories.
@@ -22,8 +22,9 @@ const RARE: [Mutation; 1] = [Mutation::ListBeforeRead];
 /// that another replica opens for it, and that is gone at once. The model shows both.
 const RAREST: [Mutation; 2] = [Mutation::NoSecondReadFinished, Mutation::OpenUnannounced];
 
-/// A history has one group, so only `turns` detects this.
+/// A history has one group, so only `turns` and `shards` detect these.
 const WORK_QUEUE_RULE: Mutation = Mutation::NewestDueFirst;
+const SHARD_RULE: Mutation = Mutation::OrphansUnserved;
 
 #[test]
 fn unfair_turns_are_detected() {
@@ -36,10 +37,21 @@ fn unfair_turns_are_detected() {
 }
 
 #[test]
+fn groups_of_lost_shards_are_served_by_the_others() {
+    for seed in 0..1000 {
+        let violation = shards::simulate(seed, None);
+        assert!(violation.is_none(), "seed {seed}: {violation:?}");
+    }
+    let violation = (0..1000).find_map(|seed| shards::simulate(seed, Some(SHARD_RULE)));
+    assert_eq!(violation.map(|v| v.kind), Some(breaks(SHARD_RULE)));
+}
+
+#[test]
 fn every_rule_switched_off_is_detected() {
     let policy = default_policy().unwrap();
     let all = Mutation::value_variants().iter();
-    let in_histories = |rule: &&Mutation| !RAREST.contains(rule) && **rule != WORK_QUEUE_RULE;
+    let in_histories =
+        |rule: &&Mutation| !RAREST.contains(rule) && ![WORK_QUEUE_RULE, SHARD_RULE].contains(rule);
     for rule in all.filter(in_histories) {
         let faults = match rule {
             rule if RARE.contains(rule) => FaultSet::UserInterference,

@@ -567,7 +567,7 @@ async fn guard_messages_are_shown_in_the_group() -> Result<()> {
 }
 
 /// Returns the documents of a manifest.
-fn documents(manifest: &str) -> Result<Vec<Value>> {
+pub fn documents(manifest: &str) -> Result<Vec<Value>> {
     let text = std::fs::read_to_string(operator::root().join("manifests").join(manifest))?;
     serde_norway::Deserializer::from_str(&text)
         .map(|document| Ok(Value::deserialize(document)?))
