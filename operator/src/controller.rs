@@ -264,10 +264,15 @@ async fn settle_group(
         group,
         pods,
     };
+    let started = Instant::now();
     let reconciler = reconciler(context, &cluster, None);
     let outcome = reconciler.reconcile(&namespace, name).await.ok()?;
-    let settled = outcome.error.is_none() && outcome.written.is_none();
-    settled.then(|| match outcome.requeue_at {
+    if outcome.error.is_some() || !outcome.events.is_empty() {
+        return None;
+    }
+    let metrics = &context.shared.metrics;
+    metrics.reconcile(ReconcileResultMetric::Ok, started.elapsed());
+    Some(match outcome.requeue_at {
         Some(at) => Requeue::After(at.since(Timestamp::now()) + TIMER_MARGIN),
         None => Requeue::OnTrigger,
     })

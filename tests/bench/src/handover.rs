@@ -1,6 +1,7 @@
 //! The time from the end of a pod to the removal of the next pod's gate, on a real API server: for
 //! the operator, and for two naive loops without its guarantee.
 
+use crate::report::Report;
 use crate::samples::{Samples, ms};
 use anyhow::{Context, Result, bail};
 use futures::{Stream, StreamExt};
@@ -23,12 +24,19 @@ use std::time::{Duration, Instant};
 const POD_SECONDS: &str = "0.15";
 /// The number of items in the measured group.
 const ITEMS: usize = 20;
+/// The number of items in the larger group.
+const MANY_ITEMS: usize = 200;
 /// The number of handovers before the first measured one.
 const WARM_UP: usize = 20;
 /// The timeout for the next event.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-pub async fn measure(plane: &ControlPlane, kubeconfig: &Path, runs: usize) -> Result<()> {
+pub async fn measure(
+    plane: &ControlPlane,
+    kubeconfig: &Path,
+    runs: usize,
+    report: &mut Report,
+) -> Result<()> {
     println!(
         "end of a pod → removal of the next pod's gate, {runs} runs, {ITEMS} items, pods that run {POD_SECONDS} s:"
     );
@@ -36,9 +44,19 @@ pub async fn measure(plane: &ControlPlane, kubeconfig: &Path, runs: usize) -> Re
     line("naive loop, no gate", &bare, None);
     let gated = naive(plane, "gated", runs, true).await?;
     line("naive loop, gated", &gated, Some(&bare));
-    let operator = measure_operator(plane, kubeconfig, runs).await?;
+    let operator = measure_operator(plane, kubeconfig, runs, ITEMS).await?;
     line("oaat-operator", &operator, Some(&gated));
-    println!("  (goal p50 12 ms, p99 45 ms)");
+    let many = measure_operator(plane, kubeconfig, runs, MANY_ITEMS).await?;
+    line(&format!("{MANY_ITEMS} items"), &many, Some(&operator));
+    let ratio = |samples: &Samples, other: &Samples, share| {
+        samples.quantile(share).as_secs_f64() / other.quantile(share).as_secs_f64()
+    };
+    for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
+        let name = format!("handover against the gated loop, {name}");
+        report.at_most(&name, ratio(&operator, &gated, share), "×", 1.1);
+    }
+    let name = format!("handover with {MANY_ITEMS} items against {ITEMS}, p50");
+    report.at_most(&name, ratio(&many, &operator, 0.5), "×", 1.6);
     Ok(())
 }
 
@@ -141,11 +159,16 @@ pub async fn collect(steps: impl Stream<Item = (Instant, Step)>, runs: usize) ->
 }
 
 /// Measures the operator with the shipped RBAC.
-async fn measure_operator(plane: &ControlPlane, kubeconfig: &Path, runs: usize) -> Result<Samples> {
-    let namespace = "operator";
+async fn measure_operator(
+    plane: &ControlPlane,
+    kubeconfig: &Path,
+    runs: usize,
+    item_count: usize,
+) -> Result<Samples> {
+    let namespace = &format!("operator-{item_count}");
     let client = plane.admin();
     let _node = node(plane, namespace).await?;
-    let items: Vec<_> = (0..ITEMS).map(|i| format!("item-{i}")).collect();
+    let items: Vec<_> = (0..item_count).map(|i| format!("item-{i}")).collect();
     let type_ = json!({
         "apiVersion": "kawaja.net/v1", "kind": "OaatType",
         "metadata": { "name": "work", "namespace": namespace },

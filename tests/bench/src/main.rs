@@ -9,13 +9,17 @@ mod handover;
 mod hostile;
 mod policies;
 mod recovery;
+mod report;
 mod samples;
+mod saturation;
 mod scale;
 mod windows_and_lists;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use oaat_tests::{Options, operator};
+use report::Report;
+use std::path::PathBuf;
 
 #[derive(Parser)]
 struct Cli {
@@ -25,6 +29,12 @@ struct Cli {
     /// The number of idle groups.
     #[arg(long, default_value_t = 10_000)]
     groups: usize,
+    /// Write the results to this file.
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+    /// Compare the results with those that --save wrote to this file.
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
     /// Run only this benchmark.
     #[arg(long)]
     only: Option<Benchmark>,
@@ -50,6 +60,8 @@ enum Benchmark {
     WindowsAndLists,
     /// Many idle groups: their first status, the operator's memory, and its next start.
     Scale,
+    /// Groups that are always due: runs per second, their cost, and fair turns.
+    Saturation,
 }
 
 #[tokio::main]
@@ -58,6 +70,7 @@ async fn main() -> Result<()> {
         eprintln!("this is a debug build; for meaningful results, use cargo xtask bench");
     }
     let cli = Cli::parse();
+    let mut report = Report::new(cli.compare.as_deref())?;
     let selected = |part| cli.only.is_none_or(|only| only == part);
     if selected(Benchmark::Decision) {
         decision::measure()?;
@@ -77,7 +90,7 @@ async fn main() -> Result<()> {
     };
     let (plane, kubeconfig) = operator::installed(options).await?;
     if selected(Benchmark::Handover) {
-        handover::measure(&plane, &kubeconfig, cli.runs).await?;
+        handover::measure(&plane, &kubeconfig, cli.runs, &mut report).await?;
     }
     if selected(Benchmark::Policies) {
         policies::measure(&plane, &kubeconfig).await?;
@@ -95,7 +108,13 @@ async fn main() -> Result<()> {
         windows_and_lists::measure(&plane, &kubeconfig).await?;
     }
     if selected(Benchmark::Scale) {
-        scale::measure(&plane, &kubeconfig, cli.groups).await?;
+        scale::measure(&plane, &kubeconfig, cli.groups, &mut report).await?;
+    }
+    if selected(Benchmark::Saturation) {
+        saturation::measure(&plane, &kubeconfig, &mut report).await?;
+    }
+    if let Some(path) = &cli.save {
+        report.save(path)?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use crate::election::until_it_starts_runs;
 use crate::handover::{groups, node, rss};
-use crate::samples::ms;
+use crate::report::Report;
 use anyhow::{Context, Result, bail};
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::api::{DynamicObject, ListParams, PostParams};
@@ -21,7 +21,12 @@ const DUE_NAMESPACE: &str = "scale-due";
 /// The timeout for a change of all groups.
 const PATIENCE: Duration = Duration::from_secs(900);
 
-pub async fn measure(plane: &ControlPlane, kubeconfig: &Path, count: usize) -> Result<()> {
+pub async fn measure(
+    plane: &ControlPlane,
+    kubeconfig: &Path,
+    count: usize,
+    report: &mut Report,
+) -> Result<()> {
     let options = OperatorOptions {
         binary: operator::binary(true)?,
         kubeconfig: kubeconfig.to_owned(),
@@ -45,13 +50,21 @@ pub async fn measure(plane: &ControlPlane, kubeconfig: &Path, count: usize) -> R
     let began = Instant::now();
     let first = Operator::start(&options).await?;
     until_requests(&first, "patch", count).await?;
-    println!(
-        "  first status of all: {}, {:.2} requests per group (goal: one write)",
-        ms(began.elapsed()),
-        requests(&first).await? / count as f64
+    let seconds = began.elapsed().as_secs_f64();
+    report.at_most("first status of all idle groups", seconds, "s", None);
+    let per_group = requests(&first).await? / count as f64;
+    report.at_most(
+        "requests for the first status of a group",
+        per_group,
+        "",
+        None,
     );
     sleep(Duration::from_secs(5)).await;
-    report_memory("  after the first status", &first, base, count)?;
+    let pid = first.process().pid();
+    report.at_most("memory with idle groups", rss(pid)?, "MB", 100.0);
+    report.at_most("memory with idle groups, peak", peak(pid)?, "MB", None);
+    let per_group = (rss(pid)? - base) * 1024.0 / count as f64;
+    report.at_most("memory per idle group", per_group, "KB", 5.0);
     first.stop().await;
 
     let _node = node(plane, DUE_NAMESPACE).await?;
@@ -61,10 +74,8 @@ pub async fn measure(plane: &ControlPlane, kubeconfig: &Path, count: usize) -> R
     let began = Instant::now();
     let next = Operator::start(&options).await?;
     until_it_starts_runs(&next).await?;
-    println!(
-        "  restart until a due item starts: {} (goal 5 s)",
-        ms(began.elapsed())
-    );
+    let seconds = began.elapsed().as_secs_f64();
+    report.at_most("restart until a due item starts", seconds, "s", 5.0);
     let mut sent = requests(&next).await?;
     loop {
         sleep(Duration::from_secs(3)).await;
@@ -74,25 +85,22 @@ pub async fn measure(plane: &ControlPlane, kubeconfig: &Path, count: usize) -> R
         }
         sent = now;
     }
-    println!("  requests of the restart, beyond lists and watches: {sent} (goal 200)");
-    report_memory("  after the restart", &next, base, count)?;
+    report.at_most(
+        "requests of the restart beyond lists and watches",
+        sent,
+        "",
+        200.0,
+    );
+    report.at_most(
+        "memory after the restart",
+        rss(next.process().pid())?,
+        "MB",
+        100.0,
+    );
     sleep(Duration::from_secs(10)).await;
-    println!(
-        "  requests of all groups in 10 s: {} (goal 0)",
-        requests(&next).await? - sent
-    );
+    let idle = requests(&next).await? - sent;
+    report.at_most("requests of idle groups in 10 s", idle, "", 0.0);
     next.stop().await;
-    Ok(())
-}
-
-fn report_memory(when: &str, operator: &Operator, base: f64, count: usize) -> Result<()> {
-    let pid = operator.process().pid();
-    let now = rss(pid)?;
-    println!(
-        "{when}: RSS {now:.0} MB, at most {:.0} MB (goal 100 MB); {:.1} KB per group",
-        peak(pid)?,
-        (now - base) * 1024.0 / count as f64
-    );
     Ok(())
 }
 
@@ -148,7 +156,8 @@ async fn create_groups(plane: &ControlPlane, count: usize) -> Result<()> {
     creations.buffer_unordered(16).try_collect().await
 }
 
-fn type_(namespace: &str) -> Value {
+/// Returns the OaatType `work`, whose pods end at once.
+pub fn type_(namespace: &str) -> Value {
     json!({
         "apiVersion": "kawaja.net/v1", "kind": "OaatType",
         "metadata": { "name": "work", "namespace": namespace },

@@ -221,6 +221,31 @@ async fn stateful_set_runs_the_pods_of_the_deployment_with_their_shards() -> Res
 }
 
 #[tokio::test]
+async fn flow_schema_applies_to_the_shipped_service_account() -> Result<()> {
+    let schema = documents("priority-and-fairness.yaml")?.remove(0);
+    let account = documents("02-oaat-operator-deployment.yaml")?;
+    let account = account.iter().find(|d| d["kind"] == "ServiceAccount");
+    let account = &account.context("no ServiceAccount")?["metadata"];
+    let subject = &schema["spec"]["rules"][0]["subjects"][0]["serviceAccount"];
+    for field in ["name", "namespace"] {
+        ensure!(subject[field] == account[field], "{subject}");
+    }
+    let (plane, ..) = shared().await?;
+    let admin = plane.admin_kubeconfig();
+    let args = ["apply", "--validate=strict", "-f", "-"];
+    plane.kubectl_as(admin, &args, &schema.to_string()).await?;
+    // The priority level exists.
+    let wait = [
+        "wait",
+        "flowschema/oaat-operator",
+        "--for=condition=Dangling=False",
+        "--timeout=60s",
+    ];
+    plane.kubectl(&wait).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn shard_without_leader_election_is_rejected() -> Result<()> {
     let mut fixture = Fixture::without_operator("shards-bad").await?;
     fixture.options.more = vec!["--shard".into(), "0/3".into()];
