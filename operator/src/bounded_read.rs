@@ -145,9 +145,9 @@ impl BoundedReader {
         }
     }
 
-    /// Passes each page of the objects of a kind in one namespace, or in all, with these labels, or any,
-    /// to `each`. A page with an object that cannot be decoded, or that would take too much memory, is passed as the metadata
-    /// of its objects.
+    /// Lists the objects of a kind page by page. `None` means all namespaces or all labels. Passes only
+    /// the metadata of a page's objects if one of them cannot be decoded or takes too much memory.
+    /// Holds the permit for a large page, also for what `handle_page` reads.
     ///
     /// # Errors
     /// Returns an error if a request fails.
@@ -155,7 +155,7 @@ impl BoundedReader {
         &self,
         namespace: Option<&str>,
         labels: Option<&str>,
-        mut each: impl FnMut(Result<Vec<K>, Vec<Watched<K>>>) -> R,
+        mut handle_page: impl FnMut(Result<Vec<K>, Vec<Watched<K>>>) -> R,
     ) -> Result<(), ClusterError>
     where
         K: Resource<DynamicType = ()> + DeserializeOwned + Clone,
@@ -166,16 +166,27 @@ impl BoundedReader {
             ..ListParams::default().limit(PAGE)
         };
         loop {
-            let (text, _permit) = self.page::<K>(namespace, &mut params).await?;
+            let (text, mut permit) = self.page::<K>(namespace, &mut params).await?;
+            let size = decoded_size(&text);
+            if size > DECODED && params.limit != Some(1) {
+                params.limit = smaller_page(params.limit);
+                continue;
+            }
+            if size > SMALL_DECODED && permit.is_none() {
+                permit = Some(self.permits.acquire(namespace.unwrap_or_default()).await);
+            }
+            *self.held() = permit;
             let mut objects = Err(());
-            if decoded_size(&text) <= DECODED {
+            if size <= DECODED {
                 objects = decode_page(&text, &mut params).map_err(drop);
             }
-            each(match objects {
+            let page = match objects {
                 Ok(objects) => Ok(objects),
                 Err(()) => Err(decode_page(&text, &mut params)?),
-            })
-            .await;
+            };
+            drop(text);
+            handle_page(page).await;
+            *self.held() = None;
             if params.continue_token.is_none() {
                 return Ok(());
             }
@@ -205,10 +216,7 @@ impl BoundedReader {
                         OBJECT >> 20
                     )));
                 }
-                (None, _) => {
-                    let smaller = |limit: u32| (limit / 8).max(1);
-                    params.limit = Some(params.limit.map_or(PAGE, smaller));
-                }
+                (None, _) => params.limit = smaller_page(params.limit),
             }
         }
     }
@@ -282,6 +290,11 @@ async fn read(
         return Ok(Part::TooLarge);
     }
     Ok(Part::Whole(bytes))
+}
+
+/// Returns the size of the page to request after a page of this size was too large.
+fn smaller_page(limit: Option<u32>) -> Option<u32> {
+    Some(limit.map_or(PAGE, |limit| (limit / 8).max(1)))
 }
 
 /// Decodes a page of a list, and sets the position of the next one.

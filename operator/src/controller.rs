@@ -12,9 +12,10 @@ use crate::item_sources::ConfigMapLists;
 use crate::kube_cluster::{KubeCluster, ObjectCaches, WatchedType};
 use crate::last_seen_pods::LastSeenPods;
 use crate::legacy_pods::{self, LegacyPods};
+use crate::listed_cluster::ListedCluster;
 use crate::metrics::{Metrics, ReconcileResultMetric, RunResultMetric};
 use crate::oaat_type_controller::{self, OaatTypeReconciler};
-use crate::pod::names;
+use crate::pod::{PodView, names};
 use crate::policies::{Compiler, PolicyCache, PolicySources};
 use crate::policy_limiter::PolicyLimiter;
 use crate::reconciler::Reconciler;
@@ -22,9 +23,8 @@ use crate::references::References;
 use crate::shard_leases::Served;
 use crate::triggers::{self, ListedPods, Triggers};
 use crate::watched::{Watched, WatchedPod, watch_in_pages};
-use crate::watched_cluster::WatchedCluster;
 use crate::work_queue::{self, Requeue, Sources};
-use futures::{FutureExt, Stream, StreamExt, future, stream};
+use futures::{FutureExt, Stream, StreamExt, future};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::controller::{Action, Config, ReconcileRequest, applier};
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -52,8 +52,10 @@ const FAILURES_BEFORE_EVENT: u32 = 4;
 /// A timer may fire this much early relative to the clock that reconciles use. The policy would then
 /// wait for another second.
 const TIMER_MARGIN: Duration = Duration::from_millis(3);
-/// The number of groups of the first list that are planned concurrently.
-const SETTLE_CONCURRENCY: usize = 4;
+/// The maximum time to wait for the first list of pods.
+const FIRST_LIST_TIMEOUT: Duration = Duration::from_secs(15);
+/// The maximum time for planning all groups from the initial lists.
+const PLAN_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// What the controllers of a process share.
 #[derive(Clone)]
@@ -113,7 +115,7 @@ pub async fn control(
     let (types, types_writer) = reflector::store::<WatchedType>();
     let (group_queue, triggered) = mpsc::unbounded_channel();
     let (resume_queue, resumed) = mpsc::unbounded_channel();
-    let (settled_queue, settled) = mpsc::unbounded_channel();
+    let (delayed_queue, delayed) = mpsc::unbounded_channel();
     let (type_queue, type_refs) = mpsc::unbounded_channel();
     let last_seen_pods = Arc::new(LastSeenPods::default());
     // A group must use its permit soon, so it does not queue behind the others again.
@@ -165,7 +167,7 @@ pub async fn control(
     let sources = Sources {
         triggered,
         resumed,
-        settled,
+        delayed,
     };
     // On `stop`, the queues end, and the reconciles in progress finish. The watches are dropped.
     let reconciles = future::join(
@@ -179,67 +181,108 @@ pub async fn control(
         (groups_writer, types_writer),
         &type_queue,
     );
-    let watch_shards = shared.served.clone().on_change(|| {
-        triggers.trigger_all();
+    let watch_shards = shared.served.clone().on_change(|moved| {
+        triggers.trigger_if(|group| moved(group.meta().uid.as_deref()));
         for type_ in types.state() {
-            let _ = type_queue.send(ObjectRef::from_obj(type_.as_ref()));
+            if moved(type_.meta().uid.as_deref()) {
+                let _ = type_queue.send(ObjectRef::from_obj(type_.as_ref()));
+            }
         }
     });
-    let settle = settle_groups(&context, scope, &settled_queue);
-    let watches = future::join3(watches, watch_shards, settle);
+    let queue_groups = queue_listed_groups(context.clone(), namespace.clone(), delayed_queue);
+    let watches = future::join3(watches, watch_shards, queue_groups);
     future::select(Box::pin(reconciles), Box::pin(watches)).await;
 }
 
-/// Queues the groups that exist at the start: at once, or, if the lists of the watches show that a
-/// reconcile would do nothing now, when something is due.
-async fn settle_groups(
-    context: &Context,
-    scope: Option<&str>,
-    settled_queue: &mpsc::UnboundedSender<(GroupRef, Duration)>,
+/// Queues all existing groups. If the initial lists show that a group has nothing to do, delays it
+/// until something is due.
+async fn queue_listed_groups(
+    context: Arc<Context>,
+    scope: Option<String>,
+    delayed: mpsc::UnboundedSender<(GroupRef, Duration)>,
 ) {
-    let Some(pods) = context.triggers.take_listed_pods().await else {
+    let Some(pods) = context.triggers.take_listed_pods(FIRST_LIST_TIMEOUT).await else {
         context.triggers.trigger_all();
         return;
     };
-    let pods = Mutex::new(pods);
+    let plan = plan_listed_groups(&context, scope.as_deref(), pods, &delayed);
+    match tokio::time::timeout(PLAN_TIMEOUT, plan).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => warn!(%error, "failed to list the groups; reconciling each of them"),
+        Err(_) => info!("planning from the initial lists takes long; reconciling each group"),
+    }
+    context.triggers.trigger_all();
+}
+
+async fn plan_listed_groups(
+    context: &Arc<Context>,
+    scope: Option<&str>,
+    mut pods: ListedPods,
+    delayed: &mpsc::UnboundedSender<(GroupRef, Duration)>,
+) -> Result<(), ClusterError> {
     let reader = context.cluster.reader().for_reconcile();
-    let each = async |page: Result<Vec<OaatGroup>, Vec<WatchedGroup>>| match page {
-        Ok(groups) => {
-            let settle = groups.into_iter().map(async |group| {
-                let key = ObjectRef::new(&group.name_any());
-                let key = key.within(&group.namespace().unwrap_or_default());
-                match settle_group(context, &pods, &key, group).await {
+    let cluster = context.cluster.with_reader(reader.clone());
+    let plan_page = |page: Result<Vec<OaatGroup>, Vec<WatchedGroup>>| {
+        let mut plans = Vec::new();
+        match page {
+            Ok(groups) => {
+                for group in groups {
+                    let name = group.name_any();
+                    let namespace = group.namespace().unwrap_or_default();
+                    let key = ObjectRef::new(&name).within(&namespace);
+                    let pods = pods.take(&namespace, &name);
+                    match pods.filter(|_| may_have_nothing_to_do(context, &key, &group)) {
+                        Some(pods) => plans.push((key, group, pods)),
+                        None => context.triggers.trigger(key),
+                    }
+                }
+            }
+            Err(groups) => {
+                for group in &groups {
+                    context.triggers.trigger(ObjectRef::from_obj(group));
+                }
+            }
+        }
+        let cluster = &cluster;
+        async move {
+            for (key, group, pods) in plans {
+                let plan =
+                    plan_from_lists(context.clone(), cluster.clone(), key.clone(), group, pods);
+                // In a separate task, a panic concerns only this group.
+                match tokio::spawn(plan).await.ok().flatten() {
                     Some(Requeue::After(delay)) => {
-                        let _ = settled_queue.send((key, delay));
+                        let _ = delayed.send((key, delay));
                     }
                     Some(_) => {}
                     None => context.triggers.trigger(key),
                 }
-            });
-            stream::iter(settle)
-                .buffer_unordered(SETTLE_CONCURRENCY)
-                .collect::<()>()
-                .await;
-        }
-        Err(groups) => {
-            for group in &groups {
-                context.triggers.trigger(ObjectRef::from_obj(group));
             }
         }
     };
     let selector = context.shared.group_selector.as_deref();
-    if let Err(error) = reader.list_in_pages(scope, selector, each).await {
-        warn!(%error, "failed to list the groups; reconciling each of them");
-        context.triggers.trigger_all();
-    }
+    reader.list_in_pages(scope, selector, plan_page).await
+}
+
+/// Returns whether a listed group may have nothing to do. A group with a run in progress, or without a
+/// status, always has. The policy of a group in a ConfigMap may be slow, and shares the time of other
+/// groups fairly only in reconciles from the queue.
+fn may_have_nothing_to_do(context: &Context, key: &GroupRef, group: &OaatGroup) -> bool {
+    let watched = context
+        .groups
+        .get(key)
+        .and_then(|group| group.resource_version());
+    let status = group.status.as_ref();
+    let is_idle = status.is_some_and(|status| status.current.is_none());
+    is_idle && group.spec.policy.is_none() && watched == group.resource_version()
 }
 
 /// Returns when something is due in a listed group, or `None` if it needs a reconcile now.
-async fn settle_group(
-    context: &Context,
-    pods: &Mutex<ListedPods>,
-    key: &GroupRef,
+async fn plan_from_lists(
+    context: Arc<Context>,
+    cluster: KubeCluster,
+    key: GroupRef,
     group: OaatGroup,
+    pods: Vec<PodView>,
 ) -> Option<Requeue> {
     if !context
         .shared
@@ -248,26 +291,13 @@ async fn settle_group(
     {
         return Some(Requeue::OnTrigger);
     }
-    let watched = context.groups.get(key)?.resource_version();
-    let is_running = group.status.as_ref().is_none_or(|s| s.current.is_some());
-    if watched != group.resource_version() || is_running {
-        return None;
-    }
     let (namespace, name) = (key.namespace.clone().unwrap_or_default(), &key.name);
-    let pods = {
-        let mut pods = pods.lock().unwrap_or_else(PoisonError::into_inner);
-        pods.take(&namespace, name)?
-    };
-    context.cluster.record_references(key, &group);
-    let cluster = WatchedCluster {
-        shared: context.cluster.for_reconcile(),
-        group,
-        pods,
-    };
+    context.cluster.record_references(&key, &group);
+    let cluster = ListedCluster::new(cluster, group, pods);
     let started = Instant::now();
-    let reconciler = reconciler(context, &cluster, None);
+    let reconciler = reconciler(&context, &cluster, None);
     let outcome = reconciler.reconcile(&namespace, name).await.ok()?;
-    if outcome.error.is_some() || !outcome.events.is_empty() {
+    if cluster.has_refused() || !outcome.events.is_empty() {
         return None;
     }
     let metrics = &context.shared.metrics;

@@ -114,6 +114,14 @@ impl KubeCluster {
         }
     }
 
+    /// Returns the cluster for reconciles that share what this reader holds.
+    pub fn with_reader(&self, reader: BoundedReader) -> Self {
+        Self {
+            reader,
+            ..self.clone()
+        }
+    }
+
     /// Records the objects that a group refers to.
     pub fn record_references(&self, key: &GroupRef, group: &OaatGroup) {
         self.references.record(key, Some(group));

@@ -14,10 +14,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub const SELECTOR: &str = "app=oaat-operator,parent-name";
 /// The pods that exist according to a watch. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct LegacyPods(Arc<Mutex<Listed>>);
+pub struct LegacyPods(Arc<Mutex<ObservedPods>>);
 
 #[derive(Default)]
-struct Listed {
+struct ObservedPods {
     /// Whether the first list has ended.
     complete: bool,
     /// The namespace and the group of each pod, by uid.
@@ -29,7 +29,7 @@ impl LegacyPods {
     pub fn observe(&self, event: &Event<Pod>) {
         let mut listed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
-            Event::Init => *listed = Listed::default(),
+            Event::Init => *listed = ObservedPods::default(),
             Event::InitApply(pod) | Event::Apply(pod) => {
                 let group = pod
                     .labels()
@@ -62,7 +62,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn groups_without_such_pods_are_known_after_the_first_list() {
+    fn legacy_pods_are_ruled_out_only_after_the_first_list() {
         let pods = LegacyPods::default();
         let pod = |uid: &str, group: &str| -> Pod {
             serde_json::from_value(json!({ "metadata": {

@@ -102,7 +102,7 @@ mod switches {
         /// The group that became due last is reconciled first.
         NewestDueFirst,
         /// A shard counts as live even if no replica holds its lease.
-        OrphansUnserved,
+        LostShardsUnserved,
     }
 
     thread_local! {

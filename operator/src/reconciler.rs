@@ -42,7 +42,7 @@ pub struct Reconciler<'a, C> {
     pub policies: &'a PolicyCache,
     /// Limits evaluations of those policies.
     pub limiter: &'a PolicyLimiter,
-    /// Logs and records decisions. `None` if nothing follows from them.
+    /// Logs and records decisions. `None` if the plan is discarded or changes nothing.
     pub decision_log: Option<&'a DecisionLog>,
     /// The operator's own image, for pods that fetch lists of items from web servers.
     pub image: Option<&'a str>,

@@ -18,7 +18,7 @@ use crate::policies::Compiler;
 use crate::policy_limiter;
 use crate::server;
 use crate::shard::Shard;
-use crate::shard_leases::{self, SETTLE_TIME, Served, ShardObserver};
+use crate::shard_leases::{self, OBSERVATION_PERIOD, Served, ShardObserver};
 use anyhow::Context;
 use default_component::DEFAULT_POLICY;
 use futures::future;
@@ -110,7 +110,9 @@ impl Settings {
     /// Returns an error if two settings contradict each other.
     fn check(&self) -> anyhow::Result<()> {
         if self.shard.is_some() && !self.leader_elect {
-            anyhow::bail!("--shard: needs leader election; remove --leader-elect false");
+            anyhow::bail!(
+                "--shard: requires leader election; set --leader-elect (OAAT_LEADER_ELECT) to true"
+            );
         }
         Ok(())
     }
@@ -273,7 +275,7 @@ async fn run_controllers(
 struct ReplicaLease {
     namespace: String,
     /// The name of the lease without `--shard`.
-    unsharded: String,
+    base_name: String,
     shard: Option<Shard>,
 }
 
@@ -282,7 +284,7 @@ impl ReplicaLease {
         let namespace = std::env::var("POD_NAMESPACE");
         Self {
             namespace: namespace.unwrap_or_else(|_| client.default_namespace().to_owned()),
-            unsharded: lease_name(scopes, settings.selector()),
+            base_name: lease_name(scopes, settings.selector()),
             shard: settings.shard,
         }
     }
@@ -292,11 +294,11 @@ impl ReplicaLease {
         let uid = std::env::var("POD_UID").ok();
         let identity = lease::identity(instance, uid.as_deref());
         let (name, labels) = match self.shard {
-            None => (self.unsharded.clone(), BTreeMap::new()),
+            None => (self.base_name.clone(), BTreeMap::new()),
             Some(shard) => {
-                let label = shard.lease_label(&self.unsharded);
+                let label = shard.lease_label(&self.base_name);
                 let labels = BTreeMap::from([(shard_leases::LABEL.to_owned(), label)]);
-                (shard.lease_name(&self.unsharded), labels)
+                (shard.lease_name(&self.base_name), labels)
             }
         };
         Election::new(client.clone(), &self.namespace, name, labels, identity)
@@ -309,8 +311,8 @@ impl ReplicaLease {
             return Served::All;
         };
         let leases = Api::namespaced(client.clone(), &self.namespace);
-        let served = ShardObserver::start(leases, &self.unsharded, shard, metrics.clone());
-        tokio::time::sleep(SETTLE_TIME).await;
+        let served = ShardObserver::start(leases, &self.base_name, shard, metrics.clone());
+        tokio::time::sleep(OBSERVATION_PERIOD).await;
         served
     }
 }

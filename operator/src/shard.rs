@@ -26,7 +26,7 @@ pub struct Shard {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseShardError {
     /// The text does not consist of two numbers.
-    #[error("use two numbers I/N, for example 0/3")]
+    #[error("use I/N, for example 0/3")]
     Format,
     /// The number of shards is out of range.
     #[error("the number of shards must be between 1 and {MAX_SHARDS}, not {0}")]
@@ -77,14 +77,14 @@ impl Shard {
         (0..count).map(move |index| Self { index, count })
     }
 
-    /// Returns the name of the lease of this shard. `unsharded` is its name without `--shard`.
-    pub fn lease_name(self, unsharded: &str) -> String {
-        format!("{unsharded}-shard-{}-of-{}", self.index, self.count)
+    /// Returns the name of the lease of this shard. `base_name` is its name without `--shard`.
+    pub fn lease_name(self, base_name: &str) -> String {
+        format!("{base_name}-shard-{}-of-{}", self.index, self.count)
     }
 
     /// Returns the value of the label that the leases of all of these shards have in common.
-    pub fn lease_label(self, unsharded: &str) -> String {
-        format!("{unsharded}-of-{}", self.count)
+    pub fn lease_label(self, base_name: &str) -> String {
+        format!("{base_name}-of-{}", self.count)
     }
 }
 
@@ -162,10 +162,10 @@ impl ObservedLeases {
     /// A lease that has not changed since the first read is not live, although its holder may be.
     /// Otherwise, a replica that starts after a crash would leave the groups of the crashed replica
     /// to it for another lease duration. A replica therefore observes the leases before it acquires
-    /// its own. Two replicas that serve one group are safe, and only wasteful.
+    /// its own. It is safe, though wasteful, if two replicas serve the same group.
     pub fn live(&self, now: Instant) -> BTreeSet<u8> {
         let is_live = |lease: &ObservedLease| {
-            lease.expiry().is_some_and(|expiry| now < expiry) || broken!(OrphansUnserved)
+            lease.expiry().is_some_and(|expiry| now < expiry) || broken!(LostShardsUnserved)
         };
         let leases = (0..).zip(&self.leases);
         let live = leases.filter(|(shard, lease)| *shard == self.own || is_live(lease));
@@ -201,7 +201,7 @@ mod tests {
         }
         assert_eq!(shard(" 1/2 ").to_string(), "1/2");
         for text in ["", "1", "/", "a/3", "1/b", "-1/3", "1/2/3", "0.5/1"] {
-            assert_eq!(error(text), "use two numbers I/N, for example 0/3");
+            assert_eq!(error(text), "use I/N, for example 0/3");
         }
         for (text, count) in [("0/0", 0), ("0/65", 65), ("0/999", 999)] {
             let expected = format!("the number of shards must be between 1 and 64, not {count}");

@@ -19,7 +19,7 @@ pub const LABEL: &str = "oaat.kawaja.net/shards";
 pub const INTERVAL: Duration = Duration::from_secs(2);
 /// How long a replica observes the other leases before it acquires its own. Within this time, each
 /// live holder renews its lease, and the renewal is read.
-pub const SETTLE_TIME: Duration = RETRY.saturating_add(INTERVAL).saturating_add(INTERVAL);
+pub const OBSERVATION_PERIOD: Duration = RETRY.saturating_add(INTERVAL).saturating_add(INTERVAL);
 
 /// The groups and types that this replica serves. Cheap to clone.
 #[derive(Clone)]
@@ -42,11 +42,18 @@ impl Served {
         }
     }
 
-    /// Calls `changed` after each change of what the replica serves. Never returns.
-    pub async fn on_change(self, mut changed: impl FnMut()) {
-        if let Self::Shard(_, mut live) = self {
+    /// Calls `handle` after each change of what the replica serves, with a function that returns
+    /// whether the object with this uid moved to or from this replica. Never returns.
+    pub async fn on_change(self, mut handle: impl FnMut(&dyn Fn(Option<&str>) -> bool)) {
+        if let Self::Shard(own, mut live) = self {
+            let mut before = live.borrow_and_update().clone();
             while live.changed().await.is_ok() {
-                changed();
+                let after = live.borrow_and_update().clone();
+                let serves = |live: &BTreeSet<u8>, uid: Option<&str>| {
+                    serving_shard(uid.unwrap_or_default(), live) == Some(own.index())
+                };
+                handle(&|uid| serves(&before, uid) != serves(&after, uid));
+                before = after;
             }
         }
         std::future::pending().await
@@ -58,7 +65,7 @@ pub struct ShardObserver {
     leases: Api<Lease>,
     own: Shard,
     /// The name of the lease without `--shard`.
-    unsharded: String,
+    base_name: String,
     observed: ObservedLeases,
     live: watch::Sender<BTreeSet<u8>>,
     metrics: Arc<Metrics>,
@@ -66,13 +73,13 @@ pub struct ShardObserver {
 
 impl ShardObserver {
     /// Starts to observe the leases. Returns what the replica serves.
-    pub fn start(leases: Api<Lease>, unsharded: &str, own: Shard, metrics: Arc<Metrics>) -> Served {
+    pub fn start(leases: Api<Lease>, base_name: &str, own: Shard, metrics: Arc<Metrics>) -> Served {
         let observed = ObservedLeases::new(own);
         let (live, receiver) = watch::channel(observed.live(Instant::now()));
         let observer = Self {
             leases,
             own,
-            unsharded: unsharded.to_owned(),
+            base_name: base_name.to_owned(),
             observed,
             live,
             metrics,
@@ -105,13 +112,13 @@ impl ShardObserver {
 
     /// Returns the leases of all shards, in the order of their indexes.
     async fn read(&self) -> Result<Vec<Option<LeaseSpec>>, kube::Error> {
-        let label = format!("{LABEL}={}", self.own.lease_label(&self.unsharded));
+        let label = format!("{LABEL}={}", self.own.lease_label(&self.base_name));
         let params = ListParams::default().labels(&label);
         let leases = self.leases.list(&params).await?.into_iter();
         let mut by_name: HashMap<_, _> = leases
             .filter_map(|lease| Some((lease.metadata.name?, lease.spec?)))
             .collect();
-        let names = self.own.all().map(|s| s.lease_name(&self.unsharded));
+        let names = self.own.all().map(|s| s.lease_name(&self.base_name));
         Ok(names.map(|name| by_name.remove(&name)).collect())
     }
 

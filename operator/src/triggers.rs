@@ -28,10 +28,8 @@ const UNCLAIMED_DELAY: Duration = Duration::from_millis(5200);
 /// write.
 const OWN_WRITE_DELAY: Duration = Duration::from_millis(500);
 
-/// The maximum time to wait for the first list of pods.
-const FIRST_LIST_TIMEOUT: Duration = Duration::from_secs(15);
-/// The maximum number of pods of the first list that are kept, about 20 MB.
-const MAX_LISTED_PODS: usize = 20_000;
+/// The maximum size in bytes of the pods of the first list that are kept.
+const MAX_LISTED_PODS: usize = 24 << 20;
 
 /// The state between events, and the queue of triggered groups. Cheap to clone.
 #[derive(Clone)]
@@ -53,6 +51,8 @@ struct WatchState {
     groups: HashMap<GroupRef, KnownGroup>,
     /// Whether the first list of groups has ended. Its groups are not triggered one by one.
     groups_listed: bool,
+    /// Whether the first list of types has ended.
+    types_listed: bool,
     /// The pods of the first list, until [`Triggers::take_listed_pods`].
     listed_pods: Option<ListedPods>,
 }
@@ -62,17 +62,18 @@ struct WatchState {
 pub struct ListedPods {
     /// The pods by namespace and label of their group.
     pods: HashMap<(String, String), Vec<PodView>>,
-    count: usize,
+    /// The approximate size in bytes.
+    size: usize,
 }
 
 impl ListedPods {
-    /// Adds a pod, unless there are too many.
+    /// Adds a pod, unless the pods take too much memory.
     fn add(&mut self, pod: &Pod, view: &PodView) {
-        self.count += 1;
-        if self.count > MAX_LISTED_PODS {
+        if self.size > MAX_LISTED_PODS {
             self.pods.clear();
             return;
         }
+        self.size += size_of::<PodView>() + format!("{view:?}").len();
         let label = pod.labels().get(names::GROUP).cloned();
         let key = (
             pod.namespace().unwrap_or_default(),
@@ -84,7 +85,7 @@ impl ListedPods {
     /// Removes the pods of a group, and returns them; `None` if they are not known.
     pub fn take(&mut self, namespace: &str, group: &str) -> Option<Vec<PodView>> {
         let key = (namespace.to_owned(), names::group_label(group));
-        let complete = self.count <= MAX_LISTED_PODS;
+        let complete = self.size <= MAX_LISTED_PODS;
         complete.then(|| self.pods.remove(&key).unwrap_or_default())
     }
 }
@@ -137,14 +138,13 @@ impl Triggers {
         }
     }
 
-    /// Waits for the first list of groups and, for a limited time, for that of pods. Returns the pods,
-    /// which are not kept any longer; `None` if their list has not ended in time. In that case, its end
-    /// triggers all groups.
-    pub async fn take_listed_pods(&self) -> Option<ListedPods> {
+    /// Waits for the first lists of groups and pods, and removes and returns the listed pods. Returns
+    /// `None` if the list of pods is not complete in time; its end then triggers all groups.
+    pub async fn take_listed_pods(&self, timeout: Duration) -> Option<ListedPods> {
         // If a writer or sender is dropped, the process stops as well.
         let _ = self.groups.wait_until_ready().await;
         let mut listed = self.pods_listed.subscribe();
-        let listed = tokio::time::timeout(FIRST_LIST_TIMEOUT, listed.wait_for(|listed| *listed));
+        let listed = tokio::time::timeout(timeout, listed.wait_for(|listed| *listed));
         let listed = listed.await.is_ok();
         self.state().listed_pods.take().filter(|_| listed)
     }
@@ -161,8 +161,15 @@ impl Triggers {
 
     /// Triggers a reconcile of all groups.
     pub fn trigger_all(&self) {
+        self.trigger_if(|_| true);
+    }
+
+    /// Triggers a reconcile of the groups that match a condition.
+    pub fn trigger_if(&self, condition: impl Fn(&WatchedGroup) -> bool) {
         for group in self.groups.state() {
-            self.trigger(ObjectRef::from_obj(group.as_ref()));
+            if condition(&group) {
+                self.trigger(ObjectRef::from_obj(group.as_ref()));
+            }
         }
     }
 
@@ -189,7 +196,14 @@ impl Triggers {
         if let Event::Apply(type_) | Event::InitApply(type_) = event {
             let _ = type_queue.send(ObjectRef::from_obj(type_));
         }
-        if let Event::Apply(type_) | Event::Delete(type_) = event {
+        // After another list, some types may be gone, which no event reports.
+        if let Event::InitDone = event
+            && std::mem::replace(&mut self.state().types_listed, true)
+        {
+            self.trigger_all();
+        }
+        // Another shard may have checked a type after one of its groups was planned.
+        if let Event::Apply(type_) | Event::InitApply(type_) | Event::Delete(type_) = event {
             let (namespace, name) = (type_.namespace(), type_.name_any());
             let users = self.references.of_type(namespace.as_deref(), &name);
             users.into_iter().for_each(|group| self.trigger(group));
@@ -506,6 +520,82 @@ mod tests {
         assert_eq!((of_type("t"), of_type("u")), (1, 0));
         assert!(cache.knows("stays") && !cache.knows("goes"));
         assert_eq!(triggers.state().groups.len(), 1);
+    }
+
+    /// The first lists trigger nothing, because the groups are planned from them afterwards. Later
+    /// lists trigger all groups, because events may have been missed.
+    #[tokio::test]
+    async fn only_later_lists_trigger_groups() {
+        let (groups, mut writer) = reflector::store::<WatchedGroup>();
+        let (queue, mut triggered) = tokio::sync::mpsc::unbounded_channel();
+        let references = no_references(groups.clone(), queue.clone());
+        let triggers = Triggers::new(queue, groups, Arc::default(), Arc::default(), references);
+        let mut list_groups = |name: &str| {
+            let listed = Event::InitApply(watched(&group(name)));
+            for event in [Event::Init, listed, Event::InitDone] {
+                writer.apply_watcher_event(&event);
+                triggers.group(&event);
+            }
+        };
+        let pod: Pod = serde_json::from_value(json!({ "metadata": {
+            "name": "p", "namespace": "home", "uid": "p", "labels": { names::GROUP: "a" },
+        } }))
+        .unwrap();
+        let list_pods = || {
+            for event in [Event::Init, Event::InitApply(pod.clone()), Event::InitDone] {
+                triggers.pod(&event);
+            }
+        };
+        list_groups("a");
+        list_pods();
+        assert!(triggered.try_recv().is_err());
+        let pods = triggers.take_listed_pods(Duration::from_secs(60)).await;
+        let mut pods = pods.unwrap();
+        assert_eq!(pods.take("home", "a").map(|pods| pods.len()), Some(1));
+        assert_eq!(pods.take("home", "b").map(|pods| pods.len()), Some(0));
+        list_pods();
+        assert_eq!(triggered.try_recv().map(|group| group.name), Ok("a".into()));
+        list_groups("a");
+        assert_eq!(triggered.try_recv().map(|group| group.name), Ok("a".into()));
+    }
+
+    #[tokio::test]
+    async fn late_first_list_of_pods_triggers_all_groups() {
+        let (groups, mut writer) = reflector::store::<WatchedGroup>();
+        let (queue, mut triggered) = tokio::sync::mpsc::unbounded_channel();
+        let references = no_references(groups.clone(), queue.clone());
+        let triggers = Triggers::new(queue, groups, Arc::default(), Arc::default(), references);
+        let listed = Event::InitApply(watched(&group("a")));
+        for event in [Event::Init, listed, Event::InitDone] {
+            writer.apply_watcher_event(&event);
+            triggers.group(&event);
+        }
+        let pods = triggers.take_listed_pods(Duration::from_millis(1)).await;
+        assert!(pods.is_none());
+        assert!(triggered.try_recv().is_err());
+        triggers.pod(&Event::InitDone);
+        assert_eq!(triggered.try_recv().map(|group| group.name), Ok("a".into()));
+    }
+
+    #[test]
+    fn too_many_listed_pods_are_not_kept() {
+        let pod: Pod = serde_json::from_value(json!({ "metadata": {
+            "namespace": "n", "labels": { names::GROUP: "g" },
+        } }))
+        .unwrap();
+        let view = PodView {
+            message: Some("x".repeat(MAX_LISTED_PODS / 4)),
+            ..PodView::default()
+        };
+        let mut pods = ListedPods::default();
+        for _ in 0..3 {
+            pods.add(&pod, &view);
+        }
+        assert!(pods.size < MAX_LISTED_PODS);
+        for _ in 0..3 {
+            pods.add(&pod, &view);
+        }
+        assert!(pods.pods.is_empty() && pods.take("n", "g").is_none());
     }
 
     #[tokio::test]

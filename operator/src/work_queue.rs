@@ -235,7 +235,7 @@ pub struct Sources {
     /// The groups that continue an earlier turn. They are added first.
     pub resumed: UnboundedReceiver<GroupRef>,
     /// The groups that need no reconcile now, with the delay after which they do.
-    pub settled: UnboundedReceiver<(GroupRef, Duration)>,
+    pub delayed: UnboundedReceiver<(GroupRef, Duration)>,
 }
 
 /// Reconciles queued groups until `stop` turns true and the reconciles in progress have finished.
@@ -283,7 +283,7 @@ pub async fn run<R: Future<Output = Requeue>>(
             () = &mut stopped => break,
             Some(group) = sources.resumed.recv() => queue.add(group, Place::First, Instant::now()),
             Some(group) = sources.triggered.recv() => queue.add(group, Place::Last, Instant::now()),
-            Some((group, delay)) = sources.settled.recv() => {
+            Some((group, delay)) = sources.delayed.recv() => {
                 queue.add_delayed(group, delay, Instant::now());
             }
             Some((group, requeue)) = in_progress.next() => {
@@ -668,11 +668,11 @@ mod tests {
     fn channels() -> ([UnboundedSender<GroupRef>; 2], Sources) {
         let (trigger, triggered) = unbounded_channel();
         let (resume, resumed) = unbounded_channel();
-        let (_settle, settled) = unbounded_channel();
+        let (_delay, delayed) = unbounded_channel();
         let sources = Sources {
             triggered,
             resumed,
-            settled,
+            delayed,
         };
         ([trigger, resume], sources)
     }

@@ -44,6 +44,9 @@ const COMPARED: [&str; 6] = [
 
 /// Returns the incompatible changes of a schema.
 fn incompatible(path: &str, old: &Value, new: &Value) -> Vec<String> {
+    if accepts_any_object(new) && old["type"] == "object" {
+        return Vec::new();
+    }
     let mut found = Vec::new();
     let mut report = |what: String| found.push(format!("{path}: {what}"));
     for keyword in MAXIMUM {
@@ -142,6 +145,21 @@ fn texts(list: &Value) -> BTreeSet<String> {
 }
 
 /// Returns the incompatible changes of the CRDs in two manifests.
+/// Returns whether a schema accepts every object.
+fn accepts_any_object(schema: &Value) -> bool {
+    let mut keywords = schema
+        .as_object()
+        .into_iter()
+        .flat_map(|schema| schema.keys());
+    let open = schema["x-kubernetes-preserve-unknown-fields"] == true;
+    let limits_nothing = |keyword: &String| {
+        let of_objects = ["type", "default", "x-kubernetes-map-type"];
+        let open = "x-kubernetes-preserve-unknown-fields";
+        DOCUMENTATION.contains(&&**keyword) || of_objects.contains(&&**keyword) || keyword == open
+    };
+    open && schema["type"] == "object" && keywords.all(limits_nothing)
+}
+
 fn incompatible_crds(old: &str, new: &str) -> Result<Vec<String>> {
     let new = crds(new)?;
     let mut found = Vec::new();
@@ -221,6 +239,17 @@ fn crds_without_changes_are_compatible() -> Result<()> {
     let found = incompatible_crds(&old, &old)?;
     ensure!(found.is_empty(), "{found:#?}");
     Ok(())
+}
+
+#[test]
+fn only_a_schema_without_limits_accepts_every_object() {
+    let old = json!({ "type": "object", "additionalProperties": { "type": "string" } });
+    let mut new = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+    assert!(incompatible("x", &old, &new).is_empty());
+    new["maxProperties"] = 5.into();
+    assert!(!incompatible("x", &old, &new).is_empty());
+    let list = json!({ "type": "array", "items": { "type": "string" } });
+    assert!(!incompatible("x", &list, &new).is_empty());
 }
 
 #[test]

@@ -220,19 +220,19 @@ pub struct OaatGroupStatus {
     /// The status of each item, by name. Items that are missing from their source are kept for a
     /// day.
     ///
-    /// The schema of an item is open, because the API server would otherwise take twice as long to
-    /// write the status of a group with many items. An item has these fields; those that are zero or
-    /// follow from the others are absent:
-    /// `item`: the exact name, if `kubectl describe` shows another one.
-    /// `state`: Running, Ready (it is due), Fresh (it succeeded and is not due before `next`), Cooling
-    /// (it failed and is in its cool-off period), Deferred (by the policy), Held (by the operator), or
-    /// GivenUp (after maxFailures).
-    /// `message`: why it is in that state, if there is more to say.
+    /// The schema does not list the fields of an item, because validating them would double the time
+    /// of a status write for large groups. An item has these fields. Fields that are zero or that
+    /// follow from other fields are omitted:
+    /// `item`: the exact name, if `kubectl describe` reformats it.
+    /// `state`: Running, Ready (it is due), Fresh (it is not due before `next`), Cooling (it failed and
+    /// is in its cool-off period), Deferred (by the policy), Held (by the operator), or GivenUp (after
+    /// maxFailures).
+    /// `message`: why it is in that state, unless the other fields already show it.
     /// `lastSuccess`, `lastFailure`: when it last succeeded and last failed.
-    /// `lastStarted`: when it last started. `lastFinished`: when it was last stopped, if that was later
-    /// than its last success and failure.
+    /// `lastStarted`: when it last started.
+    /// `lastFinished`: when its last run ended, if that run was stopped.
     /// `failures`: the number of failures since the last success.
-    /// `lastExitCode`: the exit code of the last run.
+    /// `lastExitCode`: the exit code of the last run. Absent if it is 0 or no container exited.
     /// `durations`: how long the last five successful runs took, in seconds, newest first.
     /// `runs`: the number of recorded runs.
     /// `attempts`: which failures count toward maxFailures.
@@ -376,7 +376,7 @@ impl fmt::Display for ItemState {
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ItemStatus {
-    /// The exact name, if `kubectl describe` shows the key of the map differently.
+    /// The exact name, if `kubectl describe` reformats it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub item: String,
     /// The state of the item.
@@ -394,7 +394,7 @@ pub struct ItemStatus {
     /// The number of failures since the last success. Absent if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failures: Option<i32>,
-    /// The exit code of the last run, if it is not zero.
+    /// The exit code of the last run. Absent if it is 0 or no container exited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_exit_code: Option<i32>,
     /// When the item last started.

@@ -266,7 +266,8 @@ pub fn update_items(
     next
 }
 
-/// Returns whether `kubectl describe` shows this key of a map as several capitalized words.
+/// Returns whether `kubectl describe` reformats this key, for example `mysql-users` to
+/// `Mysql - Users`.
 fn is_reformatted(key: &str) -> bool {
     key.chars().all(|c| c.is_alphabetic() || c == '-')
 }

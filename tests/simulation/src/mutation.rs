@@ -39,7 +39,7 @@ pub fn breaks(rule: Mutation) -> ViolationKind {
         Mutation::TimesBelieved => ViolationKind::WrongTime,
         Mutation::FailuresStay => ViolationKind::WrongCounts,
         Mutation::NewestDueFirst => ViolationKind::UnfairTurns,
-        Mutation::OrphansUnserved => ViolationKind::Unserved,
+        Mutation::LostShardsUnserved => ViolationKind::Unserved,
         Mutation::MissingForgotten => ViolationKind::Forgotten,
         Mutation::NoGiveUp => ViolationKind::TooManyAttempts,
         Mutation::DisruptionsFail => ViolationKind::DisruptionCountedAsFailure,

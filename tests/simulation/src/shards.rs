@@ -10,7 +10,7 @@ use crate::violation::{Violation, ViolationKind};
 use k8s_openapi::api::coordination::v1::LeaseSpec;
 use oaat_operator::lease::{DURATION, RENEW_DEADLINE, RETRY, STANDBY_INTERVAL};
 use oaat_operator::shard::{ObservedLeases, Shard, serving_shard};
-use oaat_operator::shard_leases::{INTERVAL, SETTLE_TIME};
+use oaat_operator::shard_leases::{INTERVAL, OBSERVATION_PERIOD};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -58,7 +58,7 @@ impl Replica {
             observed: ObservedLeases::new(shard),
             next_read: now,
             renewed: None,
-            next_attempt: now + SETTLE_TIME,
+            next_attempt: now + OBSERVATION_PERIOD,
             other: None,
             paused_until: now,
             live: BTreeSet::new(),

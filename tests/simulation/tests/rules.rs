@@ -24,7 +24,7 @@ const RAREST: [Mutation; 2] = [Mutation::NoSecondReadFinished, Mutation::OpenUna
 
 /// A history has one group, so only `turns` and `shards` detect these.
 const WORK_QUEUE_RULE: Mutation = Mutation::NewestDueFirst;
-const SHARD_RULE: Mutation = Mutation::OrphansUnserved;
+const SHARD_RULE: Mutation = Mutation::LostShardsUnserved;
 
 #[test]
 fn unfair_turns_are_detected() {

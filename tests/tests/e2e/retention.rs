@@ -232,8 +232,9 @@ async fn restart_sends_no_requests_for_groups_without_anything_due() -> Result<(
         .operator()
         .metric("oaat_api_requests_total", &labels);
     let reads = reads.await?;
-    // The other five groups are known from the list.
-    ensure!((1.0..=7.0).contains(&reads), "{reads}");
+    // Three groups have something to do. Each is read at least once, and again if its watch shows the
+    // end of a run before the claim. The other four are planned from the lists.
+    ensure!((3.0..=6.0).contains(&reads), "{reads}");
     Ok(())
 }
 

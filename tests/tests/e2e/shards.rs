@@ -250,7 +250,7 @@ async fn shard_without_leader_election_is_rejected() -> Result<()> {
     let mut fixture = Fixture::without_operator("shards-bad").await?;
     fixture.options.more = vec!["--shard".into(), "0/3".into()];
     let error = fixture.start_operator().await.err().context("it started")?;
-    let words = "--shard: needs leader election; remove --leader-elect false";
+    let words = "--shard: requires leader election; set --leader-elect (OAAT_LEADER_ELECT) to true";
     ensure!(error.to_string().contains(words), "{error:#}");
     Ok(())
 }
