@@ -84,7 +84,7 @@ pub struct ControllerDeps {
     pub metrics: Arc<Metrics>,
     /// The minimum time between two starts of an item.
     pub retry_floor: Duration,
-    /// Whether this is the only replica that acts, because it holds the lease.
+    /// Whether no other replica acts: leader election is on, and `--shard` is not used.
     pub leads: bool,
     /// The groups and types that this replica serves.
     pub served: Served,

@@ -109,7 +109,7 @@ pub struct Metrics {
     decision_seconds: Histogram,
     /// 1 while this replica holds the lease, or while leader election is off.
     pub leading: Gauge,
-    /// The number of shards whose lease is held, as this replica observes them; 0 without `--shard`.
+    /// The number of live shards, including the replica's own, as it observes them; 0 without `--shard`.
     pub live_shards: Gauge,
     /// The number of reads of an object that could not be decoded.
     pub undecodable: Counter,
@@ -166,7 +166,7 @@ impl Default for Metrics {
         );
         registry.register(
             "live_shards",
-            "The number of shards whose lease is held, or 0 without --shard",
+            "The number of live shards, including the replica's own, or 0 without --shard",
             metrics.live_shards.clone(),
         );
         registry.register(

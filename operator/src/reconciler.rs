@@ -46,7 +46,7 @@ pub struct Reconciler<'a, C> {
     pub decision_log: Option<&'a DecisionLog>,
     /// The operator's own image, for pods that fetch lists of items from web servers.
     pub image: Option<&'a str>,
-    /// Whether this replica holds the lease.
+    /// Whether no other replica acts: leader election is on, and `--shard` is not used.
     pub leads: bool,
     /// The minimum time between two starts of an item.
     pub retry_floor: Duration,

@@ -79,9 +79,9 @@ pub struct Settings {
     #[arg(long, env = "OAAT_GROUP_SELECTOR", value_name = "SELECTOR")]
     pub group_selector: Option<String>,
 
-    /// Reconcile only shard I of N, where I is 0 to N-1, and N is at most 64. Each shard has its own
-    /// Lease, and its groups are distributed by their UIDs. The other shards serve the groups of a
-    /// shard whose Lease is not held. Needs leader election.
+    /// Reconcile only the groups of shard I of N (I: 0 to N-1; N: at most 64). The UID of a group
+    /// determines its shard. Each shard has its own Lease. If no replica holds it, the other shards
+    /// serve its groups. Requires leader election.
     #[arg(long, env = "OAAT_SHARD", value_name = "I/N")]
     pub shard: Option<Shard>,
 
@@ -271,7 +271,7 @@ async fn run_controllers(
     }
 }
 
-/// Which lease a replica holds while it acts.
+/// The lease that this replica must hold before it reconciles.
 struct ReplicaLease {
     namespace: String,
     /// The name of the lease without `--shard`.

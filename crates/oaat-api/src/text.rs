@@ -81,7 +81,7 @@ pub fn clean_status(status: &mut OaatGroupStatus) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{OaatGroup, Timestamp, set_condition};
+    use crate::{Attempts, ItemState, ItemStatus, OaatGroup, Timestamp, set_condition};
     use kube::CustomResourceExt;
     use serde_json::{Map, Value, json};
     use std::collections::BTreeSet;
@@ -139,6 +139,36 @@ mod tests {
         let crd = serde_json::to_value(OaatGroup::crd()).unwrap();
         let schema = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/status");
         let mut status: OaatGroupStatus = serde_json::from_value(hostile(schema.unwrap())).unwrap();
+        // The schema of items is open. Every field is named, so that a new one is not forgotten.
+        let text = || {
+            hostile(&json!({ "type": "string" }))
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
+        let item = ItemStatus {
+            item: text(),
+            state: ItemState::Ready,
+            message: Some(text()),
+            last_success: None,
+            last_failure: None,
+            failures: None,
+            last_exit_code: None,
+            last_started: None,
+            last_finished: None,
+            durations: Vec::new(),
+            attempts: Some(Attempts {
+                definition: text(),
+                ignored_failures: 0,
+            }),
+            runs: None,
+            next: None,
+            missing_since: None,
+            old_last_success: None,
+            old_last_failure: None,
+            old_failure_count: None,
+        };
+        status.items.insert(text(), item);
         let before = serde_json::to_value(&status).unwrap();
         clean_status(&mut status);
         let after = serde_json::to_value(&status).unwrap();
