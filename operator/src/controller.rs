@@ -43,7 +43,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// The number of failures in a row after which the group gets an event, and retries no longer keep
 /// their place in the queue. Groups that keep failing would otherwise delay the others.
@@ -205,6 +205,9 @@ async fn queue_listed_groups(
         context.triggers.trigger_all();
         return;
     };
+    // The listed types trigger the groups that are known to use them, so they must come first.
+    let types = context.cluster.wait_for_types();
+    let _ = tokio::time::timeout(FIRST_LIST_TIMEOUT, types).await;
     let plan = plan_listed_groups(&context, scope.as_deref(), pods, &delayed);
     match tokio::time::timeout(PLAN_TIMEOUT, plan).await {
         Ok(Ok(())) => return,
@@ -298,6 +301,11 @@ async fn plan_from_lists(
     let reconciler = reconciler(&context, &cluster, None);
     let outcome = reconciler.reconcile(&namespace, name).await.ok()?;
     if cluster.has_refused() || !outcome.events.is_empty() {
+        debug!(
+            namespace,
+            group = name,
+            "the initial lists are not sufficient"
+        );
         return None;
     }
     let metrics = &context.shared.metrics;

@@ -122,6 +122,12 @@ impl KubeCluster {
         }
     }
 
+    /// Waits for the first list of types.
+    pub async fn wait_for_types(&self) {
+        // If the writer is dropped, the process stops as well.
+        let _ = self.types.wait_until_ready().await;
+    }
+
     /// Records the objects that a group refers to.
     pub fn record_references(&self, key: &GroupRef, group: &OaatGroup) {
         self.references.record(key, Some(group));
