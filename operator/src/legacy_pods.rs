@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The label selector of these pods.
 pub const SELECTOR: &str = "app=oaat-operator,parent-name";
+
 /// The pods that exist according to a watch. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct LegacyPods(Arc<Mutex<ObservedPods>>);
