@@ -79,12 +79,34 @@ fn line(name: &str, samples: &Samples, against: Option<&Samples>) {
     );
 }
 
-/// Creates a namespace and starts its node.
+/// Returns the options of an operator without leader election and without a retry floor.
+pub fn operator_options(
+    plane: &ControlPlane,
+    kubeconfig: &Path,
+    namespaces: Vec<String>,
+) -> Result<OperatorOptions> {
+    Ok(OperatorOptions {
+        binary: operator::binary(true)?,
+        kubeconfig: kubeconfig.to_owned(),
+        namespaces,
+        leader_elect: false,
+        retry_floor: "0s".into(),
+        log_dir: plane.folder().to_owned(),
+        more: Vec::new(),
+    })
+}
+
+/// Creates a namespace and starts its node, which runs the processes of pods.
 pub async fn node(plane: &ControlPlane, namespace: &str) -> Result<Node> {
+    node_with_mode(plane, namespace, Mode::Processes).await
+}
+
+/// Creates a namespace and starts its node.
+pub async fn node_with_mode(plane: &ControlPlane, namespace: &str, mode: Mode) -> Result<Node> {
     plane.namespace(namespace).await?;
     let options = NodeOptions {
         name: format!("node-{namespace}"),
-        mode: Mode::Processes,
+        mode,
         namespace: Some(namespace.to_owned()),
         ..NodeOptions::default()
     };
@@ -181,15 +203,7 @@ async fn measure_operator(
     });
     plane.apply(&type_.to_string()).await?;
     plane.apply(&group.to_string()).await?;
-    let options = OperatorOptions {
-        binary: operator::binary(true)?,
-        kubeconfig: kubeconfig.to_owned(),
-        namespaces: vec![namespace.to_owned()],
-        leader_elect: false,
-        retry_floor: "0s".into(),
-        log_dir: plane.folder().to_owned(),
-        more: Vec::new(),
-    };
+    let options = operator_options(plane, kubeconfig, vec![namespace.to_owned()])?;
     let operator = Operator::start(&options).await?;
     let samples = collect(steps(&client, namespace, ""), runs).await?;
 

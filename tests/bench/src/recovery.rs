@@ -2,12 +2,12 @@
 //! in a cluster with many groups.
 
 use crate::election::until_it_starts_runs;
-use crate::handover::{PATIENCE, groups, node};
+use crate::handover::{PATIENCE, groups, node, operator_options};
 use crate::samples::{Samples, ms};
 use anyhow::{Result, bail};
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::api::{DynamicObject, PostParams};
-use oaat_tests::{ControlPlane, Mode, Node, NodeOptions, Operator, OperatorOptions, operator};
+use oaat_tests::{ControlPlane, Mode, Node, NodeOptions, Operator, OperatorOptions};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -22,15 +22,7 @@ const IDLE_NAMESPACE: &str = "recovery-idle";
 const NAMESPACE: &str = "recovery";
 
 pub async fn measure(plane: &ControlPlane, kubeconfig: &Path) -> Result<()> {
-    let mut options = OperatorOptions {
-        binary: operator::binary(true)?,
-        kubeconfig: kubeconfig.to_owned(),
-        namespaces: Vec::new(),
-        leader_elect: false,
-        retry_floor: "0s".into(),
-        log_dir: plane.folder().to_owned(),
-        more: Vec::new(),
-    };
+    let mut options = operator_options(plane, kubeconfig, Vec::new())?;
     create_idle_groups(plane, &options).await?;
     let _node = node(plane, NAMESPACE).await?;
     let end_file = plane.folder().join("recovery-end");

@@ -1,13 +1,13 @@
 //! A thousand groups whose items are always due: runs per second, their cost, and fair turns.
 
-use crate::handover::groups;
+use crate::handover::{groups, node_with_mode, operator_options};
 use crate::report::Report;
 use anyhow::{Context, Result, bail};
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
-use oaat_tests::{ControlPlane, Mode, Node, NodeOptions, Operator, OperatorOptions, operator};
+use oaat_tests::{ControlPlane, Mode, Operator};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 const GROUPS: usize = 1_000;
+/// The pods end at once.
+const INSTANT: Mode = Mode::Instant { exit_code: 0 };
 /// The time before the measurement: every group gets its first status and some runs.
 const WARM_UP: Duration = Duration::from_secs(45);
 /// The duration of the measurement.
@@ -27,21 +29,13 @@ pub async fn measure(plane: &ControlPlane, kubeconfig: &Path, report: &mut Repor
     let naive = naive(plane).await?;
     report.at_most("runs per second, gated naive loop", naive, "", None);
     let namespace = "saturation";
-    let _node = node(plane, namespace).await?;
+    let _node = node_with_mode(plane, namespace, INSTANT).await?;
     plane
         .apply(&crate::scale::type_(namespace).to_string())
         .await?;
     let api = groups(&plane.admin(), namespace);
     create_groups(&api, json!({ "frequency": "1ms", "podHistoryLimit": 1 })).await?;
-    let options = OperatorOptions {
-        binary: operator::binary(true)?,
-        kubeconfig: kubeconfig.to_owned(),
-        namespaces: vec![namespace.to_owned()],
-        leader_elect: false,
-        retry_floor: "0s".into(),
-        log_dir: plane.folder().to_owned(),
-        more: Vec::new(),
-    };
+    let options = operator_options(plane, kubeconfig, vec![namespace.to_owned()])?;
     let operator = Operator::start(&options).await?;
     sleep(WARM_UP).await;
     let pid = operator.process().pid();
@@ -74,17 +68,6 @@ pub async fn measure(plane: &ControlPlane, kubeconfig: &Path, report: &mut Repor
         3.0,
     );
     Ok(())
-}
-
-async fn node(plane: &ControlPlane, namespace: &str) -> Result<Node> {
-    plane.namespace(namespace).await?;
-    let options = NodeOptions {
-        name: format!("node-{namespace}"),
-        mode: Mode::Instant { exit_code: 0 },
-        namespace: Some(namespace.to_owned()),
-        ..NodeOptions::default()
-    };
-    Node::start(plane.admin(), options).await
 }
 
 fn name(number: usize) -> String {
@@ -138,7 +121,7 @@ fn cpu(pid: u32) -> Result<Duration> {
 /// Returns the runs per second of loops that write what the operator writes, and guarantee nothing.
 async fn naive(plane: &ControlPlane) -> Result<f64> {
     let namespace = "saturation-naive";
-    let _node = node(plane, namespace).await?;
+    let _node = node_with_mode(plane, namespace, INSTANT).await?;
     let client = plane.admin();
     create_groups(&groups(&client, namespace), json!({})).await?;
     let done = AtomicU64::new(0);

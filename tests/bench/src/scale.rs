@@ -1,12 +1,12 @@
 //! Many idle groups: their first status, the operator's memory, and its next start.
 
 use crate::election::until_it_starts_runs;
-use crate::handover::{groups, node, rss};
+use crate::handover::{groups, node, operator_options, rss};
 use crate::report::Report;
 use anyhow::{Context, Result, bail};
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::api::{DynamicObject, ListParams, PostParams};
-use oaat_tests::{ControlPlane, Operator, OperatorOptions, operator};
+use oaat_tests::{ControlPlane, Operator};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -27,15 +27,7 @@ pub async fn measure(
     count: usize,
     report: &mut Report,
 ) -> Result<()> {
-    let options = OperatorOptions {
-        binary: operator::binary(true)?,
-        kubeconfig: kubeconfig.to_owned(),
-        namespaces: Vec::new(),
-        leader_elect: false,
-        retry_floor: "0s".into(),
-        log_dir: plane.folder().to_owned(),
-        more: Vec::new(),
-    };
+    let options = operator_options(plane, kubeconfig, Vec::new())?;
     println!("{count} suspended groups of {ITEMS} items:");
     let base = {
         let operator = Operator::start(&options).await?;
