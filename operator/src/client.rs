@@ -175,7 +175,7 @@ where
     let tls = config.rustls_https_connector_with_connector(connector)?;
     let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(tls);
     let count = MapRequestLayer::new(move |request: http::Request<Body>| {
-        metrics.request(request.method(), request.uri().path());
+        metrics.request(request.method(), request.uri());
         request
     });
     let service = ServiceBuilder::new()

@@ -18,11 +18,58 @@ struct Request {
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 enum Verb {
     Get,
+    List,
+    Watch,
     Create,
     Update,
     Patch,
     Delete,
     Other,
+}
+
+impl Verb {
+    /// Returns the verb of a request. Reads of an individual object have a `name`.
+    fn new(method: &http::Method, name: Option<&str>, query: &str) -> Self {
+        match method.as_str() {
+            "GET" if name.is_some() => Self::Get,
+            "GET" if query.split('&').any(|parameter| parameter == "watch=true") => Self::Watch,
+            "GET" => Self::List,
+            "POST" => Self::Create,
+            "PUT" => Self::Update,
+            "PATCH" => Self::Patch,
+            "DELETE" => Self::Delete,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// The resources that are counted separately.
+const RESOURCES: [&str; 7] = [
+    "oaatgroups",
+    "oaattypes",
+    "pods",
+    "configmaps",
+    "events",
+    "leases",
+    "namespaces",
+];
+
+/// Returns the resource in the path of a request, and the name of the object, if there is one.
+fn resource_and_name(path: &str) -> (&'static str, Option<&str>) {
+    let mut segments = path.split('/').skip(1);
+    let version = match segments.next() {
+        Some("api") => segments.next(),
+        Some("apis") => segments.nth(1),
+        _ => None,
+    };
+    let rest: Vec<&str> = version.map_or(Vec::new(), |_| segments.collect());
+    let (resource, name) = match rest[..] {
+        ["namespaces", _, resource, ..] => (resource, rest.get(3)),
+        [resource, ..] => (resource, rest.get(1)),
+        [] => ("", None),
+    };
+    let counted = RESOURCES.into_iter().find(|counted| *counted == resource);
+    (counted.unwrap_or("other"), name.copied())
 }
 
 impl EncodeLabelValue for Verb {
@@ -32,6 +79,8 @@ impl EncodeLabelValue for Verb {
     ) -> Result<(), std::fmt::Error> {
         let word = match self {
             Self::Get => "get",
+            Self::List => "list",
+            Self::Watch => "watch",
             Self::Create => "create",
             Self::Update => "update",
             Self::Patch => "patch",
@@ -183,27 +232,9 @@ impl Default for Metrics {
 
 impl Metrics {
     /// Counts a request to the API server.
-    pub fn request(&self, method: &http::Method, path: &str) {
-        let verb = match method.as_str() {
-            "GET" => Verb::Get,
-            "POST" => Verb::Create,
-            "PUT" => Verb::Update,
-            "PATCH" => Verb::Patch,
-            "DELETE" => Verb::Delete,
-            _ => Verb::Other,
-        };
-        let known = [
-            "oaatgroups",
-            "oaattypes",
-            "pods",
-            "configmaps",
-            "events",
-            "leases",
-            "namespaces",
-        ];
-        let in_path = |resource: &&&str| path.split('/').any(|segment| segment == **resource);
-        // `namespaces` comes last, because the paths of namespaced objects contain it as well.
-        let resource = known.iter().find(in_path).copied().unwrap_or("other");
+    pub fn request(&self, method: &http::Method, uri: &http::Uri) {
+        let (resource, name) = resource_and_name(uri.path());
+        let verb = Verb::new(method, name, uri.query().unwrap_or_default());
         self.requests
             .get_or_create(&Request { verb, resource })
             .inc();
@@ -244,17 +275,30 @@ mod tests {
     #[test]
     fn requests_are_counted_by_verb_and_resource() {
         let metrics = Metrics::default();
-        metrics.request(&http::Method::GET, "/api/v1/namespaces/n/pods");
-        metrics.request(&http::Method::GET, "/api/v1/namespaces/n");
-        metrics.request(
-            &http::Method::PATCH,
-            "/apis/kawaja.net/v1/namespaces/n/oaatgroups/g/status",
-        );
+        let get = http::Method::GET;
+        for (method, uri) in [
+            (&get, "/api/v1/namespaces/n/pods?limit=500"),
+            (&get, "/api/v1/pods?allowWatchBookmarks=true&watch=true"),
+            (&get, "/api/v1/namespaces/n/pods/leases"),
+            (&get, "/api/v1/namespaces/n"),
+            (&get, "/apis/kawaja.net/v1/namespaces/pods/oaatgroups/pods"),
+            (
+                &http::Method::PATCH,
+                "/apis/kawaja.net/v1/namespaces/n/oaatgroups/g/status",
+            ),
+            (&get, "/version"),
+        ] {
+            metrics.request(method, &http::Uri::from_static(uri));
+        }
         let text = metrics.text();
         for line in [
+            r#"oaat_api_requests_total{verb="list",resource="pods"} 1"#,
+            r#"oaat_api_requests_total{verb="watch",resource="pods"} 1"#,
             r#"oaat_api_requests_total{verb="get",resource="pods"} 1"#,
             r#"oaat_api_requests_total{verb="get",resource="namespaces"} 1"#,
+            r#"oaat_api_requests_total{verb="get",resource="oaatgroups"} 1"#,
             r#"oaat_api_requests_total{verb="patch",resource="oaatgroups"} 1"#,
+            r#"oaat_api_requests_total{verb="list",resource="other"} 1"#,
         ] {
             assert!(text.contains(line), "{line} in {text}");
         }

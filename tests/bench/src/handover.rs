@@ -243,6 +243,7 @@ async fn measure_operator(
         ("delete", "pods"),
         ("get", "oaatgroups"),
         ("get", "pods"),
+        ("list", "pods"),
         ("create", "events"),
         ("patch", "events"),
     ] {

@@ -226,6 +226,10 @@ async fn groups_are_planned_from_the_lists_after_a_start_and_changes_are_found()
         ensure!(start.elapsed() < PATIENCE, "{}", operator.log());
         sleep(Duration::from_millis(100)).await;
     }
+    let reads = operator
+        .metric("oaat_api_requests_total", &["\"get\"", "\"oaatgroups\""])
+        .await?;
+    ensure!(reads == 0.0, "{reads} reads: {}", operator.log());
     // Changes while no operator runs are found, and a group becomes due although nothing triggers it.
     create(&fixture, "due-soon", "Idle", json!({ "frequency": "20s" })).await?;
     fixture.take_operator().stop().await;
