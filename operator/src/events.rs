@@ -3,13 +3,20 @@
 
 use crate::plan::PendingEvent;
 use crate::pod::names;
+use governor::clock::MonotonicClock;
+use governor::state::keyed::HashMapStateStore;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use oaat_api::text;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
@@ -21,7 +28,16 @@ const MAX_QUEUED_PER_NAMESPACE: usize = MAX_QUEUED / 8;
 /// for six minutes.
 const EVENTS_PER_RECORDER: usize = 2000;
 /// The maximum time to publish one event.
-const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(15);
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// The number of events after which unused limits of groups are forgotten.
+const EVENTS_BETWEEN_CLEANUPS: usize = 2000;
+/// The number of normal events on one group, and of warnings, that are published at once. Then follows
+/// one a minute. A group that runs an item every second would otherwise fill etcd with events.
+const GROUP_BURST: NonZeroU32 = NonZeroU32::new(25).unwrap();
+/// The number of normal events on all groups that are published per second.
+const PER_SECOND: NonZeroU32 = NonZeroU32::new(20).unwrap();
+/// The number of normal events on all groups that are published at once.
+const BURST: NonZeroU32 = NonZeroU32::new(500).unwrap();
 
 /// The queue of events to publish. Cheap to clone.
 #[derive(Clone)]
@@ -29,6 +45,38 @@ pub struct EventSink {
     queue: mpsc::Sender<(ObjectReference, Event)>,
     /// The number of queued events from each namespace.
     queued: Queued,
+    limits: Arc<Limits>,
+}
+
+/// The rate limits of events on groups.
+struct Limits {
+    /// The limits by the group's uid, and whether the event is a warning.
+    groups: RateLimiter<(String, bool), HashMapStateStore<(String, bool)>, MonotonicClock>,
+    normal: RateLimiter<NotKeyed, InMemoryState, MonotonicClock>,
+    /// The number of events so far.
+    checked: AtomicUsize,
+}
+
+impl Limits {
+    fn new() -> Self {
+        let group = Quota::per_minute(NonZeroU32::MIN).allow_burst(GROUP_BURST);
+        let normal = Quota::per_second(PER_SECOND).allow_burst(BURST);
+        Self {
+            groups: RateLimiter::hashmap_with_clock(group, MonotonicClock),
+            normal: RateLimiter::direct_with_clock(normal, MonotonicClock),
+            checked: AtomicUsize::new(0),
+        }
+    }
+
+    /// Returns whether an event on this group may be published now.
+    fn allow(&self, uid: &str, warning: bool) -> bool {
+        let checked = self.checked.fetch_add(1, Ordering::Relaxed);
+        if checked % EVENTS_BETWEEN_CLEANUPS == 0 {
+            self.groups.retain_recent();
+        }
+        let group = self.groups.check_key(&(uid.to_owned(), warning));
+        group.is_ok() && (warning || self.normal.check().is_ok())
+    }
 }
 
 type Queued = Arc<Mutex<HashMap<String, usize>>>;
@@ -48,6 +96,7 @@ impl EventSink {
         };
         let queued = Queued::default();
         let counts = queued.clone();
+        let limits = Arc::new(Limits::new());
         let task = tokio::spawn(async move {
             let new = || Recorder::new(client.clone(), reporter.clone());
             let (mut recorder, mut published) = (new(), 0);
@@ -74,7 +123,12 @@ impl EventSink {
             }
         });
         let queue = sender;
-        (Self { queue, queued }, task)
+        let sink = Self {
+            queue,
+            queued,
+            limits,
+        };
+        (sink, task)
     }
 
     /// Queues an event on an object. Drops it if the queue or the share of its namespace is full.
@@ -89,10 +143,13 @@ impl EventSink {
         }
     }
 
-    /// Logs an event of a reconcile, and queues it as an event on the group.
+    /// Logs an event of a reconcile. Queues it as an event on the group, unless there are too many.
     pub fn publish(&self, namespace: &str, group: &str, uid: &str, event: PendingEvent) {
         let message = text::clean(&event.message, text::EVENT);
         info!(namespace, group, reason = event.reason, "{message}");
+        if !self.limits.allow(uid, event.warning) {
+            return;
+        }
         let pod = event.pod.map(|pod| ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("Pod".into()),
@@ -152,6 +209,23 @@ pub fn reference(kind: &str, namespace: &str, name: &str, uid: Option<&str>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn events_are_limited_by_group_and_in_total() {
+        let limits = Limits::new();
+        let allowed = |uid: &str, warning, count| {
+            let events = (0..count).filter(|_| limits.allow(uid, warning));
+            events.count()
+        };
+        assert_eq!(allowed("busy", false, 100), 25);
+        assert_eq!(allowed("busy", true, 100), 25);
+        let rest = |warning| -> usize {
+            let groups = (0..1000).map(|group| allowed(&group.to_string(), warning, 1));
+            groups.sum()
+        };
+        assert!(rest(false) < 1000);
+        assert_eq!(rest(true), 1000);
+    }
 
     #[tokio::test]
     async fn namespace_fills_only_its_share_of_the_queue() {

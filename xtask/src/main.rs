@@ -61,14 +61,11 @@ enum Task {
         keep: bool,
     },
     /// Run the benchmarks in a release build.
+    #[command(disable_help_flag = true)]
     Bench {
-        /// The number of runs in each measurement of a group.
-        #[arg(long, default_value_t = 300)]
-        runs: usize,
-        /// Run only this benchmark: decision, attacks, handover, policies, hostile, election,
-        /// recovery, or windows-and-lists.
-        #[arg(long)]
-        only: Option<String>,
+        /// The arguments of the benchmarks. For a list, use --help.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
     },
     /// Kill and freeze operators, break their connections, and kill the API server and etcd. Prints
     /// the numbers of kills, runs, and violations.
@@ -205,18 +202,14 @@ fn run(task: Task) -> Result<ExitCode> {
             if_possible,
             keep,
         }),
-        Task::Bench { runs, only } => {
+        Task::Bench { arguments } => {
             tools::build_with_control_plane(
                 Some(Required),
                 &[&build(&["bench"])[..], &["--release"]].concat(),
             )?;
             let mut bench = Command::new(built("release", "bench"));
             bench.env("OAAT_OPERATOR_BINARY", built("release", "oaat-operator"));
-            bench.args(["--runs", &runs.to_string()]);
-            if let Some(only) = only {
-                bench.args(["--only", &only]);
-            }
-            finish(&mut bench)
+            finish(bench.args(arguments))
         }
         Task::Chaos { minutes, seed } => {
             tools::build_with_control_plane(Some(Required), &build(&["chaos"]))?;

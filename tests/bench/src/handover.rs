@@ -181,7 +181,7 @@ pub async fn collect(steps: impl Stream<Item = (Instant, Step)>, runs: usize) ->
 }
 
 /// Measures the operator with the shipped RBAC.
-async fn measure_operator(
+pub async fn measure_operator(
     plane: &ControlPlane,
     kubeconfig: &Path,
     runs: usize,

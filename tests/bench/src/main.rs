@@ -3,6 +3,7 @@
 //! machine with two cores.
 
 mod attacks;
+mod curves;
 mod decision;
 mod election;
 mod handover;
@@ -35,6 +36,9 @@ struct Cli {
     /// Compare the results with those that --save wrote to this file.
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
+    /// Draw the results of the benchmark `curves` in this SVG file.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
     /// Run only this benchmark.
     #[arg(long)]
     only: Option<Benchmark>,
@@ -62,6 +66,8 @@ enum Benchmark {
     Scale,
     /// Groups that are always due: runs per second, their cost, and fair turns.
     Saturation,
+    /// Handovers with 2 to 2,000 items, and memory and restarts with 1 to 10,000 groups.
+    Curves,
 }
 
 #[tokio::main]
@@ -112,6 +118,12 @@ async fn main() -> Result<()> {
     }
     if selected(Benchmark::Saturation) {
         saturation::measure(&plane, &kubeconfig, &mut report).await?;
+    }
+    if selected(Benchmark::Curves) {
+        let curves = curves::measure(&plane, &kubeconfig, cli.runs, &mut report).await?;
+        if let Some(path) = &cli.svg {
+            curves.draw(path)?;
+        }
     }
     if let Some(path) = &cli.save {
         report.save(path)?;

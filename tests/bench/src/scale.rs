@@ -5,9 +5,10 @@ use crate::handover::{groups, node, operator_options, rss};
 use crate::report::Report;
 use anyhow::{Context, Result, bail};
 use futures::{StreamExt, TryStreamExt, stream};
-use kube::api::{DynamicObject, ListParams, PostParams};
+use kube::api::{DynamicObject, PostParams};
 use oaat_tests::{ControlPlane, Operator};
 use serde_json::{Value, json};
+use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
@@ -36,7 +37,7 @@ pub async fn measure(
         operator.stop().await;
         base
     };
-    create_groups(plane, count).await?;
+    create_groups(plane, IDLE_NAMESPACE, 0..count).await?;
     plane.apply(&type_(IDLE_NAMESPACE).to_string()).await?;
 
     let began = Instant::now();
@@ -116,7 +117,7 @@ async fn requests(operator: &Operator) -> Result<f64> {
 }
 
 /// Waits until the operator has sent a request with this verb for each group.
-async fn until_requests(operator: &Operator, verb: &str, count: usize) -> Result<()> {
+pub async fn until_requests(operator: &Operator, verb: &str, count: usize) -> Result<()> {
     let labels = [format!("\"{verb}\""), "\"oaatgroups\"".into()];
     let labels = [&*labels[0], &*labels[1]];
     let start = Instant::now();
@@ -129,22 +130,25 @@ async fn until_requests(operator: &Operator, verb: &str, count: usize) -> Result
     Ok(())
 }
 
-async fn create_groups(plane: &ControlPlane, count: usize) -> Result<()> {
-    plane.namespace(IDLE_NAMESPACE).await?;
-    let api = groups(&plane.admin(), IDLE_NAMESPACE);
-    let existing = api.list_metadata(&ListParams::default().limit(1)).await?;
-    anyhow::ensure!(existing.items.is_empty(), "the namespace is not empty");
+/// Creates suspended groups with these numbers.
+pub async fn create_groups(
+    plane: &ControlPlane,
+    namespace: &str,
+    numbers: Range<usize>,
+) -> Result<()> {
+    plane.namespace(namespace).await?;
+    let api = groups(&plane.admin(), namespace);
     let create = |number: usize| {
         let api = api.clone();
         async move {
             let name = format!("group-{number:05}");
             let group: DynamicObject =
-                serde_json::from_value(group(IDLE_NAMESPACE, &name, ITEMS, true))?;
+                serde_json::from_value(group(namespace, &name, ITEMS, true))?;
             api.create(&PostParams::default(), &group).await?;
             anyhow::Ok(())
         }
     };
-    let creations = stream::iter(0..count).map(create);
+    let creations = stream::iter(numbers).map(create);
     creations.buffer_unordered(16).try_collect().await
 }
 
@@ -158,7 +162,7 @@ pub fn type_(namespace: &str) -> Value {
 }
 
 /// Returns a group with this number of items.
-fn group(namespace: &str, name: &str, items: usize, suspend: bool) -> Value {
+pub fn group(namespace: &str, name: &str, items: usize, suspend: bool) -> Value {
     let items: Vec<_> = (0..items).map(|number| format!("item-{number}")).collect();
     json!({
         "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",

@@ -1,0 +1,184 @@
+//! How the operator scales: handovers with 2 to 2,000 items, and memory and restarts with 1 to 10,000
+//! groups.
+
+use crate::election::until_it_starts_runs;
+use crate::handover::{measure_operator, node, operator_options, rss};
+use crate::report::Report;
+use crate::scale::{create_groups, group, type_, until_requests};
+use anyhow::{Result, anyhow};
+use oaat_tests::{ControlPlane, Operator};
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
+
+const ITEMS: [usize; 4] = [2, 20, 200, 2_000];
+const GROUPS: [usize; 5] = [1, 10, 100, 1_000, 10_000];
+/// The namespace of the suspended groups.
+const IDLE_NAMESPACE: &str = "curves-idle";
+/// The namespace of the group that is due after a restart.
+const DUE_NAMESPACE: &str = "curves-due";
+
+/// The points of a curve: counts and measured values.
+type Points = Vec<(f64, f64)>;
+
+/// The measured curves.
+pub struct Curves {
+    /// Handovers in milliseconds by the number of items: median and 99th percentile.
+    handover: [Points; 2],
+    /// The memory of the operator in megabytes by the number of groups.
+    memory: Points,
+    /// The time in seconds from the start of the operator to the start of a due item.
+    restart: Points,
+}
+
+pub async fn measure(
+    plane: &ControlPlane,
+    kubeconfig: &Path,
+    runs: usize,
+    report: &mut Report,
+) -> Result<Curves> {
+    println!("curves:");
+    let mut handover = [Points::new(), Points::new()];
+    for items in ITEMS {
+        let runs = if items > 200 { runs.min(50) } else { runs };
+        let samples = measure_operator(plane, kubeconfig, runs, items).await?;
+        for (points, share) in handover.iter_mut().zip([0.5, 0.99]) {
+            let value = samples.quantile(share).as_secs_f64() * 1e3;
+            let name = format!("handover with {items} items, quantile {share}");
+            report.at_most(&name, value, "ms", None);
+            points.push((items as f64, value));
+        }
+    }
+    let (mut memory, mut restart) = (Points::new(), Points::new());
+    let options = operator_options(
+        plane,
+        kubeconfig,
+        vec![IDLE_NAMESPACE.into(), DUE_NAMESPACE.into()],
+    )?;
+    let _node = node(plane, DUE_NAMESPACE).await?;
+    plane.apply(&type_(DUE_NAMESPACE).to_string()).await?;
+    let mut before = 0;
+    for groups in GROUPS {
+        create_groups(plane, IDLE_NAMESPACE, before..groups).await?;
+        plane.apply(&type_(IDLE_NAMESPACE).to_string()).await?;
+        let first = Operator::start(&options).await?;
+        until_requests(&first, "patch", groups - before).await?;
+        before = groups;
+        first.stop().await;
+        let due = group(DUE_NAMESPACE, &format!("due-{groups}"), 1, false);
+        plane.apply(&due.to_string()).await?;
+        let began = Instant::now();
+        let operator = Operator::start(&options).await?;
+        until_it_starts_runs(&operator).await?;
+        let seconds = began.elapsed().as_secs_f64();
+        sleep(Duration::from_secs(3)).await;
+        let megabytes = rss(operator.process().pid())?;
+        operator.stop().await;
+        let name = format!("restart with {groups} groups until a due item starts");
+        report.at_most(&name, seconds, "s", None);
+        report.at_most(
+            &format!("memory with {groups} groups"),
+            megabytes,
+            "MB",
+            None,
+        );
+        memory.push((groups as f64, megabytes));
+        restart.push((groups as f64, seconds));
+    }
+    Ok(Curves {
+        handover,
+        memory,
+        restart,
+    })
+}
+
+impl Curves {
+    /// Draws the curves side by side in an SVG file.
+    pub fn draw(&self, path: &Path) -> Result<()> {
+        let mut svg = String::new();
+        {
+            let area = SVGBackend::with_string(&mut svg, (1200, 360)).into_drawing_area();
+            area.fill(&WHITE).map_err(|error| anyhow!("{error}"))?;
+            let panels = area.split_evenly((1, 3));
+            let [median, tail] = &self.handover;
+            for (panel, title, x, curves) in [
+                (
+                    &panels[0],
+                    "End of a pod to the next pod, ms (median, 99 %)",
+                    "items",
+                    vec![median, tail],
+                ),
+                (&panels[1], "Memory, MB", "idle groups", vec![&self.memory]),
+                (
+                    &panels[2],
+                    "Restart until a due item starts, s",
+                    "idle groups",
+                    vec![&self.restart],
+                ),
+            ] {
+                panel_of(panel, title, x, &curves).map_err(|error| anyhow!("{error}"))?;
+            }
+        }
+        std::fs::write(path, svg)?;
+        Ok(())
+    }
+}
+
+/// Draws curves over a logarithmic axis of counts.
+fn panel_of<'a, 'b>(
+    panel: &'b DrawingArea<SVGBackend<'a>, Shift>,
+    title: &str,
+    x: &str,
+    curves: &[&Points],
+) -> Result<(), DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>> {
+    let points = || curves.iter().copied().flatten();
+    let counts = points().map(|point| point.0);
+    let (least, most) = (
+        counts.clone().fold(f64::MAX, f64::min),
+        counts.fold(1.0, f64::max),
+    );
+    let top = points().map(|point| point.1).fold(0.0, f64::max) * 1.1;
+    let mut chart = ChartBuilder::on(panel)
+        .caption(title, ("sans-serif", 15))
+        .margin(12)
+        .x_label_area_size(40)
+        .y_label_area_size(48)
+        .build_cartesian_2d((least..most).log_scale(), 0.0..top)?;
+    chart
+        .configure_mesh()
+        .x_desc(x)
+        .light_line_style(WHITE)
+        .x_label_formatter(&|count| format!("{count}"))
+        .draw()?;
+    for (points, color) in curves.iter().zip([BLUE, RED]) {
+        chart.draw_series(LineSeries::new(points.iter().copied(), color))?;
+        let dots = points
+            .iter()
+            .map(|point| Circle::new(*point, 3, color.filled()));
+        chart.draw_series(dots)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn curves_are_drawn_with_titles_and_counts() {
+        let curve = vec![(2.0, 18.0), (2_000.0, 300.0)];
+        let curves = Curves {
+            handover: [curve.clone(), curve.clone()],
+            memory: curve.clone(),
+            restart: curve,
+        };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        curves.draw(file.path()).unwrap();
+        let svg = std::fs::read_to_string(file.path()).unwrap();
+        for text in ["Memory, MB", "idle groups", "1000"] {
+            assert!(svg.contains(text), "{text}");
+        }
+    }
+}
