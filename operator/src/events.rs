@@ -25,8 +25,8 @@ const MAX_QUEUED: usize = 4096;
 /// The maximum number of queued events from one namespace.
 const MAX_QUEUED_PER_NAMESPACE: usize = MAX_QUEUED / 8;
 /// The number of events after which a new recorder is used. A recorder keeps each distinct event
-/// for six minutes.
-const EVENTS_PER_RECORDER: usize = 2000;
+/// for six minutes, and searches all of them whenever it publishes one.
+const EVENTS_PER_RECORDER: usize = 200;
 /// The maximum time to publish one event.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// The number of events after which unused limits of groups are forgotten.

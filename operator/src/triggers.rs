@@ -47,14 +47,60 @@ pub struct Triggers {
 #[derive(Default)]
 struct WatchState {
     /// The pods by uid.
-    pods: HashMap<String, KnownPod>,
+    pods: ListedObjects<String, KnownPod>,
+    /// The groups of the pods that print lists of items, by the uid of the pod.
+    listers: ListedObjects<String, GroupRef>,
+    /// The resource versions of the types.
+    types: ListedObjects<ObjectRef<WatchedType>, String>,
     groups: HashMap<GroupRef, KnownGroup>,
     /// Whether the first list of groups has ended. Its groups are not triggered one by one.
     groups_listed: bool,
-    /// Whether the first list of types has ended.
-    types_listed: bool,
+    /// The groups of a later list that changed while the watch was disconnected.
+    changed_groups: Vec<GroupRef>,
     /// The pods of the first list, until [`Triggers::take_listed_pods`].
     listed_pods: Option<ListedPods>,
+}
+
+/// The objects of a watch. No event is delivered for objects that are deleted while the watch is
+/// disconnected: they are missing from the next list.
+struct ListedObjects<K, V> {
+    known: HashMap<K, V>,
+    /// During a list, the objects that it has not contained yet.
+    unlisted: HashMap<K, V>,
+}
+
+impl<K, V> Default for ListedObjects<K, V> {
+    fn default() -> Self {
+        Self {
+            known: HashMap::new(),
+            unlisted: HashMap::new(),
+        }
+    }
+}
+
+impl<K: Eq + Hash, V> ListedObjects<K, V> {
+    /// Begins a list. The list before may have been interrupted.
+    fn begin_list(&mut self) {
+        self.unlisted.extend(self.known.drain());
+    }
+
+    /// Ends a list, and returns the objects that it did not contain.
+    fn end_list(&mut self) -> HashMap<K, V> {
+        std::mem::take(&mut self.unlisted)
+    }
+
+    fn insert(&mut self, key: K, value: V) {
+        self.known.insert(key, value);
+    }
+
+    fn get(&self, key: &K) -> Option<&V> {
+        self.known.get(key)
+    }
+
+    fn remove(&mut self, key: &K) -> Option<V> {
+        let unlisted = self.unlisted.remove(key);
+        self.known.remove(key).or(unlisted)
+    }
 }
 
 /// The pods of the first list.
@@ -139,7 +185,8 @@ impl Triggers {
     }
 
     /// Waits for the first lists of groups and pods, and removes and returns the listed pods. Returns
-    /// `None` if the list of pods is not complete in time; its end then triggers all groups.
+    /// `None` if the list of pods is not complete in time; the rest of it then triggers the groups of
+    /// its pods.
     pub async fn take_listed_pods(&self, timeout: Duration) -> Option<ListedPods> {
         // If a writer or sender is dropped, the process stops as well.
         let _ = self.groups.wait_until_ready().await;
@@ -193,19 +240,33 @@ impl Triggers {
         event: &Event<WatchedType>,
         type_queue: &UnboundedSender<ObjectRef<WatchedType>>,
     ) {
-        if let Event::Apply(type_) | Event::InitApply(type_) = event {
-            let _ = type_queue.send(ObjectRef::from_obj(type_));
-        }
-        // After another list, some types may be gone, which no event reports.
-        if let Event::InitDone = event
-            && std::mem::replace(&mut self.state().types_listed, true)
-        {
-            self.trigger_all();
-        }
+        let changed = match event {
+            Event::Apply(type_) | Event::InitApply(type_) => {
+                let key = ObjectRef::from_obj(type_);
+                let _ = type_queue.send(key.clone());
+                let version = type_.resource_version().unwrap_or_default();
+                let mut state = self.state();
+                let before = state.types.remove(&key);
+                let changed = before.as_ref() != Some(&version);
+                state.types.insert(key.clone(), version);
+                if changed { vec![key] } else { Vec::new() }
+            }
+            Event::Delete(type_) => {
+                let key = ObjectRef::from_obj(type_);
+                self.state().types.remove(&key);
+                vec![key]
+            }
+            Event::Init => {
+                self.state().types.begin_list();
+                return;
+            }
+            Event::InitDone => self.state().types.end_list().into_keys().collect(),
+        };
         // Another shard may have checked a type after one of its groups was planned.
-        if let Event::Apply(type_) | Event::InitApply(type_) | Event::Delete(type_) = event {
-            let (namespace, name) = (type_.namespace(), type_.name_any());
-            let users = self.references.of_type(namespace.as_deref(), &name);
+        for type_ in changed {
+            let users = self
+                .references
+                .of_type(type_.namespace.as_deref(), &type_.name);
             users.into_iter().for_each(|group| self.trigger(group));
         }
     }
@@ -224,13 +285,18 @@ impl Triggers {
                 self.state().groups.remove(&key);
                 return;
             }
-            Event::Init => return,
+            Event::Init => {
+                self.state().changed_groups.clear();
+                return;
+            }
             Event::InitDone => {
                 self.forget_missing_groups();
-                if std::mem::replace(&mut self.state().groups_listed, true) {
-                    // A group of a long list may have been queued before the store contained it.
-                    self.trigger_all();
-                }
+                let changed = {
+                    let mut state = self.state();
+                    state.groups_listed = true;
+                    std::mem::take(&mut state.changed_groups)
+                };
+                changed.into_iter().for_each(|group| self.trigger(group));
                 return;
             }
         };
@@ -253,9 +319,17 @@ impl Triggers {
             if first_list {
                 return;
             }
+            if let Event::InitApply(_) = event {
+                // The store contains the objects of the list when the list ends.
+                let stored = self.groups.get(&key);
+                if stored.and_then(|group| group.resource_version()) != Some(version) {
+                    state.changed_groups.push(key);
+                }
+                return;
+            }
             unchanged
         };
-        if !unchanged || matches!(event, Event::InitApply(_)) {
+        if !unchanged {
             self.trigger(key);
             return;
         }
@@ -300,11 +374,8 @@ impl Triggers {
             Event::InitApply(pod) => (pod, false, true),
             Event::Delete(pod) => (pod, true, false),
             Event::Init => {
-                // No event is delivered for pods deleted while the watch was disconnected. Every
-                // listed pod therefore counts as new, and the reconcile of all groups after the
-                // list finds the missing ones.
                 let mut state = self.state();
-                state.pods.clear();
+                state.pods.begin_list();
                 if let Some(listed) = &mut state.listed_pods {
                     *listed = ListedPods::default();
                 }
@@ -312,20 +383,23 @@ impl Triggers {
             }
             Event::InitDone => {
                 self.pods_listed.send_replace(true);
-                if self.state().listed_pods.is_none() {
-                    self.trigger_all();
+                let missing = self.state().pods.end_list();
+                for pod in missing.into_values().filter(|pod| !pod.terminal) {
+                    self.trigger(pod.group);
                 }
                 return;
             }
         };
         let view = PodView::from(pod);
         let uid = view.uid.clone();
-        let before = {
+        let (before, first_list) = {
             let mut state = self.state();
-            if let Some(pods) = state.listed_pods.as_mut().filter(|_| listed) {
+            let first_list = state.listed_pods.as_mut().filter(|_| listed);
+            let is_first_list = first_list.is_some();
+            if let Some(pods) = first_list {
                 pods.add(pod, &view);
             }
-            state.pods.remove(&uid)
+            (state.pods.remove(&uid), is_first_list)
         };
         let group = self.group_of(pod, names::GROUP);
         // The label changed, which concerns two groups.
@@ -372,25 +446,42 @@ impl Triggers {
                     triggers.trigger(group);
                 }
             });
-        } else if (changed || relabelled) && !listed {
-            // After a list, all groups are triggered.
+        } else if (changed || relabelled) && !first_list {
             self.trigger(group);
         }
     }
 
     /// Handles an event of the watch on pods that print lists of items. Triggers a reconcile if the
-    /// pod has ended, or cannot start.
+    /// pod has ended, cannot start, or is gone.
     pub fn lister(&self, event: &Event<Pod>) {
         let (pod, deleted) = match event {
             Event::Apply(pod) | Event::InitApply(pod) => (pod, false),
             Event::Delete(pod) => (pod, true),
-            Event::Init | Event::InitDone => return,
+            Event::Init => {
+                self.state().listers.begin_list();
+                return;
+            }
+            Event::InitDone => {
+                let missing = self.state().listers.end_list();
+                missing.into_values().for_each(|group| self.trigger(group));
+                return;
+            }
         };
         let view = PodView::from(pod);
         // A sidecar may run on after the container that prints the list has ended.
         let ended = view.containers.iter().any(|c| c.finished().is_some());
         let relevant = deleted || ended || view.is_terminal() || view.problem().is_some();
-        if let Some(group) = self.group_of(pod, names::LISTER).filter(|_| relevant) {
+        let Some(group) = self.group_of(pod, names::LISTER) else {
+            return;
+        };
+        {
+            let mut state = self.state();
+            state.listers.remove(&view.uid);
+            if !deleted {
+                state.listers.insert(view.uid, group.clone());
+            }
+        }
+        if relevant {
             self.trigger(group);
         }
     }
@@ -523,44 +614,124 @@ mod tests {
     }
 
     /// The first lists trigger nothing, because the groups are planned from them afterwards. Later
-    /// lists trigger all groups, because events may have been missed.
+    /// lists trigger the groups that changed while the watch was disconnected, or whose pods did.
     #[tokio::test]
-    async fn only_later_lists_trigger_groups() {
+    async fn later_lists_trigger_only_what_changed() {
         let (groups, mut writer) = reflector::store::<WatchedGroup>();
         let (queue, mut triggered) = tokio::sync::mpsc::unbounded_channel();
         let references = no_references(groups.clone(), queue.clone());
         let triggers = Triggers::new(queue, groups, Arc::default(), Arc::default(), references);
-        let mut list_groups = |name: &str| {
-            let listed = Event::InitApply(watched(&group(name)));
-            for event in [Event::Init, listed, Event::InitDone] {
+        let mut list_groups = |listed: &[(&str, &str)]| {
+            let listed = listed.iter().map(|(name, version)| {
+                let mut group = group(name);
+                group.metadata.resource_version = Some((*version).into());
+                Event::InitApply(watched(&group))
+            });
+            let events = std::iter::once(Event::Init).chain(listed);
+            for event in events.chain([Event::InitDone]) {
                 writer.apply_watcher_event(&event);
                 triggers.group(&event);
             }
         };
-        let pod: Pod = serde_json::from_value(json!({ "metadata": {
-            "name": "p", "namespace": "home", "uid": "p", "labels": { names::GROUP: "a" },
-        } }))
-        .unwrap();
-        let list_pods = || {
-            for event in [Event::Init, Event::InitApply(pod.clone()), Event::InitDone] {
-                triggers.pod(&event);
-            }
+        let pod = |group: &str, phase: &str| -> Pod {
+            serde_json::from_value(json!({
+                "metadata": {
+                    "name": group, "namespace": "home", "uid": group,
+                    "labels": { names::GROUP: group },
+                },
+                "status": { "phase": phase },
+            }))
+            .unwrap()
         };
-        list_groups("a");
-        list_pods();
-        assert!(triggered.try_recv().is_err());
+        let list_pods = |pods: &[Pod]| {
+            let listed = pods.iter().map(|pod| Event::InitApply(pod.clone()));
+            let events = std::iter::once(Event::Init).chain(listed);
+            events
+                .chain([Event::InitDone])
+                .for_each(|event| triggers.pod(&event));
+        };
+        let mut next = || triggered.try_recv().ok().map(|group| group.name);
+
+        let (a, b, c) = (pod("a", "Running"), pod("b", "Running"), pod("c", "Failed"));
+        list_groups(&[("a", "1"), ("b", "1"), ("c", "1")]);
+        list_pods(&[a.clone(), b.clone(), c.clone()]);
+        assert_eq!(next(), None);
         let pods = triggers.take_listed_pods(Duration::from_secs(60)).await;
         let mut pods = pods.unwrap();
         assert_eq!(pods.take("home", "a").map(|pods| pods.len()), Some(1));
-        assert_eq!(pods.take("home", "b").map(|pods| pods.len()), Some(0));
-        list_pods();
-        assert_eq!(triggered.try_recv().map(|group| group.name), Ok("a".into()));
-        list_groups("a");
+        assert_eq!(pods.take("home", "d").map(|pods| pods.len()), Some(0));
+
+        list_pods(&[a.clone(), b.clone(), c]);
+        assert_eq!(next(), None);
+        // A list that is interrupted has seen only the change.
+        triggers.pod(&Event::Init);
+        triggers.pod(&Event::InitApply(pod("a", "Succeeded")));
+        assert_eq!(next().as_deref(), Some("a"));
+        // A running pod is gone. So is one that had ended, which does not matter.
+        list_pods(&[pod("a", "Succeeded")]);
+        assert_eq!(next().as_deref(), Some("b"));
+        assert_eq!(next(), None);
+
+        list_groups(&[("a", "1"), ("b", "2"), ("new", "3")]);
+        assert_eq!(next().as_deref(), Some("b"));
+        assert_eq!(next().as_deref(), Some("new"));
+        assert_eq!(next(), None);
+    }
+
+    #[tokio::test]
+    async fn missing_pods_that_print_lists_trigger_their_groups() {
+        let (groups, _writer) = reflector::store::<WatchedGroup>();
+        let (queue, mut triggered) = tokio::sync::mpsc::unbounded_channel();
+        let references = no_references(groups.clone(), queue.clone());
+        let triggers = Triggers::new(queue, groups, Arc::default(), Arc::default(), references);
+        let pod: Pod = serde_json::from_value(json!({ "metadata": {
+            "name": "p", "namespace": "home", "uid": "p", "labels": { names::LISTER: "a" },
+        } }))
+        .unwrap();
+        let running = Event::InitApply(pod);
+        for event in [Event::Init, running, Event::InitDone, Event::Init] {
+            triggers.lister(&event);
+        }
+        assert!(triggered.try_recv().is_err());
+        triggers.lister(&Event::InitDone);
         assert_eq!(triggered.try_recv().map(|group| group.name), Ok("a".into()));
     }
 
     #[tokio::test]
-    async fn late_first_list_of_pods_triggers_all_groups() {
+    async fn changed_and_missing_types_trigger_the_groups_that_use_them() {
+        let (groups, mut writer) = reflector::store::<WatchedGroup>();
+        let (queue, mut triggered) = tokio::sync::mpsc::unbounded_channel();
+        let references = no_references(groups.clone(), queue.clone());
+        let of_groups = references.clone();
+        let triggers = Triggers::new(queue, groups, Arc::default(), Arc::default(), references);
+        let user = group("user");
+        writer.apply_watcher_event(&Event::Apply(watched(&user)));
+        of_groups.record(&ObjectRef::from_obj(&watched(&user)), Some(&user));
+        let (types, mut checked) = tokio::sync::mpsc::unbounded_channel();
+        let type_ = |version: &str| {
+            let metadata = json!({ "name": "t", "namespace": "home", "resourceVersion": version });
+            let metadata: kube::api::ObjectMeta = serde_json::from_value(metadata).unwrap();
+            Event::InitApply(Watched::from(metadata))
+        };
+        for (listed, expected) in [
+            (Some("1"), true),
+            (Some("1"), false),
+            (Some("2"), true),
+            (None, true),
+            (None, false),
+        ] {
+            triggers.oaat_type(&Event::Init, &types);
+            if let Some(version) = listed {
+                triggers.oaat_type(&type_(version), &types);
+                assert!(checked.try_recv().is_ok());
+            }
+            triggers.oaat_type(&Event::InitDone, &types);
+            assert_eq!(triggered.try_recv().is_ok(), expected, "{listed:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn late_first_list_of_pods_triggers_their_groups() {
         let (groups, mut writer) = reflector::store::<WatchedGroup>();
         let (queue, mut triggered) = tokio::sync::mpsc::unbounded_channel();
         let references = no_references(groups.clone(), queue.clone());
@@ -573,7 +744,10 @@ mod tests {
         let pods = triggers.take_listed_pods(Duration::from_millis(1)).await;
         assert!(pods.is_none());
         assert!(triggered.try_recv().is_err());
-        triggers.pod(&Event::InitDone);
+        let pod = json!({ "metadata": {
+            "name": "p", "namespace": "home", "uid": "p", "labels": { names::GROUP: "a" },
+        } });
+        triggers.pod(&Event::InitApply(serde_json::from_value(pod).unwrap()));
         assert_eq!(triggered.try_recv().map(|group| group.name), Ok("a".into()));
     }
 

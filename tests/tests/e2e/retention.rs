@@ -270,10 +270,11 @@ async fn run_needs_four_writes() -> Result<()> {
         operator.metric("oaat_api_requests_total", &labels).await
     };
     let dry_runs = count("create", "pods").await?;
+    let lists = count("list", "pods").await?;
     let names: Vec<String> = (0..20).map(|n| n.to_string()).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     fixture.group(&names, json!({"podHistoryLimit": 0})).await?;
-    fixture
+    let group = fixture
         .until("all have run", |g| g["status"]["state"] == "Idle")
         .await?;
     items_of_pods(&fixture, 0).await?;
@@ -292,5 +293,43 @@ async fn run_needs_four_writes() -> Result<()> {
         (21.0..=22.0).contains(&claims),
         "claims and records: {claims}"
     );
+    // One list before each claim, and one when the group is new and when the last run has ended.
+    let lists = count("list", "pods").await? - lists;
+    assert!((20.0..=24.0).contains(&lists), "{lists} lists of pods");
+
+    // The API server needs more time to write a larger status.
+    let size = |value: &Value| value.to_string().len();
+    for (name, item) in group["status"]["items"].as_object().into_iter().flatten() {
+        assert!(size(item) <= 190, "{name} takes {} bytes", size(item));
+    }
+    for run in group["status"]["history"].as_array().into_iter().flatten() {
+        assert!(size(run) <= 215, "a run takes {} bytes: {run}", size(run));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn new_group_needs_one_read_one_list_and_one_write() -> Result<()> {
+    let fixture = Fixture::new("new-groups").await?;
+    fixture.work("true", json!({})).await?;
+    fixture
+        .until_object("OaatType", "work", "the type is checked", |t| {
+            condition(t, "Valid").0 == "True"
+        })
+        .await?;
+    let operator = fixture.operator();
+    let requests = [
+        ["\"get\"", "\"oaatgroups\""],
+        ["\"list\"", "\"pods\""],
+        ["\"patch\"", "\"oaatgroups\""],
+    ];
+    let count = async |labels: &[&str]| operator.metric("oaat_api_requests_total", labels).await;
+    let lists = count(&requests[1]).await?;
+    for name in ["one", "two", "three", "four"] {
+        create(&fixture, name, "Suspended", json!({ "suspend": true })).await?;
+    }
+    for (labels, before) in requests.iter().zip([0.0, lists, 0.0]) {
+        assert_eq!(count(labels).await? - before, 4.0, "{labels:?}");
+    }
     Ok(())
 }
