@@ -1,27 +1,22 @@
 //! The watches, and the reconciles of queued groups and types.
 
-use crate::bounded_read::BoundedReader;
 use crate::clock_watch::{self, ClockReading};
-use crate::cluster::{Cluster, ClusterError};
-use crate::config_maps::ConfigMaps;
-use crate::decision_log::DecisionLog;
-use crate::events::{self, EventSink};
-use crate::fair_limiter::FairLimiter;
+use crate::cluster::ClusterError;
+use crate::controller_context::{Context, ControllerDeps, requeue_delay};
+use crate::events;
 use crate::group_ref::{GroupRef, WatchedGroup};
+use crate::initial_plan;
 use crate::item_sources::ConfigMapLists;
-use crate::kube_cluster::{KubeCluster, ObjectCaches, WatchedType};
+use crate::kube_cluster::{KubeCluster, WatchedType};
 use crate::last_seen_pods::LastSeenPods;
 use crate::legacy_pods::{self, LegacyPods};
-use crate::listed_cluster::ListedCluster;
-use crate::metrics::{Metrics, ReconcileResultMetric, RunResultMetric};
+use crate::metrics::{ReconcileResultMetric, RunResultMetric};
 use crate::oaat_type_controller::{self, OaatTypeReconciler};
-use crate::pod::{PodView, names};
-use crate::policies::{Compiler, PolicyCache, PolicySources};
+use crate::pod::names;
+use crate::policies::{PolicyCache, PolicySources};
 use crate::policy_limiter::PolicyLimiter;
-use crate::reconciler::Reconciler;
 use crate::references::References;
-use crate::shard_leases::Served;
-use crate::triggers::{self, ListedPods, Triggers};
+use crate::triggers::{self, Triggers};
 use crate::watched::{Watched, WatchedPod, watch_in_pages};
 use crate::work_queue::{self, Requeue, Sources};
 use futures::{FutureExt, Stream, StreamExt, future};
@@ -30,78 +25,21 @@ use kube::runtime::controller::{Action, Config, ReconcileRequest, applier};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt, reflector::store::Writer};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, Resource};
+use oaat_api::Timestamp;
 use oaat_api::reasons;
-use oaat_api::{OaatGroup, Timestamp};
-use policy_host::Policy;
-use rand::RngExt;
 use serde::de::DeserializeOwned;
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 /// The number of failures in a row after which the group gets an event, and retries no longer keep
 /// their place in the queue. Groups that keep failing would otherwise delay the others.
 const FAILURES_BEFORE_EVENT: u32 = 4;
-
-/// A timer may fire this much early relative to the clock that reconciles use. The policy would then
-/// wait for another second.
-const TIMER_MARGIN: Duration = Duration::from_millis(3);
-/// The maximum time to wait for the first list of pods.
-const FIRST_LIST_TIMEOUT: Duration = Duration::from_secs(15);
-/// The maximum time for planning all groups from the initial lists.
-const PLAN_TIMEOUT: Duration = Duration::from_secs(45);
-
-/// What the controllers of a process share.
-#[derive(Clone)]
-pub struct ControllerDeps {
-    /// The client of the API server. Its own retries must be off.
-    pub client: Client,
-    /// The policy for groups without `spec.policy`.
-    pub default: Policy,
-    /// Compiles the policies of groups.
-    pub compiler: Compiler,
-    /// Limits evaluations of these policies.
-    pub evaluations: FairLimiter,
-    /// Reads individual objects.
-    pub reader: BoundedReader,
-    /// Objects that are kept in memory.
-    pub caches: ObjectCaches,
-    /// Reads ConfigMaps.
-    pub config_maps: ConfigMaps,
-    /// The operator's own image.
-    pub image: Option<String>,
-    /// Logs and records decisions.
-    pub decision_log: DecisionLog,
-    /// Publishes events.
-    pub events: EventSink,
-    /// The metrics of the process.
-    pub metrics: Arc<Metrics>,
-    /// The minimum time between two starts of an item.
-    pub retry_floor: Duration,
-    /// Whether no other replica acts: leader election is on, and `--shard` is not used.
-    pub leads: bool,
-    /// The groups and types that this replica serves.
-    pub served: Served,
-    /// The label selector of the groups to reconcile.
-    pub group_selector: Option<String>,
-}
-
-struct Context {
-    shared: ControllerDeps,
-    cluster: KubeCluster,
-    last_seen_pods: Arc<LastSeenPods>,
-    policies: Arc<PolicyCache>,
-    triggers: Triggers,
-    groups: Store<WatchedGroup>,
-    limiter: PolicyLimiter,
-    failures: Mutex<HashMap<GroupRef, u32>>,
-}
 
 /// Runs the controllers for one namespace, or for all, until `stop` turns true. Then finishes the
 /// reconciles in progress.
@@ -189,153 +127,10 @@ pub async fn control(
             }
         }
     });
-    let queue_groups = queue_listed_groups(context.clone(), namespace.clone(), delayed_queue);
+    let queue_groups =
+        initial_plan::queue_listed_groups(context.clone(), namespace.clone(), delayed_queue);
     let watches = future::join3(watches, watch_shards, queue_groups);
     future::select(Box::pin(reconciles), Box::pin(watches)).await;
-}
-
-/// Queues all existing groups. If the initial lists show that a group has nothing to do, delays it
-/// until something is due.
-async fn queue_listed_groups(
-    context: Arc<Context>,
-    scope: Option<String>,
-    delayed: mpsc::UnboundedSender<(GroupRef, Duration)>,
-) {
-    let Some(pods) = context.triggers.take_listed_pods(FIRST_LIST_TIMEOUT).await else {
-        context.triggers.trigger_all();
-        return;
-    };
-    // The listed types trigger the groups that are known to use them, so they must come first.
-    let types = context.cluster.wait_for_types();
-    let _ = tokio::time::timeout(FIRST_LIST_TIMEOUT, types).await;
-    let plan = plan_listed_groups(&context, scope.as_deref(), pods, &delayed);
-    match tokio::time::timeout(PLAN_TIMEOUT, plan).await {
-        Ok(Ok(())) => return,
-        Ok(Err(error)) => warn!(%error, "failed to list the groups; reconciling each of them"),
-        Err(_) => info!("planning from the initial lists takes long; reconciling each group"),
-    }
-    context.triggers.trigger_all();
-}
-
-async fn plan_listed_groups(
-    context: &Arc<Context>,
-    scope: Option<&str>,
-    mut pods: ListedPods,
-    delayed: &mpsc::UnboundedSender<(GroupRef, Duration)>,
-) -> Result<(), ClusterError> {
-    let reader = context.cluster.reader().for_reconcile();
-    let cluster = context.cluster.with_reader(reader.clone());
-    let plan_page = |page: Result<Vec<OaatGroup>, Vec<WatchedGroup>>| {
-        let mut plans = Vec::new();
-        match page {
-            Ok(groups) => {
-                for group in groups {
-                    let name = group.name_any();
-                    let namespace = group.namespace().unwrap_or_default();
-                    let key = ObjectRef::new(&name).within(&namespace);
-                    let pods = pods.take(&namespace, &name);
-                    match pods.filter(|_| may_have_nothing_to_do(context, &key, &group)) {
-                        Some(pods) => plans.push((key, group, pods)),
-                        None => context.triggers.trigger(key),
-                    }
-                }
-            }
-            Err(groups) => {
-                for group in &groups {
-                    context.triggers.trigger(ObjectRef::from_obj(group));
-                }
-            }
-        }
-        let cluster = &cluster;
-        async move {
-            for (key, group, pods) in plans {
-                let plan =
-                    plan_from_lists(context.clone(), cluster.clone(), key.clone(), group, pods);
-                // In a separate task, a panic concerns only this group.
-                match tokio::spawn(plan).await.ok().flatten() {
-                    Some(Requeue::After(delay)) => {
-                        let _ = delayed.send((key, delay));
-                    }
-                    Some(_) => {}
-                    None => context.triggers.trigger(key),
-                }
-            }
-        }
-    };
-    let selector = context.shared.group_selector.as_deref();
-    reader.list_in_pages(scope, selector, plan_page).await
-}
-
-/// Returns whether a listed group may have nothing to do. A group with a run in progress, or without a
-/// status, always has. The policy of a group in a ConfigMap may be slow, and shares the time of other
-/// groups fairly only in reconciles from the queue.
-fn may_have_nothing_to_do(context: &Context, key: &GroupRef, group: &OaatGroup) -> bool {
-    let watched = context
-        .groups
-        .get(key)
-        .and_then(|group| group.resource_version());
-    let status = group.status.as_ref();
-    let is_idle = status.is_some_and(|status| status.current.is_none());
-    is_idle && group.spec.policy.is_none() && watched == group.resource_version()
-}
-
-/// Returns when something is due in a listed group, or `None` if it needs a reconcile now.
-async fn plan_from_lists(
-    context: Arc<Context>,
-    cluster: KubeCluster,
-    key: GroupRef,
-    group: OaatGroup,
-    pods: Vec<PodView>,
-) -> Option<Requeue> {
-    if !context
-        .shared
-        .served
-        .contains(group.metadata.uid.as_deref())
-    {
-        return Some(Requeue::OnTrigger);
-    }
-    let (namespace, name) = (key.namespace.clone().unwrap_or_default(), &key.name);
-    context.cluster.record_references(&key, &group);
-    let cluster = ListedCluster::new(cluster, group, pods);
-    let started = Instant::now();
-    let reconciler = reconciler(&context, &cluster, None);
-    let outcome = reconciler.reconcile(&namespace, name).await.ok()?;
-    if cluster.has_refused() || !outcome.events.is_empty() {
-        debug!(
-            namespace,
-            group = name,
-            "the initial lists are not sufficient"
-        );
-        return None;
-    }
-    let metrics = &context.shared.metrics;
-    metrics.reconcile(ReconcileResultMetric::Ok, started.elapsed());
-    Some(match outcome.requeue_at {
-        Some(at) => Requeue::After(at.since(Timestamp::now()) + TIMER_MARGIN),
-        None => Requeue::OnTrigger,
-    })
-}
-
-/// Returns the reconciler of groups on this cluster.
-fn reconciler<'a, C: Cluster>(
-    context: &'a Context,
-    cluster: &'a C,
-    decision_log: Option<&'a DecisionLog>,
-) -> Reconciler<'a, C> {
-    let shared = &context.shared;
-    Reconciler {
-        cluster,
-        last_seen_pods: &context.last_seen_pods,
-        default: &shared.default,
-        policies: &context.policies,
-        limiter: &context.limiter,
-        decision_log,
-        image: shared.image.as_deref(),
-        leads: shared.leads,
-        retry_floor: shared.retry_floor,
-        nonce,
-        now: Timestamp::now,
-    }
 }
 
 /// Watches groups, types, pods, and the clocks.
@@ -528,7 +323,7 @@ async fn reconcile_group(group: GroupRef, context: Arc<Context>) -> Requeue {
         group.name.clone(),
     );
     let cluster = context.cluster.for_reconcile();
-    let reconciler = reconciler(&context, &cluster, Some(&shared.decision_log));
+    let reconciler = context.reconciler(&cluster, Some(&shared.decision_log));
     let began = Timestamp::now();
     let started = Instant::now();
     let outcome = match reconciler.reconcile(&namespace, &name).await {
@@ -577,7 +372,7 @@ async fn reconcile_group(group: GroupRef, context: Arc<Context>) -> Requeue {
     };
     // Another reconcile must complete this one.
     let incomplete = at <= began && !run_started;
-    let delay = at.since(Timestamp::now()) + TIMER_MARGIN;
+    let delay = requeue_delay(at);
     if incomplete {
         Requeue::Resume(delay)
     } else {
@@ -626,13 +421,4 @@ fn back_off(
     } else {
         Requeue::Resume(delay)
     }
-}
-
-/// Returns ten random characters of a to z and 0 to 9.
-fn nonce() -> String {
-    const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-    let mut random = rand::rng();
-    (0..10)
-        .map(|_| char::from(ALPHABET[random.random_range(0..36)]))
-        .collect()
 }
