@@ -300,11 +300,13 @@ async fn stopped_before_first_list(types: Store<WatchedType>, mut stop: watch::R
 /// selected, or is served by another replica.
 async fn reconcile(group: GroupRef, context: Arc<Context>) -> Requeue {
     let Some(watched) = context.groups.get(&group) else {
+        context.shared.metrics.groups.remove(&group);
         return Requeue::OnTrigger;
     };
     let uid = watched.metadata.uid.as_deref();
     if !context.shared.served.contains(uid) {
         context.triggers.forget_references(&group, uid);
+        context.shared.metrics.groups.remove(&group);
         return Requeue::OnTrigger;
     }
     // With separate tasks, reconciles of different groups use all cores.
@@ -346,6 +348,7 @@ async fn reconcile_group(group: GroupRef, context: Arc<Context>) -> Requeue {
     if let Some(version) = &outcome.written {
         context.triggers.record_own_write(&group, version);
     }
+    context.record_sample(&group, outcome.sample);
     let run_started = outcome.runs.contains(&RunResultMetric::Started);
     for result in outcome.runs {
         shared.metrics.run(result);

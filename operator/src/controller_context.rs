@@ -6,6 +6,7 @@ use crate::config_maps::ConfigMaps;
 use crate::decision_log::DecisionLog;
 use crate::events::EventSink;
 use crate::fair_limiter::FairLimiter;
+use crate::group_metrics::GroupSample;
 use crate::group_ref::{GroupRef, WatchedGroup};
 use crate::kube_cluster::{KubeCluster, ObjectCaches};
 use crate::last_seen_pods::LastSeenPods;
@@ -72,6 +73,19 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// Publishes the metrics of a group. Removes them if the group is gone.
+    pub fn record_sample(&self, group: &GroupRef, sample: Option<GroupSample>) {
+        let metrics = &self.shared.metrics.groups;
+        match sample {
+            Some(sample) => metrics.record(group, sample),
+            None => metrics.remove(group),
+        }
+        // The group may have been deleted during the reconcile.
+        if self.groups.get(group).is_none() {
+            metrics.remove(group);
+        }
+    }
+
     /// Returns the reconciler of groups on this cluster.
     pub fn reconciler<'a, C: Cluster>(
         &'a self,

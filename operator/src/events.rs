@@ -5,7 +5,6 @@ use crate::plan::PendingEvent;
 use crate::pod::names;
 use governor::clock::MonotonicClock;
 use governor::state::keyed::HashMapStateStore;
-use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
@@ -34,9 +33,9 @@ const EVENTS_BETWEEN_CLEANUPS: usize = 2000;
 /// The number of normal events on one group, and of warnings, that are published at once. Then follows
 /// one a minute. A group that runs an item every second would otherwise fill etcd with events.
 const GROUP_BURST: NonZeroU32 = NonZeroU32::new(25).unwrap();
-/// The number of normal events on all groups that are published per second.
+/// The number of normal events on the groups of a namespace that are published per second.
 const PER_SECOND: NonZeroU32 = NonZeroU32::new(20).unwrap();
-/// The number of normal events on all groups that are published at once.
+/// The number of normal events on the groups of a namespace that are published at once.
 const BURST: NonZeroU32 = NonZeroU32::new(500).unwrap();
 
 /// The queue of events to publish. Cheap to clone.
@@ -48,11 +47,14 @@ pub struct EventSink {
     limits: Arc<Limits>,
 }
 
+type KeyedLimiter<K> = RateLimiter<K, HashMapStateStore<K>, MonotonicClock>;
+
 /// The rate limits of events on groups.
 struct Limits {
     /// The limits by the group's uid, and whether the event is a warning.
-    groups: RateLimiter<(String, bool), HashMapStateStore<(String, bool)>, MonotonicClock>,
-    normal: RateLimiter<NotKeyed, InMemoryState, MonotonicClock>,
+    groups: KeyedLimiter<(String, bool)>,
+    /// The limits of normal events by namespace.
+    namespaces: KeyedLimiter<String>,
     /// The number of events so far.
     checked: AtomicUsize,
 }
@@ -60,22 +62,24 @@ struct Limits {
 impl Limits {
     fn new() -> Self {
         let group = Quota::per_minute(NonZeroU32::MIN).allow_burst(GROUP_BURST);
-        let normal = Quota::per_second(PER_SECOND).allow_burst(BURST);
+        let namespace = Quota::per_second(PER_SECOND).allow_burst(BURST);
         Self {
             groups: RateLimiter::hashmap_with_clock(group, MonotonicClock),
-            normal: RateLimiter::direct_with_clock(normal, MonotonicClock),
+            namespaces: RateLimiter::hashmap_with_clock(namespace, MonotonicClock),
             checked: AtomicUsize::new(0),
         }
     }
 
     /// Returns whether an event on this group may be published now.
-    fn allow(&self, uid: &str, warning: bool) -> bool {
+    fn allow(&self, namespace: &str, uid: &str, warning: bool) -> bool {
         let checked = self.checked.fetch_add(1, Ordering::Relaxed);
         if checked % EVENTS_BETWEEN_CLEANUPS == 0 {
             self.groups.retain_recent();
+            self.namespaces.retain_recent();
         }
         let group = self.groups.check_key(&(uid.to_owned(), warning));
-        group.is_ok() && (warning || self.normal.check().is_ok())
+        let namespace = || self.namespaces.check_key(&namespace.to_owned());
+        group.is_ok() && (warning || namespace().is_ok())
     }
 }
 
@@ -147,7 +151,8 @@ impl EventSink {
     pub fn publish(&self, namespace: &str, group: &str, uid: &str, event: PendingEvent) {
         let message = text::clean(&event.message, text::EVENT);
         info!(namespace, group, reason = event.reason, "{message}");
-        if !self.limits.allow(uid, event.warning) {
+        if !self.limits.allow(namespace, uid, event.warning) {
+            debug!(namespace, group, reason = event.reason, "dropped an event");
             return;
         }
         let pod = event.pod.map(|pod| ObjectReference {
@@ -211,20 +216,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_limited_by_group_and_in_total() {
+    fn events_are_limited_by_group_and_by_namespace() {
         let limits = Limits::new();
-        let allowed = |uid: &str, warning, count| {
-            let events = (0..count).filter(|_| limits.allow(uid, warning));
+        let allowed = |namespace: &str, uid: &str, warning, count| {
+            let events = (0..count).filter(|_| limits.allow(namespace, uid, warning));
             events.count()
         };
-        assert_eq!(allowed("busy", false, 100), 25);
-        assert_eq!(allowed("busy", true, 100), 25);
-        let rest = |warning| -> usize {
-            let groups = (0..1000).map(|group| allowed(&group.to_string(), warning, 1));
-            groups.sum()
+        assert_eq!(allowed("one", "busy", false, 100), 25);
+        assert_eq!(allowed("one", "busy", true, 100), 25);
+        let all = |namespace: &str, warning| -> usize {
+            let uids = (0..1000).map(|number| format!("{namespace}-{number}"));
+            uids.map(|uid| allowed(namespace, &uid, warning, 1)).sum()
         };
-        assert!(rest(false) < 1000);
-        assert_eq!(rest(true), 1000);
+        assert!(all("one", false) < 1000);
+        assert_eq!(all("one", true), 1000);
+        assert_eq!(allowed("two", "quiet", false, 1), 1);
     }
 
     #[tokio::test]

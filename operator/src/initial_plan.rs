@@ -136,6 +136,7 @@ async fn plan_from_lists(
         );
         return None;
     }
+    context.record_sample(&key, outcome.sample);
     let metrics = &context.shared.metrics;
     metrics.reconcile(ReconcileResultMetric::Ok, started.elapsed());
     Some(match outcome.requeue_at {

@@ -21,6 +21,7 @@ pub mod decision_log;
 pub mod events;
 pub mod fair_limiter;
 pub mod fetch_items;
+pub mod group_metrics;
 pub mod group_ref;
 pub mod initial_plan;
 pub mod item_sources;

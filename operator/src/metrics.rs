@@ -1,5 +1,6 @@
 //! Metrics for Prometheus.
 
+use crate::group_metrics::GroupMetrics;
 use oaat_api::RunResult;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
 use prometheus_client::metrics::counter::Counter;
@@ -32,7 +33,13 @@ impl Verb {
     fn new(method: &http::Method, name: Option<&str>, query: &str) -> Self {
         match method.as_str() {
             "GET" if name.is_some() => Self::Get,
-            "GET" if query.split('&').any(|parameter| parameter == "watch=true") => Self::Watch,
+            "GET"
+                if query
+                    .split('&')
+                    .any(|p| ["watch=true", "watch=1"].contains(&p)) =>
+            {
+                Self::Watch
+            }
             "GET" => Self::List,
             "POST" => Self::Create,
             "PUT" => Self::Update,
@@ -56,7 +63,10 @@ const RESOURCES: [&str; 7] = [
 
 /// Returns the resource in the path of a request, and the name of the object, if there is one.
 fn resource_and_name(path: &str) -> (&'static str, Option<&str>) {
-    let mut segments = path.split('/').skip(1);
+    // The API server may be behind a proxy, under another path.
+    let mut segments = path
+        .split('/')
+        .skip_while(|part| !["api", "apis"].contains(part));
     let version = match segments.next() {
         Some("api") => segments.next(),
         Some("apis") => segments.nth(1),
@@ -162,10 +172,19 @@ pub struct Metrics {
     pub live_shards: Gauge,
     /// The number of reads of an object that could not be decoded.
     pub undecodable: Counter,
+    /// The metrics of groups and items.
+    pub groups: GroupMetrics,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
+        Self::new(true)
+    }
+}
+
+impl Metrics {
+    /// Creates the metrics of a process, with or without those of items.
+    pub fn new(with_items: bool) -> Self {
         let mut registry = Registry::with_prefix("oaat");
         // From 0.1 ms to about 3 s, and from 10 µs to about 0.3 s.
         let reconcile_seconds = Histogram::new(exponential_buckets(0.0001, 2.0, 16));
@@ -179,6 +198,7 @@ impl Default for Metrics {
             leading: Gauge::default(),
             live_shards: Gauge::default(),
             undecodable: Counter::default(),
+            groups: GroupMetrics::new(with_items),
             registry: Registry::default(),
         };
         registry.register(
@@ -223,14 +243,13 @@ impl Default for Metrics {
             "The number of reads of objects that could not be decoded",
             metrics.undecodable.clone(),
         );
+        registry.register_collector(Box::new(metrics.groups.clone()));
         Self {
             registry,
             ..metrics
         }
     }
-}
 
-impl Metrics {
     /// Counts a request to the API server.
     pub fn request(&self, method: &http::Method, uri: &http::Uri) {
         let (resource, name) = resource_and_name(uri.path());
@@ -287,6 +306,7 @@ mod tests {
                 "/apis/kawaja.net/v1/namespaces/n/oaatgroups/g/status",
             ),
             (&get, "/version"),
+            (&get, "/k8s/clusters/one/api/v1/namespaces/n/configmaps/c"),
         ] {
             metrics.request(method, &http::Uri::from_static(uri));
         }
@@ -299,6 +319,7 @@ mod tests {
             r#"oaat_api_requests_total{verb="get",resource="oaatgroups"} 1"#,
             r#"oaat_api_requests_total{verb="patch",resource="oaatgroups"} 1"#,
             r#"oaat_api_requests_total{verb="list",resource="other"} 1"#,
+            r#"oaat_api_requests_total{verb="get",resource="configmaps"} 1"#,
         ] {
             assert!(text.contains(line), "{line} in {text}");
         }

@@ -4,6 +4,7 @@ use crate::apply::{Applied, Applier, ApplyResult};
 use crate::cluster::{Cluster, ClusterError};
 use crate::decision_log::DecisionLog;
 use crate::fair_limiter::Permit;
+use crate::group_metrics::GroupSample;
 use crate::group_ref::GroupRef;
 use crate::item_sources;
 use crate::last_seen_pods::LastSeenPods;
@@ -74,6 +75,8 @@ pub struct ReconcileOutcome {
     pub error: Option<ClusterError>,
     /// The duration of the policy's decision, if a policy was evaluated.
     pub decided_in: Option<Duration>,
+    /// The metrics of the group, unless it is gone or cannot be decoded.
+    pub sample: Option<GroupSample>,
 }
 
 /// The plan of a group before its policy is evaluated.
@@ -209,7 +212,8 @@ impl<C: Cluster> Reconciler<'_, C> {
         let decided = self
             .select_item(group, &snapshot, &valid, planned.plan, policy, records)
             .await;
-        self.apply(namespace, name, &snapshot, decided, planned.finished)
+        let valid = valid.as_ref().ok();
+        self.apply(namespace, name, &snapshot, valid, decided, planned.finished)
             .await
     }
 
@@ -378,6 +382,7 @@ impl<C: Cluster> Reconciler<'_, C> {
         namespace: &str,
         name: &str,
         snapshot: &GroupSnapshot,
+        valid: Option<&ValidatedGroup>,
         decided: PlanWithDecision,
         finished: Option<FinishedRun>,
     ) -> Result<Option<ReconcileOutcome>, ClusterError> {
@@ -410,6 +415,12 @@ impl<C: Cluster> Reconciler<'_, C> {
             }
             Err(error) => Some(error),
         };
+        let status = applied.status.as_ref().or(snapshot.group.status.as_ref());
+        let sample = GroupSample::new(
+            snapshot,
+            valid,
+            status.unwrap_or(&OaatGroupStatus::default()),
+        );
         Ok(Some(ReconcileOutcome {
             events: applied.events,
             uid: snapshot.uid.clone(),
@@ -418,6 +429,7 @@ impl<C: Cluster> Reconciler<'_, C> {
             written: applied.written,
             error,
             decided_in: decided.decided_in,
+            sample: Some(sample),
         }))
     }
 

@@ -102,6 +102,10 @@ pub struct Settings {
     #[arg(long, env = "OAAT_RECORD_DECISIONS", value_name = "DIR")]
     pub record_decisions: Option<PathBuf>,
 
+    /// Publish metrics of each item, in addition to those of each group.
+    #[arg(long, env = "OAAT_ITEM_METRICS", default_value_t = true, action = clap::ArgAction::Set)]
+    pub item_metrics: bool,
+
     /// The format of log lines. RUST_LOG sets the log level, `info` by default.
     #[arg(long, env = "OAAT_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
@@ -156,7 +160,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
     );
     settings.check()?;
     let mut stopping = stop_signal()?;
-    let metrics = Arc::new(Metrics::default());
+    let metrics = Arc::new(Metrics::new(settings.item_metrics));
     let ready = Arc::new(AtomicBool::new(false));
     server::serve(settings.listen, metrics.clone(), ready.clone())
         .await

@@ -2,18 +2,23 @@
 //! client is bounded, and a slow client does not block others.
 
 use crate::metrics::Metrics;
-use http::{Request, Response, StatusCode, header};
-use hyper::body::Incoming;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
@@ -21,6 +26,8 @@ use tracing::{info, warn};
 /// The maximum number of open connections. The oldest is closed for a new one: a request is
 /// answered within milliseconds, so an old connection belongs to a slow client.
 const CONNECTIONS: usize = 64;
+/// The maximum number of responses with metrics at a time. With many items, each takes megabytes.
+const SCRAPES: usize = 4;
 /// The maximum time that a connection is open, including its only response.
 const LIFETIME: Duration = Duration::from_secs(10);
 /// The maximum bytes of a request's head. Bodies are not read.
@@ -42,8 +49,12 @@ pub async fn serve(
 ) -> std::io::Result<SocketAddr> {
     let listener = bind(listen, TcpListener::bind).await?;
     let address = listener.local_addr()?;
-    let answer = move |request: &Request<Incoming>| answer(request.uri().path(), &metrics, &ready);
-    tokio::spawn(accept(listener, Arc::new(answer)));
+    let server = Server {
+        metrics,
+        ready,
+        scrapes: Arc::new(Semaphore::new(SCRAPES)),
+    };
+    tokio::spawn(accept(listener, server));
     info!(%address, "serving health and metrics");
     Ok(address)
 }
@@ -65,10 +76,16 @@ where
     }
 }
 
-async fn accept<F>(listener: TcpListener, answer: Arc<F>)
-where
-    F: Fn(&Request<Incoming>) -> Response<String> + Send + Sync + 'static,
-{
+/// What the responses are made of.
+#[derive(Clone)]
+struct Server {
+    metrics: Arc<Metrics>,
+    ready: Arc<AtomicBool>,
+    /// The permits for responses with metrics.
+    scrapes: Arc<Semaphore>,
+}
+
+async fn accept(listener: TcpListener, server: Server) {
     let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         let connection = match listener.accept().await {
@@ -87,20 +104,31 @@ where
         }
         let task = tokio::spawn(timeout(
             LIFETIME,
-            serve_connection(connection, answer.clone()),
+            serve_connection(connection, server.clone()),
         ));
         open.push_back(task.abort_handle());
     }
 }
 
 /// Serves one request on a connection.
-async fn serve_connection<F>(connection: TcpStream, answer: Arc<F>)
-where
-    F: Fn(&Request<Incoming>) -> Response<String> + Send + Sync + 'static,
-{
-    let service = service_fn(move |request| {
-        let response = answer(&request);
-        async { Ok::<_, Infallible>(response) }
+async fn serve_connection(connection: TcpStream, server: Server) {
+    // A scrape holds its permit until the response is sent.
+    let held = OnceLock::new();
+    let service = service_fn(|request: Request<Incoming>| {
+        let server = server.clone();
+        let is_rejected = request.uri().path() == "/metrics"
+            && match server.scrapes.clone().try_acquire_owned() {
+                Ok(permit) => held.set(permit).is_err(),
+                Err(_) => true,
+            };
+        async move {
+            Ok::<_, Infallible>(if is_rejected {
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                plain(status, "too many clients get metrics at a time\n")
+            } else {
+                server.answer(request).await
+            })
+        }
     });
     // A failed response only affects the client.
     let _ = http1::Builder::new()
@@ -110,30 +138,69 @@ where
         .await;
 }
 
-fn answer(path: &str, metrics: &Metrics, ready: &AtomicBool) -> Response<String> {
-    let text = "text/plain; charset=utf-8";
-    let (status, content_type, body) = match path {
-        "/healthz" => (StatusCode::OK, text, "ok\n".to_owned()),
-        "/readyz" if ready.load(Ordering::Relaxed) => (StatusCode::OK, text, "ok\n".to_owned()),
-        "/readyz" => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            text,
-            "the API server has not responded yet\n".to_owned(),
-        ),
-        "/metrics" => (
-            StatusCode::OK,
-            "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            metrics.text(),
-        ),
-        _ => (StatusCode::NOT_FOUND, text, "not found\n".to_owned()),
-    };
-    let mut response = Response::new(body);
+impl Server {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        match request.uri().path() {
+            "/healthz" => plain(StatusCode::OK, "ok\n"),
+            "/readyz" if self.ready.load(Ordering::Relaxed) => plain(StatusCode::OK, "ok\n"),
+            "/readyz" => plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the API server has not responded yet\n",
+            ),
+            "/metrics" => {
+                let metrics = self.metrics.clone();
+                // With many items, this takes a while.
+                let scrape = move || scrape(&metrics, accepts_gzip(request.headers()));
+                tokio::task::spawn_blocking(scrape)
+                    .await
+                    .unwrap_or_else(|_| {
+                        plain(StatusCode::INTERNAL_SERVER_ERROR, "the metrics failed\n")
+                    })
+            }
+            _ => plain(StatusCode::NOT_FOUND, "not found\n"),
+        }
+    }
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;
-    let content_type = header::HeaderValue::from_static(content_type);
+    let content_type = HeaderValue::from_static("text/plain; charset=utf-8");
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, content_type);
     response
+}
+
+/// Returns whether the client accepts compressed responses, as Prometheus does.
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT_ENCODING).into_iter();
+    let accepted = accepted.filter_map(|value| value.to_str().ok());
+    let mut codings = accepted.flat_map(|value| value.split(','));
+    codings.any(|coding| {
+        let (name, parameters) = coding.split_once(';').unwrap_or((coding, ""));
+        name.trim() == "gzip" && parameters.trim().trim_end_matches(['0', '.']) != "q="
+    })
+}
+
+fn scrape(metrics: &Metrics, gzip: bool) -> Response<Full<Bytes>> {
+    let text = metrics.text();
+    let compressed = gzip.then(|| compress(text.as_bytes()).ok()).flatten();
+    let is_compressed = compressed.is_some();
+    let mut response = Response::new(Full::from(compressed.unwrap_or(text.into_bytes())));
+    let headers = response.headers_mut();
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if is_compressed {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    response
+}
+
+fn compress(text: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(text)?;
+    encoder.finish()
 }
 
 #[cfg(test)]
@@ -177,6 +244,46 @@ mod tests {
             );
             assert!(answer.ends_with(body), "{answer}");
         }
+    }
+
+    #[test]
+    fn gzip_is_used_only_if_the_client_accepts_it() {
+        for (accepted, expected) in [
+            ("gzip", true),
+            ("deflate, gzip;q=0.5", true),
+            ("br;q=1.0, gzip ; q=1", true),
+            ("gzip;q=0", false),
+            ("gzip; q=0.00", false),
+            ("identity", false),
+            ("", false),
+        ] {
+            let value = HeaderValue::from_static(accepted);
+            let headers = HeaderMap::from_iter([(header::ACCEPT_ENCODING, value)]);
+            assert_eq!(accepts_gzip(&headers), expected, "{accepted}");
+        }
+        let text = "oaat_leading 1\n".repeat(1000);
+        let compressed = compress(text.as_bytes()).unwrap();
+        assert!(compressed.len() < text.len() / 10);
+        let mut decoder = flate2::read::GzDecoder::new(&*compressed);
+        let mut decompressed = String::new();
+        std::io::Read::read_to_string(&mut decoder, &mut decompressed).unwrap();
+        assert_eq!(decompressed, text);
+    }
+
+    #[tokio::test]
+    async fn too_many_scrapes_at_a_time_are_rejected() {
+        let server = Server {
+            metrics: Arc::default(),
+            ready: Arc::default(),
+            scrapes: Arc::new(Semaphore::new(0)),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(accept(listener, server));
+        let answer = get(address, "/metrics").await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        let answer = get(address, "/healthz").await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     }
 
     #[tokio::test]

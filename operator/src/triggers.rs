@@ -52,6 +52,10 @@ struct WatchState {
     listers: ListedObjects<String, GroupRef>,
     /// The resource versions of the types.
     types: ListedObjects<ObjectRef<WatchedType>, String>,
+    /// The types of the list in progress.
+    listed_types: Vec<ObjectRef<WatchedType>>,
+    /// The types that a list showed in another version. The store contains it when a list ends.
+    changed_types: Vec<ObjectRef<WatchedType>>,
     groups: HashMap<GroupRef, KnownGroup>,
     /// Whether the first list of groups has ended. Its groups are not triggered one by one.
     groups_listed: bool,
@@ -65,7 +69,8 @@ struct WatchState {
 /// disconnected: they are missing from the next list.
 struct ListedObjects<K, V> {
     known: HashMap<K, V>,
-    /// During a list, the objects that it has not contained yet.
+    /// During a list, the objects that it has not contained yet. While lists keep failing, these include
+    /// objects that are gone.
     unlisted: HashMap<K, V>,
 }
 
@@ -94,12 +99,23 @@ impl<K: Eq + Hash, V> ListedObjects<K, V> {
     }
 
     fn get(&self, key: &K) -> Option<&V> {
-        self.known.get(key)
+        self.known.get(key).or_else(|| self.unlisted.get(key))
     }
 
     fn remove(&mut self, key: &K) -> Option<V> {
         let unlisted = self.unlisted.remove(key);
         self.known.remove(key).or(unlisted)
+    }
+}
+
+impl WatchState {
+    /// Records the version of a type. Returns whether it is another one.
+    fn record_type(&mut self, type_: &ObjectRef<WatchedType>, version: Option<String>) -> bool {
+        let version = version.unwrap_or_default();
+        let before = self.types.remove(type_);
+        let changed = before.as_ref() != Some(&version);
+        self.types.insert(type_.clone(), version);
+        changed
     }
 }
 
@@ -206,6 +222,18 @@ impl Triggers {
         let _ = self.queue.send(group);
     }
 
+    /// Triggers a reconcile of the group of a pod. If the pod was seen before its group, only the label
+    /// of the group is known, which is not the name if that is long.
+    fn trigger_labeled(&self, group: GroupRef) {
+        if self.groups.get(&group).is_some() {
+            return self.trigger(group);
+        }
+        self.trigger_if(|other| {
+            other.namespace() == group.namespace
+                && names::group_label(&other.name_any()) == group.name
+        });
+    }
+
     /// Triggers a reconcile of all groups.
     pub fn trigger_all(&self) {
         self.trigger_if(|_| true);
@@ -240,28 +268,45 @@ impl Triggers {
         event: &Event<WatchedType>,
         type_queue: &UnboundedSender<ObjectRef<WatchedType>>,
     ) {
-        let changed = match event {
-            Event::Apply(type_) | Event::InitApply(type_) => {
-                let key = ObjectRef::from_obj(type_);
-                let _ = type_queue.send(key.clone());
-                let version = type_.resource_version().unwrap_or_default();
-                let mut state = self.state();
-                let before = state.types.remove(&key);
-                let changed = before.as_ref() != Some(&version);
-                state.types.insert(key.clone(), version);
-                if changed { vec![key] } else { Vec::new() }
+        let (checked, changed) = {
+            let mut state = self.state();
+            match event {
+                Event::Apply(type_) => {
+                    let key = ObjectRef::from_obj(type_);
+                    let changed = state.record_type(&key, type_.resource_version());
+                    (
+                        vec![key.clone()],
+                        if changed { vec![key] } else { Vec::new() },
+                    )
+                }
+                Event::InitApply(type_) => {
+                    let key = ObjectRef::from_obj(type_);
+                    if state.record_type(&key, type_.resource_version()) {
+                        state.changed_types.push(key.clone());
+                    }
+                    state.listed_types.push(key);
+                    return;
+                }
+                Event::Delete(type_) => {
+                    let key = ObjectRef::from_obj(type_);
+                    state.types.remove(&key);
+                    (Vec::new(), vec![key])
+                }
+                Event::Init => {
+                    state.types.begin_list();
+                    state.listed_types.clear();
+                    return;
+                }
+                Event::InitDone => {
+                    let mut changed = std::mem::take(&mut state.changed_types);
+                    changed.extend(state.types.end_list().into_keys());
+                    (std::mem::take(&mut state.listed_types), changed)
+                }
             }
-            Event::Delete(type_) => {
-                let key = ObjectRef::from_obj(type_);
-                self.state().types.remove(&key);
-                vec![key]
-            }
-            Event::Init => {
-                self.state().types.begin_list();
-                return;
-            }
-            Event::InitDone => self.state().types.end_list().into_keys().collect(),
         };
+        for type_ in checked {
+            let _ = type_queue.send(type_);
+        }
         // Another shard may have checked a type after one of its groups was planned.
         for type_ in changed {
             let users = self
@@ -283,6 +328,8 @@ impl Triggers {
                     .remove_group(group.meta().uid.as_deref().unwrap_or_default());
                 self.references.remove_group(&key);
                 self.state().groups.remove(&key);
+                // The reconcile removes the metrics of the group.
+                self.trigger(key);
                 return;
             }
             Event::Init => {
@@ -364,6 +411,7 @@ impl Triggers {
             state.groups.remove(&group);
             let namespace = group.namespace.as_deref().unwrap_or_default();
             self.last_seen_pods.remove_group(namespace, &group.name);
+            self.trigger(group);
         }
     }
 
@@ -378,6 +426,7 @@ impl Triggers {
                 state.pods.begin_list();
                 if let Some(listed) = &mut state.listed_pods {
                     *listed = ListedPods::default();
+                    self.pods_listed.send_replace(false);
                 }
                 return;
             }
@@ -385,7 +434,7 @@ impl Triggers {
                 self.pods_listed.send_replace(true);
                 let missing = self.state().pods.end_list();
                 for pod in missing.into_values().filter(|pod| !pod.terminal) {
-                    self.trigger(pod.group);
+                    self.trigger_labeled(pod.group);
                 }
                 return;
             }
@@ -406,7 +455,7 @@ impl Triggers {
         if let Some(before) = &before
             && Some(&before.group) != group.as_ref()
         {
-            self.trigger(before.group.clone());
+            self.trigger_labeled(before.group.clone());
         }
         let Some(group) = group else { return };
         let known = KnownPod {
@@ -421,7 +470,7 @@ impl Triggers {
             .is_none_or(|before| before.trigger_state != known.trigger_state);
         let was_terminal = before.as_ref().is_some_and(|before| before.terminal);
         // A pod that was terminal before is a finished pod, and its state no longer matters.
-        if !listed && !was_terminal && self.groups.get(&group).is_some() {
+        if (!listed || before.is_some()) && !was_terminal && self.groups.get(&group).is_some() {
             let namespace = group.namespace.clone().unwrap_or_default();
             self.last_seen_pods.record(&namespace, &group.name, view);
         }
@@ -673,9 +722,60 @@ mod tests {
         assert_eq!(next(), None);
 
         list_groups(&[("a", "1"), ("b", "2"), ("new", "3")]);
+        assert_eq!(next().as_deref(), Some("c"), "it is gone");
         assert_eq!(next().as_deref(), Some("b"));
         assert_eq!(next().as_deref(), Some("new"));
         assert_eq!(next(), None);
+    }
+
+    #[tokio::test]
+    async fn list_of_pods_that_is_repeated_before_the_plan_must_be_complete() {
+        let (groups, mut writer) = reflector::store::<WatchedGroup>();
+        let (queue, _triggered) = tokio::sync::mpsc::unbounded_channel();
+        let references = no_references(groups.clone(), queue.clone());
+        let triggers = Triggers::new(queue, groups, Arc::default(), Arc::default(), references);
+        for event in [Event::Init, Event::InitDone] {
+            writer.apply_watcher_event(&event);
+            triggers.group(&event);
+        }
+        for event in [Event::Init, Event::InitDone, Event::Init] {
+            triggers.pod(&event);
+        }
+        let pods = triggers.take_listed_pods(Duration::from_millis(1)).await;
+        assert!(pods.is_none());
+    }
+
+    #[tokio::test]
+    async fn missing_pod_triggers_a_group_whose_name_is_hashed_in_its_label() {
+        let (groups, mut writer) = reflector::store::<WatchedGroup>();
+        let (queue, mut triggered) = tokio::sync::mpsc::unbounded_channel();
+        let references = no_references(groups.clone(), queue.clone());
+        let triggers = Triggers::new(queue, groups, Arc::default(), Arc::default(), references);
+        let name = "long".repeat(20);
+        let pod: Pod = serde_json::from_value(json!({ "metadata": {
+            "name": "p", "namespace": "home", "uid": "p",
+            "labels": { names::GROUP: names::group_label(&name) },
+        } }))
+        .unwrap();
+        // The pod is seen before the group.
+        for event in [Event::Init, Event::InitApply(pod), Event::InitDone] {
+            triggers.pod(&event);
+        }
+        writer.apply_watcher_event(&Event::Apply(watched(&group(&name))));
+        for event in [Event::Init, Event::InitDone] {
+            triggers.pod(&event);
+        }
+        assert_eq!(triggered.try_recv().map(|group| group.name), Ok(name));
+    }
+
+    #[test]
+    fn objects_that_a_list_has_not_contained_yet_are_known() {
+        let mut objects = ListedObjects::default();
+        objects.insert("a", 1);
+        objects.begin_list();
+        assert_eq!(objects.get(&"a"), Some(&1));
+        assert_eq!(objects.remove(&"a"), Some(1));
+        assert!(objects.end_list().is_empty());
     }
 
     #[tokio::test]
@@ -720,12 +820,17 @@ mod tests {
             (None, true),
             (None, false),
         ] {
-            triggers.oaat_type(&Event::Init, &types);
-            if let Some(version) = listed {
-                triggers.oaat_type(&type_(version), &types);
-                assert!(checked.try_recv().is_ok());
+            // The first list is interrupted.
+            for _ in 0..2 {
+                triggers.oaat_type(&Event::Init, &types);
+                if let Some(version) = listed {
+                    triggers.oaat_type(&type_(version), &types);
+                }
+                // The store still contains the old types.
+                assert!(checked.try_recv().is_err() && triggered.try_recv().is_err());
             }
             triggers.oaat_type(&Event::InitDone, &types);
+            assert_eq!(checked.try_recv().is_ok(), listed.is_some(), "{listed:?}");
             assert_eq!(triggered.try_recv().is_ok(), expected, "{listed:?}");
         }
     }

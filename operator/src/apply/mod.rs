@@ -28,6 +28,8 @@ pub struct Applied {
     pub requeue_at: Option<Timestamp>,
     /// The group's resource version after the last write, if there was one.
     pub written: Option<String>,
+    /// The status after the last write, if there was one.
+    pub status: Option<OaatGroupStatus>,
 }
 
 /// How applying a plan ended.
@@ -366,6 +368,7 @@ impl<C: Cluster> Applier<'_, C> {
                 .await?
                 == ApplyResult::Completed
         {
+            applied.status = Some(void);
             applied.events.push(PendingEvent {
                 warning: true,
                 reason: events::CLAIM_VOID,
@@ -417,7 +420,11 @@ impl<C: Cluster> Applier<'_, C> {
         let version = version.unwrap_or_default();
         #[cfg(oaat_mutations)]
         let (version, patch) = crate::mutation::write(self, version, patch).await?;
-        self.write_patch(&version, patch, applied).await
+        let result = self.write_patch(&version, patch, applied).await?;
+        if result == ApplyResult::Completed {
+            applied.status = Some(status.clone());
+        }
+        Ok(result)
     }
 
     /// Returns the last known resource version of the group.

@@ -14,8 +14,9 @@ mod hold;
 mod pods;
 mod policy_condition;
 mod schedule_times;
+
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use claim::{
     claim, defer_decision, record_create_unavailable, record_quota_exceeded, record_rejected_pod,
@@ -24,6 +25,7 @@ pub use conditions::update_progress;
 pub use decision::{AnsweredRequest, plan_decision, plan_requested_item, policy_request, seed};
 pub use pods::{next_run, plan_group};
 pub use policy_condition::{policy_event, record_no_policy, record_policy_error, record_selection};
+pub(crate) use schedule_times::ScheduleTimes;
 
 use crate::snapshot::PodId;
 use oaat_api::{OaatGroupStatus, Timestamp};

@@ -10,14 +10,14 @@ use std::time::Duration;
 type Times = (Option<Timestamp>, Option<Timestamp>);
 
 /// Determines when items are due. Searches each schedule only once, because many items may share it.
-pub(super) struct ScheduleTimes {
+pub(crate) struct ScheduleTimes {
     now: Timestamp,
     /// By the address of the schedule, which the items share.
     known: HashMap<*const CronSchedule, Times>,
 }
 
 impl ScheduleTimes {
-    pub(super) fn new(now: Timestamp) -> Self {
+    pub(crate) fn new(now: Timestamp) -> Self {
         let known = HashMap::new();
         Self { now, known }
     }
@@ -52,6 +52,25 @@ impl ScheduleTimes {
                 let (last, _) = self.times(schedule);
                 last.is_some_and(|last| last > success)
             }
+        }
+    }
+
+    /// Returns when an item becomes due, or became due, that last succeeded at `since`. If `never`, it
+    /// has not succeeded yet, and `since` is when its group was created.
+    pub(crate) fn due(
+        &mut self,
+        recurrence: &Recurrence,
+        since: Timestamp,
+        never: bool,
+    ) -> Option<Timestamp> {
+        match recurrence {
+            Recurrence::Once => never.then_some(since),
+            Recurrence::Frequency(_) if never => Some(since),
+            Recurrence::Frequency(frequency) => Some(since.plus(*frequency)),
+            Recurrence::Schedule(schedule) => match self.times(schedule) {
+                (Some(last), _) if last > since => schedule.next_match_after(since),
+                (_, next) => next,
+            },
         }
     }
 

@@ -33,7 +33,7 @@ fn later(seconds: u64) -> Timestamp {
 }
 
 /// Returns a group `g` with UID `us`, these items, a valid type, and nothing else.
-fn fixture(items: &[&str]) -> GroupSnapshot {
+pub(crate) fn fixture(items: &[&str]) -> GroupSnapshot {
     let spec: OaatGroupSpec =
         serde_json::from_value(json!({ "oaatType": "t", "oaatItems": items }))
             .unwrap_or_else(|e| panic!("{e}"));

@@ -321,6 +321,48 @@ async fn operators_without_leader_election_never_run_two_items_at_once() -> Resu
 }
 
 #[tokio::test]
+async fn metrics_of_groups_and_items_disappear_with_them() -> Result<()> {
+    let fixture = Fixture::new("ops-items").await?;
+    fixture.work("[ $OAAT_ITEM != bad ]", json!({})).await?;
+    let cool = json!({"failureCoolOff": "1h", "frequency": "1h"});
+    fixture.group(&["good", "bad"], cool).await?;
+    fixture
+        .until("both have run", |g| {
+            item(g, "good")["state"] == "Fresh" && item(g, "bad")["state"] == "Cooling"
+        })
+        .await?;
+    let series = async |name: &str, expected: f64| {
+        let labels = ["namespace=\"ops-items\"", "group=\"group\""];
+        until_metric(fixture.operator(), name, &labels, |n| n == expected).await
+    };
+    series("oaat_group_state{", 1.0).await?;
+    series("oaat_group_due_items", 0.0).await?;
+    series("oaat_item_consecutive_failures", 1.0).await?;
+    let (_, text) = fixture.operator().page("/metrics").await?;
+    for (name, item, present) in [
+        ("oaat_item_last_success_timestamp_seconds", "good", true),
+        ("oaat_item_last_success_timestamp_seconds", "bad", false),
+        ("oaat_item_last_start_timestamp_seconds", "bad", true),
+        ("oaat_item_due_timestamp_seconds", "bad", true),
+        ("oaat_item_last_duration_seconds", "good", true),
+        ("oaat_group_next_start_timestamp_seconds", "", true),
+    ] {
+        let item = format!("item=\"{item}");
+        let mut lines = text.lines().filter(|line| line.starts_with(name));
+        let found = lines.any(|line| item.len() == 6 || line.contains(&item));
+        assert_eq!(found, present, "{name} of {item}: {text}");
+    }
+    let fewer = r#"{"spec":{"oaatItems":["good"]}}"#;
+    let args = ["patch", "og", "group", "--type=merge", "-p", fewer];
+    fixture.kubectl(&args).await?;
+    series("oaat_item_consecutive_failures", 0.0).await?;
+    fixture.kubectl(&["delete", "og", "group"]).await?;
+    series("oaat_group_state{", 0.0).await?;
+    series("oaat_item_", 0.0).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn operator_is_ready_once_the_api_server_responds_and_serves_metrics() -> Result<()> {
     let fixture = Fixture::new("ops-health").await?;
     fixture.work("true", json!({})).await?;
