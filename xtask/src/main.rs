@@ -183,6 +183,9 @@ fn run(task: Task) -> Result<ExitCode> {
             build.push("--no-run");
             let pinned = (!quick && servers.is_none()).then_some(Required);
             tools::build_with_control_plane(pinned, &build)?;
+            if !quick {
+                tools::helm()?;
+            }
             let mut tests = cargo();
             tests.args(&arguments);
             if std::env::var_os("RUST_TEST_THREADS").is_none() {
@@ -246,6 +249,7 @@ fn run(task: Task) -> Result<ExitCode> {
         }
         Task::Tools => {
             tools::build_with_control_plane(Some(Required), &["fetch"])?;
+            tools::helm()?;
             Ok(ExitCode::SUCCESS)
         }
     }
