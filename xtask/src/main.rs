@@ -2,6 +2,7 @@
 
 mod fuzz;
 mod image;
+mod manifests;
 mod progress;
 mod real_node;
 mod tools;
@@ -101,8 +102,13 @@ enum Task {
         #[arg(long)]
         from: Option<String>,
     },
-    /// Write manifests/01-oaat-operator-crd.yaml from the API types.
-    Manifests,
+    /// Write manifests/01-oaat-operator-crd.yaml from the API types, copy it into the chart, and
+    /// render the other manifests of the operator from the chart.
+    Manifests {
+        /// Write nothing, and fail if a file is out of date.
+        #[arg(long)]
+        check: bool,
+    },
     /// Write the policies of this release, with recorded decisions, as fixtures for later releases.
     /// Run once for each version of the contract.
     Freeze,
@@ -237,7 +243,7 @@ fn run(task: Task) -> Result<ExitCode> {
             seed,
         } => fuzz::run(minutes, target.as_deref(), seed),
         Task::Upgrade { from } => upgrade::run(from.as_deref()),
-        Task::Manifests => manifests(),
+        Task::Manifests { check } => manifests::run(check),
         Task::Freeze => {
             tools::wasm_target()?;
             finish(cargo().args(["run", "--package", "oaat-bench", "--bin", "freeze"]))
@@ -288,21 +294,6 @@ fn test_command(quick: bool, arguments: &[String]) -> Vec<String> {
     }
     command.extend_from_slice(arguments);
     command
-}
-
-fn manifests() -> Result<ExitCode> {
-    tools::build_with_control_plane(None, &build(&[]))?;
-    let printed = Command::new(built("debug", "oaat-operator"))
-        .arg("crd")
-        .stderr(std::process::Stdio::inherit())
-        .output()?;
-    if !printed.status.success() {
-        bail!("failed to print the CRDs with oaat-operator crd");
-    }
-    let file = root().join("manifests/01-oaat-operator-crd.yaml");
-    std::fs::write(&file, printed.stdout).with_context(|| file.display().to_string())?;
-    println!("wrote {}", file.display());
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Returns the arguments with which cargo builds the operator and other programs.
