@@ -66,7 +66,7 @@ pub(crate) const NODE: ProgramSet = ProgramSet {
 
 /// Helm, and its plugin that runs the tests of a chart.
 pub(crate) const HELM: ProgramSet = ProgramSet {
-    name: "helm",
+    name: "tools of the chart",
     suffix: "-helm",
     steps: &[
         ("helm", "helm.sh/helm/v3/cmd/helm"),

@@ -1,7 +1,7 @@
 //! The chart, installed and upgraded by Helm on a real API server. A ServiceMonitor needs a CRD of
 //! the Prometheus operator, so it is only rendered (`charts/oaat-operator/tests`).
 
-use crate::fixture::{Fixture, item};
+use crate::fixture::{Fixture, PATIENCE, item};
 use crate::guard::refusal;
 use crate::helpers::text;
 use anyhow::{Context, Result, ensure};
@@ -10,8 +10,11 @@ use kube::core::GroupVersionKind;
 use kube::{Api, Client};
 use oaat_tests::{ControlPlane, Options, chart, operator};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
 
 /// The release, its namespace, and its service account.
 const NAME: &str = "oaat-operator";
@@ -19,6 +22,34 @@ const NAME: &str = "oaat-operator";
 /// The field that the older CRD lacks.
 const FIELD: &str =
     "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/maxFailures";
+
+/// The kinds of objects in a release for some namespaces.
+const NAMESPACED: [&str; 5] = [
+    "Deployment",
+    "PodDisruptionBudget",
+    "Role",
+    "RoleBinding",
+    "ServiceAccount",
+];
+
+/// The other kinds, except for ServiceMonitor.
+const OTHERS: [&str; 8] = [
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "CustomResourceDefinition",
+    "FlowSchema",
+    "NetworkPolicy",
+    "Service",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+];
+
+/// Returns the kinds of rendered objects.
+fn kinds(rendered: &str) -> Result<Vec<String>> {
+    let objects = chart::documents(rendered)?;
+    let kinds: BTreeSet<_> = objects.iter().map(|object| text(&object["kind"])).collect();
+    Ok(kinds.into_iter().collect())
+}
 
 /// Runs Helm as admin.
 async fn helm(plane: &'static ControlPlane, args: &[&str]) -> Result<String> {
@@ -116,8 +147,9 @@ async fn run_an_item(fixture: &mut Fixture) -> Result<()> {
     Ok(())
 }
 
-/// Sends what the chart renders to the API server, which rejects unknown and duplicate fields.
-async fn validate_strictly(plane: &'static ControlPlane, values: &[&str]) -> Result<Vec<Value>> {
+/// Sends what the chart renders to the API server, which rejects unknown and duplicate fields, and
+/// returns it.
+async fn validate_strictly(plane: &'static ControlPlane, values: &[&str]) -> Result<String> {
     let chart = chart::folder();
     let chart = chart.to_string_lossy();
     let mut args = vec!["template", NAME, &*chart];
@@ -136,7 +168,7 @@ async fn validate_strictly(plane: &'static ControlPlane, values: &[&str]) -> Res
     ];
     let admin = plane.admin_kubeconfig();
     plane.kubectl_as(admin, &args, &rendered).await?;
-    chart::documents(&rendered)
+    Ok(rendered)
 }
 
 #[tokio::test]
@@ -181,30 +213,52 @@ async fn chart_upgrades_its_crds_and_runs_groups() -> Result<()> {
     operator::guard_enforced(plane, "chart").await?;
     run_an_item(&mut fixture).await?;
 
-    let mut kinds: Vec<_> = validate_strictly(plane, &enabled)
-        .await?
-        .iter()
-        .map(|object| text(&object["kind"]))
-        .collect();
-    kinds.dedup();
-    kinds.sort();
-    let expected = [
-        "ClusterRole",
-        "ClusterRoleBinding",
-        "CustomResourceDefinition",
-        "Deployment",
-        "FlowSchema",
-        "NetworkPolicy",
-        "PodDisruptionBudget",
-        "Role",
-        "RoleBinding",
-        "Service",
-        "ServiceAccount",
-        "ValidatingAdmissionPolicy",
-        "ValidatingAdmissionPolicyBinding",
-    ];
-    ensure!(kinds == expected, "{kinds:?}");
+    let rendered = validate_strictly(plane, &enabled).await?;
+    let mut all: Vec<_> = [&NAMESPACED[..], &OTHERS].concat();
+    all.sort_unstable();
+    ensure!(kinds(&rendered)? == all, "{:?}", kinds(&rendered)?);
     validate_strictly(plane, &["shards=3", "namespaces={chart}"]).await?;
+
+    // The way back keeps the newer CRDs.
+    let reuse = "--reset-then-reuse-values";
+    let back = [
+        "upgrade",
+        NAME,
+        &older,
+        reuse,
+        "--set",
+        "crds.install=false",
+    ];
+    helm(plane, &back).await?;
+    let kept = crd(&admin).await?.context("the CRD was deleted")?;
+    ensure!(kept.pointer(FIELD).is_some(), "the CRD is older");
+    let again = [
+        "upgrade",
+        NAME,
+        &current,
+        reuse,
+        "--set",
+        "crds.install=true,shards=3",
+    ];
+    helm(plane, &again).await?;
+    let manifest = helm(plane, &["get", "manifest", NAME]).await?;
+    let mut sharded = kinds(&manifest)?;
+    sharded.retain(|kind| kind != "StatefulSet");
+    all.retain(|kind| *kind != "Deployment");
+    ensure!(sharded == all, "{sharded:?}");
+    let workloads = [
+        "--namespace",
+        NAME,
+        "get",
+        "deployments,statefulsets",
+        "-o",
+        "name",
+    ];
+    let workloads = plane.kubectl(&workloads).await?;
+    ensure!(
+        workloads.trim() == "statefulset.apps/oaat-operator",
+        "{workloads}"
+    );
 
     helm(plane, &["uninstall", NAME]).await?;
     ensure!(crd(&admin).await?.is_some(), "the CRD was deleted");
@@ -222,7 +276,7 @@ async fn chart_upgrades_its_crds_and_runs_groups() -> Result<()> {
 }
 
 #[tokio::test]
-async fn namespaced_chart_has_only_roles_and_runs_groups() -> Result<()> {
+async fn namespaced_chart_replaces_the_manifests_with_roles() -> Result<()> {
     let options = Options {
         manifests: vec![operator::crds()],
         ..Options::default()
@@ -230,25 +284,27 @@ async fn namespaced_chart_has_only_roles_and_runs_groups() -> Result<()> {
     let plane = Box::leak(Box::new(ControlPlane::start(options).await?));
     let mut fixture = Fixture::on_plane(plane, plane.admin_kubeconfig(), "team-a").await?;
     plane.namespace("team-b").await?;
-    let chart = chart::folder().to_string_lossy().into_owned();
-    let set = "namespaces={team-a},crds.install=false";
-    let args = ["install", NAME, &chart, "--create-namespace", "--set", set];
-    helm(plane, &args).await?;
+    fixture.group(&["a"], json!({ "maxFailures": 1 })).await?;
+    let uid = fixture.read("group").await?["metadata"]["uid"].clone();
+    operator::apply(plane, "02-oaat-operator-deployment.yaml").await?;
+    let manifest = operator::root().join("manifests/02-oaat-operator-deployment.yaml");
+    let delete = ["delete", "-f", &manifest.to_string_lossy()];
+    plane.kubectl(&delete).await?;
 
-    let manifest = helm(plane, &["get", "manifest", NAME]).await?;
-    let mut kinds: Vec<_> = chart::documents(&manifest)?
-        .iter()
-        .map(|object| text(&object["kind"]))
-        .collect();
-    kinds.dedup();
-    let expected = [
-        "PodDisruptionBudget",
-        "ServiceAccount",
-        "Role",
-        "RoleBinding",
-        "Deployment",
-    ];
-    ensure!(kinds == expected, "{kinds:?}");
+    let chart = chart::folder().to_string_lossy().into_owned();
+    let set = ["--set", "namespaces={team-a}"];
+    let install = [&["install", NAME, &chart, "--create-namespace"], &set[..]].concat();
+    let refused = helm(plane, &install).await.err();
+    let refused = refused.context("Helm took the CRDs over")?.to_string();
+    let words = "CustomResourceDefinition \"oaattypes.kawaja.net\" in namespace \"\" exists and cannot \
+                 be imported into the current release";
+    ensure!(refused.contains(words), "{refused}");
+    helm(plane, &[&install[..], &["--take-ownership"]].concat()).await?;
+    let set = ["--set", "namespaces={team-a},crds.install=false"];
+    helm(plane, &[&["upgrade", NAME, &chart], &set[..]].concat()).await?;
+    let admin = plane.admin();
+    ensure!(crd(&admin).await?.is_some(), "the CRD was deleted");
+    ensure!(kinds(&helm(plane, &["get", "manifest", NAME]).await?)? == NAMESPACED);
 
     run_as_installed(&mut fixture).await?;
     run_an_item(&mut fixture).await?;
@@ -263,6 +319,19 @@ async fn namespaced_chart_has_only_roles_and_runs_groups() -> Result<()> {
             answer.is_some_and(|words| words.contains("is forbidden")),
             "{path}"
         );
+    }
+
+    let group = fixture.read("group").await?;
+    ensure!(group["metadata"]["uid"] == uid, "the group was replaced");
+
+    fixture.take_operator().stop().await;
+    let set = ["--set", "crds.keep=false"];
+    helm(plane, &[&["upgrade", NAME, &chart], &set[..]].concat()).await?;
+    helm(plane, &["uninstall", NAME]).await?;
+    let start = Instant::now();
+    while crd(&admin).await?.is_some() {
+        ensure!(start.elapsed() < PATIENCE, "the CRD was not deleted");
+        sleep(Duration::from_millis(100)).await;
     }
     Ok(())
 }
