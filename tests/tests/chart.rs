@@ -66,6 +66,29 @@ fn chart_passes_the_lint_of_helm() -> Result<()> {
 }
 
 #[test]
+fn chart_rejects_releases_of_kubernetes_that_are_too_old() -> Result<()> {
+    let home = tempfile::tempdir()?;
+    let chart = chart::folder().to_string_lossy().into_owned();
+    let template = |version| {
+        let args = [
+            "template",
+            "oaat-operator",
+            &chart,
+            "--kube-version",
+            version,
+        ];
+        chart::run(&chart::tools()?.helm, home.path(), &args)
+    };
+    template("1.30.0")?;
+    let error = template("1.29.9").err().context("it was rendered")?;
+    ensure!(
+        error.to_string().contains("chart requires kubeVersion"),
+        "{error:#}"
+    );
+    Ok(())
+}
+
+#[test]
 fn chart_passes_its_own_tests() -> Result<()> {
     let home = tempfile::tempdir()?;
     let chart = chart::folder().to_string_lossy().into_owned();

@@ -106,7 +106,7 @@ async fn crd(client: &Client) -> Result<Option<Value>> {
     let kind = GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &ApiResource::from_gvk(&kind));
     let crd = api.get_opt("oaatgroups.kawaja.net").await?;
-    Ok(crd.map(|crd| serde_json::to_value(crd)).transpose()?)
+    Ok(crd.map(serde_json::to_value).transpose()?)
 }
 
 /// Makes operators of the fixture run as the installed Deployment does: with its service account and
