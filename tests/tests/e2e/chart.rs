@@ -110,12 +110,23 @@ async fn crd(client: &Client) -> Result<Option<Value>> {
 }
 
 /// Makes operators of the fixture run as the installed Deployment does: with its service account and
-/// its namespaces.
+/// its namespaces. Checks that its pods meet the Pod Security level `restricted`.
 async fn run_as_installed(fixture: &mut Fixture) -> Result<()> {
     let plane = fixture.plane;
     let args = ["--namespace", NAME, "get", "deployment", NAME, "-o", "json"];
     let deployment: Value = serde_json::from_str(&plane.kubectl(&args).await?)?;
     let pod = &deployment["spec"]["template"]["spec"];
+    // No controller creates the pods of the Deployment here.
+    let level = "pod-security.kubernetes.io/enforce=restricted";
+    let label = ["label", "--overwrite", "namespace", NAME, level];
+    plane.kubectl(&label).await?;
+    let trial = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": "trial", "namespace": NAME }, "spec": pod,
+    });
+    let create = ["create", "--dry-run=server", "-f", "-"];
+    let admin = plane.admin_kubeconfig();
+    plane.kubectl_as(admin, &create, &trial.to_string()).await?;
     let account = text(&pod["serviceAccountName"]);
     fixture.options.kubeconfig = plane.kubeconfig_for_service_account(NAME, &account).await?;
     fixture.options.leader_elect = true;
