@@ -53,6 +53,14 @@ pub fn command_line() -> Result<PathBuf> {
     built("kubectl-oaat", false)
 }
 
+/// Returns the binary of `cargo xtask`, built if it is out of date.
+///
+/// # Errors
+/// Returns an error if it does not build; cargo's own messages are on stderr.
+pub fn xtask() -> Result<PathBuf> {
+    built("xtask", false)
+}
+
 fn built(name: &str, release: bool) -> Result<PathBuf> {
     let mut command = ::control_plane::cargo();
     command
@@ -119,6 +127,15 @@ pub async fn apply(plane: &ControlPlane, manifest: &str) -> Result<()> {
 /// Returns an error if the control plane rejects the manifest or does not enforce it.
 pub async fn guard(plane: &ControlPlane, namespace: &str) -> Result<()> {
     apply(plane, "03-oaat-operator-guard.yaml").await?;
+    guard_enforced(plane, namespace).await
+}
+
+/// Waits until the API server enforces the guard. The operator needs the right to create pods in
+/// `namespace`.
+///
+/// # Errors
+/// Returns an error if the API server does not enforce it.
+pub async fn guard_enforced(plane: &ControlPlane, namespace: &str) -> Result<()> {
     let operator = plane.client_for_service_account(NAME, NAME).await?;
     let operator: Api<Pod> = Api::namespaced(operator, namespace);
     let admin: Api<Pod> = Api::namespaced(plane.admin(), namespace);

@@ -1,6 +1,7 @@
 //! Rules for the repository itself: its documents, its words, and the layers of the operator.
 
 use anyhow::{Context, Result, ensure};
+use oaat_tests::chart;
 use oaat_tests::operator::root;
 use serde::Deserialize;
 use serde_json::Value;
@@ -154,8 +155,8 @@ fn texts_for_users_avoid_the_listed_words() -> Result<()> {
             }
         }
     }
-    for folder in ["manifests", "wit"] {
-        for extension in ["yaml", "wit"] {
+    for folder in ["charts", "manifests", "wit"] {
+        for extension in ["json", "tpl", "txt", "wit", "yaml"] {
             for file in files(&root.join(folder), extension)? {
                 for (index, line) in fs::read_to_string(&file)?.lines().enumerate() {
                     check(&file, index + 1, line);
@@ -501,6 +502,46 @@ fn manifests_set_no_user_and_the_image_sets_a_numeric_one() -> Result<()> {
         image.contains(&format!("const USER: &str = {user:?};")),
         "xtask/src/image.rs sets another user than {user}"
     );
+    Ok(())
+}
+
+/// The chart's own tests show what each value does, and that a bad one is rejected with its name.
+/// `tests/chart.rs` runs them.
+#[test]
+fn each_value_of_the_chart_has_cases() -> Result<()> {
+    let cases = chart::cases()?;
+    let values = chart::leaves(&chart::default_values()?);
+    ensure!(values.len() > 40, "{} values", values.len());
+    for (path, default) in values {
+        let changes = |case: &chart::Case| {
+            let set = case.values_at(&path);
+            case.error.is_none() && set.iter().any(|(_, value)| *value != default)
+        };
+        ensure!(cases.iter().any(changes), "no case changes {path}");
+        let pointer = format!("'/{}", path.replace('.', "/"));
+        let rejected = |case: &chart::Case| {
+            let named = case.error.as_ref().is_some_and(|e| e.contains(&pointer));
+            named && !case.values_at(&path).is_empty()
+        };
+        ensure!(cases.iter().any(rejected), "no case rejects a {path}");
+    }
+    Ok(())
+}
+
+#[test]
+fn chart_installs_the_operator_of_this_version() -> Result<()> {
+    let chart = fs::read_to_string(chart::folder().join("Chart.yaml"))?;
+    let chart: Value = serde_norway::from_str(&chart)?;
+    ensure!(chart["appVersion"] == env!("CARGO_PKG_VERSION"), "{chart}");
+    Ok(())
+}
+
+/// The chart's copy of the CRDs. Helm reads only files in the folder of the chart.
+#[test]
+fn chart_contains_the_crds_of_the_manifests() -> Result<()> {
+    let copy = fs::read_to_string(chart::folder().join("files/crds.yaml"))?;
+    let crds = fs::read_to_string(oaat_tests::operator::crds())?;
+    ensure!(copy == crds, "run: cargo xtask manifests");
     Ok(())
 }
 

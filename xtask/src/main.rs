@@ -2,6 +2,7 @@
 
 mod fuzz;
 mod image;
+mod manifests;
 mod progress;
 mod real_node;
 mod tools;
@@ -98,8 +99,13 @@ enum Task {
         #[arg(long)]
         from: Option<String>,
     },
-    /// Write manifests/01-oaat-operator-crd.yaml from the API types.
-    Manifests,
+    /// Write manifests/01-oaat-operator-crd.yaml from the API types, copy it into the chart, and
+    /// render the other manifests of the operator from the chart.
+    Manifests {
+        /// Write nothing, and fail if a file is out of date.
+        #[arg(long)]
+        check: bool,
+    },
     /// Write the policies of this release, with recorded decisions, as fixtures for later releases.
     /// Run once for each version of the contract.
     Freeze,
@@ -180,6 +186,9 @@ fn run(task: Task) -> Result<ExitCode> {
             build.push("--no-run");
             let pinned = (!quick && servers.is_none()).then_some(Required);
             tools::build_with_control_plane(pinned, &build)?;
+            if !quick {
+                tools::helm()?;
+            }
             let mut tests = cargo();
             tests.args(&arguments);
             if std::env::var_os("RUST_TEST_THREADS").is_none() {
@@ -227,7 +236,7 @@ fn run(task: Task) -> Result<ExitCode> {
             seed,
         } => fuzz::run(minutes, target.as_deref(), seed),
         Task::Upgrade { from } => upgrade::run(from.as_deref()),
-        Task::Manifests => manifests(),
+        Task::Manifests { check } => manifests::run(check),
         Task::Freeze => {
             tools::wasm_target()?;
             finish(cargo().args(["run", "--package", "oaat-bench", "--bin", "freeze"]))
@@ -239,6 +248,7 @@ fn run(task: Task) -> Result<ExitCode> {
         }
         Task::Tools => {
             tools::build_with_control_plane(Some(Required), &["fetch"])?;
+            tools::helm()?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -277,21 +287,6 @@ fn test_command(quick: bool, arguments: &[String]) -> Vec<String> {
     }
     command.extend_from_slice(arguments);
     command
-}
-
-fn manifests() -> Result<ExitCode> {
-    tools::build_with_control_plane(None, &build(&[]))?;
-    let printed = Command::new(built("debug", "oaat-operator"))
-        .arg("crd")
-        .stderr(std::process::Stdio::inherit())
-        .output()?;
-    if !printed.status.success() {
-        bail!("failed to print the CRDs with oaat-operator crd");
-    }
-    let file = root().join("manifests/01-oaat-operator-crd.yaml");
-    std::fs::write(&file, printed.stdout).with_context(|| file.display().to_string())?;
-    println!("wrote {}", file.display());
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Returns the arguments with which cargo builds the operator and other programs.

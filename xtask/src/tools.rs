@@ -1,8 +1,9 @@
-//! The tools that the other commands need in addition to Rust: the wasm target and a control plane.
+//! The tools that the other commands need in addition to Rust: the wasm target, a control plane, and
+//! Helm.
 
 use crate::{built, cargo, progress, root};
 use anyhow::{Context, Result, bail};
-use control_plane::ControllerManager;
+use control_plane::{ControllerManager, HelmTools};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -42,6 +43,11 @@ pub fn rust_target(target: &str) -> Result<()> {
 /// Finds or builds kubelet and kube-scheduler, and shows the progress.
 pub fn node() -> Result<()> {
     run_with_progress("real node", |progress| control_plane::ensure_node(progress)).map(drop)
+}
+
+/// Finds or builds Helm and helm-unittest, and shows the progress.
+pub fn helm() -> Result<HelmTools> {
+    run_with_progress("helm", |progress| control_plane::ensure_helm(progress))
 }
 
 /// Finds or builds the servers of a release of Kubernetes, shows the progress, and returns their

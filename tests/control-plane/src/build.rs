@@ -64,6 +64,19 @@ pub(crate) const NODE: ProgramSet = ProgramSet {
     ],
 };
 
+/// Helm, and its plugin that runs the tests of a chart.
+pub(crate) const HELM: ProgramSet = ProgramSet {
+    name: "tools of the chart",
+    suffix: "-helm",
+    steps: &[
+        ("helm", "helm.sh/helm/v3/cmd/helm"),
+        (
+            "helm-unittest",
+            "github.com/helm-unittest/helm-unittest/cmd/helm-unittest",
+        ),
+    ],
+};
+
 /// The servers of another release of Kubernetes, in one directory.
 pub(crate) const RELEASE_SERVERS: ProgramSet = ProgramSet {
     name: "control plane",
@@ -184,9 +197,9 @@ fn go() -> Command {
 fn go_start_error(error: std::io::Error) -> anyhow::Error {
     if error.kind() == ErrorKind::NotFound {
         anyhow!(
-            "building the control plane needs Go 1.26 or later; install it, or set \
-             KUBEBUILDER_ASSETS to a directory with etcd, kube-apiserver, \
-             kube-controller-manager, and kubectl"
+            "building the programs that the tests run needs Go 1.26 or later; install it. For a \
+             control plane, you can instead set KUBEBUILDER_ASSETS to a directory with etcd, \
+             kube-apiserver, kube-controller-manager, and kubectl"
         )
     } else {
         anyhow::Error::new(error).context("failed to run go")
@@ -249,10 +262,13 @@ fn build_one(
     }
 }
 
-/// Returns the release for a progress line. Empty for etcd, which is not versioned with Kubernetes.
+/// Returns the version for a progress line. Empty for etcd, which is not versioned with Kubernetes.
 fn release(source: &Module, program: &str) -> String {
-    match program {
-        "etcd" => String::new(),
-        _ => format!(" {}", source.version()),
-    }
+    let version = match program {
+        "etcd" => None,
+        "helm" => source.required("helm.sh/helm/v3"),
+        "helm-unittest" => source.required("github.com/helm-unittest/helm-unittest"),
+        _ => Some(source.version()),
+    };
+    version.map_or_else(String::new, |version| format!(" {version}"))
 }

@@ -14,7 +14,12 @@ const GO_MOD: &str = include_str!("../go.mod");
 /// The checksums of all dependencies.
 const GO_SUM: &str = include_str!("../go.sum");
 
-/// A Go module that requires a release of Kubernetes and that all programs are built from.
+/// The module that requires Kubernetes.
+const KUBERNETES: &str = "k8s.io/kubernetes";
+/// The module that requires Helm.
+const HELM: &str = "helm.sh/helm/v3";
+
+/// A Go module that requires the programs to build: a release of Kubernetes, or Helm.
 pub(crate) struct Module {
     pub(crate) go_mod: String,
     /// The checksums of all dependencies. If empty, Go takes them from its checksum database.
@@ -42,6 +47,14 @@ impl Module {
         Self {
             go_mod: GO_MOD.to_owned(),
             go_sum: GO_SUM.to_owned(),
+        }
+    }
+
+    /// Returns the module that pins Helm.
+    pub(crate) fn helm() -> Self {
+        Self {
+            go_mod: include_str!("../helm/go.mod").to_owned(),
+            go_sum: include_str!("../helm/go.sum").to_owned(),
         }
     }
 
@@ -83,41 +96,62 @@ impl Module {
     }
 
     /// Returns the flags of `go build`.
-    ///
-    /// They set the version, as the build of Kubernetes does. Without it, the server reports
-    /// v0.0.0-master, which kubectl cannot parse.
     pub(crate) fn build_flags(&self) -> Vec<String> {
-        let version = self.version();
-        let mut numbers = version.trim_start_matches('v').split('.');
-        let (major, minor) = (
-            numbers.next().unwrap_or_default(),
-            numbers.next().unwrap_or_default(),
-        );
         let module = if self.go_sum.is_empty() {
             "-mod=mod"
         } else {
             "-mod=readonly"
         };
-        let set = "-X k8s.io/component-base/version";
         vec![
             "-trimpath".to_owned(),
             module.to_owned(),
             "-ldflags".to_owned(),
-            format!(
-                "-s -w {set}.gitVersion={version} {set}.gitMajor={major} {set}.gitMinor={minor}"
-            ),
+            format!("-s -w {}", self.version_flags()),
         ]
     }
 
-    /// Returns the release that the module requires, such as `v1.37.2`.
+    /// Returns the flags of the linker that set versions, as the build of each project does.
+    ///
+    /// Without them, the API server reports v0.0.0-master, which kubectl cannot parse, and Helm
+    /// renders and lints charts for Kubernetes 1.20.
+    fn version_flags(&self) -> String {
+        let numbers = |version: &str| {
+            let mut numbers = version.trim_start_matches('v').split('.');
+            let mut next = || numbers.next().unwrap_or_default().to_owned();
+            (next(), next())
+        };
+        if let Some(version) = self.required(HELM) {
+            // The libraries v0.37.2 belong to Kubernetes 1.37.
+            let (_, minor) = numbers(self.required("k8s.io/client-go").unwrap_or_default());
+            let kubernetes = ["pkg/chartutil", "pkg/lint/rules"].map(|package| {
+                format!(
+                    "-X {HELM}/{package}.k8sVersionMajor=1 \
+                     -X {HELM}/{package}.k8sVersionMinor={minor}"
+                )
+            });
+            return format!(
+                "-X {HELM}/internal/version.version={version} {}",
+                kubernetes.join(" ")
+            );
+        }
+        let version = self.version();
+        let (major, minor) = numbers(version);
+        let set = "-X k8s.io/component-base/version";
+        format!("{set}.gitVersion={version} {set}.gitMajor={major} {set}.gitMinor={minor}")
+    }
+
+    /// Returns the release of Kubernetes that the module requires, such as `v1.37.2`.
     pub(crate) fn version(&self) -> &str {
+        self.required(KUBERNETES).unwrap_or_default()
+    }
+
+    /// Returns the version of a module that this module requires; `None` if it does not.
+    pub(crate) fn required(&self, module: &str) -> Option<&str> {
         self.go_mod
             .lines()
             .map(|line| line.trim().trim_start_matches("require "))
-            .filter_map(|line| line.strip_prefix("k8s.io/kubernetes "))
-            .filter_map(|rest| rest.split_whitespace().next())
-            .next()
-            .unwrap_or_default()
+            .filter_map(|line| line.strip_prefix(module)?.strip_prefix(' '))
+            .find_map(|rest| rest.split_whitespace().next())
     }
 }
 
@@ -133,6 +167,21 @@ mod tests {
         assert!(flags.contains(&format!("gitVersion={} ", module.version())));
         assert!(flags.contains("gitMajor=1 "));
         assert_eq!(module.key().len(), 16);
+    }
+
+    #[test]
+    fn helm_assumes_the_pinned_release_of_kubernetes() {
+        let helm = Module::helm();
+        assert!(helm.required(HELM).is_some_and(|v| v.starts_with("v3.")));
+        let libraries = helm.required("k8s.io/client-go");
+        let pinned = Module::pinned().version().replacen("v1.", "v0.", 1);
+        assert_eq!(libraries, Some(&*pinned));
+        let (_, minor) = pinned.split_once('.').expect("it has a minor version");
+        let (minor, _) = minor.split_once('.').expect("it has a patch version");
+        let flags = helm.build_flags().join(" ");
+        assert!(flags.contains(&format!("rules.k8sVersionMinor={minor}")));
+        assert!(!flags.contains("component-base"));
+        assert_ne!(helm.key(), Module::pinned().key());
     }
 
     #[test]

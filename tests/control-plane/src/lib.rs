@@ -1,4 +1,4 @@
-//! Finds or builds the programs of a Kubernetes control plane.
+//! Finds or builds the programs of a Kubernetes control plane, and Helm.
 //!
 //! The tests and the demo use real programs: etcd, kube-apiserver, kubectl, and, except for the
 //! demo, kube-controller-manager. They come from the first of these sources that has them:
@@ -10,6 +10,8 @@
 //! The servers always come from the same source, because an API server and a controller manager of
 //! different releases are not tested together. kubectl supports several releases, and may come from
 //! another source. Only what is missing is built.
+//!
+//! Helm always comes from the cache, because other versions may render charts differently.
 
 mod build;
 mod cache;
@@ -50,6 +52,15 @@ pub struct NodeTools {
     pub kubelet: PathBuf,
     /// The scheduler.
     pub kube_scheduler: PathBuf,
+}
+
+/// The paths of Helm and its plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HelmTools {
+    /// Installs, renders, and lints charts.
+    pub helm: PathBuf,
+    /// Runs the tests of a chart.
+    pub helm_unittest: PathBuf,
 }
 
 /// Finds kubelet and kube-scheduler without building anything; `None` if either is missing.
@@ -160,6 +171,19 @@ pub fn ensure_node(progress: &dyn Fn(&str)) -> Result<NodeTools> {
         build::into_cache(&build::NODE, &Module::pinned(), progress)?;
     }
     locate_node().context("programs are missing from the cache directory after they were built")
+}
+
+/// Finds Helm and helm-unittest in the cache, or builds them with Go. `progress` receives a short
+/// line for each step.
+///
+/// # Errors
+/// Returns an error if Go is not installed, or if the build fails. The message contains the fix.
+pub fn ensure_helm(progress: &dyn Fn(&str)) -> Result<HelmTools> {
+    let folder = build::into_cache(&build::HELM, &Module::helm(), progress)?;
+    Ok(HelmTools {
+        helm: folder.join("helm"),
+        helm_unittest: folder.join("helm-unittest"),
+    })
 }
 
 /// Returns the programs of the first source that has the required servers.

@@ -3,6 +3,7 @@
 
 mod attacks;
 mod bad_input;
+mod chart;
 mod clean_text;
 mod disruptions;
 mod durations;

@@ -203,7 +203,14 @@ async fn stateful_set_runs_the_pods_of_the_deployment_with_their_shards() -> Res
     expected["spec"]["replicas"] = 3.into();
     expected["spec"]["serviceName"] = "oaat-operator".into();
     expected["spec"]["podManagementPolicy"] = "Parallel".into();
-    let container = &mut expected["spec"]["template"]["spec"]["containers"][0];
+    let pod = &mut expected["spec"]["template"]["spec"];
+    pod["topologySpreadConstraints"] = json!([{
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": { "matchLabels": { "app.kubernetes.io/name": "oaat-operator" } },
+    }]);
+    let container = &mut pod["containers"][0];
     container["args"] = json!(["run", "--shard=$(POD_INDEX)/3"]);
     let index = json!({ "fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']" });
     let index = json!({ "name": "POD_INDEX", "valueFrom": { "fieldRef": index } });
