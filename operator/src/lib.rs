@@ -44,7 +44,6 @@ pub mod reconciler;
 pub mod references;
 pub mod run;
 pub mod run_history;
-pub mod run_now;
 pub mod server;
 pub mod shard;
 pub mod shard_leases;
@@ -52,3 +51,5 @@ pub mod snapshot;
 pub mod triggers;
 pub mod watched;
 pub mod work_queue;
+
+pub use oaat_api::run_now;
