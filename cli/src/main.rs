@@ -1,10 +1,11 @@
 //! The command line of `kubectl-oaat`. kubectl runs it as `kubectl oaat`.
 
 use clap::{Parser, Subcommand};
-use kubectl_oaat::{policy, validate};
+use kubectl_oaat::{policy, validate, verbs};
 use std::process::ExitCode;
 
-/// Validates OaatGroups and OaatTypes, and builds, tests, and packages selection policies.
+/// Shows, runs, suspends, and validates the items of OaatGroups, and builds, tests, and packages
+/// selection policies.
 #[derive(Parser)]
 #[command(name = "kubectl-oaat", version, about)]
 struct Cli {
@@ -14,6 +15,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Cluster(verbs::Command),
     /// Validate OaatGroups and OaatTypes in files, without a cluster.
     ///
     /// Checks the rules of the API server and of the operator, and prints one line per problem.
@@ -30,6 +33,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match Cli::parse().command {
+        Command::Cluster(command) => verbs::run(command),
         Command::Validate(files) => validate::run(&files),
         Command::Policy(command) => policy::run(command, default_component::DEFAULT_POLICY),
         Command::CompilePolicy => policy_host::run_compile_child(policy_host::Limits::default()),

@@ -1,0 +1,72 @@
+//! The commands that work on the groups of a cluster, with the user's own rights.
+
+mod history;
+mod output;
+mod status;
+mod why;
+
+use crate::cluster::{ClusterArgs, ClusterError, Session};
+use crate::terminal::plain;
+use clap::Subcommand;
+use std::process::ExitCode;
+
+/// The commands that work on a cluster.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show groups: what runs, what is due, and how late it is.
+    ///
+    /// Without a name, shows all groups of the namespace. LATE shows the item that is most periods
+    /// late: a full bar is a whole period of its frequency or schedule.
+    Status(status::StatusArgs),
+    /// Explain why an item does not run now, by which rule, and when it may run next.
+    Why(why::WhyArgs),
+    /// List the latest runs.
+    ///
+    /// A group stores its last 20 runs.
+    History(history::HistoryArgs),
+}
+
+/// Runs a command. The exit status is 1 if it fails.
+pub fn run(command: Command) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(run_async(command)),
+        Err(error) => Err(ClusterError::Output(error)),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {}", plain(&error.to_string()));
+        ExitCode::FAILURE
+    })
+}
+
+async fn run_async(command: Command) -> Result<ExitCode, ClusterError> {
+    match command {
+        Command::Status(args) => status::run(&args).await,
+        Command::Why(args) => why::run(&args).await,
+        Command::History(args) => history::run(&args).await,
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The namespace and the connection of a command that can read all namespaces.
+#[derive(clap::Args, Debug)]
+struct Scope {
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    /// All namespaces.
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+}
+
+impl Scope {
+    async fn session(&self) -> Result<Session, ClusterError> {
+        Session::new(&self.cluster).await
+    }
+
+    /// Returns the namespace to read; `None` for all.
+    fn namespace<'a>(&self, session: &'a Session) -> Option<&'a str> {
+        (!self.all_namespaces).then_some(session.namespace.as_str())
+    }
+}
