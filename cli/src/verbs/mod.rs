@@ -1,7 +1,10 @@
 //! The commands that work on the groups of a cluster, with the user's own rights.
 
 mod history;
+mod logs;
 mod output;
+mod pods;
+mod run;
 mod status;
 mod why;
 
@@ -24,6 +27,16 @@ pub enum Command {
     ///
     /// A group stores its last 20 runs.
     History(history::HistoryArgs),
+    /// Run items now.
+    ///
+    /// Items of an earlier request that have not started yet stay requested. With --wait, shows the
+    /// log, and exits with the exit code of the run: 0 if all runs succeeded, and otherwise the exit
+    /// code of the first run that did not, or 1 if it has none. Exits with 75 if the run is put off
+    /// until a user acts or a blackout ends, and with 124 if --timeout expires. The request stays
+    /// in effect in both cases.
+    Run(run::RunArgs),
+    /// Print the log of an item's current or latest run.
+    Logs(logs::LogsArgs),
 }
 
 /// Runs a command. The exit status is 1 if it fails.
@@ -46,6 +59,8 @@ async fn run_async(command: Command) -> Result<ExitCode, ClusterError> {
         Command::Status(args) => status::run(&args).await,
         Command::Why(args) => why::run(&args).await,
         Command::History(args) => history::run(&args).await,
+        Command::Run(args) => return run::run(&args).await,
+        Command::Logs(args) => logs::run(&args).await,
     }?;
     Ok(ExitCode::SUCCESS)
 }
