@@ -6,6 +6,7 @@ mod output;
 mod pods;
 mod run;
 mod status;
+mod suspend;
 mod why;
 
 use crate::cluster::{ClusterArgs, ClusterError, Session};
@@ -35,6 +36,13 @@ pub enum Command {
     /// until a user acts or a blackout ends, and with 124 if --timeout expires. The request stays
     /// in effect in both cases.
     Run(run::RunArgs),
+    /// Suspend groups: nothing starts until they are resumed.
+    ///
+    /// A run in progress continues. The reason and your user name are stored in annotations of the
+    /// group.
+    Suspend(suspend::SuspendArgs),
+    /// Resume suspended groups.
+    Resume(suspend::ResumeArgs),
     /// Print the log of an item's current or latest run.
     Logs(logs::LogsArgs),
 }
@@ -60,6 +68,8 @@ async fn run_async(command: Command) -> Result<ExitCode, ClusterError> {
         Command::Why(args) => why::run(&args).await,
         Command::History(args) => history::run(&args).await,
         Command::Run(args) => return run::run(&args).await,
+        Command::Suspend(args) => suspend::suspend(&args).await,
+        Command::Resume(args) => suspend::resume(&args).await,
         Command::Logs(args) => logs::run(&args).await,
     }?;
     Ok(ExitCode::SUCCESS)
