@@ -33,7 +33,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Cluster(command) => verbs::run(command),
+        Command::Cluster(command) => verbs::run(command, default_component::DEFAULT_POLICY),
         Command::Validate(files) => validate::run(&files),
         Command::Policy(command) => policy::run(command, default_component::DEFAULT_POLICY),
         Command::CompilePolicy => policy_host::run_compile_child(policy_host::Limits::default()),

@@ -18,6 +18,7 @@ mod test_fixtures;
 mod xml;
 
 pub use replay::recorded;
+pub(crate) use simulate::{Forecast, ForecastView};
 
 use crate::terminal::{plain, print};
 use clap::Subcommand;

@@ -1,5 +1,6 @@
 //! The commands that work on the groups of a cluster, with the user's own rights.
 
+mod forecast;
 mod history;
 mod logs;
 mod output;
@@ -24,6 +25,15 @@ pub enum Command {
     Status(status::StatusArgs),
     /// Explain why an item does not run now, by which rule, and when it may run next.
     Why(why::WhyArgs),
+    /// Show which item starts next, and when.
+    ///
+    /// Evaluates the policy that decides for the group, from its live status.
+    Next(forecast::NextArgs),
+    /// Simulate a group from its live status: who starts when, what is late, and what starves.
+    ///
+    /// Evaluates the policy that decides for the group in virtual time. Runs take as long as the
+    /// median of the item's last five successful runs, and all of them succeed.
+    Forecast(forecast::ForecastArgs),
     /// List the latest runs.
     ///
     /// A group stores its last 20 runs.
@@ -47,13 +57,14 @@ pub enum Command {
     Logs(logs::LogsArgs),
 }
 
-/// Runs a command. The exit status is 1 if it fails.
-pub fn run(command: Command) -> ExitCode {
+/// Runs a command. `built_in` is the component of the built-in policy. The exit status is 1 if it
+/// fails.
+pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(run_async(command)),
+        Ok(runtime) => runtime.block_on(run_async(command, built_in)),
         Err(error) => Err(ClusterError::Output(error)),
     };
     outcome.unwrap_or_else(|error| {
@@ -62,10 +73,12 @@ pub fn run(command: Command) -> ExitCode {
     })
 }
 
-async fn run_async(command: Command) -> Result<ExitCode, ClusterError> {
+async fn run_async(command: Command, built_in: &[u8]) -> Result<ExitCode, ClusterError> {
     match command {
         Command::Status(args) => status::run(&args).await,
         Command::Why(args) => why::run(&args).await,
+        Command::Next(args) => forecast::next(&args, built_in).await,
+        Command::Forecast(args) => forecast::forecast(&args, built_in).await,
         Command::History(args) => history::run(&args).await,
         Command::Run(args) => return run::run(&args).await,
         Command::Suspend(args) => suspend::suspend(&args).await,
