@@ -1,5 +1,6 @@
 //! The commands that work on the groups of a cluster, with the user's own rights.
 
+mod doctor;
 mod forecast;
 mod history;
 mod logs;
@@ -53,6 +54,11 @@ pub enum Command {
     Suspend(suspend::SuspendArgs),
     /// Resume suspended groups.
     Resume(suspend::ResumeArgs),
+    /// Check the installation, and explain how to fix what is wrong.
+    ///
+    /// Checks the CustomResourceDefinitions, your rights, the guard, the leader, the clocks, the
+    /// groups, and their policies. Exits with 1 if a check failed.
+    Doctor(doctor::DoctorArgs),
     /// Print the log of an item's current or latest run.
     Logs(logs::LogsArgs),
 }
@@ -81,6 +87,7 @@ async fn run_async(command: Command, built_in: &[u8]) -> Result<ExitCode, Cluste
         Command::Forecast(args) => forecast::forecast(&args, built_in).await,
         Command::History(args) => history::run(&args).await,
         Command::Run(args) => return run::run(&args).await,
+        Command::Doctor(args) => return doctor::run(&args).await,
         Command::Suspend(args) => suspend::suspend(&args).await,
         Command::Resume(args) => suspend::resume(&args).await,
         Command::Logs(args) => logs::run(&args).await,
