@@ -26,16 +26,18 @@ impl GroupRead {
         object.metadata.managed_fields = None;
         let namespace = object.metadata.namespace.clone().unwrap_or_default();
         let name = object.metadata.name.clone().unwrap_or_default();
-        let decode = |object: DynamicObject| {
-            let spec = object.data.get("spec").cloned().unwrap_or_default();
+        let mut take = |field: &str| {
+            let value = object.data.get_mut(field);
+            value.map(serde_json::Value::take)
+        };
+        let (spec, status) = (take("spec").unwrap_or_default(), take("status"));
+        let decode = || {
             let mut group = OaatGroup::new("", serde_json::from_value(spec)?);
-            if let Some(status) = object.data.get("status") {
-                group.status = serde_json::from_value(status.clone())?;
-            }
+            group.status = status.map(serde_json::from_value).transpose()?;
             group.metadata = object.metadata;
             Ok(group)
         };
-        let decoded: Result<OaatGroup, serde_json::Error> = decode(object);
+        let decoded: Result<OaatGroup, serde_json::Error> = decode();
         let group = decoded.map_err(|error| clean(&error.to_string(), text::PROBLEM));
         Self {
             namespace,

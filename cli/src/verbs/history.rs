@@ -16,6 +16,9 @@ pub struct HistoryArgs {
     /// Only the runs of this item.
     #[arg(long)]
     item: Option<String>,
+    /// The maximum number of runs.
+    #[arg(long, default_value_t = 100)]
+    limit: usize,
     #[command(flatten)]
     scope: Scope,
     /// The format of the output. The default is a table.
@@ -35,7 +38,7 @@ pub(super) async fn run(args: &HistoryArgs) -> Result<(), ClusterError> {
                 .collect()
         }
     };
-    let rows = history_rows(&groups, args.item.as_deref());
+    let rows = history_rows(&groups, args.item.as_deref(), args.limit);
     print_as(args.output, &rows, |wide| {
         if rows.is_empty() {
             "No runs found.\n".to_owned()

@@ -18,20 +18,25 @@ pub(crate) struct HistoryRow {
     pub run: RunRecord,
 }
 
-/// Returns the finished runs of groups, latest end first. `item` selects the runs of one item.
-pub(crate) fn history_rows(groups: &[OaatGroup], item: Option<&str>) -> Vec<HistoryRow> {
-    let rows = groups.iter().flat_map(|group| {
+/// Returns the latest finished runs of groups, latest end first. `item` selects the runs of one item.
+pub(crate) fn history_rows(
+    groups: &[OaatGroup],
+    item: Option<&str>,
+    limit: usize,
+) -> Vec<HistoryRow> {
+    let runs = groups.iter().flat_map(|group| {
         let runs = group.status.iter().flat_map(|status| &status.history);
         let runs = runs.filter(|run| item.is_none_or(|item| run.item == item));
-        runs.map(|run| HistoryRow {
-            namespace: group.metadata.namespace.clone().unwrap_or_default(),
-            group: group.metadata.name.clone().unwrap_or_default(),
-            run: run.clone(),
-        })
+        runs.map(move |run| (group, run))
     });
-    let mut rows: Vec<_> = rows.collect();
-    rows.sort_by(|one, other| other.run.finished.cmp(&one.run.finished));
-    rows
+    let mut runs: Vec<_> = runs.collect();
+    runs.sort_by_key(|(_, run)| std::cmp::Reverse(run.finished));
+    let rows = runs.into_iter().take(limit).map(|(group, run)| HistoryRow {
+        namespace: group.metadata.namespace.clone().unwrap_or_default(),
+        group: group.metadata.name.clone().unwrap_or_default(),
+        run: run.clone(),
+    });
+    rows.collect()
 }
 
 /// Formats finished runs as a table. `namespaces` adds their namespaces.
@@ -97,7 +102,7 @@ mod tests {
         for run in &mut other.status.as_mut().unwrap().history {
             run.finished = run.finished.plus(std::time::Duration::from_secs(60));
         }
-        let rows = history_rows(&[backup(), other], None);
+        let rows = history_rows(&[backup(), other], None, 100);
         let expected = "\
 GROUP    RUN   ITEM     RESULT      REASON      EXIT   FINISHED   TOOK   MESSAGE
 other    6     broken   Failed      Error       2      9m ago     2m     no space [31m left
@@ -106,11 +111,12 @@ other    5     mail     Succeeded   Completed   0      29m ago    2m
 backup   5     mail     Succeeded   Completed   0      30m ago    1m
 ";
         assert_eq!(history_table(&rows, false, false, NOW), expected);
-        let rows = history_rows(&[backup()], Some("mail"));
+        let rows = history_rows(&[backup()], Some("mail"), 1);
         let expected = "\
 NAMESPACE   GROUP    RUN   ITEM   RESULT      REASON      EXIT   FINISHED   TOOK   POD             MESSAGE
 media       backup   5     mail   Succeeded   Completed   0      30m ago    1m     backup-mail-z
 ";
         assert_eq!(history_table(&rows, true, true, NOW), expected);
+        assert_eq!(history_rows(&[backup()], None, 1)[0].run.run, 6);
     }
 }

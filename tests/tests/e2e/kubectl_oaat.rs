@@ -322,7 +322,8 @@ async fn request_of_another_user_is_kept() -> Result<()> {
         fixture.oaat(&["run", "b"]),
         fixture.oaat(&["run", "d", "e"])
     );
-    (one?.ok()?, other?.ok()?);
+    one?.ok()?;
+    other?.ok()?;
     barrier.release()?;
     let group = fixture
         .until("all requested items have run", |g| {
