@@ -29,7 +29,7 @@ const ATTEMPTS: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(50);
 /// The status of a response to a write that is based on an outdated read.
 const CONFLICT: u16 = 409;
-/// The exit status if a run is put off, as `EX_TEMPFAIL` of sysexits.
+/// The exit status if a run is put off or cancelled, as `EX_TEMPFAIL` of sysexits.
 const PUT_OFF: u8 = 75;
 /// The exit status if the time is over, as of `timeout`.
 const TIMED_OUT: u8 = 124;
@@ -169,7 +169,19 @@ async fn wait(
         for (item, baseline) in &waiting {
             match Progress::of(&group, item, baseline) {
                 Progress::Waiting => {}
-                Progress::PutOff(why) => put_off = Some((*item, why)),
+                Progress::PutOff(why) => {
+                    put_off = Some(format!(
+                        "the run of {} is put off: {why}; {}",
+                        text::name(item),
+                        stays_in_effect(name)
+                    ));
+                }
+                Progress::Cancelled => {
+                    put_off = Some(format!(
+                        "{} does not run: the request was removed or replaced",
+                        text::name(item)
+                    ));
+                }
                 Progress::Running { run, pod } => running = Some((*item, run, pod)),
                 Progress::Ended(record) => ended.push((*item, *record)),
             }
@@ -191,12 +203,8 @@ async fn wait(
             log = Some(Log::start(session, pod));
         }
         // A run in progress is shown to its end, even if the others are put off.
-        if let (Some((item, why)), true) = (put_off, log.is_none()) {
-            say(&format!(
-                "the run of {} is put off: {why}; {}",
-                text::name(item),
-                stays_in_effect(name)
-            ));
+        if let Some(why) = put_off.filter(|_| log.is_none()) {
+            say(&why);
             return Ok(ExitCode::from(PUT_OFF));
         }
     }

@@ -276,8 +276,9 @@ impl std::fmt::Display for TooLong {
     }
 }
 
-/// Returns the items of the group's current request that may still start because of it.
-fn unstarted(group: &OaatGroup, listed: &[String]) -> Vec<String> {
+/// Returns the items of the group's current request that may still start because of it. Unlike
+/// [`pending`], considers a request that the operator has not seen yet.
+pub fn unstarted(group: &OaatGroup, listed: &[String]) -> Vec<String> {
     let Some(Ok(request)) = annotation(group) else {
         return Vec::new();
     };

@@ -299,6 +299,32 @@ async fn run_ends_with_its_own_status_if_it_is_put_off_or_takes_too_long() -> Re
 }
 
 #[tokio::test]
+async fn run_ends_if_its_request_is_removed() -> Result<()> {
+    let fixture = Fixture::new("oaat-cancelled").await?;
+    let barrier = Barrier::new()?;
+    fixture.work(&barrier.wait(), json!({})).await?;
+    fixture.group(&["a"], json!({})).await?;
+    fixture.until_running().await?;
+    // The item runs already, so the request waits.
+    let remove = async {
+        let is_pending = |g: &Value| g["status"]["runNow"]["token"].is_string();
+        fixture.until("the request is pending", is_pending).await?;
+        let remove = ["annotate", "oaatgroup", "group", "oaat.kawaja.net/run-now-"];
+        fixture.kubectl(&remove).await
+    };
+    let run = fixture.oaat(&["run", "a", "--wait"]);
+    let (run, removed) = tokio::join!(run, remove);
+    removed?;
+    let run = run?;
+    assert_eq!(run.status, 75, "{run:?}");
+    ensure!(
+        run.stderr.contains("the request was removed or replaced"),
+        "{run:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn request_of_another_user_is_kept() -> Result<()> {
     let fixture = Fixture::new("oaat-concurrent").await?;
     let barrier = Barrier::new()?;

@@ -1,8 +1,9 @@
 //! How far a requested run is. Pure.
 
+use crate::cluster::items_in_effect;
 use oaat_api::reasons::{events, runs, states};
 use oaat_api::validate::validate;
-use oaat_api::{OaatGroup, RunRecord, RunResult, Timestamp};
+use oaat_api::{OaatGroup, RunRecord, RunResult, Timestamp, run_now};
 
 /// What the group contained when the run was requested.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub(super) enum Progress {
     Waiting,
     /// It does not start until a user acts or a blackout ends. Contains the reason.
     PutOff(String),
+    /// It does not start, because the request was removed, or replaced by one without the item.
+    Cancelled,
     /// It runs.
     Running { run: i64, pod: String },
     /// It ended.
@@ -62,6 +65,13 @@ impl Progress {
         }
         if let Some(record) = unrecorded(group, name, baseline) {
             return Self::Ended(Box::new(record));
+        }
+        let listed = items_in_effect(group);
+        if !run_now::unstarted(group, &listed)
+            .iter()
+            .any(|item| item == name)
+        {
+            return Self::Cancelled;
         }
         let is_suspended = validate(&group.spec).is_ok_and(|valid| valid.rules(name).suspended);
         if is_suspended {
@@ -114,14 +124,24 @@ mod tests {
     use crate::views::test_groups::{NOW, backup, group, time};
     use serde_json::json;
 
+    /// Adds a request to run an item now.
+    fn requested(mut group: OaatGroup, item: &str) -> OaatGroup {
+        let request = json!({ "token": "t", "items": [item] }).to_string();
+        group.metadata.annotations = Some([(run_now::ANNOTATION.to_owned(), request)].into());
+        group
+    }
+
     #[test]
     fn progress_ignores_runs_from_before_the_request() {
         let before = backup();
         let baseline = |item: &str| Baseline::of(&before, item);
         // Run 7 of photos and run 6 of broken are older than the request.
         for item in ["photos", "broken", "mail"] {
-            let progress = Progress::of(&before, item, &baseline(item));
+            let group = requested(backup(), item);
+            let progress = Progress::of(&group, item, &baseline(item));
             assert_eq!(progress, Progress::Waiting, "{item}");
+            let progress = Progress::of(&before, item, &baseline(item));
+            assert_eq!(progress, Progress::Cancelled, "{item}");
         }
         let mut after = backup();
         let status = after.status.as_mut().unwrap();
@@ -161,6 +181,7 @@ mod tests {
             (&off, "Idle", put_off("itemOptions suspends the item")),
         ] {
             let group = group(spec, &json!({ "state": state, "message": "why" }));
+            let group = requested(group, "a");
             assert_eq!(Progress::of(&group, "a", &Baseline::default()), expected);
         }
     }
