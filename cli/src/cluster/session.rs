@@ -86,18 +86,80 @@ async fn config(args: &ClusterArgs) -> Result<Config, ClusterError> {
     let no_cluster = |error: &dyn std::error::Error| {
         ClusterError::NoCluster(clean(&error.to_string(), text::PROBLEM))
     };
-    let options = KubeConfigOptions {
-        context: args.context.clone(),
-        ..KubeConfigOptions::default()
+    let kubeconfig = match &args.kubeconfig {
+        Some(file) => Kubeconfig::read_from(file),
+        None => Kubeconfig::read(),
     };
-    if let Some(file) = &args.kubeconfig {
-        let kubeconfig = Kubeconfig::read_from(file).map_err(|error| no_cluster(&error))?;
-        let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
-        return config.map_err(|error| no_cluster(&error));
+    let mut config = match kubeconfig {
+        Ok(kubeconfig) => {
+            if has_proxy(&kubeconfig, args.context.as_deref()) {
+                return Err(ClusterError::Usage(
+                    "the cluster has a proxy-url in the kubeconfig, which kubectl-oaat does not \
+                     support; use a --context without it"
+                        .to_owned(),
+                ));
+            }
+            let options = KubeConfigOptions {
+                context: args.context.clone(),
+                ..KubeConfigOptions::default()
+            };
+            let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+            config.map_err(|error| no_cluster(&error))?
+        }
+        // In a pod, there is usually no kubeconfig.
+        Err(error) if args.kubeconfig.is_none() && args.context.is_none() => {
+            Config::incluster().map_err(|_| no_cluster(&error))?
+        }
+        Err(error) => return Err(no_cluster(&error)),
+    };
+    // It can only be HTTPS_PROXY, which kube applies even to addresses in NO_PROXY.
+    config.proxy_url = None;
+    Ok(config)
+}
+
+/// Returns whether the cluster of a context, or of the current one, has a proxy.
+fn has_proxy(kubeconfig: &Kubeconfig, context: Option<&str>) -> bool {
+    let Some(name) = context.or(kubeconfig.current_context.as_deref()) else {
+        return false;
+    };
+    let mut contexts = kubeconfig.contexts.iter();
+    let context = contexts.find(|context| context.name == name);
+    let Some(context) = context.and_then(|context| context.context.as_ref()) else {
+        return false;
+    };
+    let mut clusters = kubeconfig.clusters.iter();
+    let cluster = clusters.find(|cluster| cluster.name == context.cluster);
+    let cluster = cluster.and_then(|cluster| cluster.cluster.as_ref());
+    let proxy = cluster.and_then(|cluster| cluster.proxy_url.as_deref());
+    proxy.is_some_and(|proxy| !proxy.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proxy_of_the_selected_context_is_found() {
+        let kubeconfig = Kubeconfig::from_yaml(
+            "current-context: direct
+contexts:
+- {name: direct, context: {cluster: direct, user: u}}
+- {name: proxied, context: {cluster: proxied, user: u}}
+- {name: empty, context: {cluster: empty, user: u}}
+clusters:
+- {name: direct, cluster: {server: 'https://a'}}
+- {name: proxied, cluster: {server: 'https://a', proxy-url: 'http://p:3128'}}
+- {name: empty, cluster: {server: 'https://a', proxy-url: ''}}
+",
+        )
+        .unwrap();
+        for (context, expected) in [
+            (None, false),
+            (Some("proxied"), true),
+            (Some("empty"), false),
+            (Some("absent"), false),
+        ] {
+            assert_eq!(has_proxy(&kubeconfig, context), expected, "{context:?}");
+        }
     }
-    if args.context.is_some() {
-        let config = Config::from_kubeconfig(&options).await;
-        return config.map_err(|error| no_cluster(&error));
-    }
-    Config::infer().await.map_err(|error| no_cluster(&error))
 }
