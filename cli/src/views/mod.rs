@@ -1,6 +1,7 @@
 //! What the commands show about groups. All of it is computed from an OaatGroup and the current
 //! time.
 
+mod count;
 mod duration;
 mod group;
 mod history;
@@ -11,6 +12,7 @@ mod table;
 pub(crate) mod test_groups;
 mod why;
 
+pub(crate) use count::counted;
 pub(crate) use duration::short;
 pub(crate) use group::{Detail, GroupView, UnreadableGroup, detail, summary};
 pub(crate) use history::{history_rows, history_table};

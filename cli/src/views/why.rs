@@ -1,5 +1,6 @@
 //! Why an item does not run now, and when it may run next.
 
+use super::count::counted;
 use super::duration::{ago, from_now};
 use super::late::Due;
 use super::suspension::Suspension;
@@ -313,7 +314,10 @@ fn notes(
     if let Some(ahead) = requested.iter().position(|requested| requested == name) {
         notes.push(match ahead {
             0 => "it is requested to run now, and starts before all other items".to_owned(),
-            ahead => format!("it is requested to run now, after {ahead} other items"),
+            ahead => format!(
+                "it is requested to run now, after {}",
+                counted(ahead, "other item")
+            ),
         });
     }
     if let Some(item) = status.items.get(name) {
@@ -555,7 +559,7 @@ broken in group backup of namespace media does not run
   because: failed 3 times since its last success (Error); cooling off until 2026-03-02T12:10:00Z
   rule:    failureCoolOff
   next:    in 10m (2026-03-02T12:10:00Z)
-  note:    it is requested to run now, after 1 other items
+  note:    it is requested to run now, after 1 other item
   note:    its latest run, 6, ended 10m ago with Failed (Error: no space [31m left)
 ";
         assert_eq!(why(&group, &listed, "broken", NOW).text(NOW), expected);

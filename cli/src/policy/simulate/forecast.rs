@@ -6,6 +6,7 @@ use super::metrics::Metrics;
 use super::scenario::{Item, ItemPast, Past, Scenario};
 use super::simulator::{History, simulate};
 use super::{svg, timeline};
+use crate::views::counted;
 use oaat_api::validate::{Recurrence, ValidatedGroup, summary, suspended, validate};
 use oaat_api::{ItemState, ItemStatus, OaatGroup, OaatGroupStatus, RunResult, Timestamp};
 use policy_host::{Outcome, Policy};
@@ -244,7 +245,8 @@ fn scenario(
         .count();
     if unmeasured > 0 {
         notes.push(format!(
-            "{unmeasured} items without a successful run take {}",
+            "the durations of {} are unknown, and each run of them takes {}",
+            counted(unmeasured, "item"),
             humantime::format_duration(usual)
         ));
     }
@@ -409,7 +411,7 @@ mod tests {
             view.assumptions,
             [
                 "photos ends at 2026-03-02T12:00:00Z",
-                "4 items without a successful run take 1m 30s",
+                "the durations of 4 items are unknown, and each run of them takes 1m 30s",
                 "all runs succeed",
             ]
         );
@@ -481,7 +483,7 @@ mod tests {
         assert_eq!(view.assumptions[0], "the group is resumed now");
         assert_eq!(
             view.assumptions[1],
-            "1 items without a successful run take 1m"
+            "the durations of 1 item are unknown, and each run of them takes 1m"
         );
     }
 }

@@ -1,6 +1,7 @@
 //! What the checks find, and how to fix it. Pure.
 
 use crate::cluster::{ClusterError, GroupRead};
+use crate::views::counted;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use oaat_api::reasons::{policy_ready, ready};
@@ -300,7 +301,7 @@ pub(super) fn groups(read: &Result<Vec<GroupRead>, ClusterError>) -> Vec<Check> 
     }
     let check = |name, problems: &[String], fix: &str| {
         if problems.is_empty() {
-            return Check::ok(name, format!("{} groups", read.len()));
+            return Check::ok(name, counted(read.len(), "group"));
         }
         Check::failed(name, text::list(problems, "; ", text::PROBLEM), fix)
     };
@@ -470,7 +471,7 @@ warning  rights: you may not patch oaatgroups (run)
         let ok = groups(&Ok(vec![read(Ok(backup()))]));
         assert_eq!(
             ok.iter().map(found).collect::<Vec<_>>(),
-            [(Finding::Ok, "1 groups"); 2]
+            [(Finding::Ok, "1 group"); 2]
         );
         let type_ = with(json!([condition("Ready", "TypeNotFound")]));
         let policy = with(json!([
