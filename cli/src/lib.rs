@@ -1,5 +1,9 @@
-//! The library of `kubectl-oaat`, a kubectl plugin that validates objects in files, and builds,
-//! tests, and ships selection policies.
+//! The library of `kubectl-oaat`, a kubectl plugin that shows and runs the items of groups, validates
+//! objects in files, and builds, tests, and ships selection policies.
 
+mod cluster;
 pub mod policy;
+mod terminal;
 pub mod validate;
+pub mod verbs;
+mod views;

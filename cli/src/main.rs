@@ -1,10 +1,14 @@
 //! The command line of `kubectl-oaat`. kubectl runs it as `kubectl oaat`.
 
-use clap::{Parser, Subcommand};
-use kubectl_oaat::{policy, validate};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use kubectl_oaat::{policy, validate, verbs};
+use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Validates OaatGroups and OaatTypes, and builds, tests, and packages selection policies.
+/// Shows, runs, suspends, and validates the items of OaatGroups, and builds, tests, and packages
+/// selection policies.
 #[derive(Parser)]
 #[command(name = "kubectl-oaat", version, about)]
 struct Cli {
@@ -14,6 +18,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Cluster(verbs::Command),
     /// Validate OaatGroups and OaatTypes in files, without a cluster.
     ///
     /// Checks the rules of the API server and of the operator, and prints one line per problem.
@@ -23,6 +29,18 @@ enum Command {
     /// Build, test, and package a selection policy.
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Print a script that completes the commands in a shell.
+    ///
+    /// For bash, add this line to ~/.bashrc: source <(kubectl-oaat completion bash)
+    Completion {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the man pages.
+    Man {
+        /// The directory for the pages, one for each command.
+        directory: PathBuf,
+    },
     /// Compile the policy on standard input. `kubectl-oaat` starts this child process itself.
     #[command(hide = true)]
     CompilePolicy,
@@ -30,8 +48,28 @@ enum Command {
 
 fn main() -> ExitCode {
     match Cli::parse().command {
+        Command::Cluster(command) => verbs::run(command, default_component::DEFAULT_POLICY),
         Command::Validate(files) => validate::run(&files),
         Command::Policy(command) => policy::run(command, default_component::DEFAULT_POLICY),
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "kubectl-oaat", &mut script);
+            written(std::io::stdout().write_all(&script))
+        }
+        Command::Man { directory } => written(clap_mangen::generate_to(Cli::command(), directory)),
         Command::CompilePolicy => policy_host::run_compile_child(policy_host::Limits::default()),
+    }
+}
+
+/// Returns the exit status of a command that only writes.
+fn written(outcome: std::io::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader closed the pipe early.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
     }
 }

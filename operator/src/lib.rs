@@ -47,7 +47,6 @@ pub mod reconciler;
 pub mod references;
 pub mod run;
 pub mod run_history;
-pub mod run_now;
 pub mod server;
 pub mod shard;
 pub mod shard_leases;
@@ -55,3 +54,5 @@ pub mod snapshot;
 pub mod triggers;
 pub mod watched;
 pub mod work_queue;
+
+pub use oaat_api::run_now;

@@ -388,7 +388,6 @@ fn pure_modules_use_neither_a_client_nor_a_runtime() -> Result<()> {
         "legacy",
         "policy_selection",
         "run_history",
-        "run_now",
         "shard",
         "snapshot",
     ] {

@@ -18,9 +18,10 @@ mod test_fixtures;
 mod xml;
 
 pub use replay::recorded;
+pub(crate) use simulate::{Forecast, ForecastView};
 
+use crate::terminal::{plain, print};
 use clap::Subcommand;
-use policy_host::text::is_unprintable;
 use std::process::ExitCode;
 
 /// The subcommands of `policy`.
@@ -87,47 +88,5 @@ fn format_time(millis: policy_host::Instant) -> String {
     match chrono::DateTime::from_timestamp_millis(millis) {
         Some(time) => time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true),
         None => format!("{millis} ms since 1970"),
-    }
-}
-
-/// Escapes the characters that control a terminal or reorder a line. Keeps line ends.
-///
-/// Components, requests, and records are untrusted.
-fn plain(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c != '\n' && is_unprintable(c) {
-            out.extend(c.escape_unicode());
-        } else {
-            out.push(c);
-        }
-    }
-    out
-}
-
-/// Prints untrusted text to standard output.
-fn print(text: &str) -> std::io::Result<()> {
-    use std::io::{ErrorKind, Write, stdout};
-    let mut out = stdout();
-    match out
-        .write_all(plain(text).as_bytes())
-        .and_then(|()| out.flush())
-    {
-        // The reader may close the pipe early (`… | head`).
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        printed => printed,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn plain_escapes_terminal_control_characters() {
-        let text = "a\n\u{1b}[31mb\u{9b}c\r\u{202e}d ü";
-        assert_eq!(
-            super::plain(text),
-            r"a
-\u{1b}[31mb\u{9b}c\u{d}\u{202e}d ü"
-        );
     }
 }

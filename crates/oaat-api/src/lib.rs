@@ -11,6 +11,7 @@ mod oaat_type;
 mod pod_schema;
 mod policy;
 pub mod reasons;
+pub mod run_now;
 mod schedule;
 pub mod text;
 mod time;

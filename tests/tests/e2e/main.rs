@@ -16,6 +16,7 @@ mod guard;
 mod helpers;
 mod hostile;
 mod items;
+mod kubectl_oaat;
 mod leases;
 mod many_groups;
 mod migration;

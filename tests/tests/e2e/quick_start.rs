@@ -70,7 +70,7 @@ async fn readme_quick_start_works_unchanged() -> Result<()> {
     for word in ["item1", "Last Success", "History", "Succeeded", "Started"] {
         assert!(described.contains(word), "{word} in {described}");
     }
-    // The README's command for an item's output.
+    // The label of an item's pods.
     let label = [
         "get",
         "pods",

@@ -107,7 +107,7 @@ async fn by_server(fixture: &Fixture, object: &Value) -> Result<Option<String>> 
 }
 
 /// Returns the binary of the command line, built once.
-async fn command_line() -> Result<&'static PathBuf> {
+pub(crate) async fn command_line() -> Result<&'static PathBuf> {
     static BINARY: OnceCell<PathBuf> = OnceCell::const_new();
     let build = || async { oaat_tests::operator::command_line() };
     BINARY.get_or_try_init(build).await

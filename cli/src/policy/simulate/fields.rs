@@ -44,6 +44,14 @@ impl Probability {
 }
 
 impl RunDuration {
+    /// Returns a duration that is always the same.
+    pub fn fixed(millis: u64) -> Self {
+        Self {
+            min: millis,
+            max: millis,
+        }
+    }
+
     /// Draws a duration in milliseconds.
     pub fn draw(self, random: &mut ChaCha8Rng) -> u64 {
         random.random_range(self.min..=self.max)

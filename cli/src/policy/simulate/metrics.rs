@@ -94,7 +94,11 @@ impl Metrics {
                     }
                     None => longest_wait_ms > 0 && runs.is_empty(),
                 },
-                late,
+                // An item may be late since before the start.
+                late: late
+                    .into_iter()
+                    .map(|(due, until)| (due.max(scenario.start), until))
+                    .collect(),
             }
         };
         Self {
@@ -120,8 +124,7 @@ fn between(from: Instant, to: Instant) -> u64 {
 
 /// Returns when an item is due again after a success.
 fn due_after(item: &Item, success: Instant) -> Instant {
-    let next = |frequency| success.saturating_add_unsigned(frequency);
-    item.frequency.map_or(Instant::MAX, next)
+    item.due_after(success).unwrap_or(Instant::MAX)
 }
 
 fn longest_gap(item: &Item, runs: &[&Run], end: Instant) -> u64 {
@@ -129,7 +132,7 @@ fn longest_gap(item: &Item, runs: &[&Run], end: Instant) -> u64 {
         .iter()
         .filter(|run| run.outcome == RunOutcome::Succeeded);
     let mut longest = 0;
-    let mut last = item.joins;
+    let mut last = item.past.last_success.unwrap_or(item.joins);
     for at in successes.map(|run| run.finished).chain([end]) {
         longest = longest.max(between(last, at));
         last = at;
@@ -140,7 +143,7 @@ fn longest_gap(item: &Item, runs: &[&Run], end: Instant) -> u64 {
 /// Returns the periods from when an item was due to the start of the next run that succeeded. A
 /// period is empty if that run started earlier. An unfinished run is assumed to succeed.
 fn late_periods(item: &Item, runs: &[&Run], end: Instant) -> Vec<(Instant, Instant)> {
-    let mut due = item.joins;
+    let mut due = item.first_due();
     let mut late = vec![];
     for run in runs.iter().filter(|run| run.outcome != RunOutcome::Failed) {
         late.push((due, run.started.max(due)));
@@ -158,7 +161,8 @@ fn late_periods(item: &Item, runs: &[&Run], end: Instant) -> Vec<(Instant, Insta
 
 fn longest_wait(item: &Item, runs: &[&Run], end: Instant) -> u64 {
     let mut longest = 0;
-    let (mut due, mut eligible) = (item.joins, item.joins);
+    let mut due = item.first_due();
+    let mut eligible = due.max(item.joins);
     for run in runs {
         longest = longest.max(between(eligible, run.started));
         eligible = match run.outcome {

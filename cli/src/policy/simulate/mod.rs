@@ -4,6 +4,7 @@
 mod axis;
 mod bars;
 mod fields;
+mod forecast;
 mod metrics;
 mod scenario;
 mod simulator;
@@ -20,6 +21,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+pub(crate) use forecast::{Forecast, ForecastView};
 pub(crate) use simulator::reevaluates_after_retry_floor;
 
 /// The default width of the output in columns.

@@ -2,6 +2,8 @@
 
 use super::fields::{Period, Probability, RunDuration, Timestamp, ValidateVisitor};
 use anyhow::{Context, Result};
+use oaat_api::CronSchedule;
+use oaat_api::windows::Window;
 use policy_cases::yaml::{BoundedDuration, Frequency, Name, PositiveDuration, Settings};
 use policy_host::{Duration, Instant, ItemSettings};
 use serde::{Deserialize, Deserializer};
@@ -9,6 +11,7 @@ use std::collections::HashSet;
 use std::marker::PhantomData;
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The maximum number of items in a group.
 const MAX_ITEMS: usize = 2_000;
@@ -29,6 +32,32 @@ pub(crate) struct Scenario {
     pub settings: String,
     /// The items in the order of the list.
     pub items: Vec<Item>,
+    /// What happened before the start.
+    pub past: Past,
+    /// The windows in which nothing starts.
+    pub windows: Vec<Window>,
+}
+
+/// What happened in a group before the start of a simulation. Empty for a new group.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Past {
+    /// The state of the policy.
+    pub state: String,
+    /// The latest runs, newest first.
+    pub runs: Vec<policy_host::Run>,
+    /// The namespace and the name of the group, for the policy.
+    pub group: Option<(String, String)>,
+}
+
+/// What happened to an item before the start of a simulation. Empty for a new item.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ItemPast {
+    pub last_started: Option<Instant>,
+    pub last_finished: Option<Instant>,
+    pub last_success: Option<Instant>,
+    pub last_failure: Option<Instant>,
+    pub failures: u32,
+    pub runs: u32,
 }
 
 /// An item and the behavior of its runs.
@@ -47,6 +76,36 @@ pub(crate) struct Item {
     pub fails_between: Vec<(Instant, Instant)>,
     /// The time at which the item is added to the list.
     pub joins: Instant,
+    /// What happened to the item before the start.
+    pub past: ItemPast,
+    /// When the item is due, instead of `frequency`.
+    pub schedule: Option<Arc<CronSchedule>>,
+    /// Whether the operator holds the item throughout the simulation.
+    pub held: bool,
+}
+
+impl Item {
+    /// Returns when the item is due again after a success. `None` if it is not due again.
+    pub fn due_after(&self, success: Instant) -> Option<Instant> {
+        match &self.schedule {
+            Some(schedule) => {
+                let next = schedule.next_match_after(oaat_api::Timestamp(success));
+                next.map(|at| at.0)
+            }
+            None => Some(success.saturating_add_unsigned(self.frequency?)),
+        }
+    }
+
+    /// Returns when the item is first due in the simulation. An item that is held is never due.
+    pub fn first_due(&self) -> Instant {
+        if self.held {
+            return Instant::MAX;
+        }
+        match self.past.last_success {
+            Some(success) => self.due_after(success).unwrap_or(Instant::MAX),
+            None => self.joins,
+        }
+    }
 }
 
 impl Scenario {
@@ -81,6 +140,9 @@ impl Scenario {
                     .map(|period| (at(period.from), at(period.to)))
                     .collect(),
                 joins: at(entry.joins.map_or(0, |duration| duration.0)),
+                past: ItemPast::default(),
+                schedule: None,
+                held: false,
             };
             entry.names().map(move |name| Item {
                 name,
@@ -94,6 +156,8 @@ impl Scenario {
             retry_floor: file.retry_floor.map_or(10_000, |duration| duration.0),
             settings: file.settings.map_or_else(|| "{}".to_owned(), |s| s.0),
             items: items.collect(),
+            past: Past::default(),
+            windows: Vec::new(),
         })
     }
 

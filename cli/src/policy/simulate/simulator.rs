@@ -1,7 +1,8 @@
 //! Simulates a group in virtual time, with the operator's rules. This module is pure: the policy is
 //! a function, and all random numbers come from the seed of the scenario.
 
-use super::scenario::{Item, Scenario};
+use super::scenario::{Item, ItemPast, Scenario};
+use oaat_api::{Timestamp, windows};
 use policy_host::text::clean;
 use policy_host::{
     Choice, Decision, Duration, EvalError, Evaluation, Instant, Outcome, Request, Standing,
@@ -17,6 +18,8 @@ const RECENT: usize = 20;
 const WAITS: std::ops::RangeInclusive<i64> = 1_000..=24 * 3_600_000;
 /// How long the operator waits after an evaluation without a decision, in milliseconds.
 const RETRY_AFTER_ERROR: u64 = 60_000;
+/// The shortest time between two times of a schedule, in milliseconds.
+const SHORTEST_SCHEDULE: Duration = 60_000;
 /// The number of consecutive errors that ends a simulation.
 const MAX_CONSECUTIVE_ERRORS: u32 = 20;
 /// The maximum number of decisions in a simulation.
@@ -66,12 +69,7 @@ pub(crate) struct History {
 
 /// The history of an item, as in the status of a group.
 struct ItemHistory {
-    last_started: Option<Instant>,
-    last_finished: Option<Instant>,
-    last_success: Option<Instant>,
-    last_failure: Option<Instant>,
-    failures: u32,
-    runs: u32,
+    past: ItemPast,
     rng: ChaCha8Rng,
 }
 
@@ -94,6 +92,10 @@ fn simulate_with_limit(
         let listed = group.listed();
         if listed.is_empty() {
             group.now = group.next_join();
+            continue;
+        }
+        if let Some(blackout) = windows::blackout(&scenario.windows, Timestamp(group.now)) {
+            group.now = blackout.until.0;
             continue;
         }
         if group.history.decisions == max_decisions {
@@ -173,19 +175,14 @@ struct SimulatedGroup<'a> {
 impl<'a> SimulatedGroup<'a> {
     fn new(scenario: &'a Scenario) -> Self {
         let item_history = |item: &Item| ItemHistory {
-            last_started: None,
-            last_finished: None,
-            last_success: None,
-            last_failure: None,
-            failures: 0,
-            runs: 0,
+            past: item.past.clone(),
             rng: item_rng(scenario.seed, &item.name),
         };
         Self {
             scenario,
             uid: scenario.seed.to_string(),
             now: scenario.start,
-            state: String::new(),
+            state: scenario.past.state.clone(),
             items: scenario.items.iter().map(item_history).collect(),
             history: History::default(),
         }
@@ -212,9 +209,13 @@ impl<'a> SimulatedGroup<'a> {
     /// Returns until when the retry floor holds an item. The floor does not apply if the item
     /// succeeded and its frequency is shorter.
     fn held_until(&self, index: usize) -> Option<Instant> {
-        let (past, floor) = (&self.items[index], self.scenario.retry_floor);
+        let (past, floor) = (&self.items[index].past, self.scenario.retry_floor);
         let succeeded = past.failures == 0 && past.last_success.is_some();
-        let frequency = self.scenario.items[index].frequency;
+        let item = &self.scenario.items[index];
+        let frequency = match item.schedule {
+            Some(_) => Some(SHORTEST_SCHEDULE),
+            None => item.frequency,
+        };
         if succeeded && frequency.is_some_and(|frequency| frequency < floor) {
             return None;
         }
@@ -223,15 +224,30 @@ impl<'a> SimulatedGroup<'a> {
             .filter(|until| self.now < *until)
     }
 
+    /// Returns the frequency of an item in a request, as the operator derives it from a schedule: it
+    /// makes the item due at the next time of its schedule after its last success.
+    fn frequency(&self, item: &Item, past: &ItemPast) -> Option<Duration> {
+        let Some(schedule) = &item.schedule else {
+            return item.frequency;
+        };
+        let now = Timestamp(self.now);
+        let last = schedule.last_match_until(now);
+        let since = past.last_success.map(Timestamp).or(last).unwrap_or(now);
+        let due = last.filter(|last| *last > since);
+        let due = due.or_else(|| schedule.next_match_after(now));
+        let due = due.map_or(Instant::MAX, |due| due.0);
+        Some(due.saturating_sub(since.0).unsigned_abs().max(1))
+    }
+
     fn request(&self, listed: &[usize]) -> Request {
         let item = |&index: &usize| {
-            let (item, past) = (&self.scenario.items[index], &self.items[index]);
+            let (item, past) = (&self.scenario.items[index], &self.items[index].past);
             policy_host::Item {
                 name: item.name.clone(),
-                frequency: item.frequency,
+                frequency: self.frequency(item, past),
                 cool_off: item.cool_off,
                 settings: item.settings.clone(),
-                startable: self.held_until(index).is_none(),
+                startable: !item.held && self.held_until(index).is_none(),
                 last_success: past.last_success,
                 last_failure: past.last_failure,
                 failures: past.failures,
@@ -242,16 +258,20 @@ impl<'a> SimulatedGroup<'a> {
                     .map(|(finished, started)| finished.abs_diff(started)),
             }
         };
-        let recent = self.history.runs.iter().rev().take(RECENT);
+        let recent = self.history.runs.iter().rev();
+        let recent = recent.filter_map(|run| request_run(run, listed));
+        let recent = recent.chain(self.scenario.past.runs.iter().cloned());
+        let group = self.scenario.past.group.clone();
+        let group = group.unwrap_or_else(|| ("default".into(), "simulation".into()));
         Request {
-            namespace: "default".into(),
-            group: "simulation".into(),
+            namespace: group.0,
+            group: group.1,
             now: self.now,
             seed: seed(&self.uid, self.history.runs.len() as i64 + 1),
             settings: self.scenario.settings.clone(),
             state: self.state.clone(),
             items: listed.iter().map(item).collect(),
-            recent: recent.filter_map(|run| request_run(run, listed)).collect(),
+            recent: recent.take(RECENT).collect(),
             extra: "{}".into(),
         }
     }
@@ -272,6 +292,7 @@ impl<'a> SimulatedGroup<'a> {
                     .filter(|index| {
                         reevaluates_after_retry_floor(standing(*index).unwrap_or(Standing::Ready))
                     })
+                    .filter(|index| !self.scenario.items[listed[*index]].held)
                     .filter_map(|index| self.held_until(listed[index]));
                 let until = released.chain(until).min().unwrap_or(Instant::MAX);
                 let wait = until.saturating_sub(self.now);
@@ -283,11 +304,12 @@ impl<'a> SimulatedGroup<'a> {
 
     /// Runs an item and advances the time to the end of the run.
     fn start(&mut self, index: usize, note: Option<String>) {
-        let (item, past) = (&self.scenario.items[index], &mut self.items[index]);
+        let item = &self.scenario.items[index];
+        let ItemHistory { past, rng } = &mut self.items[index];
         // Each run draws both numbers. The n-th run of an item is then the same for all policies,
         // so that policies can be compared.
-        let took = item.run_duration.draw(&mut past.rng);
-        let random_failure = item.fails.draw(&mut past.rng);
+        let took = item.run_duration.draw(rng);
+        let random_failure = item.fails.draw(rng);
         let contains_now = |(from, to): &(Instant, Instant)| (*from..*to).contains(&self.now);
         let failed = random_failure || item.fails_between.iter().any(contains_now);
         let finished = later(self.now, took);

@@ -5,8 +5,8 @@
 //! The request's items that last started before that time are pending, so no per-item state is
 //! necessary. Removing the annotation cancels the items that have not started.
 
-use oaat_api::text::{MESSAGE, NAME, clean, is_unprintable, list};
-use oaat_api::{OaatGroup, OaatGroupStatus, RunNow, Timestamp};
+use crate::text::{MESSAGE, NAME, clean, is_unprintable, list};
+use crate::{OaatGroup, OaatGroupStatus, RunNow, Timestamp};
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -217,6 +217,90 @@ pub fn pending(group: &OaatGroup, listed: &[String], status: &OaatGroupStatus) -
         .collect()
 }
 
+/// Returns the value of the annotation that requests `names` with a new token, after the items of the
+/// group's current request that have not started. Without them, the new token would cancel these
+/// items. `listed` contains the items in effect.
+///
+/// Write the value only if the group has not changed since it was read, because an item that starts
+/// in between would run twice.
+///
+/// # Errors
+/// Returns the length of the value in bytes if it is longer than the annotation may be.
+pub fn extend(
+    group: &OaatGroup,
+    listed: &[String],
+    token: &str,
+    names: &[String],
+) -> Result<String, TooLong> {
+    let earlier = unstarted(group, listed);
+    let mut seen = std::collections::HashSet::new();
+    let items: Vec<&String> = earlier
+        .iter()
+        .chain(names)
+        .filter(|name| seen.insert(*name))
+        .collect();
+    let value = serde_json::json!({ "token": token, "items": items }).to_string();
+    if value.len() > MAX_LENGTH {
+        return Err(TooLong {
+            bytes: value.len(),
+            earlier: earlier.len(),
+        });
+    }
+    Ok(value)
+}
+
+/// A request that does not fit into the annotation.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TooLong {
+    /// The length of the value in bytes.
+    pub bytes: usize,
+    /// The number of items of the earlier request that have not started.
+    pub earlier: usize,
+}
+
+impl std::fmt::Display for TooLong {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "the request has {} bytes, but the maximum is {MAX_LENGTH}",
+            self.bytes
+        )?;
+        match self.earlier {
+            0 => f.write_str("; request fewer items"),
+            earlier => write!(
+                f,
+                "; {earlier} items of an earlier request have not started yet, so wait or request \
+                 fewer items"
+            ),
+        }
+    }
+}
+
+/// Returns the items of the group's current request that may still start because of it. Unlike
+/// [`pending`], considers a request that the operator has not seen yet.
+pub fn unstarted(group: &OaatGroup, listed: &[String]) -> Vec<String> {
+    let Some(Ok(request)) = annotation(group) else {
+        return Vec::new();
+    };
+    let status = group.status.clone().unwrap_or_default();
+    let run_now = status.run_now.clone().unwrap_or_default();
+    if run_now.token.as_ref() != Some(&request.token) {
+        return match request.items {
+            RequestedItems::Names(names) => names,
+            RequestedItems::Word(_) => listed.to_vec(),
+        };
+    }
+    let mut unstarted = pending(group, listed, &status);
+    if let RequestedItems::Names(names) = request.items
+        && !run_now.done
+    {
+        // They may be on a list that has not been read yet.
+        let unknown = |name: &String| !status.items.contains_key(name);
+        unstarted.extend(names.into_iter().filter(unknown));
+    }
+    unstarted
+}
+
 /// Returns the names of the [`pending`] items for a message, or `None` if there are none.
 pub fn waiting(group: &OaatGroup, listed: &[String], status: &OaatGroupStatus) -> Option<String> {
     let pending = pending(group, listed, status);
@@ -226,8 +310,8 @@ pub fn waiting(group: &OaatGroup, listed: &[String], status: &OaatGroupStatus) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use oaat_api::ItemStatus;
-    use serde_json::json;
+    use crate::ItemStatus;
+    use serde_json::{Value, json};
 
     const NOW: Timestamp = Timestamp(1_000_000);
 
@@ -417,5 +501,55 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert_eq!(pending(&some, &status), ["c"]);
+    }
+    #[test]
+    fn extending_a_request_keeps_the_items_that_have_not_started() {
+        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let request = |items: Value| json!({ "token": "new", "items": items }).to_string();
+        let processed = |text: &str, started: [Option<i64>; 3]| {
+            let mut group = group(Some(text));
+            let mut status = status([None; 3]);
+            process(&group, &mut status, NOW);
+            for (item, after) in status.items.values_mut().zip(started) {
+                item.last_started = after.map(|after| Timestamp(NOW.0 + after));
+            }
+            group.status = Some(status);
+            group
+        };
+        let all = r#"{"token": "1", "items": "*"}"#;
+        let two = r#"{"token": "1", "items": ["c", "a", "new"]}"#;
+        for (group, asked, expected) in [
+            (group(None), &["a"][..], json!(["a"])),
+            (group(Some("invalid")), &["a"], json!(["a"])),
+            // The operator has not seen the earlier request yet.
+            (group(Some(two)), &["b"], json!(["c", "a", "new", "b"])),
+            (
+                group(Some(all)),
+                &["c"],
+                json!(["a", "b, with a comma", "c"]),
+            ),
+            (
+                processed(two, [Some(1), None, None]),
+                &["a"],
+                json!(["c", "new", "a"]),
+            ),
+            (
+                processed(all, [Some(1), None, Some(1)]),
+                &["c"],
+                json!(["b, with a comma", "c"]),
+            ),
+            (processed(all, [Some(1); 3]), &["c", "c"], json!(["c"])),
+        ] {
+            let listed = &group.spec.oaat_items;
+            let extended = extend(&group, listed, "new", &names(asked));
+            assert_eq!(extended, Ok(request(expected)), "{asked:?}");
+        }
+        let long = names(&[&"x".repeat(MAX_LENGTH)]);
+        let error = extend(&group(Some(two)), &[], "new", &long).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the request has 32810 bytes, but the maximum is 32768; 3 items of an earlier request \
+             have not started yet, so wait or request fewer items"
+        );
     }
 }

@@ -1,0 +1,301 @@
+//! Errors of requests to a cluster, each in one sentence.
+
+use oaat_api::text::{self, clean};
+use std::fmt;
+use std::time::Duration;
+
+/// The maximum number of similar names in an error.
+const MAX_SIMILAR: usize = 3;
+/// The maximum share of characters in which similar names differ, as the minimum of
+/// `strsim::normalized_damerau_levenshtein`.
+const MIN_SIMILARITY: f64 = 0.5;
+/// The status of a response to a user without a valid credential.
+const UNAUTHORIZED: u16 = 401;
+/// The status of a response to a user without the right.
+const FORBIDDEN: u16 = 403;
+/// The status of a response about something that does not exist.
+const NOT_FOUND: u16 = 404;
+
+/// A kind of request, for the error if it fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Access {
+    /// The verb in RBAC, such as `list`.
+    pub verb: &'static str,
+    /// The API group; empty for the core group.
+    pub group: &'static str,
+    /// The resource, such as `pods` or `pods/log`.
+    pub resource: &'static str,
+    /// The namespace, or `None` for all namespaces and for resources without a namespace.
+    pub namespace: Option<String>,
+}
+
+impl Access {
+    /// Returns an access to OaatGroups.
+    pub fn groups(verb: &'static str, namespace: Option<&str>) -> Self {
+        Self::new(verb, "kawaja.net", "oaatgroups", namespace)
+    }
+
+    pub fn new(
+        verb: &'static str,
+        group: &'static str,
+        resource: &'static str,
+        namespace: Option<&str>,
+    ) -> Self {
+        Self {
+            verb,
+            group,
+            resource,
+            namespace: namespace.map(str::to_owned),
+        }
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.verb, self.resource)?;
+        if !self.group.is_empty() {
+            write!(f, ".{}", self.group)?;
+        }
+        match &self.namespace {
+            Some(namespace) => write!(f, " in namespace {namespace:?}"),
+            None => f.write_str(" in all namespaces"),
+        }
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClusterError {
+    /// There is no usable kubeconfig.
+    #[error("no cluster is configured ({0}); set KUBECONFIG, or use --kubeconfig or --context")]
+    NoCluster(String),
+    /// The API server does not respond.
+    #[error("failed to reach the API server {server}: {cause}; check the address and the network")]
+    Unreachable { server: String, cause: String },
+    /// The API server did not respond in time.
+    #[error(
+        "the API server did not respond within {}; use a longer --request-timeout",
+        humantime::format_duration(*.0)
+    )]
+    Timeout(Duration),
+    /// The credential is not valid.
+    #[error("the API server rejects your credential; log in again, or use another --context")]
+    Unauthorized,
+    /// The user may not do this.
+    #[error("you do not have the right to {0}; ask an administrator of the cluster for it")]
+    Forbidden(Access),
+    /// The CustomResourceDefinitions are missing.
+    #[error(
+        "the cluster does not have the kind OaatGroup of kawaja.net/v1; apply \
+         manifests/01-oaat-operator-crd.yaml"
+    )]
+    NotInstalled,
+    /// There is no such group.
+    #[error("the group {} does not exist in namespace {namespace:?}{similar}", text::name(.name))]
+    GroupNotFound {
+        name: String,
+        namespace: String,
+        similar: Similar,
+    },
+    /// No group has this item.
+    #[error("no group in {place} has the item {}{similar}", text::name(.item))]
+    ItemNotFound {
+        item: String,
+        place: String,
+        similar: Similar,
+    },
+    /// Several groups have this item.
+    #[error(
+        "the item {} is in several groups ({}); choose one with --group",
+        text::name(.item),
+        text::list(.groups, ", ", text::NAME)
+    )]
+    AmbiguousItem { item: String, groups: Vec<String> },
+    /// The group cannot be decoded.
+    #[error(
+        "the group {} cannot be decoded: {problem}; correct it, or use a newer kubectl-oaat",
+        text::name(.name)
+    )]
+    Undecodable { name: String, problem: String },
+    /// Another error of the API server.
+    #[error("failed to {access}: {problem}")]
+    Rejected { access: Access, problem: String },
+    /// A conflict, after several attempts.
+    #[error("the group {} changes too often to be updated; try again", text::name(.0))]
+    Conflict(String),
+    /// The output could not be written.
+    #[error("failed to write the output: {0}")]
+    Output(#[from] std::io::Error),
+    /// What the user asked for is not possible.
+    #[error("{0}")]
+    Usage(String),
+}
+
+impl ClusterError {
+    /// Classifies the error of a request.
+    pub fn of_request(error: kube::Error, access: Access, server: &str) -> Self {
+        let status = match error {
+            kube::Error::Api(status) => status,
+            kube::Error::SerdeError(problem) => {
+                let problem = format!("the response cannot be decoded: {problem}");
+                return Self::rejected(access, &problem);
+            }
+            other => {
+                return Self::Unreachable {
+                    server: server.to_owned(),
+                    cause: innermost(&other),
+                };
+            }
+        };
+        // A 404 about a missing object names it. One about a missing resource does not.
+        let names_object = status
+            .details
+            .as_ref()
+            .is_some_and(|details| !details.name.is_empty());
+        match status.code {
+            UNAUTHORIZED => Self::Unauthorized,
+            FORBIDDEN if status.reason == "Forbidden" && !names_quota(&access) => {
+                Self::Forbidden(access)
+            }
+            NOT_FOUND if access.group == "kawaja.net" && !names_object => Self::NotInstalled,
+            _ => Self::rejected(access, &status.message),
+        }
+    }
+
+    /// Returns an error with a message of the API server.
+    fn rejected(access: Access, problem: &str) -> Self {
+        Self::Rejected {
+            access,
+            problem: clean(problem, text::MESSAGE),
+        }
+    }
+}
+
+/// Returns whether a 403 may be about a quota instead of a right. Only creating an object of the
+/// core group can exceed a quota.
+fn names_quota(access: &Access) -> bool {
+    access.verb == "create" && access.group.is_empty()
+}
+
+/// Returns the innermost cause, which is the most specific one.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    clean(&cause.to_string(), text::PROBLEM)
+}
+
+/// Names that are similar to one that does not exist.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Similar(Vec<String>);
+
+impl Similar {
+    /// Returns the names that are most similar to `name`, best first.
+    pub fn to<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Self {
+        let names = names.into_iter().map(|other| {
+            let similarity = strsim::normalized_damerau_levenshtein(name, other);
+            (similarity, other)
+        });
+        let mut names: Vec<_> = names.filter(|(s, _)| *s >= MIN_SIMILARITY).collect();
+        names.sort_by(|(one, a), (other, b)| other.total_cmp(one).then(a.cmp(b)));
+        names.dedup_by(|(_, a), (_, b)| a == b);
+        let names = names.into_iter().take(MAX_SIMILAR);
+        Self(names.map(|(_, name)| name.to_owned()).collect())
+    }
+}
+
+impl fmt::Display for Similar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        write!(
+            f,
+            "; did you mean {}?",
+            text::list(&self.0, " or ", text::NAME)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::Status;
+
+    fn api_error(code: u16, reason: &str, name: &str) -> kube::Error {
+        let status = serde_json::json!({
+            "status": "Failure", "code": code, "reason": reason, "message": "no\u{1b}[31m",
+            "details": { "name": name },
+        });
+        let status: Status = serde_json::from_value(status).unwrap();
+        kube::Error::Api(status.boxed())
+    }
+
+    #[test]
+    fn response_becomes_one_sentence_that_names_the_fix() {
+        for (code, reason, name, verb, expected) in [
+            (
+                401,
+                "Unauthorized",
+                "",
+                "list",
+                "the API server rejects your credential; log in again, or use another --context",
+            ),
+            (
+                403,
+                "Forbidden",
+                "backup",
+                "patch",
+                "you do not have the right to patch oaatgroups.kawaja.net in namespace \"a\"; ask \
+                 an administrator of the cluster for it",
+            ),
+            (
+                404,
+                "NotFound",
+                "",
+                "list",
+                "the cluster does not have the kind OaatGroup of kawaja.net/v1; apply \
+                 manifests/01-oaat-operator-crd.yaml",
+            ),
+            (
+                409,
+                "Conflict",
+                "backup",
+                "patch",
+                "failed to patch oaatgroups.kawaja.net in namespace \"a\": no [31m",
+            ),
+        ] {
+            let access = Access::groups(verb, Some("a"));
+            let error = ClusterError::of_request(api_error(code, reason, name), access, "server");
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn similar_names_are_suggested_best_first() {
+        for (name, names, expected) in [
+            (
+                "bakcup",
+                &["backup", "nightly"][..],
+                "; did you mean backup?",
+            ),
+            (
+                "item",
+                &["items", "item1", "other", "item1"],
+                "; did you mean item1 or items?",
+            ),
+            ("x", &["photos"], ""),
+            (
+                "photo\u{202e}s",
+                &["photo\u{1b}s"],
+                "; did you mean photo s?",
+            ),
+        ] {
+            assert_eq!(
+                Similar::to(name, names.iter().copied()).to_string(),
+                expected
+            );
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Reads OaatGroups.
+
+use super::error::Similar;
+use super::{Access, ClusterError, Session};
+use kube::api::{ApiResource, DynamicObject, ListParams};
+use kube::{Api, Resource};
+use oaat_api::OaatGroup;
+use oaat_api::text::{self, clean};
+
+/// The number of groups in a page. A group has at most 1.5 MiB.
+const PAGE: u32 = 250;
+/// The status of a response about something that does not exist.
+const NOT_FOUND: u16 = 404;
+
+/// A group, or why it cannot be decoded.
+#[derive(Clone, Debug)]
+pub(crate) struct GroupRead {
+    pub namespace: String,
+    pub name: String,
+    pub group: Result<OaatGroup, String>,
+}
+
+impl GroupRead {
+    /// Decodes an object. One object that cannot be decoded does not affect the others.
+    pub fn of(mut object: DynamicObject) -> Self {
+        object.metadata.managed_fields = None;
+        let namespace = object.metadata.namespace.clone().unwrap_or_default();
+        let name = object.metadata.name.clone().unwrap_or_default();
+        let mut take = |field: &str| {
+            let value = object.data.get_mut(field);
+            value.map(serde_json::Value::take)
+        };
+        let (spec, status) = (take("spec").unwrap_or_default(), take("status"));
+        let decode = || {
+            let mut group = OaatGroup::new("", serde_json::from_value(spec)?);
+            group.status = status.map(serde_json::from_value).transpose()?;
+            group.metadata = object.metadata;
+            Ok(group)
+        };
+        let decoded: Result<OaatGroup, serde_json::Error> = decode();
+        let group = decoded.map_err(|error| clean(&error.to_string(), text::PROBLEM));
+        Self {
+            namespace,
+            name,
+            group,
+        }
+    }
+}
+
+impl Session {
+    /// Returns the API of OaatGroups, of a namespace or of all namespaces.
+    pub fn groups(&self, namespace: Option<&str>) -> Api<DynamicObject> {
+        let resource = ApiResource::erase::<OaatGroup>(&());
+        match namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+            None => Api::all_with(self.client.clone(), &resource),
+        }
+    }
+}
+
+/// Reads all groups of a namespace, or of all namespaces, in pages.
+pub(crate) async fn read_groups(
+    session: &Session,
+    namespace: Option<&str>,
+) -> Result<Vec<GroupRead>, ClusterError> {
+    let api = session.groups(namespace);
+    let mut groups = Vec::new();
+    let mut page = ListParams::default().limit(PAGE);
+    loop {
+        let access = Access::groups("list", namespace);
+        let list = session.request(access, api.list(&page)).await?;
+        groups.extend(list.items.into_iter().map(GroupRead::of));
+        match list.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => return Ok(groups),
+        }
+    }
+}
+
+/// Reads one group. If it does not exist, the error suggests similar names.
+pub(crate) async fn read_group(session: &Session, name: &str) -> Result<OaatGroup, ClusterError> {
+    let namespace = session.namespace.as_str();
+    let api = session.groups(Some(namespace));
+    let access = Access::groups("get", Some(namespace));
+    let get = async {
+        match api.get(name).await {
+            // A 404 about a missing resource does not name the object.
+            Err(kube::Error::Api(status))
+                if status.code == NOT_FOUND
+                    && status.details.as_ref().is_some_and(|d| d.name == name) =>
+            {
+                Ok(None)
+            }
+            other => other.map(Some),
+        }
+    };
+    if let Some(object) = session.request(access, get).await? {
+        let read = GroupRead::of(object);
+        return read.group.map_err(|problem| ClusterError::Undecodable {
+            name: name.to_owned(),
+            problem,
+        });
+    }
+    // Without the right to list, nothing is suggested.
+    let others = api.list_metadata(&ListParams::default().limit(PAGE)).await;
+    let others = others.map(|list| list.items).unwrap_or_default();
+    let others = others
+        .iter()
+        .filter_map(|object| object.meta().name.as_deref());
+    Err(ClusterError::GroupNotFound {
+        name: name.to_owned(),
+        namespace: namespace.to_owned(),
+        similar: Similar::to(name, others),
+    })
+}
+
+/// Finds the group with an item: the given group, or else the only group of the namespace that has
+/// the item.
+pub(crate) async fn find_item(
+    session: &Session,
+    item: &str,
+    group: Option<&str>,
+) -> Result<OaatGroup, ClusterError> {
+    let (groups, place) = match group {
+        Some(name) => {
+            let place = format!("the group {}", text::name(name));
+            (vec![read_group(session, name).await?], place)
+        }
+        None => {
+            let read = read_groups(session, Some(&session.namespace)).await?;
+            let place = format!("namespace {:?}", session.namespace);
+            (
+                read.into_iter().filter_map(|r| r.group.ok()).collect(),
+                place,
+            )
+        }
+    };
+    choose(groups, item, place)
+}
+
+/// Returns the only group that has an item.
+fn choose(groups: Vec<OaatGroup>, item: &str, place: String) -> Result<OaatGroup, ClusterError> {
+    let has_item = |group: &OaatGroup| items_in_effect(group).iter().any(|name| name == item);
+    let (mut found, others): (Vec<_>, Vec<_>) = groups.into_iter().partition(has_item);
+    let name = |group: &OaatGroup| group.metadata.name.clone().unwrap_or_default();
+    match (found.pop(), found.as_slice()) {
+        (Some(group), []) => Ok(group),
+        (Some(last), others) => Err(ClusterError::AmbiguousItem {
+            item: item.to_owned(),
+            groups: others.iter().chain([&last]).map(name).collect(),
+        }),
+        (None, _) => {
+            let items: Vec<_> = others.iter().flat_map(items_in_effect).collect();
+            Err(ClusterError::ItemNotFound {
+                item: item.to_owned(),
+                place,
+                similar: Similar::to(item, items.iter().map(String::as_str)),
+            })
+        }
+    }
+}
+
+/// Returns the items of a group: those in its spec, and then those that it has from other sources.
+/// Includes items that their source no longer lists, until their history is deleted.
+pub(crate) fn items_in_effect(group: &OaatGroup) -> Vec<String> {
+    let mut items = group.spec.oaat_items.clone();
+    let mut seen: std::collections::HashSet<String> = items.iter().cloned().collect();
+    if group.spec.items_from.is_empty() {
+        return items;
+    }
+    let status = group.status.iter();
+    let lists = status.clone().flat_map(|status| &status.item_sources);
+    let listed = lists.flat_map(|source| &source.items).cloned();
+    let known = status.flat_map(|status| status.items.keys()).cloned();
+    for name in listed.chain(known) {
+        if seen.insert(name.clone()) {
+            items.push(name);
+        }
+    }
+    items
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn group(name: &str, items: &[&str]) -> OaatGroup {
+        let spec = json!({ "oaatType": "t", "oaatItems": items });
+        OaatGroup::new(name, serde_json::from_value(spec).unwrap())
+    }
+
+    #[test]
+    fn item_is_found_in_the_only_group_that_has_it() {
+        let groups = || vec![group("a", &["x", "photos"]), group("b", &["y", "x"])];
+        for (item, expected) in [
+            ("photos", Ok("a")),
+            ("y", Ok("b")),
+            (
+                "x",
+                Err("the item x is in several groups (a, b); choose one with --group"),
+            ),
+            (
+                "photo",
+                Err("no group in namespace \"n\" has the item photo; did you mean photos?"),
+            ),
+        ] {
+            let found = choose(groups(), item, "namespace \"n\"".to_owned());
+            let found = found.map(|group| group.metadata.name.unwrap_or_default());
+            let found = found.map_err(|error| error.to_string());
+            let expected = expected.map(str::to_owned).map_err(str::to_owned);
+            assert_eq!(found, expected, "{item}");
+        }
+    }
+
+    #[test]
+    fn items_of_sources_follow_those_of_the_spec() {
+        let mut group = group("a", &["x"]);
+        group.spec.items_from = serde_json::from_value(json!([
+            { "name": "s", "configMap": { "name": "c", "key": "k" } }
+        ]))
+        .unwrap();
+        let status = json!({
+            "itemSources": [{ "name": "s", "items": ["y", "x"] }],
+            "items": { "x": {}, "gone": {} },
+        });
+        group.status = Some(serde_json::from_value(status).unwrap());
+        assert_eq!(items_in_effect(&group), ["x", "y", "gone"]);
+    }
+
+    #[test]
+    fn object_that_cannot_be_decoded_is_reported() {
+        let object = json!({
+            "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
+            "metadata": { "name": "bad", "namespace": "n" }, "spec": { "oaatType": 1 },
+        });
+        let read = GroupRead::of(serde_json::from_value(object).unwrap());
+        assert_eq!((read.namespace.as_str(), read.name.as_str()), ("n", "bad"));
+        let problem = read.group.unwrap_err();
+        assert!(problem.contains("expected a string"), "{problem}");
+    }
+}

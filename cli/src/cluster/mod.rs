@@ -1,0 +1,10 @@
+//! The connection to a cluster, with the user's own rights, and errors that say what to do.
+
+mod error;
+mod groups;
+mod session;
+
+pub(crate) use error::{Access, ClusterError};
+pub(crate) use groups::{GroupRead, find_item, items_in_effect, read_group, read_groups};
+pub use session::ClusterArgs;
+pub(crate) use session::{Session, patch_params};

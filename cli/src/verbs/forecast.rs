@@ -1,0 +1,235 @@
+//! `kubectl oaat next` and `kubectl oaat forecast`.
+
+use super::output::{Format, print_as};
+use crate::cluster::{Access, ClusterArgs, ClusterError, Session, items_in_effect, read_group};
+use crate::policy::{Forecast, ForecastView};
+use crate::views::short;
+use clap::Args;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use oaat_api::text::{self, clean};
+use oaat_api::{OaatGroup, Timestamp};
+use policy_host::{Host, Limits, Policy};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The source of the built-in policy.
+const BUILT_IN: &str = "default";
+/// The default width of the timeline in columns.
+const WIDTH: usize = 100;
+/// How far `next` looks for a start. It tries shorter periods first.
+const HORIZONS: [Duration; 3] = [
+    Duration::from_secs(3600),
+    Duration::from_secs(24 * 3600),
+    Duration::from_secs(8 * 24 * 3600),
+];
+/// The maximum length of a forecast.
+const MAX_LENGTH: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// Arguments of `next`.
+#[derive(Args, Debug)]
+pub struct NextArgs {
+    /// The group.
+    group: String,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    /// The format of the output. The default is text.
+    #[arg(short, long)]
+    output: Option<Format>,
+}
+
+/// Arguments of `forecast`.
+#[derive(Args, Debug)]
+pub struct ForecastArgs {
+    /// The group.
+    group: String,
+    /// How far to look ahead.
+    #[arg(long = "for", value_name = "DURATION", default_value = "24h")]
+    #[arg(value_parser = humantime::parse_duration)]
+    length: Duration,
+    /// Also draw the forecast to this SVG file.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    /// The format of the output. The default is a timeline and a list of starts.
+    #[arg(short, long)]
+    output: Option<Format>,
+}
+
+pub(super) async fn next(args: &NextArgs, built_in: &[u8]) -> Result<(), ClusterError> {
+    let session = Session::new(&args.cluster).await?;
+    let group = read_group(&session, &args.group).await?;
+    let policy = acting_policy(&session, &group, built_in).await?;
+    let now = Timestamp::now();
+    let mut view = None;
+    for length in HORIZONS {
+        let latest = simulate(&group, &policy, now, length)?.view();
+        let found = !latest.starts.is_empty();
+        view = Some(latest);
+        if found {
+            break;
+        }
+    }
+    let Some(mut view) = view else {
+        return Ok(());
+    };
+    view.starts.truncate(1);
+    print_as(args.output, &view, |_| next_text(&view, now))
+}
+
+/// Formats the next start.
+fn next_text(view: &ForecastView, now: Timestamp) -> String {
+    let mut text = match view.starts.first() {
+        Some(start) => {
+            let when = match start.at.since(now) {
+                Duration::ZERO => "now".to_owned(),
+                wait => format!("in {}", short(wait)),
+            };
+            let note = start
+                .note
+                .as_ref()
+                .map(|note| format!("\n  because: {note}"));
+            format!(
+                "{} starts {when} ({}) and takes about {}{}\n",
+                text::name(&start.item),
+                start.at.seconds(),
+                short(Duration::from_secs(start.expected_seconds)),
+                note.unwrap_or_default()
+            )
+        }
+        None => format!("nothing starts before {}\n", view.to.seconds()),
+    };
+    for assumption in &view.assumptions {
+        text.push_str(&format!("  assumes that {assumption}\n"));
+    }
+    text
+}
+
+pub(super) async fn forecast(args: &ForecastArgs, built_in: &[u8]) -> Result<(), ClusterError> {
+    if args.length.is_zero() || args.length > MAX_LENGTH {
+        let length = humantime::format_duration(args.length);
+        return Err(ClusterError::Usage(format!(
+            "--for: {length} is not between 1s and 1year"
+        )));
+    }
+    let session = Session::new(&args.cluster).await?;
+    let group = read_group(&session, &args.group).await?;
+    let policy = acting_policy(&session, &group, built_in).await?;
+    let forecast = simulate(&group, &policy, Timestamp::now(), args.length)?;
+    if let Some(file) = &args.svg {
+        std::fs::write(file, forecast.svg())?;
+    }
+    let columns = std::env::var("COLUMNS").ok();
+    let columns = columns.and_then(|columns| columns.parse().ok());
+    print_as(args.output, &forecast.view(), |_| {
+        forecast.text(columns.unwrap_or(WIDTH))
+    })
+}
+
+/// A policy, and whether it is the group's own.
+struct ActingPolicy {
+    policy: Policy,
+    is_own: bool,
+}
+
+fn simulate(
+    group: &OaatGroup,
+    acting: &ActingPolicy,
+    now: Timestamp,
+    length: Duration,
+) -> Result<Forecast, ClusterError> {
+    let listed = items_in_effect(group);
+    Forecast::new(group, &listed, &acting.policy, acting.is_own, now, length)
+        .map_err(|problem| ClusterError::Usage(clean(&problem, text::MESSAGE)))
+}
+
+/// Loads the policy that decided last, or else the one that the spec names.
+async fn acting_policy(
+    session: &Session,
+    group: &OaatGroup,
+    built_in: &[u8],
+) -> Result<ActingPolicy, ClusterError> {
+    let in_use = group
+        .status
+        .as_ref()
+        .and_then(|status| status.policy.as_ref());
+    let built_in_decides = in_use.is_some_and(|policy| policy.source == BUILT_IN);
+    let own = group.spec.policy.as_ref().filter(|_| !built_in_decides);
+    let component = match own {
+        None => built_in.to_vec(),
+        Some(spec) => {
+            let key = &spec.config_map;
+            let api: Api<ConfigMap> = Api::namespaced(session.client.clone(), &session.namespace);
+            let access = Access::new("get", "", "configmaps", Some(&session.namespace));
+            let map = session.request(access, api.get(&key.name)).await?;
+            let value = map.binary_data.and_then(|mut data| data.remove(&key.key));
+            let missing = || {
+                let problem = format!(
+                    "the ConfigMap {} does not have the key {} in binaryData",
+                    text::name(&key.name),
+                    text::name(&key.key)
+                );
+                ClusterError::Usage(problem)
+            };
+            value.ok_or_else(missing)?.0
+        }
+    };
+    let load = || {
+        let host = Host::new(Limits::default()).map_err(|error| error.to_string())?;
+        host.load(&component, None)
+            .map_err(|error| error.to_string())
+    };
+    let policy = load().map_err(|problem: String| {
+        let problem = clean(&problem, text::MESSAGE);
+        ClusterError::Usage(format!(
+            "the policy of the group cannot be loaded: {problem}"
+        ))
+    })?;
+    let decided = in_use.map(|policy| policy.digest.as_str());
+    if decided.is_some_and(|digest| digest != policy.digest()) {
+        eprintln!(
+            "warning: this policy is not the version that decided last; its sha256 is {}",
+            policy.digest()
+        );
+    }
+    Ok(ActingPolicy {
+        policy,
+        is_own: own.is_some(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn next_start_is_relative_to_the_current_time() {
+        let view = |starts: serde_json::Value| -> ForecastView {
+            ForecastView {
+                group: "g".into(),
+                namespace: "n".into(),
+                policy: "d".into(),
+                from: Timestamp(0),
+                to: Timestamp(3_600_000),
+                assumptions: vec!["all runs succeed".into()],
+                starts: serde_json::from_value(starts).unwrap(),
+                late: Vec::new(),
+                starved: Vec::new(),
+            }
+        };
+        let start = json!([{
+            "at": "1970-01-01T00:10:00Z", "item": "a", "expectedSeconds": 90, "note": "oldest",
+        }]);
+        let expected = "\
+a starts in 10m (1970-01-01T00:10:00Z) and takes about 1m30s
+  because: oldest
+  assumes that all runs succeed
+";
+        assert_eq!(next_text(&view(start), Timestamp(0)), expected);
+        let expected =
+            "nothing starts before 1970-01-01T01:00:00Z\n  assumes that all runs succeed\n";
+        assert_eq!(next_text(&view(json!([])), Timestamp(0)), expected);
+    }
+}

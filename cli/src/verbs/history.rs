@@ -1,0 +1,49 @@
+//! `kubectl oaat history`.
+
+use super::Scope;
+use super::output::{Format, print_as};
+use crate::cluster::{ClusterError, read_group, read_groups};
+use crate::views::{history_rows, history_table};
+use clap::Args;
+use oaat_api::Timestamp;
+
+/// Arguments of `history`.
+#[derive(Args, Debug)]
+pub struct HistoryArgs {
+    /// The group. The default is all groups of the namespace.
+    #[arg(conflicts_with = "all_namespaces")]
+    group: Option<String>,
+    /// Only the runs of this item.
+    #[arg(long)]
+    item: Option<String>,
+    /// The maximum number of runs.
+    #[arg(long, default_value_t = 100)]
+    limit: usize,
+    #[command(flatten)]
+    scope: Scope,
+    /// The format of the output. The default is a table.
+    #[arg(short, long)]
+    output: Option<Format>,
+}
+
+pub(super) async fn run(args: &HistoryArgs) -> Result<(), ClusterError> {
+    let session = args.scope.session().await?;
+    let groups = match &args.group {
+        Some(name) => vec![read_group(&session, name).await?],
+        None => {
+            let groups = read_groups(&session, args.scope.namespace(&session)).await?;
+            groups
+                .into_iter()
+                .filter_map(|read| read.group.ok())
+                .collect()
+        }
+    };
+    let rows = history_rows(&groups, args.item.as_deref(), args.limit);
+    print_as(args.output, &rows, |wide| {
+        if rows.is_empty() {
+            "No runs found.\n".to_owned()
+        } else {
+            history_table(&rows, args.scope.all_namespaces, wide, Timestamp::now())
+        }
+    })
+}

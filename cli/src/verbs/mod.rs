@@ -1,0 +1,117 @@
+//! The commands that work on the groups of a cluster, with the user's own rights.
+
+mod doctor;
+mod forecast;
+mod history;
+mod logs;
+mod output;
+mod pods;
+mod run;
+mod status;
+mod suspend;
+mod why;
+
+use crate::cluster::{ClusterArgs, ClusterError, Session};
+use crate::terminal::plain;
+use clap::Subcommand;
+use std::process::ExitCode;
+
+/// The commands that work on a cluster.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show groups: what runs, what is due, and how late it is.
+    ///
+    /// Without a name, shows all groups of the namespace. LATE shows the item that is most periods
+    /// late: a full bar is a whole period of its frequency or schedule.
+    Status(status::StatusArgs),
+    /// Explain why an item does not run now, by which rule, and when it may run next.
+    Why(why::WhyArgs),
+    /// Show which item starts next, and when.
+    ///
+    /// Evaluates the policy that decides for the group, from its live status.
+    Next(forecast::NextArgs),
+    /// Simulate a group from its live status: who starts when, what is late, and what starves.
+    ///
+    /// Evaluates the policy that decides for the group in virtual time. Runs take as long as the
+    /// median of the item's last five successful runs, and all of them succeed.
+    Forecast(forecast::ForecastArgs),
+    /// List the latest runs.
+    ///
+    /// A group stores its last 20 runs.
+    History(history::HistoryArgs),
+    /// Run items now.
+    ///
+    /// Items of an earlier request that have not started yet stay requested. With --wait, shows the
+    /// log, and exits with the exit code of the run: 0 if all runs succeeded, and otherwise the exit
+    /// code of the first run that did not, or 1 if it has none. Exits with 75 if the run is put off
+    /// until a user acts or a blackout ends, or if the request is removed, and with 124 if --timeout
+    /// expires.
+    Run(run::RunArgs),
+    /// Suspend groups: nothing starts until they are resumed.
+    ///
+    /// A run in progress continues. The reason and your user name are stored in annotations of the
+    /// group.
+    Suspend(suspend::SuspendArgs),
+    /// Resume suspended groups.
+    Resume(suspend::ResumeArgs),
+    /// Check the installation, and explain how to fix what is wrong.
+    ///
+    /// Checks the CustomResourceDefinitions, your rights, the guard, the leader, the clocks, the
+    /// groups, and their policies. Exits with 1 if a check failed.
+    Doctor(doctor::DoctorArgs),
+    /// Print the log of an item's current or latest run.
+    Logs(logs::LogsArgs),
+}
+
+/// Runs a command. `built_in` is the component of the built-in policy. The exit status is 1 if it
+/// fails.
+pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(run_async(command, built_in)),
+        Err(error) => Err(ClusterError::Output(error)),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {}", plain(&error.to_string()));
+        ExitCode::FAILURE
+    })
+}
+
+async fn run_async(command: Command, built_in: &[u8]) -> Result<ExitCode, ClusterError> {
+    match command {
+        Command::Status(args) => status::run(&args).await,
+        Command::Why(args) => why::run(&args).await,
+        Command::Next(args) => forecast::next(&args, built_in).await,
+        Command::Forecast(args) => forecast::forecast(&args, built_in).await,
+        Command::History(args) => history::run(&args).await,
+        Command::Run(args) => return run::run(&args).await,
+        Command::Doctor(args) => return doctor::run(&args).await,
+        Command::Suspend(args) => suspend::suspend(&args).await,
+        Command::Resume(args) => suspend::resume(&args).await,
+        Command::Logs(args) => logs::run(&args).await,
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The namespace and the connection of a command that can read all namespaces.
+#[derive(clap::Args, Debug)]
+struct Scope {
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    /// All namespaces.
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+}
+
+impl Scope {
+    async fn session(&self) -> Result<Session, ClusterError> {
+        Session::new(&self.cluster).await
+    }
+
+    /// Returns the namespace to read; `None` for all.
+    fn namespace<'a>(&self, session: &'a Session) -> Option<&'a str> {
+        (!self.all_namespaces).then_some(session.namespace.as_str())
+    }
+}

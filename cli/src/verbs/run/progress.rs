@@ -1,0 +1,222 @@
+//! How far a requested run is. Pure.
+
+use crate::cluster::items_in_effect;
+use oaat_api::reasons::{events, runs, states};
+use oaat_api::validate::validate;
+use oaat_api::{OaatGroup, RunRecord, RunResult, Timestamp, run_now};
+
+/// What the group contained when the run was requested.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Baseline {
+    /// The number of the latest run. The requested run has a higher number.
+    run: i64,
+    /// When the item had last started.
+    last_started: Option<Timestamp>,
+}
+
+impl Baseline {
+    /// Returns the baseline of an item.
+    pub fn of(group: &OaatGroup, item: &str) -> Self {
+        let Some(status) = &group.status else {
+            return Self::default();
+        };
+        let item = status.items.get(item);
+        Self {
+            run: status.run.unwrap_or(0),
+            last_started: item.and_then(|item| item.last_started),
+        }
+    }
+}
+
+/// How far a requested run is.
+#[derive(Debug, PartialEq)]
+pub(super) enum Progress {
+    /// It has not started.
+    Waiting,
+    /// It does not start until a user acts or a blackout ends. Contains the reason.
+    PutOff(String),
+    /// It does not start, because the request was removed, or replaced by one without the item.
+    Cancelled,
+    /// It runs.
+    Running { run: i64, pod: String },
+    /// It ended.
+    Ended(Box<RunRecord>),
+}
+
+impl Progress {
+    /// Returns how far the run of an item is that was requested when the group was as in `baseline`.
+    ///
+    /// The request was written with a compare-and-swap, so the next run of the item is the requested
+    /// one, and its number is higher than that of the run that was the latest.
+    pub fn of(group: &OaatGroup, name: &str, baseline: &Baseline) -> Self {
+        let Some(status) = &group.status else {
+            return Self::Waiting;
+        };
+        let mut history = status.history.iter().rev();
+        if let Some(record) = history.find(|r| r.item == name && r.run > baseline.run) {
+            return Self::Ended(Box::new(record.clone()));
+        }
+        let current = status.current.as_ref();
+        if let Some(current) = current.filter(|c| c.item == name && c.run > baseline.run) {
+            return Self::Running {
+                run: current.run,
+                pod: current.pod_name.clone(),
+            };
+        }
+        if let Some(record) = unrecorded(group, name, baseline) {
+            return Self::Ended(Box::new(record));
+        }
+        let listed = items_in_effect(group);
+        if !run_now::unstarted(group, &listed)
+            .iter()
+            .any(|item| item == name)
+        {
+            return Self::Cancelled;
+        }
+        let is_suspended = validate(&group.spec).is_ok_and(|valid| valid.rules(name).suspended);
+        if is_suspended {
+            return Self::PutOff("itemOptions suspends the item".to_owned());
+        }
+        let waits_for_user = [states::SUSPENDED, states::INVALID, states::BLACKOUT];
+        match &status.state {
+            Some(state) if waits_for_user.contains(&state.as_str()) => {
+                Self::PutOff(status.message.clone().unwrap_or_else(|| state.clone()))
+            }
+            _ => Self::Waiting,
+        }
+    }
+}
+
+/// Returns a record of a run that started and left none: it was deleted before it could start, or
+/// more than 20 runs followed.
+fn unrecorded(group: &OaatGroup, name: &str, baseline: &Baseline) -> Option<RunRecord> {
+    let status = group.status.as_ref()?;
+    let item = status.items.get(name)?;
+    let started = item
+        .last_started
+        .filter(|started| Some(*started) > baseline.last_started)?;
+    let finished = item.finished().filter(|finished| *finished >= started);
+    let result = match finished {
+        Some(at) if Some(at) == item.last_success => RunResult::Succeeded,
+        Some(at) if Some(at) == item.last_failure => RunResult::Failed,
+        _ => RunResult::Stopped,
+    };
+    Some(RunRecord {
+        run: status.run.unwrap_or(0),
+        item: name.to_owned(),
+        pod: None,
+        started,
+        finished: finished.unwrap_or(started),
+        result,
+        reason: match (finished, result) {
+            (None, _) => events::CLAIM_VOID.to_owned(),
+            (_, RunResult::Succeeded) => runs::COMPLETED.to_owned(),
+            _ => runs::POD_FAILED.to_owned(),
+        },
+        message: None,
+        exit_code: item.last_exit_code,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::views::test_groups::{NOW, backup, group, time};
+    use serde_json::json;
+
+    /// Adds a request to run an item now.
+    fn requested(mut group: OaatGroup, item: &str) -> OaatGroup {
+        let request = json!({ "token": "t", "items": [item] }).to_string();
+        group.metadata.annotations = Some([(run_now::ANNOTATION.to_owned(), request)].into());
+        group
+    }
+
+    #[test]
+    fn progress_ignores_runs_from_before_the_request() {
+        let before = backup();
+        let baseline = |item: &str| Baseline::of(&before, item);
+        // Run 7 of photos and run 6 of broken are older than the request.
+        for item in ["photos", "broken", "mail"] {
+            let group = requested(backup(), item);
+            let progress = Progress::of(&group, item, &baseline(item));
+            assert_eq!(progress, Progress::Waiting, "{item}");
+            let progress = Progress::of(&before, item, &baseline(item));
+            assert_eq!(progress, Progress::Cancelled, "{item}");
+        }
+        let mut after = backup();
+        let status = after.status.as_mut().unwrap();
+        let current = status.current.as_mut().unwrap();
+        (current.run, current.item) = (8, "mail".into());
+        let running = Progress::Running {
+            run: 8,
+            pod: "backup-photos-x".into(),
+        };
+        assert_eq!(Progress::of(&after, "mail", &baseline("mail")), running);
+        let status = after.status.as_mut().unwrap();
+        let mut record = status.history[0].clone();
+        (record.run, record.item) = (8, "mail".into());
+        // If several runs followed, the first one is the requested one.
+        let later = RunRecord {
+            run: 9,
+            ..record.clone()
+        };
+        status.history.splice(0..0, [later, record.clone()]);
+        let ended = Progress::of(&after, "mail", &baseline("mail"));
+        assert_eq!(ended, Progress::Ended(Box::new(record)));
+    }
+
+    #[test]
+    fn what_only_a_user_or_time_can_change_puts_the_run_off() {
+        let spec = json!({ "oaatType": "t", "oaatItems": ["a"] });
+        let off = json!({
+            "oaatType": "t", "oaatItems": ["a"], "itemOptions": { "a": { "suspend": true } },
+        });
+        let put_off = |why: &str| Progress::PutOff(why.to_owned());
+        for (spec, state, expected) in [
+            (&spec, "Idle", Progress::Waiting),
+            (&spec, "Waiting", Progress::Waiting),
+            (&spec, "Suspended", put_off("why")),
+            (&spec, "Invalid", put_off("why")),
+            (&spec, "Blackout", put_off("why")),
+            (&off, "Idle", put_off("itemOptions suspends the item")),
+        ] {
+            let group = group(spec, &json!({ "state": state, "message": "why" }));
+            let group = requested(group, "a");
+            assert_eq!(Progress::of(&group, "a", &Baseline::default()), expected);
+        }
+    }
+
+    #[test]
+    fn run_without_a_record_ends_with_the_status_of_its_item() {
+        let spec = json!({ "oaatType": "t", "oaatItems": ["a"] });
+        let started = "2026-03-02T12:00:00Z";
+        let baseline = Baseline {
+            run: 7,
+            last_started: Some(time("2026-03-02T11:00:00Z")),
+        };
+        for (item, result, reason) in [
+            (
+                json!({ "lastStarted": started }),
+                RunResult::Stopped,
+                "ClaimVoid",
+            ),
+            (
+                json!({ "lastStarted": started, "lastFailure": started, "lastExitCode": 3 }),
+                RunResult::Failed,
+                "PodFailed",
+            ),
+            (
+                json!({ "lastStarted": started, "lastSuccess": started }),
+                RunResult::Succeeded,
+                "Completed",
+            ),
+        ] {
+            let group = group(&spec, &json!({ "run": 8, "items": { "a": item } }));
+            let Progress::Ended(record) = Progress::of(&group, "a", &baseline) else {
+                panic!("{group:?}");
+            };
+            assert_eq!((record.result, record.reason.as_str()), (result, reason));
+            assert_eq!(record.started, NOW);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! `kubectl oaat status`.
+
+use super::Scope;
+use super::output::{Format, print_as};
+use crate::cluster::{Access, ClusterError, GroupRead, Session, read_group, read_groups};
+use crate::terminal::write;
+use crate::views::{Detail, GroupView, UnreadableGroup, detail, summary};
+use clap::Args;
+use futures::TryStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use oaat_api::Timestamp;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+/// Clears the terminal, and moves the cursor to its top.
+const CLEAR: &[u8] = b"\x1b[H\x1b[2J\x1b[3J";
+/// How long changes are collected before they are shown.
+const COLLECT: Duration = Duration::from_millis(300);
+/// How often the times are updated on a terminal.
+const REFRESH: Duration = Duration::from_secs(5);
+
+/// Arguments of `status`.
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    /// The group. The default is all groups of the namespace.
+    #[arg(conflicts_with = "all_namespaces")]
+    group: Option<String>,
+    #[command(flatten)]
+    scope: Scope,
+    /// The format of the output. The default is a table.
+    #[arg(short, long)]
+    output: Option<Format>,
+    /// Show changes until you press Ctrl-C.
+    #[arg(short, long)]
+    watch: bool,
+}
+
+/// What `-o json` and `-o yaml` print.
+#[derive(Serialize)]
+struct Document<'a> {
+    groups: &'a [GroupView],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    unreadable: &'a [UnreadableGroup],
+}
+
+pub(super) async fn run(args: &StatusArgs) -> Result<(), ClusterError> {
+    let session = args.scope.session().await?;
+    if args.watch {
+        return watch(args, &session).await;
+    }
+    if let Some(name) = &args.group {
+        let group = read_group(&session, name).await?;
+        let namespace = group.metadata.namespace.clone().unwrap_or_default();
+        return show(
+            args,
+            &[GroupRead {
+                namespace,
+                name: name.clone(),
+                group: Ok(group),
+            }],
+            &session,
+        );
+    }
+    let groups = read_groups(&session, args.scope.namespace(&session)).await?;
+    show(args, &groups, &session)
+}
+
+/// Prints groups once.
+fn show(args: &StatusArgs, groups: &[GroupRead], session: &Session) -> Result<(), ClusterError> {
+    let now = Timestamp::now();
+    let mut views = Vec::new();
+    let mut unreadable = Vec::new();
+    for read in groups {
+        match &read.group {
+            Ok(group) => views.push(GroupView::of(group, now)),
+            Err(problem) => unreadable.push(UnreadableGroup {
+                namespace: read.namespace.clone(),
+                name: read.name.clone(),
+                problem: problem.clone(),
+            }),
+        }
+    }
+    let document = Document {
+        groups: &views,
+        unreadable: &unreadable,
+    };
+    print_as(args.output, &document, |wide| {
+        match (&args.group, views.as_slice()) {
+            (Some(_), [view]) => {
+                let detailed = if wide { Detail::Wide } else { Detail::Normal };
+                detail(view, detailed, now)
+            }
+            (_, []) if unreadable.is_empty() => {
+                let namespace = args.scope.namespace(session);
+                let place = namespace.map(|name| format!(" in namespace {name}"));
+                format!("No groups found{}.\n", place.unwrap_or_default())
+            }
+            _ => summary(&views, &unreadable, args.scope.all_namespaces, wide, now),
+        }
+    })
+}
+
+/// Prints groups whenever they change.
+async fn watch(args: &StatusArgs, session: &Session) -> Result<(), ClusterError> {
+    let namespace = args.scope.namespace(session);
+    // Reports a missing group or right. The watch itself retries all errors.
+    match &args.group {
+        Some(name) => drop(read_group(session, name).await?),
+        None => drop(read_groups(session, namespace).await?),
+    }
+    let mut config = watcher::Config::default().page_size(250);
+    if let Some(name) = &args.group {
+        config = config.fields(&format!("metadata.name={name}"));
+    }
+    let mut events = std::pin::pin!(watcher(session.groups(namespace), config));
+    let mut groups = BTreeMap::new();
+    let is_terminal = std::io::stdout().is_terminal();
+    let mut redraw_at: Option<tokio::time::Instant> = None;
+    loop {
+        // Only a terminal is redrawn without a change.
+        let redraw = redraw_at.unwrap_or_else(|| tokio::time::Instant::now() + Duration::MAX / 4);
+        let event = tokio::select! {
+            event = events.try_next() => event,
+            () = tokio::time::sleep_until(redraw) => {
+                if is_terminal {
+                    write(CLEAR)?;
+                }
+                let current: Vec<GroupRead> = groups.values().cloned().collect();
+                show(args, &current, session)?;
+                redraw_at = is_terminal.then(|| tokio::time::Instant::now() + REFRESH);
+                continue;
+            }
+        };
+        let key = |read: &GroupRead| (read.namespace.clone(), read.name.clone());
+        match event {
+            Ok(Some(Event::Init)) => groups.clear(),
+            Ok(Some(Event::InitApply(object))) => {
+                let read = GroupRead::of(object);
+                groups.insert(key(&read), read);
+                continue;
+            }
+            Ok(Some(Event::Apply(object))) => {
+                let read = GroupRead::of(object);
+                groups.insert(key(&read), read);
+            }
+            Ok(Some(Event::Delete(object))) => {
+                groups.remove(&key(&GroupRead::of(object)));
+            }
+            Ok(Some(Event::InitDone)) => {}
+            Ok(None) => return Ok(()),
+            Err(
+                watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error),
+            ) => {
+                let access = Access::groups("watch", namespace);
+                return Err(ClusterError::of_request(error, access, &session.server));
+            }
+            // The connection was lost; the watcher lists again.
+            Err(_) => tokio::time::sleep(COLLECT).await,
+        }
+        let soon = tokio::time::Instant::now() + COLLECT;
+        redraw_at = Some(redraw_at.map_or(soon, |at| at.min(soon)));
+    }
+}

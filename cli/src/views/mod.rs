@@ -1,0 +1,21 @@
+//! What the commands show about groups. All of it is computed from an OaatGroup and the current
+//! time.
+
+mod count;
+mod duration;
+mod group;
+mod history;
+mod late;
+mod suspension;
+mod table;
+#[cfg(test)]
+pub(crate) mod test_groups;
+mod why;
+
+pub(crate) use count::counted;
+pub(crate) use duration::short;
+pub(crate) use group::{Detail, GroupView, UnreadableGroup, detail, summary};
+pub(crate) use history::{history_rows, history_table};
+pub(crate) use suspension::{SUSPENDED_BY, SUSPENSION_REASON};
+pub(crate) use table::table;
+pub(crate) use why::why;
