@@ -25,6 +25,8 @@ pub struct GroupSample {
     due_items: usize,
     /// When an item may start next, if no item is running and nothing else prevents a start.
     next_start: Option<Timestamp>,
+    /// The number of items without metrics.
+    omitted_items: usize,
     /// The names of the items, one after the other: there may be hundreds of thousands of items.
     names: String,
     items: Box<[ItemSample]>,
@@ -103,8 +105,19 @@ impl GroupSample {
             state,
             due_items,
             next_start: next_start.filter(|_| waits),
+            omitted_items: 0,
             names,
             items: items.into(),
+        }
+    }
+
+    /// Returns the metrics of the group itself.
+    fn without_items(self) -> Self {
+        Self {
+            omitted_items: self.omitted_items + self.items.len(),
+            names: String::new(),
+            items: Box::default(),
+            ..self
         }
     }
 
@@ -133,17 +146,80 @@ fn last_duration(item: &ItemStatus) -> f32 {
     }
 }
 
+/// The maximum number of items with metrics. Each has up to six series.
+const MAX_ITEMS: usize = 100_000;
+
 /// The metrics of all groups that this replica reconciles. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct GroupMetrics {
-    groups: Arc<Mutex<HashMap<GroupRef, GroupSample>>>,
+    state: Arc<Mutex<State>>,
     /// Whether the metrics of items are omitted.
     without_items: bool,
 }
 
+#[derive(Default)]
+struct State {
+    groups: HashMap<GroupRef, Arc<Entry>>,
+    /// The number of items with metrics, by namespace.
+    items: HashMap<String, usize>,
+}
+
+struct Entry {
+    group: GroupRef,
+    sample: GroupSample,
+}
+
+impl State {
+    fn remove(&mut self, group: &GroupRef) {
+        if let Some(removed) = self.groups.remove(group) {
+            self.count(group, |items| items - removed.sample.items.len());
+        }
+    }
+
+    fn insert(&mut self, group: &GroupRef, sample: GroupSample) {
+        self.remove(group);
+        self.count(group, |items| items + sample.items.len());
+        let group = group.clone();
+        let entry = Entry {
+            group: group.clone(),
+            sample,
+        };
+        self.groups.insert(group, Arc::new(entry));
+    }
+
+    fn count(&mut self, group: &GroupRef, change: impl FnOnce(usize) -> usize) {
+        let namespace = group.namespace.clone().unwrap_or_default();
+        let items = change(self.items.get(&namespace).copied().unwrap_or(0));
+        if items == 0 {
+            self.items.remove(&namespace);
+        } else {
+            self.items.insert(namespace, items);
+        }
+    }
+
+    /// Omits the items of groups until at most `max` items have metrics. The namespace with the most
+    /// items loses metrics first, those of the latest group before others.
+    fn limit(&mut self, max: usize, latest: &GroupRef) {
+        while self.items.values().sum::<usize>() > max {
+            let largest = self.items.iter().max_by_key(|(_, items)| **items);
+            let has_items = |entry: &&Arc<Entry>| {
+                let namespace = entry.group.namespace.as_ref();
+                namespace == largest.map(|(namespace, _)| namespace)
+                    && !entry.sample.items.is_empty()
+            };
+            let latest = self.groups.get(latest).filter(has_items);
+            let Some(entry) = latest.or_else(|| self.groups.values().find(has_items)) else {
+                return;
+            };
+            let (group, sample) = (entry.group.clone(), entry.sample.clone());
+            self.insert(&group, sample.without_items());
+        }
+    }
+}
+
 impl fmt::Debug for GroupMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "metrics of {} groups", self.groups().len())
+        write!(f, "metrics of {} groups", self.state().groups.len())
     }
 }
 
@@ -151,170 +227,168 @@ impl GroupMetrics {
     /// Creates an empty set, with or without the metrics of items.
     pub fn new(with_items: bool) -> Self {
         Self {
-            groups: Arc::default(),
+            state: Arc::default(),
             without_items: !with_items,
         }
     }
 
-    fn groups(&self) -> MutexGuard<'_, HashMap<GroupRef, GroupSample>> {
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Replaces the metrics of a group.
     pub fn record(&self, group: &GroupRef, mut sample: GroupSample) {
         if self.without_items {
-            sample.names = String::new();
-            sample.items = Box::default();
+            sample = sample.without_items();
         }
-        self.groups().insert(group.clone(), sample);
+        let mut state = self.state();
+        state.insert(group, sample);
+        state.limit(MAX_ITEMS, group);
     }
 
     /// Removes the metrics of a group.
     pub fn remove(&self, group: &GroupRef) {
-        self.groups().remove(group);
-    }
-}
-
-/// Writes the series of a metric.
-struct Series<'a>(MetricEncoder<'a>);
-
-impl Series<'_> {
-    fn write<const N: usize>(&mut self, labels: [(&str, &str); N], value: f64) -> fmt::Result {
-        let gauge = ConstGauge::new(value);
-        gauge.encode(self.0.encode_family(&labels)?)
+        self.state().remove(group);
     }
 }
 
 impl Collector for GroupMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        let groups = self.groups();
-        let mut metric = |name: &str,
-                          help: &str,
-                          unit: Option<&Unit>,
-                          write: &dyn Fn(
-            &mut Series,
-            [(&str, &str); 2],
-            &GroupSample,
-        ) -> fmt::Result| {
-            let encoder = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
-            let mut series = Series(encoder);
-            for (group, sample) in groups.iter() {
-                let namespace = group.namespace.as_deref().unwrap_or_default();
-                write(
-                    &mut series,
-                    [("namespace", namespace), ("group", &group.name)],
-                    sample,
-                )?;
-            }
-            Ok(())
-        };
-        metric(
-            "group_state",
-            "1 for the state of the group",
-            None,
-            &|series, [namespace, group], sample| {
-                series.write([namespace, group, ("state", &sample.state)], 1.0)
-            },
-        )?;
-        metric(
-            "group_due_items",
-            "The number of items that could run now",
-            None,
-            &|series, labels, sample| series.write(labels, sample.due_items as f64),
-        )?;
-        for (name, help, time) in GROUP_TIMES {
-            metric(
-                name,
-                help,
-                Some(&Unit::Seconds),
-                &|series, labels, sample| match Time::from(time(sample)).seconds() {
-                    Some(seconds) => series.write(labels, seconds),
-                    None => Ok(()),
-                },
-            )?;
-        }
-        for (name, help, unit, value) in ITEM_VALUES {
-            metric(
-                name,
-                help,
-                unit.as_ref(),
-                &|series, [namespace, group], sample| {
-                    for (name, item) in sample.items() {
-                        if let Some(value) = value(item) {
-                            series.write([namespace, group, ("item", name)], value)?;
-                        }
+        // Reconciles must not wait until everything is encoded.
+        let groups: Vec<Arc<Entry>> = self.state().groups.values().cloned().collect();
+        for metric in GROUP_METRICS {
+            let mut series = metric.series(&mut encoder)?;
+            for entry in &groups {
+                let [namespace, group] = labels(&entry.group);
+                let state = ("state", &*entry.sample.state);
+                match (metric.value)(&entry.sample) {
+                    None => {}
+                    Some(value) if metric.name == STATE => {
+                        write(&mut series, [namespace, group, state], value)?;
                     }
-                    Ok(())
-                },
-            )?;
+                    Some(value) => write(&mut series, [namespace, group], value)?,
+                }
+            }
+        }
+        for metric in ITEM_METRICS {
+            let mut series = metric.series(&mut encoder)?;
+            for entry in &groups {
+                let [namespace, group] = labels(&entry.group);
+                for (name, item) in entry.sample.items() {
+                    if let Some(value) = (metric.value)(item) {
+                        write(&mut series, [namespace, group, ("item", name)], value)?;
+                    }
+                }
+            }
         }
         Ok(())
     }
 }
 
-/// The name, the help text, and the value of a time of groups.
-type GroupTime = (
-    &'static str,
-    &'static str,
-    fn(&GroupSample) -> Option<Timestamp>,
-);
-const GROUP_TIMES: [GroupTime; 2] = [
-    (
-        "group_running_since_timestamp",
-        "When the run in progress started, if there is one",
-        |sample| sample.running_since,
-    ),
-    (
-        "group_next_start_timestamp",
-        "When an item may start next, if the group is Idle or Waiting",
-        |sample| sample.next_start,
-    ),
+fn labels(group: &GroupRef) -> [(&str, &str); 2] {
+    let namespace = group.namespace.as_deref().unwrap_or_default();
+    [("namespace", namespace), ("group", &group.name)]
+}
+
+/// Writes one series of a metric.
+fn write<const N: usize>(
+    metric: &mut MetricEncoder<'_>,
+    labels: [(&str, &str); N],
+    value: f64,
+) -> fmt::Result {
+    ConstGauge::new(value).encode(metric.encode_family(&labels)?)
+}
+
+/// A gauge, and its value for a `T`. Without a value, there is no series.
+struct Metric<T> {
+    name: &'static str,
+    help: &'static str,
+    unit: Option<Unit>,
+    value: fn(&T) -> Option<f64>,
+}
+
+impl<T> Metric<T> {
+    fn series<'a>(
+        &'a self,
+        encoder: &'a mut DescriptorEncoder<'_>,
+    ) -> Result<MetricEncoder<'a>, fmt::Error> {
+        encoder.encode_descriptor(self.name, self.help, self.unit.as_ref(), MetricType::Gauge)
+    }
+}
+
+/// The metric with the state of the group in a label.
+const STATE: &str = "group_state";
+
+const GROUP_METRICS: [Metric<GroupSample>; 5] = [
+    Metric {
+        name: STATE,
+        help: "1 for the state of the group",
+        unit: None,
+        value: |_| Some(1.0),
+    },
+    Metric {
+        name: "group_due_items",
+        help: "The number of items that could run now",
+        unit: None,
+        value: |group| Some(group.due_items as f64),
+    },
+    Metric {
+        name: "group_omitted_items",
+        help: "The number of items that have no metrics",
+        unit: None,
+        value: |group| Some(group.omitted_items as f64).filter(|items| *items > 0.0),
+    },
+    Metric {
+        name: "group_running_since_timestamp",
+        help: "When the run in progress started, if there is one",
+        unit: Some(Unit::Seconds),
+        value: |group| Time::from(group.running_since).seconds(),
+    },
+    Metric {
+        name: "group_next_start_timestamp",
+        help: "When an item may start next, if the group is Idle or Waiting",
+        unit: Some(Unit::Seconds),
+        value: |group| Time::from(group.next_start).seconds(),
+    },
 ];
 
-/// The name, the help text, the unit, and the value of a metric of items.
-type ItemValue = (
-    &'static str,
-    &'static str,
-    Option<Unit>,
-    fn(&ItemSample) -> Option<f64>,
-);
-const ITEM_VALUES: [ItemValue; 6] = [
-    (
-        "item_last_success_timestamp",
-        "When the item last succeeded",
-        Some(Unit::Seconds),
-        |item| item.last_success.seconds(),
-    ),
-    (
-        "item_last_start_timestamp",
-        "When the item last started",
-        Some(Unit::Seconds),
-        |item| item.last_start.seconds(),
-    ),
-    (
-        "item_due_timestamp",
-        "When the item becomes due, or since when it has been due",
-        Some(Unit::Seconds),
-        |item| item.due.seconds(),
-    ),
-    (
-        "item_last_duration",
-        "How long the last run of the item took",
-        Some(Unit::Seconds),
-        |item| Some(f64::from(item.last_duration)).filter(|value| !value.is_nan()),
-    ),
-    (
-        "item_consecutive_failures",
-        "The number of failures of the item since its last success",
-        None,
-        |item| Some(f64::from(item.failures)),
-    ),
-    (
-        "item_given_up",
-        "1 if the item has failed maxFailures times in a row",
-        None,
-        |item| item.given_up.then_some(1.0),
-    ),
+const ITEM_METRICS: [Metric<ItemSample>; 6] = [
+    Metric {
+        name: "item_last_success_timestamp",
+        help: "When the item last succeeded",
+        unit: Some(Unit::Seconds),
+        value: |item| item.last_success.seconds(),
+    },
+    Metric {
+        name: "item_last_start_timestamp",
+        help: "When the item last started",
+        unit: Some(Unit::Seconds),
+        value: |item| item.last_start.seconds(),
+    },
+    Metric {
+        name: "item_due_timestamp",
+        help: "When the item becomes due, or since when it has been due",
+        unit: Some(Unit::Seconds),
+        value: |item| item.due.seconds(),
+    },
+    Metric {
+        name: "item_last_duration",
+        help: "How long the last run of the item took",
+        unit: Some(Unit::Seconds),
+        value: |item| Some(f64::from(item.last_duration)).filter(|value| !value.is_nan()),
+    },
+    Metric {
+        name: "item_consecutive_failures",
+        help: "The number of failures of the item since its last success",
+        unit: None,
+        value: |item| Some(f64::from(item.failures)),
+    },
+    Metric {
+        name: "item_given_up",
+        help: "1 if the item has failed maxFailures times in a row",
+        unit: None,
+        value: |item| item.given_up.then_some(1.0),
+    },
 ];
 
 #[cfg(test)]
@@ -420,7 +494,11 @@ mod tests {
         assert_eq!(due(nightly.clone(), late), day(10.0, 3.0));
         let today = success("1970-01-12T03:10:00Z");
         assert_eq!(due(nightly.clone(), today), day(12.0, 3.0));
-        assert_eq!(due(nightly, json!({})), day(9.0, 3.0));
+        assert_eq!(
+            due(nightly, json!({})),
+            day(9.0, 0.0),
+            "since its group was created"
+        );
         let once = json!({ "eachOnce": true });
         assert_eq!(due(once.clone(), json!({})), day(9.0, 0.0));
         assert_eq!(due(once, success("1970-01-10T03:10:00Z")), None);
@@ -442,8 +520,29 @@ mod tests {
         let expected = [
             r#"oaat_group_state{,state="Running"} 1.0"#,
             "oaat_group_due_items{} 1.0",
+            "oaat_group_omitted_items{} 2.0",
             "oaat_group_running_since_timestamp_seconds{} 864000.0",
         ];
         assert_eq!(series, expected);
+    }
+
+    #[test]
+    fn namespace_with_the_most_items_loses_metrics_first() {
+        let mut state = State::default();
+        let mut record = |namespace: &str, name: &str, items: &[&str]| {
+            let group = ObjectRef::new(name).within(namespace);
+            let status = OaatGroupStatus::default();
+            state.insert(&group, GroupSample::new(&fixture(items), None, &status));
+            state.limit(5, &group);
+            let count = |namespace| state.items.get(namespace).copied().unwrap_or(0);
+            (count("large"), count("small"))
+        };
+        record("large", "one", &["a", "b"]);
+        record("large", "two", &["a", "b"]);
+        assert_eq!(record("small", "one", &["a"]), (4, 1));
+        // The latest group of the largest namespace gets none.
+        assert_eq!(record("large", "three", &["a", "b"]), (4, 1));
+        // Another namespace replaces a group of the largest one.
+        assert_eq!(record("small", "two", &["a", "b"]), (2, 3));
     }
 }

@@ -39,11 +39,11 @@ const MAX_CACHED_TYPE_SIZE: usize = 64 << 10;
 /// The maximum size of all cached types.
 const MAX_CACHED_TYPES_TOTAL: usize = 4 << 20;
 
-/// The maximum decoded size of a group that is kept after a write: one of about 100 items with a full
-/// status. Larger groups are read again.
-const MAX_WRITTEN_GROUP_SIZE: usize = 512 << 10;
+/// The maximum decoded size of a group that is kept after a write: one of about 300 items. Larger
+/// groups are read again.
+const MAX_WRITTEN_GROUP_SIZE: usize = 1 << 20;
 /// The maximum decoded size of all groups that are kept after writes.
-const MAX_WRITTEN_GROUPS_TOTAL: usize = 8 << 20;
+const MAX_WRITTEN_GROUPS_TOTAL: usize = 16 << 20;
 
 /// The metadata of a type, as the watch stores it.
 pub type WatchedType = Watched<OaatType>;

@@ -277,13 +277,20 @@ impl Metrics {
         self.decision_seconds.observe(took.as_secs_f64());
     }
 
-    /// Returns the metrics in the text format of Prometheus.
-    pub fn text(&self) -> String {
+    /// Writes the metrics in the text format of OpenMetrics.
+    ///
+    /// # Errors
+    /// Returns an error if the writer does.
+    pub fn encode(&self, writer: &mut impl std::fmt::Write) -> std::fmt::Result {
+        text::encode(writer, &self.registry)
+    }
+
+    /// Returns the metrics in the text format of OpenMetrics.
+    #[cfg(test)]
+    pub(crate) fn text(&self) -> String {
         let mut out = String::new();
-        match text::encode(&mut out, &self.registry) {
-            Ok(()) => out,
-            Err(_) => String::new(),
-        }
+        self.encode(&mut out).unwrap();
+        out
     }
 }
 

@@ -14,11 +14,11 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
@@ -26,8 +26,11 @@ use tracing::{info, warn};
 /// The maximum number of open connections. The oldest is closed for a new one: a request is
 /// answered within milliseconds, so an old connection belongs to a slow client.
 const CONNECTIONS: usize = 64;
-/// The maximum number of responses with metrics at a time. With many items, each takes megabytes.
-const SCRAPES: usize = 4;
+/// The maximum bytes of the metrics for clients that do not accept compressed ones. With many items,
+/// there are megabytes.
+const MAX_PLAIN: usize = 1 << 20;
+/// The maximum age of a larger page of metrics, which all clients share meanwhile.
+const MAX_PAGE_AGE: Duration = Duration::from_secs(1);
 /// The maximum time that a connection is open, including its only response.
 const LIFETIME: Duration = Duration::from_secs(10);
 /// The maximum bytes of a request's head. Bodies are not read.
@@ -52,7 +55,7 @@ pub async fn serve(
     let server = Server {
         metrics,
         ready,
-        scrapes: Arc::new(Semaphore::new(SCRAPES)),
+        recent: Arc::default(),
     };
     tokio::spawn(accept(listener, server));
     info!(%address, "serving health and metrics");
@@ -81,8 +84,8 @@ where
 struct Server {
     metrics: Arc<Metrics>,
     ready: Arc<AtomicBool>,
-    /// The permits for responses with metrics.
-    scrapes: Arc<Semaphore>,
+    /// The latest large page of metrics. Locked while a page is created.
+    recent: Arc<Mutex<Option<(Instant, Page)>>>,
 }
 
 async fn accept(listener: TcpListener, server: Server) {
@@ -112,23 +115,9 @@ async fn accept(listener: TcpListener, server: Server) {
 
 /// Serves one request on a connection.
 async fn serve_connection(connection: TcpStream, server: Server) {
-    // A scrape holds its permit until the response is sent.
-    let held = OnceLock::new();
     let service = service_fn(|request: Request<Incoming>| {
         let server = server.clone();
-        let is_rejected = request.uri().path() == "/metrics"
-            && match server.scrapes.clone().try_acquire_owned() {
-                Ok(permit) => held.set(permit).is_err(),
-                Err(_) => true,
-            };
-        async move {
-            Ok::<_, Infallible>(if is_rejected {
-                let status = StatusCode::SERVICE_UNAVAILABLE;
-                plain(status, "too many clients get metrics at a time\n")
-            } else {
-                server.answer(request).await
-            })
-        }
+        async move { Ok::<_, Infallible>(server.answer(request).await) }
     });
     // A failed response only affects the client.
     let _ = http1::Builder::new()
@@ -148,17 +137,97 @@ impl Server {
                 "the API server has not responded yet\n",
             ),
             "/metrics" => {
-                let metrics = self.metrics.clone();
-                // With many items, this takes a while.
-                let scrape = move || scrape(&metrics, accepts_gzip(request.headers()));
-                tokio::task::spawn_blocking(scrape)
-                    .await
-                    .unwrap_or_else(|_| {
-                        plain(StatusCode::INTERNAL_SERVER_ERROR, "the metrics failed\n")
-                    })
+                // The page is completed even if the client disconnects, so at most one is in progress.
+                let page = tokio::spawn(self.clone().page()).await;
+                match page.ok().flatten() {
+                    Some(page) => page.response(accepts_gzip(request.headers())),
+                    None => plain(StatusCode::INTERNAL_SERVER_ERROR, "the metrics failed\n"),
+                }
             }
             _ => plain(StatusCode::NOT_FOUND, "not found\n"),
         }
+    }
+
+    /// Returns the page with the metrics. All clients share a large one for a second.
+    async fn page(self) -> Option<Page> {
+        let mut recent = self.recent.lock().await;
+        if let Some((created, page)) = &*recent
+            && created.elapsed() < MAX_PAGE_AGE
+        {
+            return Some(page.clone());
+        }
+        let metrics = self.metrics.clone();
+        // With many items, this takes a while.
+        let page = tokio::task::spawn_blocking(move || Page::new(&metrics).ok());
+        let page = page.await.ok().flatten();
+        let large = page.clone().filter(|page| page.plain.is_none());
+        *recent = large.map(|page| (Instant::now(), page));
+        page
+    }
+}
+
+/// The metrics as text.
+#[derive(Clone)]
+struct Page {
+    /// The text, unless it is large.
+    plain: Option<Bytes>,
+    gzip: Bytes,
+}
+
+impl Page {
+    fn new(metrics: &Metrics) -> std::io::Result<Self> {
+        let mut writer = PageWriter {
+            plain: String::new(),
+            is_large: false,
+            gzip: GzEncoder::new(Vec::new(), Compression::fast()),
+        };
+        metrics.encode(&mut writer).map_err(std::io::Error::other)?;
+        Ok(Self {
+            plain: (!writer.is_large).then(|| writer.plain.into()),
+            gzip: writer.gzip.finish()?.into(),
+        })
+    }
+
+    fn response(self, accepts_gzip: bool) -> Response<Full<Bytes>> {
+        let (body, is_compressed) = match self.plain {
+            Some(plain) if !accepts_gzip => (plain, false),
+            None if !accepts_gzip => {
+                let text =
+                    "the metrics are large; accept gzip, for example with curl --compressed\n";
+                return plain(StatusCode::NOT_ACCEPTABLE, text);
+            }
+            _ => (self.gzip, true),
+        };
+        let mut response = Response::new(Full::from(body));
+        let headers = response.headers_mut();
+        let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if is_compressed {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        response
+    }
+}
+
+/// Compresses what is written, and keeps the text unless it is large.
+struct PageWriter {
+    plain: String,
+    is_large: bool,
+    gzip: GzEncoder<Vec<u8>>,
+}
+
+impl std::fmt::Write for PageWriter {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        if self.plain.len() + text.len() > MAX_PLAIN {
+            self.is_large = true;
+            self.plain = String::new();
+        }
+        if !self.is_large {
+            self.plain.push_str(text);
+        }
+        self.gzip
+            .write_all(text.as_bytes())
+            .map_err(|_| std::fmt::Error)
     }
 }
 
@@ -181,26 +250,6 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
         let (name, parameters) = coding.split_once(';').unwrap_or((coding, ""));
         name.trim() == "gzip" && parameters.trim().trim_end_matches(['0', '.']) != "q="
     })
-}
-
-fn scrape(metrics: &Metrics, gzip: bool) -> Response<Full<Bytes>> {
-    let text = metrics.text();
-    let compressed = gzip.then(|| compress(text.as_bytes()).ok()).flatten();
-    let is_compressed = compressed.is_some();
-    let mut response = Response::new(Full::from(compressed.unwrap_or(text.into_bytes())));
-    let headers = response.headers_mut();
-    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    if is_compressed {
-        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    }
-    response
-}
-
-fn compress(text: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(text)?;
-    encoder.finish()
 }
 
 #[cfg(test)]
@@ -261,29 +310,41 @@ mod tests {
             let headers = HeaderMap::from_iter([(header::ACCEPT_ENCODING, value)]);
             assert_eq!(accepts_gzip(&headers), expected, "{accepted}");
         }
-        let text = "oaat_leading 1\n".repeat(1000);
-        let compressed = compress(text.as_bytes()).unwrap();
-        assert!(compressed.len() < text.len() / 10);
-        let mut decoder = flate2::read::GzDecoder::new(&*compressed);
-        let mut decompressed = String::new();
-        std::io::Read::read_to_string(&mut decoder, &mut decompressed).unwrap();
-        assert_eq!(decompressed, text);
+    }
+
+    fn decompressed(page: &Page) -> String {
+        let mut text = String::new();
+        let mut decoder = flate2::read::GzDecoder::new(&*page.gzip);
+        std::io::Read::read_to_string(&mut decoder, &mut text).unwrap();
+        text
     }
 
     #[tokio::test]
-    async fn too_many_scrapes_at_a_time_are_rejected() {
+    async fn only_small_metrics_are_also_served_uncompressed() {
         let server = Server {
             metrics: Arc::default(),
             ready: Arc::default(),
-            scrapes: Arc::new(Semaphore::new(0)),
+            recent: Arc::default(),
         };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(accept(listener, server));
-        let answer = get(address, "/metrics").await;
-        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-        let answer = get(address, "/healthz").await;
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        let page = server.clone().page().await.unwrap();
+        let text = decompressed(&page);
+        assert!(text.ends_with("# EOF\n"));
+        assert_eq!(page.plain.as_deref(), Some(text.as_bytes()));
+        assert_eq!(page.clone().response(false).status(), StatusCode::OK);
+        assert!(server.recent.lock().await.is_none());
+
+        let mut snapshot = crate::plan::tests::fixture(&[]);
+        snapshot.items = (0..20_000).map(|number| format!("item-{number}")).collect();
+        let sample = crate::group_metrics::GroupSample::new(&snapshot, None, &Default::default());
+        let group = kube::runtime::reflector::ObjectRef::new("g").within("n");
+        server.metrics.groups.record(&group, sample);
+        let page = server.clone().page().await.unwrap();
+        assert!(page.plain.is_none());
+        assert!(decompressed(&page).len() > 10 * page.gzip.len());
+        let response = page.clone().response(true);
+        assert_eq!(response.headers()[header::CONTENT_ENCODING], "gzip");
+        assert_eq!(page.response(false).status(), StatusCode::NOT_ACCEPTABLE);
+        assert!(server.recent.lock().await.is_some(), "clients share it");
     }
 
     #[tokio::test]

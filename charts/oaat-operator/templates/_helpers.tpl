@@ -51,6 +51,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 
 {{/* Rejects combinations of values that the schema cannot describe with a useful message. */}}
 {{- define "oaat-operator.validate" -}}
+{{- if not (or .Values.crds.install .Values.crds.keep) -}}
+{{- fail "crds.keep: must be true because crds.install is false; otherwise, Helm could delete all groups" -}}
+{{- end -}}
 {{- if not (or .Values.serviceAccount.create .Values.serviceAccount.name) -}}
 {{- fail "serviceAccount.name: required because serviceAccount.create is false" -}}
 {{- end -}}

@@ -14,12 +14,17 @@ pub(crate) struct ScheduleTimes {
     now: Timestamp,
     /// By the address of the schedule, which the items share.
     known: HashMap<*const CronSchedule, Times>,
+    /// Times between which a schedule has no other time, by the address of the schedule.
+    intervals: HashMap<*const CronSchedule, Vec<(Timestamp, Timestamp)>>,
 }
 
 impl ScheduleTimes {
     pub(crate) fn new(now: Timestamp) -> Self {
-        let known = HashMap::new();
-        Self { now, known }
+        Self {
+            now,
+            known: HashMap::new(),
+            intervals: HashMap::new(),
+        }
     }
 
     /// Returns the frequency of an item for the policy; `None` if it must succeed only once. For a
@@ -64,14 +69,28 @@ impl ScheduleTimes {
         never: bool,
     ) -> Option<Timestamp> {
         match recurrence {
-            Recurrence::Once => never.then_some(since),
-            Recurrence::Frequency(_) if never => Some(since),
+            _ if never => Some(since),
+            Recurrence::Once => None,
             Recurrence::Frequency(frequency) => Some(since.plus(*frequency)),
             Recurrence::Schedule(schedule) => match self.times(schedule) {
-                (Some(last), _) if last > since => schedule.next_match_after(since),
+                (Some(last), _) if last > since => self.next_after(schedule, since),
                 (_, next) => next,
             },
         }
+    }
+
+    /// Returns the first time of a schedule after `since`. Late items often succeeded between the same
+    /// two times.
+    fn next_after(&mut self, schedule: &Arc<CronSchedule>, since: Timestamp) -> Option<Timestamp> {
+        let intervals = self.intervals.entry(Arc::as_ptr(schedule)).or_default();
+        let mut known = intervals.iter();
+        if let Some((_, next)) = known.find(|(start, next)| *start <= since && since < *next) {
+            return Some(*next);
+        }
+        let next = schedule.next_match_after(since)?;
+        let start = schedule.last_match_until(since).unwrap_or(since);
+        intervals.push((start, next));
+        Some(next)
     }
 
     fn times(&mut self, schedule: &Arc<CronSchedule>) -> Times {
