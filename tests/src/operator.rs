@@ -4,11 +4,13 @@
 use crate::process::{Signal, Supervised, tail};
 use crate::{ControlPlane, Options};
 use anyhow::{Context, Result, bail};
+use flate2::read::GzDecoder;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use serde::Deserialize;
 use std::fs;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -317,15 +319,23 @@ impl Operator {
     /// Returns an error if the operator does not respond.
     pub async fn page(&self, path: &str) -> Result<(u16, String)> {
         let mut stream = TcpStream::connect(self.address).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n");
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: operator\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n"
+        );
         stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        let code = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
-        let body = answer
-            .split_once("\r\n\r\n")
-            .map(|(_, body)| body.to_owned());
-        Ok((code.context("no HTTP answer")?, body.unwrap_or_default()))
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+        let (head, body) = answer.split_at(end.context("no HTTP answer")? + 4);
+        let head = str::from_utf8(head)?;
+        let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let mut text = String::new();
+        if head.contains("content-encoding: gzip") {
+            GzDecoder::new(body).read_to_string(&mut text)?;
+        } else {
+            text = str::from_utf8(body)?.to_owned();
+        }
+        Ok((code.context("no HTTP status")?, text))
     }
 
     /// Returns the sum of all samples of a metric whose labels contain all of `labels`.

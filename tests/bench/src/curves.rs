@@ -2,7 +2,7 @@
 //! groups.
 
 use crate::election::until_it_starts_runs;
-use crate::handover::{measure_operator, node, operator_options, rss};
+use crate::handover::{node, operator_options, operator_samples, rss};
 use crate::report::Report;
 use crate::scale::{create_groups, group, type_, until_requests};
 use anyhow::{Result, anyhow};
@@ -43,7 +43,10 @@ pub async fn measure(
     let mut handover = [Points::new(), Points::new()];
     for items in ITEMS {
         let runs = if items > 200 { runs.min(50) } else { runs };
-        let samples = measure_operator(plane, kubeconfig, runs, items).await?;
+        let namespace = format!("curves-{items}");
+        let (samples, operator, _node) =
+            operator_samples(plane, kubeconfig, &namespace, runs, items).await?;
+        operator.stop().await;
         for (points, share) in handover.iter_mut().zip([0.5, 0.99]) {
             let value = samples.quantile(share).as_secs_f64() * 1e3;
             let name = format!("handover with {items} items, quantile {share}");

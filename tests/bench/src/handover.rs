@@ -180,16 +180,16 @@ pub async fn collect(steps: impl Stream<Item = (Instant, Step)>, runs: usize) ->
     Ok(samples)
 }
 
-/// Measures the operator with the shipped RBAC.
-pub async fn measure_operator(
+/// Measures handovers of the operator with the shipped RBAC, in a new namespace. Also returns the
+/// operator and its node.
+pub async fn operator_samples(
     plane: &ControlPlane,
     kubeconfig: &Path,
+    namespace: &str,
     runs: usize,
     item_count: usize,
-) -> Result<Samples> {
-    let namespace = &format!("operator-{item_count}");
-    let client = plane.admin();
-    let _node = node(plane, namespace).await?;
+) -> Result<(Samples, Operator, Node)> {
+    let node = node(plane, namespace).await?;
     let items: Vec<_> = (0..item_count).map(|i| format!("item-{i}")).collect();
     let type_ = json!({
         "apiVersion": "kawaja.net/v1", "kind": "OaatType",
@@ -205,7 +205,21 @@ pub async fn measure_operator(
     plane.apply(&group.to_string()).await?;
     let options = operator_options(plane, kubeconfig, vec![namespace.to_owned()])?;
     let operator = Operator::start(&options).await?;
-    let samples = collect(steps(&client, namespace, ""), runs).await?;
+    let samples = collect(steps(&plane.admin(), namespace, ""), runs).await?;
+    Ok((samples, operator, node))
+}
+
+/// Measures the operator with the shipped RBAC, and its requests and memory.
+async fn measure_operator(
+    plane: &ControlPlane,
+    kubeconfig: &Path,
+    runs: usize,
+    item_count: usize,
+) -> Result<Samples> {
+    let namespace = &format!("operator-{item_count}");
+    let client = plane.admin();
+    let (samples, operator, _node) =
+        operator_samples(plane, kubeconfig, namespace, runs, item_count).await?;
 
     // No item is due from now on. The last run ends, and then the group is idle.
     let quiet = json!({ "spec": { "frequency": "30days" } });
