@@ -60,12 +60,13 @@ pub async fn measure(
         kubeconfig,
         vec![IDLE_NAMESPACE.into(), DUE_NAMESPACE.into()],
     )?;
+    plane.namespace(IDLE_NAMESPACE).await?;
+    plane.apply(&type_(IDLE_NAMESPACE).to_string()).await?;
     let _node = node(plane, DUE_NAMESPACE).await?;
     plane.apply(&type_(DUE_NAMESPACE).to_string()).await?;
     let mut before = 0;
     for groups in GROUPS {
         create_groups(plane, IDLE_NAMESPACE, before..groups).await?;
-        plane.apply(&type_(IDLE_NAMESPACE).to_string()).await?;
         let first = Operator::start(&options).await?;
         until_requests(&first, "patch", groups - before).await?;
         before = groups;

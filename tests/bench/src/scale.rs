@@ -37,6 +37,7 @@ pub async fn measure(
         operator.stop().await;
         base
     };
+    plane.namespace(IDLE_NAMESPACE).await?;
     create_groups(plane, IDLE_NAMESPACE, 0..count).await?;
     plane.apply(&type_(IDLE_NAMESPACE).to_string()).await?;
 
@@ -130,13 +131,12 @@ pub async fn until_requests(operator: &Operator, verb: &str, count: usize) -> Re
     Ok(())
 }
 
-/// Creates suspended groups with these numbers.
+/// Creates suspended groups with these numbers in a namespace.
 pub async fn create_groups(
     plane: &ControlPlane,
     namespace: &str,
     numbers: Range<usize>,
 ) -> Result<()> {
-    plane.namespace(namespace).await?;
     let api = groups(&plane.admin(), namespace);
     let create = |number: usize| {
         let api = api.clone();
