@@ -1,4 +1,4 @@
-//! What the controllers share, and what each of them keeps.
+//! The shared dependencies of the controllers, and the state of each.
 
 use crate::bounded_read::BoundedReader;
 use crate::cluster::Cluster;

@@ -28,15 +28,15 @@ const MAX_QUEUED_PER_NAMESPACE: usize = MAX_QUEUED / 8;
 const EVENTS_PER_RECORDER: usize = 200;
 /// The maximum time to publish one event.
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// The number of events after which unused limits of groups are forgotten.
+/// The number of events after which idle limiters are removed.
 const EVENTS_BETWEEN_CLEANUPS: usize = 2000;
-/// The number of normal events on one group, and of warnings, that are published at once. Then follows
-/// one a minute. A group that runs an item every second would otherwise fill etcd with events.
+/// The burst of normal events on one group, and of warnings. After it, one per minute is published. A
+/// group that runs an item every second would otherwise fill etcd with events.
 const GROUP_BURST: NonZeroU32 = NonZeroU32::new(25).unwrap();
 /// The number of normal events on the groups of a namespace that are published per second.
-const PER_SECOND: NonZeroU32 = NonZeroU32::new(20).unwrap();
-/// The number of normal events on the groups of a namespace that are published at once.
-const BURST: NonZeroU32 = NonZeroU32::new(500).unwrap();
+const NAMESPACE_RATE: NonZeroU32 = NonZeroU32::new(20).unwrap();
+/// The number of normal events on the groups of a namespace that are published in a burst.
+const NAMESPACE_BURST: NonZeroU32 = NonZeroU32::new(500).unwrap();
 
 /// The queue of events to publish. Cheap to clone.
 #[derive(Clone)]
@@ -62,7 +62,7 @@ struct Limits {
 impl Limits {
     fn new() -> Self {
         let group = Quota::per_minute(NonZeroU32::MIN).allow_burst(GROUP_BURST);
-        let namespace = Quota::per_second(PER_SECOND).allow_burst(BURST);
+        let namespace = Quota::per_second(NAMESPACE_RATE).allow_burst(NAMESPACE_BURST);
         Self {
             groups: RateLimiter::hashmap_with_clock(group, MonotonicClock),
             namespaces: RateLimiter::hashmap_with_clock(namespace, MonotonicClock),

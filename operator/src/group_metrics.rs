@@ -20,9 +20,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct GroupSample {
     state: String,
     /// When the run in progress started.
-    running_since: Option<Timestamp>,
-    /// The number of items that could run now.
-    due_items: usize,
+    run_start: Option<Timestamp>,
+    /// The number of items in the state Ready.
+    ready_items: usize,
     /// When an item may start next, if no item is running and nothing else prevents a start.
     next_start: Option<Timestamp>,
     /// The number of items without metrics.
@@ -74,7 +74,7 @@ impl GroupSample {
         let created = snapshot.group.metadata.creation_timestamp.as_ref();
         let created = created.map(|time| Timestamp(time.0.as_millisecond()));
         let (mut names, mut items) = (String::new(), Vec::new());
-        let (mut due_items, mut next_start) = (0, None::<Timestamp>);
+        let (mut ready_items, mut next_start) = (0, None::<Timestamp>);
         let none = ItemStatus::default();
         for name in &snapshot.items {
             let item = status.items.get(name).unwrap_or(&none);
@@ -85,7 +85,7 @@ impl GroupSample {
                 let due = || schedules.due(&rules.recurrence, since, never);
                 (!rules.suspended).then(due).flatten()
             });
-            due_items +=
+            ready_items +=
                 usize::from(status.items.contains_key(name) && item.state == ItemState::Ready);
             next_start = [next_start, item.next].into_iter().flatten().min();
             items.push(ItemSample {
@@ -101,9 +101,9 @@ impl GroupSample {
         let state = status.state.clone().unwrap_or_default();
         let waits = [states::IDLE, states::WAITING].contains(&&*state);
         Self {
-            running_since: status.current.as_ref().map(|current| current.claimed),
+            run_start: status.current.as_ref().map(|current| current.claimed),
             state,
-            due_items,
+            ready_items,
             next_start: next_start.filter(|_| waits),
             omitted_items: 0,
             names,
@@ -172,13 +172,13 @@ struct Entry {
 impl State {
     fn remove(&mut self, group: &GroupRef) {
         if let Some(removed) = self.groups.remove(group) {
-            self.count(group, |items| items - removed.sample.items.len());
+            self.update_item_count(group, |items| items - removed.sample.items.len());
         }
     }
 
     fn insert(&mut self, group: &GroupRef, sample: GroupSample) {
         self.remove(group);
-        self.count(group, |items| items + sample.items.len());
+        self.update_item_count(group, |items| items + sample.items.len());
         let group = group.clone();
         let entry = Entry {
             group: group.clone(),
@@ -187,7 +187,7 @@ impl State {
         self.groups.insert(group, Arc::new(entry));
     }
 
-    fn count(&mut self, group: &GroupRef, change: impl FnOnce(usize) -> usize) {
+    fn update_item_count(&mut self, group: &GroupRef, change: impl FnOnce(usize) -> usize) {
         let namespace = group.namespace.clone().unwrap_or_default();
         let items = change(self.items.get(&namespace).copied().unwrap_or(0));
         if items == 0 {
@@ -322,15 +322,15 @@ const STATE: &str = "group_state";
 const GROUP_METRICS: [Metric<GroupSample>; 5] = [
     Metric {
         name: STATE,
-        help: "1 for the state of the group",
+        help: "The state of the group, in the label state; always 1",
         unit: None,
         value: |_| Some(1.0),
     },
     Metric {
-        name: "group_due_items",
-        help: "The number of items that could run now",
+        name: "group_ready_items",
+        help: "The number of items in the state Ready",
         unit: None,
-        value: |group| Some(group.due_items as f64),
+        value: |group| Some(group.ready_items as f64),
     },
     Metric {
         name: "group_omitted_items",
@@ -339,10 +339,10 @@ const GROUP_METRICS: [Metric<GroupSample>; 5] = [
         value: |group| Some(group.omitted_items as f64).filter(|items| *items > 0.0),
     },
     Metric {
-        name: "group_running_since_timestamp",
+        name: "group_run_start_timestamp",
         help: "When the run in progress started, if there is one",
         unit: Some(Unit::Seconds),
-        value: |group| Time::from(group.running_since).seconds(),
+        value: |group| Time::from(group.run_start).seconds(),
     },
     Metric {
         name: "group_next_start_timestamp",
@@ -372,7 +372,7 @@ const ITEM_METRICS: [Metric<ItemSample>; 6] = [
         value: |item| item.due.seconds(),
     },
     Metric {
-        name: "item_last_duration",
+        name: "item_last_run_duration",
         help: "How long the last run of the item took",
         unit: Some(Unit::Seconds),
         value: |item| Some(f64::from(item.last_duration)).filter(|value| !value.is_nan()),
@@ -446,14 +446,14 @@ mod tests {
         // 1970-01-11 is day 10: 864000 seconds. The group was created a day earlier.
         for line in [
             r#"oaat_group_state{,state="Waiting"} 1.0"#,
-            "oaat_group_due_items{} 0.0",
+            "oaat_group_ready_items{} 0.0",
             "oaat_group_next_start_timestamp_seconds{} 867610.0",
             r#"oaat_item_last_success_timestamp_seconds{,item="a"} 864010.0"#,
             r#"oaat_item_last_start_timestamp_seconds{,item="a"} 864000.0"#,
             r#"oaat_item_due_timestamp_seconds{,item="a"} 867610.0"#,
             r#"oaat_item_due_timestamp_seconds{,item="new"} 777600.0"#,
-            r#"oaat_item_last_duration_seconds{,item="a"} 10.0"#,
-            r#"oaat_item_last_duration_seconds{,item="b \"quoted\""} 2.5"#,
+            r#"oaat_item_last_run_duration_seconds{,item="a"} 10.0"#,
+            r#"oaat_item_last_run_duration_seconds{,item="b \"quoted\""} 2.5"#,
             r#"oaat_item_consecutive_failures{,item="a"} 0.0"#,
             r#"oaat_item_consecutive_failures{,item="b \"quoted\""} 3.0"#,
             r#"oaat_item_given_up{,item="b \"quoted\""} 1.0"#,
@@ -519,9 +519,9 @@ mod tests {
         let series = series(false, &["a", "b"], json!({}), status);
         let expected = [
             r#"oaat_group_state{,state="Running"} 1.0"#,
-            "oaat_group_due_items{} 1.0",
+            "oaat_group_ready_items{} 1.0",
             "oaat_group_omitted_items{} 2.0",
-            "oaat_group_running_since_timestamp_seconds{} 864000.0",
+            "oaat_group_run_start_timestamp_seconds{} 864000.0",
         ];
         assert_eq!(series, expected);
     }

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
-/// The maximum time to wait for the first list of pods.
-const FIRST_LIST_TIMEOUT: Duration = Duration::from_secs(15);
+/// The maximum time to wait for the initial list of pods.
+const INITIAL_LIST_TIMEOUT: Duration = Duration::from_secs(15);
 /// The maximum time for planning all groups from the initial lists.
 const PLAN_TIMEOUT: Duration = Duration::from_secs(45);
 
@@ -29,18 +29,24 @@ pub(crate) async fn queue_listed_groups(
     scope: Option<String>,
     delayed: mpsc::UnboundedSender<(GroupRef, Duration)>,
 ) {
-    let Some(pods) = context.triggers.take_listed_pods(FIRST_LIST_TIMEOUT).await else {
+    let Some(pods) = context
+        .triggers
+        .take_listed_pods(INITIAL_LIST_TIMEOUT)
+        .await
+    else {
         context.triggers.trigger_all();
         return;
     };
     // The listed types trigger the groups that are known to use them, so they must come first.
     let types = context.cluster.wait_for_types();
-    let _ = tokio::time::timeout(FIRST_LIST_TIMEOUT, types).await;
+    let _ = tokio::time::timeout(INITIAL_LIST_TIMEOUT, types).await;
     let plan = plan_listed_groups(&context, scope.as_deref(), pods, &delayed);
     match tokio::time::timeout(PLAN_TIMEOUT, plan).await {
         Ok(Ok(())) => return,
         Ok(Err(error)) => warn!(%error, "failed to list the groups; reconciling each of them"),
-        Err(_) => info!("planning from the initial lists takes long; reconciling each group"),
+        Err(_) => {
+            info!("planning from the initial lists did not finish in time; reconciling each group")
+        }
     }
     context.triggers.trigger_all();
 }
@@ -79,7 +85,7 @@ async fn plan_listed_groups(
             for (key, group, pods) in plans {
                 let plan =
                     plan_from_lists(context.clone(), cluster.clone(), key.clone(), group, pods);
-                // In a separate task, a panic concerns only this group.
+                // In a separate task, a panic affects only this group.
                 match tokio::spawn(plan).await.ok().flatten() {
                     Some(Requeue::After(delay)) => {
                         let _ = delayed.send((key, delay));
@@ -94,8 +100,8 @@ async fn plan_listed_groups(
     reader.list_in_pages(scope, selector, plan_page).await
 }
 
-/// Returns whether a listed group may have nothing to do. A group with a run in progress, or without a
-/// status, always has. The policy of a group in a ConfigMap may be slow, and shares the time of other
+/// Returns whether planning a listed group from the lists may be sufficient. A group with a run in
+/// progress, or without a status, always needs a live reconcile. The policy of a group in a ConfigMap may be slow, and shares the time of other
 /// groups fairly only in reconciles from the queue.
 fn may_have_nothing_to_do(context: &Context, key: &GroupRef, group: &OaatGroup) -> bool {
     let watched = context

@@ -26,10 +26,9 @@ use tracing::{info, warn};
 /// The maximum number of open connections. The oldest is closed for a new one: a request is
 /// answered within milliseconds, so an old connection belongs to a slow client.
 const CONNECTIONS: usize = 64;
-/// The maximum bytes of the metrics for clients that do not accept compressed ones. With many items,
-/// there are megabytes.
+/// The maximum size in bytes of uncompressed metrics. With many items, the metrics take megabytes.
 const MAX_PLAIN: usize = 1 << 20;
-/// The maximum age of a larger page of metrics, which all clients share meanwhile.
+/// How long a larger page of metrics is cached.
 const MAX_PAGE_AGE: Duration = Duration::from_secs(1);
 /// The maximum time that a connection is open, including its only response.
 const LIFETIME: Duration = Duration::from_secs(10);
@@ -55,7 +54,7 @@ pub async fn serve(
     let server = Server {
         metrics,
         ready,
-        recent: Arc::default(),
+        cached_page: Arc::default(),
     };
     tokio::spawn(accept(listener, server));
     info!(%address, "serving health and metrics");
@@ -79,13 +78,13 @@ where
     }
 }
 
-/// What the responses are made of.
+/// The state that the connections share.
 #[derive(Clone)]
 struct Server {
     metrics: Arc<Metrics>,
     ready: Arc<AtomicBool>,
     /// The latest large page of metrics. Locked while a page is created.
-    recent: Arc<Mutex<Option<(Instant, Page)>>>,
+    cached_page: Arc<Mutex<Option<(Instant, Page)>>>,
 }
 
 async fn accept(listener: TcpListener, server: Server) {
@@ -141,7 +140,10 @@ impl Server {
                 let page = tokio::spawn(self.clone().page()).await;
                 match page.ok().flatten() {
                     Some(page) => page.response(accepts_gzip(request.headers())),
-                    None => plain(StatusCode::INTERNAL_SERVER_ERROR, "the metrics failed\n"),
+                    None => plain(
+                        StatusCode::INTERNAL_SERVER_ERROR,
+                        "failed to encode the metrics\n",
+                    ),
                 }
             }
             _ => plain(StatusCode::NOT_FOUND, "not found\n"),
@@ -150,8 +152,8 @@ impl Server {
 
     /// Returns the page with the metrics. All clients share a large one for a second.
     async fn page(self) -> Option<Page> {
-        let mut recent = self.recent.lock().await;
-        if let Some((created, page)) = &*recent
+        let mut cached = self.cached_page.lock().await;
+        if let Some((created, page)) = &*cached
             && created.elapsed() < MAX_PAGE_AGE
         {
             return Some(page.clone());
@@ -161,7 +163,7 @@ impl Server {
         let page = tokio::task::spawn_blocking(move || Page::new(&metrics).ok());
         let page = page.await.ok().flatten();
         let large = page.clone().filter(|page| page.plain.is_none());
-        *recent = large.map(|page| (Instant::now(), page));
+        *cached = large.map(|page| (Instant::now(), page));
         page
     }
 }
@@ -192,8 +194,7 @@ impl Page {
         let (body, is_compressed) = match self.plain {
             Some(plain) if !accepts_gzip => (plain, false),
             None if !accepts_gzip => {
-                let text =
-                    "the metrics are large; accept gzip, for example with curl --compressed\n";
+                let text = "the metrics exceed 1 MiB; send Accept-Encoding: gzip, for example with curl --compressed\n";
                 return plain(StatusCode::NOT_ACCEPTABLE, text);
             }
             _ => (self.gzip, true),
@@ -324,14 +325,14 @@ mod tests {
         let server = Server {
             metrics: Arc::default(),
             ready: Arc::default(),
-            recent: Arc::default(),
+            cached_page: Arc::default(),
         };
         let page = server.clone().page().await.unwrap();
         let text = decompressed(&page);
         assert!(text.ends_with("# EOF\n"));
         assert_eq!(page.plain.as_deref(), Some(text.as_bytes()));
         assert_eq!(page.clone().response(false).status(), StatusCode::OK);
-        assert!(server.recent.lock().await.is_none());
+        assert!(server.cached_page.lock().await.is_none());
 
         let mut snapshot = crate::plan::tests::fixture(&[]);
         snapshot.items = (0..20_000).map(|number| format!("item-{number}")).collect();
@@ -344,7 +345,10 @@ mod tests {
         let response = page.clone().response(true);
         assert_eq!(response.headers()[header::CONTENT_ENCODING], "gzip");
         assert_eq!(page.response(false).status(), StatusCode::NOT_ACCEPTABLE);
-        assert!(server.recent.lock().await.is_some(), "clients share it");
+        assert!(
+            server.cached_page.lock().await.is_some(),
+            "clients share it"
+        );
     }
 
     #[tokio::test]

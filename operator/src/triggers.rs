@@ -28,7 +28,7 @@ const UNCLAIMED_DELAY: Duration = Duration::from_millis(5200);
 /// write.
 const OWN_WRITE_DELAY: Duration = Duration::from_millis(500);
 
-/// The maximum size in bytes of the pods of the first list that are kept.
+/// The maximum size in bytes of the pods of the initial list that are kept.
 const MAX_LISTED_PODS: usize = 24 << 20;
 
 /// The state between events, and the queue of triggered groups. Cheap to clone.
@@ -40,7 +40,7 @@ pub struct Triggers {
     cache: Arc<PolicyCache>,
     references: References,
     state: Arc<Mutex<WatchState>>,
-    /// Whether the first list of pods has ended.
+    /// Whether the initial list of pods has ended.
     pods_listed: watch::Sender<bool>,
 }
 
@@ -54,14 +54,15 @@ struct WatchState {
     types: ListedObjects<ObjectRef<WatchedType>, String>,
     /// The types of the list in progress.
     listed_types: Vec<ObjectRef<WatchedType>>,
-    /// The types that a list showed in another version. The store contains it when a list ends.
+    /// The types whose version changed in the list in progress. The store has the new versions only when
+    /// the list ends.
     changed_types: Vec<ObjectRef<WatchedType>>,
     groups: HashMap<GroupRef, KnownGroup>,
-    /// Whether the first list of groups has ended. Its groups are not triggered one by one.
+    /// Whether the initial list of groups has ended. Its groups are not triggered one by one.
     groups_listed: bool,
-    /// The groups of a later list that changed while the watch was disconnected.
+    /// The groups of a relist that changed while the watch was disconnected.
     changed_groups: Vec<GroupRef>,
-    /// The pods of the first list, until [`Triggers::take_listed_pods`].
+    /// The pods of the initial list, until [`Triggers::take_listed_pods`].
     listed_pods: Option<ListedPods>,
 }
 
@@ -119,7 +120,7 @@ impl WatchState {
     }
 }
 
-/// The pods of the first list.
+/// The pods of the initial list.
 #[derive(Default)]
 pub struct ListedPods {
     /// The pods by namespace and label of their group.
@@ -200,7 +201,7 @@ impl Triggers {
         }
     }
 
-    /// Waits for the first lists of groups and pods, and removes and returns the listed pods. Returns
+    /// Waits for the initial lists of groups and pods, and removes and returns the listed pods. Returns
     /// `None` if the list of pods is not complete in time; the rest of it then triggers the groups of
     /// its pods.
     pub async fn take_listed_pods(&self, timeout: Duration) -> Option<ListedPods> {
@@ -662,10 +663,10 @@ mod tests {
         assert_eq!(triggers.state().groups.len(), 1);
     }
 
-    /// The first lists trigger nothing, because the groups are planned from them afterwards. Later
-    /// lists trigger the groups that changed while the watch was disconnected, or whose pods did.
+    /// The initial lists trigger nothing, because the groups are planned from them afterwards. Relists
+    /// trigger the groups that changed while the watch was disconnected, or whose pods did.
     #[tokio::test]
-    async fn later_lists_trigger_only_what_changed() {
+    async fn relist_triggers_only_changed_groups() {
         let (groups, mut writer) = reflector::store::<WatchedGroup>();
         let (queue, mut triggered) = tokio::sync::mpsc::unbounded_channel();
         let references = no_references(groups.clone(), queue.clone());
@@ -836,7 +837,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn late_first_list_of_pods_triggers_their_groups() {
+    async fn late_initial_list_of_pods_triggers_their_groups() {
         let (groups, mut writer) = reflector::store::<WatchedGroup>();
         let (queue, mut triggered) = tokio::sync::mpsc::unbounded_channel();
         let references = no_references(groups.clone(), queue.clone());

@@ -19,8 +19,8 @@ pub fn text() -> Result<String> {
 pub fn quick_start() -> Result<(String, String)> {
     let text = text()?;
     let (_, section) = text
-        .split_once("## Quick Start")
-        .context("the README has no Quick Start")?;
+        .split_once("## Quick start")
+        .context("the README has no section Quick start")?;
     let section = section.split("\n## ").next().unwrap_or_default();
     let find = |kind: &str| {
         blocks(section, "yaml")

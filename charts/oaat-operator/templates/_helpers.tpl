@@ -49,7 +49,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end -}}
 {{- end -}}
 
-{{/* Rejects combinations of values that the schema cannot describe with a useful message. */}}
+{{/* Rejects combinations of values that the schema cannot reject, with a useful message. */}}
 {{- define "oaat-operator.validate" -}}
 {{- if not (or .Values.crds.install .Values.crds.keep) -}}
 {{- fail "crds.keep: must be true because crds.install is false; otherwise, Helm could delete all groups" -}}

@@ -14,7 +14,7 @@ pub(crate) struct ScheduleTimes {
     now: Timestamp,
     /// By the address of the schedule, which the items share.
     known: HashMap<*const CronSchedule, Times>,
-    /// Times between which a schedule has no other time, by the address of the schedule.
+    /// Pairs of consecutive times of each schedule, by its address.
     intervals: HashMap<*const CronSchedule, Vec<(Timestamp, Timestamp)>>,
 }
 
@@ -60,7 +60,7 @@ impl ScheduleTimes {
         }
     }
 
-    /// Returns when an item becomes due, or became due, that last succeeded at `since`. If `never`, it
+    /// Returns when an item that last succeeded at `since` is due. If `never`, it
     /// has not succeeded yet, and `since` is when its group was created.
     pub(crate) fn due(
         &mut self,

@@ -9,11 +9,13 @@ use anyhow::{Result, anyhow};
 use oaat_tests::{ControlPlane, Operator};
 use plotters::coord::Shift;
 use plotters::prelude::*;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 const ITEMS: [usize; 4] = [2, 20, 200, 2_000];
+const QUANTILES: [f64; 2] = [0.5, 0.99];
 const GROUPS: [usize; 5] = [1, 10, 100, 1_000, 10_000];
 /// The namespace of the suspended groups.
 const IDLE_NAMESPACE: &str = "curves-idle";
@@ -33,28 +35,39 @@ pub struct Curves {
     restart: Points,
 }
 
+/// The name of a result.
+fn handover(items: usize, share: f64) -> String {
+    format!("handover with {items} items, quantile {share}")
+}
+
+/// The name of a result.
+fn memory(groups: usize) -> String {
+    format!("memory with {groups} groups")
+}
+
+/// The name of a result.
+fn restart(groups: usize) -> String {
+    format!("restart with {groups} groups until a due item starts")
+}
+
 pub async fn measure(
     plane: &ControlPlane,
     kubeconfig: &Path,
     runs: usize,
     report: &mut Report,
-) -> Result<Curves> {
+) -> Result<()> {
     println!("curves:");
-    let mut handover = [Points::new(), Points::new()];
     for items in ITEMS {
         let runs = if items > 200 { runs.min(50) } else { runs };
         let namespace = format!("curves-{items}");
         let (samples, operator, _node) =
             operator_samples(plane, kubeconfig, &namespace, runs, items).await?;
         operator.stop().await;
-        for (points, share) in handover.iter_mut().zip([0.5, 0.99]) {
+        for share in QUANTILES {
             let value = samples.quantile(share).as_secs_f64() * 1e3;
-            let name = format!("handover with {items} items, quantile {share}");
-            report.at_most(&name, value, "ms", None);
-            points.push((items as f64, value));
+            report.at_most(&handover(items, share), value, "ms", None);
         }
     }
-    let (mut memory, mut restart) = (Points::new(), Points::new());
     let options = operator_options(
         plane,
         kubeconfig,
@@ -77,28 +90,29 @@ pub async fn measure(
         let operator = Operator::start(&options).await?;
         until_it_starts_runs(&operator).await?;
         let seconds = began.elapsed().as_secs_f64();
+        report.at_most(&restart(groups), seconds, "s", None);
         sleep(Duration::from_secs(3)).await;
         let megabytes = rss(operator.process().pid())?;
+        report.at_most(&memory(groups), megabytes, "MB", None);
         operator.stop().await;
-        let name = format!("restart with {groups} groups until a due item starts");
-        report.at_most(&name, seconds, "s", None);
-        report.at_most(
-            &format!("memory with {groups} groups"),
-            megabytes,
-            "MB",
-            None,
-        );
-        memory.push((groups as f64, megabytes));
-        restart.push((groups as f64, seconds));
     }
-    Ok(Curves {
-        handover,
-        memory,
-        restart,
-    })
+    Ok(())
 }
 
 impl Curves {
+    /// Returns the curves through these results.
+    pub fn new(results: &BTreeMap<String, f64>) -> Self {
+        let points = |counts: &[usize], name: &dyn Fn(usize) -> String| {
+            let point = |count: &usize| Some((*count as f64, *results.get(&name(*count))?));
+            counts.iter().filter_map(point).collect()
+        };
+        Self {
+            handover: QUANTILES.map(|share| points(&ITEMS, &|items| handover(items, share))),
+            memory: points(&GROUPS, &memory),
+            restart: points(&GROUPS, &restart),
+        }
+    }
+
     /// Draws the curves side by side in an SVG file.
     pub fn draw(&self, path: &Path) -> Result<()> {
         let mut svg = String::new();
@@ -172,12 +186,10 @@ mod tests {
 
     #[test]
     fn curves_are_drawn_with_titles_and_counts() {
-        let curve = vec![(2.0, 18.0), (2_000.0, 300.0)];
-        let curves = Curves {
-            handover: [curve.clone(), curve.clone()],
-            memory: curve.clone(),
-            restart: curve,
-        };
+        let results = ITEMS.map(|items| (handover(items, 0.5), items as f64));
+        let more = GROUPS.map(|groups| (memory(groups), groups as f64));
+        let curves = Curves::new(&results.into_iter().chain(more).collect());
+        assert_eq!(curves.handover[0].len(), ITEMS.len());
         let file = tempfile::NamedTempFile::new().unwrap();
         curves.draw(file.path()).unwrap();
         let svg = std::fs::read_to_string(file.path()).unwrap();

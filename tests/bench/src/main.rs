@@ -18,6 +18,7 @@ mod windows_and_lists;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
+use curves::Curves;
 use oaat_tests::{Options, operator};
 use report::Report;
 use std::path::PathBuf;
@@ -39,6 +40,9 @@ struct Cli {
     /// Draw the results of the benchmark `curves` in this SVG file.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    /// Measure nothing, and draw the results that --save wrote to this file.
+    #[arg(long, value_name = "FILE", requires = "svg")]
+    draw: Option<PathBuf>,
     /// Run only this benchmark.
     #[arg(long)]
     only: Option<Benchmark>,
@@ -76,6 +80,9 @@ async fn main() -> Result<()> {
         eprintln!("this is a debug build; for meaningful results, use cargo xtask bench");
     }
     let cli = Cli::parse();
+    if let (Some(results), Some(svg)) = (&cli.draw, &cli.svg) {
+        return Curves::new(&report::saved(results)?).draw(svg);
+    }
     let mut report = Report::new(cli.compare.as_deref())?;
     let selected = |part| cli.only.is_none_or(|only| only == part);
     if selected(Benchmark::Decision) {
@@ -120,9 +127,9 @@ async fn main() -> Result<()> {
         saturation::measure(&plane, &kubeconfig, &mut report).await?;
     }
     if selected(Benchmark::Curves) {
-        let curves = curves::measure(&plane, &kubeconfig, cli.runs, &mut report).await?;
+        curves::measure(&plane, &kubeconfig, cli.runs, &mut report).await?;
         if let Some(path) = &cli.svg {
-            curves.draw(path)?;
+            Curves::new(report.rows()).draw(path)?;
         }
     }
     if let Some(path) = &cli.save {

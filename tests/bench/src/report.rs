@@ -16,10 +16,7 @@ impl Report {
     pub fn new(before: Option<&Path>) -> Result<Self> {
         let mut report = Self::default();
         if let Some(path) = before {
-            let shown = path.display();
-            let json = std::fs::read(path).with_context(|| format!("--compare {shown}"))?;
-            report.before = serde_json::from_slice(&json)
-                .with_context(|| format!("--compare {shown}: write this file with --save"))?;
+            report.before = saved(path)?;
         }
         Ok(report)
     }
@@ -40,6 +37,11 @@ impl Report {
         );
     }
 
+    /// Returns the results by name.
+    pub fn rows(&self) -> &BTreeMap<String, f64> {
+        &self.rows
+    }
+
     fn row(&mut self, name: &str, value: f64, unit: &str, goal: Option<(bool, String)>) {
         let mut line = format!("  {name:<60} {value:>9.2} {unit:<3}");
         if let Some((met, goal)) = goal {
@@ -58,4 +60,11 @@ impl Report {
         let json = serde_json::to_string_pretty(&self.rows)?;
         std::fs::write(path, json + "\n").with_context(|| format!("--save {}", path.display()))
     }
+}
+
+/// Reads the results that [`Report::save`] wrote.
+pub fn saved(path: &Path) -> Result<BTreeMap<String, f64>> {
+    let shown = path.display();
+    let json = std::fs::read(path).with_context(|| format!("{shown}"))?;
+    serde_json::from_slice(&json).with_context(|| format!("{shown}: write this file with --save"))
 }

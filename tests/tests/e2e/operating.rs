@@ -336,7 +336,7 @@ async fn metrics_of_groups_and_items_disappear_with_them() -> Result<()> {
         until_metric(fixture.operator(), name, &labels, |n| n == expected).await
     };
     series("oaat_group_state{", 1.0).await?;
-    series("oaat_group_due_items", 0.0).await?;
+    series("oaat_group_ready_items", 0.0).await?;
     series("oaat_item_consecutive_failures", 1.0).await?;
     let (_, text) = fixture.operator().page("/metrics").await?;
     for (name, item, present) in [
@@ -344,7 +344,7 @@ async fn metrics_of_groups_and_items_disappear_with_them() -> Result<()> {
         ("oaat_item_last_success_timestamp_seconds", "bad", false),
         ("oaat_item_last_start_timestamp_seconds", "bad", true),
         ("oaat_item_due_timestamp_seconds", "bad", true),
-        ("oaat_item_last_duration_seconds", "good", true),
+        ("oaat_item_last_run_duration_seconds", "good", true),
         ("oaat_group_next_start_timestamp_seconds", "", true),
     ] {
         let item = format!("item=\"{item}");
