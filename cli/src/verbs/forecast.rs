@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use oaat_api::text::{self, clean};
 use oaat_api::{OaatGroup, Timestamp};
-use policy_host::{Host, Limits, Policy};
+use policy_host::{CompileProcess, Host, Limits, Policy};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -175,12 +175,7 @@ async fn acting_policy(
             value.ok_or_else(missing)?.0
         }
     };
-    let load = || {
-        let host = Host::new(Limits::default()).map_err(|error| error.to_string())?;
-        host.load(&component, None)
-            .map_err(|error| error.to_string())
-    };
-    let policy = load().map_err(|problem: String| {
+    let policy = load(&component, own.is_some()).map_err(|problem| {
         let problem = clean(&problem, text::MESSAGE);
         ClusterError::Usage(format!(
             "the policy of the group cannot be loaded: {problem}"
@@ -197,6 +192,19 @@ async fn acting_policy(
         policy,
         is_own: own.is_some(),
     })
+}
+
+/// Loads a component. Anyone who may change its ConfigMap can make it hostile to the compiler, so a
+/// group's own policy is compiled in a child process, with the operator's limits.
+fn load(component: &[u8], is_own: bool) -> Result<Policy, String> {
+    let host = Host::new(Limits::default()).map_err(|error| error.to_string())?;
+    let policy = if is_own {
+        let compiled = CompileProcess::of_this_program(host).compile(component);
+        compiled.map(|compiled| compiled.policy)
+    } else {
+        host.load(component, None)
+    };
+    policy.map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
