@@ -20,6 +20,10 @@ const BUILT_IN: &str = "default";
 /// The operator's default for the minimum time between two starts of an item.
 const RETRY_FLOOR: Duration = Duration::from_secs(10);
 
+/// The reasons for which a group is not ready because of some of its items. The other items have
+/// their own causes.
+const OF_SOME_ITEMS: [&str; 2] = [ready::QUOTA_EXCEEDED, ready::ITEMS_GIVEN_UP];
+
 /// What decides that an item does not run now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -226,20 +230,12 @@ fn group_cause(
     // While an item runs, the condition describes it.
     let condition = condition(&status.conditions, ready::TYPE)
         .filter(|ready| ready.status == "False" && status.current.is_none())
-        .filter(|ready| !is_requested || holds_requested(&ready.reason))?;
+        .filter(|ready| !OF_SOME_ITEMS.contains(&ready.reason.as_str()))
+        // The operator starts requested items without the policy.
+        .filter(|ready| !is_requested || ready.reason != ready::POLICY_NOT_READY)?;
     let until = status.rejected.as_ref().map(|rejected| rejected.until);
     let because = format!("{}: {}", condition.reason, condition.message);
     Some(Cause::new(Rule::GroupNotReady, because).until(until.filter(|until| *until > now)))
-}
-
-/// Returns whether a group that is not ready for this reason starts no requested item either.
-fn holds_requested(reason: &str) -> bool {
-    let of_others = [
-        ready::POLICY_NOT_READY,
-        ready::ITEMS_GIVEN_UP,
-        ready::QUOTA_EXCEEDED,
-    ];
-    !of_others.contains(&reason)
 }
 
 /// Returns the pause of a group whose latest pod was rejected. It delays all items.
@@ -417,6 +413,9 @@ fn succeeded(item: &ItemStatus, now: Timestamp) -> String {
 
 /// Explains an item that is due.
 fn due(status: &OaatGroupStatus, now: Timestamp) -> Cause {
+    if let Some(pause) = pause(status, now) {
+        return pause;
+    }
     let Some(current) = &status.current else {
         let because = "it is due, and nothing of the group runs; the operator starts items in the \
                        order of the policy";
@@ -757,6 +756,37 @@ mod tests {
                 Some([(run_now::ANNOTATION.to_owned(), request.to_owned())].into());
             let (actual, because, at) = explain(&group, "a");
             assert_eq!((actual, at.as_deref()), (rule, next), "{because} {status}");
+        }
+    }
+
+    #[test]
+    fn items_held_by_a_quota_or_given_up_do_not_explain_other_items() {
+        let spec = json!({ "oaatType": "t", "oaatItems": ["due", "fresh", "cooling", "gaveUp"] });
+        for (reason, rejected_until, due) in [
+            ("QuotaExceeded", "2026-03-02T11:59:00Z", Rule::Policy),
+            ("QuotaExceeded", "2026-03-02T12:01:00Z", Rule::GroupNotReady),
+            ("ItemsGivenUp", "2026-03-02T11:59:00Z", Rule::Policy),
+        ] {
+            let status = json!({
+                "items": {
+                    "due": {},
+                    "fresh": { "state": "Fresh", "lastSuccess": "2026-03-02T11:30:00Z" },
+                    "cooling": { "state": "Cooling", "next": "2026-03-02T12:10:00Z" },
+                    "gaveUp": { "state": "GivenUp" },
+                },
+                "rejected": {
+                    "count": 1, "until": rejected_until, "message": "exceeded quota",
+                    "quota": true, "items": ["other"],
+                },
+                "conditions": [{
+                    "type": "Ready", "status": "False", "reason": reason, "message": "why",
+                    "lastTransitionTime": "2026-03-02T11:00:00Z",
+                }],
+            });
+            let group = group(&spec, &status);
+            let rules = ["due", "fresh", "cooling", "gaveUp"].map(|item| explain(&group, item).0);
+            let own = [Rule::Frequency, Rule::FailureCoolOff, Rule::MaxFailures];
+            assert_eq!(rules, [due, own[0], own[1], own[2]], "{reason}");
         }
     }
 
