@@ -29,6 +29,8 @@ const ATTEMPTS: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(50);
 /// The status of a response to a write that is based on an outdated read.
 const CONFLICT: u16 = 409;
+/// The status of a response to a request that took too long.
+const GATEWAY_TIMEOUT: u16 = 504;
 /// The exit status if a run is put off or cancelled, as `EX_TEMPFAIL` of sysexits.
 const PUT_OFF: u8 = 75;
 /// The exit status if the time is over, as of `timeout`.
@@ -96,6 +98,8 @@ async fn group_of(session: &Session, args: &RunArgs) -> Result<String, ClusterEr
 }
 
 /// Writes the request, unless the group changes at the same time. Returns the group before it.
+///
+/// All attempts have the same token, which the operator processes once.
 async fn request(
     session: &Session,
     name: &str,
@@ -104,8 +108,13 @@ async fn request(
     let namespace = Some(session.namespace.as_str());
     let api = session.groups(namespace);
     let token = format!("kubectl-oaat-{:016x}", rand::random::<u64>());
+    let mut before: Option<OaatGroup> = None;
     for attempt in 1..=ATTEMPTS {
         let group = read_group(session, name).await?;
+        // A proxy may have repeated the write of the last attempt. Then the repetition conflicts.
+        if let Some(before) = before.filter(|_| run_now::has_token(&group, &token)) {
+            return Ok(before);
+        }
         let value = run_now::extend(&group, &items_in_effect(&group), &token, items)
             .map_err(|error| ClusterError::Usage(error.to_string()))?;
         let change = json!({ "metadata": {
@@ -122,12 +131,46 @@ async fn request(
             }
         };
         let access = Access::groups("patch", namespace);
-        if session.request(access, patch).await? {
-            return Ok(group);
+        match session.request(access, patch).await {
+            Ok(true) => return Ok(group),
+            Ok(false) => {}
+            Err(error) if error.may_have_taken_effect() => {
+                return confirm(session, group, name, &token, error).await;
+            }
+            Err(error) => return Err(error),
         }
+        before = Some(group);
         tokio::time::sleep(PAUSE * attempt).await;
     }
     Err(ClusterError::Conflict(name.to_owned()))
+}
+
+/// Reads the group again after a write whose result is unknown. Returns the group before the write
+/// if it took effect, and the error of the write otherwise.
+async fn confirm(
+    session: &Session,
+    before: OaatGroup,
+    name: &str,
+    token: &str,
+    error: ClusterError,
+) -> Result<OaatGroup, ClusterError> {
+    let after = read_group(session, name).await;
+    if after
+        .as_ref()
+        .is_ok_and(|group| run_now::has_token(group, token))
+    {
+        return Ok(before);
+    }
+    match error {
+        // The API server stopped waiting for the write, but may not have stopped the write.
+        ClusterError::Rejected {
+            code: Some(code), ..
+        } if code != GATEWAY_TIMEOUT && after.is_ok() => Err(error),
+        cause => Err(ClusterError::Unconfirmed {
+            group: name.to_owned(),
+            cause: Box::new(cause),
+        }),
+    }
 }
 
 /// Waits until all items have run, and prints their logs.

@@ -301,6 +301,16 @@ pub fn unstarted(group: &OaatGroup, listed: &[String]) -> Vec<String> {
     unstarted
 }
 
+/// Returns whether the current request of a group, or the latest one that the operator has processed,
+/// has this token.
+pub fn has_token(group: &OaatGroup, token: &str) -> bool {
+    let is_current =
+        annotation(group).is_some_and(|request| request.is_ok_and(|r| r.token == token));
+    let status = group.status.as_ref();
+    let processed = status.and_then(|status| status.run_now.as_ref()?.token.as_deref());
+    is_current || processed == Some(token)
+}
+
 /// Returns the names of the [`pending`] items for a message, or `None` if there are none.
 pub fn waiting(group: &OaatGroup, listed: &[String], status: &OaatGroupStatus) -> Option<String> {
     let pending = pending(group, listed, status);
@@ -392,6 +402,19 @@ mod tests {
         // Restoring the annotation is not a new request.
         assert_eq!(process(&all("2"), &mut status, Timestamp(NOW.0 + 9)), None);
         assert_eq!(status.run_now.unwrap().time, Some(NOW));
+    }
+
+    #[test]
+    fn token_is_found_in_the_annotation_and_in_the_status() {
+        let mut group = group(Some(r#"{"token": "1", "items": "*"}"#));
+        let mut status = status([None; 3]);
+        process(&group, &mut status, NOW);
+        group.status = Some(status);
+        // Another user has extended the request.
+        let next = r#"{"token": "2", "items": "*"}"#.to_owned();
+        group.metadata.annotations = Some([(ANNOTATION.to_owned(), next)].into());
+        let found = ["1", "2", "3"].map(|token| has_token(&group, token));
+        assert_eq!(found, [true, true, false]);
     }
 
     #[test]
