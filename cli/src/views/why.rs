@@ -132,7 +132,7 @@ impl Cause {
 pub(crate) fn why(group: &OaatGroup, listed: &[String], item: &str, now: Timestamp) -> Why {
     let status = group.status.clone().unwrap_or_default();
     let running = status.current.as_ref().is_some_and(|c| c.item == item);
-    let ahead = ahead(group, listed, item);
+    let ahead = ahead(group, &status, listed, item);
     let cause = cause(group, &status, item, ahead, now);
     Why {
         namespace: group.metadata.namespace.clone().unwrap_or_default(),
@@ -148,13 +148,19 @@ pub(crate) fn why(group: &OaatGroup, listed: &[String], item: &str, now: Timesta
 
 /// Returns the number of requested items that may start before an item. `None` if the item is not
 /// requested to run now.
-fn ahead(group: &OaatGroup, listed: &[String], name: &str) -> Option<usize> {
+fn ahead(
+    group: &OaatGroup,
+    status: &OaatGroupStatus,
+    listed: &[String],
+    name: &str,
+) -> Option<usize> {
     let requested = run_now::unstarted(group, listed);
     let position = requested.iter().position(|requested| requested == name)?;
     let valid = validate(&group.spec).ok();
     let may_start = |name: &&String| {
-        let rules = valid.as_ref().map(|valid| valid.rules(name));
-        rules.is_none_or(|rules| !rules.suspended)
+        let item = status.items.get(*name);
+        let is_suspended = valid.as_ref().is_some_and(|v| v.rules(name).suspended);
+        item.is_some_and(|item| item.missing_since.is_none()) && !is_suspended
     };
     Some(requested[..position].iter().filter(may_start).count())
 }
