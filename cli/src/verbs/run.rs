@@ -239,14 +239,15 @@ async fn wait(
                 first_failure = failure(&record);
             }
         }
+        let is_running = running.is_some();
         if let Some((item, run, pod)) = running
             && log.as_ref().is_none_or(|log| log.pod != pod)
         {
             say(&format!("run {run} of {} in pod {pod}", text::name(item)));
-            log = Some(Log::start(session, pod));
+            log = Some(Log::start(session, item.clone(), pod));
         }
         // A run in progress is shown to its end, even if the others are put off.
-        if let Some(why) = put_off.filter(|_| log.is_none()) {
+        if let Some(why) = put_off.filter(|_| !is_running) {
             say(&why);
             return Ok(ExitCode::from(PUT_OFF));
         }
@@ -275,34 +276,48 @@ fn say(line: &str) {
 
 /// The log of the run in progress.
 struct Log {
+    item: String,
     pod: String,
     ended: watch::Sender<bool>,
     task: JoinHandle<Result<(), ClusterError>>,
 }
 
 impl Log {
-    fn start(session: &Session, pod: String) -> Self {
+    fn start(session: &Session, item: String, pod: String) -> Self {
         let (ended, receiver) = watch::channel(false);
         let session = session.clone();
         let name = pod.clone();
         let task = tokio::spawn(async move { follow_log(&session, &name, receiver).await });
-        Self { pod, ended, task }
+        Self {
+            item,
+            pod,
+            ended,
+            task,
+        }
     }
 }
 
 /// Prints the rest of the log of a run. A log that cannot be read does not change its result.
 async fn end_log(session: &Session, log: &mut Option<Log>, record: &RunRecord) {
-    let current = log.take_if(|log| record.pod.as_ref() == Some(&log.pod));
+    let current = log.take_if(|log| log.item == record.item);
     let log = match (current, &record.pod) {
-        (Some(log), _) => log,
+        (Some(log), Some(pod)) if log.pod == *pod => log,
+        // The pod was deleted before it could start, or its run is no longer in the history.
+        (Some(log), None) => {
+            log.task.abort();
+            return;
+        }
         // The run was so short that it was never seen in progress.
-        (None, Some(pod)) => {
+        (other, Some(pod)) => {
+            if let Some(other) = other {
+                other.task.abort();
+            }
             say(&format!(
                 "run {} of {} in pod {pod}",
                 record.run,
                 text::name(&record.item)
             ));
-            Log::start(session, pod.clone())
+            Log::start(session, record.item.clone(), pod.clone())
         }
         (None, None) => return,
     };
