@@ -1,7 +1,7 @@
 //! Writes untrusted text to the terminal.
 
 use oaat_api::text::is_unprintable;
-use std::io::{ErrorKind, Result, Write, stdout};
+use std::io::{ErrorKind, Result, Write, stderr, stdout};
 
 /// Escapes the characters that control a terminal or reorder a line. Keeps line ends.
 ///
@@ -30,6 +30,11 @@ pub(crate) fn write(bytes: &[u8]) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => written,
     }
+}
+
+/// Writes a line to standard error. Nothing can report that this failed.
+pub(crate) fn report(line: &str) {
+    let _ = writeln!(stderr(), "{line}");
 }
 
 /// Makes the bytes of a log safe for a terminal, part by part. Keeps line ends and tabs.

@@ -4,8 +4,8 @@ mod progress;
 
 use super::pods::follow_log;
 use crate::cluster::{
-    Access, ClusterArgs, ClusterError, GroupRead, Session, find_item, items_in_effect,
-    patch_params, read_group,
+    Access, ClusterArgs, ClusterError, GroupRead, Session, WatchRetries, find_item,
+    items_in_effect, patch_params, read_group,
 };
 use crate::terminal::{plain, print};
 use crate::views::short;
@@ -37,8 +37,6 @@ const PUT_OFF: u8 = 75;
 const TIMED_OUT: u8 = 124;
 /// How long the rest of a log may take after the end of a run.
 const REST_OF_LOG: Duration = Duration::from_secs(10);
-/// How long to wait before a lost watch starts again.
-const RECONNECT: Duration = Duration::from_millis(500);
 
 /// Arguments of `run`.
 #[derive(Args, Debug)]
@@ -187,6 +185,7 @@ async fn wait(
         .collect();
     let mut log: Option<Log> = None;
     let mut first_failure = None;
+    let mut retries = WatchRetries::default();
     let mut groups = std::pin::pin!(watcher::watch_object(session.groups(namespace), name));
     while !waiting.is_empty() {
         let group = match groups.try_next().await {
@@ -194,18 +193,13 @@ async fn wait(
             Ok(Some(None) | None) => {
                 return Err(ClusterError::Usage(format!("the group {name} was deleted")));
             }
-            Err(
-                watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error),
-            ) if matches!(error, kube::Error::Api(_)) => {
+            Err(error) => {
                 let access = Access::groups("watch", namespace);
-                return Err(ClusterError::of_request(error, access, &session.server));
-            }
-            // The connection was lost; the watcher lists again.
-            Err(_) => {
-                tokio::time::sleep(RECONNECT).await;
+                retries.failed(error, access, session).await?;
                 continue;
             }
         };
+        retries.recovered();
         let mut ended = Vec::new();
         let mut put_off = None;
         let mut running = None;
