@@ -3,6 +3,7 @@
 use oaat_api::run_now;
 use oaat_api::text::{self, clean};
 use std::fmt;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 /// The maximum number of similar names in an error.
@@ -179,6 +180,11 @@ impl ClusterError {
             NOT_FOUND if access.group == "kawaja.net" && !names_object => Self::NotInstalled,
             code => Self::rejected(access, Some(code), &status.message),
         }
+    }
+
+    /// Returns whether the reader of the output has closed the pipe.
+    pub fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == ErrorKind::BrokenPipe)
     }
 
     /// Returns whether a write may have taken effect although it failed, because the response was

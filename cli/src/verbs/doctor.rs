@@ -99,13 +99,12 @@ pub(super) async fn run(args: &DoctorArgs) -> Result<ExitCode, ClusterError> {
         let groups = read_groups(&session, args.scope.namespace(&session)).await;
         checks.extend(checks::groups(&groups));
     }
-    print_as(args.output, &checks, |_| checks::text(&checks))?;
-    let failed = checks.iter().any(|check| check.finding == Finding::Failed);
-    Ok(if failed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    let printed = print_as(args.output, &checks, |_| checks::text(&checks));
+    if checks.iter().any(|check| check.finding == Finding::Failed) {
+        return Ok(ExitCode::FAILURE);
+    }
+    printed?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Compares the clock of this machine with that of the API server.

@@ -3,6 +3,7 @@
 use super::output::{Format, print_as};
 use crate::cluster::{Access, ClusterArgs, ClusterError, Session, items_in_effect, read_group};
 use crate::policy::{Forecast, ForecastView};
+use crate::terminal::report;
 use crate::views::short;
 use clap::Args;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -183,10 +184,10 @@ async fn acting_policy(
     })?;
     let decided = in_use.map(|policy| policy.digest.as_str());
     if decided.is_some_and(|digest| digest != policy.digest()) {
-        eprintln!(
+        report(&format!(
             "warning: this policy is not the version that decided last; its sha256 is {}",
             policy.digest()
-        );
+        ));
     }
     Ok(ActingPolicy {
         policy,

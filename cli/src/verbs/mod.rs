@@ -12,7 +12,7 @@ mod suspend;
 mod why;
 
 use crate::cluster::{ClusterArgs, ClusterError, Session};
-use crate::terminal::plain;
+use crate::terminal::{plain, report};
 use clap::Subcommand;
 use std::process::ExitCode;
 
@@ -73,10 +73,15 @@ pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
         Ok(runtime) => runtime.block_on(run_async(command, built_in)),
         Err(error) => Err(ClusterError::Output(error)),
     };
-    outcome.unwrap_or_else(|error| {
-        eprintln!("error: {}", plain(&error.to_string()));
-        ExitCode::FAILURE
-    })
+    match outcome {
+        Ok(code) => code,
+        // The reader closed the pipe, for example because it needs only the first lines.
+        Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&plain(&format!("error: {error}")));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 async fn run_async(command: Command, built_in: &[u8]) -> Result<ExitCode, ClusterError> {

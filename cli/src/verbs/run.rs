@@ -7,7 +7,7 @@ use crate::cluster::{
     Access, ClusterArgs, ClusterError, GroupRead, Session, WatchRetries, find_item,
     items_in_effect, patch_params, read_group,
 };
-use crate::terminal::{plain, print};
+use crate::terminal::{plain, print, report};
 use crate::views::short;
 use clap::Args;
 use futures::TryStreamExt;
@@ -265,7 +265,7 @@ fn stays_in_effect(group: &str) -> String {
 
 /// Prints progress to standard error. Standard output contains only logs.
 fn say(line: &str) {
-    eprintln!("{}", plain(line));
+    report(&plain(line));
 }
 
 /// The log of the run in progress.
@@ -319,6 +319,8 @@ async fn end_log(session: &Session, log: &mut Option<Log>, record: &RunRecord) {
     let abort = log.task.abort_handle();
     match tokio::time::timeout(REST_OF_LOG, log.task).await {
         Ok(Ok(Ok(()))) => {}
+        // The exit status of the run still matters.
+        Ok(Ok(Err(error))) if error.is_closed_pipe() => {}
         Ok(Ok(Err(error))) => say(&format!("the log is not available: {error}")),
         Ok(Err(_)) | Err(_) => {
             abort.abort();

@@ -45,13 +45,15 @@ pub(super) async fn suspend(args: &SuspendArgs) -> Result<(), ClusterError> {
         "metadata": { "annotations": { SUSPENSION_REASON: reason, SUSPENDED_BY: user } },
         "spec": { "suspend": true },
     });
+    let mut printed = Ok(());
     for name in &args.groups {
         // Reports a missing group with similar names.
         read_group(&session, name).await?;
         patch(&session, name, &change).await?;
-        print(&format!("oaatgroup.kawaja.net/{name} suspended\n"))?;
+        // The other groups are suspended even if nothing reads the output.
+        printed = print(&format!("oaatgroup.kawaja.net/{name} suspended\n"));
     }
-    Ok(())
+    Ok(printed?)
 }
 
 pub(super) async fn resume(args: &ResumeArgs) -> Result<(), ClusterError> {
@@ -63,6 +65,7 @@ pub(super) async fn resume(args: &ResumeArgs) -> Result<(), ClusterError> {
         } },
         "spec": { "suspend": null },
     });
+    let mut printed = Ok(());
     for name in &args.groups {
         let group = read_group(&session, name).await?;
         let was_suspended = suspended(&group).is_some();
@@ -72,9 +75,9 @@ pub(super) async fn resume(args: &ResumeArgs) -> Result<(), ClusterError> {
         } else {
             "was not suspended"
         };
-        print(&format!("oaatgroup.kawaja.net/{name} {result}\n"))?;
+        printed = print(&format!("oaatgroup.kawaja.net/{name} {result}\n"));
     }
-    Ok(())
+    Ok(printed?)
 }
 
 async fn patch(session: &Session, name: &str, change: &Value) -> Result<(), ClusterError> {
