@@ -626,7 +626,7 @@ async fn doctor_checks_the_installation_with_cause_and_fix() -> Result<()> {
     ensure!(
         guard["cause"]
             .to_string()
-            .contains("you do not have the right to get"),
+            .contains("you do not have the right to list"),
         "{guard:#}"
     );
     Ok(())
