@@ -43,9 +43,9 @@ pub enum Command {
     ///
     /// Items of an earlier request that have not started yet stay requested. With --wait, shows the
     /// log, and exits with the exit code of the run: 0 if all runs succeeded, and otherwise the exit
-    /// code of the first run that did not, or 1 if it has none. Exits with 75 if the run is put off
-    /// until a user acts or a blackout ends, or if the request is removed, and with 124 if --timeout
-    /// expires.
+    /// code of the first run that did not, or 1 if it has none. If no run failed, exits with 75 if a
+    /// run is put off until a user acts or a blackout ends, or if the request is removed. Exits with
+    /// 124 if --timeout expires.
     Run(run::RunArgs),
     /// Suspend groups: nothing starts until they are resumed.
     ///

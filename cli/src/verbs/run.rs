@@ -243,7 +243,7 @@ async fn wait(
         // A run in progress is shown to its end, even if the others are put off.
         if let Some(why) = put_off.filter(|_| !is_running) {
             say(&why);
-            return Ok(ExitCode::from(PUT_OFF));
+            return Ok(ExitCode::from(first_failure.unwrap_or(PUT_OFF)));
         }
     }
     Ok(first_failure.map_or(ExitCode::SUCCESS, ExitCode::from))
@@ -350,7 +350,8 @@ fn failure(record: &RunRecord) -> Option<u8> {
     if record.result == RunResult::Succeeded {
         return None;
     }
-    // A run that was stopped may have exited with 0, and the exit code may not fit.
+    // A run that was stopped may have exited with 0, as may a container of a pod that was deleted, and
+    // the exit code may not fit.
     let code = record.exit_code.and_then(|code| u8::try_from(code).ok());
     Some(code.filter(|code| *code != 0).unwrap_or(1))
 }
@@ -367,6 +368,7 @@ mod tests {
             (RunResult::Failed, Some(3), Some(3)),
             (RunResult::Failed, Some(256), Some(1)),
             (RunResult::Failed, None, Some(1)),
+            (RunResult::Failed, Some(0), Some(1)),
             (RunResult::Stopped, Some(0), Some(1)),
             (RunResult::Stopped, Some(143), Some(143)),
         ] {
