@@ -90,6 +90,15 @@ async fn group_of(session: &Session, args: &RunArgs) -> Result<String, ClusterEr
         // The other items must be in the group of the first one.
         let group = found.as_deref().or(args.group.as_deref());
         let group = find_item(session, item, group).await?;
+        let status = group.status.as_ref();
+        let item_status = status.and_then(|status| status.items.get(item));
+        if let Some(since) = item_status.and_then(|item| item.missing_since) {
+            return Err(ClusterError::Usage(format!(
+                "{} cannot run: {}",
+                text::name(item),
+                progress::missing(since)
+            )));
+        }
         found = group.metadata.name;
     }
     Ok(found.unwrap_or_default())
