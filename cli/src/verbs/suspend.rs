@@ -2,7 +2,7 @@
 
 use crate::cluster::{Access, ClusterArgs, ClusterError, Session, patch_params, read_group};
 use crate::terminal::print;
-use crate::views::{SUSPENDED_BY, SUSPENSION_REASON};
+use crate::views::{SUSPENDED_BY, SUSPENSION_REASON, Suspension};
 use clap::Args;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::Api;
@@ -47,11 +47,15 @@ pub(super) async fn suspend(args: &SuspendArgs) -> Result<(), ClusterError> {
     });
     let mut printed = Ok(());
     for name in &args.groups {
-        // Reports a missing group with similar names.
-        read_group(&session, name).await?;
+        // Also reports a missing group with similar names.
+        let earlier = Suspension::of(&read_group(&session, name).await?);
         patch(&session, name, &change).await?;
+        let earlier = earlier.map(|earlier| format!(" (it was already {})", earlier.describe()));
         // The other groups are suspended even if nothing reads the output.
-        printed = print(&format!("oaatgroup.kawaja.net/{name} suspended\n"));
+        printed = print(&format!(
+            "oaatgroup.kawaja.net/{name} suspended{}\n",
+            earlier.unwrap_or_default()
+        ));
     }
     Ok(printed?)
 }
