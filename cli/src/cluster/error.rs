@@ -143,6 +143,9 @@ pub(crate) enum ClusterError {
     /// A conflict, after several attempts.
     #[error("the group {} changes too often to be updated; try again", text::name(.0))]
     Conflict(String),
+    /// The connection was lost while a log was read.
+    #[error("the log is incomplete, because the connection was lost: {0}")]
+    IncompleteLog(String),
     /// The output could not be written.
     #[error("failed to write the output: {0}")]
     Output(#[from] std::io::Error),

@@ -6,6 +6,7 @@ use futures::AsyncReadExt;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::{ListParams, LogParams};
 use kube::{Api, ResourceExt};
+use oaat_api::text::{self, clean};
 use std::io::IsTerminal;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -158,8 +159,10 @@ pub(super) async fn print_log(
     follow: bool,
 ) -> Result<(), ClusterError> {
     let mut printer = LogPrinter::default();
-    printer.read(session, pod, container, follow).await?;
-    Ok(())
+    match printer.read(session, pod, container, follow).await? {
+        LogEnd::Complete => Ok(()),
+        LogEnd::Lost(cause) => Err(ClusterError::IncompleteLog(cause)),
+    }
 }
 
 /// Prints the log of a pod while it runs, until `ended` is true.
@@ -201,6 +204,9 @@ pub(super) async fn follow_log(
             // The pod was deleted after its log was read.
             Err(ClusterError::Rejected { .. }) if printer.printed > 0 => {}
             Err(error) => return Err(error),
+            Ok(Some(LogEnd::Lost(cause))) if is_last => {
+                return Err(ClusterError::IncompleteLog(cause));
+            }
             Ok(_) => {}
         }
         if is_last {
@@ -237,8 +243,8 @@ async fn wait_until_ended(mut ended: watch::Receiver<bool>) {
 enum LogEnd {
     /// The API server sent everything.
     Complete,
-    /// The connection was lost.
-    Lost,
+    /// The connection was lost. Contains the cause.
+    Lost(String),
 }
 
 /// Prints a log. If it is read again, prints only what is new.
@@ -275,7 +281,7 @@ impl LogPrinter {
             let length = match stream.read(&mut part).await {
                 Ok(0) => return Ok(LogEnd::Complete),
                 Ok(length) => length,
-                Err(_) => return Ok(LogEnd::Lost),
+                Err(error) => return Ok(LogEnd::Lost(clean(&error.to_string(), text::PROBLEM))),
             };
             let skipped = skip.min(length);
             skip -= skipped;
