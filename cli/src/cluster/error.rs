@@ -102,10 +102,11 @@ pub(crate) enum ClusterError {
         similar: Similar,
     },
     /// No group has this item.
-    #[error("no group in {place} has the item {}{similar}", text::name(.item))]
+    #[error("no group in {place} has the item {}{undecodable}{similar}", text::name(.item))]
     ItemNotFound {
         item: String,
         place: String,
+        undecodable: UndecodableGroups,
         similar: Similar,
     },
     /// Several groups have this item.
@@ -223,6 +224,20 @@ fn innermost(error: &dyn std::error::Error) -> String {
         cause = source;
     }
     clean(&cause.to_string(), text::PROBLEM)
+}
+
+/// Groups that cannot be decoded, so that their items are unknown.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct UndecodableGroups(pub Vec<String>);
+
+impl fmt::Display for UndecodableGroups {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let names = text::list(&self.0, ", ", text::NAME);
+        write!(f, ", but these groups cannot be decoded: {names}")
+    }
 }
 
 /// Names that are similar to one that does not exist.
