@@ -30,7 +30,7 @@ pub enum Command {
     ///
     /// Evaluates the policy that decides for the group, from its live status.
     Next(forecast::NextArgs),
-    /// Simulate a group from its live status: who starts when, what is late, and what starves.
+    /// Simulate a group from its live status: which items start when, are late, or never start.
     ///
     /// Evaluates the policy that decides for the group in virtual time. Runs take as long as the
     /// median of the item's last five successful runs, and all of them succeed.
