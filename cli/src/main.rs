@@ -68,7 +68,8 @@ fn written(outcome: std::io::Result<()>) -> ExitCode {
         // The reader closed the pipe early.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            // Nothing can report that this failed.
+            let _ = writeln!(std::io::stderr(), "error: {error}");
             ExitCode::FAILURE
         }
     }

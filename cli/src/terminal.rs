@@ -1,7 +1,7 @@
 //! Writes untrusted text to the terminal.
 
 use oaat_api::text::is_unprintable;
-use std::io::{ErrorKind, Result, Write, stdout};
+use std::io::{Result, Write, stderr, stdout};
 
 /// Escapes the characters that control a terminal or reorder a line. Keeps line ends.
 ///
@@ -23,13 +23,16 @@ pub(crate) fn print(text: &str) -> Result<()> {
     write(plain(text).as_bytes())
 }
 
-/// Writes bytes to standard output. The reader may close the pipe early (`… | head`).
+/// Writes bytes to standard output. The error has the kind `BrokenPipe` if the reader has closed the
+/// pipe (`… | head`).
 pub(crate) fn write(bytes: &[u8]) -> Result<()> {
     let mut out = stdout();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => written,
-    }
+    out.write_all(bytes).and_then(|()| out.flush())
+}
+
+/// Writes a line to standard error. Nothing can report that this failed.
+pub(crate) fn report(line: &str) {
+    let _ = writeln!(stderr(), "{line}");
 }
 
 /// Makes the bytes of a log safe for a terminal, part by part. Keeps line ends and tabs.

@@ -1,7 +1,9 @@
 //! Errors of requests to a cluster, each in one sentence.
 
+use oaat_api::run_now;
 use oaat_api::text::{self, clean};
 use std::fmt;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 /// The maximum number of similar names in an error.
@@ -15,6 +17,8 @@ const UNAUTHORIZED: u16 = 401;
 const FORBIDDEN: u16 = 403;
 /// The status of a response about something that does not exist.
 const NOT_FOUND: u16 = 404;
+/// The lowest status of a response that does not blame the request.
+const SERVER_ERROR: u16 = 500;
 
 /// A kind of request, for the error if it fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,10 +102,11 @@ pub(crate) enum ClusterError {
         similar: Similar,
     },
     /// No group has this item.
-    #[error("no group in {place} has the item {}{similar}", text::name(.item))]
+    #[error("no group in {place} has the item {}{undecodable}{similar}", text::name(.item))]
     ItemNotFound {
         item: String,
         place: String,
+        undecodable: UndecodableGroups,
         similar: Similar,
     },
     /// Several groups have this item.
@@ -117,12 +122,31 @@ pub(crate) enum ClusterError {
         text::name(.name)
     )]
     Undecodable { name: String, problem: String },
-    /// Another error of the API server.
+    /// Another error of the API server. `code` is the HTTP status; `None` if the response of a
+    /// successful request cannot be decoded.
     #[error("failed to {access}: {problem}")]
-    Rejected { access: Access, problem: String },
+    Rejected {
+        access: Access,
+        code: Option<u16>,
+        problem: String,
+    },
+    /// A request to run items failed, and it is unknown whether it took effect.
+    #[error(
+        "{cause}; the request may be in effect, so read the annotation {} of the group {} before \
+         you run this again",
+        run_now::ANNOTATION,
+        text::name(.group)
+    )]
+    Unconfirmed {
+        group: String,
+        cause: Box<ClusterError>,
+    },
     /// A conflict, after several attempts.
     #[error("the group {} changes too often to be updated; try again", text::name(.0))]
     Conflict(String),
+    /// The connection was lost while a log was read.
+    #[error("the log is incomplete, because the connection was lost: {0}")]
+    IncompleteLog(String),
     /// The output could not be written.
     #[error("failed to write the output: {0}")]
     Output(#[from] std::io::Error),
@@ -138,7 +162,7 @@ impl ClusterError {
             kube::Error::Api(status) => status,
             kube::Error::SerdeError(problem) => {
                 let problem = format!("the response cannot be decoded: {problem}");
-                return Self::rejected(access, &problem);
+                return Self::rejected(access, None, &problem);
             }
             other => {
                 return Self::Unreachable {
@@ -158,14 +182,30 @@ impl ClusterError {
                 Self::Forbidden(access)
             }
             NOT_FOUND if access.group == "kawaja.net" && !names_object => Self::NotInstalled,
-            _ => Self::rejected(access, &status.message),
+            code => Self::rejected(access, Some(code), &status.message),
+        }
+    }
+
+    /// Returns whether the reader of the output has closed the pipe.
+    pub fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == ErrorKind::BrokenPipe)
+    }
+
+    /// Returns whether a write may have taken effect although it failed, because the response was
+    /// lost, late, or written by a proxy.
+    pub fn may_have_taken_effect(&self) -> bool {
+        match self {
+            Self::Timeout(_) | Self::Unreachable { .. } => true,
+            Self::Rejected { code, .. } => code.is_none_or(|code| code >= SERVER_ERROR),
+            _ => false,
         }
     }
 
     /// Returns an error with a message of the API server.
-    fn rejected(access: Access, problem: &str) -> Self {
+    fn rejected(access: Access, code: Option<u16>, problem: &str) -> Self {
         Self::Rejected {
             access,
+            code,
             problem: clean(problem, text::MESSAGE),
         }
     }
@@ -184,6 +224,20 @@ fn innermost(error: &dyn std::error::Error) -> String {
         cause = source;
     }
     clean(&cause.to_string(), text::PROBLEM)
+}
+
+/// Groups that cannot be decoded, so that their items are unknown.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct UndecodableGroups(pub Vec<String>);
+
+impl fmt::Display for UndecodableGroups {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let names = text::list(&self.0, ", ", text::NAME);
+        write!(f, ", but these groups cannot be decoded: {names}")
+    }
 }
 
 /// Names that are similar to one that does not exist.
@@ -270,6 +324,33 @@ mod tests {
             let error = ClusterError::of_request(api_error(code, reason, name), access, "server");
             assert_eq!(error.to_string(), expected);
         }
+    }
+
+    #[test]
+    fn write_without_a_definite_response_may_have_taken_effect() {
+        let response = |code: u16| {
+            let error = api_error(code, "Reason", "backup");
+            ClusterError::of_request(error, Access::groups("patch", Some("a")), "server")
+        };
+        for (error, expected) in [
+            (ClusterError::Timeout(Duration::from_secs(1)), true),
+            (response(504), true),
+            (response(500), true),
+            (response(422), false),
+            (response(403), false),
+        ] {
+            assert_eq!(error.may_have_taken_effect(), expected, "{error}");
+        }
+        let unconfirmed = ClusterError::Unconfirmed {
+            group: "backup".into(),
+            cause: Box::new(ClusterError::Timeout(Duration::from_secs(30))),
+        };
+        assert_eq!(
+            unconfirmed.to_string(),
+            "the API server did not respond within 30s; use a longer --request-timeout; the \
+             request may be in effect, so read the annotation oaat.kawaja.net/run-now of the group \
+             backup before you run this again"
+        );
     }
 
     #[test]

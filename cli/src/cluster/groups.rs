@@ -1,6 +1,6 @@
 //! Reads OaatGroups.
 
-use super::error::Similar;
+use super::error::{Similar, UndecodableGroups};
 use super::{Access, ClusterError, Session};
 use kube::api::{ApiResource, DynamicObject, ListParams};
 use kube::{Api, Resource};
@@ -121,25 +121,42 @@ pub(crate) async fn find_item(
     item: &str,
     group: Option<&str>,
 ) -> Result<OaatGroup, ClusterError> {
-    let (groups, place) = match group {
-        Some(name) => {
-            let place = format!("the group {}", text::name(name));
-            (vec![read_group(session, name).await?], place)
+    if let Some(name) = group {
+        let place = format!("the group {}", text::name(name));
+        return choose(vec![read_group(session, name).await?], &[], item, place);
+    }
+    let read = read_groups(session, Some(&session.namespace)).await?;
+    let (groups, undecodable) = decoded(read);
+    let place = format!("namespace {:?}", session.namespace);
+    choose(groups, &undecodable, item, place)
+}
+
+/// A group that cannot be decoded.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct UndecodableGroup {
+    pub name: String,
+    pub problem: String,
+}
+
+/// Separates the groups that can be decoded from the others.
+pub(crate) fn decoded(read: Vec<GroupRead>) -> (Vec<OaatGroup>, Vec<UndecodableGroup>) {
+    let (mut groups, mut undecodable) = (Vec::new(), Vec::new());
+    for GroupRead { name, group, .. } in read {
+        match group {
+            Ok(group) => groups.push(group),
+            Err(problem) => undecodable.push(UndecodableGroup { name, problem }),
         }
-        None => {
-            let read = read_groups(session, Some(&session.namespace)).await?;
-            let place = format!("namespace {:?}", session.namespace);
-            (
-                read.into_iter().filter_map(|r| r.group.ok()).collect(),
-                place,
-            )
-        }
-    };
-    choose(groups, item, place)
+    }
+    (groups, undecodable)
 }
 
 /// Returns the only group that has an item.
-fn choose(groups: Vec<OaatGroup>, item: &str, place: String) -> Result<OaatGroup, ClusterError> {
+fn choose(
+    groups: Vec<OaatGroup>,
+    undecodable: &[UndecodableGroup],
+    item: &str,
+    place: String,
+) -> Result<OaatGroup, ClusterError> {
     let has_item = |group: &OaatGroup| items_in_effect(group).iter().any(|name| name == item);
     let (mut found, others): (Vec<_>, Vec<_>) = groups.into_iter().partition(has_item);
     let name = |group: &OaatGroup| group.metadata.name.clone().unwrap_or_default();
@@ -154,6 +171,9 @@ fn choose(groups: Vec<OaatGroup>, item: &str, place: String) -> Result<OaatGroup
             Err(ClusterError::ItemNotFound {
                 item: item.to_owned(),
                 place,
+                undecodable: UndecodableGroups(
+                    undecodable.iter().map(|group| group.name.clone()).collect(),
+                ),
                 similar: Similar::to(item, items.iter().map(String::as_str)),
             })
         }
@@ -205,12 +225,25 @@ mod tests {
                 Err("no group in namespace \"n\" has the item photo; did you mean photos?"),
             ),
         ] {
-            let found = choose(groups(), item, "namespace \"n\"".to_owned());
+            let found = choose(groups(), &[], item, "namespace \"n\"".to_owned());
             let found = found.map(|group| group.metadata.name.unwrap_or_default());
             let found = found.map_err(|error| error.to_string());
             let expected = expected.map(str::to_owned).map_err(str::to_owned);
             assert_eq!(found, expected, "{item}");
         }
+    }
+
+    #[test]
+    fn groups_that_cannot_be_decoded_are_named_if_no_group_has_the_item() {
+        let bad = UndecodableGroup {
+            name: "bad".into(),
+            problem: "spec".into(),
+        };
+        let found = choose(vec![group("a", &["x"])], &[bad], "mail", "here".into());
+        assert_eq!(
+            found.unwrap_err().to_string(),
+            "no group in here has the item mail, but these groups cannot be decoded: bad"
+        );
     }
 
     #[test]

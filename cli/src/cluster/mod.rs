@@ -2,9 +2,11 @@
 
 mod error;
 mod groups;
+mod lost_watch;
 mod session;
 
 pub(crate) use error::{Access, ClusterError};
-pub(crate) use groups::{GroupRead, find_item, items_in_effect, read_group, read_groups};
+pub(crate) use groups::{GroupRead, decoded, find_item, items_in_effect, read_group, read_groups};
+pub(crate) use lost_watch::WatchRetries;
 pub use session::ClusterArgs;
 pub(crate) use session::{Session, patch_params};

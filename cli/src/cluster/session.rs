@@ -114,6 +114,8 @@ async fn config(args: &ClusterArgs) -> Result<Config, ClusterError> {
     };
     // It can only be HTTPS_PROXY, which kube applies even to addresses in NO_PROXY.
     config.proxy_url = None;
+    // A repeated write is a conflict with the first one, and hides that it took effect.
+    config.default_retry = false;
     Ok(config)
 }
 

@@ -20,8 +20,9 @@ mod xml;
 pub use replay::recorded;
 pub(crate) use simulate::{Forecast, ForecastView};
 
-use crate::terminal::{plain, print};
+use crate::terminal::{self, plain, report};
 use clap::Subcommand;
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 /// The subcommands of `policy`.
@@ -67,7 +68,10 @@ pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("kubectl-oaat policy: {}", plain(&format!("{error:#}")));
+            report(&format!(
+                "kubectl-oaat policy: {}",
+                plain(&format!("{error:#}"))
+            ));
             if error.is::<component::Rejected>() {
                 ExitCode::FAILURE
             } else {
@@ -81,6 +85,15 @@ pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
 /// standing ends. Public for a test that compares it with the operator.
 pub fn reevaluates_after_retry_floor(standing: policy_host::Standing) -> bool {
     simulate::reevaluates_after_retry_floor(standing)
+}
+
+/// Prints untrusted text to standard output. If the reader has closed the pipe (`… | head`), the exit
+/// status is still that of the command.
+fn print(text: &str) -> std::io::Result<()> {
+    match terminal::print(text) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
 }
 
 /// Formats a time as RFC 3339.

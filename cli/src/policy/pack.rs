@@ -68,13 +68,13 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     } else {
         format!("kubectl apply{namespace} -f -")
     };
-    eprintln!(
+    crate::terminal::report(&format!(
         "{} bytes, sha256 {}\napply with: {apply}\nuse in a group: spec.policy.configMap: {{name: {}, key: {}}}",
         packed.len(),
         policy.digest(),
         args.name,
         args.key,
-    );
+    ));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -15,9 +15,9 @@ use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::Api;
 use kube::api::{ListParams, PostParams};
 use kube::client::Body;
+use kube::{Api, ResourceExt};
 use oaat_api::Timestamp;
 use std::process::ExitCode;
 
@@ -25,8 +25,11 @@ use std::process::ExitCode;
 const API_VERSION: &str = "kawaja.net/v1";
 /// The kinds that the CustomResourceDefinitions define, by their plural names.
 const KINDS: [&str; 2] = ["oaatgroups", "oaattypes"];
-/// The name of the guard and of its binding.
+/// The name of the guard and of its binding in the manifests. The chart prefixes it with the name of
+/// the release.
 const GUARD: &str = "oaat-operator-guard";
+/// The labels of the objects of an installation.
+const LABELS: (&str, &str) = ("app.kubernetes.io/name", "oaat-operator");
 /// The prefix of the names of the operator's Leases.
 const LEASE: &str = "oaat-operator";
 
@@ -82,13 +85,14 @@ pub struct DoctorArgs {
 pub(super) async fn run(args: &DoctorArgs) -> Result<ExitCode, ClusterError> {
     let session = args.scope.session().await?;
     let mut checks = Vec::new();
-    let clock = server_clock(&session).await?;
     let kinds = kinds(&session).await;
     let has_kinds = kinds.as_ref().is_ok_and(|missing| missing.is_empty());
     checks.push(checks::kinds(&kinds));
     checks.push(rights(&session, args.scope.namespace(&session)).await);
     checks.push(checks::guard(&guard(&session).await));
     let leases = leases(&session, &args.operator_namespace).await;
+    // Right after the Leases, because a Lease that is renewed in between looks like a clock that is ahead.
+    let clock = server_clock(&session).await?;
     checks.push(checks::leader(
         &leases,
         &args.operator_namespace,
@@ -99,13 +103,12 @@ pub(super) async fn run(args: &DoctorArgs) -> Result<ExitCode, ClusterError> {
         let groups = read_groups(&session, args.scope.namespace(&session)).await;
         checks.extend(checks::groups(&groups));
     }
-    print_as(args.output, &checks, |_| checks::text(&checks))?;
-    let failed = checks.iter().any(|check| check.finding == Finding::Failed);
-    Ok(if failed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    let printed = print_as(args.output, &checks, |_| checks::text(&checks));
+    if checks.iter().any(|check| check.finding == Finding::Failed) {
+        return Ok(ExitCode::FAILURE);
+    }
+    printed?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Compares the clock of this machine with that of the API server.
@@ -184,16 +187,33 @@ async fn rights(session: &Session, namespace: Option<&str>) -> Check {
     checks::rights(&missing)
 }
 
-/// Returns whether the guard and its binding exist.
-async fn guard(session: &Session) -> Result<(bool, bool), ClusterError> {
+/// Returns whether a guard exists, and whether one of them has a binding.
+async fn guard(session: &Session) -> Result<checks::Guard, ClusterError> {
     let group = "admissionregistration.k8s.io";
+    let all = ListParams::default();
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(session.client.clone());
-    let access = Access::new("get", group, "validatingadmissionpolicies", None);
-    let policy = session.request(access, policies.get_opt(GUARD)).await?;
+    let access = Access::new("list", group, "validatingadmissionpolicies", None);
+    let policies = session.request(access, policies.list(&all)).await?.items;
+    let (label, value) = LABELS;
+    let is_guard = |policy: &ValidatingAdmissionPolicy| {
+        policy.name_any() == GUARD || policy.labels().get(label).is_some_and(|l| l == value)
+    };
+    let guards = policies.iter().filter(|policy| is_guard(policy));
+    let guards: Vec<String> = guards.map(ResourceExt::name_any).collect();
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(session.client.clone());
-    let access = Access::new("get", group, "validatingadmissionpolicybindings", None);
-    let binding = session.request(access, bindings.get_opt(GUARD)).await?;
-    Ok((policy.is_some(), binding.is_some()))
+    let access = Access::new("list", group, "validatingadmissionpolicybindings", None);
+    let bindings = session.request(access, bindings.list(&all)).await?.items;
+    let bound = |guard: &String| {
+        let specs = bindings.iter().filter_map(|binding| binding.spec.as_ref());
+        specs
+            .into_iter()
+            .any(|spec| spec.policy_name.as_ref() == Some(guard))
+    };
+    let is_bound = guards.iter().any(bound);
+    Ok(checks::Guard {
+        names: guards,
+        is_bound,
+    })
 }
 
 /// Returns the Leases of operators.

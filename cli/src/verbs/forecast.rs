@@ -3,13 +3,15 @@
 use super::output::{Format, print_as};
 use crate::cluster::{Access, ClusterArgs, ClusterError, Session, items_in_effect, read_group};
 use crate::policy::{Forecast, ForecastView};
+use crate::terminal::{plain, report};
 use crate::views::short;
 use clap::Args;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
+use oaat_api::reasons::ready;
 use oaat_api::text::{self, clean};
-use oaat_api::{OaatGroup, Timestamp};
-use policy_host::{Host, Limits, Policy};
+use oaat_api::{OaatGroup, Timestamp, condition};
+use policy_host::{CompileProcess, Host, Limits, Policy};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -75,7 +77,26 @@ pub(super) async fn next(args: &NextArgs, built_in: &[u8]) -> Result<(), Cluster
         return Ok(());
     };
     view.starts.truncate(1);
+    warn_if_not_ready(&group);
     print_as(args.output, &view, |_| next_text(&view, now))
+}
+
+/// Reports that nothing starts now, contrary to the forecast.
+fn warn_if_not_ready(group: &OaatGroup) {
+    if let Some(problem) = not_ready(group) {
+        report(&plain(&format!("warning: {problem}")));
+    }
+}
+
+/// Returns why the group starts nothing now. A forecast assumes that this is over.
+fn not_ready(group: &OaatGroup) -> Option<String> {
+    let conditions = &group.status.as_ref()?.conditions;
+    let condition = condition(conditions, ready::TYPE).filter(|c| c.status == "False")?;
+    let problem = format!(
+        "the group is not ready, and the forecast assumes that it is: {}: {}",
+        condition.reason, condition.message
+    );
+    Some(clean(&problem, text::MESSAGE))
 }
 
 /// Formats the next start.
@@ -120,6 +141,7 @@ pub(super) async fn forecast(args: &ForecastArgs, built_in: &[u8]) -> Result<(),
     if let Some(file) = &args.svg {
         std::fs::write(file, forecast.svg())?;
     }
+    warn_if_not_ready(&group);
     let columns = std::env::var("COLUMNS").ok();
     let columns = columns.and_then(|columns| columns.parse().ok());
     print_as(args.output, &forecast.view(), |_| {
@@ -175,12 +197,7 @@ async fn acting_policy(
             value.ok_or_else(missing)?.0
         }
     };
-    let load = || {
-        let host = Host::new(Limits::default()).map_err(|error| error.to_string())?;
-        host.load(&component, None)
-            .map_err(|error| error.to_string())
-    };
-    let policy = load().map_err(|problem: String| {
+    let policy = load(&component, own.is_some()).map_err(|problem| {
         let problem = clean(&problem, text::MESSAGE);
         ClusterError::Usage(format!(
             "the policy of the group cannot be loaded: {problem}"
@@ -188,10 +205,10 @@ async fn acting_policy(
     })?;
     let decided = in_use.map(|policy| policy.digest.as_str());
     if decided.is_some_and(|digest| digest != policy.digest()) {
-        eprintln!(
+        report(&format!(
             "warning: this policy is not the version that decided last; its sha256 is {}",
             policy.digest()
-        );
+        ));
     }
     Ok(ActingPolicy {
         policy,
@@ -199,10 +216,39 @@ async fn acting_policy(
     })
 }
 
+/// Loads a component. Anyone who may change its ConfigMap can make it hostile to the compiler, so a
+/// group's own policy is compiled in a child process, with the operator's limits.
+fn load(component: &[u8], is_own: bool) -> Result<Policy, String> {
+    let host = Host::new(Limits::default()).map_err(|error| error.to_string())?;
+    let policy = if is_own {
+        let compiled = CompileProcess::of_this_program(host).compile(component);
+        compiled.map(|compiled| compiled.policy)
+    } else {
+        host.load(component, None)
+    };
+    policy.map_err(|error| error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::views::test_groups::backup;
     use serde_json::json;
+
+    #[test]
+    fn group_that_is_not_ready_is_reported_before_its_forecast() {
+        let mut group = backup();
+        assert_eq!(not_ready(&group), None);
+        let status = group.status.as_mut().unwrap();
+        let condition = json!([{
+            "type": "Ready", "status": "False", "reason": "TypeNotFound", "message": "create it",
+            "lastTransitionTime": "2026-03-02T11:00:00Z",
+        }]);
+        status.conditions = serde_json::from_value(condition).unwrap();
+        let expected = "the group is not ready, and the forecast assumes that it is: \
+                        TypeNotFound: create it";
+        assert_eq!(not_ready(&group).as_deref(), Some(expected));
+    }
 
     #[test]
     fn next_start_is_relative_to_the_current_time() {

@@ -2,10 +2,12 @@
 
 use super::Scope;
 use super::output::{Format, print_as};
-use crate::cluster::{ClusterError, read_group, read_groups};
+use crate::cluster::{ClusterError, decoded, read_group, read_groups};
+use crate::terminal::{plain, report};
 use crate::views::{history_rows, history_table};
 use clap::Args;
 use oaat_api::Timestamp;
+use oaat_api::text;
 
 /// Arguments of `history`.
 #[derive(Args, Debug)]
@@ -31,11 +33,16 @@ pub(super) async fn run(args: &HistoryArgs) -> Result<(), ClusterError> {
     let groups = match &args.group {
         Some(name) => vec![read_group(&session, name).await?],
         None => {
-            let groups = read_groups(&session, args.scope.namespace(&session)).await?;
+            let read = read_groups(&session, args.scope.namespace(&session)).await?;
+            let (groups, undecodable) = decoded(read);
+            for group in undecodable {
+                report(&plain(&format!(
+                    "warning: the group {} cannot be decoded: {}",
+                    text::name(&group.name),
+                    group.problem
+                )));
+            }
             groups
-                .into_iter()
-                .filter_map(|read| read.group.ok())
-                .collect()
         }
     };
     let rows = history_rows(&groups, args.item.as_deref(), args.limit);

@@ -12,7 +12,7 @@ mod suspend;
 mod why;
 
 use crate::cluster::{ClusterArgs, ClusterError, Session};
-use crate::terminal::plain;
+use crate::terminal::{plain, report};
 use clap::Subcommand;
 use std::process::ExitCode;
 
@@ -30,7 +30,7 @@ pub enum Command {
     ///
     /// Evaluates the policy that decides for the group, from its live status.
     Next(forecast::NextArgs),
-    /// Simulate a group from its live status: who starts when, what is late, and what starves.
+    /// Simulate a group from its live status: which items start when, are late, or never start.
     ///
     /// Evaluates the policy that decides for the group in virtual time. Runs take as long as the
     /// median of the item's last five successful runs, and all of them succeed.
@@ -43,9 +43,9 @@ pub enum Command {
     ///
     /// Items of an earlier request that have not started yet stay requested. With --wait, shows the
     /// log, and exits with the exit code of the run: 0 if all runs succeeded, and otherwise the exit
-    /// code of the first run that did not, or 1 if it has none. Exits with 75 if the run is put off
-    /// until a user acts or a blackout ends, or if the request is removed, and with 124 if --timeout
-    /// expires.
+    /// code of the first run that did not, or 1 if it has none. If no run failed, exits with 75 if a
+    /// run is put off until a user acts or a blackout ends, or if the request is removed. Exits with
+    /// 124 if --timeout expires.
     Run(run::RunArgs),
     /// Suspend groups: nothing starts until they are resumed.
     ///
@@ -73,10 +73,15 @@ pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
         Ok(runtime) => runtime.block_on(run_async(command, built_in)),
         Err(error) => Err(ClusterError::Output(error)),
     };
-    outcome.unwrap_or_else(|error| {
-        eprintln!("error: {}", plain(&error.to_string()));
-        ExitCode::FAILURE
-    })
+    match outcome {
+        Ok(code) => code,
+        // The reader closed the pipe, for example because it needs only the first lines.
+        Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&plain(&format!("error: {error}")));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 async fn run_async(command: Command, built_in: &[u8]) -> Result<ExitCode, ClusterError> {

@@ -6,6 +6,7 @@ use futures::AsyncReadExt;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::{ListParams, LogParams};
 use kube::{Api, ResourceExt};
+use oaat_api::text::{self, clean};
 use std::io::IsTerminal;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -117,15 +118,11 @@ fn item_pod(pod: &Pod, group: &str, item: &str) -> Option<ItemPod> {
 /// Returns the container whose log matters most: one that failed, or else the first one that
 /// determines the result.
 fn container(pod: &Pod) -> Option<String> {
-    let status = pod.status.as_ref();
-    let init = status.and_then(|s| s.init_container_statuses.as_ref());
-    let main = status.and_then(|s| s.container_statuses.as_ref());
     let failed = |status: &&ContainerStatus| {
         let ended = status.state.as_ref().and_then(|s| s.terminated.as_ref());
         ended.is_some_and(|ended| ended.exit_code != 0)
     };
-    let statuses = init.into_iter().flatten().chain(main.into_iter().flatten());
-    if let Some(failed) = statuses.into_iter().find(failed) {
+    if let Some(failed) = container_statuses(pod).find(failed) {
         return Some(failed.name.clone());
     }
     let containers = &pod.spec.as_ref()?.containers;
@@ -137,6 +134,23 @@ fn container(pod: &Pod) -> Option<String> {
     first.or(containers.first()).map(|c| c.name.clone())
 }
 
+/// Returns the statuses of the containers of a pod, in the order in which they start.
+fn container_statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    let status = pod.status.as_ref();
+    let init = status.and_then(|s| s.init_container_statuses.as_ref());
+    let main = status.and_then(|s| s.container_statuses.as_ref());
+    init.into_iter().flatten().chain(main.into_iter().flatten())
+}
+
+/// Returns whether a container has ended, so that its log is complete.
+fn has_ended(pod: &Pod, container: &str) -> bool {
+    let ended = |status: &ContainerStatus| {
+        let state = status.state.as_ref();
+        status.name == container && state.is_some_and(|state| state.terminated.is_some())
+    };
+    container_statuses(pod).any(ended)
+}
+
 /// Prints the log of a container that has started.
 pub(super) async fn print_log(
     session: &Session,
@@ -145,7 +159,10 @@ pub(super) async fn print_log(
     follow: bool,
 ) -> Result<(), ClusterError> {
     let mut printer = LogPrinter::default();
-    printer.read(session, pod, container, follow).await
+    match printer.read(session, pod, container, follow).await? {
+        LogEnd::Complete => Ok(()),
+        LogEnd::Lost(cause) => Err(ClusterError::IncompleteLog(cause)),
+    }
 }
 
 /// Prints the log of a pod while it runs, until `ended` is true.
@@ -155,9 +172,10 @@ pub(super) async fn follow_log(
     mut ended: watch::Receiver<bool>,
 ) -> Result<(), ClusterError> {
     let mut printer = LogPrinter::default();
-    let mut container = None;
+    let mut container: Option<String> = None;
+    let mut is_complete = false;
     loop {
-        let is_last = *ended.borrow();
+        let is_last = is_complete || *ended.borrow();
         let read = async {
             // All parts are of the same container, even if another one fails later.
             let name = match container.take() {
@@ -169,16 +187,27 @@ pub(super) async fn follow_log(
         };
         let read = tokio::select! {
             biased;
-            read = read => read,
+            read = read => read.map(Some),
             // A connection that is lost does not end by itself.
-            () = wait_until_ended(ended.clone()), if !is_last => Ok(()),
+            () = wait_until_ended(ended.clone()), if !is_last => Ok(None),
         };
         match read {
+            Ok(Some(LogEnd::Complete)) if !is_last => {
+                // The pod may run on with other containers. If this one has ended, its log is read
+                // only once more, because it may have ended after the log was read.
+                let name = container.as_deref().unwrap_or_default();
+                let pod = get_pod(session, pod).await;
+                is_complete = pod.is_ok_and(|pod| has_ended(&pod, name));
+            }
             // Before its start, a container has no log.
             Err(ClusterError::Rejected { .. }) if !is_last => {}
             // The pod was deleted after its log was read.
             Err(ClusterError::Rejected { .. }) if printer.printed > 0 => {}
-            read => read?,
+            Err(error) => return Err(error),
+            Ok(Some(LogEnd::Lost(cause))) if is_last => {
+                return Err(ClusterError::IncompleteLog(cause));
+            }
+            Ok(_) => {}
         }
         if is_last {
             return Ok(());
@@ -192,11 +221,15 @@ pub(super) async fn follow_log(
 
 /// Returns the container of a pod whose log is shown.
 async fn container_of(session: &Session, name: &str) -> Result<String, ClusterError> {
+    let pod = get_pod(session, name).await?;
+    Ok(container(&pod).unwrap_or_default())
+}
+
+async fn get_pod(session: &Session, name: &str) -> Result<Pod, ClusterError> {
     let namespace = session.namespace.as_str();
     let api: Api<Pod> = Api::namespaced(session.client.clone(), namespace);
     let access = Access::new("get", "", "pods", Some(namespace));
-    let pod = session.request(access, api.get(name)).await?;
-    Ok(container(&pod).unwrap_or_default())
+    session.request(access, api.get(name)).await
 }
 
 /// Waits until a run has ended, and a moment longer, in which the rest of its log arrives.
@@ -204,6 +237,14 @@ async fn wait_until_ended(mut ended: watch::Receiver<bool>) {
     // An error means that the sender is gone, so nothing is left to wait for.
     let _ = ended.wait_for(|ended| *ended).await;
     tokio::time::sleep(RETRY).await;
+}
+
+/// How the response with a log ended.
+enum LogEnd {
+    /// The API server sent everything.
+    Complete,
+    /// The connection was lost. Contains the cause.
+    Lost(String),
 }
 
 /// Prints a log. If it is read again, prints only what is new.
@@ -220,7 +261,7 @@ impl LogPrinter {
         pod: &str,
         container: Option<&str>,
         follow: bool,
-    ) -> Result<(), ClusterError> {
+    ) -> Result<LogEnd, ClusterError> {
         let namespace = session.namespace.as_str();
         let api: Api<Pod> = Api::namespaced(session.client.clone(), namespace);
         let params = LogParams {
@@ -238,10 +279,9 @@ impl LogPrinter {
         let mut skip = self.printed;
         loop {
             let length = match stream.read(&mut part).await {
-                Ok(0) => return Ok(()),
+                Ok(0) => return Ok(LogEnd::Complete),
                 Ok(length) => length,
-                // The connection was lost. The caller reads again if the run has not ended.
-                Err(_) => return Ok(()),
+                Err(error) => return Ok(LogEnd::Lost(clean(&error.to_string(), text::PROBLEM))),
             };
             let skipped = skip.min(length);
             skip -= skipped;
@@ -292,6 +332,26 @@ mod tests {
         ] {
             assert_eq!(selector(group, item), expected);
         }
+    }
+
+    #[test]
+    fn container_ends_before_the_pod() {
+        let status = |name: &str, state: &Value| {
+            json!({
+                "name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": state,
+            })
+        };
+        let ended = json!({ "terminated": { "exitCode": 0 } });
+        let running = json!({ "running": {} });
+        let status = json!({
+            "phase": "Running",
+            "initContainerStatuses": [status("init", &ended)],
+            "containerStatuses": [status("main", &ended), status("sidecar", &running)],
+        });
+        let pod = pod(json!({}), status, json!([]));
+        let found = ["init", "main", "sidecar", "absent"].map(|name| has_ended(&pod, name));
+        assert_eq!(found, [true, true, false, false]);
     }
 
     #[test]

@@ -4,10 +4,10 @@ mod progress;
 
 use super::pods::follow_log;
 use crate::cluster::{
-    Access, ClusterArgs, ClusterError, GroupRead, Session, find_item, items_in_effect,
-    patch_params, read_group,
+    Access, ClusterArgs, ClusterError, GroupRead, Session, WatchRetries, find_item,
+    items_in_effect, patch_params, read_group,
 };
-use crate::terminal::{plain, print};
+use crate::terminal::{plain, print, report};
 use crate::views::short;
 use clap::Args;
 use futures::TryStreamExt;
@@ -29,14 +29,14 @@ const ATTEMPTS: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(50);
 /// The status of a response to a write that is based on an outdated read.
 const CONFLICT: u16 = 409;
+/// The status of a response to a request that took too long.
+const GATEWAY_TIMEOUT: u16 = 504;
 /// The exit status if a run is put off or cancelled, as `EX_TEMPFAIL` of sysexits.
 const PUT_OFF: u8 = 75;
 /// The exit status if the time is over, as of `timeout`.
 const TIMED_OUT: u8 = 124;
 /// How long the rest of a log may take after the end of a run.
 const REST_OF_LOG: Duration = Duration::from_secs(10);
-/// How long to wait before a lost watch starts again.
-const RECONNECT: Duration = Duration::from_millis(500);
 
 /// Arguments of `run`.
 #[derive(Args, Debug)]
@@ -90,12 +90,23 @@ async fn group_of(session: &Session, args: &RunArgs) -> Result<String, ClusterEr
         // The other items must be in the group of the first one.
         let group = found.as_deref().or(args.group.as_deref());
         let group = find_item(session, item, group).await?;
+        let status = group.status.as_ref();
+        let item_status = status.and_then(|status| status.items.get(item));
+        if let Some(since) = item_status.and_then(|item| item.missing_since) {
+            return Err(ClusterError::Usage(format!(
+                "{} cannot run: {}",
+                text::name(item),
+                progress::missing(since)
+            )));
+        }
         found = group.metadata.name;
     }
     Ok(found.unwrap_or_default())
 }
 
 /// Writes the request, unless the group changes at the same time. Returns the group before it.
+///
+/// All attempts have the same token, which the operator processes once.
 async fn request(
     session: &Session,
     name: &str,
@@ -104,8 +115,13 @@ async fn request(
     let namespace = Some(session.namespace.as_str());
     let api = session.groups(namespace);
     let token = format!("kubectl-oaat-{:016x}", rand::random::<u64>());
+    let mut before: Option<OaatGroup> = None;
     for attempt in 1..=ATTEMPTS {
         let group = read_group(session, name).await?;
+        // A proxy may have repeated the write of the last attempt. Then the repetition conflicts.
+        if let Some(before) = before.filter(|_| run_now::has_token(&group, &token)) {
+            return Ok(before);
+        }
         let value = run_now::extend(&group, &items_in_effect(&group), &token, items)
             .map_err(|error| ClusterError::Usage(error.to_string()))?;
         let change = json!({ "metadata": {
@@ -122,12 +138,46 @@ async fn request(
             }
         };
         let access = Access::groups("patch", namespace);
-        if session.request(access, patch).await? {
-            return Ok(group);
+        match session.request(access, patch).await {
+            Ok(true) => return Ok(group),
+            Ok(false) => {}
+            Err(error) if error.may_have_taken_effect() => {
+                return confirm(session, group, name, &token, error).await;
+            }
+            Err(error) => return Err(error),
         }
+        before = Some(group);
         tokio::time::sleep(PAUSE * attempt).await;
     }
     Err(ClusterError::Conflict(name.to_owned()))
+}
+
+/// Reads the group again after a write whose result is unknown. Returns the group before the write
+/// if it took effect, and the error of the write otherwise.
+async fn confirm(
+    session: &Session,
+    before: OaatGroup,
+    name: &str,
+    token: &str,
+    error: ClusterError,
+) -> Result<OaatGroup, ClusterError> {
+    let after = read_group(session, name).await;
+    if after
+        .as_ref()
+        .is_ok_and(|group| run_now::has_token(group, token))
+    {
+        return Ok(before);
+    }
+    match error {
+        // The API server stopped waiting for the write, but may not have stopped the write.
+        ClusterError::Rejected {
+            code: Some(code), ..
+        } if code != GATEWAY_TIMEOUT && after.is_ok() => Err(error),
+        cause => Err(ClusterError::Unconfirmed {
+            group: name.to_owned(),
+            cause: Box::new(cause),
+        }),
+    }
 }
 
 /// Waits until all items have run, and prints their logs.
@@ -144,6 +194,7 @@ async fn wait(
         .collect();
     let mut log: Option<Log> = None;
     let mut first_failure = None;
+    let mut retries = WatchRetries::default();
     let mut groups = std::pin::pin!(watcher::watch_object(session.groups(namespace), name));
     while !waiting.is_empty() {
         let group = match groups.try_next().await {
@@ -151,18 +202,13 @@ async fn wait(
             Ok(Some(None) | None) => {
                 return Err(ClusterError::Usage(format!("the group {name} was deleted")));
             }
-            Err(
-                watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error),
-            ) if matches!(error, kube::Error::Api(_)) => {
+            Err(error) => {
                 let access = Access::groups("watch", namespace);
-                return Err(ClusterError::of_request(error, access, &session.server));
-            }
-            // The connection was lost; the watcher lists again.
-            Err(_) => {
-                tokio::time::sleep(RECONNECT).await;
+                retries.failed(error, access, session).await?;
                 continue;
             }
         };
+        retries.recovered();
         let mut ended = Vec::new();
         let mut put_off = None;
         let mut running = None;
@@ -196,16 +242,17 @@ async fn wait(
                 first_failure = failure(&record);
             }
         }
+        let is_running = running.is_some();
         if let Some((item, run, pod)) = running
             && log.as_ref().is_none_or(|log| log.pod != pod)
         {
             say(&format!("run {run} of {} in pod {pod}", text::name(item)));
-            log = Some(Log::start(session, pod));
+            log = Some(Log::start(session, item.clone(), pod));
         }
         // A run in progress is shown to its end, even if the others are put off.
-        if let Some(why) = put_off.filter(|_| log.is_none()) {
+        if let Some(why) = put_off.filter(|_| !is_running) {
             say(&why);
-            return Ok(ExitCode::from(PUT_OFF));
+            return Ok(ExitCode::from(first_failure.unwrap_or(PUT_OFF)));
         }
     }
     Ok(first_failure.map_or(ExitCode::SUCCESS, ExitCode::from))
@@ -227,39 +274,53 @@ fn stays_in_effect(group: &str) -> String {
 
 /// Prints progress to standard error. Standard output contains only logs.
 fn say(line: &str) {
-    eprintln!("{}", plain(line));
+    report(&plain(line));
 }
 
 /// The log of the run in progress.
 struct Log {
+    item: String,
     pod: String,
     ended: watch::Sender<bool>,
     task: JoinHandle<Result<(), ClusterError>>,
 }
 
 impl Log {
-    fn start(session: &Session, pod: String) -> Self {
+    fn start(session: &Session, item: String, pod: String) -> Self {
         let (ended, receiver) = watch::channel(false);
         let session = session.clone();
         let name = pod.clone();
         let task = tokio::spawn(async move { follow_log(&session, &name, receiver).await });
-        Self { pod, ended, task }
+        Self {
+            item,
+            pod,
+            ended,
+            task,
+        }
     }
 }
 
 /// Prints the rest of the log of a run. A log that cannot be read does not change its result.
 async fn end_log(session: &Session, log: &mut Option<Log>, record: &RunRecord) {
-    let current = log.take_if(|log| record.pod.as_ref() == Some(&log.pod));
+    let current = log.take_if(|log| log.item == record.item);
     let log = match (current, &record.pod) {
-        (Some(log), _) => log,
+        (Some(log), Some(pod)) if log.pod == *pod => log,
+        // The pod was deleted before it could start, or its run is no longer in the history.
+        (Some(log), None) => {
+            log.task.abort();
+            return;
+        }
         // The run was so short that it was never seen in progress.
-        (None, Some(pod)) => {
+        (other, Some(pod)) => {
+            if let Some(other) = other {
+                other.task.abort();
+            }
             say(&format!(
                 "run {} of {} in pod {pod}",
                 record.run,
                 text::name(&record.item)
             ));
-            Log::start(session, pod.clone())
+            Log::start(session, record.item.clone(), pod.clone())
         }
         (None, None) => return,
     };
@@ -267,6 +328,8 @@ async fn end_log(session: &Session, log: &mut Option<Log>, record: &RunRecord) {
     let abort = log.task.abort_handle();
     match tokio::time::timeout(REST_OF_LOG, log.task).await {
         Ok(Ok(Ok(()))) => {}
+        // The exit status of the run still matters.
+        Ok(Ok(Err(error))) if error.is_closed_pipe() => {}
         Ok(Ok(Err(error))) => say(&format!("the log is not available: {error}")),
         Ok(Err(_)) | Err(_) => {
             abort.abort();
@@ -296,7 +359,8 @@ fn failure(record: &RunRecord) -> Option<u8> {
     if record.result == RunResult::Succeeded {
         return None;
     }
-    // A run that was stopped may have exited with 0, and the exit code may not fit.
+    // A run that was stopped may have exited with 0, as may a container of a pod that was deleted, and
+    // the exit code may not fit.
     let code = record.exit_code.and_then(|code| u8::try_from(code).ok());
     Some(code.filter(|code| *code != 0).unwrap_or(1))
 }
@@ -313,6 +377,7 @@ mod tests {
             (RunResult::Failed, Some(3), Some(3)),
             (RunResult::Failed, Some(256), Some(1)),
             (RunResult::Failed, None, Some(1)),
+            (RunResult::Failed, Some(0), Some(1)),
             (RunResult::Stopped, Some(0), Some(1)),
             (RunResult::Stopped, Some(143), Some(143)),
         ] {

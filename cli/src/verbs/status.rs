@@ -2,7 +2,9 @@
 
 use super::Scope;
 use super::output::{Format, print_as};
-use crate::cluster::{Access, ClusterError, GroupRead, Session, read_group, read_groups};
+use crate::cluster::{
+    Access, ClusterError, GroupRead, Session, WatchRetries, read_group, read_groups,
+};
 use crate::terminal::write;
 use crate::views::{Detail, GroupView, UnreadableGroup, detail, summary};
 use clap::Args;
@@ -105,7 +107,7 @@ fn show(args: &StatusArgs, groups: &[GroupRead], session: &Session) -> Result<()
 /// Prints groups whenever they change.
 async fn watch(args: &StatusArgs, session: &Session) -> Result<(), ClusterError> {
     let namespace = args.scope.namespace(session);
-    // Reports a missing group or right. The watch itself retries all errors.
+    // Reports a missing group or right. A list with a field selector is only empty.
     match &args.group {
         Some(name) => drop(read_group(session, name).await?),
         None => drop(read_groups(session, namespace).await?),
@@ -116,6 +118,7 @@ async fn watch(args: &StatusArgs, session: &Session) -> Result<(), ClusterError>
     }
     let mut events = std::pin::pin!(watcher(session.groups(namespace), config));
     let mut groups = BTreeMap::new();
+    let mut retries = WatchRetries::default();
     let is_terminal = std::io::stdout().is_terminal();
     let mut redraw_at: Option<tokio::time::Instant> = None;
     loop {
@@ -150,15 +153,13 @@ async fn watch(args: &StatusArgs, session: &Session) -> Result<(), ClusterError>
             }
             Ok(Some(Event::InitDone)) => {}
             Ok(None) => return Ok(()),
-            Err(
-                watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error),
-            ) => {
+            Err(error) => {
                 let access = Access::groups("watch", namespace);
-                return Err(ClusterError::of_request(error, access, &session.server));
+                retries.failed(error, access, session).await?;
+                continue;
             }
-            // The connection was lost; the watcher lists again.
-            Err(_) => tokio::time::sleep(COLLECT).await,
         }
+        retries.recovered();
         let soon = tokio::time::Instant::now() + COLLECT;
         redraw_at = Some(redraw_at.map_or(soon, |at| at.min(soon)));
     }

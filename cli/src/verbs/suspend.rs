@@ -2,7 +2,7 @@
 
 use crate::cluster::{Access, ClusterArgs, ClusterError, Session, patch_params, read_group};
 use crate::terminal::print;
-use crate::views::{SUSPENDED_BY, SUSPENSION_REASON};
+use crate::views::{SUSPENDED_BY, SUSPENSION_REASON, Suspension};
 use clap::Args;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::Api;
@@ -45,13 +45,19 @@ pub(super) async fn suspend(args: &SuspendArgs) -> Result<(), ClusterError> {
         "metadata": { "annotations": { SUSPENSION_REASON: reason, SUSPENDED_BY: user } },
         "spec": { "suspend": true },
     });
+    let mut printed = Ok(());
     for name in &args.groups {
-        // Reports a missing group with similar names.
-        read_group(&session, name).await?;
+        // Also reports a missing group with similar names.
+        let earlier = Suspension::of(&read_group(&session, name).await?);
         patch(&session, name, &change).await?;
-        print(&format!("oaatgroup.kawaja.net/{name} suspended\n"))?;
+        let earlier = earlier.map(|earlier| format!(" (it was already {})", earlier.describe()));
+        // The other groups are suspended even if nothing reads the output.
+        printed = print(&format!(
+            "oaatgroup.kawaja.net/{name} suspended{}\n",
+            earlier.unwrap_or_default()
+        ));
     }
-    Ok(())
+    Ok(printed?)
 }
 
 pub(super) async fn resume(args: &ResumeArgs) -> Result<(), ClusterError> {
@@ -63,6 +69,7 @@ pub(super) async fn resume(args: &ResumeArgs) -> Result<(), ClusterError> {
         } },
         "spec": { "suspend": null },
     });
+    let mut printed = Ok(());
     for name in &args.groups {
         let group = read_group(&session, name).await?;
         let was_suspended = suspended(&group).is_some();
@@ -72,9 +79,9 @@ pub(super) async fn resume(args: &ResumeArgs) -> Result<(), ClusterError> {
         } else {
             "was not suspended"
         };
-        print(&format!("oaatgroup.kawaja.net/{name} {result}\n"))?;
+        printed = print(&format!("oaatgroup.kawaja.net/{name} {result}\n"));
     }
-    Ok(())
+    Ok(printed?)
 }
 
 async fn patch(session: &Session, name: &str, change: &Value) -> Result<(), ClusterError> {

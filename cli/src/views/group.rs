@@ -4,6 +4,7 @@ use super::duration::{ago, from_now};
 use super::late::{Due, Lateness};
 use super::suspension::Suspension;
 use super::{short, table};
+use oaat_api::reasons::states;
 use oaat_api::text;
 use oaat_api::validate::{ItemRules, ValidatedGroup, validate};
 use oaat_api::{ItemState, ItemStatus, OaatGroup, OaatGroupStatus, Timestamp};
@@ -210,7 +211,9 @@ pub(crate) fn summary(
             row.push(group.namespace.clone());
         }
         row.push(group.name.clone());
-        row.push(cell(group.state.as_deref()));
+        // A suspended group is shown as such even before the operator reconciles it.
+        let suspended = group.suspended.as_ref().map(|_| states::SUSPENDED);
+        row.push(cell(group.state.as_deref().or(suspended)));
         row.push(match &group.running {
             Some(run) => format!(
                 "{} {}",
@@ -370,10 +373,10 @@ mod tests {
             problem: "spec.\u{1b}[31m".into(),
         }];
         let expected = "\
-NAME      STATE     RUNNING     ITEMS   DUE   LATE             NEXT   MESSAGE
-backup    Running   photos 5m   5       2     ███░░░░░░░ 15m   -      running photos
-nightly   -         -           5       4     -                -      suspended by alice: disk is full
-bad       -         -           -       -     -                -      cannot be decoded: spec. [31m
+NAME      STATE       RUNNING     ITEMS   DUE   LATE             NEXT   MESSAGE
+backup    Running     photos 5m   5       2     ███░░░░░░░ 15m   -      running photos
+nightly   Suspended   -           5       4     -                -      suspended by alice: disk is full
+bad       -           -           -       -     -                -      cannot be decoded: spec. [31m
 ";
         assert_eq!(summary(&groups, &unreadable, false, false, NOW), expected);
         let wide = summary(&groups[..1], &unreadable, true, true, NOW);

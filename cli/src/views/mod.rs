@@ -16,6 +16,6 @@ pub(crate) use count::counted;
 pub(crate) use duration::short;
 pub(crate) use group::{Detail, GroupView, UnreadableGroup, detail, summary};
 pub(crate) use history::{history_rows, history_table};
-pub(crate) use suspension::{SUSPENDED_BY, SUSPENSION_REASON};
+pub(crate) use suspension::{SUSPENDED_BY, SUSPENSION_REASON, Suspension};
 pub(crate) use table::table;
 pub(crate) use why::why;

@@ -8,13 +8,21 @@ use oaat_api::reasons::ready;
 use oaat_api::run_now;
 use oaat_api::text::{self, clean};
 use oaat_api::validate::{ItemRules, Recurrence, ValidatedGroup, summary, suspended, validate};
-use oaat_api::{ItemState, ItemStatus, OaatGroup, OaatGroupStatus, Timestamp, condition, windows};
+use oaat_api::{
+    CurrentRun, ItemState, ItemStatus, OaatGroup, OaatGroupStatus, Timestamp, condition, windows,
+};
 use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
 
 /// The source of the built-in policy.
 const BUILT_IN: &str = "default";
+/// The operator's default for the minimum time between two starts of an item.
+const RETRY_FLOOR: Duration = Duration::from_secs(10);
+
+/// The reasons for which a group is not ready because of some of its items. The other items have
+/// their own causes.
+const OF_SOME_ITEMS: [&str; 2] = [ready::QUOTA_EXCEEDED, ready::ITEMS_GIVEN_UP];
 
 /// What decides that an item does not run now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -38,6 +46,8 @@ pub(crate) enum Rule {
     ItemsFrom,
     /// Another item of the group runs.
     OneAtATime,
+    /// A user requested it to run now, and it starts in the order of the request.
+    RunNow,
     /// It succeeded within its `frequency`.
     Frequency,
     /// It succeeded since the latest time of its `schedule`.
@@ -66,6 +76,7 @@ impl fmt::Display for Rule {
             Self::GroupNotReady => "condition Ready",
             Self::ItemsFrom => "itemsFrom",
             Self::OneAtATime => "one item at a time",
+            Self::RunNow => "run-now",
             Self::Frequency => "frequency",
             Self::Schedule => "schedule",
             Self::EachOnce => "eachOnce",
@@ -121,7 +132,8 @@ impl Cause {
 pub(crate) fn why(group: &OaatGroup, listed: &[String], item: &str, now: Timestamp) -> Why {
     let status = group.status.clone().unwrap_or_default();
     let running = status.current.as_ref().is_some_and(|c| c.item == item);
-    let cause = cause(group, &status, item, now);
+    let ahead = ahead(group, &status, listed, item);
+    let cause = cause(group, &status, item, ahead, now);
     Why {
         namespace: group.metadata.namespace.clone().unwrap_or_default(),
         group: group.metadata.name.clone().unwrap_or_default(),
@@ -130,12 +142,38 @@ pub(crate) fn why(group: &OaatGroup, listed: &[String], item: &str, now: Timesta
         rule: cause.rule,
         because: clean(&cause.because, text::CONDITION),
         next: cause.next,
-        notes: notes(group, &status, listed, item, now),
+        notes: notes(group, &status, item, ahead, now),
     }
 }
 
-/// Returns the first cause, in the order in which the operator checks them.
-fn cause(group: &OaatGroup, status: &OaatGroupStatus, name: &str, now: Timestamp) -> Cause {
+/// Returns the number of requested items that may start before an item. `None` if the item is not
+/// requested to run now.
+fn ahead(
+    group: &OaatGroup,
+    status: &OaatGroupStatus,
+    listed: &[String],
+    name: &str,
+) -> Option<usize> {
+    let requested = run_now::unstarted(group, listed);
+    let position = requested.iter().position(|requested| requested == name)?;
+    let valid = validate(&group.spec).ok();
+    let may_start = |name: &&String| {
+        let item = status.items.get(*name);
+        let is_suspended = valid.as_ref().is_some_and(|v| v.rules(name).suspended);
+        item.is_some_and(|item| item.missing_since.is_none()) && !is_suspended
+    };
+    Some(requested[..position].iter().filter(may_start).count())
+}
+
+/// Returns the first cause, in the order in which the operator checks them. `ahead` is the number of
+/// requested items before this one, if it is requested to run now.
+fn cause(
+    group: &OaatGroup,
+    status: &OaatGroupStatus,
+    name: &str,
+    ahead: Option<usize>,
+    now: Timestamp,
+) -> Cause {
     let valid = match validate(&group.spec) {
         Ok(valid) => valid,
         Err(errors) => return Cause::new(Rule::SpecInvalid, summary(&errors)),
@@ -158,12 +196,16 @@ fn cause(group: &OaatGroup, status: &OaatGroupStatus, name: &str, now: Timestamp
         let because = format!("its source has not listed it since {}", since.seconds());
         return Cause::new(Rule::ItemsFrom, because);
     }
-    if let Some(cause) = group_cause(group, status, &valid, now) {
+    if let Some(cause) = group_cause(group, status, &valid, ahead.is_some(), now) {
         return cause;
     }
     let rules = valid.rules(name);
     if rules.suspended {
         return Cause::new(Rule::ItemSuspended, "itemOptions suspends it");
+    }
+    if let Some(ahead) = ahead {
+        return requested_hold(status, &valid, name, item, now)
+            .unwrap_or_else(|| requested(status, ahead, now));
     }
     let cause = item_cause(status, rules, item, now);
     // A blackout that is open when the item is due delays it.
@@ -173,11 +215,13 @@ fn cause(group: &OaatGroup, status: &OaatGroupStatus, name: &str, now: Timestamp
     cause.until(next)
 }
 
-/// Returns why nothing of the group may start, except for a run in progress.
+/// Returns why nothing of the group may start, except for a run in progress. `is_requested` is true
+/// for an item that is requested to run now.
 fn group_cause(
     group: &OaatGroup,
     status: &OaatGroupStatus,
     valid: &ValidatedGroup,
+    is_requested: bool,
     now: Timestamp,
 ) -> Option<Cause> {
     if let Some(why) = suspended(group) {
@@ -191,10 +235,107 @@ fn group_cause(
     }
     // While an item runs, the condition describes it.
     let condition = condition(&status.conditions, ready::TYPE)
-        .filter(|ready| ready.status == "False" && status.current.is_none())?;
+        .filter(|ready| ready.status == "False" && status.current.is_none())
+        .filter(|ready| !OF_SOME_ITEMS.contains(&ready.reason.as_str()))
+        // The operator starts requested items without the policy.
+        .filter(|ready| !is_requested || ready.reason != ready::POLICY_NOT_READY)?;
     let until = status.rejected.as_ref().map(|rejected| rejected.until);
     let because = format!("{}: {}", condition.reason, condition.message);
     Some(Cause::new(Rule::GroupNotReady, because).until(until.filter(|until| *until > now)))
+}
+
+/// Returns the pause of a group whose latest pod was rejected. It delays all items.
+fn pause(status: &OaatGroupStatus, now: Timestamp) -> Option<Cause> {
+    let rejected = status.rejected.as_ref().filter(|r| now < r.until)?;
+    let because = format!(
+        "the group creates no pod until {}: {}",
+        rejected.until.seconds(),
+        rejected.message
+    );
+    Some(Cause::new(Rule::GroupNotReady, because).until(Some(rejected.until)))
+}
+
+/// Returns why the operator holds an item that is requested to run now. A request ignores the
+/// frequency, the schedule, `failureCoolOff`, `maxFailures`, `eachOnce`, and the policy.
+fn requested_hold(
+    status: &OaatGroupStatus,
+    valid: &ValidatedGroup,
+    name: &str,
+    item: &ItemStatus,
+    now: Timestamp,
+) -> Option<Cause> {
+    if let Some(pause) = pause(status, now) {
+        return Some(pause);
+    }
+    // While another item runs, the state may be outdated. Only a hold because of the OaatType has no
+    // end.
+    let is_held = item.state == ItemState::Held;
+    if is_held && item.next.map_or(status.current.is_none(), |end| now < end) {
+        let because = item.message.as_deref().unwrap_or("the operator holds it");
+        return Some(Cause::new(Rule::Hold, because).until(item.next));
+    }
+    if let Some(until) = retry_floor(valid.rules(name), item, now) {
+        let because = "it started recently, and --retry-floor of the operator (10s by default) is \
+                       the minimum time between two starts of an item";
+        return Some(Cause::new(Rule::Hold, because).until(Some(until)));
+    }
+    let rejected = status.rejected.as_ref().filter(|r| r.quota);
+    if rejected.is_some_and(|r| r.items.iter().any(|rejected| rejected == name)) {
+        let because = "its pod did not fit into a ResourceQuota; the operator retries";
+        return Some(Cause::new(Rule::Hold, because));
+    }
+    before_blackout(valid, item, now)
+}
+
+/// Returns until when the retry floor holds an item, if it does.
+fn retry_floor(rules: &ItemRules, item: &ItemStatus, now: Timestamp) -> Option<Timestamp> {
+    let succeeded = item.failures.unwrap_or(0) == 0 && item.last_success.is_some();
+    let is_due_sooner = match rules.recurrence {
+        Recurrence::Frequency(frequency) => frequency < RETRY_FLOOR,
+        Recurrence::Once | Recurrence::Schedule(_) => false,
+    };
+    let until = item.last_started?.plus(RETRY_FLOOR);
+    (now < until && !(succeeded && is_due_sooner)).then_some(until)
+}
+
+/// Explains an item that would not finish before a window with `startIfFits` opens.
+fn before_blackout(valid: &ValidatedGroup, item: &ItemStatus, now: Timestamp) -> Option<Cause> {
+    let opens = windows::next(valid.windows.iter().filter(|window| window.fits), now)?;
+    let longest = u64::try_from(*item.durations.iter().max()?).ok()?;
+    if now.plus(Duration::from_secs(longest)) <= opens {
+        return None;
+    }
+    let because = format!(
+        "it takes up to {}, and would not finish before a blackout opens at {}",
+        super::short(Duration::from_secs(longest)),
+        opens.seconds()
+    );
+    let ends = windows::blackout(&valid.windows, opens).filter(|blackout| !blackout.endless);
+    Some(Cause::new(Rule::BlackoutWindows, because).until(ends.map(|blackout| blackout.until)))
+}
+
+/// Explains an item that is requested to run now, and that the operator does not hold.
+fn requested(status: &OaatGroupStatus, ahead: usize, now: Timestamp) -> Cause {
+    if let Some(current) = &status.current {
+        // Without other requested items, it starts when the run ends.
+        let next = expected_end(status, now).filter(|_| ahead == 0);
+        return Cause::new(Rule::OneAtATime, one_at_a_time(current, now)).until(next);
+    }
+    let because = match ahead {
+        0 => "it is requested to run now, and the operator starts it next",
+        _ => "requested items start in the order of the request",
+    };
+    Cause::new(Rule::RunNow, because)
+}
+
+/// Says that another item runs.
+fn one_at_a_time(current: &CurrentRun, now: Timestamp) -> String {
+    format!(
+        "{} runs (run {}, started {}), and a group runs one item at a time",
+        text::name(&current.item),
+        current.run,
+        ago(current.claimed, now)
+    )
 }
 
 /// Returns why the item itself does not start.
@@ -278,17 +419,15 @@ fn succeeded(item: &ItemStatus, now: Timestamp) -> String {
 
 /// Explains an item that is due.
 fn due(status: &OaatGroupStatus, now: Timestamp) -> Cause {
+    if let Some(pause) = pause(status, now) {
+        return pause;
+    }
     let Some(current) = &status.current else {
         let because = "it is due, and nothing of the group runs; the operator starts items in the \
                        order of the policy";
         return Cause::new(Rule::Policy, because);
     };
-    let because = format!(
-        "it is due, but {} runs (run {}, started {}), and a group runs one item at a time",
-        text::name(&current.item),
-        current.run,
-        ago(current.claimed, now)
-    );
+    let because = format!("it is due, but {}", one_at_a_time(current, now));
     Cause::new(Rule::OneAtATime, because).until(expected_end(status, now))
 }
 
@@ -305,15 +444,14 @@ fn expected_end(status: &OaatGroupStatus, now: Timestamp) -> Option<Timestamp> {
 fn notes(
     group: &OaatGroup,
     status: &OaatGroupStatus,
-    listed: &[String],
     name: &str,
+    ahead: Option<usize>,
     now: Timestamp,
 ) -> Vec<String> {
     let mut notes = Vec::new();
-    let requested = run_now::pending(group, listed, status);
-    if let Some(ahead) = requested.iter().position(|requested| requested == name) {
+    if let Some(ahead) = ahead {
         notes.push(match ahead {
-            0 => "it is requested to run now, and starts before all other items".to_owned(),
+            0 => "it is requested to run now".to_owned(),
             ahead => format!(
                 "it is requested to run now, after {}",
                 counted(ahead, "other item")
@@ -545,6 +683,120 @@ mod tests {
     }
 
     #[test]
+    fn requested_item_waits_only_for_what_also_holds_requests() {
+        let spec = json!({ "oaatType": "t", "oaatItems": ["a", "b"], "maxFailures": 1 });
+        let suspended = json!({ "oaatType": "t", "oaatItems": ["a"], "suspend": true });
+        let off = json!({
+            "oaatType": "t", "oaatItems": ["a"], "itemOptions": { "a": { "suspend": true } },
+        });
+        let fits = json!({ "oaatType": "t", "oaatItems": ["a"], "blackoutWindows": [
+            { "schedule": "0 13 * * *", "duration": "10h", "startIfFits": true }
+        ] });
+        let item = |item: serde_json::Value| json!({ "items": { "a": item, "b": {} } });
+        let not_ready = |reason: &str| {
+            json!({ "items": { "a": {}, "b": {} }, "conditions": [{
+                "type": "Ready", "status": "False", "reason": reason, "message": "why",
+                "lastTransitionTime": "2026-03-02T11:00:00Z",
+            }] })
+        };
+        let rejected = |until: &str| {
+            json!({ "items": { "a": {} }, "rejected": {
+                "count": 1, "until": until, "message": "exceeded quota", "quota": true,
+                "items": ["a"],
+            } })
+        };
+        for (spec, status, rule, next) in [
+            (
+                &spec,
+                item(json!({ "state": "GivenUp" })),
+                Rule::RunNow,
+                None,
+            ),
+            (
+                &spec,
+                item(json!({ "state": "Cooling", "next": "2026-03-02T13:00:00Z" })),
+                Rule::RunNow,
+                None,
+            ),
+            (
+                &spec,
+                item(json!({ "state": "Fresh", "lastSuccess": "2026-03-02T11:59:00Z" })),
+                Rule::RunNow,
+                None,
+            ),
+            (
+                &spec,
+                item(json!({ "state": "Cooling", "lastStarted": "2026-03-02T11:59:55Z" })),
+                Rule::Hold,
+                Some("2026-03-02T12:00:05Z"),
+            ),
+            (&spec, item(json!({ "state": "Held" })), Rule::Hold, None),
+            (&spec, not_ready("PolicyNotReady"), Rule::RunNow, None),
+            (&spec, not_ready("QuotaExceeded"), Rule::RunNow, None),
+            (&spec, not_ready("ForeignPod"), Rule::GroupNotReady, None),
+            (
+                &spec,
+                rejected("2026-03-02T12:01:00Z"),
+                Rule::GroupNotReady,
+                Some("2026-03-02T12:01:00Z"),
+            ),
+            (&spec, rejected("2026-03-02T11:59:59Z"), Rule::Hold, None),
+            (&suspended, item(json!({})), Rule::GroupSuspended, None),
+            (&off, item(json!({})), Rule::ItemSuspended, None),
+            (
+                &fits,
+                item(json!({ "durations": [3601] })),
+                Rule::BlackoutWindows,
+                Some("2026-03-02T23:00:00Z"),
+            ),
+            (
+                &fits,
+                item(json!({ "durations": [3600] })),
+                Rule::RunNow,
+                None,
+            ),
+        ] {
+            let mut group = group(spec, &status);
+            let request = r#"{"token": "t", "items": ["a"]}"#;
+            group.metadata.annotations =
+                Some([(run_now::ANNOTATION.to_owned(), request.to_owned())].into());
+            let (actual, because, at) = explain(&group, "a");
+            assert_eq!((actual, at.as_deref()), (rule, next), "{because} {status}");
+        }
+    }
+
+    #[test]
+    fn items_held_by_a_quota_or_given_up_do_not_explain_other_items() {
+        let spec = json!({ "oaatType": "t", "oaatItems": ["due", "fresh", "cooling", "gaveUp"] });
+        for (reason, rejected_until, due) in [
+            ("QuotaExceeded", "2026-03-02T11:59:00Z", Rule::Policy),
+            ("QuotaExceeded", "2026-03-02T12:01:00Z", Rule::GroupNotReady),
+            ("ItemsGivenUp", "2026-03-02T11:59:00Z", Rule::Policy),
+        ] {
+            let status = json!({
+                "items": {
+                    "due": {},
+                    "fresh": { "state": "Fresh", "lastSuccess": "2026-03-02T11:30:00Z" },
+                    "cooling": { "state": "Cooling", "next": "2026-03-02T12:10:00Z" },
+                    "gaveUp": { "state": "GivenUp" },
+                },
+                "rejected": {
+                    "count": 1, "until": rejected_until, "message": "exceeded quota",
+                    "quota": true, "items": ["other"],
+                },
+                "conditions": [{
+                    "type": "Ready", "status": "False", "reason": reason, "message": "why",
+                    "lastTransitionTime": "2026-03-02T11:00:00Z",
+                }],
+            });
+            let group = group(&spec, &status);
+            let rules = ["due", "fresh", "cooling", "gaveUp"].map(|item| explain(&group, item).0);
+            let own = [Rule::Frequency, Rule::FailureCoolOff, Rule::MaxFailures];
+            assert_eq!(rules, [due, own[0], own[1], own[2]], "{reason}");
+        }
+    }
+
+    #[test]
     fn explanation_is_a_few_lines_for_the_terminal() {
         let mut group = backup();
         let request = r#"{"token": "t", "items": ["late", "broken"]}"#;
@@ -556,16 +808,18 @@ mod tests {
         let listed = group.spec.oaat_items.clone();
         let expected = "\
 broken in group backup of namespace media does not run
-  because: failed 3 times since its last success (Error); cooling off until 2026-03-02T12:10:00Z
-  rule:    failureCoolOff
-  next:    in 10m (2026-03-02T12:10:00Z)
+  because: photos runs (run 7, started 5m ago), and a group runs one item at a time
+  rule:    one item at a time
   note:    it is requested to run now, after 1 other item
   note:    its latest run, 6, ended 10m ago with Failed (Error: no space [31m left)
 ";
         assert_eq!(why(&group, &listed, "broken", NOW).text(NOW), expected);
         let late = why(&group, &listed, "late", NOW).text(NOW);
         assert!(late.contains("note:    it is 15m late"), "{late}");
-        assert!(late.contains("starts before all other items"), "{late}");
+        assert!(
+            late.contains("note:    it is requested to run now\n"),
+            "{late}"
+        );
         let status = group.status.as_mut().unwrap();
         status.items.get_mut("photos").unwrap().durations = vec![600];
         let running = why(&group, &listed, "photos", NOW);

@@ -161,21 +161,25 @@ pub fn process(
 /// Returns whether all requested items are known, because none of them may come from a list that
 /// has not been read yet or has changed since.
 fn all_known(group: &OaatGroup, listed: &[String], status: &OaatGroupStatus) -> bool {
+    match annotation(group) {
+        _ if group.spec.items_from.is_empty() => true,
+        Some(Ok(Request {
+            items: RequestedItems::Names(names),
+            ..
+        })) => unknown(&names, listed).is_none(),
+        _ => all_sources_read(group, status),
+    }
+}
+
+/// Returns whether each source of items has been read.
+fn all_sources_read(group: &OaatGroup, status: &OaatGroupStatus) -> bool {
     let read = |name: &String| {
         let sources = status.item_sources.iter();
         sources
             .filter(|source| source.time.is_some())
             .any(|source| source.name == *name)
     };
-    let sources = &group.spec.items_from;
-    match annotation(group) {
-        _ if sources.is_empty() => true,
-        Some(Ok(Request {
-            items: RequestedItems::Names(names),
-            ..
-        })) => unknown(&names, listed).is_none(),
-        _ => sources.iter().all(|source| read(&source.name)),
-    }
+    group.spec.items_from.iter().all(|from| read(&from.name))
 }
 
 /// Returns a message with the requested items that are not in effect, if there are any.
@@ -221,6 +225,9 @@ pub fn pending(group: &OaatGroup, listed: &[String], status: &OaatGroupStatus) -
 /// group's current request that have not started. Without them, the new token would cancel these
 /// items. `listed` contains the items in effect.
 ///
+/// If that request is for all items and a source has not been read yet, the value is also for all
+/// items, because the names of some of them are unknown. Items that have started run again.
+///
 /// Write the value only if the group has not changed since it was read, because an item that starts
 /// in between would run twice.
 ///
@@ -239,6 +246,11 @@ pub fn extend(
         .chain(names)
         .filter(|name| seen.insert(*name))
         .collect();
+    let items = if requests_unknown_items(group) {
+        serde_json::json!("*")
+    } else {
+        serde_json::json!(items)
+    };
     let value = serde_json::json!({ "token": token, "items": items }).to_string();
     if value.len() > MAX_LENGTH {
         return Err(TooLong {
@@ -247,6 +259,22 @@ pub fn extend(
         });
     }
     Ok(value)
+}
+
+/// Returns whether the current request of a group is for all items, and a source that may list more of
+/// them has not been read yet.
+fn requests_unknown_items(group: &OaatGroup) -> bool {
+    let Some(Ok(Request {
+        token,
+        items: RequestedItems::Word(_),
+    })) = annotation(group)
+    else {
+        return false;
+    };
+    let status = group.status.clone().unwrap_or_default();
+    let run_now = status.run_now.clone().unwrap_or_default();
+    let done = run_now.done && run_now.token == Some(token);
+    !done && !all_sources_read(group, &status)
 }
 
 /// A request that does not fit into the annotation.
@@ -276,29 +304,43 @@ impl std::fmt::Display for TooLong {
     }
 }
 
-/// Returns the items of the group's current request that may still start because of it. Unlike
-/// [`pending`], considers a request that the operator has not seen yet.
+/// Returns the items of the group's current request that may still start because of it, in the order
+/// of the request and without duplicates. Unlike [`pending`], considers a request that the operator
+/// has not seen yet, and items that are not in effect now but may be listed later.
 pub fn unstarted(group: &OaatGroup, listed: &[String]) -> Vec<String> {
     let Some(Ok(request)) = annotation(group) else {
         return Vec::new();
     };
     let status = group.status.clone().unwrap_or_default();
     let run_now = status.run_now.clone().unwrap_or_default();
-    if run_now.token.as_ref() != Some(&request.token) {
-        return match request.items {
-            RequestedItems::Names(names) => names,
-            RequestedItems::Word(_) => listed.to_vec(),
-        };
+    let is_new = run_now.token.as_ref() != Some(&request.token);
+    if run_now.done && !is_new {
+        return Vec::new();
     }
-    let mut unstarted = pending(group, listed, &status);
-    if let RequestedItems::Names(names) = request.items
-        && !run_now.done
-    {
-        // They may be on a list that has not been read yet.
-        let unknown = |name: &String| !status.items.contains_key(name);
-        unstarted.extend(names.into_iter().filter(unknown));
+    match request.items {
+        RequestedItems::Word(_) if is_new => listed.to_vec(),
+        RequestedItems::Word(_) => pending(group, listed, &status),
+        RequestedItems::Names(names) => {
+            let has_started = |name: &String| {
+                let started = status.items.get(name).and_then(|item| item.last_started);
+                !is_new && started.is_some() && started >= run_now.time
+            };
+            let mut seen = std::collections::HashSet::new();
+            let mut names = names;
+            names.retain(|name| !has_started(name) && seen.insert(name.clone()));
+            names
+        }
     }
-    unstarted
+}
+
+/// Returns whether the current request of a group, or the latest one that the operator has processed,
+/// has this token.
+pub fn has_token(group: &OaatGroup, token: &str) -> bool {
+    let is_current =
+        annotation(group).is_some_and(|request| request.is_ok_and(|r| r.token == token));
+    let status = group.status.as_ref();
+    let processed = status.and_then(|status| status.run_now.as_ref()?.token.as_deref());
+    is_current || processed == Some(token)
 }
 
 /// Returns the names of the [`pending`] items for a message, or `None` if there are none.
@@ -392,6 +434,41 @@ mod tests {
         // Restoring the annotation is not a new request.
         assert_eq!(process(&all("2"), &mut status, Timestamp(NOW.0 + 9)), None);
         assert_eq!(status.run_now.unwrap().time, Some(NOW));
+    }
+
+    #[test]
+    fn extending_a_request_for_all_items_keeps_those_of_unread_sources() {
+        let all = r#"{"token": "1", "items": "*"}"#;
+        let extended = |group: &OaatGroup| {
+            let value = extend(group, &group.spec.oaat_items, "new", &["a".to_owned()]);
+            serde_json::from_str::<Value>(&value.unwrap()).unwrap()["items"].clone()
+        };
+        let mut group = group(Some(all));
+        let source = json!([{ "name": "s", "configMap": { "name": "c", "key": "k" } }]);
+        group.spec.items_from = serde_json::from_value(source).unwrap();
+        // The operator has seen neither the group nor the request.
+        assert_eq!(extended(&group), "*");
+        let mut status = status([None; 3]);
+        process(&group, &mut status, NOW);
+        group.status = Some(status);
+        assert_eq!(extended(&group), "*");
+        let read = json!([{ "name": "s", "time": "2026-03-02T12:00:00Z", "items": [] }]);
+        let status = group.status.as_mut().unwrap();
+        status.item_sources = serde_json::from_value(read).unwrap();
+        assert_eq!(extended(&group), json!(["a", "b, with a comma", "c"]));
+    }
+
+    #[test]
+    fn token_is_found_in_the_annotation_and_in_the_status() {
+        let mut group = group(Some(r#"{"token": "1", "items": "*"}"#));
+        let mut status = status([None; 3]);
+        process(&group, &mut status, NOW);
+        group.status = Some(status);
+        // Another user has extended the request.
+        let next = r#"{"token": "2", "items": "*"}"#.to_owned();
+        group.metadata.annotations = Some([(ANNOTATION.to_owned(), next)].into());
+        let found = ["1", "2", "3"].map(|token| has_token(&group, token));
+        assert_eq!(found, [true, true, false]);
     }
 
     #[test]
@@ -544,6 +621,14 @@ mod tests {
             let extended = extend(&group, listed, "new", &names(asked));
             assert_eq!(extended, Ok(request(expected)), "{asked:?}");
         }
+        // An item that its source does not list for a moment stays requested.
+        let mut missing = processed(two, [Some(1), None, None]);
+        for name in ["a", "c"] {
+            let items = &mut missing.status.as_mut().unwrap().items;
+            items.get_mut(name).unwrap().missing_since = Some(NOW);
+        }
+        let extended = extend(&missing, &missing.spec.oaat_items, "new", &names(&["b"]));
+        assert_eq!(extended, Ok(request(json!(["c", "new", "b"]))));
         let long = names(&[&"x".repeat(MAX_LENGTH)]);
         let error = extend(&group(Some(two)), &[], "new", &long).unwrap_err();
         assert_eq!(

@@ -377,6 +377,10 @@ async fn suspension_has_a_reason_and_an_author() -> Result<()> {
         .until("the operator has suspended it", |g| state(g) == "Suspended")
         .await?;
     assert_eq!(group["spec"]["suspend"], true);
+    let again = oaat_as(&editor, &suspend).await?.ok()?;
+    let earlier = "oaatgroup.kawaja.net/group suspended (it was already suspended by \
+                   system:serviceaccount:oaat-suspend:user-edit: the disk is full)\n";
+    assert_eq!(again, earlier);
     let managers = group["metadata"]["managedFields"].as_array().cloned();
     let suspends = |manager: &&Value| manager["fieldsV1"]["f:spec"]["f:suspend"].is_object();
     let managers = managers.unwrap_or_default();
@@ -498,6 +502,10 @@ async fn watch_shows_each_change() -> Result<()> {
             .await?;
         let line = until("Idle", &mut lines).await?;
         ensure!(line.ends_with("text [31m"), "{line:?}");
+        // The command ends when it writes a change that nothing reads.
+        drop(lines);
+        fixture.write_status(json!({ "state": "Waiting" })).await?;
+        ensure!(child.wait().await?.success());
         Ok(())
     })
     .await?
@@ -626,7 +634,7 @@ async fn doctor_checks_the_installation_with_cause_and_fix() -> Result<()> {
     ensure!(
         guard["cause"]
             .to_string()
-            .contains("you do not have the right to get"),
+            .contains("you do not have the right to list"),
         "{guard:#}"
     );
     Ok(())

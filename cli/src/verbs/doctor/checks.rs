@@ -140,23 +140,43 @@ pub(super) fn rights(missing: &[MissingRight]) -> Check {
         .iter()
         .map(|right| format!("{} {} ({})", right.verb, right.resource, right.used_by));
     let rights: Vec<_> = rights.collect();
+    let role = if missing.iter().any(|right| right.verb == "patch") {
+        "edit"
+    } else {
+        "view"
+    };
     Check::warning(
         "rights",
         format!("you may not {}", rights.join("; ")),
-        "if you need these commands, ask for the ClusterRole edit or view in the namespace",
+        format!("if you need these commands, ask for the ClusterRole {role} in the namespace"),
     )
 }
 
-/// Checks that the guard and its binding exist.
-pub(super) fn guard(found: &Result<(bool, bool), ClusterError>) -> Check {
-    let fix = "kubectl apply -f manifests/03-oaat-operator-guard.yaml";
-    match found {
-        Ok((true, true)) => Check::ok("guard", "the admission policy and its binding exist"),
-        Ok((true, false)) => Check::failed("guard", "the admission policy has no binding", fix),
-        Ok((false, _)) => {
-            Check::warning("guard", "the optional admission policy does not exist", fix)
-        }
-        Err(error) => Check::unknown("guard", error),
+/// The guards in a cluster.
+#[derive(Debug, Default)]
+pub(super) struct Guard {
+    /// The names of the admission policies.
+    pub names: Vec<String>,
+    /// Whether one of them has a binding.
+    pub is_bound: bool,
+}
+
+/// Checks that a guard and its binding exist.
+pub(super) fn guard(found: &Result<Guard, ClusterError>) -> Check {
+    const FIX: &str = "with the chart, set guard.enabled=true; with the manifests, kubectl apply -f \
+                       manifests/03-oaat-operator-guard.yaml";
+    let guard = match found {
+        Ok(guard) => guard,
+        Err(error) => return Check::unknown("guard", error),
+    };
+    let names = text::list(&guard.names, ", ", text::NAME);
+    if guard.names.is_empty() {
+        let cause = "the admission policy does not exist; it is optional";
+        Check::warning("guard", cause, format!("if you want it: {FIX}"))
+    } else if guard.is_bound {
+        Check::ok("guard", format!("{names} and its binding exist"))
+    } else {
+        Check::failed("guard", format!("{names} has no binding"), FIX)
     }
 }
 
@@ -205,32 +225,33 @@ pub(super) fn leader(
             .as_ref()
             .and_then(|spec| spec.holder_identity.as_deref());
         let holder = text::name(holder.unwrap_or_default());
-        if holder.is_empty() || now > expires.plus(MAX_SKEW) {
-            let name = lease.metadata.name.as_deref().unwrap_or_default();
-            expired.push(format!(
-                "{} expired at {}",
-                text::name(name),
-                expires.seconds()
-            ));
+        let name = text::name(lease.metadata.name.as_deref().unwrap_or_default());
+        if holder.is_empty() {
+            expired.push(format!("{name} has no holder"));
+        } else if now > expires.plus(MAX_SKEW) {
+            expired.push(format!("{name} expired at {}", expires.seconds()));
         } else {
             alive.push(holder);
         }
     }
     let fix = format!(
         "check the operator: kubectl -n {namespace} get pods, and kubectl -n {namespace} logs \
-         deployment/oaat-operator"
+         --selector app.kubernetes.io/name=oaat-operator"
     );
     match (alive.as_slice(), expired.as_slice()) {
         ([], []) => Check::failed(
             "leader",
             format!("no operator has a Lease in namespace {namespace}"),
-            format!(
-                "kubectl apply -f manifests/02-oaat-operator-deployment.yaml, or use \
-                 --operator-namespace; if it runs, {fix}"
-            ),
+            format!("install the operator, or use --operator-namespace; if it runs, {fix}"),
         ),
+        (alive, []) => Check::ok("leader", text::list(alive, ", ", text::NAME)),
         ([], expired) => Check::failed("leader", text::list(expired, "; ", text::NAME), fix),
-        (alive, _) => Check::ok("leader", text::list(alive, ", ", text::NAME)),
+        // The live shards share the groups of the others.
+        (_, expired) => Check::warning(
+            "leader",
+            text::list(expired, "; ", text::NAME),
+            format!("{fix}; delete Leases that are left from an earlier configuration"),
+        ),
     }
 }
 
@@ -380,6 +401,17 @@ mod tests {
                     "oaat-operator expired at 2026-03-02T11:00:15Z",
                 ),
             ),
+            // A live Lease of one shard does not hide that another shard has no operator.
+            (
+                vec![
+                    lease("2026-03-02T11:59:50.000000Z"),
+                    lease("2026-03-02T11:00:00.000000Z"),
+                ],
+                (
+                    Finding::Warning,
+                    "oaat-operator expired at 2026-03-02T11:00:15Z",
+                ),
+            ),
             (
                 Vec::new(),
                 (
@@ -429,9 +461,13 @@ mod tests {
 
     #[test]
     fn guard_kinds_and_rights_are_reported_with_their_fix() {
-        assert_eq!(guard(&Ok((true, true))).finding, Finding::Ok);
-        assert_eq!(guard(&Ok((true, false))).finding, Finding::Failed);
-        assert_eq!(guard(&Ok((false, false))).finding, Finding::Warning);
+        let found_guard = |names: &[&str], is_bound| {
+            let names = names.iter().map(ToString::to_string).collect();
+            guard(&Ok(Guard { names, is_bound })).finding
+        };
+        assert_eq!(found_guard(&["prod-guard"], true), Finding::Ok);
+        assert_eq!(found_guard(&["prod-guard"], false), Finding::Failed);
+        assert_eq!(found_guard(&[], false), Finding::Warning);
         assert_eq!(kinds(&Ok(Vec::new())).finding, Finding::Ok);
         assert_eq!(rights(&[]).finding, Finding::Ok);
         let missing = [MissingRight {
@@ -444,7 +480,7 @@ mod tests {
 failed   CustomResourceDefinitions: the cluster does not have oaattypes
            fix: kubectl apply -f manifests/01-oaat-operator-crd.yaml
 warning  rights: you may not patch oaatgroups (run)
-           fix: if you need these commands, ask for the ClusterRole edit or view in the namespace
+           fix: if you need these commands, ask for the ClusterRole edit in the namespace
 ";
         assert_eq!(text(&checks), expected);
     }

@@ -73,6 +73,10 @@ impl Progress {
         {
             return Self::Cancelled;
         }
+        let item = status.items.get(name);
+        if let Some(since) = item.and_then(|item| item.missing_since) {
+            return Self::PutOff(missing(since));
+        }
         let is_suspended = validate(&group.spec).is_ok_and(|valid| valid.rules(name).suspended);
         if is_suspended {
             return Self::PutOff("itemOptions suspends the item".to_owned());
@@ -85,6 +89,11 @@ impl Progress {
             _ => Self::Waiting,
         }
     }
+}
+
+/// Says that an item is missing from its source.
+pub(super) fn missing(since: Timestamp) -> String {
+    format!("its source has not listed it since {}", since.seconds())
 }
 
 /// Returns a record of a run that started and left none: it was deleted before it could start, or
@@ -184,6 +193,18 @@ mod tests {
             let group = requested(group, "a");
             assert_eq!(Progress::of(&group, "a", &Baseline::default()), expected);
         }
+    }
+
+    #[test]
+    fn item_that_goes_missing_is_put_off() {
+        let spec = json!({ "oaatType": "t", "itemsFrom": [
+            { "name": "s", "configMap": { "name": "c", "key": "k" } }
+        ] });
+        let since = "2026-03-02T11:00:00Z";
+        let status = json!({ "state": "Idle", "items": { "a": { "missingSince": since } } });
+        let group = requested(group(&spec, &status), "a");
+        let expected = Progress::PutOff(format!("its source has not listed it since {since}"));
+        assert_eq!(Progress::of(&group, "a", &Baseline::default()), expected);
     }
 
     #[test]
