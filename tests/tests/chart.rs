@@ -1,7 +1,7 @@
 //! The chart, rendered and linted by Helm. `e2e/chart.rs` installs it.
 
 use anyhow::{Context, Result, ensure};
-use oaat_tests::{chart, operator};
+use oaat_tests::{alerts, chart, operator};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -22,7 +22,10 @@ fn everything() -> Value {
     json!({
         "createNamespace": true,
         "networkPolicy": { "enabled": true },
-        "metrics": { "serviceMonitor": { "enabled": true } },
+        "metrics": {
+            "prometheusRule": { "enabled": true },
+            "serviceMonitor": { "enabled": true },
+        },
         "guard": { "enabled": true },
         "priorityAndFairness": { "enabled": true },
     })
@@ -132,6 +135,17 @@ fn each_value_changes_what_is_rendered() -> Result<()> {
         let without = render(&values).unwrap_or_default();
         ensure!(with != without, "{path} has no effect in: {}", case.it);
     }
+    Ok(())
+}
+
+#[test]
+fn chart_contains_the_alerts_unchanged() -> Result<()> {
+    let rendered = chart::documents(&render(&everything())?)?;
+    let mut rules = rendered.iter().filter(|o| o["kind"] == "PrometheusRule");
+    let rule = rules.next().context("no PrometheusRule was rendered")?;
+    let file: Value = serde_norway::from_str(&std::fs::read_to_string(alerts::file())?)?;
+    ensure!(rule["spec"] == file, "{rule:#}");
+    ensure!(file.to_string().contains("{{ $labels.item }}"), "{file}");
     Ok(())
 }
 

@@ -1,5 +1,5 @@
-//! The tools that the other commands need in addition to Rust: the wasm target, a control plane, and
-//! Helm.
+//! The tools that the other commands need in addition to Rust: the wasm target, a control plane,
+//! Helm, and promtool.
 
 use crate::{built, cargo, progress, root};
 use anyhow::{Context, Result, bail};
@@ -48,6 +48,14 @@ pub fn node() -> Result<()> {
 /// Finds or builds Helm and helm-unittest, and shows the progress.
 pub fn helm() -> Result<HelmTools> {
     run_with_progress("helm", |progress| control_plane::ensure_helm(progress))
+}
+
+/// Finds or builds promtool, and shows the progress.
+pub fn promtool() -> Result<()> {
+    run_with_progress("promtool", |progress| {
+        control_plane::ensure_promtool(progress)
+    })
+    .map(drop)
 }
 
 /// Finds or builds the servers of a release of Kubernetes, shows the progress, and returns their

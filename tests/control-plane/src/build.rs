@@ -77,6 +77,16 @@ pub(crate) const HELM: ProgramSet = ProgramSet {
     ],
 };
 
+/// The program that checks and tests the rules of Prometheus.
+pub(crate) const PROMTOOL: ProgramSet = ProgramSet {
+    name: "promtool",
+    suffix: "-promtool",
+    steps: &[(
+        "promtool",
+        "github.com/prometheus/prometheus/cmd/promtool",
+    )],
+};
+
 /// The servers of another release of Kubernetes, in one directory.
 pub(crate) const RELEASE_SERVERS: ProgramSet = ProgramSet {
     name: "control plane",
@@ -268,6 +278,7 @@ fn release(source: &Module, program: &str) -> String {
         "etcd" => None,
         "helm" => source.required("helm.sh/helm/v3"),
         "helm-unittest" => source.required("github.com/helm-unittest/helm-unittest"),
+        "promtool" => source.required(cache::PROMETHEUS),
         _ => Some(source.version()),
     };
     version.map_or_else(String::new, |version| format!(" {version}"))

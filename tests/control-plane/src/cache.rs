@@ -19,7 +19,10 @@ const KUBERNETES: &str = "k8s.io/kubernetes";
 /// The module that requires Helm.
 const HELM: &str = "helm.sh/helm/v3";
 
-/// A Go module that requires the programs to build: a release of Kubernetes, or Helm.
+/// The module that requires promtool.
+pub(crate) const PROMETHEUS: &str = "github.com/prometheus/prometheus";
+
+/// A Go module that requires the programs to build: a release of Kubernetes, Helm, or promtool.
 pub(crate) struct Module {
     pub(crate) go_mod: String,
     /// The checksums of all dependencies. If empty, Go takes them from its checksum database.
@@ -55,6 +58,14 @@ impl Module {
         Self {
             go_mod: include_str!("../helm/go.mod").to_owned(),
             go_sum: include_str!("../helm/go.sum").to_owned(),
+        }
+    }
+
+    /// Returns the module that pins promtool.
+    pub(crate) fn promtool() -> Self {
+        Self {
+            go_mod: include_str!("../promtool/go.mod").to_owned(),
+            go_sum: include_str!("../promtool/go.sum").to_owned(),
         }
     }
 
@@ -102,12 +113,17 @@ impl Module {
         } else {
             "-mod=readonly"
         };
-        vec![
+        let mut flags = vec![
             "-trimpath".to_owned(),
             module.to_owned(),
             "-ldflags".to_owned(),
             format!("-s -w {}", self.version_flags()),
-        ]
+        ];
+        if self.required(PROMETHEUS).is_some() {
+            // Rules need no service discovery, and the clients of all clouds double the build time.
+            flags.extend(["-tags".to_owned(), "remove_all_sd".to_owned()]);
+        }
+        flags
     }
 
     /// Returns the flags of the linker that set versions, as the build of each project does.
@@ -133,6 +149,9 @@ impl Module {
                 "-X {HELM}/internal/version.version={version} {}",
                 kubernetes.join(" ")
             );
+        }
+        if let Some(version) = self.required(PROMETHEUS) {
+            return format!("-X github.com/prometheus/common/version.Version={version}");
         }
         let version = self.version();
         let (major, minor) = numbers(version);
@@ -182,6 +201,17 @@ mod tests {
         assert!(flags.contains(&format!("rules.k8sVersionMinor={minor}")));
         assert!(!flags.contains("component-base"));
         assert_ne!(helm.key(), Module::pinned().key());
+    }
+
+    #[test]
+    fn promtool_is_built_without_service_discovery() {
+        let promtool = Module::promtool();
+        let version = promtool.required(PROMETHEUS);
+        let version = version.expect("the module requires Prometheus").to_owned();
+        let flags = promtool.build_flags().join(" ");
+        assert!(flags.contains(&format!("version.Version={version}")));
+        assert!(flags.ends_with("-tags remove_all_sd"));
+        assert!(!Module::helm().build_flags().contains(&"-tags".to_owned()));
     }
 
     #[test]

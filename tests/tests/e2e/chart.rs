@@ -1,5 +1,6 @@
-//! The chart, installed and upgraded by Helm on a real API server. A ServiceMonitor needs a CRD of
-//! the Prometheus operator, so it is only rendered (`charts/oaat-operator/tests`).
+//! The chart, installed and upgraded by Helm on a real API server. A ServiceMonitor and a
+//! PrometheusRule need CRDs of the Prometheus operator, so they are only rendered
+//! (`charts/oaat-operator/tests`).
 
 use crate::fixture::{Fixture, PATIENCE, item};
 use crate::guard::refusal;
@@ -32,7 +33,7 @@ const NAMESPACED: [&str; 5] = [
     "ServiceAccount",
 ];
 
-/// The other kinds, except for ServiceMonitor.
+/// The other kinds, except for ServiceMonitor and PrometheusRule.
 const OTHERS: [&str; 8] = [
     "ClusterRole",
     "ClusterRoleBinding",

@@ -1,6 +1,7 @@
 //! The required behavior, observed from outside: a real API server, and the operator as a separate
 //! process under the shipped RBAC and guard. Each test has its own namespace, node, and operator.
 
+mod alerts;
 mod attacks;
 mod bad_input;
 mod chart;
