@@ -330,6 +330,7 @@ async fn end_log(session: &Session, log: &mut Option<Log>, record: &RunRecord) {
         Ok(Ok(Ok(()))) => {}
         // The exit status of the run still matters.
         Ok(Ok(Err(error))) if error.is_closed_pipe() => {}
+        Ok(Ok(Err(error @ ClusterError::IncompleteLog(_)))) => say(&error.to_string()),
         Ok(Ok(Err(error))) => say(&format!("the log is not available: {error}")),
         Ok(Err(_)) | Err(_) => {
             abort.abort();
