@@ -69,7 +69,8 @@ fn alerts_use_documented_metrics_of_the_operator() -> Result<()> {
     let metrics_of_operator = Metrics::default();
     // A counter without a sample is not published.
     metrics_of_operator.reconcile(ReconcileResultMetric::Error, Duration::ZERO);
-    let text = metrics_of_operator.text();
+    let mut text = String::new();
+    metrics_of_operator.encode(&mut text)?;
     let types = text.lines().filter_map(|l| l.strip_prefix("# TYPE "));
     let published: BTreeSet<_> = types.filter_map(|l| l.split(' ').next()).collect();
     for alert in alerts::all()? {

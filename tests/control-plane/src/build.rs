@@ -81,10 +81,7 @@ pub(crate) const HELM: ProgramSet = ProgramSet {
 pub(crate) const PROMTOOL: ProgramSet = ProgramSet {
     name: "promtool",
     suffix: "-promtool",
-    steps: &[(
-        "promtool",
-        "github.com/prometheus/prometheus/cmd/promtool",
-    )],
+    steps: &[("promtool", "github.com/prometheus/prometheus/cmd/promtool")],
 };
 
 /// The servers of another release of Kubernetes, in one directory.
