@@ -41,7 +41,7 @@ fn each_command_has_a_man_page() {
         assert!(pages.contains(&page), "{page}: {pages:?}");
     }
     let run = std::fs::read_to_string(folder.path().join("kubectl-oaat-run.1")).unwrap();
-    assert!(run.contains("Exits with 75"), "{run}");
+    assert!(run.contains("exits with 75"), "{run}");
 }
 
 #[test]

@@ -73,7 +73,7 @@ impl Limits {
     /// Returns whether an event on this group may be published now.
     fn allow(&self, namespace: &str, uid: &str, warning: bool) -> bool {
         let checked = self.checked.fetch_add(1, Ordering::Relaxed);
-        if checked % EVENTS_BETWEEN_CLEANUPS == 0 {
+        if checked.is_multiple_of(EVENTS_BETWEEN_CLEANUPS) {
             self.groups.retain_recent();
             self.namespaces.retain_recent();
         }

@@ -145,8 +145,8 @@ impl Curves {
 }
 
 /// Draws curves over a logarithmic axis of counts.
-fn panel_of<'a, 'b>(
-    panel: &'b DrawingArea<SVGBackend<'a>, Shift>,
+fn panel_of<'a>(
+    panel: &DrawingArea<SVGBackend<'a>, Shift>,
     title: &str,
     x: &str,
     curves: &[&Points],

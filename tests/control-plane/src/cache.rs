@@ -120,7 +120,7 @@ impl Module {
             format!("-s -w {}", self.version_flags()),
         ];
         if self.required(PROMETHEUS).is_some() {
-            // Rules need no service discovery, and the clients of all clouds double the build time.
+            // A test of rules needs no service discovery, so its clients are not built.
             flags.extend(["-tags".to_owned(), "remove_all_sd".to_owned()]);
         }
         flags
