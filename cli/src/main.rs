@@ -7,8 +7,7 @@ use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Shows, runs, suspends, and validates the items of OaatGroups, and builds, tests, and packages
-/// selection policies.
+/// Inspect, run, suspend, and validate OaatGroups, and build, test, and package selection policies.
 #[derive(Parser)]
 #[command(name = "kubectl-oaat", version, about)]
 struct Cli {
@@ -29,7 +28,7 @@ enum Command {
     /// Build, test, and package a selection policy.
     #[command(subcommand)]
     Policy(policy::Command),
-    /// Print a script that completes the commands in a shell.
+    /// Print a shell completion script.
     ///
     /// For bash, add this line to ~/.bashrc: source <(kubectl-oaat completion bash)
     Completion {

@@ -11,7 +11,7 @@ const MAX_SIMILAR: usize = 3;
 /// The maximum share of characters in which similar names differ, as the minimum of
 /// `strsim::normalized_damerau_levenshtein`.
 const MIN_SIMILARITY: f64 = 0.5;
-/// The status of a response to a user without a valid credential.
+/// The status of a response to a user without valid credentials.
 const UNAUTHORIZED: u16 = 401;
 /// The status of a response to a user without the right.
 const FORBIDDEN: u16 = 403;
@@ -82,15 +82,15 @@ pub(crate) enum ClusterError {
         humantime::format_duration(*.0)
     )]
     Timeout(Duration),
-    /// The credential is not valid.
-    #[error("the API server rejects your credential; log in again, or use another --context")]
+    /// The credentials are not valid.
+    #[error("the API server rejected your credentials; log in again, or use another --context")]
     Unauthorized,
     /// The user may not do this.
-    #[error("you do not have the right to {0}; ask an administrator of the cluster for it")]
+    #[error("you do not have permission to {0}; ask a cluster administrator for it")]
     Forbidden(Access),
     /// The CustomResourceDefinitions are missing.
     #[error(
-        "the cluster does not have the kind OaatGroup of kawaja.net/v1; apply \
+        "the cluster does not have the kind OaatGroup of kawaja.net/v1; install the chart, or apply \
          manifests/01-oaat-operator-crd.yaml"
     )]
     NotInstalled,
@@ -294,23 +294,23 @@ mod tests {
                 "Unauthorized",
                 "",
                 "list",
-                "the API server rejects your credential; log in again, or use another --context",
+                "the API server rejected your credentials; log in again, or use another --context",
             ),
             (
                 403,
                 "Forbidden",
                 "backup",
                 "patch",
-                "you do not have the right to patch oaatgroups.kawaja.net in namespace \"a\"; ask \
-                 an administrator of the cluster for it",
+                "you do not have permission to patch oaatgroups.kawaja.net in namespace \"a\"; ask \
+                 a cluster administrator for it",
             ),
             (
                 404,
                 "NotFound",
                 "",
                 "list",
-                "the cluster does not have the kind OaatGroup of kawaja.net/v1; apply \
-                 manifests/01-oaat-operator-crd.yaml",
+                "the cluster does not have the kind OaatGroup of kawaja.net/v1; install the chart, or \
+                 apply manifests/01-oaat-operator-crd.yaml",
             ),
             (
                 409,

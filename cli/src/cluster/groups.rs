@@ -2,7 +2,7 @@
 
 use super::error::{Similar, UndecodableGroups};
 use super::{Access, ClusterError, Session};
-use kube::api::{ApiResource, DynamicObject, ListParams};
+use kube::api::{ApiResource, DynamicObject, ListParams, ObjectMeta};
 use kube::{Api, Resource};
 use oaat_api::OaatGroup;
 use oaat_api::text::{self, clean};
@@ -68,13 +68,58 @@ pub(crate) async fn read_groups(
     let mut page = ListParams::default().limit(PAGE);
     loop {
         let access = Access::groups("list", namespace);
-        let list = session.request(access, api.list(&page)).await?;
-        groups.extend(list.items.into_iter().map(GroupRead::of));
-        match list.metadata.continue_.filter(|token| !token.is_empty()) {
+        let list = async {
+            match api.list(&page).await {
+                Err(kube::Error::SerdeError(_)) => Ok(None),
+                other => other.map(Some),
+            }
+        };
+        let next = match session.request(access, list).await? {
+            Some(list) => {
+                groups.extend(list.items.into_iter().map(GroupRead::of));
+                list.metadata.continue_
+            }
+            // A group is nested too deeply. The others of the page are read one by one.
+            None => {
+                let access = Access::groups("list", namespace);
+                let list = session.request(access, api.list_metadata(&page)).await?;
+                for object in &list.items {
+                    groups.extend(read_one(session, object.meta()).await?);
+                }
+                list.metadata.continue_
+            }
+        };
+        match next.filter(|token| !token.is_empty()) {
             Some(token) => page = page.continue_token(&token),
             None => return Ok(groups),
         }
     }
+}
+
+/// Reads a listed group. Returns `None` if it no longer exists.
+async fn read_one(
+    session: &Session,
+    listed: &ObjectMeta,
+) -> Result<Option<GroupRead>, ClusterError> {
+    let namespace = listed.namespace.clone().unwrap_or_default();
+    let name = listed.name.clone().unwrap_or_default();
+    let api = session.groups(Some(&namespace));
+    let get = async {
+        match api.get_opt(&name).await {
+            Err(kube::Error::SerdeError(problem)) => Ok(Some(Err(problem))),
+            other => other.map(|object| object.map(Ok)),
+        }
+    };
+    let access = Access::groups("get", Some(&namespace));
+    let read = session.request(access, get).await?;
+    Ok(read.map(|read| match read {
+        Ok(object) => GroupRead::of(object),
+        Err(problem) => GroupRead {
+            namespace: namespace.clone(),
+            name: name.clone(),
+            group: Err(clean(&problem.to_string(), text::PROBLEM)),
+        },
+    }))
 }
 
 /// Reads one group. If it does not exist, the error suggests similar names.

@@ -181,7 +181,7 @@ async fn rights(session: &Session, namespace: Option<&str>) -> Check {
                 },
                 used_by,
             }),
-            Err(error) => return Check::unknown("rights", &error),
+            Err(error) => return Check::unknown("permissions", &error),
         }
     }
     checks::rights(&missing)

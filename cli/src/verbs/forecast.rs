@@ -49,7 +49,7 @@ pub struct ForecastArgs {
     #[arg(long = "for", value_name = "DURATION", default_value = "24h")]
     #[arg(value_parser = humantime::parse_duration)]
     length: Duration,
-    /// Also draw the forecast to this SVG file.
+    /// Also write the forecast to this file as SVG.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
     #[command(flatten)]
@@ -131,7 +131,7 @@ pub(super) async fn forecast(args: &ForecastArgs, built_in: &[u8]) -> Result<(),
     if args.length.is_zero() || args.length > MAX_LENGTH {
         let length = humantime::format_duration(args.length);
         return Err(ClusterError::Usage(format!(
-            "--for: {length} is not between 1s and 1year"
+            "--for: {length} is out of range; use a duration of up to 366d, for example 24h"
         )));
     }
     let session = Session::new(&args.cluster).await?;

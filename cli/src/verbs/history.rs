@@ -15,7 +15,7 @@ pub struct HistoryArgs {
     /// The group. The default is all groups of the namespace.
     #[arg(conflicts_with = "all_namespaces")]
     group: Option<String>,
-    /// Only the runs of this item.
+    /// Show only the runs of this item.
     #[arg(long)]
     item: Option<String>,
     /// The maximum number of runs.

@@ -16,7 +16,7 @@ pub struct LogsArgs {
     /// The log of the run before the current or latest one.
     #[arg(short, long)]
     previous: bool,
-    /// Wait for more until the container ends.
+    /// Stream the log until the container terminates.
     #[arg(short, long)]
     follow: bool,
     /// The container. The default is one that failed, or else the first one.

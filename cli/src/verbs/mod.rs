@@ -1,4 +1,4 @@
-//! The commands that work on the groups of a cluster, with the user's own rights.
+//! The commands that work on the groups of a cluster, with the user's own permissions.
 
 mod doctor;
 mod forecast;
@@ -42,10 +42,10 @@ pub enum Command {
     /// Run items now.
     ///
     /// Items of an earlier request that have not started yet stay requested. With --wait, shows the
-    /// log, and exits with the exit code of the run: 0 if all runs succeeded, and otherwise the exit
-    /// code of the first run that did not, or 1 if it has none. If no run failed, exits with 75 if a
-    /// run is put off until a user acts or a blackout ends, or if the request is removed. Exits with
-    /// 124 if --timeout expires.
+    /// log, and exits with 0 if all runs succeeded. Otherwise, exits with the exit code of the first
+    /// run that did not, or 1 if it has none. If no run failed, exits with 75 if a run is blocked
+    /// until a user acts or a blackout ends, or if the request is removed. Exits with 124 if --timeout
+    /// expires.
     Run(run::RunArgs),
     /// Suspend groups: nothing starts until they are resumed.
     ///
@@ -56,7 +56,7 @@ pub enum Command {
     Resume(suspend::ResumeArgs),
     /// Check the installation, and explain how to fix what is wrong.
     ///
-    /// Checks the CustomResourceDefinitions, your rights, the guard, the leader, the clocks, the
+    /// Checks the CustomResourceDefinitions, your permissions, the guard, the leader, the clocks, the
     /// groups, and their policies. Exits with 1 if a check failed.
     Doctor(doctor::DoctorArgs),
     /// Print the log of an item's current or latest run.
@@ -105,7 +105,7 @@ async fn run_async(command: Command, built_in: &[u8]) -> Result<ExitCode, Cluste
 struct Scope {
     #[command(flatten)]
     cluster: ClusterArgs,
-    /// All namespaces.
+    /// Read all namespaces.
     #[arg(short = 'A', long)]
     all_namespaces: bool,
 }

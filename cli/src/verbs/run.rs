@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 const CONFLICT: u16 = 409;
 /// The status of a response to a request that took too long.
 const GATEWAY_TIMEOUT: u16 = 504;
-/// The exit status if a run is put off or cancelled, as `EX_TEMPFAIL` of sysexits.
+/// The exit status if a run is blocked or canceled, as `EX_TEMPFAIL` of sysexits.
 const PUT_OFF: u8 = 75;
 /// The exit status if the time is over, as of `timeout`.
 const TIMED_OUT: u8 = 124;
@@ -217,7 +217,7 @@ async fn wait(
                 Progress::Waiting => {}
                 Progress::PutOff(why) => {
                     put_off = Some(format!(
-                        "the run of {} is put off: {why}; {}",
+                        "the run of {} is blocked: {why}; {}",
                         text::name(item),
                         stays_in_effect(name)
                     ));
@@ -249,7 +249,7 @@ async fn wait(
             say(&format!("run {run} of {} in pod {pod}", text::name(item)));
             log = Some(Log::start(session, item.clone(), pod));
         }
-        // A run in progress is shown to its end, even if the others are put off.
+        // A run in progress is shown to its end, even if the others are blocked.
         if let Some(why) = put_off.filter(|_| !is_running) {
             say(&why);
             return Ok(ExitCode::from(first_failure.unwrap_or(PUT_OFF)));

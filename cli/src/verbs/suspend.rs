@@ -17,7 +17,7 @@ pub struct SuspendArgs {
     /// The groups.
     #[arg(required = true)]
     groups: Vec<String>,
-    /// Why, for those who read the status.
+    /// Why the group is suspended, for status and why.
     #[arg(short, long)]
     reason: String,
     #[command(flatten)]

@@ -17,10 +17,8 @@ use tokio::time::sleep;
 const ITEMS: [usize; 4] = [2, 20, 200, 2_000];
 const QUANTILES: [f64; 2] = [0.5, 0.99];
 const GROUPS: [usize; 5] = [1, 10, 100, 1_000, 10_000];
-/// The namespace of the suspended groups.
-const IDLE_NAMESPACE: &str = "curves-idle";
-/// The namespace of the group that is due after a restart.
-const DUE_NAMESPACE: &str = "curves-due";
+/// The namespace of the suspended groups, and of the group that is due after a restart.
+const NAMESPACE: &str = "curves-idle";
 
 /// The points of a curve: counts and measured values.
 type Points = Vec<(f64, f64)>;
@@ -68,23 +66,17 @@ pub async fn measure(
             report.at_most(&handover(items, share), value, "ms", None);
         }
     }
-    let options = operator_options(
-        plane,
-        kubeconfig,
-        vec![IDLE_NAMESPACE.into(), DUE_NAMESPACE.into()],
-    )?;
-    plane.namespace(IDLE_NAMESPACE).await?;
-    plane.apply(&type_(IDLE_NAMESPACE).to_string()).await?;
-    let _node = node(plane, DUE_NAMESPACE).await?;
-    plane.apply(&type_(DUE_NAMESPACE).to_string()).await?;
+    let options = operator_options(plane, kubeconfig, vec![NAMESPACE.into()])?;
+    let _node = node(plane, NAMESPACE).await?;
+    plane.apply(&type_(NAMESPACE).to_string()).await?;
     let mut before = 0;
     for groups in GROUPS {
-        create_groups(plane, IDLE_NAMESPACE, before..groups).await?;
+        create_groups(plane, NAMESPACE, before..groups).await?;
         let first = Operator::start(&options).await?;
         until_requests(&first, "patch", groups - before).await?;
         before = groups;
         first.stop().await;
-        let due = group(DUE_NAMESPACE, &format!("due-{groups}"), 1, false);
+        let due = group(NAMESPACE, &format!("due-{groups}"), 1, false);
         plane.apply(&due.to_string()).await?;
         let began = Instant::now();
         let operator = Operator::start(&options).await?;

@@ -1,4 +1,4 @@
-//! The commands of `kubectl oaat` against a real API server, with the user's own rights.
+//! The commands of `kubectl oaat` against a real API server, with the permissions of the user.
 
 use crate::fixture::{Fixture, PATIENCE, item};
 use crate::helpers::{Barrier, state};
@@ -12,14 +12,15 @@ use tokio::process::Command;
 
 /// What a command printed, and its exit status.
 #[derive(Debug)]
-struct Output {
+pub struct Output {
     status: i32,
     stdout: String,
     stderr: String,
 }
 
 impl Output {
-    fn ok(self) -> Result<String> {
+    /// Returns what a successful command printed.
+    pub fn ok(self) -> Result<String> {
         ensure!(self.status == 0, "{self:?}");
         Ok(self.stdout)
     }
@@ -54,7 +55,7 @@ async fn oaat_as(kubeconfig: &Path, args: &[&str]) -> Result<Output> {
 
 impl Fixture {
     /// Runs `kubectl-oaat` in the namespace of the fixture as admin.
-    async fn oaat(&self, args: &[&str]) -> Result<Output> {
+    pub async fn oaat(&self, args: &[&str]) -> Result<Output> {
         let namespaced = [args, &["--namespace", &self.namespace]].concat();
         oaat_as(self.plane.admin_kubeconfig(), &namespaced).await
     }
@@ -207,8 +208,8 @@ async fn cluster_without_the_kinds_is_reported() -> Result<()> {
         &["run", "a"],
     ] {
         let error = oaat_as(plane.admin_kubeconfig(), args).await?.error()?;
-        let expected = "the cluster does not have the kind OaatGroup of kawaja.net/v1; apply \
-                        manifests/01-oaat-operator-crd.yaml";
+        let expected = "the cluster does not have the kind OaatGroup of kawaja.net/v1; install the chart, or \
+                        apply manifests/01-oaat-operator-crd.yaml";
         assert_eq!(error, expected, "{args:?}");
     }
     Ok(())
@@ -286,7 +287,7 @@ async fn run_ends_with_its_own_status_if_it_is_put_off_or_takes_too_long() -> Re
     assert_eq!(run.status, 75, "{run:?}");
     ensure!(
         run.stderr
-            .contains("the run of a is put off: spec.suspend is true"),
+            .contains("the run of a is blocked: spec.suspend is true"),
         "{run:?}"
     );
     let resumed = fixture.oaat(&["resume", "group"]).await?.ok()?;
@@ -437,7 +438,7 @@ async fn missing_right_is_said_in_one_sentence() -> Result<()> {
         ensure!(!shown.is_empty(), "{args:?}");
     }
     let forbidden = |right: &str| {
-        format!("you do not have the right to {right}; ask an administrator of the cluster for it")
+        format!("you do not have permission to {right}; ask a cluster administrator for it")
     };
     let patch = forbidden("patch oaatgroups.kawaja.net in namespace \"oaat-rights\"");
     for args in [
@@ -582,7 +583,12 @@ async fn doctor_checks_the_installation_with_cause_and_fix() -> Result<()> {
     let doctor = fixture.oaat(&args).await?;
     assert_eq!(doctor.status, 1, "{doctor:?}");
     let checks: Value = serde_json::from_str(&doctor.stdout)?;
-    for name in ["CustomResourceDefinitions", "rights", "clocks", "policies"] {
+    for name in [
+        "CustomResourceDefinitions",
+        "permissions",
+        "clocks",
+        "policies",
+    ] {
         assert_eq!(finding(&checks, name)["finding"], "ok", "{checks:#}");
     }
     let leader = finding(&checks, "leader");
@@ -623,8 +629,8 @@ async fn doctor_checks_the_installation_with_cause_and_fix() -> Result<()> {
     assert_eq!(doctor.status, 0, "{doctor:?}");
     let checks: Value = serde_json::from_str(&doctor.stdout)?;
     assert_eq!(finding(&checks, "groups")["finding"], "ok", "{checks:#}");
-    let rights = finding(&checks, "rights");
-    let cause = "you may not patch oaatgroups (run, suspend, and resume)";
+    let rights = finding(&checks, "permissions");
+    let cause = "you do not have permission to patch oaatgroups (run, suspend, and resume)";
     assert_eq!(
         (&rights["finding"], &rights["cause"]),
         (&json!("warning"), &json!(cause))
@@ -634,7 +640,7 @@ async fn doctor_checks_the_installation_with_cause_and_fix() -> Result<()> {
     ensure!(
         guard["cause"]
             .to_string()
-            .contains("you do not have the right to list"),
+            .contains("you do not have permission to list"),
         "{guard:#}"
     );
     Ok(())

@@ -181,6 +181,13 @@ async fn deeply_nested_object_is_reported_and_others_are_unaffected() -> Result<
         );
         sleep(Duration::from_millis(200)).await;
     }
+    let status = fixture.oaat(&["status"]).await?.ok()?;
+    for name in ["group ", "deep "] {
+        assert!(
+            status.lines().any(|line| line.starts_with(name)),
+            "{status}"
+        );
+    }
     let runs = |g: &Value| item(g, "a")["runs"].as_i64().unwrap_or(0);
     for words in [
         "the other group continues to run",

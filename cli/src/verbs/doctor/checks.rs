@@ -116,7 +116,8 @@ pub(super) fn kinds(missing: &Result<Vec<&'static str>, ClusterError>) -> Check 
         Ok(missing) => Check::failed(
             "CustomResourceDefinitions",
             format!("the cluster does not have {}", missing.join(" and ")),
-            "kubectl apply -f manifests/01-oaat-operator-crd.yaml",
+            "with the chart, set crds.install=true; with the manifests, kubectl apply -f \
+             manifests/01-oaat-operator-crd.yaml",
         ),
         Err(error) => Check::unknown("CustomResourceDefinitions", error),
     }
@@ -134,7 +135,7 @@ pub(super) struct MissingRight {
 /// Reports which commands the user may not use.
 pub(super) fn rights(missing: &[MissingRight]) -> Check {
     if missing.is_empty() {
-        return Check::ok("rights", "you may use all commands");
+        return Check::ok("permissions", "you can use all commands");
     }
     let rights = missing
         .iter()
@@ -146,8 +147,8 @@ pub(super) fn rights(missing: &[MissingRight]) -> Check {
         "view"
     };
     Check::warning(
-        "rights",
-        format!("you may not {}", rights.join("; ")),
+        "permissions",
+        format!("you do not have permission to {}", rights.join("; ")),
         format!("if you need these commands, ask for the ClusterRole {role} in the namespace"),
     )
 }
@@ -478,8 +479,9 @@ mod tests {
         let checks = [kinds(&Ok(vec!["oaattypes"])), rights(&missing)];
         let expected = "\
 failed   CustomResourceDefinitions: the cluster does not have oaattypes
-           fix: kubectl apply -f manifests/01-oaat-operator-crd.yaml
-warning  rights: you may not patch oaatgroups (run)
+           fix: with the chart, set crds.install=true; with the manifests, kubectl apply -f \
+manifests/01-oaat-operator-crd.yaml
+warning  permissions: you do not have permission to patch oaatgroups (run)
            fix: if you need these commands, ask for the ClusterRole edit in the namespace
 ";
         assert_eq!(text(&checks), expected);
