@@ -2,10 +2,12 @@
 
 use super::error::{Similar, UndecodableGroups};
 use super::{Access, ClusterError, Session};
-use kube::api::{ApiResource, DynamicObject, ListParams, ObjectMeta};
+use kube::api::{ApiResource, DynamicObject, ListParams};
+use kube::core::Request;
 use kube::{Api, Resource};
 use oaat_api::OaatGroup;
 use oaat_api::text::{self, clean};
+use serde::Deserialize;
 
 /// The number of groups in a page. A group has at most 1.5 MiB.
 const PAGE: u32 = 250;
@@ -81,12 +83,11 @@ pub(crate) async fn read_groups(
             }
             // A group is nested too deeply. The others of the page are read one by one.
             None => {
-                let access = Access::groups("list", namespace);
-                let list = session.request(access, api.list_metadata(&page)).await?;
+                let list = list_names(session, namespace, &page).await?;
                 for object in &list.items {
-                    groups.extend(read_one(session, object.meta()).await?);
+                    groups.extend(read_one(session, &object.metadata).await?);
                 }
-                list.metadata.continue_
+                list.metadata.next
             }
         };
         match next.filter(|token| !token.is_empty()) {
@@ -96,21 +97,61 @@ pub(crate) async fn read_groups(
     }
 }
 
+/// A list of groups of which only the names are decoded: the managed fields of a group are nested as
+/// deeply as the group.
+#[derive(Deserialize)]
+struct Names {
+    metadata: NamesMeta,
+    items: Vec<Named>,
+}
+
+#[derive(Deserialize)]
+struct NamesMeta {
+    /// The token of the next page.
+    #[serde(rename = "continue")]
+    next: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    metadata: NamedMeta,
+}
+
+#[derive(Deserialize)]
+struct NamedMeta {
+    #[serde(default)]
+    namespace: String,
+    name: String,
+}
+
+/// Lists the names of groups.
+async fn list_names(
+    session: &Session,
+    namespace: Option<&str>,
+    page: &ListParams,
+) -> Result<Names, ClusterError> {
+    let request = Request::new(OaatGroup::url_path(&(), namespace)).list_metadata(page);
+    let list = async {
+        let request = request.map_err(kube::Error::BuildRequest)?;
+        session.client.request::<Names>(request).await
+    };
+    let access = Access::groups("list", namespace);
+    session.request(access, list).await
+}
+
 /// Reads a listed group. Returns `None` if it no longer exists.
 async fn read_one(
     session: &Session,
-    listed: &ObjectMeta,
+    NamedMeta { namespace, name }: &NamedMeta,
 ) -> Result<Option<GroupRead>, ClusterError> {
-    let namespace = listed.namespace.clone().unwrap_or_default();
-    let name = listed.name.clone().unwrap_or_default();
-    let api = session.groups(Some(&namespace));
+    let api = session.groups(Some(namespace));
     let get = async {
-        match api.get_opt(&name).await {
+        match api.get_opt(name).await {
             Err(kube::Error::SerdeError(problem)) => Ok(Some(Err(problem))),
             other => other.map(|object| object.map(Ok)),
         }
     };
-    let access = Access::groups("get", Some(&namespace));
+    let access = Access::groups("get", Some(namespace));
     let read = session.request(access, get).await?;
     Ok(read.map(|read| match read {
         Ok(object) => GroupRead::of(object),
