@@ -1,13 +1,14 @@
 //! The alerts of the chart, and promtool, which evaluates their expressions.
 
 use crate::chart;
-use anyhow::{Context, Result, bail};
+use crate::process::output;
+use anyhow::Result;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// An alert.
 #[derive(Clone, Debug, Deserialize)]
@@ -51,15 +52,5 @@ pub fn all() -> Result<Vec<Alert>> {
 /// Returns an error if promtool does not build, or if it fails. The error contains its output.
 pub fn promtool<S: AsRef<OsStr>>(args: &[S]) -> Result<String> {
     let program = ::control_plane::ensure_promtool(&|line| eprintln!("promtool: {line}"))?;
-    let output = Command::new(&program)
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("failed to start {}", program.display()))?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    if !output.status.success() {
-        let errors = String::from_utf8_lossy(&output.stderr);
-        bail!("promtool failed:\n{text}{errors}");
-    }
-    Ok(text)
+    output(Command::new(&program).args(args))
 }

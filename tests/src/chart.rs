@@ -1,13 +1,14 @@
 //! The chart, Helm, and the cases of the chart's own tests.
 
 use crate::operator::root;
-use anyhow::{Context, Result, bail};
+use crate::process::output;
+use anyhow::{Context, Result};
 use control_plane::HelmTools;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// Returns the path of the chart.
 pub fn folder() -> PathBuf {
@@ -27,21 +28,14 @@ pub fn tools() -> Result<HelmTools> {
 /// # Errors
 /// Returns an error if it fails. The error contains its output.
 pub fn run(program: &Path, home: &Path, args: &[&str]) -> Result<String> {
-    let output = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(args)
         .env("HOME", home)
         .env("HELM_CACHE_HOME", home)
         .env("HELM_CONFIG_HOME", home)
-        .env("HELM_DATA_HOME", home)
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("failed to start {}", program.display()))?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    if !output.status.success() {
-        let errors = String::from_utf8_lossy(&output.stderr);
-        bail!("{} {}:\n{text}{errors}", program.display(), args.join(" "));
-    }
-    Ok(text)
+        .env("HELM_DATA_HOME", home);
+    output(&mut command)
 }
 
 /// Returns the documents of rendered or other YAML, without empty ones.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use rustix::process::{
     Pid, Signal as RawSignal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid,
 };
@@ -215,4 +215,20 @@ pub fn tail(log: &Path, lines: usize) -> String {
 /// Returns the error for a program that ended unexpectedly.
 pub(crate) fn ended_early(name: &str, status: ExitStatus, log: &Path) -> anyhow::Error {
     anyhow!("{name} ended ({status}):\n{}", tail(log, 20))
+}
+
+/// Runs a program without input, and returns its standard output. If the program fails, the error
+/// contains all of its output.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let failed = |command: &Command| format!("{command:?} failed");
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.with_context(|| failed(command))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "{}:\n{text}{errors}",
+        failed(command)
+    );
+    Ok(text)
 }

@@ -255,15 +255,20 @@ async fn groups_are_planned_from_the_lists_after_a_start_and_changes_are_found()
     Ok(())
 }
 
-#[tokio::test]
-async fn run_needs_four_writes() -> Result<()> {
-    let fixture = Fixture::new("four-writes").await?;
-    fixture.work("true", json!({})).await?;
+async fn until_type_is_checked(fixture: &Fixture) -> Result<()> {
     fixture
         .until_object("OaatType", "work", "the type is checked", |t| {
             condition(t, "Valid").0 == "True"
         })
         .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn run_needs_four_writes() -> Result<()> {
+    let fixture = Fixture::new("four-writes").await?;
+    fixture.work("true", json!({})).await?;
+    until_type_is_checked(&fixture).await?;
     let operator = fixture.operator();
     let count = async |verb: &str, resource: &str| {
         let labels = [&*format!("\"{verb}\""), &*format!("\"{resource}\"")];
@@ -312,11 +317,7 @@ async fn run_needs_four_writes() -> Result<()> {
 async fn new_group_needs_one_read_one_list_and_one_write() -> Result<()> {
     let fixture = Fixture::new("new-groups").await?;
     fixture.work("true", json!({})).await?;
-    fixture
-        .until_object("OaatType", "work", "the type is checked", |t| {
-            condition(t, "Valid").0 == "True"
-        })
-        .await?;
+    until_type_is_checked(&fixture).await?;
     let operator = fixture.operator();
     let requests = [
         ["\"get\"", "\"oaatgroups\""],
