@@ -7,6 +7,7 @@
 use crate::api_request::with_timeout;
 use crate::cluster::ClusterError;
 use crate::fair_limiter::FairLimiter;
+use crate::metrics::Metrics;
 use crate::watched::{Watched, watch_in_pages};
 use futures::StreamExt;
 use k8s_openapi::ByteString;
@@ -41,6 +42,7 @@ type Callback = Arc<dyn Fn(&ReadResult) + Send + Sync>;
 #[derive(Clone)]
 pub struct ConfigMaps {
     client: Client,
+    metrics: Arc<Metrics>,
     limiter: FairLimiter,
     namespaces: Arc<Mutex<HashMap<String, WatchedNamespace>>>,
 }
@@ -105,9 +107,10 @@ impl Drop for Subscription {
 
 impl ConfigMaps {
     /// Creates a registry without subscriptions.
-    pub fn new(client: Client) -> Self {
+    pub fn new(client: Client, metrics: Arc<Metrics>) -> Self {
         Self {
             client,
+            metrics,
             limiter: FairLimiter::new(MAX_CONCURRENT_READS),
             namespaces: Arc::default(),
         }
@@ -201,6 +204,7 @@ impl ConfigMaps {
                     }
                 }
                 Err(error) => {
+                    self.metrics.watch_restart("configmaps");
                     warn!(namespace, %error, "ConfigMap watch interrupted; resuming");
                     if let watcher::Error::InitialListFailed(kube::Error::Api(status))
                     | watcher::Error::WatchStartFailed(kube::Error::Api(status)) = error

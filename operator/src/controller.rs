@@ -10,7 +10,7 @@ use crate::item_sources::ConfigMapLists;
 use crate::kube_cluster::{KubeCluster, WatchedType};
 use crate::last_seen_pods::LastSeenPods;
 use crate::legacy_pods::{self, LegacyPods};
-use crate::metrics::{ReconcileResultMetric, RunResultMetric};
+use crate::metrics::{Metrics, ReconcileResultMetric, RunResultMetric};
 use crate::oaat_type_controller::{self, OaatTypeReconciler};
 use crate::pod::names;
 use crate::policies::{PolicyCache, PolicySources};
@@ -146,22 +146,27 @@ async fn watch_all(
         label_selector: shared.group_selector.clone(),
         ..watcher::Config::default()
     };
-    let watch_groups = watch_metadata(api(client, scope), selected, groups, |event| {
+    let metrics = &shared.metrics;
+    let watch_groups = watch_metadata(metrics, api(client, scope), selected, groups, |event| {
         triggers.group(event);
     });
     let every_type = watcher::Config::default();
-    let watch_types = watch_metadata(api(client, scope), every_type, types, |event| {
+    let watch_types = watch_metadata(metrics, api(client, scope), every_type, types, |event| {
         triggers.oaat_type(event, type_queue);
     });
-    let watch_pods = for_each_event(pods(client, scope, names::GROUP), |event| {
+    let watch_pods = for_each_event(metrics, pods(client, scope, names::GROUP), |event| {
         triggers.pod(event);
     });
-    let watch_listers = for_each_event(pods(client, scope, names::LISTER), |event| {
+    let watch_listers = for_each_event(metrics, pods(client, scope, names::LISTER), |event| {
         triggers.lister(event);
     });
-    let watch_legacy_pods = for_each_event(pods(client, scope, legacy_pods::SELECTOR), |event| {
-        legacy_pods.observe(event);
-    });
+    let watch_legacy_pods = for_each_event(
+        metrics,
+        pods(client, scope, legacy_pods::SELECTOR),
+        |event| {
+            legacy_pods.observe(event);
+        },
+    );
     let watch_clocks = clock_watch::watch(clock_watch::INTERVAL, ClockReading::now, || {
         triggers.trigger_all();
     });
@@ -176,7 +181,8 @@ async fn reconcile_groups(context: Arc<Context>, sources: Sources, stop: watch::
         let _ = context.groups.wait_until_ready().await;
     };
     let reconcile = |group| reconcile(group, context.clone());
-    work_queue::run(sources, first_list, stop, reconcile).await;
+    let depth = context.shared.metrics.queue_depth.clone();
+    work_queue::run(sources, first_list, stop, depth, reconcile).await;
 }
 
 /// Checks queued types until `stop` turns true and the checks in progress have finished.
@@ -214,6 +220,7 @@ where
 
 /// Watches the metadata of objects, stores what triggers need, and forwards every event.
 async fn watch_metadata<K>(
+    metrics: &Metrics,
     api: Api<Watched<K>>,
     config: watcher::Config,
     writer: Writer<Watched<K>>,
@@ -226,7 +233,7 @@ async fn watch_metadata<K>(
         .default_backoff()
         .modify(triggers::strip)
         .reflect(writer);
-    for_each_event(stream, handle).await;
+    for_each_event(metrics, stream, handle).await;
 }
 
 /// Watches pods with these labels.
@@ -249,14 +256,18 @@ fn pods(
     })
 }
 
-/// Handles every event of a watch, and logs its errors.
+/// Handles every event of a watch. Logs and counts its errors.
 async fn for_each_event<K: Resource<DynamicType = ()>>(
+    metrics: &Metrics,
     stream: impl Stream<Item = Result<Event<K>, watcher::Error>>,
     mut handle: impl FnMut(&Event<K>),
 ) {
     let kind = K::kind(&());
     futures::pin_mut!(stream);
     while let Some(event) = stream.next().await {
+        if event.is_err() {
+            metrics.watch_restart(&K::plural(&()));
+        }
         match event {
             Ok(event) => handle(&event),
             Err(
@@ -342,8 +353,11 @@ async fn reconcile_group(group: GroupRef, context: Arc<Context>) -> Requeue {
         ReconcileResultMetric::Ok
     };
     shared.metrics.reconcile(result, started.elapsed());
-    if let Some(took) = outcome.decided_in {
-        shared.metrics.decision(took);
+    for decision in &outcome.decisions {
+        shared.metrics.decision(decision);
+    }
+    if let Some(took) = outcome.hand_over {
+        shared.metrics.hand_over(took);
     }
     if let Some(version) = &outcome.written {
         context.triggers.record_own_write(&group, version);

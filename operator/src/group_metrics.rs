@@ -3,7 +3,7 @@
 use crate::group_ref::GroupRef;
 use crate::plan::ScheduleTimes;
 use crate::snapshot::GroupSnapshot;
-use oaat_api::reasons::states;
+use oaat_api::reasons::{items_ready, policy_ready, ready, states};
 use oaat_api::validate::ValidatedGroup;
 use oaat_api::{ItemState, ItemStatus, OaatGroupStatus, Timestamp};
 use prometheus_client::collector::Collector;
@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupSample {
     state: String,
+    conditions: Box<[ConditionSample]>,
     /// When the run in progress started.
     run_start: Option<Timestamp>,
     /// The number of items in the state Ready.
@@ -30,6 +31,17 @@ pub struct GroupSample {
     /// The names of the items, one after the other: there may be hundreds of thousands of items.
     names: String,
     items: Box<[ItemSample]>,
+}
+
+/// The conditions with metrics: those that alerts are about.
+const CONDITIONS: [&str; 3] = [ready::TYPE, items_ready::TYPE, policy_ready::TYPE];
+
+#[derive(Clone, Debug, PartialEq)]
+struct ConditionSample {
+    /// One of [`CONDITIONS`].
+    type_: &'static str,
+    status: String,
+    reason: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -99,10 +111,19 @@ impl GroupSample {
             });
         }
         let state = status.state.clone().unwrap_or_default();
+        let conditions = status.conditions.iter().filter_map(|condition| {
+            let type_ = CONDITIONS.into_iter().find(|t| *t == condition.type_)?;
+            Some(ConditionSample {
+                type_,
+                status: condition.status.clone(),
+                reason: condition.reason.clone(),
+            })
+        });
         let waits = [states::IDLE, states::WAITING].contains(&&*state);
         Self {
             run_start: status.current.as_ref().map(|current| current.claimed),
             state,
+            conditions: conditions.collect(),
             ready_items,
             next_start: next_start.filter(|_| waits),
             omitted_items: 0,
@@ -268,6 +289,18 @@ impl Collector for GroupMetrics {
                     }
                     Some(value) => write(&mut series, [namespace, group], value)?,
                 }
+            }
+        }
+        let help = "The status and the reason of a condition of the group; always 1";
+        let gauge = MetricType::Gauge;
+        let mut series = encoder.encode_descriptor("group_condition", help, None, gauge)?;
+        for entry in &groups {
+            let [namespace, group] = labels(&entry.group);
+            for condition in &entry.sample.conditions {
+                let type_ = ("type", condition.type_);
+                let status = ("status", &*condition.status);
+                let reason = ("reason", &*condition.reason);
+                write(&mut series, [namespace, group, type_, status, reason], 1.0)?;
             }
         }
         for metric in ITEM_METRICS {

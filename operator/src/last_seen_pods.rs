@@ -5,6 +5,7 @@
 use crate::pod::PodView;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 /// The maximum number of pods that are kept for a group. One runs at a time, so few are needed.
 const PER_GROUP: usize = 4;
@@ -19,9 +20,16 @@ pub struct LastSeenPod {
     pub deleted_while_running: bool,
 }
 
+#[derive(Debug)]
+struct Recorded {
+    pod: LastSeenPod,
+    /// When the first terminal state was observed.
+    ended: Option<Instant>,
+}
+
 /// The last known states of pods, by namespace and name of the group.
 #[derive(Debug, Default)]
-pub struct LastSeenPods(Mutex<HashMap<(String, String), VecDeque<LastSeenPod>>>);
+pub struct LastSeenPods(Mutex<HashMap<(String, String), VecDeque<Recorded>>>);
 
 impl LastSeenPods {
     /// Records the state of a pod, if it is terminal or being deleted.
@@ -33,16 +41,21 @@ impl LastSeenPods {
         let pods = groups
             .entry((namespace.to_owned(), group.to_owned()))
             .or_default();
-        match pods.iter_mut().find(|seen| seen.last.uid == pod.uid) {
+        let ended = pod.is_terminal().then(Instant::now);
+        match pods.iter_mut().find(|seen| seen.pod.last.uid == pod.uid) {
             Some(seen) => {
                 // The first terminal state is the result. A later deletion does not change it.
-                if !seen.last.is_terminal() {
-                    seen.last = pod;
+                if !seen.pod.last.is_terminal() {
+                    seen.pod.last = pod;
+                    seen.ended = ended;
                 }
             }
-            None => pods.push_back(LastSeenPod {
-                deleted_while_running: !pod.is_terminal(),
-                last: pod,
+            None => pods.push_back(Recorded {
+                pod: LastSeenPod {
+                    deleted_while_running: !pod.is_terminal(),
+                    last: pod,
+                },
+                ended,
             }),
         }
         if pods.len() > PER_GROUP {
@@ -54,19 +67,21 @@ impl LastSeenPods {
     pub fn get(&self, namespace: &str, group: &str, uid: &str) -> Option<LastSeenPod> {
         let groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let pods = groups.get(&(namespace.to_owned(), group.to_owned()))?;
-        pods.iter().find(|pod| pod.last.uid == uid).cloned()
+        let seen = pods.iter().find(|seen| seen.pod.last.uid == uid);
+        seen.map(|seen| seen.pod.clone())
     }
 
-    /// Removes a pod whose result is in the status of its group.
-    pub fn remove(&self, namespace: &str, group: &str, uid: &str) {
+    /// Removes a pod whose result is in the status of its group. Returns when its end was observed.
+    pub fn remove(&self, namespace: &str, group: &str, uid: &str) -> Option<Instant> {
         let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (namespace.to_owned(), group.to_owned());
-        if let Some(pods) = groups.get_mut(&key) {
-            pods.retain(|pod| pod.last.uid != uid);
-            if pods.is_empty() {
-                groups.remove(&key);
-            }
+        let pods = groups.get_mut(&key)?;
+        let index = pods.iter().position(|seen| seen.pod.last.uid == uid);
+        let removed = index.and_then(|index| pods.remove(index));
+        if pods.is_empty() {
+            groups.remove(&key);
         }
+        removed?.ended
     }
 
     /// Removes the pods of a group that was deleted.
@@ -115,7 +130,7 @@ mod tests {
         }
         assert_eq!(last_seen_pods.get("n", "g", "a"), None);
         assert!(last_seen_pods.get("n", "g", "e").is_some());
-        last_seen_pods.remove("n", "g", "e");
+        assert!(last_seen_pods.remove("n", "g", "e").is_some());
         assert_eq!(last_seen_pods.get("n", "g", "e"), None);
         last_seen_pods.remove_group("n", "g");
         assert_eq!(last_seen_pods.get("n", "g", "d"), None);

@@ -40,6 +40,7 @@ pub mod plan;
 pub mod pod;
 pub mod policies;
 pub mod policy_limiter;
+pub mod policy_metrics;
 pub mod policy_selection;
 pub mod policy_source;
 pub mod read_snapshot;

@@ -12,6 +12,7 @@ use crate::metrics::RunResultMetric;
 use crate::plan::{self, AnsweredRequest, PendingEvent, Plan};
 use crate::policies::PolicyCache;
 use crate::policy_limiter::{PolicyLimiter, on_blocking_thread};
+use crate::policy_metrics::DecisionSample;
 use crate::policy_selection::PolicySelection;
 use crate::policy_source::PolicySource;
 use crate::read_snapshot::{ReconcileInputs, SnapshotRead, read_snapshot};
@@ -73,8 +74,10 @@ pub struct ReconcileOutcome {
     /// The error that ended the reconcile after a part of it was done. The other fields describe
     /// that part. The caller retries later.
     pub error: Option<ClusterError>,
-    /// The duration of the policy's decision, if a policy was evaluated.
-    pub decided_in: Option<Duration>,
+    /// The evaluations of policies, for the metrics.
+    pub decisions: Vec<DecisionSample>,
+    /// The time from the observed end of a run to the claim of the next run, if both are new.
+    pub hand_over: Option<Duration>,
     /// The metrics of the group, unless it is gone or cannot be decoded.
     pub sample: Option<GroupSample>,
 }
@@ -106,7 +109,7 @@ struct PlanWithDecision {
     status_without_start: OaatGroupStatus,
     /// The type of the item to start, if there is one.
     spec: Option<Arc<OaatTypeSpec>>,
-    decided_in: Option<Duration>,
+    decisions: Vec<DecisionSample>,
 }
 
 /// What a decision is based on.
@@ -128,6 +131,11 @@ struct PolicyAnswer {
 }
 
 impl PolicyAnswer {
+    /// Returns the metrics of the evaluation; without a source, of the built-in policy.
+    fn sample(&self, source: Option<&PolicySource>) -> DecisionSample {
+        DecisionSample::new(source, &self.evaluation, self.took)
+    }
+
     fn into_answered_request(self, policy: PolicyInUse) -> AnsweredRequest {
         AnsweredRequest {
             policy,
@@ -313,7 +321,7 @@ impl<C: Cluster> Reconciler<'_, C> {
         }
         let status_without_start = plan.status.clone();
         let mut spec = None;
-        let mut decided_in = None;
+        let mut decisions = Vec::new();
         match policy {
             GroupPolicy::SettingsUnchecked(wait) => plan::defer_decision(snapshot, &mut plan, wait),
             GroupPolicy::Resolved(selection, policy) => {
@@ -326,7 +334,7 @@ impl<C: Cluster> Reconciler<'_, C> {
                         records,
                     };
                     if !plan::plan_requested_item(snapshot, valid, &mut plan) {
-                        decided_in = self.decide(&context, &mut plan, policy).await;
+                        decisions = self.decide(&context, &mut plan, policy).await;
                     }
                     spec = self
                         .type_to_start(snapshot, &mut plan, &status_without_start)
@@ -346,7 +354,7 @@ impl<C: Cluster> Reconciler<'_, C> {
             plan,
             status_without_start,
             spec,
-            decided_in,
+            decisions,
         }
     }
 
@@ -399,8 +407,10 @@ impl<C: Cluster> Reconciler<'_, C> {
             .apply(decided.plan, decided.spec.as_deref(), &mut applied)
             .await;
         let mut runs = Vec::new();
+        let mut observed_end = None;
         if let (Some(finished), Some(_)) = (finished, &applied.written) {
-            self.last_seen_pods
+            observed_end = self
+                .last_seen_pods
                 .remove(namespace, name, &finished.pod_uid);
             runs.extend(finished.result.map(RunResultMetric::from));
         }
@@ -428,19 +438,22 @@ impl<C: Cluster> Reconciler<'_, C> {
             requeue_at: applied.requeue_at,
             written: applied.written,
             error,
-            decided_in: decided.decided_in,
+            decisions: decided.decisions,
+            hand_over: observed_end
+                .filter(|_| applied.started)
+                .map(|end| end.elapsed()),
             sample: Some(sample),
         }))
     }
 
     /// Plans the decision of the group's policy or of its substitute, or defers it. Returns the
-    /// duration of the evaluation, if there was one.
+    /// evaluations.
     async fn decide(
         &self,
         context: &DecisionContext<'_>,
         plan: &mut Plan,
         policy: Option<Policy>,
-    ) -> Option<Duration> {
+    ) -> Vec<DecisionSample> {
         let DecisionContext {
             snapshot,
             selection,
@@ -449,11 +462,11 @@ impl<C: Cluster> Reconciler<'_, C> {
         let policy = match policy {
             Some(policy) => policy,
             None if selection.needs_default() => {
-                return self.decide_by_default(context, plan).await;
+                return Vec::from_iter(self.decide_by_default(context, plan).await);
             }
             None => {
                 plan::record_no_policy(snapshot, plan, selection);
-                return None;
+                return Vec::new();
             }
         };
         let mut permit = None;
@@ -467,27 +480,32 @@ impl<C: Cluster> Reconciler<'_, C> {
                     LIMITER_REQUEUE_DELAY
                 };
                 plan::defer_decision(snapshot, plan, wait);
-                return None;
+                return Vec::new();
             }
         }
-        let in_use = selection.in_use.clone()?;
+        let Some(in_use) = selection.in_use.clone() else {
+            return Vec::new();
+        };
         let Some(answer) = self
             .evaluate(context, plan, selection, &policy, permit)
             .await
         else {
             plan::defer_decision(snapshot, plan, Duration::ZERO);
-            return None;
+            return Vec::new();
         };
-        let took = answer.took;
+        let source = PolicySource::from_group(&snapshot.group);
+        let source = source.filter(|_| policy.digest() != self.default.digest());
+        let mut decisions = vec![answer.sample(source.as_ref())];
         if let Err(error) = &answer.evaluation.answer {
             plan::record_policy_error(snapshot, plan, selection, error);
             if selection.on_error == OnError::UseDefault {
-                return self.decide_by_default(context, plan).await;
+                decisions.extend(self.decide_by_default(context, plan).await);
+                return decisions;
             }
         }
         let answered = answer.into_answered_request(in_use);
         plan::plan_decision(snapshot, context.valid, plan, selection, answered);
-        Some(took)
+        decisions
     }
 
     /// Plans the decision of the built-in policy instead of the group's.
@@ -495,13 +513,13 @@ impl<C: Cluster> Reconciler<'_, C> {
         &self,
         context: &DecisionContext<'_>,
         plan: &mut Plan,
-    ) -> Option<Duration> {
+    ) -> Option<DecisionSample> {
         let substitute = PolicySelection::built_in(self.default, None);
         let in_use = substitute.in_use.clone()?;
         let answer = self
             .evaluate(context, plan, &substitute, self.default, None)
             .await?;
-        let took = answer.took;
+        let sample = answer.sample(None);
         plan::plan_decision(
             context.snapshot,
             context.valid,
@@ -509,7 +527,7 @@ impl<C: Cluster> Reconciler<'_, C> {
             context.selection,
             answer.into_answered_request(in_use),
         );
-        Some(took)
+        Some(sample)
     }
 
     /// Evaluates a policy. Returns `None` if the evaluation exceeds the deadline of its permit, or

@@ -8,6 +8,7 @@ use crate::group_ref::GroupRef;
 use crate::mutation::broken;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use prometheus_client::metrics::gauge::Gauge;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -179,6 +180,11 @@ impl WorkQueue {
         }
     }
 
+    /// Returns the number of groups that are due and wait for their reconcile.
+    pub fn depth(&self) -> usize {
+        self.groups.len() - self.delayed.len() - self.in_progress
+    }
+
     /// Returns a position after all others with the same place and time.
     fn new_position(&mut self, place: Place, due: Instant) -> Position {
         self.last_number += 1;
@@ -239,14 +245,17 @@ pub struct Sources {
 }
 
 /// Reconciles queued groups until `stop` turns true and the reconciles in progress have finished.
-/// Groups are queued from the start, but no reconcile begins before `ready` completes.
+/// Groups are queued from the start, but no reconcile begins before `ready` completes. Adds the
+/// number of waiting groups to `depth`, which several queues share.
 pub async fn run<R: Future<Output = Requeue>>(
     mut sources: Sources,
     ready: impl Future<Output = ()>,
     mut stop: watch::Receiver<bool>,
+    depth: Gauge,
     reconcile: impl Fn(GroupRef) -> R,
 ) {
     let mut queue = WorkQueue::default();
+    let mut published_depth = 0;
     let mut in_progress = FuturesUnordered::new();
     let mut is_ready = false;
     let stops = stop.clone();
@@ -270,6 +279,8 @@ pub async fn run<R: Future<Output = Requeue>>(
                 }
             }
         }
+        let waiting = i64::try_from(queue.depth()).unwrap_or(i64::MAX);
+        depth.inc_by(waiting - std::mem::replace(&mut published_depth, waiting));
         let timer = async {
             match wake_at {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -293,6 +304,7 @@ pub async fn run<R: Future<Output = Requeue>>(
             () = timer => {}
         }
     }
+    depth.dec_by(published_depth);
     while in_progress.next().await.is_some() {}
 }
 
@@ -691,6 +703,7 @@ mod tests {
                 let _ = is_ready.await;
             },
             stopping,
+            Gauge::default(),
             move |group| {
                 let (begun, ended) = (begun.clone(), ended.clone());
                 let mut may_finish = may_finish.clone();
@@ -724,7 +737,8 @@ mod tests {
         trigger.send(named("a")).unwrap();
         stop.send(true).unwrap();
         let reconcile = |_| async { unreachable!("nothing may start") };
-        run(sources, futures::future::pending(), stopping, reconcile).await;
+        let never = futures::future::pending();
+        run(sources, never, stopping, Gauge::default(), reconcile).await;
     }
 
     #[tokio::test]
@@ -732,7 +746,8 @@ mod tests {
         let ([trigger, resume], sources) = channels();
         let (stop, stopping) = watch::channel(false);
         let begun = RefCell::new(Vec::new());
-        let run = run(sources, async {}, stopping, |group| {
+        let depth = Gauge::default();
+        let run = run(sources, async {}, stopping, depth, |group| {
             begun.borrow_mut().push(group.name.clone());
             let count = begun.borrow().len();
             let (stop, trigger) = (&stop, &trigger);
@@ -759,7 +774,10 @@ mod tests {
             trigger.send(group(&number.to_string(), "g")).unwrap();
         }
         let (running, most, finished) = (RefCell::new(0), RefCell::new(0), RefCell::new(0));
-        run(sources, async {}, stopping, |_| async {
+        let depth = Gauge::default();
+        let deepest = RefCell::new(0);
+        run(sources, async {}, stopping, depth.clone(), |_| async {
+            deepest.replace_with(|deepest| (*deepest).max(depth.get()));
             *running.borrow_mut() += 1;
             most.replace_with(|most| (*most).max(*running.borrow()));
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -772,5 +790,7 @@ mod tests {
         })
         .await;
         assert_eq!((*most.borrow(), *finished.borrow()), (CONCURRENCY, count));
+        let (deepest, after) = (*deepest.borrow(), depth.get());
+        assert_eq!((deepest, after), ((count - CONCURRENCY) as i64, 0));
     }
 }

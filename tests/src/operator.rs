@@ -318,6 +318,23 @@ impl Operator {
     /// # Errors
     /// Returns an error if the operator does not respond.
     pub async fn page(&self, path: &str) -> Result<(u16, String)> {
+        let (head, body) = self.response(path).await?;
+        let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let mut text = String::new();
+        if head.contains("content-encoding: gzip") {
+            GzDecoder::new(&*body).read_to_string(&mut text)?;
+        } else {
+            text = String::from_utf8(body)?;
+        }
+        Ok((code.context("no HTTP status")?, text))
+    }
+
+    /// Returns the headers and the body of a response, which is compressed if the operator
+    /// compresses it.
+    ///
+    /// # Errors
+    /// Returns an error if the operator does not respond.
+    pub async fn response(&self, path: &str) -> Result<(String, Vec<u8>)> {
         let mut stream = TcpStream::connect(self.address).await?;
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: operator\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n"
@@ -326,16 +343,8 @@ impl Operator {
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await?;
         let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
-        let (head, body) = answer.split_at(end.context("no HTTP answer")? + 4);
-        let head = str::from_utf8(head)?;
-        let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-        let mut text = String::new();
-        if head.contains("content-encoding: gzip") {
-            GzDecoder::new(body).read_to_string(&mut text)?;
-        } else {
-            text = str::from_utf8(body)?.to_owned();
-        }
-        Ok((code.context("no HTTP status")?, text))
+        let body = answer.split_off(end.context("no HTTP answer")? + 4);
+        Ok((String::from_utf8(answer)?, body))
     }
 
     /// Returns the sum of all samples of a metric whose labels contain all of `labels`.

@@ -248,7 +248,7 @@ mod tests {
         tokio::sync::mpsc::UnboundedReceiver<GroupRef>,
     ) {
         let (queue, triggered) = tokio::sync::mpsc::unbounded_channel();
-        let config_maps = ConfigMaps::new(crate::client::silent());
+        let config_maps = ConfigMaps::new(crate::client::silent(), Arc::default());
         (ConfigMapLists::new(config_maps, queue), triggered)
     }
 

@@ -14,6 +14,7 @@ mod report;
 mod samples;
 mod saturation;
 mod scale;
+mod scrape;
 mod windows_and_lists;
 
 use anyhow::Result;
@@ -68,6 +69,8 @@ enum Benchmark {
     WindowsAndLists,
     /// Many idle groups: their first status, the operator's memory, and its next start.
     Scale,
+    /// A scrape of the metrics of 20 groups of 2,000 items.
+    Scrape,
     /// Groups that are always due: runs per second, their cost, and fair turns.
     Saturation,
     /// Handovers with 2 to 2,000 items, and memory and restarts with 1 to 10,000 groups.
@@ -122,6 +125,9 @@ async fn main() -> Result<()> {
     }
     if selected(Benchmark::Scale) {
         scale::measure(&plane, &kubeconfig, cli.groups, &mut report).await?;
+    }
+    if selected(Benchmark::Scrape) {
+        scrape::measure(&plane, &kubeconfig, &mut report).await?;
     }
     if selected(Benchmark::Saturation) {
         saturation::measure(&plane, &kubeconfig, &mut report).await?;

@@ -366,18 +366,24 @@ async fn metrics_of_groups_and_items_disappear_with_them() -> Result<()> {
 async fn operator_is_ready_once_the_api_server_responds_and_serves_metrics() -> Result<()> {
     let fixture = Fixture::new("ops-health").await?;
     fixture.work("true", json!({})).await?;
-    fixture.group(&["a"], json!({})).await?;
+    fixture.group(&["a", "b"], json!({})).await?;
     fixture.until("a has run", |g| runs(g, "a") == 1).await?;
+    fixture.until("b has run", |g| runs(g, "b") == 1).await?;
     let operator = fixture.operator();
+    until_metric(operator, "oaat_hand_over_seconds_count", &[], |n| n == 1.0).await?;
     assert_eq!(operator.page("/healthz").await?.0, 200);
     assert_eq!(operator.page("/readyz").await?.0, 200);
     let (code, text) = operator.page("/metrics").await?;
     assert_eq!(code, 200);
     for figure in [
-        "oaat_runs_total{result=\"Started\"} 1",
-        "oaat_runs_total{result=\"Succeeded\"} 1",
+        "oaat_runs_total{result=\"Started\"} 2",
+        "oaat_runs_total{result=\"Succeeded\"} 2",
         "oaat_leading 1",
         "oaat_decision_seconds_count",
+        "oaat_policy_decisions_total{namespace=\"\",policy=\"default\",outcome=\"run\",reason=\"\"} ",
+        "oaat_group_condition{namespace=\"ops-health\",group=\"group\",type=\"Ready\",status=\"True\",",
+        "oaat_build_info{version=\"",
+        "oaat_queue_depth 0",
         "# EOF",
     ] {
         assert!(text.contains(figure), "{figure}: {text}");

@@ -1,0 +1,230 @@
+//! Metrics of policies: what they decided, and what that cost.
+
+use crate::policy_source::PolicySource;
+use policy_host::{Choice, Decision, EvalError, Evaluation};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::registry::Unit;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// The maximum number of policies with metrics. Tenants can create any number of ConfigMaps.
+const MAX_POLICIES: usize = 1000;
+
+/// The label `policy` of the built-in policy. Its label `namespace` is empty.
+const BUILT_IN: &str = "default";
+
+/// A policy, as the labels identify it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct PolicyLabels {
+    namespace: String,
+    /// The name of the ConfigMap.
+    policy: String,
+}
+
+/// What came of a request to a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DecisionOutcome {
+    /// The policy selected an item.
+    Run,
+    /// The policy selected no item.
+    Wait,
+    /// The policy made no decision, for this CamelCase reason.
+    Error(&'static str),
+}
+
+impl DecisionOutcome {
+    /// Returns the values of the labels `outcome` and `reason`.
+    fn labels(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Run => ("run", ""),
+            Self::Wait => ("wait", ""),
+            Self::Error(reason) => ("error", reason),
+        }
+    }
+}
+
+impl From<&Result<Decision, EvalError>> for DecisionOutcome {
+    fn from(answer: &Result<Decision, EvalError>) -> Self {
+        match answer.as_ref().map(|decision| &decision.choice) {
+            Ok(Choice::Run(_)) => Self::Run,
+            Ok(Choice::Wait(_)) => Self::Wait,
+            Err(error) => Self::Error(error.reason()),
+        }
+    }
+}
+
+/// The metrics of one decision.
+#[derive(Clone, Debug)]
+pub struct DecisionSample {
+    labels: PolicyLabels,
+    outcome: DecisionOutcome,
+    fuel: u64,
+    /// How long the evaluation took.
+    pub took: Duration,
+}
+
+impl DecisionSample {
+    /// Returns the metrics of an evaluation; without a source, of the built-in policy.
+    pub fn new(
+        source: Option<&PolicySource>,
+        evaluation: &Evaluation<Decision>,
+        took: Duration,
+    ) -> Self {
+        let labels = source.map_or_else(
+            || PolicyLabels {
+                namespace: String::new(),
+                policy: BUILT_IN.into(),
+            },
+            |source| PolicyLabels {
+                namespace: source.namespace.clone(),
+                policy: source.name.clone(),
+            },
+        );
+        Self {
+            labels,
+            outcome: (&evaluation.answer).into(),
+            fuel: evaluation.fuel,
+            took,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Totals {
+    decisions: BTreeMap<DecisionOutcome, u64>,
+    fuel: u64,
+    seconds: f64,
+    /// The number of the latest decision, counted over all policies.
+    latest: u64,
+}
+
+/// The metrics of all policies that this process evaluated recently. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct PolicyMetrics(Arc<Mutex<HashMap<PolicyLabels, Totals>>>);
+
+impl PolicyMetrics {
+    /// Counts a decision. If too many policies have metrics, removes those of the policy whose
+    /// latest decision is the oldest.
+    pub fn record(&self, sample: &DecisionSample) {
+        let mut policies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = policies.values().map(|totals| totals.latest).max();
+        if policies.len() >= MAX_POLICIES && !policies.contains_key(&sample.labels) {
+            let oldest = policies.iter().min_by_key(|(_, totals)| totals.latest);
+            if let Some(oldest) = oldest.map(|(labels, _)| labels.clone()) {
+                policies.remove(&oldest);
+            }
+        }
+        let totals = policies.entry(sample.labels.clone()).or_default();
+        *totals.decisions.entry(sample.outcome).or_default() += 1;
+        totals.fuel = totals.fuel.saturating_add(sample.fuel);
+        totals.seconds += sample.took.as_secs_f64();
+        totals.latest = latest.unwrap_or(0) + 1;
+    }
+}
+
+impl Collector for PolicyMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let policies = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let counter = MetricType::Counter;
+        let help = "The number of requests to a policy, by outcome";
+        let mut series = encoder.encode_descriptor("policy_decisions", help, None, counter)?;
+        for (labels, totals) in &policies {
+            for (outcome, count) in &totals.decisions {
+                let [namespace, policy] = names(labels);
+                let (outcome, reason) = outcome.labels();
+                let all = [namespace, policy, ("outcome", outcome), ("reason", reason)];
+                ConstCounter::new(*count).encode(series.encode_family(&all)?)?;
+            }
+        }
+        let help = "The fuel that a policy used";
+        let mut series = encoder.encode_descriptor("policy_fuel", help, None, counter)?;
+        for (labels, totals) in &policies {
+            ConstCounter::new(totals.fuel).encode(series.encode_family(&names(labels))?)?;
+        }
+        let help = "The time that a policy took to decide";
+        let unit = Some(&Unit::Seconds);
+        let mut series = encoder.encode_descriptor("policy_decision", help, unit, counter)?;
+        for (labels, totals) in &policies {
+            ConstCounter::new(totals.seconds).encode(series.encode_family(&names(labels))?)?;
+        }
+        Ok(())
+    }
+}
+
+fn names(labels: &PolicyLabels) -> [(&'static str, &str); 2] {
+    [("namespace", &labels.namespace), ("policy", &labels.policy)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+
+    fn sample(policy: &str, outcome: DecisionOutcome, fuel: u64) -> DecisionSample {
+        let source = PolicySource {
+            namespace: "n".into(),
+            name: policy.into(),
+            key: "policy.wasm".into(),
+        };
+        let answer = Evaluation {
+            answer: Err(EvalError::OutOfFuel(fuel)),
+            fuel,
+            log: Vec::new(),
+            log_dropped: 0,
+        };
+        let took = Duration::from_millis(500);
+        DecisionSample {
+            outcome,
+            ..DecisionSample::new((policy != BUILT_IN).then_some(&source), &answer, took)
+        }
+    }
+
+    #[test]
+    fn decisions_are_counted_by_policy_outcome_and_reason() {
+        let metrics = Metrics::default();
+        metrics.decision(&sample("default", DecisionOutcome::Run, 10));
+        metrics.decision(&sample("own", DecisionOutcome::Wait, 3));
+        metrics.decision(&sample("own", DecisionOutcome::Wait, 4));
+        let failed = DecisionSample {
+            outcome: (&Err(EvalError::OutOfFuel(5))).into(),
+            ..sample("own", DecisionOutcome::Run, 5)
+        };
+        metrics.decision(&failed);
+        let text = metrics.text();
+        for line in [
+            r#"oaat_policy_decisions_total{namespace="",policy="default",outcome="run",reason=""} 1"#,
+            r#"oaat_policy_decisions_total{namespace="n",policy="own",outcome="wait",reason=""} 2"#,
+            r#"oaat_policy_decisions_total{namespace="n",policy="own",outcome="error",reason="OutOfFuel"} 1"#,
+            r#"oaat_policy_fuel_total{namespace="n",policy="own"} 12"#,
+            r#"oaat_policy_decision_seconds_total{namespace="n",policy="own"} 1.5"#,
+            "oaat_decision_seconds_count 4",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+    }
+
+    #[test]
+    fn policy_without_recent_decisions_loses_its_metrics_first() {
+        let metrics = PolicyMetrics::default();
+        let name = |number: usize| format!("p{number}");
+        let record = |number| metrics.record(&sample(&name(number), DecisionOutcome::Run, 1));
+        for number in 0..MAX_POLICIES {
+            record(number);
+        }
+        record(0);
+        record(MAX_POLICIES);
+        let policies = metrics.0.lock().unwrap();
+        let has = |number| policies.keys().any(|labels| labels.policy == name(number));
+        assert!(has(0) && !has(1) && has(2) && has(MAX_POLICIES));
+        assert_eq!(policies.len(), MAX_POLICIES);
+    }
+}
