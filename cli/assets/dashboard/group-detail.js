@@ -91,12 +91,10 @@ async function update(answer, isCurrent) {
 }
 
 function updatePolicy(policy) {
-  const pair = (name, value) => [element('dt', null, name), element('dd', null, value)];
   byId('policy').replaceChildren(...(policy ? [
-    ...pair('Policy', policy.source === 'default' ? 'built-in' : policy.source),
-    ...pair('Digest', element('code', null, policy.digest)),
-    ...pair('Contract', policy.contract),
-  ] : pair('Policy', 'has not decided yet')));
+    `Policy: ${policy.source === 'default' ? 'built-in' : policy.source}, contract ${policy.contract}, sha256 `,
+    element('code', null, policy.digest),
+  ] : ['Policy: has not decided yet']));
 }
 
 async function updateItems(items, isCurrent) {
