@@ -61,7 +61,7 @@ impl Fixture {
     }
 
     /// Returns the kubeconfig of a new user with one of the roles of users in the namespace.
-    pub async fn user(&self, role: &str) -> Result<PathBuf> {
+    async fn user(&self, role: &str) -> Result<PathBuf> {
         let name = format!("user-{role}");
         self.kubectl(&["create", "serviceaccount", &name]).await?;
         let (role, account) = (

@@ -6,7 +6,6 @@ mod attacks;
 mod bad_input;
 mod chart;
 mod clean_text;
-mod dashboard;
 mod disruptions;
 mod durations;
 mod fairness;

@@ -1,18 +1,49 @@
 //! `kubectl oaat dashboard` in a headless Chromium. Elements are found by their role and accessible
 //! name.
 
-use crate::fixture::{Fixture, say};
-use crate::helpers::RUN_NOW;
-use crate::verdicts::command_line;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use control_plane::BrowserTools;
-use oaat_tests::Signal;
+use kube::Api;
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::GroupVersionKind;
 use oaat_tests::browser::{Browser, Dashboard, Screen, keys};
 use oaat_tests::proxy::{Fate, Proxy};
+use oaat_tests::{ControlPlane, Options, Signal, operator};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::OnceCell;
+
+/// The annotation that requests items to run now.
+const RUN_NOW: &str = "oaat.kawaja.net/run-now";
+
+/// The control plane and the command line that all tests share.
+struct Shared {
+    plane: ControlPlane,
+    command_line: PathBuf,
+}
+
+async fn shared() -> Result<&'static Shared> {
+    static SHARED: OnceCell<Shared> = OnceCell::const_new();
+    SHARED
+        .get_or_try_init(async || {
+            let command_line = tokio::task::spawn_blocking(operator::command_line).await??;
+            let options = Options {
+                manifests: vec![operator::crds()],
+                ..Options::default()
+            };
+            let plane = ControlPlane::start(options).await?;
+            // The ClusterRoles of users.
+            operator::apply(&plane, "02-oaat-operator-deployment.yaml").await?;
+            Ok(Shared {
+                plane,
+                command_line,
+            })
+        })
+        .await
+}
 
 /// Returns the paths of the browser. Without one, the tests are skipped, except in CI.
 fn browser_tools() -> Result<Option<BrowserTools>> {
@@ -20,59 +51,58 @@ fn browser_tools() -> Result<Option<BrowserTools>> {
         Ok(tools) => Ok(Some(tools)),
         Err(problem) if std::env::var_os("CI").is_some() => Err(problem),
         Err(problem) => {
-            say(&format!("skipping the tests in a browser: {problem}"));
+            // The test runner discards the output of println! in tests that pass.
+            let _ = writeln!(std::io::stdout(), "skipping the tests in a browser: {problem}");
             Ok(None)
         }
     }
 }
 
-/// A fixture with a group, a dashboard of its namespace, and a browser that shows it.
+/// A namespace with a group, a dashboard of it, and a browser that shows the dashboard.
 struct Shown {
-    fixture: Fixture,
+    namespace: String,
+    groups: Api<DynamicObject>,
     dashboard: Dashboard,
     browser: Browser,
 }
 
 impl Shown {
-    async fn new(
-        tools: &BrowserTools,
-        fixture: Fixture,
-        kubeconfig: &Path,
-        args: &[&str],
-    ) -> Result<Self> {
-        let more = json!({ "frequency": "1h", "failureCoolOff": "20m" });
-        fixture.group(&["photos", "mail"], more).await?;
-        let status = json!({
-            "state": "Waiting", "message": "mail is cooling off",
-            "policy": { "source": "default", "digest": "0123abcd", "contract": "1.0.0" },
-            "items": {
-                "photos": { "state": "Ready" },
-                "mail": {
-                    "state": "Cooling", "failures": 2, "lastFailure": "2026-01-01T00:00:00Z",
-                    "next": "2099-01-01T00:00:00Z",
-                },
-            },
-            "history": [
-                {
-                    "run": 2, "item": "mail", "result": "Failed", "reason": "Error", "exitCode": 3,
-                    "started": "2026-01-01T00:00:00Z", "finished": "2026-01-01T00:01:00Z",
-                },
-                {
-                    "run": 1, "item": "mail", "result": "Succeeded", "reason": "Completed",
-                    "started": "2025-01-01T00:00:00Z", "finished": "2025-01-01T00:01:00Z",
-                },
-            ],
+    /// Creates the group, and shows it with the rights of `kubeconfig`.
+    async fn new(tools: &BrowserTools, namespace: &str, kubeconfig: &Path) -> Result<Self> {
+        let Shared {
+            plane,
+            command_line,
+        } = shared().await?;
+        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("kawaja.net", "v1", "OaatGroup"));
+        let groups = Api::namespaced_with(plane.admin(), namespace, &kind);
+        let spec = json!({
+            "oaatType": "work", "oaatItems": ["photos", "mail"], "frequency": "1h",
+            "failureCoolOff": "20m",
         });
-        fixture.write_status(status).await?;
-        let args = [&["--namespace", &fixture.namespace, "--no-browser"], args].concat();
-        let dashboard = Dashboard::start(command_line().await?, kubeconfig, &args).await?;
-        let browser = Browser::start(tools).await?;
-        browser.open(&dashboard.url).await?;
-        Ok(Self {
-            fixture,
-            dashboard,
-            browser,
-        })
+        create(&groups, "group", &spec).await?;
+        let args = ["--namespace", namespace, "--no-browser"];
+        let shown = Self {
+            namespace: namespace.to_owned(),
+            groups,
+            dashboard: Dashboard::start(command_line, kubeconfig, &args).await?,
+            browser: Browser::start(tools).await?,
+        };
+        shown.write_status(status()).await?;
+        shown.browser.open(&shown.dashboard.url).await?;
+        Ok(shown)
+    }
+
+    /// Patches the status of the group, instead of the operator.
+    async fn write_status(&self, status: Value) -> Result<()> {
+        let patch = json!({ "status": status });
+        let (params, patch) = (PatchParams::default(), Patch::Merge(&patch));
+        self.groups.patch_status("group", &params, &patch).await?;
+        Ok(())
+    }
+
+    /// Reads the group.
+    async fn group(&self) -> Result<Value> {
+        Ok(serde_json::to_value(self.groups.get("group").await?)?)
     }
 
     /// Waits until the page contains a text.
@@ -83,17 +113,49 @@ impl Shown {
     }
 }
 
+async fn create(groups: &Api<DynamicObject>, name: &str, spec: &Value) -> Result<()> {
+    let group = serde_json::from_value(json!({
+        "apiVersion": "kawaja.net/v1", "kind": "OaatGroup", "metadata": { "name": name },
+        "spec": spec,
+    }))?;
+    groups.create(&PostParams::default(), &group).await?;
+    Ok(())
+}
+
+/// Returns the status of a group in which `mail` has failed twice.
+fn status() -> Value {
+    json!({
+        "state": "Waiting", "message": "mail is cooling off",
+        "policy": { "source": "default", "digest": "0123abcd", "contract": "1.0.0" },
+        "items": {
+            "photos": { "state": "Ready" },
+            "mail": {
+                "state": "Cooling", "failures": 2, "lastFailure": "2026-01-01T00:00:00Z",
+                "next": "2099-01-01T00:00:00Z",
+            },
+        },
+        "history": [
+            {
+                "run": 2, "item": "mail", "result": "Failed", "reason": "Error", "exitCode": 3,
+                "started": "2026-01-01T00:00:00Z", "finished": "2026-01-01T00:01:00Z",
+            },
+            {
+                "run": 1, "item": "mail", "result": "Succeeded", "reason": "Completed",
+                "started": "2025-01-01T00:00:00Z", "finished": "2025-01-01T00:01:00Z",
+            },
+        ],
+    })
+}
+
 #[tokio::test]
 async fn page_is_live_and_keyboard_users_run_suspend_and_resume() -> Result<()> {
     let Some(tools) = browser_tools()? else {
         return Ok(());
     };
-    let fixture = Fixture::without_operator("dashboard").await?;
-    let kubeconfig = fixture.plane.admin_kubeconfig();
-    let shown = Shown::new(&tools, fixture, kubeconfig, &[]).await?;
-    let Shown {
-        fixture, browser, ..
-    } = &shown;
+    let plane = &shared().await?.plane;
+    plane.namespace("dashboard").await?;
+    let shown = Shown::new(&tools, "dashboard", plane.admin_kubeconfig()).await?;
+    let browser = &shown.browser;
     browser.find("heading", "Groups").await?;
     browser.find("link", "group").await?;
     // The page is never loaded again from here on.
@@ -117,7 +179,7 @@ async fn page_is_live_and_keyboard_users_run_suspend_and_resume() -> Result<()> 
 
     browser.tab_to("button", "Run photos now").await?;
     let change = json!({ "state": "Idle", "items": { "photos": { "state": "Held" } } });
-    fixture.write_status(change).await?;
+    shown.write_status(change).await?;
     shown.until_text("Held").await?;
     let focused = browser.focused().await?;
     assert_eq!(focused.1, "Run photos now", "a change keeps the focus");
@@ -126,7 +188,7 @@ async fn page_is_live_and_keyboard_users_run_suspend_and_resume() -> Result<()> 
     browser.find("dialog", "Run photos now?").await?;
     browser.press(keys::ESCAPE).await?;
     browser.until_gone("dialog", "Run photos now?").await?;
-    let group = fixture.read("group").await?;
+    let group = shown.group().await?;
     assert!(group["metadata"]["annotations"][RUN_NOW].is_null(), "canceled");
     assert_eq!(browser.focused().await?.1, "Run photos now");
     browser.press(keys::ENTER).await?;
@@ -134,12 +196,9 @@ async fn page_is_live_and_keyboard_users_run_suspend_and_resume() -> Result<()> 
     assert_eq!(browser.focused().await?.1, "Run now");
     browser.press(keys::ENTER).await?;
     shown.until_text("photos is requested to run now.").await?;
-    let group = fixture.read("group").await?;
-    let request: Value = serde_json::from_str(
-        group["metadata"]["annotations"][RUN_NOW]
-            .as_str()
-            .unwrap_or_default(),
-    )?;
+    let group = shown.group().await?;
+    let request = group["metadata"]["annotations"][RUN_NOW].as_str();
+    let request: Value = serde_json::from_str(request.context("there is no request")?)?;
     assert_eq!(request["items"], json!(["photos"]));
     suspend_and_resume(&shown).await?;
 
@@ -151,9 +210,7 @@ async fn page_is_live_and_keyboard_users_run_suspend_and_resume() -> Result<()> 
 }
 
 async fn suspend_and_resume(shown: &Shown) -> Result<()> {
-    let Shown {
-        fixture, browser, ..
-    } = shown;
+    let browser = &shown.browser;
     browser.tab_to("button", "Suspend group").await?;
     browser.press(keys::ENTER).await?;
     browser.find("dialog", "Suspend group?").await?;
@@ -164,13 +221,13 @@ async fn suspend_and_resume(shown: &Shown) -> Result<()> {
     // A text from the cluster is never HTML.
     shown.until_text(": <b>disk</b>").await?;
     let suspended = |group: &Value| group["spec"]["suspend"] == true;
-    ensure!(suspended(&fixture.read("group").await?));
+    ensure!(suspended(&shown.group().await?));
     browser.tab_to("button", "Resume group").await?;
     browser.press(keys::ENTER).await?;
     browser.find("dialog", "Resume group?").await?;
     browser.press(keys::ENTER).await?;
     browser.find("button", "Suspend group").await?;
-    ensure!(!suspended(&fixture.read("group").await?));
+    ensure!(!suspended(&shown.group().await?));
     Ok(())
 }
 
@@ -187,19 +244,12 @@ async fn page_fits_a_phone_and_follows_the_color_scheme() -> Result<()> {
     let Some(tools) = browser_tools()? else {
         return Ok(());
     };
-    let fixture = Fixture::without_operator("dashboard-screens").await?;
-    fixture
-        .apply(
-            &json!({
-                "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
-                "metadata": { "name": format!("long-{}", "name-".repeat(40) + "x") },
-                "spec": { "oaatType": "work", "oaatItems": ["a".repeat(250)] },
-            })
-            .to_string(),
-        )
-        .await?;
-    let kubeconfig = fixture.plane.admin_kubeconfig();
-    let shown = Shown::new(&tools, fixture, kubeconfig, &[]).await?;
+    let plane = &shared().await?.plane;
+    plane.namespace("dashboard-screens").await?;
+    let shown = Shown::new(&tools, "dashboard-screens", plane.admin_kubeconfig()).await?;
+    let name = format!("long-{}x", "name-".repeat(40));
+    let spec = json!({ "oaatType": "work", "oaatItems": ["a".repeat(250)] });
+    create(&shown.groups, &name, &spec).await?;
     let browser = &shown.browser;
     let background = "return getComputedStyle(document.body).backgroundColor";
     let mut colors = Vec::new();
@@ -219,7 +269,7 @@ async fn page_fits_a_phone_and_follows_the_color_scheme() -> Result<()> {
         browser.script(long).await?;
         browser.until("document.querySelector('#item-list h4')?.textContent.length === 128").await?;
         browser.until(fits).await?;
-        browser.script("location.hash = '#/dashboard-screens/group'").await?;
+        browser.script(&format!("location.hash = '#/{}/group'", shown.namespace)).await?;
         browser.find("button", "Run mail now").await?;
         browser.find("link", "All groups").await?;
         // It opens the forecast, which the policy decides.
@@ -233,13 +283,27 @@ async fn page_fits_a_phone_and_follows_the_color_scheme() -> Result<()> {
     Ok(())
 }
 
+/// Returns the kubeconfig of a new user with the ClusterRole `view` in a namespace.
+async fn viewer(plane: &ControlPlane, namespace: &str) -> Result<PathBuf> {
+    let account = format!("--serviceaccount={namespace}:viewer");
+    for args in [
+        &["create", "serviceaccount", "viewer"][..],
+        &["create", "rolebinding", "viewer", "--clusterrole=view", &account],
+    ] {
+        let args = [args, &["--namespace", namespace]].concat();
+        plane.kubectl(&args).await?;
+    }
+    plane.kubeconfig_for_service_account(namespace, "viewer").await
+}
+
 #[tokio::test]
 async fn missing_right_and_lost_connection_are_said_on_the_page() -> Result<()> {
     let Some(tools) = browser_tools()? else {
         return Ok(());
     };
-    let fixture = Fixture::without_operator("dashboard-rights").await?;
-    let viewer = fixture.user("view").await?;
+    let plane = &shared().await?.plane;
+    plane.namespace("dashboard-rights").await?;
+    let viewer = viewer(plane, "dashboard-rights").await?;
     let is_down = Arc::new(AtomicBool::new(false));
     let down = is_down.clone();
     let proxy = Proxy::start(&viewer, move |_| {
@@ -250,7 +314,7 @@ async fn missing_right_and_lost_connection_are_said_on_the_page() -> Result<()> 
         }
     });
     let proxy = proxy.await?;
-    let shown = Shown::new(&tools, fixture, proxy.kubeconfig(), &[]).await?;
+    let shown = Shown::new(&tools, "dashboard-rights", proxy.kubeconfig()).await?;
     let browser = &shown.browser;
     browser.find("link", "group").await?;
     browser.tab_to("link", "group").await?;
@@ -272,7 +336,7 @@ async fn missing_right_and_lost_connection_are_said_on_the_page() -> Result<()> 
     is_down.store(false, Ordering::SeqCst);
     shown.until_text("✓ Live").await?;
     let status = json!({ "message": "changed after the loss" });
-    shown.fixture.write_status(status).await?;
+    shown.write_status(status).await?;
     shown.until_text("changed after the loss").await?;
 
     let address = shown.dashboard.url.split('#').next().unwrap_or_default();
