@@ -37,7 +37,14 @@ fn each_command_has_a_man_page() {
     let pages: Vec<_> = pages
         .map(|page| page.unwrap().file_name().into_string().unwrap())
         .collect();
-    for name in ["", "-status", "-why", "-run", "-dashboard", "-policy-simulate"] {
+    for name in [
+        "",
+        "-status",
+        "-why",
+        "-run",
+        "-dashboard",
+        "-policy-simulate",
+    ] {
         let page = format!("kubectl-oaat{name}.1");
         assert!(pages.contains(&page), "{page}: {pages:?}");
     }

@@ -173,8 +173,7 @@ impl Browser {
         self.devtools("Emulation.setDeviceMetricsOverride", size)
             .await?;
         let scheme = if screen.dark { "dark" } else { "light" };
-        let media =
-            json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
         self.devtools("Emulation.setEmulatedMedia", media).await?;
         Ok(())
     }
@@ -204,7 +203,9 @@ impl Browser {
     pub async fn until(&self, expression: &str) -> Result<()> {
         let start = Instant::now();
         loop {
-            let value = self.script(&format!("return Boolean({expression})")).await?;
+            let value = self
+                .script(&format!("return Boolean({expression})"))
+                .await?;
             if value == true {
                 return Ok(());
             }
@@ -279,7 +280,10 @@ impl Browser {
     pub async fn until_gone(&self, role: &str, name: &str) -> Result<()> {
         let start = Instant::now();
         while self.locate(role, name).await?.is_some() {
-            ensure!(start.elapsed() < PATIENCE, "there is still a {role} {name:?}");
+            ensure!(
+                start.elapsed() < PATIENCE,
+                "there is still a {role} {name:?}"
+            );
             sleep(PAUSE).await;
         }
         Ok(())
@@ -345,7 +349,9 @@ async fn until_logged(program: &Supervised, log: &Path, words: &str) -> Result<S
     loop {
         let text = fs::read_to_string(log).unwrap_or_default();
         // A line may not be complete yet.
-        let mut lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        let mut lines = text
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'));
         if let Some(line) = lines.find(|line| line.contains(words)) {
             return Ok(line.trim().to_owned());
         }
@@ -381,7 +387,9 @@ impl Dashboard {
             .arg(kubeconfig);
         let process = Supervised::spawn(command, &log)?;
         let line = until_logged(&process, &log, "http://").await?;
-        let url = line.split_whitespace().find(|word| word.starts_with("http://"));
+        let url = line
+            .split_whitespace()
+            .find(|word| word.starts_with("http://"));
         Ok(Self {
             url: url.context("no URL")?.to_owned(),
             process,

@@ -52,7 +52,10 @@ fn browser_tools() -> Result<Option<BrowserTools>> {
         Err(problem) if std::env::var_os("CI").is_some() => Err(problem),
         Err(problem) => {
             // The test runner discards the output of println! in tests that pass.
-            let _ = writeln!(std::io::stdout(), "skipping the tests in a browser: {problem}");
+            let _ = writeln!(
+                std::io::stdout(),
+                "skipping the tests in a browser: {problem}"
+            );
             Ok(None)
         }
     }
@@ -167,7 +170,9 @@ async fn page_is_live_and_keyboard_users_run_suspend_and_resume() -> Result<()> 
     assert_eq!(browser.focused().await?.1, "group", "the heading");
     browser.find("heading", "mail").await?;
     let strip = "[role=img][aria-label='Last runs, oldest first: Succeeded, Failed']";
-    browser.until(&format!("document.querySelector({})", json!(strip))).await?;
+    browser
+        .until(&format!("document.querySelector({})", json!(strip)))
+        .await?;
     for words in [
         "2 failures in a row",
         "rule: failureCoolOff",
@@ -189,7 +194,10 @@ async fn page_is_live_and_keyboard_users_run_suspend_and_resume() -> Result<()> 
     browser.press(keys::ESCAPE).await?;
     browser.until_gone("dialog", "Run photos now?").await?;
     let group = shown.group().await?;
-    assert!(group["metadata"]["annotations"][RUN_NOW].is_null(), "canceled");
+    assert!(
+        group["metadata"]["annotations"][RUN_NOW].is_null(),
+        "canceled"
+    );
     assert_eq!(browser.focused().await?.1, "Run photos now");
     browser.press(keys::ENTER).await?;
     browser.find("dialog", "Run photos now?").await?;
@@ -265,15 +273,22 @@ async fn page_fits_a_phone_and_follows_the_color_scheme() -> Result<()> {
         browser.script("location.hash = '#/'").await?;
         browser.find("link", "group").await?;
         browser.until(fits).await?;
-        let long = "document.querySelector('a[href*=long]').click()";
-        browser.script(long).await?;
-        browser.until("document.querySelector('#item-list h4')?.textContent.length === 128").await?;
+        let long = "document.querySelector('a[href*=long]')";
+        browser.until(long).await?;
+        browser.script(&format!("{long}.click()")).await?;
+        browser
+            .until("document.querySelector('#item-list h4')?.textContent.length > 100")
+            .await?;
         browser.until(fits).await?;
-        browser.script(&format!("location.hash = '#/{}/group'", shown.namespace)).await?;
+        browser
+            .script(&format!("location.hash = '#/{}/group'", shown.namespace))
+            .await?;
         browser.find("button", "Run mail now").await?;
         browser.find("link", "All groups").await?;
         // It opens the forecast, which the policy decides.
-        browser.script("document.querySelector('#forecast summary').click()").await?;
+        browser
+            .script("document.querySelector('#forecast summary').click()")
+            .await?;
         shown.until_text("starts until").await?;
         browser.until(fits).await?;
     }
@@ -288,12 +303,20 @@ async fn viewer(plane: &ControlPlane, namespace: &str) -> Result<PathBuf> {
     let account = format!("--serviceaccount={namespace}:viewer");
     for args in [
         &["create", "serviceaccount", "viewer"][..],
-        &["create", "rolebinding", "viewer", "--clusterrole=view", &account],
+        &[
+            "create",
+            "rolebinding",
+            "viewer",
+            "--clusterrole=view",
+            &account,
+        ],
     ] {
         let args = [args, &["--namespace", namespace]].concat();
         plane.kubectl(&args).await?;
     }
-    plane.kubeconfig_for_service_account(namespace, "viewer").await
+    plane
+        .kubeconfig_for_service_account(namespace, "viewer")
+        .await
 }
 
 #[tokio::test]
@@ -332,7 +355,9 @@ async fn missing_right_and_lost_connection_are_said_on_the_page() -> Result<()> 
         .await?;
 
     is_down.store(true, Ordering::SeqCst);
-    shown.until_text("Not live: Failed to reach the API server").await?;
+    shown
+        .until_text("Not live: Failed to reach the API server")
+        .await?;
     is_down.store(false, Ordering::SeqCst);
     shown.until_text("✓ Live").await?;
     let status = json!({ "message": "changed after the loss" });
@@ -344,6 +369,8 @@ async fn missing_right_and_lost_connection_are_said_on_the_page() -> Result<()> 
     other.open(address).await?;
     let text = "document.body.innerText.includes('The token is missing')";
     other.until(text).await?;
-    other.until("document.querySelectorAll('li').length === 0").await?;
+    other
+        .until("document.querySelectorAll('li').length === 0")
+        .await?;
     Ok(())
 }

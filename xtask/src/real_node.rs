@@ -131,7 +131,10 @@ fn install(packages: &[&str]) -> Result<()> {
     packages::install(packages)?;
     let still_missing = missing();
     if !still_missing.is_empty() {
-        bail!("still missing after the installation: {}", still_missing.join(", "));
+        bail!(
+            "still missing after the installation: {}",
+            still_missing.join(", ")
+        );
     }
     if !had_containerd && Path::new("/run/systemd/system").is_dir() {
         // Only the program is needed, not the service.

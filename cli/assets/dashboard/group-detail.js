@@ -139,7 +139,7 @@ function updateItem(row, item) {
   row.text = text;
   row.item = item;
   while (row.head.children.length > 1) row.head.lastChild.remove();
-  row.head.append(state(item.state), strip(item.runs));
+  row.head.append(state(item.state), ...strip(item.runs));
   const facts = [
     item.failures > 0 ? element('span', { class: 'bad' }, `✗ ${item.failures} ${item.failures === 1 ? 'failure' : 'failures in a row'}`) : null,
     item.late ? element('span', { class: 'warn' }, `${item.late} late`) : null,
@@ -156,9 +156,9 @@ function updateItem(row, item) {
   row.node.classList.toggle('fresh', !isNew && isOther);
 }
 
-// Returns the last runs of an item, oldest first.
+// Returns an element with the last runs of an item, oldest first, or nothing.
 function strip(runs) {
-  if (runs.length === 0) return null;
+  if (runs.length === 0) return [];
   const results = runs.map((run) => run.result).join(', ');
   const marks = runs.map((run) => {
     const code = run.exitCode == null ? '' : `, exit code ${run.exitCode}`;
@@ -166,7 +166,7 @@ function strip(runs) {
     return element('span', { class: run.result, title }, SIGNS[run.result] ?? '?');
   });
   const label = `Last runs, oldest first: ${results}`;
-  return element('span', { class: 'strip', role: 'img', 'aria-label': label }, ...marks);
+  return [element('span', { class: 'strip', role: 'img', 'aria-label': label }, ...marks)];
 }
 
 function matches(item) {

@@ -90,7 +90,10 @@ fn open_browser(url: &str) -> Option<NamedTempFile> {
             .prefix("oaat-dashboard-")
             .suffix(".html")
             .tempfile()?;
-        write!(page, "<meta http-equiv=\"refresh\" content=\"0;url={url}\">")?;
+        write!(
+            page,
+            "<meta http-equiv=\"refresh\" content=\"0;url={url}\">"
+        )?;
         page.flush()?;
         std::process::Command::new(open)
             .arg(page.path())

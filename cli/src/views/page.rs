@@ -209,7 +209,9 @@ fn item_row(item: &ItemView, explainer: &Explainer, runs: Vec<RunMark>) -> ItemR
         name: item.name.clone(),
         state: item.state,
         due: item.due,
-        late: item.late.map(|late| short(Duration::from_secs(late.seconds))),
+        late: item
+            .late
+            .map(|late| short(Duration::from_secs(late.seconds))),
         failures: item.failures,
         last_success: item.last_success,
         next: why.next.or(item.next).filter(|_| !why.running),

@@ -112,16 +112,17 @@ impl Dashboard {
     /// Returns a stream of server-sent events: first all groups, and then what changes.
     pub fn events(self: &Arc<Self>) -> Response<ResponseBody> {
         let start = (self.clone(), self.live.revisions(), 0);
-        let events = futures::stream::unfold(start, |(dashboard, mut revisions, seen)| async move {
-            let is_new = seen == 0 || until_changed(&mut revisions).await?;
-            let (seen, event) = if is_new {
-                dashboard.event_since(seen)
-            } else {
-                (seen, ": nothing has changed\n\n".to_owned())
-            };
-            let frame = Frame::data(Bytes::from(event));
-            Some((Ok::<_, Infallible>(frame), (dashboard, revisions, seen)))
-        });
+        let events =
+            futures::stream::unfold(start, |(dashboard, mut revisions, seen)| async move {
+                let is_new = seen == 0 || until_changed(&mut revisions).await?;
+                let (seen, event) = if is_new {
+                    dashboard.event_since(seen)
+                } else {
+                    (seen, ": nothing has changed\n\n".to_owned())
+                };
+                let frame = Frame::data(Bytes::from(event));
+                Some((Ok::<_, Infallible>(frame), (dashboard, revisions, seen)))
+            });
         let body = StreamBody::new(events.boxed());
         let mut response = Response::new(body.boxed_unsync());
         let content_type = HeaderValue::from_static("text/event-stream");
@@ -157,7 +158,10 @@ impl Dashboard {
             ),
         })?;
         match &read.group {
-            Ok(group) => Ok(json(StatusCode::OK, &GroupPage::of(group, Timestamp::now()))),
+            Ok(group) => Ok(json(
+                StatusCode::OK,
+                &GroupPage::of(group, Timestamp::now()),
+            )),
             Err(problem) => Err(ClusterError::Undecodable {
                 name: name.to_owned(),
                 problem: problem.clone(),
