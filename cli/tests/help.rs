@@ -19,6 +19,7 @@ fn completion_of_each_shell_knows_the_commands() {
             "status",
             "why",
             "suspend",
+            "dashboard",
             "all-namespaces",
             "request-timeout",
         ] {
@@ -36,7 +37,14 @@ fn each_command_has_a_man_page() {
     let pages: Vec<_> = pages
         .map(|page| page.unwrap().file_name().into_string().unwrap())
         .collect();
-    for name in ["", "-status", "-why", "-run", "-policy-simulate"] {
+    for name in [
+        "",
+        "-status",
+        "-why",
+        "-run",
+        "-dashboard",
+        "-policy-simulate",
+    ] {
         let page = format!("kubectl-oaat{name}.1");
         assert!(pages.contains(&page), "{page}: {pages:?}");
     }

@@ -4,6 +4,7 @@
 //! The README of this crate describes what is real and what is emulated.
 
 pub mod alerts;
+pub mod browser;
 pub mod chart;
 pub mod control_plane;
 pub mod node;

@@ -3,6 +3,7 @@
 mod fuzz;
 mod image;
 mod manifests;
+mod packages;
 mod progress;
 mod real_node;
 mod tools;
@@ -115,6 +116,13 @@ enum Task {
         #[arg(long, default_value = "target/oaat-operator.tar")]
         output: PathBuf,
     },
+    /// Write the pictures of the dashboard in docs/screenshots.
+    Screenshots {
+        /// Write no pictures, but measure the page with this number of groups, one of which has
+        /// 2,000 items.
+        #[arg(long, value_name = "GROUPS")]
+        load: Option<usize>,
+    },
     /// Install or build what the other commands need, except for `real-node`.
     Tools,
 }
@@ -189,6 +197,7 @@ fn run(task: Task) -> Result<ExitCode> {
             if !quick {
                 tools::helm()?;
                 tools::promtool()?;
+                tools::browser();
             }
             let mut tests = cargo();
             tests.args(&arguments);
@@ -247,10 +256,27 @@ fn run(task: Task) -> Result<ExitCode> {
             image::write(&output)?;
             Ok(ExitCode::SUCCESS)
         }
+        Task::Screenshots { load } => {
+            tools::ensure_browser()?;
+            tools::build_with_control_plane(
+                Some(Required),
+                &build(&["kubectl-oaat", "screenshots"]),
+            )?;
+            let mut screenshots = Command::new(built("debug", "screenshots"));
+            if let Some(groups) = load {
+                screenshots.args(["--load", &groups.to_string()]);
+            }
+            finish(&mut screenshots)
+        }
         Task::Tools => {
+            // It takes as long as the other programs.
+            let browser = std::thread::spawn(tools::browser);
             tools::build_with_control_plane(Some(Required), &["fetch"])?;
             tools::helm()?;
             tools::promtool()?;
+            if browser.join().is_err() {
+                bail!("the thread that installs the browser panicked");
+            }
             Ok(ExitCode::SUCCESS)
         }
     }

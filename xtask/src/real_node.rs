@@ -1,5 +1,6 @@
 //! `cargo xtask real-node`: runs the tests on a real node, after checking that this machine can be one.
 
+use crate::packages::{self, on_path, succeeds};
 use crate::{build, built, cargo, finish, tools};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
@@ -82,8 +83,7 @@ fn prepare() -> Result<()> {
     if !cfg!(target_os = "linux") {
         bail!("a real node needs Linux");
     }
-    let user = Command::new("id").arg("-u").output();
-    if !user.is_ok_and(|user| user.stdout.trim_ascii() == b"0") {
+    if !packages::is_root() {
         bail!("a real node needs root");
     }
     let users = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
@@ -125,44 +125,20 @@ fn missing() -> Vec<&'static str> {
     missing
 }
 
-fn on_path(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin".into(), "/sbin".into()])
-        .any(|folder| folder.join(program).is_file())
-}
-
 /// Installs Debian packages, without starting what they would start.
 fn install(packages: &[&str]) -> Result<()> {
-    let names = packages.join(", ");
-    if !on_path("apt-get") {
-        bail!("apt-get is not available; install these packages: {names}");
-    }
-    eprintln!("installing {names}");
     let had_containerd = on_path("containerd");
-    let apt = || {
-        let mut apt = Command::new("apt-get");
-        apt.args(["-y", "-qq"])
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .stdout(Stdio::null());
-        apt
-    };
-    // A failed update is ignored, because the existing lists may have the packages.
-    succeeds(apt().arg("update"));
-    let mut install = apt();
-    install
-        .args(["install", "--no-install-recommends"])
-        .args(packages);
-    if !succeeds(&mut install) || !missing().is_empty() {
-        bail!("apt-get failed to install missing packages: {names}");
+    packages::install(packages)?;
+    let still_missing = missing();
+    if !still_missing.is_empty() {
+        bail!(
+            "still missing after the installation: {}",
+            still_missing.join(", ")
+        );
     }
     if !had_containerd && Path::new("/run/systemd/system").is_dir() {
         // Only the program is needed, not the service.
         succeeds(Command::new("systemctl").args(["disable", "--quiet", "--now", "containerd"]));
     }
     Ok(())
-}
-
-fn succeeds(command: &mut Command) -> bool {
-    command.status().is_ok_and(|status| status.success())
 }

@@ -1,7 +1,7 @@
 //! The tools that the other commands need in addition to Rust: the wasm target, a control plane,
-//! Helm, and promtool.
+//! Helm, promtool, and a browser.
 
-use crate::{built, cargo, progress, root};
+use crate::{built, cargo, packages, progress, root};
 use anyhow::{Context, Result, bail};
 use control_plane::{ControllerManager, HelmTools};
 use std::io::{BufRead, BufReader};
@@ -56,6 +56,26 @@ pub fn promtool() -> Result<()> {
         control_plane::ensure_promtool(progress)
     })
     .map(drop)
+}
+
+/// Installs Chromium and chromedriver if they are missing and this process may install packages.
+/// Otherwise, prints what is missing. Without them, the tests in a browser are skipped, except in CI.
+pub fn browser() {
+    if let Err(error) = ensure_browser() {
+        eprintln!("the tests in a browser need programs that are {error:#}");
+    }
+}
+
+/// Finds Chromium and chromedriver, or installs them.
+pub fn ensure_browser() -> Result<()> {
+    let Err(missing) = control_plane::locate_browser() else {
+        return Ok(());
+    };
+    if !packages::is_root() || !packages::on_path("apt-get") {
+        return Err(missing);
+    }
+    packages::install(&["chromium", "chromium-driver"])?;
+    control_plane::locate_browser().map(drop)
 }
 
 /// Finds or builds the servers of a release of Kubernetes, shows the progress, and returns their

@@ -32,19 +32,10 @@ impl WatchRetries {
         access: Access,
         session: &Session,
     ) -> Result<(), ClusterError> {
-        let cause = match error {
-            // Such a watch starts again from a new list. That is not a loss.
-            watcher::Error::WatchError(_) | watcher::Error::NoResourceVersion => None,
-            watcher::Error::InitialListFailed(error)
-            | watcher::Error::WatchStartFailed(error)
-            | watcher::Error::WatchFailed(error) => {
-                let is_fatal = is_fatal(&error);
-                let cause = ClusterError::of_request(error, access, &session.server);
-                if is_fatal {
-                    return Err(cause);
-                }
-                Some(cause)
-            }
+        let cause = match watch_failure(error, access, session) {
+            Some((cause, true)) => return Err(cause),
+            Some((cause, false)) => Some(cause),
+            None => None,
         };
         if let Some(cause) = cause
             && !self.reported
@@ -54,6 +45,25 @@ impl WatchRetries {
         }
         tokio::time::sleep(RECONNECT).await;
         Ok(())
+    }
+}
+
+/// Classifies the failure of a watch. Returns whether another attempt is useless until a user acts.
+/// Returns `None` if the watch only starts again from a new list, which is not a loss.
+pub(crate) fn watch_failure(
+    error: watcher::Error,
+    access: Access,
+    session: &Session,
+) -> Option<(ClusterError, bool)> {
+    match error {
+        watcher::Error::WatchError(_) | watcher::Error::NoResourceVersion => None,
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => {
+            let is_fatal = is_fatal(&error);
+            let cause = ClusterError::of_request(error, access, &session.server);
+            Some((cause, is_fatal))
+        }
     }
 }
 

@@ -67,6 +67,18 @@ impl Session {
         })
     }
 
+    /// Returns a session that reaches no cluster.
+    #[cfg(test)]
+    pub fn unconnected(namespace: &str) -> Self {
+        let config = Config::new(http::Uri::from_static("https://127.0.0.1:1"));
+        Self {
+            client: Client::try_from(config).expect("the configuration is valid"),
+            namespace: namespace.to_owned(),
+            server: "https://127.0.0.1:1/".to_owned(),
+            timeout: Duration::from_secs(1),
+        }
+    }
+
     /// Sends a request, within the timeout.
     pub async fn request<T>(
         &self,

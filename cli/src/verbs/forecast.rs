@@ -12,6 +12,7 @@ use oaat_api::reasons::ready;
 use oaat_api::text::{self, clean};
 use oaat_api::{OaatGroup, Timestamp, condition};
 use policy_host::{CompileProcess, Host, Limits, Policy};
+use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -27,6 +28,9 @@ const HORIZONS: [Duration; 3] = [
 ];
 /// The maximum length of a forecast.
 const MAX_LENGTH: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// The maximum number of starts in the forecast of a day for the dashboard.
+const MAX_STARTS: usize = 300;
 
 /// Arguments of `next`.
 #[derive(Args, Debug)]
@@ -166,54 +170,107 @@ fn simulate(
         .map_err(|problem| ClusterError::Usage(clean(&problem, text::MESSAGE)))
 }
 
-/// Loads the policy that decided last, or else the one that the spec names.
+/// Loads the policy that decided last, or else the one that the spec names. Reports a policy that is
+/// not the version that decided last.
 async fn acting_policy(
     session: &Session,
     group: &OaatGroup,
     built_in: &[u8],
 ) -> Result<ActingPolicy, ClusterError> {
-    let in_use = group
-        .status
-        .as_ref()
-        .and_then(|status| status.policy.as_ref());
+    let (component, is_own) = component(session, group, built_in).await?;
+    let policy = acting(&component, is_own)?;
+    if let Some(warning) = other_version(group, &policy) {
+        report(&format!("warning: {warning}"));
+    }
+    Ok(policy)
+}
+
+/// Reads the component of the policy that decided last, or else of the one that the spec names.
+/// Returns whether it is the group's own.
+async fn component(
+    session: &Session,
+    group: &OaatGroup,
+    built_in: &[u8],
+) -> Result<(Vec<u8>, bool), ClusterError> {
+    let status = group.status.as_ref();
+    let in_use = status.and_then(|status| status.policy.as_ref());
     let built_in_decides = in_use.is_some_and(|policy| policy.source == BUILT_IN);
-    let own = group.spec.policy.as_ref().filter(|_| !built_in_decides);
-    let component = match own {
-        None => built_in.to_vec(),
-        Some(spec) => {
-            let key = &spec.config_map;
-            let api: Api<ConfigMap> = Api::namespaced(session.client.clone(), &session.namespace);
-            let access = Access::new("get", "", "configmaps", Some(&session.namespace));
-            let map = session.request(access, api.get(&key.name)).await?;
-            let value = map.binary_data.and_then(|mut data| data.remove(&key.key));
-            let missing = || {
-                let problem = format!(
-                    "the ConfigMap {} does not have the key {} in binaryData",
-                    text::name(&key.name),
-                    text::name(&key.key)
-                );
-                ClusterError::Usage(problem)
-            };
-            value.ok_or_else(missing)?.0
-        }
+    let Some(spec) = group.spec.policy.as_ref().filter(|_| !built_in_decides) else {
+        return Ok((built_in.to_vec(), false));
     };
-    let policy = load(&component, own.is_some()).map_err(|problem| {
+    let key = &spec.config_map;
+    let api: Api<ConfigMap> = Api::namespaced(session.client.clone(), &session.namespace);
+    let access = Access::new("get", "", "configmaps", Some(&session.namespace));
+    let map = session.request(access, api.get(&key.name)).await?;
+    let value = map.binary_data.and_then(|mut data| data.remove(&key.key));
+    let missing = || {
+        let problem = format!(
+            "the ConfigMap {} does not have the key {} in binaryData",
+            text::name(&key.name),
+            text::name(&key.key)
+        );
+        ClusterError::Usage(problem)
+    };
+    Ok((value.ok_or_else(missing)?.0, true))
+}
+
+/// Compiles the policy of a group.
+fn acting(component: &[u8], is_own: bool) -> Result<ActingPolicy, ClusterError> {
+    let policy = load(component, is_own).map_err(|problem| {
         let problem = clean(&problem, text::MESSAGE);
         ClusterError::Usage(format!(
             "the policy of the group cannot be loaded: {problem}"
         ))
     })?;
-    let decided = in_use.map(|policy| policy.digest.as_str());
-    if decided.is_some_and(|digest| digest != policy.digest()) {
-        report(&format!(
-            "warning: this policy is not the version that decided last; its sha256 is {}",
-            policy.digest()
-        ));
-    }
-    Ok(ActingPolicy {
-        policy,
-        is_own: own.is_some(),
+    Ok(ActingPolicy { policy, is_own })
+}
+
+/// Says that a policy is not the version that decided last.
+fn other_version(group: &OaatGroup, acting: &ActingPolicy) -> Option<String> {
+    let decided = group.status.as_ref()?.policy.as_ref()?;
+    (decided.digest != acting.policy.digest()).then(|| {
+        format!(
+            "this policy is not the version that decided last; its sha256 is {}",
+            acting.policy.digest()
+        )
     })
+}
+
+/// A forecast of the next day, for the dashboard.
+#[derive(Serialize)]
+pub(super) struct NextDay {
+    #[serde(flatten)]
+    view: ForecastView,
+    /// The number of starts, of which the view has only the first ones.
+    total: usize,
+    /// Why the forecast may be wrong.
+    warnings: Vec<String>,
+}
+
+/// Simulates the next day of a group.
+pub(super) async fn next_day(
+    session: &Session,
+    name: &str,
+    built_in: &[u8],
+) -> Result<NextDay, ClusterError> {
+    let group = read_group(session, name).await?;
+    let (component, is_own) = component(session, &group, built_in).await?;
+    // The compilation and the simulation take a while.
+    let simulation = tokio::task::spawn_blocking(move || {
+        let policy = acting(&component, is_own)?;
+        let day = Duration::from_secs(24 * 3600);
+        let mut view = simulate(&group, &policy, Timestamp::now(), day)?.view();
+        let total = view.starts.len();
+        view.starts.truncate(MAX_STARTS);
+        let warnings = [not_ready(&group), other_version(&group, &policy)];
+        Ok(NextDay {
+            view,
+            total,
+            warnings: warnings.into_iter().flatten().collect(),
+        })
+    });
+    let failed = |_| ClusterError::Usage("the simulation of the group failed".to_owned());
+    simulation.await.map_err(failed)?
 }
 
 /// Loads a component. Anyone who may change its ConfigMap can make it hostile to the compiler, so a

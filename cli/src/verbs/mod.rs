@@ -1,5 +1,6 @@
 //! The commands that work on the groups of a cluster, with the user's own permissions.
 
+mod dashboard;
 mod doctor;
 mod forecast;
 mod history;
@@ -61,6 +62,12 @@ pub enum Command {
     Doctor(doctor::DoctorArgs),
     /// Print the log of an item's current or latest run.
     Logs(logs::LogsArgs),
+    /// Serve a live status page to your browser until you press Ctrl-C.
+    ///
+    /// Shows the groups, and why their items do not run. Runs, suspends, and resumes them after a
+    /// confirmation. Uses your own permissions, and listens only on 127.0.0.1. The printed URL
+    /// contains a secret that is valid until the command ends.
+    Dashboard(dashboard::DashboardArgs),
 }
 
 /// Runs a command. `built_in` is the component of the built-in policy. The exit status is 1 if it
@@ -96,6 +103,7 @@ async fn run_async(command: Command, built_in: &[u8]) -> Result<ExitCode, Cluste
         Command::Suspend(args) => suspend::suspend(&args).await,
         Command::Resume(args) => suspend::resume(&args).await,
         Command::Logs(args) => logs::run(&args).await,
+        Command::Dashboard(args) => dashboard::run(&args, built_in).await,
     }?;
     Ok(ExitCode::SUCCESS)
 }

@@ -90,18 +90,35 @@ async fn group_of(session: &Session, args: &RunArgs) -> Result<String, ClusterEr
         // The other items must be in the group of the first one.
         let group = found.as_deref().or(args.group.as_deref());
         let group = find_item(session, item, group).await?;
-        let status = group.status.as_ref();
-        let item_status = status.and_then(|status| status.items.get(item));
-        if let Some(since) = item_status.and_then(|item| item.missing_since) {
-            return Err(ClusterError::Usage(format!(
-                "{} cannot run: {}",
-                text::name(item),
-                progress::missing(since)
-            )));
-        }
+        check_listed(&group, item)?;
         found = group.metadata.name;
     }
     Ok(found.unwrap_or_default())
+}
+
+/// Returns an error if an item is missing from its source.
+fn check_listed(group: &OaatGroup, item: &str) -> Result<(), ClusterError> {
+    let status = group.status.as_ref();
+    let item_status = status.and_then(|status| status.items.get(item));
+    match item_status.and_then(|item| item.missing_since) {
+        Some(since) => Err(ClusterError::Usage(format!(
+            "{} cannot run: {}",
+            text::name(item),
+            progress::missing(since)
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Requests one item of a group to run now.
+pub(super) async fn run_item(
+    session: &Session,
+    group: &str,
+    item: &str,
+) -> Result<(), ClusterError> {
+    check_listed(&find_item(session, item, Some(group)).await?, item)?;
+    request(session, group, &[item.to_owned()]).await?;
+    Ok(())
 }
 
 /// Writes the request, unless the group changes at the same time. Returns the group before it.

@@ -41,15 +41,9 @@ pub(super) async fn suspend(args: &SuspendArgs) -> Result<(), ClusterError> {
     }
     let session = Session::new(&args.cluster).await?;
     let user = user(&session).await?;
-    let change = json!({
-        "metadata": { "annotations": { SUSPENSION_REASON: reason, SUSPENDED_BY: user } },
-        "spec": { "suspend": true },
-    });
     let mut printed = Ok(());
     for name in &args.groups {
-        // Also reports a missing group with similar names.
-        let earlier = Suspension::of(&read_group(&session, name).await?);
-        patch(&session, name, &change).await?;
+        let earlier = suspend_group(&session, name, &reason, &user).await?;
         let earlier = earlier.map(|earlier| format!(" (it was already {})", earlier.describe()));
         // The other groups are suspended even if nothing reads the output.
         printed = print(&format!(
@@ -60,21 +54,28 @@ pub(super) async fn suspend(args: &SuspendArgs) -> Result<(), ClusterError> {
     Ok(printed?)
 }
 
+/// Suspends a group, and returns its earlier suspension.
+pub(super) async fn suspend_group(
+    session: &Session,
+    name: &str,
+    reason: &str,
+    user: &str,
+) -> Result<Option<Suspension>, ClusterError> {
+    // Also reports a missing group with similar names.
+    let earlier = Suspension::of(&read_group(session, name).await?);
+    let change = json!({
+        "metadata": { "annotations": { SUSPENSION_REASON: reason, SUSPENDED_BY: user } },
+        "spec": { "suspend": true },
+    });
+    patch(session, name, &change).await?;
+    Ok(earlier)
+}
+
 pub(super) async fn resume(args: &ResumeArgs) -> Result<(), ClusterError> {
     let session = Session::new(&args.cluster).await?;
-    // The field is removed, so that a manifest without it describes the same group.
-    let change = json!({
-        "metadata": { "annotations": {
-            SUSPENSION_REASON: null, SUSPENDED_BY: null, PAUSED: null,
-        } },
-        "spec": { "suspend": null },
-    });
     let mut printed = Ok(());
     for name in &args.groups {
-        let group = read_group(&session, name).await?;
-        let was_suspended = suspended(&group).is_some();
-        patch(&session, name, &change).await?;
-        let result = if was_suspended {
+        let result = if resume_group(&session, name).await? {
             "resumed"
         } else {
             "was not suspended"
@@ -82,6 +83,20 @@ pub(super) async fn resume(args: &ResumeArgs) -> Result<(), ClusterError> {
         printed = print(&format!("oaatgroup.kawaja.net/{name} {result}\n"));
     }
     Ok(printed?)
+}
+
+/// Resumes a group, and returns whether it was suspended.
+pub(super) async fn resume_group(session: &Session, name: &str) -> Result<bool, ClusterError> {
+    let group = read_group(session, name).await?;
+    // The field is removed, so that a manifest without it describes the same group.
+    let change = json!({
+        "metadata": { "annotations": {
+            SUSPENSION_REASON: null, SUSPENDED_BY: null, PAUSED: null,
+        } },
+        "spec": { "suspend": null },
+    });
+    patch(session, name, &change).await?;
+    Ok(suspended(&group).is_some())
 }
 
 async fn patch(session: &Session, name: &str, change: &Value) -> Result<(), ClusterError> {
@@ -97,7 +112,7 @@ async fn patch(session: &Session, name: &str, change: &Value) -> Result<(), Clus
 
 /// Returns the name of the user as the API server knows it. The name in a kubeconfig is only a
 /// label.
-async fn user(session: &Session) -> Result<String, ClusterError> {
+pub(super) async fn user(session: &Session) -> Result<String, ClusterError> {
     let api: Api<SelfSubjectReview> = Api::all(session.client.clone());
     let access = Access::new(
         "create",

@@ -106,7 +106,7 @@ impl GroupView {
     }
 
     /// Returns the number of items that must succeed now.
-    fn due(&self) -> usize {
+    pub fn due(&self) -> usize {
         self.items.iter().filter(|item| item.due).count()
     }
 

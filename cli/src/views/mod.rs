@@ -6,6 +6,7 @@ mod duration;
 mod group;
 mod history;
 mod late;
+mod page;
 mod suspension;
 mod table;
 #[cfg(test)]
@@ -16,6 +17,7 @@ pub(crate) use count::counted;
 pub(crate) use duration::short;
 pub(crate) use group::{Detail, GroupView, UnreadableGroup, detail, summary};
 pub(crate) use history::{history_rows, history_table};
+pub(crate) use page::{GroupPage, GroupRow};
 pub(crate) use suspension::{SUSPENDED_BY, SUSPENSION_REASON, Suspension};
 pub(crate) use table::table;
 pub(crate) use why::why;

@@ -12,6 +12,7 @@ use oaat_api::{
     CurrentRun, ItemState, ItemStatus, OaatGroup, OaatGroupStatus, Timestamp, condition, windows,
 };
 use serde::Serialize;
+use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -130,89 +131,124 @@ impl Cause {
 
 /// Explains why an item does not run now. `listed` contains the items in effect.
 pub(crate) fn why(group: &OaatGroup, listed: &[String], item: &str, now: Timestamp) -> Why {
-    let status = group.status.clone().unwrap_or_default();
-    let running = status.current.as_ref().is_some_and(|c| c.item == item);
-    let ahead = ahead(group, &status, listed, item);
-    let cause = cause(group, &status, item, ahead, now);
-    Why {
-        namespace: group.metadata.namespace.clone().unwrap_or_default(),
-        group: group.metadata.name.clone().unwrap_or_default(),
-        item: item.to_owned(),
-        running,
-        rule: cause.rule,
-        because: clean(&cause.because, text::CONDITION),
-        next: cause.next,
-        notes: notes(group, &status, item, ahead, now),
+    Explainer::new(group, listed, now).why(item)
+}
+
+/// Explains the items of a group. What their explanations share is computed once.
+pub(crate) struct Explainer<'a> {
+    group: &'a OaatGroup,
+    status: OaatGroupStatus,
+    /// The validated spec, or what is wrong with it.
+    valid: Result<ValidatedGroup, String>,
+    /// The items that are requested to run now, each with the number of items that may start before
+    /// it.
+    ahead: HashMap<String, usize>,
+    now: Timestamp,
+}
+
+impl<'a> Explainer<'a> {
+    /// `listed` contains the items in effect.
+    pub fn new(group: &'a OaatGroup, listed: &[String], now: Timestamp) -> Self {
+        let status = group.status.clone().unwrap_or_default();
+        let valid = validate(&group.spec).map_err(|errors| summary(&errors));
+        Self {
+            ahead: ahead(group, &status, listed, valid.as_ref().ok()),
+            group,
+            status,
+            valid,
+            now,
+        }
+    }
+
+    /// Explains why an item does not run now.
+    pub fn why(&self, item: &str) -> Why {
+        let Self {
+            group, status, now, ..
+        } = self;
+        let cause = self.cause(item);
+        Why {
+            namespace: group.metadata.namespace.clone().unwrap_or_default(),
+            group: group.metadata.name.clone().unwrap_or_default(),
+            item: item.to_owned(),
+            running: status.current.as_ref().is_some_and(|c| c.item == item),
+            rule: cause.rule,
+            because: clean(&cause.because, text::CONDITION),
+            next: cause.next,
+            notes: notes(
+                status,
+                self.valid.as_ref().ok(),
+                item,
+                self.ahead.get(item).copied(),
+                *now,
+            ),
+        }
+    }
+
+    /// Returns the first cause, in the order in which the operator checks them.
+    fn cause(&self, name: &str) -> Cause {
+        let (status, now) = (&self.status, self.now);
+        let valid = match &self.valid {
+            Ok(valid) => valid,
+            Err(problem) => return Cause::new(Rule::SpecInvalid, problem),
+        };
+        let Some(item) = status.items.get(name) else {
+            let because = "the operator has not reconciled the group since the item was added; if \
+                           this takes longer than a minute, run kubectl oaat doctor";
+            return Cause::new(Rule::NotReconciled, because);
+        };
+        if let Some(current) = status.current.as_ref().filter(|c| c.item == name) {
+            let because = format!(
+                "run {} in pod {} started {}",
+                current.run,
+                current.pod_name,
+                ago(current.claimed, now)
+            );
+            return Cause::new(Rule::None, because).until(expected_end(status, now));
+        }
+        if let Some(since) = item.missing_since {
+            let because = format!("its source has not listed it since {}", since.seconds());
+            return Cause::new(Rule::ItemsFrom, because);
+        }
+        let ahead = self.ahead.get(name).copied();
+        if let Some(cause) = group_cause(self.group, status, valid, ahead.is_some(), now) {
+            return cause;
+        }
+        let rules = valid.rules(name);
+        if rules.suspended {
+            return Cause::new(Rule::ItemSuspended, "itemOptions suspends it");
+        }
+        if let Some(ahead) = ahead {
+            return requested_hold(status, valid, name, item, now)
+                .unwrap_or_else(|| requested(status, ahead, now));
+        }
+        let cause = item_cause(status, rules, item, now);
+        // A blackout that is open when the item is due delays it.
+        let next = cause
+            .next
+            .map(|at| windows::blackout(&valid.windows, at).map_or(at, |blackout| blackout.until));
+        cause.until(next)
     }
 }
 
-/// Returns the number of requested items that may start before an item. `None` if the item is not
-/// requested to run now.
+/// Returns the items that are requested to run now, each with the number of requested items that may
+/// start before it.
 fn ahead(
     group: &OaatGroup,
     status: &OaatGroupStatus,
     listed: &[String],
-    name: &str,
-) -> Option<usize> {
-    let requested = run_now::unstarted(group, listed);
-    let position = requested.iter().position(|requested| requested == name)?;
-    let valid = validate(&group.spec).ok();
-    let may_start = |name: &&String| {
-        let item = status.items.get(*name);
-        let is_suspended = valid.as_ref().is_some_and(|v| v.rules(name).suspended);
-        item.is_some_and(|item| item.missing_since.is_none()) && !is_suspended
-    };
-    Some(requested[..position].iter().filter(may_start).count())
-}
-
-/// Returns the first cause, in the order in which the operator checks them. `ahead` is the number of
-/// requested items before this one, if it is requested to run now.
-fn cause(
-    group: &OaatGroup,
-    status: &OaatGroupStatus,
-    name: &str,
-    ahead: Option<usize>,
-    now: Timestamp,
-) -> Cause {
-    let valid = match validate(&group.spec) {
-        Ok(valid) => valid,
-        Err(errors) => return Cause::new(Rule::SpecInvalid, summary(&errors)),
-    };
-    let Some(item) = status.items.get(name) else {
-        let because = "the operator has not reconciled the group since the item was added; if this \
-                       takes longer than a minute, run kubectl oaat doctor";
-        return Cause::new(Rule::NotReconciled, because);
-    };
-    if let Some(current) = status.current.as_ref().filter(|c| c.item == name) {
-        let because = format!(
-            "run {} in pod {} started {}",
-            current.run,
-            current.pod_name,
-            ago(current.claimed, now)
-        );
-        return Cause::new(Rule::None, because).until(expected_end(status, now));
-    }
-    if let Some(since) = item.missing_since {
-        let because = format!("its source has not listed it since {}", since.seconds());
-        return Cause::new(Rule::ItemsFrom, because);
-    }
-    if let Some(cause) = group_cause(group, status, &valid, ahead.is_some(), now) {
-        return cause;
-    }
-    let rules = valid.rules(name);
-    if rules.suspended {
-        return Cause::new(Rule::ItemSuspended, "itemOptions suspends it");
-    }
-    if let Some(ahead) = ahead {
-        return requested_hold(status, &valid, name, item, now)
-            .unwrap_or_else(|| requested(status, ahead, now));
-    }
-    let cause = item_cause(status, rules, item, now);
-    // A blackout that is open when the item is due delays it.
-    let next = cause
-        .next
-        .map(|at| windows::blackout(&valid.windows, at).map_or(at, |blackout| blackout.until));
-    cause.until(next)
+    valid: Option<&ValidatedGroup>,
+) -> HashMap<String, usize> {
+    let mut count = 0;
+    let requested = run_now::unstarted(group, listed).into_iter().map(|name| {
+        let before = count;
+        let item = status.items.get(&name);
+        let is_suspended = valid.is_some_and(|valid| valid.rules(&name).suspended);
+        if item.is_some_and(|item| item.missing_since.is_none()) && !is_suspended {
+            count += 1;
+        }
+        (name, before)
+    });
+    requested.collect()
 }
 
 /// Returns why nothing of the group may start, except for a run in progress. `is_requested` is true
@@ -442,8 +478,8 @@ fn expected_end(status: &OaatGroupStatus, now: Timestamp) -> Option<Timestamp> {
 }
 
 fn notes(
-    group: &OaatGroup,
     status: &OaatGroupStatus,
+    valid: Option<&ValidatedGroup>,
     name: &str,
     ahead: Option<usize>,
     now: Timestamp,
@@ -459,8 +495,7 @@ fn notes(
         });
     }
     if let Some(item) = status.items.get(name) {
-        let late = validate(&group.spec).ok();
-        let late = late.and_then(|valid| Due::of(valid.rules(name), item).lateness(now));
+        let late = valid.and_then(|valid| Due::of(valid.rules(name), item).lateness(now));
         if let Some(late) = late {
             let late = super::short(Duration::from_secs(late.seconds));
             notes.push(format!("it is {late} late"));

@@ -1,4 +1,4 @@
-//! Finds or builds the programs of a Kubernetes control plane, Helm, and promtool.
+//! Finds or builds the programs of a Kubernetes control plane, Helm, and promtool. Finds a browser.
 //!
 //! The tests and the demo use real programs: etcd, kube-apiserver, kubectl, and, except for the
 //! demo, kube-controller-manager. They come from the first of these sources that has them:
@@ -61,6 +61,43 @@ pub struct HelmTools {
     pub helm: PathBuf,
     /// Runs the tests of a chart.
     pub helm_unittest: PathBuf,
+}
+
+/// The paths of a browser and of the program that drives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrowserTools {
+    /// Chromium or Chrome.
+    pub chromium: PathBuf,
+    /// Its WebDriver server, of the same version.
+    pub chromedriver: PathBuf,
+}
+
+/// The names of Chromium and Chrome in packages of distributions.
+const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
+
+/// Finds Chromium and chromedriver on the PATH. They are neither built nor cached.
+///
+/// # Errors
+/// Returns an error that names what is missing.
+pub fn locate_browser() -> Result<BrowserTools> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    locate_browser_in(&env::split_paths(&path).collect::<Vec<_>>())
+}
+
+fn locate_browser_in(path: &[PathBuf]) -> Result<BrowserTools> {
+    let chromium = BROWSERS.iter().find_map(|name| find(path, name));
+    let chromedriver = find(path, "chromedriver");
+    let missing = [
+        chromium.is_none().then_some("chromium"),
+        chromedriver.is_none().then_some("chromedriver"),
+    ];
+    let missing: Vec<_> = missing.into_iter().flatten().collect();
+    let fix = "install the packages chromium and chromium-driver, or those of your system";
+    let problem = || format!("not on the PATH: {}; {fix}", missing.join(", "));
+    Ok(BrowserTools {
+        chromium: chromium.with_context(problem)?,
+        chromedriver: chromedriver.with_context(problem)?,
+    })
 }
 
 /// Finds kubelet and kube-scheduler without building anything; `None` if either is missing.
@@ -270,6 +307,27 @@ mod tests {
                 .expect("a file can be made executable");
         }
         folder
+    }
+
+    #[test]
+    fn missing_programs_of_the_browser_are_named() {
+        let both = folder("both", &["google-chrome", "chromedriver"]);
+        let driver = folder("driver", &["chromedriver"]);
+        let found = locate_browser_in(&[driver.clone(), both.clone()]).expect("both exist");
+        assert_eq!(found.chromium, both.join("google-chrome"));
+        assert_eq!(found.chromedriver, driver.join("chromedriver"));
+        let missing = |path: &[PathBuf]| {
+            let error = locate_browser_in(path).expect_err("one is missing");
+            error.to_string().split(';').next().map(str::to_owned)
+        };
+        let of_driver = missing(std::slice::from_ref(&driver));
+        assert_eq!(of_driver.as_deref(), Some("not on the PATH: chromium"));
+        let of_none = missing(&[]);
+        let expected = "not on the PATH: chromium, chromedriver";
+        assert_eq!(of_none.as_deref(), Some(expected));
+        for folder in [both, driver] {
+            fs::remove_dir_all(folder).expect("the temporary folder can be removed");
+        }
     }
 
     #[test]

@@ -1,0 +1,80 @@
+// Talks to the command. Each request has the token from the URL that the command printed.
+
+// The time without an event after which the connection is considered lost, in milliseconds.
+const SILENCE = 40000;
+const RECONNECT = 1000;
+const ENDED = 'kubectl oaat dashboard does not respond; start it again, and open the new URL';
+
+// Moves the token from the URL to the storage of this tab. Returns whether there was one.
+export function takeToken() {
+  const found = /^#token=([0-9a-f]+)$/.exec(location.hash);
+  if (found) {
+    sessionStorage.setItem('token', found[1]);
+    history.replaceState(null, '', location.pathname);
+  }
+  return found !== null;
+}
+
+async function request(path, options) {
+  const headers = { Authorization: `Bearer ${sessionStorage.getItem('token') ?? ''}` };
+  const response = await fetch(`/api/${path}`, { ...options, headers }).catch(() => {
+    throw new Error(ENDED);
+  });
+  if (!response.ok) {
+    const answer = await response.json().catch(() => ({ problem: response.statusText }));
+    throw new Error(answer.problem);
+  }
+  return response;
+}
+
+const pathOf = ({ namespace, name }) =>
+  `groups/${encodeURIComponent(namespace)}/${encodeURIComponent(name)}`;
+
+export const readGroup = async (group) => (await request(pathOf(group))).json();
+
+export const readForecast = async (group) => (await request(`${pathOf(group)}/forecast`)).json();
+
+export async function act(group, action, body) {
+  const options = { method: 'POST', body: JSON.stringify(body) };
+  return (await (await request(`${pathOf(group)}/${action}`, options)).json()).message;
+}
+
+// Receives events until the page is closed, and connects again whenever that fails.
+export async function follow(onEvent, onLost) {
+  for (;;) {
+    try {
+      await receive(onEvent);
+      onLost(ENDED);
+    } catch (error) {
+      onLost(error.name === 'Error' ? error.message : ENDED);
+    }
+    await new Promise((resolve) => setTimeout(resolve, RECONNECT));
+  }
+}
+
+async function receive(onEvent) {
+  const silence = new AbortController();
+  let timer;
+  const restart = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => silence.abort(), SILENCE);
+  };
+  restart();
+  try {
+    const response = await request('events', { signal: silence.signal });
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (let text = ''; ;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      restart();
+      text += value;
+      const events = text.split('\n\n');
+      text = events.pop();
+      for (const event of events) {
+        if (event.startsWith('data: ')) onEvent(JSON.parse(event.slice('data: '.length)));
+      }
+    }
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,222 @@
+//! Serves the dashboard over HTTP/1.1. The cost of a client is bounded.
+
+use super::access::Refusal;
+use super::api::{Dashboard, Problem};
+use super::assets::ASSETS;
+use crate::terminal::report;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Bytes};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
+use std::convert::Infallible;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+
+/// The maximum number of open connections. A page uses at most six.
+const CONNECTIONS: usize = 64;
+/// How long a client may take to send a request.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The maximum bytes of a request's head.
+const MAX_HEAD: usize = 16 << 10;
+/// The maximum bytes of a request's body. The name of an item has at most 253 bytes.
+const MAX_BODY: usize = 8 << 10;
+/// The pause after a failed accept, for example if the process has no file descriptors left.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What the page may do: use its own files, in no other page, and never turn text into HTML.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+                      connect-src 'self'; base-uri 'none'; form-action 'none'; \
+                      frame-ancestors 'none'; require-trusted-types-for 'script'; \
+                      trusted-types 'none'";
+/// The headers of all responses.
+const HEADERS: [(header::HeaderName, &str); 6] = [
+    (header::CONTENT_SECURITY_POLICY, POLICY),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CACHE_CONTROL, "no-store"),
+    (
+        header::HeaderName::from_static("cross-origin-resource-policy"),
+        "same-origin",
+    ),
+];
+
+/// The body of a response.
+pub(super) type ResponseBody = UnsyncBoxBody<Bytes, Infallible>;
+
+/// Accepts connections until it is dropped.
+pub(super) async fn serve(listener: TcpListener, dashboard: Arc<Dashboard>) {
+    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(permit) = permits.clone().acquire_owned().await else {
+            return;
+        };
+        let connection = match listener.accept().await {
+            Ok((connection, _)) => connection,
+            Err(error) => {
+                report(&format!("warning: failed to accept a connection: {error}"));
+                sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let dashboard = dashboard.clone();
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let dashboard = dashboard.clone();
+                async move { Ok::<_, Infallible>(answer(&dashboard, request).await) }
+            });
+            // A failed response only affects the client.
+            let _ = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(PATIENCE)
+                .max_buf_size(MAX_HEAD)
+                .serve_connection(TokioIo::new(connection), service)
+                .await;
+            drop(permit);
+        });
+    }
+}
+
+/// Answers a request.
+async fn answer<B>(dashboard: &Arc<Dashboard>, request: Request<B>) -> Response<ResponseBody>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let response = match route(dashboard, request).await {
+        Ok(response) => response,
+        Err(problem) => problem.response(),
+    };
+    with_headers(response)
+}
+
+fn with_headers(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+    for (name, value) in HEADERS {
+        let value = HeaderValue::from_static(value);
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+async fn route<B>(
+    dashboard: &Arc<Dashboard>,
+    request: Request<B>,
+) -> Result<Response<ResponseBody>, Problem>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let (head, body) = request.into_parts();
+    let path = head.uri.path();
+    let Some(api) = path.strip_prefix("/api/") else {
+        dashboard.access.check_host(&head.headers)?;
+        return asset(&head.method, path);
+    };
+    dashboard.access.check(&head.method, &head.headers)?;
+    let parts: Vec<&str> = api.split('/').collect();
+    match (&head.method, parts.as_slice()) {
+        (&Method::GET, ["events"]) => Ok(dashboard.events()),
+        (&Method::GET, ["groups", namespace, name]) => dashboard.group(namespace, name),
+        (&Method::GET, ["groups", namespace, name, "forecast"]) => {
+            dashboard.forecast(namespace, name).await
+        }
+        (&Method::POST, ["groups", namespace, name, action]) => {
+            let body = read(&head.headers, body).await?;
+            dashboard.act(namespace, name, action, &body).await
+        }
+        _ => Err(Problem::not_found()),
+    }
+}
+
+/// Returns a file of the page.
+fn asset(method: &Method, path: &str) -> Result<Response<ResponseBody>, Problem> {
+    let asset = ASSETS.iter().find(|asset| asset.path == path);
+    match asset {
+        Some(asset) if *method == Method::GET => Ok(response(
+            StatusCode::OK,
+            asset.content_type,
+            Bytes::from_static(asset.content.as_bytes()),
+        )),
+        _ => Err(Problem::not_found()),
+    }
+}
+
+/// Reads the body of a request.
+async fn read<B>(headers: &HeaderMap, body: B) -> Result<Bytes, Problem>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let too_large = || Problem {
+        status: StatusCode::PAYLOAD_TOO_LARGE,
+        problem: format!("the request has more than {MAX_BODY} bytes"),
+    };
+    let length = headers.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| length > MAX_BODY) {
+        return Err(too_large());
+    }
+    let body = Box::pin(Limited::new(body, MAX_BODY).collect());
+    match timeout(PATIENCE, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) | Err(_) => Err(Problem {
+            status: StatusCode::BAD_REQUEST,
+            problem: "the request is incomplete".to_owned(),
+        }),
+    }
+}
+
+/// Returns a response with a complete body.
+fn response(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<ResponseBody> {
+    let mut response = Response::new(Full::new(body).boxed_unsync());
+    *response.status_mut() = status;
+    let content_type = HeaderValue::from_static(content_type);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, content_type);
+    response
+}
+
+/// Returns a response with a JSON body.
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<ResponseBody> {
+    match serde_json::to_vec(value) {
+        Ok(body) => response(status, "application/json", body.into()),
+        Err(error) => response(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "text/plain; charset=utf-8",
+            error.to_string().into(),
+        ),
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let (status, problem) = match refusal {
+            Refusal::Host => (
+                StatusCode::FORBIDDEN,
+                "the host name is not the one in the URL of kubectl oaat dashboard",
+            ),
+            Refusal::Origin => (StatusCode::FORBIDDEN, "the request is from another page"),
+            Refusal::Token => (
+                StatusCode::UNAUTHORIZED,
+                "the token is missing or from an earlier start; open the URL that kubectl oaat \
+                 dashboard printed",
+            ),
+        };
+        Self {
+            status,
+            problem: problem.to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

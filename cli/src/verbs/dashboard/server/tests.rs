@@ -1,0 +1,132 @@
+//! Requests that are refused, and the headers of all responses. No request reaches a cluster.
+
+use super::*;
+use crate::cluster::Session;
+use crate::verbs::dashboard::access::{Access, Token};
+use crate::verbs::dashboard::live_groups::LiveGroups;
+
+const HOST: &str = "127.0.0.1:4000";
+const ORIGIN: &str = "http://127.0.0.1:4000";
+
+fn dashboard(token: &Token, read_only: bool) -> Arc<Dashboard> {
+    Arc::new(Dashboard {
+        access: Access::new(4000, token),
+        live: Arc::new(LiveGroups::new()),
+        session: Session::unconnected("media"),
+        namespace: Some("media".into()),
+        read_only,
+        built_in: Vec::new(),
+        forecasts: Semaphore::new(1),
+    })
+}
+
+/// Returns the status and the problem of the response to a request with these headers.
+async fn send(
+    dashboard: &Arc<Dashboard>,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> (u16, String) {
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::new(Bytes::from(body.to_owned())));
+    let response = answer(dashboard, request.unwrap()).await;
+    for (name, value) in HEADERS {
+        assert_eq!(response.headers()[&name], value, "{path}");
+    }
+    let allows_others = "access-control-allow-origin";
+    assert!(!response.headers().contains_key(allows_others));
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    let problem = body["problem"].as_str().unwrap_or_default().to_owned();
+    (status, problem)
+}
+
+#[tokio::test]
+async fn requests_of_others_are_refused() {
+    let token = Token::random();
+    let dashboard = dashboard(&token, true);
+    let bearer = format!("Bearer {}", token.as_str());
+    let (host, origin) = (("host", HOST), ("origin", ORIGIN));
+    let bearer = ("authorization", bearer.as_str());
+    let (group, run) = ("/api/groups/media/backup", "/api/groups/media/backup/run");
+    let large = "x".repeat(MAX_BODY + 1);
+    for (method, path, headers, body, expected) in [
+        (Method::GET, "/", &[host][..], "", 200),
+        (Method::GET, "/page.js", &[host], "", 200),
+        (Method::POST, "/", &[host], "", 404),
+        (Method::GET, "/", &[("host", "evil.example")], "", 403),
+        (Method::GET, group, &[host], "", 401),
+        (Method::GET, "/api/events", &[host], "", 401),
+        (Method::GET, group, &[host, bearer], "", 404),
+        (
+            Method::GET,
+            group,
+            &[host, bearer, ("origin", "https://evil.example")],
+            "",
+            403,
+        ),
+        (Method::POST, run, &[host, origin], "{}", 401),
+        (Method::POST, run, &[host, bearer], "{}", 403),
+        (Method::OPTIONS, run, &[host, origin], "", 401),
+        (Method::POST, run, &[host, origin, bearer], &large, 413),
+        (
+            Method::POST,
+            run,
+            &[host, origin, bearer, ("content-length", "999999")],
+            "",
+            413,
+        ),
+        (Method::POST, run, &[host, origin, bearer], "{}", 403),
+        (Method::GET, "/api/other", &[host, bearer], "", 404),
+    ] {
+        let what = format!("{method} {path} {headers:?}");
+        let (status, problem) = send(&dashboard, method, path, headers, body).await;
+        assert_eq!(status, expected, "{what}: {problem}");
+        assert_eq!(problem.is_empty(), status == 200, "{what}: {problem}");
+    }
+}
+
+#[tokio::test]
+async fn invalid_actions_are_named() {
+    let token = Token::random();
+    let dashboard = dashboard(&token, false);
+    let bearer = format!("Bearer {}", token.as_str());
+    let headers = [
+        ("host", HOST),
+        ("origin", ORIGIN),
+        ("authorization", bearer.as_str()),
+    ];
+    for (path, body, expected) in [
+        (
+            "/api/groups/media/backup/run",
+            "{}",
+            (
+                400,
+                "the request is invalid: missing field `item` at line 1 column 2",
+            ),
+        ),
+        (
+            "/api/groups/media/backup/suspend",
+            r#"{"reason": " \n"}"#,
+            (400, "the reason must not be empty"),
+        ),
+        (
+            "/api/groups/media/backup/delete",
+            "{}",
+            (404, "there is no such page"),
+        ),
+        (
+            "/api/groups/other/backup/run",
+            r#"{"item": "a"}"#,
+            (404, "there is no such page"),
+        ),
+    ] {
+        let (status, problem) = send(&dashboard, Method::POST, path, &headers, body).await;
+        assert_eq!((status, problem.as_str()), expected, "{path}");
+    }
+}
