@@ -99,7 +99,7 @@ fn each_alert_has_a_severity_texts_and_a_runbook() -> Result<()> {
         let name = &alert.name;
         let severity = alert.labels.get("severity").map(String::as_str);
         ensure!(
-            matches!(severity, Some("critical" | "warning")),
+            matches!(severity, Some("critical" | "warning" | "info")),
             "{alert:?}"
         );
         for text in ["summary", "description"] {
