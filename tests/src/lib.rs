@@ -6,6 +6,7 @@
 pub mod alerts;
 pub mod chart;
 pub mod control_plane;
+pub mod dashboard;
 pub mod node;
 pub mod operator;
 pub mod process;
