@@ -188,7 +188,7 @@ fn run(task: Task) -> Result<ExitCode> {
             tools::build_with_control_plane(pinned, &build)?;
             if !quick {
                 tools::helm()?;
-                tools::promtool()?;
+                tools::monitoring()?;
             }
             let mut tests = cargo();
             tests.args(&arguments);
@@ -250,7 +250,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Tools => {
             tools::build_with_control_plane(Some(Required), &["fetch"])?;
             tools::helm()?;
-            tools::promtool()?;
+            tools::monitoring()?;
             Ok(ExitCode::SUCCESS)
         }
     }
