@@ -9,8 +9,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use oaat_tests::operator::root;
 use oaat_tests::{Supervised, chart};
+use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
@@ -205,33 +206,41 @@ fn resolved(alerts: &[Value]) -> Vec<Value> {
 }
 
 /// A message as its reader sees it.
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
 struct Message {
     title: String,
     text: String,
 }
 
-fn slack(received: &Received) -> Result<Message> {
-    ensure!(received.path == "/slack", "{received:?}");
-    ensure!(received.body["channel"] == "#jobs", "{received:?}");
-    let attachment = &received.body["attachments"][0];
-    let part = |name: &str| attachment[name].as_str().unwrap_or_default().to_owned();
-    Ok(Message {
-        title: part("title"),
-        text: part("text"),
-    })
+fn slack(received: &[Received]) -> Result<Vec<Message>> {
+    let read = |received: &Received| {
+        ensure!(received.path == "/slack", "{received:?}");
+        ensure!(received.body["channel"] == "#jobs", "{received:?}");
+        let attachment = &received.body["attachments"][0];
+        let part = |name: &str| attachment[name].as_str().unwrap_or_default().to_owned();
+        Ok(Message {
+            title: part("title"),
+            text: part("text"),
+        })
+    };
+    received.iter().map(read).collect()
 }
 
 /// Renders the templates in the headers with Helm, because ntfy also uses the templates of Go.
-fn ntfy(received: &Received) -> Result<Message> {
-    ensure!(received.path == "/jobs", "{received:?}");
-    let header = |name| received.headers.get(name).and_then(|v| v.to_str().ok());
-    ensure!(header("authorization") == Some("Bearer a secret"));
-    ensure!(header("x-template") == Some("yes"), "{received:?}");
-    let title = header("x-title").context("no title")?;
-    // ntfy replaces it.
-    let text = header("x-message").context("no message")?;
-    let text = text.replace("\\n", "\n");
+fn ntfy(received: &[Received]) -> Result<Vec<Message>> {
+    let mut templates = BTreeSet::new();
+    for message in received {
+        let header = |name| message.headers.get(name).and_then(|v| v.to_str().ok());
+        ensure!(message.path == "/jobs", "{message:?}");
+        ensure!(header("authorization") == Some("Bearer a secret"));
+        ensure!(header("x-template") == Some("yes"), "{message:?}");
+        // ntfy replaces the newlines.
+        let text = header("x-message").context("no message")?;
+        let text = text.replace("\\n", "\n");
+        templates.insert((header("x-title").context("no title")?, text));
+    }
+    ensure!(templates.len() == 1, "{templates:?}");
+    let (title, text) = templates.pop_first().context("no templates")?;
     let chart = tempfile::tempdir()?;
     let path = |name| chart.path().join(name);
     fs::create_dir(path("templates"))?;
@@ -239,42 +248,45 @@ fn ntfy(received: &Received) -> Result<Message> {
         path("Chart.yaml"),
         "{apiVersion: v2, name: a, version: 1.0.0}",
     )?;
-    fs::write(path("values.yaml"), received.body.to_string())?;
+    let bodies: Vec<_> = received.iter().map(|message| &message.body).collect();
+    fs::write(
+        path("values.yaml"),
+        json!({ "messages": bodies }).to_string(),
+    )?;
     let template = format!(
         "{{{{- define \"title\" }}}}{title}{{{{ end }}}}{{{{- define \"text\" }}}}{text}{{{{ end }}}}\n\
-         title: {{{{ include \"title\" .Values | quote }}}}\n\
-         text: {{{{ include \"text\" .Values | quote }}}}\n"
+         messages:\n\
+         {{{{- range .Values.messages }}}}\n\
+         - title: {{{{ include \"title\" . | quote }}}}\n\
+        \x20 text: {{{{ include \"text\" . | quote }}}}\n\
+         {{{{- end }}}}\n"
     );
-    fs::write(path("templates/message.yaml"), template)?;
+    fs::write(path("templates/messages.yaml"), template)?;
     let home = tempfile::tempdir()?;
     let folder = chart.path().to_string_lossy();
-    let text = chart::run(
-        &chart::tools()?.helm,
-        home.path(),
-        &["template", "a", &folder],
-    )?;
-    let rendered: Value = serde_norway::from_str(&text)?;
-    let part = |name: &str| rendered[name].as_str().unwrap_or_default().to_owned();
-    Ok(Message {
-        title: part("title"),
-        text: part("text"),
-    })
+    let helm = chart::tools()?.helm;
+    let text = chart::run(&helm, home.path(), &["template", "a", &folder])?;
+    let mut rendered: BTreeMap<String, Vec<Message>> = serde_norway::from_str(&text)?;
+    rendered.remove("messages").context("no messages")
 }
 
-fn webhook(received: &Received) -> Result<Message> {
-    ensure!(received.path == "/alerts", "{received:?}");
-    let secret = received.headers.get("authorization");
-    ensure!(secret.is_some_and(|value| value == "Bearer a secret"));
-    let status = &received.body["status"];
-    let name = &received.body["commonLabels"]["alertname"];
-    Ok(Message {
-        title: format!("{status}: {name}").replace('"', ""),
-        text: received.body["alerts"].to_string(),
-    })
+fn webhook(received: &[Received]) -> Result<Vec<Message>> {
+    let read = |received: &Received| {
+        ensure!(received.path == "/alerts", "{received:?}");
+        let secret = received.headers.get("authorization");
+        ensure!(secret.is_some_and(|value| value == "Bearer a secret"));
+        let status = &received.body["status"];
+        let name = &received.body["commonLabels"]["alertname"];
+        Ok(Message {
+            title: format!("{status}: {name}").replace('"', ""),
+            text: received.body["alerts"].to_string(),
+        })
+    };
+    received.iter().map(read).collect()
 }
 
 /// Sends an alert of each kind, and then that it is resolved. Checks the messages.
-async fn notifies(example: &str, read: fn(&Received) -> Result<Message>) -> Result<()> {
+async fn notifies(example: &str, read: fn(&[Received]) -> Result<Vec<Message>>) -> Result<()> {
     let receiver = Receiver::start().await?;
     let alertmanager = Alertmanager::start(example, &receiver).await?;
     let alerts = alerts()?;
@@ -297,7 +309,7 @@ async fn notifies(example: &str, read: fn(&Received) -> Result<Message>) -> Resu
             })
             .await?;
         let messages = receiver.received().split_off(before);
-        let messages = messages.iter().map(read).collect::<Result<Vec<_>>>()?;
+        let messages = read(&messages)?;
         for alert in &alerts {
             let part = |name: &str| alert["annotations"][name].as_str().unwrap_or_default();
             let name = alert["labels"]["alertname"].as_str().unwrap_or_default();
