@@ -7,6 +7,7 @@ pub mod alerts;
 pub mod browser;
 pub mod chart;
 pub mod control_plane;
+pub mod dashboard;
 pub mod node;
 pub mod operator;
 pub mod process;

@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use oaat_operator::metrics::{Metrics, ReconcileResultMetric};
 use oaat_tests::alerts;
+use oaat_tests::dashboard::metrics;
 use oaat_tests::operator::root;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -14,13 +15,6 @@ use std::time::Duration;
 /// Returns the cases for promtool.
 fn cases() -> PathBuf {
     root().join("tests/data/alerts_test.yaml")
-}
-
-/// Returns the metrics that an expression uses.
-fn metrics(expr: &str) -> BTreeSet<&str> {
-    expr.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-        .filter(|word| word.starts_with("oaat_"))
-        .collect()
 }
 
 #[test]
@@ -99,7 +93,7 @@ fn each_alert_has_a_severity_texts_and_a_runbook() -> Result<()> {
         let name = &alert.name;
         let severity = alert.labels.get("severity").map(String::as_str);
         ensure!(
-            matches!(severity, Some("critical" | "warning")),
+            matches!(severity, Some("critical" | "warning" | "info")),
             "{alert:?}"
         );
         for text in ["summary", "description"] {

@@ -23,6 +23,7 @@ fn everything() -> Value {
         "createNamespace": true,
         "networkPolicy": { "enabled": true },
         "metrics": {
+            "dashboard": { "enabled": true },
             "prometheusRule": { "enabled": true },
             "serviceMonitor": { "enabled": true },
         },

@@ -196,7 +196,7 @@ fn run(task: Task) -> Result<ExitCode> {
             tools::build_with_control_plane(pinned, &build)?;
             if !quick {
                 tools::helm()?;
-                tools::promtool()?;
+                tools::monitoring()?;
                 tools::browser();
             }
             let mut tests = cargo();
@@ -273,7 +273,7 @@ fn run(task: Task) -> Result<ExitCode> {
             let browser = std::thread::spawn(tools::browser);
             tools::build_with_control_plane(Some(Required), &["fetch"])?;
             tools::helm()?;
-            tools::promtool()?;
+            tools::monitoring()?;
             if browser.join().is_err() {
                 bail!("the thread that installs the browser panicked");
             }

@@ -1,5 +1,5 @@
 //! The tools that the other commands need in addition to Rust: the wasm target, a control plane,
-//! Helm, promtool, and a browser.
+//! Helm, promtool, Alertmanager, and a browser.
 
 use crate::{built, cargo, packages, progress, root};
 use anyhow::{Context, Result, bail};
@@ -50,10 +50,13 @@ pub fn helm() -> Result<HelmTools> {
     run_with_progress("helm", |progress| control_plane::ensure_helm(progress))
 }
 
-/// Finds or builds promtool, and shows the progress.
-pub fn promtool() -> Result<()> {
+/// Finds or builds promtool and Alertmanager, and shows the progress.
+pub fn monitoring() -> Result<()> {
     run_with_progress("promtool", |progress| {
         control_plane::ensure_promtool(progress)
+    })?;
+    run_with_progress("alertmanager", |progress| {
+        control_plane::ensure_alertmanager(progress)
     })
     .map(drop)
 }

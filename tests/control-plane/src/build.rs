@@ -84,6 +84,16 @@ pub(crate) const PROMTOOL: ProgramSet = ProgramSet {
     steps: &[("promtool", "github.com/prometheus/prometheus/cmd/promtool")],
 };
 
+/// The program that sends notifications about alerts.
+pub(crate) const ALERTMANAGER: ProgramSet = ProgramSet {
+    name: "Alertmanager",
+    suffix: "-alertmanager",
+    steps: &[(
+        "alertmanager",
+        "github.com/prometheus/alertmanager/cmd/alertmanager",
+    )],
+};
+
 /// The servers of another release of Kubernetes, in one directory.
 pub(crate) const RELEASE_SERVERS: ProgramSet = ProgramSet {
     name: "control plane",
@@ -276,6 +286,7 @@ fn release(source: &Module, program: &str) -> String {
         "helm" => source.required("helm.sh/helm/v3"),
         "helm-unittest" => source.required("github.com/helm-unittest/helm-unittest"),
         "promtool" => source.required(cache::PROMETHEUS),
+        "alertmanager" => source.required(cache::ALERTMANAGER),
         _ => Some(source.version()),
     };
     version.map_or_else(String::new, |version| format!(" {version}"))

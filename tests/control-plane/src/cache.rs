@@ -21,8 +21,11 @@ const HELM: &str = "helm.sh/helm/v3";
 
 /// The module that requires promtool.
 pub(crate) const PROMETHEUS: &str = "github.com/prometheus/prometheus";
+/// The module that requires Alertmanager. That of Prometheus requires it as well.
+pub(crate) const ALERTMANAGER: &str = "github.com/prometheus/alertmanager";
 
-/// A Go module that requires the programs to build: a release of Kubernetes, Helm, or promtool.
+/// A Go module that requires the programs to build: a release of Kubernetes, Helm, promtool, or
+/// Alertmanager.
 pub(crate) struct Module {
     pub(crate) go_mod: String,
     /// The checksums of all dependencies. If empty, Go takes them from its checksum database.
@@ -66,6 +69,14 @@ impl Module {
         Self {
             go_mod: include_str!("../promtool/go.mod").to_owned(),
             go_sum: include_str!("../promtool/go.sum").to_owned(),
+        }
+    }
+
+    /// Returns the module that pins Alertmanager.
+    pub(crate) fn alertmanager() -> Self {
+        Self {
+            go_mod: include_str!("../alertmanager/go.mod").to_owned(),
+            go_sum: include_str!("../alertmanager/go.sum").to_owned(),
         }
     }
 
@@ -150,7 +161,8 @@ impl Module {
                 kubernetes.join(" ")
             );
         }
-        if let Some(version) = self.required(PROMETHEUS) {
+        let monitoring = [PROMETHEUS, ALERTMANAGER];
+        if let Some(version) = monitoring.iter().find_map(|name| self.required(name)) {
             return format!("-X github.com/prometheus/common/version.Version={version}");
         }
         let version = self.version();
@@ -212,6 +224,20 @@ mod tests {
         assert!(flags.contains(&format!("version.Version={version}")));
         assert!(flags.ends_with("-tags remove_all_sd"));
         assert!(!Module::helm().build_flags().contains(&"-tags".to_owned()));
+    }
+
+    #[test]
+    fn alertmanager_uses_the_dependencies_of_promtool() {
+        let (alertmanager, promtool) = (Module::alertmanager(), Module::promtool());
+        let version = alertmanager.required(ALERTMANAGER);
+        let version = version.expect("the module requires Alertmanager");
+        let flags = alertmanager.build_flags().join(" ");
+        assert!(flags.contains(&format!("version.Version={version}")));
+        for shared in ["github.com/prometheus/common", "github.com/aws/smithy-go"] {
+            let version = alertmanager.required(shared);
+            assert!(version.is_some(), "{shared}");
+            assert_eq!(version, promtool.required(shared));
+        }
     }
 
     #[test]

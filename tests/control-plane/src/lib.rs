@@ -1,4 +1,5 @@
-//! Finds or builds the programs of a Kubernetes control plane, Helm, and promtool. Finds a browser.
+//! Finds or builds the programs of a Kubernetes control plane, Helm, promtool, and Alertmanager.
+//! Finds a browser.
 //!
 //! The tests and the demo use real programs: etcd, kube-apiserver, kubectl, and, except for the
 //! demo, kube-controller-manager. They come from the first of these sources that has them:
@@ -11,7 +12,8 @@
 //! different releases are not tested together. kubectl supports several releases, and may come from
 //! another source. Only what is missing is built.
 //!
-//! Helm and promtool always come from the cache, because other versions may behave differently.
+//! Helm, promtool, and Alertmanager always come from the cache, because other versions may behave
+//! differently.
 
 mod build;
 mod cache;
@@ -230,6 +232,16 @@ pub fn ensure_helm(progress: &dyn Fn(&str)) -> Result<HelmTools> {
 pub fn ensure_promtool(progress: &dyn Fn(&str)) -> Result<PathBuf> {
     let folder = build::into_cache(&build::PROMTOOL, &Module::promtool(), progress)?;
     Ok(folder.join("promtool"))
+}
+
+/// Finds Alertmanager in the cache, or builds it with Go. `progress` receives a short line for each
+/// step.
+///
+/// # Errors
+/// Returns an error if Go is not installed, or if the build fails. The message contains the fix.
+pub fn ensure_alertmanager(progress: &dyn Fn(&str)) -> Result<PathBuf> {
+    let folder = build::into_cache(&build::ALERTMANAGER, &Module::alertmanager(), progress)?;
+    Ok(folder.join("alertmanager"))
 }
 
 /// Returns the programs of the first source that has the required servers.

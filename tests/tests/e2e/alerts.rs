@@ -1,12 +1,14 @@
 //! The expressions of the alerts, evaluated by promtool on the metrics of a running operator. No
 //! Prometheus runs here: a scrape becomes the series of a test of promtool, with the labels that a
-//! ServiceMonitor adds. `tests/alerts.rs` tests `for` and the texts.
+//! ServiceMonitor adds. `tests/alerts.rs` tests `for` and the texts. The queries of the dashboard are
+//! evaluated in the same way.
 
 use crate::fixture::{Fixture, PATIENCE, item, millis};
 use crate::helpers::{Barrier, state};
 use anyhow::{Context, Result, ensure};
 use http::Method;
 use oaat_tests::alerts::{self, Alert};
+use oaat_tests::dashboard::{self, metrics};
 use oaat_tests::proxy::{Fate, Proxy};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -52,14 +54,61 @@ async fn scrape(fixture: &Fixture) -> Result<BTreeMap<String, String>> {
     Ok(series(&text))
 }
 
-/// Checks that the expressions have these results if the latest scrape is repeated every minute.
-/// Each scrape is a minute after the one before.
+/// An expression, the time in minutes since the scrape, and the expected samples.
+struct Case {
+    expr: String,
+    minutes: u64,
+    samples: Vec<Value>,
+}
+
+/// Checks that the alerts have these results if the latest scrape is repeated every minute.
 async fn evaluate(
     scrapes: &[BTreeMap<String, String>],
     time: SystemTime,
     expected: &[Expected<'_>],
 ) -> Result<()> {
     let alerts = alerts::all()?;
+    let cases = expected.iter().map(|(name, minutes, results)| {
+        let alert = alerts.iter().find(|alert: &&Alert| alert.name == *name);
+        let alert = alert.with_context(|| format!("no alert {name}"))?;
+        let results = results
+            .iter()
+            .map(|labels| json!({ "labels": labels, "value": 1 }));
+        Ok(Case {
+            expr: format!(
+                "group by (namespace, group, item, state, reason, job) (\n{}\n)",
+                alert.expr
+            ),
+            minutes: *minutes,
+            samples: results.collect(),
+        })
+    });
+    run_cases(scrapes, time, cases.collect::<Result<_>>()?).await
+}
+
+/// The metrics that an operator without problems does not publish.
+const ONLY_WITH_PROBLEMS: [&str; 1] = ["oaat_watch_restarts_total"];
+
+/// Checks that each query of the dashboard has a result five minutes after the scrape.
+async fn evaluate_dashboard(scrape: &BTreeMap<String, String>, time: SystemTime) -> Result<()> {
+    let mut queries = dashboard::queries(&dashboard::read()?)?;
+    queries.retain(|query| metrics(&query.expr).is_disjoint(&ONLY_WITH_PROBLEMS.into()));
+    let cases = queries.iter().map(|query| Case {
+        // What is counted must exist.
+        expr: format!("absent({})", query.expr.replace(" or vector(0)", "")),
+        minutes: 5,
+        samples: Vec::new(),
+    });
+    run_cases(&[scrape.clone()], time, cases.collect()).await
+}
+
+/// Checks expressions if the latest scrape is repeated every minute. Each scrape is a minute after
+/// the one before.
+async fn run_cases(
+    scrapes: &[BTreeMap<String, String>],
+    time: SystemTime,
+    cases: Vec<Case>,
+) -> Result<()> {
     let (latest, earlier) = scrapes.split_last().context("no scrape")?;
     let before = 60 * u64::try_from(earlier.len())?;
     let start = time.duration_since(SystemTime::UNIX_EPOCH)?.as_secs() - before;
@@ -72,24 +121,18 @@ async fn evaluate(
         json!({ "series": series, "values": values.trim() })
     });
     let input: Vec<_> = input.collect();
-    let cases = expected.iter().map(|(name, minutes, results)| {
-        let alert = alerts.iter().find(|alert: &&Alert| alert.name == *name);
-        let alert = alert.with_context(|| format!("no alert {name}"))?;
-        let results = results
-            .iter()
-            .map(|labels| json!({ "labels": labels, "value": 1 }));
-        Ok(json!({
-            "expr": format!("group by (namespace, group, item, state, job) (\n{}\n)", alert.expr),
-            "eval_time": format!("{}s", before + minutes * 60),
-            "exp_samples": results.collect::<Vec<_>>(),
-        }))
+    let cases = cases.into_iter().map(|case| {
+        json!({
+            "expr": case.expr,
+            "eval_time": format!("{}s", before + case.minutes * 60),
+            "exp_samples": case.samples,
+        })
     });
-    let cases: Vec<Value> = cases.collect::<Result<_>>()?;
     let tests = json!({
         "evaluation_interval": "1m",
         "tests": [{
             "interval": "1m", "start_timestamp": start,
-            "input_series": input, "promql_expr_test": cases,
+            "input_series": input, "promql_expr_test": cases.collect::<Vec<_>>(),
         }],
     });
     let folder = tempfile::tempdir()?;
@@ -158,7 +201,26 @@ async fn alerts_about_items_and_groups_become_true() -> Result<()> {
         json!({ "oaatType": "work", "oaatItems": ["long"], "frequency": "1s" }),
     )
     .await?;
-    for (group, name) in [("late", "fine"), ("late", "late"), ("long", "long")] {
+    let missing = json!({ "configMap": { "name": "missing" }, "onError": "UseDefault" });
+    apply(
+        &fixture,
+        "no-policy",
+        json!({ "oaatType": "work", "oaatItems": ["fine"], "policy": missing }),
+    )
+    .await?;
+    apply(
+        &fixture,
+        "once",
+        json!({ "oaatType": "work", "oaatItems": ["fine"], "eachOnce": true }),
+    )
+    .await?;
+    for (group, name) in [
+        ("late", "fine"),
+        ("late", "late"),
+        ("long", "long"),
+        ("no-policy", "fine"),
+        ("once", "fine"),
+    ] {
         fixture
             .until_object("OaatGroup", group, "the item has succeeded", |g| {
                 item(g, name)["lastSuccess"].is_string()
@@ -220,7 +282,8 @@ async fn alerts_about_items_and_groups_become_true() -> Result<()> {
         .await?;
     let waiting = r#"oaat_group_state{namespace="alerts",group="failing",state="Waiting""#;
     let running = r#"oaat_group_run_start_timestamp_seconds{namespace="alerts",group="long""#;
-    for series in [waiting, running] {
+    let complete = r#"oaat_group_state{namespace="alerts",group="once",state="Complete""#;
+    for series in [waiting, running, complete] {
         until_published(&fixture, series).await?;
     }
     let success = |group, name| millis(&item(group, name)["lastSuccess"]);
@@ -237,6 +300,9 @@ async fn alerts_about_items_and_groups_become_true() -> Result<()> {
     let invalid = r#"{namespace="alerts",group="invalid",state="Invalid"}"#;
     let no_type = r#"{namespace="alerts",group="no-type",state="Waiting"}"#;
     let long = r#"{namespace="alerts",group="long",item="long"}"#;
+    let complete = r#"{namespace="alerts",group="once"}"#;
+    let no_policy = r#"{namespace="alerts",group="no-policy",reason="SourceNotFound"}"#;
+    evaluate_dashboard(&metrics, time).await?;
     evaluate(
         &[metrics],
         time,
@@ -248,6 +314,9 @@ async fn alerts_about_items_and_groups_become_true() -> Result<()> {
             ("OaatRunOverdue", 0, &[]),
             // If the run does not end: its last successful run took less than a second.
             ("OaatRunOverdue", 61, &[long]),
+            ("OaatGroupComplete", 0, &[complete]),
+            ("OaatGroupComplete", 121, &[]),
+            ("OaatPolicyNotReady", 0, &[no_policy]),
             ("OaatNobodyLeads", 0, &[]),
             ("OaatReconcileErrors", 0, &[]),
             ("OaatOperatorDown", 0, &[]),
