@@ -7,6 +7,7 @@ mod packages;
 mod progress;
 mod real_node;
 mod tools;
+mod tour;
 mod upgrade;
 
 use anyhow::{Context, Result, bail};
@@ -61,6 +62,13 @@ enum Task {
         /// Keep the directory with the logs of containerd and kubelet.
         #[arg(long)]
         keep: bool,
+    },
+    /// Install the operator from its chart on a real node, make an item fail, and show how the alert,
+    /// the command line, and the dashboard explain and repair it. Requires root on Linux.
+    Tour {
+        /// The folder to write the screenshots to.
+        #[arg(long, default_value = "target/tour")]
+        screenshots: PathBuf,
     },
     /// Run the benchmarks in a release build.
     #[command(disable_help_flag = true)]
@@ -221,6 +229,7 @@ fn run(task: Task) -> Result<ExitCode> {
             if_possible,
             keep,
         }),
+        Task::Tour { screenshots } => tour::run(&screenshots),
         Task::Bench { arguments } => {
             tools::build_with_control_plane(
                 Some(Required),

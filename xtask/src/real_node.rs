@@ -79,7 +79,7 @@ fn test_program() -> Result<PathBuf> {
 }
 
 /// Checks that this machine can be a node, and installs missing packages.
-fn prepare() -> Result<()> {
+pub fn prepare() -> Result<()> {
     if !cfg!(target_os = "linux") {
         bail!("a real node needs Linux");
     }

@@ -81,6 +81,14 @@ pub fn ensure_browser() -> Result<()> {
     control_plane::locate_browser().map(drop)
 }
 
+/// Finds or builds Prometheus, and shows the progress.
+pub fn prometheus() -> Result<()> {
+    run_with_progress("Prometheus", |progress| {
+        control_plane::ensure_prometheus(progress)
+    })
+    .map(drop)
+}
+
 /// Finds or builds the servers of a release of Kubernetes, shows the progress, and returns their
 /// directory.
 pub fn release_servers(release: &str) -> Result<PathBuf> {

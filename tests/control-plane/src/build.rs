@@ -94,6 +94,16 @@ pub(crate) const ALERTMANAGER: ProgramSet = ProgramSet {
     )],
 };
 
+/// The server that evaluates the alerts in the tour.
+pub(crate) const PROMETHEUS: ProgramSet = ProgramSet {
+    name: "Prometheus",
+    suffix: "-prometheus",
+    steps: &[(
+        "prometheus",
+        "github.com/prometheus/prometheus/cmd/prometheus",
+    )],
+};
+
 /// The servers of another release of Kubernetes, in one directory.
 pub(crate) const RELEASE_SERVERS: ProgramSet = ProgramSet {
     name: "control plane",
@@ -285,7 +295,7 @@ fn release(source: &Module, program: &str) -> String {
         "etcd" => None,
         "helm" => source.required("helm.sh/helm/v3"),
         "helm-unittest" => source.required("github.com/helm-unittest/helm-unittest"),
-        "promtool" => source.required(cache::PROMETHEUS),
+        "prometheus" | "promtool" => source.required(cache::PROMETHEUS),
         "alertmanager" => source.required(cache::ALERTMANAGER),
         _ => Some(source.version()),
     };

@@ -244,6 +244,16 @@ pub fn ensure_alertmanager(progress: &dyn Fn(&str)) -> Result<PathBuf> {
     Ok(folder.join("alertmanager"))
 }
 
+/// Finds Prometheus in the cache, or builds it with Go. `progress` receives a short line for each
+/// step.
+///
+/// # Errors
+/// Returns an error if Go is not installed, or if the build fails. The message contains the fix.
+pub fn ensure_prometheus(progress: &dyn Fn(&str)) -> Result<PathBuf> {
+    let folder = build::into_cache(&build::PROMETHEUS, &Module::promtool(), progress)?;
+    Ok(folder.join("prometheus"))
+}
+
 /// Returns the programs of the first source that has the required servers.
 fn locate_in(sources: &[Vec<PathBuf>], controller_manager: ControllerManager) -> Option<Tools> {
     sources.iter().find_map(|source| {

@@ -48,6 +48,8 @@ impl Credentials {
 
         let mut server = CertificateParams::new(vec![
             "127.0.0.1".to_owned(),
+            // The address of the Service `kubernetes`.
+            "10.0.0.1".to_owned(),
             "localhost".to_owned(),
             "kubernetes.default.svc".to_owned(),
         ])?;

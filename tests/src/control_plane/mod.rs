@@ -39,6 +39,8 @@ pub struct Options {
     /// Whether the node controllers run. They taint a node that does not respond, and eventually
     /// delete its pods. An emulated node sends no heartbeats.
     pub node_lifecycle: bool,
+    /// Whether the controllers of Deployments run.
+    pub deployments: bool,
     /// Further flags for the API server.
     pub api_server_flags: Vec<String>,
     /// Receives a line for each step of the build if programs are missing.
@@ -51,6 +53,7 @@ impl Default for Options {
             manifests: Vec::new(),
             controllers: true,
             node_lifecycle: false,
+            deployments: false,
             api_server_flags: Vec::new(),
             progress: |line| eprintln!("control plane: {line}"),
         }

@@ -22,12 +22,13 @@ pub(super) struct Servers {
     pub(super) api_port: u16,
     api_server_flags: Vec<String>,
     node_lifecycle: bool,
+    deployments: bool,
 }
 
 /// The controllers that a working namespace requires, and the garbage collector.
 ///
-/// The tests do not use the other controllers. They have no Deployments, and they manage nodes and
-/// finished pods themselves unless `Options::node_lifecycle` is set.
+/// The tests do not use the other controllers. Most have no Deployments, and manage nodes and
+/// finished pods themselves.
 const CONTROLLERS: &str = "garbage-collector-controller,namespace-controller,\
     serviceaccount-controller,root-ca-certificate-publisher-controller,\
     resourcequota-controller,clusterrole-aggregation-controller";
@@ -35,6 +36,9 @@ const CONTROLLERS: &str = "garbage-collector-controller,namespace-controller,\
 /// The controllers for nodes, and for pods on lost nodes.
 const NODE_CONTROLLERS: &str =
     ",node-lifecycle-controller,taint-eviction-controller,pod-garbage-collector-controller";
+
+/// The controllers that create the pods of Deployments.
+const DEPLOYMENT_CONTROLLERS: &str = ",deployment-controller,replicaset-controller";
 
 impl Servers {
     pub(super) fn prepare(tools: Tools, folder: &Path, options: &Options) -> Result<Self> {
@@ -50,6 +54,7 @@ impl Servers {
             api_port,
             api_server_flags: options.api_server_flags.clone(),
             node_lifecycle: options.node_lifecycle,
+            deployments: options.deployments,
         };
         servers.credentials.write_kubeconfig(
             &servers.admin_kubeconfig,
@@ -126,6 +131,9 @@ impl Servers {
                 "--node-monitor-period=1s",
                 "--node-monitor-grace-period=20s",
             ]);
+        }
+        if self.deployments {
+            controllers.push_str(DEPLOYMENT_CONTROLLERS);
         }
         command
             .arg(flag("--kubeconfig", &self.admin_kubeconfig))

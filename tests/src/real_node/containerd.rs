@@ -55,9 +55,8 @@ pub(super) async fn start(folder: &Path) -> Result<Supervised> {
     Ok(containerd)
 }
 
-/// Imports the images into a running containerd.
-pub(super) fn import_images(folder: &Path) -> Result<()> {
-    let archive = images::write(folder)?;
+/// Imports the images of an archive into a running containerd.
+pub(super) fn import_images(archive: &Path) -> Result<()> {
     let imported = ctr()?
         .args([
             "-n",
@@ -67,7 +66,7 @@ pub(super) fn import_images(folder: &Path) -> Result<()> {
             "--snapshotter",
             "native",
         ])
-        .arg(&archive)
+        .arg(archive)
         .output()?;
     if !imported.status.success() {
         let said = String::from_utf8_lossy(&imported.stderr);

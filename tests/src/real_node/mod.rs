@@ -48,7 +48,7 @@ impl RealNode {
         let tools = control_plane::locate_node()
             .context("kubelet and kube-scheduler are missing: cargo xtask real-node builds them")?;
         let containerd = containerd::start(folder).await?;
-        containerd::import_images(folder)?;
+        containerd::import_images(&images::write(folder)?)?;
         let kubelet = Kubelet::prepare(&tools, plane, folder)?;
         let node = Self {
             agent: Mutex::new(Some(kubelet.start()?)),
@@ -59,6 +59,14 @@ impl RealNode {
         };
         node.until_ready(plane).await?;
         Ok(node)
+    }
+
+    /// Imports the images of an archive, as `docker save` writes it.
+    ///
+    /// # Errors
+    /// Returns an error if containerd rejects the archive.
+    pub fn import_image(&self, archive: &Path) -> Result<()> {
+        containerd::import_images(archive)
     }
 
     /// Waits until the node is ready and accepts pods.
