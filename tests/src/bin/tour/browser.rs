@@ -14,7 +14,7 @@ pub async fn screenshot(cluster: &Cluster, group: &str, file: &Path) -> Result<(
     let browser = Browser::start(&control_plane::locate_browser()?).await?;
     let screen = Screen {
         width: 1000,
-        height: 720,
+        height: 1000,
         dark: false,
     };
     browser.show_on(screen).await?;

@@ -98,7 +98,7 @@ async fn tour(cli: &Cli, folder: &Path) -> Result<()> {
     step("Wait until the alert is resolved");
     prometheus.until_resolved(ITEM).await?;
     cluster.oaat(&["status", "backup"]).await?;
-    cluster.oaat(&["history", ITEM]).await?;
+    cluster.oaat(&["history", "backup", "--item", ITEM]).await?;
     let after = cli.screenshots.join("tour-repaired.png");
     browser::screenshot(&cluster, "backup", &after).await?;
 
