@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use control_plane::BrowserTools;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
-use kube::core::GroupVersionKind;
+use kube::core::{GroupVersionKind, Request};
 use oaat_tests::browser::{Browser, Dashboard, Screen, keys};
 use oaat_tests::proxy::{Fate, Proxy};
 use oaat_tests::{ControlPlane, Options, Signal, operator};
@@ -211,6 +211,8 @@ async fn page_is_live_and_keyboard_users_run_suspend_and_resume() -> Result<()> 
     suspend_and_resume(&shown).await?;
 
     browser.find("searchbox", "Filter items").await?;
+    let is_clean = "!/null|undefined|NaN/.test(document.body.innerText)";
+    browser.until(is_clean).await?;
     assert_eq!(browser.script("return window.isSame").await?, true);
     let log = browser.log().await?;
     ensure!(log.is_empty(), "{log:#?}");
@@ -245,6 +247,40 @@ async fn interrupted(shown: &Shown) -> Result<()> {
     let status = shown.dashboard.process.wait().await;
     assert_eq!(status.code(), Some(0));
     shown.until_text("dashboard does not respond").await
+}
+
+/// Creates a group that is nested too deeply for the command line.
+async fn create_deeply_nested(plane: &ControlPlane, namespace: &str) -> Result<()> {
+    let levels = 1000;
+    let body = format!(
+        r#"{{"apiVersion":"kawaja.net/v1","kind":"OaatGroup","metadata":{{"name":"deep"}},"spec":{{
+        "oaatType":"work","oaatItems":["a"],"policy":{{"configMap":{{"name":"p"}},"settings":{}1{}}}}}}}"#,
+        r#"{"a":"#.repeat(levels),
+        "}".repeat(levels)
+    );
+    let uri = format!("/apis/kawaja.net/v1/namespaces/{namespace}/oaatgroups");
+    let create = Request::new(uri).create(&PostParams::default(), body.into_bytes())?;
+    // The response is nested as deeply, and is not read.
+    plane.admin().request_text(create).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn group_that_cannot_be_decoded_does_not_hide_the_others() -> Result<()> {
+    let Some(tools) = browser_tools()? else {
+        return Ok(());
+    };
+    let plane = &shared().await?.plane;
+    plane.namespace("dashboard-deep").await?;
+    let shown = Shown::new(&tools, "dashboard-deep", plane.admin_kubeconfig()).await?;
+    shown.browser.find("link", "group").await?;
+    create_deeply_nested(plane, "dashboard-deep").await?;
+    shown.browser.find("link", "deep").await?;
+    shown.until_text("Unreadable").await?;
+    let status = json!({ "message": "changed after the other group" });
+    shown.write_status(status).await?;
+    shown.until_text("changed after the other group").await?;
+    shown.until_text("✓ Live").await
 }
 
 #[tokio::test]
@@ -320,7 +356,7 @@ async fn viewer(plane: &ControlPlane, namespace: &str) -> Result<PathBuf> {
 }
 
 #[tokio::test]
-async fn missing_right_and_lost_connection_are_said_on_the_page() -> Result<()> {
+async fn missing_right_and_lost_connection_are_shown() -> Result<()> {
     let Some(tools) = browser_tools()? else {
         return Ok(());
     };

@@ -56,9 +56,10 @@ export function phrase(...parts) {
   return parts.some((part) => part == null) ? null : element('span', null, ...parts);
 }
 
-// Formats a problem as a sentence.
+// Formats a problem as a sentence. The name of a field, such as itemOptions, is not changed.
 export function sentence(problem) {
-  const text = problem.charAt(0).toUpperCase() + problem.slice(1);
+  const isField = /^[a-z]+[A-Z.]/.test(problem);
+  const text = isField ? problem : problem.charAt(0).toUpperCase() + problem.slice(1);
   return /[.!?]$/.test(text) ? text : `${text}.`;
 }
 

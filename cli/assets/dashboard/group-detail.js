@@ -142,7 +142,6 @@ function updateItem(row, item) {
   row.head.append(state(item.state), ...strip(item.runs));
   const facts = [
     item.failures > 0 ? element('span', { class: 'bad' }, `✗ ${item.failures} ${item.failures === 1 ? 'failure' : 'failures in a row'}`) : null,
-    item.late ? element('span', { class: 'warn' }, `${item.late} late`) : null,
     item.next && phrase('next ', time(item.next, 'in')),
     item.lastSuccess ? phrase('last success ', time(item.lastSuccess, 'ago')) : 'never succeeded',
     item.rule ? `rule: ${item.rule}` : null,

@@ -6,7 +6,9 @@ import { showForecast } from './forecast.js';
 import * as groups from './group-list.js';
 import { act, follow, takeToken } from './server.js';
 
+// How often relative times, and explanations that contain some, are updated, in milliseconds.
 const TIMES = 5000;
+const EXPLANATIONS = 30000;
 const dialog = byId('confirm');
 let selected = null;
 // Events are applied one after another.
@@ -119,6 +121,7 @@ byId('forecast').addEventListener('toggle', () => {
   if (byId('forecast').open && isEmpty && selected) showForecast(selected);
 });
 setInterval(updateTimes, TIMES);
+setInterval(() => { if (selected && !document.hidden) detail.refresh(); }, EXPLANATIONS);
 follow(
   (event) => { applied = applied.then(() => apply(event)); },
   (problem) => connection('lost', `! ${sentence(problem)}`),

@@ -10,7 +10,6 @@ use oaat_api::text::{self, clean};
 use oaat_api::{ItemState, OaatGroup, RunResult, Timestamp};
 use serde::Serialize;
 use std::collections::HashMap;
-use std::time::Duration;
 
 /// The state of a group that the operator has not reconciled yet.
 const NOT_RECONCILED: &str = "New";
@@ -122,10 +121,6 @@ pub(crate) struct ItemRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
     pub state: ItemState,
-    pub due: bool,
-    /// How late it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub late: Option<String>,
     /// The number of failures since the last success.
     pub failures: i32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -208,10 +203,6 @@ fn item_row(item: &ItemView, explainer: &Explainer, runs: Vec<RunMark>) -> ItemR
         label: (label != item.name).then_some(label),
         name: item.name.clone(),
         state: item.state,
-        due: item.due,
-        late: item
-            .late
-            .map(|late| short(Duration::from_secs(late.seconds))),
         failures: item.failures,
         last_success: item.last_success,
         next: why.next.or(item.next).filter(|_| !why.running),

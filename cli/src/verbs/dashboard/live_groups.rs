@@ -1,6 +1,6 @@
 //! The groups as one watch delivers them, for all open pages.
 
-use crate::cluster::{Access, ClusterError, GroupRead, Session, watch_failure};
+use crate::cluster::{Access, ClusterError, GroupRead, Session, read_groups, watch_failure};
 use crate::terminal::{plain, report};
 use crate::views::GroupRow;
 use futures::TryStreamExt;
@@ -15,6 +15,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 /// How long to wait before a lost watch starts again.
 const RECONNECT: Duration = Duration::from_secs(1);
+/// How often the groups are read if one of them breaks the watch.
+const POLL: Duration = Duration::from_secs(5);
 /// How often the rows are computed again, because items become due.
 const REFRESH: Duration = Duration::from_secs(15);
 /// How often the connection is checked. A watch does not notice that its connection is dead.
@@ -47,7 +49,7 @@ struct Entry {
     /// The revision of the latest change.
     revision: u64,
     /// The group and its row, unless it was deleted. A deleted group remains as a key, so that each
-    /// page learns about it.
+    /// page removes it.
     group: Option<(Arc<GroupRead>, GroupRow)>,
 }
 
@@ -110,7 +112,7 @@ impl LiveGroups {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state, and tells the pages if `change` returns true.
+    /// Changes the state, and notifies the pages if `change` returns true.
     fn change(&self, change: impl FnOnce(&mut State, u64) -> bool) {
         let mut state = self.lock();
         let revision = state.revision + 1;
@@ -184,7 +186,7 @@ impl LiveGroups {
 }
 
 fn insert(state: &mut State, read: GroupRead, revision: u64, now: Timestamp) {
-    let key = (read.namespace.clone(), read.name.clone());
+    let key = key(&read);
     let row = GroupRow::of(&read, now);
     let group = Some((Arc::new(read), row));
     state.groups.insert(key, Entry { revision, group });
@@ -199,14 +201,33 @@ fn is_same(one: &GroupRead, other: &GroupRead) -> bool {
     version(one).is_some_and(|one| version(other) == Some(one))
 }
 
+fn key(read: &GroupRead) -> Key {
+    (read.namespace.clone(), read.name.clone())
+}
+
+fn by_key(groups: Vec<GroupRead>) -> BTreeMap<Key, GroupRead> {
+    groups.into_iter().map(|read| (key(&read), read)).collect()
+}
+
 /// Keeps the groups current, and starts again whenever the watch is lost.
 pub(super) async fn follow(live: &LiveGroups, session: &Session, namespace: Option<&str>) {
     let mut is_reported = false;
     loop {
-        let lost = tokio::select! {
+        let mut lost = tokio::select! {
             lost = watch_groups(live, session, namespace, &mut is_reported) => lost,
             lost = until_unreachable(session) => Some(lost),
         };
+        // A group that is nested too deeply. It must not hide the others.
+        if matches!(lost, Some(ClusterError::Rejected { code: None, .. })) {
+            match read_groups(session, namespace).await {
+                Ok(groups) => {
+                    live.replace(by_key(groups), Timestamp::now());
+                    sleep(POLL).await;
+                    continue;
+                }
+                Err(cause) => lost = Some(cause),
+            }
+        }
         if let Some(cause) = lost {
             if !is_reported {
                 is_reported = true;
@@ -230,7 +251,6 @@ async fn watch_groups(
     let mut listed = BTreeMap::new();
     let mut refresh = interval(REFRESH);
     refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let key = |read: &GroupRead| (read.namespace.clone(), read.name.clone());
     loop {
         let event = tokio::select! {
             event = events.try_next() => event,
@@ -294,8 +314,7 @@ mod tests {
 
     fn list(reads: &[(&str, &str)]) -> BTreeMap<Key, GroupRead> {
         let reads = reads.iter().map(|(name, version)| read(name, version));
-        let keyed = reads.map(|read| ((read.namespace.clone(), read.name.clone()), read));
-        keyed.collect()
+        by_key(reads.collect())
     }
 
     /// Returns the latest revision, and the names of the groups that changed and that are gone.
