@@ -99,7 +99,7 @@ async fn evaluate_dashboard(scrape: &BTreeMap<String, String>, time: SystemTime)
         minutes: 5,
         samples: Vec::new(),
     });
-    run_cases(&[scrape.clone()], time, cases.collect()).await
+    run_cases(std::slice::from_ref(scrape), time, cases.collect()).await
 }
 
 /// Checks expressions if the latest scrape is repeated every minute. Each scrape is a minute after
