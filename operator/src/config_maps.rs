@@ -7,7 +7,6 @@
 use crate::api_request::with_timeout;
 use crate::cluster::ClusterError;
 use crate::fair_limiter::FairLimiter;
-use crate::metrics::Metrics;
 use crate::watched::{Watched, watch_in_pages};
 use futures::StreamExt;
 use k8s_openapi::ByteString;
@@ -18,6 +17,7 @@ use kube::core::Request;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
+use prometheus_client::metrics::counter::Counter;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,7 +42,7 @@ type Callback = Arc<dyn Fn(&ReadResult) + Send + Sync>;
 #[derive(Clone)]
 pub struct ConfigMaps {
     client: Client,
-    metrics: Arc<Metrics>,
+    restarts: Counter,
     limiter: FairLimiter,
     namespaces: Arc<Mutex<HashMap<String, WatchedNamespace>>>,
 }
@@ -106,11 +106,11 @@ impl Drop for Subscription {
 }
 
 impl ConfigMaps {
-    /// Creates a registry without subscriptions.
-    pub fn new(client: Client, metrics: Arc<Metrics>) -> Self {
+    /// Creates a registry without subscriptions. `restarts` counts interrupted watches.
+    pub fn new(client: Client, restarts: Counter) -> Self {
         Self {
             client,
-            metrics,
+            restarts,
             limiter: FairLimiter::new(MAX_CONCURRENT_READS),
             namespaces: Arc::default(),
         }
@@ -204,7 +204,7 @@ impl ConfigMaps {
                     }
                 }
                 Err(error) => {
-                    self.metrics.watch_restart("configmaps");
+                    self.restarts.inc();
                     warn!(namespace, %error, "ConfigMap watch interrupted; resuming");
                     if let watcher::Error::InitialListFailed(kube::Error::Api(status))
                     | watcher::Error::WatchStartFailed(kube::Error::Api(status)) = error

@@ -263,10 +263,11 @@ async fn for_each_event<K: Resource<DynamicType = ()>>(
     mut handle: impl FnMut(&Event<K>),
 ) {
     let kind = K::kind(&());
+    let restarts = metrics.watch_restarts(&K::plural(&()));
     futures::pin_mut!(stream);
     while let Some(event) = stream.next().await {
         if event.is_err() {
-            metrics.watch_restart(&K::plural(&()));
+            restarts.inc();
         }
         match event {
             Ok(event) => handle(&event),

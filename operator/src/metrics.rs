@@ -322,12 +322,11 @@ impl Metrics {
         self.hand_over_seconds.observe(took.as_secs_f64());
     }
 
-    /// Counts a watch of this resource that was interrupted.
-    pub fn watch_restart(&self, resource: &str) {
+    /// Returns the counter of interrupted watches of a resource.
+    pub fn watch_restarts(&self, resource: &str) -> Counter {
         let resource = resource.to_owned();
         self.watch_restarts
-            .get_or_create(&ResourceLabel { resource })
-            .inc();
+            .get_or_create_owned(&ResourceLabel { resource })
     }
 
     /// Writes the metrics in the text format of OpenMetrics.

@@ -15,8 +15,9 @@ use std::time::Duration;
 /// The maximum number of policies with metrics. Tenants can create any number of ConfigMaps.
 const MAX_POLICIES: usize = 1000;
 
-/// The label `policy` of the built-in policy. Its label `namespace` is empty.
-const BUILT_IN: &str = "default";
+/// The label `policy` of the built-in policy. No ConfigMap can have this name. With an empty label
+/// `namespace`, Prometheus uses the namespace of the operator.
+const BUILT_IN: &str = "builtin:default";
 
 /// A policy, as the labels identify it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -191,7 +192,7 @@ mod tests {
     #[test]
     fn decisions_are_counted_by_policy_outcome_and_reason() {
         let metrics = Metrics::default();
-        metrics.decision(&sample("default", DecisionOutcome::Run, 10));
+        metrics.decision(&sample(BUILT_IN, DecisionOutcome::Run, 10));
         metrics.decision(&sample("own", DecisionOutcome::Wait, 3));
         metrics.decision(&sample("own", DecisionOutcome::Wait, 4));
         let failed = DecisionSample {
@@ -201,7 +202,7 @@ mod tests {
         metrics.decision(&failed);
         let text = metrics.text();
         for line in [
-            r#"oaat_policy_decisions_total{namespace="",policy="default",outcome="run",reason=""} 1"#,
+            r#"oaat_policy_decisions_total{namespace="",policy="builtin:default",outcome="run",reason=""} 1"#,
             r#"oaat_policy_decisions_total{namespace="n",policy="own",outcome="wait",reason=""} 2"#,
             r#"oaat_policy_decisions_total{namespace="n",policy="own",outcome="error",reason="OutOfFuel"} 1"#,
             r#"oaat_policy_fuel_total{namespace="n",policy="own"} 12"#,

@@ -205,7 +205,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
     let shared = ControllerDeps {
         reader: BoundedReader::new(client.clone()),
         caches: ObjectCaches::default(),
-        config_maps: ConfigMaps::new(client.clone(), metrics.clone()),
+        config_maps: ConfigMaps::new(client.clone(), metrics.watch_restarts("configmaps")),
         client,
         default,
         compiler,

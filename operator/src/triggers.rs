@@ -610,7 +610,10 @@ mod tests {
     /// Returns references without any group.
     fn no_references(groups: Store<WatchedGroup>, queue: UnboundedSender<GroupRef>) -> References {
         let host = Host::new(Limits::default()).unwrap();
-        let config_maps = ConfigMaps::new(crate::client::silent(), Arc::default());
+        let config_maps = ConfigMaps::new(
+            crate::client::silent(),
+            prometheus_client::metrics::counter::Counter::default(),
+        );
         let lists = ConfigMapLists::new(config_maps.clone(), queue.clone());
         let compiler = Compiler::new(move |bytes| host.load(bytes, None));
         References::new(

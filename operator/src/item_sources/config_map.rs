@@ -248,7 +248,10 @@ mod tests {
         tokio::sync::mpsc::UnboundedReceiver<GroupRef>,
     ) {
         let (queue, triggered) = tokio::sync::mpsc::unbounded_channel();
-        let config_maps = ConfigMaps::new(crate::client::silent(), Arc::default());
+        let config_maps = ConfigMaps::new(
+            crate::client::silent(),
+            prometheus_client::metrics::counter::Counter::default(),
+        );
         (ConfigMapLists::new(config_maps, queue), triggered)
     }
 

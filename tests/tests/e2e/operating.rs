@@ -380,7 +380,7 @@ async fn operator_is_ready_once_the_api_server_responds_and_serves_metrics() -> 
         "oaat_runs_total{result=\"Succeeded\"} 2",
         "oaat_leading 1",
         "oaat_decision_seconds_count",
-        "oaat_policy_decisions_total{namespace=\"\",policy=\"default\",outcome=\"run\",reason=\"\"} ",
+        "oaat_policy_decisions_total{namespace=\"\",policy=\"builtin:default\",outcome=\"run\",reason=\"\"} ",
         "oaat_group_condition{namespace=\"ops-health\",group=\"group\",type=\"Ready\",status=\"True\",",
         "oaat_build_info{version=\"",
         "oaat_queue_depth 0",

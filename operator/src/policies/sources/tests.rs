@@ -59,7 +59,10 @@ fn fixture(limits: Limits) -> Fixture {
         }
         host.load(bytes, None)
     });
-    let config_maps = ConfigMaps::new(Client::new(server, "default"), Arc::default());
+    let config_maps = ConfigMaps::new(
+        Client::new(server, "default"),
+        prometheus_client::metrics::counter::Counter::default(),
+    );
     let mut sources = PolicySources::new(config_maps, compiler, sender);
     sources.first_backoff = Duration::from_millis(10);
     Fixture {
