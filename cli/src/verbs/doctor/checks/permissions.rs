@@ -14,7 +14,7 @@ pub(in crate::verbs::doctor) struct Permission {
 }
 
 impl Permission {
-    const fn new(
+    pub const fn new(
         verb: &'static str,
         group: &'static str,
         resource: &'static str,
