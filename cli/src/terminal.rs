@@ -6,7 +6,7 @@ use std::io::{Result, Write, stderr, stdout};
 /// Escapes the characters that control a terminal or reorder a line. Keeps line ends.
 ///
 /// Components, requests, records, objects, and logs are untrusted.
-pub(crate) fn plain(text: &str) -> String {
+pub(crate) fn escape_control(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if c != '\n' && is_unprintable(c) {
@@ -20,7 +20,7 @@ pub(crate) fn plain(text: &str) -> String {
 
 /// Prints untrusted text to standard output.
 pub(crate) fn print(text: &str) -> Result<()> {
-    write(plain(text).as_bytes())
+    write(escape_control(text).as_bytes())
 }
 
 /// Writes bytes to standard output. The error has the kind `BrokenPipe` if the reader has closed the
@@ -69,10 +69,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_escapes_terminal_control_characters() {
+    fn escape_control_escapes_terminal_control_characters() {
         let text = "a\n\u{1b}[31mb\u{9b}c\r\u{202e}d ü";
         assert_eq!(
-            plain(text),
+            escape_control(text),
             r"a
 \u{1b}[31mb\u{9b}c\u{d}\u{202e}d ü"
         );

@@ -155,16 +155,10 @@ impl GroupSample {
 
 /// Returns how long the last finished run of an item took, in seconds, or NaN.
 fn last_duration(item: &ItemStatus) -> f32 {
-    match (item.last_started, item.finished()) {
-        (Some(started), Some(finished)) if finished >= started => {
-            finished.since(started).as_secs_f32()
-        }
-        // A run is in progress. The durations are those of successful runs.
-        _ => item
-            .durations
-            .first()
-            .map_or(f32::NAN, |seconds| *seconds as f32),
-    }
+    // While a run is in progress, the duration of the last successful run is shown.
+    let of_success = || item.durations.first().map(|seconds| *seconds as f32);
+    let last = item.last_duration().map(|duration| duration.as_secs_f32());
+    last.or_else(of_success).unwrap_or(f32::NAN)
 }
 
 /// The maximum number of items with metrics. Each has up to six series.

@@ -124,6 +124,7 @@ fn update_item(
         RunResult::Succeeded => {
             item.last_success = Some(outcome.finished);
             item.attempts = None;
+            item.marked = None;
             let took = outcome
                 .finished
                 .since(runnable_since)

@@ -13,7 +13,7 @@ const MAX_SIMILAR: usize = 3;
 const MIN_SIMILARITY: f64 = 0.5;
 /// The status of a response to a user without valid credentials.
 const UNAUTHORIZED: u16 = 401;
-/// The status of a response to a user without the right.
+/// The status of a response to a user without the permission.
 const FORBIDDEN: u16 = 403;
 /// The status of a response about something that does not exist.
 const NOT_FOUND: u16 = 404;
@@ -56,9 +56,16 @@ impl Access {
 
 impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.verb, self.resource)?;
+        let (resource, subresource) = match self.resource.split_once('/') {
+            Some((resource, subresource)) => (resource, Some(subresource)),
+            None => (self.resource, None),
+        };
+        write!(f, "{} {resource}", self.verb)?;
         if !self.group.is_empty() {
             write!(f, ".{}", self.group)?;
+        }
+        if let Some(subresource) = subresource {
+            write!(f, "/{subresource}")?;
         }
         match &self.namespace {
             Some(namespace) => write!(f, " in namespace {namespace:?}"),
@@ -211,7 +218,7 @@ impl ClusterError {
     }
 }
 
-/// Returns whether a 403 may be about a quota instead of a right. Only creating an object of the
+/// Returns whether a 403 may be about a quota instead of a permission. Only creating an object of the
 /// core group can exceed a quota.
 fn names_quota(access: &Access) -> bool {
     access.verb == "create" && access.group.is_empty()

@@ -187,7 +187,7 @@ pub(crate) async fn read_group(session: &Session, name: &str) -> Result<OaatGrou
             problem,
         });
     }
-    // Without the right to list, nothing is suggested.
+    // Without permission to list, nothing is suggested.
     let others = api.list_metadata(&ListParams::default().limit(PAGE)).await;
     let others = others.map(|list| list.items).unwrap_or_default();
     let others = others

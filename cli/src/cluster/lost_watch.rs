@@ -1,7 +1,7 @@
 //! Watches that end: whether they start again, and what the user sees.
 
 use super::{Access, ClusterError, Session};
-use crate::terminal::{plain, report};
+use crate::terminal::{escape_control, report};
 use kube::runtime::watcher;
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ impl WatchRetries {
             && !self.reported
         {
             self.reported = true;
-            report(&plain(&format!("warning: {cause}; trying again")));
+            report(&escape_control(&format!("warning: {cause}; trying again")));
         }
         tokio::time::sleep(RECONNECT).await;
         Ok(())
@@ -81,7 +81,7 @@ mod tests {
     use kube::core::Status;
 
     #[test]
-    fn only_missing_rights_and_kinds_end_a_watch() {
+    fn only_missing_permissions_and_kinds_end_a_watch() {
         for (code, expected) in [
             (401, true),
             (403, true),

@@ -1,4 +1,4 @@
-//! The connection to a cluster, with the user's own rights, and errors that say what to do.
+//! The connection to a cluster, with the user's own permissions, and errors that say what to do.
 
 mod error;
 mod groups;

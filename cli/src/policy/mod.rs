@@ -20,7 +20,7 @@ mod xml;
 pub use replay::recorded;
 pub(crate) use simulate::{Forecast, ForecastView};
 
-use crate::terminal::{self, plain, report};
+use crate::terminal::{self, escape_control, report};
 use clap::Subcommand;
 use std::io::ErrorKind;
 use std::process::ExitCode;
@@ -70,7 +70,7 @@ pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
         Err(error) => {
             report(&format!(
                 "kubectl-oaat policy: {}",
-                plain(&format!("{error:#}"))
+                escape_control(&format!("{error:#}"))
             ));
             if error.is::<component::Rejected>() {
                 ExitCode::FAILURE

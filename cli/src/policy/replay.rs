@@ -93,7 +93,7 @@ fn format_line(record: &DecisionRecord, detail: &str) -> String {
         request.group,
         crate::policy::format_time(request.now)
     );
-    crate::policy::plain(&line).replace('\n', " ")
+    crate::policy::escape_control(&line).replace('\n', " ")
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -43,7 +43,7 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
             ExitCode::SUCCESS
         }
         Err(text) => {
-            crate::terminal::report(crate::policy::plain(&text).trim_end_matches('\n'));
+            crate::terminal::report(crate::policy::escape_control(&text).trim_end_matches('\n'));
             ExitCode::from(1)
         }
     })

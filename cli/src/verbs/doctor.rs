@@ -5,9 +5,10 @@ mod checks;
 use super::Scope;
 use super::output::{Format, print_as};
 use crate::cluster::{Access, ClusterError, Session, read_groups};
-use checks::{Check, Finding};
+use checks::{Check, Finding, PERMISSIONS, Permission};
 use chrono::DateTime;
 use clap::Args;
+use futures::future::try_join_all;
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
 };
@@ -29,44 +30,9 @@ const KINDS: [&str; 2] = ["oaatgroups", "oaattypes"];
 /// the release.
 const GUARD: &str = "oaat-operator-guard";
 /// The labels of the objects of an installation.
-const LABELS: (&str, &str) = ("app.kubernetes.io/name", "oaat-operator");
+pub(super) const LABELS: (&str, &str) = ("app.kubernetes.io/name", "oaat-operator");
 /// The prefix of the names of the operator's Leases.
 const LEASE: &str = "oaat-operator";
-
-/// What the commands need: verb, API group, resource, and subresource.
-const RIGHTS: [(&str, &str, &str, &str, &str); 7] = [
-    (
-        "list",
-        "kawaja.net",
-        "oaatgroups",
-        "",
-        "status, why, history, run, and logs",
-    ),
-    (
-        "watch",
-        "kawaja.net",
-        "oaatgroups",
-        "",
-        "status --watch and run --wait",
-    ),
-    (
-        "patch",
-        "kawaja.net",
-        "oaatgroups",
-        "",
-        "run, suspend, and resume",
-    ),
-    ("list", "", "pods", "", "logs"),
-    ("get", "", "pods", "", "run --wait"),
-    ("get", "", "pods", "log", "logs and run --wait"),
-    (
-        "get",
-        "",
-        "configmaps",
-        "",
-        "next and forecast of groups with their own policy",
-    ),
-];
 
 /// Arguments of `doctor`.
 #[derive(Args, Debug)]
@@ -84,31 +50,47 @@ pub struct DoctorArgs {
 /// Runs all checks. The exit status is 1 if at least one of them failed.
 pub(super) async fn run(args: &DoctorArgs) -> Result<ExitCode, ClusterError> {
     let session = args.scope.session().await?;
-    let mut checks = Vec::new();
-    let kinds = kinds(&session).await;
-    let has_kinds = kinds.as_ref().is_ok_and(|missing| missing.is_empty());
-    checks.push(checks::kinds(&kinds));
-    checks.push(rights(&session, args.scope.namespace(&session)).await);
-    checks.push(checks::guard(&guard(&session).await));
-    let leases = leases(&session, &args.operator_namespace).await;
-    // Right after the Leases, because a Lease that is renewed in between looks like a clock that is ahead.
-    let clock = server_clock(&session).await?;
-    checks.push(checks::leader(
-        &leases,
-        &args.operator_namespace,
-        clock.server,
-    ));
-    checks.push(checks::clocks(&clock, &leases));
-    if has_kinds {
-        let groups = read_groups(&session, args.scope.namespace(&session)).await;
-        checks.extend(checks::groups(&groups));
-    }
+    let namespace = args.scope.namespace(&session);
+    let checks = checks(&session, namespace, &args.operator_namespace).await?;
     let printed = print_as(args.output, &checks, |_| checks::text(&checks));
     if checks.iter().any(|check| check.finding == Finding::Failed) {
         return Ok(ExitCode::FAILURE);
     }
     printed?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Makes all checks, of the groups in a namespace or in all namespaces.
+pub(super) async fn checks(
+    session: &Session,
+    namespace: Option<&str>,
+    operator_namespace: &str,
+) -> Result<Vec<Check>, ClusterError> {
+    let leases_and_clock = async {
+        let leases = leases(session, operator_namespace).await;
+        // Right after the Leases, because a Lease that is renewed in between looks like a clock that
+        // is ahead.
+        (leases, server_clock(session).await)
+    };
+    let (kinds, permissions, guard, (leases, clock), groups) = tokio::join!(
+        kinds(session),
+        permissions(session, namespace),
+        guard(session),
+        leases_and_clock,
+        read_groups(session, namespace),
+    );
+    let clock = clock?;
+    let mut checks = vec![
+        checks::kinds(&kinds),
+        permissions,
+        checks::guard(&guard),
+        checks::leader(&leases, operator_namespace, clock.server),
+        checks::clocks(&clock, &leases),
+    ];
+    if kinds.is_ok_and(|missing| missing.is_empty()) {
+        checks.extend(checks::groups(&groups));
+    }
+    Ok(checks)
 }
 
 /// Compares the clock of this machine with that of the API server.
@@ -145,46 +127,48 @@ async fn kinds(session: &Session) -> Result<Vec<&'static str>, ClusterError> {
     Ok(KINDS.into_iter().filter(is_missing).collect())
 }
 
-/// Checks the rights of the user in a namespace, or in all namespaces.
-async fn rights(session: &Session, namespace: Option<&str>) -> Check {
-    let api: Api<SelfSubjectAccessReview> = Api::all(session.client.clone());
-    let mut missing = Vec::new();
-    for (verb, group, resource, subresource, used_by) in RIGHTS {
-        let review = SelfSubjectAccessReview {
-            spec: SelfSubjectAccessReviewSpec {
-                resource_attributes: Some(ResourceAttributes {
-                    namespace: namespace.map(str::to_owned),
-                    verb: Some(verb.to_owned()),
-                    group: Some(group.to_owned()),
-                    resource: Some(resource.to_owned()),
-                    subresource: Some(subresource.to_owned()).filter(|s| !s.is_empty()),
-                    ..ResourceAttributes::default()
-                }),
-                non_resource_attributes: None,
-            },
-            ..SelfSubjectAccessReview::default()
-        };
-        let access = Access::new(
-            "create",
-            "authorization.k8s.io",
-            "selfsubjectaccessreviews",
-            None,
-        );
-        let params = PostParams::default();
-        match session.request(access, api.create(&params, &review)).await {
-            Ok(review) if review.status.as_ref().is_some_and(|status| status.allowed) => {}
-            Ok(_) => missing.push(checks::MissingRight {
-                verb,
-                resource: match subresource {
-                    "" => resource.to_owned(),
-                    sub => format!("{resource}/{sub}"),
-                },
-                used_by,
-            }),
-            Err(error) => return Check::unknown("permissions", &error),
+/// Checks the permissions of the user in a namespace, or in all namespaces.
+async fn permissions(session: &Session, namespace: Option<&str>) -> Check {
+    let reviews = PERMISSIONS.map(|needed| is_allowed(session, namespace, needed));
+    match try_join_all(reviews).await {
+        Ok(allowed) => {
+            let missing = PERMISSIONS.into_iter().zip(allowed);
+            let missing = missing.filter(|(_, is_allowed)| !is_allowed);
+            let missing: Vec<_> = missing.map(|(needed, _)| needed).collect();
+            checks::permissions(&missing)
         }
+        Err(error) => Check::unknown("permissions", &error),
     }
-    checks::rights(&missing)
+}
+
+/// Asks the API server whether the user has a permission.
+async fn is_allowed(
+    session: &Session,
+    namespace: Option<&str>,
+    needed: Permission,
+) -> Result<bool, ClusterError> {
+    let api: Api<SelfSubjectAccessReview> = Api::all(session.client.clone());
+    let review = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(ResourceAttributes {
+                namespace: namespace.map(str::to_owned),
+                verb: Some(needed.verb.to_owned()),
+                group: Some(needed.group.to_owned()),
+                resource: Some(needed.resource.to_owned()),
+                subresource: needed.subresource.map(str::to_owned),
+                ..ResourceAttributes::default()
+            }),
+            non_resource_attributes: None,
+        },
+        ..SelfSubjectAccessReview::default()
+    };
+    let (group, resource) = ("authorization.k8s.io", "selfsubjectaccessreviews");
+    let access = Access::new("create", group, resource, None);
+    let params = PostParams::default();
+    let review = session
+        .request(access, api.create(&params, &review))
+        .await?;
+    Ok(review.status.is_some_and(|status| status.allowed))
 }
 
 /// Returns whether a guard exists, and whether one of them has a binding.
@@ -192,22 +176,25 @@ async fn guard(session: &Session) -> Result<checks::Guard, ClusterError> {
     let group = "admissionregistration.k8s.io";
     let all = ListParams::default();
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(session.client.clone());
-    let access = Access::new("list", group, "validatingadmissionpolicies", None);
-    let policies = session.request(access, policies.list(&all)).await?.items;
+    let of_policies = Access::new("list", group, "validatingadmissionpolicies", None);
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(session.client.clone());
+    let of_bindings = Access::new("list", group, "validatingadmissionpolicybindings", None);
+    let (policies, bindings) = tokio::try_join!(
+        session.request(of_policies, policies.list(&all)),
+        session.request(of_bindings, bindings.list(&all)),
+    )?;
     let (label, value) = LABELS;
     let is_guard = |policy: &ValidatingAdmissionPolicy| {
         policy.name_any() == GUARD || policy.labels().get(label).is_some_and(|l| l == value)
     };
-    let guards = policies.iter().filter(|policy| is_guard(policy));
+    let guards = policies.items.iter().filter(|policy| is_guard(policy));
     let guards: Vec<String> = guards.map(ResourceExt::name_any).collect();
-    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(session.client.clone());
-    let access = Access::new("list", group, "validatingadmissionpolicybindings", None);
-    let bindings = session.request(access, bindings.list(&all)).await?.items;
     let bound = |guard: &String| {
-        let specs = bindings.iter().filter_map(|binding| binding.spec.as_ref());
-        specs
-            .into_iter()
-            .any(|spec| spec.policy_name.as_ref() == Some(guard))
+        let mut specs = bindings
+            .items
+            .iter()
+            .filter_map(|binding| binding.spec.as_ref());
+        specs.any(|spec| spec.policy_name.as_ref() == Some(guard))
     };
     let is_bound = guards.iter().any(bound);
     Ok(checks::Guard {
@@ -217,7 +204,7 @@ async fn guard(session: &Session) -> Result<checks::Guard, ClusterError> {
 }
 
 /// Returns the Leases of operators.
-async fn leases(session: &Session, namespace: &str) -> Result<Vec<Lease>, ClusterError> {
+pub(super) async fn leases(session: &Session, namespace: &str) -> Result<Vec<Lease>, ClusterError> {
     let api: Api<Lease> = Api::namespaced(session.client.clone(), namespace);
     let access = Access::new("list", "coordination.k8s.io", "leases", Some(namespace));
     let params = ListParams::default().limit(500);

@@ -3,7 +3,7 @@
 use super::output::{Format, print_as};
 use crate::cluster::{Access, ClusterArgs, ClusterError, Session, items_in_effect, read_group};
 use crate::policy::{Forecast, ForecastView};
-use crate::terminal::{plain, report};
+use crate::terminal::{escape_control, report};
 use crate::views::short;
 use clap::Args;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -88,7 +88,7 @@ pub(super) async fn next(args: &NextArgs, built_in: &[u8]) -> Result<(), Cluster
 /// Reports that nothing starts now, contrary to the forecast.
 fn warn_if_not_ready(group: &OaatGroup) {
     if let Some(problem) = not_ready(group) {
-        report(&plain(&format!("warning: {problem}")));
+        report(&escape_control(&format!("warning: {problem}")));
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Scope;
 use super::output::{Format, print_as};
 use crate::cluster::{ClusterError, decoded, read_group, read_groups};
-use crate::terminal::{plain, report};
+use crate::terminal::{escape_control, report};
 use crate::views::{history_rows, history_table};
 use clap::Args;
 use oaat_api::Timestamp;
@@ -36,7 +36,7 @@ pub(super) async fn run(args: &HistoryArgs) -> Result<(), ClusterError> {
             let read = read_groups(&session, args.scope.namespace(&session)).await?;
             let (groups, undecodable) = decoded(read);
             for group in undecodable {
-                report(&plain(&format!(
+                report(&escape_control(&format!(
                     "warning: the group {} cannot be decoded: {}",
                     text::name(&group.name),
                     group.problem

@@ -5,15 +5,17 @@ mod doctor;
 mod forecast;
 mod history;
 mod logs;
+mod mark;
 mod output;
 mod pods;
+mod report;
 mod run;
 mod status;
 mod suspend;
 mod why;
 
 use crate::cluster::{ClusterArgs, ClusterError, Session};
-use crate::terminal::{plain, report};
+use crate::terminal::{escape_control, report};
 use clap::Subcommand;
 use std::process::ExitCode;
 
@@ -55,11 +57,22 @@ pub enum Command {
     Suspend(suspend::SuspendArgs),
     /// Resume suspended groups.
     Resume(suspend::ResumeArgs),
+    /// Mark an item as succeeded, although no run of the operator succeeded.
+    ///
+    /// For example, after a backup that you made by hand. This resets the failures of the item, also
+    /// if it gave up. Requires permission to patch oaatgroups/status.
+    Mark(mark::MarkArgs),
     /// Check the installation, and explain how to fix what is wrong.
     ///
     /// Checks the CustomResourceDefinitions, your permissions, the guard, the leader, the clocks, the
     /// groups, and their policies. Exits with 1 if a check failed.
     Doctor(doctor::DoctorArgs),
+    /// Write a report for a bug report, without secrets.
+    ///
+    /// The report is an archive with the groups, types, pods, events, and the state and the log of the
+    /// operator. It contains only fields that are known to be harmless. What you may not read is
+    /// left out, and listed.
+    Report(report::ReportArgs),
     /// Print the log of an item's current or latest run.
     Logs(logs::LogsArgs),
     /// Serve a live status page to your browser until you press Ctrl-C.
@@ -85,7 +98,7 @@ pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
         // The reader closed the pipe, for example because it needs only the first lines.
         Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
         Err(error) => {
-            report(&plain(&format!("error: {error}")));
+            report(&escape_control(&format!("error: {error}")));
             ExitCode::FAILURE
         }
     }
@@ -101,7 +114,9 @@ async fn run_async(command: Command, built_in: &[u8]) -> Result<ExitCode, Cluste
         Command::Run(args) => return run::run(&args).await,
         Command::Doctor(args) => return doctor::run(&args).await,
         Command::Suspend(args) => suspend::suspend(&args).await,
+        Command::Mark(args) => mark::run(&args).await,
         Command::Resume(args) => suspend::resume(&args).await,
+        Command::Report(args) => report::run(&args).await,
         Command::Logs(args) => logs::run(&args).await,
         Command::Dashboard(args) => dashboard::run(&args, built_in).await,
     }?;

@@ -1,7 +1,7 @@
 //! The formats of the output.
 
 use crate::cluster::ClusterError;
-use crate::terminal::{plain, print};
+use crate::terminal::{escape_control, print};
 use clap::ValueEnum;
 use oaat_api::text::{escape, is_unprintable};
 use serde::Serialize;
@@ -46,7 +46,7 @@ fn yaml(value: &impl Serialize) -> Result<String, ClusterError> {
     if text.contains(|c| c != '\n' && is_unprintable(c)) {
         return json(value);
     }
-    Ok(plain(&text))
+    Ok(escape_control(&text))
 }
 
 #[cfg(test)]

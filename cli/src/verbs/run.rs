@@ -7,7 +7,7 @@ use crate::cluster::{
     Access, ClusterArgs, ClusterError, GroupRead, Session, WatchRetries, find_item,
     items_in_effect, patch_params, read_group,
 };
-use crate::terminal::{plain, print, report};
+use crate::terminal::{escape_control, print, report};
 use crate::views::short;
 use clap::Args;
 use futures::TryStreamExt;
@@ -32,7 +32,7 @@ const CONFLICT: u16 = 409;
 /// The status of a response to a request that took too long.
 const GATEWAY_TIMEOUT: u16 = 504;
 /// The exit status if a run is blocked or canceled, as `EX_TEMPFAIL` of sysexits.
-const PUT_OFF: u8 = 75;
+const BLOCKED: u8 = 75;
 /// The exit status if the time is over, as of `timeout`.
 const TIMED_OUT: u8 = 124;
 /// How long the rest of a log may take after the end of a run.
@@ -227,20 +227,20 @@ async fn wait(
         };
         retries.recovered();
         let mut ended = Vec::new();
-        let mut put_off = None;
+        let mut blocked = None;
         let mut running = None;
         for (item, baseline) in &waiting {
             match Progress::of(&group, item, baseline) {
                 Progress::Waiting => {}
-                Progress::PutOff(why) => {
-                    put_off = Some(format!(
+                Progress::Blocked(why) => {
+                    blocked = Some(format!(
                         "the run of {} is blocked: {why}; {}",
                         text::name(item),
                         stays_in_effect(name)
                     ));
                 }
                 Progress::Cancelled => {
-                    put_off = Some(format!(
+                    blocked = Some(format!(
                         "{} does not run: the request was removed or replaced",
                         text::name(item)
                     ));
@@ -267,9 +267,9 @@ async fn wait(
             log = Some(Log::start(session, item.clone(), pod));
         }
         // A run in progress is shown to its end, even if the others are blocked.
-        if let Some(why) = put_off.filter(|_| !is_running) {
+        if let Some(why) = blocked.filter(|_| !is_running) {
             say(&why);
-            return Ok(ExitCode::from(first_failure.unwrap_or(PUT_OFF)));
+            return Ok(ExitCode::from(first_failure.unwrap_or(BLOCKED)));
         }
     }
     Ok(first_failure.map_or(ExitCode::SUCCESS, ExitCode::from))
@@ -291,7 +291,7 @@ fn stays_in_effect(group: &str) -> String {
 
 /// Prints progress to standard error. Standard output contains only logs.
 fn say(line: &str) {
-    report(&plain(line));
+    report(&escape_control(line));
 }
 
 /// The log of the run in progress.

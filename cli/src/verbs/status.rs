@@ -9,12 +9,14 @@ use crate::terminal::write;
 use crate::views::{Detail, GroupView, UnreadableGroup, detail, summary};
 use clap::Args;
 use futures::TryStreamExt;
+use kube::api::DynamicObject;
 use kube::runtime::watcher::{self, Event, watcher};
 use oaat_api::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Clears the terminal, and moves the cursor to its top.
 const CLEAR: &[u8] = b"\x1b[H\x1b[2J\x1b[3J";
@@ -107,7 +109,7 @@ fn show(args: &StatusArgs, groups: &[GroupRead], session: &Session) -> Result<()
 /// Prints groups whenever they change.
 async fn watch(args: &StatusArgs, session: &Session) -> Result<(), ClusterError> {
     let namespace = args.scope.namespace(session);
-    // Reports a missing group or right. A list with a field selector is only empty.
+    // Reports a missing group or permission. A list with a field selector is only empty.
     match &args.group {
         Some(name) => drop(read_group(session, name).await?),
         None => drop(read_groups(session, namespace).await?),
@@ -116,43 +118,39 @@ async fn watch(args: &StatusArgs, session: &Session) -> Result<(), ClusterError>
     if let Some(name) = &args.group {
         config = config.fields(&format!("metadata.name={name}"));
     }
-    let mut events = std::pin::pin!(watcher(session.groups(namespace), config));
-    let mut groups = BTreeMap::new();
+    let mut events = std::pin::pin!(watcher(session.groups(namespace), config.clone()));
+    let mut groups = Groups::new();
     let mut retries = WatchRetries::default();
     let is_terminal = std::io::stdout().is_terminal();
-    let mut redraw_at: Option<tokio::time::Instant> = None;
+    let mut redraw_at: Option<Instant> = None;
     loop {
         // Only a terminal is redrawn without a change.
-        let redraw = redraw_at.unwrap_or_else(|| tokio::time::Instant::now() + Duration::MAX / 4);
+        let redraw = redraw_at.unwrap_or_else(|| Instant::now() + Duration::MAX / 4);
         let event = tokio::select! {
             event = events.try_next() => event,
             () = tokio::time::sleep_until(redraw) => {
-                if is_terminal {
-                    write(CLEAR)?;
-                }
-                let current: Vec<GroupRead> = groups.values().cloned().collect();
-                show(args, &current, session)?;
-                redraw_at = is_terminal.then(|| tokio::time::Instant::now() + REFRESH);
+                redraw_groups(args, &groups, session, is_terminal)?;
+                redraw_at = is_terminal.then(|| Instant::now() + REFRESH);
                 continue;
             }
         };
-        let key = |read: &GroupRead| (read.namespace.clone(), read.name.clone());
         match event {
-            Ok(Some(Event::Init)) => groups.clear(),
-            Ok(Some(Event::InitApply(object))) => {
-                let read = GroupRead::of(object);
-                groups.insert(key(&read), read);
+            Ok(Some(event)) => {
+                if !apply(&mut groups, event) {
+                    continue;
+                }
+            }
+            Ok(None) => return Ok(()),
+            Err(error) if is_undecodable(&error) => {
+                let before = std::mem::replace(&mut groups, read_all(args, session).await?);
+                if is_terminal || versions(&before) != versions(&groups) {
+                    redraw_groups(args, &groups, session, is_terminal)?;
+                }
+                tokio::time::sleep(REFRESH).await;
+                // The same watch would return the same event again.
+                events.set(watcher(session.groups(namespace), config.clone()));
                 continue;
             }
-            Ok(Some(Event::Apply(object))) => {
-                let read = GroupRead::of(object);
-                groups.insert(key(&read), read);
-            }
-            Ok(Some(Event::Delete(object))) => {
-                groups.remove(&key(&GroupRead::of(object)));
-            }
-            Ok(Some(Event::InitDone)) => {}
-            Ok(None) => return Ok(()),
             Err(error) => {
                 let access = Access::groups("watch", namespace);
                 retries.failed(error, access, session).await?;
@@ -160,7 +158,77 @@ async fn watch(args: &StatusArgs, session: &Session) -> Result<(), ClusterError>
             }
         }
         retries.recovered();
-        let soon = tokio::time::Instant::now() + COLLECT;
+        let soon = Instant::now() + COLLECT;
         redraw_at = Some(redraw_at.map_or(soon, |at| at.min(soon)));
     }
+}
+
+/// Groups by their namespaces and names.
+type Groups = BTreeMap<(String, String), GroupRead>;
+
+fn key(read: &GroupRead) -> (String, String) {
+    (read.namespace.clone(), read.name.clone())
+}
+
+/// Applies an event to the groups. Returns whether they are complete and may have changed.
+fn apply(groups: &mut Groups, event: Event<DynamicObject>) -> bool {
+    match event {
+        Event::Init => groups.clear(),
+        Event::InitApply(object) => {
+            let read = GroupRead::of(object);
+            groups.insert(key(&read), read);
+        }
+        Event::InitDone => return true,
+        Event::Apply(object) => {
+            let read = GroupRead::of(object);
+            groups.insert(key(&read), read);
+            return true;
+        }
+        Event::Delete(object) => {
+            groups.remove(&key(&GroupRead::of(object)));
+            return true;
+        }
+    }
+    false
+}
+
+/// Returns whether a watch failed because a group is nested too deeply.
+fn is_undecodable(error: &watcher::Error) -> bool {
+    matches!(
+        error,
+        watcher::Error::InitialListFailed(kube::Error::SerdeError(_))
+            | watcher::Error::WatchFailed(kube::Error::SerdeError(_))
+    )
+}
+
+/// Returns the version of each group, or why it cannot be decoded.
+fn versions(groups: &Groups) -> Vec<(&str, &str, Option<&str>)> {
+    let groups = groups.values().map(|read| {
+        let version = match &read.group {
+            Ok(group) => group.metadata.resource_version.as_deref(),
+            Err(problem) => Some(problem.as_str()),
+        };
+        (read.namespace.as_str(), read.name.as_str(), version)
+    });
+    groups.collect()
+}
+
+/// Reads the groups without a watch.
+async fn read_all(args: &StatusArgs, session: &Session) -> Result<Groups, ClusterError> {
+    let mut read = read_groups(session, args.scope.namespace(session)).await?;
+    read.retain(|read| args.group.as_ref().is_none_or(|name| read.name == *name));
+    Ok(read.into_iter().map(|read| (key(&read), read)).collect())
+}
+
+fn redraw_groups(
+    args: &StatusArgs,
+    groups: &Groups,
+    session: &Session,
+    is_terminal: bool,
+) -> Result<(), ClusterError> {
+    if is_terminal {
+        write(CLEAR)?;
+    }
+    let current: Vec<GroupRead> = groups.values().cloned().collect();
+    show(args, &current, session)
 }

@@ -11,6 +11,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
+
+/// The precision of the times that nodes report.
+const NODE_CLOCK_PRECISION: Duration = Duration::from_secs(1);
 
 /// A group of items that run one at a time.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -237,6 +241,7 @@ pub struct OaatGroupStatus {
     /// `runs`: the number of recorded runs.
     /// `attempts`: which failures count toward maxFailures.
     /// `next`: when the state is next expected to change.
+    /// `marked`: who marked it as succeeded, and when. Absent if its last success is that of a run.
     /// `missingSince`: when it went missing from all sources.
     #[serde(default)]
     #[schemars(schema_with = "atomic_map")]
@@ -417,6 +422,9 @@ pub struct ItemStatus {
     /// When the state is next expected to change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Timestamp>,
+    /// Who marked the item as succeeded. Absent if the last success is that of a run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub marked: Option<Mark>,
     /// When the item went missing from all sources. It does not start, and its history is deleted
     /// after a day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -447,10 +455,44 @@ pub struct ItemStatus {
 impl ItemStatus {
     /// Returns when the last run of the item ended.
     pub fn finished(&self) -> Option<Timestamp> {
-        self.last_finished
-            .max(self.last_success)
-            .max(self.last_failure)
+        // Nothing ran for a success that a user marked.
+        let success = self.last_success.filter(|_| self.marked.is_none());
+        self.last_finished.max(success).max(self.last_failure)
     }
+
+    /// Returns how long the last run of the item took. `None` if no run has ended since the last
+    /// start.
+    pub fn last_duration(&self) -> Option<Duration> {
+        let (started, finished) = (self.last_started?, self.finished()?);
+        // A start whose pod was never created has no end, so the end of an earlier run may come before
+        // the start.
+        let has_ended = started <= finished.plus(NODE_CLOCK_PRECISION);
+        has_ended.then(|| finished.since(started))
+    }
+
+    /// Records that the work of the item was done at a time, although no run of the operator succeeded.
+    /// Like a success, this resets the failures. The next decision of the operator sets the state.
+    pub fn mark_succeeded(&mut self, at: Timestamp, mark: Mark) {
+        self.last_success = Some(at);
+        self.marked = Some(mark);
+        self.failures = None;
+        self.attempts = None;
+        self.last_exit_code = None;
+        self.state = ItemState::Ready;
+        self.message = None;
+        self.next = None;
+    }
+}
+
+/// The mark of a user that counts as the last success of an item.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Mark {
+    /// When the user marked the item.
+    pub time: Timestamp,
+    /// The name of the user.
+    #[serde(default)]
+    pub by: String,
 }
 
 /// Which failures of an item count toward maxFailures.

@@ -21,7 +21,7 @@ pub mod windows;
 
 pub use cron_schedule::CronSchedule;
 pub use group::{
-    Attempts, CurrentRun, ItemState, ItemStatus, LastDecision, OaatGroup, OaatGroupSpec,
+    Attempts, CurrentRun, ItemState, ItemStatus, LastDecision, Mark, OaatGroup, OaatGroupSpec,
     OaatGroupStatus, OtherGates, PodRejections, RunNow, RunRecord, RunResult, Stopping,
 };
 pub use item_options::{ItemOptions, Variable};

@@ -45,6 +45,10 @@ pub fn clean_status(status: &mut OaatGroupStatus) {
     for message in items.filter_map(|item| item.message.as_mut()) {
         clean_in_place(message, per_item);
     }
+    let items = status.items.values_mut();
+    for mark in items.filter_map(|item| item.marked.as_mut()) {
+        clean_in_place(&mut mark.by, NAME);
+    }
     for run in &mut status.history {
         clean_in_place(&mut run.reason, NAME);
         run.message
@@ -81,7 +85,7 @@ pub fn clean_status(status: &mut OaatGroupStatus) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Attempts, ItemState, ItemStatus, OaatGroup, Timestamp, set_condition};
+    use crate::{Attempts, ItemState, ItemStatus, Mark, OaatGroup, Timestamp, set_condition};
     use kube::CustomResourceExt;
     use serde_json::{Map, Value, json};
     use std::collections::BTreeSet;
@@ -163,6 +167,10 @@ mod tests {
             }),
             runs: None,
             next: None,
+            marked: Some(Mark {
+                time: Timestamp(0),
+                by: text(),
+            }),
             missing_since: None,
             old_last_success: None,
             old_last_failure: None,

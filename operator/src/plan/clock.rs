@@ -70,7 +70,8 @@ fn item_times(item: &mut ItemStatus) -> impl Iterator<Item = &mut Timestamp> {
         &mut item.last_started,
         &mut item.last_finished,
     ];
-    times.into_iter().flatten()
+    let marked = item.marked.as_mut().map(|mark| &mut mark.time);
+    times.into_iter().flatten().chain(marked)
 }
 
 /// Returns the times in a status at which something happened.

@@ -21,8 +21,6 @@ use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// The precision of the times that nodes report.
-const NODE_CLOCK_PRECISION: Duration = Duration::from_secs(1);
 /// The minimum time before the policy is asked again after it decided to wait.
 const MIN_WAIT: Duration = Duration::from_secs(1);
 /// The maximum time before the policy is asked again after it decided to wait.
@@ -72,16 +70,7 @@ pub fn policy_request(
             last_failure: item.last_failure.map(|t| t.0),
             failures: count(item.failures.unwrap_or(0).into()),
             runs: count(item.runs.unwrap_or(0)),
-            last_duration: match (item.last_started, item.finished()) {
-                // A start whose pod was never created has no end, so the end of an earlier run may
-                // come before the start. Nodes report whole seconds.
-                (Some(started), Some(finished))
-                    if started <= finished.plus(NODE_CLOCK_PRECISION) =>
-                {
-                    Some(millis(finished.since(started)))
-                }
-                _ => None,
-            },
+            last_duration: item.last_duration().map(millis),
         }
     });
     let indices: HashMap<&String, usize> = names

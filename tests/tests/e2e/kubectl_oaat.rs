@@ -1,5 +1,8 @@
 //! The commands of `kubectl oaat` against a real API server, with the permissions of the user.
 
+mod mark;
+mod report;
+
 use crate::fixture::{Fixture, PATIENCE, item};
 use crate::helpers::{Barrier, state};
 use crate::verdicts::command_line;
@@ -8,7 +11,8 @@ use oaat_tests::{ControlPlane, Options};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 
 /// What a command printed, and its exit status.
 #[derive(Debug)]
@@ -77,6 +81,44 @@ impl Fixture {
     /// Waits until no item is due, and returns the group.
     async fn until_idle(&self) -> Result<Value> {
         self.until("nothing is due", |g| state(g) == "Idle").await
+    }
+}
+
+/// A running `status --watch`.
+pub struct Watch {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Watch {
+    /// Waits for a line with these words.
+    pub async fn until(&mut self, words: &str) -> Result<String> {
+        let until = async {
+            loop {
+                let line = self.lines.next_line().await?;
+                let line = line.context("the command ended")?;
+                if line.contains(words) {
+                    return Ok(line);
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, until).await?
+    }
+}
+
+impl Fixture {
+    /// Starts `status --watch` in the namespace of the fixture.
+    pub async fn watch_status(&self) -> Result<Watch> {
+        let mut child = Command::new(command_line().await?)
+            .args(["status", "--watch", "--namespace", &self.namespace])
+            .arg("--kubeconfig")
+            .arg(self.plane.admin_kubeconfig())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let stdout = child.stdout.take().context("no stdout")?;
+        let lines = BufReader::new(stdout).lines();
+        Ok(Watch { child, lines })
     }
 }
 
@@ -273,8 +315,8 @@ async fn run_with_wait_shows_the_log_and_exits_with_the_exit_code_of_the_run() -
 }
 
 #[tokio::test]
-async fn run_ends_with_its_own_status_if_it_is_put_off_or_takes_too_long() -> Result<()> {
-    let fixture = Fixture::new("oaat-put-off").await?;
+async fn run_ends_with_its_own_status_if_it_is_blocked_or_takes_too_long() -> Result<()> {
+    let fixture = Fixture::new("oaat-blocked").await?;
     let barrier = Barrier::new()?;
     fixture.work(&barrier.wait(), json!({})).await?;
     fixture
@@ -421,8 +463,8 @@ async fn suspension_has_a_reason_and_an_author() -> Result<()> {
 }
 
 #[tokio::test]
-async fn missing_right_is_said_in_one_sentence() -> Result<()> {
-    let fixture = Fixture::new("oaat-rights").await?;
+async fn missing_permission_is_reported_in_one_sentence() -> Result<()> {
+    let fixture = Fixture::new("oaat-permissions").await?;
     fixture.work("echo done", json!({})).await?;
     fixture.group(&["a"], json!({})).await?;
     fixture.until_idle().await?;
@@ -437,10 +479,10 @@ async fn missing_right_is_said_in_one_sentence() -> Result<()> {
         let shown = oaat_as(&viewer, args).await?.ok()?;
         ensure!(!shown.is_empty(), "{args:?}");
     }
-    let forbidden = |right: &str| {
-        format!("you do not have permission to {right}; ask a cluster administrator for it")
+    let forbidden = |permission: &str| {
+        format!("you do not have permission to {permission}; ask a cluster administrator for it")
     };
-    let patch = forbidden("patch oaatgroups.kawaja.net in namespace \"oaat-rights\"");
+    let patch = forbidden("patch oaatgroups.kawaja.net in namespace \"oaat-permissions\"");
     for args in [
         &["run", "a"][..],
         &["suspend", "group", "--reason", "r"],
@@ -458,7 +500,7 @@ async fn missing_right_is_said_in_one_sentence() -> Result<()> {
     fixture
         .kubectl(&["delete", "rolebinding", "user-view"])
         .await?;
-    let list = forbidden("list oaatgroups.kawaja.net in namespace \"oaat-rights\"");
+    let list = forbidden("list oaatgroups.kawaja.net in namespace \"oaat-permissions\"");
     let start = std::time::Instant::now();
     loop {
         let status = oaat_as(&viewer, &["status"]).await?;
@@ -466,7 +508,10 @@ async fn missing_right_is_said_in_one_sentence() -> Result<()> {
             assert_eq!(status.error()?, list);
             return Ok(());
         }
-        ensure!(start.elapsed() < PATIENCE, "the right is still granted");
+        ensure!(
+            start.elapsed() < PATIENCE,
+            "the permission is still granted"
+        );
     }
 }
 
@@ -474,42 +519,20 @@ async fn missing_right_is_said_in_one_sentence() -> Result<()> {
 async fn watch_shows_each_change() -> Result<()> {
     let fixture = Fixture::without_operator("oaat-watch").await?;
     fixture.group(&["a"], json!({})).await?;
-    let mut child = Command::new(command_line().await?)
-        .args([
-            "status",
-            "--watch",
-            "--namespace",
-            "oaat-watch",
-            "--kubeconfig",
-        ])
-        .arg(fixture.plane.admin_kubeconfig())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
-    let stdout = child.stdout.take().context("no stdout")?;
-    let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(stdout));
-    let until = async |words: &str, lines: &mut tokio::io::Lines<_>| -> Result<String> {
-        loop {
-            let line = lines.next_line().await?.context("the command ended")?;
-            if line.contains(words) {
-                return Ok(line);
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, async {
-        until("group", &mut lines).await?;
-        fixture
-            .write_status(json!({ "state": "Idle", "message": "text\u{1b}[31m" }))
-            .await?;
-        let line = until("Idle", &mut lines).await?;
-        ensure!(line.ends_with("text [31m"), "{line:?}");
-        // The command ends when it writes a change that nothing reads.
-        drop(lines);
-        fixture.write_status(json!({ "state": "Waiting" })).await?;
-        ensure!(child.wait().await?.success());
-        Ok(())
-    })
-    .await?
+    let mut watch = fixture.watch_status().await?;
+    watch.until("group").await?;
+    fixture
+        .write_status(json!({ "state": "Idle", "message": "text\u{1b}[31m" }))
+        .await?;
+    let line = watch.until("Idle").await?;
+    ensure!(line.ends_with("text [31m"), "{line:?}");
+    // The command ends when it writes a change that nothing reads.
+    let Watch { mut child, lines } = watch;
+    drop(lines);
+    fixture.write_status(json!({ "state": "Waiting" })).await?;
+    let status = tokio::time::timeout(PATIENCE, child.wait()).await??;
+    ensure!(status.success());
+    Ok(())
 }
 
 #[tokio::test]
@@ -629,10 +652,10 @@ async fn doctor_checks_the_installation_with_cause_and_fix() -> Result<()> {
     assert_eq!(doctor.status, 0, "{doctor:?}");
     let checks: Value = serde_json::from_str(&doctor.stdout)?;
     assert_eq!(finding(&checks, "groups")["finding"], "ok", "{checks:#}");
-    let rights = finding(&checks, "permissions");
+    let permissions = finding(&checks, "permissions");
     let cause = "you do not have permission to patch oaatgroups (run, suspend, and resume)";
     assert_eq!(
-        (&rights["finding"], &rights["cause"]),
+        (&permissions["finding"], &permissions["cause"]),
         (&json!("warning"), &json!(cause))
     );
     let guard = finding(&checks, "guard");

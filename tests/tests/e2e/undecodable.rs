@@ -188,6 +188,10 @@ async fn deeply_nested_object_is_reported_and_others_are_unaffected() -> Result<
             "{status}"
         );
     }
+    let mut watch = fixture.watch_status().await?;
+    for name in ["deep ", "group ", "deep "] {
+        watch.until(name).await?;
+    }
     let runs = |g: &Value| item(g, "a")["runs"].as_i64().unwrap_or(0);
     for words in [
         "the other group continues to run",

@@ -7,6 +7,7 @@ use super::scenario::{Item, ItemPast, Past, Scenario};
 use super::simulator::{History, simulate};
 use super::{svg, timeline};
 use crate::views::counted;
+use oaat_api::run_now;
 use oaat_api::validate::{Recurrence, ValidatedGroup, summary, suspended, validate};
 use oaat_api::{ItemState, ItemStatus, OaatGroup, OaatGroupStatus, RunResult, Timestamp};
 use policy_host::{Outcome, Policy};
@@ -273,6 +274,7 @@ fn scenario(
         )),
     };
     let scenario = Scenario {
+        requested: requested(group, listed, &valid, &items),
         start: start.0,
         end: end.0,
         seed: 1,
@@ -305,6 +307,7 @@ fn end_of_current_run(
         end.seconds()
     ));
     item.last_success = Some(end);
+    item.marked = None;
     item.failures = None;
     item.runs = Some(item.runs.unwrap_or(0).saturating_add(1));
     end
@@ -342,7 +345,8 @@ fn scenario_item(
         joins: start.0,
         past: ItemPast {
             last_started: item.last_started.map(|at| at.0),
-            last_finished: item.finished().map(|at| at.0),
+            last_duration: item.last_duration().map(millis),
+            longest_success: longest_success(item).map(millis),
             last_success: item.last_success.map(|at| at.0),
             last_failure: item.last_failure.map(|at| at.0),
             failures: count(item.failures.unwrap_or(0).into()),
@@ -369,6 +373,26 @@ fn recent(status: &OaatGroupStatus, items: &[Item]) -> Vec<policy_host::Run> {
         })
     });
     runs.collect()
+}
+
+/// Returns the items that a user requested to run now and that have not started, by their positions.
+fn requested(
+    group: &OaatGroup,
+    listed: &[String],
+    valid: &ValidatedGroup,
+    items: &[Item],
+) -> Vec<usize> {
+    let names = run_now::unstarted(group, listed).into_iter();
+    let names = names.filter(|name| !valid.rules(name).suspended);
+    names
+        .filter_map(|name| items.iter().position(|item| item.name == name))
+        .collect()
+}
+
+/// Returns how long the longest of an item's last successful runs took.
+fn longest_success(item: &ItemStatus) -> Option<Duration> {
+    let longest = item.durations.iter().max()?;
+    u64::try_from(*longest).ok().map(Duration::from_secs)
 }
 
 /// Returns the median of durations in seconds.
@@ -485,5 +509,36 @@ mod tests {
             view.assumptions[1],
             "the durations of 1 item are unknown, and each run of them takes 1m"
         );
+    }
+
+    #[test]
+    fn requested_item_starts_first_and_runs_fit_before_a_window() {
+        let spec = json!({
+            "oaatType": "t", "oaatItems": ["a", "b", "c", "off"], "frequency": "1d",
+            "itemOptions": { "off": { "suspend": true } },
+            "blackoutWindows": [
+                { "schedule": "10 12 * * *", "duration": "1h", "startIfFits": true },
+            ],
+        });
+        let status = json!({ "items": {
+            // Takes up to 20 minutes, so it does not fit before 12:10.
+            "a": { "lastSuccess": "2026-03-01T11:00:00Z", "durations": [60, 1200, 60] },
+            "b": { "lastSuccess": "2026-03-01T12:00:00Z", "durations": [120] },
+            "c": { "lastSuccess": "2026-03-02T11:00:00Z", "durations": [60] },
+        } });
+        let mut group = group(&spec, &status);
+        let request = r#"{"token": "t", "items": ["off", "c"]}"#;
+        let annotations = [(run_now::ANNOTATION.to_owned(), request.to_owned())];
+        group.metadata.annotations = Some(annotations.into());
+        let forecast = forecast(&group, 3);
+        let expected = [
+            ("c", "2026-03-02T12:00:00Z"),
+            ("b", "2026-03-02T12:01:00Z"),
+            ("a", "2026-03-02T13:10:00Z"),
+        ]
+        .map(|(item, at)| (item.to_owned(), at.to_owned()));
+        assert_eq!(starts(&forecast), expected);
+        let note = forecast.view().starts[0].note.clone();
+        assert_eq!(note.as_deref(), Some("requested to run now"));
     }
 }

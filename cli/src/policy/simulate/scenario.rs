@@ -36,6 +36,8 @@ pub(crate) struct Scenario {
     pub past: Past,
     /// The windows in which nothing starts.
     pub windows: Vec<Window>,
+    /// The indices of the items that a user requested to run at the start, in this order.
+    pub requested: Vec<usize>,
 }
 
 /// What happened in a group before the start of a simulation. Empty for a new group.
@@ -53,7 +55,9 @@ pub(crate) struct Past {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ItemPast {
     pub last_started: Option<Instant>,
-    pub last_finished: Option<Instant>,
+    pub last_duration: Option<Duration>,
+    /// How long the longest of its last successful runs took.
+    pub longest_success: Option<Duration>,
     pub last_success: Option<Instant>,
     pub last_failure: Option<Instant>,
     pub failures: u32,
@@ -158,6 +162,7 @@ impl Scenario {
             items: items.collect(),
             past: Past::default(),
             windows: Vec::new(),
+            requested: Vec::new(),
         })
     }
 

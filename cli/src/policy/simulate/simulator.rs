@@ -12,6 +12,8 @@ use rand::rngs::ChaCha8Rng;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+/// The note on a run that a user requested.
+const REQUESTED: &str = "requested to run now";
 /// The number of runs in the history of a group.
 const RECENT: usize = 20;
 /// The range of waits, in milliseconds. The operator clamps waits to this range.
@@ -71,6 +73,15 @@ pub(crate) struct History {
 struct ItemHistory {
     past: ItemPast,
     rng: ChaCha8Rng,
+    /// Whether the operator holds the item until it succeeds.
+    held: bool,
+}
+
+/// A blackout before which runs must finish, because of `startIfFits`.
+#[derive(Clone, Copy)]
+struct NextBlackout {
+    opens: Instant,
+    ends: Instant,
 }
 
 /// Simulates a scenario.
@@ -96,6 +107,11 @@ fn simulate_with_limit(
         }
         if let Some(blackout) = windows::blackout(&scenario.windows, Timestamp(group.now)) {
             group.now = blackout.until.0;
+            continue;
+        }
+        group.next_blackout = next_blackout(scenario, group.now);
+        if let Some(index) = group.take_requested() {
+            group.start(index, Some(REQUESTED.to_owned()));
             continue;
         }
         if group.history.decisions == max_decisions {
@@ -146,6 +162,17 @@ fn later(at: Instant, by: Duration) -> Instant {
     at.saturating_add_unsigned(by)
 }
 
+/// Returns the next blackout before which runs must finish.
+fn next_blackout(scenario: &Scenario, now: Instant) -> Option<NextBlackout> {
+    let fits = scenario.windows.iter().filter(|window| window.fits);
+    let opens = windows::next(fits, Timestamp(now))?;
+    let ends = windows::blackout(&scenario.windows, opens)?.until.0;
+    Some(NextBlackout {
+        opens: opens.0,
+        ends,
+    })
+}
+
 /// Reports whether the operator asks the policy again when the retry floor of an item with this
 /// standing ends. The policy might then start the item.
 pub(crate) fn reevaluates_after_retry_floor(standing: Standing) -> bool {
@@ -169,6 +196,9 @@ struct SimulatedGroup<'a> {
     now: Instant,
     state: String,
     items: Vec<ItemHistory>,
+    /// The requested items that have not started.
+    requested: Vec<usize>,
+    next_blackout: Option<NextBlackout>,
     history: History,
 }
 
@@ -177,6 +207,7 @@ impl<'a> SimulatedGroup<'a> {
         let item_history = |item: &Item| ItemHistory {
             past: item.past.clone(),
             rng: item_rng(scenario.seed, &item.name),
+            held: item.held,
         };
         Self {
             scenario,
@@ -184,6 +215,8 @@ impl<'a> SimulatedGroup<'a> {
             now: scenario.start,
             state: scenario.past.state.clone(),
             items: scenario.items.iter().map(item_history).collect(),
+            requested: scenario.requested.clone(),
+            next_blackout: None,
             history: History::default(),
         }
     }
@@ -206,9 +239,30 @@ impl<'a> SimulatedGroup<'a> {
             .unwrap_or(Instant::MAX)
     }
 
+    /// Removes and returns the first requested item that may start. A request ignores what is due, and
+    /// failures.
+    fn take_requested(&mut self) -> Option<usize> {
+        let may_start = |index: &usize| self.held_until(*index).is_none();
+        let position = self.requested.iter().position(may_start)?;
+        Some(self.requested.remove(position))
+    }
+
+    /// Returns until when the operator holds an item that is not held throughout the simulation.
+    fn held_until(&self, index: usize) -> Option<Instant> {
+        self.retry_floor(index)
+            .or_else(|| self.before_blackout(index))
+    }
+
+    /// Returns the end of the next blackout if the item would not finish before it.
+    fn before_blackout(&self, index: usize) -> Option<Instant> {
+        let NextBlackout { opens, ends } = self.next_blackout?;
+        let takes = self.items[index].past.longest_success?;
+        (later(self.now, takes) > opens).then_some(ends)
+    }
+
     /// Returns until when the retry floor holds an item. The floor does not apply if the item
     /// succeeded and its frequency is shorter.
-    fn held_until(&self, index: usize) -> Option<Instant> {
+    fn retry_floor(&self, index: usize) -> Option<Instant> {
         let (past, floor) = (&self.items[index].past, self.scenario.retry_floor);
         let succeeded = past.failures == 0 && past.last_success.is_some();
         let item = &self.scenario.items[index];
@@ -247,15 +301,12 @@ impl<'a> SimulatedGroup<'a> {
                 frequency: self.frequency(item, past),
                 cool_off: item.cool_off,
                 settings: item.settings.clone(),
-                startable: !item.held && self.held_until(index).is_none(),
+                startable: !self.items[index].held && self.held_until(index).is_none(),
                 last_success: past.last_success,
                 last_failure: past.last_failure,
                 failures: past.failures,
                 runs: past.runs,
-                last_duration: past
-                    .last_finished
-                    .zip(past.last_started)
-                    .map(|(finished, started)| finished.abs_diff(started)),
+                last_duration: past.last_duration,
             }
         };
         let recent = self.history.runs.iter().rev();
@@ -292,9 +343,15 @@ impl<'a> SimulatedGroup<'a> {
                     .filter(|index| {
                         reevaluates_after_retry_floor(standing(*index).unwrap_or(Standing::Ready))
                     })
-                    .filter(|index| !self.scenario.items[listed[*index]].held)
+                    .filter(|index| !self.items[listed[*index]].held)
                     .filter_map(|index| self.held_until(listed[index]));
-                let until = released.chain(until).min().unwrap_or(Instant::MAX);
+                let requested = self.requested.iter();
+                let requested = requested.filter_map(|index| self.held_until(*index));
+                let until = released
+                    .chain(requested)
+                    .chain(until)
+                    .min()
+                    .unwrap_or(Instant::MAX);
                 let wait = until.saturating_sub(self.now);
                 let wait = wait.clamp(*WAITS.start(), *WAITS.end());
                 self.now = self.now.saturating_add(wait).min(self.next_join());
@@ -305,7 +362,7 @@ impl<'a> SimulatedGroup<'a> {
     /// Runs an item and advances the time to the end of the run.
     fn start(&mut self, index: usize, note: Option<String>) {
         let item = &self.scenario.items[index];
-        let ItemHistory { past, rng } = &mut self.items[index];
+        let ItemHistory { past, rng, held } = &mut self.items[index];
         // Each run draws both numbers. The n-th run of an item is then the same for all policies,
         // so that policies can be compared.
         let took = item.run_duration.draw(rng);
@@ -321,14 +378,16 @@ impl<'a> SimulatedGroup<'a> {
             RunOutcome::Succeeded
         };
         past.last_started = Some(self.now);
-        past.last_finished = Some(finished);
+        past.last_duration = Some(took);
         past.runs += 1;
         if failed {
             past.last_failure = Some(finished);
             past.failures += 1;
         } else {
             past.last_success = Some(finished);
+            past.longest_success = past.longest_success.max(Some(took));
             past.failures = 0;
+            *held = false;
         }
         self.history.runs.push(Run {
             item: index,

@@ -4,7 +4,7 @@ use super::access::Access;
 use super::live_groups::{Changes, LiveGroups};
 use super::server::{ResponseBody, json};
 use crate::cluster::{ClusterError, Session};
-use crate::terminal::plain;
+use crate::terminal::escape_control;
 use crate::verbs::{forecast, run, suspend};
 use crate::views::GroupPage;
 use futures::StreamExt;
@@ -72,7 +72,7 @@ impl From<ClusterError> for Problem {
         };
         Self {
             status,
-            problem: plain(&error.to_string()),
+            problem: escape_control(&error.to_string()),
         }
     }
 }

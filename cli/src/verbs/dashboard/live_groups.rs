@@ -1,7 +1,7 @@
 //! The groups as one watch delivers them, for all open pages.
 
 use crate::cluster::{Access, ClusterError, GroupRead, Session, read_groups, watch_failure};
-use crate::terminal::{plain, report};
+use crate::terminal::{escape_control, report};
 use crate::views::GroupRow;
 use futures::TryStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -231,7 +231,7 @@ pub(super) async fn follow(live: &LiveGroups, session: &Session, namespace: Opti
         if let Some(cause) = lost {
             if !is_reported {
                 is_reported = true;
-                report(&plain(&format!("warning: {cause}; trying again")));
+                report(&escape_control(&format!("warning: {cause}; trying again")));
             }
             live.set_connection(Connection::Lost(cause.to_string()));
         }

@@ -34,7 +34,7 @@ pub(super) enum Progress {
     /// It has not started.
     Waiting,
     /// It does not start until a user acts or a blackout ends. Contains the reason.
-    PutOff(String),
+    Blocked(String),
     /// It does not start, because the request was removed, or replaced by one without the item.
     Cancelled,
     /// It runs.
@@ -75,16 +75,16 @@ impl Progress {
         }
         let item = status.items.get(name);
         if let Some(since) = item.and_then(|item| item.missing_since) {
-            return Self::PutOff(missing(since));
+            return Self::Blocked(missing(since));
         }
         let is_suspended = validate(&group.spec).is_ok_and(|valid| valid.rules(name).suspended);
         if is_suspended {
-            return Self::PutOff("itemOptions suspends the item".to_owned());
+            return Self::Blocked("itemOptions suspends the item".to_owned());
         }
         let waits_for_user = [states::SUSPENDED, states::INVALID, states::BLACKOUT];
         match &status.state {
             Some(state) if waits_for_user.contains(&state.as_str()) => {
-                Self::PutOff(status.message.clone().unwrap_or_else(|| state.clone()))
+                Self::Blocked(status.message.clone().unwrap_or_else(|| state.clone()))
             }
             _ => Self::Waiting,
         }
@@ -180,14 +180,14 @@ mod tests {
         let off = json!({
             "oaatType": "t", "oaatItems": ["a"], "itemOptions": { "a": { "suspend": true } },
         });
-        let put_off = |why: &str| Progress::PutOff(why.to_owned());
+        let blocked = |why: &str| Progress::Blocked(why.to_owned());
         for (spec, state, expected) in [
             (&spec, "Idle", Progress::Waiting),
             (&spec, "Waiting", Progress::Waiting),
-            (&spec, "Suspended", put_off("why")),
-            (&spec, "Invalid", put_off("why")),
-            (&spec, "Blackout", put_off("why")),
-            (&off, "Idle", put_off("itemOptions suspends the item")),
+            (&spec, "Suspended", blocked("why")),
+            (&spec, "Invalid", blocked("why")),
+            (&spec, "Blackout", blocked("why")),
+            (&off, "Idle", blocked("itemOptions suspends the item")),
         ] {
             let group = group(spec, &json!({ "state": state, "message": "why" }));
             let group = requested(group, "a");
@@ -196,14 +196,14 @@ mod tests {
     }
 
     #[test]
-    fn item_that_goes_missing_is_put_off() {
+    fn item_that_goes_missing_is_blocked() {
         let spec = json!({ "oaatType": "t", "itemsFrom": [
             { "name": "s", "configMap": { "name": "c", "key": "k" } }
         ] });
         let since = "2026-03-02T11:00:00Z";
         let status = json!({ "state": "Idle", "items": { "a": { "missingSince": since } } });
         let group = requested(group(&spec, &status), "a");
-        let expected = Progress::PutOff(format!("its source has not listed it since {since}"));
+        let expected = Progress::Blocked(format!("its source has not listed it since {since}"));
         assert_eq!(Progress::of(&group, "a", &Baseline::default()), expected);
     }
 
