@@ -11,7 +11,7 @@ use oaat_api::text::{self, clean};
 use oaat_api::validate::{ValidatedGroup, summary, validate};
 use oaat_api::{OaatGroup, OaatGroupStatus, Timestamp};
 use requested::ahead;
-use rule::Rule;
+pub(crate) use rule::Rule;
 use serde::Serialize;
 use std::collections::HashMap;
 
