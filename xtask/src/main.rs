@@ -135,7 +135,7 @@ enum Task {
         load: Option<usize>,
     },
     /// Write the files of a release: images and command lines for x86_64 and aarch64, the chart,
-    /// manifests, and their digests. The first build takes an hour or more on two cores.
+    /// manifests, and their digests. It optimizes for size, so the first build takes long.
     Release(release::Options),
     /// Install or build what the other commands need, except for `real-node`.
     Tools,
