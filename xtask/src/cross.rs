@@ -80,10 +80,14 @@ pub(crate) fn build(archs: &[Arch], programs: &[&str], compiler: Compiler) -> Re
             Compiler::System => build.env(format!("CC_{suffix}"), "cc"),
             Compiler::Pinned => build
                 .env(format!("CC_{suffix}"), format!("{} cc", tools::zig()?))
-                // The name of the target in zig. It overrides the one that the build passes.
+                // The name of the target in zig, which overrides the one that the build passes. In
+                // builds without optimization, zig adds checks that need its own library.
                 .env(
                     format!("CFLAGS_{suffix}"),
-                    format!("--target={}-linux-musl", arch.processor()),
+                    format!(
+                        "--target={}-linux-musl -fno-sanitize=undefined",
+                        arch.processor()
+                    ),
                 ),
         };
     }
