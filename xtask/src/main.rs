@@ -1,11 +1,14 @@
 //! The commands of this repository. `cargo xtask --help` lists them.
 
+mod archive;
+mod cross;
 mod fuzz;
 mod image;
 mod manifests;
 mod packages;
 mod progress;
 mod real_node;
+mod release;
 mod tools;
 mod tour;
 mod upgrade;
@@ -131,6 +134,9 @@ enum Task {
         #[arg(long, value_name = "GROUPS")]
         load: Option<usize>,
     },
+    /// Write the files of a release: images and command lines for x86_64 and aarch64, the chart,
+    /// manifests, and their digests. It optimizes for size, so the first build takes long.
+    Release(release::Options),
     /// Install or build what the other commands need, except for `real-node`.
     Tools,
 }
@@ -277,6 +283,7 @@ fn run(task: Task) -> Result<ExitCode> {
             }
             finish(&mut screenshots)
         }
+        Task::Release(options) => release::run(&options),
         Task::Tools => {
             // It takes as long as the other programs.
             let browser = std::thread::spawn(tools::browser);

@@ -1,6 +1,7 @@
 //! The tools that the other commands need in addition to Rust: the wasm target, a control plane,
-//! Helm, promtool, Alertmanager, and a browser.
+//! Helm, promtool, Alertmanager, a browser, and Zig.
 
+use crate::archive::hex;
 use crate::{built, cargo, packages, progress, root};
 use anyhow::{Context, Result, bail};
 use control_plane::{ControllerManager, HelmTools};
@@ -11,6 +12,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 const TARGET: &str = "wasm32-unknown-unknown";
+/// The version of Zig, as requirements for pip.
+const ZIG: &str = include_str!("../zig.txt");
 
 /// Installs the target that policies are built for, if it is missing.
 pub fn wasm_target() -> Result<()> {
@@ -38,6 +41,52 @@ pub fn rust_target(target: &str) -> Result<()> {
             "the Rust target {target} is missing; install it with: rustup target add {target}"
         ),
     }
+}
+
+/// Finds Zig, which contains a C compiler for all architectures, or installs it into the cache with
+/// pip. Returns its path.
+pub(crate) fn zig() -> Result<String> {
+    let cache = control_plane::cache_directory()
+        .context("found no cache directory for Zig; set HOME, XDG_CACHE_HOME, or OAAT_CACHE_DIR")?;
+    let folder = cache.join(format!("zig-{}", &hex(ZIG.as_bytes())[..16]));
+    let program = folder.join("ziglang/zig").display().to_string();
+    if program.contains(char::is_whitespace) {
+        bail!(
+            "{program}: the path of the C compiler has a space; set OAAT_CACHE_DIR to another directory"
+        );
+    }
+    if folder.is_dir() {
+        return Ok(program);
+    }
+    eprintln!("installing Zig into {}", folder.display());
+    // Renamed when it is complete.
+    let unfinished = cache.join(format!("zig-unfinished-{}", std::process::id()));
+    let installed = Command::new("python3")
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--require-hashes",
+        ])
+        .arg("--requirement")
+        .arg(root().join("xtask/zig.txt"))
+        .arg("--target")
+        .arg(&unfinished)
+        .status();
+    if !installed.is_ok_and(|status| status.success()) {
+        let _ = std::fs::remove_dir_all(&unfinished);
+        bail!(
+            "failed to install Zig with pip; install Python 3 with pip (Debian: python3-pip), or set \
+             CC_x86_64_unknown_linux_musl and CC_aarch64_unknown_linux_musl to C compilers"
+        );
+    }
+    // Another process may have been faster.
+    if std::fs::rename(&unfinished, &folder).is_err() {
+        let _ = std::fs::remove_dir_all(&unfinished);
+    }
+    Ok(program)
 }
 
 /// Finds or builds kubelet and kube-scheduler, and shows the progress.

@@ -32,14 +32,18 @@ pub(crate) struct Module {
     pub(crate) go_sum: String,
 }
 
-/// Returns the directory of all builds and their locks.
-pub(crate) fn root() -> Option<PathBuf> {
+/// Returns the directory of everything that this repository caches outside `target/`.
+pub fn cache_directory() -> Option<PathBuf> {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty());
-    let base = set("OAAT_CACHE_DIR")
+    set("OAAT_CACHE_DIR")
         .map(PathBuf::from)
         .or_else(|| set("XDG_CACHE_HOME").map(|base| PathBuf::from(base).join("oaat-operator")))
-        .or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".cache/oaat-operator")))?;
-    Some(base.join("control-plane"))
+        .or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".cache/oaat-operator")))
+}
+
+/// Returns the directory of all builds and their locks.
+pub(crate) fn root() -> Option<PathBuf> {
+    Some(cache_directory()?.join("control-plane"))
 }
 
 /// Returns the directory of the pinned build. `suffix` identifies the set of programs.

@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use build::ProgramSet;
 use cache::Module;
+pub use cache::cache_directory;
 
 /// The paths of the programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
