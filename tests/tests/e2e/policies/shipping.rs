@@ -32,11 +32,15 @@ impl Fixture {
     pub async fn type_in(&self, command: &str) -> Result<String> {
         let binary = self.options.binary.parent().context("no folder")?;
         let kubectl = format!(
-            "kubectl() {{ '{}' --kubeconfig '{}' --cache-dir '{}' --namespace '{}' \"$@\"; }}",
+            "kubectl() {{
+               if [ \"$1\" = oaat ]; then shift; kubectl-oaat \"$@\" --namespace '{namespace}'
+               else '{}' --cache-dir '{}' --namespace '{namespace}' \"$@\"; fi
+             }}
+             export KUBECONFIG='{}'",
             self.plane.kubectl_program().display(),
-            self.plane.admin_kubeconfig().display(),
             self.plane.folder().join("kubectl-cache").display(),
-            self.namespace
+            self.plane.admin_kubeconfig().display(),
+            namespace = self.namespace,
         );
         // Already built with the features of the whole workspace.
         let command = command.replace("cargo run -p kubectl-oaat --", "kubectl-oaat");
