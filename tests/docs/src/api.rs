@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 /// Fields whose schema is that of Kubernetes.
-const OF_KUBERNETES: [&str; 1] = ["podspec"];
+const OF_KUBERNETES: [&str; 2] = ["conditions", "podspec"];
 
 /// Returns the page for CRDs in YAML.
 pub(crate) fn page(crds: &str) -> Result<String> {
@@ -71,7 +71,9 @@ fn object(kind: &str, path: &str, schema: &Value, page: &mut String) {
         .collect();
     page.push_str(&table(["field", "type", "default", "description"], &rows));
     for rule in rules(schema) {
-        page.push_str(&paragraphs(&format!("Rule: {rule}.")));
+        page.push_str(&paragraphs(&format!(
+            "A value that violates a rule of this object is {rule}."
+        )));
     }
     for (name, field) in properties {
         if OF_KUBERNETES.contains(&&**name) {
@@ -147,12 +149,12 @@ fn constraints(field: &Value) -> Vec<String> {
     found
 }
 
-/// Returns the messages of the validation rules of a schema.
+/// Returns the validation rules of a schema, by the messages that users get.
 fn rules(schema: &Value) -> Vec<String> {
     let rules = schema["x-kubernetes-validations"].as_array();
     rules
         .into_iter()
         .flatten()
-        .map(|rule| cell(text(rule, "message")))
+        .map(|rule| format!("rejected with “{}”", cell(text(rule, "message"))))
         .collect()
 }

@@ -1,6 +1,6 @@
 //! The reference of the command lines, from their clap definitions.
 
-use crate::markdown::{cell, code, header, paragraphs, table};
+use crate::markdown::{cell, code, header, paragraphs, sentence, table};
 use clap::{Arg, Args, Command, CommandFactory};
 use kubectl_oaat::command_line::Cli;
 use oaat_operator::run::Settings;
@@ -43,12 +43,10 @@ fn subcommands(parent: &Command, path: &str, page: &mut String) {
 fn command(command: &Command, path: &str, page: &mut String) {
     page.push_str(&format!("## {path}\n\n"));
     let about = command.get_long_about().or(command.get_about());
-    page.push_str(&paragraphs(
-        &about.map(ToString::to_string).unwrap_or_default(),
-    ));
+    let about = about.map(ToString::to_string).unwrap_or_default();
+    page.push_str(&paragraphs(&sentence(&about)));
     let usage = command.clone().render_usage().to_string();
     let usage = usage.trim_start_matches("Usage: ");
-    // The usage of a subcommand already starts with the names of its parents.
     page.push_str(&format!("```text\n{usage}\n```\n\n"));
     let shown =
         |arg: &&Arg| !arg.is_hide_set() && !["help", "version"].contains(&arg.get_id().as_str());
@@ -99,7 +97,7 @@ fn row(arg: &Arg) -> [String; 4] {
         .map(|value| code(&value.to_string_lossy()))
         .collect();
     let help = arg.get_long_help().or(arg.get_help());
-    let mut help = cell(&help.map(ToString::to_string).unwrap_or_default());
+    let mut help = sentence(&cell(&help.map(ToString::to_string).unwrap_or_default()));
     let possible: Vec<_> = arg
         .get_possible_values()
         .iter()

@@ -33,6 +33,13 @@ pub(crate) fn cell(text: &str) -> String {
     words.join(" ").replace('|', "\\|").replace('<', "&lt;")
 }
 
+/// Returns a text with a period at its end.
+pub(crate) fn sentence(text: &str) -> String {
+    let text = text.trim_end();
+    let ends = text.is_empty() || text.ends_with(['.', ':', '!', '?']);
+    format!("{text}{}", if ends { "" } else { "." })
+}
+
 /// Returns a text in code font as the content of a table cell.
 pub(crate) fn code(text: &str) -> String {
     format!("`{}`", text.replace('|', "\\|"))

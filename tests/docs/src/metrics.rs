@@ -1,6 +1,6 @@
 //! The reference of the metrics, from the registry of the operator.
 
-use crate::markdown::{cell, code, header, paragraphs, table};
+use crate::markdown::{cell, code, header, paragraphs, sentence, table};
 use anyhow::{Context, Result};
 use oaat_api::validate::validate;
 use oaat_api::{OaatGroup, OaatGroupStatus, Timestamp};
@@ -42,7 +42,7 @@ pub(crate) fn page() -> Result<String> {
                 code(&name),
                 metric.type_,
                 labels.join(", "),
-                cell(&metric.help),
+                sentence(&cell(&metric.help)),
             ]
         })
         .collect();
