@@ -222,6 +222,8 @@ fn missing_references(document: &Path, tests: &BTreeSet<String>) -> Result<Vec<S
             let is_path = code.contains('/')
                 && !code.contains([' ', '*', '<', '{'])
                 && !first.is_empty()
+                // Build output is not part of the repository.
+                && first != "target"
                 && bases.iter().any(|base| base.join(first).is_dir());
             // A name with at least three underscores is taken to be a test.
             let last = code.rsplit("::").next().unwrap_or_default();

@@ -30,7 +30,7 @@ fn generated_pages_contain_fields_metrics_and_flags() -> Result<()> {
             "reference-api.md",
             [
                 "### OaatGroup spec.blackoutWindows[]",
-                "| `frequency` | string | `1h` |",
+                "| `frequency` | string |",
             ],
         ),
         (

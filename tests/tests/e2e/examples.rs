@@ -218,6 +218,9 @@ async fn run_documented(example: &Example, fixture: &Fixture) -> Result<usize> {
         }
         for command in block.commands() {
             let output = fixture.type_in(&command.text).await?;
+            let output = output.replace(&fixture.namespace, "default");
+            // Shown if the test fails.
+            println!("$ {}\n{output}", command.text);
             count += 1;
             for line in &command.output {
                 if let Some(missing) = console::missing_word(line, &output) {
