@@ -27,7 +27,8 @@ pub(crate) fn page(folder: &Path) -> Result<String> {
     page.push_str(&paragraphs(
         "Each file can be applied as it is, apart from the credentials and the names of your own \
          servers, and says at its top what to expect. A test applies each of them to a real API \
-         server and follows it to its end.",
+         server and follows it to its end, with [replacements for programs such as \
+         restic](../tests/README.md#what-is-real-and-what-is-not).",
     ));
     page.push_str(&table(["file", "what it does"], &rows));
     Ok(page.trim_end().to_owned() + "\n")

@@ -7,7 +7,9 @@ use oaat_api::{OaatGroup, OaatGroupStatus, Timestamp};
 use oaat_operator::group_metrics::GroupSample;
 use oaat_operator::group_ref::GroupRef;
 use oaat_operator::metrics::{Metrics, ReconcileResultMetric, RunResultMetric};
+use oaat_operator::policy_metrics::DecisionSample;
 use oaat_operator::snapshot::{CurrentPod, GroupSnapshot, TypeRead};
+use policy_host::{EvalError, Evaluation};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -56,10 +58,23 @@ fn example(with_items: bool) -> Result<Metrics> {
     metrics.request(&http::Method::GET, &http::Uri::from_static("/api/v1/pods"));
     metrics.run(RunResultMetric::Started);
     metrics.reconcile(ReconcileResultMetric::Ok, Duration::ZERO);
-    metrics.decision(Duration::ZERO);
+    let evaluation = Evaluation {
+        answer: Err(EvalError::OutOfFuel(1)),
+        fuel: 1,
+        log: Vec::new(),
+        log_dropped: 0,
+    };
+    metrics.decision(&DecisionSample::new(None, &evaluation, Duration::ZERO));
+    metrics.hand_over(Duration::ZERO);
+    metrics.watch_restart("pods");
     let time = "1970-01-02T00:00:00Z";
+    let ready = json!({
+        "type": "Ready", "status": "True", "reason": "Ready", "message": "",
+        "lastTransitionTime": time,
+    });
     let running = json!({
         "state": "Running",
+        "conditions": [ready],
         "current": { "run": 1, "item": "a", "podName": "p", "podUid": "u", "claimed": time },
         "items": { "a": {
             "state": "GivenUp", "failures": 1, "lastSuccess": time, "lastStarted": time,
@@ -133,15 +148,19 @@ fn read(text: &str, metrics: &mut BTreeMap<String, Metric>) {
             }
         }
     }
-    // Prometheus stores a counter with this suffix.
-    let counters: Vec<_> = metrics
-        .iter()
-        .filter(|(name, metric)| metric.type_ == "counter" && !name.ends_with("_total"))
-        .map(|(name, _)| name.clone())
-        .collect();
-    for name in counters {
-        if let Some(metric) = metrics.remove(&name) {
-            metrics.entry(name + "_total").or_insert(metric);
+    // The suffixes of the series.
+    for (type_, suffix) in [("counter", "_total"), ("info", "_info")] {
+        let without =
+            |(name, metric): &(&String, &Metric)| metric.type_ == type_ && !name.ends_with(suffix);
+        let names: Vec<_> = metrics
+            .iter()
+            .filter(without)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in names {
+            if let Some(metric) = metrics.remove(&name) {
+                metrics.entry(name + suffix).or_insert(metric);
+            }
         }
     }
 }

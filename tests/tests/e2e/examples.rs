@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::sync::PoisonError;
 use tokio::process::Command;
 
 /// The programs that pods find instead of those of their images.
@@ -254,7 +255,7 @@ async fn examples_run_to_their_ends_and_their_documented_commands_work() -> Resu
     install_programs(programs.path())?;
     let (server, web_port) = web(None).await?;
     let sites = json!({ "sites": [{ "host": "example.com" }, { "host": "example.org" }] });
-    server.lock().map_err(|_| anyhow::anyhow!("poisoned"))?.says =
+    server.lock().unwrap_or_else(PoisonError::into_inner).says =
         (200, Vec::new(), sites.to_string());
     let fixtures = examples
         .iter()
