@@ -66,7 +66,7 @@ fn example(with_items: bool) -> Result<Metrics> {
     };
     metrics.decision(&DecisionSample::new(None, &evaluation, Duration::ZERO));
     metrics.hand_over(Duration::ZERO);
-    metrics.watch_restart("pods");
+    metrics.watch_restarts("pods").inc();
     let time = "1970-01-02T00:00:00Z";
     let ready = json!({
         "type": "Ready", "status": "True", "reason": "Ready", "message": "",
