@@ -2,6 +2,7 @@
 //! objects in files, and builds, tests, and ships selection policies.
 
 mod cluster;
+pub mod command_line;
 pub mod policy;
 mod terminal;
 pub mod validate;

@@ -1,49 +1,10 @@
 //! The command line of `kubectl-oaat`. kubectl runs it as `kubectl oaat`.
 
-use clap::{CommandFactory, Parser, Subcommand};
-use clap_complete::Shell;
+use clap::{CommandFactory, Parser};
+use kubectl_oaat::command_line::{Cli, Command};
 use kubectl_oaat::{policy, validate, verbs};
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
-
-/// Inspect, run, suspend, and validate OaatGroups, and build, test, and package selection policies.
-#[derive(Parser)]
-#[command(name = "kubectl-oaat", version, about)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    #[command(flatten)]
-    Cluster(verbs::Command),
-    /// Validate OaatGroups and OaatTypes in files, without a cluster.
-    ///
-    /// Checks the rules of the API server and of the operator, and prints one line per problem.
-    /// Exits with 0 if all objects are valid, 1 if there are problems, and 2 if a file cannot be
-    /// read or no file contains an OaatGroup or OaatType.
-    Validate(validate::Files),
-    /// Build, test, and package a selection policy.
-    #[command(subcommand)]
-    Policy(policy::Command),
-    /// Print a shell completion script.
-    ///
-    /// For bash, add this line to ~/.bashrc: source <(kubectl-oaat completion bash)
-    Completion {
-        /// The shell.
-        shell: Shell,
-    },
-    /// Write the man pages.
-    Man {
-        /// The directory for the pages, one for each command.
-        directory: PathBuf,
-    },
-    /// Compile the policy on standard input. `kubectl-oaat` starts this child process itself.
-    #[command(hide = true)]
-    CompilePolicy,
-}
 
 fn main() -> ExitCode {
     match Cli::parse().command {

@@ -6,6 +6,7 @@
 pub mod alerts;
 pub mod browser;
 pub mod chart;
+pub mod console;
 pub mod control_plane;
 pub mod dashboard;
 pub mod node;

@@ -2,7 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 use oaat_tests::chart;
+use oaat_tests::console::{self, Marker};
 use oaat_tests::operator::root;
+use oaat_tests::readme;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -220,6 +222,8 @@ fn missing_references(document: &Path, tests: &BTreeSet<String>) -> Result<Vec<S
             let is_path = code.contains('/')
                 && !code.contains([' ', '*', '<', '{'])
                 && !first.is_empty()
+                // Build output is not part of the repository.
+                && first != "target"
                 && bases.iter().any(|base| base.join(first).is_dir());
             // A name with at least three underscores is taken to be a test.
             let last = code.rsplit("::").next().unwrap_or_default();
@@ -237,9 +241,9 @@ fn missing_references(document: &Path, tests: &BTreeSet<String>) -> Result<Vec<S
     Ok(missing)
 }
 
-#[test]
-fn paths_links_and_tests_in_documents_exist() -> Result<()> {
-    let mut tests = BTreeSet::new();
+/// Returns the names of all functions in the sources, which include the tests.
+fn functions() -> Result<BTreeSet<String>> {
+    let mut functions = BTreeSet::new();
     for folder in [
         "cli",
         "crates",
@@ -252,9 +256,15 @@ fn paths_links_and_tests_in_documents_exist() -> Result<()> {
         for file in files(&root().join(folder), "rs")? {
             let text = fs::read_to_string(&file)?;
             let names = text.split("fn ").skip(1);
-            tests.extend(names.filter_map(|rest| Some(rest.split_once('(')?.0.to_owned())));
+            functions.extend(names.filter_map(|rest| Some(rest.split_once('(')?.0.to_owned())));
         }
     }
+    Ok(functions)
+}
+
+#[test]
+fn paths_links_and_tests_in_documents_exist() -> Result<()> {
+    let tests = functions()?;
     for document in files(&root(), "md")? {
         // The template's links are relative to the crate that is created from it.
         if !document.starts_with(root().join("cli/template")) {
@@ -272,6 +282,72 @@ fn paths_links_and_tests_in_documents_exist() -> Result<()> {
         !missing_references(&security, &nothing)?.is_empty(),
         "no test is named"
     );
+    Ok(())
+}
+
+/// See [`console`] for the comments that say which test runs a block.
+#[test]
+fn console_blocks_are_run_by_a_test_or_say_why_not() -> Result<()> {
+    let tests = functions()?;
+    let blocks = console::blocks()?;
+    ensure!(blocks.len() > 60, "{} console blocks", blocks.len());
+    for block in blocks {
+        let place = format!("{}:{}", block.page, block.line);
+        let example = |file: &str| root().join("manifests/examples").join(file).is_file();
+        let fix = "add <!-- run after EXAMPLE.yaml -->, <!-- run by TEST -->, or <!-- not run: WHY --> \
+                   above the block";
+        match block.marker {
+            None => anyhow::bail!("{place} does not say whether a test runs it; {fix}"),
+            Some(Marker::RunAfter(file)) => ensure!(example(&file), "{place}: no example {file}"),
+            Some(Marker::RunBy(test)) => ensure!(tests.contains(&test), "{place}: no test {test}"),
+            Some(Marker::NotRun(why)) => ensure!(why.len() > 10, "{place}: no reason"),
+        }
+    }
+    Ok(())
+}
+
+/// The YAML in these pages is a part of an example that the page links to.
+#[test]
+fn recipes_quote_the_examples() -> Result<()> {
+    let docs = root().join("docs");
+    let mut pages = files(&docs.join("recipes"), "md")?;
+    ensure!(pages.len() >= 9, "{pages:?}");
+    pages.push(docs.join("getting-started.md"));
+    for page in pages {
+        let text = fs::read_to_string(&page)?;
+        let links = text.split("manifests/examples/").skip(1);
+        let linked: BTreeSet<&str> = links
+            .filter_map(|rest| rest.split([')', ' ', '\n']).next())
+            .collect();
+        let examples = linked
+            .iter()
+            .map(|file| fs::read_to_string(root().join("manifests/examples").join(file)));
+        let examples = examples.collect::<Result<Vec<_>, _>>()?;
+        let quotes = readme::blocks(&text, "yaml");
+        ensure!(!quotes.is_empty(), "{} quotes no example", name(&page));
+        for quote in quotes {
+            ensure!(
+                examples.iter().any(|example| example.contains(&quote)),
+                "{} quotes YAML that is in none of {linked:?}:\n{quote}",
+                name(&page)
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn all_pages_are_in_the_book() -> Result<()> {
+    let docs = root().join("docs");
+    let summary = fs::read_to_string(docs.join("SUMMARY.md"))?;
+    for page in files(&docs, "md")? {
+        let path = page.strip_prefix(&docs)?.display().to_string();
+        let is_linked = summary.contains(&format!("]({path})"));
+        ensure!(
+            is_linked || path == "SUMMARY.md",
+            "docs/SUMMARY.md lacks {path}"
+        );
+    }
     Ok(())
 }
 
@@ -546,15 +622,19 @@ fn chart_contains_the_crds_of_the_manifests() -> Result<()> {
 
 /// The licenses that dependencies may have. An expression with `OR` needs one of them, and one with
 /// `AND` needs all of its licenses.
-const LICENSES: [&str; 11] = [
+const LICENSES: [&str; 13] = [
     "0BSD",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
     "BSD-2-Clause",
     "BSD-3-Clause",
+    // Only the icons of the book, which is not part of a release.
+    "CC-BY-4.0",
     "CDLA-Permissive-2.0",
     "ISC",
     "MIT",
+    // Only mdBook, which builds the documentation.
+    "MPL-2.0",
     "Unicode-3.0",
     "Unlicense",
     "Zlib",

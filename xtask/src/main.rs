@@ -118,6 +118,8 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Write the generated pages of docs/, and build the book into target/book.
+    Docs,
     /// Write the policies of this release, with recorded decisions, as fixtures for later releases.
     /// Run once for each version of the contract.
     Freeze,
@@ -262,6 +264,10 @@ fn run(task: Task) -> Result<ExitCode> {
         } => fuzz::run(minutes, target.as_deref(), seed),
         Task::Upgrade { from } => upgrade::run(from.as_deref()),
         Task::Manifests { check } => manifests::run(check),
+        Task::Docs => {
+            tools::build_with_control_plane(None, &build(&["docs"]))?;
+            finish(&mut Command::new(built("debug", "docs")))
+        }
         Task::Freeze => {
             tools::wasm_target()?;
             finish(cargo().args(["run", "--package", "oaat-bench", "--bin", "freeze"]))

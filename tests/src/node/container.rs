@@ -20,6 +20,7 @@ use super::LogLine;
 use super::environment::{self, Variables, expand};
 use super::shared::Shared;
 use super::status::State;
+use super::volumes::Mounts;
 use crate::process::Supervised;
 
 /// The time to wait for the rest of a log after the container has ended. Another process may hold
@@ -101,14 +102,22 @@ pub(super) async fn start(
         let message = format!("the test node has no image {image:?}, so a command is required");
         return Err(waiting("CreateContainerError", message));
     };
-    let variables = environment::resolve(&shared.client, pod, container, &shared.name)
+    let mut variables = environment::resolve(&shared.client, pod, container, &shared.name)
         .await
         .map_err(|message| waiting("CreateContainerConfigError", message))?;
+    let mounts = Mounts::prepare(shared, pod, container)
+        .await
+        .map_err(|message| waiting("ContainerCreating", message))?;
 
     let mut words = command
         .iter()
         .chain(container.args.iter().flatten())
-        .map(|word| expand(word, &variables));
+        .map(|word| mounts.replace(&expand(word, &variables)))
+        .collect::<Vec<_>>()
+        .into_iter();
+    for (_, value) in &mut variables {
+        *value = mounts.replace(value);
+    }
     let program = words.next().unwrap_or_default();
     let mut command = Command::new(&program);
     command.args(words);
@@ -147,7 +156,7 @@ fn launch(
     let (output, input) = io::pipe()?;
     command
         .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("PATH", shared.path())
         .env("HOME", &home)
         .envs(variables)
         .current_dir(folder)

@@ -19,10 +19,7 @@ pub(super) async fn resolve(
     container: &Container,
     node: &str,
 ) -> Result<Variables, String> {
-    let sources = Sources {
-        client,
-        namespace: pod.namespace().unwrap_or_default(),
-    };
+    let sources = Sources::new(client, pod);
     let mut variables = Variables::new();
     for source in container.env_from.iter().flatten() {
         let prefix = source.prefix.as_deref().unwrap_or_default();
@@ -50,12 +47,18 @@ fn set(variables: &mut Variables, name: String, value: String) {
     variables.push((name, value));
 }
 
-struct Sources<'a> {
+/// Reads the ConfigMaps and Secrets of a pod's namespace.
+pub(super) struct Sources<'a> {
     client: &'a Client,
     namespace: String,
 }
 
-impl Sources<'_> {
+impl<'a> Sources<'a> {
+    pub(super) fn new(client: &'a Client, pod: &Pod) -> Self {
+        let namespace = pod.namespace().unwrap_or_default();
+        Self { client, namespace }
+    }
+
     async fn value(
         &self,
         pod: &Pod,
@@ -89,7 +92,7 @@ impl Sources<'_> {
         Ok(value)
     }
 
-    async fn config_map(
+    pub(super) async fn config_map(
         &self,
         name: &str,
         optional: Option<bool>,
@@ -102,7 +105,7 @@ impl Sources<'_> {
         Ok(found.and_then(|map| map.data))
     }
 
-    async fn secret(
+    pub(super) async fn secret(
         &self,
         name: &str,
         optional: Option<bool>,

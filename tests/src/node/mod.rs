@@ -8,8 +8,8 @@
 //!
 //! The reported status follows the kubelet: phases, conditions, container states, exit codes and
 //! reasons, deletion grace periods, and `activeDeadlineSeconds`. The node never restarts a
-//! container, whatever the `restartPolicy`. It mounts no volumes, runs no probes or lifecycle
-//! hooks, treats sidecars as ordinary init containers, and ignores taints and resources. `kubectl
+//! container, whatever the `restartPolicy`. It mounts no volumes but replaces their mount paths with
+//! folders of the node, runs no probes or lifecycle hooks, treats sidecars as ordinary init containers, and ignores taints and resources. `kubectl
 //! logs` shows the output so far and does not follow it; [`Node::lines`] does.
 
 mod container;
@@ -19,6 +19,7 @@ mod scheduler;
 mod shared;
 mod signals;
 mod status;
+mod volumes;
 mod watch;
 mod worker;
 
@@ -65,6 +66,8 @@ pub struct NodeOptions {
     pub labels: BTreeMap<String, String>,
     /// The programs of images, by the name of the image.
     pub entry_points: BTreeMap<String, PathBuf>,
+    /// A folder with programs that containers find before those of this machine.
+    pub programs: Option<PathBuf>,
     /// The folder for logs; `None` for a folder that is removed with the node.
     pub log_dir: Option<PathBuf>,
 }
@@ -77,6 +80,7 @@ impl Default for NodeOptions {
             namespace: None,
             labels: BTreeMap::new(),
             entry_points: BTreeMap::new(),
+            programs: None,
             log_dir: None,
         }
     }

@@ -1,6 +1,7 @@
 //! The state that all parts of a node share.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::process::Command;
@@ -36,6 +37,7 @@ pub(super) struct Shared {
     pub(super) held: watch::Sender<bool>,
     pub(super) skew: AtomicI64,
     pub(super) lines: broadcast::Sender<LogLine>,
+    programs: Option<PathBuf>,
     log_dir: PathBuf,
     folder: TempDir,
     runs: Mutex<Runs>,
@@ -75,6 +77,7 @@ impl Shared {
             namespace: options.namespace,
             labels,
             entry_points: options.entry_points,
+            programs: options.programs,
             held: watch::Sender::new(false),
             skew: AtomicI64::new(0),
             lines: broadcast::Sender::new(LINES),
@@ -106,6 +109,22 @@ impl Shared {
             .path()
             .join("homes")
             .join(pod.uid().unwrap_or_default())
+    }
+
+    /// Returns the folder of volumes that outlive their pods.
+    pub(super) fn volumes(&self) -> PathBuf {
+        self.folder.path().join("volumes")
+    }
+
+    /// Returns the `PATH` of the pods' processes.
+    pub(super) fn path(&self) -> OsString {
+        let mut path = OsString::new();
+        if let Some(programs) = &self.programs {
+            path.push(programs);
+            path.push(":");
+        }
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        path
     }
 
     pub(super) fn is_held(&self) -> bool {

@@ -74,8 +74,15 @@ impl Fixture {
 
     /// Creates a namespace without an operator.
     pub async fn without_operator(name: &str) -> Result<Self> {
+        Self::with_node(name, NodeOptions::default()).await
+    }
+
+    /// Creates a namespace without an operator whose node has these labels, entry points, and
+    /// programs.
+    pub async fn with_node(name: &str, node: NodeOptions) -> Result<Self> {
         let shared = installed().await?;
-        Self::on(&shared.plane, &shared.kubeconfig, &shared.binary, name).await
+        let (plane, binary) = (&shared.plane, &shared.binary);
+        Self::on(plane, &shared.kubeconfig, binary, name, node).await
     }
 
     /// Creates a namespace with one operator on a separate control plane, which the test may stop
@@ -85,7 +92,14 @@ impl Fixture {
         let (plane, kubeconfig) = operator::installed(Options::default()).await?;
         // It is killed with the test binary, as the shared one is.
         let plane = Box::leak(Box::new(plane));
-        let mut fixture = Self::on(plane, &kubeconfig, &shared.binary, name).await?;
+        let mut fixture = Self::on(
+            plane,
+            &kubeconfig,
+            &shared.binary,
+            name,
+            NodeOptions::default(),
+        )
+        .await?;
         fixture.start_operator().await?;
         Ok(fixture)
     }
@@ -97,7 +111,14 @@ impl Fixture {
         name: &str,
     ) -> Result<Self> {
         let shared = installed().await?;
-        Self::on(plane, kubeconfig, &shared.binary, name).await
+        Self::on(
+            plane,
+            kubeconfig,
+            &shared.binary,
+            name,
+            NodeOptions::default(),
+        )
+        .await
     }
 
     async fn on(
@@ -105,16 +126,15 @@ impl Fixture {
         kubeconfig: &Path,
         binary: &Path,
         name: &str,
+        mut node: NodeOptions,
     ) -> Result<Self> {
         plane.namespace(name).await?;
         let client = plane.admin();
-        let node = NodeOptions {
-            name: format!("node-{name}"),
-            namespace: Some(name.to_owned()),
-            mode: Mode::Processes,
-            entry_points: [(operator::IMAGE.to_owned(), binary.to_owned())].into(),
-            ..NodeOptions::default()
-        };
+        node.name = format!("node-{name}");
+        node.namespace = Some(name.to_owned());
+        node.mode = Mode::Processes;
+        let image = operator::IMAGE.to_owned();
+        node.entry_points.insert(image, binary.to_owned());
         Ok(Self {
             plane,
             node: Node::start(client.clone(), node).await?,

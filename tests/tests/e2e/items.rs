@@ -395,15 +395,15 @@ async fn suspended_group_starts_no_item_list_container() -> Result<()> {
 
 /// A web server: its response, and the requests that it received.
 #[derive(Default)]
-struct Web {
+pub(crate) struct Web {
     /// The status, headers, and body.
-    says: (u16, Vec<(&'static str, String)>, String),
+    pub(crate) says: (u16, Vec<(&'static str, String)>, String),
     had: Vec<http::request::Parts>,
 }
 
 /// Starts a web server. Returns its response, which the test may change, and its port. With a
 /// certificate, it uses TLS.
-async fn web(tls: Option<TlsAcceptor>) -> Result<(Arc<Mutex<Web>>, u16)> {
+pub(crate) async fn web(tls: Option<TlsAcceptor>) -> Result<(Arc<Mutex<Web>>, u16)> {
     let web: Arc<Mutex<Web>> = Arc::default();
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let port = listener.local_addr()?.port();

@@ -8,6 +8,7 @@ mod chart;
 mod clean_text;
 mod disruptions;
 mod durations;
+mod examples;
 mod fairness;
 mod faults;
 mod fixture;

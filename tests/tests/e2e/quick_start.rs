@@ -155,34 +155,6 @@ async fn run_now_command_of_the_reference_is_processed(fixture: &Fixture) -> Res
     Ok(())
 }
 
-#[tokio::test]
-async fn examples_are_accepted_and_their_types_are_valid() -> Result<()> {
-    let fixture = Fixture::new("examples").await?;
-    let folder = operator::root().join("manifests/examples");
-    let mut types = 0;
-    for entry in std::fs::read_dir(&folder)? {
-        let text = std::fs::read_to_string(entry?.path())?;
-        fixture.apply(&text).await?;
-        for document in text.split("\n---\n") {
-            let object: serde_json::Value = serde_norway::from_str(document)?;
-            if object["kind"] != "OaatType" {
-                continue;
-            }
-            types += 1;
-            let name = object["metadata"]["name"]
-                .as_str()
-                .context("the type has no name")?;
-            fixture
-                .until_object("OaatType", name, "the type is valid", |t| {
-                    condition(t, "Valid").0 == "True"
-                })
-                .await?;
-        }
-    }
-    assert_eq!(types, 9);
-    Ok(())
-}
-
 #[test]
 fn example_file_equals_the_readme_quick_start() -> Result<()> {
     let (type_, group) = readme::quick_start()?;

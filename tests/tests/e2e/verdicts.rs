@@ -388,21 +388,3 @@ async fn exit_status_distinguishes_errors_from_unreadable_input() -> Result<()> 
     }
     Ok(())
 }
-
-/// The examples of this repository pass the command that the README names.
-#[tokio::test]
-async fn examples_pass_validation() -> Result<()> {
-    let binary = command_line().await?;
-    let mut command = Command::new(binary);
-    command.arg("validate");
-    for entry in std::fs::read_dir(oaat_tests::operator::root().join("manifests/examples"))? {
-        command.arg("-f").arg(entry?.path());
-    }
-    let output = command.output()?;
-    ensure!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stdout)
-    );
-    Ok(())
-}

@@ -1,11 +1,12 @@
 //! The commands in the guide and the reference that ship a policy, exactly as printed.
 
 use super::{component, digest};
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, PATIENCE};
 use anyhow::{Context, Result, bail};
 use oaat_tests::{operator::root, readme::blocks};
 use serde_json::{Value, json};
 use std::process::Stdio;
+use tokio::time::timeout;
 
 /// Returns the console commands of a text, without their prompts.
 fn commands(text: &str) -> Vec<String> {
@@ -31,12 +32,23 @@ impl Fixture {
     /// cluster's kubectl.
     pub async fn type_in(&self, command: &str) -> Result<String> {
         let binary = self.options.binary.parent().context("no folder")?;
+        // With the namespace in the kubeconfig, the plugin needs no flags.
+        let kubeconfig = self
+            .plane
+            .folder()
+            .join(format!("{}.kubeconfig", self.namespace));
+        std::fs::copy(self.plane.admin_kubeconfig(), &kubeconfig)?;
         let kubectl = format!(
-            "kubectl() {{ '{}' --kubeconfig '{}' --cache-dir '{}' --namespace '{}' \"$@\"; }}",
+            "export KUBECONFIG='{}'
+             kubectl() {{
+               if [ \"$1\" = oaat ]; then shift; kubectl-oaat \"$@\"
+               else '{}' --cache-dir '{}' \"$@\"; fi
+             }}
+             kubectl config set-context --current --namespace='{}' > /dev/null",
+            kubeconfig.display(),
             self.plane.kubectl_program().display(),
-            self.plane.admin_kubeconfig().display(),
             self.plane.folder().join("kubectl-cache").display(),
-            self.namespace
+            self.namespace,
         );
         // Already built with the features of the whole workspace.
         let command = command.replace("cargo run -p kubectl-oaat --", "kubectl-oaat");
@@ -48,8 +60,10 @@ impl Fixture {
             .args(["-euo", "pipefail", "-c", &script])
             .current_dir(root())
             .stdin(Stdio::null())
-            .output()
-            .await?;
+            .kill_on_drop(true)
+            .output();
+        let output = timeout(PATIENCE, output).await;
+        let output = output.with_context(|| format!("{command}\ndid not end"))??;
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text).into_owned();
         if !output.status.success() {
