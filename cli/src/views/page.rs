@@ -254,7 +254,7 @@ mod tests {
         let runs: Vec<_> = broken.runs.iter().map(|r| (r.run, r.exit_code)).collect();
         assert_eq!(runs, [(6, Some(2))]);
         assert_eq!((&item("photos").rule, item("photos").next), (&None, None));
-        assert_eq!(item("a\u{202e}b").label.as_deref(), Some("a b"));
+        assert_eq!(item("a\u{202e}b").label.as_deref(), Some("ab"));
         assert_eq!(page.policy.as_ref().unwrap().digest, "d");
     }
 }

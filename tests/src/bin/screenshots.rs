@@ -108,6 +108,8 @@ async fn open(plane: &ControlPlane) -> Result<(Dashboard, Browser)> {
 
 /// Writes the pictures.
 async fn pictures() -> Result<()> {
+    // Built before the statuses are written, because their times are relative to now.
+    let _ = operator::command_line()?;
     let (plane, api) = plane().await?;
     for (name, group) in groups() {
         create(&api, name, &group).await?;
