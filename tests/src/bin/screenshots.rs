@@ -127,8 +127,7 @@ async fn pictures() -> Result<()> {
         browser.show_on(screen).await?;
         browser.open(&dashboard.url).await?;
         browser.open("about:blank").await?;
-        let page = dashboard.url.replace("#token=", "#token=");
-        browser.open(&page).await?;
+        browser.open(&dashboard.url).await?;
         browser.until("document.body.dataset.loaded").await?;
         browser.script("location.hash = '#/media/backup'").await?;
         browser.find("button", "Run photos now").await?;
