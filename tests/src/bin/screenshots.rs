@@ -108,6 +108,8 @@ async fn open(plane: &ControlPlane) -> Result<(Dashboard, Browser)> {
 
 /// Writes the pictures.
 async fn pictures() -> Result<()> {
+    // Built before the statuses are written, because their times are relative to now.
+    let _ = operator::command_line()?;
     let (plane, api) = plane().await?;
     for (name, group) in groups() {
         create(&api, name, &group).await?;
@@ -125,8 +127,7 @@ async fn pictures() -> Result<()> {
         browser.show_on(screen).await?;
         browser.open(&dashboard.url).await?;
         browser.open("about:blank").await?;
-        let page = dashboard.url.replace("#token=", "#token=");
-        browser.open(&page).await?;
+        browser.open(&dashboard.url).await?;
         browser.until("document.body.dataset.loaded").await?;
         browser.script("location.hash = '#/media/backup'").await?;
         browser.find("button", "Run photos now").await?;

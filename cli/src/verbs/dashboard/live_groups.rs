@@ -286,12 +286,10 @@ async fn until_unreachable(session: &Session) -> ClusterError {
         sleep(CHECK).await;
         let access = Access::new("get", "", "version", None);
         let version = session.client.apiserver_version();
-        match session.request(access, version).await {
-            Err(lost @ (ClusterError::Timeout(_) | ClusterError::Unreachable { .. })) => {
-                return lost;
-            }
-            // An error of the API server is a response.
-            Ok(_) | Err(_) => {}
+        let answer = session.request(access, version).await;
+        // Another error of the API server is a response.
+        if let Err(lost @ (ClusterError::Timeout(_) | ClusterError::Unreachable { .. })) = answer {
+            return lost;
         }
     }
 }
