@@ -1,6 +1,6 @@
 //! The command line of `kubectl-oaat`.
 
-use crate::{policy, validate, verbs};
+use crate::{commands, policy, validate};
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ pub struct Cli {
 pub enum Command {
     /// A command for a cluster.
     #[command(flatten)]
-    Cluster(verbs::Command),
+    Cluster(commands::Command),
     /// Validate OaatGroups and OaatTypes in files, without a cluster.
     ///
     /// Checks the rules of the API server and of the operator, and prints one line per problem.

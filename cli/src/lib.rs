@@ -3,8 +3,8 @@
 
 mod cluster;
 pub mod command_line;
+pub mod commands;
 pub mod policy;
 mod terminal;
 pub mod validate;
-pub mod verbs;
 mod views;

@@ -2,13 +2,13 @@
 
 use clap::{CommandFactory, Parser};
 use kubectl_oaat::command_line::{Cli, Command};
-use kubectl_oaat::{policy, validate, verbs};
+use kubectl_oaat::{commands, policy, validate};
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Cluster(command) => verbs::run(command, default_component::DEFAULT_POLICY),
+        Command::Cluster(command) => commands::run(command, default_component::DEFAULT_POLICY),
         Command::Validate(files) => validate::run(&files),
         Command::Policy(command) => policy::run(command, default_component::DEFAULT_POLICY),
         Command::Completion { shell } => {

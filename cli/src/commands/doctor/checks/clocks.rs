@@ -13,7 +13,7 @@ const MAX_SKEW: Duration = Duration::from_secs(5);
 
 /// A comparison of the clock of this machine with that of the API server.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::verbs::doctor) struct Clock {
+pub(in crate::commands::doctor) struct Clock {
     /// The time of this machine before the request.
     pub before: Timestamp,
     /// The time of this machine after the response.
@@ -35,7 +35,7 @@ fn validity(lease: &Lease) -> Option<(Timestamp, Timestamp)> {
 }
 
 /// Checks that an operator holds a Lease.
-pub(in crate::verbs::doctor) fn leader(
+pub(in crate::commands::doctor) fn leader(
     leases: &Result<Vec<Lease>, ClusterError>,
     namespace: &str,
     server: Option<Timestamp>,
@@ -87,7 +87,7 @@ pub(in crate::verbs::doctor) fn leader(
 }
 
 /// Checks that the clocks of this machine, the API server, and the leaders agree.
-pub(in crate::verbs::doctor) fn clocks(
+pub(in crate::commands::doctor) fn clocks(
     clock: &Clock,
     leases: &Result<Vec<Lease>, ClusterError>,
 ) -> Check {

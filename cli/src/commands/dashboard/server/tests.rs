@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::cluster::Session;
-use crate::verbs::dashboard::access::{Access, Token};
-use crate::verbs::dashboard::live_groups::LiveGroups;
+use crate::commands::dashboard::access::{Access, Token};
+use crate::commands::dashboard::live_groups::LiveGroups;
 
 const HOST: &str = "127.0.0.1:4000";
 const ORIGIN: &str = "http://127.0.0.1:4000";

@@ -12,7 +12,9 @@ use std::time::Duration;
 const MAX_DELAY: Duration = Duration::from_secs(60);
 
 /// Checks the groups: that they can be decoded, are reconciled, ready, and have their policy.
-pub(in crate::verbs::doctor) fn groups(read: &Result<Vec<GroupRead>, ClusterError>) -> Vec<Check> {
+pub(in crate::commands::doctor) fn groups(
+    read: &Result<Vec<GroupRead>, ClusterError>,
+) -> Vec<Check> {
     let read = match read {
         Ok(read) => read,
         Err(error) => return vec![Check::unknown("groups", error)],

@@ -4,7 +4,7 @@ use super::Check;
 
 /// A permission that commands need.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::verbs::doctor) struct Permission {
+pub(in crate::commands::doctor) struct Permission {
     pub verb: &'static str,
     pub group: &'static str,
     pub resource: &'static str,
@@ -31,7 +31,7 @@ impl Permission {
 }
 
 /// What the commands need.
-pub(in crate::verbs::doctor) const PERMISSIONS: [Permission; 7] = [
+pub(in crate::commands::doctor) const PERMISSIONS: [Permission; 7] = [
     Permission::new(
         "list",
         "kawaja.net",
@@ -65,7 +65,7 @@ pub(in crate::verbs::doctor) const PERMISSIONS: [Permission; 7] = [
 ];
 
 /// Reports which commands the user may not use.
-pub(in crate::verbs::doctor) fn permissions(missing: &[Permission]) -> Check {
+pub(in crate::commands::doctor) fn permissions(missing: &[Permission]) -> Check {
     if missing.is_empty() {
         return Check::ok("permissions", "you can use all commands");
     }

@@ -16,7 +16,7 @@ use std::fmt;
 /// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(in crate::verbs) enum Finding {
+pub(in crate::commands) enum Finding {
     Ok,
     /// The check could not be made, or what it found may be intended.
     Warning,
@@ -36,7 +36,7 @@ impl fmt::Display for Finding {
 /// A check.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(in crate::verbs) struct Check {
+pub(in crate::commands) struct Check {
     pub name: &'static str,
     pub finding: Finding,
     /// What the check found.
