@@ -357,8 +357,8 @@ async fn reconcile_group(group: GroupRef, context: Arc<Context>) -> Requeue {
     for decision in &outcome.decisions {
         shared.metrics.decision(decision);
     }
-    if let Some(took) = outcome.hand_over {
-        shared.metrics.hand_over(took);
+    if let Some(took) = outcome.handover {
+        shared.metrics.handover(took);
     }
     if let Some(version) = &outcome.written {
         context.triggers.record_own_write(&group, version);

@@ -361,7 +361,7 @@ const GROUP_METRICS: [Metric<GroupSample>; 5] = [
     },
     Metric {
         name: "group_omitted_items",
-        help: "The number of items that have no metrics",
+        help: "The number of items without metrics",
         unit: None,
         value: |group| Some(group.omitted_items as f64).filter(|items| *items > 0.0),
     },

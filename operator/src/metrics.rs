@@ -173,7 +173,7 @@ pub struct Metrics {
     reconciles: Family<ResultLabel, Counter>,
     reconcile_seconds: Histogram,
     decision_seconds: Histogram,
-    hand_over_seconds: Histogram,
+    handover_seconds: Histogram,
     watch_restarts: Family<ResourceLabel, Counter>,
     /// The number of groups that wait for a reconcile.
     pub queue_depth: Gauge,
@@ -201,14 +201,14 @@ impl Metrics {
         // From 0.1 ms to about 3 s, from 10 µs to about 0.3 s, and from 1 ms to about 33 s.
         let reconcile_seconds = Histogram::new(exponential_buckets(0.0001, 2.0, 16));
         let decision_seconds = Histogram::new(exponential_buckets(0.000_01, 2.0, 16));
-        let hand_over_seconds = Histogram::new(exponential_buckets(0.001, 2.0, 16));
+        let handover_seconds = Histogram::new(exponential_buckets(0.001, 2.0, 16));
         let metrics = Self {
             requests: Family::default(),
             runs: Family::default(),
             reconciles: Family::default(),
             reconcile_seconds,
             decision_seconds,
-            hand_over_seconds,
+            handover_seconds,
             watch_restarts: Family::default(),
             queue_depth: Gauge::default(),
             leading: Gauge::default(),
@@ -251,10 +251,10 @@ impl Metrics {
             metrics.decision_seconds.clone(),
         );
         registry.register_with_unit(
-            "hand_over",
-            "The time from the observed end of a run to the claim of the next run",
+            "handover",
+            "The time from when the operator observes the end of a run to its claim of the next run",
             Unit::Seconds,
-            metrics.hand_over_seconds.clone(),
+            metrics.handover_seconds.clone(),
         );
         registry.register(
             "queue_depth",
@@ -318,8 +318,8 @@ impl Metrics {
     }
 
     /// Records the time from the observed end of a run to the claim of the next run.
-    pub fn hand_over(&self, took: std::time::Duration) {
-        self.hand_over_seconds.observe(took.as_secs_f64());
+    pub fn handover(&self, took: std::time::Duration) {
+        self.handover_seconds.observe(took.as_secs_f64());
     }
 
     /// Returns the counter of interrupted watches of a resource.

@@ -136,7 +136,7 @@ impl Collector for PolicyMetrics {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let counter = MetricType::Counter;
-        let help = "The number of requests to a policy, by outcome";
+        let help = "The number of policy evaluations, by outcome";
         let mut series = encoder.encode_descriptor("policy_decisions", help, None, counter)?;
         for (labels, totals) in &policies {
             for (outcome, count) in &totals.decisions {
@@ -146,12 +146,12 @@ impl Collector for PolicyMetrics {
                 ConstCounter::new(*count).encode(series.encode_family(&all)?)?;
             }
         }
-        let help = "The fuel that a policy used";
+        let help = "The total fuel that a policy used";
         let mut series = encoder.encode_descriptor("policy_fuel", help, None, counter)?;
         for (labels, totals) in &policies {
             ConstCounter::new(totals.fuel).encode(series.encode_family(&names(labels))?)?;
         }
-        let help = "The time that a policy took to decide";
+        let help = "The total time that a policy took to decide";
         let unit = Some(&Unit::Seconds);
         let mut series = encoder.encode_descriptor("policy_decision", help, unit, counter)?;
         for (labels, totals) in &policies {

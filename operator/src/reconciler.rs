@@ -77,7 +77,7 @@ pub struct ReconcileOutcome {
     /// The evaluations of policies, for the metrics.
     pub decisions: Vec<DecisionSample>,
     /// The time from the observed end of a run to the claim of the next run, if both are new.
-    pub hand_over: Option<Duration>,
+    pub handover: Option<Duration>,
     /// The metrics of the group, unless it is gone or cannot be decoded.
     pub sample: Option<GroupSample>,
 }
@@ -439,7 +439,7 @@ impl<C: Cluster> Reconciler<'_, C> {
             written: applied.written,
             error,
             decisions: decided.decisions,
-            hand_over: observed_end
+            handover: observed_end
                 .filter(|_| applied.started)
                 .map(|end| end.elapsed()),
             sample: Some(sample),

@@ -203,7 +203,7 @@ async fn page_is_live_and_keyboard_users_run_suspend_and_resume() -> Result<()> 
     browser.find("dialog", "Run photos now?").await?;
     assert_eq!(browser.focused().await?.1, "Run now");
     browser.press(keys::ENTER).await?;
-    shown.until_text("photos is requested to run now.").await?;
+    shown.until_text("Requested a run of photos.").await?;
     let group = shown.group().await?;
     let request = group["metadata"]["annotations"][RUN_NOW].as_str();
     let request: Value = serde_json::from_str(request.context("there is no request")?)?;

@@ -67,9 +67,9 @@ enum Task {
         keep: bool,
     },
     /// Install the operator from its chart on a real node, make an item fail, and show how the alert,
-    /// the command line, and the dashboard explain and repair it. Requires root on Linux.
+    /// kubectl oaat, and the dashboard help to diagnose and fix it. Requires root on Linux.
     Tour {
-        /// The folder to write the screenshots to.
+        /// The directory to write the screenshots to.
         #[arg(long, default_value = "target/tour")]
         screenshots: PathBuf,
     },
@@ -129,15 +129,15 @@ enum Task {
         #[arg(long, default_value = "target/oaat-operator.tar")]
         output: PathBuf,
     },
-    /// Write the pictures of the dashboard in docs/screenshots.
+    /// Update the dashboard screenshots in docs/screenshots.
     Screenshots {
-        /// Write no pictures, but measure the page with this number of groups, one of which has
+        /// Measure the page instead, with this number of groups, one of which has
         /// 2,000 items.
         #[arg(long, value_name = "GROUPS")]
         load: Option<usize>,
     },
-    /// Write the files of a release: images and command lines for x86_64 and aarch64, the chart,
-    /// manifests, and their digests. It optimizes for size, so the first build takes long.
+    /// Write the files of a release: images and kubectl plugins for x86_64 and aarch64, the chart,
+    /// manifests, and their digests. The build optimizes for size, so the first one takes a long time.
     Release(release::Options),
     /// Install or build what the other commands need, except for `real-node`.
     Tools,

@@ -24,14 +24,13 @@ pub(crate) struct Options {
     /// The name of the image, without a tag, in the chart and in the manifests.
     #[arg(long, default_value = image::NAME)]
     image: String,
-    /// The address of the repository on GitHub. The krew manifest names it, and expects the archives
-    /// among the files of its release.
+    /// The URL of the GitHub repository. The krew manifest downloads the archives from its releases.
     #[arg(long, default_value = "https://localhost/oaat-operator")]
     repository: String,
     /// Build only for this architecture. Can be repeated.
     #[arg(long = "arch", value_enum, default_values = ["amd64", "arm64"])]
     archs: Vec<Arch>,
-    /// Then build the same commit again in another directory, and fail if a file differs.
+    /// Build the same commit again in another directory, and fail if a file differs.
     #[arg(long)]
     verify: bool,
 }

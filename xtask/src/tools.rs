@@ -114,7 +114,7 @@ pub fn monitoring() -> Result<()> {
 /// Otherwise, prints what is missing. Without them, the tests in a browser are skipped, except in CI.
 pub fn browser() {
     if let Err(error) = ensure_browser() {
-        eprintln!("the tests in a browser need programs that are {error:#}");
+        eprintln!("the browser tests need programs that are {error:#}");
     }
 }
 

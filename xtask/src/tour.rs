@@ -19,7 +19,7 @@ pub fn run(screenshots: &Path) -> Result<ExitCode> {
     let image = target().join("oaat-operator.tar");
     eprintln!("building the operator's image; the first time, this takes 5 to 15 minutes");
     image::write(&image)?;
-    std::fs::create_dir_all(screenshots).context("failed to create the folder of screenshots")?;
+    std::fs::create_dir_all(screenshots).context("failed to create the screenshot directory")?;
     let mut tour = Command::new(built("debug", "tour"));
     tour.arg("--image").arg(image.canonicalize()?);
     finish(tour.arg("--screenshots").arg(screenshots.canonicalize()?))

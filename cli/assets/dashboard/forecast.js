@@ -43,7 +43,7 @@ function describe(forecast) {
     element('ol', { tabindex: '0', 'aria-label': 'Starts' }, ...starts),
     more > 0 ? paragraph(`And ${more} more.`) : null,
     ...forecast.late.map((late) => paragraph(`${late.item} will be up to ${short(late.seconds)} late.`, 'warn')),
-    ...forecast.starved.map((item) => paragraph(`${item} starves.`, 'bad')),
+    ...forecast.starved.map((item) => paragraph(`${item} never starts, or waits longer than three periods.`, 'bad')),
     ...forecast.assumptions.map((text) => element('p', { class: 'notes' }, `Assumes that ${text}.`)),
   ].filter((part) => part !== null);
 }

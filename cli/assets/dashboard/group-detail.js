@@ -94,7 +94,7 @@ function updatePolicy(policy) {
   byId('policy').replaceChildren(...(policy ? [
     `Policy: ${policy.source === 'default' ? 'built-in' : policy.source}, contract ${policy.contract}, sha256 `,
     element('code', null, policy.digest),
-  ] : ['Policy: has not decided yet']));
+  ] : ['Policy: no decision yet']));
 }
 
 async function updateItems(items, isCurrent) {

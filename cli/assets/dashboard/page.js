@@ -40,7 +40,7 @@ function confirm({ title, text, yes, withReason }) {
 async function confirmed(group, question, action, body) {
   const reason = await confirm(question);
   if (reason === null) return;
-  notify('Sending the request', false);
+  notify('Sending the request…', false);
   try {
     notify(await act(group, action, body(reason)), false);
   } catch (error) {
@@ -49,7 +49,7 @@ async function confirmed(group, question, action, body) {
 }
 
 function run(name, label) {
-  const text = `It starts as soon as the group ${selected.name} may start an item, even if it is not due.`;
+  const text = `It starts as soon as group ${selected.name} can start an item, even if it is not due.`;
   const question = { title: `Run ${label} now?`, text, yes: 'Run now', withReason: false };
   return confirmed(selected, question, 'run', () => ({ item: name }));
 }
@@ -92,7 +92,7 @@ function connection(state, text) {
 
 function showConnection({ state, problem }) {
   const texts = { connecting: 'Connecting to the cluster', connected: '✓ Live' };
-  connection(state, texts[state] ?? `! Not live: ${sentence(problem)} Trying again.`);
+  connection(state, texts[state] ?? `! Not live: ${sentence(problem)} Reconnecting…`);
 }
 
 async function apply(event) {

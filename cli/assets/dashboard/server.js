@@ -3,7 +3,7 @@
 // The time without an event after which the connection is considered lost, in milliseconds.
 const SILENCE = 40000;
 const RECONNECT = 1000;
-const ENDED = 'kubectl oaat dashboard does not respond; start it again, and open the new URL';
+const ENDED = 'kubectl oaat dashboard is not responding; restart it, and open the new URL';
 
 // Moves the token from the URL to the storage of this tab. Returns whether there was one.
 export function takeToken() {

@@ -23,10 +23,10 @@ use tokio::net::TcpListener;
 /// Arguments of `dashboard`.
 #[derive(Args, Debug)]
 pub struct DashboardArgs {
-    /// The port on 127.0.0.1. The default is a free one.
+    /// The port on 127.0.0.1. The default is a free port.
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     port: u16,
-    /// Only print the URL.
+    /// Print the URL, but do not open a browser.
     #[arg(long)]
     no_browser: bool,
     /// Reject requests to run, suspend, and resume.

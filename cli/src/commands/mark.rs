@@ -26,7 +26,7 @@ pub struct MarkArgs {
     item: String,
     /// The result.
     result: MarkedResult,
-    /// When it succeeded: a time such as 2026-01-31T12:00:00Z, or how long ago, such as 2h. The
+    /// When the item succeeded: a time such as 2026-01-31T12:00:00Z, or how long ago, such as 2h. The
     /// default is now.
     #[arg(long, value_parser = parse_time)]
     at: Option<Timestamp>,
@@ -43,7 +43,7 @@ pub struct MarkArgs {
 /// The results that an item can be marked with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum MarkedResult {
-    /// The work of the item was done.
+    /// The item succeeded.
     Succeeded,
 }
 
@@ -140,8 +140,7 @@ fn status_change(
     let current = status.and_then(|status| status.current.as_ref());
     if current.is_some_and(|current| current.item == name) {
         return Err(ClusterError::Usage(format!(
-            "{shown} runs, and its result will be recorded; mark it after the run if that is still \
-             needed"
+            "{shown} is running; wait until the run ends, and mark it then if you still need to"
         )));
     }
     let item = status.and_then(|status| status.items.get(name));
@@ -209,7 +208,12 @@ mod tests {
     #[test]
     fn running_item_and_earlier_time_are_rejected() {
         for (item, at, force, expected) in [
-            ("photos", "2026-03-02T11:59:00Z", true, Some("photos runs")),
+            (
+                "photos",
+                "2026-03-02T11:59:00Z",
+                true,
+                Some("photos is running"),
+            ),
             (
                 "mail",
                 "2026-03-02T11:00:00Z",

@@ -57,29 +57,29 @@ pub enum Command {
     Suspend(suspend::SuspendArgs),
     /// Resume suspended groups.
     Resume(suspend::ResumeArgs),
-    /// Mark an item as succeeded, although no run of the operator succeeded.
+    /// Mark an item as succeeded without a run.
     ///
-    /// For example, after a backup that you made by hand. This resets the failures of the item, also
-    /// if it gave up. Requires permission to patch oaatgroups/status.
+    /// For example, after a backup that you made by hand. Resets the failures of the item, even if
+    /// it has given up. Requires permission to patch oaatgroups/status.
     Mark(mark::MarkArgs),
     /// Check the installation, and explain how to fix what is wrong.
     ///
     /// Checks the CustomResourceDefinitions, your permissions, the guard, the leader, the clocks, the
     /// groups, and their policies. Exits with 1 if a check failed.
     Doctor(doctor::DoctorArgs),
-    /// Write a report for a bug report, without secrets.
+    /// Write an archive for a bug report. Omits or redacts secrets.
     ///
     /// The report is an archive with the groups, types, pods, events, and the state and the log of the
-    /// operator. It contains only fields that are known to be harmless. What you may not read is
-    /// left out, and listed.
+    /// operator. It contains only fields on an allowlist. It lists what you do not have permission to
+    /// read.
     Report(report::ReportArgs),
     /// Print the log of an item's current or latest run.
     Logs(logs::LogsArgs),
-    /// Serve a live status page to your browser until you press Ctrl-C.
+    /// Serve a live dashboard to your browser until you press Ctrl-C.
     ///
-    /// Shows the groups, and why their items do not run. Runs, suspends, and resumes them after a
-    /// confirmation. Uses your own permissions, and listens only on 127.0.0.1. The printed URL
-    /// contains a secret that is valid until the command ends.
+    /// Shows the groups, and why their items do not run. Can run items, and suspend and resume
+    /// groups, after you confirm. Uses your own permissions, and listens only on 127.0.0.1. The printed URL
+    /// contains a token that is valid until the command ends.
     Dashboard(dashboard::DashboardArgs),
 }
 

@@ -115,7 +115,10 @@ async fn add_policies(bundle: &mut Bundle, session: &Session, groups: &[Value]) 
     });
     let keys: BTreeSet<_> = keys.collect();
     if keys.len() > MAX_POLICIES {
-        bundle.miss("policies", &format!("only the first {MAX_POLICIES}"));
+        bundle.miss(
+            "policies",
+            &format!("only the first {MAX_POLICIES} are included"),
+        );
     }
     let mut policies = Vec::new();
     for (namespace, name, key) in keys.into_iter().take(MAX_POLICIES) {
@@ -273,7 +276,7 @@ fn take(bundle: &mut Bundle, what: &str, listed: Result<Listed, ClusterError>) -
         Ok(Listed { objects, has_more }) => {
             if has_more {
                 let shown = counted(objects.len(), "object");
-                bundle.miss(what, &format!("only the first {shown}"));
+                bundle.miss(what, &format!("only the first {shown} are included"));
             }
             objects
         }

@@ -24,7 +24,7 @@ const NOW: i64 = 1_800_000_000_000;
 pub struct Args {
     /// The policy: a component, the core module that cargo builds, or `default`.
     pub file: PathBuf,
-    /// The numbers of items in the requests, each from 1 to 2000.
+    /// The number of items in each request (1 to 2000).
     #[arg(
         long,
         value_delimiter = ',',

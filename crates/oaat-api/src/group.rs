@@ -241,7 +241,7 @@ pub struct OaatGroupStatus {
     /// `runs`: the number of recorded runs.
     /// `attempts`: which failures count toward maxFailures.
     /// `next`: when the state is next expected to change.
-    /// `marked`: who marked it as succeeded, and when. Absent if its last success is that of a run.
+    /// `marked`: who marked it as succeeded, and when. Absent if its last success was a run.
     /// `missingSince`: when it went missing from all sources.
     #[serde(default)]
     #[schemars(schema_with = "atomic_map")]
@@ -484,7 +484,7 @@ impl ItemStatus {
     }
 }
 
-/// The mark of a user that counts as the last success of an item.
+/// A user's mark that counts as the last success of an item.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Mark {

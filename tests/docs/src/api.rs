@@ -72,7 +72,7 @@ fn object(kind: &str, path: &str, schema: &Value, page: &mut String) {
     page.push_str(&table(["field", "type", "default", "description"], &rows));
     for rule in rules(schema) {
         page.push_str(&paragraphs(&format!(
-            "A value that violates a rule of this object is {rule}."
+            "A value that violates this rule is {rule}."
         )));
     }
     for (name, field) in properties {

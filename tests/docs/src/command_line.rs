@@ -22,7 +22,7 @@ pub(crate) fn page() -> String {
     let mut plugin = Cli::command();
     plugin.build();
     page.push_str(&paragraphs(
-        "Each command of `kubectl-oaat` has `--help`. kubectl runs the program as `kubectl oaat`.",
+        "Each `kubectl-oaat` command accepts `--help`. kubectl runs the program as `kubectl oaat`.",
     ));
     subcommands(&plugin, "kubectl-oaat", &mut page);
     page.trim_end().to_owned() + "\n"

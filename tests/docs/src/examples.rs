@@ -25,9 +25,9 @@ pub(crate) fn page(folder: &Path) -> Result<String> {
     }
     let mut page = header("All examples");
     page.push_str(&paragraphs(
-        "Each file can be applied as it is, apart from the credentials and the names of your own \
-         servers, and says at its top what to expect. A test applies each of them to a real API \
-         server and follows it to its end, with [replacements for programs such as \
+        "You can apply each file unchanged, except for credentials and the names of your own \
+         servers. The comment at its top states what to expect. A test applies each file to a real \
+         API server and runs it to completion, with [replacements for programs such as \
          restic](../tests/README.md#what-is-real-and-what-is-not).",
     ));
     page.push_str(&table(["file", "what it does"], &rows));

@@ -65,7 +65,7 @@ fn example(with_items: bool) -> Result<Metrics> {
         log_dropped: 0,
     };
     metrics.decision(&DecisionSample::new(None, &evaluation, Duration::ZERO));
-    metrics.hand_over(Duration::ZERO);
+    metrics.handover(Duration::ZERO);
     metrics.watch_restarts("pods").inc();
     let time = "1970-01-02T00:00:00Z";
     let ready = json!({

@@ -370,7 +370,7 @@ async fn operator_is_ready_once_the_api_server_responds_and_serves_metrics() -> 
     fixture.until("a has run", |g| runs(g, "a") == 1).await?;
     fixture.until("b has run", |g| runs(g, "b") == 1).await?;
     let operator = fixture.operator();
-    until_metric(operator, "oaat_hand_over_seconds_count", &[], |n| n == 1.0).await?;
+    until_metric(operator, "oaat_handover_seconds_count", &[], |n| n == 1.0).await?;
     assert_eq!(operator.page("/healthz").await?.0, 200);
     assert_eq!(operator.page("/readyz").await?.0, 200);
     let (code, text) = operator.page("/metrics").await?;

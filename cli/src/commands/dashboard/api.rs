@@ -51,7 +51,7 @@ impl Problem {
     pub fn not_found() -> Self {
         Self {
             status: StatusCode::NOT_FOUND,
-            problem: "there is no such page".to_owned(),
+            problem: "page not found".to_owned(),
         }
     }
 
@@ -152,7 +152,7 @@ impl Dashboard {
         let read = read.ok_or_else(|| Problem {
             status: StatusCode::NOT_FOUND,
             problem: format!(
-                "the group {} does not exist in namespace {}",
+                "group {} does not exist in namespace {}",
                 text::name(name),
                 text::name(namespace)
             ),
@@ -202,7 +202,7 @@ impl Dashboard {
             "run" => {
                 let RunRequest { item } = parse(body)?;
                 run::run_item(&session, name, &item).await?;
-                format!("{} is requested to run now.", text::name(&item))
+                format!("Requested a run of {}.", text::name(&item))
             }
             "suspend" => {
                 let SuspendRequest { reason } = parse(body)?;
@@ -213,10 +213,10 @@ impl Dashboard {
                 }
                 let user = suspend::user(&session).await?;
                 suspend::suspend_group(&session, name, &reason, &user).await?;
-                format!("{} is suspended.", text::name(name))
+                format!("Suspended {}.", text::name(name))
             }
             "resume" if suspend::resume_group(&session, name).await? => {
-                format!("{} is resumed.", text::name(name))
+                format!("Resumed {}.", text::name(name))
             }
             "resume" => format!("{} was not suspended.", text::name(name)),
             _ => return Err(Problem::not_found()),

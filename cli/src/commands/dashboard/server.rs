@@ -202,7 +202,7 @@ impl From<Refusal> for Problem {
         let (status, problem) = match refusal {
             Refusal::Host => (
                 StatusCode::FORBIDDEN,
-                "the host name is not the one in the URL of kubectl oaat dashboard",
+                "the host name differs from the one in the URL that kubectl oaat dashboard printed",
             ),
             Refusal::Origin => (StatusCode::FORBIDDEN, "the request is from another page"),
             Refusal::Token => (

@@ -13,14 +13,15 @@ use std::io::Result;
 const MISSING: &str = "missing.txt";
 /// What the report contains, for its readers.
 const README: &str = "\
-A report of kubectl oaat, for a bug report.
+This archive was written by `kubectl oaat report` for a bug report.
 
-It contains only fields on a list: names, times, states, reasons, numbers, images, and schedules.
-It leaves out environment variables, commands, arguments of items, annotations, labels, settings,
+It contains only fields on an allowlist, such as names, times, states, reasons, numbers, images, and
+schedules.
+It omits environment variables, commands, arguments of items, annotations, labels, settings,
 the state of policies, the contents of ConfigMaps and Secrets, the logs of items, and the messages
-of runs. Of URLs, it contains only the scheme and the host. In the remaining messages and in the log
-of the operator, words that look like credentials are replaced, but no program finds all of them:
-read the files before you publish them.
+of runs. It keeps only the scheme and the host of URLs. In the remaining messages and in the log of
+the operator, words that look like credentials are redacted. Redaction cannot find every credential,
+so read the files before you publish them.
 
 missing.txt lists what could not be read.
 ";

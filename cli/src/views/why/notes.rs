@@ -18,9 +18,9 @@ pub(super) fn notes(
     let mut notes = Vec::new();
     if let Some(ahead) = ahead {
         notes.push(match ahead {
-            0 => "it is requested to run now".to_owned(),
+            0 => "a user requested to run it now".to_owned(),
             ahead => format!(
-                "it is requested to run now, after {}",
+                "a user requested to run it now, after {}",
                 counted(ahead, "other item")
             ),
         });

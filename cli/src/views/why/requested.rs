@@ -100,7 +100,7 @@ pub(super) fn requested(status: &OaatGroupStatus, ahead: usize, now: Timestamp) 
         return Cause::new(Rule::OneAtATime, one_at_a_time(current, now)).until(next);
     }
     let because = match ahead {
-        0 => "it is requested to run now, and the operator starts it next",
+        0 => "a user requested to run it now, and the operator starts it next",
         _ => "requested items start in the order of the request",
     };
     Cause::new(Rule::RunNow, because)

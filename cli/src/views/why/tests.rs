@@ -286,14 +286,14 @@ fn explanation_is_a_few_lines_for_the_terminal() {
 broken in group backup of namespace media does not run
   because: photos runs (run 7, started 5m ago), and a group runs one item at a time
   rule:    one item at a time
-  note:    it is requested to run now, after 1 other item
+  note:    a user requested to run it now, after 1 other item
   note:    its latest run, 6, ended 10m ago with Failed (Error: no space [31m left)
 ";
     assert_eq!(why(&group, &listed, "broken", NOW).text(NOW), expected);
     let late = why(&group, &listed, "late", NOW).text(NOW);
     assert!(late.contains("note:    it is 15m late"), "{late}");
     assert!(
-        late.contains("note:    it is requested to run now\n"),
+        late.contains("note:    a user requested to run it now\n"),
         "{late}"
     );
     let status = group.status.as_mut().unwrap();

@@ -118,12 +118,12 @@ async fn invalid_actions_are_named() {
         (
             "/api/groups/media/backup/delete",
             "{}",
-            (404, "there is no such page"),
+            (404, "page not found"),
         ),
         (
             "/api/groups/other/backup/run",
             r#"{"item": "a"}"#,
-            (404, "there is no such page"),
+            (404, "page not found"),
         ),
     ] {
         let (status, problem) = send(&dashboard, Method::POST, path, &headers, body).await;
