@@ -92,16 +92,17 @@ fn labels(expr: &str) -> BTreeSet<&str> {
     matchers.chain(by).collect()
 }
 
-/// Returns the metrics that a document lists as `- name{label,…}`, with their labels.
+/// Returns the metrics in the table of docs/reference-metrics.md, with their labels.
 pub fn documented(reference: &str) -> BTreeMap<&str, BTreeSet<&str>> {
-    let entries = reference.lines().filter_map(|l| l.strip_prefix("- `"));
-    let entries = entries.filter(|entry| entry.starts_with("oaat_"));
-    entries
-        .filter_map(|entry| entry.split('`').next())
-        .map(|entry| {
-            let (name, labels) = entry.split_once('{').unwrap_or((entry, ""));
-            let labels = labels.trim_end_matches('}').split(',');
-            (name, labels.filter(|l| !l.is_empty()).collect())
+    let rows = reference.lines().filter_map(|l| l.strip_prefix("| `"));
+    let metrics = rows.filter(|row| row.starts_with("oaat_"));
+    metrics
+        .filter_map(|row| {
+            let mut cells = row.split(" | ");
+            let name = cells.next()?.trim_end_matches('`');
+            // Every second part is between backticks.
+            let labels = cells.nth(1)?.split('`').skip(1).step_by(2);
+            Some((name, labels.collect()))
         })
         .collect()
 }

@@ -11,7 +11,7 @@ use std::fs;
 
 #[test]
 fn dashboard_uses_documented_metrics_and_their_labels() -> Result<()> {
-    let reference = fs::read_to_string(root().join("docs/reference.md"))?;
+    let reference = fs::read_to_string(root().join("docs/reference-metrics.md"))?;
     let documented = dashboard::documented(&reference);
     let queries = dashboard::queries(&dashboard::read()?)?;
     ensure!(queries.len() > 30, "{} queries", queries.len());
