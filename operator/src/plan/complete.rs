@@ -65,8 +65,8 @@ pub(super) fn update_conditions(
             failed::ITEMS_GIVEN_UP,
             format!(
                 "{succeeded} of {total} items have succeeded, and {given_up} gave up after \
-                 maxFailures consecutive failures; fix the cause, and then request them with the \
-                 annotation oaat.kawaja.net/run-now"
+                 maxFailures consecutive failures; fix the cause, and then run them with \
+                 kubectl oaat run or the annotation oaat.kawaja.net/run-now"
             ),
         )
     } else if is_complete {

@@ -70,8 +70,8 @@ pub(super) fn update(snapshot: &GroupSnapshot, valid: Option<&ValidatedGroup>, p
     if !gave_up.is_empty() {
         let items = text::list(gave_up, ", ", text::NAME);
         let message = format!(
-            "these items gave up: {items}; fix the cause, and then request the item with the annotation \
-             oaat.kawaja.net/run-now, or change its options or its OaatType"
+            "these items gave up: {items}; fix the cause, and then run the item with kubectl oaat run or \
+             the annotation oaat.kawaja.net/run-now, or change its options or its OaatType"
         );
         plan.event(true, events::GIVEN_UP, message, None);
     }

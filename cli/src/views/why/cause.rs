@@ -150,10 +150,16 @@ fn item_cause(
     let has_ended = item.next.is_some_and(|next| next <= now);
     let message = item.message.as_deref();
     match item.state {
-        ItemState::GivenUp => Cause::new(
-            Rule::MaxFailures,
-            message.unwrap_or("it failed maxFailures times in a row"),
-        ),
+        ItemState::GivenUp => {
+            let failures = match item.failures {
+                Some(1) => "1 failure".to_owned(),
+                failures => format!("{} failures in a row", failures.unwrap_or(0)),
+            };
+            let latest = message.unwrap_or("failed");
+            let because =
+                format!("gave up after {failures}; to try again, use kubectl oaat run: {latest}");
+            Cause::new(Rule::MaxFailures, because)
+        }
         _ if rules.recurrence == Recurrence::Once && item.last_success.is_some() => {
             Cause::new(Rule::EachOnce, succeeded(item, now))
         }

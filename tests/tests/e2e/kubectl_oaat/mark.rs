@@ -69,7 +69,10 @@ async fn concurrent_marks_are_all_kept_and_a_running_item_is_refused() -> Result
     for (name, output) in futures::future::join_all(names.map(mark)).await {
         if running == name {
             let error = output?.error()?;
-            ensure!(error.starts_with(&format!("{name} runs, ")), "{error}");
+            ensure!(
+                error.starts_with(&format!("{name} is running; ")),
+                "{error}"
+            );
         } else {
             output?.ok()?;
         }
