@@ -3,7 +3,7 @@
 use crate::group_ref::GroupRef;
 use crate::plan::ScheduleTimes;
 use crate::snapshot::GroupSnapshot;
-use oaat_api::reasons::{items_ready, policy_ready, ready, states};
+use oaat_api::reasons::{complete, items_ready, policy_ready, ready, states};
 use oaat_api::validate::ValidatedGroup;
 use oaat_api::{ItemState, ItemStatus, OaatGroupStatus, Timestamp};
 use prometheus_client::collector::Collector;
@@ -20,6 +20,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct GroupSample {
     state: String,
     conditions: Box<[ConditionSample]>,
+    /// When the group completed, if it is complete.
+    completed: Option<Timestamp>,
     /// When the run in progress started.
     run_start: Option<Timestamp>,
     /// The number of items in the state Ready.
@@ -119,11 +121,17 @@ impl GroupSample {
                 reason: condition.reason.clone(),
             })
         });
+        let completed = status
+            .conditions
+            .iter()
+            .find(|c| c.type_ == complete::TYPE && c.status == "True")
+            .map(|c| Timestamp(c.last_transition_time.0.as_millisecond()));
         let waits = [states::IDLE, states::WAITING].contains(&&*state);
         Self {
             run_start: status.current.as_ref().map(|current| current.claimed),
             state,
             conditions: conditions.collect(),
+            completed,
             ready_items,
             next_start: next_start.filter(|_| waits),
             omitted_items: 0,
@@ -346,7 +354,7 @@ impl<T> Metric<T> {
 /// The metric with the state of the group in a label.
 const STATE: &str = "group_state";
 
-const GROUP_METRICS: [Metric<GroupSample>; 5] = [
+const GROUP_METRICS: [Metric<GroupSample>; 6] = [
     Metric {
         name: STATE,
         help: "The state of the group, in the label state; always 1",
@@ -364,6 +372,12 @@ const GROUP_METRICS: [Metric<GroupSample>; 5] = [
         help: "The number of items without metrics",
         unit: None,
         value: |group| Some(group.omitted_items as f64).filter(|items| *items > 0.0),
+    },
+    Metric {
+        name: "group_complete_timestamp",
+        help: "When the group completed, if it is complete",
+        unit: Some(Unit::Seconds),
+        value: |group| Time::from(group.completed).seconds(),
     },
     Metric {
         name: "group_run_start_timestamp",
@@ -531,6 +545,37 @@ mod tests {
         assert_eq!(due(once, success("1970-01-10T03:10:00Z")), None);
         let suspended = json!({ "itemOptions": { "a": { "suspend": true } } });
         assert_eq!(due(suspended, json!({})), None);
+    }
+
+    #[test]
+    fn group_shows_its_conditions_and_when_it_completed() {
+        let condition = |type_: &str, status: &str, reason: &str| {
+            json!({
+                "type": type_, "status": status, "reason": reason, "message": "",
+                "lastTransitionTime": "1970-01-11T00:00:00Z",
+            })
+        };
+        let status = |complete: &str| {
+            json!({ "state": "Complete", "conditions": [
+                condition("Ready", "True", "Complete"),
+                condition("Running", "False", "NotRunning"),
+                condition("Complete", complete, "AllSucceeded"),
+            ] })
+        };
+        let complete = series(false, &[], json!({}), status("True"));
+        let expected = [
+            r#"oaat_group_state{,state="Complete"} 1.0"#,
+            "oaat_group_ready_items{} 0.0",
+            "oaat_group_complete_timestamp_seconds{} 864000.0",
+            r#"oaat_group_condition{,type="Ready",status="True",reason="Complete"} 1.0"#,
+        ];
+        assert_eq!(complete, expected);
+        let incomplete = series(false, &[], json!({}), status("False"));
+        assert!(
+            !incomplete
+                .iter()
+                .any(|line| line.contains("complete_timestamp"))
+        );
     }
 
     #[test]

@@ -10,6 +10,10 @@ use serde_json::json;
 async fn placeholders_are_replaced_in_every_value_and_an_invalid_one_fails_its_item() -> Result<()>
 {
     let fixture = Fixture::new("placeholders-anywhere").await?;
+    for secret in ["key-a", "key-b"] {
+        let create = ["create", "secret", "generic", secret];
+        fixture.kubectl(&create).await?;
+    }
     let podspec = json!({
         "container": {
             "image": "registry.example/{{oaat_item}}:1",

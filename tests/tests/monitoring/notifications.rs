@@ -337,6 +337,28 @@ async fn slack_receives_all_alerts_and_their_ends() -> Result<()> {
 }
 
 #[tokio::test]
+async fn slack_markup_in_the_name_of_an_item_is_escaped() -> Result<()> {
+    let receiver = Receiver::start().await?;
+    let alertmanager = Alertmanager::start("slack.yaml", &receiver).await?;
+    let item = "<!channel> <https://example.com|log in> & more";
+    let alert = json!({
+        "labels": {
+            "alertname": "OaatItemLate", "namespace": "n", "group": "g", "item": item,
+            "severity": "warning",
+        },
+        "annotations": { "description": format!("Item {item} is late"), "runbook_url": "r" },
+    });
+    alertmanager.post(&[alert]).await?;
+    let arrived = || Ok(!receiver.received().is_empty());
+    alertmanager.until("a message", arrived).await?;
+    let sent = receiver.received()[0].body.to_string();
+    ensure!(!sent.contains("<!") && !sent.contains("<http"), "{sent}");
+    let escaped = "&lt;!channel&gt; &lt;https://example.com|log in&gt; &amp; more";
+    ensure!(sent.contains(escaped), "{sent}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn ntfy_receives_all_alerts_and_their_ends() -> Result<()> {
     notifies("ntfy.yaml", ntfy).await
 }
