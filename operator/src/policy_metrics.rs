@@ -109,13 +109,21 @@ struct Totals {
 pub struct PolicyMetrics(Arc<Mutex<HashMap<PolicyLabels, Totals>>>);
 
 impl PolicyMetrics {
-    /// Counts a decision. If too many policies have metrics, removes those of the policy whose
-    /// latest decision is the oldest.
+    /// Counts a decision. If too many policies have metrics, the namespace with the most policies
+    /// loses those of the policy whose latest decision is the oldest.
     pub fn record(&self, sample: &DecisionSample) {
         let mut policies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let latest = policies.values().map(|totals| totals.latest).max();
         if policies.len() >= MAX_POLICIES && !policies.contains_key(&sample.labels) {
-            let oldest = policies.iter().min_by_key(|(_, totals)| totals.latest);
+            let mut counts = HashMap::<&str, usize>::new();
+            for labels in policies.keys() {
+                *counts.entry(&labels.namespace).or_default() += 1;
+            }
+            let largest = counts.into_iter().max_by_key(|(_, count)| *count);
+            let oldest = policies
+                .iter()
+                .filter(|(labels, _)| largest.is_some_and(|(name, _)| name == labels.namespace))
+                .min_by_key(|(_, totals)| totals.latest);
             if let Some(oldest) = oldest.map(|(labels, _)| labels.clone()) {
                 policies.remove(&oldest);
             }
@@ -216,9 +224,11 @@ mod tests {
     #[test]
     fn policy_without_recent_decisions_loses_its_metrics_first() {
         let metrics = PolicyMetrics::default();
+        // Another namespace has fewer policies, and keeps its metrics.
+        metrics.record(&sample(BUILT_IN, DecisionOutcome::Run, 1));
         let name = |number: usize| format!("p{number}");
         let record = |number| metrics.record(&sample(&name(number), DecisionOutcome::Run, 1));
-        for number in 0..MAX_POLICIES {
+        for number in 0..MAX_POLICIES - 1 {
             record(number);
         }
         record(0);
@@ -226,6 +236,7 @@ mod tests {
         let policies = metrics.0.lock().unwrap();
         let has = |number| policies.keys().any(|labels| labels.policy == name(number));
         assert!(has(0) && !has(1) && has(2) && has(MAX_POLICIES));
+        assert!(policies.keys().any(|labels| labels.policy == BUILT_IN));
         assert_eq!(policies.len(), MAX_POLICIES);
     }
 }
