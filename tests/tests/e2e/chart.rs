@@ -190,7 +190,8 @@ async fn chart_upgrades_its_crds_and_runs_groups() -> Result<()> {
     let older = folder.path().join(NAME);
     older_chart(&older)?;
     let older = older.to_string_lossy().into_owned();
-    helm(plane, &["install", NAME, &older, "--create-namespace"]).await?;
+    let install = ["upgrade", "--install", NAME, &*older, "--create-namespace"];
+    helm(plane, &install).await?;
     let admin = plane.admin();
     let before = crd(&admin).await?.context("the CRD is not installed")?;
     ensure!(
