@@ -53,7 +53,7 @@ impl Cluster {
     /// Installs the chart with two replicas and waits until both are ready.
     pub async fn install_chart(&self) -> Result<()> {
         let chart = chart::folder();
-        let shown = "helm install oaat-operator charts/oaat-operator -n oaat-operator \
+        let shown = "helm upgrade --install oaat-operator charts/oaat-operator -n oaat-operator \
                      --create-namespace --wait";
         println!("$ {shown}");
         let kubeconfig = self.plane.admin_kubeconfig().to_string_lossy().into_owned();
@@ -62,7 +62,8 @@ impl Cluster {
             let args = [
                 "--kubeconfig",
                 &kubeconfig,
-                "install",
+                "upgrade",
+                "--install",
                 RELEASE,
                 &chart,
                 "--namespace",
