@@ -12,7 +12,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::io::Write as _;
+use std::io::{BufWriter, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +26,9 @@ use tracing::{info, warn};
 /// The maximum number of open connections. The oldest is closed for a new one: a request is
 /// answered within milliseconds, so an old connection belongs to a slow client.
 const CONNECTIONS: usize = 64;
+/// The size in bytes of the text that is compressed at once. The metrics are written in pieces of a
+/// few bytes, and each call of the compressor is expensive.
+const BUFFER: usize = 64 << 10;
 /// The maximum size in bytes of uncompressed metrics. With many items, the metrics take megabytes.
 const MAX_PLAIN: usize = 1 << 20;
 /// How long a larger page of metrics is cached.
@@ -181,12 +184,12 @@ impl Page {
         let mut writer = PageWriter {
             plain: String::new(),
             is_large: false,
-            gzip: GzEncoder::new(Vec::new(), Compression::fast()),
+            gzip: BufWriter::with_capacity(BUFFER, GzEncoder::new(Vec::new(), Compression::fast())),
         };
         metrics.encode(&mut writer).map_err(std::io::Error::other)?;
         Ok(Self {
             plain: (!writer.is_large).then(|| writer.plain.into()),
-            gzip: writer.gzip.finish()?.into(),
+            gzip: writer.gzip.into_inner()?.finish()?.into(),
         })
     }
 
@@ -214,7 +217,7 @@ impl Page {
 struct PageWriter {
     plain: String,
     is_large: bool,
-    gzip: GzEncoder<Vec<u8>>,
+    gzip: BufWriter<GzEncoder<Vec<u8>>>,
 }
 
 impl std::fmt::Write for PageWriter {
