@@ -363,7 +363,9 @@ async fn hidden_pages_do_not_use_up_the_connections_of_the_browser() -> Result<(
     for _ in 0..7 {
         browser.script("pages.push(open(location.href))").await?;
         let text = "pages.at(-1).document.body?.innerText";
-        browser.until(&format!("{text}?.includes('✓ Live')")).await?;
+        browser
+            .until(&format!("{text}?.includes('✓ Live')"))
+            .await?;
     }
     shown.until_text("Paused while this page is hidden").await?;
     let status = json!({ "message": "changed while hidden" });
