@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use control_plane::BrowserTools;
 use kube::Api;
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{GroupVersionKind, Request};
 use oaat_tests::browser::{Browser, Dashboard, Screen, keys};
 use oaat_tests::proxy::{Fate, Proxy};
@@ -106,6 +106,17 @@ impl Shown {
     /// Reads the group.
     async fn group(&self) -> Result<Value> {
         Ok(serde_json::to_value(self.groups.get("group").await?)?)
+    }
+
+    /// Opens the forecast of a group.
+    async fn open_forecast(&self, group: &str) -> Result<()> {
+        let show = format!("location.hash = '#/{}/{group}'", self.namespace);
+        self.browser.script(&show).await?;
+        self.browser.find("heading", group).await?;
+        let summary = "document.querySelector('#forecast:not([hidden]) summary')";
+        self.browser.until(summary).await?;
+        self.browser.script(&format!("{summary}.click()")).await?;
+        Ok(())
     }
 
     /// Waits until the page contains a text.
@@ -216,7 +227,7 @@ async fn page_is_live_and_keyboard_users_run_suspend_and_resume() -> Result<()> 
     assert_eq!(browser.script("return window.isSame").await?, true);
     let log = browser.log().await?;
     ensure!(log.is_empty(), "{log:#?}");
-    interrupted(&shown).await
+    ended(&shown, Signal::Interrupt).await
 }
 
 async fn suspend_and_resume(shown: &Shown) -> Result<()> {
@@ -241,12 +252,12 @@ async fn suspend_and_resume(shown: &Shown) -> Result<()> {
     Ok(())
 }
 
-/// Ends the dashboard as Ctrl-C does. The page says so.
-async fn interrupted(shown: &Shown) -> Result<()> {
-    shown.dashboard.process.signal(Signal::Interrupt);
+/// Ends the dashboard with a signal, so that it can remove its file. The page says so.
+async fn ended(shown: &Shown, signal: Signal) -> Result<()> {
+    shown.dashboard.process.signal(signal);
     let status = shown.dashboard.process.wait().await;
     assert_eq!(status.code(), Some(0));
-    shown.until_text("dashboard does not respond").await
+    shown.until_text("dashboard is not responding").await
 }
 
 /// Creates a group that is nested too deeply for the command line.
@@ -274,6 +285,9 @@ async fn group_that_cannot_be_decoded_does_not_hide_the_others() -> Result<()> {
     plane.namespace("dashboard-deep").await?;
     let shown = Shown::new(&tools, "dashboard-deep", plane.admin_kubeconfig()).await?;
     shown.browser.find("link", "group").await?;
+    shown.browser.script("location.hash = '#/%'").await?;
+    shown.browser.script("location.reload()").await?;
+    shown.browser.find("link", "group").await?;
     create_deeply_nested(plane, "dashboard-deep").await?;
     shown.browser.find("link", "deep").await?;
     shown.until_text("Unreadable").await?;
@@ -281,6 +295,117 @@ async fn group_that_cannot_be_decoded_does_not_hide_the_others() -> Result<()> {
     shown.write_status(status).await?;
     shown.until_text("changed after the other group").await?;
     shown.until_text("✓ Live").await
+}
+
+#[tokio::test]
+async fn page_recovers_from_an_event_that_it_cannot_show() -> Result<()> {
+    let Some(tools) = browser_tools()? else {
+        return Ok(());
+    };
+    let plane = &shared().await?.plane;
+    plane.namespace("dashboard-recovers").await?;
+    let shown = Shown::new(&tools, "dashboard-recovers", plane.admin_kubeconfig()).await?;
+    let browser = &shown.browser;
+    browser.find("link", "group").await?;
+    shown.until_text("✓ Live").await?;
+    // A property that each object has.
+    shown
+        .write_status(json!({ "state": "constructor" }))
+        .await?;
+    shown.until_text("constructor").await?;
+
+    let fail = "window.create = document.createElement;
+                document.createElement = () => { throw new Error('broken'); }";
+    browser.script(fail).await?;
+    shown.write_status(json!({ "state": "toString" })).await?;
+    shown
+        .until_text("Not live: This page failed to show a change (broken).")
+        .await?;
+    browser
+        .script("document.createElement = window.create")
+        .await?;
+    shown.until_text("toString").await?;
+    shown.until_text("✓ Live").await?;
+    deleted_and_created_again(&shown).await
+}
+
+/// Deletes the group while the page shows it, and creates it again.
+async fn deleted_and_created_again(shown: &Shown) -> Result<()> {
+    let browser = &shown.browser;
+    browser.tab_to("link", "group").await?;
+    browser.press(keys::ENTER).await?;
+    browser.find("button", "Run photos now").await?;
+    let params = DeleteParams::default();
+    shown.groups.delete("group", &params).await?;
+    shown.until_text("Group group does not exist").await?;
+    for name in ["Run photos now", "Suspend group"] {
+        browser.until_gone("button", name).await?;
+    }
+    let spec = json!({ "oaatType": "work", "oaatItems": ["mail"] });
+    create(&shown.groups, "group", &spec).await?;
+    browser.find("button", "Run mail now").await?;
+    browser.find("button", "Suspend group").await?;
+    browser.until_gone("button", "Run photos now").await
+}
+
+#[tokio::test]
+async fn hidden_pages_do_not_use_up_the_connections_of_the_browser() -> Result<()> {
+    let Some(tools) = browser_tools()? else {
+        return Ok(());
+    };
+    let plane = &shared().await?.plane;
+    plane.namespace("dashboard-pages").await?;
+    let shown = Shown::new(&tools, "dashboard-pages", plane.admin_kubeconfig()).await?;
+    let browser = &shown.browser;
+    shown.until_text("✓ Live").await?;
+    browser.script("window.pages = [window]").await?;
+    // Chromium opens at most six connections to a host.
+    for _ in 0..7 {
+        browser.script("pages.push(open(location.href))").await?;
+        let text = "pages.at(-1).document.body?.innerText";
+        browser
+            .until(&format!("{text}?.includes('✓ Live')"))
+            .await?;
+    }
+    shown.until_text("Paused while this page is hidden").await?;
+    let status = json!({ "message": "changed while hidden" });
+    shown.write_status(status).await?;
+    let text = "pages.at(-1).document.body.innerText";
+    let is_changed = format!("{text}.includes('changed while hidden')");
+    browser.until(&is_changed).await?;
+    browser
+        .script("pages.slice(1).forEach((page) => page.close())")
+        .await?;
+    shown.until_text("changed while hidden").await?;
+    shown.until_text("✓ Live").await
+}
+
+#[tokio::test]
+async fn long_forecast_is_stopped_and_does_not_prevent_the_end() -> Result<()> {
+    let Some(tools) = browser_tools()? else {
+        return Ok(());
+    };
+    let plane = &shared().await?.plane;
+    plane.namespace("dashboard-forecasts").await?;
+    let shown = Shown::new(&tools, "dashboard-forecasts", plane.admin_kubeconfig()).await?;
+    let names: Vec<String> = (0..500).map(|number| format!("item-{number}")).collect();
+    let spec = json!({ "oaatType": "work", "oaatItems": names, "frequency": "10s" });
+    create(&shown.groups, "busy", &spec).await?;
+    // The items are always due, so the policy decides millions of times.
+    let item = |name: &String| (name.clone(), json!({ "state": "Ready", "durations": [0] }));
+    let items: serde_json::Map<String, Value> = names.iter().map(item).collect();
+    let patch = json!({ "status": { "items": items } });
+    let (params, patch) = (PatchParams::default(), Patch::Merge(&patch));
+    shown.groups.patch_status("busy", &params, &patch).await?;
+    shown.open_forecast("busy").await?;
+    shown
+        .until_text("The forecast took longer than 5 s, and was stopped at 20")
+        .await?;
+    shown.open_forecast("group").await?;
+    shown.until_text("starts until").await?;
+    shown.open_forecast("busy").await?;
+    shown.until_text("Simulating the next day").await?;
+    ended(&shown, Signal::Term).await
 }
 
 #[tokio::test]

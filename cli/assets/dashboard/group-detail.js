@@ -6,7 +6,7 @@ import { readGroup } from './server.js';
 
 const list = byId('item-list');
 const filter = byId('item-filter');
-const SIGNS = { Succeeded: '✓', Failed: '✗', Stopped: '–' };
+const SIGNS = new Map([['Succeeded', '✓'], ['Failed', '✗'], ['Stopped', '–']]);
 // The selected group, and the latest answer of the server about it.
 let group = null;
 let page = null;
@@ -30,19 +30,24 @@ export function configure(given) {
 export async function show(next) {
   latest += 1;
   group = next;
-  page = null;
-  rows = new Map();
   isReading = false;
-  list.replaceChildren();
-  hideForecast();
+  clear();
   filter.value = '';
-  setText(byId('item-count'), '');
   byId('group').hidden = next === null;
   byId('choose').hidden = next !== null;
-  byId('suspend').hidden = true;
-  for (const id of ['summary', 'problems', 'policy']) byId(id).replaceChildren();
   setText(byId('detail-title'), next?.name ?? '');
   if (next) await refresh();
+}
+
+// Removes everything about the group except for its name.
+function clear() {
+  page = null;
+  rows = new Map();
+  list.replaceChildren();
+  hideForecast();
+  setText(byId('item-count'), '');
+  for (const id of ['suspend', 'forecast']) byId(id).hidden = true;
+  for (const id of ['summary', 'problems', 'policy']) byId(id).replaceChildren();
 }
 
 // Reads the group again, and shows what has changed.
@@ -61,6 +66,7 @@ export async function refresh() {
       await update(answer, () => request === latest);
     } catch (error) {
       if (request !== latest) return;
+      if (error.status === 404) clear();
       byId('summary').replaceChildren(sentence(error.message));
     }
     if (request !== latest) return;
@@ -84,6 +90,7 @@ async function update(answer, isCurrent) {
   const suspend = byId('suspend');
   setText(suspend, `${answer.suspended ? 'Resume' : 'Suspend'} ${answer.name}`);
   suspend.hidden = options.readOnly;
+  byId('forecast').hidden = false;
   if (earlier && (earlier.state !== answer.state || earlier.message !== answer.message)) {
     setText(byId('news'), `${answer.name}: ${answer.state}. ${answer.message}`);
   }
@@ -162,7 +169,7 @@ function strip(runs) {
   const marks = runs.map((run) => {
     const code = run.exitCode == null ? '' : `, exit code ${run.exitCode}`;
     const title = `run ${run.run}: ${run.result} (${run.reason}${code}) after ${run.took}, ended ${new Date(run.finished).toLocaleString()}`;
-    return element('span', { class: run.result, title }, SIGNS[run.result] ?? '?');
+    return element('span', { class: run.result, title }, SIGNS.get(run.result) ?? '?');
   });
   const label = `Last runs, oldest first: ${results}`;
   return [element('span', { class: 'strip', role: 'img', 'aria-label': label }, ...marks)];

@@ -11,8 +11,6 @@ const TIMES = 5000;
 const EXPLANATIONS = 30000;
 const dialog = byId('confirm');
 let selected = null;
-// Events are applied one after another.
-let applied = Promise.resolve();
 
 function notify(text, isProblem) {
   setText(byId('notice'), text);
@@ -66,14 +64,23 @@ function suspendOrResume() {
   return confirmed(selected, question, 'suspend', (reason) => ({ reason }));
 }
 
+// Returns a part of a URL, or null if it is not valid.
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return null;
+  }
+}
+
 // Shows the group in the URL.
 function route() {
   if (takeToken()) {
     location.reload();
     return;
   }
-  const [, namespace, name] = location.hash.split('/').map(decodeURIComponent);
-  const next = name ? { namespace, name } : null;
+  const [, namespace, name] = location.hash.split('/').map(decoded);
+  const next = namespace && name ? { namespace, name } : null;
   const earlier = selected;
   selected = next;
   document.body.dataset.view = next ? 'group' : 'list';
@@ -98,12 +105,12 @@ function showConnection({ state, problem }) {
 async function apply(event) {
   const place = event.namespace === null ? 'all namespaces' : `namespace ${event.namespace}`;
   setText(byId('place'), `${place} of ${event.server}${event.readOnly ? ' (read-only)' : ''}`);
-  showConnection(event.connection);
   detail.configure({ readOnly: event.readOnly, onRun: run });
   const isSelected = ([namespace, name]) => selected?.namespace === namespace && selected.name === name;
   const isChanged = event.groups.some((group) => isSelected([group.namespace, group.name]));
-  if (isChanged || event.gone.some(isSelected)) detail.refresh();
+  if (isChanged || event.gone.some(isSelected) || (event.all && selected)) detail.refresh();
   await groups.apply(event);
+  showConnection(event.connection);
   document.body.dataset.loaded = 'true';
 }
 
@@ -123,6 +130,9 @@ byId('forecast').addEventListener('toggle', () => {
 setInterval(updateTimes, TIMES);
 setInterval(() => { if (selected && !document.hidden) detail.refresh(); }, EXPLANATIONS);
 follow(
-  (event) => { applied = applied.then(() => apply(event)); },
-  (problem) => connection('lost', `! ${sentence(problem)}`),
+  (event) => apply(event).catch(({ message }) => {
+    throw new Error(`this page failed to show a change (${message})`);
+  }),
+  (problem) => connection('lost', `! Not live: ${sentence(problem)} Reconnecting…`),
+  () => connection('paused', 'Paused while this page is hidden'),
 );

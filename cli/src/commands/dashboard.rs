@@ -19,6 +19,9 @@ use std::process::Stdio;
 use std::sync::Arc;
 use tempfile::NamedTempFile;
 use tokio::net::TcpListener;
+#[cfg(unix)]
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 
 /// Arguments of `dashboard`.
 #[derive(Args, Debug)]
@@ -65,14 +68,33 @@ pub(super) async fn run(args: &DashboardArgs, built_in: &[u8]) -> Result<(), Clu
         namespace: namespace.clone(),
         read_only: args.read_only,
         built_in: built_in.to_vec(),
-        forecasts: tokio::sync::Semaphore::new(1),
+        forecasts: Arc::new(Semaphore::new(1)),
     });
     tokio::select! {
         () = server::serve(listener, dashboard) => {}
         () = live_groups::follow(&live, &session, namespace.as_deref()) => {}
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        stopped = until_stopped(is_interactive) => stopped?,
     }
     Ok(())
+}
+
+/// Waits until the user or the system stops the command, or until the terminal is closed.
+#[cfg(unix)]
+async fn until_stopped(is_interactive: bool) -> std::io::Result<()> {
+    let received = async |kind| {
+        signal(kind)?.recv().await;
+        std::io::Result::Ok(())
+    };
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+        terminated = received(SignalKind::terminate()) => terminated,
+        hung_up = received(SignalKind::hangup()), if is_interactive => hung_up,
+    }
+}
+
+#[cfg(not(unix))]
+async fn until_stopped(_: bool) -> std::io::Result<()> {
+    tokio::signal::ctrl_c().await
 }
 
 /// Opens the URL in the user's browser, if there is a program for that.
