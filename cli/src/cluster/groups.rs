@@ -208,13 +208,24 @@ pub(crate) async fn find_item(
     group: Option<&str>,
 ) -> Result<OaatGroup, ClusterError> {
     if let Some(name) = group {
-        let place = format!("the group {}", text::name(name));
-        return choose(vec![read_group(session, name).await?], &[], item, place);
+        return with_item(read_group(session, name).await?, item);
     }
     let read = read_groups(session, Some(&session.namespace)).await?;
     let (groups, undecodable) = decoded(read);
-    let place = format!("namespace {:?}", session.namespace);
-    choose(groups, &undecodable, item, place)
+    choose(groups, &undecodable, item, &session.namespace)
+}
+
+/// Returns a group if it has an item.
+fn with_item(group: OaatGroup, item: &str) -> Result<OaatGroup, ClusterError> {
+    let items = items_in_effect(&group);
+    if items.iter().any(|name| name == item) {
+        return Ok(group);
+    }
+    Err(ClusterError::NotInGroup {
+        item: item.to_owned(),
+        group: group.metadata.name.unwrap_or_default(),
+        similar: Similar::to(item, items.iter().map(String::as_str)),
+    })
 }
 
 /// A group that cannot be decoded.
@@ -241,7 +252,7 @@ fn choose(
     groups: Vec<OaatGroup>,
     undecodable: &[UndecodableGroup],
     item: &str,
-    place: String,
+    namespace: &str,
 ) -> Result<OaatGroup, ClusterError> {
     let has_item = |group: &OaatGroup| items_in_effect(group).iter().any(|name| name == item);
     let (mut found, others): (Vec<_>, Vec<_>) = groups.into_iter().partition(has_item);
@@ -256,7 +267,7 @@ fn choose(
             let items: Vec<_> = others.iter().flat_map(items_in_effect).collect();
             Err(ClusterError::ItemNotFound {
                 item: item.to_owned(),
-                place,
+                namespace: namespace.to_owned(),
                 undecodable: UndecodableGroups(
                     undecodable.iter().map(|group| group.name.clone()).collect(),
                 ),
@@ -311,7 +322,7 @@ mod tests {
                 Err("no group in namespace \"n\" has the item photo; did you mean photos?"),
             ),
         ] {
-            let found = choose(groups(), &[], item, "namespace \"n\"".to_owned());
+            let found = choose(groups(), &[], item, "n");
             let found = found.map(|group| group.metadata.name.unwrap_or_default());
             let found = found.map_err(|error| error.to_string());
             let expected = expected.map(str::to_owned).map_err(str::to_owned);
@@ -320,15 +331,25 @@ mod tests {
     }
 
     #[test]
+    fn given_group_without_the_item_is_named() {
+        let error = with_item(group("cool", &["www"]), "ww").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "group cool has no item ww; did you mean www?"
+        );
+        assert!(with_item(group("cool", &["www"]), "www").is_ok());
+    }
+
+    #[test]
     fn groups_that_cannot_be_decoded_are_named_if_no_group_has_the_item() {
         let bad = UndecodableGroup {
             name: "bad".into(),
             problem: "spec".into(),
         };
-        let found = choose(vec![group("a", &["x"])], &[bad], "mail", "here".into());
+        let found = choose(vec![group("a", &["x"])], &[bad], "mail", "n");
         assert_eq!(
             found.unwrap_err().to_string(),
-            "no group in here has the item mail, but these groups cannot be decoded: bad"
+            "no group in namespace \"n\" has the item mail, but these groups cannot be decoded: bad"
         );
     }
 
