@@ -3,6 +3,7 @@
 mod bundle;
 mod kinds;
 mod redact;
+mod without_output;
 
 use super::{Scope, doctor};
 use crate::cluster::{Access, ClusterError, Session};
@@ -87,7 +88,7 @@ async fn add_groups(bundle: &mut Bundle, session: &Session, namespace: Option<&s
         list::<Event>(session, "events", namespace, &all),
     );
     let groups = take(bundle, "groups", groups);
-    bundle.add("groups.json", &groups, kinds::GROUP);
+    bundle.add_groups("groups.json", &groups);
     let types = take(bundle, "types", types);
     bundle.add("types.json", &types, kinds::TYPE);
     let mut pods = take(bundle, "pods of runs", runs);
@@ -155,7 +156,7 @@ async fn add_operator(bundle: &mut Bundle, session: &Session, namespace: &str) {
     );
     let mut workloads = take(bundle, "Deployment of the operator", deployments);
     workloads.extend(take(bundle, "StatefulSet of the operator", stateful_sets));
-    bundle.add("operator/workloads.json", &workloads, kinds::WORKLOAD);
+    bundle.add_workloads("operator/workloads.json", workloads);
     let pods = take(bundle, "pods of the operator", pods);
     bundle.add("operator/pods.json", &pods, kinds::POD);
     match leases {
