@@ -213,6 +213,17 @@ impl ClusterError {
         matches!(self, Self::Output(error) if error.kind() == ErrorKind::BrokenPipe)
     }
 
+    /// Returns whether an object does not exist.
+    pub fn is_not_found(&self) -> bool {
+        matches!(
+            self,
+            Self::Rejected {
+                code: Some(NOT_FOUND),
+                ..
+            }
+        )
+    }
+
     /// Returns whether a write may have taken effect although it failed, because the response was
     /// lost, late, or written by a proxy.
     pub fn may_have_taken_effect(&self) -> bool {

@@ -83,7 +83,8 @@ pub(crate) async fn read_groups(
             }
             // A group is nested too deeply. The others of the page are read one by one.
             None => {
-                let list = list_names(session, namespace, &page).await?;
+                let access = Access::groups("list", namespace);
+                let list = list_names::<OaatGroup>(session, access, &page).await?;
                 for object in &list.items {
                     groups.extend(read_one(session, &object.metadata).await?);
                 }
@@ -97,45 +98,45 @@ pub(crate) async fn read_groups(
     }
 }
 
-/// A list of groups of which only the names are decoded: the managed fields of a group are nested as
-/// deeply as the group.
+/// A list of objects of which only the names are decoded: the managed fields of an object are nested as
+/// deeply as the object.
 #[derive(Deserialize)]
-struct Names {
-    metadata: NamesMeta,
-    items: Vec<Named>,
+pub(crate) struct Names {
+    pub metadata: NamesMeta,
+    pub items: Vec<Named>,
 }
 
 #[derive(Deserialize)]
-struct NamesMeta {
+pub(crate) struct NamesMeta {
     /// The token of the next page.
     #[serde(rename = "continue")]
-    next: Option<String>,
+    pub next: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Named {
-    metadata: NamedMeta,
+pub(crate) struct Named {
+    pub metadata: NamedMeta,
 }
 
 #[derive(Deserialize)]
-struct NamedMeta {
+pub(crate) struct NamedMeta {
     #[serde(default)]
-    namespace: String,
-    name: String,
+    pub namespace: String,
+    pub name: String,
 }
 
-/// Lists the names of groups.
-async fn list_names(
+/// Lists the names of the objects of a kind.
+pub(crate) async fn list_names<K: Resource<DynamicType = ()>>(
     session: &Session,
-    namespace: Option<&str>,
+    access: Access,
     page: &ListParams,
 ) -> Result<Names, ClusterError> {
-    let request = Request::new(OaatGroup::url_path(&(), namespace)).list_metadata(page);
+    let path = K::url_path(&(), access.namespace.as_deref());
+    let request = Request::new(path).list_metadata(page);
     let list = async {
         let request = request.map_err(kube::Error::BuildRequest)?;
         session.client.request::<Names>(request).await
     };
-    let access = Access::groups("list", namespace);
     session.request(access, list).await
 }
 
