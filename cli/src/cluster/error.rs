@@ -109,11 +109,21 @@ pub(crate) enum ClusterError {
         similar: Similar,
     },
     /// No group has this item.
-    #[error("no group in {place} has the item {}{undecodable}{similar}", text::name(.item))]
+    #[error(
+        "no group in namespace {namespace:?} has the item {}{undecodable}{similar}",
+        text::name(.item)
+    )]
     ItemNotFound {
         item: String,
-        place: String,
+        namespace: String,
         undecodable: UndecodableGroups,
+        similar: Similar,
+    },
+    /// The given group does not have this item.
+    #[error("group {} has no item {}{similar}", text::name(.group), text::name(.item))]
+    NotInGroup {
+        item: String,
+        group: String,
         similar: Similar,
     },
     /// Several groups have this item.
@@ -189,6 +199,11 @@ impl ClusterError {
                 Self::Forbidden(access)
             }
             NOT_FOUND if access.group == "kawaja.net" && !names_object => Self::NotInstalled,
+            // A proxy may respond without a body.
+            code if status.message.is_empty() => {
+                let problem = format!("the API server responded with HTTP status {code}");
+                Self::rejected(access, Some(code), &problem)
+            }
             code => Self::rejected(access, Some(code), &status.message),
         }
     }
@@ -196,6 +211,17 @@ impl ClusterError {
     /// Returns whether the reader of the output has closed the pipe.
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == ErrorKind::BrokenPipe)
+    }
+
+    /// Returns whether an object does not exist.
+    pub fn is_not_found(&self) -> bool {
+        matches!(
+            self,
+            Self::Rejected {
+                code: Some(NOT_FOUND),
+                ..
+            }
+        )
     }
 
     /// Returns whether a write may have taken effect although it failed, because the response was
@@ -331,6 +357,18 @@ mod tests {
             let error = ClusterError::of_request(api_error(code, reason, name), access, "server");
             assert_eq!(error.to_string(), expected);
         }
+    }
+
+    #[test]
+    fn response_without_a_message_is_described_by_its_status() {
+        let status = Status::failure("", "Failed to parse error data").with_code(502);
+        let error = kube::Error::Api(status.boxed());
+        let error = ClusterError::of_request(error, Access::groups("watch", None), "server");
+        assert_eq!(
+            error.to_string(),
+            "failed to watch oaatgroups.kawaja.net in all namespaces: the API server responded with \
+             HTTP status 502"
+        );
     }
 
     #[test]

@@ -83,7 +83,8 @@ pub(crate) async fn read_groups(
             }
             // A group is nested too deeply. The others of the page are read one by one.
             None => {
-                let list = list_names(session, namespace, &page).await?;
+                let access = Access::groups("list", namespace);
+                let list = list_names::<OaatGroup>(session, access, &page).await?;
                 for object in &list.items {
                     groups.extend(read_one(session, &object.metadata).await?);
                 }
@@ -97,45 +98,45 @@ pub(crate) async fn read_groups(
     }
 }
 
-/// A list of groups of which only the names are decoded: the managed fields of a group are nested as
-/// deeply as the group.
+/// A list of objects of which only the names are decoded: the managed fields of an object are nested as
+/// deeply as the object.
 #[derive(Deserialize)]
-struct Names {
-    metadata: NamesMeta,
-    items: Vec<Named>,
+pub(crate) struct Names {
+    pub metadata: NamesMeta,
+    pub items: Vec<Named>,
 }
 
 #[derive(Deserialize)]
-struct NamesMeta {
+pub(crate) struct NamesMeta {
     /// The token of the next page.
     #[serde(rename = "continue")]
-    next: Option<String>,
+    pub next: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Named {
-    metadata: NamedMeta,
+pub(crate) struct Named {
+    pub metadata: NamedMeta,
 }
 
 #[derive(Deserialize)]
-struct NamedMeta {
+pub(crate) struct NamedMeta {
     #[serde(default)]
-    namespace: String,
-    name: String,
+    pub namespace: String,
+    pub name: String,
 }
 
-/// Lists the names of groups.
-async fn list_names(
+/// Lists the names of the objects of a kind.
+pub(crate) async fn list_names<K: Resource<DynamicType = ()>>(
     session: &Session,
-    namespace: Option<&str>,
+    access: Access,
     page: &ListParams,
 ) -> Result<Names, ClusterError> {
-    let request = Request::new(OaatGroup::url_path(&(), namespace)).list_metadata(page);
+    let path = K::url_path(&(), access.namespace.as_deref());
+    let request = Request::new(path).list_metadata(page);
     let list = async {
         let request = request.map_err(kube::Error::BuildRequest)?;
         session.client.request::<Names>(request).await
     };
-    let access = Access::groups("list", namespace);
     session.request(access, list).await
 }
 
@@ -208,13 +209,24 @@ pub(crate) async fn find_item(
     group: Option<&str>,
 ) -> Result<OaatGroup, ClusterError> {
     if let Some(name) = group {
-        let place = format!("the group {}", text::name(name));
-        return choose(vec![read_group(session, name).await?], &[], item, place);
+        return with_item(read_group(session, name).await?, item);
     }
     let read = read_groups(session, Some(&session.namespace)).await?;
     let (groups, undecodable) = decoded(read);
-    let place = format!("namespace {:?}", session.namespace);
-    choose(groups, &undecodable, item, place)
+    choose(groups, &undecodable, item, &session.namespace)
+}
+
+/// Returns a group if it has an item.
+fn with_item(group: OaatGroup, item: &str) -> Result<OaatGroup, ClusterError> {
+    let items = items_in_effect(&group);
+    if items.iter().any(|name| name == item) {
+        return Ok(group);
+    }
+    Err(ClusterError::NotInGroup {
+        item: item.to_owned(),
+        group: group.metadata.name.unwrap_or_default(),
+        similar: Similar::to(item, items.iter().map(String::as_str)),
+    })
 }
 
 /// A group that cannot be decoded.
@@ -241,7 +253,7 @@ fn choose(
     groups: Vec<OaatGroup>,
     undecodable: &[UndecodableGroup],
     item: &str,
-    place: String,
+    namespace: &str,
 ) -> Result<OaatGroup, ClusterError> {
     let has_item = |group: &OaatGroup| items_in_effect(group).iter().any(|name| name == item);
     let (mut found, others): (Vec<_>, Vec<_>) = groups.into_iter().partition(has_item);
@@ -256,7 +268,7 @@ fn choose(
             let items: Vec<_> = others.iter().flat_map(items_in_effect).collect();
             Err(ClusterError::ItemNotFound {
                 item: item.to_owned(),
-                place,
+                namespace: namespace.to_owned(),
                 undecodable: UndecodableGroups(
                     undecodable.iter().map(|group| group.name.clone()).collect(),
                 ),
@@ -311,7 +323,7 @@ mod tests {
                 Err("no group in namespace \"n\" has the item photo; did you mean photos?"),
             ),
         ] {
-            let found = choose(groups(), &[], item, "namespace \"n\"".to_owned());
+            let found = choose(groups(), &[], item, "n");
             let found = found.map(|group| group.metadata.name.unwrap_or_default());
             let found = found.map_err(|error| error.to_string());
             let expected = expected.map(str::to_owned).map_err(str::to_owned);
@@ -320,15 +332,25 @@ mod tests {
     }
 
     #[test]
+    fn given_group_without_the_item_is_named() {
+        let error = with_item(group("cool", &["www"]), "ww").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "group cool has no item ww; did you mean www?"
+        );
+        assert!(with_item(group("cool", &["www"]), "www").is_ok());
+    }
+
+    #[test]
     fn groups_that_cannot_be_decoded_are_named_if_no_group_has_the_item() {
         let bad = UndecodableGroup {
             name: "bad".into(),
             problem: "spec".into(),
         };
-        let found = choose(vec![group("a", &["x"])], &[bad], "mail", "here".into());
+        let found = choose(vec![group("a", &["x"])], &[bad], "mail", "n");
         assert_eq!(
             found.unwrap_err().to_string(),
-            "no group in here has the item mail, but these groups cannot be decoded: bad"
+            "no group in namespace \"n\" has the item mail, but these groups cannot be decoded: bad"
         );
     }
 

@@ -6,7 +6,9 @@ mod lost_watch;
 mod session;
 
 pub(crate) use error::{Access, ClusterError};
-pub(crate) use groups::{GroupRead, decoded, find_item, items_in_effect, read_group, read_groups};
+pub(crate) use groups::{
+    GroupRead, NamedMeta, decoded, find_item, items_in_effect, list_names, read_group, read_groups,
+};
 pub(crate) use lost_watch::{WatchRetries, watch_failure};
 pub use session::ClusterArgs;
 pub(crate) use session::{Session, patch_params};

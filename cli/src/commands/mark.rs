@@ -27,7 +27,7 @@ pub struct MarkArgs {
     /// The result.
     result: MarkedResult,
     /// When the item succeeded: a time such as 2026-01-31T12:00:00Z, or how long ago, such as 2h. The
-    /// default is now.
+    /// default is now, or the item's last success if that is later.
     #[arg(long, value_parser = parse_time)]
     at: Option<Timestamp>,
     /// The group of the item. Required if several groups of the namespace have the item.
@@ -61,8 +61,7 @@ fn parse_time(text: &str) -> Result<Timestamp, String> {
 pub(super) async fn run(args: &MarkArgs) -> Result<(), ClusterError> {
     let MarkedResult::Succeeded = args.result;
     let now = Timestamp::now();
-    let at = args.at.unwrap_or(now);
-    if at > now {
+    if let Some(at) = args.at.filter(|at| *at > now) {
         let problem = format!("--at: {at} is in the future; use the time of the success");
         return Err(ClusterError::Usage(problem));
     }
@@ -72,6 +71,9 @@ pub(super) async fn run(args: &MarkArgs) -> Result<(), ClusterError> {
     let by = text::name(&user(&session).await?);
     let mark = Mark { time: now, by };
     for attempt in 1..=ATTEMPTS {
+        let at = args
+            .at
+            .unwrap_or_else(|| now_or_later(&group, &args.item, now));
         // A proxy may have repeated the write of the last attempt. Then the repetition conflicts.
         if is_marked(&group, &args.item, &mark) || write(&session, &group, args, at, &mark).await? {
             return Ok(print(&format!(
@@ -120,6 +122,14 @@ async fn write(
         }
         outcome => outcome,
     }
+}
+
+/// Returns the time of a success that is not before the last one, which may be later than now: it may
+/// have been recorded since, or by a clock that is ahead.
+fn now_or_later(group: &OaatGroup, item: &str, now: Timestamp) -> Timestamp {
+    let item = group.status.as_ref().and_then(|s| s.items.get(item));
+    let last = item.and_then(|item| item.last_success);
+    last.map_or(now, |last| last.max(now))
 }
 
 fn is_marked(group: &OaatGroup, item: &str, mark: &Mark) -> bool {
@@ -191,8 +201,7 @@ mod tests {
         let expected = json!({
             "state": "Ready", "lastSuccess": "2026-03-02T11:00:00Z",
             "marked": { "time": "2026-03-02T12:00:00Z", "by": "alice" },
-            "lastFailure": "2026-03-02T11:50:00Z",
-            "failures": null, "lastExitCode": null, "message": null, "next": null,
+            "lastFailure": null, "failures": null, "lastExitCode": null, "message": null, "next": null,
         });
         assert_eq!(
             change("broken", "2026-03-02T11:00:00Z", false),
@@ -229,6 +238,21 @@ mod tests {
                 (None, None) => {}
                 _ => panic!("{item} {at}: {problem:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn time_without_at_is_not_before_the_last_success() {
+        let group = backup();
+        for (item, now, expected) in [
+            ("mail", "2026-03-02T11:29:59Z", "2026-03-02T11:30:00Z"),
+            ("mail", "2026-03-02T11:31:00Z", "2026-03-02T11:31:00Z"),
+            ("new", "2026-03-02T11:29:59Z", "2026-03-02T11:29:59Z"),
+        ] {
+            let at = now_or_later(&group, item, time(now));
+            assert_eq!(at, time(expected), "{item} {now}");
+            let mark = Mark::default();
+            status_change(&group, item, at, &mark, false).unwrap();
         }
     }
 

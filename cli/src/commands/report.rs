@@ -2,30 +2,27 @@
 
 mod bundle;
 mod kinds;
+mod list;
 mod redact;
+mod without_output;
 
 use super::{Scope, doctor};
 use crate::cluster::{Access, ClusterError, Session};
 use crate::terminal::print;
-use crate::views::counted;
 use bundle::Bundle;
 use clap::Args;
 use futures::AsyncReadExt;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod};
+use kube::Api;
 use kube::api::{ListParams, LogParams};
-use kube::core::Request;
-use kube::{Api, Resource};
+use list::{list, list_if, take};
 use oaat_api::{OaatGroup, OaatType, Timestamp, text};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
 
-/// The maximum number of objects of a kind.
-const MAX_OBJECTS: usize = 2000;
-/// The number of objects in a page.
-const PAGE: u32 = 250;
 /// The maximum number of ConfigMaps with policies.
 const MAX_POLICIES: usize = 50;
 /// The maximum number of operator pods whose logs are read.
@@ -64,7 +61,7 @@ pub(super) async fn run(args: &ReportArgs) -> Result<(), ClusterError> {
     add_checks(&mut bundle, &session, args).await;
     let missing = bundle.missing().to_vec();
     let archive = bundle.archive(&folder)?;
-    std::fs::write(&file, &archive)?;
+    create(&file, &archive)?;
     let mut lines = vec![format!(
         "report written to {} ({} KiB); read it before you publish it",
         file.display(),
@@ -74,33 +71,57 @@ pub(super) async fn run(args: &ReportArgs) -> Result<(), ClusterError> {
     Ok(print(&format!("{}\n", lines.join("\n")))?)
 }
 
+/// Creates the file of a report. Only its owner can read it.
+fn create(file: &Path, archive: &[u8]) -> Result<(), ClusterError> {
+    let mut options = std::fs::OpenOptions::new();
+    // This fails if the file exists, even as a symbolic link.
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(file) {
+        Ok(mut created) => Ok(created.write_all(archive)?),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            Err(ClusterError::Usage(format!(
+                "{}: the file already exists; remove it, or use another --output",
+                file.display()
+            )))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Adds the groups, their types, policies, pods, and events.
 async fn add_groups(bundle: &mut Bundle, session: &Session, namespace: Option<&str>) {
     let all = ListParams::default();
     let runs = ListParams::default().labels(RUN);
     let listers = ListParams::default().labels(LISTER);
-    let (groups, types, runs, listers, events) = tokio::join!(
+    let on = |kind: &str| ListParams::default().fields(&format!("involvedObject.kind={kind}"));
+    let (on_groups, on_types, on_pods) = (on("OaatGroup"), on("OaatType"), on("Pod"));
+    let (groups, types, runs, listers, group_events, type_events) = tokio::join!(
         list::<OaatGroup>(session, "oaatgroups", namespace, &all),
         list::<OaatType>(session, "oaattypes", namespace, &all),
         list::<Pod>(session, "pods", namespace, &runs),
         list::<Pod>(session, "pods", namespace, &listers),
-        list::<Event>(session, "events", namespace, &all),
+        list::<Event>(session, "events", namespace, &on_groups),
+        list::<Event>(session, "events", namespace, &on_types),
     );
     let groups = take(bundle, "groups", groups);
-    bundle.add("groups.json", &groups, kinds::GROUP);
+    bundle.add_groups("groups.json", &groups);
     let types = take(bundle, "types", types);
     bundle.add("types.json", &types, kinds::TYPE);
     let mut pods = take(bundle, "pods of runs", runs);
     pods.extend(take(bundle, "pods that list items", listers));
     bundle.add("pods.json", &pods, kinds::POD);
     let names: BTreeSet<_> = pods.iter().map(name_of).collect();
-    let mut events = take(bundle, "events", events);
-    events.retain(|event| {
+    // Other pods may have more events than are read.
+    let is_listed = |event: &Value| {
         let object = &event["involvedObject"];
-        let is_of_pod = object["kind"] == "Pod"
-            && names.contains(&(text_of(&object["namespace"]), text_of(&object["name"])));
-        is_of_pod || object["kind"] == "OaatGroup" || object["kind"] == "OaatType"
-    });
+        names.contains(&(text_of(&object["namespace"]), text_of(&object["name"])))
+    };
+    let pod_events = list_if::<Event>(session, "events", namespace, &on_pods, is_listed).await;
+    let mut events = take(bundle, "events on groups", group_events);
+    events.extend(take(bundle, "events on types", type_events));
+    events.extend(take(bundle, "events on pods", pod_events));
     bundle.add_events("events.json", events);
     add_policies(bundle, session, &groups).await;
 }
@@ -155,7 +176,7 @@ async fn add_operator(bundle: &mut Bundle, session: &Session, namespace: &str) {
     );
     let mut workloads = take(bundle, "Deployment of the operator", deployments);
     workloads.extend(take(bundle, "StatefulSet of the operator", stateful_sets));
-    bundle.add("operator/workloads.json", &workloads, kinds::WORKLOAD);
+    bundle.add_workloads("operator/workloads.json", workloads);
     let pods = take(bundle, "pods of the operator", pods);
     bundle.add("operator/pods.json", &pods, kinds::POD);
     match leases {
@@ -215,78 +236,6 @@ async fn add_checks(bundle: &mut Bundle, session: &Session, args: &ReportArgs) {
     }
 }
 
-/// Objects of a kind, and whether there are more.
-struct Listed {
-    objects: Vec<Value>,
-    has_more: bool,
-}
-
-/// A page of objects. They are not decoded further, because they may be invalid.
-#[derive(Deserialize)]
-struct Page {
-    #[serde(default)]
-    metadata: PageMeta,
-    items: Vec<Value>,
-}
-
-#[derive(Default, Deserialize)]
-struct PageMeta {
-    /// The token of the next page.
-    #[serde(default, rename = "continue")]
-    next: String,
-}
-
-/// Lists objects in pages, up to a maximum.
-async fn list<K: Resource<DynamicType = ()>>(
-    session: &Session,
-    resource: &'static str,
-    namespace: Option<&str>,
-    params: &ListParams,
-) -> Result<Listed, ClusterError> {
-    let mut objects = Vec::new();
-    let mut page = params.clone().limit(PAGE);
-    loop {
-        let request = Request::new(K::url_path(&(), namespace)).list(&page);
-        let read = async {
-            let request = request.map_err(kube::Error::BuildRequest)?;
-            session.client.request::<Page>(request).await
-        };
-        let access = Access::new("list", group_of::<K>(), resource, namespace);
-        let read = session.request(access, read).await?;
-        objects.extend(read.items);
-        let has_more = !read.metadata.next.is_empty();
-        if !has_more || objects.len() >= MAX_OBJECTS {
-            return Ok(Listed { objects, has_more });
-        }
-        page = page.continue_token(&read.metadata.next);
-    }
-}
-
-/// Returns the API group of a kind.
-fn group_of<K: Resource<DynamicType = ()>>() -> &'static str {
-    match K::group(&()) {
-        std::borrow::Cow::Borrowed(group) => group,
-        std::borrow::Cow::Owned(_) => "",
-    }
-}
-
-/// Returns the objects of a list. Records what is missing.
-fn take(bundle: &mut Bundle, what: &str, listed: Result<Listed, ClusterError>) -> Vec<Value> {
-    match listed {
-        Ok(Listed { objects, has_more }) => {
-            if has_more {
-                let shown = counted(objects.len(), "object");
-                bundle.miss(what, &format!("only the first {shown} are included"));
-            }
-            objects
-        }
-        Err(error) => {
-            bundle.miss(what, &error.to_string());
-            Vec::new()
-        }
-    }
-}
-
 /// Returns the end of a log of an operator.
 async fn log(
     session: &Session,
@@ -333,4 +282,34 @@ fn name_of(object: &Value) -> (String, String) {
 
 fn text_of(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn report_replaces_no_file_and_is_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("r.tar.gz"), folder.path().join("link"));
+        create(&file, b"first").unwrap();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+            std::os::unix::fs::symlink(folder.path().join("target"), &link).unwrap();
+            create(&link, b"second").unwrap_err();
+            assert!(!folder.path().join("target").exists());
+        }
+        let error = create(&file, b"second").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!(
+                "{}: the file already exists; remove it, or use another --output",
+                file.display()
+            )
+        );
+        assert_eq!(std::fs::read(&file).unwrap(), b"first");
+    }
 }

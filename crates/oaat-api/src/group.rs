@@ -471,10 +471,12 @@ impl ItemStatus {
     }
 
     /// Records that the work of the item was done at a time, although no run of the operator succeeded.
-    /// Like a success, this resets the failures. The next decision of the operator sets the state.
+    /// This resets the failures, and removes the last one, so that its cool-off ends. The next decision
+    /// of the operator sets the state.
     pub fn mark_succeeded(&mut self, at: Timestamp, mark: Mark) {
         self.last_success = Some(at);
         self.marked = Some(mark);
+        self.last_failure = None;
         self.failures = None;
         self.attempts = None;
         self.last_exit_code = None;

@@ -64,9 +64,9 @@ impl From<ClusterError> for Problem {
     fn from(error: ClusterError) -> Self {
         let status = match error {
             ClusterError::Forbidden(_) => StatusCode::FORBIDDEN,
-            ClusterError::GroupNotFound { .. } | ClusterError::ItemNotFound { .. } => {
-                StatusCode::NOT_FOUND
-            }
+            ClusterError::GroupNotFound { .. }
+            | ClusterError::ItemNotFound { .. }
+            | ClusterError::NotInGroup { .. } => StatusCode::NOT_FOUND,
             ClusterError::Usage(_) => StatusCode::BAD_REQUEST,
             _ => StatusCode::BAD_GATEWAY,
         };

@@ -1,10 +1,10 @@
 //! The files of a report, and their archive. Pure.
 
-use super::kinds::{EVENT, LOG_LINE};
+use super::kinds::{EVENT, GROUP, LOG_LINE, WORKLOAD};
 use super::redact::{Fields, redact, scrub};
+use super::without_output;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use oaat_api::reasons::events;
 use oaat_api::{Timestamp, text};
 use serde_json::{Value, json};
 use std::io::Result;
@@ -19,9 +19,9 @@ It contains only fields on an allowlist, such as names, times, states, reasons, 
 schedules.
 It omits environment variables, commands, arguments of items, annotations, labels, settings,
 the state of policies, the contents of ConfigMaps and Secrets, the logs of items, and the messages
-of runs. It keeps only the scheme and the host of URLs. In the remaining messages and in the log of
-the operator, words that look like credentials are redacted. Redaction cannot find every credential,
-so read the files before you publish them.
+of runs and of sources of items. It keeps only the scheme and the host of URLs. In the remaining
+messages and in the log of the operator, words that look like credentials are redacted. Redaction
+cannot find every credential, so read the files before you publish them.
 
 missing.txt lists what could not be read.
 ";
@@ -48,20 +48,23 @@ impl Bundle {
         self.add_json(file, &json!(kept));
     }
 
-    /// Adds events, without the messages of runs.
-    pub fn add_events(&mut self, file: &str, objects: Vec<Value>) {
-        let is_of_group = |event: &Value| event["involvedObject"]["kind"] == "OaatGroup";
-        let objects: Vec<_> = objects
-            .into_iter()
-            .map(|event| {
-                if is_of_group(&event) {
-                    without_result(event)
-                } else {
-                    event
-                }
-            })
-            .collect();
-        self.add(file, &objects, EVENT);
+    /// Adds groups, without what containers wrote.
+    pub fn add_groups(&mut self, file: &str, groups: &[Value]) {
+        let groups: Vec<_> = groups.iter().cloned().map(without_output::group).collect();
+        self.add(file, &groups, GROUP);
+    }
+
+    /// Adds events, without what containers wrote.
+    pub fn add_events(&mut self, file: &str, events: Vec<Value>) {
+        let events: Vec<_> = events.into_iter().map(without_output::event).collect();
+        self.add(file, &events, EVENT);
+    }
+
+    /// Adds workloads of the operator. Of their containers, only the operator has arguments.
+    pub fn add_workloads(&mut self, file: &str, workloads: Vec<Value>) {
+        let workloads = workloads.into_iter().map(without_output::workload);
+        let workloads: Vec<_> = workloads.collect();
+        self.add(file, &workloads, WORKLOAD);
     }
 
     /// Adds the log of an operator.
@@ -102,23 +105,11 @@ impl Bundle {
     }
 }
 
-/// Returns an event or a log line without its message if that describes the result of a run, which may
-/// contain what a container wrote.
-fn without_result(mut value: Value) -> Value {
-    let is_result = [events::FAILED, events::STOPPED]
-        .iter()
-        .any(|reason| value["reason"] == *reason);
-    if is_result && let Some(fields) = value.as_object_mut() {
-        fields.remove("message");
-    }
-    value
-}
-
 /// Returns a line of the operator's log. Only panics are not JSON.
 fn redact_line(line: &str) -> String {
     let line = match serde_json::from_str::<Value>(line) {
         Ok(value @ Value::Object(_)) => {
-            let kept = redact(&without_result(value), LOG_LINE);
+            let kept = redact(&without_output::log_line(value), LOG_LINE);
             kept.unwrap_or_default().to_string()
         }
         _ => scrub(&text::escape(line)),
@@ -141,7 +132,7 @@ mod tests {
             "events.json",
             vec![
                 json!({ "reason": "Failed", "message": "a", "involvedObject": { "kind": "OaatGroup" } }),
-                json!({ "reason": "Failed", "message": "b", "involvedObject": { "kind": "Pod" } }),
+                json!({ "reason": "Pulled", "message": "b", "involvedObject": { "kind": "Pod" } }),
             ],
         );
         bundle.add_log(

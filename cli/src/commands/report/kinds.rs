@@ -2,7 +2,8 @@
 
 use super::redact::Fields;
 
-/// Groups. The messages of runs and items are left out, because containers write them.
+/// Groups. The messages of runs, items, and sources of items are left out, because containers write
+/// them.
 pub(super) const GROUP: Fields = Fields(&[
     "metadata.name",
     "metadata.namespace",
@@ -79,7 +80,6 @@ pub(super) const GROUP: Fields = Fields(&[
     "status.itemSources.*.source",
     "status.itemSources.*.time",
     "status.itemSources.*.tried",
-    "status.itemSources.*.problem~",
     "status.itemSources.*.leftOut",
     "status.itemSources.*.items.*",
     "status.items.*.state",
@@ -144,11 +144,11 @@ pub(super) const TYPE: Fields = Fields(&[
     "spec.podspec.activeDeadlineSeconds",
     "spec.podspec.terminationGracePeriodSeconds",
     "spec.podspec.container.name",
-    "spec.podspec.container.image",
+    "spec.podspec.container.image@",
     "spec.podspec.container.resources.limits.*",
     "spec.podspec.container.resources.requests.*",
     "spec.podspec.containers.*.name",
-    "spec.podspec.containers.*.image",
+    "spec.podspec.containers.*.image@",
     "spec.podspec.containers.*.resources.limits.*",
     "spec.podspec.containers.*.resources.requests.*",
     "status.observedGeneration",
@@ -178,9 +178,9 @@ pub(super) const POD: Fields = Fields(&[
     "spec.terminationGracePeriodSeconds",
     "spec.schedulingGates.*.name",
     "spec.containers.*.name",
-    "spec.containers.*.image",
+    "spec.containers.*.image@",
     "spec.initContainers.*.name",
-    "spec.initContainers.*.image",
+    "spec.initContainers.*.image@",
     "status.phase",
     "status.reason",
     "status.startTime",
@@ -191,7 +191,7 @@ pub(super) const POD: Fields = Fields(&[
     "status.containerStatuses.*.name",
     "status.containerStatuses.*.ready",
     "status.containerStatuses.*.restartCount",
-    "status.containerStatuses.*.imageID",
+    "status.containerStatuses.*.imageID@",
     "status.containerStatuses.*.state.*.reason",
     "status.containerStatuses.*.state.*.exitCode",
     "status.containerStatuses.*.state.*.signal",
@@ -234,7 +234,7 @@ pub(super) const WORKLOAD: Fields = Fields(&[
     "metadata.creationTimestamp",
     "spec.replicas",
     "spec.template.spec.containers.*.name",
-    "spec.template.spec.containers.*.image",
+    "spec.template.spec.containers.*.image@",
     "spec.template.spec.containers.*.args.*~",
     "spec.template.spec.containers.*.resources.limits.*",
     "spec.template.spec.containers.*.resources.requests.*",

@@ -4,7 +4,7 @@ use super::FieldError;
 use crate::json_path::JsonPath;
 use crate::{ItemsHttp, validate::FieldProblem};
 use ::http::{HeaderName, HeaderValue, header};
-use rustls_pki_types::{CertificateDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, pem, pem::PemObject};
 use std::collections::HashSet;
 use std::str::FromStr;
 use std::time::Duration;
@@ -17,6 +17,9 @@ pub const POD_START: Duration = Duration::from_secs(60);
 /// The maximum size of a definition in bytes. The pod receives it in an environment variable, which
 /// the kernel limits to 128 KiB.
 const MAX_DEFINITION: usize = 100_000;
+/// Why the value of a header is invalid.
+const INVALID_VALUE: &str =
+    "the value is not a valid header value; use one line of ASCII characters";
 
 /// Parses certificates in PEM format.
 ///
@@ -27,7 +30,19 @@ pub fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     match read {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         Ok(_) => Err("not a certificate in PEM format".into()),
-        Err(error) => Err(format!("not in PEM format ({error})")),
+        Err(error) => Err(format!(
+            "not in PEM format ({})",
+            describe_pem_error(&error)
+        )),
+    }
+}
+
+/// Describes an error without the text that it is about, which may be a private key.
+fn describe_pem_error(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "a line with END is missing",
+        pem::Error::IllegalSectionStart { .. } => "a line with BEGIN is invalid",
+        _ => "the content is not base64",
     }
 }
 
@@ -62,8 +77,9 @@ pub fn errors(http: &ItemsHttp) -> Vec<FieldError> {
     if let Some(pem) = &http.ca_bundle
         && let Err(why) = certificates(pem)
     {
-        let fix = "use for example -----BEGIN CERTIFICATE----- …";
-        errors.push(FieldError::invalid("caBundle", pem, why, fix));
+        // The value may be a private key.
+        let why = format!("{why}; use for example -----BEGIN CERTIFICATE----- …");
+        errors.push(FieldError::conflict("caBundle", why));
     }
     let size = serde_json::to_string(http).map_or(0, |text| text.replace('$', "$$").len());
     if size > MAX_DEFINITION {
@@ -75,26 +91,37 @@ pub fn errors(http: &ItemsHttp) -> Vec<FieldError> {
     errors
 }
 
+/// Validates the headers. Values, and names that are not valid, may be secrets, so no error contains
+/// them.
 fn header_errors(http: &ItemsHttp, errors: &mut Vec<FieldError>) {
-    let is_allowed = |name: &str| HeaderName::from_str(name).is_ok_and(|name| name != header::HOST);
-    let why = "not a valid header";
-    for (name, value) in &http.headers {
-        if !is_allowed(name) || HeaderValue::from_str(value).is_err() {
-            let field = format!("headers[{:?}]", crate::text::name(name));
-            let fix = "use for example Accept: text/plain";
-            errors.push(FieldError::invalid(field, value, why, fix));
-        }
+    for (index, (name, value)) in http.headers.iter().enumerate() {
+        let value_is_valid = HeaderValue::from_str(value).is_ok();
+        let (field, why) = match name_error(name) {
+            Some(why) if HeaderName::from_str(name).is_err() => (format!("headers[{index}]"), why),
+            Some(why) => (format!("headers[{name:?}]"), why),
+            None if value_is_valid => continue,
+            None => (format!("headers[{name:?}]"), INVALID_VALUE),
+        };
+        errors.push(FieldError::conflict(field, why));
     }
     let mut seen: HashSet<String> = http.headers.keys().map(|n| n.to_lowercase()).collect();
     for (index, header) in http.headers_from.iter().enumerate() {
         let (field, name) = (format!("headersFrom[{index}].name"), &header.name);
-        if !is_allowed(name) {
-            let fix = "use for example Authorization";
-            errors.push(FieldError::invalid(&field, name, why, fix));
+        if let Some(why) = name_error(name) {
+            errors.push(FieldError::conflict(&field, why));
         }
         if !seen.insert(name.to_lowercase()) {
             errors.push(FieldError::duplicate(field, name));
         }
+    }
+}
+
+/// Returns why a header may not have this name.
+fn name_error(name: &str) -> Option<&'static str> {
+    match HeaderName::from_str(name) {
+        Err(_) => Some("the name is not a valid header name; use for example Authorization"),
+        Ok(header::HOST) => Some("the header Host follows from the URL; remove it"),
+        Ok(_) => None,
     }
 }
 
@@ -133,11 +160,22 @@ mod tests {
             ..http("https://a.example/")
         };
         assert_eq!(wrong(header("Accept", "text/plain")), "");
-        for (name, value) in [("no name", "x"), ("Accept", "a\nb"), ("host", "b.example")] {
-            assert!(
-                wrong(header(name, value)).contains("not a valid header"),
-                "{name}"
-            );
+        for (name, value, expected) in [
+            ("no s3cret", "s3cret", "headers[0]: the name is not a valid"),
+            (
+                "Accept",
+                "s3cret\n",
+                "headers[\"Accept\"]: the value is not",
+            ),
+            (
+                "host",
+                "s3cret",
+                "headers[\"host\"]: the header Host follows",
+            ),
+        ] {
+            let problem = wrong(header(name, value));
+            assert!(problem.starts_with(expected), "{problem}");
+            assert!(!problem.contains("s3cret"), "{problem}");
         }
         let secret = |name: &str| ItemsHttp {
             headers_from: vec![from_secret(name)],
@@ -151,11 +189,25 @@ mod tests {
             ..http("https://a.example/")
         };
         assert!(wrong(path).contains("at character 2"));
-        let bundle = ItemsHttp {
-            ca_bundle: Some("hello".into()),
-            ..http("https://a.example/")
-        };
-        assert!(wrong(bundle).contains("BEGIN CERTIFICATE"));
+        for (pem, expected) in [
+            ("s3cret", "caBundle: not a certificate in PEM format; use"),
+            ("-----BEGIN s3cret", "(a line with BEGIN is invalid)"),
+            (
+                "-----BEGIN CERTIFICATE-----\ns3cret",
+                "(a line with END is missing)",
+            ),
+            (
+                "-----BEGIN CERTIFICATE-----\n!s3cret\n-----END CERTIFICATE-----",
+                "(the content is not base64)",
+            ),
+        ] {
+            let problem = wrong(ItemsHttp {
+                ca_bundle: Some(pem.into()),
+                ..http("https://a.example/")
+            });
+            assert!(problem.contains(expected), "{problem}");
+            assert!(!problem.contains("s3cret"), "{problem}");
+        }
         assert!(wrong(header("Accept", &"$".repeat(60_000))).contains("the maximum is 100000"));
     }
 }

@@ -53,6 +53,35 @@ async fn marked_item_is_fresh_and_its_failures_are_reset() -> Result<()> {
 }
 
 #[tokio::test]
+async fn mark_ends_the_cool_off() -> Result<()> {
+    let fixture = Fixture::new("oaat-mark-cool").await?;
+    fixture.work("exit 1", json!({})).await?;
+    let more = json!({ "frequency": "1h", "failureCoolOff": "1d" });
+    fixture.group(&["bad"], more).await?;
+    let cools = |g: &Value| item(g, "bad")["state"] == "Cooling";
+    fixture.until("the item cools off", cools).await?;
+    let other = ["mark", "bda", "succeeded", "--group", "group"];
+    let error = fixture.oaat(&other).await?.error()?;
+    assert_eq!(error, "group group has no item bda; did you mean bad?");
+
+    fixture.oaat(&["mark", "bad", "succeeded"]).await?.ok()?;
+    let is_fresh = |g: &Value| item(g, "bad")["state"] == "Fresh";
+    let group = fixture.until("the item is fresh", is_fresh).await?;
+    let status = item(&group, "bad");
+    let wait = millis(&status["next"]) - millis(&status["lastSuccess"]);
+    assert_eq!(wait / 1000, 3600, "{status:#}");
+    assert_eq!(status["runs"], 1, "{status:#}");
+
+    // It is due one hour after a success two hours ago, although it failed less than a day ago.
+    fixture.work("true", json!({})).await?;
+    let earlier = ["mark", "bad", "succeeded", "--at", "2h", "--force"];
+    fixture.oaat(&earlier).await?.ok()?;
+    let has_run = |g: &Value| item(g, "bad")["runs"] == 2 && is_fresh(g);
+    fixture.until("the item has run", has_run).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn concurrent_marks_are_all_kept_and_a_running_item_is_refused() -> Result<()> {
     let fixture = Fixture::new("oaat-marks").await?;
     let barrier = Barrier::new()?;

@@ -1,9 +1,14 @@
 //! `kubectl oaat report`.
 
 use super::oaat_as;
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, condition};
 use anyhow::{Context, Result, ensure};
 use flate2::read::GzDecoder;
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::Event;
+use kube::Api;
+use kube::api::PostParams;
+use kube::core::Request;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -36,11 +41,20 @@ async fn report_contains_the_state_but_no_secrets() -> Result<()> {
     let env = json!({ "podspec": { "container": { "env": secret } } });
     fixture.work(script, env).await?;
     let options = json!({ "a": { "env": secret, "frequency": "2d" } });
-    fixture
-        .group(&["a"], json!({ "itemOptions": options }))
-        .await?;
+    // What it writes is in the conditions, the events, and the status of its source.
+    let command = ["sh", "-c", "echo s3cret >&2; exit 3"];
+    let list = json!({ "name": "list", "image": "any", "command": command });
+    let source = json!({ "name": "broken", "container": { "podspec": { "container": list } } });
+    let more = json!({ "itemOptions": options, "itemsFrom": [source] });
+    fixture.group(&["a"], more).await?;
     let note = ["annotate", "oaatgroup", "group", "note=s3cret"];
     fixture.kubectl(&note).await?;
+    let quotes = |group: &Value| {
+        let (_, reason, message) = condition(group, "ItemsReady");
+        reason == "SourceFailed" && message.contains("s3cret")
+    };
+    fixture.until("the source has failed", quotes).await?;
+    fixture.until_event("group", "ItemsNotReady").await?;
     fixture.until_idle().await?;
     // The operator of the test is not a pod, so this pod writes its log.
     let log =
@@ -57,14 +71,11 @@ async fn report_contains_the_state_but_no_secrets() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("report.tar.gz");
     let path = file.display().to_string();
-    let args = [
-        "report",
-        "--output",
-        &path,
-        "--operator-namespace",
-        "oaat-report",
-    ];
-    let printed = fixture.oaat(&args).await?.ok()?;
+    let args = |path| {
+        let namespace = ["--operator-namespace", "oaat-report"];
+        [&["report", "--output", path][..], &namespace].concat()
+    };
+    let printed = fixture.oaat(&args(&path)).await?.ok()?;
     ensure!(printed.starts_with("report written to "), "{printed}");
     let all = files(&file)?;
     let names: Vec<_> = all.keys().map(String::as_str).collect();
@@ -95,6 +106,7 @@ async fn report_contains_the_state_but_no_secrets() -> Result<()> {
         ("types.json", "\"work\""),
         ("pods.json", "\"Succeeded\""),
         ("events.json", "\"Started\""),
+        ("events.json", "\"ItemsNotReady\""),
         ("doctor.json", "\"permissions\""),
         ("operator/leases.json", "\"renewTime\""),
         ("operator/operator.log", "\"decided\""),
@@ -104,7 +116,11 @@ async fn report_contains_the_state_but_no_secrets() -> Result<()> {
     }
 
     let viewer = fixture.user("view").await?;
-    let printed = oaat_as(&viewer, &args).await?.ok()?;
+    let error = oaat_as(&viewer, &args(&path)).await?.error()?;
+    ensure!(error.contains("the file already exists"), "{error}");
+    let file = folder.path().join("partial.tar.gz");
+    let path = file.display().to_string();
+    let printed = oaat_as(&viewer, &args(&path)).await?.ok()?;
     let leases = "Leases of the operator: you do not have permission to list \
                   leases.coordination.k8s.io in namespace \"oaat-report\"";
     ensure!(
@@ -115,5 +131,70 @@ async fn report_contains_the_state_but_no_secrets() -> Result<()> {
     ensure!(partial["missing.txt"].contains(leases), "{partial:#?}");
     let groups: Value = serde_json::from_str(&partial["groups.json"])?;
     assert_eq!(groups[0]["spec"]["oaatItems"], json!(["a"]), "{groups:#}");
+    Ok(())
+}
+
+/// Creates events on an object.
+async fn create_events(fixture: &Fixture, kind: &str, name: &str, count: usize) -> Result<()> {
+    let api: Api<Event> = Api::namespaced(fixture.client.clone(), &fixture.namespace);
+    let event = |index: usize| -> Result<Event> {
+        let namespace = &fixture.namespace;
+        Ok(serde_json::from_value(json!({
+            "metadata": { "name": format!("{name}.{index}"), "namespace": namespace },
+            "involvedObject": { "kind": kind, "namespace": namespace, "name": name },
+            "type": "Normal", "reason": "Pulled", "message": "m",
+        }))?)
+    };
+    let api = &api;
+    let create = |index| async move {
+        api.create(&PostParams::default(), &event(index)?).await?;
+        Ok::<_, anyhow::Error>(())
+    };
+    let created = futures::stream::iter(0..count).map(create);
+    created.buffer_unordered(32).try_collect().await
+}
+
+#[tokio::test]
+async fn report_omits_only_objects_that_cannot_be_decoded_and_other_events() -> Result<()> {
+    let fixture = Fixture::without_operator("oaat-report-deep").await?;
+    fixture.group(&["a"], json!({})).await?;
+    let levels = 200;
+    let body = format!(
+        r#"{{"apiVersion":"kawaja.net/v1","kind":"OaatGroup","metadata":{{"name":"deep"}},"spec":{{
+        "oaatType":"t","oaatItems":["a"],"policy":{{"configMap":{{"name":"p"}},"settings":{}1{}}}}}}}"#,
+        r#"{"a":"#.repeat(levels),
+        "}".repeat(levels)
+    );
+    let namespace = &fixture.namespace;
+    let uri = format!("/apis/kawaja.net/v1/namespaces/{namespace}/oaatgroups");
+    let create = Request::new(uri).create(&PostParams::default(), body.into_bytes())?;
+    // The response is nested as deeply, and is not read here.
+    fixture.client.request_text(create).await?;
+    let labels = json!({ "oaat.kawaja.net/group": "group" });
+    let metadata = json!({ "name": "run", "labels": labels });
+    fixture.pod_by_hand(metadata, "true", false).await?;
+    // More than a report contains, and before the others in a list.
+    create_events(&fixture, "Pod", "another-pod", 2100).await?;
+    create_events(&fixture, "OaatGroup", "group", 1).await?;
+    create_events(&fixture, "Pod", "run", 1).await?;
+
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("report.tar.gz");
+    let path = file.display().to_string();
+    let args = ["report", "--output", &path];
+    let printed = fixture.oaat(&args).await?.ok()?;
+    let all = files(&file)?;
+    let missing = format!("not included: groups: {namespace}/deep cannot be decoded: ");
+    ensure!(printed.contains(&missing), "{printed}");
+    ensure!(!printed.contains("only the first"), "{printed}");
+    let groups: Value = serde_json::from_str(&all["groups.json"])?;
+    let names = groups.as_array().into_iter().flatten();
+    let names: Vec<_> = names.map(|group| &group["metadata"]["name"]).collect();
+    assert_eq!(names, ["group"], "{groups:#}");
+    let events = &all["events.json"];
+    for (name, expected) in [("group", true), ("run", true), ("another-pod", false)] {
+        let contains = events.contains(&format!("\"name\": \"{name}\""));
+        assert_eq!(contains, expected, "{name}: {events}");
+    }
     Ok(())
 }

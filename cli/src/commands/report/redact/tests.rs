@@ -10,7 +10,7 @@ const KINDS: [Fields; 9] = [
 /// Names that the lists contain, names that they do not, and a key that looks like a path.
 fn key() -> impl Strategy<Value = String> {
     let known = KINDS.iter().flat_map(|fields| fields.0);
-    let known = known.flat_map(|path| path.trim_end_matches('~').split('.'));
+    let known = known.flat_map(|path| path.trim_end_matches(['~', '@']).split('.'));
     let mut keys: Vec<_> = known.map(str::to_owned).collect();
     keys.extend(
         [
@@ -64,7 +64,7 @@ fn strings(value: &Value, path: &[Option<String>], found: &mut Vec<(Vec<Option<S
 
 fn is_listed(path: &[Option<String>], fields: Fields) -> bool {
     fields.0.iter().any(|listed| {
-        let names: Vec<_> = listed.trim_end_matches('~').split('.').collect();
+        let names: Vec<_> = listed.trim_end_matches(['~', '@']).split('.').collect();
         names.len() == path.len()
             && names
                 .iter()
@@ -87,16 +87,25 @@ proptest! {
 
     #[test]
     fn credentials_of_urls_never_remain(
-        user in "[a-z]{1,8}", secret in "[!#-;=?-\\[\\]-_a-~]{12,30}", query in "[a-z]{1,5}",
+        user in "[a-z]{1,8}", secret in "[!-~]{12,30}", query in "[a-z]{1,5}",
+        path in "[!#-;=?-\\[\\]-_a-~]{12,30}",
     ) {
-        // A separator in a word is kept, so only its parts are compared.
-        for text in [
-            format!("failed to get https://{user}:{secret}@host/path: refused"),
-            format!("(https://host/hooks/{secret}?{query}={secret})"),
-        ] {
-            let scrubbed = scrub(&text);
-            prop_assert!(!scrubbed.contains(&secret), "{}", scrubbed);
-        }
+        let scrubbed = scrub(&format!("failed to get https://{user}:{secret}@host/path: refused"));
+        let expected = if secret.contains(['/', '?', '#']) { "(left out)" } else { "host" };
+        prop_assert_eq!(scrubbed, format!("failed to get https://{expected}/… refused"));
+        let scrubbed = scrub(&format!("(https://host/hooks/{path}?{query}={path})"));
+        prop_assert!(!scrubbed.contains(&path), "{}", scrubbed);
+    }
+
+    #[test]
+    fn cut_urls_have_no_credentials(
+        secret in "[a-zA-Z0-9]{12,30}", length in 12_usize..18, ellipsis: bool,
+    ) {
+        let url: String = format!("https://user:{secret}@host/").chars().take(8 + length).collect();
+        let end = if ellipsis { "…; trying again" } else { "" };
+        let scrubbed = scrub(&format!("failed: {url}{end}"));
+        prop_assert!(scrubbed.starts_with("failed: https://(left out)"), "{}", scrubbed);
+        prop_assert!(!scrubbed.contains(&url[13..]), "{}", scrubbed);
     }
 }
 
@@ -168,6 +177,37 @@ fn secrets_of_real_objects_are_left_out() {
 }
 
 #[test]
+fn images_have_no_credentials() {
+    let digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    for (image, expected) in [
+        (
+            "keycloak/keycloak:26".to_owned(),
+            "keycloak/keycloak:26".to_owned(),
+        ),
+        (
+            "user:abc@registry/a:1".to_owned(),
+            "registry/a:1".to_owned(),
+        ),
+        (
+            format!("registry/a@{digest}"),
+            format!("registry/a@{digest}"),
+        ),
+        (
+            format!("user:abc@registry/a@{digest}"),
+            format!("registry/a@{digest}"),
+        ),
+        (
+            "https://user:abc@registry/a".to_owned(),
+            "registry/a".to_owned(),
+        ),
+    ] {
+        let pod = json!({ "spec": { "containers": [{ "image": image }] } });
+        let kept = redact(&pod, POD).unwrap();
+        assert_eq!(kept["spec"]["containers"][0]["image"], expected);
+    }
+}
+
+#[test]
 fn texts_lose_what_looks_like_a_secret() {
     for (text, expected) in [
         (
@@ -195,7 +235,15 @@ fn texts_lose_what_looks_like_a_secret() {
             "get https://a:b@host:1/p?q=r: no",
             "get https://host:1/… no",
         ),
-        ("https://a:b/c@host", "https://(left out)/…"),
+        ("https://a:b/c@host", "https://(left out)"),
+        ("https://host/hooks/@secret x", "https://(left out) x"),
+        ("\"https://host:1\", x", "\"https://host:1\", x"),
+        ("https://[::1]:6443: refused", "https://[::1]:6443: refused"),
+        ("https://user:abc\" x", "https://(left out)\" x"),
+        (
+            "image \"user:abc@registry/a:1\" is invalid",
+            "image \"(left out)@registry/a:1\" is invalid",
+        ),
     ] {
         assert_eq!(scrub(text), expected);
     }
