@@ -246,7 +246,7 @@ async fn interrupted(shown: &Shown) -> Result<()> {
     shown.dashboard.process.signal(Signal::Interrupt);
     let status = shown.dashboard.process.wait().await;
     assert_eq!(status.code(), Some(0));
-    shown.until_text("dashboard does not respond").await
+    shown.until_text("dashboard is not responding").await
 }
 
 /// Creates a group that is nested too deeply for the command line.
@@ -280,6 +280,37 @@ async fn group_that_cannot_be_decoded_does_not_hide_the_others() -> Result<()> {
     let status = json!({ "message": "changed after the other group" });
     shown.write_status(status).await?;
     shown.until_text("changed after the other group").await?;
+    shown.until_text("✓ Live").await
+}
+
+#[tokio::test]
+async fn page_recovers_from_an_event_that_it_cannot_show() -> Result<()> {
+    let Some(tools) = browser_tools()? else {
+        return Ok(());
+    };
+    let plane = &shared().await?.plane;
+    plane.namespace("dashboard-recovers").await?;
+    let shown = Shown::new(&tools, "dashboard-recovers", plane.admin_kubeconfig()).await?;
+    let browser = &shown.browser;
+    browser.find("link", "group").await?;
+    shown.until_text("✓ Live").await?;
+    // A property that each object has.
+    shown
+        .write_status(json!({ "state": "constructor" }))
+        .await?;
+    shown.until_text("constructor").await?;
+
+    let fail = "window.create = document.createElement;
+                document.createElement = () => { throw new Error('broken'); }";
+    browser.script(fail).await?;
+    shown.write_status(json!({ "state": "toString" })).await?;
+    shown
+        .until_text("Not live: This page failed to show a change (broken).")
+        .await?;
+    browser
+        .script("document.createElement = window.create")
+        .await?;
+    shown.until_text("toString").await?;
     shown.until_text("✓ Live").await
 }
 

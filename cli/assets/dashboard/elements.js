@@ -78,17 +78,17 @@ export async function inSlices(things, each, isCurrent = () => true) {
   return true;
 }
 
-const STATES = {
+const STATES = new Map(Object.entries({
   Running: ['▶', 'busy'], Idle: ['✓', 'good'], Waiting: ['…', 'warn'], Blackout: ['◐', 'warn'],
   Suspended: ['‖', 'warn'], Complete: ['✓', 'good'], Failed: ['✗', 'bad'], Invalid: ['!', 'bad'],
   Blocked: ['■', 'bad'], Unreadable: ['!', 'bad'], New: ['○', ''],
   Ready: ['●', ''], Fresh: ['✓', 'good'], Cooling: ['◔', 'warn'], Deferred: ['→', 'warn'],
   Held: ['‖', 'warn'], GivenUp: ['✗', 'bad'],
-};
+}));
 
 // Returns an element with a state: a sign and a word, so that it does not depend on color.
 export function state(name) {
-  const [sign, tone] = STATES[name] ?? ['?', ''];
+  const [sign, tone] = STATES.get(name) ?? ['?', ''];
   return element('span', { class: 'state', 'data-tone': tone },
     element('span', { 'aria-hidden': 'true' }, `${sign} `), name);
 }

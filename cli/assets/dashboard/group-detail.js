@@ -6,7 +6,7 @@ import { readGroup } from './server.js';
 
 const list = byId('item-list');
 const filter = byId('item-filter');
-const SIGNS = { Succeeded: '✓', Failed: '✗', Stopped: '–' };
+const SIGNS = new Map([['Succeeded', '✓'], ['Failed', '✗'], ['Stopped', '–']]);
 // The selected group, and the latest answer of the server about it.
 let group = null;
 let page = null;
@@ -162,7 +162,7 @@ function strip(runs) {
   const marks = runs.map((run) => {
     const code = run.exitCode == null ? '' : `, exit code ${run.exitCode}`;
     const title = `run ${run.run}: ${run.result} (${run.reason}${code}) after ${run.took}, ended ${new Date(run.finished).toLocaleString()}`;
-    return element('span', { class: run.result, title }, SIGNS[run.result] ?? '?');
+    return element('span', { class: run.result, title }, SIGNS.get(run.result) ?? '?');
   });
   const label = `Last runs, oldest first: ${results}`;
   return [element('span', { class: 'strip', role: 'img', 'aria-label': label }, ...marks)];

@@ -11,8 +11,6 @@ const TIMES = 5000;
 const EXPLANATIONS = 30000;
 const dialog = byId('confirm');
 let selected = null;
-// Events are applied one after another.
-let applied = Promise.resolve();
 
 function notify(text, isProblem) {
   setText(byId('notice'), text);
@@ -98,12 +96,12 @@ function showConnection({ state, problem }) {
 async function apply(event) {
   const place = event.namespace === null ? 'all namespaces' : `namespace ${event.namespace}`;
   setText(byId('place'), `${place} of ${event.server}${event.readOnly ? ' (read-only)' : ''}`);
-  showConnection(event.connection);
   detail.configure({ readOnly: event.readOnly, onRun: run });
   const isSelected = ([namespace, name]) => selected?.namespace === namespace && selected.name === name;
   const isChanged = event.groups.some((group) => isSelected([group.namespace, group.name]));
   if (isChanged || event.gone.some(isSelected)) detail.refresh();
   await groups.apply(event);
+  showConnection(event.connection);
   document.body.dataset.loaded = 'true';
 }
 
@@ -123,6 +121,8 @@ byId('forecast').addEventListener('toggle', () => {
 setInterval(updateTimes, TIMES);
 setInterval(() => { if (selected && !document.hidden) detail.refresh(); }, EXPLANATIONS);
 follow(
-  (event) => { applied = applied.then(() => apply(event)); },
-  (problem) => connection('lost', `! ${sentence(problem)}`),
+  (event) => apply(event).catch(({ message }) => {
+    throw new Error(`this page failed to show a change (${message})`);
+  }),
+  (problem) => connection('lost', `! Not live: ${sentence(problem)} Reconnecting…`),
 );

@@ -39,7 +39,8 @@ export async function act(group, action, body) {
   return (await (await request(`${pathOf(group)}/${action}`, options)).json()).message;
 }
 
-// Receives events until the page is closed, and connects again whenever that fails.
+// Receives events until the page is closed. Connects again whenever that fails, or an event cannot be
+// applied. The first event of a connection contains all groups.
 export async function follow(onEvent, onLost) {
   for (;;) {
     try {
@@ -53,28 +54,30 @@ export async function follow(onEvent, onLost) {
 }
 
 async function receive(onEvent) {
-  const silence = new AbortController();
+  const connection = new AbortController();
   let timer;
   const restart = () => {
     clearTimeout(timer);
-    timer = setTimeout(() => silence.abort(), SILENCE);
+    timer = setTimeout(() => connection.abort(), SILENCE);
   };
   restart();
   try {
-    const response = await request('events', { signal: silence.signal });
+    const response = await request('events', { signal: connection.signal });
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     for (let text = ''; ;) {
       const { value, done } = await reader.read();
       if (done) return;
-      restart();
+      clearTimeout(timer);
       text += value;
       const events = text.split('\n\n');
       text = events.pop();
       for (const event of events) {
-        if (event.startsWith('data: ')) onEvent(JSON.parse(event.slice('data: '.length)));
+        if (event.startsWith('data: ')) await onEvent(JSON.parse(event.slice('data: '.length)));
       }
+      restart();
     }
   } finally {
     clearTimeout(timer);
+    connection.abort();
   }
 }
