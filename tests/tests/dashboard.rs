@@ -274,6 +274,9 @@ async fn group_that_cannot_be_decoded_does_not_hide_the_others() -> Result<()> {
     plane.namespace("dashboard-deep").await?;
     let shown = Shown::new(&tools, "dashboard-deep", plane.admin_kubeconfig()).await?;
     shown.browser.find("link", "group").await?;
+    shown.browser.script("location.hash = '#/%'").await?;
+    shown.browser.script("location.reload()").await?;
+    shown.browser.find("link", "group").await?;
     create_deeply_nested(plane, "dashboard-deep").await?;
     shown.browser.find("link", "deep").await?;
     shown.until_text("Unreadable").await?;

@@ -64,14 +64,23 @@ function suspendOrResume() {
   return confirmed(selected, question, 'suspend', (reason) => ({ reason }));
 }
 
+// Returns a part of a URL, or null if it is not valid.
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return null;
+  }
+}
+
 // Shows the group in the URL.
 function route() {
   if (takeToken()) {
     location.reload();
     return;
   }
-  const [, namespace, name] = location.hash.split('/').map(decodeURIComponent);
-  const next = name ? { namespace, name } : null;
+  const [, namespace, name] = location.hash.split('/').map(decoded);
+  const next = namespace && name ? { namespace, name } : null;
   const earlier = selected;
   selected = next;
   document.body.dataset.view = next ? 'group' : 'list';
