@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use control_plane::BrowserTools;
 use kube::Api;
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{GroupVersionKind, Request};
 use oaat_tests::browser::{Browser, Dashboard, Screen, keys};
 use oaat_tests::proxy::{Fate, Proxy};
@@ -314,7 +314,27 @@ async fn page_recovers_from_an_event_that_it_cannot_show() -> Result<()> {
         .script("document.createElement = window.create")
         .await?;
     shown.until_text("toString").await?;
-    shown.until_text("✓ Live").await
+    shown.until_text("✓ Live").await?;
+    deleted_and_created_again(&shown).await
+}
+
+/// Deletes the group while the page shows it, and creates it again.
+async fn deleted_and_created_again(shown: &Shown) -> Result<()> {
+    let browser = &shown.browser;
+    browser.tab_to("link", "group").await?;
+    browser.press(keys::ENTER).await?;
+    browser.find("button", "Run photos now").await?;
+    let params = DeleteParams::default();
+    shown.groups.delete("group", &params).await?;
+    shown.until_text("Group group does not exist").await?;
+    for name in ["Run photos now", "Suspend group"] {
+        browser.until_gone("button", name).await?;
+    }
+    let spec = json!({ "oaatType": "work", "oaatItems": ["mail"] });
+    create(&shown.groups, "group", &spec).await?;
+    browser.find("button", "Run mail now").await?;
+    browser.find("button", "Suspend group").await?;
+    browser.until_gone("button", "Run photos now").await
 }
 
 #[tokio::test]

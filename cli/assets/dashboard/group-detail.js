@@ -30,19 +30,24 @@ export function configure(given) {
 export async function show(next) {
   latest += 1;
   group = next;
-  page = null;
-  rows = new Map();
   isReading = false;
-  list.replaceChildren();
-  hideForecast();
+  clear();
   filter.value = '';
-  setText(byId('item-count'), '');
   byId('group').hidden = next === null;
   byId('choose').hidden = next !== null;
-  byId('suspend').hidden = true;
-  for (const id of ['summary', 'problems', 'policy']) byId(id).replaceChildren();
   setText(byId('detail-title'), next?.name ?? '');
   if (next) await refresh();
+}
+
+// Removes everything about the group except for its name.
+function clear() {
+  page = null;
+  rows = new Map();
+  list.replaceChildren();
+  hideForecast();
+  setText(byId('item-count'), '');
+  for (const id of ['suspend', 'forecast']) byId(id).hidden = true;
+  for (const id of ['summary', 'problems', 'policy']) byId(id).replaceChildren();
 }
 
 // Reads the group again, and shows what has changed.
@@ -61,6 +66,7 @@ export async function refresh() {
       await update(answer, () => request === latest);
     } catch (error) {
       if (request !== latest) return;
+      if (error.status === 404) clear();
       byId('summary').replaceChildren(sentence(error.message));
     }
     if (request !== latest) return;
@@ -84,6 +90,7 @@ async function update(answer, isCurrent) {
   const suspend = byId('suspend');
   setText(suspend, `${answer.suspended ? 'Resume' : 'Suspend'} ${answer.name}`);
   suspend.hidden = options.readOnly;
+  byId('forecast').hidden = false;
   if (earlier && (earlier.state !== answer.state || earlier.message !== answer.message)) {
     setText(byId('news'), `${answer.name}: ${answer.state}. ${answer.message}`);
   }

@@ -22,7 +22,7 @@ async function request(path, options) {
   });
   if (!response.ok) {
     const answer = await response.json().catch(() => ({ problem: response.statusText }));
-    throw new Error(answer.problem);
+    throw Object.assign(new Error(answer.problem), { status: response.status });
   }
   return response;
 }
