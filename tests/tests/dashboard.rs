@@ -338,6 +338,38 @@ async fn deleted_and_created_again(shown: &Shown) -> Result<()> {
 }
 
 #[tokio::test]
+async fn hidden_pages_do_not_use_up_the_connections_of_the_browser() -> Result<()> {
+    let Some(tools) = browser_tools()? else {
+        return Ok(());
+    };
+    let plane = &shared().await?.plane;
+    plane.namespace("dashboard-pages").await?;
+    let shown = Shown::new(&tools, "dashboard-pages", plane.admin_kubeconfig()).await?;
+    let browser = &shown.browser;
+    shown.until_text("✓ Live").await?;
+    browser.script("window.pages = [window]").await?;
+    // Chromium opens at most six connections to a host.
+    for _ in 0..7 {
+        browser.script("pages.push(open(location.href))").await?;
+        let text = "pages.at(-1).document.body?.innerText";
+        browser
+            .until(&format!("{text}?.includes('✓ Live')"))
+            .await?;
+    }
+    shown.until_text("Paused while this page is hidden").await?;
+    let status = json!({ "message": "changed while hidden" });
+    shown.write_status(status).await?;
+    let text = "pages.at(-1).document.body.innerText";
+    let is_changed = format!("{text}.includes('changed while hidden')");
+    browser.until(&is_changed).await?;
+    browser
+        .script("pages.slice(1).forEach((page) => page.close())")
+        .await?;
+    shown.until_text("changed while hidden").await?;
+    shown.until_text("✓ Live").await
+}
+
+#[tokio::test]
 async fn page_fits_a_phone_and_follows_the_color_scheme() -> Result<()> {
     let Some(tools) = browser_tools()? else {
         return Ok(());

@@ -108,7 +108,7 @@ async function apply(event) {
   detail.configure({ readOnly: event.readOnly, onRun: run });
   const isSelected = ([namespace, name]) => selected?.namespace === namespace && selected.name === name;
   const isChanged = event.groups.some((group) => isSelected([group.namespace, group.name]));
-  if (isChanged || event.gone.some(isSelected)) detail.refresh();
+  if (isChanged || event.gone.some(isSelected) || (event.all && selected)) detail.refresh();
   await groups.apply(event);
   showConnection(event.connection);
   document.body.dataset.loaded = 'true';
@@ -134,4 +134,5 @@ follow(
     throw new Error(`this page failed to show a change (${message})`);
   }),
   (problem) => connection('lost', `! Not live: ${sentence(problem)} Reconnecting…`),
+  () => connection('paused', 'Paused while this page is hidden'),
 );

@@ -3,6 +3,7 @@
 // The time without an event after which the connection is considered lost, in milliseconds.
 const SILENCE = 40000;
 const RECONNECT = 1000;
+const SILENT = 'kubectl oaat dashboard has not responded for 40 seconds; if more than five windows show it, close one';
 const ENDED = 'kubectl oaat dashboard is not responding; restart it, and open the new URL';
 
 // Moves the token from the URL to the storage of this tab. Returns whether there was one.
@@ -17,8 +18,9 @@ export function takeToken() {
 
 async function request(path, options) {
   const headers = { Authorization: `Bearer ${sessionStorage.getItem('token') ?? ''}` };
-  const response = await fetch(`/api/${path}`, { ...options, headers }).catch(() => {
-    throw new Error(ENDED);
+  const response = await fetch(`/api/${path}`, { ...options, headers }).catch((error) => {
+    if (error.name === 'AbortError') throw error;
+    throw new Error(error.name === 'TimeoutError' ? SILENT : ENDED);
   });
   if (!response.ok) {
     const answer = await response.json().catch(() => ({ problem: response.statusText }));
@@ -40,25 +42,44 @@ export async function act(group, action, body) {
 }
 
 // Receives events until the page is closed. Connects again whenever that fails, or an event cannot be
-// applied. The first event of a connection contains all groups.
-export async function follow(onEvent, onLost) {
+// applied. The first event of a connection contains all groups. A hidden page has no connection, because
+// browsers limit the connections of all pages.
+export async function follow(onEvent, onLost, onPause) {
   for (;;) {
+    if (document.hidden) {
+      onPause();
+      await untilVisible();
+    }
     try {
       await receive(onEvent);
       onLost(ENDED);
     } catch (error) {
+      if (error.name === 'AbortError') continue;
       onLost(error.name === 'Error' ? error.message : ENDED);
     }
     await new Promise((resolve) => setTimeout(resolve, RECONNECT));
   }
 }
 
+function untilVisible() {
+  return new Promise((resolve) => {
+    const check = () => {
+      if (document.hidden) return;
+      document.removeEventListener('visibilitychange', check);
+      resolve();
+    };
+    document.addEventListener('visibilitychange', check);
+  });
+}
+
 async function receive(onEvent) {
   const connection = new AbortController();
+  const hide = () => { if (document.hidden) connection.abort(); };
+  document.addEventListener('visibilitychange', hide);
   let timer;
   const restart = () => {
     clearTimeout(timer);
-    timer = setTimeout(() => connection.abort(), SILENCE);
+    timer = setTimeout(() => connection.abort(new DOMException(SILENT, 'TimeoutError')), SILENCE);
   };
   restart();
   try {
@@ -78,6 +99,7 @@ async function receive(onEvent) {
     }
   } finally {
     clearTimeout(timer);
+    document.removeEventListener('visibilitychange', hide);
     connection.abort();
   }
 }
