@@ -108,6 +108,17 @@ impl Shown {
         Ok(serde_json::to_value(self.groups.get("group").await?)?)
     }
 
+    /// Opens the forecast of a group.
+    async fn open_forecast(&self, group: &str) -> Result<()> {
+        let show = format!("location.hash = '#/{}/{group}'", self.namespace);
+        self.browser.script(&show).await?;
+        self.browser.find("heading", group).await?;
+        let summary = "document.querySelector('#forecast:not([hidden]) summary')";
+        self.browser.until(summary).await?;
+        self.browser.script(&format!("{summary}.click()")).await?;
+        Ok(())
+    }
+
     /// Waits until the page contains a text.
     async fn until_text(&self, text: &str) -> Result<()> {
         let text = json!(text);
@@ -367,6 +378,34 @@ async fn hidden_pages_do_not_use_up_the_connections_of_the_browser() -> Result<(
         .await?;
     shown.until_text("changed while hidden").await?;
     shown.until_text("✓ Live").await
+}
+
+#[tokio::test]
+async fn long_forecast_is_stopped_and_does_not_prevent_the_end() -> Result<()> {
+    let Some(tools) = browser_tools()? else {
+        return Ok(());
+    };
+    let plane = &shared().await?.plane;
+    plane.namespace("dashboard-forecasts").await?;
+    let shown = Shown::new(&tools, "dashboard-forecasts", plane.admin_kubeconfig()).await?;
+    let names: Vec<String> = (0..500).map(|number| format!("item-{number}")).collect();
+    let spec = json!({ "oaatType": "work", "oaatItems": names, "frequency": "10s" });
+    create(&shown.groups, "busy", &spec).await?;
+    // The items are always due, so the policy decides millions of times.
+    let item = |name: &String| (name.clone(), json!({ "state": "Ready", "durations": [0] }));
+    let items: serde_json::Map<String, Value> = names.iter().map(item).collect();
+    let patch = json!({ "status": { "items": items } });
+    let (params, patch) = (PatchParams::default(), Patch::Merge(&patch));
+    shown.groups.patch_status("busy", &params, &patch).await?;
+    shown.open_forecast("busy").await?;
+    shown
+        .until_text("The forecast took longer than 5 s, and was stopped at 20")
+        .await?;
+    shown.open_forecast("group").await?;
+    shown.until_text("starts until").await?;
+    shown.open_forecast("busy").await?;
+    shown.until_text("Simulating the next day").await?;
+    interrupted(&shown).await
 }
 
 #[tokio::test]

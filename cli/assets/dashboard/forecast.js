@@ -5,27 +5,29 @@ import { readForecast } from './server.js';
 
 const SVG = 'http://www.w3.org/2000/svg';
 const MINUTES = 24 * 60;
-let latest = 0;
+let latest = new AbortController();
 
 export function hideForecast() {
-  latest += 1;
+  latest.abort();
   byId('forecast').open = false;
   byId('forecast-content').replaceChildren();
 }
 
 export async function showForecast(group) {
-  const request = ++latest;
+  latest.abort();
+  const request = new AbortController();
+  latest = request;
   const content = byId('forecast-content');
   content.replaceChildren(element('p', { role: 'status' }, 'Simulating the next day'));
   let shown;
   try {
-    shown = describe(await readForecast(group));
+    shown = describe(await readForecast(group, request.signal));
   } catch (error) {
     shown = [element('p', { class: 'bad' }, sentence(error.message))];
   }
   const again = element('button', { type: 'button' }, 'Update the forecast');
   again.addEventListener('click', () => showForecast(group));
-  if (request === latest) content.replaceChildren(...shown, element('p', { class: 'actions' }, again));
+  if (!request.signal.aborted) content.replaceChildren(...shown, element('p', { class: 'actions' }, again));
 }
 
 function describe(forecast) {

@@ -34,7 +34,8 @@ const pathOf = ({ namespace, name }) =>
 
 export const readGroup = async (group) => (await request(pathOf(group))).json();
 
-export const readForecast = async (group) => (await request(`${pathOf(group)}/forecast`)).json();
+export const readForecast = async (group, signal) =>
+  (await request(`${pathOf(group)}/forecast`, { signal })).json();
 
 export async function act(group, action, body) {
   const options = { method: 'POST', body: JSON.stringify(body) };

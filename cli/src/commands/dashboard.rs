@@ -19,6 +19,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use tempfile::NamedTempFile;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 /// Arguments of `dashboard`.
 #[derive(Args, Debug)]
@@ -65,7 +66,7 @@ pub(super) async fn run(args: &DashboardArgs, built_in: &[u8]) -> Result<(), Clu
         namespace: namespace.clone(),
         read_only: args.read_only,
         built_in: built_in.to_vec(),
-        forecasts: tokio::sync::Semaphore::new(1),
+        forecasts: Arc::new(Semaphore::new(1)),
     });
     tokio::select! {
         () = server::serve(listener, dashboard) => {}

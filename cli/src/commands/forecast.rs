@@ -14,7 +14,9 @@ use oaat_api::{OaatGroup, Timestamp, condition};
 use policy_host::{CompileProcess, Host, Limits, Policy};
 use serde::Serialize;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Semaphore, oneshot};
 
 /// The source of the built-in policy.
 const BUILT_IN: &str = "default";
@@ -29,6 +31,8 @@ const HORIZONS: [Duration; 3] = [
 /// The maximum length of a forecast.
 const MAX_LENGTH: Duration = Duration::from_secs(366 * 24 * 3600);
 
+/// The maximum time of the simulation of a day for the dashboard.
+const MAX_TIME: Duration = Duration::from_secs(5);
 /// The maximum number of starts in the forecast of a day for the dashboard.
 const MAX_STARTS: usize = 300;
 
@@ -70,7 +74,7 @@ pub(super) async fn next(args: &NextArgs, built_in: &[u8]) -> Result<(), Cluster
     let now = Timestamp::now();
     let mut view = None;
     for length in HORIZONS {
-        let latest = simulate(&group, &policy, now, length)?.view();
+        let latest = simulate(&group, &policy, now, length, |_| None)?.view();
         let found = !latest.starts.is_empty();
         view = Some(latest);
         if found {
@@ -141,7 +145,7 @@ pub(super) async fn forecast(args: &ForecastArgs, built_in: &[u8]) -> Result<(),
     let session = Session::new(&args.cluster).await?;
     let group = read_group(&session, &args.group).await?;
     let policy = acting_policy(&session, &group, built_in).await?;
-    let forecast = simulate(&group, &policy, Timestamp::now(), args.length)?;
+    let forecast = simulate(&group, &policy, Timestamp::now(), args.length, |_| None)?;
     if let Some(file) = &args.svg {
         std::fs::write(file, forecast.svg())?;
     }
@@ -164,9 +168,11 @@ fn simulate(
     acting: &ActingPolicy,
     now: Timestamp,
     length: Duration,
+    stop: impl FnMut(Timestamp) -> Option<String>,
 ) -> Result<Forecast, ClusterError> {
     let listed = items_in_effect(group);
-    Forecast::new(group, &listed, &acting.policy, acting.is_own, now, length)
+    let ActingPolicy { policy, is_own } = acting;
+    Forecast::new(group, &listed, policy, *is_own, now, length, stop)
         .map_err(|problem| ClusterError::Usage(clean(&problem, text::MESSAGE)))
 }
 
@@ -247,30 +253,68 @@ pub(super) struct NextDay {
     warnings: Vec<String>,
 }
 
-/// Simulates the next day of a group.
-pub(super) async fn next_day(
-    session: &Session,
-    name: &str,
-    built_in: &[u8],
-) -> Result<NextDay, ClusterError> {
-    let group = read_group(session, name).await?;
-    let (component, is_own) = component(session, &group, built_in).await?;
-    // The compilation and the simulation take a while.
-    let simulation = tokio::task::spawn_blocking(move || {
-        let policy = acting(&component, is_own)?;
+impl NextDay {
+    /// Simulates the next day of a group, until `is_canceled` returns true or the simulation takes
+    /// longer than `limit`.
+    fn simulate(
+        group: &OaatGroup,
+        policy: &ActingPolicy,
+        limit: Duration,
+        is_canceled: impl Fn() -> bool,
+    ) -> Result<Self, ClusterError> {
         let day = Duration::from_secs(24 * 3600);
-        let mut view = simulate(&group, &policy, Timestamp::now(), day)?.view();
+        let start = Instant::now();
+        let stop = |now: Timestamp| {
+            let at = now.seconds();
+            if is_canceled() {
+                Some(format!("the forecast was canceled at {at}"))
+            } else if start.elapsed() >= limit {
+                let limit = limit.as_secs();
+                Some(format!(
+                    "the forecast took longer than {limit} s, and was stopped at {at}"
+                ))
+            } else {
+                None
+            }
+        };
+        let mut view = simulate(group, policy, Timestamp::now(), day, stop)?.view();
         let total = view.starts.len();
         view.starts.truncate(MAX_STARTS);
-        let warnings = [not_ready(&group), other_version(&group, &policy)];
-        Ok(NextDay {
+        let warnings = [not_ready(group), other_version(group, policy)];
+        Ok(Self {
             view,
             total,
             warnings: warnings.into_iter().flatten().collect(),
         })
+    }
+}
+
+/// Simulates the next day of a group. Dropping the future cancels the simulation. Simulations hold a
+/// permit of `permits` until they end.
+pub(super) async fn next_day(
+    session: &Session,
+    name: &str,
+    built_in: &[u8],
+    permits: &Arc<Semaphore>,
+) -> Result<NextDay, ClusterError> {
+    let group = read_group(session, name).await?;
+    let (component, is_own) = component(session, &group, built_in).await?;
+    // They are never closed.
+    let permit = permits.clone().acquire_owned().await.ok();
+    // The compilation and the simulation take a while.
+    let (sender, receiver) = oneshot::channel();
+    tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        let policy = acting(&component, is_own);
+        let day = policy.and_then(|policy| {
+            // The receiver is dropped with this future.
+            NextDay::simulate(&group, &policy, MAX_TIME, || sender.is_closed())
+        });
+        // Nobody waits for a canceled forecast.
+        let _ = sender.send(day);
     });
     let failed = |_| ClusterError::Usage("the simulation of the group failed".to_owned());
-    simulation.await.map_err(failed)?
+    receiver.await.map_err(failed)?
 }
 
 /// Loads a component. Anyone who may change its ConfigMap can make it hostile to the compiler, so a
@@ -305,6 +349,27 @@ mod tests {
         let expected = "the group is not ready, and the forecast assumes that it is: \
                         TypeNotFound: create it";
         assert_eq!(not_ready(&group).as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn forecast_for_the_dashboard_is_stopped_if_it_is_canceled_or_takes_too_long() {
+        let policy = acting(default_component::DEFAULT_POLICY, false).unwrap();
+        let simulate = |limit, is_canceled| {
+            let day = NextDay::simulate(&backup(), &policy, limit, || is_canceled);
+            day.map_err(|error| error.to_string())
+        };
+        assert!(simulate(MAX_TIME, false).is_ok());
+        for (limit, is_canceled, expected) in [
+            (MAX_TIME, true, "the forecast was canceled at "),
+            (
+                Duration::ZERO,
+                false,
+                "the forecast took longer than 0 s, and was stopped at ",
+            ),
+        ] {
+            let problem = simulate(limit, is_canceled).err().unwrap_or_default();
+            assert!(problem.starts_with(expected), "{problem}");
+        }
     }
 
     #[test]

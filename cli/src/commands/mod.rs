@@ -90,7 +90,12 @@ pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
         .enable_all()
         .build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(run_async(command, built_in)),
+        Ok(runtime) => {
+            let outcome = runtime.block_on(run_async(command, built_in));
+            // A forecast for the dashboard may still be simulated.
+            runtime.shutdown_background();
+            outcome
+        }
         Err(error) => Err(ClusterError::Output(error)),
     };
     match outcome {

@@ -36,7 +36,7 @@ pub(super) struct Dashboard {
     /// The component of the built-in policy.
     pub built_in: Vec<u8>,
     /// Forecasts are simulated one after another.
-    pub forecasts: Semaphore,
+    pub forecasts: Arc<Semaphore>,
 }
 
 /// Why a request failed, as a sentence for the user.
@@ -176,10 +176,8 @@ impl Dashboard {
         namespace: &str,
         name: &str,
     ) -> Result<Response<ResponseBody>, Problem> {
-        // It is never closed.
-        let _permit = self.forecasts.acquire().await.ok();
         let session = self.session_in(namespace)?;
-        let day = forecast::next_day(&session, name, &self.built_in).await?;
+        let day = forecast::next_day(&session, name, &self.built_in, &self.forecasts).await?;
         Ok(json(StatusCode::OK, &day))
     }
 

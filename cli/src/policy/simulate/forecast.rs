@@ -4,7 +4,7 @@ use super::axis::format_exact;
 use super::fields::{Probability, RunDuration};
 use super::metrics::Metrics;
 use super::scenario::{Item, ItemPast, Past, Scenario};
-use super::simulator::{History, simulate};
+use super::simulator::{History, simulate_until};
 use super::{svg, timeline};
 use crate::views::counted;
 use oaat_api::run_now;
@@ -72,11 +72,12 @@ pub(crate) struct LateView {
 }
 
 impl Forecast {
-    /// Simulates a group from now on. `listed` contains the items in effect.
+    /// Simulates a group from now on, until `stop` returns a reason to stop. `listed` contains the items
+    /// in effect.
     ///
     /// # Errors
-    /// Returns an error if the spec of the group is invalid, or if the policy rejects its settings or
-    /// makes no decisions.
+    /// Returns an error if the spec of the group is invalid, if the policy rejects its settings or makes
+    /// no decisions, or if the simulation is stopped.
     pub fn new(
         group: &OaatGroup,
         listed: &[String],
@@ -84,13 +85,14 @@ impl Forecast {
         own_policy: bool,
         now: Timestamp,
         length: Duration,
+        stop: impl FnMut(Timestamp) -> Option<String>,
     ) -> Result<Self, String> {
         let (scenario, notes) = scenario(group, listed, own_policy, now, length)?;
         let validation = policy.validate(&scenario.settings, &scenario.item_settings());
         validation
             .answer
             .map_err(|error| format!("the policy rejects the settings of the group: {error}"))?;
-        let history = simulate(&scenario, |request| policy.evaluate(request));
+        let history = simulate_until(&scenario, |request| policy.evaluate(request), stop);
         if let Some(why) = &history.cut_short {
             return Err(why.clone());
         }
@@ -415,7 +417,7 @@ mod tests {
         let policy = host.load(default_component::DEFAULT_POLICY, None).unwrap();
         let length = Duration::from_secs(hours * 3600);
         let listed = group.spec.oaat_items.clone();
-        Forecast::new(group, &listed, &policy, false, NOW, length).unwrap()
+        Forecast::new(group, &listed, &policy, false, NOW, length, |_| None).unwrap()
     }
 
     fn starts(forecast: &Forecast) -> Vec<(String, String)> {

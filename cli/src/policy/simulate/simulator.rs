@@ -89,17 +89,31 @@ pub(crate) fn simulate(
     scenario: &Scenario,
     decide: impl FnMut(&Request) -> Evaluation<Decision>,
 ) -> History {
-    simulate_with_limit(scenario, decide, MAX_DECISIONS)
+    simulate_until(scenario, decide, |_| None)
+}
+
+/// Simulates a scenario until `stop` returns a reason to stop. `stop` is called before each decision,
+/// with the simulated time.
+pub(crate) fn simulate_until(
+    scenario: &Scenario,
+    decide: impl FnMut(&Request) -> Evaluation<Decision>,
+    stop: impl FnMut(Timestamp) -> Option<String>,
+) -> History {
+    simulate_with_limit(scenario, decide, stop, MAX_DECISIONS)
 }
 
 fn simulate_with_limit(
     scenario: &Scenario,
     mut decide: impl FnMut(&Request) -> Evaluation<Decision>,
+    mut stop: impl FnMut(Timestamp) -> Option<String>,
     max_decisions: u64,
 ) -> History {
     let mut group = SimulatedGroup::new(scenario);
     let mut consecutive_errors = 0;
     while group.now < scenario.end {
+        if let Some(reason) = stop(Timestamp(group.now)) {
+            return group.cut_short(reason);
+        }
         let listed = group.listed();
         if listed.is_empty() {
             group.now = group.next_join();

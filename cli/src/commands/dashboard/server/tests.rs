@@ -16,7 +16,7 @@ fn dashboard(token: &Token, read_only: bool) -> Arc<Dashboard> {
         namespace: Some("media".into()),
         read_only,
         built_in: Vec::new(),
-        forecasts: Semaphore::new(1),
+        forecasts: Arc::new(Semaphore::new(1)),
     })
 }
 

@@ -207,9 +207,19 @@ fn choice_out_of_range_is_an_error() {
 }
 
 #[test]
+fn simulate_stops_for_a_reason_of_the_caller() {
+    let s = scenario("{length: 1h, items: [{name: a, duration: 1m}]}");
+    let stop = |now: Timestamp| (now.0 - s.start >= 3 * MINUTE).then(|| "canceled".to_owned());
+    let history = simulate_until(&s, |_| answer(Choice::Run(0)), stop);
+    assert_eq!(history.cut_short.as_deref(), Some("canceled"));
+    assert_eq!(history.end, s.start + 3 * MINUTE);
+    assert_eq!(history.decisions, 3);
+}
+
+#[test]
 fn simulate_stops_at_the_limit_of_decisions() {
     let s = scenario("{length: 100years, items: [{name: a, duration: 1m}]}");
-    let history = simulate_with_limit(&s, first_due, 1000);
+    let history = simulate_with_limit(&s, first_due, |_| None, 1000);
     assert_eq!(history.decisions, 1000);
     assert!(history.cut_short.unwrap().contains("1000 decisions"));
     assert!(history.end < s.end);
@@ -374,7 +384,7 @@ proptest! {
                 None => answer(Choice::Wait(Some(request.now + wait * 10_000))),
             }
         };
-        let history = simulate_with_limit(&s, &mut decide, 2000);
+        let history = simulate_with_limit(&s, &mut decide, |_| None, 2000);
         for pair in history.runs.windows(2) {
             prop_assert!(pair[0].finished <= pair[1].started, "one at a time");
         }
