@@ -14,15 +14,19 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use std::convert::Infallible;
 use std::error::Error;
+use std::future::pending;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 /// The maximum number of open connections. A page uses at most six.
 const CONNECTIONS: usize = 64;
-/// How long a client may take to send a request.
+/// How long a client may take to send a request. A connection without a valid token ends after this
+/// time, even if the client has not read the response.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The maximum bytes of a request's head.
 const MAX_HEAD: usize = 16 << 10;
@@ -69,19 +73,40 @@ pub(super) async fn serve(listener: TcpListener, dashboard: Arc<Dashboard>) {
         };
         let dashboard = dashboard.clone();
         tokio::spawn(async move {
-            let service = service_fn(|request| {
-                let dashboard = dashboard.clone();
-                async move { Ok::<_, Infallible>(answer(&dashboard, request).await) }
-            });
-            // A failed response only affects the client.
-            let _ = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(PATIENCE)
-                .max_buf_size(MAX_HEAD)
-                .serve_connection(TokioIo::new(connection), service)
-                .await;
+            serve_connection(connection, &dashboard, PATIENCE).await;
             drop(permit);
         });
+    }
+}
+
+/// Serves a connection until it ends, or until `patience` has passed without a request with the token.
+async fn serve_connection<C>(connection: C, dashboard: &Arc<Dashboard>, patience: Duration)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    let is_authorized = AtomicBool::new(false);
+    let service = service_fn(|request| {
+        let access = &dashboard.access;
+        if access.check(request.method(), request.headers()).is_ok() {
+            is_authorized.store(true, Ordering::Relaxed);
+        }
+        async { Ok::<_, Infallible>(answer(dashboard, request).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(connection), service);
+    let expired = async {
+        sleep(patience).await;
+        if is_authorized.load(Ordering::Relaxed) {
+            pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        // A failed response only affects the client.
+        _ = served => {}
+        () = expired => {}
     }
 }
 
@@ -140,11 +165,13 @@ where
 fn asset(method: &Method, path: &str) -> Result<Response<ResponseBody>, Problem> {
     let asset = ASSETS.iter().find(|asset| asset.path == path);
     match asset {
-        Some(asset) if *method == Method::GET => Ok(response(
-            StatusCode::OK,
-            asset.content_type,
-            Bytes::from_static(asset.content.as_bytes()),
-        )),
+        Some(asset) if *method == Method::GET => {
+            let content = Bytes::from_static(asset.content.as_bytes());
+            let mut response = response(StatusCode::OK, asset.content_type, content);
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+            Ok(response)
+        }
         _ => Err(Problem::not_found()),
     }
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::cluster::Session;
 use crate::commands::dashboard::access::{Access, Token};
 use crate::commands::dashboard::live_groups::LiveGroups;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 const HOST: &str = "127.0.0.1:4000";
 const ORIGIN: &str = "http://127.0.0.1:4000";
@@ -89,6 +90,67 @@ async fn requests_of_others_are_refused() {
         assert_eq!(status, expected, "{what}: {problem}");
         assert_eq!(problem.is_empty(), status == 200, "{what}: {problem}");
     }
+}
+
+/// The time after which the tests expect a connection without a token to end.
+const SHORT: Duration = Duration::from_millis(200);
+
+/// Sends a request over a connection that buffers little. Returns the client's end, and a task that
+/// ends with the connection.
+async fn connect(
+    dashboard: Arc<Dashboard>,
+    request: String,
+) -> (DuplexStream, tokio::task::JoinHandle<()>) {
+    let (mut client, server) = duplex(64);
+    let served = tokio::spawn(async move { serve_connection(server, &dashboard, SHORT).await });
+    client.write_all(request.as_bytes()).await.unwrap();
+    (client, served)
+}
+
+#[tokio::test]
+async fn connection_without_the_token_ends_even_if_the_client_does_not_read() {
+    let dashboard = dashboard(&Token::random(), true);
+    for path in ["/page.js", "/api/events", "/api/other"] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+        let (client, served) = connect(dashboard.clone(), request).await;
+        timeout(Duration::from_secs(60), served)
+            .await
+            .unwrap()
+            .unwrap();
+        drop(client);
+    }
+}
+
+#[tokio::test]
+async fn connection_ends_after_a_file_of_the_page() {
+    let dashboard = dashboard(&Token::random(), true);
+    let request = format!("GET /page.js HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+    let (mut client, _) = connect(dashboard, request).await;
+    let mut response = String::new();
+    client.read_to_string(&mut response).await.unwrap();
+    assert!(response.contains("connection: close\r\n"), "{response}");
+    let end = "// Connects the parts of the page.";
+    assert!(response.contains(end), "{response}");
+}
+
+#[tokio::test]
+async fn events_continue_for_a_client_with_the_token() {
+    let token = Token::random();
+    let dashboard = dashboard(&token, true);
+    let bearer = token.as_str();
+    let request = format!(
+        "GET /api/events HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {bearer}\r\n\r\n"
+    );
+    let (mut client, served) = connect(dashboard.clone(), request).await;
+    // The client reads late.
+    sleep(SHORT * 3).await;
+    let mut response = Vec::new();
+    while !String::from_utf8_lossy(&response).contains("data: ") {
+        let read = client.read_buf(&mut response).await.unwrap();
+        assert_ne!(read, 0, "the connection has ended");
+    }
+    drop(client);
+    served.await.unwrap();
 }
 
 #[tokio::test]
