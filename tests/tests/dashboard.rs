@@ -227,7 +227,7 @@ async fn page_is_live_and_keyboard_users_run_suspend_and_resume() -> Result<()> 
     assert_eq!(browser.script("return window.isSame").await?, true);
     let log = browser.log().await?;
     ensure!(log.is_empty(), "{log:#?}");
-    interrupted(&shown).await
+    ended(&shown, Signal::Interrupt).await
 }
 
 async fn suspend_and_resume(shown: &Shown) -> Result<()> {
@@ -252,9 +252,9 @@ async fn suspend_and_resume(shown: &Shown) -> Result<()> {
     Ok(())
 }
 
-/// Ends the dashboard as Ctrl-C does. The page says so.
-async fn interrupted(shown: &Shown) -> Result<()> {
-    shown.dashboard.process.signal(Signal::Interrupt);
+/// Ends the dashboard with a signal, so that it can remove its file. The page says so.
+async fn ended(shown: &Shown, signal: Signal) -> Result<()> {
+    shown.dashboard.process.signal(signal);
     let status = shown.dashboard.process.wait().await;
     assert_eq!(status.code(), Some(0));
     shown.until_text("dashboard is not responding").await
@@ -405,7 +405,7 @@ async fn long_forecast_is_stopped_and_does_not_prevent_the_end() -> Result<()> {
     shown.until_text("starts until").await?;
     shown.open_forecast("busy").await?;
     shown.until_text("Simulating the next day").await?;
-    interrupted(&shown).await
+    ended(&shown, Signal::Term).await
 }
 
 #[tokio::test]

@@ -19,6 +19,8 @@ use std::process::Stdio;
 use std::sync::Arc;
 use tempfile::NamedTempFile;
 use tokio::net::TcpListener;
+#[cfg(unix)]
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
 /// Arguments of `dashboard`.
@@ -71,9 +73,28 @@ pub(super) async fn run(args: &DashboardArgs, built_in: &[u8]) -> Result<(), Clu
     tokio::select! {
         () = server::serve(listener, dashboard) => {}
         () = live_groups::follow(&live, &session, namespace.as_deref()) => {}
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        stopped = until_stopped(is_interactive) => stopped?,
     }
     Ok(())
+}
+
+/// Waits until the user or the system stops the command, or until the terminal is closed.
+#[cfg(unix)]
+async fn until_stopped(is_interactive: bool) -> std::io::Result<()> {
+    let received = async |kind| {
+        signal(kind)?.recv().await;
+        std::io::Result::Ok(())
+    };
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+        terminated = received(SignalKind::terminate()) => terminated,
+        hung_up = received(SignalKind::hangup()), if is_interactive => hung_up,
+    }
+}
+
+#[cfg(not(unix))]
+async fn until_stopped(_: bool) -> std::io::Result<()> {
+    tokio::signal::ctrl_c().await
 }
 
 /// Opens the URL in the user's browser, if there is a program for that.
