@@ -104,16 +104,25 @@ struct Totals {
     latest: u64,
 }
 
+#[derive(Clone, Debug, Default)]
+struct State {
+    policies: HashMap<PolicyLabels, Totals>,
+    /// The number of decisions of all policies.
+    last_number: u64,
+}
+
 /// The metrics of all policies that this process evaluated recently. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct PolicyMetrics(Arc<Mutex<HashMap<PolicyLabels, Totals>>>);
+pub struct PolicyMetrics(Arc<Mutex<State>>);
 
 impl PolicyMetrics {
     /// Counts a decision. If too many policies have metrics, the namespace with the most policies
     /// loses those of the policy whose latest decision is the oldest.
     pub fn record(&self, sample: &DecisionSample) {
-        let mut policies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let latest = policies.values().map(|totals| totals.latest).max();
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.last_number += 1;
+        let latest = state.last_number;
+        let policies = &mut state.policies;
         if policies.len() >= MAX_POLICIES && !policies.contains_key(&sample.labels) {
             let mut counts = HashMap::<&str, usize>::new();
             for labels in policies.keys() {
@@ -132,7 +141,7 @@ impl PolicyMetrics {
         *totals.decisions.entry(sample.outcome).or_default() += 1;
         totals.fuel = totals.fuel.saturating_add(sample.fuel);
         totals.seconds += sample.took.as_secs_f64();
-        totals.latest = latest.unwrap_or(0) + 1;
+        totals.latest = latest;
     }
 }
 
@@ -142,6 +151,7 @@ impl Collector for PolicyMetrics {
             .0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+            .policies
             .clone();
         let counter = MetricType::Counter;
         let help = "The number of policy evaluations, by outcome";
@@ -233,7 +243,7 @@ mod tests {
         }
         record(0);
         record(MAX_POLICIES);
-        let policies = metrics.0.lock().unwrap();
+        let policies = &metrics.0.lock().unwrap().policies;
         let has = |number| policies.keys().any(|labels| labels.policy == name(number));
         assert!(has(0) && !has(1) && has(2) && has(MAX_POLICIES));
         assert!(policies.keys().any(|labels| labels.policy == BUILT_IN));

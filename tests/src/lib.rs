@@ -17,6 +17,7 @@ pub mod readme;
 pub mod real_node;
 pub mod storm;
 pub mod table;
+pub mod undecodable;
 mod watchdog;
 pub mod witness;
 

@@ -5,9 +5,10 @@ use anyhow::{Context, Result, ensure};
 use control_plane::BrowserTools;
 use kube::Api;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
-use kube::core::{GroupVersionKind, Request};
+use kube::core::GroupVersionKind;
 use oaat_tests::browser::{Browser, Dashboard, Screen, keys};
 use oaat_tests::proxy::{Fate, Proxy};
+use oaat_tests::undecodable::create_deeply_nested;
 use oaat_tests::{ControlPlane, Options, Signal, operator};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -260,22 +261,6 @@ async fn ended(shown: &Shown, signal: Signal) -> Result<()> {
     shown.until_text("dashboard is not responding").await
 }
 
-/// Creates a group that is nested too deeply for the command line.
-async fn create_deeply_nested(plane: &ControlPlane, namespace: &str) -> Result<()> {
-    let levels = 1000;
-    let body = format!(
-        r#"{{"apiVersion":"kawaja.net/v1","kind":"OaatGroup","metadata":{{"name":"deep"}},"spec":{{
-        "oaatType":"work","oaatItems":["a"],"policy":{{"configMap":{{"name":"p"}},"settings":{}1{}}}}}}}"#,
-        r#"{"a":"#.repeat(levels),
-        "}".repeat(levels)
-    );
-    let uri = format!("/apis/kawaja.net/v1/namespaces/{namespace}/oaatgroups");
-    let create = Request::new(uri).create(&PostParams::default(), body.into_bytes())?;
-    // The response is nested as deeply, and is not read.
-    plane.admin().request_text(create).await?;
-    Ok(())
-}
-
 #[tokio::test]
 async fn group_that_cannot_be_decoded_does_not_hide_the_others() -> Result<()> {
     let Some(tools) = browser_tools()? else {
@@ -288,7 +273,7 @@ async fn group_that_cannot_be_decoded_does_not_hide_the_others() -> Result<()> {
     shown.browser.script("location.hash = '#/%'").await?;
     shown.browser.script("location.reload()").await?;
     shown.browser.find("link", "group").await?;
-    create_deeply_nested(plane, "dashboard-deep").await?;
+    create_deeply_nested(&plane.admin(), "dashboard-deep", 1000).await?;
     shown.browser.find("link", "deep").await?;
     shown.until_text("Unreadable").await?;
     let status = json!({ "message": "changed after the other group" });

@@ -4,8 +4,8 @@
 use crate::bad_input::{message, oaat_type, object};
 use crate::fixture::{Fixture, PATIENCE, condition, item};
 use anyhow::Result;
-use kube::api::{Patch, PatchParams, PostParams};
-use kube::core::Request;
+use kube::api::{Patch, PatchParams};
+use oaat_tests::undecodable::create_deeply_nested;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
@@ -154,20 +154,7 @@ async fn deeply_nested_object_is_reported_and_others_are_unaffected() -> Result<
     let mut fixture = Fixture::new("nested").await?;
     fixture.work("true", json!({})).await?;
     fixture.group(&["a"], json!({"frequency": "2s"})).await?;
-    let levels = 1000;
-    let body = format!(
-        r#"{{"apiVersion":"kawaja.net/v1","kind":"OaatGroup","metadata":{{"name":"deep"}},"spec":{{
-        "oaatType":"work","oaatItems":["a"],"policy":{{"configMap":{{"name":"p"}},"settings":{}1{}}}}}}}"#,
-        r#"{"a":"#.repeat(levels),
-        "}".repeat(levels)
-    );
-    let uri = format!(
-        "/apis/kawaja.net/v1/namespaces/{}/oaatgroups",
-        fixture.namespace
-    );
-    let create = Request::new(uri).create(&PostParams::default(), body.into_bytes())?;
-    // The response is nested as deeply, and is not read here.
-    fixture.client.request_text(create).await?;
+    create_deeply_nested(&fixture.client, &fixture.namespace, 1000).await?;
     let start = Instant::now();
     let path = "-ojsonpath={.status.conditions[0].message}";
     loop {

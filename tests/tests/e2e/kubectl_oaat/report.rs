@@ -8,7 +8,7 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Event;
 use kube::Api;
 use kube::api::PostParams;
-use kube::core::Request;
+use oaat_tests::undecodable::create_deeply_nested;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -158,18 +158,8 @@ async fn create_events(fixture: &Fixture, kind: &str, name: &str, count: usize) 
 async fn report_omits_only_objects_that_cannot_be_decoded_and_other_events() -> Result<()> {
     let fixture = Fixture::without_operator("oaat-report-deep").await?;
     fixture.group(&["a"], json!({})).await?;
-    let levels = 200;
-    let body = format!(
-        r#"{{"apiVersion":"kawaja.net/v1","kind":"OaatGroup","metadata":{{"name":"deep"}},"spec":{{
-        "oaatType":"t","oaatItems":["a"],"policy":{{"configMap":{{"name":"p"}},"settings":{}1{}}}}}}}"#,
-        r#"{"a":"#.repeat(levels),
-        "}".repeat(levels)
-    );
     let namespace = &fixture.namespace;
-    let uri = format!("/apis/kawaja.net/v1/namespaces/{namespace}/oaatgroups");
-    let create = Request::new(uri).create(&PostParams::default(), body.into_bytes())?;
-    // The response is nested as deeply, and is not read here.
-    fixture.client.request_text(create).await?;
+    create_deeply_nested(&fixture.client, namespace, 200).await?;
     let labels = json!({ "oaat.kawaja.net/group": "group" });
     let metadata = json!({ "name": "run", "labels": labels });
     fixture.pod_by_hand(metadata, "true", false).await?;
