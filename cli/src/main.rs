@@ -8,9 +8,9 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Cluster(command) => commands::run(command, default_component::DEFAULT_POLICY),
+        Command::Cluster(command) => commands::run(command, built_in_policies::DEFAULT_POLICY),
         Command::Validate(files) => validate::run(&files),
-        Command::Policy(command) => policy::run(command, default_component::DEFAULT_POLICY),
+        Command::Policy(command) => policy::run(command, built_in_policies::DEFAULT_POLICY),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "kubectl-oaat", &mut script);

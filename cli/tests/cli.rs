@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use default_component::DEFAULT_POLICY;
+use built_in_policies::DEFAULT_POLICY;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn policy_can_neither_forge_nor_hide_a_record() {
         let host = Host::new(Limits::default()).unwrap();
-        let policy = host.load(default_component::DEFAULT_POLICY, None).unwrap();
+        let policy = host.load(built_in_policies::DEFAULT_POLICY, None).unwrap();
         let request = request();
         let failed = |message: &str| Evaluation::<Decision> {
             answer: Err(EvalError::PolicyError(message.into())),
@@ -368,7 +368,7 @@ mod tests {
     #[test]
     fn digest_mode_logs_one_line_without_content() {
         let host = Host::new(Limits::default()).unwrap();
-        let policy = host.load(default_component::DEFAULT_POLICY, None).unwrap();
+        let policy = host.load(built_in_policies::DEFAULT_POLICY, None).unwrap();
         let request = Request {
             settings: "{\"secret\":\"of the group\"}".into(),
             ..request()

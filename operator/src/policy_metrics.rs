@@ -15,16 +15,28 @@ use std::time::Duration;
 /// The maximum number of policies with metrics. Tenants can create any number of ConfigMaps.
 const MAX_POLICIES: usize = 1000;
 
-/// The label `policy` of the built-in policy. No ConfigMap can have this name. With an empty label
-/// `namespace`, Prometheus uses the namespace of the operator.
-const BUILT_IN: &str = "builtin:default";
+/// The prefix of the label `policy` of a built-in policy. No ConfigMap can have such a name. With an
+/// empty label `namespace`, Prometheus uses the namespace of the operator.
+const BUILT_IN: &str = "builtin:";
 
 /// A policy, as the labels identify it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct PolicyLabels {
     namespace: String,
-    /// The name of the ConfigMap.
+    /// The name of the ConfigMap, or `builtin:` and the name of a built-in policy.
     policy: String,
+}
+
+impl From<&PolicySource> for PolicyLabels {
+    fn from(source: &PolicySource) -> Self {
+        Self {
+            namespace: source.namespace().to_owned(),
+            policy: match source {
+                PolicySource::BuiltIn(policy) => format!("{BUILT_IN}{policy}"),
+                PolicySource::ConfigMap(key) => key.name.clone(),
+            },
+        }
+    }
 }
 
 /// What came of a request to a policy.
@@ -70,24 +82,10 @@ pub struct DecisionSample {
 }
 
 impl DecisionSample {
-    /// Returns the metrics of an evaluation; without a source, of the built-in policy.
-    pub fn new(
-        source: Option<&PolicySource>,
-        evaluation: &Evaluation<Decision>,
-        took: Duration,
-    ) -> Self {
-        let labels = source.map_or_else(
-            || PolicyLabels {
-                namespace: String::new(),
-                policy: BUILT_IN.into(),
-            },
-            |source| PolicyLabels {
-                namespace: source.namespace.clone(),
-                policy: source.name.clone(),
-            },
-        );
+    /// Returns the metrics of an evaluation of the policy from `source`.
+    pub fn new(source: &PolicySource, evaluation: &Evaluation<Decision>, took: Duration) -> Self {
         Self {
-            labels,
+            labels: source.into(),
             outcome: (&evaluation.answer).into(),
             fuel: evaluation.fuel,
             took,
@@ -187,13 +185,16 @@ fn names(labels: &PolicyLabels) -> [(&'static str, &str); 2] {
 mod tests {
     use super::*;
     use crate::metrics::Metrics;
+    use crate::policy_source::PolicyConfigMap;
+    use oaat_api::BuiltInPolicy;
 
     fn sample(policy: &str, outcome: DecisionOutcome, fuel: u64) -> DecisionSample {
-        let source = PolicySource {
+        let own = PolicySource::ConfigMap(PolicyConfigMap {
             namespace: "n".into(),
             name: policy.into(),
             key: "policy.wasm".into(),
-        };
+        });
+        let source = BuiltInPolicy::from_name(policy).map_or(own, PolicySource::BuiltIn);
         let answer = Evaluation {
             answer: Err(EvalError::OutOfFuel(fuel)),
             fuel,
@@ -203,14 +204,15 @@ mod tests {
         let took = Duration::from_millis(500);
         DecisionSample {
             outcome,
-            ..DecisionSample::new((policy != BUILT_IN).then_some(&source), &answer, took)
+            ..DecisionSample::new(&source, &answer, took)
         }
     }
 
     #[test]
     fn decisions_are_counted_by_policy_outcome_and_reason() {
         let metrics = Metrics::default();
-        metrics.decision(&sample(BUILT_IN, DecisionOutcome::Run, 10));
+        metrics.decision(&sample("default", DecisionOutcome::Run, 10));
+        metrics.decision(&sample("fair", DecisionOutcome::Wait, 1));
         metrics.decision(&sample("own", DecisionOutcome::Wait, 3));
         metrics.decision(&sample("own", DecisionOutcome::Wait, 4));
         let failed = DecisionSample {
@@ -225,7 +227,8 @@ mod tests {
             r#"oaat_policy_decisions_total{namespace="n",policy="own",outcome="error",reason="OutOfFuel"} 1"#,
             r#"oaat_policy_fuel_total{namespace="n",policy="own"} 12"#,
             r#"oaat_policy_decision_seconds_total{namespace="n",policy="own"} 1.5"#,
-            "oaat_decision_seconds_count 4",
+            r#"oaat_policy_fuel_total{namespace="",policy="builtin:fair"} 1"#,
+            "oaat_decision_seconds_count 5",
         ] {
             assert!(text.contains(line), "{line} in {text}");
         }
@@ -235,7 +238,7 @@ mod tests {
     fn policy_without_recent_decisions_loses_its_metrics_first() {
         let metrics = PolicyMetrics::default();
         // Another namespace has fewer policies, and keeps its metrics.
-        metrics.record(&sample(BUILT_IN, DecisionOutcome::Run, 1));
+        metrics.record(&sample("default", DecisionOutcome::Run, 1));
         let name = |number: usize| format!("p{number}");
         let record = |number| metrics.record(&sample(&name(number), DecisionOutcome::Run, 1));
         for number in 0..MAX_POLICIES - 1 {
@@ -246,7 +249,11 @@ mod tests {
         let policies = &metrics.0.lock().unwrap().policies;
         let has = |number| policies.keys().any(|labels| labels.policy == name(number));
         assert!(has(0) && !has(1) && has(2) && has(MAX_POLICIES));
-        assert!(policies.keys().any(|labels| labels.policy == BUILT_IN));
+        assert!(
+            policies
+                .keys()
+                .any(|labels| labels.policy == "builtin:default")
+        );
         assert_eq!(policies.len(), MAX_POLICIES);
     }
 }

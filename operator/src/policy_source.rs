@@ -3,13 +3,22 @@
 use k8s_openapi::api::core::v1::ConfigMap;
 use oaat_api::reasons::policy_ready;
 use oaat_api::text;
-use oaat_api::{OaatGroup, PolicySpec, RejectedPolicy, Timestamp};
+use oaat_api::{BuiltInPolicy, OaatGroup, PolicyKey, PolicySpec, RejectedPolicy, Timestamp};
 use policy_host::{EvalError, LoadError, Policy};
 use std::fmt;
 
+/// Where the component of a policy is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PolicySource {
+    /// A part of the operator.
+    BuiltIn(BuiltInPolicy),
+    /// A ConfigMap in the namespace of the group.
+    ConfigMap(PolicyConfigMap),
+}
+
 /// A key of a ConfigMap that contains a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PolicySource {
+pub struct PolicyConfigMap {
     /// The namespace of the ConfigMap and of the group.
     pub namespace: String,
     /// The name of the ConfigMap.
@@ -19,18 +28,66 @@ pub struct PolicySource {
 }
 
 impl PolicySource {
-    /// Returns the source in a group's spec, if it has one.
+    /// Returns the source of the policy that decides for a group, if its spec names one.
     pub fn from_group(group: &OaatGroup) -> Option<Self> {
         let spec: &PolicySpec = group.spec.policy.as_ref()?;
-        Some(Self {
+        Self::new(group, spec.config_map.as_ref(), spec.built_in)
+    }
+
+    /// Returns the source of the policy whose answers are compared, if the spec names one.
+    pub fn from_shadow(group: &OaatGroup) -> Option<Self> {
+        let shadow = group.spec.policy.as_ref()?.shadow.as_ref()?;
+        Self::new(group, shadow.config_map.as_ref(), shadow.built_in)
+    }
+
+    fn new(
+        group: &OaatGroup,
+        config_map: Option<&PolicyKey>,
+        built_in: Option<BuiltInPolicy>,
+    ) -> Option<Self> {
+        let Some(PolicyKey { name, key }) = config_map else {
+            return built_in.map(Self::BuiltIn);
+        };
+        Some(Self::ConfigMap(PolicyConfigMap {
             namespace: group.metadata.namespace.clone().unwrap_or_default(),
-            name: spec.config_map.name.clone(),
-            key: spec.config_map.key.clone(),
-        })
+            name: name.clone(),
+            key: key.clone(),
+        }))
+    }
+
+    /// Returns the ConfigMap, unless the policy is a built-in one.
+    pub fn config_map(&self) -> Option<&PolicyConfigMap> {
+        match self {
+            Self::BuiltIn(_) => None,
+            Self::ConfigMap(key) => Some(key),
+        }
+    }
+
+    /// Returns the namespace whose share of the memory and of the compiler the policy uses. The
+    /// built-in policies have their own share, with an empty name.
+    pub fn namespace(&self) -> &str {
+        self.config_map().map_or("", |key| &key.namespace)
+    }
+
+    /// Names the policy in a message.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::BuiltIn(policy) => format!("the built-in policy {policy}"),
+            Self::ConfigMap(key) => format!("the policy in {key}"),
+        }
     }
 }
 
 impl fmt::Display for PolicySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BuiltIn(policy) => policy.fmt(f),
+            Self::ConfigMap(key) => key.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for PolicyConfigMap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ConfigMap {}, key {}", self.name, self.key)
     }
@@ -90,7 +147,7 @@ impl PolicyProblem {
     }
 
     /// Returns the problem of a ConfigMap that cannot be read.
-    pub fn unreadable(source: &PolicySource, error: &str) -> Self {
+    pub fn unreadable(source: &PolicyConfigMap, error: &str) -> Self {
         Self::new(
             policy_ready::SOURCE_UNREADABLE,
             format!("failed to read {source}: {error}"),
@@ -98,8 +155,8 @@ impl PolicyProblem {
     }
 
     /// Returns the problem of a ConfigMap that does not exist.
-    pub fn not_found(source: &PolicySource) -> Self {
-        let PolicySource {
+    pub fn not_found(source: &PolicyConfigMap) -> Self {
+        let PolicyConfigMap {
             namespace, name, ..
         } = source;
         Self::new(
@@ -113,7 +170,7 @@ impl PolicyProblem {
     }
 
     /// Returns the problem of a ConfigMap without the key.
-    pub(crate) fn no_key(source: &PolicySource, map: &ConfigMap) -> Self {
+    pub(crate) fn no_key(source: &PolicyConfigMap, map: &ConfigMap) -> Self {
         let binary = map.binary_data.iter().flat_map(|data| data.keys());
         let binary = text::list(binary, ", ", text::NAME);
         let key = &source.key;
@@ -159,7 +216,7 @@ impl PolicyProblem {
 
     /// Returns the problem of changed settings whose policy is still being loaded.
     pub fn loading_settings(source: &PolicySource) -> Self {
-        let message = format!("the policy in {source} is being loaded");
+        let message = format!("{} is being loaded", source.describe());
         Self::new(policy_ready::LOADING, message).with_old_settings()
     }
 
@@ -201,7 +258,7 @@ impl From<&EvalError> for PolicyProblem {
 /// # Errors
 /// Returns the problem `SourceNotFound` or `KeyNotFound`.
 pub fn bytes<'a>(
-    source: &PolicySource,
+    source: &PolicyConfigMap,
     map: Option<&'a ConfigMap>,
 ) -> Result<&'a [u8], PolicyProblem> {
     let map = map.ok_or_else(|| PolicyProblem::not_found(source))?;
@@ -212,7 +269,7 @@ pub fn bytes<'a>(
         .ok_or_else(|| PolicyProblem::no_key(source, map))
 }
 
-/// The state of the policy in a key of a ConfigMap.
+/// The state of the policy from a source.
 #[derive(Clone, Debug)]
 pub enum PolicyRead {
     /// The policy is being read or compiled, since this time.
@@ -228,8 +285,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn source() -> PolicySource {
-        PolicySource {
+    fn source() -> PolicyConfigMap {
+        PolicyConfigMap {
             namespace: "home".into(),
             name: "mine".into(),
             key: "policy.wasm".into(),

@@ -14,7 +14,7 @@ use crate::policies::PolicyCache;
 use crate::policy_limiter::{PolicyLimiter, on_blocking_thread};
 use crate::policy_metrics::DecisionSample;
 use crate::policy_selection::PolicySelection;
-use crate::policy_source::PolicySource;
+use crate::policy_source::{PolicyRead, PolicySource};
 use crate::read_snapshot::{ReconcileInputs, SnapshotRead, read_snapshot};
 use crate::snapshot::GroupSnapshot;
 use crate::snapshot::TypeRead;
@@ -23,7 +23,8 @@ use oaat_api::reasons::{progress, ready, states};
 use oaat_api::text;
 use oaat_api::validate::{FieldError, ValidatedGroup, validate};
 use oaat_api::{
-    OaatGroupStatus, OaatTypeSpec, OnError, PolicyInUse, RunResult, Timestamp, set_condition,
+    BuiltInPolicy, OaatGroupStatus, OaatTypeSpec, OnError, PolicyInUse, RunResult, Timestamp,
+    set_condition,
 };
 use policy_host::{Decision, EvalError, Evaluation, Policy, Request};
 use serde_json::json;
@@ -131,8 +132,8 @@ struct PolicyAnswer {
 }
 
 impl PolicyAnswer {
-    /// Returns the metrics of the evaluation; without a source, of the built-in policy.
-    fn sample(&self, source: Option<&PolicySource>) -> DecisionSample {
+    /// Returns the metrics of the evaluation of the policy from `source`.
+    fn sample(&self, source: &PolicySource) -> DecisionSample {
         DecisionSample::new(source, &self.evaluation, self.took)
     }
 
@@ -145,6 +146,9 @@ impl PolicyAnswer {
         }
     }
 }
+
+/// The source of the policy that decides for groups without their own.
+const DEFAULT_POLICY: PolicySource = PolicySource::BuiltIn(BuiltInPolicy::Default);
 
 /// The requeue delay of a group that waits for the limiter, in case its turn is not reported.
 const LIMITER_REQUEUE_DELAY: Duration = Duration::from_secs(60);
@@ -282,7 +286,7 @@ impl<C: Cluster> Reconciler<'_, C> {
         planned: &Planned,
     ) -> Result<GroupPolicy, ClusterError> {
         let read = match PolicySource::from_group(&snapshot.group) {
-            Some(source) => Some(self.cluster.policy(&source).await?),
+            Some(source) => Some(self.read_policy(&source).await?),
             None => None,
         };
         let (group, items) = (&snapshot.group, &snapshot.items);
@@ -302,6 +306,16 @@ impl<C: Cluster> Reconciler<'_, C> {
             Some((selection, policy)) => GroupPolicy::Resolved(Box::new(selection), policy),
             None => GroupPolicy::SettingsUnchecked(LIMITER_REQUEUE_DELAY),
         })
+    }
+
+    /// Returns the state of the policy from a source.
+    async fn read_policy(&self, source: &PolicySource) -> Result<PolicyRead, ClusterError> {
+        match source {
+            PolicySource::BuiltIn(BuiltInPolicy::Default) => {
+                Ok(PolicyRead::Loaded(self.default.clone()))
+            }
+            other => self.cluster.policy(other).await,
+        }
     }
 
     /// Selects the item to start, and returns the plan with that start. Nothing is selected if
@@ -495,7 +509,7 @@ impl<C: Cluster> Reconciler<'_, C> {
         };
         let source = PolicySource::from_group(&snapshot.group);
         let source = source.filter(|_| policy.digest() != self.default.digest());
-        let mut decisions = vec![answer.sample(source.as_ref())];
+        let mut decisions = vec![answer.sample(source.as_ref().unwrap_or(&DEFAULT_POLICY))];
         if let Err(error) = &answer.evaluation.answer {
             plan::record_policy_error(snapshot, plan, selection, error);
             if selection.on_error == OnError::UseDefault {
@@ -519,7 +533,7 @@ impl<C: Cluster> Reconciler<'_, C> {
         let answer = self
             .evaluate(context, plan, &substitute, self.default, None)
             .await?;
-        let sample = answer.sample(None);
+        let sample = answer.sample(&DEFAULT_POLICY);
         plan::plan_decision(
             context.snapshot,
             context.valid,

@@ -54,8 +54,10 @@ impl References {
     pub fn record(&self, key: &GroupRef, group: Option<&OaatGroup>) {
         let lists = group.map(|group| group.spec.items_from.as_slice());
         let rejected = group.and_then(|group| group.status.as_ref()?.rejected_policy.clone());
+        let policy = group.and_then(PolicySource::from_group);
+        let shadow = group.and_then(PolicySource::from_shadow);
         self.policies
-            .set_source(key, group.and_then(PolicySource::from_group), rejected);
+            .set_sources(key, policy.into_iter().chain(shadow), rejected);
         self.lists.set_sources(key, lists.unwrap_or_default());
         match group {
             Some(group) => {

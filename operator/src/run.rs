@@ -21,7 +21,7 @@ use crate::server;
 use crate::shard::Shard;
 use crate::shard_leases::{self, OBSERVATION_PERIOD, Served, ShardObserver};
 use anyhow::Context;
-use default_component::DEFAULT_POLICY;
+use built_in_policies::DEFAULT_POLICY;
 use futures::future;
 use kube::api::ListParams;
 use kube::{Api, Client};

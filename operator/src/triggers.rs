@@ -628,7 +628,7 @@ mod tests {
         let (groups, mut writer) = reflector::store::<WatchedGroup>();
         let (queue, _triggered) = tokio::sync::mpsc::unbounded_channel();
         let host = Host::new(Limits::default()).unwrap();
-        let policy = host.load(default_component::DEFAULT_POLICY, None).unwrap();
+        let policy = host.load(built_in_policies::DEFAULT_POLICY, None).unwrap();
         let references = no_references(groups.clone(), queue.clone());
         let cache = Arc::new(PolicyCache::default());
         let limiter = PolicyLimiter::new(policy_limiter::permits(), queue.clone());

@@ -51,7 +51,7 @@ fn looks(standing: Standing) -> bool {
     let valid = valid.unwrap();
     let default = policy_host::Host::new(policy_host::Limits::default())
         .unwrap()
-        .load(default_component::DEFAULT_POLICY, None)
+        .load(built_in_policies::DEFAULT_POLICY, None)
         .unwrap();
     let selection = PolicySelection {
         on_error: OnError::Hold,

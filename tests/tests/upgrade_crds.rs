@@ -11,7 +11,7 @@ use std::fs;
 
 /// The incompatible changes since the previous release that are intended, each with its reason. Empty
 /// this list when tests/data/previous-crd.yaml is replaced.
-const INTENDED: [(&str, &str); 3] = [
+const INTENDED: [(&str, &str); 5] = [
     (
         "OaatGroup.v1.spec: new rule !has(self.frequency) || !has(self.schedule)",
         "no object of the previous release has a schedule",
@@ -19,6 +19,14 @@ const INTENDED: [(&str, &str); 3] = [
     (
         "OaatGroup.v1.spec.itemOptions.*: new rule !has(self.frequency) || !has(self.schedule)",
         "no object of the previous release has a schedule",
+    ),
+    (
+        "OaatGroup.v1.spec.policy: new rule has(self.configMap) != has(self.builtIn)",
+        "each policy of the previous release has a configMap, and none has a builtIn",
+    ),
+    (
+        "OaatGroup.v1.spec.policy: new rule !has(self.sha256) || !has(self.builtIn)",
+        "no policy of the previous release has a builtIn",
     ),
     (
         "OaatType.v1.spec.podMetadata.labels.*: new rule self.matches('^((([A-Za-z0-9]|[{][{]oaat_item[}][}]|%%oaat_item%%)(([A-Za-z0-9]|[{][{]oaat_item[}][}]|%%oaat_item%%)|[-_.])*)?([A-Za-z0-9]|[{][{]oaat_item[}][}]|%%oaat_item%%))?$')",

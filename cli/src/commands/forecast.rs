@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use oaat_api::reasons::ready;
 use oaat_api::text::{self, clean};
-use oaat_api::{OaatGroup, Timestamp, condition};
+use oaat_api::{BuiltInPolicy, OaatGroup, Timestamp, condition};
 use policy_host::{CompileProcess, Host, Limits, Policy};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -200,11 +200,14 @@ async fn component(
 ) -> Result<(Vec<u8>, bool), ClusterError> {
     let status = group.status.as_ref();
     let in_use = status.and_then(|status| status.policy.as_ref());
-    let built_in_decides = in_use.is_some_and(|policy| policy.source == BUILT_IN);
-    let Some(spec) = group.spec.policy.as_ref().filter(|_| !built_in_decides) else {
+    let default_decides = in_use.is_some_and(|policy| policy.source == BUILT_IN);
+    let Some(spec) = group.spec.policy.as_ref().filter(|_| !default_decides) else {
         return Ok((built_in.to_vec(), false));
     };
-    let key = &spec.config_map;
+    let Some(key) = &spec.config_map else {
+        let policy = spec.built_in.unwrap_or(BuiltInPolicy::Default);
+        return Ok((built_in_policies::component(policy).to_vec(), true));
+    };
     let api: Api<ConfigMap> = Api::namespaced(session.client.clone(), &session.namespace);
     let access = Access::new("get", "", "configmaps", Some(&session.namespace));
     let map = session.request(access, api.get(&key.name)).await?;
@@ -353,7 +356,7 @@ mod tests {
 
     #[test]
     fn forecast_for_the_dashboard_is_stopped_if_it_is_canceled_or_takes_too_long() {
-        let policy = acting(default_component::DEFAULT_POLICY, false).unwrap();
+        let policy = acting(built_in_policies::DEFAULT_POLICY, false).unwrap();
         let simulate = |limit, is_canceled| {
             let day = NextDay::simulate(&backup(), &policy, limit, || is_canceled);
             day.map_err(|error| error.to_string())

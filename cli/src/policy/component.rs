@@ -1,7 +1,10 @@
 //! Loads policies from files into the operator's evaluator.
 
 use anyhow::{Context, Result};
+use flate2::read::MultiGzDecoder;
+use oaat_api::BuiltInPolicy;
 use policy_host::{Host, Limits, LoadError, Policy};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// A loaded policy and its bytes.
@@ -12,7 +15,8 @@ pub(crate) struct Component {
 }
 
 /// Loads a policy from a component (plain or gzip) or from the core module that cargo builds. The
-/// name `default` is the built-in policy unless there is a file with this name.
+/// name of a built-in policy, such as `default`, is that policy unless there is a file with this
+/// name.
 pub(crate) fn load(file: &Path, built_in: &[u8]) -> Result<Component> {
     let wasm = read(file, built_in)?;
     let host = Host::new(Limits::default())?;
@@ -36,14 +40,24 @@ pub(crate) struct Rejected {
 
 /// Reads the bytes of a component. Converts a core module to a component.
 pub(crate) fn read(file: &Path, built_in: &[u8]) -> Result<Vec<u8>> {
-    if file == Path::new("default") && !file.exists() {
-        return Ok(built_in.to_vec());
+    let named = file.to_str().and_then(BuiltInPolicy::from_name);
+    match named.filter(|_| !file.exists()) {
+        Some(BuiltInPolicy::Default) => return Ok(built_in.to_vec()),
+        Some(policy) => return unpack(built_in_policies::component(policy)),
+        None => {}
     }
     let bytes = std::fs::read(file).with_context(|| format!("{}", file.display()))?;
     if is_core_module(&bytes) {
         return policy_build::componentize(&bytes).with_context(|| format!("{}", file.display()));
     }
     Ok(bytes)
+}
+
+/// Decompresses the component of a built-in policy.
+fn unpack(packed: &[u8]) -> Result<Vec<u8>> {
+    let mut wasm = Vec::new();
+    MultiGzDecoder::new(packed).read_to_end(&mut wasm)?;
+    Ok(wasm)
 }
 
 /// Checks for the header of a core module. The header of a component has another layer field.

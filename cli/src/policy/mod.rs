@@ -48,8 +48,8 @@ pub enum Command {
     Replay(replay::Args),
 }
 
-/// Runs a command. `built_in` is the component of the built-in policy, whose name on the command
-/// line is `default`.
+/// Runs a command. `built_in` is the component of the built-in policy `default`. On the command
+/// line, the name of a built-in policy stands for its file.
 ///
 /// The exit status is 0 for success, 1 for a problem with the policy (a rejected component, a
 /// failed case), and 2 if the command could not be run (an unreadable file).

@@ -4,12 +4,14 @@
 mod cel_rules;
 mod documents;
 mod metadata;
+mod policy_settings;
 mod schema;
 
 use clap::Args;
 use oaat_api::text;
 use oaat_api::validate::{FieldError, validate, validate_type};
 use oaat_api::{OaatGroupSpec, OaatTypeSpec};
+use policy_settings::BuiltInPolicies;
 use schema::{FieldReport, Severity};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -26,10 +28,10 @@ pub struct Files {
 
 /// The last line of the output.
 const NOT_CHECKED: &str = "not checked: whether the API server accepts the pods of an OaatType (the operator checks this with a dry \
-     run and sets the condition Valid), and whether a policy accepts its settings (condition PolicyReady)";
+     run and sets the condition Valid), and whether a policy in a ConfigMap accepts its settings (condition PolicyReady)";
 
 /// The results of validating files.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default)]
 pub(crate) struct Report {
     /// The lines to print.
     pub lines: Vec<String>,
@@ -39,6 +41,7 @@ pub(crate) struct Report {
     pub problems: usize,
     /// The number of files that could not be read.
     pub unreadable: usize,
+    policies: BuiltInPolicies,
 }
 
 impl Report {
@@ -129,7 +132,7 @@ impl Report {
 
     fn object(&mut self, name: &str, kind: &str, object: Map<String, Value>, schema: &Value) {
         let mut is_valid = true;
-        for report in check_object(kind, object, schema) {
+        for report in check_object(kind, object, schema, &mut self.policies) {
             let line = format!("{name}: {}: {}", report.field, report.message);
             match report.severity {
                 Severity::Error => {
@@ -165,8 +168,14 @@ fn object_name(kind: &str, object: &Map<String, Value>) -> String {
     }
 }
 
-/// Validates an OaatGroup or OaatType: its metadata, its schema, and the rules of the operator.
-fn check_object(kind: &str, mut object: Map<String, Value>, schema: &Value) -> Vec<FieldReport> {
+/// Validates an OaatGroup or OaatType: its metadata, its schema, the rules of the operator, and the
+/// settings of built-in policies.
+fn check_object(
+    kind: &str,
+    mut object: Map<String, Value>,
+    schema: &Value,
+    policies: &mut BuiltInPolicies,
+) -> Vec<FieldReport> {
     let mut reports = metadata::check(&object);
     // The API server ignores a status unless it is written to the status subresource.
     for other in ["metadata", "status"] {
@@ -194,6 +203,8 @@ fn check_object(kind: &str, mut object: Map<String, Value>, schema: &Value) -> V
         }
         _ => {
             let spec = decode_spec::<OaatGroupSpec>(spec, &mut reports);
+            let settings = spec.as_ref().map(|spec| policies.check(spec));
+            reports.extend(settings.unwrap_or_default());
             spec.and_then(|spec| validate(&spec).err())
                 .unwrap_or_default()
         }

@@ -30,7 +30,9 @@ pub use items_from::{
     SecretKeyRef,
 };
 pub use oaat_type::{OaatType, OaatTypeSpec, OaatTypeStatus, PodMetadata};
-pub use policy::{OnError, PolicyInUse, PolicyKey, PolicySpec, RejectedPolicy};
+pub use policy::{
+    BuiltInPolicy, OnError, PolicyInUse, PolicyKey, PolicySpec, RejectedPolicy, ShadowPolicy,
+};
 pub use schedule::Schedule;
 pub use time::Timestamp;
 pub use window::{BlackoutWindow, RunningAction};

@@ -5,18 +5,27 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::fmt;
 
-/// A selection policy that replaces the built-in one.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+/// A selection policy that replaces the default one.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = one_source())]
+#[x_kube(validation = pinned_config_map())]
 pub struct PolicySpec {
-    /// The key of a ConfigMap that contains the policy's component.
-    pub config_map: PolicyKey,
-
-    /// The sha256 of the uncompressed component, as 64 hexadecimal digits. If set, a component
-    /// with another digest is never used. `kubectl-oaat policy check` prints it.
+    /// The key of a ConfigMap that contains the policy's component. Mutually exclusive with
+    /// builtIn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = (r"self.matches('^(sha256:)?[0-9a-fA-F]{64}$')", "sha256 must be 64 hex digits, as sha256sum and `kubectl-oaat policy check` print them"))]
+    pub config_map: Option<PolicyKey>,
+
+    /// A policy that is part of the operator. Mutually exclusive with configMap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub built_in: Option<BuiltInPolicy>,
+
+    /// The sha256 of the uncompressed component in the ConfigMap, as 64 hexadecimal digits. If set,
+    /// a component with another digest is never used. `kubectl-oaat policy check` prints it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = sha256_digits())]
     #[schemars(length(max = 71))]
     pub sha256: Option<String>,
 
@@ -25,11 +34,107 @@ pub struct PolicySpec {
     #[schemars(schema_with = "object")]
     pub settings: Option<Map<String, Value>>,
 
-    /// What to do if the policy cannot be loaded and no earlier version is in memory, or if its
+    /// What to do if the policy cannot be loaded and no earlier version is available, or if its
     /// evaluation fails. Hold (the default) starts no item. UseDefault lets the built-in policy
-    /// decide.
+    /// `default` decide.
     #[serde(default)]
     pub on_error: OnError,
+
+    /// A second policy that is asked the same as the policy of the group, and never decides. The
+    /// condition ShadowAgrees shows how its answers differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowPolicy>,
+}
+
+/// A policy whose answers are compared with those of the group's policy.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = one_source())]
+#[x_kube(validation = pinned_config_map())]
+pub struct ShadowPolicy {
+    /// The key of a ConfigMap that contains the policy's component. Mutually exclusive with
+    /// builtIn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map: Option<PolicyKey>,
+
+    /// A policy that is part of the operator. Mutually exclusive with configMap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub built_in: Option<BuiltInPolicy>,
+
+    /// The sha256 of the uncompressed component in the ConfigMap, as 64 hexadecimal digits. If set,
+    /// a component with another digest is never asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = sha256_digits())]
+    #[schemars(length(max = 71))]
+    pub sha256: Option<String>,
+
+    /// Settings for the policy, instead of those of the group's policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "object")]
+    pub settings: Option<Map<String, Value>>,
+}
+
+fn one_source() -> (&'static str, &'static str) {
+    (
+        "has(self.configMap) != has(self.builtIn)",
+        "a policy must have exactly one of configMap and builtIn, such as builtIn: backoff or configMap: {name: my-policy}",
+    )
+}
+
+fn pinned_config_map() -> (&'static str, &'static str) {
+    (
+        "!has(self.sha256) || !has(self.builtIn)",
+        "sha256 is only for a policy in a configMap; remove it, because a built-in policy is part of the operator",
+    )
+}
+
+fn sha256_digits() -> (&'static str, &'static str) {
+    (
+        "self.matches('^(sha256:)?[0-9a-fA-F]{64}$')",
+        "sha256 must be 64 hex digits, as sha256sum and `kubectl-oaat policy check` print them",
+    )
+}
+
+/// A policy that is part of the operator.
+#[derive(
+    JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum BuiltInPolicy {
+    /// The documented algorithm, which decides for groups without a policy.
+    Default,
+    /// Waits longer after each consecutive failure.
+    Backoff,
+    /// Shares the time by weight.
+    Fair,
+    /// Evaluates expressions in the settings.
+    Expression,
+}
+
+impl BuiltInPolicy {
+    /// All built-in policies.
+    pub const ALL: [Self; 4] = [Self::Default, Self::Backoff, Self::Fair, Self::Expression];
+
+    /// Returns the name in `spec.policy.builtIn` and in `status.policy.source`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Backoff => "backoff",
+            Self::Fair => "fair",
+            Self::Expression => "expression",
+        }
+    }
+
+    /// Returns the policy with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|policy| policy.name() == name)
+    }
+}
+
+impl fmt::Display for BuiltInPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// A key of a ConfigMap in the group's namespace.
@@ -57,7 +162,7 @@ pub enum OnError {
     /// Start no item.
     #[default]
     Hold,
-    /// Let the built-in policy decide.
+    /// Let the built-in policy `default` decide.
     UseDefault,
 }
 
@@ -69,14 +174,15 @@ pub(super) fn object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 /// The policy that made the latest decision.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct PolicyInUse {
-    /// Where the policy comes from: `default` for the built-in policy, or a key of a ConfigMap.
+    /// Where the policy comes from: the name of a built-in policy, such as `default`, or a key of a
+    /// ConfigMap.
     pub source: String,
     /// The sha256 of its component.
     pub digest: String,
     /// The contract version that it implements.
     pub contract: String,
     /// The sha256 of the group's own policy, if that policy is no longer available and the built-in
-    /// policy decides instead.
+    /// policy `default` decides instead.
     #[serde(default, rename = "insteadOf", skip_serializing_if = "Option::is_none")]
     pub instead_of: Option<String>,
 }

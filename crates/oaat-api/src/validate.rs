@@ -12,7 +12,7 @@ use crate::text::{self, clean};
 use crate::windows::{self, Window};
 use crate::{
     BlackoutWindow, CronSchedule, ItemOptions, ItemsContainer, ItemsFrom, ItemsHttp, OaatGroup,
-    OaatGroupSpec, OaatTypeSpec, Schedule,
+    OaatGroupSpec, OaatTypeSpec, PolicySpec, Schedule,
 };
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashSet};
@@ -187,6 +187,9 @@ pub fn validate(spec: &OaatGroupSpec) -> Result<ValidatedGroup, Vec<FieldError>>
     let windows = blackout_windows(&spec.blackout_windows, &mut errors);
     item_names(&spec.oaat_items, &mut errors);
     let sources = items_from(&spec.items_from, &mut errors);
+    if let Some(policy) = &spec.policy {
+        policy_sources(policy, &mut errors);
+    }
     let limit = spec.pod_history_limit.unwrap_or(100);
     let pod_history_limit = usize::try_from(limit)
         .map_err(|_| FieldError::out_of_range("podHistoryLimit", &limit.to_string(), "0 or more"));
@@ -288,6 +291,29 @@ fn items_from(given: &[ItemsFrom], errors: &mut Errors) -> Vec<SourceRules> {
         }
     }
     rules
+}
+
+/// Checks that the policy and its shadow each have one source.
+fn policy_sources(policy: &PolicySpec, errors: &mut Errors) {
+    let mut check = |field: &str, config_map: bool, built_in: bool| {
+        if config_map == built_in {
+            let count = if built_in { "both" } else { "neither" };
+            let why = format!("has {count} of configMap and builtIn; set exactly one of them");
+            errors.add(FieldError::conflict(field, why));
+        }
+    };
+    check(
+        "policy",
+        policy.config_map.is_some(),
+        policy.built_in.is_some(),
+    );
+    if let Some(shadow) = &policy.shadow {
+        check(
+            "policy.shadow",
+            shadow.config_map.is_some(),
+            shadow.built_in.is_some(),
+        );
+    }
 }
 
 /// Validates a source of items and returns its rules.

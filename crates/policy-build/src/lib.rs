@@ -1,7 +1,7 @@
 //! Builds a policy crate into a WebAssembly component. Runs a nested `cargo build` for
 //! wasm32-unknown-unknown, then converts the core module to a component. Requires only cargo.
 //!
-//! `default-component` builds the default policy with this crate, and `policy-testkit` the
+//! `built-in-policies` builds its policies with this crate, and `policy-testkit` the
 //! components that it tests.
 
 use std::path::{Path, PathBuf};

@@ -2,12 +2,12 @@
 
 use super::conditions::set_group_condition;
 use super::{PendingEvent, Plan};
-use crate::policy_selection::{BUILT_IN, PolicySelection};
+use crate::policy_selection::PolicySelection;
 use crate::policy_source::PolicySource;
 use crate::snapshot::GroupSnapshot;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use oaat_api::reasons::{events, policy_ready, ready, states};
-use oaat_api::{OaatGroup, OaatGroupStatus, OnError, PolicyInUse, condition};
+use oaat_api::{BuiltInPolicy, OaatGroup, OaatGroupStatus, OnError, PolicyInUse, condition};
 use policy_host::EvalError;
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ fn describe(policy: &PolicyInUse) -> String {
         contract,
         ..
     } = policy;
-    let name = if source == BUILT_IN {
-        "the built-in policy".to_owned()
+    let name = if BuiltInPolicy::from_name(source).is_some() {
+        format!("the built-in policy {source}")
     } else {
         format!("the policy from {source}")
     };
@@ -90,7 +90,7 @@ pub fn record_selection(snapshot: &GroupSnapshot, plan: &mut Plan, selection: &P
                 if before.is_some() && recent {
                     return;
                 }
-                let message = "the group's policy is being read from its ConfigMap and compiled";
+                let message = "the group's policy is being read and compiled";
                 (false, policy_ready::LOADING, message.to_owned())
             }
         };
@@ -129,11 +129,11 @@ fn describe_problem(
 /// decided since.
 pub(super) fn lost(snapshot: &GroupSnapshot) -> Option<&str> {
     let last = snapshot.group.status.as_ref()?.policy.as_ref()?;
-    let source = PolicySource::from_group(&snapshot.group)?.to_string();
-    if last.source == source {
-        Some(&last.digest)
-    } else {
-        last.instead_of.as_deref()
+    match PolicySource::from_group(&snapshot.group)? {
+        // It is never lost.
+        PolicySource::BuiltIn(BuiltInPolicy::Default) => None,
+        source if last.source == source.to_string() => Some(&last.digest),
+        _ => last.instead_of.as_deref(),
     }
 }
 
@@ -356,6 +356,34 @@ mod tests {
     }
 
     #[test]
+    fn built_in_policy_is_named_and_the_default_is_never_lost() {
+        for name in ["default", "backoff"] {
+            let policy = PolicyInUse {
+                source: name.into(),
+                ..policy("abc")
+            };
+            let mut snapshot = snapshot(json!({ "policy": policy }));
+            let spec = json!({ "builtIn": name });
+            snapshot.group.spec.policy = Some(serde_json::from_value(spec).unwrap());
+            let selection = PolicySelection::selected(policy, None, OnError::Hold);
+            let recorded = record(&snapshot, &selection);
+            let expected = format!("the built-in policy {name} (contract 1.0.0, sha256 abc)");
+            assert!(
+                recorded.message.starts_with(&expected),
+                "{}",
+                recorded.message
+            );
+            // A new group that names its policy gets an event.
+            assert_eq!(
+                recorded.event.map(|event| event.reason),
+                Some(events::POLICY_LOADED)
+            );
+            let is_lost = lost(&snapshot).is_some();
+            assert_eq!(is_lost, name == "backoff");
+        }
+    }
+
+    #[test]
     fn the_built_in_policy_of_a_new_group_causes_no_event() {
         let mut snapshot = snapshot(json!({}));
         snapshot.group.spec.policy = None;
@@ -458,7 +486,7 @@ mod tests {
         assert_eq!(record(&failed, &other).reason, "Ready");
         // The decision of the built-in policy does not end the problem of the group's policy.
         let built_in = PolicyInUse {
-            source: BUILT_IN.into(),
+            source: "default".into(),
             ..policy("default")
         };
         record_policy_decision(&failed, &mut plan, &same, &built_in);

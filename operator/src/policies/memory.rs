@@ -9,6 +9,9 @@ const TOTAL: usize = 32 << 20;
 /// limited to half of it.
 const NAMESPACE: usize = 8 << 20;
 
+/// The owner of the built-in policies, which are few and never evicted. No namespace has this name.
+pub(super) const BUILT_IN: &str = "";
+
 /// The policies in memory. An evicted policy is compiled again when needed.
 #[derive(Default)]
 pub struct PolicyMemory {
@@ -45,11 +48,15 @@ impl PolicyMemory {
             last_use: self.uses,
         };
         self.policies.insert(key, entry);
-        while self.size_of(namespace) > per_namespace && self.drop_oldest(namespace) {}
+        while namespace != BUILT_IN
+            && self.size_of(namespace) > per_namespace
+            && self.drop_oldest(namespace)
+        {}
         while self.size() > total {
             let sizes = self
                 .policies
                 .keys()
+                .filter(|(owner, _)| owner != BUILT_IN)
                 .map(|(owner, _)| (self.size_of(owner), owner));
             let Some((_, largest)) = sizes.max() else {
                 return;
@@ -109,7 +116,7 @@ mod tests {
         (0..4_u8)
             .map(|name| {
                 // The same component under another digest.
-                let wasm = [default_component::DEFAULT_POLICY, &[0, 2, 1, name]].concat();
+                let wasm = [built_in_policies::DEFAULT_POLICY, &[0, 2, 1, name]].concat();
                 host.load(&wasm, None).unwrap()
             })
             .collect()
@@ -144,6 +151,12 @@ mod tests {
         keep(&mut memory, "c", 0);
         let expected = [("a".into(), 3), ("b".into(), 0), ("c".into(), 0)];
         assert_eq!(held(&memory, &policies), expected);
+        // Built-in policies stay, and take the room of others.
+        for index in 0..3 {
+            keep(&mut memory, BUILT_IN, index);
+        }
+        let expected = (0..3).map(|index| (BUILT_IN.to_owned(), index));
+        assert!(held(&memory, &policies).into_iter().eq(expected));
     }
 
     #[test]

@@ -1,12 +1,14 @@
-//! Loads the policies in the ConfigMaps that groups reference.
+//! Loads the policies that groups reference: those in ConfigMaps, and the built-in ones.
 
 use super::compiler::Compiler;
+use super::memory::BUILT_IN;
 use crate::config_maps::{ConfigMaps, ReadResult, Subscription};
+use crate::fair_limiter::Permit;
 use crate::group_ref::{GroupRef, gone};
 use crate::policy_source::PolicyRead;
-use crate::policy_source::{PolicyProblem, PolicySource, bytes};
+use crate::policy_source::{PolicyConfigMap, PolicyProblem, PolicySource, bytes};
 use k8s_openapi::api::core::v1::ConfigMap;
-use oaat_api::{RejectedPolicy, Timestamp};
+use oaat_api::{BuiltInPolicy, RejectedPolicy, Timestamp};
 use policy_host::{WeakPolicy, sha256};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +23,7 @@ type MapName = (String, String);
 /// The initial and the maximum backoff for failures that are not the component's fault.
 const BACKOFF: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(300)];
 
-/// The policies in the ConfigMaps that groups use. Cheap to clone.
+/// The policies that groups use. Cheap to clone.
 #[derive(Clone)]
 pub struct PolicySources {
     config_maps: ConfigMaps,
@@ -33,8 +35,8 @@ pub struct PolicySources {
 
 #[derive(Default)]
 struct SourcesState {
-    /// The source that each group uses.
-    groups: HashMap<GroupRef, PolicySource>,
+    /// The sources that each group uses: of its policy, and of its shadow.
+    groups: HashMap<GroupRef, HashSet<PolicySource>>,
     /// The rejected component in the status of each group.
     rejected: HashMap<GroupRef, RejectedPolicy>,
     /// The state of each source in use.
@@ -43,6 +45,8 @@ struct SourcesState {
     subscriptions: HashMap<MapName, Subscription>,
     /// Policies by the sha256 of the value that they were loaded from.
     loaded: HashMap<String, WeakPolicy>,
+    /// The built-in policies that were loaded. They stay in memory.
+    built_in: HashMap<BuiltInPolicy, WeakPolicy>,
     /// The number of loads started so far.
     loads: u64,
 }
@@ -109,7 +113,7 @@ impl PolicySources {
             SourceState::Ready(policy) => {
                 if let Some(policy) = policy.upgrade() {
                     let mut memory = self.compiler.memory();
-                    memory.touch(&source.namespace, policy.digest());
+                    memory.touch(source.namespace(), policy.digest());
                     return PolicyRead::Loaded(policy);
                 }
                 let since = Timestamp::now();
@@ -120,47 +124,69 @@ impl PolicySources {
         }
     }
 
-    /// Records the source that a group uses, and the rejected component in its status. `None` if it
-    /// uses none, or if the group was deleted.
-    pub fn set_source(
+    /// Records the sources that a group uses, and the rejected component in its status. Without
+    /// sources, the group uses no policy except the default one, or was deleted.
+    ///
+    /// Loads the policies that no group has used so far. The default policy is always loaded.
+    pub fn set_sources(
         &self,
         group: &GroupRef,
-        source: Option<PolicySource>,
+        sources: impl IntoIterator<Item = PolicySource>,
         rejected: Option<RejectedPolicy>,
     ) {
+        const DEFAULT: PolicySource = PolicySource::BuiltIn(BuiltInPolicy::Default);
+        let sources: HashSet<_> = sources.into_iter().filter(|s| *s != DEFAULT).collect();
         let mut state = self.lock();
-        match rejected.filter(|_| source.is_some()) {
+        match rejected.filter(|_| !sources.is_empty()) {
             Some(rejected) => state.rejected.insert(group.clone(), rejected),
             None => state.rejected.remove(group),
         };
-        if state.groups.get(group) == source.as_ref() {
+        let before = state.groups.remove(group).unwrap_or_default();
+        for source in before.difference(&sources) {
+            state.remove_user(group, source);
+        }
+        let namespace = group.namespace.as_deref().unwrap_or_default();
+        if sources.is_empty() {
+            let is_unused = !state.sources.keys().any(|s| s.namespace() == namespace);
+            if is_unused && !before.is_empty() {
+                self.compiler.memory().remove_namespace(namespace);
+            }
             return;
         }
-        if let Some(before) = state.groups.remove(group) {
-            state.remove_user(group, &before);
-            let same_namespace = |s: &PolicySource| s.namespace == before.namespace;
-            if source.is_none() && !state.sources.keys().any(same_namespace) {
-                self.compiler.memory().remove_namespace(&before.namespace);
-            }
+        for source in sources.difference(&before) {
+            self.add_user(&mut state, group, source);
         }
-        let Some(source) = source else { return };
-        let map = (source.namespace.clone(), source.name.clone());
-        let entry = state.sources.entry(source.clone());
-        let mut is_new = false;
-        let entry = entry.or_insert_with(|| {
-            is_new = true;
-            LoadedSource {
-                users: HashSet::new(),
-                state: SourceState::Loading(Timestamp::now()),
-                value: None,
-                load: None,
-            }
-        });
-        entry.users.insert(group.clone());
-        state.groups.insert(group.clone(), source);
-        if !is_new {
+        state.groups.insert(group.clone(), sources);
+    }
+
+    /// Records a group as a user of a source. Loads a source without other users.
+    fn add_user(&self, state: &mut SourcesState, group: &GroupRef, source: &PolicySource) {
+        if let Some(entry) = state.sources.get_mut(source) {
+            entry.users.insert(group.clone());
             return;
         }
+        let loaded = match source {
+            PolicySource::BuiltIn(policy) => state.built_in.get(policy).cloned(),
+            PolicySource::ConfigMap(_) => None,
+        };
+        let is_loaded = loaded.is_some();
+        let entry = LoadedSource {
+            users: HashSet::from([group.clone()]),
+            state: loaded.map_or_else(
+                || SourceState::Loading(Timestamp::now()),
+                SourceState::Ready,
+            ),
+            value: None,
+            load: None,
+        };
+        state.sources.insert(source.clone(), entry);
+        let Some(key) = source.config_map() else {
+            if !is_loaded {
+                self.load(state, source);
+            }
+            return;
+        };
+        let map = (key.namespace.clone(), key.name.clone());
         if let Some(subscription) = state.subscriptions.get(&map) {
             subscription.refresh();
             return;
@@ -179,7 +205,7 @@ impl PolicySources {
     pub fn retain(&self, existing: &HashSet<GroupRef>) {
         let gone = gone(self.lock().groups.keys(), existing);
         for group in gone {
-            self.set_source(&group, None, None);
+            self.set_sources(&group, None, None);
         }
     }
 
@@ -194,19 +220,20 @@ impl PolicySources {
             .collect()
     }
 
-    /// Returns the sources in use from a ConfigMap.
-    fn sources_in(&self, map: &MapName) -> Vec<PolicySource> {
+    /// Returns the keys in use of a ConfigMap.
+    fn keys_of(&self, map: &MapName) -> Vec<PolicyConfigMap> {
         let state = self.lock();
-        let of_map = |s: &&PolicySource| (&s.namespace, &s.name) == (&map.0, &map.1);
-        state.sources.keys().filter(of_map).cloned().collect()
+        state.keys_of(map).cloned().collect()
     }
 
     /// Processes the current state of a ConfigMap; `None` if it does not exist.
     fn update(&self, map: &MapName, object: Option<&ConfigMap>) {
-        for source in self.sources_in(map) {
-            match bytes(&source, object) {
+        for key in self.keys_of(map) {
+            let value = bytes(&key, object).map(sha256);
+            let source = PolicySource::ConfigMap(key);
+            match value {
                 Err(problem) => self.set(&source, SourceState::Failed(problem)),
-                Ok(bytes) => self.set_value(&source, sha256(bytes)),
+                Ok(value) => self.set_value(&source, value),
             }
         }
     }
@@ -275,19 +302,20 @@ impl PolicySources {
         source: &PolicySource,
         read: &mut Option<String>,
     ) -> Result<SourceState, (PolicyProblem, bool)> {
-        let PolicySource {
-            namespace, name, ..
-        } = source;
+        let namespace = source.namespace();
         let permit = self.compiler.acquire(namespace).await;
-        let map = self.config_maps.get(namespace, name).await;
-        let map =
-            map.map_err(|error| (PolicyProblem::unreadable(source, &error.to_string()), true))?;
-        let bytes = bytes(source, map.as_ref()).map_err(|problem| (problem, false))?;
+        let key = match source {
+            PolicySource::BuiltIn(policy) => return self.compile_built_in(permit, *policy).await,
+            PolicySource::ConfigMap(key) => key,
+        };
+        let unreadable = |error: &str| (PolicyProblem::unreadable(key, error), true);
+        let map = self.config_maps.get(namespace, &key.name).await;
+        let map = map.map_err(|error| unreadable(&error.to_string()))?;
+        let bytes = bytes(key, map.as_ref()).map_err(|problem| (problem, false))?;
         let bytes = bytes.to_vec();
         drop(map);
         let hashed = tokio::task::spawn_blocking(move || (sha256(&bytes), bytes)).await;
-        let (value, bytes) = hashed
-            .map_err(|error| (PolicyProblem::unreadable(source, &error.to_string()), true))?;
+        let (value, bytes) = hashed.map_err(|error| unreadable(&error.to_string()))?;
         *read = Some(value.clone());
         match self.compiler.compile(permit, bytes).await {
             Ok(policy) => {
@@ -301,6 +329,21 @@ impl PolicySources {
             Err(error) if error.is_transient() => Err((PolicyProblem::from(&error), true)),
             Err(error) => Err((PolicyProblem::rejected(&error, value), false)),
         }
+    }
+
+    /// Compiles a built-in policy. Its component is never at fault, so every failure is retried.
+    async fn compile_built_in(
+        &self,
+        permit: Permit,
+        policy: BuiltInPolicy,
+    ) -> Result<SourceState, (PolicyProblem, bool)> {
+        let bytes = built_in_policies::component(policy).to_vec();
+        let compiled = self.compiler.compile(permit, bytes).await;
+        let compiled = compiled.map_err(|error| (PolicyProblem::from(&error), true))?;
+        self.compiler.memory().insert(BUILT_IN, &compiled);
+        let loaded = compiled.downgrade();
+        self.lock().built_in.insert(policy, loaded.clone());
+        Ok(SourceState::Ready(loaded))
     }
 
     /// Records the state of a source without a value. Aborts a load in progress.
@@ -350,35 +393,21 @@ impl PolicySources {
                 let _ = self.queue.send(group.clone());
             }
         }
-        let (namespace, configmap, key) = (&source.namespace, &source.name, &source.key);
-        match source_state {
-            SourceState::Ready(policy) => {
-                let digest = policy.digest();
-                info!(namespace, configmap, key, digest, "policy loaded");
-            }
-            SourceState::Failed(PolicyProblem {
-                reason, message, ..
-            }) => {
-                warn!(
-                    namespace,
-                    configmap, key, reason, "policy not loaded: {message}"
-                );
-            }
-            SourceState::Loading(_) => {}
-        }
+        log(source, source_state);
     }
 
     /// Records that the operator may not read a ConfigMap. Only sources that are still loading are
     /// affected.
     fn set_forbidden(&self, map: &MapName, error: &str) {
-        for source in self.sources_in(map) {
+        for key in self.keys_of(map) {
+            let source = PolicySource::ConfigMap(key.clone());
             let loading = {
                 let state = self.lock();
                 let entry = state.sources.get(&source);
                 entry.is_some_and(|entry| matches!(entry.state, SourceState::Loading(_)))
             };
             if loading {
-                let problem = PolicyProblem::unreadable(&source, error);
+                let problem = PolicyProblem::unreadable(&key, error);
                 self.set(&source, SourceState::Failed(problem));
             }
         }
@@ -394,7 +423,7 @@ impl SourcesState {
         }
         // Only from the same namespace: a tenant may be able to forge the status of its own groups.
         let mut rejected = self.rejected.iter().filter(|(group, rejected)| {
-            group.namespace.as_ref() == Some(&source.namespace) && rejected.sha256 == value
+            group.namespace.as_deref() == Some(source.namespace()) && rejected.sha256 == value
         });
         rejected
             .find_map(|(_, rejected)| PolicyProblem::from_status(rejected).map(SourceState::Failed))
@@ -410,11 +439,46 @@ impl SourcesState {
             return;
         }
         self.sources.remove(source);
-        let map = (source.namespace.clone(), source.name.clone());
-        let of_map = |s: &PolicySource| (&s.namespace, &s.name) == (&map.0, &map.1);
-        if !self.sources.keys().any(of_map) {
+        let Some(key) = source.config_map() else {
+            return;
+        };
+        let map = (key.namespace.clone(), key.name.clone());
+        if self.keys_of(&map).next().is_none() {
             self.subscriptions.remove(&map);
         }
+    }
+
+    /// Returns the keys in use of a ConfigMap.
+    fn keys_of(&self, map: &MapName) -> impl Iterator<Item = &PolicyConfigMap> {
+        let keys = self.sources.keys().filter_map(PolicySource::config_map);
+        keys.filter(move |key| (&key.namespace, &key.name) == (&map.0, &map.1))
+    }
+}
+
+/// Logs whether a policy was loaded.
+fn log(source: &PolicySource, state: SourceState) {
+    let key = source.config_map();
+    let namespace = key.map(|key| key.namespace.as_str());
+    let configmap = key.map(|key| key.name.as_str());
+    let built_in = match source {
+        PolicySource::BuiltIn(policy) => Some(policy.name()),
+        PolicySource::ConfigMap(_) => None,
+    };
+    let key = key.map(|key| key.key.as_str());
+    match state {
+        SourceState::Ready(policy) => {
+            let digest = policy.digest();
+            info!(namespace, configmap, key, built_in, digest, "policy loaded");
+        }
+        SourceState::Failed(PolicyProblem {
+            reason, message, ..
+        }) => {
+            warn!(
+                namespace,
+                configmap, key, built_in, reason, "policy not loaded: {message}"
+            );
+        }
+        SourceState::Loading(_) => {}
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::samples::{Samples, ms, us};
 use anyhow::{Result, anyhow};
-use default_component::DEFAULT_POLICY;
+use built_in_policies::DEFAULT_POLICY;
 use hostile_policies::compiling::Compiler;
 use oaat_tests::operator::{self, root};
 use policy_host::{Item, Request};

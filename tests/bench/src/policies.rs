@@ -3,7 +3,7 @@
 use crate::handover::{groups, node, rss};
 use crate::samples::{Samples, ms};
 use anyhow::{Context, Result, bail};
-use default_component::DEFAULT_POLICY;
+use built_in_policies::DEFAULT_POLICY;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{ObjectMeta, Patch, PatchParams};

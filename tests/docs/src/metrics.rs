@@ -3,11 +3,12 @@
 use crate::markdown::{cell, code, header, paragraphs, sentence, table};
 use anyhow::{Context, Result};
 use oaat_api::validate::validate;
-use oaat_api::{OaatGroup, OaatGroupStatus, Timestamp};
+use oaat_api::{BuiltInPolicy, OaatGroup, OaatGroupStatus, Timestamp};
 use oaat_operator::group_metrics::GroupSample;
 use oaat_operator::group_ref::GroupRef;
 use oaat_operator::metrics::{Metrics, ReconcileResultMetric, RunResultMetric};
 use oaat_operator::policy_metrics::DecisionSample;
+use oaat_operator::policy_source::PolicySource;
 use oaat_operator::snapshot::{CurrentPod, GroupSnapshot, TypeRead};
 use policy_host::{EvalError, Evaluation};
 use serde_json::json;
@@ -64,7 +65,8 @@ fn example(with_items: bool) -> Result<Metrics> {
         log: Vec::new(),
         log_dropped: 0,
     };
-    metrics.decision(&DecisionSample::new(None, &evaluation, Duration::ZERO));
+    let policy = PolicySource::BuiltIn(BuiltInPolicy::Default);
+    metrics.decision(&DecisionSample::new(&policy, &evaluation, Duration::ZERO));
     metrics.handover(Duration::ZERO);
     metrics.watch_restarts("pods").inc();
     let time = "1970-01-02T00:00:00Z";

@@ -35,7 +35,7 @@ pub use history::History;
 pub use mutation::Mutation;
 pub use violation::{Violation, ViolationKind};
 
-use default_component::DEFAULT_POLICY;
+use built_in_policies::DEFAULT_POLICY;
 use policy_host::{Host, Limits, Policy};
 
 /// Histories allocate many small values; this allocator reduces the time by one third.

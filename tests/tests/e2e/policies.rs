@@ -7,7 +7,7 @@ mod shipping;
 
 use crate::fixture::{Fixture, condition};
 use anyhow::Result;
-use default_component::DEFAULT_POLICY;
+use built_in_policies::DEFAULT_POLICY;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;

@@ -11,6 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Default)]
 pub(crate) struct Crates(BTreeMap<String, Crate>);
 
+/// The crates of the built-in policies.
+const POLICIES: [&str; 3] = ["policy-default", "policy-backoff", "policy-fair"];
+
 #[derive(Default)]
 struct Crate {
     license: String,
@@ -18,21 +21,18 @@ struct Crate {
 }
 
 impl Crates {
-    /// Asks cargo for the crates of the binaries, and of the policy that both contain.
+    /// Asks cargo for the crates of the binaries, and of the policies that both contain.
     pub(crate) fn of_binaries(archs: &[Arch]) -> Result<Self> {
         let mut crates = Self::default();
         let targets: Vec<_> = archs.iter().map(|arch| arch.triple()).collect();
         crates.add(&tree(&["oaat-operator", "kubectl-oaat"], &targets)?)?;
-        let policy = tree(&["policy-default"], &["wasm32-unknown-unknown".to_owned()])?;
-        crates.add(&policy)?;
-        // The binaries depend on the policy through a build script, which cargo does not report.
+        crates.add(&tree(&POLICIES, &["wasm32-unknown-unknown".to_owned()])?)?;
+        // The binaries depend on the policies through a build script, which cargo does not report.
         let version = env!("CARGO_PKG_VERSION");
-        crates
-            .0
-            .entry(format!("default-component@{version}"))
-            .or_default()
-            .dependencies
-            .insert(format!("policy-default@{version}"));
+        let policies = POLICIES.map(|policy| format!("{policy}@{version}"));
+        let embedding = format!("built-in-policies@{version}");
+        let embedding = crates.0.entry(embedding).or_default();
+        embedding.dependencies.extend(policies);
         Ok(crates)
     }
 

@@ -414,7 +414,7 @@ mod tests {
 
     fn forecast(group: &OaatGroup, hours: u64) -> Forecast {
         let host = Host::new(Limits::default()).unwrap();
-        let policy = host.load(default_component::DEFAULT_POLICY, None).unwrap();
+        let policy = host.load(built_in_policies::DEFAULT_POLICY, None).unwrap();
         let length = Duration::from_secs(hours * 3600);
         let listed = group.spec.oaat_items.clone();
         Forecast::new(group, &listed, &policy, false, NOW, length, |_| None).unwrap()

@@ -1,6 +1,6 @@
 use super::*;
 use crate::policy_limiter::permits;
-use default_component::DEFAULT_POLICY;
+use built_in_policies::DEFAULT_POLICY;
 use oaat_api::{OnError, Timestamp};
 use policy_host::{Host, Limits};
 use serde_json::{Value, json};

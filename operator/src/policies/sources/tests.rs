@@ -79,11 +79,15 @@ fn map() -> MapName {
 
 fn source(key: &str) -> PolicySource {
     let (namespace, name) = map();
-    PolicySource {
-        namespace,
-        name,
+    source_in(&namespace, &name, key)
+}
+
+fn source_in(namespace: &str, name: &str, key: &str) -> PolicySource {
+    PolicySource::ConfigMap(PolicyConfigMap {
+        namespace: namespace.into(),
+        name: name.into(),
         key: key.into(),
-    }
+    })
 }
 
 fn group(name: &str) -> GroupRef {
@@ -103,7 +107,7 @@ fn object(keys: &[(&str, &[u8])]) -> ConfigMap {
 
 /// The documented algorithm under another digest.
 fn variant(name: u8) -> Vec<u8> {
-    [default_component::DEFAULT_POLICY, &[0, 2, 1, name]].concat()
+    [built_in_policies::DEFAULT_POLICY, &[0, 2, 1, name]].concat()
 }
 
 fn hostile(name: &str) -> Vec<u8> {
@@ -121,7 +125,7 @@ impl Fixture {
 
     /// Records that a group uses a source.
     fn set_source(&self, name: &str, source: Option<PolicySource>) {
-        self.sources.set_source(&group(name), source, None);
+        self.sources.set_sources(&group(name), source, None);
     }
 
     fn compilations(&self) -> usize {
@@ -298,6 +302,38 @@ async fn loaded_value_is_not_compiled_again_for_another_source() {
 }
 
 #[tokio::test]
+async fn built_in_policy_is_compiled_once_for_all_namespaces() {
+    let mut fixture = fixture(Limits::default());
+    let built_in = PolicySource::BuiltIn(BuiltInPolicy::Backoff);
+    let is_loaded =
+        |sources: &PolicySources| matches!(sources.read(&built_in), PolicyRead::Loaded(_));
+    let users = ["one", "two"].map(|namespace| GroupRef::new("a").within(namespace));
+    for user in &users {
+        fixture.sources.set_sources(user, [built_in.clone()], None);
+    }
+    while !is_loaded(&fixture.sources) {
+        let next = tokio::time::timeout(PATIENCE, fixture.queue.recv()).await;
+        next.expect("it is not loaded").unwrap();
+    }
+    // It stays in memory when a namespace, or every group, no longer uses it.
+    for user in &users {
+        fixture.sources.set_sources(user, None, None);
+    }
+    fixture
+        .sources
+        .set_sources(&users[0], [built_in.clone()], None);
+    while !is_loaded(&fixture.sources) {
+        let next = tokio::time::timeout(PATIENCE, fixture.queue.recv()).await;
+        next.expect("it is not loaded").unwrap();
+    }
+    assert_eq!(fixture.compilations(), 1);
+    // The default policy is compiled at the start of the process.
+    let default = PolicySource::BuiltIn(BuiltInPolicy::Default);
+    fixture.sources.set_sources(&users[1], [default], None);
+    assert_eq!(fixture.sources.users(), ["a"]);
+}
+
+#[tokio::test]
 async fn evicted_policy_is_compiled_again() {
     let mut fixture = fixture(Limits::default());
     let digest = fixture.digest(&variant(7));
@@ -335,13 +371,10 @@ async fn rejected_value_is_not_compiled_again_after_a_restart() {
     for (owner, status, compilations) in cases {
         let mut fixture = fixture(Limits::default());
         fixture.set_source("user", Some(source("key")));
-        let of_owner = PolicySource {
-            namespace: owner.namespace.clone().unwrap(),
-            ..source("other")
-        };
+        let of_owner = source_in(owner.namespace.as_deref().unwrap(), "mine", "other");
         fixture
             .sources
-            .set_source(&owner, Some(of_owner), Some(status));
+            .set_sources(&owner, [of_owner], Some(status));
         fixture.deliver(Some(broken.clone()));
         fixture.until("key", "Malformed").await;
         assert_eq!(fixture.compilations(), compilations);

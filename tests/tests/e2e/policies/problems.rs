@@ -3,7 +3,7 @@
 use super::{busy, digest, merged, variant};
 use crate::fixture::{Fixture, condition};
 use anyhow::Result;
-use default_component::DEFAULT_POLICY;
+use built_in_policies::DEFAULT_POLICY;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use std::time::Duration;
