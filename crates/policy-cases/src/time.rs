@@ -1,6 +1,7 @@
 //! Parses and formats human-readable times and durations.
 
-use chrono::{DateTime, SecondsFormat};
+use chrono::DateTime;
+pub use policy_host::format_instant;
 use policy_host::{Duration, Instant};
 
 /// The form of a duration, for messages.
@@ -85,14 +86,6 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// Formats a duration: `1h 30m`.
 pub fn format_duration(duration: Duration) -> String {
     humantime::format_duration(std::time::Duration::from_millis(duration)).to_string()
-}
-
-/// Formats a time as RFC 3339, with milliseconds if there are any.
-pub fn format_instant(instant: Instant) -> String {
-    match DateTime::from_timestamp_millis(instant) {
-        Some(time) => time.to_rfc3339_opts(SecondsFormat::AutoSi, true),
-        None => format!("{instant} ms since 1970"),
-    }
 }
 
 /// Formats a time relative to `now`: `in 10m`, `2h ago`, or `now`.

@@ -16,6 +16,7 @@ mod answer;
 mod compile_child;
 mod compile_process;
 mod contract;
+mod difference;
 mod eval_error;
 mod load;
 mod policy;
@@ -27,6 +28,10 @@ pub use compile_process::{CompileProcess, Compiled};
 pub use contract::{
     CONTRACT, Choice, Decision, Duration, Instant, Item, ItemSettings, Level, Outcome, Request,
     Run, Standing, Verdict,
+};
+pub use difference::{
+    Action, ActionDifference, AnswerDifference, AnswerRef, StandingDifference, WaitTimes,
+    compare_answers, format_instant,
 };
 pub use eval_error::EvalError;
 pub use load::{CompileMemory, LoadError, sha256};

@@ -497,7 +497,7 @@ impl Policy {
 }
 
 /// Returns the trial request of [`Host::load`]: two ready items without settings.
-fn trial_request() -> Request {
+pub(crate) fn trial_request() -> Request {
     let item = |name: &str, last_success| Item {
         name: name.into(),
         frequency: Some(3_600_000),
