@@ -25,7 +25,11 @@ pub(crate) fn timeline(
         .iter()
         .map(|i| truncated(&i.name, MAX_NAME_WIDTH))
         .collect();
-    let name = names.iter().map(|n| measure_text_width(n)).max().unwrap_or(0);
+    let name = names
+        .iter()
+        .map(|n| measure_text_width(n))
+        .max()
+        .unwrap_or(0);
     let columns = width.saturating_sub(name + 2).max(MIN_WIDTH);
     let grid = Grid {
         start: scenario.start,
