@@ -1,7 +1,20 @@
 //! Writes untrusted text to the terminal.
 
+use console::Term;
 use oaat_api::text::is_unprintable;
 use std::io::{Result, Write, stderr, stdout};
+
+/// The width of the output in columns if it is not known.
+const WIDTH: usize = 100;
+
+/// Returns the width of the output in columns: $COLUMNS, or the width of the terminal, or 100 if
+/// the output is not a terminal.
+pub(crate) fn width() -> usize {
+    let variable = std::env::var("COLUMNS").ok();
+    let columns = variable.and_then(|columns| columns.parse().ok());
+    let terminal = || Some(usize::from(Term::stdout().size_checked()?.1));
+    columns.or_else(terminal).unwrap_or(WIDTH)
+}
 
 /// Escapes the characters that control a terminal or reorder a line. Keeps line ends.
 ///

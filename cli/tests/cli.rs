@@ -34,6 +34,43 @@ fn file(folder: &tempfile::TempDir, name: &str, bytes: &[u8]) -> String {
     path.display().to_string()
 }
 
+#[test]
+fn policy_schema_prints_a_json_schema() {
+    for (kind, title, field) in [
+        ("cases", "Cases", "validate"),
+        ("request", "Request", "recent"),
+        ("scenario", "Scenario", "retryFloor"),
+    ] {
+        let output = policy(&["schema", kind]);
+        assert_eq!(output.code, 0, "{}", output.err);
+        let schema: serde_json::Value = serde_json::from_str(&output.out).unwrap();
+        assert_eq!(schema["$schema"], "http://json-schema.org/draft-07/schema#");
+        assert_eq!(schema["title"], title);
+        assert!(schema["properties"][field].is_object(), "{kind}");
+    }
+}
+
+#[test]
+fn errors_in_a_scenario_name_the_file_the_position_and_the_fix() {
+    let folder = tempfile::tempdir().unwrap();
+    for (text, expected) in [
+        (
+            "length: 1h\nitems:\n- name: a\n",
+            "bad.yaml:3:3: items[0].duration: the field is missing; add for example duration: 20m",
+        ),
+        (
+            "length: 1h\nitems:\n- {name: a, duration: 20}\n",
+            "bad.yaml:3:24: items[0].duration: invalid type: integer `20`, expected a duration \
+             such as 20m, or a mapping such as {min: 10m, max: 20m}",
+        ),
+    ] {
+        let scenario = file(&folder, "bad.yaml", text.as_bytes());
+        let output = policy(&["simulate", "default", "--scenario", &scenario]);
+        assert_eq!(output.code, 2, "{}", output.err);
+        assert!(output.err.contains(expected), "{}", output.err);
+    }
+}
+
 /// Returns the built-in policy with a custom section that contains `data`.
 fn padded(data: &[u8]) -> Vec<u8> {
     let mut size = data.len() + 2;

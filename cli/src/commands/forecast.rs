@@ -20,8 +20,6 @@ use tokio::sync::{Semaphore, oneshot};
 
 /// The source of the built-in policy.
 const BUILT_IN: &str = "default";
-/// The default width of the timeline in columns.
-const WIDTH: usize = 100;
 /// How far `next` looks for a start. It tries shorter periods first.
 const HORIZONS: [Duration; 3] = [
     Duration::from_secs(3600),
@@ -150,10 +148,8 @@ pub(super) async fn forecast(args: &ForecastArgs, built_in: &[u8]) -> Result<(),
         std::fs::write(file, forecast.svg())?;
     }
     warn_if_not_ready(&group);
-    let columns = std::env::var("COLUMNS").ok();
-    let columns = columns.and_then(|columns| columns.parse().ok());
     print_as(args.output, &forecast.view(), |_| {
-        forecast.text(columns.unwrap_or(WIDTH))
+        forecast.text(crate::terminal::width())
     })
 }
 

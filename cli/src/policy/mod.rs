@@ -10,6 +10,7 @@ mod pack;
 mod read_error;
 mod replay;
 mod run;
+pub mod schema;
 mod simulate;
 mod table;
 mod test;
@@ -46,6 +47,10 @@ pub enum Command {
     Pack(pack::Args),
     /// Replay the operator's decisions from its log or from recorded files.
     Replay(replay::Args),
+    /// Print the JSON Schema of a file of cases, a request, or a scenario.
+    ///
+    /// Editors use it to complete and check these files.
+    Schema(schema::Args),
 }
 
 /// Runs a command. `built_in` is the component of the built-in policy `default`. On the command
@@ -64,6 +69,7 @@ pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
         Command::Test(args) => test::run(&args, built_in),
         Command::Simulate(args) => simulate::run(&args, built_in),
         Command::Bench(args) => bench::run(&args, built_in),
+        Command::Schema(args) => schema::run(&args),
     };
     match outcome {
         Ok(code) => code,

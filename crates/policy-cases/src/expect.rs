@@ -6,17 +6,27 @@ use crate::yaml::{Entries, Name, Names, ScalarOrMap, Until, Wait};
 use policy_host::{Instant, Request, Standing};
 use serde::{Deserialize, Deserializer};
 
-/// The value of `expect` in a case of `cases`.
+/// The expected answer. Exactly one of `run`, `wait`, and `error` is required.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "Expect"))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct RawExpect {
+    /// The policy must choose this item, or one of these items.
     run: Option<Names>,
+    /// The policy must wait.
     wait: Option<Wait>,
+    /// The policy must return an error that contains this text.
     error: Option<String>,
+    /// Each of these items must be chosen with at least one of the seeds. Requires `run`.
     every_one_of: Option<Names>,
+    /// The note on the decision must contain this text.
     note: Option<String>,
+    /// The new state must be this text. `null` requires an unchanged state.
     #[serde(default, deserialize_with = "null_or_text")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     state: Option<Option<String>>,
+    /// The expected verdicts on items, by name. Other verdicts are not checked.
     verdicts: Option<Entries<RawVerdict>>,
 }
 
@@ -28,19 +38,28 @@ fn null_or_text<'de, D: Deserializer<'de>>(
 }
 
 #[derive(Debug, Clone)]
-struct RawVerdict(VerdictMap);
+pub(crate) struct RawVerdict(VerdictMap);
 
+/// An expected verdict on an item.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "Verdict"))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct VerdictMap {
+pub(crate) struct VerdictMap {
+    /// The expected standing.
     standing: Option<RawStanding>,
+    /// The expected end of the standing.
     until: Option<Until>,
+    /// The note on the item must contain this text.
     note: Option<String>,
 }
 
+/// A standing.
 #[derive(Debug, Clone, Copy, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "Standing", inline))]
 #[serde(rename_all = "camelCase")]
-enum RawStanding {
+pub(crate) enum RawStanding {
     Ready,
     Fresh,
     Cooling,
@@ -201,9 +220,13 @@ pub(crate) enum ExpectedValidation {
     Rejected(String),
 }
 
+/// Settings that the policy rejects.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "Rejected"))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RejectedMap {
+    /// The message of the policy must contain this text.
     rejected: String,
 }
 

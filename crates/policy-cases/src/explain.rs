@@ -5,6 +5,7 @@ use policy_host::{
     Choice, Decision, EvalError, Evaluation, Instant, Level, LogLine, Request, Standing,
 };
 use std::fmt;
+use unicode_width::UnicodeWidthStr;
 
 /// The description of an answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -176,20 +177,19 @@ impl Explanation {
             .iter()
             .map(|item| [&item.name, &item.standing, &item.until, &item.note])
             .collect();
-        let length = |text: &str| text.chars().count();
         let width = |column: usize| {
-            let longest = rows.iter().map(|row| length(row[column])).max();
+            let widest = rows.iter().map(|row| row[column].width()).max();
             // An empty column has no width and is not shown.
-            match longest {
+            match widest {
                 Some(0) | None => 0,
-                Some(longest) => longest.max(length(heads[column])),
+                Some(widest) => widest.max(heads[column].width()),
             }
         };
         let widths: Vec<_> = (0..heads.len()).map(width).collect();
         let mut line = |mark: &str, cells: &[&str]| {
             let cells = cells.iter().zip(&widths).filter(|(_, width)| **width > 0);
             let cells: Vec<_> = cells
-                .map(|(cell, &width)| format!("{cell:width$}"))
+                .map(|(cell, &width)| format!("{cell}{:1$}", "", width - cell.width()))
                 .collect();
             writeln!(f, "{mark} {}", cells.join("  ").trim_end())
         };

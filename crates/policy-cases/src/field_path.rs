@@ -15,7 +15,8 @@ pub struct ReadError {
 }
 
 impl ReadError {
-    pub(crate) fn from_yaml(error: &serde_norway::Error) -> Self {
+    /// Converts an error of the YAML parser, whose message contains the path of the field.
+    pub fn from_yaml(error: &serde_norway::Error) -> Self {
         let position = error.location().map(|at| (at.line(), at.column()));
         let text = error.to_string();
         let message = position
@@ -43,8 +44,10 @@ impl std::error::Error for ReadError {}
 
 /// A step of a path.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Step {
+pub enum Step {
+    /// A key of a mapping.
     Field(String),
+    /// An index of a list, counted from 0.
     Index(usize),
 }
 
@@ -62,7 +65,7 @@ impl From<usize> for Step {
 
 /// A path of fields from the root of a file.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(crate) struct FieldPath(pub Vec<Step>);
+pub struct FieldPath(pub Vec<Step>);
 
 impl FieldPath {
     /// Returns the path with another step.

@@ -11,29 +11,49 @@ use serde::Deserialize;
 /// The default number of seeds of a case.
 const DEFAULT_SEEDS: u64 = 5;
 
+/// A file of test cases for a policy. At least one case is required.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "Cases"))]
 #[serde(deny_unknown_fields, default)]
-struct File {
+pub(crate) struct File {
+    /// Fields of the request for all cases. A case can override each of them.
     given: Option<RawRequest>,
+    /// Cases for the decision.
     cases: Option<Vec<SelectCase>>,
+    /// Cases for the validation of settings.
     validate: Option<Vec<ValidateCase>>,
 }
 
+/// A request and the expected decision.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "Case"))]
 #[serde(deny_unknown_fields)]
 struct SelectCase {
+    /// A name that is unique in the list.
     name: Name,
+    /// The request.
     given: Option<RawRequest>,
+    /// The seeds to try. The default is 5.
     seeds: Option<Seeds>,
+    /// The expected answer.
     expect: RawExpect,
 }
 
+/// Settings, and whether the policy accepts them.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "ValidationCase"))]
 #[serde(deny_unknown_fields)]
 struct ValidateCase {
+    /// A name that is unique in the list.
     name: Name,
+    /// The settings of the group. The default is `{}`.
     settings: Option<Settings>,
+    /// The settings of items, by name.
     items: Option<Entries<Settings>>,
+    /// The expected result.
     expect: ExpectedValidation,
 }
 

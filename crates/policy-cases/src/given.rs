@@ -15,52 +15,88 @@ const FREQUENCY: Option<Duration> = Some(3_600_000);
 const MAX_ITEMS: usize = 2000;
 const MAX_RECENT: usize = 20;
 
-/// The value of `given`. All fields have defaults.
+/// A request to a policy.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "Request"))]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct RawRequest {
+    /// The absolute time of the decision. The default is 2026-01-01T12:00:00Z.
     now: Option<When>,
+    /// The seed, 0 by default. Not allowed in a file of cases; use `seeds` there.
     pub seed: Option<u64>,
+    /// The frequency of items without their own. The default is 1h.
     frequency: Option<Frequency>,
+    /// The cool-off after a failure of items without their own. The default is 0s.
     cool_off: Option<BoundedDuration>,
+    /// The settings of the group. The default is `{}`.
     settings: Option<Settings>,
+    /// The state that the policy returned last. Empty by default.
     state: Option<String>,
+    /// The namespace of the group. The default is `default`.
     namespace: Option<String>,
+    /// The name of the group. The default is `group`.
     group: Option<String>,
+    /// The items, in the order of the list: 1 to 2,000. Required.
     pub items: Option<Vec<RawItem>>,
+    /// The latest runs of the group, newest first: at most 20.
     recent: Option<Vec<RawRun>>,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct RawItem(ItemMap);
 
+/// An item of the group.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "Item"))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct ItemMap {
+    /// The name of the item.
     name: Name,
+    /// How often it must succeed. The default is the `frequency` of the request.
     frequency: Option<Frequency>,
+    /// The cool-off after a failure. The default is the `coolOff` of the request.
     cool_off: Option<BoundedDuration>,
+    /// The settings of the item. None by default.
     settings: Option<Settings>,
+    /// Whether the operator holds the item, so that the policy cannot choose it.
     #[serde(default)]
     held: bool,
+    /// The time of its last success. None by default.
     last_success: Option<When>,
+    /// The time of its last failure. None by default.
     last_failure: Option<When>,
+    /// The number of failures since its last success. The default is 1 if it failed since then.
     failures: Option<u32>,
+    /// The number of its runs. The default is the smallest number that fits the other fields.
     runs: Option<u32>,
+    /// How long its last run took. None by default.
     last_duration: Option<BoundedDuration>,
 }
 
+/// A finished run.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "Run"))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct RawRun {
+    /// The name of an item of the request.
     item: Name,
+    /// The start. The default is the end.
     started: Option<When>,
+    /// The end.
     finished: When,
+    /// The outcome.
     outcome: RawOutcome,
+    /// The exit code. The default is 0 after a success, and none otherwise.
     exit_code: Option<i32>,
 }
 
+/// The outcome of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "Outcome", inline))]
 #[serde(rename_all = "camelCase")]
 enum RawOutcome {
     Succeeded,

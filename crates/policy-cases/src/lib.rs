@@ -15,6 +15,7 @@
 //! - [`parse`] parses a file of cases; [`request`] parses a single request.
 //! - [`Case::run`] evaluates a case with each of its seeds and returns a [`Report`].
 //! - [`explain`] describes a decision.
+//! - [`schema`] contains the JSON Schemas of the files, with the feature `schema`.
 //! - [`yaml`] contains the value types, for other kinds of files that share them.
 //! - [`time`] parses and formats times and durations.
 //!
@@ -29,12 +30,14 @@ mod file;
 mod given;
 mod report;
 mod request;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod time;
 pub mod yaml;
 
 pub use case::{Case, Evaluator};
 pub use explain::{Explanation, ItemLine, explain};
-pub use field_path::ReadError;
+pub use field_path::{FieldPath, ReadError, Step};
 pub use file::parse;
 pub use given::item_settings;
 pub use report::{Difference, Failure, Report};

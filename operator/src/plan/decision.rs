@@ -341,11 +341,11 @@ fn record_wait(
         .iter()
         .filter(|v| v.standing == Standing::Cooling)
         .count();
-    let fresh = status
-        .items
-        .values()
-        .filter(|item| item.state == ItemState::Fresh)
-        .count();
+    let in_state = |state: ItemState| {
+        let items = status.items.values();
+        items.filter(|item| item.state == state).count()
+    };
+    let (fresh, deferred) = (in_state(ItemState::Fresh), in_state(ItemState::Deferred));
     let some_wait = held.by_retry_floor + held.by_blackout + held.by_quota + held.by_type + cooling
         > 0
         || fresh + held.suspended + held.given_up < decision.verdicts.len();
@@ -367,6 +367,7 @@ fn record_wait(
         }
     }
     for (count, what) in [
+        (deferred, "deferred by the policy"),
         (held.by_retry_floor, "held by the retry floor"),
         (held.by_blackout, "would not finish before a blackout"),
         (held.by_quota, "held because of a ResourceQuota"),

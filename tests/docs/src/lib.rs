@@ -6,6 +6,7 @@ mod command_line;
 mod examples;
 mod markdown;
 mod metrics;
+mod policy_files;
 
 use anyhow::Result;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,7 @@ pub fn generated() -> Result<Vec<Page>> {
         page("reference-api.md", api::page(&oaat_api::crd::yaml()?)?),
         page("reference-metrics.md", metrics::page()?),
         page("reference-cli.md", command_line::page()),
+        page("reference-policy-files.md", policy_files::page()),
     ])
 }
 

@@ -48,6 +48,13 @@ fn generated_pages_contain_fields_metrics_and_flags() -> Result<()> {
             ],
         ),
         (
+            "reference-policy-files.md",
+            [
+                "| `everyOneOf` | [Names](#names) |",
+                "| `items` | list of [ScenarioItem](#scenarioitem) |",
+            ],
+        ),
+        (
             "examples.md",
             [
                 "[crawl-sites.yaml](../manifests/examples/crawl-sites.yaml)",

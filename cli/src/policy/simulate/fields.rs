@@ -1,15 +1,17 @@
 //! The value types that only scenarios use. Values are validated while they are deserialized, so that
 //! errors have a path and a line.
 
+use super::scenario::MAX_ITEMS;
 use policy_cases::time::When;
 use policy_cases::yaml::{BoundedDuration, ParseVisitor};
 use policy_host::Instant;
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
-use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Unexpected, Visitor};
+use std::borrow::Cow;
 use std::fmt;
-use std::marker::PhantomData;
 
 /// A point in time.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,6 +27,10 @@ pub(crate) struct RunDuration {
     min: u64,
     max: u64,
 }
+
+/// A number of items.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Count(pub u32);
 
 /// A period of the simulated time, relative to its start.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -72,52 +78,70 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// Deserializes a list or a mapping as `R` and validates it. Validating here gives errors a path
-/// and a line.
-pub(crate) struct ValidateVisitor<R, T> {
-    /// The expected value, for errors about values of other types.
-    pub expecting: &'static str,
-    /// Validates and converts the raw value.
-    pub validate: fn(R) -> Result<T, String>,
-    /// The type of the raw value.
-    pub raw: PhantomData<R>,
-}
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct CountVisitor;
+        impl Visitor<'_> for CountVisitor {
+            type Value = Count;
 
-impl<'de, R: Deserialize<'de>, T> Visitor<'de> for ValidateVisitor<R, T> {
-    type Value = T;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                write!(f, "a number of items from 1 to {MAX_ITEMS}")
+            }
 
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(self.expecting)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-        let raw = R::deserialize(MapAccessDeserializer::new(map))?;
-        (self.validate)(raw).map_err(A::Error::custom)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<T, A::Error> {
-        let raw = R::deserialize(SeqAccessDeserializer::new(seq))?;
-        (self.validate)(raw).map_err(A::Error::custom)
+            fn visit_u64<E: Error>(self, count: u64) -> Result<Count, E> {
+                match u32::try_from(count) {
+                    Ok(number) if (1..=MAX_ITEMS as u64).contains(&count) => Ok(Count(number)),
+                    _ => Err(E::invalid_value(Unexpected::Unsigned(count), &self)),
+                }
+            }
+        }
+        d.deserialize_u64(CountVisitor)
     }
 }
 
 impl<'de> Deserialize<'de> for Period {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        #[derive(serde::Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Raw {
-            from: BoundedDuration,
-            to: BoundedDuration,
+        struct PeriodVisitor;
+        impl<'de> Visitor<'de> for PeriodVisitor {
+            type Value = Period;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a mapping such as {from: 1day, to: 2days}")
+            }
+
+            // Validating here gives errors a path and a line.
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Period, A::Error> {
+                let raw = RawPeriod::deserialize(MapAccessDeserializer::new(map))?;
+                match (raw.from.0, raw.to.0) {
+                    (from, to) if from < to => Ok(Period { from, to }),
+                    _ => Err(A::Error::custom("from must be earlier than to")),
+                }
+            }
         }
-        d.deserialize_map(ValidateVisitor {
-            expecting: "a mapping with from and to",
-            validate: |raw: Raw| match (raw.from.0, raw.to.0) {
-                (from, to) if from < to => Ok(Period { from, to }),
-                _ => Err("from must be earlier than to".to_owned()),
-            },
-            raw: PhantomData,
-        })
+        d.deserialize_any(PeriodVisitor)
     }
+}
+
+/// A period, from the start of the simulation.
+#[derive(serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Period")]
+struct RawPeriod {
+    /// The start of the period, included.
+    from: BoundedDuration,
+    /// The end of the period, not included.
+    to: BoundedDuration,
+}
+
+/// A duration that is different for each run.
+#[derive(serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "DurationRange")]
+struct RawRange {
+    /// The minimum, included.
+    min: BoundedDuration,
+    /// The maximum, included.
+    max: BoundedDuration,
 }
 
 impl<'de> Deserialize<'de> for RunDuration {
@@ -127,7 +151,7 @@ impl<'de> Deserialize<'de> for RunDuration {
             type Value = RunDuration;
 
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("a duration such as 20m, or a mapping with min and max")
+                f.write_str("a duration such as 20m, or a mapping such as {min: 10m, max: 20m}")
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<RunDuration, E> {
@@ -139,13 +163,7 @@ impl<'de> Deserialize<'de> for RunDuration {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RunDuration, A::Error> {
-                #[derive(serde::Deserialize)]
-                #[serde(deny_unknown_fields)]
-                struct Raw {
-                    min: BoundedDuration,
-                    max: BoundedDuration,
-                }
-                let raw = Raw::deserialize(MapAccessDeserializer::new(map))?;
+                let raw = RawRange::deserialize(MapAccessDeserializer::new(map))?;
                 match (raw.min.0, raw.max.0) {
                     (min, max) if min <= max => Ok(RunDuration { min, max }),
                     _ => Err(A::Error::custom("min must not be more than max")),
@@ -187,3 +205,50 @@ impl<'de> Deserialize<'de> for Probability {
         d.deserialize_f64(Number)
     }
 }
+
+macro_rules! schema_of {
+    ($type:ty, $name:literal, $generator:ident => $schema:expr) => {
+        impl JsonSchema for $type {
+            fn schema_name() -> Cow<'static, str> {
+                $name.into()
+            }
+
+            fn json_schema($generator: &mut SchemaGenerator) -> Schema {
+                $schema
+            }
+        }
+    };
+}
+
+schema_of!(Timestamp, "AbsoluteTime", _generator => json_schema!({
+    "description": "An absolute time.",
+    "type": "string",
+    "examples": ["2026-01-01T00:00:00Z"],
+}));
+
+schema_of!(Probability, "Probability", _generator => json_schema!({
+    "description": "A probability.",
+    "type": "number",
+    "minimum": 0,
+    "maximum": 1,
+    "examples": [0.1, 1],
+}));
+
+schema_of!(Count, "Count", _generator => json_schema!({
+    "description": "A number of items.",
+    "type": "integer",
+    "minimum": 1,
+    "maximum": MAX_ITEMS,
+    "examples": [10],
+}));
+
+schema_of!(RunDuration, "RunDuration", generator => json_schema!({
+    "description": "How long runs take: always the same, or uniformly distributed in a range.",
+    "anyOf": [
+        generator.subschema_for::<BoundedDuration>(),
+        generator.subschema_for::<RawRange>(),
+    ],
+    "examples": ["20m", { "min": "10m", "max": "20m" }],
+}));
+
+schema_of!(Period, "Period", generator => RawPeriod::json_schema(generator));

@@ -24,9 +24,6 @@ use std::process::ExitCode;
 pub(crate) use forecast::{Forecast, ForecastView};
 pub(crate) use simulator::reevaluates_after_retry_floor;
 
-/// The default width of the output in columns.
-const WIDTH: usize = 100;
-
 /// Arguments of `policy simulate`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -42,12 +39,18 @@ pub struct Args {
     /// Print all runs and metrics as JSON.
     #[arg(long)]
     pub json: bool,
-    /// The width of the output in columns. The default is $COLUMNS, or 100 if it is not set.
+    /// The width of the output in columns. The default is $COLUMNS, or else the width of the
+    /// terminal, or 100 without a terminal.
     #[arg(long)]
     pub width: Option<usize>,
     /// Override the seed of the scenario.
     #[arg(long)]
     pub seed: Option<u64>,
+}
+
+/// Returns the JSON Schema of a scenario.
+pub(crate) fn scenario_schema() -> schemars::Schema {
+    policy_cases::schema::document::<scenario::File>()
 }
 
 pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
@@ -65,10 +68,7 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
         let report = report(&policy, &scenario, &history, &metrics);
         writeln!(std::io::stdout(), "{report:#}")?;
     } else {
-        let columns = std::env::var("COLUMNS")
-            .ok()
-            .and_then(|text| text.parse().ok());
-        let width = args.width.or(columns).unwrap_or(WIDTH);
+        let width = args.width.unwrap_or_else(crate::terminal::width);
         let lines = timeline::timeline(&scenario, &history, &metrics, width);
         let tables = timeline::tables(&scenario, &history, &metrics);
         crate::policy::print(&format!("policy {}\n\n{lines}\n{tables}", policy.digest()))?;

@@ -1,20 +1,20 @@
 //! Scenarios: the items of a group, how long their runs take, and when they fail.
 
-use super::fields::{Period, Probability, RunDuration, Timestamp, ValidateVisitor};
+use super::fields::{Count, Period, Probability, RunDuration, Timestamp};
 use anyhow::{Context, Result};
 use oaat_api::CronSchedule;
 use oaat_api::windows::Window;
 use policy_cases::yaml::{BoundedDuration, Frequency, Name, PositiveDuration, Settings};
+use policy_cases::{FieldPath, ReadError};
 use policy_host::{Duration, Instant, ItemSettings};
-use serde::{Deserialize, Deserializer};
+use schemars::JsonSchema;
+use serde::Deserialize;
 use std::collections::HashSet;
-use std::marker::PhantomData;
-use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 
 /// The maximum number of items in a group.
-const MAX_ITEMS: usize = 2_000;
+pub(super) const MAX_ITEMS: usize = 2_000;
 const HOUR: u64 = 3_600_000;
 
 /// A scenario with absolute times and with all defaults applied.
@@ -115,16 +115,25 @@ impl Item {
 impl Scenario {
     /// Reads a scenario from a file.
     pub fn read(file: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(file).with_context(|| format!("{}", file.display()))?;
-        Self::parse(&text).with_context(|| format!("{}", file.display()))
+        let name = file.display().to_string();
+        let text = std::fs::read_to_string(file).with_context(|| name.clone())?;
+        Self::parse(&text).map_err(|error| crate::policy::read_error::in_file(&name, &error))
     }
 
     /// Parses a scenario from YAML or JSON.
-    pub fn parse(text: &str) -> Result<Self> {
-        let file: File = serde_norway::from_str(text)?;
+    pub fn parse(text: &str) -> Result<Self, ReadError> {
+        // An empty document is null.
+        let file: Option<File> =
+            serde_norway::from_str(text).map_err(|error| ReadError::from_yaml(&error))?;
+        let file = file.unwrap_or_default();
+        let items = validate_items(&file.items, text)?;
+        let Some(length) = file.length else {
+            let length = FieldPath::default().child("length");
+            return Err(length.error(text, "the field is missing; add for example length: 7days"));
+        };
         let start = file.start.map_or(1_767_225_600_000, |start| start.0);
         let at = |after: u64| start.saturating_add_unsigned(after);
-        let items = file.items.0.iter().flat_map(|entry| {
+        let items = items.into_iter().flat_map(|(entry, run_duration)| {
             let item = Item {
                 name: entry.name.0.clone(),
                 frequency: entry
@@ -136,7 +145,7 @@ impl Scenario {
                     .or(file.cool_off)
                     .map_or(0, |duration| duration.0),
                 settings: entry.settings.as_ref().map(|settings| settings.0.clone()),
-                run_duration: entry.duration,
+                run_duration,
                 fails: entry.fails,
                 fails_between: entry
                     .fails_between
@@ -155,7 +164,7 @@ impl Scenario {
         });
         Ok(Self {
             start,
-            end: at(file.length.0),
+            end: at(length.0),
             seed: file.seed.unwrap_or(1),
             retry_floor: file.retry_floor.map_or(10_000, |duration| duration.0),
             settings: file.settings.map_or_else(|| "{}".to_owned(), |s| s.0),
@@ -178,33 +187,55 @@ impl Scenario {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct File {
+/// A group and the behavior of its runs, for a simulation.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(rename = "Scenario")]
+pub(crate) struct File {
+    /// The start. The default is 2026-01-01T00:00:00Z.
     start: Option<Timestamp>,
-    length: PositiveDuration,
+    /// How long to simulate. Required.
+    length: Option<PositiveDuration>,
+    /// The seed of all random numbers. The default is 1.
     seed: Option<u64>,
+    /// The frequency of items without their own. The default is 1h.
     frequency: Option<Frequency>,
+    /// The cool-off after a failure of items without their own. The default is 0s.
     cool_off: Option<BoundedDuration>,
+    /// The minimum time between two starts of an item. The default is 10s.
     retry_floor: Option<BoundedDuration>,
+    /// The settings of the group. The default is `{}`.
     settings: Option<Settings>,
-    items: Entries,
+    /// The items, in the order of the list: 1 to 2,000. Required.
+    items: Vec<Entry>,
 }
 
-#[derive(Deserialize)]
+/// An item and the behavior of its runs.
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "ScenarioItem")]
 struct Entry {
+    /// The name of the item.
     name: Name,
-    duration: RunDuration,
+    /// How long its runs take. Required.
+    duration: Option<RunDuration>,
+    /// The probability that a run fails.
     #[serde(default)]
     fails: Probability,
+    /// How often it must succeed. The default is the `frequency` of the scenario.
     frequency: Option<Frequency>,
+    /// The cool-off after a failure. The default is the `coolOff` of the scenario.
     cool_off: Option<BoundedDuration>,
+    /// The settings of the item. None by default.
     settings: Option<Settings>,
+    /// Periods in which all runs fail that start in them.
     #[serde(default)]
     fails_between: Vec<Period>,
+    /// When the item is added to the list, from the start. The default is 0s.
     joins: Option<BoundedDuration>,
-    count: Option<NonZeroU32>,
+    /// The number of items of this kind. Their names are `NAME-1`, `NAME-2`, and so on. By default,
+    /// there is one, and its name is unchanged.
+    count: Option<Count>,
 }
 
 impl Entry {
@@ -212,42 +243,43 @@ impl Entry {
         let name = &self.name.0;
         match self.count {
             None => Box::new(std::iter::once(name.clone())),
-            Some(count) => Box::new((1..=count.get()).map(move |n| format!("{name}-{n}"))),
+            Some(Count(count)) => Box::new((1..=count).map(move |n| format!("{name}-{n}"))),
         }
     }
 }
 
-struct Entries(Vec<Entry>);
-
-impl<'de> Deserialize<'de> for Entries {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        d.deserialize_seq(ValidateVisitor {
-            expecting: "a list of items",
-            validate: validate_entries,
-            raw: PhantomData,
-        })
-    }
-}
-
-fn validate_entries(entries: Vec<Entry>) -> Result<Entries, String> {
-    let count: usize = entries
+/// Checks what the types do not guarantee. Returns the entries with the duration of their runs.
+fn validate_items<'a>(
+    entries: &'a [Entry],
+    text: &str,
+) -> Result<Vec<(&'a Entry, RunDuration)>, ReadError> {
+    let items = FieldPath::default().child("items");
+    let counts = entries
         .iter()
-        .map(|entry| entry.count.map_or(1, |count| count.get() as usize))
-        .sum();
+        .map(|entry| entry.count.map_or(1, |Count(count)| count as usize));
+    let count: usize = counts.sum();
     if !(1..=MAX_ITEMS).contains(&count) {
-        return Err(format!(
-            "the list has {count} items; use 1 to {MAX_ITEMS} items"
-        ));
+        let message = format!(
+            "the list has {count} items; use 1 to {MAX_ITEMS} items, for example \
+             items: [{{name: a, duration: 20m}}]"
+        );
+        return Err(items.error(text, &message));
     }
     let mut seen = HashSet::new();
+    let mut valid = Vec::with_capacity(entries.len());
     for (index, entry) in entries.iter().enumerate() {
+        let path = items.child(index);
         if let Some(duplicate) = entry.names().find(|name| !seen.insert(name.clone())) {
-            return Err(format!(
-                "entry {index} repeats the name {duplicate:?}; give each item a unique name"
-            ));
+            let message = format!("{duplicate:?} is the name of another item; use a unique name");
+            return Err(path.child("name").error(text, &message));
         }
+        let Some(duration) = entry.duration else {
+            let message = "the field is missing; add for example duration: 20m";
+            return Err(path.child("duration").error(text, message));
+        };
+        valid.push((entry, duration));
     }
-    Ok(Entries(entries))
+    Ok(valid)
 }
 
 #[cfg(test)]
@@ -330,8 +362,18 @@ items:
                 vec!["items[0].coolOff", "integer `5`", "30s", "line 5"],
             ),
             (item("wieght: 5"), vec!["items[0]", "wieght", "line 5"]),
-            (item("count: 0"), vec!["items[0].count", "line 5"]),
-            (item("count: 3000"), vec!["items", "3000", "2000"]),
+            (
+                item("count: 0"),
+                vec!["items[0].count", "`0`", "1 to 2000", "line 5"],
+            ),
+            (
+                item("count: 3000"),
+                vec!["items[0].count", "3000", "1 to 2000", "line 5"],
+            ),
+            (
+                item("count: 2000\n- {name: b, duration: 1m}"),
+                vec!["line 3", "items", "2001", "2000"],
+            ),
             (item("settings: 3"), vec!["items[0].settings", "line 5"]),
             (
                 item("failsBetween: [{from: 2h, to: 1h}]"),
@@ -347,7 +389,7 @@ items:
             ),
             (
                 item("\n- {name: a, duration: 1m}"),
-                vec!["items", "entry 1", "\"a\"", "unique"],
+                vec!["line 6, column 10: items[1].name", "\"a\"", "unique"],
             ),
             (
                 item("\n- {name: \"\", duration: 1m}"),
@@ -359,7 +401,7 @@ items:
             ),
             (
                 item("\n- {name: b}"),
-                vec!["items[1]", "duration", "line 6"],
+                vec!["line 6, column 3: items[1].duration", "duration: 20m"],
             ),
             (
                 "length: 1h\nitems: []".into(),
@@ -374,7 +416,15 @@ items:
                 "length: 1h\nstart: today\nitems: []".into(),
                 vec!["start", "today", "2026", "line 2"],
             ),
-            ("items: []".into(), vec!["items"]),
+            (
+                "items: []".into(),
+                vec!["items", "0 items", "duration: 20m"],
+            ),
+            (
+                "items: [{name: a, duration: 1m}]".into(),
+                vec!["length", "missing", "length: 7days"],
+            ),
+            (String::new(), vec!["items", "duration: 20m"]),
         ] {
             let error = parse_error(&text);
             for word in words {

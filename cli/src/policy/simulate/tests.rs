@@ -56,6 +56,31 @@ fn home_lab_scenario_has_the_expected_timeline() {
 }
 
 #[test]
+fn wide_names_are_aligned_and_truncated_by_their_width() {
+    let items =
+        ["日本の写真", "ä", &"長".repeat(30)].map(|name| format!("{{name: {name}, duration: 1m}}"));
+    let text = format!("{{length: 6h, items: [{}]}}", items.join(", "));
+    let scenario = Scenario::parse(&text).unwrap();
+    let policy = crate::policy::component::load(Path::new("default"), default_policy())
+        .unwrap()
+        .policy;
+    let history = validate_and_simulate(&policy, &scenario).unwrap();
+    let metrics = Metrics::of(&scenario, &history);
+    for width in [60, 100] {
+        let text = timeline::timeline(&scenario, &history, &metrics, width);
+        let rows: Vec<_> = text.lines().skip(1).take(3).collect();
+        // 11 wide characters and the ellipsis.
+        assert!(
+            rows[2].starts_with(&format!("{}…  ", "長".repeat(11))),
+            "{text}"
+        );
+        for row in rows {
+            assert_eq!(console::measure_text_width(row), width, "{text}");
+        }
+    }
+}
+
+#[test]
 fn settings_rejected_by_the_policy_are_an_error() {
     let policy = crate::policy::component::load(Path::new("default"), default_policy())
         .unwrap()

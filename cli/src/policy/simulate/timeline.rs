@@ -4,6 +4,7 @@ use super::axis::{format_brief, format_exact, format_minute, ticks};
 use super::metrics::{ItemMetrics, Metrics};
 use super::scenario::Scenario;
 use super::simulator::{History, RunOutcome};
+use console::{Alignment, measure_text_width, pad_str, truncate_str};
 use policy_host::Instant;
 use std::collections::BTreeMap;
 
@@ -24,7 +25,11 @@ pub(crate) fn timeline(
         .iter()
         .map(|i| truncated(&i.name, MAX_NAME_WIDTH))
         .collect();
-    let name = names.iter().map(|n| n.chars().count()).max().unwrap_or(0);
+    let name = names
+        .iter()
+        .map(|n| measure_text_width(n))
+        .max()
+        .unwrap_or(0);
     let columns = width.saturating_sub(name + 2).max(MIN_WIDTH);
     let grid = Grid {
         start: scenario.start,
@@ -50,7 +55,8 @@ pub(crate) fn timeline(
     }
     let mut text = format!("{:name$}  {}\n", "", grid.axis());
     for (label, row) in names.iter().zip(rows) {
-        let row = format!("{label:name$}  {}", row.into_iter().collect::<String>());
+        let label = pad_str(label, name, Alignment::Left, None);
+        let row = format!("{label}  {}", row.into_iter().collect::<String>());
         text.push_str(row.trim_end());
         text.push('\n');
     }
@@ -110,12 +116,9 @@ impl Grid {
     }
 }
 
-/// Truncates text to a number of characters.
+/// Truncates text to a width in columns. Wide characters take two columns.
 pub(crate) fn truncated(text: &str, max: usize) -> String {
-    match text.char_indices().nth(max) {
-        None => text.to_owned(),
-        Some(_) => text.chars().take(max - 1).chain(['…']).collect(),
-    }
+    truncate_str(text, max, "…").into_owned()
 }
 
 /// Formats the metrics of the items as a table, followed by the metrics of the group.

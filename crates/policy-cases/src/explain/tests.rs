@@ -14,7 +14,7 @@ fn evaluation(answer: Result<Decision, EvalError>) -> Evaluation<Decision> {
 }
 
 fn explanation(answer: Result<Decision, EvalError>) -> String {
-    let request = crate::request("items: [a, {name: long name, held: true}, ü]").unwrap();
+    let request = crate::request("items: [a, {name: long name, held: true}, 日本]").unwrap();
     explain(&request, &evaluation(answer)).to_string()
 }
 
@@ -35,12 +35,12 @@ fn decision_is_formatted_as_a_table() {
         ],
         state: Some("{\"n\":1}".into()),
     }));
-    let expected = r#"run ü
+    let expected = r#"run 日本
 note: why
   ITEM       STANDING     UNTIL                          NOTE
   a          fresh        2026-01-01T12:10:00Z (in 10m)
   long name  ready, held
-> ü          ready                                       its turn
+> 日本       ready                                       its turn
 state: "{\"n\":1}"
 log:
   warn: two of them
@@ -58,7 +58,7 @@ fn empty_columns_are_not_shown() {
         state: None,
     };
     let text = explanation(Ok(wait(None)));
-    let table = "  ITEM       STANDING\n  a\n  long name  held\n  ü\n";
+    let table = "  ITEM       STANDING\n  a\n  long name  held\n  日本\n";
     assert!(
         text.starts_with(&format!("wait (no time given)\n{table}log:")),
         "{text}"

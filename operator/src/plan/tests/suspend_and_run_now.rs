@@ -95,6 +95,40 @@ fn suspended_item_is_held_and_shown_as_suspended() {
 }
 
 #[test]
+fn message_counts_items_that_the_policy_defers() {
+    use Standing::{Cooling, Deferred, Fresh};
+    let options = json!({ "itemOptions": { "d": { "suspend": true } } });
+    for (standings, expected) in [
+        (
+            [Fresh, Deferred, Fresh, Fresh],
+            "2 of 4 succeeded recently enough, 1 deferred by the policy, 1 suspended",
+        ),
+        (
+            [Deferred, Deferred, Cooling, Fresh],
+            "1 of 4 cooling off after a failure, 2 deferred by the policy, 1 suspended",
+        ),
+        // A suspended item is not counted twice.
+        (
+            [Fresh, Fresh, Fresh, Deferred],
+            "3 of 4 succeeded recently enough, 1 suspended",
+        ),
+    ] {
+        let snapshot = group(&["a", "b", "c", "d"], options.clone());
+        let plan = decided(&snapshot, |_| {
+            let verdicts = standings.map(verdict).to_vec();
+            Ok(Decision {
+                verdicts,
+                ..wait(None)
+            })
+        });
+        assert_eq!(message(&plan), expected);
+        let waits = standings.contains(&Deferred) && standings[3] == Fresh;
+        let state = if waits { "Waiting" } else { "Idle" };
+        assert_eq!(plan.status.state.as_deref(), Some(state), "{expected}");
+    }
+}
+
+#[test]
 fn policy_receives_the_options_of_an_item() {
     let options = json!({ "frequency": "1h", "itemOptions": {
         "a": { "frequency": "5m", "failureCoolOff": "30s" },
