@@ -118,12 +118,13 @@ impl ShadowedGroup {
         self.report.state = ShadowState::NotUsable(problem);
     }
 
-    /// Prepares a question to this policy. Returns the policy and settings, and whether the settings
+    /// Prepares a question to this policy. `settings` is their digest. Returns the policy and settings, and whether the settings
     /// must be checked; `None` if there is nothing to ask.
     fn prepare(
         &mut self,
         question: &ShadowQuestion,
         policy: &Policy,
+        settings: String,
     ) -> Option<(PolicyAndSettings, bool)> {
         if self.digest.as_deref() != Some(policy.digest()) {
             // The counts are about the policy that was there before.
@@ -139,7 +140,7 @@ impl ShadowedGroup {
         }
         let asked = PolicyAndSettings {
             policy: policy.digest().to_owned(),
-            settings: question.settings_digest(),
+            settings,
         };
         if self.rejected.as_ref() == Some(&asked) {
             return None;
@@ -196,8 +197,8 @@ impl Shadows {
             other => (None, other),
         };
         self.0.own.set_sources(key, own, None);
-        let mut groups = self.groups();
         let shadow = group.and_then(|group| Some((group, question::id_of(group)?)));
+        let mut groups = self.groups();
         let Some((group, id)) = shadow else {
             groups.remove(key);
             return built_in;
@@ -250,6 +251,8 @@ impl Shadows {
     pub fn ask(&self, key: &GroupRef, default: &Policy, question: ShadowQuestion) {
         let (source, has_decision) = (question.source.clone(), question.has_decision());
         let read = self.read(&source, default);
+        // Hashing large settings takes time, so it is done without the lock.
+        let settings = question.settings_digest();
         let mut groups = self.groups();
         let Some(group) = groups.get_mut(key).filter(|g| g.id == question.id) else {
             return;
@@ -261,7 +264,7 @@ impl Shadows {
                 group.set_not_usable(problem);
                 false
             }
-            PolicyRead::Loaded(policy) => self.begin(key, group, question, policy),
+            PolicyRead::Loaded(policy) => self.begin(key, group, question, policy, settings),
         };
         if has_decision && !is_asked {
             self.count(&source, group, ShadowOutcome::Skipped, None);
@@ -284,8 +287,9 @@ impl Shadows {
         group: &mut ShadowedGroup,
         question: ShadowQuestion,
         policy: Policy,
+        settings: String,
     ) -> bool {
-        let Some((asked, check_settings)) = group.prepare(&question, &policy) else {
+        let Some((asked, check_settings)) = group.prepare(&question, &policy, settings) else {
             return false;
         };
         let size = u32::try_from(question.size() / 1024 + 1).unwrap_or(WAITING);

@@ -208,7 +208,11 @@ async fn component_with_another_digest_is_not_asked() {
     let mut groups = fixture.shadows.groups();
     let group = groups.get_mut(&key()).unwrap();
     let question = question(&snapshot, Choice::Run(0));
-    assert!(group.prepare(&question, &fixture.documented()).is_none());
+    assert!(
+        group
+            .prepare(&question, &fixture.documented(), String::new())
+            .is_none()
+    );
     let message = group.condition().unwrap().message;
     assert!(message.starts_with("DigestMismatch: "), "{message}");
 }
