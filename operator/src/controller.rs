@@ -16,6 +16,7 @@ use crate::pod::names;
 use crate::policies::{PolicyCache, PolicySources};
 use crate::policy_limiter::PolicyLimiter;
 use crate::references::References;
+use crate::shadow::Shadows;
 use crate::triggers::{self, Triggers};
 use crate::watched::{Watched, WatchedPod, watch_in_pages};
 use crate::work_queue::{self, Requeue, Sources};
@@ -61,8 +62,15 @@ pub async fn control(
     let cache = Arc::new(PolicyCache::default());
     let (config_maps, compiler) = (shared.config_maps.clone(), shared.compiler.clone());
     let policies = PolicySources::new(config_maps.clone(), compiler, group_queue.clone());
+    let shadows = Shadows::new(
+        config_maps.clone(),
+        policies.clone(),
+        shared.shadow_compiler.clone(),
+        group_queue.clone(),
+        shared.metrics.clone(),
+    );
     let lists = ConfigMapLists::new(config_maps, group_queue.clone());
-    let references = References::new(groups.clone(), policies, lists);
+    let references = References::new(groups.clone(), policies, shadows.clone(), lists);
     let triggers = Triggers::new(
         group_queue,
         groups.clone(),
@@ -89,6 +97,7 @@ pub async fn control(
         triggers: triggers.clone(),
         groups,
         limiter,
+        shadows,
         failures: Mutex::default(),
     });
     let type_reconciler = Arc::new(OaatTypeReconciler {
@@ -364,6 +373,9 @@ async fn reconcile_group(group: GroupRef, context: Arc<Context>) -> Requeue {
         context.triggers.record_own_write(&group, version);
     }
     context.record_sample(&group, outcome.sample);
+    if let Some(question) = outcome.shadow {
+        context.shadows.ask(&group, &shared.default, question);
+    }
     let run_started = outcome.runs.contains(&RunResultMetric::Started);
     for result in outcome.runs {
         shared.metrics.run(result);

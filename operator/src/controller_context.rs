@@ -14,6 +14,7 @@ use crate::metrics::Metrics;
 use crate::policies::{Compiler, PolicyCache};
 use crate::policy_limiter::PolicyLimiter;
 use crate::reconciler::Reconciler;
+use crate::shadow::Shadows;
 use crate::shard_leases::Served;
 use crate::triggers::Triggers;
 use kube::Client;
@@ -34,7 +35,9 @@ pub struct ControllerDeps {
     pub default: Policy,
     /// Compiles the policies of groups.
     pub compiler: Compiler,
-    /// Limits evaluations of these policies.
+    /// Compiles the shadow policies of groups.
+    pub shadow_compiler: Compiler,
+    /// Limits evaluations of the policies of groups.
     pub evaluations: FairLimiter,
     /// Reads individual objects.
     pub reader: BoundedReader,
@@ -69,6 +72,7 @@ pub(crate) struct Context {
     pub triggers: Triggers,
     pub groups: Store<WatchedGroup>,
     pub limiter: PolicyLimiter,
+    pub shadows: Shadows,
     pub failures: Mutex<HashMap<GroupRef, u32>>,
 }
 
@@ -99,6 +103,7 @@ impl Context {
             default: &shared.default,
             policies: &self.policies,
             limiter: &self.limiter,
+            shadows: Some(&self.shadows),
             decision_log,
             image: shared.image.as_deref(),
             leads: shared.leads,

@@ -33,6 +33,8 @@ struct State {
 struct Waiter {
     namespace: String,
     slow: bool,
+    /// Whether all waiters that are not in the background go first.
+    background: bool,
     permit: oneshot::Sender<Permit>,
 }
 
@@ -73,12 +75,13 @@ impl State {
         }
         self.waiting.retain(|waiter| !waiter.permit.is_closed());
         let candidates = self.waiting.iter().enumerate();
-        let (index, heavy, _) = candidates
+        let (_, index, heavy) = candidates
             .filter_map(|(index, waiter)| {
                 let heavy = self.admits(&waiter.namespace, waiter.slow, now)?;
-                Some((index, heavy, self.used(&waiter.namespace, now)))
+                let used = self.used(&waiter.namespace, now);
+                Some(((waiter.background, used, index), index, heavy))
             })
-            .min_by_key(|(index, _, used)| (*used, *index))?;
+            .min_by_key(|(order, ..)| *order)?;
         Some((self.waiting.remove(index), heavy))
     }
 }
@@ -121,6 +124,18 @@ impl FairLimiter {
 
     /// Waits for a permit. For work that is known to be `slow`, it counts as that of a heavy namespace.
     pub async fn acquire_for(&self, namespace: &str, slow: bool) -> Permit {
+        self.acquire_when(namespace, slow, false).await
+    }
+
+    /// Waits for a permit for work that is less important than all other work, and whose time counts
+    /// separately.
+    pub async fn acquire_in_background(&self, namespace: &str) -> Permit {
+        // No namespace contains a space.
+        let account = format!("{namespace} background");
+        self.acquire_when(&account, false, true).await
+    }
+
+    async fn acquire_when(&self, namespace: &str, slow: bool, background: bool) -> Permit {
         loop {
             if let Some(permit) = self.try_acquire_for(namespace, slow) {
                 return permit;
@@ -129,6 +144,7 @@ impl FairLimiter {
             self.state().waiting.push(Waiter {
                 namespace: namespace.to_owned(),
                 slow,
+                background,
                 permit,
             });
             // A permit may have become free between the two locks.
@@ -250,6 +266,33 @@ mod tests {
     async fn equally_used_namespaces_are_served_in_order_of_arrival() {
         let order = order(&FairLimiter::new(1), &["c", "a", "b"]).await;
         assert_eq!(order, ["c", "a", "b"]);
+    }
+
+    #[tokio::test]
+    async fn background_work_waits_for_all_other_work_and_is_charged_separately() {
+        let limiter = FairLimiter::new(1);
+        charge(&limiter, "busy", Duration::from_secs(60));
+        let held = limiter.try_acquire("holder");
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let (later, other) = (limiter.clone(), order.clone());
+        let background = tokio::spawn(async move {
+            let mut permit = later.acquire_in_background("idle").await;
+            permit.charge(Duration::from_secs(1));
+            other.lock().unwrap().push("background");
+        });
+        yield_now().await;
+        let (busy, other) = (limiter.clone(), order.clone());
+        let busy = tokio::spawn(async move {
+            let _permit = busy.acquire("busy").await;
+            other.lock().unwrap().push("busy");
+        });
+        yield_now().await;
+        drop(held);
+        background.await.unwrap();
+        busy.await.unwrap();
+        assert_eq!(*order.lock().unwrap(), ["busy", "background"]);
+        let state = limiter.state();
+        assert_eq!(state.used("idle", Instant::now()), Duration::ZERO);
     }
 
     #[tokio::test]

@@ -49,6 +49,7 @@ pub mod references;
 pub mod run;
 pub mod run_history;
 pub mod server;
+pub mod shadow;
 pub mod shard;
 pub mod shard_leases;
 pub mod snapshot;

@@ -1,7 +1,8 @@
 //! Metrics for Prometheus.
 
 use crate::group_metrics::GroupMetrics;
-use crate::policy_metrics::{DecisionSample, PolicyMetrics};
+use crate::policy_metrics::{DecisionSample, PolicyMetrics, ShadowOutcome};
+use crate::policy_source::PolicySource;
 use oaat_api::RunResult;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
 use prometheus_client::metrics::counter::Counter;
@@ -315,6 +316,11 @@ impl Metrics {
     pub fn decision(&self, sample: &DecisionSample) {
         self.decision_seconds.observe(sample.took.as_secs_f64());
         self.policies.record(sample);
+    }
+
+    /// Counts a request to a shadow policy.
+    pub fn shadow(&self, source: &PolicySource, outcome: ShadowOutcome) {
+        self.policies.record_shadow(source, outcome);
     }
 
     /// Records the time from the observed end of a run to the claim of the next run.

@@ -156,7 +156,7 @@ impl PolicyLimiter {
 
 /// Returns the CPU time of this thread. Elapsed time would also charge a namespace for waiting for a
 /// CPU.
-fn thread_cpu_time() -> Duration {
+pub(crate) fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.try_into().unwrap_or_default()
 }
@@ -172,7 +172,11 @@ pub async fn on_blocking_thread<T: Send + 'static>(
     done.map_err(|error| error.to_string())
 }
 
-async fn on_low_priority_thread<T: Send + 'static>(
+/// Runs work that blocks on its own thread, at the lowest CPU priority.
+///
+/// # Errors
+/// Returns an error if the work panicked, or if no thread could be started.
+pub(crate) async fn on_low_priority_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, String> {
     let (sender, done) = oneshot::channel();

@@ -71,6 +71,31 @@ impl From<&Result<Decision, EvalError>> for DecisionOutcome {
     }
 }
 
+/// What came of a request to a shadow policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ShadowOutcome {
+    /// It would do the same as the policy of the group.
+    Agrees,
+    /// It would start another item, or only one of the policies would wait or fail.
+    Differs,
+    /// It made no decision.
+    Failed,
+    /// It was not asked, or was interrupted, because the machine is busy or the policy is not usable.
+    Skipped,
+}
+
+impl ShadowOutcome {
+    /// Returns the value of the label `outcome`.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Agrees => "agree",
+            Self::Differs => "differ",
+            Self::Failed => "error",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
 /// The metrics of one decision.
 #[derive(Clone, Debug)]
 pub struct DecisionSample {
@@ -96,6 +121,7 @@ impl DecisionSample {
 #[derive(Clone, Debug, Default)]
 struct Totals {
     decisions: BTreeMap<DecisionOutcome, u64>,
+    shadow_decisions: BTreeMap<ShadowOutcome, u64>,
     fuel: u64,
     seconds: f64,
     /// The number of the latest decision, counted over all policies.
@@ -114,14 +140,30 @@ struct State {
 pub struct PolicyMetrics(Arc<Mutex<State>>);
 
 impl PolicyMetrics {
-    /// Counts a decision. If too many policies have metrics, the namespace with the most policies
-    /// loses those of the policy whose latest decision is the oldest.
+    /// Counts a decision.
     pub fn record(&self, sample: &DecisionSample) {
+        self.update(&sample.labels, |totals| {
+            *totals.decisions.entry(sample.outcome).or_default() += 1;
+            totals.fuel = totals.fuel.saturating_add(sample.fuel);
+            totals.seconds += sample.took.as_secs_f64();
+        });
+    }
+
+    /// Counts a request to a shadow policy.
+    pub fn record_shadow(&self, source: &PolicySource, outcome: ShadowOutcome) {
+        self.update(&source.into(), |totals| {
+            *totals.shadow_decisions.entry(outcome).or_default() += 1;
+        });
+    }
+
+    /// Updates the totals of a policy. If too many policies have metrics, the namespace with the most
+    /// policies loses those of the policy whose latest decision is the oldest.
+    fn update(&self, labels: &PolicyLabels, update: impl FnOnce(&mut Totals)) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.last_number += 1;
         let latest = state.last_number;
         let policies = &mut state.policies;
-        if policies.len() >= MAX_POLICIES && !policies.contains_key(&sample.labels) {
+        if policies.len() >= MAX_POLICIES && !policies.contains_key(labels) {
             let mut counts = HashMap::<&str, usize>::new();
             for labels in policies.keys() {
                 *counts.entry(&labels.namespace).or_default() += 1;
@@ -135,10 +177,8 @@ impl PolicyMetrics {
                 policies.remove(&oldest);
             }
         }
-        let totals = policies.entry(sample.labels.clone()).or_default();
-        *totals.decisions.entry(sample.outcome).or_default() += 1;
-        totals.fuel = totals.fuel.saturating_add(sample.fuel);
-        totals.seconds += sample.took.as_secs_f64();
+        let totals = policies.entry(labels.clone()).or_default();
+        update(totals);
         totals.latest = latest;
     }
 }
@@ -162,15 +202,26 @@ impl Collector for PolicyMetrics {
                 ConstCounter::new(*count).encode(series.encode_family(&all)?)?;
             }
         }
+        let help = "The number of requests to shadow policies, by outcome";
+        let mut series = encoder.encode_descriptor("shadow_decisions", help, None, counter)?;
+        for (labels, totals) in &policies {
+            for (outcome, count) in &totals.shadow_decisions {
+                let [namespace, policy] = names(labels);
+                let all = [namespace, policy, ("outcome", outcome.label())];
+                ConstCounter::new(*count).encode(series.encode_family(&all)?)?;
+            }
+        }
+        // Policies that only were in shadow have used none.
+        let has_decided = |(_, totals): &(_, &Totals)| !totals.decisions.is_empty();
         let help = "The total fuel that a policy used";
         let mut series = encoder.encode_descriptor("policy_fuel", help, None, counter)?;
-        for (labels, totals) in &policies {
+        for (labels, totals) in policies.iter().filter(has_decided) {
             ConstCounter::new(totals.fuel).encode(series.encode_family(&names(labels))?)?;
         }
         let help = "The total time that a policy took to decide";
         let unit = Some(&Unit::Seconds);
         let mut series = encoder.encode_descriptor("policy_decision", help, unit, counter)?;
-        for (labels, totals) in &policies {
+        for (labels, totals) in policies.iter().filter(has_decided) {
             ConstCounter::new(totals.seconds).encode(series.encode_family(&names(labels))?)?;
         }
         Ok(())
@@ -232,6 +283,29 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} in {text}");
         }
+    }
+
+    #[test]
+    fn shadow_decisions_are_counted_apart_from_decisions() {
+        let metrics = Metrics::default();
+        let source = PolicySource::BuiltIn(BuiltInPolicy::Fair);
+        for outcome in [
+            ShadowOutcome::Agrees,
+            ShadowOutcome::Agrees,
+            ShadowOutcome::Differs,
+            ShadowOutcome::Failed,
+            ShadowOutcome::Skipped,
+        ] {
+            metrics.shadow(&source, outcome);
+        }
+        let text = metrics.text();
+        for (outcome, count) in [("agree", 2), ("differ", 1), ("error", 1), ("skipped", 1)] {
+            let labels = format!("namespace=\"\",policy=\"builtin:fair\",outcome=\"{outcome}\"");
+            let line = format!("oaat_shadow_decisions_total{{{labels}}} {count}\n");
+            assert!(text.contains(&line), "{line} in {text}");
+        }
+        let other = ["oaat_policy_decisions_total{", "oaat_policy_fuel_total{"];
+        assert!(!other.iter().any(|name| text.contains(name)), "{text}");
     }
 
     #[test]

@@ -111,7 +111,7 @@ pub struct PolicyProblem {
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl PolicyProblem {
-    fn new(reason: &'static str, message: String) -> Self {
+    pub(crate) fn new(reason: &'static str, message: String) -> Self {
         Self {
             reason,
             message,

@@ -9,13 +9,14 @@ use crate::group_ref::GroupRef;
 use crate::item_sources;
 use crate::last_seen_pods::LastSeenPods;
 use crate::metrics::RunResultMetric;
-use crate::plan::{self, AnsweredRequest, PendingEvent, Plan};
+use crate::plan::{self, AnsweredRequest, PendingEvent, Plan, ShadowCondition};
 use crate::policies::PolicyCache;
 use crate::policy_limiter::{PolicyLimiter, on_blocking_thread};
 use crate::policy_metrics::DecisionSample;
 use crate::policy_selection::PolicySelection;
 use crate::policy_source::{PolicyRead, PolicySource};
 use crate::read_snapshot::{ReconcileInputs, SnapshotRead, read_snapshot};
+use crate::shadow::{ShadowQuestion, Shadows};
 use crate::snapshot::GroupSnapshot;
 use crate::snapshot::TypeRead;
 use kube::runtime::reflector::ObjectRef;
@@ -45,6 +46,8 @@ pub struct Reconciler<'a, C> {
     pub policies: &'a PolicyCache,
     /// Limits evaluations of those policies.
     pub limiter: &'a PolicyLimiter,
+    /// The shadow policies of groups. `None` if there are none.
+    pub shadows: Option<&'a Shadows>,
     /// Logs and records decisions. `None` if the plan is discarded or changes nothing.
     pub decision_log: Option<&'a DecisionLog>,
     /// The operator's own image, for pods that fetch lists of items from web servers.
@@ -81,6 +84,8 @@ pub struct ReconcileOutcome {
     pub handover: Option<Duration>,
     /// The metrics of the group, unless it is gone or cannot be decoded.
     pub sample: Option<GroupSample>,
+    /// The question to the group's shadow policy.
+    pub shadow: Option<ShadowQuestion>,
 }
 
 /// The plan of a group before its policy is evaluated.
@@ -110,7 +115,15 @@ struct PlanWithDecision {
     status_without_start: OaatGroupStatus,
     /// The type of the item to start, if there is one.
     spec: Option<Arc<OaatTypeSpec>>,
-    decisions: Vec<DecisionSample>,
+    decided: Decided,
+}
+
+/// The evaluations of policies in one reconcile.
+#[derive(Default)]
+struct Decided {
+    samples: Vec<DecisionSample>,
+    /// The answer that the plan follows.
+    answered: Option<AnsweredRequest>,
 }
 
 /// What a decision is based on.
@@ -335,7 +348,7 @@ impl<C: Cluster> Reconciler<'_, C> {
         }
         let status_without_start = plan.status.clone();
         let mut spec = None;
-        let mut decisions = Vec::new();
+        let mut decided = Decided::default();
         match policy {
             GroupPolicy::SettingsUnchecked(wait) => plan::defer_decision(snapshot, &mut plan, wait),
             GroupPolicy::Resolved(selection, policy) => {
@@ -348,7 +361,7 @@ impl<C: Cluster> Reconciler<'_, C> {
                         records,
                     };
                     if !plan::plan_requested_item(snapshot, valid, &mut plan) {
-                        decisions = self.decide(&context, &mut plan, policy).await;
+                        decided = self.decide(&context, &mut plan, policy).await;
                     }
                     spec = self
                         .type_to_start(snapshot, &mut plan, &status_without_start)
@@ -368,7 +381,7 @@ impl<C: Cluster> Reconciler<'_, C> {
             plan,
             status_without_start,
             spec,
-            decisions,
+            decided,
         }
     }
 
@@ -405,21 +418,30 @@ impl<C: Cluster> Reconciler<'_, C> {
         name: &str,
         snapshot: &GroupSnapshot,
         valid: Option<&ValidatedGroup>,
-        decided: PlanWithDecision,
+        planned: PlanWithDecision,
         finished: Option<FinishedRun>,
     ) -> Result<Option<ReconcileOutcome>, ClusterError> {
+        let PlanWithDecision {
+            mut plan,
+            status_without_start,
+            spec,
+            decided,
+        } = planned;
+        let shadow = self.shadow_condition(namespace, name, snapshot);
+        let before = snapshot.group.status.as_ref();
+        let before = before.map_or(&[][..], |status| &status.conditions);
+        plan.events.extend(plan::shadow_event(before, &shadow));
         let applier = Applier {
             cluster: self.cluster,
             snapshot,
             namespace,
             name,
-            status_without_start: decided.status_without_start,
+            status_without_start,
+            shadow,
             nonce: (self.nonce)(),
         };
         let mut applied = Applied::default();
-        let result = applier
-            .apply(decided.plan, decided.spec.as_deref(), &mut applied)
-            .await;
+        let result = applier.apply(plan, spec.as_deref(), &mut applied).await;
         let mut runs = Vec::new();
         let mut observed_end = None;
         if let (Some(finished), Some(_)) = (finished, &applied.written) {
@@ -452,12 +474,28 @@ impl<C: Cluster> Reconciler<'_, C> {
             requeue_at: applied.requeue_at,
             written: applied.written,
             error,
-            decisions: decided.decisions,
+            decisions: decided.samples,
             handover: observed_end
                 .filter(|_| applied.started)
                 .map(|end| end.elapsed()),
             sample: Some(sample),
+            shadow: self
+                .shadows
+                .and_then(|_| ShadowQuestion::new(snapshot, decided.answered)),
         }))
+    }
+
+    /// Returns the condition about the shadow policy for the next status of a group.
+    fn shadow_condition(
+        &self,
+        namespace: &str,
+        name: &str,
+        snapshot: &GroupSnapshot,
+    ) -> ShadowCondition {
+        let key = ObjectRef::new(name).within(namespace);
+        self.shadows.map_or(ShadowCondition::Absent, |shadows| {
+            shadows.condition(&key, snapshot)
+        })
     }
 
     /// Plans the decision of the group's policy or of its substitute, or defers it. Returns the
@@ -467,7 +505,7 @@ impl<C: Cluster> Reconciler<'_, C> {
         context: &DecisionContext<'_>,
         plan: &mut Plan,
         policy: Option<Policy>,
-    ) -> Vec<DecisionSample> {
+    ) -> Decided {
         let DecisionContext {
             snapshot,
             selection,
@@ -476,11 +514,11 @@ impl<C: Cluster> Reconciler<'_, C> {
         let policy = match policy {
             Some(policy) => policy,
             None if selection.needs_default() => {
-                return Vec::from_iter(self.decide_by_default(context, plan).await);
+                return self.decide_by_default(context, plan).await;
             }
             None => {
                 plan::record_no_policy(snapshot, plan, selection);
-                return Vec::new();
+                return Decided::default();
             }
         };
         let mut permit = None;
@@ -494,54 +532,55 @@ impl<C: Cluster> Reconciler<'_, C> {
                     LIMITER_REQUEUE_DELAY
                 };
                 plan::defer_decision(snapshot, plan, wait);
-                return Vec::new();
+                return Decided::default();
             }
         }
         let Some(in_use) = selection.in_use.clone() else {
-            return Vec::new();
+            return Decided::default();
         };
         let Some(answer) = self
             .evaluate(context, plan, selection, &policy, permit)
             .await
         else {
             plan::defer_decision(snapshot, plan, Duration::ZERO);
-            return Vec::new();
+            return Decided::default();
         };
         let source = PolicySource::from_group(&snapshot.group);
         let source = source.filter(|_| policy.digest() != self.default.digest());
-        let mut decisions = vec![answer.sample(source.as_ref().unwrap_or(&DEFAULT_POLICY))];
+        let mut samples = vec![answer.sample(source.as_ref().unwrap_or(&DEFAULT_POLICY))];
         if let Err(error) = &answer.evaluation.answer {
             plan::record_policy_error(snapshot, plan, selection, error);
             if selection.on_error == OnError::UseDefault {
-                decisions.extend(self.decide_by_default(context, plan).await);
-                return decisions;
+                let decided = self.decide_by_default(context, plan).await;
+                samples.extend(decided.samples);
+                return Decided { samples, ..decided };
             }
         }
         let answered = answer.into_answered_request(in_use);
-        plan::plan_decision(snapshot, context.valid, plan, selection, answered);
-        decisions
+        plan::plan_decision(snapshot, context.valid, plan, selection, &answered);
+        Decided {
+            samples,
+            answered: Some(answered),
+        }
     }
 
     /// Plans the decision of the built-in policy instead of the group's.
-    async fn decide_by_default(
-        &self,
-        context: &DecisionContext<'_>,
-        plan: &mut Plan,
-    ) -> Option<DecisionSample> {
+    async fn decide_by_default(&self, context: &DecisionContext<'_>, plan: &mut Plan) -> Decided {
         let substitute = PolicySelection::built_in(self.default, None);
-        let in_use = substitute.in_use.clone()?;
         let answer = self
             .evaluate(context, plan, &substitute, self.default, None)
-            .await?;
-        let sample = answer.sample(&DEFAULT_POLICY);
-        plan::plan_decision(
-            context.snapshot,
-            context.valid,
-            plan,
-            context.selection,
-            answer.into_answered_request(in_use),
-        );
-        Some(sample)
+            .await;
+        let (Some(in_use), Some(answer)) = (substitute.in_use, answer) else {
+            return Decided::default();
+        };
+        let samples = vec![answer.sample(&DEFAULT_POLICY)];
+        let answered = answer.into_answered_request(in_use);
+        let (snapshot, selection) = (context.snapshot, context.selection);
+        plan::plan_decision(snapshot, context.valid, plan, selection, &answered);
+        Decided {
+            samples,
+            answered: Some(answered),
+        }
     }
 
     /// Evaluates a policy. Returns `None` if the evaluation exceeds the deadline of its permit, or

@@ -5,6 +5,7 @@ use crate::group_ref::{GroupRef, WatchedGroup, gone};
 use crate::item_sources::ConfigMapLists;
 use crate::policies::PolicySources;
 use crate::policy_source::PolicySource;
+use crate::shadow::Shadows;
 use kube::runtime::reflector::Store;
 use oaat_api::OaatGroup;
 use oaat_api::validate::MAX_ITEM_TYPES;
@@ -17,6 +18,7 @@ pub struct References {
     groups: Store<WatchedGroup>,
     types: Arc<Mutex<HashMap<GroupRef, HashSet<String>>>>,
     policies: PolicySources,
+    shadows: Shadows,
     lists: ConfigMapLists,
 }
 
@@ -25,12 +27,14 @@ impl References {
     pub fn new(
         groups: Store<WatchedGroup>,
         policies: PolicySources,
+        shadows: Shadows,
         lists: ConfigMapLists,
     ) -> Self {
         Self {
             groups,
             types: Arc::default(),
             policies,
+            shadows,
             lists,
         }
     }
@@ -55,7 +59,7 @@ impl References {
         let lists = group.map(|group| group.spec.items_from.as_slice());
         let rejected = group.and_then(|group| group.status.as_ref()?.rejected_policy.clone());
         let policy = group.and_then(PolicySource::from_group);
-        let shadow = group.and_then(PolicySource::from_shadow);
+        let shadow = self.shadows.record(key, group);
         self.policies
             .set_sources(key, policy.into_iter().chain(shadow), rejected);
         self.lists.set_sources(key, lists.unwrap_or_default());
@@ -82,6 +86,7 @@ impl References {
     /// Removes all groups except these.
     pub fn retain(&self, existing: &HashSet<GroupRef>) {
         self.policies.retain(existing);
+        self.shadows.retain(existing);
         self.lists.retain(existing);
         let mut types = self.types();
         for group in gone(types.keys(), existing) {

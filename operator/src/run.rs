@@ -208,6 +208,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
         config_maps: ConfigMaps::new(client.clone(), metrics.watch_restarts("configmaps")),
         client,
         default,
+        shadow_compiler: compiler.for_shadows(),
         compiler,
         evaluations: policy_limiter::permits(),
         image: settings.image().map(ToOwned::to_owned),

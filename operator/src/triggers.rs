@@ -583,6 +583,7 @@ mod tests {
     use crate::policies::{Compiler, PolicySources};
     use crate::policy_limiter::{self, PolicyLimiter};
     use crate::policy_source::PolicyRead;
+    use crate::shadow::Shadows;
     use kube::runtime::reflector;
     use oaat_api::OaatGroup;
     use policy_host::{Host, Limits};
@@ -616,11 +617,10 @@ mod tests {
         );
         let lists = ConfigMapLists::new(config_maps.clone(), queue.clone());
         let compiler = Compiler::new(move |bytes| host.load(bytes, None));
-        References::new(
-            groups,
-            PolicySources::new(config_maps, compiler, queue),
-            lists,
-        )
+        let policies = PolicySources::new(config_maps.clone(), compiler.clone(), queue.clone());
+        let metrics = Arc::default();
+        let shadows = Shadows::new(config_maps, policies.clone(), compiler, queue, metrics);
+        References::new(groups, policies, shadows, lists)
     }
 
     #[tokio::test]

@@ -80,7 +80,7 @@ fn looks(standing: Standing) -> bool {
             log_dropped: 0,
         },
     };
-    plan_decision(&snapshot, &valid, &mut plan, &selection, asked);
+    plan_decision(&snapshot, &valid, &mut plan, &selection, &asked);
     let release = Timestamp(NOW.0 - 1000).plus(FLOOR);
     plan.requeue_at.is_some_and(|at| at <= release)
 }

@@ -205,9 +205,9 @@ pub struct OaatGroupStatus {
     /// When the next item is due, if no item is running and the time is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
-    /// `Ready`, `PolicyReady`, and `Running`. Also `ItemsReady` with itemsFrom, `Complete` and `Failed`
-    /// with eachOnce, and, only while they are true, `Reconciling`, `Stalled`, and
-    /// `UnknownItemOptions`.
+    /// `Ready`, `PolicyReady`, and `Running`. Also `ItemsReady` with itemsFrom, `ShadowAgrees` with
+    /// policy.shadow, `Complete` and `Failed` with eachOnce, and, only while they are true,
+    /// `Reconciling`, `Stalled`, and `UnknownItemOptions`.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

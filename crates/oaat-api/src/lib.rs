@@ -77,19 +77,46 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
+/// The status of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConditionStatus {
+    /// The condition applies.
+    True,
+    /// The condition does not apply.
+    False,
+    /// Whether the condition applies is not known.
+    Unknown,
+}
+
+impl From<bool> for ConditionStatus {
+    fn from(applies: bool) -> Self {
+        if applies { Self::True } else { Self::False }
+    }
+}
+
+impl std::fmt::Display for ConditionStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        })
+    }
+}
+
 /// Sets a condition according to the Kubernetes API conventions: the transition time changes only if
 /// the status changes. Cleans the message.
 pub fn set_condition(
     conditions: &mut Vec<Condition>,
     now: Timestamp,
     generation: Option<i64>,
-    (type_, status, reason, message): (&str, bool, &str, String),
+    (type_, status, reason, message): (&str, impl Into<ConditionStatus>, &str, String),
 ) {
-    let status = if status { "True" } else { "False" };
+    let status: ConditionStatus = status.into();
     let time = Time(jiff::Timestamp::from_millisecond(now.0).unwrap_or_default());
     let fresh = Condition {
         type_: type_.to_owned(),
-        status: status.to_owned(),
+        status: status.to_string(),
         reason: reason.to_owned(),
         message: text::clean(&message, text::CONDITION),
         last_transition_time: time,

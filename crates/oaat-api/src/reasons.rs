@@ -158,6 +158,33 @@ pub mod policy_ready {
     ];
 }
 
+/// The condition `ShadowAgrees` of a group with `spec.policy.shadow`: whether the shadow policy would
+/// make the same decisions as the policy of the group.
+pub mod shadow_agrees {
+    /// The type of the condition.
+    pub const TYPE: &str = "ShadowAgrees";
+
+    /// True: every decision that was compared would be the same.
+    pub const AGREES: &str = "Agrees";
+    /// False: the shadow policy would start another item, or only one of the policies would wait. See
+    /// the message for the latest difference.
+    pub const DIFFERS: &str = "Differs";
+    /// False: the shadow policy made no decision at least once, for example because it crashed. See the
+    /// message.
+    pub const FAILED: &str = "Failed";
+    /// Unknown: the shadow policy is loaded, and no decision has been compared yet. Wait for the next
+    /// decision.
+    pub const NOT_COMPARED: &str = "NotCompared";
+    /// Unknown: the shadow policy is being read and compiled. Wait a moment.
+    pub const LOADING: &str = "Loading";
+    /// Unknown: the shadow policy cannot be loaded, or rejects its settings. Fix the problem in the
+    /// message.
+    pub const NOT_USABLE: &str = "NotUsable";
+
+    /// The reasons that follow from compared decisions.
+    pub const COMPARED: [&str; 3] = [AGREES, DIFFERS, FAILED];
+}
+
 /// The condition `ItemsReady` of a group with `spec.itemsFrom`: whether all lists are up to date.
 pub mod items_ready {
     /// The type of the condition.
@@ -263,6 +290,10 @@ pub mod events {
     pub const POLICY_CHANGED: &str = "PolicyChanged";
     /// The group's own policy is not in use. Fix the problem in the message.
     pub const POLICY_NOT_READY: &str = "PolicyNotReady";
+    /// The shadow policy is loaded and accepts its settings.
+    pub const SHADOW_LOADED: &str = "ShadowLoaded";
+    /// The shadow policy is not asked. Fix the problem in the message.
+    pub const SHADOW_NOT_USABLE: &str = "ShadowNotUsable";
     /// With `eachOnce`, all items have succeeded. Add items to run more.
     pub const COMPLETE: &str = "Complete";
     /// The operator migrated the item history from the original operator.

@@ -3,7 +3,7 @@
 
 use crate::cluster::{Cluster, ClusterError, GroupRead};
 use crate::mutation::broken;
-use crate::plan::{self, PendingEvent, Plan, Start};
+use crate::plan::{self, PendingEvent, Plan, ShadowCondition, Start};
 use crate::pod::{self, GATE_REMOVED, PodParams, PodView};
 use crate::run_history;
 use crate::snapshot::{GroupSnapshot, PodId};
@@ -53,6 +53,8 @@ pub struct Applier<'a, C> {
     pub name: &'a str,
     /// The planned status before the policy was evaluated. It is written if a start fails.
     pub status_without_start: OaatGroupStatus,
+    /// The condition `ShadowAgrees` of every status that is written.
+    pub shadow: ShadowCondition,
     /// Ten random characters of a to z and 0 to 9, never used before.
     pub nonce: String,
 }
@@ -362,7 +364,7 @@ impl<C: Cluster> Applier<'_, C> {
         );
         let floor = self.snapshot.retry_floor;
         run_history::back_off(&mut void, &message, self.snapshot.now, floor);
-        if let Some(patch) = patch(self.snapshot, Some(claimed), &mut void)?
+        if let Some(patch) = patch(self.snapshot, &self.shadow, Some(claimed), &mut void)?
             && self
                 .write_patch(&self.version(applied), patch, applied)
                 .await?
@@ -413,7 +415,7 @@ impl<C: Cluster> Applier<'_, C> {
         applied: &mut Applied,
     ) -> Result<ApplyResult, ClusterError> {
         let before = self.snapshot.group.status.as_ref();
-        let Some(patch) = patch(self.snapshot, before, status)? else {
+        let Some(patch) = patch(self.snapshot, &self.shadow, before, status)? else {
             return Ok(ApplyResult::Completed);
         };
         let version = self.snapshot.group.metadata.resource_version.clone();
@@ -461,19 +463,22 @@ impl<C: Cluster> Applier<'_, C> {
     }
 }
 
-/// Completes and cleans the new status. Returns the patch from the old status to the new one, if they
-/// differ.
+/// Completes and cleans the new status. Returns the patch from the old status to the new one, if a
+/// write is necessary.
 fn patch(
     snapshot: &GroupSnapshot,
+    shadow: &ShadowCondition,
     old: Option<&OaatGroupStatus>,
     new: &mut OaatGroupStatus,
 ) -> Result<Option<Value>, ClusterError> {
     plan::update_progress(snapshot, new);
+    plan::set_shadow_condition(snapshot, new, shadow);
     text::clean_status(new);
     let json = |status: Option<&OaatGroupStatus>| {
         serde_json::to_value(status).map_err(|e| ClusterError::Unavailable(e.to_string()))
     };
-    Ok(run_history::merge_patch(&json(old)?, &json(Some(new))?))
+    let patch = run_history::merge_patch(&json(old)?, &json(Some(new))?);
+    Ok(patch.filter(|patch| !plan::only_updates_shadow_counts(patch, old, new)))
 }
 
 /// The result of starting an item.

@@ -2,15 +2,16 @@
 //! is a fake with scripted responses. The end-to-end tests use a real one.
 
 use super::*;
-use crate::plan::plan_group;
+use crate::plan::{ShadowStatus, plan_group};
 use crate::pod::names;
 use crate::policy_source::{PolicyRead, PolicySource};
 use crate::snapshot::CurrentPod;
 use crate::snapshot::SourceUpdate;
 use crate::snapshot::TypeRead;
 use k8s_openapi::api::core::v1::Pod;
+use oaat_api::reasons::shadow_agrees;
 use oaat_api::validate::validate;
-use oaat_api::{ItemsKey, OaatGroup, OaatGroupSpec};
+use oaat_api::{ConditionStatus, ItemsKey, OaatGroup, OaatGroupSpec, condition};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -189,17 +190,111 @@ async fn apply(
     snapshot: &GroupSnapshot,
     plan: Plan,
 ) -> (Result<ApplyResult, ClusterError>, Applied) {
+    apply_with_shadow(cluster, snapshot, plan, ShadowCondition::Absent).await
+}
+
+async fn apply_with_shadow(
+    cluster: &FakeCluster,
+    snapshot: &GroupSnapshot,
+    plan: Plan,
+    shadow: ShadowCondition,
+) -> (Result<ApplyResult, ClusterError>, Applied) {
     let applier = Applier {
         cluster,
         snapshot,
         namespace: "n",
         name: "g",
         status_without_start: plan.status.clone(),
+        shadow,
         nonce: "0123456789".into(),
     };
     let mut applied = Applied::default();
     let end = applier.apply(plan, Some(&type_()), &mut applied).await;
     (end, applied)
+}
+
+/// Returns the condition `ShadowAgrees` with this reason.
+fn shadow(reason: &'static str, message: &str) -> ShadowCondition {
+    ShadowCondition::Is(ShadowStatus {
+        status: ConditionStatus::False,
+        reason,
+        message: message.into(),
+    })
+}
+
+#[tokio::test]
+async fn condition_about_the_shadow_is_written_only_with_news_or_with_another_change() {
+    let before = shadow(shadow_agrees::DIFFERS, "1 differed");
+    let mut snapshot = snapshot();
+    let mut status = plan_group(&snapshot, &validate(&snapshot.group.spec)).status;
+    plan::update_progress(&snapshot, &mut status);
+    plan::set_shadow_condition(&snapshot, &mut status, &before);
+    snapshot.group.status = Some(status);
+    let problem = shadow(shadow_agrees::NOT_USABLE, "no ConfigMap");
+    for (after, changed, written) in [
+        (before.clone(), false, None),
+        (ShadowCondition::Unchanged, false, None),
+        (shadow(shadow_agrees::DIFFERS, "2 differed"), false, None),
+        (
+            shadow(shadow_agrees::DIFFERS, "2 differed"),
+            true,
+            Some("2 differed"),
+        ),
+        (
+            shadow(shadow_agrees::FAILED, "1 failed"),
+            false,
+            Some("1 failed"),
+        ),
+        (problem, false, Some("no ConfigMap")),
+        (ShadowCondition::Absent, false, Some("")),
+        (ShadowCondition::Unchanged, true, Some("1 differed")),
+    ] {
+        let cluster = fake_cluster();
+        let mut plan = plan_group(&snapshot, &validate(&snapshot.group.spec));
+        if changed {
+            plan.status.message = Some("changed".into());
+        }
+        let (end, applied) = apply_with_shadow(&cluster, &snapshot, plan, after.clone()).await;
+        assert_eq!(end, Ok(ApplyResult::Completed));
+        let message = applied.status.map(|status| {
+            let shown = condition(&status.conditions, shadow_agrees::TYPE);
+            shown.map_or_else(String::new, |shown| shown.message.clone())
+        });
+        assert_eq!(message.as_deref(), written, "{after:?}, {changed}");
+    }
+}
+
+#[test]
+fn events_report_whether_the_shadow_can_be_used() {
+    let snapshot = snapshot();
+    let event = |before: Option<&ShadowCondition>, after: &ShadowCondition| {
+        let mut status = OaatGroupStatus::default();
+        if let Some(before) = before {
+            plan::set_shadow_condition(&snapshot, &mut status, before);
+        }
+        plan::shadow_event(&status.conditions, after).map(|event| event.reason)
+    };
+    let [loading, problem, usable, differs] = [
+        shadow_agrees::LOADING,
+        shadow_agrees::NOT_USABLE,
+        shadow_agrees::NOT_COMPARED,
+        shadow_agrees::DIFFERS,
+    ]
+    .map(|reason| shadow(reason, ""));
+    for (before, after, expected) in [
+        (None, &loading, None),
+        (None, &usable, Some(events::SHADOW_LOADED)),
+        (Some(&loading), &differs, Some(events::SHADOW_LOADED)),
+        (Some(&loading), &problem, Some(events::SHADOW_NOT_USABLE)),
+        (Some(&problem), &problem, None),
+        (Some(&problem), &usable, Some(events::SHADOW_LOADED)),
+        (Some(&usable), &differs, None),
+        (Some(&differs), &problem, Some(events::SHADOW_NOT_USABLE)),
+        (Some(&differs), &ShadowCondition::Absent, None),
+        (Some(&differs), &ShadowCondition::Unchanged, None),
+    ] {
+        assert_eq!(event(before, after), expected, "{before:?}, {after:?}");
+    }
 }
 
 fn reasons(applied: &Applied) -> Vec<&'static str> {

@@ -13,7 +13,9 @@ use oaat_api::reasons::{
 use oaat_api::text;
 use oaat_api::validate::{self, FieldError, ValidatedGroup, suspended};
 use oaat_api::windows;
-use oaat_api::{CurrentRun, ItemState, OaatGroupStatus, Timestamp, condition, set_condition};
+use oaat_api::{
+    ConditionStatus, CurrentRun, ItemState, OaatGroupStatus, Timestamp, condition, set_condition,
+};
 use std::collections::HashSet;
 
 /// Why no item can start.
@@ -88,7 +90,7 @@ impl BlockingPod {
 pub(super) fn set_group_condition(
     snapshot: &GroupSnapshot,
     status: &mut OaatGroupStatus,
-    condition: (&str, bool, &str, String),
+    condition: (&str, impl Into<ConditionStatus>, &str, String),
 ) {
     let generation = snapshot.group.metadata.generation;
     set_condition(&mut status.conditions, snapshot.now, generation, condition);

@@ -133,7 +133,7 @@ pub fn plan_decision(
     valid: &ValidatedGroup,
     plan: &mut Plan,
     selection: &PolicySelection,
-    answered: AnsweredRequest,
+    answered: &AnsweredRequest,
 ) {
     match &answered.evaluation.answer {
         Ok(decision) => {
@@ -148,7 +148,7 @@ pub fn plan_decision(
                     .map(ToOwned::to_owned),
                 ..answered.policy.clone()
             });
-            plan_choice(snapshot, valid, plan, &answered, decision);
+            plan_choice(snapshot, valid, plan, answered, decision);
         }
         Err(error) => record_no_decision(snapshot, plan, error),
     }

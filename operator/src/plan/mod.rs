@@ -14,6 +14,7 @@ mod hold;
 mod pods;
 mod policy_condition;
 mod schedule_times;
+mod shadow_condition;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -24,8 +25,13 @@ pub use claim::{
 pub use conditions::update_progress;
 pub use decision::{AnsweredRequest, plan_decision, plan_requested_item, policy_request, seed};
 pub use pods::{next_run, plan_group};
+pub(crate) use policy_condition::describe as describe_policy;
 pub use policy_condition::{policy_event, record_no_policy, record_policy_error, record_selection};
 pub(crate) use schedule_times::ScheduleTimes;
+pub(crate) use shadow_condition::ShadowNews;
+pub use shadow_condition::{
+    ShadowCondition, ShadowStatus, only_updates_shadow_counts, set_shadow_condition, shadow_event,
+};
 
 use crate::snapshot::PodId;
 use oaat_api::{OaatGroupStatus, Timestamp};

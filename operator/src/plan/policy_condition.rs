@@ -20,7 +20,7 @@ const LOADING_REQUEUE: Duration = Duration::from_secs(4);
 const RETRY: Duration = Duration::from_secs(60);
 
 /// Describes a policy with its source, contract, and digest.
-fn describe(policy: &PolicyInUse) -> String {
+pub(crate) fn describe(policy: &PolicyInUse) -> String {
     let PolicyInUse {
         source,
         digest,

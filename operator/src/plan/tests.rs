@@ -150,7 +150,7 @@ fn decided(
         request_sha256: "r".into(),
         evaluation,
     };
-    plan_decision(snapshot, &valid, &mut plan, &selection, answered);
+    plan_decision(snapshot, &valid, &mut plan, &selection, &answered);
     plan
 }
 

@@ -19,6 +19,8 @@ pub struct Compiler {
     // Each compiler process may take half of the container's memory.
     limiter: FairLimiter,
     memory: Arc<Mutex<PolicyMemory>>,
+    /// Whether other compilations go first.
+    in_background: bool,
 }
 
 impl Compiler {
@@ -30,6 +32,17 @@ impl Compiler {
             compile: Arc::new(compile),
             limiter: FairLimiter::new(1),
             memory: Arc::default(),
+            in_background: false,
+        }
+    }
+
+    /// Returns a compiler for policies that never decide. Policies that decide are compiled first, and
+    /// are not evicted in favor of others.
+    pub fn for_shadows(&self) -> Self {
+        Self {
+            memory: Arc::new(Mutex::new(PolicyMemory::for_shadows())),
+            in_background: true,
+            ..self.clone()
         }
     }
 
@@ -40,7 +53,11 @@ impl Compiler {
 
     /// Waits for the permit of a namespace.
     pub async fn acquire(&self, namespace: &str) -> Permit {
-        self.limiter.acquire(namespace).await
+        if self.in_background {
+            self.limiter.acquire_in_background(namespace).await
+        } else {
+            self.limiter.acquire(namespace).await
+        }
     }
 
     /// Checks and compiles a component.

@@ -8,13 +8,16 @@ const TOTAL: usize = 32 << 20;
 /// The maximum for the policies of one namespace, in bytes. The machine code of one policy is
 /// limited to half of it.
 const NAMESPACE: usize = 8 << 20;
+/// The maximum for all shadow policies, and for those of one namespace, in bytes.
+const SHADOWS: usize = 8 << 20;
 
 /// The owner of the built-in policies, which are few and never evicted. No namespace has this name.
 pub(super) const BUILT_IN: &str = "";
 
 /// The policies in memory. An evicted policy is compiled again when needed.
-#[derive(Default)]
 pub struct PolicyMemory {
+    total: usize,
+    per_namespace: usize,
     /// The policies by namespace and digest.
     policies: HashMap<(String, String), Entry>,
     /// Counts uses, to order policies by their last use.
@@ -26,12 +29,32 @@ struct Entry {
     last_use: u64,
 }
 
+impl Default for PolicyMemory {
+    fn default() -> Self {
+        Self::new(TOTAL, NAMESPACE)
+    }
+}
+
 impl PolicyMemory {
+    fn new(total: usize, per_namespace: usize) -> Self {
+        Self {
+            total,
+            per_namespace,
+            policies: HashMap::new(),
+            uses: 0,
+        }
+    }
+
+    /// Creates the memory for policies that never decide.
+    pub fn for_shadows() -> Self {
+        Self::new(SHADOWS, SHADOWS)
+    }
+
     /// Keeps a policy of a namespace, and evicts others until all fit: first the least recently
     /// used of this namespace if it exceeds its budget, then of the namespace that uses the most
     /// memory.
     pub fn insert(&mut self, namespace: &str, policy: &Policy) {
-        self.insert_within(namespace, policy, NAMESPACE, TOTAL);
+        self.insert_within(namespace, policy, self.per_namespace, self.total);
     }
 
     fn insert_within(

@@ -31,6 +31,8 @@ pub struct PolicySources {
     queue: UnboundedSender<GroupRef>,
     state: Arc<Mutex<SourcesState>>,
     first_backoff: Duration,
+    /// Whether groups wait for a policy that is loaded again after it was evicted from memory.
+    groups_wait: bool,
 }
 
 #[derive(Default)]
@@ -57,6 +59,8 @@ struct LoadedSource {
     /// The sha256 of the value in the ConfigMap, if it has the key.
     value: Option<String>,
     load: Option<Load>,
+    /// The digest of the policy that the groups know to be loaded.
+    known: Option<String>,
 }
 
 #[derive(Clone)]
@@ -93,6 +97,19 @@ impl PolicySources {
             queue,
             state: Arc::default(),
             first_backoff: BACKOFF[0],
+            groups_wait: true,
+        }
+    }
+
+    /// Creates an empty set of sources of shadow policies. No group waits for such a policy.
+    pub fn for_shadows(
+        config_maps: ConfigMaps,
+        compiler: Compiler,
+        queue: UnboundedSender<GroupRef>,
+    ) -> Self {
+        Self {
+            groups_wait: false,
+            ..Self::new(config_maps, compiler, queue)
         }
     }
 
@@ -178,6 +195,7 @@ impl PolicySources {
             ),
             value: None,
             load: None,
+            known: None,
         };
         state.sources.insert(source.clone(), entry);
         let Some(key) = source.config_map() else {
@@ -388,7 +406,14 @@ impl PolicySources {
                 return;
             };
             entry.state = source_state.clone();
-            for group in &entry.users {
+            let digest = match &source_state {
+                SourceState::Ready(policy) => Some(policy.digest().to_owned()),
+                SourceState::Loading(_) | SourceState::Failed(_) => None,
+            };
+            let reloaded = digest.is_some() && entry.known == digest;
+            entry.known = digest;
+            let users = entry.users.iter().filter(|_| self.groups_wait || !reloaded);
+            for group in users {
                 // The receiver is dropped only when the process ends.
                 let _ = self.queue.send(group.clone());
             }

@@ -15,6 +15,7 @@ mod samples;
 mod saturation;
 mod scale;
 mod scrape;
+mod shadow;
 mod windows_and_lists;
 
 use anyhow::Result;
@@ -57,6 +58,8 @@ enum Benchmark {
     Attacks,
     /// The time from the end of a pod to the next pod.
     Handover,
+    /// The same with a shadow policy on every group.
+    Shadow,
     /// Policies in ConfigMaps.
     Policies,
     /// The effect of hostile namespaces on others.
@@ -107,6 +110,9 @@ async fn main() -> Result<()> {
     let (plane, kubeconfig) = operator::installed(options).await?;
     if selected(Benchmark::Handover) {
         handover::measure(&plane, &kubeconfig, cli.runs, &mut report).await?;
+    }
+    if selected(Benchmark::Shadow) {
+        shadow::measure(&plane, &kubeconfig, cli.runs, &mut report).await?;
     }
     if selected(Benchmark::Policies) {
         policies::measure(&plane, &kubeconfig).await?;

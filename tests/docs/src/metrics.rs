@@ -7,7 +7,7 @@ use oaat_api::{BuiltInPolicy, OaatGroup, OaatGroupStatus, Timestamp};
 use oaat_operator::group_metrics::GroupSample;
 use oaat_operator::group_ref::GroupRef;
 use oaat_operator::metrics::{Metrics, ReconcileResultMetric, RunResultMetric};
-use oaat_operator::policy_metrics::DecisionSample;
+use oaat_operator::policy_metrics::{DecisionSample, ShadowOutcome};
 use oaat_operator::policy_source::PolicySource;
 use oaat_operator::snapshot::{CurrentPod, GroupSnapshot, TypeRead};
 use policy_host::{EvalError, Evaluation};
@@ -67,6 +67,7 @@ fn example(with_items: bool) -> Result<Metrics> {
     };
     let policy = PolicySource::BuiltIn(BuiltInPolicy::Default);
     metrics.decision(&DecisionSample::new(&policy, &evaluation, Duration::ZERO));
+    metrics.shadow(&policy, ShadowOutcome::Agrees);
     metrics.handover(Duration::ZERO);
     metrics.watch_restarts("pods").inc();
     let time = "1970-01-02T00:00:00Z";

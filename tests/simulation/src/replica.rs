@@ -140,6 +140,7 @@ impl Replica {
                 default: &default,
                 policies: &policies,
                 limiter: &PolicyLimiter::new(permits(), unbounded_channel().0),
+                shadows: None,
                 decision_log: Some(&DecisionLog::default()),
                 image: Some("oaat-operator"),
                 leads,

@@ -3,6 +3,7 @@
 mod problems;
 mod replay;
 mod serving;
+mod shadow;
 mod shipping;
 
 use crate::fixture::{Fixture, condition};
