@@ -61,6 +61,7 @@ pub async fn control(
     let cache = Arc::new(PolicyCache::default());
     let (config_maps, compiler) = (shared.config_maps.clone(), shared.compiler.clone());
     let policies = PolicySources::new(config_maps.clone(), compiler, group_queue.clone());
+    let policies = policies.with_kept(shared.kept.clone());
     let lists = ConfigMapLists::new(config_maps, group_queue.clone());
     let references = References::new(groups.clone(), policies, lists);
     let triggers = Triggers::new(
@@ -364,6 +365,7 @@ async fn reconcile_group(group: GroupRef, context: Arc<Context>) -> Requeue {
         context.triggers.record_own_write(&group, version);
     }
     context.record_sample(&group, outcome.sample);
+    context.cluster.record_last_good(&group, outcome.last_good);
     let run_started = outcome.runs.contains(&RunResultMetric::Started);
     for result in outcome.runs {
         shared.metrics.run(result);

@@ -372,6 +372,7 @@ impl<C: Cluster> Applier<'_, C> {
             applied.events.push(PendingEvent {
                 warning: true,
                 reason: events::CLAIM_VOID,
+                action: None,
                 message,
                 pod: None,
             });
@@ -385,6 +386,7 @@ impl<C: Cluster> Applier<'_, C> {
         applied.events.push(PendingEvent {
             warning: false,
             reason: events::STARTED,
+            action: None,
             message: format!(
                 "run {} of {} in pod {}",
                 current.run,
