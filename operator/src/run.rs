@@ -113,9 +113,10 @@ pub struct Settings {
         long,
         env = "OAAT_KEPT_POLICIES",
         value_name = "NUMBER",
-        default_value = "200"
+        default_value = "200",
+        value_parser = clap::value_parser!(u16).range(..=10_000)
     )]
-    pub kept_policies: usize,
+    pub kept_policies: u16,
 
     /// The maximum size of all these copies, in MiB.
     #[arg(long, env = "OAAT_KEPT_POLICIES_MIB", value_name = "MIB", default_value = "64", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -145,7 +146,7 @@ impl Settings {
     /// Returns how many copies of policies to keep; `None` if the operator keeps none.
     fn kept_limits(&self) -> Option<KeptLimits> {
         let limits = KeptLimits {
-            count: self.kept_policies,
+            count: self.kept_policies.into(),
             bytes: usize::from(self.kept_policies_mib) << 20,
         };
         (limits.count > 0).then_some(limits)

@@ -56,7 +56,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(600);
 const MIN_INTERVAL: Duration = Duration::from_secs(2);
 /// The pause after each write.
 const WRITE_PAUSE: Duration = Duration::from_millis(200);
-/// The maximum number of writes in one check.
+/// The maximum number of policies that are copied in one check.
 const MAX_WRITES: usize = 50;
 /// The age of the last renewal at which a copy in use is renewed.
 const RENEW_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -101,6 +101,8 @@ struct State {
     in_use: HashMap<GroupRef, InUse>,
     /// The copies, as last listed.
     copies: Copies,
+    /// When a copy could not be written.
+    failed: HashMap<KeptPolicy, Instant>,
 }
 
 struct InUse {
@@ -149,6 +151,8 @@ impl KeptPolicies {
             before.policy != now.policy || before.source != now.source
         });
         if is_missing && is_new {
+            let policy = state.in_use[group].policy.clone();
+            state.failed.remove(&policy);
             self.keeper.missing.notify_one();
         }
     }
@@ -191,7 +195,6 @@ impl Keeper {
         let copies = self.list().await?;
         self.lock().copies.clone_from(&copies);
         let in_use = self.in_use();
-        let mut writes = 0;
         for (policy, copy) in &copies {
             let age = now.since(copy.last_used);
             let is_used = in_use.contains_key(policy);
@@ -199,25 +202,42 @@ impl Keeper {
                 self.renew(policy, now).await?;
             } else if !is_used && age > DELETE_AFTER && Instant::now() >= self.settled_at {
                 self.delete(policy).await?;
-            } else {
-                continue;
-            }
-            writes += 1;
-            if writes >= MAX_WRITES {
-                return Ok(());
             }
         }
-        for (policy, source) in in_turn(in_use, &copies) {
-            if writes >= MAX_WRITES {
-                // The rest follows after the minimum interval.
-                self.missing.notify_one();
-                return Ok(());
+        let missing = self.missing(in_use, &copies);
+        let is_last = missing.len() <= MAX_WRITES;
+        for (policy, source) in missing.into_iter().take(MAX_WRITES) {
+            let copied = self.copy(&policy, &source, now).await;
+            if let Err(error) = &copied {
+                let (namespace, digest) = (&policy.namespace, &policy.digest);
+                warn!(namespace, digest, %error, "failed to keep a copy of the policy");
             }
-            if self.copy(&policy, &source, now).await? {
-                writes += 1;
+            if !matches!(copied, Ok(true)) {
+                self.lock().failed.insert(policy, Instant::now());
             }
+            tokio::time::sleep(WRITE_PAUSE).await;
+        }
+        if !is_last {
+            self.missing.notify_one();
         }
         Ok(())
+    }
+
+    /// Returns the policies to copy, except those that failed recently.
+    fn missing(
+        &self,
+        in_use: BTreeMap<KeptPolicy, Option<PolicyConfigMap>>,
+        copies: &Copies,
+    ) -> Vec<(KeptPolicy, PolicyConfigMap)> {
+        let mut state = self.lock();
+        state
+            .failed
+            .retain(|policy, at| in_use.contains_key(policy) && at.elapsed() < CHECK_INTERVAL / 2);
+        let missing = in_use.into_iter().filter_map(|(policy, source)| {
+            let is_known = copies.contains_key(&policy) || state.failed.contains_key(&policy);
+            Some((policy, source.filter(|_| !is_known)?))
+        });
+        in_turn(missing)
     }
 
     /// Lists the copies, without their values.
@@ -303,7 +323,6 @@ impl Keeper {
             last_used: now,
         };
         self.lock().copies.insert(policy.clone(), copy);
-        tokio::time::sleep(WRITE_PAUSE).await;
         Ok(true)
     }
 
@@ -340,18 +359,12 @@ fn time(text: &str) -> Option<Timestamp> {
     serde_json::from_value(text.into()).ok()
 }
 
-/// Returns the policies without a copy that can be copied: the first of each namespace, then the
-/// second of each, and so on.
+/// Returns the first policy of each namespace, then the second of each, and so on.
 fn in_turn(
-    in_use: BTreeMap<KeptPolicy, Option<PolicyConfigMap>>,
-    copies: &Copies,
+    policies: impl Iterator<Item = (KeptPolicy, PolicyConfigMap)>,
 ) -> Vec<(KeptPolicy, PolicyConfigMap)> {
-    let missing = in_use.into_iter().filter_map(|(policy, source)| {
-        let source = source.filter(|_| !copies.contains_key(&policy))?;
-        Some((policy, source))
-    });
     let mut counts = HashMap::<String, usize>::new();
-    let mut numbered: Vec<_> = missing
+    let mut numbered: Vec<_> = policies
         .map(|(policy, source)| {
             let count = counts.entry(policy.namespace.clone()).or_default();
             *count += 1;
