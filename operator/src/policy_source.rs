@@ -388,6 +388,72 @@ mod tests {
         serde_json::from_value(more).unwrap()
     }
 
+    /// Returns the last good policy of a group with this policy in its spec and in its status.
+    fn last_good(
+        spec: serde_json::Value,
+        last: serde_json::Value,
+    ) -> Option<(String, PolicySource)> {
+        let group: OaatGroup = serde_json::from_value(json!({
+            "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
+            "metadata": { "name": "g", "namespace": "home" },
+            "spec": { "oaatType": "t", "policy": spec }, "status": { "policy": last },
+        }))
+        .unwrap();
+        let status = group.status.as_ref().unwrap();
+        LastGood::new(&group, status.policy.as_ref()).map(|last| (last.name, last.source))
+    }
+
+    #[test]
+    fn last_good_policy_is_a_copy_of_the_namespace_or_a_built_in_one() {
+        let digest = "ab".repeat(32);
+        let kept = PolicySource::Kept(KeptPolicy {
+            namespace: "home".into(),
+            digest: digest.clone(),
+        });
+        let mine = json!({ "configMap": { "name": "mine" } });
+        let status = |source: &str, instead_of: Option<&str>| json!({ "source": source, "digest": digest, "contract": "1", "insteadOf": instead_of });
+        let name = "ConfigMap mine, key policy.wasm";
+        let other = "ConfigMap other, key policy.wasm";
+        for (spec, last, expected) in [
+            (&mine, status(name, None), Some((name, kept.clone()))),
+            // The group named another ConfigMap when the policy decided.
+            (&mine, status(other, None), Some((other, kept.clone()))),
+            (&mine, status("default", None), None),
+            (&mine, status("default", Some(&digest)), Some((name, kept))),
+            (
+                &mine,
+                status("fair", None),
+                Some(("fair", PolicySource::BuiltIn(BuiltInPolicy::Fair))),
+            ),
+            (
+                &mine,
+                json!({ "source": name, "digest": "../x", "contract": "1" }),
+                None,
+            ),
+            (&json!(null), status(name, None), None),
+        ] {
+            let expected = expected.map(|(name, source)| (name.to_owned(), source));
+            assert_eq!(
+                last_good(spec.clone(), last.clone()),
+                expected,
+                "{spec} {last}"
+            );
+        }
+    }
+
+    #[test]
+    fn copies_of_namespaces_have_different_names() {
+        let name = |namespace: &str, digest: &str| {
+            let (namespace, digest) = (namespace.into(), digest.into());
+            KeptPolicy { namespace, digest }.config_map()
+        };
+        assert_eq!(
+            name("a", "0"),
+            "oaat-policy-".to_owned() + &names::hash("a/0", 40)
+        );
+        assert!(name("a", "0") != name("b", "0") && name("a", "0") != name("a", "1"));
+    }
+
     #[test]
     fn bytes_are_read_from_the_key() {
         let map = map(json!({ "binaryData": { "policy.wasm": "AAE=" } }));

@@ -366,6 +366,43 @@ mod tests {
     }
 
     #[test]
+    fn restored_policy_is_named_with_its_origin() {
+        let selected = PolicySelection::selected(policy("old"), Some(problem()), OnError::Hold);
+        let restored = PolicySelection {
+            restored: true,
+            ..selected
+        };
+        let message = record(&snapshot(json!({})), &restored).message;
+        let end = "sha256 old) stays in use, from the copy that the operator keeps";
+        assert!(
+            message.starts_with("it is empty; until it is fixed"),
+            "{message}"
+        );
+        assert!(message.ends_with(end), "{message}");
+    }
+
+    #[test]
+    fn policy_that_the_pin_excludes_is_not_lost() {
+        let digest = "ab".repeat(32);
+        let other = "CD".repeat(32);
+        for (pin, is_lost) in [
+            (digest.clone(), true),
+            (format!("sha256:{}", digest.to_uppercase()), true),
+            (other, false),
+        ] {
+            let mut snapshot = snapshot(json!({ "policy": policy(&digest) }));
+            snapshot.group.spec.policy.as_mut().unwrap().sha256 = Some(pin.clone());
+            let selection = PolicySelection::unavailable(problem(), OnError::Hold);
+            let message = record(&snapshot, &selection).message;
+            assert_eq!(
+                message.contains("no longer available"),
+                is_lost,
+                "{pin}: {message}"
+            );
+        }
+    }
+
+    #[test]
     fn built_in_policy_is_named_and_the_default_is_never_lost() {
         for name in ["default", "backoff"] {
             let policy = PolicyInUse {
