@@ -327,3 +327,43 @@ fn compile_policy_is_hidden_and_fetch_items_belongs_to_the_operator() {
     assert!(!String::from_utf8_lossy(&help).contains("compile-policy"));
     assert_eq!(command(&["fetch-items"]).status.code(), Some(2));
 }
+
+#[test]
+fn documented_commands_accept_names_of_built_in_policies() {
+    let page = include_str!("../../docs/built-in-policies.md");
+    let commands: Vec<_> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("$ kubectl-oaat "))
+        .collect();
+    assert_eq!(commands.len(), 3, "{commands:?}");
+    let folder = tempfile::tempdir().unwrap();
+    let scenario = "length: 1day\nfrequency: 1h\nitems: [{name: alpha, duration: 10m}, {name: beta, duration: 5m}]\n";
+    file(&folder, "scenario.yaml", scenario.as_bytes());
+    let outputs = commands.iter().map(|command| {
+        let output = Command::new("sh")
+            .args(["-euc", &format!("\"$OAAT\" {command}")])
+            .env("OAAT", env!("CARGO_BIN_EXE_kubectl-oaat"))
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{command}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    });
+    let outputs: Vec<_> = outputs.collect();
+    for (output, words) in
+        outputs
+            .iter()
+            .zip(["settings   accepted", "a", "name: \"policy-backoff\""])
+    {
+        assert!(output.contains(words), "{words}: {output}");
+    }
+    // A file with the name of a policy comes first.
+    file(&folder, "fair", b"not a component");
+    let output = Command::new(env!("CARGO_BIN_EXE_kubectl-oaat"))
+        .args(["policy", "check", "fair"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("rejected, Malformed"), "{text}");
+}

@@ -111,6 +111,17 @@ pub trait Cluster: Send + Sync + 'static {
         source: &PolicySource,
     ) -> impl Future<Output = Result<PolicyRead, ClusterError>> + Send;
 
+    /// Returns the policy that decided last for a group, from a copy that the operator keeps. `None`
+    /// if it keeps none.
+    fn last_good_policy(
+        &self,
+        _namespace: &str,
+        _group: &str,
+        _source: &PolicySource,
+    ) -> Option<PolicyRead> {
+        None
+    }
+
     /// Returns the list of items in a ConfigMap. `in_status` is true if the group's status already
     /// holds the last list read.
     fn items(

@@ -62,6 +62,7 @@ pub async fn control(
     let cache = Arc::new(PolicyCache::default());
     let (config_maps, compiler) = (shared.config_maps.clone(), shared.compiler.clone());
     let policies = PolicySources::new(config_maps.clone(), compiler, group_queue.clone());
+    let policies = policies.with_kept(shared.kept.clone());
     let shadows = Shadows::new(
         config_maps.clone(),
         policies.clone(),
@@ -373,6 +374,7 @@ async fn reconcile_group(group: GroupRef, context: Arc<Context>) -> Requeue {
         context.triggers.record_own_write(&group, version);
     }
     context.record_sample(&group, outcome.sample);
+    context.cluster.record_last_good(&group, outcome.last_good);
     if let Some(question) = outcome.shadow {
         context.shadows.ask(&group, &shared.default, question);
     }

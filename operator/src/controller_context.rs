@@ -11,7 +11,7 @@ use crate::group_ref::{GroupRef, WatchedGroup};
 use crate::kube_cluster::{KubeCluster, ObjectCaches};
 use crate::last_seen_pods::LastSeenPods;
 use crate::metrics::Metrics;
-use crate::policies::{Compiler, PolicyCache};
+use crate::policies::{Compiler, KeptPolicies, PolicyCache};
 use crate::policy_limiter::PolicyLimiter;
 use crate::reconciler::Reconciler;
 use crate::shadow::Shadows;
@@ -45,6 +45,8 @@ pub struct ControllerDeps {
     pub caches: ObjectCaches,
     /// Reads ConfigMaps.
     pub config_maps: ConfigMaps,
+    /// The copies of the policies that decided last.
+    pub kept: Option<KeptPolicies>,
     /// The operator's own image.
     pub image: Option<String>,
     /// Logs and records decisions.

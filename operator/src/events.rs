@@ -172,6 +172,7 @@ impl EventSink {
             // With the pod as secondary object, the recorder does not merge events of different
             // runs.
             secondary: pod,
+            action: event.action.unwrap_or_else(|| event.reason.to_owned()),
             ..normal(event.reason, message)
         };
         self.send(

@@ -9,7 +9,7 @@ use crate::legacy_pods::LegacyPods;
 use crate::metrics::Metrics;
 use crate::object_cache::ObjectCache;
 use crate::pod::{PodView, names};
-use crate::policy_source::{PolicyRead, PolicySource};
+use crate::policy_source::{LastGood, PolicyRead, PolicySource};
 use crate::references::References;
 use crate::snapshot::SourceUpdate;
 use crate::snapshot::TypeRead;
@@ -131,6 +131,11 @@ impl KubeCluster {
     /// Records the objects that a group refers to.
     pub fn record_references(&self, key: &GroupRef, group: &OaatGroup) {
         self.references.record(key, Some(group));
+    }
+
+    /// Records the policy that decided last for a group, so that a copy of it is kept.
+    pub fn record_last_good(&self, key: &GroupRef, last: Option<LastGood>) {
+        self.references.policies().record_last_good(key, last);
     }
 
     /// Returns the reader of individual objects.
@@ -318,6 +323,16 @@ impl Cluster for KubeCluster {
 
     async fn policy(&self, source: &PolicySource) -> Result<PolicyRead, ClusterError> {
         Ok(self.references.policies().read(source))
+    }
+
+    fn last_good_policy(
+        &self,
+        namespace: &str,
+        group: &str,
+        source: &PolicySource,
+    ) -> Option<PolicyRead> {
+        let group = ObjectRef::new(group).within(namespace);
+        self.references.policies().read_last_good(&group, source)
     }
 
     async fn items(&self, namespace: &str, key: &ItemsKey, in_status: bool) -> SourceUpdate {

@@ -81,6 +81,15 @@ impl<C: Cluster> Cluster for ListedCluster<C> {
         self.live.policy(source).await
     }
 
+    fn last_good_policy(
+        &self,
+        namespace: &str,
+        group: &str,
+        source: &PolicySource,
+    ) -> Option<PolicyRead> {
+        self.live.last_good_policy(namespace, group, source)
+    }
+
     async fn items(&self, namespace: &str, key: &ItemsKey, in_status: bool) -> SourceUpdate {
         self.live.items(namespace, key, in_status).await
     }

@@ -34,6 +34,7 @@ impl From<&PolicySource> for PolicyLabels {
             policy: match source {
                 PolicySource::BuiltIn(policy) => format!("{BUILT_IN}{policy}"),
                 PolicySource::ConfigMap(key) => key.name.clone(),
+                PolicySource::Kept(policy) => policy.digest.clone(),
             },
         }
     }

@@ -19,6 +19,8 @@ pub struct PolicySelection {
     pub items: HashMap<String, String>,
     /// Why the policy that the group names does not decide.
     pub problem: Option<PolicyProblem>,
+    /// Whether the policy that decides was restored from a copy that the operator keeps.
+    pub restored: bool,
     /// What to do if no policy decides.
     pub on_error: OnError,
     /// Since when the group's policy has been loading, if no policy decides because of that.
@@ -77,6 +79,7 @@ impl PolicySelection {
             settings: "{}".into(),
             items: HashMap::new(),
             problem: None,
+            restored: false,
             on_error: OnError::Hold,
             loading: None,
         }

@@ -1,9 +1,12 @@
 //! The source of a policy, and the problems that it can have.
 
+use crate::pod::names;
 use k8s_openapi::api::core::v1::ConfigMap;
 use oaat_api::reasons::policy_ready;
 use oaat_api::text;
-use oaat_api::{BuiltInPolicy, OaatGroup, PolicyKey, PolicySpec, RejectedPolicy, Timestamp};
+use oaat_api::{
+    BuiltInPolicy, OaatGroup, PolicyInUse, PolicyKey, PolicySpec, RejectedPolicy, Timestamp,
+};
 use policy_host::{EvalError, LoadError, Policy};
 use std::fmt;
 
@@ -14,6 +17,66 @@ pub enum PolicySource {
     BuiltIn(BuiltInPolicy),
     /// A ConfigMap in the namespace of the group.
     ConfigMap(PolicyConfigMap),
+    /// A copy in the operator's own namespace.
+    Kept(KeptPolicy),
+}
+
+/// A policy that decided for a group, of which the operator keeps a copy. The copy belongs to the
+/// namespace of the group, because a tenant may be able to forge the status of its own groups.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeptPolicy {
+    /// The namespace of the group.
+    pub namespace: String,
+    /// The sha256 of the component, in lowercase hexadecimal.
+    pub digest: String,
+}
+
+impl KeptPolicy {
+    /// Returns the name of the ConfigMap with the copy. The guard of the chart allows only names with
+    /// this prefix.
+    pub fn config_map(&self) -> String {
+        let Self { namespace, digest } = self;
+        format!(
+            "oaat-policy-{}",
+            names::hash(&format!("{namespace}/{digest}"), 40)
+        )
+    }
+}
+
+/// The policy that decided last for a group, as its status records it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LastGood {
+    /// The name of its source in the status.
+    pub name: String,
+    /// Where it is now: a copy, or a built-in policy.
+    pub source: PolicySource,
+}
+
+impl LastGood {
+    /// Returns the policy that decided last for a group with this `status.policy`. Returns `None` if
+    /// that was the default policy, unless it decided instead of another.
+    pub fn new(group: &OaatGroup, last: Option<&PolicyInUse>) -> Option<Self> {
+        let last = last?;
+        let named = PolicySource::from_group(group)?;
+        let (name, digest) = match BuiltInPolicy::from_name(&last.source) {
+            Some(BuiltInPolicy::Default) => (named.to_string(), last.instead_of.as_ref()?),
+            Some(policy) => {
+                return Some(Self {
+                    name: last.source.clone(),
+                    source: PolicySource::BuiltIn(policy),
+                });
+            }
+            None => (last.source.clone(), &last.digest),
+        };
+        let is_digest = digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit());
+        is_digest.then(|| Self {
+            name,
+            source: PolicySource::Kept(KeptPolicy {
+                namespace: group.metadata.namespace.clone().unwrap_or_default(),
+                digest: digest.clone(),
+            }),
+        })
+    }
 }
 
 /// A key of a ConfigMap that contains a policy.
@@ -58,7 +121,7 @@ impl PolicySource {
     /// Returns the ConfigMap, unless the policy is a built-in one.
     pub fn config_map(&self) -> Option<&PolicyConfigMap> {
         match self {
-            Self::BuiltIn(_) => None,
+            Self::BuiltIn(_) | Self::Kept(_) => None,
             Self::ConfigMap(key) => Some(key),
         }
     }
@@ -66,7 +129,11 @@ impl PolicySource {
     /// Returns the namespace whose share of the memory and of the compiler the policy uses. The
     /// built-in policies have their own share, with an empty name.
     pub fn namespace(&self) -> &str {
-        self.config_map().map_or("", |key| &key.namespace)
+        match self {
+            Self::BuiltIn(_) => "",
+            Self::ConfigMap(key) => &key.namespace,
+            Self::Kept(policy) => &policy.namespace,
+        }
     }
 
     /// Names the policy in a message.
@@ -74,6 +141,7 @@ impl PolicySource {
         match self {
             Self::BuiltIn(policy) => format!("the built-in policy {policy}"),
             Self::ConfigMap(key) => format!("the policy in {key}"),
+            Self::Kept(policy) => format!("the kept policy {}", policy.digest),
         }
     }
 }
@@ -83,6 +151,7 @@ impl fmt::Display for PolicySource {
         match self {
             Self::BuiltIn(policy) => policy.fmt(f),
             Self::ConfigMap(key) => key.fmt(f),
+            Self::Kept(policy) => policy.digest.fmt(f),
         }
     }
 }
@@ -152,6 +221,22 @@ impl PolicyProblem {
             policy_ready::SOURCE_UNREADABLE,
             format!("failed to read {source}: {error}"),
         )
+    }
+
+    /// Returns the problem of a copy that does not exist or is damaged.
+    pub(crate) fn no_copy(policy: &KeptPolicy) -> Self {
+        let message = format!(
+            "the operator has no intact copy of the policy {}",
+            policy.digest
+        );
+        Self::new(policy_ready::SOURCE_NOT_FOUND, message)
+    }
+
+    /// Returns the problem of a copy that cannot be read.
+    pub(crate) fn unreadable_copy(policy: &KeptPolicy, error: &str) -> Self {
+        let digest = &policy.digest;
+        let message = format!("failed to read the copy of the policy {digest}: {error}");
+        Self::new(policy_ready::SOURCE_UNREADABLE, message)
     }
 
     /// Returns the problem of a ConfigMap that does not exist.
@@ -253,6 +338,12 @@ impl From<&EvalError> for PolicyProblem {
     }
 }
 
+/// Returns whether a digest is the one that the user pinned.
+pub(crate) fn matches_pin(digest: &str, pin: &str) -> bool {
+    let wanted = pin.trim().trim_start_matches("sha256:");
+    wanted.eq_ignore_ascii_case(digest)
+}
+
 /// Returns the bytes of a policy. `map` is `None` if the ConfigMap does not exist.
 ///
 /// # Errors
@@ -295,6 +386,72 @@ mod tests {
 
     fn map(more: serde_json::Value) -> ConfigMap {
         serde_json::from_value(more).unwrap()
+    }
+
+    /// Returns the last good policy of a group with this policy in its spec and in its status.
+    fn last_good(
+        spec: serde_json::Value,
+        last: serde_json::Value,
+    ) -> Option<(String, PolicySource)> {
+        let group: OaatGroup = serde_json::from_value(json!({
+            "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
+            "metadata": { "name": "g", "namespace": "home" },
+            "spec": { "oaatType": "t", "policy": spec }, "status": { "policy": last },
+        }))
+        .unwrap();
+        let status = group.status.as_ref().unwrap();
+        LastGood::new(&group, status.policy.as_ref()).map(|last| (last.name, last.source))
+    }
+
+    #[test]
+    fn last_good_policy_is_a_copy_of_the_namespace_or_a_built_in_one() {
+        let digest = "ab".repeat(32);
+        let kept = PolicySource::Kept(KeptPolicy {
+            namespace: "home".into(),
+            digest: digest.clone(),
+        });
+        let mine = json!({ "configMap": { "name": "mine" } });
+        let status = |source: &str, instead_of: Option<&str>| json!({ "source": source, "digest": digest, "contract": "1", "insteadOf": instead_of });
+        let name = "ConfigMap mine, key policy.wasm";
+        let other = "ConfigMap other, key policy.wasm";
+        for (spec, last, expected) in [
+            (&mine, status(name, None), Some((name, kept.clone()))),
+            // The group named another ConfigMap when the policy decided.
+            (&mine, status(other, None), Some((other, kept.clone()))),
+            (&mine, status("default", None), None),
+            (&mine, status("default", Some(&digest)), Some((name, kept))),
+            (
+                &mine,
+                status("fair", None),
+                Some(("fair", PolicySource::BuiltIn(BuiltInPolicy::Fair))),
+            ),
+            (
+                &mine,
+                json!({ "source": name, "digest": "../x", "contract": "1" }),
+                None,
+            ),
+            (&json!(null), status(name, None), None),
+        ] {
+            let expected = expected.map(|(name, source)| (name.to_owned(), source));
+            assert_eq!(
+                last_good(spec.clone(), last.clone()),
+                expected,
+                "{spec} {last}"
+            );
+        }
+    }
+
+    #[test]
+    fn copies_of_namespaces_have_different_names() {
+        let name = |namespace: &str, digest: &str| {
+            let (namespace, digest) = (namespace.into(), digest.into());
+            KeptPolicy { namespace, digest }.config_map()
+        };
+        assert_eq!(
+            name("a", "0"),
+            "oaat-policy-".to_owned() + &names::hash("a/0", 40)
+        );
+        assert!(name("a", "0") != name("b", "0") && name("a", "0") != name("a", "1"));
     }
 
     #[test]

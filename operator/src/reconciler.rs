@@ -14,7 +14,7 @@ use crate::policies::PolicyCache;
 use crate::policy_limiter::{PolicyLimiter, on_blocking_thread};
 use crate::policy_metrics::DecisionSample;
 use crate::policy_selection::PolicySelection;
-use crate::policy_source::{PolicyRead, PolicySource};
+use crate::policy_source::{LastGood, PolicyRead, PolicySource};
 use crate::read_snapshot::{ReconcileInputs, SnapshotRead, read_snapshot};
 use crate::shadow::{ShadowQuestion, Shadows};
 use crate::snapshot::GroupSnapshot;
@@ -80,6 +80,8 @@ pub struct ReconcileOutcome {
     pub error: Option<ClusterError>,
     /// The evaluations of policies, for the metrics.
     pub decisions: Vec<DecisionSample>,
+    /// The policy that decided last, of which a copy is kept.
+    pub last_good: Option<LastGood>,
     /// The time from the observed end of a run to the claim of the next run, if both are new.
     pub handover: Option<Duration>,
     /// The metrics of the group, unless it is gone or cannot be decoded.
@@ -311,9 +313,23 @@ impl<C: Cluster> Reconciler<'_, C> {
         {
             return Ok(GroupPolicy::SettingsUnchecked(Duration::ZERO));
         }
+        let last_good = || {
+            let status = group.status.as_ref()?;
+            let last = LastGood::new(group, status.policy.as_ref())?;
+            let namespace = group.metadata.namespace.as_deref().unwrap_or_default();
+            let name = group.metadata.name.as_deref().unwrap_or_default();
+            let read = if planned.urgent() {
+                // It may have yet to check its settings.
+                PolicyRead::Loading(snapshot.now)
+            } else {
+                self.cluster
+                    .last_good_policy(namespace, name, &last.source)?
+            };
+            Some((last, read))
+        };
         let selected = self
             .policies
-            .select(group, items, read, self.default, self.limiter)
+            .select(group, items, read, self.default, self.limiter, last_good)
             .await;
         Ok(match selected {
             Some((selection, policy)) => GroupPolicy::Resolved(Box::new(selection), policy),
@@ -475,6 +491,10 @@ impl<C: Cluster> Reconciler<'_, C> {
             written: applied.written,
             error,
             decisions: decided.samples,
+            last_good: LastGood::new(
+                &snapshot.group,
+                status.and_then(|status| status.policy.as_ref()),
+            ),
             handover: observed_end
                 .filter(|_| applied.started)
                 .map(|end| end.elapsed()),

@@ -4,7 +4,7 @@
 use crate::group_ref::{GroupRef, WatchedGroup, gone};
 use crate::item_sources::ConfigMapLists;
 use crate::policies::PolicySources;
-use crate::policy_source::PolicySource;
+use crate::policy_source::{LastGood, PolicySource};
 use crate::shadow::Shadows;
 use kube::runtime::reflector::Store;
 use oaat_api::OaatGroup;
@@ -60,8 +60,13 @@ impl References {
         let rejected = group.and_then(|group| group.status.as_ref()?.rejected_policy.clone());
         let policy = group.and_then(PolicySource::from_group);
         let shadow = self.shadows.record(key, group);
+        let last_good = group.and_then(|group| {
+            let status = group.status.as_ref()?;
+            LastGood::new(group, status.policy.as_ref())
+        });
+        let last_good = last_good.map(|last| last.source);
         self.policies
-            .set_sources(key, policy.into_iter().chain(shadow), rejected);
+            .set_sources(key, policy.into_iter().chain(shadow), last_good, rejected);
         self.lists.set_sources(key, lists.unwrap_or_default());
         match group {
             Some(group) => {

@@ -15,7 +15,7 @@ use crate::lease::{self, Election};
 use crate::log_writer::LogWriter;
 use crate::metrics::Metrics;
 use crate::pod::names;
-use crate::policies::Compiler;
+use crate::policies::{Compiler, KeptLimits, KeptPolicies};
 use crate::policy_limiter;
 use crate::server;
 use crate::shard::Shard;
@@ -106,6 +106,22 @@ pub struct Settings {
     #[arg(long, env = "OAAT_ITEM_METRICS", default_value_t = true, action = clap::ArgAction::Set)]
     pub item_metrics: bool,
 
+    /// The maximum number of policies to keep copies of, so that they still decide after a restart if
+    /// their ConfigMaps are gone. The copies are ConfigMaps in the operator's own namespace. 0 keeps
+    /// none.
+    #[arg(
+        long,
+        env = "OAAT_KEPT_POLICIES",
+        value_name = "NUMBER",
+        default_value = "200",
+        value_parser = clap::value_parser!(u16).range(..=10_000)
+    )]
+    pub kept_policies: u16,
+
+    /// The maximum size of all these copies, in MiB.
+    #[arg(long, env = "OAAT_KEPT_POLICIES_MIB", value_name = "MIB", default_value = "64", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub kept_policies_mib: u16,
+
     /// The format of log lines. RUST_LOG sets the log level, `info` by default.
     #[arg(long, env = "OAAT_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
@@ -125,6 +141,15 @@ impl Settings {
     /// Returns the label selector of groups; `None` if all are selected.
     fn selector(&self) -> Option<&str> {
         non_empty(self.group_selector.as_deref())
+    }
+
+    /// Returns how many copies of policies to keep; `None` if the operator keeps none.
+    fn kept_limits(&self) -> Option<KeptLimits> {
+        let limits = KeptLimits {
+            count: self.kept_policies.into(),
+            bytes: usize::from(self.kept_policies_mib) << 20,
+        };
+        (limits.count > 0).then_some(limits)
     }
 
     /// Returns the operator's own image.
@@ -202,10 +227,12 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
     }
     metrics.leading.set(1);
 
+    let config_maps = ConfigMaps::new(client.clone(), metrics.watch_restarts("configmaps"));
     let shared = ControllerDeps {
         reader: BoundedReader::new(client.clone()),
         caches: ObjectCaches::default(),
-        config_maps: ConfigMaps::new(client.clone(), metrics.watch_restarts("configmaps")),
+        kept: kept_policies(&client, &config_maps, &settings),
+        config_maps,
         client,
         default,
         shadow_compiler: compiler.for_shadows(),
@@ -321,6 +348,21 @@ impl ReplicaLease {
         tokio::time::sleep(OBSERVATION_PERIOD).await;
         served
     }
+}
+
+/// Starts to keep copies of policies, unless that is off or the operator does not run in a pod.
+fn kept_policies(
+    client: &Client,
+    config_maps: &ConfigMaps,
+    settings: &Settings,
+) -> Option<KeptPolicies> {
+    let limits = settings.kept_limits()?;
+    let Ok(namespace) = std::env::var("POD_NAMESPACE") else {
+        info!("POD_NAMESPACE is not set; policies are not kept for the time after a restart");
+        return None;
+    };
+    let kept = KeptPolicies::start(client.clone(), &namespace, config_maps.clone(), limits);
+    Some(kept)
 }
 
 /// Returns an error if the API server rejects the label selector. Ignores other errors, which the

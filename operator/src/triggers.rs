@@ -655,7 +655,14 @@ mod tests {
             references.record(&ObjectRef::from_obj(&watched(&group)), Some(&group));
             let read = Some(PolicyRead::Loaded(policy.clone()));
             cache
-                .select(&group, &group.spec.oaat_items, read, &policy, &limiter)
+                .select(
+                    &group,
+                    &group.spec.oaat_items,
+                    read,
+                    &policy,
+                    &limiter,
+                    || None,
+                )
                 .await;
         }
         list(&["stays"]);

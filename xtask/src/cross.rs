@@ -98,9 +98,14 @@ pub(crate) fn build(archs: &[Arch], programs: &[&str], compiler: Compiler) -> Re
     Ok(())
 }
 
+/// Returns the path of a program that [`build`] built.
+pub(crate) fn path(arch: Arch, program: &str) -> PathBuf {
+    target().join(arch.triple()).join("image").join(program)
+}
+
 /// Returns the content of a program that [`build`] built.
 pub(crate) fn read(arch: Arch, program: &str) -> Result<Vec<u8>> {
-    let path = target().join(arch.triple()).join("image").join(program);
+    let path = path(arch, program);
     fs::read(&path).with_context(|| path.display().to_string())
 }
 

@@ -15,6 +15,9 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The file with the digests of all other files.
 const CHECKSUMS: &str = "SHA256SUMS";
 
+/// The built-in policies, except the default one.
+const POLICIES: [&str; 2] = ["backoff", "fair"];
+
 /// What to build, and where it will be published.
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -54,6 +57,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let mut release = Release::new();
     let digest = add_images(&mut release, &archs, &options.image)?;
     add_programs(&mut release, &archs, &options.repository)?;
+    add_policies(&mut release, &archs)?;
     add_manifests(&mut release, &options.image)?;
     let chart = format!("oaat-operator-{VERSION}.tgz");
     release.insert(chart, chart_archive(&options.image)?);
@@ -126,6 +130,29 @@ fn add_programs(release: &mut Release, archs: &[Arch], repository: &str) -> Resu
     }
     let manifest = krew_manifest(repository, &platforms);
     release.insert("oaat.yaml".to_owned(), manifest.into_bytes());
+    Ok(())
+}
+
+/// Adds the built-in policies as ConfigMaps. The command line that was built for this machine
+/// prints them.
+fn add_policies(release: &mut Release, archs: &[Arch]) -> Result<()> {
+    let arch = Arch::of_this_machine()?;
+    if !archs.contains(&arch) {
+        println!("the policies are left out; add --arch {}", arch.name());
+        return Ok(());
+    }
+    for policy in POLICIES {
+        let name = format!("policy-{policy}");
+        let packed = Command::new(cross::path(arch, "kubectl-oaat"))
+            .args(["policy", "pack", policy, "--gzip", "--name", &name])
+            .output()
+            .context("failed to start kubectl-oaat")?;
+        if !packed.status.success() {
+            let error = String::from_utf8_lossy(&packed.stderr);
+            bail!("failed to pack the policy {policy}: {}", error.trim());
+        }
+        release.insert(format!("{name}.yaml"), packed.stdout);
+    }
     Ok(())
 }
 

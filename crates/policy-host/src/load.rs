@@ -189,7 +189,10 @@ fn advice(error: &EvalError) -> &'static str {
 }
 
 /// Decompresses the bytes if they are gzip. Never produces more than `limit` bytes.
-pub(crate) fn decompress(bytes: &[u8], limit: usize) -> Result<Vec<u8>, LoadError> {
+///
+/// # Errors
+/// Returns an error if the gzip data is damaged, or if the content exceeds the limit.
+pub fn decompress(bytes: &[u8], limit: usize) -> Result<Vec<u8>, LoadError> {
     let compressed = bytes.starts_with(&[0x1f, 0x8b]);
     let mut wasm = Vec::new();
     if compressed {

@@ -374,6 +374,7 @@ impl<C: Cluster> Applier<'_, C> {
             applied.events.push(PendingEvent {
                 warning: true,
                 reason: events::CLAIM_VOID,
+                action: None,
                 message,
                 pod: None,
             });
@@ -387,6 +388,7 @@ impl<C: Cluster> Applier<'_, C> {
         applied.events.push(PendingEvent {
             warning: false,
             reason: events::STARTED,
+            action: None,
             message: format!(
                 "run {} of {} in pod {}",
                 current.run,

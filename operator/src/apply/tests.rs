@@ -174,6 +174,7 @@ fn plan_with_start(snapshot: &GroupSnapshot) -> Plan {
     plan.events.push(PendingEvent {
         warning: false,
         reason: "Succeeded",
+        action: None,
         message: "the previous run".into(),
         pod: None,
     });

@@ -308,6 +308,7 @@ fn update_items_ready(
         } else {
             events::ITEMS_NOT_READY
         },
+        action: Some((*reason).to_owned()),
         message: message.clone(),
         pod: None,
     })

@@ -44,6 +44,9 @@ pub struct PendingEvent {
     pub warning: bool,
     /// A reason from [`oaat_api::reasons::events`].
     pub reason: &'static str,
+    /// The reason of the condition that the event is about. Within some minutes, Kubernetes clients
+    /// merge events that differ only in their messages into the first one.
+    pub action: Option<String>,
     /// A sentence that a user can act on.
     pub message: String,
     /// The related pod.
@@ -94,6 +97,7 @@ impl Plan {
         self.events.push(PendingEvent {
             warning,
             reason,
+            action: None,
             message,
             pod,
         });

@@ -3,7 +3,7 @@
 use super::conditions::set_group_condition;
 use super::{PendingEvent, Plan};
 use crate::policy_selection::PolicySelection;
-use crate::policy_source::PolicySource;
+use crate::policy_source::{PolicySource, matches_pin};
 use crate::snapshot::GroupSnapshot;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use oaat_api::reasons::{events, policy_ready, ready, states};
@@ -74,9 +74,14 @@ pub fn record_selection(snapshot: &GroupSnapshot, plan: &mut Plan, selection: &P
                 false,
                 problem.reason,
                 format!(
-                    "{}; until it is fixed, {} stays in use",
+                    "{}; until it is fixed, {} stays in use{}",
                     problem.message,
-                    describe(policy)
+                    describe(policy),
+                    if selection.restored {
+                        ", from the copy that the operator keeps"
+                    } else {
+                        ""
+                    }
                 ),
             ),
             (None, Some(problem), _) => (
@@ -119,7 +124,11 @@ fn describe_problem(
     selection: &PolicySelection,
     problem: &str,
 ) -> String {
+    let pin = snapshot.group.spec.policy.as_ref();
+    let pin = pin.and_then(|spec| spec.sha256.as_deref());
+    // A policy that the pin excludes is not lost.
     let lost = lost(snapshot)
+        .filter(|digest| pin.is_none_or(|pin| matches_pin(digest, pin)))
         .map(|digest| format!("; the last policy in use, sha256 {digest}, is no longer available"))
         .unwrap_or_default();
     format!("{problem}{lost}; {}", until_fixed(selection.on_error))
@@ -223,6 +232,7 @@ pub fn policy_event(
     let event = |warning, reason, message| PendingEvent {
         warning,
         reason,
+        action: Some(after.reason.clone()),
         message,
         pod: None,
     };
@@ -353,6 +363,43 @@ mod tests {
         );
         let before = condition_of("True", "Ready", &first.message);
         assert_eq!(record(&snapshot(before), &selection).event, None);
+    }
+
+    #[test]
+    fn restored_policy_is_named_with_its_origin() {
+        let selected = PolicySelection::selected(policy("old"), Some(problem()), OnError::Hold);
+        let restored = PolicySelection {
+            restored: true,
+            ..selected
+        };
+        let message = record(&snapshot(json!({})), &restored).message;
+        let end = "sha256 old) stays in use, from the copy that the operator keeps";
+        assert!(
+            message.starts_with("it is empty; until it is fixed"),
+            "{message}"
+        );
+        assert!(message.ends_with(end), "{message}");
+    }
+
+    #[test]
+    fn policy_that_the_pin_excludes_is_not_lost() {
+        let digest = "ab".repeat(32);
+        let other = "CD".repeat(32);
+        for (pin, is_lost) in [
+            (digest.clone(), true),
+            (format!("sha256:{}", digest.to_uppercase()), true),
+            (other, false),
+        ] {
+            let mut snapshot = snapshot(json!({ "policy": policy(&digest) }));
+            snapshot.group.spec.policy.as_mut().unwrap().sha256 = Some(pin.clone());
+            let selection = PolicySelection::unavailable(problem(), OnError::Hold);
+            let message = record(&snapshot, &selection).message;
+            assert_eq!(
+                message.contains("no longer available"),
+                is_lost,
+                "{pin}: {message}"
+            );
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::policy_limiter::PolicyLimiter;
 use crate::policy_selection::PolicySelection;
 use crate::policy_source::PolicyProblem;
 use crate::policy_source::PolicyRead;
-use crate::policy_source::PolicySource;
+use crate::policy_source::{LastGood, PolicySource};
 use kube::runtime::reflector::ObjectRef;
 use oaat_api::reasons::policy_ready::{LOADING, SETTINGS_REJECTED};
 use oaat_api::{OaatGroup, PolicyInUse, PolicySpec};
@@ -16,7 +16,10 @@ use std::sync::{Mutex, PoisonError};
 /// A policy with settings that it accepted.
 #[derive(Clone)]
 struct Accepted {
-    source: PolicySource,
+    /// The name of its source in the status.
+    source: String,
+    /// Whether it was restored from a copy that the operator keeps.
+    restored: bool,
     policy: WeakPolicy,
     settings: Settings,
 }
@@ -61,7 +64,7 @@ impl GroupState {
     fn record_settings_check(
         &mut self,
         policy: &Policy,
-        source: PolicySource,
+        source: String,
         settings: &Settings,
         checked: Result<(), PolicyProblem>,
     ) -> Option<PolicyProblem> {
@@ -69,6 +72,7 @@ impl GroupState {
         let Err(problem) = checked else {
             self.accepted = Some(Accepted {
                 source,
+                restored: false,
                 policy: policy.downgrade(),
                 settings: settings.clone(),
             });
@@ -84,6 +88,16 @@ impl GroupState {
             });
         }
         Some(problem)
+    }
+
+    /// Records that the policy that decided last accepts these settings.
+    fn restore(&mut self, last: LastGood, policy: &Policy, settings: &Settings) {
+        self.accepted = Some(Accepted {
+            restored: matches!(last.source, PolicySource::Kept(_)),
+            source: last.name,
+            policy: policy.downgrade(),
+            settings: settings.clone(),
+        });
     }
 
     /// Returns the accepted policy, unless it was evicted from memory.
@@ -139,9 +153,9 @@ impl PolicyCache {
         self.state(group).checked(policy, &settings).is_some()
     }
 
-    /// Returns the policy that decides for a group. `read` is the state of the policy that the
-    /// group refers to. Returns `None` if its settings must be checked first, and a permit for
-    /// that is not available yet.
+    /// refers to. `last_good` reads the policy that decided last, if the group needs it: after a
+    /// restart, none is in memory. Returns `None` if the settings must be checked first, and a permit
+    /// for that is not available yet.
     pub async fn select(
         &self,
         group: &OaatGroup,
@@ -149,6 +163,7 @@ impl PolicyCache {
         read: Option<PolicyRead>,
         default: &Policy,
         limiter: &PolicyLimiter,
+        last_good: impl FnOnce() -> Option<(LastGood, PolicyRead)>,
     ) -> Option<(PolicySelection, Option<Policy>)> {
         let uid = group.metadata.uid.as_deref().unwrap_or_default();
         let (Some(spec), Some(source), Some(read)) =
@@ -184,11 +199,32 @@ impl PolicyCache {
                         Some(checked) => checked,
                         None => check_settings(group, &policy, &settings, limiter).await?,
                     };
-                    state.record_settings_check(&policy, source.clone(), &settings, checked)
+                    state.record_settings_check(&policy, source.to_string(), &settings, checked)
                 }
             },
         };
         self.groups().insert(uid.to_owned(), state.clone());
+        let is_in_use = state
+            .in_use()
+            .is_some_and(|(_, policy)| matches_pin(&policy).is_ok());
+        if let Some((last, read)) = (!is_in_use).then(last_good).flatten() {
+            match read {
+                PolicyRead::Loading(since) => {
+                    return Some((PolicySelection::loading(since, spec.on_error), None));
+                }
+                PolicyRead::Loaded(policy) if matches_pin(&policy).is_ok() => {
+                    let checked = match state.checked(&policy, &settings) {
+                        Some(checked) => checked,
+                        None => check_settings(group, &policy, &settings, limiter).await?,
+                    };
+                    if checked.is_ok() {
+                        state.restore(last, &policy, &settings);
+                        self.groups().insert(uid.to_owned(), state.clone());
+                    }
+                }
+                PolicyRead::Loaded(_) | PolicyRead::Failed(_) => {}
+            }
+        }
         let in_use = state.in_use();
         match in_use.filter(|(_, policy)| matches_pin(policy).is_ok()) {
             Some((accepted, policy)) => {
@@ -201,6 +237,7 @@ impl PolicyCache {
                 let selection = PolicySelection {
                     settings: accepted.settings.group.clone(),
                     items: accepted.settings.items.iter().cloned().collect(),
+                    restored: accepted.restored,
                     ..PolicySelection::selected(
                         in_use_of(&accepted.source, &policy),
                         problem,
@@ -251,9 +288,9 @@ async fn check_settings(
     Some(Err(PolicyProblem::settings(&error)))
 }
 
-fn in_use_of(source: &PolicySource, policy: &Policy) -> PolicyInUse {
+fn in_use_of(source: &str, policy: &Policy) -> PolicyInUse {
     PolicyInUse {
-        source: source.to_string(),
+        source: source.to_owned(),
         digest: policy.digest().into(),
         contract: policy.contract().into(),
         instead_of: None,

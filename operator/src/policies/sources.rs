@@ -1,12 +1,15 @@
 //! Loads the policies that groups reference: those in ConfigMaps, and the built-in ones.
 
 use super::compiler::Compiler;
+use super::kept::KeptPolicies;
 use super::memory::BUILT_IN;
 use crate::config_maps::{ConfigMaps, ReadResult, Subscription};
 use crate::fair_limiter::Permit;
 use crate::group_ref::{GroupRef, gone};
 use crate::policy_source::PolicyRead;
-use crate::policy_source::{PolicyConfigMap, PolicyProblem, PolicySource, bytes};
+use crate::policy_source::{
+    KeptPolicy, LastGood, PolicyConfigMap, PolicyProblem, PolicySource, bytes,
+};
 use k8s_openapi::api::core::v1::ConfigMap;
 use oaat_api::{BuiltInPolicy, RejectedPolicy, Timestamp};
 use policy_host::{WeakPolicy, sha256};
@@ -23,11 +26,16 @@ type MapName = (String, String);
 /// The initial and the maximum backoff for failures that are not the component's fault.
 const BACKOFF: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(300)];
 
+/// The number of attempts to load a copy before it counts as failed, which takes about two and a
+/// half minutes.
+const PATIENT_ATTEMPTS: usize = 6;
+
 /// The policies that groups use. Cheap to clone.
 #[derive(Clone)]
 pub struct PolicySources {
     config_maps: ConfigMaps,
     compiler: Compiler,
+    kept: Option<KeptPolicies>,
     queue: UnboundedSender<GroupRef>,
     state: Arc<Mutex<SourcesState>>,
     first_backoff: Duration,
@@ -94,6 +102,7 @@ impl PolicySources {
         Self {
             config_maps,
             compiler,
+            kept: None,
             queue,
             state: Arc::default(),
             first_backoff: BACKOFF[0],
@@ -111,6 +120,11 @@ impl PolicySources {
             groups_wait: false,
             ..Self::new(config_maps, compiler, queue)
         }
+    }
+
+    /// Sets where the policies that decided last are kept.
+    pub fn with_kept(self, kept: Option<KeptPolicies>) -> Self {
+        Self { kept, ..self }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, SourcesState> {
@@ -141,24 +155,71 @@ impl PolicySources {
         }
     }
 
+    /// Returns the state of the policy that decided last for a group. Loads it if it is not loaded.
+    /// Returns `None` if the operator keeps no policies, or if the group uses none.
+    pub fn read_last_good(&self, group: &GroupRef, source: &PolicySource) -> Option<PolicyRead> {
+        if self.kept.is_none() && matches!(source, PolicySource::Kept(_)) {
+            return None;
+        }
+        let mut state = self.lock();
+        if state.groups.get_mut(group)?.insert(source.clone()) {
+            self.add_user(&mut state, group, source);
+        }
+        drop(state);
+        Some(self.read(source))
+    }
+
+    /// Records the policy that decided last for a group, so that a copy of it is kept.
+    pub fn record_last_good(&self, group: &GroupRef, last: Option<LastGood>) {
+        let Some(kept) = &self.kept else { return };
+        let last = last.and_then(|last| match last.source {
+            PolicySource::Kept(policy) => Some((last.name, policy)),
+            _ => None,
+        });
+        let Some((name, policy)) = last else {
+            kept.record(group, None);
+            return;
+        };
+        let source = {
+            let state = self.lock();
+            let is_loaded_from = |source: &&PolicySource| {
+                let loaded = state.sources.get(source).map(|entry| &entry.state);
+                let digest = loaded.and_then(|loaded| match loaded {
+                    SourceState::Ready(policy) => Some(policy.digest()),
+                    _ => None,
+                });
+                digest == Some(&policy.digest) && source.to_string() == name
+            };
+            let mut sources = state.groups.get(group).into_iter().flatten();
+            let source = sources.find(is_loaded_from);
+            source.and_then(PolicySource::config_map).cloned()
+        };
+        kept.record(group, Some((policy, source)));
+    }
+
     /// Records the sources that a group uses, and the rejected component in its status. Without
-    /// sources, the group uses no policy except the default one, or was deleted.
+    /// sources, the group uses no policy except the default one, or was deleted. `last_good` is the
+    /// policy that decided last. It is used only if it was read.
     ///
     /// Loads the policies that no group has used so far. The default policy is always loaded.
     pub fn set_sources(
         &self,
         group: &GroupRef,
         sources: impl IntoIterator<Item = PolicySource>,
+        last_good: Option<PolicySource>,
         rejected: Option<RejectedPolicy>,
     ) {
         const DEFAULT: PolicySource = PolicySource::BuiltIn(BuiltInPolicy::Default);
-        let sources: HashSet<_> = sources.into_iter().filter(|s| *s != DEFAULT).collect();
+        let mut sources: HashSet<_> = sources.into_iter().filter(|s| *s != DEFAULT).collect();
         let mut state = self.lock();
         match rejected.filter(|_| !sources.is_empty()) {
             Some(rejected) => state.rejected.insert(group.clone(), rejected),
             None => state.rejected.remove(group),
         };
         let before = state.groups.remove(group).unwrap_or_default();
+        if !sources.is_empty() {
+            sources.extend(last_good.filter(|last| before.contains(last)));
+        }
         for source in before.difference(&sources) {
             state.remove_user(group, source);
         }
@@ -167,6 +228,9 @@ impl PolicySources {
             let is_unused = !state.sources.keys().any(|s| s.namespace() == namespace);
             if is_unused && !before.is_empty() {
                 self.compiler.memory().remove_namespace(namespace);
+            }
+            if let Some(kept) = &self.kept {
+                kept.record(group, None);
             }
             return;
         }
@@ -184,7 +248,7 @@ impl PolicySources {
         }
         let loaded = match source {
             PolicySource::BuiltIn(policy) => state.built_in.get(policy).cloned(),
-            PolicySource::ConfigMap(_) => None,
+            PolicySource::ConfigMap(_) | PolicySource::Kept(_) => None,
         };
         let is_loaded = loaded.is_some();
         let entry = LoadedSource {
@@ -223,7 +287,7 @@ impl PolicySources {
     pub fn retain(&self, existing: &HashSet<GroupRef>) {
         let gone = gone(self.lock().groups.keys(), existing);
         for group in gone {
-            self.set_sources(&group, None, None);
+            self.set_sources(&group, None, None, None);
         }
     }
 
@@ -291,7 +355,7 @@ impl PolicySources {
     /// Loads a component. Retries with backoff while the component is not at fault.
     async fn load_with_retries(self, source: PolicySource, number: u64) {
         let mut backoff = self.first_backoff;
-        loop {
+        for attempt in 1_usize.. {
             let mut value = None;
             let (problem, retry) = match self.compile(&source, &mut value).await {
                 Ok(state) => return self.finish_load(&source, number, value, state),
@@ -302,7 +366,12 @@ impl PolicySources {
             } else {
                 problem
             };
-            self.finish_load(&source, number, value, SourceState::Failed(problem));
+            // Without the last good policy, another one may decide. A short disturbance must not be
+            // the reason for that.
+            let is_kept = matches!(source, PolicySource::Kept(_));
+            if !retry || !is_kept || attempt >= PATIENT_ATTEMPTS {
+                self.finish_load(&source, number, value, SourceState::Failed(problem));
+            }
             if !retry {
                 return;
             }
@@ -324,6 +393,7 @@ impl PolicySources {
         let permit = self.compiler.acquire(namespace).await;
         let key = match source {
             PolicySource::BuiltIn(policy) => return self.compile_built_in(permit, *policy).await,
+            PolicySource::Kept(policy) => return self.compile_kept(permit, policy).await,
             PolicySource::ConfigMap(key) => key,
         };
         let unreadable = |error: &str| (PolicyProblem::unreadable(key, error), true);
@@ -346,6 +416,33 @@ impl PolicySources {
             }
             Err(error) if error.is_transient() => Err((PolicyProblem::from(&error), true)),
             Err(error) => Err((PolicyProblem::rejected(&error, value), false)),
+        }
+    }
+
+    /// Reads and compiles the copy of a policy. On failure, returns the problem and whether to retry.
+    async fn compile_kept(
+        &self,
+        permit: Permit,
+        policy: &KeptPolicy,
+    ) -> Result<SourceState, (PolicyProblem, bool)> {
+        let no_copy = || (PolicyProblem::no_copy(policy), false);
+        let kept = self.kept.as_ref().ok_or_else(no_copy)?;
+        let value = kept.read(policy).await.map_err(|error| {
+            let problem = PolicyProblem::unreadable_copy(policy, &error.to_string());
+            (problem, true)
+        })?;
+        match self
+            .compiler
+            .compile(permit, value.ok_or_else(no_copy)?)
+            .await
+        {
+            Ok(compiled) if compiled.digest() == policy.digest => {
+                let mut memory = self.compiler.memory();
+                memory.insert(&policy.namespace, &compiled);
+                Ok(SourceState::Ready(compiled.downgrade()))
+            }
+            Err(error) if error.is_transient() => Err((PolicyProblem::from(&error), true)),
+            Ok(_) | Err(_) => Err(no_copy()),
         }
     }
 
@@ -487,20 +584,28 @@ fn log(source: &PolicySource, state: SourceState) {
     let configmap = key.map(|key| key.name.as_str());
     let built_in = match source {
         PolicySource::BuiltIn(policy) => Some(policy.name()),
-        PolicySource::ConfigMap(_) => None,
+        PolicySource::ConfigMap(_) | PolicySource::Kept(_) => None,
     };
+    let kept = match source {
+        PolicySource::Kept(policy) => Some(policy.digest.as_str()),
+        _ => None,
+    };
+    let namespace = namespace.or_else(|| kept.is_some().then(|| source.namespace()));
     let key = key.map(|key| key.key.as_str());
     match state {
         SourceState::Ready(policy) => {
             let digest = policy.digest();
-            info!(namespace, configmap, key, built_in, digest, "policy loaded");
+            info!(
+                namespace,
+                configmap, key, built_in, kept, digest, "policy loaded"
+            );
         }
         SourceState::Failed(PolicyProblem {
             reason, message, ..
         }) => {
             warn!(
                 namespace,
-                configmap, key, built_in, reason, "policy not loaded: {message}"
+                configmap, key, built_in, kept, reason, "policy not loaded: {message}"
             );
         }
         SourceState::Loading(_) => {}

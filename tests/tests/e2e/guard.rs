@@ -134,7 +134,8 @@ async fn ensure_denied(client: &Client, cases: &[(&str, &str, String, Value, &st
         let answer = refusal(client, method, path, body).await?;
         let message = answer.with_context(|| format!("{what}: is allowed"))?;
         ensure!(
-            message.contains("'oaat-operator-guard' denied request: oaat-operator may")
+            message.contains("'oaat-operator-guard")
+                && message.contains("' denied request: oaat-operator may")
                 && message.contains(words),
             "{what}: {message}"
         );
@@ -540,6 +541,72 @@ async fn guard_denies_the_deletion_of_foreign_pods() -> Result<()> {
 }
 
 #[tokio::test]
+async fn guard_denies_writes_to_config_maps_other_than_copies_of_policies() -> Result<()> {
+    let (fixture, client, ..) = prepared("guard-maps").await?;
+    let maps = |namespace: &str| format!("/api/v1/namespaces/{namespace}/configmaps");
+    let (own, other) = (maps(OPERATOR), maps(&fixture.namespace));
+    let copy = |name: &str, more: Value| {
+        let labels = json!({ "oaat.kawaja.net/kept-policy": "true" });
+        let copy = json!({
+            "metadata": { "name": name, "labels": labels }, "immutable": true,
+            "binaryData": { "policy.wasm.gz": "H4s=" },
+        });
+        merged(copy, &more)
+    };
+    let good = copy("oaat-policy-guard", json!({}));
+    let by_hand = json!({ "metadata": { "name": "oaat-policy-by-hand" } });
+    let admin = fixture.plane.admin();
+    for (path, map) in [(&own, &by_hand), (&other, &good)] {
+        let answer = refusal(&admin, "POST", path, map).await?;
+        ensure!(answer.is_none(), "{path}: {answer:?}");
+    }
+    let named = "whose names start with oaat-policy-";
+    let labelled = "only immutable ConfigMaps with the label oaat.kawaja.net/kept-policy";
+    let unlabelled = json!({ "metadata": { "labels": null } });
+    let mutable = json!({ "immutable": false });
+    let create = |path: &str, map: Value, words| ("create", "POST", path.to_owned(), map, words);
+    let denied = [
+        create(&own, copy("other", json!({})), named),
+        create(&other, copy("oaat-policy-more", json!({})), named),
+        create(&own, copy("oaat-policy-more", unlabelled.clone()), labelled),
+        create(&own, copy("oaat-policy-more", mutable), labelled),
+        (
+            "delete one in another namespace",
+            "DELETE",
+            format!("{other}/oaat-policy-guard"),
+            Value::Null,
+            named,
+        ),
+        (
+            "delete one of a user",
+            "DELETE",
+            format!("{own}/oaat-policy-by-hand"),
+            Value::Null,
+            labelled,
+        ),
+        (
+            "change one of a user",
+            "PATCH",
+            format!("{own}/oaat-policy-by-hand"),
+            copy("oaat-policy-by-hand", json!({})),
+            labelled,
+        ),
+    ];
+    ensure_denied(&client, &denied).await?;
+    let path = format!("{own}/oaat-policy-guard");
+    let renewed = json!({ "metadata": { "annotations": { "oaat.kawaja.net/last-used": "now" } } });
+    let allowed = [("create", "POST", own.clone(), good)];
+    ensure_allowed(&client, &allowed).await?;
+    let unlabel = [("unlabel", "PATCH", path.clone(), unlabelled, labelled)];
+    ensure_denied(&client, &unlabel).await?;
+    let allowed = [
+        ("renew", "PATCH", path.clone(), renewed),
+        ("delete", "DELETE", path, Value::Null),
+    ];
+    ensure_allowed(&client, &allowed).await
+}
+
+#[tokio::test]
 async fn guard_messages_are_shown_in_the_group() -> Result<()> {
     let fixture = Fixture::new("kube-guarded").await?;
     fixture.work("true", json!({})).await?;
@@ -614,7 +681,12 @@ fn namespaced_manifest_has_the_same_rules_and_no_cluster_role() -> Result<()> {
 #[test]
 fn guard_names_the_shipped_service_account() -> Result<()> {
     let guard = documents("03-oaat-operator-guard.yaml")?;
-    let expression = text(&guard[0]["spec"]["matchConditions"][0]["expression"]);
+    let expressions: Vec<_> = guard
+        .iter()
+        .filter(|object| object["kind"] == "ValidatingAdmissionPolicy")
+        .map(|policy| text(&policy["spec"]["matchConditions"][0]["expression"]))
+        .collect();
+    ensure!(expressions.len() == 2, "{expressions:?}");
     for manifest in [
         "02-oaat-operator-deployment.yaml",
         "02-oaat-operator-namespaced.yaml",
@@ -628,7 +700,12 @@ fn guard_names_the_shipped_service_account() -> Result<()> {
         let metadata = &accounts[0]["metadata"];
         let (namespace, name) = (text(&metadata["namespace"]), text(&metadata["name"]));
         let user = format!("\"system:serviceaccount:{namespace}:{name}\"");
-        ensure!(expression.ends_with(&user), "{manifest}: {expression}");
+        ensure!(
+            expressions
+                .iter()
+                .all(|expression| expression.ends_with(&user)),
+            "{manifest}: {expressions:?}"
+        );
     }
     Ok(())
 }

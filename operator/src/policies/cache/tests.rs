@@ -58,6 +58,7 @@ async fn select(
             Some(read),
             &default(),
             &limiter(),
+            || None,
         )
         .await;
     let (selection, policy) = selected.unwrap();
@@ -171,6 +172,7 @@ async fn settings_that_are_not_in_effect_are_reported() {
             Some(failed()),
             &default(),
             &limiter(),
+            || None,
         )
         .await;
     let (selection, _) = selected.unwrap();
@@ -195,7 +197,7 @@ async fn rejected_settings_are_cached_unless_the_deadline_was_missed() {
     let (default, limiter) = (default(), limiter());
     let problem = loop {
         let items = &group.spec.oaat_items;
-        let selected = cache.select(&group, items, read.clone(), &default, &limiter);
+        let selected = cache.select(&group, items, read.clone(), &default, &limiter, || None);
         match selected.await {
             Some((selection, _)) => break selection.problem.unwrap(),
             None => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -216,7 +218,14 @@ async fn settings_check_waits_for_a_permit() {
     let held = [limiter.acquire(&other), limiter.acquire(&other)];
     let read = Some(loaded(&policy));
     let selected = cache
-        .select(&group, &group.spec.oaat_items, read, &default(), &limiter)
+        .select(
+            &group,
+            &group.spec.oaat_items,
+            read,
+            &default(),
+            &limiter,
+            || None,
+        )
         .await;
     assert!(selected.is_none());
     drop(held);
@@ -239,6 +248,7 @@ async fn evicted_policy_no_longer_decides() {
             Some(loading),
             &default(),
             &limiter(),
+            || None,
         )
         .await;
     assert!(selected.unwrap().1.is_none());
@@ -251,7 +261,14 @@ async fn group_without_a_policy_uses_the_default() {
     let mut plain = group(json!({}));
     plain.spec.policy = None;
     let selected = cache
-        .select(&plain, &plain.spec.oaat_items, None, &default(), &limiter())
+        .select(
+            &plain,
+            &plain.spec.oaat_items,
+            None,
+            &default(),
+            &limiter(),
+            || None,
+        )
         .await;
     let (selection, policy) = selected.unwrap();
     assert_eq!(

@@ -125,7 +125,7 @@ impl Fixture {
 
     /// Records that a group uses a source.
     fn set_source(&self, name: &str, source: Option<PolicySource>) {
-        self.sources.set_sources(&group(name), source, None);
+        self.sources.set_sources(&group(name), source, None, None);
     }
 
     fn compilations(&self) -> usize {
@@ -309,7 +309,9 @@ async fn built_in_policy_is_compiled_once_for_all_namespaces() {
         |sources: &PolicySources| matches!(sources.read(&built_in), PolicyRead::Loaded(_));
     let users = ["one", "two"].map(|namespace| GroupRef::new("a").within(namespace));
     for user in &users {
-        fixture.sources.set_sources(user, [built_in.clone()], None);
+        fixture
+            .sources
+            .set_sources(user, [built_in.clone()], None, None);
     }
     while !is_loaded(&fixture.sources) {
         let next = tokio::time::timeout(PATIENCE, fixture.queue.recv()).await;
@@ -317,11 +319,11 @@ async fn built_in_policy_is_compiled_once_for_all_namespaces() {
     }
     // It stays in memory when a namespace, or every group, no longer uses it.
     for user in &users {
-        fixture.sources.set_sources(user, None, None);
+        fixture.sources.set_sources(user, None, None, None);
     }
     fixture
         .sources
-        .set_sources(&users[0], [built_in.clone()], None);
+        .set_sources(&users[0], [built_in.clone()], None, None);
     while !is_loaded(&fixture.sources) {
         let next = tokio::time::timeout(PATIENCE, fixture.queue.recv()).await;
         next.expect("it is not loaded").unwrap();
@@ -329,7 +331,9 @@ async fn built_in_policy_is_compiled_once_for_all_namespaces() {
     assert_eq!(fixture.compilations(), 1);
     // The default policy is compiled at the start of the process.
     let default = PolicySource::BuiltIn(BuiltInPolicy::Default);
-    fixture.sources.set_sources(&users[1], [default], None);
+    fixture
+        .sources
+        .set_sources(&users[1], [default], None, None);
     assert_eq!(fixture.sources.users(), ["a"]);
 }
 
@@ -374,7 +378,7 @@ async fn rejected_value_is_not_compiled_again_after_a_restart() {
         let of_owner = source_in(owner.namespace.as_deref().unwrap(), "mine", "other");
         fixture
             .sources
-            .set_sources(&owner, [of_owner], Some(status));
+            .set_sources(&owner, [of_owner], None, Some(status));
         fixture.deliver(Some(broken.clone()));
         fixture.until("key", "Malformed").await;
         assert_eq!(fixture.compilations(), compilations);

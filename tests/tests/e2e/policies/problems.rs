@@ -267,6 +267,64 @@ async fn failing_policy_is_replaced_by_the_default_and_retried() -> Result<()> {
 }
 
 #[tokio::test]
+async fn each_reason_of_a_problem_has_its_own_event() -> Result<()> {
+    let fixture = busy("policy-reasons", json!({ "configMap": { "name": "mine" } })).await?;
+    fixture.until_policy("False", "SourceNotFound").await?;
+    let wasm = variant("reasons");
+    fixture.config_map("mine", "other", &wasm).await?;
+    fixture.until_policy("False", "KeyNotFound").await?;
+    fixture.policy(b"not a component").await?;
+    fixture.until_policy("False", "Malformed").await?;
+    let pinned = json!({ "configMap": { "name": "mine" }, "sha256": digest(DEFAULT_POLICY) });
+    let spec = json!({ "frequency": "100ms", "policy": pinned });
+    fixture.group(&["a", "b"], spec).await?;
+    fixture.policy(&wasm).await?;
+    fixture.until_policy("False", "DigestMismatch").await?;
+    let expected = [
+        "SourceNotFound",
+        "KeyNotFound",
+        "Malformed",
+        "DigestMismatch",
+    ];
+    let start = std::time::Instant::now();
+    loop {
+        let events = fixture.events("group").await?;
+        let mut notes = events
+            .iter()
+            .filter(|(reason, _)| reason == "PolicyNotReady");
+        if expected
+            .iter()
+            .all(|reason| notes.any(|(_, note)| note.starts_with(reason)))
+        {
+            return Ok(());
+        }
+        anyhow::ensure!(start.elapsed() < crate::fixture::PATIENCE, "{events:#?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn pin_that_excludes_the_policy_in_the_config_map_does_not_call_it_lost() -> Result<()> {
+    let fixture = busy(
+        "policy-pinned-later",
+        json!({ "configMap": { "name": "mine" } }),
+    )
+    .await?;
+    let good = variant("pinned later");
+    fixture.policy(&good).await?;
+    fixture.until_decided_by(&digest(&good)).await?;
+    let pinned = json!({ "configMap": { "name": "mine" }, "sha256": digest(DEFAULT_POLICY) });
+    let spec = json!({ "frequency": "100ms", "policy": pinned });
+    fixture.group(&["a", "b"], spec).await?;
+    let message = fixture.until_policy("False", "DigestMismatch").await?;
+    assert!(
+        message.contains(&digest(&good)) && !message.contains("no longer available"),
+        "{message}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn newer_settings_without_effect_are_named_while_the_config_map_is_invalid() -> Result<()> {
     let fixture = busy(
         "policy-old-settings",

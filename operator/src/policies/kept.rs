@@ -1,0 +1,424 @@
+//! Keeps copies of the policies that decided last, in ConfigMaps of the operator's own namespace.
+//! With them, the same policies decide after a restart, even if their sources are gone or bad.
+//!
+//! A task writes the copies, apart from all reconciles. Every replica may write and renew the same
+//! copies. A copy belongs to the namespace of its groups: no other namespace can use it.
+
+mod room;
+
+use crate::api_request::with_timeout;
+use crate::cluster::ClusterError;
+use crate::config_maps::ConfigMaps;
+use crate::group_ref::GroupRef;
+use crate::pod::names;
+use crate::policy_source::{KeptPolicy, PolicyConfigMap, bytes};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt};
+use oaat_api::Timestamp;
+use policy_host::Limits;
+pub use room::KeptLimits;
+use room::{Copies, Copy, make_room};
+use serde_json::json;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::Write;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tracing::{debug, info, warn};
+
+/// The label of all copies.
+const LABEL: &str = "oaat.kawaja.net/kept-policy";
+/// The annotation with the namespace of the groups that use the copy.
+const NAMESPACE: &str = "oaat.kawaja.net/policy-namespace";
+/// The annotation with the sha256 of the component.
+const DIGEST: &str = "oaat.kawaja.net/policy-sha256";
+/// The annotation with the ConfigMap and the key that the policy was copied from.
+const SOURCE: &str = "oaat.kawaja.net/policy-source";
+/// The annotation with the time of the last renewal.
+const LAST_USED: &str = "oaat.kawaja.net/last-used";
+/// The annotation with the size of the value in bytes.
+const SIZE: &str = "oaat.kawaja.net/size";
+/// The key of the component, compressed with gzip.
+const KEY: &str = "policy.wasm.gz";
+
+/// The first bytes of gzip data.
+const GZIP: &[u8] = &[0x1f, 0x8b];
+
+/// How often the copies are listed, renewed, and deleted.
+const CHECK_INTERVAL: Duration = Duration::from_secs(600);
+/// The minimum time between two checks for policies without a copy.
+const MIN_INTERVAL: Duration = Duration::from_secs(2);
+/// The pause after each write.
+const WRITE_PAUSE: Duration = Duration::from_millis(200);
+/// The maximum number of policies that are copied in one check.
+const MAX_WRITES: usize = 50;
+/// The age of the last renewal at which a copy in use is renewed.
+const RENEW_AFTER: Duration = Duration::from_secs(24 * 3600);
+/// The age of the last renewal at which a copy is deleted, unless this replica uses it.
+const DELETE_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The time after a start in which no copy is deleted, because the groups may not be known yet.
+const SETTLING: Duration = Duration::from_secs(3600);
+
+/// The copies of the policies that decided last. Cheap to clone.
+#[derive(Clone)]
+pub struct KeptPolicies {
+    keeper: Arc<Keeper>,
+    _task: Arc<Task>,
+}
+
+/// Dropping it ends the task.
+struct Task(AbortHandle);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+struct Keeper {
+    /// Reads the sources and the copies.
+    config_maps: ConfigMaps,
+    api: Api<ConfigMap>,
+    /// The operator's own namespace.
+    namespace: String,
+    limits: KeptLimits,
+    /// When copies may be deleted.
+    settled_at: Instant,
+    state: Mutex<State>,
+    /// Notified if a policy has no copy yet.
+    missing: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// The policy that decided last for each group.
+    in_use: HashMap<GroupRef, InUse>,
+    /// The copies, as last listed.
+    copies: Copies,
+    /// When a copy could not be written.
+    failed: HashMap<KeptPolicy, Instant>,
+}
+
+struct InUse {
+    policy: KeptPolicy,
+    /// Where the policy can be copied from.
+    source: Option<PolicyConfigMap>,
+}
+
+impl KeptPolicies {
+    /// Starts to keep policies in ConfigMaps of `namespace`, which is the operator's own.
+    pub fn start(
+        client: Client,
+        namespace: &str,
+        config_maps: ConfigMaps,
+        limits: KeptLimits,
+    ) -> Self {
+        let keeper = Arc::new(Keeper {
+            config_maps,
+            api: Api::namespaced(client, namespace),
+            namespace: namespace.to_owned(),
+            limits,
+            settled_at: Instant::now() + SETTLING,
+            state: Mutex::default(),
+            missing: Notify::new(),
+        });
+        let task = Task(tokio::spawn(keeper.clone().run()).abort_handle());
+        Self {
+            keeper,
+            _task: Arc::new(task),
+        }
+    }
+
+    /// Records the policy that decided last for a group, and where it can be copied from. `None` if
+    /// that was a built-in policy, or if the group was deleted.
+    pub fn record(&self, group: &GroupRef, used: Option<(KeptPolicy, Option<PolicyConfigMap>)>) {
+        let mut state = self.keeper.lock();
+        let Some((policy, source)) = used else {
+            state.in_use.remove(group);
+            return;
+        };
+        let is_missing = source.is_some() && !state.copies.contains_key(&policy);
+        let entry = InUse { policy, source };
+        let before = state.in_use.insert(group.clone(), entry);
+        let is_new = before.is_none_or(|before| {
+            let now = &state.in_use[group];
+            before.policy != now.policy || before.source != now.source
+        });
+        if is_missing && is_new {
+            let policy = state.in_use[group].policy.clone();
+            state.failed.remove(&policy);
+            self.keeper.missing.notify_one();
+        }
+    }
+
+    /// Reads the copy of a policy; `None` if there is none.
+    ///
+    /// # Errors
+    /// Returns an error if the request fails.
+    pub async fn read(&self, policy: &KeptPolicy) -> Result<Option<Vec<u8>>, ClusterError> {
+        let Keeper {
+            config_maps,
+            namespace,
+            ..
+        } = &*self.keeper;
+        let map = config_maps.get(namespace, &policy.config_map()).await?;
+        let value = map.and_then(|map| map.binary_data?.remove(KEY));
+        Ok(value.map(|value| value.0))
+    }
+}
+
+impl Keeper {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn run(self: Arc<Self>) {
+        loop {
+            if let Err(error) = self.check().await {
+                let namespace = &self.namespace;
+                warn!(namespace, %error, "failed to update the kept policies; retrying later");
+            }
+            tokio::time::sleep(MIN_INTERVAL).await;
+            let _ = tokio::time::timeout(CHECK_INTERVAL, self.missing.notified()).await;
+        }
+    }
+
+    /// Deletes old copies, renews those in use, and writes the missing ones.
+    async fn check(&self) -> Result<(), ClusterError> {
+        let now = Timestamp::now();
+        let copies = self.list().await?;
+        self.lock().copies.clone_from(&copies);
+        let in_use = self.in_use();
+        for (policy, copy) in &copies {
+            let age = now.since(copy.last_used);
+            let is_used = in_use.contains_key(policy);
+            if is_used && age > RENEW_AFTER {
+                self.renew(policy, now).await?;
+            } else if !is_used && age > DELETE_AFTER && Instant::now() >= self.settled_at {
+                self.delete(policy).await?;
+            }
+        }
+        let missing = self.missing(in_use, &copies);
+        let is_last = missing.len() <= MAX_WRITES;
+        for (policy, source) in missing.into_iter().take(MAX_WRITES) {
+            let copied = self.copy(&policy, &source, now).await;
+            if let Err(error) = &copied {
+                let (namespace, digest) = (&policy.namespace, &policy.digest);
+                warn!(namespace, digest, %error, "failed to keep a copy of the policy");
+            }
+            if !matches!(copied, Ok(true)) {
+                self.lock().failed.insert(policy, Instant::now());
+            }
+            tokio::time::sleep(WRITE_PAUSE).await;
+        }
+        if !is_last {
+            self.missing.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Returns the policies to copy, except those that failed recently.
+    fn missing(
+        &self,
+        in_use: BTreeMap<KeptPolicy, Option<PolicyConfigMap>>,
+        copies: &Copies,
+    ) -> Vec<(KeptPolicy, PolicyConfigMap)> {
+        let mut state = self.lock();
+        state
+            .failed
+            .retain(|policy, at| in_use.contains_key(policy) && at.elapsed() < CHECK_INTERVAL / 2);
+        let missing = in_use.into_iter().filter_map(|(policy, source)| {
+            let is_known = copies.contains_key(&policy) || state.failed.contains_key(&policy);
+            Some((policy, source.filter(|_| !is_known)?))
+        });
+        in_turn(missing)
+    }
+
+    /// Lists the copies, without their values.
+    async fn list(&self) -> Result<Copies, ClusterError> {
+        let params = ListParams::default().labels(LABEL);
+        let listed = with_timeout(self.api.list_metadata(&params)).await?;
+        let copies = listed.items.iter().filter_map(|map| {
+            let annotations = map.annotations();
+            let policy = KeptPolicy {
+                namespace: annotations.get(NAMESPACE)?.clone(),
+                digest: annotations.get(DIGEST)?.clone(),
+            };
+            let copy = Copy {
+                size: annotations.get(SIZE)?.parse().ok()?,
+                last_used: time(annotations.get(LAST_USED)?)?,
+            };
+            (policy.config_map() == map.name_any()).then_some((policy, copy))
+        });
+        Ok(copies.collect())
+    }
+
+    /// Returns the policies in use, and where they can be copied from.
+    fn in_use(&self) -> BTreeMap<KeptPolicy, Option<PolicyConfigMap>> {
+        let state = self.lock();
+        let mut all = BTreeMap::new();
+        for InUse { policy, source } in state.in_use.values() {
+            let entry = all.entry(policy.clone()).or_insert(None);
+            *entry = entry.take().or_else(|| source.clone());
+        }
+        all
+    }
+
+    /// Writes the copy of a policy, if its source still has it and there is room. Returns whether it
+    /// was written.
+    async fn copy(
+        &self,
+        policy: &KeptPolicy,
+        source: &PolicyConfigMap,
+        now: Timestamp,
+    ) -> Result<bool, ClusterError> {
+        let map = self
+            .config_maps
+            .get(&source.namespace, &source.name)
+            .await?;
+        let Ok(value) = bytes(source, map.as_ref()).map(<[u8]>::to_vec) else {
+            return Ok(false);
+        };
+        drop(map);
+        let digest = policy.digest.clone();
+        let packed = tokio::task::spawn_blocking(move || pack(value, &digest)).await;
+        let Ok(Some(value)) = packed else {
+            debug!(namespace = policy.namespace, %source, "the policy has changed since it decided");
+            return Ok(false);
+        };
+        let used: HashSet<_> = self.in_use().into_keys().collect();
+        let copies = self.lock().copies.clone();
+        let Some(evicted) = make_room(&copies, &used, policy, value.len(), self.limits) else {
+            let digest = &policy.digest;
+            warn!(
+                namespace = policy.namespace,
+                digest, "no room to keep the policy; after a restart, it needs its source"
+            );
+            return Ok(false);
+        };
+        for evicted in &evicted {
+            self.delete(evicted).await?;
+        }
+        let size = value.len();
+        match with_timeout(self.api.create(
+            &PostParams::default(),
+            &config_map(policy, source, value, now),
+        ))
+        .await
+        {
+            // Another replica wrote it.
+            Ok(_) | Err(ClusterError::Conflict(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let (namespace, digest) = (&policy.namespace, &policy.digest);
+        info!(namespace, digest, %source, "kept a copy of the policy");
+        let copy = Copy {
+            size,
+            last_used: now,
+        };
+        self.lock().copies.insert(policy.clone(), copy);
+        Ok(true)
+    }
+
+    async fn renew(&self, policy: &KeptPolicy, now: Timestamp) -> Result<(), ClusterError> {
+        let patch =
+            json!({ "metadata": { "annotations": { LAST_USED: now.seconds().to_string() } } });
+        let (name, patch) = (policy.config_map(), Patch::Merge(&patch));
+        let params = PatchParams::default();
+        let patched = self.api.patch_metadata(&name, &params, &patch);
+        match with_timeout(patched).await {
+            Ok(_) | Err(ClusterError::NotFound) => {}
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(WRITE_PAUSE).await;
+        Ok(())
+    }
+
+    async fn delete(&self, policy: &KeptPolicy) -> Result<(), ClusterError> {
+        let name = policy.config_map();
+        match with_timeout(self.api.delete(&name, &DeleteParams::default())).await {
+            Ok(_) | Err(ClusterError::NotFound) => {}
+            Err(error) => return Err(error),
+        }
+        self.lock().copies.remove(policy);
+        let (namespace, digest) = (&policy.namespace, &policy.digest);
+        info!(namespace, digest, "deleted the copy of a policy");
+        tokio::time::sleep(WRITE_PAUSE).await;
+        Ok(())
+    }
+}
+
+/// Parses a time in an annotation.
+fn time(text: &str) -> Option<Timestamp> {
+    serde_json::from_value(text.into()).ok()
+}
+
+/// Returns the first policy of each namespace, then the second of each, and so on.
+fn in_turn(
+    policies: impl Iterator<Item = (KeptPolicy, PolicyConfigMap)>,
+) -> Vec<(KeptPolicy, PolicyConfigMap)> {
+    let mut counts = HashMap::<String, usize>::new();
+    let mut numbered: Vec<_> = policies
+        .map(|(policy, source)| {
+            let count = counts.entry(policy.namespace.clone()).or_default();
+            *count += 1;
+            (*count, policy, source)
+        })
+        .collect();
+    numbered.sort_by_key(|(number, ..)| *number);
+    numbered
+        .into_iter()
+        .map(|(_, policy, source)| (policy, source))
+        .collect()
+}
+
+/// Returns a value compressed with gzip, unless it is not the component with this digest.
+fn pack(value: Vec<u8>, digest: &str) -> Option<Vec<u8>> {
+    let wasm = policy_host::decompress(&value, Limits::default().component).ok()?;
+    if policy_host::sha256(&wasm) != digest {
+        return None;
+    }
+    if value.starts_with(GZIP) {
+        return Some(value);
+    }
+    let mut packed = GzEncoder::new(Vec::new(), Compression::default());
+    packed.write_all(&wasm).ok()?;
+    packed.finish().ok()
+}
+
+/// Returns the ConfigMap with a copy.
+fn config_map(
+    policy: &KeptPolicy,
+    source: &PolicyConfigMap,
+    value: Vec<u8>,
+    now: Timestamp,
+) -> ConfigMap {
+    let annotations = [
+        (NAMESPACE, policy.namespace.clone()),
+        (DIGEST, policy.digest.clone()),
+        (SOURCE, source.to_string()),
+        (SIZE, value.len().to_string()),
+        (LAST_USED, now.seconds().to_string()),
+    ];
+    let labels = [(LABEL, "true"), (names::MANAGED_BY, names::OPERATOR)];
+    ConfigMap {
+        metadata: ObjectMeta {
+            name: Some(policy.config_map()),
+            labels: Some(labels.map(|(key, value)| (key.into(), value.into())).into()),
+            annotations: Some(annotations.map(|(key, value)| (key.into(), value)).into()),
+            ..ObjectMeta::default()
+        },
+        immutable: Some(true),
+        binary_data: Some(BTreeMap::from([(KEY.into(), ByteString(value))])),
+        ..ConfigMap::default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

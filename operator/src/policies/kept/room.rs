@@ -1,0 +1,147 @@
+//! Which copies must be deleted to make room for another.
+
+use crate::policy_source::KeptPolicy;
+use oaat_api::Timestamp;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// The maximum of all copies together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptLimits {
+    /// The number of copies.
+    pub count: usize,
+    /// The size of their values, in bytes.
+    pub bytes: usize,
+}
+
+/// A copy.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Copy {
+    /// The size of its value, in bytes.
+    pub size: usize,
+    /// When a replica last recorded that it is in use.
+    pub last_used: Timestamp,
+}
+
+/// Copies by policy.
+pub(super) type Copies = BTreeMap<KeptPolicy, Copy>;
+
+/// Returns the copies to delete before a new one of `size` bytes is written; `None` if there is no
+/// room for it. The namespace whose copies take the most bytes loses copies first: those that no
+/// group uses, and then the least recently renewed. A namespace cannot replace its own copies that
+/// are in use.
+pub(super) fn make_room(
+    copies: &Copies,
+    in_use: &HashSet<KeptPolicy>,
+    new: &KeptPolicy,
+    size: usize,
+    limits: KeptLimits,
+) -> Option<Vec<KeptPolicy>> {
+    let mut left: BTreeMap<&KeptPolicy, &Copy> = copies.iter().collect();
+    let mut evicted = Vec::new();
+    loop {
+        let bytes = size + left.values().map(|copy| copy.size).sum::<usize>();
+        if left.len() < limits.count && bytes <= limits.bytes {
+            return Some(evicted);
+        }
+        let mut sizes = HashMap::from([(new.namespace.as_str(), size)]);
+        for (policy, copy) in &left {
+            *sizes.entry(&policy.namespace).or_default() += copy.size;
+        }
+        let (namespace, _) = sizes
+            .into_iter()
+            .max_by_key(|(namespace, size)| (*size, *namespace))?;
+        let is_own = namespace == new.namespace;
+        let victim = left
+            .iter()
+            .filter(|(policy, _)| policy.namespace == namespace)
+            .map(|(policy, copy)| (in_use.contains(*policy), copy.last_used, *policy))
+            .filter(|(is_used, ..)| !is_own || !is_used)
+            .min()?;
+        left.remove(victim.2);
+        evicted.push(victim.2.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: KeptLimits = KeptLimits {
+        count: 4,
+        bytes: 100,
+    };
+
+    fn policy(name: &str) -> KeptPolicy {
+        let (namespace, digest) = name.split_once('/').unwrap();
+        KeptPolicy {
+            namespace: namespace.into(),
+            digest: digest.into(),
+        }
+    }
+
+    #[test]
+    fn largest_namespace_loses_unused_and_old_copies_first() {
+        // (copies with size and last use, those in use, the new one and its size, the evicted ones)
+        type Case = (
+            &'static [(&'static str, usize, i64)],
+            &'static [&'static str],
+            (&'static str, usize),
+            Option<&'static [&'static str]>,
+        );
+        let cases: [Case; 8] = [
+            (&[], &[], ("a/1", 100), Some(&[])),
+            (&[], &[], ("a/1", 101), None),
+            (
+                &[("a/1", 40, 1), ("b/1", 30, 2)],
+                &[],
+                ("b/2", 30),
+                Some(&[]),
+            ),
+            // The oldest of the largest namespace.
+            (
+                &[("a/1", 30, 2), ("a/2", 30, 1), ("b/1", 30, 0)],
+                &[],
+                ("c/1", 20),
+                Some(&["a/2"]),
+            ),
+            // One that is not in use, even if it is newer.
+            (
+                &[("a/1", 30, 2), ("a/2", 30, 1), ("b/1", 30, 0)],
+                &["a/2"],
+                ("c/1", 20),
+                Some(&["a/1"]),
+            ),
+            // Another namespace takes its share from copies in use.
+            (
+                &[("a/1", 1, 4), ("a/2", 1, 3), ("a/3", 1, 2), ("a/4", 1, 1)],
+                &["a/1", "a/2", "a/3", "a/4"],
+                ("b/1", 1),
+                Some(&["a/4"]),
+            ),
+            // A namespace replaces only its own copies that are not in use.
+            (
+                &[("a/1", 1, 4), ("a/2", 1, 3), ("a/3", 1, 2), ("a/4", 1, 1)],
+                &["a/1", "a/2", "a/3", "a/4"],
+                ("a/5", 1),
+                None,
+            ),
+            (
+                &[("a/1", 60, 1), ("b/1", 30, 1)],
+                &["a/1", "b/1"],
+                ("a/2", 30),
+                None,
+            ),
+        ];
+        for (copies, used, (new, size), expected) in cases {
+            let stored = copies.iter().map(|(name, size, last_used)| {
+                let last_used = Timestamp(*last_used);
+                let size = *size;
+                (policy(name), Copy { size, last_used })
+            });
+            let used = used.iter().map(|name| policy(name)).collect();
+            let evicted = make_room(&stored.collect(), &used, &policy(new), size, LIMITS);
+            let expected = expected.map(|names| names.iter().map(|n| policy(n)).collect());
+            assert_eq!(evicted, expected, "{new} after {copies:?}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The last good policy after a restart of the operator, from the copy that it keeps.
+
+use super::{digest, variant};
+use crate::fixture::{Fixture, PATIENCE, condition};
+use anyhow::{Context, Result, ensure};
+use built_in_policies::DEFAULT_POLICY;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// The operator's own namespace. Only there does the guard allow copies.
+const OPERATOR: &str = "oaat-operator";
+
+/// Returns a fixture without an operator. Its operators keep policies.
+async fn fixture(name: &str) -> Result<Fixture> {
+    let mut fixture = Fixture::without_operator(name).await?;
+    fixture.environment = vec![("POD_NAMESPACE", OPERATOR.into())];
+    fixture.work("exit 0", json!({})).await?;
+    Ok(fixture)
+}
+
+fn spec(more: &Value) -> Value {
+    let mut policy = json!({ "configMap": { "name": "mine" }, "onError": "UseDefault" });
+    for (key, value) in more.as_object().into_iter().flatten() {
+        policy[key] = value.clone();
+    }
+    json!({ "frequency": "100ms", "policy": policy })
+}
+
+impl Fixture {
+    /// Waits until the operator has a copy of the policy with this digest for this namespace.
+    async fn until_kept(&self, digest: &str) -> Result<ConfigMap> {
+        let maps: Api<ConfigMap> = Api::namespaced(self.plane.admin(), OPERATOR);
+        let params = ListParams::default().labels("oaat.kawaja.net/kept-policy");
+        let start = Instant::now();
+        loop {
+            let copies = maps.list(&params).await?.items;
+            let found = copies.into_iter().find(|map| {
+                let annotations = map.annotations();
+                let is = |key: &str, value: &str| {
+                    annotations.get(key).is_some_and(|found| found == value)
+                };
+                is("oaat.kawaja.net/policy-namespace", &self.namespace)
+                    && is("oaat.kawaja.net/policy-sha256", digest)
+            });
+            if let Some(found) = found {
+                return Ok(found);
+            }
+            let log = self.operator().last_log(20);
+            ensure!(start.elapsed() < PATIENCE, "no copy of {digest}; {log}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn last_good_policy_decides_after_restarts_without_its_source() -> Result<()> {
+    let mut fixture = fixture("policy-kept").await?;
+    fixture.start_operator().await?;
+    let good = variant("kept");
+    fixture.policy(&good).await?;
+    fixture.group(&["a", "b"], spec(&json!({}))).await?;
+    fixture.until_decided_by(&digest(&good)).await?;
+    let copy = fixture.until_kept(&digest(&good)).await?;
+    ensure!(copy.name_any().starts_with("oaat-policy-"), "{copy:?}");
+    ensure!(copy.immutable == Some(true), "{copy:?}");
+
+    let runs = |group: &Value| group["status"]["run"].as_i64().unwrap_or(0);
+    for reason in ["SourceNotFound", "Malformed", "SourceNotFound"] {
+        fixture.take_operator().stop().await;
+        if reason == "Malformed" {
+            fixture.policy(b"not a component").await?;
+        } else {
+            fixture
+                .maps()
+                .delete("mine", &DeleteParams::default())
+                .await?;
+        }
+        let before = runs(&fixture.read("group").await?);
+        fixture.start_operator().await?;
+        let group = fixture
+            .until("more runs", |group| runs(group) > before + 2)
+            .await?;
+        ensure!(
+            group["status"]["policy"]["digest"] == digest(&good),
+            "{group:#}"
+        );
+        let message = fixture.until_policy("False", reason).await?;
+        for words in [
+            &digest(&good),
+            "stays in use, from the copy that the operator keeps",
+        ] {
+            ensure!(message.contains(words), "{message}");
+        }
+        // No other policy has decided.
+        let log = fixture.operator().log();
+        let decided: Vec<_> = log
+            .lines()
+            .filter(|line| line.contains(": decided "))
+            .collect();
+        let is_same = decided.iter().all(|line| line.contains(&digest(&good)));
+        ensure!(is_same && !decided.is_empty(), "{decided:#?}");
+    }
+
+    // A pin excludes the copy as well.
+    let pin = json!({ "sha256": digest(DEFAULT_POLICY), "onError": "Hold" });
+    fixture.group(&["a", "b"], spec(&pin)).await?;
+    fixture
+        .until("no policy decides", |group| {
+            condition(group, "Ready").1 == "PolicyNotReady"
+        })
+        .await?;
+    fixture.group(&["a", "b"], spec(&json!({}))).await?;
+    fixture.policy(&good).await?;
+    fixture.until_policy("True", "Ready").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn status_that_names_a_policy_of_another_namespace_gives_no_access_to_it() -> Result<()> {
+    let mut owner = fixture("policy-kept-owner").await?;
+    owner.start_operator().await?;
+    let good = variant("owned");
+    owner.policy(&good).await?;
+    owner.group(&["a"], spec(&json!({}))).await?;
+    owner.until_decided_by(&digest(&good)).await?;
+    owner.until_kept(&digest(&good)).await?;
+
+    let mut thief = fixture("policy-kept-thief").await?;
+    let hold = json!({ "onError": "Hold" });
+    thief.group(&["a"], spec(&hold)).await?;
+    let forged = json!({ "status": { "policy": {
+        "source": "ConfigMap mine, key policy.wasm", "digest": digest(&good), "contract": "1.0.0",
+    } } });
+    let forged = forged.to_string();
+    let patch = [
+        "patch",
+        "og",
+        "group",
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        &forged,
+    ];
+    thief
+        .kubectl(&patch)
+        .await
+        .context("the status is not written")?;
+    thief.start_operator().await?;
+    let message = thief.until_policy("False", "SourceNotFound").await?;
+    ensure!(message.contains("no longer available"), "{message}");
+    let group = thief
+        .until("it waits", |group| {
+            condition(group, "Ready").1 == "PolicyNotReady"
+        })
+        .await?;
+    ensure!(group["status"]["run"].is_null(), "{group:#}");
+    Ok(())
+}
