@@ -93,7 +93,7 @@ fn panic_message_is_reported_if_the_log_is_full() {
         "",
     )
     .answer;
-    assert!(matches!(answer, Err(EvalError::Trapped(words)) if words.contains("aaargh")));
+    assert!(matches!(answer, Err(EvalError::Trapped(crash)) if crash.message.contains("aaargh")));
 }
 
 #[test]
