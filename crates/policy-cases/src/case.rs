@@ -119,7 +119,7 @@ fn select(
         request.seed = seed;
         tried += 1;
         let (evaluation, nondeterminism) = evaluate_twice(|| policy.select(&request));
-        let mut differences = check::answer(expect, &request, &evaluation);
+        let mut differences = check::evaluation(expect, &request, &evaluation);
         let reason = match (&evaluation.answer, &nondeterminism) {
             (_, Some(_)) => "NotDeterministic",
             (Err(error), None) => error.reason(),
