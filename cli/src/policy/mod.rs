@@ -5,6 +5,8 @@ mod bench;
 mod build;
 mod check;
 mod component;
+mod fault;
+mod names_file;
 mod new;
 mod pack;
 mod read_error;
@@ -78,7 +80,7 @@ pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
                 "kubectl-oaat policy: {}",
                 escape_control(&format!("{error:#}"))
             ));
-            if error.is::<component::Rejected>() {
+            if error.is::<component::Rejected>() || error.is::<fault::Fault>() {
                 ExitCode::FAILURE
             } else {
                 ExitCode::from(2)
