@@ -9,6 +9,7 @@ mod fault;
 mod names_file;
 mod new;
 mod pack;
+mod profile;
 mod read_error;
 mod replay;
 mod run;

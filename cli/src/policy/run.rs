@@ -1,7 +1,8 @@
 //! `policy run`: evaluates a policy once and explains the decision.
 
-use crate::policy::component;
+use crate::policy::component::{self, Component};
 use crate::policy::fault;
+use crate::policy::profile::Profile;
 use anyhow::{Context, Result};
 use policy_cases::{explain, item_settings};
 use policy_host::{EvalError, Policy, Request};
@@ -22,6 +23,10 @@ pub struct Args {
     /// Override the seed of the request.
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Write a flame graph of the fuel of the decision to this file, in the format of speedscope
+    /// (https://www.speedscope.app). Its sum is exactly the fuel of the decision.
+    #[arg(long, value_name = "FILE")]
+    pub profile: Option<PathBuf>,
     /// Print the `decision` record of the contract as JSON.
     #[arg(long)]
     pub json: bool,
@@ -41,6 +46,9 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
         &item_settings(&request.items),
     )?;
     let outcome = evaluate(&component.policy, &request, args.json)?;
+    if let Some(file) = &args.profile {
+        profile(args, &component, &request, file)?;
+    }
     Ok(match outcome {
         Ok(text) => {
             if args.json {
@@ -90,6 +98,23 @@ fn backtrace(error: &EvalError) -> String {
     let mut text = String::from("backtrace:\n");
     text.extend(frames.map(|frame| format!("  {frame}\n")));
     text
+}
+
+/// Writes the profile of a decision to a file.
+fn profile(args: &Args, component: &Component, request: &Request, file: &Path) -> Result<()> {
+    let wasm = component::unpack(&component.wasm);
+    let names = component::function_names(&args.file, &wasm);
+    let fuel = component.policy.evaluate(request).fuel;
+    let profile = Profile::new(&wasm, names, request, fuel)?;
+    let json = profile.speedscope(&format!("policy {}", component.policy.digest()));
+    std::fs::write(file, serde_json::to_string(&json)?)
+        .with_context(|| format!("{}", file.display()))?;
+    crate::terminal::report(&format!(
+        "wrote {}: {fuel} fuel, one sample for each {}; open it with https://www.speedscope.app",
+        file.display(),
+        profile.step
+    ));
+    Ok(())
 }
 
 /// Reads the request. Returns the name of the file for messages, and its text.

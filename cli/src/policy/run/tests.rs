@@ -64,6 +64,7 @@ fn rejected_settings_are_a_fault_without_a_decision() {
             file: "default".into(),
             request: file.clone(),
             seed: None,
+            profile: None,
             json: false,
         };
         let error = run(&args, crate::policy::test_fixtures::default_policy()).unwrap_err();
