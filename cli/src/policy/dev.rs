@@ -53,9 +53,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             Err(error) => Err(error),
         };
         let text = text.unwrap_or_else(|error| format!("{error:#}\n"));
-        let crate_ = args.krate.display();
+        let watched = args.krate.display();
         let printed = terminal::print(&format!(
-            "{text}waiting for changes in {crate_}; stop with Ctrl-C\n\n"
+            "{text}waiting for changes in {watched}; stop with Ctrl-C\n\n"
         ));
         match printed {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),

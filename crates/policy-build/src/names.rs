@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use wasmparser::{KnownCustom, Name, NameSectionReader, Parser, Payload};
+use wasmparser::{ExternalKind, KnownCustom, Name, NameSectionReader, Parser, Payload};
 
 /// The section that contains the names.
 const SECTION: &str = "name";
@@ -10,17 +10,31 @@ const SECTION: &str = "name";
 const LENGTH: usize = 200;
 
 /// Returns the names of the functions in a core module, or in the module with the most names of a
-/// component. Empty if the bytes contain no names, or are malformed.
+/// component. Without debug information, these are the names of exports. Empty if the bytes are
+/// malformed.
 pub fn function_names(wasm: &[u8]) -> BTreeMap<u32, String> {
-    let sections = Parser::new(0).parse_all(wasm).map_while(Result::ok);
-    let names = sections.filter_map(|payload| match payload {
-        Payload::CustomSection(section) => match section.as_known() {
-            KnownCustom::Name(section) => Some(functions(section)),
-            _ => None,
-        },
-        _ => None,
-    });
-    names.max_by_key(BTreeMap::len).unwrap_or_default()
+    let mut modules = vec![BTreeMap::new()];
+    for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
+        let Some(names) = modules.last_mut() else {
+            break;
+        };
+        match payload {
+            Payload::Version { .. } => modules.push(BTreeMap::new()),
+            Payload::ExportSection(section) => {
+                let exports = section.into_iter().map_while(Result::ok);
+                let functions = exports.filter(|export| export.kind == ExternalKind::Func);
+                names.extend(functions.map(|export| (export.index, bounded(export.name))));
+            }
+            Payload::CustomSection(section) => {
+                if let KnownCustom::Name(section) = section.as_known() {
+                    names.extend(functions(section));
+                }
+            }
+            _ => {}
+        }
+    }
+    let most = modules.into_iter().max_by_key(BTreeMap::len);
+    most.unwrap_or_default()
 }
 
 fn functions(section: NameSectionReader<'_>) -> BTreeMap<u32, String> {
@@ -40,6 +54,10 @@ fn demangle(symbol: &str) -> String {
     // Fails only if the name is too long.
     let _ = write!(path, "{:#}", rustc_demangle::demangle(symbol));
     path.0
+}
+
+fn bounded(name: &str) -> String {
+    name[..name.floor_char_boundary(LENGTH)].to_owned()
 }
 
 /// Text of bounded length. The path of a short symbol can be very long.
@@ -95,9 +113,8 @@ mod tests {
     }
 
     fn names(functions: &[(u8, &str)]) -> Vec<u8> {
-        let entry = |(index, name): &(u8, &str)| {
-            [&[*index, name.len() as u8], name.as_bytes()].concat()
-        };
+        let entry =
+            |(index, name): &(u8, &str)| [&[*index, name.len() as u8], name.as_bytes()].concat();
         let entries: Vec<_> = functions.iter().map(entry).collect();
         let map = [vec![functions.len() as u8], entries.concat()].concat();
         section(0, &[b"\x04name".as_slice(), &section(1, &map)].concat())
@@ -108,9 +125,15 @@ mod tests {
         let long = "x".repeat(100);
         let symbol = format!("_ZN4crat100{long}100{long}17h0123456789abcdefE");
         assert!(demangle(&symbol.replace("_ZN4crat", "_ZN")).len() == LENGTH);
-        let module = module(&[names(&[(3, "_ZN4core3foo17h0123456789abcdefE"), (4, "main")])]);
+        let module = module(&[names(&[
+            (3, "_ZN4core3foo17h0123456789abcdefE"),
+            (4, "main"),
+        ])]);
         let expected = [(3, "core::foo".to_owned()), (4, "main".to_owned())];
         assert_eq!(function_names(&module), BTreeMap::from(expected));
+        let export = section(7, b"\x01\x06select\x00\x05");
+        let expected = BTreeMap::from([(5, "select".to_owned())]);
+        assert_eq!(function_names(&self::module(&[export])), expected);
         assert!(function_names(b"").is_empty());
     }
 

@@ -131,10 +131,12 @@ impl Comparison {
                 self.saved_wasmtime, self.wasmtime
             )
         };
-        let verdict = match (self.more, self.rows.iter().all(|row| row.delta == 0)) {
-            (true, _) => "uses more fuel than saved",
-            (false, true) => "uses the same fuel as saved",
-            (false, false) => "uses no more fuel than saved",
+        let verdict = if self.more {
+            "uses more fuel than saved"
+        } else if self.rows.iter().all(|row| row.delta == 0) {
+            "uses the same fuel as saved"
+        } else {
+            "uses no more fuel than saved"
         };
         format!(
             "\nfuel compared with policy {}:\n{}{engine}{verdict}\n",
