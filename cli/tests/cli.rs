@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use built_in_policies::DEFAULT_POLICY;
-use std::io::Read;
+use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -141,6 +141,17 @@ fn build_writes_a_component_and_check_rejects_the_core_module() {
         "{}",
         rejected.out
     );
+    let item = r#"photos={"weight": 2}"#;
+    let rejected = policy(&["check", &component, "--item-settings", item]);
+    let words = "rejected, SettingsRejected: the policy rejected the settings: ";
+    assert!(
+        rejected.code == 1 && rejected.out.contains(words),
+        "{}",
+        rejected.out
+    );
+    let malformed = policy(&["check", &component, "--item-settings", "photos:{}"]);
+    assert_eq!(malformed.code, 2);
+    assert!(malformed.err.contains("photos={"), "{}", malformed.err);
     // `pack` converts it to a component.
     let packed = policy(&["pack", &module, "--name", "a"]);
     assert_eq!(packed.code, 0, "{}", packed.err);
@@ -301,6 +312,208 @@ fn new_creates_a_crate_and_rejects_reserved_names() {
         );
         assert!(!folder.path().join(name).exists(), "{name}");
     }
+}
+
+/// A crate with a policy that runs the first item, and crashes if the settings are `{"crash": true}`.
+struct PolicyCrate {
+    folder: tempfile::TempDir,
+}
+
+impl PolicyCrate {
+    fn new() -> Self {
+        let new = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let root = root.canonicalize().unwrap();
+        new.write(
+            "Cargo.toml",
+            &format!(
+                "[package]\nname = \"my-policy\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\
+                 [lib]\ncrate-type = [\"cdylib\"]\n[workspace]\n\
+                 [dependencies]\npolicy-sdk = {{ path = {:?} }}\n",
+                root.join("crates/policy-sdk")
+            ),
+        );
+        let lock = std::fs::read_to_string(root.join("Cargo.lock")).unwrap();
+        new.write("Cargo.lock", &lock);
+        new.write_source("0");
+        new.write(
+            "cases.yaml",
+            "cases: [{name: n, given: {items: [a, b]}, expect: {run: a, fuel: {max: 1000000}}}]",
+        );
+        // The directory that other builds of policies use, so that dependencies are not built again.
+        let test = std::env::current_exe().unwrap();
+        let shared = test.ancestors().nth(3).unwrap().join("policies");
+        std::fs::create_dir_all(&shared).unwrap();
+        std::fs::create_dir(new.path("target")).unwrap();
+        std::fs::create_dir(new.folder.path().join("work")).unwrap();
+        std::os::unix::fs::symlink(shared, new.path("target/policies")).unwrap();
+        new
+    }
+
+    /// Writes the source of a policy that chooses the item with this index.
+    fn write_source(&self, chosen: &str) {
+        self.write(
+            "src/lib.rs",
+            &format!(
+                "use policy_sdk::{{Decision, Policy, Request}};\n\
+                 struct First;\n\
+                 #[inline(never)]\n\
+                 fn crash() {{ panic!(\"as requested\") }}\n\
+                 impl Policy for First {{\n\
+                     fn select(request: &Request) -> Result<Decision, String> {{\n\
+                         if request.settings.contains(\"crash\") {{ crash() }}\n\
+                         Ok(Decision::run({chosen}))\n\
+                     }}\n\
+                 }}\n\
+                 policy_sdk::export_policy!(First);\n"
+            ),
+        );
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join("my-policy").join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn arg(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+}
+
+#[test]
+fn crash_names_its_function_in_each_command_and_exits_with_1() {
+    let krate = PolicyCrate::new();
+    let built = policy(&["build", &krate.arg("")]);
+    assert_eq!(built.code, 0, "{}", built.err);
+    let wasm = krate.arg("target/my_policy.wasm");
+    krate.write("request.yaml", "{settings: {crash: true}, items: [a]}");
+    krate.write(
+        "scenario.yaml",
+        "{length: 1h, settings: {crash: true}, items: [{name: a, duration: 1m}]}",
+    );
+    krate.write(
+        "crash.yaml",
+        "cases: [{name: n, given: {settings: {crash: true}, items: [a]}, expect: {run: a}}]",
+    );
+    let (request, scenario) = (krate.arg("request.yaml"), krate.arg("scenario.yaml"));
+    let (cases, profile) = (krate.arg("crash.yaml"), krate.arg("profile.json"));
+    let settings = r#"{"crash":true}"#;
+    let commands: [&[&str]; 4] = [
+        &["run", &wasm, "--request", &request, "--profile", &profile],
+        &["simulate", &wasm, "--scenario", &scenario],
+        &["test", &wasm, "--cases", &cases],
+        &["bench", &wasm, "--items", "1", "--settings", settings],
+    ];
+    let with_names = "as requested) in my_policy::crash, called by ";
+    for command in commands {
+        let crashed = policy(command);
+        let text = format!("{}{}", crashed.out, crashed.err);
+        assert_eq!(crashed.code, 1, "{text}");
+        assert!(text.contains("Trapped: the policy crashed: "), "{text}");
+        assert!(text.contains(with_names), "{text}");
+    }
+    let run = policy(commands[0]);
+    assert!(run.err.contains("\nbacktrace:\n  "), "{}", run.err);
+    // The flame graph of a crash ends in the function that crashed.
+    let profile = std::fs::read_to_string(profile).unwrap();
+    let profile: serde_json::Value = serde_json::from_str(&profile).unwrap();
+    let fuel = format!("fuel: {} of ", profile["profiles"][0]["endValue"]);
+    assert!(run.err.contains(&fuel), "{fuel}: {}", run.err);
+
+    std::fs::remove_file(krate.path("target/my_policy.names.json")).unwrap();
+    let run = policy(commands[0]);
+    assert!(run.err.contains(") in function "), "{}", run.err);
+}
+
+/// Runs the commands of docs/policy-cost.md that name this test.
+#[test]
+fn documented_commands_show_the_cost_of_a_policy() {
+    let krate = PolicyCrate::new();
+    let built = policy(&["build", &krate.arg("")]);
+    assert_eq!(built.code, 0, "{}", built.err);
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/policy-cost.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let marker = "<!-- run by documented_commands_show_the_cost_of_a_policy -->\n```console\n";
+    let blocks = page.split(marker).skip(1);
+    let commands = blocks.flat_map(|rest| rest.split("```").next().unwrap_or_default().lines());
+    let binaries = Path::new(env!("CARGO_BIN_EXE_kubectl-oaat"))
+        .parent()
+        .unwrap();
+    let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap());
+    let mut outputs = String::new();
+    for command in commands.map(|line| line.strip_prefix("$ ").unwrap()) {
+        let output = Command::new("sh")
+            .args(["-c", command])
+            .current_dir(krate.folder.path().join("work"))
+            .env("PATH", &path)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{command}: {output:?}");
+        outputs += &String::from_utf8_lossy(&output.stdout);
+    }
+    for words in ["saved", "uses the same fuel as saved", "run a"] {
+        assert!(outputs.contains(words), "{words}: {outputs}");
+    }
+    let profile = std::fs::read_to_string(krate.folder.path().join("work/profile.json"));
+    assert!(profile.unwrap().contains("my_policy"));
+}
+
+#[test]
+fn dev_builds_after_a_change_and_shows_what_changed() {
+    let krate = PolicyCrate::new();
+    let built = policy(&["build", &krate.arg("")]);
+    assert_eq!(built.code, 0, "{}", built.err);
+    let wasm = std::fs::read(krate.path("target/my_policy.wasm")).unwrap();
+    let request = policy_cases::request("items: [a, b]").unwrap();
+    let host = policy_host::Host::new(policy_host::Limits::default()).unwrap();
+    let loaded = host.load(&wasm, None).unwrap();
+    let record = policy_host::DecisionRecord::new(&loaded, &request, &loaded.evaluate(&request));
+    krate.write("record/1.json", &serde_json::to_string(&record).unwrap());
+
+    let mut dev = Command::new(env!("CARGO_BIN_EXE_kubectl-oaat"))
+        .args(["policy", "dev", &krate.arg("")])
+        .args(["--decisions", &krate.arg("record")])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufReader::new(dev.stdout.take().unwrap()).lines();
+    // Returns the lines about one build.
+    let mut build = || {
+        let lines = lines.by_ref().map(|line| line.unwrap());
+        let lines = lines.take_while(|line| !line.starts_with("waiting for changes"));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let text = build();
+    for words in ["1 case passed\nanswer unchanged, fuel +0 (", " recorded, "] {
+        assert!(text.contains(words), "{text}");
+    }
+    krate.write_source("usize::from(request.seed == 77)");
+    let text = build();
+    assert!(text.contains("answer unchanged, fuel +"), "{text}");
+    assert!(text.contains(" since the last build"), "{text}");
+    krate.write_source("1 +");
+    let text = build();
+    assert!(text.contains("see the cargo errors above"), "{text}");
+    krate.write_source("1");
+    let text = build();
+    for words in [
+        "FAIL  n",
+        "answer changed: would start \"b\" instead of \"a\"",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let ended = Command::new("kill")
+        .args(["-TERM", &dev.id().to_string()])
+        .status();
+    assert!(ended.unwrap().success());
+    assert!(!dev.wait().unwrap().success());
 }
 
 fn unbase64(text: &str) -> Vec<u8> {

@@ -317,7 +317,7 @@ impl PolicyProblem {
             EvalError::PolicyError(message) => {
                 format!("the policy rejects its settings: {message}")
             }
-            other => format!("failed to check the settings: {other}"),
+            other => format!("failed to check the settings: {other:#}"),
         };
         Self {
             transient: matches!(error, EvalError::Deadline(_)),
@@ -334,7 +334,7 @@ impl From<&LoadError> for PolicyProblem {
 
 impl From<&EvalError> for PolicyProblem {
     fn from(error: &EvalError) -> Self {
-        Self::new(error.reason(), error.to_string())
+        Self::new(error.reason(), format!("{error:#}"))
     }
 }
 

@@ -652,7 +652,7 @@ impl<C: Cluster> Reconciler<'_, C> {
                 request: sent_request,
                 request_sha256: String::new(),
                 evaluation: Evaluation {
-                    answer: Err(EvalError::Trapped(message)),
+                    answer: Err(EvalError::Trapped(message.into())),
                     fuel: 0,
                     log: Vec::new(),
                     log_dropped: 0,

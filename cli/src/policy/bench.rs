@@ -1,7 +1,13 @@
 //! `policy bench`: measures the time and the fuel of a decision.
 
-use anyhow::{Result, anyhow};
+mod saved;
+
+use crate::policy::check::json_object;
+use crate::policy::fault::{self, Fault};
+use anyhow::{Context, Result, anyhow};
+use policy_cases::item_settings;
 use policy_host::{Host, Item, Limits, Outcome, Policy, Request, Run};
+use saved::{Comparison, SavedDecision, SavedFuel};
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
@@ -16,6 +22,8 @@ const ROUNDS: std::ops::RangeInclusive<usize> = 100..=1_000;
 const TIME: Duration = Duration::from_secs(3);
 /// The number of measured compilations.
 const LOADS: usize = 11;
+/// The number of items that a request may have.
+const ITEMS: std::ops::RangeInclusive<i64> = 1..=2_000;
 /// The time of the requests.
 const NOW: i64 = 1_800_000_000_000;
 
@@ -29,12 +37,22 @@ pub struct Args {
         long,
         value_delimiter = ',',
         default_values_t = [10, 100, 1_000, 2_000],
-        value_parser = clap::value_parser!(u32).range(1..=2_000)
+        value_parser = clap::value_parser!(u32).range(ITEMS)
     )]
     pub items: Vec<u32>,
     /// The settings of the group, a JSON object.
     #[arg(long, value_name = "JSON", default_value = "{}")]
     pub settings: String,
+    /// The settings of each item, a JSON object.
+    #[arg(long, value_name = "JSON")]
+    pub item_settings: Option<String>,
+    /// Save the fuel to this file, to compare another build with it.
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+    /// Compare the fuel with the fuel in a file from --save, for the same numbers of items and the
+    /// same settings. Exits with 1 if a decision uses more, even by one instruction.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["items", "settings", "item_settings"])]
+    pub compare: Option<PathBuf>,
     /// Print the results as JSON.
     #[arg(long)]
     pub json: bool,
@@ -50,6 +68,8 @@ struct Results {
     /// Whether this program is a debug build, which is slow.
     debug_build: bool,
     decisions: Vec<DecisionResults>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comparison: Option<Comparison>,
 }
 
 /// The results for one number of items.
@@ -65,25 +85,80 @@ struct DecisionResults {
 }
 
 pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
+    let saved = args.compare.as_deref().map(SavedFuel::read).transpose()?;
+    let inputs = match &saved {
+        Some(saved) => Inputs {
+            items: saved.decisions.iter().map(|saved| saved.items).collect(),
+            settings: json_object("settings", &saved.settings)?,
+            item_settings: saved.item_settings.clone(),
+        },
+        None => Inputs {
+            items: args.items.clone(),
+            settings: json_object("--settings", &args.settings)?,
+            item_settings: match &args.item_settings {
+                Some(text) => Some(json_object("--item-settings", text)?),
+                None => None,
+            },
+        },
+    };
     let component = crate::policy::component::load(&args.file, built_in)?;
-    let results = Results {
+    let mut results = Results {
         policy: component.policy.digest().to_owned(),
         bytes: component.wasm.len(),
         compile_p50_us: micros(measure_load(&component.wasm)?),
         debug_build: cfg!(debug_assertions),
-        decisions: args
+        decisions: inputs
             .items
             .iter()
-            .map(|items| measure_decisions(&component.policy, *items, &args.settings))
+            .map(|items| measure_decisions(&component.policy, &inputs.request(*items)))
             .collect::<Result<_>>()?,
+        comparison: None,
     };
+    let fuel: Vec<SavedDecision> = results.decisions.iter().map(Into::into).collect();
+    let wasmtime = component.policy.engine(0).wasmtime;
+    results.comparison = saved.map(|saved| Comparison::new(&saved, &fuel, &wasmtime));
     let text = if args.json {
         format!("{}\n", serde_json::to_string_pretty(&results)?)
     } else {
         format_results(&results)
     };
-    std::io::stdout().write_all(text.as_bytes())?;
-    Ok(ExitCode::SUCCESS)
+    if args.json {
+        std::io::stdout().write_all(text.as_bytes())?;
+    } else {
+        crate::policy::print(&text)?;
+    }
+    if let Some(file) = &args.save {
+        let saved = SavedFuel {
+            wasmtime,
+            policy: results.policy,
+            settings: inputs.settings,
+            item_settings: inputs.item_settings,
+            decisions: fuel,
+        };
+        saved.write(file)?;
+    }
+    Ok(match results.comparison {
+        Some(Comparison { more: true, .. }) => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
+    })
+}
+
+/// What the requests contain.
+struct Inputs {
+    items: Vec<u32>,
+    settings: String,
+    item_settings: Option<String>,
+}
+
+impl Inputs {
+    fn request(&self, items: u32) -> Request {
+        let mut request = request(items);
+        request.settings.clone_from(&self.settings);
+        for item in &mut request.items {
+            item.settings.clone_from(&self.item_settings);
+        }
+        request
+    }
 }
 
 /// Measures loading, which includes compilation and a trial request of two items.
@@ -99,23 +174,24 @@ fn measure_load(wasm: &[u8]) -> Result<Duration> {
     Ok(quantile(&mut samples, 0.5))
 }
 
-fn measure_decisions(policy: &Policy, items: u32, settings: &str) -> Result<DecisionResults> {
-    let request = Request {
-        settings: settings.to_owned(),
-        ..request(items)
-    };
+fn measure_decisions(policy: &Policy, request: &Request) -> Result<DecisionResults> {
+    let items = request.items.len();
+    let with_items = || format!("with {items} items");
+    fault::validate(policy, &request.settings, &item_settings(&request.items))
+        .with_context(with_items)?;
     let mut samples = vec![];
     let mut fuel = 0;
     let begin = Instant::now();
     for round in 0..WARM_UP + ROUNDS.end() {
         let start = Instant::now();
-        let evaluation = policy.evaluate(&request);
+        let evaluation = policy.evaluate(request);
         let took = start.elapsed();
         // The fuel is the same in each round.
         fuel = evaluation.fuel;
         evaluation
             .answer
-            .map_err(|error| anyhow!("no decision with {items} items: {error}"))?;
+            .map_err(Fault::NoDecision)
+            .with_context(with_items)?;
         if round >= WARM_UP {
             samples.push(took);
         }
@@ -124,12 +200,12 @@ fn measure_decisions(policy: &Policy, items: u32, settings: &str) -> Result<Deci
         }
     }
     Ok(DecisionResults {
-        items,
+        items: u32::try_from(items)?,
         evaluations: samples.len(),
         p50_us: micros(quantile(&mut samples, 0.5)),
         p99_us: micros(quantile(&mut samples, 0.99)),
         fuel,
-        fuel_limit: policy.fuel_limit(request.items.len()),
+        fuel_limit: policy.fuel_limit(items),
     })
 }
 
@@ -164,11 +240,16 @@ fn format_results(results: &Results) -> String {
     };
     format!(
         "policy {}\n{} bytes, compiled in {:.1} ms (p50 of {LOADS})\n\n\
-         time and fuel of a decision:\n{}{warning}",
+         time and fuel of a decision:\n{}{warning}{}",
         results.policy,
         results.bytes,
         results.compile_p50_us as f64 / 1e3,
         crate::policy::table::aligned(&rows),
+        results
+            .comparison
+            .as_ref()
+            .map(Comparison::format)
+            .unwrap_or_default(),
     )
 }
 
@@ -250,6 +331,9 @@ fn recent(items: &[Item]) -> Vec<Run> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wasm_encoder::CodeSection;
+    use wasm_encoder::reencode::{self, Reencode, ReencodeComponent};
+    use wasmparser::{Parser, Payload, TypeRef};
 
     #[test]
     fn request_has_fresh_cooling_and_new_items() {
@@ -300,13 +384,132 @@ mod tests {
         }
     }
 
+    /// Adds one instruction to the start of the exported function `select` of a component.
+    struct OneMoreInstruction {
+        /// The index of the function among those of its module that are not imported.
+        select: usize,
+        bodies: usize,
+    }
+
+    impl Reencode for OneMoreInstruction {
+        type Error = std::convert::Infallible;
+
+        fn parse_function_body(
+            &mut self,
+            code: &mut CodeSection,
+            body: wasmparser::FunctionBody<'_>,
+        ) -> Result<(), reencode::Error> {
+            let mut function = self.new_function_with_parsed_locals(&body)?;
+            if self.bodies == self.select {
+                function.instructions().i32_const(0).drop();
+            }
+            self.bodies += 1;
+            let mut reader = body.get_operators_reader()?;
+            while !reader.eof() {
+                function.instruction(&self.parse_instruction(&mut reader)?);
+            }
+            code.function(&function);
+            Ok(())
+        }
+    }
+
+    impl ReencodeComponent for OneMoreInstruction {}
+
+    impl OneMoreInstruction {
+        fn add(component: &[u8]) -> Vec<u8> {
+            let (mut imports, mut select) = (0, None);
+            for payload in Parser::new(0).parse_all(component) {
+                match payload.unwrap() {
+                    Payload::ImportSection(section) if select.is_none() => {
+                        let functions = section.into_imports().map(|import| import.unwrap().ty);
+                        imports = functions
+                            .filter(|ty| matches!(ty, TypeRef::Func(_)))
+                            .count();
+                    }
+                    Payload::ExportSection(section) => {
+                        let mut exports = section.into_iter().map(|export| export.unwrap());
+                        let export = exports.find(|export| export.name.ends_with("#select"));
+                        let export = export.filter(|export| !export.name.contains("post"));
+                        select = select.or(export.map(|export| export.index as usize - imports));
+                    }
+                    _ => {}
+                }
+            }
+            let mut reencoder = Self {
+                select: select.unwrap(),
+                bodies: 0,
+            };
+            let mut output = wasm_encoder::Component::new();
+            reencoder
+                .parse_component(&mut output, Parser::new(0), component)
+                .unwrap();
+            output.finish()
+        }
+    }
+
+    #[test]
+    fn one_more_instruction_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        let wasm = crate::policy::test_fixtures::default_policy();
+        std::fs::write(file("old.wasm"), wasm).unwrap();
+        std::fs::write(file("new.wasm"), OneMoreInstruction::add(wasm)).unwrap();
+        let bench = |policy: &str, save: Option<&str>, compare: Option<&str>| {
+            let args = Args {
+                file: file(policy),
+                items: vec![1, 5],
+                settings: "{}".into(),
+                item_settings: None,
+                save: save.map(file),
+                compare: compare.map(file),
+                json: false,
+            };
+            run(&args, wasm).unwrap()
+        };
+        let saved = |name: &str| SavedFuel::read(&file(name)).unwrap().decisions;
+        assert_eq!(bench("old.wasm", Some("old.json"), None), ExitCode::SUCCESS);
+        for (policy, compare, code) in [
+            ("old.wasm", "old.json", ExitCode::SUCCESS),
+            ("new.wasm", "old.json", ExitCode::FAILURE),
+            ("old.wasm", "new.json", ExitCode::SUCCESS),
+        ] {
+            assert_eq!(
+                bench(policy, Some("new.json"), Some(compare)),
+                code,
+                "{policy}"
+            );
+            let more = u64::from(policy == "new.wasm");
+            for (old, new) in saved("old.json").iter().zip(saved("new.json")) {
+                assert_eq!(new.fuel, old.fuel + more);
+            }
+        }
+    }
+
+    #[test]
+    fn rejected_settings_are_a_fault() {
+        let wasm = crate::policy::test_fixtures::default_policy();
+        let policy = crate::policy::component::load("default".as_ref(), wasm).unwrap();
+        let request = Request {
+            settings: r#"{"base":1}"#.into(),
+            ..request(3)
+        };
+        let error = measure_decisions(&policy.policy, &request).map(drop);
+        let error = error.unwrap_err();
+        assert!(error.is::<Fault>());
+        let text = format!("{error:#}");
+        assert!(
+            text.starts_with("with 3 items: SettingsRejected: the policy"),
+            "{text}"
+        );
+    }
+
     #[test]
     fn bench_measures_the_default_policy() {
         let wasm = crate::policy::test_fixtures::default_policy();
         let component = crate::policy::component::load("default".as_ref(), wasm).unwrap();
         let (small, large) = (
-            measure_decisions(&component.policy, 10, "{}").unwrap(),
-            measure_decisions(&component.policy, 100, "{}").unwrap(),
+            measure_decisions(&component.policy, &request(10)).unwrap(),
+            measure_decisions(&component.policy, &request(100)).unwrap(),
         );
         assert!(0 < small.fuel && small.fuel < large.fuel && large.fuel < large.fuel_limit);
         assert!(small.evaluations >= *ROUNDS.start() && small.p50_us <= small.p99_us);
@@ -316,6 +519,7 @@ mod tests {
             compile_p50_us: 1_500,
             debug_build: true,
             decisions: vec![small, large],
+            comparison: None,
         });
         for words in ["compiled in 1.5 ms", "debug build", "items", "\n100 "] {
             assert!(text.contains(words), "{words} is missing in: {text}");

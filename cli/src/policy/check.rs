@@ -1,10 +1,11 @@
 //! `policy check`: reports whether the operator accepts a file as a policy, and why not.
 
-use crate::policy::component;
+use crate::policy::{component, fault};
 use anyhow::{Context, Result};
-use flate2::read::MultiGzDecoder;
-use policy_host::{CompileProcess, Compiled, EvalError, Host, Limits, Policy};
-use std::io::Read;
+use policy_host::{
+    CompileProcess, Compiled, EvalError, FunctionNames, Host, ItemSettings, Limits, Policy,
+};
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use wasmparser::{Parser, Payload};
@@ -18,6 +19,10 @@ pub struct Args {
     /// Also check whether the policy accepts these group settings, a JSON object.
     #[arg(long, value_name = "JSON")]
     settings: Option<String>,
+    /// Also check whether the policy accepts these settings of an item, a JSON object, for example
+    /// 'photos={"weight": 2}'. The name of the item is optional. Can be repeated.
+    #[arg(long, value_name = "[NAME=]JSON")]
+    item_settings: Vec<String>,
 }
 
 pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
@@ -30,30 +35,51 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
         let code = report(&args.file, &wasm)?;
         (code, code == ExitCode::SUCCESS)
     };
-    let (Some(settings), true) = (&args.settings, accepted) else {
+    let given = args.settings.is_some() || !args.item_settings.is_empty();
+    if !given || !accepted {
         return Ok(code);
-    };
-    let settings: serde_json::Map<String, serde_json::Value> = serde_json::from_str(settings)
-        .map_err(|error| {
-            anyhow::anyhow!("--settings: {settings:?} is not a JSON object: {error}")
-        })?;
+    }
+    let settings = json_object("--settings", args.settings.as_deref().unwrap_or("{}"))?;
+    let items = args.item_settings.iter().enumerate();
+    let items = items.map(|(index, text)| item_settings(index, text));
+    let items = items.collect::<Result<Vec<_>>>()?;
     let policy = component::load(&args.file, built_in)?.policy;
-    let settings = serde_json::to_string(&settings)?;
-    Ok(match policy.validate(&settings, &[]).answer {
-        Ok(()) => {
-            crate::policy::print(&format!("settings   accepted: {settings}\n"))?;
-            code
+    let (verdict, code) = match fault::validate(&policy, &settings, &items) {
+        Ok(()) => (format!("accepted: {settings}"), code),
+        Err(fault) => (format!("rejected, {fault}"), ExitCode::FAILURE),
+    };
+    crate::policy::print(&format!("settings   {verdict}\n"))?;
+    Ok(code)
+}
+
+/// Checks that the value of a flag is a JSON object, and returns it in its shortest form.
+pub(crate) fn json_object(flag: &str, text: &str) -> Result<String> {
+    let object: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(text).map_err(|error| {
+            anyhow::anyhow!(
+                "{flag}: {text:?} is not a JSON object: {error}; use for example {{\"base\": \"5m\"}}"
+            )
+        })?;
+    Ok(serde_json::to_string(&object)?)
+}
+
+/// Parses `NAME=JSON` or `JSON`. The JSON object starts at the first brace.
+fn item_settings(index: usize, text: &str) -> Result<ItemSettings> {
+    let (name, json) = text.split_at(text.find('{').unwrap_or(0));
+    let name = match name.strip_suffix('=') {
+        Some(name) if !name.is_empty() => name.to_owned(),
+        _ => {
+            anyhow::ensure!(
+                name.is_empty(),
+                "--item-settings: {text:?} has no = between the name of the item and its settings; \
+                 use for example photos={{\"weight\": 2}}"
+            );
+            format!("item-{}", index + 1)
         }
-        Err(error) => {
-            let message = match error {
-                EvalError::PolicyError(message) => message,
-                other => other.to_string(),
-            };
-            crate::policy::print(&format!(
-                "settings   rejected, SettingsRejected: {message}\n"
-            ))?;
-            ExitCode::FAILURE
-        }
+    };
+    Ok(ItemSettings {
+        name,
+        settings: json_object("--item-settings", json)?,
     })
 }
 
@@ -61,7 +87,7 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
 /// whether the operator accepts that component.
 fn report_core_module(file: &Path, converted: &[u8]) -> Result<(ExitCode, bool)> {
     let bytes = std::fs::metadata(file)?.len();
-    let (text, code) = inspect(converted);
+    let (text, code) = inspect(converted, component::function_names(file, converted));
     crate::policy::print(&format!(
         "file       {}, {bytes} bytes, a core module\n\
          verdict    rejected, Malformed: the operator accepts only components; `kubectl-oaat policy pack` converts \
@@ -75,31 +101,18 @@ fn report_core_module(file: &Path, converted: &[u8]) -> Result<(ExitCode, bool)>
 
 /// Prints a report on a component. Returns success if the operator accepts the component.
 pub(crate) fn report(file: &Path, bytes: &[u8]) -> Result<ExitCode> {
-    let unpacked = if component::is_gzip(bytes) {
-        unpack(bytes)
-    } else {
-        None
+    let wasm = component::unpack(bytes);
+    let size = match &wasm {
+        Cow::Owned(wasm) => format!("{} bytes packed, {} unpacked", bytes.len(), wasm.len()),
+        Cow::Borrowed(_) => format!("{} bytes", bytes.len()),
     };
-    let size = match &unpacked {
-        Some(wasm) => format!("{} bytes packed, {} unpacked", bytes.len(), wasm.len()),
-        None => format!("{} bytes", bytes.len()),
-    };
-    let (text, code) = inspect(unpacked.as_deref().unwrap_or(bytes));
+    let (text, code) = inspect(&wasm, component::function_names(file, bytes));
     crate::policy::print(&format!("file       {}, {size}\n{text}", file.display()))?;
     Ok(code)
 }
 
-/// Decompresses gzip. Returns `None` if the content exceeds the maximum size of a component.
-fn unpack(bytes: &[u8]) -> Option<Vec<u8>> {
-    let limit = Limits::default().component;
-    let mut wasm = Vec::new();
-    let mut unpacked = MultiGzDecoder::new(bytes).take(limit as u64 + 1);
-    unpacked.read_to_end(&mut wasm).ok()?;
-    (wasm.len() <= limit).then_some(wasm)
-}
-
 /// Describes a component. Compiles it in a child process with the operator's limits.
-fn inspect(bytes: &[u8]) -> (String, ExitCode) {
+fn inspect(bytes: &[u8], names: FunctionNames) -> (String, ExitCode) {
     let mut text = String::new();
     if let Some(names) = ImportsAndExports::parse(bytes) {
         text += &format!("imports    {}\n", join(&names.imports));
@@ -108,10 +121,11 @@ fn inspect(bytes: &[u8]) -> (String, ExitCode) {
     let process = Host::new(Limits::default()).map(CompileProcess::of_this_program);
     match process.map(|process| process.compile(bytes)) {
         Ok(Ok(Compiled { policy, .. })) => {
-            text += &describe_accepted(&policy);
+            text += &describe_accepted(&policy.with_names(names));
             (text, ExitCode::SUCCESS)
         }
         Ok(Err(error)) => {
+            let error = error.with_names(&names);
             text += &format!("verdict    rejected, {}: {error}\n", error.reason());
             (text, ExitCode::FAILURE)
         }
@@ -131,7 +145,7 @@ fn describe_accepted(policy: &Policy) -> String {
              {message}"
         ),
         Err(error) => format!(
-            "the operator accepts it, but the trial request failed: {}: {error}",
+            "the operator accepts it, but the trial request failed: {}: {error:#}",
             error.reason()
         ),
     };

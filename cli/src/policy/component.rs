@@ -3,7 +3,8 @@
 use anyhow::{Context, Result};
 use flate2::read::MultiGzDecoder;
 use oaat_api::BuiltInPolicy;
-use policy_host::{Host, Limits, LoadError, Policy};
+use policy_host::{FunctionNames, Host, Limits, LoadError, Policy, sha256};
+use std::borrow::Cow;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -20,13 +21,39 @@ pub(crate) struct Component {
 pub(crate) fn load(file: &Path, built_in: &[u8]) -> Result<Component> {
     let wasm = read(file, built_in)?;
     let host = Host::new(Limits::default())?;
+    let names = function_names(file, &wasm);
     match host.load(&wasm, None) {
-        Ok(policy) => Ok(Component { policy, wasm }),
+        Ok(policy) => Ok(Component {
+            policy: policy.with_names(names),
+            wasm,
+        }),
         Err(error) => Err(Rejected {
             file: file.to_owned(),
-            error,
+            error: error.with_names(&names),
         }
         .into()),
+    }
+}
+
+/// Returns the names of the functions of a component, from the file beside it or from the component
+/// itself. Empty if neither has any.
+pub(crate) fn function_names(file: &Path, wasm: &[u8]) -> FunctionNames {
+    let wasm = unpack(wasm);
+    super::names_file::read(file, &sha256(&wasm))
+        .unwrap_or_else(|| policy_build::function_names(&wasm).into())
+}
+
+/// Decompresses gzip. Returns other bytes, and damaged or too large data, unchanged.
+pub(crate) fn unpack(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let limit = Limits::default().component;
+    let mut wasm = Vec::new();
+    let read = MultiGzDecoder::new(bytes)
+        .take(limit as u64 + 1)
+        .read_to_end(&mut wasm);
+    if is_gzip(bytes) && read.is_ok_and(|size| size <= limit) {
+        Cow::Owned(wasm)
+    } else {
+        Cow::Borrowed(bytes)
     }
 }
 
@@ -43,7 +70,7 @@ pub(crate) fn read(file: &Path, built_in: &[u8]) -> Result<Vec<u8>> {
     let named = file.to_str().and_then(BuiltInPolicy::from_name);
     match named.filter(|_| !file.exists()) {
         Some(BuiltInPolicy::Default) => return Ok(built_in.to_vec()),
-        Some(policy) => return unpack(built_in_policies::component(policy)),
+        Some(policy) => return Ok(unpack(built_in_policies::component(policy)).into_owned()),
         None => {}
     }
     let bytes = std::fs::read(file).with_context(|| format!("{}", file.display()))?;
@@ -51,13 +78,6 @@ pub(crate) fn read(file: &Path, built_in: &[u8]) -> Result<Vec<u8>> {
         return policy_build::componentize(&bytes).with_context(|| format!("{}", file.display()));
     }
     Ok(bytes)
-}
-
-/// Decompresses the component of a built-in policy.
-fn unpack(packed: &[u8]) -> Result<Vec<u8>> {
-    let mut wasm = Vec::new();
-    MultiGzDecoder::new(packed).read_to_end(&mut wasm)?;
-    Ok(wasm)
 }
 
 /// Checks for the header of a core module. The header of a component has another layer field.

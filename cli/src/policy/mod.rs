@@ -5,8 +5,12 @@ mod bench;
 mod build;
 mod check;
 mod component;
+mod dev;
+mod fault;
+mod names_file;
 mod new;
 mod pack;
+mod profile;
 mod read_error;
 mod replay;
 mod run;
@@ -33,6 +37,8 @@ pub enum Command {
     New(new::Args),
     /// Build a policy crate into a component.
     Build(build::Args),
+    /// Build and test a policy crate after each change, until interrupted.
+    Dev(dev::Args),
     /// Check whether the operator accepts a component, and describe it.
     Check(check::Args),
     /// Evaluate a policy once, and explain its decision.
@@ -62,6 +68,7 @@ pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
     let outcome = match command {
         Command::New(args) => new::run(&args),
         Command::Build(args) => build::run(&args),
+        Command::Dev(args) => dev::run(&args),
         Command::Check(args) => check::run(&args, built_in),
         Command::Pack(args) => pack::run(&args, built_in),
         Command::Replay(args) => replay::run(&args, built_in),
@@ -78,7 +85,7 @@ pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
                 "kubectl-oaat policy: {}",
                 escape_control(&format!("{error:#}"))
             ));
-            if error.is::<component::Rejected>() {
+            if error.is::<component::Rejected>() || error.is::<fault::Fault>() {
                 ExitCode::FAILURE
             } else {
                 ExitCode::from(2)

@@ -1,5 +1,8 @@
 //! `policy run`: evaluates a policy once and explains the decision.
 
+use crate::policy::component::{self, Component};
+use crate::policy::fault;
+use crate::policy::profile::Profile;
 use anyhow::{Context, Result};
 use policy_cases::{explain, item_settings};
 use policy_host::{EvalError, Policy, Request};
@@ -20,6 +23,10 @@ pub struct Args {
     /// Override the seed of the request.
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Write a flame graph of the fuel of the decision to this file, in the format of speedscope
+    /// (https://www.speedscope.app). Its sum is exactly the fuel of the decision.
+    #[arg(long, value_name = "FILE")]
+    pub profile: Option<PathBuf>,
     /// Print the `decision` record of the contract as JSON.
     #[arg(long)]
     pub json: bool,
@@ -32,8 +39,17 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     if let Some(seed) = args.seed {
         request.seed = seed;
     }
-    let policy = crate::policy::component::load(&args.file, built_in)?.policy;
-    Ok(match evaluate(&policy, &request, args.json)? {
+    let component = component::load(&args.file, built_in)?;
+    fault::validate(
+        &component.policy,
+        &request.settings,
+        &item_settings(&request.items),
+    )?;
+    let outcome = evaluate(&component.policy, &request, args.json)?;
+    if let Some(file) = &args.profile {
+        profile(args, &component, &request, file)?;
+    }
+    Ok(match outcome {
         Ok(text) => {
             if args.json {
                 std::io::stdout().write_all(text.as_bytes())?;
@@ -52,32 +68,17 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
 /// Evaluates the request. Returns the decision as text or JSON, or an `Err` that explains why there
 /// is none.
 fn evaluate(policy: &Policy, request: &Request, json: bool) -> Result<Result<String, String>> {
-    let validation = policy.validate(&request.settings, &item_settings(&request.items));
-    // The operator does not evaluate a policy with settings that the policy rejects.
-    match validation.answer {
-        Ok(()) => {}
-        Err(EvalError::PolicyError(message)) => {
-            return Ok(Err(format!(
-                "SettingsRejected: the policy rejected the settings: {message}\n"
-            )));
-        }
-        Err(error) => {
-            let reason = error.reason();
-            return Ok(Err(format!(
-                "{reason}: validating the settings failed: {error}\n"
-            )));
-        }
-    }
     let start = Instant::now();
     let evaluation = policy.evaluate(request);
     let took = start.elapsed().as_micros();
     let text = match &evaluation.answer {
         Ok(decision) if json => serde_json::to_string_pretty(decision)? + "\n",
-        _ => {
+        answer => {
             let limit = policy.fuel_limit(request.items.len());
             let explanation = explain(request, &evaluation);
+            let backtrace = answer.as_ref().err().map(backtrace).unwrap_or_default();
             format!(
-                "{explanation}fuel: {} of {limit}\ntime: {took} µs\n",
+                "{explanation}{backtrace}fuel: {} of {limit}\ntime: {took} µs\n",
                 evaluation.fuel
             )
         }
@@ -86,6 +87,34 @@ fn evaluate(policy: &Policy, request: &Request, json: bool) -> Result<Result<Str
         Ok(_) => Ok(text),
         Err(_) => Err(text),
     })
+}
+
+/// Returns the whole call stack of a crash, one line for each function.
+fn backtrace(error: &EvalError) -> String {
+    let EvalError::Trapped(crash) = error else {
+        return String::new();
+    };
+    let frames = crash.backtrace.frames().iter();
+    let mut text = String::from("backtrace:\n");
+    text.extend(frames.map(|frame| format!("  {frame}\n")));
+    text
+}
+
+/// Writes the profile of a decision to a file.
+fn profile(args: &Args, component: &Component, request: &Request, file: &Path) -> Result<()> {
+    let wasm = component::unpack(&component.wasm);
+    let names = component::function_names(&args.file, &wasm);
+    let fuel = component.policy.evaluate(request).fuel;
+    let profile = Profile::new(&wasm, names, request, fuel)?;
+    let json = profile.speedscope(&format!("policy {}", component.policy.digest()));
+    std::fs::write(file, serde_json::to_string(&json)?)
+        .with_context(|| format!("{}", file.display()))?;
+    crate::terminal::report(&format!(
+        "wrote {}: {fuel} fuel, one sample for each {}; open it with https://www.speedscope.app",
+        file.display(),
+        profile.step
+    ));
+    Ok(())
 }
 
 /// Reads the request. Returns the name of the file for messages, and its text.

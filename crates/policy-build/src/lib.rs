@@ -4,6 +4,11 @@
 //! `built-in-policies` builds its policies with this crate, and `policy-testkit` the
 //! components that it tests.
 
+mod names;
+
+pub use names::function_names;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -53,8 +58,10 @@ pub enum BuildError {
 pub struct Built {
     /// The name of the library target, such as `my_policy`.
     pub name: String,
-    /// The bytes of the component.
+    /// The bytes of the component, without debug information.
     pub component: Vec<u8>,
+    /// The names of its functions, by their index in its core module.
+    pub names: BTreeMap<u32, String>,
 }
 
 /// Builds the policy crate in `dir` and returns its component.
@@ -74,11 +81,17 @@ pub fn build(dir: &Path, target_dir: &Path) -> Result<Vec<u8>, BuildError> {
 /// Returns what failed and how to fix it.
 pub fn build_crate(dir: &Path, target_dir: &Path) -> Result<Built, BuildError> {
     let (name, module) = build_module(dir, target_dir)?;
-    let component = componentize(&module)?;
-    Ok(Built { name, component })
+    let names = function_names(&module);
+    let component = componentize(&names::without_names(&module))?;
+    Ok(Built {
+        name,
+        component,
+        names,
+    })
 }
 
-/// Builds the crate in `dir` into a core module. Returns its name and its bytes.
+/// Builds the crate in `dir` into a core module. Returns its name, and its bytes with the names of
+/// its functions.
 fn build_module(dir: &Path, target_dir: &Path) -> Result<(String, Vec<u8>), BuildError> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     check_target(dir)?;
@@ -114,7 +127,11 @@ fn build_module(dir: &Path, target_dir: &Path) -> Result<(String, Vec<u8>), Buil
         command.env_remove(name);
     }
     let root = workspace_root(&cargo, dir);
-    command.env("CARGO_ENCODED_RUSTFLAGS", remap_flags(&root).join("\x1f"));
+    let mut flags = remap_flags(&root);
+    // Keeps the names of functions, which `build_crate` removes again. Without `strip`, cargo gives
+    // the crate other hashes, and the component would have another digest.
+    flags.push("-Clink-arg=--keep-section=name".to_owned());
+    command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     let output = command.output().map_err(|error| BuildError::Start {
         program: cargo,
         error,

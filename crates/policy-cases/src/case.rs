@@ -119,7 +119,7 @@ fn select(
         request.seed = seed;
         tried += 1;
         let (evaluation, nondeterminism) = evaluate_twice(|| policy.select(&request));
-        let mut differences = check::answer(expect, &request, &evaluation);
+        let mut differences = check::evaluation(expect, &request, &evaluation);
         let reason = match (&evaluation.answer, &nondeterminism) {
             (_, Some(_)) => "NotDeterministic",
             (Err(error), None) => error.reason(),
@@ -170,13 +170,11 @@ impl Failure {
 /// Returns a failure if the policy rejects the settings of the request.
 fn settings_rejected(policy: &impl Evaluator, request: &Request) -> Option<Failure> {
     let validation = policy.validate(&request.settings, &item_settings(&request.items));
-    let reason = match &validation.answer {
-        Ok(()) => return None,
-        Err(EvalError::PolicyError(_)) => "SettingsRejected",
-        Err(error) => error.reason(),
-    };
+    if validation.answer.is_ok() {
+        return None;
+    }
     Some(Failure {
-        reason,
+        reason: "SettingsRejected",
         answer: explain_validation(&validation),
         ..Failure::without_seed(vec![Difference {
             what: "settings".to_owned(),

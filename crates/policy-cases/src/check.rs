@@ -21,8 +21,28 @@ fn difference(
     }
 }
 
+/// Returns the differences between an evaluation and the expectation.
+pub(crate) fn evaluation(
+    expect: &Expect,
+    request: &Request,
+    evaluation: &Evaluation<Decision>,
+) -> Vec<Difference> {
+    let mut differences = answer(expect, request, evaluation);
+    if let Some(max) = expect.max_fuel
+        && evaluation.fuel > max
+    {
+        let used = evaluation.fuel;
+        differences.push(difference(
+            "fuel",
+            format!("at most {max}"),
+            format!("{used}, which is {} more", used - max),
+        ));
+    }
+    differences
+}
+
 /// Returns the differences between an answer and the expectation.
-pub(crate) fn answer(
+fn answer(
     expect: &Expect,
     request: &Request,
     evaluation: &Evaluation<Decision>,

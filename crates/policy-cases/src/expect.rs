@@ -28,6 +28,17 @@ pub(crate) struct RawExpect {
     state: Option<Option<String>>,
     /// The expected verdicts on items, by name. Other verdicts are not checked.
     verdicts: Option<Entries<RawVerdict>>,
+    /// The fuel of the decision, which is the same on every machine.
+    fuel: Option<ExpectedFuel>,
+}
+
+/// The fuel that a decision may use. It is about one unit for each instruction.
+#[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+struct ExpectedFuel {
+    /// The maximum, with each of the seeds.
+    max: u64,
 }
 
 /// Distinguishes `state: null` from an absent `state`.
@@ -108,6 +119,7 @@ pub(crate) struct Expect {
     pub note: Option<String>,
     pub state: Option<Option<String>>,
     pub verdicts: Vec<(usize, ExpectedVerdict)>,
+    pub max_fuel: Option<u64>,
 }
 
 /// An expected answer.
@@ -197,6 +209,7 @@ impl RawExpect {
             note: self.note,
             state: self.state,
             verdicts: verdicts.collect::<Result<_, ResolveError>>()?,
+            max_fuel: self.fuel.map(|fuel| fuel.max),
         })
     }
 }

@@ -108,7 +108,7 @@ pub(crate) fn describe_wait(until: Option<Instant>, now: Instant) -> String {
 }
 
 pub(crate) fn describe_error(error: &EvalError) -> String {
-    format!("{}: {error}", error.reason())
+    format!("{}: {error:#}", error.reason())
 }
 
 pub(crate) fn describe_validation(found: &Result<(), EvalError>) -> String {

@@ -13,6 +13,7 @@
 //! No behavior of a component makes this crate panic, and every answer is checked.
 
 mod answer;
+mod backtrace;
 mod compile_child;
 mod compile_process;
 mod contract;
@@ -23,6 +24,7 @@ mod policy;
 mod record;
 mod sandbox;
 
+pub use backtrace::{Backtrace, Frame, FunctionNames};
 pub use compile_child::{Landlock, run as run_compile_child};
 pub use compile_process::{CompileProcess, Compiled};
 pub use contract::{
@@ -33,7 +35,7 @@ pub use difference::{
     Action, ActionDifference, AnswerDifference, AnswerRef, StandingDifference, WaitTimes,
     compare_answers, format_instant,
 };
-pub use eval_error::EvalError;
+pub use eval_error::{Crash, EvalError};
 pub use load::{CompileMemory, LoadError, decompress, sha256};
 pub use plain_text as text;
 pub use policy::{CompiledPolicy, Evaluation, Host, HostError, Policy, WeakPolicy};

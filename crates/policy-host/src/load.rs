@@ -1,5 +1,6 @@
 //! The checks of a component, in order, and the errors that they return.
 
+use crate::backtrace::FunctionNames;
 use crate::contract::CONTRACT;
 use crate::eval_error::EvalError;
 use plain_text as text;
@@ -101,7 +102,7 @@ pub enum LoadError {
     #[error("failed to run the compiler process: {0}")]
     CompilerUnavailable(String),
     /// The component failed on a small trial request.
-    #[error("the component failed on a small trial request: {error}; {advice}", error = .0, advice = advice(.0))]
+    #[error("the component failed on a small trial request: {error:#}; {advice}", error = .0, advice = advice(.0))]
     ProbeFailed(EvalError),
 }
 
@@ -156,6 +157,14 @@ impl LoadError {
             Self::CompileTooLarge { .. } => "CompileTooLarge",
             Self::CompilerUnavailable(_) => "CompilerUnavailable",
             Self::ProbeFailed(_) => "ProbeFailed",
+        }
+    }
+
+    /// Adds the names of functions to the backtrace of a crash.
+    pub fn with_names(self, names: &FunctionNames) -> Self {
+        match self {
+            Self::ProbeFailed(error) => Self::ProbeFailed(error.with_names(names)),
+            other => other,
         }
     }
 

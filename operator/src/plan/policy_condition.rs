@@ -166,7 +166,7 @@ pub fn record_policy_error(
     plan.requeue_at(snapshot.now.plus(RETRY));
     if let (Some(policy), None) = (&selection.in_use, &selection.problem) {
         let message = format!(
-            "{error} {}; {}",
+            "{error:#} {}; {}",
             digest_suffix(policy),
             until_fixed(selection.on_error)
         );
@@ -551,7 +551,7 @@ mod tests {
         let text = String::new;
         let errors = [
             EvalError::PolicyError(text()),
-            EvalError::Trapped(text()),
+            EvalError::Trapped(text().into()),
             EvalError::OutOfFuel(0),
             EvalError::Deadline(Duration::ZERO),
             EvalError::OutOfMemory(0),

@@ -283,7 +283,7 @@ async fn check_settings(
             Ok(()) => return Some(Ok(())),
             Err(error) => error,
         },
-        Err(error) => EvalError::Trapped(error),
+        Err(error) => EvalError::Trapped(error.into()),
     };
     Some(Err(PolicyProblem::settings(&error)))
 }

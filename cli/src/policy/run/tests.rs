@@ -52,17 +52,28 @@ fn evaluate_prints_the_decision_as_json() {
 }
 
 #[test]
-fn evaluate_reports_rejected_settings_without_a_decision() {
+fn rejected_settings_are_a_fault_without_a_decision() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("request.yaml");
     for request in [
         "{settings: {base: 1m}, items: [a]}",
         "items: [{name: a, settings: {w: 1}}]",
     ] {
-        let text = output(request, false).unwrap_err();
+        std::fs::write(&file, request).unwrap();
+        let args = Args {
+            file: "default".into(),
+            request: file.clone(),
+            seed: None,
+            profile: None,
+            json: false,
+        };
+        let error = run(&args, crate::policy::test_fixtures::default_policy()).unwrap_err();
+        assert!(error.is::<fault::Fault>());
         assert!(
-            text.starts_with(
+            error.to_string().starts_with(
                 "SettingsRejected: the policy rejected the settings: the built-in policy takes no settings"
             ),
-            "{text}"
+            "{error}"
         );
     }
 }

@@ -11,9 +11,9 @@ mod simulator;
 mod svg;
 mod timeline;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use metrics::Metrics;
-use policy_host::{EvalError, Policy};
+use policy_host::Policy;
 use scenario::Scenario;
 use serde_json::{Value, json};
 use simulator::History;
@@ -81,16 +81,8 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
 
 /// Validates the settings, as the operator does, and simulates the scenario.
 fn validate_and_simulate(policy: &Policy, scenario: &Scenario) -> Result<History> {
-    let validation = policy.validate(&scenario.settings, &scenario.item_settings());
-    match validation.answer {
-        Ok(()) => {}
-        Err(EvalError::PolicyError(message)) => {
-            bail!("the policy rejected the settings of the scenario: {message}")
-        }
-        Err(error) => {
-            bail!("validating the settings of the scenario failed: {error}")
-        }
-    }
+    let items = scenario.item_settings();
+    crate::policy::fault::validate(policy, &scenario.settings, &items)?;
     Ok(simulator::simulate(scenario, |request| {
         policy.evaluate(request)
     }))

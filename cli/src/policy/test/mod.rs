@@ -5,6 +5,7 @@ mod pretty;
 
 use anyhow::{Context, Result, bail};
 use policy_cases::Report;
+use policy_host::Policy;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -50,20 +51,30 @@ struct CaseResult {
 }
 
 pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
-    let (text, passed) = test(args, built_in)?;
+    let load = || Ok(crate::policy::component::load(&args.file, built_in)?.policy);
+    let tested = test(args, load)?;
     match args.format {
-        Format::Pretty => crate::policy::print(&text)?,
-        Format::Junit => std::io::stdout().write_all(text.as_bytes())?,
+        Format::Pretty => crate::policy::print(&tested.report)?,
+        Format::Junit => std::io::stdout().write_all(tested.report.as_bytes())?,
     }
-    Ok(if passed {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(1)
+    Ok(match tested.failed {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
     })
 }
 
-/// Runs the cases. Returns the report and whether all cases passed.
-fn test(args: &Args, built_in: &[u8]) -> Result<(String, bool)> {
+/// The results of all cases.
+pub(crate) struct Tested {
+    /// The report in the requested format.
+    pub report: String,
+    /// The number of cases.
+    pub cases: usize,
+    /// The number of failed cases.
+    pub failed: usize,
+}
+
+/// Runs the cases. Loads the policy after the file with the cases has been read.
+pub(crate) fn test(args: &Args, load: impl FnOnce() -> Result<Policy>) -> Result<Tested> {
     let file = args.cases.display().to_string();
     let yaml = std::fs::read_to_string(&args.cases).with_context(|| file.clone())?;
     let cases = policy_cases::parse(&yaml)
@@ -76,7 +87,7 @@ fn test(args: &Args, built_in: &[u8]) -> Result<(String, bool)> {
             cases.len()
         );
     }
-    let policy = crate::policy::component::load(&args.file, built_in)?.policy;
+    let policy = load()?;
     let run = |case: &policy_cases::Case| {
         let start = Instant::now();
         let report = case.run(&policy, args.seeds.unwrap_or(0));
@@ -92,11 +103,15 @@ fn test(args: &Args, built_in: &[u8]) -> Result<(String, bool)> {
         }
     };
     let results: Vec<_> = selected.into_iter().map(run).collect();
-    let text = match args.format {
+    let report = match args.format {
         Format::Pretty => pretty::write(&file, &results),
         Format::Junit => junit::write(&file, &results)?,
     };
-    Ok((text, failed(&results) == 0))
+    Ok(Tested {
+        report,
+        cases: results.len(),
+        failed: failed(&results),
+    })
 }
 
 /// Returns the number of failed cases.

@@ -172,6 +172,22 @@ fn expectations_hold_or_report_the_difference() {
 }
 
 #[test]
+fn fuel_above_the_maximum_is_reported_for_decisions_and_errors() {
+    let run = Ok(decision(Choice::Run(0)));
+    let error = Err(EvalError::PolicyError("no base".into()));
+    for (expect, answer) in [("run: a", &run), ("error: base", &error)] {
+        let found = |max: u64| {
+            let case = case(&format!("{expect}, fuel: {{max: {max}}}"));
+            let report = case.run(&fake(|_, _| (answer.clone(), 1_000)), 0);
+            report.failure.map(|failure| failure.summary())
+        };
+        assert_eq!(found(1_000), None);
+        let words = "fuel: expected at most 999, found 1000, which is 1 more";
+        assert_eq!(found(999).as_deref(), Some(words));
+    }
+}
+
+#[test]
 fn all_differences_are_reported() {
     let run = Ok(decision(Choice::Run(0)));
     let differences = differences(

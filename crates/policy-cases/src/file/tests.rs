@@ -33,6 +33,7 @@ cases:
       verdicts:
         a: ready
         b: {standing: cooling, until: in 10m, note: part}
+      fuel: {max: 9000}
 validate:
   - name: bad factor
     settings: {factor: 0.5}
@@ -61,6 +62,8 @@ fn parse_reads_all_fields() {
         Some(Some(request.now + 600_000))
     );
 
+    assert_eq!(expect.max_fuel, Some(9_000));
+
     let cases = parse(ALL).unwrap();
     let parsed: Vec<_> = cases
         .iter()
@@ -70,8 +73,8 @@ fn parse_reads_all_fields() {
         parsed,
         [
             ("cases", "everything", Some(8)),
-            ("validate", "bad factor", Some(22)),
-            ("validate", "nothing", Some(26)),
+            ("validate", "bad factor", Some(23)),
+            ("validate", "nothing", Some(27)),
         ]
     );
     match &cases[1].check {

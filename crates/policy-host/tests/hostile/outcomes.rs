@@ -9,11 +9,11 @@ use std::io::Write;
 fn outcome(host: &Host, hostile: &Hostile) -> (Expected, String) {
     let policy = match host.load(&hostile.bytes, None) {
         Ok(policy) => policy,
-        Err(error) => return (Expected::Load(error.reason()), error.to_string()),
+        Err(error) => return (Expected::Load(error.reason()), format!("{error:#}")),
     };
     let settings = hostile.settings.unwrap_or("{}");
     if let Err(error) = policy.validate(settings, &[]).answer {
-        return (Expected::Load("SettingsRejected"), error.to_string());
+        return (Expected::Load("SettingsRejected"), format!("{error:#}"));
     }
     let first = evaluate(&policy, settings, "");
     let second = match &first.answer {
@@ -27,7 +27,7 @@ fn outcome(host: &Host, hostile: &Hostile) -> (Expected, String) {
     };
     match second.answer {
         Ok(decision) => (Expected::Legal, format!("{:?}", decision.choice)),
-        Err(error) => (Expected::Evaluation(error.reason()), error.to_string()),
+        Err(error) => (Expected::Evaluation(error.reason()), format!("{error:#}")),
     }
 }
 
@@ -93,7 +93,23 @@ fn panic_message_is_reported_if_the_log_is_full() {
         "",
     )
     .answer;
-    assert!(matches!(answer, Err(EvalError::Trapped(words)) if words.contains("aaargh")));
+    assert!(matches!(answer, Err(EvalError::Trapped(crash)) if crash.message.contains("aaargh")));
+}
+
+#[test]
+fn crash_has_a_bounded_backtrace() {
+    let host = host();
+    for (name, minimum) in [("unreachable", 1), ("panic", 1), ("recurse", 64)] {
+        let policy = host.load(&named(name).bytes, None).unwrap();
+        let Err(EvalError::Trapped(crash)) = evaluate(&policy, "{}", "").answer else {
+            panic!("{name} did not crash");
+        };
+        let frames = crash.backtrace.frames();
+        assert!((minimum..=64).contains(&frames.len()), "{name}: {frames:?}");
+        let short = EvalError::Trapped(crash.clone()).to_string();
+        let long = format!("{:#}", EvalError::Trapped(crash));
+        assert!(long.starts_with(&format!("{short} in ")), "{long}");
+    }
 }
 
 #[test]

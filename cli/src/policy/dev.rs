@@ -1,0 +1,268 @@
+//! `policy dev`: builds and tests a policy crate after each change.
+
+use crate::policy::fault::{self, Fault};
+use crate::policy::replay::recorded;
+use crate::policy::{build, component, test};
+use crate::terminal;
+use anyhow::{Context, Result, bail};
+use policy_cases::item_settings;
+use policy_host::{DecisionRecord, Policy, WaitTimes, compare_answers};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime};
+
+/// The time between two searches for changes.
+const INTERVAL: Duration = Duration::from_millis(200);
+/// The maximum number of files that are watched.
+const FILES: usize = 20_000;
+/// The maximum size of a file with recorded decisions, in bytes.
+const RECORDS: u64 = 256 << 20;
+
+/// Arguments of `policy dev`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The directory of the crate. All files in it are watched, except those in `target`.
+    #[arg(default_value = ".", value_name = "CRATE")]
+    krate: PathBuf,
+    /// The YAML file with the cases. The default is `cases.yaml` in the crate, if it exists.
+    #[arg(long, value_name = "FILE")]
+    cases: Option<PathBuf>,
+    /// Replay the latest of these recorded decisions after each build. A file or the directory of
+    /// --record-decisions, or the log of an operator with --log-decisions full.
+    #[arg(long, value_name = "PATH")]
+    decisions: Option<PathBuf>,
+}
+
+/// Builds and tests until standard output is closed, or the process is interrupted.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let record = args.decisions.as_deref().map(latest).transpose()?;
+    let mut last_fuel = None;
+    build::require_crate(&args.krate)?;
+    loop {
+        // Files that change during the build are part of the next one.
+        let files = watched_files(args)?;
+        let text = match build::build(&args.krate, None) {
+            Ok(built) => {
+                let start = Instant::now();
+                try_out(args, &built.file, record.as_ref(), &mut last_fuel)
+                    .map(|text| format!("{text} ({} ms)\n", start.elapsed().as_millis()))
+            }
+            Err(error) => Err(error),
+        };
+        let text = text.unwrap_or_else(|error| format!("{error:#}\n"));
+        let watched = args.krate.display();
+        let printed = terminal::print(&format!(
+            "{text}waiting for changes in {watched}; stop with Ctrl-C\n\n"
+        ));
+        match printed {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
+            printed => printed?,
+        }
+        while watched_files(args)? == files {
+            std::thread::sleep(INTERVAL);
+        }
+    }
+}
+
+/// Runs the cases of a component, and replays a decision. `last_fuel` is the fuel of the previous
+/// build.
+fn try_out(
+    args: &Args,
+    file: &Path,
+    record: Option<&DecisionRecord>,
+    last_fuel: &mut Option<u64>,
+) -> Result<String> {
+    let policy = component::load(file, &[])?.policy;
+    let mut text = String::new();
+    let default = args.krate.join("cases.yaml");
+    if let Some(cases) = args.cases.clone().or(default.is_file().then_some(default)) {
+        let cases = test::Args {
+            file: file.to_owned(),
+            cases,
+            seeds: None,
+            format: test::Format::Pretty,
+            filter: None,
+        };
+        let tested = test::test(&cases, || Ok(policy.clone()))?;
+        match (tested.cases, tested.failed) {
+            (1, 0) => text += "1 case passed\n",
+            (cases, 0) => writeln!(text, "{cases} cases passed")?,
+            _ => text += &tested.report,
+        }
+    }
+    let fuel = match record {
+        Some(record) => {
+            let again = replay(&policy, record)?;
+            let change = describe_change(record, &again);
+            let (then, now) = (record.fuel, again.fuel);
+            let difference = delta(then, now);
+            write!(
+                text,
+                "{change}, fuel {difference} ({then} recorded, {now} now)"
+            )?;
+            now
+        }
+        None => {
+            let fuel = policy.probe().fuel;
+            write!(text, "fuel {fuel} for a trial request of 2 items")?;
+            fuel
+        }
+    };
+    if let Some(last) = last_fuel.replace(fuel) {
+        let difference = delta(last, fuel);
+        write!(text, "; {difference} since the last build")?;
+    }
+    Ok(text)
+}
+
+/// Formats a difference with its sign.
+fn delta(then: u64, now: u64) -> String {
+    format!("{:+}", i128::from(now) - i128::from(then))
+}
+
+/// Decides about the request of a recorded decision, as the operator does.
+fn replay(policy: &Policy, record: &DecisionRecord) -> Result<DecisionRecord, Fault> {
+    let request = &record.request;
+    fault::validate(policy, &request.settings, &item_settings(&request.items))?;
+    let evaluation = policy.evaluate(request);
+    match evaluation.answer {
+        Err(error) => Err(Fault::NoDecision(error)),
+        Ok(_) => Ok(DecisionRecord::new(policy, request, &evaluation)),
+    }
+}
+
+fn describe_change(then: &DecisionRecord, now: &DecisionRecord) -> String {
+    let compare = WaitTimes::Compare;
+    match compare_answers(&then.request, &then.answer, &now.answer, compare) {
+        None => "answer unchanged".to_owned(),
+        Some(difference) => format!("answer changed: {difference}"),
+    }
+}
+
+/// Returns the latest decision in a file, or in the newest file of a directory.
+fn latest(path: &Path) -> Result<DecisionRecord> {
+    let file = if path.is_dir() {
+        let entries = std::fs::read_dir(path).with_context(|| format!("{}", path.display()))?;
+        let newest = entries
+            .flatten()
+            .filter(|entry| entry.path().extension().is_some_and(|e| e == "json"))
+            .max_by_key(|entry| entry.metadata().and_then(|data| data.modified()).ok());
+        match newest {
+            Some(entry) => entry.path(),
+            None => bail!(
+                "--decisions: {} contains no .json file; use the directory of --record-decisions",
+                path.display()
+            ),
+        }
+    } else {
+        path.to_owned()
+    };
+    let name = || format!("{}", file.display());
+    let mut bytes = Vec::new();
+    let opened = std::fs::File::open(&file).with_context(name)?;
+    let mut opened = opened.take(RECORDS);
+    opened.read_to_end(&mut bytes).with_context(name)?;
+    let records = recorded(&String::from_utf8_lossy(&bytes));
+    let latest = records.into_iter().max_by_key(|record| record.request.now);
+    latest.with_context(|| {
+        format!(
+            "--decisions: {} contains no recorded decision; use a file of --record-decisions, or the log of an \
+             operator with --log-decisions full",
+            file.display()
+        )
+    })
+}
+
+/// The files whose change starts a build, with their time and size.
+type WatchedFiles = BTreeMap<PathBuf, (Option<SystemTime>, u64)>;
+
+/// Finds the files of the crate and its cases. Polls instead of waiting for events, because a crate
+/// has few files, and events are missing on network file systems and in mounts of containers.
+fn watched_files(args: &Args) -> Result<WatchedFiles> {
+    let mut files = WatchedFiles::new();
+    let mut directories = vec![args.krate.clone()];
+    files.extend(args.cases.as_deref().and_then(stamp));
+    while let Some(directory) = directories.pop() {
+        // A directory that was removed in the meantime has no files.
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let hidden = name.as_encoded_bytes().starts_with(b".");
+            let path = entry.path();
+            match entry.file_type() {
+                _ if hidden => {}
+                Ok(kind) if kind.is_dir() && name != "target" => directories.push(path),
+                // The build itself writes Cargo.lock.
+                Ok(kind) if kind.is_file() && name != "Cargo.lock" => files.extend(stamp(&path)),
+                _ => {}
+            }
+        }
+        if files.len() + directories.len() > FILES {
+            bail!(
+                "{}: contains more than {FILES} files; use the directory of a policy crate",
+                args.krate.display()
+            );
+        }
+    }
+    Ok(files)
+}
+
+fn stamp(file: &Path) -> Option<(PathBuf, (Option<SystemTime>, u64))> {
+    let data = std::fs::metadata(file).ok()?;
+    Some((file.to_owned(), (data.modified().ok(), data.len())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(krate: &Path) -> Args {
+        Args {
+            krate: krate.to_owned(),
+            cases: None,
+            decisions: None,
+        }
+    }
+
+    #[test]
+    fn watched_files_are_those_of_the_crate_without_its_output() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write("src/lib.rs", "1");
+        let args = args(folder.path());
+        let before = watched_files(&args).unwrap();
+        assert_eq!(before.len(), 1);
+        for ignored in ["target/a.wasm", ".git/index", "Cargo.lock"] {
+            write(ignored, "x");
+        }
+        assert_eq!(watched_files(&args).unwrap(), before);
+        write("src/lib.rs", "12");
+        assert_ne!(watched_files(&args).unwrap(), before);
+    }
+
+    #[test]
+    fn latest_names_the_flag_that_records_decisions() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = latest(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("--record-decisions"), "{error}");
+        let file = folder.path().join("decision.json");
+        std::fs::write(&file, "{}").unwrap();
+        for path in [folder.path(), &file] {
+            let error = latest(path).unwrap_err().to_string();
+            assert!(error.contains("no recorded decision"), "{error}");
+        }
+    }
+
+    #[test]
+    fn delta_has_a_sign() {
+        assert_eq!(delta(12_345, 9_225), "-3120");
+        assert_eq!(delta(1, 2), "+1");
+        assert_eq!(delta(u64::MAX, 0), "-18446744073709551615");
+    }
+}

@@ -1,0 +1,100 @@
+//! `policy run --profile`: shows which functions use the fuel of a decision.
+//!
+//! A policy is deterministic, so a profile needs no clock: the same request is evaluated with limits
+//! from one unit of fuel up to the fuel of the decision, and the call stack is read where each of
+//! them ends the policy.
+
+mod checkpoints;
+
+use anyhow::{Result, ensure};
+use checkpoints::Instrumented;
+use policy_host::{FunctionNames, Host, Limits, Request};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+
+/// The maximum number of samples.
+const SAMPLES: u64 = 2_000;
+/// The minimum number of samples of a decision with more fuel than that.
+const MIN_SAMPLES: u64 = 100;
+/// The fuel that all samples together may use, unless there are only [`MIN_SAMPLES`].
+const FUEL: u64 = 4_000_000_000;
+
+/// The fuel of a decision by call stack.
+pub(crate) struct Profile {
+    /// The names of the functions.
+    functions: Vec<String>,
+    /// Call stacks, as indices of functions, outermost first, with the fuel of each. In the order of
+    /// execution.
+    samples: Vec<(Vec<usize>, u64)>,
+    /// The fuel that one sample stands for.
+    pub step: u64,
+}
+
+impl Profile {
+    /// Profiles the decision of a component about a request, which uses this fuel.
+    pub fn new(
+        component: &[u8],
+        names: FunctionNames,
+        request: &Request,
+        fuel: u64,
+    ) -> Result<Self> {
+        let instrumented = Instrumented::new(component)?;
+        let host = Host::new(Limits::default())?;
+        let policy = host.load(&instrumented.wasm, None)?.with_names(names);
+        let found = policy.evaluate(request).fuel;
+        ensure!(
+            found == fuel,
+            "the profiled policy used {found} fuel instead of {fuel}; report this as a bug"
+        );
+        let samples = (2 * FUEL / fuel.max(1)).clamp(MIN_SAMPLES, SAMPLES);
+        let mut profile = Self {
+            functions: Vec::new(),
+            samples: Vec::new(),
+            step: fuel.div_ceil(samples).max(1),
+        };
+        let mut indices = HashMap::new();
+        let mut start = 0;
+        while start < fuel {
+            let weight = profile.step.min(fuel - start);
+            let stack = policy.stack_at(request, start + weight.div_ceil(2));
+            let stack = instrumented.functions(&stack.unwrap_or_default());
+            let stack = stack.into_iter().map(|name| {
+                *indices.entry(name).or_insert_with_key(|name| {
+                    profile.functions.push(name.clone());
+                    profile.functions.len() - 1
+                })
+            });
+            let stack: Vec<_> = stack.collect();
+            match profile.samples.last_mut() {
+                Some((last, sum)) if *last == stack => *sum += weight,
+                _ => profile.samples.push((stack, weight)),
+            }
+            start += weight;
+        }
+        Ok(profile)
+    }
+
+    /// Returns the profile in the file format of speedscope.
+    pub fn speedscope(&self, name: &str) -> Value {
+        let frames = self.functions.iter().map(|name| json!({ "name": name }));
+        let (stacks, weights): (Vec<_>, Vec<_>) = self.samples.iter().cloned().unzip();
+        json!({
+            "$schema": "https://www.speedscope.app/file-format-schema.json",
+            "exporter": format!("kubectl-oaat {}", env!("CARGO_PKG_VERSION")),
+            "name": name,
+            "shared": { "frames": frames.collect::<Vec<_>>() },
+            "profiles": [{
+                "type": "sampled",
+                "name": "fuel",
+                "unit": "none",
+                "startValue": 0,
+                "endValue": weights.iter().sum::<u64>(),
+                "samples": stacks,
+                "weights": weights,
+            }],
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
