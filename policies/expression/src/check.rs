@@ -3,12 +3,12 @@
 use crate::convert;
 use crate::error::ErrorAt;
 use crate::nearest::nearest;
-use crate::program::{CalendarPart, Node, Operation, TextFunction, UnaryFunction, Zone};
+use crate::program::{CalendarPart, Node, Operation, TextFunction, UnaryFunction, ZoneName};
+use crate::time::Zone;
 use crate::tree::{Kind, Operator, Tree};
 use crate::types::{GROUP_FIELDS, GroupField, ITEM_FIELDS, ItemField, Type};
 use crate::value::Value;
 use crate::zones::{similar_zone, zone};
-use jiff::tz::TimeZone;
 use std::borrow::Cow;
 
 type Checked = (Node, Type);
@@ -609,15 +609,15 @@ fn calendar(
     let part = CALENDAR.into_iter().find(|(known, _)| *known == name);
     let (_, part) = part.ok_or_else(|| unknown_function(name, &[], at))?;
     let zone = if arguments.is_empty() {
-        Zone::Fixed(TimeZone::UTC)
+        ZoneName::Known(Zone::UTC)
     } else {
         let zone_at = arguments[0].start;
         let node = argument(arguments, name, at, &Type::String)?;
         match &node.operation {
             Operation::Constant(Value::String(text)) => {
-                Zone::Fixed(zone(text).ok_or_else(|| unknown_zone(text, zone_at))?)
+                ZoneName::Known(zone(text).ok_or_else(|| unknown_zone(text, zone_at))?)
             }
-            _ => Zone::Named(Box::new(node)),
+            _ => ZoneName::Evaluated(Box::new(node)),
         }
     };
     let calendar = Operation::Calendar(part, Box::new(receiver), zone);

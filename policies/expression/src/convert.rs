@@ -2,8 +2,8 @@
 
 use crate::failure::Reason;
 use crate::program::UnaryFunction;
+use crate::time::{format_duration, format_timestamp, parse_duration, parse_timestamp};
 use crate::value::Value;
-use jiff::{SignedDuration, Timestamp};
 use serde_json::Value as Json;
 use std::borrow::Cow;
 
@@ -24,8 +24,12 @@ pub fn convert(function: UnaryFunction, value: Value<'_>) -> Result<Value<'_>, R
             text.parse()
                 .map_err(|_| Reason::NotANumber(text.into_owned()))?,
         ),
-        (F::ToDuration, Value::String(text)) => Value::Duration(parse_duration(&text)?),
-        (F::ToTimestamp, Value::String(text)) => Value::Timestamp(parse_timestamp(&text)?),
+        (F::ToDuration, Value::String(text)) => Value::Duration(
+            parse_duration(&text).ok_or_else(|| Reason::NotADuration(text.into_owned()))?,
+        ),
+        (F::ToTimestamp, Value::String(text)) => Value::Timestamp(
+            parse_timestamp(&text).ok_or_else(|| Reason::NotATimestamp(text.into_owned()))?,
+        ),
         (F::ToTimestamp, Value::Int(seconds)) => {
             Value::Timestamp(seconds.checked_mul(1000).ok_or(Reason::OutOfRange)?)
         }
@@ -60,54 +64,26 @@ fn double_to_int(double: f64) -> Result<i64, Reason> {
 
 /// Returns a value as text; `None` if its type has no text.
 fn text(value: &Value<'_>) -> Option<Result<String, Reason>> {
-    Some(Ok(match value {
-        Value::Bool(value) => value.to_string(),
-        Value::Int(value) => value.to_string(),
-        Value::Double(value) => value.to_string(),
-        Value::Timestamp(millis) => match timestamp(*millis) {
-            Ok(timestamp) => timestamp.to_string(),
-            Err(reason) => return Some(Err(reason)),
-        },
-        Value::Duration(millis) => {
-            let sign = if *millis < 0 { "-" } else { "" };
-            let millis = millis.unsigned_abs();
-            let fraction = match millis % 1000 {
-                0 => String::new(),
-                fraction => format!(".{fraction:03}").trim_end_matches('0').to_owned(),
-            };
-            format!("{sign}{}{fraction}s", millis / 1000)
-        }
+    Some(match value {
+        Value::Bool(value) => Ok(value.to_string()),
+        Value::Int(value) => Ok(value.to_string()),
+        Value::Double(value) => Ok(double_text(*value)),
+        Value::Timestamp(millis) => format_timestamp(*millis).ok_or(Reason::OutOfRange),
+        Value::Duration(millis) => Ok(format_duration(*millis)),
         _ => return None,
-    }))
+    })
 }
 
-/// Converts milliseconds to a timestamp with a calendar.
-pub fn timestamp(millis: i64) -> Result<Timestamp, Reason> {
-    Timestamp::from_millisecond(millis).map_err(|_| Reason::OutOfRange)
-}
-
-fn parse_duration(text: &str) -> Result<i64, Reason> {
-    let duration: SignedDuration = text
-        .parse()
-        .map_err(|_| Reason::NotADuration(text.to_owned()))?;
-    whole_millis(duration.as_nanos())
-}
-
-fn parse_timestamp(text: &str) -> Result<i64, Reason> {
-    let timestamp: Timestamp = text
-        .parse()
-        .map_err(|_| Reason::NotATimestamp(text.to_owned()))?;
-    whole_millis(timestamp.as_nanosecond())
-}
-
-/// Returns the milliseconds of a time. Times have no smaller parts.
-fn whole_millis(nanos: i128) -> Result<i64, Reason> {
-    let millis = i64::try_from(nanos / 1_000_000).map_err(|_| Reason::OutOfRange)?;
-    let whole = nanos % 1_000_000 == 0;
-    whole.then_some(millis).ok_or(Reason::OutOfRange)
-}
-
-/// Parses a duration of the settings.
-pub fn setting_duration(text: &str) -> Option<i64> {
-    parse_duration(text).ok()
+/// Formats a double. The formatter of serde_json is in the component anyway, and the one of the
+/// standard library would add 15 KB.
+fn double_text(double: f64) -> String {
+    match serde_json::Number::from_f64(double) {
+        Some(number) => {
+            let text = number.to_string();
+            text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
+        }
+        None if double.is_nan() => "NaN".to_owned(),
+        None if double > 0.0 => "+Inf".to_owned(),
+        None => "-Inf".to_owned(),
+    }
 }

@@ -1,18 +1,19 @@
 //! Evaluates checked expressions.
 
-use crate::convert::{convert, timestamp};
+use crate::convert::convert;
 use crate::failure::{Failure, Reason};
-use crate::program::{CalendarPart, Node, Operation, TextFunction, Zone};
+use crate::program::{CalendarPart, Node, Operation, TextFunction, ZoneName};
+use crate::time::Zone;
 use crate::tree::Operator;
 use crate::types::{GroupField, ItemField};
 use crate::value::Value;
 use crate::zones::zone;
-use jiff::tz::TimeZone;
 use policy_sdk::{Duration, Instant, Request, Run, Standing};
 use serde_json::{Map, Value as Json};
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 /// What expressions can read.
 pub struct Scope<'r> {
@@ -20,8 +21,8 @@ pub struct Scope<'r> {
     standings: &'r [Standing],
     /// The parsed settings of each item.
     settings: Vec<OnceCell<Json>>,
-    /// The indices of all items, sorted by name.
-    by_name: OnceCell<Vec<usize>>,
+    /// The index of each item.
+    by_name: OnceCell<BTreeMap<&'r str, usize>>,
 }
 
 impl<'r> Scope<'r> {
@@ -46,14 +47,14 @@ impl<'r> Scope<'r> {
     }
 
     fn find(&self, name: &str) -> Option<usize> {
-        let items = &self.request.items;
         let by_name = self.by_name.get_or_init(|| {
-            let mut indices: Vec<_> = (0..items.len()).collect();
-            indices.sort_unstable_by_key(|&i| &items[i].name);
-            indices
+            let mut by_name = BTreeMap::new();
+            for (i, item) in self.request.items.iter().enumerate() {
+                by_name.insert(item.name.as_str(), i);
+            }
+            by_name
         });
-        let found = by_name.binary_search_by(|&i| items[i].name.as_str().cmp(name));
-        found.ok().map(|position| by_name[position])
+        by_name.get(name).copied()
     }
 
     /// Returns the value of a field of an item; `None` if it is absent.
@@ -219,8 +220,8 @@ impl Node {
             Operation::Calendar(part, operand, zone) => {
                 let time = operand.evaluate(scope, item)?;
                 let value = match zone {
-                    Zone::Fixed(zone) => calendar(*part, &time, zone),
-                    Zone::Named(name) => {
+                    ZoneName::Known(zone) => calendar(*part, &time, zone),
+                    ZoneName::Evaluated(name) => {
                         let name = name.evaluate(scope, item)?;
                         named_zone(&name).and_then(|zone| calendar(*part, &time, &zone))
                     }
@@ -405,7 +406,7 @@ fn search<'a>(
     }))
 }
 
-fn named_zone(name: &Value<'_>) -> Result<TimeZone, Reason> {
+fn named_zone(name: &Value<'_>) -> Result<Zone, Reason> {
     match name {
         Value::String(name) => {
             zone(name).ok_or_else(|| Reason::UnknownZone(name.clone().into_owned()))
@@ -414,22 +415,23 @@ fn named_zone(name: &Value<'_>) -> Result<TimeZone, Reason> {
     }
 }
 
-fn calendar(part: CalendarPart, time: &Value<'_>, zone: &TimeZone) -> Result<i64, Reason> {
+fn calendar(part: CalendarPart, time: &Value<'_>, zone: &Zone) -> Result<i64, Reason> {
     let Value::Timestamp(millis) = time else {
         return Err(expected("timestamp", time));
     };
-    let local = zone.to_datetime(timestamp(*millis)?);
+    let local = zone.local(*millis).ok_or(Reason::OutOfRange)?;
+    let (date, time) = (local.date(), local.time());
     Ok(match part {
-        CalendarPart::FullYear => local.year().into(),
+        CalendarPart::FullYear => date.year().into(),
         // As in CEL, months and days of a week, a month, and a year count from 0, and dates from 1.
-        CalendarPart::Month => i64::from(local.month()) - 1,
-        CalendarPart::Date => local.day().into(),
-        CalendarPart::DayOfMonth => i64::from(local.day()) - 1,
-        CalendarPart::DayOfWeek => local.weekday().to_sunday_zero_offset().into(),
-        CalendarPart::DayOfYear => i64::from(local.day_of_year()) - 1,
-        CalendarPart::Hours => local.hour().into(),
-        CalendarPart::Minutes => local.minute().into(),
-        CalendarPart::Seconds => local.second().into(),
-        CalendarPart::Milliseconds => local.millisecond().into(),
+        CalendarPart::Month => i64::from(date.month()) - 1,
+        CalendarPart::Date => date.day().into(),
+        CalendarPart::DayOfMonth => i64::from(date.day()) - 1,
+        CalendarPart::DayOfWeek => date.weekday().to_sunday_zero_offset().into(),
+        CalendarPart::DayOfYear => i64::from(date.day_of_year()) - 1,
+        CalendarPart::Hours => time.hour().into(),
+        CalendarPart::Minutes => time.minute().into(),
+        CalendarPart::Seconds => time.second().into(),
+        CalendarPart::Milliseconds => millis.rem_euclid(1000),
     })
 }

@@ -18,14 +18,21 @@ mod nearest;
 mod parser;
 mod program;
 mod settings;
+mod time;
 mod tree;
 mod types;
 mod value;
 mod zones;
 
+#[cfg(test)]
+mod oracle_tests;
+
 use evaluate::Scope;
 use expression::{Condition, Rank};
 use settings::Settings;
+
+pub use expression::MAX_LENGTH;
+pub use parser::MAX_DEPTH;
 
 use policy_sdk::documented::{
     candidates, choose_at_random, decision_note, standing, with_lowest_rank,

@@ -1,9 +1,9 @@
 //! Checked expressions, ready to be evaluated.
 
+use crate::time::Zone;
 use crate::tree::Operator;
 use crate::types::{GroupField, ItemField};
 use crate::value::Value;
-use jiff::tz::TimeZone;
 
 /// A checked expression, from byte `start` to byte `end`.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub enum Operation {
     /// A function with two operands.
     Text(TextFunction, Box<[Node; 2]>),
     /// A part of a timestamp in a time zone.
-    Calendar(CalendarPart, Box<Node>, Zone),
+    Calendar(CalendarPart, Box<Node>, ZoneName),
     /// `group.item(name)`
     FindItem(Box<Node>),
     /// `item.runsWithin(duration)`
@@ -86,10 +86,10 @@ pub enum CalendarPart {
 
 /// The time zone of a calendar function.
 #[derive(Debug)]
-pub enum Zone {
-    Fixed(TimeZone),
+pub enum ZoneName {
+    Known(Zone),
     /// A name that is only known when the expression is evaluated.
-    Named(Box<Node>),
+    Evaluated(Box<Node>),
 }
 
 impl Node {
@@ -111,8 +111,8 @@ impl Node {
             | O::Negate(node)
             | O::Unary(_, node)
             | O::FindItem(node) => node.uses_time(),
-            O::Calendar(_, node, Zone::Fixed(_)) => node.uses_time(),
-            O::Calendar(_, node, Zone::Named(zone)) => node.uses_time() || zone.uses_time(),
+            O::Calendar(_, node, ZoneName::Known(_)) => node.uses_time(),
+            O::Calendar(_, node, ZoneName::Evaluated(zone)) => node.uses_time() || zone.uses_time(),
             O::Index(nodes) | O::Binary(_, nodes) | O::Text(_, nodes) => {
                 nodes.iter().any(Self::uses_time)
             }

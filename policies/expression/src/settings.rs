@@ -1,6 +1,5 @@
 //! Parses and validates settings.
 
-use crate::convert::setting_duration;
 use crate::expression::{Expression, Order};
 use crate::nearest::nearest;
 use policy_sdk::Duration;
@@ -107,8 +106,9 @@ fn recheck(value: &Json) -> Result<Duration, String> {
     let text = value.as_str().ok_or_else(|| {
         format!("recheck is {value}; it must be a duration in quotes, such as \"5m\"")
     })?;
-    setting_duration(text)
-        .and_then(|millis| Duration::try_from(millis).ok())
+    humantime::parse_duration(text)
+        .ok()
+        .and_then(|duration| Duration::try_from(duration.as_millis()).ok())
         .filter(|millis| (MIN_RECHECK..=MAX_RECHECK).contains(millis))
         .ok_or_else(|| format!("recheck is {text:?}; it must be a duration from 1s to 24h"))
 }

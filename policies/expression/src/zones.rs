@@ -1,19 +1,21 @@
 //! Time zones by name.
 
 use crate::nearest::nearest;
-use jiff::tz::{Offset, TimeZone};
+use crate::time::Zone;
+use jiff_core::tz::Offset;
+use jiff_core::tz::posix::TimeZone;
 
 include!(concat!(env!("OUT_DIR"), "/zones.rs"));
 
 /// Returns the time zone with a name of the tz database, such as `Europe/Berlin`, or with a fixed
 /// offset, such as `+02:00`. A named zone has its current rule at all times.
-pub fn zone(name: &str) -> Option<TimeZone> {
+pub fn zone(name: &str) -> Option<Zone> {
     if let Some(offset) = fixed_offset(name) {
-        return Some(TimeZone::fixed(offset));
+        return Some(Zone::Offset(offset));
     }
     let index = ZONES.binary_search_by_key(&name, |(name, _)| *name).ok()?;
     let rule = RULES.get(usize::from(ZONES.get(index)?.1))?;
-    TimeZone::posix(rule).ok()
+    TimeZone::parse(rule).ok().map(Zone::Rule)
 }
 
 /// Returns the name of the zone that a user probably meant.
@@ -22,7 +24,7 @@ pub fn similar_zone(name: &str) -> Option<&'static str> {
 }
 
 /// Parses `+HH:MM` or `-HH:MM`.
-fn fixed_offset(text: &str) -> Option<Offset> {
+pub fn fixed_offset(text: &str) -> Option<Offset> {
     let (sign, digits) = match text.split_at_checked(1)? {
         ("+", digits) => (1, digits),
         ("-", digits) => (-1, digits),
