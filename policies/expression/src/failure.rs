@@ -1,0 +1,73 @@
+//! Why an expression could not be evaluated for an item.
+
+use std::fmt;
+
+/// A failed evaluation of the part of an expression from byte `start` to byte `end`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    pub start: usize,
+    pub end: usize,
+    pub reason: Reason,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reason {
+    /// An optional field of an item or of the group has no value.
+    Absent,
+    /// An object in the settings does not have this key.
+    NoKey(String),
+    /// A list does not have this element.
+    NoElement(i64),
+    DivisionByZero,
+    /// A result is not representable.
+    OutOfRange,
+    /// An operator or a function does not take values of these types.
+    WrongTypes(&'static str, Option<&'static str>),
+    /// The group has no item with this name.
+    UnknownItem(String),
+    NotADuration(String),
+    NotATimestamp(String),
+    NotANumber(String),
+    UnknownZone(String),
+    /// A value of this type where a value of another one is needed.
+    Expected {
+        expected: &'static str,
+        found: &'static str,
+    },
+    /// The settings of an item cannot be parsed.
+    Settings,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent => f.write_str("it is absent; use has(…) to check for it"),
+            Self::NoKey(key) => write!(f, "there is no key {key:?}; use has(…) to check for it"),
+            Self::NoElement(index) => write!(f, "there is no element {index}"),
+            Self::DivisionByZero => f.write_str("division by zero"),
+            Self::OutOfRange => f.write_str("the result is out of range"),
+            Self::WrongTypes(one, None) => write!(f, "not possible with a value of type {one}"),
+            Self::WrongTypes(one, Some(other)) => {
+                write!(f, "not possible with values of type {one} and {other}")
+            }
+            Self::UnknownItem(name) => write!(f, "the group has no item {name:?}"),
+            Self::NotADuration(text) => write!(
+                f,
+                "{text:?} is not a duration; use for example 30s, 5m, or 1h30m"
+            ),
+            Self::NotATimestamp(text) => write!(
+                f,
+                "{text:?} is not a timestamp; use for example 2026-01-31T06:00:00Z"
+            ),
+            Self::NotANumber(text) => write!(f, "{text:?} is not a number"),
+            Self::UnknownZone(name) => write!(
+                f,
+                "unknown time zone {name:?}; use for example Europe/Berlin or +02:00"
+            ),
+            Self::Expected { expected, found } => {
+                write!(f, "must be a {expected}, but is of type {found}")
+            }
+            Self::Settings => f.write_str("the settings of the item are not a JSON object"),
+        }
+    }
+}

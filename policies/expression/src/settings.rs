@@ -1,0 +1,114 @@
+//! Parses and validates settings.
+
+use crate::expression::{Expression, Order};
+use crate::nearest::nearest;
+use policy_sdk::Duration;
+use serde_json::Value as Json;
+
+const RECHECK: Duration = 5 * 60 * 1000;
+const MIN_RECHECK: Duration = 1000;
+const MAX_RECHECK: Duration = 24 * 60 * 60 * 1000;
+
+/// The maximum number of expressions in `orderBy`.
+const MAX_ORDERS: usize = 8;
+
+const SETTINGS: [&str; 4] = ["eligible", "orderBy", "note", "recheck"];
+
+/// The settings of a group.
+#[derive(Debug)]
+pub struct Settings {
+    /// Whether an item may run.
+    pub eligible: Option<Expression>,
+    /// The ranks by which items are ordered.
+    pub order_by: Vec<Order>,
+    /// The text that is shown for an item.
+    pub note: Option<Expression>,
+    /// When expressions that use the time are evaluated again.
+    pub recheck: Duration,
+}
+
+impl Settings {
+    /// Parses the settings of a group, a JSON object.
+    ///
+    /// # Errors
+    /// Returns a message that names the setting, the position, and the fix.
+    pub fn parse(json: &str) -> Result<Self, String> {
+        let Ok(Json::Object(given)) = serde_json::from_str(json) else {
+            return Err(format!(
+                "the settings are {json}; they must be a JSON object, such as {{\"orderBy\": [\"item.lastSuccess\"]}}"
+            ));
+        };
+        let mut settings = Self {
+            eligible: None,
+            order_by: Vec::new(),
+            note: None,
+            recheck: RECHECK,
+        };
+        for (key, value) in &given {
+            match key.as_str() {
+                "eligible" => {
+                    let source = source(key, value, "item.failures < 5")?;
+                    let condition = Expression::condition(source);
+                    settings.eligible = Some(condition.map_err(|e| format!("{key}, {e}"))?);
+                }
+                "note" => {
+                    let source = source(key, value, "'tier ' + string(item.settings.tier)")?;
+                    let text = Expression::text(source);
+                    settings.note = Some(text.map_err(|e| format!("{key}, {e}"))?);
+                }
+                "orderBy" => settings.order_by = order_by(value)?,
+                "recheck" => settings.recheck = recheck(value)?,
+                _ => return Err(unknown(key, value)),
+            }
+        }
+        Ok(settings)
+    }
+
+    /// Returns whether time alone may make an item eligible, or its rank valid.
+    pub fn uses_time(&self) -> bool {
+        self.eligible.as_ref().is_some_and(Expression::uses_time)
+            || self.order_by.iter().any(Order::uses_time)
+    }
+}
+
+fn unknown(key: &str, value: &Json) -> String {
+    let hint = match nearest(key, SETTINGS) {
+        Some(similar) => format!("did you mean {similar:?}?"),
+        None => "the settings are eligible, orderBy, note, and recheck".to_owned(),
+    };
+    format!("unknown setting {key:?} with the value {value}; {hint}")
+}
+
+fn source<'v>(setting: &str, value: &'v Json, example: &str) -> Result<&'v str, String> {
+    value.as_str().ok_or_else(|| {
+        format!("{setting} is {value}; it must be an expression in quotes, such as \"{example}\"")
+    })
+}
+
+fn order_by(value: &Json) -> Result<Vec<Order>, String> {
+    let given = value
+        .as_array()
+        .filter(|list| list.len() <= MAX_ORDERS)
+        .ok_or_else(|| {
+            format!(
+                "orderBy is {value}; it must be a list of at most {MAX_ORDERS} expressions, such as [\"item.lastSuccess\"]"
+            )
+        })?;
+    let order = |(i, value)| {
+        let setting = format!("orderBy[{i}]");
+        let source = source(&setting, value, "item.lastSuccess")?;
+        Order::new(source).map_err(|error| format!("{setting}, {error}"))
+    };
+    given.iter().enumerate().map(order).collect()
+}
+
+fn recheck(value: &Json) -> Result<Duration, String> {
+    let text = value.as_str().ok_or_else(|| {
+        format!("recheck is {value}; it must be a duration in quotes, such as \"5m\"")
+    })?;
+    humantime::parse_duration(text)
+        .ok()
+        .and_then(|duration| Duration::try_from(duration.as_millis()).ok())
+        .filter(|millis| (MIN_RECHECK..=MAX_RECHECK).contains(millis))
+        .ok_or_else(|| format!("recheck is {text:?}; it must be a duration from 1s to 24h"))
+}

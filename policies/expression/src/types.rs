@@ -1,0 +1,114 @@
+//! The types of expressions, and the fields of variables.
+
+use std::fmt;
+
+/// The type of an expression, as far as it is known before the evaluation.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Type {
+    Null,
+    Bool,
+    Int,
+    Double,
+    String,
+    Timestamp,
+    Duration,
+    /// A list with elements of one type.
+    List(Box<Type>),
+    Item,
+    Group,
+    /// A value of the settings of an item, whose type is only known when it is evaluated.
+    Dynamic,
+}
+
+impl Type {
+    /// Returns whether a value of this type may be used where `expected` is.
+    pub fn fits(&self, expected: &Self) -> bool {
+        *self == Self::Dynamic || self == expected
+    }
+
+    /// Returns whether values of this type have an order.
+    pub fn is_ordered(&self) -> bool {
+        matches!(
+            self,
+            Self::Bool
+                | Self::Int
+                | Self::Double
+                | Self::String
+                | Self::Timestamp
+                | Self::Duration
+                | Self::Dynamic
+        )
+    }
+
+    pub fn is_number(&self) -> bool {
+        matches!(self, Self::Int | Self::Double)
+    }
+}
+
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Null => "null",
+            Self::Bool => "bool",
+            Self::Int => "int",
+            Self::Double => "double",
+            Self::String => "string",
+            Self::Timestamp => "timestamp",
+            Self::Duration => "duration",
+            Self::List(_) => "list",
+            Self::Item => "item",
+            Self::Group => "group",
+            Self::Dynamic => "dynamic",
+        })
+    }
+}
+
+/// A field of `item`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ItemField {
+    CoolOff,
+    Failures,
+    Frequency,
+    LastDuration,
+    LastFailure,
+    LastSuccess,
+    Name,
+    Runs,
+    Settings,
+    Standing,
+    Startable,
+}
+
+/// All fields of `item`, with their types.
+pub const ITEM_FIELDS: [(&str, ItemField, Type); 11] = [
+    ("coolOff", ItemField::CoolOff, Type::Duration),
+    ("failures", ItemField::Failures, Type::Int),
+    ("frequency", ItemField::Frequency, Type::Duration),
+    ("lastDuration", ItemField::LastDuration, Type::Duration),
+    ("lastFailure", ItemField::LastFailure, Type::Timestamp),
+    ("lastSuccess", ItemField::LastSuccess, Type::Timestamp),
+    ("name", ItemField::Name, Type::String),
+    ("runs", ItemField::Runs, Type::Int),
+    ("settings", ItemField::Settings, Type::Dynamic),
+    ("standing", ItemField::Standing, Type::String),
+    ("startable", ItemField::Startable, Type::Bool),
+];
+
+/// A field of `group`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum GroupField {
+    LastFinished,
+    LastStarted,
+    Name,
+    Namespace,
+    Size,
+}
+
+/// All fields of `group`, with their types.
+pub const GROUP_FIELDS: [(&str, GroupField, Type); 5] = [
+    ("lastFinished", GroupField::LastFinished, Type::Timestamp),
+    ("lastStarted", GroupField::LastStarted, Type::Timestamp),
+    ("name", GroupField::Name, Type::String),
+    ("namespace", GroupField::Namespace, Type::String),
+    ("size", GroupField::Size, Type::Int),
+];

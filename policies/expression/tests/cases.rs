@@ -1,0 +1,6 @@
+//! Runs `cases.yaml` against the compiled component.
+
+#[test]
+fn cases() {
+    policy_testkit::cases!();
+}
