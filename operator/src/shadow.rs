@@ -196,7 +196,7 @@ impl Shadows {
             Some(source @ PolicySource::ConfigMap(_)) => (Some(source), None),
             other => (None, other),
         };
-        self.0.own.set_sources(key, own, None);
+        self.0.own.set_sources(key, own, None, None);
         let shadow = group.and_then(|group| Some((group, question::id_of(group)?)));
         let mut groups = self.groups();
         let Some((group, id)) = shadow else {
@@ -276,7 +276,7 @@ impl Shadows {
         match source {
             PolicySource::BuiltIn(BuiltInPolicy::Default) => PolicyRead::Loaded(default.clone()),
             PolicySource::BuiltIn(_) => self.0.deciding.read(source),
-            PolicySource::ConfigMap(_) => self.0.own.read(source),
+            PolicySource::ConfigMap(_) | PolicySource::Kept(_) => self.0.own.read(source),
         }
     }
 
@@ -375,7 +375,7 @@ impl Task {
         let reply = on_low_priority_thread(move || question.ask(&policy, check_settings)).await;
         // No panic is known here. If one occurs, it is attributed to the policy.
         let reply = reply.unwrap_or_else(|error| Reply {
-            settings: Some(Err(EvalError::Trapped(error))),
+            settings: Some(Err(EvalError::Trapped(error.into()))),
             comparison: None,
             used: Duration::ZERO,
         });

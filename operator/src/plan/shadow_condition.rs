@@ -126,5 +126,6 @@ pub fn shadow_event(before: &[Condition], after: &ShadowCondition) -> Option<Pen
         reason,
         message: after.message.clone(),
         pod: None,
+        action: Some(after.reason.to_owned()),
     })
 }
