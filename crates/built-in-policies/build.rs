@@ -6,7 +6,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// The name and the crate of each policy except the default one.
-const POLICIES: [(&str, &str); 2] = [("backoff", "policies/backoff"), ("fair", "policies/fair")];
+const POLICIES: [(&str, &str); 3] = [
+    ("backoff", "policies/backoff"),
+    ("fair", "policies/fair"),
+    ("expression", "policies/expression"),
+];
 
 const DEFAULT: &str = "policy-default";
 
@@ -24,9 +28,12 @@ fn build_all() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(manifest).join("../..");
     let crates = POLICIES.iter().map(|(_, dir)| *dir);
     for dir in crates.chain([DEFAULT, "crates/policy-sdk"]) {
-        for watched in ["src", "Cargo.toml"] {
+        for watched in ["src", "Cargo.toml", "build.rs"] {
             let path = root.join(dir).join(watched);
-            println!("cargo::rerun-if-changed={}", path.display());
+            // A missing path would run this script in each build.
+            if path.exists() {
+                println!("cargo::rerun-if-changed={}", path.display());
+            }
         }
     }
     for watched in ["wit", "Cargo.lock"] {

@@ -16,7 +16,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const CHECKSUMS: &str = "SHA256SUMS";
 
 /// The built-in policies, except the default one.
-const POLICIES: [&str; 2] = ["backoff", "fair"];
+const POLICIES: [&str; 3] = ["backoff", "expression", "fair"];
 
 /// What to build, and where it will be published.
 #[derive(clap::Args)]

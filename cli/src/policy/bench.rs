@@ -30,7 +30,8 @@ const NOW: i64 = 1_800_000_000_000;
 /// Arguments of `policy bench`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The policy: a component, the core module that cargo builds, or `default`.
+    /// The policy: a component, the core module that cargo builds, or the name of a built-in policy,
+    /// such as `default`.
     pub file: PathBuf,
     /// The number of items in each request (1 to 2000).
     #[arg(

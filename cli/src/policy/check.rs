@@ -13,8 +13,8 @@ use wasmparser::{Parser, Payload};
 /// Arguments of `policy check`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A component (plain or gzip), or the core module that cargo builds; `default` is the
-    /// built-in policy.
+    /// A component (plain or gzip), the core module that cargo builds, or the name of a built-in
+    /// policy, such as `default`.
     file: PathBuf,
     /// Also check whether the policy accepts these group settings, a JSON object.
     #[arg(long, value_name = "JSON")]

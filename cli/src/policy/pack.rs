@@ -18,7 +18,8 @@ const MAX_ANNOTATIONS: usize = 256 << 10;
 /// Arguments of `policy pack`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A component (plain or gzip), or the core module that cargo builds.
+    /// A component (plain or gzip), the core module that cargo builds, or the name of a built-in
+    /// policy, such as `backoff`.
     file: PathBuf,
     /// The name of the ConfigMap.
     #[arg(long)]

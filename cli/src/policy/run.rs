@@ -14,7 +14,8 @@ use std::time::Instant;
 /// Arguments of `policy run`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The policy: a component, the core module that cargo builds, or `default`.
+    /// The policy: a component, the core module that cargo builds, or the name of a built-in policy,
+    /// such as `default`.
     pub file: PathBuf,
     /// The request: YAML or JSON in the form of `given` in a test case, the `request` record of the
     /// contract as JSON, or a recorded decision; `-` is standard input.

@@ -12,7 +12,12 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) struct Crates(BTreeMap<String, Crate>);
 
 /// The crates of the built-in policies.
-const POLICIES: [&str; 3] = ["policy-default", "policy-backoff", "policy-fair"];
+const POLICIES: [&str; 4] = [
+    "policy-default",
+    "policy-backoff",
+    "policy-expression",
+    "policy-fair",
+];
 
 #[derive(Default)]
 struct Crate {

@@ -27,7 +27,8 @@ pub(crate) use simulator::reevaluates_after_retry_floor;
 /// Arguments of `policy simulate`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The policy: a component, the core module that cargo builds, or `default`.
+    /// The policy: a component, the core module that cargo builds, or the name of a built-in policy,
+    /// such as `default`.
     pub file: PathBuf,
     /// The scenario: a YAML file with the items of the group, how long they run, and how often they
     /// fail.

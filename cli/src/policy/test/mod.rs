@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 /// Arguments of `policy test`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The policy: a component, the core module that cargo builds, or `default`.
+    /// The policy: a component, the core module that cargo builds, or the name of a built-in policy,
+    /// such as `default`.
     pub file: PathBuf,
     /// The YAML file with the cases.
     #[arg(long, value_name = "FILE")]

@@ -43,11 +43,11 @@ async fn built_in_policies_decide_by_name() -> Result<()> {
         "{message}"
     );
 
-    for name in ["fair", "default"] {
-        let krate = match name {
-            "default" => "policy-default",
-            _ => "policies/fair",
-        };
+    for (name, krate) in [
+        ("fair", "policies/fair"),
+        ("expression", "policies/expression"),
+        ("default", "policy-default"),
+    ] {
         let digest = digest(&component(krate).await?);
         fixture
             .group(&["a", "b"], spec(json!({ "builtIn": name })))
