@@ -132,9 +132,9 @@ impl ShadowReport {
         let compared = agreed.saturating_add(differed).saturating_add(failed);
         let since = self.since.seconds();
         let mut message = if compared == 0 {
-            format!("no decision compared since {since}")
+            format!("since {since}, no decision was compared")
         } else {
-            format!("{compared} decisions compared since {since}: {agreed} agreed")
+            format!("since {since}, {agreed} of {compared} decisions agreed")
         };
         let also = [(differed, "differed"), (failed, "failed")];
         for (count, what) in also.into_iter().filter(|(count, _)| *count > 0) {
@@ -211,7 +211,7 @@ mod tests {
         let mut report = usable();
         assert_eq!(
             report.condition().message,
-            "no decision compared since 1970-01-01T00:00:00Z; the shadow is the policy from ConfigMap new, \
+            "since 1970-01-01T00:00:00Z, no decision was compared; the shadow is the policy from ConfigMap new, \
              key policy.wasm (contract 1.0.0, sha256 5ea1)"
         );
         report.record(ShadowOutcome::Agrees, None);
@@ -221,7 +221,7 @@ mod tests {
         report.record(ShadowOutcome::Differs, differs);
         assert_eq!(
             report.condition().message,
-            "3 decisions compared since 1970-01-01T00:00:00Z: 1 agreed, 1 differed, 1 failed; 1 skipped; \
+            "since 1970-01-01T00:00:00Z, 1 of 3 decisions agreed, 1 differed, 1 failed; 1 skipped; \
              at 1970-01-01T00:01:00Z (request 0123456789ab), it would start \"b\" instead of \"a\"; \
              the shadow is the policy from ConfigMap new, key policy.wasm (contract 1.0.0, sha256 5ea1)"
         );
