@@ -24,12 +24,7 @@ fn sum_of_the_profile_is_the_fuel_of_the_decision() {
     let built = built();
     let request = request(20);
     let evaluation = load(&built.component).evaluate(&request);
-    let profile = Profile::new(
-        &built.component,
-        built.names.into(),
-        &request,
-        evaluation.fuel,
-    );
+    let profile = Profile::new(&built.component, built.names.into(), &request, &evaluation);
     let profile = profile.unwrap();
     let json = profile.speedscope("test");
     let fuel = &json["profiles"][0];
