@@ -429,8 +429,9 @@ mod tests {
                     }
                     Payload::ExportSection(section) => {
                         let mut exports = section.into_iter().map(|export| export.unwrap());
-                        let export = exports.find(|export| export.name.ends_with("#select"));
-                        let export = export.filter(|export| !export.name.contains("post"));
+                        let export = exports.find(|export| {
+                            export.name.starts_with("oaat:") && export.name.ends_with("#select")
+                        });
                         select = select.or(export.map(|export| export.index as usize - imports));
                     }
                     _ => {}

@@ -105,14 +105,15 @@ fn backtrace(error: &EvalError) -> String {
 fn profile(args: &Args, component: &Component, request: &Request, file: &Path) -> Result<()> {
     let wasm = component::unpack(&component.wasm);
     let names = component::function_names(&args.file, &wasm);
-    let fuel = component.policy.evaluate(request).fuel;
-    let profile = Profile::new(&wasm, names, request, fuel)?;
+    let decided = component.policy.evaluate(request);
+    let profile = Profile::new(&wasm, names, request, &decided)?;
     let json = profile.speedscope(&format!("policy {}", component.policy.digest()));
     std::fs::write(file, serde_json::to_string(&json)?)
         .with_context(|| format!("{}", file.display()))?;
     crate::terminal::report(&format!(
-        "wrote {}: {fuel} fuel, one sample for each {}; open it with https://www.speedscope.app",
+        "wrote {}: {} fuel, one sample for each {}; open it with https://www.speedscope.app",
         file.display(),
+        decided.fuel,
         profile.step
     ));
     Ok(())

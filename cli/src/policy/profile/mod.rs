@@ -8,7 +8,7 @@ mod checkpoints;
 
 use anyhow::{Result, ensure};
 use checkpoints::Instrumented;
-use policy_host::{FunctionNames, Host, Limits, Request};
+use policy_host::{Decision, EvalError, Evaluation, FunctionNames, Host, Limits, Request};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
@@ -31,20 +31,29 @@ pub(crate) struct Profile {
 }
 
 impl Profile {
-    /// Profiles the decision of a component about a request, which uses this fuel.
+    /// Profiles the decision of a component about a request. `decided` is that decision.
     pub fn new(
         component: &[u8],
         names: FunctionNames,
         request: &Request,
-        fuel: u64,
+        decided: &Evaluation<Decision>,
     ) -> Result<Self> {
+        let fuel = decided.fuel;
         let instrumented = Instrumented::new(component)?;
         let host = Host::new(Limits::default())?;
         let policy = host.load(&instrumented.wasm, None)?.with_names(names);
-        let found = policy.evaluate(request).fuel;
+        let again = policy.evaluate(request);
+        for evaluation in [decided, &again] {
+            ensure!(
+                !matches!(evaluation.answer, Err(EvalError::Deadline(_))),
+                "--profile: the decision exceeded its deadline, so its fuel depends on the machine; \
+                 if the machine is busy, try again"
+            );
+        }
         ensure!(
-            found == fuel,
-            "the profiled policy used {found} fuel instead of {fuel}; report this as a bug"
+            again.fuel == fuel,
+            "--profile: the profiled policy used {} fuel instead of {fuel}; report this as a bug",
+            again.fuel
         );
         let samples = (2 * FUEL / fuel.max(1)).clamp(MIN_SAMPLES, SAMPLES);
         let mut profile = Self {
