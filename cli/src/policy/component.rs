@@ -27,11 +27,7 @@ pub(crate) fn load(file: &Path, built_in: &[u8]) -> Result<Component> {
             policy: policy.with_names(names),
             wasm,
         }),
-        Err(error) => Err(Rejected {
-            file: file.to_owned(),
-            error: error.with_names(&names),
-        }
-        .into()),
+        Err(error) => Err(rejected(file, error.with_names(&names)).into()),
     }
 }
 
@@ -63,6 +59,12 @@ pub(crate) fn unpack(bytes: &[u8]) -> Cow<'_, [u8]> {
 pub(crate) struct Rejected {
     file: PathBuf,
     error: LoadError,
+}
+
+/// Returns the error for a component that the operator rejects.
+pub(crate) fn rejected(file: &Path, error: LoadError) -> Rejected {
+    let file = file.to_owned();
+    Rejected { file, error }
 }
 
 /// Reads the bytes of a component. Converts a core module to a component.

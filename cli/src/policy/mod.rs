@@ -15,6 +15,7 @@ mod read_error;
 mod replay;
 mod run;
 pub mod schema;
+mod serve;
 mod simulate;
 mod table;
 mod test;
@@ -57,6 +58,9 @@ pub enum Command {
     ///
     /// Editors use it to complete and check these files.
     Schema(schema::Args),
+    /// Evaluate a policy for the tests of a crate. policy-testkit starts this child process itself.
+    #[command(hide = true)]
+    Serve(serve::Args),
 }
 
 /// Runs a command. `built_in` is the component of the built-in policy `default`. On the command
@@ -72,6 +76,7 @@ pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
         Command::Check(args) => check::run(&args, built_in),
         Command::Pack(args) => pack::run(&args, built_in),
         Command::Replay(args) => replay::run(&args, built_in),
+        Command::Serve(args) => serve::run(&args, built_in),
         Command::Run(args) => run::run(&args, built_in),
         Command::Test(args) => test::run(&args, built_in),
         Command::Simulate(args) => simulate::run(&args, built_in),
