@@ -250,7 +250,7 @@ pub(crate) fn check_header(wasm: &[u8]) -> Result<(), LoadError> {
         [] => malformed("it is empty"),
         [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(()),
         [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => malformed(
-            "it is a core module, as cargo builds it; convert it to a component with `kubectl-oaat policy build` or `kubectl-oaat policy pack`",
+            "it is a core module, as compilers write it; convert it to a component with `kubectl-oaat policy build` or `kubectl-oaat policy pack`",
         ),
         [0, b'a', b's', b'm', ..] => malformed("its format version is not supported"),
         [0x7f, b'E', b'L', b'F', ..] => {
