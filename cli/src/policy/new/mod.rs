@@ -1,19 +1,14 @@
-//! `policy new`: creates the crate of a policy, which builds and passes its tests.
+//! `policy new`: creates the directory of a policy, which builds and passes its tests.
+
+mod c;
+mod rust;
 
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// The files of the crates that a policy depends on: path and text.
-const VENDORED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/vendored.rs"));
-/// The manifest of this workspace.
-const WORKSPACE: &str = include_str!("../../../Cargo.toml");
-/// The versions of all dependencies that this workspace is tested with.
-const LOCK: &str = include_str!("../../../Cargo.lock");
-/// The documented algorithm, which is the initial source of a new policy.
-const ALGORITHM: &str = include_str!("../../../policy-default/src/lib.rs");
 /// The test cases of the documented algorithm.
-const CASES: &str = include_str!("../../../policy-default/cases.yaml");
+const CASES: &str = include_str!("../../../../policy-default/cases.yaml");
 
 /// Arguments of `policy new`.
 #[derive(Debug, clap::Args)]
@@ -21,10 +16,127 @@ pub struct Args {
     /// The directory to create. It must be empty or not exist. Its name becomes the name of the
     /// policy.
     dir: PathBuf,
+    /// The programming language.
+    #[arg(long, value_enum, default_value_t = Language::Rust, conflicts_with = "upgrade")]
+    lang: Language,
+    /// Replace the files of oaat-operator in an existing policy with those of this release. Your own
+    /// files stay unchanged.
+    #[arg(long)]
+    upgrade: bool,
+}
+
+/// A language for policies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Language {
+    /// Rust, with the SDK; needs cargo.
+    Rust,
+    /// C, without a standard library; needs clang, lld, and make.
+    C,
+    /// Go: not supported; the command explains why.
+    Go,
+}
+
+/// A file: its path and content.
+type File = (PathBuf, Vec<u8>);
+
+impl Language {
+    /// Returns the directory for the files that `--upgrade` replaces.
+    fn supplied_dir(self) -> &'static str {
+        match self {
+            Self::Rust => "vendor/oaat",
+            Self::C | Self::Go => "oaat",
+        }
+    }
+
+    /// Returns the files that `--upgrade` replaces, relative to their directory.
+    fn supplied(self) -> Result<Vec<File>> {
+        match self {
+            Self::Rust => rust::supplied(),
+            Self::C => c::supplied(),
+            Self::Go => bail!(
+                "a policy in Go is not supported: Go's WebAssembly needs the WASI functions for \
+                 clocks, random numbers, and files, which a policy must not import; use --lang rust \
+                 or --lang c"
+            ),
+        }
+    }
+
+    /// Returns the files that belong to the author.
+    fn own(self, name: &str) -> Vec<File> {
+        match self {
+            Self::Rust => rust::own(name),
+            Self::C | Self::Go => c::own(name),
+        }
+    }
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let dir = &args.dir;
+    if args.upgrade {
+        return upgrade(dir);
+    }
+    let supplied = args.lang.supplied()?;
+    let name = name(dir)?;
+    if dir.exists()
+        && dir
+            .read_dir()
+            .is_ok_and(|mut entries| entries.next().is_some())
+    {
+        bail!(
+            "{}: the directory is not empty; use a new directory, or --upgrade to replace the files \
+             of oaat-operator in a policy",
+            dir.display()
+        );
+    }
+    for (path, content) in args.lang.own(&name) {
+        write(&dir.join(path), &content)?;
+    }
+    let folder = dir.join(args.lang.supplied_dir());
+    for (path, content) in supplied {
+        write(&folder.join(path), &content)?;
+    }
+    let shown = dir.display();
+    let test = match args.lang {
+        Language::Rust => format!("cargo test --manifest-path {shown}/Cargo.toml"),
+        Language::C | Language::Go => format!("make -C {shown} test"),
+    };
+    println!(
+        "created {shown}: a policy with the documented algorithm, its tests, and cases.yaml\n\
+         test it with:  {test}\n\
+         build it with: kubectl-oaat policy build {shown}"
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Replaces the files of this project in an existing policy.
+fn upgrade(dir: &Path) -> Result<ExitCode> {
+    let found = [Language::Rust, Language::C]
+        .into_iter()
+        .find(|language| dir.join(language.supplied_dir()).is_dir());
+    let Some(language) = found else {
+        bail!(
+            "{}: there is neither vendor/oaat nor oaat in this directory; use the directory of a \
+             policy that `policy new` created",
+            dir.display()
+        );
+    };
+    let folder = dir.join(language.supplied_dir());
+    let files = language.supplied()?;
+    std::fs::remove_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
+    for (path, content) in files {
+        write(&folder.join(path), &content)?;
+    }
+    println!(
+        "replaced {} with the files of {}; your own files are unchanged\n\
+         run the tests, and see CHANGELOG.md if they fail",
+        folder.display(),
+        env!("CARGO_PKG_VERSION")
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the name of the policy in a directory, which is the name of the directory.
+fn name(dir: &Path) -> Result<String> {
     let name = dir
         .file_name()
         .map(|name| name.to_string_lossy().into_owned())
@@ -42,26 +154,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             dir.display()
         );
     }
-    if dir.exists()
-        && dir
-            .read_dir()
-            .is_ok_and(|mut entries| entries.next().is_some())
-    {
-        bail!(
-            "{}: the directory is not empty; use a new directory",
-            dir.display()
-        );
-    }
-    for (path, text) in files(&name)? {
-        write(&dir.join(path), &text)?;
-    }
-    println!(
-        "created {dir}: a policy with the documented algorithm, its tests, and cases.yaml\n\
-         test it with:  cargo test --manifest-path {dir}/Cargo.toml\n\
-         build it with: kubectl-oaat policy build {dir}",
-        dir = dir.display()
-    );
-    Ok(ExitCode::SUCCESS)
+    Ok(name)
 }
 
 /// Names that cargo rejects for a crate, or that rustc interprets differently.
@@ -79,7 +172,7 @@ fn reserved(name: &str) -> Option<&'static str> {
     if KEYWORDS.contains(&name) {
         return Some("is reserved by cargo or Rust");
     }
-    let mut dependencies = LOCK.lines().filter_map(|line| {
+    let mut dependencies = rust::LOCK.lines().filter_map(|line| {
         let name = line.strip_prefix("name = \"")?.strip_suffix('"')?;
         Some(name.replace('_', "-"))
     });
@@ -88,98 +181,23 @@ fn reserved(name: &str) -> Option<&'static str> {
         .then_some("is the name of a dependency")
 }
 
-/// Returns the files of a new policy: path and text.
-fn files(name: &str) -> Result<Vec<(PathBuf, String)>> {
-    let krate = name.replace('-', "_");
-    let fill = |text: &str| {
-        text.replace("{name}", name)
-            .replace("{crate}", &krate)
-            .replace("{version}", env!("CARGO_PKG_VERSION"))
-    };
-    let (workspace, profiles) = workspace()?;
-    let manifest = fill(include_str!("../../template/Cargo.toml"));
-    let mut files = vec![
-        ("Cargo.toml".into(), format!("{manifest}{profiles}")),
-        ("Cargo.lock".into(), LOCK.into()),
-        (".gitignore".into(), "/target\n".into()),
-        (
-            "README.md".into(),
-            fill(include_str!("../../template/README.md")),
-        ),
-        (
-            "src/lib.rs".into(),
-            ALGORITHM.replace("the built-in policy takes", "this policy takes"),
-        ),
-        (
-            "tests/native.rs".into(),
-            fill(include_str!("../../template/tests/native.rs")),
-        ),
-        (
-            "tests/component.rs".into(),
-            fill(include_str!("../../template/tests/component.rs")),
-        ),
-        (
-            "tests/cases.rs".into(),
-            include_str!("../../template/tests/cases.rs").into(),
-        ),
-        ("cases.yaml".into(), CASES.into()),
-    ];
-    let vendor = Path::new("vendor/oaat");
-    files.push((vendor.join("Cargo.toml"), workspace));
-    for (path, text) in VENDORED {
-        files.push((vendor.join(path), (*text).to_owned()));
-    }
-    Ok(files)
+/// Replaces the placeholders in a file of a template.
+fn fill(text: &str, name: &str) -> String {
+    text.replace("{name}", name)
+        .replace("{crate}", &name.replace('-', "_"))
+        .replace("{version}", env!("CARGO_PKG_VERSION"))
 }
 
-/// Returns the manifest of a workspace with the vendored crates, and the profiles, which belong in
-/// the manifest of the policy.
-fn workspace() -> Result<(String, String)> {
-    let mut members = String::new();
-    for (path, _) in VENDORED {
-        if let Some(member) = path.strip_suffix("/Cargo.toml") {
-            members.push_str(&format!("    {member:?},\n"));
-        }
-    }
-    let cut = |from: &str, to: &str| -> Result<&str> {
-        let (_, rest) = WORKSPACE
-            .split_once(from)
-            .with_context(|| format!("no {from:?}"))?;
-        Ok(rest.split_once(to).with_context(|| format!("no {to:?}"))?.0)
-    };
-    let shared = cut("\n]\n", "[profile.dev]")?;
-    // The profiles after these are for crates that a policy does not depend on.
-    let profiles = cut("[profile.dev]", "# Thousands of histories")?;
-    Ok((
-        format!("[workspace]\nresolver = \"3\"\nmembers = [\n{members}]\n{shared}"),
-        format!("[profile.dev]{profiles}"),
-    ))
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
+fn write(path: &Path, content: &[u8]) -> Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
     }
-    std::fs::write(path, text).with_context(|| format!("{}", path.display()))
+    std::fs::write(path, content).with_context(|| format!("{}", path.display()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Cargo warns about each profile of a crate that is not a dependency.
-    #[test]
-    fn manifest_has_profiles_of_dependencies_only() {
-        let files = files("mine").unwrap();
-        let manifest = files
-            .iter()
-            .find(|(path, _)| path == Path::new("Cargo.toml"));
-        let (_, manifest) = manifest.unwrap();
-        assert!(manifest.contains("[profile.dev.package.cranelift-codegen]"));
-        for other in ["oaat-operator", "oaat-simulation", "stateright"] {
-            assert!(!manifest.contains(&format!("package.{other}]")), "{other}");
-        }
-    }
 
     #[test]
     fn reserved_names_are_keywords_and_dependencies() {
@@ -199,5 +217,33 @@ mod tests {
             assert_eq!(reserved(name), None, "{name}");
         }
         assert!(KEYWORDS.is_sorted());
+    }
+
+    #[test]
+    fn upgrade_replaces_only_the_files_of_this_project() {
+        for (language, own) in [(Language::Rust, "src/lib.rs"), (Language::C, "select.c")] {
+            let folder = tempfile::tempdir().unwrap();
+            let dir = folder.path().join("my-policy");
+            let args = |upgrade| Args {
+                dir: dir.clone(),
+                lang: language,
+                upgrade,
+            };
+            run(&args(false)).unwrap();
+            let again = run(&args(false)).unwrap_err().to_string();
+            assert!(again.contains("--upgrade"), "{again}");
+            let supplied = dir.join(language.supplied_dir());
+            let (path, content) = language.supplied().unwrap().remove(0);
+            std::fs::write(dir.join(own), "mine").unwrap();
+            std::fs::write(supplied.join(&path), "old").unwrap();
+            std::fs::write(supplied.join("removed.txt"), "old").unwrap();
+            run(&args(true)).unwrap();
+            assert_eq!(std::fs::read(dir.join(own)).unwrap(), b"mine");
+            assert_eq!(std::fs::read(supplied.join(path)).unwrap(), content);
+            assert!(!supplied.join("removed.txt").exists());
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let error = upgrade(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("policy new"), "{error}");
     }
 }

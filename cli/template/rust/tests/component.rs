@@ -1,17 +1,19 @@
 //! Tests the compiled component in the operator's evaluator, under the operator's limits.
 
-use {crate}::select;
-use policy_sdk::{Item, Request};
+use policy_sdk::{Item, Policy, Request};
+use policy_testkit::{EvalError, strategy};
+use proptest::prelude::*;
+use {crate}::MyPolicy;
 
-#[test]
-fn component_answers_like_the_function() {
-    let policy = policy_testkit::component!();
-    for seed in 0..50 {
-        let request = Request::at(0)
-            .with_seed(seed)
-            .with(Item::named("a"))
-            .with(Item::named("b"));
-        assert_eq!(policy.select(&request), Ok(select(&request)));
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn component_answers_like_the_function(request in strategy::request()) {
+        let answer = policy_testkit::component!().select(&request);
+        let native = MyPolicy::select(&request)
+            .map_err(|message| EvalError::PolicyError(policy_testkit::clean(&message)));
+        prop_assert_eq!(answer, native);
     }
 }
 
