@@ -58,7 +58,10 @@ struct Pipes {
 impl Server {
     /// Starts the process. `file` is a component, or the directory of a policy.
     pub fn start(file: &Path) -> Result<Self, ChildError> {
-        let program = program()?;
+        Self::start_program(program()?, file)
+    }
+
+    fn start_program(program: OsString, file: &Path) -> Result<Self, ChildError> {
         let failed = |error| ChildError::Start {
             program: program.clone(),
             error,
@@ -80,19 +83,11 @@ impl Server {
             answers: BufReader::new(answers),
         };
         // A program without this command prints its help to standard error, and nothing else.
-        let first = pipes.read().unwrap_or_default();
-        let found = first["version"].as_str();
-        if found != Some(VERSION) {
-            let found = found.map(str::to_owned);
-            return Err(ChildError::OtherVersion { program, found });
-        }
-        if let Some(error) = first["error"].as_str() {
-            return Err(ChildError::Policy(error.to_owned()));
-        }
+        let size = component_size(program, &pipes.read().unwrap_or_default())?;
         Ok(Self {
             child,
             pipes: Mutex::new(pipes),
-            size: first["size"].as_u64().unwrap_or_default(),
+            size,
         })
     }
 
@@ -103,6 +98,19 @@ impl Server {
         writeln!(pipes.requests, "{request}").map_err(ChildError::Ended)?;
         pipes.requests.flush().map_err(ChildError::Ended)?;
         pipes.read()
+    }
+}
+
+/// Returns the size of the component from the first line of output.
+fn component_size(program: OsString, first: &Value) -> Result<u64, ChildError> {
+    let found = first["version"].as_str();
+    if found != Some(VERSION) {
+        let found = found.map(str::to_owned);
+        return Err(ChildError::OtherVersion { program, found });
+    }
+    match first["error"].as_str() {
+        Some(error) => Err(ChildError::Policy(error.to_owned())),
+        None => Ok(first["size"].as_u64().unwrap_or_default()),
     }
 }
 
@@ -176,4 +184,44 @@ fn target_dir() -> PathBuf {
     let test = std::env::current_exe().unwrap_or_default();
     let target = test.ancestors().nth(3).unwrap_or(Path::new("target"));
     target.join("policies")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn error(program: &Path) -> String {
+        let started = Server::start_program(program.into(), Path::new("default"));
+        started.map_or_else(|error| error.to_string(), |_| String::new())
+    }
+
+    #[test]
+    fn missing_program_is_named_with_the_fix() {
+        let error = error(Path::new("/nowhere/kubectl-oaat"));
+        let fix = format!("install kubectl-oaat {VERSION}, or set OAAT_KUBECTL to its path");
+        assert!(error.contains("\"/nowhere/kubectl-oaat\""), "{error}");
+        assert!(error.ends_with(&fix), "{error}");
+    }
+
+    #[test]
+    fn other_version_is_rejected() {
+        let not = format!("is not kubectl-oaat {VERSION}");
+        let other = error(Path::new("/bin/echo"));
+        assert!(
+            other.contains(&format!("{not}; install that version")),
+            "{other}"
+        );
+        let first = json!({ "version": "9.0.0", "size": 1 });
+        let older = component_size("kubectl-oaat".into(), &first);
+        let older = older.map_or_else(|error| error.to_string(), |_| String::new());
+        assert!(older.contains(&format!("{not} but 9.0.0;")), "{older}");
+    }
+
+    #[test]
+    fn component_that_cannot_be_loaded_is_reported() {
+        let first = json!({ "version": VERSION, "error": "Malformed: it is empty" });
+        let error = component_size("kubectl-oaat".into(), &first);
+        assert!(error.is_err_and(|error| error.to_string() == "Malformed: it is empty"));
+    }
 }

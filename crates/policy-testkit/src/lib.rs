@@ -25,7 +25,9 @@ use child::{ChildError, Server};
 use policy_sdk::log::Level;
 use policy_sdk::{Decision, ItemSettings, Request};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 /// Returns the component of the crate whose tests call this macro. Builds it once per process.
 ///
@@ -33,10 +35,9 @@ use std::path::Path;
 /// Panics if the component cannot be built or loaded.
 #[macro_export]
 macro_rules! component {
-    () => {{
-        static COMPONENT: std::sync::OnceLock<$crate::TestPolicy> = std::sync::OnceLock::new();
-        COMPONENT.get_or_init(|| $crate::TestPolicy::build(env!("CARGO_MANIFEST_DIR")))
-    }};
+    () => {
+        $crate::TestPolicy::shared(env!("CARGO_MANIFEST_DIR"))
+    };
 }
 
 /// Runs the cases in `cases.yaml` against the component of the crate whose tests call this macro.
@@ -123,6 +124,18 @@ pub struct TestPolicy {
 }
 
 impl TestPolicy {
+    /// Builds the policy in the directory `dir`, once per process, and loads its component.
+    ///
+    /// # Panics
+    /// Panics if the component cannot be built or loaded, or if kubectl-oaat cannot be started.
+    pub fn shared(dir: &'static str) -> &'static Self {
+        static POLICIES: Mutex<BTreeMap<&str, &TestPolicy>> = Mutex::new(BTreeMap::new());
+        let mut policies = POLICIES.lock().unwrap_or_else(PoisonError::into_inner);
+        policies
+            .entry(dir)
+            .or_insert_with(|| Box::leak(Box::new(Self::build(dir))))
+    }
+
     /// Builds the policy in the directory `dir` and loads its component.
     ///
     /// # Panics
