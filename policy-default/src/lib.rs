@@ -10,9 +10,7 @@
 //! [`select`] implements this with the steps in [`policy_sdk::documented`]. The rest of this file
 //! exports it.
 
-use policy_sdk::documented::{
-    OldestSuccess, candidates, choose_at_random, note, standing, with_lowest_rank,
-};
+use policy_sdk::documented::{candidates, choose_at_random, note, standing, with_lowest_rank};
 use policy_sdk::{Decision, ItemSettings, Policy, Request};
 
 /// Decides with the documented algorithm.
@@ -24,7 +22,7 @@ pub fn select(request: &Request) -> Decision {
         .collect();
     let candidates = candidates(items, &verdicts);
     // The lowest rank goes first. The reason is shown with the choice.
-    let rank = |i: usize| OldestSuccess::of(&items[i]);
+    let rank = |i: usize| policy_sdk::documented::OldestSuccess::of(&items[i]);
     let reason = rank;
     let first = with_lowest_rank(&candidates, rank);
     let decision = match choose_at_random(&first, request.seed) {

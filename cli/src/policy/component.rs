@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use flate2::read::MultiGzDecoder;
 use oaat_api::BuiltInPolicy;
+use policy_build::BuildError;
 use policy_host::{FunctionNames, Host, Limits, LoadError, Policy, sha256};
 use std::borrow::Cow;
 use std::io::Read;
@@ -65,6 +66,13 @@ pub(crate) struct Rejected {
 pub(crate) fn rejected(file: &Path, error: LoadError) -> Rejected {
     let file = file.to_owned();
     Rejected { file, error }
+}
+
+/// Returns whether an error is a problem of the policy, and not a failure of the command.
+pub(crate) fn is_problem_of_policy(error: &anyhow::Error) -> bool {
+    let module = error.downcast_ref::<BuildError>();
+    let module = module.is_some_and(BuildError::is_problem_of_module);
+    module || error.is::<Rejected>()
 }
 
 /// Reads the bytes of a component. Converts a core module to a component.

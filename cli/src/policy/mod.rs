@@ -90,7 +90,7 @@ pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
                 "kubectl-oaat policy: {}",
                 escape_control(&format!("{error:#}"))
             ));
-            if error.is::<component::Rejected>() || error.is::<fault::Fault>() {
+            if component::is_problem_of_policy(&error) || error.is::<fault::Fault>() {
                 ExitCode::FAILURE
             } else {
                 ExitCode::from(2)

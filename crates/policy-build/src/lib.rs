@@ -77,6 +77,16 @@ pub enum BuildError {
     Componentize(String),
 }
 
+impl BuildError {
+    /// Returns whether a core module exists, but is not a policy.
+    pub fn is_problem_of_module(&self) -> bool {
+        matches!(
+            self,
+            Self::ForeignImport(_) | Self::NoWorld | Self::Componentize(_)
+        )
+    }
+}
+
 /// The result of a build.
 #[derive(Clone, Debug)]
 pub struct Built {
