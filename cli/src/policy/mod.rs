@@ -34,9 +34,9 @@ use std::process::ExitCode;
 /// The subcommands of `policy`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Create a policy crate that builds and passes its tests.
+    /// Create a policy in Rust or C that builds and passes its tests.
     New(new::Args),
-    /// Build a policy crate into a component.
+    /// Build a policy into a component.
     Build(build::Args),
     /// Build and test a policy crate after each change, until interrupted.
     Dev(dev::Args),

@@ -73,7 +73,10 @@ pub enum BuildError {
     )]
     NoWorld,
     /// The module is not a policy.
-    #[error("failed to convert the module to a component: {0}")]
+    #[error(
+        "failed to convert the module to a component: {0} (in Rust, check that the crate calls \
+         policy_sdk::export_policy!)"
+    )]
     Componentize(String),
 }
 
