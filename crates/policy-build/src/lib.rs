@@ -34,7 +34,10 @@ pub enum BuildError {
         error: std::io::Error,
     },
     /// cargo failed. It printed its errors to standard error.
-    #[error("building {0} for {TARGET} failed; see the cargo errors above")]
+    #[error(
+        "building {0} for {TARGET} failed; see the cargo errors above (if getrandom is one of them, disable \
+         the feature that needs it, and use the seed of the request)"
+    )]
     Cargo(PathBuf),
     /// cargo did not build a module.
     #[error(

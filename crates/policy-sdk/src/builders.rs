@@ -227,3 +227,28 @@ impl Item {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn builders_keep_the_history_consistent() {
+        let item = Item::named("a").failed(1).failed(2).succeeded(3).took(5);
+        assert_eq!((item.failures, item.runs), (0, 3));
+        assert_eq!((item.last_failure, item.last_duration), (Some(2), Some(5)));
+        let item = Item::named("a").failed(1).with_failures(4);
+        assert_eq!((item.failures, item.runs), (4, 4));
+        let request = Request::at(9)
+            .with(item.with_settings(r#"{"a":1}"#))
+            .with_settings(r#"{"b":2}"#)
+            .with_state("s")
+            .with_recent(Run::stopped(0, 7, 8))
+            .with_recent(Run::failed(0, 5, 6, None))
+            .with_recent(Run::succeeded(0, 3, 4));
+        assert_eq!(request.items[0].settings.as_deref(), Some(r#"{"a":1}"#));
+        assert_eq!((&*request.settings, &*request.state), (r#"{"b":2}"#, "s"));
+        let recent: Vec<_> = request.recent.iter().map(|run| run.exit_code).collect();
+        assert_eq!(recent, [None, None, Some(0)]);
+    }
+}
