@@ -124,3 +124,9 @@ pub fn note(reason: impl fmt::Display, candidates: usize, tied: usize) -> String
         }
     }
 }
+
+/// Returns the note for a decision of the documented algorithm. Use [`note`] for another rank than
+/// [`OldestSuccess`].
+pub fn decision_note(item: &Item, candidates: usize, tied: usize) -> String {
+    note(OldestSuccess::of(item), candidates, tied)
+}
