@@ -116,6 +116,6 @@ fn evaluation<T: Serialize>(evaluation: &Evaluation<T>) -> Value {
 
 fn write(answer: &Value) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{answer}")?;
+    out.write_all(format!("{answer}\n").as_bytes())?;
     Ok(out.flush()?)
 }
