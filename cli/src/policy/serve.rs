@@ -9,7 +9,7 @@ use policy_host::{EvalError, Evaluation, Host, ItemSettings, Limits, Policy};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::io::{BufRead, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Arguments of `policy serve`.
@@ -61,19 +61,21 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
 }
 
 fn load(args: &Args, built_in: &[u8]) -> Result<(Policy, usize)> {
-    let wasm = if args.file.is_dir() {
-        build(&args.file, &args.target)?
+    let file = &args.file;
+    let (wasm, names) = if file.is_dir() {
+        let built = policy_build::build_crate(file, &args.target)
+            .with_context(|| format!("{}", file.display()))?;
+        (built.component, built.names.into())
     } else {
-        component::read(&args.file, built_in)?
+        let wasm = component::read(file, built_in)?;
+        let names = component::function_names(file, &wasm);
+        (wasm, names)
     };
     let host = Host::new(Limits::default())?;
-    let policy = host.load(&wasm, None);
-    let policy = policy.map_err(|error| component::rejected(&args.file, error))?;
-    Ok((policy, wasm.len()))
-}
-
-fn build(dir: &Path, target: &Path) -> Result<Vec<u8>> {
-    policy_build::build(dir, target).with_context(|| format!("{}", dir.display()))
+    match host.load(&wasm, None) {
+        Ok(policy) => Ok((policy.with_names(names), wasm.len())),
+        Err(error) => Err(component::rejected(file, error.with_names(&names)).into()),
+    }
 }
 
 fn answer(policy: &Policy, call: Call) -> Value {
