@@ -5,13 +5,10 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 /// The directories to copy, relative to the root of the repository.
-const VENDORED: [&str; 7] = [
+const VENDORED: [&str; 4] = [
     "wit",
     "crates/plain-text",
     "crates/policy-sdk",
-    "crates/policy-build",
-    "crates/policy-cases",
-    "crates/policy-host",
     "crates/policy-testkit",
 ];
 

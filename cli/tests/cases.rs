@@ -112,3 +112,17 @@ fn policy_run_exits_with_1_without_a_decision_and_with_2_if_it_cannot_run() {
     assert_eq!(run(&broken, &[]), code(2));
     assert_eq!(run("/nowhere/request.yaml", &[]), code(2));
 }
+
+#[test]
+fn core_module_with_a_foreign_import_is_a_problem_of_the_policy() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("wasi.wasm");
+    // A module that imports the function fd_write from wasi_snapshot_preview1.
+    let module = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x02\x23\x01\x16wasi_snapshot_preview1\x08fd_write\0\0";
+    std::fs::write(&path, module).unwrap();
+    let path = path.display().to_string();
+    let request = file(&folder, "request.yaml", "items: [a]\n");
+    assert_eq!(status(&["check", &path]), code(1));
+    assert_eq!(status(&["run", &path, "--request", &request]), code(1));
+    assert_eq!(status(&["pack", &path, "--name", "a"]), code(1));
+}

@@ -10,9 +10,7 @@
 //! [`select`] implements this with the steps in [`policy_sdk::documented`]. The rest of this file
 //! exports it.
 
-use policy_sdk::documented::{
-    candidates, choose_at_random, decision_note, standing, with_lowest_rank,
-};
+use policy_sdk::documented::{candidates, choose_at_random, note, standing, with_lowest_rank};
 use policy_sdk::{Decision, ItemSettings, Policy, Request};
 
 /// Decides with the documented algorithm.
@@ -23,22 +21,22 @@ pub fn select(request: &Request) -> Decision {
         .map(|item| standing(item, item.cool_off, request.now))
         .collect();
     let candidates = candidates(items, &verdicts);
-    // `None` (never) is less than any time.
-    let oldest = with_lowest_rank(&candidates, |i| {
-        (items[i].last_success, items[i].last_failure)
-    });
-    let decision = match choose_at_random(&oldest, request.seed) {
-        Some(chosen) => Decision::run(chosen).with_note(decision_note(
-            &items[chosen],
-            candidates.len(),
-            oldest.len(),
-        )),
+    // The lowest rank goes first. The reason is shown with the choice.
+    let rank = |i: usize| policy_sdk::documented::OldestSuccess::of(&items[i]);
+    let reason = rank;
+    let first = with_lowest_rank(&candidates, rank);
+    let decision = match choose_at_random(&first, request.seed) {
+        Some(chosen) => {
+            let note = note(reason(chosen), candidates.len(), first.len());
+            Decision::run(chosen).with_note(note)
+        }
         None => Decision::wait(verdicts.iter().filter_map(|verdict| verdict.until).min()),
     };
     decision.with_verdicts(verdicts)
 }
 
-struct Documented;
+/// The exported policy.
+pub struct Documented;
 
 impl Policy for Documented {
     fn select(request: &Request) -> Result<Decision, String> {

@@ -76,34 +76,100 @@ fn guide_commands_create_a_policy_and_put_it_into_use() -> Result<()> {
     ] {
         assert!(text.contains(words), "{words}:\n{text}");
     }
-    // The change in the guide is a valid policy that fails the documented cases.
     let policy = folder.path().join("my-policy");
+    let guide = std::fs::read_to_string(root().join("docs/policies.md"))?;
     let source = std::fs::read_to_string(policy.join("src/lib.rs"))?;
-    let changed = source.replace(
-        "(items[i].last_success, items[i].last_failure)",
-        "items[i].last_duration",
-    );
-    assert_ne!(source, changed);
-    std::fs::write(policy.join("src/lib.rs"), changed)?;
-    let tried = type_in(
-        &[
-            "export PATH=\"$PWD/target/debug:$PATH\"".into(),
-            "kubectl-oaat policy build ../my-policy".into(),
-            "kubectl-oaat policy test ../my-policy/target/my_policy.wasm --cases ../my-policy/cases.yaml".into(),
-        ],
-        folder.path(),
-    );
+    // The change in the guide is a valid policy that fails the documented cases.
+    let (_, change) = guide
+        .split_once("with the shortest runs")
+        .and_then(|(_, rest)| rest.split_once("```rust\n"))
+        .context("no change of the rank")?;
+    let (change, _) = change.split_once("```").context("the block has no end")?;
+    std::fs::write(policy.join("src/lib.rs"), with_lines(&source, change)?)?;
+    let path = "export PATH=\"$PWD/target/debug:$PATH\"".to_owned();
+    let simulate = [&[path.clone()][..], &simulation_commands()?].concat();
+    let cases = "kubectl-oaat policy test ../my-policy/target/my_policy.wasm --cases ../my-policy/cases.yaml";
+    let text = type_in(&simulate, folder.path())?;
+    assert!(text.contains("the operator accepts it") && !text.contains("starved"));
+    let tried = type_in(&[path, cases.into()], folder.path());
     let words = tried
         .err()
         .context("the documented cases pass")?
         .to_string();
-    assert!(
-        words.contains("the operator accepts it") && words.contains("expected"),
-        "{words}"
+    assert!(words.contains("expected"), "{words}");
+    // The simulation finds the starvation that the guide shows.
+    let short = change.replace(
+        "(items[i].failures, items[i].last_duration)",
+        "items[i].last_duration",
     );
+    assert_ne!(short, change);
+    std::fs::write(policy.join("src/lib.rs"), with_lines(&source, &short)?)?;
+    let text = type_in(&simulate, folder.path())?;
+    let starved: Vec<_> = text
+        .lines()
+        .filter(|line| line.starts_with("starved"))
+        .collect();
+    assert_eq!(starved.len(), 2, "{text}");
+    assert!(guide.contains(&starved.join("\n")), "{starved:?}");
+    settings_of_the_sdk_are_small(&policy, &source)?;
     // The policy needs nothing of the repository except what `policy new` copied.
     let manifest = std::fs::read_to_string(folder.path().join("my-policy/Cargo.toml"))?;
     assert!(!manifest.contains(&root().display().to_string()));
+    Ok(())
+}
+
+/// Returns the commands of the section on starvation.
+fn simulation_commands() -> Result<Vec<String>> {
+    commands("Find starvation")
+}
+
+/// Replaces the lines of a source that begin with the same two words as the given ones.
+fn with_lines(source: &str, change: &str) -> Result<String> {
+    let mut lines: Vec<_> = source.lines().collect();
+    for new in change.lines() {
+        let words = |line: &str| {
+            let mut words = line.split_whitespace().map(str::to_owned);
+            (words.next(), words.next())
+        };
+        let old = lines.iter_mut().find(|line| words(line) == words(new));
+        *old.with_context(|| format!("no line to replace with {new:?}"))? = new;
+    }
+    Ok(lines.join("\n"))
+}
+
+/// Checks what the guide says about the size of `policy_sdk::settings`.
+fn settings_of_the_sdk_are_small(policy: &Path, source: &str) -> Result<()> {
+    let (before, rest) = source
+        .split_once("        let empty =")
+        .context("no check")?;
+    let (_, after) = rest
+        .split_once("policy_sdk::export_policy!")
+        .context("no end")?;
+    let parse = "        let mut settings = policy_sdk::settings::Settings::parse(settings)?;
+        settings.text(\"text\")?;
+        settings.integer(\"integer\", 0..=10)?;
+        settings.boolean(\"boolean\")?;
+        settings.thousandths(\"thousandths\", 0..=10)?;
+        for item in items {
+            policy_sdk::settings::Settings::parse(&item.settings)?.finish()?;
+        }
+        settings.finish()
+    }
+}
+
+";
+    let size = |source: String| -> Result<u64> {
+        std::fs::write(policy.join("src/lib.rs"), source)?;
+        policy_build::build(policy, &policy.join("target/policies"))
+            .map(|wasm| Ok(wasm.len() as u64))?
+    };
+    let with = size(format!("{before}{parse}policy_sdk::export_policy!{after}"))?;
+    let without = size(source.to_owned())?;
+    let more = with - without;
+    assert!(
+        (10_000..17_000).contains(&more),
+        "{without} and {more} bytes"
+    );
     Ok(())
 }
 

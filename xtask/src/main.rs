@@ -214,6 +214,7 @@ fn run(task: Task) -> Result<ExitCode> {
                 tools::helm()?;
                 tools::monitoring()?;
                 tools::browser();
+                tools::c_tools();
             }
             let mut tests = cargo();
             tests.args(&arguments);
@@ -292,12 +293,15 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Release(options) => release::run(&options),
         Task::Tools => {
             // It takes as long as the other programs.
-            let browser = std::thread::spawn(tools::browser);
+            let browser = std::thread::spawn(|| {
+                tools::browser();
+                tools::c_tools();
+            });
             tools::build_with_control_plane(Some(Required), &["fetch"])?;
             tools::helm()?;
             tools::monitoring()?;
             if browser.join().is_err() {
-                bail!("the thread that installs the browser panicked");
+                bail!("the thread that installs packages panicked");
             }
             Ok(ExitCode::SUCCESS)
         }

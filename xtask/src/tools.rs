@@ -130,6 +130,23 @@ pub fn ensure_browser() -> Result<()> {
     control_plane::locate_browser().map(drop)
 }
 
+/// Installs the programs that build policies in C if they are missing and this process may install
+/// packages. Otherwise, prints what is missing. Without them, the tests of policies in C are skipped,
+/// except in CI.
+pub fn c_tools() {
+    let Err(missing) = control_plane::check_c_tools() else {
+        return;
+    };
+    let installed = if packages::is_root() && packages::on_path("apt-get") {
+        packages::install(&["clang", "lld", "make"])
+    } else {
+        Err(missing)
+    };
+    if let Err(error) = installed {
+        eprintln!("the tests of policies in C need programs that are {error:#}");
+    }
+}
+
 /// Finds or builds Prometheus, and shows the progress.
 pub fn prometheus() -> Result<()> {
     run_with_progress("Prometheus", |progress| {

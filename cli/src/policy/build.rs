@@ -1,4 +1,5 @@
-//! `policy build`: builds a crate into a component. Requires only cargo.
+//! `policy build`: builds a policy into a component. Requires only cargo, or what the policy's
+//! Makefile requires.
 
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -7,17 +8,18 @@ use std::process::ExitCode;
 /// Arguments of `policy build`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The directory of the crate.
-    #[arg(default_value = ".", value_name = "CRATE")]
-    krate: PathBuf,
-    /// The file to write the component to. The default is `target/NAME.wasm` in the crate's
-    /// directory. The names of its functions are written to `NAME.names.json` beside it.
+    /// The directory of the policy. It contains a Cargo.toml, or a Makefile that writes the core
+    /// module to `target/policy.core.wasm`.
+    #[arg(default_value = ".")]
+    dir: PathBuf,
+    /// The file to write the component to. The default is `target/NAME.wasm` in the directory of
+    /// the policy. The names of its functions are written to `NAME.names.json` beside it.
     #[arg(long, short)]
     output: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let built = build(&args.krate, args.output.as_deref())?;
+    let built = build(&args.dir, args.output.as_deref())?;
     let (file, names) = (built.file.display(), built.names.display());
     println!("wrote {file} ({} bytes)", built.component.len());
     println!("wrote {names} (the names of its functions)");
@@ -34,13 +36,14 @@ pub(crate) struct BuiltFiles {
     names: PathBuf,
 }
 
-/// Builds a crate, and writes its component to a file, with the names of its functions beside it.
-pub(crate) fn build(krate: &Path, output: Option<&Path>) -> Result<BuiltFiles> {
-    require_crate(krate)?;
-    let built = policy_build::build_crate(krate, &krate.canonicalize()?.join("target/policies"))?;
+/// Builds the policy in a directory, and writes its component to a file, with the names of its
+/// functions beside it.
+pub(crate) fn build(dir: &Path, output: Option<&Path>) -> Result<BuiltFiles> {
+    require_policy(dir)?;
+    let built = policy_build::build_crate(dir, &dir.canonicalize()?.join("target/policies"))?;
     let file = match output {
         Some(file) => file.to_owned(),
-        None => krate.join("target").join(format!("{}.wasm", built.name)),
+        None => dir.join("target").join(format!("{}.wasm", built.name)),
     };
     std::fs::write(&file, &built.component)
         .with_context(|| format!("failed to write {}", file.display()))?;
@@ -52,12 +55,13 @@ pub(crate) fn build(krate: &Path, output: Option<&Path>) -> Result<BuiltFiles> {
     })
 }
 
-/// Checks that there is a crate in a directory.
-pub(crate) fn require_crate(krate: &Path) -> Result<()> {
+/// Checks that there is a policy in a directory.
+pub(crate) fn require_policy(dir: &Path) -> Result<()> {
+    let built_by = ["Cargo.toml", "Makefile"];
     anyhow::ensure!(
-        krate.join("Cargo.toml").is_file(),
-        "{}: no Cargo.toml found; use the directory of a policy crate (`policy new` creates one)",
-        krate.display()
+        built_by.iter().any(|file| dir.join(file).is_file()),
+        "{}: there is neither a Cargo.toml nor a Makefile; use the directory of a policy (`policy new` creates one)",
+        dir.display()
     );
     Ok(())
 }

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use flate2::read::MultiGzDecoder;
 use oaat_api::BuiltInPolicy;
+use policy_build::BuildError;
 use policy_host::{FunctionNames, Host, Limits, LoadError, Policy, sha256};
 use std::borrow::Cow;
 use std::io::Read;
@@ -27,11 +28,7 @@ pub(crate) fn load(file: &Path, built_in: &[u8]) -> Result<Component> {
             policy: policy.with_names(names),
             wasm,
         }),
-        Err(error) => Err(Rejected {
-            file: file.to_owned(),
-            error: error.with_names(&names),
-        }
-        .into()),
+        Err(error) => Err(rejected(file, error.with_names(&names)).into()),
     }
 }
 
@@ -63,6 +60,19 @@ pub(crate) fn unpack(bytes: &[u8]) -> Cow<'_, [u8]> {
 pub(crate) struct Rejected {
     file: PathBuf,
     error: LoadError,
+}
+
+/// Returns the error for a component that the operator rejects.
+pub(crate) fn rejected(file: &Path, error: LoadError) -> Rejected {
+    let file = file.to_owned();
+    Rejected { file, error }
+}
+
+/// Returns whether an error is a problem of the policy, and not a failure of the command.
+pub(crate) fn is_problem_of_policy(error: &anyhow::Error) -> bool {
+    let module = error.downcast_ref::<BuildError>();
+    let module = module.is_some_and(BuildError::is_problem_of_module);
+    module || error.is::<Rejected>()
 }
 
 /// Reads the bytes of a component. Converts a core module to a component.

@@ -40,7 +40,7 @@ pub struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let record = args.decisions.as_deref().map(latest).transpose()?;
     let mut last_fuel = None;
-    build::require_crate(&args.krate)?;
+    build::require_policy(&args.krate)?;
     loop {
         // Files that change during the build are part of the next one.
         let files = watched_files(args)?;

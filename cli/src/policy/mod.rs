@@ -15,6 +15,7 @@ mod read_error;
 mod replay;
 mod run;
 pub mod schema;
+mod serve;
 mod simulate;
 mod table;
 mod test;
@@ -33,9 +34,9 @@ use std::process::ExitCode;
 /// The subcommands of `policy`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Create a policy crate that builds and passes its tests.
+    /// Create a policy in Rust or C that builds and passes its tests.
     New(new::Args),
-    /// Build a policy crate into a component.
+    /// Build a policy into a component.
     Build(build::Args),
     /// Build and test a policy crate after each change, until interrupted.
     Dev(dev::Args),
@@ -57,6 +58,9 @@ pub enum Command {
     ///
     /// Editors use it to complete and check these files.
     Schema(schema::Args),
+    /// Evaluate a policy for the tests of a crate. policy-testkit starts this child process itself.
+    #[command(hide = true)]
+    Serve(serve::Args),
 }
 
 /// Runs a command. `built_in` is the component of the built-in policy `default`. On the command
@@ -72,6 +76,7 @@ pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
         Command::Check(args) => check::run(&args, built_in),
         Command::Pack(args) => pack::run(&args, built_in),
         Command::Replay(args) => replay::run(&args, built_in),
+        Command::Serve(args) => serve::run(&args, built_in),
         Command::Run(args) => run::run(&args, built_in),
         Command::Test(args) => test::run(&args, built_in),
         Command::Simulate(args) => simulate::run(&args, built_in),
@@ -85,7 +90,7 @@ pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
                 "kubectl-oaat policy: {}",
                 escape_control(&format!("{error:#}"))
             ));
-            if error.is::<component::Rejected>() || error.is::<fault::Fault>() {
+            if component::is_problem_of_policy(&error) || error.is::<fault::Fault>() {
                 ExitCode::FAILURE
             } else {
                 ExitCode::from(2)

@@ -15,6 +15,9 @@ const MAX_CONFIG_MAP: usize = 1 << 20;
 /// manifest in an annotation.
 const MAX_ANNOTATIONS: usize = 256 << 10;
 
+/// The key that a group uses if it names none.
+const DEFAULT_KEY: &str = "policy.wasm";
+
 /// Arguments of `policy pack`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -29,7 +32,7 @@ pub struct Args {
     #[arg(long, short)]
     namespace: Option<String>,
     /// The key under `binaryData`.
-    #[arg(long, default_value = "policy.wasm")]
+    #[arg(long, default_value = DEFAULT_KEY)]
     key: String,
     /// Compress the component with gzip.
     #[arg(long)]
@@ -60,23 +63,53 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     }
     let manifest = manifest(args, policy.digest(), &packed);
     crate::policy::print(&manifest)?;
-    let namespace = match &args.namespace {
-        Some(namespace) => format!(" -n {namespace}"),
-        None => String::new(),
-    };
-    let apply = if manifest.len() > MAX_ANNOTATIONS - 4096 {
-        format!("kubectl apply{namespace} --server-side -f - (too large for a client-side apply)")
-    } else {
-        format!("kubectl apply{namespace} -f -")
-    };
-    crate::terminal::report(&format!(
-        "{} bytes, sha256 {}\napply with: {apply}\nuse in a group: spec.policy.configMap: {{name: {}, key: {}}}",
-        packed.len(),
-        policy.digest(),
-        args.name,
-        args.key,
-    ));
+    crate::terminal::report(&hint(args, policy.digest(), packed.len(), manifest.len()));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns a command and a part of a group that the user can paste.
+fn hint(args: &Args, digest: &str, packed: usize, manifest: usize) -> String {
+    let mut command = format!(
+        "kubectl-oaat policy pack {} --name {}",
+        quoted(&args.file.to_string_lossy()),
+        args.name
+    );
+    let default_key = args.key == DEFAULT_KEY;
+    if !default_key {
+        command += &format!(" --key={}", args.key);
+    }
+    if args.gzip {
+        command += " --gzip";
+    }
+    let mut apply = "kubectl apply".to_owned();
+    if let Some(namespace) = &args.namespace {
+        command += &format!(" --namespace {namespace}");
+        apply += &format!(" --namespace {namespace}");
+    }
+    if manifest > MAX_ANNOTATIONS - 4096 {
+        apply += " --server-side";
+    }
+    let key = if default_key {
+        String::new()
+    } else {
+        format!(", key: {:?}", args.key)
+    };
+    format!(
+        "{packed} bytes, sha256 {digest}\n\
+         to apply it:\n  {command} | {apply} -f -\n\
+         to use it in a group in the same namespace:\n  spec:\n    policy:\n      \
+         configMap: {{name: {:?}{key}}}\n      sha256: {digest:?}",
+        args.name,
+    )
+}
+
+/// Quotes a word for a shell, if necessary.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// Formats the manifest as YAML. Valid names need no escapes in double quotes.
@@ -170,6 +203,38 @@ fn gzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hint_can_be_pasted() {
+        let args = Args {
+            file: "it's/a policy.wasm".into(),
+            name: "1".into(),
+            namespace: Some("backups".into()),
+            key: "-v2".into(),
+            gzip: true,
+        };
+        let expected = "9 bytes, sha256 0e1\n\
+             to apply it:\n  \
+             kubectl-oaat policy pack 'it'\\''s/a policy.wasm' --name 1 --key=-v2 --gzip --namespace backups | \
+             kubectl apply --namespace backups --server-side -f -\n\
+             to use it in a group in the same namespace:\n  spec:\n    policy:\n      \
+             configMap: {name: \"1\", key: \"-v2\"}\n      sha256: \"0e1\"";
+        assert_eq!(hint(&args, "0e1", 9, MAX_ANNOTATIONS), expected);
+        let args = Args {
+            file: "target/my_policy.wasm".into(),
+            name: "my-policy".into(),
+            namespace: None,
+            key: DEFAULT_KEY.into(),
+            gzip: false,
+        };
+        let hint = hint(&args, "ab", 9, 100);
+        let command = "\n  kubectl-oaat policy pack target/my_policy.wasm --name my-policy | kubectl apply -f -\n";
+        assert!(hint.contains(command), "{hint}");
+        assert!(
+            hint.contains("configMap: {name: \"my-policy\"}\n"),
+            "{hint}"
+        );
+    }
 
     #[test]
     fn name_rules_match_the_api_server() {

@@ -130,6 +130,8 @@ pub mod policy_ready {
     pub const COMPILE_TOO_LARGE: &str = "CompileTooLarge";
     /// The compiler could not run. The operator retries; check its limits.
     pub const COMPILER_UNAVAILABLE: &str = "CompilerUnavailable";
+    /// A component that wac or wasi-virt composed failed to start. Build a single component.
+    pub const COMPOSED_COMPONENT: &str = "ComposedComponent";
     /// The component failed on a trial request. Run `kubectl-oaat policy check` for details.
     pub const PROBE_FAILED: &str = "ProbeFailed";
     /// The policy rejected its settings. Correct them as the message describes.

@@ -1,11 +1,14 @@
-//! Builds a policy crate into a WebAssembly component. Runs a nested `cargo build` for
-//! wasm32-unknown-unknown, then converts the core module to a component. Requires only cargo.
+//! Builds a policy into a WebAssembly component. Runs a nested `cargo build` for
+//! wasm32-unknown-unknown, or `make` for other languages, then converts the core module to a
+//! component. Requires only cargo, or what the Makefile requires.
 //!
-//! `built-in-policies` builds its policies with this crate, and `policy-testkit` the
-//! components that it tests.
+//! `built-in-policies` builds its policies with this crate, and `kubectl-oaat policy build`
+//! the policies of authors.
 
+mod imports;
 mod names;
 
+pub use imports::ForeignImport;
 pub use names::function_names;
 
 use std::collections::BTreeMap;
@@ -31,7 +34,10 @@ pub enum BuildError {
         error: std::io::Error,
     },
     /// cargo failed. It printed its errors to standard error.
-    #[error("building {0} for {TARGET} failed; see the cargo errors above")]
+    #[error(
+        "building {0} for {TARGET} failed; see the cargo errors above (if getrandom is one of them, disable \
+         the feature that needs it, and use the seed of the request)"
+    )]
     Cargo(PathBuf),
     /// cargo did not build a module.
     #[error(
@@ -46,17 +52,51 @@ pub enum BuildError {
         /// The I/O error.
         error: std::io::Error,
     },
+    /// make failed. It printed its errors to standard error.
+    #[error("building {0} with make failed; see the errors above")]
+    Make(PathBuf),
+    /// make did not build a module.
+    #[error(
+        "make in {0} did not write {MODULE}; write the core module to this file in the Makefile"
+    )]
+    NoMakeModule(PathBuf),
+    /// The directory is not a policy.
+    #[error(
+        "{0}: there is neither a Cargo.toml nor a Makefile; use the directory of a policy (`policy new` creates one)"
+    )]
+    NoManifest(PathBuf),
+    /// The module imports something other than the log.
+    #[error("{0}")]
+    ForeignImport(ForeignImport),
+    /// The module does not contain the type of its world.
+    #[error(
+        "the module does not say which functions of oaat:policy it has; in Rust, call \
+         policy_sdk::export_policy!; in C, link the object oaat_component_type.o of `policy new --lang c`; in \
+         other languages, use a binding generator for WIT, or `wasm-tools component embed`"
+    )]
+    NoWorld,
     /// The module is not a policy.
     #[error(
-        "failed to convert the module to a component: {0} (check that the crate calls policy_sdk::export_policy!)"
+        "failed to convert the module to a component: {0} (in Rust, check that the crate calls \
+         policy_sdk::export_policy!)"
     )]
     Componentize(String),
+}
+
+impl BuildError {
+    /// Returns whether a core module exists, but is not a policy.
+    pub fn is_problem_of_module(&self) -> bool {
+        matches!(
+            self,
+            Self::ForeignImport(_) | Self::NoWorld | Self::Componentize(_)
+        )
+    }
 }
 
 /// The result of a build.
 #[derive(Clone, Debug)]
 pub struct Built {
-    /// The name of the library target, such as `my_policy`.
+    /// The name of the library target, such as `my_policy`, or of the directory with `_` for `-`.
     pub name: String,
     /// The bytes of the component, without debug information.
     pub component: Vec<u8>,
@@ -64,7 +104,10 @@ pub struct Built {
     pub names: BTreeMap<u32, String>,
 }
 
-/// Builds the policy crate in `dir` and returns its component.
+/// The file that make must write, relative to the directory of the policy.
+const MODULE: &str = "target/policy.core.wasm";
+
+/// Builds the policy in `dir` and returns its component.
 ///
 /// # Errors
 /// See [`build_crate`].
@@ -72,15 +115,21 @@ pub fn build(dir: &Path, target_dir: &Path) -> Result<Vec<u8>, BuildError> {
     build_crate(dir, target_dir).map(|built| built.component)
 }
 
-/// Builds the policy crate in `dir`.
+/// Builds the policy in `dir`: with cargo if it has a Cargo.toml, with make if it has a Makefile.
 ///
-/// `target_dir` is the target directory of the nested build. It must not be the target directory of
+/// `target_dir` is the target directory of a build with cargo. It must not be the target directory of
 /// a cargo process that is waiting for this build, because cargo locks its target directory.
 ///
 /// # Errors
 /// Returns what failed and how to fix it.
 pub fn build_crate(dir: &Path, target_dir: &Path) -> Result<Built, BuildError> {
-    let (name, module) = build_module(dir, target_dir)?;
+    let (name, module) = if dir.join("Cargo.toml").is_file() {
+        build_module(dir, target_dir)?
+    } else if dir.join("Makefile").is_file() {
+        make_module(dir)?
+    } else {
+        return Err(BuildError::NoManifest(dir.to_owned()));
+    };
     let names = function_names(&module);
     let component = componentize(&names::without_names(&module))?;
     Ok(Built {
@@ -150,11 +199,42 @@ fn build_module(dir: &Path, target_dir: &Path) -> Result<(String, Vec<u8>), Buil
     Ok((name, bytes))
 }
 
-/// Converts the core module that cargo built to a component.
+/// Builds the core module in `dir` with make. Returns the name of the policy and the bytes.
+fn make_module(dir: &Path) -> Result<(String, Vec<u8>), BuildError> {
+    let status = Command::new("make")
+        .current_dir(dir)
+        // The Makefile may call this program.
+        .env_remove("MAKEFLAGS")
+        .env_remove("MAKELEVEL")
+        .arg("--silent")
+        .stdout(Stdio::null())
+        .status()
+        .map_err(|error| BuildError::Start {
+            program: "make".into(),
+            error,
+        })?;
+    if !status.success() {
+        return Err(BuildError::Make(dir.to_owned()));
+    }
+    let bytes =
+        std::fs::read(dir.join(MODULE)).map_err(|_| BuildError::NoMakeModule(dir.to_owned()))?;
+    let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    Ok((name.replace('-', "_"), bytes))
+}
+
+/// Converts a core module to a component.
 ///
 /// # Errors
-/// Returns an error if the module does not embed the type of its world, or does not match it.
+/// Returns an error if the module imports more than the log, does not embed the type of its world,
+/// or does not match it.
 pub fn componentize(module: &[u8]) -> Result<Vec<u8>, BuildError> {
+    if let Some(import) = imports::first_foreign(module) {
+        return Err(BuildError::ForeignImport(import));
+    }
+    if !imports::has_world(module) {
+        return Err(BuildError::NoWorld);
+    }
     let error = |e: &dyn std::fmt::Display| BuildError::Componentize(format!("{e:#}"));
     wit_component::ComponentEncoder::default()
         .validate(true)
@@ -277,14 +357,10 @@ mod tests {
     }
 
     #[test]
-    fn componentize_rejects_other_modules_with_the_fix() {
-        let error = componentize(b"\0asm\x01\0\0\0").map(|bytes| bytes.len());
-        match error {
-            // A module without exports matches the empty world.
-            Ok(size) => assert!(size > 0),
-            Err(error) => assert!(error.to_string().contains("export_policy")),
+    fn componentize_rejects_modules_without_a_world() {
+        for bytes in [&b"\0asm\x01\0\0\0"[..], b"not wasm"] {
+            let error = componentize(bytes).map(|bytes| bytes.len());
+            assert!(error.is_err_and(|error| error.to_string().contains("export_policy")));
         }
-        let error = componentize(b"not wasm").map(|bytes| bytes.len());
-        assert!(error.is_err_and(|e| e.to_string().contains("export_policy")));
     }
 }

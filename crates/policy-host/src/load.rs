@@ -101,6 +101,16 @@ pub enum LoadError {
     /// The compiler process failed to run. The component is not the cause.
     #[error("failed to run the compiler process: {0}")]
     CompilerUnavailable(String),
+    /// A component that is composed of others could not be started.
+    #[error(
+        "the component is composed of {components} components, as wac and wasi-virt do, and failed to start: {error}; build one component that imports nothing but the log, and compose nothing into it"
+    )]
+    ComposedComponent {
+        /// The number of nested components.
+        components: usize,
+        /// Why it failed to start.
+        error: EvalError,
+    },
     /// The component failed on a small trial request.
     #[error("the component failed on a small trial request: {error:#}; {advice}", error = .0, advice = advice(.0))]
     ProbeFailed(EvalError),
@@ -129,7 +139,7 @@ impl fmt::Display for CompileMemory {
 
 impl LoadError {
     /// Every token that [`LoadError::reason`] returns.
-    pub const REASONS: [&'static str; 11] = [
+    pub const REASONS: [&'static str; 12] = [
         "TooLarge",
         "DigestMismatch",
         "Malformed",
@@ -140,6 +150,7 @@ impl LoadError {
         "CompileTimeout",
         "CompileTooLarge",
         "CompilerUnavailable",
+        "ComposedComponent",
         "ProbeFailed",
     ];
 
@@ -156,6 +167,7 @@ impl LoadError {
             Self::CompileTimeout { .. } => "CompileTimeout",
             Self::CompileTooLarge { .. } => "CompileTooLarge",
             Self::CompilerUnavailable(_) => "CompilerUnavailable",
+            Self::ComposedComponent { .. } => "ComposedComponent",
             Self::ProbeFailed(_) => "ProbeFailed",
         }
     }
@@ -250,7 +262,7 @@ pub(crate) fn check_header(wasm: &[u8]) -> Result<(), LoadError> {
         [] => malformed("it is empty"),
         [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(()),
         [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => malformed(
-            "it is a core module, as cargo builds it; convert it to a component with `kubectl-oaat policy build` or `kubectl-oaat policy pack`",
+            "it is a core module, as compilers write it; convert it to a component with `kubectl-oaat policy build` or `kubectl-oaat policy pack`",
         ),
         [0, b'a', b's', b'm', ..] => malformed("its format version is not supported"),
         [0x7f, b'E', b'L', b'F', ..] => {
@@ -287,6 +299,36 @@ pub(crate) fn descriptions_size(wasm: &[u8], limit: usize) -> Result<usize, Load
         });
     }
     Ok(bytes)
+}
+
+/// Returns the number of components that are nested in a component, at any depth.
+pub(crate) fn nested_components(wasm: &[u8]) -> usize {
+    use wasmparser::{Parser, Payload};
+    let payloads = Parser::new(0).parse_all(wasm).map_while(Result::ok);
+    let nested = payloads.filter(|payload| matches!(payload, Payload::ComponentSection { .. }));
+    nested.count()
+}
+
+/// Returns the first WASI interface that a component imports. The compiler rejects some components
+/// that import WASI for other reasons, but this import has to be removed first.
+pub(crate) fn wasi_import(wasm: &[u8]) -> Option<LoadError> {
+    use wasmparser::{Parser, Payload};
+    for payload in Parser::new(0).parse_all(wasm) {
+        match payload.ok()? {
+            // Their imports are not those of the component.
+            Payload::ComponentSection { .. } => return None,
+            Payload::ComponentImportSection(section) => {
+                let imports = section.into_iter().map_while(Result::ok);
+                let mut names = imports.map(|import| import.name.name);
+                if let Some(import) = names.find(|name| name.starts_with("wasi:")) {
+                    let import = text::clean(import, NAME);
+                    return Some(LoadError::ForbiddenImport { import });
+                }
+            }
+            _ => {}
+        }
+    }
+    None
 }
 
 /// Checks the names of imports and exports. Compares versions exactly: the linker treats a newer

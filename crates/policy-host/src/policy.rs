@@ -209,15 +209,23 @@ impl Host {
     fn check(&self, wasm: &[u8], digest: String) -> Result<Policy, LoadError> {
         load::check_header(wasm)?;
         let descriptions = load::descriptions_size(wasm, self.limits.descriptions)?;
-        let component = Component::from_binary(&self.engine, wasm)
-            .map_err(|e| LoadError::CompileFailed(message(&e)))?;
+        let component = Component::from_binary(&self.engine, wasm).map_err(|e| {
+            load::wasi_import(wasm).unwrap_or_else(|| LoadError::CompileFailed(message(&e)))
+        })?;
         load::check_interfaces(&self.engine, &component)?;
         let policy = self.prepare(&component, digest, descriptions)?;
-        policy.check_types()?;
+        let startup = policy.check_types()?;
         match policy.probe().answer {
             // An error that the policy returns is an answer, as is an invalid decision. Both are
             // reported when they occur for a real request.
             Ok(_) | Err(EvalError::PolicyError(_) | EvalError::BadAnswer(_)) => Ok(policy),
+            // Start functions may also run out of fuel or time, which has another fix.
+            Err(error @ (EvalError::Trapped(_) | EvalError::OutOfMemory(_)))
+                if startup == Startup::Failed && load::nested_components(wasm) > 0 =>
+            {
+                let components = load::nested_components(wasm);
+                Err(LoadError::ComposedComponent { components, error })
+            }
             Err(error) => Err(LoadError::ProbeFailed(error)),
         }
     }
@@ -245,6 +253,13 @@ impl Host {
 
 fn message(error: &wasmtime::Error) -> String {
     text::clean(&format!("{error:#}"), text::ERROR)
+}
+
+/// Whether an instance of a component could be created.
+#[derive(Clone, Copy, PartialEq)]
+enum Startup {
+    Succeeded,
+    Failed,
 }
 
 /// What one evaluation may use.
@@ -458,7 +473,7 @@ impl Policy {
 
     /// Checks that the functions have the types of the contract. The linker compares them only in an
     /// instance.
-    fn check_types(&self) -> Result<(), LoadError> {
+    fn check_types(&self) -> Result<Startup, LoadError> {
         let pre = self.0.pre.instance_pre();
         let mismatch = |e: wasmtime::Error| LoadError::InterfaceMismatch(message(&e));
         let indices = PolicyIndices::new(pre).map_err(mismatch)?;
@@ -466,10 +481,10 @@ impl Policy {
         match pre.instantiate(&mut store) {
             Ok(instance) => indices
                 .load(&mut store, &instance)
-                .map(drop)
+                .map(|_| Startup::Succeeded)
                 .map_err(mismatch),
             // The trial request fails in the same way and returns a better error.
-            Err(_) => Ok(()),
+            Err(_) => Ok(Startup::Failed),
         }
     }
 

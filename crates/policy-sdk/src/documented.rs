@@ -1,7 +1,7 @@
 //! The steps of the documented algorithm, for policies that replace only some of them.
 //!
 //! ```
-//! use policy_sdk::documented::{candidates, choose_at_random, standing, with_lowest_rank};
+//! use policy_sdk::documented::{candidates, choose_at_random, note, standing, with_lowest_rank};
 //! use policy_sdk::{Decision, Request};
 //!
 //! /// Like the documented algorithm, but prefers the item with the fewest runs.
@@ -11,9 +11,13 @@
 //!         .iter()
 //!         .map(|item| standing(item, item.cool_off, request.now))
 //!         .collect();
-//!     let first = with_lowest_rank(&candidates(items, &verdicts), |i| items[i].runs);
+//!     let candidates = candidates(items, &verdicts);
+//!     let first = with_lowest_rank(&candidates, |i| items[i].runs);
+//!     let reason = "it has the fewest runs";
 //!     let decision = match choose_at_random(&first, request.seed) {
-//!         Some(chosen) => Decision::run(chosen),
+//!         Some(chosen) => {
+//!             Decision::run(chosen).with_note(note(reason, candidates.len(), first.len()))
+//!         }
 //!         None => Decision::wait(verdicts.iter().filter_map(|v| v.until).min()),
 //!     };
 //!     decision.with_verdicts(verdicts)
@@ -23,6 +27,7 @@
 use crate::{Duration, Instant, Item, Standing, Verdict};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
+use std::fmt;
 
 /// Returns the verdict on an item with this cool-off after a failure. If the item is both fresh and
 /// cooling, returns the standing that lasts longer.
@@ -77,19 +82,51 @@ pub fn choose_at_random(tied: &[usize], seed: u64) -> Option<usize> {
     }
 }
 
-/// Returns the note for a decision: why the item was chosen. `candidates` and `tied` are the numbers
-/// of candidates and of candidates with the same rank.
-pub fn decision_note(item: &Item, candidates: usize, tied: usize) -> String {
-    let rank = match (item.last_success, item.last_failure) {
-        (None, None) => "it has never run",
-        (None, Some(_)) => "it has never succeeded",
-        (Some(_), _) => "its last success is the oldest",
-    };
-    match (candidates, tied) {
-        (1, _) => "the only item that is due".to_owned(),
-        (_, 1) => format!("{rank} ({candidates} items are due)"),
-        _ => {
-            format!("{rank} ({candidates} items are due); chosen at random from {tied} tied items")
+/// The rank of an item in the documented algorithm: the oldest success first, then the oldest
+/// failure. Displayed as the reason for the choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OldestSuccess {
+    last_success: Option<Instant>,
+    last_failure: Option<Instant>,
+}
+
+impl OldestSuccess {
+    /// Returns the rank of an item.
+    pub fn of(item: &Item) -> Self {
+        Self {
+            last_success: item.last_success,
+            last_failure: item.last_failure,
         }
     }
+}
+
+impl fmt::Display for OldestSuccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match (self.last_success, self.last_failure) {
+            (None, None) => "it has never run",
+            (None, Some(_)) => "it has never succeeded",
+            (Some(_), _) => "its last success is the oldest",
+        })
+    }
+}
+
+/// Returns the note for a decision. `reason` says why the chosen item has the lowest rank, such as
+/// "its last run was the shortest". `candidates` and `tied` are the numbers of candidates and of
+/// candidates with the same rank.
+pub fn note(reason: impl fmt::Display, candidates: usize, tied: usize) -> String {
+    match (candidates, tied) {
+        (1, _) => "the only item that is due".to_owned(),
+        (_, 1) => format!("{reason} ({candidates} items are due)"),
+        _ => {
+            format!(
+                "{reason} ({candidates} items are due); chosen at random from {tied} tied items"
+            )
+        }
+    }
+}
+
+/// Returns the note for a decision of the documented algorithm. Use [`note`] for another rank than
+/// [`OldestSuccess`].
+pub fn decision_note(item: &Item, candidates: usize, tied: usize) -> String {
+    note(OldestSuccess::of(item), candidates, tied)
 }

@@ -25,6 +25,10 @@
 //! its tests. The types are those of the contract; the WIT file in `wit/` documents each field. The
 //! SDK also compiles natively, so that a policy can be tested with plain `cargo test`. The crate
 //! `policy-testkit` runs the compiled component in the same tests.
+//!
+//! - [`documented`] contains the steps of the documented algorithm.
+//! - [`settings`] parses settings with little code.
+//! - [`log`] writes to the operator's log.
 
 #[doc(hidden)]
 #[allow(missing_docs, unsafe_code, clippy::all)]
@@ -45,6 +49,7 @@ mod builders;
 mod bump_allocator;
 pub mod documented;
 pub mod log;
+pub mod settings;
 
 pub use bindings::oaat::policy::types::{
     Choice, Decision, Duration, Instant, Item, ItemSettings, Outcome, Request, Run, Standing,

@@ -1,25 +1,25 @@
 //! Writes lines to the operator's log, or to standard error in a native build.
 
-use crate::bindings::oaat::policy::log::Level;
+pub use crate::bindings::oaat::policy::log::Level;
 
 /// Logs a line for the author of the policy.
-pub fn debug(line: &str) {
-    write(Level::Debug, line);
+pub fn debug(line: impl AsRef<str>) {
+    write(Level::Debug, line.as_ref());
 }
 
 /// Logs a line that is useful in normal operation.
-pub fn info(line: &str) {
-    write(Level::Info, line);
+pub fn info(line: impl AsRef<str>) {
+    write(Level::Info, line.as_ref());
 }
 
 /// Logs a problem that does not prevent a decision.
-pub fn warn(line: &str) {
-    write(Level::Warn, line);
+pub fn warn(line: impl AsRef<str>) {
+    write(Level::Warn, line.as_ref());
 }
 
 /// Logs a problem that prevents a decision.
-pub fn error(line: &str) {
-    write(Level::Error, line);
+pub fn error(line: impl AsRef<str>) {
+    write(Level::Error, line.as_ref());
 }
 
 fn write(level: Level, line: &str) {
@@ -33,5 +33,5 @@ fn write(level: Level, line: &str) {
 /// trap, which would otherwise only be "unreachable".
 #[doc(hidden)]
 pub fn install_panic_hook() {
-    std::panic::set_hook(Box::new(|info| error(&info.to_string())));
+    std::panic::set_hook(Box::new(|info| error(info.to_string())));
 }

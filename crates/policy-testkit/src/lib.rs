@@ -10,18 +10,24 @@
 //! assert_eq!(policy.select(&request).unwrap().chosen(), Some(0));
 //! ```
 //!
+//! The component runs in the child process `kubectl-oaat policy serve`, so that a policy's tests need
+//! not compile the evaluator. Install kubectl-oaat of this version, or set `OAAT_KUBECTL` to its path.
+//!
 //! - [`component!`] builds and loads the component of the crate.
 //! - [`cases!`] runs the declarative cases in the crate's `cases.yaml`.
 //! - [`strategy::request`] generates requests for property tests.
 
-mod convert;
+mod child;
 pub mod strategy;
+mod wire;
 
-pub use policy_cases::{ReadError, Report};
-pub use policy_host::{EvalError, Evaluation};
-use policy_host::{Host, Limits, Policy};
+use child::{ChildError, Server};
+use policy_sdk::log::Level;
 use policy_sdk::{Decision, ItemSettings, Request};
-use std::path::{Path, PathBuf};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 /// Returns the component of the crate whose tests call this macro. Builds it once per process.
 ///
@@ -29,10 +35,9 @@ use std::path::{Path, PathBuf};
 /// Panics if the component cannot be built or loaded.
 #[macro_export]
 macro_rules! component {
-    () => {{
-        static COMPONENT: std::sync::OnceLock<$crate::TestPolicy> = std::sync::OnceLock::new();
-        COMPONENT.get_or_init(|| $crate::TestPolicy::build(env!("CARGO_MANIFEST_DIR")))
-    }};
+    () => {
+        $crate::TestPolicy::shared(env!("CARGO_MANIFEST_DIR"))
+    };
 }
 
 /// Runs the cases in `cases.yaml` against the component of the crate whose tests call this macro.
@@ -64,45 +69,95 @@ macro_rules! cases {
 /// Returns a policy's message as the host displays it: one line of at most 1,024 bytes, without
 /// invisible characters.
 pub fn clean(message: &str) -> String {
-    policy_host::text::clean(message, policy_host::text::ERROR)
+    plain_text::clean(message, plain_text::ERROR)
 }
 
-/// A compiled policy, loaded into the operator's evaluator.
+/// The result of one call of a policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluation<T> {
+    /// The checked answer, or why there is none.
+    pub answer: Result<T, EvalError>,
+    /// The fuel used. The same request uses the same fuel on every machine.
+    pub fuel: u64,
+    /// The lines that the policy logged.
+    pub log: Vec<LogLine>,
+    /// The number of log lines that were dropped.
+    pub log_dropped: u64,
+}
+
+/// A line that a policy logged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogLine {
+    /// The severity.
+    pub level: Level,
+    /// The text as one line, without unprintable characters.
+    pub text: String,
+}
+
+/// Why an evaluation returned no decision. Each variant has a message for people, and the name of
+/// the reason in the condition `PolicyReady`.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum EvalError {
+    /// The policy returned this error.
+    #[error("the policy returned an error: {0}")]
+    PolicyError(String),
+    /// The policy crashed.
+    #[error("{0}")]
+    Trapped(String),
+    /// The policy used up its fuel.
+    #[error("{0}")]
+    OutOfFuel(String),
+    /// The policy exceeded its deadline.
+    #[error("{0}")]
+    Deadline(String),
+    /// The policy exceeded its limit on memory.
+    #[error("{0}")]
+    OutOfMemory(String),
+    /// The answer violates the contract.
+    #[error("{0}")]
+    BadAnswer(String),
+}
+
+/// A compiled policy in the operator's evaluator, which runs as a child process.
 pub struct TestPolicy {
-    policy: Policy,
-    size: usize,
+    server: Server,
 }
 
 impl TestPolicy {
-    /// Builds the policy crate in `dir` and loads its component.
+    /// Builds the policy in the directory `dir`, once per process, and loads its component.
     ///
     /// # Panics
-    /// Panics if the component cannot be built or loaded.
+    /// Panics if the component cannot be built or loaded, or if kubectl-oaat cannot be started.
+    pub fn shared(dir: &'static str) -> &'static Self {
+        static POLICIES: Mutex<BTreeMap<&str, &TestPolicy>> = Mutex::new(BTreeMap::new());
+        let mut policies = POLICIES.lock().unwrap_or_else(PoisonError::into_inner);
+        policies
+            .entry(dir)
+            .or_insert_with(|| Box::leak(Box::new(Self::build(dir))))
+    }
+
+    /// Builds the policy in the directory `dir` and loads its component.
+    ///
+    /// # Panics
+    /// Panics if the component cannot be built or loaded, or if kubectl-oaat cannot be started.
     pub fn build(dir: impl AsRef<Path>) -> Self {
-        match policy_build::build(dir.as_ref(), &target_dir()) {
-            Ok(wasm) => Self::load(&wasm),
+        Self::load(dir)
+    }
+
+    /// Loads a component from a file.
+    ///
+    /// # Panics
+    /// Panics if the component cannot be loaded, or if kubectl-oaat cannot be started.
+    pub fn load(file: impl AsRef<Path>) -> Self {
+        match Server::start(file.as_ref()) {
+            Ok(server) => Self { server },
             Err(error) => panic!("{error}"),
         }
     }
 
-    /// Loads a compiled component.
-    ///
-    /// # Panics
-    /// Panics if the component cannot be loaded.
-    pub fn load(wasm: &[u8]) -> Self {
-        let host = Host::new(Limits::default()).unwrap_or_else(|error| panic!("{error}"));
-        match host.load(wasm, None) {
-            Ok(policy) => Self {
-                policy,
-                size: wasm.len(),
-            },
-            Err(error) => panic!("{}: {error}", error.reason()),
-        }
-    }
-
     /// Returns the size of the component in bytes.
-    pub fn size(&self) -> usize {
-        self.size
+    pub fn size(&self) -> u64 {
+        self.server.size
     }
 
     /// Evaluates `select` in a new sandbox.
@@ -114,32 +169,27 @@ impl TestPolicy {
     }
 
     /// Evaluates `select` in a new sandbox. Also returns the fuel and the log.
+    ///
+    /// # Panics
+    /// Panics if kubectl-oaat ends.
     pub fn evaluate(&self, request: &Request) -> Evaluation<Decision> {
-        let evaluation = self.policy.evaluate(&convert::request(request));
-        Evaluation {
-            answer: evaluation.answer.map(convert::decision),
-            fuel: evaluation.fuel,
-            log: evaluation.log,
-            log_dropped: evaluation.log_dropped,
-        }
+        self.call(&wire::select(request), |line| {
+            wire::evaluation(line, wire::decision)
+        })
     }
 
     /// Evaluates `validate` in a new sandbox.
     ///
     /// # Errors
     /// Returns [`EvalError::PolicyError`] with the policy's message if it rejects the settings.
-    pub fn validate(&self, settings: &str, items: &[ItemSettings]) -> Result<(), EvalError> {
-        let items: Vec<_> = items.iter().map(convert::item_settings).collect();
-        self.policy.validate(settings, &items).answer
-    }
-
-    /// Runs declarative cases and returns a report for each.
     ///
-    /// # Errors
-    /// Returns the position and the problem if the text cannot be parsed.
-    pub fn cases(&self, yaml: &str) -> Result<Vec<Report>, ReadError> {
-        let cases = policy_cases::parse(yaml)?;
-        Ok(cases.iter().map(|case| case.run(&self.policy, 0)).collect())
+    /// # Panics
+    /// Panics if kubectl-oaat ends.
+    pub fn validate(&self, settings: &str, items: &[ItemSettings]) -> Result<(), EvalError> {
+        self.call(&wire::validate(settings, items), |line| {
+            wire::evaluation(line, |_| Some(()))
+        })
+        .answer
     }
 
     /// Runs declarative cases.
@@ -147,29 +197,30 @@ impl TestPolicy {
     /// # Panics
     /// Panics with the reports of all failed cases, or if the text cannot be parsed.
     pub fn check_cases(&self, yaml: &str) {
-        let reports = match self.cases(yaml) {
-            Ok(reports) => reports,
-            Err(error) => panic!("failed to parse the cases: {error}"),
-        };
-        let failed: Vec<_> = reports.iter().filter(|report| !report.passed()).collect();
-        let texts: Vec<_> = failed
-            .iter()
-            .map(|report| format!("{}\n{report}", report.case))
-            .collect();
+        let (count, failed) = self.call(&json!({ "cases": yaml }), |line| {
+            let failed = line.get("failed")?.as_array()?.iter();
+            let failed = failed.map(|report| report.as_str().map(str::to_owned));
+            Some((
+                line.get("cases")?.as_u64()?,
+                failed.collect::<Option<Vec<_>>>()?,
+            ))
+        });
         assert!(
             failed.is_empty(),
-            "{} of {} cases failed\n\n{}",
+            "{} of {count} cases failed\n\n{}",
             failed.len(),
-            reports.len(),
-            texts.join("\n")
+            failed.join("\n")
         );
     }
-}
 
-/// Returns a directory in the target directory for nested builds. The running test is in
-/// `<target>/<profile>/deps`.
-fn target_dir() -> PathBuf {
-    let test = std::env::current_exe().unwrap_or_default();
-    let target = test.ancestors().nth(3).unwrap_or(Path::new("target"));
-    target.join("policies")
+    fn call<T>(&self, request: &Value, parse: impl FnOnce(&Value) -> Option<T>) -> T {
+        let line = match self.server.call(request) {
+            Ok(line) => line,
+            Err(error) => panic!("{error}"),
+        };
+        if let Some(error) = line["error"].as_str() {
+            panic!("{error}");
+        }
+        parse(&line).unwrap_or_else(|| panic!("{}", ChildError::Protocol(line.to_string())))
+    }
 }

@@ -4,6 +4,8 @@ use policy_sdk::{Instant, Item, Outcome, Request, Run};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 /// The time of all generated requests.
 pub const NOW: Instant = 1_800_000_000_000;
@@ -84,4 +86,13 @@ pub fn request() -> impl Strategy<Value = Request> {
             seed,
             ..Request::at(NOW)
         })
+}
+
+/// Returns this number of generated requests, the same ones on every machine: to compare two
+/// policies, such as implementations of one algorithm in two languages.
+pub fn requests(count: usize) -> impl Iterator<Item = Request> {
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let generated = std::iter::from_fn(move || request().new_tree(&mut runner).ok());
+    generated.map(|tree| tree.current()).take(count)
 }

@@ -14,7 +14,7 @@ pub use backoff::Backoff;
 pub use settings::Settings;
 
 use policy_sdk::documented::{
-    candidates, choose_at_random, decision_note, standing, with_lowest_rank,
+    OldestSuccess, candidates, choose_at_random, note, standing, with_lowest_rank,
 };
 use policy_sdk::{
     Decision, Duration, Instant, Item, ItemSettings, Policy, Request, Standing, Verdict,
@@ -32,15 +32,13 @@ pub fn select(request: &Request) -> Result<Decision, String> {
         .map(|item| Ok(verdict(item, backoff_delay(item, &group)?, request.now)))
         .collect::<Result<Vec<_>, String>>()?;
     let candidates = candidates(items, &verdicts);
-    let oldest = with_lowest_rank(&candidates, |i| {
-        (items[i].last_success, items[i].last_failure)
-    });
+    let rank = |i: usize| OldestSuccess::of(&items[i]);
+    let oldest = with_lowest_rank(&candidates, rank);
     let decision = match choose_at_random(&oldest, request.seed) {
-        Some(chosen) => Decision::run(chosen).with_note(decision_note(
-            &items[chosen],
-            candidates.len(),
-            oldest.len(),
-        )),
+        Some(chosen) => {
+            let note = note(rank(chosen), candidates.len(), oldest.len());
+            Decision::run(chosen).with_note(note)
+        }
         None => Decision::wait(verdicts.iter().filter_map(|verdict| verdict.until).min()),
     };
     Ok(decision.with_verdicts(verdicts))

@@ -21,7 +21,7 @@ mod cache;
 use std::env;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use build::ProgramSet;
 use cache::Module;
 pub use cache::cache_directory;
@@ -101,6 +101,24 @@ fn locate_browser_in(path: &[PathBuf]) -> Result<BrowserTools> {
         chromium: chromium.with_context(problem)?,
         chromedriver: chromedriver.with_context(problem)?,
     })
+}
+
+/// Checks that the programs that build policies in C are on the PATH.
+///
+/// # Errors
+/// Returns an error that names what is missing.
+pub fn check_c_tools() -> Result<()> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let path: Vec<_> = env::split_paths(&path).collect();
+    let missing = ["clang", "wasm-ld", "make"].map(|name| (name, find(&path, name)));
+    let missing = missing.iter().filter(|(_, found)| found.is_none());
+    let missing: Vec<_> = missing.map(|(name, _)| *name).collect();
+    ensure!(
+        missing.is_empty(),
+        "not on the PATH: {}; install the packages clang, lld, and make, or those of your system",
+        missing.join(", ")
+    );
+    Ok(())
 }
 
 /// Finds kubelet and kube-scheduler without building anything; `None` if either is missing.

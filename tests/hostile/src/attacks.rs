@@ -46,6 +46,7 @@ pub(crate) const HEAVY: &[&str] = &[
     "CompileFailed",
     "CompileTimeout",
     "CompileTooLarge",
+    "ComposedComponent",
     "ProbeFailed",
 ];
 /// The reasons for a valid component that requests something forbidden.

@@ -104,6 +104,12 @@ pub(crate) fn all() -> anyhow::Result<Vec<Row>> {
         composed(5, 10)?,
     );
     push(
+        "composed",
+        &["ComposedComponent"],
+        "components that instantiate each other, 25 times in all",
+        composed(2, 5)?,
+    );
+    push(
         "heavy-loops",
         HEAVY,
         "many loops",

@@ -30,7 +30,7 @@ pub(crate) fn all() -> anyhow::Result<Vec<Hostile>> {
     push(
         "core-module",
         malformed,
-        "a core module, as cargo builds it",
+        "a core module, as compilers write it",
         module("", "", CHOOSE_FIRST)?,
     );
     push(

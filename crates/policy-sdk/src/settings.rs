@@ -1,0 +1,367 @@
+//! Parses settings with little code: a JSON object whose values are texts, numbers, and booleans.
+//! For lists and nested objects, use another JSON parser, such as serde_json, which makes a component
+//! several times as large.
+//!
+//! ```
+//! use policy_sdk::settings::Settings;
+//!
+//! fn gap(json: &str) -> Result<i64, String> {
+//!     let mut settings = Settings::parse(json)?;
+//!     let gap = settings.integer("gapMinutes", 0..=1440)?.unwrap_or(5);
+//!     settings.finish()?;
+//!     Ok(gap * 60_000)
+//! }
+//!
+//! assert_eq!(gap(r#"{"gapMinutes": 10}"#), Ok(600_000));
+//! assert_eq!(
+//!     gap(r#"{"gap": 10}"#),
+//!     Err(r#"unknown setting "gap"; use gapMinutes"#.into())
+//! );
+//! ```
+
+use std::ops::RangeInclusive;
+
+/// The settings of a group or of an item. Each is taken once; [`Settings::finish`] rejects the rest.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    left: Vec<(String, Value)>,
+    known: Vec<&'static str>,
+}
+
+#[derive(Clone, Debug)]
+enum Value {
+    Text(String),
+    /// A number, as written.
+    Number(String),
+    Boolean(bool),
+}
+
+impl Settings {
+    /// Parses a JSON object.
+    ///
+    /// # Errors
+    /// Returns a message that contains the settings, if they have another form.
+    pub fn parse(json: &str) -> Result<Self, String> {
+        let left = Parser { rest: json }.object().ok_or_else(|| {
+            format!(
+                "the settings are {json}; they must be a JSON object of texts, numbers, and booleans, such as {{}}"
+            )
+        })?;
+        let known = Vec::new();
+        Ok(Self { left, known })
+    }
+
+    /// Takes a text; `None` if it is not set.
+    ///
+    /// # Errors
+    /// Returns a message that names the setting, the value, and the fix.
+    pub fn text(&mut self, name: &'static str) -> Result<Option<String>, String> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Text(text)) => Ok(Some(text)),
+            Some(value) => Err(invalid(name, &value, "a text in quotes")),
+        }
+    }
+
+    /// Takes a boolean; `None` if it is not set.
+    ///
+    /// # Errors
+    /// Returns a message that names the setting, the value, and the fix.
+    pub fn boolean(&mut self, name: &'static str) -> Result<Option<bool>, String> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Boolean(value)) => Ok(Some(value)),
+            Some(value) => Err(invalid(name, &value, "true or false")),
+        }
+    }
+
+    /// Takes an integer in a range; `None` if it is not set.
+    ///
+    /// # Errors
+    /// Returns a message that names the setting, the value, and the fix.
+    pub fn integer(
+        &mut self,
+        name: &'static str,
+        range: RangeInclusive<i64>,
+    ) -> Result<Option<i64>, String> {
+        let expected = || format!("an integer from {} to {}", range.start(), range.end());
+        self.parsed(name, &range, |digits| digits.parse().ok(), expected)
+    }
+
+    /// Takes a number in thousandths, with at most three decimals; `None` if it is not set. 1.5 is
+    /// 1500. Numbers of type `f64` would make a component 40 KB larger.
+    ///
+    /// # Errors
+    /// Returns a message that names the setting, the value, and the fix.
+    pub fn thousandths(
+        &mut self,
+        name: &'static str,
+        range: RangeInclusive<i64>,
+    ) -> Result<Option<i64>, String> {
+        let expected = || {
+            let (start, end) = (decimal(*range.start()), decimal(*range.end()));
+            format!("a number from {start} to {end} with at most three decimals")
+        };
+        self.parsed(name, &range, thousandths, expected)
+    }
+
+    /// Rejects the settings that have not been taken.
+    ///
+    /// # Errors
+    /// Returns a message that names the first of them, and the ones that exist.
+    pub fn finish(self) -> Result<(), String> {
+        match (self.left.first(), &*self.known) {
+            (None, _) => Ok(()),
+            (Some((name, _)), []) => Err(format!("unknown setting \"{name}\"; remove it")),
+            (Some((name, _)), known) => Err(format!(
+                "unknown setting {name:?}; use {}",
+                known.join(", ")
+            )),
+        }
+    }
+
+    fn parsed(
+        &mut self,
+        name: &'static str,
+        range: &RangeInclusive<i64>,
+        parse: fn(&str) -> Option<i64>,
+        expected: impl Fn() -> String,
+    ) -> Result<Option<i64>, String> {
+        let Some(value) = self.take(name) else {
+            return Ok(None);
+        };
+        let parsed = match &value {
+            Value::Number(digits) => parse(digits).filter(|number| range.contains(number)),
+            _ => None,
+        };
+        match parsed {
+            Some(number) => Ok(Some(number)),
+            None => Err(invalid(name, &value, &expected())),
+        }
+    }
+
+    fn take(&mut self, name: &'static str) -> Option<Value> {
+        self.known.push(name);
+        let index = self.left.iter().position(|(other, _)| other == name)?;
+        Some(self.left.remove(index).1)
+    }
+}
+
+fn invalid(name: &str, value: &Value, expected: &str) -> String {
+    let (quote, value) = match value {
+        Value::Text(text) => ("\"", &**text),
+        Value::Number(digits) => ("", &**digits),
+        Value::Boolean(true) => ("", "true"),
+        Value::Boolean(false) => ("", "false"),
+    };
+    format!("{name} is {quote}{value}{quote}; it must be {expected}")
+}
+
+/// Parses a decimal number with at most three decimals, in thousandths.
+fn thousandths(digits: &str) -> Option<i64> {
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
+    let only_digits = fraction.bytes().all(|c| c.is_ascii_digit());
+    if !only_digits || fraction.is_empty() || fraction.len() > 3 {
+        return None;
+    }
+    let scale = 10_i64.pow(3 - fraction.len() as u32);
+    let fraction = fraction.parse::<i64>().ok()? * scale;
+    let fraction = if whole.starts_with('-') {
+        -fraction
+    } else {
+        fraction
+    };
+    let whole = whole.parse::<i64>().ok()?.checked_mul(1000)?;
+    whole.checked_add(fraction)
+}
+
+/// Formats thousandths as a decimal number.
+fn decimal(thousandths: i64) -> String {
+    let (sign, number) = (
+        if thousandths < 0 { "-" } else { "" },
+        thousandths.unsigned_abs(),
+    );
+    let text = format!("{sign}{}.{:03}", number / 1000, number % 1000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+struct Parser<'a> {
+    rest: &'a str,
+}
+
+impl Parser<'_> {
+    /// Parses the whole text as an object. Returns `None` if it is anything else.
+    fn object(&mut self) -> Option<Vec<(String, Value)>> {
+        let mut entries = Vec::new();
+        self.token('{')?;
+        if self.token('}').is_none() {
+            loop {
+                self.token('"')?;
+                let name = self.text()?;
+                self.token(':')?;
+                entries.push((name, self.value()?));
+                if self.token(',').is_none() {
+                    break;
+                }
+            }
+            self.token('}')?;
+        }
+        self.skip_space();
+        self.rest.is_empty().then_some(entries)
+    }
+
+    fn skip_space(&mut self) {
+        self.rest = self.rest.trim_start_matches([' ', '\t', '\n', '\r']);
+    }
+
+    /// Takes a character after any space.
+    fn token(&mut self, token: char) -> Option<()> {
+        self.skip_space();
+        self.rest = self.rest.strip_prefix(token)?;
+        Some(())
+    }
+
+    fn value(&mut self) -> Option<Value> {
+        if self.token('"').is_some() {
+            return self.text().map(Value::Text);
+        }
+        let end = self.rest.find([',', '}', ' ', '\t', '\n', '\r'])?;
+        let (word, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        Some(match word {
+            "true" => Value::Boolean(true),
+            "false" => Value::Boolean(false),
+            number if number.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => {
+                Value::Number(number.to_owned())
+            }
+            _ => return None,
+        })
+    }
+
+    /// Parses a text after its opening quote.
+    fn text(&mut self) -> Option<String> {
+        let mut text = String::new();
+        loop {
+            let end = self.rest.find(['"', '\\'])?;
+            text.push_str(&self.rest[..end]);
+            let quote = self.rest[end..].starts_with('"');
+            self.rest = &self.rest[end + 1..];
+            if quote {
+                return Some(text);
+            }
+            text.push(self.escape()?);
+        }
+    }
+
+    /// Parses an escape after its backslash.
+    fn escape(&mut self) -> Option<char> {
+        let mut rest = self.rest.chars();
+        let escape = rest.next()?;
+        self.rest = rest.as_str();
+        Some(match escape {
+            'n' => '\n',
+            't' => '\t',
+            'r' => '\r',
+            'b' => '\u{8}',
+            'f' => '\u{c}',
+            'u' => {
+                let first = self.unit()?;
+                let pair = if (0xd800..0xdc00).contains(&first) {
+                    self.rest = self.rest.strip_prefix("\\u")?;
+                    Some(self.unit()?)
+                } else {
+                    None
+                };
+                let units = std::iter::once(first).chain(pair);
+                char::decode_utf16(units).next()?.ok()?
+            }
+            '"' | '\\' | '/' => escape,
+            _ => return None,
+        })
+    }
+
+    /// Parses four hexadecimal digits.
+    fn unit(&mut self) -> Option<u16> {
+        let digits = self.rest.get(..4)?;
+        self.rest = &self.rest[4..];
+        u16::from_str_radix(digits, 16).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_each_kind_are_taken() {
+        let json =
+            "{\"a\": \"x\\\"\\u00e9\\ud83d\\ude00\\n\", \"b\":true ,\"c\":-12,\"d\": 0.25}\n";
+        let mut settings = Settings::parse(json).unwrap();
+        assert_eq!(settings.text("a"), Ok(Some("x\"é😀\n".to_owned())));
+        assert_eq!(settings.boolean("b"), Ok(Some(true)));
+        assert_eq!(settings.integer("c", -20..=0), Ok(Some(-12)));
+        assert_eq!(settings.thousandths("d", 0..=2000), Ok(Some(250)));
+        assert_eq!(settings.text("e"), Ok(None));
+        assert_eq!(settings.finish(), Ok(()));
+    }
+
+    #[test]
+    fn problems_name_the_setting_the_value_and_the_fix() {
+        let mut settings = Settings::parse(r#"{"a": 1, "b": "x", "c": 11, "d": false}"#).unwrap();
+        let text = settings.text("a");
+        assert_eq!(text, Err("a is 1; it must be a text in quotes".into()));
+        let boolean = settings.boolean("b");
+        assert_eq!(boolean, Err(r#"b is "x"; it must be true or false"#.into()));
+        let integer = settings.integer("c", 0..=10);
+        assert_eq!(
+            integer,
+            Err("c is 11; it must be an integer from 0 to 10".into())
+        );
+        let unknown = settings.finish();
+        assert_eq!(unknown, Err("unknown setting \"d\"; use a, b, c".into()));
+    }
+
+    #[test]
+    fn thousandths_are_exact() {
+        for (digits, expected) in [
+            ("0", Some(0)),
+            ("1.5", Some(1500)),
+            ("-0.001", Some(-1)),
+            ("-2.25", Some(-2250)),
+            ("9223372036854775", Some(9_223_372_036_854_775_000)),
+            ("9223372036854776", None),
+            ("1.2345", None),
+            ("1.", None),
+            ("1e3", None),
+            ("1.-5", None),
+        ] {
+            assert_eq!(thousandths(digits), expected, "{digits}");
+        }
+        for (number, text) in [(0, "0"), (1500, "1.5"), (-1, "-0.001"), (100_000, "100")] {
+            assert_eq!(decimal(number), text);
+        }
+    }
+
+    #[test]
+    fn other_forms_are_rejected() {
+        for json in [
+            "",
+            "{",
+            "[]",
+            "{}x",
+            "{\"a\"}",
+            "{\"a\":1,}",
+            "{\"a\":null}",
+            "{\"a\":[1]}",
+            "{\"a\":{}}",
+            "{\"a\":\"\\x\"}",
+            "{\"a\":\"\\ud800\"}",
+            "{\"a\":\"\\u00",
+            "{\"a\":\"é",
+            "{a:1}",
+        ] {
+            assert!(Settings::parse(json).is_err(), "{json}");
+        }
+        assert!(Settings::parse(" { } ").is_ok());
+    }
+}

@@ -1,0 +1,229 @@
+//! The process that builds and evaluates a policy: `kubectl-oaat policy serve`.
+
+use serde_json::Value;
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+/// The variable that names another program than the `kubectl-oaat` on the PATH.
+const VARIABLE: &str = "OAAT_KUBECTL";
+/// The version of this crate, which must be that of the program.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Why a policy cannot be evaluated. The policy itself is the cause only of [`ChildError::Policy`].
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChildError {
+    #[error(
+        "failed to start {program:?}, which runs policies for these tests: {error}; install \
+         kubectl-oaat {VERSION}, or set {VARIABLE} to its path"
+    )]
+    Start {
+        program: OsString,
+        error: std::io::Error,
+    },
+    #[error(
+        "{program:?} is not kubectl-oaat {VERSION}{}; install that version, set {VARIABLE} to its \
+         path, or update this crate with `kubectl-oaat policy new --upgrade`",
+        .found.as_ref().map_or(String::new(), |found| format!(" but {found}"))
+    )]
+    OtherVersion {
+        program: OsString,
+        found: Option<String>,
+    },
+    #[error("failed to build kubectl-oaat; see the cargo errors above")]
+    Build,
+    #[error("{0}")]
+    Policy(String),
+    #[error("kubectl-oaat ended during a test: {0}")]
+    Ended(std::io::Error),
+    #[error("kubectl-oaat sent a line that is not an answer: {0}")]
+    Protocol(String),
+}
+
+/// The running process. It ends when this value is dropped, or when the test process ends.
+pub(crate) struct Server {
+    child: Child,
+    pipes: Mutex<Pipes>,
+    /// The size of the component in bytes.
+    pub size: u64,
+}
+
+struct Pipes {
+    requests: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Server {
+    /// Starts the process. `file` is a component, or the directory of a policy.
+    pub fn start(file: &Path) -> Result<Self, ChildError> {
+        Self::start_program(program()?, file)
+    }
+
+    fn start_program(program: OsString, file: &Path) -> Result<Self, ChildError> {
+        let failed = |error| ChildError::Start {
+            program: program.clone(),
+            error,
+        };
+        let mut child = Command::new(&program)
+            .args(["policy", "serve"])
+            .arg(file)
+            .arg("--target")
+            .arg(target_dir())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(failed)?;
+        let (Some(requests), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(failed(std::io::Error::other("it has no pipes")));
+        };
+        let mut pipes = Pipes {
+            requests,
+            answers: BufReader::new(answers),
+        };
+        // A program without this command prints its help to standard error, and nothing else.
+        let size = component_size(program, &pipes.read().unwrap_or_default())?;
+        Ok(Self {
+            child,
+            pipes: Mutex::new(pipes),
+            size,
+        })
+    }
+
+    /// Sends a request and returns the answer.
+    pub fn call(&self, request: &Value) -> Result<Value, ChildError> {
+        // A test that panicked has sent its request and read its answer, or neither.
+        let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
+        // The pipe has no buffer.
+        let line = format!("{request}\n");
+        let sent = pipes.requests.write_all(line.as_bytes());
+        sent.map_err(ChildError::Ended)?;
+        pipes.read()
+    }
+}
+
+/// Returns the size of the component from the first line of output.
+fn component_size(program: OsString, first: &Value) -> Result<u64, ChildError> {
+    let found = first["version"].as_str();
+    if found != Some(VERSION) {
+        let found = found.map(str::to_owned);
+        return Err(ChildError::OtherVersion { program, found });
+    }
+    match first["error"].as_str() {
+        Some(error) => Err(ChildError::Policy(error.to_owned())),
+        None => Ok(first["size"].as_u64().unwrap_or_default()),
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Pipes {
+    fn read(&mut self) -> Result<Value, ChildError> {
+        let mut line = String::new();
+        let size = self.answers.read_line(&mut line);
+        if size.map_err(ChildError::Ended)? == 0 {
+            let error = std::io::ErrorKind::UnexpectedEof.into();
+            return Err(ChildError::Ended(error));
+        }
+        serde_json::from_str(&line).map_err(|_| ChildError::Protocol(line))
+    }
+}
+
+/// Returns the program: the one that the variable names, that of this repository, or the one on the
+/// PATH.
+fn program() -> Result<OsString, ChildError> {
+    match std::env::var_os(VARIABLE) {
+        Some(program) => Ok(program),
+        None => match repository() {
+            Some(root) => build(&root),
+            None => Ok("kubectl-oaat".into()),
+        },
+    }
+}
+
+/// Returns the root of the repository, if this crate is in it and not a copy in another crate.
+fn repository() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    root.join("cli/Cargo.toml").is_file().then_some(root)
+}
+
+/// Builds the program if it is out of date. The cargo process that runs the tests has released the
+/// lock of the target directory.
+fn build(root: &Path) -> Result<OsString, ChildError> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(&cargo)
+        .current_dir(root)
+        // The whole workspace, so that dependencies have the same features and are not built again.
+        .args(["build", "--quiet", "--workspace", "--bin", "kubectl-oaat"])
+        .args(["--message-format", "json-render-diagnostics"])
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| ChildError::Start {
+            program: cargo,
+            error,
+        })?;
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let messages = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let programs = messages.filter_map(|message| Some(message["executable"].as_str()?.to_owned()));
+    programs
+        .map(OsString::from)
+        .find(|path| Path::new(path).ends_with("kubectl-oaat"))
+        .filter(|_| output.status.success())
+        .ok_or(ChildError::Build)
+}
+
+/// Returns a directory in the target directory for nested builds. The running test is in
+/// `<target>/<profile>/deps`.
+fn target_dir() -> PathBuf {
+    let test = std::env::current_exe().unwrap_or_default();
+    let target = test.ancestors().nth(3).unwrap_or(Path::new("target"));
+    target.join("policies")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn error(program: &Path) -> String {
+        let started = Server::start_program(program.into(), Path::new("default"));
+        started.map_or_else(|error| error.to_string(), |_| String::new())
+    }
+
+    #[test]
+    fn missing_program_is_named_with_the_fix() {
+        let error = error(Path::new("/nowhere/kubectl-oaat"));
+        let fix = format!("install kubectl-oaat {VERSION}, or set OAAT_KUBECTL to its path");
+        assert!(error.contains("\"/nowhere/kubectl-oaat\""), "{error}");
+        assert!(error.ends_with(&fix), "{error}");
+    }
+
+    #[test]
+    fn other_version_is_rejected() {
+        let not = format!("is not kubectl-oaat {VERSION}");
+        let other = error(Path::new("/bin/echo"));
+        assert!(
+            other.contains(&format!("{not}; install that version")),
+            "{other}"
+        );
+        let first = json!({ "version": "9.0.0", "size": 1 });
+        let older = component_size("kubectl-oaat".into(), &first);
+        let older = older.map_or_else(|error| error.to_string(), |_| String::new());
+        assert!(older.contains(&format!("{not} but 9.0.0;")), "{older}");
+    }
+
+    #[test]
+    fn component_that_cannot_be_loaded_is_reported() {
+        let first = json!({ "version": VERSION, "error": "Malformed: it is empty" });
+        let error = component_size("kubectl-oaat".into(), &first);
+        assert!(error.is_err_and(|error| error.to_string() == "Malformed: it is empty"));
+    }
+}
