@@ -5,6 +5,7 @@ mod bench;
 mod build;
 mod check;
 mod component;
+mod decisions;
 mod dev;
 mod fault;
 mod names_file;
@@ -22,7 +23,7 @@ mod test;
 mod test_fixtures;
 mod xml;
 
-pub use replay::recorded;
+pub use decisions::recorded;
 pub(crate) use simulate::{Forecast, ForecastView};
 
 use crate::terminal::{self, escape_control, report};
