@@ -177,12 +177,7 @@ fn unknown_field(variable: &str, name: &str, fields: &[&str], at: usize) -> Erro
     ErrorAt::new(at, message)
 }
 
-fn select(
-    operand: Node,
-    ty: &Type,
-    field: &str,
-    at: usize,
-) -> Result<(Operation, Type), ErrorAt> {
+fn select(operand: Node, ty: &Type, field: &str, at: usize) -> Result<(Operation, Type), ErrorAt> {
     match ty {
         Type::Item => {
             let (field, ty) = item_field(field, at)?;
@@ -201,7 +196,10 @@ fn select(
 }
 
 fn no_fields(ty: &Type, field: &str, at: usize) -> ErrorAt {
-    ErrorAt::new(at, format!("{} has no fields, but \"{field}\" is used as one", a(ty)))
+    ErrorAt::new(
+        at,
+        format!("{} has no fields, but \"{field}\" is used as one", a(ty)),
+    )
 }
 
 fn has(arguments: Vec<Tree<'_>>, at: usize) -> Result<(Operation, Type), ErrorAt> {
@@ -239,11 +237,17 @@ fn index([list, index]: [Tree<'_>; 2]) -> Result<(Operation, Type), ErrorAt> {
         }
         Type::Dynamic if index_type.fits(&Type::Int) || index_type == Type::String => Type::Dynamic,
         Type::Dynamic => {
-            let message = format!("an index is an int or a string, but this is {}", a(&index_type));
+            let message = format!(
+                "an index is an int or a string, but this is {}",
+                a(&index_type)
+            );
             return Err(ErrorAt::new(index_at, message));
         }
         _ => {
-            let message = format!("{} has no elements; only lists and settings have", a(&list_type));
+            let message = format!(
+                "{} has no elements; only lists and settings have",
+                a(&list_type)
+            );
             return Err(ErrorAt::new(list_at, message));
         }
     };
@@ -259,7 +263,10 @@ fn negate(operand: Tree<'_>, at: usize) -> Result<(Operation, Type), ErrorAt> {
             }
             _ => "",
         };
-        let message = format!("the operand of \"-\" must be a number, but this is {}{hint}", a(&ty));
+        let message = format!(
+            "the operand of \"-\" must be a number, but this is {}{hint}",
+            a(&ty)
+        );
         return Err(ErrorAt::new(at, message));
     }
     Ok((Operation::Negate(Box::new(node)), ty))
@@ -313,8 +320,11 @@ fn binary(
             }
             _ => "",
         };
-        let message =
-            format!("\"{symbol}\" does not take {} and {}{hint}", a(&left_type), a(&right_type));
+        let message = format!(
+            "\"{symbol}\" does not take {} and {}{hint}",
+            a(&left_type),
+            a(&right_type)
+        );
         ErrorAt::new(at, message)
     })?;
     let operands = Box::new([left, right]);
@@ -339,7 +349,9 @@ fn binary_type(operator: Operator, left: &Type, right: &Type) -> Option<Type> {
         }
         O::Less | O::LessOrEqual | O::Greater | O::GreaterOrEqual => {
             let comparable = left.is_number() && right.is_number()
-                || left.is_ordered() && right.is_ordered() && (left.fits(right) || right.fits(left));
+                || left.is_ordered()
+                    && right.is_ordered()
+                    && (left.fits(right) || right.fits(left));
             comparable.then_some(T::Bool)
         }
         O::In => match right {
@@ -409,7 +421,10 @@ fn unknown_function(name: &str, known: &[&'static str], at: usize) -> ErrorAt {
     } else if let Some(similar) = nearest(name, known.iter().copied()) {
         format!("unknown function \"{name}\"; did you mean \"{similar}\"?")
     } else {
-        format!("unknown function \"{name}\"; the functions are {}", known.join(", "))
+        format!(
+            "unknown function \"{name}\"; the functions are {}",
+            known.join(", ")
+        )
     };
     ErrorAt::new(at, message)
 }
@@ -434,7 +449,10 @@ fn conversion(
     use Type as T;
     use UnaryFunction as F;
     let takes = match function {
-        F::ToInt => matches!(ty, T::Int | T::Double | T::String | T::Timestamp | T::Dynamic),
+        F::ToInt => matches!(
+            ty,
+            T::Int | T::Double | T::String | T::Timestamp | T::Dynamic
+        ),
         F::ToDouble => matches!(ty, T::Int | T::Double | T::String | T::Dynamic),
         F::ToString => !matches!(ty, T::Null | T::List(_) | T::Item | T::Group),
         F::ToDuration => matches!(ty, T::String | T::Duration | T::Dynamic),

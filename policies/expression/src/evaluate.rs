@@ -74,14 +74,14 @@ impl<'r> Scope<'r> {
                 settings @ Json::Object(_) => Some(Value::Json(settings)),
                 _ => return Err(Reason::Settings),
             },
-            ItemField::Standing => Some(Value::String(Cow::Borrowed(
-                match self.standings[index] {
+            ItemField::Standing => {
+                Some(Value::String(Cow::Borrowed(match self.standings[index] {
                     Standing::Ready => "Ready",
                     Standing::Fresh => "Fresh",
                     Standing::Cooling => "Cooling",
                     Standing::Deferred => "Deferred",
-                },
-            ))),
+                })))
+            }
             ItemField::Startable => Some(Value::Bool(item.startable)),
         })
     }
@@ -107,7 +107,9 @@ impl<'r> Scope<'r> {
         let start: Instant = self.request.now.saturating_sub(window);
         let runs = self.request.recent.iter();
         // At most 20 recent runs are known.
-        Ok(runs.filter(|run| run.started > start && counts(run)).count() as i64)
+        Ok(runs
+            .filter(|run| run.started > start && counts(run))
+            .count() as i64)
     }
 }
 
@@ -144,9 +146,7 @@ impl Node {
                     otherwise.evaluate(scope, item)
                 }
             }
-            Operation::Not(operand) => {
-                Ok(Value::Bool(!operand.evaluate_bool(scope, item)?))
-            }
+            Operation::Not(operand) => Ok(Value::Bool(!operand.evaluate_bool(scope, item)?)),
             Operation::List(nodes) => {
                 let elements = nodes.iter().map(|node| node.evaluate(scope, item));
                 Ok(Value::List(elements.collect::<Result<_, _>>()?))
@@ -201,9 +201,7 @@ impl Node {
             Operation::GroupField(field) => {
                 scope.group_field(*field).ok_or_else(|| at(Reason::Absent))
             }
-            Operation::HasGroupField(field) => {
-                Ok(Value::Bool(scope.group_field(*field).is_some()))
-            }
+            Operation::HasGroupField(field) => Ok(Value::Bool(scope.group_field(*field).is_some())),
             Operation::Key(operand, key) => {
                 let value = get(&operand.evaluate(scope, item)?, key).map_err(at)?;
                 value.ok_or_else(|| at(Reason::NoKey(key.clone())))
@@ -309,7 +307,10 @@ fn binary<'a>(operator: Operator, left: Value<'a>, right: Value<'a>) -> Result<V
         Some(ordering) => Ok(Value::Bool(holds(ordering))),
         // A double that is not a number has no order, and each comparison with it is false.
         None if left.is_number() && right.is_number() => Ok(Value::Bool(false)),
-        None => Err(Reason::WrongTypes(left.type_name(), Some(right.type_name()))),
+        None => Err(Reason::WrongTypes(
+            left.type_name(),
+            Some(right.type_name()),
+        )),
     };
     match operator {
         O::Equal => Ok(Value::Bool(left.equals(&right))),
@@ -396,7 +397,11 @@ fn search<'a>(
     part: &Value<'_>,
 ) -> Result<Value<'a>, Reason> {
     let (Value::String(text), Value::String(part)) = (text, part) else {
-        let other = if let Value::String(_) = text { part } else { text };
+        let other = if let Value::String(_) = text {
+            part
+        } else {
+            text
+        };
         return Err(expected("string", other));
     };
     Ok(Value::Bool(match function {

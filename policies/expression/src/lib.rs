@@ -149,8 +149,8 @@ fn wait_until(verdicts: &[Verdict], settings: &Settings, now: Instant) -> Option
     let deferred = verdicts
         .iter()
         .any(|verdict| verdict.standing == Standing::Deferred);
-    let recheck = (deferred && settings.uses_time())
-        .then(|| now.saturating_add_unsigned(settings.recheck));
+    let recheck =
+        (deferred && settings.uses_time()).then(|| now.saturating_add_unsigned(settings.recheck));
     verdicts
         .iter()
         .filter_map(|verdict| verdict.until)

@@ -9,7 +9,12 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .into_iter()
         // A cheap lower bound for the distance.
         .filter(|candidate| candidate.len().abs_diff(length) <= most_edits(length))
-        .map(|candidate| (strsim::osa_distance(&lower, &candidate.to_ascii_lowercase()), candidate))
+        .map(|candidate| {
+            (
+                strsim::osa_distance(&lower, &candidate.to_ascii_lowercase()),
+                candidate,
+            )
+        })
         .filter(|(distance, _)| *distance <= most_edits(length))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)

@@ -20,7 +20,9 @@ const SETTINGS: &str = r#"{"tier": 2, "weight": 1.5, "zone": "UTC", "on": true, 
     "tags": ["daily", "big"], "nested": {"deep": [1, 2]}}"#;
 
 fn request() -> Request {
-    let mut item = Item::named("photos").every(HOUR as u64).with_cool_off(600_000);
+    let mut item = Item::named("photos")
+        .every(HOUR as u64)
+        .with_cool_off(600_000);
     item.last_success = Some(NOW - 3 * HOUR);
     item.failures = 2;
     item.runs = 12;
@@ -74,7 +76,11 @@ fn theirs(source: &str) -> Result<CelValue, String> {
 }
 
 fn timestamp(millis: i64) -> CelValue {
-    CelValue::Timestamp(DateTime::from_timestamp_millis(millis).unwrap().fixed_offset())
+    CelValue::Timestamp(
+        DateTime::from_timestamp_millis(millis)
+            .unwrap()
+            .fixed_offset(),
+    )
 }
 
 fn duration(millis: i64) -> CelValue {
@@ -116,15 +122,19 @@ fn expression(ty: Type, depth: u32) -> BoxedStrategy<String> {
     }
     let of = |ty: Type| expression(ty, depth - 1);
     let infix = |ty: &Type, operators: &'static [&'static str]| {
-        (of(ty.clone()), select(operators), of(ty.clone()), any::<bool>()).prop_map(
-            |(left, operator, right, brackets)| {
+        (
+            of(ty.clone()),
+            select(operators),
+            of(ty.clone()),
+            any::<bool>(),
+        )
+            .prop_map(|(left, operator, right, brackets)| {
                 if brackets {
                     format!("({left} {operator} {right})")
                 } else {
                     format!("{left} {operator} {right}")
                 }
-            },
-        )
+            })
     };
     let conditional = (of(Type::Bool), of(ty.clone()), of(ty.clone()))
         .prop_map(|(condition, then, otherwise)| format!("({condition} ? {then} : {otherwise})"));
@@ -252,7 +262,9 @@ fn leaf(ty: &Type) -> BoxedStrategy<String> {
     };
     let fixed = select(fixed).prop_map(str::to_owned);
     match ty {
-        Type::Int => prop_oneof![3 => fixed, 1 => (0..100).prop_map(|n: i32| n.to_string())].boxed(),
+        Type::Int => {
+            prop_oneof![3 => fixed, 1 => (0..100).prop_map(|n: i32| n.to_string())].boxed()
+        }
         _ => fixed.boxed(),
     }
 }
@@ -317,7 +329,39 @@ proptest! {
 }
 
 const TOKENS: &[&str] = &[
-    "item", ".", "name", "failures", "lastSuccess", "settings", "now", "group", "size", "(", ")",
-    "[", "]", "+", "-", "*", "!", "&&", "||", "==", "<", "in", "?", ":", ",", "1", "2.5", "'a'",
-    "true", "null", "has", "string", "getHours", "startsWith", "duration('1h')",
+    "item",
+    ".",
+    "name",
+    "failures",
+    "lastSuccess",
+    "settings",
+    "now",
+    "group",
+    "size",
+    "(",
+    ")",
+    "[",
+    "]",
+    "+",
+    "-",
+    "*",
+    "!",
+    "&&",
+    "||",
+    "==",
+    "<",
+    "in",
+    "?",
+    ":",
+    ",",
+    "1",
+    "2.5",
+    "'a'",
+    "true",
+    "null",
+    "has",
+    "string",
+    "getHours",
+    "startsWith",
+    "duration('1h')",
 ];

@@ -92,7 +92,10 @@ impl<'s> Parser<'s> {
             Token::String(_) => "a string".to_owned(),
             Token::Int(_) | Token::Double(_) => "a number".to_owned(),
         };
-        ErrorAt::new(self.start, format!("expected {expected}, but found {found}"))
+        ErrorAt::new(
+            self.start,
+            format!("expected {expected}, but found {found}"),
+        )
     }
 
     /// Parses one level deeper.
@@ -168,8 +171,20 @@ impl<'s> Parser<'s> {
             let joint = Joint::Binary(operator);
             (joint, Precedence::Relation, Precedence::Sum)
         };
-        let sum = |operator| (Joint::Binary(operator), Precedence::Sum, Precedence::Product);
-        let product = |operator| (Joint::Binary(operator), Precedence::Product, Precedence::Unary);
+        let sum = |operator| {
+            (
+                Joint::Binary(operator),
+                Precedence::Sum,
+                Precedence::Product,
+            )
+        };
+        let product = |operator| {
+            (
+                Joint::Binary(operator),
+                Precedence::Product,
+                Precedence::Unary,
+            )
+        };
         Some(match symbol {
             "||" => (Joint::Or, Precedence::Or, Precedence::And),
             "&&" => (Joint::And, Precedence::And, Precedence::Relation),
@@ -190,12 +205,7 @@ impl<'s> Parser<'s> {
     }
 
     /// Joins two operands. A chain of `&&` or `||` is one level, because chains may be long.
-    fn join(
-        &self,
-        joint: Joint,
-        left: Tree<'s>,
-        right: Tree<'s>,
-    ) -> Result<Tree<'s>, ErrorAt> {
+    fn join(&self, joint: Joint, left: Tree<'s>, right: Tree<'s>) -> Result<Tree<'s>, ErrorAt> {
         let start = left.start;
         match joint {
             Joint::And => {

@@ -98,11 +98,7 @@ impl Node {
         use Operation as O;
         match &self.operation {
             O::Now | O::ItemRuns(_) | O::GroupRuns(_) => true,
-            O::Constant(_)
-            | O::Item
-            | O::Group
-            | O::GroupField(_)
-            | O::HasGroupField(_) => false,
+            O::Constant(_) | O::Item | O::Group | O::GroupField(_) | O::HasGroupField(_) => false,
             O::ItemField(node, _)
             | O::Key(node, _)
             | O::HasItemField(node, _)

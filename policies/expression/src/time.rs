@@ -1,10 +1,10 @@
 //! Timestamps and durations as text, and the calendar.
 
 use crate::zones::fixed_offset;
+use jiff_core::Timestamp;
 use jiff_core::civil::{Date, DateTime, Time};
 use jiff_core::tz::Offset;
 use jiff_core::tz::posix::TimeZone;
-use jiff_core::Timestamp;
 
 /// A time zone.
 #[derive(Clone, Debug)]
@@ -45,7 +45,11 @@ pub fn format_duration(millis: i64) -> String {
     let sign = if millis < 0 { "-" } else { "" };
     let millis = millis.unsigned_abs();
     // The remainder is less than 1000.
-    format!("{sign}{}{}s", millis / 1000, fraction((millis % 1000) as i64))
+    format!(
+        "{sign}{}{}s",
+        millis / 1000,
+        fraction((millis % 1000) as i64)
+    )
 }
 
 /// Formats milliseconds as a fraction of a second.
@@ -61,14 +65,21 @@ pub fn parse_timestamp(text: &str) -> Option<i64> {
     let (date_time, rest) = text.split_at_checked("2026-01-31T06:00:00".len())?;
     let bytes = date_time.as_bytes();
     let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
-    if !separators.iter().all(|(at, separator)| bytes[*at] == *separator) {
+    if !separators
+        .iter()
+        .all(|(at, separator)| bytes[*at] == *separator)
+    {
         return None;
     }
     let number = |from: usize, to: usize| {
         let digits = &bytes[from..to];
         let valid = digits.iter().all(u8::is_ascii_digit);
         // At most four digits.
-        valid.then(|| digits.iter().fold(0, |sum, digit| sum * 10 + i16::from(digit - b'0')))
+        valid.then(|| {
+            digits
+                .iter()
+                .fold(0, |sum, digit| sum * 10 + i16::from(digit - b'0'))
+        })
     };
     // Two digits fit.
     let small = |from: usize| number(from, from + 2).map(|number| number as i8);
@@ -122,7 +133,11 @@ pub fn parse_duration(text: &str) -> Option<i64> {
         if whole.is_empty() && part.is_empty() {
             return None;
         }
-        let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+        let whole: u64 = if whole.is_empty() {
+            0
+        } else {
+            whole.parse().ok()?
+        };
         nanos += i128::from(whole) * i128::from(*unit) + i128::from(fraction_of(part, *unit)?);
     }
     whole_millis(sign * nanos)
