@@ -4,6 +4,7 @@
 mod bench;
 mod build;
 mod check;
+mod compare;
 mod component;
 mod decisions;
 mod dev;
@@ -54,6 +55,11 @@ pub enum Command {
     Pack(pack::Args),
     /// Replay the operator's decisions from its log or from recorded files.
     Replay(replay::Args),
+    /// Compare two policies on recorded decisions, and simulate what follows with each.
+    ///
+    /// Exits with 0 if they agree, with 1 if they differ or one of them cannot be used, and with 2
+    /// if the command could not be run or some decisions could not be compared.
+    Compare(compare::Args),
     /// Print the JSON Schema of a file of cases, a request, or a scenario.
     ///
     /// Editors use it to complete and check these files.
@@ -73,6 +79,7 @@ pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
         Command::Check(args) => check::run(&args, built_in),
         Command::Pack(args) => pack::run(&args, built_in),
         Command::Replay(args) => replay::run(&args, built_in),
+        Command::Compare(args) => compare::run(&args, built_in),
         Command::Run(args) => run::run(&args, built_in),
         Command::Test(args) => test::run(&args, built_in),
         Command::Simulate(args) => simulate::run(&args, built_in),
