@@ -413,7 +413,7 @@ fn replay_repeats_decisions_or_shows_what_another_policy_would_change() {
 
 #[test]
 fn guide_compares_two_policies() {
-    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/policies.md");
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/change-a-policy.md");
     let guide = std::fs::read_to_string(guide).unwrap();
     let program = "$ kubectl-oaat policy ";
     let commands = guide.lines().filter_map(|line| line.strip_prefix(program));
