@@ -55,6 +55,14 @@ pub fn command_line() -> Result<PathBuf> {
     built("kubectl-oaat", false)
 }
 
+/// Returns a release build of the command line, built if it is out of date.
+///
+/// # Errors
+/// Returns an error if it does not build; cargo's own messages are on stderr.
+pub fn released_command_line() -> Result<PathBuf> {
+    built("kubectl-oaat", true)
+}
+
 /// Returns the binary of `cargo xtask`, built if it is out of date.
 ///
 /// # Errors

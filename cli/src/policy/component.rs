@@ -20,8 +20,12 @@ pub(crate) struct Component {
 /// name of a built-in policy, such as `default`, is that policy unless there is a file with this
 /// name.
 pub(crate) fn load(file: &Path, built_in: &[u8]) -> Result<Component> {
+    load_with(&Host::new(Limits::default())?, file, built_in)
+}
+
+/// Loads a policy as [`load`] does, into this evaluator.
+pub(crate) fn load_with(host: &Host, file: &Path, built_in: &[u8]) -> Result<Component> {
     let wasm = read(file, built_in)?;
-    let host = Host::new(Limits::default())?;
     let names = function_names(file, &wasm);
     match host.load(&wasm, None) {
         Ok(policy) => Ok(Component {

@@ -1,7 +1,7 @@
 //! `policy dev`: builds and tests a policy crate after each change.
 
+use crate::policy::decisions::recorded;
 use crate::policy::fault::{self, Fault};
-use crate::policy::replay::recorded;
 use crate::policy::{build, component, test};
 use crate::terminal;
 use anyhow::{Context, Result, bail};

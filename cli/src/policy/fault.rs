@@ -17,6 +17,27 @@ pub(crate) enum Fault {
     NoDecision(EvalError),
 }
 
+/// The reason of a policy that rejects or cannot validate its settings.
+const SETTINGS_REJECTED: &str = "SettingsRejected";
+
+impl Fault {
+    /// Returns the reason of the operator, as in conditions.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Settings(_) | Self::Validation(_) => SETTINGS_REJECTED,
+            Self::NoDecision(error) => error.reason(),
+        }
+    }
+
+    /// Reports whether a deadline interrupted the policy, which depends on the machine.
+    pub fn is_interruption(&self) -> bool {
+        matches!(
+            self,
+            Self::Validation(EvalError::Deadline(_)) | Self::NoDecision(EvalError::Deadline(_))
+        )
+    }
+}
+
 /// Validates settings. The operator does not evaluate a policy with settings that the policy
 /// rejects.
 pub(crate) fn validate(
@@ -53,6 +74,7 @@ mod tests {
             ),
         ] {
             assert_eq!(fault.to_string(), text);
+            assert!(text.starts_with(&format!("{}: ", fault.reason())));
         }
     }
 }

@@ -4,7 +4,9 @@
 mod bench;
 mod build;
 mod check;
+mod compare;
 mod component;
+mod decisions;
 mod dev;
 mod fault;
 mod names_file;
@@ -23,7 +25,7 @@ mod test;
 mod test_fixtures;
 mod xml;
 
-pub use replay::recorded;
+pub use decisions::recorded;
 pub(crate) use simulate::{Forecast, ForecastView};
 
 use crate::terminal::{self, escape_control, report};
@@ -54,6 +56,11 @@ pub enum Command {
     Pack(pack::Args),
     /// Replay the operator's decisions from its log or from recorded files.
     Replay(replay::Args),
+    /// Compare two policies on recorded decisions, and simulate what follows with each.
+    ///
+    /// Exits with 0 if they agree, with 1 if they differ or one of them cannot be used, and with 2
+    /// if the command could not be run or some decisions could not be compared.
+    Compare(compare::Args),
     /// Print the JSON Schema of a file of cases, a request, or a scenario.
     ///
     /// Editors use it to complete and check these files.
@@ -77,6 +84,7 @@ pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
         Command::Pack(args) => pack::run(&args, built_in),
         Command::Replay(args) => replay::run(&args, built_in),
         Command::Serve(args) => serve::run(&args, built_in),
+        Command::Compare(args) => compare::run(&args, built_in),
         Command::Run(args) => run::run(&args, built_in),
         Command::Test(args) => test::run(&args, built_in),
         Command::Simulate(args) => simulate::run(&args, built_in),

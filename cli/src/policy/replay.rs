@@ -1,21 +1,28 @@
-//! `policy replay`: replays recorded decisions, and reports whether the answers are the same.
+//! `policy replay`: replays recorded decisions, and reports whether the answers are the same, or what
+//! another policy would have decided.
 
 use crate::policy::component;
+use crate::policy::decisions::{self, Line};
 use anyhow::{Context, Result, bail};
-use policy_host::{Choice, DecisionRecord, Policy, RecordedAnswer, request_digest};
+use policy_cases::item_settings;
+use policy_host::{
+    AnswerRef, Choice, DecisionRecord, EvalError, Policy, RecordedAnswer, WaitTimes,
+    compare_answers, request_digest,
+};
 use std::collections::HashMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Arguments of `policy replay`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A file from `--record-decisions`, or the log of an operator with `--log-decisions full`;
-    /// `-` is standard input.
-    file: PathBuf,
-    /// A policy that made some of the decisions. Not needed for the built-in policy. Can be
-    /// repeated: each decision is replayed with the policy that has the recorded sha256.
+    /// Files from `--record-decisions`, directories with such files, or logs of an operator with
+    /// `--log-decisions full`; `-` is standard input.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// The policy to replay the decisions with. For decisions of another policy, the command shows
+    /// what this policy would change. If repeated, each decision is replayed with the policy that
+    /// has the recorded sha256, as it is with the built-in policy if the flag is not used.
     #[arg(long, value_name = "FILE")]
     policy: Vec<PathBuf>,
     /// Replay only decisions whose request has this sha256, or a prefix of it. See
@@ -25,57 +32,44 @@ pub struct Args {
 }
 
 pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
-    let text = read(&args.file)?;
-    let mut records = recorded(&text);
-    if records.is_empty() {
-        let file = args.file.display();
-        if text.lines().any(|line| parse_log_line(line).is_some()) {
-            bail!(
-                "{file}: this log contains only digests of decisions; to replay decisions, start the operator with \
-                 --log-decisions full or --record-decisions DIR"
-            );
-        }
-        bail!(
-            "{file}: no recorded decision found; use a file from --record-decisions, or the log of an operator \
-             with --log-decisions full"
-        );
-    }
-    if let Some(wanted) = &args.request {
-        records.retain(|record| record.request_sha256.starts_with(wanted));
-        if records.is_empty() {
-            bail!(
-                "--request: no decision in {} has a request with sha256 {wanted}",
-                args.file.display()
-            );
-        }
-    }
-    let mut policies = HashMap::new();
-    for file in args
-        .policy
-        .iter()
-        .map(PathBuf::as_path)
-        .chain([Path::new("default")])
-    {
-        let policy = component::load(file, built_in)?.policy;
-        policies.insert(policy.digest().to_owned(), policy);
-    }
+    let policies = Policies::load(&args.policy, built_in)?;
+    let wanted = args.request.as_deref().unwrap_or_default();
+    let mut seen = Seen::default();
     let mut counts = [0_usize; 3];
-    for record in &records {
-        let (outcome, detail) = match policies.get(&record.digest) {
-            Some(policy) => replay(policy, record),
-            None => (
-                Outcome::Unknown,
-                format!(
-                    "decided by a policy with sha256 {}; add this policy with --policy",
-                    record.digest
-                ),
-            ),
-        };
-        counts[outcome as usize] += 1;
-        println!("{}", format_line(record, &detail));
+    for file in decisions::recorded_files(&args.files)? {
+        let name = file.display().to_string();
+        let mut printed = Ok(());
+        decisions::read_chunks(decisions::open(&file)?, |chunk| {
+            let mut text = String::new();
+            chunk.for_each(|number, line: Line<DecisionRecord>| {
+                seen.count(&line);
+                let (outcome, line) = match line {
+                    Line::Record(record) if record.request_sha256.starts_with(wanted) => {
+                        let (outcome, detail) = policies.replay(&record);
+                        (outcome, format_line(&record, &detail))
+                    }
+                    // Its request is not known, so it may be another than the wanted one.
+                    Line::Unreadable(why) if wanted.is_empty() => {
+                        let line = format!("{name}:{number}: this decision cannot be read: {why}");
+                        (Outcome::Unknown, one_line(&line))
+                    }
+                    _ => return,
+                };
+                counts[outcome as usize] += 1;
+                text += &format!("{line}\n");
+            });
+            printed = crate::policy::print(&text);
+            printed.is_ok()
+        })
+        .with_context(|| name.clone())?;
+        printed?;
+    }
+    if counts == [0; 3] {
+        bail!("{}", seen.nothing_to_replay(args));
     }
     let [agree, differ, unknown] = counts;
-    println!("{agree} agree, {differ} differ, {unknown} could not be replayed");
+    let total = format!("{agree} agree, {differ} differ, {unknown} could not be replayed\n");
+    crate::policy::print(&total)?;
     Ok(match counts {
         [_, 0, 0] => ExitCode::SUCCESS,
         [_, 0, _] => ExitCode::from(2),
@@ -83,17 +77,105 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     })
 }
 
-/// Formats one line about a record. Escapes control characters, because records are untrusted.
+/// What the files contain.
+#[derive(Default)]
+struct Seen {
+    records: bool,
+    digests: bool,
+}
+
+impl Seen {
+    fn count(&mut self, line: &Line<DecisionRecord>) {
+        self.records |= matches!(line, Line::Record(_));
+        self.digests |= matches!(line, Line::Digests);
+    }
+
+    fn nothing_to_replay(&self, args: &Args) -> String {
+        let files: Vec<_> = args.files.iter().map(|f| f.display().to_string()).collect();
+        let files = files.join(", ");
+        match &args.request {
+            Some(wanted) if self.records => {
+                format!("--request: no decision in {files} has a request with sha256 {wanted}")
+            }
+            _ if self.digests => format!("{files}: {}", decisions::ONLY_DIGESTS),
+            _ => format!("{files}: no recorded decision found; {}", decisions::USE),
+        }
+    }
+}
+
+/// The policies to replay decisions with.
+struct Policies {
+    by_digest: HashMap<String, Policy>,
+    /// The policy for all decisions, if the command line names exactly one.
+    only: Option<Policy>,
+}
+
+impl Policies {
+    fn load(files: &[PathBuf], built_in: &[u8]) -> Result<Self> {
+        let load = |file| anyhow::Ok(component::load(file, built_in)?.policy);
+        let mut named = Vec::new();
+        for file in files {
+            named.push(load(file)?);
+        }
+        let only = match named.as_slice() {
+            [only] => Some(only.clone()),
+            _ => None,
+        };
+        named.push(load(Path::new("default"))?);
+        let digests = named
+            .into_iter()
+            .map(|policy| (policy.digest().to_owned(), policy));
+        Ok(Self {
+            by_digest: digests.collect(),
+            only,
+        })
+    }
+
+    /// Replays a decision. Returns the outcome and a description of it.
+    fn replay(&self, record: &DecisionRecord) -> (Outcome, String) {
+        let digest = request_digest(&record.request);
+        if digest != record.request_sha256 {
+            let detail = format!(
+                "the record was modified: its request has sha256 {digest}, not {}",
+                record.request_sha256
+            );
+            return (Outcome::Differs, detail);
+        }
+        if let RecordedAnswer::Error { reason, .. } = &record.answer
+            && reason == "Deadline"
+        {
+            let detail = "interrupted by its deadline, which cannot be replayed";
+            return (Outcome::Unknown, detail.into());
+        }
+        match self.only.as_ref().or(self.by_digest.get(&record.digest)) {
+            Some(policy) if policy.digest() == record.digest => replay(policy, record),
+            Some(policy) => replay_with_other(policy, record),
+            None => {
+                let detail = format!(
+                    "decided by a policy with sha256 {}; add this policy with --policy",
+                    record.digest
+                );
+                (Outcome::Unknown, detail)
+            }
+        }
+    }
+}
+
+/// Formats one line about a record.
 fn format_line(record: &DecisionRecord, detail: &str) -> String {
     let request = &record.request;
     let sha = record.request_sha256.get(..12).unwrap_or_default();
-    let line = format!(
+    one_line(&format!(
         "{}/{} at {}, request {sha}: {detail}",
         request.namespace,
         request.group,
         crate::policy::format_time(request.now)
-    );
-    crate::policy::escape_control(&line).replace('\n', " ")
+    ))
+}
+
+/// Escapes control characters, because records are untrusted.
+fn one_line(text: &str) -> String {
+    crate::policy::escape_control(text).replace('\n', " ")
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -103,24 +185,42 @@ enum Outcome {
     Unknown,
 }
 
-/// Replays a decision. Returns the outcome and a description of it.
+/// Asks another policy than the one that decided. Returns whether it would decide the same, and what
+/// would change.
+fn replay_with_other(policy: &Policy, record: &DecisionRecord) -> (Outcome, String) {
+    let request = &record.request;
+    let settings = policy.validate(&request.settings, &item_settings(&request.items));
+    if let Err(EvalError::PolicyError(message)) = settings.answer {
+        let detail = format!("this policy rejects the recorded settings: {message}");
+        return (Outcome::Differs, detail);
+    }
+    let evaluation = policy.evaluate(request);
+    if let Err(error @ EvalError::Deadline(_)) = &evaluation.answer {
+        return (Outcome::Unknown, format!("this policy failed: {error}"));
+    }
+    let difference = compare_answers(
+        request,
+        AnswerRef::from(&record.answer),
+        AnswerRef::from(&evaluation.answer),
+        WaitTimes::Compare,
+    );
+    let again = DecisionRecord::new(policy, request, &evaluation);
+    let (then, now) = (record.fuel, again.fuel);
+    match difference {
+        Some(difference) => {
+            let detail = format!("this policy {difference}; fuel {now} instead of {then}");
+            (Outcome::Differs, detail)
+        }
+        None => {
+            let answer = describe_answer(&again);
+            let detail = format!("unchanged: {answer}, fuel {now} instead of {then}");
+            (Outcome::Agrees, detail)
+        }
+    }
+}
+
+/// Replays a decision with the policy that made it. Returns the outcome and a description of it.
 fn replay(policy: &Policy, record: &DecisionRecord) -> (Outcome, String) {
-    let digest = request_digest(&record.request);
-    if digest != record.request_sha256 {
-        return (
-            Outcome::Differs,
-            format!(
-                "the record was modified: its request has sha256 {digest}, not {}",
-                record.request_sha256
-            ),
-        );
-    }
-    if let RecordedAnswer::Error { reason, .. } = &record.answer
-        && reason == "Deadline"
-    {
-        let detail = "interrupted by its deadline, which cannot be replayed";
-        return (Outcome::Unknown, detail.into());
-    }
     let again = DecisionRecord::new(policy, &record.request, &policy.evaluate(&record.request));
     let same = again.answer == record.answer && again.fuel == record.fuel;
     if let (Some(then), Some(now)) = (&record.engine, &again.engine)
@@ -183,69 +283,10 @@ fn describe_answer(record: &DecisionRecord) -> String {
     }
 }
 
-fn read(file: &Path) -> Result<String> {
-    let mut bytes = Vec::new();
-    if file == Path::new("-") {
-        std::io::stdin().read_to_end(&mut bytes)
-    } else {
-        std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut bytes))
-    }
-    .with_context(|| format!("{}", file.display()))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// Returns all records in a text: a single record, one record per line, or a log of the operator in
-/// either format.
-pub fn recorded(text: &str) -> Vec<DecisionRecord> {
-    if let Ok(record) = serde_json::from_str(text) {
-        return vec![record];
-    }
-    let lines = text.lines().filter(|line| !line.trim().is_empty());
-    let all: Result<Vec<_>, _> = lines.map(serde_json::from_str).collect();
-    all.unwrap_or_else(|_| text.lines().filter_map(parse_log_line).flatten().collect())
-}
-
-/// The target of the operator's log lines about decisions.
-const DECISION_LOG: &str = "oaat_operator::decision_log";
-/// The messages of those lines.
-const MESSAGES: [&str; 2] = ["decided", "no decision"];
-
-/// Parses a line of the operator's log. Returns `None` for other lines, even if they quote a
-/// record, and `Some(None)` for a decision that was logged without its record.
-fn parse_log_line(line: &str) -> Option<Option<DecisionRecord>> {
-    if let Ok(object) = serde_json::from_str::<serde_json::Value>(line) {
-        let text = |key: &str| object.get(key)?.as_str();
-        let decided = text("target")? == DECISION_LOG && MESSAGES.contains(&text("message")?);
-        let record = || serde_json::from_str(text("record")?).ok();
-        return decided.then(record);
-    }
-    // TIME LEVEL TARGET: MESSAGE record={…} …, optionally with the name of a pod before it.
-    let (mut rest, mut word);
-    rest = line;
-    loop {
-        (word, rest) = rest.trim_start().split_once(' ')?;
-        if matches!(word, "TRACE" | "DEBUG" | "INFO" | "WARN" | "ERROR") {
-            break;
-        }
-    }
-    let message = rest
-        .trim_start()
-        .strip_prefix(DECISION_LOG)?
-        .strip_prefix(": ")?;
-    let fields = MESSAGES
-        .iter()
-        .find_map(|known| message.strip_prefix(known))?;
-    let record = || {
-        let json = fields.strip_prefix(" record=")?;
-        let mut values = serde_json::Deserializer::from_str(json).into_iter::<DecisionRecord>();
-        values.next()?.ok()
-    };
-    Some(record())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::test_fixtures::default_policy;
     use policy_host::Request;
 
     fn record() -> DecisionRecord {
@@ -275,74 +316,21 @@ mod tests {
     }
 
     #[test]
-    fn recorded_finds_records_in_files_and_in_logs_of_either_format() {
-        let json = serde_json::to_string(&record()).unwrap();
-        let logged = format!("INFO oaat_operator::decision_log: decided record={json} more=2");
-        let one = [
-            json.clone(),
-            serde_json::to_string_pretty(&record()).unwrap(),
-            format!("2026-01-01T00:00:00Z  {logged}\nother line"),
-            format!("[pod/oaat-operator-0/operator] 2026-01-01T00:00:00Z  {logged}"),
-            format!("2026 {}", logged.replace(": decided", ": no decision")),
-            format!(
-                "other\n{}",
-                serde_json::json!({
-                    "level": "INFO", "target": DECISION_LOG, "message": "decided", "record": json,
-                })
-            ),
-        ];
-        for text in one {
-            assert_eq!(recorded(&text), [record()], "{text}");
-        }
-        assert_eq!(recorded(&format!("{json}\n\n{json}\n")).len(), 2);
-        assert!(recorded("nothing of that kind\n{}\n").is_empty());
-    }
-
-    #[test]
-    fn recorded_ignores_records_quoted_in_other_lines() {
-        let json = serde_json::to_string(&record()).unwrap();
-        let decided = format!("INFO oaat_operator::decision_log: decided record={json}");
-        let none = [
-            format!("x\n{json}"),
-            format!("2026  INFO oaat_operator::policy: {decided}"),
-            format!("2026  WARN kube_client: {decided}"),
-            format!("2026  INFO oaat_operator::decision_log: decided why=\"{decided}\""),
-            format!("2026  INFO oaat_operator::decision_log: decided why=x record={json}"),
-            serde_json::json!({ "target": DECISION_LOG, "message": "x", "record": json }).to_string(),
-            serde_json::json!({ "target": "oaat_operator::policy", "message": "decided", "record": json })
-                .to_string(),
-        ];
-        for text in none {
-            assert!(
-                recorded(&format!("first line\n{text}")).is_empty(),
-                "{text}"
-            );
-        }
-    }
-
-    #[test]
     fn log_of_digests_is_reported_with_the_flag_to_set() {
         let digests = [
             "2026  INFO oaat_operator::decision_log: decided namespace=\"n\" group=\"g\" digest=\"d\""
                 .into(),
-            serde_json::json!({ "target": DECISION_LOG, "message": "no decision", "digest": "d" })
+            serde_json::json!({ "target": "oaat_operator::decision_log", "message": "no decision", "digest": "d" })
                 .to_string(),
         ];
-        for line in &digests {
-            assert_eq!(parse_log_line(line), Some(None), "{line}");
-        }
-        assert_eq!(
-            parse_log_line("2026  INFO oaat_operator::run: stopped"),
-            None
-        );
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), digests.join("\n")).unwrap();
         let args = Args {
-            file: file.path().to_owned(),
+            files: vec![file.path().to_owned()],
             policy: Vec::new(),
             request: None,
         };
-        let error = run(&args, &[]).unwrap_err().to_string();
+        let error = run(&args, default_policy()).unwrap_err().to_string();
         assert!(error.contains("--log-decisions full"), "{error}");
     }
 

@@ -4,6 +4,14 @@ use crate::contract::{Level, LogHost, TypesHost};
 use plain_text as text;
 use wasmtime::ResourceLimiter;
 
+/// The maximum number of core instances of a component. An ordinary component has a few: the guest
+/// and its adapters. This limit and the next two protect the resources of the host.
+pub(crate) const INSTANCES: u32 = 16;
+/// The maximum number of tables of a component.
+pub(crate) const TABLES: u32 = 16;
+/// The maximum number of memories of a component.
+pub(crate) const MEMORIES: u32 = 4;
+
 /// The limits of a component and of one evaluation. An exceeded limit is reported as an
 /// [`EvalError`](crate::EvalError) or a [`LoadError`](crate::LoadError).
 #[derive(Clone, Debug)]
@@ -156,16 +164,14 @@ impl ResourceLimiter for Sandbox {
         Err(error)
     }
 
-    // An ordinary component has a few core instances: the guest and its adapters. The limits
-    // protect the resources of the host.
     fn instances(&self) -> usize {
-        16
+        INSTANCES as usize
     }
     fn tables(&self) -> usize {
-        16
+        TABLES as usize
     }
     fn memories(&self) -> usize {
-        4
+        MEMORIES as usize
     }
 }
 

@@ -15,8 +15,16 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn frozen_components_return_the_recorded_answers() {
+    check_recorded_answers(&Host::new(Limits::default()).unwrap());
+}
+
+#[test]
+fn frozen_components_return_the_recorded_answers_in_shared_memory() {
+    check_recorded_answers(&Host::for_many_evaluations(Limits::default(), 1).unwrap());
+}
+
+fn check_recorded_answers(host: &Host) {
     let frozen = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/frozen");
-    let host = Host::new(Limits::default()).unwrap();
     let mut repeated = 0;
     for contract in files(&frozen) {
         for wasm in files(&contract) {

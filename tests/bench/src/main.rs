@@ -3,6 +3,7 @@
 //! machine with two cores.
 
 mod attacks;
+mod comparison;
 mod curves;
 mod decision;
 mod election;
@@ -54,6 +55,8 @@ struct Cli {
 enum Benchmark {
     /// One decision, and the compilation of the policies.
     Decision,
+    /// `policy compare` with 100,000 recorded decisions.
+    Comparison,
     /// Components that attack the compiler: time and memory.
     Attacks,
     /// The time from the end of a pod to the next pod.
@@ -100,8 +103,14 @@ async fn main() -> Result<()> {
     if selected(Benchmark::Attacks) {
         attacks::measure()?;
     }
-    if matches!(cli.only, Some(Benchmark::Decision | Benchmark::Attacks)) {
-        return Ok(());
+    if selected(Benchmark::Comparison) {
+        comparison::measure(&mut report)?;
+    }
+    if matches!(
+        cli.only,
+        Some(Benchmark::Decision | Benchmark::Attacks | Benchmark::Comparison)
+    ) {
+        return cli.save.map_or(Ok(()), |path| report.save(&path));
     }
     let options = Options {
         progress: |line| eprintln!("{line}"),

@@ -42,6 +42,11 @@ pub(crate) struct Period {
 }
 
 impl Probability {
+    /// Returns the fraction of `all` that `part` is, or 0 if there are none.
+    pub fn of(part: usize, all: usize) -> Self {
+        Self((part as f64 / all.max(1) as f64).min(1.0))
+    }
+
     /// Draws whether the event happens. Always consumes one random number, so that a change of the
     /// probability does not change later draws.
     pub fn draw(self, random: &mut ChaCha8Rng) -> bool {

@@ -145,13 +145,14 @@ impl Forecast {
     pub fn svg(&self) -> String {
         let view = self.view();
         let title = format!("Forecast of {} in {}", view.group, view.namespace);
-        svg::draw(
-            &title,
+        let heading = svg::Heading::new(
+            title,
             &self.digest,
             &self.scenario,
             &self.history,
             &self.metrics,
-        )
+        );
+        svg::draw(&heading, &self.scenario, &self.history, &self.metrics)
     }
 
     /// Formats the forecast for a terminal of this width.

@@ -9,7 +9,7 @@ use serde::Serialize;
 const STARVATION_FACTOR: u64 = 3;
 
 /// The metrics of a simulation. Durations are in milliseconds.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Metrics {
     /// The fraction of the time in which an item ran.
@@ -29,7 +29,7 @@ pub(crate) struct Metrics {
 }
 
 /// The metrics of an item.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ItemMetrics {
     pub name: String,

@@ -6,23 +6,27 @@ mod bars;
 mod fields;
 mod forecast;
 mod metrics;
+mod recorded;
 mod scenario;
 mod simulator;
 mod svg;
 mod timeline;
 
 use anyhow::{Context, Result};
-use metrics::Metrics;
 use policy_host::Policy;
-use scenario::Scenario;
 use serde_json::{Value, json};
-use simulator::History;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+pub(crate) use axis::{format_brief, format_exact};
 pub(crate) use forecast::{Forecast, ForecastView};
-pub(crate) use simulator::reevaluates_after_retry_floor;
+pub(crate) use metrics::{ItemMetrics, Metrics};
+pub(crate) use recorded::{RecordedRun, scenario_of};
+pub(crate) use scenario::Scenario;
+pub(crate) use simulator::{History, Run, reevaluates_after_retry_floor, simulate};
+pub(crate) use svg::{Heading, draw};
+pub(crate) use timeline::{format_percent, truncated};
 
 /// Arguments of `policy simulate`.
 #[derive(Debug, clap::Args)]
@@ -62,7 +66,8 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     let metrics = Metrics::of(&scenario, &history);
     if let Some(file) = &args.svg {
         let title = format!("{} in {}", args.file.display(), args.scenario.display());
-        let picture = svg::draw(&title, policy.digest(), &scenario, &history, &metrics);
+        let heading = Heading::new(title, policy.digest(), &scenario, &history, &metrics);
+        let picture = draw(&heading, &scenario, &history, &metrics);
         std::fs::write(file, picture).with_context(|| format!("{}", file.display()))?;
     }
     if args.json {

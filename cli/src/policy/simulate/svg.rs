@@ -73,10 +73,34 @@ text{fill:#e6edf3}
 }
 ";
 
+/// The text above a picture.
+pub(crate) struct Heading {
+    pub title: String,
+    /// The digests of the policies.
+    pub policies: String,
+    pub summary: String,
+}
+
+impl Heading {
+    /// Returns the text above a simulation.
+    pub fn new(
+        title: String,
+        digest: &str,
+        scenario: &Scenario,
+        history: &History,
+        metrics: &Metrics,
+    ) -> Self {
+        Self {
+            title,
+            policies: format!("sha256:{digest}"),
+            summary: summary(scenario, history, metrics),
+        }
+    }
+}
+
 /// Draws a simulation.
 pub(crate) fn draw(
-    title: &str,
-    digest: &str,
+    heading: &Heading,
     scenario: &Scenario,
     history: &History,
     metrics: &Metrics,
@@ -99,17 +123,12 @@ pub(crate) fn draw(
          width=\"{WIDTH}\" height=\"{height:.1}\" role=\"img\" aria-labelledby=\"t d\">\n\
          <title id=\"t\">{}</title>\n<desc id=\"d\">{}</desc>\n<style>\n{STYLE}</style>\n\
          <rect class=\"ground\" width=\"100%\" height=\"100%\"/>\n",
-        escape(title),
-        escape(&summary(scenario, history, metrics)),
+        escape(&heading.title),
+        escape(&heading.summary),
     );
-    svg += &text(MARGIN, 36.0, "title", &truncated(title, 120));
-    svg += &text(
-        MARGIN,
-        58.0,
-        "muted small mono",
-        &format!("sha256:{digest}"),
-    );
-    svg += &text(MARGIN, 78.0, "muted", &summary(scenario, history, metrics));
+    svg += &text(MARGIN, 36.0, "title", &truncated(&heading.title, 120));
+    svg += &text(MARGIN, 58.0, "muted small mono", &heading.policies);
+    svg += &text(MARGIN, 78.0, "muted", &heading.summary);
     svg += &legend(&bars);
     svg += &chart.axis();
     for (row, item) in metrics.items.iter().enumerate() {

@@ -47,13 +47,16 @@ fn request(settings: &str, state: &str) -> Request {
     }
 }
 
-pub fn host() -> Host {
-    Host::new(Limits {
+pub fn limits() -> Limits {
+    Limits {
         // Long enough for fuel to run out first, even on a busy machine.
         deadline: Duration::from_secs(3),
         ..Limits::default()
-    })
-    .unwrap()
+    }
+}
+
+pub fn host() -> Host {
+    Host::new(limits()).unwrap()
 }
 
 /// Evaluates a policy and checks that the result satisfies the contract.

@@ -1,6 +1,6 @@
 //! Every policy of the crate `hostile-policies` has its expected outcome.
 
-use crate::common::{ALL, evaluate, host, named, one_line};
+use crate::common::{ALL, evaluate, host, limits, named, one_line};
 use hostile_policies::{Expected, Hostile};
 use policy_host::{EvalError, Host, Policy};
 use std::io::Write;
@@ -69,7 +69,16 @@ fn policy_names_are_unique() {
 
 #[test]
 fn failed_policies_do_not_affect_others() {
-    let host = host();
+    failures_do_not_affect_others(&host());
+}
+
+#[test]
+fn failed_policies_leave_nothing_in_shared_memory() {
+    let shared = Host::for_many_evaluations(limits(), 1);
+    failures_do_not_affect_others(&shared.unwrap());
+}
+
+fn failures_do_not_affect_others(host: &Host) {
     let honest = host
         .load(&hostile_policies::honest().unwrap(), None)
         .unwrap();

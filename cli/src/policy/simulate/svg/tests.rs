@@ -13,13 +13,9 @@ fn draw_runs(scenario: &Scenario, runs: impl Fn(&Scenario) -> Vec<Run>) -> Strin
         ..History::default()
     };
     let metrics = Metrics::of(scenario, &history);
-    draw(
-        "default in week.yaml",
-        &"0f".repeat(32),
-        scenario,
-        &history,
-        &metrics,
-    )
+    let (title, digest) = ("default in week.yaml".to_owned(), "0f".repeat(32));
+    let heading = Heading::new(title, &digest, scenario, &history, &metrics);
+    draw(&heading, scenario, &history, &metrics)
 }
 
 /// Returns `count` runs of each item, one after another, that fill the scenario.

@@ -1,0 +1,197 @@
+//! `policy compare`: compares two policies on recorded decisions, and simulates what follows with
+//! each of them.
+
+mod outlook;
+mod picture;
+mod report;
+mod side;
+mod smallest;
+mod tally;
+mod work;
+
+use crate::policy::decisions;
+use anyhow::{Context, Result, bail};
+use outlook::Outlook;
+use policy_host::text::escape;
+use policy_host::{Host, Limits};
+use side::Side;
+use std::cmp::Reverse;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tally::{Counts, GroupName, GroupTally, Tally};
+
+/// The maximum number of groups that are simulated and described.
+const MAX_GROUPS: usize = 20;
+
+/// Arguments of `policy compare`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The policy A, such as the one that acts now: a component, the core module that cargo
+    /// builds, or the name of a built-in policy.
+    a: PathBuf,
+    /// The policy B, such as a new one.
+    b: PathBuf,
+    /// Recorded decisions: files from `--record-decisions`, directories with such files, or logs
+    /// of an operator with `--log-decisions full`; `-` is standard input.
+    #[arg(long, value_name = "DIR|LOG", required = true, num_args = 1..)]
+    decisions: Vec<PathBuf>,
+    /// Compare only decisions of this group. Can be repeated.
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = parse_group)]
+    group: Vec<GroupName>,
+    /// The settings of the group for A, a JSON object, instead of the recorded ones.
+    #[arg(long, value_name = "JSON")]
+    settings_a: Option<String>,
+    /// The settings of the group for B, a JSON object, instead of the recorded ones.
+    #[arg(long, value_name = "JSON")]
+    settings_b: Option<String>,
+    /// How long to simulate each group after its last recorded decision. With 0s, nothing is
+    /// simulated.
+    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = policy_cases::time::duration)]
+    length: u64,
+    /// Draw both simulations of the group with the most differences to this SVG file.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// The format of the output.
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+/// A format of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// Tables.
+    Table,
+    /// JSON.
+    Json,
+}
+
+/// A group and what follows in it.
+struct Compared<'a> {
+    name: &'a GroupName,
+    tally: &'a GroupTally,
+    /// The simulations, or why there are none. `None` if nothing is simulated.
+    outlook: Option<Result<Outlook, String>>,
+}
+
+/// Everything that a comparison found.
+struct Comparison<'a> {
+    sides: &'a [Side; 2],
+    tally: &'a Tally,
+    /// The files by their positions.
+    files: &'a [PathBuf],
+    /// The groups, those with the most differences first.
+    groups: Vec<Compared<'a>>,
+}
+
+pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
+    let threads = u32::try_from(work::threads()).unwrap_or(u32::MAX);
+    let host = Host::for_many_evaluations(Limits::default(), threads)?;
+    let load = |file, settings: &Option<String>, flag| {
+        Side::load(&host, file, settings.as_deref(), flag, built_in)
+    };
+    let sides = [
+        load(&args.a, &args.settings_a, "--settings-a")?,
+        load(&args.b, &args.settings_b, "--settings-b")?,
+    ];
+    let files = decisions::recorded_files(&args.decisions)?;
+    let tally = work::compare(&sides, &files, &args.group)?;
+    if tally.counts == Counts::default() {
+        bail!("{}", nothing_compared(args, &tally));
+    }
+    let comparison = Comparison::new(&sides, &tally, &files, args.length);
+    if let Some(file) = &args.svg {
+        let picture = comparison.picture()?;
+        std::fs::write(file, picture).with_context(|| file.display().to_string())?;
+    }
+    match args.output {
+        Output::Table => crate::policy::print(&report::text(&comparison))?,
+        Output::Json => {
+            let json = serde_json::to_string_pretty(&report::json(&comparison))?;
+            // Escapes do not change the meaning of strings, which alone can contain such characters.
+            let lines = json.lines().map(escape).collect::<Vec<_>>();
+            writeln!(std::io::stdout(), "{}", lines.join("\n"))?;
+        }
+    }
+    Ok(comparison.exit_code())
+}
+
+fn parse_group(text: &str) -> Result<GroupName, String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => Ok(GroupName {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }),
+        _ => Err(format!(
+            "{text:?} is not a group; use NAMESPACE/NAME, for example home/backup"
+        )),
+    }
+}
+
+/// Describes why no decision was compared.
+fn nothing_compared(args: &Args, tally: &Tally) -> String {
+    let files = args.decisions.iter().map(|file| file.display().to_string());
+    let files = files.collect::<Vec<_>>().join(", ");
+    match args.group.as_slice() {
+        _ if tally.has_digests => format!("{files}: {}", decisions::ONLY_DIGESTS),
+        [] => format!("{files}: no recorded decision found; {}", decisions::USE),
+        _ => format!("--group: no recorded decision of this group in {files}"),
+    }
+}
+
+impl<'a> Comparison<'a> {
+    /// Simulates the groups with the most differences.
+    fn new(sides: &'a [Side; 2], tally: &'a Tally, files: &'a [PathBuf], length: u64) -> Self {
+        let mut groups: Vec<_> = tally.groups.iter().collect();
+        // Stable, so that groups with the same number are in the order of their names.
+        groups.sort_by_key(|(_, group)| Reverse(group.counts.differ));
+        let groups = groups.into_iter().take(MAX_GROUPS).map(|(name, tally)| {
+            let outlook = (length > 0).then(|| Outlook::new(tally, sides, length));
+            Compared {
+                name,
+                tally,
+                outlook,
+            }
+        });
+        Self {
+            sides,
+            tally,
+            files,
+            groups: groups.collect(),
+        }
+    }
+
+    /// Draws the simulations of the first group that has some.
+    fn picture(&self) -> Result<String> {
+        let drawn = self.groups.iter().find_map(|group| {
+            let outlook = group.outlook.as_ref()?.as_ref().ok()?;
+            Some(picture::picture(group.name, outlook, self.sides))
+        });
+        drawn.context("--svg: no group was simulated; see the report without --svg")
+    }
+
+    /// Returns 0 if the policies agree, 1 if they differ, and 2 if some decisions could not be
+    /// compared.
+    fn exit_code(&self) -> ExitCode {
+        let counts = self.tally.counts;
+        let outlooks = || {
+            self.groups
+                .iter()
+                .filter_map(|group| group.outlook.as_ref())
+        };
+        let simulations_differ = outlooks().any(|outlook| match outlook {
+            Ok(outlook) => !outlook.agrees(),
+            Err(_) => false,
+        });
+        if counts.differ > 0 || simulations_differ {
+            ExitCode::FAILURE
+        } else if counts.interrupted + counts.unreadable > 0 || outlooks().any(Result::is_err) {
+            ExitCode::from(2)
+        } else {
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

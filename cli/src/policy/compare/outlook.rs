@@ -1,0 +1,123 @@
+//! What follows from the last recorded decision of a group with each policy.
+
+use super::side::Side;
+use super::tally::GroupTally;
+use crate::policy::simulate::{History, ItemMetrics, Metrics, Scenario, scenario_of, simulate};
+use policy_host::Duration;
+use serde::Serialize;
+
+/// The simulations of a group with A and with B.
+pub(crate) struct Outlook {
+    /// What the simulations assume, one sentence each.
+    pub assumptions: Vec<String>,
+    pub scenario: Scenario,
+    pub sides: [Simulated; 2],
+}
+
+/// A simulation.
+pub(crate) struct Simulated {
+    pub history: History,
+    pub metrics: Metrics,
+}
+
+/// The metrics of all items of a group. Durations are in milliseconds.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Totals {
+    pub runs: usize,
+    pub failed: usize,
+    pub idle_ms: u64,
+    pub late_mean_ms: u64,
+    pub late_max_ms: u64,
+    pub longest_gap_ms: u64,
+    pub longest_wait_ms: u64,
+    pub starved: usize,
+}
+
+impl Outlook {
+    /// Simulates a group with both policies.
+    ///
+    /// # Errors
+    /// Returns why the group cannot be simulated.
+    pub fn new(group: &GroupTally, sides: &[Side; 2], length: Duration) -> Result<Self, String> {
+        let last = group.last.as_ref().ok_or("it has no readable request")?;
+        let runs = group.runs.iter().map(|(_, run)| run);
+        let (scenario, assumptions) = scenario_of(&last.request, runs, length)?;
+        let item_settings = scenario.item_settings();
+        for (side, name) in sides.iter().zip(["A", "B"]) {
+            side.validate(side.settings(&scenario.settings), &item_settings)
+                .map_err(|error| format!("{name} makes no decision: {error}"))?;
+        }
+        let run = |side| Simulated::new(side, &scenario);
+        let [a, b] = sides;
+        let sides = std::thread::scope(|scope| {
+            let a = scope.spawn(|| run(a));
+            let b = run(b);
+            let a = a.join().map_err(|_| "the simulation panicked".to_owned());
+            a.map(|a| [a, b])
+        })?;
+        Ok(Self {
+            assumptions,
+            scenario,
+            sides,
+        })
+    }
+
+    /// Returns whether both policies start the same items at the same times.
+    pub fn agrees(&self) -> bool {
+        let [a, b] = &self.sides;
+        let starts = |side: &Simulated| {
+            let runs = side.history.runs.iter();
+            runs.map(|run| (run.item, run.started)).collect::<Vec<_>>()
+        };
+        starts(a) == starts(b) && a.history.cut_short == b.history.cut_short
+    }
+
+    /// Returns the items with different metrics, those with the largest differences first.
+    pub fn different_items(&self) -> Vec<[&ItemMetrics; 2]> {
+        let [a, b] = &self.sides;
+        let pairs = a.metrics.items.iter().zip(&b.metrics.items);
+        let mut pairs: Vec<_> = pairs.map(|(a, b)| [a, b]).collect();
+        pairs.retain(|pair| distance(pair) > 0);
+        pairs.sort_by_key(|pair| std::cmp::Reverse(distance(pair)));
+        pairs
+    }
+}
+
+/// Returns how much the metrics of an item differ, in milliseconds.
+fn distance([a, b]: &[&ItemMetrics; 2]) -> u64 {
+    let runs = u64::from(a.runs != b.runs || a.failed != b.failed);
+    let late = a.late_max_ms.abs_diff(b.late_max_ms);
+    let gap = a.longest_gap_ms.abs_diff(b.longest_gap_ms);
+    runs.saturating_add(late).saturating_add(gap)
+}
+
+impl Simulated {
+    fn new(side: &Side, scenario: &Scenario) -> Self {
+        let scenario = Scenario {
+            settings: side.settings(&scenario.settings).to_owned(),
+            ..scenario.clone()
+        };
+        let history = simulate(&scenario, |request| side.policy.evaluate(request));
+        let metrics = Metrics::of(&scenario, &history);
+        Self { history, metrics }
+    }
+
+    /// Returns the metrics of all items.
+    pub fn totals(&self) -> Totals {
+        let items = &self.metrics.items;
+        let max = |of: fn(&ItemMetrics) -> u64| items.iter().map(of).max().unwrap_or(0);
+        let late: u128 = items.iter().map(|item| u128::from(item.late_mean_ms)).sum();
+        let late_mean = late / (items.len() as u128).max(1);
+        Totals {
+            runs: items.iter().map(|item| item.runs).sum(),
+            failed: items.iter().map(|item| item.failed).sum(),
+            idle_ms: self.metrics.idle_ms,
+            late_mean_ms: u64::try_from(late_mean).unwrap_or(u64::MAX),
+            late_max_ms: max(|item| item.late_max_ms),
+            longest_gap_ms: max(|item| item.longest_gap_ms),
+            longest_wait_ms: max(|item| item.longest_wait_ms),
+            starved: items.iter().filter(|item| item.starved).count(),
+        }
+    }
+}

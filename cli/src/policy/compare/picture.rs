@@ -1,0 +1,117 @@
+//! Draws both simulations of a group in one picture: two rows for each item.
+
+use super::outlook::{Outlook, Simulated};
+use super::side::Side;
+use super::tally::GroupName;
+use crate::policy::simulate::{
+    Heading, History, ItemMetrics, Metrics, Run, Scenario, draw, format_brief, format_exact,
+};
+use std::collections::HashMap;
+
+/// The maximum number of items in a picture.
+const MAX_ITEMS: usize = 60;
+
+/// Draws the items on which the simulations of a group differ most. If they do not differ, draws all
+/// items.
+pub(crate) fn picture(group: &GroupName, outlook: &Outlook, sides: &[Side; 2]) -> String {
+    let drawn = drawn_items(outlook);
+    let names = ["A", "B"];
+    let pairs = || drawn.iter().flat_map(|item| [(*item, 0), (*item, 1)]);
+    let mut scenario = Scenario {
+        items: Vec::new(),
+        ..outlook.scenario.clone()
+    };
+    let mut items: Vec<ItemMetrics> = Vec::new();
+    for (index, side) in pairs() {
+        let mut item = outlook.scenario.items[index].clone();
+        item.name = format!("{} {}", names[side], item.name);
+        let metrics = &outlook.sides[side].metrics.items[index];
+        items.push(ItemMetrics {
+            name: item.name.clone(),
+            ..metrics.clone()
+        });
+        scenario.items.push(item);
+    }
+    let rows: HashMap<_, _> = pairs().enumerate().map(|(row, pair)| (pair, row)).collect();
+    let runs = outlook.sides.iter().enumerate().flat_map(|(side, of)| {
+        let rows = &rows;
+        of.history.runs.iter().filter_map(move |run| {
+            let item = *rows.get(&(run.item, side))?;
+            Some(Run {
+                item,
+                ..run.clone()
+            })
+        })
+    });
+    let [a, b] = &outlook.sides;
+    let history = History {
+        runs: runs.collect(),
+        end: a.history.end.max(b.history.end),
+        cut_short: cut_short(&outlook.sides),
+        ..History::default()
+    };
+    let metrics = Metrics {
+        items,
+        ..a.metrics.clone()
+    };
+    let [first, second] = sides;
+    let all = outlook.scenario.items.len();
+    let only = match drawn.len() {
+        count if count < all => format!(" · {count} of {all} items"),
+        _ => String::new(),
+    };
+    let heading = Heading {
+        title: format!("A {} and B {} in {group}", first.name, second.name),
+        policies: format!(
+            "A sha256:{:.16}…  B sha256:{:.16}…",
+            first.policy.digest(),
+            second.policy.digest()
+        ),
+        summary: format!(
+            "simulated from {} for {}{only} · {} · {}",
+            format_exact(scenario.start),
+            format_brief(scenario.end.abs_diff(scenario.start)),
+            summary("A", a),
+            summary("B", b),
+        ),
+    };
+    draw(&heading, &scenario, &history, &metrics)
+}
+
+/// Returns the indices of the items to draw, in the order of the list.
+fn drawn_items(outlook: &Outlook) -> Vec<usize> {
+    let items = outlook.scenario.items.iter().enumerate();
+    let index: HashMap<_, _> = items
+        .map(|(index, item)| (item.name.as_str(), index))
+        .collect();
+    let different = outlook.different_items();
+    let mut drawn: Vec<usize> = different
+        .iter()
+        .filter_map(|[item, _]| index.get(item.name.as_str()).copied())
+        .take(MAX_ITEMS)
+        .collect();
+    if drawn.is_empty() {
+        drawn = (0..outlook.scenario.items.len().min(MAX_ITEMS)).collect();
+    }
+    drawn.sort_unstable();
+    drawn
+}
+
+fn cut_short(sides: &[Simulated; 2]) -> Option<String> {
+    let reasons = sides.iter().zip(["A", "B"]).filter_map(|(side, name)| {
+        let why = side.history.cut_short.as_ref()?;
+        Some(format!("{name}: {why}"))
+    });
+    reasons.reduce(|a, b| format!("{a}; {b}"))
+}
+
+fn summary(name: &str, side: &Simulated) -> String {
+    let totals = side.totals();
+    format!(
+        "{name}: {} runs, {} failed, late by up to {}, {} starved",
+        totals.runs,
+        totals.failed,
+        format_brief(totals.late_max_ms),
+        totals.starved
+    )
+}

@@ -1,0 +1,148 @@
+//! One of the two policies that are compared.
+
+use crate::policy::component;
+use crate::policy::fault::{self, Fault};
+use anyhow::{Context, Result, anyhow};
+use policy_cases::item_settings;
+use policy_host::{AnswerRef, Decision, Evaluation, Host, ItemSettings, Policy, Request};
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::path::Path;
+
+/// The maximum number of settings whose validation is remembered.
+const MAX_SETTINGS: usize = 1_000;
+
+/// A policy, and the settings that it is given.
+pub(crate) struct Side {
+    /// The name on the command line.
+    pub name: String,
+    pub policy: Policy,
+    /// The settings of the group, a JSON object, instead of the recorded ones.
+    settings: Option<String>,
+}
+
+/// An answer, and the fuel that it took.
+pub(crate) struct Answer {
+    pub decision: Result<Decision, Fault>,
+    pub fuel: u64,
+}
+
+impl<'a> From<&'a Answer> for AnswerRef<'a> {
+    fn from(answer: &'a Answer) -> Self {
+        match &answer.decision {
+            Ok(decision) => Self::Decision(decision),
+            Err(error) => Self::Error(error.reason()),
+        }
+    }
+}
+
+impl Side {
+    /// Loads a policy. `settings` are those of the flag `flag`, which the policy must accept.
+    pub fn load(
+        host: &Host,
+        file: &Path,
+        settings: Option<&str>,
+        flag: &str,
+        built_in: &[u8],
+    ) -> Result<Self> {
+        let settings = settings.map(|json| object(json, flag)).transpose()?;
+        let side = Self {
+            name: file.display().to_string(),
+            policy: component::load_with(host, file, built_in)?.policy,
+            settings,
+        };
+        if let Some(settings) = &side.settings {
+            side.validate(settings, &[])
+                .with_context(|| flag.to_owned())?;
+        }
+        Ok(side)
+    }
+
+    /// Validates settings, as the operator does before it uses them.
+    pub fn validate(&self, settings: &str, items: &[ItemSettings]) -> Result<(), Fault> {
+        fault::validate(&self.policy, settings, items)
+    }
+
+    /// Returns the settings of the group for this policy.
+    pub fn settings<'a>(&'a self, recorded: &'a str) -> &'a str {
+        self.settings.as_deref().unwrap_or(recorded)
+    }
+}
+
+/// Parses a JSON object, and formats it as the operator does.
+fn object(json: &str, flag: &str) -> Result<String> {
+    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json)
+        .map_err(|error| anyhow!("{flag}: {json:?} is not a JSON object: {error}"))?;
+    Ok(serde_json::to_string(&object)?)
+}
+
+/// Evaluates a policy, and remembers which settings it accepts.
+pub(crate) struct Evaluator<'a> {
+    side: &'a Side,
+    accepted: HashMap<u64, Option<String>>,
+    hasher: RandomState,
+}
+
+impl<'a> Evaluator<'a> {
+    pub fn new(side: &'a Side) -> Self {
+        Self {
+            side,
+            accepted: HashMap::new(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Answers a recorded request. The request has its recorded settings again afterward.
+    pub fn answer(&mut self, request: &mut Request) -> Answer {
+        let Some(settings) = self.side.settings.clone() else {
+            return self.answer_unchanged(request);
+        };
+        let recorded = std::mem::replace(&mut request.settings, settings);
+        let answer = self.answer_unchanged(request);
+        request.settings = recorded;
+        answer
+    }
+
+    fn answer_unchanged(&mut self, request: &Request) -> Answer {
+        if let Err(error) = self.validate(request) {
+            return Answer {
+                decision: Err(error),
+                fuel: 0,
+            };
+        }
+        let Evaluation { answer, fuel, .. } = self.side.policy.evaluate(request);
+        Answer {
+            decision: answer.map_err(Fault::NoDecision),
+            fuel,
+        }
+    }
+
+    fn validate(&mut self, request: &Request) -> Result<(), Fault> {
+        let items = request.items.iter();
+        let with_settings = items.filter_map(|i| Some((&i.name, i.settings.as_ref()?)));
+        let key = self
+            .hasher
+            .hash_one((&request.settings, with_settings.collect::<Vec<_>>()));
+        let known = match self.accepted.get(&key) {
+            Some(known) => known.clone(),
+            None => {
+                let items = item_settings(&request.items);
+                let rejection = match self.side.validate(&request.settings, &items) {
+                    Ok(()) => None,
+                    Err(Fault::Settings(message)) => Some(message),
+                    Err(error) => return Err(error),
+                };
+                if self.accepted.len() >= MAX_SETTINGS {
+                    self.accepted.clear();
+                }
+                self.accepted.insert(key, rejection.clone());
+                rejection
+            }
+        };
+        match known {
+            None => Ok(()),
+            Some(message) => Err(Fault::Settings(message)),
+        }
+    }
+}
