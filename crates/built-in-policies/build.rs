@@ -6,7 +6,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// The name and the crate of each policy except the default one.
-const POLICIES: [(&str, &str); 2] = [("backoff", "policies/backoff"), ("fair", "policies/fair")];
+const POLICIES: [(&str, &str); 3] = [
+    ("backoff", "policies/backoff"),
+    ("expression", "policies/expression"),
+    ("fair", "policies/fair"),
+];
 
 const DEFAULT: &str = "policy-default";
 

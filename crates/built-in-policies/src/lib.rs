@@ -6,6 +6,7 @@ use oaat_api::BuiltInPolicy;
 pub const DEFAULT_POLICY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/default.wasm"));
 
 const BACKOFF: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/backoff.wasm.gz"));
+const EXPRESSION: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/expression.wasm.gz"));
 const FAIR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/fair.wasm.gz"));
 
 /// Returns the component of a built-in policy, plain or compressed with gzip.
@@ -14,7 +15,6 @@ pub fn component(policy: BuiltInPolicy) -> &'static [u8] {
         BuiltInPolicy::Default => DEFAULT_POLICY,
         BuiltInPolicy::Backoff => BACKOFF,
         BuiltInPolicy::Fair => FAIR,
-        // Not part of the operator yet.
-        BuiltInPolicy::Expression => &[],
+        BuiltInPolicy::Expression => EXPRESSION,
     }
 }
