@@ -422,7 +422,7 @@ fn crash_names_its_function_in_each_command_and_exits_with_1() {
     let run = policy(commands[0]);
     assert!(run.err.contains("\nbacktrace:\n  "), "{}", run.err);
     // The flame graph of a crash ends in the function that crashed.
-    let profile = std::fs::read_to_string(profile).unwrap();
+    let profile = std::fs::read_to_string(&profile).unwrap();
     let profile: serde_json::Value = serde_json::from_str(&profile).unwrap();
     let fuel = format!("fuel: {} of ", profile["profiles"][0]["endValue"]);
     assert!(run.err.contains(&fuel), "{fuel}: {}", run.err);
