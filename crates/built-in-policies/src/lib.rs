@@ -6,6 +6,7 @@ use oaat_api::BuiltInPolicy;
 pub const DEFAULT_POLICY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/default.wasm"));
 
 const BACKOFF: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/backoff.wasm.gz"));
+const EXPRESSION: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/expression.wasm.gz"));
 const FAIR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/fair.wasm.gz"));
 const EXPRESSION: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/expression.wasm.gz"));
 
