@@ -8,7 +8,6 @@ pub const DEFAULT_POLICY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/defa
 const BACKOFF: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/backoff.wasm.gz"));
 const EXPRESSION: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/expression.wasm.gz"));
 const FAIR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/fair.wasm.gz"));
-const EXPRESSION: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/expression.wasm.gz"));
 
 /// Returns the component of a built-in policy, plain or compressed with gzip.
 pub fn component(policy: BuiltInPolicy) -> &'static [u8] {
