@@ -3,6 +3,7 @@
 
 use crate::policy::component;
 use crate::policy::decisions::{self, Line};
+use crate::policy::fault;
 use anyhow::{Context, Result, bail};
 use policy_cases::item_settings;
 use policy_host::{
@@ -189,10 +190,14 @@ enum Outcome {
 /// would change.
 fn replay_with_other(policy: &Policy, record: &DecisionRecord) -> (Outcome, String) {
     let request = &record.request;
-    let settings = policy.validate(&request.settings, &item_settings(&request.items));
-    if let Err(EvalError::PolicyError(message)) = settings.answer {
-        let detail = format!("this policy rejects the recorded settings: {message}");
-        return (Outcome::Differs, detail);
+    let items = item_settings(&request.items);
+    if let Err(fault) = fault::validate(policy, &request.settings, &items) {
+        let outcome = if fault.is_interruption() {
+            Outcome::Unknown
+        } else {
+            Outcome::Differs
+        };
+        return (outcome, format!("this policy would not decide: {fault}"));
     }
     let evaluation = policy.evaluate(request);
     if let Err(error @ EvalError::Deadline(_)) = &evaluation.answer {

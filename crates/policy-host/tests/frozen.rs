@@ -23,6 +23,7 @@ fn frozen_components_return_the_recorded_answers_in_shared_memory() {
     check_recorded_answers(&Host::for_many_evaluations(Limits::default(), 1).unwrap());
 }
 
+#[allow(clippy::unwrap_used)]
 fn check_recorded_answers(host: &Host) {
     let frozen = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/frozen");
     let mut repeated = 0;
