@@ -20,14 +20,25 @@ fn main() {
         .collect();
     zones.sort_unstable();
 
+    // One text, and short offsets: pointers would double the size of the table.
+    let names: String = zones.iter().map(|(name, _)| format!("{name}\n")).collect();
+    let offsets = zones.iter().scan(0, |start, (name, rule)| {
+        let offset = *start;
+        *start += name.len() + 1;
+        Some((offset, *rule))
+    });
+    let offsets: Vec<(usize, usize)> = offsets.collect();
+
     let mut table = String::new();
     let (rule_count, zone_count) = (rules.len(), zones.len());
     let _ = writeln!(
         table,
         "/// The rules of all zones, in the format of the POSIX variable TZ.\n\
          static RULES: [&str; {rule_count}] = {rules:?};\n\
-         /// The names of the zones in alphabetical order, with the index of the rule of each.\n\
-         static ZONES: [(&str, u8); {zone_count}] = {zones:?};"
+         /// The names of all zones in alphabetical order, each with a newline.\n\
+         static NAMES: &str = {names:?};\n\
+         /// The start of each name, and the index of its rule.\n\
+         static ZONES: [(u16, u8); {zone_count}] = {offsets:?};"
     );
     let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default()).join("zones.rs");
     if let Err(error) = std::fs::write(&out, table) {

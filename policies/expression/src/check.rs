@@ -104,7 +104,7 @@ fn operation(tree: Tree<'_>) -> Result<(Operation, Type), ErrorAt> {
 fn unknown_name(name: &str, at: usize) -> ErrorAt {
     let message = if let Some(variable) = nearest(name, ["item", "group", "now"]) {
         format!("unknown name \"{name}\"; did you mean \"{variable}\"?")
-    } else if let Some(field) = nearest(name, ITEM_FIELDS.map(|(field, ..)| field)) {
+    } else if let Some(field) = nearest(name, ITEM_FIELDS.iter().map(|(field, ..)| *field)) {
         format!("unknown name \"{name}\"; did you mean \"item.{field}\"?")
     } else {
         format!("unknown name \"{name}\"; the variables are item, group, and now")
@@ -133,7 +133,7 @@ fn list(elements: Vec<Tree<'_>>) -> Result<(Operation, Type), ErrorAt> {
         nodes.push(node);
     }
     let element = common.unwrap_or(Type::Dynamic);
-    Ok((Operation::List(nodes), Type::List(Box::new(element))))
+    Ok((Operation::List(nodes), element.list()))
 }
 
 /// Returns the type of a value that has one of two types. Returns both if there is none.
@@ -142,30 +142,42 @@ fn join(one: Type, other: Type) -> Result<Type, (Type, Type)> {
     match (one, other) {
         (one, other) if one == other => Ok(one),
         (Type::Dynamic, other) | (other, Type::Dynamic) if !single(&other) => Ok(Type::Dynamic),
-        (Type::List(one), Type::List(other)) => match join(*one, *other) {
-            Ok(element) => Ok(Type::List(Box::new(element))),
-            Err((one, other)) => Err((Type::List(Box::new(one)), Type::List(Box::new(other)))),
-        },
+        (Type::List(_), Type::List(_)) => Ok(Type::Dynamic.list()),
         types => Err(types),
     }
 }
 
 fn item_field(name: &str, at: usize) -> Result<(ItemField, Type), ErrorAt> {
-    let found = ITEM_FIELDS.into_iter().find(|(field, ..)| *field == name);
-    let (_, field, ty) = found
-        .ok_or_else(|| unknown_field("item", name, &ITEM_FIELDS.map(|(field, ..)| field), at))?;
-    Ok((field, ty))
+    match ITEM_FIELDS.iter().find(|(field, ..)| *field == name) {
+        Some((_, field, ty)) => Ok((*field, *ty)),
+        None => Err(unknown_field(
+            "item",
+            name,
+            ITEM_FIELDS.map(|(field, ..)| field),
+            at,
+        )),
+    }
 }
 
 fn group_field(name: &str, at: usize) -> Result<(GroupField, Type), ErrorAt> {
-    let found = GROUP_FIELDS.into_iter().find(|(field, ..)| *field == name);
-    let (_, field, ty) = found
-        .ok_or_else(|| unknown_field("group", name, &GROUP_FIELDS.map(|(field, ..)| field), at))?;
-    Ok((field, ty))
+    match GROUP_FIELDS.iter().find(|(field, ..)| *field == name) {
+        Some((_, field, ty)) => Ok((*field, *ty)),
+        None => Err(unknown_field(
+            "group",
+            name,
+            GROUP_FIELDS.map(|(field, ..)| field),
+            at,
+        )),
+    }
 }
 
-fn unknown_field(variable: &str, name: &str, fields: &[&str], at: usize) -> ErrorAt {
-    let message = match nearest(name, fields.iter().copied()) {
+fn unknown_field<const N: usize>(
+    variable: &str,
+    name: &str,
+    fields: [&str; N],
+    at: usize,
+) -> ErrorAt {
+    let message = match nearest(name, fields) {
         Some(field) => {
             format!("{variable} has no field \"{name}\"; did you mean \"{field}\"?")
         }
@@ -342,7 +354,7 @@ fn binary_type(operator: Operator, left: &Type, right: &Type) -> Option<Type> {
     match operator {
         O::Equal | O::NotEqual => {
             let comparable = left.is_number() && right.is_number()
-                || join(left.clone(), right.clone()).is_ok()
+                || join(*left, *right).is_ok()
                 // An element of a list may be an int where the other has a double.
                 || matches!((left, right), (T::Dynamic, _) | (_, T::Dynamic));
             comparable.then_some(T::Bool)
@@ -361,7 +373,7 @@ fn binary_type(operator: Operator, left: &Type, right: &Type) -> Option<Type> {
         },
         O::Add => match (left, right) {
             (T::Timestamp, T::Duration) | (T::Duration, T::Timestamp) => Some(T::Timestamp),
-            (T::String | T::Duration, _) if left == right => Some(left.clone()),
+            (T::String | T::Duration, _) if left == right => Some(*left),
             _ => arithmetic(left, right, &[T::String, T::Timestamp, T::Duration]),
         },
         O::Subtract => match (left, right) {
@@ -386,11 +398,11 @@ fn arithmetic(left: &Type, right: &Type, others: &[Type]) -> Option<Type> {
     } else if *left == Type::Dynamic || *right == Type::Dynamic {
         Some(Type::Dynamic)
     } else {
-        (left == right && left.is_number()).then(|| left.clone())
+        (left == right && left.is_number()).then_some(*left)
     }
 }
 
-const CONVERSIONS: [(&str, UnaryFunction, Type); 6] = [
+static CONVERSIONS: [(&str, UnaryFunction, Type); 6] = [
     ("double", UnaryFunction::ToDouble, Type::Double),
     ("duration", UnaryFunction::ToDuration, Type::Duration),
     ("int", UnaryFunction::ToInt, Type::Int),
@@ -400,7 +412,7 @@ const CONVERSIONS: [(&str, UnaryFunction, Type); 6] = [
 ];
 
 /// Functions of CEL that expressions do not have, and what to use instead.
-const MISSING: [(&str, &str); 11] = [
+static MISSING: [(&str, &str); 11] = [
     ("all", "conditions on single elements"),
     ("bool", "a comparison"),
     ("bytes", "a string"),
@@ -435,8 +447,8 @@ fn conversion(
     at: usize,
     arguments: Vec<Tree<'_>>,
 ) -> Result<(Operation, Type), ErrorAt> {
-    let Some((_, function, result)) = CONVERSIONS.into_iter().find(|(known, ..)| *known == name)
-    else {
+    let found = CONVERSIONS.iter().find(|(known, ..)| *known == name);
+    let Some(&(_, function, result)) = found else {
         let known: Vec<_> = ["has"]
             .into_iter()
             .chain(CONVERSIONS.map(|(known, ..)| known))
@@ -491,7 +503,7 @@ fn take<'s, const N: usize>(
     })
 }
 
-const CALENDAR: [(&str, CalendarPart); 10] = [
+static CALENDAR: [(&str, CalendarPart); 10] = [
     ("getDate", CalendarPart::Date),
     ("getDayOfMonth", CalendarPart::DayOfMonth),
     ("getDayOfWeek", CalendarPart::DayOfWeek),
@@ -504,22 +516,35 @@ const CALENDAR: [(&str, CalendarPart); 10] = [
     ("getSeconds", CalendarPart::Seconds),
 ];
 
-const TEXT: [(&str, TextFunction); 3] = [
+static CALENDAR_NAMES: [&str; 10] = [
+    "getDate",
+    "getDayOfMonth",
+    "getDayOfWeek",
+    "getDayOfYear",
+    "getFullYear",
+    "getHours",
+    "getMilliseconds",
+    "getMinutes",
+    "getMonth",
+    "getSeconds",
+];
+
+static TEXT: [(&str, TextFunction); 3] = [
     ("contains", TextFunction::Contains),
     ("endsWith", TextFunction::EndsWith),
     ("startsWith", TextFunction::StartsWith),
 ];
 
 /// Returns the functions of a type.
-fn methods(ty: &Type) -> Vec<&'static str> {
+fn methods(ty: Type) -> &'static [&'static str] {
     match ty {
-        Type::Timestamp => CALENDAR.map(|(name, _)| name).to_vec(),
-        Type::Duration => vec!["getHours", "getMinutes", "getSeconds"],
-        Type::String | Type::Dynamic => vec!["contains", "endsWith", "startsWith", "size"],
-        Type::List(_) => vec!["size"],
-        Type::Group => vec!["item", "runsWithin"],
-        Type::Item => vec!["runsWithin"],
-        Type::Null | Type::Bool | Type::Int | Type::Double => Vec::new(),
+        Type::Timestamp => &CALENDAR_NAMES,
+        Type::Duration => &["getHours", "getMinutes", "getSeconds"],
+        Type::String | Type::Dynamic => &["contains", "endsWith", "startsWith", "size"],
+        Type::List(_) => &["size"],
+        Type::Group => &["item", "runsWithin"],
+        Type::Item => &["runsWithin"],
+        Type::Null | Type::Bool | Type::Int | Type::Double => &[],
     }
 }
 
@@ -531,9 +556,9 @@ fn method(
     arguments: Vec<Tree<'_>>,
 ) -> Result<(Operation, Type), ErrorAt> {
     let (receiver, ty) = check(receiver)?;
-    let methods = methods(&ty);
+    let methods = methods(ty);
     if !methods.contains(&name) {
-        return Err(unknown_method(&ty, name, &methods, at));
+        return Err(unknown_method(ty, name, methods, at));
     }
     if ty == Type::Timestamp {
         return calendar(receiver, name, at, arguments);
@@ -566,32 +591,36 @@ fn method(
             Ok((Operation::Unary(function, Box::new(receiver)), Type::Int))
         }
         _ => {
-            let function = TEXT.into_iter().find(|(known, _)| *known == name);
-            let (_, function) = function.ok_or_else(|| unknown_function(name, &methods, at))?;
+            let function = TEXT.iter().find(|(known, _)| *known == name);
+            let (_, function) = function.ok_or_else(|| unknown_function(name, methods, at))?;
             let text = argument(arguments, name, at, &Type::String)?;
             let operands = Box::new([receiver, text]);
-            Ok((Operation::Text(function, operands), Type::Bool))
+            Ok((Operation::Text(*function, operands), Type::Bool))
         }
     }
 }
 
-fn unknown_method(ty: &Type, name: &str, methods: &[&'static str], at: usize) -> ErrorAt {
+fn unknown_method(ty: Type, name: &str, methods: &[&'static str], at: usize) -> ErrorAt {
     let all = [
         Type::Timestamp,
         Type::Duration,
         Type::String,
-        Type::List(Box::new(Type::Dynamic)),
+        Type::Dynamic.list(),
         Type::Group,
         Type::Item,
     ];
     let owners: Vec<_> = all
         .iter()
-        .filter(|owner| self::methods(owner).contains(&name))
+        .filter(|owner| self::methods(**owner).contains(&name))
         .map(ToString::to_string)
         .collect();
     if owners.is_empty() {
         let known: Vec<_> = match methods {
-            [] => all.iter().flat_map(self::methods).collect(),
+            [] => all
+                .iter()
+                .flat_map(|ty| self::methods(*ty))
+                .copied()
+                .collect(),
             _ => methods.to_vec(),
         };
         return unknown_function(name, &known, at);
@@ -599,7 +628,7 @@ fn unknown_method(ty: &Type, name: &str, methods: &[&'static str], at: usize) ->
     let message = format!(
         "{name}(…) is a function of {}, but this is {}",
         owners.join(" and "),
-        a(ty)
+        a(&ty)
     );
     ErrorAt::new(at, message)
 }
@@ -624,7 +653,7 @@ fn calendar(
     at: usize,
     arguments: Vec<Tree<'_>>,
 ) -> Result<(Operation, Type), ErrorAt> {
-    let part = CALENDAR.into_iter().find(|(known, _)| *known == name);
+    let part = CALENDAR.iter().find(|(known, _)| *known == name);
     let (_, part) = part.ok_or_else(|| unknown_function(name, &[], at))?;
     let zone = if arguments.is_empty() {
         ZoneName::Known(Zone::UTC)
@@ -638,7 +667,7 @@ fn calendar(
             _ => ZoneName::Evaluated(Box::new(node)),
         }
     };
-    let calendar = Operation::Calendar(part, Box::new(receiver), zone);
+    let calendar = Operation::Calendar(*part, Box::new(receiver), zone);
     Ok((calendar, Type::Int))
 }
 

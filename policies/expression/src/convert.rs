@@ -20,10 +20,9 @@ pub fn convert(function: UnaryFunction, value: Value<'_>) -> Result<Value<'_>, R
                 .map_err(|_| Reason::NotANumber(text.into_owned()))?,
         ),
         (F::ToDouble, Value::Int(int)) => Value::Double(int as f64),
-        (F::ToDouble, Value::String(text)) => Value::Double(
-            text.parse()
-                .map_err(|_| Reason::NotANumber(text.into_owned()))?,
-        ),
+        (F::ToDouble, Value::String(text)) => {
+            Value::Double(parse_double(&text).ok_or_else(|| Reason::NotANumber(text.into_owned()))?)
+        }
         (F::ToDuration, Value::String(text)) => Value::Duration(
             parse_duration(&text).ok_or_else(|| Reason::NotADuration(text.into_owned()))?,
         ),
@@ -67,23 +66,15 @@ fn text(value: &Value<'_>) -> Option<Result<String, Reason>> {
     Some(match value {
         Value::Bool(value) => Ok(value.to_string()),
         Value::Int(value) => Ok(value.to_string()),
-        Value::Double(value) => Ok(double_text(*value)),
+        Value::Double(value) => Ok(value.to_string()),
         Value::Timestamp(millis) => format_timestamp(*millis).ok_or(Reason::OutOfRange),
         Value::Duration(millis) => Ok(format_duration(*millis)),
         _ => return None,
     })
 }
 
-/// Formats a double. The formatter of serde_json is in the component anyway, and the one of the
-/// standard library would add 15 KB.
-fn double_text(double: f64) -> String {
-    match serde_json::Number::from_f64(double) {
-        Some(number) => {
-            let text = number.to_string();
-            text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
-        }
-        None if double.is_nan() => "NaN".to_owned(),
-        None if double > 0.0 => "+Inf".to_owned(),
-        None => "-Inf".to_owned(),
-    }
+/// Parses a double. The parser of serde_json is in the component anyway, and the one of the standard
+/// library would add a table of 10 KB. It is exact up to 15 digits.
+pub fn parse_double(text: &str) -> Option<f64> {
+    serde_json::from_str(text).ok()
 }

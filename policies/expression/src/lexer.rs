@@ -1,5 +1,6 @@
 //! Splits an expression into tokens.
 
+use crate::convert::parse_double;
 use crate::error::ErrorAt;
 
 /// A token.
@@ -101,8 +102,7 @@ impl<'s> Lexer<'s> {
             let token = if text.bytes().all(|byte| byte.is_ascii_digit()) {
                 text.parse().ok().map(Token::Int)
             } else {
-                let double = text.parse().ok().filter(|double: &f64| double.is_finite());
-                double.map(Token::Double)
+                parse_double(text).map(Token::Double)
             };
             (text, token)
         };

@@ -2,6 +2,7 @@
 
 use crate::expression::{Expression, Order};
 use crate::nearest::nearest;
+use crate::time::parse_duration;
 use policy_sdk::Duration;
 use serde_json::Value as Json;
 
@@ -76,11 +77,15 @@ fn unknown(key: &str, value: &Json) -> String {
         Some(similar) => format!("did you mean {similar:?}?"),
         None => "the settings are eligible, orderBy, note, and recheck".to_owned(),
     };
-    format!("unknown setting {key:?} with the value {value}; {hint}")
+    format!(
+        "unknown setting {key:?} with the value {}; {hint}",
+        describe(value)
+    )
 }
 
 fn source<'v>(setting: &str, value: &'v Json, example: &str) -> Result<&'v str, String> {
     value.as_str().ok_or_else(|| {
+        let value = describe(value);
         format!("{setting} is {value}; it must be an expression in quotes, such as \"{example}\"")
     })
 }
@@ -91,7 +96,8 @@ fn order_by(value: &Json) -> Result<Vec<Order>, String> {
         .filter(|list| list.len() <= MAX_ORDERS)
         .ok_or_else(|| {
             format!(
-                "orderBy is {value}; it must be a list of at most {MAX_ORDERS} expressions, such as [\"item.lastSuccess\"]"
+                "orderBy is {}; it must be a list of at most {MAX_ORDERS} expressions, such as [\"item.lastSuccess\"]",
+                describe(value)
             )
         })?;
     let order = |(i, value)| {
@@ -104,11 +110,28 @@ fn order_by(value: &Json) -> Result<Vec<Order>, String> {
 
 fn recheck(value: &Json) -> Result<Duration, String> {
     let text = value.as_str().ok_or_else(|| {
-        format!("recheck is {value}; it must be a duration in quotes, such as \"5m\"")
+        format!(
+            "recheck is {}; it must be a duration in quotes, such as \"5m\"",
+            describe(value)
+        )
     })?;
-    humantime::parse_duration(text)
-        .ok()
-        .and_then(|duration| Duration::try_from(duration.as_millis()).ok())
+    parse_duration(&text.replace(' ', ""))
+        .and_then(|millis| Duration::try_from(millis).ok())
         .filter(|millis| (MIN_RECHECK..=MAX_RECHECK).contains(millis))
         .ok_or_else(|| format!("recheck is {text:?}; it must be a duration from 1s to 24h"))
+}
+
+/// Describes a value for a message. The serializer of serde_json would add 20 KB to the component.
+fn describe(value: &Json) -> String {
+    match value {
+        Json::Null => "null".to_owned(),
+        Json::Bool(value) => value.to_string(),
+        Json::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(int), _) => int.to_string(),
+            (None, double) => double.map_or("a number".to_owned(), |double| double.to_string()),
+        },
+        Json::String(text) => format!("{text:?}"),
+        Json::Array(list) => format!("a list of {} values", list.len()),
+        Json::Object(_) => "an object".to_owned(),
+    }
 }

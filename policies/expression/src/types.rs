@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// The type of an expression, as far as it is known before the evaluation.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Type {
     Null,
     Bool,
@@ -13,7 +13,7 @@ pub enum Type {
     Timestamp,
     Duration,
     /// A list with elements of one type.
-    List(Box<Type>),
+    List(&'static Type),
     Item,
     Group,
     /// A value of the settings of an item, whose type is only known when it is evaluated.
@@ -21,6 +21,22 @@ pub enum Type {
 }
 
 impl Type {
+    /// Returns the type of a list with elements of this type. Elements of a list in a list have no
+    /// known type.
+    pub fn list(self) -> Self {
+        Self::List(match self {
+            Self::Null => &Self::Null,
+            Self::Bool => &Self::Bool,
+            Self::Int => &Self::Int,
+            Self::Double => &Self::Double,
+            Self::String => &Self::String,
+            Self::Timestamp => &Self::Timestamp,
+            Self::Duration => &Self::Duration,
+            Self::List(_) => &Self::List(&Self::Dynamic),
+            Self::Item | Self::Group | Self::Dynamic => &Self::Dynamic,
+        })
+    }
+
     /// Returns whether a value of this type may be used where `expected` is.
     pub fn fits(&self, expected: &Self) -> bool {
         *self == Self::Dynamic || self == expected
@@ -80,7 +96,7 @@ pub enum ItemField {
 }
 
 /// All fields of `item`, with their types.
-pub const ITEM_FIELDS: [(&str, ItemField, Type); 11] = [
+pub static ITEM_FIELDS: [(&str, ItemField, Type); 11] = [
     ("coolOff", ItemField::CoolOff, Type::Duration),
     ("failures", ItemField::Failures, Type::Int),
     ("frequency", ItemField::Frequency, Type::Duration),
@@ -105,7 +121,7 @@ pub enum GroupField {
 }
 
 /// All fields of `group`, with their types.
-pub const GROUP_FIELDS: [(&str, GroupField, Type); 5] = [
+pub static GROUP_FIELDS: [(&str, GroupField, Type); 5] = [
     ("lastFinished", GroupField::LastFinished, Type::Timestamp),
     ("lastStarted", GroupField::LastStarted, Type::Timestamp),
     ("name", GroupField::Name, Type::String),

@@ -13,14 +13,22 @@ pub fn zone(name: &str) -> Option<Zone> {
     if let Some(offset) = fixed_offset(name) {
         return Some(Zone::Offset(offset));
     }
-    let index = ZONES.binary_search_by_key(&name, |(name, _)| *name).ok()?;
+    let index = ZONES
+        .binary_search_by_key(&name, |zone| zone_name(*zone))
+        .ok()?;
     let rule = RULES.get(usize::from(ZONES.get(index)?.1))?;
     TimeZone::parse(rule).ok().map(Zone::Rule)
 }
 
+/// Returns the name of an entry of the table. Names end with a newline.
+fn zone_name((start, _): (u16, u8)) -> &'static str {
+    let name = NAMES.get(usize::from(start)..).unwrap_or_default();
+    name.split_once('\n').map_or(name, |(name, _)| name)
+}
+
 /// Returns the name of the zone that a user probably meant.
 pub fn similar_zone(name: &str) -> Option<&'static str> {
-    nearest(name, ZONES.iter().map(|(name, _)| *name))
+    nearest(name, NAMES.lines())
 }
 
 /// Parses `+HH:MM` or `-HH:MM`.

@@ -357,7 +357,7 @@ const INVALID: [(&str, &str); 10] = [
     ),
     (
         r#"{"sort": []}"#,
-        "unknown setting \"sort\" with the value []; the settings are eligible, orderBy, note, and recheck",
+        "unknown setting \"sort\" with the value a list of 0 values; the settings are eligible, orderBy, note, and recheck",
     ),
     (
         r#"{"eligible": true}"#,
