@@ -60,7 +60,7 @@ fn errors_in_a_scenario_name_the_file_the_position_and_the_fix() {
         ),
         (
             "length: 1h\nitems:\n- {name: a, duration: 20}\n",
-            "bad.yaml:3:24: items[0].duration: invalid type: integer `20`, expected a duration \
+            "bad.yaml:3:23: items[0].duration: invalid type: integer `20`, expected a duration \
              such as 20m, or a mapping such as {min: 10m, max: 20m}",
         ),
     ] {

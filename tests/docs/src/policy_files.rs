@@ -10,8 +10,8 @@ pub(crate) fn page() -> String {
     let mut page = header("Files for policies");
     page.push_str(&paragraphs(
         "The fields of test cases, requests, and scenarios, which the \
-         [tools for policies](policies.md#testing) read. The files are YAML or JSON. Fields without \
-         *required* may be absent. `kubectl-oaat policy schema` prints the same reference as a JSON \
+         [tools for policies](policies.md#testing) read. The files are YAML or JSON. A field may be \
+         absent unless its description ends with “Required.” `kubectl-oaat policy schema` prints the same reference as a JSON \
          Schema, so that your editor can complete and check a file. For editors that use \
          yaml-language-server, write the schema to a file, and put this line at the top of the \
          cases:",
@@ -87,7 +87,7 @@ fn fields(schema: &Value) -> String {
         .map(|(name, field)| {
             let mut words = cell(text(field, "description"));
             if required.contains(&Value::String(name.clone())) {
-                words.push_str(" *required*");
+                words.push_str(" Required.");
             }
             [code(name), type_of(field), words]
         })
