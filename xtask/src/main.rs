@@ -120,6 +120,8 @@ enum Task {
     },
     /// Write the generated pages of docs/, and build the book into target/book.
     Docs,
+    /// Simulate the orders in policies/gallery, and write their pictures of a week.
+    Gallery,
     /// Write the policies of this release, with recorded decisions, as fixtures for later releases.
     /// Run once for each version of the contract.
     Freeze,
@@ -268,6 +270,13 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Docs => {
             tools::build_with_control_plane(None, &build(&["docs"]))?;
             finish(&mut Command::new(built("debug", "docs")))
+        }
+        Task::Gallery => {
+            tools::wasm_target()?;
+            let mut gallery = cargo();
+            // The whole workspace, so that dependencies are not built again with other features.
+            gallery.args(["test", "--workspace", "--test", "gallery", "pictures"]);
+            finish(gallery.env("OAAT_WRITE_GALLERY", "1"))
         }
         Task::Freeze => {
             tools::wasm_target()?;
