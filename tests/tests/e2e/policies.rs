@@ -1,6 +1,7 @@
 //! Policies in ConfigMaps: how they are loaded and replaced, and what happens if they are invalid.
 
 mod built_in;
+mod first_policy;
 mod kept;
 mod problems;
 mod replay;
