@@ -31,7 +31,7 @@ pub enum Command {
     /// Each command exits with 0 for success, with 1 for a problem with the policy, and with 2 if
     /// the command could not be run, for example because a file cannot be read. A problem with the
     /// policy is a rejected component, rejected settings, a decision that fails, a failed case, a
-    /// replayed decision that differs, or more fuel than saved.
+    /// decision that differs from the record or from the other policy, or more fuel than saved.
     #[command(subcommand)]
     Policy(policy::Command),
     /// Print a shell completion script.
