@@ -76,5 +76,8 @@ fn text(value: &Value<'_>) -> Option<Result<String, Reason>> {
 /// Parses a double. The parser of serde_json is in the component anyway, and the one of the standard
 /// library would add a table of 10 KB. It is exact up to 15 digits.
 pub fn parse_double(text: &str) -> Option<f64> {
-    serde_json::from_str(text).ok()
+    match serde_json::from_str(text).ok()? {
+        Json::Number(number) => number.as_f64(),
+        _ => None,
+    }
 }

@@ -75,7 +75,9 @@ impl<'s> Lexer<'s> {
                 _ => Ok(Token::Name(name)),
             };
         }
-        match SYMBOLS.iter().find(|symbol| rest.starts_with(**symbol)) {
+        // Comparing the first character is cheaper than comparing strings.
+        let starts = |symbol: &&&str| symbol.starts_with(first) && rest.starts_with(**symbol);
+        match SYMBOLS.iter().find(starts) {
             Some(symbol) => {
                 self.at += symbol.len();
                 Ok(Token::Symbol(symbol))
