@@ -395,7 +395,7 @@ fn invalid_settings_are_rejected_with_the_fix() {
         let rejected = validate(settings, &[]).expect_err(settings);
         assert!(rejected.starts_with(message), "{settings}\n{rejected}");
     }
-    let nine = json!({"orderBy": ["item.runs"; 9]}).to_string();
+    let nine = json!({"orderBy": vec!["item.runs"; 9]}).to_string();
     assert!(
         validate(&nine, &[])
             .unwrap_err()
