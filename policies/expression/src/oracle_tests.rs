@@ -149,7 +149,7 @@ fn expression(ty: Type, depth: u32) -> BoxedStrategy<String> {
             1 => infix(&Type::Duration, COMPARISONS),
             1 => of(Type::Bool).prop_map(|operand| format!("!{operand}")),
             1 => (of(Type::String), select(&["startsWith", "endsWith", "contains"]), of(Type::String))
-                .prop_map(|(text, function, part)| format!("('' + {text}).{function}({part})")),
+                .prop_map(|(text, function, part)| format!("('' + {text}).{function}('' + {part})")),
             1 => (of(Type::Int), of(Type::Int), of(Type::Int))
                 .prop_map(|(value, a, b)| format!("{value} in [{a}, {b}]")),
             1 => of(Type::String).prop_map(|text| format!("{text} in item.settings.tags")),
