@@ -93,7 +93,7 @@ fn operation(tree: Tree<'_>) -> Result<(Operation, Type), ErrorAt> {
             let node = check_bool(*operand, "the operand of \"!\"")?;
             Ok((O::Not(Box::new(node)), Type::Bool))
         }
-        Kind::Negate(operand) => negate(*operand, start),
+        Kind::Negate(operand) => negate(*operand),
         Kind::Binary(operator, operands) => binary(operator, *operands, start),
         Kind::And(operands) => Ok((O::And(bools(operands, "&&")?), Type::Bool)),
         Kind::Or(operands) => Ok((O::Or(bools(operands, "||")?), Type::Bool)),
@@ -266,7 +266,8 @@ fn index([list, index]: [Tree<'_>; 2]) -> Result<(Operation, Type), ErrorAt> {
     Ok((Operation::Index(Box::new([list, index])), element))
 }
 
-fn negate(operand: Tree<'_>, at: usize) -> Result<(Operation, Type), ErrorAt> {
+fn negate(operand: Tree<'_>) -> Result<(Operation, Type), ErrorAt> {
+    let at = operand.start;
     let (node, ty) = check(operand)?;
     if !ty.is_number() && ty != Type::Dynamic {
         let hint = match ty {

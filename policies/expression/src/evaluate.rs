@@ -366,7 +366,7 @@ fn contains(value: &Value<'_>, collection: &Value<'_>) -> Result<bool, Reason> {
     }
     match (value, collection) {
         (Value::String(key), Value::Json(Json::Object(object))) => Ok(object.contains_key(&**key)),
-        (_, Value::Json(Json::Object(_))) => Err(expected("string", value)),
+        (_, Value::Json(Json::Object(_))) => Ok(false),
         _ => Err(expected("list", collection)),
     }
 }

@@ -169,6 +169,10 @@ impl Expression {
     /// Returns a part of the source, shortened.
     fn excerpt(&self, start: usize, end: usize) -> String {
         let part = self.source.get(start..end).unwrap_or(&self.source);
+        // A text has at most as many characters as bytes.
+        if part.len() <= EXCERPT {
+            return part.to_owned();
+        }
         match part.char_indices().nth(EXCERPT) {
             None => part.to_owned(),
             Some((cut, _)) => format!("{}…", &part[..cut]),

@@ -11,16 +11,95 @@ pub enum Token<'s> {
     Double(f64),
     String(String),
     Name(&'s str),
-    /// An operator or a bracket.
-    Symbol(&'static str),
+    Symbol(Symbol),
     End,
 }
 
-/// All operators and brackets. A prefix of another symbol follows it.
-const SYMBOLS: [&str; 22] = [
-    "&&", "||", "==", "!=", "<=", ">=", "<", ">", "+", "-", "*", "/", "%", "!", "?", ":", ".", ",",
-    "(", ")", "[", "]",
-];
+/// An operator or a bracket.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Symbol {
+    And,
+    Or,
+    Not,
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+    Plus,
+    Minus,
+    Star,
+    Slash,
+    Percent,
+    Question,
+    Colon,
+    Dot,
+    Comma,
+    Open,
+    Close,
+    OpenList,
+    CloseList,
+}
+
+impl Symbol {
+    /// Returns the symbol that starts with these bytes.
+    fn new(first: u8, second: u8) -> Option<Self> {
+        Some(match (first, second) {
+            (b'&', b'&') => Self::And,
+            (b'|', b'|') => Self::Or,
+            (b'=', b'=') => Self::Equal,
+            (b'!', b'=') => Self::NotEqual,
+            (b'<', b'=') => Self::LessOrEqual,
+            (b'>', b'=') => Self::GreaterOrEqual,
+            (b'!', _) => Self::Not,
+            (b'<', _) => Self::Less,
+            (b'>', _) => Self::Greater,
+            (b'+', _) => Self::Plus,
+            (b'-', _) => Self::Minus,
+            (b'*', _) => Self::Star,
+            (b'/', _) => Self::Slash,
+            (b'%', _) => Self::Percent,
+            (b'?', _) => Self::Question,
+            (b':', _) => Self::Colon,
+            (b'.', _) => Self::Dot,
+            (b',', _) => Self::Comma,
+            (b'(', _) => Self::Open,
+            (b')', _) => Self::Close,
+            (b'[', _) => Self::OpenList,
+            (b']', _) => Self::CloseList,
+            _ => return None,
+        })
+    }
+
+    /// Returns the symbol as it is written.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::And => "&&",
+            Self::Or => "||",
+            Self::Not => "!",
+            Self::Equal => "==",
+            Self::NotEqual => "!=",
+            Self::Less => "<",
+            Self::LessOrEqual => "<=",
+            Self::Greater => ">",
+            Self::GreaterOrEqual => ">=",
+            Self::Plus => "+",
+            Self::Minus => "-",
+            Self::Star => "*",
+            Self::Slash => "/",
+            Self::Percent => "%",
+            Self::Question => "?",
+            Self::Colon => ":",
+            Self::Dot => ".",
+            Self::Comma => ",",
+            Self::Open => "(",
+            Self::Close => ")",
+            Self::OpenList => "[",
+            Self::CloseList => "]",
+        }
+    }
+}
 
 /// Reads tokens from an expression.
 pub struct Lexer<'s> {
@@ -33,14 +112,26 @@ impl<'s> Lexer<'s> {
         Self { source, at: 0 }
     }
 
+    /// Returns a byte after the position, 0 after the end.
+    fn byte(&self, offset: usize) -> u8 {
+        let byte = self.source.as_bytes().get(self.at + offset);
+        byte.copied().unwrap_or_default()
+    }
+
+    fn skip_while(&mut self, matches: fn(u8) -> bool) {
+        while self.byte(0) != 0 && matches(self.byte(0)) {
+            self.at += 1;
+        }
+    }
+
     /// Skips white space and comments, and returns the position of the next token.
     pub fn skip_space(&mut self) -> usize {
         loop {
-            self.at += prefix(self.rest(), char::is_whitespace).len();
-            if !self.rest().starts_with("//") {
+            self.skip_while(|byte| byte.is_ascii_whitespace());
+            if (self.byte(0), self.byte(1)) != (b'/', b'/') {
                 return self.at;
             }
-            self.at += prefix(self.rest(), |c| c != '\n').len();
+            self.skip_while(|byte| byte != b'\n');
         }
     }
 
@@ -49,40 +140,38 @@ impl<'s> Lexer<'s> {
         self.at
     }
 
-    /// Reads the next token.
+    /// Reads the next token. The position is at its start.
     pub fn next(&mut self) -> Result<Token<'s>, ErrorAt> {
-        let start = self.skip_space();
-        let rest = self.rest();
-        let Some(first) = rest.chars().next() else {
-            return Ok(Token::End);
-        };
-        if first.is_ascii_digit() {
-            return self.number();
+        let start = self.at;
+        match self.byte(0) {
+            b'0'..=b'9' => return self.number(),
+            b'\'' | b'"' => return self.string(false),
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' => return self.name(),
+            _ => {}
         }
-        if let '\'' | '"' = first {
-            return self.string(false);
+        if let Some(symbol) = Symbol::new(self.byte(0), self.byte(1)) {
+            self.at += symbol.text().len();
+            return Ok(Token::Symbol(symbol));
         }
-        if first.is_ascii_alphabetic() || first == '_' {
-            let name = prefix(rest, is_name);
-            self.at += name.len();
-            let quoted = self.rest().starts_with(['\'', '"']);
-            return match name {
-                "r" | "R" if quoted => self.string(true),
-                _ if quoted => Err(ErrorAt::new(
-                    start,
-                    format!("{name} in front of a string is not supported; remove it"),
-                )),
-                _ => Ok(Token::Name(name)),
-            };
+        match self.rest().chars().next() {
+            None => Ok(Token::End),
+            Some(character) => Err(ErrorAt::new(start, unexpected(character))),
         }
-        // Comparing the first character is cheaper than comparing strings.
-        let starts = |symbol: &&&str| symbol.starts_with(first) && rest.starts_with(**symbol);
-        match SYMBOLS.iter().find(starts) {
-            Some(symbol) => {
-                self.at += symbol.len();
-                Ok(Token::Symbol(symbol))
-            }
-            None => Err(ErrorAt::new(start, unexpected(first))),
+    }
+
+    /// Reads a name, or a string with the prefix `r`.
+    fn name(&mut self) -> Result<Token<'s>, ErrorAt> {
+        let start = self.at;
+        self.skip_while(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let name = self.source.get(start..self.at).unwrap_or_default();
+        let quoted = matches!(self.byte(0), b'\'' | b'"');
+        match name {
+            "r" | "R" if quoted => self.string(true),
+            _ if quoted => Err(ErrorAt::new(
+                start,
+                format!("{name} in front of a string is not supported; remove it"),
+            )),
+            _ => Ok(Token::Name(name)),
         }
     }
 

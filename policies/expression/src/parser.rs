@@ -1,7 +1,7 @@
 //! Parses an expression into a syntax tree, by precedence climbing.
 
 use crate::error::ErrorAt;
-use crate::lexer::{Lexer, Token};
+use crate::lexer::{Lexer, Symbol, Token};
 use crate::tree::{Kind, Operator, Tree};
 
 /// The maximum number of levels of a tree, and of nested calls of the parser. The sandbox has a stack
@@ -68,7 +68,7 @@ impl<'s> Parser<'s> {
     }
 
     /// Skips a symbol, if it is the current token.
-    fn skip(&mut self, symbol: &'static str) -> Result<bool, ErrorAt> {
+    fn skip(&mut self, symbol: Symbol) -> Result<bool, ErrorAt> {
         let found = self.token == Token::Symbol(symbol);
         if found {
             self.advance()?;
@@ -76,18 +76,18 @@ impl<'s> Parser<'s> {
         Ok(found)
     }
 
-    fn expect(&mut self, symbol: &'static str) -> Result<(), ErrorAt> {
+    fn expect(&mut self, symbol: Symbol) -> Result<(), ErrorAt> {
         if self.skip(symbol)? {
             Ok(())
         } else {
-            Err(self.unexpected(&format!("\"{symbol}\"")))
+            Err(self.unexpected(&format!("\"{}\"", symbol.text())))
         }
     }
 
     fn unexpected(&self, expected: &str) -> ErrorAt {
         let found = match &self.token {
             Token::End => "the end of the expression".to_owned(),
-            Token::Symbol(symbol) => format!("\"{symbol}\""),
+            Token::Symbol(symbol) => format!("\"{}\"", symbol.text()),
             Token::Name(name) => format!("\"{name}\""),
             Token::String(_) => "a string".to_owned(),
             Token::Int(_) | Token::Double(_) => "a number".to_owned(),
@@ -130,11 +130,11 @@ impl<'s> Parser<'s> {
     fn expression(&mut self) -> Result<Tree<'s>, ErrorAt> {
         self.nested(|parser| {
             let condition = parser.binary(Precedence::Or)?;
-            if !parser.skip("?")? {
+            if !parser.skip(Symbol::Question)? {
                 return Ok(condition);
             }
             let then = parser.binary(Precedence::Or)?;
-            parser.expect(":")?;
+            parser.expect(Symbol::Colon)?;
             let otherwise = parser.expression()?;
             let parts = Box::new([condition, then, otherwise]);
             parser.tree(
@@ -162,11 +162,7 @@ impl<'s> Parser<'s> {
     /// precedence.
     fn joint(&self) -> Option<(Joint, Precedence, Precedence)> {
         use Operator as O;
-        let symbol = match self.token {
-            Token::Symbol(symbol) => symbol,
-            Token::Name("in") => "in",
-            _ => return None,
-        };
+        use Symbol as S;
         let relation = |operator| {
             let joint = Joint::Binary(operator);
             (joint, Precedence::Relation, Precedence::Sum)
@@ -185,21 +181,25 @@ impl<'s> Parser<'s> {
                 Precedence::Unary,
             )
         };
+        let symbol = match self.token {
+            Token::Symbol(symbol) => symbol,
+            Token::Name("in") => return Some(relation(O::In)),
+            _ => return None,
+        };
         Some(match symbol {
-            "||" => (Joint::Or, Precedence::Or, Precedence::And),
-            "&&" => (Joint::And, Precedence::And, Precedence::Relation),
-            "==" => relation(O::Equal),
-            "!=" => relation(O::NotEqual),
-            "<" => relation(O::Less),
-            "<=" => relation(O::LessOrEqual),
-            ">" => relation(O::Greater),
-            ">=" => relation(O::GreaterOrEqual),
-            "in" => relation(O::In),
-            "+" => sum(O::Add),
-            "-" => sum(O::Subtract),
-            "*" => product(O::Multiply),
-            "/" => product(O::Divide),
-            "%" => product(O::Remainder),
+            S::Or => (Joint::Or, Precedence::Or, Precedence::And),
+            S::And => (Joint::And, Precedence::And, Precedence::Relation),
+            S::Equal => relation(O::Equal),
+            S::NotEqual => relation(O::NotEqual),
+            S::Less => relation(O::Less),
+            S::LessOrEqual => relation(O::LessOrEqual),
+            S::Greater => relation(O::Greater),
+            S::GreaterOrEqual => relation(O::GreaterOrEqual),
+            S::Plus => sum(O::Add),
+            S::Minus => sum(O::Subtract),
+            S::Star => product(O::Multiply),
+            S::Slash => product(O::Divide),
+            S::Percent => product(O::Remainder),
             _ => return None,
         })
     }
@@ -238,11 +238,11 @@ impl<'s> Parser<'s> {
 
     fn unary(&mut self) -> Result<Tree<'s>, ErrorAt> {
         let start = self.start;
-        if self.skip("!")? {
+        if self.skip(Symbol::Not)? {
             let operand = self.nested(Self::unary)?;
             return self.tree(start, operand.depth, Kind::Not(Box::new(operand)));
         }
-        if self.skip("-")? {
+        if self.skip(Symbol::Minus)? {
             // The magnitude of the least integer is not an integer.
             if self.token == Token::Int(i64::MIN.unsigned_abs()) {
                 self.advance()?;
@@ -258,12 +258,12 @@ impl<'s> Parser<'s> {
         let mut operand = self.primary()?;
         let start = operand.start;
         loop {
-            if self.skip("[")? {
+            if self.skip(Symbol::OpenList)? {
                 let index = self.expression()?;
-                self.expect("]")?;
+                self.expect(Symbol::CloseList)?;
                 let parts = Box::new([operand, index]);
                 operand = self.tree(start, depth(parts.iter()), Kind::Index(parts))?;
-            } else if self.skip(".")? {
+            } else if self.skip(Symbol::Dot)? {
                 operand = self.member(operand)?;
             } else {
                 return Ok(operand);
@@ -274,7 +274,7 @@ impl<'s> Parser<'s> {
     /// Parses what follows a dot.
     fn member(&mut self, operand: Tree<'s>) -> Result<Tree<'s>, ErrorAt> {
         let name_at = self.start;
-        if self.token == Token::Symbol("?") {
+        if self.token == Token::Symbol(Symbol::Question) {
             let message = "\".?\" is not supported; use has(…) and a condition";
             return Err(ErrorAt::new(name_at, message));
         }
@@ -283,8 +283,8 @@ impl<'s> Parser<'s> {
         };
         self.advance()?;
         let (start, operand) = (operand.start, Box::new(operand));
-        if self.skip("(")? {
-            let arguments = self.list(")")?;
+        if self.skip(Symbol::Open)? {
+            let arguments = self.list(Symbol::Close)?;
             let children = depth(&arguments).max(operand.depth);
             let call = Kind::Call {
                 receiver: Some(operand),
@@ -306,16 +306,16 @@ impl<'s> Parser<'s> {
     fn primary(&mut self) -> Result<Tree<'s>, ErrorAt> {
         let start = self.start;
         match &self.token {
-            Token::Symbol("(") => {
+            Token::Symbol(Symbol::Open) => {
                 self.advance()?;
                 let mut tree = self.expression()?;
-                self.expect(")")?;
+                self.expect(Symbol::Close)?;
                 (tree.start, tree.end) = (start, self.previous_end);
                 return Ok(tree);
             }
-            Token::Symbol("[") => {
+            Token::Symbol(Symbol::OpenList) => {
                 self.advance()?;
-                let elements = self.list("]")?;
+                let elements = self.list(Symbol::CloseList)?;
                 return self.tree(start, depth(&elements), Kind::List(elements));
             }
             Token::Symbol(_) | Token::End | Token::Name("in") => {
@@ -336,8 +336,8 @@ impl<'s> Parser<'s> {
             Token::Name("true") => Kind::Bool(true),
             Token::Name("false") => Kind::Bool(false),
             Token::Name("null") => Kind::Null,
-            Token::Name(name) if self.skip("(")? => {
-                let arguments = self.list(")")?;
+            Token::Name(name) if self.skip(Symbol::Open)? => {
+                let arguments = self.list(Symbol::Close)?;
                 let children = depth(&arguments);
                 let call = Kind::Call {
                     receiver: None,
@@ -354,7 +354,7 @@ impl<'s> Parser<'s> {
     }
 
     /// Parses expressions that are separated by commas, and the closing bracket.
-    fn list(&mut self, close: &'static str) -> Result<Vec<Tree<'s>>, ErrorAt> {
+    fn list(&mut self, close: Symbol) -> Result<Vec<Tree<'s>>, ErrorAt> {
         let mut elements = Vec::new();
         if self.skip(close)? {
             return Ok(elements);
@@ -364,7 +364,7 @@ impl<'s> Parser<'s> {
             if self.skip(close)? {
                 return Ok(elements);
             }
-            self.expect(",")?;
+            self.expect(Symbol::Comma)?;
         }
     }
 }
