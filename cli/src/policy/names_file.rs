@@ -1,4 +1,4 @@
-//! The file with the names of functions that `policy build` writes beside a component.
+//! The file with the names of functions that `policy build` writes next to a component.
 
 use anyhow::{Context, Result};
 use policy_host::{FunctionNames, sha256};

@@ -98,7 +98,7 @@ pub(crate) struct Fuel {
 #[derive(Debug, Default)]
 pub(crate) struct Failures {
     pub count: u64,
-    /// The message of the first one.
+    /// The position and message of the first failure.
     pub first: Option<(Position, String)>,
 }
 
@@ -246,9 +246,9 @@ impl Tally {
     }
 }
 
-/// Reports whether the deadline interrupted a policy.
+/// Returns whether the deadline interrupted a policy.
 fn is_interrupted(answer: &Answer) -> bool {
-    matches!(&answer.decision, Err(fault) if fault.is_interruption())
+    matches!(&answer.decision, Err(failure) if failure.is_interruption())
 }
 
 impl Counts {
@@ -323,7 +323,7 @@ impl GroupTally {
             let failed = match run.outcome {
                 Outcome::Succeeded => false,
                 Outcome::Failed => true,
-                // It counts as neither, and its length says nothing about other runs.
+                // A stopped run counts as neither, and its duration is not representative.
                 Outcome::Stopped => continue,
             };
             let Some(item) = request.items.get(run.item as usize) else {

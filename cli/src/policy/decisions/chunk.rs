@@ -20,7 +20,7 @@ pub(crate) struct Chunk {
     pub content: Content,
 }
 
-/// What a chunk contains.
+/// The content of a chunk.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Content {
     /// A whole file with one record that spans several lines.
@@ -33,7 +33,7 @@ pub(crate) enum Content {
     TooLong,
 }
 
-/// What a file contains, which its first line determines.
+/// The format of a file, which its first line determines.
 #[derive(Clone, Copy)]
 enum Format {
     SingleRecord,
@@ -158,8 +158,8 @@ fn fill(input: &mut impl Read, buffer: &mut Vec<u8>) -> std::io::Result<bool> {
     Ok(read < CHUNK)
 }
 
-/// Skips the rest of a line. `buffer` then contains what was read of the next line. Returns false if
-/// the input has ended.
+/// Skips the rest of a line. Afterward, `buffer` contains the part of the next line that was read.
+/// Returns false if the input has ended.
 fn skip_line(input: &mut impl Read, buffer: &mut Vec<u8>) -> std::io::Result<bool> {
     loop {
         buffer.clear();

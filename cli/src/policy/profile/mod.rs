@@ -1,8 +1,8 @@
 //! `policy run --profile`: shows which functions use the fuel of a decision.
 //!
-//! A policy is deterministic, so a profile needs no clock: the same request is evaluated with limits
-//! from one unit of fuel up to the fuel of the decision, and the call stack is read where each of
-//! them ends the policy.
+//! A policy is deterministic, so a profile needs no clock. The same request is evaluated with fuel
+//! limits from one unit up to the fuel of the decision. The call stack is read where each limit stops
+//! the policy.
 
 mod checkpoints;
 
@@ -16,7 +16,7 @@ use std::collections::HashMap;
 const SAMPLES: u64 = 2_000;
 /// The minimum number of samples of a decision with more fuel than that.
 const MIN_SAMPLES: u64 = 100;
-/// The fuel that all samples together may use, unless there are only [`MIN_SAMPLES`].
+/// The maximum fuel of all samples together, unless there are only [`MIN_SAMPLES`].
 const FUEL: u64 = 4_000_000_000;
 
 /// The fuel of a decision by call stack.
@@ -26,7 +26,7 @@ pub(crate) struct Profile {
     /// Call stacks, as indices of functions, outermost first, with the fuel of each. In the order of
     /// execution.
     samples: Vec<(Vec<usize>, u64)>,
-    /// The fuel that one sample stands for.
+    /// The fuel of one sample.
     pub step: u64,
 }
 
