@@ -27,8 +27,7 @@ pub struct Frame {
     pub name: Option<String>,
     /// The offset of the current instruction in the body of the function, in bytes.
     pub offset: Option<usize>,
-    /// Whether the function belongs to a module that a tool generated, so that its index does not
-    /// count for [`FunctionNames`].
+    /// Whether the function belongs to a generated module. [`FunctionNames`] does not apply to it.
     generated: bool,
 }
 
@@ -41,7 +40,7 @@ impl fmt::Display for Frame {
     }
 }
 
-/// A call stack of a guest, innermost function first. Displayed as one line with a few functions.
+/// A call stack of a guest, innermost function first. Its `Display` is one line with a few functions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backtrace {
     frames: Vec<Frame>,
@@ -141,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn display_leaves_out_the_functions_that_handle_a_panic() {
+    fn display_omits_functions_that_handle_a_panic() {
         let panic = [Some("rust_panic"), Some("core::panicking::panic"), None];
         assert_eq!(backtrace(&panic).to_string(), "function 2");
         assert_eq!(

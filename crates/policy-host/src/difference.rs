@@ -59,7 +59,7 @@ impl<'a> Action<'a> {
                 Choice::Wait(until) => Self::Wait(until),
                 Choice::Run(index) => match request.items.get(index as usize) {
                     Some(item) => Self::Start(&item.name),
-                    // Only a record that was edited contains such an answer.
+                    // Only an edited record contains such an answer.
                     None => Self::Fail("BadAnswer"),
                 },
             },
@@ -74,7 +74,7 @@ impl<'a> Action<'a> {
         }
     }
 
-    /// Describes this action where it replaces another: "instead of …".
+    /// Describes this action as the one that `other` replaces: the part after "instead of".
     fn replaced_by(&self, other: &Self) -> String {
         let gerund = match (self, other) {
             (Self::Start(_), Self::Start(_))
@@ -87,7 +87,7 @@ impl<'a> Action<'a> {
         format!("{gerund}{}", self.object()).trim_end().to_owned()
     }
 
-    /// Describes what the verb of this action refers to.
+    /// Returns the object of the verb, such as the quoted name of the item.
     fn object(&self) -> String {
         match self {
             Self::Start(item) => quoted(item),
@@ -109,7 +109,7 @@ impl fmt::Display for Action<'_> {
     }
 }
 
-/// Whether two answers that wait differ if they wait until different times.
+/// Whether two waits until different times differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitTimes {
     /// They differ.
