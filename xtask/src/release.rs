@@ -137,7 +137,10 @@ fn add_programs(release: &mut Release, archs: &[Arch], repository: &str) -> Resu
 fn add_policies(release: &mut Release, archs: &[Arch]) -> Result<()> {
     let arch = Arch::of_this_machine()?;
     if !archs.contains(&arch) {
-        println!("the policies are left out; add --arch {}", arch.name());
+        println!(
+            "the built-in policies are omitted; add --arch {}",
+            arch.name()
+        );
         return Ok(());
     }
     for policy in POLICIES {

@@ -17,9 +17,9 @@ use std::time::{Duration, Instant, SystemTime};
 /// The interval of the checks for changes.
 const INTERVAL: Duration = Duration::from_millis(200);
 /// The maximum number of files that are watched.
-const FILES: usize = 20_000;
+const MAX_FILES: usize = 20_000;
 /// The maximum size of a file with recorded decisions, in bytes.
-const RECORDS: u64 = 256 << 20;
+const MAX_RECORDS_SIZE: u64 = 256 << 20;
 
 /// Arguments of `policy dev`.
 #[derive(Debug, clap::Args)]
@@ -163,7 +163,7 @@ fn latest(path: &Path) -> Result<DecisionRecord> {
     let name = || format!("{}", file.display());
     let mut bytes = Vec::new();
     let opened = std::fs::File::open(&file).with_context(name)?;
-    let mut opened = opened.take(RECORDS);
+    let mut opened = opened.take(MAX_RECORDS_SIZE);
     opened.read_to_end(&mut bytes).with_context(name)?;
     let records = recorded(&String::from_utf8_lossy(&bytes));
     let latest = records.into_iter().max_by_key(|record| record.request.now);
@@ -199,9 +199,9 @@ fn watched_files(args: &Args) -> Result<WatchedFiles> {
                 _ => {}
             }
         }
-        if files.len() + directories.len() > FILES {
+        if files.len() + directories.len() > MAX_FILES {
             bail!(
-                "{}: contains more than {FILES} files; use the directory of a policy",
+                "{}: contains more than {MAX_FILES} files; use the directory of a policy",
                 args.dir.display()
             );
         }

@@ -91,8 +91,8 @@ pub(crate) fn first_foreign(module: &[u8]) -> Option<ForeignImport> {
             let import = import.ok()?;
             if !import.module.starts_with("oaat:policy/") {
                 return Some(ForeignImport {
-                    module: import.module.chars().take(NAME).collect(),
-                    name: import.name.chars().take(NAME).collect(),
+                    module: import.module.chars().take(MAX_NAME).collect(),
+                    name: import.name.chars().take(MAX_NAME).collect(),
                 });
             }
         }
@@ -101,7 +101,7 @@ pub(crate) fn first_foreign(module: &[u8]) -> Option<ForeignImport> {
 }
 
 /// The maximum length of a quoted name, in characters.
-const NAME: usize = 100;
+const MAX_NAME: usize = 100;
 
 /// Returns whether a module contains the type of its world, which the SDK and binding generators add.
 pub(crate) fn has_world(module: &[u8]) -> bool {

@@ -7,7 +7,7 @@ use wasmparser::{ExternalKind, KnownCustom, Name, NameSectionReader, Parser, Pay
 /// The custom section that contains the names.
 const SECTION: &str = "name";
 /// The maximum length of a name in bytes. Longer names are truncated.
-const LENGTH: usize = 200;
+const MAX_LENGTH: usize = 200;
 
 /// Returns the names of the functions in a core module, by index. For a component, uses the module
 /// with the most names. Without debug information, these are the names of exports. Returns no names
@@ -57,7 +57,7 @@ fn demangle(symbol: &str) -> String {
 }
 
 fn bounded(name: &str) -> String {
-    name[..name.floor_char_boundary(LENGTH)].to_owned()
+    name[..name.floor_char_boundary(MAX_LENGTH)].to_owned()
 }
 
 /// Text of bounded length. A short symbol can have a very long demangled name.
@@ -65,7 +65,7 @@ struct Bounded(String);
 
 impl Write for Bounded {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        let room = LENGTH - self.0.len();
+        let room = MAX_LENGTH - self.0.len();
         self.0.push_str(&text[..text.floor_char_boundary(room)]);
         if text.len() > room {
             return Err(std::fmt::Error);
@@ -124,7 +124,7 @@ mod tests {
     fn function_names_are_demangled_and_bounded() {
         let long = "x".repeat(100);
         let symbol = format!("_ZN4crat100{long}100{long}17h0123456789abcdefE");
-        assert!(demangle(&symbol.replace("_ZN4crat", "_ZN")).len() == LENGTH);
+        assert!(demangle(&symbol.replace("_ZN4crat", "_ZN")).len() == MAX_LENGTH);
         let module = module(&[names(&[
             (3, "_ZN4core3foo17h0123456789abcdefE"),
             (4, "main"),

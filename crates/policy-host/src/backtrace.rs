@@ -8,11 +8,11 @@ use std::sync::Arc;
 use wasmtime::WasmBacktrace;
 
 /// The maximum number of frames that are kept.
-pub(crate) const FRAMES: usize = 64;
+pub(crate) const MAX_FRAMES: usize = 64;
 /// The maximum number of frames that a line shows.
-const SHOWN: usize = 4;
+const MAX_SHOWN: usize = 4;
 /// The maximum length of a name in bytes.
-const NAME: usize = 100;
+const MAX_NAME: usize = 100;
 /// The prefix of the names of modules that wit-component generates. They only forward calls.
 const GENERATED: &str = "wit-component:";
 /// The prefixes of functions that handle a panic. They come before the function that panicked.
@@ -53,12 +53,16 @@ impl Backtrace {
             let module = frame.module().name().unwrap_or_default();
             Frame {
                 function: frame.func_index(),
-                name: frame.func_name().map(|name| text::clean(name, NAME)),
+                name: frame.func_name().map(|name| text::clean(name, MAX_NAME)),
                 offset: frame.func_offset(),
                 generated: module.starts_with(GENERATED),
             }
         };
-        let frames = frames.unwrap_or_default().iter().take(FRAMES).map(frame);
+        let frames = frames
+            .unwrap_or_default()
+            .iter()
+            .take(MAX_FRAMES)
+            .map(frame);
         Self {
             frames: frames.collect(),
         }
@@ -73,7 +77,7 @@ impl Backtrace {
     pub(crate) fn with_names(mut self, names: &FunctionNames) -> Self {
         for frame in self.frames.iter_mut().filter(|frame| !frame.generated) {
             if let Some(name) = names.0.get(&frame.function) {
-                frame.name = Some(text::clean(name, NAME));
+                frame.name = Some(text::clean(name, MAX_NAME));
             }
         }
         self
@@ -88,11 +92,11 @@ impl fmt::Display for Backtrace {
         };
         let start = self.frames.iter().position(|frame| !handles_panic(frame));
         let frames = &self.frames[start.unwrap_or(0)..];
-        for (index, frame) in frames.iter().take(SHOWN).enumerate() {
+        for (index, frame) in frames.iter().take(MAX_SHOWN).enumerate() {
             let separator = if index == 0 { "" } else { ", called by " };
             write!(f, "{separator}{frame}")?;
         }
-        match frames.len().saturating_sub(SHOWN) {
+        match frames.len().saturating_sub(MAX_SHOWN) {
             0 => Ok(()),
             more => write!(f, ", and {more} more"),
         }

@@ -261,7 +261,7 @@ fn config(limits: &Limits) -> Config {
         .consume_fuel(true)
         .epoch_interruption(true)
         .max_wasm_stack(limits.stack)
-        .wasm_backtrace_max_frames(NonZeroUsize::new(backtrace::FRAMES))
+        .wasm_backtrace_max_frames(NonZeroUsize::new(backtrace::MAX_FRAMES))
         // Every call gets a fresh sandbox. Copying a few kilobytes of data and reserving little
         // memory is cheaper than mapping (measured: 33 instead of 41 µs for 10 items).
         .memory_reservation(limits.memory as u64)

@@ -90,7 +90,7 @@ fn failures(comparison: &Comparison) -> String {
         for Failures { count, first } in failures.values() {
             let message = first.as_ref().map_or("", |(_, message)| message);
             let message = clean(message, ERROR);
-            text += &format!("{name} makes no decision in {count} cases, first: {message}\n");
+            text += &format!("{name} failed to decide {count} times; first error: {message}\n");
         }
     }
     if text.is_empty() {

@@ -47,7 +47,7 @@ impl std::fmt::Display for GroupName {
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub counts: Counts,
-    pub kinds: Kinds,
+    pub kinds: DifferenceCounts,
     /// The fuel of A and of B.
     pub fuel: [Fuel; 2],
     /// How often A and B made no decision, by reason, with a message.
@@ -75,7 +75,7 @@ pub(crate) struct Counts {
 /// Numbers of decisions with each kind of difference. A decision may count several times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Kinds {
+pub(crate) struct DifferenceCounts {
     pub start_other_items: u64,
     pub only_a_starts: u64,
     pub only_b_starts: u64,
@@ -265,7 +265,7 @@ impl Counts {
     }
 }
 
-impl Kinds {
+impl DifferenceCounts {
     fn add(&mut self, difference: &AnswerDifference) {
         if let Some(action) = difference.action {
             let kind = match (action.first, action.second) {

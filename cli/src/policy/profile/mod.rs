@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 
 /// The maximum number of samples.
-const SAMPLES: u64 = 2_000;
+const MAX_SAMPLES: u64 = 2_000;
 /// The minimum number of samples of a decision with more fuel than that.
 const MIN_SAMPLES: u64 = 100;
 /// The maximum fuel of all samples together, unless there are only [`MIN_SAMPLES`].
-const FUEL: u64 = 4_000_000_000;
+const MAX_FUEL: u64 = 4_000_000_000;
 
 /// The fuel of a decision by call stack.
 pub(crate) struct Profile {
@@ -55,7 +55,7 @@ impl Profile {
             "--profile: the profiled policy used {} fuel instead of {fuel}; report this as a bug",
             again.fuel
         );
-        let samples = (2 * FUEL / fuel.max(1)).clamp(MIN_SAMPLES, SAMPLES);
+        let samples = (2 * MAX_FUEL / fuel.max(1)).clamp(MIN_SAMPLES, MAX_SAMPLES);
         let mut profile = Self {
             functions: Vec::new(),
             samples: Vec::new(),
