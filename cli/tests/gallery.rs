@@ -1,5 +1,5 @@
-//! The orders in policies/gallery: each passes its cases, is valid in a group, and gives the week in
-//! its picture.
+//! Each order in policies/gallery passes its cases, is valid in a group, and matches its picture of a
+//! week.
 
 #![allow(clippy::unwrap_used)]
 
@@ -79,7 +79,7 @@ fn orders_pass_their_cases() {
     }
 }
 
-/// Returns a picture without what depends on the build of the policy: its digest and its fuel.
+/// Returns a picture without the parts that depend on the build of the policy: its digest and fuel.
 fn stable(svg: &str) -> String {
     let lines = svg
         .lines()

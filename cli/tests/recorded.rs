@@ -83,9 +83,9 @@ fn request(seed: u64, items: Vec<Item>) -> Request {
     }
 }
 
-/// Four requests, and for the first two of them `default` and `backoff` decide differently: the fifth
-/// failure of `nas` was 12 minutes ago, which is longer than its cool-off of 10 minutes, and less than
-/// its backoff of 16 minutes.
+/// Returns four requests. For the first two, `default` and `backoff` decide differently: the fifth
+/// failure of `nas` was 12 minutes ago, which is after its cool-off of 10 minutes, but within its
+/// backoff of 16 minutes.
 fn requests() -> [Request; 4] {
     let nas = || item("nas", None, Some(12), 5);
     let mail = || item("mail", Some(10), None, 0);

@@ -52,7 +52,7 @@ fn build_all() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Writes a file that depends only on the component.
+/// Writes a component compressed with gzip. The same component always gives the same file.
 fn pack(wasm: &[u8], path: &Path) -> std::io::Result<()> {
     let mut packed = GzBuilder::new().write(Vec::new(), Compression::best());
     packed.write_all(wasm)?;

@@ -111,8 +111,8 @@ pub trait Cluster: Send + Sync + 'static {
         source: &PolicySource,
     ) -> impl Future<Output = Result<PolicyRead, ClusterError>> + Send;
 
-    /// Returns the policy that decided last for a group, from a copy that the operator keeps. `None`
-    /// if it keeps none.
+    /// Returns the last good policy of a group: a built-in policy, or the copy that the operator
+    /// keeps. Returns `None` if it keeps none.
     fn last_good_policy(
         &self,
         _namespace: &str,

@@ -375,8 +375,10 @@ async fn reconcile_group(group: GroupRef, context: Arc<Context>) -> Requeue {
     }
     context.record_sample(&group, outcome.sample);
     context.cluster.record_last_good(&group, outcome.last_good);
-    if let Some(question) = outcome.shadow {
-        context.shadows.ask(&group, &shared.default, question);
+    if let Some(evaluation) = outcome.shadow {
+        context
+            .shadows
+            .evaluate(&group, &shared.default, evaluation);
     }
     let run_started = outcome.runs.contains(&RunResultMetric::Started);
     for result in outcome.runs {

@@ -45,7 +45,7 @@ pub struct ControllerDeps {
     pub caches: ObjectCaches,
     /// Reads ConfigMaps.
     pub config_maps: ConfigMaps,
-    /// The copies of the policies that decided last.
+    /// The copies of the last good policies.
     pub kept: Option<KeptPolicies>,
     /// The operator's own image.
     pub image: Option<String>,

@@ -33,7 +33,7 @@ struct State {
 struct Waiter {
     namespace: String,
     slow: bool,
-    /// Whether all waiters that are not in the background go first.
+    /// Whether waiters that are not in the background go first.
     background: bool,
     permit: oneshot::Sender<Permit>,
 }
@@ -127,8 +127,8 @@ impl FairLimiter {
         self.acquire_when(namespace, slow, false).await
     }
 
-    /// Waits for a permit for work that is less important than all other work, and whose time counts
-    /// separately.
+    /// Waits for a permit for background work, which waits for all other work. Its time is charged to
+    /// a separate account.
     pub async fn acquire_in_background(&self, namespace: &str) -> Permit {
         // No namespace contains a space.
         let account = format!("{namespace} background");

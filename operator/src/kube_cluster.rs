@@ -9,7 +9,7 @@ use crate::legacy_pods::LegacyPods;
 use crate::metrics::Metrics;
 use crate::object_cache::ObjectCache;
 use crate::pod::{PodView, names};
-use crate::policy_source::{LastGood, PolicyRead, PolicySource};
+use crate::policy_source::{LastGoodPolicy, PolicyRead, PolicySource};
 use crate::references::References;
 use crate::snapshot::SourceUpdate;
 use crate::snapshot::TypeRead;
@@ -133,8 +133,8 @@ impl KubeCluster {
         self.references.record(key, Some(group));
     }
 
-    /// Records the policy that decided last for a group, so that a copy of it is kept.
-    pub fn record_last_good(&self, key: &GroupRef, last: Option<LastGood>) {
+    /// Records the last good policy of a group, so that the operator keeps a copy of it.
+    pub fn record_last_good(&self, key: &GroupRef, last: Option<LastGoodPolicy>) {
         self.references.policies().record_last_good(key, last);
     }
 

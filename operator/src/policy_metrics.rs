@@ -40,7 +40,7 @@ impl From<&PolicySource> for PolicyLabels {
     }
 }
 
-/// What came of a request to a policy.
+/// The outcome of a request to a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DecisionOutcome {
     /// The policy selected an item.
@@ -72,16 +72,16 @@ impl From<&Result<Decision, EvalError>> for DecisionOutcome {
     }
 }
 
-/// What came of a request to a shadow policy.
+/// The outcome of a request to a shadow policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ShadowOutcome {
-    /// It would do the same as the policy of the group.
+    /// It agrees with the policy of the group.
     Agrees,
     /// It would start another item, or only one of the policies would wait or fail.
     Differs,
     /// It made no decision.
     Failed,
-    /// It was not asked, or was interrupted, because the machine is busy or the policy is not usable.
+    /// It was not evaluated or was interrupted: the machine is busy, or the policy is not usable.
     Skipped,
 }
 
@@ -212,7 +212,7 @@ impl Collector for PolicyMetrics {
                 ConstCounter::new(*count).encode(series.encode_family(&all)?)?;
             }
         }
-        // Policies that only were in shadow have used none.
+        // The fuel and time of shadow evaluations are not counted.
         let has_decided = |(_, totals): &(_, &Totals)| !totals.decisions.is_empty();
         let help = "The total fuel that a policy used";
         let mut series = encoder.encode_descriptor("policy_fuel", help, None, counter)?;

@@ -19,7 +19,7 @@ pub struct PolicySelection {
     pub items: HashMap<String, String>,
     /// Why the policy that the group names does not decide.
     pub problem: Option<PolicyProblem>,
-    /// Whether the policy that decides was restored from a copy that the operator keeps.
+    /// Whether the policy that decides comes from the copy that the operator keeps.
     pub restored: bool,
     /// What to do if no policy decides.
     pub on_error: OnError,

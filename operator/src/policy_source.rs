@@ -13,7 +13,7 @@ use std::fmt;
 /// Where the component of a policy is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PolicySource {
-    /// A part of the operator.
+    /// The operator itself.
     BuiltIn(BuiltInPolicy),
     /// A ConfigMap in the namespace of the group.
     ConfigMap(PolicyConfigMap),
@@ -21,7 +21,7 @@ pub enum PolicySource {
     Kept(KeptPolicy),
 }
 
-/// A policy that decided for a group, of which the operator keeps a copy. The copy belongs to the
+/// A policy that decided for a group, and of which the operator keeps a copy. The copy belongs to the
 /// namespace of the group, because a tenant may be able to forge the status of its own groups.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeptPolicy {
@@ -32,8 +32,8 @@ pub struct KeptPolicy {
 }
 
 impl KeptPolicy {
-    /// Returns the name of the ConfigMap with the copy. The guard of the chart allows only names with
-    /// this prefix.
+    /// Returns the name of the ConfigMap with the copy. The admission policy of the chart allows only
+    /// names with this prefix.
     pub fn config_map(&self) -> String {
         let Self { namespace, digest } = self;
         format!(
@@ -43,18 +43,18 @@ impl KeptPolicy {
     }
 }
 
-/// The policy that decided last for a group, as its status records it.
+/// The last good policy of a group: the last one that decided, as the status records it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct LastGood {
-    /// The name of its source in the status.
+pub struct LastGoodPolicy {
+    /// Its source, as in `status.policy.source`.
     pub name: String,
-    /// Where it is now: a copy, or a built-in policy.
+    /// Where to load it from: a copy, or a built-in policy.
     pub source: PolicySource,
 }
 
-impl LastGood {
-    /// Returns the policy that decided last for a group with this `status.policy`. Returns `None` if
-    /// that was the default policy, unless it decided instead of another.
+impl LastGoodPolicy {
+    /// Returns the last good policy of a group. `last` is its `status.policy`. Returns `None` for the
+    /// default policy, unless it decided instead of another one.
     pub fn new(group: &OaatGroup, last: Option<&PolicyInUse>) -> Option<Self> {
         let last = last?;
         let named = PolicySource::from_group(group)?;
@@ -97,7 +97,7 @@ impl PolicySource {
         Self::new(group, spec.config_map.as_ref(), spec.built_in)
     }
 
-    /// Returns the source of the policy whose answers are compared, if the spec names one.
+    /// Returns the source of the shadow policy of a group, if its spec names one.
     pub fn from_shadow(group: &OaatGroup) -> Option<Self> {
         let shadow = group.spec.policy.as_ref()?.shadow.as_ref()?;
         Self::new(group, shadow.config_map.as_ref(), shadow.built_in)
@@ -118,7 +118,7 @@ impl PolicySource {
         }))
     }
 
-    /// Returns the ConfigMap, unless the policy is a built-in one.
+    /// Returns the ConfigMap, if the source is one that a group names.
     pub fn config_map(&self) -> Option<&PolicyConfigMap> {
         match self {
             Self::BuiltIn(_) | Self::Kept(_) => None,
@@ -136,7 +136,7 @@ impl PolicySource {
         }
     }
 
-    /// Names the policy in a message.
+    /// Describes the policy for messages, such as "the built-in policy fair".
     pub fn describe(&self) -> String {
         match self {
             Self::BuiltIn(policy) => format!("the built-in policy {policy}"),
@@ -338,7 +338,7 @@ impl From<&EvalError> for PolicyProblem {
     }
 }
 
-/// Returns whether a digest is the one that the user pinned.
+/// Returns whether a digest matches `sha256` in a spec.
 pub(crate) fn matches_pin(digest: &str, pin: &str) -> bool {
     let wanted = pin.trim().trim_start_matches("sha256:");
     wanted.eq_ignore_ascii_case(digest)
@@ -400,7 +400,7 @@ mod tests {
         }))
         .unwrap();
         let status = group.status.as_ref().unwrap();
-        LastGood::new(&group, status.policy.as_ref()).map(|last| (last.name, last.source))
+        LastGoodPolicy::new(&group, status.policy.as_ref()).map(|last| (last.name, last.source))
     }
 
     #[test]

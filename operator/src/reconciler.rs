@@ -14,9 +14,9 @@ use crate::policies::PolicyCache;
 use crate::policy_limiter::{PolicyLimiter, on_blocking_thread};
 use crate::policy_metrics::DecisionSample;
 use crate::policy_selection::PolicySelection;
-use crate::policy_source::{LastGood, PolicyRead, PolicySource};
+use crate::policy_source::{LastGoodPolicy, PolicyRead, PolicySource};
 use crate::read_snapshot::{ReconcileInputs, SnapshotRead, read_snapshot};
-use crate::shadow::{ShadowQuestion, Shadows};
+use crate::shadow::{ShadowEvaluation, Shadows};
 use crate::snapshot::GroupSnapshot;
 use crate::snapshot::TypeRead;
 use kube::runtime::reflector::ObjectRef;
@@ -80,14 +80,14 @@ pub struct ReconcileOutcome {
     pub error: Option<ClusterError>,
     /// The evaluations of policies, for the metrics.
     pub decisions: Vec<DecisionSample>,
-    /// The policy that decided last, of which a copy is kept.
-    pub last_good: Option<LastGood>,
+    /// The last good policy, of which the operator keeps a copy.
+    pub last_good: Option<LastGoodPolicy>,
     /// The time from the observed end of a run to the claim of the next run, if both are new.
     pub handover: Option<Duration>,
     /// The metrics of the group, unless it is gone or cannot be decoded.
     pub sample: Option<GroupSample>,
-    /// The question to the group's shadow policy.
-    pub shadow: Option<ShadowQuestion>,
+    /// The evaluation of the group's shadow policy.
+    pub shadow: Option<ShadowEvaluation>,
 }
 
 /// The plan of a group before its policy is evaluated.
@@ -315,11 +315,11 @@ impl<C: Cluster> Reconciler<'_, C> {
         }
         let last_good = || {
             let status = group.status.as_ref()?;
-            let last = LastGood::new(group, status.policy.as_ref())?;
+            let last = LastGoodPolicy::new(group, status.policy.as_ref())?;
             let namespace = group.metadata.namespace.as_deref().unwrap_or_default();
             let name = group.metadata.name.as_deref().unwrap_or_default();
             let read = if planned.urgent() {
-                // It may have yet to check its settings.
+                // Checking its settings takes time, which an urgent plan does not have.
                 PolicyRead::Loading(snapshot.now)
             } else {
                 self.cluster
@@ -491,7 +491,7 @@ impl<C: Cluster> Reconciler<'_, C> {
             written: applied.written,
             error,
             decisions: decided.samples,
-            last_good: LastGood::new(
+            last_good: LastGoodPolicy::new(
                 &snapshot.group,
                 status.and_then(|status| status.policy.as_ref()),
             ),
@@ -501,7 +501,7 @@ impl<C: Cluster> Reconciler<'_, C> {
             sample: Some(sample),
             shadow: self
                 .shadows
-                .and_then(|_| ShadowQuestion::new(snapshot, decided.answered)),
+                .and_then(|_| ShadowEvaluation::new(snapshot, decided.answered)),
         }))
     }
 

@@ -4,7 +4,7 @@
 use crate::group_ref::{GroupRef, WatchedGroup, gone};
 use crate::item_sources::ConfigMapLists;
 use crate::policies::PolicySources;
-use crate::policy_source::{LastGood, PolicySource};
+use crate::policy_source::{LastGoodPolicy, PolicySource};
 use crate::shadow::Shadows;
 use kube::runtime::reflector::Store;
 use oaat_api::OaatGroup;
@@ -62,7 +62,7 @@ impl References {
         let shadow = self.shadows.record(key, group);
         let last_good = group.and_then(|group| {
             let status = group.status.as_ref()?;
-            LastGood::new(group, status.policy.as_ref())
+            LastGoodPolicy::new(group, status.policy.as_ref())
         });
         let last_good = last_good.map(|last| last.source);
         self.policies

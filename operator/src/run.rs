@@ -106,9 +106,9 @@ pub struct Settings {
     #[arg(long, env = "OAAT_ITEM_METRICS", default_value_t = true, action = clap::ArgAction::Set)]
     pub item_metrics: bool,
 
-    /// The maximum number of policies to keep copies of, so that they still decide after a restart if
-    /// their ConfigMaps are gone. The copies are ConfigMaps in the operator's own namespace. 0 keeps
-    /// none.
+    /// The maximum number of copies of policies to keep. With a copy, a policy still decides after a
+    /// restart if its ConfigMap is gone. The copies are ConfigMaps in the operator's own namespace. 0
+    /// keeps none.
     #[arg(
         long,
         env = "OAAT_KEPT_POLICIES",
@@ -143,7 +143,7 @@ impl Settings {
         non_empty(self.group_selector.as_deref())
     }
 
-    /// Returns how many copies of policies to keep; `None` if the operator keeps none.
+    /// Returns the limits on copies of policies, or `None` if the operator keeps none.
     fn kept_limits(&self) -> Option<KeptLimits> {
         let limits = KeptLimits {
             count: self.kept_policies.into(),
@@ -350,7 +350,7 @@ impl ReplicaLease {
     }
 }
 
-/// Starts to keep copies of policies, unless that is off or the operator does not run in a pod.
+/// Starts to keep copies of policies, unless this is disabled or the operator does not run in a pod.
 fn kept_policies(
     client: &Client,
     config_maps: &ConfigMaps,
@@ -358,7 +358,7 @@ fn kept_policies(
 ) -> Option<KeptPolicies> {
     let limits = settings.kept_limits()?;
     let Ok(namespace) = std::env::var("POD_NAMESPACE") else {
-        info!("POD_NAMESPACE is not set; policies are not kept for the time after a restart");
+        info!("POD_NAMESPACE is not set, so the operator keeps no copies of policies");
         return None;
     };
     let kept = KeptPolicies::start(client.clone(), &namespace, config_maps.clone(), limits);

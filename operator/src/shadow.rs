@@ -1,29 +1,29 @@
-//! Shadow policies: a second policy of a group is asked what the policy of the group was asked, and
-//! their answers are compared.
+//! Shadow policies: a second policy of a group gets the same requests as the group's policy, and the
+//! answers are compared.
 //!
-//! A reconcile only passes a [`ShadowQuestion`] on, after everything else is done. The shadow policy
-//! then decides in a separate task, at the lowest CPU priority, and with the permit of the compiler,
-//! for which it waits behind every policy that decides. The result is the condition `ShadowAgrees`. A
-//! status write that happens anyway includes it; only a new reason leads to a write of its own.
+//! A reconcile hands over a [`ShadowEvaluation`] after everything else is done. A separate task
+//! evaluates it at the lowest CPU priority. The task needs the permit of the compiler, and waits for
+//! it behind all policies that decide. The result is the condition `ShadowAgrees`. The next status
+//! write includes the condition. Only a new reason causes a separate write.
 
-mod question;
+mod evaluation;
 mod report;
 
-pub use question::ShadowQuestion;
+pub use evaluation::ShadowEvaluation;
 
 use crate::config_maps::ConfigMaps;
 use crate::group_ref::GroupRef;
 use crate::metrics::Metrics;
-use crate::plan::{ShadowCondition, ShadowNews, ShadowStatus};
+use crate::plan::{ShadowCondition, ShadowStatus, ShadowSummary};
 use crate::policies::{Compiler, PolicySources};
 use crate::policy_limiter::on_low_priority_thread;
 use crate::policy_metrics::ShadowOutcome;
 use crate::policy_source::{PolicyProblem, PolicyRead, PolicySource};
 use crate::snapshot::GroupSnapshot;
+use evaluation::{Comparison, ShadowResult};
 use oaat_api::reasons::shadow_agrees;
 use oaat_api::{BuiltInPolicy, OaatGroup, PolicyInUse, Timestamp, condition};
 use policy_host::{EvalError, Policy};
-use question::{Comparison, Reply};
 use report::{Disagreement, ShadowReport, ShadowState};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,10 +32,10 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::info;
 
-/// The maximum size of the questions that wait, in KiB. Further ones are skipped.
-const WAITING: u32 = 4096;
+/// The maximum total size of the evaluations that wait, in KiB. Further ones are skipped.
+const MAX_WAITING_KIB: u32 = 4096;
 /// The delay before a group is reconciled only because the reason of its condition has changed. A
-/// status write in the meantime makes that unnecessary.
+/// status write in the meantime makes this reconcile unnecessary.
 const REPORT_DELAY: Duration = Duration::from_secs(2);
 /// The minimum time between two such reconciles of a group.
 const REPORT_INTERVAL: Duration = Duration::from_secs(30);
@@ -64,20 +64,21 @@ struct PolicyAndSettings {
 
 struct ShadowedGroup {
     uid: String,
-    /// Identifies what the spec requests.
+    /// The digest of `spec.policy.shadow`.
     id: String,
     report: ShadowReport,
     /// The digest of the policy that the report is about.
     digest: Option<String>,
-    /// What the policy accepted, and what it rejected last.
+    /// The settings that the policy accepted last.
     accepted: Option<PolicyAndSettings>,
+    /// The settings that the policy rejected last.
     rejected: Option<PolicyAndSettings>,
-    /// Whether a question is being answered.
+    /// Whether an evaluation is in progress.
     is_busy: bool,
-    /// Whether the status has the result of an earlier process, which is kept until there is a new one.
+    /// Whether the status has the result of an earlier process, which stays until there is a new one.
     inherits: bool,
-    /// What the group's status shows, or the status that is being written.
-    shown: Option<ShadowNews>,
+    /// The condition in the group's status, or in the status that is being written.
+    shown: Option<ShadowSummary>,
     /// Whether a reconcile is due because of a new reason.
     is_reporting: bool,
     reported: Option<Instant>,
@@ -100,7 +101,7 @@ impl ShadowedGroup {
         }
     }
 
-    /// Returns the condition; `None` if the group keeps the one that it has.
+    /// Returns the condition, or `None` if the current one stays.
     fn condition(&self) -> Option<ShadowStatus> {
         let has_result =
             self.report.has_compared() || matches!(self.report.state, ShadowState::NotUsable(_));
@@ -108,48 +109,49 @@ impl ShadowedGroup {
     }
 
     /// Returns whether the condition must be written although nothing else has changed.
-    fn has_news(&self) -> bool {
+    fn needs_report(&self) -> bool {
         let condition = self.condition();
         condition
-            .is_some_and(|condition| self.shown.as_ref() != Some(&ShadowNews::from(&condition)))
+            .is_some_and(|condition| self.shown.as_ref() != Some(&ShadowSummary::from(&condition)))
     }
 
     fn set_not_usable(&mut self, problem: PolicyProblem) {
         self.report.state = ShadowState::NotUsable(problem);
     }
 
-    /// Prepares a question to this policy. `settings` is their digest. Returns the policy and settings, and whether the settings
-    /// must be checked; `None` if there is nothing to ask.
+    /// Prepares an evaluation of this policy. `settings` is the digest of its settings. Returns the
+    /// digests of both, and whether the settings must be checked. Returns `None` if there is nothing
+    /// to evaluate.
     fn prepare(
         &mut self,
-        question: &ShadowQuestion,
+        evaluation: &ShadowEvaluation,
         policy: &Policy,
         settings: String,
     ) -> Option<(PolicyAndSettings, bool)> {
         if self.digest.as_deref() != Some(policy.digest()) {
-            // The counts are about the policy that was there before.
+            // The counts belong to the previous policy.
             if self.digest.is_some() {
                 self.report = ShadowReport::new(Timestamp::now());
                 self.inherits = false;
             }
             self.digest = Some(policy.digest().to_owned());
         }
-        if let Some(Err(error)) = question.pin.as_deref().map(|pin| policy.check_pin(pin)) {
+        if let Some(Err(error)) = evaluation.pin.as_deref().map(|pin| policy.check_pin(pin)) {
             self.set_not_usable(PolicyProblem::from(&error));
             return None;
         }
-        let asked = PolicyAndSettings {
+        let evaluated = PolicyAndSettings {
             policy: policy.digest().to_owned(),
             settings,
         };
-        if self.rejected.as_ref() == Some(&asked) {
+        if self.rejected.as_ref() == Some(&evaluated) {
             return None;
         }
-        let is_accepted = self.accepted.as_ref() == Some(&asked);
+        let is_accepted = self.accepted.as_ref() == Some(&evaluated);
         if is_accepted {
-            self.set_usable(&question.source, policy);
+            self.set_usable(&evaluation.source, policy);
         }
-        (question.has_decision() || !is_accepted).then_some((asked, !is_accepted))
+        (evaluation.has_decision() || !is_accepted).then_some((evaluated, !is_accepted))
     }
 
     fn set_usable(&mut self, source: &PolicySource, policy: &Policy) {
@@ -163,8 +165,8 @@ impl ShadowedGroup {
 }
 
 impl Shadows {
-    /// Creates an empty set. `deciding` are the policies that decide. A group is sent to `queue` when
-    /// its condition must be written.
+    /// Creates an empty set. `deciding` contains the policies that decide. A group is sent to `queue`
+    /// when its condition must be written.
     pub fn new(
         config_maps: ConfigMaps,
         deciding: PolicySources,
@@ -178,7 +180,7 @@ impl Shadows {
             own,
             compiler,
             groups: Mutex::default(),
-            room: Arc::new(Semaphore::new(WAITING as usize)),
+            room: Arc::new(Semaphore::new(MAX_WAITING_KIB as usize)),
             queue,
             metrics,
         }))
@@ -197,7 +199,7 @@ impl Shadows {
             other => (None, other),
         };
         self.0.own.set_sources(key, own, None, None);
-        let shadow = group.and_then(|group| Some((group, question::id_of(group)?)));
+        let shadow = group.and_then(|group| Some((group, evaluation::id_of(group)?)));
         let mut groups = self.groups();
         let Some((group, id)) = shadow else {
             groups.remove(key);
@@ -235,41 +237,42 @@ impl Shadows {
         group.is_reporting = false;
         match group.condition() {
             Some(status) => {
-                group.shown = Some(ShadowNews::from(&status));
+                group.shown = Some(ShadowSummary::from(&status));
                 ShadowCondition::Is(status)
             }
             None => {
                 let status = snapshot.group.status.as_ref();
-                group.shown = status.and_then(|status| ShadowNews::shown(&status.conditions));
+                group.shown =
+                    status.and_then(|status| ShadowSummary::from_conditions(&status.conditions));
                 ShadowCondition::Unchanged
             }
         }
     }
 
-    /// Asks the shadow policy of a group, in a separate task. `default` is the built-in policy
+    /// Evaluates the shadow policy of a group in a separate task. `default` is the built-in policy
     /// `default`.
-    pub fn ask(&self, key: &GroupRef, default: &Policy, question: ShadowQuestion) {
-        let (source, has_decision) = (question.source.clone(), question.has_decision());
+    pub fn evaluate(&self, key: &GroupRef, default: &Policy, evaluation: ShadowEvaluation) {
+        let (source, has_decision) = (evaluation.source.clone(), evaluation.has_decision());
         let read = self.read(&source, default);
         // Hashing large settings takes time, so it is done without the lock.
-        let settings = question.settings_digest();
+        let settings = evaluation.settings_digest();
         let mut groups = self.groups();
-        let Some(group) = groups.get_mut(key).filter(|g| g.id == question.id) else {
+        let Some(group) = groups.get_mut(key).filter(|g| g.id == evaluation.id) else {
             return;
         };
-        let is_asked = match read {
+        let is_started = match read {
             // It was evicted from memory, or is loaded for the first time.
             PolicyRead::Loading(_) => false,
             PolicyRead::Failed(problem) => {
                 group.set_not_usable(problem);
                 false
             }
-            PolicyRead::Loaded(policy) => self.begin(key, group, question, policy, settings),
+            PolicyRead::Loaded(policy) => self.begin(key, group, evaluation, policy, settings),
         };
-        if has_decision && !is_asked {
+        if has_decision && !is_started {
             self.count(&source, group, ShadowOutcome::Skipped, None);
         }
-        self.report_news(key, group);
+        self.schedule_report(key, group);
     }
 
     fn read(&self, source: &PolicySource, default: &Policy) -> PolicyRead {
@@ -280,24 +283,25 @@ impl Shadows {
         }
     }
 
-    /// Starts the task of a question. Returns whether its decision will be compared.
+    /// Starts the task of an evaluation. Returns whether it was started.
     fn begin(
         &self,
         key: &GroupRef,
         group: &mut ShadowedGroup,
-        question: ShadowQuestion,
+        evaluation: ShadowEvaluation,
         policy: Policy,
         settings: String,
     ) -> bool {
-        let Some((asked, check_settings)) = group.prepare(&question, &policy, settings) else {
+        let Some((evaluated, check_settings)) = group.prepare(&evaluation, &policy, settings)
+        else {
             return false;
         };
-        let size = u32::try_from(question.size() / 1024 + 1).unwrap_or(WAITING);
+        let size = u32::try_from(evaluation.size() / 1024 + 1).unwrap_or(MAX_WAITING_KIB);
         let room = self
             .0
             .room
             .clone()
-            .try_acquire_many_owned(size.min(WAITING));
+            .try_acquire_many_owned(size.min(MAX_WAITING_KIB));
         let (false, Ok(room)) = (group.is_busy, room) else {
             return false;
         };
@@ -305,14 +309,14 @@ impl Shadows {
         let task = Task {
             shadows: self.clone(),
             key: key.clone(),
-            id: question.id.clone(),
-            source: question.source.clone(),
-            has_decision: question.has_decision(),
+            id: evaluation.id.clone(),
+            source: evaluation.source.clone(),
+            has_decision: evaluation.has_decision(),
             policy,
-            asked,
+            evaluated,
             _room: room,
         };
-        tokio::spawn(task.run(question, check_settings));
+        tokio::spawn(task.run(evaluation, check_settings));
         true
     }
 
@@ -328,8 +332,8 @@ impl Shadows {
     }
 
     /// Reconciles a group soon if its condition must be written although nothing else has changed.
-    fn report_news(&self, key: &GroupRef, group: &mut ShadowedGroup) {
-        if group.is_reporting || !group.has_news() {
+    fn schedule_report(&self, key: &GroupRef, group: &mut ShadowedGroup) {
+        if group.is_reporting || !group.needs_report() {
             return;
         }
         group.is_reporting = true;
@@ -344,7 +348,7 @@ impl Shadows {
                 return;
             };
             group.is_reporting = false;
-            if group.has_news() {
+            if group.needs_report() {
                 group.reported = Some(Instant::now());
                 // The receiver is dropped only when the process ends.
                 let _ = shadows.0.queue.send(key.clone());
@@ -353,7 +357,7 @@ impl Shadows {
     }
 }
 
-/// A question that is being answered.
+/// An evaluation in progress.
 struct Task {
     shadows: Shadows,
     key: GroupRef,
@@ -361,30 +365,30 @@ struct Task {
     source: PolicySource,
     has_decision: bool,
     policy: Policy,
-    asked: PolicyAndSettings,
-    /// Room for the question.
+    evaluated: PolicyAndSettings,
+    /// The permit for the size of the evaluation.
     _room: OwnedSemaphorePermit,
 }
 
 impl Task {
-    async fn run(self, question: ShadowQuestion, check_settings: bool) {
+    async fn run(self, evaluation: ShadowEvaluation, check_settings: bool) {
         let namespace = self.key.namespace.as_deref().unwrap_or_default();
-        // The permit also keeps the policy and the compiler from using their memory at the same time.
+        // With this permit, the evaluation and the compiler do not use memory at the same time.
         let mut permit = self.shadows.0.compiler.acquire(namespace).await;
         let policy = self.policy.clone();
-        let reply = on_low_priority_thread(move || question.ask(&policy, check_settings)).await;
-        // No panic is known here. If one occurs, it is attributed to the policy.
-        let reply = reply.unwrap_or_else(|error| Reply {
+        let result = on_low_priority_thread(move || evaluation.run(&policy, check_settings)).await;
+        // A panic here would be a bug. It is reported as a crash of the policy.
+        let result = result.unwrap_or_else(|error| ShadowResult {
             settings: Some(Err(EvalError::Trapped(error.into()))),
             comparison: None,
             used: Duration::ZERO,
         });
-        permit.charge(reply.used);
+        permit.charge(result.used);
         drop(permit);
-        self.finish(reply);
+        self.finish(result);
     }
 
-    fn finish(&self, reply: Reply) {
+    fn finish(&self, result: ShadowResult) {
         let mut groups = self.shadows.groups();
         let Some(group) = groups.get_mut(&self.key) else {
             return;
@@ -393,31 +397,31 @@ impl Task {
             return;
         }
         group.is_busy = false;
-        if group.digest.as_ref() != Some(&self.asked.policy) {
+        if group.digest.as_ref() != Some(&self.evaluated.policy) {
             return;
         }
-        match reply.settings {
+        match result.settings {
             Some(Ok(())) => {
-                group.accepted = Some(self.asked.clone());
+                group.accepted = Some(self.evaluated.clone());
                 group.rejected = None;
                 group.set_usable(&self.source, &self.policy);
             }
             Some(Err(error)) => {
                 let problem = PolicyProblem::settings(&error);
-                // The settings are checked again if the machine was too busy.
-                group.rejected = (!problem.transient).then(|| self.asked.clone());
+                // If the machine was too busy, the settings are checked again.
+                group.rejected = (!problem.transient).then(|| self.evaluated.clone());
                 group.accepted = None;
                 group.set_not_usable(problem);
             }
             None => {}
         }
-        if let Some(comparison) = reply.comparison {
+        if let Some(comparison) = result.comparison {
             self.record(group, comparison);
         } else if self.has_decision {
             let skipped = ShadowOutcome::Skipped;
             self.shadows.count(&self.source, group, skipped, None);
         }
-        self.shadows.report_news(&self.key, group);
+        self.shadows.schedule_report(&self.key, group);
     }
 
     fn record(&self, group: &mut ShadowedGroup, comparison: Comparison) {
@@ -435,7 +439,7 @@ impl Task {
             info!(
                 namespace,
                 group = name,
-                digest = self.asked.policy,
+                digest = self.evaluated.policy,
                 request = request_sha256,
                 difference = description,
                 "the shadow policy disagrees"

@@ -1,5 +1,5 @@
-//! Policies in other languages than Rust: their templates build, and answer like the documented
-//! algorithm in Rust.
+//! The templates of policies in languages other than Rust build, and give the same answers as the
+//! documented algorithm in Rust.
 
 use anyhow::{Context, Result, ensure};
 use oaat_tests::operator::{command_line, root};

@@ -133,12 +133,14 @@ fn add_programs(release: &mut Release, archs: &[Arch], repository: &str) -> Resu
     Ok(())
 }
 
-/// Adds the built-in policies as ConfigMaps. The command line that was built for this machine
-/// prints them.
+/// Adds the built-in policies as ConfigMaps, which the command line for this machine prints.
 fn add_policies(release: &mut Release, archs: &[Arch]) -> Result<()> {
     let arch = Arch::of_this_machine()?;
     if !archs.contains(&arch) {
-        println!("the policies are left out; add --arch {}", arch.name());
+        println!(
+            "the built-in policies are omitted; add --arch {}",
+            arch.name()
+        );
         return Ok(());
     }
     for policy in POLICIES {

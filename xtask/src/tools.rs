@@ -130,8 +130,8 @@ pub fn ensure_browser() -> Result<()> {
     control_plane::locate_browser().map(drop)
 }
 
-/// Installs the programs that build policies in C if they are missing and this process may install
-/// packages. Otherwise, prints what is missing. Without them, the tests of policies in C are skipped,
+/// Installs the programs that build policies in C if they are missing. Prints what is missing if this
+/// process may not install packages. Without these programs, the tests of policies in C are skipped,
 /// except in CI.
 pub fn c_tools() {
     let Err(missing) = control_plane::check_c_tools() else {

@@ -3,7 +3,7 @@
 mod saved;
 
 use crate::policy::check::json_object;
-use crate::policy::fault::{self, Fault};
+use crate::policy::failure::{self, PolicyFailure};
 use anyhow::{Context, Result, anyhow};
 use policy_cases::item_settings;
 use policy_host::{Host, Item, Limits, Outcome, Policy, Request, Run};
@@ -144,7 +144,7 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     })
 }
 
-/// What the requests contain.
+/// The inputs of the requests.
 struct Inputs {
     items: Vec<u32>,
     settings: String,
@@ -178,7 +178,7 @@ fn measure_load(wasm: &[u8]) -> Result<Duration> {
 fn measure_decisions(policy: &Policy, request: &Request) -> Result<DecisionResults> {
     let items = request.items.len();
     let with_items = || format!("with {items} items");
-    fault::validate(policy, &request.settings, &item_settings(&request.items))
+    failure::validate(policy, &request.settings, &item_settings(&request.items))
         .with_context(with_items)?;
     let mut samples = vec![];
     let mut fuel = 0;
@@ -191,7 +191,7 @@ fn measure_decisions(policy: &Policy, request: &Request) -> Result<DecisionResul
         fuel = evaluation.fuel;
         evaluation
             .answer
-            .map_err(Fault::NoDecision)
+            .map_err(PolicyFailure::NoDecision)
             .with_context(with_items)?;
         if round >= WARM_UP {
             samples.push(took);
@@ -488,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn rejected_settings_are_a_fault() {
+    fn rejected_settings_are_a_policy_failure() {
         let wasm = crate::policy::test_fixtures::default_policy();
         let policy = crate::policy::component::load("default".as_ref(), wasm).unwrap();
         let request = Request {
@@ -497,7 +497,7 @@ mod tests {
         };
         let error = measure_decisions(&policy.policy, &request).map(drop);
         let error = error.unwrap_err();
-        assert!(error.is::<Fault>());
+        assert!(error.is::<PolicyFailure>());
         let text = format!("{error:#}");
         assert!(
             text.starts_with("with 3 items: SettingsRejected: the policy"),

@@ -1,6 +1,6 @@
 //! `policy check`: reports whether the operator accepts a file as a policy, and why not.
 
-use crate::policy::{component, fault};
+use crate::policy::{component, failure};
 use anyhow::{Context, Result};
 use policy_host::{
     CompileProcess, Compiled, EvalError, FunctionNames, Host, ItemSettings, Limits, Policy,
@@ -44,9 +44,9 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     let items = items.map(|(index, text)| item_settings(index, text));
     let items = items.collect::<Result<Vec<_>>>()?;
     let policy = component::load(&args.file, built_in)?.policy;
-    let (verdict, code) = match fault::validate(&policy, &settings, &items) {
+    let (verdict, code) = match failure::validate(&policy, &settings, &items) {
         Ok(()) => (format!("accepted: {settings}"), code),
-        Err(fault) => (format!("rejected, {fault}"), ExitCode::FAILURE),
+        Err(failure) => (format!("rejected, {failure}"), ExitCode::FAILURE),
     };
     crate::policy::print(&format!("settings   {verdict}\n"))?;
     Ok(code)

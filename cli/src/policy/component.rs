@@ -17,13 +17,12 @@ pub(crate) struct Component {
 }
 
 /// Loads a policy from a component (plain or gzip) or from the core module that cargo builds. The
-/// name of a built-in policy, such as `default`, is that policy unless there is a file with this
-/// name.
+/// name of a built-in policy, such as `default`, refers to that policy unless a file has this name.
 pub(crate) fn load(file: &Path, built_in: &[u8]) -> Result<Component> {
     load_with(&Host::new(Limits::default())?, file, built_in)
 }
 
-/// Loads a policy as [`load`] does, into this evaluator.
+/// Loads a policy as [`load`] does, into this host.
 pub(crate) fn load_with(host: &Host, file: &Path, built_in: &[u8]) -> Result<Component> {
     let wasm = read(file, built_in)?;
     let names = function_names(file, &wasm);
@@ -73,9 +72,9 @@ pub(crate) fn rejected(file: &Path, error: LoadError) -> Rejected {
 }
 
 /// Returns whether an error is a problem of the policy, and not a failure of the command.
-pub(crate) fn is_problem_of_policy(error: &anyhow::Error) -> bool {
+pub(crate) fn is_policy_error(error: &anyhow::Error) -> bool {
     let module = error.downcast_ref::<BuildError>();
-    let module = module.is_some_and(BuildError::is_problem_of_module);
+    let module = module.is_some_and(BuildError::is_module_error);
     module || error.is::<Rejected>()
 }
 

@@ -1,7 +1,7 @@
-//! `policy dev`: builds and tests a policy crate after each change.
+//! `policy dev`: builds and tests a policy after each change.
 
 use crate::policy::decisions::recorded;
-use crate::policy::fault::{self, Fault};
+use crate::policy::failure::{self, PolicyFailure};
 use crate::policy::{build, component, test};
 use crate::terminal;
 use anyhow::{Context, Result, bail};
@@ -14,46 +14,46 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
-/// The time between two searches for changes.
+/// The interval of the checks for changes.
 const INTERVAL: Duration = Duration::from_millis(200);
 /// The maximum number of files that are watched.
-const FILES: usize = 20_000;
+const MAX_FILES: usize = 20_000;
 /// The maximum size of a file with recorded decisions, in bytes.
-const RECORDS: u64 = 256 << 20;
+const MAX_RECORDS_SIZE: u64 = 256 << 20;
 
 /// Arguments of `policy dev`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The directory of the crate. All files in it are watched, except those in `target`.
-    #[arg(default_value = ".", value_name = "CRATE")]
-    krate: PathBuf,
-    /// The YAML file with the cases. The default is `cases.yaml` in the crate, if it exists.
+    /// The directory of the policy. All files in it are watched, except those in `target`.
+    #[arg(default_value = ".")]
+    dir: PathBuf,
+    /// The YAML file with the cases. The default is `cases.yaml` in this directory, if it exists.
     #[arg(long, value_name = "FILE")]
     cases: Option<PathBuf>,
-    /// Replay the latest of these recorded decisions after each build. A file or the directory of
-    /// --record-decisions, or the log of an operator with --log-decisions full.
+    /// Replay the latest of these recorded decisions after each build. The path is a file or directory
+    /// from --record-decisions, or the log of an operator with --log-decisions full.
     #[arg(long, value_name = "PATH")]
     decisions: Option<PathBuf>,
 }
 
-/// Builds and tests until standard output is closed, or the process is interrupted.
+/// Builds and tests until standard output is closed or the process is interrupted.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let record = args.decisions.as_deref().map(latest).transpose()?;
     let mut last_fuel = None;
-    build::require_policy(&args.krate)?;
+    build::require_policy(&args.dir)?;
     loop {
-        // Files that change during the build are part of the next one.
+        // A file that changes during the build starts another build.
         let files = watched_files(args)?;
-        let text = match build::build(&args.krate, None) {
+        let text = match build::build(&args.dir, None) {
             Ok(built) => {
                 let start = Instant::now();
-                try_out(args, &built.file, record.as_ref(), &mut last_fuel)
+                test_build(args, &built.file, record.as_ref(), &mut last_fuel)
                     .map(|text| format!("{text} ({} ms)\n", start.elapsed().as_millis()))
             }
             Err(error) => Err(error),
         };
         let text = text.unwrap_or_else(|error| format!("{error:#}\n"));
-        let watched = args.krate.display();
+        let watched = args.dir.display();
         let printed = terminal::print(&format!(
             "{text}waiting for changes in {watched}; stop with Ctrl-C\n\n"
         ));
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 
 /// Runs the cases of a component, and replays a decision. `last_fuel` is the fuel of the previous
 /// build.
-fn try_out(
+fn test_build(
     args: &Args,
     file: &Path,
     record: Option<&DecisionRecord>,
@@ -77,7 +77,7 @@ fn try_out(
 ) -> Result<String> {
     let policy = component::load(file, &[])?.policy;
     let mut text = String::new();
-    let default = args.krate.join("cases.yaml");
+    let default = args.dir.join("cases.yaml");
     if let Some(cases) = args.cases.clone().or(default.is_file().then_some(default)) {
         let cases = test::Args {
             file: file.to_owned(),
@@ -123,13 +123,13 @@ fn delta(then: u64, now: u64) -> String {
     format!("{:+}", i128::from(now) - i128::from(then))
 }
 
-/// Decides about the request of a recorded decision, as the operator does.
-fn replay(policy: &Policy, record: &DecisionRecord) -> Result<DecisionRecord, Fault> {
+/// Evaluates the request of a recorded decision, as the operator does.
+fn replay(policy: &Policy, record: &DecisionRecord) -> Result<DecisionRecord, PolicyFailure> {
     let request = &record.request;
-    fault::validate(policy, &request.settings, &item_settings(&request.items))?;
+    failure::validate(policy, &request.settings, &item_settings(&request.items))?;
     let evaluation = policy.evaluate(request);
     match evaluation.answer {
-        Err(error) => Err(Fault::NoDecision(error)),
+        Err(error) => Err(PolicyFailure::NoDecision(error)),
         Ok(_) => Ok(DecisionRecord::new(policy, request, &evaluation)),
     }
 }
@@ -163,7 +163,7 @@ fn latest(path: &Path) -> Result<DecisionRecord> {
     let name = || format!("{}", file.display());
     let mut bytes = Vec::new();
     let opened = std::fs::File::open(&file).with_context(name)?;
-    let mut opened = opened.take(RECORDS);
+    let mut opened = opened.take(MAX_RECORDS_SIZE);
     opened.read_to_end(&mut bytes).with_context(name)?;
     let records = recorded(&String::from_utf8_lossy(&bytes));
     let latest = records.into_iter().max_by_key(|record| record.request.now);
@@ -176,14 +176,14 @@ fn latest(path: &Path) -> Result<DecisionRecord> {
     })
 }
 
-/// The files whose change starts a build, with their time and size.
+/// The watched files, with their modification times and sizes.
 type WatchedFiles = BTreeMap<PathBuf, (Option<SystemTime>, u64)>;
 
-/// Finds the files of the crate and its cases. Polls instead of waiting for events, because a crate
-/// has few files, and events are missing on network file systems and in mounts of containers.
+/// Finds the files of the policy and its cases. Polls instead of waiting for events: a policy has few
+/// files, and network file systems and container mounts do not deliver events.
 fn watched_files(args: &Args) -> Result<WatchedFiles> {
     let mut files = WatchedFiles::new();
-    let mut directories = vec![args.krate.clone()];
+    let mut directories = vec![args.dir.clone()];
     files.extend(args.cases.as_deref().and_then(stamp));
     while let Some(directory) = directories.pop() {
         // A directory that was removed in the meantime has no files.
@@ -199,10 +199,10 @@ fn watched_files(args: &Args) -> Result<WatchedFiles> {
                 _ => {}
             }
         }
-        if files.len() + directories.len() > FILES {
+        if files.len() + directories.len() > MAX_FILES {
             bail!(
-                "{}: contains more than {FILES} files; use the directory of a policy crate",
-                args.krate.display()
+                "{}: contains more than {MAX_FILES} files; use the directory of a policy",
+                args.dir.display()
             );
         }
     }
@@ -218,16 +218,16 @@ fn stamp(file: &Path) -> Option<(PathBuf, (Option<SystemTime>, u64))> {
 mod tests {
     use super::*;
 
-    fn args(krate: &Path) -> Args {
+    fn args(dir: &Path) -> Args {
         Args {
-            krate: krate.to_owned(),
+            dir: dir.to_owned(),
             cases: None,
             decisions: None,
         }
     }
 
     #[test]
-    fn watched_files_are_those_of_the_crate_without_its_output() {
+    fn watched_files_exclude_the_output_of_the_build() {
         let folder = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| {
             let path = folder.path().join(path);

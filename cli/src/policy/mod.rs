@@ -8,7 +8,7 @@ mod compare;
 mod component;
 mod decisions;
 mod dev;
-mod fault;
+mod failure;
 mod names_file;
 mod new;
 mod pack;
@@ -40,7 +40,7 @@ pub enum Command {
     New(new::Args),
     /// Build a policy into a component.
     Build(build::Args),
-    /// Build and test a policy crate after each change, until interrupted.
+    /// Build and test a policy after each change, until interrupted.
     Dev(dev::Args),
     /// Check whether the operator accepts a component, and describe it.
     Check(check::Args),
@@ -70,8 +70,8 @@ pub enum Command {
     Serve(serve::Args),
 }
 
-/// Runs a command. `built_in` is the component of the built-in policy `default`. On the command
-/// line, the name of a built-in policy stands for its file.
+/// Runs a command. `built_in` is the component of the built-in policy `default`. Commands
+/// accept the name of a built-in policy instead of a file.
 ///
 /// The exit status is 0 for success, 1 for a problem with the policy (a rejected component, a
 /// failed case), and 2 if the command could not be run (an unreadable file).
@@ -98,7 +98,7 @@ pub fn run(command: Command, built_in: &[u8]) -> ExitCode {
                 "kubectl-oaat policy: {}",
                 escape_control(&format!("{error:#}"))
             ));
-            if component::is_problem_of_policy(&error) || error.is::<fault::Fault>() {
+            if component::is_policy_error(&error) || error.is::<failure::PolicyFailure>() {
                 ExitCode::FAILURE
             } else {
                 ExitCode::from(2)

@@ -1,4 +1,4 @@
-//! The file with the names of functions that `policy build` writes beside a component.
+//! The file with the names of functions that `policy build` writes next to a component.
 
 use anyhow::{Context, Result};
 use policy_host::{FunctionNames, sha256};
@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The maximum size of the file in bytes. A larger one is ignored.
-const SIZE: u64 = 32 << 20;
+const MAX_SIZE: u64 = 32 << 20;
 
 #[derive(Serialize, Deserialize)]
 struct NamesFile {
@@ -40,7 +40,7 @@ pub(crate) fn write(file: &Path, wasm: &[u8], functions: BTreeMap<u32, String>) 
 pub(crate) fn read(component: &Path, digest: &str) -> Option<FunctionNames> {
     let mut text = String::new();
     let file = std::fs::File::open(path(component)).ok()?;
-    file.take(SIZE).read_to_string(&mut text).ok()?;
+    file.take(MAX_SIZE).read_to_string(&mut text).ok()?;
     let names: NamesFile = serde_json::from_str(&text).ok()?;
     (names.sha256 == digest).then(|| names.functions.into())
 }

@@ -15,7 +15,7 @@ const MAX_CONFIG_MAP: usize = 1 << 20;
 /// manifest in an annotation.
 const MAX_ANNOTATIONS: usize = 256 << 10;
 
-/// The key that a group uses if it names none.
+/// The default of `configMap.key` in a group.
 const DEFAULT_KEY: &str = "policy.wasm";
 
 /// Arguments of `policy pack`.
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns a command and a part of a group that the user can paste.
+/// Returns a command and a part of a group's spec to paste.
 fn hint(args: &Args, digest: &str, packed: usize, manifest: usize) -> String {
     let mut command = format!(
         "kubectl-oaat policy pack {} --name {}",

@@ -3,7 +3,7 @@
 
 use crate::policy::component;
 use crate::policy::decisions::{self, Line};
-use crate::policy::fault;
+use crate::policy::failure;
 use anyhow::{Context, Result, bail};
 use policy_cases::item_settings;
 use policy_host::{
@@ -23,7 +23,8 @@ pub struct Args {
     files: Vec<PathBuf>,
     /// The policy to replay the decisions with. For decisions of another policy, the command shows
     /// what this policy would change. If repeated, each decision is replayed with the policy that
-    /// has the recorded sha256, as it is with the built-in policy if the flag is not used.
+    /// has the recorded sha256. If absent, only decisions of the built-in policy `default` are
+    /// replayed.
     #[arg(long, value_name = "FILE")]
     policy: Vec<PathBuf>,
     /// Replay only decisions whose request has this sha256, or a prefix of it. See
@@ -35,7 +36,7 @@ pub struct Args {
 pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     let policies = Policies::load(&args.policy, built_in)?;
     let wanted = args.request.as_deref().unwrap_or_default();
-    let mut seen = Seen::default();
+    let mut contents = FileContents::default();
     let mut counts = [0_usize; 3];
     for file in decisions::recorded_files(&args.files)? {
         let name = file.display().to_string();
@@ -43,13 +44,13 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
         decisions::read_chunks(decisions::open(&file)?, |chunk| {
             let mut text = String::new();
             chunk.for_each(|number, line: Line<DecisionRecord>| {
-                seen.count(&line);
+                contents.count(&line);
                 let (outcome, line) = match line {
                     Line::Record(record) if record.request_sha256.starts_with(wanted) => {
                         let (outcome, detail) = policies.replay(&record);
                         (outcome, format_line(&record, &detail))
                     }
-                    // Its request is not known, so it may be another than the wanted one.
+                    // With --request, skip it: its request is unknown.
                     Line::Unreadable(why) if wanted.is_empty() => {
                         let line = format!("{name}:{number}: this decision cannot be read: {why}");
                         (Outcome::Unknown, one_line(&line))
@@ -66,7 +67,7 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
         printed?;
     }
     if counts == [0; 3] {
-        bail!("{}", seen.nothing_to_replay(args));
+        bail!("{}", contents.nothing_to_replay(args));
     }
     let [agree, differ, unknown] = counts;
     let total = format!("{agree} agree, {differ} differ, {unknown} could not be replayed\n");
@@ -78,14 +79,14 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     })
 }
 
-/// What the files contain.
+/// Which kinds of decisions the files contain.
 #[derive(Default)]
-struct Seen {
+struct FileContents {
     records: bool,
     digests: bool,
 }
 
-impl Seen {
+impl FileContents {
     fn count(&mut self, line: &Line<DecisionRecord>) {
         self.records |= matches!(line, Line::Record(_));
         self.digests |= matches!(line, Line::Digests);
@@ -99,7 +100,10 @@ impl Seen {
                 format!("--request: no decision in {files} has a request with sha256 {wanted}")
             }
             _ if self.digests => format!("{files}: {}", decisions::ONLY_DIGESTS),
-            _ => format!("{files}: no recorded decision found; {}", decisions::USE),
+            _ => format!(
+                "{files}: no recorded decision found; {}",
+                decisions::USE_RECORDS
+            ),
         }
     }
 }
@@ -107,7 +111,7 @@ impl Seen {
 /// The policies to replay decisions with.
 struct Policies {
     by_digest: HashMap<String, Policy>,
-    /// The policy for all decisions, if the command line names exactly one.
+    /// The policy for all decisions, if the command line names only one.
     only: Option<Policy>,
 }
 
@@ -186,18 +190,18 @@ enum Outcome {
     Unknown,
 }
 
-/// Asks another policy than the one that decided. Returns whether it would decide the same, and what
-/// would change.
+/// Replays a decision with another policy than the one that made it. Returns whether it would decide
+/// the same, and what would change.
 fn replay_with_other(policy: &Policy, record: &DecisionRecord) -> (Outcome, String) {
     let request = &record.request;
     let items = item_settings(&request.items);
-    if let Err(fault) = fault::validate(policy, &request.settings, &items) {
-        let outcome = if fault.is_interruption() {
+    if let Err(failure) = failure::validate(policy, &request.settings, &items) {
+        let outcome = if failure.is_interruption() {
             Outcome::Unknown
         } else {
             Outcome::Differs
         };
-        return (outcome, format!("this policy would not decide: {fault}"));
+        return (outcome, format!("this policy would not decide: {failure}"));
     }
     let evaluation = policy.evaluate(request);
     if let Err(error @ EvalError::Deadline(_)) = &evaluation.answer {

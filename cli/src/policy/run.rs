@@ -1,7 +1,7 @@
 //! `policy run`: evaluates a policy once and explains the decision.
 
 use crate::policy::component::{self, Component};
-use crate::policy::fault;
+use crate::policy::failure;
 use crate::policy::profile::Profile;
 use anyhow::{Context, Result};
 use policy_cases::{explain, item_settings};
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
         request.seed = seed;
     }
     let component = component::load(&args.file, built_in)?;
-    fault::validate(
+    failure::validate(
         &component.policy,
         &request.settings,
         &item_settings(&request.items),
@@ -90,7 +90,7 @@ fn evaluate(policy: &Policy, request: &Request, json: bool) -> Result<Result<Str
     })
 }
 
-/// Returns the whole call stack of a crash, one line for each function.
+/// Returns the complete call stack of a crash, one line for each function.
 fn backtrace(error: &EvalError) -> String {
     let EvalError::Trapped(crash) = error else {
         return String::new();

@@ -39,7 +39,7 @@ enum Call {
 }
 
 /// Serves until the end of standard input. The first line of output contains the version of this
-/// program, and either the size of the component or why it could not be loaded.
+/// program, and either the size of the component or the error of loading it.
 pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     let version = env!("CARGO_PKG_VERSION");
     let (policy, size) = match load(args, built_in) {

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 pub(crate) struct BuiltInPolicies(HashMap<BuiltInPolicy, Result<Policy, String>>);
 
 impl BuiltInPolicies {
-    /// Checks the settings of the policy of a group and of its shadow, if these are built-in ones.
+    /// Checks the settings of the policy of a group and of its shadow, if they are built in.
     pub fn check(&mut self, spec: &OaatGroupSpec) -> Vec<FieldReport> {
         let Some(policy) = &spec.policy else {
             return Vec::new();
@@ -64,7 +64,7 @@ fn load(name: BuiltInPolicy) -> Result<Policy, String> {
     policy.map_err(|error| format!("failed to load the built-in policy {name}: {error}"))
 }
 
-/// Returns the settings of items. If the items are listed elsewhere, returns those of all items with
+/// Returns the settings of items. If other sources list the items, returns those of all items with
 /// options.
 fn item_settings(spec: &OaatGroupSpec) -> Vec<ItemSettings> {
     let settings_of = |name: &String| {

@@ -1,4 +1,4 @@
-//! The built-in policies, which the build script builds from source.
+//! The components of the built-in policies. The build script builds them from source.
 
 use oaat_api::BuiltInPolicy;
 

@@ -84,7 +84,7 @@ pub enum ConditionStatus {
     True,
     /// The condition does not apply.
     False,
-    /// Whether the condition applies is not known.
+    /// It is not known whether the condition applies.
     Unknown,
 }
 

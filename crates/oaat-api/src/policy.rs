@@ -40,7 +40,7 @@ pub struct PolicySpec {
     #[serde(default)]
     pub on_error: OnError,
 
-    /// A second policy that is asked the same as the policy of the group, and never decides. The
+    /// A second policy that gets the same requests as the group's policy but never decides. The
     /// condition ShadowAgrees shows how its answers differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadow: Option<ShadowPolicy>,
@@ -62,7 +62,7 @@ pub struct ShadowPolicy {
     pub built_in: Option<BuiltInPolicy>,
 
     /// The sha256 of the uncompressed component in the ConfigMap, as 64 hexadecimal digits. If set,
-    /// a component with another digest is never asked.
+    /// a component with another digest is never evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = sha256_digits())]
     #[schemars(length(max = 71))]

@@ -130,7 +130,7 @@ pub mod policy_ready {
     pub const COMPILE_TOO_LARGE: &str = "CompileTooLarge";
     /// The compiler could not run. The operator retries; check its limits.
     pub const COMPILER_UNAVAILABLE: &str = "CompilerUnavailable";
-    /// A component that wac or wasi-virt composed failed to start. Build a single component.
+    /// A component composed by wac or wasi-virt failed to start. Build a single component.
     pub const COMPOSED_COMPONENT: &str = "ComposedComponent";
     /// The component failed on a trial request. Run `kubectl-oaat policy check` for details.
     pub const PROBE_FAILED: &str = "ProbeFailed";
@@ -166,15 +166,15 @@ pub mod shadow_agrees {
     /// The type of the condition.
     pub const TYPE: &str = "ShadowAgrees";
 
-    /// True: every decision that was compared would be the same.
+    /// True: the shadow policy agreed with every decision that was compared.
     pub const AGREES: &str = "Agrees";
-    /// False: the shadow policy would start another item, or only one of the policies would wait. See
-    /// the message for the latest difference.
+    /// False: for at least one decision, the shadow policy would start another item, or only one of the
+    /// policies would wait. See the message for the latest difference.
     pub const DIFFERS: &str = "Differs";
     /// False: the shadow policy made no decision at least once, for example because it crashed. See the
     /// message.
     pub const FAILED: &str = "Failed";
-    /// Unknown: the shadow policy is loaded, and no decision has been compared yet. Wait for the next
+    /// Unknown: the shadow policy is loaded, but no decision has been compared yet. Wait for the next
     /// decision.
     pub const NOT_COMPARED: &str = "NotCompared";
     /// Unknown: the shadow policy is being read and compiled. Wait a moment.
@@ -183,7 +183,7 @@ pub mod shadow_agrees {
     /// message.
     pub const NOT_USABLE: &str = "NotUsable";
 
-    /// The reasons that follow from compared decisions.
+    /// The reasons that are based on compared decisions.
     pub const COMPARED: [&str; 3] = [AGREES, DIFFERS, FAILED];
 }
 
@@ -294,7 +294,7 @@ pub mod events {
     pub const POLICY_NOT_READY: &str = "PolicyNotReady";
     /// The shadow policy is loaded and accepts its settings.
     pub const SHADOW_LOADED: &str = "ShadowLoaded";
-    /// The shadow policy is not asked. Fix the problem in the message.
+    /// The shadow policy is not evaluated. Fix the problem in the message.
     pub const SHADOW_NOT_USABLE: &str = "ShadowNotUsable";
     /// With `eachOnce`, all items have succeeded. Add items to run more.
     pub const COMPLETE: &str = "Complete";

@@ -1,4 +1,4 @@
-//! The imports of core modules that a policy must not have, and how to avoid them.
+//! Finds imports that a policy must not have, and explains how to avoid them.
 
 use std::fmt;
 use wasmparser::{Parser, Payload};
@@ -18,7 +18,7 @@ impl fmt::Display for ForeignImport {
         write!(
             f,
             "the module imports {name:?} from {module:?}, but a policy may import only its log; {}",
-            Origin::of(module, name).cure()
+            Origin::of(module, name).advice()
         )
     }
 }
@@ -51,7 +51,8 @@ impl Origin {
         }
     }
 
-    fn cure(self) -> &'static str {
+    /// Returns how to avoid the import.
+    fn advice(self) -> &'static str {
         match self {
             Self::Wasi => {
                 "it was built for WASI: build it for wasm32-unknown-unknown, and do not use files, clocks, \
@@ -64,11 +65,13 @@ impl Origin {
                 "a dependency uses wasm-bindgen to call JavaScript: find it with `cargo tree -i wasm-bindgen`, and \
                  disable its feature, often called js, wasm-bindgen, or wasmbind"
             }
-            Self::SpecTest => "the tests of WebAssembly use it: remove it",
+            Self::SpecTest => "only the WebAssembly test suite provides it: remove it",
             Self::Random => {
                 "a dependency uses getrandom: disable it, and use the seed of the request for random numbers"
             }
-            Self::Go => "Go's js/wasm needs a browser: a policy cannot be written in Go",
+            Self::Go => {
+                "a Go program for js/wasm needs a browser: use another language, such as Rust or C"
+            }
             Self::Undefined => {
                 "the linker found no definition of this function: define it, or do not call it"
             }
@@ -88,8 +91,8 @@ pub(crate) fn first_foreign(module: &[u8]) -> Option<ForeignImport> {
             let import = import.ok()?;
             if !import.module.starts_with("oaat:policy/") {
                 return Some(ForeignImport {
-                    module: import.module.chars().take(NAME).collect(),
-                    name: import.name.chars().take(NAME).collect(),
+                    module: import.module.chars().take(MAX_NAME).collect(),
+                    name: import.name.chars().take(MAX_NAME).collect(),
                 });
             }
         }
@@ -98,9 +101,9 @@ pub(crate) fn first_foreign(module: &[u8]) -> Option<ForeignImport> {
 }
 
 /// The maximum length of a quoted name, in characters.
-const NAME: usize = 100;
+const MAX_NAME: usize = 100;
 
-/// Returns whether a module contains the type of its world, as the SDK and bindings add it.
+/// Returns whether a module contains the type of its world, which the SDK and binding generators add.
 pub(crate) fn has_world(module: &[u8]) -> bool {
     let payloads = Parser::new(0).parse_all(module);
     payloads.map_while(Result::ok).any(|payload| {
@@ -127,8 +130,8 @@ mod tests {
     }
 
     #[test]
-    fn foreign_imports_are_named_with_their_cure() {
-        for (module, name, cure) in [
+    fn foreign_imports_are_reported_with_advice() {
+        for (module, name, advice) in [
             (
                 "wasi_snapshot_preview1",
                 "fd_write",
@@ -151,7 +154,7 @@ mod tests {
         ] {
             let import = first_foreign(&importing(module, name)).map(|import| import.to_string());
             let text = import.unwrap_or_default();
-            for part in [&format!("{module:?}"), &format!("{name:?}"), cure] {
+            for part in [&format!("{module:?}"), &format!("{name:?}"), advice] {
                 assert!(text.contains(part), "{module} {name}: {text}");
             }
         }

@@ -70,7 +70,7 @@ pub enum BuildError {
     ForeignImport(ForeignImport),
     /// The module does not contain the type of its world.
     #[error(
-        "the module does not say which functions of oaat:policy it has; in Rust, call \
+        "the module does not declare the world of oaat:policy; in Rust, call \
          policy_sdk::export_policy!; in C, link the object oaat_component_type.o of `policy new --lang c`; in \
          other languages, use a binding generator for WIT, or `wasm-tools component embed`"
     )]
@@ -84,8 +84,8 @@ pub enum BuildError {
 }
 
 impl BuildError {
-    /// Returns whether a core module exists, but is not a policy.
-    pub fn is_problem_of_module(&self) -> bool {
+    /// Returns whether the build wrote a core module that is not a policy.
+    pub fn is_module_error(&self) -> bool {
         matches!(
             self,
             Self::ForeignImport(_) | Self::NoWorld | Self::Componentize(_)
@@ -177,8 +177,8 @@ fn build_module(dir: &Path, target_dir: &Path) -> Result<(String, Vec<u8>), Buil
     }
     let root = workspace_root(&cargo, dir);
     let mut flags = remap_flags(&root);
-    // Keeps the names of functions, which `build_crate` removes again. Without `strip`, cargo gives
-    // the crate other hashes, and the component would have another digest.
+    // Keeps the names of functions, which `build_crate` removes later. Setting `strip` instead would
+    // change the crate hashes of cargo, and thus the digest of the component.
     flags.push("-Clink-arg=--keep-section=name".to_owned());
     command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     let output = command.output().map_err(|error| BuildError::Start {

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use wasmparser::{ExternalKind, KnownCustom, Name, NameSectionReader, Parser, Payload};
 
-/// The section that contains the names.
+/// The custom section that contains the names.
 const SECTION: &str = "name";
 /// The maximum length of a name in bytes. Longer names are truncated.
-const LENGTH: usize = 200;
+const MAX_LENGTH: usize = 200;
 
-/// Returns the names of the functions in a core module, or in the module with the most names of a
-/// component. Without debug information, these are the names of exports. Empty if the bytes are
-/// malformed.
+/// Returns the names of the functions in a core module, by index. For a component, uses the module
+/// with the most names. Without debug information, these are the names of exports. Returns no names
+/// if the bytes are malformed.
 pub fn function_names(wasm: &[u8]) -> BTreeMap<u32, String> {
     let mut modules = vec![BTreeMap::new()];
     for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
@@ -48,7 +48,7 @@ fn functions(section: NameSectionReader<'_>) -> BTreeMap<u32, String> {
     names
 }
 
-/// Returns the path of a function from its symbol in Rust, and other names unchanged.
+/// Demangles a Rust symbol. Returns other names unchanged.
 fn demangle(symbol: &str) -> String {
     let mut path = Bounded(String::new());
     // Fails only if the name is too long.
@@ -57,15 +57,15 @@ fn demangle(symbol: &str) -> String {
 }
 
 fn bounded(name: &str) -> String {
-    name[..name.floor_char_boundary(LENGTH)].to_owned()
+    name[..name.floor_char_boundary(MAX_LENGTH)].to_owned()
 }
 
-/// Text of bounded length. The path of a short symbol can be very long.
+/// Text of bounded length. A short symbol can have a very long demangled name.
 struct Bounded(String);
 
 impl Write for Bounded {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        let room = LENGTH - self.0.len();
+        let room = MAX_LENGTH - self.0.len();
         self.0.push_str(&text[..text.floor_char_boundary(room)]);
         if text.len() > room {
             return Err(std::fmt::Error);
@@ -74,7 +74,7 @@ impl Write for Bounded {
     }
 }
 
-/// Returns a core module without the names of its functions, or malformed bytes unchanged.
+/// Removes the names of functions from a core module. Returns malformed bytes unchanged.
 pub(crate) fn without_names(module: &[u8]) -> Vec<u8> {
     let mut kept = Vec::new();
     // The end of the previous section. The header of the next one starts there.
@@ -124,7 +124,7 @@ mod tests {
     fn function_names_are_demangled_and_bounded() {
         let long = "x".repeat(100);
         let symbol = format!("_ZN4crat100{long}100{long}17h0123456789abcdefE");
-        assert!(demangle(&symbol.replace("_ZN4crat", "_ZN")).len() == LENGTH);
+        assert!(demangle(&symbol.replace("_ZN4crat", "_ZN")).len() == MAX_LENGTH);
         let module = module(&[names(&[
             (3, "_ZN4core3foo17h0123456789abcdefE"),
             (4, "main"),

@@ -12,7 +12,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
 
-/// Returns the schema of a type as a document, in the version that editors support best (draft 7).
+/// Returns the schema of a type as a document, in draft 7, which most editors support.
 pub fn document<T: JsonSchema>() -> Schema {
     SchemaSettings::draft07()
         .into_generator()
@@ -24,7 +24,7 @@ pub fn cases() -> Schema {
     document::<crate::file::File>()
 }
 
-/// Returns the schema of a request in the form that people write, which [`crate::request`] parses.
+/// Returns the schema of a request in YAML, which [`crate::request`] parses.
 pub fn request() -> Schema {
     document::<RawRequest>()
 }

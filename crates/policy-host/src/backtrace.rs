@@ -8,11 +8,11 @@ use std::sync::Arc;
 use wasmtime::WasmBacktrace;
 
 /// The maximum number of frames that are kept.
-pub(crate) const FRAMES: usize = 64;
+pub(crate) const MAX_FRAMES: usize = 64;
 /// The maximum number of frames that a line shows.
-const SHOWN: usize = 4;
+const MAX_SHOWN: usize = 4;
 /// The maximum length of a name in bytes.
-const NAME: usize = 100;
+const MAX_NAME: usize = 100;
 /// The prefix of the names of modules that wit-component generates. They only forward calls.
 const GENERATED: &str = "wit-component:";
 /// The prefixes of functions that handle a panic. They come before the function that panicked.
@@ -27,8 +27,7 @@ pub struct Frame {
     pub name: Option<String>,
     /// The offset of the current instruction in the body of the function, in bytes.
     pub offset: Option<usize>,
-    /// Whether the function belongs to a module that a tool generated, so that its index does not
-    /// count for [`FunctionNames`].
+    /// Whether the function belongs to a generated module. [`FunctionNames`] does not apply to it.
     generated: bool,
 }
 
@@ -41,7 +40,7 @@ impl fmt::Display for Frame {
     }
 }
 
-/// A call stack of a guest, innermost function first. Displayed as one line with a few functions.
+/// A call stack of a guest, innermost function first. Its `Display` is one line with a few functions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backtrace {
     frames: Vec<Frame>,
@@ -54,12 +53,16 @@ impl Backtrace {
             let module = frame.module().name().unwrap_or_default();
             Frame {
                 function: frame.func_index(),
-                name: frame.func_name().map(|name| text::clean(name, NAME)),
+                name: frame.func_name().map(|name| text::clean(name, MAX_NAME)),
                 offset: frame.func_offset(),
                 generated: module.starts_with(GENERATED),
             }
         };
-        let frames = frames.unwrap_or_default().iter().take(FRAMES).map(frame);
+        let frames = frames
+            .unwrap_or_default()
+            .iter()
+            .take(MAX_FRAMES)
+            .map(frame);
         Self {
             frames: frames.collect(),
         }
@@ -74,7 +77,7 @@ impl Backtrace {
     pub(crate) fn with_names(mut self, names: &FunctionNames) -> Self {
         for frame in self.frames.iter_mut().filter(|frame| !frame.generated) {
             if let Some(name) = names.0.get(&frame.function) {
-                frame.name = Some(text::clean(name, NAME));
+                frame.name = Some(text::clean(name, MAX_NAME));
             }
         }
         self
@@ -89,11 +92,11 @@ impl fmt::Display for Backtrace {
         };
         let start = self.frames.iter().position(|frame| !handles_panic(frame));
         let frames = &self.frames[start.unwrap_or(0)..];
-        for (index, frame) in frames.iter().take(SHOWN).enumerate() {
+        for (index, frame) in frames.iter().take(MAX_SHOWN).enumerate() {
             let separator = if index == 0 { "" } else { ", called by " };
             write!(f, "{separator}{frame}")?;
         }
-        match frames.len().saturating_sub(SHOWN) {
+        match frames.len().saturating_sub(MAX_SHOWN) {
             0 => Ok(()),
             more => write!(f, ", and {more} more"),
         }
@@ -141,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn display_leaves_out_the_functions_that_handle_a_panic() {
+    fn display_omits_functions_that_handle_a_panic() {
         let panic = [Some("rust_panic"), Some("core::panicking::panic"), None];
         assert_eq!(backtrace(&panic).to_string(), "function 2");
         assert_eq!(

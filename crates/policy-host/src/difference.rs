@@ -8,9 +8,9 @@ use plain_text as text;
 use std::fmt;
 
 /// The maximum length of an item's name in a description, in bytes.
-const NAME: usize = 128;
+const MAX_NAME: usize = 128;
 /// The maximum number of standings in a description.
-const LISTED: usize = 3;
+const MAX_LISTED: usize = 3;
 
 /// An answer to compare: a decision, or the reason why there is none.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +59,7 @@ impl<'a> Action<'a> {
                 Choice::Wait(until) => Self::Wait(until),
                 Choice::Run(index) => match request.items.get(index as usize) {
                     Some(item) => Self::Start(&item.name),
-                    // Only a record that was edited contains such an answer.
+                    // Only an edited record contains such an answer.
                     None => Self::Fail("BadAnswer"),
                 },
             },
@@ -74,7 +74,7 @@ impl<'a> Action<'a> {
         }
     }
 
-    /// Describes this action where it replaces another: "instead of …".
+    /// Describes this action as the one that `other` replaces: the part after "instead of".
     fn replaced_by(&self, other: &Self) -> String {
         let gerund = match (self, other) {
             (Self::Start(_), Self::Start(_))
@@ -87,13 +87,13 @@ impl<'a> Action<'a> {
         format!("{gerund}{}", self.object()).trim_end().to_owned()
     }
 
-    /// Describes what the verb of this action refers to.
+    /// Returns the object of the verb, such as the quoted name of the item.
     fn object(&self) -> String {
         match self {
             Self::Start(item) => quoted(item),
             Self::Wait(Some(until)) => format!("until {}", format_instant(*until)),
             Self::Wait(None) => String::new(),
-            Self::Fail(reason) => text::clean(reason, NAME),
+            Self::Fail(reason) => text::clean(reason, MAX_NAME),
         }
     }
 }
@@ -109,7 +109,7 @@ impl fmt::Display for Action<'_> {
     }
 }
 
-/// Whether two answers that wait differ if they wait until different times.
+/// Whether two waits until different times differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitTimes {
     /// They differ.
@@ -174,9 +174,9 @@ impl fmt::Display for AnswerDifference<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::from_iter(self.action.map(|action| action.to_string()));
         if !self.standings.is_empty() {
-            let listed = self.standings.iter().take(LISTED);
+            let listed = self.standings.iter().take(MAX_LISTED);
             let mut standings: Vec<String> = listed.map(ToString::to_string).collect();
-            match self.standings.len().saturating_sub(LISTED) {
+            match self.standings.len().saturating_sub(MAX_LISTED) {
                 0 => {}
                 more => standings.push(format!("and {more} more")),
             }
@@ -245,7 +245,7 @@ fn stored_state<'a>(request: &'a Request, decision: &'a Decision) -> &'a str {
 }
 
 fn quoted(item: &str) -> String {
-    format!("\"{}\"", text::clean(item, NAME))
+    format!("\"{}\"", text::clean(item, MAX_NAME))
 }
 
 fn standing(standing: Standing) -> &'static str {

@@ -101,9 +101,9 @@ pub enum LoadError {
     /// The compiler process failed to run. The component is not the cause.
     #[error("failed to run the compiler process: {0}")]
     CompilerUnavailable(String),
-    /// A component that is composed of others could not be started.
+    /// A component that is composed of other components failed to start.
     #[error(
-        "the component is composed of {components} components, as wac and wasi-virt do, and failed to start: {error}; build one component that imports nothing but the log, and compose nothing into it"
+        "the component is composed of {components} components, as wac and wasi-virt do, and failed to start: {error}; build a single component that imports only the log"
     )]
     ComposedComponent {
         /// The number of nested components.
@@ -301,7 +301,7 @@ pub(crate) fn descriptions_size(wasm: &[u8], limit: usize) -> Result<usize, Load
     Ok(bytes)
 }
 
-/// Returns the number of components that are nested in a component, at any depth.
+/// Returns the number of components nested in a component, at any depth.
 pub(crate) fn nested_components(wasm: &[u8]) -> usize {
     use wasmparser::{Parser, Payload};
     let payloads = Parser::new(0).parse_all(wasm).map_while(Result::ok);
@@ -309,13 +309,13 @@ pub(crate) fn nested_components(wasm: &[u8]) -> usize {
     nested.count()
 }
 
-/// Returns the first WASI interface that a component imports. The compiler rejects some components
-/// that import WASI for other reasons, but this import has to be removed first.
+/// Returns the error for the first WASI interface that a component imports. The compiler rejects some
+/// of these components for other reasons, but the import must be removed first.
 pub(crate) fn wasi_import(wasm: &[u8]) -> Option<LoadError> {
     use wasmparser::{Parser, Payload};
     for payload in Parser::new(0).parse_all(wasm) {
         match payload.ok()? {
-            // Their imports are not those of the component.
+            // The imports of a nested component are not those of the component.
             Payload::ComponentSection { .. } => return None,
             Payload::ComponentImportSection(section) => {
                 let imports = section.into_iter().map_while(Result::ok);

@@ -78,10 +78,10 @@ impl Host {
         Self::with_config(&config(&limits), limits)
     }
 
-    /// Sets up the runtime as [`Host::new`] does, for programs that evaluate thousands of requests in
-    /// a row on up to `threads` threads. Sandboxes share memory, which is cleared after each of them
-    /// instead of returned to the operating system. Answers and fuel are the same. A component with
-    /// more instances, tables, or memories than the limits allow cannot be loaded.
+    /// Sets up the runtime as [`Host::new`] does, for programs that evaluate thousands of requests on
+    /// up to `threads` threads. Sandboxes reuse memory: it is cleared after each evaluation and not
+    /// returned to the operating system. Answers and fuel are the same. A component with more
+    /// instances, tables, or memories than the limits allow cannot be loaded.
     ///
     /// # Errors
     /// Returns an error if the machine does not support the runtime or cannot start a thread.
@@ -221,7 +221,7 @@ impl Host {
             // An error that the policy returns is an answer, as is an invalid decision. Both are
             // reported when they occur for a real request.
             Ok(_) | Err(EvalError::PolicyError(_) | EvalError::BadAnswer(_)) => Ok(policy),
-            // Start functions may also run out of fuel or time, which has another fix.
+            // A start function that runs out of fuel or time needs another fix.
             Err(error @ (EvalError::Trapped(_) | EvalError::OutOfMemory(_)))
                 if startup == Startup::Failed && load::nested_components(wasm) > 0 =>
             {
@@ -261,7 +261,7 @@ fn config(limits: &Limits) -> Config {
         .consume_fuel(true)
         .epoch_interruption(true)
         .max_wasm_stack(limits.stack)
-        .wasm_backtrace_max_frames(NonZeroUsize::new(backtrace::FRAMES))
+        .wasm_backtrace_max_frames(NonZeroUsize::new(backtrace::MAX_FRAMES))
         // Every call gets a fresh sandbox. Copying a few kilobytes of data and reserving little
         // memory is cheaper than mapping (measured: 33 instead of 41 µs for 10 items).
         .memory_reservation(limits.memory as u64)
@@ -279,7 +279,7 @@ fn config(limits: &Limits) -> Config {
 
 /// Returns the configuration of a pool of sandboxes. Each thread uses one at a time.
 fn pool(limits: &Limits, threads: u32) -> PoolingAllocationConfig {
-    /// The memory of a sandbox that stays in use, in bytes. Policies rarely need more.
+    /// The memory of a sandbox that stays resident, in bytes. Policies rarely need more.
     const KEPT: usize = 2 << 20;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(threads)
@@ -363,7 +363,7 @@ impl Policy {
         &self.0.digest
     }
 
-    /// Returns the policy with names of its functions, which the backtraces of crashes then contain.
+    /// Returns the policy with the names of its functions for the backtraces of crashes.
     pub fn with_names(&self, names: FunctionNames) -> Self {
         Self(Arc::new(Loaded {
             names,
@@ -436,8 +436,8 @@ impl Policy {
         evaluation
     }
 
-    /// Returns the call stack at the first check of the fuel, which is at the start of a function or
-    /// of an iteration of a loop, at which a decision has used this fuel. Returns `None` if the
+    /// Returns the call stack at which a decision has used this fuel. The stack is read at the next
+    /// check of the fuel: the start of a function or of an iteration of a loop. Returns `None` if the
     /// decision uses less. May take a minute.
     pub fn stack_at(&self, request: &Request, fuel: u64) -> Option<Backtrace> {
         let mut store = self.sandbox(Budget {

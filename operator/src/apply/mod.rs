@@ -53,7 +53,7 @@ pub struct Applier<'a, C> {
     pub name: &'a str,
     /// The planned status before the policy was evaluated. It is written if a start fails.
     pub status_without_start: OaatGroupStatus,
-    /// The condition `ShadowAgrees` of every status that is written.
+    /// The condition `ShadowAgrees` for each status write.
     pub shadow: ShadowCondition,
     /// Ten random characters of a to z and 0 to 9, never used before.
     pub nonce: String,

@@ -224,7 +224,7 @@ fn shadow(reason: &'static str, message: &str) -> ShadowCondition {
 }
 
 #[tokio::test]
-async fn condition_about_the_shadow_is_written_only_with_news_or_with_another_change() {
+async fn shadow_condition_is_written_only_for_a_new_reason_or_with_another_change() {
     let before = shadow(shadow_agrees::DIFFERS, "1 differed");
     let mut snapshot = snapshot();
     let mut status = plan_group(&snapshot, &validate(&snapshot.group.spec)).status;

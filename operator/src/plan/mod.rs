@@ -28,7 +28,7 @@ pub use pods::{next_run, plan_group};
 pub(crate) use policy_condition::describe as describe_policy;
 pub use policy_condition::{policy_event, record_no_policy, record_policy_error, record_selection};
 pub(crate) use schedule_times::ScheduleTimes;
-pub(crate) use shadow_condition::ShadowNews;
+pub(crate) use shadow_condition::ShadowSummary;
 pub use shadow_condition::{
     ShadowCondition, ShadowStatus, only_updates_shadow_counts, set_shadow_condition, shadow_event,
 };
@@ -44,8 +44,8 @@ pub struct PendingEvent {
     pub warning: bool,
     /// A reason from [`oaat_api::reasons::events`].
     pub reason: &'static str,
-    /// The reason of the condition that the event is about. Within some minutes, Kubernetes clients
-    /// merge events that differ only in their messages into the first one.
+    /// The reason of the condition that the event is about. It keeps events apart: for some minutes,
+    /// Kubernetes clients merge events that differ only in their messages.
     pub action: Option<String>,
     /// A sentence that a user can act on.
     pub message: String,

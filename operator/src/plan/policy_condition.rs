@@ -139,7 +139,7 @@ fn describe_problem(
 pub(super) fn lost(snapshot: &GroupSnapshot) -> Option<&str> {
     let last = snapshot.group.status.as_ref()?.policy.as_ref()?;
     match PolicySource::from_group(&snapshot.group)? {
-        // It is never lost.
+        // The default policy is always available.
         PolicySource::BuiltIn(BuiltInPolicy::Default) => None,
         source if last.source == source.to_string() => Some(&last.digest),
         _ => last.instead_of.as_deref(),

@@ -9,55 +9,55 @@ use oaat_api::text;
 use oaat_api::{ConditionStatus, OaatGroupStatus, condition};
 use serde_json::Value;
 
-/// The condition `ShadowAgrees` that a status must have.
+/// The condition `ShadowAgrees` in the next status.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum ShadowCondition {
-    /// No condition.
+    /// The condition is removed.
     #[default]
     Absent,
-    /// The one that it has.
+    /// The current condition stays.
     Unchanged,
-    /// This one.
+    /// The condition is set to this content.
     Is(ShadowStatus),
 }
 
 /// The content of the condition `ShadowAgrees`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShadowStatus {
-    /// The status.
+    /// Whether the shadow policy agrees.
     pub status: ConditionStatus,
     /// A reason from [`shadow_agrees`].
     pub reason: &'static str,
-    /// The message.
+    /// A sentence that a user can act on.
     pub message: String,
 }
 
-/// The part of the condition that is worth a write of its own: the reason, and the message about a
-/// problem, but not the counts.
+/// The part of the condition whose change requires a status write: the reason, and the message about
+/// a problem. The counts are not part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ShadowNews {
+pub(crate) struct ShadowSummary {
     reason: String,
     problem: Option<String>,
 }
 
-impl ShadowNews {
+impl ShadowSummary {
     fn new(reason: &str, message: &str) -> Self {
         let is_problem = reason == shadow_agrees::NOT_USABLE;
         Self {
             reason: reason.to_owned(),
-            // As in the condition.
+            // Cleaned in the same way as the message of the condition.
             problem: is_problem.then(|| text::clean(message, text::CONDITION)),
         }
     }
 
-    /// Returns what the conditions of a group show.
-    pub fn shown(conditions: &[Condition]) -> Option<Self> {
+    /// Returns the summary of the condition in a status, if there is one.
+    pub fn from_conditions(conditions: &[Condition]) -> Option<Self> {
         let shown = condition(conditions, shadow_agrees::TYPE)?;
         Some(Self::new(&shown.reason, &shown.message))
     }
 }
 
-impl From<&ShadowStatus> for ShadowNews {
+impl From<&ShadowStatus> for ShadowSummary {
     fn from(status: &ShadowStatus) -> Self {
         Self::new(status.reason, &status.message)
     }
@@ -83,8 +83,8 @@ pub fn set_shadow_condition(
     }
 }
 
-/// Returns whether a patch from the status `old` to `new` only updates the counts in the condition
-/// `ShadowAgrees`, which is not worth a write.
+/// Returns whether a patch from the status `old` to `new` changes only the counts in the condition
+/// `ShadowAgrees`. Such a patch is not written.
 pub fn only_updates_shadow_counts(
     patch: &Value,
     old: Option<&OaatGroupStatus>,
@@ -102,11 +102,12 @@ pub fn only_updates_shadow_counts(
         let others = conditions.filter(|c| c.type_ != shadow_agrees::TYPE);
         others.cloned().collect()
     };
-    let shown = |status: &OaatGroupStatus| ShadowNews::shown(&status.conditions);
+    let shown = |status: &OaatGroupStatus| ShadowSummary::from_conditions(&status.conditions);
     shown(old) == shown(new) && others(old) == others(new)
 }
 
-/// Returns the event about the condition `ShadowAgrees` that replaces `before`, if there is one.
+/// Returns the event about a change of the condition `ShadowAgrees`, if there is one. `before` are
+/// the conditions before the change.
 pub fn shadow_event(before: &[Condition], after: &ShadowCondition) -> Option<PendingEvent> {
     let ShadowCondition::Is(after) = after else {
         return None;

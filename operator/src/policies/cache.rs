@@ -5,7 +5,7 @@ use crate::policy_limiter::PolicyLimiter;
 use crate::policy_selection::PolicySelection;
 use crate::policy_source::PolicyProblem;
 use crate::policy_source::PolicyRead;
-use crate::policy_source::{LastGood, PolicySource};
+use crate::policy_source::{LastGoodPolicy, PolicySource};
 use kube::runtime::reflector::ObjectRef;
 use oaat_api::reasons::policy_ready::{LOADING, SETTINGS_REJECTED};
 use oaat_api::{OaatGroup, PolicyInUse, PolicySpec};
@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 /// A policy with settings that it accepted.
 #[derive(Clone)]
 struct Accepted {
-    /// The name of its source in the status.
+    /// The source, as in `status.policy.source`.
     source: String,
     /// Whether it was restored from a copy that the operator keeps.
     restored: bool,
@@ -90,8 +90,8 @@ impl GroupState {
         Some(problem)
     }
 
-    /// Records that the policy that decided last accepts these settings.
-    fn restore(&mut self, last: LastGood, policy: &Policy, settings: &Settings) {
+    /// Records that the last good policy accepts these settings.
+    fn restore(&mut self, last: LastGoodPolicy, policy: &Policy, settings: &Settings) {
         self.accepted = Some(Accepted {
             restored: matches!(last.source, PolicySource::Kept(_)),
             source: last.name,
@@ -153,9 +153,9 @@ impl PolicyCache {
         self.state(group).checked(policy, &settings).is_some()
     }
 
-    /// refers to. `last_good` reads the policy that decided last, if the group needs it: after a
-    /// restart, none is in memory. Returns `None` if the settings must be checked first, and a permit
-    /// for that is not available yet.
+    /// Returns the policy that decides for a group. `read` is the state of the policy that the group
+    /// refers to. `last_good` reads the last good policy if none is in memory, for example after a
+    /// restart. Returns `None` if the settings must be checked first and no permit is available yet.
     pub async fn select(
         &self,
         group: &OaatGroup,
@@ -163,7 +163,7 @@ impl PolicyCache {
         read: Option<PolicyRead>,
         default: &Policy,
         limiter: &PolicyLimiter,
-        last_good: impl FnOnce() -> Option<(LastGood, PolicyRead)>,
+        last_good: impl FnOnce() -> Option<(LastGoodPolicy, PolicyRead)>,
     ) -> Option<(PolicySelection, Option<Policy>)> {
         let uid = group.metadata.uid.as_deref().unwrap_or_default();
         let (Some(spec), Some(source), Some(read)) =

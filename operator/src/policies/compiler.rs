@@ -36,8 +36,8 @@ impl Compiler {
         }
     }
 
-    /// Returns a compiler for policies that never decide. Policies that decide are compiled first, and
-    /// are not evicted in favor of others.
+    /// Returns a compiler for shadow policies, with a separate memory. Policies that decide are
+    /// compiled first, and shadow policies never evict them.
     pub fn for_shadows(&self) -> Self {
         Self {
             memory: Arc::new(Mutex::new(PolicyMemory::for_shadows())),

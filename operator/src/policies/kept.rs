@@ -1,10 +1,11 @@
-//! Keeps copies of the policies that decided last, in ConfigMaps of the operator's own namespace.
-//! With them, the same policies decide after a restart, even if their sources are gone or bad.
+//! Keeps copies of the last good policies, in ConfigMaps in the operator's own namespace. With a
+//! copy, a policy still decides after a restart if its source is deleted or invalid.
 //!
-//! A task writes the copies, apart from all reconciles. Every replica may write and renew the same
-//! copies. A copy belongs to the namespace of its groups: no other namespace can use it.
+//! A separate task writes the copies, so no reconcile waits for them. Every replica may write and
+//! renew the same copies. A copy belongs to the namespace of its groups: no other namespace can use
+//! it.
 
-mod room;
+mod eviction;
 
 use crate::api_request::with_timeout;
 use crate::cluster::ClusterError;
@@ -12,6 +13,8 @@ use crate::config_maps::ConfigMaps;
 use crate::group_ref::GroupRef;
 use crate::pod::names;
 use crate::policy_source::{KeptPolicy, PolicyConfigMap, bytes};
+pub use eviction::KeptLimits;
+use eviction::{Copies, Copy, copies_to_evict};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use k8s_openapi::ByteString;
@@ -21,8 +24,6 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use oaat_api::Timestamp;
 use policy_host::Limits;
-pub use room::KeptLimits;
-use room::{Copies, Copy, make_room};
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write;
@@ -50,7 +51,7 @@ const KEY: &str = "policy.wasm.gz";
 /// The first bytes of gzip data.
 const GZIP: &[u8] = &[0x1f, 0x8b];
 
-/// How often the copies are listed, renewed, and deleted.
+/// The interval at which the copies are listed, renewed, and deleted.
 const CHECK_INTERVAL: Duration = Duration::from_secs(600);
 /// The minimum time between two checks for policies without a copy.
 const MIN_INTERVAL: Duration = Duration::from_secs(2);
@@ -62,17 +63,17 @@ const MAX_WRITES: usize = 50;
 const RENEW_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// The age of the last renewal at which a copy is deleted, unless this replica uses it.
 const DELETE_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
-/// The time after a start in which no copy is deleted, because the groups may not be known yet.
-const SETTLING: Duration = Duration::from_secs(3600);
+/// The time after the start before the first copy is deleted. Earlier, the groups may not be known.
+const DELETION_DELAY: Duration = Duration::from_secs(3600);
 
-/// The copies of the policies that decided last. Cheap to clone.
+/// The copies of the last good policies. Cheap to clone.
 #[derive(Clone)]
 pub struct KeptPolicies {
     keeper: Arc<Keeper>,
     _task: Arc<Task>,
 }
 
-/// Dropping it ends the task.
+/// A background task that is aborted on drop.
 struct Task(AbortHandle);
 
 impl Drop for Task {
@@ -89,19 +90,19 @@ struct Keeper {
     namespace: String,
     limits: KeptLimits,
     /// When copies may be deleted.
-    settled_at: Instant,
+    deletions_start_at: Instant,
     state: Mutex<State>,
-    /// Notified if a policy has no copy yet.
+    /// Notifies the task of a policy without a copy.
     missing: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    /// The policy that decided last for each group.
+    /// The last good policy of each group.
     in_use: HashMap<GroupRef, InUse>,
-    /// The copies, as last listed.
+    /// The copies in the last list, and those written since.
     copies: Copies,
-    /// When a copy could not be written.
+    /// The time of the last failure to write a copy.
     failed: HashMap<KeptPolicy, Instant>,
 }
 
@@ -112,7 +113,7 @@ struct InUse {
 }
 
 impl KeptPolicies {
-    /// Starts to keep policies in ConfigMaps of `namespace`, which is the operator's own.
+    /// Starts the task that keeps copies in `namespace`, the operator's own namespace.
     pub fn start(
         client: Client,
         namespace: &str,
@@ -124,7 +125,7 @@ impl KeptPolicies {
             api: Api::namespaced(client, namespace),
             namespace: namespace.to_owned(),
             limits,
-            settled_at: Instant::now() + SETTLING,
+            deletions_start_at: Instant::now() + DELETION_DELAY,
             state: Mutex::default(),
             missing: Notify::new(),
         });
@@ -135,8 +136,8 @@ impl KeptPolicies {
         }
     }
 
-    /// Records the policy that decided last for a group, and where it can be copied from. `None` if
-    /// that was a built-in policy, or if the group was deleted.
+    /// Records the last good policy of a group, and where it can be copied from. `used` is `None` if a
+    /// built-in policy decided, or if the group was deleted.
     pub fn record(&self, group: &GroupRef, used: Option<(KeptPolicy, Option<PolicyConfigMap>)>) {
         let mut state = self.keeper.lock();
         let Some((policy, source)) = used else {
@@ -157,7 +158,7 @@ impl KeptPolicies {
         }
     }
 
-    /// Reads the copy of a policy; `None` if there is none.
+    /// Reads the copy of a policy. Returns `None` if there is none.
     ///
     /// # Errors
     /// Returns an error if the request fails.
@@ -182,7 +183,7 @@ impl Keeper {
         loop {
             if let Err(error) = self.check().await {
                 let namespace = &self.namespace;
-                warn!(namespace, %error, "failed to update the kept policies; retrying later");
+                warn!(namespace, %error, "failed to update the copies of policies; retrying later");
             }
             tokio::time::sleep(MIN_INTERVAL).await;
             let _ = tokio::time::timeout(CHECK_INTERVAL, self.missing.notified()).await;
@@ -200,7 +201,7 @@ impl Keeper {
             let is_used = in_use.contains_key(policy);
             if is_used && age > RENEW_AFTER {
                 self.renew(policy, now).await?;
-            } else if !is_used && age > DELETE_AFTER && Instant::now() >= self.settled_at {
+            } else if !is_used && age > DELETE_AFTER && Instant::now() >= self.deletions_start_at {
                 self.delete(policy).await?;
             }
         }
@@ -237,7 +238,7 @@ impl Keeper {
             let is_known = copies.contains_key(&policy) || state.failed.contains_key(&policy);
             Some((policy, source.filter(|_| !is_known)?))
         });
-        in_turn(missing)
+        round_robin(missing)
     }
 
     /// Lists the copies, without their values.
@@ -270,8 +271,8 @@ impl Keeper {
         all
     }
 
-    /// Writes the copy of a policy, if its source still has it and there is room. Returns whether it
-    /// was written.
+    /// Writes the copy of a policy if its source still contains it and the limits allow it. Returns
+    /// whether it was written.
     async fn copy(
         &self,
         policy: &KeptPolicy,
@@ -289,16 +290,18 @@ impl Keeper {
         let digest = policy.digest.clone();
         let packed = tokio::task::spawn_blocking(move || pack(value, &digest)).await;
         let Ok(Some(value)) = packed else {
-            debug!(namespace = policy.namespace, %source, "the policy has changed since it decided");
+            debug!(namespace = policy.namespace, %source, "the source no longer contains the policy that decided");
             return Ok(false);
         };
         let used: HashSet<_> = self.in_use().into_keys().collect();
         let copies = self.lock().copies.clone();
-        let Some(evicted) = make_room(&copies, &used, policy, value.len(), self.limits) else {
+        let Some(evicted) = copies_to_evict(&copies, &used, policy, value.len(), self.limits)
+        else {
             let digest = &policy.digest;
             warn!(
                 namespace = policy.namespace,
-                digest, "no room to keep the policy; after a restart, it needs its source"
+                digest,
+                "the limits leave no space for a copy of the policy; after a restart, it needs its source"
             );
             return Ok(false);
         };
@@ -312,7 +315,7 @@ impl Keeper {
         ))
         .await
         {
-            // Another replica wrote it.
+            // On a conflict, another replica wrote the copy.
             Ok(_) | Err(ClusterError::Conflict(_)) => {}
             Err(error) => return Err(error),
         }
@@ -354,13 +357,13 @@ impl Keeper {
     }
 }
 
-/// Parses a time in an annotation.
+/// Parses the time in an annotation.
 fn time(text: &str) -> Option<Timestamp> {
     serde_json::from_value(text.into()).ok()
 }
 
-/// Returns the first policy of each namespace, then the second of each, and so on.
-fn in_turn(
+/// Orders policies by namespace in turn: the first of each namespace, then the second, and so on.
+fn round_robin(
     policies: impl Iterator<Item = (KeptPolicy, PolicyConfigMap)>,
 ) -> Vec<(KeptPolicy, PolicyConfigMap)> {
     let mut counts = HashMap::<String, usize>::new();
@@ -378,7 +381,7 @@ fn in_turn(
         .collect()
 }
 
-/// Returns a value compressed with gzip, unless it is not the component with this digest.
+/// Compresses a value with gzip. Returns `None` if it is not the component with this digest.
 fn pack(value: Vec<u8>, digest: &str) -> Option<Vec<u8>> {
     let wasm = policy_host::decompress(&value, Limits::default().component).ok()?;
     if policy_host::sha256(&wasm) != digest {

@@ -11,7 +11,7 @@ const NAMESPACE: usize = 8 << 20;
 /// The maximum for all shadow policies, and for those of one namespace, in bytes.
 const SHADOWS: usize = 8 << 20;
 
-/// The owner of the built-in policies, which are few and never evicted. No namespace has this name.
+/// The owner of the built-in policies, which are never evicted. No namespace has this name.
 pub(super) const BUILT_IN: &str = "";
 
 /// The policies in memory. An evicted policy is compiled again when needed.
@@ -174,7 +174,7 @@ mod tests {
         keep(&mut memory, "c", 0);
         let expected = [("a".into(), 3), ("b".into(), 0), ("c".into(), 0)];
         assert_eq!(held(&memory, &policies), expected);
-        // Built-in policies stay, and take the room of others.
+        // Built-in policies are not evicted, and count toward the total.
         for index in 0..3 {
             keep(&mut memory, BUILT_IN, index);
         }

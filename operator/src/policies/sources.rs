@@ -8,7 +8,7 @@ use crate::fair_limiter::Permit;
 use crate::group_ref::{GroupRef, gone};
 use crate::policy_source::PolicyRead;
 use crate::policy_source::{
-    KeptPolicy, LastGood, PolicyConfigMap, PolicyProblem, PolicySource, bytes,
+    KeptPolicy, LastGoodPolicy, PolicyConfigMap, PolicyProblem, PolicySource, bytes,
 };
 use k8s_openapi::api::core::v1::ConfigMap;
 use oaat_api::{BuiltInPolicy, RejectedPolicy, Timestamp};
@@ -26,9 +26,8 @@ type MapName = (String, String);
 /// The initial and the maximum backoff for failures that are not the component's fault.
 const BACKOFF: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(300)];
 
-/// The number of attempts to load a copy before it counts as failed, which takes about two and a
-/// half minutes.
-const PATIENT_ATTEMPTS: usize = 6;
+/// The number of attempts to load a copy before it counts as failed. They take about 2.5 minutes.
+const KEPT_ATTEMPTS: usize = 6;
 
 /// The policies that groups use. Cheap to clone.
 #[derive(Clone)]
@@ -39,13 +38,13 @@ pub struct PolicySources {
     queue: UnboundedSender<GroupRef>,
     state: Arc<Mutex<SourcesState>>,
     first_backoff: Duration,
-    /// Whether groups wait for a policy that is loaded again after it was evicted from memory.
+    /// Whether groups are reconciled when a policy is loaded again after an eviction from memory.
     groups_wait: bool,
 }
 
 #[derive(Default)]
 struct SourcesState {
-    /// The sources that each group uses: of its policy, and of its shadow.
+    /// The sources of the policy and of the shadow policy of each group.
     groups: HashMap<GroupRef, HashSet<PolicySource>>,
     /// The rejected component in the status of each group.
     rejected: HashMap<GroupRef, RejectedPolicy>,
@@ -55,7 +54,7 @@ struct SourcesState {
     subscriptions: HashMap<MapName, Subscription>,
     /// Policies by the sha256 of the value that they were loaded from.
     loaded: HashMap<String, WeakPolicy>,
-    /// The built-in policies that were loaded. They stay in memory.
+    /// The loaded built-in policies. They stay in memory.
     built_in: HashMap<BuiltInPolicy, WeakPolicy>,
     /// The number of loads started so far.
     loads: u64,
@@ -67,7 +66,7 @@ struct LoadedSource {
     /// The sha256 of the value in the ConfigMap, if it has the key.
     value: Option<String>,
     load: Option<Load>,
-    /// The digest of the policy that the groups know to be loaded.
+    /// The digest of the policy that the groups were last notified of.
     known: Option<String>,
 }
 
@@ -122,7 +121,7 @@ impl PolicySources {
         }
     }
 
-    /// Sets where the policies that decided last are kept.
+    /// Sets the copies of the last good policies.
     pub fn with_kept(self, kept: Option<KeptPolicies>) -> Self {
         Self { kept, ..self }
     }
@@ -155,8 +154,8 @@ impl PolicySources {
         }
     }
 
-    /// Returns the state of the policy that decided last for a group. Loads it if it is not loaded.
-    /// Returns `None` if the operator keeps no policies, or if the group uses none.
+    /// Returns the state of the last good policy of a group, and loads it if necessary. Returns `None`
+    /// if the operator keeps no copies, or if the group uses no policy.
     pub fn read_last_good(&self, group: &GroupRef, source: &PolicySource) -> Option<PolicyRead> {
         if self.kept.is_none() && matches!(source, PolicySource::Kept(_)) {
             return None;
@@ -169,8 +168,8 @@ impl PolicySources {
         Some(self.read(source))
     }
 
-    /// Records the policy that decided last for a group, so that a copy of it is kept.
-    pub fn record_last_good(&self, group: &GroupRef, last: Option<LastGood>) {
+    /// Records the last good policy of a group, so that the operator keeps a copy of it.
+    pub fn record_last_good(&self, group: &GroupRef, last: Option<LastGoodPolicy>) {
         let Some(kept) = &self.kept else { return };
         let last = last.and_then(|last| match last.source {
             PolicySource::Kept(policy) => Some((last.name, policy)),
@@ -197,11 +196,11 @@ impl PolicySources {
         kept.record(group, Some((policy, source)));
     }
 
-    /// Records the sources that a group uses, and the rejected component in its status. Without
-    /// sources, the group uses no policy except the default one, or was deleted. `last_good` is the
-    /// policy that decided last. It is used only if it was read.
+    /// Records the sources that a group uses, and the rejected component in its status. `sources` is
+    /// empty if the group was deleted or uses only the default policy, which is always loaded.
+    /// `last_good` is the last good policy, which stays loaded if it was read before.
     ///
-    /// Loads the policies that no group has used so far. The default policy is always loaded.
+    /// Loads the policies that no other group uses.
     pub fn set_sources(
         &self,
         group: &GroupRef,
@@ -302,7 +301,7 @@ impl PolicySources {
             .collect()
     }
 
-    /// Returns the keys in use of a ConfigMap.
+    /// Returns the keys of a ConfigMap that groups use.
     fn keys_of(&self, map: &MapName) -> Vec<PolicyConfigMap> {
         let state = self.lock();
         state.keys_of(map).cloned().collect()
@@ -366,10 +365,10 @@ impl PolicySources {
             } else {
                 problem
             };
-            // Without the last good policy, another one may decide. A short disturbance must not be
-            // the reason for that.
+            // If the last good policy fails to load, another one may decide. Retry first, so that a
+            // short outage does not cause that.
             let is_kept = matches!(source, PolicySource::Kept(_));
-            if !retry || !is_kept || attempt >= PATIENT_ATTEMPTS {
+            if !retry || !is_kept || attempt >= KEPT_ATTEMPTS {
                 self.finish_load(&source, number, value, SourceState::Failed(problem));
             }
             if !retry {
@@ -570,7 +569,7 @@ impl SourcesState {
         }
     }
 
-    /// Returns the keys in use of a ConfigMap.
+    /// Returns the keys of a ConfigMap that groups use.
     fn keys_of(&self, map: &MapName) -> impl Iterator<Item = &PolicyConfigMap> {
         let keys = self.sources.keys().filter_map(PolicySource::config_map);
         keys.filter(move |key| (&key.namespace, &key.name) == (&map.0, &map.1))

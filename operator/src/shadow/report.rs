@@ -1,4 +1,4 @@
-//! What is known about the shadow policy of a group, and the condition `ShadowAgrees` that shows it.
+//! The report about the shadow policy of a group, and the condition `ShadowAgrees` that shows it.
 
 use crate::plan::{ShadowStatus, describe_policy};
 use crate::policy_metrics::ShadowOutcome;
@@ -8,7 +8,7 @@ use oaat_api::text;
 use oaat_api::{ConditionStatus, PolicyInUse, Timestamp};
 
 /// The maximum length of the description of a difference, in bytes.
-const DIFFERENCE: usize = 512;
+const MAX_DESCRIPTION: usize = 512;
 
 /// A decision that the shadow policy would not have made.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,7 +21,7 @@ pub(crate) struct Disagreement {
     pub description: String,
 }
 
-/// Whether the shadow policy can be asked.
+/// Whether the shadow policy can be evaluated.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum ShadowState {
     /// It is being loaded, or its settings have not been checked yet.
@@ -41,10 +41,10 @@ struct Counts {
     skipped: u64,
 }
 
-/// What this process knows about the shadow policy of a group.
+/// The results of the shadow policy of a group since this process started or the policy changed.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ShadowReport {
-    /// Whether it can be asked.
+    /// Whether it can be evaluated.
     pub state: ShadowState,
     since: Timestamp,
     counts: Counts,
@@ -72,7 +72,7 @@ impl ShadowReport {
         };
         *count = count.saturating_add(1);
         if let Some(mut disagreement) = disagreement {
-            disagreement.description = text::clean(&disagreement.description, DIFFERENCE);
+            disagreement.description = text::clean(&disagreement.description, MAX_DESCRIPTION);
             self.latest = Some(disagreement);
         }
     }
@@ -101,7 +101,7 @@ impl ShadowReport {
                 Unknown,
                 shadow_agrees::NOT_USABLE,
                 format!(
-                    "{}: {}; the shadow policy is not asked until this is fixed",
+                    "{}: {}; the shadow policy is not evaluated until this is fixed",
                     problem.reason, problem.message
                 ),
             ),

@@ -99,10 +99,10 @@ fn shadowed(more: Value) -> GroupSnapshot {
     snapshot
 }
 
-/// Returns a question about the decision to start this item, or else to wait.
-fn question(snapshot: &GroupSnapshot, choice: Choice) -> ShadowQuestion {
+/// Returns an evaluation that compares a decision with this choice.
+fn evaluation(snapshot: &GroupSnapshot, choice: Choice) -> ShadowEvaluation {
     let answered = answered(snapshot, Ok(choice));
-    ShadowQuestion::new(snapshot, Some(answered)).unwrap()
+    ShadowEvaluation::new(snapshot, Some(answered)).unwrap()
 }
 
 fn answered(snapshot: &GroupSnapshot, answer: Result<Choice, EvalError>) -> AnsweredRequest {
@@ -147,15 +147,15 @@ async fn decisions_are_compared_and_counted() {
     fixture.record(&snapshot);
     assert_eq!(fixture.shown(&snapshot).reason, shadow_agrees::LOADING);
     let same = choice_of(&policy, &snapshot);
-    let ask = |choice| {
-        let question = question(&snapshot, choice);
-        fixture.shadows.ask(&key(), &policy, question);
+    let evaluate = |choice| {
+        let evaluation = evaluation(&snapshot, choice);
+        fixture.shadows.evaluate(&key(), &policy, evaluation);
     };
-    ask(same);
+    evaluate(same);
     let agrees = fixture.until(&snapshot, shadow_agrees::AGREES).await;
     assert_eq!(agrees.status, True);
     assert!(agrees.message.contains(", 1 of 1 decisions agreed;"));
-    ask(Choice::Wait(None));
+    evaluate(Choice::Wait(None));
     let differs = fixture.until(&snapshot, shadow_agrees::DIFFERS).await;
     assert_eq!(differs.status, False);
     for part in [
@@ -175,8 +175,8 @@ async fn shadow_that_makes_no_decision_is_reported() {
     let (fixture, snapshot) = (Fixture::new(), shadowed(json!({})));
     fixture.record(&snapshot);
     let policy = fixture.hostile("loop");
-    let question = question(&snapshot, Choice::Run(0));
-    fixture.shadows.ask(&key(), &policy, question);
+    let evaluation = evaluation(&snapshot, Choice::Run(0));
+    fixture.shadows.evaluate(&key(), &policy, evaluation);
     let failed = fixture.until(&snapshot, shadow_agrees::FAILED).await;
     let expected = "it would fail with OutOfFuel instead of starting \"a\": the policy used up";
     assert!(failed.message.contains(expected), "{}", failed.message);
@@ -189,8 +189,8 @@ async fn rejected_settings_are_reported_without_a_decision_and_checked_once() {
     fixture.record(&snapshot);
     let policy = fixture.hostile("validate-err");
     let check = || {
-        let question = ShadowQuestion::new(&snapshot, None).unwrap();
-        fixture.shadows.ask(&key(), &policy, question);
+        let evaluation = ShadowEvaluation::new(&snapshot, None).unwrap();
+        fixture.shadows.evaluate(&key(), &policy, evaluation);
     };
     check();
     let problem = fixture.until(&snapshot, shadow_agrees::NOT_USABLE).await;
@@ -201,16 +201,16 @@ async fn rejected_settings_are_reported_without_a_decision_and_checked_once() {
 }
 
 #[tokio::test]
-async fn component_with_another_digest_is_not_asked() {
+async fn component_with_another_digest_is_not_evaluated() {
     let pin = json!({ "configMap": { "name": "m" }, "builtIn": null, "sha256": "0".repeat(64) });
     let (fixture, snapshot) = (Fixture::new(), shadowed(pin));
     assert_eq!(fixture.shadows.record(&key(), Some(&snapshot.group)), None);
     let mut groups = fixture.shadows.groups();
     let group = groups.get_mut(&key()).unwrap();
-    let question = question(&snapshot, Choice::Run(0));
+    let evaluation = evaluation(&snapshot, Choice::Run(0));
     assert!(
         group
-            .prepare(&question, &fixture.documented(), String::new())
+            .prepare(&evaluation, &fixture.documented(), String::new())
             .is_none()
     );
     let message = group.condition().unwrap().message;
@@ -218,16 +218,16 @@ async fn component_with_another_digest_is_not_asked() {
 }
 
 #[tokio::test]
-async fn questions_are_skipped_while_the_machine_is_busy() {
+async fn evaluations_are_skipped_while_the_machine_is_busy() {
     let (fixture, snapshot) = (Fixture::new(), shadowed(json!({})));
     fixture.record(&snapshot);
     let policy = fixture.documented();
     // The compiler is busy.
     let held = fixture.shadows.0.compiler.acquire("n").await;
-    let ask = |question| fixture.shadows.ask(&key(), &policy, question);
-    ask(question(&snapshot, Choice::Wait(None)));
+    let evaluate = |evaluation| fixture.shadows.evaluate(&key(), &policy, evaluation);
+    evaluate(evaluation(&snapshot, Choice::Wait(None)));
     for _ in 0..2 {
-        ask(question(&snapshot, Choice::Wait(None)));
+        evaluate(evaluation(&snapshot, Choice::Wait(None)));
     }
     assert_eq!(fixture.counted("skipped"), Some("2".into()));
     drop(held);
@@ -244,13 +244,13 @@ async fn questions_are_skipped_while_the_machine_is_busy() {
     );
     // Too many requests wait.
     let room = fixture.shadows.0.room.clone();
-    let _taken = room.try_acquire_many(WAITING).unwrap();
-    ask(question(&snapshot, Choice::Wait(None)));
+    let _taken = room.try_acquire_many(MAX_WAITING_KIB).unwrap();
+    evaluate(evaluation(&snapshot, Choice::Wait(None)));
     assert_eq!(fixture.counted("skipped"), Some("3".into()));
 }
 
 #[tokio::test]
-async fn new_reason_leads_to_one_reconcile_and_new_counts_to_none() {
+async fn new_reason_causes_one_reconcile_and_new_counts_cause_none() {
     let (mut fixture, snapshot) = (Fixture::new(), shadowed(json!({})));
     fixture.record(&snapshot);
     let policy = fixture.documented();
@@ -260,19 +260,19 @@ async fn new_reason_leads_to_one_reconcile_and_new_counts_to_none() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    let wait = question(&snapshot, Choice::Wait(None));
-    fixture.shadows.ask(&key(), &policy, wait.clone());
+    let wait = evaluation(&snapshot, Choice::Wait(None));
+    fixture.shadows.evaluate(&key(), &policy, wait.clone());
     wait_until_answered(&fixture).await;
     assert_eq!(fixture.queue.recv().await, Some(key()));
     assert_eq!(fixture.shown(&snapshot).reason, shadow_agrees::DIFFERS);
-    fixture.shadows.ask(&key(), &policy, wait);
+    fixture.shadows.evaluate(&key(), &policy, wait);
     wait_until_answered(&fixture).await;
     assert!(!fixture.shadows.groups()[&key()].is_reporting);
     assert!(fixture.queue.try_recv().is_err());
 }
 
 #[tokio::test]
-async fn result_from_before_a_restart_is_kept_until_there_is_a_new_one() {
+async fn result_from_before_a_restart_stays_until_there_is_a_new_one() {
     let (fixture, mut snapshot) = (Fixture::new(), shadowed(json!({})));
     let mut status = OaatGroupStatus::default();
     let before = (
@@ -290,8 +290,8 @@ async fn result_from_before_a_restart_is_kept_until_there_is_a_new_one() {
         assert_eq!(condition, ShadowCondition::Unchanged);
     };
     unchanged();
-    let check = ShadowQuestion::new(&snapshot, None).unwrap();
-    fixture.shadows.ask(&key(), &policy, check);
+    let check = ShadowEvaluation::new(&snapshot, None).unwrap();
+    fixture.shadows.evaluate(&key(), &policy, check);
     while fixture.shadows.groups()[&key()].is_busy {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -300,7 +300,7 @@ async fn result_from_before_a_restart_is_kept_until_there_is_a_new_one() {
     let same = choice_of(&policy, &snapshot);
     fixture
         .shadows
-        .ask(&key(), &policy, question(&snapshot, same));
+        .evaluate(&key(), &policy, evaluation(&snapshot, same));
     while fixture.shadows.groups()[&key()].is_busy {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -316,13 +316,13 @@ async fn result_from_before_a_restart_is_kept_until_there_is_a_new_one() {
 async fn counts_start_again_with_another_policy_or_other_settings() {
     let (fixture, snapshot) = (Fixture::new(), shadowed(json!({})));
     fixture.record(&snapshot);
-    let ask = |policy: &Policy, snapshot: &GroupSnapshot| {
-        let question = question(snapshot, Choice::Wait(None));
-        fixture.shadows.ask(&key(), policy, question);
+    let evaluate = |policy: &Policy, snapshot: &GroupSnapshot| {
+        let evaluation = evaluation(snapshot, Choice::Wait(None));
+        fixture.shadows.evaluate(&key(), policy, evaluation);
     };
-    ask(&fixture.documented(), &snapshot);
+    evaluate(&fixture.documented(), &snapshot);
     fixture.until(&snapshot, shadow_agrees::DIFFERS).await;
-    ask(&fixture.hostile("loop"), &snapshot);
+    evaluate(&fixture.hostile("loop"), &snapshot);
     let failed = fixture.until(&snapshot, shadow_agrees::FAILED).await;
     assert!(
         failed.message.contains(" of 1 decisions "),
@@ -332,8 +332,8 @@ async fn counts_start_again_with_another_policy_or_other_settings() {
     let changed = shadowed(json!({ "settings": { "x": 1 } }));
     fixture.record(&changed);
     assert_eq!(fixture.shown(&changed).reason, shadow_agrees::LOADING);
-    // The question was asked before the change.
-    ask(&fixture.documented(), &snapshot);
+    // An evaluation with the previous settings is ignored.
+    evaluate(&fixture.documented(), &snapshot);
     assert!(!fixture.shadows.groups()[&key()].is_busy);
     fixture.shadows.record(&key(), None);
     assert!(fixture.shadows.groups().is_empty());
@@ -348,9 +348,9 @@ fn request_has_the_settings_of_the_shadow_and_no_state_of_another_policy() {
         snapshot.group.spec.item_options = serde_json::from_value(options).unwrap();
         let mut answered = answered(&snapshot, Ok(Choice::Run(0)));
         answered.request.state = "kept".into();
-        answered.request.settings = r#"{"of":"the acting one"}"#.into();
-        let question = ShadowQuestion::new(&snapshot, Some(answered)).unwrap();
-        let request = question.request_for_tests();
+        answered.request.settings = r#"{"of":"the deciding policy"}"#.into();
+        let evaluation = ShadowEvaluation::new(&snapshot, Some(answered)).unwrap();
+        let request = evaluation.request_for_tests();
         let own = &snapshot.group.spec.policy.as_ref().unwrap().shadow;
         let own = own.as_ref().unwrap().settings.clone().unwrap_or_default();
         assert_eq!(request.settings, Value::Object(own).to_string());

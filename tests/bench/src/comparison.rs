@@ -1,4 +1,4 @@
-//! `policy compare` with a log of recorded decisions.
+//! Measures `policy compare` with a log of recorded decisions.
 
 use crate::report::Report;
 use anyhow::{Context, Result, ensure};
@@ -13,14 +13,14 @@ use std::time::Instant;
 
 /// The number of decisions in the log.
 const DECISIONS: usize = 100_000;
-/// The number of different ones.
+/// The number of different decisions in the log.
 const DIFFERENT: usize = 1_000;
-/// The number of items in each.
+/// The number of items in each decision.
 const ITEMS: i64 = 100;
 /// The time of the first decision.
 const START: i64 = 1_800_000_000_000;
 const MINUTE: i64 = 60_000;
-/// The goal in seconds.
+/// The maximum time, in seconds.
 const GOAL: f64 = 10.0;
 
 pub fn measure(report: &mut Report) -> Result<()> {

@@ -61,7 +61,7 @@ enum Benchmark {
     Attacks,
     /// The time from the end of a pod to the next pod.
     Handover,
-    /// The same with a shadow policy on every group.
+    /// Handovers and status writes with a shadow policy on every group.
     Shadow,
     /// Policies in ConfigMaps.
     Policies,

@@ -1,4 +1,4 @@
-//! Handovers and status writes with and without a shadow policy on every group, in turn.
+//! Measures handovers and status writes, alternately with and without a shadow policy on every group.
 
 use crate::handover::{PATIENCE, Step, groups, node, operator_options, steps};
 use crate::policies::{create, work};
@@ -21,7 +21,7 @@ const ROUNDS: usize = 10;
 /// The number of handovers that are not measured after a change.
 const WARM_UP: usize = 5;
 
-/// What was measured without, or with, shadow policies.
+/// The measurements with, or without, shadow policies.
 #[derive(Default)]
 struct Measured {
     handovers: Samples,
@@ -118,7 +118,7 @@ async fn counts(operator: &Operator) -> Result<(f64, f64)> {
     Ok((runs, writes))
 }
 
-/// Adds this number of handovers.
+/// Collects `count` handovers.
 async fn collect(
     steps: &mut Pin<Box<impl Stream<Item = (Instant, Step)>>>,
     samples: &mut Samples,

@@ -26,7 +26,7 @@ struct Crate {
 }
 
 impl Crates {
-    /// Asks cargo for the crates of the binaries, and of the policies that both contain.
+    /// Reads the crates of the binaries, and of the policies that both contain, from cargo.
     pub(crate) fn of_binaries(archs: &[Arch]) -> Result<Self> {
         let mut crates = Self::default();
         let targets: Vec<_> = archs.iter().map(|arch| arch.triple()).collect();

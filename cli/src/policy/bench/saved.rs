@@ -92,7 +92,7 @@ struct Row {
 }
 
 impl Comparison {
-    /// Compares the fuel for the sizes that both contain.
+    /// Compares the fuel for the numbers of items that both contain.
     pub fn new(saved: &SavedFuel, now: &[SavedDecision], wasmtime: &str) -> Self {
         let row = |old: &SavedDecision| {
             let new = now.iter().find(|new| new.items == old.items)?;

@@ -1,7 +1,7 @@
-//! `policy compare`: compares two policies on recorded decisions, and simulates what follows with
-//! each of them.
+//! `policy compare`: compares two policies on recorded decisions, and simulates the groups with each
+//! of them.
 
-mod outlook;
+mod group_simulation;
 mod picture;
 mod report;
 mod side;
@@ -11,7 +11,7 @@ mod work;
 
 use crate::policy::decisions;
 use anyhow::{Context, Result, bail};
-use outlook::Outlook;
+use group_simulation::GroupSimulation;
 use policy_host::text::escape;
 use policy_host::{Host, Limits};
 use side::Side;
@@ -27,8 +27,8 @@ const MAX_GROUPS: usize = 20;
 /// Arguments of `policy compare`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The policy A, such as the one that acts now: a component, the core module that cargo
-    /// builds, or the name of a built-in policy.
+    /// The policy A, such as the one in use: a component, the core module that cargo builds, or
+    /// the name of a built-in policy.
     a: PathBuf,
     /// The policy B, such as a new one.
     b: PathBuf,
@@ -45,8 +45,8 @@ pub struct Args {
     /// The settings of the group for B, a JSON object, instead of the recorded ones.
     #[arg(long, value_name = "JSON")]
     settings_b: Option<String>,
-    /// How long to simulate each group after its last recorded decision. With 0s, nothing is
-    /// simulated.
+    /// How long to simulate each group after its last recorded decision. 0s disables the
+    /// simulation.
     #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = policy_cases::time::duration)]
     length: u64,
     /// Draw both simulations of the group with the most differences to this SVG file.
@@ -66,22 +66,22 @@ enum Output {
     Json,
 }
 
-/// A group and what follows in it.
-struct Compared<'a> {
+/// A group with its counts and its simulations.
+struct ComparedGroup<'a> {
     name: &'a GroupName,
     tally: &'a GroupTally,
-    /// The simulations, or why there are none. `None` if nothing is simulated.
-    outlook: Option<Result<Outlook, String>>,
+    /// The simulations, or why they failed. `None` if simulations are disabled.
+    simulation: Option<Result<GroupSimulation, String>>,
 }
 
-/// Everything that a comparison found.
+/// The results of a comparison.
 struct Comparison<'a> {
     sides: &'a [Side; 2],
     tally: &'a Tally,
     /// The files by their positions.
     files: &'a [PathBuf],
     /// The groups, those with the most differences first.
-    groups: Vec<Compared<'a>>,
+    groups: Vec<ComparedGroup<'a>>,
 }
 
 pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
@@ -108,7 +108,7 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
         Output::Table => crate::policy::print(&report::text(&comparison))?,
         Output::Json => {
             let json = serde_json::to_string_pretty(&report::json(&comparison))?;
-            // Escapes do not change the meaning of strings, which alone can contain such characters.
+            // Only strings can contain the escaped characters, and escapes do not change their value.
             let lines = json.lines().map(escape).collect::<Vec<_>>();
             writeln!(std::io::stdout(), "{}", lines.join("\n"))?;
         }
@@ -134,7 +134,10 @@ fn nothing_compared(args: &Args, tally: &Tally) -> String {
     let files = files.collect::<Vec<_>>().join(", ");
     match args.group.as_slice() {
         _ if tally.has_digests => format!("{files}: {}", decisions::ONLY_DIGESTS),
-        [] => format!("{files}: no recorded decision found; {}", decisions::USE),
+        [] => format!(
+            "{files}: no recorded decision found; {}",
+            decisions::USE_RECORDS
+        ),
         _ => format!("--group: no recorded decision of this group in {files}"),
     }
 }
@@ -146,11 +149,11 @@ impl<'a> Comparison<'a> {
         // Stable, so that groups with the same number are in the order of their names.
         groups.sort_by_key(|(_, group)| Reverse(group.counts.differ));
         let groups = groups.into_iter().take(MAX_GROUPS).map(|(name, tally)| {
-            let outlook = (length > 0).then(|| Outlook::new(tally, sides, length));
-            Compared {
+            let simulation = (length > 0).then(|| GroupSimulation::new(tally, sides, length));
+            ComparedGroup {
                 name,
                 tally,
-                outlook,
+                simulation,
             }
         });
         Self {
@@ -161,11 +164,11 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// Draws the simulations of the first group that has some.
+    /// Draws the simulations of the first group that was simulated.
     fn picture(&self) -> Result<String> {
         let drawn = self.groups.iter().find_map(|group| {
-            let outlook = group.outlook.as_ref()?.as_ref().ok()?;
-            Some(picture::picture(group.name, outlook, self.sides))
+            let simulation = group.simulation.as_ref()?.as_ref().ok()?;
+            Some(picture::picture(group.name, simulation, self.sides))
         });
         drawn.context("--svg: no group was simulated; see the report without --svg")
     }
@@ -174,18 +177,18 @@ impl<'a> Comparison<'a> {
     /// compared.
     fn exit_code(&self) -> ExitCode {
         let counts = self.tally.counts;
-        let outlooks = || {
+        let simulations = || {
             self.groups
                 .iter()
-                .filter_map(|group| group.outlook.as_ref())
+                .filter_map(|group| group.simulation.as_ref())
         };
-        let simulations_differ = outlooks().any(|outlook| match outlook {
-            Ok(outlook) => !outlook.agrees(),
+        let simulations_differ = simulations().any(|simulation| match simulation {
+            Ok(simulation) => !simulation.agrees(),
             Err(_) => false,
         });
         if counts.differ > 0 || simulations_differ {
             ExitCode::FAILURE
-        } else if counts.interrupted + counts.unreadable > 0 || outlooks().any(Result::is_err) {
+        } else if counts.interrupted + counts.unreadable > 0 || simulations().any(Result::is_err) {
             ExitCode::from(2)
         } else {
             ExitCode::SUCCESS

@@ -1,6 +1,6 @@
 //! Draws both simulations of a group in one picture: two rows for each item.
 
-use super::outlook::{Outlook, Simulated};
+use super::group_simulation::{GroupSimulation, Simulated};
 use super::side::Side;
 use super::tally::GroupName;
 use crate::policy::simulate::{
@@ -13,19 +13,23 @@ const MAX_ITEMS: usize = 60;
 
 /// Draws the items on which the simulations of a group differ most. If they do not differ, draws all
 /// items.
-pub(crate) fn picture(group: &GroupName, outlook: &Outlook, sides: &[Side; 2]) -> String {
-    let drawn = drawn_items(outlook);
+pub(crate) fn picture(
+    group: &GroupName,
+    simulation: &GroupSimulation,
+    sides: &[Side; 2],
+) -> String {
+    let drawn = drawn_items(simulation);
     let names = ["A", "B"];
     let pairs = || drawn.iter().flat_map(|item| [(*item, 0), (*item, 1)]);
     let mut scenario = Scenario {
         items: Vec::new(),
-        ..outlook.scenario.clone()
+        ..simulation.scenario.clone()
     };
     let mut items: Vec<ItemMetrics> = Vec::new();
     for (index, side) in pairs() {
-        let mut item = outlook.scenario.items[index].clone();
+        let mut item = simulation.scenario.items[index].clone();
         item.name = format!("{} {}", names[side], item.name);
-        let metrics = &outlook.sides[side].metrics.items[index];
+        let metrics = &simulation.sides[side].metrics.items[index];
         items.push(ItemMetrics {
             name: item.name.clone(),
             ..metrics.clone()
@@ -33,7 +37,7 @@ pub(crate) fn picture(group: &GroupName, outlook: &Outlook, sides: &[Side; 2]) -
         scenario.items.push(item);
     }
     let rows: HashMap<_, _> = pairs().enumerate().map(|(row, pair)| (pair, row)).collect();
-    let runs = outlook.sides.iter().enumerate().flat_map(|(side, of)| {
+    let runs = simulation.sides.iter().enumerate().flat_map(|(side, of)| {
         let rows = &rows;
         of.history.runs.iter().filter_map(move |run| {
             let item = *rows.get(&(run.item, side))?;
@@ -43,11 +47,11 @@ pub(crate) fn picture(group: &GroupName, outlook: &Outlook, sides: &[Side; 2]) -
             })
         })
     });
-    let [a, b] = &outlook.sides;
+    let [a, b] = &simulation.sides;
     let history = History {
         runs: runs.collect(),
         end: a.history.end.max(b.history.end),
-        cut_short: cut_short(&outlook.sides),
+        cut_short: cut_short(&simulation.sides),
         ..History::default()
     };
     let metrics = Metrics {
@@ -55,7 +59,7 @@ pub(crate) fn picture(group: &GroupName, outlook: &Outlook, sides: &[Side; 2]) -
         ..a.metrics.clone()
     };
     let [first, second] = sides;
-    let all = outlook.scenario.items.len();
+    let all = simulation.scenario.items.len();
     let only = match drawn.len() {
         count if count < all => format!(" · {count} of {all} items"),
         _ => String::new(),
@@ -79,19 +83,19 @@ pub(crate) fn picture(group: &GroupName, outlook: &Outlook, sides: &[Side; 2]) -
 }
 
 /// Returns the indices of the items to draw, in the order of the list.
-fn drawn_items(outlook: &Outlook) -> Vec<usize> {
-    let items = outlook.scenario.items.iter().enumerate();
+fn drawn_items(simulation: &GroupSimulation) -> Vec<usize> {
+    let items = simulation.scenario.items.iter().enumerate();
     let index: HashMap<_, _> = items
         .map(|(index, item)| (item.name.as_str(), index))
         .collect();
-    let different = outlook.different_items();
+    let different = simulation.different_items();
     let mut drawn: Vec<usize> = different
         .iter()
         .filter_map(|[item, _]| index.get(item.name.as_str()).copied())
         .take(MAX_ITEMS)
         .collect();
     if drawn.is_empty() {
-        drawn = (0..outlook.scenario.items.len().min(MAX_ITEMS)).collect();
+        drawn = (0..simulation.scenario.items.len().min(MAX_ITEMS)).collect();
     }
     drawn.sort_unstable();
     drawn

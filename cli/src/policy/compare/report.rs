@@ -1,8 +1,8 @@
 //! Reports a comparison as text and as JSON.
 
-use super::outlook::{Outlook, Simulated};
+use super::group_simulation::{GroupSimulation, Simulated};
 use super::tally::{Example, Failures, ItemTally};
-use super::{Compared, Comparison, MAX_GROUPS, tally};
+use super::{ComparedGroup, Comparison, MAX_GROUPS, tally};
 use crate::policy::format_time;
 use crate::policy::simulate::{ItemMetrics, format_brief, format_exact, format_percent, truncated};
 use crate::policy::table::aligned;
@@ -90,7 +90,7 @@ fn failures(comparison: &Comparison) -> String {
         for Failures { count, first } in failures.values() {
             let message = first.as_ref().map_or("", |(_, message)| message);
             let message = clean(message, ERROR);
-            text += &format!("{name} makes no decision in {count} cases, first: {message}\n");
+            text += &format!("{name} failed to decide {count} times; first error: {message}\n");
         }
     }
     if text.is_empty() {
@@ -117,7 +117,7 @@ fn problems(comparison: &Comparison) -> String {
     }
 }
 
-fn group_text(group: &Compared) -> String {
+fn group_text(group: &ComparedGroup) -> String {
     let counts = group.tally.counts;
     let mut text = format!(
         "{}: {} of {} decisions differ\n",
@@ -129,9 +129,9 @@ fn group_text(group: &Compared) -> String {
     for (_, example) in group.tally.examples.iter() {
         text += &format!("  {}\n", example_text(example));
     }
-    match &group.outlook {
+    match &group.simulation {
         None => {}
-        Some(Ok(outlook)) => text += &outlook_text(outlook),
+        Some(Ok(simulation)) => text += &simulation_text(simulation),
         Some(Err(why)) => text += &format!("  not simulated: {}\n", clean(why, ERROR)),
     }
     text
@@ -184,22 +184,22 @@ fn example_text(example: &Example) -> String {
     format!("{at}, request {sha}: B {}", example.difference)
 }
 
-fn outlook_text(outlook: &Outlook) -> String {
-    let (start, end) = (outlook.scenario.start, outlook.scenario.end);
+fn simulation_text(simulation: &GroupSimulation) -> String {
+    let (start, end) = (simulation.scenario.start, simulation.scenario.end);
     let mut text = format!(
         "\n  simulated from {} for {}\n",
         format_exact(start),
         format_brief(end.abs_diff(start))
     );
-    for assumption in &outlook.assumptions {
+    for assumption in &simulation.assumptions {
         text += &format!("  assumes that {assumption}\n");
     }
-    text += &totals_table(&outlook.sides);
-    let different = outlook.different_items();
+    text += &totals_table(&simulation.sides);
+    let different = simulation.different_items();
     if !different.is_empty() {
         text += &format!("\n{}", simulated_items(&different));
     }
-    for (name, side) in NAMES.iter().zip(&outlook.sides) {
+    for (name, side) in NAMES.iter().zip(&simulation.sides) {
         if let Some(why) = &side.history.cut_short {
             let at = format_exact(side.history.end);
             text += &format!("  {name} ended early at {at}: {why}\n");
@@ -301,7 +301,7 @@ pub(super) fn json(comparison: &Comparison) -> Value {
     })
 }
 
-fn group_json(group: &Compared) -> Value {
+fn group_json(group: &ComparedGroup) -> Value {
     let item = |(name, tally): (&String, &ItemTally)| {
         let standings = tally.standings.iter();
         let standings = standings.map(|((a, b), count)| json!({ "a": a, "b": b, "count": count }));
@@ -327,17 +327,17 @@ fn group_json(group: &Compared) -> Value {
         "items": group.tally.items.iter().map(item).collect::<Vec<_>>(),
         "examples": examples.map(|(_, of)| example(of)).collect::<Vec<_>>(),
     });
-    match &group.outlook {
+    match &group.simulation {
         None => {}
-        Some(Ok(outlook)) => json["simulation"] = outlook_json(outlook),
+        Some(Ok(simulation)) => json["simulation"] = simulation_json(simulation),
         Some(Err(why)) => json["notSimulated"] = json!(why),
     }
     json
 }
 
-fn outlook_json(outlook: &Outlook) -> Value {
+fn simulation_json(simulation: &GroupSimulation) -> Value {
     let side = |index: usize| {
-        let side = &outlook.sides[index];
+        let side = &simulation.sides[index];
         json!({
             "cutShort": side.history.cut_short,
             "totals": side.totals(),
@@ -345,10 +345,10 @@ fn outlook_json(outlook: &Outlook) -> Value {
         })
     };
     json!({
-        "from": format_exact(outlook.scenario.start),
-        "to": format_exact(outlook.scenario.end),
-        "assumptions": outlook.assumptions,
-        "agrees": outlook.agrees(),
+        "from": format_exact(simulation.scenario.start),
+        "to": format_exact(simulation.scenario.end),
+        "assumptions": simulation.assumptions,
+        "agrees": simulation.agrees(),
         "a": side(0),
         "b": side(1),
     })

@@ -1,7 +1,7 @@
 //! One of the two policies that are compared.
 
 use crate::policy::component;
-use crate::policy::fault::{self, Fault};
+use crate::policy::failure::{self, PolicyFailure};
 use anyhow::{Context, Result, anyhow};
 use policy_cases::item_settings;
 use policy_host::{AnswerRef, Decision, Evaluation, Host, ItemSettings, Policy, Request};
@@ -10,7 +10,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::path::Path;
 
-/// The maximum number of settings whose validation is remembered.
+/// The maximum number of cached validations of settings.
 const MAX_SETTINGS: usize = 1_000;
 
 /// A policy, and the settings that it is given.
@@ -24,7 +24,7 @@ pub(crate) struct Side {
 
 /// An answer, and the fuel that it took.
 pub(crate) struct Answer {
-    pub decision: Result<Decision, Fault>,
+    pub decision: Result<Decision, PolicyFailure>,
     pub fuel: u64,
 }
 
@@ -38,7 +38,7 @@ impl<'a> From<&'a Answer> for AnswerRef<'a> {
 }
 
 impl Side {
-    /// Loads a policy. `settings` are those of the flag `flag`, which the policy must accept.
+    /// Loads a policy. `settings` is the value of the flag `flag`. The policy must accept it.
     pub fn load(
         host: &Host,
         file: &Path,
@@ -60,8 +60,8 @@ impl Side {
     }
 
     /// Validates settings, as the operator does before it uses them.
-    pub fn validate(&self, settings: &str, items: &[ItemSettings]) -> Result<(), Fault> {
-        fault::validate(&self.policy, settings, items)
+    pub fn validate(&self, settings: &str, items: &[ItemSettings]) -> Result<(), PolicyFailure> {
+        failure::validate(&self.policy, settings, items)
     }
 
     /// Returns the settings of the group for this policy.
@@ -77,10 +77,11 @@ fn object(json: &str, flag: &str) -> Result<String> {
     Ok(serde_json::to_string(&object)?)
 }
 
-/// Evaluates a policy, and remembers which settings it accepts.
+/// Evaluates a policy, and caches which settings it accepts.
 pub(crate) struct Evaluator<'a> {
     side: &'a Side,
-    accepted: HashMap<u64, Option<String>>,
+    /// The message of each rejection, or `None` for accepted settings, by their hash.
+    validations: HashMap<u64, Option<String>>,
     hasher: RandomState,
 }
 
@@ -88,12 +89,12 @@ impl<'a> Evaluator<'a> {
     pub fn new(side: &'a Side) -> Self {
         Self {
             side,
-            accepted: HashMap::new(),
+            validations: HashMap::new(),
             hasher: RandomState::new(),
         }
     }
 
-    /// Answers a recorded request. The request has its recorded settings again afterward.
+    /// Answers a recorded request. Restores its recorded settings afterward.
     pub fn answer(&mut self, request: &mut Request) -> Answer {
         let Some(settings) = self.side.settings.clone() else {
             return self.answer_unchanged(request);
@@ -113,36 +114,36 @@ impl<'a> Evaluator<'a> {
         }
         let Evaluation { answer, fuel, .. } = self.side.policy.evaluate(request);
         Answer {
-            decision: answer.map_err(Fault::NoDecision),
+            decision: answer.map_err(PolicyFailure::NoDecision),
             fuel,
         }
     }
 
-    fn validate(&mut self, request: &Request) -> Result<(), Fault> {
+    fn validate(&mut self, request: &Request) -> Result<(), PolicyFailure> {
         let items = request.items.iter();
         let with_settings = items.filter_map(|i| Some((&i.name, i.settings.as_ref()?)));
         let key = self
             .hasher
             .hash_one((&request.settings, with_settings.collect::<Vec<_>>()));
-        let known = match self.accepted.get(&key) {
+        let known = match self.validations.get(&key) {
             Some(known) => known.clone(),
             None => {
                 let items = item_settings(&request.items);
                 let rejection = match self.side.validate(&request.settings, &items) {
                     Ok(()) => None,
-                    Err(Fault::Settings(message)) => Some(message),
+                    Err(PolicyFailure::Settings(message)) => Some(message),
                     Err(error) => return Err(error),
                 };
-                if self.accepted.len() >= MAX_SETTINGS {
-                    self.accepted.clear();
+                if self.validations.len() >= MAX_SETTINGS {
+                    self.validations.clear();
                 }
-                self.accepted.insert(key, rejection.clone());
+                self.validations.insert(key, rejection.clone());
                 rejection
             }
         };
         match known {
             None => Ok(()),
-            Some(message) => Err(Fault::Settings(message)),
+            Some(message) => Err(PolicyFailure::Settings(message)),
         }
     }
 }

@@ -21,7 +21,7 @@ impl<K, V, const N: usize> Default for Smallest<K, V, N> {
 }
 
 impl<K: Ord, V, const N: usize> Smallest<K, V, N> {
-    /// Returns the value of a key, which `new` creates if necessary. `None` if `N` other keys are
+    /// Returns the value of a key. `new` creates it if necessary. Returns `None` if `N` other keys are
     /// smaller.
     pub fn entry(&mut self, key: K, new: impl FnOnce() -> V) -> Option<&mut V> {
         if self.entries.len() >= N && !self.entries.contains_key(&key) {
@@ -38,7 +38,7 @@ impl<K: Ord, V, const N: usize> Smallest<K, V, N> {
         Some(self.entries.entry(key).or_insert_with(new))
     }
 
-    /// Adds the entries of another map. `add` adds a value to that of the same key.
+    /// Adds the entries of another map. `add` combines two values of the same key.
     pub fn merge(&mut self, other: Self, add: impl Fn(&mut V, V)) {
         self.truncated |= other.truncated;
         for (key, value) in other.entries {

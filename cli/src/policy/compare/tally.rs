@@ -47,7 +47,7 @@ impl std::fmt::Display for GroupName {
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub counts: Counts,
-    pub kinds: Kinds,
+    pub kinds: DifferenceCounts,
     /// The fuel of A and of B.
     pub fuel: [Fuel; 2],
     /// How often A and B made no decision, by reason, with a message.
@@ -75,7 +75,7 @@ pub(crate) struct Counts {
 /// Numbers of decisions with each kind of difference. A decision may count several times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Kinds {
+pub(crate) struct DifferenceCounts {
     pub start_other_items: u64,
     pub only_a_starts: u64,
     pub only_b_starts: u64,
@@ -98,7 +98,7 @@ pub(crate) struct Fuel {
 #[derive(Debug, Default)]
 pub(crate) struct Failures {
     pub count: u64,
-    /// The message of the first one.
+    /// The position and message of the first failure.
     pub first: Option<(Position, String)>,
 }
 
@@ -246,9 +246,9 @@ impl Tally {
     }
 }
 
-/// Reports whether the deadline interrupted a policy.
+/// Returns whether the deadline interrupted a policy.
 fn is_interrupted(answer: &Answer) -> bool {
-    matches!(&answer.decision, Err(fault) if fault.is_interruption())
+    matches!(&answer.decision, Err(failure) if failure.is_interruption())
 }
 
 impl Counts {
@@ -265,7 +265,7 @@ impl Counts {
     }
 }
 
-impl Kinds {
+impl DifferenceCounts {
     fn add(&mut self, difference: &AnswerDifference) {
         if let Some(action) = difference.action {
             let kind = match (action.first, action.second) {
@@ -323,7 +323,7 @@ impl GroupTally {
             let failed = match run.outcome {
                 Outcome::Succeeded => false,
                 Outcome::Failed => true,
-                // It counts as neither, and its length says nothing about other runs.
+                // A stopped run counts as neither, and its duration is not representative.
                 Outcome::Stopped => continue,
             };
             let Some(item) = request.items.get(run.item as usize) else {

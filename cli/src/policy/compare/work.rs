@@ -24,7 +24,8 @@ struct Task {
     chunk: Chunk,
 }
 
-/// Compares A and B on the decisions in files. If `groups` is not empty, only on those of these groups.
+/// Compares A and B on the decisions in files. If `groups` is not empty, uses only decisions of these
+/// groups.
 pub(crate) fn compare(sides: &[Side; 2], files: &[PathBuf], groups: &[GroupName]) -> Result<Tally> {
     compare_with(threads(), sides, files, groups)
 }
@@ -34,7 +35,7 @@ pub(crate) fn threads() -> usize {
     std::thread::available_parallelism().map_or(2, |threads| threads.get().max(2))
 }
 
-/// Compares as [`compare`] does, with a number of threads, which does not change the result.
+/// Compares as [`compare`] does. The number of threads does not change the result.
 pub(super) fn compare_with(
     threads: usize,
     sides: &[Side; 2],

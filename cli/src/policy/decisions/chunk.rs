@@ -10,7 +10,7 @@ use std::io::Read;
 /// 2,000 items takes a few hundred kilobytes.
 pub(crate) const MAX_LINE: usize = 16 << 20;
 /// The length of a chunk in bytes, unless it has one longer line.
-const CHUNK: usize = 512 << 10;
+const CHUNK_SIZE: usize = 512 << 10;
 
 /// Whole lines of a file.
 #[derive(Debug, PartialEq)]
@@ -20,7 +20,7 @@ pub(crate) struct Chunk {
     pub content: Content,
 }
 
-/// What a chunk contains.
+/// The content of a chunk.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Content {
     /// A whole file with one record that spans several lines.
@@ -33,7 +33,7 @@ pub(crate) enum Content {
     TooLong,
 }
 
-/// What a file contains, which its first line determines.
+/// The format of a file, which its first line determines.
 #[derive(Clone, Copy)]
 enum Format {
     SingleRecord,
@@ -151,15 +151,15 @@ pub(crate) fn read_chunks(
     }
 }
 
-/// Reads up to [`CHUNK`] more bytes. Returns whether the input has ended.
+/// Reads up to [`CHUNK_SIZE`] more bytes. Returns whether the input has ended.
 fn fill(input: &mut impl Read, buffer: &mut Vec<u8>) -> std::io::Result<bool> {
-    buffer.reserve(CHUNK);
-    let read = input.take(CHUNK as u64).read_to_end(buffer)?;
-    Ok(read < CHUNK)
+    buffer.reserve(CHUNK_SIZE);
+    let read = input.take(CHUNK_SIZE as u64).read_to_end(buffer)?;
+    Ok(read < CHUNK_SIZE)
 }
 
-/// Skips the rest of a line. `buffer` then contains what was read of the next line. Returns false if
-/// the input has ended.
+/// Skips the rest of a line. Afterward, `buffer` contains the part of the next line that was read.
+/// Returns false if the input has ended.
 fn skip_line(input: &mut impl Read, buffer: &mut Vec<u8>) -> std::io::Result<bool> {
     loop {
         buffer.clear();

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
 
-/// What a line contains.
+/// The content of a line.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Line<R> {
     /// A decision with its record.
@@ -65,7 +65,7 @@ pub(super) fn parse_log_line<R: DeserializeOwned>(line: &str) -> Line<R> {
     }
 }
 
-/// Reports whether a line begins like a decision in JSON. No other text can contain these quotes.
+/// Returns whether a line begins like a decision in JSON. Other text escapes these quotes.
 fn is_json_of_decision(line: &str) -> bool {
     MESSAGES
         .iter()

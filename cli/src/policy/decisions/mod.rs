@@ -12,10 +12,10 @@ pub(crate) use paths::{open, recorded_files};
 
 use policy_host::DecisionRecord;
 
-/// What to do about a file without records.
-pub(crate) const USE: &str = "use a file from --record-decisions, or the log of an operator with \
+/// The fix for a file without records.
+pub(crate) const USE_RECORDS: &str = "use a file from --record-decisions, or the log of an operator with \
                               --log-decisions full";
-/// What to do about a log of digests.
+/// The problem of a log of digests, and the fix.
 pub(crate) const ONLY_DIGESTS: &str = "this log contains only digests of decisions; to record \
                                        decisions, start the operator with --log-decisions full \
                                        or --record-decisions DIR";

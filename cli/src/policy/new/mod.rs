@@ -1,4 +1,4 @@
-//! `policy new`: creates the directory of a policy, which builds and passes its tests.
+//! `policy new`: creates a policy that builds and passes its tests.
 
 mod c;
 mod rust;

@@ -1,9 +1,9 @@
-//! Adds places to a component at which a fuel limit can end it, without a change of its fuel.
+//! Adds checkpoints to a component without changing its fuel. At a checkpoint, a fuel limit can stop
+//! the component.
 //!
-//! The host compares the fuel with its limit when a function or an iteration of a loop starts. A
-//! function that calls another one has no such place after the call. This module adds an empty loop,
-//! which uses no fuel, to each end of a function. All fuel between two such places is then used by
-//! one function.
+//! The host compares the fuel with its limit when a function or an iteration of a loop starts. After a
+//! call, a function has no checkpoint. This module therefore adds an empty loop, which uses no fuel,
+//! to each end of a function. Then only one function uses the fuel between two checkpoints.
 
 use anyhow::{Context, Result, anyhow};
 use policy_host::{Backtrace, Frame};
@@ -13,14 +13,14 @@ use wasm_encoder::reencode::{Error, Reencode, ReencodeComponent};
 use wasm_encoder::{BlockType, CodeSection, Component, Function, Instruction};
 use wasmparser::{Encoding, FunctionBody, Parser, Payload, TypeRef};
 
-/// The name of what a component does before its first function: copying its data into its memory.
+/// The name of the work before the first function: copying the data of the component to its memory.
 const START: &str = "(copying the data of the component)";
 
 /// A component with more checkpoints.
 pub(super) struct Instrumented {
     pub wasm: Vec<u8>,
-    /// The functions, each with the lengths that the declaration of its local variables has. Modules
-    /// of the component can have functions with the same index.
+    /// The index of each function, and the length of its declaration of local variables in bytes.
+    /// Modules of the component can have functions with the same index.
     entries: BTreeSet<(u32, usize)>,
 }
 
@@ -40,19 +40,18 @@ impl Instrumented {
         })
     }
 
-    /// Returns the functions that were running when a fuel limit ended the component, outermost
-    /// first.
+    /// Returns the call stack at which a fuel limit stopped the component, outermost function first.
     pub fn functions(&self, stack: &Backtrace) -> Vec<String> {
         let frames = match stack.frames() {
             [] => return vec![START.to_owned()],
-            // The fuel before a function starts is the fuel of its caller.
+            // The caller used the fuel before a function starts.
             [entered, callers @ ..] if !callers.is_empty() && self.is_entry(entered) => callers,
             frames => frames,
         };
         frames.iter().rev().map(Frame::to_string).collect()
     }
 
-    /// Reports whether the current instruction of a frame is the start of its function.
+    /// Returns whether the current instruction of a frame is the start of its function.
     fn is_entry(&self, frame: &Frame) -> bool {
         let Some(offset) = frame.offset else {
             return false;
@@ -62,8 +61,8 @@ impl Instrumented {
     }
 }
 
-/// The body of a function: its index, and the type of a block with its results. A type with several
-/// results would have to be declared, so such a function remains unchanged.
+/// The index of a function, and the type of a block with its results. `block` is `None` for several
+/// results, because such a type would have to be declared. These functions stay unchanged.
 struct Body {
     function: u32,
     block: Option<wasmparser::BlockType>,

@@ -1,8 +1,8 @@
 //! `policy run --profile`: shows which functions use the fuel of a decision.
 //!
-//! A policy is deterministic, so a profile needs no clock: the same request is evaluated with limits
-//! from one unit of fuel up to the fuel of the decision, and the call stack is read where each of
-//! them ends the policy.
+//! A policy is deterministic, so a profile needs no clock. The same request is evaluated with fuel
+//! limits from one unit up to the fuel of the decision. The call stack is read where each limit stops
+//! the policy.
 
 mod checkpoints;
 
@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 
 /// The maximum number of samples.
-const SAMPLES: u64 = 2_000;
+const MAX_SAMPLES: u64 = 2_000;
 /// The minimum number of samples of a decision with more fuel than that.
 const MIN_SAMPLES: u64 = 100;
-/// The fuel that all samples together may use, unless there are only [`MIN_SAMPLES`].
-const FUEL: u64 = 4_000_000_000;
+/// The maximum fuel of all samples together, unless there are only [`MIN_SAMPLES`].
+const MAX_FUEL: u64 = 4_000_000_000;
 
 /// The fuel of a decision by call stack.
 pub(crate) struct Profile {
@@ -26,7 +26,7 @@ pub(crate) struct Profile {
     /// Call stacks, as indices of functions, outermost first, with the fuel of each. In the order of
     /// execution.
     samples: Vec<(Vec<usize>, u64)>,
-    /// The fuel that one sample stands for.
+    /// The fuel of one sample.
     pub step: u64,
 }
 
@@ -55,7 +55,7 @@ impl Profile {
             "--profile: the profiled policy used {} fuel instead of {fuel}; report this as a bug",
             again.fuel
         );
-        let samples = (2 * FUEL / fuel.max(1)).clamp(MIN_SAMPLES, SAMPLES);
+        let samples = (2 * MAX_FUEL / fuel.max(1)).clamp(MIN_SAMPLES, MAX_SAMPLES);
         let mut profile = Self {
             functions: Vec::new(),
             samples: Vec::new(),

@@ -52,7 +52,7 @@ fn evaluate_prints_the_decision_as_json() {
 }
 
 #[test]
-fn rejected_settings_are_a_fault_without_a_decision() {
+fn rejected_settings_are_a_policy_failure_without_a_decision() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("request.yaml");
     for request in [
@@ -68,7 +68,7 @@ fn rejected_settings_are_a_fault_without_a_decision() {
             json: false,
         };
         let error = run(&args, crate::policy::test_fixtures::default_policy()).unwrap_err();
-        assert!(error.is::<fault::Fault>());
+        assert!(error.is::<failure::PolicyFailure>());
         assert!(
             error.to_string().starts_with(
                 "SettingsRejected: the policy rejected the settings: the built-in policy takes no settings"

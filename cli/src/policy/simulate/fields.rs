@@ -42,7 +42,7 @@ pub(crate) struct Period {
 }
 
 impl Probability {
-    /// Returns the fraction of `all` that `part` is, or 0 if there are none.
+    /// Returns `part` divided by `all`, or 0 if `all` is 0.
     pub fn of(part: usize, all: usize) -> Self {
         Self((part as f64 / all.max(1) as f64).min(1.0))
     }

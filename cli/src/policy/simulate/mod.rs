@@ -88,7 +88,7 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
 /// Validates the settings, as the operator does, and simulates the scenario.
 fn validate_and_simulate(policy: &Policy, scenario: &Scenario) -> Result<History> {
     let items = scenario.item_settings();
-    crate::policy::fault::validate(policy, &scenario.settings, &items)?;
+    crate::policy::failure::validate(policy, &scenario.settings, &items)?;
     Ok(simulator::simulate(scenario, |request| {
         policy.evaluate(request)
     }))

@@ -1,4 +1,4 @@
-//! The scenario that continues a recorded group from one of its decisions.
+//! Creates a scenario that continues a recorded group from one of its decisions.
 
 use super::fields::{Probability, RunDuration};
 use super::scenario::{Item, ItemPast, Past, Scenario};
@@ -33,7 +33,7 @@ struct ItemRuns {
     last_started: Option<Instant>,
 }
 
-/// Returns the scenario that continues a group from its last recorded request, and what it assumes.
+/// Returns the scenario that continues a group from its last recorded request, and its assumptions.
 ///
 /// # Errors
 /// Returns an error if the request cannot come from an operator.
@@ -82,7 +82,7 @@ pub(crate) fn scenario_of<'a>(
     Ok((scenario, assumptions))
 }
 
-/// Checks what a simulation relies on.
+/// Checks the properties of a request that a simulation relies on.
 fn check(request: &Request) -> Result<(), String> {
     let count = request.items.len();
     let mut names = HashSet::new();
@@ -135,7 +135,7 @@ fn scenario_item(
             longest_success: None,
             last_success,
             last_failure,
-            // The simulation counts on from here.
+            // The simulation increments these counts.
             failures: item.failures.min(u32::MAX / 2),
             runs: item.runs.min(u32::MAX / 2),
         },

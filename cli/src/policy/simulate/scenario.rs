@@ -248,7 +248,7 @@ impl Entry {
     }
 }
 
-/// Checks what the types do not guarantee. Returns the entries with the duration of their runs.
+/// Checks the rules that the types do not enforce. Returns the entries with the duration of their runs.
 fn validate_items<'a>(
     entries: &'a [Entry],
     text: &str,

@@ -2,7 +2,7 @@
 //! a function, and all random numbers come from the seed of the scenario.
 
 use super::scenario::{Item, ItemPast, Scenario};
-use crate::policy::fault::Fault;
+use crate::policy::failure::PolicyFailure;
 use oaat_api::{Timestamp, windows};
 use policy_host::text::clean;
 use policy_host::{
@@ -152,7 +152,7 @@ fn simulate_with_limit(
                 if consecutive_errors == MAX_CONSECUTIVE_ERRORS {
                     return group.cut_short(format!(
                         "the policy failed {MAX_CONSECUTIVE_ERRORS} times in a row: {}",
-                        clean(&Fault::NoDecision(error).to_string(), 1024)
+                        clean(&PolicyFailure::NoDecision(error).to_string(), 1024)
                     ));
                 }
                 group.now = later(group.now, RETRY_AFTER_ERROR).min(group.next_join());

@@ -92,7 +92,7 @@ fn mismatch(root: &Value, schema: &Value, value: &Value, path: &str) -> Option<S
 }
 
 #[test]
-fn schema_accepts_the_cases_of_all_policies_and_rejects_misspelled_fields() {
+fn schema_accepts_the_cases_of_policies_and_rejects_misspelled_fields() {
     let schema = cases().to_value();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     for file in ["policy-default", "policies/backoff", "policies/fair"] {

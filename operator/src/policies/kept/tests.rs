@@ -1,7 +1,7 @@
 use super::*;
 use crate::policies::{Compiler, PolicyCache, PolicySources};
 use crate::policy_limiter::{PolicyLimiter, permits};
-use crate::policy_source::{LastGood, PolicyRead, PolicySource};
+use crate::policy_source::{LastGoodPolicy, PolicyRead, PolicySource};
 use built_in_policies::DEFAULT_POLICY;
 use http::{Method, Request, Response};
 use http_body_util::BodyExt;
@@ -132,7 +132,7 @@ fn store(cluster: &Cluster, namespace: &str, name: &str, value: &[u8]) {
         .insert(path(namespace, name), map);
 }
 
-/// The documented algorithm under another digest.
+/// Returns the documented algorithm with another digest.
 fn variant(name: u8) -> Vec<u8> {
     [DEFAULT_POLICY, &[0, 2, 1, name]].concat()
 }
@@ -161,7 +161,7 @@ fn keeper(cluster: &Cluster) -> KeptPolicies {
         api: Api::namespaced(client, "op"),
         namespace: "op".into(),
         limits: LIMITS,
-        settled_at: Instant::now() + SETTLING,
+        deletions_start_at: Instant::now() + DELETION_DELAY,
         state: Mutex::default(),
         missing: Notify::new(),
     };
@@ -229,7 +229,7 @@ async fn only_the_policy_that_decided_is_copied() {
 }
 
 #[tokio::test]
-async fn copy_without_users_is_deleted_after_a_while() {
+async fn unused_copy_is_deleted_after_a_week() {
     let cluster = Cluster::default();
     let mut kept_policies = keeper(&cluster);
     let policies: Vec<_> = (1..=2).map(|name| kept("a", &variant(name))).collect();
@@ -257,7 +257,7 @@ async fn copy_without_users_is_deleted_after_a_while() {
     let used = path("op", &policies[1].config_map());
     assert_eq!(writes(&cluster), [format!("PATCH {used}")]);
     let keeper = Arc::get_mut(&mut kept_policies.keeper).unwrap();
-    keeper.settled_at = Instant::now();
+    keeper.deletions_start_at = Instant::now();
     kept_policies.keeper.check().await.unwrap();
     let unused = path("op", &policies[0].config_map());
     assert_eq!(writes(&cluster), [format!("DELETE {unused}")]);
@@ -304,7 +304,7 @@ fn group(last: Option<&KeptPolicy>) -> OaatGroup {
     .unwrap()
 }
 
-/// How a group decides after a start of the process.
+/// The policy of a group after a start of the process.
 #[derive(Debug, PartialEq)]
 struct Decides {
     digest: String,
@@ -327,7 +327,7 @@ async fn start(cluster: &Cluster, host: &Host, default: &Policy, group: &OaatGro
     let cache = PolicyCache::default();
     let key = ObjectRef::new("g").within("a");
     let named = PolicySource::from_group(group).unwrap();
-    let last = || LastGood::new(group, group.status.as_ref()?.policy.as_ref());
+    let last = || LastGoodPolicy::new(group, group.status.as_ref()?.policy.as_ref());
     let began = Instant::now();
     loop {
         assert!(began.elapsed() < PATIENCE, "no policy decides");
@@ -348,7 +348,7 @@ async fn start(cluster: &Cluster, host: &Host, default: &Policy, group: &OaatGro
         assert!(!selection.needs_default(), "{selection:?}");
         if let Some(policy) = policy {
             let status = selection.in_use.clone();
-            sources.record_last_good(&key, LastGood::new(group, status.as_ref()));
+            sources.record_last_good(&key, LastGoodPolicy::new(group, status.as_ref()));
             kept.keeper.check().await.unwrap();
             return Decides {
                 digest: policy.digest().to_owned(),

@@ -1,4 +1,4 @@
-//! docs/first-policy.md, as a new user follows it with kubectl.
+//! Follows docs/first-policy.md with kubectl, as a new user does.
 
 use crate::fixture::{Fixture, condition};
 use anyhow::{Context, Result, bail, ensure};
@@ -23,8 +23,8 @@ impl Fixture {
     }
 }
 
-/// A built-in policy decides, an expression decides, a wrong expression is refused with its position,
-/// and another one shows as a shadow where it differs, and is promoted.
+/// A built-in policy decides, and then an expression. A wrong expression is rejected with its position.
+/// Another expression runs as a shadow, shows where it differs, and is promoted.
 #[tokio::test]
 async fn first_policy_acts_and_the_next_one_is_judged_before_it_acts() -> Result<()> {
     let fixture = Fixture::new("first-policy").await?;

@@ -1,4 +1,4 @@
-//! Shadow policies: they are compared with the policy of the group, and change nothing.
+//! Shadow policies are compared with the policy of the group, and do not affect it.
 
 use super::digest;
 use crate::fixture::{Fixture, PATIENCE, condition};

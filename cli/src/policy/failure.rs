@@ -1,11 +1,11 @@
-//! The faults of policies, which all commands report in the same words and with the same exit status.
+//! The failures of policies. All commands report them in the same words and with the same exit status.
 
 use policy_host::{EvalError, ItemSettings, Policy};
 
 /// A policy that rejected its settings, or made no decision. This is a result, not a failure of the
 /// command.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Fault {
+pub(crate) enum PolicyFailure {
     /// The policy rejected the settings, with a message.
     #[error("SettingsRejected: the policy rejected the settings: {0}")]
     Settings(String),
@@ -17,11 +17,11 @@ pub(crate) enum Fault {
     NoDecision(EvalError),
 }
 
-/// The reason of a policy that rejects or cannot validate its settings.
+/// The reason for rejected settings, and for a failed validation.
 const SETTINGS_REJECTED: &str = "SettingsRejected";
 
-impl Fault {
-    /// Returns the reason of the operator, as in conditions.
+impl PolicyFailure {
+    /// Returns the reason that the operator shows in conditions.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Settings(_) | Self::Validation(_) => SETTINGS_REJECTED,
@@ -29,7 +29,7 @@ impl Fault {
         }
     }
 
-    /// Reports whether a deadline interrupted the policy, which depends on the machine.
+    /// Returns whether a deadline interrupted the policy, which depends on the machine.
     pub fn is_interruption(&self) -> bool {
         matches!(
             self,
@@ -44,11 +44,11 @@ pub(crate) fn validate(
     policy: &Policy,
     settings: &str,
     items: &[ItemSettings],
-) -> Result<(), Fault> {
+) -> Result<(), PolicyFailure> {
     match policy.validate(settings, items).answer {
         Ok(()) => Ok(()),
-        Err(EvalError::PolicyError(message)) => Err(Fault::Settings(message)),
-        Err(error) => Err(Fault::Validation(error)),
+        Err(EvalError::PolicyError(message)) => Err(PolicyFailure::Settings(message)),
+        Err(error) => Err(PolicyFailure::Validation(error)),
     }
 }
 
@@ -57,24 +57,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn faults_start_with_the_reason_of_the_operator() {
+    fn failures_start_with_the_reason_of_the_operator() {
         let crash = || EvalError::Trapped("why".into());
-        for (fault, text) in [
+        for (failure, text) in [
             (
-                Fault::Settings("no base".into()),
+                PolicyFailure::Settings("no base".into()),
                 "SettingsRejected: the policy rejected the settings: no base",
             ),
             (
-                Fault::Validation(crash()),
+                PolicyFailure::Validation(crash()),
                 "SettingsRejected: validating the settings failed: the policy crashed: why",
             ),
             (
-                Fault::NoDecision(crash()),
+                PolicyFailure::NoDecision(crash()),
                 "Trapped: the policy crashed: why",
             ),
         ] {
-            assert_eq!(fault.to_string(), text);
-            assert!(text.starts_with(&format!("{}: ", fault.reason())));
+            assert_eq!(failure.to_string(), text);
+            assert!(text.starts_with(&format!("{}: ", failure.reason())));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What follows from the last recorded decision of a group with each policy.
+//! Simulates a group with each policy from its last recorded decision.
 
 use super::side::Side;
 use super::tally::GroupTally;
@@ -7,14 +7,14 @@ use policy_host::Duration;
 use serde::Serialize;
 
 /// The simulations of a group with A and with B.
-pub(crate) struct Outlook {
+pub(crate) struct GroupSimulation {
     /// What the simulations assume, one sentence each.
     pub assumptions: Vec<String>,
     pub scenario: Scenario,
     pub sides: [Simulated; 2],
 }
 
-/// A simulation.
+/// The simulation of a group with one policy.
 pub(crate) struct Simulated {
     pub history: History,
     pub metrics: Metrics,
@@ -34,7 +34,7 @@ pub(crate) struct Totals {
     pub starved: usize,
 }
 
-impl Outlook {
+impl GroupSimulation {
     /// Simulates a group with both policies.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! A question to a shadow policy, and the comparison of its answer.
+//! An evaluation of a shadow policy, and the comparison of its answer.
 
 use super::report::Disagreement;
 use crate::plan::AnsweredRequest;
@@ -14,19 +14,19 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 /// The approximate size of an item in a request without its texts, in bytes.
-const ITEM: usize = 200;
-/// An evaluation that exceeds its deadline with less CPU time was slowed down by other work.
-const BUSY: Duration = Duration::from_millis(250);
-/// The maximum length of an error of a policy in a description, in bytes.
-const ERROR: usize = 200;
+const ITEM_SIZE: usize = 200;
+/// The CPU time below which a missed deadline is attributed to other work on the machine.
+const MIN_CPU_TIME: Duration = Duration::from_millis(250);
+/// The maximum length of an error message of a policy in a description, in bytes.
+const MAX_ERROR: usize = 200;
 
-/// A question to the shadow policy of a group.
+/// An evaluation of the shadow policy of a group.
 #[derive(Clone, Debug)]
-pub struct ShadowQuestion {
+pub struct ShadowEvaluation {
     pub(super) source: PolicySource,
     /// The sha256 that the component must have.
     pub(super) pin: Option<String>,
-    /// Identifies what the spec requests.
+    /// The digest of `spec.policy.shadow`.
     pub(super) id: String,
     settings: String,
     items: Vec<ItemSettings>,
@@ -44,9 +44,9 @@ struct Answered {
     answer: Result<Decision, EvalError>,
 }
 
-/// What came of a question.
+/// The result of an evaluation.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Reply {
+pub(super) struct ShadowResult {
     /// Whether the policy accepts its settings, if that was checked.
     pub settings: Option<Result<(), EvalError>>,
     /// The comparison, if there was a decision to compare.
@@ -68,15 +68,15 @@ fn shadow_of(group: &OaatGroup) -> Option<&ShadowPolicy> {
     group.spec.policy.as_ref()?.shadow.as_ref()
 }
 
-/// Identifies what a group's spec requests of its shadow policy.
+/// Returns a digest of `spec.policy.shadow`.
 pub(super) fn id_of(group: &OaatGroup) -> Option<String> {
     let shadow = shadow_of(group)?;
     Some(sha256(&serde_json::to_vec(shadow).unwrap_or_default()))
 }
 
-impl ShadowQuestion {
-    /// Returns the question of a group with a shadow policy. Without an answer of the group's policy,
-    /// only the settings are checked.
+impl ShadowEvaluation {
+    /// Returns the evaluation for a group with a shadow policy. Without an answer of the group's
+    /// policy, only the settings are checked.
     pub fn new(snapshot: &GroupSnapshot, answered: Option<AnsweredRequest>) -> Option<Self> {
         let group = &snapshot.group;
         let shadow = shadow_of(group)?;
@@ -123,7 +123,7 @@ impl ShadowQuestion {
             } = &answered.request;
             let texts = items
                 .iter()
-                .map(|i| ITEM + i.name.len() + i.settings.as_ref().map_or(0, String::len));
+                .map(|i| ITEM_SIZE + i.name.len() + i.settings.as_ref().map_or(0, String::len));
             texts.sum::<usize>() + state.len() + settings.len()
         });
         self.settings.len() + settings.sum::<usize>() + request.sum::<usize>()
@@ -136,8 +136,8 @@ impl ShadowQuestion {
         answered.for_shadow(&self).request
     }
 
-    /// Asks a policy. Blocks.
-    pub(super) fn ask(mut self, policy: &Policy, check_settings: bool) -> Reply {
+    /// Evaluates a policy. Blocks.
+    pub(super) fn run(mut self, policy: &Policy, check_settings: bool) -> ShadowResult {
         let started = thread_cpu_time();
         let used = || thread_cpu_time().saturating_sub(started);
         let settings = check_settings.then(|| policy.validate(&self.settings, &self.items).answer);
@@ -148,7 +148,7 @@ impl ShadowQuestion {
             let answer = policy.evaluate(&answered.request).answer;
             answered.compare(&answer, used())
         });
-        Reply {
+        ShadowResult {
             settings,
             comparison,
             used: used(),
@@ -172,17 +172,17 @@ impl From<AnsweredRequest> for Answered {
 }
 
 impl Answered {
-    /// Turns the request into that of the shadow policy, which has its own settings. The stored state is
-    /// meaningful only to a policy from the source that returned it.
-    fn for_shadow(mut self, question: &ShadowQuestion) -> Self {
+    /// Adapts the request to the shadow policy, which has its own settings. Clears the stored state
+    /// unless both policies have the same source, because other policies cannot read it.
+    fn for_shadow(mut self, evaluation: &ShadowEvaluation) -> Self {
         let request = &mut self.request;
-        request.settings.clone_from(&question.settings);
-        let items = question.items.iter();
+        request.settings.clone_from(&evaluation.settings);
+        let items = evaluation.items.iter();
         let mut items: HashMap<_, _> = items.map(|item| (&item.name, &item.settings)).collect();
         for item in &mut request.items {
             item.settings = items.remove(&item.name).cloned();
         }
-        if self.source != question.source.to_string() {
+        if self.source != evaluation.source.to_string() {
             request.state.clear();
         }
         self
@@ -190,7 +190,7 @@ impl Answered {
 
     /// Compares the answer of the shadow policy, which took this much CPU time.
     fn compare(&self, answer: &Result<Decision, EvalError>, used: Duration) -> Comparison {
-        if matches!(answer, Err(EvalError::Deadline(_))) && used < BUSY {
+        if matches!(answer, Err(EvalError::Deadline(_))) && used < MIN_CPU_TIME {
             return Comparison {
                 outcome: ShadowOutcome::Skipped,
                 disagreement: None,
@@ -199,7 +199,7 @@ impl Answered {
         let difference = compare_answers(&self.request, &self.answer, answer, WaitTimes::Ignore);
         let difference = difference.and_then(|difference| difference.action);
         let error = answer.as_ref().err();
-        let error = error.map(|error| text::clean(&error.to_string(), ERROR));
+        let error = error.map(|error| text::clean(&error.to_string(), MAX_ERROR));
         let (outcome, description) = match (difference, error) {
             (None, None) => (ShadowOutcome::Agrees, None),
             (Some(difference), None) => (ShadowOutcome::Differs, Some(difference.to_string())),

@@ -1,19 +1,19 @@
-//! Which copies must be deleted to make room for another.
+//! Selects the copies to delete before another one is written.
 
 use crate::policy_source::KeptPolicy;
 use oaat_api::Timestamp;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// The maximum of all copies together.
+/// The limits on all copies together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeptLimits {
-    /// The number of copies.
+    /// The maximum number of copies.
     pub count: usize,
-    /// The size of their values, in bytes.
+    /// The maximum total size of their values, in bytes.
     pub bytes: usize,
 }
 
-/// A copy.
+/// The size and age of a copy.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Copy {
     /// The size of its value, in bytes.
@@ -25,11 +25,10 @@ pub(super) struct Copy {
 /// Copies by policy.
 pub(super) type Copies = BTreeMap<KeptPolicy, Copy>;
 
-/// Returns the copies to delete before a new one of `size` bytes is written; `None` if there is no
-/// room for it. The namespace whose copies take the most bytes loses copies first: those that no
-/// group uses, and then the least recently renewed. A namespace cannot replace its own copies that
-/// are in use.
-pub(super) fn make_room(
+/// Returns the copies to delete before a new one of `size` bytes is written. Returns `None` if it
+/// does not fit. The namespace whose copies take the most bytes loses copies first: unused ones, then
+/// the least recently renewed. A new copy never replaces a copy in use of its own namespace.
+pub(super) fn copies_to_evict(
     copies: &Copies,
     in_use: &HashSet<KeptPolicy>,
     new: &KeptPolicy,
@@ -139,7 +138,7 @@ mod tests {
                 (policy(name), Copy { size, last_used })
             });
             let used = used.iter().map(|name| policy(name)).collect();
-            let evicted = make_room(&stored.collect(), &used, &policy(new), size, LIMITS);
+            let evicted = copies_to_evict(&stored.collect(), &used, &policy(new), size, LIMITS);
             let expected = expected.map(|names| names.iter().map(|n| policy(n)).collect());
             assert_eq!(evicted, expected, "{new} after {copies:?}");
         }
