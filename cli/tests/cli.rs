@@ -159,7 +159,11 @@ fn build_writes_a_component_and_check_rejects_the_core_module() {
     let nothing = folder.path().display().to_string();
     let output = policy(&["build", &nothing]);
     assert_eq!(output.code, 2);
-    assert!(output.err.contains("no Cargo.toml"), "{}", output.err);
+    assert!(
+        output.err.contains("neither a Cargo.toml nor a Makefile"),
+        "{}",
+        output.err
+    );
 }
 
 #[test]
@@ -202,7 +206,7 @@ fn pack_suggests_server_side_apply_and_rejects_oversized_policies() {
     let packed = policy(&["pack", &small, "--name", "mine", "-n", "home"]);
     assert_eq!(packed.code, 0, "{}", packed.err);
     assert!(
-        packed.err.contains("kubectl apply -n home -f -"),
+        packed.err.contains("kubectl apply --namespace home -f -"),
         "{}",
         packed.err
     );
@@ -211,7 +215,7 @@ fn pack_suggests_server_side_apply_and_rejects_oversized_policies() {
     let middle = file(&folder, "middle.wasm", &padded(&noise(200_000)));
     let packed = policy(&["pack", &middle, "--name", "mine", "-n", "home"]);
     assert_eq!(packed.code, 0, "{}", packed.err);
-    let hint = "kubectl apply -n home --server-side -f -";
+    let hint = "kubectl apply --namespace home --server-side -f -";
     assert!(packed.err.contains(hint), "{}", packed.err);
     let packed = policy(&["pack", &middle, "--name", "mine"]);
     assert!(
