@@ -203,8 +203,8 @@ impl<'s> Lexer<'s> {
             return Err(ErrorAt::new(
                 start,
                 format!(
-                    "{text}{unit} is not a number; write a duration as for example \
-                     duration('90m'), and a number without letters"
+                    "{text}{unit} is not a number; write a number without letters, or a \
+                     duration such as duration('90m')"
                 ),
             ));
         }
