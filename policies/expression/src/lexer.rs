@@ -169,7 +169,7 @@ impl<'s> Lexer<'s> {
             "r" | "R" if quoted => self.string(true),
             _ if quoted => Err(ErrorAt::new(
                 start,
-                format!("{name} in front of a string is not supported; remove it"),
+                format!("the string prefix {name} is not supported; remove it"),
             )),
             _ => Ok(Token::Name(name)),
         }
