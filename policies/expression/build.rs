@@ -1,7 +1,7 @@
 //! Writes the table of time zones: the name of each zone, and the rule that is in effect today.
 //!
-//! A zone of the tz database ends with this rule in the format of the POSIX variable TZ. The rule
-//! takes a few bytes; the past transitions, which the table leaves out, take 200 KB.
+//! In the tz database, the data of a zone ends with this rule in the format of the POSIX variable TZ.
+//! A rule takes a few bytes. The table omits past transitions, which would take 200 KB.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

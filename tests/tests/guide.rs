@@ -146,7 +146,7 @@ fn settings_of_the_sdk_are_small(policy: &Path, source: &str) -> Result<()> {
         .split_once("policy_sdk::export_policy!")
         .context("no end")?;
     let parse = "        let mut settings = policy_sdk::settings::Settings::parse(settings)?;
-        settings.text(\"text\")?;
+        settings.string(\"string\")?;
         settings.integer(\"integer\", 0..=10)?;
         settings.boolean(\"boolean\")?;
         settings.thousandths(\"thousandths\", 0..=10)?;

@@ -108,8 +108,7 @@ impl Request {
         self
     }
 
-    /// Adds a recent run of the item with this index. The request contains the newest runs first, so
-    /// add them in this order.
+    /// Adds a recent run. Add the newest run first.
     pub fn with_recent(mut self, run: Run) -> Self {
         self.recent.push(run);
         self
@@ -122,8 +121,8 @@ impl Run {
         Self::new(item, started, finished, Outcome::Succeeded, Some(0))
     }
 
-    /// Creates a run of the item with this index that failed with this exit code; `None` if no
-    /// container exited.
+    /// Creates a run of the item with this index that failed. The exit code is `None` if no container
+    /// exited.
     pub fn failed(
         item: usize,
         started: Instant,
@@ -133,7 +132,7 @@ impl Run {
         Self::new(item, started, finished, Outcome::Failed, exit_code)
     }
 
-    /// Creates a run of the item with this index that the operator ended.
+    /// Creates a run of the item with this index that the operator stopped.
     pub fn stopped(item: usize, started: Instant, finished: Instant) -> Self {
         Self::new(item, started, finished, Outcome::Stopped, None)
     }
@@ -201,8 +200,7 @@ impl Item {
         self
     }
 
-    /// Sets the number of consecutive failures, and increases the runs to this number if there are
-    /// fewer.
+    /// Sets the number of consecutive failures. Increases the number of runs if it is lower.
     pub fn with_failures(mut self, failures: u32) -> Self {
         self.failures = failures;
         self.runs = self.runs.max(failures);

@@ -83,7 +83,7 @@ pub fn choose_at_random(tied: &[usize], seed: u64) -> Option<usize> {
 }
 
 /// The rank of an item in the documented algorithm: the oldest success first, then the oldest
-/// failure. Displayed as the reason for the choice.
+/// failure. Its [`Display`](fmt::Display) text is the reason for the choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OldestSuccess {
     last_success: Option<Instant>,
@@ -125,8 +125,8 @@ pub fn note(reason: impl fmt::Display, candidates: usize, tied: usize) -> String
     }
 }
 
-/// Returns the note for a decision of the documented algorithm. Use [`note`] for another rank than
-/// [`OldestSuccess`].
+/// Returns the note for a decision of the documented algorithm. For ranks other than
+/// [`OldestSuccess`], use [`note`].
 pub fn decision_note(item: &Item, candidates: usize, tied: usize) -> String {
     note(OldestSuccess::of(item), candidates, tied)
 }

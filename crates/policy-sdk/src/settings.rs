@@ -1,6 +1,6 @@
-//! Parses settings with little code: a JSON object whose values are texts, numbers, and booleans.
+//! Parses settings with little code: a JSON object whose values are strings, numbers, and booleans.
 //! For lists and nested objects, use another JSON parser, such as serde_json, which makes a component
-//! several times as large.
+//! several times larger.
 //!
 //! ```
 //! use policy_sdk::settings::Settings;
@@ -21,16 +21,17 @@
 
 use std::ops::RangeInclusive;
 
-/// The settings of a group or of an item. Each is taken once; [`Settings::finish`] rejects the rest.
+/// The settings of a group or of an item. Take each setting once; [`Settings::finish`] rejects the
+/// remaining ones.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    left: Vec<(String, Value)>,
+    remaining: Vec<(String, Value)>,
     known: Vec<&'static str>,
 }
 
 #[derive(Clone, Debug)]
 enum Value {
-    Text(String),
+    String(String),
     /// A number, as written.
     Number(String),
     Boolean(bool),
@@ -40,26 +41,26 @@ impl Settings {
     /// Parses a JSON object.
     ///
     /// # Errors
-    /// Returns a message that contains the settings, if they have another form.
+    /// Returns a message that contains the settings if they are not such an object.
     pub fn parse(json: &str) -> Result<Self, String> {
-        let left = Parser { rest: json }.object().ok_or_else(|| {
+        let remaining = Parser { rest: json }.object().ok_or_else(|| {
             format!(
-                "the settings are {json}; they must be a JSON object of texts, numbers, and booleans, such as {{}}"
+                "the settings are {json}; they must be a JSON object of strings, numbers, and booleans, such as {{}}"
             )
         })?;
         let known = Vec::new();
-        Ok(Self { left, known })
+        Ok(Self { remaining, known })
     }
 
-    /// Takes a text; `None` if it is not set.
+    /// Takes a string; `None` if it is not set.
     ///
     /// # Errors
     /// Returns a message that names the setting, the value, and the fix.
-    pub fn text(&mut self, name: &'static str) -> Result<Option<String>, String> {
+    pub fn string(&mut self, name: &'static str) -> Result<Option<String>, String> {
         match self.take(name) {
             None => Ok(None),
-            Some(Value::Text(text)) => Ok(Some(text)),
-            Some(value) => Err(invalid(name, &value, "a text in quotes")),
+            Some(Value::String(string)) => Ok(Some(string)),
+            Some(value) => Err(invalid(name, &value, "a string in quotes")),
         }
     }
 
@@ -88,8 +89,8 @@ impl Settings {
         self.parsed(name, &range, |digits| digits.parse().ok(), expected)
     }
 
-    /// Takes a number in thousandths, with at most three decimals; `None` if it is not set. 1.5 is
-    /// 1500. Numbers of type `f64` would make a component 40 KB larger.
+    /// Takes a number with at most three decimals, and returns it in thousandths: 1500 for 1.5. Returns
+    /// `None` if it is not set. Numbers of type `f64` would make a component 40 KB larger.
     ///
     /// # Errors
     /// Returns a message that names the setting, the value, and the fix.
@@ -108,9 +109,9 @@ impl Settings {
     /// Rejects the settings that have not been taken.
     ///
     /// # Errors
-    /// Returns a message that names the first of them, and the ones that exist.
+    /// Returns a message that names the first of them, and the known settings.
     pub fn finish(self) -> Result<(), String> {
-        match (self.left.first(), &*self.known) {
+        match (self.remaining.first(), &*self.known) {
             (None, _) => Ok(()),
             (Some((name, _)), []) => Err(format!("unknown setting \"{name}\"; remove it")),
             (Some((name, _)), known) => Err(format!(
@@ -142,14 +143,14 @@ impl Settings {
 
     fn take(&mut self, name: &'static str) -> Option<Value> {
         self.known.push(name);
-        let index = self.left.iter().position(|(other, _)| other == name)?;
-        Some(self.left.remove(index).1)
+        let index = self.remaining.iter().position(|(other, _)| other == name)?;
+        Some(self.remaining.remove(index).1)
     }
 }
 
 fn invalid(name: &str, value: &Value, expected: &str) -> String {
     let (quote, value) = match value {
-        Value::Text(text) => ("\"", &**text),
+        Value::String(string) => ("\"", &**string),
         Value::Number(digits) => ("", &**digits),
         Value::Boolean(true) => ("", "true"),
         Value::Boolean(false) => ("", "false"),
@@ -197,7 +198,7 @@ impl Parser<'_> {
         if self.token('}').is_none() {
             loop {
                 self.token('"')?;
-                let name = self.text()?;
+                let name = self.string()?;
                 self.token(':')?;
                 entries.push((name, self.value()?));
                 if self.token(',').is_none() {
@@ -223,7 +224,7 @@ impl Parser<'_> {
 
     fn value(&mut self) -> Option<Value> {
         if self.token('"').is_some() {
-            return self.text().map(Value::Text);
+            return self.string().map(Value::String);
         }
         let end = self.rest.find([',', '}', ' ', '\t', '\n', '\r'])?;
         let (word, rest) = self.rest.split_at(end);
@@ -238,8 +239,8 @@ impl Parser<'_> {
         })
     }
 
-    /// Parses a text after its opening quote.
-    fn text(&mut self) -> Option<String> {
+    /// Parses a string after its opening quote.
+    fn string(&mut self) -> Option<String> {
         let mut text = String::new();
         loop {
             let end = self.rest.find(['"', '\\'])?;
@@ -265,10 +266,10 @@ impl Parser<'_> {
             'b' => '\u{8}',
             'f' => '\u{c}',
             'u' => {
-                let first = self.unit()?;
+                let first = self.utf16_unit()?;
                 let pair = if (0xd800..0xdc00).contains(&first) {
                     self.rest = self.rest.strip_prefix("\\u")?;
-                    Some(self.unit()?)
+                    Some(self.utf16_unit()?)
                 } else {
                     None
                 };
@@ -280,8 +281,8 @@ impl Parser<'_> {
         })
     }
 
-    /// Parses four hexadecimal digits.
-    fn unit(&mut self) -> Option<u16> {
+    /// Parses the four hexadecimal digits of a UTF-16 code unit.
+    fn utf16_unit(&mut self) -> Option<u16> {
         let digits = self.rest.get(..4)?;
         self.rest = &self.rest[4..];
         u16::from_str_radix(digits, 16).ok()
@@ -293,23 +294,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_of_each_kind_are_taken() {
+    fn values_of_each_type_are_taken() {
         let json =
             "{\"a\": \"x\\\"\\u00e9\\ud83d\\ude00\\n\", \"b\":true ,\"c\":-12,\"d\": 0.25}\n";
         let mut settings = Settings::parse(json).unwrap();
-        assert_eq!(settings.text("a"), Ok(Some("x\"é😀\n".to_owned())));
+        assert_eq!(settings.string("a"), Ok(Some("x\"é😀\n".to_owned())));
         assert_eq!(settings.boolean("b"), Ok(Some(true)));
         assert_eq!(settings.integer("c", -20..=0), Ok(Some(-12)));
         assert_eq!(settings.thousandths("d", 0..=2000), Ok(Some(250)));
-        assert_eq!(settings.text("e"), Ok(None));
+        assert_eq!(settings.string("e"), Ok(None));
         assert_eq!(settings.finish(), Ok(()));
     }
 
     #[test]
-    fn problems_name_the_setting_the_value_and_the_fix() {
+    fn errors_name_the_setting_the_value_and_the_fix() {
         let mut settings = Settings::parse(r#"{"a": 1, "b": "x", "c": 11, "d": false}"#).unwrap();
-        let text = settings.text("a");
-        assert_eq!(text, Err("a is 1; it must be a text in quotes".into()));
+        let string = settings.string("a");
+        assert_eq!(string, Err("a is 1; it must be a string in quotes".into()));
         let boolean = settings.boolean("b");
         assert_eq!(boolean, Err(r#"b is "x"; it must be true or false"#.into()));
         let integer = settings.integer("c", 0..=10);
@@ -343,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn other_forms_are_rejected() {
+    fn lists_nested_objects_and_malformed_json_are_rejected() {
         for json in [
             "",
             "{",

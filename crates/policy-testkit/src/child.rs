@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
-/// The variable that names another program than the `kubectl-oaat` on the PATH.
+/// The environment variable with the path of `kubectl-oaat`, to use instead of the one on the PATH.
 const VARIABLE: &str = "OAAT_KUBECTL";
-/// The version of this crate, which must be that of the program.
+/// The version of this crate. The program must have the same version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Why a policy cannot be evaluated. The policy itself is the cause only of [`ChildError::Policy`].
@@ -38,7 +38,7 @@ pub(crate) enum ChildError {
     Policy(String),
     #[error("kubectl-oaat ended during a test: {0}")]
     Ended(std::io::Error),
-    #[error("kubectl-oaat sent a line that is not an answer: {0}")]
+    #[error("kubectl-oaat sent an invalid answer: {0}")]
     Protocol(String),
 }
 
@@ -76,7 +76,7 @@ impl Server {
             .spawn()
             .map_err(failed)?;
         let (Some(requests), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(failed(std::io::Error::other("it has no pipes")));
+            return Err(failed(std::io::Error::other("the process has no pipes")));
         };
         let mut pipes = Pipes {
             requests,
@@ -95,7 +95,7 @@ impl Server {
     pub fn call(&self, request: &Value) -> Result<Value, ChildError> {
         // A test that panicked has sent its request and read its answer, or neither.
         let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
-        // The pipe has no buffer.
+        // The pipe is not buffered, so write the line at once.
         let line = format!("{request}\n");
         let sent = pipes.requests.write_all(line.as_bytes());
         sent.map_err(ChildError::Ended)?;
@@ -135,8 +135,8 @@ impl Pipes {
     }
 }
 
-/// Returns the program: the one that the variable names, that of this repository, or the one on the
-/// PATH.
+/// Returns the program: the one that the variable names, the one that this repository builds, or the
+/// one on the PATH.
 fn program() -> Result<OsString, ChildError> {
     match std::env::var_os(VARIABLE) {
         Some(program) => Ok(program),

@@ -10,8 +10,8 @@
 //! assert_eq!(policy.select(&request).unwrap().chosen(), Some(0));
 //! ```
 //!
-//! The component runs in the child process `kubectl-oaat policy serve`, so that a policy's tests need
-//! not compile the evaluator. Install kubectl-oaat of this version, or set `OAAT_KUBECTL` to its path.
+//! The component runs in the child process `kubectl-oaat policy serve`, so that the tests do
+//! not need to compile the evaluator. Install kubectl-oaat of this version, or set `OAAT_KUBECTL` to its path.
 //!
 //! - [`component!`] builds and loads the component of the crate.
 //! - [`cases!`] runs the declarative cases in the crate's `cases.yaml`.

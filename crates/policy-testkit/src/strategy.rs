@@ -88,7 +88,7 @@ pub fn request() -> impl Strategy<Value = Request> {
         })
 }
 
-/// Returns this number of generated requests, the same ones on every machine: to compare two
+/// Returns `count` generated requests, which are the same on every machine. Use them to compare two
 /// policies, such as implementations of one algorithm in two languages.
 pub fn requests(count: usize) -> impl Iterator<Item = Request> {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);

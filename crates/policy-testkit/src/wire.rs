@@ -1,5 +1,5 @@
-//! The JSON of the lines to and from `kubectl-oaat policy serve`. The writers list all fields, so
-//! that a new field is a compile error.
+//! The JSON lines that are exchanged with `kubectl-oaat policy serve`. The functions that write them
+//! list all fields, so that a new field is a compile error.
 
 use crate::{EvalError, Evaluation, LogLine};
 use policy_sdk::log::Level;

@@ -37,12 +37,13 @@ fn expect(ty: &Type, expected: &Type, at: usize, place: &str) -> Result<(), Erro
     if ty.fits(expected) {
         return Ok(());
     }
-    let message = format!("{place} must be a {expected}, but this is {}", a(ty));
+    let (expected, found) = (with_article(expected), with_article(ty));
+    let message = format!("{place} must be {expected}, but this is {found}");
     Err(ErrorAt::new(at, message))
 }
 
-/// Returns the type with its article.
-fn a(ty: &Type) -> String {
+/// Returns the name of the type with its article.
+fn with_article(ty: &Type) -> String {
     match ty {
         Type::Int | Type::Item => format!("an {ty}"),
         Type::Null => "null".to_owned(),
@@ -119,14 +120,18 @@ fn list(elements: Vec<Tree<'_>>) -> Result<(Operation, Type), ErrorAt> {
         let at = element.start;
         let (node, ty) = check(element)?;
         if let Type::Item | Type::Group = ty {
-            let message = format!("a list cannot contain {}; use one of its fields", a(&ty));
+            let message = format!(
+                "a list cannot contain {}; use one of its fields",
+                with_article(&ty)
+            );
             return Err(ErrorAt::new(at, message));
         }
         common = Some(match common {
             None => ty,
             Some(common) => join(common, ty).map_err(|(common, ty)| {
-                let message =
-                    format!("a list has elements of one type, but this one has {common} and {ty}");
+                let message = format!(
+                    "all elements of a list must have the same type, but they are {common} and {ty}"
+                );
                 ErrorAt::new(at, message)
             })?,
         });
@@ -136,12 +141,12 @@ fn list(elements: Vec<Tree<'_>>) -> Result<(Operation, Type), ErrorAt> {
     Ok((Operation::List(nodes), element.list()))
 }
 
-/// Returns the type of a value that has one of two types. Returns both if there is none.
+/// Returns the common type of two types, or both types if there is none.
 fn join(one: Type, other: Type) -> Result<Type, (Type, Type)> {
-    let single = |ty: &Type| matches!(ty, Type::Item | Type::Group);
+    let is_object = |ty: &Type| matches!(ty, Type::Item | Type::Group);
     match (one, other) {
         (one, other) if one == other => Ok(one),
-        (Type::Dynamic, other) | (other, Type::Dynamic) if !single(&other) => Ok(Type::Dynamic),
+        (Type::Dynamic, other) | (other, Type::Dynamic) if !is_object(&other) => Ok(Type::Dynamic),
         (Type::List(_), Type::List(_)) => Ok(Type::Dynamic.list()),
         types => Err(types),
     }
@@ -210,7 +215,10 @@ fn select(operand: Node, ty: &Type, field: &str, at: usize) -> Result<(Operation
 fn no_fields(ty: &Type, field: &str, at: usize) -> ErrorAt {
     ErrorAt::new(
         at,
-        format!("{} has no fields, but \"{field}\" is used as one", a(ty)),
+        format!(
+            "{} has no field \"{field}\"; only item, group, and settings have fields",
+            with_article(ty)
+        ),
     )
 }
 
@@ -250,15 +258,15 @@ fn index([list, index]: [Tree<'_>; 2]) -> Result<(Operation, Type), ErrorAt> {
         Type::Dynamic if index_type.fits(&Type::Int) || index_type == Type::String => Type::Dynamic,
         Type::Dynamic => {
             let message = format!(
-                "an index is an int or a string, but this is {}",
-                a(&index_type)
+                "an index must be an int or a string, but this is {}",
+                with_article(&index_type)
             );
             return Err(ErrorAt::new(index_at, message));
         }
         _ => {
             let message = format!(
-                "{} has no elements; only lists and settings have",
-                a(&list_type)
+                "{} has no elements; use [] only with lists and settings",
+                with_article(&list_type)
             );
             return Err(ErrorAt::new(list_at, message));
         }
@@ -272,13 +280,13 @@ fn negate(operand: Tree<'_>) -> Result<(Operation, Type), ErrorAt> {
     if !ty.is_number() && ty != Type::Dynamic {
         let hint = match ty {
             Type::Timestamp | Type::Duration => {
-                "; in orderBy, \"-\" in front of a whole expression means descending"
+                "; in orderBy, \"-\" before a whole expression means descending"
             }
             _ => "",
         };
         let message = format!(
             "the operand of \"-\" must be a number, but this is {}{hint}",
-            a(&ty)
+            with_article(&ty)
         );
         return Err(ErrorAt::new(at, message));
     }
@@ -295,7 +303,7 @@ fn bools(operands: Vec<Tree<'_>>, symbol: &str) -> Result<Vec<Node>, ErrorAt> {
 
 fn conditional([condition, then, otherwise]: [Tree<'_>; 3]) -> Result<(Operation, Type), ErrorAt> {
     let at = otherwise.start;
-    let condition = check_bool(condition, "the condition in front of \"?\"")?;
+    let condition = check_bool(condition, "the condition before \"?\"")?;
     let (then, then_type) = check(then)?;
     let (otherwise, otherwise_type) = check(otherwise)?;
     let ty = join(then_type, otherwise_type).map_err(|(then, otherwise)| {
@@ -325,7 +333,7 @@ fn binary(
                 "; convert a value to text with string(…)"
             }
             (Type::Duration, Type::Int | Type::Double) => {
-                "; compare with for example duration('90m'), or use getSeconds()"
+                "; compare it with a duration, such as duration('90m'), or use getSeconds()"
             }
             (Type::Null, _) | (_, Type::Null) => "; use has(…) to check for an absent field",
             (Type::Timestamp, Type::Int | Type::String) => {
@@ -334,9 +342,9 @@ fn binary(
             _ => "",
         };
         let message = format!(
-            "\"{symbol}\" does not take {} and {}{hint}",
-            a(&left_type),
-            a(&right_type)
+            "\"{symbol}\" cannot be applied to {} and {}{hint}",
+            with_article(&left_type),
+            with_article(&right_type)
         );
         ErrorAt::new(at, message)
     })?;
@@ -344,12 +352,12 @@ fn binary(
     Ok((Operation::Binary(operator, operands), ty))
 }
 
-/// Returns the type of the result; `None` if the operator does not take these types.
+/// Returns the type of the result; `None` if the operator does not accept these types.
 fn binary_type(operator: Operator, left: &Type, right: &Type) -> Option<Type> {
     use Operator as O;
     use Type as T;
-    let single = |ty: &Type| matches!(ty, T::Item | T::Group);
-    if single(left) || single(right) {
+    let is_object = |ty: &Type| matches!(ty, T::Item | T::Group);
+    if is_object(left) || is_object(right) {
         return None;
     }
     match operator {
@@ -391,10 +399,10 @@ fn binary_type(operator: Operator, left: &Type, right: &Type) -> Option<Type> {
 }
 
 /// Returns the type of a calculation with two numbers, or with a value whose type is not known.
-/// `others` are the other types that the operator takes.
+/// `others` are the other types that the operator accepts.
 fn arithmetic(left: &Type, right: &Type, others: &[Type]) -> Option<Type> {
-    let takes = |ty: &Type| ty.is_number() || *ty == Type::Dynamic || others.contains(ty);
-    if !takes(left) || !takes(right) {
+    let accepts = |ty: &Type| ty.is_number() || *ty == Type::Dynamic || others.contains(ty);
+    if !accepts(left) || !accepts(right) {
         None
     } else if *left == Type::Dynamic || *right == Type::Dynamic {
         Some(Type::Dynamic)
@@ -412,25 +420,30 @@ static CONVERSIONS: [(&str, UnaryFunction, Type); 6] = [
     ("timestamp", UnaryFunction::ToTimestamp, Type::Timestamp),
 ];
 
-/// Functions of CEL that expressions do not have, and what to use instead.
-static MISSING: [(&str, &str); 11] = [
-    ("all", "conditions on single elements"),
+/// Functions of CEL that are not supported, and what to use instead.
+static UNSUPPORTED_FUNCTIONS: [(&str, &str); 11] = [
+    ("all", "conditions on elements, such as tags[0] == 'a'"),
     ("bool", "a comparison"),
     ("bytes", "a string"),
     ("dyn", "the value itself"),
-    ("exists", "conditions on single elements"),
-    ("exists_one", "conditions on single elements"),
-    ("filter", "conditions on single elements"),
-    ("map", "conditions on single elements"),
+    ("exists", "conditions on elements, such as tags[0] == 'a'"),
+    (
+        "exists_one",
+        "conditions on elements, such as tags[0] == 'a'",
+    ),
+    ("filter", "conditions on elements, such as tags[0] == 'a'"),
+    ("map", "conditions on elements, such as tags[0] == 'a'"),
     ("matches", "startsWith, endsWith, or contains"),
     ("type", "has(…) and comparisons"),
     ("uint", "int(…)"),
 ];
 
 fn unknown_function(name: &str, known: &[&'static str], at: usize) -> ErrorAt {
-    let missing = MISSING.iter().find(|(missing, _)| *missing == name);
-    let message = if let Some((_, instead)) = missing {
-        format!("the function {name} of CEL is not available; use {instead}")
+    let unsupported = UNSUPPORTED_FUNCTIONS
+        .iter()
+        .find(|(unsupported, _)| *unsupported == name);
+    let message = if let Some((_, instead)) = unsupported {
+        format!("the CEL function {name} is not supported; use {instead}")
     } else if let Some(similar) = nearest(name, known.iter().copied()) {
         format!("unknown function \"{name}\"; did you mean \"{similar}\"?")
     } else {
@@ -456,12 +469,12 @@ fn conversion(
             .collect();
         return Err(unknown_function(name, &known, at));
     };
-    let [argument] = take(arguments, name, at)?;
+    let [argument] = expect_arguments(arguments, name, at)?;
     let argument_at = argument.start;
     let (node, ty) = check(argument)?;
     use Type as T;
     use UnaryFunction as F;
-    let takes = match function {
+    let accepted = match function {
         F::ToInt => matches!(
             ty,
             T::Int | T::Double | T::String | T::Timestamp | T::Dynamic
@@ -472,11 +485,11 @@ fn conversion(
         F::ToTimestamp => matches!(ty, T::String | T::Timestamp | T::Int | T::Dynamic),
         _ => matches!(ty, T::String | T::List(_) | T::Dynamic),
     };
-    if !takes {
-        let message = format!("{name}(…) does not take {}", a(&ty));
+    if !accepted {
+        let message = format!("{name}(…) does not accept {}", with_article(&ty));
         return Err(ErrorAt::new(argument_at, message));
     }
-    // A wrong constant is an error now, and a right one need not be parsed for each item.
+    // Convert constants now, so that invalid ones are rejected and valid ones are parsed only once.
     if let Operation::Constant(value) = &node.operation
         && let F::ToDuration | F::ToTimestamp = function
     {
@@ -488,23 +501,23 @@ fn conversion(
 }
 
 /// Returns the arguments of a function that takes `N` of them.
-fn take<'s, const N: usize>(
+fn expect_arguments<'s, const N: usize>(
     arguments: Vec<Tree<'s>>,
     name: &str,
     at: usize,
 ) -> Result<[Tree<'s>; N], ErrorAt> {
     let given = arguments.len();
     arguments.try_into().map_err(|_| {
-        let takes = match N {
+        let expected = match N {
             0 => "no arguments".to_owned(),
             1 => "one argument".to_owned(),
             _ => format!("{N} arguments"),
         };
-        ErrorAt::new(at, format!("{name}(…) takes {takes}, but is given {given}"))
+        ErrorAt::new(at, format!("{name}(…) takes {expected}, but got {given}"))
     })
 }
 
-static CALENDAR: [(&str, CalendarPart); 10] = [
+static CALENDAR_FUNCTIONS: [(&str, CalendarPart); 10] = [
     ("getDate", CalendarPart::Date),
     ("getDayOfMonth", CalendarPart::DayOfMonth),
     ("getDayOfWeek", CalendarPart::DayOfWeek),
@@ -530,7 +543,7 @@ static CALENDAR_NAMES: [&str; 10] = [
     "getSeconds",
 ];
 
-static TEXT: [(&str, TextFunction); 3] = [
+static TEXT_FUNCTIONS: [(&str, TextFunction); 3] = [
     ("contains", TextFunction::Contains),
     ("endsWith", TextFunction::EndsWith),
     ("startsWith", TextFunction::StartsWith),
@@ -549,7 +562,7 @@ fn methods(ty: Type) -> &'static [&'static str] {
     }
 }
 
-/// Checks a function of a value.
+/// Checks a function with a receiver.
 fn method(
     receiver: Tree<'_>,
     name: &str,
@@ -566,7 +579,7 @@ fn method(
     }
     match name {
         "size" => {
-            let [] = take(arguments, name, at)?;
+            let [] = expect_arguments(arguments, name, at)?;
             let size = Operation::Unary(UnaryFunction::Size, Box::new(receiver));
             Ok((size, Type::Int))
         }
@@ -583,7 +596,7 @@ fn method(
             Ok((runs, Type::Int))
         }
         "getHours" | "getMinutes" | "getSeconds" => {
-            let [] = take(arguments, name, at)?;
+            let [] = expect_arguments(arguments, name, at)?;
             let function = match name {
                 "getHours" => UnaryFunction::Hours,
                 "getMinutes" => UnaryFunction::Minutes,
@@ -592,7 +605,7 @@ fn method(
             Ok((Operation::Unary(function, Box::new(receiver)), Type::Int))
         }
         _ => {
-            let function = TEXT.iter().find(|(known, _)| *known == name);
+            let function = TEXT_FUNCTIONS.iter().find(|(known, _)| *known == name);
             let (_, function) = function.ok_or_else(|| unknown_function(name, methods, at))?;
             let text = argument(arguments, name, at, &Type::String)?;
             let operands = Box::new([receiver, text]);
@@ -613,7 +626,7 @@ fn unknown_method(ty: Type, name: &str, methods: &[&'static str], at: usize) -> 
     let owners: Vec<_> = all
         .iter()
         .filter(|owner| self::methods(**owner).contains(&name))
-        .map(ToString::to_string)
+        .map(with_article)
         .collect();
     if owners.is_empty() {
         let known: Vec<_> = match methods {
@@ -627,9 +640,9 @@ fn unknown_method(ty: Type, name: &str, methods: &[&'static str], at: usize) -> 
         return unknown_function(name, &known, at);
     }
     let message = format!(
-        "{name}(…) is a function of {}, but this is {}",
-        owners.join(" and "),
-        a(&ty)
+        "{name}(…) requires {}, but this is {}",
+        owners.join(" or "),
+        with_article(&ty)
     );
     ErrorAt::new(at, message)
 }
@@ -641,7 +654,7 @@ fn argument(
     at: usize,
     expected: &Type,
 ) -> Result<Node, ErrorAt> {
-    let [argument] = take(arguments, name, at)?;
+    let [argument] = expect_arguments(arguments, name, at)?;
     let start = argument.start;
     let (node, ty) = check(argument)?;
     expect(&ty, expected, start, &format!("the argument of {name}(…)"))?;
@@ -654,7 +667,7 @@ fn calendar(
     at: usize,
     arguments: Vec<Tree<'_>>,
 ) -> Result<(Operation, Type), ErrorAt> {
-    let part = CALENDAR.iter().find(|(known, _)| *known == name);
+    let part = CALENDAR_FUNCTIONS.iter().find(|(known, _)| *known == name);
     let (_, part) = part.ok_or_else(|| unknown_function(name, &[], at))?;
     let zone = if arguments.is_empty() {
         ZoneName::Known(Zone::UTC)

@@ -62,10 +62,10 @@ impl<'r> Scope<'r> {
         let index = item;
         let item = &self.request.items[item];
         Ok(match field {
-            ItemField::CoolOff => Some(length(item.cool_off)),
+            ItemField::CoolOff => Some(duration(item.cool_off)),
             ItemField::Failures => Some(Value::Int(item.failures.into())),
-            ItemField::Frequency => item.frequency.map(length),
-            ItemField::LastDuration => item.last_duration.map(length),
+            ItemField::Frequency => item.frequency.map(duration),
+            ItemField::LastDuration => item.last_duration.map(duration),
             ItemField::LastFailure => item.last_failure.map(Value::Timestamp),
             ItemField::LastSuccess => item.last_success.map(Value::Timestamp),
             ItemField::Name => Some(Value::String(Cow::Borrowed(&item.name))),
@@ -113,8 +113,8 @@ impl<'r> Scope<'r> {
     }
 }
 
-/// Converts a length of the contract. A length beyond 292 million years is shortened.
-fn length(millis: Duration) -> Value<'static> {
+/// Converts a duration of the contract. Durations above 292 million years are truncated.
+fn duration(millis: Duration) -> Value<'static> {
     Value::Duration(i64::try_from(millis).unwrap_or(i64::MAX))
 }
 
@@ -136,8 +136,8 @@ impl Node {
             Operation::Item => Ok(Value::Item(item)),
             Operation::Group => Ok(Value::Group),
             Operation::Now => Ok(Value::Timestamp(scope.request.now)),
-            Operation::And(operands) => all(operands, scope, item, false),
-            Operation::Or(operands) => all(operands, scope, item, true),
+            Operation::And(operands) => short_circuit(operands, scope, item, false),
+            Operation::Or(operands) => short_circuit(operands, scope, item, true),
             Operation::Conditional(parts) => {
                 let [condition, then, otherwise] = &**parts;
                 if condition.evaluate_bool(scope, item)? {
@@ -284,7 +284,7 @@ fn borrowed<'a>(value: &'a Value<'static>) -> Value<'a> {
 
 /// Evaluates `||` (`decisive` is true) or `&&` (`decisive` is false). As in CEL, an operand that
 /// decides the result also does so if another one fails.
-fn all<'a>(
+fn short_circuit<'a>(
     operands: &[Node],
     scope: &Scope<'_>,
     item: usize,

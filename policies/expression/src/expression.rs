@@ -1,4 +1,4 @@
-//! Expressions, as other modules use them.
+//! The expressions of the settings: conditions, texts, and ranks.
 
 use crate::check::check;
 use crate::error::{ErrorAt, ExpressionError};
@@ -22,7 +22,7 @@ const EXCERPT: usize = 80;
 pub struct Expression {
     source: String,
     node: Node,
-    /// Whether the type is known to be the required one.
+    /// Whether the value may change with time alone.
     uses_time: bool,
 }
 
@@ -30,7 +30,7 @@ pub struct Expression {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Condition {
     Met,
-    /// The text of the condition. Of several that are joined with `&&`, the first that is not met.
+    /// The text of the condition. If conditions are joined with `&&`, the first one that is not met.
     NotMet(String),
 }
 
@@ -67,7 +67,7 @@ impl Expression {
         Self::new(
             source,
             |ty| ty.fits(&Type::String),
-            "a string; use string(…)",
+            "a string, such as string(item.runs)",
         )
     }
 
@@ -181,7 +181,7 @@ impl Expression {
 }
 
 impl Order {
-    /// Parses and checks an expression of `orderBy`. A `-` in front of the whole expression means
+    /// Parses and checks an expression of `orderBy`. A `-` before the whole expression means
     /// descending.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ pub enum Reason {
     DivisionByZero,
     /// A result is not representable.
     OutOfRange,
-    /// An operator or a function does not take values of these types.
+    /// An operator or a function does not accept values of these types.
     WrongTypes(&'static str, Option<&'static str>),
     /// The group has no item with this name.
     UnknownItem(String),
@@ -29,7 +29,7 @@ pub enum Reason {
     NotATimestamp(String),
     NotANumber(String),
     UnknownZone(String),
-    /// A value of this type where a value of another one is needed.
+    /// A value has another type than required.
     Expected {
         expected: &'static str,
         found: &'static str,
@@ -41,14 +41,14 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Absent => f.write_str("it is absent; use has(…) to check for it"),
-            Self::NoKey(key) => write!(f, "there is no key {key:?}; use has(…) to check for it"),
-            Self::NoElement(index) => write!(f, "there is no element {index}"),
+            Self::Absent => f.write_str("the value is absent; use has(…) to check for it"),
+            Self::NoKey(key) => write!(f, "no key {key:?}; use has(…) to check for it"),
+            Self::NoElement(index) => write!(f, "no element {index}"),
             Self::DivisionByZero => f.write_str("division by zero"),
             Self::OutOfRange => f.write_str("the result is out of range"),
-            Self::WrongTypes(one, None) => write!(f, "not possible with a value of type {one}"),
+            Self::WrongTypes(one, None) => write!(f, "not supported for a value of type {one}"),
             Self::WrongTypes(one, Some(other)) => {
-                write!(f, "not possible with values of type {one} and {other}")
+                write!(f, "not supported for values of type {one} and {other}")
             }
             Self::UnknownItem(name) => write!(f, "the group has no item {name:?}"),
             Self::NotADuration(text) => write!(
@@ -65,7 +65,7 @@ impl fmt::Display for Reason {
                 "unknown time zone {name:?}; use for example Europe/Berlin or +02:00"
             ),
             Self::Expected { expected, found } => {
-                write!(f, "must be a {expected}, but is of type {found}")
+                write!(f, "expected a value of type {expected}, but found {found}")
             }
             Self::Settings => f.write_str("the settings of the item are not a JSON object"),
         }

@@ -169,7 +169,7 @@ impl<'s> Lexer<'s> {
             "r" | "R" if quoted => self.string(true),
             _ if quoted => Err(ErrorAt::new(
                 start,
-                format!("{name} in front of a string is not supported; remove it"),
+                format!("the string prefix {name} is not supported; remove it"),
             )),
             _ => Ok(Token::Name(name)),
         }
@@ -203,8 +203,8 @@ impl<'s> Lexer<'s> {
             return Err(ErrorAt::new(
                 start,
                 format!(
-                    "{text}{unit} is not a number; write a duration as for example \
-                     duration('90m'), and a number without letters"
+                    "{text}{unit} is not a number; write a number without letters, or a \
+                     duration such as duration('90m')"
                 ),
             ));
         }

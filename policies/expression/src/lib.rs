@@ -85,8 +85,8 @@ pub fn validate(settings: &str, _items: &[ItemSettings]) -> Result<(), String> {
     Settings::parse(settings).map(|_| ())
 }
 
-/// Writes the user's note on each verdict. A note never changes which item runs, so the reason why
-/// it cannot be evaluated is only shown.
+/// Writes the user's note on each verdict. A note never affects which item runs: if it cannot be
+/// evaluated, the reason replaces it.
 fn write_notes(verdicts: &mut [Verdict], settings: &Settings, scope: &Scope<'_>) {
     let Some(note) = &settings.note else { return };
     for (i, verdict) in verdicts.iter_mut().enumerate() {
@@ -111,7 +111,7 @@ fn defer_ineligible(verdicts: &mut [Verdict], settings: &Settings, scope: &Scope
     }
 }
 
-/// Returns the ranks of the ready items. Defers those that have none.
+/// Returns the ranks of the ready items, and defers the items whose rank cannot be evaluated.
 fn ranks<'a>(
     verdicts: &mut [Verdict],
     items: &[Item],

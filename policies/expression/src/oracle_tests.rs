@@ -129,21 +129,17 @@ fn expression(ty: Type, depth: u32) -> BoxedStrategy<String> {
     }
     let of = |ty: Type| expression(ty, depth - 1);
     let infix = |ty: &Type, operators: &'static [&'static str]| {
-        (
-            of(ty.clone()),
-            select(operators),
-            of(ty.clone()),
-            any::<bool>(),
-        )
-            .prop_map(|(left, operator, right, brackets)| {
+        (of(*ty), select(operators), of(*ty), any::<bool>()).prop_map(
+            |(left, operator, right, brackets)| {
                 if brackets {
                     format!("({left} {operator} {right})")
                 } else {
                     format!("{left} {operator} {right}")
                 }
-            })
+            },
+        )
     };
-    let conditional = (of(Type::Bool), of(ty.clone()), of(ty.clone()))
+    let conditional = (of(Type::Bool), of(ty), of(ty))
         .prop_map(|(condition, then, otherwise)| format!("({condition} ? {then} : {otherwise})"));
     let compound = match ty {
         Type::Bool => prop_oneof![

@@ -52,7 +52,7 @@ enum Precedence {
 }
 
 #[derive(Clone, Copy)]
-enum Joint {
+enum Infix {
     Or,
     And,
     Binary(Operator),
@@ -148,35 +148,35 @@ impl<'s> Parser<'s> {
     /// Parses operators that bind at least as strongly as `least`.
     fn binary(&mut self, least: Precedence) -> Result<Tree<'s>, ErrorAt> {
         let mut left = self.unary()?;
-        while let Some((joint, precedence, next)) = self.joint()
+        while let Some((infix, precedence, next)) = self.infix()
             && precedence >= least
         {
             self.advance()?;
             let right = self.binary(next)?;
-            left = self.join(joint, left, right)?;
+            left = self.join(infix, left, right)?;
         }
         Ok(left)
     }
 
     /// Returns the binary operator that is the current token, its precedence, and the next higher
     /// precedence.
-    fn joint(&self) -> Option<(Joint, Precedence, Precedence)> {
+    fn infix(&self) -> Option<(Infix, Precedence, Precedence)> {
         use Operator as O;
         use Symbol as S;
         let relation = |operator| {
-            let joint = Joint::Binary(operator);
-            (joint, Precedence::Relation, Precedence::Sum)
+            let infix = Infix::Binary(operator);
+            (infix, Precedence::Relation, Precedence::Sum)
         };
         let sum = |operator| {
             (
-                Joint::Binary(operator),
+                Infix::Binary(operator),
                 Precedence::Sum,
                 Precedence::Product,
             )
         };
         let product = |operator| {
             (
-                Joint::Binary(operator),
+                Infix::Binary(operator),
                 Precedence::Product,
                 Precedence::Unary,
             )
@@ -187,8 +187,8 @@ impl<'s> Parser<'s> {
             _ => return None,
         };
         Some(match symbol {
-            S::Or => (Joint::Or, Precedence::Or, Precedence::And),
-            S::And => (Joint::And, Precedence::And, Precedence::Relation),
+            S::Or => (Infix::Or, Precedence::Or, Precedence::And),
+            S::And => (Infix::And, Precedence::And, Precedence::Relation),
             S::Equal => relation(O::Equal),
             S::NotEqual => relation(O::NotEqual),
             S::Less => relation(O::Less),
@@ -205,10 +205,10 @@ impl<'s> Parser<'s> {
     }
 
     /// Joins two operands. A chain of `&&` or `||` is one level, because chains may be long.
-    fn join(&self, joint: Joint, left: Tree<'s>, right: Tree<'s>) -> Result<Tree<'s>, ErrorAt> {
+    fn join(&self, infix: Infix, left: Tree<'s>, right: Tree<'s>) -> Result<Tree<'s>, ErrorAt> {
         let start = left.start;
-        match joint {
-            Joint::And => {
+        match infix {
+            Infix::And => {
                 let operands = match left {
                     Tree {
                         kind: Kind::And(operands),
@@ -218,7 +218,7 @@ impl<'s> Parser<'s> {
                 };
                 self.tree(start, depth(&operands), Kind::And(operands))
             }
-            Joint::Or => {
+            Infix::Or => {
                 let operands = match left {
                     Tree {
                         kind: Kind::Or(operands),
@@ -228,7 +228,7 @@ impl<'s> Parser<'s> {
                 };
                 self.tree(start, depth(&operands), Kind::Or(operands))
             }
-            Joint::Binary(operator) => {
+            Infix::Binary(operator) => {
                 let operands = Box::new([left, right]);
                 let children = depth(operands.iter());
                 self.tree(start, children, Kind::Binary(operator, operands))

@@ -18,13 +18,13 @@ const SETTINGS: [&str; 4] = ["eligible", "orderBy", "note", "recheck"];
 /// The settings of a group.
 #[derive(Debug)]
 pub struct Settings {
-    /// Whether an item may run.
+    /// The condition that an item must meet to run.
     pub eligible: Option<Expression>,
     /// The ranks by which items are ordered.
     pub order_by: Vec<Order>,
     /// The text that is shown for an item.
     pub note: Option<Expression>,
-    /// When expressions that use the time are evaluated again.
+    /// How soon expressions that use the time are evaluated again.
     pub recheck: Duration,
 }
 

@@ -143,7 +143,7 @@ pub fn parse_duration(text: &str) -> Option<i64> {
     whole_millis(sign * nanos)
 }
 
-/// Returns the part of `unit` that the digits after a decimal point stand for.
+/// Returns the fraction of `unit` that the digits after a decimal point represent.
 fn fraction_of(digits: &str, unit: i64) -> Option<i64> {
     if digits.is_empty() {
         return Some(0);
@@ -156,7 +156,7 @@ fn fraction_of(digits: &str, unit: i64) -> Option<i64> {
     i64::try_from(number * i128::from(unit) / scale).ok()
 }
 
-/// Returns the milliseconds; `None` if there is a smaller part, which no time of a request has.
+/// Returns the milliseconds; `None` if there is a remainder. Times in requests have none.
 fn whole_millis(nanos: i128) -> Option<i64> {
     let whole = nanos % 1_000_000 == 0;
     whole.then(|| i64::try_from(nanos / 1_000_000).ok())?

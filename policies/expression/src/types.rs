@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The type of an expression, as far as it is known before the evaluation.
+/// The type of an expression. It is [`Type::Dynamic`] if it is unknown before the evaluation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Type {
     Null,

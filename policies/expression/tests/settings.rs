@@ -69,17 +69,17 @@ const REJECTED: [(&str, usize, &str); 62] = [
     (
         "item.name.matches('a')",
         11,
-        "the function matches of CEL is not available; use startsWith, endsWith, or contains",
+        "the CEL function matches is not supported; use startsWith, endsWith, or contains",
     ),
     (
         "item.settings.tags.exists(t, t == 'a')",
         20,
-        "the function exists of CEL is not available; use conditions on single elements",
+        "the CEL function exists is not supported; use conditions on elements, such as tags[0] == 'a'",
     ),
     (
         "size(item.settings.tags.map(t, t)) == 0",
         25,
-        "the function map of CEL is not available; use conditions on single elements",
+        "the CEL function map is not supported; use conditions on elements, such as tags[0] == 'a'",
     ),
     (
         "str(1) == ''",
@@ -94,18 +94,18 @@ const REJECTED: [(&str, usize, &str); 62] = [
     (
         "item.name.getHours() > 1",
         11,
-        "getHours(…) is a function of timestamp and duration, but this is a string",
+        "getHours(…) requires a timestamp or a duration, but this is a string",
     ),
     ("item.failures.foo() > 1", 15, "unknown function \"foo\""),
     (
         "item.name.first == 'a'",
         11,
-        "a string has no fields, but \"first\" is used as one",
+        "a string has no field \"first\"; only item, group, and settings have fields",
     ),
     (
         "has(item.name.first)",
         15,
-        "a string has no fields, but \"first\" is used as one",
+        "a string has no field \"first\"; only item, group, and settings have fields",
     ),
     (
         "now.getHours('Europe/Berln') == 1",
@@ -141,12 +141,12 @@ const REJECTED: [(&str, usize, &str); 62] = [
     (
         "-item.lastSuccess == now",
         2,
-        "the operand of \"-\" must be a number, but this is a timestamp; in orderBy, \"-\" in front of a whole expression means descending",
+        "the operand of \"-\" must be a number, but this is a timestamp; in orderBy, \"-\" before a whole expression means descending",
     ),
     (
         "item.failures ? true : false",
         1,
-        "the condition in front of \"?\" must be a bool, but this is an int",
+        "the condition before \"?\" must be a bool, but this is an int",
     ),
     (
         "(true ? 1 : 'a') == 1",
@@ -156,79 +156,83 @@ const REJECTED: [(&str, usize, &str); 62] = [
     (
         "item.failures + 1.5 > 2.0",
         1,
-        "\"+\" does not take an int and a double; convert one of them with double(…) or int(…)",
+        "\"+\" cannot be applied to an int and a double; convert one of them with double(…) or int(…)",
     ),
     (
         "item.name + 1 == ''",
         1,
-        "\"+\" does not take a string and an int; convert a value to text with string(…)",
+        "\"+\" cannot be applied to a string and an int; convert a value to text with string(…)",
     ),
     (
         "item.frequency > 90",
         1,
-        "\">\" does not take a duration and an int; compare with for example duration('90m'), or use getSeconds()",
+        "\">\" cannot be applied to a duration and an int; compare it with a duration, such as duration('90m'), or use getSeconds()",
     ),
     (
         "now > '2026-01-01'",
         1,
-        "\">\" does not take a timestamp and a string; convert the value with timestamp(…) or duration(…)",
+        "\">\" cannot be applied to a timestamp and a string; convert the value with timestamp(…) or duration(…)",
     ),
     (
         "item.lastSuccess == null",
         1,
-        "\"==\" does not take a timestamp and null; use has(…) to check for an absent field",
+        "\"==\" cannot be applied to a timestamp and null; use has(…) to check for an absent field",
     ),
     (
         "item.name == 1",
         1,
-        "\"==\" does not take a string and an int",
+        "\"==\" cannot be applied to a string and an int",
     ),
     (
         "item.name < 1",
         1,
-        "\"<\" does not take a string and an int",
+        "\"<\" cannot be applied to a string and an int",
     ),
     (
         "item == item",
         1,
-        "\"==\" does not take an item and an item",
+        "\"==\" cannot be applied to an item and an item",
     ),
     (
         "1.5 % 2.0 == 0.0",
         1,
-        "\"%\" does not take a double and a double",
+        "\"%\" cannot be applied to a double and a double",
     ),
     (
         "now + now == now",
         1,
-        "\"+\" does not take a timestamp and a timestamp",
+        "\"+\" cannot be applied to a timestamp and a timestamp",
     ),
-    ("1 in ['a']", 1, "\"in\" does not take an int and a list"),
+    (
+        "1 in ['a']",
+        1,
+        "\"in\" cannot be applied to an int and a list",
+    ),
     (
         "item.name in 'a'",
         1,
-        "\"in\" does not take a string and a string",
+        "\"in\" cannot be applied to a string and a string",
     ),
     (
         "size([1, 'a']) == 2",
         10,
-        "a list has elements of one type, but this one has int and string",
+        "all elements of a list must have the same type, but they are int and string",
     ),
     (
         "size([item]) == 1",
         7,
         "a list cannot contain an item; use one of its fields",
     ),
-    ("[1]['a'] == 1", 5, "the index of a list must be a int"),
+    ("[1]['a'] == 1", 5, "the index of a list must be an int"),
     (
         "item.settings[1.5] == 1",
         15,
-        "an index is an int or a string, but this is a double",
+        "an index must be an int or a string, but this is a double",
     ),
     (
         "item.name[0] == 'a'",
         1,
-        "a string has no elements; only lists and settings have",
+        "a string has no elements; use [] only with lists and settings",
     ),
     (
         "item.name.startsWith(1)",
@@ -238,14 +242,14 @@ const REJECTED: [(&str, usize, &str); 62] = [
     (
         "item.name.startsWith()",
         11,
-        "startsWith(…) takes one argument, but is given 0",
+        "startsWith(…) takes one argument, but got 0",
     ),
     (
         "item.name.size(1) == 1",
         11,
-        "size(…) takes no arguments, but is given 1",
+        "size(…) takes no arguments, but got 1",
     ),
-    ("string(item) == ''", 8, "string(…) does not take an item"),
+    ("string(item) == ''", 8, "string(…) does not accept an item"),
     (
         "duration('5x') == item.frequency",
         10,
@@ -287,7 +291,7 @@ const REJECTED: [(&str, usize, &str); 62] = [
     (
         "item.frequency > 5m",
         18,
-        "5m is not a number; write a duration as for example duration('90m')",
+        "5m is not a number; write a number without letters, or a duration such as duration('90m')",
     ),
     (
         "item.runs > 9223372036854775808",
@@ -365,7 +369,7 @@ const INVALID: [(&str, &str); 10] = [
     ),
     (
         r#"{"note": "item.runs"}"#,
-        "note, line 1, column 1: the expression must be a string; use string(…), but its type is int",
+        "note, line 1, column 1: the expression must be a string, such as string(item.runs), but its type is int",
     ),
     (
         r#"{"orderBy": "item.runs"}"#,

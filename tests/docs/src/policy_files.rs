@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 pub(crate) fn page() -> String {
     let mut page = header("Files for policies");
     page.push_str(&paragraphs(
-        "The fields of test cases, requests, and scenarios, which the \
-         [tools for policies](policies.md#testing) read. The files are YAML or JSON. A field may be \
-         absent unless its description ends with “Required.” `kubectl-oaat policy schema` prints the same reference as a JSON \
-         Schema, so that your editor can complete and check a file. For editors that use \
-         yaml-language-server, write the schema to a file, and put this line at the top of the \
-         cases:",
+        "This page lists the fields of test cases, requests, and scenarios, which the \
+         [tools for policies](policies.md#testing) read. The files are YAML or JSON. A field is \
+         optional unless its description ends with “Required.” `kubectl-oaat policy schema` prints \
+         the same reference as a JSON Schema, so that your editor can complete and check a file. \
+         For editors that use yaml-language-server, write the schema to a file, and add this line \
+         to the top of the cases:",
     ));
     page.push_str("```yaml\n# yaml-language-server: $schema=cases.schema.json\n```\n\n");
     page.push_str("<!-- run by policy_schema_prints_a_json_schema -->\n");

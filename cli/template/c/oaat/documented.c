@@ -34,7 +34,7 @@ oaat_option_instant_t earliest(oaat_option_instant_t a, oaat_option_instant_t b)
   return b.is_some && b.val < a.val ? b : a;
 }
 
-// Returns the next word of a generator that turns the seed into a key: PCG-XSH-RR.
+// Returns the next word of the generator PCG-XSH-RR, which derives the key from the seed.
 static uint32_t next_key_word(uint64_t *state) {
   *state = *state * 0x5851F42D4C957F2D + 0xA17654E46FBE17F3;
   uint32_t shifted = (uint32_t)(((*state >> 18) ^ *state) >> 27);

@@ -8,7 +8,7 @@
 extern uint8_t __heap_base;
 
 static const size_t PAGE = 65536;
-// The free memory.
+// The start and the end of the free memory.
 static uintptr_t next, end;
 
 void *malloc(size_t size) {
@@ -17,8 +17,8 @@ void *malloc(size_t size) {
     end = __builtin_wasm_memory_size(0) * PAGE;
     if (end < next) end = next;
   }
-  // The size is stored before the memory, for realloc.
   if (size > PTRDIFF_MAX) abort();
+  // The size is stored before the memory, for realloc.
   size_t needed = ((size + 7) & ~(size_t)7) + 8;
   if (end - next < needed) {
     size_t pages = (needed + PAGE - 1) / PAGE;
