@@ -546,6 +546,15 @@ fn compile_policy_is_hidden_and_fetch_items_belongs_to_the_operator() {
 }
 
 #[test]
+fn misspelled_built_in_policy_is_an_error_that_lists_the_names() {
+    let output = policy(&["check", "expresion"]);
+    assert_eq!(output.code, 2, "{}", output.err);
+    let expected =
+        "expresion is neither a file nor a built-in policy (default, backoff, fair, expression)";
+    assert!(output.err.contains(expected), "{}", output.err);
+}
+
+#[test]
 fn documented_commands_accept_names_of_built_in_policies() {
     let page = include_str!("../../docs/built-in-policies.md");
     let commands: Vec<_> = page

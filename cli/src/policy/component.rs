@@ -86,11 +86,21 @@ pub(crate) fn read(file: &Path, built_in: &[u8]) -> Result<Vec<u8>> {
         Some(policy) => return Ok(unpack(built_in_policies::component(policy)).into_owned()),
         None => {}
     }
-    let bytes = std::fs::read(file).with_context(|| format!("{}", file.display()))?;
+    let bytes = std::fs::read(file).with_context(|| describe_unreadable(file))?;
     if is_core_module(&bytes) {
         return policy_build::componentize(&bytes).with_context(|| format!("{}", file.display()));
     }
     Ok(bytes)
+}
+
+/// Describes a file that cannot be read. A single word may be a misspelled name of a built-in policy.
+fn describe_unreadable(file: &Path) -> String {
+    let name = file.display();
+    if file.exists() || file.extension().is_some() || file.components().count() > 1 {
+        return name.to_string();
+    }
+    let names = BuiltInPolicy::ALL.map(BuiltInPolicy::name).join(", ");
+    format!("{name} is neither a file nor a built-in policy ({names})")
 }
 
 /// Checks for the header of a core module. The header of a component has another layer field.
