@@ -26,6 +26,8 @@ mod zones;
 
 #[cfg(test)]
 mod oracle_tests;
+#[cfg(test)]
+mod zone_tests;
 
 use evaluate::Scope;
 use expression::{Condition, Rank};

@@ -5,16 +5,45 @@ use jiff_core::Timestamp;
 use jiff_core::civil::{Date, DateTime, Time};
 use jiff_core::tz::Offset;
 use jiff_core::tz::posix::TimeZone;
+use std::cell::Cell;
 
 /// A time zone.
 #[derive(Clone, Debug)]
 pub enum Zone {
     Offset(Offset),
-    Rule(TimeZone),
+    Rule(Box<Rule>),
+}
+
+/// A zone whose offset may change during the year.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    zone: TimeZone,
+    /// The latest timestamp and its offset: all items ask for the local time of `now`.
+    latest: Cell<Option<(Timestamp, Offset)>>,
+}
+
+impl Rule {
+    fn offset(&self, timestamp: Timestamp) -> Offset {
+        match self.latest.get() {
+            Some((latest, offset)) if latest == timestamp => offset,
+            _ => {
+                let offset = self.zone.to_offset(timestamp);
+                self.latest.set(Some((timestamp, offset)));
+                offset
+            }
+        }
+    }
 }
 
 impl Zone {
     pub const UTC: Self = Self::Offset(Offset::UTC);
+
+    /// Creates a zone from a rule in the format of the POSIX variable TZ.
+    pub fn from_rule(rule: &str) -> Option<Self> {
+        let zone = TimeZone::parse(rule).ok()?;
+        let latest = Cell::new(None);
+        Some(Self::Rule(Box::new(Rule { zone, latest })))
+    }
 
     /// Returns the local time at a number of milliseconds since 1970; `None` if the year is not
     /// between -9999 and 9999.
@@ -22,7 +51,7 @@ impl Zone {
         let timestamp = Timestamp::from_millisecond(millis).ok()?;
         let offset = match self {
             Self::Offset(offset) => *offset,
-            Self::Rule(rule) => rule.to_offset(timestamp),
+            Self::Rule(rule) => rule.offset(timestamp),
         };
         Some(timestamp.to_datetime(offset))
     }

@@ -3,7 +3,6 @@
 use crate::nearest::nearest;
 use crate::time::Zone;
 use jiff_core::tz::Offset;
-use jiff_core::tz::posix::TimeZone;
 
 include!(concat!(env!("OUT_DIR"), "/zones.rs"));
 
@@ -17,7 +16,7 @@ pub fn zone(name: &str) -> Option<Zone> {
         .binary_search_by_key(&name, |zone| zone_name(*zone))
         .ok()?;
     let rule = RULES.get(usize::from(ZONES.get(index)?.1))?;
-    TimeZone::parse(rule).ok().map(Zone::Rule)
+    Zone::from_rule(rule)
 }
 
 /// Returns the name of an entry of the table. Names end with a newline.
