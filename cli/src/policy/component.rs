@@ -81,16 +81,22 @@ pub(crate) fn is_policy_error(error: &anyhow::Error) -> bool {
 /// Reads the bytes of a component. Converts a core module to a component.
 pub(crate) fn read(file: &Path, built_in: &[u8]) -> Result<Vec<u8>> {
     let named = file.to_str().and_then(BuiltInPolicy::from_name);
-    match named.filter(|_| !file.exists()) {
-        Some(BuiltInPolicy::Default) => return Ok(built_in.to_vec()),
-        Some(policy) => return Ok(unpack(built_in_policies::component(policy)).into_owned()),
-        None => {}
+    if let Some(policy) = named.filter(|_| !file.exists()) {
+        return Ok(self::built_in(policy, built_in));
     }
     let bytes = std::fs::read(file).with_context(|| describe_unreadable(file))?;
     if is_core_module(&bytes) {
         return policy_build::componentize(&bytes).with_context(|| format!("{}", file.display()));
     }
     Ok(bytes)
+}
+
+/// Returns the component of a built-in policy. `default` is that of the policy `default`.
+pub(crate) fn built_in(policy: BuiltInPolicy, default: &[u8]) -> Vec<u8> {
+    match policy {
+        BuiltInPolicy::Default => default.to_vec(),
+        policy => unpack(built_in_policies::component(policy)).into_owned(),
+    }
 }
 
 /// Describes a file that cannot be read. A single word may be a misspelled name of a built-in policy.

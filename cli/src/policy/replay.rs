@@ -5,13 +5,15 @@ use crate::policy::component;
 use crate::policy::decisions::{self, Line};
 use crate::policy::failure;
 use anyhow::{Context, Result, bail};
+use oaat_api::BuiltInPolicy;
 use policy_cases::item_settings;
 use policy_host::{
-    AnswerRef, Choice, DecisionRecord, EvalError, Policy, RecordedAnswer, WaitTimes,
-    compare_answers, request_digest,
+    AnswerRef, Choice, DecisionRecord, EvalError, Host, Limits, Policy, RecordedAnswer, WaitTimes,
+    compare_answers, request_digest, sha256,
 };
+use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Arguments of `policy replay`.
@@ -23,8 +25,7 @@ pub struct Args {
     files: Vec<PathBuf>,
     /// The policy to replay the decisions with. For decisions of another policy, the command shows
     /// what this policy would change. If repeated, each decision is replayed with the policy that
-    /// has the recorded sha256. If absent, only decisions of the built-in policy `default` are
-    /// replayed.
+    /// has the recorded sha256. Decisions of the built-in policies need no flag.
     #[arg(long, value_name = "FILE")]
     policy: Vec<PathBuf>,
     /// Replay only decisions whose request has this sha256, or a prefix of it. See
@@ -110,29 +111,50 @@ impl FileContents {
 
 /// The policies to replay decisions with.
 struct Policies {
-    by_digest: HashMap<String, Policy>,
+    named: HashMap<String, Policy>,
     /// The policy for all decisions, if the command line names only one.
     only: Option<Policy>,
+    built_in: HashMap<String, BuiltIn>,
+}
+
+/// A built-in policy, compiled when the first of its decisions is replayed.
+struct BuiltIn {
+    wasm: Vec<u8>,
+    policy: OnceCell<Option<Policy>>,
 }
 
 impl Policies {
-    fn load(files: &[PathBuf], built_in: &[u8]) -> Result<Self> {
-        let load = |file| anyhow::Ok(component::load(file, built_in)?.policy);
+    fn load(files: &[PathBuf], default: &[u8]) -> Result<Self> {
         let mut named = Vec::new();
         for file in files {
-            named.push(load(file)?);
+            named.push(component::load(file, default)?.policy);
         }
         let only = match named.as_slice() {
             [only] => Some(only.clone()),
             _ => None,
         };
-        named.push(load(Path::new("default"))?);
         let digests = named
             .into_iter()
             .map(|policy| (policy.digest().to_owned(), policy));
+        let mut built_in = HashMap::new();
+        for policy in BuiltInPolicy::ALL {
+            let wasm = component::built_in(policy, default);
+            let policy = OnceCell::new();
+            built_in.insert(sha256(&wasm), BuiltIn { wasm, policy });
+        }
         Ok(Self {
-            by_digest: digests.collect(),
+            named: digests.collect(),
             only,
+            built_in,
+        })
+    }
+
+    fn by_digest(&self, digest: &str) -> Option<&Policy> {
+        self.named.get(digest).or_else(|| {
+            let BuiltIn { wasm, policy } = self.built_in.get(digest)?;
+            // The policies of this release are known to load.
+            let load = || Host::new(Limits::default()).ok()?.load(wasm, None).ok();
+            policy.get_or_init(load).as_ref()
         })
     }
 
@@ -152,7 +174,11 @@ impl Policies {
             let detail = "interrupted by its deadline, which cannot be replayed";
             return (Outcome::Unknown, detail.into());
         }
-        match self.only.as_ref().or(self.by_digest.get(&record.digest)) {
+        match self
+            .only
+            .as_ref()
+            .or_else(|| self.by_digest(&record.digest))
+        {
             Some(policy) if policy.digest() == record.digest => replay(policy, record),
             Some(policy) => replay_with_other(policy, record),
             None => {
