@@ -163,6 +163,12 @@ impl EventSink {
             uid: Some(pod.uid),
             ..ObjectReference::default()
         });
+        // The recorder merges events with the same action and keeps the first note. Conditions with the
+        // same reason may have different messages.
+        let action = event.action.map(|action| {
+            let note = names::hash(&message, 8);
+            format!("{action}-{note}")
+        });
         let published = Event {
             type_: if event.warning {
                 EventType::Warning
@@ -172,7 +178,7 @@ impl EventSink {
             // With the pod as secondary object, the recorder does not merge events of different
             // runs.
             secondary: pod,
-            action: event.action.unwrap_or_else(|| event.reason.to_owned()),
+            action: action.unwrap_or_else(|| event.reason.to_owned()),
             ..normal(event.reason, message)
         };
         self.send(
