@@ -285,6 +285,44 @@ async fn number_of_copies_is_limited_and_shared_between_namespaces() {
     assert_eq!(copies.len(), LIMITS.count);
 }
 
+#[tokio::test]
+async fn damaged_copy_is_deleted_and_written_again() {
+    let cluster = Cluster::default();
+    let kept_policies = keeper(&cluster);
+    let wasm = variant(1);
+    store(&cluster, "a", "mine", &wasm);
+    let (group, policy) = (ObjectRef::new("g").within("a"), kept("a", &wasm));
+    let copy = path("op", &policy.config_map());
+    let used = Some((policy.clone(), Some(source("a", "mine"))));
+    kept_policies.record(&group, used);
+    kept_policies.keeper.check().await.unwrap();
+    let posted = "POST /api/v1/namespaces/op/configmaps".to_owned();
+    assert_eq!(writes(&cluster), [posted.clone()]);
+    let change = |field: &str, value: Value| {
+        cluster.lock().unwrap().maps.get_mut(&copy).unwrap()[field] = value;
+    };
+    // A read finds the damage.
+    for damaged in [json!({ KEY: ByteString(variant(2)) }), json!(null)] {
+        change("binaryData", damaged);
+        assert_eq!(kept_policies.read(&policy).await.unwrap(), None);
+        assert_eq!(writes(&cluster), [format!("DELETE {copy}")]);
+        kept_policies.keeper.check().await.unwrap();
+        assert_eq!(writes(&cluster), [posted.clone()]);
+        assert!(kept_policies.read(&policy).await.unwrap().is_some());
+    }
+    // A ConfigMap without the annotations is not in the list. If its content is intact, it stays.
+    let name = copy.rsplit('/').next().unwrap();
+    change("metadata", json!({ "name": name }));
+    kept_policies.keeper.check().await.unwrap();
+    assert_eq!(writes(&cluster), [posted.clone()]);
+    change("binaryData", json!(null));
+    kept_policies.keeper.check().await.unwrap();
+    assert_eq!(writes(&cluster), [posted.clone(), format!("DELETE {copy}")]);
+    kept_policies.keeper.lock().failed.clear();
+    kept_policies.keeper.check().await.unwrap();
+    assert_eq!(writes(&cluster), [posted]);
+}
+
 /// A group with `onError: UseDefault`, whose status names the policy that decided last.
 fn group(last: Option<&KeptPolicy>) -> OaatGroup {
     let policy = last.map(|policy| {
