@@ -105,6 +105,8 @@ struct State {
     copies: Copies,
     /// The time of the last failure to write a copy.
     failed: HashMap<KeptPolicy, Instant>,
+    /// Whether it was logged that no copy is evicted yet.
+    eviction_delay_logged: bool,
 }
 
 struct InUse {
@@ -324,6 +326,10 @@ impl Keeper {
             );
             return Ok(false);
         };
+        if !evicted.is_empty() && Instant::now() < self.deletions_start_at {
+            self.log_eviction_delay();
+            return Ok(false);
+        }
         for evicted in &evicted {
             self.delete(evicted, None).await?;
         }
@@ -348,6 +354,16 @@ impl Keeper {
         };
         self.lock().copies.insert(policy.clone(), copy);
         Ok(true)
+    }
+
+    /// Logs once that new copies do not replace others yet.
+    fn log_eviction_delay(&self) {
+        if !std::mem::replace(&mut self.lock().eviction_delay_logged, true) {
+            info!(
+                "the limits on copies of policies are reached; \
+                 no copy is replaced in the first hour after the start, until all groups are known"
+            );
+        }
     }
 
     async fn renew(&self, policy: &KeptPolicy, now: Timestamp) -> Result<(), ClusterError> {
