@@ -19,6 +19,8 @@ pub struct PolicySelection {
     pub items: HashMap<String, String>,
     /// Why the policy that the group names does not decide.
     pub problem: Option<PolicyProblem>,
+    /// The digests of the policies that are available but do not accept the current settings.
+    pub rejected_by: Vec<String>,
     /// Whether the policy that decides comes from the copy that the operator keeps.
     pub restored: bool,
     /// What to do if no policy decides.
@@ -79,6 +81,7 @@ impl PolicySelection {
             settings: "{}".into(),
             items: HashMap::new(),
             problem: None,
+            rejected_by: Vec::new(),
             restored: false,
             on_error: OnError::Hold,
             loading: None,

@@ -26,6 +26,7 @@ use oaat_api::{BuiltInPolicy, OaatGroup, PolicyInUse, Timestamp, condition};
 use policy_host::{EvalError, Policy};
 use report::{Disagreement, ShadowReport, ShadowState};
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
@@ -53,6 +54,8 @@ struct Shared {
     room: Arc<Semaphore>,
     queue: UnboundedSender<GroupRef>,
     metrics: Arc<Metrics>,
+    /// The number of the next [`ShadowedGroup`].
+    next_number: AtomicU64,
 }
 
 /// A policy with settings, by their digests.
@@ -63,6 +66,8 @@ struct PolicyAndSettings {
 }
 
 struct ShadowedGroup {
+    /// Identifies this entry. If a shadow is removed and added again, only the number differs.
+    number: u64,
     uid: String,
     /// The digest of `spec.policy.shadow`.
     id: String,
@@ -85,8 +90,9 @@ struct ShadowedGroup {
 }
 
 impl ShadowedGroup {
-    fn new(uid: String, id: String, inherits: bool) -> Self {
+    fn new(number: u64, uid: String, id: String, inherits: bool) -> Self {
         Self {
+            number,
             uid,
             id,
             report: ShadowReport::new(Timestamp::now()),
@@ -183,6 +189,7 @@ impl Shadows {
             room: Arc::new(Semaphore::new(MAX_WAITING_KIB as usize)),
             queue,
             metrics,
+            next_number: AtomicU64::default(),
         }))
     }
 
@@ -214,7 +221,8 @@ impl Shadows {
                 shadow_agrees::COMPARED.contains(&condition.reason.as_str())
                     && condition.observed_generation == group.metadata.generation
             });
-            groups.insert(key.clone(), ShadowedGroup::new(uid, id, inherits));
+            let number = self.0.next_number.fetch_add(1, Ordering::Relaxed);
+            groups.insert(key.clone(), ShadowedGroup::new(number, uid, id, inherits));
         }
         built_in
     }
@@ -309,7 +317,7 @@ impl Shadows {
         let task = Task {
             shadows: self.clone(),
             key: key.clone(),
-            id: evaluation.id.clone(),
+            number: group.number,
             source: evaluation.source.clone(),
             has_decision: evaluation.has_decision(),
             policy,
@@ -361,7 +369,8 @@ impl Shadows {
 struct Task {
     shadows: Shadows,
     key: GroupRef,
-    id: String,
+    /// The number of the [`ShadowedGroup`].
+    number: u64,
     source: PolicySource,
     has_decision: bool,
     policy: Policy,
@@ -393,7 +402,7 @@ impl Task {
         let Some(group) = groups.get_mut(&self.key) else {
             return;
         };
-        if group.id != self.id {
+        if group.number != self.number {
             return;
         }
         group.is_busy = false;

@@ -77,7 +77,7 @@ pub struct ShadowPolicy {
 fn one_source() -> (&'static str, &'static str) {
     (
         "has(self.configMap) != has(self.builtIn)",
-        "a policy must have exactly one of configMap and builtIn, such as builtIn: backoff or configMap: {name: my-policy}",
+        "a policy must have exactly one of configMap and builtIn, such as builtIn: backoff or configMap: {name: my-policy}; a merge patch that sets one must set the other to null",
     )
 }
 

@@ -117,7 +117,7 @@ fn digest_suffix(policy: &PolicyInUse) -> String {
     format!("(sha256 {})", policy.digest)
 }
 
-/// Describes a problem, the policy that is no longer available because of it, and what happens
+/// Describes a problem, the policy or the settings that are no longer available, and what happens
 /// until it is fixed.
 fn describe_problem(
     snapshot: &GroupSnapshot,
@@ -129,7 +129,16 @@ fn describe_problem(
     // A policy that the pin excludes is not lost.
     let lost = lost(snapshot)
         .filter(|digest| pin.is_none_or(|pin| matches_pin(digest, pin)))
-        .map(|digest| format!("; the last policy in use, sha256 {digest}, is no longer available"))
+        .map(|digest| {
+            if selection.rejected_by.iter().any(|by| by == digest) {
+                format!(
+                    "; the settings that the last policy in use, sha256 {digest}, accepted are no \
+                     longer known, for example because the operator restarted"
+                )
+            } else {
+                format!("; the last policy in use, sha256 {digest}, is no longer available")
+            }
+        })
         .unwrap_or_default();
     format!("{problem}{lost}; {}", until_fixed(selection.on_error))
 }
@@ -399,6 +408,23 @@ mod tests {
                 is_lost,
                 "{pin}: {message}"
             );
+        }
+    }
+
+    #[test]
+    fn settings_are_lost_if_the_last_policy_is_available_but_rejects_the_new_ones() {
+        let snapshot = snapshot(json!({ "policy": policy("old") }));
+        for (rejected_by, are_lost) in [("old", true), ("other", false)] {
+            let selection = PolicySelection {
+                rejected_by: vec![rejected_by.into()],
+                ..PolicySelection::unavailable(problem(), OnError::Hold)
+            };
+            let message = record(&snapshot, &selection).message;
+            let settings = "the settings that the last policy in use, sha256 old, accepted are no \
+                            longer known";
+            let is_known = !message.contains("is no longer available");
+            assert_eq!(message.contains(settings), are_lost, "{message}");
+            assert_eq!(is_known, are_lost, "{message}");
         }
     }
 

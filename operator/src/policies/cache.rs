@@ -177,6 +177,7 @@ impl PolicyCache {
         };
         let settings = settings(group, listed, spec);
         let mut state = self.state(group);
+        let mut rejected_by = Vec::new();
         let matches_pin = |policy: &Policy| match &spec.sha256 {
             Some(pin) => policy
                 .check_pin(pin)
@@ -199,6 +200,9 @@ impl PolicyCache {
                         Some(checked) => checked,
                         None => check_settings(group, &policy, &settings, limiter).await?,
                     };
+                    if checked.is_err() {
+                        rejected_by.push(policy.digest().to_owned());
+                    }
                     state.record_settings_check(&policy, source.to_string(), &settings, checked)
                 }
             },
@@ -220,6 +224,8 @@ impl PolicyCache {
                     if checked.is_ok() {
                         state.restore(last, &policy, &settings);
                         self.groups().insert(uid.to_owned(), state.clone());
+                    } else {
+                        rejected_by.push(policy.digest().to_owned());
                     }
                 }
                 PolicyRead::Loaded(_) | PolicyRead::Failed(_) => {}
@@ -248,7 +254,11 @@ impl PolicyCache {
             }
             None => {
                 let problem = problem.unwrap_or_else(|| PolicyProblem::pin_mismatch(&source));
-                Some((PolicySelection::unavailable(problem, spec.on_error), None))
+                let selection = PolicySelection {
+                    rejected_by,
+                    ..PolicySelection::unavailable(problem, spec.on_error)
+                };
+                Some((selection, None))
             }
         }
     }

@@ -20,7 +20,7 @@ use flate2::write::GzEncoder;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use oaat_api::Timestamp;
 use policy_host::Limits;
@@ -63,7 +63,8 @@ const MAX_WRITES: usize = 50;
 const RENEW_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// The age of the last renewal at which a copy is deleted, unless this replica uses it.
 const DELETE_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
-/// The time after the start before the first copy is deleted. Earlier, the groups may not be known.
+/// The time after the start before the first intact copy is deleted. Earlier, the groups may not be
+/// known.
 const DELETION_DELAY: Duration = Duration::from_secs(3600);
 
 /// The copies of the last good policies. Cheap to clone.
@@ -104,6 +105,8 @@ struct State {
     copies: Copies,
     /// The time of the last failure to write a copy.
     failed: HashMap<KeptPolicy, Instant>,
+    /// Whether it was logged that no copy is evicted yet.
+    eviction_delay_logged: bool,
 }
 
 struct InUse {
@@ -158,25 +161,43 @@ impl KeptPolicies {
         }
     }
 
-    /// Reads the copy of a policy. Returns `None` if there is none.
+    /// Reads the copy of a policy. Returns `None` if there is none. Deletes a damaged copy.
     ///
     /// # Errors
-    /// Returns an error if the request fails.
+    /// Returns an error if a request fails.
     pub async fn read(&self, policy: &KeptPolicy) -> Result<Option<Vec<u8>>, ClusterError> {
-        let Keeper {
-            config_maps,
-            namespace,
-            ..
-        } = &*self.keeper;
-        let map = config_maps.get(namespace, &policy.config_map()).await?;
-        let value = map.and_then(|map| map.binary_data?.remove(KEY));
-        Ok(value.map(|value| value.0))
+        self.keeper.read(policy).await
     }
 }
 
 impl Keeper {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the copy of a policy. Deletes it if its content does not match the sha256, so that it is
+    /// written again.
+    async fn read(&self, policy: &KeptPolicy) -> Result<Option<Vec<u8>>, ClusterError> {
+        let name = policy.config_map();
+        let Some(map) = self.config_maps.get(&self.namespace, &name).await? else {
+            return Ok(None);
+        };
+        let version = map.metadata.resource_version;
+        let value = map.binary_data.and_then(|mut data| data.remove(KEY));
+        let digest = policy.digest.clone();
+        let packed = tokio::task::spawn_blocking(move || pack(value?.0, &digest)).await;
+        let packed = packed.map_err(|error| ClusterError::Unavailable(error.to_string()))?;
+        if packed.is_none() {
+            let (namespace, digest) = (&policy.namespace, &policy.digest);
+            warn!(namespace, digest, "the copy of the policy is damaged");
+            match self.delete(policy, version).await {
+                Ok(()) => self.missing.notify_one(),
+                Err(error) => {
+                    warn!(namespace, digest, %error, "failed to delete the damaged copy of the policy");
+                }
+            }
+        }
+        Ok(packed)
     }
 
     async fn run(self: Arc<Self>) {
@@ -202,7 +223,7 @@ impl Keeper {
             if is_used && age > RENEW_AFTER {
                 self.renew(policy, now).await?;
             } else if !is_used && age > DELETE_AFTER && Instant::now() >= self.deletions_start_at {
-                self.delete(policy).await?;
+                self.delete(policy, None).await?;
             }
         }
         let missing = self.missing(in_use, &copies);
@@ -305,18 +326,24 @@ impl Keeper {
             );
             return Ok(false);
         };
+        if !evicted.is_empty() && Instant::now() < self.deletions_start_at {
+            self.log_eviction_delay();
+            return Ok(false);
+        }
         for evicted in &evicted {
-            self.delete(evicted).await?;
+            self.delete(evicted, None).await?;
         }
         let size = value.len();
-        match with_timeout(self.api.create(
-            &PostParams::default(),
-            &config_map(policy, source, value, now),
-        ))
-        .await
-        {
-            // On a conflict, another replica wrote the copy.
-            Ok(_) | Err(ClusterError::Conflict(_)) => {}
+        let map = config_map(policy, source, value, now);
+        let created = with_timeout(self.api.create(&PostParams::default(), &map)).await;
+        match created {
+            Ok(_) => {}
+            Err(ClusterError::Conflict(_)) => {
+                // Another replica wrote the copy, unless the ConfigMap is damaged.
+                if self.read(policy).await?.is_none() {
+                    return Ok(false);
+                }
+            }
             Err(error) => return Err(error),
         }
         let (namespace, digest) = (&policy.namespace, &policy.digest);
@@ -327,6 +354,16 @@ impl Keeper {
         };
         self.lock().copies.insert(policy.clone(), copy);
         Ok(true)
+    }
+
+    /// Logs once that new copies do not replace others yet.
+    fn log_eviction_delay(&self) {
+        if !std::mem::replace(&mut self.lock().eviction_delay_logged, true) {
+            info!(
+                "the limits on copies of policies are reached; \
+                 no copy is replaced in the first hour after the start, until all groups are known"
+            );
+        }
     }
 
     async fn renew(&self, policy: &KeptPolicy, now: Timestamp) -> Result<(), ClusterError> {
@@ -343,10 +380,24 @@ impl Keeper {
         Ok(())
     }
 
-    async fn delete(&self, policy: &KeptPolicy) -> Result<(), ClusterError> {
+    /// Deletes the copy of a policy. If `resource_version` is set and the copy has changed since, it
+    /// stays.
+    async fn delete(
+        &self,
+        policy: &KeptPolicy,
+        resource_version: Option<String>,
+    ) -> Result<(), ClusterError> {
+        let params = DeleteParams {
+            preconditions: resource_version.map(|version| Preconditions {
+                resource_version: Some(version),
+                uid: None,
+            }),
+            ..DeleteParams::default()
+        };
         let name = policy.config_map();
-        match with_timeout(self.api.delete(&name, &DeleteParams::default())).await {
+        match with_timeout(self.api.delete(&name, &params)).await {
             Ok(_) | Err(ClusterError::NotFound) => {}
+            Err(ClusterError::Conflict(_)) => return Ok(()),
             Err(error) => return Err(error),
         }
         self.lock().copies.remove(policy);

@@ -339,6 +339,38 @@ async fn counts_start_again_with_another_policy_or_other_settings() {
     assert!(fixture.shadows.groups().is_empty());
 }
 
+#[tokio::test]
+async fn evaluation_for_a_removed_shadow_does_not_count_for_the_same_shadow_added_again() {
+    let (fixture, snapshot) = (Fixture::new(), shadowed(json!({})));
+    let policy = fixture.documented();
+    let evaluate = || {
+        let evaluation = evaluation(&snapshot, Choice::Wait(None));
+        fixture.shadows.evaluate(&key(), &policy, evaluation);
+    };
+    fixture.record(&snapshot);
+    // The compiler is busy, so the evaluation waits.
+    let held = fixture.shadows.0.compiler.acquire("n").await;
+    evaluate();
+    fixture.shadows.record(&key(), None);
+    fixture.record(&snapshot);
+    drop(held);
+    // All permits are free again when the waiting evaluation has ended.
+    while fixture.shadows.0.room.available_permits() < MAX_WAITING_KIB as usize {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(fixture.shown(&snapshot).reason, shadow_agrees::LOADING);
+    let held = fixture.shadows.0.compiler.acquire("n").await;
+    evaluate();
+    assert!(fixture.shadows.groups()[&key()].is_busy);
+    drop(held);
+    let compared = fixture.until(&snapshot, shadow_agrees::DIFFERS).await;
+    assert!(
+        compared.message.contains(" of 1 decisions "),
+        "{}",
+        compared.message
+    );
+}
+
 #[test]
 fn request_has_the_settings_of_the_shadow_and_no_state_of_another_policy() {
     let other = json!({ "builtIn": "fair", "settings": { "x": 1 } });

@@ -106,6 +106,33 @@ async fn last_good_policy_decides_until_the_next_passes() {
 }
 
 #[tokio::test]
+async fn available_policies_that_reject_the_settings_are_reported() {
+    let host = host();
+    let rejecting = hostile(&host, "validate-err");
+    let one = variant(1);
+    // After a restart, nothing is known about settings that a policy accepted before.
+    let selected = async |read: PolicyRead, last_read: &Policy| {
+        let last = LastGoodPolicy {
+            name: "ConfigMap mine, key policy.wasm".into(),
+            source: PolicySource::BuiltIn(oaat_api::BuiltInPolicy::Backoff),
+        };
+        let group = group(json!({}));
+        let items = &group.spec.oaat_items;
+        let last_good = || Some((last, loaded(last_read)));
+        let (default, limiter, cache) = (default(), limiter(), PolicyCache::default());
+        let selected = cache.select(&group, items, Some(read), &default, &limiter, last_good);
+        selected.await.unwrap().0
+    };
+    let digest = rejecting.digest().to_owned();
+    let selection = selected(failed(), &rejecting).await;
+    assert_eq!(selection.rejected_by, [digest.clone()]);
+    let selection = selected(loaded(&rejecting), &rejecting).await;
+    assert_eq!(selection.rejected_by, [digest.clone(), digest]);
+    let selection = selected(loaded(&rejecting), &one).await;
+    assert_eq!(selection.in_use.unwrap().digest, one.digest());
+}
+
+#[tokio::test]
 async fn deleted_group_is_removed() {
     let (cache, group) = (PolicyCache::default(), group(json!({})));
     select(&cache, &group, loaded(&variant(1))).await;

@@ -13,6 +13,14 @@ pub struct KeptLimits {
     pub bytes: usize,
 }
 
+impl KeptLimits {
+    /// Returns the share of both limits that a copy uses, in an arbitrary unit. With sizes alone, many
+    /// small copies of one namespace could evict a large copy of another.
+    fn share(&self, size: usize) -> usize {
+        size.saturating_mul(self.count).saturating_add(self.bytes)
+    }
+}
+
 /// The size and age of a copy.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Copy {
@@ -26,8 +34,9 @@ pub(super) struct Copy {
 pub(super) type Copies = BTreeMap<KeptPolicy, Copy>;
 
 /// Returns the copies to delete before a new one of `size` bytes is written. Returns `None` if it
-/// does not fit. The namespace whose copies take the most bytes loses copies first: unused ones, then
-/// the least recently renewed. A new copy never replaces a copy in use of its own namespace.
+/// does not fit. The namespace whose copies use the largest share of the limits loses copies first:
+/// unused ones, then the least recently renewed. A new copy never replaces a copy in use of its own
+/// namespace.
 pub(super) fn copies_to_evict(
     copies: &Copies,
     in_use: &HashSet<KeptPolicy>,
@@ -42,13 +51,14 @@ pub(super) fn copies_to_evict(
         if left.len() < limits.count && bytes <= limits.bytes {
             return Some(evicted);
         }
-        let mut sizes = HashMap::from([(new.namespace.as_str(), size)]);
+        let mut shares = HashMap::from([(new.namespace.as_str(), limits.share(size))]);
         for (policy, copy) in &left {
-            *sizes.entry(&policy.namespace).or_default() += copy.size;
+            let share = shares.entry(&policy.namespace).or_default();
+            *share = share.saturating_add(limits.share(copy.size));
         }
-        let (namespace, _) = sizes
+        let (namespace, _) = shares
             .into_iter()
-            .max_by_key(|(namespace, size)| (*size, *namespace))?;
+            .max_by_key(|(namespace, share)| (*share, *namespace))?;
         let is_own = namespace == new.namespace;
         let victim = left
             .iter()
@@ -79,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn largest_namespace_loses_unused_and_old_copies_first() {
+    fn namespace_with_the_largest_share_loses_unused_and_old_copies_first() {
         // (copies with size and last use, those in use, the new one and its size, the evicted ones)
         type Case = (
             &'static [(&'static str, usize, i64)],
@@ -87,7 +97,7 @@ mod tests {
             (&'static str, usize),
             Option<&'static [&'static str]>,
         );
-        let cases: [Case; 8] = [
+        let cases: [Case; 9] = [
             (&[], &[], ("a/1", 100), Some(&[])),
             (&[], &[], ("a/1", 101), None),
             (
@@ -128,6 +138,13 @@ mod tests {
                 &[("a/1", 60, 1), ("b/1", 30, 1)],
                 &["a/1", "b/1"],
                 ("a/2", 30),
+                None,
+            ),
+            // Many small copies do not evict a large one of another namespace.
+            (
+                &[("a/1", 50, 1), ("b/1", 1, 1), ("b/2", 1, 1), ("b/3", 1, 1)],
+                &["a/1", "b/1", "b/2", "b/3"],
+                ("b/4", 1),
                 None,
             ),
         ];

@@ -266,23 +266,67 @@ async fn unused_copy_is_deleted_after_a_week() {
 #[tokio::test]
 async fn number_of_copies_is_limited_and_shared_between_namespaces() {
     let cluster = Cluster::default();
-    let kept_policies = keeper(&cluster);
-    let record = |namespace: &str, name: u8| {
+    let mut kept_policies = keeper(&cluster);
+    let record = |kept_policies: &KeptPolicies, namespace: &str, name: u8| {
         let map = format!("map-{name}");
         store(&cluster, namespace, &map, &variant(name));
         let group = ObjectRef::new(&map).within(namespace);
         let policy = kept(namespace, &variant(name));
         kept_policies.record(&group, Some((policy, Some(source(namespace, &map)))));
     };
-    (1..=5).for_each(|name| record("greedy", name));
+    (1..=5).for_each(|name| record(&kept_policies, "greedy", name));
     kept_policies.keeper.check().await.unwrap();
     assert_eq!(writes(&cluster).len(), LIMITS.count);
-    record("modest", 9);
+    // After a start, the groups of the other copies may not be known yet.
+    record(&kept_policies, "modest", 9);
+    kept_policies.keeper.check().await.unwrap();
+    assert_eq!(writes(&cluster), [""; 0]);
+    let keeper = Arc::get_mut(&mut kept_policies.keeper).unwrap();
+    keeper.deletions_start_at = Instant::now();
+    keeper.lock().failed.clear();
     kept_policies.keeper.check().await.unwrap();
     let modest = kept("modest", &variant(9));
     assert!(kept_policies.read(&modest).await.unwrap().is_some());
     let copies = kept_policies.keeper.list().await.unwrap();
     assert_eq!(copies.len(), LIMITS.count);
+}
+
+#[tokio::test]
+async fn damaged_copy_is_deleted_and_written_again() {
+    let cluster = Cluster::default();
+    let kept_policies = keeper(&cluster);
+    let wasm = variant(1);
+    store(&cluster, "a", "mine", &wasm);
+    let (group, policy) = (ObjectRef::new("g").within("a"), kept("a", &wasm));
+    let copy = path("op", &policy.config_map());
+    let used = Some((policy.clone(), Some(source("a", "mine"))));
+    kept_policies.record(&group, used);
+    kept_policies.keeper.check().await.unwrap();
+    let posted = "POST /api/v1/namespaces/op/configmaps".to_owned();
+    assert_eq!(writes(&cluster), [posted.clone()]);
+    let change = |field: &str, value: Value| {
+        cluster.lock().unwrap().maps.get_mut(&copy).unwrap()[field] = value;
+    };
+    // A read finds the damage.
+    for damaged in [json!({ KEY: ByteString(variant(2)) }), json!(null)] {
+        change("binaryData", damaged);
+        assert_eq!(kept_policies.read(&policy).await.unwrap(), None);
+        assert_eq!(writes(&cluster), [format!("DELETE {copy}")]);
+        kept_policies.keeper.check().await.unwrap();
+        assert_eq!(writes(&cluster), [posted.clone()]);
+        assert!(kept_policies.read(&policy).await.unwrap().is_some());
+    }
+    // A ConfigMap without the annotations is not in the list. If its content is intact, it stays.
+    let name = copy.rsplit('/').next().unwrap();
+    change("metadata", json!({ "name": name }));
+    kept_policies.keeper.check().await.unwrap();
+    assert_eq!(writes(&cluster), [posted.clone()]);
+    change("binaryData", json!(null));
+    kept_policies.keeper.check().await.unwrap();
+    assert_eq!(writes(&cluster), [posted.clone(), format!("DELETE {copy}")]);
+    kept_policies.keeper.lock().failed.clear();
+    kept_policies.keeper.check().await.unwrap();
+    assert_eq!(writes(&cluster), [posted]);
 }
 
 /// A group with `onError: UseDefault`, whose status names the policy that decided last.
