@@ -1,6 +1,7 @@
 //! Loads policies from files into the operator's evaluator.
 
-use anyhow::{Context, Result, ensure};
+use crate::policy::input;
+use anyhow::{Context, Result};
 use flate2::read::MultiGzDecoder;
 use oaat_api::BuiltInPolicy;
 use policy_build::BuildError;
@@ -9,9 +10,6 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-
-/// The maximum size of a file in bytes. A core module with debug information may be large.
-const MAX_FILE: u64 = 256 << 20;
 
 /// A loaded policy and its bytes.
 pub(crate) struct Component {
@@ -90,23 +88,10 @@ pub(crate) fn read(file: &Path, built_in: &[u8]) -> Result<Vec<u8>> {
         Some(policy) => return Ok(unpack(built_in_policies::component(policy)).into_owned()),
         None => {}
     }
-    let bytes = read_bounded(file).with_context(|| format!("{}", file.display()))?;
+    let bytes = input::read(file, input::MAX_COMPONENT)?;
     if is_core_module(&bytes) {
         return policy_build::componentize(&bytes).with_context(|| format!("{}", file.display()));
     }
-    Ok(bytes)
-}
-
-/// Reads a file of limited size.
-fn read_bounded(file: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let limit = MAX_FILE + 1;
-    File::open(file)?.take(limit).read_to_end(&mut bytes)?;
-    ensure!(
-        (bytes.len() as u64) < limit,
-        "the file has more than {} MiB; use a component or the core module that cargo builds",
-        MAX_FILE >> 20
-    );
     Ok(bytes)
 }
 
