@@ -203,19 +203,15 @@ fn check_decompresses_gzip() {
 fn pack_suggests_server_side_apply_and_rejects_oversized_policies() {
     let folder = tempfile::tempdir().unwrap();
     let small = file(&folder, "small.wasm", DEFAULT_POLICY);
+    let hint = "kubectl apply --namespace home --server-side -f -";
     let packed = policy(&["pack", &small, "--name", "mine", "-n", "home"]);
     assert_eq!(packed.code, 0, "{}", packed.err);
-    assert!(
-        packed.err.contains("kubectl apply --namespace home -f -"),
-        "{}",
-        packed.err
-    );
+    assert!(packed.err.contains(hint), "{}", packed.err);
     assert!(packed.out.contains("namespace: \"home\""), "{}", packed.out);
 
     let middle = file(&folder, "middle.wasm", &padded(&noise(200_000)));
     let packed = policy(&["pack", &middle, "--name", "mine", "-n", "home"]);
     assert_eq!(packed.code, 0, "{}", packed.err);
-    let hint = "kubectl apply --namespace home --server-side -f -";
     assert!(packed.err.contains(hint), "{}", packed.err);
     let packed = policy(&["pack", &middle, "--name", "mine"]);
     assert!(

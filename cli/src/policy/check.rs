@@ -27,7 +27,7 @@ pub struct Args {
 
 pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     let wasm = component::read(&args.file, built_in)?;
-    let core = std::fs::read(&args.file).is_ok_and(|bytes| component::is_core_module(&bytes));
+    let core = component::is_core_module_file(&args.file);
     let (code, accepted) = if core {
         let outcome = report_core_module(&args.file, &wasm);
         outcome.with_context(|| format!("{}", args.file.display()))?

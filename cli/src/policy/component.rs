@@ -1,11 +1,13 @@
 //! Loads policies from files into the operator's evaluator.
 
-use anyhow::{Context, Result};
+use crate::policy::input;
+use anyhow::{Context, Result, ensure};
 use flate2::read::MultiGzDecoder;
 use oaat_api::BuiltInPolicy;
 use policy_build::BuildError;
 use policy_host::{FunctionNames, Host, Limits, LoadError, Policy, sha256};
 use std::borrow::Cow;
+use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -84,7 +86,8 @@ pub(crate) fn read(file: &Path, built_in: &[u8]) -> Result<Vec<u8>> {
     if let Some(policy) = named.filter(|_| !file.exists()) {
         return Ok(self::built_in(policy, built_in));
     }
-    let bytes = std::fs::read(file).with_context(|| describe_unreadable(file))?;
+    check_name(file)?;
+    let bytes = input::read(file, input::MAX_COMPONENT)?;
     if is_core_module(&bytes) {
         return policy_build::componentize(&bytes).with_context(|| format!("{}", file.display()));
     }
@@ -99,14 +102,23 @@ pub(crate) fn built_in(policy: BuiltInPolicy, default: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Describes a file that cannot be read. A single word may be a misspelled name of a built-in policy.
-fn describe_unreadable(file: &Path) -> String {
-    let name = file.display();
-    if file.exists() || file.extension().is_some() || file.components().count() > 1 {
-        return name.to_string();
-    }
+/// Checks that a single word, which may be a misspelled name of a built-in policy, is a file.
+fn check_name(file: &Path) -> Result<()> {
+    let is_word = file.extension().is_none() && file.components().count() == 1;
     let names = BuiltInPolicy::ALL.map(BuiltInPolicy::name).join(", ");
-    format!("{name} is neither a file nor a built-in policy ({names})")
+    ensure!(
+        file.exists() || !is_word,
+        "{} is neither a file nor a built-in policy ({names})",
+        file.display()
+    );
+    Ok(())
+}
+
+/// Checks whether a file is a core module.
+pub(crate) fn is_core_module_file(file: &Path) -> bool {
+    let mut header = [0; 8];
+    let read = File::open(file).and_then(|mut file| file.read_exact(&mut header));
+    read.is_ok() && is_core_module(&header)
 }
 
 /// Checks for the header of a core module. The header of a component has another layer field.

@@ -148,7 +148,10 @@ fn latest(path: &Path) -> Result<DecisionRecord> {
         let entries = std::fs::read_dir(path).with_context(|| format!("{}", path.display()))?;
         let newest = entries
             .flatten()
-            .filter(|entry| entry.path().extension().is_some_and(|e| e == "json"))
+            .filter(|entry| {
+                let path = entry.path();
+                path.extension().is_some_and(|e| e == "json") && path.is_file()
+            })
             .max_by_key(|entry| entry.metadata().and_then(|data| data.modified()).ok());
         match newest {
             Some(entry) => entry.path(),

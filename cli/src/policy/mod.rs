@@ -9,6 +9,7 @@ mod component;
 mod decisions;
 mod dev;
 mod failure;
+mod input;
 mod names_file;
 mod new;
 mod pack;

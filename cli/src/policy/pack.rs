@@ -11,9 +11,6 @@ use std::process::ExitCode;
 
 /// The maximum size of a ConfigMap, keys and values together.
 const MAX_CONFIG_MAP: usize = 1 << 20;
-/// The maximum size of all annotations of an object. A client-side `kubectl apply` stores the whole
-/// manifest in an annotation.
-const MAX_ANNOTATIONS: usize = 256 << 10;
 
 /// The default of `configMap.key` in a group.
 const DEFAULT_KEY: &str = "policy.wasm";
@@ -63,12 +60,13 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     }
     let manifest = manifest(args, policy.digest(), &packed);
     crate::policy::print(&manifest)?;
-    crate::terminal::report(&hint(args, policy.digest(), packed.len(), manifest.len()));
+    crate::terminal::report(&hint(args, policy.digest(), packed.len()));
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns a command and a part of a group's spec to paste.
-fn hint(args: &Args, digest: &str, packed: usize, manifest: usize) -> String {
+/// Returns a command and a part of a group's spec to paste. A client-side `kubectl apply` fails for
+/// large policies, because it stores the whole manifest in an annotation.
+fn hint(args: &Args, digest: &str, packed: usize) -> String {
     let mut command = format!(
         "kubectl-oaat policy pack {} --name {}",
         quoted(&args.file.to_string_lossy()),
@@ -86,9 +84,6 @@ fn hint(args: &Args, digest: &str, packed: usize, manifest: usize) -> String {
         command += &format!(" --namespace {namespace}");
         apply += &format!(" --namespace {namespace}");
     }
-    if manifest > MAX_ANNOTATIONS - 4096 {
-        apply += " --server-side";
-    }
     let key = if default_key {
         String::new()
     } else {
@@ -96,7 +91,7 @@ fn hint(args: &Args, digest: &str, packed: usize, manifest: usize) -> String {
     };
     format!(
         "{packed} bytes, sha256 {digest}\n\
-         to apply it:\n  {command} | {apply} -f -\n\
+         to apply it:\n  {command} | {apply} --server-side -f -\n\
          to use it in a group in the same namespace:\n  spec:\n    policy:\n      \
          configMap: {{name: {:?}{key}}}\n      sha256: {digest:?}",
         args.name,
@@ -219,7 +214,7 @@ mod tests {
              kubectl apply --namespace backups --server-side -f -\n\
              to use it in a group in the same namespace:\n  spec:\n    policy:\n      \
              configMap: {name: \"1\", key: \"-v2\"}\n      sha256: \"0e1\"";
-        assert_eq!(hint(&args, "0e1", 9, MAX_ANNOTATIONS), expected);
+        assert_eq!(hint(&args, "0e1", 9), expected);
         let args = Args {
             file: "target/my_policy.wasm".into(),
             name: "my-policy".into(),
@@ -227,8 +222,9 @@ mod tests {
             key: DEFAULT_KEY.into(),
             gzip: false,
         };
-        let hint = hint(&args, "ab", 9, 100);
-        let command = "\n  kubectl-oaat policy pack target/my_policy.wasm --name my-policy | kubectl apply -f -\n";
+        let hint = hint(&args, "ab", 9);
+        let command = "\n  kubectl-oaat policy pack target/my_policy.wasm --name my-policy | \
+             kubectl apply --server-side -f -\n";
         assert!(hint.contains(command), "{hint}");
         assert!(
             hint.contains("configMap: {name: \"my-policy\"}\n"),

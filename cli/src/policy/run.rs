@@ -1,12 +1,12 @@
 //! `policy run`: evaluates a policy once and explains the decision.
 
 use crate::policy::component::{self, Component};
-use crate::policy::failure;
 use crate::policy::profile::Profile;
+use crate::policy::{failure, input};
 use anyhow::{Context, Result};
 use policy_cases::{explain, item_settings};
 use policy_host::{EvalError, Policy, Request};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -122,16 +122,9 @@ fn profile(args: &Args, component: &Component, request: &Request, file: &Path) -
 /// Reads the request. Returns the name of the file for messages, and its text.
 fn read(file: &Path) -> Result<(String, String)> {
     if file == Path::new("-") {
-        let name = "standard input".to_owned();
-        let mut text = String::new();
-        std::io::stdin()
-            .read_to_string(&mut text)
-            .with_context(|| name.clone())?;
-        return Ok((name, text));
+        return Ok(("standard input".to_owned(), input::read_stdin()?));
     }
-    let name = file.display().to_string();
-    let text = std::fs::read_to_string(file).with_context(|| name.clone())?;
-    Ok((name, text))
+    Ok((file.display().to_string(), input::read_text(file)?))
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 //! output an answer.
 
 use crate::policy::component;
+use crate::policy::input::{self, Line, MAX_TEXT};
 use anyhow::{Context, Result};
 use policy_cases::Report;
 use policy_host::{EvalError, Evaluation, Host, ItemSettings, Limits, Policy};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::io::{BufRead, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -50,14 +51,23 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
         }
     };
     write(&json!({ "version": version, "size": size }))?;
-    for line in std::io::stdin().lock().lines() {
-        let answer = match serde_json::from_str(&line?) {
-            Ok(call) => answer(&policy, call),
-            Err(error) => json!({ "error": format!("the request is not valid: {error}") }),
-        };
-        write(&answer)?;
+    let mut requests = std::io::stdin().lock();
+    while let Some(line) = input::read_line(&mut requests)? {
+        write(&answer_line(&policy, &line))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Answers a line of standard input. A line that is not a request gets an error as the answer.
+fn answer_line(policy: &Policy, line: &Line) -> Value {
+    let invalid = |why: String| json!({ "error": format!("the request is not valid: {why}") });
+    match line {
+        Line::Complete(line) => match serde_json::from_slice(line) {
+            Ok(call) => answer(policy, call),
+            Err(error) => invalid(error.to_string()),
+        },
+        Line::TooLong => invalid(format!("the line is longer than {} MiB", MAX_TEXT >> 20)),
+    }
 }
 
 fn load(args: &Args, built_in: &[u8]) -> Result<(Policy, usize)> {
@@ -120,4 +130,29 @@ fn write(answer: &Value) -> Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(format!("{answer}\n").as_bytes())?;
     Ok(out.flush()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_that_is_not_a_request_gets_an_error() {
+        let host = Host::new(Limits::default()).unwrap();
+        let default = crate::policy::test_fixtures::default_policy();
+        let policy = host.load(default, None).unwrap();
+        let not_utf8 = b"{\"cases\":\"\xff\"}".to_vec();
+        for (line, expected) in [
+            (Line::Complete(not_utf8), "invalid unicode code point"),
+            (Line::Complete(b"\xff".to_vec()), "expected value"),
+            (Line::TooLong, "the line is longer than 16 MiB"),
+        ] {
+            let answer = answer_line(&policy, &line);
+            let error = answer["error"].as_str().unwrap();
+            assert!(
+                error.starts_with("the request is not valid: ") && error.contains(expected),
+                "{error}"
+            );
+        }
+    }
 }

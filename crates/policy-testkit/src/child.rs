@@ -4,13 +4,19 @@ use serde_json::Value;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// The environment variable with the path of `kubectl-oaat`, to use instead of the one on the PATH.
 const VARIABLE: &str = "OAAT_KUBECTL";
 /// The version of this crate. The program must have the same version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The maximum time until the first answer. It includes the build of the policy.
+const START_TIMEOUT: Duration = Duration::from_secs(3_600);
+/// The maximum time of a request. A file with many cases may take minutes.
+const CALL_TIMEOUT: Duration = Duration::from_secs(1_800);
 
 /// Why a policy cannot be evaluated. The policy itself is the cause only of [`ChildError::Policy`].
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +38,17 @@ pub(crate) enum ChildError {
         program: OsString,
         found: Option<String>,
     },
+    #[error(
+        "{program:?} sent no answer and {}; see its errors above, and check that it is \
+         kubectl-oaat {VERSION}",
+        .status.map_or("closed its output".to_owned(), |status| format!("ended with {status}"))
+    )]
+    NoAnswer {
+        program: OsString,
+        status: Option<ExitStatus>,
+    },
+    #[error("kubectl-oaat sent no answer within {} seconds and was stopped", .0.as_secs())]
+    TimedOut(Duration),
     #[error("failed to build kubectl-oaat; see the cargo errors above")]
     Build,
     #[error("{0}")]
@@ -44,7 +61,7 @@ pub(crate) enum ChildError {
 
 /// The running process. It ends when this value is dropped, or when the test process ends.
 pub(crate) struct Server {
-    child: Child,
+    process: Process,
     pipes: Mutex<Pipes>,
     /// The size of the component in bytes.
     pub size: u64,
@@ -75,17 +92,28 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()
             .map_err(failed)?;
-        let (Some(requests), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
+        let pipes = (child.stdin.take(), child.stdout.take());
+        let process = Process(Mutex::new(child));
+        let (Some(requests), Some(answers)) = pipes else {
             return Err(failed(std::io::Error::other("the process has no pipes")));
         };
         let mut pipes = Pipes {
             requests,
             answers: BufReader::new(answers),
         };
-        // A program without this command prints its help to standard error, and nothing else.
-        let size = component_size(program, &pipes.read().unwrap_or_default())?;
+        let first = match process.with_timeout(START_TIMEOUT, || pipes.read()) {
+            // A program without this command prints its help to standard error, and nothing else.
+            Err(ChildError::Ended(_)) => {
+                let status = process.exit_status();
+                return Err(ChildError::NoAnswer { program, status });
+            }
+            // The line of another program.
+            Err(ChildError::Protocol(_)) => Value::Null,
+            first => first?,
+        };
+        let size = component_size(program, &first)?;
         Ok(Self {
-            child,
+            process,
             pipes: Mutex::new(pipes),
             size,
         })
@@ -97,9 +125,64 @@ impl Server {
         let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
         // The pipe is not buffered, so write the line at once.
         let line = format!("{request}\n");
-        let sent = pipes.requests.write_all(line.as_bytes());
-        sent.map_err(ChildError::Ended)?;
-        pipes.read()
+        self.process.with_timeout(CALL_TIMEOUT, || {
+            let sent = pipes.requests.write_all(line.as_bytes());
+            sent.map_err(ChildError::Ended)?;
+            pipes.read()
+        })
+    }
+}
+
+/// A process that is killed when this value is dropped.
+struct Process(Mutex<Child>);
+
+impl Process {
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Exchanges data with the process. After the timeout, kills the process, which ends its pipes.
+    fn with_timeout<T>(
+        &self,
+        timeout: Duration,
+        exchange: impl FnOnce() -> Result<T, ChildError>,
+    ) -> Result<T, ChildError> {
+        let (exchanged, wait) = mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            let watchdog = scope.spawn(move || {
+                let timed_out = wait.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout);
+                if timed_out {
+                    let _ = self.child().kill();
+                }
+                timed_out
+            });
+            let result = exchange();
+            drop(exchanged);
+            if watchdog.join().unwrap_or_default() {
+                return Err(ChildError::TimedOut(timeout));
+            }
+            result
+        })
+    }
+
+    /// Returns the exit status of a process that has closed its output, or `None` if it is still
+    /// running after a few seconds.
+    fn exit_status(&self) -> Option<ExitStatus> {
+        for _ in 0..500 {
+            if let Ok(Some(status)) = self.child().try_wait() {
+                return Some(status);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        None
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let mut child = self.child();
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }
 
@@ -113,13 +196,6 @@ fn component_size(program: OsString, first: &Value) -> Result<u64, ChildError> {
     match first["error"].as_str() {
         Some(error) => Err(ChildError::Policy(error.to_owned())),
         None => Ok(first["size"].as_u64().unwrap_or_default()),
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -218,6 +294,35 @@ mod tests {
         let older = component_size("kubectl-oaat".into(), &first);
         let older = older.map_or_else(|error| error.to_string(), |_| String::new());
         assert!(older.contains(&format!("{not} but 9.0.0;")), "{older}");
+    }
+
+    #[test]
+    fn program_without_an_answer_is_reported_with_its_exit_status() {
+        let error = error(Path::new("false"));
+        let expected = "\"false\" sent no answer and ended with exit status: 1; see its errors";
+        assert!(error.starts_with(expected), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn program_that_hangs_is_stopped() {
+        // `tail -f /dev/null` neither answers nor ends.
+        let child = Command::new("tail")
+            .args(["-f", "/dev/null"])
+            .stdout(Stdio::piped())
+            .spawn();
+        let mut child = child.unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let process = Process(Mutex::new(child));
+        let read = || {
+            let read = output.read_line(&mut String::new());
+            read.map_err(ChildError::Ended)
+        };
+        let error = process.with_timeout(Duration::from_secs(1), read);
+        let error = error.map_or_else(|error| error.to_string(), |_| String::new());
+        let expected = "kubectl-oaat sent no answer within 1 seconds and was stopped";
+        assert_eq!(error, expected);
+        assert!(process.exit_status().is_some());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! comparison therefore needs no tolerance.
 
 use super::DecisionResults;
-use crate::policy::table;
+use crate::policy::{input, table};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -44,8 +44,7 @@ impl From<&DecisionResults> for SavedDecision {
 
 impl SavedFuel {
     pub fn read(file: &Path) -> Result<Self> {
-        let name = || format!("{}", file.display());
-        let text = std::fs::read_to_string(file).with_context(name)?;
+        let text = input::read_text(file)?;
         let saved: Self = serde_json::from_str(&text).with_context(|| {
             format!(
                 "{}: not a file that `policy bench --save` wrote",

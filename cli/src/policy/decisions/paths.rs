@@ -19,6 +19,8 @@ pub(crate) fn recorded_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
         for entry in std::fs::read_dir(path).with_context(name)? {
             let entry = entry.with_context(name)?;
             let time = entry.file_name().to_str().and_then(time_of_record);
+            // Reading a named pipe or a device might never end.
+            let time = time.filter(|_| entry.path().is_file());
             inside.extend(time.map(|time| (time, entry.path())));
         }
         if inside.is_empty() {

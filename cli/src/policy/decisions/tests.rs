@@ -191,6 +191,7 @@ fn directory_is_read_in_the_order_of_times() {
     for name in ["20-n-g-0.json", "3-n-g-0.json", "notes.json", "4-n.log"] {
         std::fs::write(path(name), "").unwrap();
     }
+    std::fs::create_dir(path("5-n-g-0.json")).unwrap();
     let files = recorded_files(&[path("notes.json"), folder.path().to_owned()]).unwrap();
     assert_eq!(
         files,

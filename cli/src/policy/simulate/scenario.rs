@@ -1,7 +1,7 @@
 //! Scenarios: the items of a group, how long their runs take, and when they fail.
 
 use super::fields::{Count, Period, Probability, RunDuration, Timestamp};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use oaat_api::CronSchedule;
 use oaat_api::windows::Window;
 use policy_cases::yaml::{BoundedDuration, Frequency, Name, PositiveDuration, Settings};
@@ -116,7 +116,7 @@ impl Scenario {
     /// Reads a scenario from a file.
     pub fn read(file: &Path) -> Result<Self> {
         let name = file.display().to_string();
-        let text = std::fs::read_to_string(file).with_context(|| name.clone())?;
+        let text = crate::policy::input::read_text(file)?;
         Self::parse(&text).map_err(|error| crate::policy::read_error::in_file(&name, &error))
     }
 

@@ -3,7 +3,7 @@
 mod junit;
 mod pretty;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use policy_cases::Report;
 use policy_host::Policy;
 use std::io::Write;
@@ -77,7 +77,7 @@ pub(crate) struct Tested {
 /// Runs the cases. Loads the policy after the file with the cases has been read.
 pub(crate) fn test(args: &Args, load: impl FnOnce() -> Result<Policy>) -> Result<Tested> {
     let file = args.cases.display().to_string();
-    let yaml = std::fs::read_to_string(&args.cases).with_context(|| file.clone())?;
+    let yaml = crate::policy::input::read_text(&args.cases)?;
     let cases = policy_cases::parse(&yaml)
         .map_err(|error| crate::policy::read_error::in_file(&file, &error))?;
     let filter = args.filter.as_deref().unwrap_or_default();
