@@ -1,6 +1,7 @@
 //! Evaluates checked expressions.
 
 use crate::convert::convert;
+use crate::cost::{Budget, ParseBudget};
 use crate::failure::{Failure, Reason};
 use crate::program::{CalendarPart, Node, Operation, TextFunction, ZoneName};
 use crate::time::Zone;
@@ -20,7 +21,10 @@ pub struct Scope<'r> {
     request: &'r Request,
     standings: &'r [Standing],
     /// The parsed settings of each item.
-    settings: Vec<OnceCell<Json>>,
+    settings: Vec<OnceCell<Result<Json, Reason>>>,
+    parse_budget: ParseBudget,
+    /// The work that is left for each item.
+    budgets: Vec<Budget>,
     /// The index of each item.
     by_name: OnceCell<BTreeMap<&'r str, usize>>,
 }
@@ -33,17 +37,32 @@ impl<'r> Scope<'r> {
             request,
             standings,
             settings: vec![OnceCell::new(); request.items.len()],
+            parse_budget: ParseBudget::new(),
+            budgets: request.items.iter().map(|_| Budget::new()).collect(),
             by_name: OnceCell::new(),
         }
     }
 
+    /// Returns the work that is left for an item.
+    pub fn budget(&self, item: usize) -> &Budget {
+        &self.budgets[item]
+    }
+
     /// Returns the settings of an item, `{}` if it has none.
-    fn settings(&self, item: usize) -> &Json {
-        // Json::Null means that the settings cannot be parsed.
-        self.settings[item].get_or_init(|| match &self.request.items[item].settings {
-            None => Json::Object(Map::new()),
-            Some(text) => serde_json::from_str(text).unwrap_or(Json::Null),
-        })
+    fn settings(&self, item: usize) -> Result<&Json, Reason> {
+        let settings = self.settings[item].get_or_init(|| {
+            let Some(text) = &self.request.items[item].settings else {
+                return Ok(Json::Object(Map::new()));
+            };
+            if !self.parse_budget.spend(text) {
+                return Err(Reason::LongSettings);
+            }
+            match serde_json::from_str(text) {
+                Ok(settings @ Json::Object(_)) => Ok(settings),
+                _ => Err(Reason::Settings),
+            }
+        });
+        settings.as_ref().map_err(Reason::clone)
     }
 
     fn find(&self, name: &str) -> Option<usize> {
@@ -70,10 +89,7 @@ impl<'r> Scope<'r> {
             ItemField::LastSuccess => item.last_success.map(Value::Timestamp),
             ItemField::Name => Some(Value::String(Cow::Borrowed(&item.name))),
             ItemField::Runs => Some(Value::Int(item.runs.into())),
-            ItemField::Settings => match self.settings(index) {
-                settings @ Json::Object(_) => Some(Value::Json(settings)),
-                _ => return Err(Reason::Settings),
-            },
+            ItemField::Settings => Some(Value::Json(self.settings(index)?)),
             ItemField::Standing => {
                 Some(Value::String(Cow::Borrowed(match self.standings[index] {
                     Standing::Ready => "Ready",
@@ -154,7 +170,7 @@ impl Node {
             Operation::Binary(operator, operands) => {
                 let left = operands[0].evaluate(scope, item)?;
                 let right = operands[1].evaluate(scope, item)?;
-                binary(*operator, left, right).map_err(at)
+                binary(*operator, left, right, scope.budget(item)).map_err(at)
             }
             Operation::Negate(operand) => match operand.evaluate(scope, item)? {
                 Value::Int(int) => {
@@ -165,11 +181,19 @@ impl Node {
                 other => Err(at(expected("number", &other))),
             },
             Operation::Unary(function, operand) => {
-                convert(*function, operand.evaluate(scope, item)?).map_err(at)
+                let value = operand.evaluate(scope, item)?;
+                if !scope.budget(item).spend_text(&value) {
+                    return Err(at(Reason::TooMuchWork));
+                }
+                convert(*function, value).map_err(at)
             }
             Operation::Text(function, operands) => {
                 let text = operands[0].evaluate(scope, item)?;
                 let part = operands[1].evaluate(scope, item)?;
+                let budget = scope.budget(item);
+                if !budget.spend_text(&text) || !budget.spend_text(&part) {
+                    return Err(at(Reason::TooMuchWork));
+                }
                 search(*function, &text, &part).map_err(at)
             }
             _ => self.evaluate_access(scope, item),
@@ -295,14 +319,29 @@ fn short_circuit<'a>(
         match operand.evaluate_bool(scope, item) {
             Ok(value) if value == decisive => return Ok(Value::Bool(decisive)),
             Ok(_) => {}
+            Err(error) if error.reason == Reason::TooMuchWork => return Err(error),
             Err(error) => failure = failure.or(Some(error)),
         }
     }
     failure.map_or(Ok(Value::Bool(!decisive)), Err)
 }
 
-fn binary<'a>(operator: Operator, left: Value<'a>, right: Value<'a>) -> Result<Value<'a>, Reason> {
+fn binary<'a>(
+    operator: Operator,
+    left: Value<'a>,
+    right: Value<'a>,
+    budget: &Budget,
+) -> Result<Value<'a>, Reason> {
     use Operator as O;
+    if !budget.spend_text(&left) || !budget.spend_text(&right) {
+        return Err(Reason::TooMuchWork);
+    }
+    let within = |result| {
+        if budget.is_used_up() {
+            return Err(Reason::TooMuchWork);
+        }
+        Ok(Value::Bool(result))
+    };
     let ordered = |holds: fn(Ordering) -> bool| match left.compare(&right) {
         Some(ordering) => Ok(Value::Bool(holds(ordering))),
         // A double that is not a number has no order, and each comparison with it is false.
@@ -313,13 +352,13 @@ fn binary<'a>(operator: Operator, left: Value<'a>, right: Value<'a>) -> Result<V
         )),
     };
     match operator {
-        O::Equal => Ok(Value::Bool(left.equals(&right))),
-        O::NotEqual => Ok(Value::Bool(!left.equals(&right))),
+        O::Equal => within(left.equals(&right, budget)),
+        O::NotEqual => within(!left.equals(&right, budget)),
         O::Less => ordered(Ordering::is_lt),
         O::LessOrEqual => ordered(Ordering::is_le),
         O::Greater => ordered(Ordering::is_gt),
         O::GreaterOrEqual => ordered(Ordering::is_ge),
-        O::In => contains(&left, &right).map(Value::Bool),
+        O::In => contains(&left, &right, budget).and_then(within),
         O::Add | O::Subtract | O::Multiply | O::Divide | O::Remainder => {
             calculate(operator, left, right)
         }
@@ -359,10 +398,14 @@ fn calculate<'a>(
 }
 
 /// Evaluates `value in collection`.
-fn contains(value: &Value<'_>, collection: &Value<'_>) -> Result<bool, Reason> {
+fn contains(value: &Value<'_>, collection: &Value<'_>, budget: &Budget) -> Result<bool, Reason> {
     if let Some(length) = collection.list_len() {
         let mut elements = (0..length).filter_map(|i| collection.element(i));
-        return Ok(elements.any(|element| element.equals(value)));
+        return Ok(elements.any(|element| match collection {
+            // The cost of the expression includes its lists.
+            Value::List(_) => element.equals(value, budget),
+            _ => element.equals_element(value, budget),
+        }));
     }
     match (value, collection) {
         (Value::String(key), Value::Json(Json::Object(object))) => Ok(object.contains_key(&**key)),

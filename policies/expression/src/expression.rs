@@ -37,7 +37,7 @@ pub enum Condition {
 /// The rank of an item in one expression of `orderBy`.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Rank<'a> {
-    /// A field that the expression reads is absent.
+    /// A field or a setting that the expression reads is absent.
     Never,
     Ascending(Key<'a>),
     Descending(Reverse<Key<'a>>),
@@ -101,6 +101,11 @@ impl Expression {
         self.uses_time
     }
 
+    /// Returns the estimated fuel of an evaluation.
+    pub fn cost(&self) -> u64 {
+        self.node.cost()
+    }
+
     /// Evaluates a condition for an item.
     ///
     /// # Errors
@@ -130,6 +135,7 @@ impl Expression {
             match self.first_unmet(operand, scope, item) {
                 Ok(None) => {}
                 Ok(unmet) => return Ok(unmet),
+                Err(error) if error.reason == Reason::TooMuchWork => return Err(error),
                 Err(error) => failure = failure.or(Some(error)),
             }
         }
@@ -213,6 +219,11 @@ impl Order {
         self.expression.uses_time
     }
 
+    /// Returns the estimated fuel of an evaluation.
+    pub fn cost(&self) -> u64 {
+        self.expression.cost()
+    }
+
     /// Returns the rank of an item.
     ///
     /// # Errors
@@ -221,12 +232,22 @@ impl Order {
         let expression = &self.expression;
         let value = match expression.node.evaluate(scope, item) {
             Ok(value) => value,
-            Err(failure) if failure.reason == Reason::Absent => return Ok(Rank::Never),
+            Err(Failure {
+                reason: Reason::Absent | Reason::NoKey(_),
+                ..
+            }) => return Ok(Rank::Never),
             Err(failure) => return Err(expression.describe(&failure)),
         };
+        let failed = |reason| expression.describe(&expression.whole(reason));
+        if !scope.budget(item).spend_text(&value) {
+            return Err(failed(Reason::TooMuchWork));
+        }
         let key = Key::new(value).map_err(|value| {
-            let reason = Reason::WrongTypes(value.type_name(), None);
-            expression.describe(&expression.whole(reason))
+            failed(if value.is_number() {
+                Reason::NotOrdered
+            } else {
+                Reason::WrongTypes(value.type_name(), None)
+            })
         })?;
         Ok(if self.descending {
             Rank::Descending(Reverse(key))

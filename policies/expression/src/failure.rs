@@ -1,5 +1,6 @@
 //! Why an expression could not be evaluated for an item.
 
+use crate::cost::MAX_ITEM_SETTINGS;
 use std::fmt;
 
 /// A failed evaluation of the part of an expression from byte `start` to byte `end`.
@@ -34,8 +35,14 @@ pub enum Reason {
         expected: &'static str,
         found: &'static str,
     },
+    /// A calculation has no numeric result, such as 0.0 / 0.0.
+    NotOrdered,
     /// The settings of an item cannot be parsed.
     Settings,
+    /// The settings of an item are too long.
+    LongSettings,
+    /// The texts or lists of an item are too long.
+    TooMuchWork,
 }
 
 impl fmt::Display for Reason {
@@ -53,11 +60,12 @@ impl fmt::Display for Reason {
             Self::UnknownItem(name) => write!(f, "the group has no item {name:?}"),
             Self::NotADuration(text) => write!(
                 f,
-                "{text:?} is not a duration; use for example 30s, 5m, or 1h30m"
+                "{text:?} is not a duration in whole milliseconds; use for example 30s, 5m, or 1h30m"
             ),
             Self::NotATimestamp(text) => write!(
                 f,
-                "{text:?} is not a timestamp; use for example 2026-01-31T06:00:00Z"
+                "{text:?} is not a timestamp from year 0 to 9999 in milliseconds; use for example \
+                 2026-01-31T06:00:00Z"
             ),
             Self::NotANumber(text) => write!(f, "{text:?} is not a number"),
             Self::UnknownZone(name) => write!(
@@ -67,6 +75,13 @@ impl fmt::Display for Reason {
             Self::Expected { expected, found } => {
                 write!(f, "expected a value of type {expected}, but found {found}")
             }
+            Self::NotOrdered => f.write_str("the result is not a number"),
+            Self::LongSettings => write!(
+                f,
+                "the settings of the item are longer than {MAX_ITEM_SETTINGS} bytes, or have too \
+                 many values; shorten them"
+            ),
+            Self::TooMuchWork => f.write_str("the text or the list is too long for an item"),
             Self::Settings => f.write_str("the settings of the item are not a JSON object"),
         }
     }

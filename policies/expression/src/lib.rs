@@ -9,6 +9,7 @@
 
 mod check;
 mod convert;
+mod cost;
 mod error;
 mod evaluate;
 mod expression;
@@ -33,6 +34,7 @@ use evaluate::Scope;
 use expression::{Condition, Rank};
 use settings::Settings;
 
+pub use cost::{MAX_COST, MAX_ITEM_SETTINGS};
 pub use expression::MAX_LENGTH;
 pub use parser::MAX_DEPTH;
 

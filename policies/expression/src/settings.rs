@@ -1,5 +1,6 @@
 //! Parses and validates settings.
 
+use crate::cost::MAX_COST;
 use crate::expression::{Expression, Order};
 use crate::nearest::nearest;
 use crate::time::parse_duration;
@@ -62,7 +63,29 @@ impl Settings {
                 _ => return Err(unknown(key, value)),
             }
         }
+        settings.check_cost()?;
         Ok(settings)
+    }
+
+    /// Rejects expressions that could use up the fuel of a decision.
+    fn check_cost(&self) -> Result<(), String> {
+        let named = |name: &str, expression: &Option<Expression>| {
+            expression.as_ref().map(|it| (name.to_owned(), it.cost()))
+        };
+        let orders = self.order_by.iter().enumerate();
+        let costs: Vec<_> = named("eligible", &self.eligible)
+            .into_iter()
+            .chain(named("note", &self.note))
+            .chain(orders.map(|(i, order)| (format!("orderBy[{i}]"), order.cost())))
+            .collect();
+        let total: u64 = costs.iter().map(|(_, cost)| cost).sum();
+        match costs.iter().max_by_key(|(_, cost)| *cost) {
+            Some((largest, cost)) if total > MAX_COST => Err(format!(
+                "the expressions use about {total} fuel for each item, of which {largest} uses \
+                 {cost}; use at most {MAX_COST}: shorten {largest}, or write a policy as a component"
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Returns whether time alone may make an item eligible, or its rank valid.

@@ -1,5 +1,6 @@
 //! The values of expressions.
 
+use crate::cost::{Budget, ELEMENT};
 use serde_json::Value as Json;
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -77,11 +78,12 @@ impl<'a> Value<'a> {
     }
 
     /// Returns whether two values are equal. Values of different types are not, except numbers.
-    pub fn equals(&self, other: &Self) -> bool {
+    /// The result is not valid if the budget is used up.
+    pub fn equals(&self, other: &Self, budget: &Budget) -> bool {
         if let (Some(length), Some(other_length)) = (self.list_len(), other.list_len()) {
             return length == other_length
                 && (0..length).all(|i| match (self.element(i), other.element(i)) {
-                    (Some(element), Some(other)) => element.equals(&other),
+                    (Some(element), Some(other)) => element.equals_element(&other, budget),
                     _ => false,
                 });
         }
@@ -91,12 +93,17 @@ impl<'a> Value<'a> {
                 object.len() == other.len()
                     && object.iter().all(|(key, value)| {
                         other.get(key).is_some_and(|other| {
-                            Self::from_json(value).equals(&Self::from_json(other))
+                            Self::from_json(value).equals_element(&Self::from_json(other), budget)
                         })
                     })
             }
             _ => self.compare(other) == Some(Ordering::Equal),
         }
+    }
+
+    /// Compares elements of two lists, or of a list and a value.
+    pub fn equals_element(&self, other: &Self, budget: &Budget) -> bool {
+        budget.spend(ELEMENT) && budget.spend_text(self) && self.equals(other, budget)
     }
 
     /// Compares two values; `None` if they have no order.

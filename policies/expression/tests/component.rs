@@ -51,9 +51,9 @@ fn longest_and_deepest_expressions_fit_into_the_sandbox() {
         format!("{}true{}", "(".repeat(brackets), ")".repeat(brackets)),
         format!("{}true", "!".repeat(brackets)),
         format!("{}true", "true ? true : ".repeat(brackets - 1)),
-        format!("size([{}]) == 0", ["1"; 600].join(", ")),
+        format!("size([{}]) == 0", ["1"; 80].join(", ")),
         format!("{} == 0", ["1"; MAX_DEPTH - 1].join(" + ")),
-        format!("true{}", " && true".repeat(250)),
+        format!("true{}", " && true".repeat(150)),
     ];
     for condition in deepest {
         assert!(condition.len() <= MAX_LENGTH, "{condition}");
@@ -62,6 +62,87 @@ fn longest_and_deepest_expressions_fit_into_the_sandbox() {
         let mut request = Request::at(0).with(Item::named("a"));
         request.settings = settings;
         assert_eq!(policy.select(&request).ok(), select(&request).ok());
+    }
+}
+
+/// The parts of the most expensive conditions, and settings of each item.
+const EXPENSIVE: [&str; 14] = [
+    "item.name != 'x'",
+    "now.getHours('Europe/' + 'Berlin') >= 0",
+    "item.lastSuccess.getHours('Europe/Berlin') >= 0",
+    "string(now) != ''",
+    "string(1e308).contains('1')",
+    "size([1, 1, 1, 1, 1, 1, 1, 1]) > 0",
+    "!(item.name in ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'])",
+    "duration('1h' + '30m') < duration('3h')",
+    "timestamp('2026-01-31T06:' + '00:00Z') < now + duration('100000h')",
+    "group.item('nightly-1').failures < 5",
+    "group.runsWithin(duration('1h')) < 50",
+    "(1 / item.failures > 1 || true)",
+    "item.settings.tags == item.settings.tags",
+    "double('1.5' + '3') > 1.0",
+];
+
+#[test]
+fn accepted_expressions_never_use_up_the_fuel() {
+    let policy = policy_testkit::component!();
+    for part in EXPENSIVE {
+        let condition = |count: usize| json!({"eligible": vec![part; count].join(" && ")});
+        let accepted = |count| {
+            let length = condition(count)["eligible"].as_str().unwrap_or("").len();
+            length <= MAX_LENGTH && validate(&condition(count).to_string(), &[]).is_ok()
+        };
+        let most = (1..500).take_while(|count| accepted(*count)).count();
+        assert!(most > 0, "{part}");
+        for items in [10, 100] {
+            let mut request = request(items);
+            request.settings = condition(most).to_string();
+            for item in &mut request.items {
+                item.settings = Some(r#"{"tags": [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]}"#.into());
+            }
+            let evaluation = policy.evaluate(&request);
+            let most_fuel = 10_000_000 + 50_000 * items as u64;
+            assert!(evaluation.answer.is_ok(), "{part}: {:?}", evaluation.answer);
+            assert!(
+                evaluation.fuel < most_fuel / 10 * 9,
+                "{items} items, {most} times {part}: {} fuel",
+                evaluation.fuel
+            );
+            // A margin for each item, without the fuel for any number of items.
+            let per_item = evaluation.fuel / items as u64;
+            assert!(items < 100 || per_item < 50_000, "{part}: {per_item}");
+        }
+    }
+}
+
+#[test]
+fn long_settings_of_all_items_do_not_use_up_the_fuel() {
+    let policy = policy_testkit::component!();
+    let settings = [
+        format!(r#"{{"tags": [{}]}}"#, ["1"; 2000].join(",")),
+        format!(r#"{{"tags": {}{}}}"#, "[".repeat(100), "]".repeat(100)),
+        format!(r#"{{"tags": "{}"}}"#, "é".repeat(2000)),
+        format!(r#"{{"tags": [{}]}}"#, ["1"; 30_000].join(",")),
+    ];
+    for settings in settings {
+        let mut request = request(100);
+        request.settings =
+            json!({"eligible": "item.settings.tags == item.settings.tags"}).to_string();
+        for item in &mut request.items {
+            item.settings = Some(settings.clone());
+        }
+        let evaluation = policy.evaluate(&request);
+        let start: String = settings.chars().take(30).collect();
+        assert!(
+            evaluation.answer.is_ok(),
+            "{start}: {:?}",
+            evaluation.answer
+        );
+        assert!(
+            evaluation.fuel < 13_000_000,
+            "{start}: {} fuel",
+            evaluation.fuel
+        );
     }
 }
 

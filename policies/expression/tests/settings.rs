@@ -1,6 +1,6 @@
 //! Tests the messages for invalid expressions, and properties of the check.
 
-use policy_expression::{MAX_DEPTH, MAX_LENGTH, validate};
+use policy_expression::{MAX_COST, MAX_DEPTH, MAX_LENGTH, validate};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -350,6 +350,29 @@ fn long_and_deep_expressions_are_rejected() {
         let rejected = check(&deep[..deep.len().min(MAX_LENGTH)]).unwrap_err();
         assert!(rejected.contains(&message), "{part}: {rejected}");
     }
+}
+
+#[test]
+fn expensive_expressions_are_rejected() {
+    let parts = [
+        ("now.getHours('Europe/' + 'Berlin') >= 0", 45),
+        ("string(now) != ''", 110),
+        ("string(1e308).contains('1')", 60),
+    ];
+    let mut conditions: Vec<_> = parts
+        .iter()
+        .map(|(part, count)| vec![*part; *count].join("&&"))
+        .collect();
+    conditions.push(format!("size([{}]) > 0", ["1"; 1000].join(",")));
+    for condition in conditions {
+        let rejected = check(&condition).expect_err(&condition);
+        let message = rejected.starts_with("the expressions use about ")
+            && rejected.contains(&format!("use at most {MAX_COST}: shorten eligible"));
+        assert!(message, "{rejected}");
+    }
+    let together = json!({"orderBy": vec!["string(now)"; 6]}).to_string();
+    let rejected = validate(&together, &[]).expect_err(&together);
+    assert!(rejected.contains("the expressions use about"), "{rejected}");
 }
 
 /// Other settings, and the beginning of the message.

@@ -1,0 +1,144 @@
+//! An upper estimate of the fuel of expressions, for each item.
+//!
+//! A decision may use 10,000,000 fuel, and 50,000 more for each item. The costs that are known in
+//! advance are limited by [`MAX_COST`]. The costs of texts, lists, and settings are known only when
+//! an expression is evaluated, and limited by [`Budget`].
+
+use crate::program::{Node, Operation, UnaryFunction, ZoneName};
+use crate::tree::Operator;
+use crate::value::Value;
+use std::cell::Cell;
+
+/// The maximum estimate for all expressions of a group together, in fuel for each item.
+pub const MAX_COST: u64 = 25_000;
+
+/// The maximum length of the settings of an item in bytes, if an expression reads them.
+pub const MAX_ITEM_SETTINGS: usize = 4096;
+
+/// The fuel that the settings of each item may use.
+const PARSE_PER_ITEM: u64 = 8_000;
+
+/// The additional fuel that the settings of all items may use.
+const PARSE_ALL_ITEMS: u64 = 4_000_000;
+
+/// The fuel that long texts and lists of an item may use.
+const VALUES_PER_ITEM: u32 = 6_000;
+
+/// The fuel for a byte of a text.
+const BYTE: usize = 12;
+
+/// The fuel to compare an element of a list in the settings.
+pub const ELEMENT: usize = 450;
+
+/// The bytes of a text that the cost of an operation includes.
+const INCLUDED: usize = 64;
+
+impl Node {
+    /// Returns the estimate for one evaluation.
+    pub fn cost(&self) -> u64 {
+        use Operation as O;
+        let sum = |nodes: &[Self]| nodes.iter().map(Self::cost).sum::<u64>();
+        match &self.operation {
+            O::Constant(_) | O::Item | O::Group | O::Now => 80,
+            O::GroupField(_) | O::HasGroupField(_) => 120,
+            O::ItemField(node, _) | O::HasItemField(node, _) => 200 + node.cost(),
+            O::Key(node, _) | O::HasKey(node, _) => 500 + node.cost(),
+            O::Not(node) | O::Negate(node) => 80 + node.cost(),
+            O::Index(nodes) => 500 + sum(&**nodes),
+            O::List(nodes) => 300 + 200 * nodes.len() as u64 + sum(nodes),
+            O::Binary(Operator::Add, nodes) => 400 + sum(&**nodes),
+            O::Binary(Operator::In, nodes) => 300 + 400 * elements(&nodes[1]) + sum(&**nodes),
+            O::Binary(_, nodes) => 250 + 400 * elements(&nodes[0]) + sum(&**nodes),
+            O::And(nodes) | O::Or(nodes) => 80 + 80 * nodes.len() as u64 + sum(nodes),
+            O::Conditional(nodes) => 80 + sum(&**nodes),
+            O::Unary(function, node) => node.cost() + unary(*function),
+            O::Text(_, nodes) => 2500 + sum(&**nodes),
+            O::Calendar(_, node, ZoneName::Known(_)) => 2000 + node.cost(),
+            O::Calendar(_, node, ZoneName::Evaluated(zone)) => 10_000 + node.cost() + zone.cost(),
+            O::FindItem(node) => 2500 + node.cost(),
+            O::ItemRuns(nodes) => 1000 + sum(&**nodes),
+            O::GroupRuns(node) => 1000 + node.cost(),
+        }
+    }
+}
+
+/// Returns the number of elements of a list in the expression.
+fn elements(node: &Node) -> u64 {
+    match &node.operation {
+        Operation::List(nodes) => nodes.iter().map(|node| 1 + elements(node)).sum(),
+        _ => 0,
+    }
+}
+
+fn unary(function: UnaryFunction) -> u64 {
+    use UnaryFunction as F;
+    match function {
+        F::Hours | F::Minutes | F::Seconds => 120,
+        F::Size => 1000,
+        F::ToInt | F::ToDouble => 1500,
+        F::ToDuration | F::ToTimestamp => 3000,
+        F::ToString => 4500,
+    }
+}
+
+/// The work that depends on the values of an item.
+#[derive(Debug)]
+pub struct Budget(Cell<u32>);
+
+impl Budget {
+    pub fn new() -> Self {
+        Self(Cell::new(VALUES_PER_ITEM))
+    }
+
+    /// Returns whether nothing is left.
+    pub fn is_used_up(&self) -> bool {
+        self.0.get() == 0
+    }
+
+    /// Uses fuel. Returns whether some are left.
+    pub fn spend(&self, fuel: usize) -> bool {
+        let fuel = u32::try_from(fuel).unwrap_or(u32::MAX);
+        self.0.set(self.0.get().saturating_sub(fuel));
+        !self.is_used_up()
+    }
+
+    /// Uses fuel for each byte of a text that the cost of the operation does not include.
+    pub fn spend_text(&self, value: &Value<'_>) -> bool {
+        match value {
+            Value::String(text) => self.spend(BYTE * text.len().saturating_sub(INCLUDED)),
+            _ => !self.is_used_up(),
+        }
+    }
+}
+
+/// The fuel for the settings of all items.
+#[derive(Debug)]
+pub struct ParseBudget(Cell<u64>);
+
+impl ParseBudget {
+    pub fn new() -> Self {
+        Self(Cell::new(PARSE_ALL_ITEMS))
+    }
+
+    /// Uses fuel for the settings of an item. Returns whether they may be parsed.
+    pub fn spend(&self, settings: &str) -> bool {
+        if settings.len() > MAX_ITEM_SETTINGS {
+            return false;
+        }
+        // Each value is after one of these.
+        let is_before_value = |byte: &u8| matches!(byte, b'[' | b'{' | b':' | b',');
+        let values = settings
+            .bytes()
+            .filter(|byte| is_before_value(byte))
+            .count() as u64;
+        let fuel = 60 * settings.len() as u64 + 500 * values;
+        let extra = fuel.saturating_sub(PARSE_PER_ITEM);
+        match self.0.get().checked_sub(extra) {
+            Some(left) => {
+                self.0.set(left);
+                true
+            }
+            None => false,
+        }
+    }
+}
