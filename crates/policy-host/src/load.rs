@@ -103,11 +103,9 @@ pub enum LoadError {
     CompilerUnavailable(String),
     /// A component that is composed of other components failed to start.
     #[error(
-        "the component is composed of {components} components, as wac and wasi-virt do, and failed to start: {error}; build a single component that imports only the log"
+        "the component is composed of other components, as wac and wasi-virt do, and failed to start: {error}; build a single component that imports only the log"
     )]
     ComposedComponent {
-        /// The number of nested components.
-        components: usize,
         /// Why it failed to start.
         error: EvalError,
     },
@@ -301,12 +299,21 @@ pub(crate) fn descriptions_size(wasm: &[u8], limit: usize) -> Result<usize, Load
     Ok(bytes)
 }
 
-/// Returns the number of components nested in a component, at any depth.
-pub(crate) fn nested_components(wasm: &[u8]) -> usize {
+/// Returns whether a component contains other components with code. The components that tools nest
+/// to rename exports have none.
+pub(crate) fn is_composed(wasm: &[u8]) -> bool {
     use wasmparser::{Parser, Payload};
-    let payloads = Parser::new(0).parse_all(wasm).map_while(Result::ok);
-    let nested = payloads.filter(|payload| matches!(payload, Payload::ComponentSection { .. }));
-    nested.count()
+    // The number of components and modules around the current position, except the outermost.
+    let mut depth = 0_usize;
+    for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
+        match payload {
+            Payload::ModuleSection { .. } if depth > 0 => return true,
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
 }
 
 /// Returns the error for the first WASI interface that a component imports. The compiler rejects some

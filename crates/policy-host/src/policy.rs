@@ -223,10 +223,9 @@ impl Host {
             Ok(_) | Err(EvalError::PolicyError(_) | EvalError::BadAnswer(_)) => Ok(policy),
             // A start function that runs out of fuel or time needs another fix.
             Err(error @ (EvalError::Trapped(_) | EvalError::OutOfMemory(_)))
-                if startup == Startup::Failed && load::nested_components(wasm) > 0 =>
+                if startup == Startup::Failed && load::is_composed(wasm) =>
             {
-                let components = load::nested_components(wasm);
-                Err(LoadError::ComposedComponent { components, error })
+                Err(LoadError::ComposedComponent { error })
             }
             Err(error) => Err(LoadError::ProbeFailed(error)),
         }
