@@ -79,6 +79,8 @@ pub fn record_selection(snapshot: &GroupSnapshot, plan: &mut Plan, selection: &P
                     describe(policy),
                     if selection.restored {
                         ", from the copy that the operator keeps"
+                    } else if problem.reason == policy_ready::SETTINGS_REJECTED {
+                        " with the settings that it accepted last"
                     } else {
                         ""
                     }
