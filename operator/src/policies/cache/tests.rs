@@ -125,7 +125,7 @@ async fn available_policies_that_reject_the_settings_are_reported() {
     };
     let digest = rejecting.digest().to_owned();
     let selection = selected(failed(), &rejecting).await;
-    assert_eq!(selection.rejected_by, [digest.clone()]);
+    assert_eq!(selection.rejected_by, std::slice::from_ref(&digest));
     let selection = selected(loaded(&rejecting), &rejecting).await;
     assert_eq!(selection.rejected_by, [digest.clone(), digest]);
     let selection = selected(loaded(&rejecting), &one).await;

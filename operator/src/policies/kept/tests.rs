@@ -11,6 +11,7 @@ use oaat_api::OaatGroup;
 use policy_host::{Host, Policy};
 use prometheus_client::metrics::counter::Counter;
 use serde_json::Value;
+use std::collections::btree_map::Entry;
 use tokio::sync::mpsc::unbounded_channel;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -81,11 +82,9 @@ async fn answer(
         Method::POST => {
             let name = given["metadata"]["name"].as_str().unwrap_or_default();
             let path = format!("{path}/{name}");
-            if stored.maps.contains_key(&path) {
-                status(409, "AlreadyExists")
-            } else {
-                stored.maps.insert(path, given.clone());
-                (201, given)
+            match stored.maps.entry(path) {
+                Entry::Occupied(_) => status(409, "AlreadyExists"),
+                Entry::Vacant(entry) => (201, entry.insert(given).clone()),
             }
         }
         Method::PATCH => match stored.maps.get_mut(&path) {
@@ -303,7 +302,7 @@ async fn damaged_copy_is_deleted_and_written_again() {
     kept_policies.record(&group, used);
     kept_policies.keeper.check().await.unwrap();
     let posted = "POST /api/v1/namespaces/op/configmaps".to_owned();
-    assert_eq!(writes(&cluster), [posted.clone()]);
+    assert_eq!(writes(&cluster), std::slice::from_ref(&posted));
     let change = |field: &str, value: Value| {
         cluster.lock().unwrap().maps.get_mut(&copy).unwrap()[field] = value;
     };
@@ -313,14 +312,14 @@ async fn damaged_copy_is_deleted_and_written_again() {
         assert_eq!(kept_policies.read(&policy).await.unwrap(), None);
         assert_eq!(writes(&cluster), [format!("DELETE {copy}")]);
         kept_policies.keeper.check().await.unwrap();
-        assert_eq!(writes(&cluster), [posted.clone()]);
+        assert_eq!(writes(&cluster), std::slice::from_ref(&posted));
         assert!(kept_policies.read(&policy).await.unwrap().is_some());
     }
     // A ConfigMap without the annotations is not in the list. If its content is intact, it stays.
     let name = copy.rsplit('/').next().unwrap();
     change("metadata", json!({ "name": name }));
     kept_policies.keeper.check().await.unwrap();
-    assert_eq!(writes(&cluster), [posted.clone()]);
+    assert_eq!(writes(&cluster), std::slice::from_ref(&posted));
     change("binaryData", json!(null));
     kept_policies.keeper.check().await.unwrap();
     assert_eq!(writes(&cluster), [posted.clone(), format!("DELETE {copy}")]);
