@@ -15,7 +15,7 @@ pub const MAX_COST: u64 = 25_000;
 /// The maximum length of the settings of an item in bytes, if an expression reads them.
 pub const MAX_ITEM_SETTINGS: usize = 4096;
 
-/// The fuel that the settings of each item may use.
+/// The fuel that the settings of each item may use, besides the fuel that expressions do not use.
 const PARSE_PER_ITEM: u64 = 8_000;
 
 /// The additional fuel that the settings of all items may use.
@@ -29,6 +29,15 @@ const BYTE: usize = 12;
 
 /// The fuel to compare an element of a list in the settings.
 pub const ELEMENT: usize = 450;
+
+/// The fuel to parse a byte of the settings of an item, besides values and keys.
+const BYTE_OF_JSON: u64 = 30;
+
+/// The fuel to parse a value.
+const VALUE_OF_JSON: u64 = 500;
+
+/// The fuel to parse a key, and to insert it into an object.
+const KEY_OF_JSON: u64 = 2500;
 
 /// The bytes of a text that the cost of an operation includes.
 const INCLUDED: usize = 64;
@@ -111,13 +120,22 @@ impl Budget {
     }
 }
 
-/// The fuel for the settings of all items.
+/// The fuel to parse the settings of items.
 #[derive(Debug)]
-pub struct ParseBudget(Cell<u64>);
+pub struct ParseBudget {
+    /// The fuel that each item may use.
+    per_item: u64,
+    /// The additional fuel that is left for all items.
+    shared: Cell<u64>,
+}
 
 impl ParseBudget {
-    pub fn new() -> Self {
-        Self(Cell::new(PARSE_ALL_ITEMS))
+    /// Creates the budget for expressions with this cost. The fuel that they do not use is available.
+    pub fn new(cost: u64) -> Self {
+        Self {
+            per_item: PARSE_PER_ITEM + MAX_COST.saturating_sub(cost),
+            shared: Cell::new(PARSE_ALL_ITEMS),
+        }
     }
 
     /// Uses fuel for the settings of an item. Returns whether they may be parsed.
@@ -125,20 +143,28 @@ impl ParseBudget {
         if settings.len() > MAX_ITEM_SETTINGS {
             return false;
         }
-        // Each value is after one of these.
-        let is_before_value = |byte: &u8| matches!(byte, b'[' | b'{' | b':' | b',');
-        let values = settings
-            .bytes()
-            .filter(|byte| is_before_value(byte))
-            .count() as u64;
-        let fuel = 60 * settings.len() as u64 + 500 * values;
-        let extra = fuel.saturating_sub(PARSE_PER_ITEM);
-        match self.0.get().checked_sub(extra) {
-            Some(left) => {
-                self.0.set(left);
-                true
-            }
-            None => false,
+        let left = self.left_after(settings);
+        // After a refusal, long settings are refused by their length: a count would also use fuel.
+        self.shared.set(left.unwrap_or(0));
+        left.is_some()
+    }
+
+    /// Returns the shared fuel that is left after parsing the settings; `None` if too little is left.
+    fn left_after(&self, settings: &str) -> Option<u64> {
+        let available = self.per_item + self.shared.get();
+        let mut fuel = BYTE_OF_JSON * settings.len() as u64;
+        if fuel > available {
+            return None;
         }
+        // Each value is after one of these, and each key is before a colon.
+        for byte in settings.bytes() {
+            fuel += match byte {
+                b':' => KEY_OF_JSON,
+                b'[' | b'{' | b',' => VALUE_OF_JSON,
+                _ => 0,
+            };
+        }
+        let extra = fuel.saturating_sub(self.per_item);
+        self.shared.get().checked_sub(extra)
     }
 }

@@ -31,13 +31,13 @@ pub struct Scope<'r> {
 
 impl<'r> Scope<'r> {
     /// Creates the scope for a request. `standings` has the standing of each item by the documented
-    /// rules.
-    pub fn new(request: &'r Request, standings: &'r [Standing]) -> Self {
+    /// rules, and `cost` is the cost of all expressions.
+    pub fn new(request: &'r Request, standings: &'r [Standing], cost: u64) -> Self {
         Self {
             request,
             standings,
             settings: vec![OnceCell::new(); request.items.len()],
-            parse_budget: ParseBudget::new(),
+            parse_budget: ParseBudget::new(cost),
             budgets: request.items.iter().map(|_| Budget::new()).collect(),
             by_name: OnceCell::new(),
         }

@@ -55,7 +55,7 @@ pub fn select(request: &Request) -> Result<Decision, String> {
         .map(|item| standing(item, item.cool_off, request.now))
         .collect();
     let standings: Vec<_> = verdicts.iter().map(|verdict| verdict.standing).collect();
-    let scope = Scope::new(request, &standings);
+    let scope = Scope::new(request, &standings, settings.cost);
 
     write_notes(&mut verdicts, &settings, &scope);
     defer_ineligible(&mut verdicts, &settings, &scope);

@@ -44,7 +44,7 @@ fn request() -> Request {
 fn ours(source: &str) -> Option<Result<CelValue, String>> {
     let (node, _) = check(parse(source).ok()?).ok()?;
     let request = request();
-    let scope = Scope::new(&request, &[Standing::Ready; 2]);
+    let scope = Scope::new(&request, &[Standing::Ready; 2], 0);
     let value = node.evaluate(&scope, 0).map(|value| to_cel(&value));
     Some(value.map_err(|failure| failure.reason.to_string()))
 }

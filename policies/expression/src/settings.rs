@@ -27,6 +27,8 @@ pub struct Settings {
     pub note: Option<Expression>,
     /// How soon expressions that use the time are evaluated again.
     pub recheck: Duration,
+    /// The estimated fuel of all expressions for each item.
+    pub cost: u64,
 }
 
 impl Settings {
@@ -45,6 +47,7 @@ impl Settings {
             order_by: Vec::new(),
             note: None,
             recheck: RECHECK,
+            cost: 0,
         };
         for (key, value) in &given {
             match key.as_str() {
@@ -63,12 +66,12 @@ impl Settings {
                 _ => return Err(unknown(key, value)),
             }
         }
-        settings.check_cost()?;
+        settings.cost = settings.checked_cost()?;
         Ok(settings)
     }
 
-    /// Rejects expressions that could use up the fuel of a decision.
-    fn check_cost(&self) -> Result<(), String> {
+    /// Returns the cost of all expressions. Rejects those that could use up the fuel of a decision.
+    fn checked_cost(&self) -> Result<u64, String> {
         let named = |name: &str, expression: &Option<Expression>| {
             expression.as_ref().map(|it| (name.to_owned(), it.cost()))
         };
@@ -84,7 +87,7 @@ impl Settings {
                 "the expressions use about {total} fuel for each item, of which {largest} uses \
                  {cost}; use at most {MAX_COST}: shorten {largest}, or write a policy as a component"
             )),
-            _ => Ok(()),
+            _ => Ok(total),
         }
     }
 
