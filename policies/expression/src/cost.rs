@@ -156,6 +156,11 @@ impl ParseBudget {
         if fuel > available {
             return None;
         }
+        // The most expensive settings are keys such as `"":1,`.
+        let most = (BYTE_OF_JSON + (KEY_OF_JSON + VALUE_OF_JSON) / 5) * settings.len() as u64;
+        if most <= self.per_item {
+            return Some(self.shared.get());
+        }
         // Each value is after one of these, and each key is before a colon.
         for byte in settings.bytes() {
             fuel += match byte {

@@ -64,7 +64,7 @@ impl fmt::Display for Reason {
             ),
             Self::NotATimestamp(text) => write!(
                 f,
-                "{text:?} is not a timestamp from year 0 to 9999 in milliseconds; use for example \
+                "{text:?} is not a timestamp before 9999-12-30 in whole milliseconds; use for example \
                  2026-01-31T06:00:00Z"
             ),
             Self::NotANumber(text) => write!(f, "{text:?} is not a number"),

@@ -72,23 +72,26 @@ impl Settings {
 
     /// Returns the cost of all expressions. Rejects those that could use up the fuel of a decision.
     fn checked_cost(&self) -> Result<u64, String> {
+        let parts = self.eligible.iter().chain(&self.note);
+        let total = parts.map(Expression::cost).sum::<u64>()
+            + self.order_by.iter().map(Order::cost).sum::<u64>();
+        if total <= MAX_COST {
+            return Ok(total);
+        }
         let named = |name: &str, expression: &Option<Expression>| {
             expression.as_ref().map(|it| (name.to_owned(), it.cost()))
         };
         let orders = self.order_by.iter().enumerate();
-        let costs: Vec<_> = named("eligible", &self.eligible)
+        let (largest, cost) = named("eligible", &self.eligible)
             .into_iter()
             .chain(named("note", &self.note))
             .chain(orders.map(|(i, order)| (format!("orderBy[{i}]"), order.cost())))
-            .collect();
-        let total: u64 = costs.iter().map(|(_, cost)| cost).sum();
-        match costs.iter().max_by_key(|(_, cost)| *cost) {
-            Some((largest, cost)) if total > MAX_COST => Err(format!(
-                "the expressions use about {total} fuel for each item, of which {largest} uses \
-                 {cost}; use at most {MAX_COST}: shorten {largest}, or write a policy as a component"
-            )),
-            _ => Ok(total),
-        }
+            .max_by_key(|(_, cost)| *cost)
+            .unwrap_or_default();
+        Err(format!(
+            "the expressions use about {total} fuel for each item, of which {largest} uses {cost}; \
+             use at most {MAX_COST}: shorten {largest}, or write a policy as a component"
+        ))
     }
 
     /// Returns whether time alone may make an item eligible, or its rank valid.

@@ -258,7 +258,7 @@ const REJECTED: [(&str, usize, &str); 62] = [
     (
         "timestamp('today') < now",
         11,
-        "\"today\" is not a timestamp from year 0 to 9999 in milliseconds; use for example 2026-01-31T06:00:00Z",
+        "\"today\" is not a timestamp before 9999-12-30 in whole milliseconds; use for example 2026-01-31T06:00:00Z",
     ),
     (
         "has(item)",
@@ -355,8 +355,8 @@ fn long_and_deep_expressions_are_rejected() {
 #[test]
 fn expensive_expressions_are_rejected() {
     let parts = [
-        ("now.getHours('Europe/' + 'Berlin') >= 0", 45),
-        ("string(now) != ''", 100),
+        ("now.getHours('Europe/' + 'Berlin') >= 0", 40),
+        ("string(now) != ''", 105),
         ("string(1e308).contains('1')", 60),
     ];
     let mut conditions: Vec<_> = parts
