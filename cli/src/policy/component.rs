@@ -2,10 +2,9 @@
 
 use crate::policy::input;
 use anyhow::{Context, Result, ensure};
-use flate2::read::MultiGzDecoder;
 use oaat_api::BuiltInPolicy;
 use policy_build::BuildError;
-use policy_host::{FunctionNames, Host, Limits, LoadError, Policy, sha256};
+use policy_host::{FunctionNames, Host, Limits, LoadError, Policy, decompress, sha256};
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::Read;
@@ -47,15 +46,9 @@ pub(crate) fn function_names(file: &Path, wasm: &[u8]) -> FunctionNames {
 
 /// Decompresses gzip. Returns other bytes, and damaged or too large data, unchanged.
 pub(crate) fn unpack(bytes: &[u8]) -> Cow<'_, [u8]> {
-    let limit = Limits::default().component;
-    let mut wasm = Vec::new();
-    let read = MultiGzDecoder::new(bytes)
-        .take(limit as u64 + 1)
-        .read_to_end(&mut wasm);
-    if is_gzip(bytes) && read.is_ok_and(|size| size <= limit) {
-        Cow::Owned(wasm)
-    } else {
-        Cow::Borrowed(bytes)
+    match decompress(bytes, Limits::default().component) {
+        Ok(wasm) if is_gzip(bytes) => Cow::Owned(wasm),
+        _ => Cow::Borrowed(bytes),
     }
 }
 

@@ -321,34 +321,7 @@ fn describe_answer(record: &DecisionRecord) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::test_fixtures::default_policy;
-    use policy_host::Request;
-
-    fn record() -> DecisionRecord {
-        let request = Request {
-            namespace: "n".into(),
-            group: "record={".into(),
-            now: 0,
-            seed: u64::MAX,
-            settings: "{}".into(),
-            state: String::new(),
-            items: Vec::new(),
-            recent: Vec::new(),
-            extra: "{}".into(),
-        };
-        DecisionRecord {
-            digest: "d".into(),
-            engine: None,
-            contract: "1.0.0".into(),
-            request_sha256: request_digest(&request),
-            request,
-            fuel: 1,
-            answer: RecordedAnswer::Error {
-                reason: "PolicyError".into(),
-                message: "no \"more\"\n".into(),
-            },
-        }
-    }
+    use crate::policy::test_fixtures::{default_policy, record};
 
     #[test]
     fn log_of_digests_is_reported_with_the_flag_to_set() {

@@ -1,5 +1,6 @@
 //! Fixtures that several tests share.
 
+use policy_host::{DecisionRecord, RecordedAnswer, Request, request_digest};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -14,4 +15,31 @@ pub(crate) fn default_policy() -> &'static [u8] {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policy-default");
         policy_build::build(&source, &target).unwrap()
     })
+}
+
+/// Returns the record of a decision without items.
+pub(crate) fn record() -> DecisionRecord {
+    let request = Request {
+        namespace: "n".into(),
+        group: "record={".into(),
+        now: 0,
+        seed: u64::MAX,
+        settings: "{}".into(),
+        state: String::new(),
+        items: Vec::new(),
+        recent: Vec::new(),
+        extra: "{}".into(),
+    };
+    DecisionRecord {
+        digest: "d".into(),
+        engine: None,
+        contract: "1.0.0".into(),
+        request_sha256: request_digest(&request),
+        request,
+        fuel: 1,
+        answer: RecordedAnswer::Error {
+            reason: "PolicyError".into(),
+            message: "no \"more\"\n".into(),
+        },
+    }
 }

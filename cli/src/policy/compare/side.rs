@@ -1,8 +1,9 @@
 //! One of the two policies that are compared.
 
+use crate::policy::check::json_object;
 use crate::policy::component;
 use crate::policy::failure::{self, PolicyFailure};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use policy_cases::item_settings;
 use policy_host::{AnswerRef, Decision, Evaluation, Host, ItemSettings, Policy, Request};
 use std::collections::HashMap;
@@ -46,7 +47,7 @@ impl Side {
         flag: &str,
         built_in: &[u8],
     ) -> Result<Self> {
-        let settings = settings.map(|json| object(json, flag)).transpose()?;
+        let settings = settings.map(|json| json_object(flag, json)).transpose()?;
         let side = Self {
             name: file.display().to_string(),
             policy: component::load_with(host, file, built_in)?.policy,
@@ -68,13 +69,6 @@ impl Side {
     pub fn settings<'a>(&'a self, recorded: &'a str) -> &'a str {
         self.settings.as_deref().unwrap_or(recorded)
     }
-}
-
-/// Parses a JSON object, and formats it as the operator does.
-fn object(json: &str, flag: &str) -> Result<String> {
-    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json)
-        .map_err(|error| anyhow!("{flag}: {json:?} is not a JSON object: {error}"))?;
-    Ok(serde_json::to_string(&object)?)
 }
 
 /// Evaluates a policy, and caches which settings it accepts.

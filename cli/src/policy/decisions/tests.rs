@@ -1,36 +1,10 @@
 use super::chunk::{Content, MAX_LINE};
 use super::*;
-use policy_host::{RecordedAnswer, Request, request_digest};
+use crate::policy::test_fixtures::record;
 use proptest::prelude::*;
 use std::io::Read;
 
 const TARGET: &str = "oaat_operator::decision_log";
-
-fn record() -> DecisionRecord {
-    let request = Request {
-        namespace: "n".into(),
-        group: "record={".into(),
-        now: 0,
-        seed: u64::MAX,
-        settings: "{}".into(),
-        state: String::new(),
-        items: Vec::new(),
-        recent: Vec::new(),
-        extra: "{}".into(),
-    };
-    DecisionRecord {
-        digest: "d".into(),
-        engine: None,
-        contract: "1.0.0".into(),
-        request_sha256: request_digest(&request),
-        request,
-        fuel: 1,
-        answer: RecordedAnswer::Error {
-            reason: "PolicyError".into(),
-            message: "no \"more\"\n".into(),
-        },
-    }
-}
 
 fn json() -> String {
     serde_json::to_string(&record()).unwrap()
