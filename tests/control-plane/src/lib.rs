@@ -6,7 +6,7 @@
 //!
 //! 1. the directory in `KUBEBUILDER_ASSETS`,
 //! 2. `PATH`,
-//! 3. the cache, which [`ensure`] fills with programs built with Go.
+//! 3. the cache, which [`ensure()`] fills with programs built with Go.
 //!
 //! The servers always come from the same source, because an API server and a controller manager of
 //! different releases are not tested together. kubectl supports several releases, and may come from
