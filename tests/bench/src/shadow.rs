@@ -5,13 +5,15 @@ use crate::policies::{create, work};
 use crate::report::Report;
 use crate::samples::{Samples, ms};
 use anyhow::{Context, Result, ensure};
+use futures::future::ready;
+use futures::stream::select_all;
 use futures::{Stream, StreamExt};
+use kube::Client;
 use kube::api::{Patch, PatchParams};
 use oaat_tests::{ControlPlane, Operator};
 use serde_json::json;
 use std::path::Path;
-use std::pin::Pin;
-use std::time::Instant;
+use std::time::Duration;
 
 const NAMESPACE: &str = "shadow";
 const GROUPS: usize = 5;
@@ -19,7 +21,7 @@ const ITEMS: usize = 20;
 /// The number of times that the shadow is removed and added.
 const ROUNDS: usize = 10;
 /// The number of handovers that are not measured after a change.
-const WARM_UP: usize = 5;
+const WARM_UP: usize = 5 * GROUPS;
 
 /// The measurements with, or without, shadow policies.
 #[derive(Default)]
@@ -36,7 +38,7 @@ pub async fn measure(
     report: &mut Report,
 ) -> Result<()> {
     println!(
-        "handovers of one of {GROUPS} groups without and with a shadow policy on each, {ROUNDS} times in turn:"
+        "handovers of {GROUPS} groups without and with a shadow policy on each, {ROUNDS} times in turn:"
     );
     let client = plane.admin();
     let _node = node(plane, NAMESPACE).await?;
@@ -51,7 +53,7 @@ pub async fn measure(
     }
     let options = operator_options(plane, kubeconfig, vec![NAMESPACE.to_owned()])?;
     let operator = Operator::start(&options).await?;
-    let mut steps = Box::pin(steps(&client, NAMESPACE, &name(0)));
+    let mut handovers = handovers(&client);
     let mut measured = [Measured::default(), Measured::default()];
     for round in 0..ROUNDS {
         for (with_shadow, measured) in measured.iter_mut().enumerate() {
@@ -68,9 +70,9 @@ pub async fn measure(
             }
             // In the first round, the shadow policy is compiled.
             let warm_up = if round == 0 { 5 * WARM_UP } else { WARM_UP };
-            collect(&mut steps, &mut Samples::default(), warm_up).await?;
+            collect(&mut handovers, &mut Samples::default(), warm_up).await?;
             let (runs_before, writes_before) = counts(&operator).await?;
-            collect(&mut steps, &mut measured.handovers, runs / ROUNDS).await?;
+            collect(&mut handovers, &mut measured.handovers, runs / ROUNDS).await?;
             let (runs_after, writes_after) = counts(&operator).await?;
             measured.runs += runs_after - runs_before;
             measured.writes += writes_after - writes_before;
@@ -118,23 +120,33 @@ async fn counts(operator: &Operator) -> Result<(f64, f64)> {
     Ok((runs, writes))
 }
 
+/// Returns the time of each handover of all groups.
+fn handovers(client: &Client) -> impl Stream<Item = Duration> + Unpin + use<> {
+    select_all((0..GROUPS).map(|number| {
+        let mut ended = None;
+        let steps = steps(client, NAMESPACE, &name(number));
+        Box::pin(steps.filter_map(move |(at, step)| {
+            ready(match step {
+                Step::Ended => {
+                    ended = Some(at);
+                    None
+                }
+                Step::Open => ended.take().map(|ended| at - ended),
+            })
+        }))
+    }))
+}
+
 /// Collects `count` handovers.
 async fn collect(
-    steps: &mut Pin<Box<impl Stream<Item = (Instant, Step)>>>,
+    handovers: &mut (impl Stream<Item = Duration> + Unpin),
     samples: &mut Samples,
     count: usize,
 ) -> Result<()> {
-    let mut ended = None;
-    let wanted = samples.0.len() + count;
-    while samples.0.len() < wanted {
-        let next = tokio::time::timeout(PATIENCE, steps.next()).await;
-        match next
-            .context("no pod changed before the timeout")?
-            .context("the watch ended")?
-        {
-            (at, Step::Ended) => ended = Some(at),
-            (at, Step::Open) => samples.0.extend(ended.take().map(|ended| at - ended)),
-        }
+    for _ in 0..count {
+        let next = tokio::time::timeout(PATIENCE, handovers.next()).await;
+        let next = next.context("no handover before the timeout")?;
+        samples.0.push(next.context("the watch ended")?);
     }
     Ok(())
 }
