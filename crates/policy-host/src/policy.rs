@@ -88,7 +88,12 @@ impl Host {
     pub fn for_many_evaluations(limits: Limits, threads: u32) -> Result<Self, HostError> {
         let mut config = config(&limits);
         let strategy = InstanceAllocationStrategy::Pooling(pool(&limits, threads.max(1)));
-        config.allocation_strategy(strategy);
+        config
+            .allocation_strategy(strategy)
+            // With guard pages, each evaluation changes the protection of its memory, and threads
+            // wait for each other to do so.
+            .signals_based_traps(false)
+            .memory_guard_size(0);
         Self::with_config(&config, limits)
     }
 
