@@ -1,6 +1,6 @@
 //! Functions with one operand.
 
-use crate::failure::Reason;
+use crate::failure::{Quote, Reason};
 use crate::program::UnaryFunction;
 use crate::time::{format_duration, format_timestamp, parse_duration, parse_timestamp};
 use crate::value::Value;
@@ -17,17 +17,17 @@ pub fn convert(function: UnaryFunction, value: Value<'_>) -> Result<Value<'_>, R
         (F::ToInt, Value::Timestamp(millis)) => Value::Int(millis.div_euclid(1000)),
         (F::ToInt, Value::String(text)) => Value::Int(
             text.parse()
-                .map_err(|_| Reason::NotANumber(text.into_owned()))?,
+                .map_err(|_| Reason::NotANumber(Quote::new(&text)))?,
         ),
         (F::ToDouble, Value::Int(int)) => Value::Double(int as f64),
         (F::ToDouble, Value::String(text)) => {
-            Value::Double(parse_double(&text).ok_or_else(|| Reason::NotANumber(text.into_owned()))?)
+            Value::Double(parse_double(&text).ok_or_else(|| Reason::NotANumber(Quote::new(&text)))?)
         }
         (F::ToDuration, Value::String(text)) => Value::Duration(
-            parse_duration(&text).ok_or_else(|| Reason::NotADuration(text.into_owned()))?,
+            parse_duration(&text).ok_or_else(|| Reason::NotADuration(Quote::new(&text)))?,
         ),
         (F::ToTimestamp, Value::String(text)) => Value::Timestamp(
-            parse_timestamp(&text).ok_or_else(|| Reason::NotATimestamp(text.into_owned()))?,
+            parse_timestamp(&text).ok_or_else(|| Reason::NotATimestamp(Quote::new(&text)))?,
         ),
         (F::ToTimestamp, Value::Int(seconds)) => {
             Value::Timestamp(seconds.checked_mul(1000).ok_or(Reason::OutOfRange)?)

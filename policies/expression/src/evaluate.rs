@@ -2,19 +2,20 @@
 
 use crate::convert::convert;
 use crate::cost::{Budget, ParseBudget};
-use crate::failure::{Failure, Reason};
-use crate::program::{CalendarPart, Node, Operation, TextFunction, ZoneName};
+use crate::failure::{Failure, Quote, Reason};
+use crate::program::{
+    CalendarPart, ItemName, Logic, Node, Operation, Operator, TextFunction, ZoneName,
+};
 use crate::time::Zone;
-use crate::tree::Operator;
 use crate::types::{GroupField, ItemField};
-use crate::value::Value;
+use crate::value::{Value, same_text};
 use crate::zones::zone;
 use policy_sdk::{Duration, Instant, Request, Run, Standing};
 use serde_json::{Map, Value as Json};
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher};
 
 /// What expressions can read.
 pub struct Scope<'r> {
@@ -25,8 +26,9 @@ pub struct Scope<'r> {
     parse_budget: ParseBudget,
     /// The work that is left for each item.
     budgets: Vec<Budget>,
-    /// The index of each item.
-    by_name: OnceCell<BTreeMap<&'r str, usize>>,
+    /// The hashes of all names in ascending order, and the index of each item. To compare two names
+    /// takes several times as long.
+    by_hash: OnceCell<Vec<(u64, usize)>>,
 }
 
 impl<'r> Scope<'r> {
@@ -39,7 +41,7 @@ impl<'r> Scope<'r> {
             settings: vec![OnceCell::new(); request.items.len()],
             parse_budget: ParseBudget::new(cost),
             budgets: request.items.iter().map(|_| Budget::new()).collect(),
-            by_name: OnceCell::new(),
+            by_hash: OnceCell::new(),
         }
     }
 
@@ -65,15 +67,23 @@ impl<'r> Scope<'r> {
         settings.as_ref().map_err(Reason::clone)
     }
 
+    /// Returns the index of the item with this name.
     fn find(&self, name: &str) -> Option<usize> {
-        let by_name = self.by_name.get_or_init(|| {
-            let mut by_name = BTreeMap::new();
-            for (i, item) in self.request.items.iter().enumerate() {
-                by_name.insert(item.name.as_str(), i);
-            }
-            by_name
+        let items = &self.request.items;
+        let by_hash = self.by_hash.get_or_init(|| {
+            let hashes = items.iter().map(|item| hash(&item.name));
+            let mut by_hash: Vec<_> = hashes.zip(0..).collect();
+            by_hash.sort_unstable();
+            by_hash
         });
-        by_name.get(name).copied()
+        let hash = hash(name);
+        let first = by_hash.partition_point(|(other, _)| *other < hash);
+        by_hash
+            .get(first..)?
+            .iter()
+            .take_while(|(other, _)| *other == hash)
+            .map(|(_, index)| *index)
+            .find(|index| same_text(&items[*index].name, name))
     }
 
     /// Returns the value of a field of an item; `None` if it is absent.
@@ -129,6 +139,12 @@ impl<'r> Scope<'r> {
     }
 }
 
+fn hash(name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(name.as_bytes());
+    hasher.finish()
+}
+
 /// Converts a duration of the contract. Durations above 292 million years are truncated.
 fn duration(millis: Duration) -> Value<'static> {
     Value::Duration(i64::try_from(millis).unwrap_or(i64::MAX))
@@ -152,8 +168,9 @@ impl Node {
             Operation::Item => Ok(Value::Item(item)),
             Operation::Group => Ok(Value::Group),
             Operation::Now => Ok(Value::Timestamp(scope.request.now)),
-            Operation::And(operands) => short_circuit(operands, scope, item, false),
-            Operation::Or(operands) => short_circuit(operands, scope, item, true),
+            Operation::Chain(logic, operands) => {
+                short_circuit(operands, scope, item, *logic == Logic::Or)
+            }
             Operation::Conditional(parts) => {
                 let [condition, then, otherwise] = &**parts;
                 if condition.evaluate_bool(scope, item)? {
@@ -228,7 +245,7 @@ impl Node {
             Operation::HasGroupField(field) => Ok(Value::Bool(scope.group_field(*field).is_some())),
             Operation::Key(operand, key) => {
                 let value = get(&operand.evaluate(scope, item)?, key).map_err(at)?;
-                value.ok_or_else(|| at(Reason::NoKey(key.clone())))
+                value.ok_or_else(|| at(Reason::NoKey(Quote::new(key))))
             }
             Operation::HasKey(operand, key) => {
                 let value = get(&operand.evaluate(scope, item)?, key).map_err(at)?;
@@ -250,11 +267,16 @@ impl Node {
                 };
                 value.map(Value::Int).map_err(at)
             }
-            Operation::FindItem(name) => match name.evaluate(scope, item)? {
+            Operation::FindItem(ItemName::Known(name, index)) => {
+                let index = *index.get_or_init(|| scope.find(name));
+                let unknown = || at(Reason::UnknownItem(Quote::new(name)));
+                index.map(Value::Item).ok_or_else(unknown)
+            }
+            Operation::FindItem(ItemName::Evaluated(name)) => match name.evaluate(scope, item)? {
                 Value::String(name) => scope
                     .find(&name)
                     .map(Value::Item)
-                    .ok_or_else(|| at(Reason::UnknownItem(name.into_owned()))),
+                    .ok_or_else(|| at(Reason::UnknownItem(Quote::new(&name)))),
                 other => Err(at(expected("string", &other))),
             },
             Operation::ItemRuns(operands) => {
@@ -424,7 +446,7 @@ fn get<'a>(object: &Value<'a>, key: &str) -> Result<Option<Value<'a>>, Reason> {
 
 fn element<'a>(list: &Value<'a>, index: Value<'a>) -> Result<Value<'a>, Reason> {
     match index {
-        Value::String(key) => get(list, &key)?.ok_or_else(|| Reason::NoKey(key.into_owned())),
+        Value::String(key) => get(list, &key)?.ok_or_else(|| Reason::NoKey(Quote::new(&key))),
         Value::Int(int) if list.list_len().is_some() => {
             let element = usize::try_from(int).ok().and_then(|i| list.element(i));
             element.ok_or(Reason::NoElement(int))
@@ -456,9 +478,7 @@ fn search<'a>(
 
 fn named_zone(name: &Value<'_>) -> Result<Zone, Reason> {
     match name {
-        Value::String(name) => {
-            zone(name).ok_or_else(|| Reason::UnknownZone(name.clone().into_owned()))
-        }
+        Value::String(name) => zone(name).ok_or_else(|| Reason::UnknownZone(Quote::new(name))),
         other => Err(expected("string", other)),
     }
 }

@@ -1,37 +1,31 @@
 //! The expressions of the settings: conditions, texts, and ranks.
 
-use crate::check::check;
+use crate::check::Typed;
 use crate::error::{ErrorAt, ExpressionError};
 use crate::evaluate::Scope;
-use crate::failure::{Failure, Reason};
-use crate::parser::parse;
-use crate::program::{Node, Operation};
-use crate::tree::Kind;
+use crate::failure::{Failure, Reason, excerpt};
+use crate::parser::{parse, parse_order};
+use crate::program::{Logic, Node, Operation};
 use crate::types::Type;
 use crate::value::{Key, Value};
+use std::borrow::Cow;
 use std::cmp::Reverse;
-
-/// The maximum length of an expression in bytes.
-pub const MAX_LENGTH: usize = 2048;
-
-/// The maximum length of an excerpt in a message, in characters.
-const EXCERPT: usize = 80;
 
 /// A checked expression.
 #[derive(Debug)]
 pub struct Expression {
     source: String,
     node: Node,
-    /// Whether the value may change with time alone.
-    uses_time: bool,
+    /// The estimated fuel of one evaluation.
+    pub cost: u64,
 }
 
 /// The result of a condition.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Condition {
+pub enum Condition<'e> {
     Met,
     /// The text of the condition. If conditions are joined with `&&`, the first one that is not met.
-    NotMet(String),
+    NotMet(Cow<'e, str>),
 }
 
 /// The rank of an item in one expression of `orderBy`.
@@ -46,7 +40,7 @@ pub enum Rank<'a> {
 /// An expression of `orderBy`.
 #[derive(Debug)]
 pub struct Order {
-    expression: Expression,
+    pub expression: Expression,
     descending: bool,
 }
 
@@ -76,41 +70,39 @@ impl Expression {
         accepts: fn(&Type) -> bool,
         expected: &str,
     ) -> Result<Self, ExpressionError> {
-        let checked = check_length(source)
-            .and_then(|()| parse(source))
-            .and_then(|tree| {
-                let start = tree.start;
-                let (node, ty) = check(tree)?;
-                let error = || ErrorAt::new(start, wrong_type(expected, &ty));
-                accepts(&ty).then_some(node).ok_or_else(error)
-            });
-        let node = checked.map_err(|error| error.in_source(source))?;
-        Ok(Self::of(source, node))
+        let checked = parse(source).and_then(|parsed| Self::of(source, parsed, accepts, expected));
+        checked.map_err(|error| error.in_source(source))
     }
 
-    fn of(source: &str, node: Node) -> Self {
-        Self {
-            source: source.to_owned(),
-            uses_time: node.uses_time(),
-            node,
+    /// Creates an expression if its type is accepted. `expected` describes the accepted types.
+    fn of(
+        source: &str,
+        parsed: Typed,
+        accepts: fn(&Type) -> bool,
+        expected: &str,
+    ) -> Result<Self, ErrorAt> {
+        let Typed { node, ty, size } = parsed;
+        if !accepts(&ty) {
+            let message = format!("the expression must be {expected}, but its type is {ty}");
+            return Err(ErrorAt::new(node.start, message));
         }
+        Ok(Self {
+            source: source.to_owned(),
+            node,
+            cost: size.cost,
+        })
     }
 
     /// Returns whether the value may change with time alone.
     pub fn uses_time(&self) -> bool {
-        self.uses_time
-    }
-
-    /// Returns the estimated fuel of an evaluation.
-    pub fn cost(&self) -> u64 {
-        self.node.cost()
+        self.node.uses_time()
     }
 
     /// Evaluates a condition for an item.
     ///
     /// # Errors
     /// Returns a message if the evaluation fails.
-    pub fn holds(&self, scope: &Scope<'_>, item: usize) -> Result<Condition, String> {
+    pub fn holds(&self, scope: &Scope<'_>, item: usize) -> Result<Condition<'_>, String> {
         self.first_unmet(&self.node, scope, item)
             .map(|unmet| match unmet {
                 None => Condition::Met,
@@ -126,7 +118,7 @@ impl Expression {
         scope: &Scope<'_>,
         item: usize,
     ) -> Result<Option<&'n Node>, Failure> {
-        let Operation::And(operands) = &node.operation else {
+        let Operation::Chain(Logic::And, operands) = &node.operation else {
             let met = node.evaluate_bool(scope, item)?;
             return Ok((!met).then_some(node));
         };
@@ -173,16 +165,8 @@ impl Expression {
     }
 
     /// Returns a part of the source, shortened.
-    fn excerpt(&self, start: usize, end: usize) -> String {
-        let part = self.source.get(start..end).unwrap_or(&self.source);
-        // A text has at most as many characters as bytes.
-        if part.len() <= EXCERPT {
-            return part.to_owned();
-        }
-        match part.char_indices().nth(EXCERPT) {
-            None => part.to_owned(),
-            Some((cut, _)) => format!("{}…", &part[..cut]),
-        }
+    fn excerpt(&self, start: usize, end: usize) -> Cow<'_, str> {
+        excerpt(self.source.get(start..end).unwrap_or(&self.source))
     }
 }
 
@@ -193,35 +177,14 @@ impl Order {
     /// # Errors
     /// Returns the position and the fix.
     pub fn new(source: &str) -> Result<Self, ExpressionError> {
-        let checked = check_length(source)
-            .and_then(|()| parse(source))
-            .and_then(|tree| {
-                let start = tree.start;
-                let (tree, descending) = match tree.kind {
-                    Kind::Negate(operand) => (*operand, true),
-                    kind => (crate::tree::Tree { kind, ..tree }, false),
-                };
-                let (node, ty) = check(tree)?;
-                let expected = "a value with an order, such as a number, a timestamp, or a string";
-                let error = || ErrorAt::new(start, wrong_type(expected, &ty));
-                let node = ty.is_ordered().then_some(node).ok_or_else(error)?;
-                Ok((node, descending))
-            });
-        let (node, descending) = checked.map_err(|error| error.in_source(source))?;
-        Ok(Self {
-            expression: Expression::of(source, node),
-            descending,
-        })
-    }
-
-    /// Returns whether the rank may change with time alone.
-    pub fn uses_time(&self) -> bool {
-        self.expression.uses_time
-    }
-
-    /// Returns the estimated fuel of an evaluation.
-    pub fn cost(&self) -> u64 {
-        self.expression.cost()
+        let expected = "a value with an order, such as a number, a timestamp, or a string";
+        let checked = parse_order(source).and_then(|(parsed, descending)| {
+            Ok(Self {
+                expression: Expression::of(source, parsed, Type::is_ordered, expected)?,
+                descending,
+            })
+        });
+        checked.map_err(|error| error.in_source(source))
     }
 
     /// Returns the rank of an item.
@@ -256,24 +219,8 @@ impl Order {
         })
     }
 
-    /// Returns the source.
-    pub fn source(&self) -> String {
-        let source = &self.expression.source;
-        self.expression.excerpt(0, source.len())
+    /// Returns the source, shortened.
+    pub fn source(&self) -> Cow<'_, str> {
+        excerpt(&self.expression.source)
     }
-}
-
-fn check_length(source: &str) -> Result<(), ErrorAt> {
-    if source.len() <= MAX_LENGTH {
-        return Ok(());
-    }
-    let length = source.len();
-    Err(ErrorAt::new(
-        0,
-        format!("the expression has {length} bytes; use at most {MAX_LENGTH}"),
-    ))
-}
-
-fn wrong_type(expected: &str, found: &Type) -> String {
-    format!("the expression must be {expected}, but its type is {found}")
 }

@@ -1,7 +1,11 @@
 //! Why an expression could not be evaluated for an item.
 
 use crate::cost::MAX_ITEM_SETTINGS;
+use std::borrow::Cow;
 use std::fmt;
+
+/// The maximum length of an excerpt in a message, in bytes.
+const EXCERPT: usize = 80;
 
 /// A failed evaluation of the part of an expression from byte `start` to byte `end`.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,7 +20,7 @@ pub enum Reason {
     /// An optional field of an item or of the group has no value.
     Absent,
     /// An object in the settings does not have this key.
-    NoKey(String),
+    NoKey(Quote),
     /// A list does not have this element.
     NoElement(i64),
     DivisionByZero,
@@ -25,11 +29,11 @@ pub enum Reason {
     /// An operator or a function does not accept values of these types.
     WrongTypes(&'static str, Option<&'static str>),
     /// The group has no item with this name.
-    UnknownItem(String),
-    NotADuration(String),
-    NotATimestamp(String),
-    NotANumber(String),
-    UnknownZone(String),
+    UnknownItem(Quote),
+    NotADuration(Quote),
+    NotATimestamp(Quote),
+    NotANumber(Quote),
+    UnknownZone(Quote),
     /// A value has another type than required.
     Expected {
         expected: &'static str,
@@ -45,11 +49,37 @@ pub enum Reason {
     TooMuchWork,
 }
 
+/// The beginning of a text in quotes. The text may be long, and a message about each item costs fuel
+/// and memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quote(String);
+
+impl Quote {
+    pub fn new(text: &str) -> Self {
+        Self(["\"", &excerpt(text), "\""].concat())
+    }
+}
+
+impl fmt::Display for Quote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Returns a text, shortened to [`EXCERPT`] bytes.
+pub fn excerpt(text: &str) -> Cow<'_, str> {
+    if text.len() <= EXCERPT {
+        return Cow::Borrowed(text);
+    }
+    let start = text.get(..text.floor_char_boundary(EXCERPT));
+    Cow::Owned([start.unwrap_or_default(), "…"].concat())
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Absent => f.write_str("the value is absent; use has(…) to check for it"),
-            Self::NoKey(key) => write!(f, "no key {key:?}; use has(…) to check for it"),
+            Self::NoKey(key) => write!(f, "no key {key}; use has(…) to check for it"),
             Self::NoElement(index) => write!(f, "no element {index}"),
             Self::DivisionByZero => f.write_str("division by zero"),
             Self::OutOfRange => f.write_str("the result is out of range"),
@@ -57,20 +87,20 @@ impl fmt::Display for Reason {
             Self::WrongTypes(one, Some(other)) => {
                 write!(f, "not supported for values of type {one} and {other}")
             }
-            Self::UnknownItem(name) => write!(f, "the group has no item {name:?}"),
+            Self::UnknownItem(name) => write!(f, "the group has no item {name}"),
             Self::NotADuration(text) => write!(
                 f,
-                "{text:?} is not a duration in whole milliseconds; use for example 30s, 5m, or 1h30m"
+                "{text} is not a duration in whole milliseconds; use for example 30s, 5m, or 1h30m"
             ),
             Self::NotATimestamp(text) => write!(
                 f,
-                "{text:?} is not a timestamp before 9999-12-30 in whole milliseconds; use for example \
+                "{text} is not a timestamp before 9999-12-30 in whole milliseconds; use for example \
                  2026-01-31T06:00:00Z"
             ),
-            Self::NotANumber(text) => write!(f, "{text:?} is not a number"),
+            Self::NotANumber(text) => write!(f, "{text} is not a number"),
             Self::UnknownZone(name) => write!(
                 f,
-                "unknown time zone {name:?}; use for example Europe/Berlin or +02:00"
+                "unknown time zone {name}; use for example Europe/Berlin or +02:00"
             ),
             Self::Expected { expected, found } => {
                 write!(f, "expected a value of type {expected}, but found {found}")

@@ -2,36 +2,37 @@
 
 use crate::convert::parse_double;
 use crate::error::ErrorAt;
+use crate::program::{Logic, Operator};
+use std::borrow::Cow;
 
 /// A token.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Token<'s> {
     /// An integer without a sign.
     Int(u64),
     Double(f64),
-    String(String),
+    String(Quoted<'s>),
     Name(&'s str),
     Symbol(Symbol),
     End,
 }
 
+/// The text between quotes, as it is written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Quoted<'s> {
+    text: &'s str,
+    /// The position of the text.
+    at: usize,
+    /// Whether a backslash has no special meaning.
+    raw: bool,
+}
+
 /// An operator or a bracket.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Symbol {
-    And,
-    Or,
     Not,
-    Equal,
-    NotEqual,
-    Less,
-    LessOrEqual,
-    Greater,
-    GreaterOrEqual,
-    Plus,
-    Minus,
-    Star,
-    Slash,
-    Percent,
+    Logic(Logic),
+    Operator(Operator),
     Question,
     Colon,
     Dot,
@@ -45,21 +46,22 @@ pub enum Symbol {
 impl Symbol {
     /// Returns the symbol that starts with these bytes.
     fn new(first: u8, second: u8) -> Option<Self> {
+        use Operator as O;
         Some(match (first, second) {
-            (b'&', b'&') => Self::And,
-            (b'|', b'|') => Self::Or,
-            (b'=', b'=') => Self::Equal,
-            (b'!', b'=') => Self::NotEqual,
-            (b'<', b'=') => Self::LessOrEqual,
-            (b'>', b'=') => Self::GreaterOrEqual,
+            (b'&', b'&') => Self::Logic(Logic::And),
+            (b'|', b'|') => Self::Logic(Logic::Or),
+            (b'=', b'=') => Self::Operator(O::Equal),
+            (b'!', b'=') => Self::Operator(O::NotEqual),
+            (b'<', b'=') => Self::Operator(O::LessOrEqual),
+            (b'>', b'=') => Self::Operator(O::GreaterOrEqual),
             (b'!', _) => Self::Not,
-            (b'<', _) => Self::Less,
-            (b'>', _) => Self::Greater,
-            (b'+', _) => Self::Plus,
-            (b'-', _) => Self::Minus,
-            (b'*', _) => Self::Star,
-            (b'/', _) => Self::Slash,
-            (b'%', _) => Self::Percent,
+            (b'<', _) => Self::Operator(O::Less),
+            (b'>', _) => Self::Operator(O::Greater),
+            (b'+', _) => Self::Operator(O::Add),
+            (b'-', _) => Self::Operator(O::Subtract),
+            (b'*', _) => Self::Operator(O::Multiply),
+            (b'/', _) => Self::Operator(O::Divide),
+            (b'%', _) => Self::Operator(O::Remainder),
             (b'?', _) => Self::Question,
             (b':', _) => Self::Colon,
             (b'.', _) => Self::Dot,
@@ -75,20 +77,9 @@ impl Symbol {
     /// Returns the symbol as it is written.
     pub fn text(self) -> &'static str {
         match self {
-            Self::And => "&&",
-            Self::Or => "||",
             Self::Not => "!",
-            Self::Equal => "==",
-            Self::NotEqual => "!=",
-            Self::Less => "<",
-            Self::LessOrEqual => "<=",
-            Self::Greater => ">",
-            Self::GreaterOrEqual => ">=",
-            Self::Plus => "+",
-            Self::Minus => "-",
-            Self::Star => "*",
-            Self::Slash => "/",
-            Self::Percent => "%",
+            Self::Logic(logic) => logic.text(),
+            Self::Operator(operator) => operator.text(),
             Self::Question => "?",
             Self::Colon => ":",
             Self::Dot => ".",
@@ -118,20 +109,21 @@ impl<'s> Lexer<'s> {
         byte.copied().unwrap_or_default()
     }
 
-    fn skip_while(&mut self, matches: fn(u8) -> bool) {
-        while self.byte(0) != 0 && matches(self.byte(0)) {
-            self.at += 1;
-        }
+    /// Returns the number of bytes that match, from a byte after the position.
+    fn count(&self, offset: usize, matches: impl Fn(u8) -> bool) -> usize {
+        let rest = self.source.as_bytes().get(self.at + offset..);
+        let matching = rest.unwrap_or_default().iter();
+        matching.take_while(|byte| matches(**byte)).count()
     }
 
     /// Skips white space and comments, and returns the position of the next token.
     pub fn skip_space(&mut self) -> usize {
         loop {
-            self.skip_while(|byte| byte.is_ascii_whitespace());
-            if (self.byte(0), self.byte(1)) != (b'/', b'/') {
-                return self.at;
+            match self.byte(0) {
+                b' ' | b'\t' | b'\n' | b'\r' | b'\x0c' => self.at += 1,
+                b'/' if self.byte(1) == b'/' => self.at += self.count(0, |byte| byte != b'\n'),
+                _ => return self.at,
             }
-            self.skip_while(|byte| byte != b'\n');
         }
     }
 
@@ -153,7 +145,8 @@ impl<'s> Lexer<'s> {
             self.at += symbol.text().len();
             return Ok(Token::Symbol(symbol));
         }
-        match self.rest().chars().next() {
+        let rest = self.source.get(start..).unwrap_or_default();
+        match rest.chars().next() {
             None => Ok(Token::End),
             Some(character) => Err(ErrorAt::new(start, unexpected(character))),
         }
@@ -162,10 +155,11 @@ impl<'s> Lexer<'s> {
     /// Reads a name, or a string with the prefix `r`.
     fn name(&mut self) -> Result<Token<'s>, ErrorAt> {
         let start = self.at;
-        self.skip_while(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        self.at += self.count(0, is_name);
         let name = self.source.get(start..self.at).unwrap_or_default();
         let quoted = matches!(self.byte(0), b'\'' | b'"');
         match name {
+            "in" => Ok(Token::Symbol(Symbol::Operator(Operator::In))),
             "r" | "R" if quoted => self.string(true),
             _ if quoted => Err(ErrorAt::new(
                 start,
@@ -175,95 +169,100 @@ impl<'s> Lexer<'s> {
         }
     }
 
-    fn rest(&self) -> &'s str {
-        // The position is always at the start of a character.
-        self.source.get(self.at..).unwrap_or_default()
-    }
-
     fn number(&mut self) -> Result<Token<'s>, ErrorAt> {
         let start = self.at;
-        let rest = self.rest();
-        let hexadecimal = rest.strip_prefix("0x").or(rest.strip_prefix("0X"));
-        let (text, token) = if let Some(digits) = hexadecimal {
-            let digits = prefix(digits, |c| c.is_ascii_hexdigit());
-            let token = u64::from_str_radix(digits, 16).ok().map(Token::Int);
-            (&rest[..2 + digits.len()], token)
+        let hexadecimal = self.byte(0) == b'0' && matches!(self.byte(1), b'x' | b'X');
+        let length = if hexadecimal {
+            2 + self.count(2, |byte| byte.is_ascii_hexdigit())
         } else {
-            let text = decimal(rest);
-            let token = if text.bytes().all(|byte| byte.is_ascii_digit()) {
-                text.parse().ok().map(Token::Int)
-            } else {
-                parse_double(text).map(Token::Double)
-            };
-            (text, token)
+            self.decimal()
         };
-        self.at += text.len();
-        let unit = prefix(self.rest(), is_name);
-        if !unit.is_empty() {
+        let text = self.source.get(start..start + length).unwrap_or_default();
+        let unit = self.count(length, is_name);
+        if unit > 0 {
+            let word = self.source.get(start..start + length + unit);
             return Err(ErrorAt::new(
                 start,
                 format!(
-                    "{text}{unit} is not a number; write a number without letters, or a \
-                     duration such as duration('90m')"
+                    "{} is not a number; write a number without letters, or a duration such as \
+                     duration('90m')",
+                    word.unwrap_or_default()
                 ),
             ));
         }
+        self.at += length;
+        let token = if hexadecimal {
+            u64::from_str_radix(&text[2..], 16).ok().map(Token::Int)
+        } else if text.bytes().all(|byte| byte.is_ascii_digit()) {
+            text.parse().ok().map(Token::Int)
+        } else {
+            parse_double(text).map(Token::Double)
+        };
         token.ok_or_else(|| ErrorAt::new(start, format!("the number {text} is out of range")))
+    }
+
+    /// Returns the length of the decimal number at the position.
+    fn decimal(&self) -> usize {
+        let digits = |offset| self.count(offset, |byte| byte.is_ascii_digit());
+        let mut length = digits(0);
+        if self.byte(length) == b'.' && digits(length + 1) > 0 {
+            length += 1 + digits(length + 1);
+        }
+        if matches!(self.byte(length), b'e' | b'E') {
+            let sign = usize::from(matches!(self.byte(length + 1), b'+' | b'-'));
+            let exponent = digits(length + 1 + sign);
+            if exponent > 0 {
+                length += 1 + sign + exponent;
+            }
+        }
+        length
     }
 
     /// Reads a string. The position is at its first quote.
     fn string(&mut self, raw: bool) -> Result<Token<'s>, ErrorAt> {
         let start = self.at;
-        let unclosed = || ErrorAt::new(start, "the string has no closing quote");
-        let mut characters = self.rest().char_indices();
-        let quote = characters.next().map_or('\'', |(_, quote)| quote);
-        let mut text = String::new();
+        let quote = self.byte(0);
+        let mut length = 0;
         loop {
-            let (offset, character) = characters.next().ok_or_else(unclosed)?;
-            match character {
-                '\n' => return Err(unclosed()),
-                '\\' if !raw => {
-                    let escaped = escape(&mut characters).ok_or_else(|| {
-                        let message = "unknown escape in the string; use \\\\ for a backslash";
-                        ErrorAt::new(start + offset, message)
-                    })?;
-                    text.push(escaped);
-                }
-                _ if character == quote => {
-                    self.at = start + offset + 1;
-                    return Ok(Token::String(text));
-                }
-                _ => text.push(character),
+            match self.byte(1 + length) {
+                0 | b'\n' => return Err(ErrorAt::new(start, "the string has no closing quote")),
+                b'\\' if !raw => length += 2,
+                byte if byte == quote => break,
+                _ => length += 1,
             }
         }
+        let at = start + 1;
+        let text = self.source.get(at..at + length).unwrap_or_default();
+        self.at = at + length + 1;
+        Ok(Token::String(Quoted { text, at, raw }))
     }
 }
 
-fn is_name(character: char) -> bool {
-    character.is_ascii_alphanumeric() || character == '_'
-}
-
-/// Returns the longest prefix of matching characters.
-fn prefix(text: &str, matches: impl Fn(char) -> bool) -> &str {
-    let end = text.find(|c| !matches(c)).unwrap_or(text.len());
-    &text[..end]
-}
-
-/// Returns the decimal number at the start of a text that starts with a digit.
-fn decimal(text: &str) -> &str {
-    let digits = |from: usize| prefix(&text[from..], |c| c.is_ascii_digit()).len();
-    let mut end = digits(0);
-    if text[end..].starts_with('.') && digits(end + 1) > 0 {
-        end += 1 + digits(end + 1);
-    }
-    if text[end..].starts_with(['e', 'E']) {
-        let sign = usize::from(text[end + 1..].starts_with(['+', '-']));
-        let exponent = digits(end + 1 + sign);
-        if exponent > 0 {
-            end += 1 + sign + exponent;
+impl<'s> Quoted<'s> {
+    /// Returns the string, with its escape sequences replaced.
+    pub fn unescape(self) -> Result<Cow<'s, str>, ErrorAt> {
+        if self.raw || !self.text.contains('\\') {
+            return Ok(Cow::Borrowed(self.text));
         }
+        let mut text = String::with_capacity(self.text.len());
+        let mut characters = self.text.char_indices();
+        while let Some((offset, character)) = characters.next() {
+            let unescaped = if character == '\\' {
+                escape(&mut characters).ok_or_else(|| {
+                    let message = "unknown escape in the string; use \\\\ for a backslash";
+                    ErrorAt::new(self.at + offset, message)
+                })?
+            } else {
+                character
+            };
+            text.push(unescaped);
+        }
+        Ok(Cow::Owned(text))
     }
-    &text[..end]
+}
+
+fn is_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
 /// Reads the rest of an escape sequence.

@@ -4,8 +4,8 @@
 //! are ready, those that are not `eligible` are deferred. The eligible item with the lowest rank by
 //! `orderBy` runs. Ties are broken at random.
 //!
-//! [`select`] decides. An expression is parsed (`lexer`, `parser`), checked (`check`), and evaluated
-//! for each item (`evaluate`).
+//! [`select`] decides. An expression is parsed and checked (`lexer`, `parser`, `check`), and evaluated for
+//! each item (`evaluate`).
 
 mod check;
 mod convert;
@@ -14,13 +14,13 @@ mod error;
 mod evaluate;
 mod expression;
 mod failure;
+mod functions;
 mod lexer;
 mod nearest;
 mod parser;
 mod program;
 mod settings;
 mod time;
-mod tree;
 mod types;
 mod value;
 mod zones;
@@ -35,27 +35,28 @@ use expression::{Condition, Rank};
 use settings::Settings;
 
 pub use cost::{MAX_COST, MAX_ITEM_SETTINGS};
-pub use expression::MAX_LENGTH;
-pub use parser::MAX_DEPTH;
+pub use parser::{MAX_DEPTH, MAX_LENGTH};
 
 use policy_sdk::documented::{
     candidates, choose_at_random, decision_note, standing, with_lowest_rank,
 };
 use policy_sdk::{Decision, Instant, Item, ItemSettings, Policy, Request, Standing, Verdict};
+use std::mem::ManuallyDrop;
 
 /// Decides with the expressions in the settings.
 ///
 /// # Errors
 /// Returns the message of [`validate`] if the settings are invalid.
 pub fn select(request: &Request) -> Result<Decision, String> {
-    let settings = Settings::parse(&request.settings)?;
+    // The sandbox ends with this call, so freeing memory would waste fuel.
+    let settings = ManuallyDrop::new(Settings::parse(&request.settings)?);
     let items = &request.items;
     let mut verdicts: Vec<_> = items
         .iter()
         .map(|item| standing(item, item.cool_off, request.now))
         .collect();
     let standings: Vec<_> = verdicts.iter().map(|verdict| verdict.standing).collect();
-    let scope = Scope::new(request, &standings, settings.cost);
+    let scope = ManuallyDrop::new(Scope::new(request, &standings, settings.cost));
 
     write_notes(&mut verdicts, &settings, &scope);
     defer_ineligible(&mut verdicts, &settings, &scope);
@@ -89,12 +90,19 @@ pub fn validate(settings: &str, _items: &[ItemSettings]) -> Result<(), String> {
     Settings::parse(settings).map(|_| ())
 }
 
+/// The maximum length of a note in bytes. The operator shortens notes further, but its limit for a
+/// whole answer applies before.
+const MAX_NOTE: usize = 1024;
+
 /// Writes the user's note on each verdict. A note never affects which item runs: if it cannot be
 /// evaluated, the reason replaces it.
 fn write_notes(verdicts: &mut [Verdict], settings: &Settings, scope: &Scope<'_>) {
     let Some(note) = &settings.note else { return };
     for (i, verdict) in verdicts.iter_mut().enumerate() {
-        let text = note.string(scope, i);
+        let text = note.string(scope, i).map(|mut text| {
+            text.truncate(text.floor_char_boundary(MAX_NOTE));
+            text
+        });
         verdict.note = Some(text.unwrap_or_else(|reason| format!("note failed: {reason}")));
     }
 }

@@ -1,11 +1,13 @@
 //! Parses and validates settings.
 
 use crate::cost::MAX_COST;
+use crate::error::ExpressionError;
 use crate::expression::{Expression, Order};
 use crate::nearest::nearest;
 use crate::time::parse_duration;
 use policy_sdk::Duration;
 use serde_json::Value as Json;
+use std::fmt;
 
 const RECHECK: Duration = 5 * 60 * 1000;
 const MIN_RECHECK: Duration = 1000;
@@ -52,15 +54,10 @@ impl Settings {
         for (key, value) in &given {
             match key.as_str() {
                 "eligible" => {
-                    let source = source(key, value, "item.failures < 5")?;
-                    let condition = Expression::condition(source);
-                    settings.eligible = Some(condition.map_err(|e| format!("{key}, {e}"))?);
+                    let parsed = Place::Eligible.parse(value, Expression::condition)?;
+                    settings.eligible = Some(parsed);
                 }
-                "note" => {
-                    let source = source(key, value, "'tier ' + string(item.settings.tier)")?;
-                    let text = Expression::text(source);
-                    settings.note = Some(text.map_err(|e| format!("{key}, {e}"))?);
-                }
+                "note" => settings.note = Some(Place::Note.parse(value, Expression::text)?),
                 "orderBy" => settings.order_by = order_by(value)?,
                 "recheck" => settings.recheck = recheck(value)?,
                 _ => return Err(unknown(key, value)),
@@ -72,32 +69,32 @@ impl Settings {
 
     /// Returns the cost of all expressions. Rejects those that could use up the fuel of a decision.
     fn checked_cost(&self) -> Result<u64, String> {
-        let parts = self.eligible.iter().chain(&self.note);
-        let total = parts.map(Expression::cost).sum::<u64>()
-            + self.order_by.iter().map(Order::cost).sum::<u64>();
-        if total <= MAX_COST {
-            return Ok(total);
+        let total = self.expressions().map(|(_, it)| it.cost).sum();
+        let largest = self.expressions().max_by_key(|(_, it)| it.cost);
+        match largest {
+            Some((place, Expression { cost, .. })) if total > MAX_COST => Err(format!(
+                "{place}: all expressions together use about {total} fuel for each item, and this \
+                 one uses {cost}; use at most {MAX_COST}: shorten it, or write a policy as a component"
+            )),
+            _ => Ok(total),
         }
-        let named = |name: &str, expression: &Option<Expression>| {
-            expression.as_ref().map(|it| (name.to_owned(), it.cost()))
-        };
+    }
+
+    fn expressions(&self) -> impl Iterator<Item = (Place, &Expression)> {
+        let eligible = self.eligible.iter().map(|it| (Place::Eligible, it));
+        let note = self.note.iter().map(|it| (Place::Note, it));
         let orders = self.order_by.iter().enumerate();
-        let (largest, cost) = named("eligible", &self.eligible)
-            .into_iter()
-            .chain(named("note", &self.note))
-            .chain(orders.map(|(i, order)| (format!("orderBy[{i}]"), order.cost())))
-            .max_by_key(|(_, cost)| *cost)
-            .unwrap_or_default();
-        Err(format!(
-            "the expressions use about {total} fuel for each item, of which {largest} uses {cost}; \
-             use at most {MAX_COST}: shorten {largest}, or write a policy as a component"
-        ))
+        let orders = orders.map(|(i, order)| (Place::OrderBy(i), &order.expression));
+        eligible.chain(note).chain(orders)
     }
 
     /// Returns whether time alone may make an item eligible, or its rank valid.
     pub fn uses_time(&self) -> bool {
-        self.eligible.as_ref().is_some_and(Expression::uses_time)
-            || self.order_by.iter().any(Order::uses_time)
+        let orders = self.order_by.iter().map(|order| &order.expression);
+        self.eligible
+            .iter()
+            .chain(orders)
+            .any(Expression::uses_time)
     }
 }
 
@@ -112,11 +109,44 @@ fn unknown(key: &str, value: &Json) -> String {
     )
 }
 
-fn source<'v>(setting: &str, value: &'v Json, example: &str) -> Result<&'v str, String> {
-    value.as_str().ok_or_else(|| {
-        let value = describe(value);
-        format!("{setting} is {value}; it must be an expression in quotes, such as \"{example}\"")
-    })
+/// Where an expression is.
+#[derive(Clone, Copy)]
+enum Place {
+    Eligible,
+    Note,
+    OrderBy(usize),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Eligible => f.write_str("eligible"),
+            Self::Note => f.write_str("note"),
+            Self::OrderBy(index) => write!(f, "orderBy[{index}]"),
+        }
+    }
+}
+
+impl Place {
+    /// Parses an expression in this place.
+    fn parse<T>(
+        self,
+        value: &Json,
+        parse: fn(&str) -> Result<T, ExpressionError>,
+    ) -> Result<T, String> {
+        let Some(source) = value.as_str() else {
+            let example = match self {
+                Self::Eligible => "item.failures < 5",
+                Self::Note => "'tier ' + string(item.settings.tier)",
+                Self::OrderBy(_) => "item.lastSuccess",
+            };
+            let value = describe(value);
+            return Err(format!(
+                "{self} is {value}; it must be an expression in quotes, such as \"{example}\""
+            ));
+        };
+        parse(source).map_err(|error| format!("{self}, {error}"))
+    }
 }
 
 fn order_by(value: &Json) -> Result<Vec<Order>, String> {
@@ -129,12 +159,10 @@ fn order_by(value: &Json) -> Result<Vec<Order>, String> {
                 describe(value)
             )
         })?;
-    let order = |(i, value)| {
-        let setting = format!("orderBy[{i}]");
-        let source = source(&setting, value, "item.lastSuccess")?;
-        Order::new(source).map_err(|error| format!("{setting}, {error}"))
-    };
-    given.iter().enumerate().map(order).collect()
+    let orders = given.iter().enumerate();
+    orders
+        .map(|(i, value)| Place::OrderBy(i).parse(value, Order::new))
+        .collect()
 }
 
 fn recheck(value: &Json) -> Result<Duration, String> {

@@ -59,6 +59,20 @@ impl Type {
     pub fn is_number(&self) -> bool {
         matches!(self, Self::Int | Self::Double)
     }
+
+    /// Returns whether a value of this type can be used only to access its fields.
+    pub fn is_object(&self) -> bool {
+        matches!(self, Self::Item | Self::Group)
+    }
+
+    /// Returns the name of the type with its article.
+    pub fn with_article(&self) -> String {
+        match self {
+            Self::Int | Self::Item => format!("an {self}"),
+            Self::Null => "null".to_owned(),
+            _ => format!("a {self}"),
+        }
+    }
 }
 
 impl fmt::Display for Type {

@@ -34,7 +34,7 @@ fn component_is_smaller_than_300_kib() {
 #[test]
 fn each_item_uses_at_most_20_000_fuel() {
     let policy = policy_testkit::component!();
-    for items in [10, 100, 2000] {
+    for items in [8, 10, 100, 2000] {
         let request = request(items);
         let evaluation = policy.evaluate(&request);
         assert_eq!(evaluation.answer.ok(), select(&request).ok());
@@ -44,15 +44,14 @@ fn each_item_uses_at_most_20_000_fuel() {
 }
 
 #[test]
-fn longest_and_deepest_expressions_fit_into_the_sandbox() {
+fn deepest_expressions_fit_into_the_sandbox() {
     let policy = policy_testkit::component!();
     let brackets = MAX_DEPTH - 1;
     let deepest = [
         format!("{}true{}", "(".repeat(brackets), ")".repeat(brackets)),
         format!("{}true", "!".repeat(brackets)),
         format!("{}true", "true ? true : ".repeat(brackets - 1)),
-        format!("size([{}]) == 0", ["1"; 80].join(", ")),
-        format!("{} == 0", ["1"; MAX_DEPTH - 1].join(" + ")),
+        format!("{} == 0", ["1"; MAX_DEPTH - 1].join(" - ")),
         format!("true{}", " && true".repeat(150)),
     ];
     for condition in deepest {
@@ -65,9 +64,70 @@ fn longest_and_deepest_expressions_fit_into_the_sandbox() {
     }
 }
 
-/// The parts of the most expensive conditions, and settings of each item.
-const EXPENSIVE: [&str; 14] = [
+/// Starts, repeated middles, and ends of expressions that take long to parse.
+const LONG: [(&str, &str, &str); 14] = [
+    ("size([", "1,", "1]) > 0"),
+    ("size([", "((((((((((1)))))))))),", "1]) > 0"),
+    ("", "!(!(!(!(true)))) && ", "true"),
+    ("", "now.getHours('Europe/Berlin') >= 0 && ", "true"),
+    ("", "now.getDay() >= 0 && ", "true"),
+    ("", "now.getHours('Europe/Berlim') >= 0 && ", "true"),
+    ("", "item.lastDuration > duration('1h2m3s4ms') && ", "true"),
+    (
+        "",
+        "now>timestamp('2026-01-31T06:00:00.123+02:00')&&",
+        "true",
+    ),
+    ("", "item.settings.a.b.c.d.e.f == 1.5e300 && ", "true"),
+    ("'", r"\u00e9", "' == 'a'"),
+    ("", " ", "true"),
+    ("", "//\n", "true"),
+    ("", "a", ""),
+    ("'", "é", "' + 1 == ''"),
+];
+
+/// Returns settings with all expressions as long as possible.
+fn longest_settings((start, middle, end): (&str, &str, &str)) -> String {
+    let count = (MAX_LENGTH - start.len() - end.len()) / middle.len();
+    let condition = format!("{start}{}{end}", middle.repeat(count));
+    json!({
+        "eligible": condition,
+        "note": format!("true ? 'a' : ''{}", " ".repeat(MAX_LENGTH - 15)),
+        "orderBy": vec![condition.as_str(); 8],
+    })
+    .to_string()
+}
+
+#[test]
+fn longest_settings_are_accepted_or_rejected_with_a_position() {
+    let policy = policy_testkit::component!();
+    for parts in LONG {
+        let settings = longest_settings(parts);
+        let native = validate(&settings, &[]);
+        if let Err(message) = &native {
+            let named = ["eligible", "note", "orderBy"].iter();
+            assert!(
+                named.copied().any(|name| message.starts_with(name)),
+                "{message}"
+            );
+        }
+        let component = policy_result(policy.validate(&settings, &[]));
+        assert_eq!(component, native.map_err(cleaned), "{parts:?}");
+        let mut request = request(0);
+        request.settings = settings;
+        let fuel = policy.evaluate(&request).fuel;
+        assert!(fuel < FUEL / 10 * 9, "{parts:?}: {fuel} fuel");
+    }
+}
+
+/// The operator's limits of the fuel: for each decision, and additionally for each item.
+const FUEL: u64 = 10_000_000;
+const FUEL_PER_ITEM: u64 = 50_000;
+
+/// The parts of the most expensive conditions. Each is met, or fails with a long message.
+const EXPENSIVE: [&str; 22] = [
     "item.name != 'x'",
+    "item.name == item.name + ''",
     "now.getHours('Europe/' + 'Berlin') >= 0",
     "item.lastSuccess.getHours('Europe/Berlin') >= 0",
     "string(now) != ''",
@@ -77,41 +137,110 @@ const EXPENSIVE: [&str; 14] = [
     "duration('1h' + '30m') < duration('3h')",
     "timestamp('2026-01-31T06:' + '00:00Z') < now + duration('100000h')",
     "group.item('nightly-1').failures < 5",
+    "group.item(item.name).failures < 5",
     "group.runsWithin(duration('1h')) < 50",
     "(1 / item.failures > 1 || true)",
     "item.settings.tags == item.settings.tags",
     "double('1.5' + '3') > 1.0",
+    "item.settings.text.contains('éx') || true",
+    "item.settings.aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa == 1",
+    "item.settings['éééééééééééééééééééééééééééééééééééééééééééééééééé'] == 1",
+    "int(item.name) < 0",
+    "timestamp('é' + item.name) < now",
+    "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' + item.name != ''",
 ];
+
+/// Returns settings with these parts in ten expressions. `None` if an expression is too long.
+fn settings_of(parts: &[(usize, &str)]) -> Option<String> {
+    let mut conditions = vec!["true".to_owned(); 10];
+    for (place, part) in parts {
+        let condition = conditions.get_mut(*place)?;
+        *condition = format!("{condition} && ({part})");
+    }
+    let note = conditions.pop()?;
+    conditions.push(format!("{note} ? '{}' : ''", "é".repeat(700)));
+    if conditions
+        .iter()
+        .any(|condition| condition.len() > MAX_LENGTH)
+    {
+        return None;
+    }
+    let settings = json!({
+        "note": conditions.pop()?,
+        "eligible": conditions.pop()?,
+        "orderBy": conditions,
+    });
+    Some(settings.to_string())
+}
+
+/// Returns a group of the largest size, with long names, and with settings of each item.
+fn largest_request() -> Request {
+    let mut request = request(2000);
+    let text = "é".repeat(300);
+    for (i, item) in request.items.iter_mut().enumerate() {
+        // The names of a group have at most 120,000 bytes.
+        item.name = format!("{i:060}");
+        let tags = "1,".repeat(30);
+        item.settings = Some(format!(r#"{{"text": "{text}", "tags": [{tags}1]}}"#));
+    }
+    request
+}
+
+/// Adds parts while the settings are accepted, and evaluates them for 2,000 items.
+fn assert_answered(request: &mut Request, parts: impl Iterator<Item = (usize, &'static str)>) {
+    let mut accepted = Vec::new();
+    let mut rejected = 0;
+    for part in parts {
+        accepted.push(part);
+        match settings_of(&accepted) {
+            Some(settings) if validate(&settings, &[]).is_ok() => request.settings = settings,
+            _ => {
+                accepted.pop();
+                rejected += 1;
+            }
+        }
+        if rejected == 20 {
+            break;
+        }
+    }
+    let policy = policy_testkit::component!();
+    let mut evaluation = policy.evaluate(request);
+    // On a busy machine, the time may run out before the fuel.
+    for _ in 0..50 {
+        let Err(EvalError::Deadline(_)) = evaluation.answer else {
+            break;
+        };
+        evaluation = policy.evaluate(request);
+    }
+    let settings = &request.settings;
+    assert!(
+        evaluation.answer.is_ok(),
+        "{settings}: {:?}",
+        evaluation.answer
+    );
+    let most_fuel = FUEL + FUEL_PER_ITEM * request.items.len() as u64;
+    let fuel = evaluation.fuel;
+    assert!(fuel < most_fuel / 10 * 9, "{settings}: {fuel} fuel");
+}
 
 #[test]
 fn accepted_expressions_never_use_up_the_fuel() {
-    let policy = policy_testkit::component!();
+    let mut largest = largest_request();
     for part in EXPENSIVE {
-        let condition = |count: usize| json!({"eligible": vec![part; count].join(" && ")});
-        let accepted = |count| {
-            let length = condition(count)["eligible"].as_str().unwrap_or("").len();
-            length <= MAX_LENGTH && validate(&condition(count).to_string(), &[]).is_ok()
-        };
-        let most = (1..500).take_while(|count| accepted(*count)).count();
-        assert!(most > 0, "{part}");
-        for items in [10, 100] {
-            let mut request = request(items);
-            request.settings = condition(most).to_string();
-            for item in &mut request.items {
-                item.settings = Some(r#"{"tags": [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]}"#.into());
-            }
-            let evaluation = policy.evaluate(&request);
-            let most_fuel = 10_000_000 + 50_000 * items as u64;
-            assert!(evaluation.answer.is_ok(), "{part}: {:?}", evaluation.answer);
-            assert!(
-                evaluation.fuel < most_fuel / 10 * 9,
-                "{items} items, {most} times {part}: {} fuel",
-                evaluation.fuel
-            );
-            // A margin for each item, without the fuel for any number of items.
-            let per_item = evaluation.fuel / items as u64;
-            assert!(items < 100 || per_item < 50_000, "{part}: {per_item}");
+        // In one expression, and in all.
+        for places in [1, 10] {
+            let parts = (0..500).map(|i| ((8 + i % places) % 10, part));
+            assert_answered(&mut largest, parts);
         }
+    }
+}
+
+#[test]
+fn accepted_expressions_never_use_up_the_fuel_for_few_items() {
+    for part in EXPENSIVE {
+        let mut few = largest_request();
+        few.items.truncate(10);
+        assert_answered(&mut few, (0..500).map(|i| (i % 10, part)));
     }
 }
 
@@ -188,6 +317,17 @@ fn settings() -> impl Strategy<Value = String> {
         1 => ".{0,40}".prop_map(|eligible| json!({"eligible": eligible}).to_string()),
         1 => ".{0,20}",
     ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn combined_expressions_never_use_up_the_fuel(
+        parts in prop::collection::vec((0_usize..10, prop::sample::select(&EXPENSIVE)), 200),
+    ) {
+        assert_answered(&mut largest_request(), parts.into_iter());
+    }
 }
 
 proptest! {

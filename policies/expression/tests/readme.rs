@@ -32,3 +32,30 @@ fn each_row_has_the_stated_value() {
     let yaml = format!("given:\n  {given}\ncases: {cases}\n");
     policy_testkit::component!().check_cases(&yaml);
 }
+
+#[test]
+fn rows_about_absent_values_have_a_case() {
+    let readme = include_str!("../README.md");
+    let cases = include_str!("../cases.yaml");
+    let (_, section) = readme.split_once("## Absent values").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let mut kind = "absent";
+    let mut rows = 0;
+    for line in section.lines() {
+        if line.starts_with("The following are not absent") {
+            kind = "not absent";
+        }
+        let Some(row) = line.strip_prefix("| ") else {
+            continue;
+        };
+        let (first, _) = row.split_once(" | ").unwrap();
+        let name = first.replace(['`', '\\'], "");
+        if name == "an absent field or setting in" || name == "what is read" {
+            continue;
+        }
+        let case = format!("- name: \"{kind}: {name}\"");
+        assert!(cases.contains(&case), "{case}");
+        rows += 1;
+    }
+    assert_eq!(rows, 13);
+}
