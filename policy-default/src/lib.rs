@@ -51,8 +51,9 @@ impl Policy for Documented {
             ));
         }
         match items.iter().find(|item| !empty(&item.settings)) {
+            // `{:?}` would add Unicode tables of 3 KB, which each decision copies.
             Some(item) => Err(format!(
-                "the built-in policy takes no settings, but item {:?} has {}; remove them",
+                "the built-in policy takes no settings, but item \"{}\" has {}; remove them",
                 item.name, item.settings
             )),
             None => Ok(()),

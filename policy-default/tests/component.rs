@@ -6,9 +6,9 @@ use policy_testkit::strategy;
 use proptest::prelude::*;
 
 #[test]
-fn component_is_smaller_than_64_kib() {
+fn component_is_smaller_than_32_kib() {
     let policy = policy_testkit::component!();
-    assert!(policy.size() < 64 << 10, "{} bytes", policy.size());
+    assert!(policy.size() < 32 << 10, "{} bytes", policy.size());
 }
 
 #[test]

@@ -154,8 +154,9 @@ fn build_module(dir: &Path, target_dir: &Path) -> Result<(String, Vec<u8>), Buil
             "--target-dir",
         ])
         .arg(target_dir)
-        // Optimizes for size: each operator compiles the component again. A panic need not unwind,
-        // because a trap ends the sandbox.
+        // Removes unused code, because each operator compiles the component again. A panic need not
+        // unwind, because a trap ends the sandbox. The optimization level is that of the crate, by
+        // default 3: with "s", policy-backoff is 3% larger and uses 32% more fuel for 10 items.
         .args(["--config", "profile.release.lto=true"])
         .args(["--config", "profile.release.codegen-units=1"])
         .args(["--config", "profile.release.panic='abort'"])

@@ -1,6 +1,6 @@
 //! Parses settings with little code: a JSON object whose values are strings, numbers, and booleans.
 //! For lists and nested objects, use another JSON parser, such as serde_json, which makes a component
-//! several times larger.
+//! several times larger, and each decision more expensive.
 //!
 //! ```
 //! use policy_sdk::settings::Settings;
@@ -35,6 +35,7 @@ enum Value {
     /// A number, as written.
     Number(String),
     Boolean(bool),
+    Null,
 }
 
 impl Settings {
@@ -61,6 +62,30 @@ impl Settings {
             None => Ok(None),
             Some(Value::String(string)) => Ok(Some(string)),
             Some(value) => Err(invalid(name, &value, "a string in quotes")),
+        }
+    }
+
+    /// Takes a string and parses it, for example with `FromStr`; `None` if it is not set. `expected`
+    /// describes the valid strings, such as `a duration in quotes, such as "5m"`.
+    ///
+    /// # Errors
+    /// Returns a message that names the setting, the value, and the fix.
+    pub fn string_as<T>(
+        &mut self,
+        name: &'static str,
+        expected: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, String> {
+        let Some(value) = self.take(name) else {
+            return Ok(None);
+        };
+        let parsed = match &value {
+            Value::String(string) => parse(string),
+            _ => None,
+        };
+        match parsed {
+            Some(parsed) => Ok(Some(parsed)),
+            None => Err(invalid(name, &value, expected)),
         }
     }
 
@@ -114,8 +139,9 @@ impl Settings {
         match (self.remaining.first(), &*self.known) {
             (None, _) => Ok(()),
             (Some((name, _)), []) => Err(format!("unknown setting \"{name}\"; remove it")),
+            // `{name:?}` would add Unicode tables of 3 KB, which each decision copies.
             (Some((name, _)), known) => Err(format!(
-                "unknown setting {name:?}; use {}",
+                "unknown setting \"{name}\"; use {}",
                 known.join(", ")
             )),
         }
@@ -154,6 +180,7 @@ fn invalid(name: &str, value: &Value, expected: &str) -> String {
         Value::Number(digits) => ("", &**digits),
         Value::Boolean(true) => ("", "true"),
         Value::Boolean(false) => ("", "false"),
+        Value::Null => ("", "null"),
     };
     format!("{name} is {quote}{value}{quote}; it must be {expected}")
 }
@@ -186,6 +213,8 @@ fn decimal(thousandths: i64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
+/// Splits with functions that return `None`, not with ranges: a range outside of a string panics,
+/// and the message of this panic adds Unicode tables of 3 KB.
 struct Parser<'a> {
     rest: &'a str,
 }
@@ -227,11 +256,12 @@ impl Parser<'_> {
             return self.string().map(Value::String);
         }
         let end = self.rest.find([',', '}', ' ', '\t', '\n', '\r'])?;
-        let (word, rest) = self.rest.split_at(end);
+        let (word, rest) = self.rest.split_at_checked(end)?;
         self.rest = rest;
         Some(match word {
             "true" => Value::Boolean(true),
             "false" => Value::Boolean(false),
+            "null" => Value::Null,
             number if number.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => {
                 Value::Number(number.to_owned())
             }
@@ -244,12 +274,13 @@ impl Parser<'_> {
         let mut text = String::new();
         loop {
             let end = self.rest.find(['"', '\\'])?;
-            text.push_str(&self.rest[..end]);
-            let quote = self.rest[end..].starts_with('"');
-            self.rest = &self.rest[end + 1..];
-            if quote {
+            let (plain, rest) = self.rest.split_at_checked(end)?;
+            text.push_str(plain);
+            if let Some(rest) = rest.strip_prefix('"') {
+                self.rest = rest;
                 return Some(text);
             }
+            self.rest = rest.strip_prefix('\\')?;
             text.push(self.escape()?);
         }
     }
@@ -283,8 +314,8 @@ impl Parser<'_> {
 
     /// Parses the four hexadecimal digits of a UTF-16 code unit.
     fn utf16_unit(&mut self) -> Option<u16> {
-        let digits = self.rest.get(..4)?;
-        self.rest = &self.rest[4..];
+        let (digits, rest) = self.rest.split_at_checked(4)?;
+        self.rest = rest;
         u16::from_str_radix(digits, 16).ok()
     }
 }
@@ -323,6 +354,20 @@ mod tests {
     }
 
     #[test]
+    fn string_as_parses_strings_only() {
+        let json = r#"{"a": "7", "b": "x", "c": 7, "d": null}"#;
+        let mut settings = Settings::parse(json).unwrap();
+        let mut take =
+            |name| settings.string_as::<u8>(name, "a digit in quotes", |text| text.parse().ok());
+        assert_eq!(take("a"), Ok(Some(7)));
+        let invalid = |found: &str| Err(format!("{found}; it must be a digit in quotes"));
+        assert_eq!(take("b"), invalid(r#"b is "x""#));
+        assert_eq!(take("c"), invalid("c is 7"));
+        assert_eq!(take("d"), invalid("d is null"));
+        assert_eq!(take("e"), Ok(None));
+    }
+
+    #[test]
     fn thousandths_are_exact() {
         for (digits, expected) in [
             ("0", Some(0)),
@@ -352,7 +397,6 @@ mod tests {
             "{}x",
             "{\"a\"}",
             "{\"a\":1,}",
-            "{\"a\":null}",
             "{\"a\":[1]}",
             "{\"a\":{}}",
             "{\"a\":\"\\x\"}",

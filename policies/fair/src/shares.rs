@@ -6,20 +6,22 @@
 //! which it was not due.
 
 use policy_sdk::{Duration, Instant, Item, Run, log};
-use serde_json::{Map, Value, json};
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 
 /// The minimum charge of a run, so that items with very short runs also take turns.
 const MIN_CHARGE: Duration = 1000;
 
-/// The version of the format of the state.
-const VERSION: u64 = 1;
+/// The version of the format of the state. The state of version 1 was JSON.
+const VERSION: &str = "2";
+
+/// Written instead of a time if no run has been charged.
+const NEVER: &str = "never";
 
 /// The maximum size of a state in the contract.
 const MAX_STATE: usize = 4096;
 
 /// An upper bound for the size of a state without items.
-const ENVELOPE: usize = 96;
+const HEADER: usize = 32;
 
 /// How far each item of a request is ahead of its share.
 pub struct Shares {
@@ -47,28 +49,35 @@ impl Shares {
 
     /// Parses the state by name, because indices may change. Drops items that are not in the list.
     fn parse(state: &str, items: &[Item]) -> Option<Self> {
-        let state: Value = serde_json::from_str(state).ok()?;
-        if state["version"].as_u64() != Some(VERSION) {
-            return None;
-        }
-        let kept = state["ahead"].as_object()?;
-        let ahead = |item: &Item| kept.get(&item.name).map_or(Some(0), Value::as_u64);
+        let mut lines = state.lines();
+        let seen = match lines.next()?.split_once(' ')? {
+            (VERSION, NEVER) => None,
+            (VERSION, time) => Some(time.parse().ok()?),
+            _ => return None,
+        };
+        let entries = lines.map(|line| {
+            let (ahead, name) = line.split_once(' ')?;
+            Some((name, ahead.parse().ok()?))
+        });
+        let kept: BTreeMap<&str, Duration> = entries.collect::<Option<_>>()?;
+        let ahead = |item: &Item| kept.get(&*item.name).copied().unwrap_or(0);
         Some(Self {
-            seen: state["seen"].as_i64(),
-            ahead: items.iter().map(ahead).collect::<Option<_>>()?,
+            seen,
+            ahead: items.iter().map(ahead).collect(),
         })
     }
 
     /// Charges the runs that have not been charged yet. A state is stored only together with the
     /// start of a run, so the next decision charges that run.
-    pub fn charge(&mut self, recent: &[Run], weights: &[f64]) {
+    pub fn charge(&mut self, recent: &[Run], weights: &[u64]) {
         let new = |run: &&Run| self.seen.is_none_or(|seen| run.started > seen);
         for run in recent.iter().take_while(new) {
             let i = run.item as usize;
             if let (Some(ahead), Some(weight)) = (self.ahead.get_mut(i), weights.get(i)) {
                 let took = run.finished.saturating_sub(run.started).max(0) as Duration;
-                let cost = took.max(MIN_CHARGE) as f64 / weight;
-                *ahead = ahead.saturating_add(cost as Duration);
+                // The weight is in thousandths.
+                let cost = took.max(MIN_CHARGE).saturating_mul(1000) / weight;
+                *ahead = ahead.saturating_add(cost);
             }
         }
         // This may move back: if the clock was set back, runs would otherwise not be charged until
@@ -92,23 +101,23 @@ impl Shares {
     /// until the rest does. Items further ahead keep their distances.
     pub fn into_state(mut self, items: &[Item]) -> String {
         let mut furthest: BinaryHeap<_> = (0..items.len()).map(|i| (self.ahead[i], i)).collect();
-        let mut room = MAX_STATE - ENVELOPE;
+        let mut room = MAX_STATE - HEADER;
         while let Some((ahead @ 1.., i)) = furthest.pop() {
-            // A comma replaces the braces.
-            let size = json!({ &items[i].name: ahead }).to_string().len() - 1;
+            let size = line(ahead, &items[i]).len();
             if size > room {
                 self.raise(ahead);
                 break;
             }
             room -= size;
         }
-        let mut ahead = Map::new();
-        for (item, by) in items.iter().zip(self.ahead) {
-            if by > 0 {
-                ahead.insert(item.name.clone(), json!(by));
+        let seen = self.seen.map(|seen| seen.to_string());
+        let mut state = format!("{VERSION} {}\n", seen.as_deref().unwrap_or(NEVER));
+        for (item, ahead) in items.iter().zip(self.ahead) {
+            if ahead > 0 {
+                state.push_str(&line(ahead, item));
             }
         }
-        json!({"version": VERSION, "seen": self.seen, "ahead": ahead}).to_string()
+        state
     }
 
     fn raise(&mut self, by: Duration) {
@@ -116,4 +125,9 @@ impl Shares {
             *ahead = ahead.saturating_sub(by);
         }
     }
+}
+
+/// Returns the line of an item in the state. No name contains a line break.
+fn line(ahead: Duration, item: &Item) -> String {
+    format!("{ahead} {}\n", item.name)
 }

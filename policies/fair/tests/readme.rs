@@ -22,11 +22,6 @@ fn readme_excerpts_are_in_the_sources() {
             continue;
         }
         seen += 1;
-        // JSON excerpts omit the indentation and the quotes of the test.
-        let excerpt = match language {
-            "json" => excerpt.trim(),
-            _ => excerpt,
-        };
         assert!(
             sources.iter().any(|source| source.contains(excerpt)),
             "no file of this crate contains:\n{excerpt}"

@@ -108,12 +108,8 @@ fn ties_are_broken_by_the_oldest_run() {
 #[test]
 fn state_has_only_differences_of_listed_items() {
     let mut request = request([item("a"), item("b"), item("c")]);
-    request.state =
-        r#"{"version":1,"seen":5,"ahead":{"a":9000,"b":4000,"c":6000,"gone":1}}"#.into();
-    assert_eq!(
-        state(&request),
-        r#"{"ahead":{"a":5000,"c":2000},"seen":5,"version":1}"#
-    );
+    request.state = "2 5\n9000 a\n4000 b\n6000 c\n1 gone\n".into();
+    assert_eq!(state(&request), "2 5\n5000 a\n2000 c\n");
 }
 
 #[test]
@@ -121,58 +117,45 @@ fn level_is_the_lowest_candidate() {
     // b has had no time, but it is not a candidate, so it does not lower the level.
     let fresh = item("b").every(MINUTE as u64).succeeded(NOW);
     let mut request = request([item("a"), fresh, item("c")]);
-    request.state = r#"{"version":1,"seen":5,"ahead":{"a":9000,"c":6000}}"#.into();
-    assert_eq!(
-        state(&request),
-        r#"{"ahead":{"a":3000},"seen":5,"version":1}"#
-    );
+    request.state = "2 5\n9000 a\n6000 c\n".into();
+    assert_eq!(state(&request), "2 5\n3000 a\n");
 }
 
 #[test]
 fn run_is_charged_once() {
     let mut request = request([item("a"), item("b")]);
     request.recent = vec![run(0, 0, 0), run(1, 60, 50), run(0, 90, 60)];
-    assert_eq!(
-        state(&request),
-        r#"{"ahead":{"a":21000},"seen":NOW,"version":1}"#
-    );
+    assert_eq!(state(&request), "2 NOW\n21000 a\n");
 
     // The same runs after the decision that charged them, and then one more run.
     request.state = decide(&request).state.unwrap_or_default();
     assert_eq!(decide(&request).state, Some(request.state.clone()));
     request.recent.insert(0, run(1, -20, -50));
-    assert_eq!(
-        state(&request),
-        r#"{"ahead":{"b":9000},"seen":1800000020000,"version":1}"#
-    );
+    assert_eq!(state(&request), "2 1800000020000\n9000 b\n");
 }
 
 #[test]
 fn clock_set_back_skips_one_charge() {
     let mut request = request([item("a"), item("b")]);
-    request.state = r#"{"version":1,"seen":9900000000000,"ahead":{}}"#.into();
+    request.state = "2 9900000000000\n".into();
     request.recent = vec![run(0, 30, 20)];
-    assert_eq!(
-        state(&request),
-        r#"{"ahead":{},"seen":1799999970000,"version":1}"#
-    );
+    assert_eq!(state(&request), "2 1799999970000\n");
     request.state = decide(&request).state.unwrap_or_default();
     request.recent.insert(0, run(0, 10, 0));
-    assert_eq!(
-        state(&request),
-        r#"{"ahead":{"a":10000},"seen":1799999990000,"version":1}"#
-    );
+    assert_eq!(state(&request), "2 1799999990000\n10000 a\n");
 }
 
 #[test]
 fn unreadable_state_is_treated_as_empty() {
     for unreadable in [
         "nonsense",
-        "[]",
-        "{}",
-        r#"{"version":0,"seen":5,"ahead":{"a":1}}"#,
-        r#"{"version":1,"seen":5,"ahead":{"a":-1}}"#,
-        r#"{"version":1,"seen":5,"ahead":["a"]}"#,
+        "\n",
+        "2\n",
+        "2 soon\n",
+        "1 5\n1 a\n",
+        "2 5\n-1 a\n",
+        "2 5\na\n",
+        r#"{"version":1,"seen":5,"ahead":{"a":1}}"#,
     ] {
         let mut request = request([item("a"), item("b")]);
         request.recent = vec![run(0, 30, 20)];
@@ -222,48 +205,48 @@ fn invalid_settings_are_rejected_with_the_fix() {
         (
             r#"{"gap": 30}"#,
             "{}",
-            Some(r#"gap is 30; it must be a duration in quotes, such as "30s""#),
+            Some(r#"gap is 30; it must be a duration of at most 24h in quotes, such as "30s""#),
         ),
         (
             r#"{"gap": "soon"}"#,
             "{}",
-            Some(
-                r#"gap is "soon", which is not a duration (expected number at 0); use for example 30s or 5m"#,
-            ),
+            Some(r#"gap is "soon"; it must be a duration of at most 24h in quotes, such as "30s""#),
         ),
         (
             r#"{"gap": "25h"}"#,
             "{}",
-            Some(r#"gap is "25h"; it must be at most 24h"#),
+            Some(r#"gap is "25h"; it must be a duration of at most 24h in quotes, such as "30s""#),
         ),
         (
             r#"{"weight": 3}"#,
             "{}",
-            Some(
-                r#"unknown setting "weight" with the value 3; a group can set gap, and an item can set weight"#,
-            ),
+            Some(r#"unknown setting "weight"; use gap"#),
         ),
         (
             "{}",
             r#"{"gap": "1m"}"#,
-            Some(
-                r#"unknown setting "gap" of item "b" with the value "1m"; a group can set gap, and an item can set weight"#,
-            ),
+            Some(r#"item "b": unknown setting "gap"; use weight"#),
         ),
         (
             "{}",
             r#"{"weight": 0}"#,
-            Some(r#"weight of item "b" is 0; it must be a number from 0.01 to 100"#),
+            Some(
+                r#"item "b": weight is 0; it must be a number from 0.01 to 100 with at most three decimals"#,
+            ),
         ),
         (
             "{}",
             r#"{"weight": "3"}"#,
-            Some(r#"weight of item "b" is "3"; it must be a number from 0.01 to 100"#),
+            Some(
+                r#"item "b": weight is "3"; it must be a number from 0.01 to 100 with at most three decimals"#,
+            ),
         ),
         (
             "{}",
             "3",
-            Some(r#"the settings of item "b" are 3; they must be a JSON object, such as {}"#),
+            Some(
+                r#"item "b": the settings are 3; they must be a JSON object of strings, numbers, and booleans, such as {}"#,
+            ),
         ),
     ];
     for (group, own, expected) in cases {

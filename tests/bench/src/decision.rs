@@ -1,12 +1,12 @@
-//! One decision of the built-in policy in a fresh sandbox, and the compilation of all policies in
-//! this repository.
+//! One decision of the built-in policy in a fresh sandbox and in one that reuses memory, and the
+//! compilation of all policies in this repository.
 
 use crate::samples::{Samples, ms, us};
 use anyhow::{Result, anyhow};
 use built_in_policies::DEFAULT_POLICY;
 use hostile_policies::compiling::Compiler;
 use oaat_tests::operator::{self, root};
-use policy_host::{Item, Request};
+use policy_host::{Host, Item, Limits, Request};
 use std::time::Instant;
 
 /// Numbers of items, with the goal in microseconds.
@@ -31,26 +31,32 @@ pub fn measure() -> Result<()> {
             ms(compiling.quantile(0.99))
         );
     }
-    let policy = compiler.load(DEFAULT_POLICY)?;
-    println!("one decision in a fresh sandbox:");
+    let fresh = compiler.load(DEFAULT_POLICY)?;
+    let reusing = Host::for_many_evaluations(Limits::default(), 1)?.load(DEFAULT_POLICY, None)?;
+    println!("one decision in a fresh sandbox (goal), and in memory that `policy compare` reuses:");
     for (items, goal) in SIZES {
         let request = request(items);
-        let mut samples = Samples::default();
+        let mut samples = [Samples::default(), Samples::default()];
         let mut fuel = 0;
         for round in 0..600 {
-            let start = Instant::now();
-            let evaluation = policy.evaluate(&request);
-            let took = start.elapsed();
-            fuel = evaluation.fuel;
-            evaluation.answer.map_err(|error| anyhow!("{error}"))?;
-            if round >= 100 {
-                samples.0.push(took);
+            for (policy, samples) in [&fresh, &reusing].into_iter().zip(&mut samples) {
+                let start = Instant::now();
+                let evaluation = policy.evaluate(&request);
+                let took = start.elapsed();
+                fuel = evaluation.fuel;
+                evaluation.answer.map_err(|error| anyhow!("{error}"))?;
+                if round >= 100 {
+                    samples.0.push(took);
+                }
             }
         }
+        let [fresh, reusing] = samples;
         println!(
-            "  {items:>5} items: p50 {:>7}, p99 {:>7} (goal {goal} µs), fuel {fuel}",
-            us(samples.quantile(0.5)),
-            us(samples.quantile(0.99))
+            "  {items:>5} items: p50 {:>7}, p99 {:>7} (goal {goal} µs); p50 {:>7}, p99 {:>7}; fuel {fuel}",
+            us(fresh.quantile(0.5)),
+            us(fresh.quantile(0.99)),
+            us(reusing.quantile(0.5)),
+            us(reusing.quantile(0.99))
         );
     }
     Ok(())

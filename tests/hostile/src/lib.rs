@@ -16,6 +16,7 @@ mod guest;
 mod modules;
 mod mutation;
 mod objects;
+mod residue;
 mod shapes;
 mod texts;
 
@@ -23,6 +24,7 @@ pub use attacks::{Attack, COMPILED, attacks};
 pub use component::honest;
 pub use mutation::{mutated, mutated_text, soup};
 pub use objects::{Object, objects};
+pub use residue::residue_detector;
 pub use texts::{Text, durations, lists, paths, run_now, schedules, time_zones};
 
 /// A policy that misbehaves.

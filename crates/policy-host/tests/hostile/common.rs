@@ -17,7 +17,7 @@ const NOW: i64 = 1_800_000_000_000;
 
 /// Returns a request with three items: ready, just failed, and held. It differs from the trial
 /// request.
-fn request(settings: &str, state: &str) -> Request {
+pub fn request(settings: &str, state: &str) -> Request {
     let item = |name: &str, failed: bool, startable: bool| Item {
         name: name.into(),
         frequency: Some(60_000),
