@@ -239,8 +239,11 @@ impl Selecting<'_> {
     /// with the current ones. Returns `None` if no permit is available.
     async fn try_last_good(&mut self, last: LastGoodPolicy, policy: &Policy) -> Option<()> {
         let restored = matches!(last.source, PolicySource::Kept(_));
-        let accepted = last.settings.as_ref();
-        let accepted = accepted.and_then(|accepted| accepted_settings(accepted, self.listed));
+        // The policy may have been evicted from memory only.
+        let known = self.state.accepted.as_ref();
+        let known = known.filter(|known| known.policy.digest() == policy.digest());
+        let known = known.map(|known| known.settings.clone());
+        let accepted = known.or_else(|| accepted_settings(last.settings.as_ref()?, self.listed));
         let is_rejected = self.rejected_by.iter().any(|by| by == policy.digest());
         let current = (!is_rejected).then(|| self.settings.clone());
         for settings in accepted.into_iter().chain(current) {

@@ -441,6 +441,35 @@ async fn evicted_policy_no_longer_decides() {
 }
 
 #[tokio::test]
+async fn accepted_settings_stay_in_effect_after_their_policy_was_evicted() {
+    let (cache, default, limiter) = (PolicyCache::default(), default(), limiter());
+    let component = built_in_policies::component(BuiltInPolicy::Backoff);
+    let load = || host().load(component, None).unwrap();
+    let with = |base: &str| group(json!({ "settings": { "base": base } }));
+    select(&cache, &with("1s"), loaded(&load())).await;
+    let (policy, group) = (load(), with("soon"));
+    let selection = loop {
+        let last_good = || {
+            let last = LastGoodPolicy {
+                name: "ConfigMap mine, key policy.wasm".into(),
+                source: PolicySource::from_group(&group)?,
+                settings: None,
+            };
+            Some((last, loaded(&policy)))
+        };
+        let (items, read) = (&group.spec.oaat_items, Some(loaded(&policy)));
+        let selected = cache.select(&group, items, read, &default, &limiter, last_good);
+        match selected.await {
+            Some((selection, _)) => break selection,
+            None => tokio::time::sleep(Duration::from_millis(1)).await,
+        }
+    };
+    assert_eq!(selection.settings, r#"{"base":"1s"}"#);
+    let problem = selection.problem.map(|problem| problem.reason);
+    assert_eq!(problem, Some(SETTINGS_REJECTED));
+}
+
+#[tokio::test]
 async fn group_without_a_policy_uses_the_default() {
     let cache = PolicyCache::default();
     select(&cache, &group(json!({})), loaded(&variant(1))).await;
