@@ -34,7 +34,8 @@ use std::convert::Infallible;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::sync::watch;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tracing::{error, info, warn};
 
@@ -49,61 +50,27 @@ pub async fn control(
     namespace: Option<String>,
     stop: watch::Receiver<bool>,
 ) {
-    let client = shared.client.clone();
     let (groups, groups_writer) = reflector::store::<WatchedGroup>();
     let (types, types_writer) = reflector::store::<WatchedType>();
     let (group_queue, triggered) = mpsc::unbounded_channel();
     let (resume_queue, resumed) = mpsc::unbounded_channel();
     let (delayed_queue, delayed) = mpsc::unbounded_channel();
     let (type_queue, type_refs) = mpsc::unbounded_channel();
-    let last_seen_pods = Arc::new(LastSeenPods::default());
-    // A group must use its permit soon, so it does not queue behind the others again.
-    let limiter = PolicyLimiter::new(shared.evaluations.clone(), resume_queue);
-    let cache = Arc::new(PolicyCache::default());
-    let (config_maps, compiler) = (shared.config_maps.clone(), shared.compiler.clone());
-    let policies = PolicySources::new(config_maps.clone(), compiler, group_queue.clone());
-    let policies = policies.with_kept(shared.kept.clone());
-    let shadows = Shadows::new(
-        config_maps.clone(),
-        policies.clone(),
-        shared.shadow_compiler.clone(),
-        group_queue.clone(),
-        shared.metrics.clone(),
-    );
-    let lists = ConfigMapLists::new(config_maps, group_queue.clone());
-    let references = References::new(groups.clone(), policies, shadows.clone(), lists);
-    let triggers = Triggers::new(
-        group_queue,
-        groups.clone(),
-        last_seen_pods.clone(),
-        cache.clone(),
-        references.clone(),
-    );
     let legacy_pods = LegacyPods::default();
-    let cluster = KubeCluster::new(
-        client.clone(),
-        shared.reader.for_reconcile(),
-        (groups.clone(), types.clone()),
-        shared.caches.clone(),
-        (references, legacy_pods.clone()),
-        shared.metrics.clone(),
-    );
-
-    let scope = namespace.as_deref();
-    let context = Arc::new(Context {
-        cluster: cluster.clone(),
-        shared: shared.clone(),
-        last_seen_pods,
-        policies: cache,
-        triggers: triggers.clone(),
+    let context = context(
+        &shared,
         groups,
-        limiter,
-        shadows,
-        failures: Mutex::default(),
-    });
+        types.clone(),
+        group_queue,
+        resume_queue,
+        legacy_pods.clone(),
+    );
+    let context = Arc::new(context);
+    let triggers = context.triggers.clone();
+    let scope = namespace.as_deref();
     let type_reconciler = Arc::new(OaatTypeReconciler {
-        client: client.clone(),
-        cluster,
+        client: shared.client.clone(),
+        cluster: context.cluster.clone(),
         served: shared.served.clone(),
         events: shared.events.clone(),
         tried: std::sync::Mutex::default(),
@@ -143,13 +110,67 @@ pub async fn control(
     future::select(Box::pin(reconciles), Box::pin(watches)).await;
 }
 
+/// Returns what all reconciles of groups share. Triggered groups are sent to `group_queue`, and those
+/// whose turn to evaluate their policy has come to `resume_queue`.
+fn context(
+    shared: &ControllerDeps,
+    groups: Store<WatchedGroup>,
+    types: Store<WatchedType>,
+    group_queue: UnboundedSender<GroupRef>,
+    resume_queue: UnboundedSender<GroupRef>,
+    legacy_pods: LegacyPods,
+) -> Context {
+    let last_seen_pods = Arc::new(LastSeenPods::default());
+    // A group must use its permit soon, so it does not queue behind the others again.
+    let limiter = PolicyLimiter::new(shared.evaluations.clone(), resume_queue);
+    let cache = Arc::new(PolicyCache::default());
+    let (config_maps, compiler) = (shared.config_maps.clone(), shared.compiler.clone());
+    let policies = PolicySources::new(config_maps.clone(), compiler, group_queue.clone());
+    let policies = policies.with_kept(shared.kept.clone());
+    let shadows = Shadows::new(
+        config_maps.clone(),
+        policies.clone(),
+        shared.shadow_compiler.clone(),
+        group_queue.clone(),
+        shared.metrics.clone(),
+    );
+    let lists = ConfigMapLists::new(config_maps, group_queue.clone());
+    let references = References::new(groups.clone(), policies, shadows.clone(), lists);
+    let triggers = Triggers::new(
+        group_queue,
+        groups.clone(),
+        last_seen_pods.clone(),
+        cache.clone(),
+        references.clone(),
+    );
+    let cluster = KubeCluster::new(
+        shared.client.clone(),
+        shared.reader.for_reconcile(),
+        (groups.clone(), types),
+        shared.caches.clone(),
+        (references, legacy_pods),
+        shared.metrics.clone(),
+    );
+    Context {
+        cluster,
+        shared: shared.clone(),
+        last_seen_pods,
+        policies: cache,
+        triggers,
+        groups,
+        limiter,
+        shadows,
+        failures: Mutex::default(),
+    }
+}
+
 /// Watches groups, types, pods, and the clocks.
 async fn watch_all(
     shared: &ControllerDeps,
     scope: Option<&str>,
     (triggers, legacy_pods): (&Triggers, &LegacyPods),
     (groups, types): (Writer<WatchedGroup>, Writer<WatchedType>),
-    type_queue: &mpsc::UnboundedSender<ObjectRef<WatchedType>>,
+    type_queue: &UnboundedSender<ObjectRef<WatchedType>>,
 ) {
     let client = &shared.client;
     let selected = watcher::Config {

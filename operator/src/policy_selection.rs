@@ -1,7 +1,7 @@
 //! Which policy decides for a group.
 
 use crate::policy_source::PolicyProblem;
-use oaat_api::{OnError, PolicyInUse, Timestamp};
+use oaat_api::{AcceptedSettings, OnError, PolicyInUse, Timestamp};
 use policy_host::Policy;
 use std::collections::HashMap;
 
@@ -17,6 +17,8 @@ pub struct PolicySelection {
     pub settings: String,
     /// The settings of items, by item name.
     pub items: HashMap<String, String>,
+    /// The settings of the policy and of items, if those in the group's spec are not in effect.
+    pub accepted_settings: Option<AcceptedSettings>,
     /// Why the policy that the group names does not decide.
     pub problem: Option<PolicyProblem>,
     /// The digests of the policies that are available but do not accept the current settings.
@@ -80,6 +82,7 @@ impl PolicySelection {
             in_use: None,
             settings: "{}".into(),
             items: HashMap::new(),
+            accepted_settings: None,
             problem: None,
             rejected_by: Vec::new(),
             restored: false,

@@ -5,7 +5,8 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use oaat_api::reasons::policy_ready;
 use oaat_api::text;
 use oaat_api::{
-    BuiltInPolicy, OaatGroup, PolicyInUse, PolicyKey, PolicySpec, RejectedPolicy, Timestamp,
+    AcceptedSettings, BuiltInPolicy, OaatGroup, OaatGroupStatus, PolicyKey, PolicySpec,
+    RejectedPolicy, Timestamp,
 };
 use policy_host::{EvalError, LoadError, Policy};
 use std::fmt;
@@ -43,40 +44,67 @@ impl KeptPolicy {
     }
 }
 
-/// The last good policy of a group: the last one that decided, as the status records it.
+/// The last good policy of a group, as the status records it: the last one that decided, or the one
+/// whose accepted settings are in effect.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LastGoodPolicy {
     /// Its source, as in `status.policy.source`.
     pub name: String,
     /// Where to load it from: a copy, or a built-in policy.
     pub source: PolicySource,
+    /// The settings that it accepted, if those in the group's spec are not in effect.
+    pub settings: Option<AcceptedSettings>,
 }
 
 impl LastGoodPolicy {
-    /// Returns the last good policy of a group. `last` is its `status.policy`. Returns `None` for the
-    /// default policy, unless it decided instead of another one.
-    pub fn new(group: &OaatGroup, last: Option<&PolicyInUse>) -> Option<Self> {
-        let last = last?;
+    /// Returns the last good policy of a group with this status. Returns `None` for the default policy,
+    /// unless it decided instead of another one, or accepted settings that are in effect.
+    pub fn new(group: &OaatGroup, status: Option<&OaatGroupStatus>) -> Option<Self> {
         let named = PolicySource::from_group(group)?;
+        let namespace = group.metadata.namespace.as_deref().unwrap_or_default();
+        let status = status?;
+        if let Some(accepted) = &status.accepted_settings
+            && let Some(source) = last_good_source(namespace, &accepted.source, &accepted.digest)
+        {
+            return Some(Self {
+                name: accepted.source.clone(),
+                source,
+                settings: Some(accepted.clone()),
+            });
+        }
+        let last = status.policy.as_ref()?;
         let (name, digest) = match BuiltInPolicy::from_name(&last.source) {
             Some(BuiltInPolicy::Default) => (named.to_string(), last.instead_of.as_ref()?),
-            Some(policy) => {
-                return Some(Self {
-                    name: last.source.clone(),
-                    source: PolicySource::BuiltIn(policy),
-                });
-            }
-            None => (last.source.clone(), &last.digest),
+            _ => (last.source.clone(), &last.digest),
         };
-        let is_digest = digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit());
-        is_digest.then(|| Self {
+        Some(Self {
+            source: last_good_source(namespace, &name, digest)?,
             name,
-            source: PolicySource::Kept(KeptPolicy {
-                namespace: group.metadata.namespace.clone().unwrap_or_default(),
-                digest: digest.clone(),
-            }),
+            settings: None,
         })
     }
+
+    /// Returns whether it is the policy with this digest, which was loaded from this source.
+    pub fn is(&self, digest: &str, source: &PolicySource) -> bool {
+        match &self.source {
+            PolicySource::Kept(kept) => kept.digest == digest,
+            other => other == source,
+        }
+    }
+}
+
+/// Returns where to load a last good policy from.
+fn last_good_source(namespace: &str, name: &str, digest: &str) -> Option<PolicySource> {
+    if let Some(policy) = BuiltInPolicy::from_name(name) {
+        return Some(PolicySource::BuiltIn(policy));
+    }
+    let is_digest = digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit());
+    is_digest.then(|| {
+        PolicySource::Kept(KeptPolicy {
+            namespace: namespace.to_owned(),
+            digest: digest.to_owned(),
+        })
+    })
 }
 
 /// A key of a ConfigMap that contains a policy.
@@ -388,19 +416,20 @@ mod tests {
         serde_json::from_value(more).unwrap()
     }
 
-    /// Returns the last good policy of a group with this policy in its spec and in its status.
+    /// Returns the name and the source of the last good policy of a group with this policy in its spec,
+    /// and whether its accepted settings are known.
     fn last_good(
         spec: serde_json::Value,
-        last: serde_json::Value,
-    ) -> Option<(String, PolicySource)> {
+        status: serde_json::Value,
+    ) -> Option<(String, PolicySource, bool)> {
         let group: OaatGroup = serde_json::from_value(json!({
             "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
             "metadata": { "name": "g", "namespace": "home" },
-            "spec": { "oaatType": "t", "policy": spec }, "status": { "policy": last },
+            "spec": { "oaatType": "t", "policy": spec }, "status": status,
         }))
         .unwrap();
-        let status = group.status.as_ref().unwrap();
-        LastGoodPolicy::new(&group, status.policy.as_ref()).map(|last| (last.name, last.source))
+        let last = LastGoodPolicy::new(&group, group.status.as_ref())?;
+        Some((last.name, last.source, last.settings.is_some()))
     }
 
     #[test]
@@ -411,33 +440,67 @@ mod tests {
             digest: digest.clone(),
         });
         let mine = json!({ "configMap": { "name": "mine" } });
-        let status = |source: &str, instead_of: Option<&str>| json!({ "source": source, "digest": digest, "contract": "1", "insteadOf": instead_of });
+        let fair = json!({ "builtIn": "fair" });
+        let status = |source: &str, instead_of: Option<&str>| json!({ "policy": { "source": source, "digest": digest, "contract": "1", "insteadOf": instead_of } });
+        let with_settings = |status: serde_json::Value, source: &str, digest: &str| {
+            let accepted = json!({ "source": source, "digest": digest, "settings": "{}" });
+            json!({ "policy": status["policy"], "acceptedSettings": accepted })
+        };
         let name = "ConfigMap mine, key policy.wasm";
         let other = "ConfigMap other, key policy.wasm";
-        for (spec, last, expected) in [
-            (&mine, status(name, None), Some((name, kept.clone()))),
+        let built_in = PolicySource::BuiltIn;
+        for (spec, status, expected) in [
+            (&mine, status(name, None), Some((name, kept.clone(), false))),
             // The group named another ConfigMap when the policy decided.
-            (&mine, status(other, None), Some((other, kept.clone()))),
+            (
+                &mine,
+                status(other, None),
+                Some((other, kept.clone(), false)),
+            ),
             (&mine, status("default", None), None),
-            (&mine, status("default", Some(&digest)), Some((name, kept))),
+            (
+                &mine,
+                status("default", Some(&digest)),
+                Some((name, kept.clone(), false)),
+            ),
             (
                 &mine,
                 status("fair", None),
-                Some(("fair", PolicySource::BuiltIn(BuiltInPolicy::Fair))),
+                Some(("fair", built_in(BuiltInPolicy::Fair), false)),
+            ),
+            (
+                &fair,
+                status("default", Some(&digest)),
+                Some(("fair", built_in(BuiltInPolicy::Fair), false)),
             ),
             (
                 &mine,
-                json!({ "source": name, "digest": "../x", "contract": "1" }),
+                json!({ "policy": { "source": name, "digest": "../x", "contract": "1" } }),
                 None,
             ),
             (&json!(null), status(name, None), None),
+            // The policy that accepted the settings in effect may not have decided yet.
+            (
+                &mine,
+                with_settings(status("fair", None), name, &digest),
+                Some((name, kept, true)),
+            ),
+            (
+                &fair,
+                with_settings(json!({}), "default", ""),
+                Some(("default", built_in(BuiltInPolicy::Default), true)),
+            ),
+            // A status that was edited is ignored.
+            (
+                &mine,
+                with_settings(status("fair", None), name, "../x"),
+                Some(("fair", built_in(BuiltInPolicy::Fair), false)),
+            ),
+            (&json!(null), with_settings(json!({}), name, &digest), None),
         ] {
-            let expected = expected.map(|(name, source)| (name.to_owned(), source));
-            assert_eq!(
-                last_good(spec.clone(), last.clone()),
-                expected,
-                "{spec} {last}"
-            );
+            let expected = expected.map(|(name, source, known)| (name.to_owned(), source, known));
+            let found = last_good(spec.clone(), status.clone());
+            assert_eq!(found, expected, "{spec} {status}");
         }
     }
 

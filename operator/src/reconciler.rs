@@ -24,8 +24,8 @@ use oaat_api::reasons::{progress, ready, states};
 use oaat_api::text;
 use oaat_api::validate::{FieldError, ValidatedGroup, validate};
 use oaat_api::{
-    BuiltInPolicy, OaatGroupStatus, OaatTypeSpec, OnError, PolicyInUse, RunResult, Timestamp,
-    set_condition,
+    BuiltInPolicy, OaatGroup, OaatGroupStatus, OaatTypeSpec, OnError, PolicyInUse, RunResult,
+    Timestamp, set_condition,
 };
 use policy_host::{Decision, EvalError, Evaluation, Policy, Request};
 use serde_json::json;
@@ -300,11 +300,12 @@ impl<C: Cluster> Reconciler<'_, C> {
         snapshot: &GroupSnapshot,
         planned: &Planned,
     ) -> Result<GroupPolicy, ClusterError> {
-        let read = match PolicySource::from_group(&snapshot.group) {
-            Some(source) => Some(self.read_policy(&source).await?),
+        let (group, items) = (&snapshot.group, &snapshot.items);
+        let source = PolicySource::from_group(group);
+        let read = match &source {
+            Some(source) => Some(self.read_policy(source).await?),
             None => None,
         };
-        let (group, items) = (&snapshot.group, &snapshot.items);
         // Urgent changes do not wait for a policy that has yet to check its settings.
         if planned.urgent()
             && !self
@@ -313,19 +314,14 @@ impl<C: Cluster> Reconciler<'_, C> {
         {
             return Ok(GroupPolicy::SettingsUnchecked(Duration::ZERO));
         }
+        let named = source.zip(read.clone());
         let last_good = || {
-            let status = group.status.as_ref()?;
-            let last = LastGoodPolicy::new(group, status.policy.as_ref())?;
-            let namespace = group.metadata.namespace.as_deref().unwrap_or_default();
-            let name = group.metadata.name.as_deref().unwrap_or_default();
-            let read = if planned.urgent() {
+            let last = LastGoodPolicy::new(group, group.status.as_ref())?;
+            if planned.urgent() {
                 // Checking its settings takes time, which an urgent plan does not have.
-                PolicyRead::Loading(snapshot.now)
-            } else {
-                self.cluster
-                    .last_good_policy(namespace, name, &last.source)?
-            };
-            Some((last, read))
+                return Some((last, PolicyRead::Loading(snapshot.now)));
+            }
+            self.read_last_good(group, named, last)
         };
         let selected = self
             .policies
@@ -335,6 +331,31 @@ impl<C: Cluster> Reconciler<'_, C> {
             Some((selection, policy)) => GroupPolicy::Resolved(Box::new(selection), policy),
             None => GroupPolicy::SettingsUnchecked(LIMITER_REQUEUE_DELAY),
         })
+    }
+
+    /// Returns the state of the last good policy of a group, and where it comes from. `named` is the
+    /// policy that the group names, which may be the same.
+    fn read_last_good(
+        &self,
+        group: &OaatGroup,
+        named: Option<(PolicySource, PolicyRead)>,
+        last: LastGoodPolicy,
+    ) -> Option<(LastGoodPolicy, PolicyRead)> {
+        if let Some((source, PolicyRead::Loaded(policy))) = named
+            && last.is(policy.digest(), &source)
+        {
+            return Some((
+                LastGoodPolicy { source, ..last },
+                PolicyRead::Loaded(policy),
+            ));
+        }
+        if last.source == DEFAULT_POLICY {
+            return Some((last, PolicyRead::Loaded(self.default.clone())));
+        }
+        let namespace = group.metadata.namespace.as_deref().unwrap_or_default();
+        let name = group.metadata.name.as_deref().unwrap_or_default();
+        let read = self.cluster.last_good_policy(namespace, name, &last.source);
+        Some((last, read?))
     }
 
     /// Returns the state of the policy from a source.
@@ -491,10 +512,7 @@ impl<C: Cluster> Reconciler<'_, C> {
             written: applied.written,
             error,
             decisions: decided.samples,
-            last_good: LastGoodPolicy::new(
-                &snapshot.group,
-                status.and_then(|status| status.policy.as_ref()),
-            ),
+            last_good: LastGoodPolicy::new(&snapshot.group, status),
             handover: observed_end
                 .filter(|_| applied.started)
                 .map(|end| end.elapsed()),

@@ -60,10 +60,7 @@ impl References {
         let rejected = group.and_then(|group| group.status.as_ref()?.rejected_policy.clone());
         let policy = group.and_then(PolicySource::from_group);
         let shadow = self.shadows.record(key, group);
-        let last_good = group.and_then(|group| {
-            let status = group.status.as_ref()?;
-            LastGoodPolicy::new(group, status.policy.as_ref())
-        });
+        let last_good = group.and_then(|group| LastGoodPolicy::new(group, group.status.as_ref()));
         let last_good = last_good.map(|last| last.source);
         self.policies
             .set_sources(key, policy.into_iter().chain(shadow), last_good, rejected);

@@ -152,6 +152,12 @@ impl Settings {
         (limits.count > 0).then_some(limits)
     }
 
+    /// Returns whether other replicas may serve other groups.
+    fn serves_part(&self) -> bool {
+        let selects = self.selector().is_some() || !scopes(&self.namespaces).contains(&None);
+        self.shard.is_some() || selects
+    }
+
     /// Returns the operator's own image.
     fn image(&self) -> Option<&str> {
         non_empty(self.image.as_deref())
@@ -361,7 +367,9 @@ fn kept_policies(
         info!("POD_NAMESPACE is not set, so the operator keeps no copies of policies");
         return None;
     };
-    let kept = KeptPolicies::start(client.clone(), &namespace, config_maps.clone(), limits);
+    let (client, config_maps) = (client.clone(), config_maps.clone());
+    let serves_part = settings.serves_part();
+    let kept = KeptPolicies::start(client, &namespace, config_maps, limits, serves_part);
     Some(kept)
 }
 

@@ -1,8 +1,8 @@
 //! `OaatGroup`: items, how often each must succeed, and their status.
 
 use super::{
-    BlackoutWindow, ItemOptions, ItemSource, ItemsFrom, PolicyInUse, PolicySpec, RejectedPolicy,
-    Schedule, Timestamp, duration,
+    AcceptedSettings, BlackoutWindow, ItemOptions, ItemSource, ItemsFrom, PolicyInUse, PolicySpec,
+    RejectedPolicy, Schedule, Timestamp, duration,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -253,6 +253,12 @@ pub struct OaatGroupStatus {
     /// The policy that made the latest decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicyInUse>,
+    /// The settings that the policy accepted last, if those in the spec are not in effect, for example
+    /// because the policy rejects them. With this field, they also stay in effect after a restart of
+    /// the operator. Absent if they take more than 32 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+    pub accepted_settings: Option<AcceptedSettings>,
     /// The sha256 of the policy whose latest evaluation failed. Absent after its next decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_policy: Option<String>,

@@ -31,7 +31,8 @@ pub use items_from::{
 };
 pub use oaat_type::{OaatType, OaatTypeSpec, OaatTypeStatus, PodMetadata};
 pub use policy::{
-    BuiltInPolicy, OnError, PolicyInUse, PolicyKey, PolicySpec, RejectedPolicy, ShadowPolicy,
+    AcceptedSettings, BuiltInPolicy, OnError, PolicyInUse, PolicyKey, PolicySpec, RejectedPolicy,
+    ShadowPolicy,
 };
 pub use schedule::Schedule;
 pub use time::Timestamp;

@@ -5,6 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// A selection policy that replaces the default one.
@@ -185,6 +186,34 @@ pub struct PolicyInUse {
     /// policy `default` decides instead.
     #[serde(default, rename = "insteadOf", skip_serializing_if = "Option::is_none")]
     pub instead_of: Option<String>,
+}
+
+/// Settings that are in effect although the group's spec has others.
+// As objects, they would lose nulls in a merge patch.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct AcceptedSettings {
+    /// The source of the policy that accepted them, as in status.policy.
+    pub source: String,
+    /// The sha256 of that policy's component.
+    pub digest: String,
+    /// The settings of the group, a JSON object as text.
+    #[schemars(length(max = 32768))]
+    pub settings: String,
+    /// The settings of items by name, each a JSON object as text.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 2000))]
+    pub items: BTreeMap<String, String>,
+}
+
+impl AcceptedSettings {
+    /// The maximum size in bytes that is kept in a status. See [`crate::text`] for the size of a
+    /// status.
+    pub const MAX_SIZE: usize = 32 * 1024;
+
+    /// Returns the size in bytes, as JSON.
+    pub fn size(&self) -> usize {
+        serde_json::to_vec(self).map_or(usize::MAX, |json| json.len())
+    }
 }
 
 /// A component that the operator rejected. It is compiled again only if the value in the ConfigMap

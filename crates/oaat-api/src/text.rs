@@ -5,7 +5,7 @@
 //! server's messages when it receives them, and escapes its log. Data, such as the names of items, is
 //! kept unchanged.
 
-use crate::OaatGroupStatus;
+use crate::{AcceptedSettings, OaatGroupStatus};
 pub use plain_text::{clean, escape, is_unprintable, last_lines, list};
 
 /// The maximum length of a condition's message in bytes. The API allows 32 KiB.
@@ -25,7 +25,8 @@ const ITEM: usize = 768;
 /// The names of 2,000 items take up to 120,000 bytes. The API server stores each of them five times:
 /// in the spec, in managed fields, twice in the status, and possibly in kubectl's annotation. The
 /// times and counters of an item take up to 400 bytes. With these messages and the rest of a status
-/// (70,000 bytes), the total is below the 1.5 MiB that etcd accepts.
+/// (70,000 bytes), the total is below the 1.5 MiB that etcd accepts. Settings in the status (up to
+/// [`crate::AcceptedSettings::MAX_SIZE`]) reduce the space for messages.
 const ITEMS: usize = 100_000;
 /// The maximum length of the name of an item or another object in a message, in bytes.
 pub const NAME: usize = 128;
@@ -40,7 +41,9 @@ pub fn name(name: &str) -> String {
 /// Cleans all messages of a status.
 pub fn clean_status(status: &mut OaatGroupStatus) {
     let clean_in_place = |text: &mut String, max| *text = clean(text, max);
-    let per_item = ITEM.min(ITEMS / status.items.len().max(1));
+    let settings = status.accepted_settings.as_ref();
+    let messages = ITEMS.saturating_sub(settings.map_or(0, AcceptedSettings::size));
+    let per_item = ITEM.min(messages / status.items.len().max(1));
     let items = status.items.values_mut();
     for message in items.filter_map(|item| item.message.as_mut()) {
         clean_in_place(message, per_item);
@@ -185,6 +188,10 @@ mod tests {
         // Names of items, the state of the policy, and values that the API server or the operator
         // created. `set_condition` cleans conditions.
         let data = [
+            ".acceptedSettings.digest",
+            ".acceptedSettings.items.*",
+            ".acceptedSettings.settings",
+            ".acceptedSettings.source",
             ".conditions.message",
             ".conditions.reason",
             ".conditions.status",
@@ -251,14 +258,33 @@ mod tests {
                 let item = status.items.entry(n.to_string()).or_default();
                 item.message = Some("x".repeat(9000));
             }
-            clean_status(&mut status);
-            let messages = status
-                .items
-                .values()
-                .filter_map(|item| item.message.as_ref());
-            let bytes: usize = messages.map(String::len).sum();
-            assert!((1..=ITEMS).contains(&bytes), "{bytes}");
-            assert!(bytes >= count * 50);
+            let bytes = |status: &mut OaatGroupStatus| -> usize {
+                clean_status(status);
+                let items = status.items.values();
+                items
+                    .map(|item| item.message.as_ref().map_or(0, String::len))
+                    .sum()
+            };
+            let without_settings = bytes(&mut status);
+            assert!(
+                (1..=ITEMS).contains(&without_settings),
+                "{without_settings}"
+            );
+            assert!(without_settings >= count * 50);
+            // Settings use the space of messages.
+            let settings = AcceptedSettings {
+                settings: "x".repeat(AcceptedSettings::MAX_SIZE - 100),
+                ..AcceptedSettings::default()
+            };
+            let size = settings.size();
+            status.accepted_settings = Some(settings);
+            let with_settings = bytes(&mut status);
+            assert!(
+                (1..=ITEMS - size).contains(&with_settings),
+                "{with_settings}"
+            );
+            assert!(with_settings >= count * 30);
+            status.accepted_settings = None;
         }
     }
 }

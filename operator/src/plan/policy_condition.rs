@@ -3,11 +3,13 @@
 use super::conditions::set_group_condition;
 use super::{PendingEvent, Plan};
 use crate::policy_selection::PolicySelection;
-use crate::policy_source::{PolicySource, matches_pin};
+use crate::policy_source::{PolicyProblem, PolicySource, matches_pin};
 use crate::snapshot::GroupSnapshot;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use oaat_api::reasons::{events, policy_ready, ready, states};
-use oaat_api::{BuiltInPolicy, OaatGroup, OaatGroupStatus, OnError, PolicyInUse, condition};
+use oaat_api::{
+    AcceptedSettings, BuiltInPolicy, OaatGroup, OaatGroupStatus, OnError, PolicyInUse, condition,
+};
 use policy_host::EvalError;
 use std::time::Duration;
 
@@ -60,6 +62,11 @@ pub fn record_selection(snapshot: &GroupSnapshot, plan: &mut Plan, selection: &P
     {
         plan.status.failed_policy = None;
     }
+    if selection.in_use.is_some() {
+        let accepted = selection.accepted_settings.as_ref();
+        let kept = accepted.filter(|accepted| accepted.size() <= AcceptedSettings::MAX_SIZE);
+        plan.status.accepted_settings = kept.cloned();
+    }
     let (is_ready, reason, message) =
         match (&selection.in_use, &selection.problem, selection.loading) {
             (Some(policy), None, _) => {
@@ -73,18 +80,7 @@ pub fn record_selection(snapshot: &GroupSnapshot, plan: &mut Plan, selection: &P
             (Some(policy), Some(problem), _) => (
                 false,
                 problem.reason,
-                format!(
-                    "{}; until it is fixed, {} stays in use{}",
-                    problem.message,
-                    describe(policy),
-                    if selection.restored {
-                        ", from the copy that the operator keeps"
-                    } else if problem.reason == policy_ready::SETTINGS_REJECTED {
-                        " with the settings that it accepted last"
-                    } else {
-                        ""
-                    }
-                ),
+                describe_last_good(selection, policy, problem),
             ),
             (None, Some(problem), _) => (
                 false,
@@ -103,6 +99,36 @@ pub fn record_selection(snapshot: &GroupSnapshot, plan: &mut Plan, selection: &P
         };
     let condition = (policy_ready::TYPE, is_ready, reason, message);
     set_group_condition(snapshot, &mut plan.status, condition);
+}
+
+/// Describes a problem, and the policy and the settings that stay in use until it is fixed.
+fn describe_last_good(
+    selection: &PolicySelection,
+    policy: &PolicyInUse,
+    problem: &PolicyProblem,
+) -> String {
+    let mut message = format!(
+        "{}; until it is fixed, {} stays in use",
+        problem.message,
+        describe(policy)
+    );
+    if problem.reason == policy_ready::SETTINGS_REJECTED {
+        message.push_str(" with the settings that it accepted last");
+    }
+    if selection.restored {
+        message.push_str(", from the copy that the operator keeps");
+    }
+    let accepted = selection.accepted_settings.as_ref();
+    let size = accepted.map_or(0, AcceptedSettings::size);
+    if size > AcceptedSettings::MAX_SIZE {
+        let max = AcceptedSettings::MAX_SIZE;
+        let lost = format!(
+            "; the settings in effect take {size} bytes, so a restart of the operator loses them \
+             (the maximum is {max})"
+        );
+        message.push_str(&lost);
+    }
+    message
 }
 
 /// Returns whether `PolicyReady` reports that the last evaluation of this policy failed.
@@ -134,8 +160,8 @@ fn describe_problem(
         .map(|digest| {
             if selection.rejected_by.iter().any(|by| by == digest) {
                 format!(
-                    "; the settings that the last policy in use, sha256 {digest}, accepted are no \
-                     longer known, for example because the operator restarted"
+                    "; the settings that the last policy in use, sha256 {digest}, accepted are not \
+                     known, for example because they were replaced while no operator was running"
                 )
             } else {
                 format!("; the last policy in use, sha256 {digest}, is no longer available")
@@ -263,7 +289,6 @@ pub fn policy_event(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy_source::PolicyProblem;
     use crate::snapshot::CurrentPod;
     use crate::snapshot::TypeRead;
     use oaat_api::Timestamp;
@@ -393,6 +418,48 @@ mod tests {
     }
 
     #[test]
+    fn accepted_settings_are_in_the_status_while_others_are_in_the_spec() {
+        let accepted = |settings: String| AcceptedSettings {
+            source: "fair".into(),
+            digest: "old".into(),
+            settings,
+            ..AcceptedSettings::default()
+        };
+        let small = Some(accepted("{}".into()));
+        let large = Some(accepted("x".repeat(AcceptedSettings::MAX_SIZE)));
+        let selected = |accepted: &Option<AcceptedSettings>| PolicySelection {
+            accepted_settings: accepted.clone(),
+            ..PolicySelection::selected(policy("old"), Some(problem()), OnError::Hold)
+        };
+        let unavailable = PolicySelection::unavailable(problem(), OnError::UseDefault);
+        let loading = PolicySelection::loading(NOW, OnError::Hold);
+        let ready = PolicySelection::selected(policy("old"), None, OnError::Hold);
+        for (before, selection, after, is_lost) in [
+            (&None, &selected(&small), &small, false),
+            (&small, &selected(&small), &small, false),
+            (&small, &selected(&large), &None, true),
+            (&small, &unavailable, &small, false),
+            (&small, &loading, &small, false),
+            (&small, &ready, &None, false),
+            (&None, &ready, &None, false),
+        ] {
+            let snapshot = snapshot(json!({ "acceptedSettings": before }));
+            let mut plan = Plan {
+                status: snapshot.group.status.clone().unwrap(),
+                ..Plan::default()
+            };
+            record_selection(&snapshot, &mut plan, selection);
+            assert_eq!(&plan.status.accepted_settings, after, "{selection:?}");
+            let condition = condition(&plan.status.conditions, policy_ready::TYPE);
+            let says_lost = condition
+                .unwrap()
+                .message
+                .contains("a restart of the operator loses");
+            assert_eq!(says_lost, is_lost, "{selection:?}");
+        }
+    }
+
+    #[test]
     fn policy_that_the_pin_excludes_is_not_lost() {
         let digest = "ab".repeat(32);
         let other = "CD".repeat(32);
@@ -422,8 +489,8 @@ mod tests {
                 ..PolicySelection::unavailable(problem(), OnError::Hold)
             };
             let message = record(&snapshot, &selection).message;
-            let settings = "the settings that the last policy in use, sha256 old, accepted are no \
-                            longer known";
+            let settings = "the settings that the last policy in use, sha256 old, accepted are not \
+                            known";
             let is_known = !message.contains("is no longer available");
             assert_eq!(message.contains(settings), are_lost, "{message}");
             assert_eq!(is_known, are_lost, "{message}");

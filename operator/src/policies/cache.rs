@@ -8,10 +8,15 @@ use crate::policy_source::PolicyRead;
 use crate::policy_source::{LastGoodPolicy, PolicySource};
 use kube::runtime::reflector::ObjectRef;
 use oaat_api::reasons::policy_ready::{LOADING, SETTINGS_REJECTED};
-use oaat_api::{OaatGroup, PolicyInUse, PolicySpec};
+use oaat_api::{AcceptedSettings, OaatGroup, PolicyInUse, PolicySpec};
 use policy_host::{EvalError, ItemSettings, Policy, WeakPolicy};
-use std::collections::{HashMap, HashSet};
+use serde_json::{Map, Value};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
+
+/// The maximum number of rejections that are cached per group: those of the current settings by the
+/// group's policy, and of the current and the accepted settings by the last good policy.
+const MAX_REJECTED: usize = 3;
 
 /// A policy with settings that it accepted.
 #[derive(Clone)]
@@ -34,8 +39,8 @@ struct Settings {
 #[derive(Clone, Default)]
 struct GroupState {
     accepted: Option<Accepted>,
-    /// The last rejected settings.
-    rejected: Option<RejectedSettings>,
+    /// The last rejected settings, latest first.
+    rejected: VecDeque<RejectedSettings>,
 }
 
 /// Settings that a policy rejected.
@@ -55,49 +60,24 @@ impl GroupState {
         {
             return Some(Ok(()));
         }
-        let rejected = self.rejected.as_ref();
-        let rejected = rejected.filter(|rejected| same(&rejected.digest, &rejected.settings));
+        let mut rejected = self.rejected.iter();
+        let rejected = rejected.find(|rejected| same(&rejected.digest, &rejected.settings));
         rejected.map(|rejected| Err(rejected.problem.clone()))
     }
 
-    /// Records whether the policy accepts these settings. Returns the problem if it does not.
-    fn record_settings_check(
-        &mut self,
-        policy: &Policy,
-        source: String,
-        settings: &Settings,
-        checked: Result<(), PolicyProblem>,
-    ) -> Option<PolicyProblem> {
-        self.rejected = None;
-        let Err(problem) = checked else {
-            self.accepted = Some(Accepted {
-                source,
-                restored: false,
-                policy: policy.downgrade(),
-                settings: settings.clone(),
-            });
-            return None;
-        };
+    /// Records that the policy rejects these settings.
+    fn record_rejection(&mut self, policy: &Policy, settings: Settings, problem: &PolicyProblem) {
         // A missed deadline does not mean that the policy rejects the settings, so they are checked
         // again.
-        if !problem.transient {
-            self.rejected = Some(RejectedSettings {
-                digest: policy.digest().into(),
-                settings: settings.clone(),
-                problem: problem.clone(),
-            });
+        if problem.transient || self.checked(policy, &settings).is_some() {
+            return;
         }
-        Some(problem)
-    }
-
-    /// Records that the last good policy accepts these settings.
-    fn restore(&mut self, last: LastGoodPolicy, policy: &Policy, settings: &Settings) {
-        self.accepted = Some(Accepted {
-            restored: matches!(last.source, PolicySource::Kept(_)),
-            source: last.name,
-            policy: policy.downgrade(),
-            settings: settings.clone(),
+        self.rejected.push_front(RejectedSettings {
+            digest: policy.digest().into(),
+            settings,
+            problem: problem.clone(),
         });
+        self.rejected.truncate(MAX_REJECTED);
     }
 
     /// Returns the accepted policy, unless it was evicted from memory.
@@ -119,8 +99,7 @@ impl PolicyCache {
     }
 
     fn state(&self, group: &OaatGroup) -> GroupState {
-        let uid = group.metadata.uid.as_deref().unwrap_or_default();
-        self.groups().get(uid).cloned().unwrap_or_default()
+        self.groups().get(uid(group)).cloned().unwrap_or_default()
     }
 
     /// Returns whether there is state for a group.
@@ -165,102 +144,194 @@ impl PolicyCache {
         limiter: &PolicyLimiter,
         last_good: impl FnOnce() -> Option<(LastGoodPolicy, PolicyRead)>,
     ) -> Option<(PolicySelection, Option<Policy>)> {
-        let uid = group.metadata.uid.as_deref().unwrap_or_default();
         let (Some(spec), Some(source), Some(read)) =
             (&group.spec.policy, PolicySource::from_group(group), read)
         else {
-            self.remove_group(uid);
+            self.remove_group(uid(group));
             return Some((
                 PolicySelection::built_in(default, None),
                 Some(default.clone()),
             ));
         };
-        let settings = settings(group, listed, spec);
-        let mut state = self.state(group);
-        let mut rejected_by = Vec::new();
-        let matches_pin = |policy: &Policy| match &spec.sha256 {
-            Some(pin) => policy
-                .check_pin(pin)
-                .map_err(|error| PolicyProblem::from(&error)),
-            None => Ok(()),
+        let mut selecting = Selecting {
+            cache: self,
+            group,
+            listed,
+            spec,
+            source,
+            settings: settings(group, listed, spec),
+            limiter,
+            state: self.state(group),
+            rejected_by: Vec::new(),
         };
+        let loading = |since| Some((PolicySelection::loading(since, spec.on_error), None));
         let problem = match read {
-            PolicyRead::Loading(since) => match state.in_use() {
-                None => return Some((PolicySelection::loading(since, spec.on_error), None)),
-                Some((accepted, _)) => {
-                    let changed = accepted.settings != settings;
-                    changed.then(|| PolicyProblem::loading_settings(&source))
-                }
-            },
+            PolicyRead::Loading(since) if selecting.state.in_use().is_none() => {
+                return loading(since);
+            }
+            PolicyRead::Loading(_) => selecting.loading_problem(),
             PolicyRead::Failed(problem) => Some(problem),
-            PolicyRead::Loaded(policy) => match matches_pin(&policy) {
-                Err(problem) => Some(problem),
-                Ok(()) => {
-                    let checked = match state.checked(&policy, &settings) {
-                        Some(checked) => checked,
-                        None => check_settings(group, &policy, &settings, limiter).await?,
-                    };
-                    if checked.is_err() {
-                        rejected_by.push(policy.digest().to_owned());
-                    }
-                    state.record_settings_check(&policy, source.to_string(), &settings, checked)
-                }
-            },
+            PolicyRead::Loaded(policy) => selecting.try_named(&policy).await?,
         };
-        self.groups().insert(uid.to_owned(), state.clone());
-        let is_in_use = state
-            .in_use()
-            .is_some_and(|(_, policy)| matches_pin(&policy).is_ok());
-        if let Some((last, read)) = (!is_in_use).then(last_good).flatten() {
+        if selecting.in_use().is_none()
+            && let Some((last, read)) = last_good()
+        {
             match read {
-                PolicyRead::Loading(since) => {
-                    return Some((PolicySelection::loading(since, spec.on_error), None));
-                }
-                PolicyRead::Loaded(policy) if matches_pin(&policy).is_ok() => {
-                    let checked = match state.checked(&policy, &settings) {
-                        Some(checked) => checked,
-                        None => check_settings(group, &policy, &settings, limiter).await?,
-                    };
-                    if checked.is_ok() {
-                        state.restore(last, &policy, &settings);
-                        self.groups().insert(uid.to_owned(), state.clone());
-                    } else {
-                        rejected_by.push(policy.digest().to_owned());
-                    }
-                }
-                PolicyRead::Loaded(_) | PolicyRead::Failed(_) => {}
+                PolicyRead::Loading(since) => return loading(since),
+                PolicyRead::Loaded(policy) => selecting.try_last_good(last, &policy).await?,
+                PolicyRead::Failed(_) => {}
             }
         }
-        let in_use = state.in_use();
-        match in_use.filter(|(_, policy)| matches_pin(policy).is_ok()) {
-            Some((accepted, policy)) => {
-                let problem = match problem {
-                    // These messages already mention the settings.
-                    Some(p) if [SETTINGS_REJECTED, LOADING].contains(&p.reason) => Some(p),
-                    Some(p) if accepted.settings != settings => Some(p.with_old_settings()),
-                    other => other,
-                };
-                let selection = PolicySelection {
-                    settings: accepted.settings.group.clone(),
-                    items: accepted.settings.items.iter().cloned().collect(),
-                    restored: accepted.restored,
-                    ..PolicySelection::selected(
-                        in_use_of(&accepted.source, &policy),
-                        problem,
-                        spec.on_error,
-                    )
-                };
-                Some((selection, Some(policy)))
-            }
-            None => {
-                let problem = problem.unwrap_or_else(|| PolicyProblem::pin_mismatch(&source));
-                let selection = PolicySelection {
-                    rejected_by,
-                    ..PolicySelection::unavailable(problem, spec.on_error)
-                };
-                Some((selection, None))
+        Some(selecting.finish(problem))
+    }
+}
+
+/// The selection of the policy of one group.
+struct Selecting<'a> {
+    cache: &'a PolicyCache,
+    group: &'a OaatGroup,
+    listed: &'a [String],
+    spec: &'a PolicySpec,
+    /// The source of the policy that the group names.
+    source: PolicySource,
+    /// The settings in the group's spec.
+    settings: Settings,
+    limiter: &'a PolicyLimiter,
+    state: GroupState,
+    /// The digests of the policies that are available but rejected settings.
+    rejected_by: Vec<String>,
+}
+
+impl Selecting<'_> {
+    fn check_pin(&self, policy: &Policy) -> Result<(), PolicyProblem> {
+        let Some(pin) = &self.spec.sha256 else {
+            return Ok(());
+        };
+        let checked = policy.check_pin(pin);
+        checked.map_err(|error| PolicyProblem::from(&error))
+    }
+
+    /// Returns the accepted policy, unless it was evicted from memory or the pin excludes it.
+    fn in_use(&self) -> Option<(&Accepted, Policy)> {
+        let in_use = self.state.in_use();
+        in_use.filter(|(_, policy)| self.check_pin(policy).is_ok())
+    }
+
+    /// Returns the problem of changed settings that wait until their policy is loaded.
+    fn loading_problem(&self) -> Option<PolicyProblem> {
+        let accepted = self.state.accepted.as_ref()?;
+        (accepted.settings != self.settings).then(|| PolicyProblem::loading_settings(&self.source))
+    }
+
+    /// Lets the policy that the group names decide if it can. Returns the problem if it cannot. The
+    /// outer `None` means that no permit is available.
+    async fn try_named(&mut self, policy: &Policy) -> Option<Option<PolicyProblem>> {
+        let (name, settings) = (self.source.to_string(), self.settings.clone());
+        let tried = self.try_policy(policy, settings, name, false).await?;
+        if tried.is_ok() {
+            self.state.rejected.clear();
+            self.record();
+        }
+        Some(tried.err())
+    }
+
+    /// Lets the last good policy decide if it can, with the settings that it accepted before, or else
+    /// with the current ones. Returns `None` if no permit is available.
+    async fn try_last_good(&mut self, last: LastGoodPolicy, policy: &Policy) -> Option<()> {
+        let restored = matches!(last.source, PolicySource::Kept(_));
+        // The policy may have been evicted from memory only.
+        let known = self.state.accepted.as_ref();
+        let known = known.filter(|known| known.policy.digest() == policy.digest());
+        let known = known.map(|known| known.settings.clone());
+        let accepted = known.or_else(|| accepted_settings(last.settings.as_ref()?, self.listed));
+        let is_rejected = self.rejected_by.iter().any(|by| by == policy.digest());
+        let current = (!is_rejected).then(|| self.settings.clone());
+        for settings in accepted.into_iter().chain(current) {
+            let name = last.name.clone();
+            let tried = self.try_policy(policy, settings, name, restored).await?;
+            if tried.is_ok() {
+                break;
             }
         }
+        Some(())
+    }
+
+    /// Lets a policy decide with these settings if it matches the pin and accepts them. Returns the
+    /// problem if it does not, or `None` if no permit is available.
+    async fn try_policy(
+        &mut self,
+        policy: &Policy,
+        settings: Settings,
+        source: String,
+        restored: bool,
+    ) -> Option<Result<(), PolicyProblem>> {
+        if let Err(problem) = self.check_pin(policy) {
+            return Some(Err(problem));
+        }
+        let checked = match self.state.checked(policy, &settings) {
+            Some(checked) => checked,
+            None => check_settings(self.group, policy, &settings, self.limiter).await?,
+        };
+        match &checked {
+            Ok(()) => {
+                self.state.accepted = Some(Accepted {
+                    source,
+                    restored,
+                    policy: policy.downgrade(),
+                    settings,
+                });
+            }
+            Err(problem) => {
+                self.rejected_by.push(policy.digest().to_owned());
+                self.state.record_rejection(policy, settings, problem);
+            }
+        }
+        self.record();
+        Some(checked)
+    }
+
+    /// Stores the state, even if the selection ends early because no permit is available.
+    fn record(&self) {
+        let uid = uid(self.group).to_owned();
+        self.cache.groups().insert(uid, self.state.clone());
+    }
+
+    /// Returns the selection of the accepted policy, if there is one. `problem` is why the policy that
+    /// the group names does not decide with the settings in its spec.
+    fn finish(self, problem: Option<PolicyProblem>) -> (PolicySelection, Option<Policy>) {
+        let Some((accepted, policy)) = self.in_use() else {
+            let problem = problem.unwrap_or_else(|| PolicyProblem::pin_mismatch(&self.source));
+            let selection = PolicySelection {
+                rejected_by: self.rejected_by,
+                ..PolicySelection::unavailable(problem, self.spec.on_error)
+            };
+            return (selection, None);
+        };
+        let has_old_settings = accepted.settings != self.settings;
+        let problem = match problem {
+            // These messages already mention the settings.
+            Some(p) if [SETTINGS_REJECTED, LOADING].contains(&p.reason) => Some(p),
+            Some(p) if has_old_settings => Some(p.with_old_settings()),
+            other => other,
+        };
+        let Settings { group, items } = &accepted.settings;
+        let selection = PolicySelection {
+            settings: group.clone(),
+            items: items.iter().cloned().collect(),
+            restored: accepted.restored,
+            accepted_settings: has_old_settings.then(|| AcceptedSettings {
+                source: accepted.source.clone(),
+                digest: policy.digest().to_owned(),
+                settings: group.clone(),
+                items: items.iter().cloned().collect(),
+            }),
+            ..PolicySelection::selected(
+                in_use_of(&accepted.source, &policy),
+                problem,
+                self.spec.on_error,
+            )
+        };
+        (selection, Some(policy))
     }
 }
 
@@ -320,6 +391,25 @@ fn settings(group: &OaatGroup, listed: &[String], spec: &PolicySpec) -> Settings
             })
             .collect(),
     }
+}
+
+/// Returns the settings in the status of a group. Anyone who may write the status may have written
+/// them. Returns `None` if they are too large, or if they are not JSON objects.
+fn accepted_settings(accepted: &AcceptedSettings, listed: &[String]) -> Option<Settings> {
+    let is_object = |text: &String| serde_json::from_str::<Map<String, Value>>(text).is_ok();
+    let mut texts = accepted.items.values().chain([&accepted.settings]);
+    let is_valid = accepted.size() <= AcceptedSettings::MAX_SIZE && texts.all(is_object);
+    is_valid.then(|| Settings {
+        group: accepted.settings.clone(),
+        items: listed
+            .iter()
+            .filter_map(|name| Some((name.clone(), accepted.items.get(name)?.clone())))
+            .collect(),
+    })
+}
+
+fn uid(group: &OaatGroup) -> &str {
+    group.metadata.uid.as_deref().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::group_ref::GroupRef;
 use crate::pod::names;
 use crate::policy_source::{KeptPolicy, PolicyConfigMap, bytes};
 pub use eviction::KeptLimits;
-use eviction::{Copies, Copy, copies_to_evict};
+use eviction::{Copies, Copy, copies_to_evict, used_since};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use k8s_openapi::ByteString;
@@ -90,6 +90,8 @@ struct Keeper {
     /// The operator's own namespace.
     namespace: String,
     limits: KeptLimits,
+    /// Whether other replicas serve other groups, which may use other copies.
+    serves_part: bool,
     /// When copies may be deleted.
     deletions_start_at: Instant,
     state: Mutex<State>,
@@ -116,18 +118,21 @@ struct InUse {
 }
 
 impl KeptPolicies {
-    /// Starts the task that keeps copies in `namespace`, the operator's own namespace.
+    /// Starts the task that keeps copies in `namespace`, the operator's own namespace. `serves_part` is
+    /// true if other replicas serve other groups.
     pub fn start(
         client: Client,
         namespace: &str,
         config_maps: ConfigMaps,
         limits: KeptLimits,
+        serves_part: bool,
     ) -> Self {
         let keeper = Arc::new(Keeper {
             config_maps,
             api: Api::namespaced(client, namespace),
             namespace: namespace.to_owned(),
             limits,
+            serves_part,
             deletions_start_at: Instant::now() + DELETION_DELAY,
             state: Mutex::default(),
             missing: Notify::new(),
@@ -314,8 +319,11 @@ impl Keeper {
             debug!(namespace = policy.namespace, %source, "the source no longer contains the policy that decided");
             return Ok(false);
         };
-        let used: HashSet<_> = self.in_use().into_keys().collect();
+        let mut used: HashSet<_> = self.in_use().into_keys().collect();
         let copies = self.lock().copies.clone();
+        if self.serves_part {
+            used.extend(used_since(&copies, now.minus(2 * RENEW_AFTER)));
+        }
         let Some(evicted) = copies_to_evict(&copies, &used, policy, value.len(), self.limits)
         else {
             let digest = &policy.digest;

@@ -113,6 +113,8 @@ pub(super) const GROUP: Fields = Fields(&[
     "status.policy.digest",
     "status.policy.contract",
     "status.policy.insteadOf",
+    "status.acceptedSettings.source",
+    "status.acceptedSettings.digest",
     "status.failedPolicy",
     "status.rejectedPolicy.reason",
     "status.rejectedPolicy.sha256",

@@ -1,7 +1,8 @@
 use super::*;
 use crate::policy_limiter::permits;
+use crate::policy_source::{KeptPolicy, PolicyConfigMap};
 use built_in_policies::DEFAULT_POLICY;
-use oaat_api::{OnError, Timestamp};
+use oaat_api::{BuiltInPolicy, OnError, Timestamp};
 use policy_host::{Host, Limits};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -114,7 +115,8 @@ async fn available_policies_that_reject_the_settings_are_reported() {
     let selected = async |read: PolicyRead, last_read: &Policy| {
         let last = LastGoodPolicy {
             name: "ConfigMap mine, key policy.wasm".into(),
-            source: PolicySource::BuiltIn(oaat_api::BuiltInPolicy::Backoff),
+            source: PolicySource::BuiltIn(BuiltInPolicy::Backoff),
+            settings: None,
         };
         let group = group(json!({}));
         let items = &group.spec.oaat_items;
@@ -127,9 +129,161 @@ async fn available_policies_that_reject_the_settings_are_reported() {
     let selection = selected(failed(), &rejecting).await;
     assert_eq!(selection.rejected_by, std::slice::from_ref(&digest));
     let selection = selected(loaded(&rejecting), &rejecting).await;
-    assert_eq!(selection.rejected_by, [digest.clone(), digest]);
+    assert_eq!(selection.rejected_by, [digest]);
     let selection = selected(loaded(&rejecting), &one).await;
     assert_eq!(selection.in_use.unwrap().digest, one.digest());
+}
+
+/// A start of the operator. Its status has accepted settings of the policy backoff.
+struct Restart {
+    accepted: AcceptedSettings,
+    /// The value of the setting `base` in the spec.
+    base: &'static str,
+    read: PolicyRead,
+    last: Policy,
+    source: PolicySource,
+}
+
+impl Restart {
+    /// Selects the policy of the group until a permit is available, and then once more without one.
+    async fn select(self) -> PolicySelection {
+        let group = group(json!({ "settings": { "base": self.base } }));
+        let items = &group.spec.oaat_items;
+        let (cache, limiter, default) = (PolicyCache::default(), limiter(), default());
+        let last_good = || {
+            let last = LastGoodPolicy {
+                name: self.accepted.source.clone(),
+                source: self.source.clone(),
+                settings: Some(self.accepted.clone()),
+            };
+            Some((last, loaded(&self.last)))
+        };
+        let select = async |limiter: &PolicyLimiter| {
+            let read = Some(self.read.clone());
+            let selected = cache.select(&group, items, read, &default, limiter, last_good);
+            selected.await
+        };
+        let selection = loop {
+            match select(&limiter).await {
+                Some((selection, _)) => break selection,
+                None => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        };
+        // The results of all checks are cached.
+        let none = PolicyLimiter::new(permits(), unbounded_channel().0);
+        let other = ObjectRef::new("other").within("n");
+        let _held = [none.acquire(&other), none.acquire(&other)];
+        assert_eq!(select(&none).await.unwrap().0, selection);
+        selection
+    }
+}
+
+#[tokio::test]
+async fn accepted_settings_stay_in_effect_after_a_restart() {
+    let host = host();
+    let component = built_in_policies::component(BuiltInPolicy::Backoff);
+    let backoff = host.load(component, None).unwrap();
+    let text = |base: &str| json!({ "base": base }).to_string();
+    let accepted = |settings: String| AcceptedSettings {
+        source: "ConfigMap mine, key policy.wasm".into(),
+        digest: backoff.digest().to_owned(),
+        settings,
+        items: [("b", json!({ "base": "5s" })), ("c", json!({}))]
+            .map(|(item, settings)| (item.to_owned(), settings.to_string()))
+            .into(),
+    };
+    let named = || {
+        PolicySource::ConfigMap(PolicyConfigMap {
+            namespace: "n".into(),
+            name: "mine".into(),
+            key: "policy.wasm".into(),
+        })
+    };
+    let kept = || {
+        PolicySource::Kept(KeptPolicy {
+            namespace: "n".into(),
+            digest: backoff.digest().to_owned(),
+        })
+    };
+    let restart = |settings: String, base: &'static str, read: PolicyRead| Restart {
+        accepted: accepted(settings),
+        base,
+        source: if matches!(read, PolicyRead::Loaded(_)) {
+            named()
+        } else {
+            kept()
+        },
+        read,
+        last: backoff.clone(),
+    };
+    let selected = |selection: &PolicySelection| {
+        let problem = selection.problem.as_ref().map(|problem| problem.reason);
+        let decides = selection.in_use.is_some();
+        let settings = decides.then(|| selection.settings.clone());
+        (problem, settings, selection.restored)
+    };
+    let (good, old, bad) = ("1s", "2s", "soon");
+    let too_large = json!({ "base": old, "x": " ".repeat(AcceptedSettings::MAX_SIZE) });
+    let rejected = Some(SETTINGS_REJECTED);
+    let malformed = Some("Malformed");
+    let cases = [
+        (
+            restart(text(old), bad, loaded(&backoff)),
+            (rejected, Some(old), false),
+        ),
+        (
+            restart(text(old), bad, failed()),
+            (malformed, Some(old), true),
+        ),
+        (
+            restart(text(old), good, failed()),
+            (malformed, Some(old), true),
+        ),
+        // The policy accepts the settings in the spec.
+        (
+            restart(text(old), good, loaded(&backoff)),
+            (None, Some(good), false),
+        ),
+        // It accepts neither, or the status was edited.
+        (
+            restart(text(bad), bad, loaded(&backoff)),
+            (rejected, None, false),
+        ),
+        (
+            restart("soon".into(), bad, loaded(&backoff)),
+            (rejected, None, false),
+        ),
+        (
+            restart("[]".into(), bad, failed()),
+            (malformed, None, false),
+        ),
+        (
+            restart(too_large.to_string(), bad, failed()),
+            (malformed, None, false),
+        ),
+        (
+            restart(text(bad), good, failed()),
+            (malformed, Some(good), true),
+        ),
+    ];
+    for (restart, (problem, base, restored)) in cases {
+        let given = restart.accepted.settings.clone();
+        let selection = restart.select().await;
+        let expected = (problem, base.map(text), restored);
+        assert_eq!(selected(&selection), expected, "{given:.40}");
+        let has_old = base == Some(old);
+        let stored = selection.accepted_settings.map(|stored| stored.settings);
+        assert_eq!(stored, has_old.then(|| text(old)), "{given:.40}");
+        // An item that is not listed has no settings.
+        let items: Vec<_> = selection.items.keys().collect();
+        assert_eq!(
+            items,
+            if has_old { vec!["b"] } else { vec![] },
+            "{given:.40}"
+        );
+        let knows = selection.rejected_by.contains(&backoff.digest().to_owned());
+        assert_eq!(knows, base.is_none(), "{given:.40}");
+    }
 }
 
 #[tokio::test]
@@ -204,6 +358,11 @@ async fn settings_that_are_not_in_effect_are_reported() {
         .await;
     let (selection, _) = selected.unwrap();
     assert_eq!(selection.settings, r#"{"a":1}"#);
+    let accepted = selection.accepted_settings.unwrap();
+    assert_eq!(
+        (accepted.settings.as_str(), accepted.digest.as_str()),
+        (r#"{"a":1}"#, policy.digest())
+    );
 }
 
 #[tokio::test]
@@ -279,6 +438,35 @@ async fn evicted_policy_no_longer_decides() {
         )
         .await;
     assert!(selected.unwrap().1.is_none());
+}
+
+#[tokio::test]
+async fn accepted_settings_stay_in_effect_after_their_policy_was_evicted() {
+    let (cache, default, limiter) = (PolicyCache::default(), default(), limiter());
+    let component = built_in_policies::component(BuiltInPolicy::Backoff);
+    let load = || host().load(component, None).unwrap();
+    let with = |base: &str| group(json!({ "settings": { "base": base } }));
+    select(&cache, &with("1s"), loaded(&load())).await;
+    let (policy, group) = (load(), with("soon"));
+    let selection = loop {
+        let last_good = || {
+            let last = LastGoodPolicy {
+                name: "ConfigMap mine, key policy.wasm".into(),
+                source: PolicySource::from_group(&group)?,
+                settings: None,
+            };
+            Some((last, loaded(&policy)))
+        };
+        let (items, read) = (&group.spec.oaat_items, Some(loaded(&policy)));
+        let selected = cache.select(&group, items, read, &default, &limiter, last_good);
+        match selected.await {
+            Some((selection, _)) => break selection,
+            None => tokio::time::sleep(Duration::from_millis(1)).await,
+        }
+    };
+    assert_eq!(selection.settings, r#"{"base":"1s"}"#);
+    let problem = selection.problem.map(|problem| problem.reason);
+    assert_eq!(problem, Some(SETTINGS_REJECTED));
 }
 
 #[tokio::test]

@@ -33,6 +33,18 @@ pub(super) struct Copy {
 /// Copies by policy.
 pub(super) type Copies = BTreeMap<KeptPolicy, Copy>;
 
+/// Returns the copies that were written or renewed since a time. Each replica renews only the copies
+/// that its groups use, so a replica that serves only some groups counts these as in use.
+pub(super) fn used_since(
+    copies: &Copies,
+    since: Timestamp,
+) -> impl Iterator<Item = KeptPolicy> + use<'_> {
+    let used = copies
+        .iter()
+        .filter(move |(_, copy)| copy.last_used >= since);
+    used.map(|(policy, _)| policy.clone())
+}
+
 /// Returns the copies to delete before a new one of `size` bytes is written. Returns `None` if it
 /// does not fit. The namespace whose copies use the largest share of the limits loses copies first:
 /// unused ones, then the least recently renewed. A new copy never replaces a copy in use of its own
@@ -159,5 +171,29 @@ mod tests {
             let expected = expected.map(|names| names.iter().map(|n| policy(n)).collect());
             assert_eq!(evicted, expected, "{new} after {copies:?}");
         }
+    }
+    #[test]
+    fn copies_that_other_shards_renew_stay_like_those_in_use_here() {
+        let copies: Copies = [("a/others", 9), ("a/old", 3), ("a/mine", 8), ("b/1", 1)]
+            .map(|(name, last_used)| {
+                let last_used = Timestamp(last_used);
+                (policy(name), Copy { size: 1, last_used })
+            })
+            .into();
+        let mine = HashSet::from([policy("a/mine")]);
+        let evicted = |used: &HashSet<KeptPolicy>, new: &str| {
+            copies_to_evict(&copies, used, &policy(new), 1, LIMITS)
+        };
+        let mut used = mine.clone();
+        used.extend(used_since(&copies, Timestamp(5)));
+        assert_eq!(used, HashSet::from([policy("a/mine"), policy("a/others")]));
+        assert_eq!(evicted(&used, "c/1"), Some(vec![policy("a/old")]));
+        // The next one is the least recently renewed.
+        let mut without_old = copies.clone();
+        without_old.remove(&policy("a/old"));
+        without_old.insert(policy("b/2"), copies[&policy("b/1")].clone());
+        let next = |used| copies_to_evict(&without_old, used, &policy("a/new"), 1, LIMITS);
+        assert_eq!(next(&used), None);
+        assert_eq!(next(&mine), Some(vec![policy("a/others")]));
     }
 }

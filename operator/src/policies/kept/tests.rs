@@ -7,7 +7,7 @@ use http::{Method, Request, Response};
 use http_body_util::BodyExt;
 use kube::client::Body;
 use kube::runtime::reflector::ObjectRef;
-use oaat_api::OaatGroup;
+use oaat_api::{OaatGroup, OaatGroupStatus};
 use policy_host::{Host, Policy};
 use prometheus_client::metrics::counter::Counter;
 use serde_json::Value;
@@ -160,6 +160,7 @@ fn keeper(cluster: &Cluster) -> KeptPolicies {
         api: Api::namespaced(client, "op"),
         namespace: "op".into(),
         limits: LIMITS,
+        serves_part: false,
         deletions_start_at: Instant::now() + DELETION_DELAY,
         state: Mutex::default(),
         missing: Notify::new(),
@@ -370,7 +371,7 @@ async fn start(cluster: &Cluster, host: &Host, default: &Policy, group: &OaatGro
     let cache = PolicyCache::default();
     let key = ObjectRef::new("g").within("a");
     let named = PolicySource::from_group(group).unwrap();
-    let last = || LastGoodPolicy::new(group, group.status.as_ref()?.policy.as_ref());
+    let last = || LastGoodPolicy::new(group, group.status.as_ref());
     let began = Instant::now();
     loop {
         assert!(began.elapsed() < PATIENCE, "no policy decides");
@@ -390,8 +391,11 @@ async fn start(cluster: &Cluster, host: &Host, default: &Policy, group: &OaatGro
         };
         assert!(!selection.needs_default(), "{selection:?}");
         if let Some(policy) = policy {
-            let status = selection.in_use.clone();
-            sources.record_last_good(&key, LastGoodPolicy::new(group, status.as_ref()));
+            let status = OaatGroupStatus {
+                policy: selection.in_use,
+                ..OaatGroupStatus::default()
+            };
+            sources.record_last_good(&key, LastGoodPolicy::new(group, Some(&status)));
             kept.keeper.check().await.unwrap();
             return Decides {
                 digest: policy.digest().to_owned(),

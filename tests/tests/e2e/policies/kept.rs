@@ -1,11 +1,11 @@
-//! The last good policy after a restart of the operator, from the copy that it keeps.
+//! The last good policy and its settings after a restart of the operator.
 
-use super::{digest, variant};
+use super::{component, digest, merged, variant};
 use crate::fixture::{Fixture, PATIENCE, condition};
 use anyhow::{Context, Result, ensure};
 use built_in_policies::DEFAULT_POLICY;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -115,6 +115,130 @@ async fn last_good_policy_decides_after_restarts_without_its_source() -> Result<
     fixture.group(&["a", "b"], spec(&json!({}))).await?;
     fixture.policy(&good).await?;
     fixture.until_policy("True", "Ready").await?;
+    Ok(())
+}
+
+/// Returns settings that start only this item.
+fn only(item: &str) -> Value {
+    json!({ "eligible": format!("item.name == '{item}'") })
+}
+
+/// Lets the policy expression decide with settings, replaces them with settings that it rejects, and
+/// kills the operator. `policy` names the policy. `deletes` is the ConfigMap that is deleted in the
+/// meantime.
+async fn accepted_settings_survive(name: &str, policy: Value, deletes: Option<&str>) -> Result<()> {
+    let mut fixture = fixture(name).await?;
+    let wasm = component("policies/expression").await?;
+    fixture.policy(&wasm).await?;
+    fixture.start_operator().await?;
+    let spec = |settings: Value| {
+        let more = json!({ "settings": settings, "onError": "UseDefault" });
+        json!({ "frequency": "100ms", "policy": merged(policy.clone(), more) })
+    };
+    fixture.group(&["a", "b"], spec(only("a"))).await?;
+    let group = fixture.until_decided_by(&digest(&wasm)).await?;
+    let accepted = |group: &Value| group["status"]["acceptedSettings"].clone();
+    ensure!(accepted(&group).is_null(), "{group:#}");
+    if deletes.is_some() {
+        fixture.until_kept(&digest(&wasm)).await?;
+    }
+
+    fixture
+        .group(&["a", "b"], spec(json!({ "eligible": "item.nam" })))
+        .await?;
+    fixture.until_policy("False", "SettingsRejected").await?;
+    let before = fixture.read("group").await?;
+    let old = only("a").to_string();
+    ensure!(accepted(&before)["settings"] == old, "{before:#}");
+    fixture.take_operator().kill().await;
+    if let Some(map) = deletes {
+        let params = DeleteParams::default();
+        fixture.maps().delete(map, &params).await?;
+    }
+    fixture.start_operator().await?;
+    let runs = |group: &Value| group["status"]["run"].as_i64().unwrap_or(0);
+    let reason = deletes.map_or("SettingsRejected", |_| "SourceNotFound");
+    fixture.until_policy("False", reason).await?;
+    let start = runs(&fixture.read("group").await?);
+    let group = fixture
+        .until("more runs", |group| runs(group) > start + 2)
+        .await?;
+    ensure!(accepted(&group) == accepted(&before), "{group:#}");
+    let (_, now, message) = condition(&group, "PolicyReady");
+    ensure!(
+        now == reason && message.contains("stays in use"),
+        "{message}"
+    );
+    ensure!(
+        group["status"]["policy"]["digest"] == digest(&wasm),
+        "{group:#}"
+    );
+    let b_started = |group: &Value| !group["status"]["items"]["b"]["lastStarted"].is_null();
+    ensure!(!b_started(&group), "{group:#}");
+    let log = fixture.operator().log();
+    let decided: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains(": decided "))
+        .collect();
+    let is_same = decided.iter().all(|line| line.contains(&digest(&wasm)));
+    ensure!(is_same && !decided.is_empty(), "{decided:#?}");
+
+    fixture.policy(&wasm).await?;
+    fixture.group(&["a", "b"], spec(only("b"))).await?;
+    fixture.until_policy("True", "Ready").await?;
+    let group = fixture.until("b starts", b_started).await?;
+    ensure!(accepted(&group).is_null(), "{group:#}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn accepted_settings_of_a_built_in_policy_survive_a_restart() -> Result<()> {
+    let policy = json!({ "builtIn": "expression" });
+    accepted_settings_survive("settings-built-in", policy, None).await
+}
+
+#[tokio::test]
+async fn accepted_settings_survive_a_restart_without_the_source() -> Result<()> {
+    let policy = json!({ "configMap": { "name": "mine" } });
+    accepted_settings_survive("settings-kept", policy, Some("mine")).await
+}
+
+#[tokio::test]
+async fn forged_accepted_settings_are_checked_before_they_are_used() -> Result<()> {
+    let wasm = component("policies/expression").await?;
+    let spec = |settings: Value| {
+        let policy = json!({ "builtIn": "expression", "settings": settings });
+        json!({ "frequency": "100ms", "policy": policy })
+    };
+    let wrong = json!({ "eligible": "item.nam" });
+    let forged = [wrong.to_string(), "no JSON".into(), "[".repeat(30_000)];
+    for (number, settings) in forged.into_iter().enumerate() {
+        let mut fixture = fixture(&format!("settings-forged-{number}")).await?;
+        fixture.group(&["a"], spec(wrong.clone())).await?;
+        let forged = json!({ "status": { "acceptedSettings": {
+            "source": "expression", "digest": digest(&wasm), "settings": settings,
+            "items": { "a": settings },
+        } } });
+        let params = PatchParams::default();
+        fixture
+            .api("OaatGroup")
+            .patch_status("group", &params, &Patch::Merge(&forged))
+            .await?;
+        fixture.start_operator().await?;
+        let message = fixture.until_policy("False", "SettingsRejected").await?;
+        ensure!(message.contains("onError: Hold"), "{message}");
+        let group = fixture
+            .until("no policy decides", |group| {
+                condition(group, "Ready").1 == "PolicyNotReady"
+            })
+            .await?;
+        ensure!(group["status"]["run"].is_null(), "{group:#}");
+        fixture.group(&["a"], spec(json!({}))).await?;
+        let group = fixture.until_decided_by(&digest(&wasm)).await?;
+        ensure!(group["status"]["acceptedSettings"].is_null(), "{group:#}");
+        let exit = fixture.take_operator().stop().await;
+        ensure!(exit.success(), "{exit}");
+    }
     Ok(())
 }
 
