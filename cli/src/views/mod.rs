@@ -7,6 +7,7 @@ mod group;
 mod history;
 mod late;
 mod page;
+mod shadow;
 mod suspension;
 mod table;
 #[cfg(test)]
