@@ -20,7 +20,7 @@ pub(crate) struct Side {
     pub name: String,
     pub policy: Policy,
     /// The settings of the group, a JSON object, instead of the recorded ones.
-    settings: Option<String>,
+    pub settings: Option<String>,
 }
 
 /// An answer, and the fuel that it took.
