@@ -9,7 +9,6 @@ mod component;
 mod decisions;
 mod dev;
 mod failure;
-mod input;
 mod names_file;
 mod new;
 mod pack;

@@ -3,7 +3,7 @@
 //! output an answer.
 
 use crate::policy::component;
-use crate::policy::input::{self, Line, MAX_TEXT};
+use crate::input::{self, Line, MAX_TEXT};
 use anyhow::{Context, Result};
 use policy_cases::Report;
 use policy_host::{EvalError, Evaluation, Host, ItemSettings, Limits, Policy};
