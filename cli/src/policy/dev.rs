@@ -38,7 +38,7 @@ pub struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let record = args.decisions.as_deref().map(latest).transpose()?;
     let mut last_fuel = None;
-    build::require_policy(&args.dir)?;
+    policy_build::check_policy(&args.dir)?;
     loop {
         // A file that changes during the build starts another build.
         let files = watched_files(args)?;
