@@ -159,7 +159,7 @@ fn build_writes_a_component_and_check_rejects_the_core_module() {
     );
     let item = r#"photos={"weight": 2}"#;
     let rejected = policy(&["check", &component, "--item-settings", item]);
-    let words = "rejected, SettingsRejected: the policy rejected the settings: ";
+    let words = "rejected, SettingsRejected: the policy rejects its settings: ";
     assert!(
         rejected.code == 1 && rejected.out.contains(words),
         "{}",
