@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn latest_decision_is_found_or_the_flag_that_records_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let error = latest(folder.path()).unwrap_err().to_string();
+        let error = format!("{:#}", latest(folder.path()).unwrap_err());
         assert!(error.contains("--record-decisions"), "{error}");
         let file = folder.path().join("1-n-g-0.json");
         std::fs::write(&file, "{}").unwrap();
