@@ -4,6 +4,7 @@
 mod cluster;
 pub mod command_line;
 pub mod commands;
+mod input;
 pub mod policy;
 mod terminal;
 pub mod validate;

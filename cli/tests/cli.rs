@@ -35,6 +35,22 @@ fn file(folder: &tempfile::TempDir, name: &str, bytes: &[u8]) -> String {
 }
 
 #[test]
+fn validate_reads_files_and_standard_input_up_to_a_limit() {
+    for name in ["/dev/zero", "-"] {
+        let endless = std::fs::File::open("/dev/zero").unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_kubectl-oaat"))
+            .args(["validate", "-f", name])
+            .stdin(endless)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        let limit = "the input is larger than 16 MiB; use a smaller file";
+        assert!(text.contains(limit), "{text}");
+    }
+}
+
+#[test]
 fn policy_schema_prints_a_json_schema() {
     for (kind, title, field) in [
         ("cases", "Cases", "validate"),
@@ -143,7 +159,7 @@ fn build_writes_a_component_and_check_rejects_the_core_module() {
     );
     let item = r#"photos={"weight": 2}"#;
     let rejected = policy(&["check", &component, "--item-settings", item]);
-    let words = "rejected, SettingsRejected: the policy rejected the settings: ";
+    let words = "rejected, SettingsRejected: the policy rejects its settings: ";
     assert!(
         rejected.code == 1 && rejected.out.contains(words),
         "{}",

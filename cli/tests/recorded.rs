@@ -290,7 +290,9 @@ fn both_policies_are_simulated_from_the_last_recorded_decision() {
     ]);
     for words in [
         "4 recorded decisions, 2026-01-01T12:00:00Z to 2026-01-01T12:00:00.001Z",
-        "home/backup: 2 of 4 decisions differ",
+        "home/backup: 2 of 4 recorded decisions differ",
+        "differ, in one or more ways  2",
+        "longest gap between successes",
         "B would start \"photos\" instead of \"nas\"",
         "assumes that each run takes the median time",
         "starved items",

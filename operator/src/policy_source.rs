@@ -341,15 +341,9 @@ impl PolicyProblem {
 
     /// Returns the problem of settings that were rejected, or could not be checked.
     pub fn settings(error: &EvalError) -> Self {
-        let message = match error {
-            EvalError::PolicyError(message) => {
-                format!("the policy rejects its settings: {message}")
-            }
-            other => format!("failed to check the settings: {other:#}"),
-        };
         Self {
             transient: matches!(error, EvalError::Deadline(_)),
-            ..Self::new(policy_ready::SETTINGS_REJECTED, message)
+            ..Self::new(policy_ready::SETTINGS_REJECTED, error.settings_problem())
         }
     }
 }

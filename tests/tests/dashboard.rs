@@ -82,6 +82,7 @@ impl Shown {
         let spec = json!({
             "oaatType": "work", "oaatItems": ["photos", "mail"], "frequency": "1h",
             "failureCoolOff": "20m",
+            "policy": { "builtIn": "default", "shadow": { "builtIn": "backoff" } },
         });
         create(&groups, "group", &spec).await?;
         let args = ["--namespace", namespace, "--no-browser"];
@@ -142,6 +143,10 @@ fn status() -> Value {
     json!({
         "state": "Waiting", "message": "mail is cooling off",
         "policy": { "source": "default", "digest": "0123abcd", "contract": "1.0.0" },
+        "conditions": [{
+            "type": "ShadowAgrees", "status": "False", "reason": "Differs",
+            "message": "1 of 2 decisions agreed", "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }],
         "items": {
             "photos": { "state": "Ready" },
             "mail": {
@@ -190,6 +195,7 @@ async fn page_is_live_and_keyboard_users_run_suspend_and_resume() -> Result<()> 
         "rule: failureCoolOff",
         "It is due, and nothing of the group runs",
         "0123abcd",
+        "Shadow policy: Differs, 1 of 2 decisions agreed",
     ] {
         shown.until_text(words).await?;
     }

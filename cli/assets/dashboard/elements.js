@@ -34,8 +34,8 @@ export function short(seconds) {
 function relative(node) {
   const seconds = (Date.parse(node.dateTime) - Date.now()) / 1000;
   if (node.dataset.style === 'for') return `for ${short(-seconds)}`;
-  if (node.dataset.style === 'ago') return `${short(-seconds)} ago`;
-  return seconds <= 0 ? 'now' : `in ${short(seconds + 0.999)}`;
+  if (node.dataset.style === 'ago') return seconds > -1 ? 'just now' : `${short(-seconds)} ago`;
+  return seconds <= 0 ? 'now' : `in ${short(Math.ceil(seconds))}`;
 }
 
 // Returns an element with a time relative to now. The style is in, ago, or for.

@@ -47,7 +47,7 @@ function clear() {
   hideForecast();
   setText(byId('item-count'), '');
   for (const id of ['suspend', 'forecast']) byId(id).hidden = true;
-  for (const id of ['summary', 'problems', 'policy']) byId(id).replaceChildren();
+  for (const id of ['summary', 'problems', 'policy', 'shadow']) byId(id).replaceChildren();
 }
 
 // Reads the group again, and shows what has changed.
@@ -87,6 +87,7 @@ async function update(answer, isCurrent) {
   byId('summary').replaceChildren(...facts.flatMap((fact, index) => (index ? [' · ', fact] : [fact])));
   byId('problems').replaceChildren(...answer.problems.map((text) => element('li', null, sentence(text))));
   updatePolicy(answer.policy);
+  setText(byId('shadow'), answer.shadow ? `Shadow policy: ${answer.shadow}` : '');
   const suspend = byId('suspend');
   setText(suspend, `${answer.suspended ? 'Resume' : 'Suspend'} ${answer.name}`);
   suspend.hidden = options.readOnly;

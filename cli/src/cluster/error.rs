@@ -1,5 +1,7 @@
 //! Errors of requests to a cluster, each in one sentence.
 
+use super::response_limit::MAX_RESPONSE;
+use http_body_util::LengthLimitError;
 use oaat_api::run_now;
 use oaat_api::text::{self, clean};
 use std::fmt;
@@ -179,6 +181,13 @@ impl ClusterError {
             kube::Error::Api(status) => status,
             kube::Error::SerdeError(problem) => {
                 let problem = format!("the response cannot be decoded: {problem}");
+                return Self::rejected(access, None, &problem);
+            }
+            kube::Error::Service(problem) if problem.is::<LengthLimitError>() => {
+                let limit = MAX_RESPONSE >> 20;
+                let problem = format!(
+                    "the response is larger than {limit} MiB; reduce the size of the objects"
+                );
                 return Self::rejected(access, None, &problem);
             }
             other => {

@@ -1,6 +1,7 @@
 //! Reads OaatGroups.
 
 use super::error::{Similar, UndecodableGroups};
+use super::response_limit::PAGE;
 use super::{Access, ClusterError, Session};
 use kube::api::{ApiResource, DynamicObject, ListParams};
 use kube::core::Request;
@@ -9,8 +10,6 @@ use oaat_api::OaatGroup;
 use oaat_api::text::{self, clean};
 use serde::Deserialize;
 
-/// The number of groups in a page. A group has at most 1.5 MiB.
-const PAGE: u32 = 250;
 /// The status of a response about something that does not exist.
 const NOT_FOUND: u16 = 404;
 

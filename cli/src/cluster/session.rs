@@ -1,8 +1,10 @@
 //! The client of a command.
 
+use super::response_limit::{LimitResponses, MAX_RESPONSE};
 use super::{Access, ClusterError};
 use clap::Args;
 use kube::api::PatchParams;
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use oaat_api::text::{self, clean};
@@ -57,8 +59,14 @@ impl Session {
         let server = clean(&config.cluster_url.to_string(), text::PROBLEM);
         let namespace = args.namespace.clone();
         let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
-        let client = Client::try_from(config)
-            .map_err(|error| ClusterError::NoCluster(clean(&error.to_string(), text::PROBLEM)))?;
+        let limit = tower::layer::layer_fn(|service| LimitResponses {
+            service,
+            limit: MAX_RESPONSE,
+        });
+        let client = ClientBuilder::try_from(config)
+            .map_err(|error| ClusterError::NoCluster(clean(&error.to_string(), text::PROBLEM)))?
+            .with_layer(&limit)
+            .build();
         Ok(Self {
             client,
             namespace,

@@ -4,7 +4,7 @@ use super::output::{Format, print_as};
 use crate::cluster::{Access, ClusterArgs, ClusterError, Session, items_in_effect, read_group};
 use crate::policy::{Forecast, ForecastView};
 use crate::terminal::{escape_control, report};
-use crate::views::short;
+use crate::views::{from_now, short};
 use clap::Args;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
@@ -109,19 +109,19 @@ fn not_ready(group: &OaatGroup) -> Option<String> {
 fn next_text(view: &ForecastView, now: Timestamp) -> String {
     let mut text = match view.starts.first() {
         Some(start) => {
-            let when = match start.at.since(now) {
-                Duration::ZERO => "now".to_owned(),
-                wait => format!("in {}", short(wait)),
-            };
             let note = start
                 .note
                 .as_ref()
                 .map(|note| format!("\n  because: {note}"));
             format!(
-                "{} starts {when} ({}) and takes about {}{}\n",
+                "{} starts {} ({}) and takes {}{}\n",
                 text::name(&start.item),
+                from_now(start.at, now),
                 start.at.seconds(),
-                short(Duration::from_secs(start.expected_seconds)),
+                match start.expected_seconds {
+                    0 => "less than 1s".to_owned(),
+                    seconds => format!("about {}", short(Duration::from_secs(seconds))),
+                },
                 note.unwrap_or_default()
             )
         }
@@ -392,6 +392,12 @@ mod tests {
         let expected = "\
 a starts in 10m (1970-01-01T00:10:00Z) and takes about 1m30s
   because: oldest
+  assumes that all runs succeed
+";
+        assert_eq!(next_text(&view(start), Timestamp(0)), expected);
+        let start = json!([{ "at": "1970-01-01T00:00:00.2Z", "item": "a", "expectedSeconds": 0 }]);
+        let expected = "\
+a starts in 1s (1970-01-01T00:00:01Z) and takes less than 1s
   assumes that all runs succeed
 ";
         assert_eq!(next_text(&view(start), Timestamp(0)), expected);

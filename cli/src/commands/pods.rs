@@ -1,6 +1,6 @@
 //! The pods of an item, and their logs.
 
-use crate::cluster::{Access, ClusterError, Session};
+use crate::cluster::{Access, ClusterError, PAGE, Session};
 use crate::terminal::{LogText, write};
 use futures::AsyncReadExt;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
@@ -23,8 +23,6 @@ const COMPLETION_CONTAINERS: &str = "oaat.kawaja.net/completion-containers";
 const GATE: &str = "oaat.kawaja.net/claim";
 /// The maximum length of a label value.
 const MAX_LABEL: usize = 63;
-/// The number of pods in a page.
-const PAGE: u32 = 250;
 /// The size of the parts of a log.
 const PART: usize = 16 << 10;
 /// The time before a log that ended early is read again.

@@ -3,7 +3,7 @@
 use super::Scope;
 use super::output::{Format, print_as};
 use crate::cluster::{
-    Access, ClusterError, GroupRead, Session, WatchRetries, read_group, read_groups,
+    Access, ClusterError, GroupRead, PAGE, Session, WatchRetries, read_group, read_groups,
 };
 use crate::terminal::write;
 use crate::views::{Detail, GroupView, UnreadableGroup, detail, summary};
@@ -114,7 +114,7 @@ async fn watch(args: &StatusArgs, session: &Session) -> Result<(), ClusterError>
         Some(name) => drop(read_group(session, name).await?),
         None => drop(read_groups(session, namespace).await?),
     }
-    let mut config = watcher::Config::default().page_size(250);
+    let mut config = watcher::Config::default().page_size(PAGE);
     if let Some(name) = &args.group {
         config = config.fields(&format!("metadata.name={name}"));
     }

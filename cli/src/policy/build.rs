@@ -39,8 +39,8 @@ pub(crate) struct BuiltFiles {
 /// Builds the policy in a directory, and writes its component to a file, with the names of its
 /// functions beside it.
 pub(crate) fn build(dir: &Path, output: Option<&Path>) -> Result<BuiltFiles> {
-    require_policy(dir)?;
-    let built = policy_build::build_crate(dir, &dir.canonicalize()?.join("target/policies"))?;
+    let target = std::path::absolute(dir)?.join("target/policies");
+    let built = policy_build::build_crate(dir, &target)?;
     let file = match output {
         Some(file) => file.to_owned(),
         None => dir.join("target").join(format!("{}.wasm", built.name)),
@@ -53,15 +53,4 @@ pub(crate) fn build(dir: &Path, output: Option<&Path>) -> Result<BuiltFiles> {
         component: built.component,
         names,
     })
-}
-
-/// Checks that there is a policy in a directory.
-pub(crate) fn require_policy(dir: &Path) -> Result<()> {
-    let built_by = ["Cargo.toml", "Makefile"];
-    anyhow::ensure!(
-        built_by.iter().any(|file| dir.join(file).is_file()),
-        "{}: there is neither a Cargo.toml nor a Makefile; use the directory of a policy (`policy new` creates one)",
-        dir.display()
-    );
-    Ok(())
 }

@@ -1,6 +1,6 @@
 //! Loads policies from files into the operator's evaluator.
 
-use crate::policy::input;
+use crate::input;
 use anyhow::{Context, Result, ensure};
 use oaat_api::BuiltInPolicy;
 use policy_build::BuildError;

@@ -1,6 +1,6 @@
 //! `policy dev`: builds and tests a policy after each change.
 
-use crate::policy::decisions::recorded;
+use crate::policy::decisions::{self, Line};
 use crate::policy::failure::{self, PolicyFailure};
 use crate::policy::{build, component, test};
 use crate::terminal;
@@ -9,7 +9,7 @@ use policy_cases::item_settings;
 use policy_host::{DecisionRecord, Policy, WaitTimes, compare_answers};
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
@@ -18,8 +18,6 @@ use std::time::{Duration, Instant, SystemTime};
 const INTERVAL: Duration = Duration::from_millis(200);
 /// The maximum number of files that are watched.
 const MAX_FILES: usize = 20_000;
-/// The maximum size of a file with recorded decisions, in bytes.
-const MAX_RECORDS_SIZE: u64 = 256 << 20;
 
 /// Arguments of `policy dev`.
 #[derive(Debug, clap::Args)]
@@ -40,7 +38,7 @@ pub struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let record = args.decisions.as_deref().map(latest).transpose()?;
     let mut last_fuel = None;
-    build::require_policy(&args.dir)?;
+    policy_build::check_policy(&args.dir)?;
     loop {
         // A file that changes during the build starts another build.
         let files = watched_files(args)?;
@@ -144,37 +142,26 @@ fn describe_change(then: &DecisionRecord, now: &DecisionRecord) -> String {
 
 /// Returns the latest decision in a file, or in the newest file of a directory.
 fn latest(path: &Path) -> Result<DecisionRecord> {
-    let file = if path.is_dir() {
-        let entries = std::fs::read_dir(path).with_context(|| format!("{}", path.display()))?;
-        let newest = entries
-            .flatten()
-            .filter(|entry| {
-                let path = entry.path();
-                path.extension().is_some_and(|e| e == "json") && path.is_file()
-            })
-            .max_by_key(|entry| entry.metadata().and_then(|data| data.modified()).ok());
-        match newest {
-            Some(entry) => entry.path(),
-            None => bail!(
-                "--decisions: {} contains no .json file; use the directory of --record-decisions",
-                path.display()
-            ),
-        }
-    } else {
-        path.to_owned()
-    };
-    let name = || format!("{}", file.display());
-    let mut bytes = Vec::new();
-    let opened = std::fs::File::open(&file).with_context(name)?;
-    let mut opened = opened.take(MAX_RECORDS_SIZE);
-    opened.read_to_end(&mut bytes).with_context(name)?;
-    let records = recorded(&String::from_utf8_lossy(&bytes));
-    let latest = records.into_iter().max_by_key(|record| record.request.now);
+    let files = decisions::recorded_files(&[path.to_owned()]).context("--decisions")?;
+    let file = files.last().map_or(path, PathBuf::as_path);
+    let mut latest: Option<DecisionRecord> = None;
+    decisions::read_chunks(decisions::open(file)?, |chunk| {
+        chunk.for_each(|_, line: Line<DecisionRecord>| {
+            let time = latest.as_ref().map(|latest| latest.request.now);
+            if let Line::Record(record) = line
+                && Some(record.request.now) >= time
+            {
+                latest = Some(record);
+            }
+        });
+        true
+    })
+    .with_context(|| file.display().to_string())?;
     latest.with_context(|| {
         format!(
-            "--decisions: {} contains no recorded decision; use a file of --record-decisions, or the log of an \
-             operator with --log-decisions full",
-            file.display()
+            "--decisions: {}: no recorded decision found; {}",
+            file.display(),
+            decisions::USE_RECORDS
         )
     })
 }
@@ -220,6 +207,7 @@ fn stamp(file: &Path) -> Option<(PathBuf, (Option<SystemTime>, u64))> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::test_fixtures::record;
 
     fn args(dir: &Path) -> Args {
         Args {
@@ -250,15 +238,26 @@ mod tests {
     }
 
     #[test]
-    fn latest_names_the_flag_that_records_decisions() {
+    fn latest_decision_is_found_or_the_flag_that_records_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let error = latest(folder.path()).unwrap_err().to_string();
+        let error = format!("{:#}", latest(folder.path()).unwrap_err());
         assert!(error.contains("--record-decisions"), "{error}");
-        let file = folder.path().join("decision.json");
+        let file = folder.path().join("1-n-g-0.json");
         std::fs::write(&file, "{}").unwrap();
         for path in [folder.path(), &file] {
             let error = latest(path).unwrap_err().to_string();
             assert!(error.contains("no recorded decision"), "{error}");
+        }
+        // The newest file of a directory, and the latest decision of a file.
+        let mut records = [record(), record(), record()];
+        for (record, now) in records.iter_mut().zip([5, 7, 6]) {
+            record.request.now = now;
+        }
+        let lines = records.iter().map(|of| serde_json::to_string(of).unwrap());
+        let newest = folder.path().join("2-n-g-0.json");
+        std::fs::write(&newest, lines.collect::<Vec<_>>().join("\n")).unwrap();
+        for path in [folder.path(), &newest] {
+            assert_eq!(latest(path).unwrap().request.now, 7);
         }
     }
 

@@ -1,30 +1,25 @@
 //! The failures of policies. All commands report them in the same words and with the same exit status.
 
+use oaat_api::reasons::policy_ready::SETTINGS_REJECTED;
 use policy_host::{EvalError, ItemSettings, Policy};
 
 /// A policy that rejected its settings, or made no decision. This is a result, not a failure of the
 /// command.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum PolicyFailure {
-    /// The policy rejected the settings, with a message.
-    #[error("SettingsRejected: the policy rejected the settings: {0}")]
-    Settings(String),
-    /// The policy failed when it validated the settings.
-    #[error("SettingsRejected: validating the settings failed: {0:#}")]
-    Validation(EvalError),
+    /// The policy rejected the settings, or failed when it validated them.
+    #[error("{SETTINGS_REJECTED}: {}", .0.settings_problem())]
+    Settings(EvalError),
     /// The policy made no decision.
     #[error("{}: {error:#}", .0.reason(), error = .0)]
     NoDecision(EvalError),
 }
 
-/// The reason for rejected settings, and for a failed validation.
-const SETTINGS_REJECTED: &str = "SettingsRejected";
-
 impl PolicyFailure {
     /// Returns the reason that the operator shows in conditions.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Settings(_) | Self::Validation(_) => SETTINGS_REJECTED,
+            Self::Settings(_) => SETTINGS_REJECTED,
             Self::NoDecision(error) => error.reason(),
         }
     }
@@ -33,7 +28,7 @@ impl PolicyFailure {
     pub fn is_interruption(&self) -> bool {
         matches!(
             self,
-            Self::Validation(EvalError::Deadline(_)) | Self::NoDecision(EvalError::Deadline(_))
+            Self::Settings(EvalError::Deadline(_)) | Self::NoDecision(EvalError::Deadline(_))
         )
     }
 }
@@ -45,11 +40,8 @@ pub(crate) fn validate(
     settings: &str,
     items: &[ItemSettings],
 ) -> Result<(), PolicyFailure> {
-    match policy.validate(settings, items).answer {
-        Ok(()) => Ok(()),
-        Err(EvalError::PolicyError(message)) => Err(PolicyFailure::Settings(message)),
-        Err(error) => Err(PolicyFailure::Validation(error)),
-    }
+    let validation = policy.validate(settings, items);
+    validation.answer.map_err(PolicyFailure::Settings)
 }
 
 #[cfg(test)]
@@ -61,12 +53,12 @@ mod tests {
         let crash = || EvalError::Trapped("why".into());
         for (failure, text) in [
             (
-                PolicyFailure::Settings("no base".into()),
-                "SettingsRejected: the policy rejected the settings: no base",
+                PolicyFailure::Settings(EvalError::PolicyError("no base".into())),
+                "SettingsRejected: the policy rejects its settings: no base",
             ),
             (
-                PolicyFailure::Validation(crash()),
-                "SettingsRejected: validating the settings failed: the policy crashed: why",
+                PolicyFailure::Settings(crash()),
+                "SettingsRejected: failed to check the settings: the policy crashed: why",
             ),
             (
                 PolicyFailure::NoDecision(crash()),

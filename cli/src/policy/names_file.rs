@@ -1,10 +1,10 @@
 //! The file with the names of functions that `policy build` writes next to a component.
 
+use crate::input;
 use anyhow::{Context, Result};
 use policy_host::{FunctionNames, sha256};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The maximum size of the file in bytes. A larger one is ignored.
@@ -38,10 +38,8 @@ pub(crate) fn write(file: &Path, wasm: &[u8], functions: BTreeMap<u32, String>) 
 /// Reads the names of the functions of a component with this digest. Returns `None` if there is no
 /// file, or it belongs to another build.
 pub(crate) fn read(component: &Path, digest: &str) -> Option<FunctionNames> {
-    let mut text = String::new();
-    let file = std::fs::File::open(path(component)).ok()?;
-    file.take(MAX_SIZE).read_to_string(&mut text).ok()?;
-    let names: NamesFile = serde_json::from_str(&text).ok()?;
+    let text = input::read(&path(component), MAX_SIZE).ok()?;
+    let names: NamesFile = serde_json::from_slice(&text).ok()?;
     (names.sha256 == digest).then(|| names.functions.into())
 }
 

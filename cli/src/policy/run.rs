@@ -1,8 +1,9 @@
 //! `policy run`: evaluates a policy once and explains the decision.
 
+use crate::input;
 use crate::policy::component::{self, Component};
+use crate::policy::failure;
 use crate::policy::profile::Profile;
-use crate::policy::{failure, input};
 use anyhow::{Context, Result};
 use policy_cases::{explain, item_settings};
 use policy_host::{EvalError, Policy, Request};

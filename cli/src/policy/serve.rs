@@ -2,8 +2,8 @@
 //! policy-testkit. Each line of standard input is a request in JSON, and each line of standard
 //! output an answer.
 
+use crate::input::{self, Line, MAX_TEXT};
 use crate::policy::component;
-use crate::policy::input::{self, Line, MAX_TEXT};
 use anyhow::{Context, Result};
 use policy_cases::Report;
 use policy_host::{EvalError, Evaluation, Host, ItemSettings, Limits, Policy};

@@ -7,6 +7,7 @@ mod metadata;
 mod policy_settings;
 mod schema;
 
+use crate::input;
 use clap::Args;
 use oaat_api::text;
 use oaat_api::validate::{FieldError, validate, validate_type};
@@ -15,7 +16,8 @@ use policy_settings::BuiltInPolicies;
 use schema::{FieldReport, Severity};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use std::io::{Read, Write};
+use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Arguments of `validate`.
@@ -64,13 +66,13 @@ impl Report {
             Ok(documents) => documents
                 .into_iter()
                 .for_each(|document| self.document(name, document)),
-            Err(error) => self.unreadable(name, &format!("not valid YAML or JSON: {error}")),
+            Err(error) => self.unreadable(format!("{name}: not valid YAML or JSON: {error}")),
         }
     }
 
-    fn unreadable(&mut self, name: &str, message: &str) {
+    fn unreadable(&mut self, line: String) {
         self.unreadable += 1;
-        self.push(format!("{name}: {message}"));
+        self.push(line);
     }
 
     fn problem(&mut self, line: String) {
@@ -257,15 +259,13 @@ fn decode_spec<T: DeserializeOwned>(
 pub fn run(files: &Files) -> ExitCode {
     let mut report = Report::default();
     for name in &files.filenames {
-        let mut bytes = Vec::new();
         let read = match name.as_str() {
-            "-" => std::io::stdin().read_to_end(&mut bytes).map(|_| bytes),
-            _ => std::fs::read(name),
+            "-" => input::read_stdin(),
+            file => input::read_text(Path::new(file)),
         };
-        match read.map(String::from_utf8) {
-            Ok(Ok(text)) => report.file(name, &text),
-            Ok(Err(_)) => report.unreadable(name, "not valid UTF-8"),
-            Err(error) => report.unreadable(name, &format!("cannot read the file: {error}")),
+        match read {
+            Ok(text) => report.file(name, &text),
+            Err(error) => report.unreadable(format!("{error:#}")),
         }
     }
     if report.objects == 0 {

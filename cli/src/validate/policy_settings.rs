@@ -3,7 +3,7 @@
 use super::schema::FieldReport;
 use built_in_policies::component;
 use oaat_api::{BuiltInPolicy, OaatGroupSpec};
-use policy_host::{EvalError, Host, ItemSettings, Limits, Policy};
+use policy_host::{Host, ItemSettings, Limits, Policy};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 
@@ -47,13 +47,10 @@ impl BuiltInPolicies {
         let settings = settings.map_or_else(|| "{}".to_owned(), text);
         match policy {
             Err(problem) => Some(problem.clone()),
-            Ok(policy) => match policy.validate(&settings, items).answer {
-                Ok(()) => None,
-                Err(EvalError::PolicyError(message)) => {
-                    Some(format!("the policy rejects its settings: {message}"))
-                }
-                Err(other) => Some(format!("failed to check the settings: {other}")),
-            },
+            Ok(policy) => {
+                let rejection = policy.validate(&settings, items).answer.err()?;
+                Some(rejection.settings_problem())
+            }
         }
     }
 }

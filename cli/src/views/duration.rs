@@ -23,15 +23,20 @@ pub(crate) fn short(duration: Duration) -> String {
 
 /// Formats a time in the past relative to the current time.
 pub(super) fn ago(at: Timestamp, now: Timestamp) -> String {
-    format!("{} ago", short(now.since(at)))
+    let passed = now.since(at);
+    match passed.as_secs() {
+        0 => "just now".to_owned(),
+        _ => format!("{} ago", short(passed)),
+    }
 }
 
 /// Formats a time in the future relative to the current time.
-pub(super) fn from_now(at: Timestamp, now: Timestamp) -> String {
-    if at <= now {
-        return "now".to_owned();
+pub(crate) fn from_now(at: Timestamp, now: Timestamp) -> String {
+    let left = at.seconds().since(now);
+    match left.as_secs() {
+        0 => "now".to_owned(),
+        _ => format!("in {}", short(left)),
     }
-    format!("in {}", short(at.seconds().since(now)))
 }
 
 #[cfg(test)]
@@ -57,9 +62,26 @@ mod tests {
 
     #[test]
     fn times_are_relative_to_the_current_time() {
-        let now = Timestamp(1_000_000);
-        assert_eq!(ago(Timestamp(400_000), now), "10m ago");
-        assert_eq!(from_now(Timestamp(1_059_100), now), "in 1m");
-        assert_eq!(from_now(now, now), "now");
+        let now = Timestamp(1_000_500);
+        for (at, expected) in [
+            (400_500, "10m ago"),
+            (999_500, "1s ago"),
+            (999_501, "just now"),
+            (1_000_500, "just now"),
+            // The clock of another machine may be ahead.
+            (1_005_000, "just now"),
+        ] {
+            assert_eq!(ago(Timestamp(at), now), expected, "{at}");
+        }
+        for (at, expected) in [
+            (0, "now"),
+            (1_000_499, "now"),
+            (1_000_501, "now"),
+            (1_001_000, "now"),
+            (1_001_001, "in 1s"),
+            (1_060_100, "in 1m"),
+        ] {
+            assert_eq!(from_now(Timestamp(at), now), expected, "{at}");
+        }
     }
 }

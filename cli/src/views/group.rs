@@ -2,6 +2,7 @@
 
 use super::duration::{ago, from_now};
 use super::late::{Due, Lateness};
+use super::shadow::ShadowView;
 use super::suspension::Suspension;
 use super::{short, table};
 use oaat_api::reasons::states;
@@ -41,6 +42,9 @@ pub(crate) struct GroupView {
     /// The source of the policy that decided last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
+    /// The condition `ShadowAgrees`, if the group has a shadow policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowView>,
     pub items: Vec<ItemView>,
 }
 
@@ -99,6 +103,7 @@ impl GroupView {
             next,
             last_run: status.last_run,
             policy: status.policy.as_ref().map(|policy| policy.source.clone()),
+            shadow: ShadowView::of(group),
             items: items(group, &status, valid.as_ref(), now),
             state: status.state,
             message: status.message,
@@ -200,7 +205,7 @@ pub(crate) fn summary(
         header.insert(0, "NAMESPACE");
     }
     if wide {
-        header.extend(["LAST RUN", "POLICY"]);
+        header.extend(["LAST RUN", "POLICY", "SHADOW"]);
     }
     header.push("MESSAGE");
     let limit = if wide { text::MESSAGE } else { SHORT_MESSAGE };
@@ -241,6 +246,8 @@ pub(crate) fn summary(
                     .map_or_else(|| NONE.to_owned(), |last| ago(last, now)),
             );
             row.push(cell(group.policy.as_deref()));
+            let shadow = group.shadow.as_ref();
+            row.push(cell(shadow.map(|shadow| shadow.reason.as_str())));
         }
         row.push(text::clean(&group.message(), limit));
         row
@@ -298,6 +305,9 @@ pub(crate) fn detail(group: &GroupView, detail: Detail, now: Timestamp) -> Strin
             next.seconds()
         ));
     }
+    if let Some(shadow) = &group.shadow {
+        lines.push(format!("shadow policy: {}", shadow.describe()));
+    }
     let mut header = vec!["ITEM", "STATE", "LATE", "LAST SUCCESS", "FAILURES", "NEXT"];
     if detail == Detail::Wide {
         header.push("LONGEST RUN");
@@ -348,7 +358,7 @@ pub(crate) fn detail(group: &GroupView, detail: Detail, now: Timestamp) -> Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::views::test_groups::{NOW, backup, time};
+    use crate::views::test_groups::{NOW, backup, shadowed, time};
     use serde_json::json;
 
     #[test]
@@ -381,9 +391,9 @@ bad       -           -           -       -     -                -      cannot b
         assert_eq!(summary(&groups, &unreadable, false, false, NOW), expected);
         let wide = summary(&groups[..1], &unreadable, true, true, NOW);
         let expected = "\
-NAMESPACE   NAME     STATE     RUNNING     ITEMS   DUE   LATE             NEXT   LAST RUN   POLICY    MESSAGE
-media       backup   Running   photos 5m   5       2     ███░░░░░░░ 15m   -      5m ago     default   running photos
-media       bad      -         -           -       -     -                -      -          -         cannot be decoded: spec. [31m
+NAMESPACE   NAME     STATE     RUNNING     ITEMS   DUE   LATE             NEXT   LAST RUN   POLICY    SHADOW   MESSAGE
+media       backup   Running   photos 5m   5       2     ███░░░░░░░ 15m   -      5m ago     default   -        running photos
+media       bad      -         -           -       -     -                -      -          -         -        cannot be decoded: spec. [31m
 ";
         assert_eq!(wide, expected);
     }
@@ -423,6 +433,19 @@ photos   Running   -                 2h ago         0          -
             "backup in media: not reconciled yet\n\
              next item due in 20m (2026-03-02T12:20:00Z)\n\nno items\n"
         );
+    }
+
+    #[test]
+    fn shadow_policy_is_shown_with_its_condition() {
+        let view = GroupView::of(
+            &shadowed("False", "Differs", "2 of 3 decisions agreed"),
+            NOW,
+        );
+        let text = detail(&view, Detail::Normal, NOW);
+        let expected = "\nshadow policy: Differs, 2 of 3 decisions agreed\n\nITEM ";
+        assert!(text.contains(expected), "{text}");
+        let row = summary(&[view], &[], false, true, NOW);
+        assert!(row.contains("default   Differs   running photos"), "{row}");
     }
 
     #[test]

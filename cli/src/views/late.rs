@@ -52,14 +52,16 @@ impl Due {
         }
     }
 
-    /// Returns how late an item is, if it has succeeded before and is due again.
+    /// Returns how late an item is, if it has succeeded before and has been due again for at least a
+    /// second.
     pub fn lateness(self, now: Timestamp) -> Option<Lateness> {
         let Self::At { at, period } = self else {
             return None;
         };
-        (at < now).then(|| Lateness {
-            seconds: now.since(at).as_secs(),
-            periods: now.since(at).as_secs_f64() / period.as_secs_f64().max(0.001),
+        let late = now.since(at);
+        (late.as_secs() > 0).then(|| Lateness {
+            seconds: late.as_secs(),
+            periods: late.as_secs_f64() / period.as_secs_f64().max(0.001),
         })
     }
 }
@@ -126,6 +128,12 @@ mod tests {
             (&hourly, None, (true, None)),
             (&hourly, Some(noon), (false, None)),
             (&hourly, Some("2026-03-02T11:00:00Z"), (true, None)),
+            (&hourly, Some("2026-03-02T10:59:59.001Z"), (true, None)),
+            (
+                &hourly,
+                Some("2026-03-02T10:59:59Z"),
+                (true, late("█░░░░░░░░░ 1s")),
+            ),
             (
                 &hourly,
                 Some("2026-03-02T10:45:00Z"),

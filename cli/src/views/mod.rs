@@ -7,6 +7,7 @@ mod group;
 mod history;
 mod late;
 mod page;
+mod shadow;
 mod suspension;
 mod table;
 #[cfg(test)]
@@ -14,7 +15,7 @@ pub(crate) mod test_groups;
 mod why;
 
 pub(crate) use count::counted;
-pub(crate) use duration::short;
+pub(crate) use duration::{from_now, short};
 pub(crate) use group::{Detail, GroupView, UnreadableGroup, detail, summary};
 pub(crate) use history::{history_rows, history_table};
 pub(crate) use page::{GroupPage, GroupRow};

@@ -2,6 +2,7 @@
 //! requests need unchanged.
 
 use super::group::{GroupView, ItemView};
+use super::shadow::ShadowView;
 use super::short;
 use super::why::{Explainer, Rule};
 use crate::cluster::{GroupRead, items_in_effect};
@@ -96,6 +97,9 @@ pub(crate) struct GroupPage {
     pub row: GroupRow,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicyRow>,
+    /// The condition `ShadowAgrees` as one line, if the group has a shadow policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<String>,
     /// The conditions that are false.
     pub problems: Vec<String>,
     #[serde(rename = "itemList")]
@@ -173,6 +177,7 @@ impl GroupPage {
                 digest: text::name(&policy.digest),
                 contract: text::name(&policy.contract),
             }),
+            shadow: ShadowView::of(group).map(|shadow| shadow.describe()),
             problems: problems.map(|text| clean(&text, text::MESSAGE)).collect(),
             items: items.collect(),
         }
@@ -216,7 +221,7 @@ fn item_row(item: &ItemView, explainer: &Explainer, runs: Vec<RunMark>) -> ItemR
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::views::test_groups::{NOW, backup, time};
+    use crate::views::test_groups::{NOW, backup, shadowed, time};
 
     #[test]
     fn row_counts_due_and_failing_items() {
@@ -256,5 +261,8 @@ mod tests {
         assert_eq!((&item("photos").rule, item("photos").next), (&None, None));
         assert_eq!(item("a\u{202e}b").label.as_deref(), Some("ab"));
         assert_eq!(page.policy.as_ref().unwrap().digest, "d");
+        assert_eq!(page.shadow, None);
+        let page = GroupPage::of(&shadowed("False", "Differs", "1 of 2"), NOW);
+        assert_eq!(page.shadow.as_deref(), Some("Differs, 1 of 2"));
     }
 }

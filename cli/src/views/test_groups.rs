@@ -20,6 +20,20 @@ pub(crate) fn group(spec: &Value, status: &Value) -> OaatGroup {
     serde_json::from_value(object).expect("the group is valid")
 }
 
+/// Returns the group [`backup`] with a shadow policy and this condition.
+pub(crate) fn shadowed(status: &str, reason: &str, message: &str) -> OaatGroup {
+    let mut group = backup();
+    let policy = json!({ "builtIn": "default", "shadow": { "builtIn": "backoff" } });
+    group.spec.policy = serde_json::from_value(policy).expect("the policy is valid");
+    let conditions = json!([{
+        "type": "ShadowAgrees", "status": status, "reason": reason, "message": message,
+        "lastTransitionTime": "2026-03-02T11:00:00Z",
+    }]);
+    let conditions = serde_json::from_value(conditions).expect("the condition is valid");
+    group.status.get_or_insert_default().conditions = conditions;
+    group
+}
+
 /// Returns a group in which `photos` runs, and whose other items are in various states.
 pub(crate) fn backup() -> OaatGroup {
     group(

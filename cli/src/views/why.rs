@@ -6,6 +6,7 @@ mod requested;
 mod rule;
 
 use super::duration::from_now;
+use super::shadow::ShadowView;
 use notes::notes;
 use oaat_api::text::{self, clean};
 use oaat_api::validate::{ValidatedGroup, summary, validate};
@@ -32,6 +33,9 @@ pub(crate) struct Why {
     /// More that matters for the next start.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// The condition `ShadowAgrees`, if the group has a shadow policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowView>,
 }
 
 /// Explains why an item does not run now. `listed` contains the items in effect.
@@ -86,6 +90,7 @@ impl<'a> Explainer<'a> {
                 self.ahead.get(item).copied(),
                 *now,
             ),
+            shadow: ShadowView::of(group),
         }
     }
 }
@@ -114,6 +119,12 @@ impl Why {
             ));
         }
         lines.extend(self.notes.iter().map(|note| format!("  note:    {note}")));
+        if let Some(warning) = self.shadow.as_ref().and_then(ShadowView::warning) {
+            let group = &self.group;
+            lines.push(format!(
+                "  note:    {warning}; see kubectl oaat status {group}"
+            ));
+        }
         format!("{}\n", lines.join("\n"))
     }
 }

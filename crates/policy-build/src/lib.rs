@@ -39,11 +39,22 @@ pub enum BuildError {
          the feature that needs it, and use the seed of the request)"
     )]
     Cargo(PathBuf),
-    /// cargo did not build a module.
+    /// cargo does not build a module.
     #[error(
-        "building {0} produced no .wasm file; set crate-type = [\"cdylib\", \"rlib\"] in [lib] of its Cargo.toml"
+        "{0}: cargo builds no .wasm file; set crate-type = [\"cdylib\", \"rlib\"] in [lib] of the Cargo.toml"
     )]
     NoModule(PathBuf),
+    /// The Cargo.toml is that of a workspace.
+    #[error(
+        "{0}: the Cargo.toml contains no package; use the directory of a policy in the workspace"
+    )]
+    NoPackage(PathBuf),
+    /// The crate has no bindings of the contract.
+    #[error(
+        "{0}: the crate is not a policy, because it depends on neither policy-sdk nor wit-bindgen; use the \
+         directory of a policy (`policy new` creates one)"
+    )]
+    NoBindings(PathBuf),
     /// A file could not be read.
     #[error("{path}: {error}")]
     Read {
@@ -115,7 +126,22 @@ pub fn build(dir: &Path, target_dir: &Path) -> Result<Vec<u8>, BuildError> {
     build_crate(dir, target_dir).map(|built| built.component)
 }
 
+/// Checks that `dir` is the directory of a policy. Compiles nothing.
+///
+/// # Errors
+/// Returns what is missing and how to fix it.
+pub fn check_policy(dir: &Path) -> Result<(), BuildError> {
+    if dir.join("Cargo.toml").is_file() {
+        check_crate(dir)
+    } else if dir.join("Makefile").is_file() {
+        Ok(())
+    } else {
+        Err(BuildError::NoManifest(dir.to_owned()))
+    }
+}
+
 /// Builds the policy in `dir`: with cargo if it has a Cargo.toml, with make if it has a Makefile.
+/// Before it compiles anything, it checks the directory as [`check_policy`] does.
 ///
 /// `target_dir` is the target directory of a build with cargo. It must not be the target directory of
 /// a cargo process that is waiting for this build, because cargo locks its target directory.
@@ -123,12 +149,11 @@ pub fn build(dir: &Path, target_dir: &Path) -> Result<Vec<u8>, BuildError> {
 /// # Errors
 /// Returns what failed and how to fix it.
 pub fn build_crate(dir: &Path, target_dir: &Path) -> Result<Built, BuildError> {
+    check_policy(dir)?;
     let (name, module) = if dir.join("Cargo.toml").is_file() {
         build_module(dir, target_dir)?
-    } else if dir.join("Makefile").is_file() {
-        make_module(dir)?
     } else {
-        return Err(BuildError::NoManifest(dir.to_owned()));
+        make_module(dir)?
     };
     let names = function_names(&module);
     let component = componentize(&names::without_names(&module))?;
@@ -142,7 +167,7 @@ pub fn build_crate(dir: &Path, target_dir: &Path) -> Result<Built, BuildError> {
 /// Builds the crate in `dir` into a core module. Returns its name, and its bytes with the names of
 /// its functions.
 fn build_module(dir: &Path, target_dir: &Path) -> Result<(String, Vec<u8>), BuildError> {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let cargo = cargo();
     check_target(dir)?;
     let mut command = Command::new(&cargo);
     command
@@ -245,6 +270,66 @@ pub fn componentize(module: &[u8]) -> Result<Vec<u8>, BuildError> {
         .map_err(|e| error(&e))
 }
 
+/// Returns the name of the program cargo.
+fn cargo() -> String {
+    std::env::var("CARGO").unwrap_or_else(|_| "cargo".into())
+}
+
+/// Checks that the crate in `dir` has bindings of the contract, and that cargo builds a module.
+/// Otherwise, the build would fail only after cargo has compiled all dependencies.
+fn check_crate(dir: &Path) -> Result<(), BuildError> {
+    let metadata = ask_cargo(dir, &["metadata", "--no-deps", "--format-version", "1"])?;
+    let metadata: serde_json::Value = serde_json::from_slice(&metadata).unwrap_or_default();
+    let manifest = manifest_in(dir);
+    let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
+    let mut packages = list(&metadata["packages"]).into_iter();
+    let package = packages
+        .find(|package| package["manifest_path"].as_str().map(Path::new) == manifest.as_deref())
+        .ok_or_else(|| BuildError::NoPackage(dir.to_owned()))?;
+    // Other binding generators take the contract from a directory `wit`.
+    if !dir.join("wit").is_dir() && !depends_on_bindings(dir)? {
+        return Err(BuildError::NoBindings(dir.to_owned()));
+    }
+    let targets = list(&package["targets"]).into_iter();
+    let mut crate_types = targets.flat_map(|target| list(&target["crate_types"]));
+    if crate_types.any(|crate_type| crate_type == "cdylib") {
+        Ok(())
+    } else {
+        Err(BuildError::NoModule(dir.to_owned()))
+    }
+}
+
+/// Returns whether the crate in `dir` depends on the SDK, or on what the SDK generates its bindings
+/// with.
+fn depends_on_bindings(dir: &Path) -> Result<bool, BuildError> {
+    let options = ["--edges", "normal", "--prefix", "none", "--target", TARGET];
+    let tree = ask_cargo(dir, &[&["tree"], &options[..]].concat())?;
+    let tree = String::from_utf8_lossy(&tree);
+    let mut names = tree.lines().filter_map(|line| line.split(' ').next());
+    Ok(names.any(|name| name == "policy-sdk" || name.starts_with("wit-bindgen")))
+}
+
+/// Runs cargo in `dir`, and returns its output. Its errors are printed to standard error.
+fn ask_cargo(dir: &Path, args: &[&str]) -> Result<Vec<u8>, BuildError> {
+    let program = cargo();
+    let output = Command::new(&program)
+        .current_dir(dir)
+        .args(args)
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| BuildError::Start { program, error })?;
+    if output.status.success() {
+        Ok(output.stdout)
+    } else {
+        Err(BuildError::Cargo(dir.to_owned()))
+    }
+}
+
+/// Returns the path of the manifest in `dir`, as cargo prints it.
+fn manifest_in(dir: &Path) -> Option<PathBuf> {
+    Some(dir.canonicalize().ok()?.join("Cargo.toml"))
+}
+
 /// Checks that the target is installed, because cargo's error does not name the command that
 /// installs it.
 fn check_target(dir: &Path) -> Result<(), BuildError> {
@@ -301,7 +386,7 @@ fn remap_flags(root: &Path) -> Vec<String> {
 
 /// Finds the module among the artifacts that cargo reports for the crate in `dir`.
 fn find_module(messages: &[u8], dir: &Path) -> Option<PathBuf> {
-    let manifest = dir.canonicalize().ok()?.join("Cargo.toml");
+    let manifest = manifest_in(dir)?;
     String::from_utf8_lossy(messages)
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
@@ -355,6 +440,37 @@ mod tests {
         let _ = std::fs::remove_dir_all(&folder);
         assert!(without == with, "a Cargo.lock changes the bytes");
         assert!(elsewhere == (without, with), "the folder changes the bytes");
+    }
+
+    #[test]
+    fn crate_that_is_not_a_policy_is_rejected_before_anything_is_compiled() {
+        let folder = std::env::temp_dir().join(format!("not-a-policy-{}", std::process::id()));
+        let package =
+            "[package]\nname = \"tiny\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n";
+        let cdylib = "[lib]\ncrate-type = [\"cdylib\"]\n";
+        std::fs::create_dir_all(folder.join("src")).unwrap_or_else(|e| panic!("{e}"));
+        let write = |path: &str, text: &str| {
+            std::fs::write(folder.join(path), text).unwrap_or_else(|e| panic!("{e}"));
+        };
+        // If cargo compiled it, it would fail with an error of rustc.
+        write("src/lib.rs", "not Rust");
+        let checked = || build(&folder, &folder.join("target")).map(|bytes| bytes.len());
+        let rejects = |manifest: &str, expected: &str| {
+            write("Cargo.toml", manifest);
+            let error = checked().map_err(|error| error.to_string());
+            assert!(
+                error.as_ref().is_err_and(|e| e.contains(expected)),
+                "{error:?}"
+            );
+        };
+        rejects("[workspace]\n", "contains no package");
+        rejects(package, "depends on neither policy-sdk nor wit-bindgen");
+        // The bindings may come from another generator.
+        std::fs::create_dir_all(folder.join("wit")).unwrap_or_else(|e| panic!("{e}"));
+        rejects(package, "cargo builds no .wasm file; set crate-type");
+        write("Cargo.toml", &format!("{package}{cdylib}"));
+        assert!(check_policy(&folder).is_ok());
+        let _ = std::fs::remove_dir_all(&folder);
     }
 
     #[test]

@@ -1,9 +1,7 @@
 //! Compares answers with expectations.
 
 use crate::expect::{Answer, Expect, ExpectedValidation, ExpectedVerdict};
-use crate::explain::{
-    describe_choice, describe_error, describe_standing, describe_validation, describe_wait,
-};
+use crate::explain::{describe_choice, describe_error, describe_validation, describe_wait};
 use crate::report::Difference;
 use crate::time::format_both;
 use policy_host::{Choice, Decision, EvalError, Evaluation, Instant, Request};
@@ -150,8 +148,8 @@ fn verdict(
     {
         differences.push(difference(
             format!("verdicts.{name}"),
-            describe_standing(standing),
-            describe_standing(found.standing),
+            standing.name(),
+            found.standing.name(),
         ));
     }
     let describe = |until: Option<Instant>| match until {

@@ -1,9 +1,7 @@
 //! Describes decisions as human-readable text.
 
 use crate::time::format_both;
-use policy_host::{
-    Choice, Decision, EvalError, Evaluation, Instant, Level, LogLine, Request, Standing,
-};
+use policy_host::{Choice, Decision, EvalError, Evaluation, Instant, Level, LogLine, Request};
 use std::fmt;
 use unicode_width::UnicodeWidthStr;
 
@@ -72,7 +70,7 @@ pub(crate) fn explain_validation(evaluation: &Evaluation<()>) -> Option<Explanat
 fn items(request: &Request, decision: &Decision) -> Vec<ItemLine> {
     let line = |(index, item): (usize, &policy_host::Item)| {
         let verdict = decision.verdicts.get(index);
-        let standing = verdict.map(|verdict| describe_standing(verdict.standing));
+        let standing = verdict.map(|verdict| verdict.standing.name());
         let held = (!item.startable).then_some("held");
         let words: Vec<_> = standing.into_iter().chain(held).collect();
         let until = verdict.and_then(|verdict| verdict.until);
@@ -116,15 +114,6 @@ pub(crate) fn describe_validation(found: &Result<(), EvalError>) -> String {
         Ok(()) => "accepted".to_owned(),
         Err(EvalError::PolicyError(message)) => format!("rejected: {message}"),
         Err(error) => describe_error(error),
-    }
-}
-
-pub(crate) fn describe_standing(standing: Standing) -> &'static str {
-    match standing {
-        Standing::Ready => "ready",
-        Standing::Fresh => "fresh",
-        Standing::Cooling => "cooling",
-        Standing::Deferred => "deferred",
     }
 }
 

@@ -22,3 +22,15 @@ pub use bindings::oaat::policy::types::{
 };
 pub(crate) use bindings::oaat::policy::{log::Host as LogHost, types::Host as TypesHost};
 pub(crate) use bindings::{Policy as PolicyWorld, PolicyIndices, PolicyPre};
+
+impl Standing {
+    /// Returns the name for users, as in test cases.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Fresh => "fresh",
+            Self::Cooling => "cooling",
+            Self::Deferred => "deferred",
+        }
+    }
+}

@@ -151,8 +151,8 @@ impl fmt::Display for StandingDifference<'_> {
             f,
             "{} as {} instead of {}",
             quoted(self.item),
-            standing(self.second),
-            standing(self.first)
+            self.second.name(),
+            self.first.name()
         )
     }
 }
@@ -246,15 +246,6 @@ fn stored_state<'a>(request: &'a Request, decision: &'a Decision) -> &'a str {
 
 fn quoted(item: &str) -> String {
     format!("\"{}\"", text::clean(item, MAX_NAME))
-}
-
-fn standing(standing: Standing) -> &'static str {
-    match standing {
-        Standing::Ready => "ready",
-        Standing::Fresh => "fresh",
-        Standing::Cooling => "cooling",
-        Standing::Deferred => "deferred",
-    }
 }
 
 /// Formats a time as RFC 3339, with milliseconds if there are any.

@@ -68,6 +68,14 @@ impl EvalError {
         }
     }
 
+    /// Describes this error as the result of validating settings.
+    pub fn settings_problem(&self) -> String {
+        match self {
+            Self::PolicyError(message) => format!("the policy rejects its settings: {message}"),
+            other => format!("failed to check the settings: {other:#}"),
+        }
+    }
+
     /// Adds the names of functions to the backtrace of a crash.
     pub fn with_names(self, names: &FunctionNames) -> Self {
         match self {

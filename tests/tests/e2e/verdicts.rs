@@ -369,7 +369,7 @@ async fn exit_status_distinguishes_errors_from_unreadable_input() -> Result<()> 
         (
             vec![&good, &missing],
             2,
-            vec!["none: cannot read the file", "ns/g: ok"],
+            vec!["none: No such file", "ns/g: ok"],
         ),
         (vec![&binary_file], 2, vec!["UTF-8"]),
         (vec![&other], 2, vec!["no OaatGroup or OaatType"]),

@@ -1,6 +1,6 @@
 //! The groups as one watch delivers them, for all open pages.
 
-use crate::cluster::{Access, ClusterError, GroupRead, Session, read_groups, watch_failure};
+use crate::cluster::{Access, ClusterError, GroupRead, PAGE, Session, read_groups, watch_failure};
 use crate::terminal::{escape_control, report};
 use crate::views::GroupRow;
 use futures::TryStreamExt;
@@ -246,7 +246,7 @@ async fn watch_groups(
     namespace: Option<&str>,
     is_reported: &mut bool,
 ) -> Option<ClusterError> {
-    let config = watcher::Config::default().page_size(250);
+    let config = watcher::Config::default().page_size(PAGE);
     let mut events = std::pin::pin!(watcher(session.groups(namespace), config));
     let mut listed = BTreeMap::new();
     let mut refresh = interval(REFRESH);

@@ -1,7 +1,7 @@
 //! Lists objects for a report.
 
 use super::bundle::Bundle;
-use crate::cluster::{Access, ClusterError, NamedMeta, Session, list_names};
+use crate::cluster::{Access, ClusterError, NamedMeta, PAGE, Session, list_names};
 use crate::views::counted;
 use kube::Resource;
 use kube::api::{GetParams, ListParams};
@@ -12,8 +12,6 @@ use serde_json::Value;
 
 /// The maximum number of objects of a kind.
 const MAX_OBJECTS: usize = 2000;
-/// The number of objects in a page.
-const PAGE: u32 = 250;
 
 /// Objects of a kind.
 #[derive(Default)]

@@ -4,7 +4,8 @@
 //! comparison therefore needs no tolerance.
 
 use super::DecisionResults;
-use crate::policy::{input, table};
+use crate::input;
+use crate::policy::table;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;

@@ -17,6 +17,9 @@ use std::collections::BTreeMap;
 const MAX_ITEMS: usize = 10;
 /// The maximum width of a name in columns.
 const MAX_NAME_WIDTH: usize = 40;
+/// What it means that an item starved.
+const STARVED: &str = "starved: waited for a start for more than 3 times its frequency, or \
+                       never started with eachOnce";
 /// The names of the policies.
 const NAMES: [&str; 2] = ["A", "B"];
 
@@ -25,7 +28,11 @@ pub(super) fn text(comparison: &Comparison) -> String {
     let mut text = String::new();
     for (name, side) in NAMES.iter().zip(comparison.sides) {
         let (file, digest) = (&side.name, side.policy.digest());
-        text += &format!("{name}  {file}  sha256:{digest}\n");
+        text += &format!("{name}  {file}  sha256:{digest}");
+        if let Some(settings) = &side.settings {
+            text += &format!("  {}", clean(settings, ERROR));
+        }
+        text.push('\n');
     }
     text += &format!("\n{}\n{}", decisions(comparison), fuel(comparison));
     text += &failures(comparison);
@@ -36,12 +43,12 @@ pub(super) fn text(comparison: &Comparison) -> String {
     let more = comparison.tally.groups.len().saturating_sub(MAX_GROUPS);
     if comparison.tally.groups.truncated {
         text += &format!(
-            "\nonly {} groups have their own counts; choose others with --group\n",
+            "\nonly {} groups have their own counts; select others with --group\n",
             tally::MAX_GROUPS
         );
     } else if more > 0 {
         let more = counted(more, "more group");
-        text += &format!("\n{more} with fewer differences; choose them with --group\n");
+        text += &format!("\n{more} with fewer differences; select them with --group\n");
     }
     text
 }
@@ -49,9 +56,13 @@ pub(super) fn text(comparison: &Comparison) -> String {
 /// The numbers of decisions, and of each kind of difference.
 fn decisions(comparison: &Comparison) -> String {
     let (counts, kinds) = (comparison.tally.counts, comparison.tally.kinds);
+    let differ = match counts.differ {
+        0 => "differ",
+        _ => "differ, in one or more ways",
+    };
     let mut rows = vec![
         ["agree".to_owned(), counts.agree.to_string()],
-        ["differ".to_owned(), counts.differ.to_string()],
+        [differ.to_owned(), counts.differ.to_string()],
     ];
     let details = [
         ("  start different items", kinds.start_other_items),
@@ -71,14 +82,15 @@ fn decisions(comparison: &Comparison) -> String {
         None => String::new(),
     };
     let all = counts.compared() + counts.interrupted;
-    format!("{all} recorded decisions{period}\n{}", aligned(&rows))
+    let all = counted(all, "recorded decision");
+    format!("{all}{period}\n{}", aligned(&rows))
 }
 
 fn fuel(comparison: &Comparison) -> String {
     let [a, b] = comparison.tally.fuel;
     let row = |name: &str, a: u64, b: u64| [name.to_owned(), a.to_string(), b.to_string()];
     aligned(&[
-        ["fuel of a decision", "A", "B"].map(str::to_owned),
+        ["fuel per decision", "A", "B"].map(str::to_owned),
         row("mean", a.mean(), b.mean()),
         row("max", a.max, b.max),
     ])
@@ -90,7 +102,8 @@ fn failures(comparison: &Comparison) -> String {
         for Failures { count, first } in failures.values() {
             let message = first.as_ref().map_or("", |(_, message)| message);
             let message = clean(message, ERROR);
-            text += &format!("{name} failed to decide {count} times; first error: {message}\n");
+            let times = counted(*count, "time");
+            text += &format!("{name} made no decision {times}; first error: {message}\n");
         }
     }
     if text.is_empty() {
@@ -120,10 +133,10 @@ fn problems(comparison: &Comparison) -> String {
 fn group_text(group: &ComparedGroup) -> String {
     let counts = group.tally.counts;
     let mut text = format!(
-        "{}: {} of {} decisions differ\n",
+        "{}: {} of {} differ\n",
         clean(&group.name.to_string(), ERROR),
         counts.differ,
-        counts.compared()
+        counted(counts.compared(), "recorded decision")
     );
     text += &items_table(&group.tally.items.iter().collect::<Vec<_>>());
     for (_, example) in group.tally.examples.iter() {
@@ -144,7 +157,12 @@ fn items_table(items: &[(&String, &ItemTally)]) -> String {
     }
     let mut items = items.to_vec();
     items.sort_by_key(|(_, tally)| Reverse(tally.total()));
-    let head = ["", "only A starts", "only B starts", "standings"];
+    let head = [
+        "  decisions by item",
+        "only A starts it",
+        "only B starts it",
+        "standing A/B",
+    ];
     let mut rows = vec![head.map(str::to_owned)];
     rows.extend(items.iter().take(MAX_ITEMS).map(|(name, tally)| {
         [
@@ -174,7 +192,7 @@ fn standings(standings: &BTreeMap<(&str, &str), u64>) -> String {
     let mut all: Vec<_> = standings.iter().collect();
     all.sort_by_key(|(_, count)| Reverse(**count));
     let all = all.into_iter();
-    let all = all.map(|((a, b), count)| format!("{a}/{b} {count}"));
+    let all = all.map(|((a, b), count)| format!("{a}/{b}: {count}"));
     all.collect::<Vec<_>>().join(", ")
 }
 
@@ -195,6 +213,13 @@ fn simulation_text(simulation: &GroupSimulation) -> String {
         text += &format!("  assumes that {assumption}\n");
     }
     text += &totals_table(&simulation.sides);
+    if simulation
+        .sides
+        .iter()
+        .any(|side| side.totals().starved > 0)
+    {
+        text += &format!("  {STARVED}\n");
+    }
     let different = simulation.different_items();
     if !different.is_empty() {
         text += &format!("\n{}", simulated_items(&different));
@@ -216,14 +241,22 @@ fn totals_table(sides: &[Simulated; 2]) -> String {
         .each_ref()
         .map(|side| format_percent(side.metrics.utilisation));
     aligned(&[
-        ["", "A", "B"].map(str::to_owned),
+        ["  all items", "A", "B"].map(str::to_owned),
         number("  runs", a.runs, b.runs),
-        number("  failed", a.failed, b.failed),
-        ["  busy".to_owned(), busy_a, busy_b],
-        time("  late mean", a.late_mean_ms, b.late_mean_ms),
-        time("  late max", a.late_max_ms, b.late_max_ms),
-        time("  longest gap", a.longest_gap_ms, b.longest_gap_ms),
-        time("  longest wait", a.longest_wait_ms, b.longest_wait_ms),
+        number("  failed runs", a.failed, b.failed),
+        ["  time in which an item ran".to_owned(), busy_a, busy_b],
+        time("  mean lateness", a.late_mean_ms, b.late_mean_ms),
+        time("  max lateness", a.late_max_ms, b.late_max_ms),
+        time(
+            "  longest gap between successes",
+            a.longest_gap_ms,
+            b.longest_gap_ms,
+        ),
+        time(
+            "  longest wait for a start",
+            a.longest_wait_ms,
+            b.longest_wait_ms,
+        ),
         number("  starved items", a.starved, b.starved),
     ])
 }
@@ -231,12 +264,12 @@ fn totals_table(sides: &[Simulated; 2]) -> String {
 /// The items whose simulations differ most.
 fn simulated_items(items: &[[&ItemMetrics; 2]]) -> String {
     let head = [
-        "",
+        "  items that differ",
         "runs A",
         "B",
         "failed A",
         "B",
-        "late max A",
+        "max lateness A",
         "B",
         "longest gap A",
         "B",
@@ -244,9 +277,9 @@ fn simulated_items(items: &[[&ItemMetrics; 2]]) -> String {
     let mut rows = vec![head.map(str::to_owned)];
     rows.extend(items.iter().take(MAX_ITEMS).map(|[a, b]| {
         let starved = match (a.starved, b.starved) {
-            (true, true) => ", starved",
-            (true, false) => ", starved with A",
-            (false, true) => ", starved with B",
+            (true, true) => ", starved by both",
+            (true, false) => ", starved by A",
+            (false, true) => ", starved by B",
             (false, false) => "",
         };
         [

@@ -20,7 +20,7 @@ pub(crate) struct Side {
     pub name: String,
     pub policy: Policy,
     /// The settings of the group, a JSON object, instead of the recorded ones.
-    settings: Option<String>,
+    pub settings: Option<String>,
 }
 
 /// An answer, and the fuel that it took.
@@ -74,8 +74,8 @@ impl Side {
 /// Evaluates a policy, and caches which settings it accepts.
 pub(crate) struct Evaluator<'a> {
     side: &'a Side,
-    /// The message of each rejection, or `None` for accepted settings, by their hash.
-    validations: HashMap<u64, Option<String>>,
+    /// The results by the hash of the settings. They never include an interruption.
+    validations: HashMap<u64, Result<(), PolicyFailure>>,
     hasher: RandomState,
 }
 
@@ -119,25 +119,17 @@ impl<'a> Evaluator<'a> {
         let key = self
             .hasher
             .hash_one((&request.settings, with_settings.collect::<Vec<_>>()));
-        let known = match self.validations.get(&key) {
-            Some(known) => known.clone(),
-            None => {
-                let items = item_settings(&request.items);
-                let rejection = match self.side.validate(&request.settings, &items) {
-                    Ok(()) => None,
-                    Err(PolicyFailure::Settings(message)) => Some(message),
-                    Err(error) => return Err(error),
-                };
-                if self.validations.len() >= MAX_SETTINGS {
-                    self.validations.clear();
-                }
-                self.validations.insert(key, rejection.clone());
-                rejection
-            }
-        };
-        match known {
-            None => Ok(()),
-            Some(message) => Err(PolicyFailure::Settings(message)),
+        if let Some(known) = self.validations.get(&key) {
+            return known.clone();
         }
+        let items = item_settings(&request.items);
+        let result = self.side.validate(&request.settings, &items);
+        if !result.as_ref().is_err_and(PolicyFailure::is_interruption) {
+            if self.validations.len() >= MAX_SETTINGS {
+                self.validations.clear();
+            }
+            self.validations.insert(key, result.clone());
+        }
+        result
     }
 }

@@ -5,7 +5,7 @@ use super::side::Answer;
 use super::smallest::Smallest;
 use crate::policy::simulate::RecordedRun;
 use policy_host::{
-    Action, AnswerDifference, Instant, Outcome, Request, Standing, WaitTimes, compare_answers,
+    Action, AnswerDifference, Instant, Outcome, Request, WaitTimes, compare_answers,
 };
 use serde::Serialize;
 use std::cmp::Reverse;
@@ -359,7 +359,7 @@ impl GroupTally {
             }
         }
         for standing in &difference.standings {
-            let pair = (name_of(standing.first), name_of(standing.second));
+            let pair = (standing.first.name(), standing.second.name());
             self.add_to_item(standing.item, |tally| {
                 *tally.standings.entry(pair).or_default() += 1;
             });
@@ -387,15 +387,5 @@ impl GroupTally {
         if let Some(last) = other.last {
             self.set_last(last);
         }
-    }
-}
-
-/// Returns the name of a standing, as in cases.
-fn name_of(standing: Standing) -> &'static str {
-    match standing {
-        Standing::Ready => "ready",
-        Standing::Fresh => "fresh",
-        Standing::Cooling => "cooling",
-        Standing::Deferred => "deferred",
     }
 }

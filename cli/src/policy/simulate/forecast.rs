@@ -91,7 +91,7 @@ impl Forecast {
         let validation = policy.validate(&scenario.settings, &scenario.item_settings());
         validation
             .answer
-            .map_err(|error| format!("the policy rejects the settings of the group: {error}"))?;
+            .map_err(|error| error.settings_problem())?;
         let history = simulate_until(&scenario, |request| policy.evaluate(request), stop);
         if let Some(why) = &history.cut_short {
             return Err(why.clone());

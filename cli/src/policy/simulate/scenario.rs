@@ -116,7 +116,7 @@ impl Scenario {
     /// Reads a scenario from a file.
     pub fn read(file: &Path) -> Result<Self> {
         let name = file.display().to_string();
-        let text = crate::policy::input::read_text(file)?;
+        let text = crate::input::read_text(file)?;
         Self::parse(&text).map_err(|error| crate::policy::read_error::in_file(&name, &error))
     }
 

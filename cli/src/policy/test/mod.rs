@@ -77,7 +77,7 @@ pub(crate) struct Tested {
 /// Runs the cases. Loads the policy after the file with the cases has been read.
 pub(crate) fn test(args: &Args, load: impl FnOnce() -> Result<Policy>) -> Result<Tested> {
     let file = args.cases.display().to_string();
-    let yaml = crate::policy::input::read_text(&args.cases)?;
+    let yaml = crate::input::read_text(&args.cases)?;
     let cases = policy_cases::parse(&yaml)
         .map_err(|error| crate::policy::read_error::in_file(&file, &error))?;
     let filter = args.filter.as_deref().unwrap_or_default();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::views::test_groups::{NOW, backup, group, time};
+use crate::views::test_groups::{NOW, backup, group, shadowed, time};
 use oaat_api::run_now;
 use serde_json::json;
 
@@ -310,4 +310,43 @@ broken in group backup of namespace media does not run
         mail.contains("note:    its last success was marked 2m ago by alice"),
         "{mail}"
     );
+}
+
+#[test]
+fn shadow_policy_is_noted_if_it_differs_or_has_a_problem() {
+    for (status, reason, expected) in [
+        ("True", "Agrees", None),
+        ("Unknown", "NotCompared", None),
+        (
+            "False",
+            "Differs",
+            Some("the shadow policy would have decided differently"),
+        ),
+        (
+            "False",
+            "Failed",
+            Some("the shadow policy failed to decide"),
+        ),
+        (
+            "Unknown",
+            "NotUsable",
+            Some("the shadow policy cannot be used"),
+        ),
+    ] {
+        let group = shadowed(status, reason, "details");
+        let why = why(&group, &group.spec.oaat_items, "mail", NOW);
+        let text = why.text(NOW);
+        let lines: Vec<_> = text
+            .lines()
+            .filter(|line| line.contains("shadow"))
+            .collect();
+        let expected: Vec<_> = expected
+            .map(|words| format!("  note:    {words}; see kubectl oaat status backup"))
+            .into_iter()
+            .collect();
+        assert_eq!(lines, expected, "{text}");
+        let json = serde_json::to_value(&why).unwrap();
+        let shown = json!({ "status": status, "reason": reason, "message": "details" });
+        assert_eq!(json["shadow"], shown);
+    }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use policy_host::Verdict;
+use policy_host::{Standing, Verdict};
 
 fn evaluation(answer: Result<Decision, EvalError>) -> Evaluation<Decision> {
     Evaluation {

@@ -51,7 +51,7 @@ async fn policy_is_changed_as_the_page_describes() -> Result<()> {
     let commands: Vec<String> = all
         .filter(|block| block.page == PAGE)
         .flat_map(|block| block.commands())
-        .map(|command| command.text.replace(" NAME ", " group "))
+        .map(|command| format!("{} ", command.text).replace(" NAME ", " group "))
         .collect();
     let find = |words: &str| {
         let mut found = commands.iter().filter(|command| command.contains(words));
@@ -75,6 +75,12 @@ async fn policy_is_changed_as_the_page_describes() -> Result<()> {
     for part in ["decisions agreed", "differed", "(request ", "), it would "] {
         assert!(message.contains(part), "{message}");
     }
+    let status = fixture.type_in(find("kubectl oaat status")?).await?;
+    let shadow = "\nshadow policy: Differs, since ";
+    assert!(status.contains(shadow), "{status}");
+    let why = fixture.type_in(find("kubectl oaat why")?).await?;
+    let note = "the shadow policy would have decided differently; see kubectl oaat status group";
+    assert!(why.contains(note), "{why}");
 
     fixture
         .type_in(find(r#"{"builtIn":"backoff","shadow""#)?)
@@ -95,6 +101,10 @@ async fn policy_is_changed_as_the_page_describes() -> Result<()> {
             condition(group, "ShadowAgrees").1.is_empty()
         })
         .await?;
+    for command in ["kubectl oaat status group", "kubectl oaat why b"] {
+        let text = fixture.type_in(command).await?;
+        assert!(!text.contains("shadow"), "{text}");
+    }
     Ok(())
 }
 
