@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod policy_command;
+
+use policy_command::policy;
 use policy_host::{DecisionRecord, Host, Item, Limits, Outcome, Policy, Request, Run};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -10,27 +13,6 @@ use std::sync::OnceLock;
 
 const NOON: i64 = 1_767_268_800_000;
 const MINUTE: i64 = 60_000;
-
-/// The exit status and the output of a command.
-struct Output {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-fn policy(args: &[&str]) -> Output {
-    let output = Command::new(env!("CARGO_BIN_EXE_kubectl-oaat"))
-        .arg("policy")
-        .args(args)
-        .output()
-        .unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Output {
-        code: output.status.code().unwrap_or(-1),
-        out: text(&output.stdout),
-        err: text(&output.stderr),
-    }
-}
 
 /// Compares two policies, and returns the exit status and the report as JSON.
 fn compare(a: &str, b: &str, decisions: &str, more: &[&str]) -> (i32, Value) {

@@ -5,12 +5,7 @@ use std::error::Error;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// The name and the crate of each policy except the default one.
-const POLICIES: [(&str, &str); 3] = [
-    ("backoff", "policies/backoff"),
-    ("fair", "policies/fair"),
-    ("expression", "policies/expression"),
-];
+const POLICIES: [&str; 3] = include!("names.rs");
 
 const DEFAULT: &str = "policy-default";
 
@@ -26,10 +21,11 @@ fn build_all() -> Result<(), Box<dyn Error>> {
     // Read at run time: the value may have changed since this script was compiled.
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
     let root = PathBuf::from(manifest).join("../..");
-    let crates = POLICIES.iter().map(|(_, dir)| *dir);
-    for dir in crates.chain([DEFAULT, "crates/policy-sdk"]) {
+    let folder = |name| format!("policies/{name}");
+    let others = [DEFAULT, "crates/policy-sdk"].map(str::to_owned);
+    for dir in POLICIES.map(folder).into_iter().chain(others) {
         for watched in ["src", "Cargo.toml", "build.rs"] {
-            let path = root.join(dir).join(watched);
+            let path = root.join(&dir).join(watched);
             // A missing path would run this script in each build.
             if path.exists() {
                 println!("cargo::rerun-if-changed={}", path.display());
@@ -45,8 +41,8 @@ fn build_all() -> Result<(), Box<dyn Error>> {
     let target = out.ancestors().nth(4).unwrap_or(&out).join("policies");
     let default = policy_build::build(&root.join(DEFAULT), &target)?;
     std::fs::write(out.join("default.wasm"), default)?;
-    for (name, dir) in POLICIES {
-        let wasm = policy_build::build(&root.join(dir), &target)?;
+    for name in POLICIES {
+        let wasm = policy_build::build(&root.join(folder(name)), &target)?;
         pack(&wasm, &out.join(format!("{name}.wasm.gz")))?;
     }
     Ok(())

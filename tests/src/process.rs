@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::SystemTime;
 
@@ -67,6 +67,20 @@ pub struct Supervised {
     reaped: Arc<Mutex<bool>>,
     exit: watch::Receiver<Option<Ended>>,
     waiter: Option<JoinHandle<()>>,
+}
+
+/// Kills a process that runs.
+pub(crate) async fn stop(server: &Mutex<Option<Supervised>>) {
+    // A separate statement: the lock must not be held during the wait.
+    let running = lock(server).take();
+    if let Some(running) = running {
+        running.kill().await;
+    }
+}
+
+/// Locks the handle of a process that a test may stop and start again.
+pub(crate) fn lock(server: &Mutex<Option<Supervised>>) -> MutexGuard<'_, Option<Supervised>> {
+    server.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Supervised {

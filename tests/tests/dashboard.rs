@@ -200,10 +200,19 @@ async fn page_is_live_and_keyboard_users_run_suspend_and_resume() -> Result<()> 
         shown.until_text(words).await?;
     }
 
+    let first = "document.querySelector('#item-list h4').textContent";
+    browser.until(&format!("{first} === 'mail'")).await?;
     browser.tab_to("button", "Run photos now").await?;
-    let change = json!({ "state": "Idle", "items": { "photos": { "state": "Held" } } });
-    shown.write_status(change).await?;
+    let items = json!({
+        "photos": { "state": "Held", "failures": 1 },
+        "mail": { "failures": 0 },
+    });
+    shown
+        .write_status(json!({ "state": "Idle", "items": items }))
+        .await?;
     shown.until_text("Held").await?;
+    // Items that fail are first.
+    browser.until(&format!("{first} === 'photos'")).await?;
     let focused = browser.focused().await?;
     assert_eq!(focused.1, "Run photos now", "a change keeps the focus");
 

@@ -18,6 +18,7 @@ use clap::{Parser, Subcommand};
 use control_plane::ControllerManager::{NotRequired, Required};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use xtask::{BenchOptions, ChaosOptions, DemoOptions, ScreenshotsOptions};
 
 /// Developer commands for this repository.
 #[derive(Parser)]
@@ -29,18 +30,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Task {
     /// Run the README's quick start with the operator on a local control plane.
-    Demo {
-        /// Exit with 0 once every item has succeeded.
-        #[arg(long)]
-        once: bool,
-        /// Use the cluster of this kubeconfig context instead of a local control plane.
-        #[arg(long)]
-        context: Option<String>,
-        /// Use this policy, a component that `kubectl-oaat policy build` wrote. The demo puts it in
-        /// a ConfigMap, and replaces it while the group runs.
-        #[arg(long)]
-        policy: Option<PathBuf>,
-    },
+    Demo(DemoOptions),
     /// Run all tests except those on a real node. Arguments after `--` are passed to cargo test.
     Test {
         /// Run only the tests that need no cluster, and 300 simulated histories of each kind.
@@ -56,16 +46,7 @@ enum Task {
     },
     /// Run the tests on a real node (kubelet and containerd). Requires root on Linux. Installs
     /// missing Debian packages. Exits with 3 if this machine cannot run a node.
-    RealNode {
-        /// Run only tests whose name contains this text.
-        filter: Option<String>,
-        /// Exit with 0 if this machine cannot run a node.
-        #[arg(long)]
-        if_possible: bool,
-        /// Keep the directory with the logs of containerd and kubelet.
-        #[arg(long)]
-        keep: bool,
-    },
+    RealNode(real_node::Options),
     /// Install the operator from its chart on a real node, make an item fail, and show how the alert,
     /// kubectl oaat, and the dashboard help to diagnose and fix it. Requires root on Linux.
     Tour {
@@ -74,22 +55,10 @@ enum Task {
         screenshots: PathBuf,
     },
     /// Run the benchmarks in a release build.
-    #[command(disable_help_flag = true)]
-    Bench {
-        /// The arguments of the benchmarks. For a list, use --help.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<String>,
-    },
+    Bench(BenchOptions),
     /// Kill and freeze operators, break their connections, and kill the API server and etcd. Prints
     /// the numbers of kills, runs, and violations.
-    Chaos {
-        /// The duration in minutes.
-        #[arg(long, default_value_t = 5)]
-        minutes: u64,
-        /// The seed of the random faults. The default is a random seed.
-        #[arg(long)]
-        seed: Option<u64>,
-    },
+    Chaos(ChaosOptions),
     /// Fuzz the parsers of user input (components, lists, JSON paths, schedules, annotations, and
     /// objects), and run all components that attack the compiler.
     Fuzz {
@@ -132,12 +101,7 @@ enum Task {
         output: PathBuf,
     },
     /// Update the dashboard screenshots in docs/screenshots.
-    Screenshots {
-        /// Measure the page instead, with this number of groups, one of which has
-        /// 2,000 items.
-        #[arg(long, value_name = "GROUPS")]
-        load: Option<usize>,
-    },
+    Screenshots(ScreenshotsOptions),
     /// Write the files of a release: images and kubectl plugins for x86_64 and aarch64, the chart,
     /// manifests, and their digests. The build optimizes for size, so the first one takes a long time.
     Release(release::Options),
@@ -166,11 +130,9 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<ExitCode> {
     match task {
-        Task::Demo {
-            once,
-            context,
-            policy,
-        } => {
+        Task::Demo(DemoOptions {
+            context, policy, ..
+        }) => {
             if let Some(file) = policy.as_ref().filter(|file| !file.is_file()) {
                 bail!(
                     "--policy {}: no such file; build one with: kubectl-oaat policy build",
@@ -182,16 +144,7 @@ fn run(task: Task) -> Result<ExitCode> {
             programs.extend(policy.is_some().then_some("kubectl-oaat"));
             let local = context.is_none().then_some(NotRequired);
             tools::build_with_control_plane(local, &build(&programs))?;
-            let mut demo = Command::new(built("debug", "demo"));
-            demo.env("OAAT_OPERATOR_BINARY", built("debug", "oaat-operator"));
-            demo.args(once.then_some("--once"));
-            if let Some(context) = context {
-                demo.args(["--context", &context]);
-            }
-            if let Some(policy) = policy {
-                demo.arg("--policy").arg(policy);
-            }
-            finish(&mut demo)
+            start("debug", "demo")
         }
         Task::Test {
             quick,
@@ -231,34 +184,18 @@ fn run(task: Task) -> Result<ExitCode> {
             }
             finish(&mut tests)
         }
-        Task::RealNode {
-            filter,
-            if_possible,
-            keep,
-        } => real_node::run(&real_node::Options {
-            filter,
-            if_possible,
-            keep,
-        }),
+        Task::RealNode(options) => real_node::run(&options),
         Task::Tour { screenshots } => tour::run(&screenshots),
-        Task::Bench { arguments } => {
+        Task::Bench(_) => {
             tools::build_with_control_plane(
                 Some(Required),
                 &[&build(&["bench"])[..], &["--release"]].concat(),
             )?;
-            let mut bench = Command::new(built("release", "bench"));
-            bench.env("OAAT_OPERATOR_BINARY", built("release", "oaat-operator"));
-            finish(bench.args(arguments))
+            start("release", "bench")
         }
-        Task::Chaos { minutes, seed } => {
+        Task::Chaos(_) => {
             tools::build_with_control_plane(Some(Required), &build(&["chaos"]))?;
-            let mut chaos = Command::new(built("debug", "chaos"));
-            chaos.env("OAAT_OPERATOR_BINARY", built("debug", "oaat-operator"));
-            chaos.args(["--minutes", &minutes.to_string()]);
-            if let Some(seed) = seed {
-                chaos.args(["--seed", &seed.to_string()]);
-            }
-            finish(&mut chaos)
+            start("debug", "chaos")
         }
         Task::Fuzz {
             minutes,
@@ -269,7 +206,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Manifests { check } => manifests::run(check),
         Task::Docs => {
             tools::build_with_control_plane(None, &build(&["docs"]))?;
-            finish(&mut Command::new(built("debug", "docs")))
+            start("debug", "docs")
         }
         Task::Gallery => {
             tools::wasm_target()?;
@@ -287,17 +224,13 @@ fn run(task: Task) -> Result<ExitCode> {
             image::write(&output)?;
             Ok(ExitCode::SUCCESS)
         }
-        Task::Screenshots { load } => {
+        Task::Screenshots(_) => {
             tools::ensure_browser()?;
             tools::build_with_control_plane(
                 Some(Required),
                 &build(&["kubectl-oaat", "screenshots"]),
             )?;
-            let mut screenshots = Command::new(built("debug", "screenshots"));
-            if let Some(groups) = load {
-                screenshots.args(["--load", &groups.to_string()]);
-            }
-            finish(&mut screenshots)
+            start("debug", "screenshots")
         }
         Task::Release(options) => release::run(&options),
         Task::Tools => {
@@ -390,6 +323,13 @@ fn target() -> PathBuf {
     }
 }
 
+/// Starts a program that cargo built, with the operator and the options of the task.
+fn start(profile: &str, program: &str) -> Result<ExitCode> {
+    let mut command = Command::new(built(profile, program));
+    command.env("OAAT_OPERATOR_BINARY", built(profile, "oaat-operator"));
+    finish(command.args(std::env::args_os().skip(2)))
+}
+
 /// Replaces this process with a command, so that signals reach the command itself. Returns only if
 /// that fails.
 fn finish(command: &mut Command) -> Result<ExitCode> {
@@ -401,6 +341,24 @@ fn finish(command: &mut Command) -> Result<ExitCode> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    #[test]
+    fn each_task_answers_help_without_a_build() {
+        let help = |task: &str| {
+            let parsed = Cli::try_parse_from(["xtask", task, "--help"]);
+            parsed.err().unwrap_or_else(|| panic!("{task} starts"))
+        };
+        for task in Cli::command().get_subcommands() {
+            let help = help(task.get_name());
+            assert_eq!(help.kind(), ErrorKind::DisplayHelp, "{help}");
+        }
+        // The options of a program that is built first.
+        let bench = help("bench").to_string();
+        assert!(bench.contains("--only <ONLY>"), "{bench}");
+        assert!(bench.contains("windows-and-lists"), "{bench}");
+    }
 
     fn arguments(given: &[&str]) -> Vec<String> {
         given

@@ -21,14 +21,17 @@ const PROGRAMS: &[(&str, &str)] = &[
 /// The places of a program of the package containernetworking-plugins, which is not on the PATH.
 const PLUGIN: [&str; 2] = ["/usr/lib/cni/ptp", "/opt/cni/bin/ptp"];
 
-/// The options of the command.
+/// Which tests to run, and what to do if there is no node.
+#[derive(clap::Args)]
 pub struct Options {
     /// Run only tests whose name contains this text.
-    pub filter: Option<String>,
-    /// Succeed if this machine cannot be a node.
-    pub if_possible: bool,
-    /// Keep the directory with all logs.
-    pub keep: bool,
+    filter: Option<String>,
+    /// Exit with 0 if this machine cannot run a node.
+    #[arg(long)]
+    if_possible: bool,
+    /// Keep the directory with the logs of containerd and kubelet.
+    #[arg(long)]
+    keep: bool,
 }
 
 /// Runs the tests, or prints why this machine cannot be a node.

@@ -15,8 +15,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The file with the digests of all other files.
 const CHECKSUMS: &str = "SHA256SUMS";
 
-/// The built-in policies, except the default one.
-const POLICIES: [&str; 3] = ["backoff", "expression", "fair"];
+/// The built-in policies except the default one.
+const POLICIES: [&str; 3] = include!("../../crates/built-in-policies/names.rs");
 
 /// What to build, and where it will be published.
 #[derive(clap::Args)]
@@ -255,7 +255,7 @@ fn chart_archive(image: &str) -> Result<Vec<u8>> {
 fn add_sboms(release: &mut Release, archs: &[Arch]) -> Result<()> {
     let lock = root().join("Cargo.lock");
     let lock = fs::read_to_string(&lock).with_context(|| lock.display().to_string())?;
-    let crates = sbom::Crates::of_binaries(archs)?;
+    let crates = sbom::Crates::of_binaries(archs, &POLICIES)?;
     for program in ["oaat-operator", "kubectl-oaat"] {
         let name = format!("{program}-{VERSION}.cdx.json");
         release.insert(name, crates.document(program, &lock)?);

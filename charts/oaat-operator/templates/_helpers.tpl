@@ -60,6 +60,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if and (gt (int .Values.shards) 1) (not .Values.leaderElection) -}}
 {{- fail (printf "leaderElection: must be true because shards is %d" (int .Values.shards)) -}}
 {{- end -}}
+{{- $own := include "oaat-operator.labels" . | fromYaml -}}
+{{- range $part, $values := pick .Values.metrics "serviceMonitor" "prometheusRule" "dashboard" -}}
+{{- range $label, $_ := $values.labels -}}
+{{- if hasKey $own $label -}}
+{{- fail (printf "metrics.%s.labels: the chart sets %s; remove this label" $part $label) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $volumes := list -}}
+{{- range .Values.volumes }}{{ $volumes = append $volumes .name }}{{ end -}}
+{{- range .Values.volumeMounts -}}
+{{- if not (has .name $volumes) -}}
+{{- fail (printf "volumeMounts: %q is not in volumes; add a volume with this name, or remove the mount" .name) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{/* The rules of the operator, in a ClusterRole or in a Role for each namespace. */}}

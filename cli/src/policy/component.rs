@@ -4,7 +4,7 @@ use crate::input;
 use anyhow::{Context, Result, ensure};
 use oaat_api::BuiltInPolicy;
 use policy_build::BuildError;
-use policy_host::{FunctionNames, Host, Limits, LoadError, Policy, decompress, sha256};
+use policy_host::{FunctionNames, Host, Limits, LoadError, Policy, decompress, is_gzip, sha256};
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::Read;
@@ -117,9 +117,4 @@ pub(crate) fn is_core_module_file(file: &Path) -> bool {
 /// Checks for the header of a core module. The header of a component has another layer field.
 pub(crate) fn is_core_module(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\0asm\x01\0\0\0")
-}
-
-/// Checks for the magic number of gzip.
-pub(crate) fn is_gzip(bytes: &[u8]) -> bool {
-    bytes.starts_with(&[0x1f, 0x8b])
 }

@@ -4,8 +4,7 @@ use crate::policy::component;
 use anyhow::{Context, Result, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use flate2::{Compression, GzBuilder};
-use std::io::Write;
+use policy_host::{compress, is_gzip};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -41,8 +40,8 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     // A file that is already compressed is packed unchanged.
     let bytes = component::read(&args.file, built_in)?;
     let policy = component::load(&args.file, built_in)?.policy;
-    let packed = if args.gzip && !component::is_gzip(&bytes) {
-        gzip(&bytes).context("--gzip")?
+    let packed = if args.gzip && !is_gzip(&bytes) {
+        compress(&bytes).context("--gzip")?
     } else {
         bytes
     };
@@ -184,15 +183,6 @@ impl NameRule {
         };
         bail!("{option}: {name:?} is not {kind}; use {fix}");
     }
-}
-
-/// Compresses reproducibly: the header has no timestamp.
-fn gzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut writer = GzBuilder::new()
-        .mtime(0)
-        .write(Vec::new(), Compression::best());
-    writer.write_all(bytes)?;
-    writer.finish()
 }
 
 #[cfg(test)]

@@ -102,6 +102,7 @@ pub(crate) struct GroupPage {
     pub shadow: Option<String>,
     /// The conditions that are false.
     pub problems: Vec<String>,
+    /// The items that fail, and then the others.
     #[serde(rename = "itemList")]
     pub items: Vec<ItemRow>,
 }
@@ -166,7 +167,9 @@ impl GroupPage {
             .map(|c| format!("{} is false: {}: {}", c.type_, c.reason, c.message));
         let mut runs = runs(group);
         let explainer = Explainer::new(group, &items_in_effect(group), now);
-        let items = view.items.iter().map(|item| {
+        let (failing, other): (Vec<_>, Vec<_>) =
+            view.items.iter().partition(|item| item.failures > 0);
+        let items = failing.into_iter().chain(other).map(|item| {
             let runs = runs.remove(item.name.as_str()).unwrap_or_default();
             item_row(item, &explainer, runs)
         });
@@ -254,6 +257,7 @@ mod tests {
             items.find(|item| item.name == name).unwrap()
         };
         let broken = item("broken");
+        assert_eq!(page.items.first(), Some(broken), "failing items are first");
         assert_eq!(broken.rule.as_deref(), Some("failureCoolOff"));
         assert_eq!(broken.next, Some(time("2026-03-02T12:10:00Z")));
         let runs: Vec<_> = broken.runs.iter().map(|r| (r.run, r.exit_code)).collect();

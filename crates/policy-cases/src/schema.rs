@@ -30,14 +30,15 @@ pub fn request() -> Schema {
 }
 
 /// Implements the schema of a type whose parser is written by hand.
+#[macro_export]
 macro_rules! schema_of {
     ($type:ty, $name:literal, $generator:ident => $schema:expr) => {
-        impl JsonSchema for $type {
-            fn schema_name() -> Cow<'static, str> {
+        impl schemars::JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
                 $name.into()
             }
 
-            fn json_schema($generator: &mut SchemaGenerator) -> Schema {
+            fn json_schema($generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
                 $schema
             }
         }

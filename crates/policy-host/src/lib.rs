@@ -36,7 +36,7 @@ pub use difference::{
     compare_answers, format_instant,
 };
 pub use eval_error::{Crash, EvalError};
-pub use load::{CompileMemory, LoadError, decompress, sha256};
+pub use load::{CompileMemory, LoadError, compress, decompress, is_gzip, sha256};
 pub use plain_text as text;
 pub use policy::{CompiledPolicy, Evaluation, Host, HostError, Policy, WeakPolicy};
 pub use record::{DecisionRecord, Engine, RecordedAnswer, request_digest};

@@ -3,11 +3,13 @@
 use crate::backtrace::FunctionNames;
 use crate::contract::CONTRACT;
 use crate::eval_error::EvalError;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use plain_text as text;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt;
-use std::io::Read;
+use std::io::{Read, Write};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -207,12 +209,17 @@ fn advice(error: &EvalError) -> &'static str {
     }
 }
 
+/// Returns whether the bytes are gzip data, by their magic number.
+pub fn is_gzip(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0x1f, 0x8b])
+}
+
 /// Decompresses the bytes if they are gzip. Never produces more than `limit` bytes.
 ///
 /// # Errors
 /// Returns an error if the gzip data is damaged, or if the content exceeds the limit.
 pub fn decompress(bytes: &[u8], limit: usize) -> Result<Vec<u8>, LoadError> {
-    let compressed = bytes.starts_with(&[0x1f, 0x8b]);
+    let compressed = is_gzip(bytes);
     let mut wasm = Vec::new();
     if compressed {
         // One byte over the limit shows that the component is too large.
@@ -230,6 +237,16 @@ pub fn decompress(bytes: &[u8], limit: usize) -> Result<Vec<u8>, LoadError> {
         });
     }
     Ok(wasm)
+}
+
+/// Compresses bytes with gzip. The same bytes always give the same result.
+///
+/// # Errors
+/// Never returns an error, because memory accepts all writes.
+pub fn compress(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut packed = GzEncoder::new(Vec::new(), Compression::best());
+    packed.write_all(bytes)?;
+    packed.finish()
 }
 
 /// Returns the sha256 of bytes in lowercase hexadecimal.
@@ -398,17 +415,10 @@ fn check_version(name: &str) -> Result<(), LoadError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
-
-    fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-        let written = out.write_all(bytes).and_then(|()| out.finish());
-        written.unwrap_or_default()
-    }
 
     #[test]
     fn gzip_bomb_is_rejected_at_the_limit() {
-        let bomb = gzip(&vec![0; 20 << 20]);
+        let bomb = compress(&vec![0; 20 << 20]).unwrap();
         assert!(bomb.len() < 1 << 20);
         assert_eq!(
             decompress(&bomb, 1000),
@@ -422,7 +432,10 @@ mod tests {
     #[test]
     fn plain_and_gzip_components_are_equal() {
         assert_eq!(decompress(b"abc", 3), Ok(b"abc".to_vec()));
-        assert_eq!(decompress(&gzip(b"abc"), 3), Ok(b"abc".to_vec()));
+        assert_eq!(
+            decompress(&compress(b"abc").unwrap(), 3),
+            Ok(b"abc".to_vec())
+        );
         assert!(decompress(b"abcd", 3).is_err());
         assert_eq!(
             decompress(&[0x1f, 0x8b, 0, 1], 100).map_err(|e| e.reason()),

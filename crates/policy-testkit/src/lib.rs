@@ -66,12 +66,6 @@ macro_rules! cases {
     };
 }
 
-/// Returns a policy's message as the host displays it: one line of at most 1,024 bytes, without
-/// invisible characters.
-pub fn clean(message: &str) -> String {
-    plain_text::clean(message, plain_text::ERROR)
-}
-
 /// The result of one call of a policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation<T> {
@@ -116,6 +110,14 @@ pub enum EvalError {
     /// The answer violates the contract.
     #[error("{0}")]
     BadAnswer(String),
+}
+
+impl EvalError {
+    /// Returns the error of a component whose function returned this message. The host displays a
+    /// message as one line of at most 1,024 bytes, without invisible characters.
+    pub fn with_message(message: String) -> Self {
+        Self::PolicyError(plain_text::clean(&message, plain_text::ERROR))
+    }
 }
 
 /// A compiled policy in the operator's evaluator, which runs as a child process.

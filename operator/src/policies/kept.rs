@@ -15,8 +15,6 @@ use crate::pod::names;
 use crate::policy_source::{KeptPolicy, PolicyConfigMap, bytes};
 pub use eviction::KeptLimits;
 use eviction::{Copies, Copy, copies_to_evict, used_since};
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -26,7 +24,6 @@ use oaat_api::Timestamp;
 use policy_host::Limits;
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -47,9 +44,6 @@ const LAST_USED: &str = "oaat.kawaja.net/last-used";
 const SIZE: &str = "oaat.kawaja.net/size";
 /// The key of the component, compressed with gzip.
 const KEY: &str = "policy.wasm.gz";
-
-/// The first bytes of gzip data.
-const GZIP: &[u8] = &[0x1f, 0x8b];
 
 /// The interval at which the copies are listed, renewed, and deleted.
 const CHECK_INTERVAL: Duration = Duration::from_secs(600);
@@ -446,12 +440,10 @@ fn pack(value: Vec<u8>, digest: &str) -> Option<Vec<u8>> {
     if policy_host::sha256(&wasm) != digest {
         return None;
     }
-    if value.starts_with(GZIP) {
+    if policy_host::is_gzip(&value) {
         return Some(value);
     }
-    let mut packed = GzEncoder::new(Vec::new(), Compression::default());
-    packed.write_all(&wasm).ok()?;
-    packed.finish().ok()
+    policy_host::compress(&wasm).ok()
 }
 
 /// Returns the ConfigMap with a copy.

@@ -3,9 +3,10 @@
 //! process: several of them overflow the stack or allocate gigabytes.
 
 use crate::bombs::{function, module, with_module, with_sections};
-use crate::bytes::{flip, gzip};
+use crate::bytes::flip;
 use crate::component::{honest, sections};
 use anyhow::Context;
+use policy_host::compress;
 use std::fmt::Write;
 use wasm_encoder::{BlockType, Ieee32, Ieee64, InstructionSink, MemArg};
 
@@ -101,19 +102,19 @@ fn nested() -> anyhow::Result<Vec<Row>> {
             "nested-component-types",
             WRONG,
             "40,000 nested component types",
-            gzip(&raw(7, &[0x41, 1, 1], &[0x41, 0], 40_000)?)?,
+            compress(&raw(7, &[0x41, 1, 1], &[0x41, 0], 40_000)?)?,
         ),
         (
             "nested-instance-types",
             WRONG,
             "40,000 nested instance types",
-            gzip(&raw(7, &[0x42, 1, 1], &[0x42, 0], 40_000)?)?,
+            compress(&raw(7, &[0x42, 1, 1], &[0x42, 0], 40_000)?)?,
         ),
         (
             "nested-types-in-turn",
             WRONG,
             "component and instance types nested in turn, to the size limit",
-            gzip(&raw(7, &[0x41, 1, 1, 0x42, 1, 1], &[0x41, 0], 600_000)?)?,
+            compress(&raw(7, &[0x41, 1, 1, 0x42, 1, 1], &[0x41, 0], 600_000)?)?,
         ),
         (
             "nested-types-shallow",
@@ -125,7 +126,7 @@ fn nested() -> anyhow::Result<Vec<Row>> {
             "nested-module-types",
             WRONG,
             "40,000 nested module types",
-            gzip(&raw(3, &[0x50, 1, 1], &[0x50, 0], 40_000)?)?,
+            compress(&raw(3, &[0x50, 1, 1], &[0x50, 0], 40_000)?)?,
         ),
         (
             "nested-types-cut",
@@ -137,7 +138,7 @@ fn nested() -> anyhow::Result<Vec<Row>> {
             "nested-components",
             WRONG,
             "40,000 nested components",
-            gzip(&with_sections([(
+            compress(&with_sections([(
                 4,
                 nest(component, 4, component, 40_000),
             )])?)?,
@@ -991,7 +992,7 @@ fn code() -> anyhow::Result<Vec<Row>> {
         let bytes = with_module(&module(count, &function(locals, body), 0))?;
         // A component that is too large uncompressed is compressed.
         let bytes = if bytes.len() > 1 << 20 {
-            gzip(&bytes)?
+            compress(&bytes)?
         } else {
             bytes
         };
@@ -1110,7 +1111,7 @@ fn disguises() -> anyhow::Result<Vec<Row>> {
             "artifact-packed",
             MALFORMED,
             "an artifact, packed with gzip",
-            gzip(&artifact)?,
+            compress(&artifact)?,
         ),
         (
             "artifact-as-component",
@@ -1173,19 +1174,19 @@ fn disguises() -> anyhow::Result<Vec<Row>> {
             "gzip-thrice",
             MALFORMED,
             "packed three times",
-            gzip(&gzip(&gzip(&honest)?)?)?,
+            compress(&compress(&compress(&honest)?)?)?,
         ),
         (
             "gzip-exact",
             WRONG,
             "zeros, exactly as many as fit",
-            gzip(&[&honest[..8], &vec![0; (4 << 20) - 8]].concat())?,
+            compress(&[&honest[..8], &vec![0; (4 << 20) - 8]].concat())?,
         ),
         (
             "gzip-bomb-2",
             &["TooLarge"],
             "16 MB of zeros",
-            gzip(&vec![0; 16 << 20])?,
+            compress(&vec![0; 16 << 20])?,
         ),
         (
             "gzip-name",
@@ -1200,20 +1201,20 @@ fn disguises() -> anyhow::Result<Vec<Row>> {
             header(&[0x04, 0, 0, 0, 0, 0, 3, 0xff, 0xff, 1]),
         ),
         ("gzip-checksum", MALFORMED, "gzip with a wrong checksum", {
-            let packed = gzip(&honest)?;
+            let packed = compress(&honest)?;
             flip(&packed, packed.len() - 5, 0xff)
         }),
         (
             "gzip-trailing",
             &["Malformed", COMPILED],
             "gzip with garbage behind it",
-            [gzip(&honest)?, vec![7; 4096]].concat(),
+            [compress(&honest)?, vec![7; 4096]].concat(),
         ),
         (
             "gzip-empty",
             MALFORMED,
             "gzip of nothing, a hundred thousand times",
-            gzip(&[])?.repeat(40_000),
+            compress(&[])?.repeat(40_000),
         ),
         (
             "gzip-stored",
@@ -1369,7 +1370,7 @@ fn with_texts(
     let built = rows.into_iter().map(|(name, ends, what, text)| {
         let bytes = with_text(&text).with_context(|| name.to_owned())?;
         let bytes = if bytes.len() > 1 << 20 {
-            gzip(&bytes)?
+            compress(&bytes)?
         } else {
             bytes
         };

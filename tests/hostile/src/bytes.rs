@@ -3,8 +3,7 @@
 use crate::Expected::{self, Legal, Load};
 use crate::Hostile;
 use crate::component::{CHOOSE_FIRST, honest, module, sections};
-use flate2::{Compression, write::GzEncoder};
-use std::io::Write;
+use policy_host::compress;
 
 pub(crate) fn all() -> anyhow::Result<Vec<Hostile>> {
     let honest = honest()?;
@@ -105,31 +104,31 @@ pub(crate) fn all() -> anyhow::Result<Vec<Hostile>> {
         "gzip",
         Legal,
         "honest, and packed with gzip",
-        gzip(&honest)?,
+        compress(&honest)?,
     );
     push(
         "gzip-twice",
         malformed,
         "packed with gzip twice",
-        gzip(&gzip(&honest)?)?,
+        compress(&compress(&honest)?)?,
     );
     push(
         "gzip-truncated",
         malformed,
         "packed with gzip, and cut off",
-        gzip(&honest)?[..100].to_vec(),
+        compress(&honest)?[..100].to_vec(),
     );
     push(
         "gzip-bomb",
         Load("TooLarge"),
         "20 MiB of zeros, packed to 20 kB",
-        gzip(&[honest, vec![0; 20 << 20]].concat())?,
+        compress(&[honest, vec![0; 20 << 20]].concat())?,
     );
     push(
         "gzip-members",
         Load("TooLarge"),
         "a million pieces of gzip in a row",
-        gzip(&[0; 1024])?.repeat(100_000),
+        compress(&[0; 1024])?.repeat(100_000),
     );
     push(
         "oversized",
@@ -163,10 +162,4 @@ pub(crate) fn flip(bytes: &[u8], at: usize, bits: u8) -> Vec<u8> {
         *byte ^= bits;
     }
     bytes
-}
-
-pub(crate) fn gzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut out = GzEncoder::new(Vec::new(), Compression::best());
-    out.write_all(bytes)?;
-    out.finish()
 }

@@ -7,30 +7,14 @@ use oaat_tests::storm::{StormOptions, seed, storm};
 use oaat_tests::{Options, operator};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-
-/// Kills and freezes operators, breaks their connections, and kills the API server and etcd, while
-/// groups run. Exits with 1 if two pods of a group could run at the same time, or if a run is lost,
-/// repeated, or recorded with the wrong result.
-#[derive(Parser)]
-struct Arguments {
-    /// The duration in minutes. Kinds of storms alternate.
-    #[arg(long, default_value_t = 5)]
-    minutes: u64,
-    /// The number of groups.
-    #[arg(long, default_value_t = 5)]
-    groups: usize,
-    /// The seed of the first storm; each further storm uses the next number. The same seed injects
-    /// the same faults, but the timing depends on the machine.
-    #[arg(long)]
-    seed: Option<u64>,
-}
+use xtask::ChaosOptions;
 
 /// The maximum duration of one storm.
 const TURN: Duration = Duration::from_secs(120);
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(&Arguments::parse()).await {
+    match run(&ChaosOptions::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             println!("{error:#}");
@@ -39,7 +23,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: &Arguments) -> Result<()> {
+async fn run(arguments: &ChaosOptions) -> Result<()> {
     let binary = operator::binary(false)?;
     let (plane, kubeconfig) = operator::installed(Options::default()).await?;
     let duration = Duration::from_secs(arguments.minutes * 60);

@@ -15,6 +15,7 @@ use std::fs;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
+use xtask::ScreenshotsOptions;
 
 /// The maximum size of a picture in bytes.
 const MAX_SIZE: usize = 150_000;
@@ -49,16 +50,9 @@ const PICTURES: [(&str, Screen); 3] = [
     ),
 ];
 
-#[derive(Parser)]
-struct Cli {
-    /// Instead, measure the page with this number of groups, one of which has 2,000 items.
-    #[arg(long)]
-    load: Option<usize>,
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = ScreenshotsOptions::parse();
     let outcome = match cli.load {
         Some(count) => load(count).await,
         None => pictures().await,

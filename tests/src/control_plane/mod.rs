@@ -7,7 +7,7 @@ mod start;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -18,7 +18,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use tempfile::TempDir;
 
-use crate::process::Supervised;
+use crate::process::{Supervised, lock, stop};
 use servers::Servers;
 
 /// The timeout for each operation of the control plane.
@@ -228,18 +228,6 @@ impl ControlPlane {
         *lock(&self.controller_manager) = Some(self.servers.controller_manager()?);
         Ok(())
     }
-}
-
-async fn stop(server: &Mutex<Option<Supervised>>) {
-    // A separate statement: the lock must not be held during the wait.
-    let running = lock(server).take();
-    if let Some(running) = running {
-        running.kill().await;
-    }
-}
-
-fn lock(server: &Mutex<Option<Supervised>>) -> MutexGuard<'_, Option<Supervised>> {
-    server.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns a client configuration from a kubeconfig, without retries.

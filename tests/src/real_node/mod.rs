@@ -11,7 +11,7 @@ mod kubelet;
 
 use std::env;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -21,7 +21,7 @@ use kube::Api;
 pub use enclosure::{enter, inside};
 
 use crate::ControlPlane;
-use crate::process::{Signal, Supervised, ended_early, tail};
+use crate::process::{Signal, Supervised, ended_early, lock, stop, tail};
 use kubelet::Kubelet;
 
 /// The name of the node.
@@ -137,18 +137,6 @@ impl RealNode {
         *lock(&self.runtime) = Some(started);
         Ok(())
     }
-}
-
-async fn stop(server: &Mutex<Option<Supervised>>) {
-    // A separate statement: the lock must not be held during the wait.
-    let running = lock(server).take();
-    if let Some(running) = running {
-        running.kill().await;
-    }
-}
-
-fn lock(server: &Mutex<Option<Supervised>>) -> MutexGuard<'_, Option<Supervised>> {
-    server.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns whether a node is ready and has no taint.

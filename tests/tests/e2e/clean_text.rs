@@ -1,7 +1,7 @@
 //! Text from tenants is shown without characters that deceive a terminal or a reader.
 
 use crate::fixture::{Fixture, item};
-use crate::helpers::{history, latest, text};
+use crate::helpers::{history, latest, refuse_pods, text};
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
@@ -16,39 +16,13 @@ const SHOWN: &str = "backup x";
 /// Makes the API server reject pods of items whose name begins with `no`, in a message that quotes
 /// the item.
 async fn refuse(fixture: &Fixture) -> Result<()> {
-    let name = &fixture.namespace;
-    let item = "object.metadata.?annotations['oaat.kawaja.net/item'].orValue('')";
-    let policy = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
-        "metadata": { "name": name },
-        "spec": {
-            "failurePolicy": "Fail",
-            "matchConstraints": { "resourceRules": [{
-                "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"],
-                "resources": ["pods"],
-            }] },
-            "validations": [{
-                "expression": format!("!{item}.startsWith('no')"),
-                "message": "this item is not allowed here",
-                "messageExpression": format!("'not allowed here: ' + {item}"),
-            }],
-        },
+    let message = "'not allowed here: ' + object.metadata.annotations['oaat.kawaja.net/item']";
+    let validation = json!({
+        "expression": "!object.metadata.?annotations['oaat.kawaja.net/item'].orValue('').startsWith('no')",
+        "message": "this item is not allowed here",
+        "messageExpression": message,
     });
-    let binding = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": { "name": name },
-        "spec": {
-            "policyName": name, "validationActions": ["Deny"],
-            "matchResources": { "namespaceSelector": { "matchLabels": {
-                "kubernetes.io/metadata.name": name,
-            } } },
-        },
-    });
-    for object in [policy, binding] {
-        fixture.plane.apply(&object.to_string()).await?;
-    }
-    crate::helpers::until_refused(fixture, "no").await
+    refuse_pods(fixture, validation, "no").await
 }
 
 fn hostile(text: &str) -> bool {

@@ -2,6 +2,7 @@
 //! own node and operator.
 
 use anyhow::{Context, Result, anyhow};
+use json_patch::merge;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
@@ -377,22 +378,6 @@ impl Fixture {
 pub fn say(words: &str) {
     // An unread output does not fail the test.
     let _ = writeln!(std::io::stdout(), "{words}");
-}
-
-/// Merges `over` into a JSON value. Null removes a field.
-fn merge(target: &mut Value, over: &Value) {
-    match (target, over) {
-        (Value::Object(target), Value::Object(over)) => {
-            for (key, value) in over {
-                if value.is_null() {
-                    target.remove(key);
-                    continue;
-                }
-                merge(target.entry(key.clone()).or_insert(Value::Null), value);
-            }
-        }
-        (target, over) => *target = over.clone(),
-    }
 }
 
 /// Returns the status of an item of a group.

@@ -167,6 +167,39 @@ impl Fixture {
     }
 }
 
+/// Makes the API server reject pods in this namespace by a rule of a ValidatingAdmissionPolicy. Waits
+/// until it rejects a pod for this item.
+pub async fn refuse_pods(fixture: &Fixture, validation: Value, named: &str) -> Result<()> {
+    let name = &fixture.namespace;
+    let policy = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+        "metadata": { "name": name },
+        "spec": {
+            "failurePolicy": "Fail",
+            "matchConstraints": { "resourceRules": [{
+                "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"],
+                "resources": ["pods"],
+            }] },
+            "validations": [validation],
+        },
+    });
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": { "name": name },
+        "spec": {
+            "policyName": name, "validationActions": ["Deny"],
+            "matchResources": { "namespaceSelector": { "matchLabels": {
+                "kubernetes.io/metadata.name": name,
+            } } },
+        },
+    });
+    for object in [policy, binding] {
+        fixture.plane.apply(&object.to_string()).await?;
+    }
+    until_refused(fixture, named).await
+}
+
 /// Waits until the API server rejects a pod for this item.
 pub async fn until_refused(fixture: &Fixture, named: &str) -> Result<()> {
     let pod: Pod = serde_json::from_value(json!({

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use json_patch::merge;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
@@ -295,22 +296,6 @@ fn object(kind: &str, name: &str, spec: &Value) -> String {
         "apiVersion": "kawaja.net/v1", "kind": kind, "metadata": { "name": name }, "spec": spec,
     })
     .to_string()
-}
-
-/// Merges `over` into a JSON value. Null removes a field.
-fn merge(target: &mut Value, over: &Value) {
-    match (target, over) {
-        (Value::Object(target), Value::Object(over)) => {
-            for (key, value) in over {
-                if value.is_null() {
-                    target.remove(key);
-                    continue;
-                }
-                merge(target.entry(key.clone()).or_insert(Value::Null), value);
-            }
-        }
-        (target, over) => *target = over.clone(),
-    }
 }
 
 /// Returns the status of an item of a group.

@@ -6,18 +6,11 @@ use crate::cross::Arch;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 
 /// The crates that are linked into the binaries, by identifier, such as `anyhow@1.0.104`.
 #[derive(Default)]
 pub(crate) struct Crates(BTreeMap<String, Crate>);
-
-/// The crates of the built-in policies.
-const POLICIES: [&str; 4] = [
-    "policy-default",
-    "policy-backoff",
-    "policy-expression",
-    "policy-fair",
-];
 
 #[derive(Default)]
 struct Crate {
@@ -27,14 +20,16 @@ struct Crate {
 
 impl Crates {
     /// Reads the crates of the binaries, and of the policies that both contain, from cargo.
-    pub(crate) fn of_binaries(archs: &[Arch]) -> Result<Self> {
+    pub(crate) fn of_binaries(archs: &[Arch], policies: &[&str]) -> Result<Self> {
         let mut crates = Self::default();
         let targets: Vec<_> = archs.iter().map(|arch| arch.triple()).collect();
         crates.add(&tree(&["oaat-operator", "kubectl-oaat"], &targets)?)?;
-        crates.add(&tree(&POLICIES, &["wasm32-unknown-unknown".to_owned()])?)?;
+        let policies = policies.iter().chain([&"default"]);
+        let policies: Vec<_> = policies.map(|name| format!("policy-{name}")).collect();
+        crates.add(&tree(&policies, &["wasm32-unknown-unknown".to_owned()])?)?;
         // The binaries depend on the policies through a build script, which cargo does not report.
         let version = env!("CARGO_PKG_VERSION");
-        let policies = POLICIES.map(|policy| format!("{policy}@{version}"));
+        let policies = policies.iter().map(|name| format!("{name}@{version}"));
         let embedding = format!("built-in-policies@{version}");
         let embedding = crates.0.entry(embedding).or_default();
         embedding.dependencies.extend(policies);
@@ -121,12 +116,12 @@ impl Crates {
 }
 
 /// Returns the tree of the crates that are linked into packages for targets.
-fn tree(packages: &[&str], targets: &[String]) -> Result<String> {
+fn tree(packages: &[impl AsRef<OsStr>], targets: &[String]) -> Result<String> {
     let mut tree = cargo();
     tree.args(["tree", "--locked", "--edges", "normal,no-proc-macro"]);
     tree.args(["--prefix", "depth", "--format", " {p}\t{l}"]);
     for package in packages {
-        tree.args(["--package", package]);
+        tree.arg("--package").arg(package);
     }
     for target in targets {
         tree.args(["--target", target]);

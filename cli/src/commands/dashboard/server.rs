@@ -20,14 +20,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 /// The maximum number of open connections. A page uses at most six.
 const CONNECTIONS: usize = 64;
 /// How long a client may take to send a request. A connection without a valid token ends after this
 /// time, even if the client has not read the response.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// The maximum bytes of a request's head.
 const MAX_HEAD: usize = 16 << 10;
 /// The maximum bytes of a request's body. The name of an item has at most 253 bytes.
@@ -56,13 +56,32 @@ const HEADERS: [(header::HeaderName, &str); 6] = [
 /// The body of a response.
 pub(super) type ResponseBody = UnsyncBoxBody<Bytes, Infallible>;
 
-/// Accepts connections until it is dropped.
-pub(super) async fn serve(listener: TcpListener, dashboard: Arc<Dashboard>) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+/// An open connection.
+struct Connection {
+    /// Whether it has sent a valid token.
+    is_authorized: Arc<AtomicBool>,
+    task: AbortHandle,
+}
+
+/// Returns whether another connection may be open. If too many are, ends the oldest one that has sent
+/// no valid token. So a local program without the token cannot lock the user out.
+fn make_room(open: &mut Vec<Connection>) -> bool {
+    open.retain(|connection| !connection.task.is_finished());
+    if open.len() < CONNECTIONS {
+        return true;
+    }
+    let is_stranger = |connection: &Connection| !connection.is_authorized.load(Ordering::Relaxed);
+    let oldest = open.iter().position(is_stranger);
+    if let Some(oldest) = oldest {
+        open.remove(oldest).task.abort();
+    }
+    oldest.is_some()
+}
+
+/// Accepts connections until it is dropped. See [`PATIENCE`] for `patience`.
+pub(super) async fn serve(listener: TcpListener, dashboard: Arc<Dashboard>, patience: Duration) {
+    let mut open = Vec::new();
     loop {
-        let Ok(permit) = permits.clone().acquire_owned().await else {
-            return;
-        };
         let connection = match listener.accept().await {
             Ok((connection, _)) => connection,
             Err(error) => {
@@ -71,20 +90,31 @@ pub(super) async fn serve(listener: TcpListener, dashboard: Arc<Dashboard>) {
                 continue;
             }
         };
+        if !make_room(&mut open) {
+            continue;
+        }
         let dashboard = dashboard.clone();
-        tokio::spawn(async move {
-            serve_connection(connection, &dashboard, PATIENCE).await;
-            drop(permit);
+        let is_authorized = Arc::new(AtomicBool::new(false));
+        let authorized = is_authorized.clone();
+        let task = tokio::spawn(async move {
+            serve_connection(connection, &dashboard, patience, &authorized).await;
+        });
+        open.push(Connection {
+            is_authorized,
+            task: task.abort_handle(),
         });
     }
 }
 
 /// Serves a connection until it ends, or until `patience` has passed without a request with the token.
-async fn serve_connection<C>(connection: C, dashboard: &Arc<Dashboard>, patience: Duration)
-where
+async fn serve_connection<C>(
+    connection: C,
+    dashboard: &Arc<Dashboard>,
+    patience: Duration,
+    is_authorized: &AtomicBool,
+) where
     C: AsyncRead + AsyncWrite + Unpin,
 {
-    let is_authorized = AtomicBool::new(false);
     let service = service_fn(|request| {
         let access = &dashboard.access;
         if access.check(request.method(), request.headers()).is_ok() {

@@ -2,15 +2,15 @@
 //! errors have a path and a line.
 
 use super::scenario::MAX_ITEMS;
+use policy_cases::schema_of;
 use policy_cases::time::When;
 use policy_cases::yaml::{BoundedDuration, ParseVisitor};
 use policy_host::Instant;
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::{JsonSchema, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Unexpected, Visitor};
-use std::borrow::Cow;
 use std::fmt;
 
 /// A point in time.
@@ -209,20 +209,6 @@ impl<'de> Deserialize<'de> for Probability {
         }
         d.deserialize_f64(Number)
     }
-}
-
-macro_rules! schema_of {
-    ($type:ty, $name:literal, $generator:ident => $schema:expr) => {
-        impl JsonSchema for $type {
-            fn schema_name() -> Cow<'static, str> {
-                $name.into()
-            }
-
-            fn json_schema($generator: &mut SchemaGenerator) -> Schema {
-                $schema
-            }
-        }
-    };
 }
 
 schema_of!(Timestamp, "AbsoluteTime", _generator => json_schema!({

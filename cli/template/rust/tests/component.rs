@@ -11,8 +11,7 @@ proptest! {
     #[test]
     fn component_answers_like_the_function(request in strategy::request()) {
         let answer = policy_testkit::component!().select(&request);
-        let native = MyPolicy::select(&request)
-            .map_err(|message| EvalError::PolicyError(policy_testkit::clean(&message)));
+        let native = MyPolicy::select(&request).map_err(EvalError::with_message);
         prop_assert_eq!(answer, native);
     }
 }

@@ -13,10 +13,10 @@ use kube::api::ListParams;
 use oaat_tests::{Operator, OperatorOptions, operator, readme};
 use place::Place;
 use screen::Screen;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use swap::Swap;
+use xtask::DemoOptions;
 
 /// The time within which every item must succeed with `--once`. Each run succeeds half the time,
 /// and a failed item waits for the retry floor, so two minutes are usually enough.
@@ -29,23 +29,9 @@ const RESTARTS: usize = 50;
 const LONG: &str = "shuf -i 10-180 -n 1";
 const SHORT: &str = "shuf -i 2-5 -n 1";
 
-#[derive(Parser)]
-struct Cli {
-    /// Exit with 0 once every item has succeeded.
-    #[arg(long)]
-    once: bool,
-    /// Use the cluster of this kubeconfig context instead of a local control plane.
-    #[arg(long)]
-    context: Option<String>,
-    /// Use this policy, a component. The demo puts it in a ConfigMap, and replaces it while the
-    /// group runs.
-    #[arg(long)]
-    policy: Option<PathBuf>,
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = DemoOptions::parse();
     tokio::select! {
         done = demo(&cli) => match done {
             Ok(true) => ExitCode::SUCCESS,
@@ -80,7 +66,7 @@ async fn interrupted() {
 
 /// Returns true once every item has succeeded, or false if that takes too long. Without `--once`,
 /// runs until it is interrupted.
-async fn demo(cli: &Cli) -> Result<bool> {
+async fn demo(cli: &DemoOptions) -> Result<bool> {
     let (type_, mut group) = readme::quick_start()?;
     let binary = operator::binary(false)?;
     let place = match &cli.context {

@@ -1,11 +1,11 @@
 use crate::fixture::{Fixture, PATIENCE, item, say};
-use crate::helpers::GROUP_LABEL;
+use crate::helpers::{GROUP_LABEL, refuse_pods};
 use anyhow::{Context, Result, ensure};
 use futures::future;
 use http::Method;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{ListParams, PostParams};
+use kube::api::ListParams;
 use oaat_tests::proxy::{Fate, Proxy};
 use oaat_tests::witness::{Witness, overlaps};
 use serde_json::{Value, json};
@@ -55,51 +55,11 @@ fn gave_up(group: &Value) -> bool {
 
 /// Makes the API server reject the pods of one item, as an administrator's rule would.
 async fn refuse(fixture: &Fixture) -> Result<()> {
-    let name = &fixture.namespace;
-    let policy = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
-        "metadata": { "name": name },
-        "spec": {
-            "matchConstraints": { "resourceRules": [{
-                "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"],
-            }] },
-            "validations": [{
-                "expression": "!has(object.metadata.annotations) || \
-                    !('oaat.kawaja.net/item' in object.metadata.annotations) || \
-                    object.metadata.annotations['oaat.kawaja.net/item'] != 'refused'",
-                "message": "rejected by the test",
-            }],
-        },
+    let validation = json!({
+        "expression": "object.metadata.?annotations['oaat.kawaja.net/item'].orValue('') != 'refused'",
+        "message": "rejected by the test",
     });
-    let binding = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": { "name": name },
-        "spec": {
-            "policyName": name, "validationActions": ["Deny"],
-            "matchResources": { "namespaceSelector": { "matchLabels": {
-                "kubernetes.io/metadata.name": name,
-            } } },
-        },
-    });
-    fixture.plane.apply(&policy.to_string()).await?;
-    fixture.plane.apply(&binding.to_string()).await?;
-    let trial: Pod = serde_json::from_value(json!({
-        "metadata": { "name": "trial", "annotations": { "oaat.kawaja.net/item": "refused" } },
-        "spec": { "containers": [{ "name": "main", "image": "any" }] },
-    }))?;
-    let params = PostParams {
-        dry_run: true,
-        ..PostParams::default()
-    };
-    let start = Instant::now();
-    while fixture.pods().create(&params, &trial).await.is_ok() {
-        ensure!(
-            start.elapsed() < PATIENCE,
-            "the admission policy does not take effect"
-        );
-        sleep(Duration::from_millis(100)).await;
-    }
-    Ok(())
+    refuse_pods(fixture, validation, "refused").await
 }
 
 /// Creates a group of type `work`, or of a type that fits no node.

@@ -3,10 +3,8 @@
 use super::{busy, component, digest, variant};
 use crate::fixture::{Fixture, condition, item};
 use anyhow::Result;
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use policy_host::compress;
 use serde_json::{Value, json};
-use std::io::Write;
 
 #[tokio::test]
 async fn policy_decides_from_its_config_map_and_is_replaced_during_runs() -> Result<()> {
@@ -108,7 +106,7 @@ async fn gzipped_policy_under_another_key_works() -> Result<()> {
     let fixture = busy("policy-gzip", policy).await?;
     let wasm = variant("gzip");
     fixture
-        .config_map("mine", "fast.wasm.gz", &gzip(&wasm)?)
+        .config_map("mine", "fast.wasm.gz", &compress(&wasm)?)
         .await?;
     fixture.until_decided_by(&digest(&wasm)).await?;
     Ok(())
@@ -152,12 +150,6 @@ async fn policy_receives_item_weights_and_its_state() -> Result<()> {
     Ok(())
 }
 
-fn gzip(wasm: &[u8]) -> Result<Vec<u8>> {
-    let mut gz = GzEncoder::new(Vec::new(), Compression::best());
-    gz.write_all(wasm)?;
-    Ok(gz.finish()?)
-}
-
 #[tokio::test]
 async fn policy_that_exists_from_the_start_is_announced_once() -> Result<()> {
     let fixture = Fixture::new("policy-loaded").await?;
@@ -183,7 +175,7 @@ async fn component_in_two_config_maps_is_compiled_once() -> Result<()> {
     let wasm = variant("twice");
     fixture.config_map("plain", "policy.wasm", &wasm).await?;
     fixture
-        .config_map("packed", "policy.wasm", &gzip(&wasm)?)
+        .config_map("packed", "policy.wasm", &compress(&wasm)?)
         .await?;
     fixture.work("exit 0", json!({})).await?;
     for name in ["plain", "packed"] {

@@ -1,7 +1,7 @@
 //! Pods that the API server rejects: the item fails, and the group pauses.
 
 use crate::fixture::{Fixture, PATIENCE, condition, item, millis};
-use crate::helpers::{history, text, until_refused};
+use crate::helpers::{history, refuse_pods, text, until_refused};
 use anyhow::{Result, bail};
 use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::Api;
@@ -101,37 +101,11 @@ async fn finished_pod_makes_room_in_a_quota_that_counts_it() -> Result<()> {
 
 /// Makes the API server reject pods of the item `bad` in this namespace.
 async fn refuse_bad(fixture: &Fixture) -> Result<()> {
-    let name = &fixture.namespace;
-    let policy = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
-        "metadata": { "name": name },
-        "spec": {
-            "failurePolicy": "Fail",
-            "matchConstraints": { "resourceRules": [{
-                "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"],
-                "resources": ["pods"],
-            }] },
-            "validations": [{
-                "expression": "object.metadata.?annotations['oaat.kawaja.net/item'].orValue('') != 'bad'",
-                "message": "bad items are not allowed here",
-            }],
-        },
+    let validation = json!({
+        "expression": "object.metadata.?annotations['oaat.kawaja.net/item'].orValue('') != 'bad'",
+        "message": "bad items are not allowed here",
     });
-    let binding = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": { "name": name },
-        "spec": {
-            "policyName": name, "validationActions": ["Deny"],
-            "matchResources": { "namespaceSelector": { "matchLabels": {
-                "kubernetes.io/metadata.name": name,
-            } } },
-        },
-    });
-    for object in [policy, binding] {
-        fixture.plane.apply(&object.to_string()).await?;
-    }
-    until_refused(fixture, "bad").await
+    refuse_pods(fixture, validation, "bad").await
 }
 
 #[tokio::test]

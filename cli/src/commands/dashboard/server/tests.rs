@@ -5,6 +5,8 @@ use crate::cluster::Session;
 use crate::commands::dashboard::access::{Access, Token};
 use crate::commands::dashboard::live_groups::LiveGroups;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 const HOST: &str = "127.0.0.1:4000";
 const ORIGIN: &str = "http://127.0.0.1:4000";
@@ -102,7 +104,9 @@ async fn connect(
     request: String,
 ) -> (DuplexStream, tokio::task::JoinHandle<()>) {
     let (mut client, server) = duplex(64);
-    let served = tokio::spawn(async move { serve_connection(server, &dashboard, SHORT).await });
+    let served = tokio::spawn(async move {
+        serve_connection(server, &dashboard, SHORT, &AtomicBool::default()).await;
+    });
     client.write_all(request.as_bytes()).await.unwrap();
     (client, served)
 }
@@ -151,6 +155,42 @@ async fn events_continue_for_a_client_with_the_token() {
     }
     drop(client);
     served.await.unwrap();
+}
+
+#[tokio::test]
+async fn connections_without_the_token_do_not_lock_others_out() {
+    let token = Token::random();
+    let dashboard = dashboard(&token, true);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serve(listener, dashboard, Duration::from_secs(3600)));
+    let ask = async |connection: &mut TcpStream| {
+        let bearer = token.as_str();
+        let request = format!(
+            "GET /api/other HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {bearer}\r\n\r\n"
+        );
+        connection.write_all(request.as_bytes()).await.unwrap();
+        let mut response = String::new();
+        while !response.contains("page not found") {
+            let mut part = [0; 1024];
+            let read = connection.read(&mut part);
+            let read = timeout(Duration::from_secs(60), read).await.unwrap();
+            let read = read.unwrap();
+            assert_ne!(read, 0, "the connection has ended");
+            response += std::str::from_utf8(&part[..read]).unwrap();
+        }
+    };
+    let mut first = TcpStream::connect(address).await.unwrap();
+    ask(&mut first).await;
+    let mut idle = Vec::new();
+    for _ in 0..3 * CONNECTIONS {
+        idle.push(TcpStream::connect(address).await.unwrap());
+    }
+    let mut last = TcpStream::connect(address).await.unwrap();
+    ask(&mut last).await;
+    ask(&mut first).await;
+    let ended = timeout(Duration::from_secs(60), idle[0].read_u8()).await;
+    assert!(ended.unwrap().is_err());
 }
 
 #[tokio::test]

@@ -1,0 +1,2 @@
+// The built-in policies except the default one. The crate of each is in policies/.
+["backoff", "expression", "fair"]
