@@ -84,8 +84,8 @@ impl LastGoodPolicy {
         })
     }
 
-    /// Returns whether it is the policy with this digest, which was loaded from this source.
-    pub fn is(&self, digest: &str, source: &PolicySource) -> bool {
+    /// Returns whether this is the policy that was loaded from this source and has this digest.
+    pub fn matches(&self, digest: &str, source: &PolicySource) -> bool {
         match &self.source {
             PolicySource::Kept(kept) => kept.digest == digest,
             other => other == source,

@@ -342,7 +342,7 @@ impl<C: Cluster> Reconciler<'_, C> {
         last: LastGoodPolicy,
     ) -> Option<(LastGoodPolicy, PolicyRead)> {
         if let Some((source, PolicyRead::Loaded(policy))) = named
-            && last.is(policy.digest(), &source)
+            && last.matches(policy.digest(), &source)
         {
             return Some((
                 LastGoodPolicy { source, ..last },

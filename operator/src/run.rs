@@ -153,7 +153,7 @@ impl Settings {
     }
 
     /// Returns whether other replicas may serve other groups.
-    fn serves_part(&self) -> bool {
+    fn serves_subset(&self) -> bool {
         let selects = self.selector().is_some() || !scopes(&self.namespaces).contains(&None);
         self.shard.is_some() || selects
     }
@@ -368,8 +368,8 @@ fn kept_policies(
         return None;
     };
     let (client, config_maps) = (client.clone(), config_maps.clone());
-    let serves_part = settings.serves_part();
-    let kept = KeptPolicies::start(client, &namespace, config_maps, limits, serves_part);
+    let serves_subset = settings.serves_subset();
+    let kept = KeptPolicies::start(client, &namespace, config_maps, limits, serves_subset);
     Some(kept)
 }
 

@@ -211,7 +211,7 @@ async fn page_is_live_and_keyboard_users_run_suspend_and_resume() -> Result<()> 
         .write_status(json!({ "state": "Idle", "items": items }))
         .await?;
     shown.until_text("Held").await?;
-    // Items that fail are first.
+    // Failing items come first.
     browser.until(&format!("{first} === 'photos'")).await?;
     let focused = browser.focused().await?;
     assert_eq!(focused.1, "Run photos now", "a change keeps the focus");

@@ -1,5 +1,5 @@
-//! The options of the programs that `cargo xtask` builds and starts. Both parse them, so that
-//! `--help` and mistakes do not wait for a build.
+//! The options of the programs that `cargo xtask` builds and starts. xtask parses them, too, so that
+//! `--help` and invalid options need no build.
 
 use clap::{Parser, ValueEnum};
 use std::path::PathBuf;
@@ -98,8 +98,7 @@ pub struct ChaosOptions {
 /// The options of the screenshots.
 #[derive(Parser)]
 pub struct ScreenshotsOptions {
-    /// Measure the page instead, with this number of groups, one of which has
-    /// 2,000 items.
+    /// Measure the page instead, with this number of groups, one of which has 2,000 items.
     #[arg(long, value_name = "GROUPS")]
     pub load: Option<usize>,
 }

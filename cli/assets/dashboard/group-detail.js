@@ -117,15 +117,15 @@ async function updateItems(items, isCurrent) {
   const each = (item) => {
     const row = rows.get(item.name) ?? create(item);
     const expected = before ? before.nextSibling : list.firstChild;
-    if (row.node !== expected) place(row.node, expected);
+    if (row.node !== expected) moveRow(row.node, expected);
     before = row.node;
     updateItem(row, item);
   };
   if (await inSlices(items, each, isCurrent)) count();
 }
 
-// Moves a row without taking the focus away from it.
-function place(node, next) {
+// Moves a row and keeps its focus.
+function moveRow(node, next) {
   const focused = node.contains(document.activeElement) ? document.activeElement : null;
   list.insertBefore(node, next);
   focused?.focus({ preventScroll: true });

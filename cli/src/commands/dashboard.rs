@@ -71,7 +71,7 @@ pub(super) async fn run(args: &DashboardArgs, built_in: &[u8]) -> Result<(), Clu
         forecasts: Arc::new(Semaphore::new(1)),
     });
     tokio::select! {
-        () = server::serve(listener, dashboard, server::PATIENCE) => {}
+        () = server::serve(listener, dashboard, server::REQUEST_TIMEOUT) => {}
         () = live_groups::follow(&live, &session, namespace.as_deref()) => {}
         stopped = until_stopped(is_interactive) => stopped?,
     }

@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn latest_decision_is_found_or_the_flag_that_records_is_named() {
+    fn latest_decision_is_read_and_errors_name_the_flag_that_records() {
         let folder = tempfile::tempdir().unwrap();
         let error = format!("{:#}", latest(folder.path()).unwrap_err());
         assert!(error.contains("--record-decisions"), "{error}");

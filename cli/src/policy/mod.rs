@@ -58,14 +58,14 @@ pub enum Command {
     Replay(replay::Args),
     /// Compare two policies on recorded decisions, and simulate what follows with each.
     ///
-    /// Policies differ on a decision if they start different items, wait until different times, or
-    /// fail for different reasons, and also if they show different standings of an item or store
-    /// different states. A decision can differ in several of these ways, and counts in each.
+    /// Two policies differ on a decision if they start different items, wait until different times,
+    /// fail for different reasons, show different standings of an item, or store different states. A
+    /// decision can differ in several of these ways, and counts in each.
     ///
     /// In the simulation, the lateness of an item is the time from when it is due to the start of its
-    /// next successful run. A gap is the time from one success to the next. A wait is a time in
-    /// which the item is due, not in its cool-off, and not started. The item starves if it waits for
-    /// more than three times its frequency or, with eachOnce, if it never starts.
+    /// next successful run. A gap is the time from one success to the next. An item waits while it is
+    /// due, not in its cool-off, and not started. It starves if it waits for more than three times its
+    /// frequency or, with eachOnce, if it never starts.
     ///
     /// Exits with 0 if they agree, with 1 if they differ or one of them cannot be used, and with 2
     /// if the command could not be run or some decisions could not be compared.

@@ -102,7 +102,7 @@ pub(crate) struct GroupPage {
     pub shadow: Option<String>,
     /// The conditions that are false.
     pub problems: Vec<String>,
-    /// The items that fail, and then the others.
+    /// The items, failing ones first.
     #[serde(rename = "itemList")]
     pub items: Vec<ItemRow>,
 }

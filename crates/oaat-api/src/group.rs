@@ -253,9 +253,9 @@ pub struct OaatGroupStatus {
     /// The policy that made the latest decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicyInUse>,
-    /// The settings that the policy accepted last, if those in the spec are not in effect, for example
-    /// because the policy rejects them. With this field, they also stay in effect after a restart of
-    /// the operator. Absent if they take more than 32 KiB.
+    /// The last settings that the policy accepted. Present only while the settings in the spec are not
+    /// in effect, for example because the policy rejects them. After a restart, the operator uses these
+    /// settings again. Absent if they are larger than 32 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub accepted_settings: Option<AcceptedSettings>,

@@ -196,10 +196,10 @@ pub struct AcceptedSettings {
     pub source: String,
     /// The sha256 of that policy's component.
     pub digest: String,
-    /// The settings of the group, a JSON object as text.
+    /// The settings of the group, as a serialized JSON object.
     #[schemars(length(max = 32768))]
     pub settings: String,
-    /// The settings of items by name, each a JSON object as text.
+    /// The settings of each item by name, as serialized JSON objects.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 2000))]
     pub items: BTreeMap<String, String>,

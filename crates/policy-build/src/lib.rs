@@ -44,12 +44,12 @@ pub enum BuildError {
         "{0}: cargo builds no .wasm file; set crate-type = [\"cdylib\", \"rlib\"] in [lib] of the Cargo.toml"
     )]
     NoModule(PathBuf),
-    /// The Cargo.toml is that of a workspace.
+    /// The Cargo.toml contains only a workspace.
     #[error(
         "{0}: the Cargo.toml contains no package; use the directory of a policy in the workspace"
     )]
     NoPackage(PathBuf),
-    /// The crate has no bindings of the contract.
+    /// The crate has no bindings for the contract.
     #[error(
         "{0}: the crate is not a policy, because it depends on neither policy-sdk nor wit-bindgen; use the \
          directory of a policy (`policy new` creates one)"
@@ -275,10 +275,10 @@ fn cargo() -> String {
     std::env::var("CARGO").unwrap_or_else(|_| "cargo".into())
 }
 
-/// Checks that the crate in `dir` has bindings of the contract, and that cargo builds a module.
-/// Otherwise, the build would fail only after cargo has compiled all dependencies.
+/// Checks that the crate in `dir` has bindings for the contract, and that cargo builds a module.
+/// Without this check, the build fails only after cargo has compiled all dependencies.
 fn check_crate(dir: &Path) -> Result<(), BuildError> {
-    let metadata = ask_cargo(dir, &["metadata", "--no-deps", "--format-version", "1"])?;
+    let metadata = cargo_output(dir, &["metadata", "--no-deps", "--format-version", "1"])?;
     let metadata: serde_json::Value = serde_json::from_slice(&metadata).unwrap_or_default();
     let manifest = manifest_in(dir);
     let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
@@ -299,18 +299,17 @@ fn check_crate(dir: &Path) -> Result<(), BuildError> {
     }
 }
 
-/// Returns whether the crate in `dir` depends on the SDK, or on what the SDK generates its bindings
-/// with.
+/// Returns whether the crate in `dir` depends on the SDK, or on the generator of the SDK's bindings.
 fn depends_on_bindings(dir: &Path) -> Result<bool, BuildError> {
     let options = ["--edges", "normal", "--prefix", "none", "--target", TARGET];
-    let tree = ask_cargo(dir, &[&["tree"], &options[..]].concat())?;
+    let tree = cargo_output(dir, &[&["tree"], &options[..]].concat())?;
     let tree = String::from_utf8_lossy(&tree);
     let mut names = tree.lines().filter_map(|line| line.split(' ').next());
     Ok(names.any(|name| name == "policy-sdk" || name.starts_with("wit-bindgen")))
 }
 
 /// Runs cargo in `dir`, and returns its output. Its errors are printed to standard error.
-fn ask_cargo(dir: &Path, args: &[&str]) -> Result<Vec<u8>, BuildError> {
+fn cargo_output(dir: &Path, args: &[&str]) -> Result<Vec<u8>, BuildError> {
     let program = cargo();
     let output = Command::new(&program)
         .current_dir(dir)

@@ -24,7 +24,7 @@ pub(crate) use bindings::oaat::policy::{log::Host as LogHost, types::Host as Typ
 pub(crate) use bindings::{Policy as PolicyWorld, PolicyIndices, PolicyPre};
 
 impl Standing {
-    /// Returns the name for users, as in test cases.
+    /// Returns the name that test cases and reports use.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ready => "ready",

@@ -242,7 +242,7 @@ pub fn decompress(bytes: &[u8], limit: usize) -> Result<Vec<u8>, LoadError> {
 /// Compresses bytes with gzip. The same bytes always give the same result.
 ///
 /// # Errors
-/// Never returns an error, because memory accepts all writes.
+/// Never returns an error, because a write to memory does not fail.
 pub fn compress(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut packed = GzEncoder::new(Vec::new(), Compression::best());
     packed.write_all(bytes)?;

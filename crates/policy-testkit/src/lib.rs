@@ -115,7 +115,7 @@ pub enum EvalError {
 impl EvalError {
     /// Returns the error of a component whose function returned this message. The host displays a
     /// message as one line of at most 1,024 bytes, without invisible characters.
-    pub fn with_message(message: String) -> Self {
+    pub fn from_message(message: String) -> Self {
         Self::PolicyError(plain_text::clean(&message, plain_text::ERROR))
     }
 }

@@ -123,8 +123,8 @@ fn describe_last_good(
     if size > AcceptedSettings::MAX_SIZE {
         let max = AcceptedSettings::MAX_SIZE;
         let lost = format!(
-            "; the settings in effect take {size} bytes, so a restart of the operator loses them \
-             (the maximum is {max})"
+            "; a restart of the operator loses the settings in effect, because they take {size} \
+             bytes (the maximum is {max})"
         );
         message.push_str(&lost);
     }

@@ -39,7 +39,7 @@ struct Settings {
 #[derive(Clone, Default)]
 struct GroupState {
     accepted: Option<Accepted>,
-    /// The last rejected settings, latest first.
+    /// The last rejected settings, newest first.
     rejected: VecDeque<RejectedSettings>,
 }
 
@@ -153,7 +153,7 @@ impl PolicyCache {
                 Some(default.clone()),
             ));
         };
-        let mut selecting = Selecting {
+        let mut selector = PolicySelector {
             cache: self,
             group,
             listed,
@@ -166,28 +166,28 @@ impl PolicyCache {
         };
         let loading = |since| Some((PolicySelection::loading(since, spec.on_error), None));
         let problem = match read {
-            PolicyRead::Loading(since) if selecting.state.in_use().is_none() => {
+            PolicyRead::Loading(since) if selector.state.in_use().is_none() => {
                 return loading(since);
             }
-            PolicyRead::Loading(_) => selecting.loading_problem(),
+            PolicyRead::Loading(_) => selector.loading_problem(),
             PolicyRead::Failed(problem) => Some(problem),
-            PolicyRead::Loaded(policy) => selecting.try_named(&policy).await?,
+            PolicyRead::Loaded(policy) => selector.try_named(&policy).await?,
         };
-        if selecting.in_use().is_none()
+        if selector.in_use().is_none()
             && let Some((last, read)) = last_good()
         {
             match read {
                 PolicyRead::Loading(since) => return loading(since),
-                PolicyRead::Loaded(policy) => selecting.try_last_good(last, &policy).await?,
+                PolicyRead::Loaded(policy) => selector.try_last_good(last, &policy).await?,
                 PolicyRead::Failed(_) => {}
             }
         }
-        Some(selecting.finish(problem))
+        Some(selector.finish(problem))
     }
 }
 
-/// The selection of the policy of one group.
-struct Selecting<'a> {
+/// Selects the policy of one group.
+struct PolicySelector<'a> {
     cache: &'a PolicyCache,
     group: &'a OaatGroup,
     listed: &'a [String],
@@ -202,7 +202,7 @@ struct Selecting<'a> {
     rejected_by: Vec<String>,
 }
 
-impl Selecting<'_> {
+impl PolicySelector<'_> {
     fn check_pin(&self, policy: &Policy) -> Result<(), PolicyProblem> {
         let Some(pin) = &self.spec.sha256 else {
             return Ok(());
@@ -239,7 +239,7 @@ impl Selecting<'_> {
     /// with the current ones. Returns `None` if no permit is available.
     async fn try_last_good(&mut self, last: LastGoodPolicy, policy: &Policy) -> Option<()> {
         let restored = matches!(last.source, PolicySource::Kept(_));
-        // The policy may have been evicted from memory only.
+        // The policy may only have been evicted from memory.
         let known = self.state.accepted.as_ref();
         let known = known.filter(|known| known.policy.digest() == policy.digest());
         let known = known.map(|known| known.settings.clone());

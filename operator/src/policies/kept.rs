@@ -84,8 +84,8 @@ struct Keeper {
     /// The operator's own namespace.
     namespace: String,
     limits: KeptLimits,
-    /// Whether other replicas serve other groups, which may use other copies.
-    serves_part: bool,
+    /// Whether this replica serves only some groups. The groups of other replicas may use other copies.
+    serves_subset: bool,
     /// When copies may be deleted.
     deletions_start_at: Instant,
     state: Mutex<State>,
@@ -112,21 +112,21 @@ struct InUse {
 }
 
 impl KeptPolicies {
-    /// Starts the task that keeps copies in `namespace`, the operator's own namespace. `serves_part` is
+    /// Starts the task that keeps copies in `namespace`, the operator's own namespace. `serves_subset` is
     /// true if other replicas serve other groups.
     pub fn start(
         client: Client,
         namespace: &str,
         config_maps: ConfigMaps,
         limits: KeptLimits,
-        serves_part: bool,
+        serves_subset: bool,
     ) -> Self {
         let keeper = Arc::new(Keeper {
             config_maps,
             api: Api::namespaced(client, namespace),
             namespace: namespace.to_owned(),
             limits,
-            serves_part,
+            serves_subset,
             deletions_start_at: Instant::now() + DELETION_DELAY,
             state: Mutex::default(),
             missing: Notify::new(),
@@ -315,7 +315,7 @@ impl Keeper {
         };
         let mut used: HashSet<_> = self.in_use().into_keys().collect();
         let copies = self.lock().copies.clone();
-        if self.serves_part {
+        if self.serves_subset {
             used.extend(used_since(&copies, now.minus(2 * RENEW_AFTER)));
         }
         let Some(evicted) = copies_to_evict(&copies, &used, policy, value.len(), self.limits)

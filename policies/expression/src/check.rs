@@ -15,14 +15,14 @@ pub struct Typed {
 }
 
 impl Typed {
-    /// Returns the node if it has this type. `place` names where it is.
-    pub fn expect(self, expected: &Type, place: impl FnOnce() -> String) -> Result<Node, ErrorAt> {
+    /// Returns the node if it has this type. `role` describes it in the error.
+    pub fn expect(self, expected: &Type, role: impl FnOnce() -> String) -> Result<Node, ErrorAt> {
         if self.ty.fits(expected) {
             return Ok(self.node);
         }
         let message = format!(
             "{} must be {}, but this is {}",
-            place(),
+            role(),
             expected.with_article(),
             self.ty.with_article()
         );
@@ -243,9 +243,9 @@ pub fn negate(operand: Typed) -> Result<(Operation, Type), ErrorAt> {
 
 /// Checks two operands of `&&` or `||`. A chain on the left side becomes longer.
 pub fn chain(logic: Logic, left: Typed, right: Typed) -> Result<(Operation, Type), ErrorAt> {
-    let place = || format!("an operand of \"{}\"", logic.text());
-    let left = left.expect(&Type::Bool, place)?;
-    let right = right.expect(&Type::Bool, place)?;
+    let role = || format!("an operand of \"{}\"", logic.text());
+    let left = left.expect(&Type::Bool, role)?;
+    let right = right.expect(&Type::Bool, role)?;
     let operands = match left {
         Node {
             operation: Operation::Chain(own, mut operands),

@@ -3,7 +3,7 @@
 //! A decision may use 10,000,000 fuel, and 50,000 more for each item. The costs that are known in
 //! advance are limited by [`MAX_COST`]. The costs of texts, lists, and settings are known only when
 //! an expression is evaluated, and limited by [`Budget`]. The tests check that the most expensive
-//! expressions leave at least a tenth of the fuel, also for the largest groups.
+//! expressions leave at least a tenth of the fuel, even for the largest groups.
 
 use crate::program::{ItemName, Node, Operation, Operator, TextFunction, UnaryFunction, ZoneName};
 use crate::value::Value;

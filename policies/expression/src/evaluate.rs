@@ -26,7 +26,7 @@ pub struct Scope<'r> {
     parse_budget: ParseBudget,
     /// The work that is left for each item.
     budgets: Vec<Budget>,
-    /// The hashes of all names in ascending order, and the index of each item. To compare two names
+    /// The hashes of all names in ascending order, and the index of each item. Comparing two names
     /// takes several times as long.
     by_hash: OnceCell<Vec<(u64, usize)>>,
 }

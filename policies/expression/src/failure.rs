@@ -66,7 +66,7 @@ impl fmt::Display for Quote {
     }
 }
 
-/// Returns a text, shortened to [`EXCERPT`] bytes.
+/// Truncates a text to [`EXCERPT`] bytes.
 pub fn excerpt(text: &str) -> Cow<'_, str> {
     if text.len() <= EXCERPT {
         return Cow::Borrowed(text);

@@ -54,10 +54,10 @@ impl Settings {
         for (key, value) in &given {
             match key.as_str() {
                 "eligible" => {
-                    let parsed = Place::Eligible.parse(value, Expression::condition)?;
+                    let parsed = Setting::Eligible.parse(value, Expression::condition)?;
                     settings.eligible = Some(parsed);
                 }
-                "note" => settings.note = Some(Place::Note.parse(value, Expression::text)?),
+                "note" => settings.note = Some(Setting::Note.parse(value, Expression::text)?),
                 "orderBy" => settings.order_by = order_by(value)?,
                 "recheck" => settings.recheck = recheck(value)?,
                 _ => return Err(unknown(key, value)),
@@ -72,19 +72,19 @@ impl Settings {
         let total = self.expressions().map(|(_, it)| it.cost).sum();
         let largest = self.expressions().max_by_key(|(_, it)| it.cost);
         match largest {
-            Some((place, Expression { cost, .. })) if total > MAX_COST => Err(format!(
-                "{place}: all expressions together use about {total} fuel for each item, and this \
+            Some((setting, Expression { cost, .. })) if total > MAX_COST => Err(format!(
+                "{setting}: all expressions together use about {total} fuel for each item, and this \
                  one uses {cost}; use at most {MAX_COST}: shorten it, or write a policy as a component"
             )),
             _ => Ok(total),
         }
     }
 
-    fn expressions(&self) -> impl Iterator<Item = (Place, &Expression)> {
-        let eligible = self.eligible.iter().map(|it| (Place::Eligible, it));
-        let note = self.note.iter().map(|it| (Place::Note, it));
+    fn expressions(&self) -> impl Iterator<Item = (Setting, &Expression)> {
+        let eligible = self.eligible.iter().map(|it| (Setting::Eligible, it));
+        let note = self.note.iter().map(|it| (Setting::Note, it));
         let orders = self.order_by.iter().enumerate();
-        let orders = orders.map(|(i, order)| (Place::OrderBy(i), &order.expression));
+        let orders = orders.map(|(i, order)| (Setting::OrderBy(i), &order.expression));
         eligible.chain(note).chain(orders)
     }
 
@@ -109,15 +109,15 @@ fn unknown(key: &str, value: &Json) -> String {
     )
 }
 
-/// Where an expression is.
+/// A setting that contains expressions.
 #[derive(Clone, Copy)]
-enum Place {
+enum Setting {
     Eligible,
     Note,
     OrderBy(usize),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Eligible => f.write_str("eligible"),
@@ -127,8 +127,8 @@ impl fmt::Display for Place {
     }
 }
 
-impl Place {
-    /// Parses an expression in this place.
+impl Setting {
+    /// Parses the expression in this setting.
     fn parse<T>(
         self,
         value: &Json,
@@ -161,7 +161,7 @@ fn order_by(value: &Json) -> Result<Vec<Order>, String> {
         })?;
     let orders = given.iter().enumerate();
     orders
-        .map(|(i, value)| Place::OrderBy(i).parse(value, Order::new))
+        .map(|(i, value)| Setting::OrderBy(i).parse(value, Order::new))
         .collect()
 }
 

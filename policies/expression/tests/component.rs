@@ -111,7 +111,7 @@ fn longest_settings_are_accepted_or_rejected_with_a_position() {
                 "{message}"
             );
         }
-        let native = native.map_err(EvalError::with_message);
+        let native = native.map_err(EvalError::from_message);
         assert_eq!(policy.validate(&settings, &[]), native, "{parts:?}");
         let mut request = request(0);
         request.settings = settings;
@@ -329,7 +329,7 @@ proptest! {
             item.settings = Some(r#"{"tier": 2}"#.into());
         }
         let first = policy.evaluate(&request);
-        let native = select(&request).map_err(EvalError::with_message);
+        let native = select(&request).map_err(EvalError::from_message);
         prop_assert_eq!(first.answer, native);
         prop_assert_eq!(first.fuel, policy.evaluate(&request).fuel);
     }
@@ -337,7 +337,7 @@ proptest! {
     #[test]
     fn component_and_function_validate_alike(settings in settings()) {
         let policy = policy_testkit::component!();
-        let native = validate(&settings, &[]).map_err(EvalError::with_message);
+        let native = validate(&settings, &[]).map_err(EvalError::from_message);
         prop_assert_eq!(policy.validate(&settings, &[]), native);
     }
 }

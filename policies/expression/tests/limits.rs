@@ -9,7 +9,7 @@ fn check(condition: &str) -> Result<(), String> {
 }
 
 #[test]
-fn length_of_an_expression() {
+fn expression_length_is_limited() {
     let longest = format!("{}true", " ".repeat(MAX_LENGTH - 4));
     check(&longest).unwrap();
     assert_eq!(
@@ -19,7 +19,7 @@ fn length_of_an_expression() {
 }
 
 #[test]
-fn nesting_of_an_expression() {
+fn expression_nesting_is_limited() {
     for (open, value, close) in [
         ("(", "true", ")"),
         ("!", "true", ""),
@@ -52,7 +52,7 @@ fn other_nesting_is_limited_too() {
 }
 
 #[test]
-fn expressions_in_order_by() {
+fn number_of_expressions_in_order_by_is_limited() {
     let of_length = |length| json!({"orderBy": vec!["item.runs"; length]}).to_string();
     validate(&of_length(8), &[]).unwrap();
     assert_eq!(
@@ -63,7 +63,7 @@ fn expressions_in_order_by() {
 }
 
 #[test]
-fn recheck() {
+fn recheck_is_limited() {
     let of = |recheck: &str| validate(&json!({"recheck": recheck}).to_string(), &[]);
     for accepted in ["1s", "24h"] {
         of(accepted).unwrap();
@@ -86,7 +86,7 @@ fn most_expensive() -> String {
 }
 
 #[test]
-fn cost_of_an_expression() {
+fn expression_cost_is_limited() {
     check(&most_expensive()).unwrap();
     assert_eq!(
         check(&format!("!({})", most_expensive())).unwrap_err(),
@@ -105,7 +105,7 @@ fn cost_of_an_expression() {
 }
 
 #[test]
-fn cost_of_all_expressions() {
+fn total_cost_of_expressions_is_limited() {
     let of = |order: &[&str]| {
         validate(
             &json!({"eligible": most_expensive(), "orderBy": order}).to_string(),
@@ -132,7 +132,7 @@ fn message(condition: &str, settings: String) -> Option<String> {
 }
 
 #[test]
-fn settings_of_an_item() {
+fn size_of_item_settings_is_limited() {
     let of_length = |length: usize| {
         let settings = json!({"a": ""}).to_string();
         let text = "x".repeat(length - settings.len());
@@ -149,7 +149,7 @@ fn settings_of_an_item() {
 const TOO_MUCH_WORK: &str = "the text or the list is too long for an item";
 
 #[test]
-fn compared_elements() {
+fn number_of_compared_elements_is_limited() {
     let of_length = |length: usize| {
         let settings = json!({"tags": vec![1; length]}).to_string();
         message("item.settings.tags == item.settings.tags", settings)
@@ -159,7 +159,7 @@ fn compared_elements() {
 }
 
 #[test]
-fn processed_text() {
+fn length_of_processed_text_is_limited() {
     let of_length = |length: usize| {
         let settings = json!({"text": "x".repeat(length)}).to_string();
         message("item.settings.text.startsWith('x')", settings)

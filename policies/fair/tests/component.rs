@@ -108,7 +108,7 @@ proptest! {
             item.settings = own;
         }
         let first = policy.evaluate(&request);
-        prop_assert_eq!(first.answer, select(&request).map_err(EvalError::with_message));
+        prop_assert_eq!(first.answer, select(&request).map_err(EvalError::from_message));
         prop_assert_eq!(first.fuel, policy.evaluate(&request).fuel);
     }
 
@@ -116,7 +116,7 @@ proptest! {
     fn component_and_function_validate_alike(group in group_settings(), own in settings()) {
         let policy = policy_testkit::component!();
         let items = [ItemSettings { name: "a".into(), settings: own }];
-        let native = validate(&group, &items).map_err(EvalError::with_message);
+        let native = validate(&group, &items).map_err(EvalError::from_message);
         prop_assert_eq!(policy.validate(&group, &items), native);
     }
 }

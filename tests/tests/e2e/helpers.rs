@@ -167,8 +167,8 @@ impl Fixture {
     }
 }
 
-/// Makes the API server reject pods in this namespace by a rule of a ValidatingAdmissionPolicy. Waits
-/// until it rejects a pod for this item.
+/// Makes the API server reject pods in this namespace with a ValidatingAdmissionPolicy. Waits until it
+/// rejects a pod for the item `named`.
 pub async fn refuse_pods(fixture: &Fixture, validation: Value, named: &str) -> Result<()> {
     let name = &fixture.namespace;
     let policy = json!({

@@ -27,7 +27,7 @@ use tokio::time::{sleep, timeout};
 const CONNECTIONS: usize = 64;
 /// How long a client may take to send a request. A connection without a valid token ends after this
 /// time, even if the client has not read the response.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The maximum bytes of a request's head.
 const MAX_HEAD: usize = 16 << 10;
 /// The maximum bytes of a request's body. The name of an item has at most 253 bytes.
@@ -63,23 +63,28 @@ struct Connection {
     task: AbortHandle,
 }
 
-/// Returns whether another connection may be open. If too many are, ends the oldest one that has sent
-/// no valid token. So a local program without the token cannot lock the user out.
+/// Returns whether another connection may be open. At the limit, ends the oldest connection that has
+/// sent no valid token. Therefore, a local program without the token cannot lock the user out.
 fn make_room(open: &mut Vec<Connection>) -> bool {
     open.retain(|connection| !connection.task.is_finished());
     if open.len() < CONNECTIONS {
         return true;
     }
-    let is_stranger = |connection: &Connection| !connection.is_authorized.load(Ordering::Relaxed);
-    let oldest = open.iter().position(is_stranger);
+    let is_unauthorized =
+        |connection: &Connection| !connection.is_authorized.load(Ordering::Relaxed);
+    let oldest = open.iter().position(is_unauthorized);
     if let Some(oldest) = oldest {
         open.remove(oldest).task.abort();
     }
     oldest.is_some()
 }
 
-/// Accepts connections until it is dropped. See [`PATIENCE`] for `patience`.
-pub(super) async fn serve(listener: TcpListener, dashboard: Arc<Dashboard>, patience: Duration) {
+/// Accepts connections until it is dropped. See [`REQUEST_TIMEOUT`] for `request_timeout`.
+pub(super) async fn serve(
+    listener: TcpListener,
+    dashboard: Arc<Dashboard>,
+    request_timeout: Duration,
+) {
     let mut open = Vec::new();
     loop {
         let connection = match listener.accept().await {
@@ -97,7 +102,7 @@ pub(super) async fn serve(listener: TcpListener, dashboard: Arc<Dashboard>, pati
         let is_authorized = Arc::new(AtomicBool::new(false));
         let authorized = is_authorized.clone();
         let task = tokio::spawn(async move {
-            serve_connection(connection, &dashboard, patience, &authorized).await;
+            serve_connection(connection, &dashboard, request_timeout, &authorized).await;
         });
         open.push(Connection {
             is_authorized,
@@ -106,11 +111,11 @@ pub(super) async fn serve(listener: TcpListener, dashboard: Arc<Dashboard>, pati
     }
 }
 
-/// Serves a connection until it ends, or until `patience` has passed without a request with the token.
+/// Serves a connection until it ends, or until `request_timeout` has passed without a request with the token.
 async fn serve_connection<C>(
     connection: C,
     dashboard: &Arc<Dashboard>,
-    patience: Duration,
+    request_timeout: Duration,
     is_authorized: &AtomicBool,
 ) where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -124,11 +129,11 @@ async fn serve_connection<C>(
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(patience)
+        .header_read_timeout(request_timeout)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(connection), service);
     let expired = async {
-        sleep(patience).await;
+        sleep(request_timeout).await;
         if is_authorized.load(Ordering::Relaxed) {
             pending::<()>().await;
         }
@@ -222,7 +227,7 @@ where
         return Err(too_large());
     }
     let body = Box::pin(Limited::new(body, MAX_BODY).collect());
-    match timeout(PATIENCE, body).await {
+    match timeout(REQUEST_TIMEOUT, body).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) | Err(_) => Err(Problem {

@@ -17,9 +17,9 @@ use std::collections::BTreeMap;
 const MAX_ITEMS: usize = 10;
 /// The maximum width of a name in columns.
 const MAX_NAME_WIDTH: usize = 40;
-/// What it means that an item starved.
-const STARVED: &str = "starved: waited for a start for more than 3 times its frequency, or \
-                       never started with eachOnce";
+/// Explains the word `starved`.
+const STARVED: &str = "starved: waited more than 3 times its frequency for a start or, with \
+                       eachOnce, never started";
 /// The names of the policies.
 const NAMES: [&str; 2] = ["A", "B"];
 
@@ -158,7 +158,7 @@ fn items_table(items: &[(&String, &ItemTally)]) -> String {
     let mut items = items.to_vec();
     items.sort_by_key(|(_, tally)| Reverse(tally.total()));
     let head = [
-        "  decisions by item",
+        "  decisions per item",
         "only A starts it",
         "only B starts it",
         "standing A/B",
@@ -244,7 +244,7 @@ fn totals_table(sides: &[Simulated; 2]) -> String {
         ["  all items", "A", "B"].map(str::to_owned),
         number("  runs", a.runs, b.runs),
         number("  failed runs", a.failed, b.failed),
-        ["  time in which an item ran".to_owned(), busy_a, busy_b],
+        ["  time during which an item ran".to_owned(), busy_a, busy_b],
         time("  mean lateness", a.late_mean_ms, b.late_mean_ms),
         time("  max lateness", a.late_max_ms, b.late_max_ms),
         time(

@@ -11,7 +11,7 @@ proptest! {
     #[test]
     fn component_answers_like_the_function(request in strategy::request()) {
         let answer = policy_testkit::component!().select(&request);
-        let native = MyPolicy::select(&request).map_err(EvalError::with_message);
+        let native = MyPolicy::select(&request).map_err(EvalError::from_message);
         prop_assert_eq!(answer, native);
     }
 }

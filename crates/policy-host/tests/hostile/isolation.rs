@@ -1,5 +1,5 @@
-//! An evaluation never sees data of an earlier one: not in its memories, globals, tables, or data
-//! segments, and however the earlier one ended.
+//! An evaluation never sees data of an earlier one in its memories, globals, tables, or data segments,
+//! however the earlier one ended.
 
 use crate::common::{limits, request};
 use hostile_policies::residue_detector;

@@ -134,7 +134,7 @@ async fn available_policies_that_reject_the_settings_are_reported() {
     assert_eq!(selection.in_use.unwrap().digest, one.digest());
 }
 
-/// A start of the operator. Its status has accepted settings of the policy backoff.
+/// A restart of the operator, with accepted settings of the policy backoff in the group's status.
 struct Restart {
     accepted: AcceptedSettings,
     /// The value of the setting `base` in the spec.
@@ -145,6 +145,38 @@ struct Restart {
 }
 
 impl Restart {
+    /// Returns a restart with these accepted settings. The policy comes from its source if that is
+    /// loaded, and from the copy otherwise.
+    fn new(backoff: &Policy, settings: String, base: &'static str, read: PolicyRead) -> Self {
+        let source = if matches!(read, PolicyRead::Loaded(_)) {
+            PolicySource::ConfigMap(PolicyConfigMap {
+                namespace: "n".into(),
+                name: "mine".into(),
+                key: "policy.wasm".into(),
+            })
+        } else {
+            PolicySource::Kept(KeptPolicy {
+                namespace: "n".into(),
+                digest: backoff.digest().to_owned(),
+            })
+        };
+        let accepted = AcceptedSettings {
+            source: "ConfigMap mine, key policy.wasm".into(),
+            digest: backoff.digest().to_owned(),
+            settings,
+            items: [("b", json!({ "base": "5s" })), ("c", json!({}))]
+                .map(|(item, settings)| (item.to_owned(), settings.to_string()))
+                .into(),
+        };
+        Self {
+            accepted,
+            base,
+            read,
+            last: backoff.clone(),
+            source,
+        }
+    }
+
     /// Selects the policy of the group until a permit is available, and then once more without one.
     async fn select(self) -> PolicySelection {
         let group = group(json!({ "settings": { "base": self.base } }));
@@ -184,37 +216,8 @@ async fn accepted_settings_stay_in_effect_after_a_restart() {
     let component = built_in_policies::component(BuiltInPolicy::Backoff);
     let backoff = host.load(component, None).unwrap();
     let text = |base: &str| json!({ "base": base }).to_string();
-    let accepted = |settings: String| AcceptedSettings {
-        source: "ConfigMap mine, key policy.wasm".into(),
-        digest: backoff.digest().to_owned(),
-        settings,
-        items: [("b", json!({ "base": "5s" })), ("c", json!({}))]
-            .map(|(item, settings)| (item.to_owned(), settings.to_string()))
-            .into(),
-    };
-    let named = || {
-        PolicySource::ConfigMap(PolicyConfigMap {
-            namespace: "n".into(),
-            name: "mine".into(),
-            key: "policy.wasm".into(),
-        })
-    };
-    let kept = || {
-        PolicySource::Kept(KeptPolicy {
-            namespace: "n".into(),
-            digest: backoff.digest().to_owned(),
-        })
-    };
-    let restart = |settings: String, base: &'static str, read: PolicyRead| Restart {
-        accepted: accepted(settings),
-        base,
-        source: if matches!(read, PolicyRead::Loaded(_)) {
-            named()
-        } else {
-            kept()
-        },
-        read,
-        last: backoff.clone(),
+    let restart = |settings: String, base: &'static str, read: PolicyRead| {
+        Restart::new(&backoff, settings, base, read)
     };
     let selected = |selection: &PolicySelection| {
         let problem = selection.problem.as_ref().map(|problem| problem.reason);

@@ -172,8 +172,9 @@ mod tests {
             assert_eq!(evicted, expected, "{new} after {copies:?}");
         }
     }
+
     #[test]
-    fn copies_that_other_shards_renew_stay_like_those_in_use_here() {
+    fn copies_that_other_shards_renewed_count_as_in_use() {
         let copies: Copies = [("a/others", 9), ("a/old", 3), ("a/mine", 8), ("b/1", 1)]
             .map(|(name, last_used)| {
                 let last_used = Timestamp(last_used);

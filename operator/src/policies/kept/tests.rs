@@ -160,7 +160,7 @@ fn keeper(cluster: &Cluster) -> KeptPolicies {
         api: Api::namespaced(client, "op"),
         namespace: "op".into(),
         limits: LIMITS,
-        serves_part: false,
+        serves_subset: false,
         deletions_start_at: Instant::now() + DELETION_DELAY,
         state: Mutex::default(),
         missing: Notify::new(),

@@ -124,8 +124,8 @@ fn only(item: &str) -> Value {
 }
 
 /// Lets the policy expression decide with settings, replaces them with settings that it rejects, and
-/// kills the operator. `policy` names the policy. `deletes` is the ConfigMap that is deleted in the
-/// meantime.
+/// restarts the operator. `policy` names the policy. `deletes` is the ConfigMap to delete while the
+/// operator is down.
 async fn accepted_settings_survive(name: &str, policy: Value, deletes: Option<&str>) -> Result<()> {
     let mut fixture = fixture(name).await?;
     let wasm = component("policies/expression").await?;
