@@ -1,6 +1,7 @@
 //! Why an item does not run now, and when it may run next.
 
 mod cause;
+mod first_cause;
 mod notes;
 mod requested;
 mod rule;
