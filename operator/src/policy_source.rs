@@ -186,7 +186,8 @@ impl fmt::Display for PolicySource {
 
 impl fmt::Display for PolicyConfigMap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ConfigMap {}, key {}", self.name, self.key)
+        let Self { name, key, .. } = self.clone();
+        PolicyKey { name, key }.fmt(f)
     }
 }
 

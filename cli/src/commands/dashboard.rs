@@ -4,6 +4,7 @@ mod access;
 mod api;
 mod assets;
 mod live_groups;
+mod response;
 mod server;
 
 use super::Scope;

@@ -4,7 +4,7 @@ use super::output::{Format, print_as};
 use crate::cluster::{Access, ClusterArgs, ClusterError, Session, items_in_effect, read_group};
 use crate::policy::{Forecast, ForecastView};
 use crate::terminal::{escape_control, report};
-use crate::views::{from_now, short};
+use crate::views::{PolicyInEffect, from_now, short};
 use clap::Args;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
@@ -18,8 +18,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, oneshot};
 
-/// The source of the built-in policy.
-const BUILT_IN: &str = "default";
 /// How far `next` looks for a start. It tries shorter periods first.
 const HORIZONS: [Duration; 3] = [
     Duration::from_secs(3600),
@@ -153,56 +151,47 @@ pub(super) async fn forecast(args: &ForecastArgs, built_in: &[u8]) -> Result<(),
     })
 }
 
-/// A policy, and whether it is the group's own.
-struct ActingPolicy {
-    policy: Policy,
-    is_own: bool,
-}
-
 fn simulate(
     group: &OaatGroup,
-    acting: &ActingPolicy,
+    policy: &Policy,
     now: Timestamp,
     length: Duration,
     stop: impl FnMut(Timestamp) -> Option<String>,
 ) -> Result<Forecast, ClusterError> {
     let listed = items_in_effect(group);
-    let ActingPolicy { policy, is_own } = acting;
-    Forecast::new(group, &listed, policy, *is_own, now, length, stop)
+    Forecast::new(group, &listed, policy, now, length, stop)
         .map_err(|problem| ClusterError::Usage(clean(&problem, text::MESSAGE)))
 }
 
-/// Loads the policy that decided last, or else the one that the spec names. Reports a policy that is
-/// not the version that decided last.
+/// Loads the policy in effect. Reports a policy that is not the version that decided last.
 async fn acting_policy(
     session: &Session,
     group: &OaatGroup,
     built_in: &[u8],
-) -> Result<ActingPolicy, ClusterError> {
-    let (component, is_own) = component(session, group, built_in).await?;
-    let policy = acting(&component, is_own)?;
+) -> Result<Policy, ClusterError> {
+    let component = component(session, group, built_in).await?;
+    let policy = acting(group, &component)?;
     if let Some(warning) = other_version(group, &policy) {
         report(&format!("warning: {warning}"));
     }
     Ok(policy)
 }
 
-/// Reads the component of the policy that decided last, or else of the one that the spec names.
-/// Returns whether it is the group's own.
+/// Reads the component of the policy in effect.
 async fn component(
     session: &Session,
     group: &OaatGroup,
     built_in: &[u8],
-) -> Result<(Vec<u8>, bool), ClusterError> {
-    let status = group.status.as_ref();
-    let in_use = status.and_then(|status| status.policy.as_ref());
-    let default_decides = in_use.is_some_and(|policy| policy.source == BUILT_IN);
-    let Some(spec) = group.spec.policy.as_ref().filter(|_| !default_decides) else {
-        return Ok((built_in.to_vec(), false));
-    };
-    let Some(key) = &spec.config_map else {
-        let policy = spec.built_in.unwrap_or(BuiltInPolicy::Default);
-        return Ok((built_in_policies::component(policy).to_vec(), true));
+) -> Result<Vec<u8>, ClusterError> {
+    let (policy, _) = PolicyInEffect::for_forecast(group);
+    match policy.built_in() {
+        Some(BuiltInPolicy::Default) => return Ok(built_in.to_vec()),
+        Some(policy) => return Ok(built_in_policies::component(policy).to_vec()),
+        None => {}
+    }
+    let spec = group.spec.policy.as_ref();
+    let Some(key) = spec.and_then(|spec| spec.config_map.as_ref()) else {
+        return Ok(built_in.to_vec());
     };
     let api: Api<ConfigMap> = Api::namespaced(session.client.clone(), &session.namespace);
     let access = Access::new("get", "", "configmaps", Some(&session.namespace));
@@ -216,27 +205,28 @@ async fn component(
         );
         ClusterError::Usage(problem)
     };
-    Ok((value.ok_or_else(missing)?.0, true))
+    Ok(value.ok_or_else(missing)?.0)
 }
 
-/// Compiles the policy of a group.
-fn acting(component: &[u8], is_own: bool) -> Result<ActingPolicy, ClusterError> {
-    let policy = load(component, is_own).map_err(|problem| {
+/// Compiles the policy in effect.
+fn acting(group: &OaatGroup, component: &[u8]) -> Result<Policy, ClusterError> {
+    let (policy, _) = PolicyInEffect::for_forecast(group);
+    let is_default = policy.built_in() == Some(BuiltInPolicy::Default);
+    load(component, is_default).map_err(|problem| {
         let problem = clean(&problem, text::MESSAGE);
         ClusterError::Usage(format!(
             "the policy of the group cannot be loaded: {problem}"
         ))
-    })?;
-    Ok(ActingPolicy { policy, is_own })
+    })
 }
 
 /// Says that a policy is not the version that decided last.
-fn other_version(group: &OaatGroup, acting: &ActingPolicy) -> Option<String> {
-    let decided = group.status.as_ref()?.policy.as_ref()?;
-    (decided.digest != acting.policy.digest()).then(|| {
+fn other_version(group: &OaatGroup, policy: &Policy) -> Option<String> {
+    let (in_effect, _) = PolicyInEffect::for_forecast(group);
+    (in_effect.digest? != policy.digest()).then(|| {
         format!(
             "this policy is not the version that decided last; its sha256 is {}",
-            acting.policy.digest()
+            policy.digest()
         )
     })
 }
@@ -257,7 +247,7 @@ impl NextDay {
     /// longer than `limit`.
     fn simulate(
         group: &OaatGroup,
-        policy: &ActingPolicy,
+        policy: &Policy,
         limit: Duration,
         is_canceled: impl Fn() -> bool,
     ) -> Result<Self, ClusterError> {
@@ -297,14 +287,14 @@ pub(super) async fn next_day(
     permits: &Arc<Semaphore>,
 ) -> Result<NextDay, ClusterError> {
     let group = read_group(session, name).await?;
-    let (component, is_own) = component(session, &group, built_in).await?;
+    let component = component(session, &group, built_in).await?;
     // They are never closed.
     let permit = permits.clone().acquire_owned().await.ok();
     // The compilation and the simulation take a while.
     let (sender, receiver) = oneshot::channel();
     tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        let policy = acting(&component, is_own);
+        let policy = acting(&group, &component);
         let day = policy.and_then(|policy| {
             // The receiver is dropped with this future.
             NextDay::simulate(&group, &policy, MAX_TIME, || sender.is_closed())
@@ -318,13 +308,13 @@ pub(super) async fn next_day(
 
 /// Loads a component. Anyone who may change its ConfigMap can make it hostile to the compiler, so a
 /// group's own policy is compiled in a child process, with the operator's limits.
-fn load(component: &[u8], is_own: bool) -> Result<Policy, String> {
+fn load(component: &[u8], is_default: bool) -> Result<Policy, String> {
     let host = Host::new(Limits::default()).map_err(|error| error.to_string())?;
-    let policy = if is_own {
+    let policy = if is_default {
+        host.load(component, None)
+    } else {
         let compiled = CompileProcess::of_this_program(host).compile(component);
         compiled.map(|compiled| compiled.policy)
-    } else {
-        host.load(component, None)
     };
     policy.map_err(|error| error.to_string())
 }
@@ -352,7 +342,7 @@ mod tests {
 
     #[test]
     fn forecast_for_the_dashboard_is_stopped_if_it_is_canceled_or_takes_too_long() {
-        let policy = acting(built_in_policies::DEFAULT_POLICY, false).unwrap();
+        let policy = acting(&backup(), built_in_policies::DEFAULT_POLICY).unwrap();
         let simulate = |limit, is_canceled| {
             let day = NextDay::simulate(&backup(), &policy, limit, || is_canceled);
             day.map_err(|error| error.to_string())

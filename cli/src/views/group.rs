@@ -2,6 +2,7 @@
 
 use super::duration::{ago, from_now};
 use super::late::{Due, Lateness};
+use super::policy_in_effect::{OLD_SETTINGS, accepted_settings};
 use super::shadow::ShadowView;
 use super::suspension::Suspension;
 use super::{short, table};
@@ -42,6 +43,10 @@ pub(crate) struct GroupView {
     /// The source of the policy that decided last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
+    /// Whether the policy decides with the settings that it accepted last, because those in the spec are
+    /// not in effect.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub uses_accepted_settings: bool,
     /// The condition `ShadowAgrees`, if the group has a shadow policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shadow: Option<ShadowView>,
@@ -103,6 +108,7 @@ impl GroupView {
             next,
             last_run: status.last_run,
             policy: status.policy.as_ref().map(|policy| policy.source.clone()),
+            uses_accepted_settings: accepted_settings(group).is_some(),
             shadow: ShadowView::of(group),
             items: items(group, &status, valid.as_ref(), now),
             state: status.state,
@@ -305,6 +311,10 @@ pub(crate) fn detail(group: &GroupView, detail: Detail, now: Timestamp) -> Strin
             next.seconds()
         ));
     }
+    if group.uses_accepted_settings {
+        let policy = cell(group.policy.as_deref());
+        lines.push(format!("policy: {policy}; {OLD_SETTINGS}"));
+    }
     if let Some(shadow) = &group.shadow {
         lines.push(format!("shadow policy: {}", shadow.describe()));
     }
@@ -358,7 +368,7 @@ pub(crate) fn detail(group: &GroupView, detail: Detail, now: Timestamp) -> Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::views::test_groups::{NOW, backup, shadowed, time};
+    use crate::views::test_groups::{NOW, backup, shadowed, time, with_accepted_settings};
     use serde_json::json;
 
     #[test]
@@ -446,6 +456,19 @@ photos   Running   -                 2h ago         0          -
         assert!(text.contains(expected), "{text}");
         let row = summary(&[view], &[], false, true, NOW);
         assert!(row.contains("default   Differs   running photos"), "{row}");
+    }
+
+    #[test]
+    fn settings_that_are_not_in_effect_are_shown_with_the_policy() {
+        let view = GroupView::of(&with_accepted_settings(), NOW);
+        let text = detail(&view, Detail::Normal, NOW);
+        let expected = "\npolicy: backoff; the settings in the spec are not in effect, but those that \
+                        the policy accepted last; see the condition PolicyReady\n\nITEM ";
+        assert!(text.contains(expected), "{text}");
+        let json = serde_json::to_value(&view).unwrap();
+        assert_eq!(json["usesAcceptedSettings"], true);
+        let json = serde_json::to_value(GroupView::of(&backup(), NOW)).unwrap();
+        assert!(json["usesAcceptedSettings"].is_null(), "{json}");
     }
 
     #[test]

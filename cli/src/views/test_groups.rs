@@ -34,6 +34,22 @@ pub(crate) fn shadowed(status: &str, reason: &str, message: &str) -> OaatGroup {
     group
 }
 
+/// Returns the group [`backup`], whose policy `backoff` decides with the settings that it accepted last.
+pub(crate) fn with_accepted_settings() -> OaatGroup {
+    let mut group = backup();
+    let policy = json!({ "builtIn": "backoff", "settings": { "base": "soon" } });
+    group.spec.policy = serde_json::from_value(policy).expect("the policy is valid");
+    let status = group.status.get_or_insert_default();
+    let in_use = json!({ "source": "backoff", "digest": "b", "contract": "1.0.0" });
+    status.policy = serde_json::from_value(in_use).expect("the policy is valid");
+    let accepted = json!({
+        "source": "backoff", "digest": "b", "settings": r#"{"base":"10m"}"#,
+        "items": { "mail": r#"{"base":"20m"}"# },
+    });
+    status.accepted_settings = serde_json::from_value(accepted).expect("the settings are valid");
+    group
+}
+
 /// Returns a group in which `photos` runs, and whose other items are in various states.
 pub(crate) fn backup() -> OaatGroup {
     group(

@@ -1,11 +1,13 @@
 //! Why an item does not run now, and when it may run next.
 
 mod cause;
+mod first_cause;
 mod notes;
 mod requested;
 mod rule;
 
 use super::duration::from_now;
+use super::policy_in_effect::{OLD_SETTINGS, accepted_settings};
 use super::shadow::ShadowView;
 use notes::notes;
 use oaat_api::text::{self, clean};
@@ -75,6 +77,12 @@ impl<'a> Explainer<'a> {
             group, status, now, ..
         } = self;
         let cause = self.cause(item);
+        let valid = self.valid.as_ref().ok();
+        let ahead = self.ahead.get(item).copied();
+        let mut notes = notes(status, valid, item, ahead, *now);
+        if accepted_settings(group).is_some() {
+            notes.push(OLD_SETTINGS.to_owned());
+        }
         Why {
             namespace: group.metadata.namespace.clone().unwrap_or_default(),
             group: group.metadata.name.clone().unwrap_or_default(),
@@ -83,13 +91,7 @@ impl<'a> Explainer<'a> {
             rule: cause.rule,
             because: clean(&cause.because, text::CONDITION),
             next: cause.next,
-            notes: notes(
-                status,
-                self.valid.as_ref().ok(),
-                item,
-                self.ahead.get(item).copied(),
-                *now,
-            ),
+            notes,
             shadow: ShadowView::of(group),
         }
     }

@@ -157,6 +157,13 @@ fn default_key() -> String {
     "policy.wasm".into()
 }
 
+/// Formats the source of a policy, as in `status.policy.source`.
+impl fmt::Display for PolicyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ConfigMap {}, key {}", self.name, self.key)
+    }
+}
+
 /// What to do while a policy makes no decision.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnError {

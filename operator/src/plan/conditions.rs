@@ -1,6 +1,6 @@
 //! The user-visible state of a group: `state`, `message`, and the conditions.
 
-use super::decision::describe_run;
+use super::run_message::describe_run;
 use super::{PendingEvent, Plan};
 use crate::item_sources;
 use crate::run_now;

@@ -1,7 +1,7 @@
 //! Evaluates checked expressions.
 
+use crate::budget::{Budget, ParseBudget};
 use crate::convert::convert;
-use crate::cost::{Budget, ParseBudget};
 use crate::failure::{Failure, Quote, Reason};
 use crate::program::{
     CalendarPart, ItemName, Logic, Node, Operation, Operator, TextFunction, ZoneName,
@@ -199,7 +199,7 @@ impl Node {
             },
             Operation::Unary(function, operand) => {
                 let value = operand.evaluate(scope, item)?;
-                if !scope.budget(item).spend_text(&value) {
+                if !value.spend(scope.budget(item)) {
                     return Err(at(Reason::TooMuchWork));
                 }
                 convert(*function, value).map_err(at)
@@ -208,7 +208,7 @@ impl Node {
                 let text = operands[0].evaluate(scope, item)?;
                 let part = operands[1].evaluate(scope, item)?;
                 let budget = scope.budget(item);
-                if !budget.spend_text(&text) || !budget.spend_text(&part) {
+                if !text.spend(budget) || !part.spend(budget) {
                     return Err(at(Reason::TooMuchWork));
                 }
                 search(*function, &text, &part).map_err(at)
@@ -355,7 +355,7 @@ fn binary<'a>(
     budget: &Budget,
 ) -> Result<Value<'a>, Reason> {
     use Operator as O;
-    if !budget.spend_text(&left) || !budget.spend_text(&right) {
+    if !left.spend(budget) || !right.spend(budget) {
         return Err(Reason::TooMuchWork);
     }
     let within = |result| {

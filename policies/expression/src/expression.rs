@@ -202,7 +202,7 @@ impl Order {
             Err(failure) => return Err(expression.describe(&failure)),
         };
         let failed = |reason| expression.describe(&expression.whole(reason));
-        if !scope.budget(item).spend_text(&value) {
+        if !value.spend(scope.budget(item)) {
             return Err(failed(Reason::TooMuchWork));
         }
         let key = Key::new(value).map_err(|value| {

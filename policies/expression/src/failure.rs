@@ -1,6 +1,6 @@
 //! Why an expression could not be evaluated for an item.
 
-use crate::cost::MAX_ITEM_SETTINGS;
+use crate::budget::MAX_ITEM_SETTINGS;
 use std::borrow::Cow;
 use std::fmt;
 

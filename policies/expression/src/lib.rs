@@ -7,6 +7,7 @@
 //! [`select`] decides. An expression is parsed and checked (`lexer`, `parser`, `check`), and evaluated for
 //! each item (`evaluate`).
 
+mod budget;
 mod check;
 mod convert;
 mod cost;
@@ -34,7 +35,7 @@ use evaluate::Scope;
 use expression::{Condition, Rank};
 use settings::Settings;
 
-pub use cost::{MAX_COST, MAX_ITEM_SETTINGS};
+pub use budget::{MAX_COST, MAX_ITEM_SETTINGS};
 pub use parser::{MAX_DEPTH, MAX_LENGTH};
 
 use policy_sdk::documented::{

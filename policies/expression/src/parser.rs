@@ -1,7 +1,7 @@
 //! Parses and checks an expression, by precedence climbing.
 
+use crate::budget::MAX_COST;
 use crate::check::{self, Size, Typed};
-use crate::cost::MAX_COST;
 use crate::error::ErrorAt;
 use crate::functions::{Function, Method};
 use crate::lexer::{Lexer, Symbol, Token};

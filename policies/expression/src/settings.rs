@@ -1,6 +1,6 @@
 //! Parses and validates settings.
 
-use crate::cost::MAX_COST;
+use crate::budget::MAX_COST;
 use crate::error::ExpressionError;
 use crate::expression::{Expression, Order};
 use crate::nearest::nearest;

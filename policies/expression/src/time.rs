@@ -1,6 +1,5 @@
 //! Timestamps and durations as text, and the calendar.
 
-use crate::zones::fixed_offset;
 use jiff_core::Timestamp;
 use jiff_core::civil::{Date, DateTime, Time};
 use jiff_core::tz::Offset;
@@ -128,6 +127,23 @@ pub fn parse_timestamp(text: &str) -> Option<i64> {
     let time = Time::new(small(11)?, small(14)?, small(17)?, nanos.try_into().ok()?).ok()?;
     let timestamp = DateTime::from_parts(date, time).to_timestamp(offset).ok()?;
     whole_millis(timestamp.as_nanosecond())
+}
+
+/// Parses `+HH:MM` or `-HH:MM`.
+pub fn fixed_offset(text: &str) -> Option<Offset> {
+    let (sign, digits) = match text.split_at_checked(1)? {
+        ("+", digits) => (1, digits),
+        ("-", digits) => (-1, digits),
+        _ => return None,
+    };
+    let (hours, minutes) = digits.split_once(':')?;
+    let number = |text: &str, most: i32| {
+        let digits = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = text.parse::<i32>().ok()?;
+        (digits && number <= most).then_some(number)
+    };
+    let seconds = number(hours, 23)? * 3600 + number(minutes, 59)? * 60;
+    Offset::from_seconds(sign * seconds).ok()
 }
 
 const UNITS: [(&str, i64); 7] = [

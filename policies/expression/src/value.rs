@@ -1,6 +1,6 @@
 //! The values of expressions.
 
-use crate::cost::{Budget, ELEMENT};
+use crate::budget::{Budget, ELEMENT};
 use serde_json::Value as Json;
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -102,9 +102,17 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// Uses fuel for each byte of a text that the cost of the operation does not include.
+    pub fn spend(&self, budget: &Budget) -> bool {
+        match self {
+            Self::String(text) => budget.spend_text(text),
+            _ => !budget.is_used_up(),
+        }
+    }
+
     /// Compares elements of two lists, or of a list and a value.
     pub fn equals_element(&self, other: &Self, budget: &Budget) -> bool {
-        budget.spend(ELEMENT) && budget.spend_text(self) && self.equals(other, budget)
+        budget.spend(ELEMENT) && self.spend(budget) && self.equals(other, budget)
     }
 
     /// Compares two values; `None` if they have no order.

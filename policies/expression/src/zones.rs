@@ -1,8 +1,7 @@
 //! Time zones by name.
 
 use crate::nearest::nearest;
-use crate::time::Zone;
-use jiff_core::tz::Offset;
+use crate::time::{Zone, fixed_offset};
 use std::cmp::Ordering;
 
 include!(concat!(env!("OUT_DIR"), "/zones.rs"));
@@ -58,21 +57,4 @@ pub fn similar_zone(name: &str) -> Option<String> {
     });
     let names: Vec<String> = names.collect();
     nearest(name, names.iter().map(String::as_str)).map(str::to_owned)
-}
-
-/// Parses `+HH:MM` or `-HH:MM`.
-pub fn fixed_offset(text: &str) -> Option<Offset> {
-    let (sign, digits) = match text.split_at_checked(1)? {
-        ("+", digits) => (1, digits),
-        ("-", digits) => (-1, digits),
-        _ => return None,
-    };
-    let (hours, minutes) = digits.split_once(':')?;
-    let number = |text: &str, most: i32| {
-        let digits = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
-        let number = text.parse::<i32>().ok()?;
-        (digits && number <= most).then_some(number)
-    };
-    let seconds = number(hours, 23)? * 3600 + number(minutes, 59)? * 60;
-    Offset::from_seconds(sign * seconds).ok()
 }

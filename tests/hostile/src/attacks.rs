@@ -2,6 +2,7 @@
 //! conversion of types, and the compiler. Unlike [`all`](crate::all), pass them only to a child
 //! process: several of them overflow the stack or allocate gigabytes.
 
+use crate::attack::{Attack, COMPILED, HEAVY, Row};
 use crate::bombs::{function, module, with_module, with_sections};
 use crate::bytes::flip;
 use crate::component::{honest, sections};
@@ -9,22 +10,6 @@ use anyhow::Context;
 use policy_host::compress;
 use std::fmt::Write;
 use wasm_encoder::{BlockType, Ieee32, Ieee64, InstructionSink, MemArg};
-
-/// A component that attacks the compiler.
-#[derive(Clone)]
-pub struct Attack {
-    /// A unique name.
-    pub name: String,
-    /// A sentence that describes the attack.
-    pub what: &'static str,
-    /// The bytes that a user would store as the policy.
-    pub bytes: Vec<u8>,
-    /// The acceptable reasons. [`COMPILED`] means that an artifact is acceptable.
-    pub ends: &'static [&'static str],
-}
-
-/// The reason for a component that compiles within all limits.
-pub const COMPILED: &str = "Compiled";
 
 /// The reasons for invalid bytes. Which check detects them first is not guaranteed.
 const WRONG: &[&str] = &[
@@ -39,16 +24,6 @@ const LIMITED: &[&str] = &[
     "CompileFailed",
     "CompileTimeout",
     "CompileTooLarge",
-];
-/// The reasons for a valid component whose cost depends on the machine.
-pub(crate) const HEAVY: &[&str] = &[
-    COMPILED,
-    "TooLarge",
-    "CompileFailed",
-    "CompileTimeout",
-    "CompileTooLarge",
-    "ComposedComponent",
-    "ProbeFailed",
 ];
 /// The reasons for a valid component that requests something forbidden.
 const FORBIDDEN: &[&str] = &[
@@ -65,8 +40,6 @@ const FOREIGN: &[&str] = &[
     "CompileFailed",
     "ProbeFailed",
 ];
-
-pub(crate) type Row = (&'static str, &'static [&'static str], &'static str, Vec<u8>);
 
 /// Returns every attack.
 ///

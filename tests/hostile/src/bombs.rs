@@ -1,7 +1,7 @@
 //! Components that are expensive to compile: honest ones with an additional core module that is
 //! compiled although nothing instantiates it.
 
-use crate::attacks::{HEAVY, Row};
+use crate::attack::{HEAVY, Row};
 use crate::component::{extend, honest, sections};
 use wasm_encoder::{
     BlockType, CodeSection, Component, ComponentExportKind, ComponentInstanceSection, ConstExpr,

@@ -7,6 +7,7 @@
 //! }
 //! ```
 
+mod attack;
 mod attacks;
 mod bombs;
 mod bytes;
@@ -20,7 +21,8 @@ mod residue;
 mod shapes;
 mod texts;
 
-pub use attacks::{Attack, COMPILED, attacks};
+pub use attack::{Attack, COMPILED};
+pub use attacks::attacks;
 pub use component::honest;
 pub use mutation::{mutated, mutated_text, soup};
 pub use objects::{Object, objects};

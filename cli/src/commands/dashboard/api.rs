@@ -2,7 +2,7 @@
 
 use super::access::Access;
 use super::live_groups::{Changes, LiveGroups};
-use super::server::{ResponseBody, json};
+use super::response::{ResponseBody, json};
 use crate::cluster::{ClusterError, Session};
 use crate::commands::{forecast, run, suspend};
 use crate::terminal::escape_control;

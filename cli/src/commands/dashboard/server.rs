@@ -3,15 +3,14 @@
 use super::access::Refusal;
 use super::api::{Dashboard, Problem};
 use super::assets::ASSETS;
+use super::response::{ResponseBody, response};
 use crate::terminal::report;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde::Serialize;
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::pending;
@@ -52,9 +51,6 @@ const HEADERS: [(header::HeaderName, &str); 6] = [
         "same-origin",
     ),
 ];
-
-/// The body of a response.
-pub(super) type ResponseBody = UnsyncBoxBody<Bytes, Infallible>;
 
 /// An open connection.
 struct Connection {
@@ -234,28 +230,6 @@ where
             status: StatusCode::BAD_REQUEST,
             problem: "the request is incomplete".to_owned(),
         }),
-    }
-}
-
-/// Returns a response with a complete body.
-fn response(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<ResponseBody> {
-    let mut response = Response::new(Full::new(body).boxed_unsync());
-    *response.status_mut() = status;
-    let content_type = HeaderValue::from_static(content_type);
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, content_type);
-    response
-}
-
-/// Returns a response with a JSON body.
-pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<ResponseBody> {
-    match serde_json::to_vec(value) {
-        Ok(body) => response(status, "application/json", body.into()),
-        Err(error) => response(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "text/plain; charset=utf-8",
-            error.to_string().into(),
-        ),
     }
 }
 

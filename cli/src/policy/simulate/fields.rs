@@ -1,7 +1,6 @@
 //! The value types that only scenarios use. Values are validated while they are deserialized, so that
 //! errors have a path and a line.
 
-use super::scenario::MAX_ITEMS;
 use policy_cases::schema_of;
 use policy_cases::time::When;
 use policy_cases::yaml::{BoundedDuration, ParseVisitor};
@@ -12,6 +11,9 @@ use schemars::{JsonSchema, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Unexpected, Visitor};
 use std::fmt;
+
+/// The maximum number of items in a group.
+pub(super) const MAX_ITEMS: usize = 2_000;
 
 /// A point in time.
 #[derive(Clone, Copy, Debug, PartialEq)]

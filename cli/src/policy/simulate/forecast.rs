@@ -6,7 +6,7 @@ use super::metrics::Metrics;
 use super::scenario::{Item, ItemPast, Past, Scenario};
 use super::simulator::{History, simulate_until};
 use super::{svg, timeline};
-use crate::views::counted;
+use crate::views::{PolicyInEffect, counted};
 use oaat_api::run_now;
 use oaat_api::validate::{Recurrence, ValidatedGroup, summary, suspended, validate};
 use oaat_api::{ItemState, ItemStatus, OaatGroup, OaatGroupStatus, RunResult, Timestamp};
@@ -82,12 +82,11 @@ impl Forecast {
         group: &OaatGroup,
         listed: &[String],
         policy: &Policy,
-        own_policy: bool,
         now: Timestamp,
         length: Duration,
         stop: impl FnMut(Timestamp) -> Option<String>,
     ) -> Result<Self, String> {
-        let (scenario, notes) = scenario(group, listed, own_policy, now, length)?;
+        let (scenario, notes) = scenario(group, listed, now, length)?;
         let validation = policy.validate(&scenario.settings, &scenario.item_settings());
         validation
             .answer
@@ -210,13 +209,13 @@ impl Forecast {
 fn scenario(
     group: &OaatGroup,
     listed: &[String],
-    own_policy: bool,
     now: Timestamp,
     length: Duration,
 ) -> Result<(Scenario, Vec<String>), String> {
     let valid = validate(&group.spec).map_err(|errors| summary(&errors))?;
     let mut status = group.status.clone().unwrap_or_default();
-    let mut notes = Vec::new();
+    let (policy, assumption) = PolicyInEffect::for_forecast(group);
+    let mut notes = Vec::from_iter(assumption);
     let all: Vec<i64> = status
         .items
         .values()
@@ -232,7 +231,7 @@ fn scenario(
         .filter_map(|name| {
             let item = status.items.get(name).cloned().unwrap_or_default();
             let is_listed = item.missing_since.is_none();
-            is_listed.then(|| scenario_item(group, &valid, name, &item, own_policy, start, usual))
+            is_listed.then(|| scenario_item(&policy, &valid, name, &item, start, usual))
         })
         .collect();
     if items.is_empty() {
@@ -256,14 +255,7 @@ fn scenario(
     }
     notes.push("all runs succeed".to_owned());
     let end = start.plus(length);
-    let policy = status.policy.as_ref();
-    let keeps_state = policy.is_some_and(|p| status.policy_state_of.as_ref() == Some(&p.source));
-    let settings = group
-        .spec
-        .policy
-        .as_ref()
-        .and_then(|policy| policy.settings.clone());
-    let settings = settings.filter(|_| own_policy).unwrap_or_default();
+    let keeps_state = status.policy_state_of.as_ref() == Some(&policy.source);
     let past = Past {
         state: status
             .policy_state
@@ -282,7 +274,7 @@ fn scenario(
         end: end.0,
         seed: 1,
         retry_floor: RETRY_FLOOR,
-        settings: serde_json::Value::Object(settings).to_string(),
+        settings: policy.settings(),
         items,
         past,
         windows: valid.windows,
@@ -317,11 +309,10 @@ fn end_of_current_run(
 }
 
 fn scenario_item(
-    group: &OaatGroup,
+    policy: &PolicyInEffect<'_>,
     valid: &ValidatedGroup,
     name: &str,
     item: &ItemStatus,
-    own_policy: bool,
     start: Timestamp,
     usual: Duration,
 ) -> Item {
@@ -334,14 +325,12 @@ fn scenario_item(
         Recurrence::Schedule(schedule) => (None, Some(schedule.clone())),
     };
     let has_succeeded = rules.recurrence == Recurrence::Once && item.last_success.is_some();
-    let options = group.spec.item_options.get(name).filter(|_| own_policy);
-    let settings = options.and_then(|options| options.settings.clone());
     Item {
         name: name.to_owned(),
         frequency,
         schedule,
         cool_off: millis(rules.cool_off),
-        settings: settings.map(|settings| serde_json::Value::Object(settings).to_string()),
+        settings: policy.item_settings(name),
         run_duration: RunDuration::fixed(millis(median(&item.durations).unwrap_or(usual))),
         fails: Probability::default(),
         fails_between: Vec::new(),
@@ -409,16 +398,21 @@ fn median(seconds: &[i64]) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::views::test_groups::{NOW, backup, group, time};
+    use crate::views::test_groups::{NOW, backup, group, time, with_accepted_settings};
+    use oaat_api::BuiltInPolicy;
     use policy_host::{Host, Limits};
     use serde_json::json;
 
     fn forecast(group: &OaatGroup, hours: u64) -> Forecast {
+        forecast_with(built_in_policies::DEFAULT_POLICY, group, hours)
+    }
+
+    fn forecast_with(component: &[u8], group: &OaatGroup, hours: u64) -> Forecast {
         let host = Host::new(Limits::default()).unwrap();
-        let policy = host.load(built_in_policies::DEFAULT_POLICY, None).unwrap();
+        let policy = host.load(component, None).unwrap();
         let length = Duration::from_secs(hours * 3600);
         let listed = group.spec.oaat_items.clone();
-        Forecast::new(group, &listed, &policy, false, NOW, length, |_| None).unwrap()
+        Forecast::new(group, &listed, &policy, NOW, length, |_| None).unwrap()
     }
 
     fn starts(forecast: &Forecast) -> Vec<(String, String)> {
@@ -474,6 +468,26 @@ mod tests {
         let svg = forecast.svg();
         assert!(roxmltree::Document::parse(&svg).is_ok(), "{svg}");
         assert!(svg.contains("Forecast of backup in media"), "{svg}");
+    }
+
+    #[test]
+    fn settings_that_the_policy_accepted_last_decide() {
+        let backoff = built_in_policies::component(BuiltInPolicy::Backoff);
+        let forecast = forecast_with(backoff, &with_accepted_settings(), 1);
+        let assumption = &forecast.view().assumptions[0];
+        assert!(assumption.starts_with("backoff decides with the settings that it accepted"));
+        let text = forecast.text(80);
+        assert!(
+            text.contains(&format!("assumes that {assumption}\n")),
+            "{text}"
+        );
+        // It failed 3 times, last at 11:50, and the accepted `base` is 10 minutes.
+        let broken = ("broken".to_owned(), "2026-03-02T12:30:00Z".to_owned());
+        assert!(
+            starts(&forecast).contains(&broken),
+            "{:?}",
+            starts(&forecast)
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Scenarios: the items of a group, how long their runs take, and when they fail.
 
-use super::fields::{Count, Period, Probability, RunDuration, Timestamp};
+use super::fields::{Count, MAX_ITEMS, Period, Probability, RunDuration, Timestamp};
 use anyhow::Result;
 use oaat_api::CronSchedule;
 use oaat_api::windows::Window;
@@ -13,8 +13,6 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The maximum number of items in a group.
-pub(super) const MAX_ITEMS: usize = 2_000;
 const HOUR: u64 = 3_600_000;
 
 /// A scenario with absolute times and with all defaults applied.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::views::test_groups::{NOW, backup, group, shadowed, time};
+use crate::views::test_groups::{NOW, backup, group, shadowed, time, with_accepted_settings};
 use oaat_api::run_now;
 use serde_json::json;
 
@@ -310,6 +310,21 @@ broken in group backup of namespace media does not run
         mail.contains("note:    its last success was marked 2m ago by alice"),
         "{mail}"
     );
+}
+
+#[test]
+fn settings_that_are_not_in_effect_are_noted() {
+    let note = "the settings in the spec are not in effect, but those that the policy accepted last; \
+                see the condition PolicyReady";
+    for (group, is_noted) in [(backup(), false), (with_accepted_settings(), true)] {
+        let why = why(&group, &group.spec.oaat_items, "late", NOW);
+        assert_eq!(
+            why.notes.iter().any(|n| n == note),
+            is_noted,
+            "{:?}",
+            why.notes
+        );
+    }
 }
 
 #[test]
