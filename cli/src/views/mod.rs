@@ -1,13 +1,13 @@
 //! What the commands show about groups. All of it is computed from an OaatGroup and the current
 //! time.
 
+mod condition;
 mod count;
 mod duration;
 mod group;
 mod history;
 mod late;
 mod page;
-mod shadow;
 mod suspension;
 mod table;
 #[cfg(test)]

@@ -5,8 +5,8 @@ mod notes;
 mod requested;
 mod rule;
 
+use super::condition::ConditionView;
 use super::duration::from_now;
-use super::shadow::ShadowView;
 use notes::notes;
 use oaat_api::text::{self, clean};
 use oaat_api::validate::{ValidatedGroup, summary, validate};
@@ -35,7 +35,10 @@ pub(crate) struct Why {
     pub notes: Vec<String>,
     /// The condition `ShadowAgrees`, if the group has a shadow policy.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub shadow: Option<ShadowView>,
+    pub shadow: Option<ConditionView>,
+    /// The condition `PolicyReady`, if it is false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_problem: Option<ConditionView>,
 }
 
 /// Explains why an item does not run now. `listed` contains the items in effect.
@@ -90,7 +93,8 @@ impl<'a> Explainer<'a> {
                 self.ahead.get(item).copied(),
                 *now,
             ),
-            shadow: ShadowView::of(group),
+            shadow: ConditionView::shadow(group),
+            policy_problem: ConditionView::policy_problem(group),
         }
     }
 }
@@ -119,12 +123,14 @@ impl Why {
             ));
         }
         lines.extend(self.notes.iter().map(|note| format!("  note:    {note}")));
-        if let Some(warning) = self.shadow.as_ref().and_then(ShadowView::warning) {
-            let group = &self.group;
-            lines.push(format!(
-                "  note:    {warning}; see kubectl oaat status {group}"
-            ));
-        }
+        let policy = self.policy_problem.as_ref().map(|problem| &problem.reason);
+        let policy = policy.map(|reason| format!("PolicyReady is False ({reason})"));
+        let shadow = self.shadow.as_ref().and_then(ConditionView::shadow_warning);
+        let group = &self.group;
+        let warnings = policy.into_iter().chain(shadow.map(str::to_owned));
+        lines.extend(
+            warnings.map(|text| format!("  note:    {text}; see kubectl oaat status {group}")),
+        );
         format!("{}\n", lines.join("\n"))
     }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::views::test_groups::{NOW, backup, group, shadowed, time};
+use crate::views::test_groups::{NOW, backup, group, rejecting, shadowed, time};
 use oaat_api::run_now;
 use serde_json::json;
 
@@ -349,4 +349,20 @@ fn shadow_policy_is_noted_if_it_differs_or_has_a_problem() {
         let shown = json!({ "status": status, "reason": reason, "message": "details" });
         assert_eq!(json["shadow"], shown);
     }
+}
+
+#[test]
+fn problem_of_the_policy_is_noted() {
+    let group = rejecting("unknown setting \"bas\"");
+    let why = why(&group, &group.spec.oaat_items, "mail", NOW);
+    let text = why.text(NOW);
+    let note = "  note:    PolicyReady is False (SettingsRejected); \
+                see kubectl oaat status backup\n";
+    assert!(text.ends_with(note), "{text}");
+    let json = serde_json::to_value(&why).unwrap();
+    assert_eq!(json["policyProblem"]["message"], "unknown setting \"bas\"");
+    let mut ready = group;
+    ready.status.as_mut().unwrap().conditions[0].status = "True".into();
+    let text = super::why(&ready, &ready.spec.oaat_items, "mail", NOW).text(NOW);
+    assert!(!text.contains("PolicyReady"), "{text}");
 }
