@@ -206,6 +206,9 @@ fn rejected_recorded_settings_are_a_difference() {
         why.starts_with("A makes no decision: SettingsRejected"),
         "{why}"
     );
+    let text = policy(&["compare", "default", "backoff", "--decisions", &file]).out;
+    let fix = "; to replace the recorded settings of the group, use --settings-a\n";
+    assert!(text.contains(fix), "{text}");
     let (_, report) = compare("default", "backoff", &file, &["--settings-a", "{}"]);
     assert_eq!(report["differences"]["fail"], 0, "{report}");
 }

@@ -1,9 +1,8 @@
 //! The view of a group for `status`.
 
+use super::condition::ConditionView;
 use super::duration::{ago, from_now};
 use super::late::{Due, Lateness};
-use super::policy_in_effect::{OLD_SETTINGS, accepted_settings};
-use super::shadow::ShadowView;
 use super::suspension::Suspension;
 use super::{short, table};
 use oaat_api::reasons::states;
@@ -43,13 +42,12 @@ pub(crate) struct GroupView {
     /// The source of the policy that decided last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
-    /// Whether the policy decides with the settings that it accepted last, because those in the spec are
-    /// not in effect.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub uses_accepted_settings: bool,
+    /// The condition `PolicyReady`, if it is false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_problem: Option<ConditionView>,
     /// The condition `ShadowAgrees`, if the group has a shadow policy.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub shadow: Option<ShadowView>,
+    pub shadow: Option<ConditionView>,
     pub items: Vec<ItemView>,
 }
 
@@ -108,8 +106,8 @@ impl GroupView {
             next,
             last_run: status.last_run,
             policy: status.policy.as_ref().map(|policy| policy.source.clone()),
-            uses_accepted_settings: accepted_settings(group).is_some(),
-            shadow: ShadowView::of(group),
+            policy_problem: ConditionView::policy_problem(group),
+            shadow: ConditionView::shadow(group),
             items: items(group, &status, valid.as_ref(), now),
             state: status.state,
             message: status.message,
@@ -251,7 +249,11 @@ pub(crate) fn summary(
                     .last_run
                     .map_or_else(|| NONE.to_owned(), |last| ago(last, now)),
             );
-            row.push(cell(group.policy.as_deref()));
+            let policy = cell(group.policy.as_deref());
+            row.push(match &group.policy_problem {
+                Some(problem) => format!("{policy} ({})", problem.reason),
+                None => policy,
+            });
             let shadow = group.shadow.as_ref();
             row.push(cell(shadow.map(|shadow| shadow.reason.as_str())));
         }
@@ -311,9 +313,8 @@ pub(crate) fn detail(group: &GroupView, detail: Detail, now: Timestamp) -> Strin
             next.seconds()
         ));
     }
-    if group.uses_accepted_settings {
-        let policy = cell(group.policy.as_deref());
-        lines.push(format!("policy: {policy}; {OLD_SETTINGS}"));
+    if let Some(problem) = &group.policy_problem {
+        lines.push(format!("policy: {}", problem.describe()));
     }
     if let Some(shadow) = &group.shadow {
         lines.push(format!("shadow policy: {}", shadow.describe()));
@@ -368,7 +369,7 @@ pub(crate) fn detail(group: &GroupView, detail: Detail, now: Timestamp) -> Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::views::test_groups::{NOW, backup, shadowed, time, with_accepted_settings};
+    use crate::views::test_groups::{NOW, backup, rejecting, shadowed, time};
     use serde_json::json;
 
     #[test]
@@ -459,16 +460,13 @@ photos   Running   -                 2h ago         0          -
     }
 
     #[test]
-    fn settings_that_are_not_in_effect_are_shown_with_the_policy() {
-        let view = GroupView::of(&with_accepted_settings(), NOW);
+    fn policy_is_shown_with_its_problem() {
+        let view = GroupView::of(&rejecting("unknown setting \"bas\""), NOW);
         let text = detail(&view, Detail::Normal, NOW);
-        let expected = "\npolicy: backoff; the settings in the spec are not in effect, but those that \
-                        the policy accepted last; see the condition PolicyReady\n\nITEM ";
+        let expected = "\npolicy: SettingsRejected, unknown setting \"bas\"\n\nITEM ";
         assert!(text.contains(expected), "{text}");
-        let json = serde_json::to_value(&view).unwrap();
-        assert_eq!(json["usesAcceptedSettings"], true);
-        let json = serde_json::to_value(GroupView::of(&backup(), NOW)).unwrap();
-        assert!(json["usesAcceptedSettings"].is_null(), "{json}");
+        let row = summary(&[view], &[], false, true, NOW);
+        assert!(row.contains("default (SettingsRejected)   -"), "{row}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the commands show about groups. All of it is computed from an OaatGroup and the current
 //! time.
 
+mod condition;
 mod count;
 mod duration;
 mod group;
@@ -8,7 +9,6 @@ mod history;
 mod late;
 mod page;
 mod policy_in_effect;
-mod shadow;
 mod suspension;
 mod table;
 #[cfg(test)]

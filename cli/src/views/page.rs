@@ -1,8 +1,8 @@
 //! What the dashboard shows about groups. Texts are cleaned, except for the names of items, which
 //! requests need unchanged.
 
+use super::condition::ConditionView;
 use super::group::{GroupView, ItemView};
-use super::shadow::ShadowView;
 use super::short;
 use super::why::{Explainer, Rule};
 use crate::cluster::{GroupRead, items_in_effect};
@@ -180,7 +180,7 @@ impl GroupPage {
                 digest: text::name(&policy.digest),
                 contract: text::name(&policy.contract),
             }),
-            shadow: ShadowView::of(group).map(|shadow| shadow.describe()),
+            shadow: ConditionView::shadow(group).map(|shadow| shadow.describe()),
             problems: problems.map(|text| clean(&text, text::MESSAGE)).collect(),
             items: items.collect(),
         }

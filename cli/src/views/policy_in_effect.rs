@@ -5,10 +5,6 @@ use oaat_api::text;
 use oaat_api::{AcceptedSettings, BuiltInPolicy, OaatGroup, condition};
 use serde_json::{Map, Value};
 
-/// Says that the settings in the spec are not in effect.
-pub(super) const OLD_SETTINGS: &str = "the settings in the spec are not in effect, but those that the \
-                                       policy accepted last; see the condition PolicyReady";
-
 /// The policy that decides for a group now, as its status shows it.
 pub(crate) struct PolicyInEffect<'a> {
     group: &'a OaatGroup,
@@ -126,7 +122,7 @@ impl<'a> PolicyInEffect<'a> {
 }
 
 /// Returns the settings in effect, if those in the spec are not.
-pub(super) fn accepted_settings(group: &OaatGroup) -> Option<&AcceptedSettings> {
+fn accepted_settings(group: &OaatGroup) -> Option<&AcceptedSettings> {
     group.spec.policy.as_ref()?;
     group.status.as_ref()?.accepted_settings.as_ref()
 }

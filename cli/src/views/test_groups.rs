@@ -25,13 +25,30 @@ pub(crate) fn shadowed(status: &str, reason: &str, message: &str) -> OaatGroup {
     let mut group = backup();
     let policy = json!({ "builtIn": "default", "shadow": { "builtIn": "backoff" } });
     group.spec.policy = serde_json::from_value(policy).expect("the policy is valid");
+    set_condition(&mut group, "ShadowAgrees", status, reason, message);
+    group
+}
+
+/// Returns the group [`backup`] with a policy that rejects its settings.
+pub(crate) fn rejecting(message: &str) -> OaatGroup {
+    let mut group = backup();
+    set_condition(
+        &mut group,
+        "PolicyReady",
+        "False",
+        "SettingsRejected",
+        message,
+    );
+    group
+}
+
+fn set_condition(group: &mut OaatGroup, type_: &str, status: &str, reason: &str, message: &str) {
     let conditions = json!([{
-        "type": "ShadowAgrees", "status": status, "reason": reason, "message": message,
+        "type": type_, "status": status, "reason": reason, "message": message,
         "lastTransitionTime": "2026-03-02T11:00:00Z",
     }]);
     let conditions = serde_json::from_value(conditions).expect("the condition is valid");
     group.status.get_or_insert_default().conditions = conditions;
-    group
 }
 
 /// Returns the group [`backup`], whose policy `backoff` decides with the settings that it accepted last.

@@ -6,9 +6,8 @@ mod notes;
 mod requested;
 mod rule;
 
+use super::condition::ConditionView;
 use super::duration::from_now;
-use super::policy_in_effect::{OLD_SETTINGS, accepted_settings};
-use super::shadow::ShadowView;
 use notes::notes;
 use oaat_api::text::{self, clean};
 use oaat_api::validate::{ValidatedGroup, summary, validate};
@@ -37,7 +36,10 @@ pub(crate) struct Why {
     pub notes: Vec<String>,
     /// The condition `ShadowAgrees`, if the group has a shadow policy.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub shadow: Option<ShadowView>,
+    pub shadow: Option<ConditionView>,
+    /// The condition `PolicyReady`, if it is false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_problem: Option<ConditionView>,
 }
 
 /// Explains why an item does not run now. `listed` contains the items in effect.
@@ -77,12 +79,6 @@ impl<'a> Explainer<'a> {
             group, status, now, ..
         } = self;
         let cause = self.cause(item);
-        let valid = self.valid.as_ref().ok();
-        let ahead = self.ahead.get(item).copied();
-        let mut notes = notes(status, valid, item, ahead, *now);
-        if accepted_settings(group).is_some() {
-            notes.push(OLD_SETTINGS.to_owned());
-        }
         Why {
             namespace: group.metadata.namespace.clone().unwrap_or_default(),
             group: group.metadata.name.clone().unwrap_or_default(),
@@ -91,8 +87,15 @@ impl<'a> Explainer<'a> {
             rule: cause.rule,
             because: clean(&cause.because, text::CONDITION),
             next: cause.next,
-            notes,
-            shadow: ShadowView::of(group),
+            notes: notes(
+                status,
+                self.valid.as_ref().ok(),
+                item,
+                self.ahead.get(item).copied(),
+                *now,
+            ),
+            shadow: ConditionView::shadow(group),
+            policy_problem: ConditionView::policy_problem(group),
         }
     }
 }
@@ -121,12 +124,14 @@ impl Why {
             ));
         }
         lines.extend(self.notes.iter().map(|note| format!("  note:    {note}")));
-        if let Some(warning) = self.shadow.as_ref().and_then(ShadowView::warning) {
-            let group = &self.group;
-            lines.push(format!(
-                "  note:    {warning}; see kubectl oaat status {group}"
-            ));
-        }
+        let policy = self.policy_problem.as_ref().map(|problem| &problem.reason);
+        let policy = policy.map(|reason| format!("PolicyReady is False ({reason})"));
+        let shadow = self.shadow.as_ref().and_then(ConditionView::shadow_warning);
+        let group = &self.group;
+        let warnings = policy.into_iter().chain(shadow.map(str::to_owned));
+        lines.extend(
+            warnings.map(|text| format!("  note:    {text}; see kubectl oaat status {group}")),
+        );
         format!("{}\n", lines.join("\n"))
     }
 }

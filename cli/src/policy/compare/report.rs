@@ -7,6 +7,7 @@ use crate::policy::format_time;
 use crate::policy::simulate::{ItemMetrics, format_brief, format_exact, format_percent, truncated};
 use crate::policy::table::aligned;
 use crate::views::counted;
+use oaat_api::reasons::policy_ready::SETTINGS_REJECTED;
 use policy_host::Instant;
 use policy_host::text::{ERROR, clean};
 use serde_json::{Value, json};
@@ -99,11 +100,16 @@ fn fuel(comparison: &Comparison) -> String {
 fn failures(comparison: &Comparison) -> String {
     let mut text = String::new();
     for (name, failures) in NAMES.iter().zip(&comparison.tally.failures) {
-        for Failures { count, first } in failures.values() {
+        for (reason, Failures { count, first }) in failures {
             let message = first.as_ref().map_or("", |(_, message)| message);
             let message = clean(message, ERROR);
             let times = counted(*count, "time");
-            text += &format!("{name} made no decision {times}; first error: {message}\n");
+            text += &format!("{name} made no decision {times}; first error: {message}");
+            if *reason == SETTINGS_REJECTED {
+                let flag = format!("--settings-{}", name.to_lowercase());
+                text += &format!("; to replace the recorded settings of the group, use {flag}");
+            }
+            text.push('\n');
         }
     }
     if text.is_empty() {

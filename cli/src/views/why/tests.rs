@@ -1,5 +1,5 @@
 use super::*;
-use crate::views::test_groups::{NOW, backup, group, shadowed, time, with_accepted_settings};
+use crate::views::test_groups::{NOW, backup, group, rejecting, shadowed, time};
 use oaat_api::run_now;
 use serde_json::json;
 
@@ -313,21 +313,6 @@ broken in group backup of namespace media does not run
 }
 
 #[test]
-fn settings_that_are_not_in_effect_are_noted() {
-    let note = "the settings in the spec are not in effect, but those that the policy accepted last; \
-                see the condition PolicyReady";
-    for (group, is_noted) in [(backup(), false), (with_accepted_settings(), true)] {
-        let why = why(&group, &group.spec.oaat_items, "late", NOW);
-        assert_eq!(
-            why.notes.iter().any(|n| n == note),
-            is_noted,
-            "{:?}",
-            why.notes
-        );
-    }
-}
-
-#[test]
 fn shadow_policy_is_noted_if_it_differs_or_has_a_problem() {
     for (status, reason, expected) in [
         ("True", "Agrees", None),
@@ -364,4 +349,20 @@ fn shadow_policy_is_noted_if_it_differs_or_has_a_problem() {
         let shown = json!({ "status": status, "reason": reason, "message": "details" });
         assert_eq!(json["shadow"], shown);
     }
+}
+
+#[test]
+fn problem_of_the_policy_is_noted() {
+    let group = rejecting("unknown setting \"bas\"");
+    let why = why(&group, &group.spec.oaat_items, "mail", NOW);
+    let text = why.text(NOW);
+    let note = "  note:    PolicyReady is False (SettingsRejected); \
+                see kubectl oaat status backup\n";
+    assert!(text.ends_with(note), "{text}");
+    let json = serde_json::to_value(&why).unwrap();
+    assert_eq!(json["policyProblem"]["message"], "unknown setting \"bas\"");
+    let mut ready = group;
+    ready.status.as_mut().unwrap().conditions[0].status = "True".into();
+    let text = super::why(&ready, &ready.spec.oaat_items, "mail", NOW).text(NOW);
+    assert!(!text.contains("PolicyReady"), "{text}");
 }

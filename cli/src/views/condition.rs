@@ -1,25 +1,33 @@
-//! The shadow policy of a group, as the condition `ShadowAgrees` describes it.
+//! The conditions that describe the policy of a group and its shadow policy.
 
-use oaat_api::reasons::shadow_agrees;
+use oaat_api::reasons::{policy_ready, shadow_agrees};
 use oaat_api::text::{self, clean};
 use oaat_api::{OaatGroup, condition};
 use serde::Serialize;
 
-/// The condition `ShadowAgrees` of a group.
+/// A condition of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct ShadowView {
-    /// Whether the policies agree: `True`, `False`, or `Unknown`.
+pub(crate) struct ConditionView {
+    /// `True`, `False`, or `Unknown`.
     pub status: String,
     pub reason: String,
     pub message: String,
 }
 
-impl ShadowView {
-    /// Returns the condition of a group that has a shadow policy.
-    pub fn of(group: &OaatGroup) -> Option<Self> {
+impl ConditionView {
+    /// Returns the condition `ShadowAgrees` of a group that has a shadow policy.
+    pub fn shadow(group: &OaatGroup) -> Option<Self> {
         group.spec.policy.as_ref()?.shadow.as_ref()?;
-        let conditions = &group.status.as_ref()?.conditions;
-        let shown = condition(conditions, shadow_agrees::TYPE)?;
+        Self::of(group, shadow_agrees::TYPE)
+    }
+
+    /// Returns the condition `PolicyReady` if it is false.
+    pub fn policy_problem(group: &OaatGroup) -> Option<Self> {
+        Self::of(group, policy_ready::TYPE).filter(|shown| shown.status == "False")
+    }
+
+    fn of(group: &OaatGroup, type_: &str) -> Option<Self> {
+        let shown = condition(&group.status.as_ref()?.conditions, type_)?;
         Some(Self {
             status: text::name(&shown.status),
             reason: text::name(&shown.reason),
@@ -33,7 +41,7 @@ impl ShadowView {
     }
 
     /// Returns what the user should look at: a difference, or a problem with the shadow policy.
-    pub(super) fn warning(&self) -> Option<&'static str> {
+    pub(super) fn shadow_warning(&self) -> Option<&'static str> {
         match self.reason.as_str() {
             shadow_agrees::DIFFERS => Some("the shadow policy would have decided differently"),
             shadow_agrees::FAILED => Some("the shadow policy failed to decide"),
@@ -60,9 +68,9 @@ mod tests {
             ("False", shadow_agrees::FAILED, Some("failed to decide")),
             ("Unknown", shadow_agrees::NOT_USABLE, Some("cannot be used")),
         ] {
-            let view = ShadowView::of(&shadowed(status, reason, "why")).unwrap();
+            let view = ConditionView::shadow(&shadowed(status, reason, "why")).unwrap();
             assert_eq!(view.describe(), format!("{reason}, why"));
-            let warning = view.warning();
+            let warning = view.shadow_warning();
             assert_eq!(warning.is_some(), expected.is_some(), "{reason}");
             let words = expected.unwrap_or_default();
             assert!(warning.unwrap_or_default().contains(words), "{warning:?}");
@@ -73,9 +81,9 @@ mod tests {
     fn condition_of_a_removed_shadow_is_not_shown() {
         let mut group = shadowed("False", shadow_agrees::DIFFERS, "why");
         group.spec.policy.as_mut().unwrap().shadow = None;
-        assert_eq!(ShadowView::of(&group), None);
+        assert_eq!(ConditionView::shadow(&group), None);
         let evil = shadowed("False", shadow_agrees::DIFFERS, "two\nlines\u{1b}[2J");
-        let shown = ShadowView::of(&evil).unwrap().describe();
+        let shown = ConditionView::shadow(&evil).unwrap().describe();
         assert!(!shown.contains(char::is_control), "{shown:?}");
     }
 }
