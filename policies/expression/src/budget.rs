@@ -40,6 +40,13 @@ const KEY_OF_JSON: u64 = 2500;
 /// The bytes of a text that the cost of an operation includes.
 const INCLUDED: usize = 64;
 
+/// The fuel for a byte of a duration that is parsed. The most expensive ones have many units, or
+/// fractions of them.
+const BYTE_OF_DURATION: usize = 250;
+
+/// The bytes of a duration that the cost of its parsing includes.
+const INCLUDED_OF_DURATION: usize = 12;
+
 /// The work that depends on the values of an item.
 #[derive(Debug)]
 pub struct Budget(Cell<u32>);
@@ -64,6 +71,11 @@ impl Budget {
     /// Uses fuel for each byte of a text that the cost of the operation does not include.
     pub fn spend_text(&self, text: &str) -> bool {
         self.spend(BYTE * text.len().saturating_sub(INCLUDED))
+    }
+
+    /// Uses fuel for each byte of a duration that the cost of its parsing does not include.
+    pub fn spend_duration(&self, text: &str) -> bool {
+        self.spend(BYTE_OF_DURATION * text.len().saturating_sub(INCLUDED_OF_DURATION))
     }
 }
 

@@ -76,6 +76,11 @@ fn text(value: &Value<'_>) -> Option<Result<String, Reason>> {
 /// Parses a double. The parser of serde_json is in the component anyway, and the one of the standard
 /// library would add a table of 10 KB. It is exact up to 15 digits.
 pub fn parse_double(text: &str) -> Option<f64> {
+    // Lists and objects use more fuel than the estimate.
+    match text.trim_ascii_start().as_bytes() {
+        [b'-' | b'0'..=b'9', ..] => {}
+        _ => return None,
+    }
     match serde_json::from_str(text).ok()? {
         Json::Number(number) => number.as_f64(),
         _ => None,

@@ -4,7 +4,7 @@ use crate::budget::{Budget, ParseBudget};
 use crate::convert::convert;
 use crate::failure::{Failure, Quote, Reason};
 use crate::program::{
-    CalendarPart, ItemName, Logic, Node, Operation, Operator, TextFunction, ZoneName,
+    CalendarPart, ItemName, Logic, Node, Operation, Operator, TextFunction, UnaryFunction, ZoneName,
 };
 use crate::time::Zone;
 use crate::types::{GroupField, ItemField};
@@ -199,7 +199,12 @@ impl Node {
             },
             Operation::Unary(function, operand) => {
                 let value = operand.evaluate(scope, item)?;
-                if !value.spend(scope.budget(item)) {
+                let budget = scope.budget(item);
+                let is_affordable = match (function, &value) {
+                    (UnaryFunction::ToDuration, Value::String(text)) => budget.spend_duration(text),
+                    _ => value.spend(budget),
+                };
+                if !is_affordable {
                     return Err(at(Reason::TooMuchWork));
                 }
                 convert(*function, value).map_err(at)

@@ -125,7 +125,7 @@ const FUEL: u64 = 10_000_000;
 const FUEL_PER_ITEM: u64 = 50_000;
 
 /// The parts of the most expensive conditions. Each is met, or fails with a long message.
-const EXPENSIVE: [&str; 22] = [
+const EXPENSIVE: [&str; 25] = [
     "item.name != 'x'",
     "item.name == item.name + ''",
     "now.getHours('Europe/' + 'Berlin') >= 0",
@@ -135,6 +135,8 @@ const EXPENSIVE: [&str; 22] = [
     "size([1, 1, 1, 1, 1, 1, 1, 1]) > 0",
     "!(item.name in ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'])",
     "duration('1h' + '30m') < duration('3h')",
+    "duration('1h1m1s1ms1h' + '1m') < duration('3h')",
+    "duration('.123456789h' + '') < duration('3h')",
     "timestamp('2026-01-31T06:' + '00:00Z') < now + duration('100000h')",
     "group.item('nightly-1').failures < 5",
     "group.item(item.name).failures < 5",
@@ -142,6 +144,7 @@ const EXPENSIVE: [&str; 22] = [
     "(1 / item.failures > 1 || true)",
     "item.settings.tags == item.settings.tags",
     "double('1.5' + '3') > 1.0",
+    "(double('{\"\":1,\"\":1,\"\":1,\"\":1,\"\":1,\"\":1}') > 1.0 || true)",
     "item.settings.text.contains('éx') || true",
     "item.settings.aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa == 1",
     "item.settings['éééééééééééééééééééééééééééééééééééééééééééééééééé'] == 1",

@@ -167,3 +167,30 @@ fn length_of_processed_text_is_limited() {
     assert_eq!(of_length(64 + 499), None);
     assert!(of_length(64 + 500).unwrap().ends_with(TOO_MUCH_WORK));
 }
+
+#[test]
+fn parsed_duration() {
+    let of_length = |length: usize| {
+        let settings = json!({"text": format!("{}1s", "0".repeat(length - 2))}).to_string();
+        message("duration(item.settings.text) > duration('0s')", settings)
+    };
+    assert_eq!(of_length(12 + 23), None);
+    assert!(of_length(12 + 24).unwrap().ends_with(TOO_MUCH_WORK));
+}
+
+#[test]
+fn only_numbers_are_converted_to_doubles() {
+    let converted = |text: &str| {
+        let settings = json!({"text": text}).to_string();
+        message("double(item.settings.text) < 100.0", settings)
+    };
+    for text in ["1.5", "12", "-1e3"] {
+        assert_eq!(converted(text), None, "{text}");
+    }
+    for text in ["", "[1]", "{}", "null", "true"] {
+        assert_eq!(
+            converted(text).unwrap(),
+            format!("eligible failed: double(item.settings.text): \"{text}\" is not a number")
+        );
+    }
+}
