@@ -4,6 +4,7 @@ use super::*;
 use crate::cluster::Session;
 use crate::commands::dashboard::access::{Access, Token};
 use crate::commands::dashboard::live_groups::LiveGroups;
+use http_body_util::Full;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
