@@ -66,11 +66,31 @@ fn text(value: &Value<'_>) -> Option<Result<String, Reason>> {
     Some(match value {
         Value::Bool(value) => Ok(value.to_string()),
         Value::Int(value) => Ok(value.to_string()),
-        Value::Double(value) => Ok(value.to_string()),
+        Value::Double(value) => format_double(*value),
         Value::Timestamp(millis) => format_timestamp(*millis).ok_or(Reason::OutOfRange),
         Value::Duration(millis) => Ok(format_duration(*millis)),
         _ => return None,
     })
+}
+
+/// Formats a double with at most six decimals, or as an integer from 10^9 on. The formatter of the
+/// standard library is exact, but needs up to 115,000 fuel for some numbers, and tables.
+fn format_double(value: f64) -> Result<String, Reason> {
+    const MILLION: u64 = 1_000_000;
+    if value.is_nan() || value.abs() >= 1e9 {
+        return double_to_int(value.round_ties_even()).map(|int| int.to_string());
+    }
+    let millionths = (value.abs() * 1e6).round_ties_even() as u64;
+    let sign = if value < 0.0 && millionths > 0 {
+        "-"
+    } else {
+        ""
+    };
+    let whole = (millionths / MILLION).to_string();
+    let decimals = format!("{:06}", millionths % MILLION);
+    let decimals = decimals.trim_end_matches('0');
+    let point = if decimals.is_empty() { "" } else { "." };
+    Ok([sign, &whole, point, decimals].concat())
 }
 
 /// Parses a double. The parser of serde_json is in the component anyway, and the one of the standard
@@ -84,5 +104,33 @@ pub fn parse_double(text: &str) -> Option<f64> {
     match serde_json::from_str(text).ok()? {
         Json::Number(number) => number.as_f64(),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doubles_are_formatted_with_up_to_six_decimals() {
+        for (value, expected) in [
+            (0.0, "0"),
+            (-0.0, "0"),
+            (2.0, "2"),
+            (-2.5, "-2.5"),
+            (0.1 + 0.2, "0.3"),
+            (3.913_366_052_018_17e-3, "0.003913"),
+            (0.999_999_9, "1"),
+            (-1e-7, "0"),
+            (5.423_967_944_077_99e-300, "0"),
+            (999_999_999.25, "999999999.25"),
+            (1e9 + 0.75, "1000000001"),
+            (-9e18, "-9000000000000000000"),
+        ] {
+            assert_eq!(format_double(value), Ok(expected.to_owned()), "{value}");
+        }
+        for value in [f64::NAN, f64::INFINITY, -1e308] {
+            assert_eq!(format_double(value), Err(Reason::OutOfRange), "{value}");
+        }
     }
 }
