@@ -44,7 +44,7 @@ impl KeptPolicy {
     }
 }
 
-/// The last good policy of a group, as the status records it: the last one that decided, or the one
+/// A last good policy of a group, as the status records it: the last one that decided, or the one
 /// whose accepted settings are in effect.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LastGoodPolicy {
@@ -57,21 +57,42 @@ pub struct LastGoodPolicy {
 }
 
 impl LastGoodPolicy {
-    /// Returns the last good policy of a group with this status. Returns `None` for the default policy,
-    /// unless it decided instead of another one, or accepted settings that are in effect.
+    /// Returns the first of [`LastGoodPolicy::all`].
     pub fn new(group: &OaatGroup, status: Option<&OaatGroupStatus>) -> Option<Self> {
-        let named = PolicySource::from_group(group)?;
-        let namespace = group.metadata.namespace.as_deref().unwrap_or_default();
-        let status = status?;
-        if let Some(accepted) = &status.accepted_settings
-            && let Some(source) = last_good_source(namespace, &accepted.source, &accepted.digest)
-        {
-            return Some(Self {
-                name: accepted.source.clone(),
-                source,
-                settings: Some(accepted.clone()),
-            });
-        }
+        Self::all(group, status).next()
+    }
+
+    /// Returns the last good policies of a group with this status, in the order in which they are
+    /// tried: the one whose accepted settings are in effect, and then the last one that decided, if
+    /// its source is a different one.
+    pub fn all(
+        group: &OaatGroup,
+        status: Option<&OaatGroupStatus>,
+    ) -> impl Iterator<Item = Self> + use<> {
+        let policies = PolicySource::from_group(group).zip(status);
+        let (accepted, decided) = policies.map_or((None, None), |(named, status)| {
+            let namespace = group.metadata.namespace.as_deref().unwrap_or_default();
+            let accepted = Self::accepted(namespace, status);
+            (accepted, Self::decided(namespace, &named, status))
+        });
+        let source = accepted.as_ref().map(|accepted| accepted.source.clone());
+        let decided = decided.filter(|decided| Some(&decided.source) != source.as_ref());
+        accepted.into_iter().chain(decided)
+    }
+
+    /// Returns the policy whose accepted settings are in effect.
+    fn accepted(namespace: &str, status: &OaatGroupStatus) -> Option<Self> {
+        let accepted = status.accepted_settings.as_ref()?;
+        Some(Self {
+            source: last_good_source(namespace, &accepted.source, &accepted.digest)?,
+            name: accepted.source.clone(),
+            settings: Some(accepted.clone()),
+        })
+    }
+
+    /// Returns the last policy that decided. Returns `None` for the default policy, unless it decided
+    /// instead of another one.
+    fn decided(namespace: &str, named: &PolicySource, status: &OaatGroupStatus) -> Option<Self> {
         let last = status.policy.as_ref()?;
         let (name, digest) = match BuiltInPolicy::from_name(&last.source) {
             Some(BuiltInPolicy::Default) => (named.to_string(), last.instead_of.as_ref()?),
@@ -99,7 +120,9 @@ fn last_good_source(namespace: &str, name: &str, digest: &str) -> Option<PolicyS
         return Some(PolicySource::BuiltIn(policy));
     }
     let is_digest = digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit());
-    is_digest.then(|| {
+    // Anyone who may write the status may have written the name.
+    let is_name = name.len() <= AcceptedSettings::MAX_SOURCE;
+    (is_name && is_digest).then(|| {
         PolicySource::Kept(KeptPolicy {
             namespace: namespace.to_owned(),
             digest: digest.to_owned(),
@@ -411,24 +434,28 @@ mod tests {
         serde_json::from_value(more).unwrap()
     }
 
-    /// Returns the name and the source of the last good policy of a group with this policy in its spec,
-    /// and whether its accepted settings are known.
+    /// Returns the names and the sources of the last good policies of a group with this policy in its
+    /// spec, and whether the settings that they accepted are known.
     fn last_good(
         spec: serde_json::Value,
         status: serde_json::Value,
-    ) -> Option<(String, PolicySource, bool)> {
+    ) -> Vec<(String, PolicySource, bool)> {
         let group: OaatGroup = serde_json::from_value(json!({
             "apiVersion": "kawaja.net/v1", "kind": "OaatGroup",
             "metadata": { "name": "g", "namespace": "home" },
             "spec": { "oaatType": "t", "policy": spec }, "status": status,
         }))
         .unwrap();
-        let last = LastGoodPolicy::new(&group, group.status.as_ref())?;
-        Some((last.name, last.source, last.settings.is_some()))
+        let all: Vec<_> = LastGoodPolicy::all(&group, group.status.as_ref()).collect();
+        let first = LastGoodPolicy::new(&group, group.status.as_ref());
+        assert_eq!(first.as_ref(), all.first());
+        all.into_iter()
+            .map(|last| (last.name, last.source, last.settings.is_some()))
+            .collect()
     }
 
     #[test]
-    fn last_good_policy_is_a_copy_of_the_namespace_or_a_built_in_one() {
+    fn last_good_policies_are_copies_of_the_namespace_or_built_in() {
         let digest = "ab".repeat(32);
         let kept = PolicySource::Kept(KeptPolicy {
             namespace: "home".into(),
@@ -443,57 +470,82 @@ mod tests {
         };
         let name = "ConfigMap mine, key policy.wasm";
         let other = "ConfigMap other, key policy.wasm";
+        let too_long = format!(
+            "ConfigMap {}, key a",
+            "x".repeat(AcceptedSettings::MAX_SOURCE)
+        );
         let built_in = PolicySource::BuiltIn;
         for (spec, status, expected) in [
-            (&mine, status(name, None), Some((name, kept.clone(), false))),
+            (&mine, status(name, None), vec![(name, kept.clone(), false)]),
             // The group named another ConfigMap when the policy decided.
             (
                 &mine,
                 status(other, None),
-                Some((other, kept.clone(), false)),
+                vec![(other, kept.clone(), false)],
             ),
-            (&mine, status("default", None), None),
+            (&mine, status("default", None), vec![]),
             (
                 &mine,
                 status("default", Some(&digest)),
-                Some((name, kept.clone(), false)),
+                vec![(name, kept.clone(), false)],
             ),
             (
                 &mine,
                 status("fair", None),
-                Some(("fair", built_in(BuiltInPolicy::Fair), false)),
+                vec![("fair", built_in(BuiltInPolicy::Fair), false)],
             ),
             (
                 &fair,
                 status("default", Some(&digest)),
-                Some(("fair", built_in(BuiltInPolicy::Fair), false)),
+                vec![("fair", built_in(BuiltInPolicy::Fair), false)],
             ),
             (
                 &mine,
                 json!({ "policy": { "source": name, "digest": "../x", "contract": "1" } }),
-                None,
+                vec![],
             ),
-            (&json!(null), status(name, None), None),
+            (&json!(null), status(name, None), vec![]),
             // The policy that accepted the settings in effect may not have decided yet.
             (
                 &mine,
                 with_settings(status("fair", None), name, &digest),
-                Some((name, kept, true)),
+                vec![
+                    (name, kept.clone(), true),
+                    ("fair", built_in(BuiltInPolicy::Fair), false),
+                ],
+            ),
+            (
+                &mine,
+                with_settings(status(name, None), name, &digest),
+                vec![(name, kept, true)],
             ),
             (
                 &fair,
                 with_settings(json!({}), "default", ""),
-                Some(("default", built_in(BuiltInPolicy::Default), true)),
+                vec![("default", built_in(BuiltInPolicy::Default), true)],
             ),
             // A status that was edited is ignored.
             (
                 &mine,
                 with_settings(status("fair", None), name, "../x"),
-                Some(("fair", built_in(BuiltInPolicy::Fair), false)),
+                vec![("fair", built_in(BuiltInPolicy::Fair), false)],
             ),
-            (&json!(null), with_settings(json!({}), name, &digest), None),
+            (&mine, status(&too_long, None), vec![]),
+            (
+                &mine,
+                with_settings(status("fair", None), &too_long, &digest),
+                vec![("fair", built_in(BuiltInPolicy::Fair), false)],
+            ),
+            (
+                &json!(null),
+                with_settings(json!({}), name, &digest),
+                vec![],
+            ),
         ] {
-            let expected = expected.map(|(name, source, known)| (name.to_owned(), source, known));
+            let expected: Vec<_> = expected
+                .into_iter()
+                .map(|(name, source, known)| (name.to_owned(), source, known))
+                .collect();
             let found = last_good(spec.clone(), status.clone());
             assert_eq!(found, expected, "{spec} {status}");
         }

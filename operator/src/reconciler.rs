@@ -315,14 +315,13 @@ impl<C: Cluster> Reconciler<'_, C> {
             return Ok(GroupPolicy::SettingsUnchecked(Duration::ZERO));
         }
         let named = source.zip(read.clone());
-        let last_good = || {
-            let last = LastGoodPolicy::new(group, group.status.as_ref())?;
+        let last_good = LastGoodPolicy::all(group, group.status.as_ref()).filter_map(|last| {
             if planned.urgent() {
                 // Checking its settings takes time, which an urgent plan does not have.
                 return Some((last, PolicyRead::Loading(snapshot.now)));
             }
-            self.read_last_good(group, named, last)
-        };
+            self.read_last_good(group, named.as_ref(), last)
+        });
         let selected = self
             .policies
             .select(group, items, read, self.default, self.limiter, last_good)
@@ -333,20 +332,21 @@ impl<C: Cluster> Reconciler<'_, C> {
         })
     }
 
-    /// Returns the state of the last good policy of a group, and where it comes from. `named` is the
+    /// Returns the state of a last good policy of a group, and where it comes from. `named` is the
     /// policy that the group names, which may be the same.
     fn read_last_good(
         &self,
         group: &OaatGroup,
-        named: Option<(PolicySource, PolicyRead)>,
+        named: Option<&(PolicySource, PolicyRead)>,
         last: LastGoodPolicy,
     ) -> Option<(LastGoodPolicy, PolicyRead)> {
         if let Some((source, PolicyRead::Loaded(policy))) = named
-            && last.matches(policy.digest(), &source)
+            && last.matches(policy.digest(), source)
         {
+            let source = source.clone();
             return Some((
                 LastGoodPolicy { source, ..last },
-                PolicyRead::Loaded(policy),
+                PolicyRead::Loaded(policy.clone()),
             ));
         }
         if last.source == DEFAULT_POLICY {

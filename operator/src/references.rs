@@ -60,8 +60,8 @@ impl References {
         let rejected = group.and_then(|group| group.status.as_ref()?.rejected_policy.clone());
         let policy = group.and_then(PolicySource::from_group);
         let shadow = self.shadows.record(key, group);
-        let last_good = group.and_then(|group| LastGoodPolicy::new(group, group.status.as_ref()));
-        let last_good = last_good.map(|last| last.source);
+        let last_good = group.map(|group| LastGoodPolicy::all(group, group.status.as_ref()));
+        let last_good = last_good.into_iter().flatten().map(|last| last.source);
         self.policies
             .set_sources(key, policy.into_iter().chain(shadow), last_good, rejected);
         self.lists.set_sources(key, lists.unwrap_or_default());

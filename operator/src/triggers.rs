@@ -661,7 +661,7 @@ mod tests {
                     read,
                     &policy,
                     &limiter,
-                    || None,
+                    None,
                 )
                 .await;
         }

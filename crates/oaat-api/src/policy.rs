@@ -200,8 +200,10 @@ pub struct PolicyInUse {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 pub struct AcceptedSettings {
     /// The source of the policy that accepted them, as in status.policy.
+    #[schemars(length(max = AcceptedSettings::MAX_SOURCE))]
     pub source: String,
     /// The sha256 of that policy's component.
+    #[schemars(length(max = 64))]
     pub digest: String,
     /// The settings of the group, as a serialized JSON object.
     #[schemars(length(max = 32768))]
@@ -216,6 +218,8 @@ impl AcceptedSettings {
     /// The maximum size in bytes that is kept in a status. See [`crate::text`] for the size of a
     /// status.
     pub const MAX_SIZE: usize = 32 * 1024;
+    /// The maximum length of the source: that of the longest name and key of a ConfigMap.
+    pub const MAX_SOURCE: usize = "ConfigMap , key ".len() + 253 + 253;
 
     /// Returns the size in bytes, as JSON.
     pub fn size(&self) -> usize {
@@ -235,4 +239,25 @@ pub struct RejectedPolicy {
     pub message: String,
     /// The version of the operator that rejected it.
     pub operator: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepted_settings_have_room_for_the_longest_source() {
+        let longest = PolicyKey {
+            name: "a".repeat(253),
+            key: "b".repeat(253),
+        };
+        assert_eq!(longest.to_string().len(), AcceptedSettings::MAX_SOURCE);
+        let schema = schemars::schema_for!(AcceptedSettings);
+        let max = |field: &str| {
+            let pointer = format!("/properties/{field}/maxLength");
+            schema.pointer(&pointer).and_then(serde_json::Value::as_u64)
+        };
+        assert_eq!(max("source"), Some(522));
+        assert_eq!(max("digest"), Some(64));
+    }
 }

@@ -15,8 +15,9 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 /// The maximum number of rejections that are cached per group: those of the current settings by the
-/// group's policy, and of the current and the accepted settings by the last good policy.
-const MAX_REJECTED: usize = 3;
+/// group's policy and by the last one that decided, and of the current and the accepted settings by
+/// the policy whose accepted settings are in effect.
+const MAX_REJECTED: usize = 4;
 
 /// A policy with settings that it accepted.
 #[derive(Clone)]
@@ -133,8 +134,9 @@ impl PolicyCache {
     }
 
     /// Returns the policy that decides for a group. `read` is the state of the policy that the group
-    /// refers to. `last_good` reads the last good policy if none is in memory, for example after a
-    /// restart. Returns `None` if the settings must be checked first and no permit is available yet.
+    /// refers to. `last_good` reads the last good policies, one after the other, if none is in memory,
+    /// for example after a restart. Returns `None` if the settings must be checked first and no permit
+    /// is available yet.
     pub async fn select(
         &self,
         group: &OaatGroup,
@@ -142,7 +144,7 @@ impl PolicyCache {
         read: Option<PolicyRead>,
         default: &Policy,
         limiter: &PolicyLimiter,
-        last_good: impl FnOnce() -> Option<(LastGoodPolicy, PolicyRead)>,
+        last_good: impl IntoIterator<Item = (LastGoodPolicy, PolicyRead)>,
     ) -> Option<(PolicySelection, Option<Policy>)> {
         let (Some(spec), Some(source), Some(read)) =
             (&group.spec.policy, PolicySource::from_group(group), read)
@@ -173,8 +175,9 @@ impl PolicyCache {
             PolicyRead::Failed(problem) => Some(problem),
             PolicyRead::Loaded(policy) => selector.try_named(&policy).await?,
         };
-        if selector.in_use().is_none()
-            && let Some((last, read)) = last_good()
+        let mut last_good = last_good.into_iter();
+        while selector.in_use().is_none()
+            && let Some((last, read)) = last_good.next()
         {
             match read {
                 PolicyRead::Loading(since) => return loading(since),
@@ -235,7 +238,7 @@ impl PolicySelector<'_> {
         Some(tried.err())
     }
 
-    /// Lets the last good policy decide if it can, with the settings that it accepted before, or else
+    /// Lets a last good policy decide if it can, with the settings that it accepted before, or else
     /// with the current ones. Returns `None` if no permit is available.
     async fn try_last_good(&mut self, last: LastGoodPolicy, policy: &Policy) -> Option<()> {
         let restored = matches!(last.source, PolicySource::Kept(_));

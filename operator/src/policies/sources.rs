@@ -154,7 +154,7 @@ impl PolicySources {
         }
     }
 
-    /// Returns the state of the last good policy of a group, and loads it if necessary. Returns `None`
+    /// Returns the state of a last good policy of a group, and loads it if necessary. Returns `None`
     /// if the operator keeps no copies, or if the group uses no policy.
     pub fn read_last_good(&self, group: &GroupRef, source: &PolicySource) -> Option<PolicyRead> {
         if self.kept.is_none() && matches!(source, PolicySource::Kept(_)) {
@@ -198,14 +198,14 @@ impl PolicySources {
 
     /// Records the sources that a group uses, and the rejected component in its status. `sources` is
     /// empty if the group was deleted or uses only the default policy, which is always loaded.
-    /// `last_good` is the last good policy, which stays loaded if it was read before.
+    /// `last_good` are the last good policies. Those that were read before stay loaded.
     ///
     /// Loads the policies that no other group uses.
     pub fn set_sources(
         &self,
         group: &GroupRef,
         sources: impl IntoIterator<Item = PolicySource>,
-        last_good: Option<PolicySource>,
+        last_good: impl IntoIterator<Item = PolicySource>,
         rejected: Option<RejectedPolicy>,
     ) {
         const DEFAULT: PolicySource = PolicySource::BuiltIn(BuiltInPolicy::Default);
@@ -217,7 +217,7 @@ impl PolicySources {
         };
         let before = state.groups.remove(group).unwrap_or_default();
         if !sources.is_empty() {
-            sources.extend(last_good.filter(|last| before.contains(last)));
+            sources.extend(last_good.into_iter().filter(|last| before.contains(last)));
         }
         for source in before.difference(&sources) {
             state.remove_user(group, source);

@@ -59,7 +59,7 @@ async fn select(
             Some(read),
             &default(),
             &limiter(),
-            || None,
+            None,
         )
         .await;
     let (selection, policy) = selected.unwrap();
@@ -120,7 +120,7 @@ async fn available_policies_that_reject_the_settings_are_reported() {
         };
         let group = group(json!({}));
         let items = &group.spec.oaat_items;
-        let last_good = || Some((last, loaded(last_read)));
+        let last_good = Some((last, loaded(last_read)));
         let (default, limiter, cache) = (default(), limiter(), PolicyCache::default());
         let selected = cache.select(&group, items, Some(read), &default, &limiter, last_good);
         selected.await.unwrap().0
@@ -188,11 +188,11 @@ impl Restart {
                 source: self.source.clone(),
                 settings: Some(self.accepted.clone()),
             };
-            Some((last, loaded(&self.last)))
+            [(last, loaded(&self.last))]
         };
         let select = async |limiter: &PolicyLimiter| {
             let read = Some(self.read.clone());
-            let selected = cache.select(&group, items, read, &default, limiter, last_good);
+            let selected = cache.select(&group, items, read, &default, limiter, last_good());
             selected.await
         };
         let selection = loop {
@@ -290,6 +290,54 @@ async fn accepted_settings_stay_in_effect_after_a_restart() {
 }
 
 #[tokio::test]
+async fn last_policy_that_decided_is_tried_if_the_one_with_accepted_settings_does_not_decide() {
+    let (one, two) = (variant(1), variant(2));
+    let rejecting = hostile(&host(), "validate-err");
+    let (default, loading) = (default(), PolicyRead::Loading(Timestamp(0)));
+    for (first, second, expected) in [
+        (failed(), loaded(&two), Some(&two)),
+        (loaded(&rejecting), loaded(&two), Some(&two)),
+        (loaded(&one), loaded(&two), Some(&one)),
+        (failed(), failed(), None),
+        (loading, loaded(&two), None),
+        (failed(), PolicyRead::Loading(Timestamp(0)), None),
+    ] {
+        let is_loading = |read: &PolicyRead| matches!(read, PolicyRead::Loading(_));
+        let is_loading = is_loading(&first) || is_loading(&second);
+        let (cache, group, limiter) = (PolicyCache::default(), group(json!({})), limiter());
+        let last = |name: &str, settings: Option<&str>| LastGoodPolicy {
+            name: name.into(),
+            source: PolicySource::BuiltIn(BuiltInPolicy::Fair),
+            settings: settings.map(|settings| AcceptedSettings {
+                settings: settings.into(),
+                ..AcceptedSettings::default()
+            }),
+        };
+        let last_good = [
+            (last("accepted", Some("{}")), first),
+            (last("decided", None), second),
+        ];
+        let select = async || {
+            let (items, read) = (&group.spec.oaat_items, Some(failed()));
+            let last_good = last_good.clone();
+            let selected = cache.select(&group, items, read, &default, &limiter, last_good);
+            selected.await
+        };
+        let selection = loop {
+            match select().await {
+                Some((selection, _)) => break selection,
+                None => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        };
+        let digest = selection.in_use.map(|in_use| in_use.digest);
+        assert_eq!(digest.as_deref(), expected.map(Policy::digest));
+        assert_eq!(selection.loading.is_some(), is_loading);
+        // Settings that are not those of the policy that decides are no longer in effect.
+        assert_eq!(selection.accepted_settings, None);
+    }
+}
+
+#[tokio::test]
 async fn deleted_group_is_removed() {
     let (cache, group) = (PolicyCache::default(), group(json!({})));
     select(&cache, &group, loaded(&variant(1))).await;
@@ -356,7 +404,7 @@ async fn settings_that_are_not_in_effect_are_reported() {
             Some(failed()),
             &default(),
             &limiter(),
-            || None,
+            None,
         )
         .await;
     let (selection, _) = selected.unwrap();
@@ -386,7 +434,7 @@ async fn rejected_settings_are_cached_unless_the_deadline_was_missed() {
     let (default, limiter) = (default(), limiter());
     let problem = loop {
         let items = &group.spec.oaat_items;
-        let selected = cache.select(&group, items, read.clone(), &default, &limiter, || None);
+        let selected = cache.select(&group, items, read.clone(), &default, &limiter, None);
         match selected.await {
             Some((selection, _)) => break selection.problem.unwrap(),
             None => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -413,7 +461,7 @@ async fn settings_check_waits_for_a_permit() {
             read,
             &default(),
             &limiter,
-            || None,
+            None,
         )
         .await;
     assert!(selected.is_none());
@@ -437,7 +485,7 @@ async fn evicted_policy_no_longer_decides() {
             Some(loading),
             &default(),
             &limiter(),
-            || None,
+            None,
         )
         .await;
     assert!(selected.unwrap().1.is_none());
@@ -452,14 +500,12 @@ async fn accepted_settings_stay_in_effect_after_their_policy_was_evicted() {
     select(&cache, &with("1s"), loaded(&load())).await;
     let (policy, group) = (load(), with("soon"));
     let selection = loop {
-        let last_good = || {
-            let last = LastGoodPolicy {
-                name: "ConfigMap mine, key policy.wasm".into(),
-                source: PolicySource::from_group(&group)?,
-                settings: None,
-            };
-            Some((last, loaded(&policy)))
+        let last = LastGoodPolicy {
+            name: "ConfigMap mine, key policy.wasm".into(),
+            source: PolicySource::from_group(&group).unwrap(),
+            settings: None,
         };
+        let last_good = Some((last, loaded(&policy)));
         let (items, read) = (&group.spec.oaat_items, Some(loaded(&policy)));
         let selected = cache.select(&group, items, read, &default, &limiter, last_good);
         match selected.await {
@@ -485,7 +531,7 @@ async fn group_without_a_policy_uses_the_default() {
             None,
             &default(),
             &limiter(),
-            || None,
+            None,
         )
         .await;
     let (selection, policy) = selected.unwrap();

@@ -371,18 +371,17 @@ async fn start(cluster: &Cluster, host: &Host, default: &Policy, group: &OaatGro
     let cache = PolicyCache::default();
     let key = ObjectRef::new("g").within("a");
     let named = PolicySource::from_group(group).unwrap();
-    let last = || LastGoodPolicy::new(group, group.status.as_ref());
+    let last = || LastGoodPolicy::all(group, group.status.as_ref());
     let began = Instant::now();
     loop {
         assert!(began.elapsed() < PATIENCE, "no policy decides");
         let last_source = last().map(|last| last.source);
         sources.set_sources(&key, [named.clone()], last_source, None);
         let read = sources.read(&named);
-        let read_last = || {
-            let last = last()?;
+        let read_last = last().filter_map(|last| {
             let read = sources.read_last_good(&key, &last.source)?;
             Some((last, read))
-        };
+        });
         let items = &group.spec.oaat_items;
         let selected = cache.select(group, items, Some(read), default, &limiter, read_last);
         let Some((selection, policy)) = selected.await else {
