@@ -26,25 +26,32 @@ fn outcome(policy: &Policy, settings: &str) -> Result<Choice, &'static str> {
 
 #[test]
 fn evaluation_finds_no_data_of_earlier_ones() {
-    check_isolation(&Host::new(more_fuel()).unwrap());
+    check_isolation(|limits| Host::new(limits).unwrap());
 }
 
 #[test]
 fn evaluation_finds_no_data_of_earlier_ones_in_reused_memory() {
     // All evaluations use the same memory.
-    check_isolation(&Host::for_many_evaluations(more_fuel(), 1).unwrap());
+    check_isolation(|limits| Host::for_many_evaluations(limits, 1).unwrap());
 }
 
-fn check_isolation(host: &Host) {
-    let load = |id| host.load(&residue_detector(id).unwrap(), None).unwrap();
-    let (one, other) = (load(1), load(2));
-    assert_ne!(one.digest(), other.digest());
-    let assert_clean = |after: &str| {
-        for policy in [&other, &one, &one] {
-            assert_eq!(outcome(policy, "{}"), Ok(CLEAN), "after {after}");
-        }
-    };
-    assert_clean("the trial request");
+/// Loads two policies with the same code and different digests.
+fn load(host: &Host) -> [Policy; 2] {
+    let policies = [1, 2].map(|id| host.load(&residue_detector(id).unwrap(), None).unwrap());
+    assert_ne!(policies[0].digest(), policies[1].digest());
+    policies
+}
+
+/// Checks that neither policy finds data.
+fn assert_clean([one, other]: &[Policy; 2], after: &str) {
+    for policy in [other, one, one] {
+        assert_eq!(outcome(policy, "{}"), Ok(CLEAN), "after {after}");
+    }
+}
+
+fn check_isolation(host: impl Fn(Limits) -> Host) {
+    let policies = load(&host(more_fuel()));
+    assert_clean(&policies, "the trial request");
     for (settings, expected) in [
         (r#"{"crash":1}"#, Err("Trapped")),
         (r#"{"loop":1}"#, Err("OutOfFuel")),
@@ -53,11 +60,16 @@ fn check_isolation(host: &Host) {
         // The policy detects data that is there.
         (r#"{"search-again":1}"#, Ok(Choice::Wait(None))),
     ] {
-        assert_eq!(outcome(&one, settings), expected, "{settings}");
-        assert_clean(settings);
+        assert_eq!(outcome(&policies[0], settings), expected, "{settings}");
+        assert_clean(&policies, settings);
     }
-    let interrupted = request(r#"{"loop":1}"#, "");
-    let interrupted = one.evaluate_within(&interrupted, Duration::from_millis(30));
+    // With this fuel, the deadline ends the endless loop on any machine.
+    let policies = load(&host(Limits {
+        fuel: 1 << 50,
+        ..limits()
+    }));
+    let endless = request(r#"{"loop":1}"#, "");
+    let interrupted = policies[0].evaluate_within(&endless, Duration::from_millis(30));
     assert!(interrupted.is_none());
-    assert_clean("a timeout");
+    assert_clean(&policies, "a timeout");
 }
