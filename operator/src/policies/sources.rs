@@ -198,7 +198,7 @@ impl PolicySources {
 
     /// Records the sources that a group uses, and the rejected component in its status. `sources` is
     /// empty if the group was deleted or uses only the default policy, which is always loaded.
-    /// `last_good` are the last good policies. Those that were read before stay loaded.
+    /// `last_good` contains the last good policies. Those that were read before stay loaded.
     ///
     /// Loads the policies that no other group uses.
     pub fn set_sources(

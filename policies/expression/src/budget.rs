@@ -61,7 +61,7 @@ impl Budget {
         self.0.get() == 0
     }
 
-    /// Uses fuel. Returns whether some are left.
+    /// Uses fuel. Returns whether any is left.
     pub fn spend(&self, fuel: usize) -> bool {
         let fuel = u32::try_from(fuel).unwrap_or(u32::MAX);
         self.0.set(self.0.get().saturating_sub(fuel));
