@@ -7,11 +7,13 @@ use crate::items::web;
 use crate::verdicts::command_line;
 use anyhow::{Context, Result, bail, ensure};
 use futures::future::{join_all, try_join_all};
+use k8s_openapi::jiff::tz::TimeZone;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use oaat_tests::NodeOptions;
 use oaat_tests::console::{self, Marker};
 use oaat_tests::operator::root;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -155,7 +157,6 @@ async fn follow(example: &Example, fixture: &Fixture, web_port: u16) -> Result<(
         fixture.apply(&text).await?;
     }
     for (name, end) in &end.groups {
-        // Windows may be open now. The rest of the example does not depend on the time.
         let accepted = |g: &Value| {
             g["status"]["observedGeneration"] == g["metadata"]["generation"]
                 && condition(g, "Ready").1 != "SpecInvalid"
@@ -163,8 +164,8 @@ async fn follow(example: &Example, fixture: &Fixture, web_port: u16) -> Result<(
         let group = fixture
             .until_object("OaatGroup", name, "it is accepted", accepted)
             .await?;
-        if !group["spec"]["blackoutWindows"].is_null() {
-            let patch = json!({ "spec": { "blackoutWindows": null } }).to_string();
+        if let Some(patch) = without_time_of_day(&group["spec"], Timestamp::now()) {
+            let patch = patch.to_string();
             fixture
                 .kubectl(&["patch", "og", name, "--type=merge", "-p", &patch])
                 .await?;
@@ -192,6 +193,31 @@ async fn follow(example: &Example, fixture: &Fixture, web_port: u16) -> Result<(
         ensure!(logs.contains(words), "no pod printed {words:?}:\n{logs}");
     }
     Ok(())
+}
+
+/// Returns a patch after which the time of day does not affect a group. It removes blackout windows,
+/// because one may be open now, and moves each schedule by 12 hours, because an item that becomes due
+/// during the test would run again. Returns `None` if the group has neither.
+fn without_time_of_day(spec: &Value, now: Timestamp) -> Option<Value> {
+    let later = now.to_zoned(TimeZone::UTC) + SignedDuration::from_hours(12);
+    let cron = format!("{} {} * * *", later.minute(), later.hour());
+    let schedule = json!({ "cron": cron, "timeZone": "UTC" });
+    let mut patch = Map::new();
+    if spec["blackoutWindows"].is_array() {
+        patch.insert("blackoutWindows".to_owned(), Value::Null);
+    }
+    if spec["schedule"].is_object() {
+        patch.insert("schedule".to_owned(), schedule.clone());
+    }
+    let options = spec["itemOptions"].as_object().into_iter().flatten();
+    let options: Map<_, _> = options
+        .filter(|(_, options)| options["schedule"].is_object())
+        .map(|(item, _)| (item.clone(), json!({ "schedule": schedule })))
+        .collect();
+    if !options.is_empty() {
+        patch.insert("itemOptions".to_owned(), Value::Object(options));
+    }
+    (!patch.is_empty()).then(|| json!({ "spec": patch }))
 }
 
 /// Returns the logs of all pods that ran on the node, including those that were deleted.
