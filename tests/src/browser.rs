@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 
 /// The timeout of each step.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// How often a condition is checked.
 const PAUSE: Duration = Duration::from_millis(20);
 /// The key of an element in WebDriver's JSON.

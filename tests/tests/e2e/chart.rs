@@ -217,7 +217,7 @@ async fn chart_upgrades_its_crds_and_runs_groups() -> Result<()> {
         "--for=condition=Established",
         "crd",
         "--all",
-        "--timeout=60s",
+        "--timeout=300s",
     ];
     plane.kubectl(&wait).await?;
 

@@ -21,7 +21,7 @@ use tokio::sync::OnceCell;
 use tokio::time::{sleep, timeout};
 
 /// The timeout of each step. Most steps take milliseconds, but the machine may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 struct Installed {
     plane: ControlPlane,

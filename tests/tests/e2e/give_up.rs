@@ -80,7 +80,7 @@ async fn each_once_group_fails_when_nothing_is_left_to_try() -> Result<()> {
     let wait = [
         "wait",
         "--for=condition=Failed",
-        "--timeout=120s",
+        "--timeout=300s",
         "oaatgroup/group",
     ];
     fixture.kubectl(&wait).await?;

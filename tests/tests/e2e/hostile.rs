@@ -42,7 +42,7 @@ fn come_to(group: &Value, expected: Expected) -> bool {
 async fn hostile_policies_have_their_conditions_and_affect_no_other_group() -> Result<()> {
     let mut fixture = Fixture::without_operator("hostile").await?;
     // The policies are compiled one at a time, in any order.
-    fixture.patience = 8 * PATIENCE;
+    fixture.patience = 3 * PATIENCE;
     let all = tokio::task::spawn_blocking(hostile_policies::all).await??;
     fixture.work("exit 0", json!({})).await?;
     fixture.apply(&group("honest", None).to_string()).await?;

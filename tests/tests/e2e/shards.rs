@@ -246,7 +246,7 @@ async fn flow_schema_applies_to_the_shipped_service_account() -> Result<()> {
         "wait",
         "flowschema/oaat-operator",
         "--for=condition=Dangling=False",
-        "--timeout=60s",
+        "--timeout=300s",
     ];
     plane.kubectl(&wait).await?;
     Ok(())

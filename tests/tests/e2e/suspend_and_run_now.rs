@@ -104,7 +104,7 @@ async fn each_once_group_completes_and_continues_with_new_items() -> Result<()> 
             "wait",
             "--for=condition=Complete",
             "oaatgroup/group",
-            "--timeout=120s",
+            "--timeout=300s",
         ])
         .await?;
     let group = fixture
