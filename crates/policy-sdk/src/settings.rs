@@ -25,8 +25,16 @@ use std::ops::RangeInclusive;
 /// remaining ones.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    remaining: Vec<(String, Value)>,
+    remaining: Vec<Entry>,
     known: Vec<&'static str>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    name: String,
+    value: Value,
+    /// The position of the name in the settings: the byte of its opening quote, from 1.
+    at: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -58,7 +66,7 @@ impl Settings {
     /// # Errors
     /// Returns a message that names the setting, the value, and the fix.
     pub fn string(&mut self, name: &'static str) -> Result<Option<String>, String> {
-        match self.take(name) {
+        match self.take(name)? {
             None => Ok(None),
             Some(Value::String(string)) => Ok(Some(string)),
             Some(value) => Err(invalid(name, &value, "a string in quotes")),
@@ -76,7 +84,7 @@ impl Settings {
         expected: &str,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Result<Option<T>, String> {
-        let Some(value) = self.take(name) else {
+        let Some(value) = self.take(name)? else {
             return Ok(None);
         };
         let parsed = match &value {
@@ -94,7 +102,7 @@ impl Settings {
     /// # Errors
     /// Returns a message that names the setting, the value, and the fix.
     pub fn boolean(&mut self, name: &'static str) -> Result<Option<bool>, String> {
-        match self.take(name) {
+        match self.take(name)? {
             None => Ok(None),
             Some(Value::Boolean(value)) => Ok(Some(value)),
             Some(value) => Err(invalid(name, &value, "true or false")),
@@ -138,9 +146,9 @@ impl Settings {
     pub fn finish(self) -> Result<(), String> {
         match (self.remaining.first(), &*self.known) {
             (None, _) => Ok(()),
-            (Some((name, _)), []) => Err(format!("unknown setting \"{name}\"; remove it")),
+            (Some(Entry { name, .. }), []) => Err(format!("unknown setting \"{name}\"; remove it")),
             // `{name:?}` would add Unicode tables of 3 KB, which each decision copies.
-            (Some((name, _)), known) => Err(format!(
+            (Some(Entry { name, .. }), known) => Err(format!(
                 "unknown setting \"{name}\"; use {}",
                 known.join(", ")
             )),
@@ -154,7 +162,7 @@ impl Settings {
         parse: fn(&str) -> Option<i64>,
         expected: impl Fn() -> String,
     ) -> Result<Option<i64>, String> {
-        let Some(value) = self.take(name) else {
+        let Some(value) = self.take(name)? else {
             return Ok(None);
         };
         let parsed = match &value {
@@ -167,10 +175,21 @@ impl Settings {
         }
     }
 
-    fn take(&mut self, name: &'static str) -> Option<Value> {
+    /// Takes a value. A repeated name is an error: JSON does not define which value applies.
+    fn take(&mut self, name: &'static str) -> Result<Option<Value>, String> {
         self.known.push(name);
-        let index = self.remaining.iter().position(|(other, _)| other == name)?;
-        Some(self.remaining.remove(index).1)
+        let is_same = |entry: &Entry| entry.name == name;
+        let Some(index) = self.remaining.iter().position(is_same) else {
+            return Ok(None);
+        };
+        let taken = self.remaining.remove(index);
+        match self.remaining.iter().find(|entry| is_same(entry)) {
+            None => Ok(Some(taken.value)),
+            Some(repeated) => Err(format!(
+                "{name} is set more than once, at byte {} and at byte {} of the settings; remove all but one",
+                taken.at, repeated.at
+            )),
+        }
     }
 }
 
@@ -221,15 +240,18 @@ struct Parser<'a> {
 
 impl Parser<'_> {
     /// Parses the whole text as an object. Returns `None` if it is anything else.
-    fn object(&mut self) -> Option<Vec<(String, Value)>> {
+    fn object(&mut self) -> Option<Vec<Entry>> {
+        let length = self.rest.len();
         let mut entries = Vec::new();
         self.token('{')?;
         if self.token('}').is_none() {
             loop {
                 self.token('"')?;
+                let at = length - self.rest.len();
                 let name = self.string()?;
                 self.token(':')?;
-                entries.push((name, self.value()?));
+                let value = self.value()?;
+                entries.push(Entry { name, value, at });
                 if self.token(',').is_none() {
                     break;
                 }
@@ -351,6 +373,20 @@ mod tests {
         );
         let unknown = settings.finish();
         assert_eq!(unknown, Err("unknown setting \"d\"; use a, b, c".into()));
+    }
+
+    #[test]
+    fn repeated_setting_is_rejected_with_its_positions() {
+        let json = r#"{"a": 1, "b": true, "a": 2}"#;
+        let mut settings = Settings::parse(json).unwrap();
+        assert_eq!(
+            settings.integer("a", 0..=10),
+            Err(
+                "a is set more than once, at byte 2 and at byte 21 of the settings; remove all but one"
+                    .into()
+            )
+        );
+        assert_eq!(settings.boolean("b"), Ok(Some(true)));
     }
 
     #[test]
