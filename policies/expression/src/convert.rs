@@ -75,7 +75,7 @@ fn text(value: &Value<'_>) -> Option<Result<String, Reason>> {
 
 /// Formats a double with at most six decimals, or as an integer from 10^9 on. The formatter of the
 /// standard library is exact, but needs up to 115,000 fuel for some numbers, and tables.
-fn format_double(value: f64) -> Result<String, Reason> {
+pub fn format_double(value: f64) -> Result<String, Reason> {
     const MILLION: u64 = 1_000_000;
     if value.is_nan() || value.abs() >= 1e9 {
         return double_to_int(value.round_ties_even()).map(|int| int.to_string());
