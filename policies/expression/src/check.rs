@@ -9,14 +9,19 @@ use crate::value::Value;
 /// A checked part of an expression.
 #[derive(Debug)]
 pub struct Typed {
-    pub node: Node,
+    /// Moving a box uses less fuel than moving a node.
+    pub node: Box<Node>,
     pub ty: Type,
     pub size: Size,
 }
 
 impl Typed {
     /// Returns the node if it has this type. `role` describes it in the error.
-    pub fn expect(self, expected: &Type, role: impl FnOnce() -> String) -> Result<Node, ErrorAt> {
+    pub fn expect(
+        self,
+        expected: &Type,
+        role: impl FnOnce() -> String,
+    ) -> Result<Box<Node>, ErrorAt> {
         if self.ty.fits(expected) {
             return Ok(self.node);
         }
@@ -94,7 +99,7 @@ pub fn list(elements: Vec<Typed>) -> Result<(Operation, Type), ErrorAt> {
                 ErrorAt::new(node.start, message)
             })?,
         });
-        nodes.push(node);
+        nodes.push(*node);
     }
     let element = common.unwrap_or(Type::Dynamic);
     Ok((Operation::List(nodes), element.list()))
@@ -153,14 +158,14 @@ pub fn select(operand: Typed, field: &str, at: usize) -> Result<(Operation, Type
     match operand.ty {
         Type::Item => {
             let (field, ty) = self::field("item", &ITEM_FIELDS, field, at)?;
-            Ok((Operation::ItemField(Box::new(operand.node), field), ty))
+            Ok((Operation::ItemField(operand.node, field), ty))
         }
         Type::Group => {
             let (field, ty) = self::field("group", &GROUP_FIELDS, field, at)?;
             Ok((Operation::GroupField(field), ty))
         }
         Type::Dynamic => {
-            let key = Operation::Key(Box::new(operand.node), field.to_owned());
+            let key = Operation::Key(operand.node, field.to_owned());
             Ok((key, Type::Dynamic))
         }
         ty => Err(no_fields(ty, field, at)),
@@ -213,13 +218,13 @@ pub fn index(list: Typed, index: Typed) -> Result<(Operation, Type), ErrorAt> {
         Type::List(_) => index.expect(&Type::Int, || "the index of a list".to_owned())?,
         _ => index.node,
     };
-    Ok((Operation::Index(Box::new([list.node, index])), element))
+    Ok((Operation::Index(Box::new([*list.node, *index])), element))
 }
 
 /// Checks `!operand`.
 pub fn not(operand: Typed) -> Result<(Operation, Type), ErrorAt> {
     let node = operand.expect(&Type::Bool, || "the operand of \"!\"".to_owned())?;
-    Ok((Operation::Not(Box::new(node)), Type::Bool))
+    Ok((Operation::Not(node), Type::Bool))
 }
 
 /// Checks `-operand`.
@@ -238,7 +243,7 @@ pub fn negate(operand: Typed) -> Result<(Operation, Type), ErrorAt> {
         );
         return Err(ErrorAt::new(node.start, message));
     }
-    Ok((Operation::Negate(Box::new(node)), ty))
+    Ok((Operation::Negate(node), ty))
 }
 
 /// Checks two operands of `&&` or `||`. A chain on the left side becomes longer.
@@ -246,15 +251,15 @@ pub fn chain(logic: Logic, left: Typed, right: Typed) -> Result<(Operation, Type
     let role = || format!("an operand of \"{}\"", logic.text());
     let left = left.expect(&Type::Bool, role)?;
     let right = right.expect(&Type::Bool, role)?;
-    let operands = match left {
+    let operands = match *left {
         Node {
             operation: Operation::Chain(own, mut operands),
             ..
         } if own == logic => {
-            operands.push(right);
+            operands.push(*right);
             operands
         }
-        left => vec![left, right],
+        left => vec![left, *right],
     };
     Ok((Operation::Chain(logic, operands), Type::Bool))
 }
@@ -269,7 +274,7 @@ pub fn conditional([condition, then, otherwise]: [Typed; 3]) -> Result<(Operatio
         );
         ErrorAt::new(otherwise.node.start, message)
     })?;
-    let parts = Box::new([condition, then.node, otherwise.node]);
+    let parts = Box::new([*condition, *then.node, *otherwise.node]);
     Ok((Operation::Conditional(parts), ty))
 }
 
@@ -300,7 +305,7 @@ pub fn binary(operator: Operator, left: Typed, right: Typed) -> Result<(Operatio
         );
         ErrorAt::new(left.node.start, message)
     })?;
-    let operands = Box::new([left.node, right.node]);
+    let operands = Box::new([*left.node, *right.node]);
     Ok((Operation::Binary(operator, operands), ty))
 }
 

@@ -15,7 +15,7 @@ use std::cmp::Reverse;
 #[derive(Debug)]
 pub struct Expression {
     source: String,
-    node: Node,
+    node: Box<Node>,
     /// The estimated fuel of one evaluation.
     pub cost: u64,
 }

@@ -109,7 +109,7 @@ fn convert(
             .map_err(|reason| ErrorAt::new(node.start, reason.to_string()))?;
         return Ok((Operation::Constant(value), result));
     }
-    Ok((Operation::Unary(function, Box::new(node)), result))
+    Ok((Operation::Unary(function, node), result))
 }
 
 /// A function with a receiver.
@@ -206,30 +206,30 @@ impl Method {
                 } else {
                     zone_name(argument(arguments, name, at, &Type::String)?)?
                 };
-                let calendar = Operation::Calendar(part, Box::new(receiver), zone);
+                let calendar = Operation::Calendar(part, receiver, zone);
                 (calendar, Type::Int)
             }
             Self::Unary(function) => {
                 let [] = expect_arguments(arguments, name, at)?;
-                let unary = Operation::Unary(function, Box::new(receiver));
+                let unary = Operation::Unary(function, receiver);
                 (unary, Type::Int)
             }
             Self::Text(function) => {
                 let part = argument(arguments, name, at, &Type::String)?;
-                let search = Operation::Text(function, Box::new([receiver, part]));
+                let search = Operation::Text(function, Box::new([*receiver, *part]));
                 (search, Type::Bool)
             }
             Self::FindItem => {
                 let name = argument(arguments, name, at, &Type::String)?;
-                (Operation::FindItem(ItemName::new(name)), Type::Item)
+                (Operation::FindItem(ItemName::new(*name)), Type::Item)
             }
             Self::GroupRuns => {
                 let window = argument(arguments, name, at, &Type::Duration)?;
-                (Operation::GroupRuns(Box::new(window)), Type::Int)
+                (Operation::GroupRuns(window), Type::Int)
             }
             Self::ItemRuns => {
                 let window = argument(arguments, name, at, &Type::Duration)?;
-                let runs = Operation::ItemRuns(Box::new([receiver, window]));
+                let runs = Operation::ItemRuns(Box::new([*receiver, *window]));
                 (runs, Type::Int)
             }
         })
@@ -323,19 +323,19 @@ fn argument(
     name: &str,
     at: usize,
     expected: &Type,
-) -> Result<Node, ErrorAt> {
+) -> Result<Box<Node>, ErrorAt> {
     let [argument] = expect_arguments(arguments, name, at)?;
     argument.expect(expected, || format!("the argument of {name}(…)"))
 }
 
 /// Finds the time zone if its name is a constant.
-fn zone_name(name: Node) -> Result<ZoneName, ErrorAt> {
+fn zone_name(name: Box<Node>) -> Result<ZoneName, ErrorAt> {
     match &name.operation {
         Operation::Constant(Value::String(text)) => match zone(text) {
             Some(zone) => Ok(ZoneName::Known(zone)),
             None => Err(unknown_zone(text, name.start)),
         },
-        _ => Ok(ZoneName::Evaluated(Box::new(name))),
+        _ => Ok(ZoneName::Evaluated(name)),
     }
 }
 

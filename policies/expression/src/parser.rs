@@ -164,11 +164,11 @@ impl<'s> Parser<'s> {
         if size.cost > MAX_COST {
             return Err(too_expensive(start, size.cost));
         }
-        let node = Node {
+        let node = Box::new(Node {
             operation,
             start,
             end: self.previous_end,
-        };
+        });
         Ok(Typed { node, ty, size })
     }
 
