@@ -27,5 +27,38 @@ pub(crate) const HEAVY: &[&str] = &[
     "ProbeFailed",
 ];
 
+/// The reasons for invalid bytes. Which check detects them first is not guaranteed.
+pub(crate) const WRONG: &[&str] = &[
+    "Malformed",
+    "CompileFailed",
+    "TooLarge",
+    "InterfaceMismatch",
+];
+
+/// The reasons for a valid component that exceeds a limit.
+pub(crate) const LIMITED: &[&str] = &[
+    "TooLarge",
+    "CompileFailed",
+    "CompileTimeout",
+    "CompileTooLarge",
+];
+
+/// The reasons for a valid component that requests something forbidden.
+pub(crate) const FORBIDDEN: &[&str] = &[
+    "ForbiddenImport",
+    "TooLarge",
+    "CompileFailed",
+    "CompileTimeout",
+    "CompileTooLarge",
+];
+
+/// The reasons for a component that does not match the contract.
+pub(crate) const FOREIGN: &[&str] = &[
+    "Malformed",
+    "InterfaceMismatch",
+    "CompileFailed",
+    "ProbeFailed",
+];
+
 /// The name of an attack, its acceptable reasons, its description, and its bytes.
 pub(crate) type Row = (&'static str, &'static [&'static str], &'static str, Vec<u8>);

@@ -4,6 +4,7 @@
 use crate::fixture::{Fixture, PATIENCE, condition, item};
 use crate::helpers::{GATE, GROUP_LABEL, history, latest, text};
 use anyhow::{Context, Result, bail, ensure};
+use json_patch::merge;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
@@ -81,22 +82,9 @@ fn lister(uid: &str, source: &str) -> Value {
     })
 }
 
-/// Applies a JSON merge patch (RFC 7386).
+/// Returns the result of a JSON merge patch (RFC 7386).
 fn merged(mut target: Value, patch: &Value) -> Value {
-    let Value::Object(patch) = patch else {
-        return patch.clone();
-    };
-    if !target.is_object() {
-        target = json!({});
-    }
-    for (key, value) in patch {
-        let before = target[key].take();
-        if !value.is_null() {
-            target[key] = merged(before, value);
-        } else if let Some(fields) = target.as_object_mut() {
-            fields.remove(key);
-        }
-    }
+    merge(&mut target, patch);
     target
 }
 

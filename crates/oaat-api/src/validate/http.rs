@@ -1,8 +1,8 @@
 //! Validates `itemsFrom[].http`.
 
-use super::FieldError;
+use crate::ItemsHttp;
+use crate::field_error::{FieldError, FieldProblem};
 use crate::json_path::JsonPath;
-use crate::{ItemsHttp, validate::FieldProblem};
 use ::http::{HeaderName, HeaderValue, header};
 use rustls_pki_types::{CertificateDer, pem, pem::PemObject};
 use std::collections::HashSet;
