@@ -57,11 +57,6 @@ pub struct LastGoodPolicy {
 }
 
 impl LastGoodPolicy {
-    /// Returns the first of [`LastGoodPolicy::all`].
-    pub fn new(group: &OaatGroup, status: Option<&OaatGroupStatus>) -> Option<Self> {
-        Self::all(group, status).next()
-    }
-
     /// Returns the last good policies of a group with this status, in the order in which they are
     /// tried: the one whose accepted settings are in effect, and then the last one that decided, if
     /// its source is a different one.
@@ -446,10 +441,7 @@ mod tests {
             "spec": { "oaatType": "t", "policy": spec }, "status": status,
         }))
         .unwrap();
-        let all: Vec<_> = LastGoodPolicy::all(&group, group.status.as_ref()).collect();
-        let first = LastGoodPolicy::new(&group, group.status.as_ref());
-        assert_eq!(first.as_ref(), all.first());
-        all.into_iter()
+        LastGoodPolicy::all(&group, group.status.as_ref())
             .map(|last| (last.name, last.source, last.settings.is_some()))
             .collect()
     }
