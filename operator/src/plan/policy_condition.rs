@@ -85,7 +85,7 @@ pub fn record_selection(snapshot: &GroupSnapshot, plan: &mut Plan, selection: &P
             (None, Some(problem), _) => (
                 false,
                 problem.reason,
-                describe_problem(snapshot, selection, &problem.message),
+                describe_problem(snapshot, selection, problem),
             ),
             (None, None, since) => {
                 plan.requeue_at(snapshot.now.plus(LOADING_REQUEUE));
@@ -150,25 +150,46 @@ fn digest_suffix(policy: &PolicyInUse) -> String {
 fn describe_problem(
     snapshot: &GroupSnapshot,
     selection: &PolicySelection,
-    problem: &str,
+    problem: &PolicyProblem,
 ) -> String {
-    let pin = snapshot.group.spec.policy.as_ref();
-    let pin = pin.and_then(|spec| spec.sha256.as_deref());
-    // A policy that the pin excludes is not lost.
-    let lost = lost(snapshot)
-        .filter(|digest| pin.is_none_or(|pin| matches_pin(digest, pin)))
-        .map(|digest| {
-            if selection.rejected_by.iter().any(|by| by == digest) {
-                format!(
-                    "; the settings that the last policy in use, sha256 {digest}, accepted are not \
-                     known, for example because they were replaced while no operator was running"
-                )
-            } else {
-                format!("; the last policy in use, sha256 {digest}, is no longer available")
+    let lost = describe_lost(snapshot, selection, problem);
+    let lost = lost.map(|lost| format!("; {lost}")).unwrap_or_default();
+    let until = until_fixed(selection.on_error);
+    format!("{}{lost}; {until}", problem.message)
+}
+
+/// Describes what is lost of the group's own policy that decided last: the policy, or only the
+/// settings that it accepted.
+fn describe_lost(
+    snapshot: &GroupSnapshot,
+    selection: &PolicySelection,
+    problem: &PolicyProblem,
+) -> Option<String> {
+    let digest = lost(snapshot)?;
+    let policy = match PolicySource::from_group(&snapshot.group)? {
+        // It is always available, although an upgrade may have changed its digest.
+        PolicySource::BuiltIn(policy) if problem.reason == policy_ready::SETTINGS_REJECTED => {
+            format!("the built-in policy {policy}")
+        }
+        PolicySource::BuiltIn(_) => return None,
+        PolicySource::ConfigMap(_) | PolicySource::Kept(_) => {
+            let pin = snapshot.group.spec.policy.as_ref()?.sha256.as_deref();
+            // A policy that the pin excludes is not lost.
+            if pin.is_some_and(|pin| !matches_pin(digest, pin)) {
+                return None;
             }
-        })
-        .unwrap_or_default();
-    format!("{problem}{lost}; {}", until_fixed(selection.on_error))
+            if !selection.rejected_by.iter().any(|by| by == digest) {
+                return Some(format!(
+                    "the last policy in use, sha256 {digest}, is no longer available"
+                ));
+            }
+            format!("the last policy in use, sha256 {digest},")
+        }
+    };
+    Some(format!(
+        "the settings that {policy} accepted are not known, for example because they were replaced \
+         while no operator was running or before an upgrade"
+    ))
 }
 
 /// Returns the digest of the group's own policy that decided last, even if the built-in policy has
@@ -494,6 +515,52 @@ mod tests {
             let is_known = !message.contains("is no longer available");
             assert_eq!(message.contains(settings), are_lost, "{message}");
             assert_eq!(is_known, are_lost, "{message}");
+        }
+    }
+
+    #[test]
+    fn only_the_settings_of_a_built_in_policy_can_be_lost() {
+        let status = |source: &str, instead_of: Option<&str>| {
+            let policy = PolicyInUse {
+                source: source.into(),
+                instead_of: instead_of.map(ToOwned::to_owned),
+                ..policy("of the previous release")
+            };
+            json!({ "policy": policy })
+        };
+        let lost = "the settings that the built-in policy fair accepted are not known";
+        for (status, reason, are_lost) in [
+            (status("fair", None), policy_ready::SETTINGS_REJECTED, true),
+            (
+                status("default", Some("of the previous release")),
+                policy_ready::SETTINGS_REJECTED,
+                true,
+            ),
+            (
+                status("fair", None),
+                policy_ready::COMPILER_UNAVAILABLE,
+                false,
+            ),
+            (
+                status("backoff", None),
+                policy_ready::SETTINGS_REJECTED,
+                false,
+            ),
+        ] {
+            let mut snapshot = snapshot(status.clone());
+            let spec = json!({ "builtIn": "fair" });
+            snapshot.group.spec.policy = Some(serde_json::from_value(spec).unwrap());
+            let problem = PolicyProblem {
+                reason,
+                ..problem()
+            };
+            let selection = PolicySelection {
+                rejected_by: vec!["of this release".into()],
+                ..PolicySelection::unavailable(problem, OnError::Hold)
+            };
+            let message = record(&snapshot, &selection).message;
+            assert_eq!(message.contains(lost), are_lost, "{status}: {message}");
+            assert!(!message.contains("no longer available"), "{message}");
         }
     }
 
