@@ -214,6 +214,7 @@ mod tests {
             ".lastDecision.item",
             ".lastDecision.request",
             ".lastDecision.seed",
+            ".lastGoodBuiltIn",
             ".next",
             ".pod",
             ".policy.contract",

@@ -67,6 +67,7 @@ pub fn record_selection(snapshot: &GroupSnapshot, plan: &mut Plan, selection: &P
         let kept = accepted.filter(|accepted| accepted.size() <= AcceptedSettings::MAX_SIZE);
         plan.status.accepted_settings = kept.cloned();
     }
+    record_built_in(snapshot, plan, selection);
     let (is_ready, reason, message) =
         match (&selection.in_use, &selection.problem, selection.loading) {
             (Some(policy), None, _) => {
@@ -99,6 +100,17 @@ pub fn record_selection(snapshot: &GroupSnapshot, plan: &mut Plan, selection: &P
         };
     let condition = (policy_ready::TYPE, is_ready, reason, message);
     set_group_condition(snapshot, &mut plan.status, condition);
+}
+
+/// Records whether a built-in policy is in use that the group named. Nothing changes while no policy is
+/// in use, because the last one may be in use again later.
+fn record_built_in(snapshot: &GroupSnapshot, plan: &mut Plan, selection: &PolicySelection) {
+    let last = &mut plan.status.last_good_built_in;
+    if PolicySource::from_group(&snapshot.group).is_none() {
+        *last = None;
+    } else if let Some(policy) = &selection.in_use {
+        *last = BuiltInPolicy::from_name(&policy.source).map(|policy| policy.to_string());
+    }
 }
 
 /// Describes a problem, and the policy and the settings that stay in use until it is fixed.
@@ -477,6 +489,63 @@ mod tests {
                 .message
                 .contains("a restart of the operator loses");
             assert_eq!(says_lost, is_lost, "{selection:?}");
+        }
+    }
+
+    #[test]
+    fn built_in_policy_that_was_in_use_last_is_in_the_status() {
+        let of = |source: &str| PolicyInUse {
+            source: source.into(),
+            ..policy("abc")
+        };
+        let selected = |policy, problem| PolicySelection::selected(policy, problem, OnError::Hold);
+        let mine = || selected(policy("abc"), None);
+        let (fair, default) = (|| Some("fair"), || Some("default"));
+        for (spec, selection, before, after) in [
+            ("fair", selected(of("fair"), None), None, fair()),
+            ("default", selected(of("default"), None), None, default()),
+            // The policy in the ConfigMap cannot be used.
+            (
+                "",
+                selected(of("default"), Some(problem())),
+                default(),
+                default(),
+            ),
+            ("", selected(of("fair"), Some(problem())), default(), fair()),
+            (
+                "",
+                PolicySelection::unavailable(problem(), OnError::UseDefault),
+                None,
+                None,
+            ),
+            (
+                "",
+                PolicySelection::unavailable(problem(), OnError::UseDefault),
+                fair(),
+                fair(),
+            ),
+            (
+                "",
+                PolicySelection::loading(NOW, OnError::Hold),
+                fair(),
+                fair(),
+            ),
+            ("", mine(), fair(), None),
+            // The group no longer has a policy.
+            ("none", selected(of("default"), None), default(), None),
+        ] {
+            let mut snapshot = snapshot(json!({ "lastGoodBuiltIn": before }));
+            if !spec.is_empty() {
+                let spec = (spec != "none").then(|| json!({ "builtIn": spec }));
+                snapshot.group.spec.policy = spec.map(|spec| serde_json::from_value(spec).unwrap());
+            }
+            let mut plan = Plan {
+                status: snapshot.group.status.clone().unwrap(),
+                ..Plan::default()
+            };
+            record_selection(&snapshot, &mut plan, &selection);
+            let recorded = plan.status.last_good_built_in.as_deref();
+            assert_eq!(recorded, after, "{spec} {selection:?}");
         }
     }
 
