@@ -133,9 +133,9 @@ impl KubeCluster {
         self.references.record(key, Some(group));
     }
 
-    /// Records the last good policy of a group, so that the operator keeps a copy of it.
-    pub fn record_last_good(&self, key: &GroupRef, last: Option<LastGoodPolicy>) {
-        self.references.policies().record_last_good(key, last);
+    /// Records the last good policies of a group, so that the operator keeps copies of them.
+    pub fn record_last_good(&self, key: &GroupRef, policies: Vec<LastGoodPolicy>) {
+        self.references.policies().record_last_good(key, policies);
     }
 
     /// Returns the reader of individual objects.

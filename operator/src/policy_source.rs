@@ -44,8 +44,8 @@ impl KeptPolicy {
     }
 }
 
-/// A last good policy of a group, as the status records it: the last one that decided, or the one
-/// whose accepted settings are in effect.
+/// A last good policy of a group, as the status records it: the last one that decided, a built-in one
+/// that was in use last, or the one whose accepted settings are in effect.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LastGoodPolicy {
     /// Its source, as in `status.policy.source`.
@@ -57,27 +57,23 @@ pub struct LastGoodPolicy {
 }
 
 impl LastGoodPolicy {
-    /// Returns the first of [`LastGoodPolicy::all`].
-    pub fn new(group: &OaatGroup, status: Option<&OaatGroupStatus>) -> Option<Self> {
-        Self::all(group, status).next()
-    }
-
     /// Returns the last good policies of a group with this status, in the order in which they are
-    /// tried: the one whose accepted settings are in effect, and then the last one that decided, if
-    /// its source is a different one.
+    /// tried: the one whose accepted settings are in effect, and then the built-in policy that was in
+    /// use last or the last policy that decided, if its source is a different one.
     pub fn all(
         group: &OaatGroup,
         status: Option<&OaatGroupStatus>,
     ) -> impl Iterator<Item = Self> + use<> {
         let policies = PolicySource::from_group(group).zip(status);
-        let (accepted, decided) = policies.map_or((None, None), |(named, status)| {
+        let (accepted, last) = policies.map_or((None, None), |(named, status)| {
             let namespace = group.metadata.namespace.as_deref().unwrap_or_default();
-            let accepted = Self::accepted(namespace, status);
-            (accepted, Self::decided(namespace, &named, status))
+            let last = Self::built_in(status);
+            let last = last.or_else(|| Self::decided(namespace, &named, status));
+            (Self::accepted(namespace, status), last)
         });
         let source = accepted.as_ref().map(|accepted| accepted.source.clone());
-        let decided = decided.filter(|decided| Some(&decided.source) != source.as_ref());
-        accepted.into_iter().chain(decided)
+        let last = last.filter(|last| Some(&last.source) != source.as_ref());
+        accepted.into_iter().chain(last)
     }
 
     /// Returns the policy whose accepted settings are in effect.
@@ -87,6 +83,16 @@ impl LastGoodPolicy {
             source: last_good_source(namespace, &accepted.source, &accepted.digest)?,
             name: accepted.source.clone(),
             settings: Some(accepted.clone()),
+        })
+    }
+
+    /// Returns the policy that was in use last, if it is built in.
+    fn built_in(status: &OaatGroupStatus) -> Option<Self> {
+        let name = status.last_good_built_in.as_ref()?;
+        Some(Self {
+            source: PolicySource::BuiltIn(BuiltInPolicy::from_name(name)?),
+            name: name.clone(),
+            settings: None,
         })
     }
 
@@ -446,10 +452,7 @@ mod tests {
             "spec": { "oaatType": "t", "policy": spec }, "status": status,
         }))
         .unwrap();
-        let all: Vec<_> = LastGoodPolicy::all(&group, group.status.as_ref()).collect();
-        let first = LastGoodPolicy::new(&group, group.status.as_ref());
-        assert_eq!(first.as_ref(), all.first());
-        all.into_iter()
+        LastGoodPolicy::all(&group, group.status.as_ref())
             .map(|last| (last.name, last.source, last.settings.is_some()))
             .collect()
     }
@@ -467,6 +470,10 @@ mod tests {
         let with_settings = |status: serde_json::Value, source: &str, digest: &str| {
             let accepted = json!({ "source": source, "digest": digest, "settings": "{}" });
             json!({ "policy": status["policy"], "acceptedSettings": accepted })
+        };
+        let with_built_in = |mut status: serde_json::Value, name: &str| {
+            status["lastGoodBuiltIn"] = name.into();
+            status
         };
         let name = "ConfigMap mine, key policy.wasm";
         let other = "ConfigMap other, key policy.wasm";
@@ -517,12 +524,53 @@ mod tests {
             (
                 &mine,
                 with_settings(status(name, None), name, &digest),
-                vec![(name, kept, true)],
+                vec![(name, kept.clone(), true)],
             ),
             (
                 &fair,
                 with_settings(json!({}), "default", ""),
                 vec![("default", built_in(BuiltInPolicy::Default), true)],
+            ),
+            // The default policy was the group's own policy.
+            (
+                &mine,
+                with_built_in(status("default", None), "default"),
+                vec![("default", built_in(BuiltInPolicy::Default), false)],
+            ),
+            // The policy fair was in use, but another one decided last.
+            (
+                &mine,
+                with_built_in(status(name, None), "fair"),
+                vec![("fair", built_in(BuiltInPolicy::Fair), false)],
+            ),
+            (
+                &mine,
+                with_built_in(status("default", Some(&digest)), "fair"),
+                vec![("fair", built_in(BuiltInPolicy::Fair), false)],
+            ),
+            (
+                &mine,
+                with_built_in(with_settings(json!({}), name, &digest), "fair"),
+                vec![
+                    (name, kept.clone(), true),
+                    ("fair", built_in(BuiltInPolicy::Fair), false),
+                ],
+            ),
+            (
+                &mine,
+                with_built_in(with_settings(json!({}), "default", ""), "default"),
+                vec![("default", built_in(BuiltInPolicy::Default), true)],
+            ),
+            // Only a later release has this policy.
+            (
+                &mine,
+                with_built_in(status(name, None), "newest"),
+                vec![(name, kept.clone(), false)],
+            ),
+            (
+                &json!(null),
+                with_built_in(status("default", None), "default"),
+                vec![],
             ),
             // A status that was edited is ignored.
             (

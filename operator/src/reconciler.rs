@@ -80,8 +80,8 @@ pub struct ReconcileOutcome {
     pub error: Option<ClusterError>,
     /// The evaluations of policies, for the metrics.
     pub decisions: Vec<DecisionSample>,
-    /// The last good policy, of which the operator keeps a copy.
-    pub last_good: Option<LastGoodPolicy>,
+    /// The last good policies, of which the operator keeps copies.
+    pub last_good: Vec<LastGoodPolicy>,
     /// The time from the observed end of a run to the claim of the next run, if both are new.
     pub handover: Option<Duration>,
     /// The metrics of the group, unless it is gone or cannot be decoded.
@@ -512,7 +512,7 @@ impl<C: Cluster> Reconciler<'_, C> {
             written: applied.written,
             error,
             decisions: decided.samples,
-            last_good: LastGoodPolicy::new(&snapshot.group, status),
+            last_good: LastGoodPolicy::all(&snapshot.group, status).collect(),
             handover: observed_end
                 .filter(|_| applied.started)
                 .map(|end| end.elapsed()),

@@ -16,7 +16,7 @@ pub const ANNOTATION: &str = "oaat.kawaja.net/run-now";
 /// reconcile.
 const MAX_LENGTH: usize = 32 << 10;
 /// The maximum length of a token in characters.
-const MAX_TOKEN_LENGTH: usize = 128;
+pub(crate) const MAX_TOKEN_LENGTH: usize = 128;
 /// Examples of valid values.
 const EXAMPLES: &str =
     r#"{"token": "any new text", "items": ["a", "b"]}, or "items": "*" for all items"#;

@@ -1,10 +1,12 @@
 //! Length limits for the text that the operator writes, and where that text is cleaned.
 //!
 //! [`crate::set_condition`] cleans conditions. [`clean_status`] cleans the other messages of a
-//! status before it is written. The operator cleans events when it sends them, cleans the API
-//! server's messages when it receives them, and escapes its log. Data, such as the names of items, is
-//! kept unchanged.
+//! status before it is written, and limits its data. The operator cleans events when it sends them,
+//! cleans the API server's messages when it receives them, and escapes its log. Valid data, such as
+//! the names of items, is kept unchanged.
 
+use crate::run_now::MAX_TOKEN_LENGTH;
+use crate::validate::MAX_ITEM;
 use crate::{AcceptedSettings, OaatGroupStatus};
 pub use plain_text::{clean, escape, is_unprintable, last_lines, list};
 
@@ -32,14 +34,25 @@ const ITEMS: usize = 100_000;
 pub const NAME: usize = 128;
 /// The maximum length of a container's termination message in bytes.
 pub const TERMINATION_MESSAGE: usize = 512;
+/// The maximum length of the state of a policy in bytes. The policy host rejects a longer one.
+pub const POLICY_STATE: usize = 4096;
+/// The maximum length of the name of an item in bytes.
+const ITEM_NAME: usize = 4 * MAX_ITEM;
+/// The maximum length of the name of an object in bytes, set by Kubernetes.
+const OBJECT_NAME: usize = 253;
+/// The maximum length of the token of a request in bytes.
+const TOKEN: usize = 4 * MAX_TOKEN_LENGTH;
+/// The length of a sha256 in hexadecimal.
+const SHA256: usize = 64;
 
 /// Cleans the name of an item or another object for a message.
 pub fn name(name: &str) -> String {
     clean(name, NAME)
 }
 
-/// Cleans all messages of a status.
+/// Cleans all messages of a status, and limits its data.
 pub fn clean_status(status: &mut OaatGroupStatus) {
+    limit_data(status);
     let clean_in_place = |text: &mut String, max| *text = clean(text, max);
     let settings = status.accepted_settings.as_ref();
     let messages = ITEMS.saturating_sub(settings.map_or(0, AcceptedSettings::size));
@@ -85,6 +98,80 @@ pub fn clean_status(status: &mut OaatGroupStatus) {
     }
 }
 
+/// Cuts data that is longer than valid data.
+///
+/// Anyone who may write the status may have written it. In the schema, these limits would be
+/// dangerous: the API server would reject the operator's writes to a status that exceeds them, which
+/// blocks the group. `current` stays unchanged, because it is the lock of the group, and so do
+/// conditions, because they may belong to others.
+fn limit_data(status: &mut OaatGroupStatus) {
+    let cut = |text: &mut String, max| text.truncate(text.floor_char_boundary(max));
+    let cut_option =
+        |text: &mut Option<String>, max| text.iter_mut().for_each(|text| cut(text, max));
+    // A part of a state or of settings has no meaning.
+    status
+        .policy_state
+        .take_if(|state| state.len() > POLICY_STATE);
+    let too_large = |settings: &mut AcceptedSettings| settings.size() > AcceptedSettings::MAX_SIZE;
+    status.accepted_settings.take_if(too_large);
+    for item in status.items.values_mut() {
+        cut(&mut item.item, ITEM_NAME);
+        let attempts = item.attempts.iter_mut();
+        attempts.for_each(|attempts| cut(&mut attempts.definition, NAME));
+    }
+    for run in &mut status.history {
+        cut(&mut run.item, ITEM_NAME);
+        cut_option(&mut run.pod, OBJECT_NAME);
+    }
+    for source in &mut status.item_sources {
+        cut(&mut source.name, NAME);
+        cut(&mut source.definition, NAME);
+        cut_option(&mut source.pod, OBJECT_NAME);
+        cut_option(&mut source.pod_uid, NAME);
+        source
+            .items
+            .iter_mut()
+            .for_each(|item| cut(item, ITEM_NAME));
+    }
+    if let Some(policy) = &mut status.policy {
+        cut(&mut policy.source, AcceptedSettings::MAX_SOURCE);
+        cut(&mut policy.digest, SHA256);
+        cut(&mut policy.contract, NAME);
+        cut_option(&mut policy.instead_of, SHA256);
+    }
+    if let Some(decision) = &mut status.last_decision {
+        cut(&mut decision.item, ITEM_NAME);
+        cut(&mut decision.seed, NAME);
+        cut_option(&mut decision.digest, SHA256);
+        cut_option(&mut decision.request, SHA256);
+    }
+    if let Some(rejected) = &mut status.rejected_policy {
+        cut(&mut rejected.sha256, SHA256);
+        cut(&mut rejected.reason, NAME);
+        cut(&mut rejected.operator, NAME);
+    }
+    if let Some(run_now) = &mut status.run_now {
+        cut_option(&mut run_now.token, TOKEN);
+    }
+    if let Some(rejected) = &mut status.rejected {
+        rejected
+            .items
+            .iter_mut()
+            .for_each(|item| cut(item, ITEM_NAME));
+    }
+    for (text, max) in [
+        (&mut status.state, NAME),
+        (&mut status.next, NAME),
+        (&mut status.currently_running, ITEM_NAME),
+        (&mut status.pod, OBJECT_NAME),
+        (&mut status.failed_policy, SHA256),
+        (&mut status.last_good_built_in, NAME),
+        (&mut status.policy_state_of, AcceptedSettings::MAX_SOURCE),
+    ] {
+        cut_option(text, max);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,13 +207,15 @@ mod tests {
         }
     }
 
-    /// Finds the fields with unprintable characters or with more bytes than a message may have.
-    fn unclean(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+    /// Finds the fields with texts like these.
+    fn find(value: &Value, path: &str, matches: fn(&str) -> bool, found: &mut BTreeSet<String>) {
         match value {
-            Value::String(text) if text.contains(is_unprintable) || text.len() > CONDITION => {
+            Value::String(text) if matches(text) => {
                 found.insert(path.to_owned());
             }
-            Value::Array(list) => list.iter().for_each(|value| unclean(value, path, found)),
+            Value::Array(list) => list
+                .iter()
+                .for_each(|value| find(value, path, matches, found)),
             Value::Object(map) => {
                 for (key, value) in map {
                     let key = if key.contains(is_unprintable) {
@@ -134,7 +223,7 @@ mod tests {
                     } else {
                         key
                     };
-                    unclean(value, &format!("{path}.{key}"), found);
+                    find(value, &format!("{path}.{key}"), matches, found);
                 }
             }
             _ => {}
@@ -142,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn status_messages_are_cleaned_and_data_is_kept() {
+    fn status_messages_are_cleaned_and_data_is_limited() {
         let crd = serde_json::to_value(OaatGroup::crd()).unwrap();
         let schema = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/status");
         let mut status: OaatGroupStatus = serde_json::from_value(hostile(schema.unwrap())).unwrap();
@@ -183,8 +272,11 @@ mod tests {
         let before = serde_json::to_value(&status).unwrap();
         clean_status(&mut status);
         let after = serde_json::to_value(&status).unwrap();
-        let mut found = BTreeSet::new();
-        unclean(&after, "", &mut found);
+        let found = |matches: fn(&str) -> bool| {
+            let mut found = BTreeSet::new();
+            find(&after, "", matches, &mut found);
+            found.into_iter().collect::<Vec<_>>()
+        };
         // Names of items, the state of the policy, and values that the API server or the operator
         // created. `set_condition` cleans conditions.
         let data = [
@@ -214,13 +306,13 @@ mod tests {
             ".lastDecision.item",
             ".lastDecision.request",
             ".lastDecision.seed",
+            ".lastGoodBuiltIn",
             ".next",
             ".pod",
             ".policy.contract",
             ".policy.digest",
             ".policy.insteadOf",
             ".policy.source",
-            ".policyState",
             ".policyStateOf",
             ".rejected.items",
             ".rejectedPolicy.operator",
@@ -229,11 +321,49 @@ mod tests {
             ".runNow.token",
             ".state",
         ];
-        assert_eq!(found.into_iter().collect::<Vec<_>>(), data);
-        assert_eq!(before["currentlyRunning"], after["currentlyRunning"]);
+        assert_eq!(found(|text| text.contains(is_unprintable)), data);
+        // The schema and the maximum size limit the accepted settings.
+        let unlimited = [
+            ".acceptedSettings.digest",
+            ".acceptedSettings.items.*",
+            ".acceptedSettings.settings",
+            ".acceptedSettings.source",
+            ".conditions.message",
+            ".conditions.reason",
+            ".conditions.status",
+            ".conditions.type",
+            ".current.item",
+            ".current.podName",
+            ".current.podUid",
+        ];
+        assert_eq!(found(|text| text.len() > CONDITION), unlimited);
+        let (before, after) = (&before["currentlyRunning"], &after["currentlyRunning"]);
+        let (before, after) = (before.as_str().unwrap(), after.as_str().unwrap());
+        assert!(before.starts_with(after) && ITEM_NAME - after.len() < "ü".len());
         let mut again = status.clone();
         clean_status(&mut again);
         assert_eq!(again, status);
+    }
+
+    #[test]
+    fn longest_valid_data_is_kept() {
+        let item = "\u{10348}".repeat(MAX_ITEM);
+        let source = "x".repeat(AcceptedSettings::MAX_SOURCE);
+        let digest = "a".repeat(SHA256);
+        let token = "\u{10348}".repeat(MAX_TOKEN_LENGTH);
+        let mut status: OaatGroupStatus = serde_json::from_value(json!({
+            "currentlyRunning": item,
+            "policy": { "source": source, "digest": digest, "contract": "1.0.0" },
+            "policyState": "s".repeat(POLICY_STATE), "policyStateOf": source,
+            "failedPolicy": digest, "runNow": { "token": token },
+        }))
+        .unwrap();
+        let before = status.clone();
+        clean_status(&mut status);
+        assert_eq!(status, before);
+        status.policy_state = Some("s".repeat(POLICY_STATE + 1));
+        clean_status(&mut status);
+        assert_eq!(status.policy_state, None);
     }
 
     #[test]

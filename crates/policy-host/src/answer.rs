@@ -9,7 +9,7 @@ use plain_text as text;
 /// The maximum length of a note in bytes. Longer notes are truncated.
 const NOTE: usize = 256;
 /// The maximum length of the state in bytes. A longer state is an error.
-const STATE: usize = 4096;
+pub const STATE: usize = 4096;
 
 /// Checks a decision and truncates its notes.
 ///

@@ -10,6 +10,7 @@ use crate::policy_selection::{BUILT_IN, PolicySelection};
 use crate::run_now;
 use crate::snapshot::GroupSnapshot;
 use oaat_api::reasons::{events, ready, states};
+use oaat_api::text;
 use oaat_api::validate::{Recurrence, ValidatedGroup};
 use oaat_api::windows;
 use oaat_api::{
@@ -27,6 +28,8 @@ const MIN_WAIT: Duration = Duration::from_secs(1);
 const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
 /// When a run is first checked for a slow start and for an unexpectedly long time.
 const FIRST_CHECK: Duration = Duration::from_secs(30);
+// A longer state is removed from the status.
+const _: () = assert!(policy_host::MAX_STATE == text::POLICY_STATE);
 /// The message of an item that its options suspend.
 const SUSPENDED: &str = "suspended by itemOptions";
 

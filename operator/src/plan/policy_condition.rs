@@ -67,6 +67,7 @@ pub fn record_selection(snapshot: &GroupSnapshot, plan: &mut Plan, selection: &P
         let kept = accepted.filter(|accepted| accepted.size() <= AcceptedSettings::MAX_SIZE);
         plan.status.accepted_settings = kept.cloned();
     }
+    record_built_in(snapshot, plan, selection);
     let (is_ready, reason, message) =
         match (&selection.in_use, &selection.problem, selection.loading) {
             (Some(policy), None, _) => {
@@ -85,7 +86,7 @@ pub fn record_selection(snapshot: &GroupSnapshot, plan: &mut Plan, selection: &P
             (None, Some(problem), _) => (
                 false,
                 problem.reason,
-                describe_problem(snapshot, selection, &problem.message),
+                describe_problem(snapshot, selection, problem),
             ),
             (None, None, since) => {
                 plan.requeue_at(snapshot.now.plus(LOADING_REQUEUE));
@@ -99,6 +100,17 @@ pub fn record_selection(snapshot: &GroupSnapshot, plan: &mut Plan, selection: &P
         };
     let condition = (policy_ready::TYPE, is_ready, reason, message);
     set_group_condition(snapshot, &mut plan.status, condition);
+}
+
+/// Records whether a built-in policy is in use that the group named. Nothing changes while no policy is
+/// in use, because the last one may be in use again later.
+fn record_built_in(snapshot: &GroupSnapshot, plan: &mut Plan, selection: &PolicySelection) {
+    let last = &mut plan.status.last_good_built_in;
+    if PolicySource::from_group(&snapshot.group).is_none() {
+        *last = None;
+    } else if let Some(policy) = &selection.in_use {
+        *last = BuiltInPolicy::from_name(&policy.source).map(|policy| policy.to_string());
+    }
 }
 
 /// Describes a problem, and the policy and the settings that stay in use until it is fixed.
@@ -150,25 +162,46 @@ fn digest_suffix(policy: &PolicyInUse) -> String {
 fn describe_problem(
     snapshot: &GroupSnapshot,
     selection: &PolicySelection,
-    problem: &str,
+    problem: &PolicyProblem,
 ) -> String {
-    let pin = snapshot.group.spec.policy.as_ref();
-    let pin = pin.and_then(|spec| spec.sha256.as_deref());
-    // A policy that the pin excludes is not lost.
-    let lost = lost(snapshot)
-        .filter(|digest| pin.is_none_or(|pin| matches_pin(digest, pin)))
-        .map(|digest| {
-            if selection.rejected_by.iter().any(|by| by == digest) {
-                format!(
-                    "; the settings that the last policy in use, sha256 {digest}, accepted are not \
-                     known, for example because they were replaced while no operator was running"
-                )
-            } else {
-                format!("; the last policy in use, sha256 {digest}, is no longer available")
+    let lost = describe_lost(snapshot, selection, problem);
+    let lost = lost.map(|lost| format!("; {lost}")).unwrap_or_default();
+    let until = until_fixed(selection.on_error);
+    format!("{}{lost}; {until}", problem.message)
+}
+
+/// Describes what is lost of the group's own policy that decided last: the policy, or only the
+/// settings that it accepted.
+fn describe_lost(
+    snapshot: &GroupSnapshot,
+    selection: &PolicySelection,
+    problem: &PolicyProblem,
+) -> Option<String> {
+    let digest = lost(snapshot)?;
+    let policy = match PolicySource::from_group(&snapshot.group)? {
+        // It is always available, although an upgrade may have changed its digest.
+        PolicySource::BuiltIn(policy) if problem.reason == policy_ready::SETTINGS_REJECTED => {
+            format!("the built-in policy {policy}")
+        }
+        PolicySource::BuiltIn(_) => return None,
+        PolicySource::ConfigMap(_) | PolicySource::Kept(_) => {
+            let pin = snapshot.group.spec.policy.as_ref()?.sha256.as_deref();
+            // A policy that the pin excludes is not lost.
+            if pin.is_some_and(|pin| !matches_pin(digest, pin)) {
+                return None;
             }
-        })
-        .unwrap_or_default();
-    format!("{problem}{lost}; {}", until_fixed(selection.on_error))
+            if !selection.rejected_by.iter().any(|by| by == digest) {
+                return Some(format!(
+                    "the last policy in use, sha256 {digest}, is no longer available"
+                ));
+            }
+            format!("the last policy in use, sha256 {digest},")
+        }
+    };
+    Some(format!(
+        "the settings that {policy} accepted are not known, for example because they were replaced \
+         while no operator was running or before an upgrade"
+    ))
 }
 
 /// Returns the digest of the group's own policy that decided last, even if the built-in policy has
@@ -460,6 +493,63 @@ mod tests {
     }
 
     #[test]
+    fn built_in_policy_that_was_in_use_last_is_in_the_status() {
+        let of = |source: &str| PolicyInUse {
+            source: source.into(),
+            ..policy("abc")
+        };
+        let selected = |policy, problem| PolicySelection::selected(policy, problem, OnError::Hold);
+        let mine = || selected(policy("abc"), None);
+        let (fair, default) = (|| Some("fair"), || Some("default"));
+        for (spec, selection, before, after) in [
+            ("fair", selected(of("fair"), None), None, fair()),
+            ("default", selected(of("default"), None), None, default()),
+            // The policy in the ConfigMap cannot be used.
+            (
+                "",
+                selected(of("default"), Some(problem())),
+                default(),
+                default(),
+            ),
+            ("", selected(of("fair"), Some(problem())), default(), fair()),
+            (
+                "",
+                PolicySelection::unavailable(problem(), OnError::UseDefault),
+                None,
+                None,
+            ),
+            (
+                "",
+                PolicySelection::unavailable(problem(), OnError::UseDefault),
+                fair(),
+                fair(),
+            ),
+            (
+                "",
+                PolicySelection::loading(NOW, OnError::Hold),
+                fair(),
+                fair(),
+            ),
+            ("", mine(), fair(), None),
+            // The group no longer has a policy.
+            ("none", selected(of("default"), None), default(), None),
+        ] {
+            let mut snapshot = snapshot(json!({ "lastGoodBuiltIn": before }));
+            if !spec.is_empty() {
+                let spec = (spec != "none").then(|| json!({ "builtIn": spec }));
+                snapshot.group.spec.policy = spec.map(|spec| serde_json::from_value(spec).unwrap());
+            }
+            let mut plan = Plan {
+                status: snapshot.group.status.clone().unwrap(),
+                ..Plan::default()
+            };
+            record_selection(&snapshot, &mut plan, &selection);
+            let recorded = plan.status.last_good_built_in.as_deref();
+            assert_eq!(recorded, after, "{spec} {selection:?}");
+        }
+    }
+
+    #[test]
     fn policy_that_the_pin_excludes_is_not_lost() {
         let digest = "ab".repeat(32);
         let other = "CD".repeat(32);
@@ -494,6 +584,52 @@ mod tests {
             let is_known = !message.contains("is no longer available");
             assert_eq!(message.contains(settings), are_lost, "{message}");
             assert_eq!(is_known, are_lost, "{message}");
+        }
+    }
+
+    #[test]
+    fn only_the_settings_of_a_built_in_policy_can_be_lost() {
+        let status = |source: &str, instead_of: Option<&str>| {
+            let policy = PolicyInUse {
+                source: source.into(),
+                instead_of: instead_of.map(ToOwned::to_owned),
+                ..policy("of the previous release")
+            };
+            json!({ "policy": policy })
+        };
+        let lost = "the settings that the built-in policy fair accepted are not known";
+        for (status, reason, are_lost) in [
+            (status("fair", None), policy_ready::SETTINGS_REJECTED, true),
+            (
+                status("default", Some("of the previous release")),
+                policy_ready::SETTINGS_REJECTED,
+                true,
+            ),
+            (
+                status("fair", None),
+                policy_ready::COMPILER_UNAVAILABLE,
+                false,
+            ),
+            (
+                status("backoff", None),
+                policy_ready::SETTINGS_REJECTED,
+                false,
+            ),
+        ] {
+            let mut snapshot = snapshot(status.clone());
+            let spec = json!({ "builtIn": "fair" });
+            snapshot.group.spec.policy = Some(serde_json::from_value(spec).unwrap());
+            let problem = PolicyProblem {
+                reason,
+                ..problem()
+            };
+            let selection = PolicySelection {
+                rejected_by: vec!["of this release".into()],
+                ..PolicySelection::unavailable(problem, OnError::Hold)
+            };
+            let message = record(&snapshot, &selection).message;
+            assert_eq!(message.contains(lost), are_lost, "{status}: {message}");
+            assert!(!message.contains("no longer available"), "{message}");
         }
     }
 

@@ -92,6 +92,9 @@ impl GroupState {
 #[derive(Default)]
 pub struct PolicyCache {
     groups: Mutex<HashMap<String, GroupState>>,
+    /// The number of times that a state was stored.
+    #[cfg(test)]
+    records: std::sync::atomic::AtomicUsize,
 }
 
 impl PolicyCache {
@@ -233,8 +236,8 @@ impl PolicySelector<'_> {
         let tried = self.try_policy(policy, settings, name, false).await?;
         if tried.is_ok() {
             self.state.rejected.clear();
-            self.record();
         }
+        self.record();
         Some(tried.err())
     }
 
@@ -252,6 +255,8 @@ impl PolicySelector<'_> {
         for settings in accepted.into_iter().chain(current) {
             let name = last.name.clone();
             let tried = self.try_policy(policy, settings, name, restored).await?;
+            // The next try may end the selection, because no permit is available.
+            self.record();
             if tried.is_ok() {
                 break;
             }
@@ -260,7 +265,7 @@ impl PolicySelector<'_> {
     }
 
     /// Lets a policy decide with these settings if it matches the pin and accepts them. Returns the
-    /// problem if it does not, or `None` if no permit is available.
+    /// problem if it does not, or `None` if no permit is available. The caller records the state.
     async fn try_policy(
         &mut self,
         policy: &Policy,
@@ -289,14 +294,17 @@ impl PolicySelector<'_> {
                 self.state.record_rejection(policy, settings, problem);
             }
         }
-        self.record();
         Some(checked)
     }
 
-    /// Stores the state, even if the selection ends early because no permit is available.
+    /// Stores the state in the cache.
     fn record(&self) {
         let uid = uid(self.group).to_owned();
         self.cache.groups().insert(uid, self.state.clone());
+        #[cfg(test)]
+        self.cache
+            .records
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Returns the selection of the accepted policy, if there is one. `problem` is why the policy that

@@ -95,8 +95,8 @@ struct Keeper {
 
 #[derive(Default)]
 struct State {
-    /// The last good policy of each group.
-    in_use: HashMap<GroupRef, InUse>,
+    /// The last good policies of each group.
+    in_use: HashMap<GroupRef, Vec<InUse>>,
     /// The copies in the last list, and those written since.
     copies: Copies,
     /// The time of the last failure to write a copy.
@@ -105,10 +105,13 @@ struct State {
     eviction_delay_logged: bool,
 }
 
-struct InUse {
-    policy: KeptPolicy,
-    /// Where the policy can be copied from.
-    source: Option<PolicyConfigMap>,
+/// A last good policy of a group.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InUse {
+    /// The policy, whose copy stays.
+    pub policy: KeptPolicy,
+    /// Where it can be copied from.
+    pub source: Option<PolicyConfigMap>,
 }
 
 impl KeptPolicies {
@@ -138,25 +141,19 @@ impl KeptPolicies {
         }
     }
 
-    /// Records the last good policy of a group, and where it can be copied from. `used` is `None` if a
-    /// built-in policy decided, or if the group was deleted.
-    pub fn record(&self, group: &GroupRef, used: Option<(KeptPolicy, Option<PolicyConfigMap>)>) {
+    /// Records the last good policies of a group, without those that are built in. There is none if
+    /// the group was deleted.
+    pub fn record(&self, group: &GroupRef, in_use: Vec<InUse>) {
         let mut state = self.keeper.lock();
-        let Some((policy, source)) = used else {
-            state.in_use.remove(group);
-            return;
-        };
-        let is_missing = source.is_some() && !state.copies.contains_key(&policy);
-        let entry = InUse { policy, source };
-        let before = state.in_use.insert(group.clone(), entry);
-        let is_new = before.is_none_or(|before| {
-            let now = &state.in_use[group];
-            before.policy != now.policy || before.source != now.source
-        });
-        if is_missing && is_new {
-            let policy = state.in_use[group].policy.clone();
-            state.failed.remove(&policy);
-            self.keeper.missing.notify_one();
+        let before = state.in_use.remove(group).unwrap_or_default();
+        for new in in_use.iter().filter(|new| !before.contains(new)) {
+            if new.source.is_some() && !state.copies.contains_key(&new.policy) {
+                state.failed.remove(&new.policy);
+                self.keeper.missing.notify_one();
+            }
+        }
+        if !in_use.is_empty() {
+            state.in_use.insert(group.clone(), in_use);
         }
     }
 
@@ -284,7 +281,7 @@ impl Keeper {
     fn in_use(&self) -> BTreeMap<KeptPolicy, Option<PolicyConfigMap>> {
         let state = self.lock();
         let mut all = BTreeMap::new();
-        for InUse { policy, source } in state.in_use.values() {
+        for InUse { policy, source } in state.in_use.values().flatten() {
             let entry = all.entry(policy.clone()).or_insert(None);
             *entry = entry.take().or_else(|| source.clone());
         }

@@ -1,7 +1,7 @@
 //! Loads the policies that groups reference: those in ConfigMaps, and the built-in ones.
 
 use super::compiler::Compiler;
-use super::kept::KeptPolicies;
+use super::kept::{InUse, KeptPolicies};
 use super::memory::BUILT_IN;
 use crate::config_maps::{ConfigMaps, ReadResult, Subscription};
 use crate::fair_limiter::Permit;
@@ -168,32 +168,22 @@ impl PolicySources {
         Some(self.read(source))
     }
 
-    /// Records the last good policy of a group, so that the operator keeps a copy of it.
-    pub fn record_last_good(&self, group: &GroupRef, last: Option<LastGoodPolicy>) {
+    /// Records the last good policies of a group, so that the operator keeps copies of them.
+    pub fn record_last_good(
+        &self,
+        group: &GroupRef,
+        policies: impl IntoIterator<Item = LastGoodPolicy>,
+    ) {
         let Some(kept) = &self.kept else { return };
-        let last = last.and_then(|last| match last.source {
-            PolicySource::Kept(policy) => Some((last.name, policy)),
-            _ => None,
-        });
-        let Some((name, policy)) = last else {
-            kept.record(group, None);
-            return;
-        };
-        let source = {
-            let state = self.lock();
-            let is_loaded_from = |source: &&PolicySource| {
-                let loaded = state.sources.get(source).map(|entry| &entry.state);
-                let digest = loaded.and_then(|loaded| match loaded {
-                    SourceState::Ready(policy) => Some(policy.digest()),
-                    _ => None,
-                });
-                digest == Some(&policy.digest) && source.to_string() == name
+        let state = self.lock();
+        let in_use = policies.into_iter().filter_map(|last| {
+            let PolicySource::Kept(policy) = last.source else {
+                return None;
             };
-            let mut sources = state.groups.get(group).into_iter().flatten();
-            let source = sources.find(is_loaded_from);
-            source.and_then(PolicySource::config_map).cloned()
-        };
-        kept.record(group, Some((policy, source)));
+            let source = state.loaded_from(group, &last.name, &policy.digest);
+            Some(InUse { policy, source })
+        });
+        kept.record(group, in_use.collect());
     }
 
     /// Records the sources that a group uses, and the rejected component in its status. `sources` is
@@ -229,7 +219,7 @@ impl PolicySources {
                 self.compiler.memory().remove_namespace(namespace);
             }
             if let Some(kept) = &self.kept {
-                kept.record(group, None);
+                kept.record(group, Vec::new());
             }
             return;
         }
@@ -548,6 +538,19 @@ impl SourcesState {
         });
         rejected
             .find_map(|(_, rejected)| PolicyProblem::from_status(rejected).map(SourceState::Failed))
+    }
+
+    /// Returns the ConfigMap from which a group's policy with this source and digest was loaded.
+    fn loaded_from(&self, group: &GroupRef, name: &str, digest: &str) -> Option<PolicyConfigMap> {
+        let is_loaded = |source: &&PolicySource| {
+            let entry = self.sources.get(source);
+            let is_ready = entry.is_some_and(|entry| {
+                matches!(&entry.state, SourceState::Ready(policy) if policy.digest() == digest)
+            });
+            is_ready && source.to_string() == name
+        };
+        let source = self.groups.get(group)?.iter().find(is_loaded)?;
+        source.config_map().cloned()
     }
 
     /// Removes a group from the users of a source.

@@ -113,6 +113,7 @@ pub(super) const GROUP: Fields = Fields(&[
     "status.policy.digest",
     "status.policy.contract",
     "status.policy.insteadOf",
+    "status.lastGoodBuiltIn",
     "status.acceptedSettings.source",
     "status.acceptedSettings.digest",
     "status.failedPolicy",

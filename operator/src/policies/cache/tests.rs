@@ -107,6 +107,36 @@ async fn last_good_policy_decides_until_the_next_passes() {
 }
 
 #[tokio::test]
+async fn state_is_recorded_once_for_each_policy_that_is_tried() {
+    let (group, default, one) = (group(json!({})), default(), variant(1));
+    let rejecting = hostile(&host(), "validate-err");
+    let last = LastGoodPolicy {
+        name: "fair".into(),
+        source: PolicySource::BuiltIn(BuiltInPolicy::Fair),
+        settings: None,
+    };
+    let last = Some((last, loaded(&one)));
+    // An accepted policy also ends the rejections: no recorded state has both.
+    for (reads, last, expected) in [
+        (vec![failed()], None, 0),
+        (vec![loaded(&rejecting)], None, 1),
+        (vec![loaded(&rejecting), loaded(&one)], None, 2),
+        (vec![failed()], last.clone(), 1),
+        (vec![loaded(&rejecting)], last, 2),
+    ] {
+        let cache = PolicyCache::default();
+        for read in reads {
+            let (items, limiter) = (&group.spec.oaat_items, limiter());
+            let last = last.clone();
+            let selected = cache.select(&group, items, Some(read), &default, &limiter, last);
+            selected.await.unwrap();
+        }
+        let records = cache.records.load(std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(records, expected);
+    }
+}
+
+#[tokio::test]
 async fn available_policies_that_reject_the_settings_are_reported() {
     let host = host();
     let rejecting = hostile(&host, "validate-err");

@@ -151,6 +151,14 @@ fn source(namespace: &str, name: &str) -> PolicyConfigMap {
     }
 }
 
+/// Returns a policy that was loaded from this ConfigMap.
+fn in_use(policy: &KeptPolicy, name: &str) -> InUse {
+    InUse {
+        policy: policy.clone(),
+        source: Some(source(&policy.namespace, name)),
+    }
+}
+
 /// Returns a keeper without its task: the tests call [`Keeper::check`].
 fn keeper(cluster: &Cluster) -> KeptPolicies {
     let client = client(cluster);
@@ -193,9 +201,8 @@ async fn policy_that_decided_is_copied_once_and_renewed() {
     store(&cluster, "a", "mine", &wasm);
     let (group, policy) = (ObjectRef::new("g").within("a"), kept("a", &wasm));
     let copy = path("op", &policy.config_map());
-    let used = Some((policy.clone(), Some(source("a", "mine"))));
     for _ in 0..2 {
-        kept_policies.record(&group, used.clone());
+        kept_policies.record(&group, vec![in_use(&policy, "mine")]);
         kept_policies.keeper.check().await.unwrap();
     }
     assert_eq!(writes(&cluster), ["POST /api/v1/namespaces/op/configmaps"]);
@@ -222,7 +229,7 @@ async fn only_the_policy_that_decided_is_copied() {
     // The source has another component by now, or none.
     store(&cluster, "a", "mine", &variant(2));
     for name in ["mine", "missing"] {
-        kept_policies.record(&group, Some((policy.clone(), Some(source("a", name)))));
+        kept_policies.record(&group, vec![in_use(&policy, name)]);
         kept_policies.keeper.check().await.unwrap();
     }
     assert_eq!(writes(&cluster), [""; 0]);
@@ -242,12 +249,11 @@ async fn unused_copy_is_deleted_after_a_week() {
             &name,
             &variant(u8::try_from(index).unwrap() + 1),
         );
-        let used = (policies[index].clone(), Some(source("a", &name)));
-        kept_policies.record(group, Some(used));
+        kept_policies.record(group, vec![in_use(&policies[index], &name)]);
     }
     kept_policies.keeper.check().await.unwrap();
     assert_eq!(writes(&cluster).len(), 2);
-    kept_policies.record(&groups[0], None);
+    kept_policies.record(&groups[0], Vec::new());
     let week_ago = Timestamp::now().minus(DELETE_AFTER + Duration::from_secs(60));
     for policy in &policies {
         set_last_used(&cluster, policy, week_ago);
@@ -264,6 +270,46 @@ async fn unused_copy_is_deleted_after_a_week() {
 }
 
 #[tokio::test]
+async fn copies_of_all_last_good_policies_are_in_use() {
+    let cluster = Cluster::default();
+    let mut kept_policies = keeper(&cluster);
+    let keeper = Arc::get_mut(&mut kept_policies.keeper).unwrap();
+    keeper.deletions_start_at = Instant::now();
+    let copies: Vec<_> = (1..=3).map(|name| kept("a", &variant(name))).collect();
+    let week_ago = Timestamp::now().minus(DELETE_AFTER + Duration::from_secs(60));
+    for (policy, name) in copies.iter().zip(1..) {
+        let value = pack(variant(name), &policy.digest).unwrap();
+        let map = config_map(policy, &source("a", "mine"), value, week_ago);
+        let map = serde_json::to_value(map).unwrap();
+        let path = path("op", &policy.config_map());
+        cluster.lock().unwrap().maps.insert(path, map);
+    }
+    // The group has settings that one policy accepted, and another one decided last.
+    let mut group = group(Some(&copies[0]));
+    let accepted = json!({ "source": "other", "digest": copies[1].digest, "settings": "{}" });
+    let status = group.status.as_mut().unwrap();
+    status.accepted_settings = serde_json::from_value(accepted).unwrap();
+    let (queue, _queued) = unbounded_channel();
+    let compiler = Compiler::new(|_| unreachable!());
+    let sources = PolicySources::new(kept_policies.keeper.config_maps.clone(), compiler, queue)
+        .with_kept(Some(kept_policies.clone()));
+    let key = ObjectRef::new("g").within("a");
+    sources.record_last_good(&key, LastGoodPolicy::all(&group, group.status.as_ref()));
+    kept_policies.keeper.check().await.unwrap();
+    let write = |method: &str, policy: &KeptPolicy| {
+        format!("{method} {}", path("op", &policy.config_map()))
+    };
+    let mut expected = [
+        write("PATCH", &copies[0]),
+        write("PATCH", &copies[1]),
+        write("DELETE", &copies[2]),
+    ];
+    let mut written = writes(&cluster);
+    (expected.sort(), written.sort());
+    assert_eq!(written, expected);
+}
+
+#[tokio::test]
 async fn number_of_copies_is_limited_and_shared_between_namespaces() {
     let cluster = Cluster::default();
     let mut kept_policies = keeper(&cluster);
@@ -272,7 +318,7 @@ async fn number_of_copies_is_limited_and_shared_between_namespaces() {
         store(&cluster, namespace, &map, &variant(name));
         let group = ObjectRef::new(&map).within(namespace);
         let policy = kept(namespace, &variant(name));
-        kept_policies.record(&group, Some((policy, Some(source(namespace, &map)))));
+        kept_policies.record(&group, vec![in_use(&policy, &map)]);
     };
     (1..=5).for_each(|name| record(&kept_policies, "greedy", name));
     kept_policies.keeper.check().await.unwrap();
@@ -299,8 +345,7 @@ async fn damaged_copy_is_deleted_and_written_again() {
     store(&cluster, "a", "mine", &wasm);
     let (group, policy) = (ObjectRef::new("g").within("a"), kept("a", &wasm));
     let copy = path("op", &policy.config_map());
-    let used = Some((policy.clone(), Some(source("a", "mine"))));
-    kept_policies.record(&group, used);
+    kept_policies.record(&group, vec![in_use(&policy, "mine")]);
     kept_policies.keeper.check().await.unwrap();
     let posted = "POST /api/v1/namespaces/op/configmaps".to_owned();
     assert_eq!(writes(&cluster), std::slice::from_ref(&posted));
@@ -394,7 +439,7 @@ async fn start(cluster: &Cluster, host: &Host, default: &Policy, group: &OaatGro
                 policy: selection.in_use,
                 ..OaatGroupStatus::default()
             };
-            sources.record_last_good(&key, LastGoodPolicy::new(group, Some(&status)));
+            sources.record_last_good(&key, LastGoodPolicy::all(group, Some(&status)));
             kept.keeper.check().await.unwrap();
             return Decides {
                 digest: policy.digest().to_owned(),

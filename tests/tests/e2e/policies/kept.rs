@@ -67,7 +67,6 @@ async fn last_good_policy_decides_after_restarts_without_its_source() -> Result<
     ensure!(copy.name_any().starts_with("oaat-policy-"), "{copy:?}");
     ensure!(copy.immutable == Some(true), "{copy:?}");
 
-    let runs = |group: &Value| group["status"]["run"].as_i64().unwrap_or(0);
     for reason in ["SourceNotFound", "Malformed", "SourceNotFound"] {
         fixture.take_operator().stop().await;
         if reason == "Malformed" {
@@ -118,6 +117,72 @@ async fn last_good_policy_decides_after_restarts_without_its_source() -> Result<
     Ok(())
 }
 
+fn runs(group: &Value) -> i64 {
+    group["status"]["run"].as_i64().unwrap_or(0)
+}
+
+/// Returns the spec of a group whose items are always due.
+fn with_policy(policy: &Value) -> Value {
+    json!({ "frequency": "100ms", "policy": policy })
+}
+
+#[tokio::test]
+async fn last_good_built_in_policy_decides_before_and_after_a_restart() -> Result<()> {
+    let missing = with_policy(&json!({ "configMap": { "name": "mine" } }));
+    for (name, krate) in [("default", "policy-default"), ("fair", "policies/fair")] {
+        let mut fixture = fixture(&format!("kept-{name}")).await?;
+        fixture.start_operator().await?;
+        let built_in = with_policy(&json!({ "builtIn": name }));
+        fixture.group(&["a", "b"], built_in).await?;
+        let digest = digest(&component(krate).await?);
+        fixture.until_decided_by(&digest).await?;
+        fixture.group(&["a", "b"], missing.clone()).await?;
+        for _ in 0..2 {
+            let message = fixture.until_policy("False", "SourceNotFound").await?;
+            let in_use = format!("the built-in policy {name} (contract 1.0.0, sha256 {digest})");
+            ensure!(
+                message.contains(&format!("{in_use} stays in use")),
+                "{message}"
+            );
+            let before = runs(&fixture.read("group").await?);
+            let group = fixture
+                .until("more runs", |group| runs(group) > before + 2)
+                .await?;
+            let status = &group["status"];
+            ensure!(status["lastDecision"]["digest"] == digest, "{group:#}");
+            ensure!(status["lastGoodBuiltIn"] == name, "{group:#}");
+            fixture.take_operator().kill().await;
+            fixture.start_operator().await?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn default_policy_that_the_group_never_named_is_not_a_last_good_policy() -> Result<()> {
+    let mut fixture = fixture("kept-unnamed").await?;
+    fixture.start_operator().await?;
+    let no_policy = json!({ "frequency": "100ms" });
+    fixture.group(&["a", "b"], no_policy).await?;
+    fixture.until_decided_by(&digest(DEFAULT_POLICY)).await?;
+    let missing = with_policy(&json!({ "configMap": { "name": "mine" } }));
+    fixture.group(&["a", "b"], missing.clone()).await?;
+    let held = |group: &Value| {
+        let status = &group["status"];
+        condition(group, "Ready").1 == "PolicyNotReady"
+            && status["current"].is_null()
+            && status["observedGeneration"] == group["metadata"]["generation"]
+    };
+    let before = fixture.until("no policy decides", held).await?;
+    fixture.take_operator().kill().await;
+    fixture.start_operator().await?;
+    fixture.group(&["a", "b", "c"], missing).await?;
+    let after = fixture.until("no policy decides", held).await?;
+    ensure!(runs(&after) == runs(&before), "{after:#}");
+    ensure!(after["status"]["lastGoodBuiltIn"].is_null(), "{after:#}");
+    Ok(())
+}
+
 /// Returns settings that start only this item.
 fn only(item: &str) -> Value {
     json!({ "eligible": format!("item.name == '{item}'") })
@@ -156,7 +221,6 @@ async fn accepted_settings_survive(name: &str, policy: Value, deletes: Option<&s
         fixture.maps().delete(map, &params).await?;
     }
     fixture.start_operator().await?;
-    let runs = |group: &Value| group["status"]["run"].as_i64().unwrap_or(0);
     let reason = deletes.map_or("SettingsRejected", |_| "SourceNotFound");
     fixture.until_policy("False", reason).await?;
     let start = runs(&fixture.read("group").await?);

@@ -3,9 +3,11 @@
 use super::Check;
 use crate::cluster::{ClusterError, GroupRead};
 use crate::views::counted;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use oaat_api::reasons::{policy_ready, ready};
 use oaat_api::text::{self, clean};
 use oaat_api::{OaatGroup, Timestamp, condition};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long a group may wait for a reconcile after a change.
@@ -19,8 +21,7 @@ pub(in crate::commands::doctor) fn groups(
         Ok(read) => read,
         Err(error) => return vec![Check::unknown("groups", error)],
     };
-    let mut problems = Vec::new();
-    let mut policies = Vec::new();
+    let (mut problems, mut policies) = (Vec::new(), Vec::new());
     let now = Timestamp::now();
     for GroupRead {
         namespace,
@@ -30,67 +31,247 @@ pub(in crate::commands::doctor) fn groups(
     {
         let at = format!("{namespace}/{name}");
         match group {
-            Err(problem) => problems.push(format!("{at}: cannot be decoded: {problem}")),
+            Err(problem) => problems.push(Problem {
+                cause: format!("{at}: cannot be decoded: {problem}"),
+                command: Some(VALIDATE),
+            }),
             Ok(group) => {
-                problems.extend(problem(group, now).map(|problem| format!("{at}: {problem}")));
-                policies.extend(
-                    false_condition(group, policy_ready::TYPE)
-                        .map(|problem| format!("{at}: {problem}")),
-                );
+                problems.extend(problem(group, now).map(|problem| problem.of(&at)));
+                policies.extend(policy_problem(group).map(|problem| problem.of(&at)));
             }
         }
     }
-    let check = |name, problems: &[String], fix: &str| {
+    let check = |name, problems: &[Problem], page: &str| {
         if problems.is_empty() {
             return Check::ok(name, counted(read.len(), "group"));
         }
-        Check::failed(name, text::list(problems, "; ", text::PROBLEM), fix)
+        let causes = problems.iter().map(|problem| &problem.cause);
+        let commands: BTreeSet<_> = problems.iter().filter_map(|p| p.command).collect();
+        let commands: Vec<_> = commands.into_iter().collect();
+        let mut fix = format!("see {page} for the reason");
+        if !commands.is_empty() {
+            fix.push_str(&format!(", and run {}", commands.join(" or ")));
+        }
+        Check::failed(name, text::list(causes, "; ", text::PROBLEM), fix)
     };
     vec![
-        check(
-            "groups",
-            &problems,
-            "see docs/troubleshooting.md for the reason, and run kubectl oaat status GROUP",
-        ),
-        check(
-            "policies",
-            &policies,
-            "see docs/policies.md for the reason, and run kubectl oaat policy check",
-        ),
+        check("groups", &problems, "docs/troubleshooting.md"),
+        check("policies", &policies, "docs/policies.md"),
     ]
 }
 
+/// What is wrong with a group.
+struct Problem {
+    cause: String,
+    /// The command that shows more about the cause, or fixes it.
+    command: Option<&'static str>,
+}
+
+impl Problem {
+    /// Adds the namespace and the name of the group.
+    fn of(self, group: &str) -> Self {
+        Self {
+            cause: format!("{group}: {}", self.cause),
+            ..self
+        }
+    }
+}
+
+const VALIDATE: &str = "kubectl oaat validate -f FILE";
+
+/// Returns the command for a reason of the condition `Ready`.
+fn command(reason: &str) -> &'static str {
+    match reason {
+        ready::SPEC_INVALID | ready::UNDECODABLE => VALIDATE,
+        _ => "kubectl oaat status GROUP",
+    }
+}
+
+/// Returns the command for a reason of the condition `PolicyReady`, if one helps. `is_built_in` is true
+/// if the spec names a built-in policy.
+fn policy_command(reason: &str, is_built_in: bool) -> Option<&'static str> {
+    use policy_ready::{
+        BAD_ANSWER, COMPILE_FAILED, COMPILE_TIMEOUT, COMPILE_TOO_LARGE, COMPOSED_COMPONENT,
+        CONTRACT_TOO_NEW, DEADLINE, DIGEST_MISMATCH, FORBIDDEN_IMPORT, INTERFACE_MISMATCH,
+        KEY_NOT_FOUND, MALFORMED, OUT_OF_FUEL, OUT_OF_MEMORY, POLICY_ERROR, PROBE_FAILED,
+        SETTINGS_REJECTED, SOURCE_NOT_FOUND, TOO_LARGE, TRAPPED,
+    };
+    Some(match reason {
+        SOURCE_NOT_FOUND | KEY_NOT_FOUND => "kubectl oaat policy pack FILE --name CONFIGMAP",
+        SETTINGS_REJECTED if is_built_in => VALIDATE,
+        SETTINGS_REJECTED => "kubectl oaat policy check FILE --settings JSON",
+        TOO_LARGE | DIGEST_MISMATCH | MALFORMED | FORBIDDEN_IMPORT | CONTRACT_TOO_NEW
+        | INTERFACE_MISMATCH | COMPILE_FAILED | COMPILE_TIMEOUT | COMPILE_TOO_LARGE
+        | COMPOSED_COMPONENT | PROBE_FAILED => "kubectl oaat policy check FILE",
+        POLICY_ERROR | TRAPPED | OUT_OF_MEMORY | BAD_ANSWER => "kubectl oaat policy replay LOG",
+        OUT_OF_FUEL | DEADLINE => "kubectl oaat policy bench FILE",
+        _ => return None,
+    })
+}
+
+/// Returns what is wrong with the policy of a group.
+fn policy_problem(group: &OaatGroup) -> Option<Problem> {
+    let policy = group.spec.policy.as_ref();
+    let is_built_in = policy.is_some_and(|policy| policy.built_in.is_some());
+    let condition = false_condition(group, policy_ready::TYPE)?;
+    Some(Problem {
+        cause: describe(condition),
+        command: policy_command(&condition.reason, is_built_in),
+    })
+}
+
 /// Returns what is wrong with a group.
-fn problem(group: &OaatGroup, now: Timestamp) -> Option<String> {
+fn problem(group: &OaatGroup, now: Timestamp) -> Option<Problem> {
     let status = group.status.as_ref();
     let observed = status.and_then(|status| status.observed_generation);
     let created = group.metadata.creation_timestamp.as_ref();
     let created = created.map_or(now, |at| Timestamp(at.0.as_millisecond()));
     if observed.is_none() && now.since(created) > MAX_DELAY {
-        return Some("the operator has never reconciled it".to_owned());
+        return Some(Problem {
+            cause: "the operator has never reconciled it".to_owned(),
+            command: None,
+        });
     }
-    let condition = status.and_then(|s| condition(&s.conditions, ready::TYPE))?;
+    let condition = false_condition(group, ready::TYPE)?;
     // The policies have a separate check.
-    if condition.reason == ready::POLICY_NOT_READY {
-        return None;
-    }
-    false_condition(group, ready::TYPE)
+    (condition.reason != ready::POLICY_NOT_READY).then(|| Problem {
+        cause: describe(condition),
+        command: Some(command(&condition.reason)),
+    })
 }
 
-/// Returns the reason and the message of a condition that is false.
-fn false_condition(group: &OaatGroup, type_: &str) -> Option<String> {
+/// Returns a condition that is false.
+fn false_condition<'a>(group: &'a OaatGroup, type_: &str) -> Option<&'a Condition> {
     let status = group.status.as_ref()?;
-    let condition = condition(&status.conditions, type_).filter(|c| c.status == "False")?;
+    condition(&status.conditions, type_).filter(|c| c.status == "False")
+}
+
+/// Returns the reason and the message of a condition.
+fn describe(condition: &Condition) -> String {
     let text = format!("{}: {}", condition.reason, condition.message);
-    Some(clean(&text, text::PROBLEM))
+    clean(&text, text::PROBLEM)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::Finding;
     use super::*;
-    use crate::views::test_groups::backup;
+    use crate::command_line::Cli;
+    use crate::views::test_groups::{backup, rejecting};
+    use clap::Parser;
     use serde_json::json;
+    use std::path::Path;
+
+    /// Returns the reasons of a module in `oaat_api::reasons`.
+    fn reasons(module: &str) -> BTreeSet<String> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let source = std::fs::read_to_string(root.join("crates/oaat-api/src/reasons.rs")).unwrap();
+        let start = format!("pub mod {module} {{");
+        let (_, code) = source.split_once(&start).unwrap();
+        let (code, _) = code.split_once("\n}").unwrap();
+        let constants = code.split("pub const ").skip(1);
+        constants
+            .filter_map(|constant| constant.split_once(": &str = \"")?.1.split('"').next())
+            .map(ToOwned::to_owned)
+            .collect()
+    }
+
+    #[test]
+    fn each_reason_of_a_policy_has_a_fitting_command() {
+        let check = "kubectl oaat policy check FILE";
+        let pack = "kubectl oaat policy pack FILE --name CONFIGMAP";
+        let replay = "kubectl oaat policy replay LOG";
+        let bench = "kubectl oaat policy bench FILE";
+        let settings = "kubectl oaat policy check FILE --settings JSON";
+        let expected = [
+            // The operator does something first, or an administrator must.
+            ("Loading", None),
+            ("SourceUnreadable", None),
+            ("CompilerUnavailable", None),
+            ("SourceNotFound", Some(pack)),
+            ("KeyNotFound", Some(pack)),
+            ("TooLarge", Some(check)),
+            ("DigestMismatch", Some(check)),
+            ("Malformed", Some(check)),
+            ("ForbiddenImport", Some(check)),
+            ("ContractTooNew", Some(check)),
+            ("InterfaceMismatch", Some(check)),
+            ("CompileFailed", Some(check)),
+            ("CompileTimeout", Some(check)),
+            ("CompileTooLarge", Some(check)),
+            ("ComposedComponent", Some(check)),
+            ("ProbeFailed", Some(check)),
+            ("SettingsRejected", Some(settings)),
+            ("PolicyError", Some(replay)),
+            ("Trapped", Some(replay)),
+            ("OutOfMemory", Some(replay)),
+            ("BadAnswer", Some(replay)),
+            ("OutOfFuel", Some(bench)),
+            ("Deadline", Some(bench)),
+        ];
+        for (reason, command) in expected {
+            assert_eq!(policy_command(reason, false), command, "{reason}");
+            let built_in = match reason {
+                "SettingsRejected" => Some(VALIDATE),
+                _ => command,
+            };
+            assert_eq!(policy_command(reason, true), built_in, "{reason}");
+        }
+        let mut all: BTreeSet<_> = expected.map(|(reason, _)| reason.to_owned()).into();
+        // With this reason, the condition is true.
+        all.insert("Ready".to_owned());
+        assert_eq!(all, reasons("policy_ready"));
+        // A reason of a later release.
+        assert_eq!(policy_command("New", true), None);
+    }
+
+    #[test]
+    fn each_reason_of_a_group_has_a_fitting_command() {
+        for reason in reasons("ready") {
+            let is_of_spec = ["SpecInvalid", "Undecodable"].contains(&reason.as_str());
+            assert_eq!(command(&reason) == VALIDATE, is_of_spec, "{reason}");
+        }
+    }
+
+    #[test]
+    fn recommended_commands_exist() {
+        let of_policies = reasons("policy_ready").into_iter().flat_map(|reason| {
+            [true, false].map(|is_built_in| policy_command(&reason, is_built_in))
+        });
+        let of_groups = reasons("ready");
+        let of_groups = of_groups.iter().map(|reason| Some(command(reason)));
+        let commands: BTreeSet<_> = of_policies.chain(of_groups).flatten().collect();
+        assert!(commands.len() > 5, "{commands:?}");
+        for command in commands {
+            let words = command.strip_prefix("kubectl oaat ").unwrap().split(' ');
+            let parsed = Cli::try_parse_from(["kubectl-oaat"].into_iter().chain(words));
+            assert!(parsed.is_ok(), "{command}: {:?}", parsed.err());
+        }
+    }
+
+    #[test]
+    fn rejected_settings_are_fixed_with_validate_or_check() {
+        let group = |built_in: bool| {
+            let mut group = rejecting("base is not a duration");
+            let policy = if built_in {
+                json!({ "builtIn": "backoff" })
+            } else {
+                json!({ "configMap": { "name": "mine" } })
+            };
+            group.spec.policy = Some(serde_json::from_value(policy).unwrap());
+            GroupRead {
+                namespace: "media".into(),
+                name: "backup".into(),
+                group: Ok(group),
+            }
+        };
+        let fix = |read: Vec<GroupRead>| groups(&Ok(read)).pop().unwrap().fix.unwrap();
+        let start = "see docs/policies.md for the reason, and run";
+        assert_eq!(fix(vec![group(true)]), format!("{start} {VALIDATE}"));
+        let check = "kubectl oaat policy check FILE --settings JSON";
+        let both = format!("{start} {check} or {VALIDATE}");
+        assert_eq!(fix(vec![group(true), group(false)]), both);
+    }
 
     fn found(check: &Check) -> (Finding, &str) {
         (check.finding, check.cause.as_str())
