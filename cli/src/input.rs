@@ -5,9 +5,8 @@ use std::fs::File;
 use std::io::{BufRead, Read};
 use std::path::Path;
 
-/// The maximum size of a component or a core module in bytes. A core module with debug information
-/// may be large.
-pub(crate) const MAX_COMPONENT: u64 = 256 << 20;
+/// The maximum size of a component or a core module in bytes.
+pub(crate) const MAX_COMPONENT: u64 = policy_build::MAX_MODULE;
 /// The maximum size of a text file, or of a line of input, in bytes.
 pub(crate) const MAX_TEXT: u64 = 16 << 20;
 

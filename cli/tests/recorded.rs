@@ -104,7 +104,7 @@ fn compare_finds_exactly_the_decisions_that_differ() {
     assert_eq!(code, 1, "{report}");
     assert_eq!(
         report["decisions"],
-        json!({ "agree": 2, "differ": 2, "interrupted": 0, "unreadable": 0 })
+        json!({ "agree": 2, "differ": 2, "bothFailed": 0, "interrupted": 0, "unreadable": 0 })
     );
     assert_eq!(
         report["differences"],
@@ -211,6 +211,34 @@ fn rejected_recorded_settings_are_a_difference() {
     assert!(text.contains(fix), "{text}");
     let (_, report) = compare("default", "backoff", &file, &["--settings-a", "{}"]);
     assert_eq!(report["differences"]["fail"], 0, "{report}");
+}
+
+#[test]
+fn decisions_on_which_both_policies_fail_are_no_agreement() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut requests = requests();
+    for request in &mut requests {
+        request.settings = r#"{"base":"1m"}"#.into();
+    }
+    let file = write(folder.path(), "decisions", &requests);
+    // The policies reject the same settings, with the same message.
+    let (code, report) = compare("default", "default", &file, &[]);
+    assert_eq!(code, 2, "{report}");
+    let counts = json!({
+        "agree": 0, "differ": 0, "bothFailed": 4, "interrupted": 0, "unreadable": 0,
+    });
+    assert_eq!(report["decisions"], counts);
+    assert_eq!(report["groups"][0]["decisions"], counts);
+    assert_eq!(report["differences"]["fail"], 0, "{report}");
+    let text = policy(&["compare", "default", "default", "--decisions", &file]).out;
+    for words in [
+        "agree      0\ndiffer     0\nboth fail  4\n",
+        "home/backup: 0 of 4 recorded decisions differ, and both policies fail on 4\n",
+        "A made no decision 4 times; first error: SettingsRejected",
+        "B made no decision 4 times; first error: SettingsRejected",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
 }
 
 #[test]

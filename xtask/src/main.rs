@@ -2,6 +2,7 @@
 
 mod archive;
 mod cross;
+mod demo;
 mod fuzz;
 mod image;
 mod manifests;
@@ -9,13 +10,14 @@ mod packages;
 mod progress;
 mod real_node;
 mod release;
+mod test;
 mod tools;
 mod tour;
 mod upgrade;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use control_plane::ControllerManager::{NotRequired, Required};
+use control_plane::ControllerManager::Required;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use xtask::{BenchOptions, ChaosOptions, DemoOptions, ScreenshotsOptions};
@@ -109,15 +111,6 @@ enum Task {
     Tools,
 }
 
-/// The test targets that need no cluster and take seconds, in addition to the unit tests.
-const QUICK: [&str; 5] = [
-    "algorithm",
-    "cases",
-    "histories",
-    "repository",
-    "upgrade_crds",
-];
-
 fn main() -> ExitCode {
     match run(Cli::parse().task) {
         Ok(code) => code,
@@ -130,60 +123,12 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<ExitCode> {
     match task {
-        Task::Demo(DemoOptions {
-            context, policy, ..
-        }) => {
-            if let Some(file) = policy.as_ref().filter(|file| !file.is_file()) {
-                bail!(
-                    "--policy {}: no such file; build one with: kubectl-oaat policy build",
-                    file.display()
-                );
-            }
-            let mut programs = vec!["demo"];
-            // The demo uses it to pack the policy.
-            programs.extend(policy.is_some().then_some("kubectl-oaat"));
-            let local = context.is_none().then_some(NotRequired);
-            tools::build_with_control_plane(local, &build(&programs))?;
-            start("debug", "demo")
-        }
+        Task::Demo(options) => demo::run(&options),
         Task::Test {
             quick,
             kubernetes,
-            mut arguments,
-        } => {
-            let servers = kubernetes
-                .as_deref()
-                .map(tools::release_servers)
-                .transpose()?;
-            if servers.is_some() {
-                arguments.splice(0..0, ["--test".into(), "e2e".into()]);
-            }
-            let arguments = test_command(quick, &arguments);
-            let mut build: Vec<&str> = arguments.iter().map(String::as_str).collect();
-            // Arguments after a second `--` are for the test programs.
-            build.truncate(build.iter().position(|a| *a == "--").unwrap_or(build.len()));
-            build.push("--no-run");
-            let pinned = (!quick && servers.is_none()).then_some(Required);
-            tools::build_with_control_plane(pinned, &build)?;
-            if !quick {
-                tools::helm()?;
-                tools::monitoring()?;
-                tools::browser();
-                tools::c_tools();
-            }
-            let mut tests = cargo();
-            tests.args(&arguments);
-            if std::env::var_os("RUST_TEST_THREADS").is_none() {
-                tests.env("RUST_TEST_THREADS", test_threads().to_string());
-            }
-            if quick {
-                tests.env("OAAT_SEEDS", "300");
-            }
-            if let Some(servers) = servers {
-                tests.env("KUBEBUILDER_ASSETS", servers);
-            }
-            finish(&mut tests)
-        }
+            arguments,
+        } => test::run(quick, kubernetes.as_deref(), arguments),
         Task::RealNode(options) => real_node::run(&options),
         Task::Tour { screenshots } => tour::run(&screenshots),
         Task::Bench(_) => {
@@ -233,56 +178,8 @@ fn run(task: Task) -> Result<ExitCode> {
             start("debug", "screenshots")
         }
         Task::Release(options) => release::run(&options),
-        Task::Tools => {
-            // It takes as long as the other programs.
-            let browser = std::thread::spawn(|| {
-                tools::browser();
-                tools::c_tools();
-            });
-            tools::build_with_control_plane(Some(Required), &["fetch"])?;
-            tools::helm()?;
-            tools::monitoring()?;
-            if browser.join().is_err() {
-                bail!("the thread that installs packages panicked");
-            }
-            Ok(ExitCode::SUCCESS)
-        }
+        Task::Tools => tools::install_all(),
     }
-}
-
-/// Returns the number of tests to run at once. End-to-end tests mostly wait, so it is more than the
-/// number of processors.
-fn test_threads() -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    processors + processors.div_ceil(2)
-}
-
-/// Returns the arguments with which cargo runs the tests of a tier. `arguments` are those for cargo
-/// test.
-fn test_command(quick: bool, arguments: &[String]) -> Vec<String> {
-    let of_packages = |argument: &String| {
-        argument.starts_with("-p") || argument.split('=').next() == Some("--package")
-    };
-    let mut cargo_arguments = arguments.iter().take_while(|argument| *argument != "--");
-    let names_packages = cargo_arguments.any(of_packages);
-    let mut command = vec!["test".to_owned()];
-    // With --workspace, cargo ignores -p. Without -p, the whole workspace is built, so that
-    // dependencies have the same features in every tier and are not built again.
-    if !names_packages {
-        command.push("--workspace".into());
-    }
-    // Run all tests after a failure, because it says little about the others.
-    command.push("--no-fail-fast".into());
-    if quick {
-        command.push("--lib".into());
-    }
-    if quick && !names_packages {
-        for target in QUICK {
-            command.extend(["--test".into(), target.into()]);
-        }
-    }
-    command.extend_from_slice(arguments);
-    command
 }
 
 /// Returns the arguments with which cargo builds the operator and other programs.
@@ -358,31 +255,5 @@ mod tests {
         let bench = help("bench").to_string();
         assert!(bench.contains("--only <ONLY>"), "{bench}");
         assert!(bench.contains("windows-and-lists"), "{bench}");
-    }
-
-    fn arguments(given: &[&str]) -> Vec<String> {
-        given
-            .iter()
-            .map(|argument| (*argument).to_owned())
-            .collect()
-    }
-
-    #[test]
-    fn named_packages_replace_the_workspace() {
-        for given in [
-            &["-p", "policy-default"][..],
-            &["-ppolicy-default"],
-            &["--package=policy-default"],
-        ] {
-            for all in [true, false].map(|quick| test_command(quick, &arguments(given))) {
-                assert!(!all.contains(&"--workspace".to_owned()), "{all:?}");
-                assert!(all.ends_with(&arguments(given)));
-            }
-        }
-        for given in [&[][..], &["--test", "e2e"], &["--", "-p"]] {
-            for all in [true, false].map(|quick| test_command(quick, &arguments(given))) {
-                assert!(all.contains(&"--workspace".to_owned()), "{all:?}");
-            }
-        }
     }
 }

@@ -7,13 +7,29 @@ use anyhow::{Context, Result, bail};
 use control_plane::{ControllerManager, HelmTools};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 const TARGET: &str = "wasm32-unknown-unknown";
 /// The version of Zig, as requirements for pip.
 const ZIG: &str = include_str!("../zig.txt");
+
+/// Installs or builds what the commands need, except for a real node.
+pub fn install_all() -> Result<ExitCode> {
+    // It takes as long as the other programs.
+    let programs = thread::spawn(|| {
+        browser();
+        c_tools();
+    });
+    build_with_control_plane(Some(ControllerManager::Required), &["fetch"])?;
+    helm()?;
+    monitoring()?;
+    if programs.join().is_err() {
+        bail!("the thread that installs packages panicked");
+    }
+    Ok(ExitCode::SUCCESS)
+}
 
 /// Installs the target that policies are built for, if it is missing.
 pub fn wasm_target() -> Result<()> {

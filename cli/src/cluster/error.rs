@@ -1,6 +1,6 @@
 //! Errors of requests to a cluster, each in one sentence.
 
-use super::response_limit::MAX_RESPONSE;
+use super::response_limit::{EventTooLarge, MAX_RESPONSE};
 use http_body_util::LengthLimitError;
 use oaat_api::run_now;
 use oaat_api::text::{self, clean};
@@ -184,11 +184,10 @@ impl ClusterError {
                 return Self::rejected(access, None, &problem);
             }
             kube::Error::Service(problem) if problem.is::<LengthLimitError>() => {
-                let limit = MAX_RESPONSE >> 20;
-                let problem = format!(
-                    "the response is larger than {limit} MiB; reduce the size of the objects"
-                );
-                return Self::rejected(access, None, &problem);
+                return Self::too_large(access, "the response");
+            }
+            kube::Error::ReadEvents(problem) if is_event_too_large(&problem) => {
+                return Self::too_large(access, "an event of the watch");
             }
             other => {
                 return Self::Unreachable {
@@ -243,6 +242,13 @@ impl ClusterError {
         }
     }
 
+    /// Returns the error for a part of a response that exceeds the limit.
+    fn too_large(access: Access, what: &str) -> Self {
+        let limit = MAX_RESPONSE >> 20;
+        let problem = format!("{what} is larger than {limit} MiB; reduce the size of the objects");
+        Self::rejected(access, None, &problem)
+    }
+
     /// Returns an error with a message of the API server.
     fn rejected(access: Access, code: Option<u16>, problem: &str) -> Self {
         Self::Rejected {
@@ -251,6 +257,12 @@ impl ClusterError {
             problem: clean(problem, text::MESSAGE),
         }
     }
+}
+
+/// Returns whether a watch failed because of an event that exceeds the limit.
+fn is_event_too_large(error: &std::io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    matches!(inner, Some(kube::Error::Service(problem)) if problem.is::<EventTooLarge>())
 }
 
 /// Returns whether a 403 may be about a quota instead of a permission. Only creating an object of the

@@ -2,6 +2,7 @@
 
 mod error;
 mod groups;
+mod kubeconfig;
 mod lost_watch;
 mod response_limit;
 mod session;

@@ -1,21 +1,23 @@
 //! Limits the size of the responses of the API server.
 
 use futures::future::BoxFuture;
-use futures::{FutureExt, TryFutureExt};
+use futures::{FutureExt, TryFutureExt, ready};
 use http::{Request, Response, Uri};
 use http_body_util::{Either, Limited};
-use hyper::body::Body;
+use hyper::body::{Body, Bytes, Frame};
+use memchr::memrchr;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use tower::{BoxError, Service};
 
-/// The maximum size of a response in bytes. A page of the largest objects is smaller, because etcd
+/// The maximum size of a response, or of an event of a watch, in bytes. A page of the largest objects is smaller, because etcd
 /// accepts 1.5 MiB for an object by default.
 pub(super) const MAX_RESPONSE: usize = 256 << 20;
 /// The number of objects in a page of a list.
 pub(crate) const PAGE: u32 = 100;
 
-/// A service that limits the size of responses. Watches and logs are not limited, because they are
-/// read in parts.
+/// A service that limits the size of responses, and of each event of a watch. Logs are not limited,
+/// because they are read in parts.
 pub(super) struct LimitResponses<S> {
     pub service: S,
     /// The maximum size in bytes.
@@ -26,10 +28,10 @@ impl<S, A, B> Service<Request<A>> for LimitResponses<S>
 where
     S: Service<Request<A>, Response = Response<B>>,
     S::Future: Send + 'static,
-    B: Body + 'static,
+    B: Body<Data = Bytes> + 'static,
     B::Error: Into<BoxError>,
 {
-    type Response = Response<Either<Limited<B>, B>>;
+    type Response = Response<Either<Limited<B>, LimitedLines<B>>>;
     type Error = S::Error;
     type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
 
@@ -39,44 +41,107 @@ where
 
     fn call(&mut self, request: Request<A>) -> Self::Future {
         let limit = self.limit;
-        let is_stream = is_stream(request.uri());
-        let limited = move |body| {
-            if is_stream {
-                Either::Right(body)
-            } else {
-                Either::Left(Limited::new(body, limit))
-            }
+        let max_line = max_line(request.uri(), limit);
+        let limited = move |response: Response<B>| {
+            // kube reads the whole response if it is an error.
+            let max_line = max_line.filter(|_| response.status().is_success());
+            response.map(|body| match max_line {
+                Some(max_line) => Either::Right(LimitedLines::new(body, max_line)),
+                None => Either::Left(Limited::new(body, limit)),
+            })
         };
-        let response = self.service.call(request);
-        response
-            .map_ok(move |response: Response<B>| response.map(limited))
-            .boxed()
+        self.service.call(request).map_ok(limited).boxed()
     }
 }
 
-/// Returns whether a response is read in parts.
-fn is_stream(uri: &Uri) -> bool {
+/// Returns the maximum size of a line of a response that is read in parts. Returns `None` for other
+/// responses.
+fn max_line(uri: &Uri, limit: usize) -> Option<usize> {
     let mut pairs = uri.query().unwrap_or_default().split('&');
-    let is_watch = pairs.any(|pair| matches!(pair, "watch=true" | "watch=1"));
-    is_watch || uri.path().ends_with("/log")
+    if pairs.any(|pair| matches!(pair, "watch=true" | "watch=1")) {
+        // Each event is a line.
+        return Some(limit);
+    }
+    uri.path().ends_with("/log").then_some(usize::MAX)
+}
+
+/// An event of a watch that exceeds the limit.
+#[derive(Debug, thiserror::Error)]
+#[error("an event is too large")]
+pub(super) struct EventTooLarge;
+
+/// A body that fails if one of its lines exceeds a limit.
+pub(super) struct LimitedLines<B> {
+    body: Pin<Box<B>>,
+    max_line: usize,
+    /// The number of bytes since the last end of a line.
+    line: usize,
+}
+
+impl<B> LimitedLines<B> {
+    fn new(body: B, max_line: usize) -> Self {
+        Self {
+            body: Box::pin(body),
+            max_line,
+            line: 0,
+        }
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for LimitedLines<B>
+where
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(self.body.as_mut().poll_frame(context));
+        if let Some(data) = frame
+            .as_ref()
+            .and_then(|frame| frame.as_ref().ok()?.data_ref())
+        {
+            self.line = match memrchr(b'\n', data) {
+                Some(newline) => data.len() - newline - 1,
+                None => self.line.saturating_add(data.len()),
+            };
+            if self.line > self.max_line {
+                return Poll::Ready(Some(Err(EventTooLarge.into())));
+            }
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cluster::{Access, ClusterError};
-    use futures::AsyncReadExt;
+    use futures::{AsyncReadExt, StreamExt};
+    use http::StatusCode;
     use http_body_util::Full;
+    use k8s_openapi::api::core::v1::Pod;
     use kube::Client;
+    use kube::api::{Api, WatchParams};
     use std::convert::Infallible;
+
+    /// A client whose API server responds with this text, and that accepts 11 bytes.
+    fn client_of(status: StatusCode, text: &'static str) -> Client {
+        let service = tower::service_fn(move |_: Request<kube::client::Body>| async move {
+            let body = Full::new(Bytes::from_static(text.as_bytes()));
+            let mut response = Response::new(body);
+            *response.status_mut() = status;
+            Ok::<_, Infallible>(response)
+        });
+        Client::new(LimitResponses { service, limit: 11 }, "default")
+    }
 
     /// A client whose API server responds with 12 bytes, and that accepts 11.
     fn client() -> Client {
-        let service = tower::service_fn(|_: Request<kube::client::Body>| async {
-            let body = Full::new(hyper::body::Bytes::from_static(b"\"0123456789\""));
-            Ok::<_, Infallible>(Response::new(body))
-        });
-        Client::new(LimitResponses { service, limit: 11 }, "default")
+        client_of(StatusCode::OK, "\"0123456789\"")
     }
 
     #[tokio::test]
@@ -91,16 +156,39 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn watches_and_logs_have_no_limit() {
-        for uri in [
-            "/api/v1/pods?watch=true",
-            "/api/v1/namespaces/n/pods/p/log?follow=true",
+    async fn events_of_a_watch_and_errors_are_limited() {
+        for (status, text, expected) in [
+            (StatusCode::OK, "\"01234567\"\n\"01234567\"\n", "expected"),
+            (
+                StatusCode::OK,
+                "\"0123456789\"",
+                "an event of the watch is larger than 256 MiB",
+            ),
+            (
+                StatusCode::BAD_GATEWAY,
+                "0\n0\n0\n0\n0\n0\n",
+                "the response is larger than 256 MiB",
+            ),
         ] {
-            let request = Request::get(uri).body(Vec::new()).unwrap();
-            let stream = client().request_stream(request).await.unwrap();
-            let mut text = Vec::new();
-            std::pin::pin!(stream).read_to_end(&mut text).await.unwrap();
-            assert_eq!(text.len(), 12, "{uri}");
+            let pods = Api::<Pod>::all(client_of(status, text));
+            let error = match pods.watch(&WatchParams::default(), "0").await {
+                Ok(events) => std::pin::pin!(events).next().await.unwrap().map(drop),
+                Err(error) => Err(error),
+            };
+            let access = Access::new("watch", "", "pods", None);
+            let error = ClusterError::of_request(error.unwrap_err(), access, "https://server/");
+            let error = error.to_string();
+            assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn logs_have_no_limit() {
+        let uri = "/api/v1/namespaces/n/pods/p/log?follow=true";
+        let request = Request::get(uri).body(Vec::new()).unwrap();
+        let stream = client().request_stream(request).await.unwrap();
+        let mut text = Vec::new();
+        std::pin::pin!(stream).read_to_end(&mut text).await.unwrap();
+        assert_eq!(text.len(), 12);
     }
 }

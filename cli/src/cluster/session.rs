@@ -1,7 +1,7 @@
 //! The client of a command.
 
 use super::response_limit::{LimitResponses, MAX_RESPONSE};
-use super::{Access, ClusterError};
+use super::{Access, ClusterError, kubeconfig};
 use clap::Args;
 use kube::api::PatchParams;
 use kube::client::ClientBuilder;
@@ -106,11 +106,7 @@ async fn config(args: &ClusterArgs) -> Result<Config, ClusterError> {
     let no_cluster = |error: &dyn std::error::Error| {
         ClusterError::NoCluster(clean(&error.to_string(), text::PROBLEM))
     };
-    let kubeconfig = match &args.kubeconfig {
-        Some(file) => Kubeconfig::read_from(file),
-        None => Kubeconfig::read(),
-    };
-    let mut config = match kubeconfig {
+    let mut config = match kubeconfig::read(args.kubeconfig.as_deref()) {
         Ok(kubeconfig) => {
             if has_proxy(&kubeconfig, args.context.as_deref()) {
                 return Err(ClusterError::Usage(

@@ -59,8 +59,9 @@ pub enum Command {
     /// Compare two policies on recorded decisions, and simulate what follows with each.
     ///
     /// Two policies differ on a decision if they start different items, wait until different times,
-    /// fail for different reasons, show different standings of an item, or store different states. A
-    /// decision can differ in several of these ways, and counts in each.
+    /// show different standings of an item, or store different states, or if only one of them fails. A
+    /// decision can differ in several of these ways, and counts in each. If both fail, they neither
+    /// agree nor differ, and the decision is counted separately.
     ///
     /// In the simulation, the lateness of an item is the time from when it is due to the start of its
     /// next successful run. A gap is the time from one success to the next. An item waits while it is
@@ -68,7 +69,8 @@ pub enum Command {
     /// frequency or, with eachOnce, if it never starts.
     ///
     /// Exits with 0 if they agree, with 1 if they differ or one of them cannot be used, and with 2
-    /// if the command could not be run or some decisions could not be compared.
+    /// if the command could not be run or some decisions could not be compared, for example because
+    /// both policies failed.
     Compare(compare::Args),
     /// Print the JSON Schema of a file of cases, a request, or a scenario.
     ///

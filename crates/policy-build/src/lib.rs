@@ -6,12 +6,15 @@
 //! the policies of authors.
 
 mod imports;
+mod limited;
 mod names;
 
 pub use imports::ForeignImport;
+pub use limited::MAX_MODULE;
 pub use names::function_names;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -28,6 +31,14 @@ pub enum BuildError {
     /// A program could not be started.
     #[error("failed to start {program}: {error}")]
     Start {
+        /// The program.
+        program: String,
+        /// The I/O error.
+        error: std::io::Error,
+    },
+    /// The output of a program could not be read.
+    #[error("failed to read the output of {program}: {error}")]
+    Output {
         /// The program.
         program: String,
         /// The I/O error.
@@ -187,8 +198,7 @@ fn build_module(dir: &Path, target_dir: &Path) -> Result<(String, Vec<u8>), Buil
         .args(["--config", "profile.release.panic='abort'"])
         .args(["--config", "profile.release.strip=true"])
         .args(["--config", "profile.release.debug=false"])
-        .stderr(Stdio::inherit())
-        .stdout(Stdio::piped());
+        .stderr(Stdio::inherit());
     // Removes the variables that an outer cargo or clippy sets for its own build.
     for name in [
         "RUSTFLAGS",
@@ -207,18 +217,14 @@ fn build_module(dir: &Path, target_dir: &Path) -> Result<(String, Vec<u8>), Buil
     // change the crate hashes of cargo, and thus the digest of the component.
     flags.push("-Clink-arg=--keep-section=name".to_owned());
     command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
-    let output = command.output().map_err(|error| BuildError::Start {
-        program: cargo,
-        error,
-    })?;
-    if !output.status.success() {
+    let (status, messages) = limited::output(&mut command)?;
+    if !status.success() {
         return Err(BuildError::Cargo(dir.to_owned()));
     }
-    let module =
-        find_module(&output.stdout, dir).ok_or_else(|| BuildError::NoModule(dir.to_owned()))?;
+    let module = find_module(&messages, dir).ok_or_else(|| BuildError::NoModule(dir.to_owned()))?;
     let stem = module.file_stem().unwrap_or_default();
     let name = stem.to_string_lossy().into_owned();
-    let bytes = std::fs::read(&module).map_err(|error| BuildError::Read {
+    let bytes = limited::read_module(&module).map_err(|error| BuildError::Read {
         path: module,
         error,
     })?;
@@ -242,8 +248,11 @@ fn make_module(dir: &Path) -> Result<(String, Vec<u8>), BuildError> {
     if !status.success() {
         return Err(BuildError::Make(dir.to_owned()));
     }
-    let bytes =
-        std::fs::read(dir.join(MODULE)).map_err(|_| BuildError::NoMakeModule(dir.to_owned()))?;
+    let path = dir.join(MODULE);
+    let bytes = limited::read_module(&path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => BuildError::NoMakeModule(dir.to_owned()),
+        _ => BuildError::Read { path, error },
+    })?;
     let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
     Ok((name.replace('-', "_"), bytes))
@@ -310,15 +319,11 @@ fn depends_on_bindings(dir: &Path) -> Result<bool, BuildError> {
 
 /// Runs cargo in `dir`, and returns its output. Its errors are printed to standard error.
 fn cargo_output(dir: &Path, args: &[&str]) -> Result<Vec<u8>, BuildError> {
-    let program = cargo();
-    let output = Command::new(&program)
-        .current_dir(dir)
-        .args(args)
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| BuildError::Start { program, error })?;
-    if output.status.success() {
-        Ok(output.stdout)
+    let mut command = Command::new(cargo());
+    command.current_dir(dir).args(args).stderr(Stdio::inherit());
+    let (status, output) = limited::output(&mut command)?;
+    if status.success() {
+        Ok(output)
     } else {
         Err(BuildError::Cargo(dir.to_owned()))
     }
@@ -333,15 +338,13 @@ fn manifest_in(dir: &Path) -> Option<PathBuf> {
 /// installs it.
 fn check_target(dir: &Path) -> Result<(), BuildError> {
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
-    let output = Command::new(&rustc)
+    let mut command = Command::new(rustc);
+    command
         .current_dir(dir)
         .args(["--print", "target-libdir", "--target", TARGET])
-        .output()
-        .map_err(|error| BuildError::Start {
-            program: rustc,
-            error,
-        })?;
-    let folder = String::from_utf8_lossy(&output.stdout);
+        .stderr(Stdio::null());
+    let (_, output) = limited::output(&mut command)?;
+    let folder = String::from_utf8_lossy(&output);
     if Path::new(folder.trim()).is_dir() {
         Ok(())
     } else {
@@ -352,13 +355,13 @@ fn check_target(dir: &Path) -> Result<(), BuildError> {
 /// Returns the root of the workspace of the crate in `dir`, or `dir` itself. Asks cargo, because the
 /// nearest Cargo.lock may belong to another crate, or not exist before the first build.
 fn workspace_root(cargo: &str, dir: &Path) -> PathBuf {
-    let located = Command::new(cargo)
+    let mut command = Command::new(cargo);
+    command
         .current_dir(dir)
         .args(["locate-project", "--workspace", "--message-format", "plain"])
-        .stderr(Stdio::null())
-        .output();
-    let manifest = located.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    let root = manifest.ok().and_then(|manifest| {
+        .stderr(Stdio::null());
+    let root = limited::output(&mut command).ok().and_then(|(_, output)| {
+        let manifest = String::from_utf8_lossy(&output);
         let root = Path::new(manifest.trim()).parent()?;
         root.is_dir().then(|| root.to_owned())
     });

@@ -86,6 +86,28 @@ const ROWS: &[Row] = &[
         ..HONEST
     },
     Row {
+        name: "load-outside",
+        expected: Evaluation("Trapped"),
+        what: "reads at the highest address that an instruction can contain",
+        select: "(drop (i32.load8_u offset=4294967295 (i32.const -1))) (i32.const 16)",
+        ..HONEST
+    },
+    Row {
+        name: "store-outside",
+        expected: Evaluation("Trapped"),
+        what: "writes just after the end of its memory",
+        select: "(i32.store8 (i32.shl (memory.size) (i32.const 16)) (i32.const 1)) (i32.const 16)",
+        ..HONEST
+    },
+    Row {
+        name: "copy-outside",
+        expected: Evaluation("Trapped"),
+        what: "copies two bytes, of which the second is after the end of its memory",
+        select: "(memory.copy (i32.sub (i32.shl (memory.size) (i32.const 16)) (i32.const 1))
+            (i32.const 0) (i32.const 2)) (i32.const 16)",
+        ..HONEST
+    },
+    Row {
         name: "list-outside",
         expected: Evaluation("BadAnswer"),
         what: "answers a list of verdicts that lies outside its memory",

@@ -3,7 +3,7 @@
 //! Fuel is deterministic: the same component and request use the same fuel on every machine. A
 //! comparison therefore needs no tolerance.
 
-use super::DecisionResults;
+use super::measure::DecisionResults;
 use crate::input;
 use crate::policy::table;
 use anyhow::{Context, Result};

@@ -20,12 +20,25 @@ pub(crate) struct Simulated {
     pub metrics: Metrics,
 }
 
+/// Whether the simulations with A and with B are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Agreement {
+    /// They start the same items at the same times.
+    Agree,
+    Differ,
+    /// They start the same items at the same times, but both policies failed, or both simulations
+    /// ended early.
+    Incomplete,
+}
+
 /// The metrics of all items of a group. Durations are in milliseconds.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Totals {
     pub runs: usize,
     pub failed: usize,
+    /// The number of evaluations without a decision.
+    pub failed_decisions: u64,
     pub idle_ms: u64,
     pub late_mean_ms: u64,
     pub late_max_ms: u64,
@@ -63,14 +76,21 @@ impl GroupSimulation {
         })
     }
 
-    /// Returns whether both policies start the same items at the same times.
-    pub fn agrees(&self) -> bool {
-        let [a, b] = &self.sides;
-        let starts = |side: &Simulated| {
-            let runs = side.history.runs.iter();
+    /// Compares the simulations.
+    pub fn agreement(&self) -> Agreement {
+        let [a, b] = self.sides.each_ref().map(|side| &side.history);
+        let starts = |history: &History| {
+            let runs = history.runs.iter();
             runs.map(|run| (run.item, run.started)).collect::<Vec<_>>()
         };
-        starts(a) == starts(b) && a.history.cut_short == b.history.cut_short
+        let problems = |history: &History| (history.errors, history.cut_short.is_some());
+        if starts(a) != starts(b) || problems(a) != problems(b) {
+            Agreement::Differ
+        } else if problems(a) == (0, false) {
+            Agreement::Agree
+        } else {
+            Agreement::Incomplete
+        }
     }
 
     /// Returns the items with different metrics, those with the largest differences first.
@@ -112,6 +132,7 @@ impl Simulated {
         Totals {
             runs: items.iter().map(|item| item.runs).sum(),
             failed: items.iter().map(|item| item.failed).sum(),
+            failed_decisions: self.history.errors,
             idle_ms: self.metrics.idle_ms,
             late_mean_ms: u64::try_from(late_mean).unwrap_or(u64::MAX),
             late_max_ms: max(|item| item.late_max_ms),

@@ -11,7 +11,7 @@ mod work;
 
 use crate::policy::decisions;
 use anyhow::{Context, Result, bail};
-use group_simulation::GroupSimulation;
+use group_simulation::{Agreement, GroupSimulation};
 use policy_host::text::escape;
 use policy_host::{Host, Limits};
 use side::Side;
@@ -147,7 +147,7 @@ impl<'a> Comparison<'a> {
     fn new(sides: &'a [Side; 2], tally: &'a Tally, files: &'a [PathBuf], length: u64) -> Self {
         let mut groups: Vec<_> = tally.groups.iter().collect();
         // Stable, so that groups with the same number are in the order of their names.
-        groups.sort_by_key(|(_, group)| Reverse(group.counts.differ));
+        groups.sort_by_key(|(_, group)| Reverse((group.counts.differ, group.counts.both_failed)));
         let groups = groups.into_iter().take(MAX_GROUPS).map(|(name, tally)| {
             let simulation = (length > 0).then(|| GroupSimulation::new(tally, sides, length));
             ComparedGroup {
@@ -174,21 +174,23 @@ impl<'a> Comparison<'a> {
     }
 
     /// Returns 0 if the policies agree, 1 if they differ, and 2 if some decisions could not be
-    /// compared.
+    /// compared, for example because both policies failed.
     fn exit_code(&self) -> ExitCode {
         let counts = self.tally.counts;
-        let simulations = || {
-            self.groups
-                .iter()
-                .filter_map(|group| group.simulation.as_ref())
-        };
-        let simulations_differ = simulations().any(|simulation| match simulation {
-            Ok(simulation) => !simulation.agrees(),
-            Err(_) => false,
-        });
-        if counts.differ > 0 || simulations_differ {
+        let simulations = self
+            .groups
+            .iter()
+            .filter_map(|group| group.simulation.as_ref());
+        let agreements: Vec<_> = simulations
+            .map(|simulation| match simulation {
+                Ok(simulation) => simulation.agreement(),
+                Err(_) => Agreement::Incomplete,
+            })
+            .collect();
+        let not_compared = counts.both_failed + counts.interrupted + counts.unreadable;
+        if counts.differ > 0 || agreements.contains(&Agreement::Differ) {
             ExitCode::FAILURE
-        } else if counts.interrupted + counts.unreadable > 0 || simulations().any(Result::is_err) {
+        } else if not_compared > 0 || agreements.contains(&Agreement::Incomplete) {
             ExitCode::from(2)
         } else {
             ExitCode::SUCCESS

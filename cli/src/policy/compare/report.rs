@@ -1,6 +1,6 @@
 //! Reports a comparison as text and as JSON.
 
-use super::group_simulation::{GroupSimulation, Simulated};
+use super::group_simulation::{Agreement, GroupSimulation, Simulated};
 use super::tally::{Example, Failures, ItemTally};
 use super::{ComparedGroup, Comparison, MAX_GROUPS, tally};
 use crate::policy::format_time;
@@ -70,9 +70,10 @@ fn decisions(comparison: &Comparison) -> String {
         ("  only A starts an item", kinds.only_a_starts),
         ("  only B starts an item", kinds.only_b_starts),
         ("  wait until different times", kinds.wait_until_other_times),
-        ("  at least one fails", kinds.fail),
+        ("  only one fails", kinds.fail),
         ("  show different standings", kinds.standings),
         ("  store different states", kinds.states),
+        ("both fail", counts.both_failed),
         ("interrupted by the deadline", counts.interrupted),
         ("cannot be read", counts.unreadable),
     ];
@@ -82,7 +83,7 @@ fn decisions(comparison: &Comparison) -> String {
         Some((from, to)) => format!(", {} to {}", format_time(from), format_time(to)),
         None => String::new(),
     };
-    let all = counts.compared() + counts.interrupted;
+    let all = counts.evaluated() + counts.interrupted;
     let all = counted(all, "recorded decision");
     format!("{all}{period}\n{}", aligned(&rows))
 }
@@ -138,11 +139,15 @@ fn problems(comparison: &Comparison) -> String {
 
 fn group_text(group: &ComparedGroup) -> String {
     let counts = group.tally.counts;
+    let both_fail = match counts.both_failed {
+        0 => String::new(),
+        count => format!(", and both policies fail on {count}"),
+    };
     let mut text = format!(
-        "{}: {} of {} differ\n",
+        "{}: {} of {} differ{both_fail}\n",
         clean(&group.name.to_string(), ERROR),
         counts.differ,
-        counted(counts.compared(), "recorded decision")
+        counted(counts.evaluated(), "recorded decision")
     );
     text += &items_table(&group.tally.items.iter().collect::<Vec<_>>());
     for (_, example) in group.tally.examples.iter() {
@@ -250,6 +255,11 @@ fn totals_table(sides: &[Simulated; 2]) -> String {
         ["  all items", "A", "B"].map(str::to_owned),
         number("  runs", a.runs, b.runs),
         number("  failed runs", a.failed, b.failed),
+        [
+            "  failed decisions".to_owned(),
+            a.failed_decisions.to_string(),
+            b.failed_decisions.to_string(),
+        ],
         ["  time during which an item ran".to_owned(), busy_a, busy_b],
         time("  mean lateness", a.late_mean_ms, b.late_mean_ms),
         time("  max lateness", a.late_max_ms, b.late_max_ms),
@@ -387,7 +397,7 @@ fn simulation_json(simulation: &GroupSimulation) -> Value {
         "from": format_exact(simulation.scenario.start),
         "to": format_exact(simulation.scenario.end),
         "assumptions": simulation.assumptions,
-        "agrees": simulation.agrees(),
+        "agrees": simulation.agreement() == Agreement::Agree,
         "a": side(0),
         "b": side(1),
     })

@@ -67,6 +67,8 @@ pub(crate) struct Tally {
 pub(crate) struct Counts {
     pub agree: u64,
     pub differ: u64,
+    /// Neither policy made a decision, for whatever reasons.
+    pub both_failed: u64,
     /// The deadline interrupted a policy, which depends on the machine.
     pub interrupted: u64,
     pub unreadable: u64,
@@ -80,7 +82,7 @@ pub(crate) struct DifferenceCounts {
     pub only_a_starts: u64,
     pub only_b_starts: u64,
     pub wait_until_other_times: u64,
-    /// Only one of them makes a decision, or both fail for different reasons.
+    /// Only one of them makes a decision.
     pub fail: u64,
     pub standings: u64,
     pub states: u64,
@@ -190,9 +192,8 @@ impl Tally {
         if let Some(group) = &mut group {
             group.add_runs(&request);
         }
-        let [a, b] = &answers;
         let mut counts = Counts::default();
-        if [a, b].into_iter().any(is_interrupted) {
+        if answers.iter().any(is_interrupted) {
             counts.interrupted = 1;
         } else {
             for (side, answer) in answers.iter().enumerate() {
@@ -204,15 +205,17 @@ impl Tally {
                     }
                 }
             }
-            match compare_answers(&request, a, b, WaitTimes::Compare) {
-                None => counts.agree = 1,
-                Some(difference) => {
-                    counts.differ = 1;
-                    self.kinds.add(&difference);
-                    if let Some(group) = &mut group {
-                        group.add_difference(position, request_sha256, now, &difference);
-                    }
+            let [a, b] = &answers;
+            if a.decision.is_err() && b.decision.is_err() {
+                counts.both_failed = 1;
+            } else if let Some(difference) = compare_answers(&request, a, b, WaitTimes::Compare) {
+                counts.differ = 1;
+                self.kinds.add(&difference);
+                if let Some(group) = &mut group {
+                    group.add_difference(position, request_sha256, now, &difference);
                 }
+            } else {
+                counts.agree = 1;
             }
         }
         self.counts.add(counts);
@@ -255,13 +258,14 @@ impl Counts {
     fn add(&mut self, other: Self) {
         self.agree += other.agree;
         self.differ += other.differ;
+        self.both_failed += other.both_failed;
         self.interrupted += other.interrupted;
         self.unreadable += other.unreadable;
     }
 
-    /// Returns the number of decisions that both policies answered.
-    pub fn compared(&self) -> u64 {
-        self.agree + self.differ
+    /// Returns the number of decisions for which no deadline interrupted a policy.
+    pub fn evaluated(&self) -> u64 {
+        self.agree + self.differ + self.both_failed
     }
 }
 

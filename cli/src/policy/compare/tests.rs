@@ -1,3 +1,5 @@
+mod hostile;
+
 use super::*;
 use crate::policy::test_fixtures::default_policy;
 use policy_host::{Item, Request};
