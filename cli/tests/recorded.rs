@@ -214,7 +214,7 @@ fn rejected_recorded_settings_are_a_difference() {
 }
 
 #[test]
-fn decisions_on_which_both_policies_fail_are_no_agreement() {
+fn decisions_on_which_both_policies_fail_do_not_count_as_agreement() {
     let folder = tempfile::tempdir().unwrap();
     let mut requests = requests();
     for request in &mut requests {

@@ -133,7 +133,8 @@ impl KubeCluster {
         self.references.record(key, Some(group));
     }
 
-    /// Records the last good policies of a group, so that the operator keeps copies of them.
+    /// Records the last good policies of a group, so that the operator keeps copies of those that are
+    /// not built in.
     pub fn record_last_good(&self, key: &GroupRef, policies: Vec<LastGoodPolicy>) {
         self.references.policies().record_last_good(key, policies);
     }

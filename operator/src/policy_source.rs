@@ -44,8 +44,8 @@ impl KeptPolicy {
     }
 }
 
-/// A last good policy of a group, as the status records it: the last one that decided, a built-in one
-/// that was in use last, or the one whose accepted settings are in effect.
+/// A last good policy of a group, as the status records it: the last one that decided, the
+/// built-in one last in use, or the one whose accepted settings are in effect.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LastGoodPolicy {
     /// Its source, as in `status.policy.source`.
@@ -58,8 +58,9 @@ pub struct LastGoodPolicy {
 
 impl LastGoodPolicy {
     /// Returns the last good policies of a group with this status, in the order in which they are
-    /// tried: the one whose accepted settings are in effect, and then the built-in policy that was in
-    /// use last or the last policy that decided, if its source is a different one.
+    /// tried. The first is the one whose accepted settings are in effect. The second is the built-in
+    /// policy last in use or, if there is none, the policy that decided last. It is omitted if its
+    /// source is the same.
     pub fn all(
         group: &OaatGroup,
         status: Option<&OaatGroupStatus>,

@@ -80,7 +80,7 @@ pub struct ReconcileOutcome {
     pub error: Option<ClusterError>,
     /// The evaluations of policies, for the metrics.
     pub decisions: Vec<DecisionSample>,
-    /// The last good policies, of which the operator keeps copies.
+    /// The last good policies. The operator keeps copies of those that are not built in.
     pub last_good: Vec<LastGoodPolicy>,
     /// The time from the observed end of a run to the claim of the next run, if both are new.
     pub handover: Option<Duration>,

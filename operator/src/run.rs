@@ -135,7 +135,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<End> {
     Ok(End::Stopped)
 }
 
-/// Starts to serve health and metrics.
+/// Starts serving health checks and metrics.
 async fn listen(
     address: SocketAddr,
     metrics: &Arc<Metrics>,

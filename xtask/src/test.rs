@@ -15,7 +15,7 @@ const QUICK: [&str; 5] = [
 ];
 
 /// Builds what the tests need, and runs them. `kubernetes` is the release of Kubernetes for the
-/// end-to-end tests, and `arguments` are those for cargo test.
+/// end-to-end tests, and `arguments` are passed to cargo test.
 pub fn run(quick: bool, kubernetes: Option<&str>, mut arguments: Vec<String>) -> Result<ExitCode> {
     let servers = kubernetes.map(tools::release_servers).transpose()?;
     if servers.is_some() {

@@ -15,7 +15,7 @@ const TARGET: &str = "wasm32-unknown-unknown";
 /// The version of Zig, as requirements for pip.
 const ZIG: &str = include_str!("../zig.txt");
 
-/// Installs or builds what the commands need, except for a real node.
+/// Installs or builds what the commands need, except what a real node needs.
 pub fn install_all() -> Result<ExitCode> {
     // It takes as long as the other programs.
     let programs = thread::spawn(|| {

@@ -187,7 +187,7 @@ impl ClusterError {
                 return Self::too_large(access, "the response");
             }
             kube::Error::ReadEvents(problem) if is_event_too_large(&problem) => {
-                return Self::too_large(access, "an event of the watch");
+                return Self::too_large(access, "a watch event");
             }
             other => {
                 return Self::Unreachable {
@@ -259,7 +259,7 @@ impl ClusterError {
     }
 }
 
-/// Returns whether a watch failed because of an event that exceeds the limit.
+/// Returns whether a watch failed because an event exceeds the limit.
 fn is_event_too_large(error: &std::io::Error) -> bool {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
     matches!(inner, Some(kube::Error::Service(problem)) if problem.is::<EventTooLarge>())

@@ -1,5 +1,4 @@
-//! Reads the kubeconfig, and checks the sizes of its files first, because kube reads them without a
-//! limit.
+//! Reads the kubeconfig. Checks the sizes of the files first, because kube reads them without a limit.
 
 use crate::input::{self, MAX_TEXT};
 use kube::config::{Kubeconfig, KubeconfigError};
@@ -7,18 +6,24 @@ use std::fs::Metadata;
 use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 
-/// Reads a kubeconfig: this file, or else the files in $KUBECONFIG or ~/.kube/config.
+/// Reads and merges the kubeconfig: `file`, or else the files in $KUBECONFIG, or else ~/.kube/config.
 pub(super) fn read(file: Option<&Path>) -> Result<Kubeconfig, KubeconfigError> {
     let files = match file {
         Some(file) => vec![file.to_owned()],
         None => default_files().ok_or(KubeconfigError::FindPath)?,
     };
-    let merged = files
+    files
         .iter()
         .try_fold(Kubeconfig::default(), |merged, file| {
-            merged.merge(read_file(file)?)
-        })?;
-    for file in referenced_files(&merged) {
+            let config = read_file(file)?;
+            check_referenced_files(&config)
+                .map_err(|error| KubeconfigError::ReadConfig(error, file.clone()))?;
+            merged.merge(config)
+        })
+}
+
+fn check_referenced_files(config: &Kubeconfig) -> Result<(), Error> {
+    for file in referenced_files(config) {
         // kube reports a missing file if it needs it.
         let Ok(metadata) = std::fs::metadata(file) else {
             continue;
@@ -26,11 +31,11 @@ pub(super) fn read(file: Option<&Path>) -> Result<Kubeconfig, KubeconfigError> {
         let checked = if metadata.is_file() {
             check_size(&metadata)
         } else {
-            Err(Error::other("not a regular file"))
+            Err(Error::other("not a regular file; use a regular file"))
         };
-        checked.map_err(|error| KubeconfigError::ReadConfig(error, file.into()))?;
+        checked.map_err(|error| Error::other(format!("it names {file}: {error}")))?;
     }
-    Ok(merged)
+    Ok(())
 }
 
 fn default_files() -> Option<Vec<PathBuf>> {
@@ -50,7 +55,8 @@ fn read_file(file: &Path) -> Result<Kubeconfig, KubeconfigError> {
         // The shell creates a pipe for `--kubeconfig <(command)`. Its size is unknown.
         Ok(metadata) if !metadata.is_file() => {
             let text = input::read_text(file);
-            let text = text.map_err(|error| failed(Error::other(format!("{error:#}"))))?;
+            let text =
+                text.map_err(|error| failed(Error::other(error.root_cause().to_string())))?;
             Kubeconfig::from_yaml(&text)
         }
         Ok(metadata) => {
@@ -65,11 +71,14 @@ fn check_size(metadata: &Metadata) -> Result<(), Error> {
     if metadata.len() <= MAX_TEXT {
         return Ok(());
     }
-    let problem = format!("the file is larger than {} MiB", MAX_TEXT >> 20);
+    let problem = format!(
+        "the file is larger than {} MiB; use a smaller file",
+        MAX_TEXT >> 20
+    );
     Err(Error::new(ErrorKind::FileTooLarge, problem))
 }
 
-/// Returns the files with certificates, keys, and tokens.
+/// Returns the certificate, key, and token files that the kubeconfig names.
 fn referenced_files(kubeconfig: &Kubeconfig) -> impl Iterator<Item = &str> {
     let clusters = kubeconfig.clusters.iter();
     let clusters = clusters.filter_map(|named| named.cluster.as_ref());

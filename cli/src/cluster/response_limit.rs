@@ -10,14 +10,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tower::{BoxError, Service};
 
-/// The maximum size of a response, or of an event of a watch, in bytes. A page of the largest objects is smaller, because etcd
-/// accepts 1.5 MiB for an object by default.
+/// The maximum size of a response, or of a watch event, in bytes. A page of the largest objects is
+/// smaller, because etcd accepts 1.5 MiB for an object by default.
 pub(super) const MAX_RESPONSE: usize = 256 << 20;
 /// The number of objects in a page of a list.
 pub(crate) const PAGE: u32 = 100;
 
-/// A service that limits the size of responses, and of each event of a watch. Logs are not limited,
-/// because they are read in parts.
+/// A service that limits the size of responses and of watch events. Logs are streamed without a limit.
 pub(super) struct LimitResponses<S> {
     pub service: S,
     /// The maximum size in bytes.
@@ -41,12 +40,12 @@ where
 
     fn call(&mut self, request: Request<A>) -> Self::Future {
         let limit = self.limit;
-        let max_line = max_line(request.uri(), limit);
+        let max_line_length = max_line_length(request.uri(), limit);
         let limited = move |response: Response<B>| {
             // kube reads the whole response if it is an error.
-            let max_line = max_line.filter(|_| response.status().is_success());
-            response.map(|body| match max_line {
-                Some(max_line) => Either::Right(LimitedLines::new(body, max_line)),
+            let max_line_length = max_line_length.filter(|_| response.status().is_success());
+            response.map(|body| match max_line_length {
+                Some(max_line_length) => Either::Right(LimitedLines::new(body, max_line_length)),
                 None => Either::Left(Limited::new(body, limit)),
             })
         };
@@ -54,9 +53,9 @@ where
     }
 }
 
-/// Returns the maximum size of a line of a response that is read in parts. Returns `None` for other
-/// responses.
-fn max_line(uri: &Uri, limit: usize) -> Option<usize> {
+/// Returns the maximum line length of a streamed response (a watch or a log), or `None` if the whole
+/// response is limited.
+fn max_line_length(uri: &Uri, limit: usize) -> Option<usize> {
     let mut pairs = uri.query().unwrap_or_default().split('&');
     if pairs.any(|pair| matches!(pair, "watch=true" | "watch=1")) {
         // Each event is a line.
@@ -65,25 +64,25 @@ fn max_line(uri: &Uri, limit: usize) -> Option<usize> {
     uri.path().ends_with("/log").then_some(usize::MAX)
 }
 
-/// An event of a watch that exceeds the limit.
+/// A watch event that exceeds the limit.
 #[derive(Debug, thiserror::Error)]
 #[error("an event is too large")]
 pub(super) struct EventTooLarge;
 
-/// A body that fails if one of its lines exceeds a limit.
+/// A body that fails once an unfinished line exceeds a limit.
 pub(super) struct LimitedLines<B> {
     body: Pin<Box<B>>,
-    max_line: usize,
-    /// The number of bytes since the last end of a line.
-    line: usize,
+    max_line_length: usize,
+    /// The number of bytes since the last newline.
+    line_length: usize,
 }
 
 impl<B> LimitedLines<B> {
-    fn new(body: B, max_line: usize) -> Self {
+    fn new(body: B, max_line_length: usize) -> Self {
         Self {
             body: Box::pin(body),
-            max_line,
-            line: 0,
+            max_line_length,
+            line_length: 0,
         }
     }
 }
@@ -104,11 +103,11 @@ where
             .as_ref()
             .and_then(|frame| frame.as_ref().ok()?.data_ref())
         {
-            self.line = match memrchr(b'\n', data) {
+            self.line_length = match memrchr(b'\n', data) {
                 Some(newline) => data.len() - newline - 1,
-                None => self.line.saturating_add(data.len()),
+                None => self.line_length.saturating_add(data.len()),
             };
-            if self.line > self.max_line {
+            if self.line_length > self.max_line_length {
                 return Poll::Ready(Some(Err(EventTooLarge.into())));
             }
         }
@@ -128,7 +127,7 @@ mod tests {
     use kube::api::{Api, WatchParams};
     use std::convert::Infallible;
 
-    /// A client whose API server responds with this text, and that accepts 11 bytes.
+    /// Returns a client that accepts 11 bytes, from an API server that responds with `text`.
     fn client_of(status: StatusCode, text: &'static str) -> Client {
         let service = tower::service_fn(move |_: Request<kube::client::Body>| async move {
             let body = Full::new(Bytes::from_static(text.as_bytes()));
@@ -156,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn events_of_a_watch_and_errors_are_limited() {
+    async fn watch_events_and_error_responses_are_limited() {
         for (status, text, expected) in [
             (StatusCode::OK, "\"01234567\"\n\"01234567\"\n", "expected"),
             (

@@ -347,9 +347,9 @@ mod tests {
             let day = NextDay::simulate(&backup(), &policy, limit, || is_canceled);
             day.map_err(|error| error.to_string())
         };
-        assert!(simulate(MAX_TIME, false).is_ok());
+        assert!(simulate(Duration::MAX, false).is_ok());
         for (limit, is_canceled, expected) in [
-            (MAX_TIME, true, "the forecast was canceled at "),
+            (Duration::MAX, true, "the forecast was canceled at "),
             (
                 Duration::ZERO,
                 false,

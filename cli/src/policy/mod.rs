@@ -59,8 +59,8 @@ pub enum Command {
     /// Compare two policies on recorded decisions, and simulate what follows with each.
     ///
     /// Two policies differ on a decision if they start different items, wait until different times,
-    /// show different standings of an item, or store different states, or if only one of them fails. A
-    /// decision can differ in several of these ways, and counts in each. If both fail, they neither
+    /// show different standings of an item, or store different states. They also differ if only one of
+    /// them fails. A decision can differ in several of these ways, and counts in each. If both fail, they neither
     /// agree nor differ, and the decision is counted separately.
     ///
     /// In the simulation, the lateness of an item is the time from when it is due to the start of its

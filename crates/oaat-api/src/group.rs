@@ -253,11 +253,10 @@ pub struct OaatGroupStatus {
     /// The policy that made the latest decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicyInUse>,
-    /// The built-in policy that stays in use if the policy in the spec cannot be used, also after a
-    /// restart. Absent if the policy that was in use last is not built in, and in a group without
-    /// spec.policy.
-    // status.policy cannot say this: its `default` may have decided only because of onError, or because
-    // the group had no policy, and a policy may be in use that has not decided yet.
+    /// The built-in policy that stays in use, even after a restart, if the policy in the spec cannot be
+    /// used. Absent if the policy last in use is not built in, or if spec.policy is not set.
+    // `status.policy` is not enough: it names `default` also if onError applied or the group had no
+    // policy, and it does not name a policy that has not decided yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_good_built_in: Option<String>,
     /// The last settings that the policy accepted. Present only while the settings in the spec are not

@@ -40,9 +40,9 @@ pub const POLICY_STATE: usize = 4096;
 const ITEM_NAME: usize = 4 * MAX_ITEM;
 /// The maximum length of the name of an object in bytes, set by Kubernetes.
 const OBJECT_NAME: usize = 253;
-/// The maximum length of the token of a request in bytes.
+/// The maximum length of a run-now token in bytes.
 const TOKEN: usize = 4 * MAX_TOKEN_LENGTH;
-/// The length of a sha256 in hexadecimal.
+/// The length of a hexadecimal SHA-256 digest.
 const SHA256: usize = 64;
 
 /// Cleans the name of an item or another object for a message.
@@ -98,17 +98,18 @@ pub fn clean_status(status: &mut OaatGroupStatus) {
     }
 }
 
-/// Cuts data that is longer than valid data.
+/// Truncates data that is longer than valid data can be, and removes settings and states that are too
+/// long.
 ///
-/// Anyone who may write the status may have written it. In the schema, these limits would be
-/// dangerous: the API server would reject the operator's writes to a status that exceeds them, which
-/// blocks the group. `current` stays unchanged, because it is the lock of the group, and so do
+/// Anyone with permission to write the status may have written it. These limits are not in the schema:
+/// the API server would then reject the operator's writes to a status that exceeds them, and block the
+/// group. `current` stays unchanged, because it is the lock of the group, and so do
 /// conditions, because they may belong to others.
 fn limit_data(status: &mut OaatGroupStatus) {
     let cut = |text: &mut String, max| text.truncate(text.floor_char_boundary(max));
     let cut_option =
         |text: &mut Option<String>, max| text.iter_mut().for_each(|text| cut(text, max));
-    // A part of a state or of settings has no meaning.
+    // A truncated state or truncated settings would be useless, so they are removed.
     status
         .policy_state
         .take_if(|state| state.len() > POLICY_STATE);

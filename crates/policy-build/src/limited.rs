@@ -1,4 +1,4 @@
-//! Reads files and the output of programs up to a limit.
+//! Reads modules and the output of programs, and rejects those that exceed a limit.
 
 use crate::BuildError;
 use std::fs::File;

@@ -9,7 +9,7 @@ use plain_text as text;
 /// The maximum length of a note in bytes. Longer notes are truncated.
 const NOTE: usize = 256;
 /// The maximum length of the state in bytes. A longer state is an error.
-pub const STATE: usize = 4096;
+pub const MAX_STATE: usize = 4096;
 
 /// Checks a decision and truncates its notes.
 ///
@@ -41,10 +41,10 @@ pub(crate) fn check(request: &Request, mut decision: Decision) -> Result<Decisio
         ));
     }
     if let Some(state) = &decision.state
-        && state.len() > STATE
+        && state.len() > MAX_STATE
     {
         return Err(format!(
-            "returned a state of {} bytes; the maximum is {STATE}",
+            "returned a state of {} bytes; the maximum is {MAX_STATE}",
             state.len()
         ));
     }
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn state_has_a_maximum_length() {
-        for (length, valid) in [(STATE, true), (STATE + 1, false)] {
+        for (length, valid) in [(MAX_STATE, true), (MAX_STATE + 1, false)] {
             let mut decision = run(0);
             decision.state = Some("x".repeat(length));
             assert_eq!(
@@ -188,7 +188,7 @@ mod tests {
             let request = request(&startable);
             let valid = decision.chosen().is_none_or(|index| startable.get(index) == Some(&true))
                 && [0, startable.len()].contains(&decision.verdicts.len())
-                && decision.state.as_ref().is_none_or(|state| state.len() <= STATE);
+                && decision.state.as_ref().is_none_or(|state| state.len() <= MAX_STATE);
             let checked = check(&request, decision.clone());
             prop_assert_eq!(checked.is_ok(), valid);
             if let Ok(checked) = checked {

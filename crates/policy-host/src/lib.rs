@@ -24,7 +24,7 @@ mod policy;
 mod record;
 mod sandbox;
 
-pub use answer::STATE as MAX_STATE;
+pub use answer::MAX_STATE;
 pub use backtrace::{Backtrace, Frame, FunctionNames};
 pub use compile_child::{Landlock, run as run_compile_child};
 pub use compile_process::{CompileProcess, Compiled};

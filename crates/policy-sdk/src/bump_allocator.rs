@@ -28,10 +28,11 @@ unsafe impl Sync for Bump {}
 impl Bump {
     /// Allocates `size` bytes. Returns `None` if the host provides no more memory.
     ///
-    /// The result fits into a register, which makes an allocation a third cheaper. Memory starts at 1
-    /// MiB, after the stack and the constant data.
+    /// A `NonZero` fits into a register, which makes an allocation a third cheaper. No address is zero,
+    /// because allocations start after the stack (1 MiB) and the constant data.
     fn allocate(&self, size: usize, align: usize) -> Option<NonZero<usize>> {
-        // Rounds up: an alignment is a power of two. No host provides memory up to 4 GiB.
+        // Rounds up, because an alignment is a power of two. The sum does not overflow, because the
+        // operator limits memory to 32 MiB.
         let start = self.next.get().wrapping_add(align - 1) & align.wrapping_neg();
         match start.checked_add(size) {
             Some(next) if next <= self.end.get() => {

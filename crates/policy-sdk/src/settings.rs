@@ -33,7 +33,7 @@ pub struct Settings {
 struct Entry {
     name: String,
     value: Value,
-    /// The position of the name in the settings: the byte of its opening quote, from 1.
+    /// The position of the name's opening quote in the settings, in bytes, counted from 1.
     at: usize,
 }
 

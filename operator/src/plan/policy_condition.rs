@@ -67,7 +67,7 @@ pub fn record_selection(snapshot: &GroupSnapshot, plan: &mut Plan, selection: &P
         let kept = accepted.filter(|accepted| accepted.size() <= AcceptedSettings::MAX_SIZE);
         plan.status.accepted_settings = kept.cloned();
     }
-    record_built_in(snapshot, plan, selection);
+    record_last_good_built_in(snapshot, plan, selection);
     let (is_ready, reason, message) =
         match (&selection.in_use, &selection.problem, selection.loading) {
             (Some(policy), None, _) => {
@@ -102,9 +102,13 @@ pub fn record_selection(snapshot: &GroupSnapshot, plan: &mut Plan, selection: &P
     set_group_condition(snapshot, &mut plan.status, condition);
 }
 
-/// Records whether a built-in policy is in use that the group named. Nothing changes while no policy is
-/// in use, because the last one may be in use again later.
-fn record_built_in(snapshot: &GroupSnapshot, plan: &mut Plan, selection: &PolicySelection) {
+/// Records the built-in policy in use, if any, in the status of a group with a policy. Keeps the last
+/// one while no policy is in use, because it may be in use again later.
+fn record_last_good_built_in(
+    snapshot: &GroupSnapshot,
+    plan: &mut Plan,
+    selection: &PolicySelection,
+) {
     let last = &mut plan.status.last_good_built_in;
     if PolicySource::from_group(&snapshot.group).is_none() {
         *last = None;
@@ -170,8 +174,8 @@ fn describe_problem(
     format!("{}{lost}; {until}", problem.message)
 }
 
-/// Describes what is lost of the group's own policy that decided last: the policy, or only the
-/// settings that it accepted.
+/// Returns a description of the loss if the group's last policy, or only the settings that it accepted,
+/// are lost.
 fn describe_lost(
     snapshot: &GroupSnapshot,
     selection: &PolicySelection,
@@ -199,8 +203,8 @@ fn describe_lost(
         }
     };
     Some(format!(
-        "the settings that {policy} accepted are not known, for example because they were replaced \
-         while no operator was running or before an upgrade"
+        "the operator has no record of the settings that {policy} accepted, for example because they \
+         were replaced while no operator was running or before an upgrade"
     ))
 }
 
@@ -493,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn built_in_policy_that_was_in_use_last_is_in_the_status() {
+    fn last_good_built_in_policy_is_recorded_in_the_status() {
         let of = |source: &str| PolicyInUse {
             source: source.into(),
             ..policy("abc")
@@ -597,7 +601,7 @@ mod tests {
             };
             json!({ "policy": policy })
         };
-        let lost = "the settings that the built-in policy fair accepted are not known";
+        let lost = "no record of the settings that the built-in policy fair accepted";
         for (status, reason, are_lost) in [
             (status("fair", None), policy_ready::SETTINGS_REJECTED, true),
             (

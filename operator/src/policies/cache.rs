@@ -255,7 +255,7 @@ impl PolicySelector<'_> {
         for settings in accepted.into_iter().chain(current) {
             let name = last.name.clone();
             let tried = self.try_policy(policy, settings, name, restored).await?;
-            // The next try may end the selection, because no permit is available.
+            // The next try ends the selection early if no permit is available.
             self.record();
             if tried.is_ok() {
                 break;

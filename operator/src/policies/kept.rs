@@ -96,7 +96,7 @@ struct Keeper {
 #[derive(Default)]
 struct State {
     /// The last good policies of each group.
-    in_use: HashMap<GroupRef, Vec<InUse>>,
+    in_use: HashMap<GroupRef, Vec<RetainedPolicy>>,
     /// The copies in the last list, and those written since.
     copies: Copies,
     /// The time of the last failure to write a copy.
@@ -107,10 +107,10 @@ struct State {
 
 /// A last good policy of a group.
 #[derive(Clone, Debug, PartialEq)]
-pub struct InUse {
-    /// The policy, whose copy stays.
+pub struct RetainedPolicy {
+    /// The policy whose copy is retained.
     pub policy: KeptPolicy,
-    /// Where it can be copied from.
+    /// The ConfigMap to copy it from, if it was loaded from one.
     pub source: Option<PolicyConfigMap>,
 }
 
@@ -141,9 +141,9 @@ impl KeptPolicies {
         }
     }
 
-    /// Records the last good policies of a group, without those that are built in. There is none if
-    /// the group was deleted.
-    pub fn record(&self, group: &GroupRef, in_use: Vec<InUse>) {
+    /// Records the last good policies of a group, except built-in ones. `in_use` is empty if the group
+    /// was deleted.
+    pub fn record(&self, group: &GroupRef, in_use: Vec<RetainedPolicy>) {
         let mut state = self.keeper.lock();
         let before = state.in_use.remove(group).unwrap_or_default();
         for new in in_use.iter().filter(|new| !before.contains(new)) {
@@ -281,7 +281,7 @@ impl Keeper {
     fn in_use(&self) -> BTreeMap<KeptPolicy, Option<PolicyConfigMap>> {
         let state = self.lock();
         let mut all = BTreeMap::new();
-        for InUse { policy, source } in state.in_use.values().flatten() {
+        for RetainedPolicy { policy, source } in state.in_use.values().flatten() {
             let entry = all.entry(policy.clone()).or_insert(None);
             *entry = entry.take().or_else(|| source.clone());
         }

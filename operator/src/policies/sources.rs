@@ -1,7 +1,7 @@
 //! Loads the policies that groups reference: those in ConfigMaps, and the built-in ones.
 
 use super::compiler::Compiler;
-use super::kept::{InUse, KeptPolicies};
+use super::kept::{KeptPolicies, RetainedPolicy};
 use super::memory::BUILT_IN;
 use crate::config_maps::{ConfigMaps, ReadResult, Subscription};
 use crate::fair_limiter::Permit;
@@ -168,7 +168,8 @@ impl PolicySources {
         Some(self.read(source))
     }
 
-    /// Records the last good policies of a group, so that the operator keeps copies of them.
+    /// Records the last good policies of a group, so that the operator keeps copies of those that are
+    /// not built in.
     pub fn record_last_good(
         &self,
         group: &GroupRef,
@@ -181,7 +182,7 @@ impl PolicySources {
                 return None;
             };
             let source = state.loaded_from(group, &last.name, &policy.digest);
-            Some(InUse { policy, source })
+            Some(RetainedPolicy { policy, source })
         });
         kept.record(group, in_use.collect());
     }

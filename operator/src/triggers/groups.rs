@@ -1,4 +1,4 @@
-//! Events of the watch on groups.
+//! Handles group watch events.
 
 use super::{Triggers, hash};
 use crate::group_ref::{GroupRef, WatchedGroup, gone};

@@ -1,4 +1,4 @@
-//! The objects of a watch, and which of them a list has not contained.
+//! The objects that a watch knows, and those that are missing from the list in progress.
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -1,4 +1,4 @@
-//! Events of the watch on types.
+//! Handles type watch events.
 
 use super::Triggers;
 use crate::kube_cluster::WatchedType;

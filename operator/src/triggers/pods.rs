@@ -1,4 +1,4 @@
-//! Events of the watches on pods.
+//! Handles pod watch events.
 
 use super::listed_pods::ListedPods;
 use super::watch_state::KnownPod;

@@ -1,4 +1,4 @@
-//! What the watches have shown so far.
+//! The state of the watches.
 
 use super::listed_objects::ListedObjects;
 use super::listed_pods::ListedPods;

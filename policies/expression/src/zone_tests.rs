@@ -2,7 +2,7 @@
 
 use crate::zones::zone;
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
+use jiff::tz::TimeZoneDatabase;
 
 /// 2027-01-01T00:00:00Z
 const START: i64 = 1_798_761_600_000;
@@ -19,12 +19,14 @@ const WITHOUT_A_RULE: [&str; 4] = [
 #[test]
 fn zones_have_the_local_time_of_the_database() {
     let mut compared = 0;
-    for name in jiff::tz::db().available() {
+    // The database of the machine may be of another release.
+    let database = TimeZoneDatabase::bundled();
+    for name in database.available() {
         let name = name.as_str();
         if WITHOUT_A_RULE.contains(&name) {
             continue;
         }
-        let expected = TimeZone::get(name).unwrap();
+        let expected = database.get(name).unwrap();
         let zone = zone(name).expect(name);
         compared += 1;
         // Each hour of a day occurs, because 29 and 24 have no common divisor.

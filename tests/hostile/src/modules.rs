@@ -88,7 +88,7 @@ const ROWS: &[Row] = &[
     Row {
         name: "load-outside",
         expected: Evaluation("Trapped"),
-        what: "reads at the highest address that an instruction can contain",
+        what: "reads at the highest address that a load can compute",
         select: "(drop (i32.load8_u offset=4294967295 (i32.const -1))) (i32.const 16)",
         ..HONEST
     },
@@ -102,7 +102,7 @@ const ROWS: &[Row] = &[
     Row {
         name: "copy-outside",
         expected: Evaluation("Trapped"),
-        what: "copies two bytes, of which the second is after the end of its memory",
+        what: "copies two bytes across the end of its memory",
         select: "(memory.copy (i32.sub (i32.shl (memory.size) (i32.const 16)) (i32.const 1))
             (i32.const 0) (i32.const 2)) (i32.const 16)",
         ..HONEST

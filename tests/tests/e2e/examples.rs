@@ -164,7 +164,7 @@ async fn follow(example: &Example, fixture: &Fixture, web_port: u16) -> Result<(
         let group = fixture
             .until_object("OaatGroup", name, "it is accepted", accepted)
             .await?;
-        if let Some(patch) = without_time_of_day(&group["spec"], Timestamp::now()) {
+        if let Some(patch) = time_of_day_patch(&group["spec"], Timestamp::now()) {
             let patch = patch.to_string();
             fixture
                 .kubectl(&["patch", "og", name, "--type=merge", "-p", &patch])
@@ -195,10 +195,10 @@ async fn follow(example: &Example, fixture: &Fixture, web_port: u16) -> Result<(
     Ok(())
 }
 
-/// Returns a patch after which the time of day does not affect a group. It removes blackout windows,
-/// because one may be open now, and moves each schedule by 12 hours, because an item that becomes due
-/// during the test would run again. Returns `None` if the group has neither.
-fn without_time_of_day(spec: &Value, now: Timestamp) -> Option<Value> {
+/// Returns a patch that makes a group independent of the time of day; `None` if nothing depends on it.
+/// The patch removes blackout windows, because one may be open now. It replaces each schedule with a
+/// daily one that is next due in 12 hours, so that no item becomes due during the test.
+fn time_of_day_patch(spec: &Value, now: Timestamp) -> Option<Value> {
     let later = now.to_zoned(TimeZone::UTC) + SignedDuration::from_hours(12);
     let cron = format!("{} {} * * *", later.minute(), later.hour());
     let schedule = json!({ "cron": cron, "timeZone": "UTC" });

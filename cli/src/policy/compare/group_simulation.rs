@@ -23,8 +23,9 @@ pub(crate) struct Simulated {
 /// Whether the simulations with A and with B are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Agreement {
-    /// They start the same items at the same times.
+    /// Both are complete, and start the same items at the same times.
     Agree,
+    /// The starts differ, or the number of failed decisions, or only one simulation ended early.
     Differ,
     /// They start the same items at the same times, but both policies failed, or both simulations
     /// ended early.

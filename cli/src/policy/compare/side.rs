@@ -48,7 +48,8 @@ impl Side {
         built_in: &[u8],
     ) -> Result<Self> {
         let settings = settings.map(|json| json_object(flag, json)).transpose()?;
-        // The pool of sandboxes rejects some components for another reason than the operator.
+        // The pool of sandboxes rejects some components for a different reason than the operator
+        // does.
         let loaded = component::load_with(host, file, built_in)
             .or_else(|error| component::load(file, built_in).and(Err(error)))?;
         let side = Self {

@@ -67,7 +67,7 @@ pub(crate) struct Tally {
 pub(crate) struct Counts {
     pub agree: u64,
     pub differ: u64,
-    /// Neither policy made a decision, for whatever reasons.
+    /// Neither policy made a decision. The reasons may differ.
     pub both_failed: u64,
     /// The deadline interrupted a policy, which depends on the machine.
     pub interrupted: u64,
@@ -263,7 +263,7 @@ impl Counts {
         self.unreadable += other.unreadable;
     }
 
-    /// Returns the number of decisions for which no deadline interrupted a policy.
+    /// Returns the number of decisions that both policies evaluated without interruption.
     pub fn evaluated(&self) -> u64 {
         self.agree + self.differ + self.both_failed
     }

@@ -152,8 +152,8 @@ fn source(namespace: &str, name: &str) -> PolicyConfigMap {
 }
 
 /// Returns a policy that was loaded from this ConfigMap.
-fn in_use(policy: &KeptPolicy, name: &str) -> InUse {
-    InUse {
+fn in_use(policy: &KeptPolicy, name: &str) -> RetainedPolicy {
+    RetainedPolicy {
         policy: policy.clone(),
         source: Some(source(&policy.namespace, name)),
     }

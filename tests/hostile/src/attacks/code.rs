@@ -1,6 +1,6 @@
 //! Code that is expensive to compile.
 
-use super::encode::packed;
+use super::encode::compress_if_large;
 use crate::attack::{HEAVY, Row};
 use crate::bombs::{function, module, with_module};
 use wasm_encoder::{BlockType, Ieee32, Ieee64, InstructionSink, MemArg};
@@ -333,7 +333,7 @@ pub(super) fn code() -> anyhow::Result<Vec<Row>> {
     ];
     let rows = rows.into_iter().map(|(name, what, count, locals, body)| {
         let bytes = with_module(&module(count, &function(locals, body), 0))?;
-        Ok((name, HEAVY, what, packed(bytes)?))
+        Ok((name, HEAVY, what, compress_if_large(bytes)?))
     });
     rows.collect()
 }

@@ -32,8 +32,8 @@ fn number(mut n: usize) -> Vec<u8> {
     out
 }
 
-/// Compresses a component that is too large uncompressed.
-pub(super) fn packed(bytes: Vec<u8>) -> anyhow::Result<Vec<u8>> {
+/// Compresses a component if it is larger than 1 MiB.
+pub(super) fn compress_if_large(bytes: Vec<u8>) -> anyhow::Result<Vec<u8>> {
     if bytes.len() > 1 << 20 {
         return Ok(compress(&bytes)?);
     }

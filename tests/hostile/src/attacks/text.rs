@@ -1,6 +1,6 @@
 //! Attacks in the text format of WebAssembly.
 
-use super::encode::packed;
+use super::encode::compress_if_large;
 use crate::attack::Row;
 use crate::component::honest;
 use anyhow::Context;
@@ -11,7 +11,7 @@ pub(super) fn with_texts(
 ) -> anyhow::Result<Vec<Row>> {
     let built = rows.into_iter().map(|(name, ends, what, text)| {
         let bytes = with_text(&text).with_context(|| name.to_owned())?;
-        Ok((name, ends, what, packed(bytes)?))
+        Ok((name, ends, what, compress_if_large(bytes)?))
     });
     built.collect()
 }

@@ -1,29 +1,29 @@
-//! Repeats requests that the API server cannot serve yet.
+//! Retries requests while the API server is busy, starting, or unreachable.
 
 use anyhow::{Context, Result};
 use std::time::{Duration, Instant};
 
-/// How long to repeat a request.
+/// How long and how often to retry a step.
 pub struct Retry {
-    deadline: Duration,
-    /// After this time, the screen shows why nothing happens.
-    quiet: Duration,
-    pause: Duration,
+    timeout: Duration,
+    /// After this time, the demo prints why it is waiting.
+    report_after: Duration,
+    interval: Duration,
 }
 
 impl Default for Retry {
     fn default() -> Self {
         Self {
-            deadline: Duration::from_secs(60),
-            quiet: Duration::from_secs(5),
-            pause: Duration::from_millis(500),
+            timeout: Duration::from_secs(60),
+            report_after: Duration::from_secs(5),
+            interval: Duration::from_millis(500),
         }
     }
 }
 
 impl Retry {
-    /// Repeats a step until it succeeds, or fails for another reason than an API server that is busy,
-    /// starting, or unreachable.
+    /// Retries a step until it succeeds, fails with a permanent error, or reaches the timeout. An error
+    /// is temporary if the API server is busy, starting, or unreachable.
     pub async fn run<T>(self, mut step: impl AsyncFnMut() -> Result<T>) -> Result<T> {
         let start = Instant::now();
         let mut reported = false;
@@ -33,17 +33,17 @@ impl Retry {
                 result => return result,
             };
             let elapsed = start.elapsed();
-            if elapsed >= self.deadline {
-                let seconds = self.deadline.as_secs();
+            if elapsed >= self.timeout {
+                let seconds = self.timeout.as_secs();
                 return Err(error)
                     .with_context(|| format!("the API server did not recover within {seconds} s"));
             }
-            if elapsed >= self.quiet && !reported {
-                let seconds = self.deadline.as_secs();
-                println!("Waiting up to {seconds} s for the API server: {error:#}");
+            if elapsed >= self.report_after && !reported {
+                let seconds = self.timeout.as_secs();
+                println!("Waiting for the API server (timeout {seconds} s): {error:#}");
                 reported = true;
             }
-            tokio::time::sleep(self.pause).await;
+            tokio::time::sleep(self.interval).await;
         }
     }
 }
@@ -65,11 +65,11 @@ mod tests {
 
     /// Runs a step that fails with these statuses, one after the other, and then succeeds. Returns the
     /// number of attempts, and the error if there is one.
-    async fn attempts(statuses: &[u16], deadline: Duration) -> (usize, Option<String>) {
+    async fn attempts(statuses: &[u16], timeout: Duration) -> (usize, Option<String>) {
         let retry = Retry {
-            deadline,
-            quiet: Duration::ZERO,
-            pause: Duration::ZERO,
+            timeout,
+            report_after: Duration::ZERO,
+            interval: Duration::ZERO,
         };
         let mut count = 0;
         let result = retry
@@ -89,19 +89,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn temporary_errors_are_retried_until_the_deadline() {
+    async fn temporary_errors_are_retried_until_the_timeout() {
         const LONG: Duration = Duration::from_secs(600);
         assert_eq!(attempts(&[429, 503, 429], LONG).await, (4, None));
-        for (statuses, deadline, expected) in [
+        for (statuses, timeout, expected) in [
             (&[429, 403, 429][..], LONG, 2),
             (&[429, 429], Duration::ZERO, 1),
         ] {
-            let (count, error) = attempts(statuses, deadline).await;
+            let (count, error) = attempts(statuses, timeout).await;
             assert_eq!(count, expected);
             let error = error.unwrap_or_default();
             assert!(error.contains("failed to list the groups"), "{error}");
             let is_late = error.contains("the API server did not recover within 0 s");
-            assert_eq!(is_late, deadline.is_zero(), "{error}");
+            assert_eq!(is_late, timeout.is_zero(), "{error}");
         }
     }
 }

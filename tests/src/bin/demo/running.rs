@@ -1,4 +1,4 @@
-//! The running demo: the operator, the group, and what the screen shows of them.
+//! The running demo: the operator, the group, and the screen.
 
 use crate::place::Place;
 use crate::retry::Retry;
@@ -109,8 +109,8 @@ impl Running {
         }
     }
 
-    /// Updates the screen, keeps the operator running, and takes the next step with a custom policy.
-    /// May be repeated after an error.
+    /// Updates the screen, restarts the operator if it exited, and takes the next step with a custom
+    /// policy. Can be retried after an error.
     async fn update(&mut self) -> Result<()> {
         self.screen.update().await?;
         if !self.operator.process().is_running() {

@@ -48,9 +48,9 @@ pub(in crate::commands::doctor) fn groups(
         let causes = problems.iter().map(|problem| &problem.cause);
         let commands: BTreeSet<_> = problems.iter().filter_map(|p| p.command).collect();
         let commands: Vec<_> = commands.into_iter().collect();
-        let mut fix = format!("see {page} for the reason");
+        let mut fix = format!("look up the reason in {page}");
         if !commands.is_empty() {
-            fix.push_str(&format!(", and run {}", commands.join(" or ")));
+            fix.push_str(&format!(", and run {}", commands.join(" and ")));
         }
         Check::failed(name, text::list(causes, "; ", text::PROBLEM), fix)
     };
@@ -60,10 +60,10 @@ pub(in crate::commands::doctor) fn groups(
     ]
 }
 
-/// What is wrong with a group.
+/// A problem of a group.
 struct Problem {
     cause: String,
-    /// The command that shows more about the cause, or fixes it.
+    /// The command that helps to diagnose or fix it.
     command: Option<&'static str>,
 }
 
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn each_reason_of_a_policy_has_a_fitting_command() {
+    fn policy_reasons_have_the_expected_commands() {
         let check = "kubectl oaat policy check FILE";
         let pack = "kubectl oaat policy pack FILE --name CONFIGMAP";
         let replay = "kubectl oaat policy replay LOG";
@@ -266,10 +266,10 @@ mod tests {
             }
         };
         let fix = |read: Vec<GroupRead>| groups(&Ok(read)).pop().unwrap().fix.unwrap();
-        let start = "see docs/policies.md for the reason, and run";
+        let start = "look up the reason in docs/policies.md, and run";
         assert_eq!(fix(vec![group(true)]), format!("{start} {VALIDATE}"));
         let check = "kubectl oaat policy check FILE --settings JSON";
-        let both = format!("{start} {check} or {VALIDATE}");
+        let both = format!("{start} {check} and {VALIDATE}");
         assert_eq!(fix(vec![group(true), group(false)]), both);
     }
 

@@ -1,4 +1,4 @@
-//! What a forecast shows, in the form of its JSON.
+//! The JSON form of a forecast.
 
 use super::Forecast;
 use oaat_api::Timestamp;
