@@ -89,10 +89,10 @@ impl LastGoodPolicy {
 
     /// Returns the policy that was in use last, if it is built in.
     fn built_in(status: &OaatGroupStatus) -> Option<Self> {
-        let name = status.last_good_built_in.as_ref()?;
+        let name = status.last_good_built_in()?;
         Some(Self {
             source: PolicySource::BuiltIn(BuiltInPolicy::from_name(name)?),
-            name: name.clone(),
+            name: name.to_owned(),
             settings: None,
         })
     }
@@ -473,7 +473,8 @@ mod tests {
             json!({ "policy": status["policy"], "acceptedSettings": accepted })
         };
         let with_built_in = |mut status: serde_json::Value, name: &str| {
-            status["lastGoodBuiltIn"] = name.into();
+            let decided = &status["policy"]["digest"];
+            status["lastGoodBuiltIn"] = json!({ "name": name, "decided": decided });
             status
         };
         let name = "ConfigMap mine, key policy.wasm";
@@ -561,6 +562,15 @@ mod tests {
                 &mine,
                 with_built_in(with_settings(json!({}), "default", ""), "default"),
                 vec![("default", built_in(BuiltInPolicy::Default), true)],
+            ),
+            // An earlier release ran in the meantime, and another policy decided.
+            (
+                &mine,
+                json!({
+                    "policy": status(name, None)["policy"],
+                    "lastGoodBuiltIn": { "name": "fair", "decided": "cd".repeat(32) },
+                }),
+                vec![(name, kept.clone(), false)],
             ),
             // Only a later release has this policy.
             (

@@ -258,7 +258,7 @@ pub struct OaatGroupStatus {
     // `status.policy` is not enough: it names `default` also if onError applied or the group had no
     // policy, and it does not name a policy that has not decided yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_good_built_in: Option<String>,
+    pub last_good_built_in: Option<LastGoodBuiltIn>,
     /// The last settings that the policy accepted. Present only while the settings in the spec are not
     /// in effect, for example because the policy rejects them. After a restart, the operator uses these
     /// settings again. Absent if they are larger than 32 KiB.
@@ -288,6 +288,45 @@ pub struct OaatGroupStatus {
     /// Absent if the latest pod was accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected: Option<PodRejections>,
+}
+
+impl OaatGroupStatus {
+    /// Returns the name of the built-in policy that stays in use. Ignores one that is older than
+    /// `policy`: an earlier release changes `policy` only.
+    pub fn last_good_built_in(&self) -> Option<&str> {
+        let last = self.last_good_built_in.as_ref()?;
+        let is_current = last.decided == self.decided_last();
+        is_current.then_some(last.name.as_str())
+    }
+
+    /// Sets the built-in policy that stays in use.
+    pub fn set_last_good_built_in(&mut self, name: Option<String>) {
+        let decided = self.decided_last();
+        self.last_good_built_in = name.map(|name| LastGoodBuiltIn { name, decided });
+    }
+
+    /// Sets the policy that made the latest decision.
+    pub fn set_policy(&mut self, policy: PolicyInUse) {
+        let name = self.last_good_built_in().map(ToOwned::to_owned);
+        self.policy = Some(policy);
+        self.set_last_good_built_in(name);
+    }
+
+    fn decided_last(&self) -> Option<String> {
+        self.policy.as_ref().map(|policy| policy.digest.clone())
+    }
+}
+
+/// The built-in policy that stays in use if the policy in the spec cannot be used.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct LastGoodBuiltIn {
+    /// The name of the policy.
+    pub name: String,
+    /// The sha256 in status.policy. If it differs, an earlier release of the operator has changed
+    /// status.policy since, and this policy is ignored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided: Option<String>,
 }
 
 /// The run in progress.

@@ -21,8 +21,9 @@ pub mod windows;
 
 pub use cron_schedule::CronSchedule;
 pub use group::{
-    Attempts, CurrentRun, ItemState, ItemStatus, LastDecision, Mark, OaatGroup, OaatGroupSpec,
-    OaatGroupStatus, OtherGates, PodRejections, RunNow, RunRecord, RunResult, Stopping,
+    Attempts, CurrentRun, ItemState, ItemStatus, LastDecision, LastGoodBuiltIn, Mark, OaatGroup,
+    OaatGroupSpec, OaatGroupStatus, OtherGates, PodRejections, RunNow, RunRecord, RunResult,
+    Stopping,
 };
 pub use item_options::{ItemOptions, Variable};
 pub use items_from::{

@@ -140,6 +140,10 @@ fn limit_data(status: &mut OaatGroupStatus) {
         cut(&mut policy.contract, NAME);
         cut_option(&mut policy.instead_of, SHA256);
     }
+    if let Some(last) = &mut status.last_good_built_in {
+        cut(&mut last.name, NAME);
+        cut_option(&mut last.decided, SHA256);
+    }
     if let Some(decision) = &mut status.last_decision {
         cut(&mut decision.item, ITEM_NAME);
         cut(&mut decision.seed, NAME);
@@ -166,7 +170,6 @@ fn limit_data(status: &mut OaatGroupStatus) {
         (&mut status.currently_running, ITEM_NAME),
         (&mut status.pod, OBJECT_NAME),
         (&mut status.failed_policy, SHA256),
-        (&mut status.last_good_built_in, NAME),
         (&mut status.policy_state_of, AcceptedSettings::MAX_SOURCE),
     ] {
         cut_option(text, max);
@@ -307,7 +310,8 @@ mod tests {
             ".lastDecision.item",
             ".lastDecision.request",
             ".lastDecision.seed",
-            ".lastGoodBuiltIn",
+            ".lastGoodBuiltIn.decided",
+            ".lastGoodBuiltIn.name",
             ".next",
             ".pod",
             ".policy.contract",

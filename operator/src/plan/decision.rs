@@ -144,7 +144,7 @@ pub fn plan_decision(
             // If the built-in policy is used, the status records which policy it replaces,
             // regardless of the cause.
             let built_in = answered.policy.source == BUILT_IN;
-            plan.status.policy = Some(PolicyInUse {
+            plan.status.set_policy(PolicyInUse {
                 instead_of: built_in
                     .then(|| lost(snapshot))
                     .flatten()

@@ -109,11 +109,12 @@ fn record_last_good_built_in(
     plan: &mut Plan,
     selection: &PolicySelection,
 ) {
-    let last = &mut plan.status.last_good_built_in;
+    let status = &mut plan.status;
     if PolicySource::from_group(&snapshot.group).is_none() {
-        *last = None;
+        status.set_last_good_built_in(None);
     } else if let Some(policy) = &selection.in_use {
-        *last = BuiltInPolicy::from_name(&policy.source).map(|policy| policy.to_string());
+        let built_in = BuiltInPolicy::from_name(&policy.source);
+        status.set_last_good_built_in(built_in.map(|policy| policy.to_string()));
     }
 }
 
@@ -538,7 +539,7 @@ mod tests {
             // The group no longer has a policy.
             ("none", selected(of("default"), None), default(), None),
         ] {
-            let mut snapshot = snapshot(json!({ "lastGoodBuiltIn": before }));
+            let mut snapshot = snapshot(json!({}));
             if !spec.is_empty() {
                 let spec = (spec != "none").then(|| json!({ "builtIn": spec }));
                 snapshot.group.spec.policy = spec.map(|spec| serde_json::from_value(spec).unwrap());
@@ -547,8 +548,10 @@ mod tests {
                 status: snapshot.group.status.clone().unwrap(),
                 ..Plan::default()
             };
+            plan.status
+                .set_last_good_built_in(before.map(ToOwned::to_owned));
             record_selection(&snapshot, &mut plan, &selection);
-            let recorded = plan.status.last_good_built_in.as_deref();
+            let recorded = plan.status.last_good_built_in();
             assert_eq!(recorded, after, "{spec} {selection:?}");
         }
     }

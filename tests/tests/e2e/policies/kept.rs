@@ -150,7 +150,7 @@ async fn last_good_built_in_policy_decides_before_and_after_a_restart() -> Resul
                 .await?;
             let status = &group["status"];
             ensure!(status["lastDecision"]["digest"] == digest, "{group:#}");
-            ensure!(status["lastGoodBuiltIn"] == name, "{group:#}");
+            ensure!(status["lastGoodBuiltIn"]["name"] == name, "{group:#}");
             fixture.take_operator().kill().await;
             fixture.start_operator().await?;
         }
@@ -180,6 +180,44 @@ async fn default_policy_that_the_group_never_named_is_not_a_last_good_policy() -
     let after = fixture.until("no policy decides", held).await?;
     ensure!(runs(&after) == runs(&before), "{after:#}");
     ensure!(after["status"]["lastGoodBuiltIn"].is_null(), "{after:#}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn built_in_policy_of_before_a_rollback_does_not_decide() -> Result<()> {
+    let mut fixture = fixture("kept-rollback").await?;
+    let good = variant("rollback");
+    fixture.policy(&good).await?;
+    fixture.start_operator().await?;
+    let built_in = with_policy(&json!({ "builtIn": "fair" }));
+    fixture.group(&["a", "b"], built_in).await?;
+    let fair = digest(&component("policies/fair").await?);
+    let group = fixture.until_decided_by(&fair).await?;
+    let last = group["status"]["lastGoodBuiltIn"].clone();
+    ensure!(!last.is_null(), "{group:#}");
+
+    let mine = with_policy(&json!({ "configMap": { "name": "mine" } }));
+    fixture.group(&["a", "b"], mine).await?;
+    fixture.until_decided_by(&digest(&good)).await?;
+    fixture.until_kept(&digest(&good)).await?;
+    fixture.take_operator().stop().await;
+    // The previous release keeps unknown fields, and does not update them.
+    let kept = json!({ "status": { "lastGoodBuiltIn": last } });
+    let params = PatchParams::default();
+    fixture
+        .api("OaatGroup")
+        .patch_status("group", &params, &Patch::Merge(&kept))
+        .await?;
+    let params = DeleteParams::default();
+    fixture.maps().delete("mine", &params).await?;
+    let before = runs(&fixture.read("group").await?);
+    fixture.start_operator().await?;
+    let group = fixture
+        .until("more runs", |group| runs(group) > before + 2)
+        .await?;
+    let status = &group["status"];
+    ensure!(status["policy"]["digest"] == digest(&good), "{group:#}");
+    ensure!(status["lastGoodBuiltIn"].is_null(), "{group:#}");
     Ok(())
 }
 
