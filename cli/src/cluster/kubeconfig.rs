@@ -7,23 +7,29 @@ use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 
 /// Reads and merges the kubeconfig: `file`, or else the files in $KUBECONFIG, or else ~/.kube/config.
-pub(super) fn read(file: Option<&Path>) -> Result<Kubeconfig, KubeconfigError> {
+/// `context` is the context to use instead of the current one.
+pub(super) fn read(
+    file: Option<&Path>,
+    context: Option<&str>,
+) -> Result<Kubeconfig, KubeconfigError> {
     let files = match file {
         Some(file) => vec![file.to_owned()],
         None => default_files().ok_or(KubeconfigError::FindPath)?,
     };
-    files
+    let merged = files
         .iter()
         .try_fold(Kubeconfig::default(), |merged, file| {
-            let config = read_file(file)?;
-            check_referenced_files(&config)
-                .map_err(|error| KubeconfigError::ReadConfig(error, file.clone()))?;
-            merged.merge(config)
-        })
+            merged.merge(read_file(file)?)
+        })?;
+    check_referenced_files(&merged, context).map_err(|error| {
+        let files = std::env::join_paths(&files).unwrap_or_default();
+        KubeconfigError::ReadConfig(error, files.into())
+    })?;
+    Ok(merged)
 }
 
-fn check_referenced_files(config: &Kubeconfig) -> Result<(), Error> {
-    for file in referenced_files(config) {
+fn check_referenced_files(config: &Kubeconfig, context: Option<&str>) -> Result<(), Error> {
+    for file in referenced_files(config, context) {
         // kube reports a missing file if it needs it.
         let Ok(metadata) = std::fs::metadata(file) else {
             continue;
@@ -78,17 +84,39 @@ fn check_size(metadata: &Metadata) -> Result<(), Error> {
     Err(Error::new(ErrorKind::FileTooLarge, problem))
 }
 
-/// Returns the certificate, key, and token files that the kubeconfig names.
-fn referenced_files(kubeconfig: &Kubeconfig) -> impl Iterator<Item = &str> {
-    let clusters = kubeconfig.clusters.iter();
-    let clusters = clusters.filter_map(|named| named.cluster.as_ref());
-    let users = kubeconfig.auth_infos.iter();
-    let users = users.filter_map(|named| named.auth_info.as_ref());
-    let files = clusters.map(|cluster| &cluster.certificate_authority);
-    let files = files.chain(
-        users.flat_map(|user| [&user.client_certificate, &user.client_key, &user.token_file]),
-    );
-    files.filter_map(|file| file.as_deref())
+/// Returns the files that kube reads for a context, or for the current one: those with certificates,
+/// keys, and tokens that are not in the kubeconfig itself.
+fn referenced_files<'k>(
+    kubeconfig: &'k Kubeconfig,
+    context: Option<&str>,
+) -> impl Iterator<Item = &'k str> {
+    let name = context.or(kubeconfig.current_context.as_deref());
+    let mut contexts = kubeconfig.contexts.iter();
+    let context = contexts.find(|context| Some(context.name.as_str()) == name);
+    let context = context.and_then(|context| context.context.as_ref());
+    let cluster = context.and_then(|context| {
+        let mut clusters = kubeconfig.clusters.iter();
+        let cluster = clusters.find(|cluster| cluster.name == context.cluster)?;
+        cluster.cluster.as_ref()
+    });
+    let user = context.and_then(|context| {
+        let mut users = kubeconfig.auth_infos.iter();
+        let user = users.find(|user| Some(&user.name) == context.user.as_ref())?;
+        user.auth_info.as_ref()
+    });
+    let authority = cluster
+        .filter(|cluster| cluster.certificate_authority_data.is_none())
+        .and_then(|cluster| cluster.certificate_authority.as_deref());
+    let certificate = user
+        .filter(|user| user.client_certificate_data.is_none())
+        .and_then(|user| user.client_certificate.as_deref());
+    let key = user
+        .filter(|user| user.client_key_data.is_none())
+        .and_then(|user| user.client_key.as_deref());
+    let token = user
+        .filter(|user| user.token.is_none())
+        .and_then(|user| user.token_file.as_deref());
+    [authority, certificate, key, token].into_iter().flatten()
 }
 
 #[cfg(test)]
@@ -111,14 +139,15 @@ mod tests {
             ("large", Err("the file is larger than 16 MiB")),
             ("/dev/zero", Err("not a regular file")),
         ] {
+            let cluster = format!("server: 'https://a', certificate-authority: {authority}");
             write(
                 "config",
                 &format!(
-                    "clusters: [{{name: c, cluster: {{server: 'https://a', certificate-authority: \
-                     {authority}}}}}]"
+                    "current-context: c\ncontexts: [{{name: c, context: {{cluster: c}}}}]\n\
+                     clusters: [{{name: c, cluster: {{{cluster}}}}}]"
                 ),
             );
-            let read = super::read(Some(&path("config"))).map(drop);
+            let read = super::read(Some(&path("config")), None).map(drop);
             let error = read.map_err(|error| error.to_string());
             match expected {
                 Ok(()) => assert_eq!(error, Ok(())),
@@ -136,8 +165,43 @@ mod tests {
             ("/dev/zero".into(), "the input is larger than 16 MiB"),
             (path("absent"), "No such file"),
         ] {
-            let error = super::read(Some(&file)).map(drop).unwrap_err().to_string();
+            let error = super::read(Some(&file), None).map(drop);
+            let error = error.unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn files_that_the_context_does_not_use_are_not_checked() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config");
+        // In a file with an absolute path, an empty name is the folder.
+        let text = "current-context: used
+contexts:
+- {name: used, context: {cluster: used, user: used}}
+- {name: unused, context: {cluster: unused, user: unused}}
+clusters:
+- {name: used, cluster: {certificate-authority-data: YQ==, certificate-authority: ''}}
+- {name: unused, cluster: {certificate-authority: /dev/null}}
+users:
+- {name: used, user: {token: t, tokenFile: ''}}
+- {name: unused, user: {client-key: /dev/zero}}
+";
+        std::fs::write(&file, text).unwrap();
+        for (context, error) in [
+            (None, None),
+            (Some("used"), None),
+            (
+                Some("unused"),
+                Some("it names /dev/null: not a regular file"),
+            ),
+        ] {
+            let read = super::read(Some(&file), context).map(drop);
+            let read = read.map_err(|error| error.to_string());
+            match error {
+                None => assert_eq!(read, Ok(())),
+                Some(words) => assert!(read.as_ref().is_err_and(|e| e.contains(words)), "{read:?}"),
+            }
         }
     }
 }

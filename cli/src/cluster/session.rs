@@ -106,7 +106,7 @@ async fn config(args: &ClusterArgs) -> Result<Config, ClusterError> {
     let no_cluster = |error: &dyn std::error::Error| {
         ClusterError::NoCluster(clean(&error.to_string(), text::PROBLEM))
     };
-    let mut config = match kubeconfig::read(args.kubeconfig.as_deref()) {
+    let mut config = match kubeconfig::read(args.kubeconfig.as_deref(), args.context.as_deref()) {
         Ok(kubeconfig) => {
             if has_proxy(&kubeconfig, args.context.as_deref()) {
                 return Err(ClusterError::Usage(
