@@ -473,8 +473,8 @@ mod tests {
             json!({ "policy": status["policy"], "acceptedSettings": accepted })
         };
         let with_built_in = |mut status: serde_json::Value, name: &str| {
-            let decided = &status["policy"]["digest"];
-            status["lastGoodBuiltIn"] = json!({ "name": name, "decided": decided });
+            let digest = &status["policy"]["digest"];
+            status["lastGoodBuiltIn"] = json!({ "name": name, "policyDigest": digest });
             status
         };
         let name = "ConfigMap mine, key policy.wasm";
@@ -568,7 +568,7 @@ mod tests {
                 &mine,
                 json!({
                     "policy": status(name, None)["policy"],
-                    "lastGoodBuiltIn": { "name": "fair", "decided": "cd".repeat(32) },
+                    "lastGoodBuiltIn": { "name": "fair", "policyDigest": "cd".repeat(32) },
                 }),
                 vec![(name, kept.clone(), false)],
             ),

@@ -295,14 +295,17 @@ impl OaatGroupStatus {
     /// `policy`: an earlier release changes `policy` only.
     pub fn last_good_built_in(&self) -> Option<&str> {
         let last = self.last_good_built_in.as_ref()?;
-        let is_current = last.decided == self.decided_last();
+        let is_current = last.policy_digest == self.policy_digest();
         is_current.then_some(last.name.as_str())
     }
 
     /// Sets the built-in policy that stays in use.
     pub fn set_last_good_built_in(&mut self, name: Option<String>) {
-        let decided = self.decided_last();
-        self.last_good_built_in = name.map(|name| LastGoodBuiltIn { name, decided });
+        let policy_digest = self.policy_digest();
+        self.last_good_built_in = name.map(|name| LastGoodBuiltIn {
+            name,
+            policy_digest,
+        });
     }
 
     /// Sets the policy that made the latest decision.
@@ -312,7 +315,7 @@ impl OaatGroupStatus {
         self.set_last_good_built_in(name);
     }
 
-    fn decided_last(&self) -> Option<String> {
+    fn policy_digest(&self) -> Option<String> {
         self.policy.as_ref().map(|policy| policy.digest.clone())
     }
 }
@@ -326,7 +329,7 @@ pub struct LastGoodBuiltIn {
     /// The sha256 in status.policy. If it differs, an earlier release of the operator has changed
     /// status.policy since, and this policy is ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decided: Option<String>,
+    pub policy_digest: Option<String>,
 }
 
 /// The run in progress.

@@ -142,7 +142,7 @@ fn limit_data(status: &mut OaatGroupStatus) {
     }
     if let Some(last) = &mut status.last_good_built_in {
         cut(&mut last.name, NAME);
-        cut_option(&mut last.decided, SHA256);
+        cut_option(&mut last.policy_digest, SHA256);
     }
     if let Some(decision) = &mut status.last_decision {
         cut(&mut decision.item, ITEM_NAME);
@@ -310,8 +310,8 @@ mod tests {
             ".lastDecision.item",
             ".lastDecision.request",
             ".lastDecision.seed",
-            ".lastGoodBuiltIn.decided",
             ".lastGoodBuiltIn.name",
+            ".lastGoodBuiltIn.policyDigest",
             ".next",
             ".pod",
             ".policy.contract",

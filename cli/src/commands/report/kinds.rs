@@ -114,7 +114,7 @@ pub(super) const GROUP: Fields = Fields(&[
     "status.policy.contract",
     "status.policy.insteadOf",
     "status.lastGoodBuiltIn.name",
-    "status.lastGoodBuiltIn.decided",
+    "status.lastGoodBuiltIn.policyDigest",
     "status.acceptedSettings.source",
     "status.acceptedSettings.digest",
     "status.failedPolicy",
