@@ -305,7 +305,8 @@ async fn copies_of_all_last_good_policies_are_in_use() {
         write("DELETE", &copies[2]),
     ];
     let mut written = writes(&cluster);
-    (expected.sort(), written.sort());
+    expected.sort();
+    written.sort();
     assert_eq!(written, expected);
 }
 
