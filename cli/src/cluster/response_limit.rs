@@ -161,7 +161,7 @@ mod tests {
             (
                 StatusCode::OK,
                 "\"0123456789\"",
-                "an event of the watch is larger than 256 MiB",
+                "a watch event is larger than 256 MiB",
             ),
             (
                 StatusCode::BAD_GATEWAY,

@@ -586,8 +586,8 @@ mod tests {
                 ..PolicySelection::unavailable(problem(), OnError::Hold)
             };
             let message = record(&snapshot, &selection).message;
-            let settings = "the settings that the last policy in use, sha256 old, accepted are not \
-                            known";
+            let settings =
+                "no record of the settings that the last policy in use, sha256 old, accepted";
             let is_known = !message.contains("is no longer available");
             assert_eq!(message.contains(settings), are_lost, "{message}");
             assert_eq!(is_known, are_lost, "{message}");

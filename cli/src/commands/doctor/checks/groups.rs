@@ -171,6 +171,7 @@ mod tests {
         let (code, _) = code.split_once("\n}").unwrap();
         let constants = code.split("pub const ").skip(1);
         constants
+            .filter(|constant| !constant.starts_with("TYPE:"))
             .filter_map(|constant| constant.split_once(": &str = \"")?.1.split('"').next())
             .map(ToOwned::to_owned)
             .collect()
