@@ -13,6 +13,7 @@ mod policy;
 pub mod reasons;
 pub mod run_now;
 mod schedule;
+mod status_limits;
 pub mod text;
 mod time;
 pub mod validate;
@@ -36,6 +37,7 @@ pub use policy::{
     ShadowPolicy,
 };
 pub use schedule::Schedule;
+pub use status_limits::clean_status;
 pub use time::Timestamp;
 pub use window::{BlackoutWindow, RunningAction};
 

@@ -475,7 +475,7 @@ fn patch(
 ) -> Result<Option<Value>, ClusterError> {
     plan::update_progress(snapshot, new);
     plan::set_shadow_condition(snapshot, new, shadow);
-    text::clean_status(new);
+    oaat_api::clean_status(new);
     let json = |status: Option<&OaatGroupStatus>| {
         serde_json::to_value(status).map_err(|e| ClusterError::Unavailable(e.to_string()))
     };
