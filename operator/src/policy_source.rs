@@ -58,23 +58,27 @@ pub struct LastGoodPolicy {
 
 impl LastGoodPolicy {
     /// Returns the last good policies of a group with this status, in the order in which they are
-    /// tried. The first is the one whose accepted settings are in effect. The second is the built-in
-    /// policy last in use or, if there is none, the policy that decided last. It is omitted if its
-    /// source is the same.
-    pub fn all(
-        group: &OaatGroup,
-        status: Option<&OaatGroupStatus>,
-    ) -> impl Iterator<Item = Self> + use<> {
-        let policies = PolicySource::from_group(group).zip(status);
-        let (accepted, last) = policies.map_or((None, None), |(named, status)| {
-            let namespace = group.metadata.namespace.as_deref().unwrap_or_default();
-            let last = Self::built_in(status);
-            let last = last.or_else(|| Self::decided(namespace, &named, status));
-            (Self::accepted(namespace, status), last)
-        });
-        let source = accepted.as_ref().map(|accepted| accepted.source.clone());
-        let last = last.filter(|last| Some(&last.source) != source.as_ref());
-        accepted.into_iter().chain(last)
+    /// tried: the policy whose accepted settings are in effect, the built-in policy that was last in
+    /// use, and the policy that decided last. Each source is listed only once.
+    pub fn all(group: &OaatGroup, status: Option<&OaatGroupStatus>) -> Vec<Self> {
+        let Some((named, status)) = PolicySource::from_group(group).zip(status) else {
+            return Vec::new();
+        };
+        let namespace = group.metadata.namespace.as_deref().unwrap_or_default();
+        let mut all: Vec<Self> = Vec::new();
+        for last in [
+            Self::accepted(namespace, status),
+            Self::built_in(status),
+            Self::decided(namespace, &named, status),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            if all.iter().all(|other| other.source != last.source) {
+                all.push(last);
+            }
+        }
+        all
     }
 
     /// Returns the policy whose accepted settings are in effect.
@@ -102,6 +106,8 @@ impl LastGoodPolicy {
     fn decided(namespace: &str, named: &PolicySource, status: &OaatGroupStatus) -> Option<Self> {
         let last = status.policy.as_ref()?;
         let (name, digest) = match BuiltInPolicy::from_name(&last.source) {
+            // The digest may be that of the built-in policy.
+            Some(BuiltInPolicy::Default) if status.last_good_built_in().is_some() => return None,
             Some(BuiltInPolicy::Default) => (named.to_string(), last.instead_of.as_ref()?),
             _ => (last.source.clone(), &last.digest),
         };
@@ -454,6 +460,7 @@ mod tests {
         }))
         .unwrap();
         LastGoodPolicy::all(&group, group.status.as_ref())
+            .into_iter()
             .map(|last| (last.name, last.source, last.settings.is_some()))
             .collect()
     }
@@ -543,7 +550,10 @@ mod tests {
             (
                 &mine,
                 with_built_in(status(name, None), "fair"),
-                vec![("fair", built_in(BuiltInPolicy::Fair), false)],
+                vec![
+                    ("fair", built_in(BuiltInPolicy::Fair), false),
+                    (name, kept.clone(), false),
+                ],
             ),
             (
                 &mine,

@@ -315,7 +315,8 @@ impl<C: Cluster> Reconciler<'_, C> {
             return Ok(GroupPolicy::SettingsUnchecked(Duration::ZERO));
         }
         let named = source.zip(read.clone());
-        let last_good = LastGoodPolicy::all(group, group.status.as_ref()).filter_map(|last| {
+        let last_good = LastGoodPolicy::all(group, group.status.as_ref());
+        let last_good = last_good.into_iter().filter_map(|last| {
             if planned.urgent() {
                 // Checking its settings takes time, which an urgent plan does not have.
                 return Some((last, PolicyRead::Loading(snapshot.now)));
@@ -512,7 +513,7 @@ impl<C: Cluster> Reconciler<'_, C> {
             written: applied.written,
             error,
             decisions: decided.samples,
-            last_good: LastGoodPolicy::all(&snapshot.group, status).collect(),
+            last_good: LastGoodPolicy::all(&snapshot.group, status),
             handover: observed_end
                 .filter(|_| applied.started)
                 .map(|end| end.elapsed()),

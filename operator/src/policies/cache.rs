@@ -15,9 +15,9 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 /// The maximum number of rejections that are cached per group: those of the current settings by the
-/// group's policy and by the last one that decided, and of the current and the accepted settings by
-/// the policy whose accepted settings are in effect.
-const MAX_REJECTED: usize = 4;
+/// group's policy, by the last good built-in policy, and by the last policy that decided, and those of
+/// the current and the accepted settings by the policy whose accepted settings are in effect.
+const MAX_REJECTED: usize = 5;
 
 /// A policy with settings that it accepted.
 #[derive(Clone)]
@@ -92,9 +92,6 @@ impl GroupState {
 #[derive(Default)]
 pub struct PolicyCache {
     groups: Mutex<HashMap<String, GroupState>>,
-    /// The number of times that a state was stored.
-    #[cfg(test)]
-    records: std::sync::atomic::AtomicUsize,
 }
 
 impl PolicyCache {
@@ -301,10 +298,6 @@ impl PolicySelector<'_> {
     fn record(&self) {
         let uid = uid(self.group).to_owned();
         self.cache.groups().insert(uid, self.state.clone());
-        #[cfg(test)]
-        self.cache
-            .records
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Returns the selection of the accepted policy, if there is one. `problem` is why the policy that

@@ -107,36 +107,6 @@ async fn last_good_policy_decides_until_the_next_passes() {
 }
 
 #[tokio::test]
-async fn state_is_recorded_once_for_each_policy_that_is_tried() {
-    let (group, default, one) = (group(json!({})), default(), variant(1));
-    let rejecting = hostile(&host(), "validate-err");
-    let last = LastGoodPolicy {
-        name: "fair".into(),
-        source: PolicySource::BuiltIn(BuiltInPolicy::Fair),
-        settings: None,
-    };
-    let last = Some((last, loaded(&one)));
-    // An accepted policy also ends the rejections: no recorded state has both.
-    for (reads, last, expected) in [
-        (vec![failed()], None, 0),
-        (vec![loaded(&rejecting)], None, 1),
-        (vec![loaded(&rejecting), loaded(&one)], None, 2),
-        (vec![failed()], last.clone(), 1),
-        (vec![loaded(&rejecting)], last, 2),
-    ] {
-        let cache = PolicyCache::default();
-        for read in reads {
-            let (items, limiter) = (&group.spec.oaat_items, limiter());
-            let last = last.clone();
-            let selected = cache.select(&group, items, Some(read), &default, &limiter, last);
-            selected.await.unwrap();
-        }
-        let records = cache.records.load(std::sync::atomic::Ordering::Relaxed);
-        assert_eq!(records, expected);
-    }
-}
-
-#[tokio::test]
 async fn available_policies_that_reject_the_settings_are_reported() {
     let host = host();
     let rejecting = hostile(&host, "validate-err");
@@ -475,6 +445,36 @@ async fn rejected_settings_are_cached_unless_the_deadline_was_missed() {
         ("SettingsRejected", true)
     );
     assert!(!cache.settings_are_checked(&group, &group.spec.oaat_items, Some(&loaded(&endless))));
+}
+
+#[tokio::test]
+async fn rejections_by_all_policies_of_a_group_are_cached() {
+    let group = group(json!({ "settings": { "a": 1 } }));
+    let (cache, default, limiter) = (PolicyCache::default(), default(), limiter());
+    let items = &group.spec.oaat_items;
+    let last_good = [(2, Some(r#"{"b":1}"#)), (3, None), (4, None)].map(|(name, settings)| {
+        let last = LastGoodPolicy {
+            name: "fair".into(),
+            source: PolicySource::BuiltIn(BuiltInPolicy::Fair),
+            settings: settings.map(|settings| AcceptedSettings {
+                settings: settings.into(),
+                ..AcceptedSettings::default()
+            }),
+        };
+        (last, loaded(&variant(name)))
+    });
+    let named = loaded(&variant(1));
+    loop {
+        let (read, last_good) = (Some(named.clone()), last_good.clone());
+        let selected = cache.select(&group, items, read, &default, &limiter, last_good);
+        if selected.await.is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    for read in last_good.iter().map(|(_, read)| read).chain([&named]) {
+        assert!(cache.settings_are_checked(&group, items, Some(read)));
+    }
 }
 
 #[tokio::test]

@@ -421,10 +421,10 @@ async fn start(cluster: &Cluster, host: &Host, default: &Policy, group: &OaatGro
     let began = Instant::now();
     loop {
         assert!(began.elapsed() < PATIENCE, "no policy decides");
-        let last_source = last().map(|last| last.source);
+        let last_source = last().into_iter().map(|last| last.source);
         sources.set_sources(&key, [named.clone()], last_source, None);
         let read = sources.read(&named);
-        let read_last = last().filter_map(|last| {
+        let read_last = last().into_iter().filter_map(|last| {
             let read = sources.read_last_good(&key, &last.source)?;
             Some((last, read))
         });
@@ -486,6 +486,30 @@ async fn same_policy_decides_after_100_restarts_without_its_source() {
         let decides = start(&cluster, &host, &default, &group(Some(&policy))).await;
         assert_eq!(decides, expected, "restart {restart}");
     }
+}
+
+#[tokio::test]
+async fn copy_decides_if_the_pin_excludes_the_last_good_built_in_policy() {
+    let cluster = Cluster::default();
+    let host = Host::new(Limits::default()).unwrap();
+    let default = host.load(DEFAULT_POLICY, None).unwrap();
+    let wasm = variant(1);
+    let _in_use = host.load(&wasm, None).unwrap();
+    store(&cluster, "a", "mine", &wasm);
+    let policy = kept("a", &wasm);
+    start(&cluster, &host, &default, &group(None)).await;
+    cluster.lock().unwrap().maps.remove(&path("a", "mine"));
+    // In the meantime, the group named the built-in policy fair, which has not decided yet.
+    let mut group = group(Some(&policy));
+    group.spec.policy.as_mut().unwrap().sha256 = Some(policy.digest.clone());
+    let status = group.status.as_mut().unwrap();
+    status.set_last_good_built_in(Some("fair".into()));
+    let expected = Decides {
+        digest: policy.digest.clone(),
+        problem: Some("SourceNotFound"),
+        restored: true,
+    };
+    assert_eq!(start(&cluster, &host, &default, &group).await, expected);
 }
 
 #[tokio::test]
