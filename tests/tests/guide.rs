@@ -354,7 +354,7 @@ fn guide_has_the_limits_of_the_operator() -> Result<()> {
         .iter()
         .find(|(first, _)| first == "answer")
         .context("no row answer")?;
-    for constant in ["NOTE", "STATE"] {
+    for constant in ["NOTE", "MAX_STATE"] {
         let (_, rest) = answer
             .split_once(&format!("const {constant}: usize = "))
             .context("the constant is missing")?;
