@@ -6,8 +6,10 @@ mod results;
 mod saved;
 
 use crate::policy::check::json_object;
-use anyhow::Result;
+use crate::policy::failure;
+use anyhow::{Context, Result};
 use measure::{measure_decisions, measure_load, micros};
+use policy_cases::item_settings;
 use policy_host::Request;
 use request::request;
 use results::{Results, format_results};
@@ -69,6 +71,13 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
         },
     };
     let component = crate::policy::component::load(&args.file, built_in)?;
+    // Validate all settings first, because measuring takes seconds.
+    for items in &inputs.items {
+        let request = inputs.request(*items);
+        let item_settings = item_settings(&request.items);
+        failure::validate(&component.policy, &request.settings, &item_settings)
+            .with_context(|| format!("with {items} items"))?;
+    }
     let mut results = Results {
         policy: component.policy.digest().to_owned(),
         bytes: component.wasm.len(),

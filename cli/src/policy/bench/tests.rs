@@ -110,13 +110,16 @@ fn one_more_instruction_is_found() {
 #[test]
 fn rejected_settings_are_a_policy_failure() {
     let wasm = crate::policy::test_fixtures::default_policy();
-    let policy = crate::policy::component::load("default".as_ref(), wasm).unwrap();
-    let request = Request {
+    let args = Args {
+        file: "default".into(),
+        items: vec![3],
         settings: r#"{"base":1}"#.into(),
-        ..request(3)
+        item_settings: None,
+        save: None,
+        compare: None,
+        json: false,
     };
-    let error = measure_decisions(&policy.policy, &request).map(drop);
-    let error = error.unwrap_err();
+    let error = run(&args, wasm).unwrap_err();
     assert!(error.is::<PolicyFailure>());
     let text = format!("{error:#}");
     assert!(
