@@ -47,13 +47,13 @@ impl Policy for Documented {
         let empty = |json: &str| json.split_whitespace().collect::<String>() == "{}";
         if !empty(settings) {
             return Err(format!(
-                "the built-in policy takes no settings, but got {settings}; remove the settings"
+                "the built-in policy default takes no settings, but got {settings}; remove the settings"
             ));
         }
         match items.iter().find(|item| !empty(&item.settings)) {
             // `{:?}` would add Unicode tables of 3 KB, which each decision copies.
             Some(item) => Err(format!(
-                "the built-in policy takes no settings, but item \"{}\" has {}; remove them",
+                "the built-in policy default takes no settings, but item \"{}\" has {}; remove them",
                 item.name, item.settings
             )),
             None => Ok(()),

@@ -16,7 +16,7 @@ const ALGORITHM: &str = include_str!("../../../../policy-default/src/lib.rs");
 /// Returns the files that belong to the author.
 pub(super) fn own(name: &str) -> Vec<File> {
     let algorithm = ALGORITHM
-        .replace("the built-in policy takes", "this policy takes")
+        .replace("the built-in policy default takes", "this policy takes")
         .replace("Documented", "MyPolicy");
     [
         (

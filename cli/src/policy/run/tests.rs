@@ -71,7 +71,7 @@ fn rejected_settings_are_a_policy_failure_without_a_decision() {
         assert!(error.is::<failure::PolicyFailure>());
         assert!(
             error.to_string().starts_with(
-                "SettingsRejected: the policy rejects its settings: the built-in policy takes no settings"
+                "SettingsRejected: the policy rejects its settings: the built-in policy default takes no settings"
             ),
             "{error}"
         );

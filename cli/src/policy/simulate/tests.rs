@@ -91,7 +91,7 @@ fn settings_rejected_by_the_policy_are_an_error() {
         .to_string();
     assert!(
         error.starts_with(
-            "SettingsRejected: the policy rejects its settings: the built-in policy takes no"
+            "SettingsRejected: the policy rejects its settings: the built-in policy default takes no"
         ),
         "{error}"
     );
