@@ -30,29 +30,51 @@ impl BuiltInPolicies {
         let reports = checks
             .into_iter()
             .filter_map(|(field, built_in, settings)| {
-                let problem = self.problem(built_in?, settings.as_ref(), &items)?;
-                Some(FieldReport::error(format!("{field}.settings"), problem))
+                let error = self.settings_error(built_in?, settings.as_ref(), &items)?;
+                Some(match error {
+                    SettingsError::Group(message) => {
+                        FieldReport::error(format!("{field}.settings"), message)
+                    }
+                    SettingsError::Items(message) => {
+                        FieldReport::error("spec.itemOptions", format!("{field}: {message}"))
+                    }
+                })
             });
         reports.collect()
     }
 
     /// Returns why a policy rejects settings.
-    fn problem(
+    fn settings_error(
         &mut self,
         name: BuiltInPolicy,
         settings: Option<&Map<String, Value>>,
         items: &[ItemSettings],
-    ) -> Option<String> {
+    ) -> Option<SettingsError> {
         let policy = self.0.entry(name).or_insert_with(|| load(name));
         let settings = settings.map_or_else(|| "{}".to_owned(), text);
         match policy {
-            Err(problem) => Some(problem.clone()),
+            Err(problem) => Some(SettingsError::Group(problem.clone())),
             Ok(policy) => {
                 let rejection = policy.validate(&settings, items).answer.err()?;
-                Some(rejection.settings_problem())
+                let items_only =
+                    !items.is_empty() && policy.validate(&settings, &[]).answer.is_ok();
+                let error = if items_only {
+                    SettingsError::Items
+                } else {
+                    SettingsError::Group
+                };
+                Some(error(rejection.settings_problem()))
             }
         }
     }
+}
+
+/// Why the settings for a policy are not valid.
+enum SettingsError {
+    /// The policy cannot be loaded, or it rejects the settings of the group.
+    Group(String),
+    /// The policy accepts the settings of the group, but rejects those of an item.
+    Items(String),
 }
 
 fn load(name: BuiltInPolicy) -> Result<Policy, String> {
@@ -111,7 +133,7 @@ mod tests {
             (
                 json!({"builtIn": "default", "settings": bad}),
                 vec![
-                    "spec.policy.settings: the policy rejects its settings: the built-in policy takes",
+                    "spec.policy.settings: the policy rejects its settings: the built-in policy default takes",
                 ],
             ),
             // Only the cluster has the component.
@@ -144,8 +166,39 @@ mod tests {
         };
         assert_eq!(problems(json!(["b"]), json!([])).len(), 0);
         let found = problems(json!(["a"]), json!([]));
-        assert!(found.len() == 1 && found[0].contains('a'), "{found:?}");
+        assert_eq!(found.len(), 1, "{found:?}");
         let from = json!([{"name": "more", "configMap": {"name": "more"}}]);
         assert_eq!(problems(json!(["b"]), from).len(), 1);
+    }
+
+    #[test]
+    fn rejected_item_settings_are_reported_under_item_options() {
+        let problems_of = |policy: Value| {
+            problems(json!({
+                "oaatType": "t", "oaatItems": ["a"],
+                "itemOptions": {"a": {"settings": {"base": "soon"}}}, "policy": policy,
+            }))
+        };
+        let rejected = "the policy rejects its settings: ";
+        for (policy, expected) in [
+            (
+                json!({"builtIn": "backoff"}),
+                format!("spec.itemOptions: spec.policy: {rejected}"),
+            ),
+            (
+                json!({"configMap": {"name": "own"}, "shadow": {"builtIn": "backoff"}}),
+                format!("spec.itemOptions: spec.policy.shadow: {rejected}"),
+            ),
+            (
+                json!({"builtIn": "backoff", "settings": {"base": "soon"}}),
+                format!("spec.policy.settings: {rejected}"),
+            ),
+        ] {
+            let found = problems_of(policy);
+            assert!(
+                found.len() == 1 && found[0].starts_with(&expected),
+                "{found:?}"
+            );
+        }
     }
 }
