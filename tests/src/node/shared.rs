@@ -27,6 +27,9 @@ const LINES: usize = 4096;
 /// The pause between two attempts of a failed request.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// The timeout of a request.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
 pub(super) struct Shared {
     pub(super) client: Client,
     pub(super) name: String,
@@ -252,25 +255,59 @@ impl Shared {
                 // A node without power reports nothing, not even that its processes have just died.
                 return std::future::pending().await;
             }
-            let error = match request().await {
-                Ok(done) => return Some(done),
-                Err(error) => error,
-            };
-            tracing::debug!(node = self.name, what, %error, "request failed");
-            if let kube::Error::Api(status) = &error {
-                // A conflict that mentions the latest version is one between writers. Any other
-                // conflict means that the object changed in another way.
-                let race = status.code == 409 && status.message.contains("latest version");
-                if (400..500).contains(&status.code) && status.code != 429 && !race {
-                    return None;
+            match tokio::time::timeout(TIMEOUT, request()).await {
+                Ok(Ok(done)) => return Some(done),
+                Ok(Err(error)) => {
+                    tracing::debug!(node = self.name, what, %error, "request failed");
+                    if is_rejection(&error) {
+                        return None;
+                    }
                 }
+                Err(_) => tracing::debug!(node = self.name, what, "request timed out"),
             }
             tokio::time::sleep(PAUSE).await;
         }
     }
 }
 
+/// Returns whether the API server rejected a request for good.
+fn is_rejection(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else {
+        return false;
+    };
+    // A conflict that mentions the latest version is one between writers. Any other conflict means
+    // that the object changed in another way.
+    let race = status.code == 409 && status.message.contains("latest version");
+    // After a restart, admission plugins reject requests with 403 until their caches are filled.
+    let retried = [401, 403, 408, 429].contains(&status.code);
+    (400..500).contains(&status.code) && !retried && !race
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic leaves no state inconsistent.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_a_restarting_api_server_are_not_rejections() {
+        let race = "the object has been modified; please apply your changes to the latest version";
+        for (code, message, expected) in [
+            (403, "not yet ready to handle request", false),
+            (429, "too many requests", false),
+            (500, "etcdserver: leader changed", false),
+            (503, "apiserver not ready", false),
+            (409, race, false),
+            (409, "already assigned to node", true),
+            (404, "not found", true),
+            (422, "invalid", true),
+        ] {
+            let status = kube::core::Status::failure(message, "").with_code(code);
+            let error = kube::Error::Api(Box::new(status));
+            assert_eq!(is_rejection(&error), expected, "{code} {message}");
+        }
+    }
 }
