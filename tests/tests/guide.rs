@@ -46,7 +46,9 @@ fn type_in(commands: &[String], beside: &Path) -> Result<String> {
         )
         .replace("$PWD/target", &target.display().to_string())
         .replace("cargo xtask demo", "cargo xtask demo --once");
-    let output = Command::new("bash")
+    let mut shell = Command::new("bash");
+    control_plane::remove_package_variables(&mut shell);
+    let output = shell
         .args(["-euxo", "pipefail", "-c", &script])
         .current_dir(root)
         // Avoids a rebuild of the policy's dependencies for each test.

@@ -232,18 +232,24 @@ fn repository() -> Option<PathBuf> {
 /// Builds the program if it is out of date. The cargo process that runs the tests has released the
 /// lock of the target directory.
 fn build(root: &Path) -> Result<OsString, ChildError> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(&cargo)
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut cargo = Command::new(&program);
+    // Cargo sets these variables for the tested package. Build scripts that depend on them would
+    // run again for each package, and all their dependents would be rebuilt.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(&name);
+        }
+    }
+    let output = cargo
         .current_dir(root)
         // The whole workspace, so that dependencies have the same features and are not built again.
         .args(["build", "--quiet", "--workspace", "--bin", "kubectl-oaat"])
         .args(["--message-format", "json-render-diagnostics"])
         .stderr(Stdio::inherit())
         .output()
-        .map_err(|error| ChildError::Start {
-            program: cargo,
-            error,
-        })?;
+        .map_err(|error| ChildError::Start { program, error })?;
     let messages = String::from_utf8_lossy(&output.stdout);
     let messages = messages
         .lines()

@@ -303,12 +303,21 @@ fn is_executable(file: &Path) -> bool {
         .is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
 }
 
-/// Returns a command that runs the current `cargo` without the variables that Cargo sets for a
-/// package.
+/// Returns a command that runs the current `cargo` [without the variables that Cargo sets for a
+/// package](remove_package_variables).
+pub fn cargo() -> std::process::Command {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut cargo = std::process::Command::new(program);
+    remove_package_variables(&mut cargo);
+    cargo
+}
+
+/// Removes the variables that Cargo sets for a package from the environment of a command that runs
+/// `cargo`.
 ///
 /// With these variables, build scripts that depend on them (such as the one in `ring`) would run
 /// again for each calling package, and all their dependents would be rebuilt.
-pub fn cargo() -> std::process::Command {
+pub fn remove_package_variables(command: &mut std::process::Command) {
     const PACKAGE_VARIABLES: [&str; 7] = [
         "CARGO_PKG_",
         "CARGO_MANIFEST_",
@@ -318,18 +327,15 @@ pub fn cargo() -> std::process::Command {
         "CARGO_TARGET_TMPDIR",
         "CARGO_RUSTC_CURRENT_DIR",
     ];
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut cargo = std::process::Command::new(program);
     for (name, _) in std::env::vars_os() {
-        let name_text = name.to_string_lossy();
+        let text = name.to_string_lossy();
         if PACKAGE_VARIABLES
             .iter()
-            .any(|prefix| name_text.starts_with(prefix))
+            .any(|prefix| text.starts_with(prefix))
         {
-            cargo.env_remove(&name);
+            command.env_remove(&name);
         }
     }
-    cargo
 }
 
 #[cfg(test)]
