@@ -30,8 +30,8 @@ const EVENTS_PER_RECORDER: usize = 200;
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// The number of events after which idle limiters are removed.
 const EVENTS_BETWEEN_CLEANUPS: usize = 2000;
-/// The burst of normal events on one group, and of warnings. After it, one per minute is published. A
-/// group that runs an item every second would otherwise fill etcd with events.
+/// The burst of events of one kind on one group. After it, one per minute is published. A group that
+/// runs an item every second would otherwise fill etcd with events.
 const GROUP_BURST: NonZeroU32 = NonZeroU32::new(25).unwrap();
 /// The number of normal events on the groups of a namespace that are published per second.
 const NAMESPACE_RATE: NonZeroU32 = NonZeroU32::new(20).unwrap();
@@ -49,10 +49,19 @@ pub struct EventSink {
 
 type KeyedLimiter<K> = RateLimiter<K, HashMapStateStore<K>, MonotonicClock>;
 
+/// The kinds of events on a group, which have separate limits. Events of runs would otherwise hide
+/// events of policies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Kind {
+    warning: bool,
+    /// The event is about a pod.
+    pod: bool,
+}
+
 /// The rate limits of events on groups.
 struct Limits {
-    /// The limits by the group's uid, and whether the event is a warning.
-    groups: KeyedLimiter<(String, bool)>,
+    /// The limits by the group's uid and the kind of event.
+    groups: KeyedLimiter<(String, Kind)>,
     /// The limits of normal events by namespace.
     namespaces: KeyedLimiter<String>,
     /// The number of events so far.
@@ -71,15 +80,15 @@ impl Limits {
     }
 
     /// Returns whether an event on this group may be published now.
-    fn allow(&self, namespace: &str, uid: &str, warning: bool) -> bool {
+    fn allow(&self, namespace: &str, uid: &str, kind: Kind) -> bool {
         let checked = self.checked.fetch_add(1, Ordering::Relaxed);
         if checked.is_multiple_of(EVENTS_BETWEEN_CLEANUPS) {
             self.groups.retain_recent();
             self.namespaces.retain_recent();
         }
-        let group = self.groups.check_key(&(uid.to_owned(), warning));
+        let group = self.groups.check_key(&(uid.to_owned(), kind));
         let namespace = || self.namespaces.check_key(&namespace.to_owned());
-        group.is_ok() && (warning || namespace().is_ok())
+        group.is_ok() && (kind.warning || namespace().is_ok())
     }
 }
 
@@ -151,7 +160,11 @@ impl EventSink {
     pub fn publish(&self, namespace: &str, group: &str, uid: &str, event: PendingEvent) {
         let message = text::clean(&event.message, text::EVENT);
         info!(namespace, group, reason = event.reason, "{message}");
-        if !self.limits.allow(namespace, uid, event.warning) {
+        let kind = Kind {
+            warning: event.warning,
+            pod: event.pod.is_some(),
+        };
+        if !self.limits.allow(namespace, uid, kind) {
             debug!(namespace, group, reason = event.reason, "dropped an event");
             return;
         }
@@ -225,19 +238,26 @@ mod tests {
     #[test]
     fn events_are_limited_by_group_and_by_namespace() {
         let limits = Limits::new();
-        let allowed = |namespace: &str, uid: &str, warning, count| {
-            let events = (0..count).filter(|_| limits.allow(namespace, uid, warning));
+        let allowed = |namespace: &str, uid: &str, kind, count| {
+            let events = (0..count).filter(|_| limits.allow(namespace, uid, kind));
             events.count()
         };
-        assert_eq!(allowed("one", "busy", false, 100), 25);
-        assert_eq!(allowed("one", "busy", true, 100), 25);
-        let all = |namespace: &str, warning| -> usize {
+        let kind = |warning, pod| Kind { warning, pod };
+        for kind in [
+            kind(false, false),
+            kind(false, true),
+            kind(true, false),
+            kind(true, true),
+        ] {
+            assert_eq!(allowed("one", "busy", kind, 100), 25, "{kind:?}");
+        }
+        let all = |namespace: &str, kind| -> usize {
             let uids = (0..1000).map(|number| format!("{namespace}-{number}"));
-            uids.map(|uid| allowed(namespace, &uid, warning, 1)).sum()
+            uids.map(|uid| allowed(namespace, &uid, kind, 1)).sum()
         };
-        assert!(all("one", false) < 1000);
-        assert_eq!(all("one", true), 1000);
-        assert_eq!(allowed("two", "quiet", false, 1), 1);
+        assert!(all("one", kind(false, true)) < 1000);
+        assert_eq!(all("one", kind(true, true)), 1000);
+        assert_eq!(allowed("two", "quiet", kind(false, true), 1), 1);
     }
 
     #[tokio::test]
