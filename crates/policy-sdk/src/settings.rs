@@ -44,13 +44,15 @@ enum Value {
     Number(String),
     Boolean(bool),
     Null,
+    /// A list or an object, which no setting accepts.
+    Nested,
 }
 
 impl Settings {
-    /// Parses a JSON object.
+    /// Parses a JSON object. A list or an object in it is an error when its setting is taken.
     ///
     /// # Errors
-    /// Returns a message that contains the settings if they are not such an object.
+    /// Returns a message that contains the settings if they are not a JSON object.
     pub fn parse(json: &str) -> Result<Self, String> {
         let remaining = Parser { rest: json }.object().ok_or_else(|| {
             format!(
@@ -200,6 +202,7 @@ fn invalid(name: &str, value: &Value, expected: &str) -> String {
         Value::Boolean(true) => ("", "true"),
         Value::Boolean(false) => ("", "false"),
         Value::Null => ("", "null"),
+        Value::Nested => ("", "a list or an object"),
     };
     format!("{name} is {quote}{value}{quote}; it must be {expected}")
 }
@@ -277,6 +280,9 @@ impl Parser<'_> {
         if self.token('"').is_some() {
             return self.string().map(Value::String);
         }
+        if self.rest.starts_with(['[', '{']) {
+            return self.nested();
+        }
         let end = self.rest.find([',', '}', ' ', '\t', '\n', '\r'])?;
         let (word, rest) = self.rest.split_at_checked(end)?;
         self.rest = rest;
@@ -289,6 +295,26 @@ impl Parser<'_> {
             }
             _ => return None,
         })
+    }
+
+    /// Takes a list or an object. Does not check it any further.
+    fn nested(&mut self) -> Option<Value> {
+        let mut depth = 0_usize;
+        loop {
+            let next = self.rest.find(['"', '[', '{', ']', '}'])?;
+            let (_, rest) = self.rest.split_at_checked(next)?;
+            let mut rest = rest.chars();
+            let character = rest.next()?;
+            self.rest = rest.as_str();
+            match character {
+                '"' => {
+                    self.string()?;
+                }
+                '[' | '{' => depth += 1,
+                _ if depth == 1 => return Some(Value::Nested),
+                _ => depth -= 1,
+            }
+        }
     }
 
     /// Parses a string after its opening quote.
@@ -425,7 +451,20 @@ mod tests {
     }
 
     #[test]
-    fn lists_nested_objects_and_malformed_json_are_rejected() {
+    fn lists_and_objects_are_rejected_by_name() {
+        let json = r#"{"a": ["]", [{}]], "b": {"c": "}\""}, "d": 1}"#;
+        let mut settings = Settings::parse(json).unwrap();
+        let expected = "a is a list or an object; it must be true or false";
+        assert_eq!(settings.boolean("a"), Err(expected.into()));
+        assert_eq!(settings.integer("d", 0..=1), Ok(Some(1)));
+        assert_eq!(
+            settings.finish(),
+            Err("unknown setting \"b\"; use a, d".into())
+        );
+    }
+
+    #[test]
+    fn malformed_json_is_rejected() {
         for json in [
             "",
             "{",
@@ -433,8 +472,10 @@ mod tests {
             "{}x",
             "{\"a\"}",
             "{\"a\":1,}",
-            "{\"a\":[1]}",
-            "{\"a\":{}}",
+            "{\"a\":[1}",
+            "{\"a\":{}",
+            "{\"a\":[}",
+            "{\"a\":[\"]}",
             "{\"a\":\"\\x\"}",
             "{\"a\":\"\\ud800\"}",
             "{\"a\":\"\\u00",
