@@ -1,6 +1,7 @@
 //! Checks the names and types in an expression, also in branches that are never evaluated.
 
 use crate::error::ErrorAt;
+use crate::lexer::operator_hint;
 use crate::nearest::nearest;
 use crate::program::{Logic, Node, Operation, Operator};
 use crate::types::{GROUP_FIELDS, ITEM_FIELDS, Type};
@@ -68,7 +69,10 @@ pub fn name(name: &str, at: usize) -> Result<(Operation, Type), ErrorAt> {
 }
 
 fn unknown_name(name: &str, at: usize) -> ErrorAt {
-    let message = if let Some(variable) = nearest(name, ["item", "group", "now"]) {
+    let hint = operator_hint(name);
+    let message = if !hint.is_empty() {
+        format!("unknown name \"{name}\"{hint}")
+    } else if let Some(variable) = nearest(name, ["item", "group", "now"]) {
         format!("unknown name \"{name}\"; did you mean \"{variable}\"?")
     } else if let Some(field) = nearest(name, ITEM_FIELDS.iter().map(|(field, ..)| *field)) {
         format!("unknown name \"{name}\"; did you mean \"item.{field}\"?")

@@ -290,6 +290,17 @@ fn escape(characters: &mut std::str::CharIndices<'_>) -> Option<char> {
     char::from_u32(code)
 }
 
+/// Returns what to use instead of an operator of another language; an empty string if the word is none.
+pub fn operator_hint(word: &str) -> &'static str {
+    match word {
+        "not" | "NOT" => "; use ! for a logical not",
+        "and" | "AND" => "; use && for a logical and",
+        "or" | "OR" => "; use || for a logical or",
+        "desc" | "DESC" => "; use - before the expression for descending order",
+        _ => "",
+    }
+}
+
 fn unexpected(character: char) -> String {
     let instead = match character {
         '=' => "; use == to compare",

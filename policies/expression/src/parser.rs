@@ -4,7 +4,7 @@ use crate::budget::MAX_COST;
 use crate::check::{self, Size, Typed};
 use crate::error::ErrorAt;
 use crate::functions::{Function, Method};
-use crate::lexer::{Lexer, Symbol, Token};
+use crate::lexer::{Lexer, Symbol, Token, operator_hint};
 use crate::program::{Logic, Node, Operation, Operator};
 use crate::types::Type;
 use crate::value::Value;
@@ -123,7 +123,7 @@ impl<'s> Parser<'s> {
         let found = match self.token {
             Token::End => "the end of the expression".to_owned(),
             Token::Symbol(symbol) => format!("\"{}\"", symbol.text()),
-            Token::Name(name) => format!("\"{name}\""),
+            Token::Name(name) => format!("\"{name}\"{}", operator_hint(name)),
             Token::String(_) => "a string".to_owned(),
             Token::Int(_) | Token::Double(_) => "a number".to_owned(),
         };

@@ -9,7 +9,7 @@ fn check(condition: &str) -> Result<(), String> {
 }
 
 /// A condition, the column of the error, and the message.
-const REJECTED: [(&str, usize, &str); 62] = [
+const REJECTED: [(&str, usize, &str); 65] = [
     // Names
     (
         "item.failurs < 5",
@@ -55,6 +55,21 @@ const REJECTED: [(&str, usize, &str); 62] = [
         "tier == 1",
         1,
         "unknown name \"tier\"; the variables are item, group, and now",
+    ),
+    (
+        "not item.startable",
+        1,
+        "unknown name \"not\"; use ! for a logical not",
+    ),
+    (
+        "item.startable and item.failures < 5",
+        16,
+        "expected an operator or the end of the expression, but found \"and\"; use && for a logical and",
+    ),
+    (
+        "item.failures desc",
+        15,
+        "expected an operator or the end of the expression, but found \"desc\"; use - before the expression for descending order",
     ),
     (
         "item.name.startWith('a')",
