@@ -141,7 +141,9 @@ fn build_writes_a_component_and_check_rejects_the_core_module() {
         rejected.out
     );
     let item = r#"photos={"weight": 2}"#;
-    let rejected = policy(&["check", &component, "--item-settings", item]);
+    let accepted = policy(&["check", &component, "--item-settings", item]);
+    assert_eq!(accepted.code, 0, "{}", accepted.out);
+    let rejected = policy(&["check", "backoff", "--item-settings", item]);
     let words = "rejected, SettingsRejected: the policy rejects its settings: ";
     assert!(
         rejected.code == 1 && rejected.out.contains(words),

@@ -1,7 +1,7 @@
 //! Tests the native function with examples and properties.
 
 use policy_default::select;
-use policy_sdk::{Choice, Item, Request, Standing};
+use policy_sdk::{Choice, Item, ItemSettings, Request, Standing};
 use policy_testkit::strategy;
 use proptest::prelude::*;
 
@@ -200,9 +200,15 @@ fn random_choice_is_the_same_in_every_release() {
 const DRAWN: [usize; 4] = [654, 549, 193, 889];
 
 #[test]
-fn settings_are_rejected_with_the_fix() {
+fn only_settings_of_the_group_are_rejected() {
     let policy = policy_testkit::component!();
-    assert!(policy.validate("{ }", &[]).is_ok());
+    let items = [ItemSettings {
+        name: "a".into(),
+        settings: r#"{"weight":2}"#.into(),
+    }];
+    for items in [&[][..], &items] {
+        assert!(policy.validate("{ }", items).is_ok());
+    }
     let rejected = policy
         .validate(r#"{"base":"5m"}"#, &[])
         .map_err(|e| e.to_string());

@@ -54,22 +54,14 @@ bool exports_oaat_select(oaat_request_t *request, oaat_decision_t *decision, oaa
   return true;
 }
 
-// Validates settings. Returns false, and sets `error`, if they are not valid.
+// Validates settings. Returns false, and sets `error`, if they are not valid. Ignores the settings
+// of items, because the shadow policy of the group may read them.
 bool exports_oaat_validate(oaat_string_t *settings, exports_oaat_list_item_settings_t *items,
                            oaat_string_t *error) {
-  if (!is_empty_object(*settings)) {
-    const oaat_string_t parts[] = {text("this policy takes no settings, but got "), *settings,
-                                   text("; remove the settings")};
-    *error = join(parts, 3);
-    return false;
-  }
-  for (size_t i = 0; i < items->len; i++) {
-    if (is_empty_object(items->ptr[i].settings)) continue;
-    const oaat_string_t parts[] = {text("this policy takes no settings, but item \""),
-                                   items->ptr[i].name, text("\" has "), items->ptr[i].settings,
-                                   text("; remove them")};
-    *error = join(parts, 5);
-    return false;
-  }
-  return true;
+  (void)items;
+  if (is_empty_object(*settings)) return true;
+  const oaat_string_t parts[] = {text("this policy takes no settings, but got "), *settings,
+                                 text("; remove the settings")};
+  *error = join(parts, 3);
+  return false;
 }

@@ -1,6 +1,6 @@
 //! Policies with problems: which policy decides meanwhile, and what is reported.
 
-use super::{busy, digest, merged, variant};
+use super::{busy, component, digest, merged, variant};
 use crate::fixture::{Fixture, condition};
 use anyhow::Result;
 use built_in_policies::DEFAULT_POLICY;
@@ -136,18 +136,16 @@ async fn pinned_digest_rejects_other_components() -> Result<()> {
 async fn rejected_settings_are_reported_and_the_last_accepted_ones_stay() -> Result<()> {
     let settings = |settings: Value| json!({ "frequency": "100ms", "policy": { "configMap": { "name": "mine" }, "settings": settings } });
     let fixture = Fixture::new("policy-settings").await?;
-    fixture.policy(&variant("settings")).await?;
+    let wasm = component("policies/backoff").await?;
+    fixture.policy(&wasm).await?;
     fixture.work("exit 0", json!({})).await?;
-    // The built-in policy accepts no settings.
     fixture.group(&["a"], settings(json!({ "x": 1 }))).await?;
     let message = fixture.until_policy("False", "SettingsRejected").await?;
-    assert!(message.contains(r#"{"x":1}"#), "{message}");
+    assert!(message.contains(r#"unknown setting "x""#), "{message}");
     assert!(fixture.list_pods().await?.is_empty());
     fixture.group(&["a"], settings(json!({}))).await?;
     fixture.until_policy("True", "Ready").await?;
-    fixture
-        .until_decided_by(&digest(&variant("settings")))
-        .await?;
+    fixture.until_decided_by(&digest(&wasm)).await?;
     fixture.group(&["a"], settings(json!({ "y": 2 }))).await?;
     let message = fixture.until_policy("False", "SettingsRejected").await?;
     assert!(message.contains("stays in use"), "{message}");

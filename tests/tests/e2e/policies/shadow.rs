@@ -1,6 +1,6 @@
 //! Shadow policies are compared with the policy of the group, and do not affect it.
 
-use super::digest;
+use super::{digest, merged};
 use crate::fixture::{Fixture, PATIENCE, condition};
 use anyhow::{Context, Result};
 use built_in_policies::DEFAULT_POLICY;
@@ -129,6 +129,29 @@ async fn shadow_in_a_config_map_is_used_once_it_can_be() -> Result<()> {
     let group = fixture.read("group").await?;
     let decided = &group["status"]["policy"]["source"];
     assert_eq!(decided, "default", "{group:#}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn shadow_reads_item_settings_that_the_default_policy_ignores() -> Result<()> {
+    let fixture = Fixture::new("shadow-item-settings").await?;
+    fixture.work("exit 0", json!({})).await?;
+    let settings = json!({ "settings": { "tier": 1 } });
+    let spec = json!({ "frequency": "100ms", "itemOptions": { "a": settings, "b": settings } });
+    fixture.group(&["a", "b"], spec.clone()).await?;
+    let runs = |group: &Value| group["status"]["run"].as_i64().unwrap_or(0);
+    fixture.until("a run", |group| runs(group) > 0).await?;
+    // Without the settings of an item, it would never start the item.
+    let eligible = json!({ "eligible": "item.settings.tier == 1" });
+    let shadow = json!({ "builtIn": "expression", "settings": eligible });
+    let policy = json!({ "policy": { "builtIn": "default", "shadow": shadow } });
+    fixture.group(&["a", "b"], merged(spec, policy)).await?;
+    fixture.until_shadow("group", &["Agrees"]).await?;
+    let before = runs(&fixture.read("group").await?);
+    let group = fixture.until("more runs", |group| runs(group) > before + 2);
+    let group = group.await?;
+    assert_eq!(condition(&group, "ShadowAgrees").1, "Agrees", "{group:#}");
+    assert_eq!(group["status"]["policy"]["source"], "default", "{group:#}");
     Ok(())
 }
 
