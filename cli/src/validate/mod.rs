@@ -12,7 +12,7 @@ use clap::Args;
 use oaat_api::text;
 use oaat_api::validate::{FieldError, validate, validate_type};
 use oaat_api::{OaatGroupSpec, OaatTypeSpec};
-use policy_settings::BuiltInPolicies;
+use policy_settings::{BuiltInPolicies, unread_item_settings};
 use schema::{FieldReport, Severity};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -141,9 +141,7 @@ impl Report {
                     is_valid = false;
                     self.problem(line);
                 }
-                Severity::Warning => self.push(format!(
-                    "{line} (warning; another version of Kubernetes may have this field)"
-                )),
+                Severity::Warning => self.push(format!("{line} (warning)")),
             }
         }
         if is_valid {
@@ -207,6 +205,7 @@ fn check_object(
             let spec = decode_spec::<OaatGroupSpec>(spec, &mut reports);
             let settings = spec.as_ref().map(|spec| policies.check(spec));
             reports.extend(settings.unwrap_or_default());
+            reports.extend(spec.as_ref().and_then(unread_item_settings));
             spec.and_then(|spec| validate(&spec).err())
                 .unwrap_or_default()
         }

@@ -2,7 +2,7 @@
 
 use super::schema::FieldReport;
 use built_in_policies::component;
-use oaat_api::{BuiltInPolicy, OaatGroupSpec};
+use oaat_api::{BuiltInPolicy, OaatGroupSpec, text};
 use policy_host::{Host, ItemSettings, Limits, Policy};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -51,7 +51,7 @@ impl BuiltInPolicies {
         items: &[ItemSettings],
     ) -> Option<SettingsError> {
         let policy = self.0.entry(name).or_insert_with(|| load(name));
-        let settings = settings.map_or_else(|| "{}".to_owned(), text);
+        let settings = settings.map_or_else(|| "{}".to_owned(), json);
         match policy {
             Err(problem) => Some(SettingsError::Group(problem.clone())),
             Ok(policy) => {
@@ -67,6 +67,26 @@ impl BuiltInPolicies {
             }
         }
     }
+}
+
+/// Returns a warning if items have settings, but no policy of the group reads them.
+pub(crate) fn unread_item_settings(spec: &OaatGroupSpec) -> Option<FieldReport> {
+    let ignores = |built_in| built_in == Some(BuiltInPolicy::Default);
+    let is_unread = spec.policy.as_ref().is_none_or(|policy| {
+        let shadow = policy.shadow.as_ref();
+        ignores(policy.built_in) && shadow.is_none_or(|shadow| ignores(shadow.built_in))
+    });
+    let items = item_settings(spec).into_iter();
+    let items: Vec<_> = items.filter(|item| item.settings != "{}").collect();
+    if !is_unread || items.is_empty() {
+        return None;
+    }
+    let names = text::list(items.iter().map(|item| &item.name), ", ", text::NAME);
+    let message = format!(
+        "the built-in policy default ignores the settings of items: {names}; \
+         set spec.policy to a policy that reads them, or remove them"
+    );
+    Some(FieldReport::warning("spec.itemOptions", message))
 }
 
 /// Why the settings for a policy are not valid.
@@ -90,7 +110,7 @@ fn item_settings(spec: &OaatGroupSpec) -> Vec<ItemSettings> {
         let settings = spec.item_options.get(name)?.settings.as_ref()?;
         Some(ItemSettings {
             name: name.clone(),
-            settings: text(settings),
+            settings: json(settings),
         })
     };
     if spec.items_from.is_empty() {
@@ -100,7 +120,7 @@ fn item_settings(spec: &OaatGroupSpec) -> Vec<ItemSettings> {
     }
 }
 
-fn text(object: &Map<String, Value>) -> String {
+fn json(object: &Map<String, Value>) -> String {
     serde_json::to_string(object).unwrap_or_default()
 }
 

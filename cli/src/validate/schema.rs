@@ -23,7 +23,7 @@ pub(crate) struct FieldReport {
 pub(crate) enum Severity {
     /// The object is rejected.
     Error,
-    /// Only the API server can tell whether the object is rejected.
+    /// The object may be accepted.
     Warning,
 }
 
@@ -34,6 +34,14 @@ impl FieldReport {
             field: field.into(),
             message: message.into(),
             severity: Severity::Error,
+        }
+    }
+
+    /// Creates a report of severity [`Severity::Warning`].
+    pub fn warning(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Warning,
+            ..Self::error(field, message)
         }
     }
 
@@ -237,15 +245,13 @@ fn check_fields(
                 let Some(known) = properties.filter(|known| !known.is_empty()) else {
                     continue;
                 };
-                let severity = if schema["x-kubernetes-preserve-unknown-fields"] == true {
-                    Severity::Warning
+                let field = format!("{field}.{key}");
+                let message = unknown_field(key, known.keys().map(String::as_str));
+                reports.push(if schema["x-kubernetes-preserve-unknown-fields"] == true {
+                    let version = "another version of Kubernetes may have this field";
+                    FieldReport::warning(field, format!("{message}; {version}"))
                 } else {
-                    Severity::Error
-                };
-                reports.push(FieldReport {
-                    field: format!("{field}.{key}"),
-                    message: unknown_field(key, known.keys().map(String::as_str)),
-                    severity,
+                    FieldReport::error(field, message)
                 });
             }
         }

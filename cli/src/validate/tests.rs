@@ -153,10 +153,39 @@ fn unknown_pod_field_is_a_warning() {
         "{report:?}"
     );
     assert!(
-        report.lines[0].contains("did you mean \"command\"?"),
+        report.lines[0].contains("did you mean \"command\"?")
+            && report.lines[0].ends_with("may have this field (warning)"),
         "{report:?}"
     );
     assert_eq!(report.lines[1], "f.yaml: OaatType t: ok");
+}
+
+#[test]
+fn item_settings_that_no_policy_reads_are_a_warning() {
+    for (policy, is_read) in [
+        ("null", false),
+        ("{builtIn: default}", false),
+        ("{builtIn: default, shadow: {builtIn: default}}", false),
+        ("{builtIn: default, shadow: {builtIn: expression}}", true),
+        ("{builtIn: default, shadow: {configMap: {name: p}}}", true),
+        ("{builtIn: expression, shadow: {builtIn: default}}", true),
+        ("{configMap: {name: p}}", true),
+    ] {
+        let report = group(&format!(
+            "{{oaatType: t, oaatItems: [a, b, c], policy: {policy}, \
+             itemOptions: {{a: {{settings: {{tier: 1}}}}, b: {{settings: {{}}}}, c: {{}}}}}}"
+        ));
+        let warning = "f.yaml: OaatGroup ns/g: spec.itemOptions: the built-in policy default ignores \
+             the settings of items: a; set spec.policy to a policy that reads them, or remove them \
+             (warning)";
+        let expected = (!is_read).then_some(warning);
+        let expected: Vec<_> = expected
+            .into_iter()
+            .chain(["f.yaml: OaatGroup ns/g: ok"])
+            .collect();
+        assert_eq!(report.lines, expected, "{policy}");
+        assert_eq!(report.status(), 0, "{policy}");
+    }
 }
 
 #[test]
