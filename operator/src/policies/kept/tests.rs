@@ -403,113 +403,130 @@ struct Decides {
     restored: bool,
 }
 
-/// Starts a new process, without any state in memory, and selects the policy of a group. Fails if
-/// the default policy would decide in the meantime.
-async fn start(cluster: &Cluster, host: &Host, default: &Policy, group: &OaatGroup) -> Decides {
-    let (queue, mut queued) = unbounded_channel();
-    let (resumed, _resumed) = unbounded_channel();
-    let limiter = PolicyLimiter::new(permits(), resumed);
-    let loads = host.clone();
-    let compiler = Compiler::new(move |bytes| loads.load(bytes, None));
-    let kept = keeper(cluster);
-    let sources = PolicySources::new(kept.keeper.config_maps.clone(), compiler, queue)
-        .with_kept(Some(kept.clone()));
-    let cache = PolicyCache::default();
-    let key = ObjectRef::new("g").within("a");
-    let named = PolicySource::from_group(group).unwrap();
-    let last = || LastGoodPolicy::all(group, group.status.as_ref());
-    let began = Instant::now();
-    loop {
-        assert!(began.elapsed() < PATIENCE, "no policy decides");
-        let last_source = last().into_iter().map(|last| last.source);
-        sources.set_sources(&key, [named.clone()], last_source, None);
-        let read = sources.read(&named);
-        let read_last = last().into_iter().filter_map(|last| {
-            let read = sources.read_last_good(&key, &last.source)?;
-            Some((last, read))
-        });
-        let items = &group.spec.oaat_items;
-        let selected = cache.select(group, items, Some(read), default, &limiter, read_last);
-        let Some((selection, policy)) = selected.await else {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            continue;
+/// A cluster whose ConfigMap `mine` in the namespace `a` contains a policy.
+struct Fixture {
+    cluster: Cluster,
+    host: Host,
+    default: Policy,
+    policy: KeptPolicy,
+    /// The host compiles a component only once while it is in use.
+    _in_use: Policy,
+}
+
+impl Fixture {
+    /// Creates the cluster, and lets the policy decide for the group.
+    async fn new() -> Self {
+        let host = Host::new(Limits::default()).unwrap();
+        let wasm = variant(1);
+        let fixture = Self {
+            cluster: Cluster::default(),
+            default: host.load(DEFAULT_POLICY, None).unwrap(),
+            policy: kept("a", &wasm),
+            _in_use: host.load(&wasm, None).unwrap(),
+            host,
         };
-        assert!(!selection.needs_default(), "{selection:?}");
-        if let Some(policy) = policy {
-            let status = OaatGroupStatus {
-                policy: selection.in_use,
-                ..OaatGroupStatus::default()
-            };
-            sources.record_last_good(&key, LastGoodPolicy::all(group, Some(&status)));
-            kept.keeper.check().await.unwrap();
-            return Decides {
-                digest: policy.digest().to_owned(),
-                problem: selection.problem.map(|problem| problem.reason),
-                restored: selection.restored,
-            };
+        store(&fixture.cluster, "a", "mine", &wasm);
+        let expected = Decides {
+            digest: fixture.policy.digest.clone(),
+            problem: None,
+            restored: false,
+        };
+        assert_eq!(fixture.start(&group(None)).await, expected);
+        fixture
+    }
+
+    fn delete_source(&self) {
+        self.cluster.lock().unwrap().maps.remove(&path("a", "mine"));
+    }
+
+    /// Returns that the copy decides because of this problem with the source.
+    fn restored(&self, problem: &'static str) -> Decides {
+        Decides {
+            digest: self.policy.digest.clone(),
+            problem: Some(problem),
+            restored: true,
         }
-        let _ = tokio::time::timeout(Duration::from_millis(100), queued.recv()).await;
+    }
+
+    /// Starts a new process, without any state in memory, and selects the policy of a group. Fails if
+    /// the default policy would decide in the meantime.
+    async fn start(&self, group: &OaatGroup) -> Decides {
+        let (queue, mut queued) = unbounded_channel();
+        let (resumed, _resumed) = unbounded_channel();
+        let limiter = PolicyLimiter::new(permits(), resumed);
+        let loads = self.host.clone();
+        let compiler = Compiler::new(move |bytes| loads.load(bytes, None));
+        let kept = keeper(&self.cluster);
+        let sources = PolicySources::new(kept.keeper.config_maps.clone(), compiler, queue)
+            .with_kept(Some(kept.clone()));
+        let cache = PolicyCache::default();
+        let key = ObjectRef::new("g").within("a");
+        let named = PolicySource::from_group(group).unwrap();
+        let last = || LastGoodPolicy::all(group, group.status.as_ref());
+        let began = Instant::now();
+        loop {
+            assert!(began.elapsed() < PATIENCE, "no policy decides");
+            let last_source = last().into_iter().map(|last| last.source);
+            sources.set_sources(&key, [named.clone()], last_source, None);
+            let read = sources.read(&named);
+            let read_last = last().into_iter().filter_map(|last| {
+                let read = sources.read_last_good(&key, &last.source)?;
+                Some((last, read))
+            });
+            let items = &group.spec.oaat_items;
+            let selected =
+                cache.select(group, items, Some(read), &self.default, &limiter, read_last);
+            let Some((selection, policy)) = selected.await else {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                continue;
+            };
+            assert!(!selection.needs_default(), "{selection:?}");
+            if let Some(policy) = policy {
+                let status = OaatGroupStatus {
+                    policy: selection.in_use,
+                    ..OaatGroupStatus::default()
+                };
+                sources.record_last_good(&key, LastGoodPolicy::all(group, Some(&status)));
+                kept.keeper.check().await.unwrap();
+                return Decides {
+                    digest: policy.digest().to_owned(),
+                    problem: selection.problem.map(|problem| problem.reason),
+                    restored: selection.restored,
+                };
+            }
+            let _ = tokio::time::timeout(Duration::from_millis(100), queued.recv()).await;
+        }
     }
 }
 
 #[tokio::test]
 async fn same_policy_decides_after_100_restarts_without_its_source() {
-    let cluster = Cluster::default();
-    let host = Host::new(Limits::default()).unwrap();
-    let default = host.load(DEFAULT_POLICY, None).unwrap();
-    let wasm = variant(1);
-    // The host compiles a component only once while it is in use.
-    let _in_use = host.load(&wasm, None).unwrap();
-    store(&cluster, "a", "mine", &wasm);
-    let policy = kept("a", &wasm);
-    let first = start(&cluster, &host, &default, &group(None)).await;
-    assert_eq!(
-        (first.digest.as_str(), first.problem),
-        (policy.digest.as_str(), None)
-    );
+    let fixture = Fixture::new().await;
+    let group = group(Some(&fixture.policy));
     for restart in 0..100 {
-        let problem = match restart % 2 {
-            0 => {
-                cluster.lock().unwrap().maps.remove(&path("a", "mine"));
-                "SourceNotFound"
-            }
-            _ => {
-                store(&cluster, "a", "mine", b"garbage");
-                "Malformed"
-            }
+        let problem = if restart % 2 == 0 {
+            fixture.delete_source();
+            "SourceNotFound"
+        } else {
+            store(&fixture.cluster, "a", "mine", b"garbage");
+            "Malformed"
         };
-        let expected = Decides {
-            digest: policy.digest.clone(),
-            problem: Some(problem),
-            restored: true,
-        };
-        let decides = start(&cluster, &host, &default, &group(Some(&policy))).await;
-        assert_eq!(decides, expected, "restart {restart}");
+        let decides = fixture.start(&group).await;
+        assert_eq!(decides, fixture.restored(problem), "restart {restart}");
     }
 }
 
 #[tokio::test]
 async fn copy_decides_if_the_pin_excludes_the_last_good_built_in_policy() {
-    let cluster = Cluster::default();
-    let host = Host::new(Limits::default()).unwrap();
-    let default = host.load(DEFAULT_POLICY, None).unwrap();
-    let wasm = variant(1);
-    let _in_use = host.load(&wasm, None).unwrap();
-    store(&cluster, "a", "mine", &wasm);
-    let policy = kept("a", &wasm);
-    start(&cluster, &host, &default, &group(None)).await;
-    cluster.lock().unwrap().maps.remove(&path("a", "mine"));
+    let fixture = Fixture::new().await;
+    fixture.delete_source();
+    let mut group = group(Some(&fixture.policy));
+    group.spec.policy.as_mut().unwrap().sha256 = Some(fixture.policy.digest.clone());
     // In the meantime, the group named the built-in policy fair, which has not decided yet.
-    let mut group = group(Some(&policy));
-    group.spec.policy.as_mut().unwrap().sha256 = Some(policy.digest.clone());
     let status = group.status.as_mut().unwrap();
     status.set_last_good_built_in(Some("fair".into()));
-    let expected = Decides {
-        digest: policy.digest.clone(),
-        problem: Some("SourceNotFound"),
-        restored: true,
-    };
-    assert_eq!(start(&cluster, &host, &default, &group).await, expected);
+    let expected = fixture.restored("SourceNotFound");
+    assert_eq!(fixture.start(&group).await, expected);
 }
 
 #[tokio::test]
