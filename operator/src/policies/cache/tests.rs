@@ -478,6 +478,39 @@ async fn rejections_by_all_policies_of_a_group_are_cached() {
 }
 
 #[tokio::test]
+async fn only_an_accepted_policy_of_the_spec_ends_the_rejections() {
+    let with = |settings: Value| group(json!({ "settings": settings }));
+    let (rejected, accepted) = (with(json!({ "a": 1 })), with(json!({})));
+    let (cache, one, two) = (PolicyCache::default(), variant(1), variant(2));
+    let is_recorded = || {
+        let items = &rejected.spec.oaat_items;
+        cache.settings_are_checked(&rejected, items, Some(&loaded(&one)))
+    };
+    let (reason, ..) = select(&cache, &rejected, loaded(&one)).await;
+    assert_eq!(reason, SETTINGS_REJECTED);
+    assert!(is_recorded());
+    // With a last good policy, the one in the spec stays rejected.
+    let last = LastGoodPolicy {
+        name: "default".into(),
+        source: PolicySource::BuiltIn(BuiltInPolicy::Default),
+        settings: Some(AcceptedSettings {
+            settings: "{}".into(),
+            ..AcceptedSettings::default()
+        }),
+    };
+    let last_good = Some((last, loaded(&two)));
+    let (items, read) = (&rejected.spec.oaat_items, Some(loaded(&one)));
+    let (default, limiter) = (default(), limiter());
+    let selected = cache.select(&rejected, items, read, &default, &limiter, last_good);
+    let (_, policy) = selected.await.unwrap();
+    assert_eq!(policy.unwrap().digest(), two.digest());
+    assert!(is_recorded());
+    let (_, _, digest) = select(&cache, &accepted, loaded(&two)).await;
+    assert_eq!(digest, two.digest());
+    assert!(!is_recorded());
+}
+
+#[tokio::test]
 async fn settings_check_waits_for_a_permit() {
     let (cache, group, limiter) = (PolicyCache::default(), group(json!({})), limiter());
     let policy = variant(1);
