@@ -106,8 +106,7 @@ impl LastGoodPolicy {
     fn decided(namespace: &str, named: &PolicySource, status: &OaatGroupStatus) -> Option<Self> {
         let last = status.policy.as_ref()?;
         let (name, digest) = match BuiltInPolicy::from_name(&last.source) {
-            // The digest may be that of the built-in policy.
-            Some(BuiltInPolicy::Default) if status.last_good_built_in().is_some() => return None,
+            // If the digest is that of a built-in policy, there is no copy of it.
             Some(BuiltInPolicy::Default) => (named.to_string(), last.instead_of.as_ref()?),
             _ => (last.source.clone(), &last.digest),
         };
@@ -558,7 +557,10 @@ mod tests {
             (
                 &mine,
                 with_built_in(status("default", Some(&digest)), "fair"),
-                vec![("fair", built_in(BuiltInPolicy::Fair), false)],
+                vec![
+                    ("fair", built_in(BuiltInPolicy::Fair), false),
+                    (name, kept.clone(), false),
+                ],
             ),
             (
                 &mine,

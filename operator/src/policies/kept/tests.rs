@@ -7,7 +7,7 @@ use http::{Method, Request, Response};
 use http_body_util::BodyExt;
 use kube::client::Body;
 use kube::runtime::reflector::ObjectRef;
-use oaat_api::{OaatGroup, OaatGroupStatus};
+use oaat_api::{OaatGroup, OaatGroupStatus, PolicyInUse};
 use policy_host::{Host, Policy};
 use prometheus_client::metrics::counter::Counter;
 use serde_json::Value;
@@ -522,11 +522,22 @@ async fn copy_decides_if_the_pin_excludes_the_last_good_built_in_policy() {
     fixture.delete_source();
     let mut group = group(Some(&fixture.policy));
     group.spec.policy.as_mut().unwrap().sha256 = Some(fixture.policy.digest.clone());
-    // In the meantime, the group named the built-in policy fair, which has not decided yet.
-    let status = group.status.as_mut().unwrap();
-    status.set_last_good_built_in(Some("fair".into()));
-    let expected = fixture.restored("SourceNotFound");
-    assert_eq!(fixture.start(&group).await, expected);
+    // Or the default policy decided last, because the pin excluded the policy at that time.
+    let instead = PolicyInUse {
+        source: "default".into(),
+        digest: fixture.default.digest().into(),
+        contract: fixture.default.contract().into(),
+        instead_of: Some(fixture.policy.digest.clone()),
+    };
+    let decided = group.status.as_ref().unwrap().policy.clone().unwrap();
+    for last in [decided, instead] {
+        let status = group.status.as_mut().unwrap();
+        status.policy = Some(last);
+        // In the meantime, the group named the built-in policy fair, which has not decided yet.
+        status.set_last_good_built_in(Some("fair".into()));
+        let expected = fixture.restored("SourceNotFound");
+        assert_eq!(fixture.start(&group).await, expected, "{group:?}");
+    }
 }
 
 #[tokio::test]
