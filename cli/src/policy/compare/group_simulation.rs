@@ -2,7 +2,9 @@
 
 use super::side::Side;
 use super::tally::GroupTally;
-use crate::policy::simulate::{History, ItemMetrics, Metrics, Scenario, scenario_of, simulate};
+use crate::policy::simulate::{
+    CutShort, History, ItemMetrics, Metrics, Scenario, scenario_of, simulate,
+};
 use policy_host::Duration;
 use serde::Serialize;
 
@@ -23,12 +25,13 @@ pub(crate) struct Simulated {
 /// Whether the simulations with A and with B are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Agreement {
-    /// Both are complete, and start the same items at the same times.
+    /// They start the same items at the same times, and both are complete or reach the limit of
+    /// decisions at the same time.
     Agree,
     /// The starts differ, or the number of failed decisions, or only one simulation ended early.
     Differ,
     /// They start the same items at the same times, but both policies failed, or both simulations
-    /// ended early.
+    /// ended early for another reason.
     Incomplete,
 }
 
@@ -87,10 +90,23 @@ impl GroupSimulation {
         let problems = |history: &History| (history.errors, history.cut_short.is_some());
         if starts(a) != starts(b) || problems(a) != problems(b) {
             Agreement::Differ
-        } else if problems(a) == (0, false) {
+        } else if a.errors == 0 && (a.cut_short.is_none() || self.common_limit().is_some()) {
             Agreement::Agree
         } else {
             Agreement::Incomplete
+        }
+    }
+
+    /// Returns the limit of decisions if both simulations reach it at the same time.
+    pub fn common_limit(&self) -> Option<u64> {
+        let [a, b] = self.sides.each_ref().map(|side| &side.history);
+        match (&a.cut_short, &b.cut_short) {
+            (Some(CutShort::DecisionLimit(limit)), Some(CutShort::DecisionLimit(_)))
+                if a.end == b.end =>
+            {
+                Some(*limit)
+            }
+            _ => None,
         }
     }
 

@@ -4,7 +4,8 @@ use super::group_simulation::{GroupSimulation, Simulated};
 use super::side::Side;
 use super::tally::GroupName;
 use crate::policy::simulate::{
-    Heading, History, ItemMetrics, Metrics, Run, Scenario, draw, format_brief, format_exact,
+    CutShort, Heading, History, ItemMetrics, Metrics, Run, Scenario, draw, format_brief,
+    format_exact,
 };
 use std::collections::HashMap;
 
@@ -101,12 +102,13 @@ fn drawn_items(simulation: &GroupSimulation) -> Vec<usize> {
     drawn
 }
 
-fn cut_short(sides: &[Simulated; 2]) -> Option<String> {
+fn cut_short(sides: &[Simulated; 2]) -> Option<CutShort> {
     let reasons = sides.iter().zip(["A", "B"]).filter_map(|(side, name)| {
         let why = side.history.cut_short.as_ref()?;
         Some(format!("{name}: {why}"))
     });
-    reasons.reduce(|a, b| format!("{a}; {b}"))
+    let reasons = reasons.reduce(|a, b| format!("{a}; {b}"));
+    reasons.map(CutShort::Other)
 }
 
 fn summary(name: &str, side: &Simulated) -> String {

@@ -235,13 +235,26 @@ fn simulation_text(simulation: &GroupSimulation) -> String {
     if !different.is_empty() {
         text += &format!("\n{}", simulated_items(&different));
     }
-    for (name, side) in NAMES.iter().zip(&simulation.sides) {
-        if let Some(why) = &side.history.cut_short {
-            let at = format_exact(side.history.end);
-            text += &format!("  {name} ended early at {at}: {why}\n");
-        }
+    text + &ended_early(simulation)
+}
+
+/// Describes the simulations that ended early.
+fn ended_early(simulation: &GroupSimulation) -> String {
+    let agree = simulation.agreement() == Agreement::Agree;
+    if let Some(limit) = simulation.common_limit().filter(|_| agree) {
+        let at = format_exact(simulation.sides[0].history.end);
+        return format!(
+            "  A and B agree until {at}, when both simulations reached the limit of {limit} \
+             decisions\n"
+        );
     }
-    text
+    let sides = NAMES.iter().zip(&simulation.sides);
+    let lines = sides.filter_map(|(name, side)| {
+        let why = side.history.cut_short.as_ref()?;
+        let at = format_exact(side.history.end);
+        Some(format!("  {name} ended early at {at}: {why}\n"))
+    });
+    lines.collect()
 }
 
 fn totals_table(sides: &[Simulated; 2]) -> String {
@@ -388,7 +401,7 @@ fn simulation_json(simulation: &GroupSimulation) -> Value {
     let side = |index: usize| {
         let side = &simulation.sides[index];
         json!({
-            "cutShort": side.history.cut_short,
+            "cutShort": side.history.cut_short.as_ref().map(ToString::to_string),
             "totals": side.totals(),
             "metrics": side.metrics,
         })

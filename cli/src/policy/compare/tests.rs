@@ -1,6 +1,7 @@
 mod hostile;
 
 use super::*;
+use crate::policy::simulate::CutShort;
 use crate::policy::test_fixtures::default_policy;
 use policy_host::{Item, Request};
 use serde_json::json;
@@ -111,6 +112,45 @@ fn more_groups_than_fit_are_counted_together() {
         "{text}"
     );
     assert_eq!(report::json(&comparison)["allGroups"], false);
+}
+
+#[test]
+fn simulations_that_agree_up_to_the_limit_of_decisions_are_no_difference() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("log");
+    write(&file, &[request(1, "g", false)]);
+    let (sides, files) = (sides(), [file]);
+    let tally = work::compare(&sides, &files, &[]).unwrap();
+    // Returns the exit code, the text, and whether the JSON says that the simulations agree, if A and
+    // B end early for these reasons, and B ends later than A by this time.
+    let ended_early = |reasons: [Option<CutShort>; 2], later: i64| {
+        let mut comparison = Comparison::new(&sides, &tally, &files, 3_600_000);
+        let simulation = comparison.groups[0].simulation.as_mut().unwrap();
+        let simulation = simulation.as_mut().unwrap();
+        for (side, reason) in simulation.sides.iter_mut().zip(reasons) {
+            side.history.cut_short = reason;
+        }
+        simulation.sides[1].history.end += later;
+        let json = report::json(&comparison)["groups"][0]["simulation"]["agrees"].clone();
+        (comparison.exit_code(), report::text(&comparison), json)
+    };
+    let limit = || Some(CutShort::DecisionLimit(1_000_000));
+    let agree = "A and B agree until 2026-01-01T13:00:00.001Z, when both simulations reached the limit of 1000000 decisions";
+    let (code, text, json) = ended_early([limit(), limit()], 0);
+    assert!(text.contains(agree), "{text}");
+    assert!(!text.contains("ended early"), "{text}");
+    assert_eq!((code, json), (ExitCode::SUCCESS, json!(true)));
+    let other = || Some(CutShort::Other("canceled".into()));
+    for (reasons, later, expected) in [
+        ([limit(), limit()], 1, ExitCode::from(2)),
+        ([other(), other()], 0, ExitCode::from(2)),
+        ([limit(), other()], 0, ExitCode::from(2)),
+        ([limit(), None], 0, ExitCode::FAILURE),
+    ] {
+        let (code, text, json) = ended_early(reasons, later);
+        assert!(text.contains("A ended early at "), "{text}");
+        assert_eq!((code, json), (expected, json!(false)), "{text}");
+    }
 }
 
 #[test]

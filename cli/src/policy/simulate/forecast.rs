@@ -45,7 +45,7 @@ impl Forecast {
             .map_err(|error| error.settings_problem())?;
         let history = simulate_until(&scenario, |request| policy.evaluate(request), stop);
         if let Some(why) = &history.cut_short {
-            return Err(why.clone());
+            return Err(why.to_string());
         }
         Ok(Self {
             metrics: Metrics::of(&scenario, &history),

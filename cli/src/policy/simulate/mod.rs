@@ -24,7 +24,7 @@ pub(crate) use forecast::{Forecast, ForecastView};
 pub(crate) use metrics::{ItemMetrics, Metrics};
 pub(crate) use recorded::{RecordedRun, scenario_of};
 pub(crate) use scenario::Scenario;
-pub(crate) use simulator::{History, Run, reevaluates_after_retry_floor, simulate};
+pub(crate) use simulator::{CutShort, History, Run, reevaluates_after_retry_floor, simulate};
 pub(crate) use svg::{Heading, draw};
 pub(crate) use timeline::{format_percent, truncated};
 
@@ -110,7 +110,7 @@ fn report(policy: &Policy, scenario: &Scenario, history: &History, metrics: &Met
         "seed": scenario.seed,
         "start": axis::format_exact(scenario.start),
         "end": axis::format_exact(history.end),
-        "cutShort": history.cut_short,
+        "cutShort": history.cut_short.as_ref().map(ToString::to_string),
         "metrics": metrics,
         "runs": history.runs.iter().map(run).collect::<Vec<_>>(),
     })

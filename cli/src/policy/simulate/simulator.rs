@@ -51,6 +51,23 @@ pub(crate) struct Run {
     pub note: Option<String>,
 }
 
+/// Why a simulation ended before the end of its scenario.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CutShort {
+    /// The policy made this number of decisions, the maximum.
+    #[error(
+        "the simulation reached its limit of {0} decisions; use a shorter scenario, or longer runs \
+         and waits"
+    )]
+    DecisionLimit(u64),
+    /// The policy failed too many times in a row, at last with this error.
+    #[error("the policy failed {times} times in a row: {0}", times = MAX_CONSECUTIVE_ERRORS)]
+    PolicyFailed(String),
+    /// A reason of the caller.
+    #[error("{0}")]
+    Other(String),
+}
+
 /// The history of a simulated group.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct History {
@@ -59,7 +76,7 @@ pub(crate) struct History {
     /// When the simulation ended: the end of the scenario unless it was cut short.
     pub end: Instant,
     /// Why the simulation was cut short.
-    pub cut_short: Option<String>,
+    pub cut_short: Option<CutShort>,
     /// The number of evaluations.
     pub decisions: u64,
     /// The number of evaluations without a decision.
@@ -113,7 +130,7 @@ fn simulate_with_limit(
     let mut consecutive_errors = 0;
     while group.now < scenario.end {
         if let Some(reason) = stop(Timestamp(group.now)) {
-            return group.cut_short(reason);
+            return group.cut_short(CutShort::Other(reason));
         }
         let listed = group.listed();
         if listed.is_empty() {
@@ -130,10 +147,7 @@ fn simulate_with_limit(
             continue;
         }
         if group.history.decisions == max_decisions {
-            return group.cut_short(format!(
-                "the simulation reached its limit of {max_decisions} decisions; use a shorter \
-                 scenario, or longer runs and waits"
-            ));
+            return group.cut_short(CutShort::DecisionLimit(max_decisions));
         }
         let request = group.request(&listed);
         let evaluation = decide(&request);
@@ -150,10 +164,8 @@ fn simulate_with_limit(
                 group.history.errors += 1;
                 consecutive_errors += 1;
                 if consecutive_errors == MAX_CONSECUTIVE_ERRORS {
-                    return group.cut_short(format!(
-                        "the policy failed {MAX_CONSECUTIVE_ERRORS} times in a row: {}",
-                        clean(&PolicyFailure::NoDecision(error).to_string(), 1024)
-                    ));
+                    let error = PolicyFailure::NoDecision(error).to_string();
+                    return group.cut_short(CutShort::PolicyFailed(clean(&error, 1024)));
                 }
                 group.now = later(group.now, RETRY_AFTER_ERROR).min(group.next_join());
             }
@@ -420,7 +432,7 @@ impl<'a> SimulatedGroup<'a> {
         self.history.fuel_max = self.history.fuel_max.max(fuel);
     }
 
-    fn cut_short(mut self, why: String) -> History {
+    fn cut_short(mut self, why: CutShort) -> History {
         self.history.cut_short = Some(why);
         self.finish()
     }
