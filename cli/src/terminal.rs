@@ -1,7 +1,8 @@
 //! Writes untrusted text to the terminal.
 
 use console::Term;
-use oaat_api::text::is_unprintable;
+use oaat_api::text::{escape, is_unprintable};
+use serde::Serialize;
 use std::io::{Result, Write, stderr, stdout};
 
 /// The width of the output in columns if it is not known.
@@ -29,6 +30,14 @@ pub(crate) fn escape_control(text: &str) -> String {
         }
     }
     out
+}
+
+/// Formats a value as JSON without characters that control a terminal.
+pub(crate) fn json(value: &impl Serialize) -> Result<String> {
+    let text = serde_json::to_string_pretty(value)?;
+    // Escapes do not change the meaning of strings, which alone can contain such characters.
+    let lines = text.lines().map(escape);
+    Ok(format!("{}\n", lines.collect::<Vec<_>>().join("\n")))
 }
 
 /// Prints untrusted text to standard output.

@@ -105,7 +105,7 @@ fn policy_run_exits_with_1_without_a_decision_and_with_2_if_it_cannot_run() {
     };
     assert_eq!(run(&good, &[]), code(0));
     assert_eq!(
-        run(&good, &["--seed", "18446744073709551615", "--json"]),
+        run(&good, &["--seed", "18446744073709551615", "-o", "json"]),
         code(0)
     );
     assert_eq!(run(&refused, &[]), code(1));

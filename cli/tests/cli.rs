@@ -280,7 +280,7 @@ fn bench_prints_a_table_or_json() {
     for words in ["compiled in", "items", "\n3 "] {
         assert!(bench.out.contains(words), "{words}: {}", bench.out);
     }
-    let bench = policy(&["bench", "default", "--items", "3,5", "--json"]);
+    let bench = policy(&["bench", "default", "--items", "3,5", "-o", "json"]);
     let results: serde_json::Value = serde_json::from_str(&bench.out).unwrap();
     assert_eq!(results["decisions"][1]["items"], 5);
     assert_eq!(results["bytes"], DEFAULT_POLICY.len());

@@ -53,6 +53,17 @@ fn each_command_has_a_man_page() {
 }
 
 #[test]
+fn commands_that_print_json_take_the_same_option() {
+    for command in ["run", "simulate", "bench", "compare"] {
+        let output = oaat(&["policy", command, "--help"]);
+        let help = String::from_utf8(output.stdout).unwrap();
+        assert!(help.contains("-o, --output <OUTPUT>"), "{command}: {help}");
+        assert!(help.contains("json"), "{command}: {help}");
+        assert!(!help.contains("--json"), "{command}: {help}");
+    }
+}
+
+#[test]
 fn errors_of_the_command_line_do_not_need_a_cluster() {
     for (args, words) in [
         (&["suspend", "g"][..], "--reason"),

@@ -1,9 +1,9 @@
 //! The formats of the output.
 
 use crate::cluster::ClusterError;
-use crate::terminal::{escape_control, print};
+use crate::terminal::{escape_control, json, print};
 use clap::ValueEnum;
-use oaat_api::text::{escape, is_unprintable};
+use oaat_api::text::is_unprintable;
 use serde::Serialize;
 
 /// The format of the output.
@@ -32,19 +32,12 @@ pub(super) fn print_as(
     Ok(print(&text)?)
 }
 
-fn json(value: &impl Serialize) -> Result<String, ClusterError> {
-    let text = serde_json::to_string_pretty(value).map_err(std::io::Error::from)?;
-    // Escapes do not change the meaning of strings, which alone can contain such characters.
-    let lines = text.lines().map(escape);
-    Ok(format!("{}\n", lines.collect::<Vec<_>>().join("\n")))
-}
-
 /// Formats a value as YAML. Text with control characters is written as JSON, which is also YAML,
 /// because not all of them are escaped in YAML.
 fn yaml(value: &impl Serialize) -> Result<String, ClusterError> {
     let text = serde_norway::to_string(value).map_err(std::io::Error::other)?;
     if text.contains(|c| c != '\n' && is_unprintable(c)) {
-        return json(value);
+        return Ok(json(value)?);
     }
     Ok(escape_control(&text))
 }

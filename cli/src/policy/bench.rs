@@ -7,6 +7,7 @@ mod saved;
 
 use crate::policy::check::json_object;
 use crate::policy::failure;
+use crate::policy::output::{Format, print_json};
 use anyhow::{Context, Result};
 use measure::{measure_decisions, measure_load, micros};
 use policy_cases::item_settings;
@@ -14,7 +15,6 @@ use policy_host::Request;
 use request::request;
 use results::{Results, format_results};
 use saved::{Comparison, SavedDecision, SavedFuel};
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -48,9 +48,9 @@ pub struct Args {
     /// same settings. Exits with 1 if a decision uses more, even by one instruction.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["items", "settings", "item_settings"])]
     pub compare: Option<PathBuf>,
-    /// Print the results as JSON.
-    #[arg(long)]
-    pub json: bool,
+    /// Print the results in this format instead of as text.
+    #[arg(long, short, value_enum)]
+    pub output: Option<Format>,
 }
 
 pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
@@ -93,15 +93,9 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     let fuel: Vec<SavedDecision> = results.decisions.iter().map(Into::into).collect();
     let wasmtime = component.policy.engine(0).wasmtime;
     results.comparison = saved.map(|saved| Comparison::new(&saved, &fuel, &wasmtime));
-    let text = if args.json {
-        format!("{}\n", serde_json::to_string_pretty(&results)?)
-    } else {
-        format_results(&results)
-    };
-    if args.json {
-        std::io::stdout().write_all(text.as_bytes())?;
-    } else {
-        crate::policy::print(&text)?;
+    match args.output {
+        Some(Format::Json) => print_json(&results)?,
+        None => crate::policy::print(&format_results(&results))?,
     }
     if let Some(file) = &args.save {
         let saved = SavedFuel {

@@ -11,6 +11,7 @@ mod dev;
 mod failure;
 mod names_file;
 mod new;
+mod output;
 mod pack;
 mod profile;
 mod read_error;

@@ -3,11 +3,11 @@
 use crate::input;
 use crate::policy::component::{self, Component};
 use crate::policy::failure;
+use crate::policy::output::Format;
 use crate::policy::profile::Profile;
 use anyhow::{Context, Result};
 use policy_cases::{explain, item_settings};
 use policy_host::{EvalError, Policy, Request};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -29,9 +29,9 @@ pub struct Args {
     /// (https://www.speedscope.app). Its sum is exactly the fuel of the decision.
     #[arg(long, value_name = "FILE")]
     pub profile: Option<PathBuf>,
-    /// Print the `decision` record of the contract as JSON.
-    #[arg(long)]
-    pub json: bool,
+    /// Print the `decision` record of the contract in this format instead of the explanation.
+    #[arg(long, short, value_enum)]
+    pub output: Option<Format>,
 }
 
 pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
@@ -47,17 +47,13 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
         &request.settings,
         &item_settings(&request.items),
     )?;
-    let outcome = evaluate(&component.policy, &request, args.json)?;
+    let outcome = evaluate(&component.policy, &request, args.output)?;
     if let Some(file) = &args.profile {
         profile(args, &component, &request, file)?;
     }
     Ok(match outcome {
         Ok(text) => {
-            if args.json {
-                std::io::stdout().write_all(text.as_bytes())?;
-            } else {
-                crate::policy::print(&text)?;
-            }
+            crate::policy::print(&text)?;
             ExitCode::SUCCESS
         }
         Err(text) => {
@@ -67,15 +63,19 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     })
 }
 
-/// Evaluates the request. Returns the decision as text or JSON, or an `Err` that explains why there
-/// is none.
-fn evaluate(policy: &Policy, request: &Request, json: bool) -> Result<Result<String, String>> {
+/// Evaluates the request. Returns the decision in a format, or an `Err` that explains why there is
+/// none.
+fn evaluate(
+    policy: &Policy,
+    request: &Request,
+    format: Option<Format>,
+) -> Result<Result<String, String>> {
     let start = Instant::now();
     let evaluation = policy.evaluate(request);
     let took = start.elapsed().as_micros();
-    let text = match &evaluation.answer {
-        Ok(decision) if json => serde_json::to_string_pretty(decision)? + "\n",
-        answer => {
+    let text = match (&evaluation.answer, format) {
+        (Ok(decision), Some(Format::Json)) => crate::terminal::json(decision)?,
+        (answer, _) => {
             let limit = policy.fuel_limit(request.items.len());
             let explanation = explain(request, &evaluation);
             let backtrace = answer.as_ref().err().map(backtrace).unwrap_or_default();

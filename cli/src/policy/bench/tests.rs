@@ -84,7 +84,7 @@ fn one_more_instruction_is_found() {
             item_settings: None,
             save: save.map(file),
             compare: compare.map(file),
-            json: false,
+            output: None,
         };
         run(&args, wasm).unwrap()
     };
@@ -117,7 +117,7 @@ fn rejected_settings_are_a_policy_failure() {
         item_settings: None,
         save: None,
         compare: None,
-        json: false,
+        output: None,
     };
     let error = run(&args, wasm).unwrap_err();
     assert!(error.is::<PolicyFailure>());

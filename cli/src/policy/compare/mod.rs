@@ -10,13 +10,12 @@ mod tally;
 mod work;
 
 use crate::policy::decisions;
+use crate::policy::output::{Format, print_json};
 use anyhow::{Context, Result, bail};
 use group_simulation::{Agreement, GroupSimulation};
-use policy_host::text::escape;
 use policy_host::{Host, Limits};
 use side::Side;
 use std::cmp::Reverse;
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tally::{Counts, GroupName, GroupTally, Tally};
@@ -52,18 +51,9 @@ pub struct Args {
     /// Draw both simulations of the group with the most differences to this SVG file.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
-    /// The format of the output.
-    #[arg(long, short, value_enum, default_value_t = Output::Table)]
-    output: Output,
-}
-
-/// A format of the output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    /// Tables.
-    Table,
-    /// JSON.
-    Json,
+    /// Print the report in this format instead of as text.
+    #[arg(long, short, value_enum)]
+    output: Option<Format>,
 }
 
 /// A group with its counts and its simulations.
@@ -105,13 +95,8 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
         std::fs::write(file, picture).with_context(|| file.display().to_string())?;
     }
     match args.output {
-        Output::Table => crate::policy::print(&report::text(&comparison))?,
-        Output::Json => {
-            let json = serde_json::to_string_pretty(&report::json(&comparison))?;
-            // Only strings can contain the escaped characters, and escapes do not change their value.
-            let lines = json.lines().map(escape).collect::<Vec<_>>();
-            writeln!(std::io::stdout(), "{}", lines.join("\n"))?;
-        }
+        Some(Format::Json) => print_json(&report::json(&comparison))?,
+        None => crate::policy::print(&report::text(&comparison))?,
     }
     Ok(comparison.exit_code())
 }

@@ -10,16 +10,16 @@ fn policy() -> &'static Policy {
     })
 }
 
-fn output(request: &str, json: bool) -> Result<String, String> {
+fn output(request: &str, format: Option<Format>) -> Result<String, String> {
     let request = policy_cases::request(request).unwrap();
-    evaluate(policy(), &request, json).unwrap()
+    evaluate(policy(), &request, format).unwrap()
 }
 
 #[test]
 fn evaluate_explains_the_decision_per_item() {
     let text = output(
         "items: [{name: a, lastSuccess: 50m ago}, {name: b, lastSuccess: 2h ago}, {name: c, held: true}]",
-        false,
+        None,
     );
     let text = text.unwrap();
     let expected = "\
@@ -36,7 +36,7 @@ fuel: ";
 
 #[test]
 fn evaluate_explains_a_wait() {
-    let text = output("items: [{name: a, lastSuccess: 50m ago}]", false).unwrap();
+    let text = output("items: [{name: a, lastSuccess: 50m ago}]", None).unwrap();
     assert!(
         text.starts_with("wait until 2026-01-01T12:10:00Z (in 10m)\n"),
         "{text}"
@@ -45,7 +45,11 @@ fn evaluate_explains_a_wait() {
 
 #[test]
 fn evaluate_prints_the_decision_as_json() {
-    let json = output("items: [{name: a, lastSuccess: 1s ago}, b]", true).unwrap();
+    let json = output(
+        "items: [{name: a, lastSuccess: 1s ago}, b]",
+        Some(Format::Json),
+    )
+    .unwrap();
     let decision: policy_host::Decision = serde_json::from_str(&json).unwrap();
     assert_eq!(decision.chosen(), Some(1));
     assert_eq!(decision.verdicts.len(), 2);
@@ -65,7 +69,7 @@ fn rejected_settings_are_a_policy_failure_without_a_decision() {
             request: file.clone(),
             seed: None,
             profile: None,
-            json: false,
+            output: None,
         };
         let error = run(&args, crate::policy::test_fixtures::default_policy()).unwrap_err();
         assert!(error.is::<failure::PolicyFailure>());

@@ -12,10 +12,10 @@ mod simulator;
 mod svg;
 mod timeline;
 
+use crate::policy::output::{Format, print_json};
 use anyhow::{Context, Result};
 use policy_host::Policy;
 use serde_json::{Value, json};
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -41,9 +41,9 @@ pub struct Args {
     /// Also draw the timeline to this SVG file.
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
-    /// Print all runs and metrics as JSON.
-    #[arg(long)]
-    pub json: bool,
+    /// Print all runs and metrics in this format instead of the timeline.
+    #[arg(long, short, value_enum)]
+    pub output: Option<Format>,
     /// The width of the output in columns. The default is $COLUMNS, or else the width of the
     /// terminal, or 100 without a terminal.
     #[arg(long)]
@@ -70,14 +70,14 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
         let picture = draw(&heading, &scenario, &history, &metrics);
         std::fs::write(file, picture).with_context(|| format!("{}", file.display()))?;
     }
-    if args.json {
-        let report = report(&policy, &scenario, &history, &metrics);
-        writeln!(std::io::stdout(), "{report:#}")?;
-    } else {
-        let width = args.width.unwrap_or_else(crate::terminal::width);
-        let lines = timeline::timeline(&scenario, &history, &metrics, width);
-        let tables = timeline::tables(&scenario, &history, &metrics);
-        crate::policy::print(&format!("policy {}\n\n{lines}\n{tables}", policy.digest()))?;
+    match args.output {
+        Some(Format::Json) => print_json(&report(&policy, &scenario, &history, &metrics))?,
+        None => {
+            let width = args.width.unwrap_or_else(crate::terminal::width);
+            let lines = timeline::timeline(&scenario, &history, &metrics, width);
+            let tables = timeline::tables(&scenario, &history, &metrics);
+            crate::policy::print(&format!("policy {}\n\n{lines}\n{tables}", policy.digest()))?;
+        }
     }
     Ok(match history.cut_short {
         None => ExitCode::SUCCESS,
