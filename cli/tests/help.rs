@@ -64,6 +64,14 @@ fn commands_that_print_json_take_the_same_option() {
 }
 
 #[test]
+fn policy_new_lists_only_the_languages_that_it_accepts() {
+    let output = oaat(&["policy", "new", "--help"]);
+    let help = String::from_utf8(output.stdout).unwrap();
+    assert!(help.contains("- c:    C, without"), "{help}");
+    assert!(!help.contains("Go"), "{help}");
+}
+
+#[test]
 fn errors_of_the_command_line_do_not_need_a_cluster() {
     for (args, words) in [
         (&["suspend", "g"][..], "--reason"),

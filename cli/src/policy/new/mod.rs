@@ -33,6 +33,7 @@ enum Language {
     /// C, without a standard library; needs clang, lld, and make.
     C,
     /// Go: not supported; the command explains why.
+    #[value(hide = true)]
     Go,
 }
 
