@@ -4,15 +4,11 @@ use super::response_limit::{EventTooLarge, MAX_RESPONSE};
 use http_body_util::LengthLimitError;
 use oaat_api::run_now;
 use oaat_api::text::{self, clean};
+use policy_cases::Similar;
 use std::fmt;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-/// The maximum number of similar names in an error.
-const MAX_SIMILAR: usize = 3;
-/// The maximum share of characters in which similar names differ, as the minimum of
-/// `strsim::normalized_damerau_levenshtein`.
-const MIN_SIMILARITY: f64 = 0.5;
 /// The status of a response to a user without valid credentials.
 const UNAUTHORIZED: u16 = 401;
 /// The status of a response to a user without the permission.
@@ -294,38 +290,6 @@ impl fmt::Display for UndecodableGroups {
     }
 }
 
-/// Names that are similar to one that does not exist.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Similar(Vec<String>);
-
-impl Similar {
-    /// Returns the names that are most similar to `name`, best first.
-    pub fn to<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Self {
-        let names = names.into_iter().map(|other| {
-            let similarity = strsim::normalized_damerau_levenshtein(name, other);
-            (similarity, other)
-        });
-        let mut names: Vec<_> = names.filter(|(s, _)| *s >= MIN_SIMILARITY).collect();
-        names.sort_by(|(one, a), (other, b)| other.total_cmp(one).then(a.cmp(b)));
-        names.dedup_by(|(_, a), (_, b)| a == b);
-        let names = names.into_iter().take(MAX_SIMILAR);
-        Self(names.map(|(_, name)| name.to_owned()).collect())
-    }
-}
-
-impl fmt::Display for Similar {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            return Ok(());
-        }
-        write!(
-            f,
-            "; did you mean {}?",
-            text::list(&self.0, " or ", text::NAME)
-        )
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -417,32 +381,5 @@ mod tests {
              request may be in effect, so read the annotation oaat.kawaja.net/run-now of the group \
              backup before you run this again"
         );
-    }
-
-    #[test]
-    fn similar_names_are_suggested_best_first() {
-        for (name, names, expected) in [
-            (
-                "bakcup",
-                &["backup", "nightly"][..],
-                "; did you mean backup?",
-            ),
-            (
-                "item",
-                &["items", "item1", "other", "item1"],
-                "; did you mean item1 or items?",
-            ),
-            ("x", &["photos"], ""),
-            (
-                "photo\u{202e}s",
-                &["photo\u{1b}s"],
-                "; did you mean photo s?",
-            ),
-        ] {
-            assert_eq!(
-                Similar::to(name, names.iter().copied()).to_string(),
-                expected
-            );
-        }
     }
 }

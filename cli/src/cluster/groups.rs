@@ -1,6 +1,6 @@
 //! Reads OaatGroups.
 
-use super::error::{Similar, UndecodableGroups};
+use super::error::UndecodableGroups;
 use super::response_limit::PAGE;
 use super::{Access, ClusterError, Session};
 use kube::api::{ApiResource, DynamicObject, ListParams};
@@ -8,6 +8,7 @@ use kube::core::Request;
 use kube::{Api, Resource};
 use oaat_api::OaatGroup;
 use oaat_api::text::{self, clean};
+use policy_cases::Similar;
 use serde::Deserialize;
 
 /// The status of a response about something that does not exist.

@@ -1,9 +1,11 @@
 //! Expectations of cases: as written, and resolved against the request of the case.
 
+use crate::document::NameError;
 use crate::field_path::Step;
 use crate::given::index_of;
 use crate::yaml::{Entries, Name, Names, ScalarOrMap, Until, Wait};
 use policy_host::{Instant, Request, Standing};
+use serde::de::value::StrDeserializer;
 use serde::{Deserialize, Deserializer};
 
 /// The expected answer. Exactly one of `run`, `wait`, and `error` is required.
@@ -89,16 +91,17 @@ impl<'de> ScalarOrMap<'de> for RawVerdict {
     type Map = VerdictMap;
 
     fn from_scalar(text: &str) -> Result<Self, String> {
-        let deserializer = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(text);
+        let deserializer = StrDeserializer::<NameError>::new(text);
         match RawStanding::deserialize(deserializer) {
             Ok(standing) => Ok(Self(VerdictMap {
                 standing: Some(standing),
                 until: None,
                 note: None,
             })),
-            Err(_) => Err(format!(
-                "{text:?} is not a standing; use {}",
-                Self::EXPECTING
+            Err(error) => Err(format!(
+                "{text:?} is not a standing; use {}{}",
+                Self::EXPECTING,
+                error.similar()
             )),
         }
     }

@@ -16,7 +16,7 @@ pub struct ReadError {
 
 impl ReadError {
     /// Converts an error of the YAML parser, whose message contains the path of the field.
-    pub fn from_yaml(error: &serde_norway::Error) -> Self {
+    pub(crate) fn from_yaml(error: &serde_norway::Error) -> Self {
         let position = error.location().map(|at| (at.line(), at.column()));
         let text = error.to_string();
         let message = position

@@ -1,6 +1,7 @@
 //! Parses case files.
 
 use crate::case::{Case, Check};
+use crate::document;
 use crate::expect::{ExpectedValidation, RawExpect};
 use crate::field_path::{FieldPath, ReadError};
 use crate::given::RawRequest;
@@ -63,10 +64,7 @@ struct ValidateCase {
 /// Returns the position, the problem, and the fix. A file without cases is an error, because it
 /// would pass and test nothing.
 pub fn parse(yaml: &str) -> Result<Vec<Case>, ReadError> {
-    // An empty document is null.
-    let file: Option<File> =
-        serde_norway::from_str(yaml).map_err(|error| ReadError::from_yaml(&error))?;
-    let file = file.unwrap_or_default();
+    let file: File = document::read(yaml)?;
     let defaults = file.given.unwrap_or_default();
     let root = FieldPath::default();
     if defaults.seed.is_some() {

@@ -1,8 +1,10 @@
 //! Converts hand-written requests to requests of the contract.
 
 use crate::field_path::{FieldPath, Step};
+use crate::similar::Similar;
 use crate::time::When;
 use crate::yaml::{BoundedDuration, Frequency, Name, ScalarOrMap, Settings};
+use policy_host::text;
 use policy_host::{Duration, Instant, Item, ItemSettings, Outcome, Request, Run};
 use serde::{Deserialize, Deserializer};
 
@@ -315,8 +317,14 @@ pub(crate) fn index_of(items: &[Item], name: &str) -> Result<usize, String> {
         .iter()
         .position(|item| item.name == name)
         .ok_or_else(|| {
-            let names: Vec<_> = items.iter().map(|item| item.name.as_str()).collect();
-            format!("{name:?} is not an item; use one of {}", names.join(", "))
+            let names = || items.iter().map(|item| item.name.as_str());
+            let similar = Similar::to(name, names());
+            if similar.is_empty() {
+                let names = text::list(names(), ", ", text::QUOTE);
+                format!("{name:?} is not an item; use one of {names}")
+            } else {
+                format!("{name:?} is not an item{similar}")
+            }
         })
 }
 

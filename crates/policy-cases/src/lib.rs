@@ -14,6 +14,8 @@
 //!
 //! - [`parse`] parses a file of cases; [`request`] parses a single request.
 //! - [`Case::run`] evaluates a case with each of its seeds and returns a [`Report`].
+//! - [`read`] reads other kinds of files, with the same errors.
+//! - [`Similar`] suggests names for one that does not exist.
 //! - [`explain`] describes a decision.
 //! - [`schema`] contains the JSON Schemas of the files, with the feature `schema`.
 //! - [`yaml`] contains the value types, for other kinds of files that share them.
@@ -23,6 +25,7 @@
 
 mod case;
 mod check;
+mod document;
 mod expect;
 mod explain;
 mod field_path;
@@ -32,13 +35,16 @@ mod report;
 mod request;
 #[cfg(feature = "schema")]
 pub mod schema;
+mod similar;
 pub mod time;
 pub mod yaml;
 
 pub use case::{Case, Evaluator};
+pub use document::read;
 pub use explain::{Explanation, ItemLine, explain};
 pub use field_path::{FieldPath, ReadError, Step};
 pub use file::parse;
 pub use given::item_settings;
 pub use report::{Difference, Failure, Report};
 pub use request::request;
+pub use similar::Similar;

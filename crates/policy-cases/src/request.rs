@@ -1,5 +1,6 @@
 //! Parses files with a single request.
 
+use crate::document;
 use crate::field_path::{FieldPath, ReadError};
 use crate::given::RawRequest;
 use policy_host::Request;
@@ -25,9 +26,8 @@ pub fn request(text: &str) -> Result<Request, ReadError> {
             return parse_json(text).and_then(|request| check(request, ""));
         }
     }
-    let given: Option<RawRequest> =
-        serde_norway::from_str(text).map_err(|error| ReadError::from_yaml(&error))?;
-    given.unwrap_or_default().request().map_err(|error| {
+    let given: RawRequest = document::read(text)?;
+    given.request().map_err(|error| {
         let path = FieldPath(error.steps);
         path.error(text, &error.message)
     })

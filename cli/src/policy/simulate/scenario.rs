@@ -120,10 +120,7 @@ impl Scenario {
 
     /// Parses a scenario from YAML or JSON.
     pub fn parse(text: &str) -> Result<Self, ReadError> {
-        // An empty document is null.
-        let file: Option<File> =
-            serde_norway::from_str(text).map_err(|error| ReadError::from_yaml(&error))?;
-        let file = file.unwrap_or_default();
+        let file: File = policy_cases::read(text)?;
         let items = validate_items(&file.items, text)?;
         let Some(length) = file.length else {
             let length = FieldPath::default().child("length");
@@ -360,6 +357,14 @@ items:
                 vec!["items[0].coolOff", "integer `5`", "30s", "line 5"],
             ),
             (item("wieght: 5"), vec!["items[0]", "wieght", "line 5"]),
+            (
+                item("cooloff: 5m"),
+                vec!["items[0]", "line 5", "; did you mean coolOff?"],
+            ),
+            (
+                "lenght: 1h\nitems: []".into(),
+                vec!["line 1", "; did you mean length?"],
+            ),
             (
                 item("count: 0"),
                 vec!["items[0].count", "`0`", "1 to 2000", "line 5"],

@@ -346,6 +346,59 @@ fn parse_errors_name_the_path_the_line_and_the_fix() {
 }
 
 #[test]
+fn errors_about_unknown_names_suggest_similar_ones() {
+    let items = "{items: [photos, mail]}";
+    for (yaml, expected) in [
+        ("case: []".to_owned(), "; did you mean cases?"),
+        (
+            case_yaml("{item: [a]}", "{run: a}"),
+            "`recent`; did you mean items?",
+        ),
+        (
+            case_yaml("{items: [{name: a, lastsucess: 1h ago}]}", "{run: a}"),
+            "; did you mean lastSuccess?",
+        ),
+        (
+            case_yaml(
+                "{items: [a], recent: [{item: a, finished: now, outcome: suceeded}]}",
+                "{run: a}",
+            ),
+            "`stopped`; did you mean succeeded?",
+        ),
+        (
+            case_yaml(
+                "{items: [a], recent: [{item: b, finished: now, outcome: failed}]}",
+                "{run: a}",
+            ),
+            "\"b\" is not an item; use one of a",
+        ),
+        (
+            case_yaml(items, "{run: photo}"),
+            "expect.run: \"photo\" is not an item; did you mean photos?",
+        ),
+        (
+            case_yaml(items, "{wait: true, verdict: {}}"),
+            "; did you mean verdicts?",
+        ),
+        (
+            case_yaml(items, "{wait: true, verdicts: {mail: redy}}"),
+            "; did you mean ready?",
+        ),
+        (
+            case_yaml(items, "{wait: true, fuel: {maximum: 1}}"),
+            "unknown field `maximum`, expected `max`",
+        ),
+        (
+            "validate: [{name: n, expect: {reject: x}}]".to_owned(),
+            "; did you mean rejected?",
+        ),
+    ] {
+        let error = parse(&yaml).unwrap_err();
+        assert!(error.message.ends_with(expected), "{yaml}\n{error}");
+    }
+}
+
+#[test]
 fn file_without_cases_is_an_error() {
     for yaml in [
         "",
