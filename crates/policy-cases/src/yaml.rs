@@ -5,6 +5,7 @@ use crate::time::{DURATION, TIME, When, duration};
 use policy_host::Duration;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
 use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
@@ -269,35 +270,80 @@ impl<'de> Deserialize<'de> for Settings {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Settings, A::Error> {
-                // `serde_norway::Mapping` rejects duplicate keys.
-                let map = MapAccessDeserializer::new(map);
-                let mapping = serde_norway::Mapping::deserialize(map)?;
-                if !mapping.values().all(finite) {
-                    return Err(A::Error::custom(
-                        "settings are JSON, which has no .nan or .inf; use a finite number",
-                    ));
-                }
-                match serde_json::to_value(mapping) {
-                    Ok(object) => Ok(Settings(object.to_string())),
-                    Err(error) => Err(A::Error::custom(format!(
-                        "cannot convert the settings to JSON: {error}"
-                    ))),
-                }
+                let object = JsonVisitor.visit_map(map)?;
+                Ok(Settings(object.to_string()))
             }
         }
         deserializer.deserialize_any(SettingsVisitor)
     }
 }
 
-/// Reports whether all numbers are finite. JSON would silently replace other numbers with null.
-fn finite(value: &serde_norway::Value) -> bool {
-    use serde_norway::Value;
-    match value {
-        Value::Number(number) => number.as_f64().is_none_or(f64::is_finite),
-        Value::Sequence(list) => list.iter().all(finite),
-        Value::Mapping(mapping) => mapping.values().all(finite),
-        Value::Tagged(tagged) => finite(&tagged.value),
-        Value::Null | Value::Bool(_) | Value::String(_) => true,
+/// A JSON value in a YAML file. Values that JSON does not have are rejected.
+struct Json(Value);
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(JsonVisitor).map(Self)
+    }
+}
+
+struct JsonVisitor;
+
+impl<'de> Visitor<'de> for JsonVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Value, E> {
+        match Number::from_f64(number) {
+            Some(number) => Ok(number.into()),
+            None => Err(E::custom(
+                "settings are JSON, which has no .nan or .inf; use a finite number",
+            )),
+        }
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(text.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(Json(value)) = list.next_element()? {
+            values.push(value);
+        }
+        Ok(values.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some((key, Json(value))) = map.next_entry::<String, Json>()? {
+            if object.contains_key(&key) {
+                return Err(A::Error::custom(format!(
+                    "{key:?} is listed twice; remove one of them"
+                )));
+            }
+            object.insert(key, value);
+        }
+        Ok(object.into())
     }
 }
 

@@ -366,6 +366,10 @@ items:
                 vec!["line 1", "; did you mean length?"],
             ),
             (
+                item("settings: {a: [1, .inf]}"),
+                vec!["line 5", "items[0].settings.a[1]: settings are JSON"],
+            ),
+            (
                 item("count: 0"),
                 vec!["items[0].count", "`0`", "1 to 2000", "line 5"],
             ),

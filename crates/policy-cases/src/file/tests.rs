@@ -180,12 +180,22 @@ fn parse_errors_name_the_path_the_line_and_the_fix() {
         (
             case_yaml("{settings: {a: [{b: .inf}]}, items: [a]}", run),
             3,
-            "cases[0].given.settings: settings are JSON, which has no .nan",
+            "cases[0].given.settings.a[0].b: settings are JSON, which has no .nan",
+        ),
+        (
+            case_yaml("{settings: {a: {[1, 2]: 3}}, items: [a]}", run),
+            3,
+            "cases[0].given.settings.a: invalid type: sequence, expected a string",
+        ),
+        (
+            case_yaml("{settings: {a: [1, {b: 1, b: 2}]}, items: [a]}", run),
+            3,
+            "cases[0].given.settings.a[1]: \"b\" is listed twice",
         ),
         (
             case_yaml("{settings: {a: 1, a: 2}, items: [a]}", run),
             3,
-            "duplicate entry with key \"a\"",
+            "cases[0].given.settings: \"a\" is listed twice; remove one of them",
         ),
         (
             case_yaml("{items: [a], items: [b]}", run),
