@@ -4,9 +4,14 @@ use console::Term;
 use oaat_api::text::{escape, is_unprintable};
 use serde::Serialize;
 use std::io::{Result, Write, stderr, stdout};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 /// The width of the output in columns if it is not known.
 const WIDTH: usize = 100;
+
+/// The shortest time between two updates of a progress line.
+const UPDATE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Returns the width of the output in columns: $COLUMNS, or the width of the terminal, or 100 if
 /// the output is not a terminal.
@@ -57,6 +62,64 @@ pub(crate) fn report(line: &str) {
     let _ = writeln!(stderr(), "{line}");
 }
 
+/// The progress of a long command: a line on standard error until this is dropped. Shows nothing if
+/// standard error is not a terminal.
+pub(crate) struct Progress(Option<Mutex<ProgressLine>>);
+
+struct ProgressLine {
+    term: Term,
+    interval: Duration,
+    updated: Instant,
+    shown: bool,
+}
+
+impl Progress {
+    pub fn new() -> Self {
+        let term = Term::stderr();
+        Self(
+            term.is_term()
+                .then(|| ProgressLine::new(term, UPDATE_INTERVAL)),
+        )
+    }
+
+    /// Shows a text that fits on a line, unless the line has just been updated.
+    pub fn show(&self, text: impl FnOnce() -> String) {
+        // If the line is locked, another thread updates it.
+        if let Some(line) = &self.0
+            && let Ok(mut line) = line.try_lock()
+            && line.updated.elapsed() >= line.interval
+        {
+            line.shown = true;
+            line.updated = Instant::now();
+            // Nothing can report that this failed.
+            let _ = line.term.clear_line();
+            let _ = line.term.write_str(&text());
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(line) = &self.0
+            && let Ok(line) = line.try_lock()
+            && line.shown
+        {
+            let _ = line.term.clear_line();
+        }
+    }
+}
+
+impl ProgressLine {
+    fn new(term: Term, interval: Duration) -> Mutex<Self> {
+        Mutex::new(Self {
+            term,
+            interval,
+            updated: Instant::now(),
+            shown: false,
+        })
+    }
+}
+
 /// Makes the bytes of a log safe for a terminal, part by part. Keeps line ends and tabs.
 #[derive(Default)]
 pub(crate) struct LogText {
@@ -98,6 +161,24 @@ mod tests {
             r"a
 \u{1b}[31mb\u{9b}c\u{d}\u{202e}d ü"
         );
+    }
+
+    #[test]
+    fn progress_is_one_line_that_is_cleared_at_the_end() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let term = || Term::read_write_pair(std::io::stdin(), file.reopen().unwrap());
+        let written = || std::fs::read_to_string(file.path()).unwrap();
+        let progress = Progress(Some(ProgressLine::new(term(), Duration::from_secs(3600))));
+        progress.show(|| "1 %".to_owned());
+        drop(progress);
+        assert_eq!(written(), "");
+        let progress = Progress(Some(ProgressLine::new(term(), Duration::ZERO)));
+        progress.show(|| "1 %".to_owned());
+        progress.show(|| "2 %".to_owned());
+        drop(progress);
+        assert_eq!(written(), "\r\u{1b}[2K1 %\r\u{1b}[2K2 %\r\u{1b}[2K");
+        let progress = Progress(None);
+        progress.show(|| panic!("not a terminal"));
     }
 
     #[test]

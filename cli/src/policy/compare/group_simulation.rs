@@ -3,10 +3,12 @@
 use super::side::Side;
 use super::tally::GroupTally;
 use crate::policy::simulate::{
-    CutShort, History, ItemMetrics, Metrics, Scenario, scenario_of, simulate,
+    CutShort, History, ItemMetrics, Metrics, Scenario, scenario_of, simulate_until,
 };
-use policy_host::Duration;
+use policy_host::{Duration, Instant, Request};
 use serde::Serialize;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// The simulations of a group with A and with B.
 pub(crate) struct GroupSimulation {
@@ -52,11 +54,17 @@ pub(crate) struct Totals {
 }
 
 impl GroupSimulation {
-    /// Simulates a group with both policies.
+    /// Simulates a group with both policies. Calls `watch` with the share that both have
+    /// simulated.
     ///
     /// # Errors
     /// Returns why the group cannot be simulated.
-    pub fn new(group: &GroupTally, sides: &[Side; 2], length: Duration) -> Result<Self, String> {
+    pub fn new(
+        group: &GroupTally,
+        sides: &[Side; 2],
+        length: Duration,
+        watch: impl Fn(f64) + Sync,
+    ) -> Result<Self, String> {
         let last = group.last.as_ref().ok_or("it has no readable request")?;
         let runs = group.runs.iter().map(|(_, run)| run);
         let (scenario, assumptions) = scenario_of(&last.request, runs, length)?;
@@ -65,11 +73,19 @@ impl GroupSimulation {
             side.validate(side.settings(&scenario.settings), &item_settings)
                 .map_err(|error| format!("{name} makes no decision: {error}"))?;
         }
-        let run = |side| Simulated::new(side, &scenario);
-        let [a, b] = sides;
+        let simulated = [scenario.start; 2].map(AtomicI64::new);
+        let run = |index: usize| {
+            let side = Simulated::new(&sides[index], &scenario, |now| {
+                simulated[index].store(now, Relaxed);
+                let [a, b] = simulated.each_ref().map(|until| until.load(Relaxed));
+                watch(scenario.share_passed(a.min(b)));
+            });
+            simulated[index].store(scenario.end, Relaxed);
+            side
+        };
         let sides = std::thread::scope(|scope| {
-            let a = scope.spawn(|| run(a));
-            let b = run(b);
+            let a = scope.spawn(|| run(0));
+            let b = run(1);
             let a = a.join().map_err(|_| "the simulation panicked".to_owned());
             a.map(|a| [a, b])
         })?;
@@ -130,12 +146,17 @@ fn distance([a, b]: &[&ItemMetrics; 2]) -> u64 {
 }
 
 impl Simulated {
-    fn new(side: &Side, scenario: &Scenario) -> Self {
+    /// Simulates a scenario. Calls `watch` with the simulated time before each decision.
+    fn new(side: &Side, scenario: &Scenario, watch: impl Fn(Instant)) -> Self {
         let scenario = Scenario {
             settings: side.settings(&scenario.settings).to_owned(),
             ..scenario.clone()
         };
-        let history = simulate(&scenario, |request| side.policy.evaluate(request));
+        let decide = |request: &Request| side.policy.evaluate(request);
+        let history = simulate_until(&scenario, decide, |now| {
+            watch(now.0);
+            None
+        });
         let metrics = Metrics::of(&scenario, &history);
         Self { history, metrics }
     }

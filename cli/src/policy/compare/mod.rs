@@ -11,6 +11,8 @@ mod work;
 
 use crate::policy::decisions;
 use crate::policy::output::{Format, print_json};
+use crate::policy::simulate::format_percent;
+use crate::terminal::Progress;
 use anyhow::{Context, Result, bail};
 use group_simulation::{Agreement, GroupSimulation};
 use policy_host::{Host, Limits};
@@ -133,8 +135,19 @@ impl<'a> Comparison<'a> {
         let mut groups: Vec<_> = tally.groups.iter().collect();
         // Stable, so that groups with the same number are in the order of their names.
         groups.sort_by_key(|(_, group)| Reverse((group.counts.differ, group.counts.both_failed)));
-        let groups = groups.into_iter().take(MAX_GROUPS).map(|(name, tally)| {
-            let simulation = (length > 0).then(|| GroupSimulation::new(tally, sides, length));
+        groups.truncate(MAX_GROUPS);
+        let (count, progress) = (groups.len(), Progress::new());
+        let groups = groups.into_iter().zip(1..).map(|((name, tally), number)| {
+            let show = |share| {
+                let text = || {
+                    format!(
+                        "simulating group {number} of {count}: {}",
+                        format_percent(share)
+                    )
+                };
+                progress.show(text);
+            };
+            let simulation = (length > 0).then(|| GroupSimulation::new(tally, sides, length, show));
             ComparedGroup {
                 name,
                 tally,

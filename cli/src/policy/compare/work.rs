@@ -3,6 +3,7 @@
 use super::side::{Evaluator, Side};
 use super::tally::{GroupName, Position, Tally};
 use crate::policy::decisions::{self, Chunk, Line};
+use crate::terminal::Progress;
 use anyhow::{Context, Result, anyhow};
 use policy_host::Request;
 use serde::Deserialize;
@@ -42,6 +43,7 @@ pub(super) fn compare_with(
     files: &[PathBuf],
     groups: &[GroupName],
 ) -> Result<Tally> {
+    let progress = Progress::new();
     let (sender, receiver) = sync_channel(threads);
     let receiver = Arc::new(Mutex::new(receiver));
     std::thread::scope(|scope| {
@@ -49,7 +51,7 @@ pub(super) fn compare_with(
         // Each thread owns the receiver, so sending fails when no thread is left.
         let tasks = std::iter::repeat_n(receiver, threads);
         let workers: Vec<_> = tasks.map(start).collect();
-        let read = send_chunks(files, &sender);
+        let read = send_chunks(files, &sender, &progress);
         // The workers end when they have received everything.
         drop(sender);
         let mut tally = Tally::default();
@@ -61,11 +63,15 @@ pub(super) fn compare_with(
     })
 }
 
-fn send_chunks(files: &[PathBuf], tasks: &SyncSender<Task>) -> Result<()> {
+fn send_chunks(files: &[PathBuf], tasks: &SyncSender<Task>, progress: &Progress) -> Result<()> {
     for (file, path) in files.iter().enumerate() {
         let input = decisions::open(path)?;
-        decisions::read_chunks(input, |chunk| tasks.send(Task { file, chunk }).is_ok())
-            .with_context(|| path.display().to_string())?;
+        let send = |chunk: Chunk| {
+            let (number, all, line) = (file + 1, files.len(), chunk.first_line);
+            progress.show(|| format!("comparing decisions: file {number} of {all}, line {line}"));
+            tasks.send(Task { file, chunk }).is_ok()
+        };
+        decisions::read_chunks(input, send).with_context(|| path.display().to_string())?;
     }
     Ok(())
 }

@@ -13,8 +13,9 @@ mod svg;
 mod timeline;
 
 use crate::policy::output::{Format, print_json};
+use crate::terminal::Progress;
 use anyhow::{Context, Result};
-use policy_host::Policy;
+use policy_host::{Policy, Request};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,7 +25,7 @@ pub(crate) use forecast::{Forecast, ForecastView};
 pub(crate) use metrics::{ItemMetrics, Metrics};
 pub(crate) use recorded::{RecordedRun, scenario_of};
 pub(crate) use scenario::Scenario;
-pub(crate) use simulator::{CutShort, History, Run, reevaluates_after_retry_floor, simulate};
+pub(crate) use simulator::{CutShort, History, Run, reevaluates_after_retry_floor, simulate_until};
 pub(crate) use svg::{Heading, draw};
 pub(crate) use timeline::{format_percent, truncated};
 
@@ -89,8 +90,16 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
 fn validate_and_simulate(policy: &Policy, scenario: &Scenario) -> Result<History> {
     let items = scenario.item_settings();
     crate::policy::failure::validate(policy, &scenario.settings, &items)?;
-    Ok(simulator::simulate(scenario, |request| {
-        policy.evaluate(request)
+    let progress = Progress::new();
+    let decide = |request: &Request| policy.evaluate(request);
+    Ok(simulate_until(scenario, decide, |now| {
+        progress.show(|| {
+            format!(
+                "simulating: {}",
+                format_percent(scenario.share_passed(now.0))
+            )
+        });
+        None
     }))
 }
 

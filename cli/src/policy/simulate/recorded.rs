@@ -359,7 +359,7 @@ mod tests {
         };
         let request = request(vec![extreme, item("b"), item("c")]);
         let (scenario, _) = scenario_of(&request, [past].iter(), u64::MAX).unwrap();
-        let history = super::super::simulate(&scenario, |request| {
+        let history = super::super::simulator::simulate(&scenario, |request| {
             let startable = request.items.iter().position(|item| item.startable);
             let choice = match startable {
                 Some(index) => policy_host::Choice::Run(index as u32),

@@ -170,6 +170,13 @@ impl Scenario {
         })
     }
 
+    /// Returns the share of the scenario that has passed at a time, from 0 to 1.
+    pub fn share_passed(&self, now: Instant) -> f64 {
+        let passed = now.saturating_sub(self.start) as f64;
+        let length = self.end.saturating_sub(self.start) as f64;
+        passed / length
+    }
+
     /// Returns the per-item settings in the form that `validate` of a policy takes.
     pub fn item_settings(&self) -> Vec<ItemSettings> {
         let settings_of = |item: &Item| {

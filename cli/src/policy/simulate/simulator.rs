@@ -103,7 +103,8 @@ struct NextBlackout {
 }
 
 /// Simulates a scenario.
-pub(crate) fn simulate(
+#[cfg(test)]
+pub(super) fn simulate(
     scenario: &Scenario,
     decide: impl FnMut(&Request) -> Evaluation<Decision>,
 ) -> History {
