@@ -27,7 +27,7 @@ pub struct Args {
     /// The policy: a component, the core module that cargo builds, or the name of a built-in policy,
     /// such as `default`.
     pub file: PathBuf,
-    /// The number of items in each request (1 to 2000).
+    /// The numbers of items to measure a request with, separated by commas. Each is 1 to 2000.
     #[arg(
         long,
         value_delimiter = ',',
@@ -41,11 +41,11 @@ pub struct Args {
     /// The settings of each item, a JSON object.
     #[arg(long, value_name = "JSON")]
     pub item_settings: Option<String>,
-    /// Save the fuel to this file, to compare another build with it.
+    /// Save the fuel to this file, for `--compare` with another build.
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,
-    /// Compare the fuel with the fuel in a file from --save, for the same numbers of items and the
-    /// same settings. Exits with 1 if a decision uses more, even by one instruction.
+    /// Compare the fuel with that in a file from `--save`, for the same numbers of items and the same
+    /// settings. The command exits with 1 if a decision uses more fuel, even by one instruction.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["items", "settings", "item_settings"])]
     pub compare: Option<PathBuf>,
     /// Print the results in this format instead of as text.

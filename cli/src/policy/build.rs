@@ -14,7 +14,7 @@ pub struct Args {
     dir: PathBuf,
     /// The file to write the component to. The default is `target/NAME.wasm` in the directory of
     /// the policy. The names of its functions are written to `NAME.names.json` beside it.
-    #[arg(long, short)]
+    #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 

@@ -13,7 +13,7 @@ use wasmparser::{Parser, Payload};
 /// Arguments of `policy check`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A component (plain or gzip), the core module that cargo builds, or the name of a built-in
+    /// The policy: a component (plain or gzip), the core module that cargo builds, or the name of a built-in
     /// policy, such as `default`.
     file: PathBuf,
     /// Also check whether the policy accepts these group settings, a JSON object.

@@ -37,19 +37,19 @@ use std::process::ExitCode;
 /// The subcommands of `policy`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Create a policy in Rust or C that builds and passes its tests.
+    /// Create a policy in Rust or C, ready to build and test.
     New(new::Args),
     /// Build a policy into a component.
     Build(build::Args),
     /// Build and test a policy after each change, until interrupted.
     Dev(dev::Args),
-    /// Check whether the operator accepts a component, and describe it.
+    /// Check whether the operator accepts a policy, and describe its component.
     Check(check::Args),
     /// Evaluate a policy once, and explain its decision.
     Run(run::Args),
     /// Run declarative test cases against a policy.
     Test(test::Args),
-    /// Simulate a group over days of virtual time, and show a timeline and metrics.
+    /// Simulate a group over several days of virtual time, and show a timeline and metrics.
     Simulate(simulate::Args),
     /// Measure the time and the fuel of a decision.
     Bench(bench::Args),
@@ -59,19 +59,19 @@ pub enum Command {
     Replay(replay::Args),
     /// Compare two policies on recorded decisions, and simulate what follows with each.
     ///
-    /// Two policies differ on a decision if they start different items, wait until different times,
-    /// show different standings of an item, or store different states. They also differ if only one of
-    /// them fails. A decision can differ in several of these ways, and counts in each. If both fail, they neither
-    /// agree nor differ, and the decision is counted separately.
+    /// The policies differ on a decision if they start different items, wait until different times,
+    /// give an item different standings, or store different states. They also differ if only one of
+    /// them fails. A decision that differs in several ways is counted for each of them. If both
+    /// policies fail, they neither agree nor differ, and the decision is counted separately.
     ///
     /// In the simulation, the lateness of an item is the time from when it is due to the start of its
     /// next successful run. A gap is the time from one success to the next. An item waits while it is
-    /// due, not in its cool-off, and not started. It starves if it waits for more than three times its
+    /// due, not in its cool-off, and not running. It starves if it waits for more than three times its
     /// frequency or, with eachOnce, if it never starts.
     ///
-    /// Exits with 0 if they agree, with 1 if they differ or one of them cannot be used, and with 2
-    /// if the command could not be run or some decisions could not be compared, for example because
-    /// both policies failed.
+    /// The command exits with 0 if the policies agree, and with 1 if they differ or if one of them
+    /// cannot be used. It exits with 2 if it could not be run, or if some decisions could not be
+    /// compared, for example because both policies failed.
     Compare(compare::Args),
     /// Print the JSON Schema of a file of cases, a request, or a scenario.
     ///

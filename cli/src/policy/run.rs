@@ -25,8 +25,8 @@ pub struct Args {
     /// Override the seed of the request.
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Write a flame graph of the fuel of the decision to this file, in the format of speedscope
-    /// (https://www.speedscope.app). Its sum is exactly the fuel of the decision.
+    /// Write a flame graph of the fuel to this file, in the format of speedscope
+    /// (https://www.speedscope.app). Its total is exactly the fuel of the decision.
     #[arg(long, value_name = "FILE")]
     pub profile: Option<PathBuf>,
     /// Print the `decision` record of the contract in this format instead of the explanation.

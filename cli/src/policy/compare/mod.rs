@@ -28,10 +28,10 @@ const MAX_GROUPS: usize = 20;
 /// Arguments of `policy compare`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The policy A, such as the one in use: a component, the core module that cargo builds, or
+    /// Policy A, for example the one in use: a component, the core module that cargo builds, or
     /// the name of a built-in policy.
     a: PathBuf,
-    /// The policy B, such as a new one.
+    /// Policy B, for example a new version, in one of the same forms.
     b: PathBuf,
     /// Recorded decisions: files from `--record-decisions`, directories with such files, or logs
     /// of an operator with `--log-decisions full`; `-` is standard input.
@@ -40,17 +40,17 @@ pub struct Args {
     /// Compare only decisions of this group. Can be repeated.
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = parse_group)]
     group: Vec<GroupName>,
-    /// The settings of the group for A, a JSON object, instead of the recorded ones.
+    /// The group settings for A, a JSON object, instead of the recorded ones.
     #[arg(long, value_name = "JSON")]
     settings_a: Option<String>,
-    /// The settings of the group for B, a JSON object, instead of the recorded ones.
+    /// The group settings for B, a JSON object, instead of the recorded ones.
     #[arg(long, value_name = "JSON")]
     settings_b: Option<String>,
     /// How long to simulate each group after its last recorded decision. 0s disables the
     /// simulation.
     #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = policy_cases::time::duration)]
     length: u64,
-    /// Draw both simulations of the group with the most differences to this SVG file.
+    /// Write both simulations of the group with the most differences to this file, as SVG.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
     /// Print the report in this format instead of as text.

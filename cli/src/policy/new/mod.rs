@@ -19,8 +19,8 @@ pub struct Args {
     /// The programming language.
     #[arg(long, value_enum, default_value_t = Language::Rust, conflicts_with = "upgrade")]
     lang: Language,
-    /// Replace the files of oaat-operator in an existing policy with those of this release. Your own
-    /// files stay unchanged.
+    /// In an existing policy, replace the files that oaat-operator supplies with those of this
+    /// release. Your own files do not change.
     #[arg(long)]
     upgrade: bool,
 }

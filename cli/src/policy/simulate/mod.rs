@@ -37,16 +37,16 @@ pub struct Args {
     pub file: PathBuf,
     /// The scenario: a YAML file with the items of the group, how long they run, and how often they
     /// fail.
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     pub scenario: PathBuf,
-    /// Also draw the timeline to this SVG file.
+    /// Also write the timeline to this file, as SVG.
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
     /// Print all runs and metrics in this format instead of the timeline.
     #[arg(long, short, value_enum)]
     pub output: Option<Format>,
-    /// The width of the output in columns. The default is $COLUMNS, or else the width of the
-    /// terminal, or 100 without a terminal.
+    /// The width of the output in columns. The default is $COLUMNS. If it is not set, the default is
+    /// the width of the terminal, or 100 without a terminal.
     #[arg(long)]
     pub width: Option<usize>,
     /// Override the seed of the scenario.
