@@ -13,8 +13,8 @@ use wasmparser::{Parser, Payload};
 /// Arguments of `policy check`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The policy: a component (plain or gzip), the core module that cargo builds, or the name of a built-in
-    /// policy, such as `default`.
+    /// The policy: a component (plain or gzip), the core module that cargo builds, or the name of a
+    /// built-in policy, such as `default`.
     file: PathBuf,
     /// Also check whether the policy accepts these group settings, a JSON object.
     #[arg(long, value_name = "JSON")]
@@ -45,7 +45,15 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     let items = items.collect::<Result<Vec<_>>>()?;
     let policy = component::load(&args.file, built_in)?.policy;
     let (verdict, code) = match failure::validate(&policy, &settings, &items) {
-        Ok(()) => (format!("accepted: {settings}"), code),
+        Ok(()) => {
+            let items = items
+                .iter()
+                .map(|item| format!(", {}: {}", item.name, item.settings));
+            (
+                format!("accepted: {settings}{}", items.collect::<String>()),
+                code,
+            )
+        }
         Err(failure) => (format!("rejected, {failure}"), ExitCode::FAILURE),
     };
     crate::policy::print(&format!("settings   {verdict}\n"))?;

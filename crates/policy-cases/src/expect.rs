@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "Expect"))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(expecting = "a mapping such as {run: photos}")]
 pub(crate) struct RawExpect {
     /// The policy must choose this item, or one of these items.
     run: Option<Names>,
@@ -38,6 +39,7 @@ pub(crate) struct RawExpect {
 #[derive(Debug, Clone, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
+#[serde(expecting = "a mapping such as {max: 20000}")]
 struct ExpectedFuel {
     /// The maximum, with each of the seeds.
     max: u64,

@@ -17,6 +17,7 @@ const DEFAULT_SEEDS: u64 = 5;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "Cases"))]
 #[serde(deny_unknown_fields, default)]
+#[serde(expecting = "a mapping with the fields given, cases, and validate")]
 pub(crate) struct File {
     /// Fields of the request for all cases. A case can override each of them.
     given: Option<RawRequest>,
@@ -31,6 +32,7 @@ pub(crate) struct File {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "Case"))]
 #[serde(deny_unknown_fields)]
+#[serde(expecting = "a mapping such as {name: one item, expect: {run: photos}}")]
 struct SelectCase {
     /// A name that is unique in the list.
     name: Name,
@@ -47,6 +49,7 @@ struct SelectCase {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "ValidationCase"))]
 #[serde(deny_unknown_fields)]
+#[serde(expecting = "a mapping such as {name: no settings, expect: accepted}")]
 struct ValidateCase {
     /// A name that is unique in the list.
     name: Name,

@@ -22,6 +22,7 @@ const MAX_RECENT: usize = 20;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "Request"))]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+#[serde(expecting = "a mapping such as {items: [photos]}")]
 pub(crate) struct RawRequest {
     /// The absolute time of the decision. The default is 2026-01-01T12:00:00Z.
     now: Option<When>,
@@ -82,6 +83,7 @@ pub(crate) struct ItemMap {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "Run"))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(expecting = "a mapping such as {item: photos, finished: now, outcome: failed}")]
 struct RawRun {
     /// The name of an item of the request.
     item: Name,

@@ -108,7 +108,9 @@ fn failures(comparison: &Comparison) -> String {
             text += &format!("{name} made no decision {times}; first error: {message}");
             if *reason == SETTINGS_REJECTED {
                 let flag = format!("--settings-{}", name.to_lowercase());
-                text += &format!("; to replace the recorded settings of the group, use {flag}");
+                text += &format!(
+                    "; {flag} replaces the recorded settings of the group, but not those of items"
+                );
             }
             text.push('\n');
         }

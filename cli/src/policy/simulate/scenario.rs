@@ -192,6 +192,7 @@ impl Scenario {
 /// A group and the behavior of its runs, for a simulation.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(expecting = "a mapping such as {length: 1w, items: [{name: photos, duration: 20m}]}")]
 #[schemars(rename = "Scenario")]
 pub(crate) struct File {
     /// The start. The default is 2026-01-01T00:00:00Z.
@@ -215,6 +216,7 @@ pub(crate) struct File {
 /// An item and the behavior of its runs.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(expecting = "a mapping such as {name: photos, duration: 20m}")]
 #[schemars(rename = "ScenarioItem")]
 struct Entry {
     /// The name of the item.
@@ -389,6 +391,14 @@ items:
                 vec!["line 3", "items", "2001", "2000"],
             ),
             (item("settings: 3"), vec!["items[0].settings", "line 5"]),
+            (
+                "[]".into(),
+                vec!["expected a mapping such as {length: 1w, items:"],
+            ),
+            (
+                "{length: 1h, items: [a]}".into(),
+                vec!["items[0]", "expected a mapping such as {name: photos,"],
+            ),
             (
                 item("failsBetween: [{from: 2h, to: 1h}]"),
                 vec!["items[0].failsBetween[0]", "earlier", "line 5"],

@@ -409,6 +409,34 @@ fn errors_about_unknown_names_suggest_similar_ones() {
 }
 
 #[test]
+fn errors_about_other_types_show_an_example() {
+    for (yaml, example) in [
+        ("[]".to_owned(), "given, cases, and validate"),
+        (
+            "cases: [a]".into(),
+            "{name: one item, expect: {run: photos}}",
+        ),
+        (
+            "validate: [a]".into(),
+            "{name: no settings, expect: accepted}",
+        ),
+        (case_yaml("a", "{run: a}"), "{items: [photos]}"),
+        (case_yaml("{items: [a]}", "a"), "{run: photos}"),
+        (
+            case_yaml("{items: [a]}", "{run: a, fuel: 5}"),
+            "{max: 20000}",
+        ),
+        (
+            case_yaml("{items: [a], recent: [a]}", "{run: a}"),
+            "{item: photos, finished: now, outcome: failed}",
+        ),
+    ] {
+        let error = parse(&yaml).unwrap_err();
+        assert!(error.message.ends_with(example), "{yaml}\n{error}");
+    }
+}
+
+#[test]
 fn file_without_cases_is_an_error() {
     for yaml in [
         "",
