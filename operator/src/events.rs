@@ -30,8 +30,8 @@ const EVENTS_PER_RECORDER: usize = 200;
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// The number of events after which idle limiters are removed.
 const EVENTS_BETWEEN_CLEANUPS: usize = 2000;
-/// The burst of events of one kind on one group. After it, one per minute is published. A group that
-/// runs an item every second would otherwise fill etcd with events.
+/// The burst limit of each kind of event on a group. After the burst, one event per minute is
+/// published. A group that runs an item every second would otherwise fill etcd with events.
 const GROUP_BURST: NonZeroU32 = NonZeroU32::new(25).unwrap();
 /// The number of normal events on the groups of a namespace that are published per second.
 const NAMESPACE_RATE: NonZeroU32 = NonZeroU32::new(20).unwrap();
@@ -49,19 +49,18 @@ pub struct EventSink {
 
 type KeyedLimiter<K> = RateLimiter<K, HashMapStateStore<K>, MonotonicClock>;
 
-/// The kinds of events on a group, which have separate limits. Events of runs would otherwise hide
-/// events of policies.
+/// The kind of an event on a group. Each kind has its own limit, so that events about pods cannot use
+/// up the limit of policy events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Kind {
+struct EventKind {
     warning: bool,
-    /// The event is about a pod.
-    pod: bool,
+    about_pod: bool,
 }
 
 /// The rate limits of events on groups.
 struct Limits {
     /// The limits by the group's uid and the kind of event.
-    groups: KeyedLimiter<(String, Kind)>,
+    groups: KeyedLimiter<(String, EventKind)>,
     /// The limits of normal events by namespace.
     namespaces: KeyedLimiter<String>,
     /// The number of events so far.
@@ -80,7 +79,7 @@ impl Limits {
     }
 
     /// Returns whether an event on this group may be published now.
-    fn allow(&self, namespace: &str, uid: &str, kind: Kind) -> bool {
+    fn allow(&self, namespace: &str, uid: &str, kind: EventKind) -> bool {
         let checked = self.checked.fetch_add(1, Ordering::Relaxed);
         if checked.is_multiple_of(EVENTS_BETWEEN_CLEANUPS) {
             self.groups.retain_recent();
@@ -160,9 +159,9 @@ impl EventSink {
     pub fn publish(&self, namespace: &str, group: &str, uid: &str, event: PendingEvent) {
         let message = text::clean(&event.message, text::EVENT);
         info!(namespace, group, reason = event.reason, "{message}");
-        let kind = Kind {
+        let kind = EventKind {
             warning: event.warning,
-            pod: event.pod.is_some(),
+            about_pod: event.pod.is_some(),
         };
         if !self.limits.allow(namespace, uid, kind) {
             debug!(namespace, group, reason = event.reason, "dropped an event");
@@ -242,22 +241,28 @@ mod tests {
             let events = (0..count).filter(|_| limits.allow(namespace, uid, kind));
             events.count()
         };
-        let kind = |warning, pod| Kind { warning, pod };
-        for kind in [
-            kind(false, false),
-            kind(false, true),
-            kind(true, false),
-            kind(true, true),
-        ] {
+        let normal = EventKind {
+            warning: false,
+            about_pod: true,
+        };
+        let warning = EventKind {
+            warning: true,
+            ..normal
+        };
+        let of_policy = EventKind {
+            about_pod: false,
+            ..normal
+        };
+        for kind in [normal, warning, of_policy] {
             assert_eq!(allowed("one", "busy", kind, 100), 25, "{kind:?}");
         }
         let all = |namespace: &str, kind| -> usize {
             let uids = (0..1000).map(|number| format!("{namespace}-{number}"));
             uids.map(|uid| allowed(namespace, &uid, kind, 1)).sum()
         };
-        assert!(all("one", kind(false, true)) < 1000);
-        assert_eq!(all("one", kind(true, true)), 1000);
-        assert_eq!(allowed("two", "quiet", kind(false, true), 1), 1);
+        assert!(all("one", normal) < 1000);
+        assert_eq!(all("one", warning), 1000);
+        assert_eq!(allowed("two", "quiet", normal, 1), 1);
     }
 
     #[tokio::test]

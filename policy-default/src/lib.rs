@@ -43,7 +43,7 @@ impl Policy for Documented {
         Ok(select(request))
     }
 
-    /// Ignores the settings of items, because the shadow policy of the group may read them.
+    /// Ignores item settings, which may be for the shadow policy.
     fn validate(settings: &str, _items: &[ItemSettings]) -> Result<(), String> {
         if settings.split_whitespace().collect::<String>() == "{}" {
             return Ok(());

@@ -200,7 +200,7 @@ fn random_choice_is_the_same_in_every_release() {
 const DRAWN: [usize; 4] = [654, 549, 193, 889];
 
 #[test]
-fn only_settings_of_the_group_are_rejected() {
+fn group_settings_are_rejected_and_item_settings_are_ignored() {
     let policy = policy_testkit::component!();
     let items = [ItemSettings {
         name: "a".into(),

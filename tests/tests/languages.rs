@@ -93,7 +93,7 @@ fn policies_in_c_and_rust_give_the_same_answers() -> Result<()> {
         }];
         for items in [&[][..], &items] {
             let group = if items.is_empty() { settings } else { "{}" };
-            // Without the name of the policy.
+            // Omits the name of the policy, which differs.
             let message = |policy: &TestPolicy| {
                 let error = policy.validate(group, items).err()?.to_string();
                 Some(match error.split_once(" takes no settings") {

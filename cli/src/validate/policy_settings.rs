@@ -76,15 +76,17 @@ pub(crate) fn unread_item_settings(spec: &OaatGroupSpec) -> Option<FieldReport> 
         let shadow = policy.shadow.as_ref();
         ignores(policy.built_in) && shadow.is_none_or(|shadow| ignores(shadow.built_in))
     });
-    let items = item_settings(spec).into_iter();
-    let items: Vec<_> = items.filter(|item| item.settings != "{}").collect();
-    if !is_unread || items.is_empty() {
+    let with_settings = item_settings(spec)
+        .into_iter()
+        .filter(|item| item.settings != "{}");
+    let names: Vec<_> = with_settings.map(|item| item.name).collect();
+    if !is_unread || names.is_empty() {
         return None;
     }
-    let names = text::list(items.iter().map(|item| &item.name), ", ", text::NAME);
+    let names = text::list(&names, ", ", text::NAME);
     let message = format!(
-        "the built-in policy default ignores the settings of items: {names}; \
-         set spec.policy to a policy that reads them, or remove them"
+        "the built-in policy default ignores the settings of {names}; remove these settings, or set \
+         spec.policy or spec.policy.shadow to a policy that reads them"
     );
     Some(FieldReport::warning("spec.itemOptions", message))
 }

@@ -23,7 +23,7 @@ pub(crate) struct FieldReport {
 pub(crate) enum Severity {
     /// The object is rejected.
     Error,
-    /// The object may be accepted.
+    /// The object is valid, or only the API server can determine whether it is.
     Warning,
 }
 
@@ -248,8 +248,10 @@ fn check_fields(
                 let field = format!("{field}.{key}");
                 let message = unknown_field(key, known.keys().map(String::as_str));
                 reports.push(if schema["x-kubernetes-preserve-unknown-fields"] == true {
-                    let version = "another version of Kubernetes may have this field";
-                    FieldReport::warning(field, format!("{message}; {version}"))
+                    FieldReport::warning(
+                        field,
+                        format!("{message}; another version of Kubernetes may have this field"),
+                    )
                 } else {
                     FieldReport::error(field, message)
                 });

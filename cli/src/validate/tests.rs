@@ -161,7 +161,7 @@ fn unknown_pod_field_is_a_warning() {
 }
 
 #[test]
-fn item_settings_that_no_policy_reads_are_a_warning() {
+fn unread_item_settings_are_a_warning() {
     for (policy, is_read) in [
         ("null", false),
         ("{builtIn: default}", false),
@@ -176,8 +176,8 @@ fn item_settings_that_no_policy_reads_are_a_warning() {
              itemOptions: {{a: {{settings: {{tier: 1}}}}, b: {{settings: {{}}}}, c: {{}}}}}}"
         ));
         let warning = "f.yaml: OaatGroup ns/g: spec.itemOptions: the built-in policy default ignores \
-             the settings of items: a; set spec.policy to a policy that reads them, or remove them \
-             (warning)";
+             the settings of a; remove these settings, or set spec.policy or spec.policy.shadow to a \
+             policy that reads them (warning)";
         let expected = (!is_read).then_some(warning);
         let expected: Vec<_> = expected
             .into_iter()

@@ -54,8 +54,8 @@ bool exports_oaat_select(oaat_request_t *request, oaat_decision_t *decision, oaa
   return true;
 }
 
-// Validates settings. Returns false, and sets `error`, if they are not valid. Ignores the settings
-// of items, because the shadow policy of the group may read them.
+// Validates settings. Returns false, and sets `error`, if they are not valid. Ignores item settings,
+// which may be for the shadow policy.
 bool exports_oaat_validate(oaat_string_t *settings, exports_oaat_list_item_settings_t *items,
                            oaat_string_t *error) {
   (void)items;

@@ -49,7 +49,8 @@ enum Value {
 }
 
 impl Settings {
-    /// Parses a JSON object. A list or an object in it is an error when its setting is taken.
+    /// Parses a JSON object. A list or an object as a value is an error only when that setting is
+    /// taken.
     ///
     /// # Errors
     /// Returns a message that contains the settings if they are not a JSON object.

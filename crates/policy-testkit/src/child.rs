@@ -235,7 +235,8 @@ fn build(root: &Path) -> Result<OsString, ChildError> {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut cargo = Command::new(&program);
     // Cargo sets these variables for the tested package. Build scripts that depend on them would
-    // run again for each package, and all their dependents would be rebuilt.
+    // run again for each package, and all their dependents would be rebuilt. The tests of the
+    // repository use `control_plane::remove_package_variables`.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {

@@ -69,8 +69,7 @@ pub fn name(name: &str, at: usize) -> Result<(Operation, Type), ErrorAt> {
 }
 
 fn unknown_name(name: &str, at: usize) -> ErrorAt {
-    let hint = operator_hint(name);
-    let message = if !hint.is_empty() {
+    let message = if let Some(hint) = operator_hint(name) {
         format!("unknown name \"{name}\"{hint}")
     } else if let Some(variable) = nearest(name, ["item", "group", "now"]) {
         format!("unknown name \"{name}\"; did you mean \"{variable}\"?")

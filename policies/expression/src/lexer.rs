@@ -290,15 +290,15 @@ fn escape(characters: &mut std::str::CharIndices<'_>) -> Option<char> {
     char::from_u32(code)
 }
 
-/// Returns what to use instead of an operator of another language; an empty string if the word is none.
-pub fn operator_hint(word: &str) -> &'static str {
-    match word {
+/// Returns what to use instead of a word that is an operator in other languages, such as `and`.
+pub fn operator_hint(word: &str) -> Option<&'static str> {
+    Some(match word {
         "not" | "NOT" => "; use ! for a logical not",
         "and" | "AND" => "; use && for a logical and",
         "or" | "OR" => "; use || for a logical or",
         "desc" | "DESC" => "; use - before the expression for descending order",
-        _ => "",
-    }
+        _ => return None,
+    })
 }
 
 fn unexpected(character: char) -> String {

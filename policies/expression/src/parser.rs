@@ -123,7 +123,7 @@ impl<'s> Parser<'s> {
         let found = match self.token {
             Token::End => "the end of the expression".to_owned(),
             Token::Symbol(symbol) => format!("\"{}\"", symbol.text()),
-            Token::Name(name) => format!("\"{name}\"{}", operator_hint(name)),
+            Token::Name(name) => format!("\"{name}\"{}", operator_hint(name).unwrap_or_default()),
             Token::String(_) => "a string".to_owned(),
             Token::Int(_) | Token::Double(_) => "a number".to_owned(),
         };

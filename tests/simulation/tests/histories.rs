@@ -107,8 +107,8 @@ fn histories_with_sidecars_and_interrupted_deletions_have_no_violation() {
 }
 
 /// A replica is killed before and after every write of a whole history, one at a time: without
-/// other faults, and with all of them. The seeds have short histories: the number of steps is that of
-/// the writes, squared.
+/// other faults, and with all of them. The seeds are chosen for short histories, because the number
+/// of steps grows with the square of the number of writes.
 #[test]
 fn a_replica_killed_at_every_write_causes_no_violation() {
     let policy = default_policy().unwrap();

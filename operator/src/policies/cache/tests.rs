@@ -478,7 +478,7 @@ async fn rejections_by_all_policies_of_a_group_are_cached() {
 }
 
 #[tokio::test]
-async fn only_an_accepted_policy_of_the_spec_ends_the_rejections() {
+async fn rejections_are_recorded_until_the_policy_in_the_spec_is_accepted() {
     let with = |settings: Value| group(json!({ "settings": settings }));
     let (rejected, accepted) = (with(json!({ "a": 1 })), with(json!({})));
     let (cache, one, two) = (PolicyCache::default(), variant(1), variant(2));

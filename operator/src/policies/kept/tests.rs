@@ -439,7 +439,7 @@ impl Fixture {
         self.cluster.lock().unwrap().maps.remove(&path("a", "mine"));
     }
 
-    /// Returns that the copy decides because of this problem with the source.
+    /// Returns the expected result if the copy decides because the source has this problem.
     fn restored(&self, problem: &'static str) -> Decides {
         Decides {
             digest: self.policy.digest.clone(),
@@ -522,7 +522,7 @@ async fn copy_decides_if_the_pin_excludes_the_last_good_built_in_policy() {
     fixture.delete_source();
     let mut group = group(Some(&fixture.policy));
     group.spec.policy.as_mut().unwrap().sha256 = Some(fixture.policy.digest.clone());
-    // Or the default policy decided last, because the pin excluded the policy at that time.
+    // The default policy may also have decided last, because the pin excluded the policy.
     let instead = PolicyInUse {
         source: "default".into(),
         digest: fixture.default.digest().into(),

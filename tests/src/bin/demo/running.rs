@@ -19,8 +19,8 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(600);
 /// The maximum number of restarts of the operator. The user may kill it during the demo.
 const RESTARTS: usize = 50;
-/// In a pod, this variable is the operator's namespace. There it keeps copies of policies.
-const ENVIRONMENT: [(&str, &str); 1] = [("POD_NAMESPACE", "oaat-operator")];
+/// The environment of the operator, as in its pod. It keeps copies of policies in this namespace.
+const OPERATOR_ENV: [(&str, &str); 1] = [("POD_NAMESPACE", "oaat-operator")];
 /// The pause between two updates of the screen.
 const INTERVAL: Duration = Duration::from_millis(250);
 
@@ -54,7 +54,7 @@ impl Running {
             log_dir: log_dir.path().to_owned(),
             more: Vec::new(),
         };
-        let operator = Operator::start_as(&options, &ENVIRONMENT).await?;
+        let operator = Operator::start_as(&options, &OPERATOR_ENV).await?;
         println!(
             "The operator runs as process {} with the RBAC rules from manifests/02. If you kill it, the \
              demo restarts it. The log is in {}\n",
@@ -136,7 +136,7 @@ impl Running {
             self.restarts,
             self.operator.last_log(30)
         );
-        self.operator = Operator::start_as(&self.options, &ENVIRONMENT).await?;
+        self.operator = Operator::start_as(&self.options, &OPERATOR_ENV).await?;
         println!(
             "The operator was restarted as process {}.",
             self.operator.process().pid()

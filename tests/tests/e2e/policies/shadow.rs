@@ -141,7 +141,7 @@ async fn shadow_reads_item_settings_that_the_default_policy_ignores() -> Result<
     fixture.group(&["a", "b"], spec.clone()).await?;
     let runs = |group: &Value| group["status"]["run"].as_i64().unwrap_or(0);
     fixture.until("a run", |group| runs(group) > 0).await?;
-    // Without the settings of an item, it would never start the item.
+    // Without item settings, the shadow would never choose an item.
     let eligible = json!({ "eligible": "item.settings.tier == 1" });
     let shadow = json!({ "builtIn": "expression", "settings": eligible });
     let policy = json!({ "policy": { "builtIn": "default", "shadow": shadow } });
