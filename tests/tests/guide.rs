@@ -141,13 +141,12 @@ fn with_lines(source: &str, change: &str) -> Result<String> {
 
 /// Checks what the guide says about the size of `policy_sdk::settings`.
 fn settings_of_the_sdk_are_small(policy: &Path, source: &str) -> Result<()> {
-    let (before, rest) = source
-        .split_once("        let empty =")
-        .context("no check")?;
+    let (before, rest) = source.split_once("    fn validate(").context("no check")?;
     let (_, after) = rest
         .split_once("policy_sdk::export_policy!")
         .context("no end")?;
-    let parse = "        let mut settings = policy_sdk::settings::Settings::parse(settings)?;
+    let parse = "    fn validate(settings: &str, items: &[ItemSettings]) -> Result<(), String> {
+        let mut settings = policy_sdk::settings::Settings::parse(settings)?;
         settings.string(\"string\")?;
         settings.integer(\"integer\", 0..=10)?;
         settings.boolean(\"boolean\")?;
