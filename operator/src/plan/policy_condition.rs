@@ -225,7 +225,7 @@ fn until_fixed(on_error: OnError) -> &'static str {
     match on_error {
         OnError::Hold => "no item starts until it is fixed (onError: Hold)",
         OnError::UseDefault => {
-            "until the problem is fixed, the built-in policy is used (onError: UseDefault)"
+            "until the problem is fixed, the built-in policy default decides (onError: UseDefault)"
         }
     }
 }
@@ -697,7 +697,7 @@ mod tests {
             (
                 unavailable(OnError::UseDefault),
                 json!({}),
-                vec!["built-in policy is used"],
+                vec!["the built-in policy default decides"],
                 "last policy in use",
             ),
             (
@@ -713,7 +713,7 @@ mod tests {
                 } }),
                 vec![
                     "the last policy in use, sha256 gone,",
-                    "built-in policy is used",
+                    "the built-in policy default decides",
                 ],
                 "",
             ),

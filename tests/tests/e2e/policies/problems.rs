@@ -90,7 +90,7 @@ async fn restart_with_an_invalid_config_map_uses_on_error_and_names_the_lost_dig
     let message = fixture.until_policy("False", "SourceNotFound").await?;
     // The lost digest stays named although another policy has decided since.
     assert!(
-        message.contains("built-in policy is used") && message.contains(&digest(&good)),
+        message.contains("the built-in policy default decides") && message.contains(&digest(&good)),
         "{message}"
     );
     Ok(())
@@ -234,7 +234,7 @@ async fn failing_policy_is_replaced_by_the_default_and_retried() -> Result<()> {
     let message = fixture.until_policy("False", "PolicyError").await?;
     for words in [
         "no item pleases me",
-        "the built-in policy is used",
+        "the built-in policy default decides",
         "onError: UseDefault",
         &digest(&errs),
     ] {
