@@ -1,5 +1,6 @@
 //! The user-visible state of a group: `state`, `message`, and the conditions.
 
+use super::policy_condition::mention_rejected_settings;
 use super::run_message::describe_run;
 use super::{PendingEvent, Plan};
 use crate::item_sources;
@@ -358,7 +359,7 @@ pub(super) fn set_running_or_idle_status(
     status.next = None;
     let item = text::name(&current.item);
     let next = not_ready.map(|n| n.message).or(requested);
-    status.message = Some(match (problem, next) {
+    let message = match (problem, next) {
         (Some(problem), _) => format!("{item}: pod {} {}", current.pod_name, problem.message),
         (None, Some(next)) => format!("running {item}; next: {next}"),
         (None, None) => {
@@ -368,7 +369,8 @@ pub(super) fn set_running_or_idle_status(
                 decision.filter(|last| last.item == current.item && last.time == current.claimed);
             describe_run(status, valid, &current.item, decision)
         }
-    });
+    };
+    status.message = Some(mention_rejected_settings(status, message));
     set_item_running(status, &current);
 }
 

@@ -2,7 +2,9 @@
 
 use super::conditions::{set_group_condition, type_problem};
 use super::hold::{HoldReason, Holds};
-use super::policy_condition::{lost, record_policy_decision};
+use super::policy_condition::{
+    describe_stop, lost, mention_rejected_settings, record_policy_decision,
+};
 use super::run_message::{describe_run, starvation_hint};
 use super::schedule_times::ScheduleTimes;
 use super::{Plan, Start, next_run};
@@ -159,7 +161,7 @@ pub fn plan_decision(
 
 /// Shows that no item starts because the policy made no decision.
 fn record_no_decision(snapshot: &GroupSnapshot, plan: &mut Plan, error: &EvalError) {
-    let message = format!("no item starts because the policy made no decision: {error}");
+    let message = describe_stop(error.reason(), error);
     let condition = (ready::TYPE, false, ready::POLICY_NOT_READY, message.clone());
     set_group_condition(snapshot, &mut plan.status, condition);
     plan.status.state = Some(states::WAITING.into());
@@ -241,7 +243,7 @@ fn record_start(
     let message = describe_run(&plan.status, Some(valid), &item, Some(&decision));
     plan.status.state = Some(states::RUNNING.into());
     plan.status.next = None;
-    plan.status.message = Some(message);
+    plan.status.message = Some(mention_rejected_settings(&plan.status, message));
     plan.status.rejected = None;
     plan.status.run = Some(run);
     plan.status.last_decision = Some(decision);
@@ -368,7 +370,7 @@ fn record_wait(
         (ready::TYPE, true, ready::NOTHING_DUE, message.clone())
     };
     set_group_condition(snapshot, status, condition);
-    status.message = Some(message);
+    status.message = Some(mention_rejected_settings(status, message));
 }
 
 /// The items that the operator holds.

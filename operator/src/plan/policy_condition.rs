@@ -11,6 +11,7 @@ use oaat_api::{
     AcceptedSettings, BuiltInPolicy, OaatGroup, OaatGroupStatus, OnError, PolicyInUse, condition,
 };
 use policy_host::EvalError;
+use std::fmt::Display;
 use std::time::Duration;
 
 /// How long a policy may load before its group reports that, if the group has a condition already.
@@ -269,14 +270,27 @@ pub(super) fn record_policy_decision(
     }
 }
 
+/// Describes why no item starts. Overviews cut messages off, so the reason comes first.
+pub(super) fn describe_stop(reason: &str, problem: impl Display) -> String {
+    format!("{reason}: {problem}; no item starts until it is fixed")
+}
+
+/// Adds to the message of a group that the policy decides with the settings that it accepted last.
+pub(super) fn mention_rejected_settings(status: &OaatGroupStatus, message: String) -> String {
+    let policy = condition(&status.conditions, policy_ready::TYPE);
+    let is_rejected = policy.is_some_and(|c| c.reason == policy_ready::SETTINGS_REJECTED);
+    if is_rejected && status.accepted_settings.is_some() {
+        format!("{message}; newer settings are rejected")
+    } else {
+        message
+    }
+}
+
 /// Shows that no item starts because no policy decides.
 pub fn record_no_policy(snapshot: &GroupSnapshot, plan: &mut Plan, selection: &PolicySelection) {
     let status = &mut plan.status;
     let message = match &selection.problem {
-        Some(problem) => format!(
-            "no item starts because the group's policy is not usable: {}",
-            problem.message
-        ),
+        Some(problem) => describe_stop(problem.reason, &problem.message),
         // The policy is loading and nothing else has changed, which is not worth a write.
         None if snapshot.group.status.as_ref() == Some(&*status) => return,
         None => "no item starts until the group's policy is loaded".to_owned(),
@@ -743,6 +757,38 @@ mod tests {
                 recorded.event.map(|event| (event.warning, event.reason)),
                 Some((true, events::POLICY_NOT_READY))
             );
+        }
+    }
+
+    #[test]
+    fn message_of_a_stopped_group_starts_with_the_reason() {
+        let snapshot = snapshot(json!({}));
+        let mut plan = Plan::default();
+        let selection = PolicySelection::unavailable(problem(), OnError::Hold);
+        record_no_policy(&snapshot, &mut plan, &selection);
+        let expected = "Malformed: it is empty; no item starts until it is fixed";
+        assert_eq!(plan.status.message.as_deref(), Some(expected));
+        let ready = condition(&plan.status.conditions, ready::TYPE);
+        assert_eq!(ready.map(|c| c.message.as_str()), Some(expected));
+    }
+
+    #[test]
+    fn rejected_settings_are_mentioned_while_earlier_ones_are_in_effect() {
+        let accepted = json!({
+            "source": "backoff", "digest": "b", "settings": "{}", "items": {},
+        });
+        let rejected = "running a; newer settings are rejected";
+        for (reason, accepted, expected) in [
+            ("SettingsRejected", &accepted, rejected),
+            // No settings have been accepted before.
+            ("SettingsRejected", &json!(null), "running a"),
+            ("SourceNotFound", &accepted, "running a"),
+        ] {
+            let mut status = condition_of("False", reason, "why");
+            status["acceptedSettings"] = accepted.clone();
+            let status = serde_json::from_value(status).unwrap();
+            let message = mention_rejected_settings(&status, "running a".into());
+            assert_eq!(message, expected, "{reason} {accepted}");
         }
     }
 

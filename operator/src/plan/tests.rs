@@ -758,6 +758,8 @@ fn policy_error_holds_the_group_and_requeues_it() {
     assert_eq!(ready(&plan), ("False".into(), "PolicyNotReady".into()));
     let policy = condition(&plan.status.conditions, "PolicyReady").cloned();
     assert_eq!(policy.map(|c| c.reason), Some("OutOfFuel".into()));
+    let message = "OutOfFuel: the policy used up its fuel of 1; no item starts until it is fixed";
+    assert_eq!(plan.status.message.as_deref(), Some(message));
     assert_eq!(plan.requeue_at, Some(later(60)));
 }
 

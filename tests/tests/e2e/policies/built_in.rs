@@ -42,6 +42,12 @@ async fn built_in_policies_decide_by_name() -> Result<()> {
         message.contains("soon") && message.contains("stays in use"),
         "{message}"
     );
+    let mentions_rejection = |group: &Value| {
+        let message = group["status"]["message"].as_str();
+        message.is_some_and(|message| message.ends_with("; newer settings are rejected"))
+    };
+    let what = "the message mentions the rejected settings";
+    fixture.until(what, mentions_rejection).await?;
 
     for (name, krate) in [
         ("fair", "policies/fair"),
