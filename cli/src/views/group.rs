@@ -2,6 +2,7 @@
 
 use super::condition::ConditionView;
 use super::duration::{ago, from_now};
+use super::item_state::state_at;
 use super::late::{Due, Lateness};
 use super::suspension::Suspension;
 use super::{short, table};
@@ -170,20 +171,23 @@ fn item_view(
     let due = rules
         .filter(|rules| may_be_due && !rules.suspended)
         .map(|rules| Due::of(rules, item));
+    let state = match due {
+        _ if is_running => ItemState::Running,
+        Some(_) => state_at(item, now),
+        None => item.state,
+    };
+    // What the status says about an earlier state no longer applies.
+    let is_current = !is_running && state == item.state;
     ItemView {
         name: name.to_owned(),
-        state: if is_running {
-            ItemState::Running
-        } else {
-            item.state
-        },
+        state,
         due: due.is_some_and(|due| due.is_due(now)),
         late: due.and_then(|due| due.lateness(now)),
         last_success: item.last_success,
         failures: item.failures.unwrap_or(0),
         longest_seconds: item.durations.iter().max().copied(),
-        next: item.next.filter(|_| !is_running),
-        message: item.message.clone().filter(|_| !is_running),
+        next: item.next.filter(|_| is_current),
+        message: item.message.clone().filter(|_| is_current),
     }
 }
 
@@ -467,6 +471,33 @@ photos   Running   -                 2h ago         0          -
         assert!(text.contains(expected), "{text}");
         let row = summary(&[view], &[], false, true, NOW);
         assert!(row.contains("default (SettingsRejected)   -"), "{row}");
+    }
+
+    #[test]
+    fn item_that_is_due_again_is_ready_although_nothing_decides() {
+        let mut group = backup();
+        let status = group.status.get_or_insert_default();
+        status.current = None;
+        let at = time("2026-03-02T12:30:30Z");
+        let rows = |group: &OaatGroup| {
+            let text = detail(&GroupView::of(group, at), Detail::Normal, at);
+            let rows = text.lines().filter(|row| {
+                ["broken", "mail", "off"]
+                    .iter()
+                    .any(|name| row.starts_with(name))
+            });
+            rows.map(ToOwned::to_owned).collect::<Vec<_>>()
+        };
+        let expected = [
+            "broken   Ready   never succeeded    -              3          -",
+            "mail     Ready   █░░░░░░░░░ 30s     1h ago         0          -",
+            "off      Held    -                  -              0          -      suspended by itemOptions",
+        ];
+        assert_eq!(rows(&group), expected);
+        // The operator has not decided since the item was suspended.
+        let off = group.status.as_mut().unwrap().items.get_mut("off").unwrap();
+        (off.state, off.next, off.message) = (ItemState::Fresh, Some(NOW), None);
+        assert!(rows(&group)[2].starts_with("off      Fresh "));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod count;
 mod duration;
 mod group;
 mod history;
+mod item_state;
 mod late;
 mod page;
 mod policy_in_effect;

@@ -5,6 +5,7 @@ use super::cause::{Cause, expected_end, one_at_a_time, pause};
 use super::requested::{requested, requested_hold};
 use super::rule::Rule;
 use crate::views::duration::ago;
+use crate::views::item_state::state_at;
 use crate::views::late::Due;
 use crate::views::suspension::Suspension;
 use oaat_api::reasons::ready;
@@ -100,11 +101,8 @@ fn item_cause(
     item: &ItemStatus,
     now: Timestamp,
 ) -> Cause {
-    // The states are those of the latest decision. While another item runs, the time at which they
-    // change may pass.
-    let has_ended = item.next.is_some_and(|next| next <= now);
     let message = item.message.as_deref();
-    match item.state {
+    match state_at(item, now) {
         ItemState::GivenUp => {
             let failures = match item.failures {
                 Some(1) => "1 failure".to_owned(),
@@ -118,20 +116,20 @@ fn item_cause(
         _ if rules.recurrence == Recurrence::Once && item.last_success.is_some() => {
             Cause::new(Rule::EachOnce, succeeded(item, now))
         }
-        ItemState::Fresh if !has_ended => fresh(status, rules, item, now),
-        ItemState::Cooling if !has_ended => {
+        ItemState::Fresh => fresh(status, rules, item, now),
+        ItemState::Cooling => {
             let because = message.unwrap_or("it failed recently and is cooling off");
             Cause::new(of_policy(status, Rule::FailureCoolOff), because).until(item.next)
         }
-        ItemState::Deferred if !has_ended => {
+        ItemState::Deferred => {
             let because = message.unwrap_or("the policy defers it");
             Cause::new(Rule::Policy, because).until(item.next)
         }
-        ItemState::Held if !has_ended => {
+        ItemState::Held => {
             let because = message.unwrap_or("the operator holds it");
             Cause::new(Rule::Hold, because).until(item.next)
         }
-        _ => due(status, now),
+        ItemState::Ready | ItemState::Running => due(status, now),
     }
 }
 
