@@ -7,7 +7,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use oaat_api::reasons::{policy_ready, ready};
 use oaat_api::text::{self, clean};
 use oaat_api::{OaatGroup, Timestamp, condition};
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long a group may wait for a reconcile after a change.
@@ -21,7 +20,7 @@ pub(in crate::commands::doctor) fn groups(
         Ok(read) => read,
         Err(error) => return vec![Check::unknown("groups", error)],
     };
-    let (mut problems, mut policies) = (Vec::new(), Vec::new());
+    let (mut problems, mut policies, mut stopped) = (Vec::new(), Vec::new(), 0);
     let now = Timestamp::now();
     for GroupRead {
         namespace,
@@ -31,33 +30,53 @@ pub(in crate::commands::doctor) fn groups(
     {
         let at = format!("{namespace}/{name}");
         match group {
-            Err(problem) => problems.push(Problem {
-                cause: format!("{at}: cannot be decoded: {problem}"),
-                command: Some(VALIDATE),
-            }),
+            Err(problem) => {
+                let problem = Problem {
+                    cause: clean(&format!("cannot be decoded: {problem}"), text::PROBLEM),
+                    command: Some(VALIDATE),
+                };
+                problems.push(problem.check(GROUPS, &at));
+            }
             Ok(group) => {
-                problems.extend(problem(group, now).map(|problem| problem.of(&at)));
-                policies.extend(policy_problem(group).map(|problem| problem.of(&at)));
+                problems.extend(problem(group, now).map(|problem| problem.check(GROUPS, &at)));
+                if let Some(found) = policy_problem(group) {
+                    policies.push(found.check(POLICIES, &at));
+                    let ready = false_condition(group, ready::TYPE);
+                    let is_stopped = ready.is_some_and(|c| c.reason == ready::POLICY_NOT_READY);
+                    stopped += usize::from(is_stopped);
+                }
             }
         }
     }
-    let check = |name, problems: &[Problem], page: &str| {
-        if problems.is_empty() {
-            return Check::ok(name, counted(read.len(), "group"));
-        }
-        let causes = problems.iter().map(|problem| &problem.cause);
-        let commands: BTreeSet<_> = problems.iter().filter_map(|p| p.command).collect();
-        let commands: Vec<_> = commands.into_iter().collect();
-        let mut fix = format!("look up the reason in {page}");
-        if !commands.is_empty() {
-            fix.push_str(&format!(", and run {}", commands.join(" and ")));
-        }
-        Check::failed(name, text::list(causes, "; ", text::PROBLEM), fix)
-    };
-    vec![
-        check("groups", &problems, "docs/troubleshooting.md"),
-        check("policies", &policies, "docs/policies.md"),
-    ]
+    let all = counted(read.len(), "group");
+    if problems.is_empty() && stopped > 0 {
+        let cause = format!("{stopped} of {all} cannot start items because of their policies");
+        problems.push(Check::failed(GROUPS, cause, "fix the policies below"));
+    }
+    let mut checks = bounded(GROUPS, problems, &all);
+    checks.extend(bounded(POLICIES, policies, &all));
+    checks
+}
+
+/// The names of the checks.
+const GROUPS: &str = "groups";
+const POLICIES: &str = "policies";
+/// The maximum number of groups that a check lists.
+const MAX_LISTED: usize = 10;
+
+/// Limits the number of failed checks. Without any, the check of all groups succeeds.
+fn bounded(name: &'static str, mut failed: Vec<Check>, all: &str) -> Vec<Check> {
+    if failed.is_empty() {
+        return vec![Check::ok(name, all)];
+    }
+    let others = failed.len().saturating_sub(MAX_LISTED);
+    if others > 0 {
+        failed.truncate(MAX_LISTED);
+        let cause = format!("{} not shown", counted(others, "more group"));
+        let fix = "fix the groups above, and run this command again";
+        failed.push(Check::failed(name, cause, fix));
+    }
+    failed
 }
 
 /// A problem of a group.
@@ -68,12 +87,18 @@ struct Problem {
 }
 
 impl Problem {
-    /// Adds the namespace and the name of the group.
-    fn of(self, group: &str) -> Self {
-        Self {
-            cause: format!("{group}: {}", self.cause),
-            ..self
-        }
+    /// Returns the failed check of a group.
+    fn check(self, name: &'static str, group: &str) -> Check {
+        let page = match name {
+            POLICIES => "docs/policies.md",
+            _ => "docs/troubleshooting.md",
+        };
+        let command = self.command.map(|command| format!(", and run {command}"));
+        let fix = format!(
+            "look up the reason in {page}{}",
+            command.unwrap_or_default()
+        );
+        Check::failed(name, format!("{group}: {}", self.cause), fix)
     }
 }
 
@@ -160,6 +185,7 @@ mod tests {
     use crate::views::test_groups::{backup, rejecting};
     use clap::Parser;
     use serde_json::json;
+    use std::collections::BTreeSet;
     use std::path::Path;
 
     /// Returns the reasons of a module in `oaat_api::reasons`.
@@ -266,12 +292,58 @@ mod tests {
                 group: Ok(group),
             }
         };
-        let fix = |read: Vec<GroupRead>| groups(&Ok(read)).pop().unwrap().fix.unwrap();
+        let checks = groups(&Ok(vec![group(true), group(false)]));
+        let fixes: Vec<_> = checks.iter().filter_map(|c| c.fix.as_deref()).collect();
         let start = "look up the reason in docs/policies.md, and run";
-        assert_eq!(fix(vec![group(true)]), format!("{start} {VALIDATE}"));
         let check = "kubectl oaat policy check FILE --settings JSON";
-        let both = format!("{start} {check} and {VALIDATE}");
-        assert_eq!(fix(vec![group(true), group(false)]), both);
+        let expected = [VALIDATE, check].map(|command| format!("{start} {command}"));
+        assert_eq!(fixes, expected);
+    }
+
+    #[test]
+    fn groups_without_a_policy_are_not_ok_and_only_some_are_listed() {
+        let read = |count: usize, reason: &str| {
+            let mut group = backup();
+            let status = group.status.as_mut().unwrap();
+            let condition = |type_: &str, reason: &str| {
+                json!({
+                    "type": type_, "status": "False", "reason": reason, "message": "why",
+                    "lastTransitionTime": "2026-03-02T11:00:00Z",
+                })
+            };
+            let conditions = json!([
+                condition("Ready", reason),
+                condition("PolicyReady", "Malformed"),
+            ]);
+            status.conditions = serde_json::from_value(conditions).unwrap();
+            let read = GroupRead {
+                namespace: "media".into(),
+                name: "backup".into(),
+                group: Ok(group),
+            };
+            vec![read; count]
+        };
+        let mut of_policies = read(12, "PolicyNotReady");
+        of_policies.push(GroupRead {
+            namespace: "media".into(),
+            name: "ok".into(),
+            group: Ok(backup()),
+        });
+        let checks = groups(&Ok(of_policies));
+        let of_groups = "12 of 13 groups cannot start items because of their policies";
+        assert_eq!(found(&checks[0]), (Finding::Failed, of_groups));
+        let policies = &checks[1..];
+        assert_eq!(policies.len(), 11);
+        for check in &policies[..10] {
+            assert_eq!(
+                found(check),
+                (Finding::Failed, "media/backup: Malformed: why")
+            );
+        }
+        let others = (Finding::Failed, "2 more groups not shown");
+        assert_eq!(found(&policies[10]), others);
+        let is_ok = |check: &Check| check.finding == Finding::Ok;
+        assert!(!groups(&Ok(read(1, "TypeNotFound"))).iter().any(is_ok));
     }
 
     fn found(check: &Check) -> (Finding, &str) {
@@ -318,13 +390,12 @@ mod tests {
             read(Err("spec".into())),
         ]));
         let expected = [
-            (
-                Finding::Failed,
-                "media/backup: TypeNotFound: why; media/backup: the operator has never reconciled \
-                 it; media/backup: cannot be decoded: spec",
-            ),
-            (Finding::Failed, "media/backup: Malformed: why"),
-        ];
+            "media/backup: TypeNotFound: why",
+            "media/backup: the operator has never reconciled it",
+            "media/backup: cannot be decoded: spec",
+            "media/backup: Malformed: why",
+        ]
+        .map(|cause| (Finding::Failed, cause));
         assert_eq!(bad.iter().map(found).collect::<Vec<_>>(), expected);
     }
 }
