@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use oaat_api::reasons::ready;
 use oaat_api::text::{self, clean};
-use oaat_api::{BuiltInPolicy, OaatGroup, Timestamp, condition};
+use oaat_api::{BuiltInPolicy, OaatGroup, PolicyKey, Timestamp, condition};
 use policy_host::{CompileProcess, Host, Limits, Policy};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -195,17 +195,29 @@ async fn component(
     };
     let api: Api<ConfigMap> = Api::namespaced(session.client.clone(), &session.namespace);
     let access = Access::new("get", "", "configmaps", Some(&session.namespace));
-    let map = session.request(access, api.get(&key.name)).await?;
+    let map = session.request(access, api.get(&key.name)).await;
+    let map = map.map_err(|error| match error {
+        error if error.is_not_found() => not_in_cluster(key, "does not exist"),
+        error => error,
+    })?;
     let value = map.binary_data.and_then(|mut data| data.remove(&key.key));
     let missing = || {
         let problem = format!(
-            "the ConfigMap {} does not have the key {} in binaryData",
-            text::name(&key.name),
+            "does not have the key {} in binaryData",
             text::name(&key.key)
         );
-        ClusterError::Usage(problem)
+        not_in_cluster(key, &problem)
     };
     Ok(value.ok_or_else(missing)?.0)
+}
+
+/// Returns the error for a ConfigMap without the component of the policy.
+fn not_in_cluster(key: &PolicyKey, problem: &str) -> ClusterError {
+    ClusterError::Usage(format!(
+        "the ConfigMap {} {problem}; the operator may decide with its copy of the policy, which \
+         this command cannot evaluate",
+        text::name(&key.name)
+    ))
 }
 
 /// Compiles the policy in effect.
@@ -338,6 +350,15 @@ mod tests {
         let expected = "the group is not ready, and the forecast assumes that it is: \
                         TypeNotFound: create it";
         assert_eq!(not_ready(&group).as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn missing_component_is_reported_with_the_copy_of_the_operator() {
+        let key: PolicyKey = serde_json::from_value(json!({ "name": "mine" })).unwrap();
+        let expected = "the ConfigMap mine does not exist; the operator may decide with its copy \
+                        of the policy, which this command cannot evaluate";
+        let error = not_in_cluster(&key, "does not exist");
+        assert_eq!(error.to_string(), expected);
     }
 
     #[test]
