@@ -1,6 +1,6 @@
 //! The user-visible state of a group: `state`, `message`, and the conditions.
 
-use super::policy_condition::mention_rejected_settings;
+use super::rejected_settings::mention_rejected_settings;
 use super::run_message::describe_run;
 use super::{PendingEvent, Plan};
 use crate::item_sources;

@@ -2,9 +2,8 @@
 
 use super::conditions::{set_group_condition, type_problem};
 use super::hold::{HoldReason, Holds};
-use super::policy_condition::{
-    describe_stop, lost, mention_rejected_settings, record_policy_decision,
-};
+use super::policy_condition::{describe_stop, lost, record_policy_decision};
+use super::rejected_settings::mention_rejected_settings;
 use super::run_message::{describe_run, starvation_hint};
 use super::schedule_times::ScheduleTimes;
 use super::{Plan, Start, next_run};

@@ -13,6 +13,7 @@ mod give_up;
 mod hold;
 mod pods;
 mod policy_condition;
+mod rejected_settings;
 mod run_message;
 mod schedule_times;
 mod shadow_condition;

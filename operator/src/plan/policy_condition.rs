@@ -275,17 +275,6 @@ pub(super) fn describe_stop(reason: &str, problem: impl Display) -> String {
     format!("{reason}: {problem}; no item starts until it is fixed")
 }
 
-/// Adds to the message of a group that the policy decides with the settings that it accepted last.
-pub(super) fn mention_rejected_settings(status: &OaatGroupStatus, message: String) -> String {
-    let policy = condition(&status.conditions, policy_ready::TYPE);
-    let is_rejected = policy.is_some_and(|c| c.reason == policy_ready::SETTINGS_REJECTED);
-    if is_rejected && status.accepted_settings.is_some() {
-        format!("{message}; newer settings are rejected")
-    } else {
-        message
-    }
-}
-
 /// Shows that no item starts because no policy decides.
 pub fn record_no_policy(snapshot: &GroupSnapshot, plan: &mut Plan, selection: &PolicySelection) {
     let status = &mut plan.status;
@@ -770,26 +759,6 @@ mod tests {
         assert_eq!(plan.status.message.as_deref(), Some(expected));
         let ready = condition(&plan.status.conditions, ready::TYPE);
         assert_eq!(ready.map(|c| c.message.as_str()), Some(expected));
-    }
-
-    #[test]
-    fn rejected_settings_are_mentioned_while_earlier_ones_are_in_effect() {
-        let accepted = json!({
-            "source": "backoff", "digest": "b", "settings": "{}", "items": {},
-        });
-        let rejected = "running a; newer settings are rejected";
-        for (reason, accepted, expected) in [
-            ("SettingsRejected", &accepted, rejected),
-            // No settings have been accepted before.
-            ("SettingsRejected", &json!(null), "running a"),
-            ("SourceNotFound", &accepted, "running a"),
-        ] {
-            let mut status = condition_of("False", reason, "why");
-            status["acceptedSettings"] = accepted.clone();
-            let status = serde_json::from_value(status).unwrap();
-            let message = mention_rejected_settings(&status, "running a".into());
-            assert_eq!(message, expected, "{reason} {accepted}");
-        }
     }
 
     #[test]
