@@ -80,6 +80,13 @@ pub(crate) fn read(file: &Path, built_in: &[u8]) -> Result<Vec<u8>> {
         return Ok(self::built_in(policy, built_in));
     }
     check_name(file)?;
+    let contains = |name| file.join(name).is_file();
+    ensure!(
+        !["Cargo.toml", "Makefile"].into_iter().any(contains),
+        "{0}: this is a directory; run \"kubectl-oaat policy build {0}\" and use the component that \
+         it writes",
+        file.display()
+    );
     let bytes = input::read(file, input::MAX_COMPONENT)?;
     if is_core_module(&bytes) {
         return policy_build::componentize(&bytes).with_context(|| format!("{}", file.display()));
@@ -117,4 +124,27 @@ pub(crate) fn is_core_module_file(file: &Path) -> bool {
 /// Checks for the header of a core module. The header of a component has another layer field.
 pub(crate) fn is_core_module(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\0asm\x01\0\0\0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directory_of_a_policy_is_rejected_with_the_command_that_builds_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = folder.path().display().to_string();
+        let error = || format!("{:#}", read(folder.path(), &[]).unwrap_err());
+        assert!(!error().contains("policy build"), "{}", error());
+        for source in ["Cargo.toml", "Makefile"] {
+            let source = folder.path().join(source);
+            std::fs::write(&source, "").unwrap();
+            let expected = format!(
+                "{name}: this is a directory; run \"kubectl-oaat policy build {name}\" and use the \
+                 component that it writes"
+            );
+            assert_eq!(error(), expected);
+            std::fs::remove_file(source).unwrap();
+        }
+    }
 }
