@@ -4,7 +4,7 @@
 use crate::time::{DURATION, TIME, When, duration};
 use policy_host::Duration;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::fmt;
 use std::marker::PhantomData;
@@ -255,6 +255,9 @@ impl<'de> Deserialize<'de> for Seeds {
     }
 }
 
+/// The error for a YAML tag in settings.
+const TAG: &str = "settings are JSON, which has no YAML tags; remove the tag";
+
 /// Settings: a YAML mapping, converted to the JSON object that a policy receives.
 #[derive(Debug, Clone)]
 pub struct Settings(pub String);
@@ -273,12 +276,16 @@ impl<'de> Deserialize<'de> for Settings {
                 let object = JsonVisitor.visit_map(map)?;
                 Ok(Settings(object.to_string()))
             }
+
+            fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Settings, A::Error> {
+                Err(A::Error::custom(TAG))
+            }
         }
         deserializer.deserialize_any(SettingsVisitor)
     }
 }
 
-/// A JSON value in a YAML file. Values that JSON does not have are rejected.
+/// A JSON value in a YAML file. Rejects values that JSON cannot represent.
 struct Json(Value);
 
 impl<'de> Deserialize<'de> for Json {
@@ -344,6 +351,10 @@ impl<'de> Visitor<'de> for JsonVisitor {
             object.insert(key, value);
         }
         Ok(object.into())
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Value, A::Error> {
+        Err(A::Error::custom(TAG))
     }
 }
 

@@ -183,6 +183,16 @@ fn parse_errors_name_the_path_the_line_and_the_fix() {
             "cases[0].given.settings.a[0].b: settings are JSON, which has no .nan",
         ),
         (
+            case_yaml("{settings: {a: !foo [1]}, items: [a]}", run),
+            3,
+            "cases[0].given.settings.a: settings are JSON, which has no YAML tags; remove the tag",
+        ),
+        (
+            case_yaml("{settings: !foo {a: 1}, items: [a]}", run),
+            3,
+            "cases[0].given.settings: settings are JSON, which has no YAML tags; remove the tag",
+        ),
+        (
             case_yaml("{settings: {a: {[1, 2]: 3}}, items: [a]}", run),
             3,
             "cases[0].given.settings.a: invalid type: sequence, expected a string",
