@@ -1,4 +1,4 @@
-//! Writes untrusted text to the terminal.
+//! Writes untrusted text and progress to the terminal.
 
 use console::Term;
 use oaat_api::text::{escape, is_unprintable};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// The width of the output in columns if it is not known.
 const WIDTH: usize = 100;
 
-/// The shortest time between two updates of a progress line.
+/// The minimum interval between two updates of a progress line.
 const UPDATE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Returns the width of the output in columns: $COLUMNS, or the width of the terminal, or 100 if
@@ -38,7 +38,7 @@ pub(crate) fn escape_control(text: &str) -> String {
 }
 
 /// Formats a value as JSON without characters that control a terminal.
-pub(crate) fn json(value: &impl Serialize) -> Result<String> {
+pub(crate) fn to_json(value: &impl Serialize) -> Result<String> {
     let text = serde_json::to_string_pretty(value)?;
     // Escapes do not change the meaning of strings, which alone can contain such characters.
     let lines = text.lines().map(escape);
@@ -57,13 +57,13 @@ pub(crate) fn write(bytes: &[u8]) -> Result<()> {
     out.write_all(bytes).and_then(|()| out.flush())
 }
 
-/// Writes a line to standard error. Nothing can report that this failed.
+/// Writes a line to standard error. There is nowhere to report an error.
 pub(crate) fn report(line: &str) {
     let _ = writeln!(stderr(), "{line}");
 }
 
-/// The progress of a long command: a line on standard error until this is dropped. Shows nothing if
-/// standard error is not a terminal.
+/// A progress line on standard error, cleared on drop. Not shown if standard error is not a
+/// terminal.
 pub(crate) struct Progress(Option<Mutex<ProgressLine>>);
 
 struct ProgressLine {
@@ -82,16 +82,16 @@ impl Progress {
         )
     }
 
-    /// Shows a text that fits on a line, unless the line has just been updated.
+    /// Replaces the line with a text that fits on it, at most once per interval.
     pub fn show(&self, text: impl FnOnce() -> String) {
-        // If the line is locked, another thread updates it.
+        // If the line is locked, another thread is updating it.
         if let Some(line) = &self.0
             && let Ok(mut line) = line.try_lock()
             && line.updated.elapsed() >= line.interval
         {
             line.shown = true;
             line.updated = Instant::now();
-            // Nothing can report that this failed.
+            // There is nowhere to report an error.
             let _ = line.term.clear_line();
             let _ = line.term.write_str(&text());
         }

@@ -64,7 +64,7 @@ fn commands_that_print_json_take_the_same_option() {
 }
 
 #[test]
-fn policy_new_lists_only_the_languages_that_it_accepts() {
+fn policy_new_lists_only_supported_languages() {
     let output = oaat(&["policy", "new", "--help"]);
     let help = String::from_utf8(output.stdout).unwrap();
     assert!(help.contains("- c:    C, without"), "{help}");

@@ -207,8 +207,8 @@ fn rejected_recorded_settings_are_a_difference() {
         "{why}"
     );
     let text = policy(&["compare", "default", "backoff", "--decisions", &file]).out;
-    let fix =
-        "; --settings-a replaces the recorded settings of the group, but not those of items\n";
+    let fix = "; use --settings-a to replace the recorded group settings (recorded item settings \
+               cannot be replaced)\n";
     assert!(text.contains(fix), "{text}");
     let (_, report) = compare("default", "backoff", &file, &["--settings-a", "{}"]);
     assert_eq!(report["differences"]["fail"], 0, "{report}");

@@ -1,7 +1,7 @@
 //! The formats of the output.
 
 use crate::cluster::ClusterError;
-use crate::terminal::{escape_control, json, print};
+use crate::terminal::{escape_control, print, to_json};
 use clap::ValueEnum;
 use oaat_api::text::is_unprintable;
 use serde::Serialize;
@@ -24,7 +24,7 @@ pub(super) fn print_as(
     table: impl FnOnce(bool) -> String,
 ) -> Result<(), ClusterError> {
     let text = match format {
-        Some(Format::Json) => json(value)?,
+        Some(Format::Json) => to_json(value)?,
         Some(Format::Yaml) => yaml(value)?,
         Some(Format::Wide) => table(true),
         None => table(false),
@@ -37,7 +37,7 @@ pub(super) fn print_as(
 fn yaml(value: &impl Serialize) -> Result<String, ClusterError> {
     let text = serde_norway::to_string(value).map_err(std::io::Error::other)?;
     if text.contains(|c| c != '\n' && is_unprintable(c)) {
-        return Ok(json(value)?);
+        return Ok(to_json(value)?);
     }
     Ok(escape_control(&text))
 }
@@ -50,8 +50,8 @@ mod tests {
     fn control_characters_are_escaped_and_keep_their_meaning() {
         let value = serde_json::json!({ "items": ["a\u{202e}b\u{1b}c\u{9b}"] });
         let expected = "{\n  \"items\": [\n    \"a\\u202eb\\u001bc\\u009b\"\n  ]\n}\n";
-        assert_eq!(json(&value).unwrap(), expected);
-        for text in [json(&value).unwrap(), yaml(&value).unwrap()] {
+        assert_eq!(to_json(&value).unwrap(), expected);
+        for text in [to_json(&value).unwrap(), yaml(&value).unwrap()] {
             assert!(!text.contains(|c| c != '\n' && is_unprintable(c)), "{text}");
             let read: serde_json::Value = serde_norway::from_str(&text).unwrap();
             assert_eq!(read, value);

@@ -7,7 +7,7 @@ mod saved;
 
 use crate::policy::check::json_object;
 use crate::policy::failure;
-use crate::policy::output::{Format, print_json};
+use crate::policy::output::{PolicyFormat, print_json};
 use anyhow::{Context, Result};
 use measure::{measure_decisions, measure_load, micros};
 use policy_cases::item_settings;
@@ -27,7 +27,7 @@ pub struct Args {
     /// The policy: a component, the core module that cargo builds, or the name of a built-in policy,
     /// such as `default`.
     pub file: PathBuf,
-    /// The numbers of items to measure a request with, separated by commas. Each is 1 to 2000.
+    /// The request sizes to measure, in items, separated by commas (1 to 2000 each).
     #[arg(
         long,
         value_delimiter = ',',
@@ -35,22 +35,22 @@ pub struct Args {
         value_parser = clap::value_parser!(u32).range(ITEMS)
     )]
     pub items: Vec<u32>,
-    /// The settings of the group, a JSON object.
+    /// The group settings, a JSON object.
     #[arg(long, value_name = "JSON", default_value = "{}")]
     pub settings: String,
     /// The settings of each item, a JSON object.
     #[arg(long, value_name = "JSON")]
     pub item_settings: Option<String>,
-    /// Save the fuel to this file, for `--compare` with another build.
+    /// Save the fuel to this file. To compare another build with it, use `--compare`.
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,
     /// Compare the fuel with that in a file from `--save`, for the same numbers of items and the same
     /// settings. The command exits with 1 if a decision uses more fuel, even by one instruction.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["items", "settings", "item_settings"])]
     pub compare: Option<PathBuf>,
-    /// Print the results in this format instead of as text.
+    /// The format of the output. The default is text.
     #[arg(long, short, value_enum)]
-    pub output: Option<Format>,
+    pub output: Option<PolicyFormat>,
 }
 
 pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
@@ -94,7 +94,7 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     let wasmtime = component.policy.engine(0).wasmtime;
     results.comparison = saved.map(|saved| Comparison::new(&saved, &fuel, &wasmtime));
     match args.output {
-        Some(Format::Json) => print_json(&results)?,
+        Some(PolicyFormat::Json) => print_json(&results)?,
         None => crate::policy::print(&format_results(&results))?,
     }
     if let Some(file) = &args.save {

@@ -49,7 +49,7 @@ pub enum Command {
     Run(run::Args),
     /// Run declarative test cases against a policy.
     Test(test::Args),
-    /// Simulate a group over several days of virtual time, and show a timeline and metrics.
+    /// Simulate a group in virtual time, and show a timeline and metrics.
     Simulate(simulate::Args),
     /// Measure the time and the fuel of a decision.
     Bench(bench::Args),
@@ -59,10 +59,10 @@ pub enum Command {
     Replay(replay::Args),
     /// Compare two policies on recorded decisions, and simulate what follows with each.
     ///
-    /// The policies differ on a decision if they start different items, wait until different times,
+    /// The policies differ on a decision if they choose different items, wait until different times,
     /// give an item different standings, or store different states. They also differ if only one of
-    /// them fails. A decision that differs in several ways is counted for each of them. If both
-    /// policies fail, they neither agree nor differ, and the decision is counted separately.
+    /// them fails. A decision that differs in several ways is counted once for each. If both policies
+    /// fail, they neither agree nor differ, and the decision is counted separately.
     ///
     /// In the simulation, the lateness of an item is the time from when it is due to the start of its
     /// next successful run. A gap is the time from one success to the next. An item waits while it is
@@ -70,8 +70,8 @@ pub enum Command {
     /// frequency or, with eachOnce, if it never starts.
     ///
     /// The command exits with 0 if the policies agree, and with 1 if they differ or if one of them
-    /// cannot be used. It exits with 2 if it could not be run, or if some decisions could not be
-    /// compared, for example because both policies failed.
+    /// cannot be used. It exits with 2 if it cannot run, or if it cannot compare some decisions, for
+    /// example because both policies failed.
     Compare(compare::Args),
     /// Print the JSON Schema of a file of cases, a request, or a scenario.
     ///

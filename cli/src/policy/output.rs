@@ -1,18 +1,18 @@
-//! The format of the output of commands that also print JSON.
+//! The output format of the `policy` commands.
 
 use crate::terminal;
 use anyhow::Result;
 use serde::Serialize;
 
-/// A format of the output. Text is the default.
+/// An output format other than text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+pub enum PolicyFormat {
     /// JSON.
     Json,
 }
 
 /// Prints a value as JSON.
 pub(super) fn print_json(value: &impl Serialize) -> Result<()> {
-    super::print(&terminal::json(value)?)?;
+    super::print(&terminal::to_json(value)?)?;
     Ok(())
 }

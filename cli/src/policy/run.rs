@@ -3,7 +3,7 @@
 use crate::input;
 use crate::policy::component::{self, Component};
 use crate::policy::failure;
-use crate::policy::output::Format;
+use crate::policy::output::PolicyFormat;
 use crate::policy::profile::Profile;
 use anyhow::{Context, Result};
 use policy_cases::{explain, item_settings};
@@ -31,7 +31,7 @@ pub struct Args {
     pub profile: Option<PathBuf>,
     /// Print the `decision` record of the contract in this format instead of the explanation.
     #[arg(long, short, value_enum)]
-    pub output: Option<Format>,
+    pub output: Option<PolicyFormat>,
 }
 
 pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
@@ -68,13 +68,13 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
 fn evaluate(
     policy: &Policy,
     request: &Request,
-    format: Option<Format>,
+    format: Option<PolicyFormat>,
 ) -> Result<Result<String, String>> {
     let start = Instant::now();
     let evaluation = policy.evaluate(request);
     let took = start.elapsed().as_micros();
     let text = match (&evaluation.answer, format) {
-        (Ok(decision), Some(Format::Json)) => crate::terminal::json(decision)?,
+        (Ok(decision), Some(PolicyFormat::Json)) => crate::terminal::to_json(decision)?,
         (answer, _) => {
             let limit = policy.fuel_limit(request.items.len());
             let explanation = explain(request, &evaluation);

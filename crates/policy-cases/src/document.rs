@@ -1,4 +1,4 @@
-//! Reads YAML documents.
+//! Parses YAML documents.
 
 use crate::field_path::ReadError;
 use crate::similar::Similar;
@@ -8,12 +8,12 @@ use serde::forward_to_deserialize_any;
 use serde_norway::Value;
 use std::fmt;
 
-/// Reads a YAML or JSON document. An empty document is the default value.
+/// Parses a YAML or JSON document. An empty document is the default value.
 ///
 /// # Errors
 /// Returns the position, the path, and the problem. For an unknown field or value, the message
 /// suggests similar names.
-pub fn read<T: DeserializeOwned + Default>(text: &str) -> Result<T, ReadError> {
+pub fn parse_yaml<T: DeserializeOwned + Default>(text: &str) -> Result<T, ReadError> {
     // An empty document is null.
     let document: Result<Option<T>, _> = serde_norway::from_str(text);
     document.map(Option::unwrap_or_default).map_err(|error| {
@@ -23,9 +23,10 @@ pub fn read<T: DeserializeOwned + Default>(text: &str) -> Result<T, ReadError> {
     })
 }
 
-/// Returns the names that are similar to the unknown name for which a document is rejected.
+/// Returns the known names that are similar to the unknown name in a rejected document.
 fn similar_names<T: DeserializeOwned>(text: &str) -> Similar {
-    // An error of the YAML parser is only text, so this provokes the error again.
+    // The YAML parser's error is only text, so deserialize again with an error type that keeps the
+    // names.
     match serde_norway::from_str(text).map(|value| Option::<T>::deserialize(Document(value))) {
         Ok(Err(error)) => error.similar(),
         Ok(Ok(_)) | Err(_) => Similar::default(),

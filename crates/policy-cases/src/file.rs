@@ -17,7 +17,7 @@ const DEFAULT_SEEDS: u64 = 5;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "schema", schemars(rename = "Cases"))]
 #[serde(deny_unknown_fields, default)]
-#[serde(expecting = "a mapping with the fields given, cases, and validate")]
+#[serde(expecting = "a mapping such as {cases: [{name: one item, expect: {run: photos}}]}")]
 pub(crate) struct File {
     /// Fields of the request for all cases. A case can override each of them.
     given: Option<RawRequest>,
@@ -67,7 +67,7 @@ struct ValidateCase {
 /// Returns the position, the problem, and the fix. A file without cases is an error, because it
 /// would pass and test nothing.
 pub fn parse(yaml: &str) -> Result<Vec<Case>, ReadError> {
-    let file: File = document::read(yaml)?;
+    let file: File = document::parse_yaml(yaml)?;
     let defaults = file.given.unwrap_or_default();
     let root = FieldPath::default();
     if defaults.seed.is_some() {

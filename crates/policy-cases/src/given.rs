@@ -321,12 +321,13 @@ pub(crate) fn index_of(items: &[Item], name: &str) -> Result<usize, String> {
         .ok_or_else(|| {
             let names = || items.iter().map(|item| item.name.as_str());
             let similar = Similar::to(name, names());
-            if similar.is_empty() {
+            let fix = if similar.is_empty() {
                 let names = text::list(names(), ", ", text::QUOTE);
-                format!("{name:?} is not an item; use one of {names}")
+                format!("; the items are {names}")
             } else {
-                format!("{name:?} is not an item{similar}")
-            }
+                similar.to_string()
+            };
+            format!("{name:?} is not an item{fix}")
         })
 }
 

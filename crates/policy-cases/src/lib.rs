@@ -14,8 +14,8 @@
 //!
 //! - [`parse`] parses a file of cases; [`request`] parses a single request.
 //! - [`Case::run`] evaluates a case with each of its seeds and returns a [`Report`].
-//! - [`read`] reads other kinds of files, with the same errors.
-//! - [`Similar`] suggests names for one that does not exist.
+//! - [`parse_yaml`] parses other kinds of files, with the same errors.
+//! - [`Similar`] finds the known names that are similar to an unknown one.
 //! - [`explain`] describes a decision.
 //! - [`schema`] contains the JSON Schemas of the files, with the feature `schema`.
 //! - [`yaml`] contains the value types, for other kinds of files that share them.
@@ -40,7 +40,7 @@ pub mod time;
 pub mod yaml;
 
 pub use case::{Case, Evaluator};
-pub use document::read;
+pub use document::parse_yaml;
 pub use explain::{Explanation, ItemLine, explain};
 pub use field_path::{FieldPath, ReadError, Step};
 pub use file::parse;

@@ -26,7 +26,7 @@ pub fn request(text: &str) -> Result<Request, ReadError> {
             return parse_json(text).and_then(|request| check(request, ""));
         }
     }
-    let given: RawRequest = document::read(text)?;
+    let given: RawRequest = document::parse_yaml(text)?;
     given.request().map_err(|error| {
         let path = FieldPath(error.steps);
         path.error(text, &error.message)

@@ -5,7 +5,7 @@ use std::fmt;
 
 /// The maximum number of similar names in an error.
 const MAX_SIMILAR: usize = 3;
-/// The maximum share of characters in which similar names differ, as the minimum of
+/// The minimum similarity of a suggested name, as computed by
 /// `strsim::normalized_damerau_levenshtein`.
 const MIN_SIMILARITY: f64 = 0.5;
 /// The maximum length of a name in an error, in bytes.

@@ -78,7 +78,7 @@ impl GroupSimulation {
             let side = Simulated::new(&sides[index], &scenario, |now| {
                 simulated[index].store(now, Relaxed);
                 let [a, b] = simulated.each_ref().map(|until| until.load(Relaxed));
-                watch(scenario.share_passed(a.min(b)));
+                watch(scenario.elapsed_share(a.min(b)));
             });
             simulated[index].store(scenario.end, Relaxed);
             side
@@ -106,15 +106,16 @@ impl GroupSimulation {
         let problems = |history: &History| (history.errors, history.cut_short.is_some());
         if starts(a) != starts(b) || problems(a) != problems(b) {
             Agreement::Differ
-        } else if a.errors == 0 && (a.cut_short.is_none() || self.common_limit().is_some()) {
+        } else if a.errors == 0 && (a.cut_short.is_none() || self.shared_decision_limit().is_some())
+        {
             Agreement::Agree
         } else {
             Agreement::Incomplete
         }
     }
 
-    /// Returns the limit of decisions if both simulations reach it at the same time.
-    pub fn common_limit(&self) -> Option<u64> {
+    /// Returns the decision limit if both simulations reached it at the same time.
+    pub fn shared_decision_limit(&self) -> Option<u64> {
         let [a, b] = self.sides.each_ref().map(|side| &side.history);
         match (&a.cut_short, &b.cut_short) {
             (Some(CutShort::DecisionLimit(limit)), Some(CutShort::DecisionLimit(_)))

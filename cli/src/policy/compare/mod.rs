@@ -10,7 +10,7 @@ mod tally;
 mod work;
 
 use crate::policy::decisions;
-use crate::policy::output::{Format, print_json};
+use crate::policy::output::{PolicyFormat, print_json};
 use crate::policy::simulate::format_percent;
 use crate::terminal::Progress;
 use anyhow::{Context, Result, bail};
@@ -31,7 +31,7 @@ pub struct Args {
     /// Policy A, for example the one in use: a component, the core module that cargo builds, or
     /// the name of a built-in policy.
     a: PathBuf,
-    /// Policy B, for example a new version, in one of the same forms.
+    /// Policy B, for example a new version. Accepts the same values as A.
     b: PathBuf,
     /// Recorded decisions: files from `--record-decisions`, directories with such files, or logs
     /// of an operator with `--log-decisions full`; `-` is standard input.
@@ -53,9 +53,9 @@ pub struct Args {
     /// Write both simulations of the group with the most differences to this file, as SVG.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
-    /// Print the report in this format instead of as text.
+    /// The format of the output. The default is text.
     #[arg(long, short, value_enum)]
-    output: Option<Format>,
+    output: Option<PolicyFormat>,
 }
 
 /// A group with its counts and its simulations.
@@ -97,7 +97,7 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
         std::fs::write(file, picture).with_context(|| file.display().to_string())?;
     }
     match args.output {
-        Some(Format::Json) => print_json(&report::json(&comparison))?,
+        Some(PolicyFormat::Json) => print_json(&report::json(&comparison))?,
         None => crate::policy::print(&report::text(&comparison))?,
     }
     Ok(comparison.exit_code())

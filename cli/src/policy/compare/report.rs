@@ -109,7 +109,8 @@ fn failures(comparison: &Comparison) -> String {
             if *reason == SETTINGS_REJECTED {
                 let flag = format!("--settings-{}", name.to_lowercase());
                 text += &format!(
-                    "; {flag} replaces the recorded settings of the group, but not those of items"
+                    "; use {flag} to replace the recorded group settings (recorded item settings \
+                     cannot be replaced)"
                 );
             }
             text.push('\n');
@@ -243,10 +244,10 @@ fn simulation_text(simulation: &GroupSimulation) -> String {
 /// Describes the simulations that ended early.
 fn ended_early(simulation: &GroupSimulation) -> String {
     let agree = simulation.agreement() == Agreement::Agree;
-    if let Some(limit) = simulation.common_limit().filter(|_| agree) {
+    if let Some(limit) = simulation.shared_decision_limit().filter(|_| agree) {
         let at = format_exact(simulation.sides[0].history.end);
         return format!(
-            "  A and B agree until {at}, when both simulations reached the limit of {limit} \
+            "  A and B agree until {at}, when both simulations reach the limit of {limit} \
              decisions\n"
         );
     }

@@ -115,7 +115,7 @@ fn more_groups_than_fit_are_counted_together() {
 }
 
 #[test]
-fn simulations_that_agree_up_to_the_limit_of_decisions_are_no_difference() {
+fn simulations_that_reach_the_decision_limit_together_agree() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("log");
     write(&file, &[request(1, "g", false)]);
@@ -135,7 +135,7 @@ fn simulations_that_agree_up_to_the_limit_of_decisions_are_no_difference() {
         (comparison.exit_code(), report::text(&comparison), json)
     };
     let limit = || Some(CutShort::DecisionLimit(1_000_000));
-    let agree = "A and B agree until 2026-01-01T13:00:00.001Z, when both simulations reached the limit of 1000000 decisions";
+    let agree = "A and B agree until 2026-01-01T13:00:00.001Z, when both simulations reach the limit of 1000000 decisions";
     let (code, text, json) = ended_early([limit(), limit()], 0);
     assert!(text.contains(agree), "{text}");
     assert!(!text.contains("ended early"), "{text}");

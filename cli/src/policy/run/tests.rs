@@ -47,7 +47,7 @@ fn evaluate_explains_a_wait() {
 fn evaluate_prints_the_decision_as_json() {
     let json = output(
         "items: [{name: a, lastSuccess: 1s ago}, b]",
-        Some(Format::Json),
+        Some(PolicyFormat::Json),
     )
     .unwrap();
     let decision: policy_host::Decision = serde_json::from_str(&json).unwrap();

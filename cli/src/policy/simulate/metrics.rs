@@ -50,7 +50,7 @@ pub(crate) struct ItemMetrics {
     pub busy_ms: u64,
     /// Its fraction of the time in which any item ran.
     pub busy_share: f64,
-    /// The longest time for which it was due, not in its cool-off, and not started.
+    /// The longest time for which it was due, not in its cool-off, and not running.
     pub longest_wait_ms: u64,
     /// Whether the longest wait exceeds three times its frequency. An item that is needed once
     /// starves if it was never started.

@@ -12,7 +12,7 @@ mod simulator;
 mod svg;
 mod timeline;
 
-use crate::policy::output::{Format, print_json};
+use crate::policy::output::{PolicyFormat, print_json};
 use crate::terminal::Progress;
 use anyhow::{Context, Result};
 use policy_host::{Policy, Request};
@@ -44,9 +44,9 @@ pub struct Args {
     pub svg: Option<PathBuf>,
     /// Print all runs and metrics in this format instead of the timeline.
     #[arg(long, short, value_enum)]
-    pub output: Option<Format>,
-    /// The width of the output in columns. The default is $COLUMNS. If it is not set, the default is
-    /// the width of the terminal, or 100 without a terminal.
+    pub output: Option<PolicyFormat>,
+    /// The width of the output in columns. The default is $COLUMNS, then the width of the terminal,
+    /// then 100.
     #[arg(long)]
     pub width: Option<usize>,
     /// Override the seed of the scenario.
@@ -72,7 +72,7 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
         std::fs::write(file, picture).with_context(|| format!("{}", file.display()))?;
     }
     match args.output {
-        Some(Format::Json) => print_json(&report(&policy, &scenario, &history, &metrics))?,
+        Some(PolicyFormat::Json) => print_json(&report(&policy, &scenario, &history, &metrics))?,
         None => {
             let width = args.width.unwrap_or_else(crate::terminal::width);
             let lines = timeline::timeline(&scenario, &history, &metrics, width);
@@ -96,7 +96,7 @@ fn validate_and_simulate(policy: &Policy, scenario: &Scenario) -> Result<History
         progress.show(|| {
             format!(
                 "simulating: {}",
-                format_percent(scenario.share_passed(now.0))
+                format_percent(scenario.elapsed_share(now.0))
             )
         });
         None

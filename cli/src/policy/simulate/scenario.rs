@@ -120,7 +120,7 @@ impl Scenario {
 
     /// Parses a scenario from YAML or JSON.
     pub fn parse(text: &str) -> Result<Self, ReadError> {
-        let file: File = policy_cases::read(text)?;
+        let file: File = policy_cases::parse_yaml(text)?;
         let items = validate_items(&file.items, text)?;
         let Some(length) = file.length else {
             let length = FieldPath::default().child("length");
@@ -170,11 +170,11 @@ impl Scenario {
         })
     }
 
-    /// Returns the share of the scenario that has passed at a time, from 0 to 1.
-    pub fn share_passed(&self, now: Instant) -> f64 {
-        let passed = now.saturating_sub(self.start) as f64;
+    /// Returns the share of the scenario that has elapsed at a time, from 0 to 1.
+    pub fn elapsed_share(&self, now: Instant) -> f64 {
+        let elapsed = now.saturating_sub(self.start) as f64;
         let length = self.end.saturating_sub(self.start) as f64;
-        passed / length
+        elapsed / length
     }
 
     /// Returns the per-item settings in the form that `validate` of a policy takes.

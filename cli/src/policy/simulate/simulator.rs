@@ -54,16 +54,16 @@ pub(crate) struct Run {
 /// Why a simulation ended before the end of its scenario.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CutShort {
-    /// The policy made this number of decisions, the maximum.
+    /// The simulation reached this maximum number of decisions.
     #[error(
         "the simulation reached its limit of {0} decisions; use a shorter scenario, or longer runs \
          and waits"
     )]
     DecisionLimit(u64),
-    /// The policy failed too many times in a row, at last with this error.
+    /// The policy failed too many times in a row. Contains the last error.
     #[error("the policy failed {times} times in a row: {0}", times = MAX_CONSECUTIVE_ERRORS)]
     PolicyFailed(String),
-    /// A reason of the caller.
+    /// Another reason, as text.
     #[error("{0}")]
     Other(String),
 }

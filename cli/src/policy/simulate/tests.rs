@@ -105,7 +105,7 @@ fn run_writes_an_svg_and_a_json_report() {
         file: "default".into(),
         scenario: Path::new(DIR).join("examples/home-lab.yaml"),
         svg: Some(svg.clone()),
-        output: Some(Format::Json),
+        output: Some(PolicyFormat::Json),
         width: None,
         seed: Some(7),
     };

@@ -239,7 +239,7 @@ fn parse_errors_name_the_path_the_line_and_the_fix() {
                 run,
             ),
             3,
-            "cases[0].given.recent[0].item: \"c\" is not an item; use one of a",
+            "cases[0].given.recent[0].item: \"c\" is not an item; the items are a",
         ),
         (
             case_yaml(
@@ -366,7 +366,7 @@ fn parse_errors_name_the_path_the_line_and_the_fix() {
 }
 
 #[test]
-fn errors_about_unknown_names_suggest_similar_ones() {
+fn unknown_name_errors_suggest_similar_names() {
     let items = "{items: [photos, mail]}";
     for (yaml, expected) in [
         ("case: []".to_owned(), "; did you mean cases?"),
@@ -390,7 +390,7 @@ fn errors_about_unknown_names_suggest_similar_ones() {
                 "{items: [a], recent: [{item: b, finished: now, outcome: failed}]}",
                 "{run: a}",
             ),
-            "\"b\" is not an item; use one of a",
+            "\"b\" is not an item; the items are a",
         ),
         (
             case_yaml(items, "{run: photo}"),
@@ -419,9 +419,12 @@ fn errors_about_unknown_names_suggest_similar_ones() {
 }
 
 #[test]
-fn errors_about_other_types_show_an_example() {
+fn type_errors_show_an_example() {
     for (yaml, example) in [
-        ("[]".to_owned(), "given, cases, and validate"),
+        (
+            "[]".to_owned(),
+            "{cases: [{name: one item, expect: {run: photos}}]}",
+        ),
         (
             "cases: [a]".into(),
             "{name: one item, expect: {run: photos}}",
