@@ -76,10 +76,20 @@ struct ProgressLine {
 impl Progress {
     pub fn new() -> Self {
         let term = Term::stderr();
-        Self(
-            term.is_term()
-                .then(|| ProgressLine::new(term, UPDATE_INTERVAL)),
-        )
+        if term.is_term() {
+            Self::with(term, UPDATE_INTERVAL)
+        } else {
+            Self(None)
+        }
+    }
+
+    fn with(term: Term, interval: Duration) -> Self {
+        Self(Some(Mutex::new(ProgressLine {
+            term,
+            interval,
+            updated: Instant::now(),
+            shown: false,
+        })))
     }
 
     /// Replaces the line with a text that fits on it, at most once per interval.
@@ -106,17 +116,6 @@ impl Drop for Progress {
         {
             let _ = line.term.clear_line();
         }
-    }
-}
-
-impl ProgressLine {
-    fn new(term: Term, interval: Duration) -> Mutex<Self> {
-        Mutex::new(Self {
-            term,
-            interval,
-            updated: Instant::now(),
-            shown: false,
-        })
     }
 }
 
@@ -168,11 +167,11 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let term = || Term::read_write_pair(std::io::stdin(), file.reopen().unwrap());
         let written = || std::fs::read_to_string(file.path()).unwrap();
-        let progress = Progress(Some(ProgressLine::new(term(), Duration::from_secs(3600))));
+        let progress = Progress::with(term(), Duration::from_secs(3600));
         progress.show(|| "1 %".to_owned());
         drop(progress);
         assert_eq!(written(), "");
-        let progress = Progress(Some(ProgressLine::new(term(), Duration::ZERO)));
+        let progress = Progress::with(term(), Duration::ZERO);
         progress.show(|| "1 %".to_owned());
         progress.show(|| "2 %".to_owned());
         drop(progress);

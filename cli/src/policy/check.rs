@@ -46,13 +46,10 @@ pub(crate) fn run(args: &Args, built_in: &[u8]) -> Result<ExitCode> {
     let policy = component::load(&args.file, built_in)?.policy;
     let (verdict, code) = match failure::validate(&policy, &settings, &items) {
         Ok(()) => {
-            let items = items
-                .iter()
-                .map(|item| format!(", {}: {}", item.name, item.settings));
-            (
-                format!("accepted: {settings}{}", items.collect::<String>()),
-                code,
-            )
+            let items = items.iter();
+            let items = items.map(|item| format!(", {}: {}", item.name, item.settings));
+            let items: String = items.collect();
+            (format!("accepted: {settings}{items}"), code)
         }
         Err(failure) => (format!("rejected, {failure}"), ExitCode::FAILURE),
     };

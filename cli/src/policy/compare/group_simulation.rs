@@ -3,9 +3,10 @@
 use super::side::Side;
 use super::tally::GroupTally;
 use crate::policy::simulate::{
-    CutShort, History, ItemMetrics, Metrics, Scenario, scenario_of, simulate_until,
+    CutShort, History, ItemMetrics, Metrics, Scenario, scenario_of, simulate,
 };
-use policy_host::{Duration, Instant, Request};
+use oaat_api::Timestamp;
+use policy_host::{Duration, Request};
 use serde::Serialize;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -54,8 +55,8 @@ pub(crate) struct Totals {
 }
 
 impl GroupSimulation {
-    /// Simulates a group with both policies. Calls `watch` with the share that both have
-    /// simulated.
+    /// Simulates a group with both policies. Calls `on_progress` with the share of the scenario that
+    /// both simulations have completed.
     ///
     /// # Errors
     /// Returns why the group cannot be simulated.
@@ -63,7 +64,7 @@ impl GroupSimulation {
         group: &GroupTally,
         sides: &[Side; 2],
         length: Duration,
-        watch: impl Fn(f64) + Sync,
+        on_progress: impl Fn(f64) + Sync,
     ) -> Result<Self, String> {
         let last = group.last.as_ref().ok_or("it has no readable request")?;
         let runs = group.runs.iter().map(|(_, run)| run);
@@ -73,15 +74,15 @@ impl GroupSimulation {
             side.validate(side.settings(&scenario.settings), &item_settings)
                 .map_err(|error| format!("{name} makes no decision: {error}"))?;
         }
-        let simulated = [scenario.start; 2].map(AtomicI64::new);
+        let reached = [scenario.start; 2].map(AtomicI64::new);
         let run = |index: usize| {
-            let side = Simulated::new(&sides[index], &scenario, |now| {
-                simulated[index].store(now, Relaxed);
-                let [a, b] = simulated.each_ref().map(|until| until.load(Relaxed));
-                watch(scenario.elapsed_share(a.min(b)));
+            let result = Simulated::new(&sides[index], &scenario, |now| {
+                reached[index].store(now.0, Relaxed);
+                let [a, b] = reached.each_ref().map(|reached| reached.load(Relaxed));
+                on_progress(scenario.elapsed_share(a.min(b)));
             });
-            simulated[index].store(scenario.end, Relaxed);
-            side
+            reached[index].store(scenario.end, Relaxed);
+            result
         };
         let sides = std::thread::scope(|scope| {
             let a = scope.spawn(|| run(0));
@@ -117,12 +118,9 @@ impl GroupSimulation {
     /// Returns the decision limit if both simulations reached it at the same time.
     pub fn shared_decision_limit(&self) -> Option<u64> {
         let [a, b] = self.sides.each_ref().map(|side| &side.history);
-        match (&a.cut_short, &b.cut_short) {
-            (Some(CutShort::DecisionLimit(limit)), Some(CutShort::DecisionLimit(_)))
-                if a.end == b.end =>
-            {
-                Some(*limit)
-            }
+        let same = a.end == b.end && a.cut_short == b.cut_short;
+        match a.cut_short {
+            Some(CutShort::DecisionLimit(limit)) if same => Some(limit),
             _ => None,
         }
     }
@@ -147,17 +145,14 @@ fn distance([a, b]: &[&ItemMetrics; 2]) -> u64 {
 }
 
 impl Simulated {
-    /// Simulates a scenario. Calls `watch` with the simulated time before each decision.
-    fn new(side: &Side, scenario: &Scenario, watch: impl Fn(Instant)) -> Self {
+    /// Simulates a scenario. Calls `on_decision` with the simulated time before each decision.
+    fn new(side: &Side, scenario: &Scenario, on_decision: impl FnMut(Timestamp)) -> Self {
         let scenario = Scenario {
             settings: side.settings(&scenario.settings).to_owned(),
             ..scenario.clone()
         };
         let decide = |request: &Request| side.policy.evaluate(request);
-        let history = simulate_until(&scenario, decide, |now| {
-            watch(now.0);
-            None
-        });
+        let history = simulate(&scenario, decide, on_decision);
         let metrics = Metrics::of(&scenario, &history);
         Self { history, metrics }
     }

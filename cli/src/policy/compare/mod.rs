@@ -136,16 +136,14 @@ impl<'a> Comparison<'a> {
         // Stable, so that groups with the same number are in the order of their names.
         groups.sort_by_key(|(_, group)| Reverse((group.counts.differ, group.counts.both_failed)));
         groups.truncate(MAX_GROUPS);
-        let (count, progress) = (groups.len(), Progress::new());
+        let count = groups.len();
+        let progress = Progress::new();
         let groups = groups.into_iter().zip(1..).map(|((name, tally), number)| {
             let show = |share| {
-                let text = || {
-                    format!(
-                        "simulating group {number} of {count}: {}",
-                        format_percent(share)
-                    )
-                };
-                progress.show(text);
+                progress.show(|| {
+                    let share = format_percent(share);
+                    format!("simulating group {number} of {count}: {share}")
+                });
             };
             let simulation = (length > 0).then(|| GroupSimulation::new(tally, sides, length, show));
             ComparedGroup {

@@ -243,8 +243,9 @@ fn simulation_text(simulation: &GroupSimulation) -> String {
 
 /// Describes the simulations that ended early.
 fn ended_early(simulation: &GroupSimulation) -> String {
-    let agree = simulation.agreement() == Agreement::Agree;
-    if let Some(limit) = simulation.shared_decision_limit().filter(|_| agree) {
+    if simulation.agreement() == Agreement::Agree
+        && let Some(limit) = simulation.shared_decision_limit()
+    {
         let at = format_exact(simulation.sides[0].history.end);
         return format!(
             "  A and B agree until {at}, when both simulations reach the limit of {limit} \
@@ -404,7 +405,7 @@ fn simulation_json(simulation: &GroupSimulation) -> Value {
     let side = |index: usize| {
         let side = &simulation.sides[index];
         json!({
-            "cutShort": side.history.cut_short.as_ref().map(ToString::to_string),
+            "cutShort": side.history.cut_short,
             "totals": side.totals(),
             "metrics": side.metrics,
         })

@@ -64,11 +64,13 @@ pub(super) fn compare_with(
 }
 
 fn send_chunks(files: &[PathBuf], tasks: &SyncSender<Task>, progress: &Progress) -> Result<()> {
+    let count = files.len();
     for (file, path) in files.iter().enumerate() {
+        let number = file + 1;
         let input = decisions::open(path)?;
         let send = |chunk: Chunk| {
-            let (number, all, line) = (file + 1, files.len(), chunk.first_line);
-            progress.show(|| format!("comparing decisions: file {number} of {all}, line {line}"));
+            let line = chunk.first_line;
+            progress.show(|| format!("comparing decisions: file {number} of {count}, line {line}"));
             tasks.send(Task { file, chunk }).is_ok()
         };
         decisions::read_chunks(input, send).with_context(|| path.display().to_string())?;

@@ -25,7 +25,7 @@ pub(crate) use forecast::{Forecast, ForecastView};
 pub(crate) use metrics::{ItemMetrics, Metrics};
 pub(crate) use recorded::{RecordedRun, scenario_of};
 pub(crate) use scenario::Scenario;
-pub(crate) use simulator::{CutShort, History, Run, reevaluates_after_retry_floor, simulate_until};
+pub(crate) use simulator::{CutShort, History, Run, reevaluates_after_retry_floor, simulate};
 pub(crate) use svg::{Heading, draw};
 pub(crate) use timeline::{format_percent, truncated};
 
@@ -92,14 +92,9 @@ fn validate_and_simulate(policy: &Policy, scenario: &Scenario) -> Result<History
     crate::policy::failure::validate(policy, &scenario.settings, &items)?;
     let progress = Progress::new();
     let decide = |request: &Request| policy.evaluate(request);
-    Ok(simulate_until(scenario, decide, |now| {
-        progress.show(|| {
-            format!(
-                "simulating: {}",
-                format_percent(scenario.elapsed_share(now.0))
-            )
-        });
-        None
+    Ok(simulate(scenario, decide, |now| {
+        let share = scenario.elapsed_share(now.0);
+        progress.show(|| format!("simulating: {}", format_percent(share)));
     }))
 }
 
@@ -119,7 +114,7 @@ fn report(policy: &Policy, scenario: &Scenario, history: &History, metrics: &Met
         "seed": scenario.seed,
         "start": axis::format_exact(scenario.start),
         "end": axis::format_exact(history.end),
-        "cutShort": history.cut_short.as_ref().map(ToString::to_string),
+        "cutShort": history.cut_short,
         "metrics": metrics,
         "runs": history.runs.iter().map(run).collect::<Vec<_>>(),
     })

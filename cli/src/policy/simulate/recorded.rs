@@ -359,24 +359,28 @@ mod tests {
         };
         let request = request(vec![extreme, item("b"), item("c")]);
         let (scenario, _) = scenario_of(&request, [past].iter(), u64::MAX).unwrap();
-        let history = super::super::simulator::simulate(&scenario, |request| {
-            let startable = request.items.iter().position(|item| item.startable);
-            let choice = match startable {
-                Some(index) => policy_host::Choice::Run(index as u32),
-                None => policy_host::Choice::Wait(None),
-            };
-            policy_host::Evaluation {
-                answer: Ok(policy_host::Decision {
-                    choice,
-                    note: None,
-                    verdicts: Vec::new(),
-                    state: None,
-                }),
-                fuel: 1,
-                log: Vec::new(),
-                log_dropped: 0,
-            }
-        });
+        let history = super::super::simulator::simulate(
+            &scenario,
+            |request| {
+                let startable = request.items.iter().position(|item| item.startable);
+                let choice = match startable {
+                    Some(index) => policy_host::Choice::Run(index as u32),
+                    None => policy_host::Choice::Wait(None),
+                };
+                policy_host::Evaluation {
+                    answer: Ok(policy_host::Decision {
+                        choice,
+                        note: None,
+                        verdicts: Vec::new(),
+                        state: None,
+                    }),
+                    fuel: 1,
+                    log: Vec::new(),
+                    log_dropped: 0,
+                }
+            },
+            |_| (),
+        );
         super::super::Metrics::of(&scenario, &history);
         assert!(!history.runs.is_empty());
     }

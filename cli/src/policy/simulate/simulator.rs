@@ -10,7 +10,7 @@ use policy_host::{
 };
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 /// The note on a run that a user requested.
@@ -68,6 +68,12 @@ pub(crate) enum CutShort {
     Other(String),
 }
 
+impl Serialize for CutShort {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// The history of a simulated group.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct History {
@@ -102,18 +108,21 @@ struct NextBlackout {
     ends: Instant,
 }
 
-/// Simulates a scenario.
-#[cfg(test)]
-pub(super) fn simulate(
+/// Simulates a scenario. Calls `on_decision` with the simulated time before each decision.
+pub(crate) fn simulate(
     scenario: &Scenario,
     decide: impl FnMut(&Request) -> Evaluation<Decision>,
+    mut on_decision: impl FnMut(Timestamp),
 ) -> History {
-    simulate_until(scenario, decide, |_| None)
+    simulate_until(scenario, decide, |now| {
+        on_decision(now);
+        None
+    })
 }
 
 /// Simulates a scenario until `stop` returns a reason to stop. `stop` is called before each decision,
 /// with the simulated time.
-pub(crate) fn simulate_until(
+pub(super) fn simulate_until(
     scenario: &Scenario,
     decide: impl FnMut(&Request) -> Evaluation<Decision>,
     stop: impl FnMut(Timestamp) -> Option<String>,

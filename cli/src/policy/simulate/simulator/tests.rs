@@ -7,6 +7,10 @@ fn scenario(text: &str) -> Scenario {
     Scenario::parse(text).unwrap()
 }
 
+fn simulate(scenario: &Scenario, decide: impl FnMut(&Request) -> Evaluation<Decision>) -> History {
+    super::simulate(scenario, decide, |_| ())
+}
+
 fn answer(choice: Choice) -> Evaluation<Decision> {
     let decision = Decision {
         choice,
