@@ -1,6 +1,6 @@
 //! Writes untrusted text and progress to the terminal.
 
-use console::Term;
+use console::{Term, truncate_str};
 use oaat_api::text::{escape, is_unprintable};
 use serde::Serialize;
 use std::io::{Result, Write, stderr, stdout};
@@ -92,7 +92,7 @@ impl Progress {
         })))
     }
 
-    /// Replaces the line with a text that fits on it, at most once per interval.
+    /// Replaces the line, at most once per interval. Cuts off what does not fit on it.
     pub fn show(&self, text: impl FnOnce() -> String) {
         // If the line is locked, another thread is updating it.
         if let Some(line) = &self.0
@@ -101,9 +101,12 @@ impl Progress {
         {
             line.shown = true;
             line.updated = Instant::now();
+            let text = text();
+            let (_, columns) = line.term.size();
+            let text = truncate_str(&text, usize::from(columns.saturating_sub(1)), "");
             // There is nowhere to report an error.
             let _ = line.term.clear_line();
-            let _ = line.term.write_str(&text());
+            let _ = line.term.write_str(&text);
         }
     }
 }

@@ -57,6 +57,15 @@ struct EventKind {
     about_pod: bool,
 }
 
+impl From<&PendingEvent> for EventKind {
+    fn from(event: &PendingEvent) -> Self {
+        Self {
+            warning: event.warning,
+            about_pod: event.pod.is_some(),
+        }
+    }
+}
+
 /// The rate limits of events on groups.
 struct Limits {
     /// The limits by the group's uid and the kind of event.
@@ -159,11 +168,7 @@ impl EventSink {
     pub fn publish(&self, namespace: &str, group: &str, uid: &str, event: PendingEvent) {
         let message = text::clean(&event.message, text::EVENT);
         info!(namespace, group, reason = event.reason, "{message}");
-        let kind = EventKind {
-            warning: event.warning,
-            about_pod: event.pod.is_some(),
-        };
-        if !self.limits.allow(namespace, uid, kind) {
+        if !self.limits.allow(namespace, uid, (&event).into()) {
             debug!(namespace, group, reason = event.reason, "dropped an event");
             return;
         }
@@ -233,6 +238,7 @@ pub fn reference(kind: &str, namespace: &str, name: &str, uid: Option<&str>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::PodId;
 
     #[test]
     fn events_are_limited_by_group_and_by_namespace() {
@@ -241,18 +247,22 @@ mod tests {
             let events = (0..count).filter(|_| limits.allow(namespace, uid, kind));
             events.count()
         };
-        let normal = EventKind {
+        let mut event = PendingEvent {
             warning: false,
-            about_pod: true,
+            reason: "Reason",
+            action: None,
+            message: "message".into(),
+            pod: None,
         };
-        let warning = EventKind {
-            warning: true,
-            ..normal
-        };
-        let of_policy = EventKind {
-            about_pod: false,
-            ..normal
-        };
+        let of_policy = EventKind::from(&event);
+        event.pod = Some(PodId {
+            name: "pod".into(),
+            uid: "uid".into(),
+            version: None,
+        });
+        let normal = EventKind::from(&event);
+        event.warning = true;
+        let warning = EventKind::from(&event);
         for kind in [normal, warning, of_policy] {
             assert_eq!(allowed("one", "busy", kind, 100), 25, "{kind:?}");
         }

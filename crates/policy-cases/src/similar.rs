@@ -8,6 +8,9 @@ const MAX_SIMILAR: usize = 3;
 /// The minimum similarity of a suggested name, as computed by
 /// `strsim::normalized_damerau_levenshtein`.
 const MIN_SIMILARITY: f64 = 0.5;
+/// The maximum length of a compared name, in bytes. A comparison takes time in proportion to the
+/// product of both lengths.
+const MAX_COMPARED: usize = 64;
 /// The maximum length of a name in an error, in bytes.
 const MAX_NAME: usize = 128;
 
@@ -16,9 +19,10 @@ const MAX_NAME: usize = 128;
 pub struct Similar(Vec<String>);
 
 impl Similar {
-    /// Returns the names that are most similar to `name`, best first.
+    /// Returns the names that are most similar to `name`, best first. Ignores long names.
     pub fn to<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Self {
-        let names = names.into_iter().map(|other| {
+        let is_short = |other: &&str| name.len().max(other.len()) <= MAX_COMPARED;
+        let names = names.into_iter().filter(is_short).map(|other| {
             let similarity = strsim::normalized_damerau_levenshtein(name, other);
             (similarity, other)
         });
@@ -63,6 +67,7 @@ mod tests {
                 "; did you mean item1 or items?",
             ),
             ("x", &["photos"], ""),
+            (&"x".repeat(65), &[&"x".repeat(64), &"x".repeat(65)], ""),
             (
                 "photo\u{202e}s",
                 &["photo\u{1b}s"],

@@ -3,6 +3,7 @@
 use crate::check::{self, Typed};
 use crate::convert;
 use crate::error::ErrorAt;
+use crate::lexer::operator_hint;
 use crate::nearest::nearest;
 use crate::program::{
     CalendarPart, ItemName, Node, Operation, TextFunction, UnaryFunction, ZoneName,
@@ -289,6 +290,8 @@ fn unknown_function(name: &str, known: &[&'static str], at: usize) -> ErrorAt {
         .find(|(unsupported, _)| *unsupported == name);
     let message = if let Some((_, instead)) = unsupported {
         format!("the CEL function {name} is not supported; use {instead}")
+    } else if let Some(hint) = operator_hint(name) {
+        format!("unknown function \"{name}\"{hint}")
     } else if let Some(similar) = nearest(name, known.iter().copied()) {
         format!("unknown function \"{name}\"; did you mean \"{similar}\"?")
     } else {

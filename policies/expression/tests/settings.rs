@@ -9,7 +9,7 @@ fn check(condition: &str) -> Result<(), String> {
 }
 
 /// A condition, the column of the error, and the message.
-const REJECTED: [(&str, usize, &str); 65] = [
+const REJECTED: [(&str, usize, &str); 66] = [
     // Names
     (
         "item.failurs < 5",
@@ -60,6 +60,11 @@ const REJECTED: [(&str, usize, &str); 65] = [
         "not item.startable",
         1,
         "unknown name \"not\"; use ! for a logical not",
+    ),
+    (
+        "not(item.startable)",
+        1,
+        "unknown function \"not\"; use ! for a logical not",
     ),
     (
         "item.startable and item.failures < 5",

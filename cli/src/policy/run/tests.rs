@@ -10,7 +10,7 @@ fn policy() -> &'static Policy {
     })
 }
 
-fn output(request: &str, format: Option<Format>) -> Result<String, String> {
+fn output(request: &str, format: Option<PolicyFormat>) -> Result<String, String> {
     let request = policy_cases::request(request).unwrap();
     evaluate(policy(), &request, format).unwrap()
 }
