@@ -1,6 +1,7 @@
 //! The scheduler: which pods fit the node, and how they are bound to it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{
     Binding, NodeSelectorRequirement, NodeSelectorTerm, ObjectReference, Pod,
@@ -11,6 +12,9 @@ use serde_json::{Value, json};
 
 use super::shared::Shared;
 use super::status::timestamp;
+
+/// The pause between two attempts to bind a pod.
+const PAUSE: Duration = Duration::from_millis(100);
 
 const UNFIT: &str = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. \
     preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.";
@@ -73,12 +77,19 @@ async fn bind(shared: &Shared, pods: &Api<Pod>, pod: &Pod) {
             ..Default::default()
         },
     };
-    shared
-        .insist("bind", || async {
-            pods.create_subresource::<_, Value>("binding", &name, &PostParams::default(), &binding)
-                .await
-        })
-        .await;
+    let bind = || async {
+        pods.create_subresource::<_, Value>("binding", &name, &PostParams::default(), &binding)
+            .await
+    };
+    while shared.insist("bind", bind).await.is_none() {
+        // For this request, the API server also reports errors of etcd as conflicts. Therefore, a
+        // rejection is final only if the pod no longer waits.
+        let latest = shared.insist("get", || pods.get_opt(&name)).await.flatten();
+        if !latest.is_some_and(|latest| latest.uid() == pod.uid() && is_waiting(&latest)) {
+            return;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 fn says_unfit(pod: &Pod) -> bool {
