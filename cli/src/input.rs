@@ -16,7 +16,7 @@ pub(crate) fn read(file: &Path, limit: u64) -> Result<Vec<u8>> {
     ensure!(
         !file.is_dir(),
         "{}: this is a directory; use a file",
-        file.display()
+        name()
     );
     read_all(File::open(file).with_context(name)?, limit).with_context(name)
 }

@@ -106,7 +106,7 @@ impl LastGoodPolicy {
     fn decided(namespace: &str, named: &PolicySource, status: &OaatGroupStatus) -> Option<Self> {
         let last = status.policy.as_ref()?;
         let (name, digest) = match BuiltInPolicy::from_name(&last.source) {
-            // If the digest is that of a built-in policy, there is no copy of it.
+            // The digest may be that of a built-in policy, of which the operator keeps no copy.
             Some(BuiltInPolicy::Default) => (named.to_string(), last.instead_of.as_ref()?),
             _ => (last.source.clone(), &last.digest),
         };

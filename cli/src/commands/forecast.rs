@@ -196,9 +196,12 @@ async fn component(
     let api: Api<ConfigMap> = Api::namespaced(session.client.clone(), &session.namespace);
     let access = Access::new("get", "", "configmaps", Some(&session.namespace));
     let map = session.request(access, api.get(&key.name)).await;
-    let map = map.map_err(|error| match error {
-        error if error.is_not_found() => not_in_cluster(key, "does not exist"),
-        error => error,
+    let map = map.map_err(|error| {
+        if error.is_not_found() {
+            not_in_cluster(key, "does not exist")
+        } else {
+            error
+        }
     })?;
     let value = map.binary_data.and_then(|mut data| data.remove(&key.key));
     let missing = || {

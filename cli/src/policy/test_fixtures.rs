@@ -1,6 +1,8 @@
 //! Fixtures that several tests share.
 
-use policy_host::{DecisionRecord, RecordedAnswer, Request, request_digest};
+use policy_host::{
+    Choice, Decision, DecisionRecord, Evaluation, RecordedAnswer, Request, request_digest,
+};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -15,6 +17,22 @@ pub(crate) fn default_policy() -> &'static [u8] {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policy-default");
         policy_build::build(&source, &target).unwrap()
     })
+}
+
+/// Returns an evaluation with this choice.
+pub(crate) fn answer(choice: Choice) -> Evaluation<Decision> {
+    let decision = Decision {
+        choice,
+        note: None,
+        verdicts: vec![],
+        state: None,
+    };
+    Evaluation {
+        answer: Ok(decision),
+        fuel: 10,
+        log: vec![],
+        log_dropped: 0,
+    }
 }
 
 /// Returns the record of a decision without items.

@@ -207,6 +207,7 @@ fn median(durations: &mut [Duration]) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::test_fixtures::answer;
     use policy_host::{Outcome, Run};
 
     const NOW: Instant = 1_767_268_800_000;
@@ -359,28 +360,14 @@ mod tests {
         };
         let request = request(vec![extreme, item("b"), item("c")]);
         let (scenario, _) = scenario_of(&request, [past].iter(), u64::MAX).unwrap();
-        let history = super::super::simulator::simulate(
-            &scenario,
-            |request| {
-                let startable = request.items.iter().position(|item| item.startable);
-                let choice = match startable {
-                    Some(index) => policy_host::Choice::Run(index as u32),
-                    None => policy_host::Choice::Wait(None),
-                };
-                policy_host::Evaluation {
-                    answer: Ok(policy_host::Decision {
-                        choice,
-                        note: None,
-                        verdicts: Vec::new(),
-                        state: None,
-                    }),
-                    fuel: 1,
-                    log: Vec::new(),
-                    log_dropped: 0,
-                }
-            },
-            |_| (),
-        );
+        let decide = |request: &Request| {
+            let startable = request.items.iter().position(|item| item.startable);
+            answer(match startable {
+                Some(index) => policy_host::Choice::Run(index as u32),
+                None => policy_host::Choice::Wait(None),
+            })
+        };
+        let history = super::super::simulate(&scenario, decide, |_| ());
         super::super::Metrics::of(&scenario, &history);
         assert!(!history.runs.is_empty());
     }

@@ -19,7 +19,8 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(600);
 /// The maximum number of restarts of the operator. The user may kill it during the demo.
 const RESTARTS: usize = 50;
-/// The environment of the operator, as in its pod. It keeps copies of policies in this namespace.
+/// The environment of the operator, as in its pod. The operator keeps copies of policies in this
+/// namespace.
 const OPERATOR_ENV: [(&str, &str); 1] = [("POD_NAMESPACE", "oaat-operator")];
 /// The pause between two updates of the screen.
 const INTERVAL: Duration = Duration::from_millis(250);

@@ -18,7 +18,7 @@ pub(in crate::commands::doctor) fn groups(
 ) -> Vec<Check> {
     let read = match read {
         Ok(read) => read,
-        Err(error) => return vec![Check::unknown("groups", error)],
+        Err(error) => return vec![Check::unknown(GROUPS, error)],
     };
     let (mut problems, mut policies, mut stopped) = (Vec::new(), Vec::new(), 0);
     let now = Timestamp::now();

@@ -1,4 +1,5 @@
 use super::*;
+use crate::policy::test_fixtures::answer;
 use proptest::prelude::*;
 
 const MINUTE: i64 = 60_000;
@@ -9,21 +10,6 @@ fn scenario(text: &str) -> Scenario {
 
 fn simulate(scenario: &Scenario, decide: impl FnMut(&Request) -> Evaluation<Decision>) -> History {
     super::simulate(scenario, decide, |_| ())
-}
-
-fn answer(choice: Choice) -> Evaluation<Decision> {
-    let decision = Decision {
-        choice,
-        note: None,
-        verdicts: vec![],
-        state: None,
-    };
-    Evaluation {
-        answer: Ok(decision),
-        fuel: 10,
-        log: vec![],
-        log_dropped: 0,
-    }
 }
 
 fn policy_error() -> Evaluation<Decision> {
