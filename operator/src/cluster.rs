@@ -105,6 +105,10 @@ pub trait Cluster: Send + Sync + 'static {
         name: &str,
     ) -> impl Future<Output = Result<TypeRead, ClusterError>> + Send;
 
+    /// Forgets a type, so that the next read returns at least its current version. Without this, a read
+    /// may return the version before a change that the watch has not delivered yet.
+    fn forget_oaat_type(&self, _namespace: &str, _name: &str) {}
+
     /// Returns the policy that a group refers to.
     fn policy(
         &self,

@@ -322,6 +322,11 @@ impl Cluster for KubeCluster {
         }
     }
 
+    fn forget_oaat_type(&self, namespace: &str, name: &str) {
+        let key = ObjectRef::new(name).within(namespace);
+        self.cached_types().remove(&key);
+    }
+
     async fn policy(&self, source: &PolicySource) -> Result<PolicyRead, ClusterError> {
         Ok(self.references.policies().read(source))
     }

@@ -77,6 +77,10 @@ impl<C: Cluster> Cluster for ListedCluster<C> {
         self.live.oaat_type(namespace, name).await
     }
 
+    fn forget_oaat_type(&self, namespace: &str, name: &str) {
+        self.live.forget_oaat_type(namespace, name);
+    }
+
     async fn policy(&self, source: &PolicySource) -> Result<PolicyRead, ClusterError> {
         self.live.policy(source).await
     }

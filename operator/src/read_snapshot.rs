@@ -4,6 +4,7 @@ use crate::cluster::{Cluster, ClusterError, GroupRead};
 use crate::last_seen_pods::LastSeenPods;
 use crate::mutation::broken;
 use crate::pod::PodView;
+use crate::run_now;
 use crate::snapshot::SourceLists;
 use crate::snapshot::{CurrentPod, GroupSnapshot, ItemType};
 use oaat_api::reasons::states;
@@ -116,10 +117,18 @@ pub async fn read_snapshot<C: Cluster>(
     if !terminating && namespace_matters && !broken!(NamespaceUnasked) {
         terminating = cluster.is_namespace_terminating(namespace).await?;
     }
-    let type_ = cluster.oaat_type(namespace, &group.spec.oaat_type).await?;
+    // A user who corrects a type and then requests a run expects that the run uses the corrected type.
+    let is_requested = !run_now::is_processed(&group);
+    let read_type = async |name: &str| {
+        if is_requested {
+            cluster.forget_oaat_type(namespace, name);
+        }
+        cluster.oaat_type(namespace, name).await
+    };
+    let type_ = read_type(&group.spec.oaat_type).await?;
     let mut item_types = BTreeMap::new();
     for name in group.spec.item_types().into_iter().take(MAX_ITEM_TYPES) {
-        let read = cluster.oaat_type(namespace, name).await?;
+        let read = read_type(name).await?;
         item_types.insert(name.to_owned(), ItemType::new(read));
     }
     Ok(SnapshotRead::Found(Box::new(GroupSnapshot {

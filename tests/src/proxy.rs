@@ -5,7 +5,7 @@
 use anyhow::{Context, Result};
 use futures::stream::{self, BoxStream, StreamExt};
 use http::{Method, Request, Response, Uri};
-use http_body_util::{BodyExt, Either, StreamBody};
+use http_body_util::{BodyExt, BodyStream, Either, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -40,6 +40,8 @@ pub enum Fate {
     Cut,
     /// The request is forwarded, and only half of the response arrives.
     Stalls,
+    /// The request is forwarded, and each part of the response arrives after this delay.
+    Lags(Duration),
     /// The operator is killed before the request is forwarded.
     KillsBefore,
     /// The request is forwarded, and the operator is killed before the response.
@@ -186,6 +188,7 @@ impl Shared {
             | Fate::Silent
             | Fate::Cut
             | Fate::Stalls
+            | Fate::Lags(_)
             | Fate::KillsAfter => {}
             Fate::Swallowed => std::future::pending().await,
             Fate::Late(time) => tokio::time::sleep(time).await,
@@ -216,14 +219,15 @@ impl Shared {
         Ok(answer?.map(|body| match fate {
             Fate::Cut => half(body, true),
             Fate::Stalls => half(body, false),
+            Fate::Lags(delay) => lagging(body, delay),
             _ => Either::Left(body),
         }))
     }
 }
 
-/// The complete or partial body of a response.
-type Answer = Either<Body, PartOfBody>;
-type PartOfBody = StreamBody<BoxStream<'static, Result<Frame<Bytes>, kube::Error>>>;
+/// The body of a response, complete and in time or not.
+type Answer = Either<Body, ChangedBody>;
+type ChangedBody = StreamBody<BoxStream<'static, Result<Frame<Bytes>, kube::Error>>>;
 
 /// A body that delivers half of its first part, and then an error or nothing.
 fn half(mut body: Body, breaks: bool) -> Answer {
@@ -240,6 +244,15 @@ fn half(mut body: Body, breaks: bool) -> Answer {
     };
     let first = stream::once(first).filter_map(|frame| async { frame });
     Either::Right(StreamBody::new(first.chain(stream::once(rest)).boxed()))
+}
+
+/// A body that delivers each of its parts after this delay.
+fn lagging(body: Body, delay: Duration) -> Answer {
+    let parts = BodyStream::new(body).then(move |part| async move {
+        tokio::time::sleep(delay).await;
+        part
+    });
+    Either::Right(StreamBody::new(parts.boxed()))
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {

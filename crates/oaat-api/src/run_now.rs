@@ -343,6 +343,17 @@ pub fn has_token(group: &OaatGroup, token: &str) -> bool {
     is_current || processed == Some(token)
 }
 
+/// Returns whether the operator has processed the current request, so that the status is newer than
+/// the request. True without a valid request.
+pub fn is_processed(group: &OaatGroup) -> bool {
+    let Some(Ok(request)) = annotation(group) else {
+        return true;
+    };
+    let status = group.status.as_ref();
+    let processed = status.and_then(|status| status.run_now.as_ref()?.token.as_ref());
+    processed == Some(&request.token)
+}
+
 /// Returns the names of the [`pending`] items for a message, or `None` if there are none.
 pub fn waiting(group: &OaatGroup, listed: &[String], status: &OaatGroupStatus) -> Option<String> {
     let pending = pending(group, listed, status);
@@ -469,6 +480,23 @@ mod tests {
         group.metadata.annotations = Some([(ANNOTATION.to_owned(), next)].into());
         let found = ["1", "2", "3"].map(|token| has_token(&group, token));
         assert_eq!(found, [true, true, false]);
+    }
+
+    #[test]
+    fn request_is_processed_once_the_status_has_its_token() {
+        let mut group = group(Some(r#"{"token": "1", "items": "*"}"#));
+        assert!(!is_processed(&group));
+        let mut status = status([None; 3]);
+        process(&group, &mut status, NOW);
+        group.status = Some(status);
+        assert!(is_processed(&group));
+        for (request, expected) in [
+            (r#"{"token": "2", "items": "*"}"#, false),
+            ("no request", true),
+        ] {
+            group.metadata.annotations = Some([(ANNOTATION.to_owned(), request.to_owned())].into());
+            assert_eq!(is_processed(&group), expected, "{request}");
+        }
     }
 
     #[test]

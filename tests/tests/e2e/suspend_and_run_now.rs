@@ -5,7 +5,9 @@ use crate::fixture::{Fixture, condition, item};
 use crate::helpers::{Barrier, RUN_NOW, ensure_apart, history, state};
 use anyhow::{Result, ensure};
 use kube::ResourceExt;
+use oaat_tests::proxy::{Fate, Proxy};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 fn runs(group: &Value, name: &str) -> i64 {
     item(group, name)["runs"].as_i64().unwrap_or(0)
@@ -261,6 +263,44 @@ async fn run_now_waits_for_the_current_run_and_for_a_suspended_group() -> Result
     let group = fixture.until_recorded("quick").await?;
     let why = group["status"]["lastDecision"]["why"].as_str();
     ensure!(why == Some("requested with token 1"), "{group:#}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn requested_run_uses_a_type_that_was_changed_before_the_request() -> Result<()> {
+    const LAG: Duration = Duration::from_secs(2);
+    let mut fixture = Fixture::without_operator("run-now-type").await?;
+    let proxy = Proxy::start(&fixture.options.kubeconfig, |seen| {
+        let query = seen.uri.query().unwrap_or_default();
+        let watches = query.contains("watch=true");
+        if watches && seen.uri.path().ends_with("/oaattypes") {
+            Fate::Lags(LAG)
+        } else {
+            Fate::Passes
+        }
+    })
+    .await?;
+    fixture.options.kubeconfig = proxy.kubeconfig().to_owned();
+    fixture.start_operator().await?;
+    fixture.work("echo old; false", json!({})).await?;
+    let rare = json!({ "frequency": "24h", "failureCoolOff": "24h" });
+    fixture.group(&["a"], rare).await?;
+    fixture.until_recorded("a").await?;
+    fixture.work("echo new; false", json!({})).await?;
+    let request = json!({ "token": "1", "items": ["a"] }).to_string();
+    fixture
+        .change(json!({ "metadata": { "annotations": { RUN_NOW: request } } }))
+        .await?;
+    let group = fixture
+        .until("it has run again", |g| history(g)[0]["run"] == 2)
+        .await?;
+    let latest = &history(&group)[0];
+    ensure!(
+        latest["message"]
+            .as_str()
+            .is_some_and(|message| message.ends_with(": new")),
+        "{group:#}"
+    );
     Ok(())
 }
 
