@@ -82,8 +82,11 @@ impl Progress {
             return Self::Blocked("itemOptions suspends the item".to_owned());
         }
         let waits_for_user = [states::SUSPENDED, states::INVALID, states::BLACKOUT];
+        // Until the operator has processed the request, the state may be older than what the user did
+        // before, such as resuming the group.
+        let is_processed = run_now::is_processed(group);
         match &status.state {
-            Some(state) if waits_for_user.contains(&state.as_str()) => {
+            Some(state) if is_processed && waits_for_user.contains(&state.as_str()) => {
                 Self::Blocked(status.message.clone().unwrap_or_else(|| state.clone()))
             }
             _ => Self::Waiting,
@@ -181,15 +184,23 @@ mod tests {
             "oaatType": "t", "oaatItems": ["a"], "itemOptions": { "a": { "suspend": true } },
         });
         let blocked = |why: &str| Progress::Blocked(why.to_owned());
-        for (spec, state, expected) in [
-            (&spec, "Idle", Progress::Waiting),
-            (&spec, "Waiting", Progress::Waiting),
-            (&spec, "Suspended", blocked("why")),
-            (&spec, "Invalid", blocked("why")),
-            (&spec, "Blackout", blocked("why")),
-            (&off, "Idle", blocked("itemOptions suspends the item")),
+        for (spec, state, token, expected) in [
+            (&spec, "Idle", "t", Progress::Waiting),
+            (&spec, "Waiting", "t", Progress::Waiting),
+            (&spec, "Suspended", "t", blocked("why")),
+            (&spec, "Invalid", "t", blocked("why")),
+            (&spec, "Blackout", "t", blocked("why")),
+            // The state is from before the request.
+            (&spec, "Suspended", "earlier", Progress::Waiting),
+            (
+                &off,
+                "Idle",
+                "earlier",
+                blocked("itemOptions suspends the item"),
+            ),
         ] {
-            let group = group(spec, &json!({ "state": state, "message": "why" }));
+            let status = json!({ "state": state, "message": "why", "runNow": { "token": token } });
+            let group = group(spec, &status);
             let group = requested(group, "a");
             assert_eq!(Progress::of(&group, "a", &Baseline::default()), expected);
         }
