@@ -8,6 +8,7 @@ mod policy_settings;
 mod schema;
 
 use crate::input;
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use oaat_api::text;
 use oaat_api::validate::{FieldError, validate, validate_type};
@@ -16,14 +17,16 @@ use policy_settings::{BuiltInPolicies, unread_item_settings};
 use schema::{FieldReport, Severity};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use std::ffi::OsStr;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Arguments of `validate`.
 #[derive(Args)]
 pub struct Files {
-    /// A YAML or JSON file with one or more documents; `-` is standard input. Can be repeated.
+    /// A YAML or JSON file with one or more documents; `-` is standard input. Of a directory, all files
+    /// that end in .yaml, .yml, or .json are read, but not those in its subdirectories. Can be repeated.
     #[arg(short, long = "filename", value_name = "FILE", required = true)]
     filenames: Vec<String>,
 }
@@ -67,6 +70,14 @@ impl Report {
                 .into_iter()
                 .for_each(|document| self.document(name, document)),
             Err(error) => self.unreadable(format!("{name}: not valid YAML or JSON: {error}")),
+        }
+    }
+
+    /// Validates a file that was read.
+    fn read(&mut self, name: &str, text: Result<String>) {
+        match text {
+            Ok(text) => self.file(name, &text),
+            Err(error) => self.unreadable(format!("{error:#}")),
         }
     }
 
@@ -254,16 +265,45 @@ fn decode_spec<T: DeserializeOwned>(
     }
 }
 
+/// Returns the files that `kubectl apply -f` reads for a path: the path itself, or the YAML and JSON
+/// files of a directory, by name.
+fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
+    const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let name = || path.display().to_string();
+    let mut files = Vec::new();
+    for entry in path.read_dir().with_context(name)? {
+        let file = entry.with_context(name)?.path();
+        let extension = file.extension().and_then(OsStr::to_str);
+        if extension.is_some_and(|extension| EXTENSIONS.contains(&extension)) && !file.is_dir() {
+            files.push(file);
+        }
+    }
+    ensure!(
+        !files.is_empty(),
+        "{}: the directory has no files that end in .yaml, .yml, or .json",
+        name()
+    );
+    files.sort();
+    Ok(files)
+}
+
 /// Validates files, prints a report to standard output, and returns the exit status.
 pub fn run(files: &Files) -> ExitCode {
     let mut report = Report::default();
     for name in &files.filenames {
-        let read = match name.as_str() {
-            "-" => input::read_stdin(),
-            file => input::read_text(Path::new(file)),
-        };
-        match read {
-            Ok(text) => report.file(name, &text),
+        if name == "-" {
+            report.read(name, input::read_stdin());
+            continue;
+        }
+        match files_of(Path::new(name)) {
+            Ok(files) => {
+                for file in files {
+                    report.read(&file.display().to_string(), input::read_text(&file));
+                }
+            }
             Err(error) => report.unreadable(format!("{error:#}")),
         }
     }

@@ -14,6 +14,26 @@ fn group(spec: &str) -> Report {
 }
 
 #[test]
+fn directory_stands_for_its_yaml_and_json_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let error = files_of(path).unwrap_err().to_string();
+    assert!(
+        error.ends_with(": the directory has no files that end in .yaml, .yml, or .json"),
+        "{error}"
+    );
+    for name in ["c.yml", "b.json", "a.yaml", "README.md", "yaml"] {
+        std::fs::write(path.join(name), "").unwrap();
+    }
+    std::fs::create_dir(path.join("d.yaml")).unwrap();
+    let expected = ["a.yaml", "b.json", "c.yml"].map(|name| path.join(name));
+    assert_eq!(files_of(path).unwrap(), expected);
+    // A file is read whatever it is called.
+    let file = path.join("README.md");
+    assert_eq!(files_of(&file).unwrap(), [file]);
+}
+
+#[test]
 fn valid_object_is_reported_in_one_line() {
     let report = group("{oaatType: t, oaatItems: [a]}");
     assert_eq!(report.lines, ["f.yaml: OaatGroup ns/g: ok"]);
