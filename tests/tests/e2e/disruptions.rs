@@ -61,6 +61,10 @@ async fn pod_in_a_queue_does_not_time_out() -> Result<()> {
             .iter()
             .all(|gate| gate.name != GATE)
     );
+    // From the removal of the gate, the timeout counts.
+    fixture
+        .change(json!({ "spec": { "startTimeout": "10m" } }))
+        .await?;
     let open = json!({ "spec": { "schedulingGates": null } });
     fixture
         .pods()

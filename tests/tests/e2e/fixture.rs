@@ -9,11 +9,13 @@ use k8s_openapi::api::events::v1::Event;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams};
 use kube::core::GroupVersionKind;
 use kube::runtime::wait::await_condition;
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
 use oaat_tests::{
     ControlPlane, Mode, Node, NodeOptions, Operator, OperatorOptions, Options, operator,
 };
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::fmt::Debug;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -274,18 +276,9 @@ impl Fixture {
         what: impl Fn(&Value) -> bool + Send,
     ) -> Result<Value> {
         let json = |object: &DynamicObject| serde_json::to_value(object).unwrap_or_default();
-        let found = async {
-            loop {
-                let is_so = |object: Option<&DynamicObject>| {
-                    object.is_some_and(|object| what(&json(object)))
-                };
-                match await_condition(self.api(kind), name, is_so).await {
-                    Ok(found) => return found,
-                    // A recently started API server may respond with 429.
-                    Err(_) => sleep(Duration::from_millis(200)).await,
-                }
-            }
-        };
+        let found = until_so(self.api(kind), name, |object: Option<&DynamicObject>| {
+            object.is_some_and(|object| what(&json(object)))
+        });
         match timeout(self.patience, found).await {
             Ok(found) => Ok(found.as_ref().map(json).unwrap_or_default()),
             Err(_) => {
@@ -309,21 +302,31 @@ impl Fixture {
         words: &str,
         what: impl Fn(&Pod) -> bool + Send,
     ) -> Result<Pod> {
-        let condition = await_condition(self.pods(), name, |pod: Option<&Pod>| {
+        let found = until_so(self.pods(), name, |pod: Option<&Pod>| {
             pod.is_some_and(&what)
         });
-        timeout(PATIENCE, condition)
+        timeout(PATIENCE, found)
             .await
-            .with_context(|| format!("pod {name}: timed out waiting until {words}"))??
+            .with_context(|| format!("pod {name}: timed out waiting until {words}"))?
             .with_context(|| format!("pod {name} is gone"))
+    }
+
+    /// Waits until the operator has checked the current version of a type.
+    pub async fn until_type_is_checked(&self, name: &str) -> Result<()> {
+        self.until_object("OaatType", name, "the type is checked", |t| {
+            let is_current = t["status"]["observedGeneration"] == t["metadata"]["generation"];
+            is_current && condition(t, "Valid").0 == "True"
+        })
+        .await?;
+        Ok(())
     }
 
     /// Waits until the pod is gone.
     pub async fn until_pod_gone(&self, name: &str) -> Result<()> {
-        let condition = await_condition(self.pods(), name, |pod: Option<&Pod>| pod.is_none());
-        timeout(PATIENCE, condition)
+        let gone = until_so(self.pods(), name, |pod: Option<&Pod>| pod.is_none());
+        timeout(PATIENCE, gone)
             .await
-            .with_context(|| format!("pod {name} was not removed"))??;
+            .with_context(|| format!("pod {name} was not removed"))?;
         Ok(())
     }
 
@@ -369,6 +372,20 @@ impl Fixture {
                 ));
             }
             sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// Waits until an object is in a state, and returns it. `is_so` receives `None` if there is no object.
+/// Watches that fail are repeated: a recently started API server may respond with 429.
+async fn until_so<K>(api: Api<K>, name: &str, is_so: impl Fn(Option<&K>) -> bool) -> Option<K>
+where
+    K: Clone + Debug + Send + DeserializeOwned + Resource + 'static,
+{
+    loop {
+        match await_condition(api.clone(), name, &is_so).await {
+            Ok(found) => return found,
+            Err(_) => sleep(Duration::from_millis(200)).await,
         }
     }
 }

