@@ -25,8 +25,8 @@ use std::process::ExitCode;
 /// Arguments of `validate`.
 #[derive(Args)]
 pub struct Files {
-    /// A YAML or JSON file with one or more documents; `-` is standard input. Of a directory, all files
-    /// that end in .yaml, .yml, or .json are read, but not those in its subdirectories. Can be repeated.
+    /// A YAML or JSON file with one or more documents, a directory whose .yaml, .yml, and .json files are
+    /// read, or `-` for standard input. Can be repeated.
     #[arg(short, long = "filename", value_name = "FILE", required = true)]
     filenames: Vec<String>,
 }
