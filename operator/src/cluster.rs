@@ -43,6 +43,15 @@ pub enum ClusterError {
     Unavailable(String),
 }
 
+/// Where a read of a type may come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// The cache, if it has the version that the watch delivered last.
+    Cached,
+    /// The API server, because the watch may lag.
+    Live,
+}
+
 /// The result of a live read of a group.
 #[derive(Clone, Debug)]
 pub enum GroupRead {
@@ -98,16 +107,13 @@ pub trait Cluster: Send + Sync + 'static {
         namespace: &str,
     ) -> impl Future<Output = Result<bool, ClusterError>> + Send;
 
-    /// Returns the group's type.
+    /// Returns a type.
     fn oaat_type(
         &self,
         namespace: &str,
         name: &str,
+        freshness: Freshness,
     ) -> impl Future<Output = Result<TypeRead, ClusterError>> + Send;
-
-    /// Forgets a type, so that the next read returns at least its current version. Without this, a read
-    /// may return the version before a change that the watch has not delivered yet.
-    fn forget_oaat_type(&self, _namespace: &str, _name: &str) {}
 
     /// Returns the policy that a group refers to.
     fn policy(

@@ -2,7 +2,7 @@
 
 use crate::api_request::{classify_error, with_timeout};
 use crate::bounded_read::{BoundedReader, decoded_size};
-use crate::cluster::{Cluster, ClusterError, GroupRead};
+use crate::cluster::{Cluster, ClusterError, Freshness, GroupRead};
 use crate::group_ref::{GroupRef, WatchedGroup};
 use crate::item_sources::MAX_TEXT;
 use crate::legacy_pods::LegacyPods;
@@ -294,13 +294,18 @@ impl Cluster for KubeCluster {
         }
     }
 
-    async fn oaat_type(&self, namespace: &str, name: &str) -> Result<TypeRead, ClusterError> {
+    async fn oaat_type(
+        &self,
+        namespace: &str,
+        name: &str,
+        freshness: Freshness,
+    ) -> Result<TypeRead, ClusterError> {
         let key = ObjectRef::new(name).within(namespace);
         let version = self
             .types
             .get(&key)
             .and_then(|type_| type_.resource_version());
-        if let Some(version) = version
+        if let Some(version) = version.filter(|_| freshness == Freshness::Cached)
             && let Some(cached) = self.cached_types().get(&key, &version)
         {
             return Ok(cached);
@@ -320,11 +325,6 @@ impl Cluster for KubeCluster {
             Err(ClusterError::NotFound) => Ok(TypeRead::Missing),
             Err(other) => Err(other),
         }
-    }
-
-    fn forget_oaat_type(&self, namespace: &str, name: &str) {
-        let key = ObjectRef::new(name).within(namespace);
-        self.cached_types().remove(&key);
     }
 
     async fn policy(&self, source: &PolicySource) -> Result<PolicyRead, ClusterError> {

@@ -4,7 +4,7 @@
 //! needs no change according to the lists, nothing has to be done until the watches report a change:
 //! they continue where the lists end. Otherwise, the reconcile fails, and a live one must follow.
 
-use crate::cluster::{Cluster, ClusterError, GroupRead};
+use crate::cluster::{Cluster, ClusterError, Freshness, GroupRead};
 use crate::pod::PodView;
 use crate::policy_source::{PolicyRead, PolicySource};
 use crate::snapshot::{SourceUpdate, TypeRead};
@@ -73,12 +73,13 @@ impl<C: Cluster> Cluster for ListedCluster<C> {
         self.refuse()
     }
 
-    async fn oaat_type(&self, namespace: &str, name: &str) -> Result<TypeRead, ClusterError> {
-        self.live.oaat_type(namespace, name).await
-    }
-
-    fn forget_oaat_type(&self, namespace: &str, name: &str) {
-        self.live.forget_oaat_type(namespace, name);
+    async fn oaat_type(
+        &self,
+        namespace: &str,
+        name: &str,
+        freshness: Freshness,
+    ) -> Result<TypeRead, ClusterError> {
+        self.live.oaat_type(namespace, name, freshness).await
     }
 
     async fn policy(&self, source: &PolicySource) -> Result<PolicyRead, ClusterError> {
@@ -152,7 +153,7 @@ mod tests {
             cluster.pods("n", "g", true).await.map(|pods| pods.len()),
             Ok(1)
         );
-        assert!(cluster.oaat_type("n", "t").await.is_ok());
+        assert!(cluster.oaat_type("n", "t", Freshness::Cached).await.is_ok());
         assert!(!cluster.has_refused());
         assert!(cluster.pod("n", "p").await.is_err());
         assert!(cluster.has_refused());

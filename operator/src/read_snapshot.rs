@@ -1,6 +1,6 @@
 //! Reads everything that one reconcile needs. Decides only which reads are necessary.
 
-use crate::cluster::{Cluster, ClusterError, GroupRead};
+use crate::cluster::{Cluster, ClusterError, Freshness, GroupRead};
 use crate::last_seen_pods::LastSeenPods;
 use crate::mutation::broken;
 use crate::pod::PodView;
@@ -117,18 +117,17 @@ pub async fn read_snapshot<C: Cluster>(
     if !terminating && namespace_matters && !broken!(NamespaceUnasked) {
         terminating = cluster.is_namespace_terminating(namespace).await?;
     }
-    // A user who corrects a type and then requests a run expects that the run uses the corrected type.
-    let is_requested = !run_now::is_processed(&group);
-    let read_type = async |name: &str| {
-        if is_requested {
-            cluster.forget_oaat_type(namespace, name);
-        }
-        cluster.oaat_type(namespace, name).await
+    // After a change of a type and a request, the watch may not have delivered the change yet.
+    let freshness = if run_now::is_processed(&group) {
+        Freshness::Cached
+    } else {
+        Freshness::Live
     };
-    let type_ = read_type(&group.spec.oaat_type).await?;
+    let type_name = &group.spec.oaat_type;
+    let type_ = cluster.oaat_type(namespace, type_name, freshness).await?;
     let mut item_types = BTreeMap::new();
     for name in group.spec.item_types().into_iter().take(MAX_ITEM_TYPES) {
-        let read = read_type(name).await?;
+        let read = cluster.oaat_type(namespace, name, freshness).await?;
         item_types.insert(name.to_owned(), ItemType::new(read));
     }
     Ok(SnapshotRead::Found(Box::new(GroupSnapshot {

@@ -1,7 +1,7 @@
 //! One reconcile of one group: read, validate, items, plan, select, apply.
 
 use crate::apply::{Applied, Applier, ApplyResult};
-use crate::cluster::{Cluster, ClusterError};
+use crate::cluster::{Cluster, ClusterError, Freshness};
 use crate::decision_log::DecisionLog;
 use crate::fair_limiter::Permit;
 use crate::group_metrics::GroupSample;
@@ -398,11 +398,12 @@ impl<C: Cluster> Reconciler<'_, C> {
                         group,
                         records,
                     };
-                    if !plan::plan_requested_item(snapshot, valid, &mut plan) {
+                    let is_requested = plan::plan_requested_item(snapshot, valid, &mut plan);
+                    if !is_requested {
                         decided = self.decide(&context, &mut plan, policy).await;
                     }
                     spec = self
-                        .type_to_start(snapshot, &mut plan, &status_without_start)
+                        .type_to_start(snapshot, &mut plan, &status_without_start, is_requested)
                         .await;
                 }
             }
@@ -424,18 +425,26 @@ impl<C: Cluster> Reconciler<'_, C> {
     }
 
     /// Returns the type of the item to start. If it can no longer be used, nothing starts.
+    ///
+    /// The type of a requested item is read from the API server: the snapshot may have an older version
+    /// than the one at the request, if another replica processed the request.
     async fn type_to_start(
         &self,
         snapshot: &GroupSnapshot,
         plan: &mut Plan,
         status_without_start: &OaatGroupStatus,
+        is_requested: bool,
     ) -> Option<Arc<OaatTypeSpec>> {
         let start = plan.start.as_ref()?;
         let (name, group_type) = snapshot.type_of(&start.item);
-        let read = if snapshot.item_types.contains_key(name) {
-            let namespace = snapshot.group.metadata.namespace.as_deref();
-            let namespace = namespace.unwrap_or_default();
-            self.cluster.oaat_type(namespace, name).await
+        let namespace = snapshot.group.metadata.namespace.as_deref();
+        let namespace = namespace.unwrap_or_default();
+        let read = if is_requested {
+            let live = self.cluster.oaat_type(namespace, name, Freshness::Live);
+            live.await
+        } else if snapshot.item_types.contains_key(name) {
+            let cached = self.cluster.oaat_type(namespace, name, Freshness::Cached);
+            cached.await
         } else {
             Ok(group_type.clone())
         };

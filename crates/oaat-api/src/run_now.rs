@@ -338,20 +338,19 @@ pub fn unstarted(group: &OaatGroup, listed: &[String]) -> Vec<String> {
 pub fn has_token(group: &OaatGroup, token: &str) -> bool {
     let is_current =
         annotation(group).is_some_and(|request| request.is_ok_and(|r| r.token == token));
-    let status = group.status.as_ref();
-    let processed = status.and_then(|status| status.run_now.as_ref()?.token.as_deref());
-    is_current || processed == Some(token)
+    is_current || processed_token(group) == Some(token)
 }
 
-/// Returns whether the operator has processed the current request, so that the status is newer than
-/// the request. True without a valid request.
+/// Returns whether the operator has processed the current request. If so, the status is newer than the
+/// request. Also returns true if there is no valid request.
 pub fn is_processed(group: &OaatGroup) -> bool {
-    let Some(Ok(request)) = annotation(group) else {
-        return true;
-    };
-    let status = group.status.as_ref();
-    let processed = status.and_then(|status| status.run_now.as_ref()?.token.as_ref());
-    processed == Some(&request.token)
+    let request = annotation(group).and_then(Result::ok);
+    request.is_none_or(|request| processed_token(group) == Some(request.token.as_str()))
+}
+
+/// Returns the token of the latest request that the operator has processed.
+fn processed_token(group: &OaatGroup) -> Option<&str> {
+    group.status.as_ref()?.run_now.as_ref()?.token.as_deref()
 }
 
 /// Returns the names of the [`pending`] items for a message, or `None` if there are none.
@@ -483,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn request_is_processed_once_the_status_has_its_token() {
+    fn request_is_processed_when_the_status_has_its_token() {
         let mut group = group(Some(r#"{"token": "1", "items": "*"}"#));
         assert!(!is_processed(&group));
         let mut status = status([None; 3]);

@@ -2,6 +2,7 @@
 //! is a fake with scripted responses. The end-to-end tests use a real one.
 
 use super::*;
+use crate::cluster::Freshness;
 use crate::plan::{ShadowStatus, plan_group};
 use crate::pod::names;
 use crate::policy_source::{PolicyRead, PolicySource};
@@ -73,7 +74,7 @@ impl Cluster for FakeCluster {
     async fn is_namespace_terminating(&self, _: &str) -> Result<bool, ClusterError> {
         Ok(false)
     }
-    async fn oaat_type(&self, _: &str, _: &str) -> Result<TypeRead, ClusterError> {
+    async fn oaat_type(&self, _: &str, _: &str, _: Freshness) -> Result<TypeRead, ClusterError> {
         Ok(TypeRead::Missing)
     }
     async fn policy(&self, _: &PolicySource) -> Result<PolicyRead, ClusterError> {

@@ -3,7 +3,7 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use oaat_api::{ItemsKey, OaatGroup};
-use oaat_operator::cluster::{Cluster, ClusterError, GroupRead};
+use oaat_operator::cluster::{Cluster, ClusterError, Freshness, GroupRead};
 use oaat_operator::pod::PodView;
 use oaat_operator::policy_source::{PolicyRead, PolicySource};
 use oaat_operator::snapshot::SourceUpdate;
@@ -223,7 +223,7 @@ impl Cluster for ReplicaClient {
         }
     }
 
-    async fn oaat_type(&self, _: &str, _: &str) -> Result<TypeRead, ClusterError> {
+    async fn oaat_type(&self, _: &str, _: &str, _: Freshness) -> Result<TypeRead, ClusterError> {
         Ok(self.requests().type_.clone().unwrap_or(TypeRead::Missing))
     }
 
