@@ -27,11 +27,19 @@ pub fn claim(snapshot: &GroupSnapshot, status: &mut OaatGroupStatus, current: &C
 }
 
 /// Requeues the group after `wait`, because the policy cannot be asked yet. The status changes only
-/// if a run has just ended.
+/// if it shows a run that has ended, or why no item could start before.
 pub fn defer_decision(snapshot: &GroupSnapshot, plan: &mut Plan, wait: Duration) {
     plan.requeue_at(snapshot.now.plus(wait));
-    let shows_running = plan.status.state.as_deref() == Some(states::RUNNING);
-    if plan.status.current.is_none() && shows_running {
+    let reasons = [
+        states::BLACKOUT,
+        states::BLOCKED,
+        states::INVALID,
+        states::SUSPENDED,
+    ];
+    let is_outdated = plan.status.state.as_deref().is_some_and(|state| {
+        state == states::RUNNING || (plan.may_start && reasons.contains(&state))
+    });
+    if plan.status.current.is_none() && is_outdated {
         plan.status.state = Some(states::WAITING.into());
         plan.status.next = None;
         plan.status.message = Some("waiting for the policy to select the next item".into());

@@ -857,3 +857,30 @@ fn seed_depends_on_the_group_and_the_run() {
     assert_ne!(seed("us", 1), seed("us", 2));
     assert_ne!(seed("us", 1), seed("them", 1));
 }
+
+#[test]
+fn deferred_decision_replaces_a_state_that_no_longer_applies() {
+    let snapshot = fixture(&["a"]);
+    for (state, may_start, expected) in [
+        ("Running", false, "Waiting"),
+        ("Suspended", true, "Waiting"),
+        ("Blackout", true, "Waiting"),
+        ("Invalid", true, "Waiting"),
+        ("Blocked", true, "Waiting"),
+        ("Suspended", false, "Suspended"),
+        ("Idle", true, "Idle"),
+        ("Waiting", true, "Waiting"),
+    ] {
+        let mut plan = Plan {
+            may_start,
+            ..Plan::default()
+        };
+        plan.status.state = Some(state.to_owned());
+        defer_decision(&snapshot, &mut plan, Duration::from_secs(1));
+        assert_eq!(
+            plan.status.state.as_deref(),
+            Some(expected),
+            "{state} {may_start}"
+        );
+    }
+}
