@@ -2,7 +2,7 @@
 
 use crate::cluster::items_in_effect;
 use oaat_api::reasons::{events, runs, states};
-use oaat_api::validate::validate;
+use oaat_api::validate::{suspended, validate};
 use oaat_api::{OaatGroup, RunRecord, RunResult, Timestamp, run_now};
 
 /// What the group contained when the run was requested.
@@ -81,12 +81,19 @@ impl Progress {
         if is_suspended {
             return Self::Blocked("itemOptions suspends the item".to_owned());
         }
-        let waits_for_user = [states::SUSPENDED, states::INVALID, states::BLACKOUT];
-        // Until the operator has processed the request, the state may be older than what the user did
-        // before, such as resuming the group.
-        let is_processed = run_now::is_processed(group);
+        if let Some(why) = suspended(group) {
+            return Self::Blocked(why.to_owned());
+        }
+        // Until the operator processes the request, the state may predate earlier changes by the user,
+        // such as resuming the group. It does not process requests of groups that it cannot decode.
+        let is_current = |state: &str| {
+            run_now::is_processed(group)
+                || state == states::INVALID
+                    && status.observed_generation == group.metadata.generation
+        };
+        let waits_for_user = [states::INVALID, states::BLACKOUT];
         match &status.state {
-            Some(state) if is_processed && waits_for_user.contains(&state.as_str()) => {
+            Some(state) if waits_for_user.contains(&state.as_str()) && is_current(state) => {
                 Self::Blocked(status.message.clone().unwrap_or_else(|| state.clone()))
             }
             _ => Self::Waiting,
@@ -184,25 +191,37 @@ mod tests {
             "oaatType": "t", "oaatItems": ["a"], "itemOptions": { "a": { "suspend": true } },
         });
         let blocked = |why: &str| Progress::Blocked(why.to_owned());
-        for (spec, state, token, expected) in [
-            (&spec, "Idle", "t", Progress::Waiting),
-            (&spec, "Waiting", "t", Progress::Waiting),
-            (&spec, "Suspended", "t", blocked("why")),
-            (&spec, "Invalid", "t", blocked("why")),
-            (&spec, "Blackout", "t", blocked("why")),
-            // The state is from before the request.
-            (&spec, "Suspended", "earlier", Progress::Waiting),
+        let suspended = json!({ "oaatType": "t", "oaatItems": ["a"], "suspend": true });
+        let reason = "spec.suspend is true; no item starts until it is false";
+        for (spec, state, token, observed, expected) in [
+            (&spec, "Idle", "t", 1, Progress::Waiting),
+            (&spec, "Waiting", "t", 1, Progress::Waiting),
+            (&spec, "Invalid", "t", 1, blocked("why")),
+            (&spec, "Blackout", "t", 1, blocked("why")),
+            // These states predate the request: the user has resumed or corrected the group since.
+            (&spec, "Suspended", "earlier", 0, Progress::Waiting),
+            (&spec, "Invalid", "earlier", 0, Progress::Waiting),
+            (&spec, "Blackout", "earlier", 1, Progress::Waiting),
+            // The operator cannot decode the group.
+            (&spec, "Invalid", "earlier", 1, blocked("why")),
+            // No operator has processed the change.
+            (&suspended, "Idle", "earlier", 0, blocked(reason)),
             (
                 &off,
                 "Idle",
                 "earlier",
+                0,
                 blocked("itemOptions suspends the item"),
             ),
         ] {
-            let status = json!({ "state": state, "message": "why", "runNow": { "token": token } });
-            let group = group(spec, &status);
-            let group = requested(group, "a");
-            assert_eq!(Progress::of(&group, "a", &Baseline::default()), expected);
+            let status = json!({
+                "state": state, "message": "why", "observedGeneration": observed,
+                "runNow": { "token": token },
+            });
+            let mut group = requested(group(spec, &status), "a");
+            group.metadata.generation = Some(1);
+            let progress = Progress::of(&group, "a", &Baseline::default());
+            assert_eq!(progress, expected, "{state} {token} {observed}");
         }
     }
 
