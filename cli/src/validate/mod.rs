@@ -17,7 +17,6 @@ use policy_settings::{BuiltInPolicies, unread_item_settings};
 use schema::{FieldReport, Severity};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -25,9 +24,9 @@ use std::process::ExitCode;
 /// Arguments of `validate`.
 #[derive(Args)]
 pub struct Files {
-    /// A YAML or JSON file with one or more documents, a directory whose .yaml, .yml, and .json files are
-    /// read, or `-` for standard input. Can be repeated.
-    #[arg(short, long = "filename", value_name = "FILE", required = true)]
+    /// A YAML or JSON file, a directory, or `-` for standard input. Only the .yaml, .yml, and .json files
+    /// of a directory are read, not its subdirectories. Can be repeated.
+    #[arg(short, long = "filename", value_name = "PATH", required = true)]
     filenames: Vec<String>,
 }
 
@@ -73,8 +72,8 @@ impl Report {
         }
     }
 
-    /// Validates a file that was read.
-    fn read(&mut self, name: &str, text: Result<String>) {
+    /// Validates the text of a file, or reports that the file could not be read.
+    fn read_result(&mut self, name: &str, text: Result<String>) {
         match text {
             Ok(text) => self.file(name, &text),
             Err(error) => self.unreadable(format!("{error:#}")),
@@ -266,9 +265,8 @@ fn decode_spec<T: DeserializeOwned>(
 }
 
 /// Returns the files that `kubectl apply -f` reads for a path: the path itself, or the YAML and JSON
-/// files of a directory, by name.
+/// files of a directory, sorted by name.
 fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
-    const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
@@ -276,14 +274,18 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in path.read_dir().with_context(name)? {
         let file = entry.with_context(name)?.path();
-        let extension = file.extension().and_then(OsStr::to_str);
-        if extension.is_some_and(|extension| EXTENSIONS.contains(&extension)) && !file.is_dir() {
+        let file_name = file.as_os_str().as_encoded_bytes();
+        let has_extension =
+            [".yaml", ".yml", ".json"].map(|end| file_name.ends_with(end.as_bytes()));
+        // A named pipe would block. A broken link is reported when it is read.
+        let is_special = file.metadata().is_ok_and(|metadata| !metadata.is_file());
+        if has_extension.contains(&true) && !is_special {
             files.push(file);
         }
     }
     ensure!(
         !files.is_empty(),
-        "{}: the directory has no files that end in .yaml, .yml, or .json",
+        "{}: the directory contains no .yaml, .yml, or .json file; subdirectories are not read",
         name()
     );
     files.sort();
@@ -295,13 +297,13 @@ pub fn run(files: &Files) -> ExitCode {
     let mut report = Report::default();
     for name in &files.filenames {
         if name == "-" {
-            report.read(name, input::read_stdin());
+            report.read_result(name, input::read_stdin());
             continue;
         }
         match files_of(Path::new(name)) {
             Ok(files) => {
                 for file in files {
-                    report.read(&file.display().to_string(), input::read_text(&file));
+                    report.read_result(&file.display().to_string(), input::read_text(&file));
                 }
             }
             Err(error) => report.unreadable(format!("{error:#}")),

@@ -14,21 +14,22 @@ fn group(spec: &str) -> Report {
 }
 
 #[test]
-fn directory_stands_for_its_yaml_and_json_files() {
+fn directory_expands_to_its_yaml_and_json_files() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let error = files_of(path).unwrap_err().to_string();
     assert!(
-        error.ends_with(": the directory has no files that end in .yaml, .yml, or .json"),
+        error.ends_with("contains no .yaml, .yml, or .json file; subdirectories are not read"),
         "{error}"
     );
-    for name in ["c.yml", "b.json", "a.yaml", "README.md", "yaml"] {
+    for name in ["c.yml", "b.json", "a.yaml", ".yaml", "README.md", "yaml"] {
         std::fs::write(path.join(name), "").unwrap();
     }
     std::fs::create_dir(path.join("d.yaml")).unwrap();
-    let expected = ["a.yaml", "b.json", "c.yml"].map(|name| path.join(name));
+    std::os::unix::fs::symlink("missing", path.join("link.yaml")).unwrap();
+    let expected = [".yaml", "a.yaml", "b.json", "c.yml", "link.yaml"].map(|name| path.join(name));
     assert_eq!(files_of(path).unwrap(), expected);
-    // A file is read whatever it is called.
+    // A named file is read, whatever its extension.
     let file = path.join("README.md");
     assert_eq!(files_of(&file).unwrap(), [file]);
 }

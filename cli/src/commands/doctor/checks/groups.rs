@@ -28,19 +28,20 @@ pub(in crate::commands::doctor) fn groups(
         group,
     } in read
     {
-        let at = (namespace.as_str(), name.as_str());
         match group {
             Err(problem) => {
                 let problem = Problem {
                     cause: clean(&format!("cannot be decoded: {problem}"), text::PROBLEM),
                     command: Some(VALIDATE),
                 };
-                problems.push(problem.check(GROUPS, at));
+                problems.push(problem.check(GROUPS, namespace, name));
             }
             Ok(group) => {
-                problems.extend(problem(group, now).map(|problem| problem.check(GROUPS, at)));
+                problems.extend(
+                    problem(group, now).map(|problem| problem.check(GROUPS, namespace, name)),
+                );
                 if let Some(found) = policy_problem(group) {
-                    policies.push(found.check(POLICIES, at));
+                    policies.push(found.check(POLICIES, namespace, name));
                     let ready = false_condition(group, ready::TYPE);
                     let is_stopped = ready.is_some_and(|c| c.reason == ready::POLICY_NOT_READY);
                     stopped += usize::from(is_stopped);
@@ -82,25 +83,23 @@ fn bounded(name: &'static str, mut failed: Vec<Check>, all: &str) -> Vec<Check> 
 /// A problem of a group.
 struct Problem {
     cause: String,
-    /// The command that helps to diagnose or fix it. `GROUP` stands for the group.
+    /// The command that helps to diagnose or fix it. `GROUP` is replaced by the name of the group
+    /// and its namespace.
     command: Option<&'static str>,
 }
 
 impl Problem {
-    /// Returns the failed check of a group in a namespace.
-    fn check(self, name: &'static str, (namespace, group): (&str, &str)) -> Check {
+    /// Returns the failed check `name` of a group.
+    fn check(self, name: &'static str, namespace: &str, group: &str) -> Check {
         let page = match name {
             POLICIES => "docs/policies.md",
             _ => "docs/troubleshooting.md",
         };
-        let command = self.command.map(|command| {
+        let command = self.command.map_or_else(String::new, |command| {
             let command = command.replace("GROUP", &format!("{group} -n {namespace}"));
             format!(", and run {command}")
         });
-        let fix = format!(
-            "look up the reason in {page}{}",
-            command.unwrap_or_default()
-        );
+        let fix = format!("look up the reason in {page}{command}");
         Check::failed(name, format!("{namespace}/{group}: {}", self.cause), fix)
     }
 }
@@ -309,7 +308,7 @@ mod tests {
             cause: "why".to_owned(),
             command: Some(command("TypeNotFound")),
         };
-        let fix = problem.check(GROUPS, ("media", "backup")).fix.unwrap();
+        let fix = problem.check(GROUPS, "media", "backup").fix.unwrap();
         let command = ", and run kubectl oaat status backup -n media";
         assert!(fix.ends_with(command), "{fix}");
     }
