@@ -40,7 +40,7 @@ pub enum Fate {
     Cut,
     /// The request is forwarded, and only half of the response arrives.
     Stalls,
-    /// The request is forwarded, and each part of the response arrives after this delay.
+    /// The request is forwarded, and each part of the response body is delayed by this duration.
     Lags(Duration),
     /// The operator is killed before the request is forwarded.
     KillsBefore,
@@ -219,15 +219,15 @@ impl Shared {
         Ok(answer?.map(|body| match fate {
             Fate::Cut => half(body, true),
             Fate::Stalls => half(body, false),
-            Fate::Lags(delay) => lagging(body, delay),
+            Fate::Lags(delay) => delayed(body, delay),
             _ => Either::Left(body),
         }))
     }
 }
 
-/// The body of a response, complete and in time or not.
-type Answer = Either<Body, ChangedBody>;
-type ChangedBody = StreamBody<BoxStream<'static, Result<Frame<Bytes>, kube::Error>>>;
+/// The body of a response, unchanged or altered by a fault.
+type Answer = Either<Body, AlteredBody>;
+type AlteredBody = StreamBody<BoxStream<'static, Result<Frame<Bytes>, kube::Error>>>;
 
 /// A body that delivers half of its first part, and then an error or nothing.
 fn half(mut body: Body, breaks: bool) -> Answer {
@@ -246,8 +246,8 @@ fn half(mut body: Body, breaks: bool) -> Answer {
     Either::Right(StreamBody::new(first.chain(stream::once(rest)).boxed()))
 }
 
-/// A body that delivers each of its parts after this delay.
-fn lagging(body: Body, delay: Duration) -> Answer {
+/// A body whose parts are each delayed.
+fn delayed(body: Body, delay: Duration) -> Answer {
     let parts = BodyStream::new(body).then(move |part| async move {
         tokio::time::sleep(delay).await;
         part

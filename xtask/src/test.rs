@@ -35,7 +35,7 @@ pub fn run(quick: bool, kubernetes: Option<&str>, mut arguments: Vec<String>) ->
         tools::c_tools();
     }
     let mut tests = cargo();
-    // The backtrace of an error that a test returns shows only the test runner.
+    // Omit the backtraces of errors that tests return: they show only the test runner.
     tests.args(&arguments).env("RUST_LIB_BACKTRACE", "0");
     if std::env::var_os("RUST_TEST_THREADS").is_none() {
         tests.env("RUST_TEST_THREADS", test_threads().to_string());

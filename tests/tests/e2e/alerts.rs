@@ -176,7 +176,7 @@ async fn apply(fixture: &Fixture, name: &str, spec: Value) -> Result<()> {
 }
 
 /// Suspends or resumes a group.
-async fn suspend(fixture: &Fixture, name: &str, suspend: bool) -> Result<()> {
+async fn set_suspend(fixture: &Fixture, name: &str, suspend: bool) -> Result<()> {
     let patch = json!({ "spec": { "suspend": suspend } }).to_string();
     let args = ["patch", "og", name, "--type=merge", "-p", &patch];
     fixture.kubectl(&args).await?;
@@ -235,15 +235,15 @@ async fn alerts_about_items_and_groups_become_true() -> Result<()> {
             })
             .await?;
     }
-    // Between its runs, so that no run starts before the release and then finds the second script.
-    suspend(&fixture, "long", true).await?;
+    // Otherwise, a run claimed before the release might already execute the second part of its script.
+    set_suspend(&fixture, "long", true).await?;
     fixture
         .until_object("OaatGroup", "long", "no item is running", |g| {
             state(g) == "Suspended" && g["status"]["current"].is_null()
         })
         .await?;
     fails.release()?;
-    suspend(&fixture, "long", false).await?;
+    set_suspend(&fixture, "long", false).await?;
     let mut failing = json!({
         "oaatType": "work", "oaatItems": ["bad", "given-up"],
         "itemOptions": { "given-up": { "maxFailures": 3 } },

@@ -1,7 +1,7 @@
 //! What the cluster does to pods: evictions, queues, sidecars, and runs that take unexpectedly long.
 
 use crate::bad_input::message;
-use crate::fixture::{Fixture, condition, item};
+use crate::fixture::{Fixture, condition, item, millis};
 use crate::helpers::{Barrier, GATE, history, state, text};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -61,7 +61,7 @@ async fn pod_in_a_queue_does_not_time_out() -> Result<()> {
             .iter()
             .all(|gate| gate.name != GATE)
     );
-    // From the removal of the gate, the timeout counts.
+    // The timeout begins when the gate is removed. The machine may be busy.
     fixture
         .change(json!({ "spec": { "startTimeout": "10m" } }))
         .await?;
@@ -104,12 +104,17 @@ async fn pod_that_left_the_queue_times_out() -> Result<()> {
             gates.is_none_or(|gates| gates.iter().all(|gate| gate.name != GATE))
         })
         .await?;
+    // Longer than the timeout.
+    sleep(Duration::from_secs(3)).await;
+    let opened = Timestamp::now().as_millisecond();
     fixture
         .pods()
         .patch(&pod, &PatchParams::default(), &Patch::Merge(&open))
         .await?;
     let group = fixture.until_recorded("a").await?;
     ensure!(history(&group)[0]["reason"] == "StartTimeout", "{group:#}");
+    let waited = millis(&item(&group, "a")["lastFailure"]) - opened;
+    ensure!(waited >= 2000, "{waited} ms: {group:#}");
     Ok(())
 }
 

@@ -246,7 +246,7 @@ async fn run_documented(example: &Example, fixture: &Fixture) -> Result<usize> {
             continue;
         }
         for command in block.commands() {
-            type_in_until_documented(&command, fixture)
+            run_until_output_matches(&command, fixture)
                 .await
                 .with_context(|| block.page.clone())?;
             count += 1;
@@ -255,10 +255,10 @@ async fn run_documented(example: &Example, fixture: &Fixture) -> Result<usize> {
     Ok(count)
 }
 
-/// Runs a documented command, and compares its output with the documented one. A command that only
-/// shows something is repeated until its output is the documented one, as a reader would repeat it:
-/// after a change of a type, for example, a group shows for a moment that the type is being checked.
-async fn type_in_until_documented(command: &Documented, fixture: &Fixture) -> Result<()> {
+/// Runs a documented command, and checks its output. Retries a read-only command until the output
+/// matches: after a change to a type, for example, a group briefly reports that the type is being
+/// checked.
+async fn run_until_output_matches(command: &Documented, fixture: &Fixture) -> Result<()> {
     let began = Instant::now();
     loop {
         let output = fixture.type_in(&command.text).await?;
@@ -270,7 +270,7 @@ async fn type_in_until_documented(command: &Documented, fixture: &Fixture) -> Re
             return Ok(());
         };
         ensure!(
-            only_shows(&command.text) && began.elapsed() < PATIENCE,
+            is_read_only(&command.text) && began.elapsed() < PATIENCE,
             "{} does not print {missing:?}:\n{output}",
             command.text
         );
@@ -278,12 +278,14 @@ async fn type_in_until_documented(command: &Documented, fixture: &Fixture) -> Re
     }
 }
 
-/// Returns whether a command can be repeated, because it changes nothing.
-fn only_shows(command: &str) -> bool {
-    let commands = ["history", "logs", "next", "status", "why"];
+/// Returns whether a command changes nothing and can be retried.
+fn is_read_only(command: &str) -> bool {
     let arguments = command.strip_prefix("kubectl oaat ");
-    let first = arguments.and_then(|arguments| arguments.split(' ').next());
-    first.is_some_and(|first| commands.contains(&first))
+    let subcommand = arguments.and_then(|arguments| arguments.split(' ').next());
+    matches!(
+        subcommand,
+        Some("history" | "logs" | "next" | "status" | "why")
+    )
 }
 
 #[tokio::test]
@@ -329,14 +331,14 @@ async fn examples_run_to_their_ends_and_their_documented_commands_work() -> Resu
             end.await.with_context(|| example.file.clone())
         });
     let ends = join_all(ends).await;
-    let (ended, failed): (Vec<_>, Vec<_>) = ends.into_iter().partition(Result::is_ok);
-    let failed: Vec<_> = failed
-        .into_iter()
-        .filter_map(Result::err)
-        .map(|error| format!("{error:#}"))
-        .collect();
+    let (mut commands, mut failed) = (0, Vec::new());
+    for end in ends {
+        match end {
+            Ok(count) => commands += count,
+            Err(error) => failed.push(format!("{error:#}")),
+        }
+    }
     ensure!(failed.is_empty(), "{}", failed.join("\n"));
-    let commands: usize = ended.into_iter().filter_map(Result::ok).sum();
     ensure!(
         commands >= 25,
         "only {commands} commands of the documentation ran"

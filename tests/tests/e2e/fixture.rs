@@ -276,7 +276,7 @@ impl Fixture {
         what: impl Fn(&Value) -> bool + Send,
     ) -> Result<Value> {
         let json = |object: &DynamicObject| serde_json::to_value(object).unwrap_or_default();
-        let found = until_so(self.api(kind), name, |object: Option<&DynamicObject>| {
+        let found = await_with_retries(self.api(kind), name, |object: Option<&DynamicObject>| {
             object.is_some_and(|object| what(&json(object)))
         });
         match timeout(self.patience, found).await {
@@ -302,7 +302,7 @@ impl Fixture {
         words: &str,
         what: impl Fn(&Pod) -> bool + Send,
     ) -> Result<Pod> {
-        let found = until_so(self.pods(), name, |pod: Option<&Pod>| {
+        let found = await_with_retries(self.pods(), name, |pod: Option<&Pod>| {
             pod.is_some_and(&what)
         });
         timeout(PATIENCE, found)
@@ -311,9 +311,9 @@ impl Fixture {
             .with_context(|| format!("pod {name} is gone"))
     }
 
-    /// Waits until the operator has checked the current version of a type.
-    pub async fn until_type_is_checked(&self, name: &str) -> Result<()> {
-        self.until_object("OaatType", name, "the type is checked", |t| {
+    /// Waits until the condition `Valid` is true for the current generation of a type.
+    pub async fn until_type_is_valid(&self, name: &str) -> Result<()> {
+        self.until_object("OaatType", name, "the type is valid", |t| {
             let is_current = t["status"]["observedGeneration"] == t["metadata"]["generation"];
             is_current && condition(t, "Valid").0 == "True"
         })
@@ -323,7 +323,7 @@ impl Fixture {
 
     /// Waits until the pod is gone.
     pub async fn until_pod_gone(&self, name: &str) -> Result<()> {
-        let gone = until_so(self.pods(), name, |pod: Option<&Pod>| pod.is_none());
+        let gone = await_with_retries(self.pods(), name, |pod: Option<&Pod>| pod.is_none());
         timeout(PATIENCE, gone)
             .await
             .with_context(|| format!("pod {name} was not removed"))?;
@@ -376,14 +376,18 @@ impl Fixture {
     }
 }
 
-/// Waits until an object is in a state, and returns it. `is_so` receives `None` if there is no object.
-/// Watches that fail are repeated: a recently started API server may respond with 429.
-async fn until_so<K>(api: Api<K>, name: &str, is_so: impl Fn(Option<&K>) -> bool) -> Option<K>
+/// Waits until an object meets a condition, and returns it. `is_met` receives `None` if the object does
+/// not exist. Retries failed watches: an API server that has just started may respond with 429.
+async fn await_with_retries<K>(
+    api: Api<K>,
+    name: &str,
+    is_met: impl Fn(Option<&K>) -> bool,
+) -> Option<K>
 where
     K: Clone + Debug + Send + DeserializeOwned + Resource + 'static,
 {
     loop {
-        match await_condition(api.clone(), name, &is_so).await {
+        match await_condition(api.clone(), name, &is_met).await {
             Ok(found) => return found,
             Err(_) => sleep(Duration::from_millis(200)).await,
         }

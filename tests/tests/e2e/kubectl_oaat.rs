@@ -81,7 +81,7 @@ impl Fixture {
             .kubeconfig_for_service_account(namespace, &name)
             .await?;
         // The authorizer receives a new binding after a short delay.
-        let is_effective = [
+        let can_i = [
             "auth",
             "can-i",
             "get",
@@ -90,12 +90,11 @@ impl Fixture {
             namespace,
         ];
         let start = Instant::now();
-        while plane
-            .kubectl_as(&kubeconfig, &is_effective, "")
-            .await
-            .is_err()
-        {
-            ensure!(start.elapsed() < PATIENCE, "the role {role} has no effect");
+        while plane.kubectl_as(&kubeconfig, &can_i, "").await.is_err() {
+            ensure!(
+                start.elapsed() < PATIENCE,
+                "RoleBinding {name} has not taken effect"
+            );
             sleep(Duration::from_millis(100)).await;
         }
         Ok(kubeconfig)

@@ -373,7 +373,7 @@ async fn operator_is_ready_once_the_api_server_responds_and_serves_metrics() -> 
     fixture.until("b has run", |g| runs(g, "b") == 1).await?;
     let operator = fixture.operator();
     until_metric(operator, "oaat_handover_seconds_count", &[], |n| n == 1.0).await?;
-    // The operator counts a run after the response to the write that users see.
+    // The operator updates its metrics after the write of the status, so they may lag.
     until_metric(operator, "oaat_runs_total", &["Succeeded"], |n| n == 2.0).await?;
     until_metric(operator, "oaat_queue_depth", &[], |n| n == 0.0).await?;
     assert_eq!(operator.page("/healthz").await?.0, 200);

@@ -267,7 +267,7 @@ async fn run_now_waits_for_the_current_run_and_for_a_suspended_group() -> Result
 }
 
 #[tokio::test]
-async fn requested_run_uses_a_type_that_was_changed_before_the_request() -> Result<()> {
+async fn run_now_uses_a_type_that_was_changed_right_before() -> Result<()> {
     const LAG: Duration = Duration::from_secs(2);
     let mut fixture = Fixture::without_operator("run-now-type").await?;
     let proxy = Proxy::start(&fixture.options.kubeconfig, |seen| {

@@ -74,7 +74,7 @@ async fn mark_ends_the_cool_off() -> Result<()> {
 
     // It is due one hour after a success two hours ago, although it failed less than a day ago.
     fixture.work("true", json!({})).await?;
-    fixture.until_type_is_checked("work").await?;
+    fixture.until_type_is_valid("work").await?;
     let earlier = ["mark", "bad", "succeeded", "--at", "2h", "--force"];
     fixture.oaat(&earlier).await?.ok()?;
     let has_run = |g: &Value| item(g, "bad")["runs"] == 2 && is_fresh(g);

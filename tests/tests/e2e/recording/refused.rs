@@ -10,15 +10,6 @@ use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-async fn until_type_is_valid(fixture: &Fixture) -> Result<()> {
-    fixture
-        .until_object("OaatType", "work", "the type is checked", |t| {
-            condition(t, "Valid").0 == "True"
-        })
-        .await?;
-    Ok(())
-}
-
 /// Creates a quota that allows no pods in the namespace.
 async fn no_pods(fixture: &Fixture) -> Result<Api<ResourceQuota>> {
     let quotas: Api<ResourceQuota> = Api::namespaced(fixture.client.clone(), &fixture.namespace);
@@ -40,7 +31,7 @@ async fn no_pods(fixture: &Fixture) -> Result<Api<ResourceQuota>> {
 async fn exceeded_quota_pauses_the_group_and_fails_no_item() -> Result<()> {
     let fixture = Fixture::new("quota").await?;
     fixture.work("true", json!({})).await?;
-    until_type_is_valid(&fixture).await?;
+    fixture.until_type_is_valid("work").await?;
     let quotas = no_pods(&fixture).await?;
     fixture
         .group(&["a", "b"], json!({"failureCoolOff": "1h"}))

@@ -245,11 +245,11 @@ async fn short_frequency_with_a_clock_years_behind_causes_no_tight_loop() -> Res
     fixture.work("true", json!({})).await?;
     fixture.group(&["a"], json!({"frequency": "1s"})).await?;
     let group = fixture
-        .until("the item has run four times", |g| history(g).len() == 4)
+        .until("the item has run four times", |g| history(g).len() >= 4)
         .await?;
     for pair in history(&group).windows(2) {
         let apart = millis(&pair[0]["started"]) - millis(&pair[1]["started"]);
-        // The retry floor of these tests.
+        // The retry floor of these tests is 300 ms.
         assert!(apart >= 300, "{group:#}");
     }
     Ok(())

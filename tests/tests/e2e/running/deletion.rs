@@ -5,6 +5,7 @@ use crate::helpers::{Barrier, ensure_apart, history, text};
 use anyhow::{Result, ensure};
 use futures::StreamExt;
 use kube::ResourceExt;
+use kube::runtime::WatchStreamExt;
 use kube::runtime::wait::await_condition;
 use kube::runtime::watcher::{self, Event, watcher};
 use serde_json::{Value, json};
@@ -182,22 +183,22 @@ async fn namespace_in_deletion_starts_nothing_and_counts_no_failure() -> Result<
 /// Watches every version of the group until it is gone, and checks that none contains a failure.
 async fn watch_group(fixture: &Fixture) -> Result<()> {
     let config = watcher::Config::default().fields("metadata.name=group");
-    let mut events = Box::pin(watcher(fixture.api("OaatGroup"), config));
+    let events = watcher(fixture.api("OaatGroup"), config).default_backoff();
+    let mut events = Box::pin(events);
     let look = async {
         while let Some(event) = events.next().await {
-            // The watch continues after an error.
-            let Ok(event) = event else { continue };
             let (group, last) = match event {
-                Event::Apply(group) | Event::InitApply(group) => (group, false),
-                Event::Delete(group) => (group, true),
-                Event::InitDone => {
+                Ok(Event::Apply(group) | Event::InitApply(group)) => (group, false),
+                Ok(Event::Delete(group)) => (group, true),
+                Ok(Event::InitDone) => {
                     let there = fixture.api("OaatGroup").get_opt("group").await?;
                     if there.is_none() {
                         return Ok(());
                     }
                     continue;
                 }
-                Event::Init => continue,
+                // The watcher retries after an error.
+                Ok(Event::Init) | Err(_) => continue,
             };
             let group: Value = serde_json::to_value(group)?;
             ensure!(history(&group).is_empty(), "a run is recorded: {group:#}");
