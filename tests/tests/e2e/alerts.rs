@@ -235,7 +235,7 @@ async fn alerts_about_items_and_groups_become_true() -> Result<()> {
             })
             .await?;
     }
-    // Otherwise, a run claimed before the release might already execute the second part of its script.
+    // Suspended during the release, so that no earlier run executes the second part of the script.
     set_suspend(&fixture, "long", true).await?;
     fixture
         .until_object("OaatGroup", "long", "no item is running", |g| {
