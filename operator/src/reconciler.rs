@@ -439,12 +439,13 @@ impl<C: Cluster> Reconciler<'_, C> {
         let (name, group_type) = snapshot.type_of(&start.item);
         let namespace = snapshot.group.metadata.namespace.as_deref();
         let namespace = namespace.unwrap_or_default();
-        let read = if is_requested {
-            let live = self.cluster.oaat_type(namespace, name, Freshness::Live);
-            live.await
-        } else if snapshot.item_types.contains_key(name) {
-            let cached = self.cluster.oaat_type(namespace, name, Freshness::Cached);
-            cached.await
+        let freshness = if is_requested {
+            Freshness::Live
+        } else {
+            Freshness::Cached
+        };
+        let read = if is_requested || snapshot.item_types.contains_key(name) {
+            self.cluster.oaat_type(namespace, name, freshness).await
         } else {
             Ok(group_type.clone())
         };

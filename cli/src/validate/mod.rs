@@ -275,11 +275,11 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
     for entry in path.read_dir().with_context(name)? {
         let file = entry.with_context(name)?.path();
         let file_name = file.as_os_str().as_encoded_bytes();
-        let has_extension =
-            [".yaml", ".yml", ".json"].map(|end| file_name.ends_with(end.as_bytes()));
+        let mut extensions = [".yaml", ".yml", ".json"].iter();
+        let has_extension = extensions.any(|end| file_name.ends_with(end.as_bytes()));
         // A named pipe would block. A broken link is reported when it is read.
         let is_special = file.metadata().is_ok_and(|metadata| !metadata.is_file());
-        if has_extension.contains(&true) && !is_special {
+        if has_extension && !is_special {
             files.push(file);
         }
     }
