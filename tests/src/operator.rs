@@ -365,7 +365,8 @@ impl Operator {
             .lines()
             .filter(|line| line.starts_with(name) && labels.iter().all(|l| line.contains(l)))
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum())
+            // The sum of no values would be -0.
+            .fold(0.0, |sum, value| sum + value))
     }
 }
 
