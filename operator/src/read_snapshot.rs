@@ -117,7 +117,7 @@ pub async fn read_snapshot<C: Cluster>(
     if !terminating && namespace_matters && !broken!(NamespaceUnasked) {
         terminating = cluster.is_namespace_terminating(namespace).await?;
     }
-    // After a change of a type and a request, the watch may not have delivered the change yet.
+    // The watch may not have delivered a change to a type that the user made before the request.
     let freshness = if run_now::is_processed(&group) {
         Freshness::Cached
     } else {

@@ -313,7 +313,7 @@ pub fn unstarted(group: &OaatGroup, listed: &[String]) -> Vec<String> {
     };
     let status = group.status.clone().unwrap_or_default();
     let run_now = status.run_now.clone().unwrap_or_default();
-    let is_new = run_now.token.as_ref() != Some(&request.token);
+    let is_new = processed_token(group) != Some(request.token.as_str());
     if run_now.done && !is_new {
         return Vec::new();
     }
@@ -342,7 +342,7 @@ pub fn has_token(group: &OaatGroup, token: &str) -> bool {
 }
 
 /// Returns whether the operator has processed the current request. If so, the status is newer than the
-/// request. Also returns true if there is no valid request.
+/// request. Also returns true if the annotation is absent or invalid.
 pub fn is_processed(group: &OaatGroup) -> bool {
     let request = annotation(group).and_then(Result::ok);
     request.is_none_or(|request| processed_token(group) == Some(request.token.as_str()))
